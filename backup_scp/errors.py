@@ -1,0 +1,116 @@
+"""Every error of backup-scp.
+
+::
+
+    BackupSCPError
+    ├── Invalid                       the sender, or the user, must change something
+    │   ├── InvalidDataSet              Command Set and Data Set disagree, or neither names an instance
+    │   ├── InvalidIdentifier           a query or retrieve Identifier that PS3.4 does not allow
+    │   ├── InvalidSettings             a setting that cannot work
+    │   ├── InvalidSelection            a command that selects nothing, or contradicts itself
+    │   └── NotDICOM                    a file that is not a DICOM file
+    ├── Unavailable                   try again later; nothing was lost
+    │   ├── ArchiveUnavailable          the archive cannot be written or read
+    │   │   └── ArchiveFull             no room for this Data Set
+    │   ├── IndexUnavailable            the index does not answer
+    │   └── DestinationUnavailable      a remote AE or folder cannot be reached
+    ├── Refused                       give up: the answer will not change by itself
+    │   ├── NotAuthorised               this caller may not do this
+    │   ├── MoveDestinationUnknown      a Move Destination that is not configured
+    │   └── InstanceRefused             a destination refused one SOP Instance, with its Status
+    └── Damaged                       stored bytes are not what was received
+        ├── DigestMismatch              the bytes changed
+        └── FileMissing                 the file is gone
+
+``str(error)`` is safe to log and to send: it names UIDs, AE titles, sizes and places, never a patient.
+"""
+
+from __future__ import annotations
+
+
+class BackupSCPError(Exception):
+    """Base of all errors; its text is safe to log and to send."""
+
+
+class Invalid(BackupSCPError):  # noqa: N818 - the tree above reads as English
+    """The sender, or the user, must change something."""
+
+
+class InvalidDataSet(Invalid):
+    """Command Set and Data Set disagree, or neither names an instance."""
+
+
+class InvalidIdentifier(Invalid):
+    """A query or retrieve Identifier that PS3.4 C.4 does not allow."""
+
+
+class InvalidSettings(Invalid):
+    """A setting that cannot work."""
+
+
+class InvalidSelection(Invalid):
+    """A command that selects nothing, or contradicts itself."""
+
+
+class NotDICOM(Invalid):
+    """A file that is not a DICOM file."""
+
+
+class Unavailable(BackupSCPError):  # noqa: N818
+    """Try again later; nothing was lost."""
+
+
+class ArchiveUnavailable(Unavailable):
+    """The archive cannot be written or read."""
+
+
+class ArchiveFull(ArchiveUnavailable):
+    """No room for this Data Set."""
+
+
+class IndexUnavailable(Unavailable):
+    """The index does not answer."""
+
+
+class DestinationUnavailable(Unavailable):
+    """A remote AE or a folder cannot be reached."""
+
+
+class Refused(BackupSCPError):  # noqa: N818
+    """Give up: the answer will not change by itself."""
+
+
+class NotAuthorised(Refused):
+    """This caller may not do this."""
+
+
+class MoveDestinationUnknown(Refused):
+    """A Move Destination that is not configured."""
+
+
+class InstanceRefused(Refused):
+    """A destination refused one SOP Instance.
+
+    Parameters
+    ----------
+    message
+        One sentence for a technician.
+    status
+        The DIMSE Status that the destination answered, 0 where it gave none.
+    """
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Damaged(BackupSCPError):  # noqa: N818
+    """Stored bytes are not what was received."""
+
+
+class DigestMismatch(Damaged):
+    """The bytes of a stored file changed."""
+
+
+class FileMissing(Damaged):
+    """A stored file is gone."""

@@ -1,0 +1,367 @@
+"""The ports: what the services ask of an archive, an index and a destination, and the values that they exchange.
+
+Each Protocol is the contract; one contract suite in ``tests/`` runs on every implementation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, Protocol
+
+from backup_scp.information_model import Query
+from backup_scp.sop_instance import SOPInstance
+
+
+class InstanceKey(NamedTuple):
+    """What makes two Data Sets versions of one SOP Instance: all three UIDs, as written, without padding.
+
+    One SOP Instance UID in two studies or series is two instances (both are found), flagged as a clash.
+    """
+
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_instance_uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """How one Data Set came in; written into its file, restored from there by ``rebuild``.
+
+    Attributes
+    ----------
+    received_at
+        When its last byte was in; UTC, microseconds.
+    service
+        ``C-STORE`` or ``IMPORT``.
+    calling_ae_title, called_ae_title
+        Of the Association; empty for an import.
+    address
+        The sender's network address; empty for an import.
+    site
+        The clinic that the sender is configured for; empty when it is not.
+    """
+
+    received_at: datetime
+    service: str
+    calling_ae_title: str = ""
+    called_ae_title: str = ""
+    address: str = ""
+    site: str = ""
+
+    @property
+    def sender(self) -> tuple[str, str]:
+        """Who counts as the same sender for the version rule: site and calling AE title."""
+        return (self.site, self.calling_ae_title)
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """What is known of a Data Set before its first byte: it goes into File Meta (PS3.10 7.1)."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+    source_ae_title: str = ""
+
+
+class StagedFile(Protocol):
+    """A Data Set on its way in: in the archive's own volume, not visible, gone after a crash."""
+
+    heading: Heading
+
+    @property
+    def size_bytes(self) -> int:
+        """Length of the Data Set so far."""
+
+    @property
+    def sha256(self) -> str:
+        """64 hex digits over the Data Set so far."""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Append to the Data Set.
+
+        Raises
+        ------
+        ArchiveFull, ArchiveUnavailable
+        """
+
+    def data_set(self) -> BinaryIO:
+        """Open what was written, at the Data Set's first byte, for reading."""
+
+    def discard(self) -> None:
+        """Forget it; harmless after ``Archive.commit`` and when called twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArchivedFile:
+    """What a stored file says of itself."""
+
+    location: str
+    heading: Heading
+    arrival: Arrival
+    sha256: str
+    size_bytes: int
+    data_set_offset: int
+    path: Path
+
+    def data_set(self) -> BinaryIO:
+        """Open it at the Data Set's first byte."""
+        stream = self.path.open("rb")
+        stream.seek(self.data_set_offset)
+        return stream
+
+
+class Archive(Protocol):
+    """Where the files are.  Never overwrites, never deletes what was committed."""
+
+    def stage(self, heading: Heading) -> StagedFile:
+        """Begin a file.
+
+        Raises
+        ------
+        ArchiveFull, ArchiveUnavailable
+        """
+
+    def commit(self, staged: StagedFile, key: InstanceKey, arrival: Arrival) -> str:
+        """Make it durable and visible, and return its location: file, folder entry and new folders are fsynced.
+
+        The location is a pure function of key and digest.  An intact file already there is kept and its location
+        returned; a damaged one is set aside (never deleted) and replaced.  ``staged`` stays behind as a note for
+        ``sweep`` until ``forget``.
+
+        Raises
+        ------
+        ArchiveFull, ArchiveUnavailable
+        """
+
+    def forget(self, staged: StagedFile) -> None:
+        """Drop the note that ``commit`` left: the index has its row now."""
+
+    def sweep(self) -> Iterator[str]:
+        """Remove what a crash left half-written; yield the locations of files committed with no ``forget``."""
+
+    def read(self, location: str) -> ArchivedFile:
+        """What the file says of itself, without reading its Data Set.
+
+        Raises
+        ------
+        FileMissing, DigestMismatch
+            It is gone, or its File Meta is damaged.
+        """
+
+    def verify(self, location: str, sha256: str) -> ArchivedFile:
+        """Read every byte and compare with the file's own digests and with ``sha256``.
+
+        Raises
+        ------
+        FileMissing, DigestMismatch
+        """
+
+    def locations(self) -> Iterator[str]:
+        """Every committed file, in no particular order, with flat memory."""
+
+    def free_bytes(self) -> int:
+        """What the volume can still take."""
+
+
+class Flag(StrEnum):
+    """Why a person may want to look at a version."""
+
+    UNPARSED = "unparsed"
+    CLASH = "clash"
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One stored Data Set, as the index is told of it."""
+
+    instance: SOPInstance
+    arrival: Arrival
+    location: str
+    sha256: str
+    size_bytes: int
+
+    @property
+    def key(self) -> InstanceKey:
+        """Its instance's three UIDs."""
+        return InstanceKey(
+            self.instance.study_instance_uid, self.instance.series_instance_uid, self.instance.sop_instance_uid
+        )
+
+
+class Admission(StrEnum):
+    """What ``Index.add`` made of a version."""
+
+    NEW = "new"  # a SOP Instance not held before
+    VERSION = "version"  # a further version, from the same sender: it answers queries from now on
+    CLASH = "clash"  # a further version, from another sender: kept and flagged, does not take over
+    HELD = "held"  # the very same bytes were there already; nothing was added
+
+
+class Held(NamedTuple):
+    """One version as retrieve, restore and verify need it."""
+
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_instance_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    location: str
+    sha256: str
+    size_bytes: int
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What a restore takes; everything that is not None narrows it.
+
+    ``since`` and ``until`` are Study Dates, YYYYMMDD, both included.  ``all_versions`` adds the versions that do not
+    answer queries.
+    """
+
+    study_instance_uid: str | None = None
+    patient_id: str | None = None
+    since: str | None = None
+    until: str | None = None
+    all_versions: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """One flagged or damaged version, for ``status``."""
+
+    location: str
+    sop_instance_uid: str
+    calling_ae_title: str
+    received_at: datetime
+    flags: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """An Association or request that was turned away, counted, for ``status``."""
+
+    calling_ae_title: str
+    called_ae_title: str
+    address: str
+    reason: str
+    fix: str
+    count: int
+    last_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """What the index holds, in numbers."""
+
+    patients: int
+    studies: int
+    series: int
+    instances: int
+    versions: int
+    size_bytes: int
+    flagged: int
+    damaged: int
+    last_received_at: datetime | None
+    last_verified_at: datetime | None
+    never_verified: int
+
+
+Match = dict[str, str]
+"""One answer: keyword to value; Unicode, several values joined by a backslash, empty where unknown."""
+
+
+class Index(Protocol):
+    """Who knows what is held.  Derived: ``rebuild`` makes it again from the files."""
+
+    def add(self, version: Version) -> Admission:
+        """Enter a version; on return the row is durable.  Idempotent.
+
+        Raises
+        ------
+        IndexUnavailable
+        """
+
+    def held(self, key: InstanceKey, sha256: str) -> Held | None:
+        """The version with exactly these bytes, if there is one."""
+
+    def search(self, query: Query) -> Iterator[Match]:
+        """Answer a query, one match per entity at its level; flat memory.
+
+        Close the iterator to stop early.  Each match holds the keys in ``query.return_keys``, and the unique keys
+        of its level and of those above.
+
+        Raises
+        ------
+        IndexUnavailable
+        """
+
+    def retrieve(self, query: Query) -> list[Held]:
+        """The answering versions of every instance below the entities that match, in series and instance order."""
+
+    def select(self, selection: Selection) -> list[Held]:
+        """What a restore takes, newest study first; in a study by series and instance number, versions oldest first."""
+
+    def versions(self) -> Iterator[Held]:
+        """Every version, the longest unverified first, with flat memory."""
+
+    def record_verification(self, results: Iterable[tuple[str, str | None]]) -> None:
+        """Note (location, None if intact else what is wrong) as checked now."""
+
+    def rebuilding(self) -> AbstractContextManager[Callable[[Version], Admission]]:
+        """Enter versions into an empty index that takes the old one's place when the block ends well."""
+
+    def holdings(self) -> Holdings:
+        """Count what is held."""
+
+    def remarks(self, limit: int) -> list[Remark]:
+        """Flagged and damaged versions, newest first."""
+
+    def record_rejection(self, calling: str, called: str, address: str, reason: str, fix: str) -> None:
+        """Count a rejection; the number of different ones kept is bounded."""
+
+    def rejections(self, limit: int) -> list[Rejection]:
+        """The rejections, newest first."""
+
+    def close(self) -> None:
+        """Let go of every connection."""
+
+
+class Destination(Protocol):
+    """Where instances go back to: a remote AE over one Association, or a folder.  A context manager."""
+
+    name: str
+
+    def __enter__(self) -> Destination: ...
+
+    def __exit__(self, *exc: object) -> None: ...
+
+    def prepare(self, instances: Iterable[Held]) -> None:
+        """Reach it, knowing what will come.
+
+        Raises
+        ------
+        DestinationUnavailable
+        """
+
+    def send(self, file: ArchivedFile, held: Held) -> str | None:
+        """Deliver one instance; on return the destination has confirmed it.
+
+        Returns
+        -------
+        str or None
+            A warning in one sentence when it was taken with one (Status Bxxx).
+
+        Raises
+        ------
+        InstanceRefused
+            This one failed; the next may not.
+        DestinationUnavailable
+            It is gone; nothing more can be sent.
+        """
