@@ -1,0 +1,122 @@
+"""The one way in: whatever brings a Data Set (C-STORE, import) ends here."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from backup_scp.errors import Damaged, InvalidDataSet
+from backup_scp.ports import Admission, Archive, Arrival, Heading, Index, InstanceKey, StagedFile, Version
+from backup_scp.sop_instance import SOPInstance
+from backup_scp.stored import version_of
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A Data Set that is durable: file, folder entry and index row."""
+
+    admission: Admission
+    location: str
+    repaired: bool = False
+
+
+class Ingest:
+    """Takes Data Sets in; safe to share between threads.
+
+    Parameters
+    ----------
+    archive
+        Where files go.
+    index
+        Who is told of them.
+    """
+
+    def __init__(self, archive: Archive, index: Index) -> None:
+        self._archive = archive
+        self._index = index
+
+    def begin(self, heading: Heading) -> StagedFile:
+        """Begin a Data Set; write to what is returned, then ``accept`` or ``discard`` it.
+
+        Raises
+        ------
+        ArchiveFull, ArchiveUnavailable
+        """
+        return self._archive.stage(heading)
+
+    def accept(self, staged: StagedFile, arrival: Arrival) -> Accepted:
+        """Keep a Data Set whose last byte is in.
+
+        When it returns, the file's bytes, its folder entry and its index row are durable.  However it ends, ``staged``
+        needs no more care.
+
+        Raises
+        ------
+        InvalidDataSet
+            Command Set and Data Set name different instances (PS3.4 B.2.3: A900).
+        ArchiveFull, ArchiveUnavailable, IndexUnavailable
+            Nothing was acknowledged; send it again later.
+        """
+        try:
+            instance = _parse(staged)
+            key = InstanceKey(instance.study_instance_uid, instance.series_instance_uid, instance.sop_instance_uid)
+            held = self._index.held(key, staged.sha256)
+            if held is not None:
+                return self._again(staged, key, *held)
+            location = self._archive.commit(staged, key, arrival)
+        except BaseException:
+            staged.discard()
+            raise
+        # From here on the file is visible; should its row fail, the staged note lets ``recover`` find it.
+        admission = self._index.add(Version(instance, arrival, location, staged.sha256, staged.size_bytes))
+        self._archive.forget(staged)
+        return Accepted(admission, location)
+
+    def recover(self) -> int:
+        """Enter into the index what a crash left between file and row; return how many files that were."""
+        count = 0
+        for location in self._archive.sweep():
+            try:
+                self._index.add(version_of(self._archive, location, verify=True))
+            except Damaged as error:
+                log.error("%s; it was never acknowledged", error)
+                continue
+            count += 1
+        return count
+
+    def _again(self, staged: StagedFile, key: InstanceKey, location: str, arrival: Arrival) -> Accepted:
+        """Answer a re-send of bytes that are held: check the stored file, and repair it from the new bytes."""
+        try:
+            self._archive.verify(location, staged.sha256)
+        except Damaged as error:
+            log.warning("%s; repaired from a re-send", error)
+            location = self._archive.commit(staged, key, arrival)  # with the facts of its first arrival
+            self._index.record_verification([(location, None)])
+            self._archive.forget(staged)
+            return Accepted(Admission.HELD, location, repaired=True)
+        staged.discard()
+        return Accepted(Admission.HELD, location)
+
+
+def _parse(staged: StagedFile) -> SOPInstance:
+    heading = staged.heading
+    with staged.data_set() as stream:
+        instance = SOPInstance.read(
+            stream, heading.transfer_syntax_uid, heading.sop_class_uid, heading.sop_instance_uid
+        )
+    _require_agreement(heading, instance)
+    return instance
+
+
+def _require_agreement(heading: Heading, instance: SOPInstance) -> None:
+    """Compare the UIDs of Command Set and Data Set, padding aside (PS3.4 B.2.3, PS3.7 9.1.1)."""
+    if not instance.sop_instance_uid:
+        raise InvalidDataSet("Neither the Command Set nor the Data Set names a SOP Instance UID")
+    for what, commanded, found in (
+        ("SOP Class UID", heading.sop_class_uid, instance.sop_class_uid),
+        ("SOP Instance UID", heading.sop_instance_uid, instance.sop_instance_uid),
+    ):
+        if commanded and found and commanded != found:
+            raise InvalidDataSet(f"{what}: Command Set {commanded}, Data Set {found}")

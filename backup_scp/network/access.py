@@ -1,0 +1,130 @@
+"""Who may do what: by AE title and network address."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from backup_scp.errors import MoveDestinationUnknown, NotAuthorised
+from backup_scp.ports import RemoteAE
+
+_RESOLVED_FOR_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The requestor of an Association.
+
+    Attributes
+    ----------
+    ae_title
+        Calling AE title.
+    address
+        Its network address.
+    remote
+        The ``[[remote]]`` that it is, if any.
+    is_this_machine
+        Whether the connection comes from this machine.
+    """
+
+    ae_title: str
+    address: str
+    remote: RemoteAE | None
+    is_this_machine: bool
+
+    def __str__(self) -> str:
+        """For the log and for a person: nothing a caller sends can forge a line."""
+        return f"{self.ae_title.encode('ascii', 'backslashreplace').decode()!r} at {self.address}"
+
+    @property
+    def site(self) -> str:
+        """The clinic that it belongs to, empty where none is configured."""
+        return self.remote.site if self.remote else ""
+
+    @property
+    def is_known(self) -> bool:
+        """Whether places are kept free for it."""
+        return self.remote is not None or self.is_this_machine
+
+    def require_query(self) -> None:
+        """Allow C-FIND, C-GET and C-MOVE to configured remote AEs and to this machine.
+
+        Raises
+        ------
+        NotAuthorised
+        """
+        if not (self.is_this_machine or (self.remote and self.remote.query)):
+            raise NotAuthorised(f"{self} may not query here")
+
+
+class AccessPolicy:
+    """What the settings say of callers and Move Destinations.
+
+    Parameters
+    ----------
+    remotes
+        The configured remote AEs.
+    """
+
+    def __init__(self, remotes: Sequence[RemoteAE]) -> None:
+        self._remotes = tuple(remotes)
+        self._resolver = _Resolver()
+
+    def identify(self, ae_title: str, address: str) -> Caller:
+        """Find out who calls; an AE title from another address than its configured one is a stranger."""
+        address = plain_address(address)
+        remote = next((r for r in self._remotes if r.ae_title == ae_title and self._is_at(r, address)), None)
+        return Caller(ae_title, address, remote, ipaddress.ip_address(address).is_loopback)
+
+    def is_impostor(self, caller: Caller) -> bool:
+        """Whether the caller uses a configured AE title from another address."""
+        return caller.remote is None and any(r.ae_title == caller.ae_title for r in self._remotes)
+
+    def move_destination(self, ae_title: str) -> RemoteAE:
+        """Look up a Move Destination.
+
+        Raises
+        ------
+        MoveDestinationUnknown
+            PS3.4 C.4.2.1.5: A801.
+        """
+        for remote in self._remotes:
+            if remote.ae_title == ae_title and remote.destination:
+                return remote
+        raise MoveDestinationUnknown(f"Move Destination {ae_title} is not configured here")
+
+    def _is_at(self, remote: RemoteAE, address: str) -> bool:
+        return not remote.check_address or address in self._resolver.addresses(remote.host)
+
+
+def plain_address(address: str) -> str:
+    """Write an IPv4-mapped IPv6 address as IPv4, and drop a zone."""
+    parsed = ipaddress.ip_address(address.partition("%")[0])
+    return str(getattr(parsed, "ipv4_mapped", None) or parsed)
+
+
+class _Resolver:
+    """DNS with a short memory: an association must not wait for it each time."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[float, frozenset[str]]] = {}
+        self._lock = threading.Lock()
+
+    def addresses(self, host: str) -> frozenset[str]:
+        now = time.monotonic()
+        with self._lock:
+            resolved_at, addresses = self._known.get(host, (-_RESOLVED_FOR_S, frozenset()))
+        if now - resolved_at < _RESOLVED_FOR_S:
+            return addresses
+        try:
+            found = socket.getaddrinfo(host, None, proto=socket.IPPROTO_TCP)
+            addresses = frozenset(plain_address(str(entry[4][0])) for entry in found)
+        except OSError:
+            addresses = frozenset()
+        with self._lock:
+            self._known[host] = (now, addresses)
+        return addresses

@@ -1,0 +1,375 @@
+"""One Association, in either role: its negotiation is pynetdicom's, its messages are read and written here (PS3.7 8)."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from pynetdicom import AE, _config
+from pynetdicom._globals import MODE_ACCEPTOR, MODE_REQUESTOR
+from pynetdicom.association import Association as PynetdicomAssociation
+from pynetdicom.pdu_primitives import A_ABORT, A_RELEASE, SCP_SCU_RoleSelectionNegotiation
+from pynetdicom.presentation import PresentationContext, build_context
+from pynetdicom.transport import AddressInformation, AssociationSocket
+
+from backup_scp.errors import DestinationUnavailable, InvalidDataSet, InvalidIdentifier
+from backup_scp.network.access import Caller
+from backup_scp.network.command_set import CommandSet, Element, Field
+from backup_scp.network.upper_layer import AssociationEnded, UpperLayer
+from backup_scp.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+
+# pynetdicom's own log prints identifiers and pydicom's warnings print values: both are patient data.
+logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
+logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
+_config.LOG_HANDLER_LEVEL = "none"
+
+_LONGEST_COMMAND_SET = 1 << 16
+_LONGEST_IDENTIFIER = 1 << 20
+_LINGER_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How long the network may take.
+
+    Attributes
+    ----------
+    connect_s
+        TCP connection of our own associations.
+    association_s
+        ARTIM (PS3.8 9.1.5), and the answer to our own association requests.
+    idle_s
+        A peer that says nothing between messages.
+    network_s
+        A peer that stops in the middle of a message.
+    """
+
+    connect_s: float = 10.0
+    association_s: float = 30.0
+    idle_s: float = 600.0
+    network_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """An accepted Presentation Context (PS3.8 9.3.3.2)."""
+
+    context_id: int
+    abstract_syntax: str
+    transfer_syntax: str
+    peer_is_scp: bool = False
+
+
+@dataclass(slots=True)
+class Tally:
+    """What an Association has brought."""
+
+    stored: int = 0
+    held: int = 0
+    refused: int = 0
+    size_bytes: int = 0
+
+    def summary(self, began: float) -> str:
+        """One line for the log; ``began`` is of the monotonic clock."""
+        return (
+            f"{self.stored} stored, {self.held} already held, {self.refused} refused, "
+            f"{self.size_bytes / 1e6:.1f} MB in {time.monotonic() - began:.1f} s"
+        )
+
+
+class Association(PynetdicomAssociation):
+    """An Association with one thread: whoever calls its methods.
+
+    Attributes
+    ----------
+    contexts
+        Accepted Presentation Contexts by ID.
+    caller, called_ae_title
+        Of an incoming one: who calls, and whom.
+    tally
+        What it has brought so far.
+    ending
+        True when the node stops: no further request will be read.
+    """
+
+    caller: Caller
+    called_ae_title: str
+
+    def __init__(self, ae_title: str, mode: str, timing: Timing, maximum_pdu_length: int) -> None:
+        ae = AE(ae_title)
+        ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+        ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+        super().__init__(ae, mode)
+        self.upper_layer = UpperLayer(self)
+        self.upper_layer.network_timeout_s = timing.network_s
+        self.upper_layer.idle_timeout_s = timing.idle_s
+        self.dul = self.upper_layer
+        self.acse_timeout = timing.association_s
+        self.connection_timeout = timing.connect_s
+        self.contexts: dict[int, Context] = {}
+        local = self.requestor if self.is_requestor else self.acceptor
+        local.maximum_length = maximum_pdu_length
+        local.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+        local.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+        local.ae_title = ae_title
+        self.tally = Tally()
+        self.ending = False
+        self._waiting = False
+        self._ahead: tuple[int, CommandSet] | None = None
+        self._cancelled: set[int] = set()
+
+    # -- establishing ----------------------------------------------------------------------------------------------
+
+    @classmethod
+    def accept(
+        cls, connection: socket.socket, ae_title: str, timing: Timing, maximum_pdu_length: int
+    ) -> Association:
+        """Take up an incoming connection; ``negotiation.negotiate`` goes on from here."""
+        association = cls(ae_title, MODE_ACCEPTOR, timing, maximum_pdu_length)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        association.acceptor.address_info = AddressInformation.from_tuple(connection.getsockname())
+        association.requestor.address_info = AddressInformation.from_tuple(connection.getpeername())
+        association.set_socket(AssociationSocket(association, client_socket=connection))
+        association.upper_layer.begin()
+        return association
+
+    @classmethod
+    def request_from(  # noqa: PLR0913 - what an A-ASSOCIATE-RQ says
+        cls,
+        *,
+        calling: str,
+        called: str,
+        host: str,
+        port: int,
+        contexts: Iterable[tuple[str, Iterable[str]]],
+        timing: Timing,
+        maximum_pdu_length: int = 131072,
+    ) -> Association:
+        """Open an Association to a remote AE.
+
+        Parameters
+        ----------
+        contexts
+            Abstract Syntax and its Transfer Syntaxes; at most 128.
+
+        Raises
+        ------
+        DestinationUnavailable
+            With the reason, and what to look at.
+        """
+        association = cls(calling, MODE_REQUESTOR, timing, maximum_pdu_length)
+        try:
+            remote = AddressInformation(host, port)
+        except OSError:
+            raise DestinationUnavailable(f"{called}: the name {host} is not known to DNS; check the host") from None
+        local = AddressInformation.from_tuple(("", 0) if remote.is_ipv4 else ("::", 0))
+        sock = AssociationSocket(association, address=local)
+        sock.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        association.set_socket(sock)
+        association.acceptor.ae_title = called
+        association.acceptor.address_info = remote
+        association.requestor.address_info = local
+        requested = [build_context(abstract, list(transfer)) for abstract, transfer in contexts]
+        for number, context in enumerate(requested):
+            context.context_id = 2 * number + 1
+        association.requestor.requested_contexts = requested
+        association.request()
+        association._require_established(called, host, port)
+        association.take_contexts(association.accepted_contexts)
+        return association
+
+    def _require_established(self, called: str, host: str, port: int) -> None:
+        if self.is_established:
+            return
+        where = f"{called} at {host}:{port}"
+        if self.is_rejected:
+            answer = self.acceptor.primitive
+            reason = f"{answer.result_str}: {answer.reason_str}"
+            sentence = f"{where} rejected the association ({reason}); check both AE titles there"
+        elif self.rejected_contexts:
+            sentence = f"{where} accepts none of the SOP Classes and Transfer Syntaxes"
+        elif self.upper_layer.connected:
+            sentence = f"{where} did not answer the association request"
+        else:
+            sentence = f"{where} cannot be reached; check host, port and that machine's firewall"
+        self.close()
+        raise DestinationUnavailable(sentence)
+
+    def take_contexts(self, accepted: Iterable[PresentationContext]) -> None:
+        """Note what was negotiated."""
+        roles = self.requestor.role_selection if self.is_acceptor else {}
+        for context in accepted:
+            abstract = str(context.abstract_syntax)
+            role: SCP_SCU_RoleSelectionNegotiation | None = roles.get(context.abstract_syntax)
+            self.contexts[context.context_id] = Context(
+                context.context_id, abstract, str(context.transfer_syntax[0]), bool(role and role.scp_role)
+            )
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    def read_command(self) -> tuple[int, CommandSet]:
+        """Read the next Command Set and the ID of its Presentation Context.
+
+        Raises
+        ------
+        AssociationEnded
+            Released, aborted, or gone.
+        """
+        if self._ahead is not None:
+            ahead, self._ahead = self._ahead, None
+            return ahead
+        self._waiting = True
+        try:
+            if self.ending:
+                raise AssociationEnded
+            return self._read_command()
+        finally:
+            self._waiting = False
+
+    def _read_command(self) -> tuple[int, CommandSet]:
+        encoded = bytearray()
+        while True:
+            fragment = self.upper_layer.read_fragment(between_messages=not encoded)
+            encoded += fragment.data
+            if not fragment.is_command or len(encoded) > _LONGEST_COMMAND_SET:
+                self.upper_layer.reject_pdu()
+            if fragment.is_last:
+                break
+        try:
+            command = CommandSet.decode(encoded)
+        except InvalidDataSet:
+            self.upper_layer.reject_pdu()
+        if fragment.context_id not in self.contexts:
+            self.upper_layer.reject_pdu()
+        return fragment.context_id, command
+
+    def data_set(self) -> Iterator[memoryview]:
+        """Read the Data Set that follows a Command Set, in parts that are valid until the next one.
+
+        Raises
+        ------
+        AssociationEnded
+            It will not be completed.
+        """
+        while True:
+            fragment = self.upper_layer.read_fragment()
+            if fragment.is_command:
+                self.upper_layer.reject_pdu()
+            yield fragment.data
+            if fragment.is_last:
+                return
+
+    def read_identifier(self) -> bytes:
+        """Read a Data Set that must fit in memory.
+
+        Raises
+        ------
+        InvalidIdentifier
+            It is absurdly long; it has been read to its end.
+        """
+        encoded, size = bytearray(), 0
+        for data in self.data_set():
+            size += len(data)
+            if size <= _LONGEST_IDENTIFIER:
+                encoded += data
+        if size > _LONGEST_IDENTIFIER:
+            raise InvalidIdentifier(f"The Identifier has {size} bytes")
+        return bytes(encoded)
+
+    def skip_data_set(self, command: CommandSet) -> None:
+        """Read past a Data Set that is not wanted."""
+        if command.has_data_set:
+            for _ in self.data_set():
+                pass
+
+    def read_response(self, field: Field) -> CommandSet:
+        """Read the response to a request of ours; a C-CANCEL that comes before it is noted (PS3.7 9.3.2.3)."""
+        while True:
+            _, command = self.read_command()
+            if command.field == Field.C_CANCEL_RQ:
+                self._cancelled.add(command.number(Element.MESSAGE_ID_BEING_RESPONDED_TO))
+                continue
+            if command.field != field:
+                self.upper_layer.reject_pdu()
+            self.skip_data_set(command)
+            return command
+
+    def cancelled(self, message_id: int) -> bool:
+        """Whether the peer has cancelled the operation ``message_id``; does not wait.
+
+        Raises
+        ------
+        AssociationEnded
+            The peer is gone, and nobody waits for the rest.
+        """
+        while message_id not in self._cancelled and self._ahead is None and self.upper_layer.has_input():
+            context_id, command = self._read_command()
+            if command.field == Field.C_CANCEL_RQ:
+                self._cancelled.add(command.number(Element.MESSAGE_ID_BEING_RESPONDED_TO))
+            else:
+                self._ahead = (context_id, command)  # early, but not lost
+        return message_id in self._cancelled
+
+    def forget_cancelled(self) -> None:
+        """Start a new operation: Message IDs may be used again."""
+        self._cancelled.clear()
+
+    # -- writing -----------------------------------------------------------------------------------------------------
+
+    def send(self, context_id: int, command: bytes, data: bytes | None = None) -> None:
+        """Send one message whose Data Set, if any, fits in memory."""
+        self.upper_layer.send_message(context_id, command, data)
+
+    def send_data_set(self, context_id: int, command: bytes, parts: Iterable[bytes]) -> None:
+        """Send one message whose Data Set comes in parts; memory is flat."""
+        self.upper_layer.send_data_set(context_id, command, parts)
+
+    # -- ending ------------------------------------------------------------------------------------------------------
+
+    def end_when_idle(self) -> None:
+        """From another thread: end as soon as the request under way has been answered."""
+        self.ending = True
+        if self._waiting:
+            self._shut(socket.SHUT_RD)
+
+    def break_off(self) -> None:
+        """From another thread: end at once."""
+        self._shut(socket.SHUT_RDWR)
+
+    def _shut(self, how: int) -> None:
+        connection = self.upper_layer.socket.socket
+        if connection is not None:
+            with contextlib.suppress(OSError):
+                connection.shutdown(how)
+
+    def finish(self) -> str:
+        """End what reading has found to be ending, and say how: ``released``, ``aborted`` or ``lost``."""
+        primitive = self.upper_layer.receive_pdu()
+        released = isinstance(primitive, A_RELEASE) and primitive.result is None
+        if released:
+            self.acse.send_release(is_response=True)
+        self.upper_layer.linger(_LINGER_S)
+        return "released" if released else "aborted" if isinstance(primitive, A_ABORT) else "lost"
+
+    def release(self) -> None:
+        """Release an Association of ours; if the peer does not answer, abort it."""
+        if self.is_established and self.upper_layer.is_open:
+            self.acse.negotiate_release()
+        self.close()
+
+    def abort(self, block: bool = True) -> None:  # noqa: FBT001, FBT002, ARG002 - pynetdicom's signature
+        """Abort: the peer is told, and the connection closed."""
+        if self.upper_layer.is_open:
+            self.acse.send_abort(0x00)
+        self.close()
+
+    def close(self) -> None:
+        """Let the peer close first, for a moment, then close."""
+        self.upper_layer.linger(_LINGER_S)
+
+
+__all__ = ["Association", "AssociationEnded", "Context", "Tally", "Timing"]

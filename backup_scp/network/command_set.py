@@ -1,0 +1,161 @@
+"""The Command Set of a DIMSE message: Implicit VR Little Endian, flat, group 0000 (PS3.7 6.3, Annex E)."""
+
+from __future__ import annotations
+
+import struct
+from enum import IntEnum
+
+from backup_scp.errors import InvalidDataSet
+
+NO_DATA_SET = 0x0101  # Command Data Set Type (0000,0800), PS3.7 E.1
+_DATA_SET_FOLLOWS = 0x0001
+
+
+class Field(IntEnum):
+    """Command Field (0000,0100), PS3.7 E.1."""
+
+    C_STORE_RQ = 0x0001
+    C_STORE_RSP = 0x8001
+    C_GET_RQ = 0x0010
+    C_GET_RSP = 0x8010
+    C_FIND_RQ = 0x0020
+    C_FIND_RSP = 0x8020
+    C_MOVE_RQ = 0x0021
+    C_MOVE_RSP = 0x8021
+    C_ECHO_RQ = 0x0030
+    C_ECHO_RSP = 0x8030
+    C_CANCEL_RQ = 0x0FFF
+
+
+class Element(IntEnum):
+    """Element numbers of group 0000 that the node reads or writes, PS3.7 E.1."""
+
+    AFFECTED_SOP_CLASS_UID = 0x0002
+    REQUESTED_SOP_CLASS_UID = 0x0003
+    COMMAND_FIELD = 0x0100
+    MESSAGE_ID = 0x0110
+    MESSAGE_ID_BEING_RESPONDED_TO = 0x0120
+    MOVE_DESTINATION = 0x0600
+    PRIORITY = 0x0700
+    COMMAND_DATA_SET_TYPE = 0x0800
+    STATUS = 0x0900
+    OFFENDING_ELEMENT = 0x0901
+    ERROR_COMMENT = 0x0902
+    AFFECTED_SOP_INSTANCE_UID = 0x1000
+    REMAINING = 0x1020
+    COMPLETED = 0x1021
+    FAILED = 0x1022
+    WARNING = 0x1023
+    MOVE_ORIGINATOR_AE_TITLE = 0x1030
+    MOVE_ORIGINATOR_MESSAGE_ID = 0x1031
+
+
+_UIDS = {Element.AFFECTED_SOP_CLASS_UID, Element.REQUESTED_SOP_CLASS_UID, Element.AFFECTED_SOP_INSTANCE_UID}
+
+
+class CommandSet:
+    """The elements of one Command Set, as they stand on the wire; absent ones read as 0 or empty."""
+
+    __slots__ = ("elements",)
+
+    def __init__(self, elements: dict[int, bytes]) -> None:
+        self.elements = elements
+
+    @classmethod
+    def decode(cls, encoded: bytes | bytearray) -> CommandSet:
+        """Read a Command Set.
+
+        Raises
+        ------
+        InvalidDataSet
+            It is not one: an element runs past the end, or belongs to another group.
+        """
+        elements: dict[int, bytes] = {}
+        position, end = 0, len(encoded)
+        while position < end:
+            if end - position < 8:  # noqa: PLR2004 - tag and length, PS3.5 7.1.3
+                raise InvalidDataSet("The Command Set ends in the middle of an element")
+            group, element, length = struct.unpack_from("<HHI", encoded, position)
+            position += 8
+            if group != 0 or length > end - position:
+                raise InvalidDataSet("The Command Set is malformed")
+            elements[element] = bytes(encoded[position : position + length])
+            position += length
+        return cls(elements)
+
+    def number(self, element: Element) -> int:
+        """The value of a US element; 0 where it is absent or malformed."""
+        value = self.elements.get(element, b"")
+        return int.from_bytes(value, "little") if len(value) == 2 else 0  # noqa: PLR2004 - a US has two bytes
+
+    def text(self, element: Element) -> str:
+        """The value of a UI or AE element without its padding."""
+        return self.elements.get(element, b"").decode("latin-1").strip("\0 ")
+
+    @property
+    def field(self) -> int:
+        """Command Field."""
+        return self.number(Element.COMMAND_FIELD)
+
+    @property
+    def message_id(self) -> int:
+        """Message ID."""
+        return self.number(Element.MESSAGE_ID)
+
+    @property
+    def status(self) -> int:
+        """Status of a response."""
+        return self.number(Element.STATUS)
+
+    @property
+    def has_data_set(self) -> bool:
+        """Whether a Data Set follows."""
+        return self.number(Element.COMMAND_DATA_SET_TYPE) != NO_DATA_SET
+
+
+def encode(values: dict[Element, str | int], *, data_set: bool = False) -> bytes:
+    """Write a Command Set: text for UI, AE and LO elements, numbers for US elements, in ascending order."""
+    values = {**values, Element.COMMAND_DATA_SET_TYPE: _DATA_SET_FOLLOWS if data_set else NO_DATA_SET}
+    body = b"".join(_encode_element(element, values[element]) for element in sorted(values))
+    return struct.pack("<HHII", 0, 0, 4, len(body)) + body
+
+
+def _encode_element(element: Element, value: str | int) -> bytes:
+    if element == Element.OFFENDING_ELEMENT:
+        encoded = struct.pack("<HH", int(value) >> 16, int(value) & 0xFFFF)  # an AT
+    elif isinstance(value, int):
+        encoded = struct.pack("<H", value)
+    else:
+        encoded = value.encode("latin-1", "replace")
+        if len(encoded) % 2:
+            encoded += b"\0" if element in _UIDS else b" "
+    return struct.pack("<HHI", 0, element, len(encoded)) + encoded
+
+
+def response(request: CommandSet, status: int, *, comment: str = "", data_set: bool = False, **counts: int) -> bytes:
+    """Write the response to ``request``.
+
+    Parameters
+    ----------
+    status
+        PS3.7 Annex C.
+    comment
+        Error Comment, cut to the 64 characters of its LO.
+    data_set
+        Whether an Identifier follows.
+    counts
+        ``remaining``, ``completed``, ``failed``, ``warning`` sub-operations.
+    """
+    values: dict[Element, str | int] = {
+        Element.COMMAND_FIELD: request.field | 0x8000,
+        Element.MESSAGE_ID_BEING_RESPONDED_TO: request.message_id,
+        Element.STATUS: status,
+    }
+    for element in (Element.AFFECTED_SOP_CLASS_UID, Element.AFFECTED_SOP_INSTANCE_UID):
+        if element in request.elements:
+            values[element] = request.text(element)
+    if comment:
+        values[Element.ERROR_COMMENT] = comment[:64]
+    for name, count in counts.items():
+        values[Element[name.upper()]] = min(count, 0xFFFF)
+    return encode(values, data_set=data_set)

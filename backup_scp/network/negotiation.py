@@ -1,0 +1,154 @@
+"""The answer to an A-ASSOCIATE-RQ: which Presentation Contexts, roles and reasons (PS3.7 D.3, PS3.8 9.3.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pydicom.uid import (
+    HTJ2K,
+    JPEG2000,
+    JPEG2000MC,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLSNearLossless,
+)
+from pynetdicom.pdu_primitives import A_ASSOCIATE, AsynchronousOperationsWindowNegotiation, SCP_SCU_RoleSelectionNegotiation
+from pynetdicom.presentation import PresentationContext
+from pynetdicom.service_class import NonPatientObjectStorageServiceClass, ServiceClass, StorageServiceClass
+from pynetdicom.sop_class import uid_to_service_class
+
+from backup_scp.information_model import Model
+from backup_scp.network.association import Association
+
+VERIFICATION = "1.2.840.10008.1.1"
+
+FIND_MODELS: dict[str, Model] = {
+    "1.2.840.10008.5.1.4.1.2.1.1": Model.PATIENT_ROOT,
+    "1.2.840.10008.5.1.4.1.2.2.1": Model.STUDY_ROOT,
+    "1.2.840.10008.5.1.4.1.2.3.1": Model.PATIENT_STUDY_ONLY,
+}
+MOVE_MODELS: dict[str, Model] = {
+    "1.2.840.10008.5.1.4.1.2.1.2": Model.PATIENT_ROOT,
+    "1.2.840.10008.5.1.4.1.2.2.2": Model.STUDY_ROOT,
+    "1.2.840.10008.5.1.4.1.2.3.2": Model.PATIENT_STUDY_ONLY,
+}
+GET_MODELS: dict[str, Model] = {
+    "1.2.840.10008.5.1.4.1.2.1.3": Model.PATIENT_ROOT,
+    "1.2.840.10008.5.1.4.1.2.2.3": Model.STUDY_ROOT,
+    "1.2.840.10008.5.1.4.1.2.3.3": Model.PATIENT_STUDY_ONLY,
+}
+NATIVE = (str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian), str(ExplicitVRBigEndian))
+_OTHER_SERVICES = frozenset({VERIFICATION, *FIND_MODELS, *MOVE_MODELS, *GET_MODELS})
+# pynetdicom knows the services of the standard; what it does not know is a new or private storage class.
+_STORED = (StorageServiceClass, NonPatientObjectStorageServiceClass, ServiceClass)
+# Syntaxes that may make a sender throw information away: taken when it offers nothing else.
+_LOSSY = frozenset(
+    (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000, JPEG2000MC, HTJ2K, "1.2.840.10008.1.2.4.112")
+)
+_ACCEPTED, _ABSTRACT_SYNTAX_NOT_SUPPORTED, _TRANSFER_SYNTAXES_NOT_SUPPORTED = 0, 3, 4  # PS3.8 9.3.3.2
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Result, source and reason of an A-ASSOCIATE-RJ (PS3.8 9.3.4), with words for a person."""
+
+    result: int
+    source: int
+    diagnostic: int
+    reason: str
+    fix: str
+
+
+def called_ae_title_not_recognised(called: str, ours: str) -> Rejection:
+    """Reject an Association for another AE title."""
+    return Rejection(
+        1, 1, 7, f"called AE title {called} is not ours", f"set the called AE title to {ours} at the sender"
+    )
+
+
+def local_limit_exceeded(limit: int) -> Rejection:
+    """Reject, for the moment, an Association too many."""
+    return Rejection(
+        2, 3, 2, f"more than {limit} associations at once", "wait, or raise node.maximum_associations in the settings"
+    )
+
+
+def reject(association: Association, rejection: Rejection) -> None:
+    """Answer A-ASSOCIATE-RJ."""
+    association.acse.send_reject(rejection.result, rejection.source, rejection.diagnostic)
+
+
+def accept(association: Association, request: A_ASSOCIATE) -> None:
+    """Answer A-ASSOCIATE-AC with what the node can do of what was proposed."""
+    roles = association.requestor.role_selection
+    answered = [answer_context(context) for context in request.presentation_context_definition_list]
+    association._accepted_cx = {context.context_id: context for context in answered if context.result == 0}
+    association._rejected_cx = [context for context in answered if context.result != 0]
+    accepted = {context.abstract_syntax for context in association._accepted_cx.values()}
+    for abstract, proposed in roles.items():
+        if abstract in accepted:
+            association.acceptor.add_negotiation_item(_answer_role(abstract, proposed))
+    if association.requestor.asynchronous_operations != (1, 1):
+        association.acceptor.add_negotiation_item(_one_operation_at_a_time())
+    association.acse.send_accept()
+    association.is_established = True
+    association.take_contexts(association._accepted_cx.values())
+
+
+def answer_context(proposed: PresentationContext) -> PresentationContext:
+    """Accept or reject one Presentation Context (PS3.8 9.3.3.2)."""
+    abstract = str(proposed.abstract_syntax)
+    syntaxes = [str(syntax) for syntax in proposed.transfer_syntax]
+    answer = PresentationContext()
+    answer.context_id = proposed.context_id
+    answer.abstract_syntax = proposed.abstract_syntax
+    chosen = choose_transfer_syntax(abstract, syntaxes)
+    answer.transfer_syntax = [chosen or syntaxes[0]]
+    if chosen:
+        answer.result = _ACCEPTED
+    else:
+        answer.result = _TRANSFER_SYNTAXES_NOT_SUPPORTED if is_supported(abstract) else _ABSTRACT_SYNTAX_NOT_SUPPORTED
+    return answer
+
+
+def choose_transfer_syntax(abstract_syntax: str, proposed: Sequence[str]) -> str | None:
+    """Choose one of the proposed Transfer Syntaxes, in the order of the sender's preference.
+
+    For storage any will do, as nothing is decoded: its first one that loses nothing, else its first.  Messages of
+    the other services are read and written here, so only native syntaxes will do.
+    """
+    if is_storage(abstract_syntax):
+        return next((syntax for syntax in proposed if syntax not in _LOSSY), proposed[0])
+    if is_supported(abstract_syntax):
+        return next((syntax for syntax in proposed if syntax in NATIVE), None)
+    return None
+
+
+def is_storage(abstract_syntax: str) -> bool:
+    """Whether a SOP Class is stored: every storage class of the standard, and every unknown or private one."""
+    return uid_to_service_class(abstract_syntax) in _STORED
+
+
+def is_supported(abstract_syntax: str) -> bool:
+    """Whether the node has a service for an Abstract Syntax."""
+    return abstract_syntax in _OTHER_SERVICES or is_storage(abstract_syntax)
+
+
+def _answer_role(abstract: str, proposed: SCP_SCU_RoleSelectionNegotiation) -> SCP_SCU_RoleSelectionNegotiation:
+    """Accept both roles for storage (C-GET sends to the requestor, PS3.7 D.3.3.4), else only SCU."""
+    answer = SCP_SCU_RoleSelectionNegotiation()
+    answer.sop_class_uid = abstract
+    answer.scu_role = bool(proposed.scu_role)
+    answer.scp_role = bool(proposed.scp_role) and is_storage(str(abstract))
+    return answer
+
+
+def _one_operation_at_a_time() -> AsynchronousOperationsWindowNegotiation:
+    answer = AsynchronousOperationsWindowNegotiation()
+    answer.maximum_number_operations_invoked = 1
+    answer.maximum_number_operations_performed = 1
+    return answer

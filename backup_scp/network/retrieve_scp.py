@@ -1,0 +1,189 @@
+"""Query/Retrieve SCP: C-MOVE and C-GET with sub-operations of our own (PS3.4 C.4.2, C.4.3)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import closing
+
+from backup_scp.errors import BackupSCPError, DestinationUnavailable
+from backup_scp.information_model import Identifier, Model, read_retrieve
+from backup_scp.network.access import AccessPolicy
+from backup_scp.network.association import Association, AssociationEnded, Context
+from backup_scp.network.command_set import CommandSet, Element, response
+from backup_scp.network.identifier import encode_failed_list
+from backup_scp.network.negotiation import GET_MODELS, MOVE_MODELS
+from backup_scp.network.status import CANCEL, PENDING, SUB_OPERATIONS_FAILED, SUB_OPERATIONS_REFUSED, SUCCESS, status_of
+from backup_scp.network.storage_scu import MoveOriginator, StorageSCU
+from backup_scp.ports import Archive, ArchivedFile, Destination, Held, Index, RemoteAE
+from backup_scp.restore import Delivery, Outcome, retrieve
+
+log = logging.getLogger(__name__)
+
+OpenDestination = Callable[[RemoteAE, MoveOriginator], Destination]
+
+
+class RetrieveSCP:
+    """Answers C-MOVE and C-GET.
+
+    Parameters
+    ----------
+    archive, index
+        What there is to retrieve.
+    policy
+        Where C-MOVE may send to.
+    open_destination
+        Makes the Storage SCU of a C-MOVE.
+    """
+
+    def __init__(
+        self, archive: Archive, index: Index, policy: AccessPolicy, open_destination: OpenDestination
+    ) -> None:
+        self._archive = archive
+        self._index = index
+        self._policy = policy
+        self._open_destination = open_destination
+
+    def serve_move(self, association: Association, context: Context, command: CommandSet) -> None:
+        """Answer one C-MOVE-RQ."""
+        self._serve(association, context, command, self._move, MOVE_MODELS)
+
+    def serve_get(self, association: Association, context: Context, command: CommandSet) -> None:
+        """Answer one C-GET-RQ."""
+        self._serve(association, context, command, self._get, GET_MODELS)
+
+    def _serve(
+        self,
+        association: Association,
+        context: Context,
+        command: CommandSet,
+        operation: Callable[[_Operation, Sequence[Held]], None],
+        models: dict[str, Model],
+    ) -> None:
+        association.forget_cancelled()
+        try:
+            encoded = association.read_identifier() if command.has_data_set else b""
+            association.caller.require_query()
+            model = models[context.abstract_syntax]
+            query = read_retrieve(Identifier.decode(encoded, context.transfer_syntax), model)
+            held = self._index.retrieve(query)
+            operation(_Operation(association, context, command, held), held)
+        except BackupSCPError as error:
+            log.warning("Retrieve by %s refused: %s", association.caller, error)
+            association.send(context.context_id, response(command, status_of(error), comment=str(error)))
+
+    def _move(self, operation: _Operation, held: Sequence[Held]) -> None:
+        remote = self._policy.move_destination(operation.command.text(Element.MOVE_DESTINATION))
+        originator = MoveOriginator(operation.association.caller.ae_title, operation.command.message_id)
+        with self._open_destination(remote, originator) as destination:
+            try:
+                held = destination.prepare(held)
+            except DestinationUnavailable as error:
+                operation.fail_all(held, error)
+                return
+            operation.run(self._archive, held, destination)
+        operation.conclude()
+
+    def _get(self, operation: _Operation, held: Sequence[Held]) -> None:
+        operation.run(self._archive, held, SameAssociation(operation.association))
+        operation.conclude()
+
+
+class SameAssociation:
+    """The requestor of a C-GET as ``ports.Destination``."""
+
+    def __init__(self, association: Association) -> None:
+        self.name = association.caller.ae_title
+        self._scu = StorageSCU(association, (c for c in association.contexts.values() if c.peer_is_scp))
+
+    def __enter__(self) -> SameAssociation:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        pass
+
+    def prepare(self, instances: Sequence[Held]) -> Sequence[Held]:
+        """See ``ports.Destination``."""
+        return instances
+
+    def send(self, file: ArchivedFile, held: Held) -> str | None:
+        """See ``ports.Destination``."""
+        return self._scu.store(file, held)
+
+
+class _Operation:
+    """One C-MOVE or C-GET under way: its counts, and its answers (PS3.4 C.4.2.1.6 to C.4.2.1.9)."""
+
+    def __init__(self, association: Association, context: Context, command: CommandSet, held: Sequence[Held]) -> None:
+        self.association = association
+        self.command = command
+        self._context = context
+        self._remaining = len(held)
+        self._counts = dict.fromkeys(Delivery, 0)
+        self._failed: list[str] = []
+        self._first_reason = ""
+        self._cancelled = False
+
+    def run(self, archive: Archive, held: Sequence[Held], destination: Destination) -> None:
+        """Send everything, with a pending answer after each sub-operation, until done or cancelled."""
+        with closing(retrieve(archive, held, destination)) as outcomes:
+            for outcome in outcomes:
+                self._count(outcome)
+                if self._remaining:
+                    self._answer(PENDING)
+                    self._cancelled = self.association.cancelled(self.command.message_id)
+                if self._cancelled:
+                    return
+
+    def fail_all(self, held: Sequence[Held], error: DestinationUnavailable) -> None:
+        """Answer that nothing could be sent (A702)."""
+        log.warning("C-MOVE for %s: %s", self.association.caller, error)
+        for one in held:
+            self._count(Outcome(one, Delivery.FAILED, str(error), error))
+        self._answer(status_of(error), self._failed)
+
+    def conclude(self) -> None:
+        """Send the final answer (PS3.4 C.4.2.1.5, C.4.2.1.9)."""
+        self._answer(self._final_status(), self._failed)
+        log.info(
+            "Retrieve for %s: %d sent, %d with a warning, %d failed, %d not sent",
+            self.association.caller,
+            self._counts[Delivery.SENT],
+            self._counts[Delivery.WARNING],
+            self._counts[Delivery.FAILED],
+            self._remaining,
+        )
+
+    def _final_status(self) -> int:
+        if self._cancelled:
+            return CANCEL
+        if not self._failed and not self._counts[Delivery.WARNING]:
+            return SUCCESS
+        all_failed = not self._counts[Delivery.SENT] and not self._counts[Delivery.WARNING]
+        return SUB_OPERATIONS_REFUSED if all_failed else SUB_OPERATIONS_FAILED
+
+    def _count(self, outcome: Outcome) -> None:
+        self._remaining -= 1
+        self._counts[outcome.status] += 1
+        self._first_reason = self._first_reason or outcome.reason
+        if outcome.status is Delivery.FAILED:
+            self._failed.append(outcome.held.sop_instance_uid)
+
+    def _answer(self, status: int, failed: Sequence[str] = ()) -> None:
+        counts = {
+            "completed": self._counts[Delivery.SENT],
+            "failed": self._counts[Delivery.FAILED],
+            "warning": self._counts[Delivery.WARNING],
+        }
+        if status in (PENDING, CANCEL):  # only these carry it, PS3.4 C.4.2.1.6
+            counts["remaining"] = self._remaining
+        identifier = encode_failed_list(failed, self._context.transfer_syntax) if failed else None
+        comment = self._first_reason if status not in (SUCCESS, PENDING, CANCEL) else ""
+        self.association.send(
+            self._context.context_id,
+            response(self.command, status, comment=comment, data_set=identifier is not None, **counts),
+            identifier,
+        )
+
+
+__all__ = ["AssociationEnded", "OpenDestination", "RetrieveSCP"]

@@ -1,0 +1,280 @@
+"""Listens, accepts connections, and gives each Association a thread of its own."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from pynetdicom.pdu_primitives import A_ASSOCIATE
+
+from backup_scp.errors import BackupSCPError
+from backup_scp.network import negotiation
+from backup_scp.network.access import AccessPolicy, Caller
+from backup_scp.network.association import Association, AssociationEnded, Context, Timing
+from backup_scp.network.command_set import CommandSet, Field, response
+from backup_scp.network.negotiation import Rejection
+from backup_scp.network.status import PROCESSING_FAILURE, SOP_CLASS_NOT_SUPPORTED
+from backup_scp.network.upper_layer import PeerTimedOut
+
+log = logging.getLogger(__name__)
+
+_BACKLOG = 128
+_MOST_PENDING = 128  # connections that have not asked for an Association yet
+_PAUSE_S = 0.1
+_LISTENER_IS_SHUT = (errno.EINVAL, errno.EBADF, errno.ENOTSOCK)
+
+Serve = Callable[[Association, Context, CommandSet], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What answers one kind of request.
+
+    Attributes
+    ----------
+    suits
+        Whether an Abstract Syntax is one of its own.
+    serve
+        Reads the rest of the request and answers it.
+    """
+
+    suits: Callable[[str], bool]
+    serve: Serve
+
+
+RecordRejection = Callable[[str, str, str, str, str], None]  # calling, called, address, reason, fix
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Where the node listens, as whom, and how many it serves at once.
+
+    Attributes
+    ----------
+    maximum_associations
+        For all callers; configured remote AEs and this machine have ``reserved_associations`` more.
+    maximum_pdu_length
+        Bytes, offered to peers (PS3.8 D.1).
+    """
+
+    ae_title: str
+    host: str
+    port: int
+    check_called_ae_title: bool = True
+    maximum_associations: int = 64
+    reserved_associations: int = 8
+    maximum_pdu_length: int = 131072
+    timing: Timing = Timing()
+
+
+class Server:
+    """The node's ear.
+
+    Parameters
+    ----------
+    listening
+        Where, as whom.
+    policy
+        Who may do what.
+    services
+        What answers the requests with a Command Field.
+    record_rejection
+        Told of every Association that is turned away.
+    """
+
+    def __init__(
+        self,
+        listening: Listening,
+        policy: AccessPolicy,
+        services: Mapping[int, Service],
+        record_rejection: RecordRejection,
+    ) -> None:
+        self._listening = listening
+        self._policy = policy
+        self._services = services
+        self._record_rejection = record_rejection
+        self._lock = threading.Lock()
+        self._pending: dict[socket.socket, None] = {}
+        self._associations: dict[Association, threading.Thread] = {}
+        self._listener: socket.socket | None = None
+        self._accepting: threading.Thread | None = None
+
+    # -- life ----------------------------------------------------------------------------------------------------
+
+    def start(self) -> int:
+        """Listen; connections are taken from now on.
+
+        Returns
+        -------
+        int
+            The port.
+
+        Raises
+        ------
+        OSError
+            The port cannot be had.
+        """
+        where = (self._listening.host, self._listening.port)
+        dual = self._listening.host == "::" and socket.has_dualstack_ipv6()
+        family = socket.AF_INET6 if ":" in self._listening.host else socket.AF_INET
+        self._listener = socket.create_server(where, family=family, backlog=_BACKLOG, dualstack_ipv6=dual)
+        self._accepting = threading.Thread(target=self._accept, args=(self._listener,), name="listener", daemon=True)
+        self._accepting.start()
+        return int(self._listener.getsockname()[1])
+
+    def stop(self, grace_s: float) -> None:
+        """Take no more connections, let what is under way end for ``grace_s`` seconds, then abort the rest."""
+        if self._listener is not None:
+            _shut(self._listener)
+        with self._lock:
+            pending = list(self._pending)
+        for connection in pending:
+            _shut(connection)
+        deadline = time.monotonic() + grace_s
+        for association, _ in self._under_way():
+            association.end_when_idle()
+        for _, thread in self._under_way():
+            thread.join(max(deadline - time.monotonic(), 0))
+        for association, thread in self._under_way():
+            association.break_off()
+            thread.join(1)
+
+    def _under_way(self) -> list[tuple[Association, threading.Thread]]:
+        with self._lock:
+            return list(self._associations.items())
+
+    # -- connections -----------------------------------------------------------------------------------------------
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError as error:
+                if listener.fileno() < 0 or error.errno in _LISTENER_IS_SHUT:
+                    return
+                time.sleep(_PAUSE_S)  # out of descriptors: some will come back
+                continue
+            self._admit(connection)
+            threading.Thread(target=self._converse, args=(connection,), name="association", daemon=True).start()
+
+    def _admit(self, connection: socket.socket) -> None:
+        """Count a connection that has said nothing yet; when there are too many, the oldest goes."""
+        with self._lock:
+            self._pending[connection] = None
+            oldest = next(iter(self._pending)) if len(self._pending) > _MOST_PENDING else None
+        if oldest is not None:
+            _shut(oldest)
+
+    def _converse(self, connection: socket.socket) -> None:
+        """Serve one connection from its first byte to its last; the border of this thread."""
+        association = None
+        try:
+            association = Association.accept(
+                connection, self._listening.ae_title, self._listening.timing, self._listening.maximum_pdu_length
+            )
+            request = association.upper_layer.receive_pdu(wait=True, timeout=self._listening.timing.association_s)
+            self._settle(connection)
+            if isinstance(request, A_ASSOCIATE) and self._establish(association, request):
+                self._serve(association)
+        except OSError:
+            log.debug("A connection was gone before it said anything")
+        except Exception as error:  # noqa: BLE001 - the border of this thread: the node goes on
+            log.error("Association ended by an error in the node: %s", _where(error))
+        finally:
+            self._settle(connection)
+            if association is not None:
+                with self._lock:
+                    self._associations.pop(association, None)
+                association.close()
+            connection.close()
+
+    def _settle(self, connection: socket.socket) -> None:
+        with self._lock:
+            self._pending.pop(connection, None)
+
+    # -- associations ------------------------------------------------------------------------------------------------
+
+    def _establish(self, association: Association, request: A_ASSOCIATE) -> bool:
+        """Accept or reject an Association request."""
+        association.requestor.primitive = request
+        calling, called = str(request.calling_ae_title).strip(), str(request.called_ae_title).strip()
+        association.caller = self._policy.identify(calling, association.requestor.address_info.address)
+        association.called_ae_title = called
+        rejection = self._reason_to_reject(association.caller, called)
+        if rejection is None:
+            with self._lock:
+                self._associations[association] = threading.current_thread()
+            negotiation.accept(association, request)
+            log.debug("Association with %s established", association.caller)
+            return True
+        log.warning("Association from %s rejected: %s; %s", association.caller, rejection.reason, rejection.fix)
+        negotiation.reject(association, rejection)
+        self._note(association.caller, called, rejection.reason, rejection.fix)
+        return False
+
+    def _reason_to_reject(self, caller: Caller, called: str) -> Rejection | None:
+        ours = self._listening
+        if ours.check_called_ae_title and called != ours.ae_title:
+            return negotiation.called_ae_title_not_recognised(called, ours.ae_title)
+        limit = ours.maximum_associations + (ours.reserved_associations if caller.is_known else 0)
+        if len(self._associations) >= limit:
+            return negotiation.local_limit_exceeded(limit)
+        return None
+
+    def _note(self, caller: Caller, called: str, reason: str, fix: str) -> None:
+        try:
+            self._record_rejection(caller.ae_title, called, caller.address, reason, fix)
+        except BackupSCPError as error:
+            log.warning("A rejection could not be recorded: %s", error)
+
+    def _serve(self, association: Association) -> None:
+        """Answer requests until the peer ends the Association."""
+        began = time.monotonic()
+        try:
+            while not association.ending:
+                context_id, command = association.read_command()
+                self._answer(association, association.contexts[context_id], command)
+            association.abort()
+            ending = "aborted here, the node stops"
+        except PeerTimedOut:
+            association.abort()
+            ending = "aborted here, the peer was silent for too long"
+        except AssociationEnded:
+            ending = association.finish()
+        log.info("Association with %s %s: %s", association.caller, ending, association.tally.summary(began))
+
+    def _answer(self, association: Association, context: Context, command: CommandSet) -> None:
+        if command.field == Field.C_CANCEL_RQ:
+            return  # for an operation that has ended already
+        service = self._services.get(command.field)
+        if service is None or not service.suits(context.abstract_syntax):
+            association.skip_data_set(command)
+            association.send(context.context_id, response(command, SOP_CLASS_NOT_SUPPORTED))
+            return
+        try:
+            service.serve(association, context, command)
+        except AssociationEnded:
+            raise
+        except Exception as error:  # noqa: BLE001 - one request failed; the peer must hear of it, and others go on
+            log.error("A request of %s failed by an error in the node: %s", association.caller, _where(error))
+            association.send(context.context_id, response(command, PROCESSING_FAILURE, comment="Internal error"))
+
+
+def _shut(connection: socket.socket) -> None:
+    """Wake whoever waits for a socket; its own thread closes it."""
+    try:
+        connection.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass
+
+
+def _where(error: Exception) -> str:
+    """Name an error and its place, without its text: that may hold patient data."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{type(error).__name__} at " + " < ".join(f"{f.name}:{f.lineno}" for f in reversed(frames[-6:]))

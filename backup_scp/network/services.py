@@ -1,0 +1,36 @@
+"""Which service answers which request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from backup_scp.ingest import Ingest
+from backup_scp.network.access import AccessPolicy
+from backup_scp.network.association import Timing
+from backup_scp.network.command_set import Field
+from backup_scp.network.negotiation import FIND_MODELS, GET_MODELS, MOVE_MODELS, VERIFICATION, is_storage
+from backup_scp.network.query_scp import QuerySCP
+from backup_scp.network.retrieve_scp import RetrieveSCP
+from backup_scp.network.server import Service
+from backup_scp.network.storage_scp import StorageSCP
+from backup_scp.network.storage_scu import MoveOriginator, RemoteAEDestination
+from backup_scp.network.verification_scp import VerificationSCP
+from backup_scp.ports import Archive, Destination, Index, RemoteAE
+
+
+def services(
+    archive: Archive, index: Index, policy: AccessPolicy, ae_title: str, timing: Timing
+) -> Mapping[int, Service]:
+    """Put the node's services together, by Command Field."""
+
+    def open_destination(remote: RemoteAE, originator: MoveOriginator) -> Destination:
+        return RemoteAEDestination(ae_title, remote, timing, originator)
+
+    retrieve = RetrieveSCP(archive, index, policy, open_destination)
+    return {
+        Field.C_ECHO_RQ: Service(VERIFICATION.__eq__, VerificationSCP().serve),
+        Field.C_STORE_RQ: Service(is_storage, StorageSCP(Ingest(archive, index)).serve),
+        Field.C_FIND_RQ: Service(FIND_MODELS.__contains__, QuerySCP(index, ae_title).serve),
+        Field.C_MOVE_RQ: Service(MOVE_MODELS.__contains__, retrieve.serve_move),
+        Field.C_GET_RQ: Service(GET_MODELS.__contains__, retrieve.serve_get),
+    }

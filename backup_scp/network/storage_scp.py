@@ -1,0 +1,87 @@
+"""Storage SCP: C-STORE, streamed as it arrives and never decoded to be kept (PS3.4 B)."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+
+from backup_scp.errors import BackupSCPError, InvalidDataSet
+from backup_scp.ingest import Accepted, Ingest
+from backup_scp.network.association import Association, AssociationEnded, Context
+from backup_scp.network.command_set import CommandSet, Element, response
+from backup_scp.network.status import SUCCESS, status_of
+from backup_scp.ports import Admission, Arrival, Heading, StagedFile
+
+log = logging.getLogger(__name__)
+
+
+class StorageSCP:
+    """Answers C-STORE.
+
+    Parameters
+    ----------
+    ingest
+        Where Data Sets go.
+    """
+
+    def __init__(self, ingest: Ingest) -> None:
+        self._ingest = ingest
+
+    def serve(self, association: Association, context: Context, command: CommandSet) -> None:
+        """Answer one C-STORE-RQ: success only when file, folder entry and index row are durable (PS3.4 B.2.2)."""
+        try:
+            accepted = self._store(association, context, command)
+        except BackupSCPError as error:
+            association.tally.refused += 1
+            log.warning("C-STORE from %s refused: %s", association.caller, error)
+            association.send(context.context_id, response(command, status_of(error), comment=str(error)))
+            return
+        association.tally.stored += accepted.admission is not Admission.HELD
+        association.tally.held += accepted.admission is Admission.HELD
+        association.send(context.context_id, response(command, SUCCESS))
+
+    def _store(self, association: Association, context: Context, command: CommandSet) -> Accepted:
+        if not command.has_data_set:
+            raise InvalidDataSet("The C-STORE request has no Data Set")
+        heading = Heading(
+            sop_class_uid=command.text(Element.AFFECTED_SOP_CLASS_UID) or context.abstract_syntax,
+            sop_instance_uid=command.text(Element.AFFECTED_SOP_INSTANCE_UID),
+            transfer_syntax_uid=context.transfer_syntax,
+            source_ae_title=association.caller.ae_title,
+        )
+        staged = self._receive(association, command, heading)
+        return self._ingest.accept(staged, _arrival(association))
+
+    def _receive(self, association: Association, command: CommandSet, heading: Heading) -> StagedFile:
+        """Stream the Data Set into a staged file; when that fails, read it to its end so that it can be answered."""
+        try:
+            staged = self._ingest.begin(heading)
+        except BackupSCPError:
+            association.skip_data_set(command)
+            raise
+        parts = association.data_set()
+        try:
+            for data in parts:
+                staged.write(data)
+        except BackupSCPError:
+            staged.discard()
+            for _ in parts:
+                pass
+            raise
+        except AssociationEnded:
+            staged.discard()
+            raise
+        association.tally.size_bytes += staged.size_bytes
+        return staged
+
+
+def _arrival(association: Association) -> Arrival:
+    caller = association.caller
+    return Arrival(
+        received_at=datetime.now(UTC),
+        service="C-STORE",
+        calling_ae_title=caller.ae_title,
+        called_ae_title=association.called_ae_title,
+        address=caller.address,
+        site=caller.site,
+    )

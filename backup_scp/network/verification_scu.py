@@ -1,0 +1,41 @@
+"""Verification SCU: C-ECHO a remote AE (PS3.4 A)."""
+
+from __future__ import annotations
+
+from backup_scp.errors import DestinationUnavailable
+from backup_scp.network.association import Association, AssociationEnded, Timing
+from backup_scp.network.command_set import Element, Field, encode
+from backup_scp.network.negotiation import NATIVE, VERIFICATION
+
+
+def echo(calling: str, called: str, host: str, port: int, timing: Timing | None = None) -> None:
+    """Verify that a remote AE answers.
+
+    Raises
+    ------
+    DestinationUnavailable
+        With the reason, and what to look at.
+    """
+    association = Association.request_from(
+        calling=calling,
+        called=called,
+        host=host,
+        port=port,
+        contexts=[(VERIFICATION, NATIVE[:2])],
+        timing=timing or Timing(),
+    )
+    try:
+        (context_id,) = association.contexts
+        request: dict[Element, str | int] = {
+            Element.AFFECTED_SOP_CLASS_UID: VERIFICATION,
+            Element.COMMAND_FIELD: Field.C_ECHO_RQ,
+            Element.MESSAGE_ID: 1,
+        }
+        association.send(context_id, encode(request))
+        status = association.read_response(Field.C_ECHO_RSP).status
+    except AssociationEnded:
+        association.close()
+        raise DestinationUnavailable(f"{called} at {host}:{port} broke off instead of answering C-ECHO") from None
+    association.release()
+    if status:
+        raise DestinationUnavailable(f"{called} at {host}:{port} answered C-ECHO with status 0x{status:04X}")
