@@ -1,0 +1,81 @@
+# make run     the node, in the foreground, on its embedded defaults
+# make test    everything: lint, types, import contracts, unit and system tests
+# Also: lint, types, unit, system, format, peers, clean
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PACKAGES := dcmtk orthanc postgresql
+# Two workers: a system test waits more than it computes, and 2 GB objects share the disk.
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint types unit system peers format clean
+
+help:
+	@sed -n 's/^# \(make.*\|Also.*\)/\1/p' Makefile
+
+run: $(VENV)/.installed
+	@exec $(BIN)/python -m backup_scp serve
+
+# One pytest at the end, so that its last line is the result: unit tests first, then the system tests.
+test: peers lint types
+	$(BIN)/python -m pytest -n $(WORKERS)
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/codespell
+	$(BIN)/lint-imports
+
+types: $(VENV)/.installed-test
+	$(BIN)/mypy
+
+unit: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -m "not system" -n $(WORKERS)
+
+system: $(VENV)/.installed-test peers
+	$(BIN)/python -m pytest -m system -n $(WORKERS)
+
+format: $(VENV)/.installed-test
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage*
+	find backup_scp migrations tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt
+	$(PIP) install --constraint constraints.txt --editable '.[images]'
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.created pyproject.toml constraints.txt
+	$(PIP) install --constraint constraints.txt --editable '.[images,postgres,test]'
+	@touch $@ $(VENV)/.installed
+
+# python3 -m venv leaves half an environment behind where Debian's python3-venv is missing: install it, or name it.
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "backup-scp needs Python 3.11 or newer. Install one and say: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || $(MAKE) --no-print-directory \
+	    apt-install APT_PACKAGES="$$($(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')"
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# The peers of the system tests. The services that come with the packages are neither used nor stopped.
+peers:
+	@PATH="$$PATH:/usr/sbin"; \
+	if command -v storescu && command -v Orthanc && { command -v pg_ctl || ls /usr/lib/postgresql/*/bin/pg_ctl; }; \
+	then :; else false; fi >/dev/null 2>&1 || $(MAKE) --no-print-directory apt-install APT_PACKAGES="$(PACKAGES)"
+
+.PHONY: apt-install
+apt-install:
+	@install="apt-get install --yes --no-install-recommends $(APT_PACKAGES)"; \
+	if ! command -v apt-get >/dev/null; then \
+	    echo "Install by this system's own means, then try again: $(APT_PACKAGES)" >&2; exit 1; \
+	elif [ "$$(id -u)" = 0 ]; then sudo=; \
+	elif sudo -n true 2>/dev/null; then sudo="sudo -n"; \
+	else echo "Run this once, then try again: sudo $$install" >&2; exit 1; fi; \
+	echo "Installing $(APT_PACKAGES)"; \
+	$$sudo apt-get update --quiet=2 && $$sudo env DEBIAN_FRONTEND=noninteractive $$install

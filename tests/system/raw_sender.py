@@ -1,0 +1,264 @@
+"""A Storage SCU without a DICOM library: what it is given goes out as it is, PS3.8 9.3 and PS3.7 9.3.1."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, Self
+
+from tests.samples import Sample
+
+VERIFICATION = "1.2.840.10008.1.1"
+IMPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2"
+APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
+
+A_ASSOCIATE_RQ, A_ASSOCIATE_AC, P_DATA_TF, A_RELEASE_RQ, A_RELEASE_RP, A_ABORT = 1, 2, 4, 5, 6, 7
+C_STORE_RQ, C_ECHO_RQ, NO_DATA_SET = 0x0001, 0x0030, 0x0101
+AFFECTED_SOP_CLASS, COMMAND_FIELD, MESSAGE_ID, PRIORITY = 0x0002, 0x0100, 0x0110, 0x0700
+DATA_SET_TYPE, STATUS, ERROR_COMMENT, AFFECTED_SOP_INSTANCE = 0x0800, 0x0900, 0x0902, 0x1000
+
+
+Elements = dict[int, bytes | str | int]
+
+
+class Acceptor(Protocol):
+    """Where an association goes."""
+
+    @property
+    def host(self) -> str: ...
+    @property
+    def port(self) -> int: ...
+    @property
+    def ae_title(self) -> str: ...
+
+
+class AssociationRefusedError(ConnectionError):
+    """A-ASSOCIATE-RJ or A-ABORT: PDU type, and its last three bytes (result, source, reason)."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A C-STORE-RSP."""
+
+    status: int
+    error_comment: str = ""
+    elements: dict[int, bytes] = field(default_factory=dict, repr=False)
+
+
+def _item(kind: int, body: bytes) -> bytes:
+    return struct.pack(">BxH", kind, len(body)) + body
+
+
+def _element(element: int, value: bytes | str | int) -> bytes:
+    if isinstance(value, int):
+        value = struct.pack("<H", value)
+    elif isinstance(value, str):
+        value = value.encode("latin-1")
+    value += b"\0" * (len(value) % 2)
+    return struct.pack("<HHI", 0, element, len(value)) + value
+
+
+def _command(elements: Elements) -> bytes:
+    body = b"".join(_element(element, value) for element, value in sorted(elements.items()))
+    return _element(0, struct.pack("<I", len(body))) + body
+
+
+def _parse(command: bytearray) -> dict[int, bytes]:
+    elements, position = {}, 0
+    while position < len(command):
+        _, element, size = struct.unpack_from("<HHI", command, position)
+        elements[element] = bytes(command[position + 8 : position + 8 + size])
+        position += 8 + size
+    return elements
+
+
+class Association:
+    """One association as requestor; a context is (Abstract Syntax, Transfer Syntaxes), its ID 2n + 1."""
+
+    def __init__(
+        self,
+        acceptor: Acceptor,
+        contexts: Sequence[tuple[str, Sequence[str]]] = ((VERIFICATION, (IMPLICIT_VR_LITTLE_ENDIAN,)),),
+        *,
+        calling: str = "RAW_SENDER",
+        max_pdu: int = 16384,
+        timeout_s: float = 60.0,
+    ) -> None:
+        self.contexts = list(contexts)
+        self.accepted: dict[int, str] = {}
+        self._message_id = 0
+        self.socket = socket.create_connection((acceptor.host, acceptor.port), timeout_s)
+        try:
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self.socket.sendall(self._request(acceptor.ae_title, calling))
+            kind, body = self.pdu()
+            if kind != A_ASSOCIATE_AC:
+                raise AssociationRefusedError(kind, *body[1:4])
+            peer_max = self._read_acceptance(body)
+        except BaseException:
+            self.socket.close()
+            raise
+        self.fragment = min(max_pdu, peer_max or max_pdu) - 6
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, failed: type[BaseException] | None, *_: object) -> None:
+        self.abort() if failed else self.release()
+
+    def echo(self) -> int:
+        """C-ECHO; return the Status."""
+        elements: Elements = {AFFECTED_SOP_CLASS: VERIFICATION, COMMAND_FIELD: C_ECHO_RQ, DATA_SET_TYPE: NO_DATA_SET}
+        self._send_command(self._context(VERIFICATION), elements)
+        return self.answer().status
+
+    def store(self, sample: Sample, data: Iterable[bytes] | None = None) -> Answer:
+        """C-STORE the sample; `data` gives its bytes piece by piece instead, each piece of even length."""
+        self.begin_store(sample)
+        pieces = [sample.data_set] if data is None else data
+        held = b""
+        for piece in pieces:
+            if held:
+                self.send_data(sample, held)
+            held = piece
+        self.send_data(sample, held, last=True)
+        return self.answer()
+
+    def begin_store(self, sample: Sample) -> None:
+        """Send the C-STORE-RQ alone; `send_data` follows, and `answer`."""
+        elements: Elements = {
+            AFFECTED_SOP_CLASS: sample.sop_class_uid,
+            COMMAND_FIELD: C_STORE_RQ,
+            PRIORITY: 0,
+            DATA_SET_TYPE: 0x0001,
+            AFFECTED_SOP_INSTANCE: sample.sop_instance_uid,
+        }
+        self._send_command(self._context(sample.sop_class_uid, sample.transfer_syntax_uid), elements)
+
+    def send_data(self, sample: Sample, data: bytes, *, last: bool = False) -> None:
+        """Send these bytes of the Data Set in as many P-DATA-TF as it takes."""
+        context = self._context(sample.sop_class_uid, sample.transfer_syntax_uid)
+        view = memoryview(data)
+        for start in range(0, len(data) or 1, self.fragment):
+            part = view[start : start + self.fragment]
+            control = 2 if last and start + self.fragment >= len(data) else 0
+            self._send_fragment(context, control, part)
+
+    def answer(self) -> Answer:
+        """Read the next response's Command Set."""
+        command, complete = bytearray(), False
+        while not complete:
+            kind, body = self.pdu()
+            if kind != P_DATA_TF:
+                raise ConnectionError(f"PDU type {kind} in place of an answer")
+            position = 0
+            while position < len(body):
+                size, _, control = struct.unpack_from(">IBB", body, position)
+                command += body[position + 6 : position + 4 + size]
+                complete = control & 3 == 3
+                position += 4 + size
+        elements = _parse(command)
+        comment = elements.get(ERROR_COMMENT, b"").decode("ascii", "replace").strip(" \0")
+        return Answer(struct.unpack("<H", elements[STATUS])[0], comment, elements)
+
+    def release(self) -> None:
+        """A-RELEASE, and the socket closed."""
+        with self.socket, contextlib.suppress(ConnectionError):
+            self.socket.sendall(struct.pack(">BxII", A_RELEASE_RQ, 4, 0))
+            while self.pdu()[0] != A_RELEASE_RP:
+                pass
+
+    def abort(self) -> None:
+        """A-ABORT, and the socket closed."""
+        with self.socket, contextlib.suppress(OSError):
+            self.socket.sendall(struct.pack(">BxII", A_ABORT, 4, 0))
+
+    def reset(self) -> None:
+        """End as a killed sender's machine does: a TCP reset and no word."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.socket.close()
+
+    def pdu(self) -> tuple[int, bytes]:
+        """Read one PDU: its type and its body."""
+        kind, size = struct.unpack(">BxI", self._exactly(6))
+        return kind, self._exactly(size)
+
+    def _exactly(self, size: int) -> bytes:
+        received = bytearray()
+        while len(received) < size:
+            part = self.socket.recv(size - len(received))
+            if not part:
+                raise ConnectionError("the peer closed the connection")
+            received += part
+        return bytes(received)
+
+    def _request(self, called: str, calling: str) -> bytes:
+        body = struct.pack(">Hxx16s16s32x", 1, called.ljust(16).encode(), calling.ljust(16).encode())
+        body += _item(0x10, APPLICATION_CONTEXT.encode())
+        for number, (abstract, transfers) in enumerate(self.contexts):
+            syntaxes = _item(0x30, abstract.encode()) + b"".join(_item(0x40, uid.encode()) for uid in transfers)
+            body += _item(0x20, bytes((2 * number + 1, 0, 0, 0)) + syntaxes)
+        body += _item(0x50, _item(0x51, struct.pack(">I", 131072)) + _item(0x52, b"1.2.826.0.1.3680043.10.9999.1"))
+        return struct.pack(">BxI", A_ASSOCIATE_RQ, len(body)) + body
+
+    def _read_acceptance(self, body: bytes) -> int:
+        peer_max, position = 0, 68
+        while position < len(body):
+            kind, size = struct.unpack_from(">BxH", body, position)
+            content = body[position + 4 : position + 4 + size]
+            if kind == 0x21 and content[2] == 0:
+                self.accepted[content[0]] = content[8:].decode()
+            elif kind == 0x50 and content[:1] == b"\x51":
+                peer_max = struct.unpack_from(">I", content, 4)[0]
+            position += 4 + size
+        return peer_max
+
+    def _context(self, abstract: str, transfer: str | None = None) -> int:
+        for number, (proposed, _) in enumerate(self.contexts):
+            context = 2 * number + 1
+            if proposed == abstract and context in self.accepted and transfer in {None, self.accepted[context]}:
+                return context
+        raise AssociationRefusedError(f"no accepted Presentation Context for {abstract} in {transfer}")
+
+    def _send_command(self, context: int, elements: Elements) -> None:
+        self._message_id += 1
+        self._send_fragment(context, 3, _command({**elements, MESSAGE_ID: self._message_id}))
+
+    def _send_fragment(self, context: int, control: int, part: bytes | memoryview) -> None:
+        header = struct.pack(">BxIIBB", P_DATA_TF, len(part) + 6, len(part) + 2, context, control)
+        self.socket.sendall(header + bytes(part))
+
+
+def echo(acceptor: Acceptor, *, calling: str = "RAW_SENDER") -> bool:
+    """Tell whether the acceptor answers C-ECHO with success."""
+    try:
+        with Association(acceptor, calling=calling) as association:
+            return association.echo() == 0
+    except OSError:
+        return False
+
+
+def send(acceptor: Acceptor, samples: Iterable[Sample], *, calling: str = "RAW_SENDER") -> list[Answer]:
+    """C-STORE each sample under its own SOP Class and Transfer Syntax, up to 128 contexts an association."""
+    answers: list[Answer] = []
+    batch: list[Sample] = []
+    contexts: dict[tuple[str, str], None] = {}
+    for sample in samples:
+        context = (sample.sop_class_uid, sample.transfer_syntax_uid)
+        if context not in contexts and len(contexts) == 128:
+            answers += _send_batch(acceptor, batch, contexts, calling)
+            batch, contexts = [], {}
+        contexts[context] = None
+        batch.append(sample)
+    return answers + (_send_batch(acceptor, batch, contexts, calling) if batch else [])
+
+
+def _send_batch(
+    acceptor: Acceptor, batch: list[Sample], contexts: Iterable[tuple[str, str]], calling: str
+) -> list[Answer]:
+    proposal = [(abstract, (transfer,)) for abstract, transfer in contexts]
+    with Association(acceptor, proposal, calling=calling) as association:
+        return [association.store(sample) for sample in batch]
