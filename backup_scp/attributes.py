@@ -70,7 +70,9 @@ ATTRIBUTES: tuple[Attribute, ...] = (
     Attribute("PatientSex", 0x00100040, "CS", _P, "patient_sex"),
     Attribute("OtherPatientIDs", 0x00101000, "LO", _P, "other_patient_ids"),
     Attribute("PatientComments", 0x00104000, "LT", _P, "patient_comments"),
-    Attribute("NumberOfPatientRelatedStudies", 0x00201200, "IS", _P, "number_of_patient_related_studies", computed=True),
+    Attribute(
+        "NumberOfPatientRelatedStudies", 0x00201200, "IS", _P, "number_of_patient_related_studies", computed=True
+    ),
     Attribute("NumberOfPatientRelatedSeries", 0x00201202, "IS", _P, "number_of_patient_related_series", computed=True),
     Attribute(
         "NumberOfPatientRelatedInstances", 0x00201204, "IS", _P, "number_of_patient_related_instances", computed=True
@@ -91,7 +93,9 @@ ATTRIBUTES: tuple[Attribute, ...] = (
     Attribute("ModalitiesInStudy", 0x00080061, "CS", _S, "modalities_in_study", computed=True),
     Attribute("SOPClassesInStudy", 0x00080062, "UI", _S, "sop_classes_in_study", computed=True),
     Attribute("NumberOfStudyRelatedSeries", 0x00201206, "IS", _S, "number_of_study_related_series", computed=True),
-    Attribute("NumberOfStudyRelatedInstances", 0x00201208, "IS", _S, "number_of_study_related_instances", computed=True),
+    Attribute(
+        "NumberOfStudyRelatedInstances", 0x00201208, "IS", _S, "number_of_study_related_instances", computed=True
+    ),
     # SERIES level, PS3.4 Table C.6-3
     Attribute("SeriesInstanceUID", 0x0020000E, "UI", _E, "series_instance_uid", "unique"),
     Attribute("Modality", 0x00080060, "CS", _E, "modality", "required"),

@@ -81,7 +81,7 @@ class Refused(BackupSCPError):  # noqa: N818
 
 
 class NotAuthorised(Refused):
-    """This caller may not do this."""
+    """A caller may not do what it asks for."""
 
 
 class MoveDestinationUnknown(Refused):

@@ -2,67 +2,163 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from backup_scp.attributes import Attribute, Level
+from backup_scp.attributes import BY_TAG, UNIQUE_KEY, Attribute, Level
+from backup_scp.errors import InvalidIdentifier
+from backup_scp.identifier import Identifier, RequestedKey
+from backup_scp.query import (
+    Condition,
+    Matching,
+    Query,
+    Range,
+    SingleValue,
+    UIDList,
+    WildCard,
+    list_of,
+    matching_of,
+)
 
-__all__ = ["Condition", "Level", "Query", "Range", "SingleValue", "UIDList", "WildCard"]
+__all__ = [
+    "MODELS",
+    "PATIENT_ROOT",
+    "PATIENT_STUDY_ONLY",
+    "STUDY_ROOT",
+    "Condition",
+    "Identifier",
+    "InformationModel",
+    "Level",
+    "Matching",
+    "Query",
+    "Range",
+    "RequestedKey",
+    "SingleValue",
+    "UIDList",
+    "WildCard",
+    "read_query",
+    "read_retrieve",
+    "unsupported_keys",
+]
 
 
-@dataclass(frozen=True, slots=True)
-class SingleValue:
-    """Single Value Matching, PS3.4 C.2.2.2.1."""
-
-    value: str
-
-
-@dataclass(frozen=True, slots=True)
-class UIDList:
-    """List of UID Matching, PS3.4 C.2.2.2.2; also a list of values where multiple value matching applies."""
-
-    values: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class WildCard:
-    """Wild Card Matching, PS3.4 C.2.2.2.4: ``*`` is any run, ``?`` one character, all else literal."""
-
-    pattern: str
-
-
-@dataclass(frozen=True, slots=True)
-class Range:
-    """Range Matching, PS3.4 C.2.2.2.5, both ends included; None leaves an end open."""
-
-    first: str | None
-    last: str | None
-
-
-Matching = SingleValue | UIDList | WildCard | Range
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """One key that narrows a query.  A key with no value is Universal Matching, and no condition."""
-
-    attribute: Attribute
-    matching: Matching
+# Query/Retrieve View, Retrieve AE Title, Instance Availability: facts of the node, not of what it holds.
+_ANSWERED_BY_THE_NODE = frozenset((0x00080053, 0x00080054, 0x00080056))
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
-    """A C-FIND, C-MOVE or C-GET Identifier, understood.
+class InformationModel:
+    """One Query/Retrieve Information Model.
 
     Attributes
     ----------
-    level
-        Query/Retrieve Level.
-    conditions
-        Every condition must hold.
-    return_keys
-        Attributes asked for, in the order of the request; those not supported are not among them.
+    name
+        As PS3.4 calls it.
+    levels
+        Its levels, the root first.
+    find_uid, move_uid, get_uid
+        Its SOP Classes.
     """
 
-    level: Level
-    conditions: tuple[Condition, ...] = ()
-    return_keys: tuple[Attribute, ...] = ()
+    name: str
+    levels: tuple[Level, ...]
+    find_uid: str
+    move_uid: str
+    get_uid: str
+
+    def level_of(self, attribute: Attribute) -> Level:
+        """Where an attribute belongs: below Study Root the patient's are the study's (PS3.4 C.6.2.1)."""
+        return max(attribute.level, self.levels[0], key=lambda level: level.depth)
+
+    def supports(self, attribute: Attribute, level: Level) -> bool:
+        """Tell whether a query at a level may match and return an attribute."""
+        return self.level_of(attribute).depth <= level.depth
+
+    def unique_keys(self, level: Level) -> tuple[Attribute, ...]:
+        """List the unique keys from the root down to a level."""
+        return tuple(UNIQUE_KEY[each] for each in self.levels if each.depth <= level.depth)
+
+    def require(self, level: Level) -> None:
+        """Refuse a level that the model does not have.
+
+        Raises
+        ------
+        InvalidIdentifier
+        """
+        if level not in self.levels:
+            raise InvalidIdentifier(f"{self.name} has no {level} level; its levels are {', '.join(self.levels)}")
+
+
+def _model(name: str, number: int, *levels: Level) -> InformationModel:
+    return InformationModel(name, levels, *(f"1.2.840.10008.5.1.4.1.2.{number}.{service}" for service in (1, 2, 3)))
+
+
+PATIENT_ROOT = _model("Patient Root", 1, Level.PATIENT, Level.STUDY, Level.SERIES, Level.IMAGE)
+STUDY_ROOT = _model("Study Root", 2, Level.STUDY, Level.SERIES, Level.IMAGE)
+PATIENT_STUDY_ONLY = _model("Patient/Study Only", 3, Level.PATIENT, Level.STUDY)  # retired
+
+MODELS: dict[str, InformationModel] = {
+    uid: model
+    for model in (PATIENT_ROOT, STUDY_ROOT, PATIENT_STUDY_ONLY)
+    for uid in (model.find_uid, model.move_uid, model.get_uid)
+}
+"""By the UID of each of their SOP Classes."""
+
+
+def read_query(identifier: Identifier, model: InformationModel) -> Query:
+    """Make a C-FIND Identifier into a Query (PS3.4 C.4.1).
+
+    Lenient: the unique keys above the level may be missing, and other keys above it may match.  Keys below the level,
+    and those that are not in the table, do not count; ``unsupported_keys`` lists them.
+
+    Raises
+    ------
+    InvalidIdentifier
+        The model does not have the Query/Retrieve Level.
+    """
+    model.require(identifier.level)
+    supported = [(key, BY_TAG[key.tag]) for key in identifier.keys if _is_supported(key, identifier, model)]
+    return Query(
+        identifier.level,
+        _conditions((attribute, matching_of(key.value, attribute.vr)) for key, attribute in supported),
+        tuple(attribute for _, attribute in supported),
+    )
+
+
+def unsupported_keys(identifier: Identifier, model: InformationModel) -> tuple[RequestedKey, ...]:
+    """List the keys that every answer has with zero length; with any of them pending answers are FF01."""
+    return tuple(
+        key
+        for key in identifier.keys
+        if key.tag not in _ANSWERED_BY_THE_NODE and not _is_supported(key, identifier, model)
+    )
+
+
+def _is_supported(key: RequestedKey, identifier: Identifier, model: InformationModel) -> bool:
+    attribute = BY_TAG.get(key.tag)
+    return attribute is not None and model.supports(attribute, identifier.level)
+
+
+def read_retrieve(identifier: Identifier, model: InformationModel) -> Query:
+    """Make a C-MOVE or C-GET Identifier into a Query (PS3.4 C.4.2.2.1).
+
+    Only unique keys count, and literally.  Lenient: those above the level may be missing, and may be lists.
+
+    Raises
+    ------
+    InvalidIdentifier
+        The model does not have the Query/Retrieve Level, or the level's unique key has no value.
+    """
+    level = identifier.level
+    model.require(level)
+    values = {key.tag: key.value for key in identifier.keys}
+    needed = UNIQUE_KEY[level]
+    if not list_of(values.get(needed.tag, ""), needed.vr):
+        tag = f"({needed.tag >> 16:04X},{needed.tag & 0xFFFF:04X})"
+        raise InvalidIdentifier(f"a retrieve at {level} level needs a value in {needed.keyword} {tag}")
+    keys = model.unique_keys(level)
+    return Query(level, _conditions((key, list_of(values.get(key.tag, ""), key.vr)) for key in keys))
+
+
+def _conditions(keys: Iterable[tuple[Attribute, Matching | None]]) -> tuple[Condition, ...]:
+    return tuple(Condition(attribute, matching) for attribute, matching in keys if matching is not None)

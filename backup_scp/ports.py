@@ -5,13 +5,13 @@ Each Protocol is the contract; one contract suite in ``tests/`` runs on every im
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, Protocol
+from typing import BinaryIO, NamedTuple, Protocol, Self
 
 from backup_scp.information_model import Query
 from backup_scp.sop_instance import SOPInstance
@@ -67,6 +67,47 @@ class Heading:
     sop_instance_uid: str
     transfer_syntax_uid: str
     source_ae_title: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteAE:
+    """A configured Application Entity: who it is, where it listens, what it may do.
+
+    Attributes
+    ----------
+    name
+        What people call it in commands; unique among the configured.
+    ae_title
+        Its AE title, as calling AE and as Move Destination.
+    host, port
+        Where it listens, when we connect to it.
+    site
+        The clinic whose Patient IDs it uses; empty when it has not been told.
+    query
+        It may C-FIND, C-GET and C-MOVE.
+    destination
+        C-MOVE and restore may send to it.
+    check_address
+        Its AE title counts only from its host's address.
+    """
+
+    name: str
+    ae_title: str
+    host: str
+    port: int = 104
+    site: str = ""
+    query: bool = True
+    destination: bool = True
+    check_address: bool = True
+
+
+class Progress(NamedTuple):
+    """How far long work has come; a total of 0 is not known yet."""
+
+    done: int
+    total: int
+    done_bytes: int = 0
+    total_bytes: int = 0
 
 
 class StagedFile(Protocol):
@@ -146,7 +187,7 @@ class Archive(Protocol):
         """Remove what a crash left half-written; yield the locations of files committed with no ``forget``."""
 
     def read(self, location: str) -> ArchivedFile:
-        """What the file says of itself, without reading its Data Set.
+        """Read what the file says of itself, without reading its Data Set.
 
         Raises
         ------
@@ -166,7 +207,7 @@ class Archive(Protocol):
         """Every committed file, in no particular order, with flat memory."""
 
     def free_bytes(self) -> int:
-        """What the volume can still take."""
+        """Count what the volume can still take."""
 
 
 class Flag(StrEnum):
@@ -288,10 +329,10 @@ class Index(Protocol):
         IndexUnavailable
         """
 
-    def held(self, key: InstanceKey, sha256: str) -> Held | None:
-        """The version with exactly these bytes, if there is one."""
+    def held(self, key: InstanceKey, sha256: str) -> tuple[str, Arrival] | None:
+        """Location and first arrival of the version with exactly these bytes, if there is one."""
 
-    def search(self, query: Query) -> Iterator[Match]:
+    def search(self, query: Query) -> Generator[Match, None, None]:
         """Answer a query, one match per entity at its level; flat memory.
 
         Close the iterator to stop early.  Each match holds the keys in ``query.return_keys``, and the unique keys
@@ -303,10 +344,10 @@ class Index(Protocol):
         """
 
     def retrieve(self, query: Query) -> list[Held]:
-        """The answering versions of every instance below the entities that match, in series and instance order."""
+        """Find the answering versions of every instance below the entities that match, in series and instance order."""
 
     def select(self, selection: Selection) -> list[Held]:
-        """What a restore takes, newest study first; in a study by series and instance number, versions oldest first."""
+        """Find what a restore takes: newest study first, by series and instance number, versions oldest first."""
 
     def versions(self) -> Iterator[Held]:
         """Every version, the longest unverified first, with flat memory."""
@@ -321,13 +362,13 @@ class Index(Protocol):
         """Count what is held."""
 
     def remarks(self, limit: int) -> list[Remark]:
-        """Flagged and damaged versions, newest first."""
+        """List flagged and damaged versions, newest first."""
 
     def record_rejection(self, calling: str, called: str, address: str, reason: str, fix: str) -> None:
         """Count a rejection; the number of different ones kept is bounded."""
 
     def rejections(self, limit: int) -> list[Rejection]:
-        """The rejections, newest first."""
+        """List the rejections, newest first."""
 
     def close(self) -> None:
         """Let go of every connection."""
@@ -338,12 +379,12 @@ class Destination(Protocol):
 
     name: str
 
-    def __enter__(self) -> Destination: ...
+    def __enter__(self) -> Self: ...
 
     def __exit__(self, *exc: object) -> None: ...
 
-    def prepare(self, instances: Iterable[Held]) -> None:
-        """Reach it, knowing what will come.
+    def prepare(self, instances: Sequence[Held]) -> Sequence[Held]:
+        """Reach it, knowing what will come; return the same instances in the order in which it wants them.
 
         Raises
         ------

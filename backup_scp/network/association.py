@@ -1,4 +1,4 @@
-"""One Association, in either role: its negotiation is pynetdicom's, its messages are read and written here (PS3.7 8)."""
+"""One Association, in either role: pynetdicom negotiates it, its messages are read and written here (PS3.7 8)."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ import socket
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import cast
 
+from pydicom.uid import UID
 from pynetdicom import AE, _config
 from pynetdicom._globals import MODE_ACCEPTOR, MODE_REQUESTOR
 from pynetdicom.association import Association as PynetdicomAssociation
-from pynetdicom.pdu_primitives import A_ABORT, A_RELEASE, SCP_SCU_RoleSelectionNegotiation
+from pynetdicom.pdu_primitives import A_ABORT, A_RELEASE
 from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.transport import AddressInformation, AssociationSocket
 
@@ -101,7 +103,7 @@ class Association(PynetdicomAssociation):
 
     def __init__(self, ae_title: str, mode: str, timing: Timing, maximum_pdu_length: int) -> None:
         ae = AE(ae_title)
-        ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+        ae.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
         ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
         super().__init__(ae, mode)
         self.upper_layer = UpperLayer(self)
@@ -113,7 +115,7 @@ class Association(PynetdicomAssociation):
         self.contexts: dict[int, Context] = {}
         local = self.requestor if self.is_requestor else self.acceptor
         local.maximum_length = maximum_pdu_length
-        local.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+        local.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
         local.implementation_version_name = IMPLEMENTATION_VERSION_NAME
         local.ae_title = ae_title
         self.tally = Tally()
@@ -125,9 +127,7 @@ class Association(PynetdicomAssociation):
     # -- establishing ----------------------------------------------------------------------------------------------
 
     @classmethod
-    def accept(
-        cls, connection: socket.socket, ae_title: str, timing: Timing, maximum_pdu_length: int
-    ) -> Association:
+    def accept(cls, connection: socket.socket, ae_title: str, timing: Timing, maximum_pdu_length: int) -> Association:
         """Take up an incoming connection; ``negotiation.negotiate`` goes on from here."""
         association = cls(ae_title, MODE_ACCEPTOR, timing, maximum_pdu_length)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -138,7 +138,7 @@ class Association(PynetdicomAssociation):
         return association
 
     @classmethod
-    def request_from(  # noqa: PLR0913 - what an A-ASSOCIATE-RQ says
+    def request_from(
         cls,
         *,
         calling: str,
@@ -167,9 +167,8 @@ class Association(PynetdicomAssociation):
         except OSError:
             raise DestinationUnavailable(f"{called}: the name {host} is not known to DNS; check the host") from None
         local = AddressInformation.from_tuple(("", 0) if remote.is_ipv4 else ("::", 0))
-        sock = AssociationSocket(association, address=local)
-        sock.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        association.set_socket(sock)
+        association.set_socket(AssociationSocket(association, address=local))
+        cast("socket.socket", association.upper_layer.connection).setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         association.acceptor.ae_title = called
         association.acceptor.address_info = remote
         association.requestor.address_info = local
@@ -186,8 +185,8 @@ class Association(PynetdicomAssociation):
         if self.is_established:
             return
         where = f"{called} at {host}:{port}"
-        if self.is_rejected:
-            answer = self.acceptor.primitive
+        answer = self.acceptor.primitive
+        if self.is_rejected and answer is not None:
             reason = f"{answer.result_str}: {answer.reason_str}"
             sentence = f"{where} rejected the association ({reason}); check both AE titles there"
         elif self.rejected_contexts:
@@ -203,10 +202,11 @@ class Association(PynetdicomAssociation):
         """Note what was negotiated."""
         roles = self.requestor.role_selection if self.is_acceptor else {}
         for context in accepted:
-            abstract = str(context.abstract_syntax)
-            role: SCP_SCU_RoleSelectionNegotiation | None = roles.get(context.abstract_syntax)
-            self.contexts[context.context_id] = Context(
-                context.context_id, abstract, str(context.transfer_syntax[0]), bool(role and role.scp_role)
+            context_id, abstract = cast("int", context.context_id), cast("UID", context.abstract_syntax)
+            role = roles.get(abstract)
+            peer_is_scp = self.is_requestor or bool(role and role.scp_role)
+            self.contexts[context_id] = Context(
+                context_id, str(abstract), str(context.transfer_syntax[0]), peer_is_scp=peer_is_scp
             )
 
     # -- reading -----------------------------------------------------------------------------------------------------
@@ -341,7 +341,7 @@ class Association(PynetdicomAssociation):
         self._shut(socket.SHUT_RDWR)
 
     def _shut(self, how: int) -> None:
-        connection = self.upper_layer.socket.socket
+        connection = self.upper_layer.connection
         if connection is not None:
             with contextlib.suppress(OSError):
                 connection.shutdown(how)

@@ -73,7 +73,7 @@ class CommandSet:
         elements: dict[int, bytes] = {}
         position, end = 0, len(encoded)
         while position < end:
-            if end - position < 8:  # noqa: PLR2004 - tag and length, PS3.5 7.1.3
+            if end - position < 8:
                 raise InvalidDataSet("The Command Set ends in the middle of an element")
             group, element, length = struct.unpack_from("<HHI", encoded, position)
             position += 8
@@ -84,12 +84,12 @@ class CommandSet:
         return cls(elements)
 
     def number(self, element: Element) -> int:
-        """The value of a US element; 0 where it is absent or malformed."""
+        """Return the value of a US element; 0 where it is absent or malformed."""
         value = self.elements.get(element, b"")
-        return int.from_bytes(value, "little") if len(value) == 2 else 0  # noqa: PLR2004 - a US has two bytes
+        return int.from_bytes(value, "little") if len(value) == 2 else 0
 
     def text(self, element: Element) -> str:
-        """The value of a UI or AE element without its padding."""
+        """Return the value of a UI or AE element without its padding."""
         return self.elements.get(element, b"").decode("latin-1").strip("\0 ")
 
     @property

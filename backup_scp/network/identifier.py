@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 
-from backup_scp.attributes import BY_KEYWORD, BY_TAG
+from backup_scp.attributes import BY_KEYWORD
 from backup_scp.character_set import encode_all
-from backup_scp.information_model import Identifier
+from backup_scp.identifier import Identifier
+from backup_scp.information_model import InformationModel
 from backup_scp.ports import Match
 
 SPECIFIC_CHARACTER_SET = 0x00080005
@@ -32,37 +33,35 @@ class AnswerEncoder:
     ----------
     identifier
         The request: every key in it is answered, with zero length where nothing is known.
+    model
+        Its unique keys are answered, asked for or not.
     transfer_syntax
         Of the Presentation Context.
     ae_title
         Our own, for Retrieve AE Title.
     """
 
-    def __init__(self, identifier: Identifier, transfer_syntax: str, ae_title: str) -> None:
+    def __init__(self, identifier: Identifier, model: InformationModel, transfer_syntax: str, ae_title: str) -> None:
         self._transfer_syntax = transfer_syntax
-        self._character_set = identifier.character_set
-        self._fixed = {
-            QUERY_RETRIEVE_LEVEL: ("CS", identifier.level.value),
-            RETRIEVE_AE_TITLE: ("AE", ae_title),
-        }
-        if INSTANCE_AVAILABILITY in identifier.requested:
+        self._character_set = identifier.specific_character_set
+        self._requested = {key.tag: (key.vr, "") for key in identifier.keys}
+        self._fixed = {QUERY_RETRIEVE_LEVEL: ("CS", identifier.level.value), RETRIEVE_AE_TITLE: ("AE", ae_title)}
+        if INSTANCE_AVAILABILITY in self._requested:
             self._fixed[INSTANCE_AVAILABILITY] = ("CS", "ONLINE")
-        self._requested = {tag: vr for tag, vr in identifier.requested.items() if tag not in self._fixed}
+        always = {attribute.tag for attribute in model.unique_keys(identifier.level)}
+        self._answered = self._requested.keys() | always
 
     def encode(self, match: Match) -> bytes:
         """Write one answer, with a Specific Character Set that is true for it."""
-        values: dict[int, tuple[str, str]] = {tag: (vr, "") for tag, vr in self._requested.items()}
-        for keyword, value in match.items():
-            attribute = BY_KEYWORD[keyword]
-            values[attribute.tag] = (attribute.vr, value)
-        values.update(self._fixed)
+        known = ((BY_KEYWORD[keyword], value) for keyword, value in match.items())
+        values = self._requested | {a.tag: (a.vr, value) for a, value in known if a.tag in self._answered} | self._fixed
         texts = [(tag, vr, text) for tag, (vr, text) in values.items() if vr in _ENCODED_IN_CHARACTER_SET]
         encoded, character_set = encode_all([text for _, _, text in texts], self._character_set)
         elements: list[Element] = [(tag, vr, value) for (tag, vr, _), value in zip(texts, encoded, strict=True)]
         if character_set:
             elements.append((SPECIFIC_CHARACTER_SET, "CS", character_set.encode("ascii")))
         for tag, (vr, text) in values.items():
-            if vr not in _ENCODED_IN_CHARACTER_SET and tag != SPECIFIC_CHARACTER_SET:
+            if vr not in _ENCODED_IN_CHARACTER_SET:
                 elements.append((tag, vr, self._encode_value(vr, text)))
         return encode_elements(elements, self._transfer_syntax)
 
@@ -104,6 +103,3 @@ def encode_elements(elements: Iterable[Element], transfer_syntax: str) -> bytes:
             out += vr.encode() + struct.pack(f"{order}H", len(padded))
         out += padded
     return bytes(out)
-
-
-__all__ = ["BY_TAG", "AnswerEncoder", "encode_elements", "encode_failed_list"]

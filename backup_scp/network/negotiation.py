@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from pydicom.uid import (
     HTJ2K,
@@ -16,33 +17,22 @@ from pydicom.uid import (
     JPEGExtended12Bit,
     JPEGLSNearLossless,
 )
-from pynetdicom.pdu_primitives import A_ASSOCIATE, AsynchronousOperationsWindowNegotiation, SCP_SCU_RoleSelectionNegotiation
+from pynetdicom.pdu_primitives import (
+    A_ASSOCIATE,
+    AsynchronousOperationsWindowNegotiation,
+    SCP_SCU_RoleSelectionNegotiation,
+)
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.service_class import NonPatientObjectStorageServiceClass, ServiceClass, StorageServiceClass
 from pynetdicom.sop_class import uid_to_service_class
 
-from backup_scp.information_model import Model
+from backup_scp.information_model import MODELS
 from backup_scp.network.association import Association
 
 VERIFICATION = "1.2.840.10008.1.1"
 
-FIND_MODELS: dict[str, Model] = {
-    "1.2.840.10008.5.1.4.1.2.1.1": Model.PATIENT_ROOT,
-    "1.2.840.10008.5.1.4.1.2.2.1": Model.STUDY_ROOT,
-    "1.2.840.10008.5.1.4.1.2.3.1": Model.PATIENT_STUDY_ONLY,
-}
-MOVE_MODELS: dict[str, Model] = {
-    "1.2.840.10008.5.1.4.1.2.1.2": Model.PATIENT_ROOT,
-    "1.2.840.10008.5.1.4.1.2.2.2": Model.STUDY_ROOT,
-    "1.2.840.10008.5.1.4.1.2.3.2": Model.PATIENT_STUDY_ONLY,
-}
-GET_MODELS: dict[str, Model] = {
-    "1.2.840.10008.5.1.4.1.2.1.3": Model.PATIENT_ROOT,
-    "1.2.840.10008.5.1.4.1.2.2.3": Model.STUDY_ROOT,
-    "1.2.840.10008.5.1.4.1.2.3.3": Model.PATIENT_STUDY_ONLY,
-}
 NATIVE = (str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian), str(ExplicitVRBigEndian))
-_OTHER_SERVICES = frozenset({VERIFICATION, *FIND_MODELS, *MOVE_MODELS, *GET_MODELS})
+_OTHER_SERVICES = frozenset({VERIFICATION, *MODELS})
 # pynetdicom knows the services of the standard; what it does not know is a new or private storage class.
 _STORED = (StorageServiceClass, NonPatientObjectStorageServiceClass, ServiceClass)
 # Syntaxes that may make a sender throw information away: taken when it offers nothing else.
@@ -86,8 +76,10 @@ def accept(association: Association, request: A_ASSOCIATE) -> None:
     """Answer A-ASSOCIATE-AC with what the node can do of what was proposed."""
     roles = association.requestor.role_selection
     answered = [answer_context(context) for context in request.presentation_context_definition_list]
-    association._accepted_cx = {context.context_id: context for context in answered if context.result == 0}
-    association._rejected_cx = [context for context in answered if context.result != 0]
+    association._accepted_cx = {
+        cast("int", context.context_id): context for context in answered if context.result == _ACCEPTED
+    }
+    association._rejected_cx = [context for context in answered if context.result != _ACCEPTED]
     accepted = {context.abstract_syntax for context in association._accepted_cx.values()}
     for abstract, proposed in roles.items():
         if abstract in accepted:

@@ -6,11 +6,11 @@ import logging
 from contextlib import closing
 
 from backup_scp.errors import BackupSCPError
-from backup_scp.information_model import Identifier, read_query
+from backup_scp.identifier import Identifier
+from backup_scp.information_model import MODELS, read_query, unsupported_keys
 from backup_scp.network.association import Association, Context
 from backup_scp.network.command_set import CommandSet, response
 from backup_scp.network.identifier import AnswerEncoder
-from backup_scp.network.negotiation import FIND_MODELS
 from backup_scp.network.status import CANCEL, PENDING, PENDING_WITH_UNSUPPORTED_KEYS, SUCCESS, status_of
 from backup_scp.ports import Index
 
@@ -40,7 +40,7 @@ class QuerySCP:
         try:
             encoded = association.read_identifier() if command.has_data_set else b""
             association.caller.require_query()
-            identifier = Identifier.decode(encoded, context.transfer_syntax)
+            identifier = Identifier.read(encoded, context.transfer_syntax)
             status = self._answer(association, context, command, identifier)
         except BackupSCPError as error:
             log.warning("C-FIND by %s refused: %s", association.caller, error)
@@ -48,12 +48,11 @@ class QuerySCP:
             return
         association.send(context.context_id, response(command, status))
 
-    def _answer(
-        self, association: Association, context: Context, command: CommandSet, identifier: Identifier
-    ) -> int:
-        query = read_query(identifier, FIND_MODELS[context.abstract_syntax])
-        encoder = AnswerEncoder(identifier, context.transfer_syntax, self._ae_title)
-        status = PENDING_WITH_UNSUPPORTED_KEYS if identifier.unsupported(query) else PENDING
+    def _answer(self, association: Association, context: Context, command: CommandSet, identifier: Identifier) -> int:
+        model = MODELS[context.abstract_syntax]
+        query = read_query(identifier, model)
+        encoder = AnswerEncoder(identifier, model, context.transfer_syntax, self._ae_title)
+        status = PENDING_WITH_UNSUPPORTED_KEYS if unsupported_keys(identifier, model) else PENDING
         pending = response(command, status, data_set=True)
         with closing(self._index.search(query)) as matches:
             for number, match in enumerate(matches):

@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from typing import Self
 
 from backup_scp.errors import BackupSCPError, DestinationUnavailable
-from backup_scp.information_model import Identifier, Model, read_retrieve
+from backup_scp.identifier import Identifier
+from backup_scp.information_model import MODELS, read_retrieve
 from backup_scp.network.access import AccessPolicy
-from backup_scp.network.association import Association, AssociationEnded, Context
+from backup_scp.network.association import Association, Context
 from backup_scp.network.command_set import CommandSet, Element, response
 from backup_scp.network.identifier import encode_failed_list
-from backup_scp.network.negotiation import GET_MODELS, MOVE_MODELS
 from backup_scp.network.status import CANCEL, PENDING, SUB_OPERATIONS_FAILED, SUB_OPERATIONS_REFUSED, SUCCESS, status_of
 from backup_scp.network.storage_scu import MoveOriginator, StorageSCU
 from backup_scp.ports import Archive, ArchivedFile, Destination, Held, Index, RemoteAE
@@ -36,9 +37,7 @@ class RetrieveSCP:
         Makes the Storage SCU of a C-MOVE.
     """
 
-    def __init__(
-        self, archive: Archive, index: Index, policy: AccessPolicy, open_destination: OpenDestination
-    ) -> None:
+    def __init__(self, archive: Archive, index: Index, policy: AccessPolicy, open_destination: OpenDestination) -> None:
         self._archive = archive
         self._index = index
         self._policy = policy
@@ -46,11 +45,11 @@ class RetrieveSCP:
 
     def serve_move(self, association: Association, context: Context, command: CommandSet) -> None:
         """Answer one C-MOVE-RQ."""
-        self._serve(association, context, command, self._move, MOVE_MODELS)
+        self._serve(association, context, command, self._move)
 
     def serve_get(self, association: Association, context: Context, command: CommandSet) -> None:
         """Answer one C-GET-RQ."""
-        self._serve(association, context, command, self._get, GET_MODELS)
+        self._serve(association, context, command, self._get)
 
     def _serve(
         self,
@@ -58,14 +57,12 @@ class RetrieveSCP:
         context: Context,
         command: CommandSet,
         operation: Callable[[_Operation, Sequence[Held]], None],
-        models: dict[str, Model],
     ) -> None:
         association.forget_cancelled()
         try:
             encoded = association.read_identifier() if command.has_data_set else b""
             association.caller.require_query()
-            model = models[context.abstract_syntax]
-            query = read_retrieve(Identifier.decode(encoded, context.transfer_syntax), model)
+            query = read_retrieve(Identifier.read(encoded, context.transfer_syntax), MODELS[context.abstract_syntax])
             held = self._index.retrieve(query)
             operation(_Operation(association, context, command, held), held)
         except BackupSCPError as error:
@@ -96,7 +93,7 @@ class SameAssociation:
         self.name = association.caller.ae_title
         self._scu = StorageSCU(association, (c for c in association.contexts.values() if c.peer_is_scp))
 
-    def __enter__(self) -> SameAssociation:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -184,6 +181,3 @@ class _Operation:
             response(self.command, status, comment=comment, data_set=identifier is not None, **counts),
             identifier,
         )
-
-
-__all__ = ["AssociationEnded", "OpenDestination", "RetrieveSCP"]

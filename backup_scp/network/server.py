@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import socket
@@ -9,7 +10,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 
@@ -70,7 +71,7 @@ class Listening:
     maximum_associations: int = 64
     reserved_associations: int = 8
     maximum_pdu_length: int = 131072
-    timing: Timing = Timing()
+    timing: Timing = field(default_factory=Timing)
 
 
 class Server:
@@ -204,7 +205,7 @@ class Server:
         """Accept or reject an Association request."""
         association.requestor.primitive = request
         calling, called = str(request.calling_ae_title).strip(), str(request.called_ae_title).strip()
-        association.caller = self._policy.identify(calling, association.requestor.address_info.address)
+        association.caller = self._policy.identify(calling, association.requestor.address)
         association.called_ae_title = called
         rejection = self._reason_to_reject(association.caller, called)
         if rejection is None:
@@ -268,10 +269,8 @@ class Server:
 
 def _shut(connection: socket.socket) -> None:
     """Wake whoever waits for a socket; its own thread closes it."""
-    try:
+    with contextlib.suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass
 
 
 def _where(error: Exception) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from backup_scp.information_model import MODELS
 from backup_scp.ingest import Ingest
 from backup_scp.network.access import AccessPolicy
 from backup_scp.network.association import Timing
 from backup_scp.network.command_set import Field
-from backup_scp.network.negotiation import FIND_MODELS, GET_MODELS, MOVE_MODELS, VERIFICATION, is_storage
+from backup_scp.network.negotiation import VERIFICATION, is_storage
 from backup_scp.network.query_scp import QuerySCP
 from backup_scp.network.retrieve_scp import RetrieveSCP
 from backup_scp.network.server import Service
@@ -16,6 +17,10 @@ from backup_scp.network.storage_scp import StorageSCP
 from backup_scp.network.storage_scu import MoveOriginator, RemoteAEDestination
 from backup_scp.network.verification_scp import VerificationSCP
 from backup_scp.ports import Archive, Destination, Index, RemoteAE
+
+_FIND = frozenset(model.find_uid for model in MODELS.values())
+_MOVE = frozenset(model.move_uid for model in MODELS.values())
+_GET = frozenset(model.get_uid for model in MODELS.values())
 
 
 def services(
@@ -30,7 +35,9 @@ def services(
     return {
         Field.C_ECHO_RQ: Service(VERIFICATION.__eq__, VerificationSCP().serve),
         Field.C_STORE_RQ: Service(is_storage, StorageSCP(Ingest(archive, index)).serve),
-        Field.C_FIND_RQ: Service(FIND_MODELS.__contains__, QuerySCP(index, ae_title).serve),
-        Field.C_MOVE_RQ: Service(MOVE_MODELS.__contains__, retrieve.serve_move),
-        Field.C_GET_RQ: Service(GET_MODELS.__contains__, retrieve.serve_get),
+        Field.C_FIND_RQ: Service(
+            {model.find_uid for model in MODELS.values()}.__contains__, QuerySCP(index, ae_title).serve
+        ),
+        Field.C_MOVE_RQ: Service({model.move_uid for model in MODELS.values()}.__contains__, retrieve.serve_move),
+        Field.C_GET_RQ: Service({model.get_uid for model in MODELS.values()}.__contains__, retrieve.serve_get),
     }

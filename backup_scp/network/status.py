@@ -30,10 +30,10 @@ _STATUS: tuple[tuple[type[BackupSCPError], int], ...] = (
 
 
 def status_of(error: BackupSCPError) -> int:
-    """The Status that answers a request which ended with ``error``."""
+    """Return the Status that answers a request which ended with ``error``."""
     return next((status for kind, status in _STATUS if isinstance(error, kind)), PROCESSING_FAILURE)
 
 
 def is_warning(status: int) -> bool:
     """Whether a C-STORE Status means stored, with a warning (PS3.4 B.2.3)."""
-    return status >> 12 == 0xB or status in (0x0001, 0x0107, 0x0116)  # noqa: PLR2004
+    return status >> 12 == 0xB or status in (0x0001, 0x0107, 0x0116)

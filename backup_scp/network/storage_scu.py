@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
 from backup_scp.errors import DestinationUnavailable, InstanceRefused
 from backup_scp.network.association import Association, AssociationEnded, Context, Timing
@@ -70,11 +70,9 @@ class StorageSCU:
         if not accepted:
             raise InstanceRefused(f"The destination does not accept SOP Class {held.sop_class_uid}")
         with file.data_set() as stream:
-            context = accepted.get(held.transfer_syntax_uid)
-            if context is not None:
-                return self._store(held, context, stream)
-            with transcode(stream, held.transfer_syntax_uid, list(accepted), file.path.parent) as transcoded:
-                return self._store(held, accepted[transcoded.transfer_syntax_uid], transcoded.stream)
+            result = transcode(stream, held.transfer_syntax_uid, list(accepted), held.size_bytes, file.path.parent)
+            with result.data_set:
+                return self._store(held, accepted[result.transfer_syntax_uid], result.data_set)
 
     def _store(self, held: Held, context: Context, stream: BinaryIO) -> str | None:
         self._message_id = self._message_id % 0xFFFF + 1
@@ -123,7 +121,7 @@ class RemoteAEDestination:
         self._proposal_of: dict[str, int] = {}  # by SOP Class
         self._open: tuple[int, Association, StorageSCU] | None = None
 
-    def __enter__(self) -> RemoteAEDestination:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -207,6 +205,3 @@ def _judge(answer: CommandSet) -> str | None:
     if is_warning(status):
         return sentence
     raise InstanceRefused(sentence, status)
-
-
-DestinationFactory = Callable[[RemoteAE, MoveOriginator], RemoteAEDestination]

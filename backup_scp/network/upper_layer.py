@@ -13,7 +13,7 @@ import socket
 import struct
 import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from pynetdicom import evt
 from pynetdicom.dul import DULServiceProvider
@@ -87,12 +87,12 @@ class UpperLayer(DULServiceProvider):
         """Say whether the state machine has come to rest."""
         return bool(self.state_machine.current_state == _IDLE)
 
-    def send_pdu(self, primitive: object) -> None:
+    def send_pdu(self, primitive: Any) -> None:
         """Carry out a primitive of the local user before returning."""
         self.to_provider_queue.put(primitive)
         self._run_state_machine()
 
-    def receive_pdu(self, wait: bool = False, timeout: float | None = None) -> object | None:  # noqa: FBT001, FBT002
+    def receive_pdu(self, wait: bool = False, timeout: float | None = None) -> Any:  # noqa: FBT001, FBT002
         """Return the next primitive for the local user, reading PDUs until there is one."""
         deadline = time.monotonic() + (timeout if timeout is not None else self.network_timeout_s)
         while wait and self.to_user_queue.empty() and self.is_open:
@@ -110,7 +110,12 @@ class UpperLayer(DULServiceProvider):
     @property
     def is_open(self) -> bool:
         """Whether the connection is still there."""
-        return self.socket is not None and self.socket.socket is not None and self.state_machine.current_state != _IDLE
+        return self.connection is not None and self.state_machine.current_state != _IDLE
+
+    @property
+    def connection(self) -> socket.socket | None:
+        """The bare socket, None once it is closed."""
+        return self.socket.socket if self.socket is not None else None
 
     def begin(self) -> None:
         """Take up the connection of an acceptor (Evt5)."""
@@ -158,9 +163,9 @@ class UpperLayer(DULServiceProvider):
 
     def has_input(self) -> bool:
         """Whether something from the peer waits to be read, without waiting for it."""
-        if self._start != self._end or not self.is_open:
+        connection = self.connection
+        if self._start != self._end or connection is None:
             return True
-        connection = self.socket.socket
         pending = getattr(connection, "pending", None)  # TLS: decrypted bytes that select does not see
         return bool((pending and pending()) or select.select([connection], [], [], 0)[0])
 
@@ -180,7 +185,7 @@ class UpperLayer(DULServiceProvider):
         self._pdu_left -= _PDV_HEADER.size
         self._pdv_left = length - 2
         self._pdv = (context_id, control)
-        if length < 2 or self._pdv_left > self._pdu_left:  # noqa: PLR2004 - context ID and control header
+        if length < 2 or self._pdv_left > self._pdu_left:
             self.reject_pdu()
 
     def _read_control_pdu(self, deadline: float) -> None:
@@ -245,9 +250,9 @@ class UpperLayer(DULServiceProvider):
         """Receive what there is, at least one byte, into the buffer's free end."""
         if self._start == self._end:
             self._start = self._end = 0
-        if not self.is_open:
+        connection = self.connection
+        if connection is None or not self.is_open:
             raise AssociationEnded
-        connection = self.socket.socket
         try:
             connection.settimeout(max(deadline - time.monotonic(), 0.001))
             count = connection.recv_into(self._buffer[self._end :])
@@ -299,9 +304,9 @@ class UpperLayer(DULServiceProvider):
         ------
         AssociationEnded
         """
-        if not self.is_open:
+        connection = self.connection
+        if connection is None or not self.is_open:
             raise AssociationEnded
-        connection: socket.socket = self.socket.socket
         try:
             connection.settimeout(self.network_timeout_s)
             connection.sendall(data)
@@ -309,10 +314,10 @@ class UpperLayer(DULServiceProvider):
             self._event("Evt17")
             raise AssociationEnded from None
 
-    def _send(self, pdu: object) -> None:
+    def _send(self, pdu: Any) -> None:
         """Send a PDU of the state machine; a peer that is gone is noticed at the next read."""
         try:
-            self._write(pdu.encode())  # type: ignore[attr-defined]
+            self._write(pdu.encode())
         except AssociationEnded:
             return
         evt.trigger(self.assoc, evt.EVT_PDU_SENT, {"pdu": pdu})

@@ -1,0 +1,219 @@
+"""The file, format 1: preamble, File Meta Information that says where the Data Set came from, the Data Set as received.
+
+``docs/archive-format.md`` is the description.  In short: Private Information (0002,0102) is the last element, of
+fixed length, so that its place and the Data Set's are known before the first byte is in, and it is filled in after
+the last.  ``sha256`` in it covers the Data Set, ``meta_sha256`` every byte before (PS3.10 7.1).
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256 as _sha256
+from typing import Any, BinaryIO
+
+from backup_scp.archive.layout import LOCATION_LIMIT
+from backup_scp.errors import DigestMismatch
+from backup_scp.ports import Arrival, Heading
+from backup_scp.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, PRIVATE_INFORMATION_CREATOR_UID
+
+FORMAT = 1
+PRIVATE_INFORMATION_LENGTH = 2048
+HEADER_LIMIT_BYTES = 65536
+
+_PREFIX = bytes(128) + b"DICM" + struct.pack("<HH2sH", 2, 0, b"UL", 4)
+_FIXED = len(_PREFIX) + 4
+_UID_LIMIT = 1024  # of File Meta only: a longer one is whole in the Data Set
+_OPENING = f'{{"format":{FORMAT},"meta_sha256":"'.encode("ascii")
+_DIGEST = slice(len(_OPENING), len(_OPENING) + 64)
+_UNKNOWN = b"0" * 64
+
+
+@dataclass(frozen=True, slots=True)
+class FileHeader:
+    """What a file says of itself.
+
+    Attributes
+    ----------
+    heading
+        From File Meta, without padding.
+    arrival
+        From Private Information.
+    location
+        Where it was committed to; not to be used before ``layout.is_location``.
+    sha256, size_bytes
+        Of the Data Set.
+    length
+        Bytes before the Data Set.
+    """
+
+    heading: Heading
+    arrival: Arrival
+    location: str
+    sha256: str
+    size_bytes: int
+    length: int
+
+
+def blank_header(heading: Heading) -> bytes:
+    """Encode every byte before the Data Set; Private Information, at its end, is blank."""
+    elements = b"".join(
+        (
+            _element(0x0001, b"OB", b"\0\1"),
+            _element(0x0002, b"UI", _uid(heading.sop_class_uid)),
+            _element(0x0003, b"UI", _uid(heading.sop_instance_uid)),
+            _element(0x0010, b"UI", _uid(heading.transfer_syntax_uid)),
+            _element(0x0012, b"UI", _uid(IMPLEMENTATION_CLASS_UID)),
+            _element(0x0013, b"SH", _text(IMPLEMENTATION_VERSION_NAME)),
+            _source_ae_title(heading.source_ae_title),
+            _element(0x0100, b"UI", _uid(PRIVATE_INFORMATION_CREATOR_UID)),
+            _element(0x0102, b"OB", b" " * PRIVATE_INFORMATION_LENGTH),
+        )
+    )
+    return _PREFIX + struct.pack("<I", len(elements)) + elements
+
+
+def private_information(header: bytes, arrival: Arrival, location: str, sha256: str, size_bytes: int) -> bytes:
+    """Encode what fills the blank at the end of ``header``.
+
+    Texts are cut to what an Association can bring: AE titles and service 16 characters, address and site 64.
+    """
+    record = {
+        "format": FORMAT,
+        "meta_sha256": _UNKNOWN.decode("ascii"),
+        "sha256": sha256,
+        "size": size_bytes,
+        "received": _moment(arrival.received_at),
+        "service": _bounded(arrival.service, 16),
+        "calling_ae_title": _bounded(arrival.calling_ae_title, 16),
+        "called_ae_title": _bounded(arrival.called_ae_title, 16),
+        "address": _bounded(arrival.address, 64),
+        "site": _bounded(arrival.site, 64),
+        "location": location[:LOCATION_LIMIT],
+    }
+    blank = json.dumps(record, separators=(",", ":")).encode("ascii").ljust(PRIVATE_INFORMATION_LENGTH)
+    digest = _sha256(header[:-PRIVATE_INFORMATION_LENGTH] + blank).hexdigest().encode("ascii")
+    return blank[: _DIGEST.start] + digest + blank[_DIGEST.stop :]
+
+
+def read_header(stream: BinaryIO, name: str) -> FileHeader:
+    """Read every byte before the Data Set, and leave the stream at its first.
+
+    Parameters
+    ----------
+    stream
+        At the file's first byte.
+    name
+        What to call the file in an error.
+
+    Raises
+    ------
+    DigestMismatch
+        It is not whole, changed, or not ours.
+    """
+    try:
+        header = _header_bytes(stream)
+        elements = _elements(header)
+        information = elements[0x0102]
+        _require(information == header[-PRIVATE_INFORMATION_LENGTH:], "Private Information is not at its place")
+        _require_digest(header, information)
+        return _file_header(elements, json.loads(information), len(header))
+    except (ValueError, KeyError, TypeError, struct.error, RecursionError) as error:
+        raise DigestMismatch(f"{name} is damaged before its Data Set: {error}") from error
+
+
+def _header_bytes(stream: BinaryIO) -> bytes:
+    fixed = stream.read(_FIXED)
+    _require(len(fixed) == _FIXED and fixed.startswith(_PREFIX), "it does not begin like a DICOM file of ours")
+    (length,) = struct.unpack_from("<I", fixed, len(_PREFIX))
+    _require(PRIVATE_INFORMATION_LENGTH < length <= HEADER_LIMIT_BYTES - _FIXED, "File Meta has an impossible length")
+    elements = stream.read(length)
+    _require(len(elements) == length, "it ends early")
+    return fixed + elements
+
+
+def _elements(header: bytes) -> dict[int, bytes]:
+    """Decode File Meta: element number to value (PS3.5 7.1.2, Explicit VR Little Endian)."""
+    elements: dict[int, bytes] = {}
+    at = _FIXED
+    while at < len(header):
+        group, number, vr, length = struct.unpack_from("<HH2sH", header, at)
+        at += 8
+        if vr == b"OB":
+            (length,) = struct.unpack_from("<I", header, at)
+            at += 4
+        _require(group == 2 and at + length <= len(header), "File Meta is broken")
+        elements[number] = header[at : at + length]
+        at += length
+    return elements
+
+
+def _require_digest(header: bytes, information: bytes) -> None:
+    _require(not information.isspace(), "it was never completed")
+    _require(information.startswith(_OPENING), f"Private Information is not of format {FORMAT}")
+    blank = information[: _DIGEST.start] + _UNKNOWN + information[_DIGEST.stop :]
+    digest = _sha256(header[:-PRIVATE_INFORMATION_LENGTH] + blank).hexdigest()
+    _require(information[_DIGEST] == digest.encode("ascii"), "File Meta does not match its digest")
+
+
+def _file_header(elements: dict[int, bytes], record: dict[str, Any], length: int) -> FileHeader:
+    heading = Heading(
+        sop_class_uid=_decoded(elements[0x0002]),
+        sop_instance_uid=_decoded(elements[0x0003]),
+        transfer_syntax_uid=_decoded(elements[0x0010]),
+        source_ae_title=_decoded(elements.get(0x0016, b"")).rstrip(" "),
+    )
+    arrival = Arrival(
+        received_at=datetime.fromisoformat(record["received"]),
+        service=record["service"],
+        calling_ae_title=record["calling_ae_title"],
+        called_ae_title=record["called_ae_title"],
+        address=record["address"],
+        site=record["site"],
+    )
+    return FileHeader(heading, arrival, record["location"], record["sha256"], int(record["size"]), length)
+
+
+def _require(truth: bool, otherwise: str) -> None:  # noqa: FBT001 - it reads as a sentence
+    if not truth:
+        raise ValueError(otherwise)
+
+
+def _element(number: int, vr: bytes, value: bytes) -> bytes:
+    if vr == b"OB":
+        return struct.pack("<HH2sHI", 2, number, vr, 0, len(value)) + value
+    return struct.pack("<HH2sH", 2, number, vr, len(value)) + value
+
+
+def _uid(uid: str) -> bytes:
+    """Encode a UID as it is, odd or not; padded with NUL (PS3.5 9.1)."""
+    value = uid[:_UID_LIMIT].encode("utf-8", "surrogatepass")
+    return value + b"\0" * (len(value) % 2)
+
+
+def _decoded(value: bytes) -> str:
+    return value.decode("utf-8", "surrogatepass").rstrip("\0")
+
+
+def _text(text: str) -> bytes:
+    return text.encode("ascii") + b" " * (len(text) % 2)
+
+
+def _source_ae_title(title: str) -> bytes:
+    """Encode (0002,0016) in an AE's repertoire (PS3.5 6.2), or nothing when there is no title."""
+    allowed = "".join(c if " " <= c <= "~" and c != "\\" else "?" for c in title).strip(" ")[:16]
+    return _element(0x0016, b"AE", _text(allowed)) if allowed else b""
+
+
+def _moment(moment: datetime) -> str:
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+
+
+def _bounded(text: str, limit: int) -> str:
+    """Cut to ``limit`` characters, and to ``6 * limit`` as JSON writes them (an emoji takes 12)."""
+    text = text[:limit]
+    while len(json.dumps(text)) - 2 > 6 * limit:
+        text = text[:-1]
+    return text

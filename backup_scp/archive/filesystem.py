@@ -1,0 +1,237 @@
+"""The archive as a folder: on a disk, or on a file system that several nodes share."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from hashlib import sha256 as _sha256
+from pathlib import Path
+from typing import BinaryIO
+
+from backup_scp.archive import layout
+from backup_scp.archive.durable import DurableFolders, fsync_folder, uncache
+from backup_scp.archive.failures import UNREADABLE, explained, failure, reason
+from backup_scp.archive.file_format import FileHeader, read_header
+from backup_scp.archive.lock import alone
+from backup_scp.archive.staging import FileInStaging, Staging
+from backup_scp.errors import ArchiveUnavailable, Damaged, DigestMismatch, FileMissing
+from backup_scp.ports import ArchivedFile, Arrival, Heading, InstanceKey, StagedFile
+
+STAGING = ".staging"
+DAMAGED = ".damaged"
+
+_CHUNK_BYTES = 1 << 20
+_DEPTH = 3  # folders between the archive and a file
+
+
+class FilesystemArchive:
+    """Fulfils ``ports.Archive``; threads and processes may share the folder.
+
+    Nothing is touched before the first use, so that a node starts on a full or read-only volume.
+
+    Parameters
+    ----------
+    root
+        The archive's folder; made by the first ``stage`` when missing, readable by its owner only.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = _without_length_limit(root.absolute())
+        self._folders = DurableFolders(self._root)
+        self._staging = Staging(self._root / STAGING, self._folders)
+
+    def stage(self, heading: Heading) -> FileInStaging:
+        with explained("written"):
+            return self._staging.begin(heading)
+
+    def commit(self, staged: StagedFile, key: InstanceKey, arrival: Arrival) -> str:
+        file = _own(staged)
+        with explained("written"):
+            location = self._place(key, file.sha256)
+            final = self._root / location
+            file.seal(arrival, location)
+            self._folders.make(final.parent)
+            try:
+                file.show(final)
+            except FileExistsError:
+                self._keep_or_replace(file, location, key)
+            fsync_folder(final.parent)
+        return location
+
+    def forget(self, staged: StagedFile) -> None:
+        _own(staged).forget()
+
+    def sweep(self) -> Iterator[str]:
+        with explained("swept"), closing(self._staging.abandoned()) as abandoned:
+            for path in abandoned:
+                location = self._committed(path)
+                if location is not None:
+                    yield location
+                path.unlink(missing_ok=True)
+
+    def read(self, location: str) -> ArchivedFile:
+        with self._opened(location) as stream:
+            return self._described(stream, location)
+
+    def verify(self, location: str, sha256: str) -> ArchivedFile:
+        with self._opened(location) as stream:
+            uncache(stream)
+            file = self._described(stream, location)
+            found = _digest_of_rest(stream)
+        if found != file.sha256:
+            raise DigestMismatch(f"{location} is damaged: its Data Set does not match the digest in the file")
+        if found != sha256:
+            raise DigestMismatch(f"{location} holds another Data Set than was received under this name")
+        return file
+
+    def locations(self) -> Iterator[str]:
+        return filter(layout.is_location, self._files())
+
+    def foreign(self) -> Iterator[str]:
+        """Every other file or folder in the archive, relative to it: not ours, never touched."""
+        return (name for name in self._files() if not layout.is_location(name))
+
+    def free_bytes(self) -> int:
+        with explained("read"):
+            folder = self._root
+            while not folder.exists():
+                folder = folder.parent
+            return shutil.disk_usage(folder).free
+
+    def _place(self, key: InstanceKey, sha256: str) -> str:
+        """Choose the location; with the whole digest when another Data Set has the same first digits."""
+        location = layout.location_of(key, sha256)
+        if not (self._root / location).exists():
+            return location
+        try:
+            held = self.read(location)
+        except Damaged:
+            return location
+        return location if held.sha256 == sha256 else layout.location_of(key, sha256, whole_digest=True)
+
+    def _keep_or_replace(self, file: FileInStaging, location: str, key: InstanceKey) -> None:
+        """Keep what is at the location when it is intact; else put it aside, for good, and take its place."""
+        if self._is_intact(location, file.sha256):
+            return
+        with alone(self._staging.lock_path()):
+            if self._is_intact(location, file.sha256):
+                return  # another sender was faster
+            if self._place(key, file.sha256) != location:
+                raise ArchiveUnavailable("Archive cannot be written: another Data Set took the location; send it again")
+            aside = self._root / DAMAGED / layout.aside(location, datetime.now(UTC))
+            self._folders.make(aside.parent)
+            file.replace(self._root / location, aside)
+
+    def _is_intact(self, location: str, sha256: str) -> bool:
+        try:
+            self.verify(location, sha256)
+        except Damaged:
+            return False
+        return True
+
+    def _committed(self, staged: Path) -> str | None:
+        """Read from a dead process's file where it was committed to; None when it was not."""
+        try:
+            with staged.open("rb") as stream:
+                location = read_header(stream, "A staged file").location
+        except DigestMismatch:
+            return None
+        except OSError as error:
+            if error.errno in UNREADABLE:
+                return None
+            raise
+        final = self._root / location
+        if not layout.is_location(location) or not final.is_file():
+            return None
+        self._folders.make(final.parent)
+        fsync_folder(final.parent)  # the dead process may not have come to it
+        return location
+
+    @contextmanager
+    def _opened(self, location: str) -> Iterator[BinaryIO]:
+        if not layout.is_location(location):
+            raise FileMissing("The index names a file that cannot be in this archive")
+        try:
+            with (self._root / location).open("rb") as stream:
+                yield stream
+        except (FileNotFoundError, NotADirectoryError) as error:
+            self._require_root()
+            raise FileMissing(f"{location} is gone from the archive") from error
+        except OSError as error:
+            if error.errno in UNREADABLE:
+                raise DigestMismatch(f"{location} cannot be read: {reason(error)}") from error
+            raise failure(error, "read") from error
+
+    def _described(self, stream: BinaryIO, location: str) -> ArchivedFile:
+        """Read the header, and compare the file's length with it."""
+        header = read_header(stream, location)
+        _require_length(stream, header, location)
+        return ArchivedFile(
+            location=location,
+            heading=header.heading,
+            arrival=header.arrival,
+            sha256=header.sha256,
+            size_bytes=header.size_bytes,
+            data_set_offset=header.length,
+            path=self._root / location,
+        )
+
+    def _files(self) -> Iterator[str]:
+        """Every file, relative to the root and with ``/``; staged and damaged ones are not among them."""
+        self._require_root()
+        with explained("read"):
+            yield from _walk(self._root, "", 0)
+
+    def _require_root(self) -> None:
+        if not self._root.is_dir():
+            raise ArchiveUnavailable("Archive cannot be read: its folder is not there; is its drive connected?")
+
+
+def _own(staged: StagedFile) -> FileInStaging:
+    if not isinstance(staged, FileInStaging):
+        raise TypeError(f"{type(staged).__name__} was not staged in this archive")
+    return staged
+
+
+def _without_length_limit(path: Path) -> Path:
+    """Lift Windows' limit of 260 characters: a location alone may have 266."""
+    if sys.platform == "win32" and not str(path).startswith("\\\\"):
+        return Path(f"\\\\?\\{path}")
+    return path
+
+
+def _require_length(stream: BinaryIO, header: FileHeader, location: str) -> None:
+    expected = header.length + header.size_bytes
+    found = os.fstat(stream.fileno()).st_size
+    if found != expected:
+        raise DigestMismatch(f"{location} is damaged: it has {found} bytes, {expected} were stored")
+
+
+def _digest_of_rest(stream: BinaryIO) -> str:
+    """SHA-256 from the stream's position to its end."""
+    digest = _sha256()
+    with memoryview(bytearray(_CHUNK_BYTES)) as chunk:
+        while count := stream.readinto(chunk):  # type: ignore[attr-defined]  # BinaryIO does not tell of it
+            digest.update(chunk[:count])
+    return digest.hexdigest()
+
+
+def _walk(folder: Path, prefix: str, depth: int) -> Iterator[str]:
+    """List a folder at a time, entry by entry; what lies deeper than a location is named by its folder."""
+    try:
+        entries = os.scandir(folder)
+    except FileNotFoundError:
+        return  # removed since it was listed
+    with entries:
+        for entry in entries:
+            name = prefix + entry.name
+            if name in (STAGING, DAMAGED):
+                continue
+            if depth < _DEPTH and entry.is_dir():
+                yield from _walk(folder / entry.name, name + "/", depth + 1)
+            else:
+                yield name

@@ -1,0 +1,68 @@
+"""Instance and digest to location, and back to a yes or no; no disk is touched here.
+
+A location is ``<2 hex>/<Study>/<Series>/<SOP Instance>.<12 hex of the Data Set's SHA-256>.dcm``, relative to the
+archive.  The first two hex digits are those of the SHA-256 of the Study Instance UID: they spread studies over 256
+folders.  A UID that is not one (PS3.5 9.1) never becomes a name; ``x`` and 40 hex digits of its SHA-256 stand for it.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from hashlib import sha256 as _sha256
+
+from backup_scp.ports import InstanceKey
+
+LOCATION_LIMIT = 2 + 1 + 64 + 1 + 64 + 1 + 64 + 1 + 64 + len(".dcm")
+"""Characters in the longest location."""
+
+_UID = re.compile(r"(?=.{1,64}\Z)[0-9]+(?:\.[0-9]+)*")
+_NAME = re.compile(r"(?=.{1,64}\Z)[0-9]+(?:\.[0-9]+)*|x[0-9a-f]{40}")
+_FILE = re.compile(r"(?P<name>.+)\.(?:[0-9a-f]{12}|[0-9a-f]{64})\.dcm")
+
+
+def location_of(key: InstanceKey, sha256: str, *, whole_digest: bool = False) -> str:
+    """Name the one place of a Data Set.
+
+    Parameters
+    ----------
+    key
+        Its three UIDs, whatever they hold.
+    sha256
+        64 hex digits of its Data Set.
+    whole_digest
+        Put all 64 into the name: for the day when another Data Set has the same first 12.
+    """
+    study, series, instance = map(_name, key)
+    digest = sha256 if whole_digest else sha256[:12]
+    return f"{_spread(study)}/{study}/{series}/{instance}.{digest}.dcm"
+
+
+def is_location(text: str) -> bool:
+    """Tell whether ``location_of`` can have made it; anything else is never used as a path."""
+    if len(text) > LOCATION_LIMIT or text.count("/") != 3:
+        return False
+    spread, study, series, file = text.split("/")
+    match = _FILE.fullmatch(file)
+    if match is None or not all(map(_NAME.fullmatch, (study, series, match["name"]))):
+        return False
+    return spread == _spread(study)
+
+
+def aside(location: str, moment: datetime) -> str:
+    """Name where a damaged file goes: its location with the moment in the name."""
+    return f"{location.removesuffix('.dcm')}.{moment.astimezone(UTC):%Y%m%dT%H%M%S%fZ}.dcm"
+
+
+def _name(uid: str) -> str:
+    """Keep a UID that is one; encode all else, whatever it holds (``/``, ``..``, nothing, device names)."""
+    return uid if _UID.fullmatch(uid) else "x" + _digest(uid)[:40]
+
+
+def _spread(study: str) -> str:
+    """First two digits of the Study Instance UID's SHA-256; an encoded name begins with them."""
+    return study[1:3] if study.startswith("x") else _digest(study)[:2]
+
+
+def _digest(uid: str) -> str:
+    return _sha256(uid.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,0 +1,262 @@
+"""Files on their way in: each process has its own folder, locked while it lives.
+
+A staged file is written, sealed (its header filled in, fsync) and shown: a hard link makes it visible under its
+location, and the staged name stays behind as the note that its index row is still due.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import itertools
+import os
+import secrets
+import threading
+from collections.abc import Generator
+from contextlib import suppress
+from hashlib import sha256 as _sha256
+from pathlib import Path
+from typing import BinaryIO
+
+from backup_scp.archive.durable import DurableFolders, fsync_folder
+from backup_scp.archive.failures import explained, failure
+from backup_scp.archive.file_format import blank_header, private_information
+from backup_scp.archive.lock import Lock, alone
+from backup_scp.errors import ArchiveUnavailable
+from backup_scp.ports import Arrival, Heading
+
+_LOCK = "lock"
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL})
+_BINARY = getattr(os, "O_BINARY", 0)
+
+
+class FileInStaging:
+    """A ``StagedFile`` in a folder.
+
+    Parameters
+    ----------
+    path
+        Its staged name; no file may be there.
+    heading
+        Goes into File Meta.
+    lock
+        Keeps a sweep away; held as long as this object lives.
+    """
+
+    def __init__(self, path: Path, heading: Heading, lock: Lock) -> None:
+        self.heading = heading
+        self.path = path
+        self._lock = lock
+        self._note = path.with_suffix(".note")
+        self._header = blank_header(heading)
+        self._digest = _sha256()
+        self._size_bytes = 0
+        self._shown = False
+        self._file = _created(path)
+        try:
+            _write_all(self._file, self._header)
+        except OSError:
+            self.discard()
+            raise
+
+    @property
+    def size_bytes(self) -> int:
+        return self._size_bytes
+
+    @property
+    def sha256(self) -> str:
+        return self._digest.hexdigest()
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self._require_open()
+        try:
+            _write_all(self._file, data)
+        except OSError as error:
+            self._close()
+            raise failure(error, "written") from error
+        self._digest.update(data)
+        self._size_bytes += memoryview(data).nbytes
+
+    def data_set(self) -> BinaryIO:
+        with explained("read"):
+            stream = self.path.open("rb")
+            stream.seek(len(self._header))
+            return stream
+
+    def discard(self) -> None:
+        self._close()
+        if not self._shown:
+            self.forget()
+
+    def forget(self) -> None:
+        """Remove the staged name, and with it the note; what is visible stays."""
+        self._close()
+        with suppress(OSError):  # the next sweep will
+            self.path.unlink(missing_ok=True)
+            self._note.unlink(missing_ok=True)
+
+    def seal(self, arrival: Arrival, location: str) -> None:
+        """Fill in the header; on return every byte is durable, and nothing can be written any more.
+
+        Raises
+        ------
+        ArchiveUnavailable
+            A write or fsync failed before: what the medium holds is unknown.
+        OSError
+        """
+        self._require_open()
+        information = private_information(self._header, arrival, location, self.sha256, self._size_bytes)
+        self._header = self._header[: -len(information)] + information
+        with self._file:  # closed also when fsync fails: a second one on this descriptor would lie
+            self._file.seek(len(self._header) - len(information))
+            _write_all(self._file, information)
+            os.fsync(self._file.fileno())
+
+    def show(self, final: Path) -> None:
+        """Make it visible as ``final``; what is there is never overwritten.
+
+        Raises
+        ------
+        FileExistsError
+        OSError
+        """
+        try:
+            os.link(self.path, final)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            self._show_without_link(final)
+        self._shown = True
+
+    def replace(self, final: Path, aside: Path) -> None:
+        """Take the place of the damaged ``final``, which goes ``aside``; there is one or the other at any instant."""
+        try:
+            os.link(final, aside)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            self._replace_without_link(final, aside)
+        else:
+            fsync_folder(aside.parent)
+            fresh = self.path.with_suffix(".new")
+            os.link(self.path, fresh)
+            fresh.replace(final)
+        self._shown = True
+
+    def _show_without_link(self, final: Path) -> None:
+        """Rename; all who do so in this archive hold one lock, since a rename overwrites (not on Windows)."""
+        self._leave_note()
+        with alone(self.path.parent.parent / _LOCK):
+            if os.path.lexists(final):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+            self.path.rename(final)
+
+    def _replace_without_link(self, final: Path, aside: Path) -> None:
+        self._leave_note()
+        final.rename(aside)
+        fsync_folder(aside.parent)
+        self.path.rename(final)
+
+    def _leave_note(self) -> None:
+        """Keep a durable copy of the header: the rename will take the staged name away."""
+        if self._note.exists():
+            return
+        with _created(self._note) as note:
+            _write_all(note, self._header)
+            os.fsync(note.fileno())
+        fsync_folder(self._note.parent)
+
+    def _require_open(self) -> None:
+        if self._file.closed:
+            raise ArchiveUnavailable("Archive cannot be written: this Data Set was given up; send it again")
+
+    def _close(self) -> None:
+        with suppress(OSError):
+            self._file.close()
+
+
+class Staging:
+    """The folder with one folder for each process; safe to share between threads, and to carry over a fork.
+
+    Parameters
+    ----------
+    folder
+        In the archive's own volume.
+    folders
+        Makes what is missing.
+    """
+
+    def __init__(self, folder: Path, folders: DurableFolders) -> None:
+        self._folder = folder
+        self._folders = folders
+        self._numbers = itertools.count()
+        self._mutex = threading.Lock()
+        self._own: tuple[int, Path, Lock] | None = None
+
+    def begin(self, heading: Heading) -> FileInStaging:
+        """Begin a file in this process's folder."""
+        _, folder, lock = self._own_folder()
+        return FileInStaging(folder / f"{next(self._numbers):x}.dcm", heading, lock)
+
+    def abandoned(self) -> Generator[Path, None, None]:
+        """Yield every file of processes that are dead; remove the folders that the caller has emptied."""
+        if not self._folder.is_dir():
+            return
+        for folder in sorted(entry for entry in self._folder.iterdir() if entry.is_dir()):
+            try:
+                lock = Lock(folder / _LOCK)
+            except (BlockingIOError, PermissionError, FileNotFoundError):
+                continue  # its process lives, another sweep was faster, or it is another user's
+            try:
+                yield from sorted(path for path in folder.iterdir() if path.name != _LOCK and not path.is_dir())
+            finally:
+                _remove(folder, lock)
+
+    def lock_path(self) -> Path:
+        """Name the lock file of those who must not act on the same location at once."""
+        return self._folder / _LOCK
+
+    def _own_folder(self) -> tuple[int, Path, Lock]:
+        with self._mutex:
+            if self._own is None or self._own[0] != os.getpid() or not self._own[2].is_held():
+                if self._own is not None:
+                    self._own[2].close()
+                self._own = self._claim()
+            return self._own
+
+    def _claim(self) -> tuple[int, Path, Lock]:
+        """Make and lock a folder; a sweep in between can take it away, then another is made."""
+        for _ in range(8):
+            folder = self._folder / f"{os.getpid()}-{secrets.token_hex(8)}"
+            self._folders.make(folder)
+            with suppress(BlockingIOError, FileNotFoundError):
+                return os.getpid(), folder, Lock(folder / _LOCK)
+        raise ArchiveUnavailable("Archive cannot be written: its staging folder cannot be locked")
+
+
+def _created(path: Path) -> io.FileIO:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o600)
+    return io.FileIO(descriptor, "wb")
+
+
+def _write_all(file: io.FileIO, data: bytes | bytearray | memoryview) -> None:
+    """Write every byte: the system may take fewer at a time."""
+    descriptor = file.fileno()
+    with memoryview(data) as whole, whole.cast("B") as view:
+        done = 0
+        while done < len(view):
+            done += os.write(descriptor, view[done:])
+
+
+def _remove(folder: Path, lock: Lock) -> None:
+    """Remove an emptied folder; one that is not stays for the next sweep."""
+    try:
+        empty = all(path.name == _LOCK for path in folder.iterdir())
+    except OSError:
+        empty = False
+    if not empty:
+        lock.close()
+        return
+    with suppress(OSError):
+        lock.remove()
+        folder.rmdir()

@@ -1,0 +1,127 @@
+"""backup-scp check."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import typer
+
+from backup_scp.cli.options import ConfigOption, JSONOption, settings_of
+from backup_scp.cli.output import print_json, say, size
+from backup_scp.errors import BackupSCPError
+
+if TYPE_CHECKING:
+    from backup_scp.ports import RemoteAE
+    from backup_scp.settings import Settings
+
+_LOW_BYTES = 10_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was checked; its sentence holds the fix where it is not well."""
+
+    what: str
+    ok: bool
+    sentence: str
+
+
+def check(context: typer.Context, json: JSONOption = False, config: ConfigOption = None) -> None:
+    """Check settings, archive, index and remote AEs; say what to fix.
+
+    Writes a few bytes to the archive and takes them away again. Exit code 1 when anything is not well.
+    """
+    settings = settings_of(context, config)
+    findings = []
+    for finding in _findings(settings):
+        findings.append(finding)
+        if not json:
+            say(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.what}: {finding.sentence}")
+    if json:
+        print_json(findings)
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(1)
+
+
+def _findings(settings: Settings) -> Iterator[Finding]:
+    node = settings.node
+    yield Finding("settings", True, f"AE title {node.ae_title}, port {node.port}, data in {settings.home}")
+    yield _archive(settings)
+    yield _free(settings)
+    yield _index(settings)
+    for remote in settings.remotes:
+        yield _remote(settings, remote)
+
+
+def _archive(settings: Settings) -> Finding:
+    from backup_scp import node
+    from backup_scp.ports import Heading
+
+    try:
+        staged = node.open_archive(settings).stage(Heading("", "", "1.2.840.10008.1.2"))
+        try:
+            staged.write(b"check")
+        finally:
+            staged.discard()
+    except BackupSCPError as error:
+        return Finding("archive", False, f"{error}; check that {settings.archive_path} exists and is writable")
+    return Finding("archive", True, f"{settings.archive_path} can be written")
+
+
+def _free(settings: Settings) -> Finding:
+    from backup_scp import node
+
+    try:
+        free_bytes = node.open_archive(settings).free_bytes()
+    except BackupSCPError as error:
+        return Finding("free disk", False, f"{error}; check that {settings.archive_path} is on a connected disk")
+    if free_bytes < _LOW_BYTES:
+        return Finding("free disk", False, f"only {size(free_bytes)} left: make room, or move the archive")
+    return Finding("free disk", True, f"{size(free_bytes)} left")
+
+
+def _index(settings: Settings) -> Finding:
+    from backup_scp import node
+
+    try:
+        index = node.open_index(settings)
+        try:
+            holdings = index.holdings()
+        finally:
+            index.close()
+    except BackupSCPError as error:
+        return Finding("index", False, str(error))
+    return Finding("index", True, f"knows {holdings.versions} versions of {holdings.instances} SOP Instances")
+
+
+def _remote(settings: Settings, remote: RemoteAE) -> Finding:
+    """Look up the name, connect, C-ECHO; the first step that fails tells where to look."""
+    from backup_scp import node
+
+    what = f"remote {remote.name}"
+    try:
+        socket.getaddrinfo(remote.host, remote.port, type=socket.SOCK_STREAM)
+    except OSError:
+        return Finding(what, False, f"the host {remote.host} is not known: check its spelling, or write its IP address")
+    try:
+        socket.create_connection((remote.host, remote.port), timeout=settings.node.connect_timeout_s).close()
+    except OSError as error:
+        reason = error.strerror or "no answer"
+        return Finding(
+            what,
+            False,
+            f"no connection to {remote.host} port {remote.port} ({reason}): is it on, is this its own DICOM port, "
+            "and does its firewall let this computer in?",
+        )
+    try:
+        node.echo(settings, remote.ae_title, remote.host, remote.port)
+    except BackupSCPError as error:
+        return Finding(
+            what,
+            False,
+            f"{error}; check that its AE title is {remote.ae_title} and that {settings.node.ae_title} is entered there",
+        )
+    return Finding(what, True, f"{remote.ae_title} at {remote.host}:{remote.port} answers C-ECHO")

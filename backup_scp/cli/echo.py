@@ -1,0 +1,50 @@
+"""backup-scp echo."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from backup_scp.cli.options import ConfigOption, JSONOption, settings_of
+from backup_scp.cli.output import print_json, say
+from backup_scp.errors import InvalidSelection
+
+if TYPE_CHECKING:
+    from backup_scp.settings import Settings
+
+_ADDRESS = re.compile(r"(?P<ae_title>[^@]{1,16})@(?P<host>.+):(?P<port>[0-9]{1,5})")
+
+
+def echo(
+    context: typer.Context,
+    ae: Annotated[
+        str, typer.Argument(metavar="AE", help="A configured remote AE (its name or AE title), or AETITLE@HOST:PORT.")
+    ],
+    json: JSONOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Ask a remote AE whether it is there (C-ECHO)."""
+    settings = settings_of(context, config)
+    from backup_scp import node
+
+    ae_title, host, port = _address(settings, ae)
+    began = time.monotonic()
+    node.echo(settings, ae_title, host, port)
+    milliseconds = round(1000 * (time.monotonic() - began))
+    if json:
+        print_json({"ae_title": ae_title, "host": host, "port": port, "milliseconds": milliseconds})
+    else:
+        say(f"{ae_title} at {host}:{port} answers ({milliseconds} ms)")
+
+
+def _address(settings: Settings, ae: str) -> tuple[str, str, int]:
+    remote = settings.find_remote(ae)
+    if remote is not None:
+        return remote.ae_title, remote.host, remote.port
+    if found := _ADDRESS.fullmatch(ae):
+        return found["ae_title"].strip(), found["host"].strip("[]"), int(found["port"])
+    known = ", ".join(r.name for r in settings.remotes) or "none is configured"
+    raise InvalidSelection(f"There is no remote AE {ae} ({known}): add a [[remote]], or write AETITLE@HOST:PORT")

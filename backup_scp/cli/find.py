@@ -1,0 +1,122 @@
+"""backup-scp find."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from enum import StrEnum
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from backup_scp.cli.options import ConfigOption, JSONOption, settings_of
+from backup_scp.cli.output import print_json, print_table, say
+from backup_scp.errors import InvalidSelection
+
+if TYPE_CHECKING:
+    from backup_scp.information_model import Matching, Query
+
+
+class FindLevel(StrEnum):
+    """What one line of the answer is."""
+
+    PATIENT = "patient"
+    STUDY = "study"
+    SERIES = "series"
+    IMAGE = "image"
+
+
+_PATIENT = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex")
+_STUDY = ("PatientID", "PatientName", "StudyDate", "AccessionNumber")
+_COLUMNS = {
+    FindLevel.PATIENT: (*_PATIENT, "NumberOfPatientRelatedStudies", "NumberOfPatientRelatedInstances"),
+    FindLevel.STUDY: (
+        *_STUDY,
+        "ModalitiesInStudy",
+        "StudyDescription",
+        "NumberOfStudyRelatedInstances",
+        "StudyInstanceUID",
+    ),
+    FindLevel.SERIES: (
+        *_STUDY,
+        "Modality",
+        "SeriesNumber",
+        "SeriesDescription",
+        "NumberOfSeriesRelatedInstances",
+        "SeriesInstanceUID",
+    ),
+    FindLevel.IMAGE: (*_STUDY, "Modality", "SeriesNumber", "InstanceNumber", "SOPClassUID", "SOPInstanceUID"),
+}
+
+
+def find(  # noqa: PLR0913, PLR0917 - one for each option
+    context: typer.Context,
+    patient_id: Annotated[str | None, typer.Option(metavar="ID", help="Patient ID; * and ? are wild cards.")] = None,
+    name: Annotated[str | None, typer.Option(help="Patient's name, FAMILY^GIVEN; * and ? are wild cards.")] = None,
+    accession: Annotated[str | None, typer.Option(metavar="NUMBER", help="Accession Number.")] = None,
+    study_date: Annotated[
+        str | None,
+        typer.Option(metavar="DATES", help="Study Date 20260131, or 20260101-20260131, 20260101-, -20260131."),
+    ] = None,
+    modality: Annotated[str | None, typer.Option(help="Modality: DX, CR, CT ...")] = None,
+    study: Annotated[str | None, typer.Option(metavar="UID", help="Study Instance UID.")] = None,
+    level: Annotated[FindLevel, typer.Option(help="What one line of the answer is.")] = FindLevel.STUDY,
+    limit: Annotated[int, typer.Option(min=0, help="At most so many lines; 0 is all.")] = 100,
+    json: JSONOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Search the archive.
+
+    The answers hold patients' names: they are for you, not for a log. --json prints one object a line.
+    """
+    settings = settings_of(context, config)
+    wanted = {
+        "PatientID": patient_id,
+        "PatientName": name,
+        "AccessionNumber": accession,
+        "StudyDate": study_date and study_date.replace(" ", ""),
+        "ModalitiesInStudy" if level in {FindLevel.PATIENT, FindLevel.STUDY} else "Modality": modality,
+        "StudyInstanceUID": study,
+    }
+    query = _query(level, {keyword: value for keyword, value in wanted.items() if value})
+    from backup_scp import node
+
+    with node.Storage(settings) as storage, closing(storage.index.search(query)) as answers:
+        some = list(islice(answers, limit + 1)) if limit else list(answers)
+    more = bool(limit) and len(some) > limit
+    matches = some[:limit] if limit else some
+    if json:
+        for match in matches:
+            print_json(match)
+    elif not matches:
+        say("Nothing that is held matches")
+    else:
+        columns = _COLUMNS[level]
+        print_table(columns, ([match.get(column, "").replace("\\", ", ") for column in columns] for match in matches))
+        if more:
+            say(f"There are more: these are the first {limit} (--limit)")
+
+
+def _query(level: FindLevel, wanted: dict[str, str]) -> Query:
+    from backup_scp.attributes import BY_KEYWORD
+    from backup_scp.information_model import Condition, Level, Query
+
+    depth = Level(level.upper()).depth
+    below = [keyword for keyword in wanted if BY_KEYWORD[keyword].level.depth > depth]
+    if below:
+        raise InvalidSelection(f"--level {level} cannot be narrowed by {', '.join(below)}: use --level study")
+    conditions = tuple(Condition(BY_KEYWORD[keyword], _matching(keyword, value)) for keyword, value in wanted.items())
+    return Query(Level(level.upper()), conditions, tuple(BY_KEYWORD[column] for column in _COLUMNS[level]))
+
+
+def _matching(keyword: str, value: str) -> Matching:
+    from backup_scp.information_model import Range, SingleValue, WildCard
+
+    if keyword == "StudyDate":
+        first, dash, last = value.partition("-")
+        if not all(not end or (len(end) == 8 and end.isdigit()) for end in (first, last)) or value == "-":
+            raise InvalidSelection("--study-date is 20260131, 20260101-20260131, 20260101- or -20260131")
+        return Range(first or None, last or None) if dash else SingleValue(first)
+    if "*" in value or "?" in value:
+        return WildCard(value)
+    return SingleValue(value)

@@ -1,0 +1,107 @@
+"""The log: lines for people or for programs, in which nothing that came over the network can forge a line."""
+
+from __future__ import annotations
+
+import json
+import logging
+import logging.handlers
+import re
+import traceback
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from backup_scp.errors import InvalidSettings
+
+if TYPE_CHECKING:
+    from backup_scp.settings import Settings
+
+_FILE_BYTES = 10_000_000
+_FILES = 10
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
+
+
+class LineFormatter(logging.Formatter):
+    """One record, one line; control characters are escaped."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write time, level, module and message."""
+        module = record.name.removeprefix("backup_scp.")
+        return f"{_time(record)} {record.levelname:<7} {module}: {escape(_message(record))}"
+
+
+class JSONFormatter(logging.Formatter):
+    """One record, one JSON object in one line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write time, level, logger and message."""
+        return json.dumps(
+            {
+                "time": _time(record),
+                "level": record.levelname,
+                "logger": record.name,
+                "message": _message(record),
+            }
+        )
+
+
+def escape(text: str) -> str:
+    r"""Write control characters as ``\x0a``: a line stays a line, and a terminal is not commanded."""
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
+def configure(settings: Settings, *, daemon: bool) -> None:
+    """Start the log.
+
+    The libraries below us are silenced: they print identifiers and values, which are patient data.  A command that
+    prints its own results writes to a log file or at level DEBUG only.
+
+    Raises
+    ------
+    InvalidSettings
+        The log file cannot be written.
+    """
+    for library in ("pydicom", "pynetdicom", "alembic", "sqlalchemy"):
+        logging.getLogger(library).setLevel(logging.CRITICAL + 1)
+    handler: logging.Handler = logging.NullHandler()
+    if daemon or settings.log.file or settings.log.level == "DEBUG":
+        handler = _handler(settings)
+    handler.setFormatter(JSONFormatter() if settings.log.json else LineFormatter())
+    ours = logging.getLogger("backup_scp")
+    for old in list(ours.handlers):
+        ours.removeHandler(old)
+        old.close()
+    ours.addHandler(handler)
+    ours.setLevel(settings.log.level)
+    ours.propagate = False
+
+
+def _handler(settings: Settings) -> logging.Handler:
+    path = settings.log_path
+    if path is None:
+        return logging.StreamHandler()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return logging.handlers.RotatingFileHandler(path, maxBytes=_FILE_BYTES, backupCount=_FILES, encoding="utf-8")
+    except OSError as error:
+        raise InvalidSettings(f"[log] file: {path} cannot be written ({error.strerror}): choose another") from error
+
+
+def _time(record: logging.LogRecord) -> str:
+    moment = datetime.fromtimestamp(record.created, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _message(record: logging.LogRecord) -> str:
+    if not record.exc_info:
+        return record.getMessage()
+    return f"{record.getMessage()} ({describe(record.exc_info)})"
+
+
+def describe(error: ExcInfo) -> str:
+    """Say which exception came from where, without its text: that may quote a Data Set."""
+    kind, _, trace = error
+    frames = [f"{frame.name} line {frame.lineno}" for frame in traceback.extract_tb(trace)[-5:]]
+    return f"{kind.__name__ if kind else 'no exception'} in {' > '.join(frames) or 'an unknown place'}"

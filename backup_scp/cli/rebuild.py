@@ -1,0 +1,32 @@
+"""backup-scp rebuild."""
+
+from __future__ import annotations
+
+import typer
+
+from backup_scp.cli.options import ConfigOption, JSONOption, settings_of
+from backup_scp.cli.output import count, print_json, progress, say, say_list
+
+
+def rebuild(context: typer.Context, json: JSONOption = False, config: ConfigOption = None) -> None:
+    """Make the index anew from the files alone.
+
+    For the day when the index is lost or broken. The files say when and from whom each came; damaged ones are listed
+    and left out. It may run beside the node, which asks senders to try again later as long as it takes. Exit code 1
+    when a file had to be left out.
+    """
+    settings = settings_of(context, config)
+    from backup_scp import node
+    from backup_scp import verify as service
+
+    with node.Storage(settings) as storage, progress("Reading the archive") as show:
+        done = service.rebuild(storage.archive, storage.index, show)
+    if json:
+        print_json(done)
+    else:
+        say(f"The index is new: {count(done.entered, 'version')} of SOP Instances from the files")
+        if done.left_out:
+            say(f"{count(len(done.left_out), 'damaged file')} left out; send these instances again:")
+            say_list((finding.reason for finding in done.left_out), len(done.left_out))
+    if done.left_out:
+        raise typer.Exit(1)

@@ -1,0 +1,107 @@
+"""backup-scp status."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import typer
+
+from backup_scp.cli.options import ConfigOption, JSONOption, settings_of
+from backup_scp.cli.output import LIST_LIMIT, count, moment, print_json, say, size
+
+if TYPE_CHECKING:
+    from backup_scp.ports import Holdings, Rejection, Remark
+
+_JSON_LIMIT = 1000
+
+_MEANINGS = {
+    "unparsed": "its content cannot be read as DICOM; kept as it came, found by its UIDs only",
+    "clash": "another sender used this UID for other content; both are kept, the first one answers queries",
+    "damaged": "its file changed or is gone; send it again from the console or another archive",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What ``status --json`` prints."""
+
+    ae_title: str
+    home: str
+    holdings: Holdings
+    free_bytes: int
+    remarks: list[Remark]
+    rejections: list[Rejection]
+    needs_a_person: bool
+
+
+def status(context: typer.Context, json: JSONOption = False, config: ConfigOption = None) -> None:
+    """Show what is held, what is odd, and who was turned away.
+
+    Works beside the running node, and without it. Exit code 1 when a person must act: a stored file is damaged or
+    missing. Flagged files and rejected callers are shown, and are no failure.
+    """
+    settings = settings_of(context, config)
+    from backup_scp import node
+
+    limit = _JSON_LIMIT if json else LIST_LIMIT
+    with node.Storage(settings) as storage:
+        holdings = storage.index.holdings()
+        found = Status(
+            settings.node.ae_title,
+            str(settings.home),
+            holdings,
+            storage.archive.free_bytes(),
+            storage.index.remarks(limit),
+            storage.index.rejections(limit),
+            needs_a_person=bool(holdings.damaged),
+        )
+    if json:
+        print_json(found)
+    else:
+        _tell(found)
+    if found.needs_a_person:
+        raise typer.Exit(1)
+
+
+def _tell(found: Status) -> None:
+    held = found.holdings
+    parts = (
+        count(held.patients, "patient"),
+        count(held.studies, "study"),
+        count(held.series, "series"),
+        count(held.instances, "SOP Instance"),
+    )
+    say(f"{found.ae_title} holds {', '.join(parts)} in {count(held.versions, 'version')}, {size(held.size_bytes)}")
+    say(f"Last received  {moment(held.last_received_at)}")
+    never = f", {held.never_verified} never (backup-scp verify)" if held.never_verified else ""
+    say(f"Last verified  {moment(held.last_verified_at)}{never}")
+    say(f"Free disk      {size(found.free_bytes)}")
+    _tell_remarks(found)
+    _tell_rejections(found.rejections)
+    if not (held.damaged or held.flagged or found.rejections):
+        say("Nothing to do")
+
+
+def _tell_remarks(found: Status) -> None:
+    held = found.holdings
+    if held.damaged:
+        say(f"DAMAGED: {count(held.damaged, 'version')}. Send them again, then run backup-scp verify")
+    if held.flagged:
+        say(f"Flagged: {count(held.flagged, 'version')} worth a look")
+    for remark in found.remarks:
+        sender = f" from {remark.calling_ae_title}" if remark.calling_ae_title else ""
+        say(f"  {remark.sop_instance_uid}{sender}, {moment(remark.received_at)}: {', '.join(remark.flags)}")
+    used = {flag for remark in found.remarks for flag in remark.flags}
+    for flag in sorted(used):
+        say(f"  ({flag}: {_MEANINGS.get(flag, 'see the log')})")
+
+
+def _tell_rejections(rejections: list[Rejection]) -> None:
+    if rejections:
+        say("Turned away:")
+    for rejection in rejections:
+        who = f"{rejection.calling_ae_title or 'a caller without a name'} at {rejection.address}"
+        say(f"  {who}, {count(rejection.count, 'time')}, last {moment(rejection.last_at)}: {rejection.reason}")
+        if rejection.fix:
+            say(f"    {rejection.fix}")

@@ -1,0 +1,59 @@
+"""backup-scp verify."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from backup_scp.cli.options import ConfigOption, JSONOption, settings_of
+from backup_scp.cli.output import count, print_json, progress, say, say_list, size
+
+if TYPE_CHECKING:
+    from backup_scp.verify import Verification
+
+
+def verify(
+    context: typer.Context,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Enter intact files that the index does not know into the index.")
+    ] = False,
+    json: JSONOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Read everything again, and compare every byte with its digest.
+
+    Runs beside the node. Damaged or missing files are listed: send those instances again from the console or another
+    archive, and they are repaired. Exit code 1 when anything is not as it should be.
+    """
+    settings = settings_of(context, config)
+    from backup_scp import node
+    from backup_scp import verify as service
+
+    with node.Storage(settings) as storage, progress("Verifying") as show:
+        found = service.verify(storage.archive, storage.index, show, repair=repair)
+    if json:
+        print_json(found)
+    else:
+        _tell(found)
+    if found.needs_a_person:
+        raise typer.Exit(1)
+
+
+def _tell(found: Verification) -> None:
+    say(f"{count(found.intact, 'version')} intact, {size(found.size_bytes)} read")
+    for findings, what in ((found.damaged, "damaged"), (found.missing, "missing")):
+        if findings:
+            say(f"{len(findings)} {what}: send these SOP Instances again, from the console or another archive")
+            say_list((f"{f.sop_instance_uid}: {f.reason}" for f in findings), len(findings))
+    if found.unindexed:
+        files = count(len(found.unindexed), "intact file")
+        say(
+            f"{files} entered into the index"
+            if found.repaired
+            else f"{files} not in the index: run backup-scp verify --repair"
+        )
+        say_list(found.unindexed, len(found.unindexed))
+    if found.unindexed_damaged:
+        say(f"{count(len(found.unindexed_damaged), 'damaged file')} not in the index; nothing can be done with them:")
+        say_list((f.reason for f in found.unindexed_damaged), len(found.unindexed_damaged))

@@ -1,0 +1,13 @@
+"""The wanted top-level elements of an encoded Data Set, in any Transfer Syntax, and never its Pixel Data (PS3.5 7).
+
+Memory is flat and work is bounded whatever the bytes say: nothing recurses, lengths are held against the stream's
+real size, and after ``WORK_BYTES`` read, or inflated, the scan gives up.
+
+Lenient where senders are sloppy: elements out of order, File Meta Information inside the Data Set, Value
+Representations that do not exist, missing delimiters, and a Data Set that is not encoded as its Transfer Syntax says.
+"""
+
+from backup_scp.data_set.scanning import IDENTITY, Elements, read, scan
+from backup_scp.data_set.source import WORK_BYTES
+
+__all__ = ["IDENTITY", "WORK_BYTES", "Elements", "read", "scan"]

@@ -1,0 +1,234 @@
+"""The scan itself: element headers one after another, and the way past sequences of undefined length."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from io import BytesIO
+from typing import BinaryIO
+
+from backup_scp.attributes import BY_TAG
+from backup_scp.data_set.encoding import (
+    EXPLICIT_BE,
+    EXPLICIT_LE,
+    HEADER_BYTES,
+    IMPLICIT_LE,
+    LONG,
+    SHORT,
+    UNDEFINED,
+    Encoding,
+    detect,
+    detect_item,
+    little_endian,
+    read_header,
+)
+from backup_scp.data_set.source import Inflated, Source, Stored
+from backup_scp.errors import InvalidDataSet
+
+Elements = dict[int, tuple[str, bytes]]
+"""Tag to Value Representation and value bytes, in the order of the Data Set; binary numbers are Little Endian."""
+
+IDENTITY = frozenset((0x00080016, 0x00080018, 0x0020000D, 0x0020000E))
+"""SOP Class, SOP Instance, Study Instance and Series Instance UID: a scan stops early only when it has them."""
+
+_VALUE_BYTES = 64 << 10
+_NEXT_BYTES = 4 << 10
+_PIXEL_DATA = 0x7FE00008
+_ITEM, _SEQUENCE_END = 0xE000, 0xE0DD
+_DEFLATED = frozenset(("1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"))
+
+
+def scan(
+    stream: BinaryIO, transfer_syntax_uid: str, wanted: frozenset[int], required: frozenset[int] = IDENTITY
+) -> Elements:
+    """Collect the wanted top-level elements of a Data Set.
+
+    It ends at Pixel Data, or at the first tag above the last wanted one if all ``required`` were found by then and
+    the tags ascended.  Of a repeated tag the first counts; values over 64 KiB are passed over.
+
+    Parameters
+    ----------
+    stream
+        At the Data Set's first byte; seekable.
+    transfer_syntax_uid
+        As negotiated; encapsulated, private and unknown ones are read as Explicit VR Little Endian.
+    wanted
+        Tags, as numbers.
+
+    Raises
+    ------
+    InvalidDataSet
+        The bytes are no Data Set, or are cut off before the scan may end.
+    """
+    source = Inflated(stream) if transfer_syntax_uid in _DEFLATED else Stored(stream)
+    return _Scan(source, wanted, max(wanted), required, value_bytes=_VALUE_BYTES).run(transfer_syntax_uid)
+
+
+def read(data: bytes, transfer_syntax_uid: str, limit_bytes: int) -> Elements:
+    """Collect every top-level element of a small Data Set, such as an Identifier; sequences with their items.
+
+    Raises
+    ------
+    InvalidDataSet
+        It is longer than the limit, or no Data Set.
+    """
+    if transfer_syntax_uid in _DEFLATED:
+        data = Inflated(BytesIO(data), limit_bytes + 1).load(0, limit_bytes + 1)
+    if len(data) > limit_bytes:
+        raise InvalidDataSet(f"the Data Set is longer than {limit_bytes} bytes")
+    everything = range(_PIXEL_DATA)
+    scan_ = _Scan(Stored(BytesIO(data)), everything, _PIXEL_DATA, value_bytes=limit_bytes, keep_sequences=True)
+    return scan_.run(transfer_syntax_uid)
+
+
+class _Scan:
+    """One pass over one Data Set."""
+
+    def __init__(
+        self,
+        source: Source,
+        wanted: Collection[int],
+        last: int,
+        required: frozenset[int] = frozenset(),
+        *,
+        value_bytes: int,
+        keep_sequences: bool = False,
+    ) -> None:
+        self._source = source
+        self._wanted = wanted
+        self._last = last
+        self._required = required
+        self._value_bytes = value_bytes
+        self._keep_sequences = keep_sequences
+        self._found: dict[int, tuple[bytes, bytes]] = {}
+
+    def run(self, transfer_syntax_uid: str) -> Elements:
+        """Collect what is wanted."""
+        position = self._pass_file_meta()
+        buffer = self._source.load(position)
+        encoding = detect(buffer, transfer_syntax_uid)
+        self._collect(position, buffer, encoding)
+        if encoding is EXPLICIT_BE:
+            return {tag: (_name(tag, vr), little_endian(vr, value)) for tag, (vr, value) in self._found.items()}
+        return {tag: (_name(tag, vr), value) for tag, (vr, value) in self._found.items()}
+
+    def _pass_file_meta(self) -> int:
+        """Return where the Data Set begins after File Meta Information that does not belong there."""
+        position = 0
+        while (buffer := self._source.load(position, 20))[:2] == b"\x02\0" and len(buffer) >= HEADER_BYTES:
+            header = read_header(detect_item(buffer, 0, EXPLICIT_LE), buffer, 0)
+            position += header.start + header.length
+        return position
+
+    def _collect(self, position: int, buffer: bytes, encoding: Encoding) -> None:  # noqa: C901, PLR0912 - the hot loop
+        """Go through the top level; ``at`` is relative to the buffer, which begins at ``position``."""
+        explicit, unpack = encoding.explicit, encoding.header.unpack_from
+        wanted, last, found = self._wanted, self._last, self._found
+        at = previous = 0
+        ascending = True
+        while True:
+            if len(buffer) - at < HEADER_BYTES:
+                position, at, buffer = position + at, 0, self._load_header(position + at)
+                if not buffer:
+                    return
+            if explicit:
+                group, element, vr, length, long = unpack(buffer, at)
+                if vr in SHORT:
+                    start = at + 8
+                elif vr in LONG:
+                    start, length = at + 12, long
+                else:
+                    vr, start, length = read_header(encoding, buffer, at)
+            else:
+                group, element, length = unpack(buffer, at)
+                vr, start = b"", at + 8
+            tag = group << 16 | element
+            if tag > last or tag < previous:
+                if group == 0xFFFE:  # a delimiter too many
+                    at += 8
+                    continue
+                ascending = ascending and tag >= previous
+                if tag >= _PIXEL_DATA or (ascending and found.keys() >= self._required):
+                    return
+            previous = tag
+            if length == UNDEFINED:
+                end = self._pass_items(position + start, encoding if vr != b"UN" else IMPLICIT_LE, explicit=explicit)
+                if self._keep_sequences:
+                    found[tag] = (b"SQ", self._load_value(position + start, end - position - start - 8))
+                position, at, buffer = end, 0, b""
+                continue
+            if tag in wanted and length <= self._value_bytes and tag not in found:
+                end = start + length
+                inside = end <= len(buffer)
+                found[tag] = (vr, buffer[start:end] if inside else self._load_value(position + start, length))
+            at = start + length
+
+    def _load_header(self, position: int) -> bytes:
+        """Load from an element's first byte; empty at the end of the Data Set.
+
+        A last element without value has eight bytes; blank bytes are added for the struct's sake.
+        """
+        buffer = self._source.load(position, _NEXT_BYTES)
+        if len(buffer) >= 8:
+            return buffer.ljust(HEADER_BYTES, b"\0")
+        if buffer.strip(b"\0"):
+            raise InvalidDataSet("the Data Set ends in the middle of an element")
+        return b""
+
+    def _load_value(self, position: int, length: int) -> bytes:
+        value = self._source.load(position, length)
+        if len(value) < length:
+            raise InvalidDataSet("an element is longer than the rest of the Data Set")
+        return value
+
+    def _pass_items(self, position: int, encoding: Encoding, *, explicit: bool) -> int:
+        """Return the position after a sequence of undefined length (PS3.5 7.5.2), however deep it is.
+
+        ``opened`` holds the encodings of the open sequences and, between them, items: the innermost is a sequence
+        where it has an odd length.  Inside UN it is Implicit VR Little Endian (PS3.5 6.2.2), or what senders make
+        of that.
+        """
+        opened = [encoding]
+        at, buffer = 0, b""
+        while opened:
+            if len(buffer) - at < 20:
+                position, at, buffer = position + at, 0, self._load_header(position + at)
+                if not buffer:
+                    raise InvalidDataSet("a sequence does not end")
+            group, element, length = opened[-1].item.unpack_from(buffer, at)
+            if group == 0xFFFE:
+                at += 8
+                _close(opened, element)
+                if element == _ITEM and length == UNDEFINED:
+                    opened.append(detect_item(buffer, at, opened[-1]) if explicit else opened[-1])
+                elif element == _ITEM:
+                    at += length
+                continue
+            if len(opened) % 2:
+                raise InvalidDataSet("a sequence holds something that is no item")
+            header = read_header(opened[-1], buffer, at)
+            at = header.start
+            if header.length == UNDEFINED:
+                opened.append(IMPLICIT_LE if header.vr == b"UN" else opened[-1])
+            else:
+                at += header.length
+        return position + at
+
+
+def _close(opened: list[Encoding], element: int) -> None:
+    """Close what an item or a delimiter ends, also where the delimiter before it is missing."""
+    in_item = len(opened) % 2 == 0
+    if element == _SEQUENCE_END:
+        del opened[-2 if in_item else -1 :]
+    elif in_item:
+        del opened[-1]
+
+
+def _name(tag: int, vr: bytes) -> str:
+    """Name the Value Representation; where the Data Set does not, the dictionary's."""
+    if vr and vr != b"UN":
+        return vr.decode("ascii")
+    if attribute := BY_TAG.get(tag):
+        return attribute.vr
+    from pydicom.datadict import dictionary_has_tag, dictionary_VR
+
+    return dictionary_VR(tag)[:2] if dictionary_has_tag(tag) else "UN"

@@ -1,0 +1,114 @@
+"""The bytes of a Data Set by position, stored or deflated, with a bound on the work."""
+
+from __future__ import annotations
+
+import zlib
+from io import SEEK_END
+from typing import BinaryIO, Protocol
+
+from backup_scp.errors import InvalidDataSet
+
+WORK_BYTES = 16 << 20
+"""What is read, or inflated, of one Data Set at most: 16 MiB."""
+
+CHUNK_BYTES = 16 << 10
+
+
+class Source(Protocol):
+    """Bytes by position; positions asked for never decrease."""
+
+    size: int
+
+    def load(self, position: int, length: int = CHUNK_BYTES) -> bytes:
+        """Return ``length`` bytes, fewer only at the end.
+
+        Raises
+        ------
+        InvalidDataSet
+            The position is beyond the end, or the work too much.
+        """
+
+
+class Stored:
+    """A Data Set that is not deflated."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._start = stream.tell()
+        self._work = WORK_BYTES
+        self.size = stream.seek(0, SEEK_END) - self._start
+
+    def load(self, position: int, length: int = CHUNK_BYTES) -> bytes:
+        if position > self.size:
+            raise InvalidDataSet("an element is longer than the rest of the Data Set")
+        self._stream.seek(self._start + position)
+        data = self._stream.read(length)
+        self._work -= len(data)
+        if self._work < 0:
+            raise InvalidDataSet("the Data Set has too many elements before its Pixel Data")
+        return data
+
+
+class Inflated:
+    """A deflated Data Set (PS3.5 A.5), inflated only as far as it is read.
+
+    Parameters
+    ----------
+    stream
+        At the Data Set's first byte.
+    limit_bytes
+        How much is inflated at most, and how much is read to that end.
+    """
+
+    def __init__(self, stream: BinaryIO, limit_bytes: int = WORK_BYTES) -> None:
+        self.size = limit_bytes
+        self._stream = stream
+        self._deflated = stream.read(CHUNK_BYTES)
+        self._consumed = len(self._deflated)
+        # Some writers put the zlib header in front, which PS3.5 A.5 does not have.
+        zlib_header = self._deflated[:1] == b"\x78" and int.from_bytes(self._deflated[:2]) % 31 == 0
+        self._inflater = zlib.decompressobj(zlib.MAX_WBITS if zlib_header else -zlib.MAX_WBITS)
+        self._base = 0
+        self._kept = b""
+
+    def load(self, position: int, length: int = CHUNK_BYTES) -> bytes:
+        if position > self.size:
+            raise InvalidDataSet("an element is longer than the rest of the deflated Data Set")
+        while (missing := position + length - self._base - len(self._kept)) > 0:
+            self._drop(position)
+            piece = self._inflate(min(missing, CHUNK_BYTES))
+            if not piece:
+                break
+            self._kept += piece
+        self._drop(position)
+        if self._base < position:
+            raise InvalidDataSet("an element is longer than the rest of the deflated Data Set")
+        return self._kept[:length]
+
+    def _drop(self, position: int) -> None:
+        """Forget what lies before the position."""
+        dropped = min(position - self._base, len(self._kept))
+        self._kept = self._kept[dropped:]
+        self._base += dropped
+
+    def _inflate(self, length: int) -> bytes:
+        """Return at least one byte, or none at the end."""
+        length = min(length, self.size - self._base - len(self._kept))
+        if length <= 0:
+            raise InvalidDataSet("the deflated Data Set has too many elements before its Pixel Data")
+        while not self._inflater.eof and self._deflated:
+            try:
+                piece = self._inflater.decompress(self._deflated, length)
+            except zlib.error as error:
+                raise InvalidDataSet("the deflated Data Set is damaged") from error
+            self._deflated = self._inflater.unconsumed_tail or self._next()
+            if piece:
+                return piece
+        return b""
+
+    def _next(self) -> bytes:
+        piece = self._stream.read(CHUNK_BYTES)
+        self._consumed += len(piece)
+        if self._consumed > self.size + CHUNK_BYTES:
+            raise InvalidDataSet("the deflated Data Set inflates to almost nothing")
+        return piece

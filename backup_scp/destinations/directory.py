@@ -1,0 +1,190 @@
+"""A folder as destination: an external drive, a share, or anywhere files are wanted."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO, Self
+
+from backup_scp.errors import DestinationUnavailable, InstanceRefused
+from backup_scp.ports import ArchivedFile, Held
+from backup_scp.uids import path_component
+
+CHUNK_BYTES = 1 << 20
+HEADER_BYTES = 4096
+"""Allowance for the File Meta of one file, and for the block it does not fill."""
+
+_TEMPORARY = ".partial"
+
+
+class DirectoryDestination:
+    """``<Study>/<Series>/<SOP>.dcm`` in a folder; each file exactly as archived, File Meta included.
+
+    Further versions stand beside the first as ``<SOP>.<12 digits of their SHA-256>.dcm``.  What is there already with
+    the same bytes is left alone, so that an interrupted restore goes on where it ended; nothing is ever overwritten.
+
+    Parameters
+    ----------
+    folder
+        It is made when it is missing; the folder that it is in has to exist.
+
+    Attributes
+    ----------
+    already_there
+        How many of the instances sent were found in the folder, byte for byte.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.name = str(folder)
+        self.already_there = 0
+        self._folder = folder
+
+    def __enter__(self) -> Self:
+        try:
+            self._folder.mkdir(exist_ok=True)
+        except FileNotFoundError:
+            raise DestinationUnavailable(f"There is no folder {self._folder.parent}: is the drive connected?") from None
+        except OSError as error:
+            raise self._unavailable(error) from error
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        pass
+
+    def prepare(self, instances: Sequence[Held]) -> Sequence[Held]:
+        try:
+            probe = self._folder / f".{os.getpid()}{_TEMPORARY}"
+            probe.touch()
+            probe.unlink()
+            free_bytes = shutil.disk_usage(self._folder).free
+        except OSError as error:
+            raise self._unavailable(error) from error
+        due_bytes = sum(held.size_bytes + HEADER_BYTES for held in instances if not self._seems_there(held))
+        if due_bytes > free_bytes:
+            raise DestinationUnavailable(
+                f"{self._folder} has {free_bytes / 1e6:.0f} MB free and {due_bytes / 1e6:.0f} MB are to be written: "
+                "make room there, or restore less at a time"
+            )
+        return instances
+
+    def send(self, file: ArchivedFile, held: Held) -> str | None:
+        for path in self._candidates(held):
+            try:
+                if not path.exists():
+                    self._write(file, held, path)
+                elif _same_bytes(file.path, path):
+                    self.already_there += 1
+                else:
+                    continue
+            except OSError as error:
+                raise self._error(error, held) from error
+            return None
+        raise InstanceRefused(
+            f"SOP Instance {held.sop_instance_uid}: other bytes are at both of its names"
+        )
+
+    def _candidates(self, held: Held) -> Iterator[Path]:
+        folder = self._folder / path_component(held.study_instance_uid) / path_component(held.series_instance_uid)
+        name = path_component(held.sop_instance_uid)
+        yield folder / f"{name}.dcm"
+        yield folder / f"{name}.{held.sha256[:12]}.dcm"
+
+    def _seems_there(self, held: Held) -> bool:
+        """Guess by the size whether nothing will be written; ``send`` compares the bytes."""
+        try:
+            return any(path.stat().st_size > held.size_bytes for path in self._candidates(held))
+        except OSError:
+            return False
+
+    def _write(self, file: ArchivedFile, held: Held, path: Path) -> None:
+        """Copy under another name, make it durable, give it its name, and read it back."""
+        _make_folders(path.parent, self._folder)
+        temporary = path.with_name(f".{path.name}{_TEMPORARY}")  # the same in each run: what a crash left is replaced
+        temporary.unlink(missing_ok=True)
+        try:
+            sha256 = _copy(file, held, temporary)
+            temporary.rename(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        _fsync_folder(path.parent)
+        if _read_back(path) != sha256:
+            path.unlink()
+            raise DestinationUnavailable(f"{self._folder} does not give back what was written to it: try another drive")
+
+    def _error(self, error: OSError, held: Held) -> DestinationUnavailable | InstanceRefused:
+        if error.errno in {errno.ENAMETOOLONG, errno.EINVAL}:
+            return InstanceRefused(f"{self._folder} cannot hold the name of SOP Instance {held.sop_instance_uid}")
+        return self._unavailable(error)
+
+    def _unavailable(self, error: OSError) -> DestinationUnavailable:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            return DestinationUnavailable(f"{self._folder} is full: make room there and run the same command again")
+        reason = error.strerror or type(error).__name__
+        return DestinationUnavailable(f"{self._folder} cannot be written ({reason}): check the drive and its rights")
+
+
+def _chunks(stream: BinaryIO) -> Iterator[bytes]:
+    return iter(lambda: stream.read(CHUNK_BYTES), b"")
+
+
+def _copy(file: ArchivedFile, held: Held, target: Path) -> str:
+    """Copy and fsync; return the SHA-256 of the whole file, after checking that of its Data Set."""
+    whole, data_set = hashlib.sha256(), hashlib.sha256()
+    with file.path.open("rb") as source, target.open("xb") as copy:
+        header = source.read(file.data_set_offset)
+        whole.update(header)
+        copy.write(header)
+        for chunk in _chunks(source):
+            whole.update(chunk)
+            data_set.update(chunk)
+            copy.write(chunk)
+        copy.flush()
+        os.fsync(copy.fileno())
+    if data_set.hexdigest() != held.sha256:
+        raise InstanceRefused(f"SOP Instance {held.sop_instance_uid} changed in the archive while it was copied")
+    return whole.hexdigest()
+
+
+def _read_back(path: Path) -> str:
+    """Hash a file from its disk, not from memory, where the system can be asked for that."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        for chunk in _chunks(stream):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _same_bytes(one: Path, other: Path) -> bool:
+    if one.stat().st_size != other.stat().st_size:
+        return False
+    with one.open("rb") as left, other.open("rb") as right:
+        return all(a == b for a, b in zip(_chunks(left), _chunks(right), strict=True))
+
+
+def _make_folders(folder: Path, root: Path) -> None:
+    """Make a folder and those above it up to ``root``; the entries of new ones are durable."""
+    if folder == root or folder.is_dir():
+        return
+    _make_folders(folder.parent, root)
+    folder.mkdir(exist_ok=True)
+    _fsync_folder(folder.parent)
+
+
+def _fsync_folder(folder: Path) -> None:
+    """Make a folder's entries durable; Windows knows no such call and needs none."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP}:  # some network and FUSE file systems refuse folders
+            raise
+    finally:
+        os.close(descriptor)

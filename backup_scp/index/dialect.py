@@ -1,0 +1,105 @@
+r"""What SQLite and PostgreSQL say differently: patterns, lists, several values in one text, a lock on a name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from backup_scp.index.values import lock_number
+
+Clause = sa.ColumnElement[bool]
+Text = sa.ColumnElement[Any]
+_ESCAPE = "!"
+_VALUE: sa.ColumnClause[str] = sa.column("value", sa.Text())
+
+
+class Dialect(Protocol):
+    """One engine's way to say it."""
+
+    def like(self, text: Text, pattern: str) -> Clause:
+        """Match a wild card pattern of PS3.4 C.2.2.2.4, case-sensitive."""
+
+    def among(self, text: Text, values: Iterable[object]) -> Clause:
+        """Equal one of any number of values, as one parameter."""
+
+    def some_value(self, text: Text, holds: Callable[[Text], Clause]) -> Clause:
+        r"""Hold for at least one of the values that backslashes separate."""
+
+    def one_value_is(self, text: Text, value: str) -> Clause:
+        """Do the same for equality, faster."""
+
+    def insert(self, table: sa.Table) -> Any:
+        """Make an INSERT that knows ``on_conflict_do_nothing`` and ``on_conflict_do_update``."""
+
+    def lock_name(self, connection: sa.Connection, name: str) -> None:
+        """Wait until no other transaction holds this name; it is ours until the end of the transaction."""
+
+    def lock_tables(self, connection: sa.Connection, tables: Iterable[sa.Table]) -> None:
+        """Keep other writers out until the end of the transaction; readers go on."""
+
+
+class SQLite:
+    """SQLite 3.37 or newer: GLOB compares case-sensitively, lists travel as JSON."""
+
+    def like(self, text: Text, pattern: str) -> Clause:
+        return text.op("GLOB", is_comparison=True)(pattern.replace("[", "[[]"))
+
+    def among(self, text: Text, values: Iterable[object]) -> Clause:
+        listed = sa.func.json_each(json.dumps(list(values))).table_valued("value")
+        return text.in_(sa.select(listed.c.value))
+
+    def some_value(self, text: Text, holds: Callable[[Text], Clause]) -> Clause:
+        # json_quote doubles each backslash: two of them separate values, and nothing else does.
+        quoted = sa.func.replace(sa.func.json_quote(text), "\\\\", '","')
+        as_list = sa.literal("[").concat(quoted).concat("]")
+        each = sa.func.json_each(as_list).table_valued(_VALUE)
+        return sa.exists(sa.select(sa.literal(1)).select_from(each).where(holds(each.c.value)))
+
+    def one_value_is(self, text: Text, value: str) -> Clause:
+        return sa.func.instr(sa.literal("\\").concat(text).concat("\\"), f"\\{value}\\") > 0
+
+    def insert(self, table: sa.Table) -> Any:
+        return sqlite.insert(table)
+
+    def lock_name(self, connection: sa.Connection, name: str) -> None:
+        """There is one writer at a time anyhow."""
+
+    def lock_tables(self, connection: sa.Connection, tables: Iterable[sa.Table]) -> None:
+        """There is one writer at a time anyhow."""
+
+
+class PostgreSQL:
+    """PostgreSQL 12 or newer: LIKE with an escape character, lists travel as arrays."""
+
+    def like(self, text: Text, pattern: str) -> Clause:
+        for special in (_ESCAPE, "%", "_"):
+            pattern = pattern.replace(special, _ESCAPE + special)
+        return text.like(pattern.replace("*", "%").replace("?", "_"), escape=_ESCAPE)
+
+    def among(self, text: Text, values: Iterable[object]) -> Clause:
+        listed = sa.bindparam(None, list(values), type_=postgresql.ARRAY(text.type), unique=True)
+        return text == sa.any_(listed)
+
+    def some_value(self, text: Text, holds: Callable[[Text], Clause]) -> Clause:
+        each = sa.func.unnest(sa.func.string_to_array(text, "\\")).table_valued(_VALUE).render_derived()
+        return sa.exists(sa.select(sa.literal(1)).select_from(each).where(holds(each.c.value)))
+
+    def one_value_is(self, text: Text, value: str) -> Clause:
+        return sa.func.strpos(sa.literal("\\").concat(text).concat("\\"), f"\\{value}\\") > 0
+
+    def insert(self, table: sa.Table) -> Any:
+        return postgresql.insert(table)
+
+    def lock_name(self, connection: sa.Connection, name: str) -> None:
+        connection.execute(_ADVISORY_LOCK, {"number": lock_number(name)})
+
+    def lock_tables(self, connection: sa.Connection, tables: Iterable[sa.Table]) -> None:
+        names = ", ".join(table.name for table in tables)
+        connection.execute(sa.text(f"LOCK TABLE {names} IN EXCLUSIVE MODE"))
+
+
+_ADVISORY_LOCK = sa.text("SELECT pg_advisory_xact_lock(:number)")

@@ -1,0 +1,150 @@
+"""Connections: SQLite in WAL with synchronous=FULL, PostgreSQL with synchronous_commit on; errors in plain words."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from backup_scp.errors import IndexUnavailable, InvalidSettings
+from backup_scp.index.dialect import Dialect, PostgreSQL, SQLite
+from backup_scp.index.failures import explained
+
+WAIT_S = 30
+"""How long a writer waits for another one."""
+
+_SQLITE_PRAGMAS = (
+    "PRAGMA journal_mode=WAL",
+    "PRAGMA synchronous=FULL",
+    "PRAGMA foreign_keys=ON",
+    f"PRAGMA busy_timeout={WAIT_S * 1000}",
+    "PRAGMA cache_size=-16384",
+)
+_POSTGRESQL_SETTINGS = (
+    "SET SESSION synchronous_commit = on",
+    f"SET SESSION lock_timeout = '{WAIT_S}s'",
+    "SET SESSION client_encoding = 'UTF8'",
+)
+
+
+def index_url(url: str) -> sa.URL:
+    """Read the URL of an index; ``postgresql://`` means psycopg 3.
+
+    Raises
+    ------
+    InvalidSettings
+    """
+    try:
+        parsed = sa.make_url(url)
+    except sa.exc.ArgumentError:
+        raise InvalidSettings("The index URL cannot be read; write sqlite:///path or postgresql://") from None
+    if parsed.drivername in {"postgresql", "postgres", "postgresql+psycopg"}:
+        return parsed.set(drivername="postgresql+psycopg")
+    if parsed.drivername == "sqlite" and parsed.database:
+        return parsed
+    raise InvalidSettings("The index URL must begin with sqlite:/// and a path, or with postgresql://")
+
+
+class Database:
+    """The connections to one index; many threads use it at the same time.
+
+    Readers never wait for the writer, nor it for them.  SQLite has one writer at a time: the threads of this process
+    queue for it here, other processes in SQLite.
+
+    Parameters
+    ----------
+    url
+        ``sqlite:///path`` or ``postgresql://...``.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = index_url(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self.dialect: Dialect = SQLite() if self.is_sqlite else PostgreSQL()
+        self._engine = _sqlite_engine(self.url) if self.is_sqlite else _postgresql_engine(self.url)
+        self._write_lock = threading.Lock()
+        self._writer: sa.Connection | None = None
+
+    @contextlib.contextmanager
+    def reading(self, *, stream: bool = False) -> Iterator[sa.Connection]:
+        """Read in one transaction, which sees one state; ``stream`` leaves unread rows with the database."""
+        with explained(self.url), self._engine.connect() as connection:
+            yield connection.execution_options(stream_results=True, yield_per=500) if stream else connection
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[sa.Connection]:
+        """Write in one transaction: durable when the block ends, undone when it raises."""
+        with explained(self.url), self._one_writer() if self.is_sqlite else self._engine.begin() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def _one_writer(self) -> Iterator[sa.Connection]:
+        if not self._write_lock.acquire(timeout=WAIT_S):
+            raise IndexUnavailable("The index is busy with long work (a rebuild?); try again when it is done")
+        try:
+            if self._writer is None or self._writer.invalidated:
+                self._writer = self._engine.connect().execution_options(begin="BEGIN IMMEDIATE")
+            with self._writer.begin():
+                yield self._writer
+        finally:
+            self._write_lock.release()
+
+    def close(self) -> None:
+        """Let go of every connection."""
+        with self._write_lock:
+            if self._writer is not None:
+                self._writer.close()
+                self._writer = None
+        self._engine.dispose()
+
+
+def _sqlite_engine(url: sa.URL) -> sa.Engine:
+    engine = sa.create_engine(url, hide_parameters=True, pool_size=16, max_overflow=-1)
+
+    @sa.event.listens_for(engine, "connect")
+    def prepare(connection: Any, _record: object) -> None:
+        connection.isolation_level = None  # the transactions are ours: see begin
+        with contextlib.closing(connection.cursor()) as cursor:
+            for pragma in _SQLITE_PRAGMAS:
+                cursor.execute(pragma)
+
+    @sa.event.listens_for(engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
+
+    return engine
+
+
+def _postgresql_engine(url: sa.URL) -> sa.Engine:
+    try:
+        engine = sa.create_engine(
+            url,
+            hide_parameters=True,
+            pool_pre_ping=True,
+            pool_size=16,
+            max_overflow=48,
+            pool_timeout=WAIT_S,
+            connect_args={"connect_timeout": 10, "application_name": "backup-scp"},
+        )
+    except ModuleNotFoundError:
+        raise InvalidSettings(
+            "A PostgreSQL index needs the extra postgres: pip install 'backup-scp[postgres]'"
+        ) from None
+
+    @sa.event.listens_for(engine, "connect")
+    def prepare(connection: Any, _record: object) -> None:
+        with connection.cursor() as cursor:
+            for setting in _POSTGRESQL_SETTINGS:
+                cursor.execute(setting)
+        connection.commit()
+
+    return engine
+
+
+def sqlite_path(url: sa.URL) -> Path:
+    """Give the file of a SQLite index."""
+    return Path(url.database or "")

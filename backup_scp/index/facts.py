@@ -1,0 +1,95 @@
+"""A version as the index stores it: its attributes by table and column, the facts of its arrival."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from backup_scp.attributes import Attribute
+from backup_scp.index.answering import Candidate
+from backup_scp.index.keys import stored_value
+from backup_scp.index.known import StudyKey
+from backup_scp.index.merging import Row
+from backup_scp.index.tables import INSTANCE_ATTRIBUTES, SERIES_ATTRIBUTES, STUDY_ATTRIBUTES
+from backup_scp.index.values import stored_key, stored_long, timestamp
+from backup_scp.ports import Flag, InstanceKey, Version
+from backup_scp.sop_instance import SOPInstance
+
+
+def stored_instance_key(key: InstanceKey) -> InstanceKey:
+    """Give the three UIDs as the index stores them."""
+    return InstanceKey(*(stored_key(uid) for uid in key))
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """One version, ready to be entered."""
+
+    key: InstanceKey
+    study_key: StudyKey
+    study: dict[str, str]
+    series: dict[str, str]
+    instance: dict[str, str]
+    version: Row
+    flags: frozenset[str]
+
+    @classmethod
+    def of(cls, version: Version) -> Facts:
+        """Take from a version what the tables hold."""
+        key = stored_instance_key(version.key)
+        values = {**version.instance.attributes, **_uids(version.instance)}
+        study = _own(STUDY_ATTRIBUTES, values)
+        site = stored_key(version.arrival.site)
+        return cls(
+            key=key,
+            study_key=StudyKey(key.study_instance_uid, study["patient_id"], study["issuer_of_patient_id"], site),
+            study=study,
+            series=_own(SERIES_ATTRIBUTES, values),
+            instance=_own(INSTANCE_ATTRIBUTES, values),
+            version=_version(version, site),
+            flags=frozenset() if version.instance.parsed else frozenset({Flag.UNPARSED.value}),
+        )
+
+    @property
+    def at(self) -> str:
+        """When it was received."""
+        return str(self.version["received_at"])
+
+    @property
+    def candidate(self) -> Candidate:
+        """What the rule of versions looks at."""
+        row = self.version
+        return Candidate(row["received_at"], row["location"], (row["site"], row["calling_ae_title"]))
+
+
+def _uids(instance: SOPInstance) -> dict[str, str]:
+    """Give the identity, which may come from the Command Set, by keyword."""
+    return {
+        "SOPClassUID": instance.sop_class_uid,
+        "SOPInstanceUID": instance.sop_instance_uid,
+        "StudyInstanceUID": instance.study_instance_uid,
+        "SeriesInstanceUID": instance.series_instance_uid,
+    }
+
+
+def _own(attributes: tuple[Attribute, ...], values: Mapping[str, str]) -> dict[str, str]:
+    return {a.column: stored_value(a, values[a.keyword]) if values.get(a.keyword) else "" for a in attributes}
+
+
+def _version(version: Version, site: str) -> Row:
+    arrival = version.arrival
+    return {
+        "sha256": version.sha256,
+        "location": version.location,
+        "size_bytes": version.size_bytes,
+        "sop_class_uid": stored_long(version.instance.sop_class_uid),
+        "transfer_syntax_uid": stored_long(version.instance.transfer_syntax_uid),
+        "received_at": timestamp(arrival.received_at),
+        "service": stored_long(arrival.service),
+        "calling_ae_title": stored_long(arrival.calling_ae_title),
+        "called_ae_title": stored_long(arrival.called_ae_title),
+        "address": stored_long(arrival.address),
+        "site": site,
+        "verified_at": "",
+        "damage": None,
+    }

@@ -1,0 +1,79 @@
+"""A driver's errors as IndexUnavailable: what is wrong and what to do; never SQL, never a value of a patient."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from backup_scp.errors import IndexUnavailable
+
+NOT_READY = "run `backup-scp db upgrade`"
+
+# By SQLite's error name, the longest that fits.
+_SQLITE = {
+    "SQLITE_BUSY": "another process keeps it locked; end it or try again",
+    "SQLITE_LOCKED": "another process keeps it locked; end it or try again",
+    "SQLITE_FULL": "its disk is full; make room",
+    "SQLITE_IOERR": "its disk reports errors; look at the disk, then run `backup-scp rebuild`",
+    "SQLITE_CORRUPT": "the file is damaged; move it away and run `backup-scp rebuild`",
+    "SQLITE_NOTADB": "the file is not an index; move it away and run `backup-scp rebuild`",
+    "SQLITE_READONLY": "the file may not be written; look at its owner and permissions",
+    "SQLITE_CANTOPEN": "the file cannot be opened; look at its folder and permissions",
+    "SQLITE_ERROR": f"its tables are not those of this version; {NOT_READY}",
+}
+
+# By the beginning of SQLSTATE, the longest that fits (PostgreSQL manual, Appendix A).
+_POSTGRESQL = {
+    "": "the server does not answer; is it running, and are host and port right?",
+    "08": "the connection was lost; is the server running?",
+    "28": "the server refuses the user or password; look at [index] url",
+    "3D": "the database does not exist; create it, then " + NOT_READY,
+    "42P01": "it has no tables yet; " + NOT_READY,
+    "42703": "its tables are not those of this version; " + NOT_READY,
+    "42501": "the user may not use its tables; grant it the right",
+    "53100": "the server's disk is full; make room",
+    "53300": "the server has no connection left; raise max_connections",
+    "55P03": "another process keeps it locked (a rebuild?); try again when it is done",
+    "57": "the server is starting, stopping or cancelled the work; try again",
+    "25006": "the server is read only (a standby?); point [index] url to the primary",
+    "XX": "the server reports internal errors; look at its log",
+}
+
+_AGAIN = frozenset({"40001", "40P01", "23505", "23503"})
+"""SQLSTATE of a transaction that met another one; run again, it will succeed."""
+
+
+class MetAnother(IndexUnavailable):
+    """Two transactions were in each other's way, and this one was undone."""
+
+
+@contextlib.contextmanager
+def explained(url: sa.URL) -> Iterator[None]:
+    """Raise IndexUnavailable where SQLAlchemy or a driver raises anything."""
+    try:
+        yield
+    except PoolTimeout:
+        raise IndexUnavailable("The index is busy: every connection is in use; try again") from None
+    except DBAPIError as error:
+        raise _explain(url, error) from None  # its text holds values of patients
+    except SQLAlchemyError as error:
+        raise IndexUnavailable(f"The index cannot be used ({type(error).__name__})") from None
+
+
+def _explain(url: sa.URL, error: DBAPIError) -> IndexUnavailable:
+    if url.get_backend_name() == "sqlite":
+        code = getattr(error.orig, "sqlite_errorname", None) or type(error.orig).__name__
+        return IndexUnavailable(f"The index {url.database}: {_longest(_SQLITE, code) or 'it failed'} ({code})")
+    code = getattr(error.orig, "sqlstate", None) or ""
+    place = f"The index on {url.host or 'this machine'}"
+    kind = MetAnother if code in _AGAIN else IndexUnavailable
+    return kind(f"{place}: {_longest(_POSTGRESQL, code)}" + (f" (SQLSTATE {code})" if code else ""))
+
+
+def _longest(sentences: dict[str, str], code: str) -> str:
+    fitting = [known for known in sentences if code.startswith(known)]
+    return sentences[max(fitting, key=len)] if fitting else ""

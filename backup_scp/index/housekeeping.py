@@ -1,0 +1,144 @@
+"""Verification, holdings, remarks and rejections: what ``verify`` and ``status`` ask."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+import sqlalchemy as sa
+
+from backup_scp.index import queries
+from backup_scp.index.engine import Database
+from backup_scp.index.tables import REMARKABLE, instance, named, rejection, study, version
+from backup_scp.index.values import moment, now, stored_key, stored_long
+from backup_scp.ports import Held, Holdings, Rejection, Remark
+
+BATCH = 1000
+MOST_REJECTIONS = 1000
+
+_IS_REMARKABLE = REMARKABLE  # in the words of the partial index, else it would not be used
+
+
+class Verifications:
+    """When each version was read against its digest, and what was found."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def versions(self) -> Iterator[Held]:
+        """See ``Index.versions``: in batches, each its own transaction, for reading all files takes days.
+
+        A version that is verified meanwhile is not met again, for it is younger than the walk.
+        """
+        began = now()
+        verified_at, last_id = "", 0
+        place = sa.tuple_(version.c.verified_at, version.c.id)
+        walk = queries.held(version.c.verified_at, version.c.id).where(version.c.verified_at < began)
+        while True:
+            after = walk.where(place > sa.tuple_(sa.literal(verified_at), sa.literal(last_id)))
+            with self._database.reading() as connection:
+                batch = connection.execute(after.order_by(version.c.verified_at, version.c.id).limit(BATCH)).all()
+            yield from map(queries.held_row, batch)
+            if len(batch) < BATCH:
+                return
+            *_, verified_at, last_id = batch[-1]
+
+    def record(self, results: Iterable[tuple[str, str | None]]) -> None:
+        """See ``Index.record_verification``."""
+        rest = iter(results)
+        update = sa.update(version).where(version.c.location == sa.bindparam("at"))
+        while batch := list(islice(rest, BATCH)):
+            checked = now()
+            rows = [
+                {"at": location, "verified_at": checked, "damage": damage and stored_long(damage)}
+                for location, damage in batch
+            ]
+            with self._database.writing() as connection:
+                connection.execute(update, rows)
+
+
+def holdings(connection: sa.Connection) -> Holdings:
+    """See ``Index.holdings``: the sums stand on the study rows."""
+    sums = connection.execute(
+        sa.select(
+            sa.func.count(sa.distinct(study.c.patient_key)),
+            sa.func.count(),
+            *(
+                sa.func.coalesce(sa.func.sum(study.c[column]), 0)
+                for column in (
+                    "number_of_study_related_series",
+                    "number_of_study_related_instances",
+                    "version_count",
+                    "size_bytes",
+                )
+            ),
+            sa.func.max(study.c.last_received_at),
+        )
+    ).one()
+    *numbers, last_received_at = sums
+    last_verified_at = connection.scalar(sa.select(sa.func.max(version.c.verified_at)))
+    patients, studies, series, instances, versions, size_bytes = map(int, numbers)
+    return Holdings(
+        patients=patients,
+        studies=studies,
+        series=series,
+        instances=instances,
+        versions=versions,
+        size_bytes=size_bytes,
+        flagged=_count(connection, _IS_REMARKABLE, version.c.flags != ""),
+        damaged=_count(connection, _IS_REMARKABLE, version.c.damage.is_not(None)),
+        last_received_at=moment(last_received_at) if last_received_at else None,
+        last_verified_at=moment(last_verified_at) if last_verified_at else None,
+        never_verified=_count(connection, version.c.verified_at == ""),
+    )
+
+
+def _count(connection: sa.Connection, *clauses: Any) -> int:
+    return int(connection.scalar(sa.select(sa.func.count()).select_from(version).where(*clauses)) or 0)
+
+
+def remarks(connection: sa.Connection, limit: int) -> list[Remark]:
+    """See ``Index.remarks``."""
+    rows = connection.execute(
+        sa.select(*named(version, "location calling_ae_title received_at flags damage"), instance.c.sop_instance_uid)
+        .select_from(version.join(instance))
+        .where(_IS_REMARKABLE)
+        .order_by(version.c.received_at.desc(), version.c.id.desc())
+        .limit(limit)
+    )
+    return [
+        Remark(
+            location=row.location,
+            sop_instance_uid=row.sop_instance_uid,
+            calling_ae_title=row.calling_ae_title,
+            received_at=moment(row.received_at),
+            flags=(*filter(None, row.flags.split(",")), *(["damaged"] if row.damage is not None else [])),
+        )
+        for row in rows
+    ]
+
+
+def record_rejection(database: Database, cause: dict[str, str], fix: str) -> None:
+    """Count a rejection; ``cause`` are the columns that make two of them one."""
+    row = {column: stored_key(value) for column, value in cause.items()}
+    row |= {"fix": stored_long(fix), "last_at": now()}
+    insert = database.dialect.insert(rejection).values(**row, count=1)
+    insert = insert.on_conflict_do_update(
+        index_elements=list(cause),
+        set_={"count": rejection.c.count + 1, "fix": insert.excluded.fix, "last_at": insert.excluded.last_at},
+    )
+    newest_first = (rejection.c.last_at.desc(), rejection.c.id.desc())
+    oldest = sa.select(rejection.c.id).order_by(*newest_first).offset(MOST_REJECTIONS)
+    with database.writing() as connection:
+        connection.execute(insert)
+        connection.execute(sa.delete(rejection).where(rejection.c.id.in_(oldest)))
+
+
+def rejections(connection: sa.Connection, limit: int) -> list[Rejection]:
+    """See ``Index.rejections``."""
+    columns = named(rejection, "calling_ae_title called_ae_title address reason fix count last_at")
+    rows = connection.execute(
+        sa.select(*columns).order_by(rejection.c.last_at.desc(), rejection.c.id.desc()).limit(limit)
+    )
+    return [Rejection(**{**row, "last_at": moment(row["last_at"])}) for row in rows.mappings()]

@@ -1,0 +1,135 @@
+r"""Search keys: what is compared instead of the text where PS3.4 C.2.2.2 compares meanings.
+
+======  ==========================================================  ===============================================
+VR      key                                                         compares equal
+======  ==========================================================  ===============================================
+DA      ``YYYYMMDD``                                                ``20200101``, ``2020.01.01``
+TM      ``HHMMSS`` and a fraction without trailing zeros            ``10``, ``1000``, ``10:00:00``, ``100000.000``
+IS      whole number                                                ``1``, ``01``, ``+1``
+DS      number                                                      ``1.5``, ``+1.50``, ``15e-1``
+PN      folded component groups                                     ``MÜLLER^JÖRG``, ``Muller^Jorg^^``
+======  ==========================================================  ===============================================
+
+A value that has no such meaning has no key (empty text, or NULL for numbers); its text is compared as it is.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from backup_scp.attributes import BY_KEYWORD, Attribute
+from backup_scp.index.values import stored_key, stored_long
+
+Key = str | int | float | None
+
+PATIENT_NAME = BY_KEYWORD["PatientName"]
+PATIENT_NAME_GROUPS = ("patient_name_alphabetic", "patient_name_ideographic", "patient_name_phonetic")
+
+IN_DATABASE_INDEXES = frozenset(
+    {"patient_id", "issuer_of_patient_id", "accession_number"}
+    | {"study_instance_uid", "series_instance_uid", "sop_instance_uid"}
+)
+
+SEVERAL_VALUES = frozenset(
+    {"OtherPatientIDs", "NameOfPhysiciansReadingStudy", "ModalitiesInStudy", "SOPClassesInStudy"}
+    | {"OperatorsName", "PerformingPhysicianName", "ImageType"}
+)
+"""Attributes of Value Multiplicity above 1 (PS3.6): they match when any value does."""
+
+_PADDED_ON_BOTH_SIDES = frozenset({"AE", "CS", "DS", "IS", "LO", "SH"})  # PS3.5 Table 6.2-1
+
+_DATE = re.compile(r"([0-9]{4})[.\-/]?([0-9]{2})[.\-/]?([0-9]{2})")
+_TIME = re.compile(r"([0-9]{2})(?::?([0-9]{2})(?::?([0-9]{2})(?:\.([0-9]{1,6}))?)?)?")
+_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
+_DECIMAL = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,2})?")
+
+
+def date_key(text: str) -> str:
+    """YYYYMMDD, or nothing; the form ``2020.01.01`` is older than DICOM 3.0 and still met (PS3.5 6.2, DA)."""
+    found = _DATE.fullmatch(text.strip())
+    return "".join(found.groups()) if found else ""
+
+
+def time_key(text: str) -> str:
+    """HHMMSS and the fraction, or nothing; components left out are zero (PS3.5 6.2, TM)."""
+    found = _TIME.fullmatch(text.strip())
+    if not found:
+        return ""
+    hours, minutes, seconds, fraction = found.groups(default="")
+    fraction = fraction.rstrip("0")
+    return f"{hours}{minutes or '00'}{seconds or '00'}" + (f".{fraction}" if fraction else "")
+
+
+def last_time_key(text: str) -> str:
+    """Give the last moment that a TM value stands for, or nothing: ``1159`` lasts until 11:59:59.999999."""
+    found = _TIME.fullmatch(text.strip())
+    if not found:
+        return ""
+    hours, minutes, seconds, fraction = found.groups(default="")
+    return f"{hours}{minutes or '59'}{seconds or '59'}.{fraction:9<6}"
+
+
+def integer_key(text: str) -> int | None:
+    """Give the number that an IS value stands for (PS3.5 6.2)."""
+    text = text.strip()
+    return int(text) if _INTEGER.fullmatch(text) else None
+
+
+def decimal_key(text: str) -> float | None:
+    """Give the number that a DS value stands for (PS3.5 6.2)."""
+    text = text.strip()
+    return float(text) if len(text) <= 64 and _DECIMAL.fullmatch(text) else None
+
+
+def folded(text: str) -> str:
+    """Take case, accents and width from a person name; components stay where they are."""
+    marked = unicodedata.normalize("NFKD", text) if not text.isascii() else text
+    bare = "".join(c for c in marked if not unicodedata.combining(c)) if marked is not text else text
+    return unicodedata.normalize("NFC", bare.casefold())
+
+
+def folded_group(text: str) -> str:
+    """Fold one component group; trailing ``^`` and blanks mean nothing (PS3.5 6.2.1)."""
+    return stored_key(folded(text).rstrip("^ ").lstrip(" "))
+
+
+def name_groups(text: str) -> tuple[str, str, str]:
+    """Fold the alphabetic, ideographic and phonetic component group of one person name (PS3.5 6.2.1)."""
+    groups = [folded_group(group) for group in text.split("=", 2)]
+    return groups[0], groups[1] if len(groups) > 1 else "", groups[2] if len(groups) > 2 else ""
+
+
+def names_key(text: str) -> str:
+    r"""Fold every component group of every name, joined by a backslash."""
+    return "\\".join(group for name in text.split("\\") for group in name_groups(name) if group)
+
+
+def stored_value(attribute: Attribute, text: str) -> str:
+    """Make a value of an attribute as the index stores and compares it, without its padding."""
+    if attribute.vr in _PADDED_ON_BOTH_SIDES and " " in text:
+        text = "\\".join(value.strip(" ") for value in text.split("\\"))
+    return stored_key(text) if attribute.column in IN_DATABASE_INDEXES else stored_long(text)
+
+
+_BY_VR = {"DA": date_key, "TM": time_key, "IS": integer_key, "DS": decimal_key, "PN": names_key}
+
+
+def key_columns(attribute: Attribute) -> tuple[str, ...]:
+    """Give the names of the columns that hold the search key of an attribute; none where its text is compared."""
+    if attribute == PATIENT_NAME:
+        return PATIENT_NAME_GROUPS
+    return (f"{attribute.column}_key",) if attribute.vr in _BY_VR and not attribute.computed else ()
+
+
+def key_of(attribute: Attribute, text: str) -> Key:
+    """Give the search key of a value, for an attribute that has one key column."""
+    return _BY_VR[attribute.vr](text)
+
+
+def key_values(attribute: Attribute, text: str) -> dict[str, Key]:
+    """Give the search key of a value, by column."""
+    columns = key_columns(attribute)
+    if attribute == PATIENT_NAME:
+        return dict(zip(columns, name_groups(text), strict=True))
+    return dict.fromkeys(columns, key_of(attribute, text)) if columns else {}

@@ -1,0 +1,207 @@
+"""Conditions as SQL, as PS3.4 C.2.2.2 defines matching.
+
+Text is compared case-sensitively, person names without case and accents; dates, times and numbers by what they mean.
+A range of times includes what its last value leaves open: ``-1159`` ends at 11:59:59.999999.  Where the text of a
+condition has no such meaning (a date of ``yesterday``), a single value is compared as text and a range matches nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from backup_scp.attributes import Attribute
+from backup_scp.index.dialect import Clause, Dialect, Text
+from backup_scp.index.keys import (
+    PATIENT_NAME,
+    PATIENT_NAME_GROUPS,
+    SEVERAL_VALUES,
+    Key,
+    folded,
+    folded_group,
+    key_columns,
+    key_of,
+    last_time_key,
+    stored_value,
+)
+from backup_scp.index.values import stored_text
+from backup_scp.information_model import Condition, Range, SingleValue, UIDList, WildCard
+
+LONGEST_PATTERN = 8_000
+"""Characters other than ``*``; SQLite takes patterns of 50,000 bytes, and no value is much longer."""
+
+ColumnOf = Callable[[str], Text]
+"""Give the column, or the expression, of one column name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Matcher:
+    """Makes SQL of the conditions of one query.
+
+    Parameters
+    ----------
+    dialect
+        The engine's.
+    column
+        Where to find an attribute's columns, by ``Attribute.column`` and ``key_columns``.
+    """
+
+    dialect: Dialect
+    column: ColumnOf
+
+    def clause(self, condition: Condition) -> Clause:
+        """Make SQL of one condition."""
+        attribute, matching = condition.attribute, condition.matching
+        match matching:
+            case SingleValue(value):
+                return self._any_of(attribute, [value])
+            case UIDList(values):
+                return self._any_of(attribute, list(values))
+            case WildCard(pattern):
+                return self._wild_card(attribute, pattern)
+            case Range(first, last):
+                return self._range(attribute, first, last)
+
+    # Single value and list, C.2.2.2.1 and C.2.2.2.2
+
+    def _any_of(self, attribute: Attribute, values: list[str]) -> Clause:
+        if attribute.vr == "PN":
+            return self._any_name(attribute, values)
+        texts = [stored_value(attribute, value) for value in values]
+        columns = key_columns(attribute)
+        if not columns:
+            return self._text_among(attribute, texts)
+        keyed = [(text, key_of(attribute, text)) for text in texts]
+        clauses = [self._among(self.column(columns[0]), keys)] if (keys := [k for _, k in keyed if _is_key(k)]) else []
+        if plain := [text for text, key in keyed if not _is_key(key)]:
+            clauses.append(self._among(self.column(attribute.column), plain))
+        return sa.or_(*clauses)
+
+    def _text_among(self, attribute: Attribute, texts: list[str]) -> Clause:
+        text = self._text(attribute)
+        if attribute.keyword not in SEVERAL_VALUES:
+            return self._among(text, texts)
+        if len(texts) == 1 and "\\" not in texts[0]:
+            return self.dialect.one_value_is(text, texts[0])
+        several = [value for given in texts for value in given.split("\\")]
+        return self.dialect.some_value(text, lambda value: self._among(value, several))
+
+    def _among(self, text: Text, values: list[Key] | list[str]) -> Clause:
+        return text == values[0] if len(values) == 1 else self.dialect.among(text, values)
+
+    def _text(self, attribute: Attribute) -> Text:
+        """Give the column to compare as text; computed numbers are numbers in the database."""
+        column = self.column(attribute.column)
+        return column if isinstance(column.type, sa.Text) else sa.cast(column, sa.Text)
+
+    # Person names: C.2.2.2.1, any case; any of the three component groups
+
+    def _any_name(self, attribute: Attribute, values: list[str]) -> Clause:
+        if len(values) == 1:
+            return self._name(attribute, values[0], folded_group, lambda text, value: text == value)
+        groups = [key for value in values for group in value.split("=") if (key := folded_group(stored_text(group)))]
+        if attribute == PATIENT_NAME:
+            return sa.or_(*(self.dialect.among(self.column(name), groups) for name in PATIENT_NAME_GROUPS))
+        return self.dialect.some_value(self._names(attribute), lambda name: self.dialect.among(name, groups))
+
+    def _name(
+        self, attribute: Attribute, name: str, fold: Callable[[str], str], holds: Callable[[Text, str], Clause]
+    ) -> Clause:
+        """One group is looked for in each group; of several each is looked for in its own, empty ones aside."""
+        groups = [fold(group) for group in stored_text(name).split("=", 2)]
+        wanted = [(position, group) for position, group in enumerate(groups) if group]
+        if not wanted:
+            return sa.false()
+        if attribute != PATIENT_NAME:
+            names = self._names(attribute)
+            return sa.and_(
+                *(self.dialect.some_value(names, lambda each, g=group: holds(each, g)) for _, group in wanted)  # type: ignore[misc]
+            )
+        if len(groups) == 1:
+            return sa.or_(*(holds(self.column(column), groups[0]) for column in PATIENT_NAME_GROUPS))
+        return sa.and_(*(holds(self.column(PATIENT_NAME_GROUPS[position]), group) for position, group in wanted))
+
+    def _names(self, attribute: Attribute) -> Text:
+        return self.column(key_columns(attribute)[0])
+
+    # Wild card, C.2.2.2.4
+
+    def _wild_card(self, attribute: Attribute, pattern: str) -> Clause:
+        if not pattern.strip("*"):
+            return sa.true()
+        if attribute.vr == "PN":
+            return self._name(attribute, pattern, _folded_pattern, self._name_like)
+        pattern = stored_text(pattern)
+        if attribute.keyword in SEVERAL_VALUES:
+            return self.dialect.some_value(self._text(attribute), lambda value: self._like(value, pattern))
+        return self._like(self._text(attribute), pattern)
+
+    def _name_like(self, text: Text, pattern: str) -> Clause:
+        """``DOE^*`` finds ``DOE`` too, which is ``DOE^`` written shorter (PS3.5 6.2.1)."""
+        if not pattern.strip("*"):
+            return sa.true()
+        like = self._like(text, pattern)
+        whole = pattern.rstrip("*")
+        if whole != pattern and whole.endswith("^") and not set("*?") & set(whole):
+            return sa.or_(like, text == whole.rstrip("^ "))
+        return like
+
+    def _like(self, text: Text, pattern: str) -> Clause:
+        """Match a pattern; what comes before its first wild card is a range too, which any database index serves."""
+        pattern = _shortest(pattern)
+        if len(pattern.replace("*", "")) > LONGEST_PATTERN:
+            return sa.false()
+        prefix = re.split(r"[*?]", pattern, maxsplit=1)[0]
+        if prefix == pattern:
+            return text == pattern
+        clauses = [text >= prefix] if prefix else []
+        if after := _after(prefix):
+            clauses.append(text < after)
+        if pattern != f"{prefix}*":
+            clauses.append(self.dialect.like(text, pattern))
+        return sa.and_(*clauses)
+
+    # Range, C.2.2.2.5
+
+    def _range(self, attribute: Attribute, first: str | None, last: str | None) -> Clause:
+        if first is None and last is None:
+            return sa.true()
+        columns = key_columns(attribute)
+        if attribute.vr == "PN" or not columns:
+            return sa.false()
+        key, clauses = self.column(columns[0]), []
+        for text, until in ((first, False), (last, True)):
+            if text is None:
+                continue
+            end = last_time_key(text) if until and attribute.vr == "TM" else key_of(attribute, text)
+            if not _is_key(end):
+                return sa.false()
+            clauses.append(key <= end if until else key >= end)
+        if first is None and attribute.vr in {"DA", "TM"}:
+            clauses.append(key > "")
+        return sa.and_(*clauses)
+
+
+def _is_key(key: Key) -> bool:
+    return key is not None and key != ""
+
+
+def _folded_pattern(pattern: str) -> str:
+    return folded(pattern).lstrip(" ").rstrip("^ ")
+
+
+def _shortest(pattern: str) -> str:
+    """Give the same pattern with each run of wild cards in its one shortest form: first the ``?``, then one ``*``."""
+    return re.sub(r"[*?]+", lambda run: "?" * run[0].count("?") + "*" * ("*" in run[0]), pattern)
+
+
+def _after(prefix: str) -> str:
+    """Give the least text, by code points, that is greater than every text with this prefix; empty if there is none."""
+    while prefix:
+        prefix, last = prefix[:-1], ord(prefix[-1])
+        if last < 0x10FFFF:
+            return prefix + chr(0xE000 if last == 0xD7FF else last + 1)
+    return ""

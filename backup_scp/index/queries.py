@@ -1,0 +1,157 @@
+"""Query, retrieve and restore as SELECT statements (PS3.4 C.4.1 and C.4.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import sqlalchemy as sa
+
+from backup_scp.attributes import ATTRIBUTES, BY_KEYWORD, UNIQUE_KEY, Attribute, Level
+from backup_scp.index.dialect import Clause, Dialect, Text
+from backup_scp.index.keys import key_columns, stored_value
+from backup_scp.index.matching import ColumnOf, Matcher
+from backup_scp.index.tables import instance, named, series, study, version
+from backup_scp.index.values import moment
+from backup_scp.information_model import Condition, Query
+from backup_scp.ports import Held, Selection
+
+_TABLES = {Level.PATIENT: study, Level.STUDY: study, Level.SERIES: series, Level.IMAGE: instance}
+_LEVELS = tuple(Level)
+_PATIENT_SUMS = {
+    "number_of_patient_related_studies": "1",
+    "number_of_patient_related_series": "number_of_study_related_series",
+    "number_of_patient_related_instances": "number_of_study_related_instances",
+}
+
+
+def _tables_by_column() -> dict[str, sa.Table]:
+    return {name: _TABLES[a.level] for a in ATTRIBUTES for name in (a.column, *key_columns(a))}
+
+
+_TABLE_OF = _tables_by_column()
+
+
+def columns_of(study_rows: sa.FromClause) -> ColumnOf:
+    """Give a finder of columns whose study (and patient) columns come from ``study_rows``."""
+
+    def column(name: str) -> Text:
+        if name in _PATIENT_SUMS:
+            return _patient_sum(study_rows, _PATIENT_SUMS[name])
+        table = _TABLE_OF[name]
+        return study_rows.c[name] if table is study else table.c[name]
+
+    return column
+
+
+def _patient_sum(study_rows: sa.FromClause, column: str) -> Text:
+    """Sum over the studies of the patient; computed only where it is asked for."""
+    theirs = study.alias()
+    summed = sa.func.count() if column == "1" else sa.func.sum(theirs.c[column])
+    return sa.select(summed).where(theirs.c.patient_key == study_rows.c.patient_key).scalar_subquery()
+
+
+def returned_keys(query: Query) -> tuple[Attribute, ...]:
+    """Give what an answer holds: the unique keys down to its level, and what was asked for, at its level or above."""
+    unique = [UNIQUE_KEY[level] for level in _LEVELS if level.depth <= query.level.depth]
+    asked = [attribute for attribute in query.return_keys if attribute.level.depth <= query.level.depth]
+    return tuple(dict.fromkeys([*unique, *asked]))
+
+
+def search(query: Query, dialect: Dialect) -> sa.Select[Any]:
+    """Select the answers of a query, one row an entity: the values of ``returned_keys`` as text."""
+    column = columns_of(study)
+    shown = [_as_text(column(attribute.column)) for attribute in returned_keys(query)]
+    statement = _joined(sa.select(*shown), query.level).where(*_clauses(query.conditions, dialect, column))
+    if query.level is Level.PATIENT:
+        return statement.where(~_later_study(query, dialect))
+    if query.level is not Level.IMAGE:  # without a Unique Key it is no entity to ask for; its instances are
+        statement = statement.where(column(UNIQUE_KEY[query.level].column) != "")
+    return statement.order_by(*_order(query))
+
+
+def _as_text(value: Text) -> Text:
+    return value if isinstance(value.type, sa.Text) else sa.cast(value, sa.Text)
+
+
+def _joined(statement: sa.Select[Any], level: Level) -> sa.Select[Any]:
+    if level is Level.IMAGE:
+        return statement.select_from(instance.join(series).join(study))
+    return statement.select_from(series.join(study) if level is Level.SERIES else study)
+
+
+def _clauses(conditions: Iterable[Condition], dialect: Dialect, column: ColumnOf) -> list[Clause]:
+    matcher = Matcher(dialect, column)
+    return [matcher.clause(condition) for condition in conditions]
+
+
+def _later_study(query: Query, dialect: Dialect) -> Clause:
+    """Find a later study of the same patient that matches too: a patient is answered as of the latest that does."""
+    later = study.alias("later")
+    after = sa.tuple_(later.c.study_date_key, later.c.id) > sa.tuple_(study.c.study_date_key, study.c.id)
+    theirs = sa.select(sa.literal(1)).where(later.c.patient_key == study.c.patient_key, after)
+    return sa.exists(theirs.where(*_clauses(query.conditions, dialect, columns_of(later))))
+
+
+def _order(query: Query) -> list[Any]:
+    """Newest study first; below it by number where the parent is named, else as they come: a sort is not a stream."""
+    if query.level is Level.STUDY:
+        return [study.c.study_date_key.desc(), study.c.id.desc()]
+    named = {condition.attribute.keyword for condition in query.conditions}
+    if not named & {"StudyInstanceUID", "SeriesInstanceUID"}:
+        return []
+    by_series = [series.c.series_number_key.nulls_last(), series.c.series_instance_uid, series.c.id]
+    by_instance = [instance.c.instance_number_key.nulls_last(), instance.c.sop_instance_uid]
+    return by_series + (by_instance if query.level is Level.IMAGE else [])
+
+
+_VERSIONS = version.join(instance).join(series).join(study)
+_HELD = (
+    study.c.study_instance_uid,
+    series.c.series_instance_uid,
+    instance.c.sop_instance_uid,
+    *named(version, "sop_class_uid transfer_syntax_uid location sha256 size_bytes received_at"),
+)
+_IN_STUDY = (
+    series.c.series_number_key.nulls_last(),
+    series.c.series_instance_uid,
+    series.c.id,
+    instance.c.instance_number_key.nulls_last(),
+    instance.c.sop_instance_uid,
+    version.c.received_at,
+    version.c.id,
+)
+
+
+def held(*more: sa.ColumnElement[Any]) -> sa.Select[Any]:
+    """Select versions as ``held_row`` reads them, and more columns behind."""
+    return sa.select(*_HELD, *more).select_from(_VERSIONS)
+
+
+def held_row(row: sa.Row[Any]) -> Held:
+    """Make a value of a row of ``held``."""
+    return Held._make([*row[:-1], moment(row[-1])])
+
+
+def retrieve(query: Query, dialect: Dialect) -> sa.Select[Any]:
+    """Select the answering versions below all entities that match."""
+    clauses = _clauses(query.conditions, dialect, columns_of(study))
+    return held().where(version.c.answering, *clauses).order_by(study.c.id, *_IN_STUDY)
+
+
+def select(selection: Selection) -> sa.Select[Any]:
+    """Select what a restore takes."""
+    statement = held() if selection.all_versions else held().where(version.c.answering)
+    for keyword, wanted in (
+        ("StudyInstanceUID", selection.study_instance_uid),
+        ("PatientID", selection.patient_id),
+    ):
+        if wanted is not None:
+            attribute = BY_KEYWORD[keyword]
+            statement = statement.where(study.c[attribute.column] == stored_value(attribute, wanted))
+    if selection.since is not None:
+        statement = statement.where(study.c.study_date_key >= selection.since)
+    if selection.until is not None:
+        statement = statement.where(study.c.study_date_key <= selection.until, study.c.study_date_key > "")
+    newest = (study.c.study_date_key.desc(), study.c.study_time_key.desc(), study.c.id.desc())
+    return statement.order_by(*newest, *_IN_STUDY)

@@ -1,0 +1,143 @@
+"""The index in SQLite or PostgreSQL."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Generator, Iterable, Iterator
+
+import sqlalchemy as sa
+
+from backup_scp.index import housekeeping, queries
+from backup_scp.index.admission import Entrance
+from backup_scp.index.engine import Database
+from backup_scp.index.facts import Facts, stored_instance_key
+from backup_scp.index.failures import MetAnother
+from backup_scp.index.known import KnownStudies
+from backup_scp.index.tables import instance, named, series, study, version
+from backup_scp.index.values import moment
+from backup_scp.information_model import Query
+from backup_scp.ports import (
+    Admission,
+    Arrival,
+    Held,
+    Holdings,
+    InstanceKey,
+    Match,
+    Rejection,
+    Remark,
+    Selection,
+    Version,
+)
+
+_ATTEMPTS = 10
+_ARRIVAL = named(version, "received_at service calling_ae_title called_ae_title address site")
+_FIND_HELD = (
+    sa.select(version.c.location, *_ARRIVAL)
+    .select_from(version.join(instance).join(series).join(study))
+    .where(
+        study.c.study_instance_uid == sa.bindparam("study_uid"),
+        series.c.series_instance_uid == sa.bindparam("series_uid"),
+        instance.c.sop_instance_uid == sa.bindparam("sop_uid"),
+        version.c.sha256 == sa.bindparam("digest"),
+    )
+)
+
+
+class SQLIndex:
+    """Implements ``ports.Index``; one object serves all threads of a process.
+
+    Parameters
+    ----------
+    url
+        ``sqlite:///path`` or ``postgresql://user@host/database``; its tables are made by ``migrate.upgrade``.
+
+    Raises
+    ------
+    InvalidSettings
+        The URL cannot be used.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._database = Database(url)
+        self._known = KnownStudies()
+        self._verifications = housekeeping.Verifications(self._database)
+
+    def add(self, version: Version) -> Admission:
+        facts = Facts.of(version)
+        for _ in range(_ATTEMPTS):
+            with contextlib.suppress(MetAnother):
+                return self._add(facts)
+        return self._add(facts)
+
+    def _add(self, facts: Facts) -> Admission:
+        with self._database.writing() as connection:
+            entrance = Entrance(connection, self._database.dialect, self._known, alone=self._database.is_sqlite)
+            admission = entrance.admit(facts)
+        entrance.remember()
+        return admission
+
+    def held(self, key: InstanceKey, sha256: str) -> tuple[str, Arrival] | None:
+        names = dict(zip(("study_uid", "series_uid", "sop_uid"), stored_instance_key(key), strict=True))
+        with self._database.reading() as connection:
+            row = connection.execute(_FIND_HELD, {**names, "digest": sha256}).first()
+        return (row[0], Arrival(moment(row[1]), *row[2:])) if row else None
+
+    def search(self, query: Query) -> Generator[Match, None, None]:
+        keywords = [attribute.keyword for attribute in queries.returned_keys(query)]
+        statement = queries.search(query, self._database.dialect)
+        with self._database.reading(stream=True) as connection:
+            for row in connection.execute(statement):
+                yield dict(zip(keywords, row, strict=True))
+
+    def retrieve(self, query: Query) -> list[Held]:
+        return self._held(queries.retrieve(query, self._database.dialect))
+
+    def select(self, selection: Selection) -> list[Held]:
+        return self._held(queries.select(selection))
+
+    def _held(self, statement: sa.Select[tuple[object, ...]]) -> list[Held]:
+        with self._database.reading(stream=True) as connection:
+            return [queries.held_row(row) for row in connection.execute(statement)]
+
+    def versions(self) -> Iterator[Held]:
+        return self._verifications.versions()
+
+    def record_verification(self, results: Iterable[tuple[str, str | None]]) -> None:
+        self._verifications.record(results)
+
+    @contextlib.contextmanager
+    def rebuilding(self) -> Iterator[Callable[[Version], Admission]]:
+        known = KnownStudies()
+        derived = (version, instance, series, study)
+        with self._database.writing() as connection:
+            self._database.dialect.lock_tables(connection, derived)
+            for table in derived:
+                connection.execute(sa.delete(table))
+
+            def enter(version: Version) -> Admission:
+                entrance = Entrance(connection, self._database.dialect, known, alone=True)
+                admission = entrance.admit(Facts.of(version))
+                entrance.remember()
+                return admission
+
+            yield enter
+        self._known.clear()
+
+    def holdings(self) -> Holdings:
+        with self._database.reading() as connection:
+            return housekeeping.holdings(connection)
+
+    def remarks(self, limit: int) -> list[Remark]:
+        with self._database.reading() as connection:
+            return housekeeping.remarks(connection, limit)
+
+    def record_rejection(self, calling: str, called: str, address: str, reason: str, fix: str) -> None:
+        cause = {"calling_ae_title": calling, "called_ae_title": called, "address": address, "reason": reason}
+        housekeeping.record_rejection(self._database, cause, fix)
+
+    def rejections(self, limit: int) -> list[Rejection]:
+        with self._database.reading() as connection:
+            return housekeeping.rejections(connection, limit)
+
+    def close(self) -> None:
+        self._database.close()

@@ -1,0 +1,271 @@
+"""The composition root: settings made into archive, index, destinations and servers."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+import signal
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from backup_scp import __version__
+from backup_scp.errors import InvalidSelection, InvalidSettings
+from backup_scp.ingest import Ingest
+from backup_scp.ports import Archive, Destination, Index, RemoteAE
+from backup_scp.restore import Journal
+from backup_scp.settings import Settings
+
+if TYPE_CHECKING:
+    from backup_scp.network.association import Timing
+    from backup_scp.network.server import Listening, Server
+
+log = logging.getLogger(__name__)
+
+_GRACE_S = 30.0  # what an image under way may take when the node stops
+
+
+def open_archive(settings: Settings) -> Archive:
+    """Open the archive; its folder is made when it is missing.
+
+    Raises
+    ------
+    ArchiveUnavailable
+    """
+    from backup_scp.archive.filesystem import FilesystemArchive
+
+    return FilesystemArchive(settings.archive_path)
+
+
+def open_index(settings: Settings, *, migrate: bool | None = None) -> Index:
+    """Open the index.
+
+    Parameters
+    ----------
+    settings
+        Where it is.
+    migrate
+        Bring its tables up to date first.  By default only those of the embedded database: a shared one is migrated
+        by ``db upgrade``, when its owner says so.
+
+    Raises
+    ------
+    IndexUnavailable
+    """
+    from backup_scp.index.sql_index import SQLIndex
+
+    if settings.index_is_embedded if migrate is None else migrate:
+        upgrade_index(settings)
+    return SQLIndex(settings.index_url)
+
+
+def upgrade_index(settings: Settings) -> None:
+    """Bring the index's tables up to date.
+
+    Raises
+    ------
+    IndexUnavailable
+    """
+    from backup_scp.index.migrate import upgrade
+
+    upgrade(settings.index_url)
+
+
+class Storage:
+    """Archive and index, open as long as the ``with`` block.
+
+    Attributes
+    ----------
+    archive, index
+        The ports.
+    """
+
+    archive: Archive
+    index: Index
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._open = ExitStack()
+
+    def __enter__(self) -> Self:
+        self.archive = open_archive(self._settings)
+        self.index = open_index(self._settings)
+        self._open.callback(self.index.close)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._open.close()
+
+
+def destination(settings: Settings, to: str) -> Destination:
+    """Find where ``restore --to`` sends.
+
+    The name or AE title of a configured remote AE; else a folder that exists, or a path with a separator in it
+    (``./folder``), whose last folder is made.
+
+    Raises
+    ------
+    InvalidSelection
+        It is neither, or the remote AE may not be sent to.
+    """
+    remote = settings.find_remote(to)
+    if remote is not None:
+        return _remote_destination(settings, remote)
+    folder = Path(to).expanduser()
+    if folder.is_dir() or "/" in to or "\\" in to:
+        from backup_scp.destinations.directory import DirectoryDestination
+
+        return DirectoryDestination(folder.absolute())
+    known = ", ".join(r.name for r in settings.remotes) or "none is configured"
+    raise InvalidSelection(f"{to} is no remote AE ({known}) and no folder: for a new folder write ./{to}")
+
+
+def _remote_destination(settings: Settings, remote: RemoteAE) -> Destination:
+    from backup_scp.network.storage_scu import RemoteAEDestination
+
+    if not remote.destination:
+        raise InvalidSelection(f"{remote.name} has destination = false in the settings: nothing is sent to it")
+    return RemoteAEDestination(settings.node.ae_title, remote, timing(settings))
+
+
+def journal(settings: Settings, to: str) -> Journal | None:
+    """Open what a remote AE confirmed in earlier restores; a folder needs none, for its files can be looked at.
+
+    A remote AE that was moved to another host or port begins a new one.
+    """
+    remote = settings.find_remote(to)
+    if remote is None:
+        return None
+    identity = f"{remote.name}\n{remote.ae_title}\n{remote.host}\n{remote.port}"
+    name = re.sub(r"[^A-Za-z0-9-]", "_", remote.name)
+    digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
+    return Journal(settings.home / "restores" / f"{name}.{digest}.txt")
+
+
+def echo(settings: Settings, ae_title: str, host: str, port: int) -> None:
+    """C-ECHO a remote AE.
+
+    Raises
+    ------
+    DestinationUnavailable
+        With the reason, and what to look at.
+    """
+    from backup_scp.network.verification_scu import echo as verification_echo
+
+    verification_echo(settings.node.ae_title, ae_title, host, port, timing(settings))
+
+
+def timing(settings: Settings) -> Timing:
+    """Say how long the network may take."""
+    from backup_scp.network.association import Timing
+
+    node = settings.node
+    return Timing(
+        connect_s=node.connect_timeout_s,
+        association_s=node.association_timeout_s,
+        idle_s=node.idle_timeout_s,
+        network_s=node.network_timeout_s,
+    )
+
+
+class Node:
+    """The running node: storage, services and the DIMSE server.
+
+    Parameters
+    ----------
+    settings
+        Everything it needs to know.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._open = ExitStack()
+        self._server: Server | None = None
+
+    def start(self) -> int:
+        """Open the storage, take in what a crash left, and listen.
+
+        Returns
+        -------
+        int
+            The port.
+
+        Raises
+        ------
+        BackupSCPError
+            What cannot be had, with a fix; nothing is left open.
+        """
+        from backup_scp.network.access import AccessPolicy
+        from backup_scp.network.server import Server
+        from backup_scp.network.services import services
+
+        settings = self._settings
+        with ExitStack() as stack:
+            storage = stack.enter_context(Storage(settings))
+            recovered = Ingest(storage.archive, storage.index).recover()
+            if recovered:
+                log.warning("%d files without an index row, left by a crash, were entered", recovered)
+            policy = AccessPolicy(settings.remotes)
+            served = services(storage.archive, storage.index, policy, settings.node.ae_title, timing(settings))
+            self._server = Server(_listening(settings), policy, served, storage.index.record_rejection)
+            port = self._listen(self._server)
+            self._open = stack.pop_all()
+        return port
+
+    def _listen(self, server: Server) -> int:
+        node = self._settings.node
+        try:
+            return server.start()
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise InvalidSettings(
+                f"Port {node.port} on {node.host} cannot be had ({reason}): is a node running already? "
+                "Else set port in [node]"
+            ) from None
+
+    def stop(self) -> None:
+        """Let what is under way end, then close everything."""
+        if self._server is not None:
+            self._server.stop(_GRACE_S)
+        self._open.close()
+
+
+def _listening(settings: Settings) -> Listening:
+    from backup_scp.network.server import Listening
+
+    node = settings.node
+    return Listening(
+        ae_title=node.ae_title,
+        host=node.host,
+        port=node.port,
+        check_called_ae_title=node.check_called_ae_title,
+        maximum_associations=node.maximum_associations,
+        reserved_associations=node.reserved_associations,
+        maximum_pdu_length=node.maximum_pdu_length,
+        timing=timing(settings),
+    )
+
+
+def serve(settings: Settings, say: Callable[[str], None]) -> None:
+    """Run the node until SIGINT or SIGTERM; ``say`` tells a person, line by line, what is there.
+
+    Raises
+    ------
+    BackupSCPError
+        It cannot start.
+    """
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    node = Node(settings)
+    port = node.start()
+    where = "all addresses" if settings.node.host in ("0.0.0.0", "::") else settings.node.host  # noqa: S104
+    engine = "SQLite" if settings.index_is_embedded else "PostgreSQL"
+    say(f"backup-scp {__version__} is ready: AE title {settings.node.ae_title}, port {port} on {where}")
+    say(f"Images are kept in {settings.archive_path}, the index is {engine}")
+    say("Stop it with Ctrl-C; README.md says how to point a DR console at it")
+    stopped.wait()
+    node.stop()

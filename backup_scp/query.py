@@ -1,0 +1,136 @@
+"""Query, the question that an index understands, and what the value of a key asks for (PS3.4 C.2.2.2)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from backup_scp.attributes import Attribute, Level
+from backup_scp.value_representation import split_values
+
+__all__ = [
+    "Condition",
+    "Matching",
+    "Query",
+    "Range",
+    "SingleValue",
+    "UIDList",
+    "WildCard",
+    "list_of",
+    "matching_of",
+    "normalise",
+]
+
+_WILD_CARD_VRS = frozenset(("AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"))
+_STARS = re.compile(r"\*+")
+_WITH_SEPARATORS = re.compile(r"(\d{4})[./-](\d{2})[./-](\d{2})")
+# PS3.5 6.2, DT: an offset from UTC is between -1200 and +1400, so that a year after a hyphen begins a range.
+_DATE_TIME = r"\d{4,14}(?:\.\d{1,6})?(?:[+-](?:0\d|1[0-4])[0-5]\d)?"
+_DATE_TIME_RANGE = re.compile(rf"({_DATE_TIME})?-({_DATE_TIME})?")
+
+
+@dataclass(frozen=True, slots=True)
+class SingleValue:
+    """Single Value Matching, PS3.4 C.2.2.2.1."""
+
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class UIDList:
+    """List of UID Matching, PS3.4 C.2.2.2.2; also a list of values where multiple value matching applies."""
+
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WildCard:
+    """Wild Card Matching, PS3.4 C.2.2.2.4: ``*`` is any run, ``?`` one character, all else literal."""
+
+    pattern: str
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Range Matching, PS3.4 C.2.2.2.5, both ends included; None leaves an end open."""
+
+    first: str | None
+    last: str | None
+
+
+Matching = SingleValue | UIDList | WildCard | Range
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One key that narrows a query.  A key with no value is Universal Matching, and no condition."""
+
+    attribute: Attribute
+    matching: Matching
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A C-FIND, C-MOVE or C-GET Identifier, understood.
+
+    Attributes
+    ----------
+    level
+        Query/Retrieve Level.
+    conditions
+        Every condition must hold.
+    return_keys
+        Attributes asked for, in the order of the request; those not supported are not among them.
+    """
+
+    level: Level
+    conditions: tuple[Condition, ...] = ()
+    return_keys: tuple[Attribute, ...] = ()
+
+
+def matching_of(value: str, vr: str) -> Matching | None:
+    """See what a key's value asks for; None is Universal Matching (PS3.4 C.2.2.2.3).
+
+    Lenient: stars alone are universal in every VR, and several values are a list in every VR that may have several,
+    without negotiation.  A list with wild cards is universal: the requester gets more than it asked for, not less.
+    """
+    if not value.strip("* "):
+        return None
+    if vr in ("DA", "TM", "DT"):
+        return _temporal(value, vr)
+    values = split_values(value, vr)
+    wild = vr in _WILD_CARD_VRS and ("*" in value or "?" in value)
+    if wild and len(values) == 1:
+        return WildCard(_STARS.sub("*", values[0]))
+    return None if wild else list_of(value, vr)
+
+
+def list_of(value: str, vr: str) -> SingleValue | UIDList | None:
+    """Take every value literally; None where there is none."""
+    values = tuple(dict.fromkeys(split_values(value, vr)))
+    if not values:
+        return None
+    return SingleValue(values[0]) if len(values) == 1 else UIDList(values)
+
+
+def _temporal(value: str, vr: str) -> Matching | None:
+    """Range Matching of dates and times; a hyphen alone is universal."""
+    value = normalise(value, vr)
+    if vr == "DT":
+        matched = _DATE_TIME_RANGE.fullmatch(value)
+        ends = matched.groups() if matched else ()
+    else:
+        ends = tuple(end.strip() or None for end in value.split("-"))
+    if len(ends) != 2:
+        return list_of(value, vr)
+    return Range(*ends) if any(ends) else None
+
+
+def normalise(value: str, vr: str) -> str:
+    """Write dates as YYYYMMDD and times as HHMMSS where they have the separators of ACR-NEMA, or of ISO 8601.
+
+    What is stored and what is asked for are brought into the same form; other values stay as they are.
+    """
+    if vr == "DA":
+        return _WITH_SEPARATORS.sub(r"\1\2\3", value)
+    return value.replace(":", "") if vr == "TM" else value

@@ -1,0 +1,230 @@
+"""The way back: verified files to a remote AE or a folder, newest study first, with an outcome for each instance."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from backup_scp.errors import (
+    ArchiveUnavailable,
+    BackupSCPError,
+    Damaged,
+    DestinationUnavailable,
+    InstanceRefused,
+)
+from backup_scp.ports import Archive, Destination, Held, Index, Progress, Selection
+
+log = logging.getLogger(__name__)
+
+
+class Delivery(StrEnum):
+    """What became of one instance; the three kinds of completed sub-operations, PS3.4 C.4.2.1.6 to C.4.2.1.8."""
+
+    SENT = "sent"
+    WARNING = "warning"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One instance at its destination.
+
+    Attributes
+    ----------
+    reason
+        One sentence where it failed or was taken with a warning.
+    cause
+        The error, where it failed.
+    """
+
+    held: Held
+    status: Delivery
+    reason: str = ""
+    cause: BackupSCPError | None = None
+
+
+def retrieve(archive: Archive, held: Sequence[Held], destination: Destination) -> Generator[Outcome, None, None]:
+    """Send versions to a destination that was entered and prepared; yield the outcome of each, in order.
+
+    Every byte is verified before it is sent: a damaged file fails and never leaves.  Where the destination goes away,
+    that instance and all further ones fail.
+    """
+    rest = iter(held)
+    for one in rest:
+        outcome = _deliver(archive, one, destination)
+        yield outcome
+        if isinstance(outcome.cause, DestinationUnavailable):
+            yield from (Outcome(unsent, Delivery.FAILED, outcome.reason, outcome.cause) for unsent in rest)
+
+
+def _deliver(archive: Archive, held: Held, destination: Destination) -> Outcome:
+    try:
+        file = archive.verify(held.location, held.sha256)
+        warning = destination.send(file, held)
+    except (ArchiveUnavailable, Damaged, InstanceRefused, DestinationUnavailable) as error:
+        log.warning("SOP Instance %s not sent to %s: %s", held.sop_instance_uid, destination.name, error)
+        return Outcome(held, Delivery.FAILED, str(error), error)
+    return Outcome(held, Delivery.WARNING if warning else Delivery.SENT, warning or "")
+
+
+class Journal:
+    """What one destination has confirmed, one line each: SHA-256 and location.
+
+    It is only ever appended to; a line that a crash cut off does not count.
+
+    Parameters
+    ----------
+    path
+        Its file; made with the first confirmation.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        *lines, cut_off = path.read_text("utf-8", errors="replace").split("\n") if path.exists() else [""]
+        self._confirmed = set(lines)
+        self._line_end = "\n" if cut_off else ""
+
+    def __contains__(self, held: Held) -> bool:
+        return self._line(held) in self._confirmed
+
+    def confirm(self, held: Held) -> None:
+        """Note an instance as confirmed; on return the line is with the operating system."""
+        if held in self:
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.open("a", encoding="utf-8", newline="\n") as stream:
+            stream.write(f"{self._line_end}{self._line(held)}\n")
+        self._line_end = ""
+        self._confirmed.add(self._line(held))
+
+    def forget(self) -> None:
+        """Start over."""
+        self._path.unlink(missing_ok=True)
+        self._confirmed = set()
+        self._line_end = ""
+
+    @staticmethod
+    def _line(held: Held) -> str:
+        return f"{held.sha256}  {held.location}"
+
+
+class Throttle:
+    """Holds the mean rate of what was sent below a limit.
+
+    Parameters
+    ----------
+    mb_per_s
+        The limit, in million bytes a second; 0 for none.
+    """
+
+    def __init__(
+        self,
+        mb_per_s: float,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._bytes_per_s = mb_per_s * 1e6
+        self._clock = clock
+        self._sleep = sleep
+        self._free_at = clock()
+
+    def wait(self, sent_bytes: int) -> None:
+        """Sleep until what was sent is within the limit; time that was not used is not saved up."""
+        if not self._bytes_per_s:
+            return
+        now = self._clock()
+        self._free_at = self._free_at + sent_bytes / self._bytes_per_s
+        if self._free_at > now:
+            self._sleep(self._free_at - now)
+        else:
+            self._free_at = now
+
+
+@dataclass(slots=True)
+class Restore:
+    """What a restore did.
+
+    Attributes
+    ----------
+    selected
+        How many versions were asked for.
+    confirmed_before
+        How many of them an earlier run had confirmed; they were not sent again.
+    sent, warnings
+        How many the destination has confirmed now; with a warning, in ``warnings``.
+    failed
+        The outcome of each that failed.
+    stopped
+        Why it ended early; empty when every instance was tried.
+    """
+
+    selected: int
+    confirmed_before: int = 0
+    sent: int = 0
+    size_bytes: int = 0
+    warnings: list[Outcome] = field(default_factory=list)
+    failed: list[Outcome] = field(default_factory=list)
+    stopped: str = ""
+
+
+def restore(
+    archive: Archive,
+    index: Index,
+    selection: Selection,
+    destination: Destination,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+    *,
+    throttle: Throttle | None = None,
+    journal: Journal | None = None,
+) -> Restore:
+    """Send what was selected to a destination.
+
+    On return every instance counted as sent has been confirmed by the destination, and stands in the journal.
+
+    Parameters
+    ----------
+    destination
+        Not yet entered.
+    journal
+        What it confirmed before: that is not sent again.
+
+    Raises
+    ------
+    DestinationUnavailable
+        It could not be reached; nothing was sent.
+    IndexUnavailable
+    """
+    selected = index.select(selection)
+    due = [held for held in selected if journal is None or held not in journal]
+    done = Restore(len(selected), confirmed_before=len(selected) - len(due))
+    if not due:
+        return done
+    total_bytes = sum(held.size_bytes for held in due)
+    with destination:
+        due = list(destination.prepare(due))
+        for count, outcome in enumerate(retrieve(archive, due, destination), 1):
+            _count(done, outcome, index, journal)
+            on_progress(Progress(count, len(due), done.size_bytes, total_bytes))
+            if throttle and outcome.cause is None:
+                throttle.wait(outcome.held.size_bytes)
+    return done
+
+
+def _count(done: Restore, outcome: Outcome, index: Index, journal: Journal | None) -> None:
+    if outcome.cause is not None:
+        done.failed.append(outcome)
+        if isinstance(outcome.cause, Damaged):
+            index.record_verification([(outcome.held.location, outcome.reason)])
+        if isinstance(outcome.cause, DestinationUnavailable):
+            done.stopped = outcome.reason
+        return
+    done.sent += 1
+    done.size_bytes += outcome.held.size_bytes
+    if outcome.status is Delivery.WARNING:
+        done.warnings.append(outcome)
+    if journal is not None:
+        journal.confirm(outcome.held)

@@ -1,0 +1,36 @@
+"""A stored file, read back as the Version that the index is told of."""
+
+from __future__ import annotations
+
+from backup_scp.ports import Archive, Version
+from backup_scp.sop_instance import SOPInstance
+
+
+def version_of(archive: Archive, location: str, *, verify: bool) -> Version:
+    """Read a stored file back: its arrival from its File Meta, its attributes from its Data Set.
+
+    Parameters
+    ----------
+    archive
+        Where it is.
+    location
+        Its location there.
+    verify
+        Read every byte against the file's own digests first; else only the File Meta is checked.
+
+    Raises
+    ------
+    FileMissing, DigestMismatch
+        It is gone or damaged.
+    ArchiveUnavailable
+        The archive cannot be read.
+    """
+    file = archive.read(location)
+    if verify:
+        file = archive.verify(location, file.sha256)
+    heading = file.heading
+    with file.data_set() as stream:
+        instance = SOPInstance.read(
+            stream, heading.transfer_syntax_uid, heading.sop_class_uid, heading.sop_instance_uid
+        )
+    return Version(instance, file.arrival, location, file.sha256, file.size_bytes)

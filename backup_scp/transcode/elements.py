@@ -1,0 +1,241 @@
+"""Walk the Data Elements of an encoded Data Set (PS3.5 7) without reading their Values.
+
+Flat memory, no recursion: what nests is a stack.  A Data Set whose structure does not hold to its last byte is refused
+as a whole, because nobody could say that its pixels arrived.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any, BinaryIO, NamedTuple, NoReturn
+
+from pydicom.datadict import dictionary_VR
+from pydicom.valuerep import EXPLICIT_VR_LENGTH_16, EXPLICIT_VR_LENGTH_32
+
+from backup_scp.errors import InstanceRefused
+
+UNDEFINED = 0xFFFFFFFF
+PIXEL_DATA = 0x7FE00010
+ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+SHORT_VRS = frozenset(str(vr) for vr in EXPLICIT_VR_LENGTH_16)
+LONG_VRS = frozenset(str(vr) for vr in EXPLICIT_VR_LENGTH_32)
+_MAX_DEPTH = 256  # deeper than any SOP Class; most receivers fail before
+
+
+class Encoding(NamedTuple):
+    """How Data Elements are written (PS3.5 10)."""
+
+    implicit_vr: bool
+    big_endian: bool
+
+    @property
+    def byte_order(self) -> str:
+        """As ``struct`` writes it."""
+        return ">" if self.big_endian else "<"
+
+
+IMPLICIT = Encoding(implicit_vr=True, big_endian=False)
+EXPLICIT = Encoding(implicit_vr=False, big_endian=False)
+BIG_ENDIAN = Encoding(implicit_vr=False, big_endian=True)
+
+
+class Kind(Enum):
+    """What a ``Token`` stands for."""
+
+    ELEMENT = auto()
+    ENCAPSULATED = auto()  # Pixel Data in fragments (PS3.5 A.4)
+    SEQUENCE = auto()
+    ITEM = auto()
+    END_ITEM = auto()
+    END_SEQUENCE = auto()
+
+
+class Fragment(NamedTuple):
+    """One item of encapsulated Pixel Data; the first is the Basic Offset Table."""
+
+    offset: int
+    length: int
+
+
+@dataclass(slots=True, eq=False)
+class Level:
+    """What is open: a Data Set (the whole, or an item) or a sequence.
+
+    ``end`` is the first byte behind it, None while only a delimiter will tell; ``limit`` the end of what encloses it.
+    """
+
+    start: int
+    end: int | None
+    limit: int
+    encoding: Encoding
+    parent: Level | None
+    is_sequence: bool = False
+    depth: int = 0
+
+
+class Token(NamedTuple):
+    """One step of the walk.
+
+    ``level`` is the Data Set that an element belongs to, or that an item is; ``vr`` is empty for items and ends.
+    """
+
+    kind: Kind
+    level: Level
+    tag: int = 0
+    vr: str = ""
+    offset: int = 0
+    length: int = 0
+    fragments: tuple[Fragment, ...] = ()
+
+
+def vr_of(tag: int) -> str:
+    """Look up the Value Representation of an element that carries none: UN where nobody knows (PS3.5 6.2.2).
+
+    May be a choice, such as ``US or SS``.
+    """
+    if tag >> 16 & 1:
+        return "LO" if 0x10 <= tag & 0xFFFF <= 0xFF else "UN"  # PS3.5 7.8.1
+    try:
+        return str(dictionary_VR(tag))
+    except KeyError:
+        return "UN"
+
+
+class Walk:
+    """The tokens of one Data Set, in order; may be walked once.
+
+    Parameters
+    ----------
+    stream
+        At the first byte; between two tokens the caller may move it.
+    """
+
+    def __init__(self, stream: BinaryIO, encoding: Encoding, size_bytes: int) -> None:
+        self._stream = stream
+        self._at = stream.tell()
+        end = self._at + size_bytes
+        if stream.seek(0, 2) < end:
+            raise InstanceRefused("its file is shorter than it was")
+        self._open = [Level(self._at, end, end, encoding, parent=None)]
+
+    def __iter__(self) -> Iterator[Token]:
+        """Walk.
+
+        Raises
+        ------
+        InstanceRefused
+            The structure does not hold.
+        """
+        while True:
+            level = self._open[-1]
+            if self._at != level.end:
+                yield self._item(level) if level.is_sequence else self._element(level)
+            elif len(self._open) > 1:
+                yield self._close()
+            else:
+                return
+
+    def _element(self, level: Level) -> Token:
+        group, element = self._unpack(level, "HH")
+        tag = group << 16 | element
+        if tag == ITEM_END and level.end is None:
+            self._unpack(level, "L")
+            return self._close()
+        if group == 0xFFFE:
+            self._refuse("has a delimiter where an element should be")
+        vr, length = self._vr_and_length(level, tag)
+        if length == UNDEFINED and tag == PIXEL_DATA:
+            return self._encapsulated(level, vr)
+        if vr == "SQ" or length == UNDEFINED:
+            return self._sequence(level, tag, vr, length)
+        token = Token(Kind.ELEMENT, level, tag, vr, self._at, length)
+        self._skip(level, length)
+        return token
+
+    def _vr_and_length(self, level: Level, tag: int) -> tuple[str, int]:
+        """Read the rest of an element's header (PS3.5 7.1.2, 7.1.3)."""
+        if not level.encoding.implicit_vr:
+            raw, short_length = self._unpack(level, "2sH")
+            vr = raw.decode("latin-1")
+            if vr in SHORT_VRS:
+                return vr, short_length
+            is_unknown = raw.isalpha() and raw.isupper()
+            if vr in LONG_VRS or (is_unknown and not short_length):  # later VRs have the long form
+                return vr, self._unpack(level, "L")[0]
+            if is_unknown:
+                return vr, short_length
+            self._at -= 4  # some writers fall back to implicit VR inside sequences
+        (length,) = self._unpack(level, "L")
+        vr = vr_of(tag)
+        return ("SQ" if length == UNDEFINED and vr == "UN" else vr), length
+
+    def _sequence(self, level: Level, tag: int, vr: str, length: int) -> Token:
+        """Open a sequence; UN with undefined length is one, in Implicit VR Little Endian (PS3.5 6.2.2)."""
+        if vr not in {"SQ", "UN"}:
+            self._refuse("has an element of undefined length that is no sequence")
+        encoding = IMPLICIT if vr == "UN" else level.encoding
+        token = Token(Kind.SEQUENCE, level, tag, vr, self._at, length)
+        self._push(length, encoding, is_sequence=True)
+        return token
+
+    def _item(self, level: Level) -> Token:
+        group, element, length = self._unpack(level, "HHL")
+        tag = group << 16 | element
+        if tag == SEQUENCE_END and level.end is None:
+            return self._close()
+        if tag != ITEM:
+            self._refuse("has a sequence with something else than items in it")
+        self._push(length, level.encoding, is_sequence=False)
+        return Token(Kind.ITEM, self._open[-1])
+
+    def _encapsulated(self, level: Level, vr: str) -> Token:
+        start = self._at
+        fragments: list[Fragment] = []
+        while True:
+            group, element, length = self._unpack(level, "HHL")
+            tag = group << 16 | element
+            if tag == SEQUENCE_END:
+                return Token(Kind.ENCAPSULATED, level, PIXEL_DATA, vr, start, UNDEFINED, tuple(fragments))
+            if tag != ITEM or length == UNDEFINED:
+                self._refuse("has fragments of Pixel Data that do not hold together")
+            fragments.append(Fragment(self._at, length))
+            self._skip(level, length)
+
+    def _push(self, length: int, encoding: Encoding, *, is_sequence: bool) -> None:
+        parent = self._open[-1]
+        limit = parent.limit
+        end = None if length == UNDEFINED else self._at + length
+        if end is not None:
+            if end > limit:
+                self._refuse("has a sequence or item longer than what holds it")
+            limit = end
+        if parent.depth == _MAX_DEPTH:
+            self._refuse(f"nests more than {_MAX_DEPTH} levels deep")
+        self._open.append(Level(self._at, end, limit, encoding, parent, is_sequence, parent.depth + 1))
+
+    def _close(self) -> Token:
+        level = self._open.pop()
+        return Token(Kind.END_SEQUENCE if level.is_sequence else Kind.END_ITEM, level)
+
+    def _unpack(self, level: Level, layout: str) -> tuple[Any, ...]:
+        form = struct.Struct(level.encoding.byte_order + layout)
+        offset = self._at
+        self._skip(level, form.size)
+        self._stream.seek(offset)
+        data = self._stream.read(form.size)
+        if len(data) != form.size:
+            self._refuse("ends too early")
+        return form.unpack(data)
+
+    def _skip(self, level: Level, length: int) -> None:
+        if self._at + length > level.limit:
+            self._refuse("has an element longer than what holds it, or ends too early")
+        self._at += length
+
+    def _refuse(self, what: str) -> NoReturn:
+        """Say where, and never what stands there: it may be a patient's."""
+        offset = self._at - self._open[0].start
+        raise InstanceRefused(f"its Data Set cannot be read: near byte {offset} it {what}")

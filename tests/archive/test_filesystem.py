@@ -1,0 +1,447 @@
+"""The archive as a folder: the contract, and what only a folder has."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import subprocess
+import sys
+import threading
+import tracemalloc
+from pathlib import Path
+
+import pytest
+
+from backup_scp.archive import FilesystemArchive, layout, staging
+from backup_scp.errors import ArchiveFull, ArchiveUnavailable, FileMissing
+from backup_scp.ports import Archive
+from tests.archive.contract import ArchiveContract, Harness
+from tests.archive.crasher import no_links
+from tests.archive.examples import ARRIVAL, DATA_SET, HEADING, KEY, digest, store
+
+
+class Folder:
+    """A ``Harness`` on a folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        root.mkdir()
+
+    def open(self) -> FilesystemArchive:
+        return FilesystemArchive(self.root)
+
+    def die(self, archive: Archive) -> None:
+        assert isinstance(archive, FilesystemArchive)
+        if archive._staging._own is not None:
+            archive._staging._own[2].close()
+
+    def flip(self, location: str, position: int) -> None:
+        data = bytearray((self.root / location).read_bytes())
+        data[position] ^= 1
+        self._put(location, data)
+
+    def truncate(self, location: str) -> None:
+        self._put(location, (self.root / location).read_bytes()[:-1])
+
+    def append(self, location: str) -> None:
+        self._put(location, (self.root / location).read_bytes() + b"\0")
+
+    def remove(self, location: str) -> None:
+        (self.root / location).unlink()
+
+    def _put(self, location: str, data: bytes | bytearray) -> None:
+        (self.root / location).write_bytes(data)
+
+
+class TestFilesystemArchive(ArchiveContract):
+    @pytest.fixture
+    def harness(self, tmp_path: Path) -> Harness:
+        return Folder(tmp_path / "archive")
+
+
+class TestFilesystemArchiveWithoutHardLinks(ArchiveContract):
+    @pytest.fixture
+    def harness(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Harness:
+        monkeypatch.setattr(os, "link", no_links)
+        return Folder(tmp_path / "archive")
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> FilesystemArchive:
+    return FilesystemArchive(tmp_path / "archive")
+
+
+def files(root: Path, below: str = "") -> list[Path]:
+    return [path for path in (root / below).rglob("*") if path.is_file() and path.name != "lock"]
+
+
+def test_nothing_is_touched_before_the_first_use(tmp_path):
+    archive = FilesystemArchive(tmp_path / "new" / "archive")
+    assert archive.free_bytes() > 0
+    assert list(archive.sweep()) == []
+    assert not (tmp_path / "new").exists()
+    assert store(archive)
+
+
+def test_only_the_owner_can_read(tmp_path, archive):
+    before = os.umask(0)
+    try:
+        store(archive)
+    finally:
+        os.umask(before)
+    for path in (tmp_path / "archive", *(tmp_path / "archive").rglob("*")):
+        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600)
+
+
+def test_a_hundred_files_leave_no_staged_ones(tmp_path, archive):
+    for number in range(100):
+        store(archive, str(number).encode())
+    assert len(list(archive.locations())) == 100
+    assert files(tmp_path, "archive/.staging") == []
+
+
+def test_a_damaged_file_is_kept_aside(tmp_path, archive):
+    location = store(archive)
+    for number in range(2):
+        (tmp_path / "archive" / location).write_bytes(b"damaged %d" % number)
+        store(archive)
+    aside = files(tmp_path, "archive/.damaged")
+    assert sorted(path.read_bytes() for path in aside) == [b"damaged 0", b"damaged 1"]
+    assert {path.parent for path in aside} == {(tmp_path / "archive/.damaged" / location).parent}
+    assert list(archive.foreign()) == []
+
+
+def test_a_folder_in_the_place_of_a_file_is_put_aside(tmp_path, archive):
+    location = store(archive)
+    (tmp_path / "archive" / location).unlink()
+    (tmp_path / "archive" / location).mkdir()
+    assert store(archive) == location
+    archive.verify(location, digest(DATA_SET))
+
+
+def test_another_data_set_with_the_same_first_digits(archive, monkeypatch):
+    one = store(archive, b"one")
+    short = layout.location_of
+    monkeypatch.setattr(  # two Data Sets whose digests begin alike cannot be had
+        layout,
+        "location_of",
+        lambda key, sha256, whole_digest=False: short(key, sha256, whole_digest=True) if whole_digest else one,
+    )
+    two = store(archive, b"two")
+    assert two.endswith(f".{digest(b'two')}.dcm")
+    assert store(archive, b"two") == two
+    assert store(archive, b"one") == one
+    archive.verify(one, digest(b"one"))
+    archive.verify(two, digest(b"two"))
+    assert sorted(archive.locations()) == sorted([one, two])
+
+
+def test_foreign_files_are_named_and_left_alone(tmp_path, archive):
+    location = store(archive)
+    root = tmp_path / "archive"
+    strange = ["readme.txt", "ab/note", "ab/1/2/3.dcm", "ab/1/2/deep"]
+    (root / "ab/1/2/deep/er").mkdir(parents=True)
+    for name in strange[:3]:
+        (root / name).write_bytes(b"")
+    assert sorted(archive.foreign()) == sorted(strange)
+    assert list(archive.locations()) == [location]
+
+
+def test_a_missing_archive_is_no_missing_file(tmp_path, archive):
+    location = store(archive)
+    (tmp_path / "archive").rename(tmp_path / "elsewhere")
+    for look in (
+        lambda: archive.read(location),
+        lambda: archive.verify(location, ""),
+        lambda: list(archive.locations()),
+    ):
+        with pytest.raises(ArchiveUnavailable, match="drive"):
+            look()
+
+
+def test_it_goes_on_when_the_folder_was_changed_under_it(tmp_path, archive):
+    store(archive)
+    (tmp_path / "archive").rename(tmp_path / "elsewhere")
+    location = store(archive)
+    archive.verify(location, digest(DATA_SET))
+    assert list(FilesystemArchive(tmp_path / "archive").sweep()) == []
+
+
+def test_read_stays_inside(tmp_path, archive):
+    store(archive)
+    (tmp_path / "secret").write_bytes(b"secret")
+    with pytest.raises(FileMissing):
+        archive.read("../secret")
+
+
+@pytest.mark.parametrize("number", range(1, 12))
+def test_a_failed_fsync_is_not_tried_again(tmp_path, archive, monkeypatch, number):
+    """Each fsync of a commit fails once: nothing is promised, and a new attempt succeeds."""
+    FilesystemArchive(tmp_path / "archive").stage(HEADING).discard()  # its folders are there
+    staged = archive.stage(HEADING)
+    staged.write(DATA_SET)
+    with monkeypatch.context() as patch:
+        calls = fail_at(patch, "fsync", number)
+        try:
+            location = archive.commit(staged, KEY, ARRIVAL)
+        except ArchiveUnavailable:
+            with pytest.raises(ArchiveUnavailable, match="given up"):
+                archive.commit(staged, KEY, ARRIVAL)
+        else:
+            assert calls() < number
+            archive.verify(location, digest(DATA_SET))
+            return
+    staged.discard()
+    if number == 1:
+        assert list(archive.locations()) == []
+        assert files(tmp_path, "archive") == []
+    archive.verify(store(archive), digest(DATA_SET))
+
+
+@pytest.mark.parametrize("call", ["open", "write", "mkdir", "link", "fsync"])
+@pytest.mark.parametrize("number", range(1, 7))
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC, errno.EACCES])
+def test_any_failure_is_ours_and_names_no_path(tmp_path, archive, monkeypatch, call, number, code):
+    with monkeypatch.context() as patch:
+        calls = fail_at(patch, call, number, code)
+        error = failure_of_a_store(archive)
+    assert (error is not None) == (calls() >= number)
+    if error is not None:
+        assert isinstance(error, ArchiveFull) == (code == errno.ENOSPC)
+        assert str(error).startswith("Archive ")
+        assert "path" not in str(error)
+    assert archive.verify(store(archive), digest(DATA_SET)).arrival == ARRIVAL
+
+
+def failure_of_a_store(archive: Archive) -> ArchiveUnavailable | None:
+    staged = None
+    try:
+        staged = archive.stage(HEADING)
+        staged.write(DATA_SET)
+        archive.commit(staged, KEY, ARRIVAL)
+    except ArchiveUnavailable as error:
+        return error
+    finally:
+        if staged is not None:
+            staged.discard()
+    return None
+
+
+def fail_at(patch: pytest.MonkeyPatch, call: str, number: int, code: int = errno.EIO):
+    """Let the n-th call fail; return what tells the calls so far."""
+    real, calls = getattr(os, call), 0
+
+    def failing(*args, **kwargs):
+        nonlocal calls
+        calls += 1
+        if calls == number:
+            raise OSError(code, os.strerror(code), "/a/path")
+        return real(*args, **kwargs)
+
+    patch.setattr(os, call, failing)
+    return lambda: calls
+
+
+def test_a_system_that_takes_a_few_bytes_at_a_time(archive, monkeypatch):
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: real(descriptor, data[:5]))
+    archive.verify(store(archive), digest(DATA_SET))
+
+
+def test_memory_does_not_grow_with_the_object(archive):
+    """100 MB go through and are read back; a buffer or two are made on the way."""
+    chunk = bytes(1 << 20)
+    tracemalloc.start()
+    try:
+        staged = archive.stage(HEADING)
+        for _ in range(100):
+            staged.write(chunk)
+        archive.verify(archive.commit(staged, KEY, ARRIVAL), staged.sha256)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 << 20
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks up descriptors in /proc")
+@pytest.mark.parametrize("links", [True, False])
+def test_what_is_durable_when(tmp_path, monkeypatch, links):
+    """Bytes before the name, the name and every folder that is new to this process before the answer."""
+    root = tmp_path / "archive"
+    FilesystemArchive(root).stage(HEADING).discard()
+    archive, name = FilesystemArchive(root), "link" if links else "rename"
+    real_show, steps = getattr(os, name), list[object]()
+    staged = archive.stage(HEADING)
+    staged.write(DATA_SET)
+
+    def fsync(descriptor, real=os.fsync):
+        real(descriptor)
+        steps.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+
+    def show(source, target, **_):
+        real_show(source, target)
+        steps.append(name)
+
+    if not links:
+        monkeypatch.setattr(os, "link", no_links)
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, name, show)
+    final = root / archive.commit(staged, KEY, ARRIVAL)
+    at = steps.index(name)
+    assert staged.path in steps[:at]
+    assert {root, final.parents[2], final.parents[1]} <= set(steps)
+    assert final.parent in steps[at:]
+    if not links:
+        assert staged.path.with_suffix(".note") in steps[:at]
+        assert staged.path.parent in steps[:at]
+    archive.forget(staged)
+    steps.clear()
+    store(archive, b"another")
+    assert [step for step in steps if step in (name, final.parent)] == [name, final.parent]
+
+
+def test_commit_does_not_read_the_data_set_again(archive, monkeypatch):
+    staged = archive.stage(HEADING)
+    staged.write(DATA_SET)
+    monkeypatch.setattr(Path, "open", None)
+    assert archive.commit(staged, KEY, ARRIVAL)
+
+
+@pytest.mark.parametrize("links", [True, False])
+@pytest.mark.parametrize("damaged", [True, False])
+def test_many_senders_of_one_instance_at_once(tmp_path, monkeypatch, links, damaged):
+    if not links:
+        monkeypatch.setattr(os, "link", no_links)
+    root = tmp_path / "archive"
+    if damaged:
+        location = store(FilesystemArchive(root))
+        (root / location).write_bytes(b"damaged")
+    start, found = threading.Barrier(8), []
+
+    def send():
+        archive = FilesystemArchive(root)
+        start.wait()
+        found.append(store(archive))
+
+    threads = [threading.Thread(target=send) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 8
+    assert len(set(found)) == 1
+    FilesystemArchive(root).verify(found[0], digest(DATA_SET))
+    assert [path.read_bytes() for path in files(root, ".damaged")] == [b"damaged"] * damaged
+    assert files(root, ".staging") == []
+
+
+# ------------------------------------------------------------------------------------------------- other processes
+
+
+def run(module: str, *arguments: object, prefix: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    command = [*prefix, sys.executable, "-m", f"tests.archive.{module}", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
+
+
+@pytest.mark.parametrize("options", [(), ("nolinks",)], ids=["links", "nolinks"])
+@pytest.mark.parametrize("before", ["nothing", "the same", "damaged"])
+def test_a_crash_at_every_step(tmp_path, before, options):
+    location = layout.location_of(KEY, digest(DATA_SET))
+    for number in range(1, 100):
+        root = tmp_path / str(number)
+        prepare(root, before)
+        crashed = run("crasher", root, number, *options)
+        check_after_crash(root, location, before, crashed.stdout, options)
+        if crashed.returncode == 0:
+            assert "indexed" in crashed.stdout
+            break
+        assert crashed.returncode < 0, crashed.stderr
+    assert 10 < number < 99
+
+
+def prepare(root: Path, before: str) -> None:
+    if before == "nothing":
+        return
+    location = store(FilesystemArchive(root))
+    if before == "damaged":
+        (root / location).write_bytes(b"damaged")
+
+
+def check_after_crash(root: Path, location: str, before: str, said: str, options: tuple[str, ...]) -> None:
+    archive = FilesystemArchive(root)
+    root.mkdir(exist_ok=True)
+    visible = list(archive.locations())
+    assert set(visible) <= {location}
+    repaired = before == "damaged" and visible and (root / location).read_bytes() != b"damaged"
+    if visible and (before != "damaged" or repaired):
+        archive.verify(location, digest(DATA_SET))
+    swept = list(archive.sweep())
+    assert set(swept) <= set(visible)
+    if "indexed" not in said and ("committed" in said or (visible and before == "nothing") or repaired):
+        assert set(swept) == {location}
+    if before == "the same" or (before == "damaged" and not options):
+        assert visible == [location]
+    if before == "damaged":
+        assert b"damaged" in [path.read_bytes() for path in (*files(root, ".damaged"), *files(root))]
+    assert files(root, ".staging") == []
+    assert [path for path in root.glob(".staging/*") if path.is_dir()] == []
+    archive.verify(store(archive), digest(DATA_SET))
+
+
+def test_a_sweep_leaves_another_process_alone(tmp_path):
+    archive = FilesystemArchive(tmp_path)
+    code = (
+        "import sys; from pathlib import Path; from backup_scp.archive import FilesystemArchive;"
+        "from tests.archive.examples import *;"
+        "archive = FilesystemArchive(Path(sys.argv[1])); staged = archive.stage(HEADING); staged.write(DATA_SET);"
+        "print('staged', flush=True); input();"
+        "print(archive.commit(staged, KEY, ARRIVAL), flush=True); input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, tmp_path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    ) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        assert other.stdout.readline() == "staged\n"
+        assert list(archive.sweep()) == []
+        print(file=other.stdin, flush=True)
+        location = other.stdout.readline().strip()
+        archive.verify(location, digest(DATA_SET))
+        assert list(archive.sweep()) == []
+        other.kill()
+    assert list(archive.sweep()) == [location]
+    assert files(tmp_path, ".staging") == []
+
+
+def test_a_forked_process_has_its_own_folder(archive, monkeypatch):
+    first = archive.stage(HEADING)
+    monkeypatch.setattr(os, "getpid", lambda: 0)
+    second = archive.stage(HEADING)
+    assert first.path.parent != second.path.parent
+    first.discard()
+    second.discard()
+
+
+@pytest.mark.system
+def test_a_full_volume(tmp_path):
+    own = ("unshare", "--map-root-user", "--mount")
+    mount = f"mount -t tmpfs -o size=3m,nr_inodes=40 none {tmp_path}"
+    tried = subprocess.run([*own, "sh", "-c", mount], capture_output=True, text=True, check=False)
+    if tried.returncode:
+        pytest.skip(f"needs root, or user namespaces, to mount a small volume: {tried.stderr.strip()}")
+    done = run("full_volume", tmp_path, prefix=(*own, "sh", "-c", f'{mount} && exec "$@"', "sh"))
+    assert done.returncode == 0, done.stderr
+
+
+def test_staging_gives_up_when_it_cannot_lock(archive, monkeypatch):
+    def held(*_args, **_kwargs):
+        raise BlockingIOError
+
+    monkeypatch.setattr(staging, "Lock", held)
+    with pytest.raises(ArchiveUnavailable, match="locked"):
+        archive.stage(HEADING)
