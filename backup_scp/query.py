@@ -26,7 +26,7 @@ _STARS = re.compile(r"\*+")
 _WITH_SEPARATORS = re.compile(r"(\d{4})[./-](\d{2})[./-](\d{2})")
 # PS3.5 6.2, DT: an offset from UTC is between -1200 and +1400, so that a year after a hyphen begins a range.
 _DATE_TIME = r"\d{4,14}(?:\.\d{1,6})?(?:[+-](?:0\d|1[0-4])[0-5]\d)?"
-_DATE_TIME_RANGE = re.compile(rf"({_DATE_TIME})?-({_DATE_TIME})?")
+_DATE_TIME_RANGE = re.compile(rf"(?!{_DATE_TIME}$)({_DATE_TIME})?-({_DATE_TIME})?")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,395 @@
+"""The scan of a Data Set: every encoding, every sender's mistake, and what is meant to break it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import struct
+import tracemalloc
+import zlib
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from backup_scp import data_set
+from backup_scp.attributes import READ_FROM_DATA_SET
+from backup_scp.errors import InvalidDataSet
+from tests.elements import (
+    BIG_ENDIAN,
+    DEFLATED,
+    EXPLICIT,
+    IMPLICIT,
+    MODALITY,
+    PATIENT_NAME,
+    PIXEL_DATA,
+    ROWS,
+    SERIES,
+    SOP_CLASS,
+    SOP_INSTANCE,
+    STUDY,
+    UNDEFINED,
+    delimiter,
+    element,
+    identity,
+    patient,
+    places,
+    sequence,
+)
+from tests.samples import pydicom_samples
+
+ENCODINGS = [IMPLICIT, EXPLICIT, BIG_ENDIAN]
+WANTED = READ_FROM_DATA_SET | {0x00080005}
+
+
+def scan(data, syntax=EXPLICIT):
+    return data_set.scan(io.BytesIO(data), syntax, WANTED)
+
+
+def test_bytes_are_given_as_they_are():
+    assert scan(identity() + patient() + places()) == {
+        SOP_CLASS: ("UI", b"1.2\0"),
+        SOP_INSTANCE: ("UI", b"1.22"),
+        PATIENT_NAME: ("PN", b"Doe^John"),
+        STUDY: ("UI", b"1.23"),
+        SERIES: ("UI", b"1.24"),
+    }
+
+
+@pytest.mark.parametrize("syntax", ENCODINGS)
+def test_every_encoding_gives_the_same(syntax):
+    rows = struct.pack(">H" if syntax == BIG_ENDIAN else "<H", 2022)
+    data = identity(syntax) + patient(syntax) + places(syntax) + element(ROWS, "US", rows, syntax)
+    assert scan(data, syntax) == scan(identity() + patient() + places() + element(ROWS, "US", b"\xe6\x07"))
+
+
+@pytest.mark.parametrize("actual", [IMPLICIT, EXPLICIT, BIG_ENDIAN])
+@pytest.mark.parametrize("declared", [*ENCODINGS, "1.2.840.10008.1.2.4.50", "1.2.3.private", ""])
+def test_a_data_set_that_is_not_encoded_as_declared(declared, actual):
+    data = identity(actual) + patient(actual) + places(actual)
+    assert scan(data, declared) == scan(identity() + patient() + places())
+
+
+def deflate(data, wbits=-15):
+    packer = zlib.compressobj(wbits=wbits)
+    return packer.compress(data) + packer.flush()
+
+
+@pytest.mark.parametrize("wbits", [-15, 15])
+def test_deflated_with_and_without_header(wbits):
+    data = identity() + element(0x00091010, "OB", bytes(200_000)) + patient() + places()
+    assert scan(deflate(data, wbits), DEFLATED) == scan(data)
+
+
+@pytest.mark.parametrize("syntax", ENCODINGS)
+def test_sequences_are_passed_over(syntax):
+    inner = sequence(0x00081140, patient(syntax, b"inner^"), b"", syntax=syntax)
+    items = [patient(syntax, b"outer^") + inner, element(0x00080100, "SH", b"code", syntax)]
+    for nested in (sequence(0x00081115, *items, syntax=syntax), element(0x00081115, "SQ", b"".join(items), syntax)):
+        data = identity(syntax) + nested + patient(syntax) + places(syntax)
+        assert scan(data, syntax)[PATIENT_NAME] == ("PN", b"Doe^John")
+
+
+@pytest.mark.parametrize("outer", [EXPLICIT, BIG_ENDIAN])
+@pytest.mark.parametrize("inner", [IMPLICIT, EXPLICIT])
+def test_un_of_undefined_length_is_implicit_inside_or_what_senders_make_of_it(outer, inner):
+    item = element(0x00080100, "SH", b"code", inner) + sequence(0x00081140, patient(inner), syntax=inner, inside=inner)
+    nested = sequence(0x00091010, item, item, syntax=outer, vr="UN", inside=inner)
+    for whole in (nested, sequence(0x00081115, nested, syntax=outer)):
+        data = identity(outer) + whole + patient(outer) + places(outer)
+        assert scan(data, outer)[PATIENT_NAME] == ("PN", b"Doe^John")
+
+
+def test_encapsulated_bytes_inside_a_sequence():
+    fragments = delimiter(0xE000) + delimiter(0xE000, 6) + b"\xfe\xff\xdd\xe0\0\0" + delimiter(0xE0DD)
+    icon = element(PIXEL_DATA, "OB", fragments, length=UNDEFINED)
+    assert PATIENT_NAME in scan(identity() + sequence(0x00081140, icon) + patient() + places())
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        delimiter(0xE000, UNDEFINED) + delimiter(0xE0DD),
+        delimiter(0xE000, UNDEFINED) + delimiter(0xE000, UNDEFINED) + delimiter(0xE00D) + delimiter(0xE0DD),
+        delimiter(0xE00D) + delimiter(0xE0DD),
+        delimiter(0xE000, UNDEFINED) + delimiter(0xE00D, 77) + delimiter(0xE0DD, 99),
+        delimiter(0xE000, 0) + delimiter(0xE0DD) + delimiter(0xE0DD),
+    ],
+    ids=["item not ended", "first item not ended", "nothing to end", "delimiters with length", "one too many"],
+)
+def test_delimiters_missing_or_too_many(body):
+    data = identity() + element(0x00081115, "SQ", body, length=UNDEFINED) + patient() + places()
+    assert scan(data)[PATIENT_NAME] == ("PN", b"Doe^John")
+
+
+def test_pixel_data_and_what_follows_is_never_read():
+    class Watched(io.BytesIO):
+        furthest = 0
+
+        def read(self, size=-1):
+            data = super().read(size)
+            self.furthest = max(self.furthest, self.tell())
+            return data
+
+    start = identity() + patient()
+    watched = Watched(start + element(PIXEL_DATA, "OW", bytes(1_000_000)) + places())
+    assert set(data_set.scan(watched, EXPLICIT, WANTED)) == {SOP_CLASS, SOP_INSTANCE, PATIENT_NAME}
+    assert watched.furthest <= 20_000
+
+
+def test_it_stops_after_the_last_wanted_tag():
+    rest = b"\x50\x00\x00\x00no more of this is looked at"
+    assert len(scan(identity() + patient() + places() + rest)) == 5
+
+
+def test_tags_out_of_order_are_found_up_to_pixel_data():
+    late = identity() + element(0x00400244, "DA", b"20240101") + patient() + element(0x00410010, "LO", b"x ") + places()
+    data = late + element(MODALITY, "CS", b"DX") + element(PIXEL_DATA, "OW", b"ab")
+    assert set(scan(data)) == {SOP_CLASS, SOP_INSTANCE, 0x00400244, PATIENT_NAME, STUDY, SERIES, MODALITY}
+
+
+def test_it_does_not_stop_early_without_the_identity():
+    data = identity() + element(0x00410010, "LO", b"x ") + places()
+    assert set(scan(data)) == {SOP_CLASS, SOP_INSTANCE, STUDY, SERIES}
+
+
+def test_the_first_of_a_repeated_tag_counts():
+    assert scan(identity() + patient() + patient(name=b"Other^") + places())[PATIENT_NAME] == ("PN", b"Doe^John")
+
+
+@pytest.mark.parametrize("syntax", ENCODINGS)
+def test_file_meta_information_inside_is_passed_over(syntax):
+    meta = element(0x00020001, "OB", b"\0\1") + element(0x00020010, "UI", syntax.encode())
+    assert scan(meta + identity(syntax) + places(syntax), syntax) == scan(identity() + places())
+
+
+@pytest.mark.parametrize("vr", [b"??", b"ui", b"XX", b"\0\0", b"\x08\0"])
+@pytest.mark.parametrize("form", ["<2sH", "<2s2xI"])
+def test_value_representations_that_do_not_exist(vr, form):
+    odd = struct.pack("<HH", 0x0009, 0x1010) + struct.pack(form, vr, 4) + b"odd "
+    assert PATIENT_NAME in scan(identity() + odd + patient() + places())
+
+
+@pytest.mark.parametrize(("vr", "form"), [(b"??", "<2sH"), (b"XX", "<2s2xI")])
+def test_a_long_value_of_a_representation_that_does_not_exist(vr, form):
+    odd = struct.pack("<HH", 0x0009, 0x1010) + struct.pack(form, vr, 20_000) + b"odd " * 5000
+    assert PATIENT_NAME in scan(identity() + odd + patient() + places())
+
+
+def test_an_element_without_value_representation_among_explicit_ones():
+    odd = element(0x00091010, "", b"odd " * 5, IMPLICIT)
+    wanted = element(MODALITY, "", b"DX", IMPLICIT)
+    assert scan(identity() + odd + patient() + places())[PATIENT_NAME] == ("PN", b"Doe^John")
+    assert scan(identity() + wanted + patient() + places())[MODALITY] == ("CS", b"DX")
+
+
+def test_values_at_the_edges_of_what_is_read_at_once():
+    for size in range(16_300, 16_400, 2):
+        data = identity() + element(0x00091010, "OB", bytes(size)) + patient() + places()
+        for syntax, encoded in ((EXPLICIT, data), (DEFLATED, deflate(data))):
+            assert scan(encoded, syntax)[PATIENT_NAME] == ("PN", b"Doe^John")
+
+
+def test_values_over_64_kib_are_passed_over():
+    data = identity() + element(0x00104000, "UT", b"x" * 65_537) + places()
+    assert set(scan(data)) == {SOP_CLASS, SOP_INSTANCE, STUDY, SERIES}
+
+
+def test_blank_bytes_at_the_end():
+    assert scan(identity() + bytes(6)) == scan(identity())
+    assert scan(b"") == {}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        identity()[:-1],
+        identity() + b"\x10\0\x10",
+        identity() + element(PATIENT_NAME, "PN", b"Doe", length=4000),
+        identity() + element(0x00091010, "OB", b"", length=0xFFFFFFF0) + patient(),
+        identity() + element(0x00081115, "SQ", delimiter(0xE000, UNDEFINED), length=UNDEFINED),
+        identity() + element(0x00081115, "SQ", patient(), length=UNDEFINED),
+    ],
+    ids=["cut off", "cut in a tag", "value too long", "length of 4 GiB", "sequence without end", "no item"],
+)
+def test_what_is_no_data_set(data):
+    with pytest.raises(InvalidDataSet):
+        scan(data)
+    with pytest.raises(InvalidDataSet):
+        scan(deflate(data), DEFLATED)
+
+
+def test_damaged_deflate():
+    with pytest.raises(InvalidDataSet, match="damaged"):
+        scan(b"\xff" * 100, DEFLATED)
+
+
+# What is meant to break it.
+
+
+def peak_bytes(work):
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("syntax", [IMPLICIT, EXPLICIT])
+def test_sequences_100_000_deep(syntax):
+    depth = 100_000
+    open_ = element(0x00081115, "SQ", delimiter(0xE000, UNDEFINED), syntax, length=UNDEFINED)
+    close = delimiter(0xE00D) + delimiter(0xE0DD)
+    data = identity(syntax) + open_ * depth + close * depth + patient(syntax) + places(syntax)
+    assert scan(data, syntax)[PATIENT_NAME] == ("PN", b"Doe^John")
+    assert data_set.read(data, syntax, len(data))[PATIENT_NAME] == ("PN", b"Doe^John")
+
+
+def test_sequences_without_end_are_given_up():
+    open_ = element(0x00081115, "SQ", delimiter(0xE000, UNDEFINED), length=UNDEFINED)
+    endless = io.BytesIO(identity() + open_ * (data_set.WORK_BYTES // len(open_) + 1000))
+    with pytest.raises(InvalidDataSet, match="too many elements"):
+        data_set.scan(endless, EXPLICIT, WANTED)
+
+
+def test_elements_without_end_are_given_up():
+    endless = io.BytesIO(identity() + element(0x00090010, "LO") * (data_set.WORK_BYTES // 8 + 1000))
+    with pytest.raises(InvalidDataSet, match="too many elements"):
+        data_set.scan(endless, EXPLICIT, WANTED)
+
+
+def test_a_deflate_bomb_costs_little_memory():
+    packer = zlib.compressobj(9, wbits=-15)
+    head = packer.compress(identity() + element(0x00091010, "OB", b"", length=0x7FFFFFFF))
+    bomb = head + b"".join(packer.compress(bytes(1 << 20)) for _ in range(200)) + packer.flush()
+
+    def work():
+        with pytest.raises(InvalidDataSet):
+            scan(bomb, DEFLATED)
+        with pytest.raises(InvalidDataSet, match="longer than 1048576 bytes"):
+            data_set.read(bomb, DEFLATED, 1 << 20)
+
+    assert peak_bytes(work) < 8 << 20
+
+
+def test_a_deflate_bomb_of_elements_is_given_up():
+    bomb = deflate(identity() + element(0x00090010, "LO") * (data_set.WORK_BYTES // 8 + 1000))
+    assert len(bomb) < 50_000
+    with pytest.raises(InvalidDataSet, match="too many elements"):
+        scan(bomb, DEFLATED)
+
+
+def test_deflated_bytes_that_inflate_to_nothing_are_given_up():
+    nothing = io.BytesIO(b"\0\0\0\xff\xff" * (5 << 20))  # empty stored blocks
+    with pytest.raises(InvalidDataSet, match="almost nothing"):
+        data_set.scan(nothing, DEFLATED, WANTED)
+    assert nothing.tell() < 2 * data_set.WORK_BYTES
+
+
+def test_memory_is_flat_beside_a_large_value():
+    class Endless(io.RawIOBase):
+        """An element of 2 GiB in front of the rest, without the bytes."""
+
+        head = identity() + element(0x00091010, "OB", b"", length=1 << 31)
+        tail = patient() + places()
+        at = 0
+
+        def seek(self, offset, whence=0):
+            size = len(self.head) + (1 << 31) + len(self.tail)
+            self.at = offset + (size if whence == 2 else 0)
+            return self.at
+
+        def tell(self):
+            return self.at
+
+        def read(self, size=-1):
+            gap = len(self.head)
+            far = gap + (1 << 31)
+            found = self.head[self.at : self.at + size] if self.at < gap else b""
+            found = found.ljust(size, b"\0") if self.at < far - size else self.tail[self.at - far :][:size]
+            self.at += len(found)
+            return found
+
+    large: Any = Endless()
+    assert peak_bytes(lambda: data_set.scan(large, EXPLICIT, WANTED)) < 1 << 20
+    large.seek(0)
+    assert PATIENT_NAME in data_set.scan(large, EXPLICIT, WANTED)
+
+
+SYNTAXES = st.sampled_from([IMPLICIT, EXPLICIT, BIG_ENDIAN, DEFLATED, "1.2.3"])
+TAGS = st.sampled_from([SOP_CLASS, 0x00081115, PATIENT_NAME, 0x00091010, STUDY, 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD])
+VRS = st.sampled_from(["UI", "PN", "SQ", "UN", "OB", "??", "\0\0"])
+LENGTHS = st.sampled_from([0, 1, 2, 8, 100, 65_535, UNDEFINED])
+
+
+def packed(draw):
+    return struct.pack("<HH", draw[0] >> 16, draw[0] & 0xFFFF) + draw[1].encode() + struct.pack("<I", draw[2])
+
+
+HEADERS = st.lists(st.tuples(TAGS, VRS, LENGTHS).map(packed) | st.binary(max_size=20)).map(b"".join)
+
+
+@given(st.binary(max_size=500) | HEADERS, SYNTAXES)
+@example(b"\x02\0\0\0UN\0\0\xff\xff\xff\xff", EXPLICIT)
+@example(b"\x02\0\0\0\0\0\0\0\0\0\0\0", EXPLICIT)
+@settings(max_examples=500)
+def test_any_bytes_give_elements_or_invalid_data_set(data, syntax):
+    for work in (lambda: scan(data, syntax), lambda: data_set.read(data, syntax, 1 << 16)):
+        try:
+            found = work()
+        except InvalidDataSet:
+            continue
+        assert all(len(value) <= max(len(data), 1 << 16) for _, value in found.values())
+
+
+@given(st.sampled_from(range(len(pydicom_samples()))), st.integers(0, 5000), st.binary(max_size=6))
+@settings(max_examples=300)
+def test_changed_bytes_of_real_files(number, at, change):
+    sample = pydicom_samples()[number]
+    data = bytearray(sample.data_set)
+    data[at : at + len(change)] = change
+    with contextlib.suppress(InvalidDataSet):
+        scan(bytes(data), sample.transfer_syntax_uid)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["JPEG2000.dcm", "MR_small_implicit.dcm", "MR_small_bigendian.dcm", "image_dfl.dcm", "test-SR.dcm", "chrH32.dcm"],
+)
+def test_real_files_cut_at_every_byte(name):
+    (sample,) = (sample for sample in pydicom_samples() if sample.name == name)
+    whole = scan(sample.data_set, sample.transfer_syntax_uid)
+    for size in range(min(len(sample.data_set), 4000)):
+        try:
+            found = scan(sample.data_set[:size], sample.transfer_syntax_uid)
+        except InvalidDataSet:
+            continue
+        assert found.items() <= whole.items()
+
+
+# Identifiers.
+
+
+def test_read_keeps_everything_in_its_order():
+    nested = delimiter(0xE000, UNDEFINED) + patient() + delimiter(0xE00D)
+    data = identity() + element(0x00081115, "SQ", nested + delimiter(0xE0DD), length=UNDEFINED) + patient()
+    assert list(data_set.read(data, EXPLICIT, 1 << 20).items()) == [
+        (SOP_CLASS, ("UI", b"1.2\0")),
+        (SOP_INSTANCE, ("UI", b"1.22")),
+        (0x00081115, ("SQ", nested)),
+        (PATIENT_NAME, ("PN", b"Doe^John")),
+    ]
+
+
+def test_read_takes_value_representations_from_the_dictionary():
+    data = element(MODALITY, "", b"DX", IMPLICIT) + element(0x00180050, "", b"1 ", IMPLICIT)
+    found = data_set.read(data + element(0x00191001, "", b"x ", IMPLICIT), IMPLICIT, 1 << 20)
+    assert [vr for vr, _ in found.values()] == ["CS", "DS", "UN"]
+
+
+def test_read_is_bounded():
+    assert len(data_set.read(identity(), EXPLICIT, len(identity()))) == 2
+    with pytest.raises(InvalidDataSet, match="longer than"):
+        data_set.read(identity(), EXPLICIT, len(identity()) - 1)

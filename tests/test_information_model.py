@@ -1,0 +1,353 @@
+"""Identifiers made into queries, table-driven."""
+
+from __future__ import annotations
+
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydicom.config import IGNORE
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
+
+from backup_scp.attributes import ATTRIBUTES, BY_KEYWORD, BY_TAG, Level
+from backup_scp.errors import InvalidIdentifier
+from backup_scp.identifier import IDENTIFIER_BYTES
+from backup_scp.information_model import (
+    MODELS,
+    PATIENT_ROOT,
+    PATIENT_STUDY_ONLY,
+    STUDY_ROOT,
+    Identifier,
+    RequestedKey,
+    read_query,
+    read_retrieve,
+    unsupported_keys,
+)
+from backup_scp.query import Range, SingleValue, UIDList, WildCard, matching_of, normalise
+from tests.elements import element
+
+SYNTAXES = [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian]
+
+
+def data_set(**values) -> Dataset:
+    ds = Dataset()
+    for keyword, value in values.items():
+        tag = tag_for_keyword(keyword)
+        assert tag is not None
+        ds.add(DataElement(tag, dictionary_VR(tag), value, validation_mode=IGNORE))
+    return ds
+
+
+def encoded(ds: Dataset, syntax: str = ExplicitVRLittleEndian) -> bytes:
+    written = DicomBytesIO()
+    written.is_little_endian = syntax != ExplicitVRBigEndian
+    written.is_implicit_VR = syntax == ImplicitVRLittleEndian
+    write_dataset(written, ds)
+    data = written.getvalue()
+    if syntax != DeflatedExplicitVRLittleEndian:
+        return data
+    deflate = zlib.compressobj(wbits=-15)
+    return deflate.compress(data) + deflate.flush()
+
+
+def wire(level: str | None = "STUDY", syntax: str = ExplicitVRLittleEndian, **keys) -> Identifier:
+    """An Identifier as it comes over the network."""
+    return Identifier.read(encoded(data_set(QueryRetrieveLevel=level, **keys), syntax), syntax)
+
+
+def asked(level: Level = Level.STUDY, **values: str) -> Identifier:
+    """An Identifier as it is after reading."""
+    keys = ((BY_KEYWORD[keyword], value) for keyword, value in values.items())
+    return Identifier(level, tuple(RequestedKey(a.tag, a.vr, value) for a, value in keys))
+
+
+def conditions(query) -> dict:
+    return {condition.attribute.keyword: condition.matching for condition in query.conditions}
+
+
+# The Identifier.
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+def test_an_identifier_keeps_every_key_in_its_order(syntax):
+    ds = data_set(SpecificCharacterSet="ISO_IR 100", QueryRetrieveLevel="SERIES", Rows=512)
+    ds.update(data_set(PatientName="Müller*", SeriesInstanceUID="1.2\\1.3", Modality=""))
+    ds.RequestAttributesSequence = [data_set(ScheduledProcedureStepID="")]
+    ds.add_new(0x00181000, "LO", "")
+    identifier = Identifier.read(encoded(ds, syntax), syntax)
+    assert identifier.level is Level.SERIES
+    assert identifier.specific_character_set.value == "ISO_IR 100"
+    assert [(k.tag, k.vr, k.value) for k in identifier.keys] == [
+        (0x00080060, "CS", ""),
+        (0x00100010, "PN", "Müller*"),
+        (0x00181000, "LO", ""),
+        (0x0020000E, "UI", "1.2\\1.3"),
+        (0x00280010, "US", "512"),
+        (0x00400275, "SQ", ""),
+    ]
+    assert identifier.keys[-1].data
+
+
+def test_the_bytes_of_an_identifier_are_not_shown():
+    ds = data_set(QueryRetrieveLevel="STUDY")
+    ds.ReferencedStudySequence = [data_set(PatientName="Doe^John")]
+    assert b"Doe" in (identifier := Identifier.read(encoded(ds), ExplicitVRLittleEndian)).keys[0].data
+    assert "Doe" not in repr(identifier)
+
+
+def test_group_lengths_are_no_keys():
+    data = element(0x00080000, "UL", b"\x0c\0\0\0") + element(0x00080052, "CS", b"STUDY ")
+    data += element(0x00100000, "UL", b"\x08\0\0\0") + element(0x00100020, "LO")
+    identifier = Identifier.read(data, ExplicitVRLittleEndian)
+    assert [key.tag for key in identifier.keys] == [0x00100020]
+
+
+@pytest.mark.parametrize("written", ["STUDY", "study ", " Study"])
+def test_the_level_is_read_leniently(written):
+    assert wire(written).level is Level.STUDY
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"", "missing"),
+        (encoded(data_set(PatientID="4711")), "missing"),
+        (encoded(data_set(QueryRetrieveLevel="")), "missing"),
+        (encoded(data_set(QueryRetrieveLevel="DOE^JOHN")), "none of PATIENT, STUDY, SERIES, IMAGE"),
+        (encoded(data_set(QueryRetrieveLevel="STUDY"))[:-1], "cannot be read"),
+        (bytes(IDENTIFIER_BYTES + 1), "longer than"),
+    ],
+)
+def test_what_is_no_identifier(data, why):
+    with pytest.raises(InvalidIdentifier, match=why) as error:
+        Identifier.read(data, ExplicitVRLittleEndian)
+    assert "DOE" not in str(error.value)
+
+
+def test_a_long_list_of_uids_is_not_cut():
+    uids = [f"1.2.840.10008.{number}" for number in range(2000)]
+    query = read_retrieve(wire("IMAGE", SOPInstanceUID="\\".join(uids)), STUDY_ROOT)
+    assert conditions(query) == {"SOPInstanceUID": UIDList(tuple(uids))}
+
+
+# The models.
+
+
+def test_models_by_sop_class():
+    assert MODELS["1.2.840.10008.5.1.4.1.2.1.1"] is PATIENT_ROOT
+    assert MODELS["1.2.840.10008.5.1.4.1.2.2.2"] is STUDY_ROOT
+    assert MODELS["1.2.840.10008.5.1.4.1.2.3.3"] is PATIENT_STUDY_ONLY
+    assert len(MODELS) == 9
+
+
+@pytest.mark.parametrize(
+    ("model", "level"),
+    [(STUDY_ROOT, Level.PATIENT), (PATIENT_STUDY_ONLY, Level.SERIES), (PATIENT_STUDY_ONLY, Level.IMAGE)],
+)
+@pytest.mark.parametrize("read", [read_query, read_retrieve])
+def test_levels_that_a_model_does_not_have(model, level, read):
+    with pytest.raises(InvalidIdentifier, match=f"{model.name} has no {level} level"):
+        read(asked(level, PatientID="1", SeriesInstanceUID="1", SOPInstanceUID="1"), model)
+
+
+@pytest.mark.parametrize("model", [PATIENT_ROOT, STUDY_ROOT, PATIENT_STUDY_ONLY], ids=lambda model: model.name)
+def test_each_attribute_is_supported_from_its_level_downwards(model):
+    identifier_keys = {attribute.keyword: "" for attribute in ATTRIBUTES}
+    for level in model.levels:
+        identifier = asked(level, **identifier_keys)
+        supported = {attribute.keyword for attribute in read_query(identifier, model).return_keys}
+        expected = {a.keyword for a in ATTRIBUTES if a.level.depth <= level.depth}
+        assert supported == expected
+        assert {
+            BY_TAG[key.tag].keyword for key in unsupported_keys(identifier, model)
+        } == identifier_keys.keys() - expected
+
+
+# C-FIND.
+
+
+def test_a_query_has_its_conditions_and_return_keys_in_order():
+    identifier = asked(PatientName="DOE*", StudyInstanceUID="", StudyDate="20240101-", SeriesInstanceUID="1.2")
+    query = read_query(identifier, STUDY_ROOT)
+    assert query.level is Level.STUDY
+    assert conditions(query) == {"PatientName": WildCard("DOE*"), "StudyDate": Range("20240101", None)}
+    assert [a.keyword for a in query.return_keys] == ["PatientName", "StudyInstanceUID", "StudyDate"]
+
+
+def test_keys_below_the_level_do_not_match_and_are_unsupported():
+    identifier = asked(Level.STUDY, Modality="DX", ModalitiesInStudy="DX", NumberOfStudyRelatedSeries="")
+    assert conditions(read_query(identifier, STUDY_ROOT)) == {"ModalitiesInStudy": SingleValue("DX")}
+    assert [key.tag for key in unsupported_keys(identifier, STUDY_ROOT)] == [BY_KEYWORD["Modality"].tag]
+
+
+def test_keys_above_the_level_match_and_may_be_missing():
+    query = read_query(asked(Level.IMAGE, PatientID="4711", InstanceNumber=""), PATIENT_ROOT)
+    assert conditions(query) == {"PatientID": SingleValue("4711")}
+
+
+def test_unsupported_keys_are_those_that_nobody_answers():
+    ds = data_set(QueryRetrieveLevel="STUDY", RetrieveAETitle="", InstanceAvailability="", StudyDate="")
+    assert unsupported_keys(Identifier.read(encoded(ds), ExplicitVRLittleEndian), STUDY_ROOT) == ()
+    ds.AdmittingDiagnosesDescription = ""
+    ds.add_new(0x00091001, "LO", "")
+    unsupported = unsupported_keys(Identifier.read(encoded(ds), ExplicitVRLittleEndian), STUDY_ROOT)
+    assert [key.tag for key in unsupported] == [0x00081080, 0x00091001]
+
+
+# Matching, PS3.4 C.2.2.2.
+
+
+@pytest.mark.parametrize(
+    ("vr", "value", "matching"),
+    [
+        # universal
+        *((vr, "", None) for vr in ("PN", "LO", "UI", "DA", "TM", "DT", "IS", "US", "CS", "LT")),
+        ("PN", "*", None),
+        ("LO", "**", None),
+        ("UI", "*", None),
+        ("DA", "*", None),
+        ("DA", "-", None),
+        ("TM", " - ", None),
+        ("DT", "-", None),
+        # single value
+        ("LO", "4711", SingleValue("4711")),
+        ("LO", "100%_x", SingleValue("100%_x")),
+        ("SH", "A-1", SingleValue("A-1")),
+        ("UI", "1.2.3", SingleValue("1.2.3")),
+        ("UI", "1.2.*", SingleValue("1.2.*")),
+        ("IS", "1*", SingleValue("1*")),
+        ("US", "512", SingleValue("512")),
+        ("LT", "a\\b", SingleValue("a\\b")),
+        ("DA", "20240101", SingleValue("20240101")),
+        ("DA", "2024.01.01", SingleValue("20240101")),
+        ("DA", "2024-01-01", SingleValue("20240101")),
+        ("DA", "2024*", SingleValue("2024*")),
+        ("TM", "10:15:00", SingleValue("101500")),
+        ("DT", "20240101101500.5-0500", SingleValue("20240101101500.5-0500")),
+        # lists
+        ("UI", "1.2\\1.3", UIDList(("1.2", "1.3"))),
+        ("UI", "1.2\\\\1.2", SingleValue("1.2")),
+        ("CS", "CT\\MR", UIDList(("CT", "MR"))),
+        ("DA", "20240101\\20240102", UIDList(("20240101", "20240102"))),
+        ("LO", "CT*\\MR*", None),
+        # wild cards
+        ("PN", "DOE*", WildCard("DOE*")),
+        ("PN", "D?E^J*", WildCard("D?E^J*")),
+        ("LO", "?", WildCard("?")),
+        ("SH", "***a***", WildCard("*a*")),
+        ("CS", "*" * 10_000 + "?", WildCard("*?")),
+        ("LT", "*a\\b", WildCard("*a\\b")),
+        # ranges
+        ("DA", "20240101-20240131", Range("20240101", "20240131")),
+        ("DA", "20240101 - 20240131", Range("20240101", "20240131")),
+        ("DA", "20240101-", Range("20240101", None)),
+        ("DA", "-20240131", Range(None, "20240131")),
+        ("DA", "2024.01.01-2024.01.31", Range("20240101", "20240131")),
+        ("DA", "2024-01-01-2024-01-31", Range("20240101", "20240131")),
+        ("DA", "1-2-3", SingleValue("1-2-3")),
+        ("TM", "08-12", Range("08", "12")),
+        ("TM", "08:00-12:30:15.5", Range("0800", "123015.5")),
+        ("DT", "2024-2025", Range("2024", "2025")),
+        ("DT", "20240101-20240131", Range("20240101", "20240131")),
+        ("DT", "20240101-", Range("20240101", None)),
+        ("DT", "-20240131120000", Range(None, "20240131120000")),
+        ("DT", "202401011200-0500-202401021200-0500", Range("202401011200-0500", "202401021200-0500")),
+        ("DT", "202401011200+0100-", Range("202401011200+0100", None)),
+    ],
+)
+def test_matching(vr, value, matching):
+    assert matching_of(value, vr) == matching
+
+
+@pytest.mark.parametrize(
+    ("vr", "value", "normalised"),
+    [
+        ("DA", "2020.01.31", "20200131"),
+        ("DA", "2020/01/31", "20200131"),
+        ("DA", "20200131", "20200131"),
+        ("DA", "unknown", "unknown"),
+        ("TM", "10:15", "1015"),
+        ("LO", "10:15", "10:15"),
+    ],
+)
+def test_dates_and_times_of_acr_nema(vr, value, normalised):
+    assert normalise(value, vr) == normalised
+
+
+@given(st.sampled_from(["PN", "LO", "UI", "DA", "TM", "DT", "IS", "CS", "LT"]), st.text("019*?-\\ ^=.:%_+"))
+def test_any_value_asks_for_something(vr, value):
+    matching = matching_of(value, vr)
+    if isinstance(matching, Range):
+        assert matching.first or matching.last
+    if isinstance(matching, UIDList):
+        assert len(matching.values) > 1
+
+
+# C-MOVE and C-GET.
+
+
+@pytest.mark.parametrize(
+    ("model", "level", "values", "expected"),
+    [
+        (PATIENT_ROOT, Level.PATIENT, {"PatientID": "4711"}, {"PatientID": SingleValue("4711")}),
+        (STUDY_ROOT, Level.STUDY, {"StudyInstanceUID": "1.2"}, {"StudyInstanceUID": SingleValue("1.2")}),
+        (STUDY_ROOT, Level.STUDY, {"StudyInstanceUID": "1.2\\1.3"}, {"StudyInstanceUID": UIDList(("1.2", "1.3"))}),
+        (
+            STUDY_ROOT,
+            Level.STUDY,
+            {"StudyInstanceUID": "1.2", "PatientID": "4711", "StudyDate": "20240101", "Modality": "CT"},
+            {"StudyInstanceUID": SingleValue("1.2")},
+        ),
+        (
+            PATIENT_ROOT,
+            Level.SERIES,
+            {"PatientID": "4711", "StudyInstanceUID": "1.2", "SeriesInstanceUID": "1.3"},
+            {
+                "PatientID": SingleValue("4711"),
+                "StudyInstanceUID": SingleValue("1.2"),
+                "SeriesInstanceUID": SingleValue("1.3"),
+            },
+        ),
+        (STUDY_ROOT, Level.IMAGE, {"SOPInstanceUID": "1.4"}, {"SOPInstanceUID": SingleValue("1.4")}),
+        (PATIENT_ROOT, Level.STUDY, {"PatientID": "", "StudyInstanceUID": "1"}, {"StudyInstanceUID": SingleValue("1")}),
+    ],
+)
+def test_a_retrieve_goes_by_unique_keys_only(model, level, values, expected):
+    query = read_retrieve(asked(level, **values), model)
+    assert query.level is level
+    assert conditions(query) == expected
+    assert query.return_keys == ()
+
+
+@pytest.mark.parametrize("everything", ["*", "**", "?", "1.2.*"])
+def test_a_retrieve_takes_wild_cards_literally(everything):
+    query = read_retrieve(asked(Level.PATIENT, PatientID=everything), PATIENT_ROOT)
+    assert conditions(query) == {"PatientID": SingleValue(everything)}
+
+
+@pytest.mark.parametrize(
+    ("model", "level", "needed"),
+    [
+        (PATIENT_ROOT, Level.PATIENT, r"PatientID \(0010,0020\)"),
+        (STUDY_ROOT, Level.STUDY, r"StudyInstanceUID \(0020,000D\)"),
+        (STUDY_ROOT, Level.SERIES, r"SeriesInstanceUID \(0020,000E\)"),
+        (STUDY_ROOT, Level.IMAGE, r"SOPInstanceUID \(0008,0018\)"),
+    ],
+)
+@pytest.mark.parametrize("value", [None, "", "\\"])
+def test_a_retrieve_needs_the_unique_key_of_its_level(model, level, needed, value):
+    keys = {"PatientName": "DOE"} | ({a.keyword: value for a in model.unique_keys(level)} if value is not None else {})
+    with pytest.raises(InvalidIdentifier, match=needed) as error:
+        read_retrieve(asked(level, **keys), model)
+    assert "DOE" not in str(error.value)
