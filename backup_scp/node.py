@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_WAKE_S = 1.0
 _GRACE_S = 30.0  # what an image under way may take when the node stops
 
 
@@ -267,5 +268,6 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
     say(f"backup-scp {__version__} is ready: AE title {settings.node.ae_title}, port {port} on {where}")
     say(f"Images are kept in {settings.archive_path}, the index is {engine}")
     say("Stop it with Ctrl-C; README.md says how to point a DR console at it")
-    stopped.wait()
+    while not stopped.wait(_WAKE_S):  # on Windows a wait without end does not notice Ctrl-C
+        pass
     node.stop()

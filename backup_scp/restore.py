@@ -84,7 +84,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        *lines, cut_off = path.read_text("utf-8", errors="replace").split("\n") if path.exists() else [""]
+        *lines, cut_off = _text_of(path).split("\n")
         self._confirmed = set(lines)
         self._line_end = "\n" if cut_off else ""
 
@@ -92,14 +92,16 @@ class Journal:
         return self._line(held) in self._confirmed
 
     def confirm(self, held: Held) -> None:
-        """Note an instance as confirmed; on return the line is with the operating system."""
-        if held in self:
-            return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("a", encoding="utf-8", newline="\n") as stream:
-            stream.write(f"{self._line_end}{self._line(held)}\n")
-        self._line_end = ""
+        """Note an instance as confirmed; a journal that cannot be written costs a second sending, not the first."""
         self._confirmed.add(self._line(held))
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.open("a", encoding="utf-8", newline="\n") as stream:
+                stream.write(f"{self._line_end}{self._line(held)}\n")
+        except OSError as error:
+            log.warning("%s cannot be written (%s): the next restore will send again", self._path, error.strerror)
+            return
+        self._line_end = ""
 
     def forget(self) -> None:
         """Start over."""
@@ -110,6 +112,16 @@ class Journal:
     @staticmethod
     def _line(held: Held) -> str:
         return f"{held.sha256}  {held.location}"
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text("utf-8", errors="replace")
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        log.warning("%s cannot be read (%s): what it holds will be sent again", path, error.strerror)
+        return ""
 
 
 class Throttle:

@@ -37,7 +37,7 @@ class Verification:
     intact
         Versions whose every byte was read and matched.
     size_bytes
-        Length of the Data Sets that were read.
+        Length of the Data Sets that were looked at.
     damaged, missing
         Versions of the index whose file changed or is gone; sending the instance again repairs it.
     unindexed

@@ -206,11 +206,13 @@ def replace(ds: Dataset, **elements: Any) -> Dataset:
     before = settings.writing_validation_mode
     settings.writing_validation_mode = IGNORE
     try:
-        for keyword, value in elements.items():
-            if value is None:
-                ds.pop(keyword, None)
-            else:
-                setattr(ds, keyword, value)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for keyword, value in elements.items():
+                if value is None:
+                    ds.pop(keyword, None)
+                else:
+                    setattr(ds, keyword, value)
     finally:
         settings.writing_validation_mode = before
     return ds

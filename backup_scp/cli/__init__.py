@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
@@ -64,9 +65,17 @@ app.command("rebuild")(rebuild.rebuild)
 app.add_typer(db.app, name="db")
 
 
+def _print_anything() -> None:
+    """Let a name that the terminal's character set does not know be printed with escapes; it is no error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def main() -> None:
     """Run the command line and exit with its code; an error is a sentence, never a traceback."""
     warnings.filterwarnings("ignore", module="pydicom")  # they quote values, which are patient data
+    _print_anything()
     try:
         app(prog_name="backup-scp")
     except BackupSCPError as error:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from backup_scp.ports import RemoteAE
     from backup_scp.settings import Settings
 
-_LOW_BYTES = 10_000_000_000
+_LOW_BYTES = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)

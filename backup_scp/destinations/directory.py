@@ -83,9 +83,7 @@ class DirectoryDestination:
             except OSError as error:
                 raise self._error(error, held) from error
             return None
-        raise InstanceRefused(
-            f"SOP Instance {held.sop_instance_uid}: other bytes are at both of its names"
-        )
+        raise InstanceRefused(f"SOP Instance {held.sop_instance_uid}: other bytes are at both of its names")
 
     def _candidates(self, held: Held) -> Iterator[Path]:
         folder = self._folder / path_component(held.study_instance_uid) / path_component(held.series_instance_uid)

@@ -17,7 +17,7 @@ from backup_scp.ports import Held, Holdings, Rejection, Remark
 BATCH = 1000
 MOST_REJECTIONS = 1000
 
-_IS_REMARKABLE = REMARKABLE  # in the words of the partial index, else it would not be used
+_IS_REMARKABLE = sa.text(f"({REMARKABLE.text})")  # in the words of the partial index, else it would not be used
 
 
 class Verifications:

@@ -1,0 +1,70 @@
+"""The command line, run in this process as `python -m backup_scp` runs it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backup_scp.cli import main
+from tests.stored import Stored, stored_in
+
+
+@dataclass
+class Ran:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch) -> Path:
+    """Give this test a home of its own, and no settings from outside."""
+    for variable in [name for name in os.environ if name.startswith("BACKUP_SCP_")]:
+        monkeypatch.delenv(variable)
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("BACKUP_SCP_HOME", str(home))
+    return home
+
+
+@pytest.fixture
+def stored(home) -> Iterator[Stored]:
+    """Open what the commands see."""
+    with stored_in(home) as stored:
+        yield stored
+
+
+@pytest.fixture
+def run(home, monkeypatch, capsys):
+    """Run a command line."""
+    ours = logging.getLogger("backup_scp")
+    before = (ours.handlers[:], ours.level, ours.propagate)
+
+    def run(*arguments: object) -> Ran:
+        monkeypatch.setattr(sys, "argv", ["backup-scp", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        code = ended.value.code
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.out + captured.err
+        return Ran(int(code or 0), captured.out, captured.err)
+
+    yield run
+    for handler in ours.handlers:
+        handler.close()
+    ours.handlers, ours.level, ours.propagate = before[0], before[1], before[2]

@@ -1,0 +1,114 @@
+"""backup-scp status, verify, rebuild: what a person is told, and the exit codes that a script reads."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.samples import cr, dx, encode, unparsable
+from tests.stored import put_into_archive
+
+
+class TestStatus:
+    def test_a_fresh_node(self, run):
+        ran = run("status")
+        assert ran.code == 0
+        assert "0 SOP Instances" in ran.out
+        assert "Nothing to do" in ran.out
+
+    def test_in_numbers(self, run, stored):
+        sample = encode(dx())
+        stored.put(sample)
+        found = run("status", "--json").json
+        assert found["holdings"]["instances"] == 1
+        assert found["holdings"]["size_bytes"] == len(sample.data_set)
+        assert found["free_bytes"] > 0
+        assert found["needs_a_person"] is False
+
+    def test_flags_are_shown_and_explained_and_are_no_failure(self, run, stored):
+        stored.put(unparsable())
+        stored.put(encode(dx(StudyDescription="One")))
+        stored.put(encode(dx(StudyDescription="Two")), 1, calling_ae_title="OTHER")
+        ran = run("status")
+        assert ran.code == 0
+        assert f"{unparsable().sop_instance_uid} from SENDER" in ran.out
+        assert "(unparsed: " in ran.out
+        assert "(clash: " in ran.out
+        assert "Family" not in ran.out
+
+    @pytest.mark.parametrize("gone", [True, False])
+    def test_damage_is_a_failure(self, run, stored, gone):
+        location = stored.put(encode(dx())).location
+        stored.path(location).unlink() if gone else stored.flip(location)
+        assert run("status").code == 0, "nobody has looked yet"
+        run("verify")
+        ran = run("status")
+        assert ran.code == 1
+        assert "DAMAGED: 1 version." in ran.out
+        assert run("status", "--json").json["needs_a_person"] is True
+
+    def test_rejections_are_shown_with_their_fix_and_are_no_failure(self, run, stored):
+        for _ in range(3):
+            stored.index.record_rejection(
+                "CT1", "OLD_PACS", "192.0.2.9", "Called AE title OLD_PACS", "Enter BACKUP_SCP"
+            )
+        ran = run("status")
+        assert ran.code == 0
+        assert "CT1 at 192.0.2.9, 3 times" in ran.out
+        assert "Enter BACKUP_SCP" in ran.out
+
+
+class TestVerify:
+    def test_all_is_well(self, run, stored):
+        stored.put(encode(dx()))
+        ran = run("verify")
+        assert ran.code == 0
+        assert ran.out.startswith("1 version intact")
+
+    @pytest.mark.parametrize("gone", [True, False])
+    def test_damage(self, run, stored, gone):
+        stored.put(encode(cr()))
+        location = stored.put(encode(dx())).location
+        stored.path(location).unlink() if gone else stored.flip(location)
+        ran = run("verify")
+        assert ran.code == 1
+        assert "1 version intact" in ran.out
+        assert f"1 {'missing' if gone else 'damaged'}: send these SOP Instances again" in ran.out
+        assert encode(dx()).sop_instance_uid in ran.out
+        found = run("verify", "--json")
+        assert found.code == 1
+        assert found.json["missing" if gone else "damaged"][0]["location"] == location
+
+    def test_repair(self, run, stored):
+        put_into_archive(stored.archive, encode(dx()))
+        ran = run("verify")
+        assert ran.code == 1
+        assert "verify --repair" in ran.out
+        ran = run("verify", "--repair")
+        assert ran.code == 0
+        assert "1 intact file entered" in ran.out
+        assert run("verify").code == 0
+
+
+class TestRebuild:
+    def test_from_the_files_alone(self, run, stored, home):
+        stored.put(encode(dx()))
+        stored.index.close()
+        for path in home.glob("index.sqlite*"):
+            path.unlink()
+        ran = run("rebuild")
+        assert ran.code == 0
+        assert "1 version" in ran.out
+        assert run("status", "--json").json["holdings"]["instances"] == 1
+
+    def test_a_file_that_had_to_be_left_out(self, run, stored):
+        stored.put(encode(cr()))
+        stored.flip(stored.put(encode(dx())).location, 140)
+        ran = run("rebuild", "--json")
+        assert ran.code == 1
+        assert ran.json["entered"] == 1
+        assert len(ran.json["left_out"]) == 1
+
+    def test_an_archive_that_is_not_there(self, run, home):
+        ran = run("rebuild")
+        assert ran.code == 1
+        assert "drive" in ran.err

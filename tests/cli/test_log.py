@@ -1,0 +1,96 @@
+"""The log: what it may hold, and what cannot be done to it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+
+import pytest
+
+from backup_scp.cli.log import JSONFormatter, LineFormatter, configure
+from backup_scp.errors import InvalidSettings
+from backup_scp.settings import load
+
+HOSTILE = "AE\r\n2026-01-01 ERROR forged\x1b[2J\u2028"
+
+
+def record(message, *arguments, error=None):
+    exc_info = None
+    if error:
+        try:
+            raise error
+        except type(error):
+            exc_info = sys.exc_info()
+    return logging.LogRecord("backup_scp.network.server", logging.INFO, __file__, 1, message, arguments, exc_info)
+
+
+@pytest.mark.parametrize("formatter", [LineFormatter(), JSONFormatter()])
+class TestFormats:
+    def test_a_value_from_the_network_cannot_forge_a_line(self, formatter):
+        line = formatter.format(record("Association from %s", HOSTILE))
+        assert len(line.splitlines()) == 1
+        assert "\x1b" not in line
+
+    def test_an_exception_says_where_and_not_what(self, formatter):
+        line = formatter.format(record("It failed", error=ValueError("Müller^Hans")))
+        assert "Müller" not in line
+        assert "ValueError" in line
+        assert "test_log" in line or "record line" in line
+
+
+def test_a_line_for_people():
+    line = LineFormatter().format(record("Listening on port %d", 11112))
+    assert line.endswith("Z INFO    network.server: Listening on port 11112")
+
+
+def test_a_line_for_programs():
+    found = json.loads(JSONFormatter().format(record("Listening on port %d", 11112)))
+    assert found.keys() == {"time", "level", "logger", "message"}
+    assert (found["level"], found["message"]) == ("INFO", "Listening on port 11112")
+
+
+@pytest.fixture
+def configured(home):
+    """Configure the log, and give back what was there."""
+    ours = logging.getLogger("backup_scp")
+    before = (ours.handlers[:], ours.level, ours.propagate)
+
+    def configured(daemon=True, **environment):
+        configure(load(None, {"BACKUP_SCP_HOME": str(home), **environment}), daemon=daemon)
+        return ours
+
+    yield configured
+    for handler in ours.handlers:
+        handler.close()
+    ours.handlers, ours.level, ours.propagate = before[0], before[1], before[2]
+
+
+def test_to_a_file(configured, home):
+    configured(BACKUP_SCP_LOG__FILE="logs/node.log").info("Hello")
+    assert "Hello" in (home / "logs" / "node.log").read_text()
+
+
+def test_a_file_that_cannot_be_written(configured, home):
+    (home / "logs").touch()
+    with pytest.raises(InvalidSettings, match=r"\[log\] file"):
+        configured(BACKUP_SCP_LOG__FILE="logs/node.log")
+
+
+def test_the_level(configured, capsys):
+    log = configured(BACKUP_SCP_LOG__LEVEL="WARNING")
+    log.info("quiet")
+    log.warning("loud")
+    assert "quiet" not in (err := capsys.readouterr().err)
+    assert "loud" in err
+
+
+def test_a_command_prints_its_results_and_not_the_log(configured, capsys):
+    configured(daemon=False).error("What the command says itself")
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("library", ["pydicom", "pynetdicom", "pynetdicom.acse", "sqlalchemy.engine"])
+def test_the_libraries_are_silent(configured, library):
+    configured(BACKUP_SCP_LOG__LEVEL="DEBUG")
+    assert not logging.getLogger(library).isEnabledFor(logging.CRITICAL)

@@ -1,0 +1,194 @@
+"""backup-scp echo, check and restore to a remote AE, against pynetdicom's own SCPs."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+from pynetdicom import AE, evt
+from pynetdicom.presentation import AllStoragePresentationContexts
+
+from tests.samples import ct_series, encode
+
+LOOPBACK = "127.0.0.1"
+VERIFICATION = "1.2.840.10008.1.1"
+
+
+class Peer:
+    """A pynetdicom SCP that keeps what it is sent, until it is told to refuse."""
+
+    def __init__(self) -> None:
+        self.received: list[str] = []
+        self.refused: set[str] = set()
+        ae = AE("CONSOLE")
+        ae.supported_contexts = AllStoragePresentationContexts
+        ae.add_supported_context(VERIFICATION)
+        ae.require_called_aet = True
+        server = ae.start_server((LOOPBACK, 0), block=False, evt_handlers=[(evt.EVT_C_STORE, self._store)])
+        assert server is not None
+        self._server = server
+        self.port = server.server_address[1]
+
+    def _store(self, event):
+        uid = str(event.request.AffectedSOPInstanceUID)
+        if uid in self.refused:
+            return 0xA700
+        self.received.append(uid)
+        return 0x0000
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def peer():
+    peer = Peer()
+    yield peer
+    peer.stop()
+
+
+@pytest.fixture
+def configure(home, monkeypatch):
+    def configure(port, *, host=LOOPBACK, ae_title="CONSOLE", more=""):
+        config = home / "settings.toml"
+        config.write_text(
+            f"[[remote]]\nname = 'dr room'\nae_title = '{ae_title}'\nhost = '{host}'\nport = {port}\n{more}\n"
+        )
+        monkeypatch.setenv("BACKUP_SCP_CONFIG", str(config))
+
+    return configure
+
+
+@pytest.fixture
+def closed_port():
+    """Hold a port at which nobody listens."""
+    with socket.socket() as held:
+        held.bind((LOOPBACK, 0))
+        yield held.getsockname()[1]
+
+
+class TestEcho:
+    @pytest.mark.parametrize("name", ["dr room", "CONSOLE"])
+    def test_a_configured_one(self, run, configure, peer, name):
+        configure(peer.port)
+        ran = run("echo", name)
+        assert ran.code == 0, ran.err
+        assert f"CONSOLE at {LOOPBACK}:{peer.port} answers" in ran.out
+        assert run("echo", "--json", name).json["ae_title"] == "CONSOLE"
+
+    def test_any_address(self, run, peer):
+        assert run("echo", f"CONSOLE@{LOOPBACK}:{peer.port}").code == 0
+
+    @pytest.mark.parametrize("name", ["nobody", "A@B", "@h:104", "A" * 17 + "@h:104"])
+    def test_nobody(self, run, configure, name):
+        configure(104)
+        ran = run("echo", name)
+        assert ran.code == 1
+        assert "dr room" in ran.err
+
+    def test_a_port_at_which_nobody_listens(self, run, closed_port):
+        ran = run("echo", f"CONSOLE@{LOOPBACK}:{closed_port}")
+        assert ran.code == 1
+        assert str(closed_port) in ran.err
+
+    def test_an_ae_title_that_it_does_not_have(self, run, peer):
+        ran = run("echo", f"OTHER@{LOOPBACK}:{peer.port}")
+        assert ran.code == 1
+        assert "OTHER" in ran.err
+
+
+class TestCheck:
+    def remote(self, ran):
+        return next(finding for finding in ran.json if finding["what"] == "remote dr room")
+
+    def test_all_is_well(self, run, configure, peer):
+        configure(peer.port)
+        ran = run("check")
+        assert ran.code == 0, ran.out
+        assert [line[:4] for line in ran.out.splitlines()] == ["ok  "] * 5
+
+    def test_a_name_that_is_none(self, run, configure):
+        configure(104, host="no-such-host.invalid")
+        ran = run("check", "--json")
+        assert ran.code == 1
+        assert "is not known" in self.remote(ran)["sentence"]
+
+    def test_a_port_at_which_nobody_listens(self, run, configure, closed_port):
+        configure(closed_port)
+        ran = run("check", "--json")
+        assert ran.code == 1
+        assert "firewall" in self.remote(ran)["sentence"]
+
+    def test_an_ae_title_that_it_does_not_have(self, run, configure, peer):
+        configure(peer.port, ae_title="OTHER")
+        ran = run("check", "--json")
+        assert ran.code == 1
+        assert "check that its AE title is OTHER" in self.remote(ran)["sentence"]
+
+    def test_an_archive_that_cannot_be_written(self, run, home):
+        (home / "archive").touch()
+        ran = run("check")
+        assert ran.code == 1
+        assert "FAIL  archive: " in ran.out
+
+    def test_an_index_that_is_none(self, run, home):
+        (home / "index.sqlite").write_bytes(b"nonsense" * 1000)
+        ran = run("check")
+        assert ran.code == 1
+        assert "FAIL  index: " in ran.out
+
+    def test_it_leaves_nothing_in_the_archive(self, run, home):
+        assert run("check").code == 0
+        assert [path for path in (home / "archive").rglob("*") if path.is_file() and path.stat().st_size] == []
+
+
+class TestRestoreToAnAE:
+    @pytest.fixture
+    def slices(self, stored):
+        samples = [encode(ds) for ds in ct_series(3)]
+        for sample in samples:
+            stored.put(sample)
+        return [sample.sop_instance_uid for sample in samples]
+
+    def test_what_it_confirmed_is_not_sent_again(self, run, configure, peer, slices):
+        configure(peer.port)
+        peer.refused = {slices[1]}
+        ran = run("restore", "--to", "dr room", "--all")
+        assert ran.code == 1
+        assert "2 SOP Instances" in ran.out
+        assert f"{slices[1]}: " in ran.out
+
+        peer.refused, peer.received = set(), []
+        ran = run("restore", "--to", "CONSOLE", "--all")
+        assert ran.code == 0, ran.err
+        assert peer.received == [slices[1]]
+        assert "--again" in ran.out
+
+        peer.received = []
+        assert run("restore", "--to", "dr room", "--all", "--again").code == 0
+        assert peer.received == slices
+
+    def test_one_that_moved_to_another_port_has_confirmed_nothing(self, run, configure, peer, slices):
+        configure(peer.port)
+        run("restore", "--to", "dr room", "--all")
+        another = Peer()
+        try:
+            configure(another.port)
+            assert run("restore", "--to", "dr room", "--all", "--json").json["sent"] == 3
+            assert another.received == slices
+        finally:
+            another.stop()
+
+    def test_one_that_is_off(self, run, configure, closed_port, slices):
+        configure(closed_port)
+        ran = run("restore", "--to", "dr room", "--all")
+        assert ran.code == 1
+        assert ran.err.count("\n") == 1
+
+    def test_one_that_may_not_be_sent_to(self, run, configure, peer, slices):
+        configure(peer.port, more="destination = false")
+        ran = run("restore", "--to", "dr room", "--all")
+        assert ran.code == 1
+        assert "destination = false" in ran.err
+        assert peer.received == []

@@ -1,0 +1,88 @@
+"""Instances brought into a real archive (and index) the way the node does it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from backup_scp.archive.filesystem import FilesystemArchive
+from backup_scp.index.migrate import upgrade
+from backup_scp.index.sql_index import SQLIndex
+from backup_scp.ingest import Accepted, Ingest
+from backup_scp.ports import Archive, Arrival, Heading, Held, Index, InstanceKey
+from tests.samples import Sample
+
+FIRST_ARRIVAL = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)
+
+
+def heading_of(sample: Sample) -> Heading:
+    return Heading(sample.sop_class_uid, sample.sop_instance_uid, sample.transfer_syntax_uid, "SENDER")
+
+
+def arrival(number: int = 0, **facts) -> Arrival:
+    """Return an arrival; a higher number came later."""
+    return Arrival(FIRST_ARRIVAL + timedelta(seconds=number), "C-STORE", **{"calling_ae_title": "SENDER"} | facts)
+
+
+def key_of(sample: Sample) -> InstanceKey:
+    ds = sample.dataset()
+    return InstanceKey(ds.StudyInstanceUID, ds.SeriesInstanceUID, sample.sop_instance_uid)
+
+
+def put_into_archive(archive: Archive, sample: Sample, came: Arrival | None = None) -> Held:
+    """Commit a sample to the archive alone."""
+    staged = archive.stage(heading_of(sample))
+    staged.write(sample.data_set)
+    key, came = key_of(sample), came or arrival()
+    location = archive.commit(staged, key, came)
+    archive.forget(staged)
+    return Held(
+        *key,
+        sample.sop_class_uid,
+        sample.transfer_syntax_uid,
+        location,
+        sample.sha256,
+        len(sample.data_set),
+        came.received_at,
+    )
+
+
+@dataclass
+class Stored:
+    """A real archive and a real index, and what the tests do to them."""
+
+    archive: Archive
+    index: Index
+
+    def put(self, sample: Sample, number: int = 0, **facts) -> Accepted:
+        """Bring a sample in the way the node does; a higher number came later."""
+        ingest = Ingest(self.archive, self.index)
+        staged = ingest.begin(heading_of(sample))
+        staged.write(sample.data_set)
+        return ingest.accept(staged, arrival(number, **facts))
+
+    def path(self, location: str) -> Path:
+        return self.archive.read(location).path
+
+    def flip(self, location: str, position: int = -1) -> None:
+        """Change one byte of a stored file; the last one is Pixel Data."""
+        path = self.path(location)
+        path.chmod(0o600)
+        content = bytearray(path.read_bytes())
+        content[position] ^= 1
+        path.write_bytes(content)
+
+
+@contextlib.contextmanager
+def stored_in(folder: Path) -> Iterator[Stored]:
+    """Open an archive and an SQLite index below a folder, where the node's defaults have them."""
+    url = f"sqlite:///{folder / 'index.sqlite'}"
+    upgrade(url)
+    index = SQLIndex(url)
+    try:
+        yield Stored(FilesystemArchive(folder / "archive"), index)
+    finally:
+        index.close()

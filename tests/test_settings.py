@@ -1,0 +1,237 @@
+"""The settings: their defaults, where they come from, what is refused and in which words."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import tomllib
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from backup_scp.errors import InvalidSelection, InvalidSettings
+from backup_scp.ports import RemoteAE
+from backup_scp.settings import RemoteSettings, Sections, Settings, load
+
+CONF = Path(__file__).parents[1] / "conf" / "backup-scp.toml"
+
+TWO_REMOTES = """
+[[remote]]
+name = "console"
+ae_title = "DR1"
+host = "192.0.2.1"
+
+[[remote]]
+name = "viewer"
+ae_title = "VIEWER"
+host = "192.0.2.2"
+port = 11112
+site = "Clinic Łódź"
+"""
+
+
+@pytest.fixture
+def read(tmp_path):
+    def read(text="", **environment) -> Settings:
+        file = tmp_path / "settings.toml"
+        file.write_text(text, "utf-8")
+        return load(file, environment)
+
+    return read
+
+
+class TestConfFile:
+    """conf/backup-scp.toml says what the code does."""
+
+    @staticmethod
+    def uncommented() -> dict:
+        lines = CONF.read_text("utf-8").splitlines()
+        return tomllib.loads("\n".join(re.sub(r"^#(?=\[\[|\w+ = )", "", line) for line in lines))
+
+    def test_every_setting_stands_there_with_its_default(self):
+        documented = self.uncommented()
+        remote = documented.pop("remote")[0]
+        defaults = msgspec.to_builtins(Sections())
+        del defaults["remote"]
+        assert documented == defaults
+        required = {field.name for field in msgspec.structs.fields(RemoteSettings) if field.required}
+        fields = {field.name: field.default for field in msgspec.structs.fields(RemoteSettings)}
+        assert remote.keys() == fields.keys()
+        assert {k: v for k, v in remote.items() if k not in required} == {
+            k: v for k, v in fields.items() if k not in required
+        }
+
+    def test_it_can_be_used_as_it_is(self):
+        assert load(CONF, {}) == load(None, {})
+
+    def test_it_can_be_used_with_everything_uncommented(self, tmp_path):
+        text = "\n".join(re.sub(r"^#(?=\[\[|\w+ = )", "", line) for line in CONF.read_text("utf-8").splitlines())
+        (tmp_path / "s.toml").write_text(text, "utf-8")
+        assert load(tmp_path / "s.toml", {}).find_remote("console") is not None
+
+    def test_every_setting_has_a_comment(self):
+        blocks = re.split(r"\n\s*\n", CONF.read_text("utf-8"))
+        for block in blocks:
+            lines = block.strip().splitlines()
+            if re.match(r"#\w+ = ", lines[-1]):
+                assert len(lines) > 1, lines[-1]
+                assert lines[0].startswith("# "), lines[-1]
+
+
+class TestSources:
+    def test_defaults_need_no_file(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        settings = load(None, {})
+        assert settings.home == tmp_path / "backup-scp-data"
+        assert settings.node.ae_title == "BACKUP_SCP"
+        assert settings.archive_path == settings.home / "archive"
+        assert settings.index_url == f"sqlite:///{settings.home}/index.sqlite"
+        assert settings.remotes == ()
+
+    def test_the_environment_wins_over_the_file(self, read):
+        settings = read("[node]\nport = 1\nhost = '::'", BACKUP_SCP_NODE__PORT="2")
+        assert (settings.node.port, settings.node.host) == (2, "::")
+
+    @pytest.mark.parametrize(("text", "value"), [("false", False), ("0", False), ("true", True), ("1", True)])
+    def test_a_yes_or_no_in_the_environment(self, read, text, value):
+        assert read(BACKUP_SCP_NODE__CHECK_CALLED_AE_TITLE=text).node.check_called_ae_title is value
+
+    def test_text_in_the_environment_stays_text(self, read):
+        assert read(BACKUP_SCP_NODE__AE_TITLE="123").node.ae_title == "123"
+
+    def test_the_environment_replaces_the_remote_list(self, read):
+        value = '[{"name": "pacs", "ae_title": "PACS", "host": "pacs.example", "port": 104}]'
+        assert [r.name for r in read(TWO_REMOTES, BACKUP_SCP_REMOTE=value).remotes] == ["pacs"]
+
+    def test_home_from_the_environment(self, read, tmp_path):
+        settings = read(BACKUP_SCP_HOME=str(tmp_path / "elsewhere"))
+        assert settings.archive_path == tmp_path / "elsewhere" / "archive"
+
+    def test_what_a_container_platform_puts_there_is_no_setting(self, read):
+        read(BACKUP_SCP_PORT="tcp://10.0.0.1:11112", BACKUP_SCP_SERVICE_HOST="10.0.0.1")
+
+    def test_a_byte_order_mark_is_skipped(self, tmp_path):
+        (tmp_path / "s.toml").write_bytes(b"\xef\xbb\xbf[node]\nport = 5\n")
+        assert load(tmp_path / "s.toml", {}).node.port == 5
+
+
+class TestPlaces:
+    def test_paths_are_relative_to_home(self, read, tmp_path):
+        settings = read("[archive]\nurl = 'files'\n[log]\nfile = 'node.log'", BACKUP_SCP_HOME=str(tmp_path))
+        assert settings.archive_path == tmp_path / "files"
+        assert settings.log_path == tmp_path / "node.log"
+
+    @pytest.mark.parametrize("url", ["/srv/a%20b", "file:///srv/a%2520b", "file://localhost/srv/a%2520b"])
+    def test_absolute_archive(self, read, url):
+        assert read(f"[archive]\nurl = '{url}'").archive_path == Path("/srv/a%20b")
+
+    @pytest.mark.parametrize("url", ["s3://bucket", "https://example/x", "file://host/share"])
+    def test_archives_that_this_version_does_not_know(self, read, url):
+        with pytest.raises(InvalidSettings, match=r"^\[archive\] url: "):
+            read(f"[archive]\nurl = '{url}'")
+
+    def test_sqlite_elsewhere(self, read, tmp_path):
+        home = {"BACKUP_SCP_HOME": str(tmp_path)}
+        assert read("[index]\nurl = 'sqlite:///other.db'", **home).index_url == f"sqlite:///{tmp_path}/other.db"
+        assert read("[index]\nurl = 'sqlite:////srv/i.db'", **home).index_url == "sqlite:////srv/i.db"
+
+    def test_postgresql(self, read):
+        settings = read("[index]\nurl = 'postgresql://u:p@h/d'")
+        assert settings.index_url == "postgresql://u:p@h/d"
+        assert not settings.index_is_embedded
+
+    @pytest.mark.parametrize("url", ["mysql://u:secret@h/d", "sqlite://", "sqlite:///:memory:", "nonsense-secret"])
+    def test_other_databases_are_refused_and_passwords_not_repeated(self, read, url):
+        with pytest.raises(InvalidSettings, match=r"^\[index\] url: ") as caught:
+            read(f"[index]\nurl = '{url}'")
+        assert "secret" not in str(caught.value)
+
+
+REFUSED = [
+    ("[node]\nport = 'x'", "[node] port: expected a whole number"),
+    ("[node]\nport = true", "[node] port: expected a whole number"),
+    ("[node]\nport = 65536", "[node] port: expected a whole number, at most 65535"),
+    ("[node]\nprot = 1", "[node]: there is no setting prot"),
+    ("[nod]\nport = 1", "there is no section nod"),
+    ("node = 1", "[node]: expected a section in [brackets]"),
+    ("[node]\nae_title = ' '", "ae_title is empty"),
+    ("[node]\nae_title = 'a\\b'", "no backslash"),
+    ("[node]\nae_title = 'Łódź'", "of ASCII"),
+    ('[node]\nae_title = "a\\tb"', "of ASCII"),
+    ("[node]\nae_title = '12345678901234567'", "at most 16 characters"),
+    ("[node]\nidle_timeout_s = 0", "a number above 0"),
+    ("[node]\nhost = ''", "expected some text"),
+    ("[log]\nlevel = 'LOUD'", "[log] level: expected DEBUG, INFO, WARNING or ERROR"),
+    ("[remote]\nname = 'x'", "[[remote]] in double brackets"),
+    ("[[remote]]\nname = 'x'\nae_title = 'X'", "[[remote]] number 1: host is missing"),
+    ("[[remote]]\nname = 'x'\nae_title = 'X'\nhost = 'h'\nprot = 1", "[[remote]] number 1: there is no setting prot"),
+    (f"{TWO_REMOTES}\n[[remote]]\nname='x'\nae_title='X'\nhost='h'\nport=0", "[[remote]] number 3, port"),
+    (f"{TWO_REMOTES}\n[[remote]]\nname='viewer'\nae_title='X'\nhost='h'", "two [[remote]] have the name viewer"),
+    (f"{TWO_REMOTES}\n[[remote]]\nname='x'\nae_title='DR1'\nhost='192.0.2.1'", "have the AE title DR1 at one host"),
+    (f"{TWO_REMOTES}\n[[remote]]\nname='DR1'\nae_title='X'\nhost='h'", "another [[remote]]'s AE title"),
+    ("[[remote]]\nname='../x'\nae_title='X'\nhost='h'", "a name is letters"),
+    ("node = ", "is not TOML"),
+]
+
+
+@pytest.mark.parametrize(("text", "words"), REFUSED)
+def test_refused_in_one_sentence(read, text, words):
+    with pytest.raises(InvalidSettings, match=re.escape(words)) as caught:
+        read(text)
+    sentence = str(caught.value)
+    assert "settings.toml" in sentence
+    assert "\n" not in sentence
+    assert "`" not in sentence
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("BACKUP_SCP_NODE__PORT", "x", "BACKUP_SCP_NODE__PORT: expected a whole number"),
+        ("BACKUP_SCP_NODE__PROT", "1", "[node] has no setting prot"),
+        ("BACKUP_SCP_NOED__PORT", "1", "there is no section [noed]"),
+        ("BACKUP_SCP_REMOTE__0__HOST", "h", "there is no section [remote]"),
+        ("BACKUP_SCP_REMOTE", "host", "is not JSON"),
+        ("BACKUP_SCP_REMOTE", '{"name": "x"}', "a list"),
+        ("BACKUP_SCP_NODE__AE_TITLE", " ", "ae_title is empty"),
+    ],
+)
+def test_refused_from_the_environment(read, variable, value, words):
+    with pytest.raises(InvalidSettings, match=re.escape(words)) as caught:
+        read(**{variable: value})
+    assert "settings.toml" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe[\0"])
+def test_a_file_that_cannot_be_read(tmp_path, content):
+    file = tmp_path / "s.toml"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(InvalidSettings, match=r"s\.toml"):
+        load(file, {})
+
+
+class TestRemotes:
+    def test_the_settings_are_the_facts_of_a_remote_ae(self):
+        facts = {field.name: field.default for field in dataclasses.fields(RemoteAE)}
+        settings = {field.name: field.default for field in msgspec.structs.fields(RemoteSettings)}
+        missing = {dataclasses.MISSING: None, msgspec.NODEFAULT: None}
+        assert {k: missing.get(v, v) for k, v in facts.items()} == {k: missing.get(v, v) for k, v in settings.items()}
+
+    def test_by_name_or_ae_title(self, read):
+        settings = read(TWO_REMOTES)
+        viewer = RemoteAE("viewer", "VIEWER", "192.0.2.2", 11112, "Clinic Łódź")
+        assert settings.find_remote("viewer") == settings.find_remote("VIEWER") == viewer
+        assert settings.find_remote("nobody") is None
+
+    def test_an_ae_title_of_two_hosts_is_told_apart_by_name(self, read):
+        settings = read(TWO_REMOTES + "[[remote]]\nname = 'other'\nae_title = 'DR1'\nhost = '192.0.2.9'")
+        assert settings.find_remote("other").host == "192.0.2.9"
+        with pytest.raises(InvalidSelection, match="console, other"):
+            settings.find_remote("DR1")
+
+    def test_blanks_around_an_ae_title_do_not_count(self, read):
+        settings = read("[node]\nae_title = ' A B '\n[[remote]]\nname='x'\nae_title='X '\nhost='h'")
+        assert settings.node.ae_title == "A B"
+        assert settings.find_remote("X") is not None
