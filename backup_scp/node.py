@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from backup_scp import __version__
-from backup_scp.errors import InvalidSelection, InvalidSettings
+from backup_scp.errors import InvalidSelection, InvalidSettings, Unavailable
 from backup_scp.ingest import Ingest
 from backup_scp.ports import Archive, Destination, Index, RemoteAE
 from backup_scp.restore import Journal
@@ -206,9 +206,7 @@ class Node:
         settings = self._settings
         with ExitStack() as stack:
             storage = stack.enter_context(Storage(settings))
-            recovered = Ingest(storage.archive, storage.index).recover()
-            if recovered:
-                log.warning("%d files without an index row, left by a crash, were entered", recovered)
+            _recover(storage)
             policy = AccessPolicy(settings.remotes)
             served = services(storage.archive, storage.index, policy, settings.node.ae_title, timing(settings))
             self._server = Server(_listening(settings), policy, served, storage.index.record_rejection)
@@ -232,6 +230,17 @@ class Node:
         if self._server is not None:
             self._server.stop(_GRACE_S)
         self._open.close()
+
+
+def _recover(storage: Storage) -> None:
+    """Enter what a crash left; a volume that cannot be written, or not be read, is no reason not to start."""
+    try:
+        recovered = Ingest(storage.archive, storage.index).recover()
+    except Unavailable as error:
+        log.error("What a crash may have left is not looked at now: %s", error)
+        return
+    if recovered:
+        log.warning("%d files without an index row, left by a crash, were entered", recovered)
 
 
 def _listening(settings: Settings) -> Listening:
