@@ -12,11 +12,11 @@ from datetime import UTC, datetime
 from hashlib import sha256 as _sha256
 
 from backup_scp.ports import InstanceKey
+from backup_scp.uids import path_component
 
 LOCATION_LIMIT = 2 + 1 + 64 + 1 + 64 + 1 + 64 + 1 + 64 + len(".dcm")
 """Characters in the longest location."""
 
-_UID = re.compile(r"(?=.{1,64}\Z)[0-9]+(?:\.[0-9]+)*")
 _NAME = re.compile(r"(?=.{1,64}\Z)[0-9]+(?:\.[0-9]+)*|x[0-9a-f]{40}")
 _FILE = re.compile(r"(?P<name>.+)\.(?:[0-9a-f]{12}|[0-9a-f]{64})\.dcm")
 
@@ -33,7 +33,7 @@ def location_of(key: InstanceKey, sha256: str, *, whole_digest: bool = False) ->
     whole_digest
         Put all 64 into the name: for the day when another Data Set has the same first 12.
     """
-    study, series, instance = map(_name, key)
+    study, series, instance = map(path_component, key)
     digest = sha256 if whole_digest else sha256[:12]
     return f"{_spread(study)}/{study}/{series}/{instance}.{digest}.dcm"
 
@@ -52,11 +52,6 @@ def is_location(text: str) -> bool:
 def aside(location: str, moment: datetime) -> str:
     """Name where a damaged file goes: its location with the moment in the name."""
     return f"{location.removesuffix('.dcm')}.{moment.astimezone(UTC):%Y%m%dT%H%M%S%fZ}.dcm"
-
-
-def _name(uid: str) -> str:
-    """Keep a UID that is one; encode all else, whatever it holds (``/``, ``..``, nothing, device names)."""
-    return uid if _UID.fullmatch(uid) else "x" + _digest(uid)[:40]
 
 
 def _spread(study: str) -> str:
