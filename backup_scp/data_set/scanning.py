@@ -153,13 +153,13 @@ class _Scan:
             if length == UNDEFINED:
                 end = self._pass_items(position + start, encoding if vr != b"UN" else IMPLICIT_LE, explicit=explicit)
                 if self._keep_sequences:
-                    found[tag] = (b"SQ", self._load_value(position + start, end - position - start - 8))
+                    found[tag] = (b"SQ", self._source.load(position + start, end - position - start - 8))
                 position, at, buffer = end, 0, b""
                 continue
             if tag in wanted and length <= self._value_bytes and tag not in found:
                 end = start + length
-                inside = end <= len(buffer)
-                found[tag] = (vr, buffer[start:end] if inside else self._load_value(position + start, length))
+                inside = end <= len(buffer)  # a value that is cut off shows when the next header is loaded
+                found[tag] = (vr, buffer[start:end] if inside else self._source.load(position + start, length))
             at = start + length
 
     def _load_header(self, position: int) -> bytes:
@@ -173,12 +173,6 @@ class _Scan:
         if buffer.strip(b"\0"):
             raise InvalidDataSet("the Data Set ends in the middle of an element")
         return b""
-
-    def _load_value(self, position: int, length: int) -> bytes:
-        value = self._source.load(position, length)
-        if len(value) < length:
-            raise InvalidDataSet("an element is longer than the rest of the Data Set")
-        return value
 
     def _pass_items(self, position: int, encoding: Encoding, *, explicit: bool) -> int:
         """Return the position after a sequence of undefined length (PS3.5 7.5.2), however deep it is.

@@ -116,6 +116,7 @@ class Entrance:
         size_bytes = facts.version["size_bytes"]
         moves = StudyKey(*(found[column] for column in StudyKey._fields)) != facts.study_key
         if moves:
+            self._connection.execute(statements.LOCK_STUDIES, {"uid": facts.key.study_instance_uid}).all()
             size_bytes += sum(version["size_bytes"] for version in versions)
         series_id = self._place(facts, instances=int(moves), versions=len(versions) * moves + 1, size_bytes=size_bytes)
         row = _instance_row(facts, series_id)

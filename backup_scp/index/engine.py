@@ -17,8 +17,10 @@ from backup_scp.index.failures import explained
 WAIT_S = 30
 """How long a writer waits for another one."""
 
+ROWS_AT_ONCE = 500
+"""How many rows of a long answer are in memory."""
+
 _SQLITE_PRAGMAS = (
-    "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=FULL",
     "PRAGMA foreign_keys=ON",
     f"PRAGMA busy_timeout={WAIT_S * 1000}",
@@ -44,7 +46,7 @@ def index_url(url: str) -> sa.URL:
         raise InvalidSettings("The index URL cannot be read; write sqlite:///path or postgresql://") from None
     if parsed.drivername in {"postgresql", "postgres", "postgresql+psycopg"}:
         return parsed.set(drivername="postgresql+psycopg")
-    if parsed.drivername == "sqlite" and parsed.database:
+    if parsed.drivername == "sqlite" and parsed.database not in {None, "", ":memory:"}:
         return parsed
     raise InvalidSettings("The index URL must begin with sqlite:/// and a path, or with postgresql://")
 
@@ -73,7 +75,7 @@ class Database:
     def reading(self, *, stream: bool = False) -> Iterator[sa.Connection]:
         """Read in one transaction, which sees one state; ``stream`` leaves unread rows with the database."""
         with explained(self.url), self._engine.connect() as connection:
-            yield connection.execution_options(stream_results=True, yield_per=500) if stream else connection
+            yield connection.execution_options(stream_results=True, yield_per=ROWS_AT_ONCE) if stream else connection
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[sa.Connection]:
@@ -111,6 +113,11 @@ def _sqlite_engine(url: sa.URL) -> sa.Engine:
         with contextlib.closing(connection.cursor()) as cursor:
             for pragma in _SQLITE_PRAGMAS:
                 cursor.execute(pragma)
+            (mode,) = cursor.execute("PRAGMA journal_mode=WAL").fetchone()
+        if mode != "wal":
+            raise IndexUnavailable(
+                f"The index {url.database} cannot be in WAL mode; put it on a local disk, not a share"
+            )
 
     @sa.event.listens_for(engine, "begin")
     def begin(connection: sa.Connection) -> None:

@@ -117,9 +117,9 @@ _BY_VR = {"DA": date_key, "TM": time_key, "IS": integer_key, "DS": decimal_key, 
 
 def key_columns(attribute: Attribute) -> tuple[str, ...]:
     """Give the names of the columns that hold the search key of an attribute; none where its text is compared."""
-    if attribute == PATIENT_NAME:
-        return PATIENT_NAME_GROUPS
-    return (f"{attribute.column}_key",) if attribute.vr in _BY_VR and not attribute.computed else ()
+    if attribute.vr not in _BY_VR or attribute.computed:
+        return ()
+    return PATIENT_NAME_GROUPS if attribute is PATIENT_NAME else (f"{attribute.column}_key",)
 
 
 def key_of(attribute: Attribute, text: str) -> Key:
@@ -130,6 +130,6 @@ def key_of(attribute: Attribute, text: str) -> Key:
 def key_values(attribute: Attribute, text: str) -> dict[str, Key]:
     """Give the search key of a value, by column."""
     columns = key_columns(attribute)
-    if attribute == PATIENT_NAME:
+    if attribute is PATIENT_NAME:
         return dict(zip(columns, name_groups(text), strict=True))
-    return dict.fromkeys(columns, key_of(attribute, text)) if columns else {}
+    return {columns[0]: key_of(attribute, text)} if columns else {}

@@ -55,8 +55,3 @@ class KnownStudies:
             self._studies[key] = study
             if len(self._studies) > MOST_STUDIES:
                 self._studies.popitem(last=False)
-
-    def clear(self) -> None:
-        """Forget everything."""
-        with self._lock:
-            self._studies.clear()

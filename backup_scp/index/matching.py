@@ -103,7 +103,7 @@ class Matcher:
         if len(values) == 1:
             return self._name(attribute, values[0], folded_group, lambda text, value: text == value)
         groups = [key for value in values for group in value.split("=") if (key := folded_group(stored_text(group)))]
-        if attribute == PATIENT_NAME:
+        if attribute is PATIENT_NAME:
             return sa.or_(*(self.dialect.among(self.column(name), groups) for name in PATIENT_NAME_GROUPS))
         return self.dialect.some_value(self._names(attribute), lambda name: self.dialect.among(name, groups))
 
@@ -115,7 +115,7 @@ class Matcher:
         wanted = [(position, group) for position, group in enumerate(groups) if group]
         if not wanted:
             return sa.false()
-        if attribute != PATIENT_NAME:
+        if attribute is not PATIENT_NAME:
             names = self._names(attribute)
             return sa.and_(
                 *(self.dialect.some_value(names, lambda each, g=group: holds(each, g)) for _, group in wanted)  # type: ignore[misc]

@@ -18,6 +18,8 @@ from backup_scp.ports import Held, Selection
 
 _TABLES = {Level.PATIENT: study, Level.STUDY: study, Level.SERIES: series, Level.IMAGE: instance}
 _LEVELS = tuple(Level)
+_LATER = study.alias("later")
+_THEIRS = study.alias("theirs")
 _PATIENT_SUMS = {
     "number_of_patient_related_studies": "1",
     "number_of_patient_related_series": "number_of_study_related_series",
@@ -46,9 +48,13 @@ def columns_of(study_rows: sa.FromClause) -> ColumnOf:
 
 def _patient_sum(study_rows: sa.FromClause, column: str) -> Text:
     """Sum over the studies of the patient; computed only where it is asked for."""
-    theirs = study.alias()
-    summed = sa.func.count() if column == "1" else sa.func.sum(theirs.c[column])
-    return sa.select(summed).where(theirs.c.patient_key == study_rows.c.patient_key).scalar_subquery()
+    summed = sa.func.count() if column == "1" else sa.func.sum(_THEIRS.c[column])
+    return (
+        sa.select(summed)
+        .select_from(_THEIRS)
+        .where(_THEIRS.c.patient_key == study_rows.c.patient_key)
+        .scalar_subquery()
+    )
 
 
 def returned_keys(query: Query) -> tuple[Attribute, ...]:
@@ -63,9 +69,11 @@ def search(query: Query, dialect: Dialect) -> sa.Select[Any]:
     column = columns_of(study)
     shown = [_as_text(column(attribute.column)) for attribute in returned_keys(query)]
     statement = _joined(sa.select(*shown), query.level).where(*_clauses(query.conditions, dialect, column))
+    # Without a Unique Key it is no entity to ask for; its instances are.
     if query.level is Level.PATIENT:
-        return statement.where(~_later_study(query, dialect))
-    if query.level is not Level.IMAGE:  # without a Unique Key it is no entity to ask for; its instances are
+        known = sa.or_(study.c.patient_id != "", study.c.study_instance_uid != "")
+        return statement.where(known, ~_later_study(query, dialect))
+    if query.level is not Level.IMAGE:
         statement = statement.where(column(UNIQUE_KEY[query.level].column) != "")
     return statement.order_by(*_order(query))
 
@@ -87,10 +95,9 @@ def _clauses(conditions: Iterable[Condition], dialect: Dialect, column: ColumnOf
 
 def _later_study(query: Query, dialect: Dialect) -> Clause:
     """Find a later study of the same patient that matches too: a patient is answered as of the latest that does."""
-    later = study.alias("later")
-    after = sa.tuple_(later.c.study_date_key, later.c.id) > sa.tuple_(study.c.study_date_key, study.c.id)
-    theirs = sa.select(sa.literal(1)).where(later.c.patient_key == study.c.patient_key, after)
-    return sa.exists(theirs.where(*_clauses(query.conditions, dialect, columns_of(later))))
+    after = sa.tuple_(_LATER.c.study_date_key, _LATER.c.id) > sa.tuple_(study.c.study_date_key, study.c.id)
+    theirs = sa.select(sa.literal(1)).where(_LATER.c.patient_key == study.c.patient_key, after)
+    return sa.exists(theirs.where(*_clauses(query.conditions, dialect, columns_of(_LATER))))
 
 
 def _order(query: Query) -> list[Any]:
@@ -130,7 +137,8 @@ def held(*more: sa.ColumnElement[Any]) -> sa.Select[Any]:
 
 def held_row(row: sa.Row[Any]) -> Held:
     """Make a value of a row of ``held``."""
-    return Held._make([*row[:-1], moment(row[-1])])
+    values = list(row)[: len(_HELD)]
+    return Held._make([*values[:-1], moment(values[-1])])
 
 
 def retrieve(query: Query, dialect: Dialect) -> sa.Select[Any]:

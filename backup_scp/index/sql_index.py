@@ -85,8 +85,8 @@ class SQLIndex:
     def search(self, query: Query) -> Generator[Match, None, None]:
         keywords = [attribute.keyword for attribute in queries.returned_keys(query)]
         statement = queries.search(query, self._database.dialect)
-        with self._database.reading(stream=True) as connection:
-            for row in connection.execute(statement):
+        with self._database.reading(stream=True) as connection, connection.execute(statement) as rows:
+            for row in rows:
                 yield dict(zip(keywords, row, strict=True))
 
     def retrieve(self, query: Query) -> list[Held]:
@@ -96,8 +96,8 @@ class SQLIndex:
         return self._held(queries.select(selection))
 
     def _held(self, statement: sa.Select[tuple[object, ...]]) -> list[Held]:
-        with self._database.reading(stream=True) as connection:
-            return [queries.held_row(row) for row in connection.execute(statement)]
+        with self._database.reading(stream=True) as connection, connection.execute(statement) as rows:
+            return [queries.held_row(row) for row in rows]
 
     def versions(self) -> Iterator[Held]:
         return self._verifications.versions()
@@ -120,8 +120,7 @@ class SQLIndex:
                 entrance.remember()
                 return admission
 
-            yield enter
-        self._known.clear()
+            yield enter  # what was remembered until now fails by its revision
 
     def holdings(self) -> Holdings:
         with self._database.reading() as connection:

@@ -45,6 +45,10 @@ LOAD_STUDY = (
 )
 INSERT_STUDY = insert(study)
 UPDATE_STUDY = update(study).where(study.c.id == _OF, study.c.revision == bindparam("known_revision"))
+# Rows between which a correction moves an instance, always in the same order: no deadlocks.
+LOCK_STUDIES = (
+    select(study.c.id).where(study.c.study_instance_uid == bindparam("uid")).order_by(study.c.id).with_for_update()
+)
 LOAD_SERIES = select(series).where(series.c.study_id == _OF, series.c.series_instance_uid == bindparam("uid"))
 INSERT_SERIES = insert(series)
 UPDATE_SERIES = update(series).where(series.c.id == _OF)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import socket
 import threading
@@ -74,11 +75,15 @@ class AccessPolicy:
         self._remotes = tuple(remotes)
         self._resolver = _Resolver()
 
-    def identify(self, ae_title: str, address: str) -> Caller:
-        """Find out who calls; an AE title from another address than its configured one is a stranger."""
+    def identify(self, ae_title: str, address: str, called_address: str) -> Caller:
+        """Find out who calls; an AE title from another address than its configured one is a stranger.
+
+        Whoever connects from the very address that was called is this machine.
+        """
         address = plain_address(address)
         remote = next((r for r in self._remotes if r.ae_title == ae_title and self._is_at(r, address)), None)
-        return Caller(ae_title, address, remote, ipaddress.ip_address(address).is_loopback)
+        is_this_machine = ipaddress.ip_address(address).is_loopback or address == plain_address(called_address)
+        return Caller(ae_title, address, remote, is_this_machine)
 
     def is_impostor(self, caller: Caller) -> bool:
         """Whether the caller uses a configured AE title from another address."""
@@ -120,11 +125,9 @@ class _Resolver:
             resolved_at, addresses = self._known.get(host, (-_RESOLVED_FOR_S, frozenset()))
         if now - resolved_at < _RESOLVED_FOR_S:
             return addresses
-        try:
+        with contextlib.suppress(OSError, UnicodeError):  # when DNS is out, what it said before holds
             found = socket.getaddrinfo(host, None, proto=socket.IPPROTO_TCP)
             addresses = frozenset(plain_address(str(entry[4][0])) for entry in found)
-        except OSError:
-            addresses = frozenset()
         with self._lock:
             self._known[host] = (now, addresses)
         return addresses

@@ -10,24 +10,29 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import cast
 
+from pydicom.config import IGNORE, settings
 from pydicom.uid import UID
 from pynetdicom import AE, _config
 from pynetdicom._globals import MODE_ACCEPTOR, MODE_REQUESTOR
 from pynetdicom.association import Association as PynetdicomAssociation
 from pynetdicom.pdu_primitives import A_ABORT, A_RELEASE
 from pynetdicom.presentation import PresentationContext, build_context
-from pynetdicom.transport import AddressInformation, AssociationSocket
+from pynetdicom.transport import AddressInformation
 
 from backup_scp.errors import DestinationUnavailable, InvalidDataSet, InvalidIdentifier
 from backup_scp.network.access import Caller
 from backup_scp.network.command_set import CommandSet, Element, Field
-from backup_scp.network.upper_layer import AssociationEnded, UpperLayer
+from backup_scp.network.upper_layer import AssociationEnded, Transport, UpperLayer
 from backup_scp.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 # pynetdicom's own log prints identifiers and pydicom's warnings print values: both are patient data.
 logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
 logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
 _config.LOG_HANDLER_LEVEL = "none"
+settings.reading_validation_mode = IGNORE
+# Identity never blocks: UIDs of any length, AE titles padded with NUL or with an umlaut; ``server`` judges the rest.
+_config.VALIDATORS = {"AE": lambda _: (True, ""), "UI": lambda _: (True, "")}
+_config.CODECS = ("ascii", "latin-1")
 
 _LONGEST_COMMAND_SET = 1 << 16
 _LONGEST_IDENTIFIER = 1 << 20
@@ -122,6 +127,7 @@ class Association(PynetdicomAssociation):
         self.ending = False
         self._waiting = False
         self._ahead: tuple[int, CommandSet] | None = None
+        self._data_set_of: int | None = None  # context ID, while a Data Set is still to be read
         self._cancelled: set[int] = set()
 
     # -- establishing ----------------------------------------------------------------------------------------------
@@ -133,7 +139,7 @@ class Association(PynetdicomAssociation):
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         association.acceptor.address_info = AddressInformation.from_tuple(connection.getsockname())
         association.requestor.address_info = AddressInformation.from_tuple(connection.getpeername())
-        association.set_socket(AssociationSocket(association, client_socket=connection))
+        association.set_socket(Transport(association, client_socket=connection))
         association.upper_layer.begin()
         return association
 
@@ -162,19 +168,22 @@ class Association(PynetdicomAssociation):
             With the reason, and what to look at.
         """
         association = cls(calling, MODE_REQUESTOR, timing, maximum_pdu_length)
+        requested = [build_context(abstract, list(transfer)) for abstract, transfer in contexts]
+        for number, context in enumerate(requested):
+            context.context_id = 2 * number + 1
         try:
             remote = AddressInformation(host, port)
-        except OSError:
+        except (OSError, UnicodeError):  # a name may be too long for DNS
             raise DestinationUnavailable(f"{called}: the name {host} is not known to DNS; check the host") from None
         local = AddressInformation.from_tuple(("", 0) if remote.is_ipv4 else ("::", 0))
-        association.set_socket(AssociationSocket(association, address=local))
+        try:
+            association.set_socket(Transport(association, address=local))
+        except OSError as error:
+            raise DestinationUnavailable(f"{called}: no socket for it can be had here ({error.strerror})") from None
         cast("socket.socket", association.upper_layer.connection).setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         association.acceptor.ae_title = called
         association.acceptor.address_info = remote
         association.requestor.address_info = local
-        requested = [build_context(abstract, list(transfer)) for abstract, transfer in contexts]
-        for number, context in enumerate(requested):
-            context.context_id = 2 * number + 1
         association.requestor.requested_contexts = requested
         association.request()
         association._require_established(called, host, port)
@@ -219,33 +228,39 @@ class Association(PynetdicomAssociation):
         AssociationEnded
             Released, aborted, or gone.
         """
-        if self._ahead is not None:
-            ahead, self._ahead = self._ahead, None
-            return ahead
-        self._waiting = True
+        self._waiting = self._ahead is None
         try:
-            if self.ending:
+            if self._waiting and self.ending:
                 raise AssociationEnded
-            return self._read_command()
+            return self._next_command()
         finally:
             self._waiting = False
 
+    def _next_command(self) -> tuple[int, CommandSet]:
+        context_id, command = self._ahead or self._read_command()
+        self._ahead = None
+        self._data_set_of = context_id if command.has_data_set else None
+        return context_id, command
+
     def _read_command(self) -> tuple[int, CommandSet]:
         encoded = bytearray()
+        context_id = None
         while True:
-            fragment = self.upper_layer.read_fragment(between_messages=not encoded)
+            fragment = self.upper_layer.read_fragment(between_messages=context_id is None)
+            context_id = fragment.context_id if context_id is None else context_id
             encoded += fragment.data
-            if not fragment.is_command or len(encoded) > _LONGEST_COMMAND_SET:
-                self.upper_layer.reject_pdu()
+            if not fragment.is_command:
+                self.upper_layer.reject_pdu("a Data Set where a Command Set is due")
+            if fragment.context_id != context_id or context_id not in self.contexts:
+                self.upper_layer.reject_pdu("a message in a Presentation Context that was not accepted, or in two")
+            if len(encoded) > _LONGEST_COMMAND_SET:
+                self.upper_layer.reject_pdu("a Command Set without end")
             if fragment.is_last:
                 break
         try:
-            command = CommandSet.decode(encoded)
+            return context_id, CommandSet.decode(encoded)
         except InvalidDataSet:
-            self.upper_layer.reject_pdu()
-        if fragment.context_id not in self.contexts:
-            self.upper_layer.reject_pdu()
-        return fragment.context_id, command
+            self.upper_layer.reject_pdu("a Command Set that cannot be decoded")
 
     def data_set(self) -> Iterator[memoryview]:
         """Read the Data Set that follows a Command Set, in parts that are valid until the next one.
@@ -255,13 +270,13 @@ class Association(PynetdicomAssociation):
         AssociationEnded
             It will not be completed.
         """
-        while True:
+        while self._data_set_of is not None:
             fragment = self.upper_layer.read_fragment()
-            if fragment.is_command:
-                self.upper_layer.reject_pdu()
-            yield fragment.data
+            if fragment.is_command or fragment.context_id != self._data_set_of:
+                self.upper_layer.reject_pdu("something else where a Data Set is due")
             if fragment.is_last:
-                return
+                self._data_set_of = None
+            yield fragment.data
 
     def read_identifier(self) -> bytes:
         """Read a Data Set that must fit in memory.
@@ -280,22 +295,21 @@ class Association(PynetdicomAssociation):
             raise InvalidIdentifier(f"The Identifier has {size} bytes")
         return bytes(encoded)
 
-    def skip_data_set(self, command: CommandSet) -> None:
-        """Read past a Data Set that is not wanted."""
-        if command.has_data_set:
-            for _ in self.data_set():
-                pass
+    def skip_data_set(self) -> None:
+        """Read past what is still to come of a Data Set, so that the next message is found."""
+        for _ in self.data_set():
+            pass
 
     def read_response(self, field: Field) -> CommandSet:
         """Read the response to a request of ours; a C-CANCEL that comes before it is noted (PS3.7 9.3.2.3)."""
         while True:
-            _, command = self.read_command()
+            _, command = self._next_command()
             if command.field == Field.C_CANCEL_RQ:
                 self._cancelled.add(command.number(Element.MESSAGE_ID_BEING_RESPONDED_TO))
                 continue
             if command.field != field:
-                self.upper_layer.reject_pdu()
-            self.skip_data_set(command)
+                self.upper_layer.reject_pdu(f"a message with Command Field 0x{command.field:04X} for a response")
+            self.skip_data_set()
             return command
 
     def cancelled(self, message_id: int) -> bool:
@@ -347,13 +361,17 @@ class Association(PynetdicomAssociation):
                 connection.shutdown(how)
 
     def finish(self) -> str:
-        """End what reading has found to be ending, and say how: ``released``, ``aborted`` or ``lost``."""
+        """End what reading has found to be ending, and say how."""
         primitive = self.upper_layer.receive_pdu()
-        released = isinstance(primitive, A_RELEASE) and primitive.result is None
-        if released:
+        if isinstance(primitive, A_RELEASE) and primitive.result is None:
             self.acse.send_release(is_response=True)
+            how = "released"
+        elif isinstance(primitive, A_ABORT):
+            how = "aborted by the peer"
+        else:
+            how = "aborted here, the peer broke the protocol" if self.upper_layer.is_over else "lost"
         self.upper_layer.linger(_LINGER_S)
-        return "released" if released else "aborted" if isinstance(primitive, A_ABORT) else "lost"
+        return how
 
     def release(self) -> None:
         """Release an Association of ours; if the peer does not answer, abort it."""
@@ -363,7 +381,7 @@ class Association(PynetdicomAssociation):
 
     def abort(self, block: bool = True) -> None:  # noqa: FBT001, FBT002, ARG002 - pynetdicom's signature
         """Abort: the peer is told, and the connection closed."""
-        if self.upper_layer.is_open:
+        if self.upper_layer.is_open and not self.upper_layer.is_over:
             self.acse.send_abort(0x00)
         self.close()
 

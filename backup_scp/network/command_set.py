@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from enum import IntEnum
 
@@ -9,6 +10,7 @@ from backup_scp.errors import InvalidDataSet
 
 NO_DATA_SET = 0x0101  # Command Data Set Type (0000,0800), PS3.7 E.1
 _DATA_SET_FOLLOWS = 0x0001
+_NOT_IN_LO = re.compile(r"[^ -\[\]-~]")  # LO in the default repertoire: no control characters, no backslash, PS3.5 6.2
 
 
 class Field(IntEnum):
@@ -98,6 +100,11 @@ class CommandSet:
         return self.number(Element.COMMAND_FIELD)
 
     @property
+    def is_response(self) -> bool:
+        """Whether it answers a request (PS3.7 E.1: the highest bit of the Command Field)."""
+        return self.field >= 0x8000
+
+    @property
     def message_id(self) -> int:
         """Message ID."""
         return self.number(Element.MESSAGE_ID)
@@ -140,7 +147,7 @@ def response(request: CommandSet, status: int, *, comment: str = "", data_set: b
     status
         PS3.7 Annex C.
     comment
-        Error Comment, cut to the 64 characters of its LO.
+        Error Comment, cut to the 64 characters of its LO; what an LO cannot hold becomes a question mark.
     data_set
         Whether an Identifier follows.
     counts
@@ -155,7 +162,7 @@ def response(request: CommandSet, status: int, *, comment: str = "", data_set: b
         if element in request.elements:
             values[element] = request.text(element)
     if comment:
-        values[Element.ERROR_COMMENT] = comment[:64]
+        values[Element.ERROR_COMMENT] = _NOT_IN_LO.sub("?", comment)[:64]
     for name, count in counts.items():
         values[Element[name.upper()]] = min(count, 0xFFFF)
     return encode(values, data_set=data_set)

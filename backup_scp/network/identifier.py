@@ -79,8 +79,8 @@ def encode_failed_list(uids: Sequence[str], transfer_syntax: str) -> bytes:
     In Explicit VR a UI holds at most 65534 bytes (PS3.5 7.1.2); of a longer list the first that fit are named.
     """
     text = "\\".join(uids)
-    if len(text) > _LONGEST_SHORT_VALUE:
-        text = text[:_LONGEST_SHORT_VALUE].rpartition("\\")[0]
+    if len(text) > _LONGEST_SHORT_VALUE and transfer_syntax != ImplicitVRLittleEndian:
+        text = text[: _LONGEST_SHORT_VALUE + 1].rpartition("\\")[0]
     return encode_elements([(FAILED_SOP_INSTANCE_UID_LIST, "UI", text.encode("latin-1", "replace"))], transfer_syntax)
 
 

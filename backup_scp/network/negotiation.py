@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import cast
 
+from pydicom.config import IGNORE
 from pydicom.uid import (
     HTJ2K,
     JPEG2000,
     JPEG2000MC,
+    UID,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
@@ -33,12 +36,11 @@ VERIFICATION = "1.2.840.10008.1.1"
 
 NATIVE = (str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian), str(ExplicitVRBigEndian))
 _OTHER_SERVICES = frozenset({VERIFICATION, *MODELS})
-# pynetdicom knows the services of the standard; what it does not know is a new or private storage class.
-_STORED = (StorageServiceClass, NonPatientObjectStorageServiceClass, ServiceClass)
 # Syntaxes that may make a sender throw information away: taken when it offers nothing else.
 _LOSSY = frozenset(
     (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000, JPEG2000MC, HTJ2K, "1.2.840.10008.1.2.4.112")
 )
+_COMMITMENT = ("1.2.840.10008.1.20.1", "1.2.840.10008.1.20.2")  # push, and the retired pull
 _ACCEPTED, _ABSTRACT_SYNTAX_NOT_SUPPORTED, _TRANSFER_SYNTAXES_NOT_SUPPORTED = 0, 3, 4  # PS3.8 9.3.3.2
 
 
@@ -56,7 +58,14 @@ class Rejection:
 def called_ae_title_not_recognised(called: str, ours: str) -> Rejection:
     """Reject an Association for another AE title."""
     return Rejection(
-        1, 1, 7, f"called AE title {called} is not ours", f"set the called AE title to {ours} at the sender"
+        1, 1, 7, f"called AE title {called!a} is not ours", f"set the called AE title to {ours} at the sender"
+    )
+
+
+def calling_ae_title_not_recognised(calling: str) -> Rejection:
+    """Reject an Association whose calling AE title is none (PS3.5 6.2: no control characters)."""
+    return Rejection(
+        1, 1, 3, f"calling AE title {calling!a} is not one", "set an AE title of letters and digits at the sender"
     )
 
 
@@ -65,6 +74,11 @@ def local_limit_exceeded(limit: int) -> Rejection:
     return Rejection(
         2, 3, 2, f"more than {limit} associations at once", "wait, or raise node.maximum_associations in the settings"
     )
+
+
+def temporary_congestion() -> Rejection:
+    """Reject, for the moment, an Association that came while the node stops."""
+    return Rejection(2, 3, 1, "the node stops", "try again when it runs")
 
 
 def reject(association: Association, rejection: Rejection) -> None:
@@ -99,7 +113,7 @@ def answer_context(proposed: PresentationContext) -> PresentationContext:
     answer.context_id = proposed.context_id
     answer.abstract_syntax = proposed.abstract_syntax
     chosen = choose_transfer_syntax(abstract, syntaxes)
-    answer.transfer_syntax = [chosen or syntaxes[0]]
+    answer.transfer_syntax = [chosen or next(iter(syntaxes), ImplicitVRLittleEndian)]  # not significant when rejected
     if chosen:
         answer.result = _ACCEPTED
     else:
@@ -114,15 +128,22 @@ def choose_transfer_syntax(abstract_syntax: str, proposed: Sequence[str]) -> str
     the other services are read and written here, so only native syntaxes will do.
     """
     if is_storage(abstract_syntax):
-        return next((syntax for syntax in proposed if syntax not in _LOSSY), proposed[0])
+        return next((syntax for syntax in proposed if syntax not in _LOSSY), next(iter(proposed), None))
     if is_supported(abstract_syntax):
         return next((syntax for syntax in proposed if syntax in NATIVE), None)
     return None
 
 
+@lru_cache(maxsize=1024)
 def is_storage(abstract_syntax: str) -> bool:
     """Whether a SOP Class is stored: every storage class of the standard, and every unknown or private one."""
-    return uid_to_service_class(abstract_syntax) in _STORED
+    service = uid_to_service_class(abstract_syntax)
+    if service is not ServiceClass:
+        return service in (StorageServiceClass, NonPatientObjectStorageServiceClass)
+    uid = UID(abstract_syntax, IGNORE)
+    if not uid.type or not uid.name:  # new or private
+        return True
+    return uid.type == "SOP Class" and "Storage" in uid.name and uid not in _COMMITMENT  # retired
 
 
 def is_supported(abstract_syntax: str) -> bool:

@@ -20,7 +20,7 @@ from backup_scp.network.access import AccessPolicy, Caller
 from backup_scp.network.association import Association, AssociationEnded, Context, Timing
 from backup_scp.network.command_set import CommandSet, Field, response
 from backup_scp.network.negotiation import Rejection
-from backup_scp.network.status import PROCESSING_FAILURE, SOP_CLASS_NOT_SUPPORTED
+from backup_scp.network.status import PROCESSING_FAILURE, SOP_CLASS_NOT_SUPPORTED, UNRECOGNISED_OPERATION
 from backup_scp.network.upper_layer import PeerTimedOut
 
 log = logging.getLogger(__name__)
@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 _BACKLOG = 128
 _MOST_PENDING = 128  # connections that have not asked for an Association yet
 _PAUSE_S = 0.1
+_LAST_WAIT_S = 1.0
 _LISTENER_IS_SHUT = (errno.EINVAL, errno.EBADF, errno.ENOTSOCK)
 
 Serve = Callable[[Association, Context, CommandSet], None]
@@ -101,10 +102,11 @@ class Server:
         self._services = services
         self._record_rejection = record_rejection
         self._lock = threading.Lock()
-        self._pending: dict[socket.socket, None] = {}
+        self._pending: dict[socket.socket, threading.Thread] = {}
         self._associations: dict[Association, threading.Thread] = {}
         self._listener: socket.socket | None = None
         self._accepting: threading.Thread | None = None
+        self._stopping = False
 
     # -- life ----------------------------------------------------------------------------------------------------
 
@@ -131,10 +133,13 @@ class Server:
 
     def stop(self, grace_s: float) -> None:
         """Take no more connections, let what is under way end for ``grace_s`` seconds, then abort the rest."""
-        if self._listener is not None:
+        if self._listener is not None and self._accepting is not None:
             _shut(self._listener)
+            self._listener.close()  # on Windows it is this that wakes ``accept``
+            self._accepting.join(_LAST_WAIT_S)
         with self._lock:
-            pending = list(self._pending)
+            self._stopping = True
+            pending = dict(self._pending)
         for connection in pending:
             _shut(connection)
         deadline = time.monotonic() + grace_s
@@ -142,9 +147,11 @@ class Server:
             association.end_when_idle()
         for _, thread in self._under_way():
             thread.join(max(deadline - time.monotonic(), 0))
-        for association, thread in self._under_way():
+        for association, _ in self._under_way():
             association.break_off()
-            thread.join(1)
+        deadline = time.monotonic() + _LAST_WAIT_S
+        for thread in (*pending.values(), *(thread for _, thread in self._under_way())):
+            thread.join(max(deadline - time.monotonic(), 0))
 
     def _under_way(self) -> list[tuple[Association, threading.Thread]]:
         with self._lock:
@@ -161,16 +168,22 @@ class Server:
                     return
                 time.sleep(_PAUSE_S)  # out of descriptors: some will come back
                 continue
-            self._admit(connection)
-            threading.Thread(target=self._converse, args=(connection,), name="association", daemon=True).start()
+            thread = threading.Thread(target=self._converse, args=(connection,), name="association", daemon=True)
+            self._admit(connection, thread)
+            try:
+                thread.start()
+            except RuntimeError:  # out of threads: some will end
+                self._forget(connection)
+                connection.close()
 
-    def _admit(self, connection: socket.socket) -> None:
+    def _admit(self, connection: socket.socket, thread: threading.Thread) -> None:
         """Count a connection that has said nothing yet; when there are too many, the oldest goes."""
         with self._lock:
-            self._pending[connection] = None
-            oldest = next(iter(self._pending)) if len(self._pending) > _MOST_PENDING else None
-        if oldest is not None:
-            _shut(oldest)
+            self._pending[connection] = thread
+            if len(self._pending) > _MOST_PENDING:
+                oldest = next(iter(self._pending))
+                del self._pending[oldest]
+                _shut(oldest)
 
     def _converse(self, connection: socket.socket) -> None:
         """Serve one connection from its first byte to its last; the border of this thread."""
@@ -180,37 +193,40 @@ class Server:
                 connection, self._listening.ae_title, self._listening.timing, self._listening.maximum_pdu_length
             )
             request = association.upper_layer.receive_pdu(wait=True, timeout=self._listening.timing.association_s)
-            self._settle(connection)
-            if isinstance(request, A_ASSOCIATE) and self._establish(association, request):
+            if isinstance(request, A_ASSOCIATE) and self._establish(connection, association, request):
                 self._serve(association)
         except OSError:
             log.debug("A connection was gone before it said anything")
         except Exception as error:  # noqa: BLE001 - the border of this thread: the node goes on
             log.error("Association ended by an error in the node: %s", _where(error))
-        finally:
-            self._settle(connection)
             if association is not None:
-                with self._lock:
-                    self._associations.pop(association, None)
+                association.abort()
+        finally:
+            if association is not None:
                 association.close()
             connection.close()
+            self._forget(connection, association)
 
-    def _settle(self, connection: socket.socket) -> None:
+    def _forget(self, connection: socket.socket, association: Association | None = None) -> None:
         with self._lock:
             self._pending.pop(connection, None)
+            if association is not None:
+                self._associations.pop(association, None)
 
     # -- associations ------------------------------------------------------------------------------------------------
 
-    def _establish(self, association: Association, request: A_ASSOCIATE) -> bool:
+    def _establish(self, connection: socket.socket, association: Association, request: A_ASSOCIATE) -> bool:
         """Accept or reject an Association request."""
         association.requestor.primitive = request
-        calling, called = str(request.calling_ae_title).strip(), str(request.called_ae_title).strip()
-        association.caller = self._policy.identify(calling, association.requestor.address)
+        calling, called = _unpadded(request.calling_ae_title), _unpadded(request.called_ae_title)
+        association.caller = self._policy.identify(calling, association.requestor.address, association.acceptor.address)
         association.called_ae_title = called
-        rejection = self._reason_to_reject(association.caller, called)
-        if rejection is None:
-            with self._lock:
+        with self._lock:
+            rejection = self._reason_to_reject(association.caller, called)
+            if rejection is None:
+                self._pending.pop(connection, None)
                 self._associations[association] = threading.current_thread()
+        if rejection is None:
             negotiation.accept(association, request)
             log.debug("Association with %s established", association.caller)
             return True
@@ -221,6 +237,10 @@ class Server:
 
     def _reason_to_reject(self, caller: Caller, called: str) -> Rejection | None:
         ours = self._listening
+        if self._stopping:
+            return negotiation.temporary_congestion()
+        if not caller.ae_title.isprintable():
+            return negotiation.calling_ae_title_not_recognised(caller.ae_title)
         if ours.check_called_ae_title and called != ours.ae_title:
             return negotiation.called_ae_title_not_recognised(called, ours.ae_title)
         limit = ours.maximum_associations + (ours.reserved_associations if caller.is_known else 0)
@@ -251,12 +271,14 @@ class Server:
         log.info("Association with %s %s: %s", association.caller, ending, association.tally.summary(began))
 
     def _answer(self, association: Association, context: Context, command: CommandSet) -> None:
-        if command.field == Field.C_CANCEL_RQ:
-            return  # for an operation that has ended already
+        if command.field == Field.C_CANCEL_RQ or command.is_response:
+            association.skip_data_set()  # for an operation that has ended already
+            return
         service = self._services.get(command.field)
         if service is None or not service.suits(context.abstract_syntax):
-            association.skip_data_set(command)
-            association.send(context.context_id, response(command, SOP_CLASS_NOT_SUPPORTED))
+            association.skip_data_set()
+            status = UNRECOGNISED_OPERATION if service is None else SOP_CLASS_NOT_SUPPORTED
+            association.send(context.context_id, response(command, status))
             return
         try:
             service.serve(association, context, command)
@@ -264,6 +286,7 @@ class Server:
             raise
         except Exception as error:  # noqa: BLE001 - one request failed; the peer must hear of it, and others go on
             log.error("A request of %s failed by an error in the node: %s", association.caller, _where(error))
+            association.skip_data_set()
             association.send(context.context_id, response(command, PROCESSING_FAILURE, comment="Internal error"))
 
 
@@ -271,6 +294,11 @@ def _shut(connection: socket.socket) -> None:
     """Wake whoever waits for a socket; its own thread closes it."""
     with contextlib.suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)
+
+
+def _unpadded(ae_title: str | None) -> str:
+    """Drop the padding of an AE title: blanks, and the NULs of those who write it so."""
+    return str(ae_title).strip("\0 ")
 
 
 def _where(error: Exception) -> str:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from backup_scp.errors import BackupSCPError, InvalidDataSet
 from backup_scp.ingest import Accepted, Ingest
-from backup_scp.network.association import Association, AssociationEnded, Context
+from backup_scp.network.association import Association, Context
 from backup_scp.network.command_set import CommandSet, Element, response
 from backup_scp.network.status import SUCCESS, status_of
 from backup_scp.ports import Admission, Arrival, Heading, StagedFile
@@ -32,6 +32,7 @@ class StorageSCP:
         try:
             accepted = self._store(association, context, command)
         except BackupSCPError as error:
+            association.skip_data_set()
             association.tally.refused += 1
             log.warning("C-STORE from %s refused: %s", association.caller, error)
             association.send(context.context_id, response(command, status_of(error), comment=str(error)))
@@ -49,26 +50,16 @@ class StorageSCP:
             transfer_syntax_uid=context.transfer_syntax,
             source_ae_title=association.caller.ae_title,
         )
-        staged = self._receive(association, command, heading)
+        staged = self._receive(association, heading)
         return self._ingest.accept(staged, _arrival(association))
 
-    def _receive(self, association: Association, command: CommandSet, heading: Heading) -> StagedFile:
-        """Stream the Data Set into a staged file; when that fails, read it to its end so that it can be answered."""
+    def _receive(self, association: Association, heading: Heading) -> StagedFile:
+        """Stream the Data Set into a staged file, as it arrives."""
+        staged = self._ingest.begin(heading)
         try:
-            staged = self._ingest.begin(heading)
-        except BackupSCPError:
-            association.skip_data_set(command)
-            raise
-        parts = association.data_set()
-        try:
-            for data in parts:
+            for data in association.data_set():
                 staged.write(data)
-        except BackupSCPError:
-            staged.discard()
-            for _ in parts:
-                pass
-            raise
-        except AssociationEnded:
+        except BaseException:  # the archive is full, the peer is gone: whatever it is, nothing half-written stays
             staged.discard()
             raise
         association.tally.size_bytes += staged.size_bytes

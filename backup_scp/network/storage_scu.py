@@ -6,7 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Self
 
-from backup_scp.errors import DestinationUnavailable, InstanceRefused
+from pydicom.config import IGNORE
+from pydicom.uid import UID
+
+from backup_scp.errors import ArchiveUnavailable, DestinationUnavailable, InstanceRefused
 from backup_scp.network.association import Association, AssociationEnded, Context, Timing
 from backup_scp.network.command_set import CommandSet, Element, Field, encode
 from backup_scp.network.negotiation import NATIVE
@@ -63,6 +66,8 @@ class StorageSCU:
         ------
         InstanceRefused
             No context, no lossless way to one, or a failure Status.
+        ArchiveUnavailable
+            It could not be read to its end; the Association was aborted.
         AssociationEnded
             The peer is gone.
         """
@@ -76,7 +81,11 @@ class StorageSCU:
 
     def _store(self, held: Held, context: Context, stream: BinaryIO) -> str | None:
         self._message_id = self._message_id % 0xFFFF + 1
-        self._association.send_data_set(context.context_id, self._request(held), _parts(stream))
+        try:
+            self._association.send_data_set(context.context_id, self._request(held), _parts(stream))
+        except OSError as error:  # in the middle of a message: no other can follow on this Association
+            self._association.abort()
+            raise ArchiveUnavailable(f"A stored file cannot be read ({error.strerror})") from None
         answer = self._association.read_response(Field.C_STORE_RSP)
         return _judge(answer)
 
@@ -133,21 +142,27 @@ class RemoteAEDestination:
         self._proposal_of = {
             abstract: number for number, proposal in enumerate(self._proposals) for abstract, _ in proposal
         }
-        if instances:
-            self._associate(self._proposal_of[instances[0].sop_class_uid])
-        return sorted(instances, key=lambda held: self._proposal_of[held.sop_class_uid])
+        ordered = sorted(instances, key=self._number_of)
+        if ordered and self._proposals[0]:
+            self._associate(self._number_of(ordered[0]))
+        return ordered
 
     def send(self, file: ArchivedFile, held: Held) -> str | None:
         """See ``ports.Destination``."""
-        scu = self._associate(self._proposal_of[held.sop_class_uid])
+        if held.sop_class_uid not in self._proposal_of:
+            raise InstanceRefused("Its SOP Class UID cannot be proposed to any destination")
+        scu = self._associate(self._number_of(held))
         try:
             return scu.store(file, held)
         except AssociationEnded:
             self._abandon()
             raise DestinationUnavailable(f"{self._remote.ae_title} broke off the association") from None
 
+    def _number_of(self, held: Held) -> int:
+        return self._proposal_of.get(held.sop_class_uid, 0)
+
     def _associate(self, number: int) -> StorageSCU:
-        if self._open is not None and self._open[0] == number:
+        if self._open is not None and self._open[0] == number and self._open[1].is_established:
             return self._open[2]
         self._release()
         association = Association.request_from(
@@ -177,18 +192,27 @@ def propose(instances: Iterable[Held]) -> list[list[tuple[str, Sequence[str]]]]:
     """Make the Presentation Contexts for a set of instances, at most 128 an Association.
 
     For each SOP Class one context with each Transfer Syntax that is stored, alone, so that the peer cannot choose
-    another, and each native one to transcode to.  The contexts of a SOP Class stay in one Association.
+    another, and each native one to transcode to.  The contexts of a SOP Class stay in one Association.  Each that no
+    peer need take (letters, over 64 characters) comes last and alone, for a peer may abort at the sight of it.
     """
     stored: dict[str, dict[str, None]] = {}
     for held in instances:
-        stored.setdefault(held.sop_class_uid, {})[held.transfer_syntax_uid] = None
+        if held.sop_class_uid and held.sop_class_uid.isascii():
+            syntaxes = stored.setdefault(held.sop_class_uid, {})
+            if _is_valid(held.transfer_syntax_uid):
+                syntaxes[held.transfer_syntax_uid] = None
     proposals: list[list[tuple[str, Sequence[str]]]] = [[]]
-    for abstract, syntaxes in stored.items():
-        contexts = [(abstract, (syntax,)) for syntax in dict.fromkeys((*syntaxes, *_NATIVE))]
-        if len(proposals[-1]) + len(contexts) > _MOST_CONTEXTS:
+    for abstract, syntaxes in sorted(stored.items(), key=lambda item: not _is_valid(item[0])):
+        some = list(syntaxes)[: _MOST_CONTEXTS - len(_NATIVE)]  # nobody has more; if so, the rest is transcoded
+        contexts = [(abstract, (syntax,)) for syntax in dict.fromkeys((*some, *_NATIVE))]
+        if proposals[-1] and (len(proposals[-1]) + len(contexts) > _MOST_CONTEXTS or not _is_valid(abstract)):
             proposals.append([])
-        proposals[-1] += contexts[:_MOST_CONTEXTS]
+        proposals[-1] += contexts
     return proposals
+
+
+def _is_valid(uid: str) -> bool:
+    return UID(uid, IGNORE).is_valid
 
 
 def _parts(stream: BinaryIO) -> Iterator[bytes]:

@@ -7,19 +7,24 @@ read and written here, in place, so that memory is flat whatever the object's si
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import queue
-import select
+import selectors
 import socket
 import struct
 import time
 from collections.abc import Iterable
+from mmap import mmap
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from pynetdicom import evt
 from pynetdicom.dul import DULServiceProvider
+from pynetdicom.transport import AssociationSocket
 
 if TYPE_CHECKING:
     from backup_scp.network.association import Association
+
+log = logging.getLogger(__name__)
 
 _BUFFER_BYTES = 1 << 20
 _PDU_HEADER = struct.Struct(">BxI")  # type, reserved, length (PS3.8 9.3.1)
@@ -27,12 +32,16 @@ _PDV_HEADER = struct.Struct(">IBB")  # length, Presentation Context ID, Message 
 _P_DATA_TF = 0x04
 _KNOWN_PDU_TYPES = range(0x01, 0x08)
 _LONGEST_CONTROL_PDU = 1 << 20  # an A-ASSOCIATE-RQ with 128 contexts of many syntaxes is about 100 KiB
+_LONGEST_P_DATA = 1 << 26  # senders that do not heed what we offer still get through, but no PDU lasts for days
 _ESTABLISHED = "Sta6"
 _IDLE = "Sta1"
 _CONNECTED = "Evt2"
+_INVALID_PDU, _CONNECTION_CLOSED, _TIMER_EXPIRED = "Evt19", "Evt17", "Evt18"
+_RECEIVED_PDU = frozenset(("Evt3", "Evt4", "Evt6", "Evt10", "Evt12", "Evt13", "Evt16"))
 _AWAITING_CLOSE = "Sta13"
-_SLOWEST_BYTES_PER_S = 10_000
+_SLOWEST_BYTES_PER_S = 10_000  # what a PDU or a write may take beyond the timeout
 _COMMAND, _LAST = 0x01, 0x02
+_Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)  # select() stops at descriptor 1023
 _SENT_PDU_BYTES = 1 << 18  # what we put into one PDU when the peer sets no limit
 
 
@@ -53,6 +62,17 @@ class Fragment(NamedTuple):
     data: memoryview
 
 
+class Transport(AssociationSocket):
+    """A socket that is closed when it is told to."""
+
+    def _shutdown_socket(self) -> None:
+        """Close it also where the peer was first: there pynetdicom's own leaves it open."""
+        if self.socket is not None:
+            with contextlib.suppress(OSError):
+                self.socket.shutdown(socket.SHUT_RDWR)
+            self.socket.close()
+
+
 class UpperLayer(DULServiceProvider):
     """A DUL service provider with no thread of its own.
 
@@ -71,7 +91,7 @@ class UpperLayer(DULServiceProvider):
         self.network_timeout_s = 60.0
         self.idle_timeout_s = 600.0
         self.connected = False
-        self._buffer = memoryview(bytearray(_BUFFER_BYTES))
+        self._buffer = memoryview(mmap(-1, _BUFFER_BYTES))  # costs memory as it is used, not for a silent peer
         self._start = self._end = 0  # what was received and not yet read
         self._pdu_left = self._pdv_left = 0  # what is still to come of the current PDU and PDV
         self._pdu_deadline = 0.0
@@ -93,9 +113,11 @@ class UpperLayer(DULServiceProvider):
         self._run_state_machine()
 
     def receive_pdu(self, wait: bool = False, timeout: float | None = None) -> Any:  # noqa: FBT001, FBT002
-        """Return the next primitive for the local user, reading PDUs until there is one."""
+        """Return the next primitive for the local user, reading PDUs until there is one, or none can come."""
         deadline = time.monotonic() + (timeout if timeout is not None else self.network_timeout_s)
-        while wait and self.to_user_queue.empty() and self.is_open:
+        while wait and self.to_user_queue.empty() and self.is_open and not self.is_over:
+            if time.monotonic() > deadline:  # a peer that never pauses is late, too
+                return None
             try:
                 self._read_control_pdu(deadline)
             except PeerTimedOut:
@@ -113,6 +135,11 @@ class UpperLayer(DULServiceProvider):
         return self.connection is not None and self.state_machine.current_state != _IDLE
 
     @property
+    def is_over(self) -> bool:
+        """Whether the association was released, rejected or aborted, and only the connection is still there."""
+        return bool(self.state_machine.current_state == _AWAITING_CLOSE)
+
+    @property
     def connection(self) -> socket.socket | None:
         """The bare socket, None once it is closed."""
         return self.socket.socket if self.socket is not None else None
@@ -127,14 +154,12 @@ class UpperLayer(DULServiceProvider):
         Closing at once could destroy our last PDU before the peer has read it.
         """
         deadline = time.monotonic() + timeout_s
-        try:
-            while self.is_open:
+        with contextlib.suppress(AssociationEnded):
+            while self.is_over and time.monotonic() < deadline:
                 self._start = self._end = 0  # PS3.8 AA-6: ignore what still comes
                 self._receive(deadline)
-        except PeerTimedOut:
-            self._event("Evt18" if self.state_machine.current_state == _AWAITING_CLOSE else "Evt17")
-        except AssociationEnded:
-            pass
+        if self.is_over:
+            self._event(_TIMER_EXPIRED)
         self._close()
 
     # -- reading ---------------------------------------------------------------------------------------------------
@@ -164,10 +189,14 @@ class UpperLayer(DULServiceProvider):
     def has_input(self) -> bool:
         """Whether something from the peer waits to be read, without waiting for it."""
         connection = self.connection
-        if self._start != self._end or connection is None:
+        if self._start != self._end or connection is None or not self.is_open:
             return True
         pending = getattr(connection, "pending", None)  # TLS: decrypted bytes that select does not see
-        return bool((pending and pending()) or select.select([connection], [], [], 0)[0])
+        if pending and pending():
+            return True
+        with _Selector() as selector:
+            selector.register(connection, selectors.EVENT_READ)
+            return bool(selector.select(0))
 
     def _next_p_data(self, timeout_s: float) -> None:
         """Go to the body of the next P-DATA-TF; other PDUs go to the state machine."""
@@ -179,14 +208,14 @@ class UpperLayer(DULServiceProvider):
     def _next_pdv(self) -> None:
         """Read the header of the next PDV; lengths that lie end the association (PS3.8 9.3.5.1)."""
         if self._pdu_left < _PDV_HEADER.size:
-            self.reject_pdu()
+            self.reject_pdu("the last PDV of a PDU has no room for its header")
         self._require(_PDV_HEADER.size, self._pdu_deadline)
         length, context_id, control = _PDV_HEADER.unpack(self._take(_PDV_HEADER.size))
         self._pdu_left -= _PDV_HEADER.size
         self._pdv_left = length - 2
         self._pdv = (context_id, control)
         if length < 2 or self._pdv_left > self._pdu_left:
-            self.reject_pdu()
+            self.reject_pdu(f"a PDV of {length} bytes, where {self._pdu_left} are left in its PDU")
 
     def _read_control_pdu(self, deadline: float) -> None:
         """Read one PDU and hand it to the state machine; of a P-DATA-TF in Sta6 only the header."""
@@ -195,12 +224,15 @@ class UpperLayer(DULServiceProvider):
             header = bytes(self._take(_PDU_HEADER.size))
             pdu_type, length = _PDU_HEADER.unpack(header)
             if pdu_type == _P_DATA_TF and self.state_machine.current_state == _ESTABLISHED:
+                if not _PDV_HEADER.size <= length <= _LONGEST_P_DATA:  # one or more PDVs, PS3.8 9.3.5
+                    self._refuse(f"a P-DATA-TF of {length} bytes")
+                    return
                 self._pdu_left = length
                 # a deadline for the whole PDU: a peer that sends a byte a minute holds no association for ever
                 self._pdu_deadline = time.monotonic() + self.network_timeout_s + length / _SLOWEST_BYTES_PER_S
                 return
             if pdu_type not in _KNOWN_PDU_TYPES or length > _LONGEST_CONTROL_PDU:
-                self._event("Evt19")
+                self._refuse(f"a PDU of type 0x{pdu_type:02X} with {length} bytes")
                 return
             body = self._read_exactly(length, deadline)
         except PeerTimedOut:
@@ -213,16 +245,23 @@ class UpperLayer(DULServiceProvider):
         try:
             pdu, event = self._decode_pdu(bytearray(encoded))
         except Exception:  # noqa: BLE001 - whatever the codec makes of hostile bytes, PS3.8 knows one answer
-            self._event("Evt19")
+            self._refuse(f"a PDU of type 0x{encoded[0]:02X} that cannot be decoded")
             return
         self._recv_pdu.put(pdu)
         self._event(event)
 
-    def reject_pdu(self) -> NoReturn:
-        """Answer an invalid PDU (Evt19: A-P-ABORT) and stop reading."""
+    def reject_pdu(self, what: str) -> NoReturn:
+        """Answer an invalid PDU (A-P-ABORT) and stop reading; ``what`` ends a sentence in the log."""
         self._pdu_left = self._pdv_left = 0
-        self._event("Evt19")
+        self._refuse(what)
         raise AssociationEnded
+
+    def _refuse(self, what: str) -> None:
+        """Take a PDU for invalid (Evt19, PS3.8 9.2.2); after the end of an association nothing is worth a line."""
+        if not self.is_over:
+            peer = self.assoc.requestor if self.assoc.is_acceptor else self.assoc.acceptor
+            log.warning("Association with %s aborted: it sent %s", peer.address, what)
+        self._event(_INVALID_PDU)
 
     def _read_exactly(self, length: int, deadline: float) -> bytes:
         body = bytearray()
@@ -252,6 +291,7 @@ class UpperLayer(DULServiceProvider):
             self._start = self._end = 0
         connection = self.connection
         if connection is None or not self.is_open:
+            self._close()
             raise AssociationEnded
         try:
             connection.settimeout(max(deadline - time.monotonic(), 0.001))
@@ -261,7 +301,7 @@ class UpperLayer(DULServiceProvider):
         except OSError:
             count = 0
         if not count:
-            self._event("Evt17")  # Transport connection closed
+            self._event(_CONNECTION_CLOSED)
             raise AssociationEnded
         self._end += count
 
@@ -303,24 +343,31 @@ class UpperLayer(DULServiceProvider):
         Raises
         ------
         AssociationEnded
+            It is no longer established, or the peer takes nothing more.
         """
-        connection = self.connection
-        if connection is None or not self.is_open:
+        if self.state_machine.current_state != _ESTABLISHED:
             raise AssociationEnded
         try:
-            connection.settimeout(self.network_timeout_s)
-            connection.sendall(data)
+            self._put(data)
         except OSError:
-            self._event("Evt17")
+            self._event(_CONNECTION_CLOSED)
             raise AssociationEnded from None
 
+    def _put(self, data: bytes | bytearray) -> None:
+        connection = self.connection
+        if connection is None:
+            raise ConnectionError
+        connection.settimeout(self.network_timeout_s + len(data) / _SLOWEST_BYTES_PER_S)
+        connection.sendall(data)
+
     def _send(self, pdu: Any) -> None:
-        """Send a PDU of the state machine; a peer that is gone is noticed at the next read."""
+        """Send a PDU for the state machine, in mid-action: that the peer is gone is for the next read to see."""
         try:
-            self._write(pdu.encode())
-        except AssociationEnded:
-            return
-        evt.trigger(self.assoc, evt.EVT_PDU_SENT, {"pdu": pdu})
+            self._put(pdu.encode())
+        except OSError:
+            if self.connection is not None:
+                with contextlib.suppress(OSError):
+                    self.connection.shutdown(socket.SHUT_RDWR)
 
     # -- the state machine -----------------------------------------------------------------------------------------
 
@@ -336,7 +383,11 @@ class UpperLayer(DULServiceProvider):
             try:
                 self.state_machine.do_action(event)
             except Exception:  # noqa: BLE001 - an event that the state does not know, or a PDU that makes no primitive
-                self._close()
+                if event not in _RECEIVED_PDU:
+                    self._close()
+                    return
+                self._recv_pdu.queue.clear()
+                self._refuse("a PDU with values that PS3.8 does not allow")
 
     def _close(self) -> None:
         """Close the connection whatever state it is in; nothing is left to be done."""

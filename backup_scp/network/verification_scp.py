@@ -12,5 +12,5 @@ class VerificationSCP:
 
     def serve(self, association: Association, context: Context, command: CommandSet) -> None:
         """Answer one C-ECHO-RQ with success (PS3.7 9.1.5)."""
-        association.skip_data_set(command)
+        association.skip_data_set()
         association.send(context.context_id, response(command, SUCCESS))

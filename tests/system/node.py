@@ -24,6 +24,10 @@ class Remote:
     ae_title: str
     port: int
     host: str = LOOPBACK
+    site: str = ""
+    query: bool = True
+    destination: bool = True
+    check_address: bool = True
 
 
 class Node:

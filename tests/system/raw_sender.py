@@ -11,14 +11,15 @@ from typing import Protocol, Self
 
 from tests.samples import Sample
 
+PENDING = (0xFF00, 0xFF01)
 VERIFICATION = "1.2.840.10008.1.1"
 IMPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2"
 APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
 
 A_ASSOCIATE_RQ, A_ASSOCIATE_AC, P_DATA_TF, A_RELEASE_RQ, A_RELEASE_RP, A_ABORT = 1, 2, 4, 5, 6, 7
-C_STORE_RQ, C_ECHO_RQ, NO_DATA_SET = 0x0001, 0x0030, 0x0101
+C_STORE_RQ, C_FIND_RQ, C_ECHO_RQ, C_CANCEL_RQ, NO_DATA_SET = 0x0001, 0x0020, 0x0030, 0x0FFF, 0x0101
 AFFECTED_SOP_CLASS, COMMAND_FIELD, MESSAGE_ID, PRIORITY = 0x0002, 0x0100, 0x0110, 0x0700
-DATA_SET_TYPE, STATUS, ERROR_COMMENT, AFFECTED_SOP_INSTANCE = 0x0800, 0x0900, 0x0902, 0x1000
+RESPONDED_TO, DATA_SET_TYPE, STATUS, ERROR_COMMENT, AFFECTED_SOP_INSTANCE = 0x0120, 0x0800, 0x0900, 0x0902, 0x1000
 
 
 Elements = dict[int, bytes | str | int]
@@ -37,6 +38,10 @@ class Acceptor(Protocol):
 
 class AssociationRefusedError(ConnectionError):
     """A-ASSOCIATE-RJ or A-ABORT: PDU type, and its last three bytes (result, source, reason)."""
+
+    def __init__(self, *said: object) -> None:
+        super().__init__(*said)
+        self.args = said  # an OSError keeps two of them
 
 
 @dataclass(frozen=True)
@@ -147,8 +152,22 @@ class Association:
             control = 2 if last and start + self.fragment >= len(data) else 0
             self._send_fragment(context, control, part)
 
+    def find(self, abstract: str, identifier: bytes, *, cancel: bool = False) -> list[Answer]:
+        """C-FIND with an encoded Identifier; `cancel` sends the C-CANCEL in the same breath. Return all answers."""
+        context = self._context(abstract)
+        elements: Elements = {AFFECTED_SOP_CLASS: abstract, COMMAND_FIELD: C_FIND_RQ, PRIORITY: 0, DATA_SET_TYPE: 1}
+        self._send_command(context, elements)
+        self._send_fragment(context, 2, identifier)
+        if cancel:
+            elements = {COMMAND_FIELD: C_CANCEL_RQ, RESPONDED_TO: self._message_id, DATA_SET_TYPE: NO_DATA_SET}
+            self._send_fragment(context, 3, _command(elements))
+        answers = [self.answer()]
+        while answers[-1].status in PENDING:
+            answers.append(self.answer())
+        return answers
+
     def answer(self) -> Answer:
-        """Read the next response's Command Set."""
+        """Read the next response's Command Set; a Data Set before it is passed over."""
         command, complete = bytearray(), False
         while not complete:
             kind, body = self.pdu()
@@ -157,8 +176,9 @@ class Association:
             position = 0
             while position < len(body):
                 size, _, control = struct.unpack_from(">IBB", body, position)
-                command += body[position + 6 : position + 4 + size]
-                complete = control & 3 == 3
+                if control & 1:
+                    command += body[position + 6 : position + 4 + size]
+                    complete = control & 3 == 3
                 position += 4 + size
         elements = _parse(command)
         comment = elements.get(ERROR_COMMENT, b"").decode("ascii", "replace").strip(" \0")

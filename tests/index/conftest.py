@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import pytest
+
+from backup_scp.index import SQLIndex
+from backup_scp.index.migrate import upgrade
+from tests.postgres import postgres_database
+
+pytest.register_assert_rewrite("tests.index.contract")
+
+ENGINES = ("sqlite", "postgresql")
+
+
+@contextlib.contextmanager
+def opened(url: str) -> Iterator[SQLIndex]:
+    upgrade(url)
+    with contextlib.closing(SQLIndex(url)) as index:
+        yield index
+
+
+@pytest.fixture
+def small_batches(monkeypatch) -> None:
+    """Let few rows be many."""
+    monkeypatch.setattr("backup_scp.index.engine.ROWS_AT_ONCE", 5)
+    monkeypatch.setattr("backup_scp.index.housekeeping.BATCH", 10)
+    monkeypatch.setattr("backup_scp.index.housekeeping.MOST_REJECTIONS", 20)
+
+
+@pytest.fixture(params=ENGINES)
+def url(request, tmp_path) -> str:
+    """Give an empty database on each engine."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/index.db"
+    return request.getfixturevalue("postgres_url")
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def shared_index(request, tmp_path_factory) -> Iterator[SQLIndex]:
+    """Yield an index on each engine for a module's tests, which empty it themselves."""
+    if request.param == "sqlite":
+        with opened(f"sqlite:///{tmp_path_factory.mktemp('index')}/index.db") as index:
+            yield index
+    else:
+        with postgres_database(request.getfixturevalue("postgres_server_url")) as url, opened(url) as index:
+            yield index

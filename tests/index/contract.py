@@ -1,0 +1,521 @@
+"""What every index does, whatever it is made of: subclass ``IndexContract`` and give it ``reopen``."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from backup_scp.attributes import ATTRIBUTES, Level
+from backup_scp.information_model import Range, UIDList, WildCard
+from backup_scp.ports import Admission, Arrival, Index, InstanceKey, Selection
+from tests.index.examples import CR, DX, MORNING, SR, answers, query, version
+
+P, S, E, I = Level.PATIENT, Level.STUDY, Level.SERIES, Level.IMAGE  # noqa: E741
+COUNTS = ("NumberOfStudyRelatedSeries", "NumberOfStudyRelatedInstances", "ModalitiesInStudy", "SOPClassesInStudy")
+PATIENT_COUNTS = tuple(a.keyword for a in ATTRIBUTES if a.level is P and a.computed)
+
+
+class IndexContract:
+    @pytest.fixture
+    def index(self) -> Index:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def further_index(self) -> Index:
+        """Give the same database, as another process opens it."""
+        raise NotImplementedError
+
+    # What comes in
+
+    def test_a_new_instance_is_found_at_every_level(self, index):
+        assert index.add(version(StudyDate="20240501", SeriesNumber="2", InstanceNumber="7")) is Admission.NEW
+        assert answers(index, P, "PatientName") == [{"PatientID": "P1", "PatientName": "DOE^JANE"}]
+        assert answers(index, S, "StudyDate") == [
+            {"PatientID": "P1", "StudyInstanceUID": "1.2.3", "StudyDate": "20240501"}
+        ]
+        assert answers(index, E, "SeriesNumber", "PatientName", "NumberOfSeriesRelatedInstances") == [
+            {
+                "PatientID": "P1",
+                "StudyInstanceUID": "1.2.3",
+                "SeriesInstanceUID": "1.2.3.4",
+                "SeriesNumber": "2",
+                "PatientName": "DOE^JANE",
+                "NumberOfSeriesRelatedInstances": "1",
+            }
+        ]
+        assert answers(index, I, "InstanceNumber", "StudyDate", "SOPClassUID", "ContentDate") == [
+            {
+                "PatientID": "P1",
+                "StudyInstanceUID": "1.2.3",
+                "SeriesInstanceUID": "1.2.3.4",
+                "SOPInstanceUID": "1.2.3.4.5",
+                "InstanceNumber": "7",
+                "StudyDate": "20240501",
+                "SOPClassUID": DX,
+                "ContentDate": "",
+            }
+        ]
+
+    def test_return_keys_below_the_level_are_not_answered(self, index):
+        index.add(version())
+        assert answers(index, S, "Modality", "PatientName") == [
+            {"PatientID": "P1", "StudyInstanceUID": "1.2.3", "PatientName": "DOE^JANE"}
+        ]
+
+    @pytest.mark.parametrize("level", Level)
+    def test_every_attribute_is_answered_and_matched(self, index, level):
+        values: dict[str, Any] = {a.keyword: "1" for a in ATTRIBUTES if not a.computed and a.vr != "UI"}
+        index.add(version(**values))
+        for attribute in ATTRIBUTES:
+            if attribute.level.depth <= level.depth:
+                (answer,) = answers(index, level, attribute.keyword)
+                assert answer[attribute.keyword]
+                assert len(answers(index, level, **{attribute.keyword: answer[attribute.keyword]})) == 1
+                assert answers(index, level, **{attribute.keyword: "9"}) == []
+
+    def test_the_same_bytes_again_add_nothing(self, index):
+        first = version(minute=0)
+        assert index.add(first) is Admission.NEW
+        assert index.add(version(minute=5)) is Admission.HELD
+        assert index.holdings().versions == 1
+        assert index.held(first.key, first.sha256) == (first.location, first.arrival)
+
+    def test_what_is_not_held_is_none(self, index):
+        entered = version()
+        index.add(entered)
+        assert index.held(entered.key, "0" * 64) is None
+        assert index.held(InstanceKey("1.2.3", "1.2.3.9", "1.2.3.4.5"), entered.sha256) is None
+
+    def test_arrival_facts_come_back(self, index):
+        entered = version()
+        index.add(entered)
+        arrival = Arrival(MORNING, "C-STORE", "DR1", "BACKUP_SCP", "192.0.2.7", "")
+        assert index.held(entered.key, entered.sha256) == (entered.location, arrival)
+        (held,) = index.versions()
+        assert (*held,) == ("1.2.3", "1.2.3.4", "1.2.3.4.5", DX, "1.2.840.10008.1.2.1", entered.location,
+                            entered.sha256, entered.size_bytes, MORNING)  # fmt: skip
+
+    # Which version answers
+
+    def test_the_latest_of_the_same_sender_answers(self, index):
+        index.add(version(content="old", StudyDescription="old"))
+        assert index.add(version(content="new", minute=1, StudyDescription="new")) is Admission.VERSION
+        assert [a["StudyDescription"] for a in answers(index, S, "StudyDescription")] == ["new"]
+        (held,) = index.retrieve(query(S, StudyInstanceUID="1.2.3"))
+        assert held.sha256 == version(content="new").sha256
+        assert index.holdings().versions == 2
+        assert index.remarks(9) == []
+
+    def test_an_earlier_version_that_is_entered_late_does_not_answer(self, index):
+        index.add(version(content="new", minute=1, ImageType="NEW"))
+        assert index.add(version(content="old", minute=0, ImageType="OLD")) is Admission.VERSION
+        assert [a["ImageType"] for a in answers(index, I, "ImageType")] == ["NEW"]
+
+    @pytest.mark.parametrize("other", [{"sender": "WORKSTATION"}, {"site": "north"}])
+    def test_another_sender_does_not_take_over(self, index, other):
+        index.add(version(content="ours", ImageType="OURS"))
+        assert index.add(version(content="theirs", minute=1, ImageType="THEIRS", **other)) is Admission.CLASH
+        assert [a["ImageType"] for a in answers(index, I, "ImageType")] == ["OURS"]
+        (held,) = index.retrieve(query(I, SOPInstanceUID="1.2.3.4.5"))
+        assert held.sha256 == version(content="ours").sha256
+        (remark,) = index.remarks(9)
+        assert (remark.location, remark.flags) == (version(content="theirs").location, ("clash",))
+        assert index.holdings().flagged == 1
+        assert len(index.select(Selection(all_versions=True))) == 2
+
+    def test_the_owner_still_answers_after_a_clash(self, index):
+        index.add(version(content="a"))
+        index.add(version(content="b", minute=1, sender="OTHER"))
+        assert index.add(version(content="c", minute=2)) is Admission.VERSION
+        assert index.add(version(content="d", minute=3, sender="OTHER")) is Admission.CLASH
+        (held,) = index.retrieve(query(I))
+        assert held.sha256 == version(content="c").sha256
+
+    def test_who_was_first_owns_the_instance_even_when_entered_late(self, index):
+        index.add(version(content="second", minute=1, sender="OTHER", ImageType="SECOND"))
+        assert index.add(version(content="first", minute=0, ImageType="FIRST")) is Admission.VERSION
+        assert [a["ImageType"] for a in answers(index, I, "ImageType")] == ["FIRST"]
+        assert [r.location for r in index.remarks(9)] == [version(content="second").location]
+
+    def test_one_sop_instance_uid_in_two_studies_is_two_instances(self, index):
+        index.add(version())
+        assert index.add(version(study="1.9", minute=1)) is Admission.NEW
+        assert len(answers(index, I, SOPInstanceUID="1.2.3.4.5")) == 2
+        (remark,) = index.remarks(9)
+        assert (remark.location, remark.flags) == (version(study="1.9").location, ("clash",))
+
+    def test_two_people_with_one_study_uid_are_both_found(self, index):
+        index.add(version(sop="1.1", PatientID="P1"))
+        index.add(version(sop="1.2", PatientID="P2"))
+        assert sorted(a["PatientID"] for a in answers(index, S, StudyInstanceUID="1.2.3")) == ["P1", "P2"]
+        assert len(answers(index, P)) == 2
+        assert len(index.retrieve(query(S, StudyInstanceUID="1.2.3"))) == 2
+
+    def test_one_patient_id_at_two_sites_is_two_people(self, index):
+        index.add(version(sop="1.1", study="1", site="north"))
+        index.add(version(sop="1.2", study="2", site="south"))
+        assert len(answers(index, P, PatientID="P1")) == 2
+        assert index.holdings().patients == 2
+
+    # Corrections
+
+    def test_a_correction_moves_an_instance_to_another_patient(self, index):
+        index.add(version(sop="1.1", PatientID="WRONG", Modality="DX"))
+        index.add(version(sop="1.2", PatientID="WRONG", Modality="DX"))
+        assert index.add(version(sop="1.2", content="corrected", minute=1, PatientID="RIGHT")) is Admission.VERSION
+        found = {a["PatientID"]: a for a in answers(index, S, *COUNTS)}
+        assert {i: a["NumberOfStudyRelatedInstances"] for i, a in found.items()} == {"WRONG": "1", "RIGHT": "1"}
+        holdings = index.holdings()
+        assert (holdings.studies, holdings.series, holdings.instances, holdings.versions) == (2, 2, 2, 3)
+        assert index.add(version(sop="1.1", content="corrected", minute=2, PatientID="RIGHT")) is Admission.VERSION
+        (answer,) = answers(index, S, *COUNTS)
+        assert (answer["PatientID"], answer["NumberOfStudyRelatedInstances"]) == ("RIGHT", "2")
+        holdings = index.holdings()
+        assert (holdings.studies, holdings.series, holdings.instances, holdings.versions) == (1, 1, 2, 4)
+        assert holdings.size_bytes == sum(held.size_bytes for held in index.versions())
+
+    def test_modalities_and_sop_classes_follow_a_correction(self, index):
+        index.add(version(sop="1.1", Modality="CR", sop_class=CR))
+        index.add(version(sop="1.2", series="9", Modality="SR", sop_class=SR))
+        index.add(version(sop="1.1", content="corrected", minute=1, Modality="DX", sop_class=DX))
+        (answer,) = answers(index, S, *COUNTS)
+        assert answer["ModalitiesInStudy"] == "DX\\SR"
+        assert answer["SOPClassesInStudy"] == f"{DX}\\{SR}"
+        index.add(version(sop="1.3", series="9", minute=2, Modality="SR", sop_class=SR))
+        (answer,) = answers(index, S, *COUNTS)
+        assert (answer["ModalitiesInStudy"], answer["NumberOfStudyRelatedInstances"]) == ("DX\\SR", "3")
+
+    def test_what_left_a_study_is_no_longer_among_its_modalities(self, index):
+        index.add(version(sop="1.1", Modality="DX"))
+        index.add(version(sop="1.2", series="9", Modality="SR", sop_class=SR))
+        index.add(version(sop="1.2", series="9", content="c", minute=1, Modality="SR", sop_class=SR, PatientID="P2"))
+        found = {a["PatientID"]: (a["ModalitiesInStudy"], a["SOPClassesInStudy"]) for a in answers(index, S, *COUNTS)}
+        assert found == {"P1": ("DX", DX), "P2": ("SR", SR)}
+
+    def test_an_empty_value_does_not_erase_a_known_one(self, index):
+        index.add(version(sop="1.1", StudyDescription="Chest", AccessionNumber="A1"))
+        index.add(version(sop="1.2", minute=1, AccessionNumber="A2"))
+        (answer,) = answers(index, S, "StudyDescription", "AccessionNumber")
+        assert (answer["StudyDescription"], answer["AccessionNumber"]) == ("Chest", "A2")
+
+    # Odd identities
+
+    def test_an_unparsed_instance_is_kept_found_counted_and_flagged(self, index):
+        assert index.add(version(sop="1.1", study="", series="", parsed=False)) is Admission.NEW
+        index.add(version(sop="1.2", study="", series="", parsed=False, minute=1))
+        (answer,) = answers(index, I, SOPInstanceUID="1.1")
+        assert answer == dict.fromkeys(answer, "") | {"SOPInstanceUID": "1.1"}
+        assert answers(index, P) == answers(index, S) == answers(index, E) == []  # no Unique Key, no entity
+        assert [r.flags for r in index.remarks(9)] == [("unparsed",), ("unparsed",)]
+        assert (index.holdings().instances, index.holdings().flagged) == (2, 2)
+        assert len(index.retrieve(query(I, SOPInstanceUID=UIDList(("1.1", "1.2"))))) == 2
+
+    def test_people_without_id_are_not_merged(self, index):
+        for number, name in enumerate(["DOE^JOHN", "ROE^JANE", "", ""]):
+            index.add(version(sop=f"1.{number}", study=f"2.{number}", PatientID="", PatientName=name))
+        assert len(answers(index, P)) == 4
+        assert index.holdings().patients == 4
+
+    @pytest.mark.parametrize(
+        "odd",
+        ["1.2.x.007 b", "9" * 65, "9" * 1000, "ü" * 300, "O'Neil\"; DROP TABLE study; --", "%_[*?]!\\", "a\0b",
+         "\ud800", "🩻", "\r\n\x1b[31m", "{}[]\",'"],
+    )  # fmt: skip
+    def test_odd_text_is_kept_and_found(self, index, odd):
+        entered = version(sop=odd, PatientID=odd, PatientName=odd, PatientComments=odd, AccessionNumber=odd)
+        assert index.add(entered) is Admission.NEW
+        assert index.add(entered) is Admission.HELD
+        assert index.held(entered.key, entered.sha256)
+        for keyword in ("SOPInstanceUID", "PatientID", "PatientComments", "AccessionNumber"):
+            assert len(answers(index, I, **{keyword: odd})) == 1
+        if "\\" not in odd:
+            assert len(answers(index, I, PatientName=odd.replace("=", "").replace("^", ""))) == 1
+
+    def test_long_values_that_differ_at_their_end_are_different(self, index):
+        for end in "ab":
+            index.add(version(sop="9" * 800 + end, PatientComments="c" * 20_000 + end))
+        assert index.holdings().instances == 2
+        assert len(answers(index, I, SOPInstanceUID="9" * 800 + "a")) == 1
+
+    @pytest.mark.parametrize("pattern", ["*" * 10_000, "*?" * 5_000, "*a" * 5_000, "[" * 20_000 + "*", "?" * 10_000])
+    def test_hostile_patterns_are_answered(self, index, pattern):
+        index.add(version(PatientComments="a" * 9_000, PatientID="a" * 200))
+        for keyword in ("PatientComments", "PatientID", "PatientName", "OtherPatientIDs", "ReferringPhysicianName"):
+            answers(index, S, **{keyword: WildCard(pattern)})
+
+    def test_a_list_of_any_length_is_one_question(self, index):
+        index.add(version())
+        uids = UIDList((*(f"1.2.{n}.9" for n in range(70_000)), "1.2.3.4.5"))
+        assert len(answers(index, I, SOPInstanceUID=uids)) == 1
+
+    # Counts, order, levels
+
+    def test_counts_are_kept(self, index):
+        for study, series, sop in itertools.product("12", "34", "567"):
+            modality = "DX" if series == "3" else "CR"
+            index.add(version(f"{study}.{series}.{sop}", f"{study}.{series}", study, Modality=modality))
+        for answer in answers(index, S, *COUNTS, *PATIENT_COUNTS):
+            assert [answer[k] for k in COUNTS] == ["2", "6", "CR\\DX", DX]
+            assert [answer[k] for k in PATIENT_COUNTS] == ["2", "4", "12"]
+        (patient,) = answers(index, P, *PATIENT_COUNTS)
+        assert [patient[k] for k in PATIENT_COUNTS] == ["2", "4", "12"]
+        assert {a["NumberOfSeriesRelatedInstances"] for a in answers(index, E, "NumberOfSeriesRelatedInstances")} == {
+            "3"
+        }
+        assert len(answers(index, S, ModalitiesInStudy="CR", NumberOfStudyRelatedInstances="6")) == 2
+        assert answers(index, S, ModalitiesInStudy="D") == []
+        assert len(answers(index, P, NumberOfPatientRelatedStudies="2")) == 1
+
+    def test_a_patient_is_answered_as_of_the_latest_study_that_matches(self, index):
+        for number, name in enumerate(["MAIDEN^ANN", "MARRIED^ANN"]):
+            index.add(version(sop=f"1.{number}", study=f"2.{number}", PatientName=name, StudyDate=f"202{number}0101"))
+        assert [a["PatientName"] for a in answers(index, P, "PatientName")] == ["MARRIED^ANN"]
+        assert [a["PatientName"] for a in answers(index, P, "PatientName", PatientName="maiden^ann")] == ["MAIDEN^ANN"]
+
+    def test_studies_come_newest_first(self, index):
+        for number, date in enumerate(["20240101", "20240301", "", "20240201"]):
+            index.add(version(sop=f"1.{number}", study=f"2.{number}", StudyDate=date))
+        found = [a["StudyDate"] for a in answers(index, S, "StudyDate")]
+        assert found == ["20240301", "20240201", "20240101", ""]
+
+    def test_retrieve_goes_by_series_and_instance_number(self, index):
+        wanted = []
+        for series, sop in itertools.product(["2", "10", ""], ["3", "20", ""]):
+            uid = f"1.{series or 99}.{sop or 99}"
+            wanted.append(uid)
+            index.add(version(uid, f"7.{series or 99}", SeriesNumber=series, InstanceNumber=sop))
+        assert [h.sop_instance_uid for h in index.retrieve(query(S, StudyInstanceUID="1.2.3"))] == wanted
+        found = answers(index, I, StudyInstanceUID="1.2.3")
+        assert [a["SOPInstanceUID"] for a in found] == wanted
+
+    @pytest.mark.parametrize(
+        ("level", "wanted", "count"),
+        [
+            (P, {"PatientID": "P1"}, 6),
+            (S, {"StudyInstanceUID": "1"}, 4),
+            (S, {"StudyInstanceUID": UIDList(("1", "2"))}, 8),
+            (E, {"SeriesInstanceUID": "1.1"}, 2),
+            (E, {"StudyInstanceUID": "1", "SeriesInstanceUID": "2.1"}, 0),
+            (I, {"SOPInstanceUID": UIDList(("1.1.1", "2.2.2", "9"))}, 2),
+        ],
+    )
+    def test_retrieve_takes_what_is_below_what_matches(self, index, level, wanted, count):
+        for study, series, sop in itertools.product("12", "12", "12"):
+            patient = "P2" if (study, series) == ("2", "2") else "P1"
+            index.add(version(f"{study}.{series}.{sop}", f"{study}.{series}", study, PatientID=patient))
+        assert len(index.retrieve(query(level, **wanted))) == count
+
+    def test_a_selection_narrows(self, index):
+        for number, date in enumerate(["20240101", "20240201", "2024.03.01", ""]):
+            index.add(version(sop=f"1.{number}", study=f"2.{number}", StudyDate=date, PatientID=f"P{number}"))
+        index.add(version(sop="1.1", study="2.1", content="b", minute=9, StudyDate="20240201", PatientID="P1"))
+
+        def selected(**narrowed):
+            return [held.study_instance_uid for held in index.select(Selection(**narrowed))]
+
+        assert selected() == ["2.2", "2.1", "2.0", "2.3"]
+        assert selected(all_versions=True) == ["2.2", "2.1", "2.1", "2.0", "2.3"]
+        assert selected(since="20240201") == ["2.2", "2.1"]
+        assert selected(until="20240201") == ["2.1", "2.0"]
+        assert selected(since="20240201", until="20240229") == ["2.1"]
+        assert selected(patient_id="P2") == ["2.2"]
+        assert selected(study_instance_uid="2.3") == ["2.3"]
+        both = index.select(Selection(study_instance_uid="2.1", all_versions=True))
+        assert [held.received_at for held in both] == sorted(held.received_at for held in both)
+
+    # Many at once
+
+    def test_threads_adding_one_new_study_meet_no_error(self, index):
+        entered = [
+            version(f"1.{n}", f"2.{n % 3}", minute=n / 60, Modality=f"M{n % 3}", StudyDescription=f"description {n}")
+            for n in range(96)
+        ]
+        random.Random(7).shuffle(entered)
+        barrier = threading.Barrier(8)
+
+        def send(number: int) -> list[Admission]:
+            barrier.wait()
+            return [index.add(each) for each in entered[number::8]]
+
+        with ThreadPoolExecutor(8) as pool:
+            found = [admission for admissions in pool.map(send, range(8)) for admission in admissions]
+        assert found == [Admission.NEW] * 96
+        (answer,) = answers(index, S, *COUNTS, "StudyDescription")
+        assert [answer[k] for k in COUNTS] == ["3", "96", "M0\\M1\\M2", DX]
+        assert answer["StudyDescription"] == "description 95"
+        assert sum(int(a["NumberOfSeriesRelatedInstances"]) for a in
+                   answers(index, E, "NumberOfSeriesRelatedInstances")) == 96  # fmt: skip
+
+    def test_the_same_bytes_at_the_same_time_are_one_version(self, index):
+        for number in range(10):
+            barrier, entered = threading.Barrier(4), version(f"1.{number}")
+
+            def send(_, barrier=barrier, entered=entered):
+                barrier.wait()
+                return index.add(entered)
+
+            with ThreadPoolExecutor(4) as pool:
+                found = sorted(pool.map(send, range(4)))
+            assert found == [Admission.HELD] * 3 + [Admission.NEW]
+        assert index.holdings().versions == 10
+
+    def test_corrections_in_both_directions_at_the_same_time(self, index):
+        """Every instance moves between two patients, again and again: locks are taken in both orders."""
+        barrier = threading.Barrier(4)
+
+        def send(number: int) -> None:
+            barrier.wait()
+            for turn in range(12):
+                patient = f"P{(turn + number) % 2}"
+                index.add(version(f"1.{number}", content=str(turn), minute=turn, PatientID=patient))
+
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(send, range(4)))
+        found = {a["PatientID"]: a["NumberOfStudyRelatedInstances"] for a in answers(index, S, *COUNTS)}
+        assert found == {"P0": "2", "P1": "2"}
+        assert index.holdings().versions == 48
+
+    def test_two_processes_count_together(self, index, further_index):
+        barrier = threading.Barrier(2)
+
+        def send(number: int) -> None:
+            barrier.wait()
+            for n in range(40):
+                (index, further_index)[number].add(version(f"{number}.{n}", minute=n))
+
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(send, range(2)))
+        (answer,) = answers(index, S, *COUNTS)
+        assert answer["NumberOfStudyRelatedInstances"] == "80"
+
+    def test_another_process_moved_what_this_one_remembers(self, index, further_index):
+        index.add(version("1.1", PatientID="WRONG"))
+        further_index.add(version("1.1", content="c", minute=1, PatientID="RIGHT"))
+        index.add(version("1.2", minute=2, PatientID="WRONG"))
+        found = {a["PatientID"]: a["NumberOfStudyRelatedInstances"] for a in answers(index, S, *COUNTS)}
+        assert found == {"WRONG": "1", "RIGHT": "1"}
+
+    def test_another_process_rebuilt_what_this_one_remembers(self, index, further_index):
+        index.add(version("1.1", study="A"))
+        index.add(version("2.1", study="B"))
+        with further_index.rebuilding() as enter:
+            enter(version("2.1", study="B"))
+            enter(version("1.1", study="A"))
+        index.add(version("1.2", study="A", minute=1))
+        found = {a["StudyInstanceUID"]: a["NumberOfStudyRelatedInstances"] for a in answers(index, S, *COUNTS)}
+        assert found == {"A": "2", "B": "1"}
+
+    # Reading while writing
+
+    def test_a_search_goes_on_while_instances_are_added(self, index, small_batches):
+        for number in range(12):
+            index.add(version(f"1.{number}", study=f"2.{number}"))
+        search = index.search(query(S))
+        first = next(search)
+        index.add(version("9.9", study="9"))
+        assert 12 <= len([first, *search]) <= 13
+
+    def test_a_search_that_is_closed_lets_go(self, index, small_batches):
+        for number in range(12):
+            index.add(version(f"1.{number}", study=f"2.{number}"))
+        for _ in range(100):  # more than there are connections
+            search = index.search(query(S))
+            next(search)
+            search.close()
+        with index.rebuilding() as enter:  # waits for nobody
+            enter(version())
+        assert len(answers(index, S)) == 1
+
+    # Verification
+
+    def test_the_longest_unverified_come_first(self, index):
+        entered = [version(f"1.{n}", minute=n) for n in range(4)]
+        for each in entered:
+            index.add(each)
+        index.record_verification([(entered[1].location, None)])
+        index.record_verification([(entered[0].location, "its digest is another")])
+        assert [h.location for h in index.versions()] == [entered[n].location for n in (2, 3, 1, 0)]
+        holdings = index.holdings()
+        assert (holdings.never_verified, holdings.damaged) == (2, 1)
+        assert holdings.last_verified_at is not None
+        (remark,) = index.remarks(9)
+        assert (remark.location, remark.flags) == (entered[0].location, ("damaged",))
+        index.record_verification([(entered[0].location, None)])
+        assert (index.remarks(9), index.holdings().damaged) == ([], 0)
+
+    def test_a_walk_meets_each_version_once_though_it_verifies_them(self, index, small_batches):
+        with index.rebuilding() as enter:
+            for number in range(45):
+                enter(version(f"1.{number}", minute=number / 60))
+        met = []
+        for held in index.versions():
+            met.append(held.location)
+            if len(met) % 4 == 0:
+                index.record_verification([(location, None) for location in met[-4:]])
+        assert len(met) == len(set(met)) == 45
+        assert index.holdings().never_verified == 1
+
+    # Status
+
+    def test_holdings_of_nothing(self, index):
+        holdings = index.holdings()
+        assert (holdings.patients, holdings.versions, holdings.size_bytes) == (0, 0, 0)
+        assert holdings.last_received_at is holdings.last_verified_at is None
+
+    def test_holdings_count(self, index):
+        entered = [version(f"1.{n}", f"2.{n % 2}", f"3.{n % 2}", minute=n, PatientID=f"P{n % 2}") for n in range(5)]
+        for each in entered:
+            index.add(each)
+        holdings = index.holdings()
+        assert (holdings.patients, holdings.studies, holdings.series, holdings.instances) == (2, 2, 2, 5)
+        assert (holdings.versions, holdings.size_bytes) == (5, sum(v.size_bytes for v in entered))
+        assert holdings.last_received_at == MORNING + timedelta(minutes=4)
+        assert (holdings.flagged, holdings.never_verified) == (0, 5)
+
+    def test_rejections_are_counted_newest_first(self, index):
+        index.record_rejection("A", "X", "192.0.2.1", "unknown", "old advice")
+        index.record_rejection("B", "X", "192.0.2.1", "unknown", "advice")
+        index.record_rejection("A", "X", "192.0.2.1", "unknown", "advice")
+        assert [(r.calling_ae_title, r.count, r.fix) for r in index.rejections(9)] == [
+            ("A", 2, "advice"),
+            ("B", 1, "advice"),
+        ]
+        assert len(index.rejections(1)) == 1
+
+    def test_rejections_are_bounded(self, index, small_batches):
+        for number in range(30):
+            index.record_rejection(f"A{number}", "X", "", "unknown", "")
+        found = index.rejections(5000)
+        assert len(found) == 20
+        assert {f"A{n}" for n in range(10)}.isdisjoint({r.calling_ae_title for r in found})
+
+    # Rebuild
+
+    def test_a_rebuild_that_fails_leaves_the_old_index(self, index):
+        index.add(version("1.1"))
+        rebuilding = index.rebuilding()
+        rebuilding.__enter__()(version("1.2"))
+        assert not rebuilding.__exit__(RuntimeError, RuntimeError("the archive went away"), None)
+        assert [a["SOPInstanceUID"] for a in answers(index, I)] == ["1.1"]
+        index.add(version("1.3", minute=3))
+        assert len(answers(index, I)) == 2
+
+    def test_readers_see_the_old_index_until_the_new_one_is_whole(self, index):
+        index.add(version("1.1"))
+        index.record_rejection("A", "X", "", "unknown", "")
+        with index.rebuilding() as enter:
+            assert enter(version("1.2")) is Admission.NEW
+            assert enter(version("1.2")) is Admission.HELD
+            assert [a["SOPInstanceUID"] for a in answers(index, I)] == ["1.1"]
+        assert [a["SOPInstanceUID"] for a in answers(index, I)] == ["1.2"]
+        assert len(index.rejections(9)) == 1
+
+    def test_ranges_do_not_find_what_has_no_date(self, index):
+        index.add(version(StudyDate=""))
+        assert answers(index, S, StudyDate=Range(None, "20991231")) == []

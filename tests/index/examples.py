@@ -1,0 +1,90 @@
+"""Versions to enter, and questions to ask."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime, timedelta
+
+import sqlalchemy as sa
+
+from backup_scp.attributes import BY_KEYWORD, Level
+from backup_scp.index import SQLIndex
+from backup_scp.index.engine import Database
+from backup_scp.index.tables import METADATA
+from backup_scp.information_model import Condition, Matching, Query, SingleValue
+from backup_scp.ports import Arrival, Match, Version
+from backup_scp.sop_instance import SOPInstance
+
+DX = "1.2.840.10008.5.1.4.1.1.1.1"
+CR = "1.2.840.10008.5.1.4.1.1.1"
+SR = "1.2.840.10008.5.1.4.1.1.88.67"
+EXPLICIT = "1.2.840.10008.1.2.1"
+MORNING = datetime(2024, 5, 1, 8, 0, 0, 250_000, tzinfo=UTC)
+
+
+def version(
+    sop: str = "1.2.3.4.5",
+    series: str = "1.2.3.4",
+    study: str = "1.2.3",
+    *,
+    content: str = "pixels",
+    minute: float = 0,
+    sender: str = "DR1",
+    site: str = "",
+    sop_class: str = DX,
+    parsed: bool = True,
+    **attributes: str,
+) -> Version:
+    """Make a version: `content` stands for its bytes, `minute` for when it arrived."""
+    sha256 = hashlib.sha256(f"{study}/{series}/{sop}/{content}".encode("utf-8", "surrogatepass")).hexdigest()
+    if parsed:
+        attributes = {"PatientID": "P1", "PatientName": "DOE^JANE", "Modality": "DX"} | attributes
+    return Version(
+        SOPInstance(sop_class, sop, EXPLICIT, study, series, attributes, parsed=parsed),
+        Arrival(MORNING + timedelta(minutes=minute), "C-STORE", sender, "BACKUP_SCP", "192.0.2.7", site),
+        location=f"{sha256[:2]}/{sha256}.dcm",
+        sha256=sha256,
+        size_bytes=1000 + len(content),
+    )
+
+
+def where(**wanted: str | Matching) -> tuple[Condition, ...]:
+    """Make conditions; text is Single Value Matching."""
+    return tuple(
+        Condition(BY_KEYWORD[keyword], SingleValue(value) if isinstance(value, str) else value)
+        for keyword, value in wanted.items()
+    )
+
+
+def query(level: Level, *return_keys: str, **wanted: str | Matching) -> Query:
+    return Query(level, where(**wanted), tuple(BY_KEYWORD[keyword] for keyword in return_keys))
+
+
+def answers(index: SQLIndex, level: Level, *return_keys: str, **wanted: str | Matching) -> list[Match]:
+    return list(index.search(query(level, *return_keys, **wanted)))
+
+
+NOT_DERIVED_FROM_FILES = {"id", "study_id", "series_id", "instance_id", "revision", "verified_at", "damage"}
+_PARENTS = {"study": "", "series": "study_id", "instance": "series_id", "version": "instance_id"}
+
+
+def rows(url: str) -> dict[str, list[object]]:
+    """Give every derived row, with its parents in place of numbers."""
+    database = Database(url)
+    seen: dict[str, dict[int, object]] = {"": {}}
+    try:
+        with database.reading() as connection:
+            parent_table = ""
+            for name, parent in _PARENTS.items():
+                seen[name] = {}
+                for row in connection.execute(sa.select(METADATA.tables[name])).mappings():
+                    foreign = name != "study" and parent
+                    own = {
+                        k: v for k, v in row.items() if k not in NOT_DERIVED_FROM_FILES or k == "study_id" != foreign
+                    }
+                    above = seen[parent_table][row[parent]] if parent else None
+                    seen[name][row["id"]] = (above, tuple(sorted(own.items(), key=lambda item: item[0])))
+                parent_table = name
+    finally:
+        database.close()
+    return {name: sorted(found.values(), key=repr) for name, found in seen.items() if name}

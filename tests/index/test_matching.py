@@ -1,0 +1,191 @@
+"""PS3.4 C.2.2.2, kind by kind and Value Representation by Value Representation, on both engines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from backup_scp.attributes import BY_KEYWORD, Level
+from backup_scp.information_model import Range, SingleValue, UIDList, WildCard
+from tests.index.examples import answers, version
+
+ALL = object()
+
+NAMES = ("DOE^JANE", "Doe^Jane^^", "Döe^Jané", "DOE^JOHN", "SMITH_A", "SMITHXA", "Yamada^Tarou=山田^太郎=やまだ^たろう",
+         "ROE", "김^희중", "Ωmega^Ñandú", "straße")  # fmt: skip
+DATES = ("20200101", "2020.01.02", "20200103", "2020-02-01", "19991231", "odd", "")
+TIMES = ("10", "1000", "10:00:00", "100000.000", "100000.5", "1030", "115930", "2359", "odd", "")
+IDS = ("A1", "a1", "A_1", "AX1", "A%1", "A*", "A[1]", "A1]", "A'1", 'A"1', "A?1", "A!1", "01", "1", "  A1", "")
+NUMBERS = ("1", "01", "+1", "-1", "10", "odd", "")
+DECIMALS = ("1.5", "1.50", "+1.5", "15e-1", ".5", "2", "odd", "")
+TYPES = ("ORIGINAL\\PRIMARY", "DERIVED\\PRIMARY\\AXIAL", "ORIGINAL", "ORIGINALS\\X", "")
+OTHERS = ("A1\\B2", "B2", "A1 \\ C_3", "CX3\\A%", "")
+
+# fmt: off
+CASES = [
+    # keyword, stored, matching, found
+    ("PatientID", IDS, SingleValue("A1"), ("A1", "  A1")),
+    ("PatientID", IDS, SingleValue("A1  "), ("A1", "  A1")),
+    ("PatientID", IDS, SingleValue("a1"), ("a1",)),
+    ("PatientID", IDS, SingleValue("1"), ("1",)),
+    ("PatientID", IDS, SingleValue("A'1"), ("A'1",)),
+    ("PatientID", IDS, SingleValue("' OR ''='"), ()),
+    ("PatientID", IDS, UIDList(("A1", "01", "none")), ("A1", "  A1", "01")),
+    ("PatientID", IDS, WildCard("*"), ALL),
+    ("PatientID", IDS, WildCard("A*"), tuple(i for i in IDS if i.strip().startswith("A"))),
+    ("PatientID", IDS, WildCard("A?1"), ("A_1", "AX1", "A%1", "A'1", 'A"1', "A?1", "A!1")),
+    ("PatientID", IDS, WildCard("A_*"), ("A_1",)),
+    ("PatientID", IDS, WildCard("A%*"), ("A%1",)),
+    ("PatientID", IDS, WildCard("A!*"), ("A!1",)),
+    ("PatientID", IDS, WildCard("A[*"), ("A[1]",)),
+    ("PatientID", IDS, WildCard("*]"), ("A[1]", "A1]")),
+    ("PatientID", IDS, WildCard("*[1]"), ("A[1]",)),
+    ("PatientID", IDS, WildCard("a*"), ("a1",)),
+    ("PatientID", IDS, WildCard("?"), ("1",)),
+    ("PatientID", IDS, WildCard("??"), ("A1", "  A1", "a1", "A*", "01")),
+    ("PatientID", IDS, WildCard("**1**"), tuple(i for i in IDS if "1" in i)),
+    ("PatientID", IDS, WildCard("*1 "), tuple(i for i in IDS if i.endswith("1"))),
+    ("AccessionNumber", IDS, SingleValue("A_1"), ("A_1",)),
+    ("AccessionNumber", IDS, WildCard("A?1*"), ("A_1", "A[1]", "AX1", "A%1", "A'1", 'A"1', "A?1", "A!1")),
+    ("StudyDescription", ("Chest PA", "chest pa", "Knee", ""), WildCard("*PA"), ("Chest PA",)),
+    ("PatientComments", ("line one\r\nline two", "a\\b", "b", ""), WildCard("*one*two"), ("line one\r\nline two",)),
+    ("PatientComments", ("a\\b", "b", ""), SingleValue("b"), ("b",)),
+    ("PatientComments", ("a\\b", "b", ""), WildCard("a\\*"), ("a\\b",)),
+    ("Modality", ("DX", "CR", "dx", ""), SingleValue("DX"), ("DX",)),
+    ("Modality", ("DX", "CR", "MG", ""), UIDList(("DX", "MG")), ("DX", "MG")),
+    ("Modality", ("DX", "CR", "XA", ""), WildCard("?X"), ("DX",)),
+    ("PatientAge", ("045Y", "045M", ""), SingleValue("045Y"), ("045Y",)),
+    ("Rows", ("512", "1024", ""), SingleValue("512"), ("512",)),
+    ("StudyInstanceUID", ("1.2", "1.20", "1.2.3", "1.2.x 7"), SingleValue("1.2"), ("1.2",)),
+    ("StudyInstanceUID", ("1.2", "1.20", "1.2.3"), UIDList(("1.2", "1.2.3", "9")), ("1.2", "1.2.3")),
+    ("SOPClassUID", ("1.2", "1.20"), UIDList(("1.20", "9")), ("1.20",)),
+    # Person names: any case, any accents, any component group
+    ("PatientName", NAMES, SingleValue("doe^jane"), ("DOE^JANE", "Doe^Jane^^", "Döe^Jané")),
+    ("PatientName", NAMES, SingleValue("DÖE^JANE^"), ("DOE^JANE", "Doe^Jane^^", "Döe^Jané")),
+    ("PatientName", NAMES, SingleValue("doe"), ()),
+    ("PatientName", NAMES, SingleValue("山田^太郎"), (NAMES[6],)),
+    ("PatientName", NAMES, SingleValue("やまだ^たろう"), (NAMES[6],)),
+    ("PatientName", NAMES, SingleValue("=山田^太郎"), (NAMES[6],)),
+    ("PatientName", NAMES, SingleValue("=yamada^tarou"), ()),
+    ("PatientName", NAMES, SingleValue("yamada^tarou=山田^太郎"), (NAMES[6],)),
+    ("PatientName", NAMES, SingleValue("STRASSE"), ("straße",)),
+    ("PatientName", NAMES, SingleValue("ωmega^nandu"), ("Ωmega^Ñandú",)),
+    ("PatientName", NAMES, SingleValue("^"), ()),
+    ("PatientName", NAMES, UIDList(("roe", "doe^john")), ("ROE", "DOE^JOHN")),
+    ("PatientName", NAMES, WildCard("doe*"), NAMES[:4]),
+    ("PatientName", NAMES, WildCard("?OE*"), (*NAMES[:4], "ROE")),
+    ("PatientName", NAMES, WildCard("roe^*"), ("ROE",)),
+    ("PatientName", NAMES, WildCard("*^jane"), NAMES[:3]),
+    ("PatientName", NAMES, WildCard("smith_a"), ("SMITH_A",)),
+    ("PatientName", NAMES, WildCard("smith_*"), ("SMITH_A",)),
+    ("PatientName", NAMES, WildCard("smith?*"), ("SMITH_A", "SMITHXA")),
+    ("PatientName", NAMES, WildCard("山*"), (NAMES[6],)),
+    ("PatientName", NAMES, WildCard("*=山田*"), (NAMES[6],)),
+    ("PatientName", NAMES, WildCard("김^??"), ("김^희중",)),
+    ("ReferringPhysicianName", NAMES, SingleValue("doe^jane"), NAMES[:3]),
+    ("ReferringPhysicianName", NAMES, SingleValue("山田^太郎"), (NAMES[6],)),
+    ("ReferringPhysicianName", NAMES, WildCard("smith_*"), ("SMITH_A",)),
+    ("ReferringPhysicianName", NAMES, UIDList(("roe", "山田^太郎")), ("ROE", NAMES[6])),
+    ("OperatorsName", ("DOE^A\\ROE^B", "ROE^B", "XROE^B\\Y", ""), SingleValue("roe^b"), ("DOE^A\\ROE^B", "ROE^B")),
+    ("OperatorsName", ("DOE^A\\ROE^B", "ROE^B", ""), WildCard("d*b"), ()),
+    ("OperatorsName", ("DOE^A\\ROE^B", "ROE^B", ""), WildCard("d*"), ("DOE^A\\ROE^B",)),
+    # Dates
+    ("StudyDate", DATES, SingleValue("20200101"), ("20200101",)),
+    ("StudyDate", DATES, SingleValue("2020.01.02"), ("2020.01.02",)),
+    ("StudyDate", DATES, SingleValue("20200102"), ("2020.01.02",)),
+    ("StudyDate", DATES, SingleValue("odd"), ("odd",)),
+    ("StudyDate", DATES, UIDList(("20200101", "20200201", "odd")), ("20200101", "2020-02-01", "odd")),
+    ("StudyDate", DATES, Range("20200101", "20200131"), ("20200101", "2020.01.02", "20200103")),
+    ("StudyDate", DATES, Range("2020.01.02", "2020.01.03"), ("2020.01.02", "20200103")),
+    ("StudyDate", DATES, Range("20200102", None), ("2020.01.02", "20200103", "2020-02-01")),
+    ("StudyDate", DATES, Range(None, "20200101"), ("20200101", "19991231")),
+    ("StudyDate", DATES, Range(None, None), ALL),
+    ("StudyDate", DATES, Range("yesterday", None), ()),
+    ("StudyDate", DATES, Range("20200103", "20200101"), ()),
+    ("PatientBirthDate", DATES, Range(None, "20200101"), ("20200101", "19991231")),
+    ("ContentDate", DATES, Range("20200103", None), ("20200103", "2020-02-01")),
+    # Times
+    ("StudyTime", TIMES, SingleValue("10"), ("10", "1000", "10:00:00", "100000.000")),
+    ("StudyTime", TIMES, SingleValue("100000"), ("10", "1000", "10:00:00", "100000.000")),
+    ("StudyTime", TIMES, SingleValue("100000.50"), ("100000.5",)),
+    ("StudyTime", TIMES, SingleValue("10:30"), ("1030",)),
+    ("StudyTime", TIMES, Range("100000", "103000"), ("10", "1000", "10:00:00", "100000.000", "100000.5", "1030")),
+    ("StudyTime", TIMES, Range("1030", "1159"), ("1030", "115930")),
+    ("StudyTime", TIMES, Range("1030", "115929.999999"), ("1030",)),
+    ("StudyTime", TIMES, Range("11", None), ("115930", "2359")),
+    ("StudyTime", TIMES, Range(None, "10"), ("10", "1000", "10:00:00", "100000.000", "100000.5", "1030")),
+    ("ContentTime", TIMES, Range("2359", "2359"), ("2359",)),
+    # Numbers
+    ("SeriesNumber", NUMBERS, SingleValue("1"), ("1", "01", "+1")),
+    ("SeriesNumber", NUMBERS, SingleValue(" 001 "), ("1", "01", "+1")),
+    ("SeriesNumber", NUMBERS, SingleValue("-1"), ("-1",)),
+    ("SeriesNumber", NUMBERS, SingleValue("odd"), ("odd",)),
+    ("SeriesNumber", NUMBERS, UIDList(("10", "odd", "1")), ("10", "odd", "1", "01", "+1")),
+    ("SeriesNumber", NUMBERS, SingleValue("9" * 40), ()),
+    ("InstanceNumber", NUMBERS, SingleValue("1"), ("1", "01", "+1")),
+    ("PatientWeight", DECIMALS, SingleValue("1.5"), ("1.5", "1.50", "+1.5", "15e-1")),
+    ("PatientWeight", DECIMALS, SingleValue("0.50"), (".5",)),
+    ("PatientWeight", DECIMALS, UIDList(("2.0", "0.5")), (".5", "2")),
+    # Several values: any of them
+    ("ImageType", TYPES, SingleValue("ORIGINAL"), ("ORIGINAL\\PRIMARY", "ORIGINAL")),
+    ("ImageType", TYPES, SingleValue("PRIMARY"), ("ORIGINAL\\PRIMARY", "DERIVED\\PRIMARY\\AXIAL")),
+    ("ImageType", TYPES, UIDList(("AXIAL", "X")), ("DERIVED\\PRIMARY\\AXIAL", "ORIGINALS\\X")),
+    ("ImageType", TYPES, WildCard("ORIG*AL"), ("ORIGINAL\\PRIMARY", "ORIGINAL")),
+    ("ImageType", TYPES, WildCard("O*X"), ()),
+    ("OtherPatientIDs", OTHERS, SingleValue("A1"), ("A1\\B2", "A1 \\ C_3")),
+    ("OtherPatientIDs", OTHERS, SingleValue("C_3"), ("A1 \\ C_3",)),
+    ("OtherPatientIDs", OTHERS, WildCard("C_*"), ("A1 \\ C_3",)),
+    ("OtherPatientIDs", OTHERS, WildCard("A%"), ("CX3\\A%",)),
+    ("OtherPatientIDs", ('a"b\\c', "a\nb\\é", ""), WildCard("a?b"), ('a"b\\c', "a\nb\\é")),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(
+    ("keyword", "stored", "matching", "found"), CASES, ids=[f"{n}-{case[0]}" for n, case in enumerate(CASES)]
+)
+def test_matching(shared_index, keyword, stored, matching, found):
+    attribute = BY_KEYWORD[keyword]
+    with shared_index.rebuilding() as enter:
+        for number, value in enumerate(stored):
+            uids: dict[str, Any] = {"sop": f"1.{number}", "series": f"2.{number}", "study": f"3.{number}"}
+            if keyword == "StudyInstanceUID":
+                enter(version(**uids | {"study": value}))
+            elif keyword == "SOPClassUID":
+                enter(version(**uids, sop_class=value))
+            else:
+                enter(version(**uids, **{keyword: value}))
+    wanted = sorted(_shown(value) for value in (stored if found is ALL else found))
+    for level in Level:
+        if level.depth >= max(attribute.level.depth, Level.STUDY.depth):
+            answered = answers(shared_index, level, keyword, **{keyword: matching})
+            assert sorted(answer[keyword] for answer in answered) == wanted
+
+
+def _shown(value: str) -> str:
+    return "\\".join(each.strip() for each in value.split("\\"))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ({"ModalitiesInStudy": SingleValue("SR")}, "AB"),
+        ({"ModalitiesInStudy": UIDList(("CR", "XX"))}, "B"),
+        ({"ModalitiesInStudy": WildCard("?X")}, "A"),
+        ({"SOPClassesInStudy": SingleValue("1.2")}, "A"),
+        ({"SOPClassesInStudy": UIDList(("1.3", "1.9"))}, "AB"),
+        ({"NumberOfStudyRelatedSeries": SingleValue("2")}, "AB"),
+        ({"NumberOfPatientRelatedStudies": SingleValue("1")}, "AB"),
+        ({"NumberOfStudyRelatedInstances": WildCard("2*")}, "AB"),
+        ({"ModalitiesInStudy": SingleValue("SR"), "PatientID": WildCard("A*")}, "A"),
+    ],
+)
+@pytest.mark.parametrize("level", [Level.STUDY, Level.SERIES, Level.IMAGE])
+def test_computed_attributes_match_at_their_level_and_below(shared_index, level, wanted, found):
+    with shared_index.rebuilding() as enter:
+        enter(version("1", "1", "A", PatientID="A", Modality="DX", sop_class="1.2"))
+        enter(version("2", "2", "A", PatientID="A", Modality="SR", sop_class="1.3"))
+        enter(version("3", "3", "B", PatientID="B", Modality="CR", sop_class="1.20"))
+        enter(version("4", "4", "B", PatientID="B", Modality="SR", sop_class="1.3"))
+    assert {a["StudyInstanceUID"] for a in answers(shared_index, level, **wanted)} == set(found)

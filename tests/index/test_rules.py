@@ -1,0 +1,138 @@
+"""The rules that need no database: search keys, which version answers, how rows are merged."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backup_scp.attributes import ATTRIBUTES, BY_KEYWORD
+from backup_scp.index.answering import Candidate, decide
+from backup_scp.index.keys import (
+    IN_DATABASE_INDEXES,
+    SEVERAL_VALUES,
+    date_key,
+    decimal_key,
+    folded_group,
+    integer_key,
+    last_time_key,
+    stored_value,
+    time_key,
+)
+from backup_scp.index.matching import _after, _shortest
+from backup_scp.index.merging import blank, merge
+from backup_scp.index.tables import SERIES_ATTRIBUTES, study
+from backup_scp.index.values import LONGEST_KEY, moment, stored_key, stored_text, timestamp
+from tests.index.examples import MORNING
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "expected"),
+    [
+        (date_key, "20200101", "20200101"),
+        (date_key, "2020.01.01", "20200101"),
+        (date_key, "2020", ""),
+        (date_key, "２０２００１０１", ""),
+        (time_key, "7", ""),
+        (time_key, "07", "070000"),
+        (time_key, "07:08:09.100", "070809.1"),
+        (time_key, "070809.", ""),
+        (last_time_key, "07", "075959.999999"),
+        (last_time_key, "070809.1", "070809.199999"),
+        (integer_key, "+007 ", 7),
+        (integer_key, "1.0", None),
+        (decimal_key, "1e400", None),
+        (decimal_key, "-.5", -0.5),
+        (decimal_key, "nan", None),
+        (folded_group, " Ｄoé^^ ", "doe"),
+    ],
+)
+def test_search_keys(key, text, expected):
+    assert key(text) == expected
+
+
+def test_the_table_of_attributes_is_what_the_keys_assume():
+    assert set(BY_KEYWORD) >= SEVERAL_VALUES
+    assert {a.column for a in ATTRIBUTES} >= IN_DATABASE_INDEXES
+    assert study.c.patient_name_alphabetic.index is None
+
+
+@given(st.text(st.characters(), max_size=1200))
+def test_stored_text_is_storable_and_stays(text):
+    for store in (stored_text, stored_key):
+        stored = store(text)
+        assert store(stored) == stored
+        assert "\0" not in stored.encode().decode()
+    assert len(stored_key(text).encode()) <= LONGEST_KEY
+
+
+@given(st.text(max_size=6))
+def test_what_comes_after_a_prefix_comes_after_all_that_begin_with_it(prefix):
+    after = _after(prefix)
+    for rest in ("", "a", "\U0010ffff" * 3):
+        assert not after or prefix.encode(errors="replace") <= (prefix + rest).encode(errors="replace") < after.encode()
+
+
+@given(st.text("a*?", max_size=12))
+def test_a_shortened_pattern_means_the_same(pattern):
+    short = _shortest(pattern)
+    assert short.count("?") == pattern.count("?")
+    assert "**" not in short
+    assert "*?" not in short
+    assert ("*" in short) == ("*" in pattern)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("a\0b\0 ", "a\u2400b"), ("\ud800", "\ufffd"), ("\ud83d\ude00", "😀"), (" a ", " a")]
+)
+def test_odd_text_is_made_storable(text, expected):
+    assert stored_text(text) == expected
+
+
+def test_a_value_is_stored_without_its_padding():
+    assert stored_value(BY_KEYWORD["OtherPatientIDs"], " A \\ B ") == "A\\B"
+    assert stored_value(BY_KEYWORD["PatientComments"], "  A  ") == "  A"
+
+
+def test_a_timestamp_comes_back():
+    assert moment(timestamp(MORNING)) == MORNING
+
+
+@given(st.permutations([(f"t{n}", value) for n, value in enumerate(["a", "", "b", "", "c", ""])]))
+def test_merging_does_not_depend_on_the_order(arrivals):
+    row = blank(SERIES_ATTRIBUTES)
+    for at, value in arrivals:
+        values = {a.column: value for a in SERIES_ATTRIBUTES} | {"modality": "DX" if at == "t1" else ""}
+        merge(row, SERIES_ATTRIBUTES, values, at)
+    assert (row["series_description"], row["modality"], row["merged_at"]) == ("c", "DX", "t5")
+    assert '"modality":"t1"' in row["merged_earlier"]
+
+
+def test_arrivals_at_the_same_moment_merge_the_same_in_any_order():
+    found = set()
+    for order in itertools.permutations(["a", "b", ""]):
+        row = blank(SERIES_ATTRIBUTES)
+        for value in order:
+            merge(row, SERIES_ATTRIBUTES, {a.column: value for a in SERIES_ATTRIBUTES}, "t")
+        found.add(row["series_description"])
+    assert found == {"b"}
+
+
+OURS, THEIRS = ("", "DR1"), ("", "DR2")
+
+
+@pytest.mark.parametrize(
+    ("arrived", "expected"),
+    [
+        (Candidate("3", "x", OURS), (True, False, False)),
+        (Candidate("1", "x", OURS), (False, False, False)),
+        (Candidate("3", "x", THEIRS), (False, True, False)),
+        (Candidate("1", "x", THEIRS), (True, False, True)),
+        (Candidate("2", "z", OURS), (True, False, False)),
+        (Candidate("2", "a", OURS), (False, False, False)),
+    ],
+)
+def test_which_version_answers(arrived, expected):
+    assert decide([Candidate("2", "m", OURS, answering=True)], arrived) == expected

@@ -1,0 +1,159 @@
+"""A real Server on a port of the system's choice; every test ends with its threads and sockets gone."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backup_scp.archive.filesystem import FilesystemArchive
+from backup_scp.index.migrate import upgrade
+from backup_scp.index.sql_index import SQLIndex
+from backup_scp.network.access import AccessPolicy
+from backup_scp.network.association import Association, Context, Timing
+from backup_scp.network.command_set import CommandSet, Element, Field, response
+from backup_scp.network.negotiation import VERIFICATION, is_storage
+from backup_scp.network.server import Listening, Server, Service
+from backup_scp.network.services import services as real_services
+from backup_scp.network.verification_scp import VerificationSCP
+from backup_scp.ports import RemoteAE
+from tests.network.wire import TIMEOUT_S, Peer
+
+PATIENT = Timing(connect_s=10, association_s=TIMEOUT_S, idle_s=TIMEOUT_S, network_s=TIMEOUT_S)
+
+
+@dataclass
+class Sink:
+    """A Storage SCP that only notes what it got."""
+
+    stored: list[tuple[str, bytes]] = field(default_factory=list)
+    voided: list[int] = field(default_factory=list)  # bytes of Data Sets that did not come to their end
+    began: threading.Event = field(default_factory=threading.Event)
+    ended: threading.Event = field(default_factory=threading.Event)
+
+    def serve(self, association: Association, context: Context, command: CommandSet) -> None:
+        received = bytearray()
+        complete = False
+        self.began.set()
+        try:
+            for part in association.data_set():
+                received += part
+            complete = True
+        finally:
+            if not complete:
+                self.voided.append(len(received))
+            self.ended.set()
+        self.stored.append((command.text(Element.AFFECTED_SOP_INSTANCE_UID), bytes(received)))
+        association.send(context.context_id, response(command, 0))
+
+
+@dataclass
+class Running:
+    """A server under test."""
+
+    server: Server
+    port: int
+    rejections: list[tuple[str, ...]]
+    sink: Sink
+    host: str = "127.0.0.1"
+    ae_title: str = "BACKUP_SCP"
+
+    def peer(self, *contexts: tuple[str, tuple[str, ...]], **request: Any) -> Peer:
+        """Open an association."""
+        return Peer.associated(self.port, *([contexts] if contexts else []), **request)
+
+
+def threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name in {"association", "listener"}]
+
+
+def sockets() -> list[str]:
+    """Return the sockets that this process has open."""
+    names = []
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            names.append(str(descriptor.readlink()))
+    return sorted(name for name in names if name.startswith("socket:"))
+
+
+@pytest.fixture
+def leaves_nothing() -> Iterator[None]:
+    """Check that threads and sockets of a test are gone after it; asked for by what starts them."""
+    before = sockets()
+    yield
+    for thread in threads():
+        thread.join(TIMEOUT_S)
+    assert threads() == []
+    assert sockets() == before
+
+
+@pytest.fixture
+def sink() -> Sink:
+    return Sink()
+
+
+@pytest.fixture
+def start_server(leaves_nothing, sink) -> Iterator[Callable[..., Running]]:
+    """Yield ``start_server(services, remotes, **listening)``: C-ECHO and a sink where nothing else is said."""
+    started: list[Running] = []
+
+    def start(services=None, remotes=(), **listening) -> Running:
+        listening = {"timing": PATIENT, **listening}
+        rejections: list[tuple[str, ...]] = []
+        served = {
+            Field.C_ECHO_RQ: Service(VERIFICATION.__eq__, VerificationSCP().serve),
+            Field.C_STORE_RQ: Service(is_storage, sink.serve),
+        } | (services or {})
+        policy = AccessPolicy(remotes)
+        server = Server(
+            Listening("BACKUP_SCP", listening.pop("host", "127.0.0.1"), 0, **listening),
+            policy,
+            served,
+            lambda *facts: rejections.append(facts),
+        )
+        running = Running(server, server.start(), rejections, sink)
+        started.append(running)
+        return running
+
+    yield start
+    for running in started:
+        running.server.stop(0)
+
+
+@pytest.fixture
+def server(start_server) -> Running:
+    return start_server()
+
+
+@dataclass
+class Storage:
+    """A real archive and index, and how to serve them."""
+
+    folder: Path
+    archive: FilesystemArchive
+    index: SQLIndex
+
+    def services(self, remotes: tuple[RemoteAE, ...] = (), timing: Timing = PATIENT):
+        return real_services(self.archive, self.index, AccessPolicy(remotes), "BACKUP_SCP", timing)
+
+    def staged(self) -> list[Path]:
+        """Return the staged files."""
+        return sorted((self.folder / ".staging").rglob("*.dcm"))
+
+    def kept(self) -> list[Path]:
+        """Return the visible files."""
+        return [path for path in sorted(self.folder.rglob("*.dcm")) if ".staging" not in path.parts]
+
+
+@pytest.fixture
+def storage(tmp_path) -> Iterator[Storage]:
+    url = f"sqlite:///{tmp_path / 'index.sqlite'}"
+    upgrade(url)
+    index = SQLIndex(url)
+    yield Storage(tmp_path / "archive", FilesystemArchive(tmp_path / "archive"), index)
+    index.close()

@@ -1,0 +1,181 @@
+"""C-FIND on the wire: pending answers, the final one, C-CANCEL, refusals (PS3.4 C.4.1); matching is the index's."""
+
+from __future__ import annotations
+
+import io
+import logging
+
+import pydicom
+import pytest
+
+from backup_scp import errors
+from backup_scp.network import query_scp
+from tests.network.conftest import threads
+from tests.network.wire import (
+    BIG_ENDIAN,
+    C_FIND_RQ,
+    COMMAND,
+    DATA,
+    EXPLICIT,
+    IMPLICIT,
+    LAST,
+    STUDY_ROOT_FIND,
+    TIMEOUT_S,
+    abort,
+    cancel_rq,
+    command,
+    encoded,
+    p_data,
+    pdv,
+)
+
+STUDIES = 120
+PENDING, PENDING_WITH_UNSUPPORTED_KEYS = 0xFF00, 0xFF01
+
+
+@pytest.fixture
+def closed():
+    """Return a list that gets an entry for each search that was closed."""
+    return []
+
+
+@pytest.fixture
+def finding(start_server, storage, monkeypatch, closed):
+    """Return ``finding(syntax)``: an association to a node whose index answers with so many studies."""
+
+    def search(_query):
+        try:
+            for n in range(STUDIES):
+                yield {"StudyInstanceUID": f"1.2.{n}", "PatientName": "Müller^Jörg", "StudyDate": "20240131"}
+        finally:
+            closed.append(True)
+
+    monkeypatch.setattr(storage.index, "search", search)
+    running = start_server(storage.services())
+
+    def start(syntax=IMPLICIT):
+        return running.peer((STUDY_ROOT_FIND, (syntax,)))
+
+    return start
+
+
+def ask(syntax=IMPLICIT, *, message_id=5, **keys):
+    ds = pydicom.Dataset()
+    ds.QueryRetrieveLevel = "STUDY"
+    for keyword, value in {"StudyInstanceUID": "", "PatientName": "", **keys}.items():
+        setattr(ds, keyword, value)
+    elements = {0x0002: STUDY_ROOT_FIND, 0x0100: C_FIND_RQ, 0x0110: message_id, 0x0700: 0, 0x0800: 1}
+    data = encoded(ds, syntax)
+    return p_data(pdv(1, COMMAND | LAST, command(elements))), p_data(pdv(1, DATA | LAST, data))
+
+
+def answers(peer):
+    found = [peer.message()]
+    while found[-1].status in {PENDING, PENDING_WITH_UNSUPPORTED_KEYS}:
+        found.append(peer.message())
+    return found
+
+
+@pytest.mark.parametrize("syntax", [IMPLICIT, EXPLICIT, BIG_ENDIAN])
+def test_each_match_is_one_pending_answer(finding, syntax):
+    with finding(syntax) as peer:
+        peer.send(*ask(syntax))
+        *pending, final = answers(peer)
+        peer.release()
+    assert (len(pending), {answer.status for answer in pending}, final.status) == (STUDIES, {PENDING}, 0)
+    assert final.data_set == b""
+    uid = pydicom.uid.UID(syntax)
+    first = pydicom.filereader.read_dataset(io.BytesIO(pending[0].data_set), uid.is_implicit_VR, uid.is_little_endian)
+    assert (first.StudyInstanceUID, first.SpecificCharacterSet, str(first.PatientName)) == (
+        "1.2.0",
+        "ISO_IR 192",
+        "Müller^Jörg",
+    )
+
+
+def test_an_unsupported_key_is_told_by_ff01(finding):
+    with finding() as peer:
+        peer.send(*ask(InstanceNumber=""))
+        *pending, final = answers(peer)
+        peer.release()
+    assert {answer.status for answer in pending} == {PENDING_WITH_UNSUPPORTED_KEYS}
+    assert final.status == 0
+
+
+def test_cancel(finding, closed):
+    with finding() as peer:
+        peer.send(*ask(), p_data(pdv(1, COMMAND | LAST, cancel_rq(5))))
+        *pending, final = answers(peer)
+        assert final.status == 0xFE00
+        assert 1 <= len(pending) < STUDIES
+        assert closed == [True]
+        peer.send(*ask())  # the same Message ID once more
+        assert answers(peer)[-1].status == 0
+        peer.release()
+
+
+def test_a_cancel_for_another_message(finding):
+    with finding() as peer:
+        peer.send(*ask(), p_data(pdv(1, COMMAND | LAST, cancel_rq(4))))
+        assert answers(peer)[-1].status == 0
+        peer.release()
+
+
+def test_two_queries_at_once_are_answered_one_after_the_other(finding):
+    with finding() as peer:
+        peer.send(*ask(message_id=1), *ask(message_id=2))
+        first, second = answers(peer), answers(peer)
+        assert {answer.elements[0x0120] for answer in first} == {b"\1\0"}
+        assert {answer.elements[0x0120] for answer in second} == {b"\2\0"}
+        assert len(first) == len(second) == STUDIES + 1
+        peer.release()
+
+
+def test_the_search_ends_with_its_asker(finding, closed, monkeypatch):
+    monkeypatch.setattr(query_scp, "_ANSWERS_BETWEEN_LOOKS", 1)
+    with finding() as peer:
+        peer.send(*ask(), abort())
+        peer.until_closed()
+    for thread in threads():
+        if thread.name == "association":
+            thread.join(TIMEOUT_S)
+    assert closed == [True]
+
+
+@pytest.mark.parametrize("after", [0, 3])
+def test_an_index_that_fails(start_server, storage, monkeypatch, after, caplog):
+    def search(_query):
+        for n in range(after):
+            yield {"StudyInstanceUID": f"1.2.{n}"}
+        raise errors.IndexUnavailable("Index does not answer")
+
+    monkeypatch.setattr(storage.index, "search", search)
+    with start_server(storage.services()).peer((STUDY_ROOT_FIND, (IMPLICIT,))) as peer:
+        peer.send(*ask())
+        *pending, final = answers(peer)
+        assert (len(pending), final.status, final.comment) == (after, 0xA700, "Index does not answer")
+        peer.release()
+
+
+def test_an_unexpected_error_says_nothing_of_the_query(start_server, storage, monkeypatch, caplog):
+    caplog.set_level(logging.DEBUG)
+
+    def search(query):
+        raise ValueError(str(query))
+
+    monkeypatch.setattr(storage.index, "search", search)
+    with start_server(storage.services()).peer((STUDY_ROOT_FIND, (IMPLICIT,))) as peer:
+        peer.send(*ask(PatientName="Doe^Jane"))
+        assert [(answer.status, answer.comment) for answer in answers(peer)] == [(0x0110, "Internal error")]
+        peer.release()
+    assert "Doe" not in caplog.text
+
+
+def test_an_identifier_in_several_fragments(finding):
+    with finding() as peer:
+        request, _ = ask()
+        _, data = ask(StudyDate="20240101-20241231")
+        whole = data[12:]
+        peer.send(request, p_data(pdv(1, DATA, whole[:7]), pdv(1, DATA)), p_data(pdv(1, DATA | LAST, whole[7:])))
+        assert answers(peer)[-1].status == 0
+        peer.release()

@@ -1,0 +1,489 @@
+"""C-MOVE and C-GET with a real archive and index, against destinations of every kind (PS3.4 C.4.2, C.4.3)."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import socket
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import pydicom
+import pytest
+
+from backup_scp import errors
+from backup_scp.ingest import Ingest
+from backup_scp.network.access import AccessPolicy, Caller
+from backup_scp.ports import Arrival, Heading, RemoteAE
+from tests import samples
+from tests.network.destination import Destination
+from tests.network.wire import (
+    ABORT,
+    C_GET_RQ,
+    C_MOVE_RQ,
+    COMMAND,
+    CT_IMAGE_STORAGE,
+    DATA,
+    EXPLICIT,
+    IMPLICIT,
+    LAST,
+    P_DATA_TF,
+    STUDY_ROOT_GET,
+    STUDY_ROOT_MOVE,
+    TIMEOUT_S,
+    Message,
+    cancel_rq,
+    command,
+    encoded,
+    number,
+    p_data,
+    pdv,
+    role,
+)
+
+MOVE = (STUDY_ROOT_MOVE, (IMPLICIT,))
+GET = (STUDY_ROOT_GET, (IMPLICIT,))
+CT = (CT_IMAGE_STORAGE, (EXPLICIT,))
+CTS = [samples.encode(ds, EXPLICIT) for ds in samples.ct_series(4)]
+DX = samples.encode(samples.dx(), EXPLICIT)
+STUDY = samples.uid("1")
+UIDS = [sample.sop_instance_uid for sample in CTS]
+PENDING = 0xFF00
+
+
+@pytest.fixture
+def holding(storage):
+    """Take instances in."""
+
+    def take(*some):
+        ingest = Ingest(storage.archive, storage.index)
+        for sample in some:
+            staged = ingest.begin(Heading(sample.sop_class_uid, sample.sop_instance_uid, sample.transfer_syntax_uid))
+            staged.write(sample.data_set)
+            ingest.accept(staged, Arrival(datetime.now(UTC), "IMPORT"))
+
+    return take
+
+
+@pytest.fixture
+def destination(leaves_nothing):
+    made = []
+
+    def make(**behaviour):
+        made.append(Destination(**behaviour))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+def moving(start_server, storage, holding):
+    """Return ``moving(port, *samples)``: an association to a node that holds them and knows THERE at that port."""
+
+    def start(port, *some):
+        holding(*(some or CTS))
+        remotes = (RemoteAE("there", "THERE", "127.0.0.1", port),)
+        return start_server(storage.services(remotes), remotes).peer(MOVE, calling=b"VIEWER")
+
+    return start
+
+
+def identifier(study=STUDY, level="STUDY"):
+    ds = pydicom.Dataset()
+    ds.QueryRetrieveLevel = level
+    ds.StudyInstanceUID = study
+    return encoded(ds, IMPLICIT)
+
+
+def ask(peer, field, *, to="THERE", message_id=9, data=None, context=1):
+    request = {0x0100: field, 0x0110: message_id, 0x0700: 0, 0x0800: 1}
+    request[0x0002] = STUDY_ROOT_MOVE if field == C_MOVE_RQ else STUDY_ROOT_GET
+    if field == C_MOVE_RQ:
+        request[0x0600] = to
+    peer.send(p_data(pdv(context, COMMAND | LAST, command(request))))
+    peer.send(p_data(pdv(context, DATA | LAST, identifier() if data is None else data)))
+
+
+def move(peer, **request):
+    """C-MOVE; return every answer."""
+    ask(peer, C_MOVE_RQ, **request)
+    answers = [peer.message()]
+    while answers[-1].status == PENDING:
+        answers.append(peer.message())
+    return answers
+
+
+def counts(message: Message):
+    """Return remaining, completed, failed, warning; None where they are absent."""
+    return tuple(number(message.elements, n) if n in message.elements else None for n in range(0x1020, 0x1024))
+
+
+def failed_list(message: Message):
+    if not message.data_set:
+        assert number(message.elements, 0x0800) == 0x0101
+        return None
+    ds = pydicom.filereader.read_dataset(io.BytesIO(message.data_set), True, True)
+    assert [element.keyword for element in ds] == ["FailedSOPInstanceUIDList"]
+    value = ds.FailedSOPInstanceUIDList
+    return [value] if isinstance(value, str) else list(value)
+
+
+def refusing_port():
+    """Return a port where nothing listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+# ------------------------------------------------------------------------------------------------------- C-MOVE
+
+
+def test_all_of_it(moving, destination):
+    there = destination()
+    with moving(there.port) as peer:
+        *pending, final = move(peer)
+        peer.release()
+    assert [counts(answer) for answer in pending] == [(3, 1, 0, 0), (2, 2, 0, 0), (1, 3, 0, 0)]
+    assert [answer.data_set for answer in pending] == [b""] * 3
+    assert (final.status, counts(final), failed_list(final)) == (0, (None, 4, 0, 0), None)
+    assert [one.message.data_set for one in there.stored] == [sample.data_set for sample in CTS]
+    assert {one.message.elements[0x1030] for one in there.stored} == {b"VIEWER"}
+    assert {number(one.message.elements, 0x1031) for one in there.stored} == {9}
+    assert {answer.elements[0x0120] for answer in (*pending, final)} == {b"\x09\0"}
+
+
+def test_nothing_matches(moving, destination):
+    there = destination()
+    with moving(there.port) as peer:
+        (final,) = move(peer, data=identifier("1.2.3.99"))
+        peer.release()
+    assert (final.status, counts(final)) == (0, (None, 0, 0, 0))
+    assert there.proposed == []
+
+
+def test_an_unknown_destination(moving, caplog):
+    with moving(refusing_port()) as peer:
+        (final,) = move(peer, to="ELSEWHERE")
+        assert final.status == 0xA801
+        assert final.comment == "Move Destination ELSEWHERE is not configured here"
+        peer.release()
+    assert "ELSEWHERE is not configured" in caplog.text
+
+
+def test_nothing_listens_there(moving):
+    with moving(refusing_port()) as peer:
+        (final,) = move(peer)
+        assert final.status == 0xA702
+        assert counts(final) == (None, 0, 4, 0)
+        assert failed_list(final) == UIDS
+        assert final.comment.startswith("THERE at 127.0.0.1:")
+        peer.release()
+
+
+def test_the_destination_rejects_the_association(moving, destination):
+    there = destination(rejects=bytes((0, 1, 1, 7)))
+    with moving(there.port) as peer:
+        (final,) = move(peer)
+        assert (final.status, failed_list(final)) == (0xA702, UIDS)
+        peer.release()
+
+
+def test_the_destination_accepts_nothing(moving, destination):
+    there = destination(accepts=lambda *_: False)
+    with moving(there.port) as peer:
+        (final,) = move(peer)
+        assert (final.status, counts(final), failed_list(final)) == (0xA702, (None, 0, 4, 0), UIDS)
+        peer.release()
+
+
+def test_the_destination_refuses_a_sop_class(moving, destination):
+    there = destination(accepts=lambda abstract, _: abstract == DX.sop_class_uid)
+    with moving(there.port, *CTS, DX) as peer:
+        *pending, final = move(peer)
+        assert len(pending) == 4
+        assert (final.status, counts(final)) == (0xB000, (None, 1, 4, 0))
+        assert sorted(failed_list(final)) == sorted(UIDS)
+        assert "does not accept SOP Class" in final.comment
+        peer.release()
+    assert [one.sop_instance_uid for one in there.stored] == [DX.sop_instance_uid]
+
+
+def test_the_destination_refuses_every_instance(moving, destination):
+    there = destination(status=lambda _: 0xA700)
+    with moving(there.port) as peer:
+        *_, final = move(peer)
+        assert (final.status, counts(final), failed_list(final)) == (0xA702, (None, 0, 4, 0), UIDS)
+        assert final.comment == "The destination answered status 0xA700: because"
+        peer.release()
+
+
+def test_the_destination_warns(moving, destination):
+    there = destination(status=lambda uid: 0xB007 if uid == UIDS[0] else 0)
+    with moving(there.port) as peer:
+        *_, final = move(peer)
+        assert (final.status, counts(final), failed_list(final)) == (0xB000, (None, 3, 0, 1), None)
+        peer.release()
+
+
+def test_the_destination_dies_in_the_middle(moving, destination):
+    there = destination(dies_after=2)
+    with moving(there.port) as peer:
+        *_, final = move(peer)
+        assert (final.status, counts(final), failed_list(final)) == (0xB000, (None, 1, 3, 0), UIDS[1:])
+        assert final.comment.startswith("THERE broke off")
+        (again,) = move(peer, data=identifier("9.9"))
+        assert again.status == 0
+        peer.release()
+
+
+def test_a_damaged_file_is_not_sent(moving, destination, storage):
+    there = destination()
+    with moving(there.port) as peer:
+        damaged = storage.kept()[0]
+        content = bytearray(damaged.read_bytes())
+        content[-1] ^= 1
+        damaged.chmod(0o600)
+        damaged.write_bytes(content)
+        *_, final = move(peer)
+        assert (final.status, counts(final)) == (0xB000, (None, 3, 1, 0))
+        (failed,) = failed_list(final)
+        assert failed not in {one.sop_instance_uid for one in there.stored}
+        peer.release()
+
+
+def test_more_than_128_contexts(moving, destination):
+    many = [
+        samples.encode(samples.replace(samples.ct_series(1)[0], SOPClassUID=f"1.2.{n}", SOPInstanceUID=f"2.25.{n}"))
+        for n in range(1, 71)
+    ]
+    there = destination()
+    with moving(there.port, *many) as peer:
+        *pending, final = move(peer)
+        assert len(pending) == 69
+        assert (final.status, counts(final)) == (0, (None, 70, 0, 0))
+        peer.release()
+    assert len(there.proposed) == 2
+    assert {one.sop_instance_uid for one in there.stored} == {sample.sop_instance_uid for sample in many}
+
+
+def test_cancel(moving, destination):
+    cancelling: list[Callable] = []
+    there = destination(before_answer=lambda: cancelling.pop()() if cancelling else None)
+    with moving(there.port) as peer:
+        cancelling.append(lambda: peer.send(p_data(pdv(1, COMMAND | LAST, cancel_rq(9)))))
+        *_, final = move(peer)
+        assert (final.status, counts(final), failed_list(final)) == (0xFE00, (3, 1, 0, 0), None)
+        assert [answer.status for answer in move(peer)][-1] == 0  # the same Message ID again is not cancelled
+        peer.release()
+    there.close()
+    assert there.ended == ["ReleasedError", "ReleasedError"]
+
+
+def test_a_cancel_for_another_operation(moving, destination):
+    sent: list[Callable] = []
+    there = destination(before_answer=lambda: sent.pop()() if sent else None)
+    with moving(there.port) as peer:
+        sent.append(lambda: peer.send(p_data(pdv(1, COMMAND | LAST, cancel_rq(8)))))
+        assert move(peer)[-1].status == 0
+        peer.release()
+
+
+def test_the_requestor_leaves_in_the_middle(moving, destination):
+    gone: list[Callable] = []
+    there = destination(before_answer=lambda: gone.pop()() if gone else None)
+    with moving(there.port) as peer:
+        gone.append(peer.reset)
+        ask(peer, C_MOVE_RQ)
+        with contextlib.suppress(OSError):
+            while True:
+                peer.message()
+    there.close()
+    assert len(there.stored) < 4
+    assert there.ended == ["ReleasedError"]
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [(b"", 0xA900), (b"\x08", 0xA900), (bytes(1 << 21), 0xA900)],
+    ids=["empty", "no Data Set", "2 MiB"],
+)
+def test_an_identifier_that_is_none(moving, data, status):
+    with moving(refusing_port()) as peer:
+        (final,) = move(peer, data=data)
+        assert final.status == status
+        assert final.comment
+        (again,) = move(peer, data=identifier("9.9"))
+        assert again.status == 0
+        peer.release()
+
+
+def test_the_index_does_not_answer(moving, storage, monkeypatch):
+    def fails(_):
+        raise errors.IndexUnavailable("Index does not answer")
+
+    with moving(refusing_port()) as peer:
+        monkeypatch.setattr(storage.index, "retrieve", fails)
+        (final,) = move(peer)
+        assert (final.status, final.comment) == (0xA700, "Index does not answer")
+        peer.release()
+
+
+def test_a_stranger_may_not(start_server, storage, holding, monkeypatch, caplog):
+    def as_stranger(_policy, title, address, _called_address):
+        return Caller(title, address, remote=None, is_this_machine=False)
+
+    holding(*CTS)
+    monkeypatch.setattr(AccessPolicy, "identify", as_stranger)
+    with start_server(storage.services()).peer(MOVE) as peer:
+        (final,) = move(peer)
+        assert final.status == 0x0124
+        assert "may not query here" in final.comment
+        peer.release()
+    assert "may not query here" in caplog.text
+
+
+def test_the_log_says_how_it_went_without_a_patient(moving, destination, caplog):
+    caplog.set_level(logging.DEBUG)
+    there = destination()
+    with moving(there.port) as peer:
+        move(peer)
+        peer.release()
+    assert "Retrieve for 'VIEWER' at 127.0.0.1: 4 sent, 0 with a warning, 0 failed, 0 not sent" in caplog.text
+    assert "Family" not in caplog.text
+
+
+# -------------------------------------------------------------------------------------------------------- C-GET
+
+
+@pytest.fixture
+def node(start_server, storage):
+    return start_server(storage.services())
+
+
+@pytest.fixture
+def getting(node, holding):
+    """Return ``getting(contexts, items, some)``: an association to a node that holds them."""
+
+    def start(*contexts, items=b"", some=tuple(CTS)):
+        holding(*some)
+        return node.peer(GET, *contexts, items=items)
+
+    return start
+
+
+BOTH = role(CT_IMAGE_STORAGE, scu=1, scp=1)
+
+
+def get(peer, answer=lambda _message: 0, **request):
+    """C-GET; return what was stored, and every answer to the C-GET itself."""
+    ask(peer, C_GET_RQ, **request)
+    stored, answers = [], []
+    while True:
+        message = peer.message()
+        if message.field == 0x0001:
+            stored.append(message)
+            status = answer(message)
+            if status is None:
+                continue
+            values = {0x0100: 0x8001, 0x0120: number(message.elements, 0x0110), 0x0800: 0x0101, 0x0900: status}
+            peer.send(p_data(pdv(message.context_id, COMMAND | LAST, command(values))))
+            continue
+        answers.append(message)
+        if message.status != PENDING:
+            return stored, answers
+
+
+def test_get_with_role_selection(getting):
+    with getting(CT, items=BOTH) as peer:
+        stored, (*pending, final) = get(peer)
+        assert [one.data_set for one in stored] == [sample.data_set for sample in CTS]
+        assert {one.context_id for one in stored} == {3}
+        assert all(0x1030 not in one.elements for one in stored)  # the Move Originator is of C-MOVE only
+        assert [counts(answer) for answer in pending] == [(3, 1, 0, 0), (2, 2, 0, 0), (1, 3, 0, 0)]
+        assert (final.status, counts(final)) == (0, (None, 4, 0, 0))
+        peer.release()
+
+
+@pytest.mark.parametrize("items", [b"", role(CT_IMAGE_STORAGE, scu=1, scp=0)], ids=["no role", "SCU only"])
+def test_get_without_role_selection_is_honest(getting, items):
+    with getting(CT, items=items) as peer:
+        stored, (*_, final) = get(peer)
+        assert stored == []
+        assert (final.status, counts(final), failed_list(final)) == (0xA702, (None, 0, 4, 0), UIDS)
+        peer.release()
+
+
+def test_get_of_what_was_not_proposed_is_honest(getting):
+    with getting(CT, items=BOTH, some=(*CTS, DX)) as peer:
+        stored, (*_, final) = get(peer)
+        assert len(stored) == 4
+        assert (final.status, counts(final), failed_list(final)) == (0xB000, (None, 4, 1, 0), [DX.sop_instance_uid])
+        peer.release()
+
+
+def test_get_in_another_syntax_is_transcoded(getting):
+    with getting((CT_IMAGE_STORAGE, (IMPLICIT,)), items=BOTH) as peer:
+        stored, (*_, final) = get(peer)
+        assert (final.status, counts(final)) == (0, (None, 4, 0, 0))
+        assert all(one.data_set != sample.data_set for one, sample in zip(stored, CTS, strict=True))
+        peer.release()
+
+
+def test_get_refused_and_warned(getting):
+    statuses = dict(zip(UIDS, [0xA700, 0xB000, 0xC000, 0], strict=True))
+    with getting(CT, items=BOTH) as peer:
+        _, (*_, final) = get(peer, lambda message: statuses[message.elements[0x1000].rstrip(b"\0").decode()])
+        assert (final.status, counts(final)) == (0xB000, (None, 1, 2, 1))
+        assert failed_list(final) == [UIDS[0], UIDS[2]]
+        peer.release()
+
+
+def test_get_cancelled_before_the_response_to_a_sub_operation(getting):
+    with getting(CT, items=BOTH) as peer:
+
+        def cancel(_message):
+            peer.send(p_data(pdv(1, COMMAND | LAST, cancel_rq(9))))
+            return 0
+
+        stored, (*_, final) = get(peer, cancel)
+        assert len(stored) == 1
+        assert (final.status, counts(final)) == (0xFE00, (3, 1, 0, 0))
+        peer.release()
+
+
+def test_a_request_in_the_middle_of_a_get_ends_the_association(getting):
+    """It breaks PS3.7 D.3.3.3, one operation at a time, and its response could not be told from a sub-operation's."""
+    with getting(CT, items=BOTH) as peer:
+        ask(peer, C_GET_RQ)
+        assert peer.message().field == 0x0001
+        ask(peer, C_GET_RQ, message_id=10)
+        kinds = [peer.pdu()[0]]
+        while kinds[-1] == P_DATA_TF:
+            kinds.append(peer.pdu()[0])
+        assert kinds[-1] == ABORT
+
+
+def test_get_is_finished_when_the_node_stops(getting, node):
+    """Waiting for the response to a sub-operation is not idleness."""
+    server = node.server
+    stopping = threading.Thread(target=server.stop, args=(TIMEOUT_S,))
+
+    def stop_first(_message):
+        if not stopping.ident:
+            stopping.start()
+            with server._lock:
+                (association,) = server._associations
+            while not association.ending:
+                pass
+        return 0
+
+    with getting(CT, items=BOTH) as peer:
+        stored, (*_, final) = get(peer, stop_first)
+        assert len(stored) == 4
+        assert final.status == 0
+        assert peer.pdu()[0] == ABORT
+    stopping.join(TIMEOUT_S)
+    assert not stopping.is_alive()

@@ -1,0 +1,428 @@
+"""The listener: connections that say nothing, limits, stopping, and that nothing is left behind."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from backup_scp.network import server as server_module
+from backup_scp.network.association import Timing
+from backup_scp.network.command_set import Field, response
+from backup_scp.network.server import Service
+from backup_scp.ports import RemoteAE
+from tests.network.conftest import threads
+from tests.network.wire import (
+    ABORT,
+    ASSOCIATE_RJ,
+    COMMAND,
+    CT_IMAGE_STORAGE,
+    DATA,
+    EXPLICIT,
+    IMPLICIT,
+    LAST,
+    TIMEOUT_S,
+    VERIFICATION,
+    Peer,
+    abort,
+    associate_rq,
+    cancel_rq,
+    command,
+    echo_rq,
+    p_data,
+    pdu,
+    pdv,
+    release_rq,
+    store_rq,
+)
+
+ECHO = (VERIFICATION, (IMPLICIT,))
+CT = (CT_IMAGE_STORAGE, (EXPLICIT,))
+
+
+def ended(running):
+    """Wait until no association is under way."""
+    for thread in threads():
+        if thread.name == "association":
+            thread.join(TIMEOUT_S)
+            assert not thread.is_alive()
+
+
+# ------------------------------------------------------------------------------------------------- connections
+
+
+def test_silent_connections_do_not_lock_out_a_real_one(server):
+    silent = [Peer(server.port) for _ in range(200)]
+    with server.peer(ECHO) as peer:
+        assert peer.echo() == 0
+        peer.release()
+    for one in silent[: 201 - server_module._MOST_PENDING]:
+        assert one.until_closed() == []
+    assert silent[-1].ask(associate_rq([ECHO]))[0] == 2
+    for one in silent:
+        one.socket.close()
+
+
+def test_the_oldest_silent_connection_goes_first(server, monkeypatch):
+    monkeypatch.setattr(server_module, "_MOST_PENDING", 2)
+    with Peer(server.port) as oldest, Peer(server.port) as second, Peer(server.port) as third:
+        assert oldest.until_closed() == []
+        for late in (second, third):
+            kind, body = late.ask(associate_rq([ECHO]))
+            assert kind == 2, body
+            late.release()
+
+
+def test_rejected_connections_that_stay_are_counted_as_silent(server, monkeypatch):
+    monkeypatch.setattr(server_module, "_MOST_PENDING", 1)
+    with Peer(server.port) as rejected:
+        assert rejected.ask(associate_rq([ECHO], called=b"OTHER"))[0] == ASSOCIATE_RJ
+        with Peer(server.port):
+            assert rejected.until_closed() == []
+
+
+def test_a_connection_that_is_gone_at_once(server, caplog):
+    for _ in range(20):
+        Peer(server.port).reset()
+    with server.peer(ECHO) as peer:
+        assert peer.echo() == 0
+        peer.release()
+    ended(server)
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+def test_out_of_threads_the_listener_goes_on(server, monkeypatch):
+    start = threading.Thread.start
+
+    def no_more(thread):
+        if thread.name == "association":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_more)
+        with Peer(server.port) as refused:
+            assert refused.until_closed() == []
+    with server.peer(ECHO) as peer:
+        assert peer.echo() == 0
+        peer.release()
+
+
+def test_out_of_descriptors_the_listener_goes_on(server, monkeypatch):
+    monkeypatch.setattr(server_module, "_PAUSE_S", 0)
+    failing = iter([OSError(24, "Too many open files")] * 3)
+    accept = socket.socket.accept
+
+    def fails(listener):
+        error = next(failing, None)
+        if error:
+            raise error
+        return accept(listener)
+
+    monkeypatch.setattr(socket.socket, "accept", fails)
+    for _ in range(2):  # the first wakes the listener from the real accept
+        with server.peer(ECHO) as peer:
+            assert peer.echo() == 0
+            peer.release()
+    assert next(failing, None) is None
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 here")
+def test_ipv6_and_ipv4_on_one_port(start_server):
+    remote = RemoteAE("console", "TESTER", "127.0.0.1")
+    callers = []
+
+    def note(association, context, request):
+        callers.append(association.caller)
+        association.send(context.context_id, response(request, 0))
+
+    service = Service(VERIFICATION.__eq__, note)
+    running = start_server(host="::", remotes=[remote], services={Field.C_ECHO_RQ: service})
+    for host in ("127.0.0.1", "::1"):
+        with Peer(running.port, host) as peer:
+            peer.accept(peer.ask(associate_rq([ECHO]))[1])
+            assert peer.echo() == 0
+            peer.release()
+    assert [(c.address, c.remote is not None, c.is_this_machine) for c in callers] == [
+        ("127.0.0.1", True, True),
+        ("::1", False, True),
+    ]
+
+
+# ----------------------------------------------------------------------------------------------------- limits
+
+
+def test_the_limit_and_the_reserved_places(start_server, monkeypatch):
+    monkeypatch.setattr("backup_scp.network.access.Caller.is_known", property(lambda c: c.remote is not None))
+    remote = RemoteAE("console", "CONSOLE", "127.0.0.1")
+    running = start_server(remotes=[remote], maximum_associations=2, reserved_associations=1)
+    strangers = [running.peer(ECHO) for _ in range(2)]
+    with Peer(running.port) as stranger:
+        assert stranger.ask(associate_rq([ECHO])) == (ASSOCIATE_RJ, b"\0\2\3\2")
+    known = running.peer(ECHO, calling=b"CONSOLE")
+    with Peer(running.port) as another:
+        assert another.ask(associate_rq([ECHO], calling=b"CONSOLE")) == (ASSOCIATE_RJ, b"\0\2\3\2")
+    for peer in (*strangers, known):
+        peer.release()
+    ended(running)
+    assert [reason for *_, reason, _ in running.rejections] == [
+        "more than 2 associations at once",
+        "more than 3 associations at once",
+    ]
+    with running.peer(ECHO) as peer:  # the places are free again
+        peer.release()
+
+
+def test_the_limit_holds_when_all_come_at_once(start_server):
+    running = start_server(maximum_associations=3, reserved_associations=0)
+    peers = [Peer(running.port) for _ in range(20)]
+    for peer in peers:
+        peer.send(associate_rq([ECHO]))
+    kinds = [peer.pdu()[0] for peer in peers]
+    assert (kinds.count(2), kinds.count(3)) == (3, 17)
+    for peer in peers:
+        peer.socket.close()
+
+
+def test_a_place_is_free_again_however_an_association_ends(start_server):
+    running = start_server(maximum_associations=1, reserved_associations=0)
+    for end in (b"", abort(), release_rq(), p_data(pdv(1, COMMAND, length=0))):
+        with running.peer(ECHO) as peer:
+            peer.send(end)
+            if end:
+                peer.socket.shutdown(socket.SHUT_WR)
+                peer.until_closed()
+        ended(running)
+
+
+# --------------------------------------------------------------------------------------------------- requests
+
+
+def test_an_early_second_request_is_not_lost(start_server):
+    """Another request while one is served: it breaks PS3.7 D.3.3.3, and is answered in its turn."""
+    arrived = threading.Event()
+
+    def slow(association, context, request):
+        association.skip_data_set()
+        association.send(context.context_id, response(request, 0xFF00))
+        assert arrived.wait(TIMEOUT_S)
+        while not association.upper_layer.has_input():
+            pass
+        assert not association.cancelled(request.message_id)
+        association.send(context.context_id, response(request, 0))
+
+    running = start_server({Field.C_FIND_RQ: Service(lambda _: True, slow)})
+    find = command({0x0002: CT_IMAGE_STORAGE, 0x0100: 0x0020, 0x0110: 7, 0x0800: 0x0001})
+    with running.peer(CT) as peer:
+        peer.send(p_data(pdv(1, COMMAND | LAST, find), pdv(1, DATA | LAST, b"ab")))
+        assert peer.message().status == 0xFF00
+        peer.send(p_data(pdv(1, COMMAND | LAST, store_rq("4.5.6", message_id=8))), p_data(pdv(1, DATA | LAST, b"cd")))
+        arrived.set()
+        assert peer.message().elements[0x0120] == b"\7\0"
+        answer = peer.message()
+        assert (answer.elements[0x0120], answer.status) == (b"\x08\0", 0)
+        peer.release()
+    assert running.sink.stored == [("4.5.6", b"cd")]
+
+
+def test_a_stale_cancel_and_a_stray_response_are_passed_over(server):
+    stray = command({0x0100: 0x8001, 0x0120: 9, 0x0800: 0x0101, 0x0900: 0})
+    stray_with_data = command({0x0100: 0x8020, 0x0120: 9, 0x0800: 0x0001, 0x0900: 0xFF00})
+    with server.peer(ECHO) as peer:
+        peer.send(p_data(pdv(1, COMMAND | LAST, cancel_rq(1))))
+        peer.send(p_data(pdv(1, COMMAND | LAST, stray)))
+        peer.send(p_data(pdv(1, COMMAND | LAST, stray_with_data)), p_data(pdv(1, DATA | LAST, b"ab")))
+        assert peer.echo() == 0
+        peer.release()
+
+
+@pytest.mark.parametrize(
+    ("field", "status"), [(0x0001, 0x0122), (0x0150, 0x0211), (0x0110, 0x0211), (0x0FFE, 0x0211), (0, 0x0211)]
+)
+def test_a_request_that_nothing_answers(server, field, status):
+    request = command({0x0002: VERIFICATION, 0x0100: field, 0x0110: 3, 0x0800: 0x0001})
+    with server.peer(ECHO) as peer:
+        peer.send(p_data(pdv(1, COMMAND | LAST, request)), p_data(pdv(1, DATA, b"ab")), p_data(pdv(1, DATA | LAST)))
+        answer = peer.message()
+        assert (answer.field, answer.status, answer.elements[0x0120]) == (field | 0x8000, status, b"\3\0")
+        assert peer.echo() == 0
+        peer.release()
+
+
+@pytest.mark.parametrize("parts_read", [0, 1, 3])
+def test_an_error_in_the_node_is_answered_in_step_and_says_nothing_of_a_patient(start_server, caplog, parts_read):
+    caplog.set_level(logging.DEBUG)
+
+    def fails(association, context, request):
+        parts = association.data_set()
+        for _ in range(parts_read):
+            next(parts)
+        raise ValueError("Doe^John 19700501")
+
+    running = start_server({Field.C_STORE_RQ: Service(lambda _: True, fails)})
+    with running.peer(CT, ECHO) as peer:
+        for _ in range(2):
+            peer.send(p_data(pdv(1, COMMAND | LAST, store_rq())))
+            peer.send(
+                *(p_data(pdv(1, DATA, b"PatientName")) for _ in range(2)), p_data(pdv(1, DATA | LAST, b"Doe^John"))
+            )
+            answer = peer.message()
+            assert (answer.status, answer.comment) == (0x0110, "Internal error")
+        assert peer.echo(3) == 0
+        peer.release()
+    ended(running)
+    assert "Doe" not in caplog.text
+    assert "Traceback" not in caplog.text
+    assert "ValueError at fails" in caplog.text
+
+
+def test_an_error_before_the_association_is_answered_with_an_abort(server, monkeypatch, caplog):
+    def fails(*_):
+        raise ValueError("Doe^John")
+
+    monkeypatch.setattr(server.server._policy, "identify", fails)
+    with Peer(server.port) as peer:
+        assert peer.ask(associate_rq([ECHO]))[0] == ABORT
+    ended(server)
+    assert "ValueError" in caplog.text
+    assert "Doe" not in caplog.text
+
+
+# --------------------------------------------------------------------------------------------------- stopping
+
+
+def test_stop_ends_idle_associations_and_silent_connections_at_once(server):
+    with server.peer(ECHO) as idle, Peer(server.port) as silent:
+        assert idle.echo() == 0
+        server.server.stop(TIMEOUT_S)
+        assert threads() == []
+        assert silent.until_closed() == []
+        idle.until_closed()
+    with pytest.raises(ConnectionRefusedError):
+        Peer(server.port)
+
+
+def test_stop_lets_a_request_under_way_end(server):
+    stopping = threading.Thread(target=server.server.stop, args=(TIMEOUT_S,))
+    with server.peer(CT) as peer:
+        peer.send(p_data(pdv(1, COMMAND | LAST, store_rq())), p_data(pdv(1, DATA, b"ab")))
+        assert server.sink.began.wait(TIMEOUT_S)
+        stopping.start()
+        with server.server._lock:
+            (association,) = server.server._associations
+        while not association.ending:
+            pass
+        peer.send(p_data(pdv(1, DATA | LAST, b"cd")))
+        assert peer.message().status == 0
+        assert peer.pdu()[0] == ABORT
+    stopping.join(TIMEOUT_S)
+    assert threads() == []
+    assert server.sink.stored == [("1.2.3", b"abcd")]
+
+
+def test_stop_breaks_off_what_does_not_end_in_time(server):
+    with server.peer(CT) as peer:
+        peer.send(p_data(pdv(1, COMMAND | LAST, store_rq())), p_data(pdv(1, DATA, b"ab")))
+        assert server.sink.began.wait(TIMEOUT_S)
+        server.server.stop(0)
+        assert threads() == []
+        peer.until_closed()
+    assert server.sink.stored == []
+    assert server.sink.voided
+
+
+def test_an_association_that_comes_while_the_node_stops_is_rejected(server):
+    with Peer(server.port) as peer:
+        with server.server._lock:
+            server.server._stopping = True
+        assert peer.ask(associate_rq([ECHO])) == (ASSOCIATE_RJ, b"\0\2\3\1")
+
+
+def test_stop_before_start_and_twice(start_server):
+    running = start_server()
+    running.server.stop(0)
+    running.server.stop(0)
+    server_module.Server(running.server._listening, running.server._policy, {}, lambda *_: None).stop(0)
+
+
+def test_a_port_that_is_taken(server, start_server):
+    other = server_module.Server(
+        server_module.Listening("X", "127.0.0.1", server.port), server.server._policy, {}, lambda *_: None
+    )
+    with pytest.raises(OSError, match="in use"):
+        other.start()
+
+
+# ---------------------------------------------------------------------------------------------------- fuzzing
+
+# Long enough for a busy machine: most streams end by themselves, and the deadlines have their own tests.
+BRIEF = Timing(association_s=10, idle_s=10, network_s=1)
+
+
+def _pdvs():
+    context = st.sampled_from([1, 3, 5, 0, 255])
+    control = st.one_of(st.sampled_from([0, 1, 2, 3]), st.integers(0, 255))
+    body = st.one_of(
+        st.just(echo_rq()), st.just(store_rq()), st.just(cancel_rq(1)), st.binary(max_size=200), st.just(bytes(5000))
+    )
+    length = st.one_of(st.none(), st.none(), st.integers(0, 20), st.integers(0, 0xFFFFFFFF))
+    return st.builds(lambda c, k, d, n: pdv(c, k, d, length=n), context, control, body, length)
+
+
+STREAMS = st.lists(
+    st.one_of(
+        st.builds(lambda pdvs: p_data(*pdvs), st.lists(_pdvs(), max_size=4)),
+        st.builds(lambda pdvs, n: p_data(*pdvs, length=n), st.lists(_pdvs(), max_size=2), st.integers(0, 0xFFFFFFFF)),
+        st.builds(pdu, st.integers(0, 255), st.binary(max_size=100)),
+        st.sampled_from([release_rq(), abort(), associate_rq([ECHO])]),
+        st.binary(max_size=50),
+    ),
+    max_size=6,
+)
+
+
+@given(streams=st.lists(STREAMS, min_size=1, max_size=4), shut=st.booleans())
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_stream_of_bytes_hangs_the_server_or_stays(fuzzed, streams, shut):
+    with fuzzed.peer(ECHO, CT) as other:
+        peers = [fuzzed.peer(ECHO, CT) for _ in streams]
+        for peer, stream in zip(peers, streams, strict=True):
+            try:
+                peer.send(*stream)
+                if shut:
+                    peer.socket.shutdown(socket.SHUT_WR)
+            except ConnectionError:
+                pass
+        assert other.echo() == 0
+        for peer in peers:
+            if shut:
+                peer.until_closed()
+            peer.socket.close()
+        other.release()
+    ended(fuzzed)
+
+
+@pytest.fixture
+def fuzzed(start_server, monkeypatch, caplog):
+    monkeypatch.setattr("backup_scp.network.association._LINGER_S", 0.05)
+    yield start_server(timing=BRIEF)
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+@given(request=st.binary(max_size=400), keep=st.integers(0, 250))
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_association_request_hangs_the_server_or_stays(fuzzed, request, keep):
+    good = associate_rq([ECHO, CT])
+    stream = good[6 : 6 + keep] + request
+    with Peer(fuzzed.port) as peer:
+        try:
+            peer.send(pdu(1, stream))
+            peer.socket.shutdown(socket.SHUT_WR)
+        except ConnectionError:
+            pass
+        peer.until_closed()
+    ended(fuzzed)

@@ -1,0 +1,285 @@
+"""The Storage SCU: what it proposes, how it sends, what it makes of the answers (PS3.4 B, C.4.2.3)."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backup_scp.errors import ArchiveUnavailable, DestinationUnavailable, InstanceRefused
+from backup_scp.network.association import Timing
+from backup_scp.network.storage_scu import MoveOriginator, RemoteAEDestination, propose
+from backup_scp.ports import ArchivedFile, Arrival, Heading, Held, RemoteAE
+from tests import samples
+from tests.network.conftest import PATIENT
+from tests.network.destination import Destination
+from tests.network.wire import BIG_ENDIAN, CT_IMAGE_STORAGE, EXPLICIT, IMPLICIT, number
+
+DX = "1.2.840.10008.5.1.4.1.1.1.1"
+JPEG = "1.2.840.10008.1.2.4.50"
+
+
+def held(sop_class=CT_IMAGE_STORAGE, syntax=EXPLICIT, uid="1.2.3", data=b""):
+    return Held("1", "2", uid, sop_class, syntax, "x.dcm", hashlib.sha256(data).hexdigest(), len(data), NOW)
+
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def destination(leaves_nothing):
+    made = []
+
+    def make(**behaviour):
+        made.append(Destination(**behaviour))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+def stored(tmp_path):
+    """Return ``stored(sample)``: a file and its row."""
+
+    def make(sample):
+        path = tmp_path / f"{sample.sop_instance_uid}.dcm"
+        path.write_bytes(b"HEADER" + sample.data_set)
+        heading = Heading(sample.sop_class_uid, sample.sop_instance_uid, sample.transfer_syntax_uid)
+        file = ArchivedFile("x", heading, Arrival(NOW, "IMPORT"), sample.sha256, len(sample.data_set), 6, path)
+        row = held(sample.sop_class_uid, sample.transfer_syntax_uid, sample.sop_instance_uid, sample.data_set)
+        return file, row
+
+    return make
+
+
+def remote(destination, **timing):
+    return RemoteAEDestination(
+        "BACKUP_SCP",
+        RemoteAE("there", "THERE", "127.0.0.1", destination.port),
+        Timing(**timing) if timing else PATIENT,
+        MoveOriginator("VIEWER", 77),
+    )
+
+
+CT = [samples.encode(ds, EXPLICIT) for ds in samples.ct_series(3)]
+
+
+# ------------------------------------------------------------------------------------------------------ propose
+
+
+def flat(proposals):
+    return [[(abstract, *transfers) for abstract, transfers in proposal] for proposal in proposals]
+
+
+def test_each_stored_syntax_alone_and_the_native_ones():
+    assert flat(propose([held(), held(syntax=JPEG), held(DX, BIG_ENDIAN)])) == [
+        [
+            (CT_IMAGE_STORAGE, EXPLICIT),
+            (CT_IMAGE_STORAGE, JPEG),
+            (CT_IMAGE_STORAGE, IMPLICIT),
+            (DX, BIG_ENDIAN),
+            (DX, EXPLICIT),
+            (DX, IMPLICIT),
+        ]
+    ]
+
+
+def test_nothing_to_send_proposes_nothing():
+    assert propose([]) == [[]]
+
+
+def test_more_than_128_contexts_are_several_associations():
+    proposals = propose([held(f"1.2.{n}") for n in range(1, 101)])
+    assert [len(proposal) for proposal in proposals] == [128, 72]
+
+
+def test_one_sop_class_in_more_syntaxes_than_there_are_contexts():
+    (proposal,) = flat(propose([held(syntax=f"1.2.3.{n}") for n in range(1, 301)]))
+    assert len(proposal) == 128
+    assert proposal[-2:] == [(CT_IMAGE_STORAGE, EXPLICIT), (CT_IMAGE_STORAGE, IMPLICIT)]
+
+
+def test_odd_sop_classes_come_last_and_alone():
+    long = "1.2." + "3" * 90
+    proposals = flat(propose([held(long), held("1.2.abc"), held(), held(""), held("1.é")]))
+    assert [{abstract for abstract, _ in proposal} for proposal in proposals] == [
+        {CT_IMAGE_STORAGE},
+        {long},
+        {"1.2.abc"},
+    ]
+
+
+@pytest.mark.parametrize("syntax", ["", "1.2." + "3" * 80, "no uid", "é"])
+def test_an_odd_transfer_syntax_is_not_proposed(syntax):
+    assert flat(propose([held(syntax=syntax)])) == [[(CT_IMAGE_STORAGE, EXPLICIT), (CT_IMAGE_STORAGE, IMPLICIT)]]
+
+
+UIDS = st.one_of(
+    st.sampled_from([CT_IMAGE_STORAGE, DX, EXPLICIT, JPEG]),
+    st.from_regex(r"1\.[1-9]{1,4}", fullmatch=True),
+    st.text(max_size=70),
+)
+
+
+@given(st.lists(st.builds(held, UIDS, UIDS), max_size=300))
+def test_any_instances_can_be_proposed(instances):
+    proposals = propose(instances)
+    places: dict[str, set[int]] = {}
+    for number_of, proposal in enumerate(proposals):
+        assert len(proposal) <= 128
+        for abstract, transfers in proposal:
+            assert len(transfers) == 1
+            places.setdefault(abstract, set()).add(number_of)
+    assert all(len(numbers) == 1 for numbers in places.values())
+    assert set(places) == {one.sop_class_uid for one in instances if one.sop_class_uid and one.sop_class_uid.isascii()}
+
+
+# --------------------------------------------------------------------------------------------------------- send
+
+
+@pytest.mark.parametrize("maximum_length", [0, 100, 16384])
+def test_stored_bytes_arrive_as_they_are_with_their_originator(destination, stored, maximum_length):
+    there = destination(maximum_length=maximum_length)
+    files = [stored(sample) for sample in CT]
+    with remote(there) as scu:
+        for file, row in zip([f for f, _ in files], scu.prepare([row for _, row in files]), strict=True):
+            assert scu.send(file, row) is None
+    assert [one.message.data_set for one in there.stored] == [sample.data_set for sample in CT]
+    assert [number(one.message.elements, 0x0110) for one in there.stored] == [1, 2, 3]
+    for one in there.stored:
+        assert one.transfer_syntax == EXPLICIT
+        assert one.message.elements[0x1030] == b"VIEWER"
+        assert number(one.message.elements, 0x1031) == 77
+        assert number(one.message.elements, 0x0700) == 0
+        assert one.message.longest_pdu <= (maximum_length or 1 << 20)
+    assert there.called == ["THERE"]
+    there.close()
+    assert there.ended == ["ReleasedError"]
+
+
+def test_an_empty_data_set(destination, stored):
+    there = destination()
+    file, row = stored(samples.Sample("", CT_IMAGE_STORAGE, "1.2.3", EXPLICIT, b""))
+    with remote(there) as scu:
+        scu.prepare([row])
+        scu.send(file, row)
+    assert there.stored[0].message.data_set == b""
+
+
+def test_a_destination_that_takes_only_implicit_gets_it_transcoded(destination, stored):
+    there = destination(accepts=lambda _, transfer: transfer == IMPLICIT)
+    file, row = stored(CT[0])
+    with remote(there) as scu:
+        scu.prepare([row])
+        scu.send(file, row)
+    assert there.stored[0].transfer_syntax == IMPLICIT
+    assert there.stored[0].message.data_set != CT[0].data_set
+    assert CT[0].dataset().PixelData in there.stored[0].message.data_set
+
+
+def test_warnings_and_refusals(destination, stored):
+    statuses = {CT[0].sop_instance_uid: 0xB000, CT[1].sop_instance_uid: 0xA700, CT[2].sop_instance_uid: 0}
+    there = destination(status=statuses.__getitem__)
+    (warned, refused, taken) = [stored(sample) for sample in CT]
+    with remote(there) as scu:
+        scu.prepare([warned[1], refused[1], taken[1]])
+        assert scu.send(*warned) == "The destination answered status 0xB000: because"
+        with pytest.raises(InstanceRefused, match="status 0xA700: because") as error:
+            scu.send(*refused)
+        assert error.value.status == 0xA700
+        assert scu.send(*taken) is None
+    assert len(there.proposed) == 1
+
+
+def test_a_sop_class_that_is_not_accepted(destination, stored):
+    there = destination(accepts=lambda abstract, _: abstract == CT_IMAGE_STORAGE)
+    taken, refused = stored(CT[0]), stored(samples.encode(samples.dx()))
+    with remote(there) as scu:
+        scu.prepare([refused[1], taken[1]])
+        with pytest.raises(InstanceRefused, match=f"does not accept SOP Class {refused[1].sop_class_uid}"):
+            scu.send(*refused)
+        scu.send(*taken)
+
+
+def test_a_sop_class_that_cannot_be_proposed(destination, stored):
+    there = destination()
+    file, row = stored(samples.Sample("", "", "1.2.3", EXPLICIT, b"ab"))
+    with remote(there) as scu:
+        assert scu.prepare([row]) == [row]
+        with pytest.raises(InstanceRefused, match="cannot be proposed"):
+            scu.send(file, row)
+    assert there.proposed == []
+
+
+def test_the_destination_dies_in_the_middle(destination, stored):
+    there = destination(dies_after=2)
+    files = [stored(sample) for sample in CT]
+    with remote(there) as scu:
+        scu.prepare([row for _, row in files])
+        scu.send(*files[0])
+        with pytest.raises(DestinationUnavailable, match="THERE broke off the association"):
+            scu.send(*files[1])
+
+
+def test_a_file_that_cannot_be_read_ends_its_association_and_no_other(destination, stored, monkeypatch):
+    """The message under way cannot be completed: only a new association brings the rest (PS3.7 8.1)."""
+    there = destination()
+    files = [stored(sample) for sample in CT]
+    with remote(there) as scu:
+        scu.prepare([row for _, row in files])
+        scu.send(*files[0])
+        with monkeypatch.context() as patch:
+            patch.setattr("backup_scp.network.storage_scu._parts", _damaged)
+            with pytest.raises(ArchiveUnavailable, match="cannot be read"):
+                scu.send(*files[1])
+        scu.send(*files[2])
+    there.close()
+    assert [one.association for one in there.stored] == [1, 2]
+    assert there.ended == ["ConnectionAbortedError", "ReleasedError"]
+
+
+def _damaged(stream):
+    yield stream.read(100)
+    yield stream.read(100)
+    raise OSError(5, "Input/output error")
+
+
+def test_two_associations_one_after_the_other(destination, stored):
+    there = destination()
+    made = [
+        samples.replace(samples.ct_series(1)[0], SOPClassUID=f"1.2.{n}", SOPInstanceUID=f"2.25.{n}")
+        for n in range(1, 71)
+    ]
+    files = {row.sop_instance_uid: (file, row) for file, row in (stored(samples.encode(ds)) for ds in reversed(made))}
+    with remote(there) as scu:
+        ordered = scu.prepare([row for _, row in files.values()])
+        assert sorted(row.sop_instance_uid for row in ordered) == sorted(files)
+        for row in ordered:
+            scu.send(*files[row.sop_instance_uid])
+    there.close()
+    assert len(there.proposed) == 2
+    assert [one.association for one in there.stored] == [1] * 64 + [2] * 6
+    assert there.ended == ["ReleasedError"] * 2
+
+
+def test_a_rejecting_destination_is_not_available(destination):
+    there = destination(rejects=bytes((0, 1, 1, 3)))
+    with remote(there) as scu, pytest.raises(DestinationUnavailable, match="Calling AE title not recognised"):
+        scu.prepare([held()])
+
+
+def test_leaving_after_an_error_releases(destination, stored):
+    there = destination()
+    _, row = stored(CT[0])
+    scu = remote(there)
+    with contextlib.suppress(RuntimeError), scu:
+        scu.prepare([row])
+        raise RuntimeError
+    there.close()
+    assert there.ended == ["ReleasedError"]

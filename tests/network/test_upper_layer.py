@@ -1,0 +1,380 @@
+"""PDUs, good and bad, against a real server (PS3.8 9.2 and 9.3)."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import struct
+
+import pytest
+
+from backup_scp.network.association import Timing
+from tests.network.conftest import threads
+from tests.network.wire import (
+    ABORT,
+    ASSOCIATE_RJ,
+    CT_IMAGE_STORAGE,
+    DATA,
+    EXPLICIT,
+    IMPLICIT,
+    LAST,
+    P_DATA_TF,
+    RELEASE_RP,
+    TIMEOUT_S,
+    VERIFICATION,
+    Peer,
+    abort,
+    associate_rq,
+    echo_rq,
+    fragments,
+    item,
+    p_data,
+    pdu,
+    pdv,
+    release_rq,
+    store_rq,
+)
+from tests.network.wire import COMMAND as CMD
+
+CT = (CT_IMAGE_STORAGE, (EXPLICIT,))
+ECHO = (VERIFICATION, (IMPLICIT,))
+A_P_ABORT = (ABORT, b"\0\0\2\0")  # source: service provider
+HASTY = Timing(association_s=0.2, idle_s=0.2, network_s=0.2)
+
+
+def assert_aborted(peer: Peer) -> None:
+    assert peer.pdu() == A_P_ABORT
+    peer.socket.close()
+
+
+# ------------------------------------------------------------------------------------------------- the good
+
+
+def test_a_message_arrives_however_it_is_cut(server):
+    data = bytes(range(256)) * 40
+    with server.peer(CT) as peer:
+        request = store_rq("1.2.3.1")
+        for size in (1, 2, 5, 1000, len(data)):
+            peer.send(*fragments(1, CMD, request, size), *fragments(1, DATA, data, size))
+            assert peer.message().status == 0
+        peer.release()
+    assert server.sink.stored == [("1.2.3.1", data)] * 5
+
+
+def test_command_and_data_set_in_one_pdu(server):
+    with server.peer(CT) as peer:
+        peer.send(
+            p_data(pdv(1, CMD | LAST, store_rq()), pdv(1, DATA, b"abcd"), pdv(1, DATA), pdv(1, DATA | LAST, b"efgh"))
+        )
+        assert peer.message().status == 0
+        peer.release()
+    assert server.sink.stored == [("1.2.3", b"abcdefgh")]
+
+
+def test_two_messages_in_one_pdu(server):
+    with server.peer(ECHO) as peer:
+        peer.send(p_data(pdv(1, CMD | LAST, echo_rq(1)), pdv(1, CMD | LAST, echo_rq(2))))
+        assert [peer.message().elements[0x0120] for _ in range(2)] == [b"\1\0", b"\2\0"]
+        peer.release()
+
+
+def test_empty_pdvs_are_legal_and_may_be_the_last(server):
+    request = store_rq()
+    with server.peer(CT) as peer:
+        peer.send(
+            p_data(pdv(1, CMD)), p_data(pdv(1, CMD, request[:10]), pdv(1, CMD)), p_data(pdv(1, CMD, request[10:]))
+        )
+        peer.send(p_data(pdv(1, CMD | LAST)))
+        peer.send(p_data(pdv(1, DATA, b"ab")), p_data(pdv(1, DATA)), p_data(pdv(1, DATA | LAST)))
+        assert peer.message().status == 0
+        peer.release()
+    assert server.sink.stored == [("1.2.3", b"ab")]
+
+
+def test_every_byte_alone_on_the_wire(server):
+    stream = p_data(pdv(1, CMD | LAST, store_rq())) + p_data(pdv(1, DATA, b"ab"), pdv(1, DATA | LAST, b"cd"))
+    with server.peer(CT) as peer:
+        for byte in stream:
+            peer.send(bytes((byte,)))
+        assert peer.message().status == 0
+        peer.release()
+    assert server.sink.stored == [("1.2.3", b"abcd")]
+
+
+def test_a_pdu_longer_than_offered_is_taken(server):
+    data = bytes(3_000_001)
+    with server.peer(CT) as peer:
+        peer.send(p_data(pdv(1, CMD | LAST, store_rq())), p_data(pdv(1, DATA | LAST, data)))
+        assert peer.message().status == 0
+        peer.release()
+    assert server.sink.stored == [("1.2.3", data)]
+
+
+@pytest.mark.parametrize("maximum", [1, 7, 8, 9, 13, 64])
+def test_a_tiny_maximum_length_of_the_peer_is_kept(server, maximum):
+    peer = Peer.associated(server.port, (ECHO,), maximum_length=maximum)
+    with peer:
+        peer.send(p_data(pdv(1, CMD | LAST, echo_rq())))
+        message = peer.message()
+        assert message.status == 0
+        assert message.longest_pdu <= max(maximum, 8)  # less than 8 leaves no room for two bytes, and is no length
+        assert message.fragments > 1
+        peer.release()
+
+
+@pytest.mark.parametrize("maximum", [0, None, 0xFFFFFFFF])
+def test_no_maximum_length_of_the_peer(server, maximum):
+    with Peer.associated(server.port, (ECHO,), maximum_length=maximum) as peer:
+        assert peer.echo() == 0
+        peer.release()
+
+
+# -------------------------------------------------------------------------------------------------- the bad
+
+
+BAD_STREAMS = {
+    "PDV of length 0": p_data(pdv(1, CMD, length=0)),
+    "PDV of length 1": p_data(pdv(1, CMD, length=1)),
+    "PDV beyond its PDU": p_data(pdv(1, CMD, b"abcd", length=7)),
+    "PDV far beyond its PDU": p_data(pdv(1, CMD, b"abcd", length=0xFFFFFFFF)),
+    "rest of a PDU too short for a PDV": p_data(pdv(1, CMD, b"ab"), b"\0\0\0\2\1"),
+    "PDU of length 0": p_data(),
+    "PDU of length 5": p_data(b"\0\0\0\1\1"),
+    "PDU of 64 MiB and more": p_data(pdv(1, CMD, b"ab"), length=(1 << 26) + 1),
+    "PDU of 4 GiB": p_data(pdv(1, CMD, b"ab"), length=0xFFFFFFFF),
+    "unknown PDU type": pdu(0x42, b"abcd"),
+    "PDU type 0": pdu(0, b""),
+    "second A-ASSOCIATE-RQ": associate_rq([ECHO]),
+    "A-ASSOCIATE-AC of a requestor": pdu(2, bytes(68)),
+    "A-ASSOCIATE-RJ of a requestor": pdu(3, bytes((0, 1, 1, 1))),
+    "A-RELEASE-RP without a request": pdu(6, bytes(4)),
+    "A-ASSOCIATE-RQ that cannot be decoded": pdu(1, b"\0\1"),
+    "control PDU of 1 GiB": pdu(5, b"", length=1 << 30),
+    "unknown context": p_data(pdv(77, CMD | LAST, echo_rq())),
+    "even context": p_data(pdv(2, CMD | LAST, echo_rq())),
+    "Data Set where a command is due": p_data(pdv(1, DATA | LAST, b"ab")),
+    "command in two contexts": p_data(pdv(1, CMD, echo_rq()[:20]), pdv(3, CMD | LAST, echo_rq()[20:])),
+    "Data Set in another context": p_data(pdv(1, CMD | LAST, store_rq()), pdv(3, DATA | LAST, b"ab")),
+    "command where a Data Set is due": p_data(pdv(1, CMD | LAST, store_rq()), pdv(1, CMD | LAST, echo_rq())),
+    "command that is none": p_data(pdv(1, CMD | LAST, b"\1\2\3")),
+    "command of another group": p_data(pdv(1, CMD | LAST, struct.pack("<HHI", 8, 5, 0))),
+    "command element beyond the command": p_data(pdv(1, CMD | LAST, struct.pack("<HHI", 0, 0, 9))),
+    "command longer than 64 KiB": p_data(pdv(1, CMD | LAST, bytes((1 << 16) + 8))),
+}
+
+
+@pytest.mark.parametrize("stream", BAD_STREAMS.values(), ids=BAD_STREAMS)
+def test_what_is_invalid_ends_the_association_and_only_that(server, stream, caplog):
+    caplog.set_level(logging.DEBUG)
+    with server.peer(ECHO) as other, server.peer((CT_IMAGE_STORAGE, (IMPLICIT,)), CT) as peer:
+        peer.send(stream)
+        assert_aborted(peer)
+        assert other.echo() == 0
+        other.release()
+    assert server.sink.stored == []
+    for thread in threads():
+        if thread.name == "association":
+            thread.join(TIMEOUT_S)
+    assert [record.getMessage() for record in caplog.records if "the peer broke the protocol" in record.getMessage()]
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+def test_an_endless_command_is_not_collected(server, monkeypatch):
+    monkeypatch.setattr("backup_scp.network.association._LINGER_S", 0.2)
+    with server.peer(ECHO) as peer:
+        try:
+            for _ in range(1 << 20):
+                peer.send(p_data(pdv(1, CMD, bytes(1024))))
+        except ConnectionError:
+            pass
+        else:
+            pytest.fail("a gigabyte of Command Set was taken")
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        p_data(pdv(1, CMD | LAST, echo_rq())),
+        release_rq(),
+        pdu(2, bytes(68)),
+        pdu(0x99, b""),
+        pdu(1, b"\0"),
+        b"GET / HTTP",
+    ],
+    ids=["P-DATA", "A-RELEASE-RQ", "A-ASSOCIATE-AC", "unknown type", "too short to be decoded", "HTTP"],
+)
+def test_something_else_than_an_association_request_is_aborted(server, stream):
+    with Peer(server.port) as peer:
+        peer.send(stream)
+        assert peer.pdu()[0] == ABORT
+
+
+def test_a_request_of_600_mb_is_not_read(server):
+    with Peer(server.port) as peer:
+        peer.send(pdu(1, bytes(1000), length=600_000_000))
+        assert peer.pdu()[0] == ABORT
+
+
+def test_an_unknown_protocol_version_is_rejected(server):
+    with Peer(server.port) as peer:
+        assert peer.ask(associate_rq([ECHO], version=2)) == (ASSOCIATE_RJ, b"\0\1\2\2")
+
+
+HOSTILE_REQUESTS = {
+    "context ID 0": associate_rq([], context_items=item(0x20, bytes(4) + item(0x30, b"1.2") + item(0x40, b"1.2"))),
+    "context ID 2": associate_rq([], context_items=item(0x20, b"\2\0\0\0" + item(0x30, b"1.2") + item(0x40, b"1.2"))),
+    "no user information": pdu(1, struct.pack(">Hxx16s16s32x", 1, b"BACKUP_SCP".ljust(16), b"X".ljust(16))),
+    "item beyond the PDU": associate_rq([ECHO])[:-4],
+    "user item of length 0": associate_rq([ECHO], items=item(0x51, b"")),
+    "role of an endless UID": associate_rq([ECHO], items=item(0x54, b"\xff\xff1.2\1\1")),
+    "unknown items": associate_rq([ECHO], items=item(0x99, b"abc") * 100),
+    "application context missing": pdu(1, associate_rq([ECHO])[6:74] + associate_rq([ECHO])[99:]),
+}
+
+
+@pytest.mark.parametrize("request_pdu", HOSTILE_REQUESTS.values(), ids=HOSTILE_REQUESTS)
+def test_a_hostile_association_request_has_a_clear_outcome(server, request_pdu, caplog):
+    with Peer(server.port) as peer:
+        peer.send(struct.pack(">BxI", request_pdu[0], len(request_pdu) - 6) + request_pdu[6:])
+        kind, _ = peer.pdu()
+        assert kind in {2, ASSOCIATE_RJ, ABORT}
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+    with server.peer(ECHO) as other:
+        assert other.echo() == 0
+        other.release()
+
+
+# --------------------------------------------------------------------------------- ends in the middle of things
+
+
+MIDDLES = {
+    "between messages": b"",
+    "in a PDU header": p_data(pdv(1, CMD | LAST, store_rq()))[:3],
+    "in a PDV header": p_data(pdv(1, CMD | LAST, store_rq()))[:9],
+    "in a Command Set": p_data(pdv(1, CMD, store_rq()[:20])),
+    "before a Data Set": p_data(pdv(1, CMD | LAST, store_rq())),
+    "in a Data Set": p_data(pdv(1, CMD | LAST, store_rq()), pdv(1, DATA, b"abcd")),
+    "in a PDV of a Data Set": p_data(pdv(1, CMD | LAST, store_rq())) + p_data(pdv(1, DATA, bytes(100)))[:50],
+}
+
+
+@pytest.mark.parametrize("middle", MIDDLES.values(), ids=MIDDLES)
+def test_reset_in_the_middle(server, middle):
+    with server.peer(CT) as peer:
+        peer.send(middle)
+        peer.reset()
+    assert_goes_on(server)
+    assert server.sink.stored == []
+
+
+@pytest.mark.parametrize("middle", MIDDLES.values(), ids=MIDDLES)
+def test_end_of_stream_in_the_middle(server, middle):
+    with server.peer(CT) as peer:
+        peer.send(middle)
+    assert_goes_on(server)
+    assert server.sink.stored == []
+
+
+WHOLE_PDUS = ["between messages", "in a Command Set", "before a Data Set", "in a Data Set"]
+
+
+@pytest.mark.parametrize("middle", WHOLE_PDUS)
+def test_abort_in_the_middle(server, middle):
+    with server.peer(CT) as peer:
+        peer.send(MIDDLES[middle], abort())
+        assert peer.until_closed() == []
+    assert_goes_on(server)
+    assert server.sink.stored == []
+
+
+@pytest.mark.parametrize("middle", WHOLE_PDUS)
+def test_release_in_the_middle_voids_the_message(server, middle):
+    with server.peer(CT) as peer:
+        peer.send(MIDDLES[middle], release_rq())
+        assert peer.pdu() == (RELEASE_RP, bytes(4))
+    assert_goes_on(server)
+    assert server.sink.stored == []
+
+
+def assert_goes_on(server):
+    with server.peer(CT) as peer:
+        peer.send(p_data(pdv(1, CMD | LAST, store_rq("9.9"))), p_data(pdv(1, DATA | LAST, b"ok")))
+        assert peer.message().status == 0
+        peer.release()
+    assert server.sink.stored.pop() == ("9.9", b"ok")
+
+
+# ---------------------------------------------------------------------------------------------------- slow peers
+
+
+def test_a_connection_that_says_nothing_is_closed(start_server):
+    server = start_server(timing=HASTY)
+    with Peer(server.port) as peer:
+        assert peer.until_closed() == []
+
+
+def test_an_idle_association_is_aborted(start_server):
+    server = start_server(timing=HASTY)
+    with server.peer(ECHO) as peer:
+        assert peer.pdu() == (ABORT, b"\0\0\0\0")  # source: service user
+
+
+@pytest.mark.parametrize("middle", ["in a Command Set", "before a Data Set", "in a Data Set", "in a PDV of a Data Set"])
+def test_a_peer_that_stops_in_the_middle_is_aborted(start_server, middle):
+    server = start_server(timing=Timing(association_s=TIMEOUT_S, idle_s=TIMEOUT_S, network_s=0.2))
+    with server.peer(CT) as peer:
+        peer.send(MIDDLES[middle])
+        assert peer.pdu() == (ABORT, b"\0\0\0\0")
+    assert server.sink.stored == []
+
+
+def test_a_pdu_that_drips_has_a_deadline(start_server):
+    server = start_server(timing=Timing(association_s=TIMEOUT_S, idle_s=TIMEOUT_S, network_s=0.2))
+    drip = p_data(pdv(1, DATA | LAST, bytes(2000)))
+    with server.peer(CT) as peer:
+        peer.send(p_data(pdv(1, CMD | LAST, store_rq())), drip[:12])
+        peer.socket.settimeout(0.05)  # a byte each 50 ms never is a pause of 200 ms
+        for byte in drip[12:]:
+            peer.send(bytes((byte,)))
+            try:
+                kind, _ = peer.pdu()
+            except TimeoutError:
+                continue
+            break
+        assert kind == ABORT
+    assert server.sink.stored == []
+
+
+def test_a_drip_of_an_association_request_has_a_deadline(start_server):
+    server = start_server(timing=HASTY)
+    with Peer(server.port) as peer:
+        peer.socket.settimeout(0.05)
+        for byte in associate_rq([ECHO]):
+            try:
+                peer.send(bytes((byte,)))
+                peer.pdu()
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                return
+    pytest.fail("the request was waited for")
+
+
+def test_a_flood_after_an_abort_does_not_hold_the_thread(start_server, monkeypatch):
+    monkeypatch.setattr("backup_scp.network.association._LINGER_S", 0.2)
+    server = start_server()
+    flood = pdu(0x42, bytes(1 << 16))
+    with server.peer(ECHO) as peer, contextlib.suppress(ConnectionError):
+        while True:  # ends with the connection
+            peer.send(flood)
+
+
+@pytest.mark.parametrize("first", [b"", pdu(0x42, b"")], ids=["from the start", "after an abort"])
+def test_a_flood_before_an_association_does_not_hold_the_thread(start_server, monkeypatch, first):
+    monkeypatch.setattr("backup_scp.network.association._LINGER_S", 0.2)
+    server = start_server(timing=HASTY)
+    flood = pdu(P_DATA_TF, bytes(1 << 16))
+    with Peer(server.port) as peer, contextlib.suppress(ConnectionError):
+        peer.send(first)
+        while True:
+            peer.send(flood)

@@ -1,0 +1,74 @@
+"""What lies in a node's archive folder, read as docs/archive-format.md describes it, without backup-scp."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+import pydicom
+
+from tests.samples import data_set_bytes
+from tests.system.node import Node
+
+STAGING, DAMAGED = ".staging", ".damaged"
+PRIVATE_INFORMATION = (0x0002, 0x0102)
+
+
+def visible(node: Node) -> list[Path]:
+    """Return every file of the archive, whatever it is, but what is on its way in or was set aside."""
+    return [path for path in _files(node) if not {STAGING, DAMAGED} & set(path.relative_to(archive_of(node)).parts)]
+
+
+def staged(node: Node) -> list[Path]:
+    """Return the files on their way in."""
+    return [path for path in _files(node) if STAGING in path.parts and path.name != "lock"]
+
+
+def staged_bytes(node: Node) -> int:
+    """Return how much of what is on its way in has been written."""
+    return sum(path.stat().st_size for path in staged(node))
+
+
+def archive_of(node: Node) -> Path:
+    """Return the archive's folder."""
+    return Path(str(node.settings.get("archive", {}).get("url") or node.home / "archive"))
+
+
+def digests(files: Iterable[Path]) -> Counter[str]:
+    """Return how often each Data Set is there, by its SHA-256."""
+    return Counter(hashlib.sha256(data_set_bytes(path)).hexdigest() for path in files)
+
+
+def private_information(path: Path) -> dict:
+    """Return what a file says of its arrival."""
+    meta = pydicom.filereader.read_file_meta_info(path)
+    said: dict = json.loads(meta[PRIVATE_INFORMATION].value)
+    return said
+
+
+def index_rows(node: Node) -> list[dict[str, str]]:
+    """Return what the index says of every SOP Instance, in a fixed order."""
+    lines = node.cli("find", "--level", "image", "--limit", "0", "--json").stdout.splitlines()
+    return sorted((json.loads(line) for line in lines), key=lambda row: sorted(row.items()))
+
+
+def assert_index_equals_files(node: Node) -> None:
+    """Verify every byte, then rebuild the index of the stopped node: nothing may change by it."""
+    node.cli("verify")
+    before = index_rows(node), node.json("status")["holdings"], node.json("status")["remarks"]
+    node.cli("rebuild")
+    after = index_rows(node), node.json("status")["holdings"], node.json("status")["remarks"]
+    ignored = {"last_verified_at", "never_verified"}
+    assert after[0] == before[0]
+    assert {k: v for k, v in after[1].items() if k not in ignored} == {
+        k: v for k, v in before[1].items() if k not in ignored
+    }
+    assert after[2] == before[2]
+    assert len(visible(node)) == before[1]["versions"]
+
+
+def _files(node: Node) -> list[Path]:
+    return sorted(path for path in archive_of(node).rglob("*") if path.is_file())

@@ -1,0 +1,276 @@
+"""kill -9 at any moment, of the node and of the sender: nothing acknowledged is lost, nothing half-written is seen."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.processes import Process, wait_until
+from tests.samples import ct_series, dx, encode, replace
+from tests.system.contents import (
+    archive_of,
+    assert_index_equals_files,
+    digests,
+    index_rows,
+    staged,
+    staged_bytes,
+    visible,
+)
+from tests.system.peers import findscu, require
+from tests.system.raw_sender import Association, AssociationRefusedError
+
+
+VERIFY = [("1.2.840.10008.1.1", ["1.2.840.10008.1.2"])]
+
+
+def contexts_of(*samples):
+    return [(abstract, [transfer]) for abstract, transfer in {(s.sop_class_uid, s.transfer_syntax_uid) for s in samples}]
+
+
+def half_sent(node, sample) -> Association:
+    """Return an association with half of an instance on the disk of the node."""
+    sender = wait_until(lambda: admitted(node, contexts_of(sample)), what="a free place")
+    half = len(sample.data_set) // 4 * 2
+    before = staged_bytes(node)
+    sender.begin_store(sample)
+    sender.send_data(sample, sample.data_set[:half])
+    wait_until(lambda: staged_bytes(node) >= before + half, what="half an instance in staging")
+    return sender
+
+
+def admitted(node, contexts) -> Association | None:
+    """Return an association, None while the places are still taken by one that is ending."""
+    try:
+        return Association(node, contexts)
+    except AssociationRefusedError:
+        return None
+
+
+def uids(node) -> set[str]:
+    return {row["SOPInstanceUID"] for row in index_rows(node)}
+
+
+# ------------------------------------------------------------------------------------------------ the node in mid-transfer
+
+
+def test_a_killed_node_shows_nothing_half_written(node):
+    kept, under_way = encode(dx(number=1)), encode(replace(dx(number=2), PixelData=bytes(1_000_000)))
+    assert node.send([kept])[0].status == 0
+    senders = [half_sent(node, under_way) for _ in range(3)]
+
+    node.kill()
+
+    assert digests(visible(node)) == {kept.sha256: 1}
+    assert len(staged(node)) == 3
+    for sender in senders:
+        with pytest.raises(ConnectionError):
+            sender.answer()
+        sender.reset()
+
+    node.start()
+    assert staged(node) == []
+    assert [path.name for path in (archive_of(node) / ".staging").rglob("*") if path.name != "lock"] == []
+    assert digests(visible(node)) == {kept.sha256: 1}
+    assert uids(node) == {kept.sop_instance_uid}
+
+    assert node.send([under_way])[0].status == 0
+    assert digests(visible(node)) == dict.fromkeys([kept.sha256, under_way.sha256], 1)
+    node.stop()
+    assert_index_equals_files(node)
+
+
+def test_kills_at_random_moments_lose_nothing_that_was_acknowledged(node):
+    """Four senders at once; the node is killed when a random number of their instances has been answered."""
+    chance = random.Random(20240131)
+    samples = [encode(ds) for ds in ct_series(400)]
+    acknowledged: set[str] = set()
+    for _ in range(6):
+        left = [sample for sample in samples if sample.sha256 not in acknowledged]
+        enough = len(acknowledged) + chance.randint(0, 40)
+        store_until(node, left, acknowledged, enough)
+        node.kill()
+
+        node.start()  # which enters what lies between file and row
+        held = digests(visible(node))
+        assert acknowledged <= set(held)
+        assert set(held.values()) <= {1}
+        assert len(uids(node)) == len(held)
+        assert staged(node) == []
+    node.stop()
+    assert_index_equals_files(node)
+    assert acknowledged
+
+
+def store_until(node, samples, acknowledged: set[str], enough: int) -> None:
+    """Send the samples over four associations; return in the midst of it, when enough are acknowledged."""
+
+    def send(mine) -> None:
+        with contextlib.suppress(ConnectionError), Association(node, contexts_of(*mine)) as sender:
+            for sample in mine:
+                if sender.store(sample).status == 0:
+                    acknowledged.add(sample.sha256)
+
+    pool = ThreadPoolExecutor(4)
+    for part in range(4):
+        pool.submit(send, samples[part::4])
+    wait_until(lambda: len(acknowledged) >= enough, what=f"{enough} acknowledged")
+    threading.Thread(target=pool.shutdown).start()
+
+
+# ------------------------------------------------------------------------------------------- the node, at any system call
+
+
+# What makes a Data Set durable, in the order in which it happens: the file, its folder and name, its row.
+DURABLE = "link,linkat,rename,renameat,renameat2,mkdir,mkdirat,fsync,fdatasync,unlink,unlinkat"
+WRITES_OF_THE_INDEX = "pwrite64,ftruncate"
+
+
+@pytest.fixture
+def killed_at(tmp_path):
+    """Return `killed_at(node, calls, number)`: a tracer that kills a thread of the node at its n-th such call."""
+    program = shutil.which("strace")
+    if program is None:
+        pytest.skip("strace is not installed")
+    if not may_trace():
+        pytest.skip("needs the right to trace another process: root, or kernel.yama.ptrace_scope = 0")
+
+    def attach(node, calls: str, number: int) -> Process:
+        name = f"{calls.partition(',')[0]}{number}"
+        inject = f"inject={calls}:signal=KILL:when={number}"
+        argv = [program, "-f", "-p", str(node.pid), "-o", str(tmp_path / f"{name}.calls"), "-e", f"trace={calls}"]
+        tracer = Process([*argv, "-e", inject], tmp_path / f"{name}.log")
+        tracer.launch(lambda: "attached" in tracer.output)
+        return tracer
+
+    return attach
+
+
+def may_trace() -> bool:
+    scope = Path("/proc/sys/kernel/yama/ptrace_scope")
+    return os.geteuid() == 0 or not scope.exists() or scope.read_text().strip() == "0"
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(("calls", "step"), [(DURABLE, 1), (WRITES_OF_THE_INDEX, 9)], ids=["durable", "index"])
+def test_a_kill_at_any_call_that_keeps_an_instance(node, killed_at, calls, step):
+    """Each round sends a new instance and kills `step` calls later than the round before, until one comes through."""
+    acknowledged: list[str] = []
+    samples = [encode(ds) for ds in ct_series(40)]
+    for kills, sample in enumerate(samples):
+        tracer = killed_at(node, calls, 1 + step * kills)
+        if is_acknowledged(node, sample):
+            acknowledged.append(sample.sha256)
+            break
+        node.process.wait()
+        tracer.wait()
+        node.kill()  # it is dead; this says that the test meant it
+
+        node.start()
+        assert staged(node) == []
+        assert images_found(node) == len(visible(node))
+        if kills % 3 == 0:  # the sender, who heard nothing, sends again
+            assert is_acknowledged(node, sample)
+            acknowledged.append(sample.sha256)
+        assert set(acknowledged) <= set(digests(visible(node)))
+    tracer.close()
+    node.stop()
+
+    assert 3 <= kills < len(samples) - 1, f"{kills} kills are not what design.md section 4 asks for"
+    assert set(acknowledged) <= set(digests(visible(node))) <= {sample.sha256 for sample in samples[: kills + 1]}
+    assert_index_equals_files(node)
+
+
+def images_found(node) -> int:
+    return len(findscu(node, "IMAGE", {"SOPInstanceUID": ""}))
+
+
+def is_acknowledged(node, sample) -> bool:
+    try:
+        return node.send([sample])[0].status == 0
+    except ConnectionError:
+        return False
+
+
+# ------------------------------------------------------------------------------------------------ the sender in mid-transfer
+
+
+@pytest.fixture
+def small_node(start_node):
+    """Return a node that takes two associations at one time."""
+    return start_node(settings={"node": {"maximum_associations": 2, "reserved_associations": 0}})
+
+
+def assert_as_if_nothing_had_come(node, sample) -> None:
+    wait_until(lambda: staged(node) == [], what="the staged file being discarded")
+    assert visible(node) == []
+    assert index_rows(node) == []
+    wait_until(lambda: both_places_are_free(node), what="the places of dead associations being free")
+    assert node.send([sample])[0].status == 0
+    assert digests(visible(node)) == {sample.sha256: 1}
+
+
+def both_places_are_free(node) -> bool:
+    with contextlib.suppress(AssociationRefusedError), Association(node) as one, Association(node) as two:
+        return one.echo() == two.echo() == 0
+    return False
+
+
+def test_two_associations_are_all_that_a_small_node_takes(small_node):
+    first, second = (wait_until(lambda: admitted(small_node, VERIFY), what="a free place") for _ in range(2))
+    with first, second, pytest.raises(AssociationRefusedError):
+        Association(small_node)
+
+    wait_until(lambda: both_places_are_free(small_node), what="the places being free again")
+
+
+@pytest.mark.parametrize("end", ["abort", "reset"])
+def test_a_sender_that_ends_in_mid_transfer(small_node, end):
+    sample = encode(replace(dx(), PixelData=bytes(1_000_000)))
+    for sender in [half_sent(small_node, sample) for _ in range(2)]:
+        getattr(sender, end)()
+
+    assert_as_if_nothing_had_come(small_node, sample)
+
+
+def test_a_sender_that_closes_its_connection_in_mid_transfer(small_node):
+    sample = encode(replace(dx(), PixelData=bytes(1_000_000)))
+    for sender in [half_sent(small_node, sample) for _ in range(2)]:
+        sender.socket.close()
+
+    assert_as_if_nothing_had_come(small_node, sample)
+
+
+def test_a_sender_that_says_nothing_more_in_mid_transfer(start_node):
+    """A cut cable: no FIN, no reset.  `network_timeout_s` ends it."""
+    node = start_node(
+        settings={"node": {"maximum_associations": 2, "reserved_associations": 0, "network_timeout_s": 1}}
+    )
+    sample = encode(replace(dx(), PixelData=bytes(1_000_000)))
+    silent = [half_sent(node, sample) for _ in range(2)]
+
+    assert_as_if_nothing_had_come(node, sample)
+    for sender in silent:
+        sender.reset()
+
+
+def test_a_killed_storescu(small_node, tmp_path):
+    sample = encode(replace(dx(), Rows=10000, Columns=10000, PixelData=bytes(200_000_000)))
+    path = sample.write(tmp_path / "large.dcm")
+    argv = [require("storescu"), "-aec", small_node.ae_title, small_node.host, str(small_node.port), str(path)]
+    for number in range(2):
+        storescu = Process(argv, tmp_path / f"storescu{number}.log")
+        storescu.launch(lambda: staged_bytes(small_node) > 1_000_000)
+        storescu.kill()
+        assert storescu.wait() == -9, "it had ended before it was killed"
+    path.unlink()
+
+    small = encode(dx())
+    assert_as_if_nothing_had_come(small_node, small)
+    assert len(findscu(small_node, "STUDY", {"StudyInstanceUID": ""})) == 1
