@@ -65,7 +65,7 @@ class Ingest:
             held = self._index.held(key, staged.sha256)
             if held is not None:
                 return self._again(staged, key, *held)
-            location = self._archive.commit(staged, key, arrival)
+            location, arrival = self._archive.commit(staged, key, arrival)
         except BaseException:
             staged.discard()
             raise
@@ -92,7 +92,7 @@ class Ingest:
             self._archive.verify(location, staged.sha256)
         except Damaged as error:
             log.warning("%s; repaired from a re-send", error)
-            location = self._archive.commit(staged, key, arrival)  # with the facts of its first arrival
+            location, _ = self._archive.commit(staged, key, arrival)  # with the facts of its first arrival
             self._index.record_verification([(location, None)])
             self._archive.forget(staged)
             return Accepted(Admission.HELD, location, repaired=True)

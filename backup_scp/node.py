@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import re
@@ -92,6 +93,8 @@ class Storage:
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
+        with contextlib.suppress(OSError):  # whoever needs it will say what is wrong with it
+            self._settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)  # the index names patients
         self.archive = open_archive(self._settings)
         self.index = open_index(self._settings)
         self._open.callback(self.index.close)

@@ -168,11 +168,11 @@ class Archive(Protocol):
         ArchiveFull, ArchiveUnavailable
         """
 
-    def commit(self, staged: StagedFile, key: InstanceKey, arrival: Arrival) -> str:
-        """Make it durable and visible, and return its location: file, folder entry and new folders are fsynced.
+    def commit(self, staged: StagedFile, key: InstanceKey, arrival: Arrival) -> tuple[str, Arrival]:
+        """Make it durable and visible: file, folder entry and new folders are fsynced.
 
-        The location is a pure function of key and digest.  An intact file already there is kept and its location
-        returned; a damaged one is set aside (never deleted) and replaced.  ``staged`` stays behind as a note for
+        Return its location, a pure function of key and digest, and the arrival that the file there tells of: an intact
+        file already there is kept, with its own; a damaged one is set aside (never deleted) and replaced.  ``staged`` stays behind as a note for
         ``sweep`` until ``forget``.
 
         Raises

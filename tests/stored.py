@@ -37,7 +37,7 @@ def put_into_archive(archive: Archive, sample: Sample, came: Arrival | None = No
     staged = archive.stage(heading_of(sample))
     staged.write(sample.data_set)
     key, came = key_of(sample), came or arrival()
-    location = archive.commit(staged, key, came)
+    location, _ = archive.commit(staged, key, came)
     archive.forget(staged)
     return Held(
         *key,

@@ -577,6 +577,22 @@ def test_an_rle_header_that_points_outside_is_refused(capfd):
     assert "panicked" not in capfd.readouterr().err
 
 
+@pytest.mark.timeout(20)
+def test_a_jp2_file_is_decoded_and_an_empty_box_ends():
+    """pydicom waits on the latter for ever."""
+    coded, ds = jpeg_2000_frames(1)
+    signature = b"\0\0\0\x0cjP  \r\n\x87\n"
+    file_type = struct.pack(">L4s4sL4s", 20, b"ftyp", b"jp2 ", 0, b"jp2 ")
+    empty = signature + bytes(4) + b"ftyp" + coded[0]
+    assert "damaged JP2" in refusal(encoded(compressed(ds, encapsulate([empty])), JPEG_2000))
+    image = struct.pack(">L4sLLHBBBB", 22, b"ihdr", 32, 32, 1, 11, 7, 0, 0)
+    colour = struct.pack(">L4sBBBL", 15, b"colr", 1, 0, 0, 17)
+    header_box = struct.pack(">L4s", 8 + len(image) + len(colour), b"jp2h") + image + colour
+    whole = signature + file_type + header_box + struct.pack(">L4s", 0, b"jp2c") + coded[0]
+    result = convert(encoded(compressed(ds, encapsulate([whole])), JPEG_2000), EXPLICIT)
+    np.testing.assert_array_equal(decoded(result).ravel(), np.arange(1024))
+
+
 def test_pixel_data_that_contradicts_its_syntax_is_refused():
     assert "not encapsulated" in refusal(raw(encoded(samples.dx()).data_set, RLE))
     ds, syntax, _ = rle()

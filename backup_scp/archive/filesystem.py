@@ -48,7 +48,7 @@ class FilesystemArchive:
         with explained("written"):
             return self._staging.begin(heading)
 
-    def commit(self, staged: StagedFile, key: InstanceKey, arrival: Arrival) -> str:
+    def commit(self, staged: StagedFile, key: InstanceKey, arrival: Arrival) -> tuple[str, Arrival]:
         file = _own(staged)
         with explained("written"):
             location = self._place(key, file.sha256)
@@ -59,8 +59,9 @@ class FilesystemArchive:
                 file.show(final)
             except FileExistsError:
                 self._keep_or_replace(file, location, key)
+                arrival = self.read(location).arrival
             fsync_folder(final.parent)
-        return location
+        return location, arrival
 
     def forget(self, staged: StagedFile) -> None:
         _own(staged).forget()

@@ -66,6 +66,7 @@ _ITEM_HEADER_BYTES = 8
 _LOSSY_JPEG = frozenset({uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit})
 _JFIF_SEGMENT = b"\xff\xe0\x00\x10JFIF\0\x01\x01\x00\x00\x01\x00\x01\x00\x00"
 _ADOBE_YCBCR = 1
+_JP2_SIGNATURE, _JP2_SIGNATURE_BYTES = b"\0\0\0\x0cjP  ", 12  # ISO/IEC 15444-1 I.5.1
 
 
 def can_decode(transfer_syntax_uid: str) -> bool:
@@ -142,6 +143,7 @@ class DecodedPixelData:
         codestream = b"".join(_read(self._source, fragment, fragment.length) for fragment in fragments)
         if self._transfer_syntax_uid in _LOSSY_JPEG and self._options.get("samples_per_pixel") == 3:
             codestream = _as_jfif(codestream)
+        _check_boxes(codestream)
         encapsulated = encapsulate([codestream], has_bot=False)
         errors = []
         for plugin in _plugins(self._transfer_syntax_uid):
@@ -163,6 +165,17 @@ class DecodedPixelData:
         if pixels.itemsize > self.bytes_per_sample:
             raise InstanceRefused("its pixels are wider than its Bits Allocated says")
         return pixels.astype(f"<{pixels.dtype.kind}{self.bytes_per_sample}", copy=False).tobytes()
+
+
+def _check_boxes(codestream: bytes) -> None:
+    """Refuse a JP2 file (against PS3.5 A.4.4, but seen) with an empty box in front, on which pydicom never ends."""
+    at = _JP2_SIGNATURE_BYTES
+    end = len(codestream) if codestream.startswith(_JP2_SIGNATURE) else 0
+    while at < end and codestream[at + 4 : at + 8] != b"jp2c":
+        length = int.from_bytes(codestream[at : at + 4], "big")
+        if not length:
+            raise InstanceRefused("its JPEG 2000 pixels are in a damaged JP2 file")
+        at += length
 
 
 def _as_jfif(codestream: bytes) -> bytes:

@@ -61,7 +61,7 @@ class ArchiveContract:
         for at in range(0, len(DATA_SET), 7):
             staged.write(kind(DATA_SET[at : at + 7]))
         assert (staged.size_bytes, staged.sha256) == (len(DATA_SET), digest(DATA_SET))
-        assert bytes_of(archive.verify(archive.commit(staged, KEY, ARRIVAL), digest(DATA_SET))) == DATA_SET
+        assert bytes_of(archive.verify(archive.commit(staged, KEY, ARRIVAL)[0], digest(DATA_SET))) == DATA_SET
 
     def test_a_buffer_may_be_used_again_at_once(self, archive: Archive):
         staged = archive.stage(HEADING)
@@ -69,7 +69,7 @@ class ArchiveContract:
         with memoryview(buffer) as view:
             staged.write(view[:3])
         buffer.clear()  # BufferError if anyone still looks at it
-        assert archive.read(archive.commit(staged, KEY, ARRIVAL)).sha256 == digest(b"abc")
+        assert archive.read(archive.commit(staged, KEY, ARRIVAL)[0]).sha256 == digest(b"abc")
 
     def test_a_staged_data_set_can_be_read_while_it_comes_in(self, archive: Archive):
         staged = archive.stage(HEADING)
@@ -92,7 +92,7 @@ class ArchiveContract:
         given_up.discard()
         staged = archive.stage(HEADING)
         staged.write(DATA_SET)
-        location = archive.commit(staged, KEY, ARRIVAL)
+        location, _ = archive.commit(staged, KEY, ARRIVAL)
         staged.discard()
         archive.verify(location, digest(DATA_SET))
         archive.forget(staged)
@@ -191,7 +191,7 @@ class ArchiveContract:
         staged.write(DATA_SET)
         assert list(harness.open().sweep()) == []
         assert list(archive.sweep()) == []
-        archive.verify(archive.commit(staged, KEY, ARRIVAL), digest(DATA_SET))
+        archive.verify(archive.commit(staged, KEY, ARRIVAL)[0], digest(DATA_SET))
 
     def test_sweep_removes_what_the_dead_left_half_written(self, archive: Archive, harness: Harness):
         staged = archive.stage(HEADING)
@@ -205,7 +205,7 @@ class ArchiveContract:
     def test_sweep_yields_what_the_dead_committed_and_did_not_forget(self, archive: Archive, harness: Harness):
         staged = archive.stage(HEADING)
         staged.write(DATA_SET)
-        location = archive.commit(staged, KEY, ARRIVAL)
+        location, _ = archive.commit(staged, KEY, ARRIVAL)
         staged.discard()  # the index failed: the note stays
         store(archive, b"forgotten")
         harness.die(archive)
@@ -217,7 +217,7 @@ class ArchiveContract:
     def test_a_sweep_that_is_stopped_yields_the_same_again(self, archive: Archive, harness: Harness):
         staged = archive.stage(HEADING)
         staged.write(DATA_SET)
-        location = archive.commit(staged, KEY, ARRIVAL)
+        location, _ = archive.commit(staged, KEY, ARRIVAL)
         harness.die(archive)
         stopped = harness.open().sweep()
         assert next(stopped) == location

@@ -47,6 +47,6 @@ def store(
     """Bring one Data Set in, all the way."""
     staged = archive.stage(heading)
     staged.write(data)
-    location = archive.commit(staged, key, arrival)
+    location, _ = archive.commit(staged, key, arrival)
     archive.forget(staged)
     return location

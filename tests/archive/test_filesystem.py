@@ -184,7 +184,7 @@ def test_a_failed_fsync_is_not_tried_again(tmp_path, archive, monkeypatch, numbe
     with monkeypatch.context() as patch:
         calls = fail_at(patch, "fsync", number)
         try:
-            location = archive.commit(staged, KEY, ARRIVAL)
+            location, _ = archive.commit(staged, KEY, ARRIVAL)
         except ArchiveUnavailable:
             with pytest.raises(ArchiveUnavailable, match="given up"):
                 archive.commit(staged, KEY, ARRIVAL)
@@ -257,7 +257,7 @@ def test_memory_does_not_grow_with_the_object(archive):
         staged = archive.stage(HEADING)
         for _ in range(100):
             staged.write(chunk)
-        archive.verify(archive.commit(staged, KEY, ARRIVAL), staged.sha256)
+        archive.verify(archive.commit(staged, KEY, ARRIVAL)[0], staged.sha256)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -287,7 +287,7 @@ def test_what_is_durable_when(tmp_path, monkeypatch, links):
         monkeypatch.setattr(os, "link", no_links)
     monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(os, name, show)
-    final = root / archive.commit(staged, KEY, ARRIVAL)
+    final = root / archive.commit(staged, KEY, ARRIVAL)[0]
     at = steps.index(name)
     assert staged.path in steps[:at]
     assert {root, final.parents[2], final.parents[1]} <= set(steps)
@@ -396,7 +396,7 @@ def test_a_sweep_leaves_another_process_alone(tmp_path):
         "from tests.archive.examples import *;"
         "archive = FilesystemArchive(Path(sys.argv[1])); staged = archive.stage(HEADING); staged.write(DATA_SET);"
         "print('staged', flush=True); input();"
-        "print(archive.commit(staged, KEY, ARRIVAL), flush=True); input()"
+        "print(archive.commit(staged, KEY, ARRIVAL)[0], flush=True); input()"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code, tmp_path],

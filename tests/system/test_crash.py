@@ -158,7 +158,7 @@ def may_trace() -> bool:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(("calls", "step"), [(DURABLE, 1), (WRITES_OF_THE_INDEX, 9)], ids=["durable", "index"])
+@pytest.mark.parametrize(("calls", "step"), [(DURABLE, 1), (WRITES_OF_THE_INDEX, 4)], ids=["durable", "index"])
 def test_a_kill_at_any_call_that_keeps_an_instance(node, killed_at, calls, step):
     """Each round sends a new instance and kills `step` calls later than the round before, until one comes through."""
     acknowledged: list[str] = []

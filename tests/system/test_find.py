@@ -192,7 +192,7 @@ def test_every_native_syntax(archive, syntax):
         ({"ModalitiesInStudy": "C?"}, {"UTF8", "TWO"}),
         ({"ModalitiesInStudy": "C"}, set()),
     ],
-    ids=str,
+    ids=lambda value: str(value) if isinstance(value, dict) else "",
 )
 @pytest.mark.parametrize("model", [STUDY_ROOT, PATIENT_ROOT], ids=["study root", "patient root"])
 def test_matching(archive, model, keys, patients):

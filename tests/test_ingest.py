@@ -1,0 +1,132 @@
+"""The one way in: what is kept, what is refused, and what a failure leaves behind."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from backup_scp.archive.filesystem import FilesystemArchive
+from backup_scp.errors import ArchiveFull, IndexUnavailable, InvalidDataSet
+from backup_scp.index.migrate import upgrade
+from backup_scp.index.sql_index import SQLIndex
+from backup_scp.ingest import Ingest
+from backup_scp.ports import Admission, Arrival, Heading, Selection
+from backup_scp.verify import rebuild
+from tests.samples import Sample, one_of_each
+
+FIRST = Arrival(datetime(2026, 1, 2, 3, 4, 5, 678, UTC), "C-STORE", "CONSOLE", "BACKUP_SCP", "192.0.2.1", "north")
+LATER = replace(FIRST, received_at=FIRST.received_at + timedelta(minutes=1))
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> FilesystemArchive:
+    return FilesystemArchive(tmp_path / "archive")
+
+
+@pytest.fixture
+def index(tmp_path: Path):
+    url = f"sqlite:///{tmp_path}/index.sqlite"
+    upgrade(url)
+    with closing(SQLIndex(url)) as index:
+        yield index
+
+
+@pytest.fixture
+def sample() -> Sample:
+    return one_of_each()[0]
+
+
+def staged(ingest: Ingest, sample: Sample, **other: str):
+    heading = Heading(sample.sop_class_uid, sample.sop_instance_uid, sample.transfer_syntax_uid, "CONSOLE")
+    file = ingest.begin(replace(heading, **other))
+    file.write(sample.data_set)
+    return file
+
+
+def in_staging(archive_root: Path) -> list[Path]:
+    return [path for path in (archive_root / ".staging").rglob("*") if path.is_file() and path.name != "lock"]
+
+
+def test_what_is_accepted_is_in_archive_and_index(archive, index, sample):
+    ingest = Ingest(archive, index)
+
+    accepted = ingest.accept(staged(ingest, sample), FIRST)
+
+    (held,) = index.select(Selection())
+    assert (accepted.admission, held.location) == (Admission.NEW, accepted.location)
+    assert archive.verify(held.location, held.sha256).arrival == FIRST
+
+
+def test_the_same_bytes_again_are_held(archive, index, sample):
+    ingest = Ingest(archive, index)
+    ingest.accept(staged(ingest, sample), FIRST)
+
+    again = ingest.accept(staged(ingest, sample), LATER)
+
+    assert (again.admission, again.repaired) == (Admission.HELD, False)
+    assert len(list(archive.locations())) == 1
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(path.read_bytes()[:-2])])
+def test_a_resend_repairs_and_keeps_the_first_arrival(archive, index, sample, tmp_path, damage):
+    ingest = Ingest(archive, index)
+    location = ingest.accept(staged(ingest, sample), FIRST).location
+    damage(tmp_path / "archive" / location)
+
+    again = ingest.accept(staged(ingest, sample), LATER)
+
+    (held,) = index.select(Selection())
+    assert again.repaired
+    assert archive.verify(location, held.sha256).arrival == FIRST
+
+
+@pytest.mark.parametrize("other", [{"sop_instance_uid": "1.2.3"}, {"sop_class_uid": "1.2.3"}])
+def test_uids_that_disagree_are_refused_with_both_named(archive, index, sample, tmp_path, other):
+    ingest = Ingest(archive, index)
+
+    with pytest.raises(InvalidDataSet, match=r"1\.2\.3.*"):
+        ingest.accept(staged(ingest, sample, **other), FIRST)
+
+    assert in_staging(tmp_path / "archive") == []
+    assert index.select(Selection()) == []
+
+
+class Broken:
+    """A port that fails in one place, as a full disk or a lost database does."""
+
+    def __init__(self, port, method: str, error: Exception) -> None:
+        self._port, self._method, self._error = port, method, error
+
+    def __getattr__(self, name: str):
+        if name == self._method:
+            raise self._error
+        return getattr(self._port, name)
+
+
+def test_a_commit_that_fails_leaves_nothing(archive, index, sample, tmp_path):
+    ingest = Ingest(Broken(archive, "commit", ArchiveFull("No room")), index)
+
+    with pytest.raises(ArchiveFull):
+        ingest.accept(staged(ingest, sample), FIRST)
+
+    assert in_staging(tmp_path / "archive") == []
+
+
+def test_a_row_that_fails_leaves_the_file_and_its_note(archive, index, sample, tmp_path):
+    with pytest.raises(IndexUnavailable):
+        broken = Ingest(archive, Broken(index, "add", IndexUnavailable("Gone")))
+        broken.accept(staged(broken, sample), FIRST)
+    assert len(in_staging(tmp_path / "archive")) == 1
+
+    ingest = Ingest(archive, index)
+    again = ingest.accept(staged(ingest, sample), LATER)
+
+    assert again.admission is Admission.NEW
+    before = index.select(Selection())
+    assert before[0].received_at == FIRST.received_at, "the file that is kept tells of its own arrival"
+    rebuild(archive, index)
+    assert index.select(Selection()) == before
