@@ -77,7 +77,19 @@ class DestinationUnavailable(Unavailable):
 
 
 class Refused(BackupSCPError):  # noqa: N818
-    """Give up: the answer will not change by itself."""
+    """Give up: the answer will not change by itself.
+
+    Parameters
+    ----------
+    message
+        One sentence for a technician.
+    fix
+        What would change the answer, where somebody here can do it.
+    """
+
+    def __init__(self, message: str, fix: str = "") -> None:
+        super().__init__(message)
+        self.fix = fix
 
 
 class NotAuthorised(Refused):

@@ -171,9 +171,9 @@ class Archive(Protocol):
     def commit(self, staged: StagedFile, key: InstanceKey, arrival: Arrival) -> tuple[str, Arrival]:
         """Make it durable and visible: file, folder entry and new folders are fsynced.
 
-        Return its location, a pure function of key and digest, and the arrival that the file there tells of: an intact
-        file already there is kept, with its own; a damaged one is set aside (never deleted) and replaced.  ``staged`` stays behind as a note for
-        ``sweep`` until ``forget``.
+        Return its location, a pure function of key and digest, and the arrival that the file there tells of: an
+        intact file already there is kept, with its own; a damaged one is set aside (never deleted) and replaced.
+        ``staged`` stays behind as a note for ``sweep`` until ``forget``.
 
         Raises
         ------

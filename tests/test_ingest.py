@@ -16,7 +16,7 @@ from backup_scp.index.sql_index import SQLIndex
 from backup_scp.ingest import Ingest
 from backup_scp.ports import Admission, Arrival, Heading, Selection
 from backup_scp.verify import rebuild
-from tests.samples import Sample, one_of_each
+from tests.samples import Sample, encode, one_of_each
 
 FIRST = Arrival(datetime(2026, 1, 2, 3, 4, 5, 678, UTC), "C-STORE", "CONSOLE", "BACKUP_SCP", "192.0.2.1", "north")
 LATER = replace(FIRST, received_at=FIRST.received_at + timedelta(minutes=1))
@@ -37,7 +37,7 @@ def index(tmp_path: Path):
 
 @pytest.fixture
 def sample() -> Sample:
-    return one_of_each()[0]
+    return encode(one_of_each()[0])
 
 
 def staged(ingest: Ingest, sample: Sample, **other: str):
@@ -117,8 +117,8 @@ def test_a_commit_that_fails_leaves_nothing(archive, index, sample, tmp_path):
 
 
 def test_a_row_that_fails_leaves_the_file_and_its_note(archive, index, sample, tmp_path):
+    broken = Ingest(archive, Broken(index, "add", IndexUnavailable("Gone")))
     with pytest.raises(IndexUnavailable):
-        broken = Ingest(archive, Broken(index, "add", IndexUnavailable("Gone")))
         broken.accept(staged(broken, sample), FIRST)
     assert len(in_staging(tmp_path / "archive")) == 1
 

@@ -27,8 +27,8 @@ from pydicom.sequence import Sequence
 
 import backup_scp.transcode
 from backup_scp.errors import InstanceRefused
-from backup_scp.transcode import alternatives, frames, transcode
-from backup_scp.transcode.frames import DECODABLE
+from backup_scp.transcode import alternatives, decoders, transcode
+from backup_scp.transcode.decoders import DECODABLE
 from tests import samples
 
 EXPLICIT, IMPLICIT = str(uid.ExplicitVRLittleEndian), str(uid.ImplicitVRLittleEndian)
@@ -537,7 +537,7 @@ def test_nothing_is_ever_compressed(accepted):
 
 def test_a_missing_decoder_is_named_with_its_fix(monkeypatch):
     ds, syntax, _ = rle()
-    monkeypatch.setattr(frames, "find_spec", lambda _: None)
+    monkeypatch.setattr(decoders, "find_spec", lambda _: None)
     assert "pip install backup-scp[images]" in refusal(encoded(ds, syntax))
     assert alternatives(syntax) == ()
 

@@ -39,7 +39,7 @@ class Caller:
 
     def __str__(self) -> str:
         """For the log and for a person: nothing a caller sends can forge a line."""
-        return f"{self.ae_title.encode('ascii', 'backslashreplace').decode()!r} at {self.address}"
+        return f"{printable(self.ae_title)} at {self.address}"
 
     @property
     def site(self) -> str:
@@ -50,16 +50,6 @@ class Caller:
     def is_known(self) -> bool:
         """Whether places are kept free for it."""
         return self.remote is not None or self.is_this_machine
-
-    def require_query(self) -> None:
-        """Allow C-FIND, C-GET and C-MOVE to configured remote AEs and to this machine.
-
-        Raises
-        ------
-        NotAuthorised
-        """
-        if not (self.is_this_machine or (self.remote and self.remote.query)):
-            raise NotAuthorised(f"{self} may not query here")
 
 
 class AccessPolicy:
@@ -85,9 +75,23 @@ class AccessPolicy:
         is_this_machine = ipaddress.ip_address(address).is_loopback or address == plain_address(called_address)
         return Caller(ae_title, address, remote, is_this_machine)
 
-    def is_impostor(self, caller: Caller) -> bool:
-        """Whether the caller uses a configured AE title from another address."""
-        return caller.remote is None and any(r.ae_title == caller.ae_title for r in self._remotes)
+    def require_query(self, caller: Caller) -> None:
+        """Allow C-FIND, C-GET and C-MOVE to configured remote AEs and to this machine.
+
+        Raises
+        ------
+        NotAuthorised
+            PS3.7 C.5.7: 0124.
+        """
+        if caller.is_this_machine or (caller.remote and caller.remote.query):
+            return
+        if caller.remote:
+            fix = f"set query = true for {caller.remote.name} in the settings"
+        elif any(remote.ae_title == caller.ae_title for remote in self._remotes):
+            fix = "its AE title is configured for another host: correct the host, or set check_address = false"
+        else:
+            fix = "add a [[remote]] with its AE title and its host to the settings"
+        raise NotAuthorised(f"{caller} may not query here", fix)
 
     def move_destination(self, ae_title: str) -> RemoteAE:
         """Look up a Move Destination.
@@ -100,10 +104,18 @@ class AccessPolicy:
         for remote in self._remotes:
             if remote.ae_title == ae_title and remote.destination:
                 return remote
-        raise MoveDestinationUnknown(f"Move Destination {ae_title} is not configured here")
+        raise MoveDestinationUnknown(
+            f"Move Destination {printable(ae_title)} is not configured here",
+            "add a [[remote]] with this AE title and the host and port where it listens to the settings",
+        )
 
     def _is_at(self, remote: RemoteAE, address: str) -> bool:
         return not remote.check_address or address in self._resolver.addresses(remote.host)
+
+
+def printable(text: str) -> str:
+    """Write what came from the network so that it can neither end a line nor colour it."""
+    return repr(text.encode("ascii", "backslashreplace").decode())
 
 
 def plain_address(address: str) -> str:

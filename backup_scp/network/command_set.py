@@ -92,7 +92,7 @@ class CommandSet:
 
     def text(self, element: Element) -> str:
         """Return the value of a UI or AE element without its padding."""
-        return self.elements.get(element, b"").decode("latin-1").strip("\0 ")
+        return self.elements.get(element, b"").decode("latin-1").replace("\0", "").strip(" ")
 
     @property
     def field(self) -> int:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from contextlib import closing
 
-from backup_scp.errors import BackupSCPError
 from backup_scp.identifier import Identifier
 from backup_scp.information_model import MODELS, read_query, unsupported_keys
 from backup_scp.network.association import Association, Context
 from backup_scp.network.command_set import CommandSet, response
 from backup_scp.network.identifier import AnswerEncoder
-from backup_scp.network.status import CANCEL, PENDING, PENDING_WITH_UNSUPPORTED_KEYS, SUCCESS, status_of
+from backup_scp.network.status import CANCEL, PENDING, PENDING_WITH_UNSUPPORTED_KEYS, SUCCESS
 from backup_scp.ports import Index
-
-log = logging.getLogger(__name__)
 
 _ANSWERS_BETWEEN_LOOKS = 50  # at the network, for C-CANCEL and A-ABORT
 
@@ -37,15 +33,8 @@ class QuerySCP:
     def serve(self, association: Association, context: Context, command: CommandSet) -> None:
         """Answer one C-FIND-RQ: a pending answer for each match, then the final one."""
         association.forget_cancelled()
-        try:
-            encoded = association.read_identifier() if command.has_data_set else b""
-            association.caller.require_query()
-            identifier = Identifier.read(encoded, context.transfer_syntax)
-            status = self._answer(association, context, command, identifier)
-        except BackupSCPError as error:
-            log.warning("C-FIND by %s refused: %s", association.caller, error)
-            association.send(context.context_id, response(command, status_of(error), comment=str(error)))
-            return
+        identifier = Identifier.read(association.read_identifier(), context.transfer_syntax)
+        status = self._answer(association, context, command, identifier)
         association.send(context.context_id, response(command, status))
 
     def _answer(self, association: Association, context: Context, command: CommandSet, identifier: Identifier) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import Self
 
-from backup_scp.errors import BackupSCPError, DestinationUnavailable
+from backup_scp.errors import DestinationUnavailable
 from backup_scp.identifier import Identifier
 from backup_scp.information_model import MODELS, read_retrieve
 from backup_scp.network.access import AccessPolicy
@@ -59,15 +59,9 @@ class RetrieveSCP:
         operation: Callable[[_Operation, Sequence[Held]], None],
     ) -> None:
         association.forget_cancelled()
-        try:
-            encoded = association.read_identifier() if command.has_data_set else b""
-            association.caller.require_query()
-            query = read_retrieve(Identifier.read(encoded, context.transfer_syntax), MODELS[context.abstract_syntax])
-            held = self._index.retrieve(query)
-            operation(_Operation(association, context, command, held), held)
-        except BackupSCPError as error:
-            log.warning("Retrieve by %s refused: %s", association.caller, error)
-            association.send(context.context_id, response(command, status_of(error), comment=str(error)))
+        identifier = Identifier.read(association.read_identifier(), context.transfer_syntax)
+        held = self._index.retrieve(read_retrieve(identifier, MODELS[context.abstract_syntax]))
+        operation(_Operation(association, context, command, held), held)
 
     def _move(self, operation: _Operation, held: Sequence[Held]) -> None:
         remote = self._policy.move_destination(operation.command.text(Element.MOVE_DESTINATION))

@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 
-from backup_scp.errors import BackupSCPError
+from backup_scp.errors import BackupSCPError, Refused
 from backup_scp.network import negotiation
 from backup_scp.network.access import AccessPolicy, Caller
 from backup_scp.network.association import Association, AssociationEnded, Context, Timing
 from backup_scp.network.command_set import CommandSet, Field, response
 from backup_scp.network.negotiation import Rejection
-from backup_scp.network.status import PROCESSING_FAILURE, SOP_CLASS_NOT_SUPPORTED, UNRECOGNISED_OPERATION
+from backup_scp.network.status import PROCESSING_FAILURE, SOP_CLASS_NOT_SUPPORTED, UNRECOGNISED_OPERATION, status_of
 from backup_scp.network.upper_layer import PeerTimedOut
 
 log = logging.getLogger(__name__)
@@ -43,11 +43,14 @@ class Service:
     suits
         Whether an Abstract Syntax is one of its own.
     serve
-        Reads the rest of the request and answers it.
+        Reads the rest of the request and answers it.  An error of ours that it raises is answered for it.
+    for_everyone
+        Open to all who may associate, not only to those who may query.
     """
 
     suits: Callable[[str], bool]
     serve: Serve
+    for_everyone: bool = False
 
 
 RecordRejection = Callable[[str, str, str, str, str], None]  # calling, called, address, reason, fix
@@ -281,13 +284,26 @@ class Server:
             association.send(context.context_id, response(command, status))
             return
         try:
+            if not service.for_everyone:
+                self._policy.require_query(association.caller)
             service.serve(association, context, command)
         except AssociationEnded:
             raise
+        except BackupSCPError as error:
+            self._refuse(association, context, command, error)
         except Exception as error:  # noqa: BLE001 - one request failed; the peer must hear of it, and others go on
             log.error("A request of %s failed by an error in the node: %s", association.caller, _where(error))
             association.skip_data_set()
             association.send(context.context_id, response(command, PROCESSING_FAILURE, comment="Internal error"))
+
+    def _refuse(self, association: Association, context: Context, command: CommandSet, error: BackupSCPError) -> None:
+        """Answer a request that ended with an error of ours; what a setting here would change is noted."""
+        association.skip_data_set()
+        association.tally.refused += 1
+        log.warning("%s of %s refused: %s", Field(command.field).name, association.caller, error)
+        association.send(context.context_id, response(command, status_of(error), comment=str(error)))
+        if isinstance(error, Refused) and error.fix:
+            self._note(association.caller, association.called_ae_title, str(error), error.fix)
 
 
 def _shut(connection: socket.socket) -> None:

@@ -33,8 +33,8 @@ def services(
 
     retrieve = RetrieveSCP(archive, index, policy, open_destination)
     return {
-        Field.C_ECHO_RQ: Service(VERIFICATION.__eq__, VerificationSCP().serve),
-        Field.C_STORE_RQ: Service(is_storage, StorageSCP(Ingest(archive, index)).serve),
+        Field.C_ECHO_RQ: Service(VERIFICATION.__eq__, VerificationSCP().serve, for_everyone=True),
+        Field.C_STORE_RQ: Service(is_storage, StorageSCP(Ingest(archive, index)).serve, for_everyone=True),
         Field.C_FIND_RQ: Service(
             {model.find_uid for model in MODELS.values()}.__contains__, QuerySCP(index, ae_title).serve
         ),

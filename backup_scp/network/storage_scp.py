@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from datetime import UTC, datetime
 
-from backup_scp.errors import BackupSCPError, InvalidDataSet
+from backup_scp.errors import InvalidDataSet
 from backup_scp.ingest import Accepted, Ingest
 from backup_scp.network.association import Association, Context
 from backup_scp.network.command_set import CommandSet, Element, response
-from backup_scp.network.status import SUCCESS, status_of
+from backup_scp.network.status import SUCCESS
 from backup_scp.ports import Admission, Arrival, Heading, StagedFile
-
-log = logging.getLogger(__name__)
 
 
 class StorageSCP:
@@ -29,14 +26,7 @@ class StorageSCP:
 
     def serve(self, association: Association, context: Context, command: CommandSet) -> None:
         """Answer one C-STORE-RQ: success only when file, folder entry and index row are durable (PS3.4 B.2.2)."""
-        try:
-            accepted = self._store(association, context, command)
-        except BackupSCPError as error:
-            association.skip_data_set()
-            association.tally.refused += 1
-            log.warning("C-STORE from %s refused: %s", association.caller, error)
-            association.send(context.context_id, response(command, status_of(error), comment=str(error)))
-            return
+        accepted = self._store(association, context, command)
         association.tally.stored += accepted.admission is not Admission.HELD
         association.tally.held += accepted.admission is Admission.HELD
         association.send(context.context_id, response(command, SUCCESS))

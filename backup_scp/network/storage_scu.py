@@ -19,6 +19,7 @@ from backup_scp.transcode import transcode
 
 _PART_BYTES = 1 << 20
 _MEDIUM_PRIORITY = 0
+_MOST_BROKEN_OFF = 3
 _MOST_CONTEXTS = 128  # odd context IDs 1 to 255, PS3.8 9.3.2.2
 _NATIVE = NATIVE[:2]  # what transcoding may end in
 
@@ -129,6 +130,7 @@ class RemoteAEDestination:
         self._proposals: list[list[tuple[str, Sequence[str]]]] = []
         self._proposal_of: dict[str, int] = {}  # by SOP Class
         self._open: tuple[int, Association, StorageSCU] | None = None
+        self._broken_off = 0  # in a row
 
     def __enter__(self) -> Self:
         return self
@@ -153,10 +155,16 @@ class RemoteAEDestination:
             raise InstanceRefused("Its SOP Class UID cannot be proposed to any destination")
         scu = self._associate(self._number_of(held))
         try:
-            return scu.store(file, held)
+            warning = scu.store(file, held)
         except AssociationEnded:
             self._abandon()
-            raise DestinationUnavailable(f"{self._remote.ae_title} broke off the association") from None
+            self._broken_off += 1
+            sentence = f"{self._remote.ae_title} broke off the association while it was sent"
+            if self._broken_off < _MOST_BROKEN_OFF:  # it may be this one that it cannot take
+                raise InstanceRefused(sentence) from None
+            raise DestinationUnavailable(sentence) from None
+        self._broken_off = 0
+        return warning
 
     def _number_of(self, held: Held) -> int:
         return self._proposal_of.get(held.sop_class_uid, 0)

@@ -43,9 +43,9 @@ from pydicom.uid import (
 )
 
 from backup_scp.errors import InstanceRefused
+from backup_scp.transcode.decoders import DECODABLE, can_decode
 from backup_scp.transcode.elements import BIG_ENDIAN, EXPLICIT, IMPLICIT, Encoding
 from backup_scp.transcode.encoding import reencode
-from backup_scp.transcode.frames import DECODABLE, can_decode
 
 __all__ = ["Transcoded", "alternatives", "transcode"]
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import struct
 from array import array
 from collections.abc import Iterable
+from contextlib import ExitStack
 from typing import BinaryIO
 
 from backup_scp.errors import InstanceRefused
+from backup_scp.transcode.decoders import Decoders
 from backup_scp.transcode.elements import (
     IMPLICIT,
     ITEM,
@@ -61,14 +63,17 @@ def reencode(
     """
     start = source.tell()
     descriptions, encapsulated = _survey(Walk(source, source_encoding, size_bytes), source, compression)
-    decoded = {
-        token.level.start: DecodedPixelData(source, token.fragments, descriptions[token.level.start], compression or "")
-        for token in encapsulated
-    }
-    source.seek(start)
-    writer = _Writer(source, result, target_encoding, descriptions, decoded)
-    for token in Walk(source, source_encoding, size_bytes):
-        writer.write(token)
+    with ExitStack() as closing:
+        decoders = closing.enter_context(Decoders(compression)) if compression and encapsulated else None
+        decoded = {
+            token.level.start: DecodedPixelData(source, token.fragments, descriptions[token.level.start], decoders)
+            for token in encapsulated
+            if decoders
+        }
+        source.seek(start)
+        writer = _Writer(source, result, target_encoding, descriptions, decoded)
+        for token in Walk(source, source_encoding, size_bytes):
+            writer.write(token)
 
 
 def _survey(

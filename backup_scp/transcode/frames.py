@@ -1,49 +1,23 @@
 """Decode encapsulated Pixel Data frame by frame (PS3.5 A.4), and say what its description becomes.
 
-pydicom and its plug-ins decode; what belongs to which frame is settled here, strictly: where the fragments leave a
-choice, the Data Set is refused, because a guess can show one frame in place of another.
+What belongs to which frame is settled strictly: where the fragments leave a choice, the Data Set is refused, because
+a guess can show one frame in place of another.
 """
 
 from __future__ import annotations
 
-import logging
 import struct
-import warnings
 from collections.abc import Iterator, Sequence
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pydicom import uid
-from pydicom.encaps import encapsulate
-from pydicom.pixels.decoders.base import get_decoder
 
 from backup_scp.errors import InstanceRefused
+from backup_scp.transcode.decoders import Decoders
 from backup_scp.transcode.elements import Fragment
 
 if TYPE_CHECKING:
     import numpy as np
-
-# Its records repeat what a decoder said of an element's value, with a traceback; the refusal says it in one sentence
-logging.getLogger("pydicom.pixels.decoders.base").disabled = True
-
-DECODABLE = frozenset(
-    str(syntax)
-    for syntax in (
-        uid.JPEGBaseline8Bit,
-        uid.JPEGExtended12Bit,
-        uid.JPEGLossless,
-        uid.JPEGLosslessSV1,
-        uid.JPEGLSLossless,
-        uid.JPEGLSNearLossless,
-        uid.JPEG2000Lossless,
-        uid.JPEG2000,
-        uid.HTJ2KLossless,
-        uid.HTJ2KLosslessRPCL,
-        uid.HTJ2K,
-        uid.RLELossless,
-    )
-)
-"""The Transfer Syntaxes that pydicom 3 has a decoder for; whether it is installed, ``can_decode`` says."""
 
 Description = dict[int, bytes]
 """The encoded Values of ``DESCRIPTION_TAGS`` in one Data Set or item, by tag."""
@@ -63,30 +37,6 @@ _NUMBERS = {
 DESCRIPTION_TAGS = frozenset({*_NUMBERS, _PHOTOMETRIC_INTERPRETATION, _NUMBER_OF_FRAMES, _EXTENDED_OFFSET_TABLE})
 _START_OF_CODESTREAM = (b"\xff\xd8\xff", b"\xff\x4f\xff\x51")  # JPEG and JPEG-LS; JPEG 2000 and HTJ2K
 _ITEM_HEADER_BYTES = 8
-_LOSSY_JPEG = frozenset({uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit})
-_JFIF_SEGMENT = b"\xff\xe0\x00\x10JFIF\0\x01\x01\x00\x00\x01\x00\x01\x00\x00"
-_ADOBE_YCBCR = 1
-_JP2_SIGNATURE, _JP2_SIGNATURE_BYTES = b"\0\0\0\x0cjP  ", 12  # ISO/IEC 15444-1 I.5.1
-
-
-def can_decode(transfer_syntax_uid: str) -> bool:
-    """Whether its decoder and numpy are installed."""
-    return (
-        transfer_syntax_uid in DECODABLE
-        and find_spec("numpy") is not None
-        and get_decoder(transfer_syntax_uid).is_available
-    )
-
-
-def _plugins(transfer_syntax_uid: str) -> list[str]:
-    """Name the installed ones, the fastest first, gdcm last: pydicom cannot correct signs in its frames.
-
-    RLE is pydicom's own: pylibjpeg-rle panics on damaged frames, with an exception that is no ``Exception``.
-    """
-    if transfer_syntax_uid == uid.RLELossless:
-        return ["pydicom"]
-    available = get_decoder(transfer_syntax_uid).available_plugins
-    return [plugin for plugin in ("pyjpegls", "pylibjpeg", "pillow", "gdcm") if plugin in available]
 
 
 class DecodedPixelData:
@@ -100,6 +50,8 @@ class DecodedPixelData:
         The Basic Offset Table, then the rest.
     description
         Of the Data Set or item that the element belongs to.
+    decoders
+        Of its Transfer Syntax; they stay open as long as ``frames`` is used.
 
     Attributes
     ----------
@@ -115,15 +67,15 @@ class DecodedPixelData:
     """
 
     def __init__(
-        self, source: BinaryIO, fragments: Sequence[Fragment], description: Description, transfer_syntax_uid: str
+        self, source: BinaryIO, fragments: Sequence[Fragment], description: Description, decoders: Decoders
     ) -> None:
-        if not can_decode(transfer_syntax_uid):
-            raise InstanceRefused("its decoder is not installed; run: pip install backup-scp[images]")
         self._source = source
-        self._transfer_syntax_uid = transfer_syntax_uid
+        self._decoders = decoders
         self._options = _options(description)
         self._fragments_by_frame = _split(source, fragments, description)
-        if transfer_syntax_uid == uid.RLELossless and any(len(frame) > 1 for frame in self._fragments_by_frame):
+        if decoders.transfer_syntax_uid == uid.RLELossless and any(
+            len(frame) > 1 for frame in self._fragments_by_frame
+        ):
             raise InstanceRefused("it has an RLE frame in several fragments, which PS3.5 G.3 does not allow")
         self.bytes_per_sample = _bytes_per_sample(description)
         self._first, self.changes = self._decode(self._fragments_by_frame[0])
@@ -139,59 +91,15 @@ class DecodedPixelData:
             yield frame
 
     def _decode(self, fragments: Sequence[Fragment]) -> tuple[bytes, dict[int, bytes | None]]:
-        """Decode one frame, with no change of colour space, and keep the bits above Bits Stored."""
         codestream = b"".join(_read(self._source, fragment, fragment.length) for fragment in fragments)
-        if self._transfer_syntax_uid in _LOSSY_JPEG and self._options.get("samples_per_pixel") == 3:
-            codestream = _as_jfif(codestream)
-        _check_boxes(codestream)
-        encapsulated = encapsulate([codestream], has_bot=False)
-        errors = []
-        for plugin in _plugins(self._transfer_syntax_uid):
-            frames = get_decoder(self._transfer_syntax_uid).iter_array(
-                encapsulated, decoding_plugin=plugin, raw=True, correct_unused_bits=False, **self._options
-            )
-            try:
-                with warnings.catch_warnings():
-                    warnings.filterwarnings("ignore", module=r"pydicom\.")
-                    pixels, properties = next(frames)
-            except Exception as error:  # noqa: BLE001 - each plug-in raises what it likes
-                errors.append(error)
-            else:
-                return self._as_described(pixels), _changes(properties)
-        raise InstanceRefused("its pixels cannot be decoded here") from (errors[0] if errors else None)
+        pixels, properties = self._decoders.decode(codestream, self._options)
+        return self._as_described(pixels), _changes(properties)
 
     def _as_described(self, pixels: np.ndarray) -> bytes:
         """Put each sample into as many bytes as Bits Allocated says; a codestream of 8 bits may need one more."""
         if pixels.itemsize > self.bytes_per_sample:
             raise InstanceRefused("its pixels are wider than its Bits Allocated says")
         return pixels.astype(f"<{pixels.dtype.kind}{self.bytes_per_sample}", copy=False).tobytes()
-
-
-def _check_boxes(codestream: bytes) -> None:
-    """Refuse a JP2 file (against PS3.5 A.4.4, but seen) with an empty box in front, on which pydicom never ends."""
-    at = _JP2_SIGNATURE_BYTES
-    end = len(codestream) if codestream.startswith(_JP2_SIGNATURE) else 0
-    while at < end and codestream[at + 4 : at + 8] != b"jp2c":
-        length = int.from_bytes(codestream[at : at + 4], "big")
-        if not length:
-            raise InstanceRefused("its JPEG 2000 pixels are in a damaged JP2 file")
-        at += length
-
-
-def _as_jfif(codestream: bytes) -> bytes:
-    """Say YCbCr with a JFIF segment where Adobe's APP14 says it (ISO/IEC 10918-6 6.5.3, 10918-5).
-
-    Pillow turns the pixels of the latter into RGB and pydicom still calls them YCbCr; those of the former stay.
-    """
-    at, segments = 2, {}
-    while codestream[at : at + 1] == b"\xff" and codestream[at + 1 : at + 2] not in {b"\xda", b""}:
-        length = 2 + int.from_bytes(codestream[at + 2 : at + 4], "big")
-        segments[codestream[at + 4 : at + 9]] = slice(at, at + length)
-        at += length
-    adobe = segments.get(b"Adobe")
-    if adobe is None or (codestream[adobe.stop - 1] != _ADOBE_YCBCR and b"JFIF\0" not in segments):
-        return codestream
-    return codestream[:2] + _JFIF_SEGMENT + codestream[2 : adobe.start] + codestream[adobe.stop :]
 
 
 def _changes(properties: dict[str, str | int]) -> dict[int, bytes | None]:
@@ -228,6 +136,8 @@ def _bytes_per_sample(description: Description) -> int:
 def _split(source: BinaryIO, fragments: Sequence[Fragment], description: Description) -> list[tuple[Fragment, ...]]:
     """Settle which fragments make up which frame (PS3.5 A.4)."""
     frames = _number_of_frames(description)
+    if not fragments:
+        raise InstanceRefused("its Pixel Data has no Basic Offset Table, which PS3.5 A.4 requires")
     pieces = [fragment for fragment in fragments[1:] if fragment.length]
     if len(pieces) == frames:
         return [(piece,) for piece in pieces]
@@ -244,7 +154,7 @@ def _split(source: BinaryIO, fragments: Sequence[Fragment], description: Descrip
 
 
 def _offset_table(source: BinaryIO, fragments: Sequence[Fragment], description: Description) -> list[int]:
-    """Where in ``source`` the first fragment of each frame is; empty without a table (PS3.3 C.7.6.3.1.8)."""
+    """List where in ``source`` the first fragment of each frame is; empty without a table (PS3.3 C.7.6.3.1.8)."""
     table = fragments[0]
     first_byte = table.offset + table.length + _ITEM_HEADER_BYTES
     data, form = description.get(_EXTENDED_OFFSET_TABLE), "<Q"
@@ -256,7 +166,7 @@ def _offset_table(source: BinaryIO, fragments: Sequence[Fragment], description: 
 
 def _number_of_frames(description: Description) -> int:
     text = _text(description, _NUMBER_OF_FRAMES) or "1"
-    if not text.isdecimal() or int(text) < 1:
+    if not text.isdecimal() or len(text) > 12 or int(text) < 1:
         raise InstanceRefused("its Number of Frames is no number")
     return int(text)
 

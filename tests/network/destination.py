@@ -51,13 +51,14 @@ class Stored:
 class Destination:
     """Where a C-MOVE goes.
 
-    ``accepts`` judges Abstract and Transfer Syntax, ``status`` answers a SOP Instance UID, ``dies_after`` so many
-    messages the connection is reset, ``before_answer`` is called before each answer.
+    ``accepts`` judges Abstract and Transfer Syntax, ``status`` answers a SOP Instance UID, ``dies_from`` which
+    message on each resets the connection, ``dies_at`` which one alone, ``before_answer`` is called before each answer.
     """
 
     accepts: Callable[[str, str], bool] = lambda _abstract, _transfer: True
     status: Callable[[str], int] = lambda _uid: 0
-    dies_after: int | None = None
+    dies_from: int | None = None
+    dies_at: int | None = None
     rejects: bytes | None = None
     before_answer: Callable[[], None] = lambda: None
     maximum_length: int = 16384
@@ -117,7 +118,7 @@ class Destination:
         while True:
             message = peer.message()
             self.stored.append(Stored(message, proposal[message.context_id][1][0], number_of))
-            if len(self.stored) == self.dies_after:
+            if len(self.stored) == self.dies_at or (self.dies_from and len(self.stored) >= self.dies_from):
                 peer.reset()
                 raise ClosedError
             self.before_answer()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import time
 
@@ -80,7 +81,7 @@ def test_this_machine(policy, address):
     caller = policy.identify("ANYONE", address, OURS)
     assert caller.is_this_machine
     assert caller.is_known
-    caller.require_query()
+    policy.require_query(caller)
 
 
 @pytest.mark.parametrize(
@@ -93,10 +94,10 @@ def test_this_machine_at_an_address_of_its_own(policy, address, called):
 
 
 def test_who_may_query(policy):
-    policy.identify("CONSOLE", "192.0.2.7", OURS).require_query()
+    policy.require_query(policy.identify("CONSOLE", "192.0.2.7", OURS))
     for title, address in (("CONSOLE", "192.0.2.8"), ("STRANGER", "192.0.2.7"), ("ROVER", "192.0.2.9")):
         with pytest.raises(NotAuthorised, match=f"'{title}' at {address} may not query here"):
-            policy.identify(title, address, OURS).require_query()
+            policy.require_query(policy.identify(title, address, OURS))
 
 
 def test_where_a_retrieve_may_go(policy):
@@ -107,10 +108,18 @@ def test_where_a_retrieve_may_go(policy):
             policy.move_destination(title)
 
 
-def test_an_impostor(policy):
-    assert policy.is_impostor(policy.identify("CONSOLE", "192.0.2.8", OURS))
-    assert not policy.is_impostor(policy.identify("CONSOLE", "192.0.2.7", OURS))
-    assert not policy.is_impostor(policy.identify("STRANGER", "192.0.2.8", OURS))
+@pytest.mark.parametrize(
+    ("title", "address", "fix"),
+    [
+        ("CONSOLE", "192.0.2.8", "configured for another host"),
+        ("STRANGER", "192.0.2.8", r"add a \[\[remote\]\]"),
+        ("ROVER", "192.0.2.9", "set query = true"),
+    ],
+)
+def test_a_refusal_says_what_would_change_it(policy, title, address, fix):
+    with pytest.raises(NotAuthorised) as refusal:
+        policy.require_query(policy.identify(title, address, OURS))
+    assert re.search(fix, refusal.value.fix)
 
 
 @pytest.mark.parametrize("host", ["gone.example", "x" * 70, "x..y"])

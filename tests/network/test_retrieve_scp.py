@@ -168,9 +168,9 @@ def test_an_unknown_destination(moving, caplog):
     with moving(refusing_port()) as peer:
         (final,) = move(peer, to="ELSEWHERE")
         assert final.status == 0xA801
-        assert final.comment == "Move Destination ELSEWHERE is not configured here"
+        assert final.comment == "Move Destination 'ELSEWHERE' is not configured here"
         peer.release()
-    assert "ELSEWHERE is not configured" in caplog.text
+    assert "'ELSEWHERE' is not configured" in caplog.text
 
 
 def test_nothing_listens_there(moving):
@@ -229,7 +229,7 @@ def test_the_destination_warns(moving, destination):
 
 
 def test_the_destination_dies_in_the_middle(moving, destination):
-    there = destination(dies_after=2)
+    there = destination(dies_from=2)
     with moving(there.port) as peer:
         *_, final = move(peer)
         assert (final.status, counts(final), failed_list(final)) == (0xB000, (None, 1, 3, 0), UIDS[1:])

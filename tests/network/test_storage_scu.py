@@ -218,13 +218,27 @@ def test_a_sop_class_that_cannot_be_proposed(destination, stored):
 
 
 def test_the_destination_dies_in_the_middle(destination, stored):
-    there = destination(dies_after=2)
+    there = destination(dies_from=2)
     files = [stored(sample) for sample in CT]
     with remote(there) as scu:
         scu.prepare([row for _, row in files])
         scu.send(*files[0])
-        with pytest.raises(DestinationUnavailable, match="THERE broke off the association"):
+        for error in (InstanceRefused, InstanceRefused, DestinationUnavailable):
+            with pytest.raises(error, match="THERE broke off the association"):
+                scu.send(*files[1])
+
+
+def test_one_instance_that_the_destination_cannot_take_does_not_keep_the_others_back(destination, stored):
+    there = destination(dies_at=2)
+    files = [stored(sample) for sample in CT]
+    with remote(there) as scu:
+        scu.prepare([row for _, row in files])
+        scu.send(*files[0])
+        with pytest.raises(InstanceRefused, match="THERE broke off the association"):
             scu.send(*files[1])
+        scu.send(*files[2])
+    there.close()
+    assert [one.association for one in there.stored] == [1, 1, 2]
 
 
 def test_a_file_that_cannot_be_read_ends_its_association_and_no_other(destination, stored, monkeypatch):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pydicom
 
-from tests.samples import data_set_bytes
+from tests.samples import Sample, data_set_bytes
 from tests.system.node import Node
 
 STAGING, DAMAGED = ".staging", ".damaged"
@@ -20,6 +20,31 @@ PRIVATE_INFORMATION = (0x0002, 0x0102)
 def visible(node: Node) -> list[Path]:
     """Return every file of the archive, whatever it is, but what is on its way in or was set aside."""
     return [path for path in _files(node) if not {STAGING, DAMAGED} & set(path.relative_to(archive_of(node)).parts)]
+
+
+def stored_file(node: Node, sample: Sample) -> Path:
+    """Return where the node keeps an instance."""
+    (found,) = (path for path in visible(node) if path.name.startswith(f"{sample.sop_instance_uid}."))
+    return found
+
+
+def damage(path: Path, kind: str) -> None:
+    """Do to a file what disks do."""
+    raw = bytearray(path.read_bytes())
+    if kind == "flip":
+        raw[-1] ^= 1
+        path.write_bytes(raw)
+    elif kind == "flip in the File Meta":
+        raw[raw.index(b"C-STORE")] ^= 1
+        path.write_bytes(raw)
+    elif kind == "truncate":
+        path.write_bytes(raw[:-1])
+    elif kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "lengthen":
+        path.write_bytes(raw + b"\0")
+    else:
+        path.unlink()
 
 
 def staged(node: Node) -> list[Path]:

@@ -155,6 +155,17 @@ class Node:
         return [self.python, "-m", "backup_scp", command, *arguments, "--config", str(self.config)]
 
 
+def assert_one_sentence(done: subprocess.CompletedProcess[str], *words: str, exit_code: int = 1) -> None:
+    """It failed, and said why in one line, with what to do."""
+    assert done.returncode == exit_code, done
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("backup-scp: ")
+    assert TRACEBACK not in line
+    for word in words:
+        assert word in line
+
+
 def _table(header: str, values: Mapping[str, object]) -> str:
     return "\n".join([header, *(f"{key} = {_toml(value)}" for key, value in values.items())]) + "\n"
 

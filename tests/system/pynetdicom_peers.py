@@ -51,6 +51,11 @@ class Counts:
     failed_list: tuple[str, ...]
     error_comment: str = ""
 
+    @property
+    def total(self) -> int:
+        """Sum up all sub-operations."""
+        return sum(count or 0 for count in (self.remaining, self.completed, self.failed, self.warning))
+
 
 def identifier(level: str, keys: Mapping[str, Any]) -> Dataset:
     """Make an Identifier; `level` empty leaves out (0008,0052)."""
@@ -82,7 +87,7 @@ def association(
         called.host,
         called.port,
         ae_title=called.ae_title,
-        ext_neg=[build_role(storage_class, scp_role=True) for storage_class in storage or ()],  # type: ignore[arg-type]
+        ext_neg=[build_role(storage_class, scp_role=True) for storage_class in storage or ()],
         evt_handlers=[(evt.EVT_C_STORE, on_store)] if on_store else [],
     )
     assert opened.is_established, "the association was not accepted"
@@ -129,7 +134,7 @@ def counts(status: Dataset, failed: Dataset | None) -> Counts:
     """Read one answer of a retrieve."""
     uids = failed.get("FailedSOPInstanceUIDList") if failed else None
     listed = () if not uids else (str(uids),) if isinstance(uids, str) else tuple(map(str, uids))
-    numbers = {
+    numbers: dict[str, Any] = {
         name: status.get(f"NumberOf{name.title()}Suboperations")
         for name in ("remaining", "completed", "failed", "warning")
     }
@@ -187,7 +192,7 @@ class Stored:
 
     @classmethod
     def of(cls, event: evt.Event) -> Self:
-        request = event.request
+        request: Any = event.request
         return cls(
             str(request.AffectedSOPClassUID),
             str(request.AffectedSOPInstanceUID),

@@ -71,6 +71,10 @@ def _command(elements: Elements) -> bytes:
     return _element(0, struct.pack("<I", len(body))) + body
 
 
+def _fragment(context: int, control: int, part: bytes | memoryview) -> bytes:
+    return struct.pack(">BxIIBB", P_DATA_TF, len(part) + 6, len(part) + 2, context, control) + bytes(part)
+
+
 def _parse(command: bytearray) -> dict[int, bytes]:
     elements, position = {}, 0
     while position < len(command):
@@ -156,11 +160,13 @@ class Association:
         """C-FIND with an encoded Identifier; `cancel` sends the C-CANCEL in the same breath. Return all answers."""
         context = self._context(abstract)
         elements: Elements = {AFFECTED_SOP_CLASS: abstract, COMMAND_FIELD: C_FIND_RQ, PRIORITY: 0, DATA_SET_TYPE: 1}
-        self._send_command(context, elements)
-        self._send_fragment(context, 2, identifier)
+        self._message_id += 1
+        request = _fragment(context, 3, _command({**elements, MESSAGE_ID: self._message_id}))
+        request += _fragment(context, 2, identifier)
         if cancel:
             elements = {COMMAND_FIELD: C_CANCEL_RQ, RESPONDED_TO: self._message_id, DATA_SET_TYPE: NO_DATA_SET}
-            self._send_fragment(context, 3, _command(elements))
+            request += _fragment(context, 3, _command(elements))
+        self.socket.sendall(request)
         answers = [self.answer()]
         while answers[-1].status in PENDING:
             answers.append(self.answer())
@@ -248,8 +254,7 @@ class Association:
         self._send_fragment(context, 3, _command({**elements, MESSAGE_ID: self._message_id}))
 
     def _send_fragment(self, context: int, control: int, part: bytes | memoryview) -> None:
-        header = struct.pack(">BxIIBB", P_DATA_TF, len(part) + 6, len(part) + 2, context, control)
-        self.socket.sendall(header + bytes(part))
+        self.socket.sendall(_fragment(context, control, part))
 
 
 def echo(acceptor: Acceptor, *, calling: str = "RAW_SENDER") -> bool:

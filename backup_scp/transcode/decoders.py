@@ -1,0 +1,160 @@
+"""One codestream to pixels: pydicom, its plug-ins, and what has to be kept from them.
+
+Found by feeding them damaged frames: pylibjpeg-rle panics with an exception that is no ``Exception``, pydicom never
+ends on an empty JP2 box, gdcm ends the whole process.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from concurrent.futures import ProcessPoolExecutor
+from importlib.util import find_spec
+from multiprocessing import get_context
+from typing import TYPE_CHECKING, Any, Self
+
+from pydicom import uid
+from pydicom.encaps import encapsulate
+from pydicom.pixels.decoders.base import get_decoder
+
+from backup_scp.errors import InstanceRefused
+
+if TYPE_CHECKING:
+    import numpy as np
+
+# Its records repeat what a decoder said of an element's value, with a traceback; the refusal says it in one sentence
+logging.getLogger("pydicom.pixels.decoders.base").disabled = True
+
+Decoded = tuple["np.ndarray[Any, Any]", dict[str, str | int]]
+"""Pixels of one frame, color-by-pixel; and pydicom's description of them."""
+
+DECODABLE = frozenset(
+    str(syntax)
+    for syntax in (
+        uid.JPEGBaseline8Bit,
+        uid.JPEGExtended12Bit,
+        uid.JPEGLossless,
+        uid.JPEGLosslessSV1,
+        uid.JPEGLSLossless,
+        uid.JPEGLSNearLossless,
+        uid.JPEG2000Lossless,
+        uid.JPEG2000,
+        uid.HTJ2KLossless,
+        uid.HTJ2KLosslessRPCL,
+        uid.HTJ2K,
+        uid.RLELossless,
+    )
+)
+"""The Transfer Syntaxes that pydicom 3 has a decoder for; whether it is installed, ``can_decode`` says."""
+
+_LOSSY_JPEG = frozenset({uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit})
+_JFIF_SEGMENT = b"\xff\xe0\x00\x10JFIF\0\x01\x01\x00\x00\x01\x00\x01\x00\x00"
+_ADOBE_YCBCR = b"\1"
+_JP2_SIGNATURE, _JP2_SIGNATURE_BYTES = b"\0\0\0\x0cjP  ", 12  # ISO/IEC 15444-1 I.5.1
+
+
+def can_decode(transfer_syntax_uid: str) -> bool:
+    """Whether its decoder and numpy are installed."""
+    return (
+        transfer_syntax_uid in DECODABLE
+        and find_spec("numpy") is not None
+        and get_decoder(transfer_syntax_uid).is_available
+    )
+
+
+class Decoders:
+    """The installed decoders of one Transfer Syntax; a context manager.
+
+    Raises
+    ------
+    InstanceRefused
+        None is installed.
+    """
+
+    def __init__(self, transfer_syntax_uid: str) -> None:
+        if not can_decode(transfer_syntax_uid):
+            raise InstanceRefused("its decoder is not installed; run: pip install backup-scp[images]")
+        self.transfer_syntax_uid = transfer_syntax_uid
+        self._process: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._process is not None:
+            self._process.shutdown(cancel_futures=True)
+
+    def decode(self, codestream: bytes, options: dict[str, Any]) -> Decoded:
+        """Decode one frame, with no change of colour space, and keep the bits above Bits Stored.
+
+        Raises
+        ------
+        InstanceRefused
+            No decoder can.
+        """
+        if self.transfer_syntax_uid in _LOSSY_JPEG and options.get("samples_per_pixel") == 3:
+            codestream = _as_jfif(codestream)
+        _check_boxes(codestream)
+        errors = []
+        for plugin in _plugins(self.transfer_syntax_uid):
+            call = self._apart if plugin == "gdcm" else _decode
+            try:
+                return call(self.transfer_syntax_uid, plugin, codestream, options)
+            except Exception as error:  # noqa: BLE001 - each plug-in raises what it likes
+                errors.append(error)
+        raise InstanceRefused("its pixels cannot be decoded here") from errors[0]
+
+    def _apart(self, *arguments: Any) -> Decoded:
+        """Decode in a process of its own, which a damaged frame may end; the next frame finds it ended."""
+        if self._process is None:
+            self._process = ProcessPoolExecutor(1, get_context("spawn"))
+        return self._process.submit(_decode, *arguments).result()
+
+
+def _decode(transfer_syntax_uid: str, plugin: str, codestream: bytes, options: dict[str, Any]) -> Decoded:
+    frames = get_decoder(transfer_syntax_uid).iter_array(
+        encapsulate([codestream], has_bot=False),
+        decoding_plugin=plugin,
+        raw=True,
+        correct_unused_bits=False,
+        **options,
+    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"pydicom\.")
+        return next(frames)
+
+
+def _plugins(transfer_syntax_uid: str) -> list[str]:
+    """Name the installed ones, the fastest first, gdcm where there is no other; RLE is pydicom's own."""
+    if transfer_syntax_uid == uid.RLELossless:
+        return ["pydicom"]
+    available = get_decoder(transfer_syntax_uid).available_plugins
+    others = [plugin for plugin in ("pyjpegls", "pylibjpeg", "pillow") if plugin in available]
+    return others or ["gdcm"]
+
+
+def _check_boxes(codestream: bytes) -> None:
+    """Refuse a JP2 file (against PS3.5 A.4.4, but seen) with an empty box in front, on which pydicom never ends."""
+    at = _JP2_SIGNATURE_BYTES
+    end = len(codestream) if codestream.startswith(_JP2_SIGNATURE) else 0
+    while at < end and codestream[at + 4 : at + 8] != b"jp2c":
+        length = int.from_bytes(codestream[at : at + 4], "big")
+        if not length:
+            raise InstanceRefused("its JPEG 2000 pixels are in a damaged JP2 file")
+        at += length
+
+
+def _as_jfif(codestream: bytes) -> bytes:
+    """Say YCbCr with a JFIF segment where Adobe's APP14 says it (ISO/IEC 10918-6 6.5.3, 10918-5).
+
+    Pillow turns the pixels of the latter into RGB and pydicom still calls them YCbCr; those of the former stay.
+    """
+    at, segments = 2, {}
+    while codestream[at : at + 1] == b"\xff" and codestream[at + 1 : at + 2] not in {b"\xda", b""}:
+        length = 2 + int.from_bytes(codestream[at + 2 : at + 4], "big")
+        segments[codestream[at + 4 : at + 9]] = slice(at, at + length)
+        at += length
+    adobe = segments.get(b"Adobe")
+    if adobe is None or (codestream[adobe.stop - 1 : adobe.stop] != _ADOBE_YCBCR and b"JFIF\0" not in segments):
+        return codestream
+    return codestream[:2] + _JFIF_SEGMENT + codestream[2 : adobe.start] + codestream[adobe.stop :]
