@@ -17,7 +17,7 @@ from backup_scp.archive import FilesystemArchive, layout, staging
 from backup_scp.errors import ArchiveFull, ArchiveUnavailable, FileMissing
 from backup_scp.ports import Archive
 from tests.archive.contract import ArchiveContract, Harness
-from tests.archive.crasher import no_links
+from tests.archive.dying_process import no_links
 from tests.archive.examples import ARRIVAL, DATA_SET, HEADING, KEY, digest, store
 
 
@@ -351,7 +351,7 @@ def test_a_crash_at_every_step(tmp_path, before, options):
     for number in range(1, 100):
         root = tmp_path / str(number)
         prepare(root, before)
-        crashed = run("crasher", root, number, *options)
+        crashed = run("dying_process", root, number, *options)
         check_after_crash(root, location, before, crashed.stdout, options)
         if crashed.returncode == 0:
             assert "indexed" in crashed.stdout

@@ -1,7 +1,7 @@
 """A process that kills itself at its n-th call to the operating system.
 
-``python -m tests.archive.crasher ROOT N [nolinks]`` brings one Data Set in; on its way out it prints what it had been
-told: ``committed``, ``indexed``.  With ``nolinks`` it meets a file system that knows no hard links.
+``python -m tests.archive.dying_process ROOT N [nolinks]`` brings one Data Set in; on its way out it prints what it had
+been told: ``committed``, ``indexed``.  With ``nolinks`` it meets a file system that knows no hard links.
 """
 
 from __future__ import annotations
