@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 
-from backup_scp.attributes import BY_KEYWORD
-from backup_scp.character_set import encode_all
+from backup_scp.attributes import BY_TAG
+from backup_scp.character_set import DEFAULT, CharacterSet, choose, encode
 from backup_scp.identifier import Identifier
 from backup_scp.information_model import InformationModel
 from backup_scp.ports import Match
@@ -24,10 +25,21 @@ _ENCODED_IN_CHARACTER_SET = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"}
 _BINARY = {"US": "H", "SS": "h"}
 
 Element = tuple[int, str, bytes]
+ElementWriter = Callable[[bytes], bytes]
+
+
+class _Slot(NamedTuple):
+    """One element of every answer: a constant, or the value that a match has for a keyword."""
+
+    tag: int
+    vr: str
+    keyword: str
+    constant: str
+    write: ElementWriter
 
 
 class AnswerEncoder:
-    """Writes the answers to one C-FIND.
+    """Writes the answers to one C-FIND; what they have in common is worked out once.
 
     Parameters
     ----------
@@ -42,35 +54,55 @@ class AnswerEncoder:
     """
 
     def __init__(self, identifier: Identifier, model: InformationModel, transfer_syntax: str, ae_title: str) -> None:
-        self._transfer_syntax = transfer_syntax
-        self._character_set = identifier.specific_character_set
-        self._requested = {key.tag: (key.vr, "") for key in identifier.keys}
-        self._fixed = {QUERY_RETRIEVE_LEVEL: ("CS", identifier.level.value), RETRIEVE_AE_TITLE: ("AE", ae_title)}
-        if INSTANCE_AVAILABILITY in self._requested:
-            self._fixed[INSTANCE_AVAILABILITY] = ("CS", "ONLINE")
-        always = {attribute.tag for attribute in model.unique_keys(identifier.level)}
-        self._answered = self._requested.keys() | always
+        self._order = ">" if transfer_syntax == ExplicitVRBigEndian else "<"
+        self._preferred = identifier.specific_character_set
+        constants = {QUERY_RETRIEVE_LEVEL: ("CS", identifier.level.value), RETRIEVE_AE_TITLE: ("AE", ae_title)}
+        requested = {key.tag: key.vr for key in identifier.keys}
+        if INSTANCE_AVAILABILITY in requested:
+            constants[INSTANCE_AVAILABILITY] = ("CS", "ONLINE")
+        vrs = requested | {attribute.tag: attribute.vr for attribute in model.unique_keys(identifier.level)}
+        vrs |= {tag: BY_TAG[tag].vr for tag in vrs.keys() & BY_TAG.keys()}
+        vrs |= {tag: vr for tag, (vr, _) in constants.items()} | {SPECIFIC_CHARACTER_SET: "CS"}
+        self._slots = [
+            _Slot(
+                tag,
+                vr,
+                BY_TAG[tag].keyword if tag in BY_TAG else "",
+                constants.get(tag, ("", ""))[1],
+                element_writer(tag, vr, transfer_syntax),
+            )
+            for tag, vr in sorted(vrs.items())
+        ]
 
     def encode(self, match: Match) -> bytes:
         """Write one answer, with a Specific Character Set that is true for it."""
-        known = ((BY_KEYWORD[keyword], value) for keyword, value in match.items())
-        values = self._requested | {a.tag: (a.vr, value) for a, value in known if a.tag in self._answered} | self._fixed
-        texts = [(tag, vr, text) for tag, (vr, text) in values.items() if vr in _ENCODED_IN_CHARACTER_SET]
-        encoded, character_set = encode_all([text for _, _, text in texts], self._character_set)
-        elements: list[Element] = [(tag, vr, value) for (tag, vr, _), value in zip(texts, encoded, strict=True)]
-        if character_set:
-            elements.append((SPECIFIC_CHARACTER_SET, "CS", character_set.encode("ascii")))
-        for tag, (vr, text) in values.items():
-            if vr not in _ENCODED_IN_CHARACTER_SET:
-                elements.append((tag, vr, self._encode_value(vr, text)))
-        return encode_elements(elements, self._transfer_syntax)
+        try:
+            return self._encode(match, DEFAULT)
+        except UnicodeEncodeError:  # not plain ASCII: some text needs a character set
+            texts = (match.get(slot.keyword, "") for slot in self._slots if slot.vr in _ENCODED_IN_CHARACTER_SET)
+            return self._encode(match, choose(texts, self._preferred))
 
-    def _encode_value(self, vr: str, text: str) -> bytes:
-        if vr not in _BINARY:
-            return text.encode("ascii", "replace")
-        order = ">" if self._transfer_syntax == ExplicitVRBigEndian else "<"
+    def _encode(self, match: Match, character_set: CharacterSet) -> bytes:
+        out = []
+        for tag, vr, keyword, constant, write in self._slots:
+            text = match.get(keyword, "") or constant
+            if tag == SPECIFIC_CHARACTER_SET:
+                if not character_set.value:
+                    continue
+                text = character_set.value
+            if vr in _BINARY:
+                out.append(write(self._numbers(vr, text)))
+            elif not character_set.value:
+                out.append(write(text.encode("ascii")))
+            elif vr in _ENCODED_IN_CHARACTER_SET:
+                out.append(write(encode(text, character_set)[0]))
+            else:
+                out.append(write(text.encode("ascii", "replace")))
+        return b"".join(out)
+
+    def _numbers(self, vr: str, text: str) -> bytes:
         numbers = [int(part) for part in text.split("\\") if part]
-        return struct.pack(f"{order}{len(numbers)}{_BINARY[vr]}", *numbers)
+        return struct.pack(f"{self._order}{len(numbers)}{_BINARY[vr]}", *numbers)
 
 
 def encode_failed_list(uids: Sequence[str], transfer_syntax: str) -> bytes:
@@ -89,17 +121,21 @@ _LONGEST_SHORT_VALUE = 0xFFFE
 
 def encode_elements(elements: Iterable[Element], transfer_syntax: str) -> bytes:
     """Write a Data Set of short values in a native Transfer Syntax (PS3.5 7.1)."""
+    return b"".join(element_writer(tag, vr, transfer_syntax)(value) for tag, vr, value in sorted(elements))
+
+
+def element_writer(tag: int, vr: str, transfer_syntax: str) -> ElementWriter:
+    """Make what writes the values of one element in a native Transfer Syntax (PS3.5 7.1.2, 7.1.3)."""
     order = ">" if transfer_syntax == ExplicitVRBigEndian else "<"
-    explicit = transfer_syntax != ImplicitVRLittleEndian
-    out = bytearray()
-    for tag, vr, value in sorted(elements):
-        padded = value + (b"\0" if vr == "UI" else b" ") if len(value) % 2 else value
-        out += struct.pack(f"{order}HH", tag >> 16, tag & 0xFFFF)
-        if not explicit:
-            out += struct.pack("<I", len(padded))
-        elif vr in _LONG_VRS:
-            out += vr.encode() + struct.pack(f"{order}HI", 0, len(padded))
-        else:
-            out += vr.encode() + struct.pack(f"{order}H", len(padded))
-        out += padded
-    return bytes(out)
+    head = struct.pack(f"{order}HH", tag >> 16, tag & 0xFFFF)
+    length = struct.Struct(f"{order}I")
+    if transfer_syntax != ImplicitVRLittleEndian:
+        head += vr.encode() + (b"\0\0" if vr in _LONG_VRS else b"")
+        length = length if vr in _LONG_VRS else struct.Struct(f"{order}H")
+    pack, padding = length.pack, b"\0" if vr == "UI" else b" "
+
+    def write(value: bytes) -> bytes:
+        padded = value + padding if len(value) % 2 else value
+        return head + pack(len(padded)) + padded
+
+    return write

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterable
 from contextlib import closing
 
 from backup_scp.identifier import Identifier
@@ -12,7 +14,8 @@ from backup_scp.network.identifier import AnswerEncoder
 from backup_scp.network.status import CANCEL, PENDING, PENDING_WITH_UNSUPPORTED_KEYS, SUCCESS
 from backup_scp.ports import Index
 
-_ANSWERS_BETWEEN_LOOKS = 50  # at the network, for C-CANCEL and A-ABORT
+_WRITE_BYTES = 1 << 16  # answers are sent together, so many bytes at a time,
+_WRITE_S = 0.05  # but none of them waits for longer
 
 
 class QuerySCP:
@@ -42,10 +45,25 @@ class QuerySCP:
         query = read_query(identifier, model)
         encoder = AnswerEncoder(identifier, model, context.transfer_syntax, self._ae_title)
         status = PENDING_WITH_UNSUPPORTED_KEYS if unsupported_keys(identifier, model) else PENDING
-        pending = response(command, status, data_set=True)
         with closing(self._index.search(query)) as matches:
-            for number, match in enumerate(matches):
-                association.send(context.context_id, pending, encoder.encode(match))
-                if number % _ANSWERS_BETWEEN_LOOKS == 0 and association.cancelled(command.message_id):
-                    return CANCEL
+            return self._send_all(association, context, command, (encoder.encode(match) for match in matches), status)
+
+    @staticmethod
+    def _send_all(
+        association: Association, context: Context, command: CommandSet, answers: Iterable[bytes], status: int
+    ) -> int:
+        """Send pending answers in few writes; look for C-CANCEL and A-ABORT after each (PS3.4 C.4.1.2)."""
+        pending = response(command, status, data_set=True)
+        upper_layer, out, sent_at = association.upper_layer, bytearray(), 0.0
+        try:
+            for answer in answers:
+                out += upper_layer.framed(context.context_id, pending, answer)
+                if len(out) >= _WRITE_BYTES or time.monotonic() - sent_at > _WRITE_S:
+                    due, out, sent_at = out, bytearray(), time.monotonic()
+                    upper_layer.send_framed(due)
+                    if association.cancelled(command.message_id):
+                        return CANCEL
+        finally:
+            if out:  # also what was found before the index failed
+                upper_layer.send_framed(out)
         return SUCCESS

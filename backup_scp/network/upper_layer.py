@@ -95,6 +95,7 @@ class UpperLayer(DULServiceProvider):
         self._start = self._end = 0  # what was received and not yet read
         self._pdu_left = self._pdv_left = 0  # what is still to come of the current PDU and PDV
         self._pdu_deadline = 0.0
+        self._largest: int | None = None  # bytes of ours in one PDV, once it is negotiated
         self._pdv = (0, 0)  # context ID and Message Control Header of the current PDV
 
     # -- what pynetdicom calls -----------------------------------------------------------------------------------
@@ -309,12 +310,20 @@ class UpperLayer(DULServiceProvider):
 
     def send_message(self, context_id: int, command: bytes, data: bytes | None = None) -> None:
         """Send a Command Set, and a Data Set that fits in memory, in as few writes as there can be."""
+        self._write(self.framed(context_id, command, data))
+
+    def framed(self, context_id: int, command: bytes, data: bytes | None = None) -> bytearray:
+        """Make the PDUs of one message, to be sent with others by ``send_framed``."""
         largest = self._largest_fragment()
         out = bytearray()
         _frame(out, context_id, command, largest, _COMMAND, last=True)
         if data is not None:
             _frame(out, context_id, data, largest, 0, last=True)
-        self._write(out)
+        return out
+
+    def send_framed(self, messages: bytearray) -> None:
+        """Send whole messages in one write."""
+        self._write(messages)
 
     def send_data_set(self, context_id: int, command: bytes, parts: Iterable[bytes]) -> None:
         """Send a Command Set and a Data Set that comes in parts; memory is flat."""
@@ -333,9 +342,11 @@ class UpperLayer(DULServiceProvider):
 
     def _largest_fragment(self) -> int:
         """Bytes that fit into one PDV of the peer's maximum length (PS3.8 D.1; 0 is no limit)."""
-        peer = self.assoc.acceptor if self.assoc.is_requestor else self.assoc.requestor
-        maximum = peer.maximum_length or _SENT_PDU_BYTES
-        return max(min(maximum, _SENT_PDU_BYTES) - _PDV_HEADER.size, 2) & ~1  # even, PS3.8 Annex E.2
+        if self._largest is None:
+            peer = self.assoc.acceptor if self.assoc.is_requestor else self.assoc.requestor
+            maximum = peer.maximum_length or _SENT_PDU_BYTES
+            self._largest = max(min(maximum, _SENT_PDU_BYTES) - _PDV_HEADER.size, 2) & ~1  # even, PS3.8 Annex E.2
+        return self._largest
 
     def _write(self, data: bytes | bytearray) -> None:
         """Write to the socket.

@@ -136,11 +136,11 @@ def test_long_vrs_and_sequences_come_back_empty(syntax):
 @pytest.mark.parametrize("syntax", SYNTAXES)
 def test_binary_numbers_follow_the_byte_order(syntax):
     vrs = {attribute.vr for attribute in BY_KEYWORD.values()}
-    encoder = AnswerEncoder(request(syntax, StudyDate=""), MODELS[STUDY_ROOT_FIND], syntax, "X")
+    encoder = AnswerEncoder(request(syntax, StudyDate=""), MODELS[STUDY_ROOT_FIND], syntax, "X")._numbers
     order = ">" if syntax == BIG_ENDIAN else "<"
-    assert encoder._encode_value("US", "512\\3") == struct.pack(f"{order}HH", 512, 3)
-    assert encoder._encode_value("SS", "-2") == struct.pack(f"{order}h", -2)
-    assert encoder._encode_value("US", "") == b""
+    assert encoder("US", "512\\3") == struct.pack(f"{order}HH", 512, 3)
+    assert encoder("SS", "-2") == struct.pack(f"{order}h", -2)
+    assert encoder("US", "") == b""
     assert not vrs & {"UL", "SL", "FL", "FD", "AT", "OB", "OW", "SQ"}, "write these, too"
 
 

@@ -132,7 +132,7 @@ def test_two_queries_at_once_are_answered_one_after_the_other(finding):
 
 
 def test_the_search_ends_with_its_asker(finding, closed, monkeypatch):
-    monkeypatch.setattr(query_scp, "_ANSWERS_BETWEEN_LOOKS", 1)
+    monkeypatch.setattr(query_scp, "_WRITE_BYTES", 1)
     with finding() as peer:
         peer.send(*ask(), abort())
         peer.until_closed()
