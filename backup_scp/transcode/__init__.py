@@ -8,7 +8,8 @@ stored in                                   what happens
 ==========================================  ======================================================================
 Implicit VR LE, Explicit VR LE / BE,        each Value is copied byte for byte (swapped where the byte order
 Deflated Explicit VR LE                     changes): ``elements.py``, ``encoding.py``
-JPEG, JPEG-LS, JPEG 2000, HTJ2K, RLE        the same, and each frame is decoded once: ``frames.py``
+JPEG, JPEG-LS, JPEG 2000, HTJ2K, RLE        the same, and each frame is decoded once: ``frames.py``,
+                                            ``decoders.py``
 MPEG, HEVC, JPEG XL, JPIP, private          refused
 ==========================================  ======================================================================
 

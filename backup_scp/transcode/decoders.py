@@ -1,13 +1,15 @@
 """One codestream to pixels: pydicom, its plug-ins, and what has to be kept from them.
 
 Found by feeding them damaged frames: pylibjpeg-rle panics with an exception that is no ``Exception``, pydicom never
-ends on an empty JP2 box, gdcm ends the whole process.
+ends on an empty JP2 box, OpenJPEG takes hours over a size in the millions, gdcm ends the whole process.
 """
 
 from __future__ import annotations
 
 import logging
+import struct
 import warnings
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from importlib.util import find_spec
 from multiprocessing import get_context
@@ -50,6 +52,10 @@ DECODABLE = frozenset(
 _LOSSY_JPEG = frozenset({uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit})
 _JFIF_SEGMENT = b"\xff\xe0\x00\x10JFIF\0\x01\x01\x00\x00\x01\x00\x01\x00\x00"
 _ADOBE_YCBCR = b"\1"
+_START_OF_IMAGE, _START_OF_JPEG_2000 = b"\xff\xd8", b"\xff\x4f\xff\x51"
+_START_OF_FRAME = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})  # not Huffman tables, JPG, arithmetic
+_START_OF_SCAN, _FILL = 0xDA, 0xFF
+_MOST_TILES = 65_535
 _JP2_SIGNATURE, _JP2_SIGNATURE_BYTES = b"\0\0\0\x0cjP  ", 12  # ISO/IEC 15444-1 I.5.1
 
 
@@ -94,7 +100,8 @@ class Decoders:
         """
         if self.transfer_syntax_uid in _LOSSY_JPEG and options.get("samples_per_pixel") == 3:
             codestream = _as_jfif(codestream)
-        _check_boxes(codestream)
+        if self.transfer_syntax_uid != uid.RLELossless:
+            _check_size(codestream, options)
         errors = []
         for plugin in _plugins(self.transfer_syntax_uid):
             call = self._apart if plugin == "gdcm" else _decode
@@ -129,19 +136,47 @@ def _plugins(transfer_syntax_uid: str) -> list[str]:
     if transfer_syntax_uid == uid.RLELossless:
         return ["pydicom"]
     available = get_decoder(transfer_syntax_uid).available_plugins
-    others = [plugin for plugin in ("pyjpegls", "pylibjpeg", "pillow") if plugin in available]
-    return others or ["gdcm"]
+    return [plugin for plugin in ("pyjpegls", "pylibjpeg", "pillow") if plugin in available] or list(available)
 
 
-def _check_boxes(codestream: bytes) -> None:
-    """Refuse a JP2 file (against PS3.5 A.4.4, but seen) with an empty box in front, on which pydicom never ends."""
+def _check_size(codestream: bytes, options: dict[str, Any]) -> None:
+    """Refuse a codestream of another size than the Data Set says, before a decoder fills memory or hours with it."""
+    is_jpeg = codestream.startswith(_START_OF_IMAGE)
+    size = _jpeg_size(codestream) if is_jpeg else _jpeg_2000_size(codestream[_jp2_box(codestream) :])
+    if size != (options.get("rows"), options.get("columns")):
+        raise InstanceRefused("its pixels are compressed in another size than its Rows and Columns say")
+
+
+def _jpeg_size(codestream: bytes) -> tuple[int, int] | None:
+    """Read rows and columns from the frame header of JPEG or JPEG-LS (ISO/IEC 10918-1 B.2.2)."""
+    for marker, segment in _segments(codestream):
+        if marker in _START_OF_FRAME and len(segment) >= 9:
+            rows, columns = struct.unpack_from(">HH", segment, 5)
+            return rows, columns
+    return None
+
+
+def _jpeg_2000_size(codestream: bytes) -> tuple[int, int] | None:
+    """Read rows and columns from the image and tile size (ISO/IEC 15444-1 A.5.1); None with more tiles than allowed."""
+    if len(codestream) < 40 or not codestream.startswith(_START_OF_JPEG_2000):
+        return None
+    right, bottom, left, top, tile_width, tile_height = struct.unpack_from(">6L", codestream, 8)
+    if not tile_width or not tile_height or right // tile_width * (bottom // tile_height) > _MOST_TILES:
+        return None
+    return bottom - top, right - left
+
+
+def _jp2_box(codestream: bytes) -> int:
+    """Return where the codestream begins in a JP2 file (against PS3.5 A.4.4, but seen); 0 when it is none."""
+    if not codestream.startswith(_JP2_SIGNATURE):
+        return 0
     at = _JP2_SIGNATURE_BYTES
-    end = len(codestream) if codestream.startswith(_JP2_SIGNATURE) else 0
-    while at < end and codestream[at + 4 : at + 8] != b"jp2c":
+    while at < len(codestream) and codestream[at + 4 : at + 8] != b"jp2c":
         length = int.from_bytes(codestream[at : at + 4], "big")
         if not length:
             raise InstanceRefused("its JPEG 2000 pixels are in a damaged JP2 file")
         at += length
+    return at + 8
 
 
 def _as_jfif(codestream: bytes) -> bytes:
@@ -149,12 +184,22 @@ def _as_jfif(codestream: bytes) -> bytes:
 
     Pillow turns the pixels of the latter into RGB and pydicom still calls them YCbCr; those of the former stay.
     """
-    at, segments = 2, {}
-    while codestream[at : at + 1] == b"\xff" and codestream[at + 1 : at + 2] not in {b"\xda", b""}:
-        length = 2 + int.from_bytes(codestream[at + 2 : at + 4], "big")
-        segments[codestream[at + 4 : at + 9]] = slice(at, at + length)
-        at += length
+    segments = {segment[4:9]: segment for _, segment in _segments(codestream)}
     adobe = segments.get(b"Adobe")
-    if adobe is None or (codestream[adobe.stop - 1 : adobe.stop] != _ADOBE_YCBCR and b"JFIF\0" not in segments):
+    if adobe is None or (adobe[-1:] != _ADOBE_YCBCR and b"JFIF\0" not in segments):
         return codestream
-    return codestream[:2] + _JFIF_SEGMENT + codestream[2 : adobe.start] + codestream[adobe.stop :]
+    return codestream[:2] + _JFIF_SEGMENT + codestream[2:].replace(adobe, b"", 1)
+
+
+def _segments(codestream: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield marker and bytes of each segment of JPEG or JPEG-LS before the first scan (ISO/IEC 10918-1 B.1.1)."""
+    at = 2
+    while codestream[at : at + 1] == b"\xff" and len(codestream) > at + 3:
+        marker, length = struct.unpack_from(">xBH", codestream, at)
+        if marker == _FILL:
+            at += 1
+        elif marker == _START_OF_SCAN:
+            return
+        else:
+            yield marker, codestream[at : at + 2 + length]
+            at += 2 + length

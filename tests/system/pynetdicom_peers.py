@@ -232,7 +232,8 @@ class Sink:
         return Remote(self.ae_title.lower(), self.ae_title, self.port, self.host)
 
     def __enter__(self) -> Self:
-        self._ae.start_server((self.host, self.port), block=False, evt_handlers=[(evt.EVT_C_STORE, self._store)])
+        handlers: Any = [(evt.EVT_C_STORE, self._store)]
+        self._server: Any = self._ae.start_server((self.host, self.port), block=False, evt_handlers=handlers)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -240,8 +241,11 @@ class Sink:
         if self._errors:
             raise self._errors[0]
 
-    def vanish(self) -> int:
-        """Break off the association in the middle of an answer; it does not come."""
+    def break_off(self, *, for_good: bool = False) -> int:
+        """Abort the association in place of an answer; `for_good` takes no further one."""
+        if for_good:
+            self._server.shutdown()
+            self._server.server_close()
         for opened in self._ae.active_associations:
             opened.abort()
         return 0xC000

@@ -266,6 +266,12 @@ def echo(acceptor: Acceptor, *, calling: str = "RAW_SENDER") -> bool:
         return False
 
 
+def contexts_of(*samples: Sample) -> list[tuple[str, tuple[str]]]:
+    """Return the Presentation Contexts that these samples need."""
+    needed = {(sample.sop_class_uid, sample.transfer_syntax_uid) for sample in samples}
+    return [(abstract, (transfer,)) for abstract, transfer in sorted(needed)]
+
+
 def send(acceptor: Acceptor, samples: Iterable[Sample], *, calling: str = "RAW_SENDER") -> list[Answer]:
     """C-STORE each sample under its own SOP Class and Transfer Syntax, up to 128 contexts an association."""
     answers: list[Answer] = []

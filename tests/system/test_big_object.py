@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import itertools
 import shutil
 import struct
 from collections.abc import Iterator
@@ -32,7 +34,7 @@ def heading() -> Sample:
     sample = encode(ds, ExplicitVRLittleEndian)
     start = sample.data_set.index(struct.pack("<HH2s", 0x7FE0, 0x0010, b"OW"))
     header = struct.pack("<HH2sHI", 0x7FE0, 0x0010, b"OW", 0, PIXEL_BYTES)
-    return Sample(**{**vars(sample), "data_set": sample.data_set[:start] + header})
+    return dataclasses.replace(sample, data_set=sample.data_set[:start] + header)
 
 
 def frames() -> Iterator[bytes]:
@@ -43,10 +45,8 @@ def frames() -> Iterator[bytes]:
 
 
 def pieces(sample: Sample, digest) -> Iterator[bytes]:
-    for piece in (sample.data_set, *()):
-        digest.update(piece)
-        yield piece
-    for piece in frames():
+    """Yield the whole Data Set, hashing what goes out."""
+    for piece in itertools.chain([sample.data_set], frames()):
         digest.update(piece)
         yield piece
 

@@ -296,10 +296,24 @@ def test_destination_that_refuses_everything(start_node):
     assert sorted(final.failed_list) == sorted(sample.sop_instance_uid for sample in samples)
 
 
+def test_destination_that_breaks_off_at_one_instance(start_node):
+    """Some abort at the sight of one image; it fails, and keeps no other back."""
+    samples = [encode(ds) for ds in ct_series(4)]
+    dreaded = samples[2].sop_instance_uid
+    with Sink({CT: NATIVE}, lambda stored: sink.break_off() if stored.sop_instance_uid == dreaded else 0) as sink:
+        node = start_node(remotes=[sink.remote])
+        node.send(samples)
+
+        final = move(node, "SINK", "STUDY", STUDY)[-1]
+
+    assert (final.status, final.completed, final.failed) == (0xB000, 3, 1)
+    assert final.failed_list == (dreaded,)
+
+
 def test_destination_that_goes_away_in_the_middle(start_node):
     """What it confirmed counts as completed, everything else as failed, by its UID."""
     samples = [encode(ds) for ds in ct_series(4)]
-    with Sink({CT: NATIVE}, lambda _: sink.vanish() if len(sink.stored) == 2 else 0) as sink:
+    with Sink({CT: NATIVE}, lambda _: sink.break_off(for_good=True) if len(sink.stored) == 2 else 0) as sink:
         node = start_node(remotes=[sink.remote])
         node.send(samples)
 

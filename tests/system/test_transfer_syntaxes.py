@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter, defaultdict
 from pathlib import Path
 
@@ -139,7 +140,7 @@ def test_every_file_of_pydicom_comes_back_after_a_restart(node, tmp_path):
 
 
 def test_files_of_pydicom_with_one_sop_instance_uid_are_versions(node, tmp_path):
-    by_uid = defaultdict(dict)
+    by_uid: dict[str, dict[str, Sample]] = defaultdict(dict)
     for sample in pydicom_samples():
         by_uid[sample.sop_instance_uid][sample.sha256] = sample
     duplicated = {uid: list(samples.values()) for uid, samples in by_uid.items() if len(samples) > 1}
@@ -206,7 +207,7 @@ def test_a_private_transfer_syntax_is_kept_under_the_command_set(node, tmp_path)
 
 def test_a_native_data_set_under_a_private_transfer_syntax_is_not_lost(node, tmp_path):
     native = encode(dx())
-    private = Sample(**{**vars(native), "transfer_syntax_uid": PRIVATE_TRANSFER_SYNTAX})
+    private = dataclasses.replace(native, transfer_syntax_uid=PRIVATE_TRANSFER_SYNTAX)
 
     assert node.send([private])[0].status == 0
 
@@ -219,7 +220,7 @@ def test_a_data_set_in_another_encoding_than_negotiated_is_kept(node, transfer_s
     """A sender's bug: Explicit VR under an Implicit VR context, and the other way round."""
     other = {ImplicitVRLittleEndian: ExplicitVRLittleEndian, ExplicitVRLittleEndian: ImplicitVRLittleEndian}
     sample = encode(dx(), transfer_syntax_uid)
-    mislabelled = Sample(**{**vars(sample), "transfer_syntax_uid": other[transfer_syntax_uid]})
+    mislabelled = dataclasses.replace(sample, transfer_syntax_uid=other[transfer_syntax_uid])
 
     assert node.send([mislabelled])[0].status == 0
 

@@ -47,7 +47,9 @@ def test_other_bytes_from_the_same_ae_take_over(node, tmp_path):
     assert [answer.status for answer in node.send([first, second])] == [0, 0]
 
     assert answers(node) == [2]
-    (study,) = findscu(node, "STUDY", {"StudyInstanceUID": "", "StudyDescription": "", "NumberOfStudyRelatedInstances": ""})
+    (study,) = findscu(
+        node, "STUDY", {"StudyInstanceUID": "", "StudyDescription": "", "NumberOfStudyRelatedInstances": ""}
+    )
     assert (study.StudyDescription, int(study.NumberOfStudyRelatedInstances)) == ("Corrected", 1)
     assert remarks(node) == []
     assert digests(visible(node)) == dict.fromkeys([first.sha256, second.sha256], 1)
