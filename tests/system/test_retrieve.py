@@ -454,7 +454,7 @@ def in_jpeg_lossless(tmp_path: Path) -> list[Sample]:
     "make",
     [
         in_lossless_syntaxes,
-        pytest.param(in_jpeg_lossless, marks=pytest.mark.xfail(reason="[images] brings no decoder of JPEG lossless")),
+        in_jpeg_lossless,
     ],
 )
 def test_a_destination_that_takes_only_one_native_syntax_gets_the_same_pixels(start_node, tmp_path, make, accepted):
