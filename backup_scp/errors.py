@@ -13,6 +13,7 @@
     │   ├── ArchiveUnavailable          the archive cannot be written or read
     │   │   └── ArchiveFull             no room for this Data Set
     │   ├── IndexUnavailable            the index does not answer
+    │   ├── SourceUnavailable           a file to be imported cannot be read
     │   └── DestinationUnavailable      a remote AE or folder cannot be reached
     ├── Refused                       give up: the answer will not change by itself
     │   ├── NotAuthorised               this caller may not do this
@@ -70,6 +71,10 @@ class ArchiveFull(ArchiveUnavailable):
 
 class IndexUnavailable(Unavailable):
     """The index does not answer."""
+
+
+class SourceUnavailable(Unavailable):
+    """A file to be imported cannot be read: it may be an image."""
 
 
 class DestinationUnavailable(Unavailable):

@@ -8,7 +8,7 @@ import logging
 import re
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Self
 from backup_scp import __version__
 from backup_scp.errors import InvalidSelection, InvalidSettings, Unavailable
 from backup_scp.ingest import Ingest
-from backup_scp.ports import Archive, Destination, Index, RemoteAE
+from backup_scp.ports import Archive, Destination, Heading, Index, RemoteAE
 from backup_scp.restore import Journal
 from backup_scp.settings import Settings
 
@@ -182,12 +182,18 @@ class Node:
     ----------
     settings
         Everything it needs to know.
+
+    Attributes
+    ----------
+    troubles
+        What is wrong with archive and index at the start, one sentence each.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._open = ExitStack()
         self._server: Server | None = None
+        self.troubles: list[str] = []
 
     def start(self) -> int:
         """Open the storage, take in what a crash left, and listen.
@@ -209,7 +215,9 @@ class Node:
         settings = self._settings
         with ExitStack() as stack:
             storage = stack.enter_context(Storage(settings))
-            _recover(storage)
+            self.troubles = list(_recover(storage))
+            for trouble in self.troubles:
+                log.error("Nothing can be stored now: %s", trouble)
             policy = AccessPolicy(settings.remotes)
             served = services(storage.archive, storage.index, policy, settings.node.ae_title, timing(settings))
             self._server = Server(_listening(settings), policy, served, storage.index.record_rejection)
@@ -235,15 +243,24 @@ class Node:
         self._open.close()
 
 
-def _recover(storage: Storage) -> None:
-    """Enter what a crash left; a volume that cannot be written, or not be read, is no reason not to start."""
+def _recover(storage: Storage) -> Iterator[str]:
+    """Enter what a crash left, and try archive and index; yield what is wrong with them.
+
+    A volume that cannot be written, or a database that does not answer, is no reason not to start: it may come back,
+    and what can be served meanwhile is.
+    """
+    ingest = Ingest(storage.archive, storage.index)
     try:
-        recovered = Ingest(storage.archive, storage.index).recover()
+        ingest.begin(Heading("", "", "")).discard()
+        recovered = ingest.recover()
+        if recovered:
+            log.warning("%d files without an index row, left by a crash, were entered", recovered)
     except Unavailable as error:
-        log.error("What a crash may have left is not looked at now: %s", error)
-        return
-    if recovered:
-        log.warning("%d files without an index row, left by a crash, were entered", recovered)
+        yield str(error)
+    try:
+        storage.index.remarks(1)
+    except Unavailable as error:
+        yield str(error)
 
 
 def _listening(settings: Settings) -> Listening:
@@ -280,6 +297,8 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
     say(f"backup-scp {__version__} is ready: AE title {settings.node.ae_title}, port {port} on {where}")
     say(f"Images are kept in {settings.archive_path}, the index is {engine}")
     say("Stop it with Ctrl-C; README.md says how to point a DR console at it")
+    for trouble in node.troubles:
+        say(f"Attention: nothing can be stored now. {trouble}")
     while not stopped.wait(_WAKE_S):  # on Windows a wait without end does not notice Ctrl-C
         pass
     node.stop()

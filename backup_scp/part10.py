@@ -16,7 +16,7 @@ from pydicom.uid import (
     MediaStorageDirectoryStorage,
 )
 
-from backup_scp.errors import NotDICOM
+from backup_scp.errors import NotDICOM, SourceUnavailable
 from backup_scp.ports import Heading
 from backup_scp.sop_instance import SOPInstance
 
@@ -51,17 +51,19 @@ def open_part10(path: Path) -> tuple[Heading, BinaryIO]:
     Raises
     ------
     NotDICOM
-        It is not a DICOM file, is a DICOMDIR, names no SOP Instance, or cannot be read.
+        It is not a DICOM file, is a DICOMDIR, or names no SOP Instance.
+    SourceUnavailable
+        It cannot be read: it may be one.
     """
     try:
         stream = path.open("rb")
     except OSError as error:
-        raise NotDICOM(f"The file cannot be read ({error.strerror})") from error
+        raise SourceUnavailable(f"The file cannot be read ({error.strerror})") from error
     try:
         return _heading(stream), stream
     except OSError as error:
         stream.close()
-        raise NotDICOM(f"The file cannot be read ({error.strerror})") from error
+        raise SourceUnavailable(f"The file cannot be read ({error.strerror})") from error
     except BaseException:
         stream.close()
         raise

@@ -13,7 +13,7 @@ from pydicom.uid import (
     MediaStorageDirectoryStorage,
 )
 
-from backup_scp.errors import NotDICOM
+from backup_scp.errors import NotDICOM, SourceUnavailable
 from backup_scp.part10 import open_part10
 from tests.samples import Sample, dx, encode, pydicom_files, pydicom_samples, replace, uid, unparsable
 
@@ -132,5 +132,5 @@ def test_a_dicomdir_is_a_list_of_files(written):
 
 
 def test_a_file_that_is_not_there(tmp_path):
-    with pytest.raises(NotDICOM, match="cannot be read"):
+    with pytest.raises(SourceUnavailable, match="cannot be read"):
         open_part10(tmp_path / "Müller.dcm")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ import typer
 
 from backup_scp.cli.options import ConfigOption, JSONOption, settings_of
 from backup_scp.cli.output import count, print_json, progress, say, say_list, size
-from backup_scp.errors import BackupSCPError, NotDICOM, Unavailable
+from backup_scp.errors import BackupSCPError, NotDICOM, SourceUnavailable, Unavailable
 
 if TYPE_CHECKING:
     from backup_scp.ingest import Ingest
@@ -41,7 +42,7 @@ class Imported:
     skipped
         Files that are not DICOM.
     failed
-        DICOM files that could not be brought in.
+        DICOM files that could not be brought in, and what could not be read.
     stopped
         Why it ended early; empty when every file was tried.
     """
@@ -85,20 +86,33 @@ def import_folders(
         raise typer.Exit(1)
 
 
-def walk(roots: Iterable[Path]) -> Iterator[Path]:
-    """Yield every regular file at and below ``roots``, in order; links below them are not followed."""
+def walk(roots: Iterable[Path]) -> Iterator[Path | Trouble]:
+    """Yield every regular file at and below ``roots``, in order, and what cannot be looked into.
+
+    Links below them are not followed.
+    """
     for root in roots:
         if root.is_file():
             yield root
             continue
-        for folder, subfolders, names in os.walk(root):
+        closed: list[OSError] = []
+        for folder, subfolders, names in os.walk(root, onerror=closed.append):
             subfolders.sort()
-            paths = (Path(folder, name) for name in sorted(names))
-            yield from (path for path in paths if path.is_file() and not path.is_symlink())
+            yield from (path for name in sorted(names) if _is_file(path := Path(folder, name)))
+        for error in closed:
+            yield Trouble(_printable(Path(error.filename)), f"The folder cannot be read ({error.strerror})")
+
+
+def _is_file(path: Path) -> bool:
+    """Tell whether to try it; what cannot be asked will say why when it is opened."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except OSError:
+        return True
 
 
 def import_files(
-    ingest: Ingest, paths: Callable[[], Iterable[Path]], on_progress: Callable[[Progress], None]
+    ingest: Ingest, paths: Callable[[], Iterable[Path | Trouble]], on_progress: Callable[[Progress], None]
 ) -> Imported:
     """Bring in each file; one that fails does not stop the rest, an archive that cannot take it does."""
     done = Imported()
@@ -106,10 +120,15 @@ def import_files(
 
     total = sum(1 for _ in paths())
     for number, path in enumerate(paths(), 1):
+        if isinstance(path, Trouble):
+            done.failed.append(path)
+            continue
         try:
             _import(ingest, path, done)
         except NotDICOM as error:
             done.skipped.append(Trouble(_printable(path), str(error)))
+        except SourceUnavailable as error:
+            done.failed.append(Trouble(_printable(path), str(error)))
         except Unavailable as error:
             done.stopped = str(error)
             break
@@ -133,7 +152,7 @@ def _import(ingest: Ingest, path: Path, done: Imported) -> None:
             accepted = ingest.accept(staged, Arrival(datetime.now(UTC), "IMPORT"))
         except OSError as error:
             staged.discard()
-            raise BackupSCPError(f"It cannot be read to its end ({error.strerror})") from error
+            raise SourceUnavailable(f"It cannot be read to its end ({error.strerror})") from error
         except BaseException:
             staged.discard()
             raise
