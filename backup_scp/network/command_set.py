@@ -6,7 +6,9 @@ import re
 import struct
 from enum import IntEnum
 
+from backup_scp.character_set import DEFAULT
 from backup_scp.errors import InvalidDataSet
+from backup_scp.value_representation import to_text
 
 NO_DATA_SET = 0x0101  # Command Data Set Type (0000,0800), PS3.7 E.1
 _DATA_SET_FOLLOWS = 0x0001
@@ -91,8 +93,9 @@ class CommandSet:
         return int.from_bytes(value, "little") if len(value) == 2 else 0
 
     def text(self, element: Element) -> str:
-        """Return the value of a UI or AE element without its padding."""
-        return self.elements.get(element, b"").decode("latin-1").replace("\0", "").strip(" ")
+        """Return the value of a UI, AE or LO element without its padding, as the same bytes in a Data Set are read."""
+        vr = "UI" if element in _UIDS else "AE"
+        return to_text(vr, vr, self.elements.get(element, b""), DEFAULT)
 
     @property
     def field(self) -> int:
@@ -160,7 +163,7 @@ def response(request: CommandSet, status: int, *, comment: str = "", data_set: b
     }
     for element in (Element.AFFECTED_SOP_CLASS_UID, Element.AFFECTED_SOP_INSTANCE_UID):
         if element in request.elements:
-            values[element] = request.text(element)
+            values[element] = request.elements[element].decode("latin-1")  # as it came, however odd
     if comment:
         values[Element.ERROR_COMMENT] = _NOT_IN_LO.sub("?", comment)[:64]
     for name, count in counts.items():
