@@ -16,6 +16,7 @@ import pytest
 from tests.processes import Process, wait_until
 from tests.samples import ct_series, dx, encode, replace
 from tests.system.contents import (
+    STAGING,
     archive_of,
     assert_index_equals_files,
     digests,
@@ -76,7 +77,7 @@ def test_a_killed_node_shows_nothing_half_written(node):
 
     node.start()
     assert staged(node) == []
-    assert [path.name for path in (archive_of(node) / ".staging").rglob("*") if path.name != "lock"] == []
+    assert len([path for path in (archive_of(node) / STAGING).iterdir() if path.is_dir()]) <= 1  # its own
     assert digests(visible(node)) == {kept.sha256: 1}
     assert uids(node) == {kept.sop_instance_uid}
 
@@ -207,38 +208,44 @@ def is_acknowledged(node, sample) -> bool:
 # ------------------------------------------------------------------------------------------- the sender in mid-transfer
 
 
+PLACES = 3
+
+
 @pytest.fixture
 def small_node(start_node):
-    """Return a node that takes two associations at one time."""
-    return start_node(settings={"node": {"maximum_associations": 2, "reserved_associations": 0}})
+    """Return a node that takes three associations at one time."""
+    return start_node(settings={"node": {"maximum_associations": PLACES, "reserved_associations": 0}})
 
 
 def assert_as_if_nothing_had_come(node, sample) -> None:
     wait_until(lambda: staged(node) == [], what="the staged file being discarded")
     assert visible(node) == []
-    wait_until(lambda: both_places_are_free(node), what="the places of dead associations being free")
+    wait_until(lambda: all_places_are_free(node), what="the places of dead associations being free")
     with when_free(node, contexts_of(sample)) as sender:
         assert sender.store(sample).status == 0
     assert digests(visible(node)) == {sample.sha256: 1}
 
 
-def both_places_are_free(node) -> bool:
-    with contextlib.suppress(AssociationRefusedError), Association(node) as one, Association(node) as two:
-        return one.echo() == two.echo() == 0
+def all_places_are_free(node) -> bool:
+    with contextlib.suppress(AssociationRefusedError), contextlib.ExitStack() as stack:
+        return all(stack.enter_context(Association(node)).echo() == 0 for _ in range(PLACES))
     return False
 
 
-def test_two_associations_are_all_that_a_small_node_takes(small_node):
-    with when_free(small_node), when_free(small_node), pytest.raises(AssociationRefusedError):
-        Association(small_node)
+def test_a_small_node_takes_no_more_than_it_says(small_node):
+    with contextlib.ExitStack() as stack:
+        for _ in range(PLACES):
+            stack.enter_context(when_free(small_node))
+        with pytest.raises(AssociationRefusedError):
+            Association(small_node)
 
-    wait_until(lambda: both_places_are_free(small_node), what="the places being free again")
+    wait_until(lambda: all_places_are_free(small_node), what="the places being free again")
 
 
 @pytest.mark.parametrize("end", ["abort", "reset"])
 def test_a_sender_that_ends_in_mid_transfer(small_node, end):
     sample = encode(replace(dx(), PixelData=bytes(1_000_000)))
-    for sender in [half_sent(small_node, sample) for _ in range(2)]:
+    for sender in [half_sent(small_node, sample) for _ in range(PLACES)]:
         getattr(sender, end)()
 
     assert_as_if_nothing_had_come(small_node, sample)
@@ -246,7 +253,7 @@ def test_a_sender_that_ends_in_mid_transfer(small_node, end):
 
 def test_a_sender_that_closes_its_connection_in_mid_transfer(small_node):
     sample = encode(replace(dx(), PixelData=bytes(1_000_000)))
-    for sender in [half_sent(small_node, sample) for _ in range(2)]:
+    for sender in [half_sent(small_node, sample) for _ in range(PLACES)]:
         sender.socket.close()
 
     assert_as_if_nothing_had_come(small_node, sample)
@@ -255,10 +262,10 @@ def test_a_sender_that_closes_its_connection_in_mid_transfer(small_node):
 def test_a_sender_that_says_nothing_more_in_mid_transfer(start_node):
     """A cut cable: no FIN, no reset.  `network_timeout_s` ends it."""
     node = start_node(
-        settings={"node": {"maximum_associations": 2, "reserved_associations": 0, "network_timeout_s": 1}}
+        settings={"node": {"maximum_associations": PLACES, "reserved_associations": 0, "network_timeout_s": 1}}
     )
     sample = encode(replace(dx(), PixelData=bytes(1_000_000)))
-    silent = [half_sent(node, sample) for _ in range(2)]
+    silent = [half_sent(node, sample) for _ in range(PLACES)]
 
     assert_as_if_nothing_had_come(node, sample)
     for sender in silent:
@@ -269,7 +276,7 @@ def test_a_killed_storescu(small_node, tmp_path):
     sample = encode(replace(dx(), Rows=10000, Columns=10000, PixelData=bytes(200_000_000)))
     path = sample.write(tmp_path / "large.dcm")
     argv = [require("storescu"), "-aec", small_node.ae_title, small_node.host, str(small_node.port), str(path)]
-    for number in range(2):
+    for number in range(PLACES):
         storescu = Process(argv, tmp_path / f"storescu{number}.log")
         storescu.launch(lambda: staged_bytes(small_node) > 1_000_000)
         storescu.kill()
