@@ -22,6 +22,7 @@ from backup_scp.query import (
 
 __all__ = [
     "MODELS",
+    "NOTHING",
     "PATIENT_ROOT",
     "PATIENT_STUDY_ONLY",
     "STUDY_ROOT",
@@ -30,6 +31,7 @@ __all__ = [
     "InformationModel",
     "Level",
     "Matching",
+    "Negotiated",
     "Query",
     "Range",
     "RequestedKey",
@@ -40,6 +42,36 @@ __all__ = [
     "read_retrieve",
     "unsupported_keys",
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class Negotiated:
+    """What SOP Class Extended Negotiation has settled for one SOP Class (PS3.4 C.5.1.1, C.5.2.1, C.5.3.1).
+
+    Time zone query adjustment and the Query/Retrieve View are not here: the node does neither, and says so.
+
+    Attributes
+    ----------
+    relational
+        Unique keys above the level may be missing (C.4.1.2.2, C.4.2.2.2).
+    date_time
+        A date and its time that are both ranges are one interval (C.2.2.2.5).
+    fuzzy_names
+        Person names match by their words, in any order (C.2.2.2.1).
+    empty_values
+        Two quotation marks match what has no value (C.2.2.2.7).
+    multiple_values
+        Of several values of a key each must be among those of the entity (C.2.2.2.8).
+    """
+
+    relational: bool = False
+    date_time: bool = False
+    fuzzy_names: bool = False
+    empty_values: bool = False
+    multiple_values: bool = False
+
+
+NOTHING = Negotiated()
 
 
 # Query/Retrieve View, Retrieve AE Title, Instance Availability: facts of the node, not of what it holds.
