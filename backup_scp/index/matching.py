@@ -27,8 +27,22 @@ from backup_scp.index.keys import (
     last_time_key,
     stored_value,
 )
+from backup_scp.index.negotiated import has_words, in_date_time_range, words_of
 from backup_scp.index.values import stored_text
-from backup_scp.information_model import Condition, Range, SingleValue, UIDList, WildCard
+from backup_scp.information_model import (
+    AllOf,
+    Condition,
+    DateTimeRange,
+    Empty,
+    FuzzyName,
+    Range,
+    SingleValue,
+    UIDList,
+    WildCard,
+)
+
+MOST_VALUES = 100
+"""Of Multiple Value Matching; no entity has as many, and SQLite joins at most 1000 conditions by AND."""
 
 LONGEST_PATTERN = 8_000
 """Characters other than ``*``; SQLite takes patterns of 50,000 bytes, and no value is much longer."""
@@ -64,6 +78,25 @@ class Matcher:
                 return self._wild_card(attribute, pattern)
             case Range(first, last):
                 return self._range(attribute, first, last)
+            case _:
+                return self._negotiated(attribute, matching)
+
+    # What has to be negotiated, C.5.1.1
+
+    def _negotiated(self, attribute: Attribute, matching: AllOf | Empty | FuzzyName | DateTimeRange) -> Clause:
+        match matching:
+            case AllOf(values):
+                held = len(values) <= MOST_VALUES
+                return sa.and_(*(self._any_of(attribute, [value]) for value in values)) if held else sa.false()
+            case Empty():
+                return self._text(attribute) == ""
+            case FuzzyName(name):
+                return self._name(attribute, name, words_of, self._has_words)
+            case DateTimeRange():
+                return in_date_time_range(attribute, matching, self.column)
+
+    def _has_words(self, text: Text, words: str) -> Clause:
+        return has_words(self.dialect, text, words)
 
     # Single value and list, C.2.2.2.1 and C.2.2.2.2
 
