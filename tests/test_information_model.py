@@ -402,9 +402,8 @@ def test_a_strict_hierarchy(read, model):
         whole = {keyword: ABOVE[keyword] for keyword in above} | {own: OWN[own]}
         assert read(asked(level, **whole), model, strict=True) == read(asked(level, **whole), model)
         for missing, value in itertools.product(above, ["", "*", "1\\2", None]):
-            request = asked(
-                level, **{k: value if k == missing else v for k, v in whole.items() if k != missing or value}
-            )
+            changed = {k: v for k, v in (whole | {missing: value or ""}).items() if k != missing or value is not None}
+            request = asked(level, **changed)
             with pytest.raises(InvalidIdentifier, match=f"needs one value in {missing}"):
                 read(request, model, strict=True)
             assert read(request, model, Negotiated(relational=True), strict=True) == read(request, model)
