@@ -136,7 +136,8 @@ def matching_of(value: str, vr: str) -> Matching | None:
     """See what a key's value asks for; None is Universal Matching (PS3.4 C.2.2.2.3).
 
     Lenient: stars alone are universal in every VR, and several values are a list in every VR that may have several,
-    without negotiation.  A list with wild cards is universal: the requester gets more than it asked for, not less.
+    without negotiation: PS3.4 C.2.2.2.8 leaves open what they mean then.  A list with wild cards is universal: the
+    requester gets more than it asked for, not less.
     """
     if not value.strip("* "):
         return None

@@ -161,7 +161,9 @@ CASES = [
     ("OperatorsName", ("DOE^A\\ROE^B", "ROE^B", ""), AllOf(("roe^b", "doe^a")), ("DOE^A\\ROE^B",)),
     # No value, where negotiated
     *((keyword, (some, ""), Empty(), ("",)) for keyword, some in SOME.items()),
-    # Person names by words, where negotiated
+    # Person names by words, where negotiated; else the order of components matters
+    ("PatientName", NAMES, SingleValue("jane^doe"), ()),
+    ("PatientName", NAMES, WildCard("jane*"), ()),
     ("PatientName", NAMES, FuzzyName("jane^doe"), NAMES[:3]),
     ("PatientName", NAMES, FuzzyName("JÁN D"), NAMES[:3]),
     ("PatientName", NAMES, FuzzyName("j, doe"), NAMES[:4]),
