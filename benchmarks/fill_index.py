@@ -35,7 +35,7 @@ _NAMES = {table.name: tuple(column.name for column in table.c) for table in _TAB
 
 
 def fill(url: str, studies: int, first: int = 0) -> None:
-    """Enter studies ``first`` to ``first + studies``; the index holds nothing else, or was filled by this up to there."""
+    """Enter studies ``first`` to ``first + studies``; the index holds what this entered before, and no more."""
     upgrade(url)
     starts = range(first, first + studies, BATCH)
     with contextlib.closing(Database(url)) as database, ProcessPoolExecutor(2) as pool:
@@ -123,6 +123,7 @@ def _finish(database: Database) -> None:
 
 
 def main() -> None:
+    """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("url", help="sqlite:///path or postgresql://user@host/database")
     parser.add_argument("--studies", type=int, default=1_000_000)

@@ -62,7 +62,7 @@ def query(keys: dict[str, str], level: Level = Level.STUDY) -> Query:
 
 def held_studies(studies: int) -> Iterator[dict[str, str]]:
     """Draw studies that a filled index holds, none in another script."""
-    chance = random.Random(studies)  # noqa: S311
+    chance = random.Random(studies)
     while True:
         (version, *_) = synthetic.study(chance.randrange(studies))
         if (name := version.instance.attributes["PatientName"]).isascii() and "=" not in name:
@@ -117,7 +117,7 @@ def plan(url: str, asked: Query) -> list[str]:
 
 
 def _driver_values(values: object) -> tuple[object, ...] | dict[str, object]:
-    return dict(values) if isinstance(values, dict) else tuple(values)  # type: ignore[arg-type,call-overload]
+    return dict(values) if isinstance(values, dict) else tuple(values)  # type: ignore[arg-type]
 
 
 def stream(url: str) -> None:
@@ -147,11 +147,14 @@ def report(small: Bench, large: Bench) -> None:
     (few, few_mib), (many, many_mib) = streamed(small.url), streamed(large.url)
     print(f"{'universal query':24}{few:>18,.0f}/s{many:>18,.0f}/s{few / many:>8.2f}")
     print(f"{'  memory it took more':24}{few_mib:>16.1f} MiB{many_mib:>16.1f} MiB")
-    few, many = (statistics.median(rates) for rates in zip(*((small.add(), large.add()) for _ in range(3)), strict=True))
+    few, many = (
+        statistics.median(rates) for rates in zip(*((small.add(), large.add()) for _ in range(3)), strict=True)
+    )
     print(f"{'instances added':24}{few:>18,.0f}/s{many:>18,.0f}/s{few / many:>8.2f}")
 
 
 def main() -> None:
+    """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("urls", nargs="+", metavar="url", help="the smaller index, then the larger one")
     parser.add_argument("--explain", action="store_true", help="print the plans of the queries instead")

@@ -224,6 +224,7 @@ def _candidate(version: Found) -> Candidate:
 
 
 def instance_row(facts: Facts, series_id: int) -> Row:
+    """Make an instance row of what a version says."""
     row: Row = {"series_id": series_id, **facts.instance}
     for attribute in INSTANCE_ATTRIBUTES:
         row |= key_values(attribute, facts.instance[attribute.column])

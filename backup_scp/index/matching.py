@@ -27,6 +27,7 @@ from backup_scp.index.keys import (
     last_time_key,
     stored_value,
 )
+from backup_scp.index.name_search import trigrams
 from backup_scp.index.negotiated import has_words, in_date_time_range, words_of
 from backup_scp.index.values import stored_text
 from backup_scp.information_model import (
@@ -46,6 +47,9 @@ MOST_VALUES = 100
 
 LONGEST_PATTERN = 8_000
 """Characters other than ``*``; SQLite takes patterns of 50,000 bytes, and no value is much longer."""
+
+ROW = "id"
+"""The column that a ``ColumnOf`` gives for the study row itself."""
 
 ColumnOf = Callable[[str], Text]
 """Give the column, or the expression, of one column name."""
@@ -166,11 +170,18 @@ class Matcher:
         if not pattern.strip("*"):
             return sa.true()
         if attribute.vr == "PN":
-            return self._name(attribute, pattern, _folded_pattern, self._name_like)
+            matches = self._name(attribute, pattern, _folded_pattern, self._name_like)
+            return self._narrowed(pattern, matches) if attribute is PATIENT_NAME else matches
         pattern = stored_text(pattern)
         if attribute.keyword in SEVERAL_VALUES:
             return self.dialect.some_value(self._text(attribute), lambda value: self._like(value, pattern))
         return self._like(self._text(attribute), pattern)
+
+    def _narrowed(self, pattern: str, matches: Clause) -> Clause:
+        """Let the trigrams of a pattern find the rows that may match, where there is nothing better."""
+        wanted = trigrams(_folded_pattern(group) for group in stored_text(pattern).split("=", 2))
+        narrow = self.dialect.narrow_by_name(self.column(ROW), wanted)
+        return matches if narrow is None else sa.and_(narrow, matches)
 
     def _name_like(self, text: Text, pattern: str) -> Clause:
         """``DOE^*`` finds ``DOE`` too, which is ``DOE^`` written shorter (PS3.5 6.2.1)."""
