@@ -28,7 +28,7 @@ _SHOWN = (
     *("PatientName", "PatientID", "PatientBirthDate", "StudyDate", "StudyTime", "StudyDescription", "AccessionNumber"),
     *("ModalitiesInStudy", "NumberOfStudyRelatedInstances"),
 )
-ADDED = 3_000
+ADDED = 1_500
 SECONDS = 2.0
 
 
