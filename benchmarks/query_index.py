@@ -44,6 +44,7 @@ class Case:
 CASES = (
     Case("Patient ID", lambda held: {"PatientID": held["PatientID"]}),
     Case("Accession Number", lambda held: {"AccessionNumber": held["AccessionNumber"]}),
+    Case("Patient's Birth Date", lambda held: {"PatientBirthDate": held["PatientBirthDate"]}),
     Case("Study Instance UID", lambda held: {"StudyInstanceUID": held["StudyInstanceUID"]}),
     Case("name prefix", lambda held: {"PatientName": f"{held['PatientName'].split('=')[0]}*"}),
     Case("rare infix name", lambda held: {"PatientName": f"*{held['PatientName'].split('=')[0][2:]}*"}),
