@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from backup_scp.attributes import BY_TAG, UNIQUE_KEY, Attribute, Level
+from backup_scp.attributes import BY_KEYWORD, BY_TAG, UNIQUE_KEY, Attribute, Level
 from backup_scp.errors import InvalidIdentifier
 from backup_scp.identifier import Identifier, RequestedKey
 from backup_scp.query import (
+    AllOf,
     Condition,
+    DateTimeRange,
+    Empty,
+    FuzzyName,
     Matching,
     Query,
     Range,
@@ -22,14 +26,20 @@ from backup_scp.query import (
 
 __all__ = [
     "MODELS",
+    "NOTHING",
     "PATIENT_ROOT",
     "PATIENT_STUDY_ONLY",
     "STUDY_ROOT",
+    "AllOf",
     "Condition",
+    "DateTimeRange",
+    "Empty",
+    "FuzzyName",
     "Identifier",
     "InformationModel",
     "Level",
     "Matching",
+    "Negotiated",
     "Query",
     "Range",
     "RequestedKey",
@@ -40,6 +50,36 @@ __all__ = [
     "read_retrieve",
     "unsupported_keys",
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class Negotiated:
+    """What SOP Class Extended Negotiation has settled for one SOP Class (PS3.4 C.5.1.1, C.5.2.1, C.5.3.1).
+
+    Time zone query adjustment and the Query/Retrieve View are not here: the node does neither, and says so.
+
+    Attributes
+    ----------
+    relational
+        Unique keys above the level may be missing (C.4.1.2.2, C.4.2.2.2).
+    date_time
+        A date and its time that are both ranges are one interval (C.2.2.2.5).
+    fuzzy_names
+        Person names match by their words, in any order (C.2.2.2.1).
+    empty_values
+        Two quotation marks match what has no value (C.2.2.2.7).
+    multiple_values
+        Of several values of a key each must be among those of the entity (C.2.2.2.8).
+    """
+
+    relational: bool = False
+    date_time: bool = False
+    fuzzy_names: bool = False
+    empty_values: bool = False
+    multiple_values: bool = False
+
+
+NOTHING = Negotiated()
 
 
 # Query/Retrieve View, Retrieve AE Title, Instance Availability: facts of the node, not of what it holds.
@@ -105,24 +145,93 @@ MODELS: dict[str, InformationModel] = {
 """By the UID of each of their SOP Classes."""
 
 
-def read_query(identifier: Identifier, model: InformationModel) -> Query:
+def read_query(
+    identifier: Identifier, model: InformationModel, negotiated: Negotiated = NOTHING, *, strict: bool = False
+) -> Query:
     """Make a C-FIND Identifier into a Query (PS3.4 C.4.1).
 
-    Lenient: the unique keys above the level may be missing, and other keys above it may match.  Keys below the level,
-    and those that are not in the table, do not count; ``unsupported_keys`` lists them.
+    Keys below the level, and those that are not in the table, do not count; ``unsupported_keys`` lists them.  Other
+    keys above the level may match.
+
+    Parameters
+    ----------
+    identifier, model
+        The request, and what it is held against.
+    negotiated
+        Of the SOP Class of the request.
+    strict
+        Refuse what PS3.4 C.4.1.2.1 does: without relational queries each unique key above the level has one value.
 
     Raises
     ------
     InvalidIdentifier
-        The model does not have the Query/Retrieve Level.
+        The model does not have the Query/Retrieve Level, or a unique key is missing.
     """
     model.require(identifier.level)
+    if strict and not negotiated.relational:
+        _require_one_value_above(identifier, model)
     supported = [(key, BY_TAG[key.tag]) for key in identifier.keys if _is_supported(key, identifier, model)]
+    conditions = _conditions(
+        (attribute, _matching(key.value, attribute, negotiated))
+        for key, attribute in supported
+        if attribute is not _TIME_ZONE
+    )
     return Query(
         identifier.level,
-        _conditions((attribute, matching_of(key.value, attribute.vr)) for key, attribute in supported),
+        _combined(conditions) if negotiated.date_time else conditions,
         tuple(attribute for _, attribute in supported),
     )
+
+
+# Says how the times of a request are meant, and is no key to match (PS3.4 C.4.1.1.3.1).
+_TIME_ZONE = BY_KEYWORD["TimezoneOffsetFromUTC"]
+_MULTIPLE_VALUE_VRS = frozenset({"AE", "AS", "AT", "CS", "LO", "PN", "SH", "UC"})  # PS3.4 C.2.2.2.8
+
+
+def _matching(value: str, attribute: Attribute, negotiated: Negotiated) -> Matching | None:
+    if negotiated.empty_values and value.strip() == '""':
+        return Empty()
+    matching = matching_of(value, attribute.vr)
+    if negotiated.multiple_values and isinstance(matching, UIDList) and _has_several_values(attribute):
+        return AllOf(matching.values)
+    if negotiated.fuzzy_names and attribute.vr == "PN" and isinstance(matching, SingleValue | WildCard):
+        return FuzzyName(value)
+    return matching
+
+
+def _has_several_values(attribute: Attribute) -> bool:
+    from pydicom.datadict import dictionary_VM
+
+    return attribute.vr in _MULTIPLE_VALUE_VRS and dictionary_VM(attribute.tag) != "1"
+
+
+def _combined(conditions: tuple[Condition, ...]) -> tuple[Condition, ...]:
+    """Make one interval of a date and its time that are ranges of the same form (PS3.4 C.2.2.2.5)."""
+    ranges = {c.attribute.keyword: c.matching for c in conditions if isinstance(c.matching, Range)}
+    made: dict[str, DateTimeRange | None] = {}
+    for keyword, date in ranges.items():
+        time_keyword = f"{keyword.removesuffix('Date')}Time"
+        time = ranges.get(time_keyword)
+        if keyword.endswith("Date") and time and _form(date) == _form(time):
+            first = (date.first, time.first) if date.first and time.first else None
+            last = (date.last, time.last) if date.last and time.last else None
+            made |= {keyword: DateTimeRange(BY_KEYWORD[time_keyword], first, last), time_keyword: None}
+    return _conditions((c.attribute, made.get(c.attribute.keyword, c.matching)) for c in conditions)
+
+
+def _form(interval: Range) -> tuple[bool, bool]:
+    return interval.first is None, interval.last is None
+
+
+def _require_one_value_above(identifier: Identifier, model: InformationModel) -> None:
+    values = {key.tag: key.value for key in identifier.keys}
+    for key in model.unique_keys(identifier.level)[:-1]:
+        if not isinstance(matching_of(values.get(key.tag, ""), key.vr), SingleValue):
+            raise InvalidIdentifier(f"a request at {identifier.level} level needs one value in {_named(key)}")
+
+
+def _named(attribute: Attribute) -> str:
+    return f"{attribute.keyword} ({attribute.tag >> 16:04X},{attribute.tag & 0xFFFF:04X})"
 
 
 def unsupported_keys(identifier: Identifier, model: InformationModel) -> tuple[RequestedKey, ...]:
@@ -139,23 +248,35 @@ def _is_supported(key: RequestedKey, identifier: Identifier, model: InformationM
     return attribute is not None and model.supports(attribute, identifier.level)
 
 
-def read_retrieve(identifier: Identifier, model: InformationModel) -> Query:
+def read_retrieve(
+    identifier: Identifier, model: InformationModel, negotiated: Negotiated = NOTHING, *, strict: bool = False
+) -> Query:
     """Make a C-MOVE or C-GET Identifier into a Query (PS3.4 C.4.2.2.1).
 
-    Only unique keys count, and literally.  Lenient: those above the level may be missing, and may be lists.
+    Only unique keys count, and literally; that of the level may be a list at every level.
+
+    Parameters
+    ----------
+    identifier, model
+        The request, and what it is held against.
+    negotiated
+        Of the SOP Class of the request.
+    strict
+        Without relational retrieval each unique key above the level has one value; else they may be missing, or lists.
 
     Raises
     ------
     InvalidIdentifier
-        The model does not have the Query/Retrieve Level, or the level's unique key has no value.
+        The model does not have the Query/Retrieve Level, or a unique key has no value.
     """
     level = identifier.level
     model.require(level)
     values = {key.tag: key.value for key in identifier.keys}
     needed = UNIQUE_KEY[level]
     if not list_of(values.get(needed.tag, ""), needed.vr):
-        tag = f"({needed.tag >> 16:04X},{needed.tag & 0xFFFF:04X})"
-        raise InvalidIdentifier(f"a retrieve at {level} level needs a value in {needed.keyword} {tag}")
+        raise InvalidIdentifier(f"a retrieve at {level} level needs a value in {_named(needed)}")
+    if strict and not negotiated.relational:
+        _require_one_value_above(identifier, model)
     keys = model.unique_keys(level)
     return Query(level, _conditions((key, list_of(values.get(key.tag, ""), key.vr)) for key in keys))
 

@@ -219,7 +219,14 @@ class Node:
             for trouble in self.troubles:
                 log.error("Nothing can be stored now: %s", trouble)
             policy = AccessPolicy(settings.remotes)
-            served = services(storage.archive, storage.index, policy, settings.node.ae_title, timing(settings))
+            served = services(
+                storage.archive,
+                storage.index,
+                policy,
+                settings.node.ae_title,
+                timing(settings),
+                strict=settings.node.strict_hierarchy,
+            )
             self._server = Server(_listening(settings), policy, served, storage.index.record_rejection)
             port = self._listen(self._server)
             self._open = stack.pop_all()

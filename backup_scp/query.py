@@ -9,7 +9,11 @@ from backup_scp.attributes import Attribute, Level
 from backup_scp.value_representation import split_values
 
 __all__ = [
+    "AllOf",
     "Condition",
+    "DateTimeRange",
+    "Empty",
+    "FuzzyName",
     "Matching",
     "Query",
     "Range",
@@ -58,7 +62,47 @@ class Range:
     last: str | None
 
 
-Matching = SingleValue | UIDList | WildCard | Range
+@dataclass(frozen=True, slots=True)
+class DateTimeRange:
+    """Combined Range Matching of a date and its time, where negotiated (PS3.4 C.2.2.2.5), both ends included.
+
+    Attributes
+    ----------
+    time
+        The attribute that has the time; the condition's own has the date.
+    first, last
+        Date and time; None leaves an end open.
+    """
+
+    time: Attribute
+    first: tuple[str, str] | None
+    last: tuple[str, str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Empty:
+    """Empty Value Matching, where negotiated, PS3.4 C.2.2.2.7."""
+
+
+@dataclass(frozen=True, slots=True)
+class AllOf:
+    """Multiple Value Matching, where negotiated, PS3.4 C.2.2.2.8: each value is among those of the entity."""
+
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FuzzyName:
+    """Fuzzy semantic matching of a person name, where negotiated (PS3.4 C.2.2.2.1).
+
+    Each word of the key, in any order, begins a word of the name, without regard to case and accents.  Words are
+    separated by blanks, commas, hyphens and ``^``; ``*`` and ``?`` in them are wild cards.
+    """
+
+    name: str
+
+
+Matching = SingleValue | UIDList | WildCard | Range | DateTimeRange | Empty | AllOf | FuzzyName
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +136,8 @@ def matching_of(value: str, vr: str) -> Matching | None:
     """See what a key's value asks for; None is Universal Matching (PS3.4 C.2.2.2.3).
 
     Lenient: stars alone are universal in every VR, and several values are a list in every VR that may have several,
-    without negotiation.  A list with wild cards is universal: the requester gets more than it asked for, not less.
+    without negotiation: PS3.4 C.2.2.2.8 leaves open what they mean then.  A list with wild cards is universal: the
+    requester gets more than it asked for, not less.
     """
     if not value.strip("* "):
         return None

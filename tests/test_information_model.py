@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import zlib
 
 import pytest
@@ -29,12 +30,24 @@ from backup_scp.information_model import (
     PATIENT_STUDY_ONLY,
     STUDY_ROOT,
     Identifier,
+    Negotiated,
     RequestedKey,
     read_query,
     read_retrieve,
     unsupported_keys,
 )
-from backup_scp.query import Range, SingleValue, UIDList, WildCard, matching_of, normalise
+from backup_scp.query import (
+    AllOf,
+    DateTimeRange,
+    Empty,
+    FuzzyName,
+    Range,
+    SingleValue,
+    UIDList,
+    WildCard,
+    matching_of,
+    normalise,
+)
 from tests.elements import element
 
 SYNTAXES = [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian]
@@ -294,6 +307,108 @@ def test_any_value_asks_for_something(vr, value):
         assert len(matching.values) > 1
 
 
+# What is negotiated, PS3.4 C.5.1.1.
+
+STUDY_TIME = BY_KEYWORD["StudyTime"]
+
+
+@pytest.mark.parametrize(
+    ("option", "asked_for", "with_it", "without"),
+    [
+        (
+            "date_time",
+            {"StudyDate": "20240101-20240102", "StudyTime": "10-1130"},
+            {"StudyDate": DateTimeRange(STUDY_TIME, ("20240101", "10"), ("20240102", "1130"))},
+            {"StudyDate": Range("20240101", "20240102"), "StudyTime": Range("10", "1130")},
+        ),
+        (
+            "date_time",
+            {"StudyTime": "10-", "StudyDate": "2024.01.01-"},
+            {"StudyDate": DateTimeRange(STUDY_TIME, ("20240101", "10"), None)},
+            {"StudyDate": Range("20240101", None), "StudyTime": Range("10", None)},
+        ),
+        (
+            "date_time",
+            {"PatientBirthDate": "-20240101", "PatientBirthTime": "-10"},
+            {"PatientBirthDate": DateTimeRange(BY_KEYWORD["PatientBirthTime"], None, ("20240101", "10"))},
+            {"PatientBirthDate": Range(None, "20240101"), "PatientBirthTime": Range(None, "10")},
+        ),
+        *(  # not of the same form
+            ("date_time", wanted, conditions, conditions)
+            for wanted, conditions in (
+                (
+                    {"StudyDate": "20240101-", "StudyTime": "-10"},
+                    {"StudyDate": Range("20240101", None), "StudyTime": Range(None, "10")},
+                ),
+                (
+                    {"StudyDate": "20240101", "StudyTime": "-10"},
+                    {"StudyDate": SingleValue("20240101"), "StudyTime": Range(None, "10")},
+                ),
+                ({"StudyDate": "20240101-", "StudyTime": ""}, {"StudyDate": Range("20240101", None)}),
+                (
+                    {"StudyDate": "20240101-", "PatientBirthTime": "10-"},
+                    {"StudyDate": Range("20240101", None), "PatientBirthTime": Range("10", None)},
+                ),
+            )
+        ),
+        ("fuzzy_names", {"PatientName": "jane doe"}, {"PatientName": FuzzyName("jane doe")},
+         {"PatientName": SingleValue("jane doe")}),
+        ("fuzzy_names", {"PatientName": "d* j"}, {"PatientName": FuzzyName("d* j")}, {"PatientName": WildCard("d* j")}),
+        ("fuzzy_names", {"PatientName": "*", "StudyID": "d"}, {"StudyID": SingleValue("d")},
+         {"StudyID": SingleValue("d")}),
+        *(
+            ("empty_values", {keyword: '""'}, {keyword: Empty()}, {keyword: SingleValue('""')})
+            for keyword in ("PatientID", "PatientName", "PatientComments", "StudyDate", "StudyTime", "PatientAge",
+                            "PatientWeight", "PatientSex", "AccessionNumber")
+        ),
+        ("empty_values", {"PatientID": ""}, {}, {}),
+        ("multiple_values", {"ModalitiesInStudy": "CT\\PT"}, {"ModalitiesInStudy": AllOf(("CT", "PT"))},
+         {"ModalitiesInStudy": UIDList(("CT", "PT"))}),
+        ("multiple_values", {"OtherPatientIDs": "A\\B"}, {"OtherPatientIDs": AllOf(("A", "B"))},
+         {"OtherPatientIDs": UIDList(("A", "B"))}),
+        ("multiple_values", {"ModalitiesInStudy": "CT\\CT"}, {"ModalitiesInStudy": SingleValue("CT")},
+         {"ModalitiesInStudy": SingleValue("CT")}),
+        ("multiple_values", {"ModalitiesInStudy": "C*\\PT"}, {}, {}),
+        *(  # a UI, a Value Multiplicity of 1
+            ("multiple_values", {keyword: "1\\2"}, {keyword: UIDList(("1", "2"))}, {keyword: UIDList(("1", "2"))})
+            for keyword in ("SOPClassesInStudy", "StudyInstanceUID", "PatientID", "StudyID")
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_negotiated(option, asked_for, with_it, without):
+    identifier = asked(**asked_for)
+    others = {name: True for name in Negotiated.__dataclass_fields__ if name != option}
+    assert conditions(read_query(identifier, STUDY_ROOT, Negotiated(**{option: True}))) == with_it
+    assert conditions(read_query(identifier, STUDY_ROOT)) == without
+    if option != "fuzzy_names" and "PatientName" not in asked_for:
+        assert conditions(read_query(identifier, STUDY_ROOT, Negotiated(**others))) == without
+
+
+def test_a_time_zone_is_no_key():
+    query = read_query(asked(TimezoneOffsetFromUTC="+0100", StudyID="1"), STUDY_ROOT)
+    assert conditions(query) == {"StudyID": SingleValue("1")}
+    assert [a.keyword for a in query.return_keys] == ["TimezoneOffsetFromUTC", "StudyID"]
+
+
+ABOVE = {"PatientID": "4711", "StudyInstanceUID": "1.2", "SeriesInstanceUID": "1.3"}
+OWN = {"StudyInstanceUID": "1.2\\1.9", "SeriesInstanceUID": "1.3\\1.4", "SOPInstanceUID": "1.4\\1.5", "PatientID": "1"}
+
+
+@pytest.mark.parametrize("read", [read_query, read_retrieve])
+@pytest.mark.parametrize("model", [PATIENT_ROOT, STUDY_ROOT, PATIENT_STUDY_ONLY], ids=lambda model: model.name)
+def test_a_strict_hierarchy(read, model):
+    for level in model.levels:
+        *above, own = (attribute.keyword for attribute in model.unique_keys(level))
+        whole = {keyword: ABOVE[keyword] for keyword in above} | {own: OWN[own]}
+        assert read(asked(level, **whole), model, strict=True) == read(asked(level, **whole), model)
+        for missing, value in itertools.product(above, ["", "*", "1\\2", None]):
+            changed = {k: v for k, v in (whole | {missing: value or ""}).items() if k != missing or value is not None}
+            request = asked(level, **changed)
+            with pytest.raises(InvalidIdentifier, match=f"needs one value in {missing}"):
+                read(request, model, strict=True)
+            assert read(request, model, Negotiated(relational=True), strict=True) == read(request, model)
+
+
 # C-MOVE and C-GET.
 
 
@@ -301,6 +416,8 @@ def test_any_value_asks_for_something(vr, value):
     ("model", "level", "values", "expected"),
     [
         (PATIENT_ROOT, Level.PATIENT, {"PatientID": "4711"}, {"PatientID": SingleValue("4711")}),
+        (PATIENT_ROOT, Level.PATIENT, {"PatientID": "1\\2"}, {"PatientID": UIDList(("1", "2"))}),
+        (STUDY_ROOT, Level.SERIES, {"SeriesInstanceUID": "1\\2"}, {"SeriesInstanceUID": UIDList(("1", "2"))}),
         (STUDY_ROOT, Level.STUDY, {"StudyInstanceUID": "1.2"}, {"StudyInstanceUID": SingleValue("1.2")}),
         (STUDY_ROOT, Level.STUDY, {"StudyInstanceUID": "1.2\\1.3"}, {"StudyInstanceUID": UIDList(("1.2", "1.3"))}),
         (

@@ -69,7 +69,7 @@ class Entrance:
 
     def _new_instance(self, facts: Facts, *, clash: bool) -> None:
         series_id = self._place(facts, instances=1, versions=1, size_bytes=facts.version["size_bytes"])
-        row = _instance_row(facts, series_id)
+        row = instance_row(facts, series_id)
         instance_id = self._insert(statements.INSERT_INSTANCE, row)
         self._insert_version(facts, instance_id, answering=True, clash=clash)
 
@@ -119,7 +119,7 @@ class Entrance:
             self._connection.execute(statements.LOCK_STUDIES, {"uid": facts.key.study_instance_uid}).all()
             size_bytes += sum(version["size_bytes"] for version in versions)
         series_id = self._place(facts, instances=int(moves), versions=len(versions) * moves + 1, size_bytes=size_bytes)
-        row = _instance_row(facts, series_id)
+        row = instance_row(facts, series_id)
         self._connection.execute(statements.UPDATE_INSTANCE, {**row, "of": found["instance_id"]})
         if moves:
             self._leave(found, len(versions), size_bytes - facts.version["size_bytes"])
@@ -164,7 +164,7 @@ class Entrance:
             found = self._connection.execute(statements.LOAD_STUDY, key._asdict()).mappings().first()
             if found:
                 return KnownStudy(dict(found))
-            row = _new_study_row(key)
+            row = new_study_row(key)
             self._connection.execute(self._dialect.insert(study).on_conflict_do_nothing(), row)
 
     def _series(self, current: KnownStudy, facts: Facts) -> Row:
@@ -223,14 +223,15 @@ def _candidate(version: Found) -> Candidate:
     return Candidate(version["received_at"], version["location"], sender, version["answering"])
 
 
-def _instance_row(facts: Facts, series_id: int) -> Row:
+def instance_row(facts: Facts, series_id: int) -> Row:
+    """Make an instance row of what a version says."""
     row: Row = {"series_id": series_id, **facts.instance}
     for attribute in INSTANCE_ATTRIBUTES:
         row |= key_values(attribute, facts.instance[attribute.column])
     return row
 
 
-def _new_study_row(key: StudyKey) -> Row:
+def new_study_row(key: StudyKey) -> Row:
     """Make a study row with nothing below it; what it says is merged into it by the instance that it is made for."""
     row = {
         **blank(STUDY_ATTRIBUTES),

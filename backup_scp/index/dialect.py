@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from backup_scp.index.name_search import candidates
 from backup_scp.index.values import lock_number
 
 Clause = sa.ColumnElement[bool]
@@ -32,6 +33,9 @@ class Dialect(Protocol):
     def one_value_is(self, text: Text, value: str) -> Clause:
         """Do the same for equality, faster."""
 
+    def narrow_by_name(self, study_id: Text, trigrams: list[str]) -> Clause | None:
+        """Hold for the study rows whose names have all these trigrams; None where it would not help."""
+
     def insert(self, table: sa.Table) -> Any:
         """Make an INSERT that knows ``on_conflict_do_nothing`` and ``on_conflict_do_update``."""
 
@@ -44,6 +48,9 @@ class Dialect(Protocol):
 
 class SQLite:
     """SQLite 3.37 or newer: GLOB compares case-sensitively, lists travel as JSON."""
+
+    has_trigrams = False
+    """Whether this index has the table of ``name_search``; seen at each connection."""
 
     def like(self, text: Text, pattern: str) -> Clause:
         return text.op("GLOB", is_comparison=True)(pattern.replace("[", "[[]"))
@@ -61,6 +68,9 @@ class SQLite:
 
     def one_value_is(self, text: Text, value: str) -> Clause:
         return sa.func.instr(sa.literal("\\").concat(text).concat("\\"), f"\\{value}\\") > 0
+
+    def narrow_by_name(self, study_id: Text, trigrams: list[str]) -> Clause | None:
+        return study_id.in_(candidates(trigrams)) if trigrams and self.has_trigrams else None
 
     def insert(self, table: sa.Table) -> Any:
         return sqlite.insert(table)
@@ -90,6 +100,10 @@ class PostgreSQL:
 
     def one_value_is(self, text: Text, value: str) -> Clause:
         return sa.func.strpos(sa.literal("\\").concat(text).concat("\\"), f"\\{value}\\") > 0
+
+    def narrow_by_name(self, study_id: Text, trigrams: list[str]) -> Clause | None:  # noqa: ARG002
+        """Its own index serves LIKE as it is."""
+        return None
 
     def insert(self, table: sa.Table) -> Any:
         return postgresql.insert(table)

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from backup_scp.errors import IndexUnavailable, InvalidSettings
 from backup_scp.index.dialect import Dialect, PostgreSQL, SQLite
 from backup_scp.index.failures import explained
+from backup_scp.index.name_search import NAME_TABLE
 
 WAIT_S = 30
 """How long a writer waits for another one."""
@@ -26,6 +27,7 @@ _SQLITE_PRAGMAS = (
     f"PRAGMA busy_timeout={WAIT_S * 1000}",
     "PRAGMA cache_size=-16384",
 )
+_HAS_TRIGRAMS = f"SELECT 1 FROM sqlite_master WHERE name = '{NAME_TABLE}'"  # noqa: S608
 _POSTGRESQL_SETTINGS = (
     "SET SESSION synchronous_commit = on",
     f"SET SESSION lock_timeout = '{WAIT_S}s'",
@@ -66,8 +68,13 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = index_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        self.dialect: Dialect = SQLite() if self.is_sqlite else PostgreSQL()
-        self._engine = _sqlite_engine(self.url) if self.is_sqlite else _postgresql_engine(self.url)
+        self.dialect: Dialect
+        if self.is_sqlite:
+            self.dialect = SQLite()
+            self._engine = _sqlite_engine(self.url, self.dialect)
+        else:
+            self.dialect = PostgreSQL()
+            self._engine = _postgresql_engine(self.url)
         self._write_lock = threading.Lock()
         self._writer: sa.Connection | None = None
 
@@ -104,7 +111,7 @@ class Database:
         self._engine.dispose()
 
 
-def _sqlite_engine(url: sa.URL) -> sa.Engine:
+def _sqlite_engine(url: sa.URL, dialect: SQLite) -> sa.Engine:
     engine = sa.create_engine(url, hide_parameters=True, pool_size=16, max_overflow=-1)
 
     @sa.event.listens_for(engine, "connect")
@@ -114,6 +121,7 @@ def _sqlite_engine(url: sa.URL) -> sa.Engine:
             for pragma in _SQLITE_PRAGMAS:
                 cursor.execute(pragma)
             (mode,) = cursor.execute("PRAGMA journal_mode=WAL").fetchone()
+            dialect.has_trigrams = cursor.execute(_HAS_TRIGRAMS).fetchone() is not None
         if mode != "wal":
             raise IndexUnavailable(
                 f"The index {url.database} cannot be in WAL mode; put it on a local disk, not a share"

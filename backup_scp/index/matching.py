@@ -27,11 +27,29 @@ from backup_scp.index.keys import (
     last_time_key,
     stored_value,
 )
+from backup_scp.index.name_search import trigrams
+from backup_scp.index.negotiated import has_words, in_date_time_range, words_of
 from backup_scp.index.values import stored_text
-from backup_scp.information_model import Condition, Range, SingleValue, UIDList, WildCard
+from backup_scp.information_model import (
+    AllOf,
+    Condition,
+    DateTimeRange,
+    Empty,
+    FuzzyName,
+    Range,
+    SingleValue,
+    UIDList,
+    WildCard,
+)
+
+MOST_VALUES = 100
+"""Of Multiple Value Matching; no entity has as many, and SQLite joins at most 1000 conditions by AND."""
 
 LONGEST_PATTERN = 8_000
 """Characters other than ``*``; SQLite takes patterns of 50,000 bytes, and no value is much longer."""
+
+ROW = "id"
+"""The column that a ``ColumnOf`` gives for the study row itself."""
 
 ColumnOf = Callable[[str], Text]
 """Give the column, or the expression, of one column name."""
@@ -64,6 +82,25 @@ class Matcher:
                 return self._wild_card(attribute, pattern)
             case Range(first, last):
                 return self._range(attribute, first, last)
+            case _:
+                return self._negotiated(attribute, matching)
+
+    # What has to be negotiated, C.5.1.1
+
+    def _negotiated(self, attribute: Attribute, matching: AllOf | Empty | FuzzyName | DateTimeRange) -> Clause:
+        match matching:
+            case AllOf(values):
+                held = len(values) <= MOST_VALUES
+                return sa.and_(*(self._any_of(attribute, [value]) for value in values)) if held else sa.false()
+            case Empty():
+                return self._text(attribute) == ""
+            case FuzzyName(name):
+                return self._name(attribute, name, words_of, self._has_words)
+            case DateTimeRange():
+                return in_date_time_range(attribute, matching, self.column)
+
+    def _has_words(self, text: Text, words: str) -> Clause:
+        return has_words(self.dialect, text, words)
 
     # Single value and list, C.2.2.2.1 and C.2.2.2.2
 
@@ -133,11 +170,18 @@ class Matcher:
         if not pattern.strip("*"):
             return sa.true()
         if attribute.vr == "PN":
-            return self._name(attribute, pattern, _folded_pattern, self._name_like)
+            matches = self._name(attribute, pattern, _folded_pattern, self._name_like)
+            return self._narrowed(pattern, matches) if attribute is PATIENT_NAME else matches
         pattern = stored_text(pattern)
         if attribute.keyword in SEVERAL_VALUES:
             return self.dialect.some_value(self._text(attribute), lambda value: self._like(value, pattern))
         return self._like(self._text(attribute), pattern)
+
+    def _narrowed(self, pattern: str, matches: Clause) -> Clause:
+        """Let the trigrams of a pattern find the rows that may match, where there is nothing better."""
+        wanted = trigrams(_folded_pattern(group) for group in stored_text(pattern).split("=", 2))
+        narrow = self.dialect.narrow_by_name(self.column(ROW), wanted)
+        return matches if narrow is None else sa.and_(narrow, matches)
 
     def _name_like(self, text: Text, pattern: str) -> Clause:
         """``DOE^*`` finds ``DOE`` too, which is ``DOE^`` written shorter (PS3.5 6.2.1)."""

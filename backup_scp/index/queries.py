@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from backup_scp.attributes import ATTRIBUTES, BY_KEYWORD, UNIQUE_KEY, Attribute, Level
 from backup_scp.index.dialect import Clause, Dialect, Text
 from backup_scp.index.keys import key_columns, stored_value
-from backup_scp.index.matching import ColumnOf, Matcher
+from backup_scp.index.matching import ROW, ColumnOf, Matcher
 from backup_scp.index.tables import instance, named, series, study, version
 from backup_scp.index.values import moment
 from backup_scp.information_model import Condition, Query
@@ -28,7 +28,7 @@ _PATIENT_SUMS = {
 
 
 def _tables_by_column() -> dict[str, sa.Table]:
-    return {name: _TABLES[a.level] for a in ATTRIBUTES for name in (a.column, *key_columns(a))}
+    return {ROW: study} | {name: _TABLES[a.level] for a in ATTRIBUTES for name in (a.column, *key_columns(a))}
 
 
 _TABLE_OF = _tables_by_column()

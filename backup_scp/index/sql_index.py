@@ -84,19 +84,20 @@ class SQLIndex:
 
     def search(self, query: Query) -> Generator[Match, None, None]:
         keywords = [attribute.keyword for attribute in queries.returned_keys(query)]
-        statement = queries.search(query, self._database.dialect)
-        with self._database.reading(stream=True) as connection, connection.execute(statement) as rows:
-            for row in rows:
-                yield dict(zip(keywords, row, strict=True))
+        with self._database.reading(stream=True) as connection:
+            statement = queries.search(query, self._database.dialect)  # a dialect knows its database once connected
+            with connection.execute(statement) as rows:
+                for row in rows:
+                    yield dict(zip(keywords, row, strict=True))
 
     def retrieve(self, query: Query) -> list[Held]:
-        return self._held(queries.retrieve(query, self._database.dialect))
+        return self._held(lambda: queries.retrieve(query, self._database.dialect))
 
     def select(self, selection: Selection) -> list[Held]:
-        return self._held(queries.select(selection))
+        return self._held(lambda: queries.select(selection))
 
-    def _held(self, statement: sa.Select[tuple[object, ...]]) -> list[Held]:
-        with self._database.reading(stream=True) as connection, connection.execute(statement) as rows:
+    def _held(self, statement: Callable[[], sa.Select[tuple[object, ...]]]) -> list[Held]:
+        with self._database.reading(stream=True) as connection, connection.execute(statement()) as rows:
             return [queries.held_row(row) for row in rows]
 
     def versions(self) -> Iterator[Held]:

@@ -20,6 +20,7 @@ from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.transport import AddressInformation
 
 from backup_scp.errors import DestinationUnavailable, InvalidDataSet, InvalidIdentifier
+from backup_scp.information_model import Negotiated
 from backup_scp.network.access import Caller
 from backup_scp.network.command_set import CommandSet, Element, Field
 from backup_scp.network.upper_layer import AssociationEnded, Transport, UpperLayer
@@ -95,6 +96,8 @@ class Association(PynetdicomAssociation):
     ----------
     contexts
         Accepted Presentation Contexts by ID.
+    negotiated
+        What SOP Class Extended Negotiation has settled, by SOP Class UID.
     caller, called_ae_title
         Of an incoming one: who calls, and whom.
     tally
@@ -118,6 +121,7 @@ class Association(PynetdicomAssociation):
         self.acse_timeout = timing.association_s
         self.connection_timeout = timing.connect_s
         self.contexts: dict[int, Context] = {}
+        self.negotiated: dict[str, Negotiated] = {}
         local = self.requestor if self.is_requestor else self.acceptor
         local.maximum_length = maximum_pdu_length
         local.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)

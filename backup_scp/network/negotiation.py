@@ -24,12 +24,14 @@ from pynetdicom.pdu_primitives import (
     A_ASSOCIATE,
     AsynchronousOperationsWindowNegotiation,
     SCP_SCU_RoleSelectionNegotiation,
+    SOPClassExtendedNegotiation,
 )
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.service_class import NonPatientObjectStorageServiceClass, ServiceClass, StorageServiceClass
 from pynetdicom.sop_class import uid_to_service_class
 
 from backup_scp.information_model import MODELS
+from backup_scp.network import extended_negotiation
 from backup_scp.network.association import Association
 
 VERIFICATION = "1.2.840.10008.1.1"
@@ -98,11 +100,26 @@ def accept(association: Association, request: A_ASSOCIATE) -> None:
     for abstract, proposed in roles.items():
         if abstract in accepted:
             association.acceptor.add_negotiation_item(_answer_role(abstract, proposed))
+    for sop_class, proposed_bytes in association.requestor.sop_class_extended.items():
+        if sop_class in accepted:
+            _settle(association, str(sop_class), proposed_bytes)
     if association.requestor.asynchronous_operations != (1, 1):
         association.acceptor.add_negotiation_item(_one_operation_at_a_time())
     association.acse.send_accept()
     association.is_established = True
     association.take_contexts(association._accepted_cx.values())
+
+
+def _settle(association: Association, sop_class: str, proposed: bytes) -> None:
+    """Answer one SOP Class Extended Negotiation Sub-Item, and hold the node to the answer (PS3.7 D.3.3.5)."""
+    answered = extended_negotiation.answer(sop_class, proposed)
+    if not answered:  # nothing was asked, or nothing of this SOP Class can be
+        return
+    item = SOPClassExtendedNegotiation()
+    item.sop_class_uid = UID(sop_class, IGNORE)
+    item.service_class_application_information = answered
+    association.acceptor.add_negotiation_item(item)
+    association.negotiated[sop_class] = extended_negotiation.negotiated(sop_class, answered)
 
 
 def answer_context(proposed: PresentationContext) -> PresentationContext:

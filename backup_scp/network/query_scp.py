@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from contextlib import closing
 
 from backup_scp.identifier import Identifier
-from backup_scp.information_model import MODELS, read_query, unsupported_keys
+from backup_scp.information_model import MODELS, NOTHING, read_query, unsupported_keys
 from backup_scp.network.association import Association, Context
 from backup_scp.network.command_set import CommandSet, response
 from backup_scp.network.identifier import AnswerEncoder
@@ -27,11 +27,14 @@ class QuerySCP:
         What answers.
     ae_title
         Our own, for Retrieve AE Title.
+    strict
+        See ``read_query``.
     """
 
-    def __init__(self, index: Index, ae_title: str) -> None:
+    def __init__(self, index: Index, ae_title: str, *, strict: bool = False) -> None:
         self._index = index
         self._ae_title = ae_title
+        self._strict = strict
 
     def serve(self, association: Association, context: Context, command: CommandSet) -> None:
         """Answer one C-FIND-RQ: a pending answer for each match, then the final one."""
@@ -42,7 +45,8 @@ class QuerySCP:
 
     def _answer(self, association: Association, context: Context, command: CommandSet, identifier: Identifier) -> int:
         model = MODELS[context.abstract_syntax]
-        query = read_query(identifier, model)
+        negotiated = association.negotiated.get(context.abstract_syntax, NOTHING)
+        query = read_query(identifier, model, negotiated, strict=self._strict)
         encoder = AnswerEncoder(identifier, model, context.transfer_syntax, self._ae_title)
         status = PENDING_WITH_UNSUPPORTED_KEYS if unsupported_keys(identifier, model) else PENDING
         with closing(self._index.search(query)) as matches:

@@ -9,7 +9,7 @@ from typing import Self
 
 from backup_scp.errors import DestinationUnavailable
 from backup_scp.identifier import Identifier
-from backup_scp.information_model import MODELS, read_retrieve
+from backup_scp.information_model import MODELS, NOTHING, read_retrieve
 from backup_scp.network.access import AccessPolicy
 from backup_scp.network.association import Association, Context
 from backup_scp.network.command_set import CommandSet, Element, response
@@ -35,13 +35,24 @@ class RetrieveSCP:
         Where C-MOVE may send to.
     open_destination
         Makes the Storage SCU of a C-MOVE.
+    strict
+        See ``read_retrieve``.
     """
 
-    def __init__(self, archive: Archive, index: Index, policy: AccessPolicy, open_destination: OpenDestination) -> None:
+    def __init__(
+        self,
+        archive: Archive,
+        index: Index,
+        policy: AccessPolicy,
+        open_destination: OpenDestination,
+        *,
+        strict: bool = False,
+    ) -> None:
         self._archive = archive
         self._index = index
         self._policy = policy
         self._open_destination = open_destination
+        self._strict = strict
 
     def serve_move(self, association: Association, context: Context, command: CommandSet) -> None:
         """Answer one C-MOVE-RQ."""
@@ -60,7 +71,9 @@ class RetrieveSCP:
     ) -> None:
         association.forget_cancelled()
         identifier = Identifier.read(association.read_identifier(), context.transfer_syntax)
-        held = self._index.retrieve(read_retrieve(identifier, MODELS[context.abstract_syntax]))
+        negotiated = association.negotiated.get(context.abstract_syntax, NOTHING)
+        model = MODELS[context.abstract_syntax]
+        held = self._index.retrieve(read_retrieve(identifier, model, negotiated, strict=self._strict))
         operation(_Operation(association, context, command, held), held)
 
     def _move(self, operation: _Operation, held: Sequence[Held]) -> None:

@@ -24,20 +24,18 @@ _GET = frozenset(model.get_uid for model in MODELS.values())
 
 
 def services(
-    archive: Archive, index: Index, policy: AccessPolicy, ae_title: str, timing: Timing
+    archive: Archive, index: Index, policy: AccessPolicy, ae_title: str, timing: Timing, *, strict: bool = False
 ) -> Mapping[int, Service]:
-    """Put the node's services together, by Command Field."""
+    """Put the node's services together, by Command Field; ``strict`` is of Query/Retrieve, see ``read_query``."""
 
     def open_destination(remote: RemoteAE, originator: MoveOriginator) -> Destination:
         return RemoteAEDestination(ae_title, remote, timing, originator)
 
-    retrieve = RetrieveSCP(archive, index, policy, open_destination)
+    retrieve = RetrieveSCP(archive, index, policy, open_destination, strict=strict)
     return {
         Field.C_ECHO_RQ: Service(VERIFICATION.__eq__, VerificationSCP().serve, for_everyone=True),
         Field.C_STORE_RQ: Service(is_storage, StorageSCP(Ingest(archive, index)).serve, for_everyone=True),
-        Field.C_FIND_RQ: Service(
-            {model.find_uid for model in MODELS.values()}.__contains__, QuerySCP(index, ae_title).serve
-        ),
-        Field.C_MOVE_RQ: Service({model.move_uid for model in MODELS.values()}.__contains__, retrieve.serve_move),
-        Field.C_GET_RQ: Service({model.get_uid for model in MODELS.values()}.__contains__, retrieve.serve_get),
+        Field.C_FIND_RQ: Service(_FIND.__contains__, QuerySCP(index, ae_title, strict=strict).serve),
+        Field.C_MOVE_RQ: Service(_MOVE.__contains__, retrieve.serve_move),
+        Field.C_GET_RQ: Service(_GET.__contains__, retrieve.serve_get),
     }

@@ -294,10 +294,23 @@ class IndexContract:
         found = answers(index, I, StudyInstanceUID="1.2.3")
         assert [a["SOPInstanceUID"] for a in found] == wanted
 
+    def test_retrieve_goes_study_by_study(self, index):
+        """Whatever came in between, and whatever order was asked for."""
+        order = [f"{study}.{sop}" for study in "AB" for sop in "12"]
+        for sop, study in ("1A", "2B", "2A", "1B"):
+            index.add(version(f"{study}.{sop}", f"{study}.9", study, SeriesNumber="1", InstanceNumber=sop))
+        held = index.retrieve(query(P, PatientID="P1"))
+        assert [h.sop_instance_uid for h in held] == order
+        held = index.retrieve(query(I, SOPInstanceUID=UIDList(tuple(reversed(order)))))
+        assert [h.sop_instance_uid for h in held] == order
+
     @pytest.mark.parametrize(
         ("level", "wanted", "count"),
         [
             (P, {"PatientID": "P1"}, 6),
+            (P, {"PatientID": UIDList(("P1", "P2", "P3"))}, 8),
+            (S, {"PatientID": UIDList(("P1", "P2")), "StudyInstanceUID": "2"}, 4),
+            (E, {"SeriesInstanceUID": UIDList(("1.1", "2.2", "2.1"))}, 6),
             (S, {"StudyInstanceUID": "1"}, 4),
             (S, {"StudyInstanceUID": UIDList(("1", "2"))}, 8),
             (E, {"SeriesInstanceUID": "1.1"}, 2),

@@ -7,7 +7,16 @@ from typing import Any
 import pytest
 
 from backup_scp.attributes import BY_KEYWORD, Level
-from backup_scp.information_model import Range, SingleValue, UIDList, WildCard
+from backup_scp.information_model import (
+    AllOf,
+    DateTimeRange,
+    Empty,
+    FuzzyName,
+    Range,
+    SingleValue,
+    UIDList,
+    WildCard,
+)
 from tests.index.examples import answers, version
 
 ALL = object()
@@ -21,6 +30,12 @@ NUMBERS = ("1", "01", "+1", "-1", "10", "odd", "")
 DECIMALS = ("1.5", "1.50", "+1.5", "15e-1", ".5", "2", "odd", "")
 TYPES = ("ORIGINAL\\PRIMARY", "DERIVED\\PRIMARY\\AXIAL", "ORIGINAL", "ORIGINALS\\X", "")
 OTHERS = ("A1\\B2", "B2", "A1 \\ C_3", "CX3\\A%", "")
+
+SOME = {
+    "PatientID": "1", "PatientName": "DOE", "PatientBirthDate": "20200101", "PatientBirthTime": "10", "PatientSex": "M",
+    "OtherPatientIDs": "A\\B", "PatientComments": "x", "AccessionNumber": "1", "PatientAge": "045Y",
+    "PatientWeight": "7", "OperatorsName": "ROE", "SeriesNumber": "1", "ImageType": "A\\B", "Rows": "512",
+}  # fmt: skip
 
 # fmt: off
 CASES = [
@@ -137,6 +152,41 @@ CASES = [
     ("OtherPatientIDs", OTHERS, SingleValue("C_3"), ("A1 \\ C_3",)),
     ("OtherPatientIDs", OTHERS, WildCard("C_*"), ("A1 \\ C_3",)),
     ("OtherPatientIDs", OTHERS, WildCard("A%"), ("CX3\\A%",)),
+    # Every value, where negotiated
+    ("ImageType", TYPES, AllOf(("PRIMARY", "ORIGINAL")), ("ORIGINAL\\PRIMARY",)),
+    ("ImageType", TYPES, AllOf(("AXIAL", "DERIVED")), ("DERIVED\\PRIMARY\\AXIAL",)),
+    ("ImageType", TYPES, AllOf(("ORIGINAL", "AXIAL")), ()),
+    ("ImageType", TYPES, AllOf(tuple(f"T{n}" for n in range(5_000))), ()),
+    ("OtherPatientIDs", OTHERS, AllOf(("C_3", "A1")), ("A1 \\ C_3",)),
+    ("OperatorsName", ("DOE^A\\ROE^B", "ROE^B", ""), AllOf(("roe^b", "doe^a")), ("DOE^A\\ROE^B",)),
+    # No value, where negotiated
+    *((keyword, (some, ""), Empty(), ("",)) for keyword, some in SOME.items()),
+    # Person names by words, where negotiated; else the order of components matters
+    ("PatientName", NAMES, SingleValue("jane^doe"), ()),
+    ("PatientName", NAMES, WildCard("jane*"), ()),
+    ("PatientName", NAMES, FuzzyName("jane^doe"), NAMES[:3]),
+    ("PatientName", NAMES, FuzzyName("JÁN D"), NAMES[:3]),
+    ("PatientName", NAMES, FuzzyName("j, doe"), NAMES[:4]),
+    ("PatientName", NAMES, FuzzyName("oe"), ()),
+    ("PatientName", NAMES, FuzzyName("*oe"), (*NAMES[:4], "ROE")),
+    ("PatientName", NAMES, FuzzyName("?oe j"), NAMES[:4]),
+    ("PatientName", NAMES, FuzzyName("smith_"), ("SMITH_A",)),
+    ("PatientName", NAMES, FuzzyName("太郎^山田"), (NAMES[6],)),
+    ("PatientName", NAMES, FuzzyName("tarou yamada=太郎"), (NAMES[6],)),
+    ("PatientName", NAMES, FuzzyName("=tarou"), ()),
+    ("PatientName", NAMES, FuzzyName("tarou 太郎"), ()),  # words of two groups
+    ("PatientName", NAMES, FuzzyName("ñandu omega"), ()),
+    ("PatientName", NAMES, FuzzyName("ñandu ωm"), ("Ωmega^Ñandú",)),
+    ("PatientName", NAMES, FuzzyName("^ ,-"), ()),
+    ("PatientName", NAMES, FuzzyName("x " * 5_000), ()),
+    ("PatientName", NAMES, FuzzyName(" ".join(f"x{n}" for n in range(5_000))), ()),
+    ("PatientName", NAMES, FuzzyName("*?" * 60_000), ()),
+    ("PatientName", ("MEYER-SCHMIDT^ANNA", "MEYER^ANNA"), FuzzyName("anna schmidt"), ("MEYER-SCHMIDT^ANNA",)),
+    ("PatientName", ("VON DER HEIDE^A", "HEIDEN^A", "X^HEI"), FuzzyName("heid"), ("VON DER HEIDE^A", "HEIDEN^A")),
+    ("ReferringPhysicianName", NAMES, FuzzyName("jane doe"), NAMES[:3]),
+    ("ReferringPhysicianName", NAMES, FuzzyName("太郎"), (NAMES[6],)),
+    ("OperatorsName", ("DOE^A\\ROE^B", "ROE^A", ""), FuzzyName("b roe"), ("DOE^A\\ROE^B",)),
+    ("OperatorsName", ("DOE^A\\ROE^B", "ROE^A", ""), FuzzyName("a roe"), ("ROE^A",)),  # words of two people
     ("OtherPatientIDs", ('a"b\\c', "a\nb\\é", ""), WildCard("a?b"), ('a"b\\c', "a\nb\\é")),
 ]
 # fmt: on
@@ -189,3 +239,38 @@ def test_computed_attributes_match_at_their_level_and_below(shared_index, level,
         enter(version("3", "3", "B", PatientID="B", Modality="CR", sop_class="1.20"))
         enter(version("4", "4", "B", PatientID="B", Modality="SR", sop_class="1.3"))
     assert {a["StudyInstanceUID"] for a in answers(shared_index, level, **wanted)} == set(found)
+
+
+MOMENTS = [
+    *(("20240101", time) for time in ("0959", "1000", "235959.5", "")),
+    *(("20240102", time) for time in ("0000", "1200", "")),
+    *(("20240103", time) for time in ("1159", "115959.999", "1200", "")),
+    ("20231231", "1100"),
+    ("20240104", ""),
+    ("", "1100"),
+    ("", ""),
+]
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "found"),
+    [
+        (("20240101", "1000"), ("20240103", "1159"), MOMENTS[1:9] + MOMENTS[10:11]),
+        (("20240101", "10:00"), ("2024.01.01", "1000"), [MOMENTS[1], MOMENTS[3]]),
+        (("20240102", "1200"), None, MOMENTS[5:11] + MOMENTS[12:13]),
+        (None, ("20240101", "0959"), [MOMENTS[0], MOMENTS[3], MOMENTS[11]]),
+        (("20240103", "0000"), ("20240101", "2359"), []),
+        (("yesterday", "10"), None, []),
+        (None, ("20240103", "noon"), []),
+    ],
+)
+@pytest.mark.parametrize("pair", ["Study", "PerformedProcedureStepStart", "Acquisition"])
+def test_a_date_and_its_time_are_one_moment(shared_index, pair, first, last, found):
+    date, time = f"{pair}Date", f"{pair}Time"
+    with shared_index.rebuilding() as enter:
+        for number, (day, moment) in enumerate(MOMENTS):
+            uids: dict[str, Any] = {"sop": f"1.{number}", "series": f"2.{number}", "study": f"3.{number}"}
+            enter(version(**uids | {date: day, time: moment}))
+    wanted: dict[str, Any] = {date: DateTimeRange(BY_KEYWORD[time], first, last)}
+    answered = answers(shared_index, Level.IMAGE, date, time, **wanted)
+    assert sorted((a[date], a[time]) for a in answered) == sorted(found)

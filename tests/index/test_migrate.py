@@ -38,10 +38,16 @@ def test_head_is_the_newest_migration():
 def test_the_result_is_equal_to_the_metadata(url):
     migrate.upgrade(url)
     with writing(url) as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        options = {"compare_type": True, "compare_server_default": True, "include_name": _is_in_metadata}
+        context = MigrationContext.configure(connection, opts=options)
         assert compare_metadata(context, METADATA) == []
         migrated = _details(connection)
     assert migrated == _details_of_metadata(url)
+
+
+def _is_in_metadata(name, _kind=None, _parents=None):
+    """Say so of all but the search for names, which ``_details`` compares."""
+    return name is None or not name.startswith(("study_name", "ix_study_name"))
 
 
 def _details(connection):
@@ -70,7 +76,7 @@ def test_each_step_goes_up_and_down(url):
     steps = [script.revision for script in ScriptDirectory(str(migrate._folder())).walk_revisions()][::-1]
     for revision in [*steps, *steps[-2::-1], "base", *steps]:
         migrate.move_to(url, revision)
-    assert tables(url) == set(METADATA.tables)
+    assert set(filter(_is_in_metadata, tables(url))) == set(METADATA.tables)
     migrate.move_to(url, "base")
     assert tables(url) == set()
 
@@ -99,13 +105,13 @@ def test_an_index_of_a_newer_program_is_left_alone(url):
     assert "newer version" in (migrate.pending(url) or "")
     with pytest.raises(IndexUnavailable, match="newer version"):
         migrate.upgrade(url)
-    assert tables(url) == set(METADATA.tables)
+    assert set(filter(_is_in_metadata, tables(url))) == set(METADATA.tables)
 
 
 def test_nodes_that_start_at_once_migrate_one_after_the_other(url):
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(_upgrade_in_a_process, [url] * 3))
-    assert tables(url) == set(METADATA.tables)
+    assert set(filter(_is_in_metadata, tables(url))) == set(METADATA.tables)
 
 
 def _upgrade_in_a_process(url):

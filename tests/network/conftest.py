@@ -138,8 +138,9 @@ class Storage:
     archive: FilesystemArchive
     index: SQLIndex
 
-    def services(self, remotes: tuple[RemoteAE, ...] = (), timing: Timing = PATIENT):
-        return real_services(self.archive, self.index, AccessPolicy(remotes), "BACKUP_SCP", timing)
+    def services(self, remotes: tuple[RemoteAE, ...] = (), timing: Timing = PATIENT, *, strict: bool = False):
+        policy = AccessPolicy(remotes)
+        return real_services(self.archive, self.index, policy, "BACKUP_SCP", timing, strict=strict)
 
     def staged(self) -> list[Path]:
         """Return the staged files."""

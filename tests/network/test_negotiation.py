@@ -241,11 +241,52 @@ def test_a_window_of_one_is_not_answered(server):
         peer.release()
 
 
-def test_user_identity_and_extended_negotiation_are_passed_over(server):
+EXTENDED, STUDY_ROOT_GET = 0x56, "1.2.840.10008.5.1.4.1.2.2.3"
+
+
+def extended(sop_class, proposed):
+    return item(EXTENDED, struct.pack(">H", len(sop_class)) + sop_class.encode() + proposed)
+
+
+@pytest.mark.parametrize(
+    ("sop_class", "proposed", "answered"),
+    [
+        (STUDY_ROOT_FIND, b"\1", b"\1"),
+        (STUDY_ROOT_FIND, b"\0", b"\0"),
+        (STUDY_ROOT_FIND, b"\1\1\1\1", b"\1\1\1\0"),  # no time zone query adjustment
+        (STUDY_ROOT_FIND, b"\1\1\1\1\1\1\1", b"\1\1\1\0\0\1\1"),  # and no Query/Retrieve View
+        (STUDY_ROOT_FIND, b"\0\1\0\1\0\1\0", b"\0\1\0\0\0\1\0"),
+        (STUDY_ROOT_FIND, b"\2\xff\1", b"\0\0\1"),
+        (STUDY_ROOT_FIND, b"\1" * 600, b"\1\1\1\0\0\1\1"),
+        (STUDY_ROOT_GET, b"\1", b"\1"),
+        (STUDY_ROOT_GET, b"\1\1\1", b"\1\0"),
+        (STUDY_ROOT_FIND, b"", None),
+        (CT_IMAGE_STORAGE, b"\1\1\1", None),
+        ("1.2.840.10008.5.1.4.1.2.1.1", b"\1", None),  # no context of it
+    ],
+)
+def test_extended_negotiation_is_answered_byte_by_byte(server, sop_class, proposed, answered):
+    contexts = [(uid, (IMPLICIT,)) for uid in (VERIFICATION, STUDY_ROOT_FIND, STUDY_ROOT_GET, CT_IMAGE_STORAGE)]
+    with server.peer(*contexts, items=extended(sop_class, proposed)) as peer:
+        told = [content for kind, content in peer.user_items() if kind == EXTENDED]
+        assert peer.echo() == 0
+        peer.release()
+    assert told == ([] if answered is None else [extended(sop_class, answered)[4:]])
+
+
+def test_each_sop_class_is_negotiated_by_itself(server):
+    contexts = [(uid, (IMPLICIT,)) for uid in (STUDY_ROOT_FIND, STUDY_ROOT_GET)]
+    both = extended(STUDY_ROOT_FIND, b"\0\1") + extended(STUDY_ROOT_GET, b"\1")
+    with server.peer(*contexts, items=both) as peer:
+        told = [content for kind, content in peer.user_items() if kind == EXTENDED]
+        peer.release()
+    assert told == [extended(STUDY_ROOT_FIND, b"\0\1")[4:], extended(STUDY_ROOT_GET, b"\1")[4:]]
+
+
+def test_user_identity_and_common_extended_negotiation_are_passed_over(server):
     identity = item(0x58, b"\2\1" + struct.pack(">H", 4) + b"user" + struct.pack(">H", 6) + b"secret")
-    extended = item(0x56, struct.pack(">H", len(STUDY_ROOT_FIND)) + STUDY_ROOT_FIND.encode() + b"\1\1\1\1")
     common = item(0x57, struct.pack(">H", 5) + b"1.2.3" + struct.pack(">H", 5) + b"1.2.4" + struct.pack(">H", 0))
-    with server.peer(ECHO, (STUDY_ROOT_FIND, (IMPLICIT,)), items=identity + extended + common) as peer:
+    with server.peer(ECHO, (STUDY_ROOT_FIND, (IMPLICIT,)), items=identity + common) as peer:
         assert {kind for kind, _ in peer.user_items()} == {0x51, 0x52, 0x55}
         assert peer.echo() == 0
         peer.release()

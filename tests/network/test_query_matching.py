@@ -1,0 +1,168 @@
+"""C-FIND over the wire with a real index: negotiated matching, a strict hierarchy, and keys that mean harm."""
+
+from __future__ import annotations
+
+import io
+import struct
+from typing import Any
+
+import pydicom
+import pytest
+
+from tests.index.examples import version
+from tests.network.wire import (
+    C_FIND_RQ,
+    COMMAND,
+    DATA,
+    IMPLICIT,
+    LAST,
+    STUDY_ROOT_FIND,
+    Elements,
+    command,
+    fragments,
+    item,
+    p_data,
+    pdv,
+)
+
+FIND = (STUDY_ROOT_FIND, (IMPLICIT,))
+PENDING = {0xFF00, 0xFF01}
+SUCCESS, INVALID = 0x0000, 0xA900
+RELATIONAL, DATE_TIME, FUZZY, EVERYTHING = b"\1", b"\0\1", b"\0\0\1", b"\1" * 7
+EMPTY, MULTIPLE = b"\0\0\0\0\0\1", b"\0\0\0\0\0\0\1"
+
+LEVEL = 0x00080052
+TAGS = {
+    "PatientName": 0x00100010,
+    "PatientID": 0x00100020,
+    "OtherPatientIDs": 0x00101000,
+    "PatientComments": 0x00104000,
+    "PatientWeight": 0x00101030,
+    "StudyDate": 0x00080020,
+    "StudyTime": 0x00080030,
+    "ModalitiesInStudy": 0x00080061,
+    "StudyInstanceUID": 0x0020000D,
+    "SeriesInstanceUID": 0x0020000E,
+    "ReferringPhysicianName": 0x00080090,
+    "NumberOfStudyRelatedInstances": 0x00201208,
+}
+MIB = 1 << 20
+
+HOSTILE = {
+    "stars": b"*" * 10_000,
+    "stars and letters": b"*a" * 10_000,
+    "stars and marks": b"*?" * 10_000,
+    "marks": b"?" * 10_000,
+    "brackets": b"[" * 10_000 + b"*",
+    "NUL": b"A\0B\0*\0",
+    "nothing but NUL": bytes(10_000),
+    "SQL": b"' OR ''=''; DROP TABLE study; --",
+    "signs of LIKE": b"%_%_!%\\%_",
+    "signs of JSON": b'"],[{\\"a\\":}',
+    "no UTF-8": b"\xff\xfe\xed\xa0\x80*",
+    "hyphens": b"-" * 10_000,
+    "carets": b"^=" * 10_000,
+    "escape sequences": b"\x1b$B" * 5_000 + b"zz",
+    "words": b" ".join(b"w%d" % n for n in range(10_000)),
+    "a list": b"\\".join(b"1.2.%d" % n for n in range(50_000)),
+    "digits": b"9" * 60_000,
+    "nearly 1 MiB": b"A" * (MIB - 4096),
+    "nearly 1 MiB of stars": b"*" * (MIB - 4096),
+    "nearly 1 MiB of wild cards": b"a*" * (MIB // 2 - 2048),
+    "nearly 1 MiB of words": b"a " * (MIB // 2 - 2048),
+    "nearly 1 MiB of backslashes": b"\\" * (MIB - 4096),
+}
+
+
+@pytest.fixture
+def finding(start_server, storage):
+    """Return ``finding(bytes, strict)``: an association to a node that holds three studies."""
+    for number, (name, date, time, modality) in enumerate(
+        [
+            ("Döe^Jane", "20240101", "0900", "CT"),
+            ("ROE^JANE", "20240102", "1500", "CT"),
+            ("", "20240103", "1000", "PT"),
+        ]
+    ):
+        uids: dict[str, Any] = {"sop": f"3.{number}", "series": f"2.{number}", "study": f"1.{number}"}
+        storage.index.add(version(**uids, PatientName=name, StudyDate=date, StudyTime=time, Modality=modality))
+    storage.index.add(version("3.9", "2.9", "1.0", PatientName="Döe^Jane", Modality="PT"))
+
+    def start(negotiated=b"", *, strict=False):
+        uid = STUDY_ROOT_FIND.encode()
+        sub_item = item(0x56, struct.pack(">H", len(uid)) + uid + negotiated) if negotiated else b""
+        return start_server(storage.services(strict=strict)).peer(FIND, items=sub_item)
+
+    return start
+
+
+def find(peer, level="STUDY", **keys):
+    """C-FIND with these bytes; return the Study Instance UIDs answered and the final Status."""
+    values = {LEVEL: level.encode(), TAGS["StudyInstanceUID"]: b""}
+    values |= {TAGS[keyword]: v if isinstance(v, bytes) else v.encode() for keyword, v in keys.items()}
+    data = b"".join(_element(tag, value + b" " * (len(value) % 2)) for tag, value in sorted(values.items()))
+    elements: Elements = {0x0002: STUDY_ROOT_FIND, 0x0100: C_FIND_RQ, 0x0110: 1, 0x0700: 0, 0x0800: 1}
+    peer.send(p_data(pdv(1, COMMAND | LAST, command(elements))), *fragments(1, DATA, data, 65_536))
+    found = []
+    while (answer := peer.message()).status in PENDING:
+        found.append(str(pydicom.filereader.read_dataset(io.BytesIO(answer.data_set), True, True).StudyInstanceUID))
+    return sorted(found), answer.status
+
+
+def _element(tag, value):
+    return struct.pack("<HHI", tag >> 16, tag & 0xFFFF, len(value)) + value
+
+
+@pytest.mark.parametrize(
+    ("negotiated", "keys", "with_it", "without"),
+    [
+        (DATE_TIME, {"StudyDate": "20240101-20240103", "StudyTime": "1000-1200"}, ["1.1", "1.2"], ["1.2"]),
+        (FUZZY, {"PatientName": "jan doe"}, ["1.0"], []),
+        (FUZZY, {"PatientName": "JANE"}, ["1.0", "1.1"], []),
+        (EMPTY, {"PatientName": '""'}, ["1.2"], []),
+        (MULTIPLE, {"ModalitiesInStudy": "PT\\CT"}, ["1.0"], ["1.0", "1.1", "1.2"]),
+    ],
+)
+def test_what_is_negotiated_is_done(finding, negotiated, keys, with_it, without):
+    for proposed, found in ((negotiated, with_it), (EVERYTHING, with_it), (RELATIONAL, without), (b"", without)):
+        with finding(proposed) as peer:
+            assert find(peer, **keys) == (found, SUCCESS)
+            peer.release()
+
+
+@pytest.mark.parametrize(
+    ("negotiated", "strict", "keys", "answered"),
+    [
+        (b"", False, {}, (["1.0"], SUCCESS)),
+        (b"", True, {}, ([], INVALID)),
+        (b"", True, {"StudyInstanceUID": "1.0\\1.1"}, ([], INVALID)),
+        (b"", True, {"StudyInstanceUID": "1.0"}, (["1.0"], SUCCESS)),
+        (RELATIONAL, True, {}, (["1.0"], SUCCESS)),
+    ],
+)
+def test_a_strict_hierarchy(finding, negotiated, strict, keys, answered):
+    with finding(negotiated, strict=strict) as peer:
+        assert find(peer, "SERIES", SeriesInstanceUID="2.0", **keys) == answered
+        assert find(peer, PatientID="P1")[1] == SUCCESS  # there is nothing above it, and the association goes on
+        peer.release()
+
+
+@pytest.mark.parametrize("negotiated", [b"", EVERYTHING])
+@pytest.mark.parametrize("keyword", [k for k in TAGS if k != "SeriesInstanceUID"])
+def test_hostile_keys_are_answered(finding, negotiated, keyword):
+    with finding(negotiated) as peer:
+        for name, value in HOSTILE.items():
+            signs = b"* \0" if keyword == "PatientComments" else b"* \0\\"  # a backslash is text in an LT
+            assert find(peer, **{keyword: value}) == ([] if value.strip(signs) else ALL, SUCCESS), name
+        assert find(peer, StudyInstanceUID="1.1") == (["1.1"], SUCCESS)
+        peer.release()
+
+
+ALL = ["1.0", "1.1", "1.2"]
+
+
+def test_an_identifier_beyond_1_mib_is_refused(finding):
+    with finding() as peer:
+        assert find(peer, PatientComments=b"A" * MIB) == ([], INVALID)
+        assert find(peer) == (ALL, SUCCESS)
+        peer.release()
