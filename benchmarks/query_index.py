@@ -141,10 +141,10 @@ def streamed(url: str) -> tuple[float, float]:
 
 def report(small: Bench, large: Bench) -> None:
     """Print the table."""
-    print(f"{'':24}{small.studies:>12,} studies{large.studies:>12,} studies   ratio    answers")
+    print(f"{'':24}{small.studies:>12,} studies{large.studies:>12,} studies   ratio         answers")
     for case in CASES:
-        (few_ms, _), (many_ms, answers) = small.ask(case), large.ask(case)
-        print(f"{case.name:24}{few_ms:>17.3f} ms{many_ms:>17.3f} ms{many_ms / few_ms:>8.2f}{answers:>11,.0f}")
+        (few_ms, few), (many_ms, many) = small.ask(case), large.ask(case)
+        print(f"{case.name:24}{few_ms:>17.3f} ms{many_ms:>17.3f} ms{many_ms / few_ms:>8.2f}{few:>8,.0f}{many:>8,.0f}")
     (few, few_mib), (many, many_mib) = streamed(small.url), streamed(large.url)
     print(f"{'universal query':24}{few:>18,.0f}/s{many:>18,.0f}/s{few / many:>8.2f}")
     print(f"{'  memory it took more':24}{few_mib:>16.1f} MiB{many_mib:>16.1f} MiB")

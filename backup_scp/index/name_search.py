@@ -45,7 +45,7 @@ _ON_SQLITE = (
 )
 _ON_POSTGRESQL = (
     "CREATE EXTENSION IF NOT EXISTS pg_trgm",
-    f"CREATE INDEX ix_study_name ON study USING gin ({_TRIGRAMS})",
+    f"CREATE INDEX ix_study_name ON study USING gin ({_TRIGRAMS}) WITH (fastupdate = off)",
 )
 for _engine, _statements in (("sqlite", _ON_SQLITE), ("postgresql", _ON_POSTGRESQL)):
     for _statement in _statements:

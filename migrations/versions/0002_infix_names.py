@@ -35,7 +35,7 @@ SQLITE = (
 )
 POSTGRESQL = (
     "CREATE EXTENSION IF NOT EXISTS pg_trgm",
-    f"CREATE INDEX ix_study_name ON study USING gin ({TRIGRAMS})",
+    f"CREATE INDEX ix_study_name ON study USING gin ({TRIGRAMS}) WITH (fastupdate = off)",
 )
 
 
