@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-PACKAGES := dcmtk orthanc postgresql
+PACKAGES := dcmtk orthanc postgresql strace iproute2
 # Two workers: a system test waits more than it computes, and 2 GB objects share the disk.
 WORKERS ?= 2
 
@@ -66,7 +66,7 @@ $(VENV)/.created:
 # The peers of the system tests. The services that come with the packages are neither used nor stopped.
 peers:
 	@PATH="$$PATH:/usr/sbin"; \
-	if command -v storescu && command -v Orthanc && { command -v pg_ctl || ls /usr/lib/postgresql/*/bin/pg_ctl; }; \
+	if command -v storescu && command -v Orthanc && command -v strace && command -v ip && { command -v pg_ctl || ls /usr/lib/postgresql/*/bin/pg_ctl; }; \
 	then :; else false; fi >/dev/null 2>&1 || $(MAKE) --no-print-directory apt-install APT_PACKAGES="$(PACKAGES)"
 
 .PHONY: apt-install
