@@ -47,10 +47,19 @@ def upgrade() -> None:
         with connection.begin_nested():
             for statement in SQLITE if on_sqlite else POSTGRESQL:
                 connection.exec_driver_sql(statement)
-    except sa.exc.DBAPIError:
+    except sa.exc.DBAPIError as error:
+        if not _is_missing(error):
+            raise
         return
     if on_sqlite:
         connection.exec_driver_sql("INSERT INTO study_name(study_name) VALUES ('rebuild')")
+
+
+def _is_missing(error: sa.exc.DBAPIError) -> bool:
+    """Tell a database that has no trigrams, or may not have them, from one that is busy or broken."""
+    # PostgreSQL: feature not supported, insufficient privilege, undefined file (the extension is not installed)
+    state = getattr(error.orig, "sqlstate", None)
+    return state in ("0A000", "42501", "58P01") if state else "no such" in str(error.orig)
 
 
 def downgrade() -> None:
