@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import random
 import re
+import uuid
 
 import pytest
 import sqlalchemy as sa
@@ -130,12 +131,34 @@ def test_postgresql_serves_an_infix_by_its_index(postgres_url):
             assert "ix_study_name" in "\n".join(explained.scalars())
 
 
-def test_a_database_that_refuses_the_index_is_used_without(postgres_url):
-    with contextlib.closing(Database(postgres_url)) as database, database.writing() as connection:
-        connection.execute(sa.text("CREATE TABLE ix_study_name ()"))  # its name is taken
-    with opened(postgres_url) as index:
+@contextlib.contextmanager
+def owner_without_extensions(postgres_url):
+    """Yield the URL of a role that may make tables in the database, and no extension."""
+    role = "names_" + uuid.uuid4().hex[:12]
+    with contextlib.closing(Database(postgres_url)) as database:
+        with database.writing() as connection:
+            connection.execute(sa.text(f"CREATE ROLE {role} LOGIN PASSWORD '{role}'"))
+            connection.execute(sa.text(f"GRANT ALL ON SCHEMA public TO {role}"))
+        try:
+            url = sa.engine.make_url(postgres_url).set(username=role, password=role)
+            yield url.render_as_string(hide_password=False)
+        finally:
+            with database.writing() as connection:
+                connection.execute(sa.text(f"DROP OWNED BY {role}"))
+                connection.execute(sa.text(f"DROP ROLE {role}"))
+
+
+def test_a_database_that_refuses_the_extension_is_used_without(postgres_url):
+    with owner_without_extensions(postgres_url) as url, opened(url) as index:
         enter_names(index)
         assert found(index, "*SMITH*") == {"1.0", "1.1"}
+
+
+def test_a_database_that_fails_in_another_way_is_not_migrated(postgres_url):
+    with contextlib.closing(Database(postgres_url)) as database, database.writing() as connection:
+        connection.execute(sa.text("CREATE TABLE ix_study_name ()"))  # its name is taken
+    with pytest.raises(IndexUnavailable), opened(postgres_url):
+        pass
 
 
 def test_an_index_without_trigrams_reads_all_names(url):
