@@ -8,7 +8,7 @@ condition has no such meaning (a date of ``yesterday``), a single value is compa
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -95,7 +95,9 @@ class Matcher:
             case Empty():
                 return self._text(attribute) == ""
             case FuzzyName(name):
-                return self._name(attribute, name, words_of, self._has_words)
+                matches = self._name(attribute, name, words_of, self._has_words)
+                words = (word for group in stored_text(name).split("=", 2) for word in words_of(group).split())
+                return self._narrowed(attribute, (f"*{word}*" for word in words), matches)
             case DateTimeRange():
                 return in_date_time_range(attribute, matching, self.column)
 
@@ -171,16 +173,17 @@ class Matcher:
             return sa.true()
         if attribute.vr == "PN":
             matches = self._name(attribute, pattern, _folded_pattern, self._name_like)
-            return self._narrowed(pattern, matches) if attribute is PATIENT_NAME else matches
+            return self._narrowed(attribute, map(_folded_pattern, stored_text(pattern).split("=", 2)), matches)
         pattern = stored_text(pattern)
         if attribute.keyword in SEVERAL_VALUES:
             return self.dialect.some_value(self._text(attribute), lambda value: self._like(value, pattern))
         return self._like(self._text(attribute), pattern)
 
-    def _narrowed(self, pattern: str, matches: Clause) -> Clause:
-        """Let the trigrams of a pattern find the rows that may match, where there is nothing better."""
-        wanted = trigrams(_folded_pattern(group) for group in stored_text(pattern).split("=", 2))
-        narrow = self.dialect.narrow_by_name(self.column(ROW), wanted)
+    def _narrowed(self, attribute: Attribute, patterns: Iterable[str], matches: Clause) -> Clause:
+        """Let the trigrams of folded patterns find the rows that may match, where there is nothing better."""
+        if attribute is not PATIENT_NAME:
+            return matches
+        narrow = self.dialect.narrow_by_name(self.column(ROW), trigrams(patterns))
         return matches if narrow is None else sa.and_(narrow, matches)
 
     def _name_like(self, text: Text, pattern: str) -> Clause:
