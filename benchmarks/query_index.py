@@ -24,7 +24,7 @@ from backup_scp.information_model import Condition, Query
 from backup_scp.query import matching_of
 from benchmarks import synthetic
 
-_SHOWN = (
+SHOWN = (
     *("PatientName", "PatientID", "PatientBirthDate", "StudyDate", "StudyTime", "StudyDescription", "AccessionNumber"),
     *("ModalitiesInStudy", "NumberOfStudyRelatedInstances"),
 )
@@ -58,7 +58,7 @@ def query(keys: dict[str, str], level: Level = Level.STUDY) -> Query:
     """Make a query as an Identifier would."""
     conditions = [(BY_KEYWORD[keyword], matching_of(value, BY_KEYWORD[keyword].vr)) for keyword, value in keys.items()]
     narrowing = tuple(Condition(attribute, matching) for attribute, matching in conditions if matching)
-    return Query(level, narrowing, tuple(BY_KEYWORD[keyword] for keyword in _SHOWN))
+    return Query(level, narrowing, tuple(BY_KEYWORD[keyword] for keyword in SHOWN))
 
 
 def held_studies(studies: int) -> Iterator[dict[str, str]]:
