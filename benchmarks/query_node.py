@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import os
 import socket
 import statistics
@@ -26,7 +27,7 @@ from backup_scp.network.association import Association, Timing
 from backup_scp.network.command_set import Element, Field, encode
 from backup_scp.network.identifier import QUERY_RETRIEVE_LEVEL, encode_elements
 from backup_scp.network.negotiation import NATIVE
-from benchmarks.query_index import CASES, SECONDS, SHOWN, Case, held_studies
+from benchmarks.query_index import CASES, ROUNDS, SECONDS, SHOWN, Case, held_studies
 
 _AE_TITLE = "BACKUP_SCP"
 _START_S = 60.0
@@ -76,6 +77,7 @@ class RunningNode:
     def __init__(self, url: str, folder: Path) -> None:
         with contextlib.closing(SQLIndex(url)) as index:
             self.studies = index.holdings().studies
+        self.held = held_studies(self.studies)
         self.port = _free_port()
         settings = {"HOME": str(folder), "INDEX__URL": url, "NODE__PORT": str(self.port), "NODE__HOST": "127.0.0.1"}
         self._process = subprocess.Popen(
@@ -124,17 +126,17 @@ def running(url: str) -> Iterator[RunningNode]:
             node.stop()
 
 
-def ask(node: RunningNode, case: Case) -> float:
-    """Give the median milliseconds of one kind of query."""
+def ask(node: RunningNode, case: Case) -> list[float]:
+    """Give the milliseconds of each query of one kind."""
     requester, taken, began = node.requester(), [], time.perf_counter()
-    for held in held_studies(node.studies):
+    for held in itertools.islice(node.held, case.at_most):
         start = time.perf_counter()
         requester.find(case.keys(held))
-        taken.append(time.perf_counter() - start)
-        if len(taken) == case.at_most or time.perf_counter() - began > SECONDS:
+        taken.append((time.perf_counter() - start) * 1000)
+        if time.perf_counter() - began > SECONDS / ROUNDS:
             break
     requester.release()
-    return statistics.median(taken) * 1000
+    return taken
 
 
 def stream(node: RunningNode) -> tuple[float, float]:
@@ -151,7 +153,11 @@ def report(small: RunningNode, large: RunningNode) -> None:
     """Print the table."""
     print(f"{'C-FIND over loopback':24}{small.studies:>12,} studies{large.studies:>12,} studies   ratio")
     for case in CASES:
-        few, many = ask(small, case), ask(large, case)
+        taken: tuple[list[float], list[float]] = ([], [])
+        for _ in range(ROUNDS):
+            for node, done in zip((small, large), taken, strict=True):
+                done.extend(ask(node, case))
+        few, many = (statistics.median(done) for done in taken)
         print(f"{case.name:24}{few:>17.3f} ms{many:>17.3f} ms{many / few:>8.2f}")
     (few, few_mib), (many, many_mib) = stream(small), stream(large)
     print(f"{'universal query':24}{few:>18,.0f}/s{many:>18,.0f}/s{few / many:>8.2f}")
