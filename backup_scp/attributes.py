@@ -47,6 +47,8 @@ class Attribute:
         ``unique``, ``required`` or ``optional`` key (PS3.4 C.2.2.1).
     computed
         True when the index derives it from what it holds; it is never read from a Data Set.
+    items
+        The item keys of a sequence (PS3.4 C.2.2.2.6); ``column`` of an item key is its keyword.
     """
 
     keyword: str
@@ -56,9 +58,30 @@ class Attribute:
     column: str
     kind: str = "optional"
     computed: bool = False
+    items: tuple[Attribute, ...] = ()
+
+    @property
+    def named(self) -> str:
+        """Keyword and tag, as errors name it."""
+        return f"{self.keyword} ({self.tag >> 16:04X},{self.tag & 0xFFFF:04X})"
 
 
 _P, _S, _E, _I = Level.PATIENT, Level.STUDY, Level.SERIES, Level.IMAGE
+
+
+def _item_key(keyword: str, tag: int, vr: str) -> Attribute:
+    return Attribute(keyword, tag, vr, _E, keyword)
+
+
+# Request Attributes Macro, PS3.3 Table 10-9
+_REQUEST_ATTRIBUTES = (
+    _item_key("AccessionNumber", 0x00080050, "SH"),
+    _item_key("StudyInstanceUID", 0x0020000D, "UI"),
+    _item_key("RequestedProcedureDescription", 0x00321060, "LO"),
+    _item_key("ScheduledProcedureStepDescription", 0x00400007, "LO"),
+    _item_key("ScheduledProcedureStepID", 0x00400009, "SH"),
+    _item_key("RequestedProcedureID", 0x00401001, "SH"),
+)
 
 ATTRIBUTES: tuple[Attribute, ...] = (
     # PATIENT level, PS3.4 Table C.6-1
@@ -108,6 +131,9 @@ ATTRIBUTES: tuple[Attribute, ...] = (
     Attribute("ProtocolName", 0x00181030, "LO", _E, "protocol_name"),
     Attribute("PerformedProcedureStepStartDate", 0x00400244, "DA", _E, "performed_procedure_step_start_date"),
     Attribute("PerformedProcedureStepStartTime", 0x00400245, "TM", _E, "performed_procedure_step_start_time"),
+    Attribute(
+        "RequestAttributesSequence", 0x00400275, "SQ", _E, "request_attributes_sequence", items=_REQUEST_ATTRIBUTES
+    ),
     Attribute("InstitutionName", 0x00080080, "LO", _E, "institution_name"),
     Attribute("StationName", 0x00081010, "SH", _E, "station_name"),
     Attribute("Manufacturer", 0x00080070, "LO", _E, "manufacturer"),

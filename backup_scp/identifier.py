@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import islice
 
 from backup_scp import data_set
-from backup_scp.attributes import BY_TAG, Level
+from backup_scp.attributes import BY_TAG, Attribute, Level
 from backup_scp.character_set import DEFAULT, CharacterSet, parse
 from backup_scp.errors import InvalidDataSet, InvalidIdentifier
 from backup_scp.value_representation import to_text
@@ -16,6 +18,7 @@ IDENTIFIER_BYTES = 1 << 20
 _SPECIFIC_CHARACTER_SET = 0x00080005
 _LEVEL = 0x00080052
 _FIRST_KEY = 0x00080000  # Command Set and File Meta Information are no keys
+_ANY_KEY = range(_FIRST_KEY, 1 << 32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +33,14 @@ class RequestedKey:
         As the Identifier has it; the dictionary's where it has none, ``UN`` where nobody knows.
     value
         Unicode, several values joined by backslashes; empty for a return key, and for what is no text.
-    data
-        The bytes behind it, for sequences: their items.
+    items
+        The keys in the one item of a sequence that is in the table; none where it has no item.
     """
 
     tag: int
     vr: str
     value: str = ""
-    data: bytes = field(default=b"", repr=False)
+    items: tuple[RequestedKey, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,8 @@ class Identifier:
         Raises
         ------
         InvalidIdentifier
-            It is longer than 1 MiB, no Data Set, or without a Query/Retrieve Level that PS3.4 C.6 knows.
+            It is longer than 1 MiB, no Data Set, or without a Query/Retrieve Level that PS3.4 C.6 knows; a sequence of
+            the table has more than one item.
         """
         try:
             elements = data_set.read(data, transfer_syntax_uid, IDENTIFIER_BYTES)
@@ -74,17 +78,34 @@ class Identifier:
             raise InvalidIdentifier(f"the Identifier cannot be read: {error}") from error
         declared = parse(elements.pop(_SPECIFIC_CHARACTER_SET, ("CS", b""))[1])
         level = to_text("CS", "CS", elements.pop(_LEVEL, ("CS", b""))[1], declared)
-        keys = tuple(
-            RequestedKey(tag, vr, to_text(vr, _expected(tag, vr), value, declared), value)
-            for tag, (vr, value) in elements.items()
-            if tag & 0xFFFF and tag >= _FIRST_KEY
-        )
-        return cls(_level(level.upper()), keys, declared)
+        return cls(_level(level.upper()), _keys(elements, BY_TAG, declared), declared)
 
 
-def _expected(tag: int, vr: str) -> str:
-    attribute = BY_TAG.get(tag)
-    return attribute.vr if attribute else vr
+def _keys(
+    elements: data_set.Elements, table: Mapping[int, Attribute], declared: CharacterSet
+) -> tuple[RequestedKey, ...]:
+    found = []
+    for tag, (vr, value) in elements.items():
+        attribute = table.get(tag)
+        if attribute and attribute.items:
+            found.append(RequestedKey(tag, "SQ", items=_item_keys(attribute, value, declared)))
+        elif tag & 0xFFFF and tag >= _FIRST_KEY:
+            expected = attribute.vr if attribute else vr
+            found.append(RequestedKey(tag, vr, to_text(vr, expected, value, declared)))
+    return tuple(found)
+
+
+def _item_keys(attribute: Attribute, value: bytes, declared: CharacterSet) -> tuple[RequestedKey, ...]:
+    """Read the keys in the item of a sequence; a key has one item, not more (PS3.4 C.2.2.2.6)."""
+    try:
+        items = list(islice(data_set.items(value, _ANY_KEY), 2))
+    except InvalidDataSet as error:
+        raise InvalidIdentifier(f"{attribute.named} cannot be read: {error}") from error
+    if len(items) > 1:
+        raise InvalidIdentifier(f"{attribute.named} has more than one item")
+    elements = items[0] if items else {}
+    own = elements.pop(_SPECIFIC_CHARACTER_SET, None)
+    return _keys(elements, {key.tag: key for key in attribute.items}, parse(own[1]) if own else declared)
 
 
 def _level(name: str) -> Level:

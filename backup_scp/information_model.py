@@ -15,6 +15,7 @@ from backup_scp.query import (
     Empty,
     FuzzyName,
     Matching,
+    OneItem,
     Query,
     Range,
     SingleValue,
@@ -40,6 +41,7 @@ __all__ = [
     "Level",
     "Matching",
     "Negotiated",
+    "OneItem",
     "Query",
     "Range",
     "RequestedKey",
@@ -172,7 +174,7 @@ def read_query(
         _require_one_value_above(identifier, model)
     supported = [(key, BY_TAG[key.tag]) for key in identifier.keys if _is_supported(key, identifier, model)]
     conditions = _conditions(
-        (attribute, _matching(key.value, attribute, negotiated))
+        (attribute, _matching(key, attribute, negotiated))
         for key, attribute in supported
         if attribute is not _TIME_ZONE
     )
@@ -188,7 +190,10 @@ _TIME_ZONE = BY_KEYWORD["TimezoneOffsetFromUTC"]
 _MULTIPLE_VALUE_VRS = frozenset({"AE", "AS", "AT", "CS", "LO", "PN", "SH", "UC"})  # PS3.4 C.2.2.2.8
 
 
-def _matching(value: str, attribute: Attribute, negotiated: Negotiated) -> Matching | None:
+def _matching(key: RequestedKey, attribute: Attribute, negotiated: Negotiated) -> Matching | None:
+    value = key.value
+    if attribute.items:
+        return _one_item(key.items, attribute, negotiated)
     if negotiated.empty_values and value.strip() == '""':
         return Empty()
     matching = matching_of(value, attribute.vr)
@@ -197,6 +202,14 @@ def _matching(value: str, attribute: Attribute, negotiated: Negotiated) -> Match
     if negotiated.fuzzy_names and attribute.vr == "PN" and isinstance(matching, SingleValue | WildCard):
         return FuzzyName(value)
     return matching
+
+
+def _one_item(keys: tuple[RequestedKey, ...], sequence: Attribute, negotiated: Negotiated) -> Matching | None:
+    """Universal Matching where no item key has a value."""
+    table = {attribute.tag: attribute for attribute in sequence.items}
+    known = [(table[key.tag], key) for key in keys if key.tag in table]
+    conditions = _conditions((attribute, _matching(key, attribute, negotiated)) for attribute, key in known)
+    return OneItem(conditions) if conditions else None
 
 
 def _has_several_values(attribute: Attribute) -> bool:
@@ -227,20 +240,19 @@ def _require_one_value_above(identifier: Identifier, model: InformationModel) ->
     values = {key.tag: key.value for key in identifier.keys}
     for key in model.unique_keys(identifier.level)[:-1]:
         if not isinstance(matching_of(values.get(key.tag, ""), key.vr), SingleValue):
-            raise InvalidIdentifier(f"a request at {identifier.level} level needs one value in {_named(key)}")
-
-
-def _named(attribute: Attribute) -> str:
-    return f"{attribute.keyword} ({attribute.tag >> 16:04X},{attribute.tag & 0xFFFF:04X})"
+            raise InvalidIdentifier(f"a request at {identifier.level} level needs one value in {key.named}")
 
 
 def unsupported_keys(identifier: Identifier, model: InformationModel) -> tuple[RequestedKey, ...]:
-    """List the keys that every answer has with zero length; with any of them pending answers are FF01."""
-    return tuple(
-        key
-        for key in identifier.keys
-        if key.tag not in _ANSWERED_BY_THE_NODE and not _is_supported(key, identifier, model)
-    )
+    """List the keys, also of items, that answers have with zero length; with any of them pending answers are FF01."""
+    found = []
+    for key in identifier.keys:
+        if _is_supported(key, identifier, model):
+            known = {attribute.tag for attribute in BY_TAG[key.tag].items}
+            found += [inside for inside in key.items if inside.tag not in known]
+        elif key.tag not in _ANSWERED_BY_THE_NODE:
+            found.append(key)
+    return tuple(found)
 
 
 def _is_supported(key: RequestedKey, identifier: Identifier, model: InformationModel) -> bool:
@@ -274,7 +286,7 @@ def read_retrieve(
     values = {key.tag: key.value for key in identifier.keys}
     needed = UNIQUE_KEY[level]
     if not list_of(values.get(needed.tag, ""), needed.vr):
-        raise InvalidIdentifier(f"a retrieve at {level} level needs a value in {_named(needed)}")
+        raise InvalidIdentifier(f"a retrieve at {level} level needs a value in {needed.named}")
     if strict and not negotiated.relational:
         _require_one_value_above(identifier, model)
     keys = model.unique_keys(level)

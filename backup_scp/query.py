@@ -15,6 +15,7 @@ __all__ = [
     "Empty",
     "FuzzyName",
     "Matching",
+    "OneItem",
     "Query",
     "Range",
     "SingleValue",
@@ -102,7 +103,14 @@ class FuzzyName:
     name: str
 
 
-Matching = SingleValue | UIDList | WildCard | Range | DateTimeRange | Empty | AllOf | FuzzyName
+@dataclass(frozen=True, slots=True)
+class OneItem:
+    """Sequence Matching, PS3.4 C.2.2.2.6: one item of the sequence holds every condition; such items are answered."""
+
+    conditions: tuple[Condition, ...]
+
+
+Matching = SingleValue | UIDList | WildCard | Range | DateTimeRange | Empty | AllOf | FuzzyName | OneItem
 
 
 @dataclass(frozen=True, slots=True)

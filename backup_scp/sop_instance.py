@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import BinaryIO
 
 from backup_scp import character_set, data_set
-from backup_scp.attributes import BY_TAG, READ_FROM_DATA_SET
+from backup_scp.attributes import BY_TAG, READ_FROM_DATA_SET, Attribute
+from backup_scp.character_set import CharacterSet
 from backup_scp.errors import InvalidDataSet
-from backup_scp.value_representation import to_text
+from backup_scp.value_representation import items_text, to_text
 
 VALUE_CHARACTERS = 1024
 """Longer values are cut, so that a row of the index stays small; the file keeps them as received."""
+
+MOST_ITEMS = 32
+"""Further items of a sequence are passed over, for the same reason."""
 
 _SPECIFIC_CHARACTER_SET = 0x00080005
 _WANTED = READ_FROM_DATA_SET | {_SPECIFIC_CHARACTER_SET}
@@ -28,7 +33,7 @@ class SOPInstance:
         As written, without padding (trailing NUL and blanks); empty where the Data Set has none.
     attributes
         Keyword to value for the attributes of the table in ``attributes.py`` that the Data Set has with a value:
-        Unicode, several values joined by a backslash, padding removed.
+        Unicode, several values joined by a backslash, padding removed; a sequence is what ``items_text`` makes of it.
     parsed
         False when the Data Set could not be read, or has nothing of the table: then everything comes from the
         Command Set.
@@ -79,7 +84,27 @@ def _attributes(elements: data_set.Elements) -> dict[str, str]:
     values = {}
     for tag, (vr, data) in elements.items():
         attribute = BY_TAG[tag]
-        value = to_text(vr, attribute.vr, data, declared)[:VALUE_CHARACTERS] if data else ""
-        if value:
+        if value := _items(attribute, data, declared) if attribute.items else _text(attribute, vr, data, declared):
             values[attribute.keyword] = value
     return values
+
+
+def _text(attribute: Attribute, vr: str, data: bytes, declared: CharacterSet) -> str:
+    return to_text(vr, attribute.vr, data, declared)[:VALUE_CHARACTERS] if data else ""
+
+
+def _items(attribute: Attribute, data: bytes, declared: CharacterSet) -> str:
+    """Read the item keys of a sequence; an item may have a Specific Character Set of its own (PS3.5 7.5.3)."""
+    keys = {key.tag: key for key in attribute.items}
+    try:
+        items = list(islice(data_set.items(data, {*keys, _SPECIFIC_CHARACTER_SET}), MOST_ITEMS))
+    except InvalidDataSet:
+        return ""
+    return items_text(_item(keys, elements, declared) for elements in items)
+
+
+def _item(keys: Mapping[int, Attribute], elements: data_set.Elements, declared: CharacterSet) -> dict[str, str]:
+    own = elements.pop(_SPECIFIC_CHARACTER_SET, None)
+    declared = character_set.parse(own[1]) if own else declared
+    texts = {keys[tag].keyword: _text(keys[tag], vr, data, declared) for tag, (vr, data) in elements.items()}
+    return {keyword: text for keyword, text in texts.items() if text}

@@ -1,13 +1,15 @@
-"""Value bytes to text, by Value Representation (PS3.5 6.2, 6.4)."""
+"""Value bytes to text, by Value Representation (PS3.5 6.2, 6.4); the items of a sequence as text, too."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable, Mapping
 from struct import Struct
 
 from backup_scp import character_set
 from backup_scp.character_set import CharacterSet
 
-__all__ = ["split_values", "to_text"]
+__all__ = ["items_of", "items_text", "split_values", "to_text"]
 
 _NUMBERS = {
     "US": Struct("<H"),
@@ -62,6 +64,18 @@ def split_values(text: str, vr: str) -> list[str]:
     if vr in _ONE_TEXT:
         return [text] if text else []
     return [value for value in text.split("\\") if value]
+
+
+def items_text(items: Iterable[Mapping[str, str]]) -> str:
+    """Write the items of a sequence, keyword to value, as one text (JSON); empty where there are none."""
+    listed = [dict(item) for item in items]
+    return json.dumps(listed, ensure_ascii=False, separators=(",", ":")) if listed else ""
+
+
+def items_of(text: str) -> list[dict[str, str]]:
+    """Read what ``items_text`` wrote."""
+    items: list[dict[str, str]] = json.loads(text) if text else []
+    return items
 
 
 def _numbers(number: Struct, value: bytes) -> str:

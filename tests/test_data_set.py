@@ -225,7 +225,112 @@ def test_damaged_deflate():
         scan(b"\xff" * 100, DEFLATED)
 
 
+# The items of a sequence.
+
+REQUESTS, STEP = 0x00400275, 0x00400009
+
+
+def found_items(data, syntax=EXPLICIT):
+    got = scan(data, syntax)[REQUESTS]
+    assert got[0] == "SQ"
+    return list(data_set.items(got[1], {STEP, 0x00080005}))
+
+
+def defined(syntax, *items):
+    return element(REQUESTS, "SQ", b"".join(delimiter(0xE000, len(item), syntax) + item for item in items), syntax)
+
+
+@pytest.mark.parametrize("syntax", ENCODINGS)
+def test_items_of_both_kinds_of_length(syntax):
+    inner = sequence(0x00400008, element(STEP, "SH", b"no", syntax), syntax=syntax)
+    item = inner + element(STEP, "SH", b"S1", syntax) + element(STEP, "SH", b"S2", syntax)
+    other = element(0x00401001, "SH", b"R1", syntax)
+    for written in (
+        defined(syntax, item, other, b""),
+        sequence(REQUESTS, item, other, b"", syntax=syntax),
+    ):
+        data = identity(syntax) + places(syntax) + written
+        assert found_items(data, syntax) == [{STEP: ("SH", b"S1")}, {}, {}]
+        assert [list(each) for each in data_set.items(scan(data, syntax)[REQUESTS][1], range(1 << 32))] == [
+            [0x00400008, STEP],
+            [0x00401001],
+            [],
+        ]
+
+
+def test_items_without_their_delimiters():
+    """The last item ends with its sequence; an item ends where the sequence does."""
+    item = element(STEP, "SH", b"S1")
+    cut = element(REQUESTS, "SQ", delimiter(0xE000, UNDEFINED) + item + delimiter(0xE0DD), length=UNDEFINED)
+    assert found_items(identity() + places() + cut) == [{STEP: ("SH", b"S1")}]
+    inside = element(REQUESTS, "SQ", delimiter(0xE000, UNDEFINED) + item)
+    assert found_items(identity() + places() + inside) == [{STEP: ("SH", b"S1")}]
+
+
+@pytest.mark.parametrize("syntax", [EXPLICIT, BIG_ENDIAN])
+def test_a_sequence_of_unknown_representation_is_implicit_little_endian(syntax):
+    items = delimiter(0xE000, 10) + element(STEP, "SH", b"S1", IMPLICIT)
+    known = element(REQUESTS, "UN", items, syntax)
+    unknown = element(REQUESTS, "UN", items + delimiter(0xE0DD), syntax, length=UNDEFINED)
+    for written in (known, unknown):
+        assert found_items(identity(syntax) + places(syntax) + written, syntax) == [{STEP: ("SH", b"S1")}]
+
+
+def test_a_sequence_in_a_deflated_data_set():
+    data = (
+        identity()
+        + element(0x00091010, "OB", bytes(100_000))
+        + places()
+        + sequence(REQUESTS, element(STEP, "SH", b"S1"))
+        + element(0x00400280, "ST", b"x")
+    )
+    assert found_items(deflate(data), DEFLATED) == [{STEP: ("SH", b"S1")}]
+
+
+def test_a_sequence_over_64_kib_is_passed_over():
+    item = element(0x00400007, "LO", b"x" * 60_000) + element(STEP, "SH", b"S1")
+    written = sequence(REQUESTS, item, item) + element(0x00400280, "ST", b"x")
+    assert found_items(identity() + places() + written) == []
+    assert REQUESTS not in scan(identity() + places() + defined(EXPLICIT, item, item))
+    assert data_set.read(identity() + written, EXPLICIT, 1 << 20)[REQUESTS] == ("SQ", b"")
+
+
+@pytest.mark.parametrize("syntax", ENCODINGS)
+def test_items_that_are_none(syntax):
+    for written in (
+        element(STEP, "SH", b"S1", syntax),
+        delimiter(0xE000, 40, syntax) + element(STEP, "SH", b"S1", syntax),
+        delimiter(0xE000, 12, syntax) + element(STEP, "SH", b"S1", syntax, length=4000) + bytes(2),
+        delimiter(0xE000, UNDEFINED, syntax) + element(REQUESTS, "SQ", b"", syntax, length=UNDEFINED),
+    ):
+        with pytest.raises(InvalidDataSet):
+            list(data_set.items(written, {STEP}))
+
+
 # What is meant to break it.
+
+
+@pytest.mark.parametrize("syntax", [IMPLICIT, EXPLICIT])
+def test_items_that_are_deep(syntax):
+    depth = 1_600 if syntax == EXPLICIT else 2_000
+    open_ = element(REQUESTS, "SQ", delimiter(0xE000, UNDEFINED), syntax, length=UNDEFINED)
+    close = delimiter(0xE00D) + delimiter(0xE0DD)
+    item = open_ * depth + close * depth + element(STEP, "SH", b"S1", syntax)
+    data = identity(syntax) + places(syntax) + sequence(REQUESTS, item, syntax=syntax)
+    assert found_items(data, syntax) == [{STEP: ("SH", b"S1")}]
+
+
+def test_many_sequences_in_an_item():
+    many = b"".join(sequence(0x00400008) for _ in range(3_000)) + element(STEP, "SH", b"S1")
+    data = scan(identity() + places() + defined(EXPLICIT, many))[REQUESTS][1]
+    assert list(data_set.items(data, {STEP})) == [{STEP: ("SH", b"S1")}]
+
+
+@given(st.binary(max_size=200), st.sampled_from([b"", delimiter(0xE000, UNDEFINED), delimiter(0xE000, 60)]))
+def test_any_bytes_are_items_or_none(data, before):
+    with contextlib.suppress(InvalidDataSet):
+        for found in data_set.items(before + data, range(1 << 32)):
+            assert isinstance(found, dict)
 
 
 def peak_bytes(work):

@@ -48,7 +48,7 @@ from backup_scp.query import (
     matching_of,
     normalise,
 )
-from tests.elements import element
+from tests.elements import element, patient
 
 SYNTAXES = [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian]
 
@@ -109,14 +109,77 @@ def test_an_identifier_keeps_every_key_in_its_order(syntax):
         (0x00280010, "US", "512"),
         (0x00400275, "SQ", ""),
     ]
-    assert identifier.keys[-1].data
+    assert [(k.tag, k.vr) for k in identifier.keys[-1].items] == [(0x00400009, "SH")]
 
 
-def test_the_bytes_of_an_identifier_are_not_shown():
+def test_what_a_sequence_holds_that_is_not_in_the_table_is_not_kept():
     ds = data_set(QueryRetrieveLevel="STUDY")
     ds.ReferencedStudySequence = [data_set(PatientName="Doe^John")]
-    assert b"Doe" in (identifier := Identifier.read(encoded(ds), ExplicitVRLittleEndian)).keys[0].data
-    assert "Doe" not in repr(identifier)
+    assert "Doe" not in repr(Identifier.read(encoded(ds), ExplicitVRLittleEndian))
+
+
+def requests(level="SERIES", *, syntax=ExplicitVRLittleEndian, items: list[Dataset], **keys) -> Identifier:
+    """An Identifier with item keys of Request Attributes Sequence."""
+    ds = data_set(QueryRetrieveLevel=level, **keys)
+    ds.RequestAttributesSequence = items
+    return Identifier.read(encoded(ds, syntax), syntax)
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+def test_sequence_matching(syntax):
+    keys = {"RequestedProcedureID": "RP*", "AccessionNumber": "A1", "ScheduledProcedureStepID": ""}
+    query = read_query(requests(syntax=syntax, items=[data_set(**keys)]), STUDY_ROOT)
+    ((keyword, matching),) = conditions(query).items()
+    assert keyword == "RequestAttributesSequence"
+    assert {c.attribute.keyword: c.matching for c in matching.conditions} == {
+        "AccessionNumber": SingleValue("A1"),
+        "RequestedProcedureID": WildCard("RP*"),
+    }
+    assert [a.keyword for a in query.return_keys] == ["RequestAttributesSequence"]
+
+
+@pytest.mark.parametrize(
+    "items", [[], [data_set()], [data_set(RequestedProcedureID="", StudyInstanceUID="*")], [data_set(PatientID="1")]]
+)
+def test_a_sequence_without_a_value_is_universal(items):
+    query = read_query(requests(items=items), STUDY_ROOT)
+    assert conditions(query) == {}
+    assert [a.keyword for a in query.return_keys] == ["RequestAttributesSequence"]
+
+
+def test_item_keys_nobody_answers_are_unsupported():
+    items = [data_set(RequestedProcedureID="", ReasonForTheRequestedProcedure="x")]
+    items[0].RequestedProcedureCodeSequence = [data_set(CodeValue="1")]
+    assert [k.tag for k in unsupported_keys(requests(items=items), STUDY_ROOT)] == [0x00321064, 0x00401002]
+    assert [k.tag for k in unsupported_keys(requests("STUDY", items=items), STUDY_ROOT)] == [0x00400275]
+    assert unsupported_keys(requests(items=[data_set(AccessionNumber="1")]), STUDY_ROOT) == ()
+
+
+@pytest.mark.parametrize("level", ["STUDY", "SERIES", "IMAGE"])
+def test_a_sequence_as_a_key_has_one_item(level):
+    with pytest.raises(InvalidIdentifier, match=r"RequestAttributesSequence \(0040,0275\) has more than one item"):
+        requests(level, items=[data_set(AccessionNumber="1"), data_set(AccessionNumber="2")])
+
+
+def test_a_sequence_that_cannot_be_read_is_refused():
+    data = element(0x00080052, "CS", b"SERIES") + element(0x00400275, "SQ", patient())
+    with pytest.raises(InvalidIdentifier, match=r"RequestAttributesSequence \(0040,0275\) cannot be read"):
+        Identifier.read(data, ExplicitVRLittleEndian)
+
+
+def test_an_item_has_the_character_set_that_it_declares():
+    keys = {"RequestedProcedureDescription": "Röntgen"}
+    items = [data_set(SpecificCharacterSet="ISO_IR 192", **keys)]
+    for item in (items, [data_set(**keys)]):
+        identifier = requests(items=item, SpecificCharacterSet="ISO_IR 100")
+        assert [(k.tag, k.value) for k in identifier.keys[-1].items] == [(0x00321060, "Röntgen")]
+
+
+def test_empty_and_several_values_in_an_item():
+    items = [data_set(RequestedProcedureID='""', StudyInstanceUID="1.2\\1.3")]
+    negotiated = Negotiated(empty_values=True, multiple_values=True)
+    matching = conditions(read_query(requests(items=items), STUDY_ROOT, negotiated))["RequestAttributesSequence"]
+    assert [c.matching for c in matching.conditions] == [UIDList(("1.2", "1.3")), Empty()]
 
 
 def test_group_lengths_are_no_keys():

@@ -1,4 +1,4 @@
-"""The wanted top-level elements of an encoded Data Set, in any Transfer Syntax, and never its Pixel Data (PS3.5 7).
+"""The wanted elements of an encoded Data Set, in any Transfer Syntax, and never its Pixel Data (PS3.5 7).
 
 Memory is flat and work is bounded whatever the bytes say: nothing recurses, lengths are held against the stream's
 real size, and after ``WORK_BYTES`` read, or inflated, the scan gives up.
@@ -7,7 +7,9 @@ Lenient where senders are sloppy: elements out of order, File Meta Information i
 Representations that do not exist, missing delimiters, and a Data Set that is not encoded as its Transfer Syntax says.
 """
 
-from backup_scp.data_set.scanning import IDENTITY, Elements, read, scan
+from backup_scp.data_set.encoding import Elements
+from backup_scp.data_set.scanning import IDENTITY, read, scan
+from backup_scp.data_set.sequences import items
 from backup_scp.data_set.source import WORK_BYTES
 
-__all__ = ["IDENTITY", "WORK_BYTES", "Elements", "read", "scan"]
+__all__ = ["IDENTITY", "WORK_BYTES", "Elements", "items", "read", "scan"]

@@ -5,6 +5,11 @@ from __future__ import annotations
 from struct import Struct
 from typing import NamedTuple
 
+from backup_scp.attributes import BY_TAG
+
+Elements = dict[int, tuple[str, bytes]]
+"""Tag to Value Representation and value bytes, in the order of the Data Set; binary numbers are Little Endian."""
+
 UNDEFINED = 0xFFFFFFFF
 """Undefined length, PS3.5 7.1.1."""
 
@@ -116,3 +121,14 @@ def little_endian(vr: bytes, value: bytes) -> bytes:
     if width == 1 or len(value) % width:
         return value
     return b"".join(value[i : i + width][::-1] for i in range(0, len(value), width))
+
+
+def vr_name(tag: int, vr: bytes) -> str:
+    """Name the Value Representation; where the Data Set does not, the dictionary's."""
+    if vr and vr != b"UN":
+        return vr.decode("ascii")
+    if attribute := BY_TAG.get(tag):
+        return attribute.vr
+    from pydicom.datadict import dictionary_has_tag, dictionary_VR
+
+    return dictionary_VR(tag)[:2] if dictionary_has_tag(tag) else "UN"

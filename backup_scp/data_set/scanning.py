@@ -1,4 +1,4 @@
-"""The scan itself: element headers one after another, and the way past sequences of undefined length."""
+"""The scan itself: element headers one after another."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Collection
 from io import BytesIO
 from typing import BinaryIO
 
-from backup_scp.attributes import BY_TAG
 from backup_scp.data_set.encoding import (
     EXPLICIT_BE,
     EXPLICIT_LE,
@@ -15,25 +14,23 @@ from backup_scp.data_set.encoding import (
     LONG,
     SHORT,
     UNDEFINED,
+    Elements,
     Encoding,
     detect,
     detect_item,
     little_endian,
     read_header,
+    vr_name,
 )
+from backup_scp.data_set.sequences import load_header, pass_items
 from backup_scp.data_set.source import Inflated, Source, Stored
 from backup_scp.errors import InvalidDataSet
-
-Elements = dict[int, tuple[str, bytes]]
-"""Tag to Value Representation and value bytes, in the order of the Data Set; binary numbers are Little Endian."""
 
 IDENTITY = frozenset((0x00080016, 0x00080018, 0x0020000D, 0x0020000E))
 """SOP Class, SOP Instance, Study Instance and Series Instance UID: a scan stops early only when it has them."""
 
 _VALUE_BYTES = 64 << 10
-_NEXT_BYTES = 4 << 10
 _PIXEL_DATA = 0x7FE00008
-_ITEM, _SEQUENCE_END = 0xE000, 0xE0DD
 _DEFLATED = frozenset(("1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"))
 
 
@@ -43,7 +40,8 @@ def scan(
     """Collect the wanted top-level elements of a Data Set.
 
     It ends at Pixel Data, or at the first tag above the last wanted one if all ``required`` were found by then and
-    the tags ascended.  Of a repeated tag the first counts; values over 64 KiB are passed over.
+    the tags ascended.  Of a repeated tag the first counts; values over 64 KiB are passed over.  A sequence is the bytes
+    of its items, for ``items``.
 
     Parameters
     ----------
@@ -66,6 +64,8 @@ def scan(
 def read(data: bytes, transfer_syntax_uid: str, limit_bytes: int) -> Elements:
     """Collect every top-level element of a small Data Set, such as an Identifier; sequences with their items.
 
+    Of a sequence of undefined length over 64 KiB only the tag.
+
     Raises
     ------
     InvalidDataSet
@@ -76,7 +76,7 @@ def read(data: bytes, transfer_syntax_uid: str, limit_bytes: int) -> Elements:
     if len(data) > limit_bytes:
         raise InvalidDataSet(f"the Data Set is longer than {limit_bytes} bytes")
     everything = range(_PIXEL_DATA)
-    scan_ = _Scan(Stored(BytesIO(data)), everything, _PIXEL_DATA, value_bytes=limit_bytes, keep_sequences=True)
+    scan_ = _Scan(Stored(BytesIO(data)), everything, _PIXEL_DATA, value_bytes=limit_bytes)
     return scan_.run(transfer_syntax_uid)
 
 
@@ -91,14 +91,12 @@ class _Scan:
         required: frozenset[int] = frozenset(),
         *,
         value_bytes: int,
-        keep_sequences: bool = False,
     ) -> None:
         self._source = source
         self._wanted = wanted
         self._last = last
         self._required = required
         self._value_bytes = value_bytes
-        self._keep_sequences = keep_sequences
         self._found: dict[int, tuple[bytes, bytes]] = {}
 
     def run(self, transfer_syntax_uid: str) -> Elements:
@@ -108,8 +106,8 @@ class _Scan:
         encoding = detect(buffer, transfer_syntax_uid)
         self._collect(position, buffer, encoding)
         if encoding is EXPLICIT_BE:
-            return {tag: (_name(tag, vr), little_endian(vr, value)) for tag, (vr, value) in self._found.items()}
-        return {tag: (_name(tag, vr), value) for tag, (vr, value) in self._found.items()}
+            return {tag: (vr_name(tag, vr), little_endian(vr, value)) for tag, (vr, value) in self._found.items()}
+        return {tag: (vr_name(tag, vr), value) for tag, (vr, value) in self._found.items()}
 
     def _pass_file_meta(self) -> int:
         """Return where the Data Set begins after File Meta Information that does not belong there."""
@@ -127,7 +125,7 @@ class _Scan:
         ascending = True
         while True:
             if len(buffer) - at < HEADER_BYTES:
-                position, at, buffer = position + at, 0, self._load_header(position + at)
+                position, at, buffer = position + at, 0, load_header(self._source, position + at)
                 if not buffer:
                     return
             if explicit:
@@ -151,10 +149,7 @@ class _Scan:
                     return
             previous = tag
             if length == UNDEFINED:
-                end = self._pass_items(position + start, encoding if vr != b"UN" else IMPLICIT_LE, explicit=explicit)
-                if self._keep_sequences:
-                    found[tag] = (b"SQ", self._source.load(position + start, end - position - start - 8))
-                position, at, buffer = end, 0, b""
+                position, at, buffer = self._sequence(tag, position + start, vr, encoding), 0, b""
                 continue
             if tag in wanted and length <= self._value_bytes and tag not in found:
                 end = start + length
@@ -162,67 +157,12 @@ class _Scan:
                 found[tag] = (vr, buffer[start:end] if inside else self._source.load(position + start, length))
             at = start + length
 
-    def _load_header(self, position: int) -> bytes:
-        """Load from an element's first byte; empty at the end of the Data Set.
-
-        A last element without value has eight bytes; blank bytes are added for the struct's sake.
-        """
-        buffer = self._source.load(position, _NEXT_BYTES)
-        if len(buffer) >= 8:
-            return buffer.ljust(HEADER_BYTES, b"\0")
-        if buffer.strip(b"\0"):
-            raise InvalidDataSet("the Data Set ends in the middle of an element")
-        return b""
-
-    def _pass_items(self, position: int, encoding: Encoding, *, explicit: bool) -> int:
-        """Return the position after a sequence of undefined length (PS3.5 7.5.2), however deep it is.
-
-        ``opened`` holds the encodings of the open sequences and, between them, items: the innermost is a sequence
-        where it has an odd length.  Inside UN it is Implicit VR Little Endian (PS3.5 6.2.2), or what senders make
-        of that.
-        """
-        opened = [encoding]
-        at, buffer = 0, b""
-        while opened:
-            if len(buffer) - at < 20:
-                position, at, buffer = position + at, 0, self._load_header(position + at)
-                if not buffer:
-                    raise InvalidDataSet("a sequence does not end")
-            group, element, length = opened[-1].item.unpack_from(buffer, at)
-            if group == 0xFFFE:
-                at += 8
-                _close(opened, element)
-                if element == _ITEM and length == UNDEFINED:
-                    opened.append(detect_item(buffer, at, opened[-1]) if explicit else opened[-1])
-                elif element == _ITEM:
-                    at += length
-                continue
-            if len(opened) % 2:
-                raise InvalidDataSet("a sequence holds something that is no item")
-            header = read_header(opened[-1], buffer, at)
-            at = header.start
-            if header.length == UNDEFINED:
-                opened.append(IMPLICIT_LE if header.vr == b"UN" else opened[-1])
-            else:
-                at += header.length
-        return position + at
-
-
-def _close(opened: list[Encoding], element: int) -> None:
-    """Close what an item or a delimiter ends, also where the delimiter before it is missing."""
-    in_item = len(opened) % 2 == 0
-    if element == _SEQUENCE_END:
-        del opened[-2 if in_item else -1 :]
-    elif in_item:
-        del opened[-1]
-
-
-def _name(tag: int, vr: bytes) -> str:
-    """Name the Value Representation; where the Data Set does not, the dictionary's."""
-    if vr and vr != b"UN":
-        return vr.decode("ascii")
-    if attribute := BY_TAG.get(tag):
-        return attribute.vr
-    from pydicom.datadict import dictionary_has_tag, dictionary_VR
-
-    return dictionary_VR(tag)[:2] if dictionary_has_tag(tag) else "UN"
+    def _sequence(self, tag: int, start: int, vr: bytes, encoding: Encoding) -> int:
+        """Keep the items of a wanted sequence of undefined length, and return the position after it."""
+        wanted = tag in self._wanted and tag not in self._found
+        data = self._source.load(start, _VALUE_BYTES + 8) if wanted else b""  # now: there is no way back
+        inside = IMPLICIT_LE if vr == b"UN" else encoding
+        end = pass_items(self._source, start, inside, explicit=encoding.explicit)
+        if wanted:
+            self._found[tag] = (b"SQ", data[: end - start - 8] if end - start <= len(data) else b"")
+        return end

@@ -8,14 +8,19 @@ from typing import Any, Protocol
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from backup_scp.index.name_search import candidates
 from backup_scp.index.values import lock_number
 
 Clause = sa.ColumnElement[bool]
 Text = sa.ColumnElement[Any]
+ItemValue = Callable[[str], Text]
+"""Give the value of an item by keyword; empty where it has none."""
+
 _ESCAPE = "!"
 _VALUE: sa.ColumnClause[str] = sa.column("value", sa.Text())
+_ITEM: sa.ColumnClause[Any] = sa.column("value", postgresql.JSONB())
 
 
 class Dialect(Protocol):
@@ -32,6 +37,12 @@ class Dialect(Protocol):
 
     def one_value_is(self, text: Text, value: str) -> Clause:
         """Do the same for equality, faster."""
+
+    def some_item(self, sequence: Text, holds: Callable[[ItemValue], Clause]) -> Clause:
+        """Hold for at least one item of a sequence, which is the text of ``items_text``."""
+
+    def items_that(self, sequence: Text, holds: Callable[[ItemValue], Clause]) -> Text:
+        """Give the items that it holds for, as text again."""
 
     def narrow_by_name(self, study_id: Text, trigrams: list[str]) -> Clause | None:
         """Hold for the study rows whose names have all these trigrams; None where it would not help."""
@@ -69,6 +80,25 @@ class SQLite:
     def one_value_is(self, text: Text, value: str) -> Clause:
         return sa.func.instr(sa.literal("\\").concat(text).concat("\\"), f"\\{value}\\") > 0
 
+    def some_item(self, sequence: Text, holds: Callable[[ItemValue], Clause]) -> Clause:
+        item = self._items(sequence)
+        return sa.exists(sa.select(sa.literal(1)).select_from(item).where(holds(self._value_of(item))))
+
+    def items_that(self, sequence: Text, holds: Callable[[ItemValue], Clause]) -> Text:
+        item = self._items(sequence)
+        listed = sa.func.json_group_array(sa.func.json(item.c.value), type_=sa.Text())
+        return sa.select(listed).select_from(item).where(holds(self._value_of(item))).scalar_subquery()
+
+    @staticmethod
+    def _items(sequence: Text) -> sa.TableValuedAlias:
+        return sa.func.json_each(sa.func.nullif(sequence, "")).table_valued(_VALUE)
+
+    @staticmethod
+    def _value_of(item: sa.TableValuedAlias) -> ItemValue:
+        return lambda keyword: sa.func.coalesce(
+            sa.func.json_extract(item.c.value, f"$.{keyword}", type_=sa.Text()), "", type_=sa.Text()
+        )
+
     def narrow_by_name(self, study_id: Text, trigrams: list[str]) -> Clause | None:
         return study_id.in_(candidates(trigrams)) if trigrams and self.has_trigrams else None
 
@@ -100,6 +130,26 @@ class PostgreSQL:
 
     def one_value_is(self, text: Text, value: str) -> Clause:
         return sa.func.strpos(sa.literal("\\").concat(text).concat("\\"), f"\\{value}\\") > 0
+
+    def some_item(self, sequence: Text, holds: Callable[[ItemValue], Clause]) -> Clause:
+        item = self._items(sequence)
+        return sa.exists(sa.select(sa.literal(1)).select_from(item).where(holds(self._value_of(item))))
+
+    def items_that(self, sequence: Text, holds: Callable[[ItemValue], Clause]) -> Text:
+        item = self._items(sequence)
+        listed = sa.cast(sa.func.jsonb_agg(aggregate_order_by(item.c.value, item.c.number)), sa.Text())
+        return sa.select(listed).select_from(item).where(holds(self._value_of(item))).scalar_subquery()
+
+    @staticmethod
+    def _items(sequence: Text) -> sa.TableValuedAlias:
+        elements = sa.func.jsonb_array_elements(sa.cast(sa.func.nullif(sequence, ""), postgresql.JSONB()))
+        return elements.table_valued(_ITEM, with_ordinality="number").render_derived()
+
+    @staticmethod
+    def _value_of(item: sa.TableValuedAlias) -> ItemValue:
+        # What comes out of JSON has lost its column's collation, in which ranges are compared.
+        text = item.c.value.op("->>", return_type=sa.Text())
+        return lambda keyword: sa.collate(sa.func.coalesce(text(keyword), ""), "C")
 
     def narrow_by_name(self, study_id: Text, trigrams: list[str]) -> Clause | None:  # noqa: ARG002
         """Its own index serves LIKE as it is."""

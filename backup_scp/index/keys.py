@@ -20,6 +20,7 @@ import unicodedata
 
 from backup_scp.attributes import BY_KEYWORD, Attribute
 from backup_scp.index.values import stored_key, stored_long
+from backup_scp.value_representation import items_of, items_text
 
 Key = str | int | float | None
 
@@ -107,9 +108,16 @@ def names_key(text: str) -> str:
 
 def stored_value(attribute: Attribute, text: str) -> str:
     """Make a value of an attribute as the index stores and compares it, without its padding."""
+    if attribute.items:
+        return _stored_items(attribute, text)
     if attribute.vr in _PADDED_ON_BOTH_SIDES and " " in text:
         text = "\\".join(value.strip(" ") for value in text.split("\\"))
     return stored_key(text) if attribute.column in IN_DATABASE_INDEXES else stored_long(text)
+
+
+def _stored_items(attribute: Attribute, text: str) -> str:
+    keys = {key.keyword: key for key in attribute.items}
+    return items_text({k: stored_value(keys[k], value) for k, value in item.items()} for item in items_of(text))
 
 
 _BY_VR = {"DA": date_key, "TM": time_key, "IS": integer_key, "DS": decimal_key, "PN": names_key}

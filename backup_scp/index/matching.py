@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import sqlalchemy as sa
 
@@ -36,6 +37,7 @@ from backup_scp.information_model import (
     DateTimeRange,
     Empty,
     FuzzyName,
+    OneItem,
     Range,
     SingleValue,
     UIDList,
@@ -82,8 +84,22 @@ class Matcher:
                 return self._wild_card(attribute, pattern)
             case Range(first, last):
                 return self._range(attribute, first, last)
+            case OneItem(conditions):
+                return self.dialect.some_item(self.column(attribute.column), partial(self._all, conditions))
             case _:
                 return self._negotiated(attribute, matching)
+
+    # Sequence, C.2.2.2.6
+
+    def items_that_match(self, condition: Condition) -> Text:
+        """Give the items of a sequence that are answered: those that match."""
+        matching, sequence = condition.matching, self.column(condition.attribute.column)
+        conditions = matching.conditions if isinstance(matching, OneItem) else ()
+        return self.dialect.items_that(sequence, partial(self._all, conditions))
+
+    def _all(self, conditions: Iterable[Condition], item: ColumnOf) -> Clause:
+        matcher = Matcher(self.dialect, item)
+        return sa.and_(sa.true(), *map(matcher.clause, conditions))
 
     # What has to be negotiated, C.5.1.1
 

@@ -13,7 +13,7 @@ from backup_scp.index.keys import key_columns, stored_value
 from backup_scp.index.matching import ROW, ColumnOf, Matcher
 from backup_scp.index.tables import instance, named, series, study, version
 from backup_scp.index.values import moment
-from backup_scp.information_model import Condition, Query
+from backup_scp.information_model import Condition, OneItem, Query
 from backup_scp.ports import Held, Selection
 
 _TABLES = {Level.PATIENT: study, Level.STUDY: study, Level.SERIES: series, Level.IMAGE: instance}
@@ -67,7 +67,9 @@ def returned_keys(query: Query) -> tuple[Attribute, ...]:
 def search(query: Query, dialect: Dialect) -> sa.Select[Any]:
     """Select the answers of a query, one row an entity: the values of ``returned_keys`` as text."""
     column = columns_of(study)
-    shown = [_as_text(column(attribute.column)) for attribute in returned_keys(query)]
+    matcher = Matcher(dialect, column)
+    narrowed = {c.attribute: matcher.items_that_match(c) for c in query.conditions if isinstance(c.matching, OneItem)}
+    shown = [_as_text(narrowed.get(a, column(a.column))) for a in returned_keys(query)]
     statement = _joined(sa.select(*shown), query.level).where(*_clauses(query.conditions, dialect, column))
     # Without a Unique Key it is no entity to ask for; its instances are.
     if query.level is Level.PATIENT:

@@ -64,7 +64,8 @@ def _columns(attributes: tuple[Attribute, ...]) -> list[sa.Column[object]]:
     """Make one text column an attribute, then its search keys; numbers are NULL where there is none."""
     columns: list[sa.Column[object]] = []
     for attribute in attributes:
-        columns.append(sa.Column(attribute.column, Text, nullable=False))
+        default = sa.text("''") if attribute.items else None  # it came later: the rows that there were need one
+        columns.append(sa.Column(attribute.column, Text, nullable=False, server_default=default))
         kind = _KEY_TYPES.get(attribute.vr)
         columns += [sa.Column(name, kind or Text, nullable=kind is not None) for name in key_columns(attribute)]
     return columns

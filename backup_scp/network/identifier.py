@@ -10,9 +10,10 @@ from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from backup_scp.attributes import BY_TAG
 from backup_scp.character_set import DEFAULT, CharacterSet, choose, encode
-from backup_scp.identifier import Identifier
+from backup_scp.identifier import Identifier, RequestedKey
 from backup_scp.information_model import InformationModel
 from backup_scp.ports import Match
+from backup_scp.value_representation import items_of
 
 SPECIFIC_CHARACTER_SET = 0x00080005
 QUERY_RETRIEVE_LEVEL = 0x00080052
@@ -36,6 +37,14 @@ class _Slot(NamedTuple):
     keyword: str
     constant: str
     write: ElementWriter
+    item_keys: tuple[_Slot, ...] = ()
+
+    def texts(self, match: Match) -> list[str]:
+        """List what of a match is written in a character set."""
+        text = match.get(self.keyword, "")
+        if self.item_keys:
+            return [text for item in items_of(text) for key in self.item_keys for text in key.texts(item)]
+        return [text] if self.vr in _ENCODED_IN_CHARACTER_SET else []
 
 
 class AnswerEncoder:
@@ -63,6 +72,7 @@ class AnswerEncoder:
         vrs = requested | {attribute.tag: attribute.vr for attribute in model.unique_keys(identifier.level)}
         vrs |= {tag: BY_TAG[tag].vr for tag in vrs.keys() & BY_TAG.keys()}
         vrs |= {tag: vr for tag, (vr, _) in constants.items()} | {SPECIFIC_CHARACTER_SET: "CS"}
+        item_keys = {key.tag: _item_slots(key, transfer_syntax) for key in identifier.keys if _is_sequence(key)}
         self._slots = [
             _Slot(
                 tag,
@@ -70,6 +80,7 @@ class AnswerEncoder:
                 BY_TAG[tag].keyword if tag in BY_TAG else "",
                 constants.get(tag, ("", ""))[1],
                 element_writer(tag, vr, transfer_syntax),
+                item_keys.get(tag, ()),
             )
             for tag, vr in sorted(vrs.items())
         ]
@@ -77,20 +88,23 @@ class AnswerEncoder:
     def encode(self, match: Match) -> bytes:
         """Write one answer, with a Specific Character Set that is true for it."""
         try:
-            return self._encode(match, DEFAULT)
+            return self._encode(self._slots, match, DEFAULT)
         except UnicodeEncodeError:  # not plain ASCII: some text needs a character set
-            texts = (match.get(slot.keyword, "") for slot in self._slots if slot.vr in _ENCODED_IN_CHARACTER_SET)
-            return self._encode(match, choose(texts, self._preferred))
+            texts = (text for slot in self._slots for text in slot.texts(match))
+            return self._encode(self._slots, match, choose(texts, self._preferred))
 
-    def _encode(self, match: Match, character_set: CharacterSet) -> bytes:
+    def _encode(self, slots: Iterable[_Slot], match: Match, character_set: CharacterSet) -> bytes:
         out = []
-        for tag, vr, keyword, constant, write in self._slots:
+        for tag, vr, keyword, constant, write, item_keys in slots:
             text = match.get(keyword, "") or constant
             if tag == SPECIFIC_CHARACTER_SET:
                 if not character_set.value:
                     continue
                 text = character_set.value
-            if vr in _BINARY:
+            if item_keys:
+                items = (self._encode(item_keys, item, character_set) for item in items_of(text))
+                out.append(write(b"".join(self._item(item) for item in items)))
+            elif vr in _BINARY:
                 out.append(write(self._numbers(vr, text)))
             elif not character_set.value:
                 out.append(write(text.encode("ascii")))
@@ -100,9 +114,27 @@ class AnswerEncoder:
                 out.append(write(text.encode("ascii", "replace")))
         return b"".join(out)
 
+    def _item(self, elements: bytes) -> bytes:
+        return struct.pack(f"{self._order}HHI", 0xFFFE, 0xE000, len(elements)) + elements
+
     def _numbers(self, vr: str, text: str) -> bytes:
         numbers = [int(part) for part in text.split("\\") if part]
         return struct.pack(f"{self._order}{len(numbers)}{_BINARY[vr]}", *numbers)
+
+
+def _is_sequence(key: RequestedKey) -> bool:
+    return key.tag in BY_TAG and bool(BY_TAG[key.tag].items)
+
+
+def _item_slots(sequence: RequestedKey, transfer_syntax: str) -> tuple[_Slot, ...]:
+    """Answer the item keys asked for; all that there are where none is (PS3.4 C.2.2.2.6)."""
+    known = {key.tag: key for key in BY_TAG[sequence.tag].items}
+    vrs = {key.tag: key.vr for key in sequence.items} or dict.fromkeys(known, "")
+    vrs |= {tag: known[tag].vr for tag in vrs.keys() & known.keys()}
+    return tuple(
+        _Slot(tag, vr, known[tag].keyword if tag in known else "", "", element_writer(tag, vr, transfer_syntax))
+        for tag, vr in sorted(vrs.items())
+    )
 
 
 def encode_failed_list(uids: Sequence[str], transfer_syntax: str) -> bytes:

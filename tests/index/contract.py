@@ -12,12 +12,17 @@ from typing import Any
 import pytest
 
 from backup_scp.attributes import ATTRIBUTES, Level
-from backup_scp.information_model import Range, UIDList, WildCard
+from backup_scp.information_model import Empty, Range, UIDList, WildCard
 from backup_scp.ports import Admission, Arrival, Index, InstanceKey, Selection
-from tests.index.examples import CR, DX, MORNING, SR, answers, query, version
+from backup_scp.value_representation import items_of
+from tests.index.examples import CR, DX, MORNING, SR, answers, one_item, query, requests, version
 
 P, S, E, I = Level.PATIENT, Level.STUDY, Level.SERIES, Level.IMAGE  # noqa: E741
 COUNTS = ("NumberOfStudyRelatedSeries", "NumberOfStudyRelatedInstances", "ModalitiesInStudy", "SOPClassesInStudy")
+ODD_REQUEST = "Röntgen *[a%_]*\"'"
+RP1 = {"RequestedProcedureID": "RP1", "AccessionNumber": "A1", "StudyInstanceUID": "1.2.3"}
+RP2 = {"RequestedProcedureID": "RP2", "AccessionNumber": "A2"}
+RP3 = {"RequestedProcedureID": "RP3", "ScheduledProcedureStepDescription": ODD_REQUEST}
 PATIENT_COUNTS = tuple(a.keyword for a in ATTRIBUTES if a.level is P and a.computed)
 
 
@@ -70,14 +75,64 @@ class IndexContract:
 
     @pytest.mark.parametrize("level", Level)
     def test_every_attribute_is_answered_and_matched(self, index, level):
-        values: dict[str, Any] = {a.keyword: "1" for a in ATTRIBUTES if not a.computed and a.vr != "UI"}
+        values: dict[str, Any] = {a.keyword: "1" for a in ATTRIBUTES if not a.computed and a.vr not in {"UI", "SQ"}}
         index.add(version(**values))
         for attribute in ATTRIBUTES:
-            if attribute.level.depth <= level.depth:
+            if attribute.level.depth <= level.depth and not attribute.items:
                 (answer,) = answers(index, level, attribute.keyword)
                 assert answer[attribute.keyword]
                 assert len(answers(index, level, **{attribute.keyword: answer[attribute.keyword]})) == 1
                 assert answers(index, level, **{attribute.keyword: "9"}) == []
+
+    # Sequence Matching, PS3.4 C.2.2.2.6
+
+    @pytest.mark.parametrize(
+        ("wanted", "answered"),
+        [
+            ({}, {"one": [RP1, RP2], "two": [RP3]}),
+            ({"RequestedProcedureID": "RP1"}, {"one": [RP1]}),
+            ({"RequestedProcedureID": "rp1"}, {}),
+            ({"RequestedProcedureID": WildCard("RP*")}, {"one": [RP1, RP2], "two": [RP3]}),
+            ({"RequestedProcedureID": WildCard("RP?"), "AccessionNumber": "A2"}, {"one": [RP2]}),
+            ({"RequestedProcedureID": "RP1", "AccessionNumber": "A2"}, {}),  # not in one item
+            ({"RequestedProcedureID": UIDList(("RP1", "RP3", "RP4"))}, {"one": [RP1], "two": [RP3]}),
+            ({"StudyInstanceUID": "1.2.3"}, {"one": [RP1]}),
+            ({"StudyInstanceUID": "1.2"}, {}),
+            ({"ScheduledProcedureStepDescription": WildCard("R?ntgen *[a%_]*")}, {"two": [RP3]}),
+            ({"ScheduledProcedureStepDescription": Empty()}, {"one": [RP1, RP2]}),
+            ({"ScheduledProcedureStepDescription": WildCard("Z*")}, {}),
+            ({"ScheduledProcedureStepDescription": ODD_REQUEST}, {"two": [RP3]}),
+            ({"RequestedProcedureID": WildCard("*" * 10_000 + "3")}, {"two": [RP3]}),
+            ({"RequestedProcedureID": WildCard("*a" * 5_000)}, {}),
+            ({"AccessionNumber": Range("A1", "A2")}, {}),
+        ],
+    )
+    def test_one_item_of_a_sequence_matches(self, index, wanted, answered):
+        index.add(version("1.1", "2.1", SeriesDescription="one", **requests(RP1, RP2)))
+        index.add(version("1.2", "2.2", SeriesDescription="two", **requests(RP3)))
+        index.add(version("1.3", "2.3", SeriesDescription="none"))
+        keys: dict[str, Any] = {"RequestAttributesSequence": one_item(**wanted)} if wanted else {}
+        for level in (E, I):
+            found = answers(index, level, "SeriesDescription", "RequestAttributesSequence", **keys)
+            told = {a["SeriesDescription"]: items_of(a["RequestAttributesSequence"]) for a in found}
+            assert told == (answered if wanted else answered | {"none": []})
+        assert len(index.retrieve(query(E, **keys))) == len(answered) + (not wanted)
+
+    def test_requests_are_those_of_the_latest_that_has_some(self, index):
+        index.add(version("1.1", **requests(RP1)))
+        index.add(version("1.2", minute=1))
+        index.add(version("1.3", minute=-1, **requests(RP2)))
+        (found,) = answers(index, E, "RequestAttributesSequence")
+        assert items_of(found["RequestAttributesSequence"]) == [RP1]
+
+    @pytest.mark.parametrize(
+        "odd", ["a\0b", "\ud800", "🩻", "\r\n\x1b[31m", "{}[]\",'", "O'Neil\"; DROP TABLE series", "x" * 1024]
+    )
+    def test_odd_text_in_an_item_is_kept_and_found(self, index, odd):
+        index.add(version(**requests(*[{"RequestedProcedureDescription": odd}] * 32)))
+        wanted: dict[str, Any] = {"RequestAttributesSequence": one_item(RequestedProcedureDescription=odd)}
+        (found,) = answers(index, E, "RequestAttributesSequence", **wanted)
+        assert len(items_of(found["RequestAttributesSequence"])) == 32
 
     def test_the_same_bytes_again_add_nothing(self, index):
         first = version(minute=0)

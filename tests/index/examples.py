@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -11,9 +12,10 @@ from backup_scp.attributes import BY_KEYWORD, Level
 from backup_scp.index import SQLIndex
 from backup_scp.index.engine import Database
 from backup_scp.index.tables import METADATA
-from backup_scp.information_model import Condition, Matching, Query, SingleValue
+from backup_scp.information_model import Condition, Matching, OneItem, Query, SingleValue
 from backup_scp.ports import Arrival, Match, Version
 from backup_scp.sop_instance import SOPInstance
+from backup_scp.value_representation import items_text
 
 DX = "1.2.840.10008.5.1.4.1.1.1.1"
 CR = "1.2.840.10008.5.1.4.1.1.1"
@@ -54,6 +56,18 @@ def where(**wanted: str | Matching) -> tuple[Condition, ...]:
         Condition(BY_KEYWORD[keyword], SingleValue(value) if isinstance(value, str) else value)
         for keyword, value in wanted.items()
     )
+
+
+def requests(*items: dict[str, str]) -> dict[str, Any]:
+    """Make the requests that a series answers, as a version has them."""
+    return {"RequestAttributesSequence": items_text(items)}
+
+
+def one_item(**wanted: str | Matching) -> OneItem:
+    """Make the Sequence Matching of Request Attributes Sequence."""
+    keys = {key.keyword: key for key in BY_KEYWORD["RequestAttributesSequence"].items}
+    matchings = {k: SingleValue(value) if isinstance(value, str) else value for k, value in wanted.items()}
+    return OneItem(tuple(Condition(keys[keyword], matching) for keyword, matching in matchings.items()))
 
 
 def query(level: Level, *return_keys: str, **wanted: str | Matching) -> Query:

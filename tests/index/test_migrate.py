@@ -12,11 +12,12 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
+from backup_scp.attributes import Level
 from backup_scp.errors import IndexUnavailable
 from backup_scp.index import migrate
 from backup_scp.index.engine import Database
 from backup_scp.index.tables import METADATA
-from tests.index.examples import version
+from tests.index.examples import answers, one_item, requests, version
 
 
 @contextlib.contextmanager
@@ -96,6 +97,20 @@ def test_an_upgrade_keeps_what_is_held(url):
     migrate.upgrade(url)
     with opened(url) as index:
         assert index.holdings().instances == 1
+
+
+def test_series_entered_before_0004_know_of_no_requests(url):
+    from tests.index.conftest import opened
+
+    with opened(url) as index:
+        index.add(version())
+    migrate.move_to(url, "0003")
+    with opened(url) as index:
+        (found,) = answers(index, Level.SERIES, "RequestAttributesSequence")
+        assert not found["RequestAttributesSequence"]
+        assert answers(index, Level.SERIES, RequestAttributesSequence=one_item(AccessionNumber="A1")) == []
+        index.add(version("1.9", minute=1, **requests({"AccessionNumber": "A1"})))  # a further image of this series
+        assert len(answers(index, Level.SERIES, RequestAttributesSequence=one_item(AccessionNumber="A1"))) == 1
 
 
 def test_an_index_of_a_newer_program_is_left_alone(url):
