@@ -26,9 +26,10 @@ _SQLITE = {
     "SQLITE_ERROR": f"its tables are not those of this version; {NOT_READY}",
 }
 
+_NO_ANSWER = "the server does not answer; is it running, and are host and port right?"
+
 # By the beginning of SQLSTATE, the longest that fits (PostgreSQL manual, Appendix A).
 _POSTGRESQL = {
-    "": "the server does not answer; is it running, and are host and port right?",
     "08": "the connection was lost; is the server running?",
     "28": "the server refuses the user or password; look at [index] url",
     "3D": "the database does not exist; create it, then " + NOT_READY,
@@ -70,8 +71,10 @@ def _explain(url: sa.URL, error: DBAPIError) -> IndexUnavailable:
         return IndexUnavailable(f"The index {url.database}: {_longest(_SQLITE, code) or 'it failed'} ({code})")
     code = getattr(error.orig, "sqlstate", None) or ""
     place = f"The index on {url.host or 'this machine'}"
+    if not code:
+        return IndexUnavailable(f"{place}: {_NO_ANSWER}")
     kind = MetAnother if code in _AGAIN else IndexUnavailable
-    return kind(f"{place}: {_longest(_POSTGRESQL, code)}" + (f" (SQLSTATE {code})" if code else ""))
+    return kind(f"{place}: {_longest(_POSTGRESQL, code) or 'it failed'} (SQLSTATE {code})")
 
 
 def _longest(sentences: dict[str, str], code: str) -> str:

@@ -28,7 +28,7 @@ PATIENT_NAME = BY_KEYWORD["PatientName"]
 PATIENT_NAME_GROUPS = ("patient_name_alphabetic", "patient_name_ideographic", "patient_name_phonetic")
 
 IN_DATABASE_INDEXES = frozenset(
-    {"patient_id", "issuer_of_patient_id", "accession_number"}
+    {"patient_id", "issuer_of_patient_id", "accession_number", "study_id"}
     | {"study_instance_uid", "series_instance_uid", "sop_instance_uid"}
 )
 

@@ -99,6 +99,7 @@ study = sa.Table(
     sa.UniqueConstraint("study_instance_uid", "patient_id", "issuer_of_patient_id", "site", name="uq_study_entity"),
     sa.Index(None, "patient_id"),
     sa.Index(None, "accession_number"),
+    sa.Index(None, "study_id"),
     sa.Index(None, "patient_birth_date_key"),
     sa.Index(None, "study_date_key", "id"),
     sa.Index(None, "patient_name_alphabetic"),

@@ -113,6 +113,21 @@ def test_series_entered_before_0004_know_of_no_requests(url):
         assert len(answers(index, Level.SERIES, RequestAttributesSequence=one_item(AccessionNumber="A1"))) == 1
 
 
+def test_a_study_id_too_long_for_a_database_index_is_found_after_0005(url):
+    from tests.index.conftest import opened
+
+    long = "".join(chr(0x4E00 + n * 37 % 0x5000) for n in range(1000))  # in no form that PostgreSQL could compress
+    with opened(url) as index:
+        index.add(version(StudyID="short"))
+    migrate.move_to(url, "0004")
+    with writing(url) as connection:
+        connection.execute(sa.text("UPDATE study SET study_id = :text"), {"text": long})
+    migrate.upgrade(url)
+    with opened(url) as index:
+        assert len(answers(index, Level.STUDY, StudyID=long)) == 1
+        assert answers(index, Level.STUDY, StudyID=long[:-1]) == []
+
+
 def test_an_index_of_a_newer_program_is_left_alone(url):
     migrate.upgrade(url)
     with writing(url) as connection:
