@@ -58,7 +58,7 @@ __all__ = [
 class Negotiated:
     """What SOP Class Extended Negotiation has settled for one SOP Class (PS3.4 C.5.1.1, C.5.2.1, C.5.3.1).
 
-    Time zone query adjustment and the Query/Retrieve View are not here: the node does neither, and says so.
+    The Query/Retrieve View is not here: the node does not do it, and says so.
 
     Attributes
     ----------
@@ -68,6 +68,8 @@ class Negotiated:
         A date and its time that are both ranges are one interval (C.2.2.2.5).
     fuzzy_names
         Person names match by their words, in any order (C.2.2.2.1).
+    time_zone
+        Times are meant in the zone of Timezone Offset From UTC (0008,0201) (C.2.2.2.1.3).
     empty_values
         Two quotation marks match what has no value (C.2.2.2.7).
     multiple_values
@@ -77,6 +79,7 @@ class Negotiated:
     relational: bool = False
     date_time: bool = False
     fuzzy_names: bool = False
+    time_zone: bool = False
     empty_values: bool = False
     multiple_values: bool = False
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from struct import Struct
 
 from backup_scp import character_set
 from backup_scp.character_set import CharacterSet
 
-__all__ = ["items_of", "items_text", "split_values", "to_text"]
+__all__ = ["date_key", "items_of", "items_text", "last_time_key", "split_values", "time_key", "to_text"]
 
 _NUMBERS = {
     "US": Struct("<H"),
@@ -24,6 +25,9 @@ _NUMBERS = {
 _NO_TEXT = frozenset(("AT", "OB", "OD", "OF", "OL", "OV", "OW", "SQ"))
 _CHARACTER_SET = frozenset(("LO", "LT", "PN", "SH", "ST", "UC", "UT"))
 _ONE_TEXT = frozenset(("LT", "ST", "UR", "UT"))
+
+_DATE = re.compile(r"([0-9]{4})[.\-/]?([0-9]{2})[.\-/]?([0-9]{2})")
+_TIME = re.compile(r"([0-9]{2})(?::?([0-9]{2})(?::?([0-9]{2})(?:\.([0-9]{1,6}))?)?)?")
 
 
 def to_text(vr: str, expected: str, value: bytes, specific_character_set: CharacterSet) -> str:
@@ -76,6 +80,31 @@ def items_of(text: str) -> list[dict[str, str]]:
     """Read what ``items_text`` wrote."""
     items: list[dict[str, str]] = json.loads(text) if text else []
     return items
+
+
+def date_key(text: str) -> str:
+    """YYYYMMDD, or nothing; the form ``2020.01.01`` is older than DICOM 3.0 and still met (PS3.5 6.2, DA)."""
+    found = _DATE.fullmatch(text.strip())
+    return "".join(found.groups()) if found else ""
+
+
+def time_key(text: str) -> str:
+    """HHMMSS and the fraction, or nothing; components left out are zero (PS3.5 6.2, TM)."""
+    found = _TIME.fullmatch(text.strip())
+    if not found:
+        return ""
+    hours, minutes, seconds, fraction = found.groups(default="")
+    fraction = fraction.rstrip("0")
+    return f"{hours}{minutes or '00'}{seconds or '00'}" + (f".{fraction}" if fraction else "")
+
+
+def last_time_key(text: str) -> str:
+    """Give the last moment that a TM value stands for, or nothing: ``1159`` lasts until 11:59:59.999999."""
+    found = _TIME.fullmatch(text.strip())
+    if not found:
+        return ""
+    hours, minutes, seconds, fraction = found.groups(default="")
+    return f"{hours}{minutes or '59'}{seconds or '59'}.{fraction:9<6}"
 
 
 def _numbers(number: Struct, value: bytes) -> str:

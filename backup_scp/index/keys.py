@@ -20,7 +20,7 @@ import unicodedata
 
 from backup_scp.attributes import BY_KEYWORD, Attribute
 from backup_scp.index.values import stored_key, stored_long
-from backup_scp.value_representation import items_of, items_text
+from backup_scp.value_representation import date_key, items_of, items_text, time_key
 
 Key = str | int | float | None
 
@@ -40,35 +40,8 @@ SEVERAL_VALUES = frozenset(
 
 _PADDED_ON_BOTH_SIDES = frozenset({"AE", "CS", "DS", "IS", "LO", "SH"})  # PS3.5 Table 6.2-1
 
-_DATE = re.compile(r"([0-9]{4})[.\-/]?([0-9]{2})[.\-/]?([0-9]{2})")
-_TIME = re.compile(r"([0-9]{2})(?::?([0-9]{2})(?::?([0-9]{2})(?:\.([0-9]{1,6}))?)?)?")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _DECIMAL = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,2})?")
-
-
-def date_key(text: str) -> str:
-    """YYYYMMDD, or nothing; the form ``2020.01.01`` is older than DICOM 3.0 and still met (PS3.5 6.2, DA)."""
-    found = _DATE.fullmatch(text.strip())
-    return "".join(found.groups()) if found else ""
-
-
-def time_key(text: str) -> str:
-    """HHMMSS and the fraction, or nothing; components left out are zero (PS3.5 6.2, TM)."""
-    found = _TIME.fullmatch(text.strip())
-    if not found:
-        return ""
-    hours, minutes, seconds, fraction = found.groups(default="")
-    fraction = fraction.rstrip("0")
-    return f"{hours}{minutes or '00'}{seconds or '00'}" + (f".{fraction}" if fraction else "")
-
-
-def last_time_key(text: str) -> str:
-    """Give the last moment that a TM value stands for, or nothing: ``1159`` lasts until 11:59:59.999999."""
-    found = _TIME.fullmatch(text.strip())
-    if not found:
-        return ""
-    hours, minutes, seconds, fraction = found.groups(default="")
-    return f"{hours}{minutes or '59'}{seconds or '59'}.{fraction:9<6}"
 
 
 def integer_key(text: str) -> int | None:

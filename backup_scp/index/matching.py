@@ -25,7 +25,6 @@ from backup_scp.index.keys import (
     folded_group,
     key_columns,
     key_of,
-    last_time_key,
     stored_value,
 )
 from backup_scp.index.name_search import trigrams
@@ -43,6 +42,7 @@ from backup_scp.information_model import (
     UIDList,
     WildCard,
 )
+from backup_scp.value_representation import last_time_key
 
 MOST_VALUES = 100
 """Of Multiple Value Matching; no entity has as many, and SQLite joins at most 1000 conditions by AND."""

@@ -12,7 +12,7 @@ FIND_BYTES = (
     "relational",
     "date_time",
     "fuzzy_names",
-    NOT_DONE,  # time zone query adjustment
+    "time_zone",
     NOT_DONE,  # Query/Retrieve View of Enhanced Multi-Frame images
     "empty_values",
     "multiple_values",

@@ -12,7 +12,8 @@ from backup_scp.network.association import Association, Context
 from backup_scp.network.command_set import CommandSet, response
 from backup_scp.network.identifier import AnswerEncoder
 from backup_scp.network.status import CANCEL, PENDING, PENDING_WITH_UNSUPPORTED_KEYS, SUCCESS
-from backup_scp.ports import Index
+from backup_scp.ports import Index, Match
+from backup_scp.time_zone import InTimeZone, requested_offset
 
 _WRITE_BYTES = 1 << 16  # answers are sent together, so many bytes at a time,
 _WRITE_S = 0.05  # but none of them waits for longer
@@ -49,22 +50,35 @@ class QuerySCP:
         query = read_query(identifier, model, negotiated, strict=self._strict)
         encoder = AnswerEncoder(identifier, model, context.transfer_syntax, self._ae_title)
         status = PENDING_WITH_UNSUPPORTED_KEYS if unsupported_keys(identifier, model) else PENDING
-        with closing(self._index.search(query)) as matches:
-            return self._send_all(association, context, command, (encoder.encode(match) for match in matches), status)
+        offset = requested_offset(identifier) if negotiated.time_zone else ""
+        adjusted = InTimeZone(query, offset) if offset else None
+        with closing(self._index.search(adjusted.query if adjusted else query)) as found:
+            matches: Iterable[Match | None] = adjusted.matches(found) if adjusted else found
+            answers = (None if match is None else encoder.encode(match) for match in matches)
+            return self._send_all(association, context, command, answers, status)
 
     @staticmethod
     def _send_all(
-        association: Association, context: Context, command: CommandSet, answers: Iterable[bytes], status: int
+        association: Association,
+        context: Context,
+        command: CommandSet,
+        answers: Iterable[bytes | None],
+        status: int,
     ) -> int:
-        """Send pending answers in few writes; look for C-CANCEL and A-ABORT after each (PS3.4 C.4.1.2)."""
+        """Send pending answers in few writes; look for C-CANCEL and A-ABORT after each (PS3.4 C.4.1.2).
+
+        None is no answer, but a time to look.
+        """
         pending = response(command, status, data_set=True)
         upper_layer, out, sent_at = association.upper_layer, bytearray(), 0.0
         try:
             for answer in answers:
-                out += upper_layer.framed(context.context_id, pending, answer)
+                if answer is not None:
+                    out += upper_layer.framed(context.context_id, pending, answer)
                 if len(out) >= _WRITE_BYTES or time.monotonic() - sent_at > _WRITE_S:
                     due, out, sent_at = out, bytearray(), time.monotonic()
-                    upper_layer.send_framed(due)
+                    if due:
+                        upper_layer.send_framed(due)
                     if association.cancelled(command.message_id):
                         return CANCEL
         finally:

@@ -13,18 +13,16 @@ from backup_scp.index.answering import Candidate, decide
 from backup_scp.index.keys import (
     IN_DATABASE_INDEXES,
     SEVERAL_VALUES,
-    date_key,
     decimal_key,
     folded_group,
     integer_key,
-    last_time_key,
     stored_value,
-    time_key,
 )
 from backup_scp.index.matching import _after, _shortest
 from backup_scp.index.merging import blank, merge
 from backup_scp.index.tables import SERIES_ATTRIBUTES, study
 from backup_scp.index.values import LONGEST_KEY, moment, stored_key, stored_text, timestamp
+from backup_scp.value_representation import date_key, last_time_key, time_key
 from tests.index.examples import MORNING
 
 

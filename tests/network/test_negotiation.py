@@ -253,11 +253,11 @@ def extended(sop_class, proposed):
     [
         (STUDY_ROOT_FIND, b"\1", b"\1"),
         (STUDY_ROOT_FIND, b"\0", b"\0"),
-        (STUDY_ROOT_FIND, b"\1\1\1\1", b"\1\1\1\0"),  # no time zone query adjustment
-        (STUDY_ROOT_FIND, b"\1\1\1\1\1\1\1", b"\1\1\1\0\0\1\1"),  # and no Query/Retrieve View
-        (STUDY_ROOT_FIND, b"\0\1\0\1\0\1\0", b"\0\1\0\0\0\1\0"),
+        (STUDY_ROOT_FIND, b"\1\1\1\1", b"\1\1\1\1"),
+        (STUDY_ROOT_FIND, b"\1\1\1\1\1\1\1", b"\1\1\1\1\0\1\1"),  # no Query/Retrieve View
+        (STUDY_ROOT_FIND, b"\0\1\0\1\0\1\0", b"\0\1\0\1\0\1\0"),
         (STUDY_ROOT_FIND, b"\2\xff\1", b"\0\0\1"),
-        (STUDY_ROOT_FIND, b"\1" * 600, b"\1\1\1\0\0\1\1"),
+        (STUDY_ROOT_FIND, b"\1" * 600, b"\1\1\1\1\0\1\1"),
         (STUDY_ROOT_GET, b"\1", b"\1"),
         (STUDY_ROOT_GET, b"\1\1\1", b"\1\0"),
         (STUDY_ROOT_FIND, b"", None),

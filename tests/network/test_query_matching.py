@@ -29,6 +29,7 @@ FIND = (STUDY_ROOT_FIND, (IMPLICIT,))
 PENDING = {0xFF00, 0xFF01}
 SUCCESS, INVALID = 0x0000, 0xA900
 RELATIONAL, DATE_TIME, FUZZY, EVERYTHING = b"\1", b"\0\1", b"\0\0\1", b"\1" * 7
+ZONE = b"\0\0\0\1"
 EMPTY, MULTIPLE = b"\0\0\0\0\0\1", b"\0\0\0\0\0\0\1"
 
 LEVEL = 0x00080052
@@ -45,6 +46,7 @@ TAGS = {
     "SeriesInstanceUID": 0x0020000E,
     "ReferringPhysicianName": 0x00080090,
     "NumberOfStudyRelatedInstances": 0x00201208,
+    "TimezoneOffsetFromUTC": 0x00080201,
 }
 MIB = 1 << 20
 
@@ -98,6 +100,12 @@ def finding(start_server, storage):
 
 def find(peer, level="STUDY", **keys):
     """C-FIND with these bytes; return the Study Instance UIDs answered and the final Status."""
+    found, status, _ = find_and_comment(peer, level, **keys)
+    return found, status
+
+
+def find_and_comment(peer, level="STUDY", **keys):
+    """C-FIND with these bytes; return the Error Comment, too."""
     values = {LEVEL: level.encode(), TAGS["StudyInstanceUID"]: b""}
     values |= {TAGS[keyword]: v if isinstance(v, bytes) else v.encode() for keyword, v in keys.items()}
     data = b"".join(_element(tag, value + b" " * (len(value) % 2)) for tag, value in sorted(values.items()))
@@ -106,7 +114,7 @@ def find(peer, level="STUDY", **keys):
     found = []
     while (answer := peer.message()).status in PENDING:
         found.append(str(pydicom.filereader.read_dataset(io.BytesIO(answer.data_set), True, True).StudyInstanceUID))
-    return sorted(found), answer.status
+    return sorted(found), answer.status, answer.comment
 
 
 def _element(tag, value):
@@ -131,6 +139,50 @@ def test_what_is_negotiated_is_done(finding, negotiated, keys, with_it, without)
 
 
 @pytest.mark.parametrize(
+    ("offset", "keys", "with_it", "without"),
+    [
+        ("+0100", {"StudyDate": "20240102"}, ["1.1"], ["1.1"]),
+        ("+1000", {"StudyDate": "20240103"}, ["1.1", "1.2"], ["1.2"]),  # 15:00 is 24:00 there
+        ("+1000", {"StudyDate": "20240102-20240102", "StudyTime": "0000-0100"}, [], []),
+        ("+1000", {"StudyTime": "0000-0100"}, ["1.1"], []),
+        ("-1000", {"StudyDate": "-20231231"}, ["1.0"], []),
+        ("", {"StudyDate": "20240103"}, ["1.2"], ["1.2"]),
+    ],
+)
+def test_dates_in_the_requesters_zone(finding, storage, offset, keys, with_it, without):
+    for number in range(3):  # all say now that they are an hour ahead of UTC
+        uids: dict[str, Any] = {"sop": f"4.{number}", "series": f"2.{number}", "study": f"1.{number}"}
+        storage.index.add(version(**uids, minute=1, PatientName="", TimezoneOffsetFromUTC="+0100"))
+    for proposed, found in ((ZONE, with_it), (EVERYTHING, with_it), (RELATIONAL, without), (b"", without)):
+        with finding(proposed) as peer:
+            assert find(peer, TimezoneOffsetFromUTC=offset, **keys) == (found, SUCCESS)
+            peer.release()
+
+
+def test_an_offset_that_is_none_is_refused_where_it_counts(finding):
+    for negotiated, status in ((ZONE, INVALID), (b"", SUCCESS)):
+        with finding(negotiated) as peer:
+            for offset in ("noon", "+1", "0100", "+2500", "+0100\\+0200"):
+                found, told, comment = find_and_comment(peer, TimezoneOffsetFromUTC=offset)
+                assert (found, told) == (ALL if status == SUCCESS else [], status)
+                assert ("(0008,0201)" in comment) is (status == INVALID)
+            assert find(peer, TimezoneOffsetFromUTC="+0100")[1] == SUCCESS
+            peer.release()
+
+
+@pytest.mark.parametrize("keyword", ["StudyDate", "StudyTime", "TimezoneOffsetFromUTC"])
+def test_hostile_keys_in_a_zone(finding, keyword):
+    with finding(EVERYTHING) as peer:
+        for name, value in HOSTILE.items():
+            keys = {"TimezoneOffsetFromUTC": "+0500", keyword: value}
+            found, status = find(peer, **keys)
+            assert status == (INVALID if keyword == "TimezoneOffsetFromUTC" and value.strip(b"\0") else SUCCESS), name
+            assert not found or not value.strip(b"* \0\\"), name
+        assert find(peer, StudyInstanceUID="1.1") == (["1.1"], SUCCESS)
+        peer.release()
+
+
+@pytest.mark.parametrize(
     ("negotiated", "strict", "keys", "answered"),
     [
         (b"", False, {}, (["1.0"], SUCCESS)),
@@ -148,7 +200,7 @@ def test_a_strict_hierarchy(finding, negotiated, strict, keys, answered):
 
 
 @pytest.mark.parametrize("negotiated", [b"", EVERYTHING])
-@pytest.mark.parametrize("keyword", [k for k in TAGS if k != "SeriesInstanceUID"])
+@pytest.mark.parametrize("keyword", [k for k in TAGS if k not in {"SeriesInstanceUID", "TimezoneOffsetFromUTC"}])
 def test_hostile_keys_are_answered(finding, negotiated, keyword):
     with finding(negotiated) as peer:
         for name, value in HOSTILE.items():

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import itertools
 import logging
+import struct
 
 import pydicom
 import pytest
@@ -25,6 +27,7 @@ from tests.network.wire import (
     cancel_rq,
     command,
     encoded,
+    item,
     p_data,
     pdv,
 )
@@ -112,6 +115,33 @@ def test_cancel(finding, closed):
         peer.send(*ask())  # the same Message ID once more
         assert answers(peer)[-1].status == 0
         peer.release()
+
+
+def test_cancel_while_nothing_in_the_requesters_zone_is_found(start_server, storage, monkeypatch, closed):
+    """What the index finds without end is all of another day: no answer goes out, and still the C-CANCEL is seen."""
+
+    def search(_query):
+        found = {
+            "StudyInstanceUID": "1.2",
+            "StudyDate": "20240131",
+            "StudyTime": "10",
+            "TimezoneOffsetFromUTC": "+0000",
+        }
+        try:
+            yield from itertools.repeat(found)
+        finally:
+            closed.append(True)
+
+    monkeypatch.setattr(storage.index, "search", search)
+    uid = STUDY_ROOT_FIND.encode()
+    time_zone = item(0x56, struct.pack(">H", len(uid)) + uid + b"\0\0\0\1")
+    with start_server(storage.services()).peer((STUDY_ROOT_FIND, (IMPLICIT,)), items=time_zone) as peer:
+        peer.send(
+            *ask(StudyDate="20240101", TimezoneOffsetFromUTC="+0100"), p_data(pdv(1, COMMAND | LAST, cancel_rq(5)))
+        )
+        assert [answer.status for answer in answers(peer)] == [0xFE00]
+        peer.release()
+    assert closed == [True]
 
 
 def test_a_cancel_for_another_message(finding):

@@ -10,9 +10,10 @@ from typing import Any, Self
 
 from pydicom.config import IGNORE, settings
 from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, build_role, evt
 from pynetdicom.association import Association
+from pynetdicom.pdu_primitives import SOPClassExtendedNegotiation
 
 from tests.processes import LOOPBACK, free_port
 from tests.samples import replace
@@ -76,25 +77,38 @@ def association(
     syntaxes: Sequence[str] = NATIVE,
     storage: Mapping[str, Sequence[str]] | None = None,
     on_store: Callable[[evt.Event], int] | None = None,
+    negotiated: bytes = b"",
 ) -> Iterator[Association]:
-    """Open an association for one SOP Class, and as Storage SCP (C-GET) for those in `storage`."""
+    """Open an association for one SOP Class, and as Storage SCP (C-GET) for those in `storage`.
+
+    What is proposed by SOP Class Extended Negotiation has to be accepted.
+    """
     ae = AE(ae_title=calling)
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 60
     ae.add_requested_context(sop_class, list(syntaxes))
     for storage_class, storage_syntaxes in (storage or {}).items():
         ae.add_requested_context(storage_class, list(storage_syntaxes))
+    roles = [build_role(storage_class, scp_role=True) for storage_class in storage or ()]
     opened = ae.associate(
         called.host,
         called.port,
         ae_title=called.ae_title,
-        ext_neg=[build_role(storage_class, scp_role=True) for storage_class in storage or ()],
+        ext_neg=[*([_extended(sop_class, negotiated)] if negotiated else []), *roles],
         evt_handlers=[(evt.EVT_C_STORE, on_store)] if on_store else [],
     )
     assert opened.is_established, "the association was not accepted"
+    assert opened.acceptor.sop_class_extended == ({sop_class: negotiated} if negotiated else {})
     try:
         yield opened
     finally:
         opened.release()
+
+
+def _extended(sop_class: str, proposed: bytes) -> SOPClassExtendedNegotiation:
+    item = SOPClassExtendedNegotiation()
+    item.sop_class_uid = UID(sop_class)
+    item.service_class_application_information = proposed
+    return item
 
 
 def find(
@@ -105,9 +119,11 @@ def find(
     model: str = STUDY_ROOT,
     calling: str = "PYNETDICOM",
     syntaxes: Sequence[str] = NATIVE,
+    negotiated: bytes = b"",
 ) -> Found:
     """C-FIND; keys by keyword."""
-    with association(called, model + FIND, calling=calling, syntaxes=syntaxes) as opened, _odd_values_welcome():
+    opening = association(called, model + FIND, calling=calling, syntaxes=syntaxes, negotiated=negotiated)
+    with opening as opened, _odd_values_welcome():
         answers = list(opened.send_c_find(identifier(level, keys), model + FIND))
         matches = [match for _, match in answers[:-1] if match is not None and list(match)]  # all values are read
     final = answers[-1][0]
