@@ -13,6 +13,7 @@
     │   ├── ArchiveUnavailable          the archive cannot be written or read
     │   │   └── ArchiveFull             no room for this Data Set
     │   ├── IndexUnavailable            the index does not answer
+    │   │   └── MatchesUncounted          so that what a retrieve asks for cannot be counted
     │   ├── SourceUnavailable           a file to be imported cannot be read
     │   └── DestinationUnavailable      a remote AE or folder cannot be reached
     ├── Refused                       give up: the answer will not change by itself
@@ -71,6 +72,10 @@ class ArchiveFull(ArchiveUnavailable):
 
 class IndexUnavailable(Unavailable):
     """The index does not answer."""
+
+
+class MatchesUncounted(IndexUnavailable):
+    """What a retrieve asks for cannot be counted."""
 
 
 class SourceUnavailable(Unavailable):

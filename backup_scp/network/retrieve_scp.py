@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import Self
 
-from backup_scp.errors import DestinationUnavailable
+from backup_scp.errors import DestinationUnavailable, IndexUnavailable, MatchesUncounted
 from backup_scp.identifier import Identifier
 from backup_scp.information_model import MODELS, NOTHING, read_retrieve
 from backup_scp.network.access import AccessPolicy
@@ -73,7 +73,11 @@ class RetrieveSCP:
         identifier = Identifier.read(association.read_identifier(), context.transfer_syntax)
         negotiated = association.negotiated.get(context.abstract_syntax, NOTHING)
         model = MODELS[context.abstract_syntax]
-        held = self._index.retrieve(read_retrieve(identifier, model, negotiated, strict=self._strict))
+        query = read_retrieve(identifier, model, negotiated, strict=self._strict)
+        try:
+            held = self._index.retrieve(query)
+        except IndexUnavailable as error:
+            raise MatchesUncounted(str(error)) from error
         operation(_Operation(association, context, command, held), held)
 
     def _move(self, operation: _Operation, held: Sequence[Held]) -> None:

@@ -6,6 +6,7 @@ from backup_scp.errors import (
     BackupSCPError,
     DestinationUnavailable,
     Invalid,
+    MatchesUncounted,
     MoveDestinationUnknown,
     NotAuthorised,
     Unavailable,
@@ -16,6 +17,7 @@ PENDING = 0xFF00
 PENDING_WITH_UNSUPPORTED_KEYS = 0xFF01
 CANCEL = 0xFE00
 SUB_OPERATIONS_FAILED = 0xB000
+MATCHES_UNCOUNTED = 0xA701
 SUB_OPERATIONS_REFUSED = 0xA702
 PROCESSING_FAILURE = 0x0110
 SOP_CLASS_NOT_SUPPORTED = 0x0122
@@ -25,6 +27,7 @@ _STATUS: tuple[tuple[type[BackupSCPError], int], ...] = (
     (NotAuthorised, 0x0124),
     (MoveDestinationUnknown, 0xA801),
     (DestinationUnavailable, SUB_OPERATIONS_REFUSED),
+    (MatchesUncounted, MATCHES_UNCOUNTED),
     (Invalid, 0xA900),
     (Unavailable, 0xA700),
 )

@@ -327,7 +327,7 @@ def test_the_index_does_not_answer(moving, storage, monkeypatch):
     with moving(refusing_port()) as peer:
         monkeypatch.setattr(storage.index, "retrieve", fails)
         (final,) = move(peer)
-        assert (final.status, final.comment) == (0xA700, "Index does not answer")
+        assert (final.status, final.comment) == (0xA701, "Index does not answer")
         peer.release()
 
 

@@ -19,6 +19,7 @@ EXPECTED = {
     errors.ArchiveUnavailable: 0xA700,
     errors.ArchiveFull: 0xA700,
     errors.IndexUnavailable: 0xA700,
+    errors.MatchesUncounted: 0xA701,
     errors.SourceUnavailable: 0xA700,
     errors.DestinationUnavailable: 0xA702,
     errors.Refused: 0x0110,
