@@ -26,6 +26,7 @@ from backup_scp.query import (
 )
 
 __all__ = [
+    "ANSWERED_BY_THE_NODE",
     "MODELS",
     "NOTHING",
     "PATIENT_ROOT",
@@ -87,8 +88,8 @@ class Negotiated:
 NOTHING = Negotiated()
 
 
-# Query/Retrieve View, Retrieve AE Title, Instance Availability: facts of the node, not of what it holds.
-_ANSWERED_BY_THE_NODE = frozenset((0x00080053, 0x00080054, 0x00080056))
+ANSWERED_BY_THE_NODE = frozenset((0x00080053, 0x00080054, 0x00080056))
+"""Query/Retrieve View, Retrieve AE Title, Instance Availability: facts of the node, not of what it holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +254,7 @@ def unsupported_keys(identifier: Identifier, model: InformationModel) -> tuple[R
         if _is_supported(key, identifier, model):
             known = {attribute.tag for attribute in BY_TAG[key.tag].items}
             found += [inside for inside in key.items if inside.tag not in known]
-        elif key.tag not in _ANSWERED_BY_THE_NODE:
+        elif key.tag not in ANSWERED_BY_THE_NODE:
             found.append(key)
     return tuple(found)
 

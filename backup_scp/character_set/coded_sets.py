@@ -63,7 +63,9 @@ BY_ESCAPE = {coded.escape: coded for coded in BY_NUMBER.values()} | {
 }
 
 UTF_8 = "ISO_IR 192"
-_WHOLE = {UTF_8: "utf_8", "GB18030": "gb18030", "GBK": "gbk"}
+WHOLE = {UTF_8: "utf_8", "GB18030": "gb18030", "GBK": "gbk"}
+"""Sets that stand alone, without code extension, and Python's names for them."""
+
 _ALIASES = {"UTF8": UTF_8, "ISO2022GBK": "GBK", "GB2312": "GBK", "ISO202258": "ISO 2022 IR 58"}
 _ISO_8859_PARTS = {1: 100, 2: 101, 3: 109, 4: 110, 5: 144, 6: 127, 7: 126, 8: 138, 9: 148, 11: 166, 15: 203}
 _NUMBERED = re.compile(r"ISO(2022)?IR(\d{1,3})")
@@ -112,8 +114,8 @@ def parse(value: bytes | str) -> CharacterSet:
 @lru_cache(maxsize=128)
 def _parse(text: str) -> CharacterSet:
     terms = [_term(name) for name in text.split("\\")]
-    if terms[0] in _WHOLE:
-        return CharacterSet(terms[0], _WHOLE[terms[0]])
+    if terms[0] in WHOLE:
+        return CharacterSet(terms[0], WHOLE[terms[0]])
     numbers = [_number(term) for term in terms]
     extended = len(numbers) > 1 or terms[0].startswith("ISO 2022")
     if numbers[0] and BY_NUMBER[numbers[0]].double:  # multi-byte sets may stand in values 2 to n only
@@ -136,7 +138,7 @@ def _term(name: str) -> str:
     if part := _ISO_8859.fullmatch(bare):
         number = _ISO_8859_PARTS.get(int(part[1] or part[2]), 0)
         return f"ISO_IR {number}" if number else ""
-    return bare if bare in _WHOLE else ""
+    return bare if bare in WHOLE else ""
 
 
 def _number(term: str) -> int:

@@ -38,10 +38,11 @@ VERIFICATION = "1.2.840.10008.1.1"
 
 NATIVE = (str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian), str(ExplicitVRBigEndian))
 _OTHER_SERVICES = frozenset({VERIFICATION, *MODELS})
-# Syntaxes that may make a sender throw information away: taken when it offers nothing else.
-_LOSSY = frozenset(
+LOSSY = frozenset(
     (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000, JPEG2000MC, HTJ2K, "1.2.840.10008.1.2.4.112")
 )
+"""Syntaxes that may make a sender throw information away: taken when it offers nothing else."""
+
 _COMMITMENT = ("1.2.840.10008.1.20.1", "1.2.840.10008.1.20.2")  # push, and the retired pull
 _ACCEPTED, _ABSTRACT_SYNTAX_NOT_SUPPORTED, _TRANSFER_SYNTAXES_NOT_SUPPORTED = 0, 3, 4  # PS3.8 9.3.3.2
 
@@ -99,7 +100,7 @@ def accept(association: Association, request: A_ASSOCIATE) -> None:
     accepted = {context.abstract_syntax for context in association._accepted_cx.values()}
     for abstract, proposed in roles.items():
         if abstract in accepted:
-            association.acceptor.add_negotiation_item(_answer_role(abstract, proposed))
+            association.acceptor.add_negotiation_item(answer_role(abstract, proposed))
     for sop_class, proposed_bytes in association.requestor.sop_class_extended.items():
         if sop_class in accepted:
             _settle(association, str(sop_class), proposed_bytes)
@@ -145,7 +146,7 @@ def choose_transfer_syntax(abstract_syntax: str, proposed: Sequence[str]) -> str
     the other services are read and written here, so only native syntaxes will do.
     """
     if is_storage(abstract_syntax):
-        return next((syntax for syntax in proposed if syntax not in _LOSSY), next(iter(proposed), None))
+        return next((syntax for syntax in proposed if syntax not in LOSSY), next(iter(proposed), None))
     if is_supported(abstract_syntax):
         return next((syntax for syntax in proposed if syntax in NATIVE), None)
     return None
@@ -168,7 +169,7 @@ def is_supported(abstract_syntax: str) -> bool:
     return abstract_syntax in _OTHER_SERVICES or is_storage(abstract_syntax)
 
 
-def _answer_role(abstract: str, proposed: SCP_SCU_RoleSelectionNegotiation) -> SCP_SCU_RoleSelectionNegotiation:
+def answer_role(abstract: str, proposed: SCP_SCU_RoleSelectionNegotiation) -> SCP_SCU_RoleSelectionNegotiation:
     """Accept both roles for storage (C-GET sends to the requestor, PS3.7 D.3.3.4), else only SCU."""
     answer = SCP_SCU_RoleSelectionNegotiation()
     answer.sop_class_uid = abstract

@@ -1,6 +1,11 @@
-"""Errors become DIMSE Status values here, and nowhere else (PS3.4 B.2.3, C.4.1.1.4, C.4.2.1.5; PS3.7 Annex C)."""
+"""Errors become DIMSE Status values here, and nowhere else (PS3.4 B.2.3, C.4.1.1.4, C.4.2.1.5; PS3.7 Annex C).
+
+``ANSWERS`` says of each service which Status it answers when; the Conformance Statement is written from it.
+"""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 from backup_scp.errors import (
     BackupSCPError,
@@ -17,20 +22,138 @@ PENDING = 0xFF00
 PENDING_WITH_UNSUPPORTED_KEYS = 0xFF01
 CANCEL = 0xFE00
 SUB_OPERATIONS_FAILED = 0xB000
+OUT_OF_RESOURCES = 0xA700
 MATCHES_UNCOUNTED = 0xA701
 SUB_OPERATIONS_REFUSED = 0xA702
+MOVE_DESTINATION_UNKNOWN = 0xA801
+DOES_NOT_MATCH_SOP_CLASS = 0xA900
 PROCESSING_FAILURE = 0x0110
 SOP_CLASS_NOT_SUPPORTED = 0x0122
+NOT_AUTHORISED = 0x0124
 UNRECOGNISED_OPERATION = 0x0211
 
 _STATUS: tuple[tuple[type[BackupSCPError], int], ...] = (
-    (NotAuthorised, 0x0124),
-    (MoveDestinationUnknown, 0xA801),
+    (NotAuthorised, NOT_AUTHORISED),
+    (MoveDestinationUnknown, MOVE_DESTINATION_UNKNOWN),
     (DestinationUnavailable, SUB_OPERATIONS_REFUSED),
     (MatchesUncounted, MATCHES_UNCOUNTED),
-    (Invalid, 0xA900),
-    (Unavailable, 0xA700),
+    (Invalid, DOES_NOT_MATCH_SOP_CLASS),
+    (Unavailable, OUT_OF_RESOURCES),
 )
+
+
+class Answer(NamedTuple):
+    """A Status, and when a service answers with it.
+
+    Attributes
+    ----------
+    status, meaning
+        As PS3.4 B.2.3, C.4.1.1.4 and C.4.2.1.5, or PS3.7 Annex C, have them.
+    condition
+        When it is answered.
+    comment
+        What the Error Comment (0000,0902) says; empty where there is none.
+    """
+
+    status: int
+    meaning: str
+    condition: str
+    comment: str = ""
+
+
+_REASON = "what is wrong; never a patient's name or ID"
+_NOT_AUTHORISED = Answer(
+    NOT_AUTHORISED, "Refused: Not authorized", "the caller may not query here", "the calling AE title and its address"
+)
+_RETRIEVE = (
+    Answer(SUCCESS, "Sub-operations complete", "every sub-operation succeeded, or nothing matched"),
+    Answer(PENDING, "Sub-operations are continuing", "after each sub-operation but the last"),
+    Answer(CANCEL, "Sub-operations terminated due to Cancel indication", "C-CANCEL came before the last sub-operation"),
+    Answer(
+        SUB_OPERATIONS_FAILED,
+        "Sub-operations complete - one or more failures or warnings",
+        "some sub-operations failed, or the instance was taken with a warning",
+        "the first reason",
+    ),
+    Answer(
+        MATCHES_UNCOUNTED,
+        "Refused: Out of resources - unable to calculate number of matches",
+        "the index does not answer",
+        _REASON,
+    ),
+    Answer(
+        SUB_OPERATIONS_REFUSED,
+        "Refused: Out of resources - unable to perform sub-operations",
+        "every sub-operation failed, or the Move Destination cannot be reached",
+        "the first reason",
+    ),
+    Answer(
+        DOES_NOT_MATCH_SOP_CLASS,
+        "Identifier does not match SOP Class",
+        "it cannot be read, has no level of the model, or no value in the Unique Key of its level",
+        _REASON,
+    ),
+    _NOT_AUTHORISED,
+)
+
+EVERY_SERVICE = "every service"
+
+ANSWERS: dict[str, tuple[Answer, ...]] = {
+    EVERY_SERVICE: (
+        Answer(PROCESSING_FAILURE, "Processing failure", "an error in the node itself", "Internal error"),
+        Answer(
+            SOP_CLASS_NOT_SUPPORTED,
+            "Refused: SOP Class not supported",
+            "the request does not belong to the SOP Class of its Presentation Context",
+        ),
+        Answer(UNRECOGNISED_OPERATION, "Unrecognized operation", "a Command Field that no service here answers"),
+    ),
+    "C-ECHO": (Answer(SUCCESS, "Success", "always"),),
+    "C-STORE": (
+        Answer(SUCCESS, "Success", "file, folder entry and index row are durable, now or since an earlier sending"),
+        Answer(
+            OUT_OF_RESOURCES,
+            "Refused: Out of resources",
+            "archive or index cannot be written; nothing was kept: send it again",
+            _REASON,
+        ),
+        Answer(
+            DOES_NOT_MATCH_SOP_CLASS,
+            "Data Set does not match SOP Class",
+            "Command Set and Data Set name different instances, neither names one, or there is no Data Set",
+            _REASON,
+        ),
+    ),
+    "C-FIND": (
+        Answer(SUCCESS, "Matching is complete", "after the last match, or when there is none"),
+        Answer(PENDING, "Matches are continuing", "with each match, where every key asked for is supported"),
+        Answer(
+            PENDING_WITH_UNSUPPORTED_KEYS,
+            "Matches are continuing - one or more Optional Keys were not supported",
+            "with each match, where a key is not in the tables of section 5.2.7, or belongs to a lower level",
+        ),
+        Answer(CANCEL, "Matching terminated due to Cancel request", "C-CANCEL came before the last match"),
+        Answer(OUT_OF_RESOURCES, "Refused: Out of resources", "the index does not answer", _REASON),
+        Answer(
+            DOES_NOT_MATCH_SOP_CLASS,
+            "Identifier does not match SOP Class",
+            "it cannot be read, or has no level of the model; in a strict hierarchy also where a Unique Key is missing",
+            _REASON,
+        ),
+        _NOT_AUTHORISED,
+    ),
+    "C-MOVE": (
+        *_RETRIEVE,
+        Answer(
+            MOVE_DESTINATION_UNKNOWN,
+            "Refused: Move Destination unknown",
+            "no remote AE of this AE title is configured as a destination",
+            "the AE title",
+        ),
+    ),
+    "C-GET": _RETRIEVE,
+}
+"""By service; what stands under ``EVERY_SERVICE`` any of them may answer."""
 
 
 def status_of(error: BackupSCPError) -> int:

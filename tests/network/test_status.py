@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from backup_scp import errors
-from backup_scp.network.status import is_warning, status_of
+from backup_scp.network.status import ANSWERS, is_warning, status_of
 
 EXPECTED = {
     errors.BackupSCPError: 0x0110,
@@ -41,6 +41,20 @@ def every_error():
 @pytest.mark.parametrize("kind", sorted(every_error(), key=str))
 def test_every_error_has_its_status(kind):
     assert status_of(kind("x")) == EXPECTED[kind]
+
+
+@pytest.mark.parametrize("kind", sorted(every_error(), key=str))
+def test_the_table_of_answers_has_the_status_of_every_error_with_a_comment(kind):
+    rows = [answer for answers in ANSWERS.values() for answer in answers if answer.status == EXPECTED[kind]]
+
+    assert rows
+    assert all(answer.comment for answer in rows)
+
+
+def test_no_service_has_two_rows_for_one_status():
+    for service, answers in ANSWERS.items():
+        statuses = [answer.status for answer in answers]
+        assert len(set(statuses)) == len(statuses), service
 
 
 def test_none_is_a_success_or_a_warning():

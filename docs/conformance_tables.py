@@ -1,0 +1,276 @@
+"""Tables of the Conformance Statement, each made from the table in the code that the node runs by."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import tomllib
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydicom._uid_dict import UID_dictionary
+from pydicom.uid import JPEGLosslessSV1
+from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
+
+from backup_scp.character_set.coded_sets import BY_NUMBER, WHOLE
+from backup_scp.information_model import MODELS
+from backup_scp.network import extended_negotiation, negotiation
+from backup_scp.network.association import Association
+from backup_scp.network.negotiation import LOSSY, NATIVE, VERIFICATION, is_storage, is_supported
+from backup_scp.network.status import ANSWERS, is_warning
+from backup_scp.network.storage_scu import propose
+from backup_scp.ports import Held
+from backup_scp.settings import NodeSettings
+from backup_scp.transcode import alternatives
+from backup_scp.transcode.decoders import DECODABLE
+from backup_scp.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+
+CONF = Path(__file__).parents[1] / "conf" / "backup-scp.toml"
+INFORMATION_MODELS = tuple(dict.fromkeys(MODELS.values()))
+NODE = NodeSettings()
+CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
+_REAL_TIME_VIDEO = "1.2.840.10008.1.2.7."  # PS3.22: streams, never a stored Data Set
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Write a table in Markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+
+
+def registered(kind: str) -> dict[str, str]:
+    """List the UIDs of one type with their names, in the order of PS3.6 Table A-1."""
+    return {
+        uid: (name or "(without a name)") + (" (retired)" if retired else "")
+        for uid, (name, of_type, _, retired, _) in UID_dictionary.items()
+        if of_type == kind
+    }
+
+
+def node(setting: str) -> str:
+    """Give the default of a setting of [node]."""
+    return str(getattr(NODE, setting))
+
+
+def name_of(uid: str) -> str:
+    """Give the name of a UID in PS3.6."""
+    return UID_dictionary[uid][0]
+
+
+# ------------------------------------------------------------------------------------------------ SOP Classes
+
+
+def storage_sop_classes() -> str:
+    """Section 1.1: what Storage takes."""
+    rows = [(name, uid, "Y", "Y") for uid, name in registered("SOP Class").items() if is_storage(uid)]
+    return table(("SOP Class", "SOP Class UID", "SCU", "SCP"), rows)
+
+
+def other_sop_classes() -> str:
+    """Section 1.2: Verification and Query/Retrieve."""
+    rows = [(name_of(VERIFICATION), VERIFICATION, "Y", "Y"), *((name_of(uid), uid, "N", "Y") for uid in MODELS)]
+    return table(("SOP Class", "SOP Class UID", "SCU", "SCP"), rows)
+
+
+_OFTEN_ASKED_FOR = (
+    *("1.2.840.10008.1.20.1", "1.2.840.10008.5.1.4.31", "1.2.840.10008.3.1.2.3.3", "1.2.840.10008.5.1.4.33"),
+    *("1.2.840.10008.5.1.4.34.6.1", "1.2.840.10008.5.1.4.1.2.4.2", "1.2.840.10008.5.1.4.1.2.4.3"),
+    *("1.2.840.10008.5.1.4.1.2.5.3", "1.2.840.10008.5.1.4.1.1.201.6", "1.2.840.10008.5.1.4.38.2"),
+    *("1.2.840.10008.5.1.1.1", "1.2.840.10008.5.1.1.33"),
+)
+
+
+def refused_sop_classes() -> str:
+    """Section 1.2: some that PS3.6 knows and the node does not do."""
+    rows = [(name_of(uid), uid) for uid in _OFTEN_ASKED_FOR if not is_supported(uid)]
+    return table(("SOP Class", "SOP Class UID"), rows)
+
+
+# ------------------------------------------------------------------------------------------------ Transfer Syntaxes
+
+
+def storage_transfer_syntaxes() -> str:
+    """Section 7.2.1.4: what Storage takes, and what can become of it on the way back."""
+    return table(
+        ("Transfer Syntax", "UID", "Chosen", "Sent as"),
+        (
+            (name, uid, "only alone" if uid in LOSSY else "first proposed", _sent_as(uid))
+            for uid, name in registered("Transfer Syntax").items()
+            if not uid.startswith(_REAL_TIME_VIDEO)
+        ),
+    )
+
+
+def _sent_as(uid: str) -> str:
+    return "stored, else native" if uid in DECODABLE or alternatives(uid) else "stored"
+
+
+def native_transfer_syntaxes() -> str:
+    """Section 7.2.1.4: what the other services take."""
+    return table(("Transfer Syntax", "UID"), ((name_of(uid), uid) for uid in NATIVE))
+
+
+def proposed_contexts() -> str:
+    """Section 7.2.1.3: what our own Associations propose."""
+    jpeg = str(JPEGLosslessSV1)
+    held = Held("", "", "", CT_IMAGE_STORAGE, jpeg, "", "", 0, datetime.now(UTC))
+    rows = [("Verification", name_of(VERIFICATION), ", ".join(map(name_of, NATIVE[:2])), "SCU")]
+    for _, (syntax,) in propose([held])[0]:
+        stored = "each one that an instance is stored in, alone" if syntax == jpeg else f"{name_of(syntax)}, alone"
+        rows.append(("Storage", "each one of the instances to be sent", stored, "SCU"))
+    return table(("Service", "Abstract Syntax", "Transfer Syntaxes of one Presentation Context", "Role"), rows)
+
+
+# ------------------------------------------------------------------------------------------------ negotiation
+
+_FIND_BYTES = (  # PS3.4 Tables C.5-1 and C.5-2
+    "Relational-queries",
+    "Combined date-time matching",
+    "Fuzzy semantic matching of person names",
+    "Timezone query adjustment",
+    "Query/Retrieve View (Enhanced Multi-Frame Image Conversion)",
+    "Empty value matching",
+    "Multiple value matching",
+)
+_RETRIEVE_BYTES = ("Relational-retrieval", "Query/Retrieve View (Enhanced Multi-Frame Image Conversion)")
+
+
+def extended_negotiation_bytes() -> str:
+    """Section 7.2.1.4: the answer to each byte of SOP Class Extended Negotiation that is proposed as 1."""
+    rows = []
+    for service, uid, names in (
+        ("FIND", "find_uid", _FIND_BYTES),
+        ("MOVE", "move_uid", _RETRIEVE_BYTES),
+        ("GET", "get_uid", _RETRIEVE_BYTES),
+    ):
+        answers = {extended_negotiation.answer(getattr(model, uid), b"\1" * 16) for model in INFORMATION_MODELS}
+        (answered,) = answers  # every model alike
+        rows += [(service, place, *each) for place, each in enumerate(zip(names, answered, strict=True), 1)]
+    return table(("SOP Classes", "Byte", "Proposed as 1", "Answer"), rows)
+
+
+def roles() -> str:
+    """Section 7.2.1.4: the answers to SCP/SCU Role Selection."""
+    rows = []
+    for what, uid in (("Storage", CT_IMAGE_STORAGE), ("Verification, Query/Retrieve", VERIFICATION)):
+        for scu, scp in ((1, 0), (0, 1), (1, 1)):
+            asked = SCP_SCU_RoleSelectionNegotiation()
+            asked.sop_class_uid, asked.scu_role, asked.scp_role = uid, bool(scu), bool(scp)
+            given = negotiation.answer_role(uid, asked)
+            rows.append((what, f"SCU {scu}, SCP {scp}", f"SCU {given.scu_role:d}, SCP {given.scp_role:d}"))
+    return table(("SOP Classes", "Proposed of the requestor", "Answer"), rows)
+
+
+def rejections() -> str:
+    """Section 7.2.1.4: why an Association is rejected."""
+    made = (
+        ("calling AE title has control characters", negotiation.calling_ae_title_not_recognised("")),
+        ("called AE title is another one", negotiation.called_ae_title_not_recognised("", NODE.ae_title)),
+        ("too many Associations", negotiation.local_limit_exceeded(NODE.maximum_associations)),
+        ("the node stops", negotiation.temporary_congestion()),
+    )
+    return table(
+        ("Condition", "Result", "Source", "Reason"),
+        ((condition, r.result, r.source, r.diagnostic) for condition, r in made),
+    )
+
+
+def association_parameters() -> str:
+    """Section 7.2.1.2."""
+    own = inspect.signature(Association.request_from).parameters["maximum_pdu_length"].default
+    rows: list[tuple[str, object]] = [
+        ("Application Context Name", "1.2.840.10008.3.1.1.1"),
+        ("Implementation Class UID", IMPLEMENTATION_CLASS_UID),
+        ("Implementation Version Name", IMPLEMENTATION_VERSION_NAME),
+        ("Maximum PDU length offered as acceptor, bytes", NODE.maximum_pdu_length),
+        ("Maximum PDU length offered as requestor, bytes", own),
+        ("Associations accepted at once, from anyone", NODE.maximum_associations),
+        ("Further ones kept for configured remote AEs and this machine", NODE.reserved_associations),
+        ("Associations opened at once", "1 for each C-MOVE under way"),
+        ("Outstanding asynchronous operations", 1),
+        ("TCP connection time-out, s", f"{NODE.connect_timeout_s:g}"),
+        ("ARTIM time-out, and answer to our own Association request, s", f"{NODE.association_timeout_s:g}"),
+        ("Idle time-out between messages, s", f"{NODE.idle_timeout_s:g}"),
+        ("Time-out within a message, s", f"{NODE.network_timeout_s:g}"),
+    ]
+    return table(("Name", "Value"), rows)
+
+
+# ------------------------------------------------------------------------------------------------ character sets
+
+_REPERTOIRES = {  # PS3.3 Tables C.12-2 to C.12-5, by ISO registration number
+    6: "default repertoire",
+    13: "Japanese, JIS X 0201: katakana and romaji",
+    58: "Simplified Chinese, GB 2312",
+    87: "Japanese, JIS X 0208: kanji",
+    100: "Latin alphabet No. 1",
+    101: "Latin alphabet No. 2",
+    109: "Latin alphabet No. 3",
+    110: "Latin alphabet No. 4",
+    126: "Greek",
+    127: "Arabic",
+    138: "Hebrew",
+    144: "Cyrillic",
+    148: "Latin alphabet No. 5",
+    149: "Korean, KS X 1001: hangul and hanja",
+    159: "Japanese, JIS X 0212: supplementary kanji",
+    166: "Thai",
+    203: "Latin alphabet No. 9",
+}
+_WHOLE_REPERTOIRES = {
+    "ISO_IR 192": "Unicode in UTF-8",
+    "GB18030": "Chinese, GB 18030",
+    "GBK": "Simplified Chinese, GBK",
+}
+
+
+def character_sets() -> str:
+    """Section 1.7: what is read in stored Data Sets and in requests, and written in answers."""
+    rows = [
+        (_REPERTOIRES[number], "-" if coded.double else f"ISO_IR {number}", f"ISO 2022 IR {number}")
+        for number, coded in BY_NUMBER.items()
+    ]
+    rows += [(_WHOLE_REPERTOIRES[term], term, "-") for term in WHOLE]
+    return table(("Repertoire", "Without code extension", "With code extension"), rows)
+
+
+# ------------------------------------------------------------------------------------------------ Status codes
+
+
+def statuses(service: str) -> str:
+    """Section 7.3: the Status codes that one service answers with, and when."""
+    header = ("Service Status", "Further Meaning", "Status Code", "Condition", "Error Comment")
+    rows = [(_kind(a.status), a.meaning, f"{a.status:04X}", a.condition, a.comment or "-") for a in ANSWERS[service]]
+    return table(header, rows)
+
+
+def _kind(status: int) -> str:
+    if status in (0, 0xFE00):
+        return "Cancel" if status else "Success"
+    if is_warning(status):
+        return "Warning"
+    return "Pending" if status >> 8 == 0xFF else "Failure"
+
+
+# ------------------------------------------------------------------------------------------------ settings
+
+_SETTING = re.compile(r"((?:# .*\n)+)#(\w+) = (.*)\n")
+_SECTION = re.compile(r"^#?(\[+\w+\]+)$", re.MULTILINE)
+
+
+def settings(section: str) -> str:
+    """Section 6: the settings of one section, as conf/backup-scp.toml explains them."""
+    text = CONF.read_text("utf-8")
+    begin = text.index(f"{section}\n")
+    end = _SECTION.search(text, begin + len(section))
+    rows = [
+        (f"`{name}`", _value(default), " ".join(line.removeprefix("# ") for line in comment.splitlines()))
+        for comment, name, default in _SETTING.findall(text[begin : end.start() if end else None])
+    ]
+    return table(("Setting", "Default", "Meaning"), rows)
+
+
+def _value(written: str) -> str:
+    value = tomllib.loads(f"value = {written}")["value"]
+    return "empty" if value == "" else f"`{written}`"
