@@ -39,6 +39,7 @@ _TERMS: dict[type[Matching], str] = {
     AllOf: "ALL_OF",
 }
 _PROBES = ("2020", "1\\2", "1*", "2020-2021", '""')
+_PROBES_OF_BINARY_NUMBERS = _PROBES[:2]  # what a US can hold
 _EVERYTHING = Negotiated(date_time=True, fuzzy_names=True, empty_values=True, multiple_values=True)
 
 
@@ -76,7 +77,7 @@ def _matching(attribute: Attribute, level: Level, model: InformationModel, negot
         return ["SEQUENCE"]
     time = next((a for a in ATTRIBUTES if a.keyword == f"{attribute.keyword.removesuffix('Date')}Time"), None)
     terms: dict[str, None] = {}
-    for value in _PROBES:
+    for value in _PROBES_OF_BINARY_NUMBERS if attribute.vr == "US" else _PROBES:
         asked = [RequestedKey(attribute.tag, attribute.vr, value)]
         if time and attribute.vr == "DA" and "-" in value:
             asked.append(RequestedKey(time.tag, time.vr, value))

@@ -158,7 +158,8 @@ def roles() -> str:
             asked = SCP_SCU_RoleSelectionNegotiation()
             asked.sop_class_uid, asked.scu_role, asked.scp_role = uid, bool(scu), bool(scp)
             given = negotiation.answer_role(uid, asked)
-            rows.append((what, f"SCU {scu}, SCP {scp}", f"SCU {given.scu_role:d}, SCP {given.scp_role:d}"))
+            answer = f"SCU {given.scu_role:d}, SCP {given.scp_role:d}" if given else "none"
+            rows.append((what, f"SCU {scu}, SCP {scp}", answer))
     return table(("SOP Classes", "Proposed of the requestor", "Answer"), rows)
 
 

@@ -99,8 +99,8 @@ def accept(association: Association, request: A_ASSOCIATE) -> None:
     association._rejected_cx = [context for context in answered if context.result != _ACCEPTED]
     accepted = {context.abstract_syntax for context in association._accepted_cx.values()}
     for abstract, proposed in roles.items():
-        if abstract in accepted:
-            association.acceptor.add_negotiation_item(answer_role(abstract, proposed))
+        if abstract in accepted and (answer := answer_role(abstract, proposed)):
+            association.acceptor.add_negotiation_item(answer)
     for sop_class, proposed_bytes in association.requestor.sop_class_extended.items():
         if sop_class in accepted:
             _settle(association, str(sop_class), proposed_bytes)
@@ -169,13 +169,18 @@ def is_supported(abstract_syntax: str) -> bool:
     return abstract_syntax in _OTHER_SERVICES or is_storage(abstract_syntax)
 
 
-def answer_role(abstract: str, proposed: SCP_SCU_RoleSelectionNegotiation) -> SCP_SCU_RoleSelectionNegotiation:
-    """Accept both roles for storage (C-GET sends to the requestor, PS3.7 D.3.3.4), else only SCU."""
+def answer_role(
+    abstract: str, proposed: SCP_SCU_RoleSelectionNegotiation
+) -> SCP_SCU_RoleSelectionNegotiation | None:
+    """Accept both roles for storage (C-GET sends to the requestor, PS3.7 D.3.3.4), else only SCU.
+
+    Where neither is left nothing is answered, and the requestor is SCU: the upper layer cannot write an answer of none.
+    """
     answer = SCP_SCU_RoleSelectionNegotiation()
     answer.sop_class_uid = abstract
     answer.scu_role = bool(proposed.scu_role)
     answer.scp_role = bool(proposed.scp_role) and is_storage(str(abstract))
-    return answer
+    return answer if answer.scu_role or answer.scp_role else None
 
 
 def _one_operation_at_a_time() -> AsynchronousOperationsWindowNegotiation:

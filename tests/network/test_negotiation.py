@@ -221,6 +221,14 @@ def test_no_role_is_given_that_was_not_asked_for(server):
         peer.release()
 
 
+@pytest.mark.parametrize(("sop_class", "scp"), [(VERIFICATION, 1), (VERIFICATION, 0), (CT_IMAGE_STORAGE, 0)])
+def test_where_no_role_is_left_none_is_answered(server, sop_class, scp):
+    with server.peer(CT, ECHO, items=role(sop_class, scu=0, scp=scp)) as peer:
+        assert 0x54 not in dict(peer.user_items())
+        assert peer.echo(3) == 0
+        peer.release()
+
+
 def test_roles_of_odd_uids(server):
     odd = "1.2." + "3" * 80
     with server.peer((odd, (EXPLICIT,)), items=role(odd, scu=1, scp=1)) as peer:
