@@ -140,12 +140,12 @@ def _item_slots(sequence: RequestedKey, transfer_syntax: str) -> tuple[_Slot, ..
 def encode_failed_list(uids: Sequence[str], transfer_syntax: str) -> bytes:
     """Write the Identifier of a retrieve that did not send everything.
 
-    In Explicit VR a UI holds at most 65534 bytes (PS3.5 7.1.2); of a longer list the first that fit are named.
+    In Explicit VR a UI holds at most 65534 bytes; a longer list is written as UN (PS3.5 6.2.2).
     """
-    text = "\\".join(uids)
-    if len(text) > _LONGEST_SHORT_VALUE and transfer_syntax != ImplicitVRLittleEndian:
-        text = text[: _LONGEST_SHORT_VALUE + 1].rpartition("\\")[0]
-    return encode_elements([(FAILED_SOP_INSTANCE_UID_LIST, "UI", text.encode("latin-1", "replace"))], transfer_syntax)
+    value = "\\".join(uids).encode("latin-1", "replace")
+    value += b"\0" * (len(value) % 2)
+    vr = "UI" if len(value) <= _LONGEST_SHORT_VALUE else "UN"
+    return encode_elements([(FAILED_SOP_INSTANCE_UID_LIST, vr, value)], transfer_syntax)
 
 
 _LONGEST_SHORT_VALUE = 0xFFFE

@@ -232,11 +232,12 @@ def test_the_failed_list(syntax, uids):
 
 
 @pytest.mark.parametrize("syntax", SYNTAXES)
-def test_a_long_failed_list_names_whole_uids(syntax):
-    uids = [f"1.2.{n}" for n in range(20_000)]
-    found = list(read(encode_failed_list(uids, syntax), syntax).FailedSOPInstanceUIDList)
-    assert found == uids[: len(found)]
-    if syntax == IMPLICIT:
-        assert found == uids
-    else:
-        assert len("\\".join(uids[: len(found) + 1])) > 0xFFFE
+@pytest.mark.parametrize("length", [0xFFFD, 0xFFFE, 0xFFFF, 1 << 20])
+def test_a_long_failed_list_is_complete(syntax, length):
+    """What a UI of Explicit VR cannot hold is written as UN (PS3.5 6.2.2)."""
+    text = ("1.2.345.6\\" * (length // 10 + 1))[: length - 1] + "1"
+    element = read(encode_failed_list(text.split("\\"), syntax), syntax)[0x00080058]
+    as_un = syntax != IMPLICIT and length > 0xFFFE
+    assert as_un == (element.VR == "UN")
+    value = element.value.rstrip(b"\0").decode() if as_un else "\\".join(element.value)
+    assert value == text
