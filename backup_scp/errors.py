@@ -16,6 +16,8 @@
     │   │   └── MatchesUncounted          so that what a retrieve asks for cannot be counted
     │   ├── SourceUnavailable           a file to be imported cannot be read
     │   └── DestinationUnavailable      a remote AE or folder cannot be reached
+    │       ├── DestinationBusy           it takes no further association for the moment
+    │       └── NothingAccepted           it takes none of what was proposed
     ├── Refused                       give up: the answer will not change by itself
     │   ├── NotAuthorised               this caller may not do this
     │   ├── MoveDestinationUnknown      a Move Destination that is not configured
@@ -84,6 +86,14 @@ class SourceUnavailable(Unavailable):
 
 class DestinationUnavailable(Unavailable):
     """A remote AE or a folder cannot be reached."""
+
+
+class DestinationBusy(DestinationUnavailable):
+    """A remote AE takes no further Association for the moment."""
+
+
+class NothingAccepted(DestinationUnavailable):
+    """A remote AE accepts none of the Presentation Contexts of an Association."""
 
 
 class Refused(BackupSCPError):  # noqa: N818

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import cast
 
@@ -19,11 +19,17 @@ from pynetdicom.pdu_primitives import A_ABORT, A_RELEASE
 from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.transport import AddressInformation
 
-from backup_scp.errors import DestinationUnavailable, InvalidDataSet, InvalidIdentifier
+from backup_scp.errors import (
+    DestinationBusy,
+    DestinationUnavailable,
+    InvalidDataSet,
+    InvalidIdentifier,
+    NothingAccepted,
+)
 from backup_scp.information_model import Negotiated
 from backup_scp.network.access import Caller
 from backup_scp.network.command_set import CommandSet, Element, Field
-from backup_scp.network.upper_layer import AssociationEnded, Transport, UpperLayer
+from backup_scp.network.upper_layer import AssociationEnded, Interrupted, Transport, UpperLayer
 from backup_scp.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 # pynetdicom's own log prints identifiers and pydicom's warnings print values: both are patient data.
@@ -38,6 +44,7 @@ _config.CODECS = ("ascii", "latin-1")
 _LONGEST_COMMAND_SET = 1 << 16
 _LONGEST_IDENTIFIER = 1 << 20
 _LINGER_S = 5.0
+_REJECTED_TRANSIENT = 2  # PS3.8 9.3.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +60,16 @@ class Timing:
     idle_s
         A peer that says nothing between messages.
     network_s
-        A peer that stops in the middle of a message.
+        A peer that stops in the middle of a message, or does not answer one.
+    busy_s
+        A remote AE that takes no further association for the moment.
     """
 
     connect_s: float = 10.0
     association_s: float = 30.0
     idle_s: float = 600.0
     network_s: float = 60.0
+    busy_s: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +168,7 @@ class Association(PynetdicomAssociation):
         contexts: Iterable[tuple[str, Iterable[str]]],
         timing: Timing,
         maximum_pdu_length: int = 131072,
+        watch: Callable[[], None] | None = None,
     ) -> Association:
         """Open an Association to a remote AE.
 
@@ -165,11 +176,15 @@ class Association(PynetdicomAssociation):
         ----------
         contexts
             Abstract Syntax and its Transfer Syntaxes; at most 128.
+        watch
+            See ``UpperLayer``.
 
         Raises
         ------
         DestinationUnavailable
             With the reason, and what to look at.
+        Interrupted
+            By ``watch``.
         """
         association = cls(calling, MODE_REQUESTOR, timing, maximum_pdu_length)
         requested = [build_context(abstract, list(transfer)) for abstract, transfer in contexts]
@@ -189,7 +204,12 @@ class Association(PynetdicomAssociation):
         association.acceptor.address_info = remote
         association.requestor.address_info = local
         association.requestor.requested_contexts = requested
-        association.request()
+        association.upper_layer.watch = watch
+        try:
+            association.request()
+        except Interrupted:
+            association.abort(block=False)
+            raise
         association._require_established(called, host, port)
         association.take_contexts(association.accepted_contexts)
         return association
@@ -197,19 +217,22 @@ class Association(PynetdicomAssociation):
     def _require_established(self, called: str, host: str, port: int) -> None:
         if self.is_established:
             return
-        where = f"{called} at {host}:{port}"
+        error = self._why_not_established(f"{called} at {host}:{port}")
+        self.close()
+        raise error
+
+    def _why_not_established(self, where: str) -> DestinationUnavailable:
         answer = self.acceptor.primitive
         if self.is_rejected and answer is not None:
-            reason = f"{answer.result_str}: {answer.reason_str}"
-            sentence = f"{where} rejected the association ({reason}); check both AE titles there"
-        elif self.rejected_contexts:
-            sentence = f"{where} accepts none of the SOP Classes and Transfer Syntaxes"
-        elif self.upper_layer.connected:
-            sentence = f"{where} did not answer the association request"
-        else:
-            sentence = f"{where} cannot be reached; check host, port and that machine's firewall"
-        self.close()
-        raise DestinationUnavailable(sentence)
+            rejected = f"{where} rejected the association ({answer.result_str}: {answer.reason_str})"
+            if answer.result == _REJECTED_TRANSIENT:
+                return DestinationBusy(f"{rejected}; try again later")
+            return DestinationUnavailable(f"{rejected}; check both AE titles there")
+        if self.rejected_contexts:
+            return NothingAccepted(f"{where} accepts none of the SOP Classes and Transfer Syntaxes")
+        if self.upper_layer.connected:
+            return DestinationUnavailable(f"{where} did not answer the association request")
+        return DestinationUnavailable(f"{where} cannot be reached; check host, port and that machine's firewall")
 
     def take_contexts(self, accepted: Iterable[PresentationContext]) -> None:
         """Note what was negotiated."""
@@ -240,17 +263,18 @@ class Association(PynetdicomAssociation):
         finally:
             self._waiting = False
 
-    def _next_command(self) -> tuple[int, CommandSet]:
-        context_id, command = self._ahead or self._read_command()
+    def _next_command(self, *, is_due: bool = False) -> tuple[int, CommandSet]:
+        """Take the next message; one that ``is_due`` answers us, and its sender may not idle."""
+        context_id, command = self._ahead or self._read_command(is_due=is_due)
         self._ahead = None
         self._data_set_of = context_id if command.has_data_set else None
         return context_id, command
 
-    def _read_command(self) -> tuple[int, CommandSet]:
+    def _read_command(self, *, is_due: bool = False) -> tuple[int, CommandSet]:
         encoded = bytearray()
         context_id = None
         while True:
-            fragment = self.upper_layer.read_fragment(between_messages=context_id is None)
+            fragment = self.upper_layer.read_fragment(between_messages=context_id is None and not is_due)
             context_id = fragment.context_id if context_id is None else context_id
             encoded += fragment.data
             if not fragment.is_command:
@@ -307,7 +331,7 @@ class Association(PynetdicomAssociation):
     def read_response(self, field: Field) -> CommandSet:
         """Read the response to a request of ours; a C-CANCEL that comes before it is noted (PS3.7 9.3.2.3)."""
         while True:
-            _, command = self._next_command()
+            _, command = self._next_command(is_due=True)
             if command.field == Field.C_CANCEL_RQ:
                 self._cancelled.add(command.number(Element.MESSAGE_ID_BEING_RESPONDED_TO))
                 continue
@@ -379,19 +403,21 @@ class Association(PynetdicomAssociation):
 
     def release(self) -> None:
         """Release an Association of ours; if the peer does not answer, abort it."""
+        self.upper_layer.watch = None
         if self.is_established and self.upper_layer.is_open:
             self.acse.negotiate_release()
         self.close()
 
-    def abort(self, block: bool = True) -> None:  # noqa: FBT001, FBT002, ARG002 - pynetdicom's signature
-        """Abort: the peer is told, and the connection closed."""
+    def abort(self, block: bool = True) -> None:  # noqa: FBT001, FBT002 - pynetdicom's signature
+        """Abort: the peer is told, and the connection closed; ``block`` lets the peer close first, for a moment."""
+        self.upper_layer.watch = None
         if self.upper_layer.is_open and not self.upper_layer.is_over:
             self.acse.send_abort(0x00)
-        self.close()
+        self.upper_layer.linger(_LINGER_S if block else 0.0)
 
     def close(self) -> None:
         """Let the peer close first, for a moment, then close."""
         self.upper_layer.linger(_LINGER_S)
 
 
-__all__ = ["Association", "AssociationEnded", "Context", "Tally", "Timing"]
+__all__ = ["Association", "AssociationEnded", "Context", "Interrupted", "Tally", "Timing"]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from typing import Self
 
@@ -11,17 +12,20 @@ from backup_scp.errors import DestinationUnavailable, IndexUnavailable, MatchesU
 from backup_scp.identifier import Identifier
 from backup_scp.information_model import MODELS, NOTHING, read_retrieve
 from backup_scp.network.access import AccessPolicy
-from backup_scp.network.association import Association, Context
+from backup_scp.network.association import Association, AssociationEnded, Context, Interrupted
 from backup_scp.network.command_set import CommandSet, Element, response
 from backup_scp.network.identifier import encode_failed_list
-from backup_scp.network.status import CANCEL, PENDING, SUB_OPERATIONS_FAILED, SUB_OPERATIONS_REFUSED, SUCCESS, status_of
-from backup_scp.network.storage_scu import MoveOriginator, StorageSCU
+from backup_scp.network.status import CANCEL, PENDING, SUB_OPERATIONS_FAILED, SUB_OPERATIONS_REFUSED, SUCCESS
+from backup_scp.network.storage_scu import MEDIUM_PRIORITY, MoveOriginator, StorageSCU
 from backup_scp.ports import Archive, ArchivedFile, Destination, Held, Index, RemoteAE
 from backup_scp.restore import Delivery, Outcome, retrieve
 
 log = logging.getLogger(__name__)
 
-OpenDestination = Callable[[RemoteAE, MoveOriginator], Destination]
+OpenDestination = Callable[[RemoteAE, MoveOriginator, Callable[[], None]], Destination]
+
+_PRIORITIES = range(3)  # medium, high, low: PS3.7 9.3.1.1
+_GRACE_S = 0.3  # for a sub-operation that is nearly done when the C-CANCEL comes
 
 
 class RetrieveSCP:
@@ -82,27 +86,33 @@ class RetrieveSCP:
 
     def _move(self, operation: _Operation, held: Sequence[Held]) -> None:
         remote = self._policy.move_destination(operation.command.text(Element.MOVE_DESTINATION))
-        originator = MoveOriginator(operation.association.caller.ae_title, operation.command.message_id)
-        with self._open_destination(remote, originator) as destination:
-            try:
-                held = destination.prepare(held)
-            except DestinationUnavailable as error:
-                operation.fail_all(held, error)
-                return
+        caller, command = operation.association.caller, operation.command
+        originator = MoveOriginator(caller.ae_title, command.message_id, _priority(command))
+        with self._open_destination(remote, originator, operation.look_up) as destination:
             operation.run(self._archive, held, destination)
+            if operation.is_cancelled:  # and does not wait until the destination is released
+                operation.conclude()
+                return
         operation.conclude()
 
     def _get(self, operation: _Operation, held: Sequence[Held]) -> None:
-        operation.run(self._archive, held, SameAssociation(operation.association))
+        operation.run(self._archive, held, SameAssociation(operation.association, _priority(operation.command)))
         operation.conclude()
+
+
+def _priority(command: CommandSet) -> int:
+    """Read the Priority of a retrieve, which is that of its sub-operations (PS3.4 C.4.2.1.2, C.4.3.1.2)."""
+    priority = command.number(Element.PRIORITY)
+    return priority if priority in _PRIORITIES else MEDIUM_PRIORITY
 
 
 class SameAssociation:
     """The requestor of a C-GET as ``ports.Destination``."""
 
-    def __init__(self, association: Association) -> None:
+    def __init__(self, association: Association, priority: int) -> None:
         self.name = association.caller.ae_title
-        self._scu = StorageSCU(association, (c for c in association.contexts.values() if c.peer_is_scp))
+        contexts = (context for context in association.contexts.values() if context.peer_is_scp)
+        self._scu = StorageSCU(association, contexts, priority=priority)
 
     def __enter__(self) -> Self:
         return self
@@ -120,7 +130,13 @@ class SameAssociation:
 
 
 class _Operation:
-    """One C-MOVE or C-GET under way: its counts, and its answers (PS3.4 C.4.2.1.6 to C.4.2.1.9)."""
+    """One C-MOVE or C-GET under way: its counts, and its answers (PS3.4 C.4.2.1.6 to C.4.2.1.9).
+
+    Attributes
+    ----------
+    is_cancelled
+        Whether it has ended by a C-CANCEL.
+    """
 
     def __init__(self, association: Association, context: Context, command: CommandSet, held: Sequence[Held]) -> None:
         self.association = association
@@ -130,25 +146,57 @@ class _Operation:
         self._counts = dict.fromkeys(Delivery, 0)
         self._failed: list[str] = []
         self._first_reason = ""
-        self._cancelled = False
+        self._cancelled_at: float | None = None
+        self.is_cancelled = False
 
     def run(self, archive: Archive, held: Sequence[Held], destination: Destination) -> None:
         """Send everything, with a pending answer after each sub-operation, until done or cancelled."""
+        try:
+            held = destination.prepare(held)
+        except DestinationUnavailable as error:
+            log.warning("Retrieve for %s: %s", self.association.caller, error)
+            for one in held:
+                self._count(Outcome(one, Delivery.FAILED, str(error), error))
+            return
+        except Interrupted:
+            self._see_whether_cancelled()
+            return
         with closing(retrieve(archive, held, destination)) as outcomes:
-            for outcome in outcomes:
-                self._count(outcome)
-                if self._remaining:
-                    self._answer(PENDING)
-                    self._cancelled = self.association.cancelled(self.command.message_id)
-                if self._cancelled:
-                    return
+            try:
+                self._send_all(outcomes)
+            except Interrupted:  # nobody knows whether it was stored
+                self._count(Outcome(held[-self._remaining], Delivery.FAILED, "It was cancelled while it was sent"))
+                self._see_whether_cancelled()
 
-    def fail_all(self, held: Sequence[Held], error: DestinationUnavailable) -> None:
-        """Answer that nothing could be sent (A702)."""
-        log.warning("C-MOVE for %s: %s", self.association.caller, error)
-        for one in held:
-            self._count(Outcome(one, Delivery.FAILED, str(error), error))
-        self._answer(status_of(error), self._failed)
+    def _send_all(self, outcomes: Iterable[Outcome]) -> None:
+        for outcome in outcomes:
+            self._count(outcome)
+            if self._remaining:
+                self._answer(PENDING)
+                self._see_whether_cancelled()
+            if self.is_cancelled:
+                return
+
+    def _see_whether_cancelled(self) -> None:
+        self.is_cancelled = self.association.cancelled(self.command.message_id)
+
+    def look_up(self) -> None:
+        """Interrupt a sub-operation that takes its time when nobody waits for it any more.
+
+        Raises
+        ------
+        Interrupted
+            The requestor has cancelled a moment ago, or is gone.
+        """
+        try:
+            cancelled = self.association.cancelled(self.command.message_id)
+        except AssociationEnded:
+            raise Interrupted from None
+        if cancelled:
+            now = time.monotonic()
+            self._cancelled_at = self._cancelled_at or now
+            if now - self._cancelled_at >= _GRACE_S:
+                raise Interrupted
 
     def conclude(self) -> None:
         """Send the final answer (PS3.4 C.4.2.1.5, C.4.2.1.9)."""
@@ -163,7 +211,7 @@ class _Operation:
         )
 
     def _final_status(self) -> int:
-        if self._cancelled:
+        if self.is_cancelled:
             return CANCEL
         if not self._failed and not self._counts[Delivery.WARNING]:
             return SUCCESS

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from backup_scp.information_model import MODELS
 from backup_scp.ingest import Ingest
@@ -28,8 +28,8 @@ def services(
 ) -> Mapping[int, Service]:
     """Put the node's services together, by Command Field; ``strict`` is of Query/Retrieve, see ``read_query``."""
 
-    def open_destination(remote: RemoteAE, originator: MoveOriginator) -> Destination:
-        return RemoteAEDestination(ae_title, remote, timing, originator)
+    def open_destination(remote: RemoteAE, originator: MoveOriginator, watch: Callable[[], None]) -> Destination:
+        return RemoteAEDestination(ae_title, remote, timing, originator, watch)
 
     retrieve = RetrieveSCP(archive, index, policy, open_destination, strict=strict)
     return {

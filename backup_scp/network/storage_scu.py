@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Self
 
 from pydicom.config import IGNORE
 from pydicom.uid import UID
 
-from backup_scp.errors import ArchiveUnavailable, DestinationUnavailable, InstanceRefused
-from backup_scp.network.association import Association, AssociationEnded, Context, Timing
+from backup_scp.errors import (
+    ArchiveUnavailable,
+    DestinationBusy,
+    DestinationUnavailable,
+    InstanceRefused,
+    NothingAccepted,
+)
+from backup_scp.network.association import Association, AssociationEnded, Context, Interrupted, Timing
 from backup_scp.network.command_set import CommandSet, Element, Field, encode
 from backup_scp.network.negotiation import NATIVE
 from backup_scp.network.status import is_warning
@@ -18,18 +26,23 @@ from backup_scp.ports import ArchivedFile, Held, RemoteAE
 from backup_scp.transcode import transcode
 
 _PART_BYTES = 1 << 20
-_MEDIUM_PRIORITY = 0
+MEDIUM_PRIORITY = 0
 _MOST_BROKEN_OFF = 3
+_SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 2.0
 _MOST_CONTEXTS = 128  # odd context IDs 1 to 255, PS3.8 9.3.2.2
 _NATIVE = NATIVE[:2]  # what transcoding may end in
 
 
 @dataclass(frozen=True, slots=True)
 class MoveOriginator:
-    """Who asked for a C-MOVE, and in which message (PS3.7 9.3.1.1)."""
+    """Who asked for a C-MOVE, and in which message (PS3.7 9.3.1.1).
+
+    Its Priority is that of each sub-operation (PS3.4 C.4.2.1.2).
+    """
 
     ae_title: str
     message_id: int
+    priority: int = MEDIUM_PRIORITY
 
 
 class StorageSCU:
@@ -43,13 +56,21 @@ class StorageSCU:
         The Presentation Contexts on which the peer is Storage SCP.
     move_originator
         When this is a sub-operation of a C-MOVE.
+    priority
+        Of each C-STORE; that of the C-MOVE in its sub-operations.
     """
 
     def __init__(
-        self, association: Association, contexts: Iterable[Context], move_originator: MoveOriginator | None = None
+        self,
+        association: Association,
+        contexts: Iterable[Context],
+        move_originator: MoveOriginator | None = None,
+        *,
+        priority: int = MEDIUM_PRIORITY,
     ) -> None:
         self._association = association
         self._move_originator = move_originator
+        self._priority = move_originator.priority if move_originator else priority
         self._message_id = 0
         self._contexts: dict[str, dict[str, Context]] = {}  # by SOP Class, then by Transfer Syntax
         for context in contexts:
@@ -95,7 +116,7 @@ class StorageSCU:
             Element.AFFECTED_SOP_CLASS_UID: held.sop_class_uid,
             Element.COMMAND_FIELD: Field.C_STORE_RQ,
             Element.MESSAGE_ID: self._message_id,
-            Element.PRIORITY: _MEDIUM_PRIORITY,
+            Element.PRIORITY: self._priority,
             Element.AFFECTED_SOP_INSTANCE_UID: held.sop_instance_uid,
         }
         if self._move_originator:
@@ -117,25 +138,37 @@ class RemoteAEDestination:
         How long the network may take.
     move_originator
         When this serves a C-MOVE.
+    watch
+        Called again and again while the remote AE keeps us waiting; what it raises ends the waiting.
     """
 
     def __init__(
-        self, ae_title: str, remote: RemoteAE, timing: Timing, move_originator: MoveOriginator | None = None
+        self,
+        ae_title: str,
+        remote: RemoteAE,
+        timing: Timing,
+        move_originator: MoveOriginator | None = None,
+        watch: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = remote.name
         self._ae_title = ae_title
         self._remote = remote
         self._timing = timing
         self._move_originator = move_originator
+        self._watch = watch
+        self._interrupted = False
         self._proposals: list[list[tuple[str, Sequence[str]]]] = []
         self._proposal_of: dict[str, int] = {}  # by SOP Class
         self._open: tuple[int, Association, StorageSCU] | None = None
+        self._not_accepted: dict[int, str] = {}  # why, by number of the proposal
         self._broken_off = 0  # in a row
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        if self._interrupted:
+            self._abandon()
         self._release()
 
     def prepare(self, instances: Sequence[Held]) -> Sequence[Held]:
@@ -146,7 +179,8 @@ class RemoteAEDestination:
         }
         ordered = sorted(instances, key=self._number_of)
         if ordered and self._proposals[0]:
-            self._associate(self._number_of(ordered[0]))
+            with contextlib.suppress(InstanceRefused):  # another Association may be accepted
+                self._associate(self._number_of(ordered[0]))
         return ordered
 
     def send(self, file: ArchivedFile, held: Held) -> str | None:
@@ -163,6 +197,9 @@ class RemoteAEDestination:
             if self._broken_off < _MOST_BROKEN_OFF:  # it may be this one that it cannot take
                 raise InstanceRefused(sentence) from None
             raise DestinationUnavailable(sentence) from None
+        except Interrupted:
+            self._interrupted = True
+            raise
         self._broken_off = 0
         return warning
 
@@ -173,17 +210,44 @@ class RemoteAEDestination:
         if self._open is not None and self._open[0] == number and self._open[1].is_established:
             return self._open[2]
         self._release()
-        association = Association.request_from(
-            calling=self._ae_title,
-            called=self._remote.ae_title,
-            host=self._remote.host,
-            port=self._remote.port,
-            contexts=self._proposals[number],
-            timing=self._timing,
-        )
+        if number in self._not_accepted:
+            raise InstanceRefused(self._not_accepted[number])
+        try:
+            association = self._request(number)
+        except NothingAccepted as error:
+            if len(self._proposals) == 1:
+                raise
+            self._not_accepted[number] = str(error)
+            raise InstanceRefused(str(error)) from None
         scu = StorageSCU(association, association.contexts.values(), self._move_originator)
         self._open = (number, association, scu)
         return scu
+
+    def _request(self, number: int) -> Association:
+        """Open an Association; one that is rejected for the moment is asked for again, for a while (PS3.8 9.3.4)."""
+        until, pause_s = time.monotonic() + self._timing.busy_s, _SHORTEST_PAUSE_S
+        while True:
+            try:
+                return Association.request_from(
+                    calling=self._ae_title,
+                    called=self._remote.ae_title,
+                    host=self._remote.host,
+                    port=self._remote.port,
+                    contexts=self._proposals[number],
+                    timing=self._timing,
+                    watch=self._watch,
+                )
+            except DestinationBusy:
+                if time.monotonic() + pause_s > until:
+                    raise
+            self._pause(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    def _pause(self, duration_s: float) -> None:
+        until = time.monotonic() + duration_s
+        while (left_s := until - time.monotonic()) > 0:
+            time.sleep(min(left_s, _SHORTEST_PAUSE_S))
+            self._watch()
 
     def _release(self) -> None:
         if self._open is not None:
@@ -192,7 +256,7 @@ class RemoteAEDestination:
 
     def _abandon(self) -> None:
         if self._open is not None:
-            self._open[1].abort()
+            self._open[1].abort(block=False)
             self._open = None
 
 

@@ -14,7 +14,7 @@ import selectors
 import socket
 import struct
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from mmap import mmap
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
@@ -42,11 +42,16 @@ _AWAITING_CLOSE = "Sta13"
 _SLOWEST_BYTES_PER_S = 10_000  # what a PDU or a write may take beyond the timeout
 _COMMAND, _LAST = 0x01, 0x02
 _Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)  # select() stops at descriptor 1023
+_WATCH_S = 0.2
 _SENT_PDU_BYTES = 1 << 18  # what we put into one PDU when the peer sets no limit
 
 
 class AssociationEnded(Exception):  # noqa: N818 - not an error: the usual end of reading
     """The peer released or aborted, or the connection is gone; the state machine has dealt with it."""
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error of this association
+    """What is under way here is no longer wanted by somebody else."""
 
 
 class PeerTimedOut(AssociationEnded):
@@ -84,6 +89,9 @@ class UpperLayer(DULServiceProvider):
         How long the peer may say nothing between messages.
     connected
         As requestor: whether the TCP connection came about.
+    watch
+        Called again and again while the peer is slow to send or to take something; may raise ``Interrupted``, and is
+        forgotten then.
     """
 
     def __init__(self, assoc: Association) -> None:
@@ -91,6 +99,8 @@ class UpperLayer(DULServiceProvider):
         self.network_timeout_s = 60.0
         self.idle_timeout_s = 600.0
         self.connected = False
+        self.watch: Callable[[], None] | None = None
+        self._watched_at = 0.0
         self._buffer = memoryview(mmap(-1, _BUFFER_BYTES))  # costs memory as it is used, not for a silent peer
         self._start = self._end = 0  # what was received and not yet read
         self._pdu_left = self._pdv_left = 0  # what is still to come of the current PDU and PDV
@@ -294,17 +304,37 @@ class UpperLayer(DULServiceProvider):
         if connection is None or not self.is_open:
             self._close()
             raise AssociationEnded
-        try:
-            connection.settimeout(max(deadline - time.monotonic(), 0.001))
-            count = connection.recv_into(self._buffer[self._end :])
-        except TimeoutError:
-            raise PeerTimedOut from None
-        except OSError:
-            count = 0
+        count = self._receive_from(connection, deadline)
         if not count:
             self._event(_CONNECTION_CLOSED)
             raise AssociationEnded
         self._end += count
+
+    def _receive_from(self, connection: socket.socket, deadline: float) -> int:
+        """Receive as many bytes as there are; 0 when the connection is gone."""
+        while True:
+            try:
+                connection.settimeout(self._patience_s(deadline))
+                return connection.recv_into(self._buffer[self._end :])
+            except TimeoutError:
+                if time.monotonic() >= deadline:
+                    raise PeerTimedOut from None
+                self._look_up()
+            except OSError:
+                return 0
+
+    def _patience_s(self, deadline: float) -> float:
+        """Say how long a call on the socket may block: to the deadline, or until it is time to look up."""
+        left_s = max(deadline - time.monotonic(), 0.001)
+        return min(left_s, _WATCH_S) if self.watch is not None else left_s
+
+    def _look_up(self) -> None:
+        """Let ``watch`` see to what else goes on, if it has not done so just now."""
+        if self.watch is None or time.monotonic() - self._watched_at < _WATCH_S:
+            return
+        watch, self.watch = self.watch, None
+        watch()
+        self.watch, self._watched_at = watch, time.monotonic()
 
     # -- writing --------------------------------------------------------------------------------------------------
 
@@ -368,17 +398,27 @@ class UpperLayer(DULServiceProvider):
         connection = self.connection
         if connection is None:
             raise ConnectionError
-        connection.settimeout(self.network_timeout_s + len(data) / _SLOWEST_BYTES_PER_S)
-        connection.sendall(data)
+        deadline = time.monotonic() + self.network_timeout_s + len(data) / _SLOWEST_BYTES_PER_S
+        rest = memoryview(data)
+        while rest:
+            connection.settimeout(self._patience_s(deadline))
+            try:
+                rest = rest[connection.send(rest) :]
+            except TimeoutError:
+                if time.monotonic() >= deadline:
+                    raise
+            self._look_up()
 
     def _send(self, pdu: Any) -> None:
         """Send a PDU for the state machine, in mid-action: that the peer is gone is for the next read to see."""
+        watch, self.watch = self.watch, None
         try:
             self._put(pdu.encode())
         except OSError:
             if self.connection is not None:
                 with contextlib.suppress(OSError):
                     self.connection.shutdown(socket.SHUT_RDWR)
+        self.watch = watch
 
     # -- the state machine -----------------------------------------------------------------------------------------
 

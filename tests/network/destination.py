@@ -53,6 +53,8 @@ class Destination:
 
     ``accepts`` judges Abstract and Transfer Syntax, ``status`` answers a SOP Instance UID, ``dies_from`` which
     message on each resets the connection, ``dies_at`` which one alone, ``before_answer`` is called before each answer.
+    ``rejects`` is the A-ASSOCIATE-RJ to each association, or to the first ``rejected`` ones; ``reads_on`` is called
+    when one is accepted.
     """
 
     accepts: Callable[[str, str], bool] = lambda _abstract, _transfer: True
@@ -60,6 +62,8 @@ class Destination:
     dies_from: int | None = None
     dies_at: int | None = None
     rejects: bytes | None = None
+    rejected: int | None = None
+    reads_on: Callable[[], None] = lambda: None
     before_answer: Callable[[], None] = lambda: None
     maximum_length: int = 16384
     stored: list[Stored] = field(default_factory=list)
@@ -98,7 +102,7 @@ class Destination:
         kind, body = peer.pdu()
         assert kind == ASSOCIATE_RQ
         self.called.append(body[4:20].decode().strip())
-        if self.rejects is not None:
+        if self.rejects is not None and (self.rejected is None or len(self.called) <= self.rejected):
             peer.send(pdu(3, self.rejects))
             peer.pdu()
         contexts = {content[0]: list(items(content[4:])) for sub, content in items(body[68:]) if sub == 0x20}
@@ -115,6 +119,7 @@ class Destination:
         user = item(0x50, item(0x51, struct.pack(">I", self.maximum_length)) + item(0x52, b"1.2.3"))
         peer.send(pdu(2, body[:68] + item(0x10, b"1.2.840.10008.3.1.1.1") + answers + user))
         number_of = len(self.proposed)
+        self.reads_on()
         while True:
             message = peer.message()
             self.stored.append(Stored(message, proposal[message.context_id][1][0], number_of))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import logging
 import socket
@@ -18,6 +19,7 @@ from backup_scp.ingest import Ingest
 from backup_scp.network.access import AccessPolicy, Caller
 from backup_scp.ports import Arrival, Heading, RemoteAE
 from tests import samples
+from tests.network.conftest import PATIENT, threads
 from tests.network.destination import Destination
 from tests.network.wire import (
     ABORT,
@@ -42,6 +44,7 @@ from tests.network.wire import (
     pdv,
     role,
 )
+from tests.processes import wait_until
 
 MOVE = (STUDY_ROOT_MOVE, (IMPLICIT,))
 GET = (STUDY_ROOT_GET, (IMPLICIT,))
@@ -99,8 +102,8 @@ def identifier(study=STUDY, level="STUDY"):
     return encoded(ds, IMPLICIT)
 
 
-def ask(peer, field, *, to="THERE", message_id=9, data=None, context=1):
-    request = {0x0100: field, 0x0110: message_id, 0x0700: 0, 0x0800: 1}
+def ask(peer, field, *, to="THERE", message_id=9, data=None, context=1, priority=0):
+    request = {0x0100: field, 0x0110: message_id, 0x0700: priority, 0x0800: 1}
     request[0x0002] = STUDY_ROOT_MOVE if field == C_MOVE_RQ else STUDY_ROOT_GET
     if field == C_MOVE_RQ:
         request[0x0600] = to
@@ -191,6 +194,41 @@ def test_the_destination_rejects_the_association(moving, destination):
         peer.release()
 
 
+LOCAL_LIMIT_EXCEEDED = bytes((0, 2, 3, 2))
+
+
+def test_the_destination_takes_one_association_at_a_time(moving, destination):
+    """It rejects for the moment: so the node asks again."""
+    there = destination(rejects=LOCAL_LIMIT_EXCEEDED, rejected=2)
+    with moving(there.port) as peer:
+        assert (move(peer)[-1].status, len(there.stored)) == (0, 4)
+        peer.release()
+    assert len(there.called) == 3
+
+
+def test_the_destination_is_busy_for_long(start_server, storage, holding, destination):
+    there = destination(rejects=LOCAL_LIMIT_EXCEEDED)
+    remotes = (RemoteAE("there", "THERE", "127.0.0.1", there.port),)
+    holding(*CTS)
+    services = storage.services(remotes, dataclasses.replace(PATIENT, busy_s=0.5))
+    with start_server(services, remotes).peer(MOVE) as peer:
+        (final,) = move(peer)
+        assert (final.status, counts(final), failed_list(final)) == (0xA702, (None, 0, 4, 0), UIDS)
+        assert "rejected the association" in final.comment
+        peer.release()
+    assert len(there.called) > 1
+
+
+def test_the_name_of_the_destination_is_not_known(start_server, storage, holding):
+    remotes = (RemoteAE("there", "THERE", "no-such-host.invalid", 104),)
+    holding(*CTS)
+    with start_server(storage.services(remotes), remotes).peer(MOVE) as peer:
+        (final,) = move(peer)
+        assert (final.status, counts(final), failed_list(final)) == (0xA702, (None, 0, 4, 0), UIDS)
+        assert "is not known to DNS" in final.comment
+        peer.release()
+
+
 def test_the_destination_accepts_nothing(moving, destination):
     there = destination(accepts=lambda *_: False)
     with moving(there.port) as peer:
@@ -239,6 +277,21 @@ def test_the_destination_dies_in_the_middle(moving, destination):
         peer.release()
 
 
+def test_the_destination_does_not_answer_any_more(start_server, storage, holding, destination):
+    """Each instance that it may be stuck on is given up after a while, and after some in a row the destination."""
+    done = threading.Event()
+    there = destination(before_answer=lambda: len(there.stored) < 2 or done.wait(TIMEOUT_S))
+    remotes = (RemoteAE("there", "THERE", "127.0.0.1", there.port),)
+    holding(*CTS)
+    services = storage.services(remotes, dataclasses.replace(PATIENT, network_s=0.3, association_s=0.3))
+    with start_server(services, remotes).peer(MOVE) as peer:
+        *pending, final = move(peer)
+        done.set()
+        assert [counts(answer) for answer in pending] == [(3, 1, 0, 0), (2, 1, 1, 0), (1, 1, 2, 0)]
+        assert (final.status, counts(final), failed_list(final)) == (0xB000, (None, 1, 3, 0), UIDS[1:])
+        peer.release()
+
+
 def test_a_damaged_file_is_not_sent(moving, destination, storage):
     there = destination()
     with moving(there.port) as peer:
@@ -267,6 +320,97 @@ def test_more_than_128_contexts(moving, destination):
         peer.release()
     assert len(there.proposed) == 2
     assert {one.sop_instance_uid for one in there.stored} == {sample.sop_instance_uid for sample in many}
+
+
+@pytest.mark.parametrize("taken", ["first", "second"])
+def test_one_association_of_several_is_accepted(moving, destination, taken):
+    """The destination takes no SOP Class of the other: that keeps none of this one back."""
+    many = [
+        samples.encode(samples.replace(samples.ct_series(1)[0], SOPClassUID=f"1.2.{n}", SOPInstanceUID=f"2.25.{n}"))
+        for n in range(1, 71)
+    ]
+    classes = {f"1.2.{n}" for n in (range(1, 65) if taken == "first" else range(65, 71))}
+    there = destination(accepts=lambda abstract, _: abstract in classes)
+    with moving(there.port, *many) as peer:
+        *pending, final = move(peer)
+        assert len(pending) == 69
+        assert (final.status, counts(final)) == (0xB000, (None, len(classes), 70 - len(classes), 0))
+        assert set(failed_list(final)) == {s.sop_instance_uid for s in many if s.sop_class_uid not in classes}
+        peer.release()
+
+
+@pytest.mark.parametrize(("asked", "given"), [(0, 0), (1, 1), (2, 2), (7, 0)])
+def test_the_priority_of_the_move_is_that_of_its_sub_operations(moving, destination, asked, given):
+    there = destination()
+    with moving(there.port) as peer:
+        assert move(peer, priority=asked)[-1].status == 0
+        peer.release()
+    assert {number(one.message.elements, 0x0700) for one in there.stored} == {given}
+
+
+def test_cancel_while_the_destination_takes_its_time(moving, destination):
+    """It neither answers nor breaks off; nobody can say whether it has stored what it was sent."""
+    done = threading.Event()
+
+    def wait():
+        if len(there.stored) == 2:
+            peer.send(p_data(pdv(1, COMMAND | LAST, cancel_rq(9))))
+            done.wait(TIMEOUT_S)
+
+    there = destination(before_answer=wait)
+    with moving(there.port) as peer:
+        *_, final = move(peer)
+        done.set()
+        assert (final.status, counts(final), failed_list(final)) == (0xFE00, (2, 1, 1, 0), [UIDS[1]])
+        assert move(peer, message_id=10)[-1].status == 0
+        peer.release()
+    there.close()
+    assert len(there.stored) == 2 + 4
+
+
+def test_cancel_while_the_destination_does_not_read(moving, destination):
+    big = samples.encode(samples.dx(rows=2000, columns=2000), EXPLICIT)
+    done = threading.Event()
+
+    def wait():
+        peer.send(p_data(pdv(1, COMMAND | LAST, cancel_rq(9))))
+        done.wait(TIMEOUT_S)
+
+    there = destination(reads_on=wait)
+    with moving(there.port, big) as peer:
+        *_, final = move(peer)
+        done.set()
+        assert (final.status, counts(final), failed_list(final)) == (0xFE00, (0, 0, 1, 0), [big.sop_instance_uid])
+        peer.release()
+
+
+def test_cancel_while_the_destination_is_busy(moving, destination):
+    there = destination(rejects=LOCAL_LIMIT_EXCEEDED)
+    with moving(there.port) as peer:
+        ask(peer, C_MOVE_RQ)
+        peer.send(p_data(pdv(1, COMMAND | LAST, cancel_rq(9))))
+        final = peer.message()
+        assert (final.status, counts(final), failed_list(final)) == (0xFE00, (4, 0, 0, 0), None)
+        peer.release()
+    assert there.stored == []
+
+
+def test_the_requestor_leaves_while_the_destination_takes_its_time(moving, destination):
+    gone, done = threading.Event(), threading.Event()
+
+    def wait():
+        gone.set()
+        done.wait(TIMEOUT_S)
+
+    there = destination(before_answer=wait)
+    with moving(there.port) as peer:
+        ask(peer, C_MOVE_RQ)
+        assert gone.wait(TIMEOUT_S)
+        peer.reset()
+    wait_until(lambda: not [one for one in threads() if one.name == "association"])
+    done.set()
+    there.close()
+    assert len(there.stored) == 1
 
 
 def test_cancel(moving, destination):

@@ -22,6 +22,8 @@ EXPECTED = {
     errors.MatchesUncounted: 0xA701,
     errors.SourceUnavailable: 0xA700,
     errors.DestinationUnavailable: 0xA702,
+    errors.DestinationBusy: 0xA702,
+    errors.NothingAccepted: 0xA702,
     errors.Refused: 0x0110,
     errors.NotAuthorised: 0x0124,
     errors.MoveDestinationUnknown: 0xA801,
