@@ -3,8 +3,8 @@
 - Escape sequences count even where no code extension is declared.
 - A writer that does not repeat its escape sequence after a delimiter is understood where nothing else claims the
   bytes, and so is one that does not go back to ASCII before a delimiter.
-- Bytes above 7F for which nothing was declared (no set, ISO_IR 6, an unknown name): UTF-8 if they are valid UTF-8,
-  else Latin-1.
+- Bytes above 7F for which nothing was declared (no set, ISO_IR 6, an unknown name), or Latin-1 was: UTF-8 if they are
+  valid UTF-8, else Latin-1: its letters hardly ever stand in an order that is valid UTF-8.
 - Bytes that are not UTF-8 under ISO_IR 192 are read as Latin-1, one by one, so that a search still finds them.
 - What any other declared set cannot hold becomes U+FFFD.
 """
@@ -22,6 +22,7 @@ _CONTROL = re.compile(rb"[\t\n\f\r]")
 _VALUE = re.compile(rb"[\\\t\n\f\r]")
 _PERSON_NAME = re.compile(rb"[\\^=\t\n\f\r]")
 _DELIMITERS = {"PN": _PERSON_NAME, "ST": _CONTROL, "LT": _CONTROL, "UT": _CONTROL}
+_OFTEN_WRONG = ("", "iso8859_1")  # what is declared by those who write something else
 _RUNS = re.compile(rb"[\x21-\x7e]+|[^\x21-\x7e]+")
 
 
@@ -96,7 +97,7 @@ def _decode_single(data: bytes, right_half: str) -> str:
     """Decode with ASCII in G0."""
     if data.isascii():
         return data.decode("ascii")
-    if not right_half:
+    if right_half in _OFTEN_WRONG:
         return _guess(data)
     if right_half == "katakana":
         return "".join(map(_katakana, data))

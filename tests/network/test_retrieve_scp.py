@@ -280,7 +280,12 @@ def test_the_destination_dies_in_the_middle(moving, destination):
 def test_the_destination_does_not_answer_any_more(start_server, storage, holding, destination):
     """Each instance that it may be stuck on is given up after a while, and after some in a row the destination."""
     done = threading.Event()
-    there = destination(before_answer=lambda: len(there.stored) < 2 or done.wait(TIMEOUT_S))
+
+    def wait():
+        if len(there.stored) > 1:
+            done.wait(TIMEOUT_S)
+
+    there = destination(before_answer=wait)
     remotes = (RemoteAE("there", "THERE", "127.0.0.1", there.port),)
     holding(*CTS)
     services = storage.services(remotes, dataclasses.replace(PATIENT, network_s=0.3, association_s=0.3))

@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 import urllib.error
 import urllib.request
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,14 +88,25 @@ def findscu(
     calling: str = "FINDSCU",
 ) -> list[Dataset]:
     """C-FIND; return the answers as they came. Keys by keyword or `gggg,eeee`."""
-    with tempfile.TemporaryDirectory() as folder:
-        query = _keys({"QueryRetrieveLevel": level, **keys})
-        done = dcmtk("findscu", "-d", model, "-X", "-od", folder, *options, *query, *_at(called, calling))
-        assert final_status(done.stdout) == SUCCESS, done.stdout
-        answers: list[Dataset] = [pydicom.dcmread(path, force=True) for path in sorted(Path(folder).glob("rsp*.dcm"))]
+    query = _keys({"QueryRetrieveLevel": level, **keys})
+    answers = _find("-d", model, *options, *query, *_at(called, calling))
     for answer in answers:
         answer.decode()
     return answers
+
+
+def findscu_with(called: Acceptor, query: Path, *, model: str = STUDY_ROOT, calling: str = "FINDSCU") -> list[Dataset]:
+    """C-FIND with the Identifier that stands in a file; return the answers, their bytes not decoded yet."""
+    return _find("-d", model, *_at(called, calling), query)
+
+
+def _find(*arguments: str | Path) -> list[Dataset]:
+    with tempfile.TemporaryDirectory() as folder:
+        done = dcmtk("findscu", "-X", "-od", folder, *arguments)
+        assert final_status(done.stdout) == SUCCESS, done.stdout
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pydicom does not know every Specific Character Set
+            return [pydicom.dcmread(path, force=True) for path in sorted(Path(folder).glob("rsp*.dcm"))]
 
 
 @dataclass(frozen=True)
