@@ -262,8 +262,17 @@ class Held(NamedTuple):
 class Selection:
     """What a restore takes; everything that is not None narrows it.
 
-    ``since`` and ``until`` are Study Dates, YYYYMMDD, both included.  ``all_versions`` adds the versions that do not
-    answer queries.
+    Attributes
+    ----------
+    since, until
+        Study Dates, YYYYMMDD, both included.
+    all_versions
+        Also the versions that do not answer queries.
+    as_of
+        What was received later does not exist: of each instance the version that answered at this moment, which is
+        included.  With ``all_versions`` all that had been received.
+    digests
+        Exactly the versions whose SHA-256 begins with one of these hex digits, whether they answer or not.
     """
 
     study_instance_uid: str | None = None
@@ -271,6 +280,8 @@ class Selection:
     since: str | None = None
     until: str | None = None
     all_versions: bool = False
+    as_of: datetime | None = None
+    digests: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,6 +329,20 @@ Match = dict[str, str]
 """One answer: keyword to value; Unicode, several values joined by a backslash, empty where unknown."""
 
 
+class VersionMatch(NamedTuple):
+    """One version, for a person who chooses among those of an instance; ``match`` is the instance's answer."""
+
+    match: Match
+    arrival: Arrival
+    sha256: str
+    size_bytes: int
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    location: str
+    answering: bool
+    flags: tuple[str, ...]
+
+
 class Index(Protocol):
     """Who knows what is held.  Derived: ``rebuild`` makes it again from the files."""
 
@@ -342,6 +367,9 @@ class Index(Protocol):
         ------
         IndexUnavailable
         """
+
+    def search_versions(self, query: Query) -> Generator[VersionMatch, None, None]:
+        """Answer a query at IMAGE level with every version of each instance that matches, oldest first."""
 
     def retrieve(self, query: Query) -> list[Held]:
         """Find the answering versions of every instance below the entities that match, in series and instance order."""

@@ -15,6 +15,7 @@ from backup_scp.errors import (
     Damaged,
     DestinationUnavailable,
     InstanceRefused,
+    InvalidSelection,
 )
 from backup_scp.ports import Archive, Destination, Held, Index, Progress, Selection
 
@@ -208,9 +209,12 @@ def restore(
     ------
     DestinationUnavailable
         It could not be reached; nothing was sent.
+    InvalidSelection
+        A digest that no version has, or several have; nothing was sent.
     IndexUnavailable
     """
     selected = index.select(selection)
+    _require_one_each(selection.digests, selected)
     due = [held for held in selected if journal is None or held not in journal]
     done = Restore(len(selected), confirmed_before=len(selected) - len(due))
     if not due:
@@ -224,6 +228,20 @@ def restore(
             if throttle and outcome.cause is None:
                 throttle.wait(outcome.held.size_bytes)
     return done
+
+
+def _require_one_each(digests: Sequence[str], selected: Sequence[Held]) -> None:
+    """Take digits for what they name only where that is certain: the same bytes, be it in two places."""
+    for digits in digests:
+        named = sorted({held.sha256 for held in selected if held.sha256.startswith(digits)})
+        if not named:
+            raise InvalidSelection(
+                f"No version selected has the digest {digits}: backup-scp find --versions all lists them"
+            )
+        if len(named) > 1:
+            raise InvalidSelection(
+                f"{len(named)} versions have the digest {digits}: write more digits, {' or '.join(named[:2])}"
+            )
 
 
 def _count(done: Restore, outcome: Outcome, index: Index, journal: Journal | None) -> None:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import asdict
 from enum import StrEnum
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from backup_scp.cli.options import ConfigOption, JSONOption, settings_of
-from backup_scp.cli.output import print_json, print_table, say
+from backup_scp.cli.options import ConfigOption, JSONOption, Versions, settings_of
+from backup_scp.cli.output import instant, print_json, print_table, say
 from backup_scp.errors import InvalidSelection
 
 if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable
+
     from backup_scp.information_model import Matching, Query
+    from backup_scp.ports import Index
 
 
 class FindLevel(StrEnum):
@@ -47,6 +51,8 @@ _COLUMNS = {
     ),
     FindLevel.IMAGE: (*_STUDY, "Modality", "SeriesNumber", "InstanceNumber", "SOPClassUID", "SOPInstanceUID"),
 }
+_IMAGE = ("PatientID", "PatientName", "StudyDate", "SeriesNumber", "InstanceNumber", "SOPInstanceUID")
+_VERSION = ("Received", "Sender", "SHA-256", "Answers", "Flags")
 
 
 def find(  # noqa: PLR0913, PLR0917 - one for each option
@@ -60,7 +66,14 @@ def find(  # noqa: PLR0913, PLR0917 - one for each option
     ] = None,
     modality: Annotated[str | None, typer.Option(help="Modality: DX, CR, CT ...")] = None,
     study: Annotated[str | None, typer.Option(metavar="UID", help="Study Instance UID.")] = None,
-    level: Annotated[FindLevel, typer.Option(help="What one line of the answer is.")] = FindLevel.STUDY,
+    level: Annotated[
+        FindLevel | None,
+        typer.Option(help="What one line of the answer is: a study, unless told otherwise.", show_default=False),
+    ] = None,
+    versions: Annotated[
+        Versions,
+        typer.Option(help="all: a line for each version of each image: when it came, from whom, its SHA-256."),
+    ] = Versions.ONE,
     limit: Annotated[int, typer.Option(min=0, help="At most so many lines; 0 is all.")] = 100,
     json: JSONOption = False,
     config: ConfigOption = None,
@@ -68,8 +81,15 @@ def find(  # noqa: PLR0913, PLR0917 - one for each option
     """Search the archive.
 
     The answers hold patients' names: they are for you, not for a log. --json prints one object a line.
+
+    With --versions all each image has a line for each version that is held, oldest first. The image is found by what
+    its answering version says. Give Received to restore --as-of, or SHA-256 to restore --version.
     """
     settings = settings_of(context, config)
+    every_version = versions is Versions.ALL
+    if every_version and level not in {None, FindLevel.IMAGE}:
+        raise InvalidSelection("--versions all is about images: leave out --level, or say --level image")
+    level = level or (FindLevel.IMAGE if every_version else FindLevel.STUDY)
     wanted = {
         "PatientID": patient_id,
         "PatientName": name,
@@ -81,20 +101,45 @@ def find(  # noqa: PLR0913, PLR0917 - one for each option
     query = _query(level, {keyword: value for keyword, value in wanted.items() if value})
     from backup_scp import node
 
-    with node.Storage(settings) as storage, closing(storage.index.search(query)) as answers:
-        some = list(islice(answers, limit + 1)) if limit else list(answers)
-    more = bool(limit) and len(some) > limit
-    matches = some[:limit] if limit else some
+    with node.Storage(settings) as storage:
+        answers = _versions(storage.index, query) if every_version else storage.index.search(query)
+        with closing(answers):
+            some = list(islice(answers, limit + 1 if limit else None))
+    found = some[:limit] if limit else some
     if json:
-        for match in matches:
-            print_json(match)
-    elif not matches:
+        for answer in found:
+            print_json(answer)
+    elif not found:
         say("Nothing that is held matches")
     else:
-        columns = _COLUMNS[level]
-        print_table(columns, ([match.get(column, "").replace("\\", ", ") for column in columns] for match in matches))
-        if more:
+        columns = (*_IMAGE, *_VERSION) if every_version else _COLUMNS[level]
+        print_table(columns, (_version_cells(row) if every_version else _cells(row, columns) for row in found))
+        if len(some) > len(found):
             say(f"There are more: these are the first {limit} (--limit)")
+
+
+def _cells(row: dict[str, Any], columns: Iterable[str]) -> list[str]:
+    return [row.get(column, "").replace("\\", ", ") for column in columns]
+
+
+def _versions(index: Index, query: Query) -> Generator[dict[str, Any], None, None]:
+    with closing(index.search_versions(query)) as versions:
+        for version in versions:
+            facts = version._asdict()
+            del facts["match"], facts["arrival"]
+            yield {**version.match, **asdict(version.arrival), **facts}
+
+
+def _version_cells(row: dict[str, Any]) -> list[str]:
+    site = f" ({row['site']})" if row["site"] else ""
+    return [
+        *_cells(row, _IMAGE),
+        instant(row["received_at"]),
+        (row["calling_ae_title"] or row["service"]) + site,
+        row["sha256"][:12],
+        "yes" if row["answering"] else "",
+        ", ".join(row["flags"]),
+    ]
 
 
 def _query(level: FindLevel, wanted: dict[str, str]) -> Query:

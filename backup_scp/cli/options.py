@@ -1,7 +1,11 @@
-"""What several commands take: --config before or after the command, and --json."""
+"""What several commands take: --config before or after the command, --json, and a moment."""
 
 from __future__ import annotations
 
+import contextlib
+import re
+from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +21,43 @@ MainConfigOption = Annotated[
 ]
 ConfigOption = Annotated[Path | None, typer.Option("--config", metavar="FILE", help=_CONFIG_HELP)]
 JSONOption = Annotated[bool, typer.Option("--json", help="Print JSON, for a program.")]
+
+
+class Versions(StrEnum):
+    """Which versions of a SOP Instance are meant."""
+
+    ONE = "one"
+    ALL = "all"
+
+
+_MOMENT = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2})"
+    r"(?:[T ]([0-9]{2}:[0-9]{2})(?:(:[0-9]{2})(\.[0-9]{1,6})?)?(Z|[+-][0-9]{2}:[0-9]{2})?)?"
+)
+
+
+def moment(text: str) -> datetime:
+    """Read a point in time: the last instant of the day, minute or second that is written.
+
+    Without an offset it is this computer's local time; of an hour that its clock shows twice, the second one.
+    """
+    if found := _MOMENT.fullmatch(text):
+        date, minute, second, fraction, offset = found.groups(default="")
+        last = f"{date}T{minute or '23:59'}{second or ':59'}{fraction or '.':9<7}{offset}"
+        with contextlib.suppress(ValueError, OverflowError):
+            return datetime.fromisoformat(last).replace(fold=1).astimezone(UTC)
+    raise typer.BadParameter("write the time as 2026-01-31, 2026-01-31T14:30 or 2026-01-31T14:30:59+01:00")
+
+
+AsOfOption = Annotated[
+    datetime | None,
+    typer.Option(
+        metavar="TIME",
+        parser=moment,
+        help="The archive as it was at this time: 2026-01-31 (the end of that day), 2026-01-31T14:30 (of that minute), "
+        "2026-01-31T14:30:59 (of that second); local time of this computer, unless Z or an offset like +01:00 follows.",
+    ),
+]
 
 
 def settings_of(context: typer.Context, config: Path | None, *, daemon: bool = False) -> Settings:

@@ -84,6 +84,11 @@ def moment(value: datetime | None) -> str:
     return value.astimezone().strftime("%Y-%m-%d %H:%M:%S") if value else "never"
 
 
+def instant(value: datetime) -> str:
+    """Write a time as --as-of reads it, to the microsecond and with its offset: one moment, whatever the clock does."""
+    return value.astimezone().isoformat(timespec="microseconds")
+
+
 @contextmanager
 def progress(label: str) -> Iterator[Callable[[Progress], None]]:
     """Show how far long work has come, where someone can see it: only on a terminal, on the standard error output."""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from backup_scp.cli.options import ConfigOption, JSONOption, settings_of
+from backup_scp.cli.options import AsOfOption, ConfigOption, JSONOption, Versions, settings_of
 from backup_scp.cli.output import count, print_json, progress, say, say_list, size
 from backup_scp.errors import InvalidSelection
 
@@ -17,17 +16,18 @@ if TYPE_CHECKING:
     from backup_scp.restore import Outcome, Restore
 
 
-class Versions(StrEnum):
-    """Which versions of a SOP Instance to send."""
-
-    ONE = "one"
-    ALL = "all"
-
-
 def _date(text: str) -> str:
     if not re.fullmatch(r"[0-9]{4}-?[0-9]{2}-?[0-9]{2}", text):
         raise typer.BadParameter("write the date as 2026-01-31 or 20260131")
     return text.replace("-", "")
+
+
+def _digits(text: str) -> str:
+    if not re.fullmatch(r"[0-9A-Fa-f]{12,64}", text):
+        raise typer.BadParameter(
+            "write 12 to 64 hex digits of the SHA-256, as backup-scp find --versions all shows them"
+        )
+    return text.lower()
 
 
 def restore(  # noqa: PLR0913, PLR0917 - one for each option
@@ -47,6 +47,16 @@ def restore(  # noqa: PLR0913, PLR0917 - one for each option
     versions: Annotated[
         Versions, typer.Option(help="One version of each SOP Instance (the one that answers queries), or all.")
     ] = Versions.ONE,
+    as_of: AsOfOption = None,
+    digests: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--version",
+            metavar="DIGEST",
+            parser=_digits,
+            help="Exactly this version, by the first 12 or more digits of its SHA-256; may be given several times.",
+        ),
+    ] = None,
     throttle: Annotated[
         float, typer.Option(min=0, metavar="MB/S", help="Send no more than this many MB a second; 0 is no limit.")
     ] = 0,
@@ -62,6 +72,9 @@ def restore(  # noqa: PLR0913, PLR0917 - one for each option
     first. Each file is checked before it is sent, and counts when the other side has confirmed it. Run the same
     command again after an interruption: only what is missing is sent.
 
+    Which version: the one that answers queries now; with --as-of the one that answered at that time, and nothing that
+    came later; with --version exactly those named, as find --versions all lists them.
+
     Where to: the name or AE title of a [[remote]] in the settings; else a folder that exists, or a path with a / in it
     (for a new folder here write ./NAME). Nothing in a folder is overwritten.
 
@@ -72,7 +85,8 @@ def restore(  # noqa: PLR0913, PLR0917 - one for each option
     from backup_scp import restore as service
     from backup_scp.ports import Selection
 
-    selection = Selection(study, patient_id, since, until, all_versions=versions is Versions.ALL)
+    all_versions = versions is Versions.ALL
+    selection = Selection(study, patient_id, since, until, all_versions, as_of, tuple(digests or ()))
     _require_selection(selection, everything)
     destination = node.destination(settings, to)
     journal = node.journal(settings, to)
@@ -97,11 +111,13 @@ def restore(  # noqa: PLR0913, PLR0917 - one for each option
 
 
 def _require_selection(selection: Selection, everything: bool) -> None:
+    if selection.digests and (everything or selection.all_versions or selection.as_of):
+        raise InvalidSelection("--version names what to send: leave out --all, --versions and --as-of")
     narrowed = (selection.study_instance_uid, selection.patient_id, selection.since, selection.until)
     if everything and any(value is not None for value in narrowed):
         raise InvalidSelection("--all means everything: leave it out, or the other options")
-    if not everything and all(value is None for value in narrowed):
-        raise InvalidSelection("Nothing is selected: say --study, --patient-id, --since, --until, or --all")
+    if not everything and not selection.digests and all(value is None for value in narrowed):
+        raise InvalidSelection("Nothing is selected: say --study, --patient-id, --since, --until, --version, or --all")
 
 
 def _summary(done: Restore, destination: Destination) -> dict[str, Any]:

@@ -113,7 +113,7 @@ def remarks(connection: sa.Connection, limit: int) -> list[Remark]:
             sop_instance_uid=row.sop_instance_uid,
             calling_ae_title=row.calling_ae_title,
             received_at=moment(row.received_at),
-            flags=(*filter(None, row.flags.split(",")), *(["damaged"] if row.damage is not None else [])),
+            flags=queries.flags_of(row.flags, row.damage),
         )
         for row in rows
     ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,14 +14,16 @@ from backup_scp.index.dialect import Clause, Dialect, Text
 from backup_scp.index.keys import key_columns, stored_value
 from backup_scp.index.matching import ROW, ColumnOf, Matcher
 from backup_scp.index.tables import instance, named, series, study, version
-from backup_scp.index.values import moment
+from backup_scp.index.values import moment, timestamp
 from backup_scp.information_model import Condition, OneItem, Query
-from backup_scp.ports import Held, Selection
+from backup_scp.ports import Arrival, Held, Selection, VersionMatch
 
 _TABLES = {Level.PATIENT: study, Level.STUDY: study, Level.SERIES: series, Level.IMAGE: instance}
 _LEVELS = tuple(Level)
 _LATER = study.alias("later")
 _THEIRS = study.alias("theirs")
+_PRESENT = version.alias("present")
+_FURTHER = version.alias("further")
 _PATIENT_SUMS = {
     "number_of_patient_related_studies": "1",
     "number_of_patient_related_series": "number_of_study_related_series",
@@ -78,6 +82,31 @@ def search(query: Query, dialect: Dialect) -> sa.Select[Any]:
     if query.level is not Level.IMAGE:
         statement = statement.where(column(UNIQUE_KEY[query.level].column) != "")
     return statement.order_by(*_order(query))
+
+
+_FACTS = named(version, "sha256 size_bytes sop_class_uid transfer_syntax_uid location answering flags damage")
+_CAME = named(version, "received_at service calling_ae_title called_ae_title address site")
+
+
+def search_versions(query: Query, dialect: Dialect) -> sa.Select[Any]:
+    """Select the answers of a query at IMAGE level, once for each version, as ``version_match`` reads them."""
+    in_order = (instance.c.id, version.c.received_at, version.c.location)
+    statement = search(query, dialect).join(version, version.c.instance_id == instance.c.id)
+    return statement.add_columns(*_CAME, *_FACTS).order_by(*in_order)
+
+
+def version_match(query: Query, row: sa.Row[Any]) -> VersionMatch:
+    """Make a value of a row of ``search_versions``."""
+    values = iter(row)
+    match = {attribute.keyword: next(values) for attribute in returned_keys(query)}
+    arrival = Arrival(moment(next(values)), *itertools.islice(values, len(_CAME) - 1))
+    *facts, flags, damage = values
+    return VersionMatch._make([match, arrival, *facts, flags_of(flags, damage)])
+
+
+def flags_of(flags: str, damage: str | None) -> tuple[str, ...]:
+    """Give the flags of a version row, and whether its file is damaged."""
+    return (*filter(None, flags.split(",")), *(["damaged"] if damage is not None else []))
 
 
 def _as_text(value: Text) -> Text:
@@ -151,7 +180,7 @@ def retrieve(query: Query, dialect: Dialect) -> sa.Select[Any]:
 
 def select(selection: Selection) -> sa.Select[Any]:
     """Select what a restore takes."""
-    statement = held() if selection.all_versions else held().where(version.c.answering)
+    statement = held().where(*_which_versions(selection))
     for keyword, wanted in (
         ("StudyInstanceUID", selection.study_instance_uid),
         ("PatientID", selection.patient_id),
@@ -165,3 +194,32 @@ def select(selection: Selection) -> sa.Select[Any]:
         statement = statement.where(study.c.study_date_key <= selection.until, study.c.study_date_key > "")
     newest = (study.c.study_date_key.desc(), study.c.study_time_key.desc(), study.c.id.desc())
     return statement.order_by(*newest, *_IN_STUDY)
+
+
+def _which_versions(selection: Selection) -> list[Clause]:
+    """Say which versions of an instance are meant, whatever it is."""
+    if selection.digests:  # no database index knows them: it would slow down every arrival for a rare question
+        return [sa.or_(*(version.c.sha256.between(d.ljust(64, "0"), d.ljust(64, "f")) for d in selection.digests))]
+    if selection.as_of is None:
+        return [] if selection.all_versions else [version.c.answering]
+    there = version.c.received_at <= timestamp(selection.as_of)
+    return [there] if selection.all_versions else [there, _answered(selection.as_of)]
+
+
+def _answered(as_of: datetime) -> Clause:
+    """Hold for the version that answered at a moment, of those that were there; the rule is that of ``answering.py``.
+
+    The sender whose version was first owns the instance for ever, so it is that of the version that answers now.
+    """
+
+    def in_order(table: sa.FromClause) -> sa.ColumnElement[Any]:
+        return sa.tuple_(table.c.received_at, table.c.location)
+
+    def of_one_sender(table: sa.FromClause) -> sa.Select[Any]:
+        same = (table.c[column] == version.c[column] for column in ("instance_id", "site", "calling_ae_title"))
+        return sa.select(sa.literal(1)).select_from(table).where(*same)
+
+    at = timestamp(as_of)
+    answers_later = sa.exists(of_one_sender(_PRESENT).where(_PRESENT.c.answering, _PRESENT.c.received_at > at))
+    further = of_one_sender(_FURTHER).where(_FURTHER.c.received_at <= at, in_order(_FURTHER) > in_order(version))
+    return sa.or_(version.c.answering, sa.and_(answers_later, ~sa.exists(further)))

@@ -27,6 +27,7 @@ from backup_scp.ports import (
     Remark,
     Selection,
     Version,
+    VersionMatch,
 )
 
 _ATTEMPTS = 10
@@ -89,6 +90,13 @@ class SQLIndex:
             with connection.execute(statement) as rows:
                 for row in rows:
                     yield dict(zip(keywords, row, strict=True))
+
+    def search_versions(self, query: Query) -> Generator[VersionMatch, None, None]:
+        with self._database.reading(stream=True) as connection:
+            statement = queries.search_versions(query, self._database.dialect)
+            with connection.execute(statement) as rows:
+                for row in rows:
+                    yield queries.version_match(query, row)
 
     def retrieve(self, query: Query) -> list[Held]:
         return self._held(lambda: queries.retrieve(query, self._database.dialect))

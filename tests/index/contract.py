@@ -6,7 +6,7 @@ import itertools
 import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import timedelta, timezone
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ from backup_scp.attributes import ATTRIBUTES, Level
 from backup_scp.information_model import Empty, Range, UIDList, WildCard
 from backup_scp.ports import Admission, Arrival, Index, InstanceKey, Selection
 from backup_scp.value_representation import items_of
-from tests.index.examples import CR, DX, MORNING, SR, answers, one_item, query, requests, version
+from tests.index.examples import CR, DX, EXPLICIT, MORNING, SR, answers, at, one_item, query, requests, version
 
 P, S, E, I = Level.PATIENT, Level.STUDY, Level.SERIES, Level.IMAGE  # noqa: E741
 COUNTS = ("NumberOfStudyRelatedSeries", "NumberOfStudyRelatedInstances", "ModalitiesInStudy", "SOPClassesInStudy")
@@ -396,6 +396,129 @@ class IndexContract:
         assert selected(study_instance_uid="2.3") == ["2.3"]
         both = index.select(Selection(study_instance_uid="2.1", all_versions=True))
         assert [held.received_at for held in both] == sorted(held.received_at for held in both)
+
+    # What was there, and one version by its digest
+
+    def test_as_of_a_moment_what_came_later_does_not_exist(self, index):
+        entered = [
+            version("1.1", content="first"),
+            version("1.1", content="clash", minute=1, sender="OTHER"),
+            version("1.2", content="new", minute=2, sender="OTHER"),
+            version("1.1", content="corrected", minute=3),
+            version("1.1", content="clash again", minute=4, sender="OTHER"),
+        ]
+        for each in entered:
+            index.add(each)
+        first, clash, new, corrected, clash_again = (each.sha256 for each in entered)
+
+        def was(minute, **selection):
+            return {held.sha256 for held in index.select(Selection(as_of=at(minute), **selection))}
+
+        assert was(-1) == was(-1, all_versions=True) == set()
+        assert was(0) == was(1) == {first}
+        assert was(2) == {first, new}
+        assert was(3) == was(4) == was(99) == {corrected, new}
+        assert was(1, all_versions=True) == {first, clash}
+        assert was(3, all_versions=True) == {first, clash, new, corrected}
+        assert was(4, all_versions=True) == {first, clash, new, corrected, clash_again}
+
+    def test_as_of_is_exact_to_the_microsecond_in_every_time_zone(self, index):
+        index.add(version(content="first"))
+        index.add(version(content="corrected", minute=1))
+        moment = MORNING + timedelta(minutes=1)
+
+        def was(as_of):
+            return [held.sha256 for held in index.select(Selection(as_of=as_of))]
+
+        assert was(moment - timedelta(microseconds=1)) == [version(content="first").sha256]
+        assert was(moment) == [version(content="corrected").sha256]
+        assert was(moment.astimezone(timezone(timedelta(hours=-7)))) == [version(content="corrected").sha256]
+        assert was(MORNING - timedelta(microseconds=1)) == []
+
+    def test_as_of_goes_by_location_within_one_microsecond(self, index):
+        entered = sorted((version(content=str(n)) for n in range(5)), key=lambda each: each.location)
+        for each in [*entered[2:], *entered[:2]]:
+            index.add(each)
+        (held,) = index.select(Selection(as_of=MORNING))
+        assert held.sha256 == entered[-1].sha256
+        assert index.select(Selection(as_of=MORNING)) == index.select(Selection())
+
+    def test_as_of_two_sites_with_one_ae_title_are_two_senders(self, index):
+        index.add(version(content="ours", site="north"))
+        index.add(version(content="theirs", site="south", minute=1))
+        index.add(version(content="ours again", site="north", minute=2))
+        (held,) = index.select(Selection(as_of=at(1)))
+        assert held.sha256 == version(content="ours").sha256
+
+    def test_as_of_is_what_an_index_of_that_time_answered(self, index):
+        """A random life; at each moment as an index says that met only what had come by then."""
+        chance = random.Random(5)
+        life = [
+            version(f"1.{chance.randrange(4)}", f"2.{chance.randrange(2)}", content=str(n), minute=chance.randrange(12),
+                    sender=chance.choice("ABC"), site=chance.choice(["", "north"]))
+            for n in range(60)
+        ]  # fmt: skip
+        life.sort(key=lambda each: (each.arrival.received_at, each.location))
+        for each in life:
+            index.add(each)
+        now = {minute: sorted(index.select(Selection(as_of=at(minute)))) for minute in range(-1, 13)}
+        for minute, found in now.items():
+            with index.rebuilding() as enter:
+                for each in life:
+                    if each.arrival.received_at <= at(minute):
+                        enter(each)
+            assert sorted(index.select(Selection())) == found
+        assert now[12] != now[6] != now[-1] == []
+
+    def test_as_of_narrows_like_everything_else(self, index):
+        for number, date in enumerate(["20240101", "20240201"]):
+            index.add(version(sop=f"1.{number}", study=f"2.{number}", StudyDate=date, PatientID=f"P{number}"))
+        index.add(version(sop="1.2", study="2.0", minute=1, PatientID="P0", StudyDate="20240101"))
+
+        def was(**selection):
+            return [held.sop_instance_uid for held in index.select(Selection(as_of=at(0), **selection))]
+
+        assert was() == ["1.1", "1.0"]
+        assert was(study_instance_uid="2.0") == was(patient_id="P0") == was(until="20240101") == ["1.0"]
+        assert was(since="20240102") == ["1.1"]
+
+    def test_versions_by_the_first_digits_of_their_digest(self, index):
+        entered = [version(content="first"), version(content="clash", minute=1, sender="OTHER"), version("1.9")]
+        for each in entered:
+            index.add(each)
+        for digits in (12, 13, 63, 64):
+            for each in entered:
+                (held,) = index.select(Selection(digests=(each.sha256[:digits],)))
+                assert (held.sha256, held.location) == (each.sha256, each.location)
+        both = index.select(Selection(digests=(entered[0].sha256[:12], entered[1].sha256)))
+        assert [held.sha256 for held in both] == [entered[0].sha256, entered[1].sha256]
+        assert index.select(Selection(digests=("0" * 12,))) == []
+        assert index.select(Selection(digests=("f" * 64,))) == []
+
+    def test_every_version_of_what_matches_is_listed_oldest_first(self, index, small_batches):
+        for number in range(4):
+            index.add(version(f"1.{number}", content="first", minute=1, InstanceNumber=str(9 - number)))
+            index.add(version(f"1.{number}", content="third", minute=3, InstanceNumber=str(9 - number)))
+            index.add(version(f"1.{number}", content="second", minute=2, sender="OTHER"))
+        index.add(version("2.1", study="2"))
+        found = list(index.search_versions(query(I, "InstanceNumber", StudyInstanceUID="1.2.3")))
+        assert [(v.match["SOPInstanceUID"], v.arrival.received_at) for v in found] == [
+            (f"1.{number}", at(minute)) for number in (3, 2, 1, 0) for minute in (1, 2, 3)
+        ]
+        assert [v.answering for v in found] == [False, False, True] * 4
+        assert len(list(index.search_versions(query(I)))) == 13
+        index.search_versions(query(I)).close()
+
+    def test_a_version_tells_all_that_is_known_of_it(self, index):
+        entered = version(site="north")
+        index.add(entered)
+        index.add(version(content="theirs", minute=1, sender="OTHER"))
+        index.record_verification([(version(content="theirs").location, "its digest is another")])
+        ours, theirs = index.search_versions(query(I))
+        uids = {"StudyInstanceUID": "1.2.3", "SeriesInstanceUID": "1.2.3.4", "SOPInstanceUID": "1.2.3.4.5"}
+        assert ours == ({"PatientID": "P1"} | uids, entered.arrival, entered.sha256, entered.size_bytes, DX, EXPLICIT,
+                        entered.location, True, ())  # fmt: skip
+        assert (theirs.arrival.sender, theirs.answering, theirs.flags) == (("", "OTHER"), False, ("clash", "damaged"))
 
     # Many at once
 

@@ -24,6 +24,11 @@ EXPLICIT = "1.2.840.10008.1.2.1"
 MORNING = datetime(2024, 5, 1, 8, 0, 0, 250_000, tzinfo=UTC)
 
 
+def at(minute: float) -> datetime:
+    """Give the moment at which a version of this minute arrives."""
+    return MORNING + timedelta(minutes=minute)
+
+
 def version(
     sop: str = "1.2.3.4.5",
     series: str = "1.2.3.4",
@@ -43,7 +48,7 @@ def version(
         attributes = {"PatientID": "P1", "PatientName": "DOE^JANE", "Modality": "DX"} | attributes
     return Version(
         SOPInstance(sop_class, sop, EXPLICIT, study, series, attributes, parsed=parsed),
-        Arrival(MORNING + timedelta(minutes=minute), "C-STORE", sender, "BACKUP_SCP", "192.0.2.7", site),
+        Arrival(at(minute), "C-STORE", sender, "BACKUP_SCP", "192.0.2.7", site),
         location=f"{sha256[:2]}/{sha256}.dcm",
         sha256=sha256,
         size_bytes=1000 + len(content),

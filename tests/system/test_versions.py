@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from datetime import datetime, timedelta
+
 import pytest
 
-from tests.samples import dx, encode, replace, uid
+from tests.samples import data_set_bytes, dx, encode, replace, uid
 from tests.system.contents import assert_index_equals_files, digests, index_rows, visible
-from tests.system.peers import findscu, movescu
+from tests.system.peers import findscu, movescu, storescu
 
 
 def image(number: str, *, description: str = "Chest", pixels: int = 0):
@@ -80,6 +83,31 @@ def test_the_first_sender_goes_on_after_a_clash(node):
 
     assert answers(node) == [3]
     assert remarks(node) == [("STRANGER", ["clash"])] * 2
+
+
+def test_what_was_there_before_it_was_changed_comes_back(start_node, storescp, tmp_path):
+    """To a folder and to an AE: the version of a moment before the correction, and the one that never answered."""
+    node = start_node(remotes=[storescp.remote])
+    samples = [image("1"), image("2", description="Of somebody else"), image("3", description="Corrected")]
+    first, clash, corrected = samples
+    for number, (sample, calling) in enumerate(zip(samples, ["CONSOLE", "STRANGER", "CONSOLE"], strict=True)):
+        storescu(node, sample.write(tmp_path / f"{number}.dcm"), calling=calling)
+    listed = [json.loads(line) for line in node.cli("find", "--versions", "all", "--json").stdout.splitlines()]
+    came = [datetime.fromisoformat(version["received_at"]) for version in listed]
+    before = (came[2] - timedelta(microseconds=1)).isoformat()
+
+    then = node.restored(tmp_path / "then", "--all", "--as-of", before)
+    since = node.restored(tmp_path / "since", "--all", "--as-of", came[2].isoformat())
+    theirs = node.restored(tmp_path / "theirs", "--version", clash.sha256[:12])
+    node.cli("restore", "--to", "sink", "--all", "--as-of", before)
+
+    assert [version["answering"] for version in listed] == [False, False, True]
+    assert [data_set_bytes(path) for path in then] == [first.data_set]
+    assert [data_set_bytes(path) for path in since] == [corrected.data_set]
+    assert [data_set_bytes(path) for path in theirs] == [clash.data_set]
+    assert storescp.data_sets() == [first.data_set]
+    node.cli("restore", "--to", "sink", "--version", clash.sha256[:12])
+    assert storescp.data_sets() == sorted([first.data_set, clash.data_set])
 
 
 def test_pixels_alone_make_a_version(node, tmp_path):
