@@ -73,8 +73,8 @@ def rows_of(versions: list[Version], number: int) -> Iterator[tuple[str, Row]]:
         yield "instance", {**instance_row(facts, own), "id": place}
         digest = bytes.fromhex(facts.version["sha256"])
         flags = ",".join(sorted(facts.flags))
-        row = {**facts.version, "id": place, "instance_id": place, "answering": True, "flags": flags}
-        yield "version", row | {"sha256": digest}
+        row = {**facts.version, "id": place, "instance_id": place, "answering": True, "patient_id": None}
+        yield "version", row | {"sha256": digest, "flags": flags}
 
 
 def _sums(all_facts: list[Facts]) -> Row:

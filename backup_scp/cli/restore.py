@@ -73,7 +73,8 @@ def restore(  # noqa: PLR0913, PLR0917 - one for each option
     command again after an interruption: only what is missing is sent.
 
     Which version: the one that answers queries now; with --as-of the one that answered at that time, and nothing that
-    came later; with --version exactly those named, as find --versions all lists them.
+    came later; with --version exactly those named, as find --versions all lists them. With --as-of a Patient ID is the
+    one of that time, also of what was corrected since; --since and --until go by the Study Date that is known now.
 
     Where to: the name or AE title of a [[remote]] in the settings; else a folder that exists, or a path with a / in it
     (for a new folder here write ./NAME). Nothing in a folder is overwritten.

@@ -76,6 +76,7 @@ class Entrance:
     def _insert_version(self, facts: Facts, instance_id: int, *, answering: bool, clash: bool) -> None:
         flags = facts.flags | ({Flag.CLASH.value} if clash else set())
         row = {**facts.version, "instance_id": instance_id, "answering": answering, "flags": ",".join(sorted(flags))}
+        row["patient_id"] = None if answering else facts.study["patient_id"]
         self._connection.execute(statements.INSERT_VERSION, row)
 
     def _insert(self, statement: sa.Insert, row: Row) -> int:
@@ -91,7 +92,8 @@ class Entrance:
             return Admission.HELD
         decision = decide([_candidate(version) for version in versions], facts.candidate)
         if decision.takes_over:
-            self._connection.execute(statements.NO_LONGER_ANSWERING, {"of": found["instance_id"]})
+            superseded = {"of": found["instance_id"], "named": found["patient_id"]}
+            self._connection.execute(statements.NO_LONGER_ANSWERING, superseded)
             self._take_over(facts, found, versions)
         else:
             self._count_version(facts, found)

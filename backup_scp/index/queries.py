@@ -24,6 +24,7 @@ _LATER = study.alias("later")
 _THEIRS = study.alias("theirs")
 _PRESENT = version.alias("present")
 _FURTHER = version.alias("further")
+_THEN = version.alias("then")
 _PATIENT_SUMS = {
     "number_of_patient_related_studies": "1",
     "number_of_patient_related_series": "number_of_study_related_series",
@@ -181,13 +182,13 @@ def retrieve(query: Query, dialect: Dialect) -> sa.Select[Any]:
 def select(selection: Selection) -> sa.Select[Any]:
     """Select what a restore takes."""
     statement = held().where(*_which_versions(selection))
-    for keyword, wanted in (
-        ("StudyInstanceUID", selection.study_instance_uid),
-        ("PatientID", selection.patient_id),
-    ):
-        if wanted is not None:
-            attribute = BY_KEYWORD[keyword]
-            statement = statement.where(study.c[attribute.column] == stored_value(attribute, wanted))
+    if selection.study_instance_uid is not None:
+        attribute = BY_KEYWORD["StudyInstanceUID"]
+        uid = stored_value(attribute, selection.study_instance_uid)
+        statement = statement.where(study.c.study_instance_uid == uid)
+    if selection.patient_id is not None:
+        patient_id = stored_value(BY_KEYWORD["PatientID"], selection.patient_id)
+        statement = statement.where(_of_patient(patient_id, selection.as_of))
     if selection.since is not None:
         statement = statement.where(study.c.study_date_key >= selection.since)
     if selection.until is not None:
@@ -200,14 +201,14 @@ def _which_versions(selection: Selection) -> list[Clause]:
     """Say which versions of an instance are meant, whatever it is."""
     if selection.digests:  # no database index knows them: it would slow down every arrival for a rare question
         return [sa.or_(*(version.c.sha256.between(d.ljust(64, "0"), d.ljust(64, "f")) for d in selection.digests))]
-    if selection.as_of is None:
-        return [] if selection.all_versions else [version.c.answering]
-    there = version.c.received_at <= timestamp(selection.as_of)
-    return [there] if selection.all_versions else [there, _answered(selection.as_of)]
+    if selection.as_of is not None:
+        of_instance = version.c.received_at <= timestamp(selection.as_of)
+        return [of_instance] if selection.all_versions else [_answered(version, selection.as_of)]
+    return [] if selection.all_versions else [version.c.answering]
 
 
-def _answered(as_of: datetime) -> Clause:
-    """Hold for the version that answered at a moment, of those that were there; the rule is that of ``answering.py``.
+def _answered(one: sa.FromClause, as_of: datetime) -> Clause:
+    """Hold for the version that answered at a moment; the rule is that of ``answering.py``.
 
     The sender whose version was first owns the instance for ever, so it is that of the version that answers now.
     """
@@ -215,11 +216,23 @@ def _answered(as_of: datetime) -> Clause:
     def in_order(table: sa.FromClause) -> sa.ColumnElement[Any]:
         return sa.tuple_(table.c.received_at, table.c.location)
 
-    def of_one_sender(table: sa.FromClause) -> sa.Select[Any]:
-        same = (table.c[column] == version.c[column] for column in ("instance_id", "site", "calling_ae_title"))
+    def of_its_sender(table: sa.FromClause) -> sa.Select[Any]:
+        same = (table.c[column] == one.c[column] for column in ("instance_id", "site", "calling_ae_title"))
         return sa.select(sa.literal(1)).select_from(table).where(*same)
 
     at = timestamp(as_of)
-    answers_later = sa.exists(of_one_sender(_PRESENT).where(_PRESENT.c.answering, _PRESENT.c.received_at > at))
-    further = of_one_sender(_FURTHER).where(_FURTHER.c.received_at <= at, in_order(_FURTHER) > in_order(version))
-    return sa.or_(version.c.answering, sa.and_(answers_later, ~sa.exists(further)))
+    answers_later = sa.exists(of_its_sender(_PRESENT).where(_PRESENT.c.answering, _PRESENT.c.received_at > at))
+    further = of_its_sender(_FURTHER).where(_FURTHER.c.received_at <= at, in_order(_FURTHER) > in_order(one))
+    return sa.and_(one.c.received_at <= at, sa.or_(one.c.answering, sa.and_(answers_later, ~sa.exists(further))))
+
+
+def _of_patient(patient_id: str, as_of: datetime | None) -> Clause:
+    """Hold for the instances of a patient; at a moment, for those whose version that answered then named them."""
+    if as_of is None:
+        return study.c.patient_id == patient_id
+    then = sa.select(_THEN.c.instance_id).where(_answered(_THEN, as_of))
+    superseded = then.where(_THEN.c.patient_id == patient_id)
+    # NULL where it answers still; also where it was superseded before migration 0006, and no rebuild has told since.
+    still = then.join_from(_THEN, instance).join(series).join(study).where(_THEN.c.patient_id.is_(None))
+    still = still.where(study.c.patient_id == patient_id).correlate(None)
+    return instance.c.id.in_(superseded.union_all(still))

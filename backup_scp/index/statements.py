@@ -59,7 +59,11 @@ INSERT_VERSION = insert(version)
 VERSIONS_OF = select(
     *named(version, "id sha256 location size_bytes received_at calling_ae_title site flags answering")
 ).where(version.c.instance_id == _OF)
-NO_LONGER_ANSWERING = update(version).where(version.c.instance_id == _OF, version.c.answering).values(answering=False)
+NO_LONGER_ANSWERING = (
+    update(version)
+    .where(version.c.instance_id == _OF, version.c.answering)
+    .values(answering=False, patient_id=bindparam("named"))
+)
 SET_FLAGS = update(version).where(version.c.id == _OF)
 
 _AT: BindParameter[str] = bindparam("at")

@@ -132,6 +132,7 @@ instance = sa.Table(
 )
 
 REMARKABLE = sa.text("flags <> '' OR damage IS NOT NULL")
+SUPERSEDED = sa.text("patient_id IS NOT NULL")
 
 version = sa.Table(
     "version",
@@ -140,6 +141,8 @@ version = sa.Table(
     sa.Column("instance_id", Id, sa.ForeignKey("instance.id"), nullable=False),
     sa.Column("sha256", Digest(), nullable=False),
     sa.Column("answering", sa.Boolean(), nullable=False),  # one version of each instance answers queries
+    # Whom a version names that does not answer, or no longer; for one that does the study row says it.
+    sa.Column("patient_id", Text),
     _text("location"),
     _number("size_bytes"),
     _text("sop_class_uid"),
@@ -156,6 +159,7 @@ version = sa.Table(
     sa.UniqueConstraint("instance_id", "sha256"),
     sa.UniqueConstraint("location"),
     sa.Index(None, "verified_at", "id"),
+    sa.Index("ix_version_patient_id", "patient_id", sqlite_where=SUPERSEDED, postgresql_where=SUPERSEDED),
     sa.Index("ix_version_remarkable", "received_at", sqlite_where=REMARKABLE, postgresql_where=REMARKABLE),
 )
 

@@ -482,6 +482,33 @@ class IndexContract:
         assert was(study_instance_uid="2.0") == was(patient_id="P0") == was(until="20240101") == ["1.0"]
         assert was(since="20240102") == ["1.1"]
 
+    def test_as_of_a_patient_has_what_was_theirs_then(self, index):
+        index.add(version("1.1", PatientID="WRONG"))
+        index.add(version("1.2", PatientID="WRONG"))
+        index.add(version("1.1", content="clash", minute=1, sender="OTHER", PatientID="OTHER"))
+        index.add(version("1.1", content="corrected", minute=3, PatientID="RIGHT"))
+        index.add(version("1.1", content="late", minute=2, PatientID="INTERIM"))
+        index.add(version("1.1", content="corrected again", minute=4, PatientID="FINAL"))
+
+        def of(patient_id, minute, **selection):
+            found = index.select(Selection(patient_id=patient_id, as_of=at(minute), **selection))
+            return sorted(held.sha256[:12] for held in found)
+
+        def versions(*contents):
+            return sorted(version(sop, content=content).sha256[:12] for sop, content in contents)
+
+        first, clash, late = ("1.1", "pixels"), ("1.1", "clash"), ("1.1", "late")
+        corrected, again, other = ("1.1", "corrected"), ("1.1", "corrected again"), ("1.2", "pixels")
+        assert of("WRONG", -1) == []
+        assert of("WRONG", 0) == of("WRONG", 1) == versions(first, other)
+        assert of("WRONG", 2) == of("WRONG", 3) == of("WRONG", 4) == versions(other)
+        assert of("INTERIM", 2) == versions(late)
+        assert of("RIGHT", 3) == versions(corrected)
+        assert of("FINAL", 4) == versions(again)
+        assert of("OTHER", 4) == of("INTERIM", 3) == of("RIGHT", 2) == of("RIGHT", 4) == of("FINAL", 3) == []
+        assert of("WRONG", 1, all_versions=True) == versions(first, clash, other)
+        assert of("RIGHT", 3, all_versions=True) == versions(first, clash, late, corrected)
+
     def test_versions_by_the_first_digits_of_their_digest(self, index):
         entered = [version(content="first"), version(content="clash", minute=1, sender="OTHER"), version("1.9")]
         for each in entered:

@@ -10,8 +10,9 @@ import pytest
 from backup_scp.attributes import Level
 from backup_scp.index import SQLIndex
 from backup_scp.information_model import Range, SingleValue, UIDList, WildCard
+from backup_scp.ports import Selection
 from tests.index.conftest import opened
-from tests.index.examples import query, rows, version
+from tests.index.examples import at, query, rows, version
 
 
 def arrivals():
@@ -108,12 +109,31 @@ def filled(shared_index: SQLIndex) -> SQLIndex:
     return shared_index
 
 
+AS_OF_ONE = [
+    ({"study_instance_uid": "3.1"}, "uq_study_entity"),
+    ({"patient_id": "P1"}, "ix_version_patient_id"),
+    ({"patient_id": "P1"}, "ix_study_patient_id"),
+]
+
+
+@pytest.mark.parametrize(("wanted", "database_index"), AS_OF_ONE)
+@pytest.mark.parametrize("all_versions", [False, True])
+def test_what_was_there_of_one_study_or_patient_uses_database_indexes(filled, wanted, database_index, all_versions):
+    from backup_scp.index import queries
+
+    statement = queries.select(Selection(as_of=at(5), all_versions=all_versions, **wanted))
+    assert_database_index_used(filled._database, statement, database_index)
+
+
 @pytest.mark.parametrize(("level", "wanted", "database_index"), ONE_HIT)
 def test_one_hit_queries_use_a_database_index(filled, level, wanted, database_index):
     from backup_scp.index import queries
 
-    database = filled._database
-    statement = queries.search(query(level, **wanted), database.dialect)
+    statement = queries.search(query(level, **wanted), filled._database.dialect)
+    assert_database_index_used(filled._database, statement, database_index)
+
+
+def assert_database_index_used(database, statement, database_index):
     with contextlib.ExitStack() as stack:
         connection = stack.enter_context(database.reading())
         if not database.is_sqlite:  # few rows: a scan would be right
