@@ -368,6 +368,21 @@ class Index(Protocol):
         IndexUnavailable
         """
 
+    def search_as_of(
+        self, query: Query, as_of: datetime, read: Callable[[str], Version | None]
+    ) -> Generator[Match, None, None]:
+        """Answer a query at STUDY, SERIES or IMAGE level as ``search`` would have at that moment, which is included.
+
+        ``read`` gives the version at a location: it is asked for those that were there of each study for which
+        something was received since; None leaves one out.
+
+        Raises
+        ------
+        InvalidSelection
+            At PATIENT level, or with the counts of a patient.
+        IndexUnavailable
+        """
+
     def search_versions(self, query: Query) -> Generator[VersionMatch, None, None]:
         """Answer a query at IMAGE level with every version of each instance that matches, oldest first."""
 

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from backup_scp.cli.options import ConfigOption, JSONOption, Versions, settings_of
-from backup_scp.cli.output import instant, print_json, print_table, say
+from backup_scp.cli.options import AsOfOption, ConfigOption, JSONOption, Versions, settings_of
+from backup_scp.cli.output import complain, count, instant, print_json, print_table, say
 from backup_scp.errors import InvalidSelection
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
 
     from backup_scp.information_model import Matching, Query
-    from backup_scp.ports import Index
+    from backup_scp.ports import Archive, Index, Version
 
 
 class FindLevel(StrEnum):
@@ -74,6 +74,7 @@ def find(  # noqa: PLR0913, PLR0917 - one for each option
         Versions,
         typer.Option(help="all: a line for each version of each image: when it came, from whom, its SHA-256."),
     ] = Versions.ONE,
+    as_of: AsOfOption = None,
     limit: Annotated[int, typer.Option(min=0, help="At most so many lines; 0 is all.")] = 100,
     json: JSONOption = False,
     config: ConfigOption = None,
@@ -84,6 +85,9 @@ def find(  # noqa: PLR0913, PLR0917 - one for each option
 
     With --versions all each image has a line for each version that is held, oldest first. The image is found by what
     its answering version says. Give Received to restore --as-of, or SHA-256 to restore --version.
+
+    With --as-of everything is as it was then: names, counts, and what is found by them. Studies that something was
+    received for since are read from their files; --study makes that quick.
     """
     settings = settings_of(context, config)
     every_version = versions is Versions.ALL
@@ -98,11 +102,17 @@ def find(  # noqa: PLR0913, PLR0917 - one for each option
         "ModalitiesInStudy" if level in {FindLevel.PATIENT, FindLevel.STUDY} else "Modality": modality,
         "StudyInstanceUID": study,
     }
+    if as_of and (every_version or level is FindLevel.PATIENT):
+        raise InvalidSelection("--as-of is about studies, series and images: leave out --versions and --level patient")
     query = _query(level, {keyword: value for keyword, value in wanted.items() if value})
     from backup_scp import node
 
     with node.Storage(settings) as storage:
-        answers = _versions(storage.index, query) if every_version else storage.index.search(query)
+        past = _Past(storage.archive)
+        if as_of:
+            answers = storage.index.search_as_of(query, as_of, past.read)
+        else:
+            answers = _versions(storage.index, query) if every_version else storage.index.search(query)
         with closing(answers):
             some = list(islice(answers, limit + 1 if limit else None))
     found = some[:limit] if limit else some
@@ -116,6 +126,28 @@ def find(  # noqa: PLR0913, PLR0917 - one for each option
         print_table(columns, (_version_cells(row) if every_version else _cells(row, columns) for row in found))
         if len(some) > len(found):
             say(f"There are more: these are the first {limit} (--limit)")
+    if past.unreadable:
+        left_out = count(past.unreadable, "file")
+        complain(f"{left_out} of that time cannot be read and left out: backup-scp verify tells which")
+        raise typer.Exit(1)
+
+
+class _Past:
+    """Reads what was there from its files."""
+
+    def __init__(self, archive: Archive) -> None:
+        self._archive = archive
+        self.unreadable = 0
+
+    def read(self, location: str) -> Version | None:
+        from backup_scp.errors import Damaged
+        from backup_scp.stored import version_of
+
+        try:
+            return version_of(self._archive, location, verify=False)
+        except Damaged:
+            self.unreadable += 1
+            return None
 
 
 def _cells(row: dict[str, Any], columns: Iterable[str]) -> list[str]:

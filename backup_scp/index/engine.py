@@ -80,9 +80,14 @@ class Database:
         self._writer: sa.Connection | None = None
 
     @contextlib.contextmanager
-    def reading(self, *, stream: bool = False) -> Iterator[sa.Connection]:
-        """Read in one transaction, which sees one state; ``stream`` leaves unread rows with the database."""
+    def reading(self, *, stream: bool = False, snapshot: bool = False) -> Iterator[sa.Connection]:
+        """Read in one transaction; ``stream`` leaves unread rows with the database.
+
+        A statement sees one state, and with ``snapshot`` all of them see the same.
+        """
         with explained(self.url), self._engine.connect() as connection:
+            if snapshot and not self.is_sqlite:  # which knows nothing else
+                connection.execution_options(isolation_level="REPEATABLE READ")
             yield connection.execution_options(stream_results=True, yield_per=ROWS_AT_ONCE) if stream else connection
 
     @contextlib.contextmanager

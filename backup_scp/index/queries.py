@@ -75,7 +75,7 @@ def search(query: Query, dialect: Dialect) -> sa.Select[Any]:
     matcher = Matcher(dialect, column)
     narrowed = {c.attribute: matcher.items_that_match(c) for c in query.conditions if isinstance(c.matching, OneItem)}
     shown = [_as_text(narrowed.get(a, column(a.column))) for a in returned_keys(query)]
-    statement = _joined(sa.select(*shown), query.level).where(*_clauses(query.conditions, dialect, column))
+    statement = _joined(sa.select(*shown), query.level).where(*clauses(query.conditions, dialect))
     # Without a Unique Key it is no entity to ask for; its instances are.
     if query.level is Level.PATIENT:
         known = sa.or_(study.c.patient_id != "", study.c.study_instance_uid != "")
@@ -120,8 +120,9 @@ def _joined(statement: sa.Select[Any], level: Level) -> sa.Select[Any]:
     return statement.select_from(series.join(study) if level is Level.SERIES else study)
 
 
-def _clauses(conditions: Iterable[Condition], dialect: Dialect, column: ColumnOf) -> list[Clause]:
-    matcher = Matcher(dialect, column)
+def clauses(conditions: Iterable[Condition], dialect: Dialect, study_rows: sa.FromClause = study) -> list[Clause]:
+    """Make conditions on the tables of what they are said; study (and patient) columns come from ``study_rows``."""
+    matcher = Matcher(dialect, columns_of(study_rows))
     return [matcher.clause(condition) for condition in conditions]
 
 
@@ -129,7 +130,7 @@ def _later_study(query: Query, dialect: Dialect) -> Clause:
     """Find a later study of the same patient that matches too: a patient is answered as of the latest that does."""
     after = sa.tuple_(_LATER.c.study_date_key, _LATER.c.id) > sa.tuple_(study.c.study_date_key, study.c.id)
     theirs = sa.select(sa.literal(1)).where(_LATER.c.patient_key == study.c.patient_key, after)
-    return sa.exists(theirs.where(*_clauses(query.conditions, dialect, columns_of(_LATER))))
+    return sa.exists(theirs.where(*clauses(query.conditions, dialect, _LATER)))
 
 
 def _order(query: Query) -> list[Any]:
@@ -175,8 +176,8 @@ def held_row(row: sa.Row[Any]) -> Held:
 
 def retrieve(query: Query, dialect: Dialect) -> sa.Select[Any]:
     """Select the answering versions below all entities that match."""
-    clauses = _clauses(query.conditions, dialect, columns_of(study))
-    return held().where(version.c.answering, *clauses).order_by(study.c.id, *_IN_STUDY)
+    matching = clauses(query.conditions, dialect)
+    return held().where(version.c.answering, *matching).order_by(study.c.id, *_IN_STUDY)
 
 
 def select(selection: Selection) -> sa.Select[Any]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Generator, Iterable, Iterator
+from datetime import datetime
 
 import sqlalchemy as sa
 
-from backup_scp.index import housekeeping, queries
+from backup_scp.index import housekeeping, past, queries
 from backup_scp.index.admission import Entrance
 from backup_scp.index.engine import Database
 from backup_scp.index.facts import Facts, stored_instance_key
@@ -90,6 +91,11 @@ class SQLIndex:
             with connection.execute(statement) as rows:
                 for row in rows:
                     yield dict(zip(keywords, row, strict=True))
+
+    def search_as_of(
+        self, query: Query, as_of: datetime, read: Callable[[str], Version | None]
+    ) -> Generator[Match, None, None]:
+        return past.search(self._database, query, as_of, read)
 
     def search_versions(self, query: Query) -> Generator[VersionMatch, None, None]:
         with self._database.reading(stream=True) as connection:

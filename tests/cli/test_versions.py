@@ -1,4 +1,4 @@
-"""The versions of an image: listed by backup-scp find, sent by backup-scp restore --as-of and --version."""
+"""What was held at a time, and the versions of an image: backup-scp find and restore."""
 
 from __future__ import annotations
 
@@ -151,6 +151,56 @@ class TestVersion:
         found = digest(corrected, 0)
         assert restored(run, tmp_path / "out", "--version", found, "--study", dx().StudyInstanceUID) == ["first"]
         assert run("restore", "--to", tmp_path / "no", "--version", found, "--patient-id", "X").code == 1
+
+
+class TestFindAsOf:
+    @pytest.fixture
+    def life(self, stored):
+        """A study of a wrong patient, corrected; a second image of it; another study."""
+        stored.put(encode(dx(number=1, PatientID="WRONG")), 0)
+        stored.put(encode(dx(study="other", PatientID="OTHER")), 5)
+        stored.put(encode(dx(number=1, PatientID="RIGHT")), 10)
+        stored.put(encode(dx(number=2, PatientID="RIGHT")), 20)
+        return stored
+
+    def found(self, run, second, *arguments, exit_code=0):
+        ran = run("find", "--json", "--as-of", f"2026-01-02T03:04:{second:02}Z", *arguments)
+        assert ran.code == exit_code, ran.err
+        rows = [json.loads(line) for line in ran.out.splitlines()]
+        return {row["PatientID"]: row.get("NumberOfStudyRelatedInstances") for row in rows}
+
+    def test_everything_is_as_it_was(self, run, life):
+        assert self.found(run, 4) == {}
+        assert self.found(run, 5) == {"WRONG": "1"}
+        assert self.found(run, 14) == {"WRONG": "1", "OTHER": "1"}
+        assert self.found(run, 15) == {"RIGHT": "1", "OTHER": "1"}
+        assert self.found(run, 25) == {"RIGHT": "2", "OTHER": "1"}
+        assert self.found(run, 14, "--patient-id", "WRONG") == {"WRONG": "1"}
+        assert self.found(run, 14, "--patient-id", "RIGHT") == {}
+        assert self.found(run, 5, "--study", dx().StudyInstanceUID, "--level", "image") == {"WRONG": None}
+
+    def test_it_is_what_restore_brings(self, run, life, tmp_path):
+        for second in (5, 14, 15, 25):
+            out, moment = tmp_path / str(second), f"2026-01-02T03:04:{second:02}Z"
+            assert run("restore", "--to", out, "--all", "--as-of", moment).code == 0
+            assert {dcmread(path).PatientID for path in out.rglob("*.dcm")} == self.found(run, second).keys()
+
+    def test_the_restore_of_a_patient_of_that_time(self, run, life, tmp_path):
+        selection = ["--patient-id", "WRONG", "--as-of", "2026-01-02T03:04:14Z"]
+        assert run("restore", "--to", tmp_path / "out", *selection).code == 0
+        assert [dcmread(path).PatientID for path in (tmp_path / "out").rglob("*.dcm")] == ["WRONG"]
+
+    def test_a_file_that_cannot_be_read_is_told(self, run, life):
+        wrong = min(life.index.versions(), key=lambda held: held.received_at)
+        life.path(wrong.location).unlink()
+        assert self.found(run, 14, exit_code=1) == {"OTHER": "1"}
+        assert "1 file of that time" in run("find", "--as-of", "2026-01-02T03:04:14Z").err
+
+    @pytest.mark.parametrize("more", [["--level", "patient"], ["--versions", "all"]])
+    def test_what_cannot_be_told(self, run, life, more):
+        ran = run("find", "--as-of", "2026-01-02", *more)
+        assert ran.code == 1
+        assert "--as-of is about studies" in ran.err
 
 
 class TestFind:

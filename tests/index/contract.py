@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from backup_scp.attributes import ATTRIBUTES, Level
-from backup_scp.information_model import Empty, Range, UIDList, WildCard
-from backup_scp.ports import Admission, Arrival, Index, InstanceKey, Selection
+from backup_scp.errors import InvalidSelection
+from backup_scp.information_model import Empty, Query, Range, UIDList, WildCard
+from backup_scp.ports import Admission, Arrival, Index, InstanceKey, Selection, Version
 from backup_scp.value_representation import items_of
 from tests.index.examples import CR, DX, EXPLICIT, MORNING, SR, answers, at, one_item, query, requests, version
 
@@ -24,6 +25,27 @@ RP1 = {"RequestedProcedureID": "RP1", "AccessionNumber": "A1", "StudyInstanceUID
 RP2 = {"RequestedProcedureID": "RP2", "AccessionNumber": "A2"}
 RP3 = {"RequestedProcedureID": "RP3", "ScheduledProcedureStepDescription": ODD_REQUEST}
 PATIENT_COUNTS = tuple(a.keyword for a in ATTRIBUTES if a.level is P and a.computed)
+
+
+def _event(chance: random.Random, number: int) -> Version:
+    """Give one arrival of a life: few instances, many versions, of several people and senders."""
+    study, series, sop = chance.randrange(4), chance.randrange(2), chance.randrange(3)
+    facts: dict[str, Any] = {
+        "PatientID": f"P{chance.randrange(3)}",
+        "StudyDate": f"2024010{chance.randrange(4)}",
+        "Modality": "DX",
+    }
+    facts |= {"StudyDescription": f"d{number}"} if chance.random() < 0.5 else {}
+    facts |= {"Modality": "CR"} if chance.random() < 0.3 else {}
+    if chance.random() < 0.1:
+        return version(f"9.{sop}", "", "", content=str(number), minute=chance.randrange(12), parsed=False)
+    return version(f"1.{study}.{series}.{sop}", f"2.{study}.{series}", f"3.{study}", content=str(number),
+                   minute=chance.randrange(12), sender=chance.choice("AAAB"), **facts)  # fmt: skip
+
+
+def _asked(level: Level, **wanted: Any) -> Query:
+    """Ask for everything there is at a level."""
+    return query(level, *(a.keyword for a in ATTRIBUTES if not (a.level is P and a.computed)), **wanted)
 
 
 class IndexContract:
@@ -469,6 +491,74 @@ class IndexContract:
                         enter(each)
             assert sorted(index.select(Selection())) == found
         assert now[12] != now[6] != now[-1] == []
+
+    def test_a_search_as_of_a_moment_answers_as_it_did_then(self, index):
+        """A random life; at each moment and level what an index says that met only what had come by then."""
+        chance = random.Random(9)
+        life = [_event(chance, number) for number in range(90)]
+        life.sort(key=lambda each: (each.arrival.received_at, each.location))
+        for each in life:
+            index.add(each)
+        files = {each.location: each for each in life}
+        asked = [_asked(level, **wanted) for level in (S, E, I) for wanted in
+                 ({}, {"PatientID": "P1"}, {"StudyInstanceUID": "3.0"}, {"StudyDate": Range("20240102", "20240103")},
+                  {"StudyInstanceUID": "3.1", "ModalitiesInStudy" if level is S else "Modality": "CR"})]  # fmt: skip
+        moments = range(-1, 13)
+        found = {(minute, n): list(index.search_as_of(ask, at(minute), files.get))
+                 for minute in moments for n, ask in enumerate(asked)}  # fmt: skip
+        for minute in moments:
+            with index.rebuilding() as enter:
+                for each in life:
+                    if each.arrival.received_at <= at(minute):
+                        enter(each)
+            for n, ask in enumerate(asked):
+                then = list(index.search(ask))
+                assert sorted(map(repr, found[minute, n])) == sorted(map(repr, then)), (minute, ask)
+                if ask.level is S:
+                    assert [a["StudyDate"] for a in found[minute, n]] == [a["StudyDate"] for a in then]
+        assert len({len(answers) for answers in found.values()}) > 6
+
+    def test_a_search_as_of_a_moment_reads_only_what_may_have_been_otherwise(self, index):
+        entered = [version("1.1", study="1"), version("2.1", study="2"), version("2.2", study="2", minute=2),
+                   version("3.1", study="3"), version("3.1", study="3", content="clash", minute=3, sender="OTHER"),
+                   version("4.1", study="4", minute=4)]  # fmt: skip
+        for each in entered:
+            index.add(each)
+        files, asked = {each.location: each for each in entered}, []
+
+        def read(location):
+            asked.append(location)
+            return files[location]
+
+        assert [a["StudyInstanceUID"] for a in index.search_as_of(query(S, StudyInstanceUID="2"), at(1), read)] == ["2"]
+        assert asked == [entered[1].location]
+        assert len(list(index.search_as_of(query(S), at(1), read))) == 3
+        assert asked[1:] == sorted([entered[1].location, entered[3].location])
+        assert len(list(index.search_as_of(query(S), at(1), lambda _: None))) == 1
+        assert len(list(index.search_as_of(query(S), at(4), lambda _: pytest.fail("nothing came since")))) == 4
+
+    def test_a_search_as_of_a_moment_sees_one_state(self, index, further_index):
+        """What is received while it reads: the study is neither lost nor told as it is now."""
+        entered = [version("1.1", study="1"), version("2.1", study="2"), version("2.2", study="2", minute=1)]
+        for each in entered:
+            index.add(each)
+        files = {each.location: each for each in entered}
+
+        def read(location):
+            further_index.add(version("1.2", study="1", minute=2))
+            return files[location]
+
+        found = list(index.search_as_of(query(S, "NumberOfStudyRelatedInstances"), at(0), read))
+        assert sorted((a["StudyInstanceUID"], a["NumberOfStudyRelatedInstances"]) for a in found) == [
+            ("1", "1"),
+            ("2", "1"),
+        ]
+
+    @pytest.mark.parametrize("ask", [query(P), query(S, "NumberOfPatientRelatedStudies"),
+                                     query(S, NumberOfPatientRelatedStudies="1")])  # fmt: skip
+    def test_a_patient_as_of_a_moment_is_refused(self, index, ask):
+        with pytest.raises(InvalidSelection):
+            list(index.search_as_of(ask, MORNING, lambda _: None))
 
     def test_as_of_narrows_like_everything_else(self, index):
         for number, date in enumerate(["20240101", "20240201"]):
