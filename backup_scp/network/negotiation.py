@@ -169,9 +169,7 @@ def is_supported(abstract_syntax: str) -> bool:
     return abstract_syntax in _OTHER_SERVICES or is_storage(abstract_syntax)
 
 
-def answer_role(
-    abstract: str, proposed: SCP_SCU_RoleSelectionNegotiation
-) -> SCP_SCU_RoleSelectionNegotiation | None:
+def answer_role(abstract: str, proposed: SCP_SCU_RoleSelectionNegotiation) -> SCP_SCU_RoleSelectionNegotiation | None:
     """Accept both roles for storage (C-GET sends to the requestor, PS3.7 D.3.3.4), else only SCU.
 
     Where neither is left nothing is answered, and the requestor is SCU: the upper layer cannot write an answer of none.
