@@ -251,7 +251,7 @@ def test_every_listed_key_matches_as_it_says_where_that_is_negotiated(ask, ask_n
             asked, with_it, without = {
                 "EMPTY": ([(key, '""')], set() if key.keyword in HAS_UID else key.having(""), set()),
                 "ALL_OF": ([(key, f"{alpha}\\{beta}")], set(), {ALPHA, BETA}),
-                "FUZZY": ([(key, "ann alph")], {ALPHA}, set()),
+                "FUZZY": ([(key, "an alpha")], {ALPHA}, set()),
                 "DATE_TIME": ([(key, "20191231-20200102")], {ALPHA}, set()),
             }[term]
             if term == "DATE_TIME":

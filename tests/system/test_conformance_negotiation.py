@@ -10,6 +10,7 @@ import dataclasses
 import itertools
 
 import pytest
+from pydicom._uid_dict import UID_dictionary
 from pydicom.uid import UID, CTImageStorage, DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
 from pynetdicom import AE, evt
 from pynetdicom.association import ServiceUser
@@ -124,8 +125,10 @@ def test_every_other_sop_class_is_accepted_in_its_transfer_syntaxes_and_no_other
 
 
 def test_what_is_said_to_be_refused_is_refused(node):
-    assert COMMITMENT in REFUSED
-    contexts = [(sop_class, NATIVE) for sop_class in REFUSED]
+    """Also every SOP Class of the standard that no table lists."""
+    unlisted = {uid for uid, entry in UID_dictionary.items() if entry[1].endswith("SOP Class")} - {*STORAGE, *OTHERS}
+    assert {COMMITMENT} <= set(REFUSED) <= unlisted
+    contexts = [(sop_class, NATIVE) for sop_class in sorted(unlisted)]
 
     assert {answer.result for answer in results(node, contexts)} == {3}
 
@@ -211,7 +214,9 @@ def test_association_parameters_and_contexts_as_requestor(node, listener):
 
 def test_associations_are_rejected_as_it_says(start_node):
     node = start_node(settings={"node": {"maximum_associations": 1, "reserved_associations": 0}})
-    with wait_until(lambda: the_only_place(node)):
+    opened = wait_until(lambda: the_only_place(node))
+    assert opened
+    with opened:
         reasons = {
             "calling AE title has control characters": rejection(node, calling="BELL\a"),
             "called AE title is another one": rejection(At(node.host, node.port, "OTHER")),
