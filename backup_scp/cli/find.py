@@ -94,6 +94,8 @@ def find(  # noqa: PLR0913, PLR0917 - one for each option
     if every_version and level not in {None, FindLevel.IMAGE}:
         raise InvalidSelection("--versions all is about images: leave out --level, or say --level image")
     level = level or (FindLevel.IMAGE if every_version else FindLevel.STUDY)
+    if as_of and (every_version or level is FindLevel.PATIENT):
+        raise InvalidSelection("--as-of is about studies, series and images: leave out --versions and --level patient")
     wanted = {
         "PatientID": patient_id,
         "PatientName": name,
@@ -102,8 +104,6 @@ def find(  # noqa: PLR0913, PLR0917 - one for each option
         "ModalitiesInStudy" if level in {FindLevel.PATIENT, FindLevel.STUDY} else "Modality": modality,
         "StudyInstanceUID": study,
     }
-    if as_of and (every_version or level is FindLevel.PATIENT):
-        raise InvalidSelection("--as-of is about studies, series and images: leave out --versions and --level patient")
     query = _query(level, {keyword: value for keyword, value in wanted.items() if value})
     from backup_scp import node
 

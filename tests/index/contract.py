@@ -495,7 +495,7 @@ class IndexContract:
     def test_a_search_as_of_a_moment_answers_as_it_did_then(self, index):
         """A random life; at each moment and level what an index says that met only what had come by then."""
         chance = random.Random(9)
-        life = [_event(chance, number) for number in range(90)]
+        life = [_event(chance, number) for number in range(70)]
         life.sort(key=lambda each: (each.arrival.received_at, each.location))
         for each in life:
             index.add(each)
@@ -503,7 +503,7 @@ class IndexContract:
         asked = [_asked(level, **wanted) for level in (S, E, I) for wanted in
                  ({}, {"PatientID": "P1"}, {"StudyInstanceUID": "3.0"}, {"StudyDate": Range("20240102", "20240103")},
                   {"StudyInstanceUID": "3.1", "ModalitiesInStudy" if level is S else "Modality": "CR"})]  # fmt: skip
-        moments = range(-1, 13)
+        moments = (-1, 2, 6, 10)
         found = {(minute, n): list(index.search_as_of(ask, at(minute), files.get))
                  for minute in moments for n, ask in enumerate(asked)}  # fmt: skip
         for minute in moments:
@@ -516,7 +516,7 @@ class IndexContract:
                 assert sorted(map(repr, found[minute, n])) == sorted(map(repr, then)), (minute, ask)
                 if ask.level is S:
                     assert [a["StudyDate"] for a in found[minute, n]] == [a["StudyDate"] for a in then]
-        assert len({len(answers) for answers in found.values()}) > 6
+        assert len({len(answers) for answers in found.values()}) > 4
 
     def test_a_search_as_of_a_moment_reads_only_what_may_have_been_otherwise(self, index):
         entered = [version("1.1", study="1"), version("2.1", study="2"), version("2.2", study="2", minute=2),
