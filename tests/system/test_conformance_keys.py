@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pytest
+from pydicom._dicom_dict import DicomDictionary
 from pydicom.datadict import keyword_for_tag
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
@@ -18,11 +19,12 @@ from pydicom.uid import CTImageStorage, DigitalXRayImageStorageForPresentation
 
 from tests import statement
 from tests.samples import encode, replace, uid
-from tests.system.finder import Finder, data_set, tag_of, text
+from tests.system.finder import Finder, data_set, elements, tag_of, text
 from tests.system.node import Node
 from tests.system.pynetdicom_peers import FIND, PATIENT_ROOT, PATIENT_STUDY_ONLY, STUDY_ROOT
 
 MODELS = {"Patient Root": PATIENT_ROOT, "Study Root": STUDY_ROOT, "Patient/Study Only (retired)": PATIENT_STUDY_ONLY}
+PIXEL_DATA_GROUP = 0x7FE00000
 LEVELS = ("PATIENT", "STUDY", "SERIES", "IMAGE")
 UNIQUE = {
     "PATIENT": "PatientID",
@@ -107,13 +109,21 @@ def terms(cell: str) -> set[str]:
 # --------------------------------------------------------------------------------------------------------- the archive
 
 
+# Every other attribute of the standard, for ALPHA: what the node would answer of them, it should list.
+FILLING = {
+    entry[4]: VALUES[entry[0]][ALPHA]
+    for tag, entry in DicomDictionary.items()
+    if entry[0] in VALUES and entry[0] != "US" and 0x00080005 < tag < PIXEL_DATA_GROUP
+} | {entry[4]: 11 for entry in DicomDictionary.values() if entry[0] == "US"}
+
+
 @functools.cache
 def held() -> list[Dataset]:
     alpha, beta, empty = {}, {}, {}
     for key in keys_of("Patient Root"):
         if key.keyword not in DERIVED:
             alpha[key.keyword], beta[key.keyword], empty[key.keyword] = (held_value(key, p) for p in range(3))
-    made = [made_of(alpha, "alpha", "1", 1, DERIVED["SOPClassUID"][ALPHA])]
+    made = [made_of(FILLING | alpha, "alpha", "1", 1, DERIVED["SOPClassUID"][ALPHA])]
     made += [
         made_of(beta, f"beta.{study}", str(series), image, CTImageStorage)
         for study in (1, 2)
@@ -134,10 +144,10 @@ def held_value(key: Key, patient: int) -> object:
 
 
 def made_of(elements: Mapping[str, object], study: str, series: str, image: int, sop_class: str) -> Dataset:
-    ds = Dataset()
+    ds = replace(Dataset(), **elements)
     ds.SOPClassUID, ds.SOPInstanceUID = sop_class, uid(study, series, image)
     ds.StudyInstanceUID, ds.SeriesInstanceUID = uid(study), uid(study, series)
-    return replace(ds, **elements)
+    return ds
 
 
 def entities(level: str, patients: set[int]) -> set[str]:
@@ -278,6 +288,8 @@ def test_sequences_match_by_each_key_of_their_items(ask, model):
                     assert text(answered, inside.tag) == value
 
 
+# Specific Character Set, Query/Retrieve Level, and what the node answers for itself.
+ALWAYS_ANSWERED = {0x00080005, 0x00080052, 0x00080053, 0x00080054, 0x00080056}
 NOT_LISTED = (0x00091001, 0x00180050, 0x00281050, 0x00102160)
 
 
@@ -296,6 +308,21 @@ def test_what_is_not_listed_or_is_below_the_level_comes_back_empty_and_does_not_
             assert {text(answer, tag) for answer in answers} == {""}
         below += len(lower)
     assert below
+
+
+def test_nothing_else_of_the_dictionary_comes_back_with_a_value(ask, model):
+    listed = keys_of(model)
+    lowest = listed[-1].level
+    known = {tag for tag in DicomDictionary if 0x00080000 < tag < PIXEL_DATA_GROUP}
+    others = known - {key.tag for key in listed} - ALWAYS_ANSWERED
+    assert len(others) > 4000
+
+    statuses, answers = ask.ask(lowest, dict.fromkeys(others, b""))
+
+    assert statuses == {0xFF01}
+    for answer in map(elements, answers):
+        assert others <= answer.keys()
+        assert not any(answer[tag] for tag in others)
 
 
 def test_what_the_node_answers_for_itself(ask, model):
