@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -240,7 +241,7 @@ class RemoteAEDestination:
             except DestinationBusy:
                 if time.monotonic() + pause_s > until:
                     raise
-            self._pause(pause_s)
+            self._pause(pause_s * random.uniform(0.5, 1))  # noqa: S311 - so that two of us do not ask in step for ever
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
     def _pause(self, duration_s: float) -> None:

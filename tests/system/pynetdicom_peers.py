@@ -77,27 +77,29 @@ def association(
     syntaxes: Sequence[str] = NATIVE,
     storage: Mapping[str, Sequence[str]] | None = None,
     on_store: Callable[[evt.Event], int] | None = None,
+    as_scp: bool = True,
     negotiated: bytes = b"",
 ) -> Iterator[Association]:
     """Open an association for one SOP Class, and as Storage SCP (C-GET) for those in `storage`.
 
-    What is proposed by SOP Class Extended Negotiation has to be accepted.
+    `as_scp` selects that role, `negotiated` are the bytes of SOP Class Extended Negotiation (PS3.4 C.5).
     """
     ae = AE(ae_title=calling)
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 60
     ae.add_requested_context(sop_class, list(syntaxes))
     for storage_class, storage_syntaxes in (storage or {}).items():
         ae.add_requested_context(storage_class, list(storage_syntaxes))
-    roles = [build_role(storage_class, scp_role=True) for storage_class in storage or ()]
+    items: list[Any] = [build_role(storage_class, scp_role=True) for storage_class in storage or () if as_scp]
+    if negotiated:
+        items.append(_extended(sop_class, negotiated))
     opened = ae.associate(
         called.host,
         called.port,
         ae_title=called.ae_title,
-        ext_neg=[*([_extended(sop_class, negotiated)] if negotiated else []), *roles],
+        ext_neg=items,
         evt_handlers=[(evt.EVT_C_STORE, on_store)] if on_store else [],
     )
     assert opened.is_established, "the association was not accepted"
-    assert opened.acceptor.sop_class_extended == ({sop_class: negotiated} if negotiated else {})
     try:
         yield opened
     finally:
@@ -166,10 +168,14 @@ def move(
     model: str = STUDY_ROOT,
     calling: str = "PYNETDICOM",
     message_id: int = 1,
+    priority: int = 2,
+    negotiated: bytes = b"",
 ) -> list[Counts]:
     """C-MOVE; return every answer, the final one last."""
-    with association(called, model + MOVE, calling=calling) as opened:
-        answers = opened.send_c_move(identifier(level, keys), destination, model + MOVE, msg_id=message_id)
+    with association(called, model + MOVE, calling=calling, negotiated=negotiated) as opened:
+        answers = opened.send_c_move(
+            identifier(level, keys), destination, model + MOVE, msg_id=message_id, priority=priority
+        )
         return [counts(*answer) for answer in answers]
 
 
@@ -181,15 +187,27 @@ def get(
     *,
     model: str = STUDY_ROOT,
     calling: str = "PYNETDICOM",
+    as_scp: bool = True,
+    cancel_after: int = 0,
+    answer: Callable[[Stored], int] = lambda _: 0,
+    negotiated: bytes = b"",
 ) -> tuple[list[Counts], list[Stored]]:
-    """C-GET, as Storage SCP of what `storage` names; return every answer, and what came."""
+    """C-GET, as Storage SCP of what `storage` names; return every answer, and what came.
+
+    `cancel_after` so many instances it sends C-CANCEL, before it answers the last of them.
+    """
     stored: list[Stored] = []
 
     def on_store(event: evt.Event) -> int:
         stored.append(Stored.of(event))
-        return 0
+        if len(stored) == cancel_after:
+            event.assoc.send_c_cancel(1, query_model=model + GET)
+        return answer(stored[-1])
 
-    with association(called, model + GET, calling=calling, storage=storage, on_store=on_store) as opened:
+    opening = association(
+        called, model + GET, calling=calling, storage=storage, on_store=on_store, as_scp=as_scp, negotiated=negotiated
+    )
+    with opening as opened:
         answers = [counts(*answer) for answer in opened.send_c_get(identifier(level, keys), model + GET)]
     return answers, stored
 
@@ -205,6 +223,9 @@ class Stored:
     move_originator: str
     move_message_id: int | None
     calling_ae_title: str
+    message_id: int
+    priority: int
+    association: object = field(repr=False)
 
     @classmethod
     def of(cls, event: evt.Event) -> Self:
@@ -217,6 +238,9 @@ class Stored:
             str(request.MoveOriginatorApplicationEntityTitle or "").strip(),
             request.MoveOriginatorMessageID,
             str(event.assoc.requestor.ae_title).strip(),
+            request.MessageID,
+            request.Priority,
+            event.assoc,
         )
 
 
@@ -233,6 +257,7 @@ class Sink:
         *,
         ae_title: str = "SINK",
         host: str = LOOPBACK,
+        maximum_associations: int = 10,
     ) -> None:
         self.host, self.port, self.ae_title = host, free_port(), ae_title
         self.stored: list[Stored] = []
@@ -240,6 +265,7 @@ class Sink:
         self._errors: list[Exception] = []
         self._ae = AE(ae_title=ae_title)
         self._ae.require_called_aet = True
+        self._ae.maximum_associations = maximum_associations
         for sop_class, syntaxes in accepts.items():
             self._ae.add_supported_context(sop_class, list(syntaxes))
 
