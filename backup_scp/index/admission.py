@@ -157,7 +157,7 @@ class Entrance:
         was_new = self._save_series(current, series_row, facts, says_more=says_more)
         self._entered = (facts.study_key, current)
         if not was_new and series_row["modality"] != modality:
-            self._collect(current.row["id"])
+            self._collect(current.row["id"], facts.instance["sop_class_uid"])
         return int(series_row["id"])
 
     def _load(self, key: StudyKey) -> KnownStudy:
@@ -211,12 +211,15 @@ class Entrance:
         current.series[facts.key.series_instance_uid] = row
         return is_new
 
-    def _collect(self, study_id: int) -> None:
-        """Read again what the study's series and instances are; nobody remembers the row from here."""
+    def _collect(self, study_id: int, *coming: str) -> None:
+        """Read again what the study's series and instances are, and ``coming``; nobody remembers the row from here."""
         execute = self._connection.execute
         modalities = execute(statements.MODALITIES_OF, {"of": study_id}).scalars()
         classes = execute(statements.SOP_CLASSES_OF, {"of": study_id}).scalars()
-        joined = {"modalities": "\\".join(sorted(filter(None, modalities))), "classes": "\\".join(sorted(classes))}
+        joined = {
+            "modalities": "\\".join(sorted(filter(None, modalities))),
+            "classes": "\\".join(sorted({*classes, *coming})),
+        }
         execute(statements.SET_COLLECTED, {"of": study_id, **joined})
 
 

@@ -78,8 +78,7 @@ def search(query: Query, dialect: Dialect) -> sa.Select[Any]:
     statement = _joined(sa.select(*shown), query.level).where(*clauses(query.conditions, dialect))
     # Without a Unique Key it is no entity to ask for; its instances are.
     if query.level is Level.PATIENT:
-        known = sa.or_(study.c.patient_id != "", study.c.study_instance_uid != "")
-        return statement.where(known, ~_later_study(query, dialect))
+        return statement.where(_is_known(study), ~_later_study(query, dialect))
     if query.level is not Level.IMAGE:
         statement = statement.where(column(UNIQUE_KEY[query.level].column) != "")
     return statement.order_by(*_order(query))
@@ -129,8 +128,12 @@ def clauses(conditions: Iterable[Condition], dialect: Dialect, study_rows: sa.Fr
 def _later_study(query: Query, dialect: Dialect) -> Clause:
     """Find a later study of the same patient that matches too: a patient is answered as of the latest that does."""
     after = sa.tuple_(_LATER.c.study_date_key, _LATER.c.id) > sa.tuple_(study.c.study_date_key, study.c.id)
-    theirs = sa.select(sa.literal(1)).where(_LATER.c.patient_key == study.c.patient_key, after)
+    theirs = sa.select(sa.literal(1)).where(_LATER.c.patient_key == study.c.patient_key, after, _is_known(_LATER))
     return sa.exists(theirs.where(*clauses(query.conditions, dialect, _LATER)))
+
+
+def _is_known(study_rows: sa.FromClause) -> Clause:
+    return sa.or_(study_rows.c.patient_id != "", study_rows.c.study_instance_uid != "")
 
 
 def _order(query: Query) -> list[Any]:

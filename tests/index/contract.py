@@ -268,6 +268,12 @@ class IndexContract:
         (answer,) = answers(index, S, *COUNTS)
         assert (answer["ModalitiesInStudy"], answer["NumberOfStudyRelatedInstances"]) == ("DX\\SR", "3")
 
+    def test_a_series_that_gets_its_modality_late_brings_its_sop_class(self, index):
+        index.add(version(sop="1.1", Modality="", sop_class=CR))
+        index.add(version(sop="1.2", minute=1, Modality="DX", sop_class=DX))
+        (answer,) = answers(index, S, *COUNTS)
+        assert (answer["ModalitiesInStudy"], answer["SOPClassesInStudy"]) == ("DX", f"{CR}\\{DX}")
+
     def test_what_left_a_study_is_no_longer_among_its_modalities(self, index):
         index.add(version(sop="1.1", Modality="DX"))
         index.add(version(sop="1.2", series="9", Modality="SR", sop_class=SR))
@@ -298,6 +304,11 @@ class IndexContract:
             index.add(version(sop=f"1.{number}", study=f"2.{number}", PatientID="", PatientName=name))
         assert len(answers(index, P)) == 4
         assert index.holdings().patients == 4
+
+    def test_a_later_study_that_nobody_can_ask_for_hides_no_patient(self, index):
+        index.add(version(sop="1.1", study="2.1", PatientID="", StudyDate="20240101"))
+        index.add(version(sop="1.2", study="", PatientID="", StudyDate="20240102"))
+        assert answers(index, P, "PatientName") == [{"PatientID": "", "PatientName": "DOE^JANE"}]
 
     @pytest.mark.parametrize(
         "odd",
