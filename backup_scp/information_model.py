@@ -204,7 +204,7 @@ def _matching(key: RequestedKey, attribute: Attribute, negotiated: Negotiated) -
     if negotiated.multiple_values and isinstance(matching, UIDList) and _has_several_values(attribute):
         return AllOf(matching.values)
     if negotiated.fuzzy_names and attribute.vr == "PN" and isinstance(matching, SingleValue | WildCard):
-        return FuzzyName(value)
+        return FuzzyName(matching.value if isinstance(matching, SingleValue) else matching.pattern)
     return matching
 
 

@@ -27,6 +27,7 @@ __all__ = [
 ]
 
 _WILD_CARD_VRS = frozenset(("AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"))
+_NOTHING, _NAMES_NOTHING = "* ", "* ^="
 _STARS = re.compile(r"\*+")
 _WITH_SEPARATORS = re.compile(r"(\d{4})[./-](\d{2})[./-](\d{2})")
 # PS3.5 6.2, DT: an offset from UTC is between -1200 and +1400, so that a year after a hyphen begins a range.
@@ -143,15 +144,16 @@ class Query:
 def matching_of(value: str, vr: str) -> Matching | None:
     """See what a key's value asks for; None is Universal Matching (PS3.4 C.2.2.2.3).
 
-    Lenient: stars alone are universal in every VR, and several values are a list in every VR that may have several,
+    Lenient: stars alone are universal in every VR, and so are the delimiters of a name without a name between them
+    (``*^*``: trailing ones may be left out, PS3.5 6.2.1).  Several values are a list in every VR that may have several,
     without negotiation: PS3.4 C.2.2.2.8 leaves open what they mean then.  A list with wild cards is universal: the
     requester gets more than it asked for, not less.
     """
-    if not value.strip("* "):
+    values = split_values(value, vr)
+    if not any(each.strip(_NAMES_NOTHING if vr == "PN" else _NOTHING) for each in values):
         return None
     if vr in ("DA", "TM", "DT"):
         return _temporal(value, vr)
-    values = split_values(value, vr)
     wild = vr in _WILD_CARD_VRS and ("*" in value or "?" in value)
     if wild and len(values) == 1:
         return WildCard(_STARS.sub("*", values[0]))

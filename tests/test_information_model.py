@@ -296,8 +296,13 @@ def test_unsupported_keys_are_those_that_nobody_answers():
         ("DA", "-", None),
         ("TM", " - ", None),
         ("DT", "-", None),
+        ("PN", "*^*", None),
+        ("PN", "^^^^", None),
+        ("PN", " =^*\\^", None),
+        ("LO", "\\*", None),
         # single value
         ("LO", "4711", SingleValue("4711")),
+        ("LO", "^", SingleValue("^")),
         ("LO", "100%_x", SingleValue("100%_x")),
         ("SH", "A-1", SingleValue("A-1")),
         ("UI", "1.2.3", SingleValue("1.2.3")),
@@ -415,6 +420,8 @@ STUDY_TIME = BY_KEYWORD["StudyTime"]
             )
         ),
         ("fuzzy_names", {"PatientName": "jane doe"}, {"PatientName": FuzzyName("jane doe")},
+         {"PatientName": SingleValue("jane doe")}),
+        ("fuzzy_names", {"PatientName": "\\jane doe\\"}, {"PatientName": FuzzyName("jane doe")},
          {"PatientName": SingleValue("jane doe")}),
         ("fuzzy_names", {"PatientName": "d* j"}, {"PatientName": FuzzyName("d* j")}, {"PatientName": WildCard("d* j")}),
         ("fuzzy_names", {"PatientName": "*", "StudyID": "d"}, {"StudyID": SingleValue("d")},

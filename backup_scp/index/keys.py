@@ -40,6 +40,8 @@ SEVERAL_VALUES = frozenset(
 
 _PADDED_ON_BOTH_SIDES = frozenset({"AE", "CS", "DS", "IS", "LO", "SH"})  # PS3.5 Table 6.2-1
 
+_SIGNS = "\\^=*?"
+
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _DECIMAL = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,2})?")
 
@@ -58,9 +60,18 @@ def decimal_key(text: str) -> float | None:
 
 def folded(text: str) -> str:
     """Take case, accents and width from a person name; components stay where they are."""
-    marked = unicodedata.normalize("NFKD", text) if not text.isascii() else text
-    bare = "".join(c for c in marked if not unicodedata.combining(c)) if marked is not text else text
+    if text.isascii():
+        return text.casefold()
+    marked = unicodedata.normalize("NFKD", text)
+    if any(marked.count(sign) != text.count(sign) for sign in _SIGNS):
+        marked = "".join(c if _is_like_a_sign(c) else unicodedata.normalize("NFKD", c) for c in text)
+    bare = "".join(c for c in marked if not unicodedata.combining(c))
     return unicodedata.normalize("NFC", bare.casefold())
+
+
+def _is_like_a_sign(character: str) -> bool:
+    """Tell whether it would become a delimiter or a wild card without its width, as U+FF3C and U+FF0A."""
+    return not character.isascii() and any(sign in unicodedata.normalize("NFKD", character) for sign in _SIGNS)
 
 
 def folded_group(text: str) -> str:

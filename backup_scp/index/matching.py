@@ -23,6 +23,7 @@ from backup_scp.index.keys import (
     Key,
     folded,
     folded_group,
+    integer_key,
     key_columns,
     key_of,
     stored_value,
@@ -42,13 +43,18 @@ from backup_scp.information_model import (
     UIDList,
     WildCard,
 )
+from backup_scp.sop_instance import VALUE_CHARACTERS
 from backup_scp.value_representation import last_time_key
 
 MOST_VALUES = 100
 """Of Multiple Value Matching; no entity has as many, and SQLite joins at most 1000 conditions by AND."""
 
-LONGEST_PATTERN = 8_000
-"""Characters other than ``*``; SQLite takes patterns of 50,000 bytes, and no value is much longer."""
+LONGEST_PATTERN = VALUE_CHARACTERS
+"""Characters other than ``*``: no value that was read is longer; SQLite takes patterns of 50,000 bytes."""
+
+LONG_PATTERN = 64
+"""Characters other than ``*``, from which on the length of a value is looked at first: a pattern takes a database at
+most the product of both lengths, and few values are long (PS3.5 Table 6.2-1)."""
 
 ROW = "id"
 """The column that a ``ColumnOf`` gives for the study row itself."""
@@ -125,7 +131,7 @@ class Matcher:
     def _any_of(self, attribute: Attribute, values: list[str]) -> Clause:
         if attribute.vr == "PN":
             return self._any_name(attribute, values)
-        texts = [stored_value(attribute, value) for value in values]
+        texts = [_counted(value) if attribute.computed else stored_value(attribute, value) for value in values]
         columns = key_columns(attribute)
         if not columns:
             return self._text_among(attribute, texts)
@@ -189,7 +195,8 @@ class Matcher:
             return sa.true()
         if attribute.vr == "PN":
             matches = self._name(attribute, pattern, _folded_pattern, self._name_like)
-            return self._narrowed(attribute, map(_folded_pattern, stored_text(pattern).split("=", 2)), matches)
+            groups = (_without_delimiters(_folded_pattern(group)) for group in stored_text(pattern).split("=", 2))
+            return self._narrowed(attribute, groups, matches)
         pattern = stored_text(pattern)
         if attribute.keyword in SEVERAL_VALUES:
             return self.dialect.some_value(self._text(attribute), lambda value: self._like(value, pattern))
@@ -203,19 +210,17 @@ class Matcher:
         return matches if narrow is None else sa.and_(narrow, matches)
 
     def _name_like(self, text: Text, pattern: str) -> Clause:
-        """``DOE^*`` finds ``DOE`` too, which is ``DOE^`` written shorter (PS3.5 6.2.1)."""
-        if not pattern.strip("*"):
+        """``D?E^*`` finds ``DOE`` too, which is ``DOE^`` written shorter (PS3.5 6.2.1)."""
+        shorter = _without_delimiters(pattern)
+        if not shorter.strip("*"):
             return sa.true()
         like = self._like(text, pattern)
-        whole = pattern.rstrip("*")
-        if whole != pattern and whole.endswith("^") and not set("*?") & set(whole):
-            return sa.or_(like, text == whole.rstrip("^ "))
-        return like
+        return like if shorter == pattern else sa.or_(like, self._like(text, shorter))
 
     def _like(self, text: Text, pattern: str) -> Clause:
         """Match a pattern; what comes before its first wild card is a range too, which any database index serves."""
         pattern = _shortest(pattern)
-        if len(pattern.replace("*", "")) > LONGEST_PATTERN:
+        if (characters := len(pattern.replace("*", ""))) > LONGEST_PATTERN:
             return sa.false()
         prefix = re.split(r"[*?]", pattern, maxsplit=1)[0]
         if prefix == pattern:
@@ -223,6 +228,8 @@ class Matcher:
         clauses = [text >= prefix] if prefix else []
         if after := _after(prefix):
             clauses.append(text < after)
+        if characters >= LONG_PATTERN:
+            clauses.append(sa.func.length(text) >= characters)
         if pattern != f"{prefix}*":
             clauses.append(self.dialect.like(text, pattern))
         return sa.and_(*clauses)
@@ -254,6 +261,18 @@ def _is_key(key: Key) -> bool:
 
 def _folded_pattern(pattern: str) -> str:
     return folded(pattern).lstrip(" ").rstrip("^ ")
+
+
+def _without_delimiters(pattern: str) -> str:
+    """Give the pattern of the names that leave out what they may: ``D*E^*`` without ``^*``; others as they are."""
+    whole = pattern.rstrip("*")
+    return whole.rstrip("^ ") if whole != pattern and whole.endswith("^") else pattern
+
+
+def _counted(text: str) -> str:
+    """Write a number as the database does that has counted; other values stay."""
+    number = integer_key(text)
+    return text if number is None else str(number)
 
 
 def _shortest(pattern: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import pydicom
 import pytest
 
+from backup_scp.attributes import BY_TAG
 from tests.index.examples import version
 from tests.network.wire import (
     C_FIND_RQ,
@@ -68,6 +69,10 @@ HOSTILE = {
     "words": b" ".join(b"w%d" % n for n in range(10_000)),
     "a list": b"\\".join(b"1.2.%d" % n for n in range(50_000)),
     "digits": b"9" * 60_000,
+    "64 KiB": b"A" * (1 << 16),
+    "5,000 UIDs": b"\\".join(b"1.2.840.10008.%d" % n for n in range(5_000)),
+    "surrogates": "\ud83d".encode("utf-8", "surrogatepass") * 1_000,
+    "the end of the planes": "\U0010ffff".encode() * 1_000 + b"*",
     "nearly 1 MiB": b"A" * (MIB - 4096),
     "nearly 1 MiB of stars": b"*" * (MIB - 4096),
     "nearly 1 MiB of wild cards": b"a*" * (MIB // 2 - 2048),
@@ -108,6 +113,10 @@ def find_and_comment(peer, level="STUDY", **keys):
     """C-FIND with these bytes; return the Error Comment, too."""
     values = {LEVEL: level.encode(), TAGS["StudyInstanceUID"]: b""}
     values |= {TAGS[keyword]: v if isinstance(v, bytes) else v.encode() for keyword, v in keys.items()}
+    return ask(peer, values)
+
+
+def ask(peer, values):
     data = b"".join(_element(tag, value + b" " * (len(value) % 2)) for tag, value in sorted(values.items()))
     elements: Elements = {0x0002: STUDY_ROOT_FIND, 0x0100: C_FIND_RQ, 0x0110: 1, 0x0700: 0, 0x0800: 1}
     peer.send(p_data(pdv(1, COMMAND | LAST, command(elements))), *fragments(1, DATA, data, 65_536))
@@ -204,13 +213,65 @@ def test_a_strict_hierarchy(finding, negotiated, strict, keys, answered):
 def test_hostile_keys_are_answered(finding, negotiated, keyword):
     with finding(negotiated) as peer:
         for name, value in HOSTILE.items():
-            signs = b"* \0" if keyword == "PatientComments" else b"* \0\\"  # a backslash is text in an LT
+            signs = b"* \0" + UNIVERSAL_TOO.get(keyword, b"\\")
             assert find(peer, **{keyword: value}) == ([] if value.strip(signs) else ALL, SUCCESS), name
         assert find(peer, StudyInstanceUID="1.1") == (["1.1"], SUCCESS)
         peer.release()
 
 
+# A backslash is text in an LT; delimiters without a name between them are no name.
+UNIVERSAL_TOO = {"PatientComments": b"", "PatientName": b"\\^=", "ReferringPhysicianName": b"\\^="}
 ALL = ["1.0", "1.1", "1.2"]
+
+
+A = "a" * 512
+LEADING_ASTRAY = {
+    "*a" * 500: True,
+    "*a" * 500 + "b": False,
+    "a*" * 500 + "b": False,
+    f"*{A}b*": False,
+    f"*{A}?b*{A}": False,
+    "*" + "?a" * 256 + "*": True,
+    "*" + "?a" * 256 + "b*": False,
+    f"{A}*{A}": True,
+    f"{A}*{A}a": False,
+    "?" * 1024: True,
+    "*?" * 1025: False,
+    "*a*b" * 200: False,
+}
+
+
+def test_patterns_that_lead_astray_meet_long_values(finding, storage):
+    storage.index.add(version("5", "5", "5", PatientComments=A + A, OtherPatientIDs=A + A, StudyID=""))
+    with finding() as peer:
+        for keyword in ("PatientComments", "OtherPatientIDs"):
+            for pattern, matches in LEADING_ASTRAY.items():
+                assert find(peer, **{keyword: pattern}) == (["5"] * matches, SUCCESS), pattern
+        peer.release()
+
+
+def test_a_thousand_keys(finding):
+    values = {LEVEL: b"STUDY ", TAGS["StudyInstanceUID"]: b"1.1\0"}
+    with finding() as peer:
+        assert ask(peer, values | {0x00111000 + n: b"A*B?" for n in range(1_000)}) == (["1.1"], SUCCESS)
+        assert ask(peer, values | dict.fromkeys(BY_TAG, b"\\ ") | values)[1] == SUCCESS
+        peer.release()
+
+
+@pytest.mark.parametrize("length", [0, 0xFFFFFFFF], ids=["defined", "undefined"])
+@pytest.mark.parametrize("sequence", [0x00081032, 0x00400275, 0x00111001])
+def test_sequences_in_sequences(finding, sequence, length):
+    value = b""
+    for _ in range(5_000):
+        nested = struct.pack("<HHI", sequence >> 16, sequence & 0xFFFF, length or len(value)) + value
+        value = struct.pack("<HHI", 0xFFFE, 0xE000, length or len(nested)) + nested
+        if length:
+            value += struct.pack("<HHIHHI", 0xFFFE, 0xE00D, 0, 0xFFFE, 0xE0DD, 0)
+    with finding() as peer:
+        found, status = ask(peer, {LEVEL: b"STUDY ", sequence: value, TAGS["StudyInstanceUID"]: b"1.1\0"})
+        assert (found, status) in ((["1.1"], SUCCESS), ([], INVALID))
+        assert find(peer) == (ALL, SUCCESS)
+        peer.release()
 
 
 def test_an_identifier_beyond_1_mib_is_refused(finding):
