@@ -193,6 +193,8 @@ class Matcher:
     def _wild_card(self, attribute: Attribute, pattern: str) -> Clause:
         if not pattern.strip("*"):
             return sa.true()
+        if len(pattern) - pattern.count("*") > 3 * LONGEST_PATTERN:  # a name has three component groups
+            return sa.false()
         if attribute.vr == "PN":
             matches = self._name(attribute, pattern, _folded_pattern, self._name_like)
             groups = (_without_delimiters(_folded_pattern(group)) for group in stored_text(pattern).split("=", 2))
@@ -220,7 +222,7 @@ class Matcher:
     def _like(self, text: Text, pattern: str) -> Clause:
         """Match a pattern; what comes before its first wild card is a range too, which any database index serves."""
         pattern = _shortest(pattern)
-        if (characters := len(pattern.replace("*", ""))) > LONGEST_PATTERN:
+        if (characters := len(pattern) - pattern.count("*")) > LONGEST_PATTERN:
             return sa.false()
         prefix = re.split(r"[*?]", pattern, maxsplit=1)[0]
         if prefix == pattern:
