@@ -17,11 +17,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from backup_scp.attributes import Level
-from backup_scp.errors import InvalidSelection
+from backup_scp.errors import IndexUnavailable, InvalidSelection
 from backup_scp.index import queries
 from backup_scp.index.admission import Entrance
 from backup_scp.index.dialect import Clause, Dialect
-from backup_scp.index.engine import Database
+from backup_scp.index.engine import Database, sqlite_path
 from backup_scp.index.facts import Facts
 from backup_scp.index.known import KnownStudies
 from backup_scp.index.tables import METADATA, instance, series, study, version
@@ -41,7 +41,7 @@ def search(database: Database, query: Query, as_of: datetime, read: Read) -> Gen
     if query.level is Level.PATIENT or any(a.computed and a.level is Level.PATIENT for a in asked):
         raise InvalidSelection("A patient as of a time cannot be told: ask for the studies of that time")
     received_since = _received_since(as_of)
-    with database.reading(stream=True, snapshot=True) as connection, _tables() as then:
+    with database.reading(stream=True, snapshot=True) as connection, _tables(database) as then:
         locations = connection.execute(_changed(query, database.dialect, as_of)).scalars()
         _enter(then, filter(None, map(read, locations)))
         with then.reading(stream=True) as past:
@@ -79,10 +79,14 @@ def _changed(query: Query, dialect: Dialect, as_of: datetime) -> sa.Select[Any]:
 
 
 @contextlib.contextmanager
-def _tables() -> Iterator[Database]:
-    """Make empty tables that nobody else can read, gone after use."""
+def _tables(beside: Database) -> Iterator[Database]:
+    """Make empty tables that nobody else can read, gone after use; where the index is a file, on the same disk."""
     with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(TemporaryDirectory(prefix="backup-scp-"))
+        parent = sqlite_path(beside.url).parent if beside.is_sqlite else None
+        try:
+            folder = stack.enter_context(TemporaryDirectory(prefix="as-of-", dir=parent))
+        except OSError as error:
+            raise IndexUnavailable(f"There is no room for the tables of that time ({error.strerror})") from None
         database = stack.enter_context(contextlib.closing(Database(f"sqlite:///{folder}/then.sqlite")))
         with database.writing() as connection:
             METADATA.create_all(connection)
