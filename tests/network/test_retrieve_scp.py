@@ -334,7 +334,11 @@ def test_one_association_of_several_is_accepted(moving, destination, taken, comp
         samples.encode(samples.replace(samples.ct_series(1)[0], SOPClassUID=f"1.2.{n}", SOPInstanceUID=f"2.25.{n}"))
         for n in range(1, 71)
     ]
-    there = destination(accepts=lambda *_: len(there.called) == taken)
+
+    def accepts(*_):
+        return len(there.called) == taken
+
+    there = destination(accepts=accepts)
     with moving(there.port, *many) as peer:
         *pending, final = move(peer)
         assert len(pending) == 69
