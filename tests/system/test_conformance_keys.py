@@ -256,6 +256,8 @@ def test_every_listed_key_matches_as_it_says_where_that_is_negotiated(ask, ask_n
     times = {key.keyword: key for key in keys_of(model) if key.vr == "TM"}
     seen = set()
     for key in keys_of(model):
+        if key.vr == "SQ":
+            continue
         level, alpha, beta = key.level, key.value(ALPHA), key.value(BETA)
         for term in key.negotiated:
             asked, with_it, without = {
