@@ -178,9 +178,12 @@ def _stars(chance: random.Random, one: str, _: list[str]) -> str:
     )
 
 
-def _swapped(chance: random.Random, one: str, _: list[str]) -> str:
-    """Exchange what a database could take for a wild card, or a writer for the same."""
-    return "".join(chance.choice([c, c, c, "_", "%", "[", "!", "^", "é"]) for c in one)
+def _trap(chance: random.Random, one: str, _: list[str]) -> str:
+    """Put what is a wild card to a database only in the place of a character, in a pattern."""
+    at = chance.randrange(len(one) + 1)
+    taken = one[at : at + 1]
+    trap = chance.choice(["_", "%", f"[{taken}]", f"[!{taken}]", "[^~]", "!_", "!", "%_"])
+    return chance.choice(["*{}", "{}*", "*{}*", "{}"]).format(one[:at] + trap + one[at + 1 :])
 
 
 _MUTATIONS = (
@@ -204,7 +207,7 @@ _MUTATIONS = (
     lambda _chance, one, others: f"{one}\\{others[0]}*",
     lambda _chance, _one, others: others[0],
     lambda chance, _one, _: chance.choice(ODD_KEYS),
-    *(_infix, _infix, _marks, _stars, _swapped),
+    *(_infix, _infix, _marks, _stars, _trap, _trap, _trap),
 )
 
 
