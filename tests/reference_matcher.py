@@ -27,7 +27,7 @@ Values = dict[str, str]
 WILD_CARD_VRS = ("AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT")  # C.2.2.2.4
 MULTIPLE_VALUE_VRS = ("AE", "AS", "AT", "CS", "LO", "PN", "SH", "UC")  # C.2.2.2.8
 ONE_TEXT_VRS = ("LT", "ST", "UR", "UT")  # PS3.5 6.2: no backslash separates anything in them
-INDEXED = ("PatientID", "IssuerOfPatientID", "AccessionNumber")
+INDEXED = ("PatientID", "IssuerOfPatientID", "AccessionNumber", "StudyID")
 
 
 def without_padding(text: str, vr: str) -> str:
