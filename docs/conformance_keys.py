@@ -56,7 +56,7 @@ def _rows(attribute: Attribute, model: InformationModel) -> Iterator[Sequence[st
     plain = _matching(attribute, level, model, NOTHING)
     more = [term for term in _matching(attribute, level, model, _EVERYTHING) if term not in plain]
     yield level, *_named(attribute), attribute.kind, ", ".join([*plain, "UNIVERSAL"]), ", ".join(more) or "-"
-    for key in _item_keys(attribute):
+    for key in attribute.items:
         found = (matching_of(value, key.vr) for value in _PROBES)
         terms = dict.fromkeys(_TERMS[type(matching)] for matching in found if matching)
         yield level, *_named(key, "> "), key.kind, ", ".join([*terms, "UNIVERSAL"]), "-"
@@ -65,10 +65,6 @@ def _rows(attribute: Attribute, model: InformationModel) -> Iterator[Sequence[st
 def _named(attribute: Attribute, mark: str = "") -> tuple[str, str, str]:
     tag = attribute.tag
     return mark + dictionary_description(tag), f"({tag >> 16:04X},{tag & 0xFFFF:04X})", attribute.vr
-
-
-def _item_keys(attribute: Attribute) -> tuple[Attribute, ...]:
-    return getattr(attribute, "items", ())
 
 
 def _matching(attribute: Attribute, level: Level, model: InformationModel, negotiated: Negotiated) -> list[str]:
