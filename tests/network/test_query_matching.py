@@ -105,18 +105,21 @@ def finding(start_server, storage):
 
 def find(peer, level="STUDY", **keys):
     """C-FIND with these bytes; return the Study Instance UIDs answered and the final Status."""
-    found, status, _ = find_and_comment(peer, level, **keys)
-    return found, status
+    return find_and_comment(peer, level, **keys)[:2]
 
 
 def find_and_comment(peer, level="STUDY", **keys):
     """C-FIND with these bytes; return the Error Comment, too."""
     values = {LEVEL: level.encode(), TAGS["StudyInstanceUID"]: b""}
     values |= {TAGS[keyword]: v if isinstance(v, bytes) else v.encode() for keyword, v in keys.items()}
-    return ask(peer, values)
+    return _asked(peer, values)
 
 
 def ask(peer, values):
+    return _asked(peer, values)[:2]
+
+
+def _asked(peer, values):
     data = b"".join(_element(tag, value + b" " * (len(value) % 2)) for tag, value in sorted(values.items()))
     elements: Elements = {0x0002: STUDY_ROOT_FIND, 0x0100: C_FIND_RQ, 0x0110: 1, 0x0700: 0, 0x0800: 1}
     peer.send(p_data(pdv(1, COMMAND | LAST, command(elements))), *fragments(1, DATA, data, 65_536))
