@@ -16,7 +16,7 @@ from tests.processes import LOOPBACK, clean_environment, free_port, peer_missing
 _number = itertools.count(1)
 
 
-def _binaries() -> Path:
+def binaries() -> Path:
     debian = sorted(
         Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3].split(".")[0])
     )
@@ -49,7 +49,7 @@ def postgres_server() -> Iterator[str]:
     if given := os.environ.get("BACKUP_SCP_TEST_POSTGRES"):
         yield _with_driver(given)
         return
-    binaries = _binaries()
+    binaries = binaries()
     folder = Path(tempfile.mkdtemp(prefix="backup-scp-postgres-"))
     if os.geteuid() == 0:
         shutil.chown(folder, "postgres", "postgres")

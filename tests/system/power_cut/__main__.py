@@ -1,0 +1,78 @@
+"""`python -m tests.system.power_cut`: as root; see --help."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import itertools
+import json
+import os
+import secrets
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.system.power_cut.cutting import INDEXES, Cutting, Result
+from tests.system.power_cut.volume import FILE_SYSTEMS, run
+
+PRIVATE = "BACKUP_SCP_POWER_CUT_PRIVATE"
+
+
+def main() -> int:
+    options = _options()
+    if os.environ.get(PRIVATE) != "1":
+        return _in_namespaces_of_its_own()
+    os.environ.pop(PRIVATE)
+    with tempfile.TemporaryDirectory(prefix="backup-scp-power-cut-") as folder:
+        work = Path(folder)
+        run("mount", "-t", "tmpfs", "-o", "mode=0711", "none", work)
+        try:
+            return _run(options, work)
+        finally:
+            run("umount", "--lazy", work)
+
+
+def _in_namespaces_of_its_own() -> int:
+    """Run this again where its mounts are nobody else's, and where all its processes end with it."""
+    if os.geteuid():
+        sys.exit("A power cut needs root, to mount file systems on loop devices: sudo make test-power")
+    unshare = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
+    argv = [*unshare, sys.executable, "-m", "tests.system.power_cut", *sys.argv[1:]]
+    return subprocess.run(argv, env=os.environ | {PRIVATE: "1"}, check=False).returncode
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.system.power_cut", description=__doc__)
+    parser.add_argument("--cycles", type=int, default=0, help="power cuts at random moments, over all rows")
+    parser.add_argument("--file-system", nargs="+", choices=FILE_SYSTEMS, default=list(FILE_SYSTEMS))
+    parser.add_argument("--index", nargs="+", choices=INDEXES, default=list(INDEXES))
+    parser.add_argument("--associations", nargs="+", type=int, default=[1, 4])
+    parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6))
+    parser.add_argument("--without-fsync", action="store_true", help="preload libeatmydata: losses are to be found")
+    parser.add_argument("--json", action="store_true", help="a line for each row, for a program")
+    return parser.parse_args()
+
+
+def _run(options: argparse.Namespace, work: Path) -> int:
+    print(f"seed {options.seed}", file=sys.stderr)
+    sites = list(itertools.product(options.file_system, options.index))
+    env = {"LD_PRELOAD": "libeatmydata.so"} if options.without_fsync else {}
+    rows: list[Result] = []
+    for number, (file_system, index) in enumerate(sites):
+        cycles = options.cycles * (number + 1) // len(sites) - options.cycles * number // len(sites)
+        rows += Cutting(work, file_system, index, options.associations, options.seed, env).run(cycles)
+    _print(rows, options.json)
+    return 0 if all(row.is_clean for row in rows) else 1
+
+
+def _print(rows: list[Result], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps([dataclasses.asdict(row) for row in rows]), flush=True)
+        return
+    for row in rows:
+        print(dataclasses.asdict(row), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,226 @@
+"""Power cuts at random moments under a node at full work, and what is left of what it had acknowledged."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from backup_scp.node import Storage
+from backup_scp.settings import load
+from backup_scp.verify import verify
+from tests.system.contents import digests, staged, visible
+from tests.system.finder import Finder, elements
+from tests.system.node import Node
+from tests.system.power_cut.indexes import IndexUnderTest, PostgreSQLIndex, SQLiteIndex
+from tests.system.power_cut.volume import Volume
+from tests.system.power_cut.workload import Console, Ledger, Moment, Senders
+
+STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
+SOP_INSTANCE_UID = 0x00080018
+INDEXES = ("sqlite", "postgresql")
+
+_VOLUME_BYTES = 600 << 20
+_FULL_ENOUGH_BYTES = 150 << 20
+
+
+@dataclass
+class Result:
+    """What a number of power cuts did; a row of the table."""
+
+    file_system: str
+    index: str
+    associations: int
+    cycles: int = 0
+    acknowledged: int = 0
+    lost: int = 0
+    half_written: int = 0
+    index_faults: int = 0
+    interrupted: int = 0
+    found_again: int = 0
+    """Of those that were interrupted: there all the same, and whole."""
+    unsound: int = 0
+    """How often the file system's own check was not content, after its log was replayed."""
+    troubles: list[str] = field(default_factory=list)
+
+    @property
+    def is_clean(self) -> bool:
+        return not (self.lost or self.half_written or self.index_faults or self.troubles)
+
+
+class Site:
+    """A node with its data on volumes of its own: the index of PostgreSQL lies on a second one."""
+
+    def __init__(self, folder: Path, work: Path, file_system: str, index: str, env: Mapping[str, str]) -> None:
+        folder.mkdir()
+        self.volumes = [Volume.new(folder, "archive", file_system, _VOLUME_BYTES)]
+        home = self.volumes[0].path / "data"
+        self.index: IndexUnderTest
+        if index == "postgresql":
+            self.volumes.append(Volume.new(folder, "index", file_system, _VOLUME_BYTES))
+            self.index = PostgreSQLIndex(self.volumes[1], work)
+        else:
+            self.index = SQLiteIndex(home / "index.sqlite")
+        settings = {"index": {"url": self.index.url}} if self.index.url else {}
+        self.node = Node(folder / "node", settings=settings, env={"BACKUP_SCP_HOME": str(home), **env})
+        self.node.home = home
+
+    def begin(self) -> None:
+        self.index.start()
+        if self.index.url:
+            self.node.cli("db", "upgrade")
+        self.node.start()
+
+    def cut(self, chance: random.Random) -> None:
+        """Let the power go from all volumes, and nobody has time to say anything."""
+        for volume in chance.sample(self.volumes, len(self.volumes)):
+            volume.cut()
+        self.node.kill()
+        self.index.kill()
+
+    def power_on(self) -> int:
+        """Mount the volumes again; return how many of them their own check finds fault with."""
+        unsound = 0
+        for volume in self.volumes:
+            volume.unmount()
+            volume.mount()  # which replays the log
+            volume.unmount()
+            unsound += not volume.is_sound()
+            volume.mount()
+        return unsound
+
+    def close(self) -> None:
+        with contextlib.ExitStack() as stack:
+            for volume in self.volumes:
+                stack.callback(volume.remove)
+            stack.callback(self.index.close)
+            stack.callback(self.node.close)
+
+
+class Cutting:
+    """Cycle after cycle on one site, with one and with four associations in turn, until its volume is full enough."""
+
+    def __init__(
+        self,
+        work: Path,
+        file_system: str,
+        index: str,
+        associations: Sequence[int],
+        seed: int,
+        env: Mapping[str, str],
+    ) -> None:
+        self._work, self._file_system, self._index, self._seed, self._env = work, file_system, index, seed, env
+        self.results = [Result(file_system, index, count) for count in associations]
+        self._sites = 0
+        self._ledger = Ledger()
+
+    def run(self, cycles: int) -> list[Result]:
+        left = iter(range(cycles))
+        for cycle in left:
+            with self._site() as site:
+                site.begin()
+                self._cycle(site, cycle)
+                while site.volumes[0].used_bytes() < _FULL_ENOUGH_BYTES and (following := next(left, None)) is not None:
+                    self._cycle(site, following)
+                site.node.stop()
+                site.node.cli("verify")
+        return self.results
+
+    @contextlib.contextmanager
+    def _site(self) -> Iterator[Site]:
+        self._sites += 1
+        self._ledger = Ledger()
+        folder = self._work / f"{self._file_system}-{self._index}-{self._sites}"
+        site = Site(folder, self._work, self._file_system, self._index, self._env)
+        try:
+            yield site
+        finally:
+            site.close()
+
+    def _cycle(self, site: Site, cycle: int) -> None:
+        result = self.results[cycle % len(self.results)]
+        drawn_from = f"{self._seed}/{self._file_system}/{self._index}/{result.associations}/{cycle}"
+        chance = random.Random(drawn_from)
+        moment = Moment(chance, result.associations)
+        where = f"{drawn_from} ({moment})"
+        before = len(self._ledger.acknowledged)
+        self._work_until(site, moment, [Console(drawn_from, n) for n in range(result.associations)], chance)
+        result.cycles += 1
+        result.acknowledged += len(self._ledger.acknowledged) - before
+        result.unsound += site.power_on()
+        site.index.start()
+        for trouble in (*self._look_at_the_disk(site, result), *self._look_at_the_node(site)):
+            result.troubles.append(f"{where}: {trouble}")
+
+    def _work_until(self, site: Site, moment: Moment, consoles: list[Console], chance: random.Random) -> None:
+        senders = Senders(site.node, consoles, self._ledger, moment)
+        moment.wait()
+        moment.over.set()
+        site.cut(chance)
+        senders.join()
+
+    def _look_at_the_disk(self, site: Site, result: Result) -> Iterator[str]:
+        """Compare files and rows with what was sent, before anyone recovers anything."""
+        held = digests(visible(site.node))
+        lost = set(self._ledger.acknowledged) - set(held)
+        result.lost += len(lost)
+        if lost:
+            yield f"{len(lost)} of {len(self._ledger.acknowledged)} acknowledged instances have no file"
+        half_written = set(held) - set(self._ledger.sent)
+        result.half_written += len(half_written)
+        if half_written:
+            yield f"{len(half_written)} files hold what nobody sent"
+        interrupted = set(self._ledger.interrupted)
+        result.interrupted += len(interrupted)
+        result.found_again += len(interrupted & set(held))
+        try:
+            rows = site.index.rows()
+        except ValueError as error:
+            result.index_faults += 1
+            yield f"the index is damaged: {error}"
+        else:
+            without = set(self._ledger.acknowledged) - rows
+            result.index_faults += bool(without)
+            if without:
+                yield f"{len(without)} acknowledged instances have no row in the index"
+
+    def _look_at_the_node(self, site: Site) -> Iterator[str]:
+        """Start it again: it answers for all it has, and takes what was interrupted."""
+        site.node.start()
+        lacks = _uids(self._ledger.acknowledged) - (found := found_by_c_find(site.node))
+        if lacks:
+            yield f"{len(lacks)} acknowledged instances are not found by C-FIND"
+        if found - _uids(self._ledger.sent):
+            yield "C-FIND answers what nobody sent"
+        if left := staged(site.node):
+            yield f"{len(left)} files are left in staging"
+        yield from self._verify(site)
+        for sha256, answer in zip(
+            list(self._ledger.interrupted), site.node.send(self._ledger.interrupted.values()), strict=True
+        ):
+            self._ledger.end(sha256, answer.status)
+        if self._ledger.refused:
+            yield f"refused before the power was cut, or after it came back: {Counter(self._ledger.refused)}"
+            self._ledger.refused.clear()
+
+    def _verify(self, site: Site) -> Iterator[str]:
+        """Do what `backup-scp verify` does, without the start of a program."""
+        settings = load(site.node.config, {"BACKUP_SCP_HOME": str(site.node.home)})
+        with Storage(settings) as storage:
+            found = verify(storage.archive, storage.index)
+        if found.needs_a_person:
+            yield f"verify finds: {found}"
+
+
+def found_by_c_find(node: Node) -> set[str]:
+    """Return every SOP Instance UID."""
+    with Finder(node, STUDY_ROOT_FIND) as finder:
+        _, answers = finder.ask("IMAGE", {SOP_INSTANCE_UID: b""})
+    return {elements(answer)[SOP_INSTANCE_UID].rstrip(b"\0 ").decode() for answer in answers}
+
+
+def _uids(instances: dict[str, str]) -> set[str]:
+    return set(instances.values())

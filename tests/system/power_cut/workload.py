@@ -1,0 +1,167 @@
+"""What consoles send: new studies, corrections and re-sends, from 2 KB to 5 MB, drawn from a seed; and what was answered."""
+
+from __future__ import annotations
+
+import math
+import random
+import struct
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
+
+from tests.samples import Sample, encode, instance
+from tests.system.raw_sender import Acceptor, Association
+
+SMALLEST, LARGEST = 2_000, 5_000_000
+CONTEXTS = [(DigitalXRayImageStorageForPresentation, (ExplicitVRLittleEndian,))]
+
+_NOISE = random.Random(1).randbytes(LARGEST + 4096)
+_PIECE = 65_536
+
+
+@dataclass
+class Ledger:
+    """What was sent, and what was answered with success; threads share it."""
+
+    sent: dict[str, str] = field(default_factory=dict)
+    """SHA-256 to SOP Instance UID."""
+    acknowledged: dict[str, str] = field(default_factory=dict)
+    interrupted: dict[str, Sample] = field(default_factory=dict)
+    """What has had no success yet."""
+    refused: list[int] = field(default_factory=list)
+    """Other Statuses than success."""
+
+    def begin(self, sample: Sample) -> str:
+        sha256 = sample.sha256
+        self.sent[sha256] = sample.sop_instance_uid
+        self.interrupted[sha256] = sample
+        return sha256
+
+    def end(self, sha256: str, status: int) -> None:
+        if status:
+            self.refused.append(status)
+            return
+        self.acknowledged[sha256] = self.sent[sha256]
+        self.interrupted.pop(sha256, None)
+
+
+class Moment:
+    """When the power goes: after so many acknowledgements or bytes, and a little later.
+
+    The delay is no synchronisation; it is part of what is drawn, so that every step of a C-STORE is met.
+    """
+
+    def __init__(self, chance: random.Random, associations: int) -> None:
+        by_count = chance.random() < 0.6
+        self.acknowledgements = chance.randint(1, 40 * associations) if by_count else 0
+        self.sent_bytes = 0 if by_count else int(10 ** chance.uniform(4, 7.3))
+        self.delay_s = chance.choice((0.0, chance.uniform(0, 0.03)))
+        self.over = threading.Event()
+        self._come = threading.Event()
+        self._lock = threading.Lock()
+
+    def __str__(self) -> str:
+        after = f"{self.acknowledgements} answers" if self.acknowledgements else f"{self.sent_bytes} bytes"
+        return f"{after} and {self.delay_s * 1000:.1f} ms"
+
+    def passed(self, *, acknowledgements: int = 0, sent_bytes: int = 0) -> None:
+        with self._lock:
+            self.acknowledgements -= acknowledgements
+            self.sent_bytes -= sent_bytes
+            if self.acknowledgements <= 0 and self.sent_bytes <= 0:
+                self._come.set()
+
+    def wait(self, timeout_s: float = 60.0) -> None:
+        if not self._come.wait(timeout_s):
+            raise AssertionError(f"the moment did not come: {self} are missing")
+        time.sleep(self.delay_s)
+
+
+class Console:
+    """One association's worth of images; the same seed gives the same."""
+
+    def __init__(self, drawn_from: str, number: int = 0, *, largest: int = LARGEST) -> None:
+        self._shared, self._name = drawn_from, f"{drawn_from}/{number}"
+        self._chance = random.Random(self._name)
+        self._largest = largest
+        self._made: list[tuple[str, str, int]] = []
+        self._sent: list[Sample] = []
+        self._number = 0
+
+    def images(self) -> Iterator[Sample]:
+        """New instances in most cases; else one that was sent before, with other bytes or the very same."""
+        while True:
+            what = self._chance.random()
+            if self._sent and what < 0.08:
+                yield self._chance.choice(self._sent)
+                continue
+            if self._made and what < 0.25:
+                study, series, number = self._chance.choice(self._made)
+            else:
+                study, series, number = self._new()
+            sample = self._image(study, series, number)
+            self._sent = [*self._sent[-7:], sample]
+            yield sample
+
+    def _new(self) -> tuple[str, str, int]:
+        """Most are of the study before; some studies are sent by several consoles at once."""
+        self._number += 1
+        if not self._made or self._chance.random() < 0.3:
+            mine = self._chance.random() < 0.7
+            study = f"{self._name}/{self._number}" if mine else f"{self._shared}/{self._chance.randint(1, 20)}"
+            series = self._name
+        else:
+            study, series, _ = self._made[-1]
+        self._made.append((study, series, self._number))
+        return self._made[-1]
+
+    def _image(self, study: str, series: str, number: int) -> Sample:
+        size = int(math.exp(self._chance.uniform(math.log(SMALLEST), math.log(self._largest)))) // 2 * 2
+        size = size if self._chance.random() < 0.3 else min(size, 60_000)  # else the large ones take all the time
+        start = self._chance.randrange(len(_NOISE) - size)
+        dataset = instance(DigitalXRayImageStorageForPresentation, study=study, series=series, number=number)
+        dataset.AccessionNumber = f"{self._chance.getrandbits(48):x}"  # other bytes each time
+        head = encode(dataset, ExplicitVRLittleEndian)
+        pixels = struct.pack("<HH2sHI", 0x7FE0, 0x0010, b"OW", 0, size) + _NOISE[start : start + size]
+        return Sample(head.name, head.sop_class_uid, head.sop_instance_uid, ExplicitVRLittleEndian, head.data_set + pixels)
+
+
+def send(node: Acceptor, console: Console, ledger: Ledger, moment: Moment) -> None:
+    """C-STORE over one association until the power is cut."""
+    try:
+        with Association(node, CONTEXTS, max_pdu=_PIECE + 6) as association:
+            for sample in console.images():
+                if moment.over.is_set():
+                    return
+                sha256 = ledger.begin(sample)
+                status = association.store(sample, _counted(sample.data_set, moment)).status
+                if status and moment.over.is_set():
+                    return  # as it should
+                ledger.end(sha256, status)
+                moment.passed(acknowledgements=not status)
+    except OSError:
+        if not moment.over.is_set():
+            raise
+
+
+def _counted(data: bytes, moment: Moment) -> Iterator[bytes]:
+    for start in range(0, len(data), _PIECE):
+        yield data[start : start + _PIECE]
+        moment.passed(sent_bytes=min(_PIECE, len(data) - start))
+
+
+class Senders:
+    """Consoles at work, each in its own thread; what went wrong in one is raised by `join`."""
+
+    def __init__(self, node: Acceptor, consoles: Sequence[Console], ledger: Ledger, moment: Moment) -> None:
+        self._pool = ThreadPoolExecutor(len(consoles))
+        self._ends = [self._pool.submit(send, node, console, ledger, moment) for console in consoles]
+
+    def join(self) -> None:
+        self._pool.shutdown()
+        for end in self._ends:
+            end.result()
