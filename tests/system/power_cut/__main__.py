@@ -13,9 +13,11 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.system.power_cut.crash_points import CrashPoints, Points, Recording
 from tests.system.power_cut.cutting import INDEXES, Cutting, Result
 from tests.system.power_cut.volume import FILE_SYSTEMS, run
 
+LOGGED = ("sqlite", "sqlite apart")
 PRIVATE = "BACKUP_SCP_POWER_CUT_PRIVATE"
 
 
@@ -48,6 +50,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--file-system", nargs="+", choices=FILE_SYSTEMS, default=list(FILE_SYSTEMS))
     parser.add_argument("--index", nargs="+", choices=INDEXES, default=list(INDEXES))
     parser.add_argument("--associations", nargs="+", type=int, default=[1, 4])
+    parser.add_argument("--points", type=int, default=0, help="crash points of block logs, over all rows")
+    parser.add_argument("--instances", type=int, default=40, help="C-STOREs in a block log")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6))
     parser.add_argument("--without-fsync", action="store_true", help="preload libeatmydata: losses are to be found")
     parser.add_argument("--json", action="store_true", help="a line for each row, for a program")
@@ -59,14 +63,27 @@ def _run(options: argparse.Namespace, work: Path) -> int:
     sites = list(itertools.product(options.file_system, options.index))
     env = {"LD_PRELOAD": "libeatmydata.so"} if options.without_fsync else {}
     rows: list[Result] = []
-    for number, (file_system, index) in enumerate(sites):
+    for number, (file_system, index) in enumerate(sites if options.cycles else []):
         cycles = options.cycles * (number + 1) // len(sites) - options.cycles * number // len(sites)
         rows += Cutting(work, file_system, index, options.associations, options.seed, env).run(cycles)
-    _print(rows, options.json)
-    return 0 if all(row.is_clean for row in rows) else 1
+    points = _crash_points(options, work, env) if options.points else []
+    _print([*rows, *points], options.json)
+    return 0 if all(row.is_clean for row in (*rows, *points)) else 1
 
 
-def _print(rows: list[Result], as_json: bool) -> None:
+def _crash_points(options: argparse.Namespace, work: Path, env: dict[str, str]) -> list[Points]:
+    runs = list(itertools.product(options.file_system, LOGGED, options.associations))
+    rows = []
+    for number, run_of in enumerate(runs):
+        points = Points(*run_of)
+        recording = Recording(work, points, options.seed, env)
+        recording.run(options.instances)
+        count = options.points * (number + 1) // len(runs) - options.points * number // len(runs)
+        rows.append(CrashPoints(recording, work, points, options.seed).run(count))
+    return rows
+
+
+def _print(rows: list[Result | Points], as_json: bool) -> None:
     if as_json:
         print(json.dumps([dataclasses.asdict(row) for row in rows]), flush=True)
         return

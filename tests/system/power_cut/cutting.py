@@ -144,7 +144,7 @@ class Cutting:
         result = self.results[cycle % len(self.results)]
         drawn_from = f"{self._seed}/{self._file_system}/{self._index}/{result.associations}/{cycle}"
         chance = random.Random(drawn_from)
-        moment = Moment(chance, result.associations)
+        moment = Moment.drawn(chance, result.associations)
         where = f"{drawn_from} ({moment})"
         before = len(self._ledger.acknowledged)
         self._work_until(site, moment, [Console(drawn_from, n) for n in range(result.associations)], chance)
@@ -165,13 +165,11 @@ class Cutting:
     def _look_at_the_disk(self, site: Site, result: Result) -> Iterator[str]:
         """Compare files and rows with what was sent, before anyone recovers anything."""
         held = digests(visible(site.node))
-        lost = set(self._ledger.acknowledged) - set(held)
-        result.lost += len(lost)
-        if lost:
+        if lost := set(self._ledger.acknowledged) - set(held):
+            result.lost += len(lost)
             yield f"{len(lost)} of {len(self._ledger.acknowledged)} acknowledged instances have no file"
-        half_written = set(held) - set(self._ledger.sent)
-        result.half_written += len(half_written)
-        if half_written:
+        if half_written := set(held) - set(self._ledger.sent):
+            result.half_written += len(half_written)
             yield f"{len(half_written)} files hold what nobody sent"
         interrupted = set(self._ledger.interrupted)
         result.interrupted += len(interrupted)
@@ -186,6 +184,7 @@ class Cutting:
             result.index_faults += bool(without)
             if without:
                 yield f"{len(without)} acknowledged instances have no row in the index"
+        self._ledger.give_up(lost)
 
     def _look_at_the_node(self, site: Site) -> Iterator[str]:
         """Start it again: it answers for all it has, and takes what was interrupted."""

@@ -58,11 +58,10 @@ class SQLiteIndex:
             for path in self._path.parent.glob(f"{self._path.name}*"):
                 if not path.name.endswith("-shm"):
                     shutil.copy(path, folder)
-            return sqlite_rows(Path(folder) / self._path.name)
+            return _rows_in(Path(folder) / self._path.name)
 
 
-def sqlite_rows(path: Path) -> set[str]:
-    """Return the digests in a SQLite index; ValueError when it is not intact."""
+def _rows_in(path: Path) -> set[str]:
     try:
         with contextlib.closing(sqlite3.connect(path)) as connection:
             said = connection.execute("PRAGMA integrity_check").fetchall()

@@ -7,7 +7,7 @@ import random
 import struct
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -34,6 +34,7 @@ class Ledger:
     """What has had no success yet."""
     refused: list[int] = field(default_factory=list)
     """Other Statuses than success."""
+    on_success: Callable[[str], object] = lambda _: None
 
     def begin(self, sample: Sample) -> str:
         sha256 = sample.sha256
@@ -45,8 +46,14 @@ class Ledger:
         if status:
             self.refused.append(status)
             return
+        self.on_success(sha256)
         self.acknowledged[sha256] = self.sent[sha256]
         self.interrupted.pop(sha256, None)
+
+    def give_up(self, lost: Iterable[str]) -> None:
+        """Count what is lost once, not after each further power cut."""
+        for sha256 in lost:
+            del self.acknowledged[sha256]
 
 
 class Moment:
@@ -55,14 +62,18 @@ class Moment:
     The delay is no synchronisation; it is part of what is drawn, so that every step of a C-STORE is met.
     """
 
-    def __init__(self, chance: random.Random, associations: int) -> None:
-        by_count = chance.random() < 0.6
-        self.acknowledgements = chance.randint(1, 40 * associations) if by_count else 0
-        self.sent_bytes = 0 if by_count else int(10 ** chance.uniform(4, 7.3))
-        self.delay_s = chance.choice((0.0, chance.uniform(0, 0.03)))
+    def __init__(self, acknowledgements: int = 0, sent_bytes: int = 0, delay_s: float = 0.0) -> None:
+        self.acknowledgements, self.sent_bytes, self.delay_s = acknowledgements, sent_bytes, delay_s
         self.over = threading.Event()
         self._come = threading.Event()
         self._lock = threading.Lock()
+
+    @classmethod
+    def drawn(cls, chance: random.Random, associations: int) -> Moment:
+        delay_s = chance.choice((0.0, chance.uniform(0, 0.03)))
+        if chance.random() < 0.6:
+            return cls(acknowledgements=chance.randint(1, 50 * associations), delay_s=delay_s)
+        return cls(sent_bytes=int(10 ** chance.uniform(5, 7.5)), delay_s=delay_s)
 
     def __str__(self) -> str:
         after = f"{self.acknowledgements} answers" if self.acknowledgements else f"{self.sent_bytes} bytes"
@@ -86,8 +97,7 @@ class Console:
 
     def __init__(self, drawn_from: str, number: int = 0, *, largest: int = LARGEST) -> None:
         self._shared, self._name = drawn_from, f"{drawn_from}/{number}"
-        self._chance = random.Random(self._name)
-        self._largest = largest
+        self._chance, self._largest = random.Random(self._name), largest
         self._made: list[tuple[str, str, int]] = []
         self._sent: list[Sample] = []
         self._number = 0

@@ -1,0 +1,229 @@
+"""Every point of a block log as a crash point: what was acknowledged before it is there, whole and indexed."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import os
+import random
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from backup_scp.node import Storage, _recover
+from backup_scp.settings import load
+from backup_scp.verify import verify
+from tests.processes import Process
+from tests.system.contents import digests, staged, visible
+from tests.system.node import Node
+from tests.system.power_cut.block_log import MARKS, Replay, read_log
+from tests.system.power_cut.indexes import SQLiteIndex
+from tests.system.power_cut.volume import Volume, make_image, run
+from tests.system.power_cut.workload import Console, Ledger, Moment, Senders
+
+_IMAGE_BYTES = {"ext4": 96 << 20, "xfs": 300 << 20}  # the least that mkfs.xfs makes
+_LARGEST = 400_000
+_NAMES = ("archive", "index")
+
+
+@dataclass
+class Points:
+    """What a number of crash points showed; a row of the table."""
+
+    file_system: str
+    index: str
+    associations: int
+    writes: int = 0
+    points: int = 0
+    acknowledged: int = 0
+    """Over all points: an instance that was acknowledged before a hundred of them counts a hundred times."""
+    lost: int = 0
+    half_written: int = 0
+    index_faults: int = 0
+    troubles: list[str] = field(default_factory=list)
+
+    @property
+    def is_clean(self) -> bool:
+        return not (self.lost or self.half_written or self.index_faults or self.troubles)
+
+
+class Recording:
+    """One run of the node on a disk that is logged: its start on an empty volume, and the images of its senders."""
+
+    def __init__(self, work: Path, points: Points, seed: int, env: Mapping[str, str]) -> None:
+        self._work = work / f"log-{points.file_system}-{points.index}-{points.associations}"
+        self._work.mkdir()
+        self._points, self._seed, self._env = points, seed, env
+        names = _NAMES if points.index == "sqlite apart" else _NAMES[:1]
+        self.first = [self._work / f"{name}.first" for name in names]
+        for image in self.first:
+            make_image(image, points.file_system, _IMAGE_BYTES[points.file_system])
+        self.log = self._work / "log"
+        self.ledger = Ledger()
+
+    def run(self, instances: int) -> None:
+        """Record a run with so many instances."""
+        fuse = self._work / "fuse"
+        fuse.mkdir()
+        images = [copied(image, self._work / image.stem) for image in self.first]
+        argv = [sys.executable, "-m", "tests.system.power_cut.block_log", fuse, self.log, *images]
+        disk = Process(list(map(str, argv)), self._work / "block_log.log", {**os.environ, "PYTHONUNBUFFERED": "1"})
+        disk.launch((fuse / MARKS).exists)
+        volumes = []
+        for image in images:
+            mount_point = self._work / f"{image.name}.mounted"
+            mount_point.mkdir()
+            volumes.append(Volume(fuse / image.name, self._points.file_system, mount_point))
+            volumes[-1].mount()
+        try:
+            self._work_until(instances, fuse / MARKS, [volume.path for volume in volumes])
+        finally:
+            for volume in volumes:
+                volume.unmount()
+            run("umount", fuse)
+            disk.wait()
+
+    def _work_until(self, instances: int, marks: Path, mount_points: list[Path]) -> None:
+        node = Node(self._work / "node", settings=settings_on(mount_points), env=environment(mount_points, self._env))
+        node.start()
+        moment = Moment(acknowledgements=instances)
+        with marks.open("wb", buffering=0) as stream:
+            self.ledger.on_success = lambda sha256: stream.write(f"{sha256}\n".encode())
+            consoles = [
+                Console(f"{self._seed}/{self._points.file_system}", number, largest=_LARGEST)
+                for number in range(self._points.associations)
+            ]
+            senders = Senders(node, consoles, self.ledger, moment)
+            moment.wait()
+            moment.over.set()
+            senders.join()
+            node.kill()
+
+
+class CrashPoints:
+    """Builds the disk as of a point of the log, and opens archive and index on it as the node does when it starts."""
+
+    def __init__(self, recording: Recording, work: Path, points: Points, seed: int) -> None:
+        self._recording, self._points, self._seed = recording, points, seed
+        self._work = work / f"points-{points.file_system}-{points.index}-{points.associations}"
+        self._work.mkdir()
+        self._settings = self._work / "backup-scp.toml"
+
+    def run(self, count: int) -> Points:
+        records = read_log(self._recording.log)
+        chance = random.Random(self._seed)
+        self._points.writes = len(records)
+        durable = [copied(image, self._work / image.stem) for image in self._recording.first]
+        replay = Replay(records, durable)
+        for point in sorted(chance.choices(range(1, len(records) + 1), k=count)):
+            replay.advance(point)
+            copies = [copied(image, image.with_suffix(".crashed")) for image in durable]
+            how = replay.crash(copies, chance)
+            self._check(copies, replay.marks, f"seed {self._seed}, point {point} of {len(records)} ({how})")
+        return self._points
+
+    def _check(self, copies: list[Path], acknowledged: set[str], where: str) -> None:
+        volumes = [Volume(copy, self._points.file_system, copy.with_suffix(".mounted")) for copy in copies]
+        self._points.points += 1
+        self._points.acknowledged += len(acknowledged)
+        mounted = []
+        try:
+            for volume in volumes:
+                volume.path.mkdir(exist_ok=True)
+                volume.mount()
+                mounted.append(volume)
+            found = _in_a_child(look, [volume.path for volume in volumes], acknowledged, set(self._recording.ledger.sent))
+        except OSError as error:
+            found = Found(troubles=[str(error)])
+        finally:
+            for volume in mounted:
+                volume.unmount()
+        self._points.lost += found.lost
+        self._points.half_written += found.half_written
+        self._points.index_faults += found.index_faults
+        self._points.troubles += [f"{where}: {trouble}" for trouble in found.troubles]
+
+
+@dataclass
+class Found:
+    """What is wrong at one crash point."""
+
+    lost: int = 0
+    half_written: int = 0
+    index_faults: int = 0
+    troubles: list[str] = field(default_factory=list)
+
+
+def look(mount_points: list[Path], acknowledged: set[str], sent: set[str]) -> Found:
+    """Do what the start of the node does, and compare what is there with what was sent and acknowledged."""
+    found = Found()
+    node = Node(mount_points[0].parent / "node", settings=settings_on(mount_points))
+    node.home = mount_points[0] / "data"
+    node.write_settings()
+    held = set(digests(visible(node)))
+    if lost := acknowledged - held:
+        found.lost = len(lost)
+        found.troubles.append(f"{len(lost)} of {len(acknowledged)} acknowledged instances have no file")
+    if half_written := held - sent:
+        found.half_written = len(half_written)
+        found.troubles.append(f"{len(half_written)} files hold what nobody sent")
+    try:
+        without = acknowledged - SQLiteIndex(index_of(mount_points)).rows()
+    except ValueError as error:
+        found.index_faults += 1
+        found.troubles.append(f"the index is damaged: {error}")
+    else:
+        found.index_faults += bool(without)
+        found.troubles += [f"{len(without)} acknowledged instances have no row in the index"] if without else []
+    with Storage(load(node.config, environment(mount_points, {}))) as storage:
+        found.troubles += [f"the start says: {trouble}" for trouble in _recover(storage)]
+        verified = verify(storage.archive, storage.index)
+    if verified.needs_a_person:
+        found.troubles.append(f"verify finds: {verified}")
+    if left := [path for path in staged(node) if path.suffix]:
+        found.troubles.append(f"{len(left)} files are left in staging")
+    return found
+
+
+def index_of(mount_points: list[Path]) -> Path:
+    """Return the file of the index: on the archive's volume, or on one of its own."""
+    return mount_points[1] / "index" / "index.sqlite" if len(mount_points) > 1 else mount_points[0] / "data/index.sqlite"
+
+
+def settings_on(mount_points: list[Path]) -> dict[str, dict[str, object]]:
+    return {"index": {"url": f"sqlite:///{index_of(mount_points)}"}}
+
+
+def environment(mount_points: list[Path], more: Mapping[str, str]) -> dict[str, str]:
+    return {"BACKUP_SCP_HOME": str(mount_points[0] / "data"), **more}
+
+
+def copied(image: Path, to: Path) -> Path:
+    """Copy a sparse file; what was there before is replaced."""
+    run("cp", "--sparse=always", "--reflink=auto", image, to)
+    return to
+
+
+def _in_a_child(function, *arguments: object) -> Found:
+    """Let a forked process do it: whatever it holds open on the volume is closed with its end."""
+    here, there = multiprocessing.Pipe(duplex=False)
+    child = multiprocessing.get_context("fork").Process(target=_answer, args=(there, function, arguments))
+    gc.freeze()
+    child.start()
+    there.close()
+    try:
+        found: Found = here.recv()
+    except EOFError:
+        found = Found(troubles=["the check ended without a word"])
+    child.join()
+    return found
+
+
+def _answer(there: Connection, function, arguments) -> None:
+    try:
+        found = function(*arguments)
+    except Exception as error:
+        found = Found(troubles=[f"{type(error).__name__}: {error}"])
+    there.send(found)
