@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Self
 
 from backup_scp import __version__
 from backup_scp.errors import InvalidSelection, InvalidSettings, Unavailable
+from backup_scp.folders import make_folders
 from backup_scp.ingest import Ingest
 from backup_scp.ports import Archive, Destination, Heading, Index, RemoteAE
 from backup_scp.restore import Journal
@@ -94,7 +95,7 @@ class Storage:
 
     def __enter__(self) -> Self:
         with contextlib.suppress(OSError):  # whoever needs it will say what is wrong with it
-            self._settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)  # the index names patients
+            make_folders(self._settings.home, 0o700)  # the index names patients
         self.archive = open_archive(self._settings)
         self.index = open_index(self._settings)
         self._open.callback(self.index.close)

@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from backup_scp.folders import fsync_folder, make_folders
+
 _REMEMBERED = 4096  # folders
-
-
-def fsync_folder(folder: Path) -> None:
-    """Make the entries of a folder durable.
-
-    Windows cannot open a folder; NTFS journals its entries.  A file system that knows no fsync of a folder answers
-    EINVAL: there is nothing more to ask of it.
-    """
-    if sys.platform == "win32":
-        return
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
-    finally:
-        os.close(descriptor)
 
 
 def uncache(stream: BinaryIO) -> None:
@@ -50,7 +33,7 @@ class DurableFolders:
 
     def make(self, folder: Path) -> None:
         """Make a folder below the root, and what is missing above it; on return all their entries are durable."""
-        self._make_root()
+        make_folders(self._root, 0o700)
         for child in (*reversed(folder.relative_to(self._root).parents[:-1]), folder.relative_to(self._root)):
             self._make(self._root / child)
 
@@ -64,13 +47,3 @@ class DurableFolders:
         if len(self._known) >= _REMEMBERED:
             self._known.clear()
         self._known.add(folder)
-
-    def _make_root(self) -> None:
-        missing = []
-        folder = self._root
-        while not folder.exists():
-            missing.append(folder)
-            folder = folder.parent
-        for new in reversed(missing):
-            new.mkdir(0o700, exist_ok=True)
-            fsync_folder(new.parent)

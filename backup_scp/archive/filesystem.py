@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from backup_scp.archive import layout
-from backup_scp.archive.durable import DurableFolders, fsync_folder, uncache
+from backup_scp.archive.durable import DurableFolders, uncache
 from backup_scp.archive.failures import UNREADABLE, explained, failure, reason
 from backup_scp.archive.file_format import FileHeader, read_header
 from backup_scp.archive.lock import alone
 from backup_scp.archive.staging import FileInStaging, Staging
 from backup_scp.errors import ArchiveUnavailable, Damaged, DigestMismatch, FileMissing
+from backup_scp.folders import fsync_folder
 from backup_scp.ports import ArchivedFile, Arrival, Heading, InstanceKey, StagedFile
 
 STAGING = ".staging"

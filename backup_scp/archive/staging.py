@@ -18,11 +18,12 @@ from hashlib import sha256 as _sha256
 from pathlib import Path
 from typing import BinaryIO
 
-from backup_scp.archive.durable import DurableFolders, fsync_folder
+from backup_scp.archive.durable import DurableFolders
 from backup_scp.archive.failures import explained, failure
 from backup_scp.archive.file_format import blank_header, private_information
 from backup_scp.archive.lock import Lock, alone
 from backup_scp.errors import ArchiveUnavailable
+from backup_scp.folders import fsync_folder
 from backup_scp.ports import Arrival, Heading
 
 _LOCK = "lock"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 from backup_scp.errors import DestinationUnavailable, InstanceRefused
+from backup_scp.folders import fsync_folder
 from backup_scp.ports import ArchivedFile, Held
 from backup_scp.uids import path_component
 
@@ -108,7 +109,7 @@ class DirectoryDestination:
             temporary.rename(path)
         finally:
             temporary.unlink(missing_ok=True)
-        _fsync_folder(path.parent)
+        fsync_folder(path.parent)
         if _read_back(path) != sha256:
             path.unlink()
             raise DestinationUnavailable(f"{self._folder} does not give back what was written to it: try another drive")
@@ -171,18 +172,4 @@ def _make_folders(folder: Path, root: Path) -> None:
         return
     _make_folders(folder.parent, root)
     folder.mkdir(exist_ok=True)
-    _fsync_folder(folder.parent)
-
-
-def _fsync_folder(folder: Path) -> None:
-    """Make a folder's entries durable; Windows knows no such call and needs none."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in {errno.EINVAL, errno.ENOTSUP}:  # some network and FUSE file systems refuse folders
-            raise
-    finally:
-        os.close(descriptor)
+    fsync_folder(folder.parent)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from backup_scp.errors import IndexUnavailable
+from backup_scp.folders import make_folders
 from backup_scp.index.engine import Database, sqlite_path
 from backup_scp.index.failures import NOT_READY
 from backup_scp.index.values import lock_number
@@ -71,7 +72,7 @@ def move_to(url: str, revision: str) -> None:
 
 def _make_folder(path: Path) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folders(path.parent)
     except OSError as error:
         raise IndexUnavailable(f"The folder {path.parent} of the index cannot be made: {error.strerror}") from None
 

@@ -162,7 +162,7 @@ class TestSpace:
 
 def test_what_does_not_come_back_from_the_drive_is_not_confirmed(archive, folder, monkeypatch):
     held = put_into_archive(archive, encode(dx()))
-    monkeypatch.setattr(directory, "_fsync_folder", lambda _: _flip(folder / name_of(held)))
+    monkeypatch.setattr(directory, "fsync_folder", lambda _: _flip(folder / name_of(held)))
     with DirectoryDestination(folder) as destination, pytest.raises(DestinationUnavailable, match="another drive"):
         bring(archive, held, destination)
     assert files(folder) == {}

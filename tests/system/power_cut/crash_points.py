@@ -162,13 +162,13 @@ def look(mount_points: list[Path], acknowledged: set[str], sent: set[str]) -> Fo
     node = Node(mount_points[0].parent / "node", settings=settings_on(mount_points))
     node.home = mount_points[0] / "data"
     node.write_settings()
-    held = set(digests(visible(node)))
-    if lost := acknowledged - held:
+    held = digests(visible(node))
+    if lost := acknowledged - set(held):
         found.lost = len(lost)
         found.troubles.append(f"{len(lost)} of {len(acknowledged)} acknowledged instances have no file")
-    if half_written := held - sent:
-        found.half_written = len(half_written)
-        found.troubles.append(f"{len(half_written)} files hold what nobody sent")
+    if half_written := sum(count for sha256, count in held.items() if sha256 not in sent):
+        found.half_written = half_written
+        found.troubles.append(f"{half_written} files hold what nobody sent")
     try:
         without = acknowledged - SQLiteIndex(index_of(mount_points)).rows()
     except ValueError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,11 +93,10 @@ class Site:
         return unsound
 
     def close(self) -> None:
-        with contextlib.ExitStack() as stack:
-            for volume in self.volumes:
-                stack.callback(volume.remove)
-            stack.callback(self.index.close)
-            stack.callback(self.node.close)
+        self.node.kill()
+        self.index.kill()
+        for volume in self.volumes:
+            volume.remove()
 
 
 class Cutting:
@@ -118,16 +117,24 @@ class Cutting:
         self._ledger = Ledger()
 
     def run(self, cycles: int) -> list[Result]:
-        left = iter(range(cycles))
-        for cycle in left:
+        left = deque(range(cycles))
+        while left:
             with self._site() as site:
                 site.begin()
-                self._cycle(site, cycle)
-                while site.volumes[0].used_bytes() < _FULL_ENOUGH_BYTES and (following := next(left, None)) is not None:
-                    self._cycle(site, following)
-                site.node.stop()
-                site.node.cli("verify")
+                self._use(site, left)
         return self.results
+
+    def _use(self, site: Site, left: deque[int]) -> None:
+        """Cut its power until it is full enough, or something is lost: what follows from that counts no further."""
+        result = self.results[0]
+        while left and site.volumes[0].used_bytes() < _FULL_ENOUGH_BYTES:
+            result = self.results[left[0] % len(self.results)]
+            if troubles := list(self._cycle(site, left.popleft(), result)):
+                result.troubles += troubles
+                return
+        site.node.stop()
+        done = site.node.cli("verify", exit_code=None)
+        result.troubles += [f"`backup-scp verify` says: {done.stdout}{done.stderr}"] if done.returncode else []
 
     @contextlib.contextmanager
     def _site(self) -> Iterator[Site]:
@@ -140,8 +147,7 @@ class Cutting:
         finally:
             site.close()
 
-    def _cycle(self, site: Site, cycle: int) -> None:
-        result = self.results[cycle % len(self.results)]
+    def _cycle(self, site: Site, cycle: int, result: Result) -> Iterator[str]:
         drawn_from = f"{self._seed}/{self._file_system}/{self._index}/{result.associations}/{cycle}"
         chance = random.Random(drawn_from)
         moment = Moment.drawn(chance, result.associations)
@@ -150,10 +156,13 @@ class Cutting:
         self._work_until(site, moment, [Console(drawn_from, n) for n in range(result.associations)], chance)
         result.cycles += 1
         result.acknowledged += len(self._ledger.acknowledged) - before
-        result.unsound += site.power_on()
-        site.index.start()
-        for trouble in (*self._look_at_the_disk(site, result), *self._look_at_the_node(site)):
-            result.troubles.append(f"{where}: {trouble}")
+        try:
+            result.unsound += site.power_on()
+            site.index.start()
+            for trouble in (*self._look_at_the_disk(site, result), *self._look_at_the_node(site)):
+                yield f"{where}: {trouble}"
+        except (AssertionError, OSError) as error:  # a program did not start, a peer gave up
+            yield f"{where}: {type(error).__name__}: {error}"
 
     def _work_until(self, site: Site, moment: Moment, consoles: list[Console], chance: random.Random) -> None:
         senders = Senders(site.node, consoles, self._ledger, moment)
@@ -168,9 +177,9 @@ class Cutting:
         if lost := set(self._ledger.acknowledged) - set(held):
             result.lost += len(lost)
             yield f"{len(lost)} of {len(self._ledger.acknowledged)} acknowledged instances have no file"
-        if half_written := set(held) - set(self._ledger.sent):
-            result.half_written += len(half_written)
-            yield f"{len(half_written)} files hold what nobody sent"
+        if half_written := sum(count for sha256, count in held.items() if sha256 not in self._ledger.sent):
+            result.half_written += half_written
+            yield f"{half_written} files hold what nobody sent"
         interrupted = set(self._ledger.interrupted)
         result.interrupted += len(interrupted)
         result.found_again += len(interrupted & set(held))

@@ -38,7 +38,6 @@ class IndexUnderTest(Protocol):
     def kill(self) -> None: ...
     def rows(self) -> set[str]:
         """Return the SHA-256 of every version that has a row; an index that is not intact raises ValueError."""
-    def close(self) -> None: ...
 
 
 class SQLiteIndex:
@@ -50,7 +49,7 @@ class SQLiteIndex:
     def start(self) -> None:
         pass
 
-    kill = close = start
+    kill = start
 
     def rows(self) -> set[str]:
         with tempfile.TemporaryDirectory() as folder:
@@ -97,6 +96,8 @@ class PostgreSQLIndex:
 
     def kill(self) -> None:
         """SIGKILL to the server and its children, each of which is in a group of its own."""
+        if not self._process.running:
+            return
         for pid in [self._process.pid, *_children(self._process.pid)]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -110,11 +111,6 @@ class PostgreSQLIndex:
                 return {digest.hex() for (digest,) in connection.execute(_ROWS)}
         except psycopg.Error as error:
             raise ValueError(f"{type(error).__name__}: {error}") from error
-
-    def close(self) -> None:
-        if self._process.running:
-            self._process.signal(signal.SIGINT)  # fast shutdown
-            self._process.terminate()
 
     def _connect(self) -> psycopg.Connection:
         return psycopg.connect(self.url, autocommit=True, connect_timeout=5)

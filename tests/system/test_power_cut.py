@@ -1,0 +1,111 @@
+"""The power goes at any moment: nothing acknowledged is lost, nothing half-written is seen, the index is intact.
+
+The long run, with its table, is `make test-power`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from tests.processes import ROOT, clean_environment, wait_until
+from tests.samples import dx, encode
+from tests.system.contents import visible
+from tests.system.peers import require
+from tests.system.power_cut.call_order import STRACE, read_trace
+from tests.system.power_cut.volume import FILE_SYSTEMS
+
+SEED = 20240131
+
+
+@pytest.fixture
+def power_cut():
+    """Return `power_cut(...)`: the rows of the table that the harness makes of its arguments."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        pytest.skip("a power cut needs Linux and root, to mount file systems on loop devices")
+    for program in ("unshare", "setpriv", "mkfs.ext4", "mkfs.xfs", "fusermount3", "eatmydata"):
+        require(program)
+
+    def run(*arguments: object) -> list[dict]:
+        argv = [sys.executable, "-m", "tests.system.power_cut", "--json", "--seed", str(SEED), *map(str, arguments)]
+        done = subprocess.run(
+            argv,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=ROOT,
+            env=clean_environment(PYTHONPATH=str(ROOT)),
+        )
+        assert done.stdout, done.stderr
+        return json.loads(done.stdout)
+
+    return run
+
+
+def assert_nothing_lost(rows: list[dict]) -> None:
+    for row in rows:
+        assert not row["troubles"], row
+        assert (row["lost"], row["half_written"], row["index_faults"]) == (0, 0, 0), row
+    assert sum(row["acknowledged"] for row in rows)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("index", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("file_system", FILE_SYSTEMS)
+def test_power_cuts_at_random_moments(power_cut, file_system, index):
+    rows = power_cut("--cycles", 2, "--file-system", file_system, "--index", index)
+
+    assert [(row["associations"], row["cycles"]) for row in rows] == [(1, 1), (4, 1)]
+    assert_nothing_lost(rows)
+
+
+@pytest.mark.timeout(600)
+def test_crash_points_of_a_block_log(power_cut):
+    rows = power_cut("--points", 32, "--associations", 4)
+
+    assert [row["points"] for row in rows] == [8, 8, 8, 8]
+    assert_nothing_lost(rows)
+
+
+@pytest.mark.timeout(600)
+def test_without_fsync_both_find_losses(power_cut):
+    """The harness sees what it is there to see: the same node, whose fsync does nothing."""
+    rows = power_cut(
+        *("--without-fsync", "--file-system", "ext4", "--index", "sqlite", "--associations", 4),
+        *("--cycles", 1, "--points", 4),
+    )
+
+    assert len(rows) == 3
+    for row in rows:
+        assert row["lost"], row
+        assert row["index_faults"], row
+
+
+def test_every_name_is_flushed_before_the_answer(make_node, tmp_path):
+    """The strict reading of POSIX: bytes, each name and each folder's name, up to one that was there before."""
+    home = tmp_path / "made" / "by" / "the node"
+    node = make_node(env={"BACKUP_SCP_HOME": str(home)})
+    node.home = home
+    trace = tmp_path / "trace"
+    node.process.argv[:0] = [*STRACE, "-o", str(trace)]
+    require("strace")
+    node.start()
+
+    assert node.send([encode(dx())])[0].status == 0
+
+    (file,) = visible(node)
+    node.stop()
+    ended = re.compile(rf"^{node.pid} +\+\+\+ exited", re.MULTILINE)
+    wait_until(lambda: ended.search(trace.read_text(errors="replace")), what="the end of the trace")
+    calls = read_trace(trace)
+    needed = (file, home / "index.sqlite", home / "index.sqlite-wal")
+    assert set(needed) <= set(calls.made)
+    assert {*home.parents[:2], home, home / "archive"} <= set(calls.made)
+    assert list(calls.not_durable(*needed)) == []
