@@ -1,17 +1,23 @@
 # make run     the node, in the foreground, on its embedded defaults
 # make test    everything: lint, types, import contracts, unit and system tests
+# make test-power  power cuts at 300 random moments and 1,000 crash points, as root; CYCLES, POINTS and PEERS change that
 # Also: lint, types, unit, system, format, peers, clean
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-PACKAGES := dcmtk orthanc postgresql strace iproute2
+PACKAGES := dcmtk orthanc postgresql strace iproute2 xfsprogs fuse3 eatmydata
 # Two workers: a system test waits more than it computes, and 2 GB objects share the disk.
 WORKERS ?= 2
 
+CYCLES ?= 300
+POINTS ?= 1000
+# Power cuts of Orthanc, storescp and dcmqrscp, for comparison.
+PEERS ?= 0
+
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types unit system peers format clean
+.PHONY: help run test test-power lint types unit system peers format clean
 
 help:
 	@sed -n 's/^# \(make.*\|Also.*\)/\1/p' Makefile
@@ -22,6 +28,9 @@ run: $(VENV)/.installed
 # One pytest at the end, so that its last line is the result: unit tests first, then the system tests.
 test: peers lint types
 	$(BIN)/python -m pytest -n $(WORKERS)
+
+test-power: $(VENV)/.installed-test peers
+	@exec $(BIN)/python -m tests.system.power_cut --cycles $(CYCLES) --points $(POINTS) --peers $(PEERS)
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
@@ -66,7 +75,8 @@ $(VENV)/.created:
 # The peers of the system tests. The services that come with the packages are neither used nor stopped.
 peers:
 	@PATH="$$PATH:/usr/sbin"; \
-	if command -v storescu && command -v Orthanc && command -v strace && command -v ip && { command -v pg_ctl || ls /usr/lib/postgresql/*/bin/pg_ctl; }; \
+	if command -v storescu && command -v Orthanc && command -v strace && command -v ip && \
+	    command -v mkfs.xfs && command -v fusermount3 && command -v eatmydata && { command -v pg_ctl || ls /usr/lib/postgresql/*/bin/pg_ctl; }; \
 	then :; else false; fi >/dev/null 2>&1 || $(MAKE) --no-print-directory apt-install APT_PACKAGES="$(PACKAGES)"
 
 .PHONY: apt-install

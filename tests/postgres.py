@@ -49,19 +49,19 @@ def postgres_server() -> Iterator[str]:
     if given := os.environ.get("BACKUP_SCP_TEST_POSTGRES"):
         yield _with_driver(given)
         return
-    binaries = binaries()
+    programs = binaries()
     folder = Path(tempfile.mkdtemp(prefix="backup-scp-postgres-"))
     if os.geteuid() == 0:
         shutil.chown(folder, "postgres", "postgres")
     data, port = str(folder / "data"), free_port()
     options = f"-p {port} -c listen_addresses={LOOPBACK} -c unix_socket_directories={folder} -c fsync=off"
     try:
-        _run(str(binaries / "initdb"), "-D", data, "-U", "backup_scp", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8")
-        _run(str(binaries / "pg_ctl"), "-D", data, "-w", "-t", "60", "-l", str(folder / "log"), "-o", options, "start")
+        _run(str(programs / "initdb"), "-D", data, "-U", "backup_scp", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8")
+        _run(str(programs / "pg_ctl"), "-D", data, "-w", "-t", "60", "-l", str(folder / "log"), "-o", options, "start")
         try:
             yield f"postgresql+psycopg://backup_scp@{LOOPBACK}:{port}/postgres"
         finally:
-            _run(str(binaries / "pg_ctl"), "-D", data, "-w", "-m", "immediate", "stop")
+            _run(str(programs / "pg_ctl"), "-D", data, "-w", "-m", "immediate", "stop")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

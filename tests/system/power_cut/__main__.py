@@ -11,10 +11,12 @@ import secrets
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.system.power_cut.crash_points import CrashPoints, Points, Recording
 from tests.system.power_cut.cutting import INDEXES, Cutting, Result
+from tests.system.power_cut.others import SERVERS, OtherResult, cut_power_of
 from tests.system.power_cut.volume import FILE_SYSTEMS, run
 
 LOGGED = ("sqlite", "sqlite apart")
@@ -52,6 +54,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--associations", nargs="+", type=int, default=[1, 4])
     parser.add_argument("--points", type=int, default=0, help="crash points of block logs, over all rows")
     parser.add_argument("--instances", type=int, default=40, help="C-STOREs in a block log")
+    parser.add_argument("--peers", type=int, default=0, help="power cuts of Orthanc, storescp and dcmqrscp, each")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6))
     parser.add_argument("--without-fsync", action="store_true", help="preload libeatmydata: losses are to be found")
     parser.add_argument("--json", action="store_true", help="a line for each row, for a program")
@@ -67,7 +70,11 @@ def _run(options: argparse.Namespace, work: Path) -> int:
         cycles = options.cycles * (number + 1) // len(sites) - options.cycles * number // len(sites)
         rows += Cutting(work, file_system, index, options.associations, options.seed, env).run(cycles)
     points = _crash_points(options, work, env) if options.points else []
-    _print([*rows, *points], options.json)
+    others = [
+        cut_power_of(name, file_system, work, options.peers, options.seed)
+        for name, file_system in itertools.product(SERVERS if options.peers else (), options.file_system)
+    ]
+    _print([*rows, *points, *others], options.json)
     return 0 if all(row.is_clean for row in (*rows, *points)) else 1
 
 
@@ -83,12 +90,20 @@ def _crash_points(options: argparse.Namespace, work: Path, env: dict[str, str]) 
     return rows
 
 
-def _print(rows: list[Result | Points], as_json: bool) -> None:
+def _print(rows: Sequence[Result | Points | OtherResult], as_json: bool) -> None:
+    tables = [dataclasses.asdict(row) for row in rows]
     if as_json:
-        print(json.dumps([dataclasses.asdict(row) for row in rows]), flush=True)
+        print(json.dumps(tables), flush=True)
         return
-    for row in rows:
-        print(dataclasses.asdict(row), flush=True)
+    columns: list[str] = []
+    for row in tables:
+        troubles = row.pop("troubles", [])
+        if columns != list(row):
+            columns = list(row)
+            print(f"\n| {' | '.join(columns).replace('_', ' ')} |", "|---" * len(columns) + "|", sep="\n")
+        print(f"| {' | '.join(map(str, row.values()))} |")
+        for trouble in troubles:
+            print(trouble, file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -95,9 +95,9 @@ class Moment:
 class Console:
     """One association's worth of images; the same seed gives the same."""
 
-    def __init__(self, drawn_from: str, number: int = 0, *, largest: int = LARGEST) -> None:
+    def __init__(self, drawn_from: str, number: int = 0, *, largest: int = LARGEST, only_new: bool = False) -> None:
         self._shared, self._name = drawn_from, f"{drawn_from}/{number}"
-        self._chance, self._largest = random.Random(self._name), largest
+        self._chance, self._largest, self._only_new = random.Random(self._name), largest, only_new
         self._made: list[tuple[str, str, int]] = []
         self._sent: list[Sample] = []
         self._number = 0
@@ -105,7 +105,7 @@ class Console:
     def images(self) -> Iterator[Sample]:
         """New instances in most cases; else one that was sent before, with other bytes or the very same."""
         while True:
-            what = self._chance.random()
+            what = 1.0 if self._only_new else self._chance.random()
             if self._sent and what < 0.08:
                 yield self._chance.choice(self._sent)
                 continue
