@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from tests.system.power_cut.crash_points import CrashPoints, Points, Recording
 from tests.system.power_cut.cutting import INDEXES, Cutting, Result
@@ -20,6 +21,7 @@ from tests.system.power_cut.others import SERVERS, OtherResult, cut_power_of
 from tests.system.power_cut.volume import FILE_SYSTEMS, run
 
 LOGGED = ("sqlite", "sqlite apart")
+Row = TypeVar("Row", Result, Points)
 PRIVATE = "BACKUP_SCP_POWER_CUT_PRIVATE"
 
 
@@ -68,14 +70,14 @@ def _run(options: argparse.Namespace, work: Path) -> int:
     rows: list[Result] = []
     for number, (file_system, index) in enumerate(sites if options.cycles else []):
         cycles = options.cycles * (number + 1) // len(sites) - options.cycles * number // len(sites)
-        rows += Cutting(work, file_system, index, options.associations, options.seed, env).run(cycles)
+        rows += _told(Cutting(work, file_system, index, options.associations, options.seed, env).run(cycles))
     points = _crash_points(options, work, env) if options.points else []
     others = [
         cut_power_of(name, file_system, work, options.peers, options.seed)
         for name, file_system in itertools.product(SERVERS if options.peers else (), options.file_system)
     ]
     _print([*rows, *points, *others], options.json)
-    return 0 if all(row.is_clean for row in (*rows, *points)) else 1
+    return 0 if all(row.is_clean for row in rows) and all(row.is_clean for row in points) else 1
 
 
 def _crash_points(options: argparse.Namespace, work: Path, env: dict[str, str]) -> list[Points]:
@@ -86,7 +88,14 @@ def _crash_points(options: argparse.Namespace, work: Path, env: dict[str, str]) 
         recording = Recording(work, points, options.seed, env)
         recording.run(options.instances)
         count = options.points * (number + 1) // len(runs) - options.points * number // len(runs)
-        rows.append(CrashPoints(recording, work, points, options.seed).run(count))
+        rows += _told([CrashPoints(recording, work, points, options.seed).run(count)])
+    return rows
+
+
+def _told(rows: list[Row]) -> list[Row]:
+    """Say how far it is: the whole takes an hour."""
+    for row in rows:
+        print(row, file=sys.stderr, flush=True)
     return rows
 
 

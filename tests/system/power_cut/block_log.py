@@ -158,7 +158,9 @@ def _torn(record: Record, chance: random.Random) -> Iterator[Record]:
     """Keep a beginning of the write, or some of its sectors."""
     sector = chance.choice(_SECTORS)
     starts = range(0, len(record.data), sector)
-    kept = starts[: chance.randint(0, len(starts))] if chance.random() < 0.5 else chance.sample(starts, len(starts) // 2)
+    kept = (
+        starts[: chance.randint(0, len(starts))] if chance.random() < 0.5 else chance.sample(starts, len(starts) // 2)
+    )
     for start in kept:
         yield Record(WRITE, record.image, record.offset + start, record.data[start : start + sector])
 

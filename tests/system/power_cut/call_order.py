@@ -1,4 +1,4 @@
-"""The node's own calls, held to what POSIX promises and no more: a name is durable when its folder was flushed after it.
+"""The node's own calls, held to what POSIX promises and no more: a name is durable once its folder was flushed.
 
 ext4 and XFS are kinder than that: one fsync writes the whole journal, other files' names included. So no power cut on
 them shows a missing fsync of a folder further up; the calls do.

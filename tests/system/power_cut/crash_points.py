@@ -134,7 +134,9 @@ class CrashPoints:
                 volume.path.mkdir(exist_ok=True)
                 volume.mount()
                 mounted.append(volume)
-            found = _in_a_child(look, [volume.path for volume in volumes], acknowledged, set(self._recording.ledger.sent))
+            found = _in_a_child(
+                look, [volume.path for volume in volumes], acknowledged, set(self._recording.ledger.sent)
+            )
         except OSError as error:
             found = Found(troubles=[str(error)])
         finally:
@@ -189,7 +191,9 @@ def look(mount_points: list[Path], acknowledged: set[str], sent: set[str]) -> Fo
 
 def index_of(mount_points: list[Path]) -> Path:
     """Return the file of the index: on the archive's volume, or on one of its own."""
-    return mount_points[1] / "index" / "index.sqlite" if len(mount_points) > 1 else mount_points[0] / "data/index.sqlite"
+    return (
+        mount_points[1] / "index" / "index.sqlite" if len(mount_points) > 1 else mount_points[0] / "data/index.sqlite"
+    )
 
 
 def settings_on(mount_points: list[Path]) -> dict[str, dict[str, object]]:
@@ -224,6 +228,6 @@ def _in_a_child(function, *arguments: object) -> Found:
 def _answer(there: Connection, function, arguments) -> None:
     try:
         found = function(*arguments)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever the start of the node raises is a finding
         found = Found(troubles=[f"{type(error).__name__}: {error}"])
     there.send(found)

@@ -24,7 +24,8 @@ _AS_POSTGRES = ("setpriv", "--reuid=postgres", "--regid=postgres", "--init-group
 _ROWS = "SELECT sha256 FROM version"
 _INTACT = """
     SELECT count(bt_index_check(index => c.oid, heapallindexed => i.indisunique)) FROM pg_index i
-    JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam JOIN pg_namespace n ON n.oid = c.relnamespace
+    JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam
+    JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE a.amname = 'btree' AND n.nspname = 'public'
 """
 

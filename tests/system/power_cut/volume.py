@@ -12,7 +12,7 @@ from tests.processes import wait_until
 
 FILE_SYSTEMS = ("ext4", "xfs")
 
-# EXT4_IOC_SHUTDOWN and XFS_IOC_GOINGDOWN are one number; with this flag the log is not flushed: `xfs_io -x -c shutdown`.
+# EXT4_IOC_SHUTDOWN and XFS_IOC_GOINGDOWN are one number; the flag is what `xfs_io -x -c shutdown` gives.
 _SHUTDOWN, _WITHOUT_LOG_FLUSH = 0x8004587D, 2
 _PATH = "/usr/sbin:/sbin:/usr/bin:/bin"
 _MAKE = {

@@ -1,4 +1,4 @@
-"""What consoles send: new studies, corrections and re-sends, from 2 KB to 5 MB, drawn from a seed; and what was answered."""
+"""What consoles send, drawn from a seed: new studies, corrections, re-sends, 2 KB to 5 MB; and what was answered."""
 
 from __future__ import annotations
 
@@ -137,7 +137,9 @@ class Console:
         dataset.AccessionNumber = f"{self._chance.getrandbits(48):x}"  # other bytes each time
         head = encode(dataset, ExplicitVRLittleEndian)
         pixels = struct.pack("<HH2sHI", 0x7FE0, 0x0010, b"OW", 0, size) + _NOISE[start : start + size]
-        return Sample(head.name, head.sop_class_uid, head.sop_instance_uid, ExplicitVRLittleEndian, head.data_set + pixels)
+        return Sample(
+            head.name, head.sop_class_uid, head.sop_instance_uid, ExplicitVRLittleEndian, head.data_set + pixels
+        )
 
 
 def send(node: Acceptor, console: Console, ledger: Ledger, moment: Moment) -> None:
