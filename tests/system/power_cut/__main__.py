@@ -8,12 +8,11 @@ import itertools
 import json
 import os
 import secrets
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from tests.system.power_cut.crash_points import CrashPoints, Points, Recording
 from tests.system.power_cut.cutting import INDEXES, Cutting, Result
@@ -27,9 +26,8 @@ PRIVATE = "BACKUP_SCP_POWER_CUT_PRIVATE"
 
 def main() -> int:
     options = _options()
-    if os.environ.get(PRIVATE) != "1":
-        return _in_namespaces_of_its_own()
-    os.environ.pop(PRIVATE)
+    if os.environ.pop(PRIVATE, "") != "1":
+        _go_into_namespaces_of_its_own()
     with tempfile.TemporaryDirectory(prefix="backup-scp-power-cut-") as folder:
         work = Path(folder)
         run("mount", "-t", "tmpfs", "-o", "mode=0711", "none", work)
@@ -39,13 +37,13 @@ def main() -> int:
             run("umount", "--lazy", work)
 
 
-def _in_namespaces_of_its_own() -> int:
-    """Run this again where its mounts are nobody else's, and where all its processes end with it."""
+def _go_into_namespaces_of_its_own() -> NoReturn:
+    """Become what runs this again where its mounts are nobody else's, and where all its processes end with it."""
     if os.geteuid():
         sys.exit("A power cut needs root, to mount file systems on loop devices: sudo make test-power")
     unshare = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
     argv = [*unshare, sys.executable, "-m", "tests.system.power_cut", *sys.argv[1:]]
-    return subprocess.run(argv, env=os.environ | {PRIVATE: "1"}, check=False).returncode
+    os.execvpe(argv[0], argv, os.environ | {PRIVATE: "1"})
 
 
 def _options() -> argparse.Namespace:
