@@ -96,6 +96,8 @@ class Ingest:
             self._index.record_verification([(location, None)])
             self._archive.forget(staged)
             return Accepted(Admission.HELD, location, repaired=True)
+        # A rebuild may have entered it a moment after somebody copied it here: that is no promise yet.
+        self._archive.flush(location)
         staged.discard()
         return Accepted(Admission.HELD, location)
 

@@ -203,6 +203,14 @@ class Archive(Protocol):
         FileMissing, DigestMismatch
         """
 
+    def flush(self, location: str) -> None:
+        """Make a committed file durable, and every name that leads to it, whoever put it there.
+
+        Raises
+        ------
+        ArchiveUnavailable, FileMissing
+        """
+
     def locations(self) -> Iterator[str]:
         """Every committed file, in no particular order, with flat memory."""
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -69,6 +72,29 @@ def test_the_same_bytes_again_are_held(archive, index, sample):
 
     assert (again.admission, again.repaired) == (Admission.HELD, False)
     assert len(list(archive.locations())) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks up descriptors in /proc")
+@pytest.mark.parametrize("rebuilt", [True, False])
+def test_what_others_put_there_is_flushed_before_it_is_held(archive, index, sample, tmp_path, monkeypatch, rebuilt):
+    """Somebody copied an archive and rebuilt its index: bytes and names may still be in memory only."""
+    ingest = Ingest(archive, index)
+    location = ingest.accept(staged(ingest, sample), FIRST).location
+    shutil.copytree(tmp_path / "archive", tmp_path / "copy", ignore=shutil.ignore_patterns(".staging"))
+    copy, flushed = FilesystemArchive(tmp_path / "copy"), list[Path]()
+    if not rebuilt:
+        with index.rebuilding():
+            pass
+
+    def fsync(descriptor, real=os.fsync):
+        real(descriptor)
+        flushed.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    Ingest(copy, index).accept(staged(Ingest(copy, index), sample), LATER)
+
+    final = tmp_path / "copy" / location
+    assert {final, *final.parents[:4]} <= set(flushed)
 
 
 @pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(path.read_bytes()[:-2])])

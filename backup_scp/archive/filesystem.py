@@ -90,6 +90,14 @@ class FilesystemArchive:
             raise DigestMismatch(f"{location} holds another Data Set than was received under this name")
         return file
 
+    def flush(self, location: str) -> None:
+        final = self._root / location
+        with self._opened(location) as stream, explained("written"):
+            if sys.platform != "win32":  # which flushes no file that is open for reading only
+                os.fsync(stream.fileno())
+            self._folders.make(final.parent)
+            fsync_folder(final.parent)
+
     def locations(self) -> Iterator[str]:
         return filter(layout.is_location, self._files())
 
@@ -118,6 +126,7 @@ class FilesystemArchive:
     def _keep_or_replace(self, file: FileInStaging, location: str, key: InstanceKey) -> None:
         """Keep what is at the location when it is intact; else put it aside, for good, and take its place."""
         if self._is_intact(location, file.sha256):
+            self.flush(location)  # it may have been copied here a moment ago, by no process of ours
             return
         with alone(self._staging.lock_path()):
             if self._is_intact(location, file.sha256):
