@@ -6,6 +6,7 @@
     ├── Invalid                       the sender, or the user, must change something
     │   ├── InvalidDataSet              Command Set and Data Set disagree, or neither names an instance
     │   ├── InvalidIdentifier           a query or retrieve Identifier that PS3.4 does not allow
+    │   ├── InvalidActionInformation    a Storage Commitment request that PS3.4 does not allow
     │   ├── InvalidSettings             a setting that cannot work
     │   ├── InvalidSelection            a command that selects nothing, or contradicts itself
     │   └── NotDICOM                    a file that is not a DICOM file
@@ -15,12 +16,14 @@
     │   ├── IndexUnavailable            the index does not answer
     │   │   └── MatchesUncounted          so that what a retrieve asks for cannot be counted
     │   ├── SourceUnavailable           a file to be imported cannot be read
+    │   ├── ResourceLimitation          no further Storage Commitment request can be taken
     │   └── DestinationUnavailable      a remote AE or folder cannot be reached
     │       ├── DestinationBusy           it takes no further association for the moment
     │       └── NothingAccepted           it takes none of what was proposed
     ├── Refused                       give up: the answer will not change by itself
     │   ├── NotAuthorised               this caller may not do this
     │   ├── MoveDestinationUnknown      a Move Destination that is not configured
+    │   ├── DuplicateTransaction        a Transaction UID that was used before
     │   └── InstanceRefused             a destination refused one SOP Instance, with its Status
     └── Damaged                       stored bytes are not what was received
         ├── DigestMismatch              the bytes changed
@@ -46,6 +49,10 @@ class InvalidDataSet(Invalid):
 
 class InvalidIdentifier(Invalid):
     """A query or retrieve Identifier that PS3.4 C.4 does not allow."""
+
+
+class InvalidActionInformation(Invalid):
+    """A Storage Commitment request that PS3.4 J.3.2.1.1 does not allow."""
 
 
 class InvalidSettings(Invalid):
@@ -84,6 +91,10 @@ class SourceUnavailable(Unavailable):
     """A file to be imported cannot be read: it may be an image."""
 
 
+class ResourceLimitation(Unavailable):
+    """No further Storage Commitment request can be taken for the moment."""
+
+
 class DestinationUnavailable(Unavailable):
     """A remote AE or a folder cannot be reached."""
 
@@ -118,6 +129,10 @@ class NotAuthorised(Refused):
 
 class MoveDestinationUnknown(Refused):
     """A Move Destination that is not configured."""
+
+
+class DuplicateTransaction(Refused):
+    """A Transaction UID that the same AE has used before (PS3.4 J.3.2.1.2)."""
 
 
 class InstanceRefused(Refused):

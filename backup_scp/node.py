@@ -10,10 +10,12 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from backup_scp import __version__
+from backup_scp.commitment import Pace, StorageCommitment, Worker
 from backup_scp.errors import InvalidSelection, InvalidSettings, Unavailable
 from backup_scp.folders import make_folders
 from backup_scp.ingest import Ingest
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _WAKE_S = 1.0
+_WORKER_GRACE_S = 5.0  # what it has not done by then it does after the next start
 _GRACE_S = 30.0  # what an image under way may take when the node stops
 
 
@@ -194,6 +197,7 @@ class Node:
         self._settings = settings
         self._open = ExitStack()
         self._server: Server | None = None
+        self._worker: Worker | None = None
         self.troubles: list[str] = []
 
     def start(self) -> int:
@@ -210,8 +214,10 @@ class Node:
             What cannot be had, with a fix; nothing is left open.
         """
         from backup_scp.network.access import AccessPolicy
+        from backup_scp.network.negotiation import is_storage
         from backup_scp.network.server import Server
         from backup_scp.network.services import services
+        from backup_scp.network.storage_commitment_report import EventReporter
 
         settings = self._settings
         with ExitStack() as stack:
@@ -220,16 +226,21 @@ class Node:
             for trouble in self.troubles:
                 log.error("Nothing can be stored now: %s", trouble)
             policy = AccessPolicy(settings.remotes)
+            commitment = StorageCommitment(storage.archive, storage.index, is_storage, _pace(settings))
+            reporter = EventReporter(settings.node.ae_title, policy, timing(settings))
             served = services(
                 storage.archive,
                 storage.index,
                 policy,
                 settings.node.ae_title,
                 timing(settings),
+                commitment,
                 strict=settings.node.strict_hierarchy,
             )
             self._server = Server(_listening(settings), policy, served, storage.index.record_rejection)
             port = self._listen(self._server)
+            self._worker = Worker(commitment, reporter.report)
+            self._worker.start()
             self._open = stack.pop_all()
         return port
 
@@ -248,6 +259,8 @@ class Node:
         """Let what is under way end, then close everything."""
         if self._server is not None:
             self._server.stop(_GRACE_S)
+        if self._worker is not None:
+            self._worker.stop(_WORKER_GRACE_S)
         self._open.close()
 
 
@@ -269,6 +282,15 @@ def _recover(storage: Storage) -> Iterator[str]:
         storage.index.remarks(1)
     except Unavailable as error:
         yield str(error)
+
+
+def _pace(settings: Settings) -> Pace:
+    given = settings.commitment
+    return Pace(
+        images=timedelta(seconds=given.wait_s),
+        retry=timedelta(seconds=given.retry_s),
+        give_up=timedelta(days=given.retry_days),
+    )
 
 
 def _listening(settings: Settings) -> Listening:

@@ -73,6 +73,14 @@ class IndexSettings(Struct, frozen=True, forbid_unknown_fields=True):
     url: str = ""
 
 
+class CommitmentSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[commitment]``: Storage Commitment."""
+
+    wait_s: Annotated[float, Meta(ge=0)] = 600
+    retry_s: Seconds = 60
+    retry_days: Annotated[float, Meta(gt=0)] = 7
+
+
 class LogSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """``[log]``: what is written down, and where."""
 
@@ -92,6 +100,7 @@ class RemoteSettings(Struct, frozen=True, forbid_unknown_fields=True):
     query: bool = True
     destination: bool = True
     check_address: bool = True
+    commitment_port: Annotated[int, Meta(ge=0, le=65535)] = 0
 
     def __post_init__(self) -> None:
         msgspec.structs.force_setattr(self, "ae_title", _ae_title(self.ae_title))
@@ -109,6 +118,7 @@ class Sections(Struct, frozen=True, forbid_unknown_fields=True):
     node: NodeSettings = NodeSettings()
     archive: ArchiveSettings = ArchiveSettings()
     index: IndexSettings = IndexSettings()
+    commitment: CommitmentSettings = CommitmentSettings()
     log: LogSettings = LogSettings()
     remote: tuple[RemoteSettings, ...] = ()
 
@@ -129,6 +139,7 @@ class Settings(Struct, frozen=True):
     node: NodeSettings = NodeSettings()
     archive: ArchiveSettings = ArchiveSettings()
     index: IndexSettings = IndexSettings()
+    commitment: CommitmentSettings = CommitmentSettings()
     log: LogSettings = LogSettings()
     remote: tuple[RemoteSettings, ...] = ()
 
@@ -266,6 +277,7 @@ _WORDS = (
     (r"`str` of length >= 1", "some text"),
     (r"`int` >= (\d+)", r"a whole number, at least \1"),
     (r"`int` <= (\d+)", r"a whole number, at most \1"),
+    (r"`float` >= (.+)", r"a number, at least \1"),
     (r"`float` > (.+)", r"a number above \1"),
     ("`int`", "a whole number"),
     ("`float`", "a number"),

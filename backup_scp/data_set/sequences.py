@@ -43,6 +43,7 @@ def items(data: bytes, wanted: Collection[int]) -> Iterator[Elements]:
         The bytes from here on are no items.
     """
     order = EXPLICIT_BE if data.startswith(b"\xff\xfe") else EXPLICIT_LE
+    buffer = data + bytes(HEADER_BYTES)  # for the struct's sake, and once: there may be very many items
     at = 0
     while at + 8 <= len(data):
         group, element, length = order.item.unpack_from(data, at)
@@ -54,15 +55,16 @@ def items(data: bytes, wanted: Collection[int]) -> Iterator[Elements]:
         end = len(data) if length == UNDEFINED else at + length
         if end > len(data):
             raise InvalidDataSet("an item is longer than its sequence")
-        found, at = _item(data, at, end, detect_item(data, at, order), wanted)
+        found, at = _item(Stored(BytesIO(data)), buffer, at, end, detect_item(data, at, order), wanted)
         yield found
         at = at if length == UNDEFINED else end
 
 
-def _item(data: bytes, at: int, end: int, encoding: Encoding, wanted: Collection[int]) -> tuple[Elements, int]:
+def _item(
+    source: Source, buffer: bytes, at: int, end: int, encoding: Encoding, wanted: Collection[int]
+) -> tuple[Elements, int]:
     """Collect the elements of one item, and return where it ended."""
     found: Elements = {}
-    source, buffer = Stored(BytesIO(data)), data + bytes(HEADER_BYTES)  # for the struct's sake
     while at + 8 <= end:
         group, element, _ = encoding.item.unpack_from(buffer, at)
         if group == 0xFFFE:
@@ -72,10 +74,10 @@ def _item(data: bytes, at: int, end: int, encoding: Encoding, wanted: Collection
         if header.length == UNDEFINED:
             inside = IMPLICIT_LE if vr == b"UN" else encoding
             at = pass_items(source, start, inside, explicit=encoding.explicit)
-            vr, value = b"SQ", data[start : at - 8]
+            vr, value = b"SQ", buffer[start : at - 8]
         else:
             at = start + header.length
-            value = data[start:at]
+            value = buffer[start:at]
         if at > end:
             raise InvalidDataSet("an element is longer than the rest of its item")
         if tag in wanted and tag not in found:

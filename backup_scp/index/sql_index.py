@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from backup_scp.index import housekeeping, past, queries
 from backup_scp.index.admission import Entrance
+from backup_scp.index.commitments import SQLCommitments
 from backup_scp.index.engine import Database
 from backup_scp.index.facts import Facts, stored_instance_key
 from backup_scp.index.failures import MetAnother
@@ -63,6 +64,7 @@ class SQLIndex:
         self._database = Database(url)
         self._known = KnownStudies()
         self._verifications = housekeeping.Verifications(self._database)
+        self._commitments = SQLCommitments(self._database)
 
     def add(self, version: Version) -> Admission:
         facts = Facts.of(version)
@@ -152,6 +154,10 @@ class SQLIndex:
     def rejections(self, limit: int) -> list[Rejection]:
         with self._database.reading() as connection:
             return housekeeping.rejections(connection, limit)
+
+    @property
+    def commitments(self) -> SQLCommitments:
+        return self._commitments
 
     def close(self) -> None:
         self._database.close()

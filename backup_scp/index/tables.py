@@ -1,4 +1,4 @@
-"""The tables: study (with its patient), series, instance, version, rejection.
+"""The tables: study (with its patient), series, instance, version, rejection, commitment.
 
 Each attribute of ``attributes.py`` that is read from Data Sets has a text column of its own name in its level's table
 (those of the patient stand on the study: two people are never merged by a clash of Patient IDs), empty where unknown,
@@ -175,6 +175,30 @@ rejection = sa.Table(
     _number("count"),
     _text("last_at"),
     sa.UniqueConstraint("calling_ae_title", "called_ae_title", "address", "reason", name="uq_rejection_cause"),
+)
+
+
+commitment = sa.Table(
+    "commitment",
+    METADATA,
+    _id(),
+    _text("site"),
+    _text("ae_title"),
+    _text("address"),
+    _text("transaction_uid"),
+    _text("requested_at"),
+    _text("state"),  # see commitments.py
+    _number("reference_count"),
+    _text("reference_list"),  # JSON; empty when it is done with
+    _text("results"),  # JSON, in the same order; empty before
+    _text("due_at"),  # when it is looked at, reported or forgotten
+    _text("leased_until"),  # empty while nobody has it
+    _text("lease"),
+    _number("attempts"),
+    _text("tried_at"),
+    _text("error"),
+    sa.UniqueConstraint("site", "ae_title", "transaction_uid", name="uq_commitment_transaction"),
+    sa.Index(None, "state", "due_at"),
 )
 
 

@@ -71,9 +71,13 @@ class AccessPolicy:
         Whoever connects from the very address that was called is this machine.
         """
         address = plain_address(address)
-        remote = next((r for r in self._remotes if r.ae_title == ae_title and self._is_at(r, address)), None)
+        remote = self.find(ae_title, address)
         is_this_machine = ipaddress.ip_address(address).is_loopback or address == plain_address(called_address)
         return Caller(ae_title, address, remote, is_this_machine)
+
+    def find(self, ae_title: str, address: str) -> RemoteAE | None:
+        """Find the configured remote AE with this AE title, at this address."""
+        return next((r for r in self._remotes if r.ae_title == ae_title and self._is_at(r, address)), None)
 
     def require_query(self, caller: Caller) -> None:
         """Allow C-FIND, C-GET and C-MOVE to configured remote AEs and to this machine.
@@ -87,11 +91,15 @@ class AccessPolicy:
             return
         if caller.remote:
             fix = f"set query = true for {caller.remote.name} in the settings"
-        elif any(remote.ae_title == caller.ae_title for remote in self._remotes):
-            fix = "its AE title is configured for another host: correct the host, or set check_address = false"
         else:
-            fix = "add a [[remote]] with its AE title and its host to the settings"
+            fix = self.fix_for(caller.ae_title)
         raise NotAuthorised(f"{caller} may not query here", fix)
+
+    def fix_for(self, ae_title: str) -> str:
+        """Say what would make a stranger a configured remote AE."""
+        if any(remote.ae_title == ae_title for remote in self._remotes):
+            return "its AE title is configured for another host: correct the host, or set check_address = false"
+        return "add a [[remote]] with its AE title and its host to the settings"
 
     def move_destination(self, ae_title: str) -> RemoteAE:
         """Look up a Move Destination.

@@ -8,11 +8,11 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import cast
+from typing import Protocol, cast
 
 from pydicom.config import IGNORE, settings
 from pydicom.uid import UID
-from pynetdicom import AE, _config
+from pynetdicom import AE, _config, build_role
 from pynetdicom._globals import MODE_ACCEPTOR, MODE_REQUESTOR
 from pynetdicom.association import Association as PynetdicomAssociation
 from pynetdicom.pdu_primitives import A_ABORT, A_RELEASE
@@ -29,7 +29,7 @@ from backup_scp.errors import (
 from backup_scp.information_model import Negotiated
 from backup_scp.network.access import Caller
 from backup_scp.network.command_set import CommandSet, Element, Field
-from backup_scp.network.upper_layer import AssociationEnded, Interrupted, Transport, UpperLayer
+from backup_scp.network.upper_layer import AssociationEnded, Interrupted, PeerTimedOut, Transport, UpperLayer
 from backup_scp.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 # pynetdicom's own log prints identifiers and pydicom's warnings print values: both are patient data.
@@ -45,6 +45,7 @@ _LONGEST_COMMAND_SET = 1 << 16
 _LONGEST_IDENTIFIER = 1 << 20
 _LINGER_S = 5.0
 _REJECTED_TRANSIENT = 2  # PS3.8 9.3.4
+_LOOK_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,16 @@ class Tally:
         )
 
 
+class Errand(Protocol):
+    """What is done on an Association while its peer asks for nothing."""
+
+    def look(self) -> None:
+        """Do what is due; asked for again and again between two requests, it may send a request of ours."""
+
+    def end(self) -> None:
+        """Give up what is not done: the Association has ended."""
+
+
 class Association(PynetdicomAssociation):
     """An Association with one thread: whoever calls its methods.
 
@@ -114,6 +125,8 @@ class Association(PynetdicomAssociation):
         What it has brought so far.
     ending
         True when the node stops: no further request will be read.
+    errand
+        What is done meanwhile, if anything.
     """
 
     caller: Caller
@@ -139,6 +152,7 @@ class Association(PynetdicomAssociation):
         local.ae_title = ae_title
         self.tally = Tally()
         self.ending = False
+        self.errand: Errand | None = None
         self._waiting = False
         self._ahead: tuple[int, CommandSet] | None = None
         self._data_set_of: int | None = None  # context ID, while a Data Set is still to be read
@@ -158,7 +172,7 @@ class Association(PynetdicomAssociation):
         return association
 
     @classmethod
-    def request_from(
+    def request_from(  # noqa: PLR0913 - each by its name
         cls,
         *,
         calling: str,
@@ -169,6 +183,7 @@ class Association(PynetdicomAssociation):
         timing: Timing,
         maximum_pdu_length: int = 131072,
         watch: Callable[[], None] | None = None,
+        as_scp: Iterable[str] = (),
     ) -> Association:
         """Open an Association to a remote AE.
 
@@ -176,6 +191,8 @@ class Association(PynetdicomAssociation):
         ----------
         contexts
             Abstract Syntax and its Transfer Syntaxes; at most 128.
+        as_scp
+            Abstract Syntaxes for which we, the requestor, propose to be the SCP (PS3.7 D.3.3.4).
         watch
             See ``UpperLayer``.
 
@@ -204,6 +221,8 @@ class Association(PynetdicomAssociation):
         association.acceptor.address_info = remote
         association.requestor.address_info = local
         association.requestor.requested_contexts = requested
+        for abstract in as_scp:
+            association.requestor.add_negotiation_item(build_role(abstract, scu_role=False, scp_role=True))
         association.upper_layer.watch = watch
         try:
             association.request()
@@ -259,9 +278,19 @@ class Association(PynetdicomAssociation):
         try:
             if self._waiting and self.ending:
                 raise AssociationEnded
+            if self._waiting and self.errand is not None:
+                self._wait_busily(self.errand)
             return self._next_command()
         finally:
             self._waiting = False
+
+    def _wait_busily(self, errand: Errand) -> None:
+        """Wait for the peer's next word, and do something else meanwhile."""
+        deadline = time.monotonic() + self.upper_layer.idle_timeout_s
+        while not self.upper_layer.has_input(_LOOK_S):
+            if time.monotonic() > deadline:
+                raise PeerTimedOut
+            errand.look()
 
     def _next_command(self, *, is_due: bool = False) -> tuple[int, CommandSet]:
         """Take the next message; one that ``is_due`` answers us, and its sender may not idle."""
@@ -306,7 +335,7 @@ class Association(PynetdicomAssociation):
                 self._data_set_of = None
             yield fragment.data
 
-    def read_identifier(self) -> bytes:
+    def read_identifier(self, limit_bytes: int = _LONGEST_IDENTIFIER) -> bytes:
         """Read a Data Set that must fit in memory.
 
         Raises
@@ -317,9 +346,9 @@ class Association(PynetdicomAssociation):
         encoded, size = bytearray(), 0
         for data in self.data_set():
             size += len(data)
-            if size <= _LONGEST_IDENTIFIER:
+            if size <= limit_bytes:
                 encoded += data
-        if size > _LONGEST_IDENTIFIER:
+        if size > limit_bytes:
             raise InvalidIdentifier(f"The Identifier has {size} bytes")
         return bytes(encoded)
 

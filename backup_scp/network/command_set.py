@@ -29,6 +29,10 @@ class Field(IntEnum):
     C_ECHO_RQ = 0x0030
     C_ECHO_RSP = 0x8030
     C_CANCEL_RQ = 0x0FFF
+    N_EVENT_REPORT_RQ = 0x0100
+    N_EVENT_REPORT_RSP = 0x8100
+    N_ACTION_RQ = 0x0130
+    N_ACTION_RSP = 0x8130
 
 
 class Element(IntEnum):
@@ -46,6 +50,9 @@ class Element(IntEnum):
     OFFENDING_ELEMENT = 0x0901
     ERROR_COMMENT = 0x0902
     AFFECTED_SOP_INSTANCE_UID = 0x1000
+    REQUESTED_SOP_INSTANCE_UID = 0x1001
+    EVENT_TYPE_ID = 0x1002
+    ACTION_TYPE_ID = 0x1008
     REMAINING = 0x1020
     COMPLETED = 0x1021
     FAILED = 0x1022
@@ -54,7 +61,19 @@ class Element(IntEnum):
     MOVE_ORIGINATOR_MESSAGE_ID = 0x1031
 
 
-_UIDS = {Element.AFFECTED_SOP_CLASS_UID, Element.REQUESTED_SOP_CLASS_UID, Element.AFFECTED_SOP_INSTANCE_UID}
+_UIDS = {
+    Element.AFFECTED_SOP_CLASS_UID,
+    Element.REQUESTED_SOP_CLASS_UID,
+    Element.AFFECTED_SOP_INSTANCE_UID,
+    Element.REQUESTED_SOP_INSTANCE_UID,
+}
+_ANSWERED_AS = {
+    Element.REQUESTED_SOP_CLASS_UID: Element.AFFECTED_SOP_CLASS_UID,  # of the N services, PS3.7 10.3
+    Element.AFFECTED_SOP_CLASS_UID: Element.AFFECTED_SOP_CLASS_UID,
+    Element.REQUESTED_SOP_INSTANCE_UID: Element.AFFECTED_SOP_INSTANCE_UID,
+    Element.AFFECTED_SOP_INSTANCE_UID: Element.AFFECTED_SOP_INSTANCE_UID,
+}
+"""What a response repeats of its request, and under which name."""
 
 
 class CommandSet:
@@ -161,9 +180,11 @@ def response(request: CommandSet, status: int, *, comment: str = "", data_set: b
         Element.MESSAGE_ID_BEING_RESPONDED_TO: request.message_id,
         Element.STATUS: status,
     }
-    for element in (Element.AFFECTED_SOP_CLASS_UID, Element.AFFECTED_SOP_INSTANCE_UID):
-        if element in request.elements:
-            values[element] = request.elements[element].decode("latin-1")  # as it came, however odd
+    for asked, answered in _ANSWERED_AS.items():
+        if asked in request.elements:
+            values[answered] = request.elements[asked].decode("latin-1")  # as it came, however odd
+    if Element.ACTION_TYPE_ID in request.elements:
+        values[Element.ACTION_TYPE_ID] = request.number(Element.ACTION_TYPE_ID)
     if comment:
         values[Element.ERROR_COMMENT] = _NOT_IN_LO.sub("?", comment)[:64]
     for name, count in counts.items():

@@ -35,15 +35,17 @@ from backup_scp.network import extended_negotiation
 from backup_scp.network.association import Association
 
 VERIFICATION = "1.2.840.10008.1.1"
+STORAGE_COMMITMENT = "1.2.840.10008.1.20.1"
+"""Storage Commitment Push Model, PS3.4 J.3."""
 
 NATIVE = (str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian), str(ExplicitVRBigEndian))
-_OTHER_SERVICES = frozenset({VERIFICATION, *MODELS})
+_OTHER_SERVICES = frozenset({VERIFICATION, STORAGE_COMMITMENT, *MODELS})
 LOSSY = frozenset(
     (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000, JPEG2000MC, HTJ2K, "1.2.840.10008.1.2.4.112")
 )
 """Syntaxes that may make a sender throw information away: taken when it offers nothing else."""
 
-_COMMITMENT = ("1.2.840.10008.1.20.1", "1.2.840.10008.1.20.2")  # push, and the retired pull
+_COMMITMENT = (STORAGE_COMMITMENT, "1.2.840.10008.1.20.2")  # push, and the retired pull
 _ACCEPTED, _ABSTRACT_SYNTAX_NOT_SUPPORTED, _TRANSFER_SYNTAXES_NOT_SUPPORTED = 0, 3, 4  # PS3.8 9.3.3.2
 
 

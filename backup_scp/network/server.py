@@ -271,13 +271,16 @@ class Server:
             ending = "aborted here, the peer was silent for too long"
         except AssociationEnded:
             ending = association.finish()
+        finally:
+            if association.errand is not None:
+                association.errand.end()
         log.info("Association with %s %s: %s", association.caller, ending, association.tally.summary(began))
 
     def _answer(self, association: Association, context: Context, command: CommandSet) -> None:
-        if command.field == Field.C_CANCEL_RQ or command.is_response:
+        service = self._services.get(command.field)
+        if command.field == Field.C_CANCEL_RQ or (command.is_response and service is None):
             association.skip_data_set()  # for an operation that has ended already
             return
-        service = self._services.get(command.field)
         if service is None or not service.suits(context.abstract_syntax):
             association.skip_data_set()
             status = UNRECOGNISED_OPERATION if service is None else SOP_CLASS_NOT_SUPPORTED

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from backup_scp.commitment import StorageCommitment
 from backup_scp.information_model import MODELS
 from backup_scp.ingest import Ingest
 from backup_scp.network.access import AccessPolicy
 from backup_scp.network.association import Timing
 from backup_scp.network.command_set import Field
-from backup_scp.network.negotiation import VERIFICATION, is_storage
+from backup_scp.network.negotiation import STORAGE_COMMITMENT, VERIFICATION, is_storage
 from backup_scp.network.query_scp import QuerySCP
 from backup_scp.network.retrieve_scp import RetrieveSCP
 from backup_scp.network.server import Service
+from backup_scp.network.storage_commitment_scp import StorageCommitmentSCP
 from backup_scp.network.storage_scp import StorageSCP
 from backup_scp.network.storage_scu import MoveOriginator, RemoteAEDestination
 from backup_scp.network.verification_scp import VerificationSCP
@@ -24,13 +26,21 @@ _GET = frozenset(model.get_uid for model in MODELS.values())
 
 
 def services(
-    archive: Archive, index: Index, policy: AccessPolicy, ae_title: str, timing: Timing, *, strict: bool = False
+    archive: Archive,
+    index: Index,
+    policy: AccessPolicy,
+    ae_title: str,
+    timing: Timing,
+    commitment: StorageCommitment,
+    *,
+    strict: bool = False,
 ) -> Mapping[int, Service]:
     """Put the node's services together, by Command Field; ``strict`` is of Query/Retrieve, see ``read_query``."""
 
     def open_destination(remote: RemoteAE, originator: MoveOriginator, watch: Callable[[], None]) -> Destination:
         return RemoteAEDestination(ae_title, remote, timing, originator, watch)
 
+    commitments = StorageCommitmentSCP(commitment, ae_title)
     retrieve = RetrieveSCP(archive, index, policy, open_destination, strict=strict)
     return {
         Field.C_ECHO_RQ: Service(VERIFICATION.__eq__, VerificationSCP().serve, for_everyone=True),
@@ -38,4 +48,6 @@ def services(
         Field.C_FIND_RQ: Service(_FIND.__contains__, QuerySCP(index, ae_title, strict=strict).serve),
         Field.C_MOVE_RQ: Service(_MOVE.__contains__, retrieve.serve_move),
         Field.C_GET_RQ: Service(_GET.__contains__, retrieve.serve_get),
+        Field.N_ACTION_RQ: Service(STORAGE_COMMITMENT.__eq__, commitments.serve, for_everyone=True),
+        Field.N_EVENT_REPORT_RSP: Service(STORAGE_COMMITMENT.__eq__, commitments.serve_response, for_everyone=True),
     }

@@ -10,10 +10,13 @@ from typing import NamedTuple
 from backup_scp.errors import (
     BackupSCPError,
     DestinationUnavailable,
+    DuplicateTransaction,
     Invalid,
+    InvalidActionInformation,
     MatchesUncounted,
     MoveDestinationUnknown,
     NotAuthorised,
+    ResourceLimitation,
     Unavailable,
 )
 
@@ -28,15 +31,24 @@ SUB_OPERATIONS_REFUSED = 0xA702
 MOVE_DESTINATION_UNKNOWN = 0xA801
 DOES_NOT_MATCH_SOP_CLASS = 0xA900
 PROCESSING_FAILURE = 0x0110
+NO_SUCH_SOP_INSTANCE = 0x0112
+INVALID_ARGUMENT_VALUE = 0x0115
+NO_SUCH_SOP_CLASS = 0x0118
 SOP_CLASS_NOT_SUPPORTED = 0x0122
+NO_SUCH_ACTION_TYPE = 0x0123
 NOT_AUTHORISED = 0x0124
+DUPLICATE_TRANSACTION_UID = 0x0131
 UNRECOGNISED_OPERATION = 0x0211
+RESOURCE_LIMITATION = 0x0213
 
 _STATUS: tuple[tuple[type[BackupSCPError], int], ...] = (
     (NotAuthorised, NOT_AUTHORISED),
     (MoveDestinationUnknown, MOVE_DESTINATION_UNKNOWN),
+    (DuplicateTransaction, DUPLICATE_TRANSACTION_UID),
     (DestinationUnavailable, SUB_OPERATIONS_REFUSED),
     (MatchesUncounted, MATCHES_UNCOUNTED),
+    (ResourceLimitation, RESOURCE_LIMITATION),
+    (InvalidActionInformation, INVALID_ARGUMENT_VALUE),
     (Invalid, DOES_NOT_MATCH_SOP_CLASS),
     (Unavailable, OUT_OF_RESOURCES),
 )
@@ -152,6 +164,30 @@ ANSWERS: dict[str, tuple[Answer, ...]] = {
         ),
     ),
     "C-GET": _RETRIEVE,
+    "N-ACTION": (
+        Answer(SUCCESS, "Success", "the request is durable; its report follows"),
+        Answer(NO_SUCH_SOP_INSTANCE, "No such SOP Instance", "another than the well-known SOP Instance", _REASON),
+        Answer(
+            INVALID_ARGUMENT_VALUE,
+            "Invalid argument value",
+            "there is no Data Set, or without Transaction UID or references, or it cannot be read",
+            _REASON,
+        ),
+        Answer(NO_SUCH_SOP_CLASS, "No such SOP Class", "another than that of the Presentation Context", _REASON),
+        Answer(NO_SUCH_ACTION_TYPE, "No such Action Type", "another Action Type ID than 1", _REASON),
+        Answer(
+            DUPLICATE_TRANSACTION_UID,
+            "Duplicate Transaction UID",
+            "this AE has used the Transaction UID in the last 30 days; nothing is reported on the second request",
+            _REASON,
+        ),
+        Answer(
+            RESOURCE_LIMITATION,
+            "Resource limitation",
+            "the index cannot be written, or too much is open at this address; ask again later",
+            _REASON,
+        ),
+    ),
 }
 """By service; what stands under ``EVERY_SERVICE`` any of them may answer."""
 

@@ -197,8 +197,8 @@ class UpperLayer(DULServiceProvider):
         context_id, control = self._pdv
         return Fragment(context_id, bool(control & _COMMAND), bool(control & _LAST) and not self._pdv_left, data)
 
-    def has_input(self) -> bool:
-        """Whether something from the peer waits to be read, without waiting for it."""
+    def has_input(self, wait_s: float = 0.0) -> bool:
+        """Whether something from the peer, or its end, waits to be read; wait for it at most so long."""
         connection = self.connection
         if self._start != self._end or connection is None or not self.is_open:
             return True
@@ -207,7 +207,7 @@ class UpperLayer(DULServiceProvider):
             return True
         with _Selector() as selector:
             selector.register(connection, selectors.EVENT_READ)
-            return bool(selector.select(0))
+            return bool(selector.select(wait_s))
 
     def _next_p_data(self, timeout_s: float) -> None:
         """Go to the body of the next P-DATA-TF; other PDUs go to the state machine."""

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from backup_scp.archive.filesystem import FilesystemArchive
+from backup_scp.commitment import StorageCommitment
 from backup_scp.index.migrate import upgrade
 from backup_scp.index.sql_index import SQLIndex
 from backup_scp.network.access import AccessPolicy
@@ -140,7 +141,8 @@ class Storage:
 
     def services(self, remotes: tuple[RemoteAE, ...] = (), timing: Timing = PATIENT, *, strict: bool = False):
         policy = AccessPolicy(remotes)
-        return real_services(self.archive, self.index, policy, "BACKUP_SCP", timing, strict=strict)
+        commitment = StorageCommitment(self.archive, self.index, is_storage)
+        return real_services(self.archive, self.index, policy, "BACKUP_SCP", timing, commitment, strict=strict)
 
     def staged(self) -> list[Path]:
         """Return the staged files."""

@@ -1,0 +1,354 @@
+"""Storage Commitment: what is asked for is read back from the disk, and the answer delivered, however long it takes.
+
+Three steps, each of its own: a request is kept (``request``), its instances are looked at (``judge_next``), and the
+report goes out (``report_next``).  What is due stands in the index, so a crash, a restart or a second node lose nothing
+and do nothing twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from backup_scp.errors import (
+    ArchiveUnavailable,
+    BackupSCPError,
+    Damaged,
+    FileMissing,
+    IndexUnavailable,
+    ResourceLimitation,
+    Unavailable,
+)
+from backup_scp.ports import Archive, Commitment, CommitmentRequest, FailureReason, Held, Index, Reference
+
+log = logging.getLogger(__name__)
+
+_LONGEST_PAUSE = timedelta(hours=1)
+_LONGEST_LOOK = timedelta(seconds=30)
+_IDLE_S = 1.0
+_TROUBLED_S = 5.0
+
+Confirm = Callable[[], None]
+"""Raises ``LeaseLost`` where somebody else has a report by now."""
+
+Report = Callable[[Commitment, Confirm], None]
+"""Delivers a report, after a last ``Confirm``; raises what kept it from being delivered."""
+
+
+class LeaseLost(Exception):  # noqa: N818 - no error: somebody else does it
+    """What was leased is somebody else's by now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long is waited for what.
+
+    Attributes
+    ----------
+    images
+        For instances that come after the request.
+    look
+        Before what is missing is looked for again; longer as time passes.
+    retry
+        After a report that was not taken; doubled each time, up to an hour.
+    give_up
+        After the request, reports are no longer tried.
+    lease
+        What a node that died was working on is taken up by another one.
+    """
+
+    images: timedelta = timedelta(minutes=10)
+    look: timedelta = timedelta(seconds=2)
+    retry: timedelta = timedelta(minutes=1)
+    give_up: timedelta = timedelta(days=7)
+    lease: timedelta = timedelta(seconds=30)
+
+
+class Bell:
+    """Wakes whoever waits for work."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self.rung = 0
+
+    def ring(self) -> None:
+        """Wake all who wait."""
+        with self._condition:
+            self.rung += 1
+            self._condition.notify_all()
+
+    def wait(self, heard: int, timeout_s: float) -> None:
+        """Wait until it has rung more often than was heard, or for so long."""
+        with self._condition:
+            self._condition.wait_for(lambda: self.rung != heard, timeout_s)
+
+
+class StorageCommitment:
+    """SCP of the Storage Commitment Push Model (PS3.4 J.3); safe to share between threads.
+
+    Parameters
+    ----------
+    archive, index
+        What is held, and what is due.
+    is_storable
+        Whether a SOP Class is one that can be stored here.
+    pace
+        How long is waited for what.
+    clock
+        The time, UTC.
+    """
+
+    def __init__(
+        self,
+        archive: Archive,
+        index: Index,
+        is_storable: Callable[[str], bool] = bool,
+        pace: Pace | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._archive = archive
+        self._index = index
+        self._records = index.commitments
+        self._is_storable = is_storable
+        self._pace = pace or Pace()
+        self._clock = clock
+        self._delivered: set[int] = set()  # but the index could not be told
+        self.stopping = threading.Event()
+        self.bell = Bell()
+
+    # -- asking --------------------------------------------------------------------------------------------------------
+
+    def request(self, request: CommitmentRequest) -> int:
+        """Keep a request; when it returns it is durable, and will be reported on.
+
+        Returns
+        -------
+        int
+            Its number, for ``lease_report_of``.
+
+        Raises
+        ------
+        DuplicateTransaction, ResourceLimitation
+        """
+        try:
+            number = self._records.enter(request)
+        except IndexUnavailable as error:
+            raise ResourceLimitation(str(error)) from None
+        self.bell.ring()
+        return number
+
+    # -- judging -------------------------------------------------------------------------------------------------------
+
+    def judge_next(self) -> bool:
+        """Look at the instances of one request that is due; False when there is none.
+
+        Raises
+        ------
+        IndexUnavailable
+            It will be looked at again.
+        """
+        now = self._clock()
+        leased = self._records.lease_request(now, now + self._pace.lease)
+        if leased is None:
+            return False
+        with self._kept(leased):
+            self._judge(leased, now)
+        return True
+
+    def _judge(self, leased: Commitment, now: datetime) -> None:
+        request = leased.request
+        found = self._records.find(request.references, request.requester)
+        age = now - request.requested_at
+        is_late = age >= self._pace.images
+        if not is_late and any(not held and self._is_storable(one.sop_class_uid) for one, held in found.items()):
+            self._records.postpone(leased, now + min(max(age / 4, self._pace.look), _LONGEST_LOOK))
+            return
+        judgements = self._judgements(found, is_late=is_late)
+        if judgements is None:  # the node stops, or the archive cannot be read: it is no failure yet
+            self._records.postpone(leased, now + self._pace.look)
+            return
+        results = [judgements[reference] for reference in request.references]
+        if self._records.conclude(leased, results, self._clock()):
+            failed = sum(reason is not None for reason in results)
+            log.info(
+                "Storage Commitment for %r: %d SOP Instances read back and committed, %d failed",
+                request.requester.ae_title,
+                len(results) - failed,
+                failed,
+            )
+            self.bell.ring()
+
+    def _judgements(
+        self, found: dict[Reference, list[Held]], *, is_late: bool
+    ) -> dict[Reference, FailureReason | None] | None:
+        """Judge every reference; None where that cannot be done now."""
+        judgements: dict[Reference, FailureReason | None] = {}
+        verified: dict[str, str | None] = {}
+        try:
+            for reference, held in found.items():
+                if self.stopping.is_set():
+                    return None
+                judgements[reference] = self._judgement(reference, held, verified)
+        except ArchiveUnavailable as error:
+            log.error("Storage Commitment waits for the archive: %s", error)
+            if not is_late:
+                return None
+            unseen = found.keys() - judgements.keys()
+            judgements |= dict.fromkeys(unseen, FailureReason.PROCESSING_FAILURE)
+        finally:
+            self._index.record_verification(verified.items())
+        return judgements
+
+    def _judgement(
+        self, reference: Reference, held: list[Held], verified: dict[str, str | None]
+    ) -> FailureReason | None:
+        """Judge one reference; ``None`` is the proof that its bytes were read from the disk, and are those received."""
+        if not held:
+            is_storable = self._is_storable(reference.sop_class_uid)
+            return FailureReason.NO_SUCH_OBJECT_INSTANCE if is_storable else FailureReason.SOP_CLASS_NOT_SUPPORTED
+        meant = [one for one in held if one.sop_class_uid == reference.sop_class_uid]
+        if not meant:
+            return FailureReason.CLASS_INSTANCE_CONFLICT
+        for one in meant:
+            try:
+                self._archive.verify(one.location, one.sha256)
+            except Damaged as error:
+                log.error("%s; not committed", error)
+                verified[one.location] = str(error)
+                is_gone = isinstance(error, FileMissing)
+                return FailureReason.NO_SUCH_OBJECT_INSTANCE if is_gone else FailureReason.PROCESSING_FAILURE
+            verified[one.location] = None
+        return None
+
+    # -- reporting -----------------------------------------------------------------------------------------------------
+
+    def report_next(self, report: Report) -> bool:
+        """Deliver one report that is due; False when there is none.
+
+        Raises
+        ------
+        IndexUnavailable
+            It will be delivered later, or the index told that it was.
+        """
+        now = self._clock()
+        leased = self._records.lease_report(now, now + self._pace.lease)
+        if leased is None:
+            return False
+        if leased.number in self._delivered:
+            self.delivered(leased)
+            return True
+        with self._kept(leased) as confirm:
+            try:
+                report(leased, confirm)
+            except LeaseLost:
+                log.info("A Storage Commitment report was taken over by another node")
+            except BackupSCPError as error:
+                self.not_delivered(leased, error)
+            else:
+                self.delivered(leased)
+        return True
+
+    def lease_report_of(self, numbers: Sequence[int], attempts: int) -> Commitment | None:
+        """Take one of these reports, to deliver it in another way; ``delivered`` or ``not_delivered`` ends that."""
+        now = self._clock()
+        return self._records.lease_report_of(numbers, attempts, now, now + self._pace.lease)
+
+    def renew(self, leased: Commitment) -> bool:
+        """Keep a report that was taken; False when it is no longer ours to deliver."""
+        return leased.number not in self._delivered and self._records.renew(leased, self._clock() + self._pace.lease)
+
+    def delivered(self, leased: Commitment) -> None:
+        """Note that a report was taken by its requester; it is never sent again."""
+        self._delivered.add(leased.number)
+        self._records.report_delivered(leased, self._clock())
+        self._delivered.discard(leased.number)
+        self.bell.ring()
+
+    def not_delivered(self, leased: Commitment, error: BackupSCPError | str) -> None:
+        """Note why a report was not taken, and when it is tried again."""
+        now = self._clock()
+        pause = min(self._pace.retry * 2 ** min(leased.attempts, 16), _LONGEST_PAUSE)
+        is_over = now + pause > leased.request.requested_at + self._pace.give_up
+        log.warning(
+            "A Storage Commitment report to %r was not delivered: %s%s",
+            leased.request.requester.ae_title,
+            error,
+            "; it is given up" if is_over else "",
+        )
+        self._records.report_failed(leased, str(error), now, None if is_over else now + pause)
+
+    @contextlib.contextmanager
+    def _kept(self, leased: Commitment) -> Iterator[Confirm]:
+        """Keep a lease as long as the block takes."""
+        done = threading.Event()
+
+        def keep() -> None:
+            while not done.wait(self._pace.lease.total_seconds() / 3):
+                with contextlib.suppress(Unavailable):
+                    self.renew(leased)
+
+        def confirm() -> None:
+            if not self.renew(leased):
+                raise LeaseLost
+
+        thread = threading.Thread(target=keep, name="lease", daemon=True)
+        thread.start()
+        try:
+            yield confirm
+        finally:
+            done.set()
+            thread.join()
+
+
+class Worker:
+    """The threads of a node that work on what is due.
+
+    Parameters
+    ----------
+    commitment
+        What they work on.
+    report
+        Delivers a report.
+    reporters
+        How many reports may be under way at once, each to another AE.
+    """
+
+    def __init__(self, commitment: StorageCommitment, report: Report, reporters: int = 3) -> None:
+        self._commitment = commitment
+        steps = [commitment.judge_next, *[lambda: commitment.report_next(report)] * reporters]
+        self._threads = [
+            threading.Thread(target=self._work, args=(step,), name="commitment", daemon=True) for step in steps
+        ]
+
+    def start(self) -> None:
+        """Begin."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self, grace_s: float) -> None:
+        """Take up nothing more; what is not done in time goes on after the next start."""
+        self._commitment.stopping.set()
+        self._commitment.bell.ring()
+        deadline = time.monotonic() + grace_s
+        for thread in self._threads:
+            thread.join(max(deadline - time.monotonic(), 0))
+
+    def _work(self, step: Callable[[], bool]) -> None:
+        stopping, bell = self._commitment.stopping, self._commitment.bell
+        while not stopping.is_set():
+            heard = bell.rung
+            try:
+                if step():
+                    continue
+            except BackupSCPError as error:
+                log.error("Storage Commitment waits: %s", error)
+                stopping.wait(_TROUBLED_S)
+            except Exception as error:  # noqa: BLE001 - the border of this thread: the other requests go on
+                log.error("Storage Commitment met an error in the node: %s", type(error).__name__)
+                stopping.wait(_TROUBLED_S)
+            bell.wait(heard, _IDLE_S)

@@ -1,0 +1,108 @@
+"""N-EVENT-REPORT of Storage Commitment, on our own Association as its SCP (PS3.4 J.3.3, PS3.7 D.3.3.4)."""
+
+from __future__ import annotations
+
+from pydicom.uid import UID
+
+from backup_scp.commitment import Confirm
+from backup_scp.errors import DestinationUnavailable
+from backup_scp.network.access import AccessPolicy, printable
+from backup_scp.network.association import Association, AssociationEnded, Context, Timing
+from backup_scp.network.command_set import CommandSet, Element, Field, encode
+from backup_scp.network.commitment_information import event_information, event_type
+from backup_scp.network.negotiation import NATIVE, STORAGE_COMMITMENT
+from backup_scp.network.status import is_warning
+from backup_scp.ports import Commitment, RemoteAE
+
+WELL_KNOWN_INSTANCE = "1.2.840.10008.1.20.1.1"
+TRANSFER_SYNTAXES = (NATIVE[1], NATIVE[0])
+"""What is proposed: Implicit VR first, which every AE has to take (PS3.5 10.1)."""
+
+
+class EventReporter:
+    """Delivers reports to the configured addresses of those who asked.
+
+    Parameters
+    ----------
+    ae_title
+        Our own.
+    policy
+        Knows the addresses.
+    timing
+        How long the network may take.
+    """
+
+    def __init__(self, ae_title: str, policy: AccessPolicy, timing: Timing) -> None:
+        self._ae_title = ae_title
+        self._policy = policy
+        self._timing = timing
+
+    def report(self, commitment: Commitment, confirm: Confirm) -> None:
+        """Deliver one report; on return its requester has taken it.
+
+        Raises
+        ------
+        DestinationUnavailable
+            With the reason, and what to do.
+        """
+        requester = commitment.request.requester
+        remote = self._policy.find(requester.ae_title, requester.address)
+        if remote is None:
+            raise DestinationUnavailable(
+                f"{printable(requester.ae_title)} at {requester.address} has no address for reports: "
+                f"{self._policy.fix_for(requester.ae_title)}, with the port where it listens"
+            )
+        association = self._associate(remote)
+        try:
+            confirm()
+            self._send(association, commitment)
+        except AssociationEnded:
+            association.close()
+            raise DestinationUnavailable(f"{remote.ae_title} broke off instead of answering the report") from None
+        finally:
+            association.release()
+
+    def _associate(self, remote: RemoteAE) -> Association:
+        return Association.request_from(
+            calling=self._ae_title,
+            called=remote.ae_title,
+            host=remote.host,
+            port=remote.commitment_port or remote.port,
+            contexts=[(STORAGE_COMMITMENT, TRANSFER_SYNTAXES)],
+            timing=self._timing,
+            as_scp=[STORAGE_COMMITMENT],
+        )
+
+    def _send(self, association: Association, commitment: Commitment) -> None:
+        role = association.acceptor.role_selection.get(UID(STORAGE_COMMITMENT))
+        if role is not None and not role.scp_role:  # many say nothing, and take the report nevertheless
+            raise DestinationUnavailable(f"{association.acceptor.ae_title} does not let us be SCP of its commitments")
+        (context,) = association.contexts.values()
+        association.send(context.context_id, *event_report(commitment, self._ae_title, context, message_id=1))
+        require_taken(association.read_response(Field.N_EVENT_REPORT_RSP))
+
+
+def event_report(commitment: Commitment, ae_title: str, context: Context, message_id: int) -> tuple[bytes, bytes]:
+    """Write an N-EVENT-REPORT-RQ: its Command Set and its Data Set."""
+    command: dict[Element, str | int] = {
+        Element.AFFECTED_SOP_CLASS_UID: STORAGE_COMMITMENT,
+        Element.COMMAND_FIELD: Field.N_EVENT_REPORT_RQ,
+        Element.MESSAGE_ID: message_id,
+        Element.AFFECTED_SOP_INSTANCE_UID: WELL_KNOWN_INSTANCE,
+        Element.EVENT_TYPE_ID: event_type(commitment),
+    }
+    return encode(command, data_set=True), event_information(commitment, ae_title, context.transfer_syntax)
+
+
+def require_taken(answer: CommandSet) -> None:
+    """Hold an N-EVENT-REPORT-RSP for a receipt only when it is one (PS3.7 10.1.1.1.8).
+
+    Raises
+    ------
+    DestinationUnavailable
+        With its Status.
+    """
+    status, comment = answer.status, answer.text(Element.ERROR_COMMENT)
+    if Element.STATUS not in answer.elements or (status and not is_warning(status)):
+        sentence = f"The report was answered with status 0x{status:04X}"
+        raise DestinationUnavailable(f"{sentence}: {printable(comment)}" if comment else sentence)

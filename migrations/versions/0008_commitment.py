@@ -1,0 +1,39 @@
+"""Storage Commitment requests, and the reports that are owed."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0008"
+down_revision = "0006"
+branch_labels = None
+depends_on = None
+
+TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+
+def _text(name: str) -> sa.Column:
+    return sa.Column(name, TEXT, nullable=False)
+
+
+def _number(name: str) -> sa.Column:
+    return sa.Column(name, sa.BigInteger(), nullable=False)
+
+
+def upgrade() -> None:
+    op.create_table(
+        "commitment",
+        sa.Column("id", ID, nullable=False),
+        *map(_text, ("site", "ae_title", "address", "transaction_uid", "requested_at", "state")),
+        _number("reference_count"),
+        *map(_text, ("reference_list", "results", "due_at", "leased_until", "lease")),
+        _number("attempts"),
+        *map(_text, ("tried_at", "error")),
+        sa.PrimaryKeyConstraint("id", name="pk_commitment"),
+        sa.UniqueConstraint("site", "ae_title", "transaction_uid", name="uq_commitment_transaction"),
+    )
+    op.create_index("ix_commitment_state_due_at", "commitment", ["state", "due_at"])
+
+
+def downgrade() -> None:
+    op.drop_table("commitment")
