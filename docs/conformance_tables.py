@@ -14,19 +14,23 @@ from pydicom.uid import JPEGLosslessSV1
 from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 
 from backup_scp.character_set.coded_sets import BY_NUMBER, WHOLE
+from backup_scp.commitment import Worker
 from backup_scp.information_model import MODELS
 from backup_scp.network import extended_negotiation, negotiation
 from backup_scp.network.association import Association
-from backup_scp.network.negotiation import LOSSY, NATIVE, VERIFICATION, is_storage, is_supported
+from backup_scp.network.commitment_information import MOST_REFERENCES
+from backup_scp.network.negotiation import LOSSY, NATIVE, STORAGE_COMMITMENT, VERIFICATION, is_storage, is_supported
 from backup_scp.network.status import ANSWERS, is_warning
+from backup_scp.network.storage_commitment_report import TRANSFER_SYNTAXES
 from backup_scp.network.storage_scu import propose
-from backup_scp.ports import Held
+from backup_scp.ports import FailureReason, Held
 from backup_scp.settings import NodeSettings
 from backup_scp.transcode import alternatives
 from backup_scp.transcode.decoders import DECODABLE
 from backup_scp.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 CONF = Path(__file__).parents[1] / "conf" / "backup-scp.toml"
+_REPORTERS = inspect.signature(Worker).parameters["reporters"].default
 INFORMATION_MODELS = tuple(dict.fromkeys(MODELS.values()))
 NODE = NodeSettings()
 CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
@@ -53,6 +57,31 @@ def node(setting: str) -> str:
     return str(getattr(NODE, setting))
 
 
+_REASONS = {
+    FailureReason.PROCESSING_FAILURE: (
+        "Processing failure",
+        "its stored bytes are not those that were received, or the archive cannot be read: send it and ask again",
+    ),
+    FailureReason.NO_SUCH_OBJECT_INSTANCE: ("No such object instance", "it has not arrived, or its file is gone"),
+    FailureReason.CLASS_INSTANCE_CONFLICT: ("Class / Instance conflict", "it is held under another SOP Class"),
+    FailureReason.SOP_CLASS_NOT_SUPPORTED: (
+        "Referenced SOP Class not supported",
+        "it is not held, and its SOP Class is none of Storage",
+    ),
+}
+
+
+def failure_reasons() -> str:
+    """Section 5.2.6: why an instance is not committed."""
+    rows = [(f"{reason:04X}", *_REASONS[reason]) for reason in FailureReason]
+    return table(("Failure Reason", "Meaning", "Condition"), rows)
+
+
+def most_references() -> str:
+    """Give how many references a Storage Commitment request may have."""
+    return f"{MOST_REFERENCES:,}"
+
+
 def name_of(uid: str) -> str:
     """Give the name of a UID in PS3.6."""
     return UID_dictionary[uid][0]
@@ -68,13 +97,17 @@ def storage_sop_classes() -> str:
 
 
 def other_sop_classes() -> str:
-    """Section 1.2: Verification and Query/Retrieve."""
-    rows = [(name_of(VERIFICATION), VERIFICATION, "Y", "Y"), *((name_of(uid), uid, "N", "Y") for uid in MODELS)]
+    """Section 1.2: Verification, Storage Commitment and Query/Retrieve."""
+    rows = [
+        (name_of(VERIFICATION), VERIFICATION, "Y", "Y"),
+        (name_of(STORAGE_COMMITMENT), STORAGE_COMMITMENT, "N", "Y"),
+        *((name_of(uid), uid, "N", "Y") for uid in MODELS),
+    ]
     return table(("SOP Class", "SOP Class UID", "SCU", "SCP"), rows)
 
 
 _OFTEN_ASKED_FOR = (
-    *("1.2.840.10008.1.20.1", "1.2.840.10008.5.1.4.31", "1.2.840.10008.3.1.2.3.3", "1.2.840.10008.5.1.4.33"),
+    *("1.2.840.10008.1.20.2", "1.2.840.10008.5.1.4.31", "1.2.840.10008.3.1.2.3.3", "1.2.840.10008.5.1.4.33"),
     *("1.2.840.10008.5.1.4.34.6.1", "1.2.840.10008.5.1.4.1.2.4.2", "1.2.840.10008.5.1.4.1.2.4.3"),
     *("1.2.840.10008.5.1.4.1.2.5.3", "1.2.840.10008.5.1.4.1.1.201.6", "1.2.840.10008.5.1.4.38.2"),
     *("1.2.840.10008.5.1.1.1", "1.2.840.10008.5.1.1.33"),
@@ -119,6 +152,9 @@ def proposed_contexts() -> str:
     for _, (syntax,) in propose([held])[0]:
         stored = "each one that an instance is stored in, alone" if syntax == jpeg else f"{name_of(syntax)}, alone"
         rows.append(("Storage", "each one of the instances to be sent", stored, "SCU"))
+    rows.append(
+        ("Storage Commitment", name_of(STORAGE_COMMITMENT), ", ".join(map(name_of, TRANSFER_SYNTAXES)), "SCP, proposed")
+    )
     return table(("Service", "Abstract Syntax", "Transfer Syntaxes of one Presentation Context", "Role"), rows)
 
 
@@ -153,7 +189,10 @@ def extended_negotiation_bytes() -> str:
 def roles() -> str:
     """Section 7.2.1.4: the answers to SCP/SCU Role Selection."""
     rows = []
-    for what, uid in (("Storage", CT_IMAGE_STORAGE), ("Verification, Query/Retrieve", VERIFICATION)):
+    for what, uid in (
+        ("Storage", CT_IMAGE_STORAGE),
+        ("Verification, Storage Commitment, Query/Retrieve", VERIFICATION),
+    ):
         for scu, scp in ((1, 0), (0, 1), (1, 1)):
             asked = SCP_SCU_RoleSelectionNegotiation()
             asked.sop_class_uid, asked.scu_role, asked.scp_role = uid, bool(scu), bool(scp)
@@ -188,7 +227,7 @@ def association_parameters() -> str:
         ("Maximum PDU length offered as requestor, bytes", own),
         ("Associations accepted at once, from anyone", NODE.maximum_associations),
         ("Further ones kept for configured remote AEs and this machine", NODE.reserved_associations),
-        ("Associations opened at once", "1 for each C-MOVE under way"),
+        ("Associations opened at once", f"1 for each C-MOVE under way, {_REPORTERS} for Storage Commitment"),
         ("Outstanding asynchronous operations", 1),
         ("TCP connection time-out, s", f"{NODE.connect_timeout_s:g}"),
         ("ARTIM time-out, and answer to our own Association request, s", f"{NODE.association_timeout_s:g}"),

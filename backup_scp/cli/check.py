@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from backup_scp.cli.options import ConfigOption, JSONOption, settings_of
-from backup_scp.cli.output import print_json, say, size
+from backup_scp.cli.output import count, print_json, say, size
 from backup_scp.errors import BackupSCPError
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def _findings(settings: Settings) -> Iterator[Finding]:
     yield _archive(settings)
     yield _free(settings)
     yield _index(settings)
+    yield from _commitments(settings)
     for remote in settings.remotes:
         yield _remote(settings, remote)
 
@@ -95,6 +96,24 @@ def _index(settings: Settings) -> Finding:
     except BackupSCPError as error:
         return Finding("index", False, str(error))
     return Finding("index", True, f"knows {holdings.versions} versions of {holdings.instances} SOP Instances")
+
+
+def _commitments(settings: Settings) -> Iterator[Finding]:
+    """Tell of each requester whose Storage Commitment report could not be delivered."""
+    from backup_scp import node
+
+    try:
+        index = node.open_index(settings)
+        try:
+            owed = index.commitments.owed()
+        finally:
+            index.close()
+    except BackupSCPError:
+        return  # the index has been found to be unwell
+    for one in owed:
+        if one.error:
+            number = count(one.owed + one.given_up, "report")
+            yield Finding(f"commitment {one.requester.ae_title}", False, f"{number} not delivered: {one.error}")
 
 
 def _remote(settings: Settings, remote: RemoteAE) -> Finding:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import typer
@@ -11,9 +12,11 @@ from backup_scp.cli.options import ConfigOption, JSONOption, settings_of
 from backup_scp.cli.output import LIST_LIMIT, count, moment, print_json, say, size
 
 if TYPE_CHECKING:
-    from backup_scp.ports import Holdings, Rejection, Remark
+    from backup_scp.ports import Holdings, OwedReports, Rejection, Remark
+    from backup_scp.settings import Settings
 
 _JSON_LIMIT = 1000
+_OVERDUE = timedelta(days=1)
 
 _MEANINGS = {
     "unparsed": "its content cannot be read as DICOM; kept as it came, found by its UIDs only",
@@ -32,6 +35,7 @@ class Status:
     free_bytes: int
     remarks: list[Remark]
     rejections: list[Rejection]
+    commitments: list[OwedReports]
     needs_a_person: bool
 
 
@@ -39,7 +43,8 @@ def status(context: typer.Context, json: JSONOption = False, config: ConfigOptio
     """Show what is held, what is odd, and who was turned away.
 
     Works beside the running node, and without it. Exit code 1 when a person must act: a stored file is damaged or
-    missing. Flagged files and rejected callers are shown, and are no failure.
+    missing, or a configured remote AE has not taken a Storage Commitment report for a day. Flagged files and rejected
+    callers are shown, and are no failure.
     """
     settings = settings_of(context, config)
     from backup_scp import node
@@ -47,6 +52,7 @@ def status(context: typer.Context, json: JSONOption = False, config: ConfigOptio
     limit = _JSON_LIMIT if json else LIST_LIMIT
     with node.Storage(settings) as storage:
         holdings = storage.index.holdings()
+        commitments = storage.index.commitments.owed()
         found = Status(
             settings.node.ae_title,
             str(settings.home),
@@ -54,7 +60,8 @@ def status(context: typer.Context, json: JSONOption = False, config: ConfigOptio
             storage.archive.free_bytes(),
             storage.index.remarks(limit),
             storage.index.rejections(limit),
-            needs_a_person=bool(holdings.damaged),
+            commitments,
+            needs_a_person=bool(holdings.damaged) or any(_is_overdue(owed, settings) for owed in commitments),
         )
     if json:
         print_json(found)
@@ -79,7 +86,8 @@ def _tell(found: Status) -> None:
     say(f"Free disk      {size(found.free_bytes)}")
     _tell_remarks(found)
     _tell_rejections(found.rejections)
-    if not (held.damaged or held.flagged or found.rejections):
+    _tell_commitments(found.commitments)
+    if not (held.damaged or held.flagged or found.rejections or found.commitments):
         say("Nothing to do")
 
 
@@ -105,3 +113,24 @@ def _tell_rejections(rejections: list[Rejection]) -> None:
         say(f"  {who}, {count(rejection.count, 'time')}, last {moment(rejection.last_at)}: {rejection.reason}")
         if rejection.fix:
             say(f"    {rejection.fix}")
+
+
+def _is_overdue(owed: OwedReports, settings: Settings) -> bool:
+    """Tell whether a remote AE that somebody has configured waits for too long; a stranger may wait."""
+    if all(remote.ae_title != owed.requester.ae_title for remote in settings.remotes):
+        return False
+    is_late = owed.owed and datetime.now(UTC) - owed.since > _OVERDUE
+    return bool(owed.given_up or is_late)
+
+
+def _tell_commitments(commitments: list[OwedReports]) -> None:
+    if commitments:
+        say("Storage Commitment:")
+    for owed in commitments:
+        who = f"{owed.requester.ae_title or 'a caller without a name'} at {owed.requester.address}"
+        counts = [(owed.waiting, "being checked"), (owed.owed, "owed"), (owed.given_up, "given up")]
+        parts = ", ".join(f"{count(number, 'report')} {what}" for number, what in counts if number)
+        say(f"  {who}: {parts}, since {moment(owed.since)}")
+        if owed.error:
+            again = f", next {moment(owed.next_at)}" if owed.next_at else ""
+            say(f"    last tried {moment(owed.tried_at)}{again}: {owed.error}")

@@ -15,6 +15,7 @@ from pynetdicom.presentation import build_context
 from backup_scp.information_model import MODELS
 from backup_scp.network.negotiation import (
     NATIVE,
+    STORAGE_COMMITMENT,
     answer_context,
     choose_transfer_syntax,
     is_storage,
@@ -58,7 +59,7 @@ OTHERS = sorted(
             if name
             not in {"_STORAGE_CLASSES", "_NON_PATIENT_OBJECT_CLASSES", "_MEDIA_STORAGE_CLASSES", "_SERVICE_CLASSES"}
             for uid in table.values()
-            if uid not in {VERIFICATION, *MODELS}
+            if uid not in {VERIFICATION, STORAGE_COMMITMENT, *MODELS}
         ),
         "1.2.840.10008.1.20.2",  # Storage Commitment Pull Model, retired
         "1.2.840.10008.1.9",  # Basic Study Content Notification, retired
@@ -89,10 +90,10 @@ def test_every_storage_class_is_taken(uid):
     assert is_supported(uid)
 
 
-@pytest.mark.parametrize("uid", [*OTHERS, VERIFICATION, *MODELS])
+@pytest.mark.parametrize("uid", [*OTHERS, VERIFICATION, STORAGE_COMMITMENT, *MODELS])
 def test_no_other_service_is_taken_for_storage(uid):
     assert not is_storage(uid)
-    assert is_supported(uid) == (uid in {VERIFICATION, *MODELS})
+    assert is_supported(uid) == (uid in {VERIFICATION, STORAGE_COMMITMENT, *MODELS})
 
 
 def test_all_of_them_on_the_wire(server):
@@ -154,7 +155,7 @@ def test_other_services_take_the_first_native_one(abstract):
 def test_what_is_chosen_was_proposed(proposed):
     assert choose_transfer_syntax(CT_IMAGE_STORAGE, proposed) in proposed
     assert choose_transfer_syntax(VERIFICATION, proposed) in {None, *proposed} & {None, *NATIVE}
-    assert choose_transfer_syntax("1.2.840.10008.1.20.1", proposed) is None
+    assert choose_transfer_syntax("1.2.840.10008.1.20.2", proposed) is None
 
 
 @pytest.mark.parametrize(
@@ -163,7 +164,8 @@ def test_what_is_chosen_was_proposed(proposed):
         (CT_IMAGE_STORAGE, JPEG_BASELINE, 0),
         (VERIFICATION, JPEG_BASELINE, 4),
         (STUDY_ROOT_FIND, DEFLATED, 4),
-        ("1.2.840.10008.1.20.1", IMPLICIT, 3),
+        (STORAGE_COMMITMENT, IMPLICIT, 0),
+        ("1.2.840.10008.1.20.2", IMPLICIT, 3),
     ],
 )
 def test_reasons(abstract, syntax, result):

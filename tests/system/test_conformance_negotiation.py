@@ -38,6 +38,7 @@ from tests.system.test_access import At
 
 CT, DX = str(CTImageStorage), str(DigitalXRayImageStorageForPresentation)
 VERIFICATION, COMMITMENT = "1.2.840.10008.1.1", "1.2.840.10008.1.20.1"
+COMMITMENT_PULL = "1.2.840.10008.1.20.2"
 MODELS = (PATIENT_ROOT, STUDY_ROOT, PATIENT_STUDY_ONLY)
 
 
@@ -46,10 +47,10 @@ def uids(title: str, column: str = "SOP Class UID") -> list[str]:
 
 
 STORAGE = uids("SOP Classes of Storage")
-OTHERS = uids("SOP Classes of Verification and Query/Retrieve")
+OTHERS = uids("SOP Classes of Verification, Storage Commitment and Query/Retrieve")
 REFUSED = uids("Some of the SOP Classes that are refused")
 SYNTAXES = {row["UID"]: row["Chosen"] for row in statement.table("Transfer Syntaxes of Storage")}
-NATIVE_SYNTAXES = uids("Transfer Syntaxes of Verification and Query/Retrieve", "UID")
+NATIVE_SYNTAXES = uids("Transfer Syntaxes of Verification, Storage Commitment and Query/Retrieve", "UID")
 
 
 class Listener(Sink):
@@ -116,7 +117,8 @@ def test_the_first_transfer_syntax_is_chosen_but_those_that_may_lose_only_alone(
 
 
 def test_every_other_sop_class_is_accepted_in_its_transfer_syntaxes_and_no_other(node):
-    assert len(OTHERS) == 10
+    assert len(OTHERS) == 11
+    assert COMMITMENT in OTHERS
     taken = [(sop_class, (syntax,)) for sop_class in OTHERS for syntax in NATIVE_SYNTAXES]
     refused = [(c, (syntax,)) for c in OTHERS for syntax in SYNTAXES if syntax not in NATIVE_SYNTAXES]
 
@@ -127,7 +129,7 @@ def test_every_other_sop_class_is_accepted_in_its_transfer_syntaxes_and_no_other
 def test_what_is_said_to_be_refused_is_refused(node):
     """Also every SOP Class of the standard that no table lists."""
     unlisted = {uid for uid, entry in UID_dictionary.items() if entry[1].endswith("SOP Class")} - {*STORAGE, *OTHERS}
-    assert {COMMITMENT} <= set(REFUSED) <= unlisted
+    assert {COMMITMENT_PULL} <= set(REFUSED) <= unlisted
     contexts = [(sop_class, NATIVE) for sop_class in sorted(unlisted)]
 
     assert {answer.result for answer in results(node, contexts)} == {3}

@@ -19,7 +19,7 @@ from tests import statement
 from tests.network import wire
 from tests.processes import free_port
 from tests.samples import Sample, ct_series, dx, encode, uid
-from tests.system import raw_sender
+from tests.system import commitments, raw_sender
 from tests.system.network_namespace import OtherMachine
 from tests.system.node import Node, Remote
 from tests.system.pynetdicom_peers import (
@@ -87,6 +87,17 @@ def without_index(tmp_path_factory):
     node.close()
 
 
+@pytest.fixture(scope="module")
+def without_commitments(tmp_path_factory):
+    """Return a node whose index has lost the table of Storage Commitment while it ran."""
+    node = Node(tmp_path_factory.mktemp("commitments") / "node")
+    node.start()
+    with contextlib.closing(sqlite3.connect(node.home / "index.sqlite", isolation_level=None)) as index:
+        index.execute("ALTER TABLE commitment RENAME TO lost")
+    yield node
+    node.close()
+
+
 @pytest.fixture
 def elsewhere(node):
     """Return the node as another machine reaches it, and the place to call from."""
@@ -149,6 +160,24 @@ def get_cancelled(_: pytest.FixtureRequest, node: Node) -> Answers:
         return [(answer.status, answer.error_comment) for answer in itertools.starmap(counts, answers)]
 
 
+def acted(
+    node: Node,
+    *,
+    transaction: str = "",
+    references: tuple[tuple[str, str], ...] = ((DX, "1.2.3"),),
+    sop_class: str = commitments.STORAGE_COMMITMENT,
+    instance: str = commitments.WELL_KNOWN_INSTANCE,
+    action_type: int = 1,
+) -> Answers:
+    """Send one N-ACTION, with a Transaction UID of its own unless it is given."""
+    with commitments.associated(node, "PYNETDICOM") as opened:
+        request = commitments.action_information(transaction or commitments.new_uid(), references)
+        answer, _ = opened.send_n_action(
+            request, action_type, sop_class, instance, meta_uid=commitments.STORAGE_COMMITMENT
+        )
+    return [(answer.Status, str(answer.get("ErrorComment", "")))]
+
+
 def requested(field: int) -> Provoke:
     """Send a request in the Presentation Context of Verification."""
 
@@ -164,11 +193,11 @@ def requested(field: int) -> Provoke:
     return provoke
 
 
-N_ACTION_RQ = 0x0130
+N_SET_RQ, N_ACTION_RQ = 0x0120, 0x0130
 ANOTHER = dataclasses.replace(IMAGES[0], sop_instance_uid="1.2.3")
 PROVOKE: dict[tuple[str, str], Provoke] = {
     ("every service", "0122"): requested(wire.C_FIND_RQ),
-    ("every service", "0211"): requested(N_ACTION_RQ),
+    ("every service", "0211"): requested(N_SET_RQ),
     ("C-ECHO", "0000"): requested(wire.C_ECHO_RQ),
     ("C-STORE", "0000"): lambda _, node: stored(node, IMAGES[0], encode(dx(study="new"))),
     ("C-STORE", "A700"): lambda request, _: stored(request.getfixturevalue("without_index"), encode(dx(study="2"))),
@@ -197,8 +226,15 @@ PROVOKE: dict[tuple[str, str], Provoke] = {
     ("C-GET", "A702"): lambda _, node: got(node, "1.2.840.10008.5.1.4.1.1.4"),
     ("C-GET", "A900"): lambda _, node: got(node, CT, DX, PatientID="PID1"),
     ("C-GET", "0124"): lambda request, _: got(request.getfixturevalue("elsewhere"), CT, DX),
+    ("N-ACTION", "0000"): lambda _, node: acted(node),
+    ("N-ACTION", "0112"): lambda _, node: acted(node, instance="1.2.3"),
+    ("N-ACTION", "0115"): lambda _, node: acted(node, references=()),
+    ("N-ACTION", "0118"): lambda _, node: acted(node, sop_class="1.2.3"),
+    ("N-ACTION", "0123"): lambda _, node: acted(node, action_type=2),
+    ("N-ACTION", "0131"): lambda _, node: [acted(node, transaction=uid("twice"))[0] for _ in range(2)],
+    ("N-ACTION", "0213"): lambda request, _: acted(request.getfixturevalue("without_commitments")),
 }
-SERVICES = ("every service", "C-ECHO", "C-STORE, answered as SCP", "C-FIND", "C-MOVE", "C-GET")
+SERVICES = ("every service", "C-ECHO", "C-STORE, answered as SCP", "C-FIND", "C-MOVE", "C-GET", "N-ACTION")
 CLAIMED = {
     (service.partition(",")[0], row["Status Code"]): row["Error Comment"] != "-"
     for service in SERVICES
