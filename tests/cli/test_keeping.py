@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
+from backup_scp.ports import CommitmentRequest, Reference, Requester
 from tests.samples import cr, dx, encode, unparsable
 from tests.stored import put_into_archive
 
@@ -55,6 +59,35 @@ class TestStatus:
         assert ran.code == 0
         assert "CT1 at 192.0.2.9, 3 times" in ran.out
         assert "Enter BACKUP_SCP" in ran.out
+
+    def test_reports_that_are_owed_are_shown_with_what_to_do(self, run, stored, monkeypatch):
+        remotes = [{"name": "console", "ae_title": "DR1", "host": "192.0.2.7"}]
+        monkeypatch.setenv("BACKUP_SCP_REMOTE", json.dumps(remotes))
+        owe(stored, "DR1", datetime.now(UTC), "DR1 cannot be reached; check host and port")
+        owe(stored, "STRANGER", datetime.now(UTC) - timedelta(days=3), "'STRANGER' has no address: add a [[remote]]")
+        ran = run("status")
+        assert ran.code == 0
+        assert "DR1 at 192.0.2.7: 1 report owed, since" in ran.out
+        assert "DR1 cannot be reached; check host and port" in ran.out
+        assert "add a [[remote]]" in ran.out
+        listed = run("status", "--json").json["commitments"]
+        assert [(one["requester"]["ae_title"], one["owed"]) for one in listed] == [("STRANGER", 1), ("DR1", 1)]
+        assert "FAIL  commitment DR1: 1 report not delivered" in run("check").out
+
+    def test_a_configured_console_that_waits_for_a_day_needs_a_person(self, run, stored, monkeypatch):
+        monkeypatch.setenv("BACKUP_SCP_REMOTE", '[{"name": "console", "ae_title": "DR1", "host": "192.0.2.7"}]')
+        owe(stored, "DR1", datetime.now(UTC) - timedelta(days=2), "DR1 cannot be reached; check host and port")
+        assert run("status").code == 1
+
+
+def owe(stored, ae_title, since, error):
+    """Leave a report that could not be delivered."""
+    records, later = stored.index.commitments, since + timedelta(hours=1)
+    requester = Requester("", ae_title, "192.0.2.7")
+    records.enter(CommitmentRequest("1.2.3", (Reference("1.2", "1.3"),), requester, since))
+    records.conclude(records.lease_request(since, later), [None], since)
+    leased = records.lease_report(since, later)
+    records.report_failed(leased, error, since, later)
 
 
 class TestVerify:

@@ -1,0 +1,398 @@
+"""Storage Commitment: what is committed was read back, what is not is named with its reason, and reports arrive."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from backup_scp.archive.filesystem import FilesystemArchive
+from backup_scp.commitment import LeaseLost, Pace, StorageCommitment, Worker
+from backup_scp.errors import (
+    ArchiveUnavailable,
+    DestinationUnavailable,
+    DuplicateTransaction,
+    IndexUnavailable,
+    ResourceLimitation,
+)
+from backup_scp.index.migrate import upgrade
+from backup_scp.index.sql_index import SQLIndex
+from backup_scp.ports import Commitment, CommitmentRequest, FailureReason, Reference, Requester
+from tests.processes import wait_until
+from tests.samples import cr, ct_series, dx, encode
+from tests.stored import Stored
+
+START = datetime(2026, 5, 1, 8, tzinfo=UTC)
+CONSOLE = Requester("", "SENDER", "192.0.2.7")
+VERIFICATION = "1.2.840.10008.1.1"
+CHANGED, MISSING = FailureReason.PROCESSING_FAILURE, FailureReason.NO_SUCH_OBJECT_INSTANCE
+CONFLICT, UNSUPPORTED = FailureReason.CLASS_INSTANCE_CONFLICT, FailureReason.SOP_CLASS_NOT_SUPPORTED
+PACE = Pace(
+    images=timedelta(minutes=10),
+    look=timedelta(seconds=2),
+    retry=timedelta(minutes=1),
+    give_up=timedelta(days=2),
+    lease=timedelta(seconds=30),
+)
+
+
+class Clock:
+    """The time, as a test tells it."""
+
+    def __init__(self) -> None:
+        self.now = START
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def pass_(self, **time) -> None:
+        self.now += timedelta(**time)
+
+
+class Ear:
+    """Who takes reports: each answer in its turn, an error or None for success; success when there is no more."""
+
+    def __init__(self, *answers) -> None:
+        self.answers = list(answers)
+        self.tried = 0
+        self.taken: list[Commitment] = []
+
+    def __call__(self, commitment, confirm) -> None:
+        self.tried += 1
+        confirm()
+        answer = self.answers.pop(0) if self.answers else None
+        if answer is not None:
+            raise answer
+        self.taken.append(commitment)
+
+    @property
+    def results(self):
+        (taken,) = self.taken
+        return [
+            (reference.sop_instance_uid, reason)
+            for reference, reason in zip(taken.request.references, taken.results, strict=True)
+        ]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def stored(request, tmp_path):
+    url = f"sqlite:///{tmp_path}/index.sqlite" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
+    upgrade(url)
+    with contextlib.closing(SQLIndex(url)) as index:
+        yield Stored(FilesystemArchive(tmp_path / "archive"), index)
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def commitment(stored, clock):
+    return StorageCommitment(stored.archive, stored.index, VERIFICATION.__ne__, PACE, clock)
+
+
+@pytest.fixture
+def ask(commitment, clock):
+    """Ask for samples, or pairs of SOP Class and Instance UID."""
+
+    def ask(*wanted, transaction="1.2.3", requester=CONSOLE) -> int:
+        pairs = (one if isinstance(one, tuple) else (one.sop_class_uid, one.sop_instance_uid) for one in wanted)
+        return commitment.request(
+            CommitmentRequest(transaction, tuple(Reference(*pair) for pair in pairs), requester, clock())
+        )
+
+    return ask
+
+
+def reported(commitment) -> Ear:
+    """Judge the request and take the report."""
+    assert commitment.judge_next()
+    ear = Ear()
+    assert commitment.report_next(ear)
+    return ear
+
+
+# ------------------------------------------------------------------------------------------------------------- judging
+
+
+def test_what_is_held_and_intact_is_committed(stored, commitment, ask):
+    samples = [encode(ds) for ds in ct_series(3)]
+    for sample in samples:
+        stored.put(sample)
+    ask(*samples)
+    assert reported(commitment).results == [(sample.sop_instance_uid, None) for sample in samples]
+
+
+def test_each_failure_has_its_reason_and_the_rest_is_committed(stored, commitment, clock, ask):
+    good, flipped, cut, gone, other = (encode(ds) for ds in (*ct_series(3), dx(), cr()))
+    locations = {sample: stored.put(sample).location for sample in (good, flipped, cut, gone, other)}
+    stored.flip(locations[flipped])
+    cut_path = stored.path(locations[cut])
+    cut_path.chmod(0o600)
+    cut_path.write_bytes(cut_path.read_bytes()[:-1])
+    stored.path(locations[gone]).unlink()
+    never = (good.sop_class_uid, "1.2.3.4")
+    ask(good, flipped, cut, gone, (good.sop_class_uid, other.sop_instance_uid), never, (VERIFICATION, "1.2.3.5"), good)
+    clock.pass_(minutes=11)
+    assert [reason for _, reason in reported(commitment).results] == [
+        None,
+        CHANGED,
+        CHANGED,
+        MISSING,
+        CONFLICT,
+        MISSING,
+        UNSUPPORTED,
+        None,
+    ]
+
+
+def test_the_header_of_the_file_counts_too(stored, commitment, ask):
+    sample = encode(dx())
+    stored.flip(stored.put(sample).location, 140)
+    ask(sample)
+    assert reported(commitment).results == [(sample.sop_instance_uid, CHANGED)]
+
+
+def test_what_is_damaged_stands_in_the_index_until_a_resend_has_repaired_it(stored, commitment, ask):
+    sample = encode(dx())
+    stored.flip(stored.put(sample).location)
+    ask(sample, transaction="1")
+    assert reported(commitment).results == [(sample.sop_instance_uid, CHANGED)]
+    assert stored.index.holdings().damaged == 1
+
+    assert stored.put(sample, 1).repaired
+    ask(sample, transaction="2")
+    assert reported(commitment).results == [(sample.sop_instance_uid, None)]
+    assert stored.index.holdings().damaged == 0
+
+
+def test_what_was_read_back_counts_as_verified(stored, commitment, ask):
+    sample = encode(dx())
+    stored.put(sample)
+    assert stored.index.holdings().never_verified == 1
+    ask(sample)
+    reported(commitment)
+    assert stored.index.holdings().never_verified == 0
+
+
+def test_the_requester_s_own_version_has_to_be_intact_too(stored, commitment, ask):
+    """It sent other bytes under a UID of somebody else's: those it wants to delete."""
+    theirs, mine = (encode(dx(StudyDescription=text)) for text in ("One", "Two"))
+    stored.put(theirs, calling_ae_title="OTHER")
+    location = stored.put(mine, 1).location
+    stored.flip(location)
+    ask(mine)
+    assert reported(commitment).results == [(mine.sop_instance_uid, CHANGED)]
+
+
+def test_the_answering_version_has_to_be_intact_too(stored, commitment, ask):
+    theirs, mine = (encode(dx(StudyDescription=text)) for text in ("One", "Two"))
+    stored.flip(stored.put(theirs, calling_ae_title="OTHER").location)
+    stored.put(mine, 1)
+    ask(mine)
+    assert reported(commitment).results == [(mine.sop_instance_uid, CHANGED)]
+
+
+def test_the_bytes_are_read_after_the_request_for_each_request(stored, commitment, ask):
+    """What was committed a moment ago proves nothing now."""
+    sample = encode(dx())
+    location = stored.put(sample).location
+    ask(sample, transaction="1")
+    assert reported(commitment).results == [(sample.sop_instance_uid, None)]
+    stored.flip(location)
+    ask(sample, transaction="2")
+    assert reported(commitment).results == [(sample.sop_instance_uid, CHANGED)]
+
+
+# ------------------------------------------------------------------------------------------------------------- waiting
+
+
+def test_a_request_waits_for_its_images(stored, commitment, clock, ask):
+    here, late = (encode(ds) for ds in ct_series(2))
+    stored.put(here)
+    ask(here, late)
+    for _ in range(5):
+        assert commitment.judge_next()
+        assert not commitment.judge_next()
+        assert not commitment.report_next(Ear())
+        clock.pass_(seconds=30)
+    stored.put(late)
+    assert {reason for _, reason in reported(commitment).results} == {None}
+
+
+def test_it_waits_so_long_and_no_longer(stored, commitment, clock, ask):
+    here, late = (encode(ds) for ds in ct_series(2))
+    stored.put(here)
+    ask(here, late)
+    while clock.now < START + PACE.images:
+        commitment.judge_next()
+        assert not commitment.report_next(Ear())
+        clock.pass_(seconds=10)
+    assert [reason for _, reason in reported(commitment).results] == [None, MISSING]
+
+
+def test_what_can_never_come_is_not_waited_for(stored, commitment, ask):
+    sample = encode(dx())
+    stored.put(sample)
+    ask((VERIFICATION, "1.2.3"), (encode(cr()).sop_class_uid, sample.sop_instance_uid))
+    assert [reason for _, reason in reported(commitment).results] == [UNSUPPORTED, CONFLICT]
+
+
+def test_an_archive_that_cannot_be_read_is_waited_for_and_proves_nothing(stored, commitment, clock, ask, monkeypatch):
+    sample = encode(dx())
+    stored.put(sample)
+    ask(sample)
+
+    def unmounted(*_):
+        raise ArchiveUnavailable("not mounted")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stored.archive, "verify", unmounted)
+        assert commitment.judge_next()
+    assert not commitment.report_next(Ear())
+    clock.pass_(seconds=5)
+    assert reported(commitment).results == [(sample.sop_instance_uid, None)]
+
+    ask(sample, transaction="2")
+    clock.pass_(minutes=10)
+    monkeypatch.setattr(stored.archive, "verify", unmounted)
+    assert reported(commitment).results == [(sample.sop_instance_uid, CHANGED)]
+    assert stored.index.holdings().damaged == 0
+
+
+# ----------------------------------------------------------------------------------------------------------- reporting
+
+
+def test_a_transaction_uid_is_dead_while_and_after_it_is_worked_on(stored, commitment, ask):
+    stored.put(encode(dx()))
+    ask(encode(dx()))
+    with pytest.raises(DuplicateTransaction):
+        ask(encode(dx()))
+    reported(commitment)
+    with pytest.raises(DuplicateTransaction):
+        ask(encode(dx()))
+    assert not commitment.judge_next()
+    assert not commitment.report_next(Ear())
+
+
+def test_a_report_is_tried_again_with_pauses_that_double_and_delivered_once(stored, commitment, clock, ask):
+    stored.put(encode(dx()))
+    ask(encode(dx()))
+    commitment.judge_next()
+    ear = Ear(*[DestinationUnavailable("off")] * 8)
+    pauses = []
+    while not ear.taken:
+        before = clock.now
+        while not commitment.report_next(ear):
+            clock.pass_(seconds=30)
+        pauses.append((clock.now - before).total_seconds() / 60)
+    assert pauses == [0, 1, 2, 4, 8, 16, 32, 60, 60]
+    clock.pass_(days=1)
+    assert not commitment.report_next(ear)
+    assert len(ear.taken) == 1
+
+
+def test_it_is_given_up_after_some_days(stored, commitment, clock, ask):
+    stored.put(encode(dx()))
+    ask(encode(dx()))
+    commitment.judge_next()
+
+    def off(*_):
+        raise DestinationUnavailable("off")
+
+    for _ in range(24 * 4):
+        commitment.report_next(off)
+        clock.pass_(hours=1)
+    (owed,) = stored.index.commitments.owed()
+    assert (owed.owed, owed.given_up, owed.error) == (0, 1, "off")
+    assert owed.tried_at <= START + PACE.give_up
+    assert not commitment.report_next(Ear())
+
+
+def test_an_index_that_cannot_be_told_of_a_delivery_does_not_make_a_second_one(
+    stored, commitment, clock, ask, monkeypatch
+):
+    stored.put(encode(dx()))
+    ask(encode(dx()))
+    commitment.judge_next()
+    ear = Ear()
+
+    def gone(*_):
+        raise IndexUnavailable("gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(stored.index.commitments), "report_delivered", gone)
+        with pytest.raises(IndexUnavailable):
+            commitment.report_next(ear)
+    clock.pass_(minutes=1)
+    assert commitment.report_next(ear)
+    clock.pass_(days=1)
+    assert not commitment.report_next(ear)
+    assert (ear.tried, len(ear.taken)) == (1, 1)
+
+
+def test_a_report_that_another_node_has_taken_over_is_not_sent(stored, commitment, clock, ask):
+    """This node slept over the end of its lease."""
+    stored.put(encode(dx()))
+    ask(encode(dx()))
+    commitment.judge_next()
+    other, awake, asleep = StorageCommitment(stored.archive, stored.index, pace=PACE, clock=clock), Ear(), []
+
+    def report(_, confirm):
+        clock.pass_(minutes=1)
+        assert other.report_next(awake)
+        try:
+            confirm()
+        except LeaseLost:
+            asleep.append(True)
+            raise
+
+    assert commitment.report_next(report)
+    assert asleep == [True]
+    assert len(awake.taken) == 1
+    clock.pass_(days=1)
+    assert not commitment.report_next(awake)
+
+
+def test_an_index_that_does_not_answer_is_a_resource_limitation(commitment, ask, monkeypatch):
+    def gone(*_):
+        raise IndexUnavailable("The index is gone")
+
+    monkeypatch.setattr(type(commitment._records), "enter", gone)
+    with pytest.raises(ResourceLimitation, match="The index is gone"):
+        ask(encode(dx()))
+
+
+# ------------------------------------------------------------------------------------------------------------- threads
+
+
+def test_a_worker_does_all_that_is_due_and_stops(stored):
+    samples = [encode(ds) for ds in ct_series(5)]
+    commitment = StorageCommitment(stored.archive, stored.index)
+    ear = Ear(ValueError("of a console that makes us stumble"))
+    worker = Worker(commitment, ear)
+    worker.start()
+    for number, sample in enumerate(samples):
+        stored.put(sample)
+        reference = Reference(sample.sop_class_uid, sample.sop_instance_uid)
+        requester = Requester("", f"DR{number}", "192.0.2.7")
+        commitment.request(CommitmentRequest(str(number), (reference,), requester, datetime.now(UTC)))
+    wait_until(lambda: len(ear.taken) >= 4)
+    worker.stop(30)
+    assert not [thread for thread in threading.enumerate() if thread.name == "commitment"]
+    assert {commitment.results for commitment in ear.taken} == {(None,)}
+
+
+def test_a_node_that_stops_in_the_middle_reports_nothing_and_goes_on_later(stored, clock, ask, commitment):
+    sample = encode(dx())
+    stored.put(sample)
+    ask(sample)
+    commitment.stopping.set()
+    assert commitment.judge_next()
+    assert not commitment.report_next(Ear())
+    clock.pass_(seconds=2)
+    after = StorageCommitment(stored.archive, stored.index, pace=PACE, clock=clock)
+    assert reported(after).results == [(sample.sop_instance_uid, None)]
