@@ -448,7 +448,8 @@ class Reference(NamedTuple):
     sop_instance_uid: str
 
 
-class Requester(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Requester:
     """Who asked for a commitment: the report goes there."""
 
     site: str

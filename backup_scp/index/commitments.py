@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Any
@@ -196,7 +197,7 @@ def _that_count(versions: Iterable[sa.Row[Any]]) -> list[sa.Row[Any]]:
 
 
 def _columns(requester: Requester) -> dict[str, str]:
-    return {name: stored_key(value) for name, value in requester._asdict().items()}
+    return {name: stored_key(value) for name, value in asdict(requester).items()}
 
 
 def _due(state: str, now: datetime) -> list[sa.ColumnElement[bool]]:

@@ -115,7 +115,7 @@ def test_a_damaged_image_is_committed_after_it_was_sent_again(start_node):
         assert node.json("status")["holdings"]["damaged"] == 0
 
 
-def reported(node, console: Console, *samples: Sample):
+def reported(node, console: Console, *samples):
     status, transaction_uid = console.ask(node, map(pair, samples))
     assert status == 0
     wait_until(lambda: console.of(transaction_uid), what="the report")
