@@ -274,13 +274,13 @@ class StorageCommitment:
         now = self._clock()
         pause = min(self._pace.retry * 2 ** min(leased.attempts, 16), _LONGEST_PAUSE)
         is_over = now + pause > leased.request.requested_at + self._pace.give_up
+        self._records.report_failed(leased, str(error), now, None if is_over else now + pause)
         log.warning(
             "A Storage Commitment report to %r was not delivered: %s%s",
             leased.request.requester.ae_title,
             error,
             "; it is given up" if is_over else "",
         )
-        self._records.report_failed(leased, str(error), now, None if is_over else now + pause)
 
     @contextlib.contextmanager
     def _kept(self, leased: Commitment) -> Iterator[Confirm]:

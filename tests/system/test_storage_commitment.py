@@ -159,6 +159,7 @@ def test_a_console_that_is_off_gets_its_report_once_when_it_is_back(make_node, r
     assert "cannot be reached; check host, port" in owed["error"]
     with console:
         wait_until(lambda: console.of(transaction_uid), 100, what="the report")
+        wait_until(lambda: node.json("status")["commitments"] == [], what="nothing owed")  # its answer was seen
         node.kill()
         node.start()
         assert reported(node, console, sample).committed == (pair(sample),)
