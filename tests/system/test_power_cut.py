@@ -67,9 +67,9 @@ def test_power_cuts_at_random_moments(power_cut, file_system, index):
 
 @pytest.mark.timeout(600)
 def test_crash_points_of_a_block_log(power_cut):
-    rows = power_cut("--points", 32, "--associations", 4)
+    rows = power_cut("--points", 24, "--instances", 24, "--associations", 4)
 
-    assert [row["points"] for row in rows] == [8, 8, 8, 8]
+    assert [row["points"] for row in rows] == [6, 6, 6, 6]
     assert_nothing_lost(rows)
 
 
