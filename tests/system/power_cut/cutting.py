@@ -42,6 +42,13 @@ class Result:
     interrupted: int = 0
     found_again: int = 0
     """Of those that were interrupted: there all the same, and whole."""
+    answered_late: int = 0
+    """Of those that were interrupted: answered with success after the file system's shutdown had begun.
+
+    The kernel then lets an fsync succeed whose bytes it drops: docs/durability.md. No sender gets an answer from a
+    machine without power, so these are told, not judged.
+    """
+    late_not_kept: int = 0
     unsound: int = 0
     """How often the file system's own check was not content, after its log was replayed."""
     troubles: list[str] = field(default_factory=list)
@@ -183,12 +190,15 @@ class Cutting:
         interrupted = set(self._ledger.interrupted)
         result.interrupted += len(interrupted)
         result.found_again += len(interrupted & set(held))
+        late, self._ledger.late = self._ledger.late, set()
+        result.answered_late += len(late)
         try:
             rows = site.index.rows()
         except ValueError as error:
             result.index_faults += 1
             yield f"the index is damaged: {error}"
         else:
+            result.late_not_kept += len(late - (set(held) & rows))
             without = set(self._ledger.acknowledged) - rows
             result.index_faults += bool(without)
             if without:

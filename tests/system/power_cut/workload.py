@@ -32,6 +32,8 @@ class Ledger:
     acknowledged: dict[str, str] = field(default_factory=dict)
     interrupted: dict[str, Sample] = field(default_factory=dict)
     """What has had no success yet."""
+    late: set[str] = field(default_factory=set)
+    """Answered with success, but only after the power had begun to go: counted as interrupted."""
     refused: list[int] = field(default_factory=list)
     """Other Statuses than success."""
     on_success: Callable[[str], object] = lambda _: None
@@ -151,8 +153,9 @@ def send(node: Acceptor, console: Console, ledger: Ledger, moment: Moment) -> No
                     return
                 sha256 = ledger.begin(sample)
                 status = association.store(sample, _counted(sample.data_set, moment)).status
-                if status and moment.over.is_set():
-                    return  # as it should
+                if moment.over.is_set():
+                    ledger.late.update(set() if status else {sha256})
+                    return
                 ledger.end(sha256, status)
                 moment.passed(acknowledgements=not status)
     except OSError:
