@@ -10,6 +10,23 @@ from pathlib import Path
 _NOT_KNOWN = frozenset({errno.EINVAL, errno.ENOTSUP})
 
 
+class FsyncFailed(OSError):  # noqa: N818 - what happened, as the other names say it
+    """The system could not keep what was written; the descriptor must not be asked again: it would say yes."""
+
+
+def fsync(descriptor: int) -> None:
+    """Make what was written durable.
+
+    Raises
+    ------
+    FsyncFailed
+    """
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        raise FsyncFailed(error.errno, error.strerror) from error
+
+
 def fsync_folder(folder: Path) -> None:
     """Make the entries of a folder durable.
 
@@ -18,14 +35,16 @@ def fsync_folder(folder: Path) -> None:
 
     Raises
     ------
+    FsyncFailed
     OSError
+        It cannot be opened.
     """
     if sys.platform == "win32":
         return
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(descriptor)
-    except OSError as error:
+        fsync(descriptor)
+    except FsyncFailed as error:
         if error.errno not in _NOT_KNOWN:
             raise
     finally:
@@ -49,3 +68,18 @@ def make_folders(folder: Path, mode: int = 0o777) -> None:
         new.mkdir(mode, exist_ok=True)
     for new in reversed(missing):
         fsync_folder(new.parent)
+
+
+def fsync_way_to(folder: Path) -> None:
+    """Make the entries durable that lead to a folder, up to its volume's own root.
+
+    A folder that is not ours to open was not made by us.
+
+    Raises
+    ------
+    FsyncFailed
+    """
+    while not os.path.ismount(folder):
+        folder = folder.parent
+        if os.access(folder, os.R_OK):
+            fsync_folder(folder)

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from backup_scp.folders import fsync_folder, make_folders
+from backup_scp.folders import fsync_folder, fsync_way_to
 
 _REMEMBERED = 4096  # folders
 
@@ -47,3 +47,11 @@ class DurableFolders:
         if len(self._known) >= _REMEMBERED:
             self._known.clear()
         self._known.add(folder)
+
+    def _make_root(self) -> None:
+        """Make the root; on its first use sync what leads to it, which a dead process may have made a moment ago."""
+        if self._root in self._known and self._root.exists():
+            return
+        self._root.mkdir(0o700, parents=True, exist_ok=True)
+        fsync_way_to(self._root)
+        self._known.add(self._root)

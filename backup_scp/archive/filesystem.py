@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -17,7 +16,9 @@ from backup_scp.archive.durable import DurableFolders, uncache
 from backup_scp.archive.failures import UNREADABLE, explained, failure, reason
 from backup_scp.archive.file_format import FileHeader, read_header
 from backup_scp.archive.lock import alone
+from backup_scp.archive.marker import MARKER, Marker, new_identity
 from backup_scp.archive.staging import FileInStaging, Staging
+from backup_scp.archive.volume import Volume
 from backup_scp.errors import ArchiveUnavailable, Damaged, DigestMismatch, FileMissing
 from backup_scp.folders import fsync_folder
 from backup_scp.ports import ArchivedFile, Arrival, Heading, InstanceKey, StagedFile
@@ -38,20 +39,49 @@ class FilesystemArchive:
     ----------
     root
         The archive's folder; made by the first ``stage`` when missing, readable by its owner only.
+    reserve_bytes
+        No Data Set is taken while less is free; 0 takes them until the volume is full.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, reserve_bytes: int = 0) -> None:
         self._root = _without_length_limit(root.absolute())
+        self._volume = Volume(self._root, reserve_bytes)
+        self._marker = Marker(self._root)
+        self._expected: str | None = None
         self._folders = DurableFolders(self._root)
-        self._staging = Staging(self._root / STAGING, self._folders)
+        self._staging = Staging(self._root / STAGING, self._folders, self._volume)
+
+    @property
+    def trouble(self) -> str:
+        return self._volume.trouble
+
+    def identity(self) -> str | None:
+        with explained("read"):
+            return self._marker.identity()
+
+    def establish(self, identity: str | None = None) -> str:
+        with self._volume.writing():
+            self._folders.make(self._root / STAGING)
+            with alone(self._staging.lock_path()):
+                found = self._marker.identity()
+                if found is None:
+                    found = identity or new_identity()
+                    self._marker.write(found)
+        return found
+
+    def expect(self, identity: str) -> None:
+        self._expected = identity
 
     def stage(self, heading: Heading) -> FileInStaging:
-        with explained("written"):
+        with self._volume.writing():
+            self._require_expected("written")
             return self._staging.begin(heading)
 
     def commit(self, staged: StagedFile, key: InstanceKey, arrival: Arrival) -> tuple[str, Arrival]:
         file = _own(staged)
-        with explained("written"):
+        failures = self._volume.failures
+        with self._volume.writing():
+            self._require_expected("written")
             location = self._place(key, file.sha256)
             final = self._root / location
             file.seal(arrival, location)
@@ -62,13 +92,16 @@ class FilesystemArchive:
                 self._keep_or_replace(file, location, key)
                 arrival = self.read(location).arrival
             fsync_folder(final.parent)
+            if self._volume.failures != failures:  # the system tells one caller: perhaps it was this one's folder
+                raise ArchiveUnavailable("Archive cannot be written: an fsync failed; send it again")
         return location, arrival
 
     def forget(self, staged: StagedFile) -> None:
         _own(staged).forget()
 
     def sweep(self) -> Iterator[str]:
-        with explained("swept"), closing(self._staging.abandoned()) as abandoned:
+        self._require_expected("swept")
+        with self._volume.writing(), closing(self._staging.abandoned()) as abandoned:
             for path in abandoned:
                 location = self._committed(path)
                 if location is not None:
@@ -107,10 +140,7 @@ class FilesystemArchive:
 
     def free_bytes(self) -> int:
         with explained("read"):
-            folder = self._root
-            while not folder.exists():
-                folder = folder.parent
-            return shutil.disk_usage(folder).free
+            return self._volume.free_bytes()
 
     def _place(self, key: InstanceKey, sha256: str) -> str:
         """Choose the location; with the whole digest when another Data Set has the same first digits."""
@@ -200,6 +230,18 @@ class FilesystemArchive:
     def _require_root(self) -> None:
         if not self._root.is_dir():
             raise ArchiveUnavailable("Archive cannot be read: its folder is not there; is its drive connected?")
+        with explained("read"):
+            self._require_expected("read")
+
+    def _require_expected(self, action: str) -> None:
+        """Tell the archive from the folder where its drive is missing, and from another archive."""
+        if self._expected is None:
+            return
+        found = self._marker.identity()
+        if found is None:
+            raise ArchiveUnavailable(f"Archive cannot be {action}: is the archive's drive connected?")
+        if found != self._expected:
+            raise ArchiveUnavailable(f"Archive cannot be {action}: this drive holds another archive")
 
 
 def _own(staged: StagedFile) -> FileInStaging:
@@ -240,7 +282,7 @@ def _walk(folder: Path, prefix: str, depth: int) -> Iterator[str]:
     with entries:
         for entry in entries:
             name = prefix + entry.name
-            if name in (STAGING, DAMAGED):
+            if depth == 0 and (name in (STAGING, DAMAGED) or name.startswith(MARKER)):
                 continue
             if depth < _DEPTH and entry.is_dir():
                 yield from _walk(folder / entry.name, name + "/", depth + 1)

@@ -22,8 +22,9 @@ from backup_scp.archive.durable import DurableFolders
 from backup_scp.archive.failures import explained, failure
 from backup_scp.archive.file_format import blank_header, private_information
 from backup_scp.archive.lock import Lock, alone
-from backup_scp.errors import ArchiveUnavailable
-from backup_scp.folders import fsync_folder
+from backup_scp.archive.volume import CHECK_BYTES, Volume
+from backup_scp.errors import ArchiveFull, ArchiveUnavailable
+from backup_scp.folders import fsync, fsync_folder
 from backup_scp.ports import Arrival, Heading
 
 _LOCK = "lock"
@@ -42,12 +43,16 @@ class FileInStaging:
         Goes into File Meta.
     lock
         Keeps a sweep away; held as long as this object lives.
+    volume
+        Where it is written.
     """
 
-    def __init__(self, path: Path, heading: Heading, lock: Lock) -> None:
+    def __init__(self, path: Path, heading: Heading, lock: Lock, volume: Volume) -> None:
         self.heading = heading
         self.path = path
         self._lock = lock
+        self._volume = volume
+        self._unchecked_bytes = 0
         self._note = path.with_suffix(".note")
         self._header = blank_header(heading)
         self._digest = _sha256()
@@ -70,13 +75,25 @@ class FileInStaging:
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self._require_open()
+        length = memoryview(data).nbytes
         try:
+            self._require_room(length)
             _write_all(self._file, data)
         except OSError as error:
             self._close()
             raise failure(error, "written") from error
+        except ArchiveFull:
+            self._close()
+            raise
         self._digest.update(data)
-        self._size_bytes += memoryview(data).nbytes
+        self._size_bytes += length
+
+    def _require_room(self, length: int) -> None:
+        """Look at the room now and then: nobody has announced how long the Data Set will be."""
+        self._unchecked_bytes += length
+        if self._unchecked_bytes >= CHECK_BYTES:
+            self._volume.require_room()
+            self._unchecked_bytes = 0
 
     def data_set(self) -> BinaryIO:
         with explained("read"):
@@ -111,7 +128,7 @@ class FileInStaging:
         with self._file:  # closed also when fsync fails: a second one on this descriptor would lie
             self._file.seek(len(self._header) - len(information))
             _write_all(self._file, information)
-            os.fsync(self._file.fileno())
+            fsync(self._file.fileno())
 
     def show(self, final: Path) -> None:
         """Make it visible as ``final``; what is there is never overwritten.
@@ -164,7 +181,7 @@ class FileInStaging:
             return
         with _created(self._note) as note:
             _write_all(note, self._header)
-            os.fsync(note.fileno())
+            fsync(note.fileno())
         fsync_folder(self._note.parent)
 
     def _require_open(self) -> None:
@@ -185,19 +202,24 @@ class Staging:
         In the archive's own volume.
     folders
         Makes what is missing.
+    volume
+        Where it is.
     """
 
-    def __init__(self, folder: Path, folders: DurableFolders) -> None:
+    def __init__(self, folder: Path, folders: DurableFolders, volume: Volume) -> None:
         self._folder = folder
         self._folders = folders
+        self._volume = volume
         self._numbers = itertools.count()
         self._mutex = threading.Lock()
         self._own: tuple[int, Path, Lock] | None = None
 
     def begin(self, heading: Heading) -> FileInStaging:
         """Begin a file in this process's folder."""
+        self._volume.require_room()
         _, folder, lock = self._own_folder()
-        return FileInStaging(folder / f"{next(self._numbers):x}.dcm", heading, lock)
+        self._volume.require_sound(folder)
+        return FileInStaging(folder / f"{next(self._numbers):x}.dcm", heading, lock, self._volume)
 
     def abandoned(self) -> Generator[Path, None, None]:
         """Yield every file of processes that are dead; remove the folders that the caller has emptied."""

@@ -1,0 +1,141 @@
+"""The volume below an archive: its room, and whether it keeps what it is given."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from backup_scp.archive.failures import failure, reason
+from backup_scp.errors import ArchiveFull, ArchiveUnavailable
+from backup_scp.folders import FsyncFailed, fsync, fsync_folder
+
+CHECK_BYTES = 4 << 20
+"""How much of a Data Set is written before the room is looked at again."""
+
+_RESERVED_FILES = 100
+_TEST_BYTES = bytes(65536)
+
+
+class Volume:
+    """What is known of a volume; safe to share between threads.
+
+    Parameters
+    ----------
+    root
+        The archive's folder.
+    reserve_bytes
+        What is left free: for the index, and for whoever has to put things right.
+    """
+
+    def __init__(self, root: Path, reserve_bytes: int) -> None:
+        self._root = root
+        self._reserve_bytes = reserve_bytes
+        self._mutex = threading.Lock()
+        self._testing = threading.Lock()
+        self._failures = 0
+        self._trouble = ""
+
+    @property
+    def failures(self) -> int:
+        """How many fsyncs have failed."""
+        return self._failures
+
+    @property
+    def trouble(self) -> str:
+        """Why nothing is written; empty when the volume is sound."""
+        return self._trouble
+
+    def free_bytes(self) -> int:
+        """Count what may still be written, the reserve included."""
+        return _usage(self._root)[0]
+
+    def require_room(self) -> None:
+        """Refuse while the reserve is touched.
+
+        Raises
+        ------
+        ArchiveFull
+        OSError
+        """
+        if not self._reserve_bytes:
+            return
+        free_bytes, free_files = _usage(self._root)
+        if free_bytes < self._reserve_bytes:
+            raise ArchiveFull(f"Archive full: less than {_megabytes(self._reserve_bytes)} are free")
+        if free_files is not None and free_files < _RESERVED_FILES:
+            raise ArchiveFull("Archive full: its volume has no room for further files")
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Explain what the system refuses in the block; a failed fsync marks the volume.
+
+        Raises
+        ------
+        ArchiveFull, ArchiveUnavailable
+        """
+        try:
+            yield
+        except OSError as error:
+            if isinstance(error, FsyncFailed):
+                self._mark(error)
+            raise failure(error, "written") from error
+
+    def require_sound(self, folder: Path) -> None:
+        """After a failed fsync, write nothing until a new file in ``folder`` was seen to be kept.
+
+        Raises
+        ------
+        ArchiveUnavailable
+        """
+        if not self._trouble:
+            return
+        with self._testing:  # one test at a time: a dying disk is slow to answer
+            if not self._trouble:
+                return
+            try:
+                _write_test(folder)
+            except OSError as error:
+                self._mark(error)
+                raise ArchiveUnavailable(self._trouble) from error
+            with self._mutex:
+                self._trouble = ""
+
+    def _mark(self, error: OSError) -> None:
+        with self._mutex:
+            self._failures += 1
+            self._trouble = f"Archive's disk did not keep data: {reason(error)}"
+
+
+def _usage(folder: Path) -> tuple[int, int | None]:
+    """Count free bytes and free files; None where the file system makes files as it likes."""
+    while not folder.exists():
+        folder = folder.parent
+    if sys.platform == "win32":
+        import shutil
+
+        return shutil.disk_usage(folder).free, None
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize, found.f_favail if found.f_files else None
+
+
+def _write_test(folder: Path) -> None:
+    path = folder / f"test-{threading.get_ident():x}"
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        try:
+            os.write(descriptor, _TEST_BYTES)
+            fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        fsync_folder(folder)
+    finally:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+def _megabytes(number: int) -> str:
+    return f"{number / 1e9:.1f} GB" if number >= 1_000_000_000 else f"{number / 1e6:.0f} MB"
