@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-from backup_scp.errors import Damaged, InvalidDataSet
+from backup_scp.custody import Custody
+from backup_scp.errors import ArchiveUnavailable, Damaged, InvalidDataSet
 from backup_scp.ports import Admission, Archive, Arrival, Heading, Index, InstanceKey, StagedFile, Version
 from backup_scp.sop_instance import SOPInstance
 from backup_scp.stored import version_of
@@ -36,15 +37,23 @@ class Ingest:
     def __init__(self, archive: Archive, index: Index) -> None:
         self._archive = archive
         self._index = index
+        self._custody = Custody(archive, index)
 
     def begin(self, heading: Heading) -> StagedFile:
         """Begin a Data Set; write to what is returned, then ``accept`` or ``discard`` it.
 
         Raises
         ------
-        ArchiveFull, ArchiveUnavailable
+        ArchiveFull, ArchiveUnavailable, IndexUnavailable
         """
-        return self._archive.stage(heading)
+        try:
+            self._custody.require_own()
+            return self._archive.stage(heading)
+        except ArchiveUnavailable:
+            self._custody.doubt()
+            raise
+        finally:
+            self._custody.record_trouble()
 
     def accept(self, staged: StagedFile, arrival: Arrival) -> Accepted:
         """Keep a Data Set whose last byte is in.
@@ -68,6 +77,7 @@ class Ingest:
             location, arrival = self._archive.commit(staged, key, arrival)
         except BaseException:
             staged.discard()
+            self._custody.record_trouble()
             raise
         # From here on the file is visible; should its row fail, the staged note lets ``recover`` find it.
         admission = self._index.add(Version(instance, arrival, location, staged.sha256, staged.size_bytes))
@@ -75,7 +85,13 @@ class Ingest:
         return Accepted(admission, location)
 
     def recover(self) -> int:
-        """Enter into the index what a crash left between file and row; return how many files that were."""
+        """Enter into the index what a crash left between file and row; return how many files that were.
+
+        Raises
+        ------
+        ArchiveUnavailable, IndexUnavailable
+        """
+        self._custody.require_own()
         count = 0
         for location in self._archive.sweep():
             try:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Self
 
 from backup_scp import __version__
 from backup_scp.commitment import Pace, StorageCommitment, Worker
-from backup_scp.errors import InvalidSelection, InvalidSettings, Unavailable
+from backup_scp.errors import IndexUnavailable, InvalidSelection, InvalidSettings, Unavailable
 from backup_scp.folders import make_folders
 from backup_scp.ingest import Ingest
 from backup_scp.ports import Archive, Destination, Heading, Index, RemoteAE
@@ -43,7 +43,7 @@ def open_archive(settings: Settings) -> Archive:
     """
     from backup_scp.archive.filesystem import FilesystemArchive
 
-    return FilesystemArchive(settings.archive_path)
+    return FilesystemArchive(settings.archive_path, settings.archive.reserve_mb * 1_000_000)
 
 
 def open_index(settings: Settings, *, migrate: bool | None = None) -> Index:
@@ -87,13 +87,21 @@ class Storage:
     ----------
     archive, index
         The ports.
+
+    Parameters
+    ----------
+    settings
+        Where they are.
+    any_archive
+        Read the archive that is there, also when the index was made of another.
     """
 
     archive: Archive
     index: Index
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, any_archive: bool = False) -> None:
         self._settings = settings
+        self._any_archive = any_archive
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
@@ -102,7 +110,15 @@ class Storage:
         self.archive = open_archive(self._settings)
         self.index = open_index(self._settings)
         self._open.callback(self.index.close)
+        if not self._any_archive:
+            self._expect_the_archive()
         return self
+
+    def _expect_the_archive(self) -> None:
+        with contextlib.suppress(IndexUnavailable):  # whoever needs it will say what is wrong with it
+            identity = self.index.archive_identity()
+            if identity is not None:
+                self.archive.expect(identity)
 
     def __exit__(self, *exc: object) -> None:
         self._open.close()
@@ -271,17 +287,25 @@ def _recover(storage: Storage) -> Iterator[str]:
     and what can be served meanwhile is.
     """
     ingest = Ingest(storage.archive, storage.index)
-    try:
-        ingest.begin(Heading("", "", "")).discard()
-        recovered = ingest.recover()
-        if recovered:
-            log.warning("%d files without an index row, left by a crash, were entered", recovered)
-    except Unavailable as error:
-        yield str(error)
-    try:
-        storage.index.remarks(1)
-    except Unavailable as error:
-        yield str(error)
+    steps: tuple[Callable[[], object], ...] = (
+        lambda: _take_in(ingest),  # first, for on a full volume what a crash left takes room
+        lambda: ingest.begin(Heading("", "", "")).discard(),
+        lambda: storage.index.remarks(1),
+    )
+    said: set[str] = set()
+    for step in steps:
+        try:
+            step()
+        except Unavailable as error:
+            if str(error) not in said:
+                yield str(error)
+            said.add(str(error))
+
+
+def _take_in(ingest: Ingest) -> None:
+    recovered = ingest.recover()
+    if recovered:
+        log.warning("%d files without an index row, left by a crash, were entered", recovered)
 
 
 def _pace(settings: Settings) -> Pace:

@@ -220,6 +220,40 @@ class Archive(Protocol):
     def free_bytes(self) -> int:
         """Count what the volume can still take."""
 
+    @property
+    def trouble(self) -> str:
+        """Why nothing is written: an fsync failed, and no file was kept since; empty when all is well."""
+
+    def distrust(self, trouble: str) -> None:
+        """Write nothing until a new file was seen to be kept."""
+
+    def identity(self) -> str | None:
+        """Read which archive this is; None where it has no marker: a new one, an old one, or a missing drive.
+
+        Raises
+        ------
+        ArchiveUnavailable
+        """
+
+    def establish(self, identity: str | None = None) -> str:
+        """Give it a durable marker with this identity, or a new one; return the one it has, which may be another.
+
+        Raises
+        ------
+        ArchiveFull, ArchiveUnavailable
+        """
+
+    def expect(self, identity: str) -> None:
+        """From now on, read and write only while the archive is this one."""
+
+    def require_ready(self) -> None:
+        """See whether ``stage`` would be refused, without writing anything.
+
+        Raises
+        ------
+        ArchiveFull, ArchiveUnavailable
+        """
+
 
 class Flag(StrEnum):
     """Why a person may want to look at a version."""
@@ -336,6 +370,21 @@ class Holdings:
     never_verified: int
 
 
+class Trouble(NamedTuple):
+    """Why the archive's disk was not trusted, and when; ``ended_at`` is None while it lasts."""
+
+    sentence: str
+    began_at: datetime
+    ended_at: datetime | None
+
+
+class Received(NamedTuple):
+    """How much the studies hold that received something of late, and when the first version of all came."""
+
+    size_bytes: int
+    first_at: datetime | None
+
+
 Match = dict[str, str]
 """One answer: keyword to value; Unicode, several values joined by a backslash, empty where unknown."""
 
@@ -427,6 +476,21 @@ class Index(Protocol):
     @property
     def commitments(self) -> Commitments:
         """The Storage Commitment requests; not derived, and kept by ``rebuild``."""
+
+    def archive_identity(self) -> str | None:
+        """Tell which archive it was made of; None when it has not been told."""
+
+    def record_archive_identity(self, identity: str) -> None:
+        """Remember which archive it was made of."""
+
+    def archive_trouble(self) -> Trouble | None:
+        """Tell of the last trouble of the archive's disk."""
+
+    def record_archive_trouble(self, sentence: str) -> None:
+        """Note that the archive's disk is not trusted, and why; an empty sentence ends it."""
+
+    def received_since(self, since: datetime) -> Received:
+        """Sum up the studies that received something since then."""
 
     def close(self) -> None:
         """Let go of every connection."""

@@ -65,6 +65,7 @@ class ArchiveSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """``[archive]``: where the files are."""
 
     url: str = ""
+    reserve_mb: Annotated[int, Meta(ge=0)] = 1000
 
 
 class IndexSettings(Struct, frozen=True, forbid_unknown_fields=True):

@@ -33,7 +33,7 @@ class DurableFolders:
 
     def make(self, folder: Path) -> None:
         """Make a folder below the root, and what is missing above it; on return all their entries are durable."""
-        make_folders(self._root, 0o700)
+        self._make_root()
         for child in (*reversed(folder.relative_to(self._root).parents[:-1]), folder.relative_to(self._root)):
             self._make(self._root / child)
 

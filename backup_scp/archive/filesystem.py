@@ -20,7 +20,7 @@ from backup_scp.archive.marker import MARKER, Marker, new_identity
 from backup_scp.archive.staging import FileInStaging, Staging
 from backup_scp.archive.volume import Volume
 from backup_scp.errors import ArchiveUnavailable, Damaged, DigestMismatch, FileMissing
-from backup_scp.folders import fsync_folder
+from backup_scp.folders import fsync, fsync_folder
 from backup_scp.ports import ArchivedFile, Arrival, Heading, InstanceKey, StagedFile
 
 STAGING = ".staging"
@@ -54,6 +54,14 @@ class FilesystemArchive:
     @property
     def trouble(self) -> str:
         return self._volume.trouble
+
+    def distrust(self, trouble: str) -> None:
+        self._volume.distrust(trouble)
+
+    def require_ready(self) -> None:
+        with explained("written"):
+            self._require_expected("written")
+            self._volume.require_room()
 
     def identity(self) -> str | None:
         with explained("read"):
@@ -127,7 +135,7 @@ class FilesystemArchive:
         final = self._root / location
         with self._opened(location) as stream, explained("written"):
             if sys.platform != "win32":  # which flushes no file that is open for reading only
-                os.fsync(stream.fileno())
+                fsync(stream.fileno())
             self._folders.make(final.parent)
             fsync_folder(final.parent)
 

@@ -104,6 +104,10 @@ class Volume:
             with self._mutex:
                 self._trouble = ""
 
+    def distrust(self, trouble: str) -> None:
+        """Take over what another process has found."""
+        self._trouble = trouble
+
     def _mark(self, error: OSError) -> None:
         with self._mutex:
             self._failures += 1

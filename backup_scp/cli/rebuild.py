@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import typer
 
 from backup_scp.cli.options import ConfigOption, JSONOption, settings_of
@@ -18,9 +20,13 @@ def rebuild(context: typer.Context, json: JSONOption = False, config: ConfigOpti
     settings = settings_of(context, config)
     from backup_scp import node
     from backup_scp import verify as service
+    from backup_scp.custody import adopt
+    from backup_scp.errors import ArchiveUnavailable
 
-    with node.Storage(settings) as storage, progress("Reading the archive") as show:
+    with node.Storage(settings, any_archive=True) as storage, progress("Reading the archive") as show:
         done = service.rebuild(storage.archive, storage.index, show)
+        with suppress(ArchiveUnavailable):  # it can be read, and not be written: the next image will see to it
+            adopt(storage.archive, storage.index)
     if json:
         print_json(done)
     else:

@@ -8,7 +8,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from backup_scp.index import housekeeping, past, queries
+from backup_scp.index import archive_facts, housekeeping, past, queries
 from backup_scp.index.admission import Entrance
 from backup_scp.index.commitments import SQLCommitments
 from backup_scp.index.engine import Database
@@ -25,9 +25,11 @@ from backup_scp.ports import (
     Holdings,
     InstanceKey,
     Match,
+    Received,
     Rejection,
     Remark,
     Selection,
+    Trouble,
     Version,
     VersionMatch,
 )
@@ -158,6 +160,24 @@ class SQLIndex:
     @property
     def commitments(self) -> SQLCommitments:
         return self._commitments
+
+    def archive_identity(self) -> str | None:
+        with self._database.reading() as connection:
+            return archive_facts.identity(connection)
+
+    def record_archive_identity(self, identity: str) -> None:
+        archive_facts.record_identity(self._database, identity)
+
+    def archive_trouble(self) -> Trouble | None:
+        with self._database.reading() as connection:
+            return archive_facts.trouble(connection)
+
+    def record_archive_trouble(self, sentence: str) -> None:
+        archive_facts.record_trouble(self._database, sentence)
+
+    def received_since(self, since: datetime) -> Received:
+        with self._database.reading() as connection:
+            return archive_facts.received_since(connection, since)
 
     def close(self) -> None:
         self._database.close()

@@ -1,4 +1,4 @@
-"""The tables: study (with its patient), series, instance, version, rejection, commitment.
+"""The tables: study (with its patient), series, instance, version, rejection, archive, commitment.
 
 Each attribute of ``attributes.py`` that is read from Data Sets has a text column of its own name in its level's table
 (those of the patient stand on the study: two people are never merged by a clash of Patient IDs), empty where unknown,
@@ -175,6 +175,16 @@ rejection = sa.Table(
     _number("count"),
     _text("last_at"),
     sa.UniqueConstraint("calling_ae_title", "called_ae_title", "address", "reason", name="uq_rejection_cause"),
+)
+
+archive = sa.Table(  # one row
+    "archive",
+    METADATA,
+    _id(),
+    _text("identity"),  # what its marker says
+    _text("trouble"),  # why its disk is not trusted
+    _text("trouble_at"),
+    _text("trouble_ended_at"),  # empty while it lasts
 )
 
 

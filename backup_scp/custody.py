@@ -1,0 +1,105 @@
+"""Archive and index belong together: nothing is written where the archive's drive is missing, or is another's."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from itertools import islice
+
+from backup_scp.errors import ArchiveUnavailable, Damaged, FileMissing, IndexUnavailable
+from backup_scp.ports import Archive, Index
+
+log = logging.getLogger(__name__)
+
+_SAMPLE = 16  # versions whose files are looked for
+
+
+class Custody:
+    """Sees to it that the archive is the one whose files the index knows; safe to share between threads.
+
+    Parameters
+    ----------
+    archive
+        It gets its marker here, when it has none.
+    index
+        It remembers the archive's identity, and its trouble.
+    """
+
+    def __init__(self, archive: Archive, index: Index) -> None:
+        self._archive = archive
+        self._index = index
+        self._is_settled = False
+        self._said = self._recorded = ""
+
+    def require_own(self) -> None:
+        """Let nothing be written to another archive than the index's.
+
+        Raises
+        ------
+        ArchiveUnavailable
+            There is no drive, or another's: the archive is not touched.
+        IndexUnavailable
+        """
+        if self._is_settled:
+            return
+        trouble = self._index.archive_trouble()
+        if trouble is not None and trouble.ended_at is None:
+            self._archive.distrust(trouble.sentence)
+            self._said = self._recorded = trouble.sentence
+        self._settle()
+        self._is_settled = True
+
+    def doubt(self) -> None:
+        """Look again next time: the archive was not what it should be, or ``rebuild`` has made the index of another."""
+        self._is_settled = False
+
+    def record_trouble(self) -> None:
+        """Let other processes know, by the index, that the archive's disk does not keep data, or does again."""
+        trouble = self._archive.trouble
+        if trouble != self._said:
+            self._said = trouble
+            if trouble:
+                log.error("%s: nothing is stored until a new file is kept; look at the drive", trouble)
+            else:
+                log.warning("The archive's disk keeps data again")
+        if trouble != self._recorded:
+            with suppress(IndexUnavailable):  # it is on the same disk, perhaps: next time
+                self._index.record_archive_trouble(trouble)
+                self._recorded = trouble
+
+    def _settle(self) -> None:
+        known, found = self._index.archive_identity(), self._archive.identity()
+        if known is None or found is None:
+            found = self._make_known(known, found)
+        self._archive.expect(known or found)
+
+    def _make_known(self, known: str | None, found: str | None) -> str:
+        """Mark an archive that has no marker; remember one that the index does not know."""
+        if (known or self._index.holdings().versions) and not self._holds_what_is_known():
+            raise ArchiveUnavailable("Archive cannot be written: is the archive's drive connected?")
+        found = found or self._archive.establish(known)
+        if known is None:
+            self._index.record_archive_identity(found)
+        return found
+
+    def _holds_what_is_known(self) -> bool:
+        """Look for some of the files that the index knows; one is enough, for others may have been lost."""
+        for held in islice(self._index.versions(), _SAMPLE):
+            try:
+                self._archive.read(held.location)
+            except FileMissing:
+                continue
+            except Damaged:
+                pass
+            return True
+        return False
+
+
+def adopt(archive: Archive, index: Index) -> None:
+    """Let the index, which was made of this archive's files, be the index of this archive.
+
+    Raises
+    ------
+    ArchiveUnavailable, IndexUnavailable
+    """
+    index.record_archive_identity(archive.identity() or archive.establish())
