@@ -8,6 +8,7 @@ import logging
 import re
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import timedelta
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 
 _WAKE_S = 1.0
 _WORKER_GRACE_S = 5.0  # what it has not done by then it does after the next start
+_LOOK_AGAIN_S = 10.0  # at archive and index, when one of them was in trouble
 _GRACE_S = 30.0  # what an image under way may take when the node stops
 
 
@@ -43,7 +45,7 @@ def open_archive(settings: Settings) -> Archive:
     """
     from backup_scp.archive.filesystem import FilesystemArchive
 
-    return FilesystemArchive(settings.archive_path, settings.archive.reserve_mb * 1_000_000)
+    return FilesystemArchive(settings.archive_path, settings.archive.reserve_bytes)
 
 
 def open_index(settings: Settings, *, migrate: bool | None = None) -> Index:
@@ -206,7 +208,7 @@ class Node:
     Attributes
     ----------
     troubles
-        What is wrong with archive and index at the start, one sentence each.
+        What is wrong with archive and index, one sentence each, as of the start or of the last ``look_again``.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -214,6 +216,7 @@ class Node:
         self._open = ExitStack()
         self._server: Server | None = None
         self._worker: Worker | None = None
+        self._storage: Storage | None = None
         self.troubles: list[str] = []
 
     def start(self) -> int:
@@ -237,10 +240,8 @@ class Node:
 
         settings = self._settings
         with ExitStack() as stack:
-            storage = stack.enter_context(Storage(settings))
-            self.troubles = list(_recover(storage))
-            for trouble in self.troubles:
-                log.error("Nothing can be stored now: %s", trouble)
+            storage = self._storage = stack.enter_context(Storage(settings))
+            self.look_again()
             policy = AccessPolicy(settings.remotes)
             commitment = StorageCommitment(storage.archive, storage.index, is_storage, _pace(settings))
             reporter = EventReporter(settings.node.ae_title, policy, timing(settings))
@@ -259,6 +260,16 @@ class Node:
             self._worker.start()
             self._open = stack.pop_all()
         return port
+
+    def look_again(self) -> None:
+        """Try archive and index once more, and take in what could not be taken in until now."""
+        assert self._storage is not None, "not started"  # noqa: S101 - for the type checker
+        before, self.troubles = self.troubles, list(_recover(self._storage))
+        for trouble in self.troubles:
+            if trouble not in before:
+                log.error("Nothing can be stored now: %s", trouble)
+        if before and not self.troubles:
+            log.warning("Archive and index can be used again")
 
     def _listen(self, server: Server) -> int:
         node = self._settings.node
@@ -353,6 +364,9 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
     say("Stop it with Ctrl-C; README.md says how to point a DR console at it")
     for trouble in node.troubles:
         say(f"Attention: nothing can be stored now. {trouble}")
+    look_again_at = time.monotonic() + _LOOK_AGAIN_S
     while not stopped.wait(_WAKE_S):  # on Windows a wait without end does not notice Ctrl-C
-        pass
+        if node.troubles and time.monotonic() > look_again_at:
+            node.look_again()
+            look_again_at = time.monotonic() + _LOOK_AGAIN_S
     node.stop()

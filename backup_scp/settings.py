@@ -67,6 +67,11 @@ class ArchiveSettings(Struct, frozen=True, forbid_unknown_fields=True):
     url: str = ""
     reserve_mb: Annotated[int, Meta(ge=0)] = 1000
 
+    @property
+    def reserve_bytes(self) -> int:
+        """What stays free on the archive's disk."""
+        return self.reserve_mb * 1_000_000
+
 
 class IndexSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """``[index]``: the database that knows what is held."""

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import typer
 
 from backup_scp.cli.options import ConfigOption, JSONOption, settings_of
-from backup_scp.cli.output import count, print_json, say, size
-from backup_scp.errors import BackupSCPError
+from backup_scp.cli.output import count, expected, moment, print_json, say, size
+from backup_scp.errors import ArchiveFull, BackupSCPError
 
 if TYPE_CHECKING:
-    from backup_scp.ports import RemoteAE
+    from backup_scp.ports import Archive, Index, RemoteAE
     from backup_scp.settings import Settings
 
 _LOW_BYTES = 1_000_000_000
@@ -49,53 +51,78 @@ def check(context: typer.Context, json: JSONOption = False, config: ConfigOption
 def _findings(settings: Settings) -> Iterator[Finding]:
     node = settings.node
     yield Finding("settings", True, f"AE title {node.ae_title}, port {node.port}, data in {settings.home}")
-    yield _archive(settings)
-    yield _free(settings)
-    yield _index(settings)
+    yield from _storage(settings)
     yield from _commitments(settings)
     for remote in settings.remotes:
         yield _remote(settings, remote)
 
 
-def _archive(settings: Settings) -> Finding:
+def _storage(settings: Settings) -> Iterator[Finding]:
     from backup_scp import node
+
+    with ExitStack() as stack:
+        try:
+            storage = stack.enter_context(node.Storage(settings))
+            holdings = storage.index.holdings()
+        except BackupSCPError as error:
+            archive, index = node.open_archive(settings), None
+            about_index = Finding("index", False, str(error))
+        else:
+            archive, index = storage.archive, storage.index
+            knows = f"knows {holdings.versions} versions of {holdings.instances} SOP Instances"
+            about_index = Finding("index", True, knows)
+        yield _archive(settings, archive, index)
+        yield _free(settings, archive, index)
+        yield about_index
+
+
+def _archive(settings: Settings, archive: Archive, index: Index | None) -> Finding:
+    """Write a few bytes, and see that the disk keeps them."""
+    from backup_scp.custody import Custody
     from backup_scp.ports import Heading
 
     try:
-        staged = node.open_archive(settings).stage(Heading("", "", "1.2.840.10008.1.2"))
+        if index:
+            Custody(archive, index).require_own()
+        archive.distrust("It was not tried yet")
+        staged = archive.stage(Heading("", "", "1.2.840.10008.1.2"))
         try:
             staged.write(b"check")
         finally:
             staged.discard()
+        trouble = index.archive_trouble() if index else None
     except BackupSCPError as error:
-        return Finding("archive", False, f"{error}; check that {settings.archive_path} exists and is writable")
+        return Finding("archive", False, f"{error}; {_remedy(error, settings)}")
+    if trouble is not None and trouble.ended_at is None:
+        remedy = "the node tries again with the next image; look at the drive (smartctl, cables)"
+        return Finding("archive", False, f"{trouble.sentence} at {moment(trouble.began_at)}; {remedy}")
     return Finding("archive", True, f"{settings.archive_path} can be written")
 
 
-def _free(settings: Settings) -> Finding:
-    from backup_scp import node
+def _remedy(error: BackupSCPError, settings: Settings) -> str:
+    if isinstance(error, ArchiveFull):
+        return f"make room on the disk of {settings.archive_path}, or move the archive to a larger one"
+    return (
+        f"check that {settings.archive_path} is there and can be written. If this archive is to take the place of "
+        "the one that the index knows, run backup-scp rebuild"
+    )
 
+
+def _free(settings: Settings, archive: Archive, index: Index | None) -> Finding:
+    from backup_scp.forecast import forecast
+
+    now = datetime.now(UTC)
     try:
-        free_bytes = node.open_archive(settings).free_bytes()
+        free_bytes = archive.free_bytes()
+        ahead = forecast(index, free_bytes, settings.archive.reserve_bytes, now) if index else None
     except BackupSCPError as error:
         return Finding("free disk", False, f"{error}; check that {settings.archive_path} is on a connected disk")
-    if free_bytes < _LOW_BYTES:
+    if free_bytes < max(_LOW_BYTES, settings.archive.reserve_bytes):
         return Finding("free disk", False, f"only {size(free_bytes)} left: make room, or move the archive")
-    return Finding("free disk", True, f"{size(free_bytes)} left")
-
-
-def _index(settings: Settings) -> Finding:
-    from backup_scp import node
-
-    try:
-        index = node.open_index(settings)
-        try:
-            holdings = index.holdings()
-        finally:
-            index.close()
-    except BackupSCPError as error:
-        return Finding("index", False, str(error))
-    return Finding("index", True, f"knows {holdings.versions} versions of {holdings.instances} SOP Instances")
+    said = f"{size(free_bytes)} left" + (f", {expected(ahead)}" if ahead else "")
+    if ahead and ahead.is_near(now.date()):
+        return Finding("free disk", False, f"{said}: make room, or move the archive")
+    return Finding("free disk", True, said)
 
 
 def _commitments(settings: Settings) -> Iterator[Finding]:

@@ -13,6 +13,7 @@ from backup_scp.cli.log import escape
 if TYPE_CHECKING:
     from rich.progress import Progress as ProgressBars
 
+    from backup_scp.forecast import Forecast
     from backup_scp.ports import Progress
 
 LIST_LIMIT = 20
@@ -77,6 +78,14 @@ def count(number: int, noun: str) -> str:
     if noun.endswith("y"):
         return f"{number} {noun[:-1]}ies"
     return f"{number} {noun if noun.endswith('s') else noun + 's'}"
+
+
+def expected(forecast: Forecast) -> str:
+    """Write when the disk will be full."""
+    if not forecast.is_known:
+        return "no forecast: images have come in for less than a week"
+    pace = f"at {size(forecast.bytes_per_day)} a day, as in the last {forecast.observed_days:.0f} days"
+    return f"full about {forecast.full_on} {pace}" if forecast.full_on else f"enough for ten years {pace}"
 
 
 def moment(value: datetime | None) -> str:

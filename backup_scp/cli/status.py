@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 import typer
 
 from backup_scp.cli.options import ConfigOption, JSONOption, settings_of
-from backup_scp.cli.output import LIST_LIMIT, count, moment, print_json, say, size
+from backup_scp.cli.output import LIST_LIMIT, count, expected, moment, print_json, say, size
+from backup_scp.errors import ArchiveUnavailable
 
 if TYPE_CHECKING:
-    from backup_scp.ports import Holdings, OwedReports, Rejection, Remark
+    from backup_scp.forecast import Forecast
+    from backup_scp.ports import Archive, Holdings, OwedReports, Rejection, Remark, Trouble
     from backup_scp.settings import Settings
 
 _JSON_LIMIT = 1000
@@ -33,6 +35,9 @@ class Status:
     home: str
     holdings: Holdings
     free_bytes: int
+    forecast: Forecast
+    refusing: str
+    trouble: Trouble | None
     remarks: list[Remark]
     rejections: list[Rejection]
     commitments: list[OwedReports]
@@ -43,25 +48,32 @@ def status(context: typer.Context, json: JSONOption = False, config: ConfigOptio
     """Show what is held, what is odd, and who was turned away.
 
     Works beside the running node, and without it. Exit code 1 when a person must act: a stored file is damaged or
-    missing, or a configured remote AE has not taken a Storage Commitment report for a day. Flagged files and rejected
-    callers are shown, and are no failure.
+    missing, nothing can be stored now, or a configured remote AE has not taken a Storage Commitment report for a day.
+    Flagged files and rejected callers are shown, and are no failure.
     """
     settings = settings_of(context, config)
     from backup_scp import node
+    from backup_scp.forecast import forecast
 
     limit = _JSON_LIMIT if json else LIST_LIMIT
     with node.Storage(settings) as storage:
         holdings = storage.index.holdings()
         commitments = storage.index.commitments.owed()
+        free_bytes = storage.archive.free_bytes()
+        trouble = storage.index.archive_trouble()
+        refusing = _refusing(storage.archive, trouble)
         found = Status(
             settings.node.ae_title,
             str(settings.home),
             holdings,
-            storage.archive.free_bytes(),
+            free_bytes,
+            forecast(storage.index, free_bytes, settings.archive.reserve_bytes, datetime.now(UTC)),
+            refusing,
+            trouble,
             storage.index.remarks(limit),
             storage.index.rejections(limit),
             commitments,
-            needs_a_person=bool(holdings.damaged) or any(_is_overdue(owed, settings) for owed in commitments),
+            needs_a_person=bool(holdings.damaged or refusing) or any(_is_overdue(o, settings) for o in commitments),
         )
     if json:
         print_json(found)
@@ -69,6 +81,15 @@ def status(context: typer.Context, json: JSONOption = False, config: ConfigOptio
         _tell(found)
     if found.needs_a_person:
         raise typer.Exit(1)
+
+
+def _refusing(archive: Archive, trouble: Trouble | None) -> str:
+    """Say why a C-STORE would be refused now; empty when it would not."""
+    try:
+        archive.require_ready()
+    except ArchiveUnavailable as error:
+        return str(error)
+    return trouble.sentence if trouble is not None and trouble.ended_at is None else ""
 
 
 def _tell(found: Status) -> None:
@@ -83,11 +104,17 @@ def _tell(found: Status) -> None:
     say(f"Last received  {moment(held.last_received_at)}")
     never = f", {held.never_verified} never (backup-scp verify)" if held.never_verified else ""
     say(f"Last verified  {moment(held.last_verified_at)}{never}")
-    say(f"Free disk      {size(found.free_bytes)}")
+    say(f"Free disk      {size(found.free_bytes)}, {expected(found.forecast)}")
+    if found.refusing:
+        say(f"NOTHING CAN BE STORED NOW. {found.refusing}. backup-scp check says more")
+    elif found.trouble:
+        began, ended = moment(found.trouble.began_at), moment(found.trouble.ended_at)
+        say(f"From {began} to {ended} nothing was stored. {found.trouble.sentence}; look at the drive")
     _tell_remarks(found)
     _tell_rejections(found.rejections)
     _tell_commitments(found.commitments)
-    if not (held.damaged or held.flagged or found.rejections or found.commitments):
+    quiet = not (held.damaged or held.flagged or found.refusing or found.trouble)
+    if quiet and not (found.rejections or found.commitments):
         say("Nothing to do")
 
 

@@ -103,8 +103,14 @@ class Database:
         try:
             if self._writer is None or self._writer.invalidated:
                 self._writer = self._engine.connect().execution_options(begin="BEGIN IMMEDIATE")
-            with self._writer.begin():
-                yield self._writer
+            try:
+                with self._writer.begin():
+                    yield self._writer
+            except sa.exc.OperationalError:
+                self._writer.invalidate()  # after a failed fsync its descriptors would say yes
+                self._writer.close()
+                self._writer = None
+                raise
         finally:
             self._write_lock.release()
 

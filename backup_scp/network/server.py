@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import os
+import selectors
 import socket
 import threading
 import time
@@ -21,7 +23,7 @@ from backup_scp.network.association import Association, AssociationEnded, Contex
 from backup_scp.network.command_set import CommandSet, Field, response
 from backup_scp.network.negotiation import Rejection
 from backup_scp.network.status import PROCESSING_FAILURE, SOP_CLASS_NOT_SUPPORTED, UNRECOGNISED_OPERATION, status_of
-from backup_scp.network.upper_layer import PeerTimedOut
+from backup_scp.network.upper_layer import PeerTimedOut, Selector
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +31,9 @@ _BACKLOG = 128
 _MOST_PENDING = 128  # connections that have not asked for an Association yet
 _PAUSE_S = 0.1
 _LAST_WAIT_S = 1.0
+_REQUEST_BYTES = 65536
+_LOCAL_LIMIT_EXCEEDED = bytes((3, 0, 0, 0, 0, 4, 0, 2, 3, 2))  # A-ASSOCIATE-RJ, transient: PS3.8 9.3.4
+_OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 _LISTENER_IS_SHUT = (errno.EINVAL, errno.EBADF, errno.ENOTSOCK)
 
 Serve = Callable[[Association, Context, CommandSet], None]
@@ -163,14 +168,19 @@ class Server:
     # -- connections -----------------------------------------------------------------------------------------------
 
     def _accept(self, listener: socket.socket) -> None:
+        spare = _Spare()
         while True:
             try:
+                _wait_for_caller(listener)  # Linux wants a descriptor for the next caller before there is one
                 connection, _ = listener.accept()
-            except OSError as error:
-                if listener.fileno() < 0 or error.errno in _LISTENER_IS_SHUT:
+            except (OSError, ValueError) as error:
+                if listener.fileno() < 0 or not isinstance(error, OSError) or error.errno in _LISTENER_IS_SHUT:
+                    spare.close()
                     return
-                time.sleep(_PAUSE_S)  # out of descriptors: some will come back
+                if error.errno not in _OUT_OF_DESCRIPTORS or not spare.turn_away(listener):
+                    time.sleep(_PAUSE_S)  # some will come back
                 continue
+            spare.refill()
             thread = threading.Thread(target=self._converse, args=(connection,), name="association", daemon=True)
             self._admit(connection, thread)
             try:
@@ -307,6 +317,53 @@ class Server:
         association.send(context.context_id, response(command, status_of(error), comment=str(error)))
         if isinstance(error, Refused) and error.fix:
             self._note(association.caller, association.called_ae_title, str(error), error.fix)
+
+
+def _wait_for_caller(listener: socket.socket) -> None:
+    with Selector() as selector:
+        selector.register(listener, selectors.EVENT_READ)
+        selector.select()
+
+
+class _Spare:
+    """A descriptor kept for the moment when there is no other: whoever calls then hears so, and is not left waiting."""
+
+    def __init__(self) -> None:
+        self._descriptor: int | None = None
+        self.refill()
+
+    def refill(self) -> None:
+        """Take one when there are some again."""
+        self._is_short = False
+        self._open()
+
+    def turn_away(self, listener: socket.socket) -> bool:
+        """Give it up for one caller, who is rejected; say whether there was one."""
+        if self._descriptor is None:
+            return False
+        self.close()
+        if not self._is_short:
+            log.error("No descriptor is left: callers are rejected until one is; raise LimitNOFILE (ulimit -n)")
+        self._is_short = True
+        with contextlib.suppress(OSError):
+            connection, _ = listener.accept()
+            with connection:
+                connection.settimeout(_LAST_WAIT_S)
+                connection.recv(_REQUEST_BYTES)  # what is not read at the close would undo the answer
+                connection.sendall(_LOCAL_LIMIT_EXCEEDED)
+        self._open()
+        return True
+
+    def close(self) -> None:
+        """Let go of it."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _open(self) -> None:
+        if self._descriptor is None:
+            with contextlib.suppress(OSError):
+                self._descriptor = os.open(os.devnull, os.O_RDONLY)
 
 
 def _shut(connection: socket.socket) -> None:

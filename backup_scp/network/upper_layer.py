@@ -41,7 +41,7 @@ _RECEIVED_PDU = frozenset(("Evt3", "Evt4", "Evt6", "Evt10", "Evt12", "Evt13", "E
 _AWAITING_CLOSE = "Sta13"
 _SLOWEST_BYTES_PER_S = 10_000  # what a PDU or a write may take beyond the timeout
 _COMMAND, _LAST = 0x01, 0x02
-_Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)  # select() stops at descriptor 1023
+Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)  # select() stops at descriptor 1023
 _WATCH_S = 0.2
 _SENT_PDU_BYTES = 1 << 18  # what we put into one PDU when the peer sets no limit
 
@@ -205,7 +205,7 @@ class UpperLayer(DULServiceProvider):
         pending = getattr(connection, "pending", None)  # TLS: decrypted bytes that select does not see
         if pending and pending():
             return True
-        with _Selector() as selector:
+        with Selector() as selector:
             selector.register(connection, selectors.EVENT_READ)
             return bool(selector.select(wait_s))
 

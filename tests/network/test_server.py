@@ -112,9 +112,9 @@ def test_out_of_threads_the_listener_goes_on(server, monkeypatch):
         peer.release()
 
 
-def test_out_of_descriptors_the_listener_goes_on(server, monkeypatch):
+def test_out_of_memory_the_listener_goes_on(server, monkeypatch):
     monkeypatch.setattr(server_module, "_PAUSE_S", 0)
-    failing = iter([OSError(24, "Too many open files")] * 3)
+    failing = iter([OSError(12, "Cannot allocate memory")] * 3)
     accept = socket.socket.accept
 
     def fails(listener):

@@ -1,0 +1,60 @@
+"""When the archive's disk will be full, from what came in of late."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+
+from backup_scp.ports import Index
+
+WINDOW = timedelta(days=30)
+LEAST = timedelta(days=7)
+"""What came in fewer days says nothing of a month."""
+
+_FARTHEST_DAYS = 3650
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """How the disk fills.
+
+    Attributes
+    ----------
+    observed_days
+        How many days it is drawn from, 30 at most; fewer than 7 are not enough.
+    bytes_per_day
+        Their mean: the size of the studies that received something in these days; 0 when there were not enough.
+    full_on
+        When the reserve will be touched; None where that cannot be said, or in ten years not.
+    """
+
+    observed_days: float
+    bytes_per_day: float
+    full_on: date | None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there was enough to draw it from."""
+        return self.observed_days * timedelta(days=1) >= LEAST
+
+    def is_near(self, today: date) -> bool:
+        """Whether the disk is full within a month."""
+        return self.full_on is not None and self.full_on - today <= WINDOW
+
+
+def forecast(index: Index, free_bytes: int, reserve_bytes: int, now: datetime) -> Forecast:
+    """Say when the disk will be full, should as much come in each day as in the last 30 days.
+
+    Raises
+    ------
+    IndexUnavailable
+    """
+    received = index.received_since(now - WINDOW)
+    observed = min(now - received.first_at, WINDOW) if received.first_at else timedelta()
+    days = round(max(observed / timedelta(days=1), 0.0), 1)
+    if observed < LEAST:
+        return Forecast(days, 0.0, None)
+    bytes_per_day = received.size_bytes / (observed / timedelta(days=1))
+    days_left = max(free_bytes - reserve_bytes, 0) / bytes_per_day if bytes_per_day else _FARTHEST_DAYS
+    full_on = (now + timedelta(days=days_left)).date() if days_left < _FARTHEST_DAYS else None
+    return Forecast(days, round(bytes_per_day, 1), full_on)
