@@ -1,0 +1,60 @@
+"""Disks that only this test sees: small ones, read-only ones, none (Linux, root)."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+_CLONE_NEWNS = 0x20000
+
+
+class Mounts:
+    """Mounts for this thread and the processes that it starts."""
+
+    def disk(self, folder: Path, size: str, files: int = 0) -> None:
+        """Mount an empty disk of this size, with room for so many files."""
+        folder.mkdir(parents=True, exist_ok=True)
+        options = f"size={size}" + (f",nr_inodes={files}" if files else "")
+        _run("mount", "-t", "tmpfs", "-o", options, "none", str(folder))
+
+    def bind(self, disk: Path, folder: Path) -> None:
+        """Mount a folder at a second place, as a drive that is plugged in."""
+        folder.mkdir(parents=True, exist_ok=True)
+        _run("mount", "--bind", str(disk), str(folder))
+
+    def pull(self, folder: Path) -> None:
+        """Take the drive away, whoever uses it: what is left is the empty folder."""
+        _run("umount", "--lazy", str(folder))
+
+    def read_only(self, folder: Path, *, on: bool = True) -> None:
+        """Do what the system does to a disk with errors, or undo it."""
+        _run("mount", "-o", "remount,bind," + ("ro" if on else "rw"), str(folder))
+
+
+@contextlib.contextmanager
+def private_mounts() -> Iterator[Mounts]:
+    """Let what is mounted in the block be seen by nobody else, and be gone after it."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        pytest.skip("needs a mount namespace of its own: Linux and root")
+    libc = ctypes.CDLL(None, use_errno=True)
+    before = Path.cwd()
+    with open("/proc/thread-self/ns/mnt") as ours:  # noqa: PTH123
+        if libc.unshare(_CLONE_NEWNS):
+            pytest.skip(f"no mount namespace can be made here: {os.strerror(ctypes.get_errno())}")
+        try:
+            _run("mount", "--make-rprivate", "/")
+            yield Mounts()
+        finally:
+            assert libc.setns(ours.fileno(), _CLONE_NEWNS) == 0, os.strerror(ctypes.get_errno())
+            os.chdir(before)
+
+
+def _run(*arguments: str) -> None:
+    subprocess.run(arguments, check=True, capture_output=True, text=True)
