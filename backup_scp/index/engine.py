@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -123,19 +124,56 @@ class Database:
         self._engine.dispose()
 
 
+_FROZEN = "frozen"
+_NO_ROOM = ("SQLITE_FULL", "SQLITE_IOERR_SHM", "SQLITE_IOERR_WRITE", "SQLITE_CANTOPEN", "SQLITE_READONLY")
+
+
+def _sqlite_connection(url: sa.URL, info: dict[str, Any], *arguments: Any, **options: Any) -> sqlite3.Connection:
+    """Connect; only to read, where the disk can only be read, or has no room for the files beside the database."""
+    connection: sqlite3.Connection = sqlite3.connect(*arguments, **options)
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+    except sqlite3.OperationalError as error:
+        connection.close()
+        if not error.sqlite_errorname.startswith(_NO_ROOM) or not _is_whole(sqlite_path(url)):
+            raise
+    else:
+        return connection
+    info[_FROZEN] = True
+    frozen = f"{sqlite_path(url).absolute().as_uri()}?mode=ro&immutable=1"
+    only_to_read: sqlite3.Connection = sqlite3.connect(frozen, uri=True, **options)
+    return only_to_read
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether the file alone says everything: nobody has left anything in its write-ahead log."""
+    log = path.with_name(f"{path.name}-wal")
+    return path.is_file() and not (log.exists() and log.stat().st_size)
+
+
 def _sqlite_engine(url: sa.URL, dialect: SQLite) -> sa.Engine:
     # Last in, first out: who asks next finds the cache of who asked last.
     engine = sa.create_engine(url, hide_parameters=True, pool_size=16, max_overflow=-1, pool_use_lifo=True)
 
+    @sa.event.listens_for(engine, "do_connect")
+    def connect(_dialect: object, record: Any, arguments: Any, options: Any) -> sqlite3.Connection:
+        return _sqlite_connection(url, record.info, *arguments, **options)
+
+    @sa.event.listens_for(engine, "checkin")
+    def put_back(_connection: object, record: Any) -> None:
+        if _FROZEN in record.info:
+            record.invalidate(soft=True)  # the next one may write again
+
     @sa.event.listens_for(engine, "connect")
-    def prepare(connection: Any, _record: object) -> None:
+    def prepare(connection: Any, record: Any) -> None:
         connection.isolation_level = None  # the transactions are ours: see begin
         with contextlib.closing(connection.cursor()) as cursor:
             for pragma in _SQLITE_PRAGMAS:
                 cursor.execute(pragma)
             (mode,) = cursor.execute("PRAGMA journal_mode=WAL").fetchone()
             dialect.has_trigrams = cursor.execute(_HAS_TRIGRAMS).fetchone() is not None
-        if mode != "wal":
+        if mode != "wal" and _FROZEN not in record.info:
             raise IndexUnavailable(
                 f"The index {url.database} cannot be in WAL mode; put it on a local disk, not a share"
             )

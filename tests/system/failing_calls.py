@@ -45,7 +45,7 @@ ERRORS = {
 
 
 class Fault(NamedTuple):
-    """The n-th of these calls, and what becomes of it; n of 0 is every one."""
+    """The n-th of these calls, by a name above or the system's own, and what becomes of it; n of 0 is every one."""
 
     calls: str
     error: str
@@ -58,7 +58,12 @@ class Fault(NamedTuple):
     def injection(self) -> str:
         """Say it in strace's words."""
         what = f"signal={KILL}" if self.error == KILL else f"error={self.error}"
-        return f"inject={CALLS[self.calls]}:{what}:when={self.number or '1+'}"
+        return f"inject={self.traced}:{what}:when={self.number or '1+'}"
+
+    @property
+    def traced(self) -> str:
+        """The system's names of the calls."""
+        return CALLS.get(self.calls, self.calls)
 
 
 class Traced:
@@ -79,11 +84,14 @@ class Traced:
 
 
 @contextlib.contextmanager
-def failing(node: Node, fault: Fault, folder: Path, also_trace: str = "") -> Iterator[Traced]:
-    """Let a call of the node fail in the block."""
+def failing(
+    node: Node, fault: Fault, folder: Path, *, also_trace: str = "", path: Path | None = None
+) -> Iterator[Traced]:
+    """Let a call of the node fail in the block; with ``path`` a call on this file only."""
     calls = folder / f"{fault.calls}-{fault.error}-{fault.number}.calls"
-    trace = ",".join(filter(None, (CALLS[fault.calls], also_trace)))
+    trace = ",".join(filter(None, (fault.traced, also_trace)))
     argv = ["strace", "-f", "-y", "-p", str(node.pid), "-o", str(calls), "-e", f"trace={trace}", "-e", fault.injection]
+    argv += ["-P", str(path)] if path else []
     tracer = Process(argv, calls.with_suffix(".log"))
     tracer.launch(lambda: "attached" in tracer.output)
     try:

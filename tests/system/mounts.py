@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-_CLONE_NEWNS = 0x20000
+_CLONE_FS, _CLONE_NEWNS = 0x200, 0x20000
 
 
 class Mounts:
@@ -33,9 +33,11 @@ class Mounts:
         """Take the drive away, whoever uses it: what is left is the empty folder."""
         _run("umount", "--lazy", str(folder))
 
-    def read_only(self, folder: Path, *, on: bool = True) -> None:
-        """Do what the system does to a disk with errors, or undo it."""
-        _run("mount", "-o", "remount,bind," + ("ro" if on else "rw"), str(folder))
+    def read_only(self, disk: Path, folder: Path) -> None:
+        """Let a folder be read only from now on, as the system does where a disk has errors: whoever uses it."""
+        self.pull(folder)
+        self.bind(disk, folder)
+        _run("mount", "-o", "remount,bind,ro", str(folder))
 
 
 @contextlib.contextmanager
@@ -52,6 +54,7 @@ def private_mounts() -> Iterator[Mounts]:
             _run("mount", "--make-rprivate", "/")
             yield Mounts()
         finally:
+            libc.unshare(_CLONE_FS)  # threads that were started here may still share it
             assert libc.setns(ours.fileno(), _CLONE_NEWNS) == 0, os.strerror(ctypes.get_errno())
             os.chdir(before)
 

@@ -265,7 +265,8 @@ def test_a_disk_that_turns_read_only(mounts, held, drive):
     node, first, second = held.node, image(1), image(2)
     node.start()
     held.takes(first)
-    mounts.read_only(node.home / "archive")
+    folder = node.home / "archive"
+    mounts.read_only(drive, folder)
 
     held.refuses(second, "Read-only file system")
     held.serves(first)
@@ -275,6 +276,29 @@ def test_a_disk_that_turns_read_only(mounts, held, drive):
     node.cli("verify")
     assert "Read-only" in node.cli("check", exit_code=1).stdout
 
-    mounts.read_only(node.home / "archive", on=False)
+    mounts.pull(folder)
+    mounts.bind(drive, folder)
     held.takes(second)
     assert digests(visible(node)).keys() >= {first.sha256, second.sha256}
+
+
+def test_a_node_starts_where_nothing_can_be_written_at_all(mounts, held, tmp_path):
+    """The index lies on that disk, too."""
+    node, first, second = held.node, image(1), image(2)
+    disk = tmp_path / "disk"
+    mounts.disk(disk, "64m")
+    mounts.bind(disk, node.home)
+    node.start()
+    held.takes(first)
+    node.stop()
+    mounts.read_only(disk, node.home)
+
+    node.start()
+    held.serves(first)
+    held.refuses(second, "Read-only file system")
+
+    mounts.pull(node.home)
+    mounts.bind(disk, node.home)
+    held.takes(second)
+    held.serves(first, second)
+    node.cli("verify", exit_code=0)

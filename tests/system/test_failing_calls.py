@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
 from tests.samples import Sample, ct_series, dx, encode, replace, uid
-from tests.system.contents import assert_index_equals_files, digests, staged, visible
-from tests.system.failing_calls import ERRORS, KILL, Fault, failing, require_strace
+from tests.system.contents import assert_index_equals_files, digests, staged, stored_file, visible
+from tests.system.failing_calls import ERRORS, KILL, Fault, calls_of, failing, require_strace
 from tests.system.pynetdicom_peers import Sink, find, move
-from tests.system.raw_sender import Answer
+from tests.system.raw_sender import Answer, Association, AssociationRefusedError, contexts_of
 
 ALL = os.environ.get("BACKUP_SCP_TEST_FAULTS") == "all"
 OUT_OF_RESOURCES = 0xA700
+EVERY_FSYNC = Fault("fsync,syncfs", "EIO", 0)  # of files and folders: SQLite calls fdatasync
 
 
 class Sending:
@@ -128,6 +132,116 @@ def test_the_nth_call_fails(sending):
         met = meet_each(sending, "new study", calls, errors, step=9 if calls == "write" else 1)
         assert met or calls == "rename"  # which only a repair needs
     sending.assert_nothing_was_lost()
+
+
+@pytest.mark.parametrize("number", [1, 2, 5])
+def test_a_descriptor_whose_fsync_failed_is_never_asked_again(sending, tmp_path, number):
+    """It would say yes, and lie: the file is written anew, by the sender."""
+    fault = Fault("fsync", "EIO", number)
+    with failing(sending.node, fault, tmp_path, also_trace="close,dup,dup2,dup3,fcntl") as traced:
+        answer = sending.send(sending.a_new_study())
+    assert answer is not None
+    assert answer.status == OUT_OF_RESOURCES
+    calls = list(calls_of(traced.lines))
+    (failed,) = (at for at, call in enumerate(calls) if call.name in ("fsync", "fdatasync") and call.failed)
+    after = [call.name for call in calls[failed + 1 :] if call.arguments.split(",")[0] == calls[failed].arguments]
+    assert after[0] == "close"
+
+
+def test_a_disk_that_does_not_keep_data_is_not_trusted(sending, tmp_path):
+    """Until a new file is kept: and everybody is told."""
+    node, held, sample = sending.node, sending.a_new_study(), sending.a_new_study()
+    assert sending.send(held)
+    with failing(node, EVERY_FSYNC, tmp_path):
+        for _ in range(3):
+            answer = sending.send(sample)
+            assert answer is not None
+            assert answer.status == OUT_OF_RESOURCES
+        assert answer.error_comment == "Archive's disk did not keep data: Input/output error"
+        sending.assert_held(held, "while nothing can be stored")
+        said = node.json("status", exit_code=1)
+        assert said["refusing"] == said["trouble"]["sentence"] == answer.error_comment
+        assert "NOTHING CAN BE STORED NOW" in node.cli("status", exit_code=1).stdout
+        assert "did not keep data" in node.cli("check", exit_code=1).stdout
+        assert "look at the drive" in node.output
+
+    again = sending.send(sample)
+    assert again is not None
+    assert again.status == 0
+    assert "keeps data again" in node.output
+    said = node.json("status")
+    assert said["refusing"] == ""
+    assert said["trouble"]["ended_at"]
+    sending.assert_nothing_was_lost()
+
+
+def test_a_mark_outlives_the_node(sending, tmp_path):
+    """A node that is started again tries the disk before it trusts it."""
+    node = sending.node
+    with failing(node, EVERY_FSYNC, tmp_path):
+        assert sending.send(sending.a_new_study())
+    node.kill()
+    assert node.json("status", exit_code=1)["refusing"]
+    node.start()
+    assert node.json("status")["trouble"]["ended_at"]
+    answer = sending.send(sending.a_new_study())
+    assert answer is not None
+    assert answer.status == 0
+
+
+@pytest.mark.parametrize("call", ["openat", "read", "fstat,newfstatat,statx"])
+def test_a_file_that_cannot_be_read_fails_alone(sending, tmp_path, call):
+    """C-MOVE counts it as failed, by name, and sends the others."""
+    node = sending.node
+    samples = [sending.a_further_instance() for _ in range(3)]
+    assert all(sending.send(sample) for sample in samples)
+    lost = stored_file(node, samples[1])
+    study = samples[0].dataset().StudyInstanceUID
+    for number in itertools.count(1):
+        fault = Fault(call, "EIO", number)
+        with failing(node, fault, tmp_path, path=lost) as traced:
+            final = move(node, "SINK", "STUDY", {"StudyInstanceUID": study})[-1]
+        if not traced.was_met:
+            break
+        assert (final.status, final.failed_list) == (0xB000, (samples[1].sop_instance_uid,)), (fault, final)
+        assert (final.completed or 0) >= 3
+        assert node.echo()
+    assert number > 1
+    assert (final.status, final.failed) == (0, 0)
+    sending.assert_nothing_was_lost()
+
+
+def test_no_descriptor_is_left(sending):
+    """Whoever has an Association keeps it, whoever asks for one is rejected, and it passes."""
+    node = sending.node
+    prlimit = shutil.which("prlimit")
+    if prlimit is None:
+        pytest.skip("prlimit is not installed")
+    sample = sending.a_new_study()
+    with Association(node, contexts_of(sample)) as storing, Association(node) as asking:
+        used = len(list(Path(f"/proc/{node.pid}/fd").iterdir()))
+        limits = subprocess.run(
+            [prlimit, "--nofile", "--raw", "--noheadings", "--output=SOFT,HARD", "--pid", str(node.pid)],
+            check=True, capture_output=True, text=True,
+        ).stdout.split()  # fmt: skip
+        _limit(prlimit, node, used, limits[1])
+        with pytest.raises(AssociationRefusedError) as refused:
+            Association(node)
+        assert refused.value.args == (3, 2, 3, 2)  # A-ASSOCIATE-RJ: transient, local limit exceeded
+        assert asking.echo() == 0
+        answer = storing.store(sample)
+        assert answer.status == OUT_OF_RESOURCES
+        assert answer.error_comment
+        _limit(prlimit, node, *limits)
+        assert storing.store(sample).status == 0
+    sending.acknowledged[sample.sha256] = sample
+    sending.assert_held(sample, "with descriptors again")
+    assert "LimitNOFILE" in node.output
+    sending.assert_nothing_was_lost()
+
+
+def _limit(prlimit: str, node, soft: object, hard: object) -> None:
+    subprocess.run([prlimit, f"--nofile={soft}:{hard}", "--pid", str(node.pid)], check=True)
 
 
 if ALL:
