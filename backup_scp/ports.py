@@ -370,7 +370,8 @@ class Holdings:
     never_verified: int
 
 
-class Trouble(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Trouble:
     """Why the archive's disk was not trusted, and when; ``ended_at`` is None while it lasts."""
 
     sentence: str

@@ -67,9 +67,16 @@ def _deliver(archive: Archive, held: Held, destination: Destination) -> Outcome:
         file = archive.verify(held.location, held.sha256)
         warning = destination.send(file, held)
     except (ArchiveUnavailable, Damaged, InstanceRefused, DestinationUnavailable) as error:
-        log.warning("SOP Instance %s not sent to %s: %s", held.sop_instance_uid, destination.name, error)
-        return Outcome(held, Delivery.FAILED, str(error), error)
+        return _failed(held, destination, error)
+    except OSError as error:  # the file was whole a moment ago
+        reason = error.strerror or type(error).__name__
+        return _failed(held, destination, ArchiveUnavailable(f"A stored file cannot be read ({reason})"))
     return Outcome(held, Delivery.WARNING if warning else Delivery.SENT, warning or "")
+
+
+def _failed(held: Held, destination: Destination, error: BackupSCPError) -> Outcome:
+    log.warning("SOP Instance %s not sent to %s: %s", held.sop_instance_uid, destination.name, error)
+    return Outcome(held, Delivery.FAILED, str(error), error)
 
 
 class Journal:

@@ -13,13 +13,15 @@ import pydicom
 from tests.samples import Sample, data_set_bytes
 from tests.system.node import Node
 
-STAGING, DAMAGED = ".staging", ".damaged"
+STAGING, DAMAGED, MARKER = ".staging", ".damaged", ".backup-scp-archive"
 PRIVATE_INFORMATION = (0x0002, 0x0102)
 
 
 def visible(node: Node) -> list[Path]:
-    """Return every file of the archive, whatever it is, but what is on its way in or was set aside."""
-    return [path for path in _files(node) if not {STAGING, DAMAGED} & set(path.relative_to(archive_of(node)).parts)]
+    """Return every file of the archive but its marker, what is on its way in and what was set aside."""
+    return [
+        path for path in _files(node) if not {STAGING, DAMAGED, MARKER} & set(path.relative_to(archive_of(node)).parts)
+    ]
 
 
 def stored_file(node: Node, sample: Sample) -> Path:

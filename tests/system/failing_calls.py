@@ -1,6 +1,6 @@
 """One call of a running node to the operating system fails, or is its last: strace answers in the kernel's place.
 
-strace counts the calls of each thread on its own, and every Association has a thread of its own: the n-th call is that
+strace counts each kind of call, and the calls of each thread, on its own; and every Association has a thread of its own: the n-th call is that
 of the one C-STORE that is sent while the tracer is attached.
 """
 
@@ -23,8 +23,10 @@ KILL = "KILL"
 
 CALLS = {
     "open": "open,openat,openat2,creat",
-    "write": "write,writev,pwrite64,pwritev,ftruncate,fallocate",
-    "fsync": "fsync,fdatasync",
+    "write": "write,writev",
+    "write of a row": "pwrite64,pwritev",
+    "fsync": "fsync",
+    "fsync of a row": "fdatasync",
     "rename": "rename,renameat,renameat2",
     "link": "link,linkat",
     "mkdir": "mkdir,mkdirat",
@@ -35,7 +37,9 @@ CALLS = {
 ERRORS = {
     "open": ("EIO", "ENOSPC", "EMFILE", "ENFILE", "EROFS", KILL),
     "write": ("EIO", "ENOSPC", "EDQUOT", KILL),
+    "write of a row": ("EIO", "ENOSPC", "EDQUOT", KILL),
     "fsync": ("EIO", "ENOSPC", "EDQUOT", KILL),
+    "fsync of a row": ("EIO", "ENOSPC", KILL),
     "rename": ("EIO", "ENOSPC", "EROFS", KILL),
     "link": ("EIO", "ENOSPC", "EDQUOT", "EROFS", KILL),
     "mkdir": ("EIO", "ENOSPC", "EDQUOT", "EROFS", KILL),

@@ -11,13 +11,12 @@ import pytest
 
 from tests.processes import wait_until
 from tests.samples import Sample, dx, encode, replace
-from tests.system.contents import digests, staged, visible
+from tests.system.contents import MARKER, digests, staged, visible
 from tests.system.mounts import Mounts, private_mounts
 from tests.system.node import Node
 from tests.system.pynetdicom_peers import Sink, find, move
 
 OUT_OF_RESOURCES = 0xA700
-MARKER = ".backup-scp-archive"
 SMALL_RESERVE = {"archive": {"reserve_mb": 4}}
 
 
