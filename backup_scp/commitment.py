@@ -273,13 +273,13 @@ class StorageCommitment:
         """Note why a report was not taken, and when it is tried again."""
         now = self._clock()
         pause = min(self._pace.retry * 2 ** min(leased.attempts, 16), _LONGEST_PAUSE)
-        is_over = now + pause > leased.request.requested_at + self._pace.give_up
-        self._records.report_failed(leased, str(error), now, None if is_over else now + pause)
+        give_up_before = now + pause - self._pace.give_up
+        self._records.report_failed(leased, str(error), now, now + pause, give_up_before)
         log.warning(
             "A Storage Commitment report to %r was not delivered: %s%s",
             leased.request.requester.ae_title,
             error,
-            "; it is given up" if is_over else "",
+            "; it is given up" if leased.request.requested_at < give_up_before else "",
         )
 
     @contextlib.contextmanager

@@ -626,8 +626,10 @@ class Commitments(Protocol):
     def conclude(self, commitment: Commitment, results: Sequence[FailureReason | None], now: datetime) -> bool:
         """Note what became of each reference; the report is owed from now on.  False when the lease was lost."""
 
-    def report_failed(self, commitment: Commitment, error: str, now: datetime, again_at: datetime | None) -> None:
-        """Note that a report was not taken: no report to this requester is tried before, or this one (None) ever."""
+    def report_failed(
+        self, commitment: Commitment, error: str, now: datetime, again_at: datetime, give_up_before: datetime
+    ) -> None:
+        """Note that a report was not taken: none to this requester is tried before, and no older request's at all."""
 
     def report_delivered(self, commitment: Commitment, now: datetime) -> None:
         """Note that a report was taken: the Transaction UID is dead; what else is owed to the requester is due."""

@@ -112,11 +112,10 @@ class SQLCommitments:
         return self._lease(_due(_OPEN, now), now, until)
 
     def lease_report(self, now: datetime, until: datetime) -> Commitment | None:
-        same = (_OTHER.c[column.name] == column for column in _REQUESTER)
-        under_way = sa.exists(
-            sa.select(sa.literal(1)).where(*same, _OTHER.c.state == _OWED, _OTHER.c.leased_until > timestamp(now))
-        )
-        return self._lease([*_due(_OWED, now), ~under_way], now, until)
+        # Of no row: there may be many, and one answer serves for all of them.
+        busy = sa.select(*(_OTHER.c[column.name] for column in _REQUESTER))
+        busy = busy.where(_OTHER.c.state == _OWED, _OTHER.c.leased_until > timestamp(now))
+        return self._lease([*_due(_OWED, now), sa.tuple_(*_REQUESTER).not_in(busy)], now, until)
 
     def lease_report_of(
         self, numbers: Sequence[int], attempts: int, now: datetime, until: datetime
@@ -155,17 +154,18 @@ class SQLCommitments:
         values = {"state": _OWED, "due_at": timestamp(now), "results": json.dumps([reason or 0 for reason in results])}
         return self._change(_ours(commitment), values | _FREE)
 
-    def report_failed(self, commitment: Commitment, error: str, now: datetime, again_at: datetime | None) -> None:
-        values = {"tried_at": timestamp(now), "error": stored_long(error), "attempts": commitment.attempts + 1}
-        if again_at is None:
-            self._change(_ours(commitment), values | _done_with(_GIVEN_UP, now))
-            return
-        due_at = timestamp(again_at)
+    def report_failed(
+        self, commitment: Commitment, error: str, now: datetime, again_at: datetime, give_up_before: datetime
+    ) -> None:
+        at, due_at, oldest = timestamp(now), timestamp(again_at), timestamp(give_up_before)
+        ours = sa.update(table).where(*_ours(commitment))
+        tried = {"tried_at": at, "error": stored_long(error), "attempts": commitment.attempts + 1}
+        theirs = sa.update(table).where(*_owed_to(commitment.request.requester))
         with self._database.writing() as connection:
-            ours = sa.update(table).where(*_ours(commitment))
-            connection.execute(ours.values(**values, **_FREE, due_at=due_at))
-            others = (*_owed_to(commitment.request.requester), table.c.due_at < due_at)
-            connection.execute(sa.update(table).where(*others).values(due_at=due_at))
+            connection.execute(ours.values(**tried, **_FREE, due_at=due_at))
+            connection.execute(theirs.where(table.c.due_at < due_at).values(due_at=due_at))
+            too_old = theirs.where(table.c.requested_at < oldest, table.c.leased_until <= at)
+            connection.execute(too_old.values(error=stored_long(error), **_done_with(_GIVEN_UP, now)))
 
     def report_delivered(self, commitment: Commitment, now: datetime) -> None:
         at, requester = timestamp(now), commitment.request.requester

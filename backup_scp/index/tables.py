@@ -199,14 +199,15 @@ commitment = sa.Table(
     _text("requested_at"),
     _text("state"),  # see commitments.py
     _number("reference_count"),
-    _text("reference_list"),  # JSON; empty when it is done with
-    _text("results"),  # JSON, in the same order; empty before
     _text("due_at"),  # when it is looked at, reported or forgotten
     _text("leased_until"),  # empty while nobody has it
     _text("lease"),
     _number("attempts"),
     _text("tried_at"),
     _text("error"),
+    # These may be long: they stand last, so that the others are read without them.
+    _text("reference_list"),  # JSON; empty when it is done with
+    _text("results"),  # JSON, in the same order; empty before
     sa.UniqueConstraint("site", "ae_title", "transaction_uid", name="uq_commitment_transaction"),
     sa.Index(None, "state", "due_at"),
 )

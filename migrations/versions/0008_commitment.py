@@ -26,9 +26,9 @@ def upgrade() -> None:
         sa.Column("id", ID, nullable=False),
         *map(_text, ("site", "ae_title", "address", "transaction_uid", "requested_at", "state")),
         _number("reference_count"),
-        *map(_text, ("reference_list", "results", "due_at", "leased_until", "lease")),
+        *map(_text, ("due_at", "leased_until", "lease")),
         _number("attempts"),
-        *map(_text, ("tried_at", "error")),
+        *map(_text, ("tried_at", "error", "reference_list", "results")),
         sa.PrimaryKeyConstraint("id", name="pk_commitment"),
         sa.UniqueConstraint("site", "ae_title", "transaction_uid", name="uq_commitment_transaction"),
     )

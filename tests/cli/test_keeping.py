@@ -87,7 +87,7 @@ def owe(stored, ae_title, since, error):
     records.enter(CommitmentRequest("1.2.3", (Reference("1.2", "1.3"),), requester, since))
     records.conclude(records.lease_request(since, later), [None], since)
     leased = records.lease_report(since, later)
-    records.report_failed(leased, error, since, later)
+    records.report_failed(leased, error, since, later, since)
 
 
 class TestVerify:

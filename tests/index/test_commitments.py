@@ -16,6 +16,7 @@ from tests.index.conftest import opened
 from tests.index.examples import CR, DX, MORNING, at, version
 
 CONSOLE = Requester("", "DR1", "192.0.2.7")
+LONG_AGO = at(-60)
 LEASE = timedelta(seconds=30)
 DAMAGED = FailureReason.PROCESSING_FAILURE
 
@@ -166,12 +167,12 @@ def test_reports_to_one_requester_go_one_after_the_other(records):
 def test_a_failed_report_holds_the_others_back_and_a_delivered_one_lets_them_go(records):
     numbers = {concluded(records, str(number)) for number in range(3)}
     failed = due(records)
-    records.report_failed(failed, "nobody listens", at(0), at(10))
+    records.report_failed(failed, "nobody listens", at(0), at(10), LONG_AGO)
     assert due(records, 9) is None
     tried = due(records, 10)
     if tried.number == failed.number:
         assert tried.attempts == 1
-    records.report_failed(tried, "nobody listens", at(10), at(30))
+    records.report_failed(tried, "nobody listens", at(10), at(30), LONG_AGO)
     delivered = due(records, 30)
     records.report_delivered(delivered, at(30))
     rest = [due(records, 30)]
@@ -186,7 +187,7 @@ def test_what_was_delivered_is_never_due_again_whoever_has_it(records):
     other = due(records, 1)
     assert other.number == late.number
     records.report_delivered(late, at(1))
-    records.report_failed(other, "no answer", at(1.1), at(2))
+    records.report_failed(other, "no answer", at(1.1), at(2), LONG_AGO)
     assert due(records, 60 * 24) is None
     assert records.owed() == []
 
@@ -196,7 +197,7 @@ def test_a_report_can_be_taken_before_it_is_due_by_its_number(records):
     until = at(0) + LEASE
     assert records.lease_report_of([number + 1], 0, at(0), until) is None
     assert records.lease_report_of([number], 1, at(0), until) is None
-    records.report_failed(due(records), "no", at(0), at(60))
+    records.report_failed(due(records), "no", at(0), at(60), LONG_AGO)
     leased = records.lease_report_of([number + 1, number], 1, at(0), until)
     assert leased.number == number
     assert records.lease_report_of([number], 0, at(0), until) is None
@@ -204,16 +205,30 @@ def test_a_report_can_be_taken_before_it_is_due_by_its_number(records):
 
 def test_what_is_given_up_is_shown_and_not_tried(records):
     concluded(records)
-    records.report_failed(due(records), "nobody listens", at(5), None)
+    records.report_failed(due(records), "nobody listens", at(5), at(6), at(1))
     assert due(records, 60) is None
     (owed,) = records.owed()
     assert (owed.owed, owed.given_up, owed.error, owed.next_at) == (0, 1, "nobody listens", None)
 
 
+def test_older_requests_of_the_same_requester_are_given_up_with_it(records):
+    for minute in range(5):
+        concluded(records, str(minute), minute=minute)
+    concluded(records, "0", requester=Requester("", "DR2", CONSOLE.address))
+    leased = due(records, 5)
+    while leased.request.requester != CONSOLE:
+        leased = due(records, 5)
+    records.report_failed(leased, "nobody listens", at(5), at(6), at(2.5))
+    assert {owed.requester.ae_title: (owed.owed, owed.given_up) for owed in records.owed()} == {
+        "DR1": (2, 3),
+        "DR2": (1, 0),
+    }
+
+
 def test_who_waits_for_what(records):
     concluded(records, "1", minute=3)
     concluded(records, "2", minute=4)
-    records.report_failed(due(records, 4), "nobody listens", at(5), at(7))
+    records.report_failed(due(records, 4), "nobody listens", at(5), at(7), LONG_AGO)
     other = Requester("", "DR2", "192.0.2.8")
     records.enter(request(requester=other, minute=2))
     first, second = records.owed()
