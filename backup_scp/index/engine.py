@@ -160,7 +160,7 @@ def _sqlite_engine(url: sa.URL, dialect: SQLite) -> sa.Engine:
     def connect(_dialect: object, record: Any, arguments: Any, options: Any) -> sqlite3.Connection:
         return _sqlite_connection(url, record.info, *arguments, **options)
 
-    @sa.event.listens_for(engine, "checkin")
+    @sa.event.listens_for(engine, "checkin")  # codespell:ignore checkin
     def put_back(_connection: object, record: Any) -> None:
         if _FROZEN in record.info:
             record.invalidate(soft=True)  # the next one may write again

@@ -1,7 +1,7 @@
 """One call of a running node to the operating system fails, or is its last: strace answers in the kernel's place.
 
-strace counts each kind of call, and the calls of each thread, on its own; and every Association has a thread of its own: the n-th call is that
-of the one C-STORE that is sent while the tracer is attached.
+strace counts each kind of call, and the calls of each thread, on its own; and every Association has a thread of its
+own: the n-th call is that of the one C-STORE that is sent while the tracer is attached.
 """
 
 from __future__ import annotations
