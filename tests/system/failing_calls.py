@@ -116,7 +116,18 @@ def require_strace() -> None:
     if os.geteuid() != 0 and scope.exists() and scope.read_text().strip() != "0":
         pytest.skip("needs the right to trace another process: root, or kernel.yama.ptrace_scope = 0")
 
+    @property
+    def hurt(self) -> bool:
+        """Whether the call that failed was one without which the Data Set, or its row, is not durable.
 
+        Others may fail in peace: SQLite goes on without the fsync of its folder, and a staged note may stay.
+        """
+        failed = [line for line in self.lines if "(INJECTED)" in line]
+        names = f" ({'|'.join(_NEEDED)})\\("
+        return any(re.search(names, f" {line.split(maxsplit=1)[1]}") or ".sqlite-wal>" in line for line in failed)
+
+
+_NEEDED = ("write", "pwrite64", "fsync", "link", "mkdir")
 _CALL = re.compile(r"(?P<thread>\d+)\s+(?P<name>\w+)\((?P<arguments>.*)\)\s+=\s+(?P<result>-?\d+|\?)(?P<rest>.*)")
 
 

@@ -69,6 +69,7 @@ class Sending:
             assert answer.status == OUT_OF_RESOURCES or answer.status >> 12 == 0xC, (fault, answer)
             assert answer.error_comment, fault
         else:
+            assert not traced.hurt, fault
             self.assert_held(sample, fault)
         assert self.node.echo(), fault
         self.assert_held(list(self.acknowledged.values())[-1], fault)
