@@ -86,6 +86,16 @@ class Traced:
         """Whether the node came to the call that failed, and lives."""
         return any("(INJECTED)" in line for line in self.lines)
 
+    @property
+    def hurt(self) -> bool:
+        """Whether the call that failed was one without which the Data Set, or its row, is not durable.
+
+        Others may fail in peace: SQLite goes on without the fsync of its folder, and a staged note may stay.
+        """
+        failed = [line for line in self.lines if "(INJECTED)" in line]
+        names = f" ({'|'.join(_NEEDED)})\\("
+        return any(re.search(names, f" {line.split(maxsplit=1)[1]}") or ".sqlite-wal>" in line for line in failed)
+
 
 @contextlib.contextmanager
 def failing(
@@ -115,16 +125,6 @@ def require_strace() -> None:
     scope = Path("/proc/sys/kernel/yama/ptrace_scope")
     if os.geteuid() != 0 and scope.exists() and scope.read_text().strip() != "0":
         pytest.skip("needs the right to trace another process: root, or kernel.yama.ptrace_scope = 0")
-
-    @property
-    def hurt(self) -> bool:
-        """Whether the call that failed was one without which the Data Set, or its row, is not durable.
-
-        Others may fail in peace: SQLite goes on without the fsync of its folder, and a staged note may stay.
-        """
-        failed = [line for line in self.lines if "(INJECTED)" in line]
-        names = f" ({'|'.join(_NEEDED)})\\("
-        return any(re.search(names, f" {line.split(maxsplit=1)[1]}") or ".sqlite-wal>" in line for line in failed)
 
 
 _NEEDED = ("write", "pwrite64", "fsync", "link", "mkdir")
