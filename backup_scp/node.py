@@ -21,12 +21,12 @@ from backup_scp.errors import IndexUnavailable, InvalidSelection, InvalidSetting
 from backup_scp.folders import make_folders
 from backup_scp.ingest import Ingest
 from backup_scp.ports import Archive, Destination, Heading, Index, RemoteAE
-from backup_scp.restore import Journal
+from backup_scp.restore import Commit, Journal
 from backup_scp.settings import Settings
 
 if TYPE_CHECKING:
     from backup_scp.network.association import Timing
-    from backup_scp.network.server import Listening, Server
+    from backup_scp.network.server import Listening, Server, Service
 
 log = logging.getLogger(__name__)
 
@@ -155,6 +155,34 @@ def _remote_destination(settings: Settings, remote: RemoteAE) -> Destination:
     if not remote.destination:
         raise InvalidSelection(f"{remote.name} has destination = false in the settings: nothing is sent to it")
     return RemoteAEDestination(settings.node.ae_title, remote, timing(settings))
+
+
+@contextlib.contextmanager
+def committer(settings: Settings, to: str, index: Index) -> Iterator[Commit]:
+    """Ask a remote AE to commit what it was sent; its reports are taken here when no node is running to take them.
+
+    Raises
+    ------
+    InvalidSelection
+        It is a folder.
+    """
+    from backup_scp.network.access import AccessPolicy
+    from backup_scp.network.command_set import Field
+    from backup_scp.network.server import Server
+    from backup_scp.network.services import reports_service
+    from backup_scp.network.storage_commitment_scu import StorageCommitmentSCU
+
+    remote = settings.find_remote(to)
+    if remote is None:
+        raise InvalidSelection("--commit is for a remote AE: a folder's files can be looked at")
+    scu = StorageCommitmentSCU(settings.node.ae_title, remote, timing(settings), index.commitments)
+    services: dict[int, Service] = {Field.N_EVENT_REPORT_RQ: reports_service(index)}
+    server = Server(_listening(settings), AccessPolicy(settings.remotes), services, index.record_rejection)
+    with ExitStack() as stack:
+        with contextlib.suppress(OSError):  # the port is taken: by the node, which takes them
+            server.start()
+            stack.callback(server.stop, _WORKER_GRACE_S)
+        yield lambda references: scu.commit(references, settings.commitment.answer_s)
 
 
 def journal(settings: Settings, to: str) -> Journal | None:

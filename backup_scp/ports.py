@@ -5,7 +5,7 @@ Each Protocol is the contract; one contract suite in ``tests/`` runs on every im
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -636,6 +636,15 @@ class Commitments(Protocol):
 
     def owed(self) -> list[OwedReports]:
         """List who waits for what, the oldest first."""
+
+    def ask(self, transaction_uid: str, now: datetime) -> None:
+        """Note that we ask another AE for a commitment; older notes are forgotten after some time."""
+
+    def answer(self, transaction_uid: str, results: Mapping[Reference, int]) -> bool:
+        """Note what it reports, 0 for committed, else its Failure Reason; False when we have not asked that."""
+
+    def answer_to(self, transaction_uid: str) -> dict[Reference, int] | None:
+        """Give what it reported, once it has."""
 
 
 class Destination(Protocol):

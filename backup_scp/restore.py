@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -17,9 +17,12 @@ from backup_scp.errors import (
     InstanceRefused,
     InvalidSelection,
 )
-from backup_scp.ports import Archive, Destination, Held, Index, Progress, Selection
+from backup_scp.ports import Archive, Destination, Held, Index, Progress, Reference, Selection
 
 log = logging.getLogger(__name__)
+
+Commit = Callable[[Sequence[Reference]], Mapping[Reference, int]]
+"""Asks the destination to commit: 0 for what it has committed, else a Failure Reason; it need not name everything."""
 
 
 class Delivery(StrEnum):
@@ -180,6 +183,10 @@ class Restore:
         The outcome of each that failed.
     stopped
         Why it ended early; empty when every instance was tried.
+    committed
+        How many of those sent the destination has committed (PS3.4 J), where it was asked.
+    uncommitted
+        Those sent of which it has not said whether it commits them; why, in ``no_commitment``.
     """
 
     selected: int
@@ -189,6 +196,9 @@ class Restore:
     warnings: list[Outcome] = field(default_factory=list)
     failed: list[Outcome] = field(default_factory=list)
     stopped: str = ""
+    committed: int = 0
+    uncommitted: list[Held] = field(default_factory=list)
+    no_commitment: str = ""
 
 
 def restore(
@@ -200,6 +210,7 @@ def restore(
     *,
     throttle: Throttle | None = None,
     journal: Journal | None = None,
+    commit: Commit | None = None,
 ) -> Restore:
     """Send what was selected to a destination.
 
@@ -211,6 +222,8 @@ def restore(
         Not yet entered.
     journal
         What it confirmed before: that is not sent again.
+    commit
+        Asked about what was sent now; what the destination says it has not is counted as failed.
 
     Raises
     ------
@@ -229,12 +242,42 @@ def restore(
     total_bytes = sum(held.size_bytes for held in due)
     with destination:
         due = list(destination.prepare(due))
+        sent = []
         for count, outcome in enumerate(retrieve(archive, due, destination), 1):
-            _count(done, outcome, index, journal)
+            _count(done, outcome, index, journal if commit is None else None)
+            if outcome.cause is None:
+                sent.append(outcome.held)
             on_progress(Progress(count, len(due), done.size_bytes, total_bytes))
             if throttle and outcome.cause is None:
                 throttle.wait(outcome.held.size_bytes)
+    if commit is not None:
+        _commit(done, sent, commit, journal)
     return done
+
+
+def _commit(done: Restore, sent: Sequence[Held], commit: Commit, journal: Journal | None) -> None:
+    """Ask the destination about what it was sent; what it has not is sent again by the next restore."""
+    references = {held: Reference(held.sop_class_uid, held.sop_instance_uid) for held in sent}
+    results: Mapping[Reference, int] = {}
+    try:
+        results = commit(list(dict.fromkeys(references.values()))) if sent else {}
+        done.no_commitment = "it has not reported in time"
+    except DestinationUnavailable as error:
+        done.no_commitment = str(error)
+    for held, reference in references.items():
+        reason = results.get(reference)
+        if reason:
+            sentence = f"The destination did not commit it (Failure Reason 0x{reason:04X})"
+            done.sent, done.size_bytes = done.sent - 1, done.size_bytes - held.size_bytes
+            done.failed.append(Outcome(held, Delivery.FAILED, sentence, InstanceRefused(sentence, reason)))
+            continue
+        if reason is None:
+            done.uncommitted.append(held)
+        done.committed += reason == 0
+        if journal is not None:
+            journal.confirm(held)
+    if not done.uncommitted:
+        done.no_commitment = ""
 
 
 def _require_one_each(digests: Sequence[str], selected: Sequence[Held]) -> None:

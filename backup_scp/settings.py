@@ -85,6 +85,7 @@ class CommitmentSettings(Struct, frozen=True, forbid_unknown_fields=True):
     wait_s: Annotated[float, Meta(ge=0)] = 600
     retry_s: Seconds = 60
     retry_days: Annotated[float, Meta(gt=0)] = 7
+    answer_s: Seconds = 60
 
 
 class LogSettings(Struct, frozen=True, forbid_unknown_fields=True):

@@ -100,7 +100,7 @@ def other_sop_classes() -> str:
     """Section 1.2: Verification, Storage Commitment and Query/Retrieve."""
     rows = [
         (name_of(VERIFICATION), VERIFICATION, "Y", "Y"),
-        (name_of(STORAGE_COMMITMENT), STORAGE_COMMITMENT, "N", "Y"),
+        (name_of(STORAGE_COMMITMENT), STORAGE_COMMITMENT, "Y", "Y"),
         *((name_of(uid), uid, "N", "Y") for uid in MODELS),
     ]
     return table(("SOP Class", "SOP Class UID", "SCU", "SCP"), rows)
@@ -152,6 +152,7 @@ def proposed_contexts() -> str:
     for _, (syntax,) in propose([held])[0]:
         stored = "each one that an instance is stored in, alone" if syntax == jpeg else f"{name_of(syntax)}, alone"
         rows.append(("Storage", "each one of the instances to be sent", stored, "SCU"))
+    rows.append(("Storage Commitment", name_of(STORAGE_COMMITMENT), ", ".join(map(name_of, NATIVE[:2])), "SCU"))
     rows.append(
         ("Storage Commitment", name_of(STORAGE_COMMITMENT), ", ".join(map(name_of, TRANSFER_SYNTAXES)), "SCP, proposed")
     )
@@ -190,8 +191,8 @@ def roles() -> str:
     """Section 7.2.1.4: the answers to SCP/SCU Role Selection."""
     rows = []
     for what, uid in (
-        ("Storage", CT_IMAGE_STORAGE),
-        ("Verification, Storage Commitment, Query/Retrieve", VERIFICATION),
+        ("Storage, Storage Commitment", CT_IMAGE_STORAGE),
+        ("Verification, Query/Retrieve", VERIFICATION),
     ):
         for scu, scp in ((1, 0), (0, 1), (1, 1)):
             asked = SCP_SCU_RoleSelectionNegotiation()

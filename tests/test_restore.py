@@ -72,6 +72,56 @@ def location_of(stored, sample):
     return next(h.location for h in stored.index.select(EVERYTHING) if h.sop_instance_uid == sample.sop_instance_uid)
 
 
+class TestCommit:
+    """The destination is asked what became of what it was sent."""
+
+    def test_everything_is_committed(self, stored, slices, journal):
+        asked = []
+
+        def commit(references):
+            asked.extend(references)
+            return dict.fromkeys(references, 0)
+
+        done = restore(stored.archive, stored.index, EVERYTHING, Shelf(), journal=journal, commit=commit)
+        assert [one.sop_instance_uid for one in asked] == [sample.sop_instance_uid for sample in slices]
+        assert (done.sent, done.committed, done.uncommitted, done.failed, done.no_commitment) == (3, 3, [], [], "")
+        again = restore(stored.archive, stored.index, EVERYTHING, Shelf(), journal=journal, commit=commit)
+        assert (again.confirmed_before, again.sent) == (3, 0)
+
+    def test_what_is_not_committed_counts_as_failed_and_is_sent_again(self, stored, slices, journal):
+        def commit(references):
+            return dict(zip(references, (0, 0x0112, 0), strict=True))
+
+        done = restore(stored.archive, stored.index, EVERYTHING, Shelf(), journal=journal, commit=commit)
+        assert (done.sent, done.committed) == (2, 2)
+        (failed,) = done.failed
+        assert failed.held.sop_instance_uid == slices[1].sop_instance_uid
+        assert "0x0112" in failed.reason
+        shelf = Shelf()
+        restore(stored.archive, stored.index, EVERYTHING, shelf, journal=journal)
+        assert list(shelf.received) == [slices[1].sop_instance_uid]
+
+    @pytest.mark.parametrize("silent", [True, False])
+    def test_silence_is_no_commitment(self, stored, slices, silent):
+        def commit(references):
+            if not silent:
+                raise DestinationUnavailable("It takes no commitment requests")
+            return {references[0]: 0}
+
+        done = restore(stored.archive, stored.index, EVERYTHING, Shelf(), commit=commit)
+        assert (done.sent, done.committed, len(done.uncommitted)) == (3, silent, 3 - silent)
+        assert done.no_commitment == ("it has not reported in time" if silent else "It takes no commitment requests")
+
+    def test_what_was_not_sent_is_not_asked_about(self, stored, slices):
+        answers = {sample.sop_instance_uid: InstanceRefused("No room") for sample in slices}
+
+        def commit(references):
+            pytest.fail("nothing was sent")
+
+        done = restore(stored.archive, stored.index, EVERYTHING, Shelf(answers=answers), commit=commit)
+        assert (len(done.failed), done.uncommitted, done.no_commitment) == (3, [], "")
+
+
 class TestRetrieve:
     def test_each_arrives_byte_for_byte_in_order(self, stored, slices):
         held = stored.index.select(EVERYTHING)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -63,6 +64,9 @@ def restore(  # noqa: PLR0913, PLR0917 - one for each option
     again: Annotated[
         bool, typer.Option("--again", help="Send also what this remote AE confirmed in an earlier restore.")
     ] = False,
+    commit: Annotated[
+        bool, typer.Option("--commit", help="Have the remote AE commit what it was sent (Storage Commitment).")
+    ] = False,
     json: JSONOption = False,
     config: ConfigOption = None,
 ) -> None:
@@ -79,7 +83,9 @@ def restore(  # noqa: PLR0913, PLR0917 - one for each option
     Where to: the name or AE title of a [[remote]] in the settings; else a folder that exists, or a path with a / in it
     (for a new folder here write ./NAME). Nothing in a folder is overwritten.
 
-    Exit code 1 when anything could not be sent.
+    With --commit the remote AE is asked whether it keeps what it was sent; what it does not commit counts as failed.
+
+    Exit code 1 when anything could not be sent, or was not committed.
     """
     settings = settings_of(context, config)
     from backup_scp import node
@@ -93,7 +99,10 @@ def restore(  # noqa: PLR0913, PLR0917 - one for each option
     journal = node.journal(settings, to)
     if again and journal is not None:
         journal.forget()
-    with node.Storage(settings) as storage, progress(f"Restoring to {destination.name}") as show:
+    with ExitStack() as stack:
+        storage = stack.enter_context(node.Storage(settings))
+        asking = stack.enter_context(node.committer(settings, to, storage.index)) if commit else None
+        show = stack.enter_context(progress(f"Restoring to {destination.name}"))
         done = service.restore(
             storage.archive,
             storage.index,
@@ -102,12 +111,13 @@ def restore(  # noqa: PLR0913, PLR0917 - one for each option
             show,
             throttle=service.Throttle(throttle),
             journal=journal,
+            commit=asking,
         )
     if json:
         print_json(_summary(done, destination))
     else:
         _tell(done, destination)
-    if done.failed:
+    if done.failed or done.uncommitted:
         raise typer.Exit(1)
 
 
@@ -132,6 +142,9 @@ def _summary(done: Restore, destination: Destination) -> dict[str, Any]:
         "warnings": [_row(outcome) for outcome in done.warnings],
         "failed": [_row(outcome) for outcome in done.failed],
         "stopped": done.stopped,
+        "committed": done.committed,
+        "uncommitted": [held.sop_instance_uid for held in done.uncommitted],
+        "no_commitment": done.no_commitment,
     }
 
 
@@ -153,6 +166,10 @@ def _tell(done: Restore, destination: Destination) -> None:
     if done.confirmed_before:
         before = f"{done.confirmed_before} confirmed by {destination.name} in an earlier restore"
         say(f"{before} and not sent again; --again sends them too")
+    if done.committed:
+        say(f"{count(done.committed, 'SOP Instance')} committed by {destination.name}")
+    if done.uncommitted:
+        say(f"{count(len(done.uncommitted), 'SOP Instance')} not confirmed committed: {done.no_commitment}")
     if done.warnings:
         say(f"{count(len(done.warnings), 'warning')}:")
         say_list((f"{o.held.sop_instance_uid}: {o.reason}" for o in done.warnings), len(done.warnings))

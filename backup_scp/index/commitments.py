@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from itertools import groupby
@@ -20,7 +20,7 @@ from backup_scp.errors import DuplicateTransaction, ResourceLimitation
 from backup_scp.index import queries
 from backup_scp.index.engine import Database
 from backup_scp.index.tables import commitment as table
-from backup_scp.index.tables import instance, named, version
+from backup_scp.index.tables import commitment_asked, instance, named, version
 from backup_scp.index.values import moment, stored_key, stored_long, timestamp
 from backup_scp.ports import (
     Commitment,
@@ -187,6 +187,27 @@ class SQLCommitments:
             rows = connection.execute(statement.order_by(*_REQUESTER, table.c.tried_at)).all()
         by_requester = groupby(rows, key=lambda row: Requester(*row[:3]))
         return sorted((_summary(who, list(theirs)) for who, theirs in by_requester), key=lambda owed: owed.since)
+
+    # -- what we ask of others -----------------------------------------------------------------------------------------
+
+    def ask(self, transaction_uid: str, now: datetime) -> None:
+        old = commitment_asked.c.asked_at < timestamp(now - _FORGOTTEN_AFTER)
+        row = {"transaction_uid": transaction_uid, "asked_at": timestamp(now), "results": ""}
+        with self._database.writing() as connection:
+            connection.execute(sa.delete(commitment_asked).where(old))
+            connection.execute(sa.insert(commitment_asked).values(**row))
+
+    def answer(self, transaction_uid: str, results: Mapping[Reference, int]) -> bool:
+        update = sa.update(commitment_asked).where(commitment_asked.c.transaction_uid == stored_key(transaction_uid))
+        update = update.values(results=json.dumps([[*reference, reason] for reference, reason in results.items()]))
+        with self._database.writing() as connection:
+            return bool(connection.execute(update).rowcount)
+
+    def answer_to(self, transaction_uid: str) -> dict[Reference, int] | None:
+        asked = sa.select(commitment_asked.c.results).where(commitment_asked.c.transaction_uid == transaction_uid)
+        with self._database.reading() as connection:
+            results = connection.scalar(asked)
+        return {Reference(*pair): reason for *pair, reason in json.loads(results)} if results else None
 
 
 def _that_count(versions: Iterable[sa.Row[Any]]) -> list[sa.Row[Any]]:

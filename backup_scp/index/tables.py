@@ -1,4 +1,4 @@
-"""The tables: study (with its patient), series, instance, version, rejection, archive, commitment.
+"""The tables: study (with its patient), series, instance, version; rejection, archive, commitment, commitment_asked.
 
 Each attribute of ``attributes.py`` that is read from Data Sets has a text column of its own name in its level's table
 (those of the patient stand on the study: two people are never merged by a clash of Patient IDs), empty where unknown,
@@ -210,6 +210,16 @@ commitment = sa.Table(
     _text("results"),  # JSON, in the same order; empty before
     sa.UniqueConstraint("site", "ae_title", "transaction_uid", name="uq_commitment_transaction"),
     sa.Index(None, "state", "due_at"),
+)
+
+commitment_asked = sa.Table(
+    "commitment_asked",
+    METADATA,
+    _id(),
+    _text("transaction_uid"),
+    _text("asked_at"),
+    _text("results"),  # JSON; empty before the report
+    sa.UniqueConstraint("transaction_uid", name="uq_commitment_asked_transaction"),
 )
 
 

@@ -183,8 +183,9 @@ def response(request: CommandSet, status: int, *, comment: str = "", data_set: b
     for asked, answered in _ANSWERED_AS.items():
         if asked in request.elements:
             values[answered] = request.elements[asked].decode("latin-1")  # as it came, however odd
-    if Element.ACTION_TYPE_ID in request.elements:
-        values[Element.ACTION_TYPE_ID] = request.number(Element.ACTION_TYPE_ID)
+    for element in (Element.EVENT_TYPE_ID, Element.ACTION_TYPE_ID):
+        if element in request.elements:
+            values[element] = request.number(element)
     if comment:
         values[Element.ERROR_COMMENT] = _NOT_IN_LO.sub("?", comment)[:64]
     for name, count in counts.items():

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from functools import lru_cache
 
 from pydicom.uid import ExplicitVRBigEndian
 
@@ -37,10 +38,8 @@ def read_action_information(encoded: bytes, transfer_syntax: str) -> tuple[str, 
     InvalidActionInformation
         It cannot be read, lacks one of the two, or has more references than can be taken at once.
     """
-    order = ">" if transfer_syntax == ExplicitVRBigEndian else "<"
-    as_item = struct.pack(f"{order}HHI", 0xFFFE, 0xE000, len(encoded)) + encoded
     try:
-        elements = next(data_set.items(as_item, (TRANSACTION_UID, REFERENCED_SOP_SEQUENCE)))
+        elements = _elements(encoded, transfer_syntax, (TRANSACTION_UID, REFERENCED_SOP_SEQUENCE))
         transaction_uid = _uid(elements, TRANSACTION_UID, "Transaction UID (0008,1195)")
         sequence = elements.get(REFERENCED_SOP_SEQUENCE, ("SQ", b""))[1]
         references = tuple(map(_reference, _bounded(sequence)))
@@ -51,8 +50,39 @@ def read_action_information(encoded: bytes, transfer_syntax: str) -> tuple[str, 
     return transaction_uid, references
 
 
+def read_event_information(encoded: bytes, transfer_syntax: str) -> tuple[str, dict[Reference, int]]:
+    """Read a report: its Transaction UID, and of each reference the Failure Reason, 0 where it is committed.
+
+    What stands in both sequences is not committed.
+
+    Raises
+    ------
+    InvalidActionInformation
+        It cannot be read, or lacks the Transaction UID.
+    """
+    sequences = (REFERENCED_SOP_SEQUENCE, FAILED_SOP_SEQUENCE)
+    results: dict[Reference, int] = {}
+    try:
+        elements = _elements(encoded, transfer_syntax, (TRANSACTION_UID, *sequences))
+        transaction_uid = _uid(elements, TRANSACTION_UID, "Transaction UID (0008,1195)")
+        for tag in sequences:
+            for item in _bounded(elements.get(tag, ("SQ", b""))[1]):
+                reason = item.get(FAILURE_REASON, ("US", b""))[1]
+                failed = int.from_bytes(reason, "little") or FailureReason.PROCESSING_FAILURE
+                results[_reference(item)] = failed if tag == FAILED_SOP_SEQUENCE else 0
+    except InvalidDataSet as error:
+        raise InvalidActionInformation(f"The report cannot be read: {error}") from None
+    return transaction_uid, results
+
+
+def _elements(encoded: bytes, transfer_syntax: str, wanted: Collection[int]) -> data_set.Elements:
+    """Read the elements of a Data Set, as those of an item: then a sequence may be as long as it likes."""
+    order = ">" if transfer_syntax == ExplicitVRBigEndian else "<"
+    return next(data_set.items(struct.pack(f"{order}HHI", 0xFFFE, 0xE000, len(encoded)) + encoded, wanted))
+
+
 def _bounded(sequence: bytes) -> Iterable[data_set.Elements]:
-    wanted = (REFERENCED_SOP_CLASS_UID, REFERENCED_SOP_INSTANCE_UID)
+    wanted = (REFERENCED_SOP_CLASS_UID, REFERENCED_SOP_INSTANCE_UID, FAILURE_REASON)
     for number, item in enumerate(data_set.items(sequence, wanted), 1):
         if number > MOST_REFERENCES:
             raise InvalidActionInformation(f"A request may have {MOST_REFERENCES} references")
@@ -88,31 +118,44 @@ def event_information(commitment: Commitment, ae_title: str, transfer_syntax: st
     ae_title
         Our own, from which the instances can be retrieved.
     """
-    writers = {
-        tag: element_writer(tag, vr, transfer_syntax)
-        for tag, vr in (
-            (RETRIEVE_AE_TITLE, "AE"),
-            (REFERENCED_SOP_CLASS_UID, "UI"),
-            (REFERENCED_SOP_INSTANCE_UID, "UI"),
-            (TRANSACTION_UID, "UI"),
-            (FAILURE_REASON, "US"),
-            (FAILED_SOP_SEQUENCE, "SQ"),
-            (REFERENCED_SOP_SEQUENCE, "SQ"),
-        )
-    }
-    order = ">" if transfer_syntax == ExplicitVRBigEndian else "<"
-    sequences: dict[int, list[bytes]] = {FAILED_SOP_SEQUENCE: [], REFERENCED_SOP_SEQUENCE: []}
-
-    def item(reference: Reference, reason: FailureReason | None) -> bytes:
-        elements = writers[REFERENCED_SOP_CLASS_UID](reference.sop_class_uid.encode("latin-1"))
-        elements += writers[REFERENCED_SOP_INSTANCE_UID](reference.sop_instance_uid.encode("latin-1"))
-        if reason is not None:
-            elements += writers[FAILURE_REASON](struct.pack(f"{order}H", reason))
-        return struct.pack(f"{order}HHI", 0xFFFE, 0xE000, len(elements)) + elements
-
     request = commitment.request
-    for reference, reason in zip(request.references, commitment.results, strict=True):
-        sequences[REFERENCED_SOP_SEQUENCE if reason is None else FAILED_SOP_SEQUENCE].append(item(reference, reason))
-    out = writers[RETRIEVE_AE_TITLE](ae_title.encode("ascii"))
-    out += writers[TRANSACTION_UID](request.transaction_uid.encode("latin-1"))
-    return out + b"".join(writers[tag](b"".join(items)) for tag, items in sequences.items() if items)
+    results = list(zip(request.references, commitment.results, strict=True))
+    writer = _Writer(transfer_syntax)
+    return b"".join(
+        (
+            writer.element(RETRIEVE_AE_TITLE, "AE", ae_title.encode("ascii")),
+            writer.element(TRANSACTION_UID, "UI", request.transaction_uid.encode("latin-1")),
+            writer.sequence(FAILED_SOP_SEQUENCE, (result for result in results if result[1] is not None)),
+            writer.sequence(REFERENCED_SOP_SEQUENCE, (result for result in results if result[1] is None)),
+        )
+    )
+
+
+def action_information(transaction_uid: str, references: Iterable[Reference], transfer_syntax: str) -> bytes:
+    """Write a request of our own."""
+    writer = _Writer(transfer_syntax)
+    sequence = writer.sequence(REFERENCED_SOP_SEQUENCE, ((reference, None) for reference in references))
+    return writer.element(TRANSACTION_UID, "UI", transaction_uid.encode("ascii")) + sequence
+
+
+class _Writer:
+    """Writes elements and sequences of references in a native Transfer Syntax."""
+
+    def __init__(self, transfer_syntax: str) -> None:
+        self._order = ">" if transfer_syntax == ExplicitVRBigEndian else "<"
+        self._write = lru_cache(None)(lambda tag, vr: element_writer(tag, vr, transfer_syntax))
+
+    def element(self, tag: int, vr: str, value: bytes) -> bytes:
+        return self._write(tag, vr)(value)
+
+    def sequence(self, tag: int, results: Iterable[tuple[Reference, FailureReason | None]]) -> bytes:
+        """Write a sequence; nothing at all where it would be empty."""
+        items = b"".join(self._item(*result) for result in results)
+        return self.element(tag, "SQ", items) if items else b""
+
+    def _item(self, reference: Reference, reason: FailureReason | None) -> bytes:
+        elements = self.element(REFERENCED_SOP_CLASS_UID, "UI", reference.sop_class_uid.encode("latin-1"))
+        elements += self.element(REFERENCED_SOP_INSTANCE_UID, "UI", reference.sop_instance_uid.encode("latin-1"))
+        if reason is not None:
+            elements += self.element(FAILURE_REASON, "US", struct.pack(f"{self._order}H", reason))
+        return struct.pack(f"{self._order}HHI", 0xFFFE, 0xE000, len(elements)) + elements

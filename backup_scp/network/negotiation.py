@@ -172,14 +172,16 @@ def is_supported(abstract_syntax: str) -> bool:
 
 
 def answer_role(abstract: str, proposed: SCP_SCU_RoleSelectionNegotiation) -> SCP_SCU_RoleSelectionNegotiation | None:
-    """Accept both roles for storage (C-GET sends to the requestor, PS3.7 D.3.3.4), else only SCU.
+    """Accept both roles where the requestor may be SCP, else only SCU (PS3.7 D.3.3.4).
+
+    Such are storage, as C-GET sends to it, and Storage Commitment, whose reports may come on another Association.
 
     Where neither is left nothing is answered, and the requestor is SCU: the upper layer cannot write an answer of none.
     """
     answer = SCP_SCU_RoleSelectionNegotiation()
     answer.sop_class_uid = abstract
     answer.scu_role = bool(proposed.scu_role)
-    answer.scp_role = bool(proposed.scp_role) and is_storage(str(abstract))
+    answer.scp_role = bool(proposed.scp_role) and (abstract == STORAGE_COMMITMENT or is_storage(str(abstract)))
     return answer if answer.scu_role or answer.scp_role else None
 
 

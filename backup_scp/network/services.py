@@ -15,6 +15,7 @@ from backup_scp.network.query_scp import QuerySCP
 from backup_scp.network.retrieve_scp import RetrieveSCP
 from backup_scp.network.server import Service
 from backup_scp.network.storage_commitment_scp import StorageCommitmentSCP
+from backup_scp.network.storage_commitment_scu import EventReportSCU
 from backup_scp.network.storage_scp import StorageSCP
 from backup_scp.network.storage_scu import MoveOriginator, RemoteAEDestination
 from backup_scp.network.verification_scp import VerificationSCP
@@ -49,5 +50,11 @@ def services(
         Field.C_MOVE_RQ: Service(_MOVE.__contains__, retrieve.serve_move),
         Field.C_GET_RQ: Service(_GET.__contains__, retrieve.serve_get),
         Field.N_ACTION_RQ: Service(STORAGE_COMMITMENT.__eq__, commitments.serve, for_everyone=True),
+        Field.N_EVENT_REPORT_RQ: reports_service(index),
         Field.N_EVENT_REPORT_RSP: Service(STORAGE_COMMITMENT.__eq__, commitments.serve_response, for_everyone=True),
     }
+
+
+def reports_service(index: Index) -> Service:
+    """Take the Storage Commitment reports of others; all that listens while ``restore --commit`` has no node."""
+    return Service(STORAGE_COMMITMENT.__eq__, EventReportSCU(index.commitments).serve, for_everyone=True)

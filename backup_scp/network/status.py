@@ -188,6 +188,16 @@ ANSWERS: dict[str, tuple[Answer, ...]] = {
             _REASON,
         ),
     ),
+    "N-EVENT-REPORT": (
+        Answer(SUCCESS, "Success", "what it says is noted"),
+        Answer(
+            INVALID_ARGUMENT_VALUE,
+            "Invalid argument value",
+            "it cannot be read, or its Transaction UID is not one of a request from here",
+            _REASON,
+        ),
+        Answer(RESOURCE_LIMITATION, "Resource limitation", "the index cannot be written; report it again", _REASON),
+    ),
 }
 """By service; what stands under ``EVERY_SERVICE`` any of them may answer."""
 

@@ -1,4 +1,4 @@
-"""Storage Commitment requests, and the reports that are owed."""
+"""Storage Commitment: what is asked of us and the reports that are owed, and what we have asked of others."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -32,8 +32,16 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_commitment"),
         sa.UniqueConstraint("site", "ae_title", "transaction_uid", name="uq_commitment_transaction"),
     )
+    op.create_table(
+        "commitment_asked",
+        sa.Column("id", ID, nullable=False),
+        *map(_text, ("transaction_uid", "asked_at", "results")),
+        sa.PrimaryKeyConstraint("id", name="pk_commitment_asked"),
+        sa.UniqueConstraint("transaction_uid", name="uq_commitment_asked_transaction"),
+    )
     op.create_index("ix_commitment_state_due_at", "commitment", ["state", "due_at"])
 
 
 def downgrade() -> None:
+    op.drop_table("commitment_asked")
     op.drop_table("commitment")

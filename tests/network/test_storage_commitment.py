@@ -20,12 +20,18 @@ from backup_scp.errors import DestinationUnavailable, InvalidActionInformation
 from backup_scp.network import commitment_information
 from backup_scp.network.access import AccessPolicy
 from backup_scp.network.association import Timing
-from backup_scp.network.commitment_information import event_information, event_type, read_action_information
+from backup_scp.network.commitment_information import action_information as write_action_information
+from backup_scp.network.commitment_information import (
+    event_information,
+    event_type,
+    read_action_information,
+    read_event_information,
+)
 from backup_scp.network.negotiation import is_storage
 from backup_scp.network.services import services
 from backup_scp.network.storage_commitment_report import EventReporter
 from backup_scp.ports import Commitment, CommitmentRequest, FailureReason, Reference, RemoteAE, Requester
-from tests.network.conftest import PATIENT
+from tests.network.conftest import PATIENT, threads
 from tests.network.wire import (
     BIG_ENDIAN,
     COMMAND,
@@ -154,6 +160,32 @@ def test_reports_name_every_reference_once(syntax, results):
     assert (report.TransactionUID, report.RetrieveAETitle) == ("1.2.3", "BACKUP_SCP")
     assert ("FailedSOPSequence" in report, "ReferencedSOPSequence" in report) == (bool(failed), bool(committed))
     assert event_type(commitment) == (2 if failed else 1)
+
+
+@given(st.binary(max_size=300), st.sampled_from(NATIVE))
+def test_any_report_is_read_or_refused(data, syntax):
+    with contextlib.suppress(InvalidActionInformation):
+        assert read_event_information(data, syntax)[0]
+
+
+@pytest.mark.parametrize("syntax", NATIVE)
+def test_what_is_written_is_read_again(syntax):
+    results = (None, FailureReason.CLASS_INSTANCE_CONFLICT, None)
+    commitment = judged(*results)
+    references = commitment.request.references
+    expected = dict(zip(references, (0, 0x0119, 0), strict=True))
+    assert read_event_information(event_information(commitment, "US", syntax), syntax) == ("1.2.3", expected)
+    request = write_action_information("1.2.3", references, syntax)
+    assert read_action_information(request, syntax) == ("1.2.3", references)
+
+
+def test_what_a_report_names_as_both_is_not_committed():
+    both = Dataset()
+    both.TransactionUID = "1.2.3"
+    both.ReferencedSOPSequence = action_information("1.2.3", [(CT, "1.2")]).ReferencedSOPSequence
+    both.FailedSOPSequence = action_information("1.2.3", [(CT, "1.2"), (CT, "1.3")]).ReferencedSOPSequence
+    _, results = read_event_information(encoded(both, IMPLICIT), IMPLICIT)
+    assert results == {Reference(CT, "1.2"): 0x0110, Reference(CT, "1.3"): 0x0110}
 
 
 # --------------------------------------------------------------------------------------------------------- the request
@@ -331,7 +363,8 @@ def test_the_node_stops_while_somebody_waits_for_a_report(serve, images):
     with running.peer((STORAGE_COMMITMENT, (IMPLICIT,))) as peer:
         act(peer, information(*images))
         running.server.stop(30)
-        assert peer.until_closed()
+        peer.until_closed()
+        assert threads() == []
 
 
 def test_a_requester_with_an_address_is_served_there_and_here_only_after_that_failed(

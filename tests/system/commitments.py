@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate_uid
-from pynetdicom import AE, evt
+from pynetdicom import AE, build_role, evt
 from pynetdicom.association import Association
 
 from tests.processes import LOOPBACK, free_port
@@ -79,14 +79,20 @@ def action_information(transaction_uid: str, references: Iterable[Pair]) -> Data
 
 @contextlib.contextmanager
 def associated(
-    called: Acceptor, calling: str, *, syntaxes: Sequence[str] = (EXPLICIT, IMPLICIT), on_report: Any = None
+    called: Acceptor,
+    calling: str,
+    *,
+    syntaxes: Sequence[str] = (EXPLICIT, IMPLICIT),
+    on_report: Any = None,
+    as_scp: bool = False,
 ) -> Iterator[Association]:
-    """Open an association for Storage Commitment."""
+    """Open an association for Storage Commitment; ``as_scp`` to send reports on it."""
     ae = AE(calling)
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 60
     ae.add_requested_context(STORAGE_COMMITMENT, list(syntaxes))
+    roles: Any = [build_role(STORAGE_COMMITMENT, scu_role=False, scp_role=True)] if as_scp else []
     handlers: Any = [(evt.EVT_N_EVENT_REPORT, on_report)] if on_report else []
-    opened = ae.associate(called.host, called.port, ae_title=called.ae_title, evt_handlers=handlers)
+    opened = ae.associate(called.host, called.port, ae_title=called.ae_title, evt_handlers=handlers, ext_neg=roles)
     assert opened.is_established, "the association was not accepted"
     try:
         yield opened

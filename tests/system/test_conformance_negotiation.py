@@ -170,7 +170,9 @@ ROLE = 0x54
 @pytest.mark.parametrize("row", statement.table("SCP/SCU Role Selection (PS3.7 D.3.3.4)"), ids=str)
 def test_roles(node, row):
     scu, scp = (int(proposed.split()[1]) for proposed in row["Proposed of the requestor"].split(", "))
-    for sop_class in [DX, CT, PRIVATE_SOP_CLASS] if row["SOP Classes"] == "Storage" else OTHERS:
+    both = [DX, CT, PRIVATE_SOP_CLASS, COMMITMENT]
+    scu_only = [sop_class for sop_class in OTHERS if sop_class != COMMITMENT]
+    for sop_class in both if row["SOP Classes"].startswith("Storage") else scu_only:
         item = wire.role(sop_class, scu=scu, scp=scp)
         with wire.Peer.associated(node.port, ((sop_class, NATIVE),), items=item) as peer:
             answered = [content[-2:] for kind, content in peer.user_items() if kind == ROLE]

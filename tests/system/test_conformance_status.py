@@ -94,6 +94,7 @@ def without_commitments(tmp_path_factory):
     node.start()
     with contextlib.closing(sqlite3.connect(node.home / "index.sqlite", isolation_level=None)) as index:
         index.execute("ALTER TABLE commitment RENAME TO lost")
+        index.execute("ALTER TABLE commitment_asked RENAME TO lost_as_well")
     yield node
     node.close()
 
@@ -178,6 +179,21 @@ def acted(
     return [(answer.Status, str(answer.get("ErrorComment", "")))]
 
 
+def told(node: Node, *, known: bool = False) -> Answers:
+    """Send a report on a request that the node knows of, or not."""
+    transaction = commitments.new_uid()
+    if known:
+        with contextlib.closing(sqlite3.connect(node.home / "index.sqlite", isolation_level=None)) as index:
+            row = (transaction, "2026-01-01T00:00:00.000000Z", "")
+            index.execute("INSERT INTO commitment_asked (transaction_uid, asked_at, results) VALUES (?, ?, ?)", row)
+    with commitments.associated(node, "PYNETDICOM", as_scp=True) as opened:
+        information = commitments.action_information(transaction, [(DX, "1.2.3")])
+        answer, _ = opened.send_n_event_report(
+            information, 1, commitments.STORAGE_COMMITMENT, commitments.WELL_KNOWN_INSTANCE
+        )
+    return [(answer.Status, str(answer.get("ErrorComment", "")))]
+
+
 def requested(field: int) -> Provoke:
     """Send a request in the Presentation Context of Verification."""
 
@@ -232,9 +248,15 @@ PROVOKE: dict[tuple[str, str], Provoke] = {
     ("N-ACTION", "0118"): lambda _, node: acted(node, sop_class="1.2.3"),
     ("N-ACTION", "0123"): lambda _, node: acted(node, action_type=2),
     ("N-ACTION", "0131"): lambda _, node: [acted(node, transaction=uid("twice"))[0] for _ in range(2)],
+    ("N-EVENT-REPORT", "0000"): lambda _, node: told(node, known=True),
+    ("N-EVENT-REPORT", "0115"): lambda _, node: told(node),
+    ("N-EVENT-REPORT", "0213"): lambda request, _: told(request.getfixturevalue("without_commitments")),
     ("N-ACTION", "0213"): lambda request, _: acted(request.getfixturevalue("without_commitments")),
 }
-SERVICES = ("every service", "C-ECHO", "C-STORE, answered as SCP", "C-FIND", "C-MOVE", "C-GET", "N-ACTION")
+SERVICES = (
+    *("every service", "C-ECHO", "C-STORE, answered as SCP", "C-FIND", "C-MOVE", "C-GET", "N-ACTION"),
+    "N-EVENT-REPORT, answered as SCU",
+)
 CLAIMED = {
     (service.partition(",")[0], row["Status Code"]): row["Error Comment"] != "-"
     for service in SERVICES

@@ -271,3 +271,46 @@ def test_a_dead_transaction_uid_is_refused(start_node):
         assert console.ask(node, [pair(sample)], transaction_uid)[0] == DUPLICATE
         assert reported(node, console, sample).event_type == 1
     assert len(console.of(transaction_uid)) == 1
+
+
+# --------------------------------------------------------------------------------------------------------- as SCU
+
+
+@pytest.mark.parametrize("running", [True, False])
+@pytest.mark.parametrize("known", [True, False])
+def test_a_restore_is_committed_by_another_node(make_node, running, known):
+    """The report comes to our node's port, running or not; or on the association of the request."""
+    samples = [encode(ds) for ds in ct_series(3)]
+    ours, other = make_node(settings=SOON), make_node(ae_title="OTHER", settings=SOON)
+    ours.remotes, other.remotes = [other.remote], [ours.remote] if known else []
+    ours.start()
+    other.start()
+    ours.send(samples)
+    if not running:
+        ours.stop()
+    done = ours.json("restore", "--to", "other", "--all", "--commit")
+    assert (done["sent"], done["committed"], done["uncommitted"], done["failed"]) == (3, 3, [], [])
+    wait_until(lambda: other.json("status")["commitments"] == [], what="nothing owed")
+
+
+def test_a_restore_is_committed_by_orthanc(start_node, start_orthanc):
+    orthanc = start_orthanc()
+    node = start_node(remotes=[orthanc.remote])
+    orthanc.add_modality(node.remote)
+    node.send([encode(ds) for ds in ct_series(3)])
+    done = node.cli("restore", "--to", "orthanc", "--all", "--commit")
+    assert "3 SOP Instances committed by orthanc" in done.stdout
+
+
+def test_a_restore_to_an_archive_that_takes_no_commitment_says_so(start_node, storescp):
+    node = start_node(remotes=[storescp.remote])
+    node.send([encode(dx())])
+    done = node.cli("restore", "--to", "sink", "--all", "--commit", exit_code=1)
+    assert "1 SOP Instance not confirmed committed: SINK" in done.stdout
+    assert "accepts none of the SOP Classes" in done.stdout
+
+
+def test_a_folder_commits_nothing(start_node, tmp_path):
+    node = start_node()
+    done = node.cli("restore", "--to", tmp_path / "folder", "--all", "--commit", exit_code=1)
+    assert "--commit is for a remote AE" in done.stderr
