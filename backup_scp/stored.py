@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from backup_scp.errors import Damaged
 from backup_scp.ports import Archive, Version
 from backup_scp.sop_instance import SOPInstance
 
@@ -34,3 +35,11 @@ def version_of(archive: Archive, location: str, *, verify: bool) -> Version:
             stream, heading.transfer_syntax_uid, heading.sop_class_uid, heading.sop_instance_uid
         )
     return Version(instance, file.arrival, location, file.sha256, file.size_bytes)
+
+
+def intact_version(archive: Archive, location: str) -> Version | None:
+    """Read a stored file back; None where it is damaged or gone."""
+    try:
+        return version_of(archive, location, verify=False)
+    except Damaged:
+        return None

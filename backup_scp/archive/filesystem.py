@@ -89,11 +89,15 @@ class FilesystemArchive:
             raise DigestMismatch(f"{location} holds another Data Set than was received under this name")
         return file
 
-    def locations(self) -> Iterator[str]:
-        return filter(layout.is_location, self._files())
+    def locations(self, folder: str = "") -> Iterator[str]:
+        return filter(layout.is_location, self._files(folder))
+
+    def folders(self) -> Iterator[str]:
+        self._require_root()
+        for spread in filter(layout.is_spread, self._names("")):
+            yield from (f"{spread}/{name}" for name in self._names(spread))
 
     def foreign(self) -> Iterator[str]:
-        """Every other file or folder in the archive, relative to it: not ours, never touched."""
         return (name for name in self._files() if not layout.is_location(name))
 
     def free_bytes(self) -> int:
@@ -112,7 +116,9 @@ class FilesystemArchive:
             held = self.read(location)
         except Damaged:
             return location
-        return location if held.sha256 == sha256 else layout.location_of(key, sha256, whole_digest=True)
+        if held.sha256 == sha256 or not layout.names_digest(location, held.sha256):
+            return location  # the same, or a file that was exchanged for another one
+        return layout.location_of(key, sha256, whole_digest=True)
 
     def _keep_or_replace(self, file: FileInStaging, location: str, key: InstanceKey) -> None:
         """Keep what is at the location when it is intact; else put it aside, for good, and take its place."""
@@ -181,11 +187,23 @@ class FilesystemArchive:
             path=self._root / location,
         )
 
-    def _files(self) -> Iterator[str]:
+    def _files(self, folder: str = "") -> Iterator[str]:
         """Every file, relative to the root and with ``/``; staged and damaged ones are not among them."""
         self._require_root()
         with explained("read"):
-            yield from _walk(self._root, "", 0)
+            if folder:
+                yield from _walk(self._root / folder, f"{folder}/", folder.count("/") + 1)
+            else:
+                yield from _walk(self._root, "", 0)
+
+    def _names(self, folder: str) -> list[str]:
+        """List the folders in a folder, in order."""
+        with explained("read"):
+            try:
+                with os.scandir(self._root / folder) as entries:
+                    return sorted(entry.name for entry in entries if entry.is_dir())
+            except FileNotFoundError:
+                return []  # removed since it was listed
 
     def _require_root(self) -> None:
         if not self._root.is_dir():

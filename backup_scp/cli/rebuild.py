@@ -11,16 +11,18 @@ from backup_scp.cli.output import count, print_json, progress, say, say_list
 def rebuild(context: typer.Context, json: JSONOption = False, config: ConfigOption = None) -> None:
     """Make the index anew from the files alone.
 
-    For the day when the index is lost or broken. The files say when and from whom each came; damaged ones are listed
-    and left out. It may run beside the node, which asks senders to try again later as long as it takes. Exit code 1
-    when a file had to be left out.
+    For the day when the index is lost or broken; a broken SQLite file is set aside first. The files say when and from
+    whom each came; damaged ones are listed and left out. It runs beside the node, which goes on receiving and
+    answering, and the same command goes on where an interrupted one ended. Exit code 1 when a file had to be left out.
     """
     settings = settings_of(context, config)
     from backup_scp import node
-    from backup_scp import verify as service
+    from backup_scp import rebuild as service
 
-    with node.Storage(settings) as storage, progress("Reading the archive") as show:
-        done = service.rebuild(storage.archive, storage.index, show)
+    for sentence in node.set_aside_damaged_index(settings):
+        say(sentence)
+    with node.Storage(settings) as storage, node.reader(settings) as reader, progress("Reading the archive") as show:
+        done = service.rebuild(storage.archive, storage.index, show, reader=reader)
     if json:
         print_json(done)
     else:

@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from backup_scp.errors import IndexUnavailable, InvalidSettings
+from backup_scp.errors import IndexDamaged, IndexUnavailable, InvalidSettings
 from backup_scp.index.dialect import Dialect, PostgreSQL, SQLite
 from backup_scp.index.failures import explained
 from backup_scp.index.name_search import NAME_TABLE
@@ -28,6 +28,7 @@ _SQLITE_PRAGMAS = (
     f"PRAGMA busy_timeout={WAIT_S * 1000}",
     "PRAGMA cache_size=-32768",
 )
+_FILE = "file"
 _HAS_TRIGRAMS = f"SELECT 1 FROM sqlite_master WHERE name = '{NAME_TABLE}'"  # noqa: S608
 _POSTGRESQL_SETTINGS = (
     "SET SESSION synchronous_commit = on",
@@ -64,9 +65,15 @@ class Database:
     ----------
     url
         ``sqlite:///path`` or ``postgresql://...``.
+
+    Attributes
+    ----------
+    damage
+        What a connection met that says that the index's file is damaged or gone; empty when none did.
     """
 
     def __init__(self, url: str) -> None:
+        self.damage = ""
         self.url = index_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self.dialect: Dialect
@@ -85,7 +92,7 @@ class Database:
 
         A statement sees one state, and with ``snapshot`` all of them see the same.
         """
-        with explained(self.url), self._engine.connect() as connection:
+        with self._noticing(), self._engine.connect() as connection:
             if snapshot and not self.is_sqlite:  # which knows nothing else
                 connection.execution_options(isolation_level="REPEATABLE READ")
             yield connection.execution_options(stream_results=True, yield_per=ROWS_AT_ONCE) if stream else connection
@@ -93,27 +100,42 @@ class Database:
     @contextlib.contextmanager
     def writing(self) -> Iterator[sa.Connection]:
         """Write in one transaction: durable when the block ends, undone when it raises."""
-        with explained(self.url), self._one_writer() if self.is_sqlite else self._engine.begin() as connection:
+        with self._noticing(), self._one_writer() if self.is_sqlite else self._engine.begin() as connection:
             yield connection
+
+    @contextlib.contextmanager
+    def _noticing(self) -> Iterator[None]:
+        try:
+            with explained(self.url):
+                yield
+        except IndexDamaged as error:
+            self.damage = str(error)
+            raise
 
     @contextlib.contextmanager
     def _one_writer(self) -> Iterator[sa.Connection]:
         if not self._write_lock.acquire(timeout=WAIT_S):
             raise IndexUnavailable("The index is busy with long work (a rebuild?); try again when it is done")
         try:
-            if self._writer is None or self._writer.invalidated:
+            if self._writer is None or self._writer.invalidated or not _is_at_its_place(self._writer):
+                self._drop_writer()
                 self._writer = self._engine.connect().execution_options(begin="BEGIN IMMEDIATE")
             with self._writer.begin():
+                if not _is_at_its_place(self._writer):  # and nobody sets it aside from here: that takes the lock
+                    raise IndexUnavailable("The index was made anew this moment; try again")
                 yield self._writer
         finally:
             self._write_lock.release()
 
+    def _drop_writer(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
     def close(self) -> None:
         """Let go of every connection."""
         with self._write_lock:
-            if self._writer is not None:
-                self._writer.close()
-                self._writer = None
+            self._drop_writer()
         self._engine.dispose()
 
 
@@ -122,7 +144,8 @@ def _sqlite_engine(url: sa.URL, dialect: SQLite) -> sa.Engine:
     engine = sa.create_engine(url, hide_parameters=True, pool_size=16, max_overflow=-1, pool_use_lifo=True)
 
     @sa.event.listens_for(engine, "connect")
-    def prepare(connection: Any, _record: object) -> None:
+    def prepare(connection: Any, record: Any) -> None:
+        record.info[_FILE] = _identity(url)
         connection.isolation_level = None  # the transactions are ours: see begin
         with contextlib.closing(connection.cursor()) as cursor:
             for pragma in _SQLITE_PRAGMAS:
@@ -134,11 +157,37 @@ def _sqlite_engine(url: sa.URL, dialect: SQLite) -> sa.Engine:
                 f"The index {url.database} cannot be in WAL mode; put it on a local disk, not a share"
             )
 
+    @sa.event.listens_for(engine, "checkout")
+    def check(_connection: object, record: Any, _proxy: object) -> None:
+        if record.info[_FILE] != _identity(url):
+            raise sa.exc.DisconnectionError  # and another connection is made, to the file that is there now
+
     @sa.event.listens_for(engine, "begin")
     def begin(connection: sa.Connection) -> None:
         connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
 
     return engine
+
+
+def _identity(url: sa.URL) -> tuple[int, int] | None:
+    """Tell files of one name apart: an index that is damaged is set aside while others have it open.
+
+    Raises
+    ------
+    IndexDamaged
+        It is gone: what is written to an open file without a name is lost.
+    """
+    if url.query:  # the name is a URI
+        return None
+    try:
+        found = sqlite_path(url).stat()
+    except OSError:
+        raise IndexDamaged(f"The index {url.database} is gone; run `backup-scp rebuild`") from None
+    return found.st_dev, found.st_ino
+
+
+def _is_at_its_place(connection: sa.Connection) -> bool:
+    return bool(connection.info.get(_FILE) == _identity(connection.engine.url))
 
 
 def _postgresql_engine(url: sa.URL) -> sa.Engine:

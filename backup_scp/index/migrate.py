@@ -17,7 +17,7 @@ from backup_scp.index.values import lock_number
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0006"
+HEAD = "0007"
 """The newest migration; a test holds it equal to the folder."""
 
 _NEWER = (

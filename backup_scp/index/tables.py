@@ -1,4 +1,4 @@
-"""The tables: study (with its patient), series, instance, version, rejection.
+"""The tables: study (with its patient), series, instance, version; rejection; task.
 
 Each attribute of ``attributes.py`` that is read from Data Sets has a text column of its own name in its level's table
 (those of the patient stand on the study: two people are never merged by a clash of Patient IDs), empty where unknown,
@@ -175,6 +175,17 @@ rejection = sa.Table(
     _number("count"),
     _text("last_at"),
     sa.UniqueConstraint("calling_ae_title", "called_ae_title", "address", "reason", name="uq_rejection_cause"),
+)
+
+task = sa.Table(
+    "task",
+    METADATA,
+    sa.Column("name", Text, primary_key=True),
+    _text("began_at"),
+    _text("ended_at"),  # empty while it is under way
+    _text("position"),
+    _number("done"),
+    _text("note"),
 )
 
 
