@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol, Self
@@ -360,6 +360,38 @@ class Rejection:
 
 
 @dataclass(frozen=True, slots=True)
+class Storm:
+    """Many studies changed by one sender: instances that were held came again with other bytes.
+
+    Attributes
+    ----------
+    began_at
+        When the first of them came.
+    """
+
+    site: str
+    calling_ae_title: str
+    studies: int
+    instances: int
+    began_at: datetime
+
+    @property
+    def sender(self) -> tuple[str, str]:
+        """Who it is."""
+        return (self.site, self.calling_ae_title)
+
+    @property
+    def sentence(self) -> str:
+        """Say what happened, and what to do."""
+        before = (self.began_at - timedelta(microseconds=1)).isoformat(timespec="microseconds")
+        return (
+            f"{self.calling_ae_title or 'An import'} has sent {self.instances} images of {self.studies} studies again "
+            f"with other content since {self.began_at:%Y-%m-%d %H:%M:%S} UTC: if nobody corrected them, look for a "
+            f"virus there. Nothing is lost: backup-scp restore --as-of {before} gives back what was before"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Holdings:
     """What the index holds, in numbers."""
 
@@ -422,9 +454,7 @@ class Index(Protocol):
         IndexUnavailable
         """
 
-    def search_as_of(
-        self, query: Query, as_of: datetime, read: Read
-    ) -> Generator[Match, None, None]:
+    def search_as_of(self, query: Query, as_of: datetime, read: Read) -> Generator[Match, None, None]:
         """Answer a query at STUDY, SERIES or IMAGE level as ``search`` would have at that moment, which is included.
 
         ``read`` gives the version at a location: it is asked for those that were there of each study for which
@@ -447,7 +477,7 @@ class Index(Protocol):
         """Find what a restore takes: newest study first, by series and instance number, versions oldest first."""
 
     def versions(self, before: datetime | None = None) -> Iterator[Held]:
-        """Every version that was not verified since a moment (None is now), the longest unverified first; flat memory."""
+        """Every version not verified since a moment (None is now), the longest unverified first; flat memory."""
 
     def record_verification(self, results: Iterable[Checked]) -> None:
         """Note what was found."""
@@ -482,6 +512,9 @@ class Index(Protocol):
 
     def remarks(self, limit: int) -> list[Remark]:
         """List flagged and damaged versions, newest first."""
+
+    def storms(self, since: datetime, studies: int) -> list[Storm]:
+        """List the senders that changed instances of so many studies, or more, since a moment."""
 
     def record_rejection(self, calling: str, called: str, address: str, reason: str, fix: str) -> None:
         """Count a rejection; the number of different ones kept is bounded."""

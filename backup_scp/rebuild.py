@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -59,7 +59,8 @@ class Folders(NamedTuple):
     locations: list[str]
 
 
-Read = Callable[[Iterable[Folders]], Iterator[tuple[Folders, list[Version | LeftOut]]]]
+Found = Iterator[tuple[Folders, list[Version | LeftOut]]]
+Read = Callable[[Iterable[Folders]], Found]
 """Read the headers of what is in folders, in their order; several at a time, if it can."""
 
 
@@ -119,7 +120,7 @@ def read_files(archive: Archive, locations: Iterable[str]) -> list[Version | Lef
     return found
 
 
-def _batches(archive: Archive, after: str) -> Iterator[Folders]:
+def _batches(archive: Archive, after: str) -> Generator[Folders, None, None]:
     """Gather folders, in order, until they hold some hundred files."""
     locations: list[str] = []
     last = ""

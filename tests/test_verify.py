@@ -9,7 +9,8 @@ import pytest
 from backup_scp.errors import ArchiveUnavailable
 from backup_scp.ingest import Accepted
 from backup_scp.ports import Progress, Selection
-from backup_scp.verify import rebuild, verify
+from backup_scp.rebuild import rebuild
+from backup_scp.verify import verify
 from tests.samples import cr, dx, encode, odd_identities, one_of_each, replace, unparsable
 from tests.stored import put_into_archive, stored_in
 
@@ -163,8 +164,7 @@ class TestRebuild:
             if not late:
                 late.append(stored.put(encode(cr()), 5))
 
-        done = rebuild(stored.archive, stored.index, arrives)
-        assert done.entered == 2
+        rebuild(stored.archive, stored.index, arrives)
         assert late[0].location in {held.location for held in self.everything(stored)}
 
     @pytest.mark.parametrize("leave_folder", [True, False])

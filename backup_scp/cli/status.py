@@ -11,7 +11,7 @@ from backup_scp.cli.options import ConfigOption, JSONOption, settings_of
 from backup_scp.cli.output import LIST_LIMIT, count, moment, print_json, say, size
 
 if TYPE_CHECKING:
-    from backup_scp.ports import Holdings, Rejection, Remark
+    from backup_scp.ports import Holdings, Rejection, Remark, Storm, Task
 
 _JSON_LIMIT = 1000
 
@@ -32,6 +32,8 @@ class Status:
     free_bytes: int
     remarks: list[Remark]
     rejections: list[Rejection]
+    tasks: dict[str, Task]
+    storms: list[Storm]
     needs_a_person: bool
 
 
@@ -39,7 +41,7 @@ def status(context: typer.Context, json: JSONOption = False, config: ConfigOptio
     """Show what is held, what is odd, and who was turned away.
 
     Works beside the running node, and without it. Exit code 1 when a person must act: a stored file is damaged or
-    missing. Flagged files and rejected callers are shown, and are no failure.
+    missing, or one sender changed many studies. Flagged files and rejected callers are shown, and are no failure.
     """
     settings = settings_of(context, config)
     from backup_scp import node
@@ -47,6 +49,7 @@ def status(context: typer.Context, json: JSONOption = False, config: ConfigOptio
     limit = _JSON_LIMIT if json else LIST_LIMIT
     with node.Storage(settings) as storage:
         holdings = storage.index.holdings()
+        storms = node.storms(settings, storage.index)
         found = Status(
             settings.node.ae_title,
             str(settings.home),
@@ -54,7 +57,9 @@ def status(context: typer.Context, json: JSONOption = False, config: ConfigOptio
             storage.archive.free_bytes(),
             storage.index.remarks(limit),
             storage.index.rejections(limit),
-            needs_a_person=bool(holdings.damaged),
+            storage.index.tasks(),
+            storms,
+            needs_a_person=bool(holdings.damaged or storms),
         )
     if json:
         print_json(found)
@@ -77,10 +82,23 @@ def _tell(found: Status) -> None:
     never = f", {held.never_verified} never (backup-scp verify)" if held.never_verified else ""
     say(f"Last verified  {moment(held.last_verified_at)}{never}")
     say(f"Free disk      {size(found.free_bytes)}")
+    _tell_tasks(found.tasks)
+    for storm in found.storms:
+        say(f"ALARM: {storm.sentence}")
     _tell_remarks(found)
     _tell_rejections(found.rejections)
-    if not (held.damaged or held.flagged or found.rejections):
+    if not (held.damaged or held.flagged or found.rejections or found.storms):
         say("Nothing to do")
+
+
+def _tell_tasks(tasks: dict[str, Task]) -> None:
+    if done := tasks.get("verified"):
+        say(f"Last full pass ended {moment(done.ended_at)}: {done.note}")
+    if now := tasks.get("verify"):
+        say(f"A full pass is under way since {moment(now.began_at)}: {count(now.done, 'version')} read")
+    if now := tasks.get("rebuild"):
+        say(f"The index is NOT WHOLE: it is made from the files since {moment(now.began_at)} ({now.note})")
+        say(f"  {count(now.done, 'version')} so far; what is found is not all until it is done, and nothing is lost")
 
 
 def _tell_remarks(found: Status) -> None:

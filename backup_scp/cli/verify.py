@@ -26,8 +26,9 @@ def verify(
 ) -> None:
     """Read everything again, and compare every byte with its digest.
 
-    Runs beside the node, and may be interrupted. Damaged or missing files are listed: send those instances again from the console or another
-    archive, and they are repaired. Exit code 1 when anything is not as it should be.
+    Runs beside the node, and may be interrupted. Damaged or missing files are listed: send those instances again from
+    the console or another archive, and they are repaired. Files that are not ours are listed and left alone. Exit
+    code 1 when anything is not as it should be.
     """
     settings = settings_of(context, config)
     from backup_scp import node

@@ -65,15 +65,10 @@ class Database:
     ----------
     url
         ``sqlite:///path`` or ``postgresql://...``.
-
-    Attributes
-    ----------
-    damage
-        What a connection met that says that the index's file is damaged or gone; empty when none did.
     """
 
     def __init__(self, url: str) -> None:
-        self.damage = ""
+        self._damage: tuple[str, tuple[int, int] | None] = ("", None)
         self.url = index_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self.dialect: Dialect
@@ -109,8 +104,14 @@ class Database:
             with explained(self.url):
                 yield
         except IndexDamaged as error:
-            self.damage = str(error)
+            self._damage = (str(error), _place(self.url))
             raise
+
+    @property
+    def damage(self) -> str:
+        """What a connection met that says that the file is damaged or gone; empty once another one has its place."""
+        sentence, place = self._damage
+        return sentence if place == _place(self.url) else ""
 
     @contextlib.contextmanager
     def _one_writer(self) -> Iterator[sa.Connection]:
@@ -177,12 +178,17 @@ def _identity(url: sa.URL) -> tuple[int, int] | None:
     IndexDamaged
         It is gone: what is written to an open file without a name is lost.
     """
-    if url.query:  # the name is a URI
-        return None
+    found = _place(url)
+    if found is None and not url.query:  # else the name is a URI
+        raise IndexDamaged(f"The index {url.database} is gone; run `backup-scp rebuild`")
+    return found
+
+
+def _place(url: sa.URL) -> tuple[int, int] | None:
     try:
         found = sqlite_path(url).stat()
     except OSError:
-        raise IndexDamaged(f"The index {url.database} is gone; run `backup-scp rebuild`") from None
+        return None
     return found.st_dev, found.st_ino
 
 

@@ -35,10 +35,11 @@ def damage_of(url: str) -> str | None:
     """
     with contextlib.closing(Database(url)) as database:
         path = sqlite_path(database.url) if database.is_sqlite else None
-    if path is None or not path.is_file():
+    if path is None:
         return None
-    if path.stat().st_size == 0:
-        return None  # one that was just made, or as good as one that is not there
+    if not path.is_file() or path.stat().st_size == 0:
+        log = Path(f"{path}{_BESIDE[0]}")
+        return "its file is lost, but for its log" if log.is_file() and log.stat().st_size else None
     try:
         return _header_damage(path) or _page_damage(path)
     except OSError as error:
@@ -100,7 +101,7 @@ def set_aside(url: str) -> Path:
         with _no_other_writer(path):
             for end in (*_BESIDE, ""):  # the file last: without it nobody takes the others for those of a new one
                 with contextlib.suppress(FileNotFoundError):
-                    os.replace(f"{path}{end}", f"{aside}{end}")
+                    Path(f"{path}{end}").replace(f"{aside}{end}")
     except OSError as error:
         raise IndexUnavailable(f"The damaged index {path} cannot be renamed ({error.strerror})") from None
     return aside
@@ -109,6 +110,9 @@ def set_aside(url: str) -> Path:
 @contextlib.contextmanager
 def _no_other_writer(path: Path) -> Iterator[None]:
     """Hold the write lock, where the file still has one."""
+    if not path.is_file():
+        yield
+        return
     with contextlib.closing(sqlite3.connect(path, timeout=30, isolation_level=None)) as connection:
         try:
             connection.execute("BEGIN IMMEDIATE")

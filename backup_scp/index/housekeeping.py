@@ -11,9 +11,9 @@ import sqlalchemy as sa
 
 from backup_scp.index import queries
 from backup_scp.index.engine import Database
-from backup_scp.index.tables import REMARKABLE, Text, instance, named, rejection, study, version
+from backup_scp.index.tables import REMARKABLE, Text, instance, named, rejection, series, study, version
 from backup_scp.index.values import moment, now, stored_key, stored_long, timestamp
-from backup_scp.ports import Checked, Held, Holdings, Rejection, Remark
+from backup_scp.ports import Checked, Held, Holdings, Rejection, Remark, Storm
 
 BATCH = 1000
 MOST_REJECTIONS = 1000
@@ -137,6 +137,38 @@ def remarks(connection: sa.Connection, limit: int) -> list[Remark]:
             flags=queries.flags_of(row.flags, row.damage),
         )
         for row in rows
+    ]
+
+
+def storms(connection: sa.Connection, since: datetime, studies: int) -> list[Storm]:
+    """See ``Index.storms``: of an instance that has several versions one does not answer, and those are few."""
+    superseded, earlier = version.alias("superseded"), version.alias("earlier")
+    number_of_studies = sa.func.count(sa.distinct(series.c.study_id))
+    changed = (
+        sa.select(
+            version.c.site,
+            version.c.calling_ae_title,
+            number_of_studies,
+            sa.func.count(sa.distinct(version.c.instance_id)),
+            sa.func.min(version.c.received_at),
+        )
+        .select_from(version.join(instance).join(series))
+        .where(
+            version.c.received_at >= timestamp(since),
+            version.c.instance_id.in_(
+                sa.select(superseded.c.instance_id).where(superseded.c.patient_id.is_not(None)).correlate(None)
+            ),
+            sa.exists().where(
+                earlier.c.instance_id == version.c.instance_id, earlier.c.received_at < version.c.received_at
+            ),
+        )
+        .group_by(version.c.site, version.c.calling_ae_title)
+        .having(number_of_studies >= studies)
+        .order_by(sa.func.min(version.c.received_at))
+    )
+    return [
+        Storm(site, sender, studies_, instances, moment(began_at))
+        for site, sender, studies_, instances, began_at in connection.execute(changed)
     ]
 
 

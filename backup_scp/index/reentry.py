@@ -19,7 +19,7 @@ from backup_scp.index.tables import instance, series, study, version
 from backup_scp.ports import Admission, Read
 
 _UID = study.c.study_instance_uid
-_OF = _UID == sa.bindparam("uid")
+_OF = sa.bindparam("uid") == _UID
 _KNOWN = (
     sa.select(version.c.location, version.c.verified_at, version.c.damage)
     .select_from(version.join(instance).join(series).join(study))
@@ -86,7 +86,7 @@ class Reentry:
             self._entrance.remember()
         return sum(admission is not Admission.HELD for admission in admissions)
 
-    def _remember_verifications(self, known: Iterable[sa.Row[Any]]) -> None:
+    def _remember_verifications(self, known: Iterable[Any]) -> None:
         rows = [
             {"at": row.location, "verified_at": row.verified_at, "damage": row.damage}
             for row in known

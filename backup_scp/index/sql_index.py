@@ -31,6 +31,7 @@ from backup_scp.ports import (
     Rejection,
     Remark,
     Selection,
+    Storm,
     Task,
     Version,
     VersionMatch,
@@ -99,9 +100,7 @@ class SQLIndex:
                 for row in rows:
                     yield dict(zip(keywords, row, strict=True))
 
-    def search_as_of(
-        self, query: Query, as_of: datetime, read: Read
-    ) -> Generator[Match, None, None]:
+    def search_as_of(self, query: Query, as_of: datetime, read: Read) -> Generator[Match, None, None]:
         return past.search(self._database, query, as_of, read)
 
     def search_versions(self, query: Query) -> Generator[VersionMatch, None, None]:
@@ -161,6 +160,10 @@ class SQLIndex:
     def remarks(self, limit: int) -> list[Remark]:
         with self._database.reading() as connection:
             return housekeeping.remarks(connection, limit)
+
+    def storms(self, since: datetime, studies: int) -> list[Storm]:
+        with self._database.reading() as connection:
+            return housekeeping.storms(connection, since, studies)
 
     def record_rejection(self, calling: str, called: str, address: str, reason: str, fix: str) -> None:
         cause = {"calling_ae_title": calling, "called_ae_title": called, "address": address, "reason": reason}

@@ -10,8 +10,8 @@ import pytest
 from pydicom import dcmread
 
 from backup_scp.cli import options
-from tests.index.examples import version
 from backup_scp.ports import Checked
+from tests.index.examples import version
 from tests.samples import dx, encode
 
 BERLIN = "CET-1CEST,M3.5.0,M10.5.0/3"

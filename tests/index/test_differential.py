@@ -11,8 +11,8 @@ import pytest
 from backup_scp.identifier import Identifier
 from backup_scp.information_model import Level, Negotiated, read_query
 from tests.differential import Asked, archive, asked, versions
-from tests.reference_archive import ReferenceArchive
 from tests.index.examples import filling
+from tests.reference_archive import ReferenceArchive
 
 IDENTIFIERS = int(os.environ.get("BACKUP_SCP_TEST_IDENTIFIERS", "2000"))
 OF_ONE_ARCHIVE = 400

@@ -14,8 +14,8 @@ from pynetdicom.pdu_primitives import SOPClassExtendedNegotiation
 from backup_scp.attributes import BY_TAG, Level
 from backup_scp.information_model import InformationModel
 from tests.differential import MODELS, SYNTAXES, Asked, archive, asked, data_set, some_negotiated, versions, writable
-from tests.reference_archive import ReferenceArchive
 from tests.index.examples import filling
+from tests.reference_archive import ReferenceArchive
 
 ASSOCIATIONS, IDENTIFIERS = 8, 32
 PENDING, UNSUPPORTED, SUCCESS = 0xFF00, 0xFF01, 0x0000
