@@ -95,7 +95,7 @@ def set_aside_damaged_index(settings: Settings, seen: str = "") -> Iterator[str]
 
     if damage := seen or damage_of(settings.index_url):
         aside = set_aside(settings.index_url)
-        yield f"The index was damaged: {damage}. It was set aside as {aside}"
+        yield f"Its file was damaged ({damage}) and set aside as {aside}"
 
 
 def back_up_index(settings: Settings, to: Path) -> int:
@@ -110,8 +110,8 @@ def back_up_index(settings: Settings, to: Path) -> int:
     return backup(settings.index_url, to)
 
 
-def upgrade_index(settings: Settings) -> None:
-    """Bring the index's tables up to date.
+def upgrade_index(settings: Settings) -> bool:
+    """Bring the index's tables up to date; True when there was work.
 
     Raises
     ------
@@ -119,7 +119,7 @@ def upgrade_index(settings: Settings) -> None:
     """
     from backup_scp.index.migrate import upgrade
 
-    upgrade(settings.index_url)
+    return upgrade(settings.index_url)
 
 
 class Storage:
@@ -144,9 +144,25 @@ class Storage:
         with contextlib.suppress(OSError):  # whoever needs it will say what is wrong with it
             self.settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)  # the index names patients
         self.archive = open_archive(self.settings)
-        self.index = open_index(self.settings)
+        was_upgraded = self.settings.index_is_embedded and upgrade_index(self.settings)
+        self.index = open_index(self.settings, migrate=False)
         self._open.callback(self.index.close)
+        if was_upgraded:
+            self.expect_rebuild("It knew nothing of the files in the archive")
         return self
+
+    def expect_rebuild(self, reason: str) -> bool:
+        """Let the node make the index from the files, where it knows nothing and the archive holds something."""
+        if self.index.holdings().versions or not self._holds_something():
+            return False
+        self.index.record_task(Task(rebuild.NAME, datetime.now(UTC), note=reason))
+        return True
+
+    def _holds_something(self) -> bool:
+        try:
+            return next(self.archive.locations(), None) is not None
+        except Unavailable:
+            return False
 
     def __exit__(self, *exc: object) -> None:
         self._open.close()
@@ -375,15 +391,13 @@ def _lost_index(storage: Storage, reason: str) -> Iterator[str]:
     It takes what comes in meanwhile from the first moment on.  Where the archive is empty too, it is a first start.
     """
     try:
-        tasks = storage.index.tasks()
-        if rebuild.NAME in tasks:
-            yield f"The index is not whole: {tasks[rebuild.NAME].note}. Its rebuild goes on"
-        elif not storage.index.holdings().versions and next(storage.archive.locations(), None) is not None:
-            reason = reason or "It knew nothing of the files in the archive"
-            storage.index.record_task(Task(rebuild.NAME, datetime.now(UTC), note=reason))
-            yield f"The index was lost: {reason}. It is made anew from the files"
+        is_lost = storage.expect_rebuild(reason or "It knew nothing of the files in the archive")
+        task = storage.index.tasks().get(rebuild.NAME)
+        if task:
+            what = "was lost" if is_lost else "is not whole yet"
+            yield f"The index {what}. {task.note}. It is made from the files; what is found is not all until it is done"
         elif reason:
-            yield reason
+            yield f"A new index was begun. {reason}"
     except Unavailable as error:
         log.warning("Nobody knows whether the index is whole: %s", error)
 

@@ -7,18 +7,22 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from backup_scp import rebuild, verify
-from backup_scp.errors import BackupSCPError
+from backup_scp.errors import BackupSCPError, IndexDamaged
 from backup_scp.ports import Archive, Index, Progress, Storm, Task
 from backup_scp.restore import Throttle
 
 log = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 60.0
-"""How often it looks whether something is due."""
+"""How often it looks whether a pass is due, or a storm; for the first time so long after the start."""
+
+_NOTICE_EVERY_S = 1.0
+"""How often it looks whether somebody has met damage in the index."""
 
 _NICENESS = 10
 _SHARE = 0.8
@@ -79,17 +83,29 @@ class Upkeep:
     def _run(self) -> None:
         _lower_priority()
         with contextlib.suppress(_Stopped):
+            self._try(self._rebuild)
             while True:
-                self._look()
-                self._pause(LOOK_EVERY_S)
+                self._wait_for_damage(LOOK_EVERY_S)
+                self._try(self._look)
+
+    def _wait_for_damage(self, seconds: float) -> None:
+        """Wait, unless somebody meets that the index is damaged: until it is made anew nothing can be stored."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0 and not self._index.damage():
+            self._pause(min(left, _NOTICE_EVERY_S))
+        if left > 0 and self._said:  # it was tried a moment ago, in vain
+            self._pause(_NOTICE_EVERY_S)
 
     def _look(self) -> None:
+        if damage := self._index.damage():
+            self._renew(damage)
+        self._rebuild()
+        self._watch()
+        self._verify()
+
+    def _try(self, work: Callable[[], None]) -> None:
         try:
-            if damage := self._index.damage():
-                self._renew(damage)
-            self._rebuild()
-            self._watch()
-            self._verify()
+            work()
         except BackupSCPError as error:
             if str(error) != self._said:  # once, not every minute
                 log.error("Upkeep waits: %s", error)
@@ -101,7 +117,7 @@ class Upkeep:
         task = self._index.tasks().get(rebuild.NAME)
         if task is None:
             return
-        log.warning("The index is being made from the files: %s. What is found is not all until it is done", task.note)
+        log.warning("The index is being made from the files. %s", task.note)
         done = rebuild.rebuild(self._archive, self._index, self._go_on)
         for left_out in done.left_out:
             log.error("%s; it is left out of the index", left_out.reason)
@@ -141,6 +157,8 @@ class Upkeep:
     def _go_on(self, _: Progress) -> None:
         if self._stop.is_set():
             raise _Stopped
+        if damage := self._index.damage():
+            raise IndexDamaged(damage)
 
     def _pause(self, seconds: float) -> None:
         if self._stop.wait(seconds):

@@ -144,6 +144,10 @@ def _sqlite_engine(url: sa.URL, dialect: SQLite) -> sa.Engine:
     # Last in, first out: who asks next finds the cache of who asked last.
     engine = sa.create_engine(url, hide_parameters=True, pool_size=16, max_overflow=-1, pool_use_lifo=True)
 
+    @sa.event.listens_for(engine, "do_connect")
+    def require(*_: object) -> None:
+        _identity(url)  # SQLite would make an empty file where there is none
+
     @sa.event.listens_for(engine, "connect")
     def prepare(connection: Any, record: Any) -> None:
         record.info[_FILE] = _identity(url)

@@ -86,6 +86,7 @@ def _tables(beside: Database) -> Iterator[Database]:
         except OSError as error:
             raise IndexUnavailable(f"There is no room for the tables of that time ({error.strerror})") from None
         database = stack.enter_context(contextlib.closing(Database(f"sqlite:///{folder}/then.sqlite")))
+        sqlite_path(database.url).touch()
         with database.writing() as connection:
             METADATA.create_all(connection)
         yield database
