@@ -205,6 +205,9 @@ class Archive(Protocol):
     def locations(self, folder: str = "") -> Iterator[str]:
         """Every committed file, in no particular order, with flat memory; only those in one of ``folders``."""
 
+    def is_place_of(self, location: str, key: InstanceKey, sha256: str) -> bool:
+        """Tell whether ``commit`` puts this Data Set there."""
+
     def folders(self) -> Iterator[str]:
         """Every folder with committed files, in order; what has one Study Instance UID stands in one folder."""
 

@@ -196,12 +196,8 @@ def _look_at_unindexed(archive: Archive, index: Index, location: str, found: Ver
     except Damaged as error:
         found.unindexed_damaged.append(Finding(location, "", str(error)))
         return
-    if index.held(version.key, version.sha256) is not None:
-        if next(index.unindexed([location]), None) is not None:
-            found.add_foreign(location)  # a copy of a file of ours, made by somebody else
+    if index.held(version.key, version.sha256) is not None or _is_on_its_way(version):
         return  # it arrived while we were reading
-    if _is_on_its_way(version):
-        return
     found.unindexed.append(location)
     if repair:
         index.add(version, lambda known: intact_version(archive, known))

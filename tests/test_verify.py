@@ -109,7 +109,7 @@ class TestRepair:
 
 class TestRebuild:
     def everything(self, stored):
-        return stored.index.select(EVERYTHING)
+        return sorted(stored.index.select(EVERYTHING))  # studies of one day are in any order
 
     @pytest.mark.filterwarnings("ignore::UserWarning")  # pydicom, of the odd identities
     def test_the_new_index_equals_the_old_one(self, stored):
@@ -119,14 +119,14 @@ class TestRebuild:
         stored.put(encode(dx(StudyDescription="Corrected")), 1)
         stored.put(encode(dx(StudyDescription="Foreign")), 2, calling_ae_title="OTHER")
         before, holdings = self.everything(stored), stored.index.holdings()
-        answering = stored.index.select(Selection())
+        answering = sorted(stored.index.select(Selection()))
         remarks = stored.index.remarks(100)
 
         done = rebuild(stored.archive, stored.index)
 
         assert (done.entered, done.left_out) == (len(before), [])
         assert self.everything(stored) == before
-        assert stored.index.select(Selection()) == answering
+        assert sorted(stored.index.select(Selection())) == answering
         assert stored.index.holdings() == holdings
         assert stored.index.remarks(100) == remarks
 
@@ -194,7 +194,7 @@ class TestRebuild:
         before = self.everything(stored)
 
         def fails(progress):
-            if progress.total and progress.done == 1:
+            if progress.done:
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):

@@ -92,6 +92,9 @@ class FilesystemArchive:
     def locations(self, folder: str = "") -> Iterator[str]:
         return filter(layout.is_location, self._files(folder))
 
+    def is_place_of(self, location: str, key: InstanceKey, sha256: str) -> bool:
+        return location in {layout.location_of(key, sha256, whole_digest=whole) for whole in (False, True)}
+
     def folders(self) -> Iterator[str]:
         self._require_root()
         for spread in filter(layout.is_spread, self._names("")):
@@ -116,9 +119,7 @@ class FilesystemArchive:
             held = self.read(location)
         except Damaged:
             return location
-        if held.sha256 == sha256 or not layout.names_digest(location, held.sha256):
-            return location  # the same, or a file that was exchanged for another one
-        return layout.location_of(key, sha256, whole_digest=True)
+        return location if held.sha256 == sha256 else layout.location_of(key, sha256, whole_digest=True)
 
     def _keep_or_replace(self, file: FileInStaging, location: str, key: InstanceKey) -> None:
         """Keep what is at the location when it is intact; else put it aside, for good, and take its place."""
@@ -174,8 +175,10 @@ class FilesystemArchive:
             raise failure(error, "read") from error
 
     def _described(self, stream: BinaryIO, location: str) -> ArchivedFile:
-        """Read the header, and compare the file's length with it."""
+        """Read the header, and compare the file's place and length with it."""
         header = read_header(stream, location)
+        if header.location != location:
+            raise DigestMismatch(f"{location} is damaged: a file that was stored elsewhere is in its place")
         _require_length(stream, header, location)
         return ArchivedFile(
             location=location,

@@ -18,7 +18,7 @@ LOCATION_LIMIT = 2 + 1 + 64 + 1 + 64 + 1 + 64 + 1 + 64 + len(".dcm")
 """Characters in the longest location."""
 
 _NAME = re.compile(r"(?=.{1,64}\Z)[0-9]+(?:\.[0-9]+)*|x[0-9a-f]{40}")
-_FILE = re.compile(r"(?P<name>.+)\.(?P<digits>[0-9a-f]{12}|[0-9a-f]{64})\.dcm")
+_FILE = re.compile(r"(?P<name>.+)\.(?:[0-9a-f]{12}|[0-9a-f]{64})\.dcm")
 
 
 def location_of(key: InstanceKey, sha256: str, *, whole_digest: bool = False) -> str:
@@ -47,12 +47,6 @@ def is_location(text: str) -> bool:
     if match is None or not all(map(_NAME.fullmatch, (study, series, match["name"]))):
         return False
     return spread == _spread(study)
-
-
-def names_digest(location: str, sha256: str) -> bool:
-    """Tell whether a Data Set with this digest may stand there."""
-    match = _FILE.fullmatch(location)
-    return match is not None and sha256.startswith(match["digits"])
 
 
 def is_spread(name: str) -> bool:

@@ -59,8 +59,12 @@ class Reentry:
     def enter(self, found: Iterable[Facts]) -> int:
         """Enter the studies of these versions anew; return how many of the versions the index did not know."""
         by_study: dict[str, dict[str, Facts]] = {}
-        for facts in found:
-            by_study.setdefault(facts.key.study_instance_uid, {})[facts.version["location"]] = facts
+        files = {facts.version["location"]: facts for facts in found}
+        known = {row.location: row.study_instance_uid for row in self._connection.execute(self._studies_of(files))}
+        for location, facts in files.items():
+            uid = facts.key.study_instance_uid
+            if known.get(location, uid) == uid:  # else it was read in another way, and stays as it is
+                by_study.setdefault(uid, {})[location] = facts
         return sum(self.study(uid, files) for uid, files in by_study.items())
 
     def study(self, uid: str, files: dict[str, Facts]) -> int:
@@ -70,13 +74,20 @@ class Reentry:
         if not known:
             return self._enter_all(unknown)
         rest = [self._read(location) for location in known if location not in files]
-        if None in rest:  # damaged or gone: the rows are all that tells of them
+        if None in rest or any(row.damage for row in known.values()):  # the rows are all that tells of them
             return self._enter_all(unknown)
         for statement in _FORGET:
             self._connection.execute(statement, {"uid": uid})
         entered = self._enter_all([*files.values(), *(Facts.of(each) for each in rest if each)])
         self._remember_verifications(known.values())
         return entered - len(known)
+
+    def _studies_of(self, locations: Iterable[str]) -> sa.Select[Any]:
+        return (
+            sa.select(version.c.location, _UID)
+            .select_from(version.join(instance).join(series).join(study))
+            .where(self._dialect.among(version.c.location, locations))
+        )
 
     def _enter_all(self, found: Sequence[Facts]) -> int:
         """Enter in the order of arrival; return how many were new."""

@@ -911,6 +911,18 @@ class IndexContract:
         index.enter_anew([intact, damaged, unread], _nothing, Task("rebuild", MORNING))
         assert index.holdings() == before
         assert (before.damaged, before.never_verified) == (1, 1)
+        index.record_verification([Checked(damaged.location)])
+        before = index.holdings()
+        index.enter_anew([intact, damaged, unread], _nothing, Task("rebuild", MORNING))
+        assert index.holdings() == before
+        assert (before.damaged, before.never_verified) == (0, 1)
+
+    def test_what_is_known_to_be_damaged_is_not_read_again(self, index):
+        known = version(PatientName="AS IT CAME")
+        index.add(known)
+        index.record_verification([Checked(known.location, "its digest is another")])
+        index.enter_anew([version(PatientName="BYTES THAT CHANGED")], _nothing, Task("rebuild", MORNING))
+        assert [a["PatientName"] for a in answers(index, S, "PatientName")] == ["AS IT CAME"]
 
     def test_instances_are_added_while_studies_are_entered_anew(self, index, further_index):
         """Two processes: nothing that comes in meanwhile is lost, and nothing is counted twice."""
