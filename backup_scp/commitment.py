@@ -24,7 +24,7 @@ from backup_scp.errors import (
     ResourceLimitation,
     Unavailable,
 )
-from backup_scp.ports import Archive, Commitment, CommitmentRequest, FailureReason, Held, Index, Reference
+from backup_scp.ports import Archive, Checked, Commitment, CommitmentRequest, FailureReason, Held, Index, Reference
 
 log = logging.getLogger(__name__)
 
@@ -188,7 +188,7 @@ class StorageCommitment:
     ) -> dict[Reference, FailureReason | None] | None:
         """Judge every reference; None where that cannot be done now."""
         judgements: dict[Reference, FailureReason | None] = {}
-        verified: dict[str, str | None] = {}
+        verified: list[Checked] = []
         try:
             for reference, held in found.items():
                 if self.stopping.is_set():
@@ -201,12 +201,10 @@ class StorageCommitment:
             unseen = found.keys() - judgements.keys()
             judgements |= dict.fromkeys(unseen, FailureReason.PROCESSING_FAILURE)
         finally:
-            self._index.record_verification(verified.items())
+            self._index.record_verification(verified)
         return judgements
 
-    def _judgement(
-        self, reference: Reference, held: list[Held], verified: dict[str, str | None]
-    ) -> FailureReason | None:
+    def _judgement(self, reference: Reference, held: list[Held], verified: list[Checked]) -> FailureReason | None:
         """Judge one reference; ``None`` is the proof that its bytes were read from the disk, and are those received."""
         if not held:
             is_storable = self._is_storable(reference.sop_class_uid)
@@ -215,14 +213,15 @@ class StorageCommitment:
         if not meant:
             return FailureReason.CLASS_INSTANCE_CONFLICT
         for one in meant:
+            began = self._clock()
             try:
                 self._archive.verify(one.location, one.sha256)
             except Damaged as error:
                 log.error("%s; not committed", error)
-                verified[one.location] = str(error)
+                verified.append(Checked(one.location, str(error), began))
                 is_gone = isinstance(error, FileMissing)
                 return FailureReason.NO_SUCH_OBJECT_INSTANCE if is_gone else FailureReason.PROCESSING_FAILURE
-            verified[one.location] = None
+            verified.append(Checked(one.location, None, began))
         return None
 
     # -- reporting -----------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@
     │   ├── ArchiveUnavailable          the archive cannot be written or read
     │   │   └── ArchiveFull             no room for this Data Set
     │   ├── IndexUnavailable            the index does not answer
+    │   │   ├── IndexDamaged              its file changed or is gone: the files make it again
     │   │   └── MatchesUncounted          so that what a retrieve asks for cannot be counted
     │   ├── SourceUnavailable           a file to be imported cannot be read
     │   ├── ResourceLimitation          no further Storage Commitment request can be taken
@@ -81,6 +82,10 @@ class ArchiveFull(ArchiveUnavailable):
 
 class IndexUnavailable(Unavailable):
     """The index does not answer."""
+
+
+class IndexDamaged(IndexUnavailable):
+    """The index's own file changed or is gone; it is made again from the archive."""
 
 
 class MatchesUncounted(IndexUnavailable):

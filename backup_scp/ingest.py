@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from backup_scp.custody import Custody
 from backup_scp.errors import ArchiveUnavailable, Damaged, InvalidDataSet
-from backup_scp.ports import Admission, Archive, Arrival, Heading, Index, InstanceKey, StagedFile, Version
+from backup_scp.ports import Admission, Archive, Arrival, Checked, Heading, Index, InstanceKey, StagedFile, Version
 from backup_scp.sop_instance import SOPInstance
-from backup_scp.stored import version_of
+from backup_scp.stored import intact_version, version_of
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +80,8 @@ class Ingest:
             self._custody.record_trouble()
             raise
         # From here on the file is visible; should its row fail, the staged note lets ``recover`` find it.
-        admission = self._index.add(Version(instance, arrival, location, staged.sha256, staged.size_bytes))
+        version = Version(instance, arrival, location, staged.sha256, staged.size_bytes)
+        admission = self._index.add(version, self._read)
         self._archive.forget(staged)
         return Accepted(admission, location)
 
@@ -95,7 +96,7 @@ class Ingest:
         count = 0
         for location in self._archive.sweep():
             try:
-                self._index.add(version_of(self._archive, location, verify=True))
+                self._index.add(version_of(self._archive, location, verify=True), self._read)
             except Damaged as error:
                 log.error("%s; it was never acknowledged", error)
                 continue
@@ -109,13 +110,18 @@ class Ingest:
         except Damaged as error:
             log.warning("%s; repaired from a re-send", error)
             location, _ = self._archive.commit(staged, key, arrival)  # with the facts of its first arrival
-            self._index.record_verification([(location, None)])
+            self._index.record_verification([Checked(location)])
             self._archive.forget(staged)
             return Accepted(Admission.HELD, location, repaired=True)
         # A rebuild may have entered it a moment after somebody copied it here: that is no promise yet.
         self._archive.flush(location)
+        if self._index.is_damaged(location):  # and was repaired by hand, or the disk has come to its senses
+            self._index.record_verification([Checked(location)])
         staged.discard()
         return Accepted(Admission.HELD, location)
+
+    def _read(self, location: str) -> Version | None:
+        return intact_version(self._archive, location)
 
 
 def _parse(staged: StagedFile) -> SOPInstance:

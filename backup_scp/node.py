@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import logging
+import os
 import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import ExitStack
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from backup_scp import __version__
+from backup_scp import __version__, rebuild
 from backup_scp.commitment import Pace, StorageCommitment, Worker
 from backup_scp.errors import IndexUnavailable, InvalidSelection, InvalidSettings, Unavailable
 from backup_scp.folders import make_folders
 from backup_scp.ingest import Ingest
-from backup_scp.ports import Archive, Destination, Heading, Index, RemoteAE
+from backup_scp.ports import Archive, Destination, Heading, Index, RemoteAE, Storm, Task, Version
 from backup_scp.restore import Commit, Journal
 from backup_scp.settings import Settings
+from backup_scp.upkeep import Upkeep
 
 if TYPE_CHECKING:
     from backup_scp.network.association import Timing
@@ -33,6 +39,7 @@ log = logging.getLogger(__name__)
 _WAKE_S = 1.0
 _WORKER_GRACE_S = 5.0  # what it has not done by then it does after the next start
 _LOOK_AGAIN_S = 10.0  # at archive and index, when one of them was in trouble
+_TO_BEGIN_WITH = 5  # batches
 _GRACE_S = 30.0  # what an image under way may take when the node stops
 
 
@@ -70,8 +77,46 @@ def open_index(settings: Settings, *, migrate: bool | None = None) -> Index:
     return SQLIndex(settings.index_url)
 
 
-def upgrade_index(settings: Settings) -> None:
-    """Bring the index's tables up to date.
+def set_aside_damaged_index(settings: Settings, seen: str = "") -> Iterator[str]:
+    """Rename an SQLite index that is damaged: an empty one is made when it is opened, and filled by a rebuild.
+
+    Parameters
+    ----------
+    settings
+        Where it is.
+    seen
+        What was met in it; by default its file is looked at.
+
+    Yields
+    ------
+    str
+        What was wrong, and what the file is called now.
+
+    Raises
+    ------
+    IndexUnavailable
+    """
+    from backup_scp.index.file_care import damage_of, set_aside
+
+    if damage := seen or damage_of(settings.index_url):
+        aside = set_aside(settings.index_url)
+        yield f"Its file was damaged ({damage}) and set aside as {aside}"
+
+
+def back_up_index(settings: Settings, to: Path) -> int:
+    """Copy an SQLite index to a new file, while it is used; return the copy's size in bytes.
+
+    Raises
+    ------
+    IndexUnavailable
+    """
+    from backup_scp.index.file_care import backup
+
+    return backup(settings.index_url, to)
+
+
+def upgrade_index(settings: Settings) -> bool:
+    """Bring the index's tables up to date; True when there was work.
 
     Raises
     ------
@@ -79,7 +124,7 @@ def upgrade_index(settings: Settings) -> None:
     """
     from backup_scp.index.migrate import upgrade
 
-    upgrade(settings.index_url)
+    return upgrade(settings.index_url)
 
 
 class Storage:
@@ -89,6 +134,8 @@ class Storage:
     ----------
     archive, index
         The ports.
+    settings
+        Where they are.
 
     Parameters
     ----------
@@ -102,18 +149,21 @@ class Storage:
     index: Index
 
     def __init__(self, settings: Settings, *, any_archive: bool = False) -> None:
-        self._settings = settings
+        self.settings = settings
         self._any_archive = any_archive
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
         with contextlib.suppress(OSError):  # whoever needs it will say what is wrong with it
-            make_folders(self._settings.home, 0o700)  # the index names patients
-        self.archive = open_archive(self._settings)
-        self.index = open_index(self._settings)
+            make_folders(self.settings.home, 0o700)  # the index names patients
+        self.archive = open_archive(self.settings)
+        was_upgraded = self.settings.index_is_embedded and upgrade_index(self.settings)
+        self.index = open_index(self.settings, migrate=False)
         self._open.callback(self.index.close)
         if not self._any_archive:
             self._expect_the_archive()
+        if was_upgraded:
+            self.expect_rebuild("It knew nothing of the files in the archive")
         return self
 
     def _expect_the_archive(self) -> None:
@@ -122,8 +172,56 @@ class Storage:
             if identity is not None:
                 self.archive.expect(identity)
 
+    def expect_rebuild(self, reason: str) -> bool:
+        """Let the node make the index from the files, where it knows nothing and the archive holds something."""
+        if self.index.holdings().versions or not self._holds_something():
+            return False
+        self.index.record_task(Task(rebuild.NAME, datetime.now(UTC), note=reason))
+        return True
+
+    def _holds_something(self) -> bool:
+        try:
+            return next(self.archive.locations(), None) is not None
+        except Unavailable:
+            return False
+
     def __exit__(self, *exc: object) -> None:
         self._open.close()
+
+
+@contextlib.contextmanager
+def reader(settings: Settings) -> Iterator[rebuild.Read]:
+    """Give what reads the headers of many files: other processes, one for each processor but this one's."""
+    with ExitStack() as stack:
+        yield functools.partial(_read_in_processes, settings, stack)
+
+
+def _read_in_processes(settings: Settings, stack: ExitStack, batches: Iterable[rebuild.Folders]) -> rebuild.Found:
+    workers = max(1, (os.cpu_count() or 2) - 1)
+    under_way: deque[tuple[rebuild.Folders, Future[list[Version | rebuild.LeftOut]]]] = deque()
+    pool: ProcessPoolExecutor | None = None
+    for number, batch in enumerate(batches):
+        if number < _TO_BEGIN_WITH:  # what is few is read before a process has started
+            yield batch, rebuild.read_files(open_archive(settings), batch.locations)
+            continue
+        pool = pool or stack.enter_context(
+            ProcessPoolExecutor(workers, get_context("spawn"), initializer=_ignore_interrupt)
+        )
+        under_way.append((batch, pool.submit(_read_files, settings, batch.locations)))
+        if len(under_way) > 2 * workers:
+            first, found = under_way.popleft()
+            yield first, found.result()
+    for batch, found in under_way:
+        yield batch, found.result()
+
+
+def _read_files(settings: Settings, locations: list[str]) -> list[Version | rebuild.LeftOut]:
+    return rebuild.read_files(open_archive(settings), locations)
+
+
+def _ignore_interrupt() -> None:
+    """Ctrl-C goes to every process of the terminal; the one that asked for this work will end it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def destination(settings: Settings, to: str) -> Destination:
@@ -237,6 +335,8 @@ class Node:
     ----------
     troubles
         What is wrong with archive and index, one sentence each, as of the start or of the last ``look_again``.
+    remarks
+        What a person should know, and need not act on.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -246,6 +346,7 @@ class Node:
         self._worker: Worker | None = None
         self._storage: Storage | None = None
         self.troubles: list[str] = []
+        self.remarks: list[str] = []
 
     def start(self) -> int:
         """Open the storage, take in what a crash left, and listen.
@@ -268,8 +369,12 @@ class Node:
 
         settings = self._settings
         with ExitStack() as stack:
+            reasons = list(set_aside_damaged_index(settings))
             storage = self._storage = stack.enter_context(Storage(settings))
             self.look_again()
+            self.remarks = list(_lost_index(storage, "".join(reasons)))
+            for remark in self.remarks:
+                log.error("%s", remark)
             policy = AccessPolicy(settings.remotes)
             commitment = StorageCommitment(storage.archive, storage.index, is_storage, _pace(settings))
             reporter = EventReporter(settings.node.ae_title, policy, timing(settings))
@@ -286,6 +391,15 @@ class Node:
             port = self._listen(self._server)
             self._worker = Worker(commitment, reporter.report)
             self._worker.start()
+            upkeep = Upkeep(
+                storage.archive,
+                storage.index,
+                settings.verify.full_pass_days,
+                renew=functools.partial(_renew_index, storage),
+                storms=functools.partial(storms, settings, storage.index),
+            )
+            upkeep.start()
+            stack.callback(upkeep.stop)
             self._open = stack.pop_all()
         return port
 
@@ -356,6 +470,39 @@ def _pace(settings: Settings) -> Pace:
     )
 
 
+def _lost_index(storage: Storage, reason: str) -> Iterator[str]:
+    """Let an index be made from the files, where it knows nothing and the archive holds something.
+
+    It takes what comes in meanwhile from the first moment on.  Where the archive is empty too, it is a first start.
+    """
+    try:
+        is_lost = storage.expect_rebuild(reason or "It knew nothing of the files in the archive")
+        task = storage.index.tasks().get(rebuild.NAME)
+        if task:
+            what = "was lost" if is_lost else "is not whole yet"
+            yield f"The index {what}. {task.note}. It is made from the files; what is found is not all until it is done"
+        elif reason:
+            yield f"A new index was begun. {reason}"
+    except Unavailable as error:
+        log.warning("Nobody knows whether the index is whole: %s", error)
+
+
+def _renew_index(storage: Storage, damage: str) -> None:
+    """Set aside an index that was found to be damaged while the node runs, and begin a new one."""
+    settings = storage.settings
+    for reason in set_aside_damaged_index(settings, damage):
+        log.error("%s", reason)
+        upgrade_index(settings)
+        storage.index.record_task(Task(rebuild.NAME, datetime.now(UTC), note=reason))
+
+
+def storms(settings: Settings, index: Index) -> list[Storm]:
+    """List the senders that changed more than the settings find usual."""
+    alerts = settings.alerts
+    since = datetime.now(UTC) - timedelta(days=alerts.changed_studies_days)
+    return index.storms(since, alerts.changed_studies) if alerts.changed_studies else []
+
+
 def _listening(settings: Settings) -> Listening:
     from backup_scp.network.server import Listening
 
@@ -390,6 +537,8 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
     say(f"backup-scp {__version__} is ready: AE title {settings.node.ae_title}, port {port} on {where}")
     say(f"Images are kept in {settings.archive_path}, the index is {engine}")
     say("Stop it with Ctrl-C; README.md says how to point a DR console at it")
+    for remark in node.remarks:
+        say(f"Attention: {remark}")
     for trouble in node.troubles:
         say(f"Attention: nothing can be stored now. {trouble}")
     look_again_at = time.monotonic() + _LOOK_AGAIN_S

@@ -6,9 +6,8 @@ Each Protocol is the contract; one contract suite in ``tests/`` runs on every im
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import IntEnum, StrEnum
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol, Self
@@ -214,8 +213,17 @@ class Archive(Protocol):
         ArchiveUnavailable, FileMissing
         """
 
-    def locations(self) -> Iterator[str]:
-        """Every committed file, in no particular order, with flat memory."""
+    def locations(self, folder: str = "") -> Iterator[str]:
+        """Every committed file, in no particular order, with flat memory; only those in one of ``folders``."""
+
+    def is_place_of(self, location: str, key: InstanceKey, sha256: str) -> bool:
+        """Tell whether ``commit`` puts this Data Set there."""
+
+    def folders(self) -> Iterator[str]:
+        """Every folder with committed files, in order; what has one Study Instance UID stands in one folder."""
+
+    def foreign(self) -> Iterator[str]:
+        """Every other file or folder in the archive: not ours, never touched."""
 
     def free_bytes(self) -> int:
         """Count what the volume can still take."""
@@ -340,6 +348,52 @@ class Remark:
     flags: tuple[str, ...]
 
 
+class Checked(NamedTuple):
+    """What reading a version against its digest has shown.
+
+    Attributes
+    ----------
+    damage
+        None if intact, else what is wrong.
+    at
+        When its reading began; None is now.  A later result is never replaced by an earlier one.
+    """
+
+    location: str
+    damage: str | None = None
+    at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Long work on everything that is held: a verification, a rebuild; what it needs to go on after an interruption.
+
+    Attributes
+    ----------
+    name
+        Of the work, while it is under way; of what it has become, when it is done.
+    began_at, ended_at
+        ``ended_at`` is None while it is under way.
+    position
+        How far it has come, in its own words.
+    done
+        Versions.
+    note
+        A sentence for a person: why, or with what result.
+    """
+
+    name: str
+    began_at: datetime
+    ended_at: datetime | None = None
+    position: str = ""
+    done: int = 0
+    note: str = ""
+
+
+Read = Callable[[str], "Version | None"]
+"""Give the version at a location; None where there is none that is intact."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rejection:
     """An Association or request that was turned away, counted, for ``status``."""
@@ -351,6 +405,38 @@ class Rejection:
     fix: str
     count: int
     last_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Storm:
+    """Many studies changed by one sender: instances that were held came again with other bytes.
+
+    Attributes
+    ----------
+    began_at
+        When the first of them came.
+    """
+
+    site: str
+    calling_ae_title: str
+    studies: int
+    instances: int
+    began_at: datetime
+
+    @property
+    def sender(self) -> tuple[str, str]:
+        """Who it is."""
+        return (self.site, self.calling_ae_title)
+
+    @property
+    def sentence(self) -> str:
+        """Say what happened, and what to do."""
+        before = (self.began_at - timedelta(microseconds=1)).isoformat(timespec="microseconds")
+        return (
+            f"{self.calling_ae_title or 'An import'} has sent {self.instances} images of {self.studies} studies again "
+            f"with other content since {self.began_at:%Y-%m-%d %H:%M:%S} UTC: if nobody corrected them, look for a "
+            f"virus there. Nothing is lost: backup-scp restore --as-of {before} gives back what was before"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -407,8 +493,11 @@ class VersionMatch(NamedTuple):
 class Index(Protocol):
     """Who knows what is held.  Derived: ``rebuild`` makes it again from the files."""
 
-    def add(self, version: Version) -> Admission:
+    def add(self, version: Version, read: Read | None = None) -> Admission:
         """Enter a version; on return the row is durable.  Idempotent.
+
+        With ``read`` the order in which versions of an instance are entered does not matter: where an earlier one
+        comes late, its study is entered anew, from its files.
 
         Raises
         ------
@@ -429,9 +518,7 @@ class Index(Protocol):
         IndexUnavailable
         """
 
-    def search_as_of(
-        self, query: Query, as_of: datetime, read: Callable[[str], Version | None]
-    ) -> Generator[Match, None, None]:
+    def search_as_of(self, query: Query, as_of: datetime, read: Read) -> Generator[Match, None, None]:
         """Answer a query at STUDY, SERIES or IMAGE level as ``search`` would have at that moment, which is included.
 
         ``read`` gives the version at a location: it is asked for those that were there of each study for which
@@ -453,20 +540,45 @@ class Index(Protocol):
     def select(self, selection: Selection) -> list[Held]:
         """Find what a restore takes: newest study first, by series and instance number, versions oldest first."""
 
-    def versions(self) -> Iterator[Held]:
-        """Every version, the longest unverified first, with flat memory."""
+    def versions(self, before: datetime | None = None) -> Iterator[Held]:
+        """Every version not verified since a moment (None is now), the longest unverified first; flat memory."""
 
-    def record_verification(self, results: Iterable[tuple[str, str | None]]) -> None:
-        """Note (location, None if intact else what is wrong) as checked now."""
+    def record_verification(self, results: Iterable[Checked]) -> None:
+        """Note what was found."""
 
-    def rebuilding(self) -> AbstractContextManager[Callable[[Version], Admission]]:
-        """Enter versions into an empty index that takes the old one's place when the block ends well."""
+    def is_damaged(self, location: str) -> bool:
+        """Tell whether the version there was found to be damaged, and not to be intact since."""
+
+    def unindexed(self, locations: Iterable[str]) -> Iterator[str]:
+        """Give those of the locations that no version has, with flat memory."""
+
+    def enter_anew(self, versions: Sequence[Version], read: Read, task: Task) -> int:
+        """Let the index say of the studies of these versions what their files say, in one short transaction.
+
+        ``read`` is asked for further versions that the index knows of these studies.  Where it has none, a file is
+        damaged or gone: nothing that is known of that study is forgotten, and unknown versions are added.  When a
+        version was verified stays known.  ``task`` is recorded in the same transaction.
+
+        Returns
+        -------
+        int
+            How many of the versions were not in the index.
+        """
+
+    def record_task(self, task: Task) -> None:
+        """Note how far it is; one that has ended takes the place of the one under way."""
+
+    def tasks(self) -> dict[str, Task]:
+        """Give the long works under way, and the last of each that ended, by name."""
 
     def holdings(self) -> Holdings:
         """Count what is held."""
 
     def remarks(self, limit: int) -> list[Remark]:
         """List flagged and damaged versions, newest first."""
+
+    def storms(self, since: datetime, studies: int) -> list[Storm]:
+        """List the senders that changed instances of so many studies, or more, since a moment."""
 
     def record_rejection(self, calling: str, called: str, address: str, reason: str, fix: str) -> None:
         """Count a rejection; the number of different ones kept is bounded."""
@@ -492,6 +604,9 @@ class Index(Protocol):
 
     def received_since(self, since: datetime) -> Received:
         """Sum up the studies that received something since then."""
+
+    def damage(self) -> str:
+        """Say what was met in it that makes it useless, in one sentence; empty when nothing was."""
 
     def close(self) -> None:
         """Let go of every connection."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
@@ -14,10 +15,11 @@ from backup_scp.errors import (
     BackupSCPError,
     Damaged,
     DestinationUnavailable,
+    IndexUnavailable,
     InstanceRefused,
     InvalidSelection,
 )
-from backup_scp.ports import Archive, Destination, Held, Index, Progress, Reference, Selection
+from backup_scp.ports import Archive, Checked, Destination, Held, Index, Progress, Reference, Selection
 
 log = logging.getLogger(__name__)
 
@@ -51,15 +53,24 @@ class Outcome:
     cause: BackupSCPError | None = None
 
 
-def retrieve(archive: Archive, held: Sequence[Held], destination: Destination) -> Generator[Outcome, None, None]:
+Record = Callable[[Iterable[Checked]], None]
+"""``Index.record_verification``."""
+
+
+def retrieve(
+    archive: Archive, held: Sequence[Held], destination: Destination, record: Record
+) -> Generator[Outcome, None, None]:
     """Send versions to a destination that was entered and prepared; yield the outcome of each, in order.
 
-    Every byte is verified before it is sent: a damaged file fails and never leaves.  Where the destination goes away,
-    that instance and all further ones fail.
+    Every byte is verified before it is sent: a damaged file fails, never leaves, and is recorded.  Where the
+    destination goes away, that instance and all further ones fail.
     """
     rest = iter(held)
     for one in rest:
+        began = datetime.now(UTC)
         outcome = _deliver(archive, one, destination)
+        if isinstance(outcome.cause, Damaged):
+            _record(Checked(one.location, outcome.reason, began), record)
         yield outcome
         if isinstance(outcome.cause, DestinationUnavailable):
             yield from (Outcome(unsent, Delivery.FAILED, outcome.reason, outcome.cause) for unsent in rest)
@@ -80,6 +91,13 @@ def _deliver(archive: Archive, held: Held, destination: Destination) -> Outcome:
 def _failed(held: Held, destination: Destination, error: BackupSCPError) -> Outcome:
     log.warning("SOP Instance %s not sent to %s: %s", held.sop_instance_uid, destination.name, error)
     return Outcome(held, Delivery.FAILED, str(error), error)
+
+
+def _record(checked: Checked, record: Record) -> None:
+    try:
+        record([checked])
+    except IndexUnavailable as error:
+        log.error("%s; it could not be recorded: %s", checked.damage, error)
 
 
 class Journal:
@@ -243,8 +261,8 @@ def restore(
     with destination:
         due = list(destination.prepare(due))
         sent = []
-        for count, outcome in enumerate(retrieve(archive, due, destination), 1):
-            _count(done, outcome, index, journal if commit is None else None)
+        for count, outcome in enumerate(retrieve(archive, due, destination, index.record_verification), 1):
+            _count(done, outcome, journal if commit is None else None)
             if outcome.cause is None:
                 sent.append(outcome.held)
             on_progress(Progress(count, len(due), done.size_bytes, total_bytes))
@@ -294,11 +312,9 @@ def _require_one_each(digests: Sequence[str], selected: Sequence[Held]) -> None:
             )
 
 
-def _count(done: Restore, outcome: Outcome, index: Index, journal: Journal | None) -> None:
+def _count(done: Restore, outcome: Outcome, journal: Journal | None) -> None:
     if outcome.cause is not None:
         done.failed.append(outcome)
-        if isinstance(outcome.cause, Damaged):
-            index.record_verification([(outcome.held.location, outcome.reason)])
         if isinstance(outcome.cause, DestinationUnavailable):
             done.stopped = outcome.reason
         return

@@ -88,6 +88,19 @@ class CommitmentSettings(Struct, frozen=True, forbid_unknown_fields=True):
     answer_s: Seconds = 60
 
 
+class VerifySettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[verify]``: how often the node reads everything again."""
+
+    full_pass_days: Annotated[float, Meta(ge=0)] = 30
+
+
+class AlertsSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[alerts]``: what a person is told of."""
+
+    changed_studies: Annotated[int, Meta(ge=0)] = 30
+    changed_studies_days: Annotated[float, Meta(gt=0)] = 7
+
+
 class LogSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """``[log]``: what is written down, and where."""
 
@@ -126,6 +139,8 @@ class Sections(Struct, frozen=True, forbid_unknown_fields=True):
     archive: ArchiveSettings = ArchiveSettings()
     index: IndexSettings = IndexSettings()
     commitment: CommitmentSettings = CommitmentSettings()
+    verify: VerifySettings = VerifySettings()
+    alerts: AlertsSettings = AlertsSettings()
     log: LogSettings = LogSettings()
     remote: tuple[RemoteSettings, ...] = ()
 
@@ -147,6 +162,8 @@ class Settings(Struct, frozen=True):
     archive: ArchiveSettings = ArchiveSettings()
     index: IndexSettings = IndexSettings()
     commitment: CommitmentSettings = CommitmentSettings()
+    verify: VerifySettings = VerifySettings()
+    alerts: AlertsSettings = AlertsSettings()
     log: LogSettings = LogSettings()
     remote: tuple[RemoteSettings, ...] = ()
 
@@ -286,6 +303,7 @@ _WORDS = (
     (r"`int` <= (\d+)", r"a whole number, at most \1"),
     (r"`float` >= (.+)", r"a number, at least \1"),
     (r"`float` > (.+)", r"a number above \1"),
+    (r"`float` >= (.+)", r"a number, at least \1"),
     ("`int`", "a whole number"),
     ("`float`", "a number"),
     ("`str`", "text in quotes"),

@@ -1,22 +1,35 @@
-"""Scrub, repair, rebuild: what is stored against its digests, and the index against what is stored."""
+"""Scrub and repair: what is stored against its digests, and the index against what is stored."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
-from backup_scp.errors import ArchiveUnavailable, Damaged, FileMissing, IndexUnavailable
-from backup_scp.ports import Admission, Archive, Held, Index, Progress, Version
-from backup_scp.stored import version_of
+from backup_scp.errors import Damaged, FileMissing
+from backup_scp.ports import Archive, Checked, Held, Index, Progress, Task, Version
+from backup_scp.stored import intact_version, version_of
 
 log = logging.getLogger(__name__)
+
+NAME = "verify"
+DONE = "verified"
 
 BATCH = 256
 """Results recorded in one transaction."""
 
+RECORD_EVERY = timedelta(seconds=10)
+"""And at least so often, however slow the pace is."""
+
+MOST_FOREIGN = 1000
+"""Names of foreign files that are listed; further ones are counted."""
+
+_ON_ITS_WAY = timedelta(minutes=5)
+"""So old is a file before it is missed in the index: it is visible before its row is there."""
+
 OnProgress = Callable[[Progress], None]
+Wait = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +59,10 @@ class Verification:
         Files with no row in the index that are damaged as well.
     repaired
         How many of the unindexed were entered into the index.
+    foreign
+        Names of what is not ours: left alone.
+    foreign_count
+        How many there are.
     """
 
     intact: int = 0
@@ -55,143 +72,138 @@ class Verification:
     unindexed: list[str] = field(default_factory=list)
     unindexed_damaged: list[Finding] = field(default_factory=list)
     repaired: int = 0
+    foreign: list[str] = field(default_factory=list)
+    foreign_count: int = 0
 
     @property
     def needs_a_person(self) -> bool:
         """Something is left that only a person can put right."""
         return bool(self.damaged or self.missing or self.unindexed_damaged or len(self.unindexed) > self.repaired)
 
+    @property
+    def summary(self) -> str:
+        """Say it in one sentence."""
+        found = {
+            "intact": self.intact,
+            "damaged": len(self.damaged),
+            "missing": len(self.missing),
+            "not in the index": len(self.unindexed),
+            "damaged and not in the index": len(self.unindexed_damaged),
+            "not ours": self.foreign_count,
+        }
+        return ", ".join(f"{number} {what}" for what, number in found.items() if number or what == "intact")
 
-@dataclass(slots=True)
-class Rebuild:
-    """What a rebuild entered, and what it had to leave out."""
-
-    entered: int = 0
-    left_out: list[Finding] = field(default_factory=list)
+    def add_foreign(self, name: str) -> None:
+        """Count what is not ours."""
+        self.foreign_count += 1
+        if len(self.foreign) < MOST_FOREIGN:
+            self.foreign.append(name)
 
 
 def verify(
-    archive: Archive, index: Index, on_progress: OnProgress = lambda _: None, *, repair: bool = False
+    archive: Archive,
+    index: Index,
+    on_progress: OnProgress = lambda _: None,
+    *,
+    repair: bool = False,
+    resume: bool = False,
+    wait: Wait = lambda _: None,
 ) -> Verification:
     """Read every version against its digest, and look for files that the index does not know.
 
-    On return every result is recorded in the index.  With ``repair`` the intact files without a row have one; damaged
-    files stay as they are, for only a copy can repair them.
+    On return every result is recorded in the index; those of a run that is interrupted are as well.  With ``repair``
+    the intact files without a row have one; damaged files stay as they are, for only a copy can repair them.
+
+    Parameters
+    ----------
+    resume
+        Pass over what an interrupted pass has read, if there is one.
+    wait
+        Called with the bytes of each file: keeps to a pace.
 
     Raises
     ------
     ArchiveUnavailable, IndexUnavailable
     """
     found = Verification()
-    known = _verify_indexed(archive, index, found, on_progress)
-    for location in archive.locations():
-        if hash(location) not in known:
-            _look_at_unindexed(archive, index, location, found, repair=repair)
+    under_way = index.tasks().get(NAME) if resume else None
+    task = under_way or Task(NAME, datetime.now(UTC))
+    index.record_task(task)
+    _verify_indexed(archive, index, task, found, on_progress, wait)
+    for location in index.unindexed(archive.locations()):
+        _look_at_unindexed(archive, index, location, found, repair=repair)
+    for name in archive.foreign():
+        found.add_foreign(name)
+    done = task.done + found.intact + len(found.damaged) + len(found.missing)
+    index.record_task(Task(NAME, task.began_at, datetime.now(UTC), "", done, found.summary))
     return found
 
 
-def _verify_indexed(archive: Archive, index: Index, found: Verification, on_progress: OnProgress) -> set[int]:
-    """Check every version of the index; return the hashes of their locations (a tenth of their memory)."""
+def _verify_indexed(
+    archive: Archive, index: Index, task: Task, found: Verification, on_progress: OnProgress, wait: Wait
+) -> None:
+    """Check every version of the index that was not since the pass began."""
     holdings = index.holdings()
-    known: set[int] = set()
-    results: list[tuple[str, str | None]] = []
+    results: list[Checked] = []
+    recorded = datetime.now(UTC)
+    count = task.done
+
+    def record() -> None:
+        index.record_verification(results)
+        index.record_task(Task(NAME, task.began_at, None, "", count))
+        results.clear()
+
     try:
-        for held in index.versions():
-            known.add(hash(held.location))
-            results.append((held.location, _check(archive, held, found)))
-            on_progress(Progress(len(known), holdings.versions, found.size_bytes, holdings.size_bytes))
-            if len(results) >= BATCH:
-                index.record_verification(results)
-                results = []
+        for held in index.versions(task.began_at):
+            results.append(checked := _check(archive, held, found))
+            count += 1
+            on_progress(Progress(count, holdings.versions, found.size_bytes, 0 if task.done else holdings.size_bytes))
+            wait(held.size_bytes)
+            now = datetime.now(UTC)
+            if checked.damage or len(results) >= BATCH or now - recorded > RECORD_EVERY:
+                record()
+                recorded = now
     finally:
-        index.record_verification(results)  # also of a run that is interrupted
-    return known
+        record()
 
 
-def _check(archive: Archive, held: Held, found: Verification) -> str | None:
+def _check(archive: Archive, held: Held, found: Verification) -> Checked:
+    began = datetime.now(UTC)
+    damage = _damage(archive, held) and _damage(archive, held)  # at first sight it may have been under repair
+    found.size_bytes += held.size_bytes
+    if damage:
+        finding = Finding(held.location, held.sop_instance_uid, str(damage))
+        (found.missing if isinstance(damage, FileMissing) else found.damaged).append(finding)
+        log.error("%s; send SOP Instance %s again", damage, held.sop_instance_uid)
+    else:
+        found.intact += 1
+    return Checked(held.location, str(damage) if damage else None, began)
+
+
+def _damage(archive: Archive, held: Held) -> Damaged | None:
     try:
         archive.verify(held.location, held.sha256)
     except Damaged as error:
-        finding = Finding(held.location, held.sop_instance_uid, str(error))
-        (found.missing if isinstance(error, FileMissing) else found.damaged).append(finding)
-        log.error("%s", error)
-        return str(error)
-    finally:
-        found.size_bytes += held.size_bytes
-    found.intact += 1
+        return error
     return None
 
 
 def _look_at_unindexed(archive: Archive, index: Index, location: str, found: Verification, *, repair: bool) -> None:
     try:
         version = version_of(archive, location, verify=True)
+    except FileMissing:
+        return  # taken away since it was listed
     except Damaged as error:
         found.unindexed_damaged.append(Finding(location, "", str(error)))
         return
-    if index.held(version.key, version.sha256) is not None:
+    if index.held(version.key, version.sha256) is not None or _is_on_its_way(version):
         return  # it arrived while we were reading
     found.unindexed.append(location)
     if repair:
-        index.add(version)
+        index.add(version, lambda known: intact_version(archive, known))
         found.repaired += 1
 
 
-def rebuild(archive: Archive, index: Index, on_progress: OnProgress = lambda _: None) -> Rebuild:
-    """Make the index anew from the files alone, in the order in which they arrived.
-
-    On return the new index has taken the old one's place, and knows also what arrived meanwhile; damaged files are
-    left out of it, and stay where they are.  Only headers are read: ``verify`` reads the rest.
-
-    Raises
-    ------
-    ArchiveUnavailable, IndexUnavailable
-        The old index is as it was.
-    """
-    done = Rebuild()
-    order = sorted(_arrivals(archive, archive.locations(), done, on_progress))
-    if not order:
-        _require_nothing_held(index)
-    known = {hash(location) for _, location in order} | {hash(finding.location) for finding in done.left_out}
-    with index.rebuilding() as enter:
-        for _, location in order:
-            _enter(archive, location, enter, done)
-            on_progress(Progress(done.entered, len(order)))
-        # Whoever arrived since the first listing has a row in the old index only; from now on nobody gets one.
-        late = (location for location in archive.locations() if hash(location) not in known)
-        for _, location in sorted(_arrivals(archive, late, done, on_progress)):
-            _enter(archive, location, enter, done)
-    return done
-
-
-def _enter(archive: Archive, location: str, enter: Callable[[Version], Admission], done: Rebuild) -> None:
-    try:
-        enter(version_of(archive, location, verify=False))
-    except Damaged as error:
-        done.left_out.append(Finding(location, "", str(error)))
-    else:
-        done.entered += 1
-
-
-def _require_nothing_held(index: Index) -> None:
-    """Keep an index that knows files when the archive shows none: that is a drive that is not connected."""
-    try:
-        versions = index.holdings().versions
-    except IndexUnavailable:
-        return  # a broken index has nothing to lose
-    if versions:
-        raise ArchiveUnavailable(
-            f"The archive shows no intact file, and the index knows {versions}: is the archive's drive connected? "
-            "The index was left as it is"
-        )
-
-
-def _arrivals(
-    archive: Archive, locations: Iterable[str], done: Rebuild, on_progress: OnProgress
-) -> Iterator[tuple[datetime, str]]:
-    """Yield when each file arrived, and its location: what the sort has to hold in memory."""
-    for count, location in enumerate(locations, 1):
-        on_progress(Progress(count, 0))
-        try:
-            yield archive.read(location).arrival.received_at, location
-        except Damaged as error:
-            done.left_out.append(Finding(location, "", str(error)))
+def _is_on_its_way(version: Version) -> bool:
+    age = datetime.now(UTC) - version.arrival.received_at
+    return timedelta() <= age < _ON_ITS_WAY

@@ -18,7 +18,7 @@ from backup_scp.index.migrate import upgrade
 from backup_scp.index.sql_index import SQLIndex
 from backup_scp.ingest import Ingest
 from backup_scp.ports import Admission, Arrival, Heading, Selection
-from backup_scp.verify import rebuild
+from backup_scp.rebuild import rebuild
 from tests.samples import Sample, encode, one_of_each
 
 FIRST = Arrival(datetime(2026, 1, 2, 3, 4, 5, 678, UTC), "C-STORE", "CONSOLE", "BACKUP_SCP", "192.0.2.1", "north")

@@ -126,7 +126,7 @@ class TestRetrieve:
     def test_each_arrives_byte_for_byte_in_order(self, stored, slices):
         held = stored.index.select(EVERYTHING)
         with Shelf() as shelf:
-            outcomes = list(retrieve(stored.archive, held, shelf))
+            outcomes = list(retrieve(stored.archive, held, shelf, stored.index.record_verification))
         assert [outcome.held for outcome in outcomes] == held
         assert {outcome.status for outcome in outcomes} == {Delivery.SENT}
         assert shelf.received == {sample.sop_instance_uid: sample.data_set for sample in slices}
@@ -136,7 +136,9 @@ class TestRetrieve:
         bad = location_of(stored, slices[1])
         stored.path(bad).unlink() if gone else stored.flip(bad)
         with Shelf() as shelf:
-            outcomes = list(retrieve(stored.archive, stored.index.select(EVERYTHING), shelf))
+            outcomes = list(
+                retrieve(stored.archive, stored.index.select(EVERYTHING), shelf, stored.index.record_verification)
+            )
         assert [outcome.status for outcome in outcomes] == [Delivery.SENT, Delivery.FAILED, Delivery.SENT]
         assert outcomes[1].reason == str(outcomes[1].cause)
         assert slices[1].sop_instance_uid not in shelf.received
@@ -147,7 +149,9 @@ class TestRetrieve:
             slices[1].sop_instance_uid: "Coerced",
         }
         with Shelf(answers=answers) as shelf:
-            outcomes = list(retrieve(stored.archive, stored.index.select(EVERYTHING), shelf))
+            outcomes = list(
+                retrieve(stored.archive, stored.index.select(EVERYTHING), shelf, stored.index.record_verification)
+            )
         assert [(o.status, o.reason) for o in outcomes] == [
             (Delivery.FAILED, "No room"),
             (Delivery.WARNING, "Coerced"),
@@ -157,7 +161,9 @@ class TestRetrieve:
     def test_a_destination_that_goes_away_fails_the_rest(self, stored, slices):
         answers = {slices[1].sop_instance_uid: DestinationUnavailable("Gone")}
         with Shelf(answers=answers) as shelf:
-            outcomes = list(retrieve(stored.archive, stored.index.select(EVERYTHING), shelf))
+            outcomes = list(
+                retrieve(stored.archive, stored.index.select(EVERYTHING), shelf, stored.index.record_verification)
+            )
         assert [(o.status, o.reason) for o in outcomes] == [
             (Delivery.SENT, ""),
             (Delivery.FAILED, "Gone"),
@@ -167,7 +173,9 @@ class TestRetrieve:
 
     def test_it_stops_when_it_is_closed(self, stored, slices):
         with Shelf() as shelf:
-            outcomes = retrieve(stored.archive, stored.index.select(EVERYTHING), shelf)
+            outcomes = retrieve(
+                stored.archive, stored.index.select(EVERYTHING), shelf, stored.index.record_verification
+            )
             next(outcomes)
             outcomes.close()
         assert list(shelf.received) == [slices[0].sop_instance_uid]

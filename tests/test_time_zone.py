@@ -16,7 +16,7 @@ from backup_scp.identifier import Identifier, RequestedKey
 from backup_scp.query import Condition, DateTimeRange, Empty, Matching, Query, Range, SingleValue, UIDList
 from backup_scp.time_zone import InTimeZone, requested_offset
 from tests.index.conftest import opened
-from tests.index.examples import query, version
+from tests.index.examples import filling, query, version
 
 TIME_ZONE, STUDY_TIME = BY_KEYWORD["TimezoneOffsetFromUTC"], BY_KEYWORD["StudyTime"]
 
@@ -258,7 +258,7 @@ def test_it_finds_what_python_s_own_arithmetic_finds(tmp_path):
     offsets = ["-1200", "-0500", "+0000", "+0545", "+1400"]
     moments = {}
     with opened(f"sqlite:///{tmp_path}/index.db") as index, contextlib.ExitStack() as stack:
-        enter = stack.enter_context(index.rebuilding())
+        enter = stack.enter_context(filling(index))
         for number in range(300):
             local, offset = datetime(2024, 2, 26) + timedelta(minutes=rng.randrange(10 * 1440)), rng.choice(offsets)
             moments[f"1.{number}"] = local.replace(tzinfo=zone(offset))

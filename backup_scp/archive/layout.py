@@ -49,6 +49,11 @@ def is_location(text: str) -> bool:
     return spread == _spread(study)
 
 
+def is_spread(name: str) -> bool:
+    """Tell whether it is the name of one of the 256 folders."""
+    return re.fullmatch("[0-9a-f]{2}", name) is not None
+
+
 def aside(location: str, moment: datetime) -> str:
     """Name where a damaged file goes: its location with the moment in the name."""
     return f"{location.removesuffix('.dcm')}.{moment.astimezone(UTC):%Y%m%dT%H%M%S%fZ}.dcm"

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from backup_scp.cli import check, db, echo, find, import_folders, rebuild, restore, serve, status, verify
+from backup_scp.cli import check, db, echo, find, import_folders, index, rebuild, restore, serve, status, verify
 from backup_scp.cli.log import describe
 from backup_scp.cli.options import MainConfigOption
 from backup_scp.cli.output import complain
@@ -62,6 +62,7 @@ app.command("import")(import_folders.import_folders)
 app.command("restore")(restore.restore)
 app.command("verify")(verify.verify)
 app.command("rebuild")(rebuild.rebuild)
+app.add_typer(index.app, name="index")
 app.add_typer(db.app, name="db")
 
 

@@ -13,18 +13,21 @@ from backup_scp.cli.output import count, print_json, progress, say, say_list
 def rebuild(context: typer.Context, json: JSONOption = False, config: ConfigOption = None) -> None:
     """Make the index anew from the files alone.
 
-    For the day when the index is lost or broken. The files say when and from whom each came; damaged ones are listed
-    and left out. It may run beside the node, which asks senders to try again later as long as it takes. Exit code 1
-    when a file had to be left out.
+    For the day when the index is lost or broken; a broken SQLite file is set aside first. The files say when and from
+    whom each came; damaged ones are listed and left out. It runs beside the node, which goes on receiving and
+    answering, and the same command goes on where an interrupted one ended. Exit code 1 when a file had to be left out.
     """
     settings = settings_of(context, config)
     from backup_scp import node
-    from backup_scp import verify as service
+    from backup_scp import rebuild as service
     from backup_scp.custody import adopt
     from backup_scp.errors import ArchiveUnavailable
 
-    with node.Storage(settings, any_archive=True) as storage, progress("Reading the archive") as show:
-        done = service.rebuild(storage.archive, storage.index, show)
+    for sentence in node.set_aside_damaged_index(settings):
+        say(sentence)
+    storage_ = node.Storage(settings, any_archive=True)
+    with storage_ as storage, node.reader(settings) as reader, progress("Reading the archive") as show:
+        done = service.rebuild(storage.archive, storage.index, show, reader=reader)
         with suppress(ArchiveUnavailable):  # it can be read, and not be written: the next image will see to it
             adopt(storage.archive, storage.index)
     if json:

@@ -14,7 +14,7 @@ from backup_scp.errors import ArchiveUnavailable
 
 if TYPE_CHECKING:
     from backup_scp.forecast import Forecast
-    from backup_scp.ports import Archive, Holdings, OwedReports, Rejection, Remark, Trouble
+    from backup_scp.ports import Archive, Holdings, OwedReports, Rejection, Remark, Storm, Task, Trouble
     from backup_scp.settings import Settings
 
 _JSON_LIMIT = 1000
@@ -41,6 +41,8 @@ class Status:
     remarks: list[Remark]
     rejections: list[Rejection]
     commitments: list[OwedReports]
+    tasks: dict[str, Task]
+    storms: list[Storm]
     needs_a_person: bool
 
 
@@ -48,8 +50,8 @@ def status(context: typer.Context, json: JSONOption = False, config: ConfigOptio
     """Show what is held, what is odd, and who was turned away.
 
     Works beside the running node, and without it. Exit code 1 when a person must act: a stored file is damaged or
-    missing, nothing can be stored now, or a configured remote AE has not taken a Storage Commitment report for a day.
-    Flagged files and rejected callers are shown, and are no failure.
+    missing, nothing can be stored now, one sender changed many studies, or a configured remote AE has not taken a
+    Storage Commitment report for a day. Flagged files and rejected callers are shown, and are no failure.
     """
     settings = settings_of(context, config)
     from backup_scp import node
@@ -62,6 +64,7 @@ def status(context: typer.Context, json: JSONOption = False, config: ConfigOptio
         free_bytes = storage.archive.free_bytes()
         trouble = storage.index.archive_trouble()
         refusing = _refusing(storage.archive, trouble)
+        storms = node.storms(settings, storage.index)
         found = Status(
             settings.node.ae_title,
             str(settings.home),
@@ -73,7 +76,10 @@ def status(context: typer.Context, json: JSONOption = False, config: ConfigOptio
             storage.index.remarks(limit),
             storage.index.rejections(limit),
             commitments,
-            needs_a_person=bool(holdings.damaged or refusing) or any(_is_overdue(o, settings) for o in commitments),
+            storage.index.tasks(),
+            storms,
+            needs_a_person=bool(holdings.damaged or refusing or storms)
+            or any(_is_overdue(owed, settings) for owed in commitments),
         )
     if json:
         print_json(found)
@@ -105,17 +111,30 @@ def _tell(found: Status) -> None:
     never = f", {held.never_verified} never (backup-scp verify)" if held.never_verified else ""
     say(f"Last verified  {moment(held.last_verified_at)}{never}")
     say(f"Free disk      {size(found.free_bytes)}, {expected(found.forecast)}")
+    _tell_tasks(found.tasks)
     if found.refusing:
         say(f"NOTHING CAN BE STORED NOW. {found.refusing}. backup-scp check says more")
     elif found.trouble:
         began, ended = moment(found.trouble.began_at), moment(found.trouble.ended_at)
         say(f"From {began} to {ended} nothing was stored. {found.trouble.sentence}; look at the drive")
+    for storm in found.storms:
+        say(f"ALARM: {storm.sentence}")
     _tell_remarks(found)
     _tell_rejections(found.rejections)
     _tell_commitments(found.commitments)
     quiet = not (held.damaged or held.flagged or found.refusing or found.trouble)
-    if quiet and not (found.rejections or found.commitments):
+    if quiet and not (found.rejections or found.commitments or found.storms):
         say("Nothing to do")
+
+
+def _tell_tasks(tasks: dict[str, Task]) -> None:
+    if done := tasks.get("verified"):
+        say(f"Last full pass ended {moment(done.ended_at)}: {done.note}")
+    if now := tasks.get("verify"):
+        say(f"A full pass is under way since {moment(now.began_at)}: {count(now.done, 'version')} read")
+    if now := tasks.get("rebuild"):
+        say(f"The index is NOT WHOLE: it is made from the files since {moment(now.began_at)} ({now.note})")
+        say(f"  {count(now.done, 'version')} so far; what is found is not all until it is done, and nothing is lost")
 
 
 def _tell_remarks(found: Status) -> None:

@@ -18,20 +18,24 @@ def verify(
     repair: Annotated[
         bool, typer.Option("--repair", help="Enter intact files that the index does not know into the index.")
     ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where a pass was interrupted, by hand or in the node.")
+    ] = False,
     json: JSONOption = False,
     config: ConfigOption = None,
 ) -> None:
     """Read everything again, and compare every byte with its digest.
 
-    Runs beside the node. Damaged or missing files are listed: send those instances again from the console or another
-    archive, and they are repaired. Exit code 1 when anything is not as it should be.
+    Runs beside the node, and may be interrupted. Damaged or missing files are listed: send those instances again from
+    the console or another archive, and they are repaired. Files that are not ours are listed and left alone. Exit
+    code 1 when anything is not as it should be.
     """
     settings = settings_of(context, config)
     from backup_scp import node
     from backup_scp import verify as service
 
     with node.Storage(settings) as storage, progress("Verifying") as show:
-        found = service.verify(storage.archive, storage.index, show, repair=repair)
+        found = service.verify(storage.archive, storage.index, show, repair=repair, resume=resume)
     if json:
         print_json(found)
     else:
@@ -54,6 +58,9 @@ def _tell(found: Verification) -> None:
             else f"{files} not in the index: run backup-scp verify --repair"
         )
         say_list(found.unindexed, len(found.unindexed))
+    if found.foreign_count:
+        say(f"{count(found.foreign_count, 'file')} not ours, left alone:")
+        say_list(found.foreign, found.foreign_count)
     if found.unindexed_damaged:
         say(f"{count(len(found.unindexed_damaged), 'damaged file')} not in the index; nothing can be done with them:")
         say_list((f.reason for f in found.unindexed_damaged), len(found.unindexed_damaged))

@@ -38,6 +38,11 @@ class Entrance:
         Study rows to begin from; ``remember`` puts them back.
     alone
         No other transaction can write: no locks are needed.
+
+    Attributes
+    ----------
+    is_out_of_order
+        A version of an instance came late that a later one is known of: what the study says may depend on it.
     """
 
     def __init__(self, connection: sa.Connection, dialect: Dialect, known: KnownStudies, *, alone: bool) -> None:
@@ -46,6 +51,7 @@ class Entrance:
         self._known = known
         self._alone = alone
         self._entered: tuple[StudyKey, KnownStudy] | None = None
+        self.is_out_of_order = False
 
     def admit(self, facts: Facts) -> Admission:
         """Enter a version, counts and all."""
@@ -56,7 +62,7 @@ class Entrance:
         for found in namesakes:
             if (found["study_instance_uid"], found["series_instance_uid"]) == facts.key[:2]:
                 return self._further_version(facts, found)
-        self._new_instance(facts, clash=bool(namesakes))
+        self._new_instance(facts, clash=self._came_later(facts, namesakes))
         return Admission.NEW
 
     def remember(self) -> None:
@@ -66,6 +72,18 @@ class Entrance:
             self._entered = None
 
     # A SOP Instance not held before
+
+    def _came_later(self, facts: Facts, namesakes: Sequence[Found]) -> bool:
+        """Tell whether another instance has the UID since before; flag those that have it since later."""
+        later = False
+        for found in namesakes:
+            versions = self._connection.execute(statements.VERSIONS_OF, {"of": found["instance_id"]}).mappings().all()
+            first = min(versions, key=_candidate)
+            if _candidate(first) < facts.candidate:
+                later = True
+            else:
+                self._flag_clash([first])
+        return later
 
     def _new_instance(self, facts: Facts, *, clash: bool) -> None:
         series_id = self._place(facts, instances=1, versions=1, size_bytes=facts.version["size_bytes"])
@@ -90,7 +108,9 @@ class Entrance:
         versions = self._connection.execute(statements.VERSIONS_OF, {"of": found["instance_id"]}).mappings().all()
         if any(version["sha256"] == facts.version["sha256"] for version in versions):
             return Admission.HELD
-        decision = decide([_candidate(version) for version in versions], facts.candidate)
+        candidates = [_candidate(version) for version in versions]
+        self.is_out_of_order = facts.candidate[:2] < max(candidates)[:2]
+        decision = decide(candidates, facts.candidate)
         if decision.takes_over:
             superseded = {"of": found["instance_id"], "named": found["patient_id"]}
             self._connection.execute(statements.NO_LONGER_ANSWERING, superseded)

@@ -53,7 +53,7 @@ class Dialect(Protocol):
     def lock_name(self, connection: sa.Connection, name: str) -> None:
         """Wait until no other transaction holds this name; it is ours until the end of the transaction."""
 
-    def lock_tables(self, connection: sa.Connection, tables: Iterable[sa.Table]) -> None:
+    def lock_table(self, connection: sa.Connection, table: sa.Table) -> None:
         """Keep other writers out until the end of the transaction; readers go on."""
 
 
@@ -108,7 +108,7 @@ class SQLite:
     def lock_name(self, connection: sa.Connection, name: str) -> None:
         """There is one writer at a time anyhow."""
 
-    def lock_tables(self, connection: sa.Connection, tables: Iterable[sa.Table]) -> None:
+    def lock_table(self, connection: sa.Connection, table: sa.Table) -> None:
         """There is one writer at a time anyhow."""
 
 
@@ -161,9 +161,8 @@ class PostgreSQL:
     def lock_name(self, connection: sa.Connection, name: str) -> None:
         connection.execute(_ADVISORY_LOCK, {"number": lock_number(name)})
 
-    def lock_tables(self, connection: sa.Connection, tables: Iterable[sa.Table]) -> None:
-        names = ", ".join(table.name for table in tables)
-        connection.execute(sa.text(f"LOCK TABLE {names} IN EXCLUSIVE MODE"))
+    def lock_table(self, connection: sa.Connection, table: sa.Table) -> None:
+        connection.execute(sa.text(f"LOCK TABLE {table.name} IN EXCLUSIVE MODE"))
 
 
 _ADVISORY_LOCK = sa.text("SELECT pg_advisory_xact_lock(:number)")

@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from backup_scp.errors import IndexUnavailable, InvalidSettings
+from backup_scp.errors import IndexDamaged, IndexUnavailable, InvalidSettings
 from backup_scp.index.dialect import Dialect, PostgreSQL, SQLite
 from backup_scp.index.failures import explained
 from backup_scp.index.name_search import NAME_TABLE
@@ -29,6 +29,7 @@ _SQLITE_PRAGMAS = (
     f"PRAGMA busy_timeout={WAIT_S * 1000}",
     "PRAGMA cache_size=-32768",
 )
+_FILE = "file"
 _HAS_TRIGRAMS = f"SELECT 1 FROM sqlite_master WHERE name = '{NAME_TABLE}'"  # noqa: S608
 _POSTGRESQL_SETTINGS = (
     "SET SESSION synchronous_commit = on",
@@ -68,6 +69,7 @@ class Database:
     """
 
     def __init__(self, url: str) -> None:
+        self._damage: tuple[str, tuple[int, int] | None] = ("", None)
         self.url = index_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self.dialect: Dialect
@@ -86,7 +88,7 @@ class Database:
 
         A statement sees one state, and with ``snapshot`` all of them see the same.
         """
-        with explained(self.url), self._engine.connect() as connection:
+        with self._noticing(), self._engine.connect() as connection:
             if snapshot and not self.is_sqlite:  # which knows nothing else
                 connection.execution_options(isolation_level="REPEATABLE READ")
             yield connection.execution_options(stream_results=True, yield_per=ROWS_AT_ONCE) if stream else connection
@@ -94,33 +96,53 @@ class Database:
     @contextlib.contextmanager
     def writing(self) -> Iterator[sa.Connection]:
         """Write in one transaction: durable when the block ends, undone when it raises."""
-        with explained(self.url), self._one_writer() if self.is_sqlite else self._engine.begin() as connection:
+        with self._noticing(), self._one_writer() if self.is_sqlite else self._engine.begin() as connection:
             yield connection
+
+    @contextlib.contextmanager
+    def _noticing(self) -> Iterator[None]:
+        try:
+            with explained(self.url):
+                yield
+        except IndexDamaged as error:
+            self._damage = (str(error), _place(self.url))
+            raise
+
+    @property
+    def damage(self) -> str:
+        """What a connection met that says that the file is damaged or gone; empty once another one has its place."""
+        sentence, place = self._damage
+        return sentence if place == _place(self.url) else ""
 
     @contextlib.contextmanager
     def _one_writer(self) -> Iterator[sa.Connection]:
         if not self._write_lock.acquire(timeout=WAIT_S):
             raise IndexUnavailable("The index is busy with long work (a rebuild?); try again when it is done")
         try:
-            if self._writer is None or self._writer.invalidated:
+            if self._writer is None or self._writer.invalidated or not _is_at_its_place(self._writer):
+                self._drop_writer()
                 self._writer = self._engine.connect().execution_options(begin="BEGIN IMMEDIATE")
             try:
                 with self._writer.begin():
+                    if not _is_at_its_place(self._writer):  # and nobody sets it aside from here: that takes the lock
+                        raise IndexUnavailable("The index was made anew this moment; try again")
                     yield self._writer
             except sa.exc.OperationalError:
                 self._writer.invalidate()  # after a failed fsync its descriptors would say yes
-                self._writer.close()
-                self._writer = None
+                self._drop_writer()
                 raise
         finally:
             self._write_lock.release()
 
+    def _drop_writer(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
     def close(self) -> None:
         """Let go of every connection."""
         with self._write_lock:
-            if self._writer is not None:
-                self._writer.close()
-                self._writer = None
+            self._drop_writer()
         self._engine.dispose()
 
 
@@ -158,6 +180,7 @@ def _sqlite_engine(url: sa.URL, dialect: SQLite) -> sa.Engine:
 
     @sa.event.listens_for(engine, "do_connect")
     def connect(_dialect: object, record: Any, arguments: Any, options: Any) -> sqlite3.Connection:
+        _identity(url)  # SQLite would make an empty file where there is none
         return _sqlite_connection(url, record.info, *arguments, **options)
 
     @sa.event.listens_for(engine, "checkin")  # codespell:ignore checkin
@@ -167,6 +190,7 @@ def _sqlite_engine(url: sa.URL, dialect: SQLite) -> sa.Engine:
 
     @sa.event.listens_for(engine, "connect")
     def prepare(connection: Any, record: Any) -> None:
+        record.info[_FILE] = _identity(url)
         connection.isolation_level = None  # the transactions are ours: see begin
         with contextlib.closing(connection.cursor()) as cursor:
             for pragma in _SQLITE_PRAGMAS:
@@ -178,11 +202,42 @@ def _sqlite_engine(url: sa.URL, dialect: SQLite) -> sa.Engine:
                 f"The index {url.database} cannot be in WAL mode; put it on a local disk, not a share"
             )
 
+    @sa.event.listens_for(engine, "checkout")
+    def check(_connection: object, record: Any, _proxy: object) -> None:
+        if record.info[_FILE] != _identity(url):
+            raise sa.exc.DisconnectionError  # and another connection is made, to the file that is there now
+
     @sa.event.listens_for(engine, "begin")
     def begin(connection: sa.Connection) -> None:
         connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
 
     return engine
+
+
+def _identity(url: sa.URL) -> tuple[int, int] | None:
+    """Tell files of one name apart: an index that is damaged is set aside while others have it open.
+
+    Raises
+    ------
+    IndexDamaged
+        It is gone: what is written to an open file without a name is lost.
+    """
+    found = _place(url)
+    if found is None and not url.query:  # else the name is a URI
+        raise IndexDamaged(f"The index {url.database} is gone; run `backup-scp rebuild`")
+    return found
+
+
+def _place(url: sa.URL) -> tuple[int, int] | None:
+    try:
+        found = sqlite_path(url).stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _is_at_its_place(connection: sa.Connection) -> bool:
+    return bool(connection.info.get(_FILE) == _identity(connection.engine.url))
 
 
 def _postgresql_engine(url: sa.URL) -> sa.Engine:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from itertools import islice
 from typing import Any
 
@@ -10,9 +11,9 @@ import sqlalchemy as sa
 
 from backup_scp.index import queries
 from backup_scp.index.engine import Database
-from backup_scp.index.tables import REMARKABLE, instance, named, rejection, study, version
-from backup_scp.index.values import moment, now, stored_key, stored_long
-from backup_scp.ports import Held, Holdings, Rejection, Remark
+from backup_scp.index.tables import REMARKABLE, Text, instance, named, rejection, series, study, version
+from backup_scp.index.values import moment, now, stored_key, stored_long, timestamp
+from backup_scp.ports import Checked, Held, Holdings, Rejection, Remark, Storm
 
 BATCH = 1000
 MOST_REJECTIONS = 1000
@@ -26,12 +27,12 @@ class Verifications:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def versions(self) -> Iterator[Held]:
+    def versions(self, before: datetime | None = None) -> Iterator[Held]:
         """See ``Index.versions``: in batches, each its own transaction, for reading all files takes days.
 
         A version that is verified meanwhile is not met again, for it is younger than the walk.
         """
-        began = now()
+        began = timestamp(before) if before else now()
         verified_at, last_id = "", 0
         place = sa.tuple_(version.c.verified_at, version.c.id)
         walk = queries.held(version.c.verified_at, version.c.id).where(version.c.verified_at < began)
@@ -44,18 +45,38 @@ class Verifications:
                 return
             *_, verified_at, last_id = batch[-1]
 
-    def record(self, results: Iterable[tuple[str, str | None]]) -> None:
-        """See ``Index.record_verification``."""
+    def record(self, results: Iterable[Checked]) -> None:
+        """See ``Index.record_verification``: a file that was repaired while it was read is not damaged."""
         rest = iter(results)
-        update = sa.update(version).where(version.c.location == sa.bindparam("at"))
+        checked = sa.bindparam("checked", type_=Text)
+        is_the_latest = (version.c.location == sa.bindparam("where"), version.c.verified_at <= checked)
+        update = sa.update(version).where(*is_the_latest).values(verified_at=checked)
         while batch := list(islice(rest, BATCH)):
-            checked = now()
             rows = [
-                {"at": location, "verified_at": checked, "damage": damage and stored_long(damage)}
-                for location, damage in batch
+                {
+                    "where": each.location,
+                    "checked": timestamp(each.at) if each.at else now(),
+                    "damage": each.damage and stored_long(each.damage),
+                }
+                for each in batch
             ]
             with self._database.writing() as connection:
                 connection.execute(update, rows)
+
+    def unindexed(self, locations: Iterable[str]) -> Iterator[str]:
+        """See ``Index.unindexed``."""
+        rest = iter(locations)
+        while batch := list(islice(rest, BATCH)):
+            known = sa.select(version.c.location).where(self._database.dialect.among(version.c.location, batch))
+            with self._database.reading() as connection:
+                found = set(connection.scalars(known))
+            yield from (location for location in batch if location not in found)
+
+
+def is_damaged(connection: sa.Connection, location: str) -> bool:
+    """See ``Index.is_damaged``."""
+    damage = sa.select(version.c.damage).where(version.c.location == location)
+    return connection.scalar(damage) is not None
 
 
 def holdings(connection: sa.Connection) -> Holdings:
@@ -116,6 +137,38 @@ def remarks(connection: sa.Connection, limit: int) -> list[Remark]:
             flags=queries.flags_of(row.flags, row.damage),
         )
         for row in rows
+    ]
+
+
+def storms(connection: sa.Connection, since: datetime, studies: int) -> list[Storm]:
+    """See ``Index.storms``: of an instance that has several versions one does not answer, and those are few."""
+    superseded, earlier = version.alias("superseded"), version.alias("earlier")
+    number_of_studies = sa.func.count(sa.distinct(series.c.study_id))
+    changed = (
+        sa.select(
+            version.c.site,
+            version.c.calling_ae_title,
+            number_of_studies,
+            sa.func.count(sa.distinct(version.c.instance_id)),
+            sa.func.min(version.c.received_at),
+        )
+        .select_from(version.join(instance).join(series))
+        .where(
+            version.c.received_at >= timestamp(since),
+            version.c.instance_id.in_(
+                sa.select(superseded.c.instance_id).where(superseded.c.patient_id.is_not(None)).correlate(None)
+            ),
+            sa.exists().where(
+                earlier.c.instance_id == version.c.instance_id, earlier.c.received_at < version.c.received_at
+            ),
+        )
+        .group_by(version.c.site, version.c.calling_ae_title)
+        .having(number_of_studies >= studies)
+        .order_by(sa.func.min(version.c.received_at))
+    )
+    return [
+        Storm(site, sender, studies_, instances, moment(began_at))
+        for site, sender, studies_, instances, began_at in connection.execute(changed)
     ]
 
 

@@ -18,7 +18,7 @@ from backup_scp.index.values import lock_number
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0008"
+HEAD = "0009"
 """The newest migration; a test holds it equal to the folder."""
 
 _NEWER = (
@@ -39,9 +39,7 @@ def upgrade(url: str) -> bool:
     IndexUnavailable
         The database does not answer, or is newer than this program.
     """
-    with contextlib.closing(Database(url)) as database:
-        if database.is_sqlite:
-            _make_folder(sqlite_path(database.url))
+    with _made(url) as database:
         if _revision(database) == HEAD:
             return False
         _run(database, HEAD)
@@ -55,7 +53,7 @@ def pending(url: str) -> str | None:
     ------
     InvalidSettings, IndexUnavailable
     """
-    with contextlib.closing(Database(url)) as database:
+    with _made(url) as database:
         revision = _revision(database)
     if revision == HEAD:
         return None
@@ -66,13 +64,24 @@ def pending(url: str) -> str | None:
 
 def move_to(url: str, revision: str) -> None:
     """Run migrations up or down to a revision; ``base`` is an empty database."""
-    with contextlib.closing(Database(url)) as database:
+    with _made(url) as database:
         _run(database, revision)
 
 
-def _make_folder(path: Path) -> None:
+@contextlib.contextmanager
+def _made(url: str) -> Iterator[Database]:
+    with contextlib.closing(Database(url)) as database:
+        if database.is_sqlite:
+            _make_file(sqlite_path(database.url), is_uri=bool(database.url.query))
+        yield database
+
+
+def _make_file(path: Path, *, is_uri: bool) -> None:
+    """Nobody else makes one: an index that is lost shall be noticed, and not be replaced by an empty file."""
     try:
         make_folders(path.parent)
+        if not is_uri:
+            path.touch(0o600)
     except OSError as error:
         raise IndexUnavailable(f"The folder {path.parent} of the index cannot be made: {error.strerror}") from None
 

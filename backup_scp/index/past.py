@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import heapq
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from datetime import datetime
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -27,9 +27,7 @@ from backup_scp.index.known import KnownStudies
 from backup_scp.index.tables import METADATA, instance, series, study, version
 from backup_scp.index.values import timestamp
 from backup_scp.information_model import Query
-from backup_scp.ports import Match, Version
-
-Read = Callable[[str], Version | None]
+from backup_scp.ports import Match, Read, Version
 
 _NEWER = study.alias("newer")
 
@@ -88,6 +86,7 @@ def _tables(beside: Database) -> Iterator[Database]:
         except OSError as error:
             raise IndexUnavailable(f"There is no room for the tables of that time ({error.strerror})") from None
         database = stack.enter_context(contextlib.closing(Database(f"sqlite:///{folder}/then.sqlite")))
+        sqlite_path(database.url).touch()
         with database.writing() as connection:
             METADATA.create_all(connection)
         yield database

@@ -3,36 +3,44 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from datetime import datetime
+from typing import TypeVar
 
 import sqlalchemy as sa
 
-from backup_scp.index import archive_facts, housekeeping, past, queries
+from backup_scp.index import archive_facts, housekeeping, past, queries, tasks
 from backup_scp.index.admission import Entrance
 from backup_scp.index.commitments import SQLCommitments
 from backup_scp.index.engine import Database
 from backup_scp.index.facts import Facts, stored_instance_key
 from backup_scp.index.failures import MetAnother
 from backup_scp.index.known import KnownStudies
+from backup_scp.index.reentry import Reentry
 from backup_scp.index.tables import instance, named, series, study, version
 from backup_scp.index.values import moment
 from backup_scp.information_model import Query
 from backup_scp.ports import (
     Admission,
     Arrival,
+    Checked,
     Held,
     Holdings,
     InstanceKey,
     Match,
+    Read,
     Received,
     Rejection,
     Remark,
     Selection,
+    Storm,
+    Task,
     Trouble,
     Version,
     VersionMatch,
 )
+
+_Result = TypeVar("_Result")
 
 _ATTEMPTS = 10
 _ARRIVAL = named(version, "received_at service calling_ae_title called_ae_title address site")
@@ -68,19 +76,19 @@ class SQLIndex:
         self._verifications = housekeeping.Verifications(self._database)
         self._commitments = SQLCommitments(self._database)
 
-    def add(self, version: Version) -> Admission:
+    def add(self, version: Version, read: Read | None = None) -> Admission:
         facts = Facts.of(version)
-        for _ in range(_ATTEMPTS):
-            with contextlib.suppress(MetAnother):
-                return self._add(facts)
-        return self._add(facts)
+        admission, is_out_of_order = _again_if_it_met_another(lambda: self._add(facts))
+        if is_out_of_order and read:
+            _again_if_it_met_another(lambda: self._enter_anew([facts], read))
+        return admission
 
-    def _add(self, facts: Facts) -> Admission:
+    def _add(self, facts: Facts) -> tuple[Admission, bool]:
         with self._database.writing() as connection:
             entrance = Entrance(connection, self._database.dialect, self._known, alone=self._database.is_sqlite)
             admission = entrance.admit(facts)
         entrance.remember()
-        return admission
+        return admission, entrance.is_out_of_order
 
     def held(self, key: InstanceKey, sha256: str) -> tuple[str, Arrival] | None:
         names = dict(zip(("study_uid", "series_uid", "sop_uid"), stored_instance_key(key), strict=True))
@@ -96,9 +104,7 @@ class SQLIndex:
                 for row in rows:
                     yield dict(zip(keywords, row, strict=True))
 
-    def search_as_of(
-        self, query: Query, as_of: datetime, read: Callable[[str], Version | None]
-    ) -> Generator[Match, None, None]:
+    def search_as_of(self, query: Query, as_of: datetime, read: Read) -> Generator[Match, None, None]:
         return past.search(self._database, query, as_of, read)
 
     def search_versions(self, query: Query) -> Generator[VersionMatch, None, None]:
@@ -118,28 +124,38 @@ class SQLIndex:
         with self._database.reading(stream=True) as connection, connection.execute(statement()) as rows:
             return [queries.held_row(row) for row in rows]
 
-    def versions(self) -> Iterator[Held]:
-        return self._verifications.versions()
+    def versions(self, before: datetime | None = None) -> Iterator[Held]:
+        return self._verifications.versions(before)
 
-    def record_verification(self, results: Iterable[tuple[str, str | None]]) -> None:
+    def record_verification(self, results: Iterable[Checked]) -> None:
         self._verifications.record(results)
 
-    @contextlib.contextmanager
-    def rebuilding(self) -> Iterator[Callable[[Version], Admission]]:
-        known = KnownStudies()
-        derived = (version, instance, series, study)
+    def is_damaged(self, location: str) -> bool:
+        with self._database.reading() as connection:
+            return housekeeping.is_damaged(connection, location)
+
+    def unindexed(self, locations: Iterable[str]) -> Iterator[str]:
+        return self._verifications.unindexed(locations)
+
+    def enter_anew(self, versions: Sequence[Version], read: Read, task: Task) -> int:
+        found = [Facts.of(version) for version in versions]
+        return _again_if_it_met_another(lambda: self._enter_anew(found, read, task))
+
+    def _enter_anew(self, found: Sequence[Facts], read: Read, task: Task | None = None) -> int:
         with self._database.writing() as connection:
-            self._database.dialect.lock_tables(connection, derived)
-            for table in derived:
-                connection.execute(sa.delete(table))
+            self._database.dialect.lock_table(connection, study)
+            entered = Reentry(connection, self._database.dialect, read).enter(found)
+            if task:
+                tasks.record(connection, self._database.dialect, task)
+        return entered  # what was remembered until now fails by its revision
 
-            def enter(version: Version) -> Admission:
-                entrance = Entrance(connection, self._database.dialect, known, alone=True)
-                admission = entrance.admit(Facts.of(version))
-                entrance.remember()
-                return admission
+    def record_task(self, task: Task) -> None:
+        with self._database.writing() as connection:
+            tasks.record(connection, self._database.dialect, task)
 
-            yield enter  # what was remembered until now fails by its revision
+    def tasks(self) -> dict[str, Task]:
+        with self._database.reading() as connection:
+            return tasks.known(connection)
 
     def holdings(self) -> Holdings:
         with self._database.reading() as connection:
@@ -148,6 +164,10 @@ class SQLIndex:
     def remarks(self, limit: int) -> list[Remark]:
         with self._database.reading() as connection:
             return housekeeping.remarks(connection, limit)
+
+    def storms(self, since: datetime, studies: int) -> list[Storm]:
+        with self._database.reading() as connection:
+            return housekeeping.storms(connection, since, studies)
 
     def record_rejection(self, calling: str, called: str, address: str, reason: str, fix: str) -> None:
         cause = {"calling_ae_title": calling, "called_ae_title": called, "address": address, "reason": reason}
@@ -179,5 +199,15 @@ class SQLIndex:
         with self._database.reading() as connection:
             return archive_facts.received_since(connection, since)
 
+    def damage(self) -> str:
+        return self._database.damage
+
     def close(self) -> None:
         self._database.close()
+
+
+def _again_if_it_met_another(work: Callable[[], _Result]) -> _Result:
+    for _ in range(_ATTEMPTS):
+        with contextlib.suppress(MetAnother):
+            return work()
+    return work()

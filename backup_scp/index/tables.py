@@ -1,4 +1,4 @@
-"""The tables: study (with its patient), series, instance, version; rejection, archive, commitment, commitment_asked.
+"""The tables: study (with its patient), series, instance, version; what the node keeps beside them.
 
 Each attribute of ``attributes.py`` that is read from Data Sets has a text column of its own name in its level's table
 (those of the patient stand on the study: two people are never merged by a clash of Patient IDs), empty where unknown,
@@ -220,6 +220,17 @@ commitment_asked = sa.Table(
     _text("asked_at"),
     _text("results"),  # JSON; empty before the report
     sa.UniqueConstraint("transaction_uid", name="uq_commitment_asked_transaction"),
+)
+
+task = sa.Table(
+    "task",
+    METADATA,
+    sa.Column("name", Text, primary_key=True),
+    _text("began_at"),
+    _text("ended_at"),  # empty while it is under way
+    _text("position"),
+    _number("done"),
+    _text("note"),
 )
 
 

@@ -18,7 +18,7 @@ from backup_scp.network.identifier import encode_failed_list
 from backup_scp.network.status import CANCEL, PENDING, SUB_OPERATIONS_FAILED, SUB_OPERATIONS_REFUSED, SUCCESS
 from backup_scp.network.storage_scu import MEDIUM_PRIORITY, MoveOriginator, StorageSCU
 from backup_scp.ports import Archive, ArchivedFile, Destination, Held, Index, RemoteAE
-from backup_scp.restore import Delivery, Outcome, retrieve
+from backup_scp.restore import Delivery, Outcome, Record, retrieve
 
 log = logging.getLogger(__name__)
 
@@ -89,14 +89,15 @@ class RetrieveSCP:
         caller, command = operation.association.caller, operation.command
         originator = MoveOriginator(caller.ae_title, command.message_id, _priority(command))
         with self._open_destination(remote, originator, operation.look_up) as destination:
-            operation.run(self._archive, held, destination)
+            operation.run(self._archive, held, destination, self._index.record_verification)
             if operation.is_cancelled:  # and does not wait until the destination is released
                 operation.conclude()
                 return
         operation.conclude()
 
     def _get(self, operation: _Operation, held: Sequence[Held]) -> None:
-        operation.run(self._archive, held, SameAssociation(operation.association, _priority(operation.command)))
+        destination = SameAssociation(operation.association, _priority(operation.command))
+        operation.run(self._archive, held, destination, self._index.record_verification)
         operation.conclude()
 
 
@@ -149,7 +150,7 @@ class _Operation:
         self._cancelled_at: float | None = None
         self.is_cancelled = False
 
-    def run(self, archive: Archive, held: Sequence[Held], destination: Destination) -> None:
+    def run(self, archive: Archive, held: Sequence[Held], destination: Destination, record: Record) -> None:
         """Send everything, with a pending answer after each sub-operation, until done or cancelled."""
         try:
             held = destination.prepare(held)
@@ -161,7 +162,7 @@ class _Operation:
         except Interrupted:
             self._see_whether_cancelled()
             return
-        with closing(retrieve(archive, held, destination)) as outcomes:
+        with closing(retrieve(archive, held, destination, record)) as outcomes:
             try:
                 self._send_all(outcomes)
             except Interrupted:  # nobody knows whether it was stored

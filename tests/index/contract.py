@@ -14,9 +14,23 @@ import pytest
 from backup_scp.attributes import ATTRIBUTES, Level
 from backup_scp.errors import InvalidSelection
 from backup_scp.information_model import Empty, Query, Range, UIDList, WildCard
-from backup_scp.ports import Admission, Arrival, Index, InstanceKey, Selection, Version
+from backup_scp.ports import Admission, Arrival, Checked, Index, InstanceKey, Selection, Task, Version
 from backup_scp.value_representation import items_of
-from tests.index.examples import CR, DX, EXPLICIT, MORNING, SR, answers, at, one_item, query, requests, version
+from tests.index.examples import (
+    CR,
+    DX,
+    EXPLICIT,
+    MORNING,
+    SR,
+    answers,
+    at,
+    filling,
+    one_item,
+    query,
+    requests,
+    rows,
+    version,
+)
 
 P, S, E, I = Level.PATIENT, Level.STUDY, Level.SERIES, Level.IMAGE  # noqa: E741
 COUNTS = ("NumberOfStudyRelatedSeries", "NumberOfStudyRelatedInstances", "ModalitiesInStudy", "SOPClassesInStudy")
@@ -41,6 +55,14 @@ def _event(chance: random.Random, number: int) -> Version:
         return version(f"9.{sop}", "", "", content=str(number), minute=chance.randrange(12), parsed=False)
     return version(f"1.{study}.{series}.{sop}", f"2.{study}.{series}", f"3.{study}", content=str(number),
                    minute=chance.randrange(12), sender=chance.choice("AAAB"), **facts)  # fmt: skip
+
+
+def _nothing(_location: str) -> None:
+    """Read no file."""
+
+
+def str_url(index: Any) -> str:
+    return str(index._database.url.render_as_string(hide_password=False))
 
 
 def _asked(level: Level, **wanted: Any) -> Query:
@@ -496,7 +518,7 @@ class IndexContract:
             index.add(each)
         now = {minute: sorted(index.select(Selection(as_of=at(minute)))) for minute in range(-1, 13)}
         for minute, found in now.items():
-            with index.rebuilding() as enter:
+            with filling(index) as enter:
                 for each in life:
                     if each.arrival.received_at <= at(minute):
                         enter(each)
@@ -518,7 +540,7 @@ class IndexContract:
         found = {(minute, n): list(index.search_as_of(ask, at(minute), files.get))
                  for minute in moments for n, ask in enumerate(asked)}  # fmt: skip
         for minute in moments:
-            with index.rebuilding() as enter:
+            with filling(index) as enter:
                 for each in life:
                     if each.arrival.received_at <= at(minute):
                         enter(each)
@@ -641,7 +663,7 @@ class IndexContract:
         entered = version(site="north")
         index.add(entered)
         index.add(version(content="theirs", minute=1, sender="OTHER"))
-        index.record_verification([(version(content="theirs").location, "its digest is another")])
+        index.record_verification([Checked(version(content="theirs").location, "its digest is another")])
         ours, theirs = index.search_versions(query(I))
         uids = {"StudyInstanceUID": "1.2.3", "SeriesInstanceUID": "1.2.3.4", "SOPInstanceUID": "1.2.3.4.5"}
         assert ours == ({"PatientID": "P1"} | uids, entered.arrival, entered.sha256, entered.size_bytes, DX, EXPLICIT,
@@ -723,7 +745,7 @@ class IndexContract:
     def test_another_process_rebuilt_what_this_one_remembers(self, index, further_index):
         index.add(version("1.1", study="A"))
         index.add(version("2.1", study="B"))
-        with further_index.rebuilding() as enter:
+        with filling(further_index) as enter:
             enter(version("2.1", study="B"))
             enter(version("1.1", study="A"))
         index.add(version("1.2", study="A", minute=1))
@@ -747,7 +769,7 @@ class IndexContract:
             search = index.search(query(S))
             next(search)
             search.close()
-        with index.rebuilding() as enter:  # waits for nobody
+        with filling(index) as enter:  # waits for nobody
             enter(version())
         assert len(answers(index, S)) == 1
 
@@ -757,26 +779,26 @@ class IndexContract:
         entered = [version(f"1.{n}", minute=n) for n in range(4)]
         for each in entered:
             index.add(each)
-        index.record_verification([(entered[1].location, None)])
-        index.record_verification([(entered[0].location, "its digest is another")])
+        index.record_verification([Checked(entered[1].location)])
+        index.record_verification([Checked(entered[0].location, "its digest is another")])
         assert [h.location for h in index.versions()] == [entered[n].location for n in (2, 3, 1, 0)]
         holdings = index.holdings()
         assert (holdings.never_verified, holdings.damaged) == (2, 1)
         assert holdings.last_verified_at is not None
         (remark,) = index.remarks(9)
         assert (remark.location, remark.flags) == (entered[0].location, ("damaged",))
-        index.record_verification([(entered[0].location, None)])
+        index.record_verification([Checked(entered[0].location)])
         assert (index.remarks(9), index.holdings().damaged) == ([], 0)
 
     def test_a_walk_meets_each_version_once_though_it_verifies_them(self, index, small_batches):
-        with index.rebuilding() as enter:
+        with filling(index) as enter:
             for number in range(45):
                 enter(version(f"1.{number}", minute=number / 60))
         met = []
         for held in index.versions():
             met.append(held.location)
             if len(met) % 4 == 0:
-                index.record_verification([(location, None) for location in met[-4:]])
+                index.record_verification([Checked(location) for location in met[-4:]])
         assert len(met) == len(set(met)) == 45
         assert index.holdings().never_verified == 1
 
@@ -814,26 +836,139 @@ class IndexContract:
         assert len(found) == 20
         assert {f"A{n}" for n in range(10)}.isdisjoint({r.calling_ae_title for r in found})
 
-    # Rebuild
+    # Entering anew
 
-    def test_a_rebuild_that_fails_leaves_the_old_index(self, index):
-        index.add(version("1.1"))
-        rebuilding = index.rebuilding()
-        rebuilding.__enter__()(version("1.2"))
-        assert not rebuilding.__exit__(RuntimeError, RuntimeError("the archive went away"), None)
-        assert [a["SOPInstanceUID"] for a in answers(index, I)] == ["1.1"]
-        index.add(version("1.3", minute=3))
-        assert len(answers(index, I)) == 2
+    @pytest.fixture
+    def life(self) -> list[Version]:
+        chance = random.Random(3)
+        return [_event(chance, number) for number in range(60)]
 
-    def test_readers_see_the_old_index_until_the_new_one_is_whole(self, index):
-        index.add(version("1.1"))
-        index.record_rejection("A", "X", "", "unknown", "")
-        with index.rebuilding() as enter:
-            assert enter(version("1.2")) is Admission.NEW
-            assert enter(version("1.2")) is Admission.HELD
-            assert [a["SOPInstanceUID"] for a in answers(index, I)] == ["1.1"]
-        assert [a["SOPInstanceUID"] for a in answers(index, I)] == ["1.2"]
-        assert len(index.rejections(9)) == 1
+    def test_studies_entered_anew_say_what_versions_entered_in_time_say(self, index, life):
+        """Whatever order they came in, and whatever was known."""
+        for each in life:
+            index.add(each)
+        index.enter_anew(life, _nothing, Task("rebuild", MORNING))
+        entered_anew = rows(str_url(index))
+        with filling(index) as enter:
+            for each in sorted(life, key=lambda each: (each.arrival.received_at, each.location)):
+                enter(each)
+        assert rows(str_url(index)) == entered_anew
+
+    def test_versions_of_a_study_that_the_caller_has_not_read_are_asked_for(self, index, life):
+        files = {each.location: each for each in life}
+        for each in life:
+            index.add(each, files.get)
+        before = rows(str_url(index))
+        for each in life:
+            assert index.enter_anew([each], files.get, Task("rebuild", MORNING)) == 0
+            assert rows(str_url(index)) == before
+
+    def test_the_order_of_entering_does_not_matter_where_files_can_be_read(self, index, life):
+        """Also for who owns an instance: the owner's latest version answers, though its first one came last."""
+
+        def judged() -> set[tuple[object, ...]]:
+            return {(v.location, v.answering, v.flags, v.match["PatientID"]) for v in index.search_versions(query(I))}
+
+        files = {each.location: each for each in life}
+        with filling(index) as enter:
+            for each in sorted(life, key=lambda each: (each.arrival.received_at, each.location)):
+                enter(each)
+        expected = judged()
+        assert len(expected) == len(life)
+        for seed in range(4):
+            random.Random(seed).shuffle(life)
+            with filling(index):
+                pass
+            for each in life:
+                index.add(each, files.get)
+            assert judged() == expected
+
+    def test_the_owners_latest_version_answers_though_its_first_one_came_last(self, index):
+        first, theirs = version(content="first"), version(content="theirs", minute=1, sender="OTHER")
+        latest = version(content="latest", minute=2)
+        files = {each.location: each for each in (first, theirs, latest)}
+        for each in (theirs, latest, first):
+            index.add(each, files.get)
+        found = index.search_versions(query(I))
+        assert [(v.location, v.answering, v.flags) for v in found] == [
+            (first.location, False, ()),
+            (theirs.location, False, ("clash",)),
+            (latest.location, True, ()),
+        ]
+
+    def test_what_cannot_be_read_is_not_forgotten(self, index):
+        gone, there = version("1.1"), version("1.2", minute=1)
+        index.add(gone)
+        assert index.enter_anew([there], _nothing, Task("rebuild", MORNING)) == 1
+        assert {a["SOPInstanceUID"] for a in answers(index, I)} == {"1.1", "1.2"}
+
+    def test_when_a_version_was_verified_stays_known(self, index):
+        intact, damaged, unread = (version(f"1.{n}", minute=n) for n in range(3))
+        for each in (intact, damaged, unread):
+            index.add(each)
+        index.record_verification([Checked(intact.location), Checked(damaged.location, "its digest is another")])
+        before = index.holdings()
+        index.enter_anew([intact, damaged, unread], _nothing, Task("rebuild", MORNING))
+        assert index.holdings() == before
+        assert (before.damaged, before.never_verified) == (1, 1)
+        index.record_verification([Checked(damaged.location)])
+        before = index.holdings()
+        index.enter_anew([intact, damaged, unread], _nothing, Task("rebuild", MORNING))
+        assert index.holdings() == before
+        assert (before.damaged, before.never_verified) == (0, 1)
+
+    def test_what_is_known_to_be_damaged_is_not_read_again(self, index):
+        known = version(PatientName="AS IT CAME")
+        index.add(known)
+        index.record_verification([Checked(known.location, "its digest is another")])
+        index.enter_anew([version(PatientName="BYTES THAT CHANGED")], _nothing, Task("rebuild", MORNING))
+        assert [a["PatientName"] for a in answers(index, S, "PatientName")] == ["AS IT CAME"]
+
+    def test_instances_are_added_while_studies_are_entered_anew(self, index, further_index):
+        """Two processes: nothing that comes in meanwhile is lost, and nothing is counted twice."""
+        entered = [version(f"1.{n}", f"2.{n % 3}", f"3.{n % 2}", minute=n / 60) for n in range(80)]
+        late = [version(f"9.{n}", f"2.{n % 3}", f"3.{n % 2}", minute=10 + n / 60) for n in range(40)]
+        files = {each.location: each for each in entered + late}
+        for each in entered:
+            index.add(each)
+        with ThreadPoolExecutor(2) as pool:
+            anew = [pool.submit(further_index.enter_anew, entered, files.get, Task("rebuild", MORNING)) for _ in "123"]
+            for each in late:
+                index.add(each)
+            assert [future.result() for future in anew] == [0, 0, 0]
+        found = answers(index, S, *COUNTS)
+        assert [a["NumberOfStudyRelatedInstances"] for a in found] == ["60", "60"]
+        assert index.holdings().versions == 120
+
+    # Long work
+
+    def test_a_task_is_known_until_it_ends_and_then_as_what_it_was(self, index, further_index):
+        assert index.tasks() == {}
+        under_way = Task("verify", MORNING, position="x", done=5, note="n")
+        index.record_task(Task("verify", MORNING))
+        index.record_task(under_way)
+        assert further_index.tasks() == {"verify": under_way}
+        index.record_task(Task("verify", MORNING, at(1), done=7))
+        index.record_task(Task("verify", at(2)))
+        assert index.tasks() == {
+            "verified": Task("verified", MORNING, at(1), done=7),
+            "verify": Task("verify", at(2)),
+        }
+
+    def test_locations_that_no_version_has(self, index, small_batches):
+        entered = [version(f"1.{n}") for n in range(25)]
+        for each in entered[::2]:
+            index.add(each)
+        assert list(index.unindexed(each.location for each in entered)) == [e.location for e in entered[1::2]]
+
+    def test_a_result_is_never_replaced_by_an_earlier_one(self, index):
+        one = version()
+        index.add(one)
+        index.record_verification([Checked(one.location, None, at(5))])
+        index.record_verification([Checked(one.location, "seen before it was repaired", at(4))])
+        assert (index.holdings().damaged, index.is_damaged(one.location)) == (0, False)
+        index.record_verification([Checked(one.location, "seen after", at(6))])
+        assert (index.holdings().damaged, index.is_damaged(one.location)) == (1, True)
 
     def test_ranges_do_not_find_what_has_no_date(self, index):
         index.add(version(StudyDate=""))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,10 +12,13 @@ import sqlalchemy as sa
 
 from backup_scp.attributes import BY_KEYWORD, Level
 from backup_scp.index import SQLIndex
+from backup_scp.index.admission import Entrance
 from backup_scp.index.engine import Database
+from backup_scp.index.facts import Facts
+from backup_scp.index.known import KnownStudies
 from backup_scp.index.tables import METADATA
 from backup_scp.information_model import Condition, Matching, OneItem, Query, SingleValue
-from backup_scp.ports import Arrival, Match, Version
+from backup_scp.ports import Admission, Arrival, Match, Version
 from backup_scp.sop_instance import SOPInstance
 from backup_scp.value_representation import items_text
 
@@ -53,6 +58,23 @@ def version(
         sha256=sha256,
         size_bytes=1000 + len(content),
     )
+
+
+@contextlib.contextmanager
+def filling(index: SQLIndex) -> Iterator[Callable[[Version], Admission]]:
+    """Empty an index, and enter versions in one transaction."""
+    known, database = KnownStudies(), index._database
+    with database.writing() as connection:
+        for name in reversed(_PARENTS):
+            connection.execute(sa.delete(METADATA.tables[name]))
+
+        def enter(version: Version) -> Admission:
+            entrance = Entrance(connection, database.dialect, known, alone=True)
+            admission = entrance.admit(Facts.of(version))
+            entrance.remember()
+            return admission
+
+        yield enter
 
 
 def where(**wanted: str | Matching) -> tuple[Condition, ...]:

@@ -11,6 +11,7 @@ import pytest
 from backup_scp.identifier import Identifier
 from backup_scp.information_model import Level, Negotiated, read_query
 from tests.differential import Asked, archive, asked, versions
+from tests.index.examples import filling
 from tests.reference_archive import ReferenceArchive
 
 IDENTIFIERS = int(os.environ.get("BACKUP_SCP_TEST_IDENTIFIERS", "2000"))
@@ -50,7 +51,7 @@ def test_the_index_answers_as_the_standard_says(shared_index, seed):
     chance = random.Random(seed)
     instances = archive(chance)
     reference = ReferenceArchive(instances)
-    with shared_index.rebuilding() as enter:
+    with filling(shared_index) as enter:
         for each in versions(chance, instances):
             enter(each)
     for _ in range(OF_ONE_ARCHIVE):

@@ -8,7 +8,7 @@ import pytest
 
 from backup_scp.attributes import ATTRIBUTES, BY_KEYWORD, Level
 from backup_scp.information_model import STUDY_ROOT, Identifier, Negotiated, RequestedKey, read_query
-from tests.index.examples import version
+from tests.index.examples import filling, version
 
 
 class Kinds(NamedTuple):
@@ -133,7 +133,7 @@ def kinds(request, shared_index):
     """Return ``(found, kinds)``: what a key's text finds of what is stored."""
     _, keyword = request.param
     attribute, stored = BY_KEYWORD[keyword], TABLE[request.param].stored
-    with shared_index.rebuilding() as enter:
+    with filling(shared_index) as enter:
         for number, value in enumerate(stored):
             uids: dict[str, Any] = {"sop": f"9.{number}", "series": f"8.{number}", "study": f"7.{number}"}
             uids["study" if attribute.vr == "UI" else keyword] = value

@@ -17,7 +17,7 @@ from backup_scp.information_model import (
     UIDList,
     WildCard,
 )
-from tests.index.examples import answers, version
+from tests.index.examples import answers, filling, version
 
 ALL = object()
 
@@ -205,7 +205,7 @@ CASES = [
 )
 def test_matching(shared_index, keyword, stored, matching, found):
     attribute = BY_KEYWORD[keyword]
-    with shared_index.rebuilding() as enter:
+    with filling(shared_index) as enter:
         for number, value in enumerate(stored):
             uids: dict[str, Any] = {"sop": f"1.{number}", "series": f"2.{number}", "study": f"3.{number}"}
             if keyword == "StudyInstanceUID":
@@ -243,7 +243,7 @@ def _shown(value: str) -> str:
 )
 @pytest.mark.parametrize("level", [Level.STUDY, Level.SERIES, Level.IMAGE])
 def test_computed_attributes_match_at_their_level_and_below(shared_index, level, wanted, found):
-    with shared_index.rebuilding() as enter:
+    with filling(shared_index) as enter:
         enter(version("1", "1", "A", PatientID="A", Modality="DX", sop_class="1.2"))
         enter(version("2", "2", "A", PatientID="A", Modality="SR", sop_class="1.3"))
         enter(version("3", "3", "B", PatientID="B", Modality="CR", sop_class="1.20"))
@@ -277,7 +277,7 @@ MOMENTS = [
 @pytest.mark.parametrize("pair", ["Study", "PerformedProcedureStepStart", "Acquisition"])
 def test_a_date_and_its_time_are_one_moment(shared_index, pair, first, last, found):
     date, time = f"{pair}Date", f"{pair}Time"
-    with shared_index.rebuilding() as enter:
+    with filling(shared_index) as enter:
         for number, (day, moment) in enumerate(MOMENTS):
             uids: dict[str, Any] = {"sop": f"1.{number}", "series": f"2.{number}", "study": f"3.{number}"}
             enter(version(**uids | {date: day, time: moment}))

@@ -19,7 +19,7 @@ from backup_scp.index.name_search import trigrams
 from backup_scp.information_model import WildCard
 from benchmarks.query_index import plan
 from tests.index.conftest import opened
-from tests.index.examples import answers, query, version
+from tests.index.examples import answers, filling, query, version
 
 NAMES = (
     *("SMITH^JOHN", "GOLDSMITH^ANNA", "SMIT^HANS", 'O\'NEIL^"X"', "AND^OR NOT*", "a\0b^cde", "MÜLLER^JÖRG", "DOE"),
@@ -77,7 +77,7 @@ def test_a_rebuild_and_an_instance_that_moves_keep_it_right(url):
         assert found(index, "*MITH^JOHN*") == set()
         index.add(version("1.1.3", "1.1.2", "1.1", minute=2, PatientID="P1", PatientName="GOLD^ANNA"))
         assert found(index, "*SMITH*") == {"1.0"}
-        with index.rebuilding() as enter:
+        with filling(index) as enter:
             enter(version(PatientName="NAILSMITH^X"))
         assert found(index, "*SMITH*") == {"1.2.3"}
         assert intact(index)

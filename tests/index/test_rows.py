@@ -12,7 +12,7 @@ from backup_scp.index import SQLIndex
 from backup_scp.information_model import Range, SingleValue, UIDList, WildCard
 from backup_scp.ports import Selection
 from tests.index.conftest import opened
-from tests.index.examples import at, query, rows, version
+from tests.index.examples import at, filling, query, rows, version
 
 
 def arrivals():
@@ -49,7 +49,7 @@ def test_a_rebuild_gives_the_same_rows(url):
         for each in arrivals():
             index.add(each)
         incremental = rows(url)
-        with index.rebuilding() as enter:
+        with filling(index) as enter:
             for each in arrivals():
                 enter(each)
         assert rows(url) == incremental
@@ -60,14 +60,14 @@ def test_new_instances_give_the_same_rows_in_any_order(url):
     """Several Associations bring one study: what is entered first is not always what arrived first."""
     new = [each for each in arrivals() if each.location not in {v.location for v in arrivals()[60:]}]
     with opened(url) as index:
-        with index.rebuilding() as enter:
+        with filling(index) as enter:
             for each in new:
                 enter(each)
         in_order = rows(url)
         random.Random(3).shuffle(new)
         for each in new:
             index.add(each)
-        with index.rebuilding() as enter:
+        with filling(index) as enter:
             for each in new:
                 enter(each)
         assert rows(url) == in_order
@@ -76,7 +76,7 @@ def test_new_instances_give_the_same_rows_in_any_order(url):
 def test_both_engines_hold_the_same_rows(tmp_path, postgres_url):
     found = []
     for url in (f"sqlite:///{tmp_path}/index.db", postgres_url):
-        with opened(url) as index, index.rebuilding() as enter:
+        with opened(url) as index, filling(index) as enter:
             for each in arrivals():
                 enter(each)
         found.append(rows(url))
@@ -102,7 +102,7 @@ ONE_HIT = [
 
 @pytest.fixture(scope="module")
 def filled(shared_index: SQLIndex) -> SQLIndex:
-    with shared_index.rebuilding() as enter:
+    with filling(shared_index) as enter:
         for n in range(30):
             enter(version(f"1.{n}", f"2.{n}", f"3.{n}", minute=n, PatientID=f"P{n}", AccessionNumber=f"A{n}",
                           PatientName=f"N{n}^J", StudyDate=f"20{n % 30:02}{n % 12 + 1:02}{n % 28 + 1:02}"))  # fmt: skip

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from backup_scp.errors import IndexUnavailable, InvalidSettings
+from backup_scp.errors import IndexDamaged, IndexUnavailable, InvalidSettings
 from backup_scp.index import SQLIndex, engine
+from backup_scp.index.file_care import backup, damage_of, set_aside
 from backup_scp.index.migrate import upgrade
 from tests.index.conftest import opened
 from tests.index.contract import IndexContract
@@ -68,11 +71,77 @@ def test_what_is_not_an_index_is_said_to_be_none(path):
 
 
 def test_an_index_without_tables_says_what_to_do(path):
+    path.touch()
     with contextlib.closing(SQLIndex(f"sqlite:///{path}")) as index:
         with pytest.raises(IndexUnavailable, match="db upgrade"):
             index.add(version())
         with pytest.raises(IndexUnavailable, match="db upgrade"):
             index.holdings()
+
+
+def test_an_index_that_is_gone_is_not_replaced_by_an_empty_one(path):
+    with opened(f"sqlite:///{path}") as index:
+        index.add(version("1.1"))
+        for file in path.parent.glob("index.db*"):
+            file.unlink()
+        for ask in (lambda: index.add(version("1.2")), index.holdings, lambda: index.add(version("1.2"))):
+            with pytest.raises(IndexDamaged, match="gone"):
+                ask()
+        assert "gone" in index.damage()
+        assert not path.exists()
+        upgrade(f"sqlite:///{path}")
+        assert index.damage() == ""
+        index.add(version("1.2"))
+        assert index.holdings().versions == 1
+
+
+def test_an_index_that_is_set_aside_is_written_by_nobody_any_more(path):
+    url = f"sqlite:///{path}"
+    with opened(url) as index, opened(url) as other:
+        index.add(version("1.1"))
+        assert other.holdings().versions == 1
+        aside = set_aside(url)
+        upgrade(url)
+        index.add(version("1.2"))
+        assert (index.holdings().versions, other.holdings().versions) == (1, 1)
+        other.add(version("1.3"))
+        with contextlib.closing(SQLIndex(f"sqlite:///{aside}")) as old:
+            assert old.holdings().versions == 1
+
+
+def test_a_backup_is_the_index_at_one_moment_whatever_comes_in(path, tmp_path):
+    with opened(f"sqlite:///{path}") as index, ThreadPoolExecutor(1) as pool:
+        for number in range(50):
+            index.add(version(f"1.{number}"))
+        adding = pool.submit(lambda: [index.add(version(f"2.{n}", study=f"9.{n}")) for n in range(150)])
+        backup(f"sqlite:///{path}", tmp_path / "copy")
+        adding.result()
+        assert index.holdings().versions == 200
+    with contextlib.closing(sqlite3.connect(tmp_path / "copy")) as copy:
+        assert copy.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        (counted,) = copy.execute("SELECT sum(version_count) FROM study").fetchone()
+        assert copy.execute("SELECT count(*) FROM version").fetchone() == (counted,)
+        assert copy.execute("SELECT count(*) FROM version WHERE location IS NOT NULL").fetchone()[0] >= 50
+    with opened(f"sqlite:///{tmp_path}/copy") as restored:
+        assert restored.holdings().versions == counted
+        restored.add(version("3.1"))
+    with pytest.raises(IndexUnavailable, match="new file"):
+        backup(f"sqlite:///{path}", tmp_path / "copy")
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_page_that_is_overwritten_is_noticed(path, seed):
+    """Small files are read page by page."""
+    with opened(f"sqlite:///{path}") as index:
+        for number in range(100):
+            index.add(version(f"1.{number}", study=f"3.{number % 7}", PatientName=f"NAME{number}"))
+    assert damage_of(f"sqlite:///{path}") is None
+    content = bytearray(path.read_bytes())
+    chance = random.Random(seed)
+    page = chance.randrange(len(content) // 4096)
+    content[page * 4096 : (page + 1) * 4096] = chance.randbytes(4096)
+    path.write_bytes(content)
+    assert damage_of(f"sqlite:///{path}")
 
 
 @pytest.mark.parametrize("url", ["", "nonsense", "mysql://here/x", "sqlite://", "sqlite:///:memory:"])

@@ -14,6 +14,7 @@ from pynetdicom.pdu_primitives import SOPClassExtendedNegotiation
 from backup_scp.attributes import BY_TAG, Level
 from backup_scp.information_model import InformationModel
 from tests.differential import MODELS, SYNTAXES, Asked, archive, asked, data_set, some_negotiated, versions, writable
+from tests.index.examples import filling
 from tests.reference_archive import ReferenceArchive
 
 ASSOCIATIONS, IDENTIFIERS = 8, 32
@@ -76,7 +77,7 @@ def test_a_node_answers_as_the_standard_says(start_server, storage, monkeypatch)
     chance = random.Random(2024)
     instances = archive(chance, patients=8)
     reference = ReferenceArchive(instances)
-    with storage.index.rebuilding() as enter:
+    with filling(storage.index) as enter:
         for each in versions(chance, instances):
             enter(each)
     node = start_server(storage.services())

@@ -1,0 +1,107 @@
+"""Entering whole studies anew, in the order of arrival: what an index that met every version in time would say.
+
+Everything that versions have in common but for a clash of SOP Instance UIDs they have within one Study Instance UID.
+So a study at a time is enough, and a rebuild needs neither a second index nor the order of all that was ever received.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from backup_scp.index.admission import Entrance
+from backup_scp.index.dialect import Dialect
+from backup_scp.index.facts import Facts
+from backup_scp.index.known import KnownStudies
+from backup_scp.index.tables import instance, series, study, version
+from backup_scp.ports import Admission, Read
+
+_UID = study.c.study_instance_uid
+_OF = sa.bindparam("uid") == _UID
+_KNOWN = (
+    sa.select(version.c.location, version.c.verified_at, version.c.damage)
+    .select_from(version.join(instance).join(series).join(study))
+    .where(_OF)
+)
+_STUDIES = sa.select(study.c.id).where(_OF)
+_SERIES = sa.select(series.c.id).where(series.c.study_id.in_(_STUDIES))
+_INSTANCES = sa.select(instance.c.id).where(instance.c.series_id.in_(_SERIES))
+_FORGET = (
+    sa.delete(version).where(version.c.instance_id.in_(_INSTANCES)),
+    sa.delete(instance).where(instance.c.series_id.in_(_SERIES)),
+    sa.delete(series).where(series.c.study_id.in_(_STUDIES)),
+    sa.delete(study).where(_OF),
+)
+_AS_VERIFIED = sa.update(version).where(version.c.location == sa.bindparam("at"))
+
+
+class Reentry:
+    """Enters studies anew on one connection.
+
+    Parameters
+    ----------
+    connection
+        In a transaction that may write, and no other one can.
+    dialect
+        The engine's.
+    read
+        Asked for versions that the index knows, and the caller has not read.
+    """
+
+    def __init__(self, connection: sa.Connection, dialect: Dialect, read: Read) -> None:
+        self._connection = connection
+        self._dialect = dialect
+        self._read = read
+        self._entrance = Entrance(connection, dialect, KnownStudies(), alone=True)
+
+    def enter(self, found: Iterable[Facts]) -> int:
+        """Enter the studies of these versions anew; return how many of the versions the index did not know."""
+        by_study: dict[str, dict[str, Facts]] = {}
+        files = {facts.version["location"]: facts for facts in found}
+        known = {row.location: row.study_instance_uid for row in self._connection.execute(self._studies_of(files))}
+        for location, facts in files.items():
+            uid = facts.key.study_instance_uid
+            if known.get(location, uid) == uid:  # else it was read in another way, and stays as it is
+                by_study.setdefault(uid, {})[location] = facts
+        return sum(self.study(uid, files) for uid, files in by_study.items())
+
+    def study(self, uid: str, files: dict[str, Facts]) -> int:
+        """Do it for one Study Instance UID; ``files`` are those that were read, by location."""
+        known = {row.location: row for row in self._connection.execute(_KNOWN, {"uid": uid})}
+        unknown = [facts for location, facts in files.items() if location not in known]
+        if not known:
+            return self._enter_all(unknown)
+        rest = [self._read(location) for location in known if location not in files]
+        if None in rest or any(row.damage for row in known.values()):  # the rows are all that tells of them
+            return self._enter_all(unknown)
+        for statement in _FORGET:
+            self._connection.execute(statement, {"uid": uid})
+        entered = self._enter_all([*files.values(), *(Facts.of(each) for each in rest if each)])
+        self._remember_verifications(known.values())
+        return entered - len(known)
+
+    def _studies_of(self, locations: Iterable[str]) -> sa.Select[Any]:
+        return (
+            sa.select(version.c.location, _UID)
+            .select_from(version.join(instance).join(series).join(study))
+            .where(self._dialect.among(version.c.location, locations))
+        )
+
+    def _enter_all(self, found: Sequence[Facts]) -> int:
+        """Enter in the order of arrival; return how many were new."""
+        admissions = []
+        for facts in sorted(found, key=lambda facts: facts.candidate[:2]):
+            admissions.append(self._entrance.admit(facts))
+            self._entrance.remember()
+        return sum(admission is not Admission.HELD for admission in admissions)
+
+    def _remember_verifications(self, known: Iterable[Any]) -> None:
+        rows = [
+            {"at": row.location, "verified_at": row.verified_at, "damage": row.damage}
+            for row in known
+            if row.verified_at or row.damage
+        ]
+        if rows:
+            self._connection.execute(_AS_VERIFIED, rows)

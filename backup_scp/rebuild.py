@@ -1,0 +1,155 @@
+"""The index made from the files alone, folder by folder, while the node receives."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from backup_scp.errors import ArchiveUnavailable, Damaged
+from backup_scp.ports import Archive, Index, Progress, Task, Version
+from backup_scp.stored import intact_version, version_of
+
+NAME = "rebuild"
+DONE = "rebuilt"
+
+BATCH = 400
+"""Versions entered in one transaction, and read at once; what has one Study Instance UID stays together."""
+
+_LET_OTHERS_WRITE = 0.3
+"""Of the time that the index was locked: so long it is free before it is locked again."""
+
+OnProgress = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A file that is damaged: it is not entered, and stays where it is."""
+
+    location: str
+    reason: str
+
+
+@dataclass(slots=True)
+class Rebuild:
+    """What a rebuild did.
+
+    Attributes
+    ----------
+    entered
+        Versions that were read from files; also by earlier runs that this one goes on from.
+    new
+        How many of those that this run read the index did not know.
+    left_out
+        The damaged files that this run met.
+    """
+
+    entered: int = 0
+    new: int = 0
+    left_out: list[LeftOut] = field(default_factory=list)
+
+
+class Folders(NamedTuple):
+    """Some folders of the archive, and what is in them."""
+
+    last: str
+    locations: list[str]
+
+
+Found = Iterator[tuple[Folders, list[Version | LeftOut]]]
+Read = Callable[[Iterable[Folders]], Found]
+"""Read the headers of what is in folders, in their order; several at a time, if it can."""
+
+
+def rebuild(
+    archive: Archive,
+    index: Index,
+    on_progress: OnProgress = lambda _: None,
+    *,
+    reader: Read | None = None,
+    reason: str = "",
+) -> Rebuild:
+    """Let the index say of every study what its files say; go on where an interrupted rebuild ended.
+
+    A study at a time is replaced, in short transactions: queries see all of them, and new instances come in meanwhile.
+    An index that was lost knows more with every moment.  What the index knows of files that are damaged or gone is
+    not forgotten.  Only headers are read: ``verify`` reads the rest.
+
+    Parameters
+    ----------
+    reader
+        Reads the files; by default in this thread.
+    reason
+        Why, for ``status``.
+
+    Raises
+    ------
+    ArchiveUnavailable, IndexUnavailable
+        Every study is as it was, or as its files are.
+    """
+    task = index.tasks().get(NAME) or Task(NAME, datetime.now(UTC), note=reason)
+    if not task.position:
+        _require_something(archive, index)
+        index.record_task(task)
+    done = Rebuild(entered=task.done)
+    read = reader or (lambda folders: ((each, read_files(archive, each.locations)) for each in folders))
+    with closing(_batches(archive, task.position)) as batches:
+        for folders, found in read(batches):
+            versions = _sorted_out(found, done)
+            done.entered += len(versions)
+            task = Task(NAME, task.began_at, None, folders.last, done.entered, task.note)
+            began = time.monotonic()
+            done.new += index.enter_anew(versions, lambda location: intact_version(archive, location), task)
+            time.sleep((time.monotonic() - began) * _LET_OTHERS_WRITE)
+            on_progress(Progress(done.entered, _estimated(done.entered, folders.last)))
+    index.record_task(Task(NAME, task.began_at, datetime.now(UTC), "", done.entered, task.note))
+    return done
+
+
+def read_files(archive: Archive, locations: Iterable[str]) -> list[Version | LeftOut]:
+    """Read the headers of files."""
+    found: list[Version | LeftOut] = []
+    for location in locations:
+        try:
+            found.append(version_of(archive, location, verify=False))
+        except Damaged as error:
+            found.append(LeftOut(location, str(error)))
+    return found
+
+
+def _batches(archive: Archive, after: str) -> Generator[Folders, None, None]:
+    """Gather folders, in order, until they hold some hundred files."""
+    locations: list[str] = []
+    last = ""
+    for folder in archive.folders():
+        if folder <= after:
+            continue
+        locations += archive.locations(folder)
+        last = folder
+        if len(locations) >= BATCH:
+            yield Folders(last, locations)
+            locations = []
+    if locations:
+        yield Folders(last, locations)
+
+
+def _sorted_out(found: Sequence[Version | LeftOut], done: Rebuild) -> list[Version]:
+    done.left_out += [each for each in found if isinstance(each, LeftOut)]
+    return [each for each in found if isinstance(each, Version)]
+
+
+def _estimated(entered: int, folder: str) -> int:
+    """Guess how many there will be: folders are spread evenly over 256 beginnings."""
+    return max(entered, entered * 256 // (int(folder[:2], 16) + 1))
+
+
+def _require_something(archive: Archive, index: Index) -> None:
+    """Say so when the index knows files and the archive shows none: that is a drive that is not connected."""
+    if next(archive.locations(), None) is None and (versions := index.holdings().versions):
+        raise ArchiveUnavailable(
+            f"The archive shows no file, and the index knows {versions}: is the archive's drive connected? "
+            "The index was left as it is"
+        )
