@@ -32,10 +32,14 @@ def archive(tmp_path: Path) -> FilesystemArchive:
 
 @pytest.fixture
 def index(tmp_path: Path):
-    url = f"sqlite:///{tmp_path}/index.sqlite"
-    upgrade(url)
-    with closing(SQLIndex(url)) as index:
+    with _an_empty_index(tmp_path, "index") as index:
         yield index
+
+
+def _an_empty_index(folder: Path, name: str = "another"):
+    url = f"sqlite:///{folder}/{name}.sqlite"
+    upgrade(url)
+    return closing(SQLIndex(url))
 
 
 @pytest.fixture
@@ -82,16 +86,14 @@ def test_what_others_put_there_is_flushed_before_it_is_held(archive, index, samp
     location = ingest.accept(staged(ingest, sample), FIRST).location
     shutil.copytree(tmp_path / "archive", tmp_path / "copy", ignore=shutil.ignore_patterns(".staging"))
     copy, flushed = FilesystemArchive(tmp_path / "copy"), list[Path]()
-    if not rebuilt:
-        with index.rebuilding():
-            pass
-
     def fsync(descriptor, real=os.fsync):
         real(descriptor)
         flushed.append(Path(f"/proc/self/fd/{descriptor}").readlink())
 
     monkeypatch.setattr(os, "fsync", fsync)
-    Ingest(copy, index).accept(staged(Ingest(copy, index), sample), LATER)
+    with _an_empty_index(tmp_path) as empty:
+        ingest = Ingest(copy, index if rebuilt else empty)
+        ingest.accept(staged(ingest, sample), LATER)
 
     final = tmp_path / "copy" / location
     assert {final, *final.parents[:4]} <= set(flushed)

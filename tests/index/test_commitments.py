@@ -11,7 +11,7 @@ import pytest
 
 from backup_scp.errors import DuplicateTransaction, ResourceLimitation
 from backup_scp.index import SQLIndex, commitments
-from backup_scp.ports import CommitmentRequest, FailureReason, Reference, Requester
+from backup_scp.ports import CommitmentRequest, FailureReason, Reference, Requester, Task
 from tests.index.conftest import opened
 from tests.index.examples import CR, DX, MORNING, at, version
 
@@ -284,7 +284,6 @@ def test_one_uid_in_two_studies_is_two_files(records, index):
 
 def test_a_rebuild_keeps_them(records, index):
     number = records.enter(request())
-    with index.rebuilding() as enter:
-        enter(version())
+    index.enter_anew([version()], lambda _: None, Task("rebuild", MORNING))
     assert taken(records).number == number
     assert taken(records, 1).request.requested_at == MORNING
