@@ -63,8 +63,8 @@ class Life(RuleBasedStateMachine):
         self.broken.discard(sent.sha256)
         self.noticed.discard(sent.sha256)
 
-    @rule(study=NUMBERS, number=NUMBERS, content=NUMBERS)
-    def die_between_file_and_row(self, study, number, content):
+    @rule(study=NUMBERS, number=NUMBERS, content=NUMBERS, others=st.integers(0, 2))
+    def die_between_file_and_row(self, study, number, content, others):
         """The next start, or a repair, finds it: it counts from when it came."""
         sent = sample(study, number, content)
         if sent.sha256 in self.locations:
@@ -73,10 +73,8 @@ class Life(RuleBasedStateMachine):
         held = put_into_archive(self.stored.archive, sent, arrival(self.clock, calling_ae_title="CONSOLE"))
         self.versions.setdefault(sent.sop_instance_uid, []).append((sent.sha256, "CONSOLE"))
         self.locations[sent.sha256] = held.location
-        if self.clock % 2:  # others come before it is found
-            other = sample(study, number, (content + 1) % 3)
-            if other.sha256 not in self.locations:
-                self.store(study, number, (content + 1) % 3, "OTHER")
+        for further in range(others):  # come before it is found
+            self.store(study, number, (content + 1 + further) % 3, ("OTHER", "CONSOLE")[further])
         verify(self.stored.archive, self.stored.index, repair=True)
         self.noticed |= self.broken
 

@@ -1,0 +1,175 @@
+"""What the node does by itself: reads all files again, makes a lost index anew, and tells of storms."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from backup_scp.errors import IndexUnavailable
+from backup_scp.index.file_care import set_aside
+from backup_scp.index.migrate import upgrade
+from backup_scp.ports import Storm, Task
+from backup_scp.rebuild import rebuild
+from backup_scp.upkeep import Upkeep
+from tests.processes import wait_until
+from tests.samples import ct_series, dx, encode
+from tests.stored import put_into_archive, stored_in
+
+NOW = datetime.now(UTC)
+
+
+@pytest.fixture
+def stored(tmp_path):
+    with stored_in(tmp_path) as stored:
+        for number, ds in enumerate([dx(), *ct_series(4)]):
+            stored.put(encode(ds), number)
+        yield stored
+
+
+@pytest.fixture
+def upkeep(stored, monkeypatch):
+    """Run it beside a test, without waiting for anything to be due."""
+    monkeypatch.setattr("backup_scp.upkeep.LOOK_EVERY_S", 0.02)
+    monkeypatch.setattr("backup_scp.upkeep._NOTICE_EVERY_S", 0.01)
+    with contextlib.ExitStack() as stack:
+
+        def run(full_pass_days=30.0, renew=lambda _: None, storms=list):
+            under_way = Upkeep(stored.archive, stored.index, full_pass_days, renew, storms)
+            under_way.start()
+            stack.callback(under_way.stop)
+            return under_way
+
+        yield run
+
+
+def test_every_file_is_read_once_in_the_days_that_are_set(stored, upkeep, monkeypatch):
+    monkeypatch.setattr("backup_scp.upkeep._LEAST_MB_PER_S", 1e6)
+    location = stored.put(encode(dx())).location
+    stored.flip(location)
+    upkeep()
+    wait_until(lambda: "verified" in stored.index.tasks())
+    assert stored.index.holdings().damaged == 1
+    assert stored.index.tasks()["verified"].note == "4 intact, 1 damaged"
+    assert stored.index.holdings().never_verified == 0
+    first = stored.index.tasks()["verified"]
+    stored.index.record_task(Task("verify", NOW - timedelta(days=31), NOW - timedelta(days=29)))
+    wait_until(lambda: stored.index.tasks()["verified"].began_at >= first.began_at)
+
+
+def test_its_pace_is_made_from_what_is_held_and_it_stops_at_once(stored, upkeep, monkeypatch):
+    monkeypatch.setattr("backup_scp.upkeep._LEAST_MB_PER_S", 1e-9)
+    under_way = upkeep(full_pass_days=1000)
+    wait_until(lambda: "verify" in stored.index.tasks())
+    under_way.stop()  # it waits after its first file, for months
+    assert "verified" not in stored.index.tasks()
+    assert stored.index.holdings().never_verified <= 4
+    monkeypatch.setattr("backup_scp.upkeep._LEAST_MB_PER_S", 1e6)
+    upkeep()
+    wait_until(lambda: "verified" in stored.index.tasks())
+    assert stored.index.tasks()["verified"].done == 5
+
+
+def test_nothing_is_read_where_it_is_switched_off(stored, upkeep):
+    looked: list[int] = []
+    upkeep(full_pass_days=0, storms=lambda: looked.append(1) or [])
+    wait_until(lambda: len(looked) > 3)
+    assert stored.index.tasks() == {}
+
+
+def test_files_that_the_index_does_not_know_are_entered(stored, upkeep, monkeypatch):
+    monkeypatch.setattr("backup_scp.upkeep._LEAST_MB_PER_S", 1e6)
+    held = put_into_archive(stored.archive, encode(dx(study="unknown")))
+    upkeep()
+    wait_until(lambda: "verified" in stored.index.tasks())
+    assert not list(stored.index.unindexed([held.location]))
+
+
+def test_a_rebuild_that_is_due_is_done_first(stored, upkeep):
+    stored.index.record_task(Task("rebuild", NOW, note="why"))
+    upkeep(full_pass_days=0)
+    wait_until(lambda: "rebuilt" in stored.index.tasks())
+    assert stored.index.tasks()["rebuilt"].done == 5
+
+
+def test_an_index_that_is_lost_meanwhile_is_renewed(stored, upkeep, tmp_path):
+    url = f"sqlite:///{tmp_path}/index.sqlite"
+    asked: list[str] = []
+
+    def renew(damage):
+        asked.append(damage)
+        set_aside(url)
+        upgrade(url)
+        stored.index.record_task(Task("rebuild", NOW, note=damage))
+
+    upkeep(full_pass_days=0, renew=renew)
+    for file in tmp_path.glob("index.sqlite*"):
+        file.unlink()
+    wait_until(lambda: asked or _holdings(stored))
+    wait_until(lambda: _holdings(stored) == 5)
+    assert "gone" in asked[0]
+
+
+def _holdings(stored):
+    try:
+        return stored.index.holdings().versions
+    except IndexUnavailable:  # until it is renewed
+        return 0
+
+
+def test_a_storm_is_told_once(upkeep, caplog):
+    looked: list[int] = []
+    storm = Storm("", "CONSOLE", 40, 90, NOW)
+    with caplog.at_level(logging.ERROR):
+        upkeep(full_pass_days=0, storms=lambda: looked.append(1) or [storm])
+        wait_until(lambda: len(looked) > 4)
+    (told,) = [record.message for record in caplog.records if "CONSOLE" in record.message]
+    assert "90 images of 40 studies" in told
+    assert "restore --as-of" in told
+
+
+class TestStorms:
+    def storm(self, stored, studies, sender="CONSOLE", at=100):
+        for number in range(studies):
+            for content in ("first", "encrypted"):
+                ds = dx(study=f"s{number}", StudyDescription=content)
+                stored.put(encode(ds), at * (content != "first") + number / 10, calling_ae_title=sender)
+
+    def test_who_changes_many_studies_is_listed(self, stored):
+        self.storm(stored, 5)
+        began = min(v.received_at for v in stored.index.select(_all()) if v.received_at > _at(99))
+        (found,) = stored.index.storms(_at(50), 5)
+        assert (found.calling_ae_title, found.studies, found.instances, found.began_at) == ("CONSOLE", 5, 5, began)
+        assert stored.index.storms(_at(50), 6) == []
+        assert stored.index.storms(_at(200), 1) == []
+
+    def test_what_is_new_is_no_storm(self, stored):
+        for number in range(20):
+            stored.put(encode(dx(study=f"new{number}")), number)
+        assert stored.index.storms(_at(-1), 1) == []
+
+    def test_the_archive_of_before_comes_back(self, stored):
+        self.storm(stored, 3)
+        before = {h.sha256 for h in stored.index.select(_all(as_of=_at(99)))}
+        (found,) = stored.index.storms(_at(50), 3)
+        said = found.sentence.split("--as-of ")[1].split()[0]
+        from backup_scp.cli.options import moment
+
+        as_of = moment(said)
+        assert {h.sha256 for h in stored.index.select(_all(as_of=as_of))} == before
+        rebuild(stored.archive, stored.index)
+        assert stored.index.storms(_at(50), 3) == [found]
+
+
+def _at(seconds):
+    from tests.stored import arrival
+
+    return arrival(seconds).received_at
+
+
+def _all(**selection):
+    from backup_scp.ports import Selection
+
+    return Selection(**{"all_versions": "as_of" not in selection} | selection)
