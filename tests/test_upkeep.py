@@ -73,8 +73,13 @@ def test_its_pace_is_made_from_what_is_held_and_it_stops_at_once(stored, upkeep,
 
 
 def test_nothing_is_read_where_it_is_switched_off(stored, upkeep):
-    looked: list[int] = []
-    upkeep(full_pass_days=0, storms=lambda: looked.append(1) or [])
+    looked: list[object] = []
+
+    def storms():
+        looked.append(NOW)
+        return []
+
+    upkeep(full_pass_days=0, storms=storms)
     wait_until(lambda: len(looked) > 3)
     assert stored.index.tasks() == {}
 
@@ -120,10 +125,15 @@ def _holdings(stored):
 
 
 def test_a_storm_is_told_once(upkeep, caplog):
-    looked: list[int] = []
+    looked: list[object] = []
     storm = Storm("", "CONSOLE", 40, 90, NOW)
+
+    def storms():
+        looked.append(storm)
+        return [storm]
+
     with caplog.at_level(logging.ERROR):
-        upkeep(full_pass_days=0, storms=lambda: looked.append(1) or [storm])
+        upkeep(full_pass_days=0, storms=storms)
         wait_until(lambda: len(looked) > 4)
     (told,) = [record.message for record in caplog.records if "CONSOLE" in record.message]
     assert "90 images of 40 studies" in told

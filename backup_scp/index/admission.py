@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from backup_scp.index import statements
 from backup_scp.index.answering import Candidate, decide
-from backup_scp.index.dialect import Dialect
+from backup_scp.index.dialect import Dialect, Executes
 from backup_scp.index.facts import Facts
 from backup_scp.index.keys import key_values
 from backup_scp.index.known import KnownStudies, KnownStudy, StudyKey
@@ -45,7 +45,7 @@ class Entrance:
         A version of an instance came late that a later one is known of: what the study says may depend on it.
     """
 
-    def __init__(self, connection: sa.Connection, dialect: Dialect, known: KnownStudies, *, alone: bool) -> None:
+    def __init__(self, connection: Executes, dialect: Dialect, known: KnownStudies, *, alone: bool) -> None:
         self._connection = connection
         self._dialect = dialect
         self._known = known

@@ -23,6 +23,13 @@ _VALUE: sa.ColumnClause[str] = sa.column("value", sa.Text())
 _ITEM: sa.ColumnClause[Any] = sa.column("value", postgresql.JSONB())
 
 
+class Executes(Protocol):
+    """A connection, or what stands in for one."""
+
+    def execute(self, statement: Any, row: Any = None, /) -> Any:
+        """Execute a statement."""
+
+
 class Dialect(Protocol):
     """One engine's way to say it."""
 
@@ -50,11 +57,14 @@ class Dialect(Protocol):
     def insert(self, table: sa.Table) -> Any:
         """Make an INSERT that knows ``on_conflict_do_nothing`` and ``on_conflict_do_update``."""
 
-    def lock_name(self, connection: sa.Connection, name: str) -> None:
+    def lock_name(self, connection: Executes, name: str) -> None:
         """Wait until no other transaction holds this name; it is ours until the end of the transaction."""
 
     def lock_table(self, connection: sa.Connection, table: sa.Table) -> None:
         """Keep other writers out until the end of the transaction; readers go on."""
+
+    def new_ids(self, connection: sa.Connection, table: sa.Table, number: int) -> Iterable[int]:
+        """Give ids for new rows; nobody else writes to the table."""
 
 
 class SQLite:
@@ -105,11 +115,15 @@ class SQLite:
     def insert(self, table: sa.Table) -> Any:
         return sqlite.insert(table)
 
-    def lock_name(self, connection: sa.Connection, name: str) -> None:
+    def lock_name(self, connection: Executes, name: str) -> None:
         """There is one writer at a time anyhow."""
 
     def lock_table(self, connection: sa.Connection, table: sa.Table) -> None:
         """There is one writer at a time anyhow."""
+
+    def new_ids(self, connection: sa.Connection, table: sa.Table, number: int) -> Iterable[int]:
+        last = connection.scalar(sa.select(sa.func.max(table.c.id))) or 0
+        return range(last + 1, last + 1 + number)
 
 
 class PostgreSQL:
@@ -158,11 +172,15 @@ class PostgreSQL:
     def insert(self, table: sa.Table) -> Any:
         return postgresql.insert(table)
 
-    def lock_name(self, connection: sa.Connection, name: str) -> None:
+    def lock_name(self, connection: Executes, name: str) -> None:
         connection.execute(_ADVISORY_LOCK, {"number": lock_number(name)})
 
     def lock_table(self, connection: sa.Connection, table: sa.Table) -> None:
         connection.execute(sa.text(f"LOCK TABLE {table.name} IN EXCLUSIVE MODE"))
 
+    def new_ids(self, connection: sa.Connection, table: sa.Table, number: int) -> Iterable[int]:
+        return connection.scalars(_NEXT_IDS, {"table": table.name, "number": number}).all()
 
+
+_NEXT_IDS = sa.text("SELECT nextval(pg_get_serial_sequence(:table, 'id')) FROM generate_series(1, :number)")
 _ADVISORY_LOCK = sa.text("SELECT pg_advisory_xact_lock(:number)")

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from backup_scp.index.admission import Entrance
 from backup_scp.index.dialect import Dialect
 from backup_scp.index.facts import Facts
+from backup_scp.index.gathering import Gathering
 from backup_scp.index.known import KnownStudies
 from backup_scp.index.tables import instance, series, study, version
 from backup_scp.ports import Admission, Read
@@ -54,7 +55,8 @@ class Reentry:
         self._connection = connection
         self._dialect = dialect
         self._read = read
-        self._entrance = Entrance(connection, dialect, KnownStudies(), alone=True)
+        self._gathering = Gathering(connection, dialect)
+        self._entrance = Entrance(self._gathering, dialect, KnownStudies(), alone=True)
 
     def enter(self, found: Iterable[Facts]) -> int:
         """Enter the studies of these versions anew; return how many of the versions the index did not know."""
@@ -65,6 +67,7 @@ class Reentry:
             uid = facts.key.study_instance_uid
             if known.get(location, uid) == uid:  # else it was read in another way, and stays as it is
                 by_study.setdefault(uid, {})[location] = facts
+        self._gathering.expect(facts.key.sop_instance_uid for facts in files.values())
         return sum(self.study(uid, files) for uid, files in by_study.items())
 
     def study(self, uid: str, files: dict[str, Facts]) -> int:
@@ -78,7 +81,9 @@ class Reentry:
             return self._enter_all(unknown)
         for statement in _FORGET:
             self._connection.execute(statement, {"uid": uid})
-        entered = self._enter_all([*files.values(), *(Facts.of(each) for each in rest if each)])
+        further = [Facts.of(each) for each in rest if each]
+        self._gathering.expect(facts.key.sop_instance_uid for facts in further)
+        entered = self._enter_all([*files.values(), *further])
         self._remember_verifications(known.values())
         return entered - len(known)
 
@@ -95,6 +100,7 @@ class Reentry:
         for facts in sorted(found, key=lambda facts: facts.candidate[:2]):
             admissions.append(self._entrance.admit(facts))
             self._entrance.remember()
+        self._gathering.flush()
         return sum(admission is not Admission.HELD for admission in admissions)
 
     def _remember_verifications(self, known: Iterable[Any]) -> None:
