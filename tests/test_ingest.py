@@ -86,6 +86,7 @@ def test_what_others_put_there_is_flushed_before_it_is_held(archive, index, samp
     location = ingest.accept(staged(ingest, sample), FIRST).location
     shutil.copytree(tmp_path / "archive", tmp_path / "copy", ignore=shutil.ignore_patterns(".staging"))
     copy, flushed = FilesystemArchive(tmp_path / "copy"), list[Path]()
+
     def fsync(descriptor, real=os.fsync):
         real(descriptor)
         flushed.append(Path(f"/proc/self/fd/{descriptor}").readlink())

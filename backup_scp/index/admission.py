@@ -218,7 +218,7 @@ class Entrance:
         row["revision"] += 1
         columns = statements.STUDY_ROW if says_more else statements.STUDY_COUNTS
         saved = self._connection.execute(statements.UPDATE_STUDY, {**_only(row, columns), **where})
-        return saved.rowcount == 1
+        return int(saved.rowcount) == 1
 
     def _save_series(self, current: KnownStudy, row: Row, facts: Facts, *, says_more: bool) -> bool:
         """Write the series row; True when it is a new one."""

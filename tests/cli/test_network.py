@@ -8,7 +8,6 @@ import pytest
 from pynetdicom import AE, evt
 from pynetdicom.presentation import AllStoragePresentationContexts
 
-from backup_scp.archive.marker import MARKER
 from tests.samples import ct_series, encode
 
 LOOPBACK = "127.0.0.1"
@@ -139,10 +138,9 @@ class TestCheck:
         assert ran.code == 1
         assert "FAIL  index: " in ran.out
 
-    def test_it_leaves_nothing_in_the_archive_but_its_marker(self, run, home):
+    def test_it_leaves_nothing_in_the_archive(self, run, home):
         assert run("check").code == 0
-        left = [path.name for path in (home / "archive").rglob("*") if path.is_file() and path.stat().st_size]
-        assert left == [MARKER]
+        assert [path for path in (home / "archive").rglob("*") if path.is_file() and path.stat().st_size] == []
 
 
 class TestRestoreToAnAE:
