@@ -6,7 +6,7 @@ from typing import Protocol
 
 import pytest
 
-from backup_scp.errors import DigestMismatch, FileMissing
+from backup_scp.errors import ArchiveUnavailable, DigestMismatch, FileMissing
 from backup_scp.ports import Archive, ArchivedFile, Heading, InstanceKey
 from tests.archive.examples import ARRIVAL, DATA_SET, HEADING, KEY, digest, store
 
@@ -223,6 +223,39 @@ class ArchiveContract:
         assert next(stopped) == location
         del stopped  # as a crash of the index would
         assert list(harness.open().sweep()) == [location]
+
+    def test_it_is_given_an_identity_once(self, archive: Archive, harness: Harness):
+        assert archive.identity() is None
+        identity = archive.establish()
+        assert (archive.identity(), harness.open().identity()) == (identity, identity)
+        assert harness.open().establish("0" * 32) == identity
+        assert list(archive.locations()) == []
+
+    def test_an_archive_that_is_not_the_expected_one_is_left_alone(self, archive: Archive):
+        location = store(archive)
+        staged = archive.stage(HEADING)
+        staged.write(b"other")
+        archive.establish("1" * 32)
+        archive.expect("2" * 32)
+        for look in (
+            archive.require_ready,
+            lambda: archive.stage(HEADING),
+            lambda: archive.commit(staged, KEY, ARRIVAL),
+            lambda: list(archive.sweep()),
+            lambda: list(archive.locations()),
+        ):
+            with pytest.raises(ArchiveUnavailable, match="another archive"):
+                look()
+        staged.discard()
+        archive.expect("1" * 32)
+        archive.require_ready()
+        assert list(archive.locations()) == [location]
+
+    def test_what_is_not_trusted_is_tried_first(self, archive: Archive):
+        archive.distrust("It did not keep data")
+        assert archive.trouble == "It did not keep data"
+        archive.stage(HEADING).discard()
+        assert archive.trouble == ""
 
     def test_free_bytes(self, archive: Archive):
         assert archive.free_bytes() > 0

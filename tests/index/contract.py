@@ -973,3 +973,25 @@ class IndexContract:
     def test_ranges_do_not_find_what_has_no_date(self, index):
         index.add(version(StudyDate=""))
         assert answers(index, S, StudyDate=Range(None, "20991231")) == []
+
+    # Its archive
+
+    def test_remembers_which_archive_it_was_made_of(self, index):
+        assert index.archive_identity() is None
+        for identity in ("a" * 32, "b" * 32):
+            index.record_archive_identity(identity)
+            assert index.archive_identity() == identity
+        with index.rebuilding():
+            pass
+        assert index.archive_identity() == "b" * 32
+
+    def test_remembers_the_trouble_of_the_archives_disk(self, index):
+        index.record_archive_trouble("")
+        assert index.archive_trouble() is None
+        index.record_archive_trouble("It did not keep data")
+        lasting = index.archive_trouble()
+        assert (lasting.sentence, lasting.ended_at) == ("It did not keep data", None)
+        index.record_archive_trouble("")
+        ended = index.archive_trouble()
+        assert ended.began_at == lasting.began_at <= ended.ended_at
+        assert index.archive_identity() is None
