@@ -23,7 +23,7 @@ from tests.system.contents import digests, staged, visible
 from tests.system.node import Node
 from tests.system.power_cut.block_log import MARKS, Replay, read_log
 from tests.system.power_cut.indexes import SQLiteIndex
-from tests.system.power_cut.volume import Volume, make_image, run
+from tests.system.power_cut.volume import ON_A_SMALL_DISK, Volume, make_image, run
 from tests.system.power_cut.workload import Console, Ledger, Moment, Senders
 
 _IMAGE_BYTES = {"ext4": 96 << 20, "xfs": 300 << 20}  # the least that mkfs.xfs makes
@@ -200,7 +200,7 @@ def index_of(mount_points: list[Path]) -> Path:
 
 
 def settings_on(mount_points: list[Path]) -> dict[str, dict[str, object]]:
-    return {"index": {"url": f"sqlite:///{index_of(mount_points)}"}}
+    return {"index": {"url": f"sqlite:///{index_of(mount_points)}"}, **ON_A_SMALL_DISK}
 
 
 def environment(mount_points: list[Path], more: Mapping[str, str]) -> dict[str, str]:

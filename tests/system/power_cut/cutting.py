@@ -16,7 +16,7 @@ from tests.system.contents import digests, staged, visible
 from tests.system.finder import Finder, elements
 from tests.system.node import Node
 from tests.system.power_cut.indexes import IndexUnderTest, PostgreSQLIndex, SQLiteIndex
-from tests.system.power_cut.volume import Volume
+from tests.system.power_cut.volume import ON_A_SMALL_DISK, Volume
 from tests.system.power_cut.workload import Console, Ledger, Moment, Senders
 
 STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
@@ -71,7 +71,7 @@ class Site:
             self.index = PostgreSQLIndex(self.volumes[1], work)
         else:
             self.index = SQLiteIndex(home / "index.sqlite")
-        settings = {"index": {"url": self.index.url}} if self.index.url else {}
+        settings = ON_A_SMALL_DISK | ({"index": {"url": self.index.url}} if self.index.url else {})
         self.node = Node(folder / "node", settings=settings, env={"BACKUP_SCP_HOME": str(home), **env})
         self.node.home = home
 

@@ -22,6 +22,9 @@ _MAKE = {
 }
 _LOOK = {"ext4": ("e2fsck", "-f", "-n"), "xfs": ("xfs_repair", "-n")}
 
+ON_A_SMALL_DISK: dict[str, dict[str, object]] = {"archive": {"reserve_mb": 0}}
+"""Settings without which nothing would be stored on a volume of the test's size."""
+
 
 def run(*argv: str | Path) -> None:
     """Run a program of the system; what it says is in the error."""
