@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from backup_scp.errors import IndexUnavailable
-from backup_scp.folders import make_folders
+from backup_scp.folders import fsync_folder, make_folders
 from backup_scp.index.engine import Database, sqlite_path
 from backup_scp.index.failures import NOT_READY
 from backup_scp.index.values import lock_number
@@ -80,8 +80,9 @@ def _make_file(path: Path, *, is_uri: bool) -> None:
     """Nobody else makes one: an index that is lost shall be noticed, and not be replaced by an empty file."""
     try:
         make_folders(path.parent)
-        if not is_uri:
+        if not is_uri and not path.exists():
             path.touch(0o600)
+            fsync_folder(path.parent)  # SQLite does so only for files that it makes itself
     except OSError as error:
         raise IndexUnavailable(f"The folder {path.parent} of the index cannot be made: {error.strerror}") from None
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 STRACE = (
     *("strace", "-D", "-f", "-y", "-q", "-s", "300", "-e"),  # -D: the process that is started is the node, not strace
-    "trace=mkdir,mkdirat,openat,link,linkat,rename,renameat,renameat2,write,pwrite64,fsync,fdatasync,sendto",
+    "trace=mkdir,mkdirat,openat,link,linkat,rename,renameat,renameat2,unlink,unlinkat,write,pwrite64,fsync,fdatasync,sendto",
 )
 _STRINGS = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _DESCRIPTOR = re.compile(r"\((\d+)<([^>]*)>")
@@ -25,7 +25,7 @@ class Calls:
     """What was made and flushed until the last answer that the node sent."""
 
     made: dict[Path, int] = field(default_factory=dict)
-    """A name to when it was made last."""
+    """A name to when it was made; to open it once more makes none."""
     written: dict[Path, int] = field(default_factory=dict)
     flushed: dict[Path, int] = field(default_factory=dict)
     linked: dict[Path, Path] = field(default_factory=dict)
@@ -39,11 +39,13 @@ class Calls:
             self.flushed[Path(descriptor[2])] = at
         elif call in {"write", "pwrite64"} and descriptor:
             self.written[Path(descriptor[2])] = at
+        elif call.startswith("unlink"):
+            self.made.pop(paths[0], None)
         elif call.startswith(("link", "rename")):
             self.made[paths[1]] = at
             self.linked[paths[1]] = paths[0]
         elif call.startswith("mkdir") or "O_CREAT" in line:
-            self.made[paths[0]] = at
+            self.made.setdefault(paths[0], at)
 
     def not_durable(self, *names: Path) -> Iterator[str]:
         """Say of each of these files, and the folders above, what a power cut after the answer may have undone."""
