@@ -216,6 +216,9 @@ class Archive(Protocol):
     def locations(self, folder: str = "") -> Iterator[str]:
         """Every committed file, in no particular order, with flat memory; only those in one of ``folders``."""
 
+    def has_note(self, location: str) -> bool:
+        """Tell whether its ``commit`` waits for a ``forget``, as far as can be seen from the file."""
+
     def is_place_of(self, location: str, key: InstanceKey, sha256: str) -> bool:
         """Tell whether ``commit`` puts this Data Set there."""
 

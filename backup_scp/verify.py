@@ -26,7 +26,7 @@ MOST_FOREIGN = 1000
 """Names of foreign files that are listed; further ones are counted."""
 
 _ON_ITS_WAY = timedelta(minutes=5)
-"""So old is a file before it is missed in the index: it is visible before its row is there."""
+"""A file is visible before its row is there, and has a note until then; one that is older was left by a crash."""
 
 OnProgress = Callable[[Progress], None]
 Wait = Callable[[int], None]
@@ -191,12 +191,13 @@ def _damage(archive: Archive, held: Held) -> Damaged | None:
 def _look_at_unindexed(archive: Archive, index: Index, location: str, found: Verification, *, repair: bool) -> None:
     try:
         version = version_of(archive, location, verify=True)
+        is_on_its_way = archive.has_note(location) and _is_young(version)  # asked before the index is
     except FileMissing:
         return  # taken away since it was listed
     except Damaged as error:
         found.unindexed_damaged.append(Finding(location, "", str(error)))
         return
-    if index.held(version.key, version.sha256) is not None or _is_on_its_way(version):
+    if index.held(version.key, version.sha256) is not None or is_on_its_way:
         return  # it arrived while we were reading
     found.unindexed.append(location)
     if repair:
@@ -204,6 +205,6 @@ def _look_at_unindexed(archive: Archive, index: Index, location: str, found: Ver
         found.repaired += 1
 
 
-def _is_on_its_way(version: Version) -> bool:
+def _is_young(version: Version) -> bool:
     age = datetime.now(UTC) - version.arrival.received_at
     return timedelta() <= age < _ON_ITS_WAY

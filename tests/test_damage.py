@@ -16,11 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backup_scp.archive import filesystem
-from backup_scp.ports import Selection
+from backup_scp.ports import Arrival, Selection
 from backup_scp.rebuild import rebuild
 from backup_scp.verify import verify
 from tests.samples import cr, ct_series, dx, encode, replace
-from tests.stored import put_into_archive, stored_in
+from tests.stored import heading_of, key_of, stored_in
 
 SAMPLES = [encode(ds) for ds in (dx(), cr(), *ct_series(3, study="2"), dx(study="3", StudyDescription="Third"))]
 KINDS = ("flip in the Data Set", "flip in File Meta", "truncate", "lengthen", "empty", "delete", "swap")
@@ -148,14 +148,12 @@ def test_a_copy_in_the_archive_is_listed_and_left_alone(stored, tmp_path):
 
 def test_what_is_on_its_way_is_not_missed_in_the_index(stored):
     """A file is visible before it has its row: that is no finding, unless it stays so."""
-    from tests.stored import arrival
-
-    late = arrival()
-    just_now = type(late)(datetime.now(UTC), "C-STORE")
-    put_into_archive(stored.archive, SAMPLES[0], just_now)
+    staged = stored.archive.stage(heading_of(SAMPLES[0]))
+    staged.write(SAMPLES[0].data_set)
+    location, _ = stored.archive.commit(staged, key_of(SAMPLES[0]), Arrival(datetime.now(UTC), "C-STORE"))
     assert not verify(stored.archive, stored.index).needs_a_person
-    put_into_archive(stored.archive, SAMPLES[1])
-    assert len(verify(stored.archive, stored.index).unindexed) == 1
+    stored.archive.forget(staged)
+    assert verify(stored.archive, stored.index).unindexed == [location]
 
 
 def test_no_false_alarm_while_images_come_in_and_are_repaired(stored):

@@ -142,6 +142,10 @@ class FilesystemArchive:
     def locations(self, folder: str = "") -> Iterator[str]:
         return filter(layout.is_location, self._files(folder))
 
+    def has_note(self, location: str) -> bool:
+        with self._opened(location) as stream:
+            return os.fstat(stream.fileno()).st_nlink > 1
+
     def is_place_of(self, location: str, key: InstanceKey, sha256: str) -> bool:
         return location in {layout.location_of(key, sha256, whole_digest=whole) for whole in (False, True)}
 

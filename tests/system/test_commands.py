@@ -416,6 +416,8 @@ def test_verify_enters_what_the_index_does_not_know(node, tmp_path):
     node.stop()
     kept = stored_file(node, unknown)
     kept.rename(tmp_path / "aside")
+    for file in node.home.glob("index.sqlite*"):
+        file.unlink()
     node.cli("rebuild")
     kept.parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / "aside").rename(kept)
