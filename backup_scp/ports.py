@@ -559,8 +559,8 @@ class Index(Protocol):
         """Let the index say of the studies of these versions what their files say, in one short transaction.
 
         ``read`` is asked for further versions that the index knows of these studies.  Where it has none, a file is
-        damaged or gone: nothing that is known of that study is forgotten, and unknown versions are added.  When a
-        version was verified stays known.  ``task`` is recorded in the same transaction.
+        damaged or gone, and what is known of it stays, as does when a version was verified.  ``task`` is recorded in
+        the same transaction.
 
         Returns
         -------

@@ -6,18 +6,27 @@ So a study at a time is enough, and a rebuild needs neither a second index nor t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
+from backup_scp.attributes import Attribute
 from backup_scp.index.admission import Entrance
 from backup_scp.index.dialect import Dialect
 from backup_scp.index.facts import Facts
 from backup_scp.index.gathering import Gathering
-from backup_scp.index.known import KnownStudies
-from backup_scp.index.tables import instance, series, study, version
-from backup_scp.ports import Admission, Read
+from backup_scp.index.known import KnownStudies, StudyKey
+from backup_scp.index.tables import (
+    INSTANCE_ATTRIBUTES,
+    SERIES_ATTRIBUTES,
+    STUDY_ATTRIBUTES,
+    instance,
+    series,
+    study,
+    version,
+)
+from backup_scp.ports import Admission, Flag, InstanceKey, Read
 
 _UID = study.c.study_instance_uid
 _OF = sa.bindparam("uid") == _UID
@@ -35,7 +44,48 @@ _FORGET = (
     sa.delete(series).where(series.c.study_id.in_(_STUDIES)),
     sa.delete(study).where(_OF),
 )
+_TABLES = (study, series, instance, version)
+_ROWS = (
+    sa.select(*(column.label(f"{table.name}.{column.name}") for table in _TABLES for column in table.c))
+    .select_from(version.join(instance).join(series).join(study))
+    .where(version.c.location == sa.bindparam("at"))
+)
 _AS_VERIFIED = sa.update(version).where(version.c.location == sa.bindparam("at"))
+
+
+def _as_known(rows: Mapping[str, Any]) -> Facts:
+    """Make of the rows of a version what it was entered with, as far as they say it.
+
+    What an instance says is kept of the version that answers, and what its study says of all its instances.
+    """
+
+    def said(table: sa.Table, attributes: Iterable[Attribute]) -> dict[str, str]:
+        return {attribute.column: rows[f"{table.name}.{attribute.column}"] for attribute in attributes}
+
+    of_study = said(study, STUDY_ATTRIBUTES)
+    of_version = {column.name: rows[f"version.{column.name}"] for column in version.c}
+    flags = set(of_version["flags"].split(",")) & {Flag.UNPARSED.value}
+    for column in ("id", "instance_id", "answering", "flags"):
+        del of_version[column]
+    if (named := of_version.pop("patient_id")) is not None:
+        of_study["patient_id"] = named
+    uids = InstanceKey(
+        *(
+            rows[name]
+            for name in ("study.study_instance_uid", "series.series_instance_uid", "instance.sop_instance_uid")
+        )
+    )
+    return Facts(
+        key=uids,
+        study_key=StudyKey(
+            uids.study_instance_uid, of_study["patient_id"], of_study["issuer_of_patient_id"], of_version["site"]
+        ),
+        study=of_study,
+        series=said(series, SERIES_ATTRIBUTES),
+        instance=said(instance, INSTANCE_ATTRIBUTES),
+        version=of_version,
+        flags=frozenset(flags),
+    )
 
 
 class Reentry:
@@ -73,19 +123,24 @@ class Reentry:
     def study(self, uid: str, files: dict[str, Facts]) -> int:
         """Do it for one Study Instance UID; ``files`` are those that were read, by location."""
         known = {row.location: row for row in self._connection.execute(_KNOWN, {"uid": uid})}
-        unknown = [facts for location, facts in files.items() if location not in known]
-        if not known:
-            return self._enter_all(unknown)
-        rest = [self._read(location) for location in known if location not in files]
-        if None in rest or any(row.damage for row in known.values()):  # the rows are all that tells of them
-            return self._enter_all(unknown)
-        for statement in _FORGET:
-            self._connection.execute(statement, {"uid": uid})
-        further = [Facts.of(each) for each in rest if each]
-        self._gathering.expect(facts.key.sop_instance_uid for facts in further)
-        entered = self._enter_all([*files.values(), *further])
+        if known:
+            unread = {location: row for location, row in known.items() if row.damage or location not in files}
+            files = files | {location: self._known(location, row) for location, row in unread.items()}
+            for statement in _FORGET:
+                self._connection.execute(statement, {"uid": uid})
+        entered = self._enter_all(list(files.values()))
         self._remember_verifications(known.values())
         return entered - len(known)
+
+    def _known(self, location: str, row: Any) -> Facts:
+        """Read a version that the index knows; where its file is damaged or gone, its rows are all that tells of it."""
+        read = None if row.damage else self._read(location)
+        if read:
+            facts = Facts.of(read)
+        else:
+            facts = _as_known(dict(self._connection.execute(_ROWS, {"at": location}).mappings().one()))
+        self._gathering.expect([facts.key.sop_instance_uid])
+        return facts
 
     def _studies_of(self, locations: Iterable[str]) -> sa.Select[Any]:
         return (
