@@ -141,6 +141,7 @@ def backup(url: str, to: Path) -> int:
         if to.exists():
             raise IndexUnavailable(f"{to} is there already: name a new file")
         part.unlink(missing_ok=True)
+        part.touch(0o600)
         _copy(path, part)
         _fsync(part)
         part.rename(to)

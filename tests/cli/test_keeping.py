@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from backup_scp.ports import CommitmentRequest, Reference, Requester
+from backup_scp.ports import CommitmentRequest, Reference, Requester, Task
 from tests.samples import cr, dx, encode, unparsable
-from tests.stored import put_into_archive
+from tests.stored import FIRST_ARRIVAL, put_into_archive
 
 
 class TestStatus:
@@ -49,6 +49,37 @@ class TestStatus:
         assert ran.code == 1
         assert "DAMAGED: 1 version." in ran.out
         assert run("status", "--json").json["needs_a_person"] is True
+
+    def test_long_work_is_shown(self, run, stored):
+        stored.put(encode(dx()))
+        run("verify")
+        began = datetime.now(UTC)
+        stored.index.record_task(Task("verify", began, done=3))
+        stored.index.record_task(Task("rebuild", began, done=5, note="Its file was gone"))
+        ran = run("status")
+        assert ran.code == 0
+        assert ": 1 intact" in ran.out
+        assert "3 versions read" in ran.out
+        assert "NOT WHOLE" in ran.out
+        assert "Its file was gone" in ran.out
+        assert set(run("status", "--json").json["tasks"]) == {"verified", "verify", "rebuild"}
+
+    def test_a_storm_of_changes_is_an_alarm_for_as_long_as_it_is_new(self, run, stored, monkeypatch):
+        now = (datetime.now(UTC) - FIRST_ARRIVAL).total_seconds()
+        for number in range(4):
+            stored.put(encode(dx(study=str(number))), 0)
+            stored.put(encode(dx(study=str(number), StudyDescription="encrypted")), int(now) - 60)
+        assert run("status").code == 0
+        monkeypatch.setenv("BACKUP_SCP_ALERTS__CHANGED_STUDIES", "4")
+        ran = run("status")
+        assert ran.code == 1
+        assert "ALARM: SENDER has sent 4 images of 4 studies again" in ran.out
+        assert "restore --as-of" in ran.out
+        assert "Nothing to do" not in ran.out
+        monkeypatch.setenv("BACKUP_SCP_ALERTS__CHANGED_STUDIES_DAYS", "0.0001")
+        assert run("status").code == 0
+        monkeypatch.setenv("BACKUP_SCP_ALERTS__CHANGED_STUDIES", "0")
+        assert run("status").code == 0
 
     def test_rejections_are_shown_with_their_fix_and_are_no_failure(self, run, stored):
         for _ in range(3):
@@ -120,6 +151,24 @@ class TestVerify:
         assert ran.code == 0
         assert "1 intact file entered" in ran.out
         assert run("verify").code == 0
+
+
+class TestBackup:
+    def test_a_copy_of_the_index(self, run, stored, tmp_path):
+        stored.put(encode(dx()))
+        ran = run("index", "backup", tmp_path / "copy")
+        assert ran.code == 0
+        assert "was copied" in ran.out
+        assert (tmp_path / "copy").stat().st_size > 4096
+        assert run("index", "backup", tmp_path / "copy").code == 1
+        assert "No such file" in run("index", "backup", tmp_path / "nowhere" / "copy").err
+
+    def test_postgresql_has_its_own(self, run, monkeypatch, tmp_path):
+        monkeypatch.setenv("BACKUP_SCP_INDEX__URL", "postgresql://user:secret@127.0.0.1:9/x")
+        ran = run("index", "backup", tmp_path / "copy")
+        assert ran.code == 1
+        assert "pg_dump" in ran.err
+        assert "secret" not in ran.err
 
 
 class TestRebuild:

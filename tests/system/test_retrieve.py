@@ -398,6 +398,12 @@ def test_damaged_and_missing_files_are_counted_and_never_sent(start_node, stores
     assert storescp.data_sets() == [intact.data_set]
     assert (got.status, got.completed, got.failed) == (0xB000, 1, 2)
     assert [data_set_bytes(path) for path in (tmp_path / "got").iterdir()] == [intact.data_set]
+    status = node.json("status", exit_code=1)  # what a retrieve meets is known from then on
+    assert status["holdings"]["damaged"] == 2
+
+    assert {answer.status for answer in node.send([damaged, missing])} == {0}
+    assert node.json("status")["holdings"]["damaged"] == 0
+    assert move(node, "SINK", "STUDY", STUDY)[-1].completed == 3
 
 
 # ----------------------------------------------------------------------------------------------------- Transfer Syntax
