@@ -20,6 +20,7 @@ EXPECTED = {
     errors.ArchiveUnavailable: 0xA700,
     errors.ArchiveFull: 0xA700,
     errors.IndexUnavailable: 0xA700,
+    errors.IndexDamaged: 0xA700,
     errors.MatchesUncounted: 0xA701,
     errors.SourceUnavailable: 0xA700,
     errors.ResourceLimitation: 0x0213,
