@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -79,10 +81,20 @@ class Stored:
 @contextlib.contextmanager
 def stored_in(folder: Path) -> Iterator[Stored]:
     """Open an archive and an SQLite index below a folder, where the node's defaults have them."""
-    url = f"sqlite:///{folder / 'index.sqlite'}"
-    upgrade(url)
-    index = SQLIndex(url)
+    file = folder / "index.sqlite"
+    if not file.exists():
+        file.write_bytes(_empty_index())
+    index = SQLIndex(f"sqlite:///{file}")
     try:
         yield Stored(FilesystemArchive(folder / "archive"), index)
     finally:
         index.close()
+
+
+@functools.cache
+def _empty_index() -> bytes:
+    """An index of the newest schema; a migration takes longer than most tests."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "index.sqlite"
+        upgrade(f"sqlite:///{file}")
+        return file.read_bytes()

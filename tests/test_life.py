@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from backup_scp.attributes import Level
+from backup_scp.errors import ArchiveUnavailable
 from backup_scp.information_model import Query
 from backup_scp.ports import Selection
 from backup_scp.rebuild import rebuild
@@ -100,7 +101,12 @@ class Life(RuleBasedStateMachine):
 
     @rule()
     def rebuild(self):
-        rebuild(self.stored.archive, self.stored.index)
+        archive = self.folder / "archive"
+        if self.locations and not any((archive / location).exists() for location in self.locations.values()):
+            with pytest.raises(ArchiveUnavailable, match="is the archive's drive connected"):
+                rebuild(self.stored.archive, self.stored.index)
+        else:
+            rebuild(self.stored.archive, self.stored.index)
 
     @precondition(lambda self: not self.broken)
     @rule()
@@ -137,5 +143,5 @@ class Life(RuleBasedStateMachine):
         assert holdings.damaged == len(self.noticed)
 
 
-Life.TestCase.settings = settings(max_examples=15, stateful_step_count=20)
+Life.TestCase.settings = settings(max_examples=30, stateful_step_count=25)
 TestLife = pytest.mark.timeout(300)(Life.TestCase)

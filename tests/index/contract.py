@@ -981,7 +981,7 @@ class IndexContract:
         for identity in ("a" * 32, "b" * 32):
             index.record_archive_identity(identity)
             assert index.archive_identity() == identity
-        with index.rebuilding():
+        with filling(index):
             pass
         assert index.archive_identity() == "b" * 32
 

@@ -45,6 +45,7 @@ def run(node: Node, *arguments: str | Path, env: dict[str, str] | None = None) -
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_serve_says_where_it_is_and_stops_cleanly(node, number):
+    wait_until(lambda: node.output.count("\n") >= 3, what="the three lines of the start")
     ready, kept, stop = node.output.splitlines()[:3]
     assert f"AE title BACKUP_SCP, port {node.port}" in ready
     assert str(node.home) in kept

@@ -237,7 +237,7 @@ def fill(path: Path, *, leave: int = 0) -> Path:
 
 
 def test_a_full_disk_refuses_and_recovers_without_a_restart(make_node, small_volume):
-    node = make_node(settings={"archive": {"url": str(small_volume / "archive")}})
+    node = make_node(settings={"archive": {"url": str(small_volume / "archive"), "reserve_mb": 0}})
     node.start()
     held, refused = encode(dx(number=1)), encode(dx(number=2))
     assert node.send([held])[0].status == 0
@@ -258,7 +258,7 @@ def test_a_full_disk_refuses_and_recovers_without_a_restart(make_node, small_vol
 
 
 def test_a_disk_that_fills_up_in_the_middle_of_an_instance(make_node, small_volume):
-    node = make_node(settings={"archive": {"url": str(small_volume / "archive")}})
+    node = make_node(settings={"archive": {"url": str(small_volume / "archive"), "reserve_mb": 0}})
     node.start()
     small = encode(dx())
     large = encode(replace(dx(number=2), PixelData=bytes(12_000_000)))
@@ -273,7 +273,7 @@ def test_a_disk_that_fills_up_in_the_middle_of_an_instance(make_node, small_volu
 
 
 def test_the_node_starts_on_a_full_disk(make_node, small_volume):
-    node = make_node(settings={"archive": {"url": str(small_volume / "archive")}})
+    node = make_node(settings={"archive": {"url": str(small_volume / "archive"), "reserve_mb": 0}})
     filler = fill(small_volume / "filler")
 
     node.start()
