@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from backup_scp.attributes import Level
+from backup_scp.custody import adopt
 from backup_scp.errors import ArchiveUnavailable
 from backup_scp.information_model import Query
 from backup_scp.ports import Selection
@@ -117,6 +118,7 @@ class Life(RuleBasedStateMachine):
         self.opened = ExitStack()
         self.stored = self.opened.enter_context(stored_in(self.folder))
         rebuild(self.stored.archive, self.stored.index)
+        adopt(self.stored.archive, self.stored.index)
 
     @rule()
     def restart(self):
@@ -143,5 +145,5 @@ class Life(RuleBasedStateMachine):
         assert holdings.damaged == len(self.noticed)
 
 
-Life.TestCase.settings = settings(max_examples=30, stateful_step_count=25)
+Life.TestCase.settings = settings(max_examples=25, stateful_step_count=25)
 TestLife = pytest.mark.timeout(300)(Life.TestCase)
