@@ -2,75 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Protocol
 
-from pydicom.config import IGNORE, settings
-from pydicom.uid import UID
-from pynetdicom import AE, _config, build_role
-from pynetdicom._globals import MODE_ACCEPTOR, MODE_REQUESTOR
-from pynetdicom.association import Association as PynetdicomAssociation
-from pynetdicom.pdu_primitives import A_ABORT, A_RELEASE
-from pynetdicom.presentation import PresentationContext, build_context
-from pynetdicom.transport import AddressInformation
-
-from backup_scp.errors import (
-    DestinationBusy,
-    DestinationUnavailable,
-    InvalidDataSet,
-    InvalidIdentifier,
-    NothingAccepted,
-)
+from backup_scp.errors import InvalidDataSet, InvalidIdentifier
 from backup_scp.information_model import Negotiated
 from backup_scp.network.access import Caller
 from backup_scp.network.command_set import CommandSet, Element, Field
-from backup_scp.network.upper_layer import AssociationEnded, Interrupted, PeerTimedOut, Transport, UpperLayer
-from backup_scp.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-
-# pynetdicom's own log prints identifiers and pydicom's warnings print values: both are patient data.
-logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
-logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
-_config.LOG_HANDLER_LEVEL = "none"
-settings.reading_validation_mode = IGNORE
-# Identity never blocks: UIDs of any length, AE titles padded with NUL or with an umlaut; ``server`` judges the rest.
-_config.VALIDATORS = {"AE": lambda _: (True, ""), "UI": lambda _: (True, "")}
-_config.CODECS = ("ascii", "latin-1")
+from backup_scp.network.upper_layer import AssociationEnded, Interrupted, PeerTimedOut, Timing, UpperLayer
+from backup_scp.network.upper_layer.requesting import Proposal, request
 
 _LONGEST_COMMAND_SET = 1 << 16
 _LONGEST_IDENTIFIER = 1 << 20
-_LINGER_S = 5.0
-_REJECTED_TRANSIENT = 2  # PS3.8 9.3.4
 _LOOK_S = 0.2
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """How long the network may take.
-
-    Attributes
-    ----------
-    connect_s
-        TCP connection of our own associations.
-    association_s
-        ARTIM (PS3.8 9.1.5), and the answer to our own association requests.
-    idle_s
-        A peer that says nothing between messages.
-    network_s
-        A peer that stops in the middle of a message, or does not answer one.
-    busy_s
-        A remote AE that takes no further association for the moment.
-    """
-
-    connect_s: float = 10.0
-    association_s: float = 30.0
-    idle_s: float = 600.0
-    network_s: float = 60.0
-    busy_s: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,17 +57,21 @@ class Errand(Protocol):
         """Give up what is not done: the Association has ended."""
 
 
-class Association(PynetdicomAssociation):
+class Association:
     """An Association with one thread: whoever calls its methods.
 
     Attributes
     ----------
+    upper_layer
+        Its connection and state.
     contexts
         Accepted Presentation Contexts by ID.
     negotiated
         What SOP Class Extended Negotiation has settled, by SOP Class UID.
+    we_are_scp
+        Of one that we requested: whether the peer lets us be the SCP, by SOP Class UID; nothing where it did not say.
     caller, called_ae_title
-        Of an incoming one: who calls, and whom.
+        Who calls, and whom.
     tally
         What it has brought so far.
     ending
@@ -130,26 +81,13 @@ class Association(PynetdicomAssociation):
     """
 
     caller: Caller
-    called_ae_title: str
 
-    def __init__(self, ae_title: str, mode: str, timing: Timing, maximum_pdu_length: int) -> None:
-        ae = AE(ae_title)
-        ae.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
-        ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-        super().__init__(ae, mode)
-        self.upper_layer = UpperLayer(self)
-        self.upper_layer.network_timeout_s = timing.network_s
-        self.upper_layer.idle_timeout_s = timing.idle_s
-        self.dul = self.upper_layer
-        self.acse_timeout = timing.association_s
-        self.connection_timeout = timing.connect_s
-        self.contexts: dict[int, Context] = {}
-        self.negotiated: dict[str, Negotiated] = {}
-        local = self.requestor if self.is_requestor else self.acceptor
-        local.maximum_length = maximum_pdu_length
-        local.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
-        local.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-        local.ae_title = ae_title
+    def __init__(self, upper_layer: UpperLayer) -> None:
+        self.upper_layer = upper_layer
+        self.contexts: Mapping[int, Context] = {}
+        self.negotiated: Mapping[str, Negotiated] = {}
+        self.we_are_scp: Mapping[str, bool] = {}
+        self.called_ae_title = ""
         self.tally = Tally()
         self.ending = False
         self.errand: Errand | None = None
@@ -161,15 +99,10 @@ class Association(PynetdicomAssociation):
     # -- establishing ----------------------------------------------------------------------------------------------
 
     @classmethod
-    def accept(cls, connection: socket.socket, ae_title: str, timing: Timing, maximum_pdu_length: int) -> Association:
-        """Take up an incoming connection; ``negotiation.negotiate`` goes on from here."""
-        association = cls(ae_title, MODE_ACCEPTOR, timing, maximum_pdu_length)
+    def accept(cls, connection: socket.socket, timing: Timing) -> Association:
+        """Take up an incoming connection; ``Server`` goes on from here."""
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        association.acceptor.address_info = AddressInformation.from_tuple(connection.getsockname())
-        association.requestor.address_info = AddressInformation.from_tuple(connection.getpeername())
-        association.set_socket(Transport(association, client_socket=connection))
-        association.upper_layer.begin()
-        return association
+        return cls(UpperLayer(connection, timing, connection.getpeername()[0]))
 
     @classmethod
     def request_from(  # noqa: PLR0913 - each by its name
@@ -185,16 +118,7 @@ class Association(PynetdicomAssociation):
         watch: Callable[[], None] | None = None,
         as_scp: Iterable[str] = (),
     ) -> Association:
-        """Open an Association to a remote AE.
-
-        Parameters
-        ----------
-        contexts
-            Abstract Syntax and its Transfer Syntaxes; at most 128.
-        as_scp
-            Abstract Syntaxes for which we, the requestor, propose to be the SCP (PS3.7 D.3.3.4).
-        watch
-            See ``UpperLayer``.
+        """Open an Association to a remote AE: see ``Proposal``.
 
         Raises
         ------
@@ -203,66 +127,26 @@ class Association(PynetdicomAssociation):
         Interrupted
             By ``watch``.
         """
-        association = cls(calling, MODE_REQUESTOR, timing, maximum_pdu_length)
-        requested = [build_context(abstract, list(transfer)) for abstract, transfer in contexts]
-        for number, context in enumerate(requested):
-            context.context_id = 2 * number + 1
-        try:
-            remote = AddressInformation(host, port)
-        except (OSError, UnicodeError):  # a name may be too long for DNS
-            raise DestinationUnavailable(f"{called}: the name {host} is not known to DNS; check the host") from None
-        local = AddressInformation.from_tuple(("", 0) if remote.is_ipv4 else ("::", 0))
-        try:
-            association.set_socket(Transport(association, address=local))
-        except OSError as error:
-            raise DestinationUnavailable(f"{called}: no socket for it can be had here ({error.strerror})") from None
-        cast("socket.socket", association.upper_layer.connection).setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        association.acceptor.ae_title = called
-        association.acceptor.address_info = remote
-        association.requestor.address_info = local
-        association.requestor.requested_contexts = requested
-        for abstract in as_scp:
-            association.requestor.add_negotiation_item(build_role(abstract, scu_role=False, scp_role=True))
-        association.upper_layer.watch = watch
-        try:
-            association.request()
-        except Interrupted:
-            association.abort(block=False)
-            raise
-        association._require_established(called, host, port)
-        association.take_contexts(association.accepted_contexts)
+        proposal = Proposal(calling, called, host, port, contexts, as_scp, maximum_pdu_length)
+        requested = request(proposal, timing, watch)
+        association = cls(requested.upper_layer)
+        association.called_ae_title = called
+        association.we_are_scp = requested.we_are_scp
+        association.contexts = {
+            int(context.context_id or 0): Context(
+                int(context.context_id or 0),
+                str(context.abstract_syntax),
+                str(context.transfer_syntax[0]),
+                peer_is_scp=True,
+            )
+            for context in requested.contexts
+        }
         return association
 
-    def _require_established(self, called: str, host: str, port: int) -> None:
-        if self.is_established:
-            return
-        error = self._why_not_established(f"{called} at {host}:{port}")
-        self.close()
-        raise error
-
-    def _why_not_established(self, where: str) -> DestinationUnavailable:
-        answer = self.acceptor.primitive
-        if self.is_rejected and answer is not None:
-            rejected = f"{where} rejected the association ({answer.result_str}: {answer.reason_str})"
-            if answer.result == _REJECTED_TRANSIENT:
-                return DestinationBusy(f"{rejected}; try again later")
-            return DestinationUnavailable(f"{rejected}; check both AE titles there")
-        if self.rejected_contexts:
-            return NothingAccepted(f"{where} accepts none of the SOP Classes and Transfer Syntaxes")
-        if self.upper_layer.connected:
-            return DestinationUnavailable(f"{where} did not answer the association request")
-        return DestinationUnavailable(f"{where} cannot be reached; check host, port and that machine's firewall")
-
-    def take_contexts(self, accepted: Iterable[PresentationContext]) -> None:
-        """Note what was negotiated."""
-        roles = self.requestor.role_selection if self.is_acceptor else {}
-        for context in accepted:
-            context_id, abstract = cast("int", context.context_id), cast("UID", context.abstract_syntax)
-            role = roles.get(abstract)
-            peer_is_scp = self.is_requestor or bool(role and role.scp_role)
-            self.contexts[context_id] = Context(
-                context_id, str(abstract), str(context.transfer_syntax[0]), peer_is_scp=peer_is_scp
-            )
+    @property
+    def is_established(self) -> bool:
+        """Whether messages can be sent."""
+        return self.upper_layer.is_established
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
@@ -405,48 +289,27 @@ class Association(PynetdicomAssociation):
         """From another thread: end as soon as the request under way has been answered."""
         self.ending = True
         if self._waiting:
-            self._shut(socket.SHUT_RD)
+            self.upper_layer.shut(socket.SHUT_RD)
 
     def break_off(self) -> None:
         """From another thread: end at once."""
-        self._shut(socket.SHUT_RDWR)
-
-    def _shut(self, how: int) -> None:
-        connection = self.upper_layer.connection
-        if connection is not None:
-            with contextlib.suppress(OSError):
-                connection.shutdown(how)
+        self.upper_layer.shut(socket.SHUT_RDWR)
 
     def finish(self) -> str:
         """End what reading has found to be ending, and say how."""
-        primitive = self.upper_layer.receive_pdu()
-        if isinstance(primitive, A_RELEASE) and primitive.result is None:
-            self.acse.send_release(is_response=True)
-            how = "released"
-        elif isinstance(primitive, A_ABORT):
-            how = "aborted by the peer"
-        else:
-            how = "aborted here, the peer broke the protocol" if self.upper_layer.is_over else "lost"
-        self.upper_layer.linger(_LINGER_S)
-        return how
+        return self.upper_layer.finish()
 
     def release(self) -> None:
         """Release an Association of ours; if the peer does not answer, abort it."""
-        self.upper_layer.watch = None
-        if self.is_established and self.upper_layer.is_open:
-            self.acse.negotiate_release()
-        self.close()
+        self.upper_layer.release()
 
-    def abort(self, block: bool = True) -> None:  # noqa: FBT001, FBT002 - pynetdicom's signature
+    def abort(self, *, block: bool = True) -> None:
         """Abort: the peer is told, and the connection closed; ``block`` lets the peer close first, for a moment."""
-        self.upper_layer.watch = None
-        if self.upper_layer.is_open and not self.upper_layer.is_over:
-            self.acse.send_abort(0x00)
-        self.upper_layer.linger(_LINGER_S if block else 0.0)
+        self.upper_layer.abort(block=block)
 
     def close(self) -> None:
         """Let the peer close first, for a moment, then close."""
-        self.upper_layer.linger(_LINGER_S)
+        self.upper_layer.hang_up()
 
 
 __all__ = ["Association", "AssociationEnded", "Context", "Interrupted", "Tally", "Timing"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import cast
 
 from pydicom.config import IGNORE
 from pydicom.uid import (
@@ -20,19 +19,12 @@ from pydicom.uid import (
     JPEGExtended12Bit,
     JPEGLSNearLossless,
 )
-from pynetdicom.pdu_primitives import (
-    A_ASSOCIATE,
-    AsynchronousOperationsWindowNegotiation,
-    SCP_SCU_RoleSelectionNegotiation,
-    SOPClassExtendedNegotiation,
-)
+from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.service_class import NonPatientObjectStorageServiceClass, ServiceClass, StorageServiceClass
 from pynetdicom.sop_class import uid_to_service_class
 
 from backup_scp.information_model import MODELS
-from backup_scp.network import extended_negotiation
-from backup_scp.network.association import Association
 
 VERIFICATION = "1.2.840.10008.1.1"
 STORAGE_COMMITMENT = "1.2.840.10008.1.20.1"
@@ -46,7 +38,7 @@ LOSSY = frozenset(
 """Syntaxes that may make a sender throw information away: taken when it offers nothing else."""
 
 _COMMITMENT = (STORAGE_COMMITMENT, "1.2.840.10008.1.20.2")  # push, and the retired pull
-_ACCEPTED, _ABSTRACT_SYNTAX_NOT_SUPPORTED, _TRANSFER_SYNTAXES_NOT_SUPPORTED = 0, 3, 4  # PS3.8 9.3.3.2
+ACCEPTED, _ABSTRACT_SYNTAX_NOT_SUPPORTED, _TRANSFER_SYNTAXES_NOT_SUPPORTED = 0, 3, 4  # PS3.8 9.3.3.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,45 +78,6 @@ def temporary_congestion() -> Rejection:
     return Rejection(2, 3, 1, "the node stops", "try again when it runs")
 
 
-def reject(association: Association, rejection: Rejection) -> None:
-    """Answer A-ASSOCIATE-RJ."""
-    association.acse.send_reject(rejection.result, rejection.source, rejection.diagnostic)
-
-
-def accept(association: Association, request: A_ASSOCIATE) -> None:
-    """Answer A-ASSOCIATE-AC with what the node can do of what was proposed."""
-    roles = association.requestor.role_selection
-    answered = [answer_context(context) for context in request.presentation_context_definition_list]
-    association._accepted_cx = {
-        cast("int", context.context_id): context for context in answered if context.result == _ACCEPTED
-    }
-    association._rejected_cx = [context for context in answered if context.result != _ACCEPTED]
-    accepted = {context.abstract_syntax for context in association._accepted_cx.values()}
-    for abstract, proposed in roles.items():
-        if abstract in accepted and (answer := answer_role(abstract, proposed)):
-            association.acceptor.add_negotiation_item(answer)
-    for sop_class, proposed_bytes in association.requestor.sop_class_extended.items():
-        if sop_class in accepted:
-            _settle(association, str(sop_class), proposed_bytes)
-    if association.requestor.asynchronous_operations != (1, 1):
-        association.acceptor.add_negotiation_item(_one_operation_at_a_time())
-    association.acse.send_accept()
-    association.is_established = True
-    association.take_contexts(association._accepted_cx.values())
-
-
-def _settle(association: Association, sop_class: str, proposed: bytes) -> None:
-    """Answer one SOP Class Extended Negotiation Sub-Item, and hold the node to the answer (PS3.7 D.3.3.5)."""
-    answered = extended_negotiation.answer(sop_class, proposed)
-    if not answered:  # nothing was asked, or nothing of this SOP Class can be
-        return
-    item = SOPClassExtendedNegotiation()
-    item.sop_class_uid = UID(sop_class, IGNORE)
-    item.service_class_application_information = answered
-    association.acceptor.add_negotiation_item(item)
-    association.negotiated[sop_class] = extended_negotiation.negotiated(sop_class, answered)
-
-
 def answer_context(proposed: PresentationContext) -> PresentationContext:
     """Accept or reject one Presentation Context (PS3.8 9.3.3.2)."""
     abstract = str(proposed.abstract_syntax)
@@ -135,7 +88,7 @@ def answer_context(proposed: PresentationContext) -> PresentationContext:
     chosen = choose_transfer_syntax(abstract, syntaxes)
     answer.transfer_syntax = [chosen or next(iter(syntaxes), ImplicitVRLittleEndian)]  # not significant when rejected
     if chosen:
-        answer.result = _ACCEPTED
+        answer.result = ACCEPTED
     else:
         answer.result = _TRANSFER_SYNTAXES_NOT_SUPPORTED if is_supported(abstract) else _ABSTRACT_SYNTAX_NOT_SUPPORTED
     return answer
@@ -183,10 +136,3 @@ def answer_role(abstract: str, proposed: SCP_SCU_RoleSelectionNegotiation) -> SC
     answer.scu_role = bool(proposed.scu_role)
     answer.scp_role = bool(proposed.scp_role) and (abstract == STORAGE_COMMITMENT or is_storage(str(abstract)))
     return answer if answer.scu_role or answer.scp_role else None
-
-
-def _one_operation_at_a_time() -> AsynchronousOperationsWindowNegotiation:
-    answer = AsynchronousOperationsWindowNegotiation()
-    answer.maximum_number_operations_invoked = 1
-    answer.maximum_number_operations_performed = 1
-    return answer

@@ -14,10 +14,9 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from pynetdicom.pdu_primitives import A_ASSOCIATE
-
 from backup_scp.errors import BackupSCPError, Refused
 from backup_scp.network import negotiation
+from backup_scp.network.acceptance import Acceptances
 from backup_scp.network.access import AccessPolicy, Caller
 from backup_scp.network.association import Association, AssociationEnded, Context, Timing
 from backup_scp.network.command_set import CommandSet, Field, response
@@ -109,6 +108,7 @@ class Server:
         self._policy = policy
         self._services = services
         self._record_rejection = record_rejection
+        self._acceptances = Acceptances(listening.maximum_pdu_length)
         self._lock = threading.Lock()
         self._pending: dict[socket.socket, threading.Thread] = {}
         self._associations: dict[Association, threading.Thread] = {}
@@ -202,11 +202,8 @@ class Server:
         """Serve one connection from its first byte to its last; the border of this thread."""
         association = None
         try:
-            association = Association.accept(
-                connection, self._listening.ae_title, self._listening.timing, self._listening.maximum_pdu_length
-            )
-            request = association.upper_layer.receive_pdu(wait=True, timeout=self._listening.timing.association_s)
-            if isinstance(request, A_ASSOCIATE) and self._establish(connection, association, request):
+            association = Association.accept(connection, self._listening.timing)
+            if self._establish(connection, association):
                 self._serve(association)
         except OSError:
             log.debug("A connection was gone before it said anything")
@@ -228,24 +225,31 @@ class Server:
 
     # -- associations ------------------------------------------------------------------------------------------------
 
-    def _establish(self, connection: socket.socket, association: Association, request: A_ASSOCIATE) -> bool:
-        """Accept or reject an Association request."""
-        association.requestor.primitive = request
-        calling, called = _unpadded(request.calling_ae_title), _unpadded(request.called_ae_title)
-        association.caller = self._policy.identify(calling, association.requestor.address, association.acceptor.address)
-        association.called_ae_title = called
+    def _establish(self, connection: socket.socket, association: Association) -> bool:
+        """Read an Association request, and accept or reject it."""
+        layer = association.upper_layer
+        request = layer.read_request(self._listening.timing.association_s)
+        if request is None:
+            return False
+        acceptance = self._acceptances.of(request)
+        if acceptance is None:
+            layer.refer(request)
+            return False
+        caller = self._policy.identify(acceptance.calling, layer.peer_address, connection.getsockname()[0])
+        association.caller, association.called_ae_title = caller, acceptance.called
         with self._lock:
-            rejection = self._reason_to_reject(association.caller, called)
+            rejection = self._reason_to_reject(caller, acceptance.called)
             if rejection is None:
                 self._pending.pop(connection, None)
                 self._associations[association] = threading.current_thread()
         if rejection is None:
-            negotiation.accept(association, request)
-            log.debug("Association with %s established", association.caller)
+            association.contexts, association.negotiated = acceptance.contexts, acceptance.negotiated
+            layer.accept(acceptance.answer, acceptance.peer_maximum_length)
+            log.debug("Association with %s established", caller)
             return True
-        log.warning("Association from %s rejected: %s; %s", association.caller, rejection.reason, rejection.fix)
-        negotiation.reject(association, rejection)
-        self._note(association.caller, called, rejection.reason, rejection.fix)
+        log.warning("Association from %s rejected: %s; %s", caller, rejection.reason, rejection.fix)
+        layer.reject(rejection.result, rejection.source, rejection.diagnostic)
+        self._note(caller, acceptance.called, rejection.reason, rejection.fix)
         return False
 
     def _reason_to_reject(self, caller: Caller, called: str) -> Rejection | None:
@@ -370,11 +374,6 @@ def _shut(connection: socket.socket) -> None:
     """Wake whoever waits for a socket; its own thread closes it."""
     with contextlib.suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)
-
-
-def _unpadded(ae_title: str | None) -> str:
-    """Drop the padding of an AE title: blanks, and the NULs of those who write it so."""
-    return str(ae_title).strip("\0 ")
 
 
 def _where(error: Exception) -> str:

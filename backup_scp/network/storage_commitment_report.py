@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pydicom.uid import UID
-
 from backup_scp.commitment import Confirm
 from backup_scp.errors import DestinationUnavailable
 from backup_scp.network.access import AccessPolicy, printable
@@ -74,9 +72,8 @@ class EventReporter:
         )
 
     def _send(self, association: Association, commitment: Commitment) -> None:
-        role = association.acceptor.role_selection.get(UID(STORAGE_COMMITMENT))
-        if role is not None and not role.scp_role:  # many say nothing, and take the report nevertheless
-            raise DestinationUnavailable(f"{association.acceptor.ae_title} does not let us be SCP of its commitments")
+        if not association.we_are_scp.get(STORAGE_COMMITMENT, True):  # many say nothing, and take it nevertheless
+            raise DestinationUnavailable(f"{association.called_ae_title} does not let us be SCP of its commitments")
         (context,) = association.contexts.values()
         association.send(context.context_id, *event_report(commitment, self._ae_title, context, message_id=1))
         require_taken(association.read_response(Field.N_EVENT_REPORT_RSP))

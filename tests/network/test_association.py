@@ -137,7 +137,7 @@ def test_no_socket_can_be_had(leaves_nothing, monkeypatch):
     def none_left(*_):
         raise OSError(24, "Too many open files")
 
-    monkeypatch.setattr("backup_scp.network.association.Transport._create_socket", none_left)
+    monkeypatch.setattr("backup_scp.network.upper_layer.requesting.Transport._create_socket", none_left)
     with pytest.raises(DestinationUnavailable, match="Too many open files"):
         request(104)
 
@@ -173,7 +173,7 @@ def test_other_answers_than_an_acceptance(acceptor, answer):
 
 
 def test_a_flood_instead_of_an_answer(acceptor, monkeypatch):
-    monkeypatch.setattr("backup_scp.network.association._LINGER_S", 0.1)
+    monkeypatch.setattr("backup_scp.network.upper_layer.layer._LINGER_S", 0.1)
 
     def behave(other: Other) -> None:
         other.pdu()
@@ -270,7 +270,7 @@ def test_echo_with_a_failure_status_is_an_error(acceptor):
 
 @pytest.mark.parametrize("answer", [b"", abort(), pdu(0x42, b""), p_data(pdv(1, COMMAND, b"ab")), pdu(5, bytes(4))])
 def test_release_ends_whatever_the_peer_does(acceptor, monkeypatch, answer):
-    monkeypatch.setattr("backup_scp.network.association._LINGER_S", 0.1)
+    monkeypatch.setattr("backup_scp.network.upper_layer.layer._LINGER_S", 0.1)
 
     def behave(other: Other) -> None:
         other.accept_association()
@@ -284,7 +284,7 @@ def test_release_ends_whatever_the_peer_does(acceptor, monkeypatch, answer):
 
 
 def test_release_ends_when_the_peer_floods(acceptor, monkeypatch):
-    monkeypatch.setattr("backup_scp.network.association._LINGER_S", 0.1)
+    monkeypatch.setattr("backup_scp.network.upper_layer.layer._LINGER_S", 0.1)
 
     def behave(other: Other) -> None:
         other.accept_association()
@@ -298,7 +298,7 @@ def test_release_ends_when_the_peer_floods(acceptor, monkeypatch):
 
 def test_lingering_ends_though_the_peer_never_pauses(acceptor, monkeypatch):
     association = request(acceptor(until_closed_after_accepting))
-    association.acse.send_abort(0x00)
+    association.upper_layer.machine.assoc.acse.send_abort(0x00)
     monkeypatch.setattr(UpperLayer, "_receive", lambda *_: None)  # there always is something to receive
     association.upper_layer.linger(0.05)
     assert association.upper_layer.connection is None
@@ -323,7 +323,7 @@ def test_an_abort_after_the_end_leaves_the_peer_time_to_read_the_first(acceptor)
     association.abort()
     assert lingered == [True]
     assert read.wait(TIMEOUT_S)
-    association.upper_layer._close()
+    association.upper_layer.close()
 
 
 def test_a_peer_that_takes_nothing_is_given_up(acceptor):

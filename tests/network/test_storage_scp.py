@@ -285,7 +285,7 @@ ENDS = {
 
 @pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
 def test_nothing_half_written_stays(node, storage, end, monkeypatch):
-    monkeypatch.setattr("backup_scp.network.association._LINGER_S", 0.1)
+    monkeypatch.setattr("backup_scp.network.upper_layer.layer._LINGER_S", 0.1)
     started = threading.Event()
     stage = storage.archive.stage
     monkeypatch.setattr(storage.archive, "stage", _announcing(stage, started))

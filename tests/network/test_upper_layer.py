@@ -180,7 +180,7 @@ def test_what_is_invalid_ends_the_association_and_only_that(server, stream, capl
 
 
 def test_an_endless_command_is_not_collected(server, monkeypatch):
-    monkeypatch.setattr("backup_scp.network.association._LINGER_S", 0.2)
+    monkeypatch.setattr("backup_scp.network.upper_layer.layer._LINGER_S", 0.2)
     with server.peer(ECHO) as peer:
         try:
             for _ in range(1 << 20):
@@ -361,7 +361,7 @@ def test_a_drip_of_an_association_request_has_a_deadline(start_server):
 
 
 def test_a_flood_after_an_abort_does_not_hold_the_thread(start_server, monkeypatch):
-    monkeypatch.setattr("backup_scp.network.association._LINGER_S", 0.2)
+    monkeypatch.setattr("backup_scp.network.upper_layer.layer._LINGER_S", 0.2)
     server = start_server()
     flood = pdu(0x42, bytes(1 << 16))
     with server.peer(ECHO) as peer, contextlib.suppress(ConnectionError):
@@ -371,7 +371,7 @@ def test_a_flood_after_an_abort_does_not_hold_the_thread(start_server, monkeypat
 
 @pytest.mark.parametrize("first", [b"", pdu(0x42, b"")], ids=["from the start", "after an abort"])
 def test_a_flood_before_an_association_does_not_hold_the_thread(start_server, monkeypatch, first):
-    monkeypatch.setattr("backup_scp.network.association._LINGER_S", 0.2)
+    monkeypatch.setattr("backup_scp.network.upper_layer.layer._LINGER_S", 0.2)
     server = start_server(timing=HASTY)
     flood = pdu(P_DATA_TF, bytes(1 << 16))
     with Peer(server.port) as peer, contextlib.suppress(ConnectionError):

@@ -1,0 +1,14 @@
+"""The upper layer: PDUs on a socket, driven by the Association's own thread (PS3.8 9, docs/adr/0017).
+
+``connection`` is the socket and its buffer; ``layer`` reads and writes P-DATA-TF in Sta6 and takes the usual way into
+Sta6 and out of it; ``state_machine`` is pynetdicom's, for everything else; ``requesting`` opens Associations of ours.
+Only this folder knows pynetdicom's private parts.
+"""
+
+from __future__ import annotations
+
+from backup_scp.network.upper_layer.connection import AssociationEnded, Interrupted, PeerTimedOut, Selector
+from backup_scp.network.upper_layer.layer import Fragment, UpperLayer
+from backup_scp.network.upper_layer.timing import Timing
+
+__all__ = ["AssociationEnded", "Fragment", "Interrupted", "PeerTimedOut", "Selector", "Timing", "UpperLayer"]

@@ -1,0 +1,183 @@
+"""A socket with a buffer, deadlines, and something to look after meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+import socket
+import time
+from collections.abc import Callable
+from mmap import mmap
+
+_BUFFER_BYTES = 1 << 20
+_SLOWEST_BYTES_PER_S = 10_000  # what a PDU or a write may take beyond the timeout
+_WATCH_S = 0.2
+Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)  # select() stops at descriptor 1023
+
+
+class AssociationEnded(Exception):  # noqa: N818 - not an error: the usual end of reading
+    """The peer released or aborted, or the connection is gone; the state machine has dealt with it."""
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error of this association
+    """What is under way here is no longer wanted by somebody else."""
+
+
+class PeerTimedOut(AssociationEnded):
+    """The peer said nothing for longer than it may."""
+
+
+class Connection:
+    """A socket, and the bytes that were received and not yet read.
+
+    Attributes
+    ----------
+    connection
+        The bare socket, None once it is closed.
+    network_timeout_s
+        How long the peer may pause in the middle of a PDU or a message.
+    watch
+        Called again and again while the peer is slow to send or to take something; may raise ``Interrupted``, and is
+        forgotten then.
+    """
+
+    def __init__(self, connection: socket.socket | None, network_timeout_s: float) -> None:
+        self.connection = connection
+        self.network_timeout_s = network_timeout_s
+        self.watch: Callable[[], None] | None = None
+        self._watched_at = 0.0
+        self._buffer = memoryview(mmap(-1, _BUFFER_BYTES))  # costs memory as it is used, not for a silent peer
+        self._start = self._end = 0  # what was received and not yet read
+
+    def has_input(self, wait_s: float = 0.0) -> bool:
+        """Whether something from the peer, or its end, waits to be read; wait for it at most so long."""
+        connection = self.connection
+        if self._start != self._end or connection is None:
+            return True
+        pending = getattr(connection, "pending", None)  # TLS: decrypted bytes that select does not see
+        if pending and pending():
+            return True
+        with Selector() as selector:
+            selector.register(connection, selectors.EVENT_READ)
+            return bool(selector.select(wait_s))
+
+    def shut(self, how: int) -> None:
+        """From any thread: end the connection in one direction or both; its own thread closes it."""
+        connection = self.connection
+        if connection is not None:
+            with contextlib.suppress(OSError):
+                connection.shutdown(how)
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    def _read_exactly(self, length: int, deadline: float) -> bytes:
+        body = bytearray()
+        while len(body) < length:
+            if self._start == self._end:
+                self._receive(deadline)
+            body += self._take(min(length - len(body), self._end - self._start))
+        return bytes(body)
+
+    def _require(self, size: int, deadline: float) -> None:
+        """Have ``size`` bytes in one piece; ``size`` is at most a header."""
+        while self._end - self._start < size:
+            if self._start:
+                rest = self._end - self._start
+                self._buffer[:rest] = bytes(self._buffer[self._start : self._end])
+                self._start, self._end = 0, rest
+            self._receive(deadline)
+
+    def _take(self, size: int) -> memoryview:
+        data = self._buffer[self._start : self._start + size]
+        self._start += size
+        return data
+
+    def _receive(self, deadline: float) -> None:
+        """Receive what there is, at least one byte, into the buffer's free end.
+
+        Raises
+        ------
+        PeerTimedOut
+            There was nothing until the deadline.
+        AssociationEnded
+            There will be nothing more.
+        """
+        if self._start == self._end:
+            self._start = self._end = 0
+        connection = self.connection
+        if connection is None:
+            raise AssociationEnded
+        count = self._receive_from(connection, deadline)
+        if not count:
+            self._peer_is_gone()
+            raise AssociationEnded
+        self._end += count
+
+    def _receive_from(self, connection: socket.socket, deadline: float) -> int:
+        """Receive as many bytes as there are; 0 when the connection is gone."""
+        while True:
+            try:
+                connection.settimeout(self._patience_s(deadline))
+                return connection.recv_into(self._buffer[self._end :])
+            except TimeoutError:
+                if time.monotonic() >= deadline:
+                    raise PeerTimedOut from None
+                self._look_up()
+            except OSError:
+                return 0
+
+    def _peer_is_gone(self) -> None:
+        """See to it that the peer has closed the connection, or lost it."""
+        raise NotImplementedError
+
+    # -- writing -----------------------------------------------------------------------------------------------------
+
+    def _put(self, data: bytes | bytearray) -> None:
+        """Write everything, however slowly the peer takes it.
+
+        Raises
+        ------
+        OSError
+            It takes nothing more.
+        """
+        connection = self.connection
+        if connection is None:
+            raise ConnectionError
+        deadline = self._deadline(len(data))
+        rest = memoryview(data)
+        while rest:
+            connection.settimeout(self._patience_s(deadline))
+            try:
+                rest = rest[connection.send(rest) :]
+            except TimeoutError:
+                if time.monotonic() >= deadline:
+                    raise
+            self._look_up()
+
+    def put_blindly(self, data: bytes) -> None:
+        """Write a PDU of the state machine: that the peer is gone is for the next read to see."""
+        watch, self.watch = self.watch, None
+        try:
+            self._put(data)
+        except OSError:
+            self.shut(socket.SHUT_RDWR)
+        self.watch = watch
+
+    # -- both --------------------------------------------------------------------------------------------------------
+
+    def _deadline(self, size: int) -> float:
+        """When ``size`` bytes must be through: a peer that sends a byte a minute holds no association for ever."""
+        return time.monotonic() + self.network_timeout_s + size / _SLOWEST_BYTES_PER_S
+
+    def _patience_s(self, deadline: float) -> float:
+        """Say how long a call on the socket may block: to the deadline, or until it is time to look up."""
+        left_s = max(deadline - time.monotonic(), 0.001)
+        return min(left_s, _WATCH_S) if self.watch is not None else left_s
+
+    def _look_up(self) -> None:
+        """Let ``watch`` see to what else goes on, if it has not done so just now."""
+        if self.watch is None or time.monotonic() - self._watched_at < _WATCH_S:
+            return
+        watch, self.watch = self.watch, None
+        watch()
+        self.watch, self._watched_at = watch, time.monotonic()

@@ -1,0 +1,276 @@
+"""What is written by hand is what pynetdicom writes, and what is remembered is what is worked out."""
+
+from __future__ import annotations
+
+import socket
+import struct
+
+import pytest
+from pydicom.config import IGNORE
+from pydicom.uid import UID
+from pynetdicom._globals import MODE_ACCEPTOR
+from pynetdicom.dimse_messages import C_ECHO_RSP
+from pynetdicom.dimse_primitives import C_ECHO
+from pynetdicom.pdu import A_ASSOCIATE_RJ, A_RELEASE_RP, P_DATA_TF
+from pynetdicom.pdu_primitives import (
+    A_ASSOCIATE,
+    A_RELEASE,
+    AsynchronousOperationsWindowNegotiation,
+    SOPClassExtendedNegotiation,
+)
+
+from backup_scp.network import acceptance as acceptance_module
+from backup_scp.network import extended_negotiation
+from backup_scp.network.acceptance import Acceptances, accept
+from backup_scp.network.association import Context
+from backup_scp.network.negotiation import STORAGE_COMMITMENT, answer_context, answer_role
+from backup_scp.network.upper_layer import Timing, UpperLayer
+from backup_scp.network.upper_layer.state_machine import ThreadlessAssociation, Transport
+from backup_scp.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from tests.network.wire import (
+    ASSOCIATE_RJ,
+    COMMAND,
+    CT_IMAGE_STORAGE,
+    EXPLICIT,
+    IMPLICIT,
+    LAST,
+    RELEASE_RP,
+    STUDY_ROOT_FIND,
+    STUDY_ROOT_GET,
+    VERIFICATION,
+    Peer,
+    associate_rq,
+    context_item,
+    echo_rq,
+    item,
+    p_data,
+    pdv,
+    release_rq,
+    role,
+)
+
+ECHO = (VERIFICATION, (IMPLICIT,))
+CT = (CT_IMAGE_STORAGE, (EXPLICIT,))
+FIND, GET = ((uid, (IMPLICIT, EXPLICIT)) for uid in (STUDY_ROOT_FIND, STUDY_ROOT_GET))
+MAXIMUM = 131072
+
+
+def extended(sop_class: str, proposed: bytes) -> bytes:
+    return item(0x56, struct.pack(">H", len(sop_class)) + sop_class.encode() + proposed)
+
+
+IDENTITY = item(0x58, b"\2\1" + struct.pack(">H", 4) + b"user" + struct.pack(">H", 6) + b"secret")
+ODD = "1.2." + "3" * 80
+REQUESTS = {
+    "echo": associate_rq([ECHO]),
+    "one context": associate_rq([CT]),
+    "accepted and rejected": associate_rq([("1.2.840.10008.5.1.4.32.1", (IMPLICIT,)), CT, (VERIFICATION, (EXPLICIT,))]),
+    "none that is accepted": associate_rq([("1.2.840.10008.1.20.2", (IMPLICIT,))]),
+    "no context": associate_rq([]),
+    "no order of IDs": associate_rq(
+        [], context_items=b"".join(context_item(n, VERIFICATION, [IMPLICIT]) for n in (255, 3, 101))
+    ),
+    "an ID twice": associate_rq(
+        [], context_items=context_item(1, *ECHO) + context_item(1, CT_IMAGE_STORAGE, [EXPLICIT])
+    ),
+    "128 contexts": associate_rq([(f"1.2.3.{n}", (EXPLICIT, IMPLICIT, "1.2.840.10008.1.2.4.70")) for n in range(128)]),
+    "roles": associate_rq(
+        [CT, ECHO, (STORAGE_COMMITMENT, (IMPLICIT,))],
+        items=role(CT_IMAGE_STORAGE, scu=1, scp=1)
+        + role(VERIFICATION, scu=0, scp=1)
+        + role(STORAGE_COMMITMENT, scu=0, scp=1)
+        + role("1.2.9", scu=1, scp=1),
+    ),
+    "a role twice": associate_rq(
+        [CT], items=role(CT_IMAGE_STORAGE, scu=1, scp=1) + role(CT_IMAGE_STORAGE, scu=1, scp=0)
+    ),
+    "a window": associate_rq([ECHO], items=item(0x53, struct.pack(">HH", 8, 8))),
+    "a window of one": associate_rq([ECHO], items=item(0x53, struct.pack(">HH", 1, 1))),
+    "extended": associate_rq(
+        [FIND, GET, CT],
+        items=extended(STUDY_ROOT_GET, b"\1\1")
+        + extended(STUDY_ROOT_FIND, b"\1" * 7)
+        + extended(CT_IMAGE_STORAGE, b"\1"),
+    ),
+    "extended twice": associate_rq(
+        [FIND, GET],
+        items=extended(STUDY_ROOT_FIND, b"\1") + extended(STUDY_ROOT_GET, b"\1") + extended(STUDY_ROOT_FIND, b"\0\1"),
+    ),
+    "everything": associate_rq(
+        [FIND, CT],
+        items=IDENTITY
+        + extended(STUDY_ROOT_FIND, b"\1\1")
+        + item(0x53, struct.pack(">HH", 0, 0))
+        + role(CT_IMAGE_STORAGE, scu=1, scp=1),
+    ),
+    "odd UIDs": associate_rq([(ODD, (EXPLICIT,))], items=role(ODD, scu=1, scp=1)),
+    "padding": associate_rq([ECHO], called=b" BACKUP_SCP\0\0", calling=b"  A \0"),
+    "an umlaut": associate_rq([ECHO], calling=b"PRAXIS M\xdcLLER"),
+    "no maximum length": associate_rq([ECHO], maximum_length=None),
+}
+
+
+def pynetdicoms_answer(request: bytes) -> bytes:
+    """Let pynetdicom's state machine and ACSE send the answer, and read it from the socket."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        layer = UpperLayer(ours, Timing(), "")
+        association = ThreadlessAssociation(layer, MODE_ACCEPTOR, "BACKUP_SCP")
+        layer.machine = association.dul
+        association.set_socket(Transport(association, client_socket=ours))
+        association.dul._run()
+        assert association.dul.take(request)
+        primitive = association.dul.receive_pdu()
+        association.requestor.primitive = primitive
+        local = association.acceptor
+        local.maximum_length, local.implementation_class_uid = MAXIMUM, UID(IMPLEMENTATION_CLASS_UID)
+        local.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+        answers = [answer_context(context) for context in primitive.presentation_context_definition_list]
+        association._accepted_cx = {context.context_id or 0: context for context in answers if context.result == 0}
+        association._rejected_cx = [context for context in answers if context.result != 0]
+        accepted = {context.abstract_syntax for context in association._accepted_cx.values()}
+        for uid, proposed in association.requestor.role_selection.items():
+            if uid in accepted and (answer := answer_role(uid, proposed)):
+                local.add_negotiation_item(answer)
+        for uid, asked in association.requestor.sop_class_extended.items():
+            if uid in accepted and (information := extended_negotiation.answer(str(uid), asked)):
+                item_56 = SOPClassExtendedNegotiation()
+                item_56.sop_class_uid = UID(uid, IGNORE)
+                item_56.service_class_application_information = information
+                local.add_negotiation_item(item_56)
+        if association.requestor.asynchronous_operations != (1, 1):
+            item_53 = AsynchronousOperationsWindowNegotiation()
+            item_53.maximum_number_operations_invoked = item_53.maximum_number_operations_performed = 1
+            local.add_negotiation_item(item_53)
+        association.acse.send_accept()
+        ours.shutdown(socket.SHUT_WR)
+        return theirs.makefile("rb").read()
+
+
+@pytest.mark.parametrize("request_pdu", REQUESTS.values(), ids=REQUESTS)
+def test_the_answer_is_pynetdicoms_to_the_byte(request_pdu):
+    answered = accept(request_pdu, MAXIMUM)
+    assert answered is not None
+    assert answered.answer.hex() == pynetdicoms_answer(request_pdu).hex()
+
+
+@pytest.mark.parametrize("request_pdu", REQUESTS.values(), ids=REQUESTS)
+def test_the_second_answer_is_the_first(start_server, request_pdu):
+    server = start_server(check_called_ae_title=False)
+    answers = []
+    for _ in range(2):
+        with Peer(server.port) as peer:
+            answers.append(peer.ask(request_pdu))
+            peer.release()
+    assert answers[0] == answers[1]
+
+
+def test_what_was_settled_comes_with_the_answer():
+    answered = accept(REQUESTS["everything"], MAXIMUM)
+    assert answered is not None
+    assert (answered.calling, answered.called, answered.peer_maximum_length) == ("TESTER", "BACKUP_SCP", 131072)
+    assert answered.contexts == {
+        1: Context(1, STUDY_ROOT_FIND, IMPLICIT),
+        3: Context(3, CT_IMAGE_STORAGE, EXPLICIT, peer_is_scp=True),
+    }
+    assert answered.negotiated == {STUDY_ROOT_FIND: extended_negotiation.negotiated(STUDY_ROOT_FIND, b"\1\1")}
+
+
+@pytest.mark.parametrize(
+    "request_pdu",
+    [associate_rq([ECHO], version=2), associate_rq([ECHO])[:-4], associate_rq([ECHO], calling=b"")],
+    ids=["version", "cut off", "no title"],
+)
+def test_what_is_no_request_has_no_answer(request_pdu):
+    assert Acceptances(MAXIMUM).of(request_pdu) is None
+
+
+@pytest.mark.parametrize("end", [p_data(pdv(1, COMMAND | LAST, echo_rq(258))), release_rq()], ids=["echo", "release"])
+def test_echo_and_release_are_answered_as_by_pynetdicom(server, end):
+    with server.peer(ECHO) as peer:
+        peer.send(end)
+        received = b"".join(struct.pack(">BxI", kind, len(body)) + body for kind, body in [peer.pdu()])
+    if end == release_rq():
+        assert received == release_rp_of_pynetdicom()
+    else:
+        assert received == echo_response_of_pynetdicom(258)
+
+
+def release_rp_of_pynetdicom() -> bytes:
+    primitive = A_RELEASE()
+    primitive.result = "affirmative"
+    return A_RELEASE_RP(primitive).encode()
+
+
+def echo_response_of_pynetdicom(message_id: int) -> bytes:
+    primitive = C_ECHO()
+    primitive.AffectedSOPClassUID, primitive.MessageIDBeingRespondedTo, primitive.Status = VERIFICATION, message_id, 0
+    message = C_ECHO_RSP()
+    message.primitive_to_message(primitive)
+    return b"".join(P_DATA_TF(pdata).encode() for pdata in message.encode_msg(1, MAXIMUM))
+
+
+@pytest.mark.parametrize(("result", "source", "reason"), [(1, 1, 3), (1, 1, 7), (2, 3, 1), (2, 3, 2)])
+def test_a_rejection_is_pynetdicoms(result, source, reason):
+    primitive = A_ASSOCIATE()
+    primitive.result, primitive.result_source, primitive.diagnostic = result, source, reason
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        layer = UpperLayer(ours, Timing(), "")
+        layer.reject(result, source, reason)
+        assert theirs.recv(100) == A_ASSOCIATE_RJ(primitive).encode()
+
+
+# ------------------------------------------------------------------------------------------------- remembering
+
+
+def size_of(request: bytes) -> int:
+    answered = accept(request, MAXIMUM)
+    assert answered is not None
+    return len(request) + len(answered.answer)
+
+
+def test_a_request_is_worked_out_once(monkeypatch):
+    acceptances = Acceptances(MAXIMUM)
+    first = acceptances.of(REQUESTS["roles"])
+    monkeypatch.setattr(acceptance_module, "accept", None)
+    assert acceptances.of(bytes(REQUESTS["roles"])) is first
+
+
+def test_one_byte_of_difference_is_another_request():
+    acceptances = Acceptances(MAXIMUM)
+    first, second = (acceptances.of(associate_rq([ECHO], calling=calling)) for calling in (b"CONSOLE1", b"CONSOLE2"))
+    assert first is not None
+    assert second is not None
+    assert (first.calling, second.calling) == ("CONSOLE1", "CONSOLE2")
+    assert first.answer != second.answer
+
+
+def test_what_is_remembered_is_bounded_and_the_last_ones_stay():
+    requests = [associate_rq([ECHO], calling=b"CONSOLE%04d" % number) for number in range(100)]
+    acceptances = Acceptances(MAXIMUM, limit_bytes=10 * size_of(requests[0]))
+    first = acceptances.of(requests[0])
+    for request in requests:
+        acceptances.of(request)
+        assert acceptances.of(requests[0]) is first  # used all the time
+    assert list(acceptances._known) == [*requests[-9:], requests[0]][-10:]
+    assert acceptances._size_bytes == 10 * size_of(requests[0])
+
+
+def test_a_huge_request_displaces_no_other():
+    small = associate_rq([ECHO])
+    huge = REQUESTS["128 contexts"]
+    acceptances = Acceptances(MAXIMUM, limit_bytes=8 * size_of(huge) - 8)
+    kept = acceptances.of(small)
+    assert acceptances.of(huge) is not None
+    assert list(acceptances._known) == [small]
+    assert acceptances.of(small) is kept
+
+
+def test_who_may_call_is_decided_each_time(start_server):
+    server = start_server(maximum_associations=1, reserved_associations=0)
+    request = associate_rq([ECHO])
+    with Peer(server.port) as first, Peer(server.port) as second:
+        assert first.ask(request)[0] == 2
+        assert second.ask(request) == (ASSOCIATE_RJ, b"\0\2\3\2")
+        assert first.ask(release_rq()) == (RELEASE_RP, bytes(4))
