@@ -1,0 +1,72 @@
+"""The ports: what the services ask of an archive, an index and a destination, and the values that they exchange.
+
+Each Protocol is the contract; one contract suite in ``tests/`` runs on every implementation.
+"""
+
+from backup_scp.ports.archive import Archive, ArchivedFile, Arrival, Heading, InstanceKey, StagedFile
+from backup_scp.ports.commitments import (
+    Commitment,
+    CommitmentRequest,
+    Commitments,
+    FailureReason,
+    OwedReports,
+    Reference,
+    Requester,
+)
+from backup_scp.ports.destination import Destination, RemoteAE
+from backup_scp.ports.holdings import (
+    Admission,
+    Checked,
+    Flag,
+    Held,
+    Holdings,
+    Match,
+    Progress,
+    Read,
+    Received,
+    Rejection,
+    Remark,
+    Selection,
+    Storm,
+    Task,
+    Trouble,
+    Version,
+    VersionMatch,
+)
+from backup_scp.ports.index import Index
+
+__all__ = [
+    "Admission",
+    "Archive",
+    "ArchivedFile",
+    "Arrival",
+    "Checked",
+    "Commitment",
+    "CommitmentRequest",
+    "Commitments",
+    "Destination",
+    "FailureReason",
+    "Flag",
+    "Heading",
+    "Held",
+    "Holdings",
+    "Index",
+    "InstanceKey",
+    "Match",
+    "OwedReports",
+    "Progress",
+    "Read",
+    "Received",
+    "Reference",
+    "Rejection",
+    "Remark",
+    "RemoteAE",
+    "Requester",
+    "Selection",
+    "StagedFile",
+    "Storm",
+    "Task",
+    "Trouble",
+    "Version",
+    "VersionMatch",
+]

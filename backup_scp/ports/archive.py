@@ -1,0 +1,215 @@
+"""What the services ask of an archive, and the values of what is kept there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, Protocol
+
+
+class InstanceKey(NamedTuple):
+    """What makes two Data Sets versions of one SOP Instance: all three UIDs, as written, without padding.
+
+    One SOP Instance UID in two studies or series is two instances (both are found), flagged as a clash.
+    """
+
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_instance_uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """How one Data Set came in; written into its file, restored from there by ``rebuild``.
+
+    Attributes
+    ----------
+    received_at
+        When its last byte was in; UTC, microseconds.
+    service
+        ``C-STORE`` or ``IMPORT``.
+    calling_ae_title, called_ae_title
+        Of the Association; empty for an import.
+    address
+        The sender's network address; empty for an import.
+    site
+        The clinic that the sender is configured for; empty when it is not.
+    """
+
+    received_at: datetime
+    service: str
+    calling_ae_title: str = ""
+    called_ae_title: str = ""
+    address: str = ""
+    site: str = ""
+
+    @property
+    def sender(self) -> tuple[str, str]:
+        """Who counts as the same sender for the version rule: site and calling AE title."""
+        return (self.site, self.calling_ae_title)
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """What is known of a Data Set before its first byte: it goes into File Meta (PS3.10 7.1)."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+    source_ae_title: str = ""
+
+
+class StagedFile(Protocol):
+    """A Data Set on its way in: in the archive's own volume, not visible, gone after a crash."""
+
+    heading: Heading
+
+    @property
+    def size_bytes(self) -> int:
+        """Length of the Data Set so far."""
+
+    @property
+    def sha256(self) -> str:
+        """64 hex digits over the Data Set so far."""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Append to the Data Set.
+
+        Raises
+        ------
+        ArchiveFull, ArchiveUnavailable
+        """
+
+    def data_set(self) -> BinaryIO:
+        """Open what was written, at the Data Set's first byte, for reading."""
+
+    def discard(self) -> None:
+        """Forget it; harmless after ``Archive.commit`` and when called twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArchivedFile:
+    """What a stored file says of itself."""
+
+    location: str
+    heading: Heading
+    arrival: Arrival
+    sha256: str
+    size_bytes: int
+    data_set_offset: int
+    path: Path
+
+    def data_set(self) -> BinaryIO:
+        """Open it at the Data Set's first byte."""
+        stream = self.path.open("rb")
+        stream.seek(self.data_set_offset)
+        return stream
+
+
+class Archive(Protocol):
+    """Where the files are.  Never overwrites, never deletes what was committed."""
+
+    def stage(self, heading: Heading) -> StagedFile:
+        """Begin a file.
+
+        Raises
+        ------
+        ArchiveFull, ArchiveUnavailable
+        """
+
+    def commit(self, staged: StagedFile, key: InstanceKey, arrival: Arrival) -> tuple[str, Arrival]:
+        """Make it durable and visible: file, folder entry and new folders are fsynced.
+
+        Return its location, a pure function of key and digest, and the arrival that the file there tells of: an
+        intact file already there is kept, with its own; a damaged one is set aside (never deleted) and replaced.
+        ``staged`` stays behind as a note for ``sweep`` until ``forget``.
+
+        Raises
+        ------
+        ArchiveFull, ArchiveUnavailable
+        """
+
+    def forget(self, staged: StagedFile) -> None:
+        """Drop the note that ``commit`` left: the index has its row now."""
+
+    def sweep(self) -> Iterator[str]:
+        """Remove what a crash left half-written; yield the locations of files committed with no ``forget``."""
+
+    def read(self, location: str) -> ArchivedFile:
+        """Read what the file says of itself, without reading its Data Set.
+
+        Raises
+        ------
+        FileMissing, DigestMismatch
+            It is gone, or its File Meta is damaged.
+        """
+
+    def verify(self, location: str, sha256: str) -> ArchivedFile:
+        """Read every byte and compare with the file's own digests and with ``sha256``.
+
+        Raises
+        ------
+        FileMissing, DigestMismatch
+        """
+
+    def flush(self, location: str) -> None:
+        """Make a committed file durable, and every name that leads to it, whoever put it there.
+
+        Raises
+        ------
+        ArchiveUnavailable, FileMissing
+        """
+
+    def locations(self, folder: str = "") -> Iterator[str]:
+        """Every committed file, in no particular order, with flat memory; only those in one of ``folders``."""
+
+    def has_note(self, location: str) -> bool:
+        """Tell whether its ``commit`` waits for a ``forget``, as far as can be seen from the file."""
+
+    def is_place_of(self, location: str, key: InstanceKey, sha256: str) -> bool:
+        """Tell whether ``commit`` puts this Data Set there."""
+
+    def folders(self) -> Iterator[str]:
+        """Every folder with committed files, in order; what has one Study Instance UID stands in one folder."""
+
+    def foreign(self) -> Iterator[str]:
+        """Every other file or folder in the archive: not ours, never touched."""
+
+    def free_bytes(self) -> int:
+        """Count what the volume can still take."""
+
+    @property
+    def trouble(self) -> str:
+        """Why nothing is written: an fsync failed, and no file was kept since; empty when all is well."""
+
+    def distrust(self, trouble: str) -> None:
+        """Write nothing until a new file was seen to be kept."""
+
+    def identity(self) -> str | None:
+        """Read which archive this is; None where it has no marker: a new one, an old one, or a missing drive.
+
+        Raises
+        ------
+        ArchiveUnavailable
+        """
+
+    def establish(self, identity: str | None = None) -> str:
+        """Give it a durable marker with this identity, or a new one; return the one it has, which may be another.
+
+        Raises
+        ------
+        ArchiveFull, ArchiveUnavailable
+        """
+
+    def expect(self, identity: str) -> None:
+        """From now on, read and write only while the archive is this one."""
+
+    def require_ready(self) -> None:
+        """See whether ``stage`` would be refused, without writing anything.
+
+        Raises
+        ------
+        ArchiveFull, ArchiveUnavailable
+        """

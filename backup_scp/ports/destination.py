@@ -1,0 +1,79 @@
+"""Where instances go back to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+from backup_scp.ports.archive import ArchivedFile
+from backup_scp.ports.holdings import Held
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteAE:
+    """A configured Application Entity: who it is, where it listens, what it may do.
+
+    Attributes
+    ----------
+    name
+        What people call it in commands; unique among the configured.
+    ae_title
+        Its AE title, as calling AE and as Move Destination.
+    host, port
+        Where it listens, when we connect to it.
+    site
+        The clinic whose Patient IDs it uses; empty when it has not been told.
+    query
+        It may C-FIND, C-GET and C-MOVE.
+    destination
+        C-MOVE and restore may send to it.
+    check_address
+        Its AE title counts only from its host's address.
+    commitment_port
+        Where it listens for Storage Commitment reports, when that is another port; 0 for the same.
+    """
+
+    name: str
+    ae_title: str
+    host: str
+    port: int = 104
+    site: str = ""
+    query: bool = True
+    destination: bool = True
+    check_address: bool = True
+    commitment_port: int = 0
+
+
+class Destination(Protocol):
+    """Where instances go back to: a remote AE over one Association, or a folder.  A context manager."""
+
+    name: str
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *exc: object) -> None: ...
+
+    def prepare(self, instances: Sequence[Held]) -> Sequence[Held]:
+        """Reach it, knowing what will come; return the same instances in the order in which it wants them.
+
+        Raises
+        ------
+        DestinationUnavailable
+        """
+
+    def send(self, file: ArchivedFile, held: Held) -> str | None:
+        """Deliver one instance; on return the destination has confirmed it.
+
+        Returns
+        -------
+        str or None
+            A warning in one sentence when it was taken with one (Status Bxxx).
+
+        Raises
+        ------
+        InstanceRefused
+            This one failed; the next may not.
+        DestinationUnavailable
+            It is gone; nothing more can be sent.
+        """

@@ -1,0 +1,248 @@
+"""What is held, and what has become of it: the values that an index exchanges with the services."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import NamedTuple
+
+from backup_scp.ports.archive import Arrival, InstanceKey
+from backup_scp.sop_instance import SOPInstance
+
+
+class Flag(StrEnum):
+    """Why a person may want to look at a version."""
+
+    UNPARSED = "unparsed"
+    CLASH = "clash"
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One stored Data Set, as the index is told of it."""
+
+    instance: SOPInstance
+    arrival: Arrival
+    location: str
+    sha256: str
+    size_bytes: int
+
+    @property
+    def key(self) -> InstanceKey:
+        """Its instance's three UIDs."""
+        return InstanceKey(
+            self.instance.study_instance_uid, self.instance.series_instance_uid, self.instance.sop_instance_uid
+        )
+
+
+class Admission(StrEnum):
+    """What ``Index.add`` made of a version."""
+
+    NEW = "new"  # a SOP Instance not held before
+    VERSION = "version"  # a further version, from the same sender: it answers queries from now on
+    CLASH = "clash"  # a further version, from another sender: kept and flagged, does not take over
+    HELD = "held"  # the very same bytes were there already; nothing was added
+
+
+class Held(NamedTuple):
+    """One version as retrieve, restore and verify need it."""
+
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_instance_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    location: str
+    sha256: str
+    size_bytes: int
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What a restore takes; everything that is not None narrows it.
+
+    Attributes
+    ----------
+    since, until
+        Study Dates, YYYYMMDD, both included.
+    all_versions
+        Also the versions that do not answer queries.
+    as_of
+        What was received later does not exist: of each instance the version that answered at this moment, which is
+        included.  With ``all_versions`` all that had been received.
+    digests
+        Exactly the versions whose SHA-256 begins with one of these hex digits, whether they answer or not.
+    """
+
+    study_instance_uid: str | None = None
+    patient_id: str | None = None
+    since: str | None = None
+    until: str | None = None
+    all_versions: bool = False
+    as_of: datetime | None = None
+    digests: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """One flagged or damaged version, for ``status``."""
+
+    location: str
+    sop_instance_uid: str
+    calling_ae_title: str
+    received_at: datetime
+    flags: tuple[str, ...]
+
+
+class Checked(NamedTuple):
+    """What reading a version against its digest has shown.
+
+    Attributes
+    ----------
+    damage
+        None if intact, else what is wrong.
+    at
+        When its reading began; None is now.  A later result is never replaced by an earlier one.
+    """
+
+    location: str
+    damage: str | None = None
+    at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Long work on everything that is held: a verification, a rebuild; what it needs to go on after an interruption.
+
+    Attributes
+    ----------
+    name
+        Of the work, while it is under way; of what it has become, when it is done.
+    began_at, ended_at
+        ``ended_at`` is None while it is under way.
+    position
+        How far it has come, in its own words.
+    done
+        Versions.
+    note
+        A sentence for a person: why, or with what result.
+    """
+
+    name: str
+    began_at: datetime
+    ended_at: datetime | None = None
+    position: str = ""
+    done: int = 0
+    note: str = ""
+
+
+class Progress(NamedTuple):
+    """How far long work has come; a total of 0 is not known yet."""
+
+    done: int
+    total: int
+    done_bytes: int = 0
+    total_bytes: int = 0
+
+
+Read = Callable[[str], "Version | None"]
+"""Give the version at a location; None where there is none that is intact."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """An Association or request that was turned away, counted, for ``status``."""
+
+    calling_ae_title: str
+    called_ae_title: str
+    address: str
+    reason: str
+    fix: str
+    count: int
+    last_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Storm:
+    """Many studies changed by one sender: instances that were held came again with other bytes.
+
+    Attributes
+    ----------
+    began_at
+        When the first of them came.
+    """
+
+    site: str
+    calling_ae_title: str
+    studies: int
+    instances: int
+    began_at: datetime
+
+    @property
+    def sender(self) -> tuple[str, str]:
+        """Who it is."""
+        return (self.site, self.calling_ae_title)
+
+    @property
+    def sentence(self) -> str:
+        """Say what happened, and what to do."""
+        before = (self.began_at - timedelta(microseconds=1)).isoformat(timespec="microseconds")
+        return (
+            f"{self.calling_ae_title or 'An import'} has sent {self.instances} images of {self.studies} studies again "
+            f"with other content since {self.began_at:%Y-%m-%d %H:%M:%S} UTC: if nobody corrected them, look for a "
+            f"virus there. Nothing is lost: backup-scp restore --as-of {before} gives back what was before"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """What the index holds, in numbers."""
+
+    patients: int
+    studies: int
+    series: int
+    instances: int
+    versions: int
+    size_bytes: int
+    flagged: int
+    damaged: int
+    last_received_at: datetime | None
+    last_verified_at: datetime | None
+    never_verified: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why the archive's disk was not trusted, and when; ``ended_at`` is None while it lasts."""
+
+    sentence: str
+    began_at: datetime
+    ended_at: datetime | None
+
+
+class Received(NamedTuple):
+    """How much the studies hold that received something of late, and when the first version of all came."""
+
+    size_bytes: int
+    first_at: datetime | None
+
+
+Match = dict[str, str]
+"""One answer: keyword to value; Unicode, several values joined by a backslash, empty where unknown."""
+
+
+class VersionMatch(NamedTuple):
+    """One version, for a person who chooses among those of an instance; ``match`` is the instance's answer."""
+
+    match: Match
+    arrival: Arrival
+    sha256: str
+    size_bytes: int
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    location: str
+    answering: bool
+    flags: tuple[str, ...]

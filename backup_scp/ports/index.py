@@ -1,0 +1,150 @@
+"""What the services ask of an index."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from backup_scp.information_model import Query
+from backup_scp.ports.archive import Arrival, InstanceKey
+from backup_scp.ports.commitments import Commitments
+from backup_scp.ports.holdings import (
+    Admission,
+    Checked,
+    Held,
+    Holdings,
+    Match,
+    Read,
+    Received,
+    Rejection,
+    Remark,
+    Selection,
+    Storm,
+    Task,
+    Trouble,
+    Version,
+    VersionMatch,
+)
+
+
+class Index(Protocol):
+    """Who knows what is held.  Derived: ``rebuild`` makes it again from the files."""
+
+    def add(self, version: Version, read: Read | None = None) -> Admission:
+        """Enter a version; on return the row is durable.  Idempotent.
+
+        With ``read`` the order in which versions of an instance are entered does not matter: where an earlier one
+        comes late, its study is entered anew, from its files.
+
+        Raises
+        ------
+        IndexUnavailable
+        """
+
+    def held(self, key: InstanceKey, sha256: str) -> tuple[str, Arrival] | None:
+        """Location and first arrival of the version with exactly these bytes, if there is one."""
+
+    def search(self, query: Query) -> Generator[Match, None, None]:
+        """Answer a query, one match per entity at its level; flat memory.
+
+        Close the iterator to stop early.  Each match holds the keys in ``query.return_keys``, and the unique keys
+        of its level and of those above.
+
+        Raises
+        ------
+        IndexUnavailable
+        """
+
+    def search_as_of(self, query: Query, as_of: datetime, read: Read) -> Generator[Match, None, None]:
+        """Answer a query at STUDY, SERIES or IMAGE level as ``search`` would have at that moment, which is included.
+
+        ``read`` gives the version at a location: it is asked for those that were there of each study for which
+        something was received since; None leaves one out.
+
+        Raises
+        ------
+        InvalidSelection
+            At PATIENT level, or with the counts of a patient.
+        IndexUnavailable
+        """
+
+    def search_versions(self, query: Query) -> Generator[VersionMatch, None, None]:
+        """Answer a query at IMAGE level with every version of each instance that matches, oldest first."""
+
+    def retrieve(self, query: Query) -> list[Held]:
+        """Find the answering versions of every instance below the entities that match, in series and instance order."""
+
+    def select(self, selection: Selection) -> list[Held]:
+        """Find what a restore takes: newest study first, by series and instance number, versions oldest first."""
+
+    def versions(self, before: datetime | None = None) -> Iterator[Held]:
+        """Every version not verified since a moment (None is now), the longest unverified first; flat memory."""
+
+    def record_verification(self, results: Iterable[Checked]) -> None:
+        """Note what was found."""
+
+    def is_damaged(self, location: str) -> bool:
+        """Tell whether the version there was found to be damaged, and not to be intact since."""
+
+    def unindexed(self, locations: Iterable[str]) -> Iterator[str]:
+        """Give those of the locations that no version has, with flat memory."""
+
+    def enter_anew(self, versions: Sequence[Version], read: Read, task: Task) -> int:
+        """Let the index say of the studies of these versions what their files say, in one short transaction.
+
+        ``read`` is asked for further versions that the index knows of these studies.  Where it has none, a file is
+        damaged or gone, and what is known of it stays, as does when a version was verified.  ``task`` is recorded in
+        the same transaction.
+
+        Returns
+        -------
+        int
+            How many of the versions were not in the index.
+        """
+
+    def record_task(self, task: Task) -> None:
+        """Note how far it is; one that has ended takes the place of the one under way."""
+
+    def tasks(self) -> dict[str, Task]:
+        """Give the long works under way, and the last of each that ended, by name."""
+
+    def holdings(self) -> Holdings:
+        """Count what is held."""
+
+    def remarks(self, limit: int) -> list[Remark]:
+        """List flagged and damaged versions, newest first."""
+
+    def storms(self, since: datetime, studies: int) -> list[Storm]:
+        """List the senders that changed instances of so many studies, or more, since a moment."""
+
+    def record_rejection(self, calling: str, called: str, address: str, reason: str, fix: str) -> None:
+        """Count a rejection; the number of different ones kept is bounded."""
+
+    def rejections(self, limit: int) -> list[Rejection]:
+        """List the rejections, newest first."""
+
+    @property
+    def commitments(self) -> Commitments:
+        """The Storage Commitment requests; not derived, and kept by ``rebuild``."""
+
+    def archive_identity(self) -> str | None:
+        """Tell which archive it was made of; None when it has not been told."""
+
+    def record_archive_identity(self, identity: str) -> None:
+        """Remember which archive it was made of."""
+
+    def archive_trouble(self) -> Trouble | None:
+        """Tell of the last trouble of the archive's disk."""
+
+    def record_archive_trouble(self, sentence: str) -> None:
+        """Note that the archive's disk is not trusted, and why; an empty sentence ends it."""
+
+    def received_since(self, since: datetime) -> Received:
+        """Sum up the studies that received something since then."""
+
+    def damage(self) -> str:
+        """Say what was met in it that makes it useless, in one sentence; empty when nothing was."""
+
+    def close(self) -> None:
+        """Let go of every connection."""
