@@ -31,7 +31,7 @@ from backup_scp.settings import Settings
 from backup_scp.upkeep import Upkeep
 
 if TYPE_CHECKING:
-    from backup_scp.network.association import Timing
+    from backup_scp.network.association import LocalAE, Timing
     from backup_scp.network.server import Listening, Server, Service
 
 log = logging.getLogger(__name__)
@@ -252,7 +252,7 @@ def _remote_destination(settings: Settings, remote: RemoteAE) -> Destination:
 
     if not remote.destination:
         raise InvalidSelection(f"{remote.name} has destination = false in the settings: nothing is sent to it")
-    return RemoteAEDestination(settings.node.ae_title, remote, timing(settings))
+    return RemoteAEDestination(local_ae(settings), remote)
 
 
 @contextlib.contextmanager
@@ -273,11 +273,11 @@ def committer(settings: Settings, to: str, index: Index) -> Iterator[Commit]:
     remote = settings.find_remote(to)
     if remote is None:
         raise InvalidSelection("--commit is for a remote AE: a folder's files can be looked at")
-    scu = StorageCommitmentSCU(settings.node.ae_title, remote, timing(settings), index.commitments)
+    scu = StorageCommitmentSCU(local_ae(settings), remote, index.commitments)
     services: dict[int, Service] = {Field.N_EVENT_REPORT_RQ: reports_service(index)}
     server = Server(_listening(settings), AccessPolicy(settings.remotes), services, index.record_rejection)
     with ExitStack() as stack:
-        with contextlib.suppress(OSError):  # the port is taken: by the node, which takes them
+        with contextlib.suppress(InvalidSettings):  # the port is taken: by the node, which takes them
             server.start()
             stack.callback(server.stop, _WORKER_GRACE_S)
         yield lambda references: scu.commit(references, settings.commitment.answer_s)
@@ -297,7 +297,7 @@ def journal(settings: Settings, to: str) -> Journal | None:
     return Journal(settings.home / "restores" / f"{name}.{digest}.txt")
 
 
-def echo(settings: Settings, ae_title: str, host: str, port: int) -> None:
+def echo(settings: Settings, ae_title: str, host: str, port: int, *, tls: bool = False) -> None:
     """C-ECHO a remote AE.
 
     Raises
@@ -307,7 +307,25 @@ def echo(settings: Settings, ae_title: str, host: str, port: int) -> None:
     """
     from backup_scp.network.verification_scu import echo as verification_echo
 
-    verification_echo(settings.node.ae_title, ae_title, host, port, timing(settings))
+    verification_echo(local_ae(settings), ae_title, host, port, tls=tls)
+
+
+def local_ae(settings: Settings) -> LocalAE:
+    """Say who we are to those whom we call.
+
+    Raises
+    ------
+    InvalidSettings
+        The certificate cannot be used.
+    """
+    from backup_scp.network.association import LocalAE
+
+    secured = None
+    if (files := settings.tls_files) is not None:
+        from backup_scp.network.tls import Credentials, requestor_context
+
+        secured = requestor_context(Credentials(*files))
+    return LocalAE(settings.node.ae_title, timing(settings), secured)
 
 
 def timing(settings: Settings) -> Timing:
@@ -348,13 +366,13 @@ class Node:
         self.troubles: list[str] = []
         self.remarks: list[str] = []
 
-    def start(self) -> int:
+    def start(self) -> tuple[int, ...]:
         """Open the storage, take in what a crash left, and listen.
 
         Returns
         -------
-        int
-            The port.
+        tuple of int
+            The ports: the plain one, and that with TLS when there is one.
 
         Raises
         ------
@@ -375,20 +393,19 @@ class Node:
             self.remarks = list(_lost_index(storage, "".join(reasons)))
             for remark in self.remarks:
                 log.error("%s", remark)
-            policy = AccessPolicy(settings.remotes)
+            policy, local = AccessPolicy(settings.remotes), local_ae(settings)
             commitment = StorageCommitment(storage.archive, storage.index, is_storage, _pace(settings))
-            reporter = EventReporter(settings.node.ae_title, policy, timing(settings))
+            reporter = EventReporter(local, policy)
             served = services(
                 storage.archive,
                 storage.index,
                 policy,
-                settings.node.ae_title,
-                timing(settings),
+                local,
                 commitment,
                 strict=settings.node.strict_hierarchy,
             )
             self._server = Server(_listening(settings), policy, served, storage.index.record_rejection)
-            port = self._listen(self._server)
+            ports = self._server.start()
             self._worker = Worker(commitment, reporter.report)
             self._worker.start()
             upkeep = Upkeep(
@@ -401,7 +418,7 @@ class Node:
             upkeep.start()
             stack.callback(upkeep.stop)
             self._open = stack.pop_all()
-        return port
+        return ports
 
     def look_again(self) -> None:
         """Try archive and index once more, and take in what could not be taken in until now."""
@@ -412,17 +429,6 @@ class Node:
                 log.error("Nothing can be stored now: %s", trouble)
         if before and not self.troubles:
             log.warning("Archive and index can be used again")
-
-    def _listen(self, server: Server) -> int:
-        node = self._settings.node
-        try:
-            return server.start()
-        except OSError as error:
-            reason = error.strerror or type(error).__name__
-            raise InvalidSettings(
-                f"Port {node.port} on {node.host} cannot be had ({reason}): is a node running already? "
-                "Else set port in [node]"
-            ) from None
 
     def stop(self) -> None:
         """Let what is under way end, then close everything."""
@@ -506,7 +512,11 @@ def storms(settings: Settings, index: Index) -> list[Storm]:
 def _listening(settings: Settings) -> Listening:
     from backup_scp.network.server import Listening
 
-    node = settings.node
+    node, secured = settings.node, None
+    if (files := settings.tls_files) is not None:
+        from backup_scp.network.tls import Credentials, acceptor_context
+
+        secured = acceptor_context(Credentials(*files))
     return Listening(
         ae_title=node.ae_title,
         host=node.host,
@@ -516,6 +526,8 @@ def _listening(settings: Settings) -> Listening:
         reserved_associations=node.reserved_associations,
         maximum_pdu_length=node.maximum_pdu_length,
         timing=timing(settings),
+        tls=secured,
+        tls_port=settings.tls.port,
     )
 
 
@@ -531,10 +543,11 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
     node = Node(settings)
-    port = node.start()
+    port, *secured = node.start()
     where = "all addresses" if settings.node.host in ("0.0.0.0", "::") else settings.node.host  # noqa: S104
+    with_tls = "".join(f" and with TLS port {each}" for each in secured)
     engine = "SQLite" if settings.index_is_embedded else "PostgreSQL"
-    say(f"backup-scp {__version__} is ready: AE title {settings.node.ae_title}, port {port} on {where}")
+    say(f"backup-scp {__version__} is ready: AE title {settings.node.ae_title}, port {port}{with_tls} on {where}")
     say(f"Images are kept in {settings.archive_path}, the index is {engine}")
     say("Stop it with Ctrl-C; README.md says how to point a DR console at it")
     for remark in node.remarks:

@@ -12,7 +12,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
@@ -59,6 +59,15 @@ class NodeSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         msgspec.structs.force_setattr(self, "ae_title", _ae_title(self.ae_title))
+
+
+class TLSSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[tls]``: what secures Associations."""
+
+    port: Annotated[int, Meta(ge=0, le=65535)] = 2762
+    certificate: str = ""
+    key: str = ""
+    ca: str = ""
 
 
 class ArchiveSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -121,6 +130,7 @@ class RemoteSettings(Struct, frozen=True, forbid_unknown_fields=True):
     destination: bool = True
     check_address: bool = True
     commitment_port: Annotated[int, Meta(ge=0, le=65535)] = 0
+    tls: bool = False
 
     def __post_init__(self) -> None:
         msgspec.structs.force_setattr(self, "ae_title", _ae_title(self.ae_title))
@@ -136,6 +146,7 @@ class Sections(Struct, frozen=True, forbid_unknown_fields=True):
     """What a settings file may hold."""
 
     node: NodeSettings = NodeSettings()
+    tls: TLSSettings = TLSSettings()
     archive: ArchiveSettings = ArchiveSettings()
     index: IndexSettings = IndexSettings()
     commitment: CommitmentSettings = CommitmentSettings()
@@ -159,6 +170,7 @@ class Settings(Struct, frozen=True):
 
     home: Path
     node: NodeSettings = NodeSettings()
+    tls: TLSSettings = TLSSettings()
     archive: ArchiveSettings = ArchiveSettings()
     index: IndexSettings = IndexSettings()
     commitment: CommitmentSettings = CommitmentSettings()
@@ -171,6 +183,17 @@ class Settings(Struct, frozen=True):
     def remotes(self) -> tuple[RemoteAE, ...]:
         """The configured remote AEs."""
         return tuple(remote.remote_ae() for remote in self.remote)
+
+    @property
+    def tls_files(self) -> tuple[Path, Path, Path | None] | None:
+        """Certificate, key and CA of ``[tls]``, absolute; None where there is no certificate."""
+        if not self.tls.certificate:
+            return None
+        certificate, key, ca = (
+            self.home / Path(text).expanduser() if text else None
+            for text in (self.tls.certificate, self.tls.key, self.tls.ca)
+        )
+        return cast("Path", certificate), cast("Path", key or certificate), ca
 
     def find_remote(self, name: str) -> RemoteAE | None:
         """Find a remote AE by its name or, where only one has it, by its AE title.
@@ -350,6 +373,11 @@ def _require_distinct(remotes: tuple[RemoteSettings, ...]) -> None:
 
 def _require_usable(settings: Settings) -> None:
     """Refuse URLs that nothing can open; a URL's text may hold a password and is not repeated."""
+    if settings.tls.key and not settings.tls.certificate:
+        raise InvalidSettings("[tls] key: there is no certificate that it belongs to; set certificate as well")
+    secured = next((remote.name for remote in settings.remote if remote.tls), None)
+    if secured and not (settings.tls.certificate and settings.tls.ca):
+        raise InvalidSettings(f"[[remote]] {secured}, tls: set certificate, key and ca in [tls] as well")
     settings.archive_path  # noqa: B018 - raises
     url = settings.index.url
     scheme, _, rest = url.partition("://")

@@ -23,7 +23,7 @@ from backup_scp.attributes import BY_KEYWORD
 from backup_scp.errors import DestinationUnavailable
 from backup_scp.index import SQLIndex
 from backup_scp.information_model import STUDY_ROOT
-from backup_scp.network.association import Association, Timing
+from backup_scp.network.association import Association, LocalAE
 from backup_scp.network.command_set import Element, Field, encode
 from backup_scp.network.identifier import QUERY_RETRIEVE_LEVEL, encode_elements
 from backup_scp.network.negotiation import NATIVE
@@ -39,12 +39,11 @@ class Requester:
 
     def __init__(self, port: int) -> None:
         self._association = Association.request_from(
-            calling="BENCHMARK",
+            local=LocalAE("BENCHMARK"),
             called=_AE_TITLE,
             host="127.0.0.1",
             port=port,
             contexts=[(STUDY_ROOT.find_uid, [_EXPLICIT])],
-            timing=Timing(),
         )
 
     def find(self, keys: dict[str, str]) -> int:

@@ -163,7 +163,7 @@ def _remote(settings: Settings, remote: RemoteAE) -> Finding:
             "and does its firewall let this computer in?",
         )
     try:
-        node.echo(settings, remote.ae_title, remote.host, remote.port)
+        node.echo(settings, remote.ae_title, remote.host, remote.port, tls=remote.tls)
     except BackupSCPError as error:
         return Finding(
             what,

@@ -30,9 +30,9 @@ def echo(
     settings = settings_of(context, config)
     from backup_scp import node
 
-    ae_title, host, port = _address(settings, ae)
+    ae_title, host, port, tls = _address(settings, ae)
     began = time.monotonic()
-    node.echo(settings, ae_title, host, port)
+    node.echo(settings, ae_title, host, port, tls=tls)
     milliseconds = round(1000 * (time.monotonic() - began))
     if json:
         print_json({"ae_title": ae_title, "host": host, "port": port, "milliseconds": milliseconds})
@@ -40,11 +40,11 @@ def echo(
         say(f"{ae_title} at {host}:{port} answers ({milliseconds} ms)")
 
 
-def _address(settings: Settings, ae: str) -> tuple[str, str, int]:
+def _address(settings: Settings, ae: str) -> tuple[str, str, int, bool]:
     remote = settings.find_remote(ae)
     if remote is not None:
-        return remote.ae_title, remote.host, remote.port
+        return remote.ae_title, remote.host, remote.port, remote.tls
     if found := _ADDRESS.fullmatch(ae):
-        return found["ae_title"].strip(), found["host"].strip("[]"), int(found["port"])
+        return found["ae_title"].strip(), found["host"].strip("[]"), int(found["port"]), False
     known = ", ".join(r.name for r in settings.remotes) or "none is configured"
     raise InvalidSelection(f"There is no remote AE {ae} ({known}): add a [[remote]], or write AETITLE@HOST:PORT")

@@ -12,7 +12,7 @@ from backup_scp.errors import InvalidDataSet, InvalidIdentifier
 from backup_scp.information_model import Negotiated
 from backup_scp.network.access import Caller
 from backup_scp.network.command_set import CommandSet, Element, Field
-from backup_scp.network.upper_layer import AssociationEnded, Interrupted, PeerTimedOut, Timing, UpperLayer
+from backup_scp.network.upper_layer import AssociationEnded, Interrupted, LocalAE, PeerTimedOut, Timing, UpperLayer
 from backup_scp.network.upper_layer.requesting import Proposal, request
 
 _LONGEST_COMMAND_SET = 1 << 16
@@ -108,12 +108,12 @@ class Association:
     def request_from(  # noqa: PLR0913 - each by its name
         cls,
         *,
-        calling: str,
+        local: LocalAE,
         called: str,
         host: str,
         port: int,
         contexts: Iterable[tuple[str, Iterable[str]]],
-        timing: Timing,
+        tls: bool = False,
         maximum_pdu_length: int = 131072,
         watch: Callable[[], None] | None = None,
         as_scp: Iterable[str] = (),
@@ -127,8 +127,8 @@ class Association:
         Interrupted
             By ``watch``.
         """
-        proposal = Proposal(calling, called, host, port, contexts, as_scp, maximum_pdu_length)
-        requested = request(proposal, timing, watch)
+        proposal = Proposal(local, called, host, port, contexts, as_scp, maximum_pdu_length, tls=tls)
+        requested = request(proposal, watch)
         association = cls(requested.upper_layer)
         association.called_ae_title = called
         association.we_are_scp = requested.we_are_scp
@@ -312,4 +312,4 @@ class Association:
         self.upper_layer.hang_up()
 
 
-__all__ = ["Association", "AssociationEnded", "Context", "Interrupted", "Tally", "Timing"]
+__all__ = ["Association", "AssociationEnded", "Context", "Interrupted", "LocalAE", "Tally", "Timing"]

@@ -8,13 +8,14 @@ import logging
 import os
 import selectors
 import socket
+import ssl
 import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from backup_scp.errors import BackupSCPError, Refused
+from backup_scp.errors import BackupSCPError, InvalidSettings, Refused
 from backup_scp.network import negotiation
 from backup_scp.network.acceptance import Acceptances
 from backup_scp.network.access import AccessPolicy, Caller
@@ -22,6 +23,7 @@ from backup_scp.network.association import Association, AssociationEnded, Contex
 from backup_scp.network.command_set import CommandSet, Field, response
 from backup_scp.network.negotiation import Rejection
 from backup_scp.network.status import PROCESSING_FAILURE, SOP_CLASS_NOT_SUPPORTED, UNRECOGNISED_OPERATION, status_of
+from backup_scp.network.tls import why_not_secured
 from backup_scp.network.upper_layer import PeerTimedOut, Selector
 
 log = logging.getLogger(__name__)
@@ -70,6 +72,8 @@ class Listening:
         For all callers; configured remote AEs and this machine have ``reserved_associations`` more.
     maximum_pdu_length
         Bytes, offered to peers (PS3.8 D.1).
+    tls, tls_port
+        What the Associations of a second port are secured with; None for no such port.
     """
 
     ae_title: str
@@ -80,6 +84,8 @@ class Listening:
     reserved_associations: int = 8
     maximum_pdu_length: int = 131072
     timing: Timing = field(default_factory=Timing)
+    tls: ssl.SSLContext | None = None
+    tls_port: int = 0
 
 
 class Server:
@@ -112,39 +118,41 @@ class Server:
         self._lock = threading.Lock()
         self._pending: dict[socket.socket, threading.Thread] = {}
         self._associations: dict[Association, threading.Thread] = {}
-        self._listener: socket.socket | None = None
-        self._accepting: threading.Thread | None = None
+        self._listeners: list[tuple[socket.socket, threading.Thread]] = []
         self._stopping = False
 
     # -- life ----------------------------------------------------------------------------------------------------
 
-    def start(self) -> int:
+    def start(self) -> tuple[int, ...]:
         """Listen; connections are taken from now on.
 
         Returns
         -------
-        int
-            The port.
+        tuple of int
+            The ports: the plain one, and that with TLS when there is one.
 
         Raises
         ------
-        OSError
-            The port cannot be had.
+        InvalidSettings
+            One cannot be had; neither is listened at.
         """
-        where = (self._listening.host, self._listening.port)
-        dual = self._listening.host == "::" and socket.has_dualstack_ipv6()
-        family = socket.AF_INET6 if ":" in self._listening.host else socket.AF_INET
-        self._listener = socket.create_server(where, family=family, backlog=_BACKLOG, dualstack_ipv6=dual)
-        self._accepting = threading.Thread(target=self._accept, args=(self._listener,), name="listener", daemon=True)
-        self._accepting.start()
-        return int(self._listener.getsockname()[1])
+        ours = self._listening
+        wanted = [(ours.port, None)] + ([(ours.tls_port, ours.tls)] if ours.tls is not None else [])
+        with contextlib.ExitStack() as opened:
+            listeners = [(opened.enter_context(_listener(ours.host, port)), tls) for port, tls in wanted]
+            opened.pop_all()
+        for listener, tls in listeners:
+            thread = threading.Thread(target=self._accept, args=(listener, tls), name="listener", daemon=True)
+            self._listeners.append((listener, thread))
+            thread.start()
+        return tuple(listener.getsockname()[1] for listener, _ in listeners)
 
     def stop(self, grace_s: float) -> None:
         """Take no more connections, let what is under way end for ``grace_s`` seconds, then abort the rest."""
-        if self._listener is not None and self._accepting is not None:
-            _shut(self._listener)
-            self._listener.close()  # on Windows it is this that wakes ``accept``
-            self._accepting.join(_LAST_WAIT_S)
+        for listener, thread in self._listeners:
+            _shut(listener)
+            listener.close()  # on Windows it is this that wakes ``accept``
+            thread.join(_LAST_WAIT_S)
         with self._lock:
             self._stopping = True
             pending = dict(self._pending)
@@ -167,7 +175,7 @@ class Server:
 
     # -- connections -----------------------------------------------------------------------------------------------
 
-    def _accept(self, listener: socket.socket) -> None:
+    def _accept(self, listener: socket.socket, tls: ssl.SSLContext | None) -> None:
         spare = _Spare()
         while True:
             try:
@@ -181,6 +189,12 @@ class Server:
                     time.sleep(_PAUSE_S)  # some will come back
                 continue
             spare.refill()
+            if tls is not None:
+                try:  # the handshake is for its own thread
+                    connection = tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+                except OSError:  # it is gone already
+                    connection.close()
+                    continue
             thread = threading.Thread(target=self._converse, args=(connection,), name="association", daemon=True)
             self._admit(connection, thread)
             try:
@@ -202,6 +216,8 @@ class Server:
         """Serve one connection from its first byte to its last; the border of this thread."""
         association = None
         try:
+            if isinstance(connection, ssl.SSLSocket) and not self._secure(connection):
+                return
             association = Association.accept(connection, self._listening.timing)
             if self._establish(connection, association):
                 self._serve(association)
@@ -216,6 +232,19 @@ class Server:
                 association.close()
             connection.close()
             self._forget(connection, association)
+
+    def _secure(self, connection: ssl.SSLSocket) -> bool:
+        """Shake hands; what it failed of is noted, for the person who sets the peer up."""
+        connection.settimeout(self._listening.timing.association_s)
+        try:
+            connection.do_handshake()
+        except ssl.SSLError as error:
+            address = connection.getpeername()[0]
+            reason, fix = why_not_secured(error)
+            log.warning("TLS with %s failed: %s; %s", address, reason, fix)
+            self._note(Caller("", address, None, is_this_machine=False), "", reason, fix)
+            return False
+        return True
 
     def _forget(self, connection: socket.socket, association: Association | None = None) -> None:
         with self._lock:
@@ -321,6 +350,18 @@ class Server:
         association.send(context.context_id, response(command, status_of(error), comment=str(error)))
         if isinstance(error, Refused) and error.fix:
             self._note(association.caller, association.called_ae_title, str(error), error.fix)
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    dual = host == "::" and socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG, dualstack_ipv6=dual)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise InvalidSettings(
+            f"Port {port} on {host} cannot be had ({reason}): is a node running already? Else set another one"
+        ) from None
 
 
 def _wait_for_caller(listener: socket.socket) -> None:

@@ -8,7 +8,7 @@ from backup_scp.commitment import StorageCommitment
 from backup_scp.information_model import MODELS
 from backup_scp.ingest import Ingest
 from backup_scp.network.access import AccessPolicy
-from backup_scp.network.association import Timing
+from backup_scp.network.association import LocalAE
 from backup_scp.network.command_set import Field
 from backup_scp.network.negotiation import STORAGE_COMMITMENT, VERIFICATION, is_storage
 from backup_scp.network.query_scp import QuerySCP
@@ -30,8 +30,7 @@ def services(
     archive: Archive,
     index: Index,
     policy: AccessPolicy,
-    ae_title: str,
-    timing: Timing,
+    local: LocalAE,
     commitment: StorageCommitment,
     *,
     strict: bool = False,
@@ -39,14 +38,14 @@ def services(
     """Put the node's services together, by Command Field; ``strict`` is of Query/Retrieve, see ``read_query``."""
 
     def open_destination(remote: RemoteAE, originator: MoveOriginator, watch: Callable[[], None]) -> Destination:
-        return RemoteAEDestination(ae_title, remote, timing, originator, watch)
+        return RemoteAEDestination(local, remote, originator, watch)
 
-    commitments = StorageCommitmentSCP(commitment, ae_title)
+    commitments = StorageCommitmentSCP(commitment, local.ae_title)
     retrieve = RetrieveSCP(archive, index, policy, open_destination, strict=strict)
     return {
         Field.C_ECHO_RQ: Service(VERIFICATION.__eq__, VerificationSCP().serve, for_everyone=True),
         Field.C_STORE_RQ: Service(is_storage, StorageSCP(Ingest(archive, index)).serve, for_everyone=True),
-        Field.C_FIND_RQ: Service(_FIND.__contains__, QuerySCP(index, ae_title, strict=strict).serve),
+        Field.C_FIND_RQ: Service(_FIND.__contains__, QuerySCP(index, local.ae_title, strict=strict).serve),
         Field.C_MOVE_RQ: Service(_MOVE.__contains__, retrieve.serve_move),
         Field.C_GET_RQ: Service(_GET.__contains__, retrieve.serve_get),
         Field.N_ACTION_RQ: Service(STORAGE_COMMITMENT.__eq__, commitments.serve, for_everyone=True),

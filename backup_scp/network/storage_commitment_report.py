@@ -5,7 +5,7 @@ from __future__ import annotations
 from backup_scp.commitment import Confirm
 from backup_scp.errors import DestinationUnavailable
 from backup_scp.network.access import AccessPolicy, printable
-from backup_scp.network.association import Association, AssociationEnded, Context, Timing
+from backup_scp.network.association import Association, AssociationEnded, Context, LocalAE
 from backup_scp.network.command_set import CommandSet, Element, Field, encode
 from backup_scp.network.commitment_information import event_information, event_type
 from backup_scp.network.negotiation import NATIVE, STORAGE_COMMITMENT
@@ -22,18 +22,15 @@ class EventReporter:
 
     Parameters
     ----------
-    ae_title
-        Our own.
+    local
+        Who we are.
     policy
         Knows the addresses.
-    timing
-        How long the network may take.
     """
 
-    def __init__(self, ae_title: str, policy: AccessPolicy, timing: Timing) -> None:
-        self._ae_title = ae_title
+    def __init__(self, local: LocalAE, policy: AccessPolicy) -> None:
+        self._local = local
         self._policy = policy
-        self._timing = timing
 
     def report(self, commitment: Commitment, confirm: Confirm) -> None:
         """Deliver one report; on return its requester has taken it.
@@ -62,12 +59,12 @@ class EventReporter:
 
     def _associate(self, remote: RemoteAE) -> Association:
         return Association.request_from(
-            calling=self._ae_title,
+            local=self._local,
             called=remote.ae_title,
             host=remote.host,
             port=remote.commitment_port or remote.port,
             contexts=[(STORAGE_COMMITMENT, TRANSFER_SYNTAXES)],
-            timing=self._timing,
+            tls=remote.tls,
             as_scp=[STORAGE_COMMITMENT],
         )
 
@@ -75,7 +72,7 @@ class EventReporter:
         if not association.we_are_scp.get(STORAGE_COMMITMENT, True):  # many say nothing, and take it nevertheless
             raise DestinationUnavailable(f"{association.called_ae_title} does not let us be SCP of its commitments")
         (context,) = association.contexts.values()
-        association.send(context.context_id, *event_report(commitment, self._ae_title, context, message_id=1))
+        association.send(context.context_id, *event_report(commitment, self._local.ae_title, context, message_id=1))
         require_taken(association.read_response(Field.N_EVENT_REPORT_RSP))
 
 

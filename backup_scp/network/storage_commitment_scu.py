@@ -15,7 +15,7 @@ from backup_scp.errors import (
     ResourceLimitation,
 )
 from backup_scp.network.access import printable
-from backup_scp.network.association import Association, AssociationEnded, Context, Timing
+from backup_scp.network.association import Association, AssociationEnded, Context, LocalAE
 from backup_scp.network.command_set import CommandSet, Element, Field, encode, response
 from backup_scp.network.commitment_information import INFORMATION_BYTES, action_information, read_event_information
 from backup_scp.network.negotiation import NATIVE, STORAGE_COMMITMENT
@@ -60,20 +60,17 @@ class StorageCommitmentSCU:
 
     Parameters
     ----------
-    ae_title
-        Our own.
+    local
+        Who we are.
     remote
         Whom.
-    timing
-        How long the network may take.
     records
         Where reports are noted that come on another Association.
     """
 
-    def __init__(self, ae_title: str, remote: RemoteAE, timing: Timing, records: Commitments) -> None:
-        self._ae_title = ae_title
+    def __init__(self, local: LocalAE, remote: RemoteAE, records: Commitments) -> None:
+        self._local = local
         self._remote = remote
-        self._timing = timing
         self._records = records
         self._reports = EventReportSCU(records)
 
@@ -91,12 +88,12 @@ class StorageCommitmentSCU:
             It cannot be reached, or does not take the request.
         """
         association = Association.request_from(
-            calling=self._ae_title,
+            local=self._local,
             called=self._remote.ae_title,
             host=self._remote.host,
             port=self._remote.port,
             contexts=[(STORAGE_COMMITMENT, NATIVE[:2])],
-            timing=self._timing,
+            tls=self._remote.tls,
         )
         try:
             (context,) = association.contexts.values()

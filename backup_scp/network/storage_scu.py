@@ -19,7 +19,7 @@ from backup_scp.errors import (
     InstanceRefused,
     NothingAccepted,
 )
-from backup_scp.network.association import Association, AssociationEnded, Context, Interrupted, Timing
+from backup_scp.network.association import Association, AssociationEnded, Context, Interrupted, LocalAE
 from backup_scp.network.command_set import CommandSet, Element, Field, encode
 from backup_scp.network.negotiation import NATIVE
 from backup_scp.network.status import is_warning
@@ -131,12 +131,10 @@ class RemoteAEDestination:
 
     Parameters
     ----------
-    ae_title
-        Our own AE title.
+    local
+        Who we are.
     remote
         Where to.
-    timing
-        How long the network may take.
     move_originator
         When this serves a C-MOVE.
     watch
@@ -145,16 +143,14 @@ class RemoteAEDestination:
 
     def __init__(
         self,
-        ae_title: str,
+        local: LocalAE,
         remote: RemoteAE,
-        timing: Timing,
         move_originator: MoveOriginator | None = None,
         watch: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = remote.name
-        self._ae_title = ae_title
+        self._local = local
         self._remote = remote
-        self._timing = timing
         self._move_originator = move_originator
         self._watch = watch
         self._interrupted = False
@@ -226,16 +222,16 @@ class RemoteAEDestination:
 
     def _request(self, number: int) -> Association:
         """Open an Association; one that is rejected for the moment is asked for again, for a while (PS3.8 9.3.4)."""
-        until, pause_s = time.monotonic() + self._timing.busy_s, _SHORTEST_PAUSE_S
+        until, pause_s = time.monotonic() + self._local.timing.busy_s, _SHORTEST_PAUSE_S
         while True:
             try:
                 return Association.request_from(
-                    calling=self._ae_title,
+                    local=self._local,
                     called=self._remote.ae_title,
                     host=self._remote.host,
                     port=self._remote.port,
                     contexts=self._proposals[number],
-                    timing=self._timing,
+                    tls=self._remote.tls,
                     watch=self._watch,
                 )
             except DestinationBusy:

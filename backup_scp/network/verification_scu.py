@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from backup_scp.errors import DestinationUnavailable
-from backup_scp.network.association import Association, AssociationEnded, Timing
+from backup_scp.network.association import Association, AssociationEnded, LocalAE
 from backup_scp.network.command_set import Element, Field, encode
 from backup_scp.network.negotiation import NATIVE, VERIFICATION
 
 
-def echo(calling: str, called: str, host: str, port: int, timing: Timing | None = None) -> None:
+def echo(local: LocalAE, called: str, host: str, port: int, *, tls: bool = False) -> None:
     """Verify that a remote AE answers.
 
     Raises
@@ -17,12 +17,12 @@ def echo(calling: str, called: str, host: str, port: int, timing: Timing | None 
         With the reason, and what to look at.
     """
     association = Association.request_from(
-        calling=calling,
+        local=local,
         called=called,
         host=host,
         port=port,
         contexts=[(VERIFICATION, NATIVE[:2])],
-        timing=timing or Timing(),
+        tls=tls,
     )
     try:
         (context_id,) = association.contexts

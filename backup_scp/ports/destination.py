@@ -32,6 +32,8 @@ class RemoteAE:
         Its AE title counts only from its host's address.
     commitment_port
         Where it listens for Storage Commitment reports, when that is another port; 0 for the same.
+    tls
+        Whether we secure our Associations with it.
     """
 
     name: str
@@ -43,6 +45,7 @@ class RemoteAE:
     destination: bool = True
     check_address: bool = True
     commitment_port: int = 0
+    tls: bool = False
 
 
 class Destination(Protocol):

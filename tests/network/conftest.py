@@ -16,7 +16,7 @@ from backup_scp.commitment import StorageCommitment
 from backup_scp.index.migrate import upgrade
 from backup_scp.index.sql_index import SQLIndex
 from backup_scp.network.access import AccessPolicy
-from backup_scp.network.association import Association, Context, Timing
+from backup_scp.network.association import Association, Context, LocalAE, Timing
 from backup_scp.network.command_set import CommandSet, Element, Field, response
 from backup_scp.network.negotiation import VERIFICATION, is_storage
 from backup_scp.network.server import Listening, Server, Service
@@ -117,7 +117,7 @@ def start_server(leaves_nothing, sink) -> Iterator[Callable[..., Running]]:
             served,
             lambda *facts: rejections.append(facts),
         )
-        running = Running(server, server.start(), rejections, sink)
+        running = Running(server, server.start()[0], rejections, sink)
         started.append(running)
         return running
 
@@ -142,7 +142,7 @@ class Storage:
     def services(self, remotes: tuple[RemoteAE, ...] = (), timing: Timing = PATIENT, *, strict: bool = False):
         policy = AccessPolicy(remotes)
         commitment = StorageCommitment(self.archive, self.index, is_storage)
-        return real_services(self.archive, self.index, policy, "BACKUP_SCP", timing, commitment, strict=strict)
+        return real_services(self.archive, self.index, policy, LocalAE("BACKUP_SCP", timing), commitment, strict=strict)
 
     def staged(self) -> list[Path]:
         """Return the staged files."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from backup_scp.errors import DestinationUnavailable
-from backup_scp.network.association import Association, AssociationEnded, Timing
+from backup_scp.network.association import Association, AssociationEnded, LocalAE, Timing
 from backup_scp.network.command_set import Element, Field, encode
 from backup_scp.network.upper_layer import UpperLayer
 from backup_scp.network.verification_scu import echo
@@ -93,7 +93,7 @@ def acceptor(leaves_nothing) -> Iterator[Callable[[Callable[[Other], None]], int
 
 
 def request(port: int, *, timing: Timing = PATIENT, contexts=((VERIFICATION, (IMPLICIT,)),), host="127.0.0.1"):
-    return Association.request_from(calling="US", called="THEM", host=host, port=port, contexts=contexts, timing=timing)
+    return Association.request_from(local=LocalAE("US", timing), called="THEM", host=host, port=port, contexts=contexts)
 
 
 def until_closed(other: Other) -> None:
@@ -106,16 +106,16 @@ def until_closed(other: Other) -> None:
 
 
 def test_echo(server):
-    echo("US", "BACKUP_SCP", "127.0.0.1", server.port)
+    echo(LocalAE("US"), "BACKUP_SCP", "127.0.0.1", server.port)
 
 
 def test_echo_by_host_name(server):
-    echo("US", "BACKUP_SCP", "localhost", server.port)
+    echo(LocalAE("US"), "BACKUP_SCP", "localhost", server.port)
 
 
 def test_a_wrong_called_ae_title_is_told(server):
     with pytest.raises(DestinationUnavailable, match=r"rejected the association .*Called AE title not recognised"):
-        echo("US", "OTHER", "127.0.0.1", server.port)
+        echo(LocalAE("US"), "OTHER", "127.0.0.1", server.port)
 
 
 def test_nothing_listens(leaves_nothing):
@@ -253,7 +253,7 @@ def test_echo_that_breaks_off_is_an_error(acceptor):
         other.message()
 
     with pytest.raises(DestinationUnavailable, match="broke off"):
-        echo("US", "THEM", "127.0.0.1", acceptor(behave))
+        echo(LocalAE("US"), "THEM", "127.0.0.1", acceptor(behave))
 
 
 def test_echo_with_a_failure_status_is_an_error(acceptor):
@@ -265,7 +265,7 @@ def test_echo_with_a_failure_status_is_an_error(acceptor):
         other.send(pdu(6, bytes(4)))
 
     with pytest.raises(DestinationUnavailable, match="status 0x0110"):
-        echo("US", "THEM", "127.0.0.1", acceptor(behave))
+        echo(LocalAE("US"), "THEM", "127.0.0.1", acceptor(behave))
 
 
 @pytest.mark.parametrize("answer", [b"", abort(), pdu(0x42, b""), p_data(pdv(1, COMMAND, b"ab")), pdu(5, bytes(4))])

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from backup_scp.errors import InvalidSettings
 from backup_scp.network import server as server_module
 from backup_scp.network.association import Timing
 from backup_scp.network.command_set import Field, response
@@ -353,7 +354,7 @@ def test_a_port_that_is_taken(server, start_server):
     other = server_module.Server(
         server_module.Listening("X", "127.0.0.1", server.port), server.server._policy, {}, lambda *_: None
     )
-    with pytest.raises(OSError, match="in use"):
+    with pytest.raises(InvalidSettings, match=r"in use.*is a node running already"):
         other.start()
 
 

@@ -19,7 +19,7 @@ from backup_scp.commitment import Pace, StorageCommitment
 from backup_scp.errors import DestinationUnavailable, InvalidActionInformation
 from backup_scp.network import commitment_information
 from backup_scp.network.access import AccessPolicy
-from backup_scp.network.association import Timing
+from backup_scp.network.association import LocalAE, Timing
 from backup_scp.network.commitment_information import action_information as write_action_information
 from backup_scp.network.commitment_information import (
     event_information,
@@ -203,7 +203,7 @@ def serve(storage, start_server, commitment):
 
     def serve(remotes=(), timing=PATIENT):
         policy = AccessPolicy(remotes)
-        served = services(storage.archive, storage.index, policy, "BACKUP_SCP", timing, commitment)
+        served = services(storage.archive, storage.index, policy, LocalAE("BACKUP_SCP", timing), commitment)
         return start_server(served, remotes, timing=timing)
 
     return serve
@@ -371,7 +371,7 @@ def test_a_requester_with_an_address_is_served_there_and_here_only_after_that_fa
     serve, storage, images, commitment
 ):
     remote = RemoteAE("console", "TESTER", HERE, free_port())
-    reporter = EventReporter("BACKUP_SCP", AccessPolicy([remote]), PATIENT)
+    reporter = EventReporter(LocalAE("BACKUP_SCP", PATIENT), AccessPolicy([remote]))
     with serve((remote,)).peer((STORAGE_COMMITMENT, (IMPLICIT,)), ("1.2.840.10008.1.1", (IMPLICIT,))) as peer:
         act(peer, information(*images))
         commitment.judge_next()
@@ -392,7 +392,7 @@ def test_a_requester_with_an_address_is_served_there_and_here_only_after_that_fa
 def deliver(console: Console, commitment: Commitment, timing: Timing = PATIENT, **settings) -> None:
     facts = {"port": console.port} | settings
     remote = RemoteAE("console", console.ae_title, HERE, **facts)
-    EventReporter("BACKUP_SCP", AccessPolicy([remote]), timing).report(commitment, lambda: None)
+    EventReporter(LocalAE("BACKUP_SCP", timing), AccessPolicy([remote])).report(commitment, lambda: None)
 
 
 @pytest.mark.parametrize("syntaxes", [(IMPLICIT,), (EXPLICIT,), (EXPLICIT, IMPLICIT)])
@@ -460,7 +460,7 @@ def test_a_lease_that_was_lost_ends_it_before_a_word_is_said(leaves_nothing):
     with Console() as console:
         remote = RemoteAE("console", "CONSOLE", HERE, console.port)
         with pytest.raises(LostError):
-            EventReporter("BACKUP_SCP", AccessPolicy([remote]), PATIENT).report(judged(None), lost)
+            EventReporter(LocalAE("BACKUP_SCP", PATIENT), AccessPolicy([remote])).report(judged(None), lost)
     assert console.reports == []
 
 
@@ -485,7 +485,7 @@ def test_pynetdicom_asks_and_releases_at_once(serve, storage, images, commitment
             status, transaction_uid = ask(opened, images)
         assert status == 0
         assert commitment.judge_next()
-        assert commitment.report_next(EventReporter("BACKUP_SCP", AccessPolicy([remote]), PATIENT).report)
+        assert commitment.report_next(EventReporter(LocalAE("BACKUP_SCP", PATIENT), AccessPolicy([remote])).report)
     (report,) = console.of(transaction_uid)
     assert (report.event_type, report.committed, report.failed) == (1, tuple(images), {})
     assert report.retrieve_ae_title == "BACKUP_SCP"

@@ -10,6 +10,7 @@ from pynetdicom import AE, build_role, evt
 from pynetdicom.pdu import P_DATA_TF
 
 from backup_scp.errors import DestinationUnavailable
+from backup_scp.network.association import LocalAE
 from backup_scp.network.command_set import Field
 from backup_scp.network.services import reports_service
 from backup_scp.network.storage_commitment_scu import StorageCommitmentSCU
@@ -102,7 +103,9 @@ def listening(storage, start_server):
 
 def commit(storage, archive, wait_s=30.0):
     remote = RemoteAE("archive", "ARCHIVE", LOOPBACK, archive.port)
-    return StorageCommitmentSCU("BACKUP_SCP", remote, PATIENT, storage.index.commitments).commit(REFERENCES, wait_s)
+    return StorageCommitmentSCU(LocalAE("BACKUP_SCP", PATIENT), remote, storage.index.commitments).commit(
+        REFERENCES, wait_s
+    )
 
 
 def test_a_report_on_another_association(storage, listening):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backup_scp.errors import ArchiveUnavailable, DestinationUnavailable, InstanceRefused
-from backup_scp.network.association import Timing
+from backup_scp.network.association import LocalAE, Timing
 from backup_scp.network.storage_scu import MoveOriginator, RemoteAEDestination, propose
 from backup_scp.ports import ArchivedFile, Arrival, Heading, Held, RemoteAE
 from tests import samples
@@ -60,9 +60,8 @@ def stored(tmp_path):
 
 def remote(destination, **timing):
     return RemoteAEDestination(
-        "BACKUP_SCP",
+        LocalAE("BACKUP_SCP", Timing(**timing) if timing else PATIENT),
         RemoteAE("there", "THERE", "127.0.0.1", destination.port),
-        Timing(**timing) if timing else PATIENT,
         MoveOriginator("VIEWER", 77),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -95,6 +96,7 @@ class Association:
         calling: str = "RAW_SENDER",
         max_pdu: int = 16384,
         timeout_s: float = 60.0,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.contexts = list(contexts)
         self.accepted: dict[int, str] = {}
@@ -102,6 +104,8 @@ class Association:
         self.socket = socket.create_connection((acceptor.host, acceptor.port), timeout_s)
         try:
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if tls is not None:
+                self.socket = tls.wrap_socket(self.socket)
             self.socket.sendall(self._request(acceptor.ae_title, calling))
             kind, body = self.pdu()
             if kind != A_ASSOCIATE_AC:

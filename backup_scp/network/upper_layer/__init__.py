@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from backup_scp.network.upper_layer.connection import AssociationEnded, Interrupted, PeerTimedOut, Selector
 from backup_scp.network.upper_layer.layer import Fragment, UpperLayer
+from backup_scp.network.upper_layer.local_ae import LocalAE
 from backup_scp.network.upper_layer.timing import Timing
 
-__all__ = ["AssociationEnded", "Fragment", "Interrupted", "PeerTimedOut", "Selector", "Timing", "UpperLayer"]
+__all__ = ["AssociationEnded", "Fragment", "Interrupted", "LocalAE", "PeerTimedOut", "Selector", "Timing", "UpperLayer"]

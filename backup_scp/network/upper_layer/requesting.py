@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -13,10 +14,11 @@ from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.transport import AddressInformation
 
 from backup_scp.errors import DestinationBusy, DestinationUnavailable, NothingAccepted
+from backup_scp.network.tls import tls_reason
 from backup_scp.network.upper_layer.connection import Interrupted
 from backup_scp.network.upper_layer.layer import UpperLayer
+from backup_scp.network.upper_layer.local_ae import LocalAE
 from backup_scp.network.upper_layer.state_machine import ThreadlessAssociation, Transport
-from backup_scp.network.upper_layer.timing import Timing
 from backup_scp.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 _REJECTED_TRANSIENT = 2  # PS3.8 9.3.4
@@ -34,15 +36,18 @@ class Proposal:
         Abstract Syntaxes for which we, the requestor, propose to be the SCP (PS3.7 D.3.3.4).
     maximum_pdu_length
         Bytes, offered to the peer (PS3.8 D.1).
+    tls
+        Whether to secure it (PS3.15 B.12).
     """
 
-    calling: str
+    local: LocalAE
     called: str
     host: str
     port: int
     contexts: Iterable[tuple[str, Iterable[str]]]
     as_scp: Iterable[str] = ()
     maximum_pdu_length: int = 131072
+    tls: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +67,7 @@ class Requested:
     we_are_scp: Mapping[str, bool]
 
 
-def request(proposal: Proposal, timing: Timing, watch: Callable[[], None] | None) -> Requested:
+def request(proposal: Proposal, watch: Callable[[], None] | None) -> Requested:
     """Open an Association to a remote AE.
 
     Raises
@@ -72,8 +77,9 @@ def request(proposal: Proposal, timing: Timing, watch: Callable[[], None] | None
     Interrupted
         By ``watch``, see ``Connection``.
     """
+    timing = proposal.local.timing
     layer = UpperLayer(None, timing, proposal.host)
-    association = ThreadlessAssociation(layer, MODE_REQUESTOR, proposal.calling)
+    association = ThreadlessAssociation(layer, MODE_REQUESTOR, proposal.local.ae_title)
     layer.machine = association.dul
     association.acse_timeout, association.connection_timeout = timing.association_s, timing.connect_s
     _connectable(association, proposal)
@@ -106,6 +112,11 @@ def _connectable(association: ThreadlessAssociation, proposal: Proposal) -> None
     except OSError as error:
         sentence = f"{proposal.called}: no socket for it can be had here ({error.strerror})"
         raise DestinationUnavailable(sentence) from None
+    if proposal.tls:
+        if proposal.local.tls is None:
+            sentence = f"{proposal.called} wants TLS: set ca, certificate and key of [tls] in the settings"
+            raise DestinationUnavailable(sentence)
+        transport.tls_args = (proposal.local.tls, proposal.host)
     bare = transport.socket
     assert bare is not None  # noqa: S101 - for the type checker
     bare.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -120,7 +131,7 @@ def _propose(association: ThreadlessAssociation, proposal: Proposal) -> None:
     for number, context in enumerate(contexts):
         context.context_id = 2 * number + 1
     ours = association.requestor
-    ours.ae_title, association.acceptor.ae_title = proposal.calling, proposal.called
+    ours.ae_title, association.acceptor.ae_title = proposal.local.ae_title, proposal.called
     ours.maximum_length = proposal.maximum_pdu_length
     ours.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
     ours.implementation_version_name = IMPLEMENTATION_VERSION_NAME
@@ -140,4 +151,8 @@ def _why_not(association: ThreadlessAssociation, where: str) -> DestinationUnava
         return NothingAccepted(f"{where} accepts none of the SOP Classes and Transfer Syntaxes")
     if association.dul.connected:
         return DestinationUnavailable(f"{where} did not answer the association request")
+    failure = getattr(association.dul.socket, "failure", None)
+    if isinstance(failure, ssl.SSLError):
+        sentence = f"{where}: no TLS was agreed on ({tls_reason(failure)}); compare its certificate with ca in [tls]"
+        return DestinationUnavailable(sentence)
     return DestinationUnavailable(f"{where} cannot be reached; check host, port and that machine's firewall")

@@ -11,7 +11,7 @@ import logging
 import queue
 import socket
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pydicom.config import IGNORE, settings
 from pydicom.uid import UID
@@ -20,7 +20,7 @@ from pynetdicom._globals import MODE_ACCEPTOR
 from pynetdicom.association import Association
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.pdu_primitives import A_ABORT, A_RELEASE
-from pynetdicom.transport import AddressInformation, AssociationSocket
+from pynetdicom.transport import T_CONNECT, AddressInformation, AssociationSocket
 
 from backup_scp.network.upper_layer.connection import PeerTimedOut
 from backup_scp.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
@@ -45,7 +45,15 @@ _RECEIVED_PDU = frozenset(("Evt3", "Evt4", "Evt6", "Evt10", "Evt12", "Evt13", "E
 
 
 class Transport(AssociationSocket):
-    """A socket that is closed when it is told to, and the upper layer's with it."""
+    """A socket that is closed when it is told to, and the upper layer's with it.
+
+    Attributes
+    ----------
+    failure
+        As requestor: why there is no connection.
+    """
+
+    failure: OSError | None = None
 
     def __init__(
         self,
@@ -55,6 +63,26 @@ class Transport(AssociationSocket):
     ) -> None:
         super().__init__(assoc, client_socket, address)
         self._upper_layer = assoc.dul.upper_layer
+
+    def connect(self, primitive: T_CONNECT) -> None:
+        """Connect, with TLS where it is wanted; pynetdicom's own keeps to itself why that failed."""
+        connection, self._is_connected = cast("socket.socket", self.socket), True
+        try:
+            connection.settimeout(self.assoc.connection_timeout)
+            connection.connect(primitive.address_info.as_tuple)
+            if self.tls_args is not None:
+                context, host = self.tls_args
+                self.socket = connection = context.wrap_socket(connection, server_hostname=host)
+            self._upper_layer.connection = connection
+            self.assoc.requestor.address_info = AddressInformation.from_tuple(connection.getsockname())
+            primitive.result = _CONNECTED
+        except OSError as error:
+            self.failure = error
+            self._shutdown_socket()
+            self.socket, self._is_connected = None, False
+            primitive.result = CONNECTION_CLOSED
+        self.provider_queue.put(primitive)
+        self._ready.set()
 
     def _shutdown_socket(self) -> None:
         """Close it also where the peer was first: there pynetdicom's own leaves it open."""

@@ -1,0 +1,122 @@
+"""Secure transport: what our Associations are secured with, in either role (PS3.15 B.12, BCP 195).
+
+TLS 1.2 and 1.3 with authenticated encryption and forward secrecy, nothing older.  A peer proves itself by its
+certificate, not by a host's name in it: DICOM nodes are configured by address (docs/adr/0020).
+"""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+from backup_scp.errors import InvalidSettings
+
+_CIPHERS_OF_1_2 = "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM"  # TLS 1.3 has no others
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What we show, and whom we trust: PEM files.
+
+    Attributes
+    ----------
+    certificate, key
+        Ours; the certificates that it depends on follow it in the same file.
+    ca
+        Who signs the certificates of those we trust; None where anyone may connect.
+    """
+
+    certificate: Path
+    key: Path
+    ca: Path | None = None
+
+
+def acceptor_context(credentials: Credentials) -> ssl.SSLContext:
+    """Make what incoming Associations are secured with; a caller needs a certificate when there is a CA.
+
+    Raises
+    ------
+    InvalidSettings
+        A file cannot be used.
+    """
+    context = _context(ssl.PROTOCOL_TLS_SERVER, credentials)
+    context.verify_mode = ssl.CERT_REQUIRED if credentials.ca else ssl.CERT_NONE
+    return context
+
+
+def requestor_context(credentials: Credentials) -> ssl.SSLContext | None:
+    """Make what outgoing Associations are secured with; None where nobody is trusted.
+
+    Raises
+    ------
+    InvalidSettings
+        A file cannot be used.
+    """
+    if credentials.ca is None:
+        return None
+    context = _context(ssl.PROTOCOL_TLS_CLIENT, credentials)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def _context(protocol: int, credentials: Credentials) -> ssl.SSLContext:
+    context = ssl.SSLContext(protocol)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(_CIPHERS_OF_1_2)
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+    try:
+        context.load_cert_chain(credentials.certificate, credentials.key, password=_no_password)
+    except (OSError, ValueError) as error:
+        raise InvalidSettings(
+            f"[tls] certificate {credentials.certificate} with key {credentials.key} cannot be used "
+            f"({_reason(error)}): both are PEM files, the key without a password"
+        ) from None
+    if credentials.ca is not None:
+        try:
+            context.load_verify_locations(credentials.ca)
+        except (OSError, ValueError) as error:
+            raise InvalidSettings(
+                f"[tls] ca {credentials.ca} cannot be used ({_reason(error)}): it is a PEM file of certificates"
+            ) from None
+    return context
+
+
+def _no_password() -> str:
+    """Nobody is there to type one."""
+    raise ValueError("the key has a password")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ssl.SSLError):
+        return tls_reason(error)
+    return getattr(error, "strerror", None) or str(error)
+
+
+def tls_reason(error: ssl.SSLError) -> str:
+    """Say in OpenSSL's words, without its places, what went wrong."""
+    return (error.reason or "no more is known").lower().replace("_", " ")
+
+
+def why_not_secured(error: ssl.SSLError) -> tuple[str, str]:
+    """Say why a handshake with a caller failed, and what to do."""
+    reason = tls_reason(error)
+    for words, (what, fix) in _WHY.items():
+        if words in reason:
+            return what, fix
+    return f"no TLS was agreed on ({reason})", "compare the TLS settings of both sides"
+
+
+_WHY = {
+    "unsupported protocol": ("it offers no TLS 1.2 or newer", "switch on TLS 1.2 or 1.3 there"),
+    "no shared cipher": ("it offers no cipher suite of BCP 195", "switch on ECDHE with AES-GCM there"),
+    "http request": ("it does not speak DICOM", "connect a DICOM node to this port"),
+    "wrong version number": ("it does not speak TLS", "switch on TLS there, or let it call the port without"),
+    "peer did not return a certificate": ("it shows no certificate", "give it one of the CA in [tls] ca"),
+    "certificate verify failed": (
+        "its certificate is not of our CA, or has expired",
+        "give it one of the CA in [tls] ca",
+    ),
+    "alert": ("it does not accept our certificate", "let it trust the CA of [tls] certificate"),
+}
