@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from backup_scp.errors import MoveDestinationUnknown, NotAuthorised
 from backup_scp.ports import RemoteAE
@@ -72,7 +73,7 @@ class AccessPolicy:
         """
         address = plain_address(address)
         remote = self.find(ae_title, address)
-        is_this_machine = ipaddress.ip_address(address).is_loopback or address == plain_address(called_address)
+        is_this_machine = _is_loopback(address) or address == plain_address(called_address)
         return Caller(ae_title, address, remote, is_this_machine)
 
     def find(self, ae_title: str, address: str) -> RemoteAE | None:
@@ -126,10 +127,16 @@ def printable(text: str) -> str:
     return repr(text.encode("ascii", "backslashreplace").decode())
 
 
+@lru_cache(maxsize=1024)
 def plain_address(address: str) -> str:
     """Write an IPv4-mapped IPv6 address as IPv4, and drop a zone."""
     parsed = ipaddress.ip_address(address.partition("%")[0])
     return str(getattr(parsed, "ipv4_mapped", None) or parsed)
+
+
+@lru_cache(maxsize=1024)
+def _is_loopback(address: str) -> bool:
+    return ipaddress.ip_address(address).is_loopback
 
 
 class _Resolver:

@@ -1,18 +1,14 @@
-"""Listens, accepts connections, and gives each Association a thread of its own."""
+"""Establishes Associations, and answers their requests."""
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import logging
-import os
-import selectors
 import socket
 import ssl
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from backup_scp.errors import BackupSCPError, InvalidSettings, Refused
@@ -21,21 +17,17 @@ from backup_scp.network.acceptance import Acceptances
 from backup_scp.network.access import AccessPolicy, Caller
 from backup_scp.network.association import Association, AssociationEnded, Context, Timing
 from backup_scp.network.command_set import CommandSet, Field, response
+from backup_scp.network.crew import Crew
+from backup_scp.network.listener import Listener, shut
 from backup_scp.network.negotiation import Rejection
 from backup_scp.network.status import PROCESSING_FAILURE, SOP_CLASS_NOT_SUPPORTED, UNRECOGNISED_OPERATION, status_of
 from backup_scp.network.tls import why_not_secured
-from backup_scp.network.upper_layer import PeerTimedOut, Selector
+from backup_scp.network.upper_layer import PeerTimedOut
 
 log = logging.getLogger(__name__)
 
-_BACKLOG = 128
 _MOST_PENDING = 128  # connections that have not asked for an Association yet
-_PAUSE_S = 0.1
 _LAST_WAIT_S = 1.0
-_REQUEST_BYTES = 65536
-_LOCAL_LIMIT_EXCEEDED = bytes((3, 0, 0, 0, 0, 4, 0, 2, 3, 2))  # A-ASSOCIATE-RJ, transient: PS3.8 9.3.4
-_OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
-_LISTENER_IS_SHUT = (errno.EINVAL, errno.EBADF, errno.ENOTSOCK)
 
 Serve = Callable[[Association, Context, CommandSet], None]
 
@@ -88,6 +80,24 @@ class Listening:
     tls_port: int = 0
 
 
+def open_ports(listening: Listening) -> list[Listener]:
+    """Open the ports: the plain one, and that with TLS when there is one.
+
+    Raises
+    ------
+    InvalidSettings
+        One cannot be had; neither is open.
+    """
+    plain = Listener(listening.host, listening.port)
+    if listening.tls is None:
+        return [plain]
+    try:
+        return [plain, Listener(listening.host, listening.tls_port, listening.tls)]
+    except InvalidSettings:
+        plain.close()
+        raise
+
+
 class Server:
     """The node's ear.
 
@@ -116,15 +126,21 @@ class Server:
         self._record_rejection = record_rejection
         self._acceptances = Acceptances(listening.maximum_pdu_length)
         self._lock = threading.Lock()
-        self._pending: dict[socket.socket, threading.Thread] = {}
-        self._associations: dict[Association, threading.Thread] = {}
-        self._listeners: list[tuple[socket.socket, threading.Thread]] = []
+        self._crew = Crew(self._converse)
+        self._listeners: list[Listener] = []
+        self._pending: dict[socket.socket, None] = {}  # in the order in which they came
+        self._associations: set[Association] = set()
         self._stopping = False
 
     # -- life ----------------------------------------------------------------------------------------------------
 
-    def start(self) -> tuple[int, ...]:
+    def start(self, listeners: Sequence[Listener] = ()) -> tuple[int, ...]:
         """Listen; connections are taken from now on.
+
+        Parameters
+        ----------
+        listeners
+            Ports that are open already; by default they are opened now.
 
         Returns
         -------
@@ -136,81 +152,45 @@ class Server:
         InvalidSettings
             One cannot be had; neither is listened at.
         """
-        ours = self._listening
-        wanted = [(ours.port, None)] + ([(ours.tls_port, ours.tls)] if ours.tls is not None else [])
-        with contextlib.ExitStack() as opened:
-            listeners = [(opened.enter_context(_listener(ours.host, port)), tls) for port, tls in wanted]
-            opened.pop_all()
-        for listener, tls in listeners:
-            thread = threading.Thread(target=self._accept, args=(listener, tls), name="listener", daemon=True)
-            self._listeners.append((listener, thread))
-            thread.start()
-        return tuple(listener.getsockname()[1] for listener, _ in listeners)
+        self._listeners = list(listeners or open_ports(self._listening))
+        for listener in self._listeners:
+            listener.start(self._take)
+        return tuple(listener.port for listener in self._listeners)
 
     def stop(self, grace_s: float) -> None:
         """Take no more connections, let what is under way end for ``grace_s`` seconds, then abort the rest."""
-        for listener, thread in self._listeners:
-            _shut(listener)
-            listener.close()  # on Windows it is this that wakes ``accept``
-            thread.join(_LAST_WAIT_S)
+        for listener in self._listeners:
+            listener.stop()
         with self._lock:
             self._stopping = True
-            pending = dict(self._pending)
+            pending, under_way = list(self._pending), list(self._associations)
+        self._crew.stop()
         for connection in pending:
-            _shut(connection)
-        deadline = time.monotonic() + grace_s
-        for association, _ in self._under_way():
+            shut(connection)
+        for association in under_way:
             association.end_when_idle()
-        for _, thread in self._under_way():
-            thread.join(max(deadline - time.monotonic(), 0))
-        for association, _ in self._under_way():
-            association.break_off()
-        deadline = time.monotonic() + _LAST_WAIT_S
-        for thread in (*pending.values(), *(thread for _, thread in self._under_way())):
-            thread.join(max(deadline - time.monotonic(), 0))
-
-    def _under_way(self) -> list[tuple[Association, threading.Thread]]:
+        self._crew.join(time.monotonic() + grace_s)
         with self._lock:
-            return list(self._associations.items())
+            under_way = list(self._associations)
+        for association in under_way:
+            association.break_off()
+        self._crew.join(time.monotonic() + _LAST_WAIT_S)
 
     # -- connections -----------------------------------------------------------------------------------------------
 
-    def _accept(self, listener: socket.socket, tls: ssl.SSLContext | None) -> None:
-        spare = _Spare()
-        while True:
-            try:
-                _wait_for_caller(listener)  # Linux wants a descriptor for the next caller before there is one
-                connection, _ = listener.accept()
-            except (OSError, ValueError) as error:
-                if listener.fileno() < 0 or not isinstance(error, OSError) or error.errno in _LISTENER_IS_SHUT:
-                    spare.close()
-                    return
-                if error.errno not in _OUT_OF_DESCRIPTORS or not spare.turn_away(listener):
-                    time.sleep(_PAUSE_S)  # some will come back
-                continue
-            spare.refill()
-            if tls is not None:
-                try:  # the handshake is for its own thread
-                    connection = tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
-                except OSError:  # it is gone already
-                    connection.close()
-                    continue
-            thread = threading.Thread(target=self._converse, args=(connection,), name="association", daemon=True)
-            self._admit(connection, thread)
-            try:
-                thread.start()
-            except RuntimeError:  # out of threads: some will end
-                self._forget(connection)
-                connection.close()
-
-    def _admit(self, connection: socket.socket, thread: threading.Thread) -> None:
-        """Count a connection that has said nothing yet; when there are too many, the oldest goes."""
+    def _take(self, connection: socket.socket) -> None:
+        """Have a connection served; it counts as one that has said nothing yet, and of too many the oldest goes."""
         with self._lock:
-            self._pending[connection] = thread
+            self._pending[connection] = None
             if len(self._pending) > _MOST_PENDING:
                 oldest = next(iter(self._pending))
                 del self._pending[oldest]
-                _shut(oldest)
+                shut(oldest)
+        try:
+            self._crew.give(connection)
+        except RuntimeError:  # out of threads: some will end
+            self._forget(connection)
+            connection.close()
 
     def _converse(self, connection: socket.socket) -> None:
         """Serve one connection from its first byte to its last; the border of this thread."""
@@ -250,7 +230,7 @@ class Server:
         with self._lock:
             self._pending.pop(connection, None)
             if association is not None:
-                self._associations.pop(association, None)
+                self._associations.discard(association)
 
     # -- associations ------------------------------------------------------------------------------------------------
 
@@ -270,7 +250,7 @@ class Server:
             rejection = self._reason_to_reject(caller, acceptance.called)
             if rejection is None:
                 self._pending.pop(connection, None)
-                self._associations[association] = threading.current_thread()
+                self._associations.add(association)
         if rejection is None:
             association.contexts, association.negotiated = acceptance.contexts, acceptance.negotiated
             layer.accept(acceptance.answer, acceptance.peer_maximum_length)
@@ -350,71 +330,6 @@ class Server:
         association.send(context.context_id, response(command, status_of(error), comment=str(error)))
         if isinstance(error, Refused) and error.fix:
             self._note(association.caller, association.called_ae_title, str(error), error.fix)
-
-
-def _listener(host: str, port: int) -> socket.socket:
-    dual = host == "::" and socket.has_dualstack_ipv6()
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=_BACKLOG, dualstack_ipv6=dual)
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise InvalidSettings(
-            f"Port {port} on {host} cannot be had ({reason}): is a node running already? Else set another one"
-        ) from None
-
-
-def _wait_for_caller(listener: socket.socket) -> None:
-    with Selector() as selector:
-        selector.register(listener, selectors.EVENT_READ)
-        selector.select()
-
-
-class _Spare:
-    """A descriptor kept for the moment when there is no other: whoever calls then hears so, and is not left waiting."""
-
-    def __init__(self) -> None:
-        self._descriptor: int | None = None
-        self.refill()
-
-    def refill(self) -> None:
-        """Take one when there are some again."""
-        self._is_short = False
-        self._open()
-
-    def turn_away(self, listener: socket.socket) -> bool:
-        """Give it up for one caller, who is rejected; say whether there was one."""
-        if self._descriptor is None:
-            return False
-        self.close()
-        if not self._is_short:
-            log.error("No descriptor is left: callers are rejected until one is; raise LimitNOFILE (ulimit -n)")
-        self._is_short = True
-        with contextlib.suppress(OSError):
-            connection, _ = listener.accept()
-            with connection:
-                connection.settimeout(_LAST_WAIT_S)
-                connection.recv(_REQUEST_BYTES)  # what is not read at the close would undo the answer
-                connection.sendall(_LOCAL_LIMIT_EXCEEDED)
-        self._open()
-        return True
-
-    def close(self) -> None:
-        """Let go of it."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
-
-    def _open(self) -> None:
-        if self._descriptor is None:
-            with contextlib.suppress(OSError):
-                self._descriptor = os.open(os.devnull, os.O_RDONLY)
-
-
-def _shut(connection: socket.socket) -> None:
-    """Wake whoever waits for a socket; its own thread closes it."""
-    with contextlib.suppress(OSError):
-        connection.shutdown(socket.SHUT_RDWR)
 
 
 def _where(error: Exception) -> str:

@@ -24,6 +24,7 @@ from backup_scp.network.services import services as real_services
 from backup_scp.network.verification_scp import VerificationSCP
 from backup_scp.ports import RemoteAE
 from tests.network.wire import TIMEOUT_S, Peer
+from tests.processes import wait_until
 
 PATIENT = Timing(connect_s=10, association_s=TIMEOUT_S, idle_s=TIMEOUT_S, network_s=TIMEOUT_S)
 
@@ -70,7 +71,12 @@ class Running:
 
 
 def threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name in {"association", "listener"}]
+    return [thread for thread in threading.enumerate() if thread.name in {"association", "spare", "listener"}]
+
+
+def associations_ended() -> None:
+    """Wait until no association is under way; the threads that served them may be kept for others."""
+    wait_until(lambda: not [thread for thread in threads() if thread.name == "association"], TIMEOUT_S)
 
 
 def sockets() -> list[str]:

@@ -21,7 +21,7 @@ from backup_scp.network.negotiation import (
     is_storage,
     is_supported,
 )
-from tests.network.conftest import threads
+from tests.network.conftest import associations_ended
 from tests.network.wire import (
     ABORT,
     ASSOCIATE_AC,
@@ -31,7 +31,6 @@ from tests.network.wire import (
     EXPLICIT,
     IMPLICIT,
     STUDY_ROOT_FIND,
-    TIMEOUT_S,
     VERIFICATION,
     Context,
     Peer,
@@ -369,6 +368,4 @@ def test_no_ae_title_at_all_is_an_invalid_request(server, titles, caplog):
 
 def finish():
     """Wait until the associations have ended."""
-    for thread in threads():
-        if thread.name == "association":
-            thread.join(TIMEOUT_S)
+    associations_ended()

@@ -12,7 +12,7 @@ import pytest
 
 from backup_scp import errors
 from backup_scp.network import query_scp
-from tests.network.conftest import threads
+from tests.network.conftest import associations_ended
 from tests.network.wire import (
     BIG_ENDIAN,
     C_FIND_RQ,
@@ -22,7 +22,6 @@ from tests.network.wire import (
     IMPLICIT,
     LAST,
     STUDY_ROOT_FIND,
-    TIMEOUT_S,
     abort,
     cancel_rq,
     command,
@@ -166,9 +165,7 @@ def test_the_search_ends_with_its_asker(finding, closed, monkeypatch):
     with finding() as peer:
         peer.send(*ask(), abort())
         peer.until_closed()
-    for thread in threads():
-        if thread.name == "association":
-            thread.join(TIMEOUT_S)
+    associations_ended()
     assert closed == [True]
 
 

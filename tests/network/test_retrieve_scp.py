@@ -19,7 +19,7 @@ from backup_scp.ingest import Ingest
 from backup_scp.network.access import AccessPolicy, Caller
 from backup_scp.ports import Arrival, Heading, RemoteAE
 from tests import samples
-from tests.network.conftest import PATIENT, threads
+from tests.network.conftest import PATIENT, associations_ended
 from tests.network.destination import Destination
 from tests.network.wire import (
     ABORT,
@@ -44,7 +44,6 @@ from tests.network.wire import (
     pdv,
     role,
 )
-from tests.processes import wait_until
 
 MOVE = (STUDY_ROOT_MOVE, (IMPLICIT,))
 GET = (STUDY_ROOT_GET, (IMPLICIT,))
@@ -416,7 +415,7 @@ def test_the_requestor_leaves_while_the_destination_takes_its_time(moving, desti
         ask(peer, C_MOVE_RQ)
         assert gone.wait(TIMEOUT_S)
         peer.reset()
-    wait_until(lambda: not [one for one in threads() if one.name == "association"])
+    associations_ended()
     done.set()
     there.close()
     assert len(there.stored) == 1

@@ -11,12 +11,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backup_scp.errors import InvalidSettings
+from backup_scp.network import crew as crew_module
+from backup_scp.network import listener as listener_module
 from backup_scp.network import server as server_module
 from backup_scp.network.association import Timing
 from backup_scp.network.command_set import Field, response
 from backup_scp.network.server import Service
 from backup_scp.ports import RemoteAE
-from tests.network.conftest import threads
+from tests.network.conftest import associations_ended, threads
 from tests.network.wire import (
     ABORT,
     ASSOCIATE_RJ,
@@ -40,6 +42,7 @@ from tests.network.wire import (
     release_rq,
     store_rq,
 )
+from tests.processes import wait_until
 
 ECHO = (VERIFICATION, (IMPLICIT,))
 CT = (CT_IMAGE_STORAGE, (EXPLICIT,))
@@ -47,10 +50,7 @@ CT = (CT_IMAGE_STORAGE, (EXPLICIT,))
 
 def ended(running):
     """Wait until no association is under way."""
-    for thread in threads():
-        if thread.name == "association":
-            thread.join(TIMEOUT_S)
-            assert not thread.is_alive()
+    associations_ended()
 
 
 # ------------------------------------------------------------------------------------------------- connections
@@ -113,8 +113,31 @@ def test_out_of_threads_the_listener_goes_on(server, monkeypatch):
         peer.release()
 
 
+def test_a_thread_serves_one_connection_after_another(server):
+    served_by = set()
+    for _ in range(5):
+        with server.peer(ECHO) as peer:
+            assert peer.echo() == 0
+            served_by |= {thread for thread in threads() if thread.name != "listener"}
+            peer.release()
+        ended(server)
+    assert len(served_by) == 1
+
+
+def test_only_a_few_threads_are_kept(server):
+    peers = [server.peer(ECHO) for _ in range(crew_module._MOST_SPARE + 3)]
+    for peer in peers:
+        peer.release()
+    ended(server)
+    kept = wait_until(lambda: [thread for thread in threads() if thread.name == "spare"])
+    assert len(kept) <= crew_module._MOST_SPARE
+    with server.peer(ECHO) as peer:
+        assert peer.echo() == 0
+        peer.release()
+
+
 def test_out_of_memory_the_listener_goes_on(server, monkeypatch):
-    monkeypatch.setattr(server_module, "_PAUSE_S", 0)
+    monkeypatch.setattr(listener_module, "_PAUSE_S", 0)
     failing = iter([OSError(12, "Cannot allocate memory")] * 3)
     accept = socket.socket.accept
 

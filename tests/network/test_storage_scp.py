@@ -12,7 +12,7 @@ from backup_scp import errors
 from backup_scp.network.association import Association, Timing
 from backup_scp.ports import InstanceKey
 from tests import samples
-from tests.network.conftest import threads
+from tests.network.conftest import associations_ended
 from tests.network.wire import (
     ABORT,
     COMMAND,
@@ -49,10 +49,7 @@ def store(peer, sample=SAMPLE, *, context=1, size=4096, **request):
 
 
 def finish():
-    for thread in threads():
-        if thread.name == "association":
-            thread.join(TIMEOUT_S)
-            assert not thread.is_alive()
+    associations_ended()
 
 
 def key(sample=SAMPLE):

@@ -9,7 +9,7 @@ import struct
 import pytest
 
 from backup_scp.network.association import Timing
-from tests.network.conftest import threads
+from tests.network.conftest import associations_ended
 from tests.network.wire import (
     ABORT,
     ASSOCIATE_RJ,
@@ -172,9 +172,7 @@ def test_what_is_invalid_ends_the_association_and_only_that(server, stream, capl
         assert other.echo() == 0
         other.release()
     assert server.sink.stored == []
-    for thread in threads():
-        if thread.name == "association":
-            thread.join(TIMEOUT_S)
+    associations_ended()
     assert [record.getMessage() for record in caplog.records if "the peer broke the protocol" in record.getMessage()]
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 

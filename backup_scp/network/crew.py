@@ -1,0 +1,81 @@
+"""The threads of the Associations, each of which serves one connection after another."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable
+from queue import SimpleQueue
+
+_MOST_SPARE = 8
+_AT_WORK, _SPARE = "association", "spare"  # their names, for whoever looks at a running node
+
+
+class Crew:
+    """Gives each connection a thread of its own; to start one takes as long as to answer a C-ECHO, so a few are kept.
+
+    Parameters
+    ----------
+    work
+        Serves one connection, and raises nothing.
+    """
+
+    def __init__(self, work: Callable[[socket.socket], None]) -> None:
+        self._work = work
+        self._lock = threading.Lock()
+        self._threads: set[threading.Thread] = set()
+        self._spare = 0
+        self._due: SimpleQueue[socket.socket | None] = SimpleQueue()
+        self._is_stopped = False
+
+    def give(self, connection: socket.socket) -> None:
+        """Have a connection served by a spare thread, or by a new one.
+
+        Raises
+        ------
+        RuntimeError
+            The system gives no thread.
+        """
+        with self._lock:
+            if self._spare:
+                self._spare -= 1
+                self._due.put(connection)
+                return
+            thread = threading.Thread(target=self._run, args=(connection,), name=_AT_WORK, daemon=True)
+            thread.start()
+            self._threads.add(thread)
+
+    def stop(self) -> None:
+        """Keep no thread any more; those at work end with what they do."""
+        with self._lock:
+            self._is_stopped = True
+            for _ in range(self._spare):
+                self._due.put(None)
+            self._spare = 0
+
+    def join(self, deadline: float) -> None:
+        """Wait until all threads have ended, to a time of the monotonic clock at most."""
+        with self._lock:
+            threads = list(self._threads)
+        for thread in threads:
+            thread.join(max(deadline - time.monotonic(), 0))
+
+    def _run(self, connection: socket.socket) -> None:
+        thread = threading.current_thread()
+        due: socket.socket | None = connection
+        while due is not None:
+            thread.name = _AT_WORK
+            self._work(due)
+            thread.name = _SPARE
+            due = self._next()
+        with self._lock:
+            self._threads.discard(thread)
+
+    def _next(self) -> socket.socket | None:
+        """Wait for the next connection; None when this thread is not needed any more."""
+        with self._lock:
+            if self._is_stopped or self._spare >= _MOST_SPARE:
+                return None
+            self._spare += 1
+        return self._due.get()

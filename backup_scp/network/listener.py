@@ -1,0 +1,157 @@
+"""A port on which callers are taken: until the node stops, and when there is nothing left to take them with."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import selectors
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable
+
+from backup_scp.errors import InvalidSettings
+from backup_scp.network.upper_layer import Selector
+
+log = logging.getLogger(__name__)
+
+_BACKLOG = 128
+_PAUSE_S = 0.1
+_LAST_WAIT_S = 1.0
+_REQUEST_BYTES = 65536
+_LOCAL_LIMIT_EXCEEDED = bytes((3, 0, 0, 0, 0, 4, 0, 2, 3, 2))  # A-ASSOCIATE-RJ, transient: PS3.8 9.3.4
+_OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
+_LISTENER_IS_SHUT = (errno.EINVAL, errno.EBADF, errno.ENOTSOCK)
+
+
+class Listener:
+    """An open port; connections wait in it until ``start``.
+
+    Processes that come into being after it was opened may each take connections from it.
+
+    Parameters
+    ----------
+    host, port
+        Where; port 0 lets the system choose.
+    tls
+        What its connections are secured with; None for none.
+
+    Raises
+    ------
+    InvalidSettings
+        The port cannot be had.
+    """
+
+    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
+        dual = host == "::" and socket.has_dualstack_ipv6()
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        try:
+            self._socket = socket.create_server((host, port), family=family, backlog=_BACKLOG, dualstack_ipv6=dual)
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise InvalidSettings(
+                f"Port {port} on {host} cannot be had ({reason}): is a node running already? Else set another one"
+            ) from None
+        self._socket.settimeout(0)  # another process may have been quicker
+        self._tls = tls
+        self._thread: threading.Thread | None = None
+        self.port = int(self._socket.getsockname()[1])
+
+    def start(self, take: Callable[[socket.socket], None]) -> None:
+        """Hand each connection to ``take``, in a thread of its own; with TLS the handshake is still to be made."""
+        self._thread = threading.Thread(target=self._accept, args=(take,), name="listener", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Take no more, in no process that has this port."""
+        shut(self._socket)
+        self._socket.close()  # on Windows it is this that wakes the thread
+        if self._thread is not None:
+            self._thread.join(_LAST_WAIT_S)
+
+    def close(self) -> None:
+        """Let go of it here; other processes go on."""
+        self._socket.close()
+
+    def _accept(self, take: Callable[[socket.socket], None]) -> None:
+        listener, spare = self._socket, _Spare()
+        while True:
+            try:
+                _wait_for_caller(listener)  # Linux wants a descriptor for the next caller before there is one
+                connection, _ = listener.accept()
+                connection.settimeout(None)
+            except BlockingIOError:
+                continue
+            except (OSError, ValueError) as error:
+                if listener.fileno() < 0 or not isinstance(error, OSError) or error.errno in _LISTENER_IS_SHUT:
+                    spare.close()
+                    return
+                if error.errno not in _OUT_OF_DESCRIPTORS or not spare.turn_away(listener):
+                    time.sleep(_PAUSE_S)  # some will come back
+                continue
+            spare.refill()
+            try:
+                take(self._secured(connection))
+            except OSError:  # it is gone already
+                connection.close()
+
+    def _secured(self, connection: socket.socket) -> socket.socket:
+        if self._tls is None:
+            return connection
+        return self._tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+
+
+def shut(connection: socket.socket) -> None:
+    """Wake whoever waits for a socket; its own thread closes it."""
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+
+
+def _wait_for_caller(listener: socket.socket) -> None:
+    with Selector() as selector:
+        selector.register(listener, selectors.EVENT_READ)
+        selector.select()
+
+
+class _Spare:
+    """A descriptor kept for the moment when there is no other: whoever calls then hears so, and is not left waiting."""
+
+    def __init__(self) -> None:
+        self._descriptor: int | None = None
+        self.refill()
+
+    def refill(self) -> None:
+        """Take one when there are some again."""
+        self._is_short = False
+        self._open()
+
+    def turn_away(self, listener: socket.socket) -> bool:
+        """Give it up for one caller, who is rejected; say whether there was one."""
+        if self._descriptor is None:
+            return False
+        self.close()
+        if not self._is_short:
+            log.error("No descriptor is left: callers are rejected until one is; raise LimitNOFILE (ulimit -n)")
+        self._is_short = True
+        with contextlib.suppress(OSError):
+            connection, _ = listener.accept()
+            with connection:
+                connection.settimeout(_LAST_WAIT_S)
+                connection.recv(_REQUEST_BYTES)  # what is not read at the close would undo the answer
+                connection.sendall(_LOCAL_LIMIT_EXCEEDED)
+        self._open()
+        return True
+
+    def close(self) -> None:
+        """Let go of it."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _open(self) -> None:
+        if self._descriptor is None:
+            with contextlib.suppress(OSError):
+                self._descriptor = os.open(os.devnull, os.O_RDONLY)
