@@ -17,6 +17,7 @@ from backup_scp.cli.log import describe
 from backup_scp.cli.options import MainConfigOption
 from backup_scp.cli.output import complain
 from backup_scp.errors import BackupSCPError
+from backup_scp.light_imports import keep_out
 
 app = typer.Typer(
     name="backup-scp",
@@ -75,6 +76,7 @@ def _print_anything() -> None:
 
 def main() -> None:
     """Run the command line and exit with its code; an error is a sentence, never a traceback."""
+    keep_out()
     warnings.filterwarnings("ignore", module="pydicom")  # they quote values, which are patient data
     _print_anything()
     try:
