@@ -75,7 +75,7 @@ class Custody:
 
     def _make_known(self, known: str | None, found: str | None) -> str:
         """Mark an archive that has no marker; remember one that the index does not know."""
-        if (known or self._index.holdings().versions) and not self._holds_what_is_known():
+        if (known or not self._index.is_empty()) and not self._holds_what_is_known():
             raise ArchiveUnavailable("Archive cannot be written: is the archive's drive connected?")
         found = found or self._archive.establish(known)
         if known is None:

@@ -174,7 +174,7 @@ class Storage:
 
     def expect_rebuild(self, reason: str) -> bool:
         """Let the node make the index from the files, where it knows nothing and the archive holds something."""
-        if self.index.holdings().versions or not self._holds_something():
+        if not self.index.is_empty() or not self._holds_something():
             return False
         self.index.record_task(Task(rebuild.NAME, datetime.now(UTC), note=reason))
         return True

@@ -82,7 +82,7 @@ def _archive(settings: Settings, archive: Archive, index: Index | None) -> Findi
     from backup_scp.ports import Heading
 
     try:
-        if index and index.holdings().versions:  # else there is nothing yet that it could be the archive of
+        if index and not index.is_empty():  # else there is nothing yet that it could be the archive of
             Custody(archive, index).require_own()
         archive.distrust("It was not tried yet")
         staged = archive.stage(Heading("", "", "1.2.840.10008.1.2"))

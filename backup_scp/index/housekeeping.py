@@ -79,6 +79,11 @@ def is_damaged(connection: sa.Connection, location: str) -> bool:
     return connection.scalar(damage) is not None
 
 
+def is_empty(connection: sa.Connection) -> bool:
+    """See ``Index.is_empty``."""
+    return connection.scalar(sa.select(version.c.id).limit(1)) is None
+
+
 def holdings(connection: sa.Connection) -> Holdings:
     """See ``Index.holdings``: the sums stand on the study rows."""
     sums = connection.execute(

@@ -157,6 +157,10 @@ class SQLIndex:
         with self._database.reading() as connection:
             return tasks.known(connection)
 
+    def is_empty(self) -> bool:
+        with self._database.reading() as connection:
+            return housekeeping.is_empty(connection)
+
     def holdings(self) -> Holdings:
         with self._database.reading() as connection:
             return housekeeping.holdings(connection)

@@ -109,6 +109,9 @@ class Index(Protocol):
     def tasks(self) -> dict[str, Task]:
         """Give the long works under way, and the last of each that ended, by name."""
 
+    def is_empty(self) -> bool:
+        """Whether no file is known; at once, however many are."""
+
     def holdings(self) -> Holdings:
         """Count what is held."""
 

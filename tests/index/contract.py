@@ -804,6 +804,11 @@ class IndexContract:
 
     # Status
 
+    def test_it_is_empty_until_a_file_is_known(self, index):
+        assert index.is_empty()
+        index.add(version())
+        assert not index.is_empty()
+
     def test_holdings_of_nothing(self, index):
         holdings = index.holdings()
         assert (holdings.patients, holdings.versions, holdings.size_bytes) == (0, 0, 0)
