@@ -58,14 +58,14 @@ def _findings(settings: Settings) -> Iterator[Finding]:
 
 
 def _storage(settings: Settings) -> Iterator[Finding]:
-    from backup_scp import node
+    from backup_scp.storage import Storage, open_archive
 
     with ExitStack() as stack:
         try:
-            storage = stack.enter_context(node.Storage(settings))
+            storage = stack.enter_context(Storage(settings))
             holdings = storage.index.holdings()
         except BackupSCPError as error:
-            archive, index = node.open_archive(settings), None
+            archive, index = open_archive(settings), None
             about_index = Finding("index", False, str(error))
         else:
             archive, index = storage.archive, storage.index
@@ -127,10 +127,10 @@ def _free(settings: Settings, archive: Archive, index: Index | None) -> Finding:
 
 def _commitments(settings: Settings) -> Iterator[Finding]:
     """Tell of each requester whose Storage Commitment report could not be delivered."""
-    from backup_scp import node
+    from backup_scp.storage import open_index
 
     try:
-        index = node.open_index(settings)
+        index = open_index(settings)
         try:
             owed = index.commitments.owed()
         finally:
@@ -145,7 +145,7 @@ def _commitments(settings: Settings) -> Iterator[Finding]:
 
 def _remote(settings: Settings, remote: RemoteAE) -> Finding:
     """Look up the name, connect, C-ECHO; the first step that fails tells where to look."""
-    from backup_scp import node
+    from backup_scp import remotes
 
     what = f"remote {remote.name}"
     try:
@@ -163,7 +163,7 @@ def _remote(settings: Settings, remote: RemoteAE) -> Finding:
             "and does its firewall let this computer in?",
         )
     try:
-        node.echo(settings, remote.ae_title, remote.host, remote.port, tls=remote.tls)
+        remotes.echo(settings, remote.ae_title, remote.host, remote.port, tls=remote.tls)
     except BackupSCPError as error:
         return Finding(
             what,

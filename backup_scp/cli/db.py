@@ -22,7 +22,7 @@ def upgrade(context: typer.Context, config: ConfigOption = None) -> None:
     Only needed for a PostgreSQL index: the embedded one is brought up to date by itself.
     """
     settings = settings_of(context, config)
-    from backup_scp import node
+    from backup_scp.storage import upgrade_index
 
-    node.upgrade_index(settings)
+    upgrade_index(settings)
     say("The index is up to date")

@@ -28,11 +28,11 @@ def echo(
 ) -> None:
     """Ask a remote AE whether it is there (C-ECHO)."""
     settings = settings_of(context, config)
-    from backup_scp import node
+    from backup_scp import remotes
 
     ae_title, host, port, tls = _address(settings, ae)
     began = time.monotonic()
-    node.echo(settings, ae_title, host, port, tls=tls)
+    remotes.echo(settings, ae_title, host, port, tls=tls)
     milliseconds = round(1000 * (time.monotonic() - began))
     if json:
         print_json({"ae_title": ae_title, "host": host, "port": port, "milliseconds": milliseconds})

@@ -105,9 +105,9 @@ def find(  # noqa: PLR0913, PLR0917 - one for each option
         "StudyInstanceUID": study,
     }
     query = _query(level, {keyword: value for keyword, value in wanted.items() if value})
-    from backup_scp import node
+    from backup_scp.storage import Storage
 
-    with node.Storage(settings) as storage:
+    with Storage(settings) as storage:
         past = _Past(storage.archive)
         if as_of:
             answers = storage.index.search_as_of(query, as_of, past.read)

@@ -73,10 +73,10 @@ def import_folders(
     when a DICOM file failed.
     """
     settings = settings_of(context, config)
-    from backup_scp import node
     from backup_scp.ingest import Ingest
+    from backup_scp.storage import Storage
 
-    with node.Storage(settings) as storage, progress("Importing") as show:
+    with Storage(settings) as storage, progress("Importing") as show:
         done = import_files(Ingest(storage.archive, storage.index), lambda: walk(folders), show)
     if json:
         print_json(done)

@@ -31,6 +31,6 @@ def backup(
     place of the index. A PostgreSQL index is copied by pg_dump.
     """
     settings = settings_of(context, config)
-    from backup_scp import node
+    from backup_scp.storage import back_up_index
 
-    say(f"The index was copied to {file}, {size(node.back_up_index(settings, file.expanduser().absolute()))}")
+    say(f"The index was copied to {file}, {size(back_up_index(settings, file.expanduser().absolute()))}")

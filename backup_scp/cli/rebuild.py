@@ -18,16 +18,16 @@ def rebuild(context: typer.Context, json: JSONOption = False, config: ConfigOpti
     answering, and the same command goes on where an interrupted one ended. Exit code 1 when a file had to be left out.
     """
     settings = settings_of(context, config)
-    from backup_scp import node
     from backup_scp import rebuild as service
     from backup_scp.custody import adopt
     from backup_scp.errors import ArchiveUnavailable
+    from backup_scp.storage import Storage, reader, set_aside_damaged_index
 
-    for sentence in node.set_aside_damaged_index(settings):
+    for sentence in set_aside_damaged_index(settings):
         say(sentence)
-    storage_ = node.Storage(settings, any_archive=True)
-    with storage_ as storage, node.reader(settings) as reader, progress("Reading the archive") as show:
-        done = service.rebuild(storage.archive, storage.index, show, reader=reader)
+    storage_ = Storage(settings, any_archive=True)
+    with storage_ as storage, reader(settings) as read, progress("Reading the archive") as show:
+        done = service.rebuild(storage.archive, storage.index, show, reader=read)
         with suppress(ArchiveUnavailable):  # it can be read, and not be written: the next image will see to it
             adopt(storage.archive, storage.index)
     if json:

@@ -88,20 +88,21 @@ def restore(  # noqa: PLR0913, PLR0917 - one for each option
     Exit code 1 when anything could not be sent, or was not committed.
     """
     settings = settings_of(context, config)
-    from backup_scp import node
+    from backup_scp import remotes
     from backup_scp import restore as service
     from backup_scp.ports import Selection
+    from backup_scp.storage import Storage
 
     all_versions = versions is Versions.ALL
     selection = Selection(study, patient_id, since, until, all_versions, as_of, tuple(digests or ()))
     _require_selection(selection, everything)
-    destination = node.destination(settings, to)
-    journal = node.journal(settings, to)
+    destination = remotes.destination(settings, to)
+    journal = remotes.journal(settings, to)
     if again and journal is not None:
         journal.forget()
     with ExitStack() as stack:
-        storage = stack.enter_context(node.Storage(settings))
-        asking = stack.enter_context(node.committer(settings, to, storage.index)) if commit else None
+        storage = stack.enter_context(Storage(settings))
+        asking = stack.enter_context(remotes.committer(settings, to, storage.index)) if commit else None
         show = stack.enter_context(progress(f"Restoring to {destination.name}"))
         done = service.restore(
             storage.archive,

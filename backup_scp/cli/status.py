@@ -56,9 +56,10 @@ def status(context: typer.Context, json: JSONOption = False, config: ConfigOptio
     settings = settings_of(context, config)
     from backup_scp import node
     from backup_scp.forecast import forecast
+    from backup_scp.storage import Storage
 
     limit = _JSON_LIMIT if json else LIST_LIMIT
-    with node.Storage(settings) as storage:
+    with Storage(settings) as storage:
         holdings = storage.index.holdings()
         commitments = storage.index.commitments.owed()
         free_bytes = storage.archive.free_bytes()

@@ -31,10 +31,10 @@ def verify(
     code 1 when anything is not as it should be.
     """
     settings = settings_of(context, config)
-    from backup_scp import node
     from backup_scp import verify as service
+    from backup_scp.storage import Storage
 
-    with node.Storage(settings) as storage, progress("Verifying") as show:
+    with Storage(settings) as storage, progress("Verifying") as show:
         found = service.verify(storage.archive, storage.index, show, repair=repair, resume=resume)
     if json:
         print_json(found)

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from backup_scp import __version__, node
+from backup_scp import __version__, storage
 from backup_scp.errors import IndexUnavailable
 
 COMMANDS = ["serve", "status", "check", "echo", "find", "import", "restore", "verify", "rebuild", "db upgrade"]
@@ -89,7 +89,7 @@ class TestErrors:
         def fail(*_, **__):
             raise error
 
-        monkeypatch.setattr(node, "open_index", fail)
+        monkeypatch.setattr(storage, "open_index", fail)
 
     def test_an_error_of_ours(self, run, monkeypatch):
         self.failing(monkeypatch, IndexUnavailable("The index is on holiday: call it back\x1b[31m"))

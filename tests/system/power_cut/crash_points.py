@@ -16,8 +16,9 @@ from pathlib import Path
 # What `Storage` loads when it needs it: once here, not in the process of each point.
 from backup_scp.archive import filesystem  # noqa: F401
 from backup_scp.index import migrate, sql_index  # noqa: F401
-from backup_scp.node import Storage, _recover
+from backup_scp.node import _recover
 from backup_scp.settings import load
+from backup_scp.storage import Storage
 from backup_scp.verify import verify
 from tests.processes import Process
 from tests.system.contents import digests, staged, visible

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from backup_scp.node import Storage
 from backup_scp.settings import load
+from backup_scp.storage import Storage
 from backup_scp.verify import verify
 from tests.system.contents import digests, staged, visible
 from tests.system.finder import Finder, elements

@@ -1,0 +1,168 @@
+"""Other Application Entities and folders, reached as the settings have them."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from backup_scp.errors import InvalidSelection, InvalidSettings
+from backup_scp.ports import Destination, Index, RemoteAE
+from backup_scp.restore import Commit, Journal
+from backup_scp.settings import Settings
+
+if TYPE_CHECKING:
+    from backup_scp.network.association import LocalAE, Timing
+    from backup_scp.network.server import Listening, Service
+
+_WORKER_GRACE_S = 5.0  # what it has not done by then it does after the next start
+
+
+def destination(settings: Settings, to: str) -> Destination:
+    """Find where ``restore --to`` sends.
+
+    The name or AE title of a configured remote AE; else a folder that exists, or a path with a separator in it
+    (``./folder``), whose last folder is made.
+
+    Raises
+    ------
+    InvalidSelection
+        It is neither, or the remote AE may not be sent to.
+    """
+    remote = settings.find_remote(to)
+    if remote is not None:
+        return _remote_destination(settings, remote)
+    folder = Path(to).expanduser()
+    if folder.is_dir() or "/" in to or "\\" in to:
+        from backup_scp.destinations.directory import DirectoryDestination
+
+        return DirectoryDestination(folder.absolute())
+    known = ", ".join(r.name for r in settings.remotes) or "none is configured"
+    raise InvalidSelection(f"{to} is no remote AE ({known}) and no folder: for a new folder write ./{to}")
+
+
+def _remote_destination(settings: Settings, remote: RemoteAE) -> Destination:
+    from backup_scp.network.storage_scu import RemoteAEDestination
+
+    if not remote.destination:
+        raise InvalidSelection(f"{remote.name} has destination = false in the settings: nothing is sent to it")
+    return RemoteAEDestination(local_ae(settings), remote)
+
+
+@contextlib.contextmanager
+def committer(settings: Settings, to: str, index: Index) -> Iterator[Commit]:
+    """Ask a remote AE to commit what it was sent; its reports are taken here when no node is running to take them.
+
+    Raises
+    ------
+    InvalidSelection
+        It is a folder.
+    """
+    from backup_scp.network.access import AccessPolicy
+    from backup_scp.network.command_set import Field
+    from backup_scp.network.server import Server
+    from backup_scp.network.services import reports_service
+    from backup_scp.network.storage_commitment_scu import StorageCommitmentSCU
+
+    remote = settings.find_remote(to)
+    if remote is None:
+        raise InvalidSelection("--commit is for a remote AE: a folder's files can be looked at")
+    scu = StorageCommitmentSCU(local_ae(settings), remote, index.commitments)
+    services: dict[int, Service] = {Field.N_EVENT_REPORT_RQ: reports_service(index)}
+    server = Server(listening(settings), AccessPolicy(settings.remotes), services, index.record_rejection)
+    with ExitStack() as stack:
+        with contextlib.suppress(InvalidSettings):  # the port is taken: by the node, which takes them
+            server.start()
+            stack.callback(server.stop, _WORKER_GRACE_S)
+        yield lambda references: scu.commit(references, settings.commitment.answer_s)
+
+
+def journal(settings: Settings, to: str) -> Journal | None:
+    """Open what a remote AE confirmed in earlier restores; a folder needs none, for its files can be looked at.
+
+    A remote AE that was moved to another host or port begins a new one.
+    """
+    remote = settings.find_remote(to)
+    if remote is None:
+        return None
+    identity = f"{remote.name}\n{remote.ae_title}\n{remote.host}\n{remote.port}"
+    name = re.sub(r"[^A-Za-z0-9-]", "_", remote.name)
+    digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
+    return Journal(settings.home / "restores" / f"{name}.{digest}.txt")
+
+
+def echo(settings: Settings, ae_title: str, host: str, port: int, *, tls: bool = False) -> None:
+    """C-ECHO a remote AE.
+
+    Raises
+    ------
+    DestinationUnavailable
+        With the reason, and what to look at.
+    """
+    from backup_scp.network.verification_scu import echo as verification_echo
+
+    verification_echo(local_ae(settings), ae_title, host, port, tls=tls)
+
+
+def local_ae(settings: Settings) -> LocalAE:
+    """Say who we are to those whom we call.
+
+    Raises
+    ------
+    InvalidSettings
+        The certificate cannot be used.
+    """
+    from backup_scp.network.association import LocalAE
+
+    secured = None
+    if (files := settings.tls_files) is not None:
+        from backup_scp.network.tls import Credentials, requestor_context
+
+        secured = requestor_context(Credentials(*files))
+    return LocalAE(settings.node.ae_title, timing(settings), secured)
+
+
+def timing(settings: Settings) -> Timing:
+    """Say how long the network may take."""
+    from backup_scp.network.association import Timing
+
+    node = settings.node
+    return Timing(
+        connect_s=node.connect_timeout_s,
+        association_s=node.association_timeout_s,
+        idle_s=node.idle_timeout_s,
+        network_s=node.network_timeout_s,
+    )
+
+
+def listening(settings: Settings) -> Listening:
+    """Say where the node listens, as whom, and how many it serves at once.
+
+    Raises
+    ------
+    InvalidSettings
+        The certificate cannot be used.
+    """
+    from backup_scp.network.server import Listening
+
+    node, secured = settings.node, None
+    if (files := settings.tls_files) is not None:
+        from backup_scp.network.tls import Credentials, acceptor_context
+
+        secured = acceptor_context(Credentials(*files))
+    return Listening(
+        ae_title=node.ae_title,
+        host=node.host,
+        port=node.port,
+        check_called_ae_title=node.check_called_ae_title,
+        maximum_associations=node.maximum_associations,
+        reserved_associations=node.reserved_associations,
+        maximum_pdu_length=node.maximum_pdu_length,
+        timing=timing(settings),
+        tls=secured,
+        tls_port=settings.tls.port,
+    )

@@ -1,0 +1,208 @@
+"""Archive and index, opened as the settings have them."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import signal
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from backup_scp import rebuild
+from backup_scp.errors import IndexUnavailable, Unavailable
+from backup_scp.folders import make_folders
+from backup_scp.ports import Archive, Index, Task, Version
+from backup_scp.settings import Settings
+
+if TYPE_CHECKING:
+    pass
+
+_TO_BEGIN_WITH = 5  # batches
+
+
+def open_archive(settings: Settings) -> Archive:
+    """Open the archive; its folder is made when it is missing.
+
+    Raises
+    ------
+    ArchiveUnavailable
+    """
+    from backup_scp.archive.filesystem import FilesystemArchive
+
+    return FilesystemArchive(settings.archive_path, settings.archive.reserve_bytes)
+
+
+def open_index(settings: Settings, *, migrate: bool | None = None) -> Index:
+    """Open the index.
+
+    Parameters
+    ----------
+    settings
+        Where it is.
+    migrate
+        Bring its tables up to date first.  By default only those of the embedded database: a shared one is migrated
+        by ``db upgrade``, when its owner says so.
+
+    Raises
+    ------
+    IndexUnavailable
+    """
+    from backup_scp.index.sql_index import SQLIndex
+
+    if settings.index_is_embedded if migrate is None else migrate:
+        upgrade_index(settings)
+    return SQLIndex(settings.index_url)
+
+
+def set_aside_damaged_index(settings: Settings, seen: str = "") -> Iterator[str]:
+    """Rename an SQLite index that is damaged: an empty one is made when it is opened, and filled by a rebuild.
+
+    Parameters
+    ----------
+    settings
+        Where it is.
+    seen
+        What was met in it; by default its file is looked at.
+
+    Yields
+    ------
+    str
+        What was wrong, and what the file is called now.
+
+    Raises
+    ------
+    IndexUnavailable
+    """
+    from backup_scp.index.file_care import damage_of, set_aside
+
+    if damage := seen or damage_of(settings.index_url):
+        aside = set_aside(settings.index_url)
+        yield f"Its file was damaged ({damage}) and set aside as {aside}"
+
+
+def back_up_index(settings: Settings, to: Path) -> int:
+    """Copy an SQLite index to a new file, while it is used; return the copy's size in bytes.
+
+    Raises
+    ------
+    IndexUnavailable
+    """
+    from backup_scp.index.file_care import backup
+
+    return backup(settings.index_url, to)
+
+
+def upgrade_index(settings: Settings) -> bool:
+    """Bring the index's tables up to date; True when there was work.
+
+    Raises
+    ------
+    IndexUnavailable
+    """
+    from backup_scp.index.migrate import upgrade
+
+    return upgrade(settings.index_url)
+
+
+class Storage:
+    """Archive and index, open as long as the ``with`` block.
+
+    Attributes
+    ----------
+    archive, index
+        The ports.
+    settings
+        Where they are.
+
+    Parameters
+    ----------
+    settings
+        Where they are.
+    any_archive
+        Read the archive that is there, also when the index was made of another.
+    """
+
+    archive: Archive
+    index: Index
+
+    def __init__(self, settings: Settings, *, any_archive: bool = False) -> None:
+        self.settings = settings
+        self._any_archive = any_archive
+        self._open = ExitStack()
+
+    def __enter__(self) -> Self:
+        with contextlib.suppress(OSError):  # whoever needs it will say what is wrong with it
+            make_folders(self.settings.home, 0o700)  # the index names patients
+        self.archive = open_archive(self.settings)
+        was_upgraded = self.settings.index_is_embedded and upgrade_index(self.settings)
+        self.index = open_index(self.settings, migrate=False)
+        self._open.callback(self.index.close)
+        if not self._any_archive:
+            self._expect_the_archive()
+        if was_upgraded:
+            self.expect_rebuild("It knew nothing of the files in the archive")
+        return self
+
+    def _expect_the_archive(self) -> None:
+        with contextlib.suppress(IndexUnavailable):  # whoever needs it will say what is wrong with it
+            identity = self.index.archive_identity()
+            if identity is not None:
+                self.archive.expect(identity)
+
+    def expect_rebuild(self, reason: str) -> bool:
+        """Let the node make the index from the files, where it knows nothing and the archive holds something."""
+        if not self.index.is_empty() or not self._holds_something():
+            return False
+        self.index.record_task(Task(rebuild.NAME, datetime.now(UTC), note=reason))
+        return True
+
+    def _holds_something(self) -> bool:
+        try:
+            return next(self.archive.locations(), None) is not None
+        except Unavailable:
+            return False
+
+    def __exit__(self, *exc: object) -> None:
+        self._open.close()
+
+
+@contextlib.contextmanager
+def reader(settings: Settings) -> Iterator[rebuild.Read]:
+    """Give what reads the headers of many files: other processes, one for each processor but this one's."""
+    with ExitStack() as stack:
+        yield functools.partial(_read_in_processes, settings, stack)
+
+
+def _read_in_processes(settings: Settings, stack: ExitStack, batches: Iterable[rebuild.Folders]) -> rebuild.Found:
+    workers = max(1, (os.cpu_count() or 2) - 1)
+    under_way: deque[tuple[rebuild.Folders, Future[list[Version | rebuild.LeftOut]]]] = deque()
+    pool: ProcessPoolExecutor | None = None
+    for number, batch in enumerate(batches):
+        if number < _TO_BEGIN_WITH:  # what is few is read before a process has started
+            yield batch, rebuild.read_files(open_archive(settings), batch.locations)
+            continue
+        pool = pool or stack.enter_context(
+            ProcessPoolExecutor(workers, get_context("spawn"), initializer=_ignore_interrupt)
+        )
+        under_way.append((batch, pool.submit(_read_files, settings, batch.locations)))
+        if len(under_way) > 2 * workers:
+            first, found = under_way.popleft()
+            yield first, found.result()
+    for batch, found in under_way:
+        yield batch, found.result()
+
+
+def _read_files(settings: Settings, locations: list[str]) -> list[Version | rebuild.LeftOut]:
+    return rebuild.read_files(open_archive(settings), locations)
+
+
+def _ignore_interrupt() -> None:
+    """Ctrl-C goes to every process of the terminal; the one that asked for this work will end it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
