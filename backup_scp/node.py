@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import functools
 import logging
-import signal
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from backup_scp import __version__, rebuild
+from backup_scp import rebuild
 from backup_scp.commitment import Pace, StorageCommitment, Worker
 from backup_scp.errors import Unavailable
 from backup_scp.ingest import Ingest
@@ -23,23 +20,29 @@ from backup_scp.storage import Storage, set_aside_damaged_index, upgrade_index
 from backup_scp.upkeep import Upkeep
 
 if TYPE_CHECKING:
+    from backup_scp.network.listener import Listener
+    from backup_scp.network.places import Places
     from backup_scp.network.server import Server
 
 log = logging.getLogger(__name__)
 
-_WAKE_S = 1.0
 _WORKER_GRACE_S = 5.0  # what it has not done by then it does after the next start
-_LOOK_AGAIN_S = 10.0  # at archive and index, when one of them was in trouble
 _GRACE_S = 30.0  # what an image under way may take when the node stops
 
 
 class Node:
-    """The running node: storage, services and the DIMSE server.
+    """The running node, or one of its processes: storage, services and the DIMSE server.
 
     Parameters
     ----------
     settings
         Everything it needs to know.
+    listeners
+        Its ports, open already; by default they are opened when it starts.
+    places
+        Counts the Associations of all its processes.
+    keeps_up
+        Whether it sees to what only one process of a node should: the index's file, and what is done by itself.
 
     Attributes
     ----------
@@ -49,8 +52,18 @@ class Node:
         What a person should know, and need not act on.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        listeners: Sequence[Listener] = (),
+        places: Places | None = None,
+        *,
+        keeps_up: bool = True,
+    ) -> None:
         self._settings = settings
+        self._listeners = listeners
+        self._places = places
+        self._keeps_up = keeps_up
         self._open = ExitStack()
         self._server: Server | None = None
         self._worker: Worker | None = None
@@ -79,10 +92,10 @@ class Node:
 
         settings = self._settings
         with ExitStack() as stack:
-            reasons = list(set_aside_damaged_index(settings))
+            reasons = list(set_aside_damaged_index(settings)) if self._keeps_up else []
             storage = self._storage = stack.enter_context(Storage(settings))
             self.look_again()
-            self.remarks = list(_lost_index(storage, "".join(reasons)))
+            self.remarks = list(_lost_index(storage, "".join(reasons))) if self._keeps_up else []
             for remark in self.remarks:
                 log.error("%s", remark)
             policy, local = AccessPolicy(settings.remotes), local_ae(settings)
@@ -96,19 +109,20 @@ class Node:
                 commitment,
                 strict=settings.node.strict_hierarchy,
             )
-            self._server = Server(listening(settings), policy, served, storage.index.record_rejection)
-            ports = self._server.start()
+            self._server = Server(listening(settings), policy, served, storage.index.record_rejection, self._places)
+            ports = self._server.start(self._listeners)
             self._worker = Worker(commitment, reporter.report)
             self._worker.start()
-            upkeep = Upkeep(
-                storage.archive,
-                storage.index,
-                settings.verify.full_pass_days,
-                renew=functools.partial(_renew_index, storage),
-                storms=functools.partial(storms, settings, storage.index),
-            )
-            upkeep.start()
-            stack.callback(upkeep.stop)
+            if self._keeps_up:
+                upkeep = Upkeep(
+                    storage.archive,
+                    storage.index,
+                    settings.verify.full_pass_days,
+                    renew=functools.partial(_renew_index, storage),
+                    storms=functools.partial(storms, settings, storage.index),
+                )
+                upkeep.start()
+                stack.callback(upkeep.stop)
             self._open = stack.pop_all()
         return ports
 
@@ -199,34 +213,3 @@ def storms(settings: Settings, index: Index) -> list[Storm]:
     alerts = settings.alerts
     since = datetime.now(UTC) - timedelta(days=alerts.changed_studies_days)
     return index.storms(since, alerts.changed_studies) if alerts.changed_studies else []
-
-
-def serve(settings: Settings, say: Callable[[str], None]) -> None:
-    """Run the node until SIGINT or SIGTERM; ``say`` tells a person, line by line, what is there.
-
-    Raises
-    ------
-    BackupSCPError
-        It cannot start.
-    """
-    stopped = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopped.set())
-    node = Node(settings)
-    port, *secured = node.start()
-    where = "all addresses" if settings.node.host in ("0.0.0.0", "::") else settings.node.host  # noqa: S104
-    with_tls = "".join(f" and with TLS port {each}" for each in secured)
-    engine = "SQLite" if settings.index_is_embedded else "PostgreSQL"
-    say(f"backup-scp {__version__} is ready: AE title {settings.node.ae_title}, port {port}{with_tls} on {where}")
-    say(f"Images are kept in {settings.archive_path}, the index is {engine}")
-    say("Stop it with Ctrl-C; README.md says how to point a DR console at it")
-    for remark in node.remarks:
-        say(f"Attention: {remark}")
-    for trouble in node.troubles:
-        say(f"Attention: nothing can be stored now. {trouble}")
-    look_again_at = time.monotonic() + _LOOK_AGAIN_S
-    while not stopped.wait(_WAKE_S):  # on Windows a wait without end does not notice Ctrl-C
-        if node.troubles and time.monotonic() > look_again_at:
-            node.look_again()
-            look_again_at = time.monotonic() + _LOOK_AGAIN_S
-    node.stop()

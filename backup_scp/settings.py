@@ -47,6 +47,7 @@ class NodeSettings(Struct, frozen=True, forbid_unknown_fields=True):
     ae_title: AETitle = "BACKUP_SCP"
     host: Annotated[str, Meta(min_length=1)] = "0.0.0.0"  # noqa: S104 - consoles reach the node over the network; who may do what is settled per AE
     port: Annotated[int, Meta(ge=0, le=65535)] = 11112
+    workers: Annotated[int, Meta(ge=1, le=64)] = 1
     check_called_ae_title: bool = True
     maximum_associations: Annotated[int, Meta(ge=1)] = 64
     reserved_associations: Annotated[int, Meta(ge=0)] = 8
@@ -378,6 +379,8 @@ def _require_usable(settings: Settings) -> None:
     secured = next((remote.name for remote in settings.remote if remote.tls), None)
     if secured and not (settings.tls.certificate and settings.tls.ca):
         raise InvalidSettings(f"[[remote]] {secured}, tls: set certificate, key and ca in [tls] as well")
+    if settings.node.workers > 1 and settings.log.file:
+        raise InvalidSettings("[log] file: several workers cannot share one; leave it empty, systemd keeps it")
     settings.archive_path  # noqa: B018 - raises
     url = settings.index.url
     scheme, _, rest = url.partition("://")

@@ -14,6 +14,6 @@ def serve(context: typer.Context, config: ConfigOption = None) -> None:
     port 11112 and keeps everything in the folder backup-scp-data (BACKUP_SCP_HOME).
     """
     settings = settings_of(context, config, daemon=True)
-    from backup_scp import node
+    from backup_scp import serving
 
-    node.serve(settings, typer.echo)
+    serving.serve(settings, typer.echo)

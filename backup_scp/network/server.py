@@ -20,6 +20,7 @@ from backup_scp.network.command_set import CommandSet, Field, response
 from backup_scp.network.crew import Crew
 from backup_scp.network.listener import Listener, shut
 from backup_scp.network.negotiation import Rejection
+from backup_scp.network.places import Places
 from backup_scp.network.status import PROCESSING_FAILURE, SOP_CLASS_NOT_SUPPORTED, UNRECOGNISED_OPERATION, status_of
 from backup_scp.network.tls import why_not_secured
 from backup_scp.network.upper_layer import PeerTimedOut
@@ -111,6 +112,8 @@ class Server:
         What answers the requests with a Command Field.
     record_rejection
         Told of every Association that is turned away.
+    places
+        Counted with those of the other processes of the node.
     """
 
     def __init__(
@@ -119,11 +122,13 @@ class Server:
         policy: AccessPolicy,
         services: Mapping[int, Service],
         record_rejection: RecordRejection,
+        places: Places | None = None,
     ) -> None:
         self._listening = listening
         self._policy = policy
         self._services = services
         self._record_rejection = record_rejection
+        self._places = places or Places()
         self._acceptances = Acceptances(listening.maximum_pdu_length)
         self._lock = threading.Lock()
         self._crew = Crew(self._converse)
@@ -231,6 +236,7 @@ class Server:
             self._pending.pop(connection, None)
             if association is not None:
                 self._associations.discard(association)
+                self._places.note(len(self._associations))
 
     # -- associations ------------------------------------------------------------------------------------------------
 
@@ -251,6 +257,7 @@ class Server:
             if rejection is None:
                 self._pending.pop(connection, None)
                 self._associations.add(association)
+                self._places.note(len(self._associations))
         if rejection is None:
             association.contexts, association.negotiated = acceptance.contexts, acceptance.negotiated
             layer.accept(acceptance.answer, acceptance.peer_maximum_length)
@@ -270,7 +277,7 @@ class Server:
         if ours.check_called_ae_title and called != ours.ae_title:
             return negotiation.called_ae_title_not_recognised(called, ours.ae_title)
         limit = ours.maximum_associations + (ours.reserved_associations if caller.is_known else 0)
-        if len(self._associations) >= limit:
+        if self._places.taken >= limit:
             return negotiation.local_limit_exceeded(limit)
         return None
 
