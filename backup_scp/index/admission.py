@@ -7,7 +7,8 @@ same time), study row, the rest; the study row is changed by every instance of t
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -15,14 +16,16 @@ from backup_scp.index import statements
 from backup_scp.index.answering import Candidate, decide
 from backup_scp.index.dialect import Dialect, Executes
 from backup_scp.index.facts import Facts
-from backup_scp.index.keys import key_values
+from backup_scp.index.keys import key_columns, key_values
 from backup_scp.index.known import KnownStudies, KnownStudy, StudyKey
 from backup_scp.index.merging import Row, blank, merge
 from backup_scp.index.tables import INSTANCE_ATTRIBUTES, SERIES_ATTRIBUTES, STUDY_ATTRIBUTES, study
 from backup_scp.index.values import patient_key
 from backup_scp.ports import Admission, Flag
 
-Found = sa.RowMapping
+Found = Mapping[str, Any]
+
+_WITH_KEYS = tuple(attribute for attribute in INSTANCE_ATTRIBUTES if key_columns(attribute))
 
 
 class Entrance:
@@ -187,7 +190,7 @@ class Entrance:
             if found:
                 return KnownStudy(dict(found))
             row = new_study_row(key)
-            self._connection.execute(self._dialect.insert(study).on_conflict_do_nothing(), row)
+            self._connection.execute(self._dialect.insert_if_new(study), row)
 
     def _series(self, current: KnownStudy, facts: Facts) -> Row:
         uid = facts.key.series_instance_uid
@@ -251,7 +254,7 @@ def _candidate(version: Found) -> Candidate:
 def instance_row(facts: Facts, series_id: int) -> Row:
     """Make an instance row of what a version says."""
     row: Row = {"series_id": series_id, **facts.instance}
-    for attribute in INSTANCE_ATTRIBUTES:
+    for attribute in _WITH_KEYS:
         row |= key_values(attribute, facts.instance[attribute.column])
     return row
 

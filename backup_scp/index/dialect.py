@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Any, Protocol
 
 import sqlalchemy as sa
@@ -56,6 +57,9 @@ class Dialect(Protocol):
 
     def insert(self, table: sa.Table) -> Any:
         """Make an INSERT that knows ``on_conflict_do_nothing`` and ``on_conflict_do_update``."""
+
+    def insert_if_new(self, table: sa.Table) -> Any:
+        """Give the INSERT of a table that does nothing where the row is there; always the same one."""
 
     def lock_name(self, connection: Executes, name: str) -> None:
         """Wait until no other transaction holds this name; it is ours until the end of the transaction."""
@@ -115,6 +119,9 @@ class SQLite:
     def insert(self, table: sa.Table) -> Any:
         return sqlite.insert(table)
 
+    def insert_if_new(self, table: sa.Table) -> Any:
+        return _sqlite_insert_if_new(table)
+
     def lock_name(self, connection: Executes, name: str) -> None:
         """There is one writer at a time anyhow."""
 
@@ -172,6 +179,9 @@ class PostgreSQL:
     def insert(self, table: sa.Table) -> Any:
         return postgresql.insert(table)
 
+    def insert_if_new(self, table: sa.Table) -> Any:
+        return _postgresql_insert_if_new(table)
+
     def lock_name(self, connection: Executes, name: str) -> None:
         connection.execute(_ADVISORY_LOCK, {"number": lock_number(name)})
 
@@ -184,3 +194,13 @@ class PostgreSQL:
 
 _NEXT_IDS = sa.text("SELECT nextval(pg_get_serial_sequence(:table, 'id')) FROM generate_series(1, :number)")
 _ADVISORY_LOCK = sa.text("SELECT pg_advisory_xact_lock(:number)")
+
+
+@cache
+def _sqlite_insert_if_new(table: sa.Table) -> Any:
+    return sqlite.insert(table).on_conflict_do_nothing()
+
+
+@cache
+def _postgresql_insert_if_new(table: sa.Table) -> Any:
+    return postgresql.insert(table).on_conflict_do_nothing()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import sqlalchemy as sa
 
 from backup_scp.errors import IndexDamaged, IndexUnavailable, InvalidSettings
 from backup_scp.index.dialect import Dialect, PostgreSQL, SQLite
+from backup_scp.index.direct import Direct
 from backup_scp.index.failures import explained
 from backup_scp.index.name_search import NAME_TABLE
 
@@ -30,6 +32,8 @@ _SQLITE_PRAGMAS = (
     "PRAGMA cache_size=-32768",
 )
 _FILE = "file"
+_FROZEN = "frozen"
+_BEGIN = "BEGIN IMMEDIATE"
 _HAS_TRIGRAMS = f"SELECT 1 FROM sqlite_master WHERE name = '{NAME_TABLE}'"  # noqa: S608
 _POSTGRESQL_SETTINGS = (
     "SET SESSION synchronous_commit = on",
@@ -81,6 +85,7 @@ class Database:
             self._engine = _postgresql_engine(self.url)
         self._write_lock = threading.Lock()
         self._writer: sa.Connection | None = None
+        self._readers: list[Direct] = []  # idle ones of ``looking``
 
     @contextlib.contextmanager
     def reading(self, *, stream: bool = False, snapshot: bool = False) -> Iterator[sa.Connection]:
@@ -96,8 +101,58 @@ class Database:
     @contextlib.contextmanager
     def writing(self) -> Iterator[sa.Connection]:
         """Write in one transaction: durable when the block ends, undone when it raises."""
-        with self._noticing(), self._one_writer() if self.is_sqlite else self._engine.begin() as connection:
-            yield connection
+        with self._noticing():
+            if not self.is_sqlite:
+                with self._engine.begin() as connection:
+                    yield connection
+                return
+            with self._one_writer() as writer, writer.begin():
+                _require_at_its_place(writer)
+                yield writer
+
+    @contextlib.contextmanager
+    def entering(self) -> Iterator[Direct]:
+        """Write in one transaction as ``writing``, with the few statements that entering a version takes."""
+        with self._noticing():
+            if not self.is_sqlite:
+                with self._engine.begin() as connection:
+                    yield Direct(connection)
+                return
+            with self._one_writer() as writer:
+                direct = Direct(writer)
+                with direct.transaction(_BEGIN):
+                    _require_at_its_place(writer)
+                    yield direct
+
+    @contextlib.contextmanager
+    def looking(self) -> Iterator[Direct]:
+        """Read with one statement."""
+        with self._noticing():
+            if not self.is_sqlite:
+                with self._engine.connect() as connection:
+                    yield Direct(connection)
+                return
+            reader = self._idle_reader() or Direct(self._engine.connect())
+            try:
+                yield reader
+            except BaseException:
+                reader.connection.close()
+                raise
+            if _FROZEN in reader.connection.info:  # the next one may write again
+                reader.connection.close()
+            else:
+                self._readers.append(reader)
+
+    def _idle_reader(self) -> Direct | None:
+        """Take a connection that is open; one to a file that was set aside goes."""
+        with contextlib.suppress(IndexError):  # several threads take
+            while True:
+                reader = self._readers.pop()
+                if _is_at_its_place(reader.connection):
+                    return reader
+                reader.connection.invalidate()
+                reader.connection.close()
+        return None
 
     @contextlib.contextmanager
     def _noticing(self) -> Iterator[None]:
@@ -121,12 +176,9 @@ class Database:
         try:
             if self._writer is None or self._writer.invalidated or not _is_at_its_place(self._writer):
                 self._drop_writer()
-                self._writer = self._engine.connect().execution_options(begin="BEGIN IMMEDIATE")
+                self._writer = self._engine.connect().execution_options(begin=_BEGIN)
             try:
-                with self._writer.begin():
-                    if not _is_at_its_place(self._writer):  # and nobody sets it aside from here: that takes the lock
-                        raise IndexUnavailable("The index was made anew this moment; try again")
-                    yield self._writer
+                yield self._writer
             except sa.exc.OperationalError:
                 self._writer.invalidate()  # after a failed fsync its descriptors would say yes
                 self._drop_writer()
@@ -143,10 +195,11 @@ class Database:
         """Let go of every connection."""
         with self._write_lock:
             self._drop_writer()
+        while self._readers:
+            self._readers.pop().connection.close()
         self._engine.dispose()
 
 
-_FROZEN = "frozen"
 _NO_ROOM = ("SQLITE_FULL", "SQLITE_IOERR_SHM", "SQLITE_IOERR_WRITE", "SQLITE_CANTOPEN", "SQLITE_READONLY")
 
 
@@ -230,7 +283,7 @@ def _identity(url: sa.URL) -> tuple[int, int] | None:
 
 def _place(url: sa.URL) -> tuple[int, int] | None:
     try:
-        found = sqlite_path(url).stat()
+        found = os.stat(url.database or "")  # noqa: PTH116 - asked for at each transaction
     except OSError:
         return None
     return found.st_dev, found.st_ino
@@ -238,6 +291,12 @@ def _place(url: sa.URL) -> tuple[int, int] | None:
 
 def _is_at_its_place(connection: sa.Connection) -> bool:
     return bool(connection.info.get(_FILE) == _identity(connection.engine.url))
+
+
+def _require_at_its_place(writer: sa.Connection) -> None:
+    """In a transaction: nobody sets the file aside from here, for that takes the lock."""
+    if not _is_at_its_place(writer):
+        raise IndexUnavailable("The index was made anew this moment; try again")
 
 
 def _postgresql_engine(url: sa.URL) -> sa.Engine:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import cache
 
 from backup_scp.attributes import BY_KEYWORD, Attribute
 from backup_scp.index.values import stored_key, stored_long
@@ -107,6 +108,7 @@ def _stored_items(attribute: Attribute, text: str) -> str:
 _BY_VR = {"DA": date_key, "TM": time_key, "IS": integer_key, "DS": decimal_key, "PN": names_key}
 
 
+@cache
 def key_columns(attribute: Attribute) -> tuple[str, ...]:
     """Give the names of the columns that hold the search key of an attribute; none where its text is compared."""
     if attribute.vr not in _BY_VR or attribute.computed:

@@ -84,7 +84,7 @@ class SQLIndex:
         return admission
 
     def _add(self, facts: Facts) -> tuple[Admission, bool]:
-        with self._database.writing() as connection:
+        with self._database.entering() as connection:
             entrance = Entrance(connection, self._database.dialect, self._known, alone=self._database.is_sqlite)
             admission = entrance.admit(facts)
         entrance.remember()
@@ -92,7 +92,7 @@ class SQLIndex:
 
     def held(self, key: InstanceKey, sha256: str) -> tuple[str, Arrival] | None:
         names = dict(zip(("study_uid", "series_uid", "sop_uid"), stored_instance_key(key), strict=True))
-        with self._database.reading() as connection:
+        with self._database.looking() as connection:
             row = connection.execute(_FIND_HELD, {**names, "digest": sha256}).first()
         return (row[0], Arrival(moment(row[1]), *row[2:])) if row else None
 

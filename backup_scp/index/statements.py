@@ -43,7 +43,6 @@ FIND_INSTANCES = (
 LOAD_STUDY = (
     select(study).where(*(study.c[column] == bindparam(column) for column in StudyKey._fields)).with_for_update()
 )
-INSERT_STUDY = insert(study)
 UPDATE_STUDY = update(study).where(study.c.id == _OF, study.c.revision == bindparam("known_revision"))
 # Rows between which a correction moves an instance, always in the same order: no deadlocks.
 LOCK_STUDIES = (
