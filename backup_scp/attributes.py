@@ -27,7 +27,7 @@ class Level(StrEnum):
 _ORDER = (Level.PATIENT, Level.STUDY, Level.SERIES, Level.IMAGE)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # each one is itself, which is quickly told
 class Attribute:
     """One attribute that queries may use.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import islice
 from typing import BinaryIO
 
@@ -19,6 +20,7 @@ VALUE_CHARACTERS = 1024
 MOST_ITEMS = 32
 """Further items of a sequence are passed over, for the same reason."""
 
+_REMEMBERED_BYTES = 128
 _SPECIFIC_CHARACTER_SET = 0x00080005
 _WANTED = READ_FROM_DATA_SET | {_SPECIFIC_CHARACTER_SET}
 
@@ -80,13 +82,26 @@ class SOPInstance:
 
 
 def _attributes(elements: data_set.Elements) -> dict[str, str]:
-    declared = character_set.parse(elements.pop(_SPECIFIC_CHARACTER_SET, ("CS", b""))[1])
+    named = elements.pop(_SPECIFIC_CHARACTER_SET, ("CS", b""))[1]
+    declared = character_set.parse(named)
     values = {}
     for tag, (vr, data) in elements.items():
         attribute = BY_TAG[tag]
-        if value := _items(attribute, data, declared) if attribute.items else _text(attribute, vr, data, declared):
+        if attribute.items:
+            value = _items(attribute, data, declared)
+        elif len(data) <= _REMEMBERED_BYTES:
+            value = _remembered(tag, vr, data, named)
+        else:
+            value = _text(attribute, vr, data, declared)
+        if value:
             values[attribute.keyword] = value
     return values
+
+
+@lru_cache(maxsize=4096)
+def _remembered(tag: int, vr: str, data: bytes, named: bytes) -> str:
+    """Read a short value; the images of a series repeat most of theirs."""
+    return _text(BY_TAG[tag], vr, data, character_set.parse(named))
 
 
 def _text(attribute: Attribute, vr: str, data: bytes, declared: CharacterSet) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from backup_scp.attributes import Attribute
 from backup_scp.index.answering import Candidate
@@ -27,9 +28,9 @@ class Facts:
 
     key: InstanceKey
     study_key: StudyKey
-    study: dict[str, str]
-    series: dict[str, str]
-    instance: dict[str, str]
+    study: Mapping[str, str]
+    series: Mapping[str, str]
+    instance: Mapping[str, str]
     version: Row
     flags: frozenset[str]
 
@@ -38,13 +39,13 @@ class Facts:
         """Take from a version what the tables hold."""
         key = stored_instance_key(version.key)
         values = {**version.instance.attributes, **_uids(version.instance)}
-        study = _own(STUDY_ATTRIBUTES, values)
+        study = _of_study(*map(values.get, _STUDY_KEYWORDS))
         site = stored_key(version.arrival.site)
         return cls(
             key=key,
             study_key=StudyKey(key.study_instance_uid, study["patient_id"], study["issuer_of_patient_id"], site),
             study=study,
-            series=_own(SERIES_ATTRIBUTES, values),
+            series=_of_series(*map(values.get, _SERIES_KEYWORDS)),
             instance=_own(INSTANCE_ATTRIBUTES, values),
             version=_version(version, site),
             flags=frozenset() if version.instance.parsed else frozenset({Flag.UNPARSED.value}),
@@ -72,8 +73,22 @@ def _uids(instance: SOPInstance) -> dict[str, str]:
     }
 
 
-def _own(attributes: tuple[Attribute, ...], values: Mapping[str, str]) -> dict[str, str]:
-    return {a.column: stored_value(a, values[a.keyword]) if values.get(a.keyword) else "" for a in attributes}
+_STUDY_KEYWORDS = tuple(attribute.keyword for attribute in STUDY_ATTRIBUTES)
+_SERIES_KEYWORDS = tuple(attribute.keyword for attribute in SERIES_ATTRIBUTES)
+
+
+@lru_cache(maxsize=64)  # the images of a study repeat them, those of a series theirs; nobody changes what is given out
+def _of_study(*values: str | None) -> dict[str, str]:
+    return _own(STUDY_ATTRIBUTES, dict(zip(_STUDY_KEYWORDS, values, strict=True)))
+
+
+@lru_cache(maxsize=64)
+def _of_series(*values: str | None) -> dict[str, str]:
+    return _own(SERIES_ATTRIBUTES, dict(zip(_SERIES_KEYWORDS, values, strict=True)))
+
+
+def _own(attributes: tuple[Attribute, ...], values: Mapping[str, str | None]) -> dict[str, str]:
+    return {a.column: stored_value(a, text) if (text := values.get(a.keyword)) else "" for a in attributes}
 
 
 def _version(version: Version, site: str) -> Row:

@@ -9,7 +9,9 @@ than that, their own (``merged_earlier``, JSON, mostly empty).
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
+from operator import itemgetter
 from typing import Any
 
 from backup_scp.attributes import Attribute
@@ -28,6 +30,10 @@ def blank(attributes: tuple[Attribute, ...]) -> Row:
 
 def merge(row: Row, attributes: tuple[Attribute, ...], values: Mapping[str, str], at: str) -> bool:
     """Merge the values of one arrival into a row; True when the row says something else now."""
+    said = _saying(attributes)
+    if at >= row["merged_at"] and not row["merged_earlier"] and said(row) == said(values):
+        row["merged_at"] = at  # what the next image of a series does
+        return False
     earlier: dict[str, str] = json.loads(row["merged_earlier"]) if row["merged_earlier"] else {}
     latest = row["merged_at"]
     changed = []
@@ -46,6 +52,12 @@ def merge(row: Row, attributes: tuple[Attribute, ...], values: Mapping[str, str]
     for attribute in changed:
         row.update(key_values(attribute, row[attribute.column]))
     return bool(changed)
+
+
+@cache
+def _saying(attributes: tuple[Attribute, ...]) -> Callable[[Mapping[str, str]], tuple[str, ...]]:
+    """Give what reads the attributes' columns at once."""
+    return itemgetter(*(attribute.column for attribute in attributes))
 
 
 def _note_times(row: Row, times: dict[str, str], latest: str) -> None:
