@@ -31,6 +31,10 @@ class DurableFolders:
         self._root = root
         self._known: set[Path] = set()
 
+    def knows(self, folder: Path) -> bool:
+        """Tell whether ``make`` has seen to this folder; it is there, unless somebody has removed it since."""
+        return folder in self._known
+
     def make(self, folder: Path) -> None:
         """Make a folder below the root, and what is missing above it; on return all their entries are durable."""
         self._make_root()

@@ -11,6 +11,7 @@ import json
 import struct
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from hashlib import sha256 as _sha256
 from typing import Any, BinaryIO
 
@@ -59,20 +60,29 @@ class FileHeader:
 
 def blank_header(heading: Heading) -> bytes:
     """Encode every byte before the Data Set; Private Information, at its end, is blank."""
-    elements = b"".join(
+    before = _before_instance(heading.sop_class_uid)
+    instance = _element(0x0003, b"UI", _uid(heading.sop_instance_uid))
+    after = _after_instance(heading.transfer_syntax_uid, heading.source_ae_title)
+    return b"".join((_PREFIX, struct.pack("<I", len(before) + len(instance) + len(after)), before, instance, after))
+
+
+@lru_cache(maxsize=64)  # an Association brings many instances of one kind
+def _before_instance(sop_class_uid: str) -> bytes:
+    return _element(0x0001, b"OB", b"\0\1") + _element(0x0002, b"UI", _uid(sop_class_uid))
+
+
+@lru_cache(maxsize=64)
+def _after_instance(transfer_syntax_uid: str, source_ae_title: str) -> bytes:
+    return b"".join(
         (
-            _element(0x0001, b"OB", b"\0\1"),
-            _element(0x0002, b"UI", _uid(heading.sop_class_uid)),
-            _element(0x0003, b"UI", _uid(heading.sop_instance_uid)),
-            _element(0x0010, b"UI", _uid(heading.transfer_syntax_uid)),
+            _element(0x0010, b"UI", _uid(transfer_syntax_uid)),
             _element(0x0012, b"UI", _uid(IMPLEMENTATION_CLASS_UID)),
             _element(0x0013, b"SH", _text(IMPLEMENTATION_VERSION_NAME)),
-            _source_ae_title(heading.source_ae_title),
+            _source_ae_title(source_ae_title),
             _element(0x0100, b"UI", _uid(PRIVATE_INFORMATION_CREATOR_UID)),
             _element(0x0102, b"OB", b" " * PRIVATE_INFORMATION_LENGTH),
         )
     )
-    return _PREFIX + struct.pack("<I", len(elements)) + elements
 
 
 def private_information(header: bytes, arrival: Arrival, location: str, sha256: str, size_bytes: int) -> bytes:
@@ -214,6 +224,8 @@ def _moment(moment: datetime) -> str:
 def _bounded(text: str, limit: int) -> str:
     """Cut to ``limit`` characters, and to ``6 * limit`` as JSON writes them (an emoji takes 12)."""
     text = text[:limit]
+    if text.isascii():
+        return text
     while len(json.dumps(text)) - 2 > 6 * limit:
         text = text[:-1]
     return text

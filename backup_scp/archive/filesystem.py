@@ -93,9 +93,10 @@ class FilesystemArchive:
             location = self._place(key, file.sha256)
             final = self._root / location
             file.seal(arrival, location)
-            self._folders.make(final.parent)
+            if not self._folders.knows(final.parent):
+                self._folders.make(final.parent)
             try:
-                file.show(final)
+                self._show(file, final)
             except FileExistsError:
                 self._keep_or_replace(file, location, key)
                 arrival = self.read(location).arrival
@@ -160,6 +161,13 @@ class FilesystemArchive:
     def free_bytes(self) -> int:
         with explained("read"):
             return self._volume.free_bytes()
+
+    def _show(self, file: FileInStaging, final: Path) -> None:
+        try:
+            file.show(final)
+        except FileNotFoundError:  # somebody has removed its folder since
+            self._folders.make(final.parent)
+            file.show(final)
 
     def _place(self, key: InstanceKey, sha256: str) -> str:
         """Choose the location; with the whole digest when another Data Set has the same first digits."""

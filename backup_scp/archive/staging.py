@@ -12,12 +12,13 @@ import itertools
 import os
 import secrets
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import suppress
 from hashlib import sha256 as _sha256
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self, cast
 
+from backup_scp.archive.digest import WORTH_BYTES, WRITEBACK_BYTES, DigestBeside, begin_writeback
 from backup_scp.archive.durable import DurableFolders
 from backup_scp.archive.failures import explained, failure
 from backup_scp.archive.file_format import blank_header, private_information
@@ -30,6 +31,7 @@ from backup_scp.ports import Arrival, Heading
 _LOCK = "lock"
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL})
 _BINARY = getattr(os, "O_BINARY", 0)
+_BEGINNING_BYTES = 64 << 10  # of a Data Set, kept in memory: most are parsed, and the small ones written, from there
 
 
 class FileInStaging:
@@ -53,17 +55,14 @@ class FileInStaging:
         self._lock = lock
         self._volume = volume
         self._unchecked_bytes = 0
-        self._note = path.with_suffix(".note")
         self._header = blank_header(heading)
+        self._beginning = bytearray()
         self._digest = _sha256()
+        self._beside: DigestBeside | None = None
         self._size_bytes = 0
-        self._shown = False
+        self._begun_bytes = 0  # whose writeback was begun
+        self._has_note = self._shown = False
         self._file = _created(path)
-        try:
-            _write_all(self._file, self._header)
-        except OSError:
-            self.discard()
-            raise
 
     @property
     def size_bytes(self) -> int:
@@ -71,6 +70,7 @@ class FileInStaging:
 
     @property
     def sha256(self) -> str:
+        self._finish_digest()
         return self._digest.hexdigest()
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -78,15 +78,37 @@ class FileInStaging:
         length = memoryview(data).nbytes
         try:
             self._require_room(length)
-            _write_all(self._file, data)
+            self._write(data, length)
         except OSError as error:
             self._close()
             raise failure(error, "written") from error
         except ArchiveFull:
             self._close()
             raise
-        self._digest.update(data)
-        self._size_bytes += length
+
+    def _write(self, data: bytes | bytearray | memoryview, length: int) -> None:
+        """Keep what is short for ``seal``; of what is longer the beginning, for ``data_set``."""
+        size = self._size_bytes + length
+        if size <= _BEGINNING_BYTES:
+            self._beginning += data
+            self._digest.update(data)
+            self._size_bytes = size
+            return
+        if self._size_bytes <= _BEGINNING_BYTES:
+            _write_all(self._file, self._header + self._beginning)
+        with memoryview(data) as whole, whole.cast("B") as view:
+            _write_all(self._file, view)
+            self._beginning += view[: max(_BEGINNING_BYTES - len(self._beginning), 0)]
+        self._size_bytes = size
+        if self._beside is not None:
+            self._beside.written(len(self._header) + size)
+        else:
+            self._digest.update(data)
+            if size - length < WORTH_BYTES <= size:
+                self._beside = DigestBeside.begin(self._file.fileno(), self._digest, len(self._header) + size)
+        if size - self._begun_bytes >= WRITEBACK_BYTES:
+            begin_writeback(self._file.fileno(), self._begun_bytes, size - self._begun_bytes)
+            self._begun_bytes = size
 
     def _require_room(self, length: int) -> None:
         """Look at the room now and then: nobody has announced how long the Data Set will be."""
@@ -96,6 +118,11 @@ class FileInStaging:
             self._unchecked_bytes = 0
 
     def data_set(self) -> BinaryIO:
+        if self._size_bytes == len(self._beginning):
+            return io.BytesIO(self._beginning)
+        return cast("BinaryIO", _Written(self._beginning, self._size_bytes, self._open_again))
+
+    def _open_again(self) -> BinaryIO:
         with explained("read"):
             stream = self.path.open("rb")
             stream.seek(len(self._header))
@@ -111,7 +138,8 @@ class FileInStaging:
         self._close()
         with suppress(OSError):  # the next sweep will
             self.path.unlink(missing_ok=True)
-            self._note.unlink(missing_ok=True)
+            if self._has_note:
+                self._note.unlink(missing_ok=True)
 
     def seal(self, arrival: Arrival, location: str) -> None:
         """Fill in the header; on return every byte is durable, and nothing can be written any more.
@@ -126,8 +154,11 @@ class FileInStaging:
         information = private_information(self._header, arrival, location, self.sha256, self._size_bytes)
         self._header = self._header[: -len(information)] + information
         with self._file:  # closed also when fsync fails: a second one on this descriptor would lie
-            self._file.seek(len(self._header) - len(information))
-            _write_all(self._file, information)
+            if self._size_bytes <= _BEGINNING_BYTES:
+                _write_all(self._file, self._header + self._beginning)
+            else:
+                self._file.seek(len(self._header) - len(information))
+                _write_all(self._file, information)
             fsync(self._file.fileno())
 
     def show(self, final: Path) -> None:
@@ -177,20 +208,86 @@ class FileInStaging:
 
     def _leave_note(self) -> None:
         """Keep a durable copy of the header: the rename will take the staged name away."""
-        if self._note.exists():
+        if self._has_note:
             return
+        self._has_note = True
         with _created(self._note) as note:
             _write_all(note, self._header)
             fsync(note.fileno())
         fsync_folder(self._note.parent)
 
+    @property
+    def _note(self) -> Path:
+        return self.path.with_suffix(".note")
+
     def _require_open(self) -> None:
         if self._file.closed:
             raise ArchiveUnavailable("Archive cannot be written: this Data Set was given up; send it again")
 
+    def _finish_digest(self) -> None:
+        beside, self._beside = self._beside, None
+        if beside is not None:
+            with explained("written"):
+                beside.finish()
+
     def _close(self) -> None:
+        with suppress(OSError, ArchiveUnavailable):
+            self._finish_digest()  # it reads what is closed here
         with suppress(OSError):
             self._file.close()
+
+
+class _Written:
+    """A Data Set on its way in, to be parsed: its beginning is in memory, and the file is opened only for what follows.
+
+    Parameters
+    ----------
+    beginning
+        Its first bytes.
+    size
+        Its length.
+    reopen
+        Opens the file at the Data Set's first byte.
+    """
+
+    def __init__(self, beginning: bytearray, size: int, reopen: Callable[[], BinaryIO]) -> None:
+        self._beginning = beginning
+        self._size = size
+        self._reopen = reopen
+        self._position = 0
+        self._rest: tuple[BinaryIO, int] | None = None  # and where it begins in the file
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._rest is not None:
+            self._rest[0].close()
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        self._position = max(base + offset, 0)
+        return self._position
+
+    def read(self, size: int = -1) -> bytes:
+        end = self._size if size < 0 else min(self._position + size, self._size)
+        if end <= len(self._beginning):
+            data = bytes(self._beginning[self._position : end])
+        else:
+            data = self._read_file(end - self._position)
+        self._position += len(data)
+        return data
+
+    def _read_file(self, length: int) -> bytes:
+        if self._rest is None:
+            stream = self._reopen()
+            self._rest = stream, stream.tell()
+        stream, start = self._rest
+        stream.seek(start + self._position)
+        return stream.read(max(length, 0))
 
 
 class Staging:
@@ -258,8 +355,8 @@ class Staging:
 
 
 def _created(path: Path) -> io.FileIO:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o600)
-    return io.FileIO(descriptor, "wb")
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _BINARY, 0o600)
+    return io.FileIO(descriptor, "rb+")
 
 
 def _write_all(file: io.FileIO, data: bytes | bytearray | memoryview) -> None:

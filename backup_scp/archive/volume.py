@@ -116,14 +116,21 @@ class Volume:
 
 def _usage(folder: Path) -> tuple[int, int | None]:
     """Count free bytes and free files; None where the file system makes files as it likes."""
-    while not folder.exists():
-        folder = folder.parent
     if sys.platform == "win32":
         import shutil
 
-        return shutil.disk_usage(folder).free, None
-    found = os.statvfs(folder)
+        return shutil.disk_usage(_existing(folder)).free, None
+    try:
+        found = os.statvfs(folder)
+    except FileNotFoundError:
+        found = os.statvfs(_existing(folder))
     return found.f_bavail * found.f_frsize, found.f_favail if found.f_files else None
+
+
+def _existing(folder: Path) -> Path:
+    while not folder.exists():
+        folder = folder.parent
+    return folder
 
 
 def _write_test(folder: Path) -> None:

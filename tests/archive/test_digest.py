@@ -1,0 +1,77 @@
+"""Long Data Sets: their digest beside the writing, and a look at what has come in so far."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+import pytest
+
+from backup_scp.archive import FilesystemArchive
+from backup_scp.archive import digest as digesting
+from backup_scp.errors import ArchiveUnavailable
+from tests.archive.examples import ARRIVAL, HEADING, KEY, digest
+
+_LONG = digesting.WORTH_BYTES + digesting.WRITEBACK_BYTES + 12_345
+_PART = 99_999
+
+
+@pytest.fixture
+def data():
+    return os.urandom(_LONG)
+
+
+def stage(archive, data):
+    staged = archive.stage(HEADING)
+    for at in range(0, len(data), _PART):
+        staged.write(data[at : at + _PART])
+    return staged
+
+
+@pytest.mark.parametrize("cores", [0, 1], ids=["no core is free", "a core is free"])
+def test_the_digest_is_of_every_byte(tmp_path, monkeypatch, data, cores):
+    monkeypatch.setattr(digesting, "_free_cores", threading.Semaphore(cores))
+    archive = FilesystemArchive(tmp_path)
+    for _ in range(2):  # the core is free again
+        staged = stage(archive, data)
+        assert (staged._beside is not None) == bool(cores)
+        assert staged.sha256 == digest(data)
+        location, _ = archive.commit(staged, KEY, ARRIVAL)
+        archive.verify(location, digest(data))
+
+
+def test_a_data_set_given_up_leaves_no_thread_and_no_core_taken(tmp_path, monkeypatch, data):
+    monkeypatch.setattr(digesting, "_free_cores", threading.Semaphore(1))
+    stage(FilesystemArchive(tmp_path), data).discard()
+    assert "digest" not in {thread.name for thread in threading.enumerate()}
+    assert digesting._free_cores.acquire(blocking=False)
+
+
+def test_what_cannot_be_read_back_is_not_kept(tmp_path, monkeypatch, data):
+    monkeypatch.setattr(digesting, "_free_cores", threading.Semaphore(1))
+    archive = FilesystemArchive(tmp_path)
+    staged = archive.stage(HEADING)
+    staged.write(data[: digesting.WORTH_BYTES])
+    staged.write(data[digesting.WORTH_BYTES :])
+    os.truncate(staged.path, digesting.WORTH_BYTES)
+    assert staged._beside is not None
+    staged._beside._done = digesting.WORTH_BYTES  # as if it had come no further
+    with pytest.raises(ArchiveUnavailable):
+        archive.commit(staged, KEY, ARRIVAL)
+    staged.discard()
+    assert list(archive.locations()) == []
+
+
+@pytest.mark.parametrize("size", [10, 64 << 10, (64 << 10) + 1, 200_000])
+def test_what_has_come_in_is_read_like_a_file(tmp_path, data, size):
+    staged = stage(FilesystemArchive(tmp_path), data[:size])
+    with staged.data_set() as stream:
+        assert stream.seek(0, os.SEEK_END) == size
+        assert stream.read(1) == b""
+        for start, length in ((0, 5), (size // 2, 70_000), (size - 3, 10), (65_530, 10), (size + 5, 1)):
+            stream.seek(start)
+            assert stream.read(length) == data[:size][start : start + length]
+        stream.seek(1)
+        assert stream.tell() == 1
+        assert stream.read() == data[1:size]
+    staged.discard()
