@@ -18,6 +18,7 @@ from backup_scp.index.failures import MetAnother
 from backup_scp.index.known import KnownStudies
 from backup_scp.index.reentry import Reentry
 from backup_scp.index.tables import instance, named, series, study, version
+from backup_scp.index.together import Together
 from backup_scp.index.values import moment
 from backup_scp.information_model import Query
 from backup_scp.ports import (
@@ -73,6 +74,7 @@ class SQLIndex:
     def __init__(self, url: str) -> None:
         self._database = Database(url)
         self._known = KnownStudies()
+        self._together = Together(self._database, self._known)
         self._verifications = housekeeping.Verifications(self._database)
         self._commitments = SQLCommitments(self._database)
 
@@ -84,8 +86,10 @@ class SQLIndex:
         return admission
 
     def _add(self, facts: Facts) -> tuple[Admission, bool]:
+        if self._database.is_sqlite:
+            return self._together.enter(facts)
         with self._database.entering() as connection:
-            entrance = Entrance(connection, self._database.dialect, self._known, alone=self._database.is_sqlite)
+            entrance = Entrance(connection, self._database.dialect, self._known, alone=False)
             admission = entrance.admit(facts)
         entrance.remember()
         return admission, entrance.is_out_of_order

@@ -1,0 +1,90 @@
+"""Versions that several threads enter at one moment share a transaction, and with it one flush of the log.
+
+Nobody waits for others to come: who gets the lock enters its own version and those of all who queue for it by then.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from dataclasses import dataclass
+
+from backup_scp.errors import IndexUnavailable
+from backup_scp.index.admission import Entrance
+from backup_scp.index.engine import Database
+from backup_scp.index.facts import Facts
+from backup_scp.index.known import KnownStudies
+from backup_scp.ports import Admission
+
+_MOST = 64
+
+
+@dataclass(slots=True, eq=False)
+class _Turn:
+    """What one thread waits for."""
+
+    facts: Facts
+    admission: Admission = Admission.NEW
+    is_out_of_order: bool = False
+    error: Exception | None = None
+    is_over: bool = False
+
+
+class Together:
+    """Enters versions into an SQLite index, where one transaction at a time can write.
+
+    Parameters
+    ----------
+    database
+        The index.
+    known
+        Study rows to begin from.
+    """
+
+    def __init__(self, database: Database, known: KnownStudies) -> None:
+        self._database = database
+        self._known = known
+        self._waiting: deque[_Turn] = deque()
+        self._lock = threading.Lock()
+
+    def enter(self, facts: Facts) -> tuple[Admission, bool]:
+        """Enter a version; on return its row is durable.  The second value is ``Entrance.is_out_of_order``.
+
+        Raises
+        ------
+        IndexUnavailable
+        """
+        turn = _Turn(facts)
+        self._waiting.append(turn)
+        with self._lock:
+            while not turn.is_over:
+                self._enter([self._waiting.popleft() for _ in range(min(len(self._waiting), _MOST))])
+        if turn.error is not None:
+            raise turn.error
+        return turn.admission, turn.is_out_of_order
+
+    def _enter(self, turns: list[_Turn]) -> None:
+        at = None
+        try:
+            with self._database.entering() as connection:
+                for at in turns:
+                    entrance = Entrance(connection, self._database.dialect, self._known, alone=True)
+                    at.admission = entrance.admit(at.facts)
+                    at.is_out_of_order = entrance.is_out_of_order
+                    entrance.remember()  # for the next in this transaction, too; forgotten if it fails
+                at = None
+        except Exception as error:  # noqa: BLE001 - raised by the threads whose it is
+            for turn in turns:
+                self._known.take(turn.facts.study_key)
+            self._fail(turns, error, by_one=at is not None)
+        for turn in turns:
+            turn.is_over = True
+
+    def _fail(self, turns: list[_Turn], error: Exception, *, by_one: bool) -> None:
+        """Undone: when it was by one of several, each goes on its own, so that it fails alone."""
+        if by_one and len(turns) > 1:
+            for turn in turns:
+                self._enter([turn])
+            return
+        for turn in turns:
+            turn.error = type(error)(*error.args) if isinstance(error, IndexUnavailable) else error
