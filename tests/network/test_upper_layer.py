@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import random
 import struct
 
 import pytest
@@ -69,6 +70,48 @@ def test_command_and_data_set_in_one_pdu(server):
         assert peer.message().status == 0
         peer.release()
     assert server.sink.stored == [("1.2.3", b"abcdefgh")]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_pdus_that_come_together_are_one_data_set(server, seed):
+    """Short and long PDVs, one or several to a PDU, over the end of the buffer, and the next request behind them."""
+    chance = random.Random(seed)
+    stream, stored = b"", []
+    for number in range(1, 5):
+        data = chance.randbytes(chance.choice((1, 20_000, 3_000_000)))
+        cuts = sorted(chance.randrange(len(data)) for _ in range(chance.choice((0, 3, 300))))
+        parts = [data[a:b] for a, b in zip([0, *cuts], [*cuts, len(data)], strict=True)]
+        pdvs = [pdv(1, LAST * (n == len(parts) - 1), part) for n, part in enumerate(parts)]
+        stream += p_data(pdv(1, CMD | LAST, store_rq(f"1.2.3.{number}", message_id=number)))
+        while pdvs:
+            count = chance.choice((1, 1, 1, 2))
+            stream += p_data(*pdvs[:count])
+            del pdvs[:count]
+        stored.append((f"1.2.3.{number}", data))
+    with server.peer(CT) as peer:
+        peer.send(stream)
+        assert [peer.message().status for _ in stored] == [0] * 4
+        peer.release()
+    assert server.sink.stored == stored
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        p_data(pdv(3, DATA, b"cd")),
+        p_data(pdv(1, CMD, b"cd")),
+        p_data(pdv(1, DATA, b"cd", length=1)),
+        p_data(pdv(1, DATA, b"cd", length=5)),
+        pdu(P_DATA_TF, pdv(1, DATA, b"cd"), length=1 << 27),
+    ],
+    ids=["another context", "a command", "a length of 1", "longer than its PDU", "an endless PDU"],
+)
+def test_what_comes_with_good_pdus_is_judged_as_if_alone(server, odd):
+    with server.peer(CT, ECHO) as peer:
+        good = p_data(pdv(1, DATA, b"ab"))
+        peer.send(p_data(pdv(1, CMD | LAST, store_rq())) + good + good + odd + good + p_data(pdv(1, DATA | LAST)))
+        assert_aborted(peer)
+    assert server.sink.stored == []
 
 
 def test_two_messages_in_one_pdu(server):

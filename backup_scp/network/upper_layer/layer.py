@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 _PDU_HEADER = struct.Struct(">BxI")  # type, reserved, length (PS3.8 9.3.1)
 _PDV_HEADER = struct.Struct(">IBB")  # length, Presentation Context ID, Message Control Header (PS3.8 9.3.5, E.2)
+_HEADERS = struct.Struct(">BxIIBB")  # both, of a P-DATA-TF and its first PDV
 _REJECTION = struct.Struct(">BxIxBBB")  # A-ASSOCIATE-RJ: and result, source, reason (PS3.8 9.3.4)
 _A_ASSOCIATE_RQ, _A_ASSOCIATE_RJ, _P_DATA_TF = 0x01, 0x03, 0x04
 _A_RELEASE_RQ = bytes((5, 0, 0, 0, 0, 4))  # its header: the four bytes of its body are not tested (PS3.8 9.3.6)
@@ -225,8 +226,36 @@ class UpperLayer(Connection):
         data = self._take(min(self._pdv_left, self._end - self._start))  # an empty PDV is legal, and may be the last
         self._pdv_left -= len(data)
         self._pdu_left -= len(data)
+        if not self._pdu_left and self._end - self._start >= _HEADERS.size and not self._pdv[1] & (_COMMAND | _LAST):
+            data = self._with_what_follows(self._start - len(data))
         context_id, control = self._pdv
         return Fragment(context_id, bool(control & _COMMAND), bool(control & _LAST) and not self._pdv_left, data)
+
+    def _with_what_follows(self, begin: int) -> memoryview:
+        """Move up the Data Set's further PDVs that were received already, over the headers between them.
+
+        Most modalities send 16 KiB a PDU: taken one by one, each would cost a write and a turn of the digest.  What is
+        not plainly the same Data Set going on, one PDV to a PDU, is left for the next read, which judges it.
+        """
+        buffer, (context_id, control) = self._buffer, self._pdv
+        end = self._start
+        while not (self._pdu_left or control & _LAST) and self._end - self._start >= _HEADERS.size:
+            kind, pdu_length, length, its_context_id, its_control = _HEADERS.unpack_from(buffer, self._start)
+            if (kind, its_context_id, pdu_length) != (_P_DATA_TF, context_id, length + 4) or its_control & _COMMAND:
+                break
+            if not 2 <= length <= _LONGEST_P_DATA - 4:
+                break
+            control = its_control
+            start = self._start + _HEADERS.size
+            size = min(length - 2, self._end - start)
+            buffer[end : end + size] = buffer[start : start + size]
+            end += size
+            self._start = start + size
+            self._pdv_left = self._pdu_left = length - 2 - size
+        self._pdv = (context_id, control)
+        if self._pdu_left:
+            self._pdu_deadline = self._deadline(self._pdu_left)
+        return buffer[begin:end]
 
     def has_input(self, wait_s: float = 0.0) -> bool:
         """Whether something from the peer, or its end, waits to be read; wait for it at most so long."""
