@@ -38,19 +38,22 @@ class DurableFolders:
     def make(self, folder: Path) -> None:
         """Make a folder below the root, and what is missing above it; on return all their entries are durable."""
         self._make_root()
-        for child in (*reversed(folder.relative_to(self._root).parents[:-1]), folder.relative_to(self._root)):
-            self._make(self._root / child)
+        within = folder.relative_to(self._root)
+        ways = (self._root / child for child in (*reversed(within.parents[:-1]), within))
+        new = [way for way in ways if self._is_new(way)]
+        for way in new:  # after all are made: then one flush of a journal has them all
+            fsync_folder(way.parent)
+        if len(self._known) + len(new) > _REMEMBERED:
+            self._known.clear()
+        self._known.update(new)
 
-    def _make(self, folder: Path) -> None:
+    def _is_new(self, folder: Path) -> bool:
+        """Make a folder; False where it was there, and its name durable."""
         try:
             folder.mkdir(0o700)
         except FileExistsError:
-            if folder in self._known:
-                return
-        fsync_folder(folder.parent)
-        if len(self._known) >= _REMEMBERED:
-            self._known.clear()
-        self._known.add(folder)
+            return folder not in self._known
+        return True
 
     def _make_root(self) -> None:
         """Make the root; on its first use sync what leads to it, which a dead process may have made a moment ago."""

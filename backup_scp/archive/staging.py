@@ -107,8 +107,12 @@ class FileInStaging:
             if size - length < WORTH_BYTES <= size:
                 self._beside = DigestBeside.begin(self._file.fileno(), self._digest, len(self._header) + size)
         if size - self._begun_bytes >= WRITEBACK_BYTES:
-            begin_writeback(self._file.fileno(), self._begun_bytes, size - self._begun_bytes)
-            self._begun_bytes = size
+            self._begin_writeback()
+
+    def _begin_writeback(self) -> None:
+        end = len(self._header) + self._size_bytes
+        begin_writeback(self._file.fileno(), self._begun_bytes, end - self._begun_bytes)
+        self._begun_bytes = end
 
     def _require_room(self, length: int) -> None:
         """Look at the room now and then: nobody has announced how long the Data Set will be."""
@@ -120,6 +124,8 @@ class FileInStaging:
     def data_set(self) -> BinaryIO:
         if self._size_bytes == len(self._beginning):
             return io.BytesIO(self._beginning)
+        if not self._file.closed:
+            self._begin_writeback()  # the medium is at work while the Data Set is parsed
         return cast("BinaryIO", _Written(self._beginning, self._size_bytes, self._open_again))
 
     def _open_again(self) -> BinaryIO:

@@ -40,8 +40,11 @@ def no_room_for_the_header(archive: FilesystemArchive, filler: Path) -> None:
     with suppress(OSError), filler.open("wb", buffering=0) as file:
         while file.write(bytes(4096)):
             pass
+    staged = archive.stage(HEADING)
+    staged.write(DATA_SET)  # a short one is written when all of it is in
     with pytest.raises(ArchiveFull):
-        archive.stage(HEADING)
+        archive.commit(staged, KEY._replace(sop_instance_uid="1.2.9"), ARRIVAL)
+    staged.discard()
     assert archive.free_bytes() == 0
     filler.unlink()
 
