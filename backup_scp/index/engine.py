@@ -16,6 +16,7 @@ from backup_scp.errors import IndexDamaged, IndexUnavailable, InvalidSettings
 from backup_scp.index.dialect import Dialect, PostgreSQL, SQLite
 from backup_scp.index.direct import Direct
 from backup_scp.index.failures import explained
+from backup_scp.index.merging import Row
 from backup_scp.index.name_search import NAME_TABLE
 
 WAIT_S = 30
@@ -34,6 +35,7 @@ _SQLITE_PRAGMAS = (
 _FILE = "file"
 _FROZEN = "frozen"
 _BEGIN = "BEGIN IMMEDIATE"
+_MOST_READERS = 8  # idle, of ``look``: on PostgreSQL they count among the pool's
 _HAS_TRIGRAMS = f"SELECT 1 FROM sqlite_master WHERE name = '{NAME_TABLE}'"  # noqa: S608
 _POSTGRESQL_SETTINGS = (
     "SET SESSION synchronous_commit = on",
@@ -85,7 +87,7 @@ class Database:
             self._engine = _postgresql_engine(self.url)
         self._write_lock = threading.Lock()
         self._writer: sa.Connection | None = None
-        self._readers: list[Direct] = []  # idle ones of ``looking``
+        self._readers: list[Direct] = []  # idle ones of ``look``
 
     @contextlib.contextmanager
     def reading(self, *, stream: bool = False, snapshot: bool = False) -> Iterator[sa.Connection]:
@@ -124,31 +126,38 @@ class Database:
                     _require_at_its_place(writer)
                     yield direct
 
-    @contextlib.contextmanager
-    def looking(self) -> Iterator[Direct]:
-        """Read with one statement."""
+    def look(self, statement: sa.Executable, row: Row) -> Any:
+        """Read the first row that one statement finds, outside of any transaction; None where there is none."""
         with self._noticing():
+            while reader := self._idle_reader():
+                try:
+                    return self._look(reader, statement, row)
+                except sa.exc.DBAPIError as error:
+                    if not error.connection_invalidated:
+                        raise  # else the server was restarted since: the next one, or a new one
+            reader = Direct(self._engine.connect())
             if not self.is_sqlite:
-                with self._engine.connect() as connection:
-                    yield Direct(connection)
-                return
-            reader = self._idle_reader() or Direct(self._engine.connect())
-            try:
-                yield reader
-            except BaseException:
-                reader.connection.close()
-                raise
-            if _FROZEN in reader.connection.info:  # the next one may write again
-                reader.connection.close()
-            else:
-                self._readers.append(reader)
+                reader.connection.execution_options(isolation_level="AUTOCOMMIT")
+            return self._look(reader, statement, row)
+
+    def _look(self, reader: Direct, statement: sa.Executable, row: Row) -> Any:
+        try:
+            found = reader.execute(statement, row).first()
+        except BaseException:
+            reader.connection.close()
+            raise
+        if _FROZEN in reader.connection.info or len(self._readers) >= _MOST_READERS:
+            reader.connection.close()  # frozen: the next one may write again
+        else:
+            self._readers.append(reader)
+        return found
 
     def _idle_reader(self) -> Direct | None:
         """Take a connection that is open; one to a file that was set aside goes."""
         with contextlib.suppress(IndexError):  # several threads take
             while True:
                 reader = self._readers.pop()
-                if _is_at_its_place(reader.connection):
+                if not self.is_sqlite or _is_at_its_place(reader.connection):
                     return reader
                 reader.connection.invalidate()
                 reader.connection.close()

@@ -96,8 +96,7 @@ class SQLIndex:
 
     def held(self, key: InstanceKey, sha256: str) -> tuple[str, Arrival] | None:
         names = dict(zip(("study_uid", "series_uid", "sop_uid"), stored_instance_key(key), strict=True))
-        with self._database.looking() as connection:
-            row = connection.execute(_FIND_HELD, {**names, "digest": sha256}).first()
+        row = self._database.look(_FIND_HELD, {**names, "digest": sha256})
         return (row[0], Arrival(moment(row[1]), *row[2:])) if row else None
 
     def search(self, query: Query) -> Generator[Match, None, None]:
