@@ -12,6 +12,7 @@ from backup_scp.errors import InvalidDataSet, InvalidIdentifier
 from backup_scp.information_model import Negotiated
 from backup_scp.network.access import Caller
 from backup_scp.network.command_set import CommandSet, Element, Field
+from backup_scp.network.p_data import Piece
 from backup_scp.network.upper_layer import AssociationEnded, Interrupted, LocalAE, PeerTimedOut, Timing, UpperLayer
 from backup_scp.network.upper_layer.requesting import Proposal, request
 
@@ -279,7 +280,7 @@ class Association:
         """Send one message whose Data Set, if any, fits in memory."""
         self.upper_layer.send_message(context_id, command, data)
 
-    def send_data_set(self, context_id: int, command: bytes, parts: Iterable[bytes]) -> None:
+    def send_data_set(self, context_id: int, command: bytes, parts: Iterable[Piece]) -> None:
         """Send one message whose Data Set comes in parts; memory is flat."""
         self.upper_layer.send_data_set(context_id, command, parts)
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import selectors
 import socket
+import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from mmap import mmap
+
+from backup_scp.network.p_data import Piece
 
 _BUFFER_BYTES = 1 << 20
 _SLOWEST_BYTES_PER_S = 10_000  # what a PDU or a write may take beyond the timeout
@@ -132,8 +135,8 @@ class Connection:
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
-    def _put(self, data: bytes | bytearray) -> None:
-        """Write everything, however slowly the peer takes it.
+    def _put(self, pieces: Sequence[Piece]) -> None:
+        """Write everything, however slowly the peer takes it, in as few calls as the system lets us.
 
         Raises
         ------
@@ -143,22 +146,27 @@ class Connection:
         connection = self.connection
         if connection is None:
             raise ConnectionError
-        deadline = self._deadline(len(data))
-        rest = memoryview(data)
-        while rest:
+        left = sum(map(len, pieces))
+        deadline = self._deadline(left)
+        if not hasattr(connection, "sendmsg") or isinstance(connection, ssl.SSLSocket):  # Windows and TLS: no gathering
+            pieces = [b"".join(pieces)]
+        while left:
             connection.settimeout(self._patience_s(deadline))
             try:
-                rest = rest[connection.send(rest) :]
+                sent = connection.send(pieces[0]) if len(pieces) == 1 else connection.sendmsg(pieces)
             except TimeoutError:
                 if time.monotonic() >= deadline:
                     raise
+            else:
+                left -= sent
+                pieces = _after(pieces, sent) if left else ()
             self._look_up()
 
     def put_blindly(self, data: bytes) -> None:
         """Write a PDU of the state machine: that the peer is gone is for the next read to see."""
         watch, self.watch = self.watch, None
         try:
-            self._put(data)
+            self._put([data])
         except OSError:
             self.shut(socket.SHUT_RDWR)
         self.watch = watch
@@ -181,3 +189,12 @@ class Connection:
         watch, self.watch = self.watch, None
         watch()
         self.watch, self._watched_at = watch, time.monotonic()
+
+
+def _after(pieces: Sequence[Piece], sent: int) -> list[Piece]:
+    """Give what is still to be sent."""
+    for number, piece in enumerate(pieces):
+        if sent < len(piece):
+            return [memoryview(piece)[sent:], *pieces[number + 1 :]]
+        sent -= len(piece)
+    return []

@@ -11,9 +11,11 @@ import logging
 import socket
 import struct
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, NoReturn
 
+from backup_scp.network import p_data
+from backup_scp.network.p_data import COMMAND, HEADERS, LAST, P_DATA_TF, PDU_HEADER, PDV_HEADER, Piece
 from backup_scp.network.upper_layer import state_machine
 from backup_scp.network.upper_layer.connection import AssociationEnded, Connection, PeerTimedOut
 from backup_scp.network.upper_layer.state_machine import (
@@ -29,18 +31,13 @@ from backup_scp.network.upper_layer.timing import Timing
 
 log = logging.getLogger(__name__)
 
-_PDU_HEADER = struct.Struct(">BxI")  # type, reserved, length (PS3.8 9.3.1)
-_PDV_HEADER = struct.Struct(">IBB")  # length, Presentation Context ID, Message Control Header (PS3.8 9.3.5, E.2)
-_HEADERS = struct.Struct(">BxIIBB")  # both, of a P-DATA-TF and its first PDV
 _REJECTION = struct.Struct(">BxIxBBB")  # A-ASSOCIATE-RJ: and result, source, reason (PS3.8 9.3.4)
-_A_ASSOCIATE_RQ, _A_ASSOCIATE_RJ, _P_DATA_TF = 0x01, 0x03, 0x04
+_A_ASSOCIATE_RQ, _A_ASSOCIATE_RJ = 0x01, 0x03
 _A_RELEASE_RQ = bytes((5, 0, 0, 0, 0, 4))  # its header: the four bytes of its body are not tested (PS3.8 9.3.6)
 _A_RELEASE_RP = bytes((6, 0, 0, 0, 0, 4, 0, 0, 0, 0))  # PS3.8 9.3.7
 _KNOWN_PDU_TYPES = range(0x01, 0x08)
 _LONGEST_CONTROL_PDU = 1 << 20  # an A-ASSOCIATE-RQ with 128 contexts of many syntaxes is about 100 KiB
 _LONGEST_P_DATA = 1 << 26  # senders that do not heed what we offer still get through, but no PDU lasts for days
-_COMMAND, _LAST = 0x01, 0x02
-_SENT_PDU_BYTES = 1 << 18  # what we put into one PDU when the peer sets no limit
 _LINGER_S = 5.0
 
 
@@ -226,10 +223,10 @@ class UpperLayer(Connection):
         data = self._take(min(self._pdv_left, self._end - self._start))  # an empty PDV is legal, and may be the last
         self._pdv_left -= len(data)
         self._pdu_left -= len(data)
-        if not self._pdu_left and self._end - self._start >= _HEADERS.size and not self._pdv[1] & (_COMMAND | _LAST):
+        if not self._pdu_left and self._end - self._start >= HEADERS.size and not self._pdv[1] & (COMMAND | LAST):
             data = self._with_what_follows(self._start - len(data))
         context_id, control = self._pdv
-        return Fragment(context_id, bool(control & _COMMAND), bool(control & _LAST) and not self._pdv_left, data)
+        return Fragment(context_id, bool(control & COMMAND), bool(control & LAST) and not self._pdv_left, data)
 
     def _with_what_follows(self, begin: int) -> memoryview:
         """Move up the Data Set's further PDVs that were received already, over the headers between them.
@@ -239,14 +236,14 @@ class UpperLayer(Connection):
         """
         buffer, (context_id, control) = self._buffer, self._pdv
         end = self._start
-        while not (self._pdu_left or control & _LAST) and self._end - self._start >= _HEADERS.size:
-            kind, pdu_length, length, its_context_id, its_control = _HEADERS.unpack_from(buffer, self._start)
-            if (kind, its_context_id, pdu_length) != (_P_DATA_TF, context_id, length + 4) or its_control & _COMMAND:
+        while not (self._pdu_left or control & LAST) and self._end - self._start >= HEADERS.size:
+            kind, pdu_length, length, its_context_id, its_control = HEADERS.unpack_from(buffer, self._start)
+            if (kind, its_context_id, pdu_length) != (P_DATA_TF, context_id, length + 4) or its_control & COMMAND:
                 break
             if not 2 <= length <= _LONGEST_P_DATA - 4:
                 break
             control = its_control
-            start = self._start + _HEADERS.size
+            start = self._start + HEADERS.size
             size = min(length - 2, self._end - start)
             buffer[end : end + size] = buffer[start : start + size]
             end += size
@@ -270,11 +267,11 @@ class UpperLayer(Connection):
 
     def _next_pdv(self) -> None:
         """Read the header of the next PDV; lengths that lie end the association (PS3.8 9.3.5.1)."""
-        if self._pdu_left < _PDV_HEADER.size:
+        if self._pdu_left < PDV_HEADER.size:
             self.reject_pdu("the last PDV of a PDU has no room for its header")
-        self._require(_PDV_HEADER.size, self._pdu_deadline)
-        length, context_id, control = _PDV_HEADER.unpack(self._take(_PDV_HEADER.size))
-        self._pdu_left -= _PDV_HEADER.size
+        self._require(PDV_HEADER.size, self._pdu_deadline)
+        length, context_id, control = PDV_HEADER.unpack(self._take(PDV_HEADER.size))
+        self._pdu_left -= PDV_HEADER.size
         self._pdv_left = length - 2
         self._pdv = (context_id, control)
         if length < 2 or self._pdv_left > self._pdu_left:
@@ -297,11 +294,11 @@ class UpperLayer(Connection):
 
     def _read_pdu(self, deadline: float) -> bytes | None:
         """Read one PDU; None when it is a P-DATA-TF in Sta6, whose body is read on, or none at all."""
-        self._require(_PDU_HEADER.size, deadline)
-        header = bytes(self._take(_PDU_HEADER.size))
-        pdu_type, length = _PDU_HEADER.unpack(header)
-        if pdu_type == _P_DATA_TF and self.is_established:
-            if not _PDV_HEADER.size <= length <= _LONGEST_P_DATA:  # one or more PDVs, PS3.8 9.3.5
+        self._require(PDU_HEADER.size, deadline)
+        header = bytes(self._take(PDU_HEADER.size))
+        pdu_type, length = PDU_HEADER.unpack(header)
+        if pdu_type == P_DATA_TF and self.is_established:
+            if not PDV_HEADER.size <= length <= _LONGEST_P_DATA:  # one or more PDVs, PS3.8 9.3.5
                 self.refuse(f"a P-DATA-TF of {length} bytes")
                 return None
             self._pdu_left = length
@@ -328,44 +325,27 @@ class UpperLayer(Connection):
 
     def send_message(self, context_id: int, command: bytes, data: bytes | None = None) -> None:
         """Send a Command Set, and a Data Set that fits in memory, in as few writes as there can be."""
-        self._write(self.framed(context_id, command, data))
+        self._write(p_data.framed(context_id, command, data, self._largest_fragment()))
 
-    def framed(self, context_id: int, command: bytes, data: bytes | None = None) -> bytearray:
+    def framed(self, context_id: int, command: bytes, data: bytes | None = None) -> bytes:
         """Make the PDUs of one message, to be sent with others by ``send_framed``."""
-        largest = self._largest_fragment()
-        out = bytearray()
-        _frame(out, context_id, command, largest, _COMMAND, last=True)
-        if data is not None:
-            _frame(out, context_id, data, largest, 0, last=True)
-        return out
+        return b"".join(p_data.framed(context_id, command, data, self._largest_fragment()))
 
     def send_framed(self, messages: bytearray) -> None:
         """Send whole messages in one write."""
-        self._write(messages)
+        self._write([messages])
 
-    def send_data_set(self, context_id: int, command: bytes, parts: Iterable[bytes]) -> None:
+    def send_data_set(self, context_id: int, command: bytes, parts: Iterable[Piece]) -> None:
         """Send a Command Set and a Data Set that comes in parts; memory is flat."""
-        largest = self._largest_fragment()
-        out = bytearray()
-        _frame(out, context_id, command, largest, _COMMAND, last=True)
-        rest = b""
-        for part in parts:
-            if rest:
-                _frame(out, context_id, rest, largest, 0, last=False)
-                self._write(out)
-                out = bytearray()
-            rest = part
-        _frame(out, context_id, rest, largest, 0, last=True)
-        self._write(out)
+        for pieces in p_data.writes(context_id, command, parts, self._largest_fragment()):
+            self._write(pieces)
 
     def _largest_fragment(self) -> int:
-        """Bytes that fit into one PDV of the peer's maximum length (PS3.8 D.1; 0 is no limit)."""
         if self._largest is None:
-            maximum = self.peer_maximum_length or _SENT_PDU_BYTES
-            self._largest = max(min(maximum, _SENT_PDU_BYTES) - _PDV_HEADER.size, 2) & ~1  # even, PS3.8 Annex E.2
+            self._largest = p_data.largest_fragment(self.peer_maximum_length)
         return self._largest
 
-    def _write(self, data: bytes | bytearray) -> None:
+    def _write(self, pieces: Sequence[Piece]) -> None:
         """Write to the socket.
 
         Raises
@@ -376,19 +356,7 @@ class UpperLayer(Connection):
         if not self.is_established:
             raise AssociationEnded
         try:
-            self._put(data)
+            self._put(pieces)
         except OSError:
             self._peer_is_gone()
             raise AssociationEnded from None
-
-
-def _frame(out: bytearray, context_id: int, data: bytes, largest: int, control: int, *, last: bool) -> None:
-    """Append ``data`` to ``out`` as P-DATA-TF PDUs of one PDV each (PS3.8 9.3.5)."""
-    size = len(data)
-    for position in range(0, size, largest) if size else (0,):
-        fragment = data[position : position + largest]
-        flags = control | (_LAST if last and position + largest >= size else 0)
-        length = len(fragment) + 2
-        out += _PDU_HEADER.pack(_P_DATA_TF, length + 4)
-        out += _PDV_HEADER.pack(length, context_id, flags)
-        out += fragment
