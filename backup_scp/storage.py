@@ -8,10 +8,8 @@ import os
 import signal
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -23,6 +21,9 @@ from backup_scp.settings import Settings
 
 if TYPE_CHECKING:
     pass
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ProcessPoolExecutor
 
 _TO_BEGIN_WITH = 5  # batches
 
@@ -181,6 +182,9 @@ def reader(settings: Settings) -> Iterator[rebuild.Read]:
 
 
 def _read_in_processes(settings: Settings, stack: ExitStack, batches: Iterable[rebuild.Folders]) -> rebuild.Found:
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
     workers = max(1, (os.cpu_count() or 2) - 1)
     under_way: deque[tuple[rebuild.Folders, Future[list[Version | rebuild.LeftOut]]]] = deque()
     pool: ProcessPoolExecutor | None = None

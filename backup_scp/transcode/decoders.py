@@ -10,9 +10,7 @@ import logging
 import struct
 import warnings
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from importlib.util import find_spec
-from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any, Self
 
 from pydicom import uid
@@ -22,6 +20,8 @@ from pydicom.pixels.decoders.base import get_decoder
 from backup_scp.errors import InstanceRefused
 
 if TYPE_CHECKING:
+    from concurrent.futures import ProcessPoolExecutor
+
     import numpy as np
 
 # Its records repeat what a decoder said of an element's value, with a traceback; the refusal says it in one sentence
@@ -114,6 +114,9 @@ class Decoders:
     def _apart(self, *arguments: Any) -> Decoded:
         """Decode in a process of its own, which a damaged frame may end; the next frame finds it ended."""
         if self._process is None:
+            from concurrent.futures import ProcessPoolExecutor
+            from multiprocessing import get_context
+
             self._process = ProcessPoolExecutor(1, get_context("spawn"))
         return self._process.submit(_decode, *arguments).result()
 
