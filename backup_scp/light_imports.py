@@ -7,10 +7,13 @@ which downloads its test data.  A node that keeps bytes needs neither.  GDCM dec
 
 from __future__ import annotations
 
+import re
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType, SimpleNamespace
 from typing import cast
+
+_RELEASE = re.compile(r"\d+\.\d+\.\d+")  # as GDCM says it: pydicom reads numbers
 
 
 def keep_out() -> None:
@@ -18,9 +21,11 @@ def keep_out() -> None:
     modules = cast("dict[str, ModuleType | None]", sys.modules)
     modules.setdefault("requests", None)  # its import fails, as where it is not installed
     try:
-        installed = version("python-gdcm")
+        release = _RELEASE.match(version("python-gdcm"))
     except PackageNotFoundError:
         return
+    if release is None:
+        return
     stand_in = ModuleType("gdcm", "Says the version of GDCM, and can do nothing.")
-    stand_in.__dict__["Version"] = SimpleNamespace(GetVersion=lambda: installed)
+    stand_in.__dict__["Version"] = SimpleNamespace(GetVersion=lambda: release[0])
     modules.setdefault("gdcm", stand_in)

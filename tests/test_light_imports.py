@@ -31,6 +31,23 @@ def test_gdcm_and_requests_stay_out_and_the_decoder_is_still_known():
     assert run("-c", LOOK, JPEG_LOSSLESS) == f"False False {_plugins(JPEG_LOSSLESS)}\n"
 
 
+LIKE_THE_REAL = """
+import sys
+import gdcm
+real = gdcm.Version.GetVersion()
+del sys.modules["gdcm"]
+from backup_scp.light_imports import keep_out
+keep_out()
+import gdcm
+print(gdcm.__doc__.startswith("Says"), gdcm.Version.GetVersion() == real)
+"""
+
+
+def test_the_stand_in_says_what_gdcm_says():
+    pytest.importorskip("gdcm")
+    assert run("-c", LIKE_THE_REAL) == "True True\n"
+
+
 COMMAND = """
 import sys
 from backup_scp import cli
