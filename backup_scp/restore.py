@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from backup_scp.errors import (
     InstanceRefused,
     InvalidSelection,
 )
+from backup_scp.outgoing import Loaded, Outgoing
 from backup_scp.ports import Archive, Checked, Destination, Held, Index, Progress, Reference, Selection
 
 log = logging.getLogger(__name__)
@@ -58,28 +58,27 @@ Record = Callable[[Iterable[Checked]], None]
 
 
 def retrieve(
-    archive: Archive, held: Sequence[Held], destination: Destination, record: Record
+    outgoing: Outgoing, held: Sequence[Held], destination: Destination, record: Record
 ) -> Generator[Outcome, None, None]:
     """Send versions to a destination that was entered and prepared; yield the outcome of each, in order.
 
-    Every byte is verified before it is sent: a damaged file fails, never leaves, and is recorded.  Where the
-    destination goes away, that instance and all further ones fail.
+    The bytes that are sent are those that were compared: a damaged file fails, never leaves, and is recorded.  Where
+    the destination goes away, that instance and all further ones fail.
     """
-    rest = iter(held)
-    for one in rest:
-        began = datetime.now(UTC)
-        outcome = _deliver(archive, one, destination)
+    for number, one in enumerate(outgoing.in_order(held), 1):
+        outcome = _deliver(one, destination)
         if isinstance(outcome.cause, Damaged):
-            _record(Checked(one.location, outcome.reason, began), record)
+            _record(Checked(one.held.location, outcome.reason, one.began_at), record)
         yield outcome
         if isinstance(outcome.cause, DestinationUnavailable):
-            yield from (Outcome(unsent, Delivery.FAILED, outcome.reason, outcome.cause) for unsent in rest)
+            yield from (Outcome(unsent, Delivery.FAILED, outcome.reason, outcome.cause) for unsent in held[number:])
+            return
 
 
-def _deliver(archive: Archive, held: Held, destination: Destination) -> Outcome:
+def _deliver(loaded: Loaded, destination: Destination) -> Outcome:
+    held = loaded.held
     try:
-        file = archive.verify(held.location, held.sha256)
-        warning = destination.send(file, held)
+        warning = destination.send(loaded.required(), held)
     except (ArchiveUnavailable, Damaged, InstanceRefused, DestinationUnavailable) as error:
         return _failed(held, destination, error)
     except OSError as error:  # the file was whole a moment ago
@@ -258,10 +257,10 @@ def restore(
     if not due:
         return done
     total_bytes = sum(held.size_bytes for held in due)
-    with destination:
+    with destination, Outgoing(archive, due) as outgoing:  # which reads while the destination is made ready
         due = list(destination.prepare(due))
         sent = []
-        for count, outcome in enumerate(retrieve(archive, due, destination, index.record_verification), 1):
+        for count, outcome in enumerate(retrieve(outgoing, due, destination, index.record_verification), 1):
             _count(done, outcome, journal if commit is None else None)
             if outcome.cause is None:
                 sent.append(outcome.held)

@@ -20,9 +20,6 @@ from backup_scp.ports import Archive, Index, Task, Version
 from backup_scp.settings import Settings
 
 if TYPE_CHECKING:
-    pass
-
-if TYPE_CHECKING:
     from concurrent.futures import Future, ProcessPoolExecutor
 
 _TO_BEGIN_WITH = 5  # batches

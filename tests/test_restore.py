@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from backup_scp.errors import DestinationUnavailable, InstanceRefused
+from backup_scp.outgoing import Outgoing
 from backup_scp.ports import Progress, Selection
 from backup_scp.restore import Delivery, Journal, Throttle, restore, retrieve
 from tests.samples import ct_series, dx, encode
@@ -68,6 +69,12 @@ def journal(tmp_path):
     return Journal(tmp_path / "restores" / "shelf.txt")
 
 
+def delivered(archive, held, destination, record):
+    """Retrieve, and yield the outcomes."""
+    with Outgoing(archive, held) as outgoing:
+        yield from retrieve(outgoing, held, destination, record)
+
+
 def location_of(stored, sample):
     return next(h.location for h in stored.index.select(EVERYTHING) if h.sop_instance_uid == sample.sop_instance_uid)
 
@@ -126,7 +133,7 @@ class TestRetrieve:
     def test_each_arrives_byte_for_byte_in_order(self, stored, slices):
         held = stored.index.select(EVERYTHING)
         with Shelf() as shelf:
-            outcomes = list(retrieve(stored.archive, held, shelf, stored.index.record_verification))
+            outcomes = list(delivered(stored.archive, held, shelf, stored.index.record_verification))
         assert [outcome.held for outcome in outcomes] == held
         assert {outcome.status for outcome in outcomes} == {Delivery.SENT}
         assert shelf.received == {sample.sop_instance_uid: sample.data_set for sample in slices}
@@ -137,7 +144,7 @@ class TestRetrieve:
         stored.path(bad).unlink() if gone else stored.flip(bad)
         with Shelf() as shelf:
             outcomes = list(
-                retrieve(stored.archive, stored.index.select(EVERYTHING), shelf, stored.index.record_verification)
+                delivered(stored.archive, stored.index.select(EVERYTHING), shelf, stored.index.record_verification)
             )
         assert [outcome.status for outcome in outcomes] == [Delivery.SENT, Delivery.FAILED, Delivery.SENT]
         assert outcomes[1].reason == str(outcomes[1].cause)
@@ -150,7 +157,7 @@ class TestRetrieve:
         }
         with Shelf(answers=answers) as shelf:
             outcomes = list(
-                retrieve(stored.archive, stored.index.select(EVERYTHING), shelf, stored.index.record_verification)
+                delivered(stored.archive, stored.index.select(EVERYTHING), shelf, stored.index.record_verification)
             )
         assert [(o.status, o.reason) for o in outcomes] == [
             (Delivery.FAILED, "No room"),
@@ -162,7 +169,7 @@ class TestRetrieve:
         answers = {slices[1].sop_instance_uid: DestinationUnavailable("Gone")}
         with Shelf(answers=answers) as shelf:
             outcomes = list(
-                retrieve(stored.archive, stored.index.select(EVERYTHING), shelf, stored.index.record_verification)
+                delivered(stored.archive, stored.index.select(EVERYTHING), shelf, stored.index.record_verification)
             )
         assert [(o.status, o.reason) for o in outcomes] == [
             (Delivery.SENT, ""),
@@ -173,7 +180,7 @@ class TestRetrieve:
 
     def test_it_stops_when_it_is_closed(self, stored, slices):
         with Shelf() as shelf:
-            outcomes = retrieve(
+            outcomes = delivered(
                 stored.archive, stored.index.select(EVERYTHING), shelf, stored.index.record_verification
             )
             next(outcomes)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256 as _sha256
 from pathlib import Path
@@ -27,6 +28,8 @@ STAGING = ".staging"
 DAMAGED = ".damaged"
 
 _CHUNK_BYTES = 1 << 20
+Room = Callable[[int], memoryview | None]
+
 _DEPTH = 3  # folders between the archive and a file
 
 
@@ -124,13 +127,28 @@ class FilesystemArchive:
     def verify(self, location: str, sha256: str) -> ArchivedFile:
         with self._opened(location) as stream:
             uncache(stream)
-            file = self._described(stream, location)
-            found = _digest_of_rest(stream)
+            return self._compared(stream, location, sha256)
+
+    def load(self, location: str, sha256: str, room: Room) -> ArchivedFile:
+        with self._opened(location) as stream:
+            try:
+                return self._compared(stream, location, sha256, room)
+            except DigestMismatch:  # or it was just being replaced, or the system's memory errs: the medium decides
+                pass
+        with self._opened(location) as stream:
+            uncache(stream)
+            return self._compared(stream, location, sha256, room)
+
+    def _compared(self, stream: BinaryIO, location: str, sha256: str, room: Room | None = None) -> ArchivedFile:
+        """Read all of it; where there is room, the digest is of what is in memory then."""
+        file = self._described(stream, location)
+        content = room(file.size_bytes) if room else None
+        found = _digest_of_rest(stream) if content is None else _digest_in(content, stream)
         if found != file.sha256:
             raise DigestMismatch(f"{location} is damaged: its Data Set does not match the digest in the file")
         if found != sha256:
             raise DigestMismatch(f"{location} holds another Data Set than was received under this name")
-        return file
+        return file if content is None else replace(file, content=content)
 
     def flush(self, location: str) -> None:
         final = self._root / location
@@ -311,6 +329,16 @@ def _digest_of_rest(stream: BinaryIO) -> str:
     with memoryview(bytearray(_CHUNK_BYTES)) as chunk:
         while count := stream.readinto(chunk):  # type: ignore[attr-defined]  # BinaryIO does not tell of it
             digest.update(chunk[:count])
+    return digest.hexdigest()
+
+
+def _digest_in(content: memoryview, stream: BinaryIO) -> str:
+    """Fill the memory from the stream, and give the SHA-256 of what it holds then; each part while it is at hand."""
+    digest = _sha256()
+    for position in range(0, len(content), _CHUNK_BYTES):
+        part = content[position : position + _CHUNK_BYTES]
+        stream.readinto(part)  # type: ignore[attr-defined]  # BinaryIO does not tell of it
+        digest.update(part)  # what was not read, of a file that was cut, cannot match
     return digest.hexdigest()
 
 

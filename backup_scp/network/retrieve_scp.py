@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing
 from typing import Self
 
 from backup_scp.errors import DestinationUnavailable, IndexUnavailable, MatchesUncounted
@@ -17,6 +16,7 @@ from backup_scp.network.command_set import CommandSet, Element, response
 from backup_scp.network.identifier import encode_failed_list
 from backup_scp.network.status import CANCEL, PENDING, SUB_OPERATIONS_FAILED, SUB_OPERATIONS_REFUSED, SUCCESS
 from backup_scp.network.storage_scu import MEDIUM_PRIORITY, MoveOriginator, StorageSCU
+from backup_scp.outgoing import Outgoing
 from backup_scp.ports import Archive, ArchivedFile, Destination, Held, Index, RemoteAE
 from backup_scp.restore import Delivery, Outcome, Record, retrieve
 
@@ -152,19 +152,19 @@ class _Operation:
 
     def run(self, archive: Archive, held: Sequence[Held], destination: Destination, record: Record) -> None:
         """Send everything, with a pending answer after each sub-operation, until done or cancelled."""
-        try:
-            held = destination.prepare(held)
-        except DestinationUnavailable as error:
-            log.warning("Retrieve for %s: %s", self.association.caller, error)
-            for one in held:
-                self._count(Outcome(one, Delivery.FAILED, str(error), error))
-            return
-        except Interrupted:
-            self._see_whether_cancelled()
-            return
-        with closing(retrieve(archive, held, destination, record)) as outcomes:
+        with Outgoing(archive, held) as outgoing:  # which reads while the Association is made
             try:
-                self._send_all(outcomes)
+                held = destination.prepare(held)
+            except DestinationUnavailable as error:
+                log.warning("Retrieve for %s: %s", self.association.caller, error)
+                for one in held:
+                    self._count(Outcome(one, Delivery.FAILED, str(error), error))
+                return
+            except Interrupted:
+                self._see_whether_cancelled()
+                return
+            try:
+                self._send_all(retrieve(outgoing, held, destination, record))
             except Interrupted:  # nobody knows whether it was stored
                 self._count(Outcome(held[-self._remaining], Delivery.FAILED, "It was cancelled while it was sent"))
                 self._see_whether_cancelled()

@@ -14,6 +14,7 @@ from pydicom.uid import UID
 
 from backup_scp.errors import (
     ArchiveUnavailable,
+    Damaged,
     DestinationBusy,
     DestinationUnavailable,
     InstanceRefused,
@@ -22,7 +23,9 @@ from backup_scp.errors import (
 from backup_scp.network.association import Association, AssociationEnded, Context, Interrupted, LocalAE
 from backup_scp.network.command_set import CommandSet, Element, Field, encode
 from backup_scp.network.negotiation import NATIVE
+from backup_scp.network.p_data import Piece
 from backup_scp.network.status import is_warning
+from backup_scp.outgoing import compare_again, parts
 from backup_scp.ports import ArchivedFile, Held, RemoteAE
 from backup_scp.transcode import transcode
 
@@ -89,23 +92,29 @@ class StorageSCU:
         ------
         InstanceRefused
             No context, no lossless way to one, or a failure Status.
-        ArchiveUnavailable
-            It could not be read to its end; the Association was aborted.
+        ArchiveUnavailable, DigestMismatch
+            It could not be read to its end, or changed before its last fragment went out: the Association was aborted.
         AssociationEnded
             The peer is gone.
         """
         accepted = self._contexts.get(held.sop_class_uid)
         if not accepted:
             raise InstanceRefused(f"The destination does not accept SOP Class {held.sop_class_uid}")
+        if held.transfer_syntax_uid in accepted:
+            return self._store(held, accepted[held.transfer_syntax_uid], parts(file))
         with file.data_set() as stream:
-            result = transcode(stream, held.transfer_syntax_uid, list(accepted), held.size_bytes, file.path.parent)
-            with result.data_set:
-                return self._store(held, accepted[result.transfer_syntax_uid], result.data_set)
+            result = transcode(stream, held.transfer_syntax_uid, list(accepted), file.size_bytes, file.path.parent)
+        with result.data_set:
+            compare_again(file)
+            return self._store(held, accepted[result.transfer_syntax_uid], _parts(result.data_set))
 
-    def _store(self, held: Held, context: Context, stream: BinaryIO) -> str | None:
+    def _store(self, held: Held, context: Context, data_set: Iterable[Piece]) -> str | None:
         self._message_id = self._message_id % 0xFFFF + 1
         try:
-            self._association.send_data_set(context.context_id, self._request(held), _parts(stream))
+            self._association.send_data_set(context.context_id, self._request(held), data_set)
+        except Damaged:
+            self._association.abort()
+            raise
         except OSError as error:  # in the middle of a message: no other can follow on this Association
             self._association.abort()
             raise ArchiveUnavailable(f"A stored file cannot be read ({error.strerror})") from None

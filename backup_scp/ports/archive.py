@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from datetime import datetime
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 
@@ -91,7 +92,13 @@ class StagedFile(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ArchivedFile:
-    """What a stored file says of itself."""
+    """What a stored file says of itself.
+
+    Attributes
+    ----------
+    content
+        Its Data Set, where ``Archive.load`` has read and compared it: valid as long as the memory given for it.
+    """
 
     location: str
     heading: Heading
@@ -100,9 +107,12 @@ class ArchivedFile:
     size_bytes: int
     data_set_offset: int
     path: Path
+    content: memoryview | None = field(default=None, compare=False, repr=False)
 
     def data_set(self) -> BinaryIO:
-        """Open it at the Data Set's first byte."""
+        """Open it at the Data Set's first byte; what is in memory is not read again."""
+        if self.content is not None:
+            return BytesIO(self.content)
         stream = self.path.open("rb")
         stream.seek(self.data_set_offset)
         return stream
@@ -148,6 +158,22 @@ class Archive(Protocol):
 
     def verify(self, location: str, sha256: str) -> ArchivedFile:
         """Read every byte and compare with the file's own digests and with ``sha256``.
+
+        Raises
+        ------
+        FileMissing, DigestMismatch
+        """
+
+    def load(self, location: str, sha256: str, room: Callable[[int], memoryview | None]) -> ArchivedFile:
+        """Do as ``verify``, and leave the Data Set that was compared in memory, as its ``content``.
+
+        What the system has in memory need not be read from the medium, but nothing is called damaged that is intact
+        there.
+
+        Parameters
+        ----------
+        room
+            Gives the memory for a Data Set of so many bytes, None when there is none: it is compared all the same.
 
         Raises
         ------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Protocol
 
 import pytest
@@ -54,6 +55,24 @@ class ArchiveContract:
     def test_keeps_any_length(self, archive: Archive, data: bytes):
         location = store(archive, data)
         assert bytes_of(archive.verify(location, digest(data))) == data
+
+    @pytest.mark.parametrize("data", [b"", b"x", b"\0" * 3_000_001], ids=["empty", "odd", "3 MB"])
+    def test_load_leaves_what_was_compared_in_the_memory_given(self, archive: Archive, data: bytes):
+        location, memory = store(archive, data), memoryview(bytearray(4_000_000))
+        file = archive.load(location, digest(data), lambda size: memory[:size])
+        assert file == archive.verify(location, digest(data))
+        assert file.content is not None
+        assert bytes(file.content) == data
+        file.path.unlink()
+        assert bytes_of(file) == data
+        assert memory[: len(data)] == data
+
+    def test_load_without_room_compares_all_the_same(self, archive: Archive, harness: Harness):
+        location = store(archive)
+        assert archive.load(location, digest(DATA_SET), lambda _: None).content is None
+        harness.flip(location, -1)
+        with pytest.raises(DigestMismatch):
+            archive.load(location, digest(DATA_SET), lambda _: None)
 
     @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
     def test_takes_what_buffers_are_made_of(self, archive: Archive, kind):
@@ -133,8 +152,9 @@ class ArchiveContract:
     def test_verify_finds_damage(self, archive: Archive, harness: Harness, position: int):
         location = store(archive)
         harness.flip(location, position)
-        with pytest.raises(DigestMismatch):
-            archive.verify(location, digest(DATA_SET))
+        for look in (archive.verify, partial(archive.load, room=lambda size: memoryview(bytearray(size)))):
+            with pytest.raises(DigestMismatch):
+                look(location, digest(DATA_SET))
 
     def test_read_finds_damage_before_the_data_set(self, archive: Archive, harness: Harness):
         location = store(archive)
@@ -146,7 +166,11 @@ class ArchiveContract:
     def test_a_file_of_another_length_is_damaged(self, archive: Archive, harness: Harness, change: str):
         location = store(archive)
         getattr(harness, change)(location)
-        for look in (lambda: archive.read(location), lambda: archive.verify(location, digest(DATA_SET))):
+        for look in (
+            lambda: archive.read(location),
+            lambda: archive.verify(location, digest(DATA_SET)),
+            lambda: archive.load(location, digest(DATA_SET), lambda _: None),
+        ):
             with pytest.raises(DigestMismatch):
                 look()
 
@@ -154,11 +178,17 @@ class ArchiveContract:
         location = store(archive)
         with pytest.raises(DigestMismatch):
             archive.verify(location, digest(b"another"))
+        with pytest.raises(DigestMismatch):
+            archive.load(location, digest(b"another"), lambda size: memoryview(bytearray(size)))
 
     def test_a_file_that_is_gone_is_missing(self, archive: Archive, harness: Harness):
         location = store(archive)
         harness.remove(location)
-        for look in (lambda: archive.read(location), lambda: archive.verify(location, digest(DATA_SET))):
+        for look in (
+            lambda: archive.read(location),
+            lambda: archive.verify(location, digest(DATA_SET)),
+            lambda: archive.load(location, digest(DATA_SET), lambda _: None),
+        ):
             with pytest.raises(FileMissing):
                 look()
 
@@ -167,7 +197,11 @@ class ArchiveContract:
     )
     def test_what_is_no_location_is_missing(self, archive: Archive, location: str):
         store(archive)
-        for look in (lambda: archive.read(location), lambda: archive.verify(location, "0" * 64)):
+        for look in (
+            lambda: archive.read(location),
+            lambda: archive.verify(location, "0" * 64),
+            lambda: archive.load(location, "0" * 64, lambda _: None),
+        ):
             with pytest.raises(FileMissing):
                 look()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 from datetime import UTC, datetime
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backup_scp.errors import ArchiveUnavailable, DestinationUnavailable, InstanceRefused
+from backup_scp.errors import ArchiveUnavailable, DestinationUnavailable, DigestMismatch, InstanceRefused
 from backup_scp.network.association import LocalAE, Timing
 from backup_scp.network.storage_scu import MoveOriginator, RemoteAEDestination, propose
 from backup_scp.ports import ArchivedFile, Arrival, Heading, Held, RemoteAE
@@ -248,7 +249,7 @@ def test_a_file_that_cannot_be_read_ends_its_association_and_no_other(destinatio
         scu.prepare([row for _, row in files])
         scu.send(*files[0])
         with monkeypatch.context() as patch:
-            patch.setattr("backup_scp.network.storage_scu._parts", _damaged)
+            patch.setattr("backup_scp.network.storage_scu.parts", _unreadable)
             with pytest.raises(ArchiveUnavailable, match="cannot be read"):
                 scu.send(*files[1])
         scu.send(*files[2])
@@ -257,10 +258,53 @@ def test_a_file_that_cannot_be_read_ends_its_association_and_no_other(destinatio
     assert there.ended == ["ConnectionAbortedError", "ReleasedError"]
 
 
-def _damaged(stream):
-    yield stream.read(100)
-    yield stream.read(100)
+def _unreadable(file):
+    with file.data_set() as stream:
+        yield stream.read(100)
+        yield stream.read(100)
     raise OSError(5, "Input/output error")
+
+
+def test_a_file_that_changes_while_it_is_sent_is_never_whole_there(destination, stored):
+    """It was compared before, and is compared again on its way out where memory does not hold it."""
+    there = destination()
+    files = [stored(sample) for sample in CT]
+    changed = bytearray(files[1][0].path.read_bytes())
+    changed[-1] ^= 1
+    files[1][0].path.write_bytes(changed)
+    with remote(there) as scu:
+        scu.prepare([row for _, row in files])
+        scu.send(*files[0])
+        with pytest.raises(DigestMismatch, match="changed while it was sent"):
+            scu.send(*files[1])
+        scu.send(*files[2])
+    there.close()
+    assert [one.sop_instance_uid for one in there.stored] == [CT[0].sop_instance_uid, CT[2].sop_instance_uid]
+    assert there.ended == ["ConnectionAbortedError", "ReleasedError"]
+
+
+def test_a_file_that_changes_before_it_is_transcoded_is_not_sent(destination, stored):
+    there = destination(accepts=lambda _, transfer: transfer == IMPLICIT)
+    file, row = stored(CT[0])
+    changed = bytearray(file.path.read_bytes())
+    changed[-1] ^= 1
+    file.path.write_bytes(changed)
+    with remote(there) as scu:
+        scu.prepare([row])
+        with pytest.raises(DigestMismatch):
+            scu.send(file, row)
+    assert there.stored == []
+
+
+def test_what_is_in_memory_goes_out_whatever_the_file_is_now(destination, stored):
+    there = destination()
+    file, row = stored(CT[0])
+    file = dataclasses.replace(file, content=memoryview(CT[0].data_set))
+    file.path.write_bytes(b"")
+    with remote(there) as scu:
+        scu.prepare([row])
+        scu.send(file, row)
+    assert there.stored[0].message.data_set == CT[0].data_set
 
 
 def test_two_associations_one_after_the_other(destination, stored):
