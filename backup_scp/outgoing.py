@@ -94,26 +94,40 @@ class Outgoing(AbstractContextManager["Outgoing"]):
                 yield _loaded(self._archive, one, _Room(0))
                 continue
             reader = self._readers[number % count]
-            yield reader.ready.get()
+            yield reader.take()
             if number + count < len(held):
-                reader.asked.put(held[number + count])
+                reader.ask(held[number + count])
 
 
 class _Reader:
     """A thread with room for one instance."""
 
     def __init__(self, archive: Archive, first: Held) -> None:
-        self.asked: SimpleQueue[Held | None] = SimpleQueue()
         self.ready: SimpleQueue[Loaded] = SimpleQueue()
+        self._asked: SimpleQueue[Held | None] = SimpleQueue()
         self._archive = archive
         self._is_over = False
-        self.asked.put(first)
-        threading.Thread(target=self._run, name="outgoing", daemon=True).start()
+        self.ask(first)
+        self._thread = threading.Thread(target=self._run, name="outgoing", daemon=True)
+        self._thread.start()
+
+    def ask(self, held: Held) -> None:
+        """Let it read this one; what it has read before is void."""
+        self._is_busy = True
+        self._asked.put(held)
+
+    def take(self) -> Loaded:
+        """Wait for what was asked for."""
+        loaded = self.ready.get()
+        self._is_busy = False
+        return loaded
 
     def stop(self) -> None:
-        """Let the thread end when it has read what it is at; nobody waits for that."""
+        """Let the thread end; where it still reads what nobody wants any more, nobody waits for it either."""
         self._is_over = True
-        self.asked.put(None)
+        self._asked.put(None)
+        if not self._is_busy:
+            self._thread.join()  # so that its memory is there for the next retrieve
 
     def _run(self) -> None:
         try:
@@ -121,7 +135,7 @@ class _Reader:
         except IndexError:
             room = _Room(MEMORY_BYTES)
         try:
-            while (held := self.asked.get()) is not None and not self._is_over:
+            while (held := self._asked.get()) is not None and not self._is_over:
                 self.ready.put(_loaded(self._archive, held, room))
         finally:
             _idle.append(room)
