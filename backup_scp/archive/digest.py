@@ -7,6 +7,7 @@ from some megabytes on, where a core is free; else the digest is made between tw
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import sys
 import threading
@@ -119,11 +120,23 @@ class DigestBeside:
 def begin_writeback(descriptor: int, start: int, length: int) -> None:
     """Let the system begin to bring a part of a file to the medium, where it can be told; promises nothing.
 
-    An error is kept for the fsync that comes later.
+    What fails later is kept for the fsync of the same descriptor.
+
+    Raises
+    ------
+    OSError
+        It fails already.
     """
-    if _sync_file_range is not None:
-        _sync_file_range(descriptor, ctypes.c_int64(start), ctypes.c_int64(length), _SYNC_FILE_RANGE_WRITE)
+    if _sync_file_range is None:
+        return
+    if _sync_file_range(descriptor, ctypes.c_int64(start), ctypes.c_int64(length), _SYNC_FILE_RANGE_WRITE):
+        number = ctypes.get_errno()
+        if number not in _NOT_KNOWN:
+            raise OSError(number, os.strerror(number))
 
 
 _SYNC_FILE_RANGE_WRITE = 2
-_sync_file_range = getattr(ctypes.CDLL(None), "sync_file_range", None) if sys.platform == "linux" else None
+_NOT_KNOWN = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EPERM, errno.ESPIPE})
+_sync_file_range = (
+    getattr(ctypes.CDLL(None, use_errno=True), "sync_file_range", None) if sys.platform == "linux" else None
+)

@@ -125,7 +125,8 @@ class FileInStaging:
         if self._size_bytes == len(self._beginning):
             return io.BytesIO(self._beginning)
         if not self._file.closed:
-            self._begin_writeback()  # the medium is at work while the Data Set is parsed
+            with explained("written"):
+                self._begin_writeback()  # the medium is at work while the Data Set is parsed
         return cast("BinaryIO", _Written(self._beginning, self._size_bytes, self._open_again))
 
     def _open_again(self) -> BinaryIO:

@@ -17,7 +17,8 @@ UNDEFINED = 0xFFFFFFFF
 SHORT = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
 LONG = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 KNOWN = SHORT | LONG
-_NAMES = {vr: vr.decode("ascii") for vr in KNOWN - {b"UN"}}
+NAMES = {vr: vr.decode("ascii") for vr in KNOWN - {b"UN"}}
+"""Value Representations that are what they say; of ``UN`` the dictionary may know more."""
 
 _SWAPPED = {b"AT": 2, b"OW": 2, b"SS": 2, b"US": 2, b"FL": 4, b"SL": 4, b"UL": 4, b"FD": 8, b"SV": 8, b"UV": 8}
 _IMPLICIT_LE_UID = "1.2.840.10008.1.2"
@@ -126,8 +127,6 @@ def little_endian(vr: bytes, value: bytes) -> bytes:
 
 def vr_name(tag: int, vr: bytes) -> str:
     """Name the Value Representation; where the Data Set does not, the dictionary's."""
-    if name := _NAMES.get(vr):
-        return name
     if vr and vr != b"UN":
         return vr.decode("ascii")
     if attribute := BY_TAG.get(tag):

@@ -12,6 +12,7 @@ from backup_scp.data_set.encoding import (
     HEADER_BYTES,
     IMPLICIT_LE,
     LONG,
+    NAMES,
     SHORT,
     UNDEFINED,
     Elements,
@@ -107,7 +108,8 @@ class _Scan:
         self._collect(position, buffer, encoding)
         if encoding is EXPLICIT_BE:
             return {tag: (vr_name(tag, vr), little_endian(vr, value)) for tag, (vr, value) in self._found.items()}
-        return {tag: (vr_name(tag, vr), value) for tag, (vr, value) in self._found.items()}
+        names = NAMES.get
+        return {tag: (names(vr) or vr_name(tag, vr), value) for tag, (vr, value) in self._found.items()}
 
     def _pass_file_meta(self) -> int:
         """Return where the Data Set begins after File Meta Information that does not belong there."""

@@ -60,7 +60,7 @@ class Together:
             while not turn.is_over:
                 self._enter([self._waiting.popleft() for _ in range(min(len(self._waiting), _MOST))])
         if turn.error is not None:
-            raise turn.error
+            raise turn.error from None
         return turn.admission, turn.is_out_of_order
 
     def _enter(self, turns: list[_Turn]) -> None:

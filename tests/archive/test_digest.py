@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
+import sys
 import threading
 
 import pytest
@@ -74,4 +77,23 @@ def test_what_has_come_in_is_read_like_a_file(tmp_path, data, size):
         stream.seek(1)
         assert stream.tell() == 1
         assert stream.read() == data[1:size]
+    staged.discard()
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can be told")
+def test_a_writeback_that_fails_at_once_is_believed(tmp_path, monkeypatch, data, number):
+    def fails(*_):
+        ctypes.set_errno(number)
+        return -1
+
+    monkeypatch.setattr(digesting, "_sync_file_range", fails)
+    staged = FilesystemArchive(tmp_path).stage(HEADING)
+    staged.write(data[:100_000])
+    with pytest.raises(ArchiveUnavailable):
+        staged.data_set()
+    with pytest.raises(ArchiveUnavailable):
+        staged.write(data)
+    with pytest.raises(ArchiveUnavailable, match="given up"):
+        staged.write(data)
     staged.discard()
