@@ -165,6 +165,16 @@ def test_the_second_answer_is_the_first(start_server, request_pdu):
     assert answers[0] == answers[1]
 
 
+def test_items_that_nobody_has_defined_are_ignored():
+    """PS3.8 9.3.1."""
+    unknown = associate_rq([], context_items=context_item(1, *CT) + item(0x77, b"new"), items=item(0x7A, b"likewise"))
+    answered, usual = accept(unknown, MAXIMUM), accept(associate_rq([CT]), MAXIMUM)
+    assert answered is not None
+    assert answered == usual
+    lying = context_item(1, *CT) + b"\x77\0\xff\xff"
+    assert accept(associate_rq([], context_items=lying), MAXIMUM) is None
+
+
 def test_what_was_settled_comes_with_the_answer():
     answered = accept(REQUESTS["everything"], MAXIMUM)
     assert answered is not None
