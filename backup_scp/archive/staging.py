@@ -18,12 +18,13 @@ from hashlib import sha256 as _sha256
 from pathlib import Path
 from typing import BinaryIO, Self, cast
 
-from backup_scp.archive.digest import WORTH_BYTES, WRITEBACK_BYTES, DigestBeside, begin_writeback
+from backup_scp.archive.digest import WORTH_BYTES, DigestBeside
 from backup_scp.archive.durable import DurableFolders
 from backup_scp.archive.failures import explained, failure
 from backup_scp.archive.file_format import blank_header, private_information
 from backup_scp.archive.lock import Lock, alone
 from backup_scp.archive.volume import CHECK_BYTES, Volume
+from backup_scp.archive.writeback import WRITEBACK_BYTES, begin_writeback
 from backup_scp.errors import ArchiveFull, ArchiveUnavailable
 from backup_scp.folders import fsync, fsync_folder
 from backup_scp.ports import Arrival, Heading
@@ -96,18 +97,25 @@ class FileInStaging:
             return
         if self._size_bytes <= _BEGINNING_BYTES:
             _write_all(self._file, self._header + self._beginning)
+        if self._beside is None and size - length < WORTH_BYTES <= size:
+            self._beside = DigestBeside.begin(self._digest)
         with memoryview(data) as whole, whole.cast("B") as view:
-            _write_all(self._file, view)
+            self._digest_and_write(view)
             self._beginning += view[: max(_BEGINNING_BYTES - len(self._beginning), 0)]
         self._size_bytes = size
-        if self._beside is not None:
-            self._beside.written(len(self._header) + size)
-        else:
-            self._digest.update(data)
-            if size - length < WORTH_BYTES <= size:
-                self._beside = DigestBeside.begin(self._file.fileno(), self._digest, len(self._header) + size)
         if size - self._begun_bytes >= WRITEBACK_BYTES:
             self._begin_writeback()
+
+    def _digest_and_write(self, view: memoryview) -> None:
+        if self._beside is None:
+            self._digest.update(view)
+            _write_all(self._file, view)
+            return
+        self._beside.update(view)
+        try:
+            _write_all(self._file, view)
+        finally:
+            self._beside.wait()
 
     def _begin_writeback(self) -> None:
         end = len(self._header) + self._size_bytes
@@ -234,12 +242,10 @@ class FileInStaging:
     def _finish_digest(self) -> None:
         beside, self._beside = self._beside, None
         if beside is not None:
-            with explained("written"):
-                beside.finish()
+            beside.finish()
 
     def _close(self) -> None:
-        with suppress(OSError, ArchiveUnavailable):
-            self._finish_digest()  # it reads what is closed here
+        self._finish_digest()
         with suppress(OSError):
             self._file.close()
 

@@ -10,12 +10,12 @@ import threading
 
 import pytest
 
-from backup_scp.archive import FilesystemArchive
+from backup_scp.archive import FilesystemArchive, staging, writeback
 from backup_scp.archive import digest as digesting
-from backup_scp.errors import ArchiveUnavailable
+from backup_scp.errors import ArchiveUnavailable, Damaged
 from tests.archive.examples import ARRIVAL, HEADING, KEY, digest
 
-_LONG = digesting.WORTH_BYTES + digesting.WRITEBACK_BYTES + 12_345
+_LONG = digesting.WORTH_BYTES + writeback.WRITEBACK_BYTES + 12_345
 _PART = 99_999
 
 
@@ -50,19 +50,35 @@ def test_a_data_set_given_up_leaves_no_thread_and_no_core_taken(tmp_path, monkey
     assert digesting._free_cores.acquire(blocking=False)
 
 
-def test_what_cannot_be_read_back_is_not_kept(tmp_path, monkeypatch, data):
-    monkeypatch.setattr(digesting, "_free_cores", threading.Semaphore(1))
+@pytest.mark.parametrize("cores", [0, 1], ids=["no core is free", "a core is free"])
+def test_the_digest_is_of_what_was_received_not_of_what_the_disk_has_kept(tmp_path, monkeypatch, data, cores):
+    monkeypatch.setattr(digesting, "_free_cores", threading.Semaphore(cores))
     archive = FilesystemArchive(tmp_path)
-    staged = archive.stage(HEADING)
-    staged.write(data[: digesting.WORTH_BYTES])
-    staged.write(data[digesting.WORTH_BYTES :])
-    os.truncate(staged.path, digesting.WORTH_BYTES)
-    assert staged._beside is not None
-    staged._beside._done = digesting.WORTH_BYTES  # as if it had come no further
+
+    def forgetful(file, part):
+        file.write(bytes(len(part)))
+
+    monkeypatch.setattr(staging, "_write_all", forgetful)
+    staged = stage(archive, data)
+    assert staged.sha256 == digest(data)
+    monkeypatch.undo()
+    location, _ = archive.commit(staged, KEY, ARRIVAL)
+    with pytest.raises(Damaged):
+        archive.verify(location, digest(data))
+
+
+def test_a_write_that_fails_leaves_no_thread_behind(tmp_path, monkeypatch, data):
+    monkeypatch.setattr(digesting, "_free_cores", threading.Semaphore(1))
+    staged = stage(FilesystemArchive(tmp_path), data)
+
+    def fails(*_):
+        raise OSError(errno.EIO, "no more")
+
+    monkeypatch.setattr(staging, "_write_all", fails)
     with pytest.raises(ArchiveUnavailable):
-        archive.commit(staged, KEY, ARRIVAL)
+        staged.write(bytes(digesting.WORTH_BYTES))
+    assert "digest" not in {thread.name for thread in threading.enumerate()}
     staged.discard()
-    assert list(archive.locations()) == []
 
 
 @pytest.mark.parametrize("size", [10, 64 << 10, (64 << 10) + 1, 200_000])
@@ -87,7 +103,7 @@ def test_a_writeback_that_fails_at_once_is_believed(tmp_path, monkeypatch, data,
         ctypes.set_errno(number)
         return -1
 
-    monkeypatch.setattr(digesting, "_sync_file_range", fails)
+    monkeypatch.setattr(writeback, "_sync_file_range", fails)
     staged = FilesystemArchive(tmp_path).stage(HEADING)
     staged.write(data[:100_000])
     with pytest.raises(ArchiveUnavailable):
