@@ -1,0 +1,148 @@
+"""What this machine can do at all: loopback, disk, digest, database.  ``python -m benchmarks.limits`` prints the table.
+
+Each is the least that a durable archive must do for an instance, alone on the machine and in C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import os
+import socket
+import sqlite3
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from benchmarks.images import CT, DR, TINY, Kind, pixels
+
+_LOOPBACK_BYTES = 1 << 30
+_WRITTEN_BYTES = 150_000_000
+_FILES = 200
+_COMMITS = 300
+
+
+def loopback(_folder: Path) -> float:
+    """Give MB/s over one connection, 128 KiB a write, a process at each end."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        if not (sender := os.fork()):
+            with socket.create_connection(listener.getsockname()) as out:
+                block = bytes(131_072)
+                for _ in range(_LOOPBACK_BYTES // len(block)):
+                    out.sendall(block)
+            os._exit(0)
+        accepted, _ = listener.accept()
+        with accepted:
+            buffer, began = bytearray(1 << 20), time.perf_counter()
+            while accepted.recv_into(buffer):
+                pass
+            seconds = time.perf_counter() - began
+        os.waitpid(sender, 0)
+    return _LOOPBACK_BYTES / seconds / 1e6
+
+
+def digest(_folder: Path) -> float:
+    """Give MB/s of SHA-256."""
+    (block,) = pixels(DR.size_bytes - 1)
+    began = time.perf_counter()
+    for _ in range(5):
+        hashlib.sha256(block)
+    return 5 * len(block) / (time.perf_counter() - began) / 1e6
+
+
+def write(path: Path, size_bytes: int) -> None:
+    """Write one file, and flush it."""
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    for part in pixels(size_bytes):
+        os.write(file, part)
+    os.fsync(file)
+    os.close(file)
+
+
+def files(folder: Path, size_bytes: int, threads: int = 1) -> float:
+    """Give files a second, each flushed."""
+    pixels(size_bytes)
+    count = max(3, min(_FILES, _WRITTEN_BYTES // max(1, size_bytes)))
+    paths = [folder / f"{number}" for number in range(count)]
+    os.sync()
+    with ThreadPoolExecutor(threads) as pool:
+        began = time.perf_counter()
+        list(pool.map(lambda path: write(path, size_bytes), paths))
+        seconds = time.perf_counter() - began
+    for path in paths:
+        path.unlink()
+    return count / seconds
+
+
+def named_files(folder: Path) -> float:
+    """Give files of 10 KB a second, each flushed, linked to its place, its folder flushed, its first name removed."""
+    (target := folder / "named").mkdir()
+    began = time.perf_counter()
+    for number in range(_FILES):
+        write(folder / f"{number}", TINY.size_bytes)
+        (target / f"{number}").hardlink_to(folder / f"{number}")
+        opened = os.open(target, os.O_RDONLY)
+        os.fsync(opened)
+        os.close(opened)
+        (folder / f"{number}").unlink()
+    return _FILES / (time.perf_counter() - began)
+
+
+def commits(folder: Path) -> float:
+    """Give commits of one row a second, SQLite with WAL and synchronous=FULL."""
+    with contextlib.closing(sqlite3.connect(folder / "limits.sqlite", isolation_level=None)) as database:
+        for setting in ("journal_mode=WAL", "synchronous=FULL"):
+            database.execute(f"PRAGMA {setting}")
+        database.execute("CREATE TABLE held (uid TEXT PRIMARY KEY, name TEXT)")
+        began = time.perf_counter()
+        for number in range(_COMMITS):
+            database.execute("INSERT INTO held VALUES (?, ?)", (f"1.2.826.0.1.{number}", "NOBODY^AT ALL"))
+        return _COMMITS / (time.perf_counter() - began)
+
+
+def _of(kind: Kind, threads: int = 1) -> Callable[[Path], float]:
+    return lambda folder: files(folder, kind.size_bytes, threads)
+
+
+LIMITS: dict[str, tuple[str, Callable[[Path], float]]] = {
+    "loopback, one connection": ("MB/s", loopback),
+    "SHA-256, one core": ("MB/s", digest),
+    "15 MB file + fsync": ("files/s", _of(DR)),
+    "15 MB file + fsync, 4 threads": ("files/s", _of(DR, 4)),
+    "0.5 MB file + fsync": ("files/s", _of(CT)),
+    "0.5 MB file + fsync, 4 threads": ("files/s", _of(CT, 4)),
+    "10 KB file + fsync": ("files/s", _of(TINY)),
+    "10 KB file + fsync, 4 threads": ("files/s", _of(TINY, 4)),
+    "10 KB file + fsync + link + fsync of the folder": ("files/s", named_files),
+    "SQLite, WAL and FULL, one row a commit": ("commits/s", commits),
+}
+
+
+def measure(name: str, folder: Path) -> float:
+    """Measure one limit, once, on the disk of this folder."""
+    with tempfile.TemporaryDirectory(dir=folder) as fresh:
+        return LIMITS[name][1](Path(fresh))
+
+
+def main() -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="on the disk to measure")
+    parser.add_argument("--repeat", type=int, default=3)
+    arguments = parser.parse_args()
+    measured: dict[str, list[float]] = {name: [] for name in LIMITS}
+    for _ in range(arguments.repeat):
+        for name, values in measured.items():
+            values.append(measure(name, arguments.folder))
+    print("| limit | median | lowest to highest |\n|---|---|---|")
+    for name, values in measured.items():
+        unit = LIMITS[name][0]
+        print(f"| {name} | {statistics.median(values):,.0f} {unit} | {min(values):,.0f} to {max(values):,.0f} |")
+
+
+if __name__ == "__main__":
+    main()
