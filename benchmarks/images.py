@@ -10,10 +10,13 @@ import itertools
 import math
 import random
 import struct
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-_ROOT = "1.2.826.0.1.3680043.10.1337.9"
+_ROOT = f"1.2.826.0.1.3680043.10.1337.9.{int(time.time())}"
+"""New to a node that was measured before."""
+
 _BLOCK_BYTES = 15_000_000
 
 _runs = itertools.count(1)
