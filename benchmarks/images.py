@@ -98,8 +98,10 @@ def _header(kind: Kind, study: str, sop_instance: str, number: int) -> Iterator[
     yield _text(0x0008, 0x0018, "UI", sop_instance)
     for element in (0x0020, 0x0021, 0x0022, 0x0023):
         yield _text(0x0008, element, "DA", day)
-    for element in (0x0030, 0x0031, 0x0032, 0x0033):
-        yield _text(0x0008, element, "TM", f"{number % 24:02}3000")
+    for element in (0x0030, 0x0031):  # of the study and the series, which say the same in all their instances
+        yield _text(0x0008, element, "TM", f"{patient % 24:02}3000")
+    for element in (0x0032, 0x0033):
+        yield _text(0x0008, element, "TM", f"{number // 3600 % 24:02}{number // 60 % 60:02}{number % 60:02}")
     yield _text(0x0008, 0x0050, "SH", f"ACC{study[-8:]}")
     yield _text(0x0008, 0x0060, "CS", kind.modality)
     yield _text(0x0008, 0x0070, "LO", "ACME")
