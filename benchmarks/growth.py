@@ -144,8 +144,7 @@ class Growth:
         return "\n".join([table.markdown("8 associations"), "", head, *lines])
 
     def _files(self, size: int) -> float:
-        with tempfile.TemporaryDirectory(dir=self._folder) as fresh:
-            return limits.files(Path(fresh), size)
+        return limits.files(Path(tempfile.mkdtemp(dir=self._folder)), size)
 
     def _filled(self, path: Path, held: int) -> Path:
         """Fill an index by so many instances, unless an earlier run has."""
