@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -21,6 +21,7 @@ from benchmarks.load import Address, echoes
 
 _START_S = 60.0
 _SMALL_BYTES = 65_536
+_NOT_INHERITED = ("BACKUP_SCP_", "PYTHONDONTWRITEBYTECODE")  # an installed package is compiled
 _TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 
 
@@ -56,7 +57,7 @@ class Node:
         """Write its configuration; give the command that starts it."""
         raise NotImplementedError
 
-    def environment(self) -> Mapping[str, str]:
+    def environment(self) -> dict[str, str]:
         """Give what is added to the environment."""
         # dcmtk, and so Orthanc, writes an answer in two pieces with Nagle's algorithm on: 40 ms each.
         return {"TCP_NODELAY": "1"}
@@ -64,13 +65,16 @@ class Node:
     def start(self) -> Self:
         """Start it, and note the seconds until it has answered a first C-ECHO."""
         argv, log = self.argv(), self._place.folder / "log"
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("BACKUP_SCP_")} | dict(
-            self.environment()
-        )
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith(_NOT_INHERITED)}
         with log.open("wb") as output:
             began = time.perf_counter()
             self._process = subprocess.Popen(  # noqa: S603
-                argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, cwd=self._place.folder
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=inherited | self.environment(),
+                cwd=self._place.folder,
             )
         while not echoes(self.address):
             if self._process.poll() is not None or time.perf_counter() - began > _START_S:
@@ -207,7 +211,7 @@ class BackupSCP(Node):
         """Give the command that starts it; its settings are in the environment."""
         return [sys.executable, "-m", "backup_scp", "serve"]
 
-    def environment(self) -> Mapping[str, str]:
+    def environment(self) -> dict[str, str]:
         """Give its settings."""
         remote = {"name": "sink", "ae_title": sink.AE_TITLE, "host": "127.0.0.1", "port": self._place.sink_port or 104}
         settings = {

@@ -17,7 +17,6 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks import growth, images, load
@@ -60,7 +59,7 @@ class _Profiled(BackupSCP):
         """Give the command that starts it."""
         return [sys.executable, "-m", "benchmarks.profiled_node", "serve"]
 
-    def environment(self) -> Mapping[str, str]:
+    def environment(self) -> dict[str, str]:
         """Give its settings, and where the profile goes."""
         return {
             **super().environment(),
