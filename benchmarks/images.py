@@ -48,7 +48,7 @@ TINY = Kind("tiny", "1.2.840.10008.5.1.4.1.1.7", "OT", 96, 96, bytes_a_pixel=1, 
 def sized(size_bytes: int) -> Kind:
     """Make a kind of DX with so many bytes of Pixel Data, or a few less (below 4 GB)."""
     side = math.isqrt(size_bytes // 2)
-    return Kind(f"{size_bytes / 1e6:g} MB", DR.sop_class, "DX", side, side)
+    return Kind(f"{size_bytes / 1e6:g} MB", DR.sop_class, "DX", side, side, in_study=10)
 
 
 @dataclass(frozen=True, slots=True)
