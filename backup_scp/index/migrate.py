@@ -13,6 +13,7 @@ from backup_scp.errors import IndexUnavailable
 from backup_scp.folders import fsync_folder, make_folders
 from backup_scp.index.engine import Database, sqlite_path
 from backup_scp.index.failures import NOT_READY
+from backup_scp.index.tables import METADATA
 from backup_scp.index.values import lock_number
 
 if TYPE_CHECKING:
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
 HEAD = "0009"
 """The newest migration; a test holds it equal to the folder."""
 
+_REVISION = sa.Table(  # as alembic makes it
+    "alembic_version",
+    sa.MetaData(),
+    sa.Column("version_num", sa.String(32), nullable=False),
+    sa.PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
+)
 _NEWER = (
     "The index was made by a newer version of backup-scp ({revision}): install that version, or let this one make a "
     "new index with `backup-scp rebuild` after the old one was moved away"
@@ -42,7 +49,8 @@ def upgrade(url: str) -> bool:
     with _made(url) as database:
         if _revision(database) == HEAD:
             return False
-        _run(database, HEAD)
+        if not (database.is_sqlite and _was_made_at_once(database)):
+            _run(database, HEAD)
         return True
 
 
@@ -94,6 +102,17 @@ def _revision(database: Database) -> str | None:
             return None
         revision: str | None = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
         return revision
+
+
+def _was_made_at_once(database: Database) -> bool:
+    """Make the tables of an SQLite file that has none as they are now: a first start need not go through history."""
+    with database.writing() as connection:
+        if sa.inspect(connection).get_table_names():
+            return False
+        METADATA.create_all(connection)
+        connection.execute(sa.schema.CreateTable(_REVISION))
+        connection.execute(_REVISION.insert(), {"version_num": HEAD})
+    return True
 
 
 def _newer_than_us(revision: str) -> str | None:
