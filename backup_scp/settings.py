@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 from urllib.parse import unquote, urlsplit
-from urllib.request import url2pathname
 
 import msgspec
 from msgspec import Meta, Struct
@@ -396,7 +395,11 @@ def _path_of(url: str, setting: str) -> Path:
         parts = urlsplit(url)
         if parts.netloc not in {"", "localhost"}:
             raise InvalidSettings(f"{setting}: write file:///PATH with three slashes, or the path itself")
-        return Path(url2pathname(parts.path) if os.name == "nt" else unquote(parts.path))
+        if os.name == "nt":
+            from urllib.request import url2pathname
+
+            return Path(url2pathname(parts.path))
+        return Path(unquote(parts.path))
     if len(scheme) > 1:  # one letter is a Windows drive
         raise InvalidSettings(
             f"{setting}: {scheme} is not an archive that this version knows: a folder or file:///PATH"

@@ -13,11 +13,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from backup_scp.errors import IndexDamaged, IndexUnavailable, InvalidSettings
-from backup_scp.index.dialect import Dialect, PostgreSQL, SQLite
+from backup_scp.index.dialect import Dialect
 from backup_scp.index.direct import Direct
 from backup_scp.index.failures import explained
 from backup_scp.index.merging import Row
 from backup_scp.index.name_search import NAME_TABLE
+from backup_scp.index.sqlite import SQLite
 
 WAIT_S = 30
 """How long a writer waits for another one."""
@@ -83,6 +84,8 @@ class Database:
             self.dialect = SQLite()
             self._engine = _sqlite_engine(self.url, self.dialect)
         else:
+            from backup_scp.index.postgresql import PostgreSQL
+
             self.dialect = PostgreSQL()
             self._engine = _postgresql_engine(self.url)
         self._write_lock = threading.Lock()
