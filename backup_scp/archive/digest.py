@@ -6,6 +6,7 @@ It pays from some megabytes on, where a core is free; else the digest is made be
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from queue import SimpleQueue
@@ -40,6 +41,7 @@ class DigestBeside:
         self._done: SimpleQueue[None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="digest", daemon=True)
         self._is_busy = False
+        self._error: Exception | None = None
 
     @classmethod
     def begin(cls, digest: Digest) -> DigestBeside | None:
@@ -63,21 +65,40 @@ class DigestBeside:
             self._given.put(data)
 
     def wait(self) -> None:
-        """Wait until the digest is of all that was given."""
+        """Wait until the digest is of all that was given.
+
+        Raises
+        ------
+        OSError
+            It could not be made.
+        """
         if self._is_busy:
             self._done.get()
             self._is_busy = False
+        if self._error is not None:  # there was no memory, say: what it is of is unknown
+            raise OSError(errno.EIO, "its digest could not be made") from self._error
 
     def finish(self) -> None:
-        """Let the thread end."""
-        self.wait()
-        self._given.put(None)
-        self._thread.join()
+        """Let the thread end.
+
+        Raises
+        ------
+        OSError
+            The digest could not be made.
+        """
+        try:
+            self.wait()
+        finally:
+            self._given.put(None)
+            self._thread.join()
 
     def _run(self) -> None:
         try:
             while (data := self._given.get()) is not None:
-                self._digest.update(data)
+                try:
+                    self._digest.update(data)
+                except Exception as error:  # noqa: BLE001 - raised by ``wait``
+                    self._error = error
                 del data  # or the caller's buffer could not be released
                 self._done.put(None)
         finally:

@@ -242,10 +242,12 @@ class FileInStaging:
     def _finish_digest(self) -> None:
         beside, self._beside = self._beside, None
         if beside is not None:
-            beside.finish()
+            with explained("written"):
+                beside.finish()
 
     def _close(self) -> None:
-        self._finish_digest()
+        with suppress(ArchiveUnavailable):
+            self._finish_digest()
         with suppress(OSError):
             self._file.close()
 

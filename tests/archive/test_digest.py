@@ -67,6 +67,26 @@ def test_the_digest_is_of_what_was_received_not_of_what_the_disk_has_kept(tmp_pa
         archive.verify(location, digest(data))
 
 
+class _OutOfMemory:
+    def update(self, data):
+        raise MemoryError
+
+
+def test_a_digest_that_was_not_made_is_not_taken_for_one(tmp_path, monkeypatch, data):
+    monkeypatch.setattr(digesting, "_free_cores", threading.Semaphore(1))
+    archive = FilesystemArchive(tmp_path)
+    staged = archive.stage(HEADING)
+    staged.write(data[: digesting.WORTH_BYTES])
+    assert staged._beside is not None
+    staged._beside._digest = _OutOfMemory()
+    with pytest.raises(ArchiveUnavailable):
+        staged.write(data[digesting.WORTH_BYTES :])
+    with pytest.raises(ArchiveUnavailable):
+        archive.commit(staged, KEY, ARRIVAL)
+    staged.discard()
+    assert list(archive.locations()) == []
+
+
 def test_a_write_that_fails_leaves_no_thread_behind(tmp_path, monkeypatch, data):
     monkeypatch.setattr(digesting, "_free_cores", threading.Semaphore(1))
     staged = stage(FilesystemArchive(tmp_path), data)
