@@ -107,7 +107,7 @@ class Listener:
 def shut(connection: socket.socket) -> None:
     """Wake whoever waits for a socket; its own thread closes it."""
     with contextlib.suppress(OSError):
-        connection.shutdown(socket.SHUT_RDWR)
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)  # below TLS, whose own drops it under its thread's hands
 
 
 def _wait_for_caller(listener: socket.socket) -> None:

@@ -66,6 +66,8 @@ def _context(protocol: int, credentials: Credentials) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(_CIPHERS_OF_1_2)
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+    # After the end of what comes in an A-ABORT can still go out; that a message is whole is for DICOM to say.
+    context.options |= getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
     try:
         context.load_cert_chain(credentials.certificate, credentials.key, password=_no_password)
     except (OSError, ValueError) as error:

@@ -5,11 +5,16 @@ from __future__ import annotations
 import contextlib
 import logging
 import random
+import socket
+import ssl
 import struct
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import trustme
 
 from backup_scp.network.association import Timing
+from backup_scp.network.upper_layer import UpperLayer
 from tests.network.conftest import associations_ended
 from tests.network.wire import (
     ABORT,
@@ -419,3 +424,39 @@ def test_a_flood_before_an_association_does_not_hold_the_thread(start_server, mo
         peer.send(first)
         while True:
             peer.send(flood)
+
+
+def test_a_message_of_more_pdus_than_the_system_gathers():
+    near, far = socket.socketpair()
+    layer = UpperLayer(near, Timing(), "a peer")
+    layer.accept(b"", 64)
+    with far, ThreadPoolExecutor(1) as other:
+        received = other.submit(lambda: b"".join(iter(lambda: far.recv(1 << 16), b"")))
+        layer.send_message(1, b"a command", bytes(64 * 1000))
+        layer.close()
+        wire = received.result(TIMEOUT_S)
+    assert len(wire) == len(p_data(pdv(1, CMD | LAST, b"a command"))) + 64 * 1000 + 12 * -(-64 * 1000 // 58)
+
+
+# ---------------------------------------------------------------------------------------------------------- TLS
+
+
+def test_what_is_still_sent_after_the_reading_was_ended_is_secured():
+    """The node stops in the moment in which a request came: its answer must not go out in clear."""
+    authority = trustme.CA()
+    ours, theirs = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+    theirs.check_hostname = False
+    authority.configure_trust(theirs)
+    authority.issue_cert("node.clinic.example").configure_cert(ours)
+    near, far = socket.socketpair()
+    with ThreadPoolExecutor(1) as other:
+        secured = other.submit(theirs.wrap_socket, far)
+        layer = UpperLayer(ours.wrap_socket(near, server_side=True), Timing(), "a peer")
+        peer = secured.result(TIMEOUT_S)
+    with peer:
+        layer.accept(b"accepted", 0)
+        layer.shut(socket.SHUT_RD)
+        layer.send_message(1, b"an answer")
+        layer.close()
+        received = b"".join(iter(lambda: peer.recv(1000), b""))
+    assert received == b"accepted" + p_data(pdv(1, CMD | LAST, b"an answer"))

@@ -15,6 +15,7 @@ from backup_scp.network.p_data import Piece
 _BUFFER_BYTES = 1 << 20
 _SLOWEST_BYTES_PER_S = 10_000  # what a PDU or a write may take beyond the timeout
 _WATCH_S = 0.2
+_MOST_PIECES = 1024  # in one write: IOV_MAX of Linux and macOS
 Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)  # select() stops at descriptor 1023
 
 
@@ -69,7 +70,8 @@ class Connection:
         connection = self.connection
         if connection is not None:
             with contextlib.suppress(OSError):
-                connection.shutdown(how)
+                # Below TLS: an SSLSocket's own would drop TLS, and what its thread still sends would go out in clear.
+                socket.socket.shutdown(connection, how)
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
@@ -153,7 +155,7 @@ class Connection:
         while left:
             connection.settimeout(self._patience_s(deadline))
             try:
-                sent = connection.send(pieces[0]) if len(pieces) == 1 else connection.sendmsg(pieces)
+                sent = connection.send(pieces[0]) if len(pieces) == 1 else connection.sendmsg(pieces[:_MOST_PIECES])
             except TimeoutError:
                 if time.monotonic() >= deadline:
                     raise
