@@ -58,8 +58,6 @@ def cost(node: BackupSCP, kind: Kind, count: int, associations: int = 1) -> Cost
     before = {pid: nodes.cpu_s(pid) for pid in node.processes()}
     sent = load.store(node.address, new, associations)
     spent = {pid: nodes.cpu_s(pid) - before.get(pid, 0.0) for pid in node.processes()}
-    if sent.refused:
-        print(f"    !! {sent.refused} of {sent.instances} refused", flush=True)
     return Cost(sent, sum(spent.values()), spent)
 
 

@@ -234,7 +234,9 @@ def store(
 
     ended = _at_once(send, [instances[first::associations] for first in range(associations)])
     began, until = min(one[0] for one in ended), max(one[1] for one in ended)
-    return Sent(len(instances), until - began, sum(one[2] for one in ended), sum(one[3] for one in ended))
+    if refused := sum(one[2] for one in ended):
+        print(f"    !! {called.ae_title} refused {refused} of {len(instances)}: no figure", flush=True)
+    return Sent(len(instances), until - began, refused, sum(one[3] for one in ended))
 
 
 def retrieve(called: Address, verb: str, sop_class: str, studies: Iterable[str]) -> tuple[int, float]:

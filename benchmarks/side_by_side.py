@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from backup_scp.index.migrate import upgrade
 from benchmarks import certificates, images, limits, load, nodes, postgres
 from benchmarks.images import CT, DR, TINY, Instance, Kind
 from benchmarks.nodes import BackupSCP, DcmQRSCP, Node, Orthanc, Place
@@ -126,7 +127,6 @@ class SideBySide:
                     self.peers.add("peak memory, DR, 4 associations, MB", node.name, node.peak_mb(), "100 MB")
             for node in running:
                 done = load.store(node.address, self._counts.of(kind, 4), one_each=True)
-                _warn_of(node, done)
                 row = f"C-STORE {kind.name}, one association each, /s"
                 self.peers.add(row, node.name, done.rate, aims["each"])
             for verb in ("C-MOVE", "C-GET") if "retrieve" in aims else ():
@@ -162,7 +162,6 @@ class SideBySide:
                         self.otherwise.add(row, PLAIN, done.rate, aim)
                     address = node.secured if isinstance(node, BackupSCP) else node.address
                     done = load.store(address, self._counts.of(kind))
-                    _warn_of(node, done)
                     self.otherwise.add(row, _otherwise(node), done.rate, aim)
 
     def _short_pdus(self) -> None:
@@ -174,19 +173,19 @@ class SideBySide:
                         done = load.store(node.address, self._counts.of(kind))
                         self.otherwise.add(row, PLAIN, done.rate, "0.7")
                     done = load.store(node.address, self._counts.of(kind), longest_pdu=_MODALITY_PDU)
-                    _warn_of(node, done)
                     self.otherwise.add(row, _otherwise(node), done.rate, "0.7")
 
     def _postgres(self) -> None:
         with (
-            postgres.running(self._folder / f"database-{self._turn}", nodes.free_port()) as url,
+            self._database() as url,
             self._fresh(BackupSCP) as (plain,),
             self._fresh(BackupSCP, index_url=url) as (other,),
         ):
             for kind, aim in ((DR, "0.8"), (CT, "0.8"), (TINY, "")):
                 row = f"C-STORE {kind.name} with PostgreSQL, /s"
                 for node, column in ((plain, PLAIN), (other, OTHERWISE)):
-                    self.otherwise.add(row, column, load.store(node.address, self._counts.of(kind)).rate, aim)
+                    done = load.store(node.address, self._counts.of(kind))
+                    self.otherwise.add(row, column, done.rate, aim)
 
     def _large(self) -> None:
         size = self._counts.large_mb
@@ -195,7 +194,6 @@ class SideBySide:
             self.peers.add("peak memory, DR, 1 association, MB", OURS, node.peak_mb(), "100 MB")
             node.forget_peak()
             done = load.store(node.address, images.new(images.sized(size * 1_000_000), 1))
-            _warn_of(node, done)
             self.peers.add(f"C-STORE of one object of {size:,} MB, MB/s", OURS, done.rate * size)
             self.peers.add(f"peak memory, one object of {size:,} MB, MB", OURS, node.peak_mb(), "as with DR")
 
@@ -204,10 +202,15 @@ class SideBySide:
     ) -> float:
         os.sync()
         done = load.store(node.address, sent, associations)
-        _warn_of(node, done)
         count = "1 association" if associations == 1 else f"{associations} associations"
         table.add(f"C-STORE {kind.name}, {count}, /s", node.name, done.rate, aim)
         return done.rate
+
+    @contextlib.contextmanager
+    def _database(self) -> Iterator[str]:
+        with postgres.running(self._folder / f"database-{self._turn}", nodes.free_port()) as url:
+            upgrade(url)  # a node makes the tables of SQLite only by itself
+            yield url
 
     @contextlib.contextmanager
     def _fresh(
@@ -229,10 +232,6 @@ class SideBySide:
 
 def _otherwise(node: Node) -> str:
     return f"{node.name}, with it"
-
-
-def _warn_of(node: Node, done: load.Sent) -> None:
-    _warn(node, "C-STORE", done.instances - done.refused, done.instances)
 
 
 def _warn(node: Node, verb: str, came: int, wanted: int) -> None:
