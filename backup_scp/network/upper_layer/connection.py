@@ -15,6 +15,7 @@ from backup_scp.network.p_data import Piece
 _BUFFER_BYTES = 1 << 20
 _SLOWEST_BYTES_PER_S = 10_000  # what a PDU or a write may take beyond the timeout
 _WATCH_S = 0.2
+_PATIENCE_S = 5.0
 _MOST_PIECES = 1024  # in one write: IOV_MAX of Linux and macOS
 Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)  # select() stops at descriptor 1023
 
@@ -50,6 +51,7 @@ class Connection:
         self.network_timeout_s = network_timeout_s
         self.watch: Callable[[], None] | None = None
         self._watched_at = 0.0
+        self._patience_s: float | None = None  # what the socket was told
         self._buffer = memoryview(mmap(-1, _BUFFER_BYTES))  # costs memory as it is used, not for a silent peer
         self._start = self._end = 0  # what was received and not yet read
 
@@ -122,7 +124,7 @@ class Connection:
         """Receive as many bytes as there are; 0 when the connection is gone."""
         while True:
             try:
-                connection.settimeout(self._patience_s(deadline))
+                self._be_patient(connection, deadline)
                 return connection.recv_into(self._buffer[self._end :])
             except TimeoutError:
                 if time.monotonic() >= deadline:
@@ -153,7 +155,7 @@ class Connection:
         if not hasattr(connection, "sendmsg") or isinstance(connection, ssl.SSLSocket):  # Windows and TLS: no gathering
             pieces = [b"".join(pieces)]
         while left:
-            connection.settimeout(self._patience_s(deadline))
+            self._be_patient(connection, deadline)
             try:
                 sent = connection.send(pieces[0]) if len(pieces) == 1 else connection.sendmsg(pieces[:_MOST_PIECES])
             except TimeoutError:
@@ -179,10 +181,16 @@ class Connection:
         """When ``size`` bytes must be through: a peer that sends a byte a minute holds no association for ever."""
         return time.monotonic() + self.network_timeout_s + size / _SLOWEST_BYTES_PER_S
 
-    def _patience_s(self, deadline: float) -> float:
-        """Say how long a call on the socket may block: to the deadline, or until it is time to look up."""
-        left_s = max(deadline - time.monotonic(), 0.001)
-        return min(left_s, _WATCH_S) if self.watch is not None else left_s
+    def _be_patient(self, connection: socket.socket, deadline: float) -> None:
+        """Let a call on the socket block until it is time to look up or, when that is near, to the deadline.
+
+        To tell the socket is a system call, so it is told only what it does not know.
+        """
+        usual_s = _PATIENCE_S if self.watch is None else _WATCH_S
+        patience_s = min(max(deadline - time.monotonic(), 0.001), usual_s)
+        if patience_s != self._patience_s:
+            connection.settimeout(patience_s)
+            self._patience_s = patience_s
 
     def _look_up(self) -> None:
         """Let ``watch`` see to what else goes on, if it has not done so just now."""
