@@ -6,6 +6,7 @@ Several do not share memory: a thread of one never waits for a lock of another, 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -108,17 +109,21 @@ class _Supervisor:
         for each in _STOPPED:
             signal.signal(each, self._stop)
         if not self._first_is_ready():
-            ((_, status),) = [os.waitpid(process, 0) for process in self._numbers]
-            sys.exit(os.waitstatus_to_exitcode(status))  # it has said why
+            for process in self._numbers:
+                sys.exit(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]))  # it has said why
+            return  # it was told to stop before there was one
         for number in range(1, self.settings.node.workers):
             self._fork(number)
         while self._numbers:
             process, status = os.waitpid(-1, 0)
+            if process not in self._numbers:  # the first process of a container is given orphans, too
+                continue
             number = self._numbers.pop(process)
-            if not self._stopping:
-                log.error("Process %d of the node ended (%s): another takes its place", number + 1, status)
-                time.sleep(_WAKE_S)  # one that cannot start is not tried a thousand times a second
-                self._fork(number)
+            if self._stopping:
+                continue
+            log.error("Process %d of the node ended (%s): another takes its place", number + 1, status)
+            time.sleep(_WAKE_S)  # one that cannot start is not tried a thousand times a second
+            self._fork(number)
 
     def _first_is_ready(self) -> bool:
         ready, tell = os.pipe()
@@ -131,11 +136,12 @@ class _Supervisor:
     def _fork(self, number: int, on_start: Callable[[], object] = lambda: None) -> None:
         """Let there be a process; what it raises at its start goes the usual way to a person."""
         signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPED)  # until it is known, and until it heeds them itself
+        if self._stopping:  # the ports are closed
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPED)
+            return
         process = os.fork()
         if process:
             self._numbers[process] = number
-            if self._stopping:
-                os.kill(process, signal.SIGTERM)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPED)
             return
         self._numbers.clear()
@@ -146,5 +152,8 @@ class _Supervisor:
 
     def _stop(self, *_: object) -> None:
         self._stopping = True
+        for listener in self.listeners:
+            listener.close()  # else callers wait here while the processes let go of the ports
         for process in list(self._numbers):
-            os.kill(process, signal.SIGTERM)
+            with contextlib.suppress(ProcessLookupError):  # its end was just heard of
+                os.kill(process, signal.SIGTERM)

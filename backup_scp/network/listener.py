@@ -58,29 +58,34 @@ class Listener:
         self._socket.settimeout(0)  # another process may have been quicker
         self._tls = tls
         self._thread: threading.Thread | None = None
+        self._waker: socket.socket | None = None
         self.port = int(self._socket.getsockname()[1])
 
     def start(self, take: Callable[[socket.socket], None]) -> None:
         """Hand each connection to ``take``, in a thread of its own; with TLS the handshake is still to be made."""
-        self._thread = threading.Thread(target=self._accept, args=(take,), name="listener", daemon=True)
+        self._waker, woken = socket.socketpair()
+        self._thread = threading.Thread(target=self._accept, args=(take, woken), name="listener", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Take no more, in no process that has this port."""
-        shut(self._socket)
-        self._socket.close()  # on Windows it is this that wakes the thread
-        if self._thread is not None:
+        """Take no more here; to shut the port would end it for the other processes that have it."""
+        if self._thread is not None and self._waker is not None:
+            self._waker.close()
             self._thread.join(_LAST_WAIT_S)
+        self._socket.close()
 
     def close(self) -> None:
         """Let go of it here; other processes go on."""
         self._socket.close()
 
-    def _accept(self, take: Callable[[socket.socket], None]) -> None:
+    def _accept(self, take: Callable[[socket.socket], None], woken: socket.socket) -> None:
         listener, spare = self._socket, _Spare()
         while True:
             try:
-                _wait_for_caller(listener)  # Linux wants a descriptor for the next caller before there is one
+                if _is_woken_before_a_caller(listener, woken):  # Linux wants a descriptor for the next caller early
+                    spare.close()
+                    woken.close()
+                    return
                 connection, _ = listener.accept()
                 connection.settimeout(None)
             except BlockingIOError:
@@ -88,6 +93,7 @@ class Listener:
             except (OSError, ValueError) as error:
                 if listener.fileno() < 0 or not isinstance(error, OSError) or error.errno in _LISTENER_IS_SHUT:
                     spare.close()
+                    woken.close()
                     return
                 if error.errno not in _OUT_OF_DESCRIPTORS or not spare.turn_away(listener):
                     time.sleep(_PAUSE_S)  # some will come back
@@ -110,10 +116,11 @@ def shut(connection: socket.socket) -> None:
         socket.socket.shutdown(connection, socket.SHUT_RDWR)  # below TLS, whose own drops it under its thread's hands
 
 
-def _wait_for_caller(listener: socket.socket) -> None:
+def _is_woken_before_a_caller(listener: socket.socket, woken: socket.socket) -> bool:
     with Selector() as selector:
         selector.register(listener, selectors.EVENT_READ)
-        selector.select()
+        selector.register(woken, selectors.EVENT_READ)
+        return any(key.fileobj is woken for key, _ in selector.select())
 
 
 class _Spare:

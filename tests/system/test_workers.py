@@ -96,6 +96,25 @@ def test_one_that_is_killed_is_replaced_and_takes_nothing_with_it(pair):
     assert staged(pair) == []
 
 
+def test_one_that_is_told_to_stop_leaves_the_ports_to_the_others(pair):
+    first, second = workers(pair)
+    os.kill(second, signal.SIGTERM)
+    wait_until(lambda: second not in workers(pair), what="another in its place")
+    _, third = workers(pair)
+    for process in (first, third):
+        with stopped(process):
+            assert pair.echo()
+
+
+def test_a_child_that_is_not_one_of_them_ends_nothing(make_node):
+    node = make_node(settings={"node": {"workers": 2}})
+    node.process.argv[:] = ["sh", "-c", 'true & exec "$@"', "sh", *node.process.argv]  # as a container's script does
+    node.start()
+    assert len(workers(node)) == 2
+    assert node.echo()
+    node.stop()
+
+
 def test_without_the_one_that_they_came_of_they_end(pair):
     processes = workers(pair)
     pair.kill()
