@@ -64,7 +64,8 @@ def _serve(settings: Settings, node: Node, say: Say, on_start: Callable[[], obje
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPED)
     ports = node.start()
     on_start()
-    log.info("Process %d is ready", os.getpid())
+    if settings.node.workers > 1:
+        log.info("Process %d is ready", os.getpid())
     _tell(settings, node, ports, say)
     look_again_at = time.monotonic() + _LOOK_AGAIN_S
     while not stopped.wait(_WAKE_S):  # on Windows a wait without end does not notice Ctrl-C

@@ -19,12 +19,16 @@ _SQLITE = {
     "SQLITE_LOCKED": "another process keeps it locked; end it or try again",
     "SQLITE_FULL": "its disk is full; make room",
     "SQLITE_IOERR": "its disk reports errors; look at the disk, then run `backup-scp rebuild`",
+    "SQLITE_IOERR_SHORT_READ": "the file is shorter than it was; run `backup-scp rebuild`",
     "SQLITE_CORRUPT": "the file is damaged; run `backup-scp rebuild`",
     "SQLITE_NOTADB": "the file is not an index; run `backup-scp rebuild`",
     "SQLITE_READONLY": "the file may not be written; look at its owner and permissions",
     "SQLITE_CANTOPEN": "the file cannot be opened; look at its folder and permissions",
     "SQLITE_ERROR": f"its tables are not those of this version; {NOT_READY}",
 }
+
+_DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR_SHORT_READ")
+"""What is wrong with the file, and not with its disk."""
 
 _NO_ANSWER = "the server does not answer; is it running, and are host and port right?"
 
@@ -68,7 +72,7 @@ def explained(url: sa.URL) -> Iterator[None]:
 def _explain(url: sa.URL, error: DBAPIError) -> IndexUnavailable:
     if url.get_backend_name() == "sqlite":
         code = getattr(error.orig, "sqlite_errorname", None) or type(error.orig).__name__
-        of_the_file = IndexDamaged if code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) else IndexUnavailable
+        of_the_file = IndexDamaged if code.startswith(_DAMAGE) else IndexUnavailable
         return of_the_file(f"The index {url.database}: {_longest(_SQLITE, code) or 'it failed'} ({code})")
     code = getattr(error.orig, "sqlstate", None) or ""
     place = f"The index on {url.host or 'this machine'}"

@@ -194,12 +194,13 @@ def _items(encoded: bytes) -> Iterator[tuple[int, bytes]]:
     ValueError
         A length is not true.
     """
-    while encoded:
-        kind, length = _ITEM.unpack_from(encoded)
-        body, encoded = encoded[_ITEM.size : _ITEM.size + length], encoded[_ITEM.size + length :]
-        if len(body) != length:
+    position = 0
+    while position < len(encoded):
+        kind, length = _ITEM.unpack_from(encoded, position)
+        position += _ITEM.size + length
+        if position > len(encoded):
             raise ValueError
-        yield kind, body
+        yield kind, encoded[position - length : position]
 
 
 def _of_ourselves(

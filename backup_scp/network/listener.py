@@ -53,7 +53,8 @@ class Listener:
         except OSError as error:
             reason = error.strerror or type(error).__name__
             raise InvalidSettings(
-                f"Port {port} on {host} cannot be had ({reason}): is a node running already? Else set another one"
+                f"Port {port} on {host} cannot be had ({reason}): is a node running already? "
+                "Else set another in [node] or [tls]"
             ) from None
         self._socket.settimeout(0)  # another process may have been quicker
         self._tls = tls

@@ -496,5 +496,5 @@ def test_a_postgresql_that_does_not_answer(make_node):
         assert_one_sentence(done, "index")
         assert password not in done.stderr
     said = said_at_start(node)
-    assert "index" in said.partition("Stop it with Ctrl-C")[2].lower()
+    wait_until(lambda: "index" in node.output.partition("Stop it with Ctrl-C")[2].lower(), what="what is wrong")
     assert password not in said

@@ -159,7 +159,7 @@ def test_the_same_bytes_from_two_associations_at_once_are_one_version(node):
 
 
 def test_an_instance_under_way_at_sigterm_is_finished_and_acknowledged(node):
-    under_way, never = encode(dx(number=1)), encode(dx(number=2))
+    under_way, never = encode(replace(dx(number=1), PixelData=bytes(1_000_000))), encode(dx(number=2))
     half = len(under_way.data_set) // 4 * 2
     sender = Association(node, contexts_of(under_way))
     sender.begin_store(under_way)
@@ -243,10 +243,10 @@ def test_a_full_disk_refuses_and_recovers_without_a_restart(make_node, small_vol
     assert node.send([held])[0].status == 0
     filler = fill(small_volume / "filler")
 
-    answers = node.send([refused, held, refused])  # what is held needs room as well, until its digest is known
+    answers = node.send([refused, held, refused])
 
-    assert {answer.status for answer in answers} == {0xA700}
-    assert all("full" in answer.error_comment or "room" in answer.error_comment for answer in answers)
+    assert [answer.status for answer in answers] == [0xA700, 0, 0xA700]  # what is held needs no room, when it is short
+    assert all("full" in answer.error_comment or "room" in answer.error_comment for answer in answers[::2])
     assert digests(visible(node)) == {held.sha256: 1}
     assert node.echo()
     assert len(findscu(node, "STUDY", {"StudyInstanceUID": ""})) == 1

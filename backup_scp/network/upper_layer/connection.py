@@ -16,6 +16,7 @@ _BUFFER_BYTES = 1 << 20
 _SLOWEST_BYTES_PER_S = 10_000  # what a PDU or a write may take beyond the timeout
 _WATCH_S = 0.2
 _PATIENCE_S = 5.0
+_JOINED_BYTES = 16 << 10  # to copy so little costs less than to describe the pieces
 _MOST_PIECES = 1024  # in one write: IOV_MAX of Linux and macOS
 Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)  # select() stops at descriptor 1023
 
@@ -152,7 +153,8 @@ class Connection:
             raise ConnectionError
         left = sum(map(len, pieces))
         deadline = self._deadline(left)
-        if not hasattr(connection, "sendmsg") or isinstance(connection, ssl.SSLSocket):  # Windows and TLS: no gathering
+        gathers = hasattr(connection, "sendmsg") and not isinstance(connection, ssl.SSLSocket)  # Windows, TLS do not
+        if left <= _JOINED_BYTES or not gathers:
             pieces = [b"".join(pieces)]
         while left:
             self._be_patient(connection, deadline)

@@ -36,7 +36,7 @@ _A_ASSOCIATE_RQ, _A_ASSOCIATE_RJ = 0x01, 0x03
 _A_RELEASE_RQ = bytes((5, 0, 0, 0, 0, 4))  # its header: the four bytes of its body are not tested (PS3.8 9.3.6)
 _A_RELEASE_RP = bytes((6, 0, 0, 0, 0, 4, 0, 0, 0, 0))  # PS3.8 9.3.7
 _KNOWN_PDU_TYPES = range(0x01, 0x08)
-_LONGEST_CONTROL_PDU = 1 << 20  # an A-ASSOCIATE-RQ with 128 contexts of many syntaxes is about 100 KiB
+_LONGEST_CONTROL_PDU = 1 << 18  # an A-ASSOCIATE-RQ with 128 contexts of many syntaxes is about 100 KiB
 _LONGEST_P_DATA = 1 << 26  # senders that do not heed what we offer still get through, but no PDU lasts for days
 _LINGER_S = 5.0
 
