@@ -69,9 +69,16 @@ class Node:
         return Remote(self.ae_title.lower(), self.ae_title, self.port)
 
     def start(self, timeout_s: float = 60.0) -> None:
-        """Write the settings, start `serve`, and return when it answers C-ECHO."""
+        """Write the settings, start `serve`, and return when it answers C-ECHO.
+
+        It, and not another node that was given the same port while this one did not run.
+        """
         self.write_settings()
-        self.process.launch(self.echo, timeout_s)
+        starts = self._starts()
+        self.process.launch(lambda: self._starts() > starts and self.echo(), timeout_s)
+
+    def _starts(self) -> int:
+        return self.output.count(f" is ready: AE title {self.ae_title}, port {self.port}")
 
     def stop(self) -> None:
         """SIGTERM; it must end with exit code 0 and without a traceback in its output."""
