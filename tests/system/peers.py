@@ -198,6 +198,36 @@ class StoreSCP:
         return sorted(data_set_bytes(path) for path in self.files())
 
 
+class DcmQRSCP:
+    """dcmtk's dcmqrscp with one storage area, which takes whoever calls."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        storage: Path | None = None,
+        remotes: Iterable[Remote] = (),
+        ae_title: str = "DCMQRSCP",
+        studies: int = 500,  # more it does not take
+        options: Sequence[str] = (),
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.host, self.port, self.ae_title = LOOPBACK, free_port(), ae_title
+        self.storage = storage or folder / "storage"
+        self.storage.mkdir(parents=True, exist_ok=True)
+        config = folder / "dcmqrscp.cfg"
+        hosts = [f"{remote.name} = ({remote.ae_title}, {remote.host}, {remote.port})" for remote in remotes]
+        tables = {"Host": hosts, "Vendor": [], "AE": [f"{ae_title} {self.storage} RW ({studies}, 1024mb) ANY"]}
+        lines = [f"NetworkTCPPort = {self.port}", "MaxPDUSize = 65536", "MaxAssociations = 16"]
+        for name, rows in tables.items():
+            lines += [f"{name}Table BEGIN", *rows, f"{name}Table END"]
+        config.write_text("\n".join([*lines, ""]))
+        self.process = Process([require("dcmqrscp"), *options, "-c", str(config)], folder / "dcmqrscp.log")
+
+    def start(self) -> None:
+        self.process.launch(lambda: connects(self.port))
+
+
 class Orthanc:
     """Orthanc, driven over HTTP."""
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from tests.processes import Process, connects, free_port
 from tests.samples import dx, encode, make_study, pydicom_samples
 from tests.system import raw_sender
-from tests.system.node import Remote
-from tests.system.peers import dcmsend, echoscu, findscu, getscu, movescu, require, storescu
+from tests.system.peers import DcmQRSCP, dcmsend, echoscu, findscu, getscu, movescu, storescu
 
 
 def test_raw_sender_delivers_every_byte(storescp):
@@ -56,20 +54,11 @@ def test_dcmtk_sends_to_dcmtk(storescp, tmp_path):
 
 @pytest.fixture
 def dcmqrscp(tmp_path, processes, storescp):
-    """Return dcmtk's own node as an AE; it knows the Move Destination."""
-    folder = tmp_path / "dcmqrscp"
-    (folder / "db").mkdir(parents=True)
-    called = Remote("dcmqrscp", "DCMQRSCP", free_port())
-    (folder / "dcmqrscp.cfg").write_text(
-        f"NetworkTCPPort = {called.port}\nMaxPDUSize = 16384\nMaxAssociations = 16\n"
-        f"HostTable BEGIN\nsink = ({storescp.ae_title}, {storescp.host}, {storescp.port})\nHostTable END\n"
-        "VendorTable BEGIN\nVendorTable END\n"
-        f"AETable BEGIN\n{called.ae_title} {folder / 'db'} RW (200, 100mb) ANY\nAETable END\n"
-    )
-    process = Process([require("dcmqrscp"), "-c", str(folder / "dcmqrscp.cfg")], folder / "dcmqrscp.log")
-    processes.add(process)
-    process.launch(lambda: connects(called.port))
-    return called
+    """Return dcmtk's own node; it knows the Move Destination."""
+    node = DcmQRSCP(tmp_path / "dcmqrscp", remotes=[storescp.remote])
+    processes.add(node.process)
+    node.start()
+    return node
 
 
 def test_dcmtk_queries_and_retrieves_from_dcmtk(dcmqrscp, storescp, tmp_path):

@@ -11,22 +11,11 @@ from typing import Protocol
 
 from tests.processes import LOOPBACK, Process, connects, free_port
 from tests.system.contents import digests
-from tests.system.peers import Orthanc, require
+from tests.system.peers import DcmQRSCP, Orthanc, require
 from tests.system.power_cut.volume import Volume, run
 from tests.system.power_cut.workload import Console, Ledger, Moment, Senders
 
 _VOLUME_BYTES = 600 << 20
-_DCMQRSCP = """NetworkTCPPort = {port}
-MaxPDUSize = 65536
-MaxAssociations = 16
-HostTable BEGIN
-HostTable END
-VendorTable BEGIN
-VendorTable END
-AETable BEGIN
-OTHER {storage} RW (10000, 1024mb) ANY
-AETable END
-"""
 
 
 @dataclass
@@ -66,30 +55,40 @@ class OrthancOnVolume(Orthanc):
         return held
 
 
-class DcmtkOnVolume:
-    """storescp, or dcmqrscp, with their files on the volume."""
+class StoreSCPOnVolume:
+    """storescp with its files on the volume."""
 
-    def __init__(self, program: str, folder: Path, storage: Path) -> None:
+    def __init__(self, folder: Path, storage: Path) -> None:
         folder.mkdir()
         self.host, self.port, self.ae_title, self._storage = LOOPBACK, free_port(), "OTHER", storage
-        argv = [require(program), "-aet", self.ae_title, "+B", "+uf", "-od", str(storage), str(self.port)]
-        if program == "dcmqrscp":
-            config = folder / "dcmqrscp.cfg"
-            config.write_text(_DCMQRSCP.format(port=self.port, storage=storage))
-            argv = [require(program), "--single-process", "-c", str(config)]
-        self.process = Process(argv, folder / f"{program}.log")
+        argv = [require("storescp"), "-aet", self.ae_title, "+B", "+uf", "-od", str(storage), str(self.port)]
+        self.process = Process(argv, folder / "storescp.log")
 
     def start(self) -> None:
         self.process.launch(lambda: connects(self.port))
 
     def held(self) -> set[str]:
-        return set(digests(path for path in self._storage.rglob("*") if path.is_file() and path.name != "index.dat"))
+        return _digests_below(self._storage)
+
+
+class DcmQRSCPOnVolume(DcmQRSCP):
+    """dcmqrscp with its files, its index among them, on the volume."""
+
+    def __init__(self, folder: Path, storage: Path) -> None:
+        super().__init__(folder, storage=storage, options=("--single-process",))
+
+    def held(self) -> set[str]:
+        return _digests_below(self.storage)
+
+
+def _digests_below(storage: Path) -> set[str]:
+    return set(digests(path for path in storage.rglob("*") if path.is_file() and path.name != "index.dat"))
 
 
 SERVERS: dict[str, Callable[[Path, Path], Server]] = {
     "Orthanc": OrthancOnVolume,
-    "storescp": lambda folder, storage: DcmtkOnVolume("storescp", folder, storage),
-    "dcmqrscp": lambda folder, storage: DcmtkOnVolume("dcmqrscp", folder, storage),
+    "storescp": StoreSCPOnVolume,
+    "dcmqrscp": DcmQRSCPOnVolume,
 }
 
 
