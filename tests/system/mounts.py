@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -57,6 +58,15 @@ def private_mounts() -> Iterator[Mounts]:
             libc.unshare(_CLONE_FS)  # threads that were started here may still share it
             assert libc.setns(ours.fileno(), _CLONE_NEWNS) == 0, os.strerror(ctypes.get_errno())
             os.chdir(before)
+
+
+def fill(folder: Path, leave_bytes: int) -> Path:
+    """Fill a disk but for so many bytes."""
+    filler = folder / "filler"
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while (free := shutil.disk_usage(folder).free - leave_bytes) > 0:
+            file.write(bytes(min(free, 1 << 20)))
+    return filler
 
 
 def _run(*arguments: str) -> None:

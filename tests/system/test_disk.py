@@ -12,7 +12,7 @@ import pytest
 from tests.processes import wait_until
 from tests.samples import Sample, dx, encode, replace
 from tests.system.contents import MARKER, digests, staged, visible
-from tests.system.mounts import Mounts, private_mounts
+from tests.system.mounts import Mounts, fill, private_mounts
 from tests.system.node import Node
 from tests.system.pynetdicom_peers import Sink, find, move
 
@@ -67,15 +67,6 @@ def sink() -> Iterator[Sink]:
 def held(mounts, make_node, sink) -> Held:
     """Return a node that is not started; its mounts are the test's own."""
     return Held(make_node(remotes=[sink.remote], settings=SMALL_RESERVE), sink)
-
-
-def fill(folder: Path, leave_bytes: int) -> Path:
-    """Fill a disk but for so many bytes."""
-    filler = folder / "filler"
-    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
-        while (free := shutil.disk_usage(folder).free - leave_bytes) > 0:
-            file.write(bytes(min(free, 1 << 20)))
-    return filler
 
 
 # ------------------------------------------------------------------------------------------------------------- full
