@@ -19,6 +19,8 @@ from tests.system.contents import visible
 from tests.system.peers import require
 from tests.system.power_cut.call_order import STRACE, read_trace
 from tests.system.power_cut.volume import FILE_SYSTEMS
+from tests.system.power_cut.workload import CONTEXTS, Console, Ledger, Moment, Senders
+from tests.system.pynetdicom_peers import Sink
 
 SEED = 20240131
 
@@ -85,6 +87,27 @@ def test_without_fsync_both_find_losses(power_cut):
     for row in rows:
         assert row["lost"], row
         assert row["index_faults"], row
+
+
+@pytest.mark.timeout(60)
+def test_senders_give_up_where_everything_is_refused():
+    """Else the harness would not end."""
+    moment = Moment(acknowledgements=1)
+    with Sink(dict(CONTEXTS), lambda _: 0xA700) as sink:
+        senders = Senders(sink, [Console("refused", largest=10_000)], Ledger(), moment)
+        moment.wait()
+        with pytest.raises(AssertionError, match="50 times in a row, at last with A700"):
+            senders.join()
+
+
+@pytest.mark.timeout(600)
+def test_what_was_flushed_before_a_shutdown_is_kept(power_cut):
+    """The tool itself, without a node: what it drops is what was flushed while it was at it."""
+    rows = power_cut("--shutdowns", 5)
+
+    assert [(row["file_system"], row["shutdowns"]) for row in rows] == [("ext4", 5), ("xfs", 5)]
+    assert all(row["before"] for row in rows)
+    assert [row["lost"] for row in rows] == [0, 0]
 
 
 def test_every_name_is_flushed_before_the_answer(make_node, tmp_path):

@@ -17,6 +17,7 @@ from typing import NoReturn, TypeVar
 from tests.system.power_cut.crash_points import CrashPoints, Points, Recording
 from tests.system.power_cut.cutting import INDEXES, Cutting, Result
 from tests.system.power_cut.others import SERVERS, OtherResult, cut_power_of
+from tests.system.power_cut.shutdowns import Shutdowns, shut_down
 from tests.system.power_cut.volume import FILE_SYSTEMS, run
 
 LOGGED = ("sqlite", "sqlite apart")
@@ -55,6 +56,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--points", type=int, default=0, help="crash points of block logs, over all rows")
     parser.add_argument("--instances", type=int, default=40, help="C-STOREs in a block log")
     parser.add_argument("--peers", type=int, default=0, help="power cuts of Orthanc, storescp and dcmqrscp, each")
+    parser.add_argument("--shutdowns", type=int, default=0, help="shutdowns of each file system with no node on it")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6))
     parser.add_argument("--without-fsync", action="store_true", help="preload libeatmydata: losses are to be found")
     parser.add_argument("--json", action="store_true", help="a line for each row, for a program")
@@ -74,8 +76,13 @@ def _run(options: argparse.Namespace, work: Path) -> int:
         cut_power_of(name, file_system, work, options.peers, options.seed)
         for name, file_system in itertools.product(SERVERS if options.peers else (), options.file_system)
     ]
-    _print([*rows, *points, *others], options.json)
-    return 0 if all(row.is_clean for row in rows) and all(row.is_clean for row in points) else 1
+    tool = [
+        shut_down(file_system, work, options.shutdowns, options.seed)
+        for file_system in (options.file_system if options.shutdowns else [])
+    ]
+    _print([*rows, *points, *others, *tool], options.json)
+    judged: list[Result | Points | Shutdowns] = [*rows, *points, *tool]
+    return 0 if all(row.is_clean for row in judged) else 1
 
 
 def _crash_points(options: argparse.Namespace, work: Path, env: dict[str, str]) -> list[Points]:
@@ -97,7 +104,7 @@ def _told(rows: list[Row]) -> list[Row]:
     return rows
 
 
-def _print(rows: Sequence[Result | Points | OtherResult], as_json: bool) -> None:
+def _print(rows: Sequence[Result | Points | OtherResult | Shutdowns], as_json: bool) -> None:
     tables = [dataclasses.asdict(row) for row in rows]
     if as_json:
         print(json.dumps(tables), flush=True)

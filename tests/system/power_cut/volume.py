@@ -55,7 +55,8 @@ def make_image(image: Path, file_system: str, size_bytes: int) -> None:
 class Volume:
     """One image and where it is mounted.
 
-    The loop device goes with the mount, and the mount with the namespace: a harness that dies leaves nothing behind.
+    The loop device goes with the mount, and the mount with the namespace of a harness that dies: ADR 0013 says what may
+    stay behind all the same.
     """
 
     def __init__(self, image: Path, file_system: str, mount_point: Path) -> None:

@@ -21,6 +21,7 @@ CONTEXTS = [(DigitalXRayImageStorageForPresentation, (ExplicitVRLittleEndian,))]
 
 _NOISE = random.Random(1).randbytes(LARGEST + 4096)
 _PIECE = 65_536
+_REFUSALS = 50  # in a row: a node that takes nothing has no power cut worth the name
 
 
 @dataclass
@@ -88,8 +89,13 @@ class Moment:
             if self.acknowledgements <= 0 and self.sent_bytes <= 0:
                 self._come.set()
 
+    def give_up(self) -> None:
+        """Let it come at once: a sender has ended, and `Senders.join` says why."""
+        self._come.set()
+
     def wait(self, timeout_s: float = 60.0) -> None:
         if not self._come.wait(timeout_s):
+            self.over.set()  # for the senders: they end with the program, or it does not end
             raise AssertionError(f"the moment did not come: {self} are missing")
         time.sleep(self.delay_s)
 
@@ -145,7 +151,8 @@ class Console:
 
 
 def send(node: Acceptor, console: Console, ledger: Ledger, moment: Moment) -> None:
-    """C-STORE over one association until the power is cut."""
+    """C-STORE over one association until the power is cut; a node that refuses everything is an error."""
+    refused = 0
     try:
         with Association(node, CONTEXTS, max_pdu=_PIECE + 6) as association:
             for sample in console.images():
@@ -158,6 +165,10 @@ def send(node: Acceptor, console: Console, ledger: Ledger, moment: Moment) -> No
                     return
                 ledger.end(sha256, status)
                 moment.passed(acknowledgements=not status)
+                refused = refused + 1 if status else 0
+                if refused == _REFUSALS:
+                    break
+        raise AssertionError(f"refused {refused} times in a row, at last with {status:04X}")
     except OSError:
         if not moment.over.is_set():
             raise
@@ -175,6 +186,8 @@ class Senders:
     def __init__(self, node: Acceptor, consoles: Sequence[Console], ledger: Ledger, moment: Moment) -> None:
         self._pool = ThreadPoolExecutor(len(consoles))
         self._ends = [self._pool.submit(send, node, console, ledger, moment) for console in consoles]
+        for end in self._ends:
+            end.add_done_callback(lambda _: moment.give_up())
 
     def join(self) -> None:
         self._pool.shutdown()
