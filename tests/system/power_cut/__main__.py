@@ -20,7 +20,7 @@ from tests.system.power_cut.others import SERVERS, OtherResult, cut_power_of
 from tests.system.power_cut.shutdowns import Shutdowns, shut_down
 from tests.system.power_cut.volume import FILE_SYSTEMS, run
 
-LOGGED = ("sqlite", "sqlite apart")
+LOGGED = {"sqlite": ("sqlite", "sqlite apart"), "postgresql": ("postgresql",)}
 Row = TypeVar("Row", Result, Points)
 PRIVATE = "BACKUP_SCP_POWER_CUT_PRIVATE"
 
@@ -86,7 +86,8 @@ def _run(options: argparse.Namespace, work: Path) -> int:
 
 
 def _crash_points(options: argparse.Namespace, work: Path, env: dict[str, str]) -> list[Points]:
-    runs = list(itertools.product(options.file_system, LOGGED, options.associations))
+    indexes = [logged for index in options.index for logged in LOGGED[index]]
+    runs = list(itertools.product(options.file_system, indexes, options.associations))
     rows = []
     for number, run_of in enumerate(runs):
         points = Points(*run_of)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import multiprocessing
 import os
 import random
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -22,11 +23,12 @@ from tests.processes import Process
 from tests.system.contents import digests, staged, visible
 from tests.system.node import Node
 from tests.system.power_cut.block_log import MARKS, Replay, read_log
-from tests.system.power_cut.indexes import SQLiteIndex
+from tests.system.power_cut.indexes import IndexUnderTest, PostgreSQLIndex, SQLiteIndex
 from tests.system.power_cut.volume import ON_A_SMALL_DISK, Volume, make_image, run
 from tests.system.power_cut.workload import Console, Ledger, Moment, Senders
 
 _IMAGE_BYTES = {"ext4": 96 << 20, "xfs": 300 << 20}  # the least that mkfs.xfs makes
+_SERVER_BYTES = 300 << 20  # for a PostgreSQL server's data
 _LARGEST = 400_000
 _NAMES = ("archive", "index")
 
@@ -56,15 +58,30 @@ class Recording:
     """One run of the node on a disk that is logged: its start on an empty volume, and the images of its senders."""
 
     def __init__(self, work: Path, points: Points, seed: int, env: Mapping[str, str]) -> None:
+        self._programs = work
         self._work = work / f"log-{points.file_system}-{points.index}-{points.associations}"
         self._work.mkdir()
         self._points, self._seed, self._env = points, seed, env
-        names = _NAMES if points.index == "sqlite apart" else _NAMES[:1]
+        names = _NAMES[:1] if points.index == "sqlite" else _NAMES
         self.first = [self._work / f"{name}.first" for name in names]
         for image in self.first:
             make_image(image, points.file_system, _IMAGE_BYTES[points.file_system])
+        if points.index == "postgresql":
+            self._make_server()
         self.log = self._work / "log"
         self.ledger = Ledger()
+
+    def _make_server(self) -> None:
+        """Replace the second image by one with a server's data and empty tables: `db upgrade` is not recorded."""
+        self.first[1].unlink()
+        volume = Volume.new(self._work, "server", self._points.file_system, _SERVER_BYTES)
+        index = PostgreSQLIndex(volume.path, self._programs)
+        index.start()
+        node = Node(self._work / "upgrade", settings={"index": {"url": index.url}})
+        node.cli("db", "upgrade")
+        index.stop()
+        volume.unmount()
+        volume.image.rename(self.first[1])
 
     def run(self, instances: int) -> None:
         """Record a run with so many instances."""
@@ -89,7 +106,12 @@ class Recording:
             disk.wait()
 
     def _work_until(self, instances: int, marks: Path, mount_points: list[Path]) -> None:
-        node = Node(self._work / "node", settings=settings_on(mount_points), env=environment(mount_points, self._env))
+        with index_on(mount_points, self._points.index, self._programs) as index:
+            self._send(instances, marks, mount_points, index)
+
+    def _send(self, instances: int, marks: Path, mount_points: list[Path], index: IndexUnderTest) -> None:
+        env = environment(mount_points, self._env)
+        node = Node(self._work / "node", settings=settings_on(index), env=env)
         node.start()
         moment = Moment(acknowledgements=instances)
         with marks.open("wb", buffering=0) as stream:
@@ -110,6 +132,7 @@ class CrashPoints:
 
     def __init__(self, recording: Recording, work: Path, points: Points, seed: int) -> None:
         self._recording, self._points, self._seed = recording, points, seed
+        self._programs = work
         self._work = work / f"points-{points.file_system}-{points.index}-{points.associations}"
         self._work.mkdir()
         self._settings = self._work / "backup-scp.toml"
@@ -137,9 +160,9 @@ class CrashPoints:
                 volume.path.mkdir(exist_ok=True)
                 volume.mount()
                 mounted.append(volume)
-            found = _in_a_child(
-                look, [volume.path for volume in volumes], acknowledged, set(self._recording.ledger.sent)
-            )
+            paths = [volume.path for volume in volumes]
+            sent = set(self._recording.ledger.sent)
+            found = _in_a_child(look, paths, self._points.index, self._programs, acknowledged, sent)
         except OSError as error:
             found = Found(troubles=[str(error)])
         finally:
@@ -161,10 +184,18 @@ class Found:
     troubles: list[str] = field(default_factory=list)
 
 
-def look(mount_points: list[Path], acknowledged: set[str], sent: set[str]) -> Found:
+def look(mount_points: list[Path], kind: str, programs: Path, acknowledged: set[str], sent: set[str]) -> Found:
     """Do what the start of the node does, and compare what is there with what was sent and acknowledged."""
+    work = mount_points[0].parent
+    try:
+        with index_on(mount_points, kind, programs) as index:
+            return _look(Node(work / "node", settings=settings_on(index)), mount_points, index, acknowledged, sent)
+    except AssertionError as error:  # PostgreSQL does not start
+        return Found(index_faults=1, troubles=[str(error)])
+
+
+def _look(node: Node, mount_points: list[Path], index: IndexUnderTest, acknowledged: set[str], sent: set[str]) -> Found:
     found = Found()
-    node = Node(mount_points[0].parent / "node", settings=settings_on(mount_points))
     node.home = mount_points[0] / "data"
     node.write_settings()
     held = digests(visible(node))
@@ -175,7 +206,7 @@ def look(mount_points: list[Path], acknowledged: set[str], sent: set[str]) -> Fo
         found.half_written = half_written
         found.troubles.append(f"{half_written} files hold what nobody sent")
     try:
-        without = acknowledged - SQLiteIndex(index_of(mount_points)).rows()
+        without = acknowledged - index.rows()
     except ValueError as error:
         found.index_faults += 1
         found.troubles.append(f"the index is damaged: {error}")
@@ -192,15 +223,25 @@ def look(mount_points: list[Path], acknowledged: set[str], sent: set[str]) -> Fo
     return found
 
 
-def index_of(mount_points: list[Path]) -> Path:
-    """Return the file of the index: on the archive's volume, or on one of its own."""
-    return (
-        mount_points[1] / "index" / "index.sqlite" if len(mount_points) > 1 else mount_points[0] / "data/index.sqlite"
-    )
+@contextlib.contextmanager
+def index_on(mount_points: list[Path], kind: str, programs: Path) -> Iterator[IndexUnderTest]:
+    """Yield the index on the archive's volume, or on one of its own; a server runs in the block, and is then killed."""
+    index: IndexUnderTest
+    if kind == "postgresql":
+        index = PostgreSQLIndex(mount_points[1], programs)
+    elif kind == "sqlite apart":
+        index = SQLiteIndex(mount_points[1] / "index" / "index.sqlite")
+    else:
+        index = SQLiteIndex(mount_points[0] / "data" / "index.sqlite")
+    index.start()
+    try:
+        yield index
+    finally:
+        index.kill()
 
 
-def settings_on(mount_points: list[Path]) -> dict[str, dict[str, object]]:
-    return {"index": {"url": f"sqlite:///{index_of(mount_points)}"}, **ON_A_SMALL_DISK}
+def settings_on(index: IndexUnderTest) -> dict[str, dict[str, object]]:
+    return {"index": {"url": index.url}, **ON_A_SMALL_DISK}
 
 
 def environment(mount_points: list[Path], more: Mapping[str, str]) -> dict[str, str]:

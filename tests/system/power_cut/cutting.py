@@ -68,16 +68,16 @@ class Site:
         self.index: IndexUnderTest
         if index == "postgresql":
             self.volumes.append(Volume.new(folder, "index", file_system, _VOLUME_BYTES))
-            self.index = PostgreSQLIndex(self.volumes[1], work)
+            self.index = PostgreSQLIndex(self.volumes[1].path, work)
         else:
             self.index = SQLiteIndex(home / "index.sqlite")
-        settings = ON_A_SMALL_DISK | ({"index": {"url": self.index.url}} if self.index.url else {})
+        settings = ON_A_SMALL_DISK | {"index": {"url": self.index.url}}
         self.node = Node(folder / "node", settings=settings, env={"BACKUP_SCP_HOME": str(home), **env})
         self.node.home = home
 
     def begin(self) -> None:
         self.index.start()
-        if self.index.url:
+        if isinstance(self.index, PostgreSQLIndex):
             self.node.cli("db", "upgrade")
         self.node.start()
 

@@ -17,7 +17,7 @@ import psycopg
 
 from tests.postgres import binaries
 from tests.processes import LOOPBACK, Process, free_port
-from tests.system.power_cut.volume import Volume, run
+from tests.system.power_cut.volume import run
 
 # One process, not two: the one that is killed is the server.
 _AS_POSTGRES = ("setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups", "--")
@@ -45,7 +45,7 @@ class SQLiteIndex:
     """The node's own, read without the node."""
 
     def __init__(self, path: Path) -> None:
-        self.url, self._path = "", path
+        self.url, self._path = f"sqlite:///{path}", path
 
     def start(self) -> None:
         pass
@@ -80,13 +80,14 @@ def _has_tables(connection: sqlite3.Connection) -> bool:
 class PostgreSQLIndex:
     """A server with its data on a volume, and fsync on."""
 
-    def __init__(self, volume: Volume, work: Path) -> None:
+    def __init__(self, volume: Path, work: Path) -> None:
         self._port = free_port()
         self.url = f"postgresql://backup_scp@{LOOPBACK}:{self._port}/postgres"
-        data = volume.path / "postgresql"
+        data = volume / "postgresql"
         template = _template(work)
-        run("cp", "-a", template, data)
-        run("sync", "-f", data)
+        if not data.exists():
+            run("cp", "-a", template, data)
+            run("sync", "-f", data)
         options = (f"listen_addresses={LOOPBACK}", f"unix_socket_directories={template.parent}", "fsync=on")
         settings = [argument for option in options for argument in ("-c", option)]
         server = [str(binaries() / "postgres"), "-D", str(data), "-p", str(self._port), *settings]
@@ -94,6 +95,10 @@ class PostgreSQLIndex:
 
     def start(self) -> None:
         self._process.launch(self._answers)
+
+    def stop(self) -> None:
+        """Let it write down all that it has, and end."""
+        self._process.terminate()
 
     def kill(self) -> None:
         """SIGKILL to the server and its children, each of which is in a group of its own."""
