@@ -6,6 +6,7 @@ import json
 import logging
 import logging.handlers
 import re
+import sys
 import traceback
 from datetime import UTC, datetime
 from types import TracebackType
@@ -52,6 +53,22 @@ def escape(text: str) -> str:
     return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
+class _Quiet(logging.Handler):
+    """Where a line cannot be written (a full disk) it is lost; a traceback in its place would help nobody."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        if not isinstance(sys.exception(), OSError):
+            super().handleError(record)
+
+
+class _ToStream(_Quiet, logging.StreamHandler):  # type: ignore[type-arg]
+    """To standard error."""
+
+
+class _ToFile(_Quiet, logging.handlers.RotatingFileHandler):
+    """To a file, and a new one when it is large."""
+
+
 def configure(settings: Settings, *, daemon: bool) -> None:
     """Start the log.
 
@@ -81,10 +98,10 @@ def configure(settings: Settings, *, daemon: bool) -> None:
 def _handler(settings: Settings) -> logging.Handler:
     path = settings.log_path
     if path is None:
-        return logging.StreamHandler()
+        return _ToStream()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return logging.handlers.RotatingFileHandler(path, maxBytes=_FILE_BYTES, backupCount=_FILES, encoding="utf-8")
+        return _ToFile(path, maxBytes=_FILE_BYTES, backupCount=_FILES, encoding="utf-8")
     except OSError as error:
         raise InvalidSettings(f"[log] file: {path} cannot be written ({error.strerror}): choose another") from error
 

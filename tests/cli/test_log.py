@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -75,6 +77,16 @@ def test_a_file_that_cannot_be_written(configured, home):
     (home / "logs").touch()
     with pytest.raises(InvalidSettings, match=r"\[log\] file"):
         configured(BACKUP_SCP_LOG__FILE="logs/node.log")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full: /dev/full")
+def test_a_disk_that_is_full(configured, capsys):
+    """The line is lost, the work goes on, and nobody reads a traceback."""
+    log = configured(BACKUP_SCP_LOG__FILE="/dev/full")
+    log.info("Hello")
+    with contextlib.suppress(OSError):
+        log.handlers[0].close()
+    assert capsys.readouterr().err == ""
 
 
 def test_the_level(configured, capsys):
