@@ -18,10 +18,12 @@ PRIVATE_INFORMATION = (0x0002, 0x0102)
 
 
 def visible(node: Node) -> list[Path]:
-    """Return every file of the archive but its marker, what is on its way in and what was set aside."""
-    return [
-        path for path in _files(node) if not {STAGING, DAMAGED, MARKER} & set(path.relative_to(archive_of(node)).parts)
-    ]
+    """Return every file of the archive but its marker, what is on its way in and what was set aside.
+
+    A crash may leave a marker that was being written, under a longer name.
+    """
+    tops = {path: path.relative_to(archive_of(node)).parts[0] for path in _files(node)}
+    return [path for path, top in tops.items() if top not in {STAGING, DAMAGED} and not top.startswith(MARKER)]
 
 
 def stored_file(node: Node, sample: Sample) -> Path:
