@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -145,5 +145,9 @@ class Life(RuleBasedStateMachine):
         assert holdings.damaged == len(self.noticed)
 
 
-Life.TestCase.settings = settings(max_examples=25, stateful_step_count=25)
+Life.TestCase.settings = settings(
+    max_examples=25,
+    stateful_step_count=25,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],  # to shrink a failure takes longer than a test may
+)
 TestLife = pytest.mark.timeout(300)(Life.TestCase)

@@ -261,7 +261,7 @@ def test_a_disk_that_turns_read_only(mounts, held, drive):
     held.refuses(second, "Read-only file system")
     held.serves(first)
     node.restart()
-    assert "nothing can be stored now" in node.output
+    wait_until(lambda: "nothing can be stored now" in node.output, what="what a person is told")
     held.serves(first)
     node.cli("verify")
     assert "Read-only" in node.cli("check", exit_code=1).stdout
