@@ -213,10 +213,12 @@ class Server:
             if association is not None:
                 association.abort()
         finally:
-            if association is not None:
-                association.close()
-            connection.close()
-            self._forget(connection, association)
+            try:
+                if association is not None:
+                    association.close()
+            finally:  # else its place would be taken for good
+                connection.close()
+                self._forget(connection, association)
 
     def _secure(self, connection: ssl.SSLSocket) -> bool:
         """Shake hands; what it failed of is noted, for the person who sets the peer up."""
