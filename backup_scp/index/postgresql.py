@@ -11,10 +11,15 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from backup_scp.index.dialect import VALUE, Clause, Executes, ItemValue, Text
+from backup_scp.index.tables import METADATA
 from backup_scp.index.values import lock_number
 
 _ESCAPE = "!"
 _ITEM: sa.ColumnClause[Any] = sa.column("value", postgresql.JSONB())
+
+for _table in METADATA.tables.values():
+    for _index in _table.indexes:  # the partial ones are as on SQLite
+        _index.dialect_options["postgresql"]["where"] = _index.dialect_options["sqlite"]["where"]
 
 
 class PostgreSQL:
