@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
 import pytest
+from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
-from backup_scp.transcode.decoders import _plugins, can_decode
+from backup_scp.transcode.decoders import DECODABLE, _plugins, can_decode
 
-JPEG_LOSSLESS, JPEG_LOSSLESS_SV1 = "1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70"
-LOOK = """
+BEGIN = """
 import sys
 from backup_scp.light_imports import keep_out
 keep_out()
-import pydicom.pixels
-from backup_scp.transcode.decoders import _plugins
-print("_gdcm" in sys.modules, "urllib3" in sys.modules, _plugins(sys.argv[1]))
 """
 
 
@@ -25,10 +23,41 @@ def run(*arguments: str) -> str:
     return subprocess.run([sys.executable, *arguments], check=True, capture_output=True, text=True).stdout
 
 
-def test_gdcm_and_requests_stay_out_and_the_decoder_is_still_known():
-    if not can_decode(JPEG_LOSSLESS):
-        pytest.skip("no decoder is installed")
-    assert run("-c", LOOK, JPEG_LOSSLESS) == f"False False {_plugins(JPEG_LOSSLESS)}\n"
+LOOK = """
+import pydicom, pynetdicom
+from backup_scp import transcode
+kept = "PIL gdcm _gdcm jpeg_ls libjpeg numpy openjpeg pylibjpeg requests rle".split()
+print([name for name in kept if name in sys.modules])
+"""
+
+
+def test_neither_pydicom_nor_our_own_transcoding_brings_them_in():
+    assert run("-c", BEGIN + LOOK) == "[]\n"
+
+
+AT_ONCE = """
+import json, threading
+from concurrent.futures import ThreadPoolExecutor
+from backup_scp.transcode.decoders import DECODABLE, _plugins, can_decode
+
+sys.setswitchinterval(1e-6)
+syntaxes = sorted(DECODABLE)
+together = threading.Barrier(len(syntaxes))
+
+def look(syntax):
+    together.wait()
+    return can_decode(syntax) and _plugins(syntax)
+
+with ThreadPoolExecutor(len(syntaxes)) as pool:
+    print(json.dumps(dict(zip(syntaxes, pool.map(look, syntaxes)))))
+print("_gdcm" in sys.modules)
+"""
+
+
+def test_the_same_decoders_are_found_by_whoever_asks_first_and_gdcm_stays_out():
+    found, gdcm = run("-c", BEGIN + AT_ONCE).splitlines()
+    assert json.loads(found) == {syntax: can_decode(syntax) and _plugins(syntax) for syntax in DECODABLE}
+    assert gdcm == "False"
 
 
 LIKE_THE_REAL = """
@@ -36,8 +65,9 @@ import sys
 import gdcm
 real = gdcm.Version.GetVersion()
 del sys.modules["gdcm"]
-from backup_scp.light_imports import keep_out
+from backup_scp.light_imports import keep_out, let_in
 keep_out()
+let_in()
 import gdcm
 print(gdcm.__doc__.startswith("Says"), gdcm.Version.GetVersion() == real)
 """
@@ -48,6 +78,20 @@ def test_the_stand_in_says_what_gdcm_says():
     assert run("-c", LIKE_THE_REAL) == "True True\n"
 
 
+LATE = """
+import sys
+import pydicom
+from backup_scp.light_imports import keep_out
+import_hooks = list(sys.meta_path)
+keep_out()
+print(sys.meta_path == import_hooks)
+"""
+
+
+def test_nothing_is_kept_out_of_a_process_that_has_pydicom_already():
+    assert run("-c", LATE) == "True\n"
+
+
 COMMAND = """
 import sys
 from backup_scp import cli
@@ -56,20 +100,17 @@ try:
     cli.main()
 except SystemExit:
     import pydicom
-    print("_gdcm" in sys.modules)
+    print("numpy" in sys.modules, "_gdcm" in sys.modules)
 """
 
 
 def test_every_command_keeps_them_out():
-    assert run("-c", COMMAND).splitlines()[-1] == "False"
+    assert run("-c", COMMAND).splitlines()[-1] == "False False"
 
 
 DECODE = """
-import sys
-from backup_scp.light_imports import keep_out
-
 if __name__ == "__main__":
-    keep_out()
+    import hashlib
     from pydicom import dcmread
     from pydicom.encaps import generate_frames
     from backup_scp.transcode.decoders import Decoders
@@ -84,14 +125,30 @@ if __name__ == "__main__":
     }
     with Decoders(dataset.file_meta.TransferSyntaxUID) as decoders:
         pixels, _ = decoders.decode(frame, options)
-    print("_gdcm" in sys.modules, pixels.shape[:2] == (dataset.Rows, dataset.Columns))
+    print(pixels.shape[:2] == (dataset.Rows, dataset.Columns), hashlib.sha256(pixels.tobytes()).hexdigest())
+    print("_gdcm" in sys.modules)
 """
 
 
-def test_gdcm_decodes_in_its_own_process_all_the_same(tmp_path):
-    if _plugins(JPEG_LOSSLESS_SV1) != ["gdcm"]:
-        pytest.skip("another decoder is installed")
+@pytest.mark.parametrize(
+    "name",
+    [
+        "MR_small_RLE.dcm",
+        "MR_small_jpeg_ls_lossless.dcm",
+        "JPEG2000.dcm",
+        "SC_rgb_jpeg_dcmtk.dcm",
+        "SC_rgb_jpeg_gdcm.dcm",  # in a process of its own
+    ],
+)
+def test_pixels_are_decoded_as_if_nothing_had_been_kept_out(tmp_path, name):
+    stored = str(get_testdata_file(name))
+    if not can_decode(dcmread(stored).file_meta.TransferSyntaxUID):
+        pytest.skip("no decoder is installed")
     program = tmp_path / "decode.py"  # a file: a process that is spawned reads it once more
-    program.write_text(DECODE)
-    stored = get_testdata_file("SC_rgb_jpeg_gdcm.dcm")
-    assert run(str(program), str(stored)) == "False True\n"
+    program.write_text("import sys\n" + DECODE)
+    expected = run(str(program), stored).splitlines()
+    program.write_text(BEGIN.replace("\nkeep_out()", '\nif __name__ == "__main__": keep_out()') + DECODE)
+    pixels, gdcm = run(str(program), stored).splitlines()
+    assert pixels == expected[0]
+    assert pixels.startswith("True ")
+    assert gdcm == "False"

@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydicom import uid
 from pydicom.encaps import encapsulate
-from pydicom.pixels.decoders.base import get_decoder
 
 from backup_scp.errors import InstanceRefused
+from backup_scp.light_imports import let_in
 
 if TYPE_CHECKING:
     from concurrent.futures import ProcessPoolExecutor
 
     import numpy as np
+    from pydicom.pixels.decoders.base import Decoder
 
 # Its records repeat what a decoder said of an element's value, with a traceback; the refusal says it in one sentence
 logging.getLogger("pydicom.pixels.decoders.base").disabled = True
@@ -61,11 +62,18 @@ _JP2_SIGNATURE, _JP2_SIGNATURE_BYTES = b"\0\0\0\x0cjP  ", 12  # ISO/IEC 15444-1 
 
 def can_decode(transfer_syntax_uid: str) -> bool:
     """Whether its decoder and numpy are installed."""
-    return (
-        transfer_syntax_uid in DECODABLE
-        and find_spec("numpy") is not None
-        and get_decoder(transfer_syntax_uid).is_available
-    )
+    if transfer_syntax_uid not in DECODABLE:
+        return False
+    decoder = _decoder(transfer_syntax_uid)
+    return find_spec("numpy") is not None and decoder.is_available
+
+
+def _decoder(transfer_syntax_uid: str) -> Decoder:
+    """Give pydicom's; numpy and what is installed to decode are loaded when the first one is asked for."""
+    let_in()
+    from pydicom.pixels.decoders.base import get_decoder
+
+    return get_decoder(transfer_syntax_uid)
 
 
 class Decoders:
@@ -122,7 +130,7 @@ class Decoders:
 
 
 def _decode(transfer_syntax_uid: str, plugin: str, codestream: bytes, options: dict[str, Any]) -> Decoded:
-    frames = get_decoder(transfer_syntax_uid).iter_array(
+    frames = _decoder(transfer_syntax_uid).iter_array(
         encapsulate([codestream], has_bot=False),
         decoding_plugin=plugin,
         raw=True,
@@ -138,7 +146,7 @@ def _plugins(transfer_syntax_uid: str) -> list[str]:
     """Name the installed ones, the fastest first, gdcm where there is no other; RLE is pydicom's own."""
     if transfer_syntax_uid == uid.RLELossless:
         return ["pydicom"]
-    available = get_decoder(transfer_syntax_uid).available_plugins
+    available = _decoder(transfer_syntax_uid).available_plugins
     return [plugin for plugin in ("pyjpegls", "pylibjpeg", "pillow") if plugin in available] or list(available)
 
 
