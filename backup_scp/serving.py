@@ -7,6 +7,7 @@ Several do not share memory: a thread of one never waits for a lock of another, 
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -39,6 +40,8 @@ Say = Callable[[str], None]
 def serve(settings: Settings, say: Say) -> None:
     """Run the node until SIGINT or SIGTERM; ``say`` tells a person, line by line, what is there.
 
+    Garbage is collected when all is loaded, where the caller has put it off until then.
+
     Raises
     ------
     BackupSCPError
@@ -63,6 +66,8 @@ def _serve(settings: Settings, node: Node, say: Say, on_start: Callable[[], obje
     if settings.node.workers > 1:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPED)
     ports = node.start()
+    gc.freeze()  # what was loaded is never garbage: no collection looks through it again
+    gc.enable()
     on_start()
     if settings.node.workers > 1:
         log.info("Process %d is ready", os.getpid())
@@ -115,6 +120,7 @@ class _Supervisor:
             return  # it was told to stop before there was one
         for number in range(1, self.settings.node.workers):
             self._fork(number)
+        gc.enable()
         while self._numbers:
             process, status = os.waitpid(-1, 0)
             if process not in self._numbers:  # the first process of a container is given orphans, too

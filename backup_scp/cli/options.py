@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from backup_scp.cli import CONFIG_VARIABLE
+
 if TYPE_CHECKING:
     from backup_scp.settings import Settings
 
 _CONFIG_HELP = "Settings file (TOML). Without one the defaults are used; conf/backup-scp.toml explains them all."
 
 MainConfigOption = Annotated[
-    Path | None, typer.Option("--config", envvar="BACKUP_SCP_CONFIG", metavar="FILE", help=_CONFIG_HELP)
+    Path | None, typer.Option("--config", envvar=CONFIG_VARIABLE, metavar="FILE", help=_CONFIG_HELP)
 ]
 ConfigOption = Annotated[Path | None, typer.Option("--config", metavar="FILE", help=_CONFIG_HELP)]
 JSONOption = Annotated[bool, typer.Option("--json", help="Print JSON, for a program.")]
@@ -60,10 +62,17 @@ AsOfOption = Annotated[
 ]
 
 
-def settings_of(context: typer.Context, config: Path | None, *, daemon: bool = False) -> Settings:
-    """Read the settings that a command line asks for, and start the log as they say.
+def config_of(context: typer.Context, config: Path | None) -> Path | None:
+    """Give the settings file that a command line asks for.
 
     ``--config`` after the command wins over one before it, and that over BACKUP_SCP_CONFIG.
+    """
+    before: Path | None = context.find_root().obj
+    return config or before
+
+
+def settings_of(context: typer.Context, config: Path | None) -> Settings:
+    """Read the settings that a command line asks for, and start the log as they say.
 
     Raises
     ------
@@ -72,6 +81,6 @@ def settings_of(context: typer.Context, config: Path | None, *, daemon: bool = F
     from backup_scp.cli.log import configure
     from backup_scp.settings import load
 
-    settings = load(config or context.find_root().obj)
-    configure(settings, daemon=daemon)
+    settings = load(config_of(context, config))
+    configure(settings, daemon=False)
     return settings

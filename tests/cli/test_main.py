@@ -74,6 +74,30 @@ class TestConfig:
         assert self.ae_title(run("status", "--json")) == "ENV"
         assert self.ae_title(run("--config", files / "BEFORE.toml", "status", "--json")) == "BEFORE"
 
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ["serve", "--config", "{file}"],
+            ["--config", "{file}", "serve"],
+            ["--config={file}", "serve"],
+            ["--config", "other.toml", "serve", "--config", "{file}"],
+        ],
+    )
+    def test_of_the_node_wherever_it_is_written(self, run, tmp_path, monkeypatch, arguments):
+        monkeypatch.setenv("BACKUP_SCP_CONFIG", "not-this.toml")
+        file = tmp_path / "not-there.toml"
+        ran = run(*(each.format(file=file) for each in arguments))
+        assert ran.code == 1
+        assert ran.err.startswith(f"backup-scp: The settings file {file} cannot be read")
+
+    def test_of_the_node_from_the_environment(self, run, monkeypatch):
+        monkeypatch.setenv("BACKUP_SCP_CONFIG", "not-there.toml")
+        assert "not-there.toml cannot be read" in run("serve").err
+        assert "not-there.toml" not in run("serve", "--config", "").err  # an empty one is a mistake, and none of ours
+        monkeypatch.setenv("BACKUP_SCP_CONFIG", "")
+        monkeypatch.setenv("BACKUP_SCP_NODE__PORT", "x")
+        assert "BACKUP_SCP_NODE__PORT" in run("serve").err
+
     def test_a_wrong_setting_is_one_sentence(self, run, files):
         (files / "wrong.toml").write_text("[node]\nport = 'x'\n")
         ran = run("status", "--config", files / "wrong.toml")

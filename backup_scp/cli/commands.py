@@ -1,0 +1,66 @@
+"""The commands, put together; typer reads the command line."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from backup_scp.cli import check, db, echo, find, import_folders, index, rebuild, restore, serve, status, verify
+from backup_scp.cli.options import ConfigOption, MainConfigOption, config_of
+
+app = typer.Typer(
+    name="backup-scp",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # it takes [[remote]] for markup, and costs start-up time
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from backup_scp import __version__
+
+        print(f"backup-scp {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    context: typer.Context,
+    config: MainConfigOption = None,
+    _version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
+    ] = False,
+) -> None:
+    """Keep a backup of every study: a backup PACS that proves your x-rays can come back.
+
+    A console or PACS sends every study here over DICOM; what was acknowledged is kept as it came, can be found, and
+    goes back to any configured AE or into a folder.
+
+    Begin with: backup-scp serve
+    """
+    context.obj = config
+
+
+@app.command("serve")
+def _serve(context: typer.Context, config: ConfigOption = None) -> None:
+    """Run the node: receive, keep, answer queries, send back.
+
+    It runs until Ctrl-C, or until the system asks it to stop. With no settings at all it listens as BACKUP_SCP on
+    port 11112 and keeps everything in the folder backup-scp-data (BACKUP_SCP_HOME).
+    """
+    serve.serve(config_of(context, config))
+
+
+app.command("status")(status.status)
+app.command("check")(check.check)
+app.command("echo")(echo.echo)
+app.command("find")(find.find)
+app.command("import")(import_folders.import_folders)
+app.command("restore")(restore.restore)
+app.command("verify")(verify.verify)
+app.command("rebuild")(rebuild.rebuild)
+app.add_typer(index.app, name="index")
+app.add_typer(db.app, name="db")
