@@ -1,0 +1,157 @@
+"""What a settings file may hold, section by section; what is wrong with one value is said here."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from backup_scp.ports import RemoteAE
+
+Seconds = Annotated[float, Meta(gt=0)]
+AETitle = Annotated[str, Meta(max_length=16)]
+
+
+def _ae_title(text: str) -> str:
+    """Strip the blanks that do not count, refuse what is no AE title (PS3.5 6.2, AE)."""
+    title = text.strip(" ")
+    if not title:
+        raise ValueError("ae_title is empty: an AE title has 1 to 16 characters")
+    if not all(" " <= character <= "~" and character != "\\" for character in title):
+        raise ValueError("ae_title: only letters, digits, blanks and signs of ASCII, no backslash")
+    return title
+
+
+class NodeSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[node]``: the DIMSE service."""
+
+    ae_title: AETitle = "BACKUP_SCP"
+    host: Annotated[str, Meta(min_length=1)] = "0.0.0.0"  # noqa: S104 - consoles reach the node over the network; who may do what is settled per AE
+    port: Annotated[int, Meta(ge=0, le=65535)] = 11112
+    workers: Annotated[int, Meta(ge=1, le=64)] = 1
+    check_called_ae_title: bool = True
+    maximum_associations: Annotated[int, Meta(ge=1)] = 64
+    reserved_associations: Annotated[int, Meta(ge=0)] = 8
+    strict_hierarchy: bool = False
+    maximum_pdu_length: Annotated[int, Meta(ge=4096, le=16777216)] = 131072
+    association_timeout_s: Seconds = 30
+    idle_timeout_s: Seconds = 600
+    network_timeout_s: Seconds = 60
+    connect_timeout_s: Seconds = 10
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "ae_title", _ae_title(self.ae_title))
+
+
+class TLSSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[tls]``: what secures Associations."""
+
+    port: Annotated[int, Meta(ge=0, le=65535)] = 2762
+    certificate: str = ""
+    key: str = ""
+    ca: str = ""
+
+
+class ArchiveSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[archive]``: where the files are."""
+
+    url: str = ""
+    reserve_mb: Annotated[int, Meta(ge=0)] = 1000
+
+    @property
+    def reserve_bytes(self) -> int:
+        """What stays free on the archive's disk."""
+        return self.reserve_mb * 1_000_000
+
+
+class IndexSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[index]``: the database that knows what is held."""
+
+    url: str = ""
+
+
+class CommitmentSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[commitment]``: Storage Commitment."""
+
+    wait_s: Annotated[float, Meta(ge=0)] = 600
+    retry_s: Seconds = 60
+    retry_days: Annotated[float, Meta(gt=0)] = 7
+    answer_s: Seconds = 60
+
+
+class VerifySettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[verify]``: how often the node reads everything again."""
+
+    full_pass_days: Annotated[float, Meta(ge=0)] = 30
+
+
+class AlertsSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[alerts]``: what a person is told of."""
+
+    changed_studies: Annotated[int, Meta(ge=0)] = 30
+    changed_studies_days: Annotated[float, Meta(gt=0)] = 7
+
+
+class LogSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[log]``: what is written down, and where."""
+
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    json: bool = False
+    file: str = ""
+
+
+class RemoteSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[[remote]]``: another Application Entity; see ``ports.RemoteAE``."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=64)]
+    ae_title: AETitle
+    host: Annotated[str, Meta(min_length=1)]
+    port: Annotated[int, Meta(ge=1, le=65535)] = 104
+    site: Annotated[str, Meta(max_length=64)] = ""
+    query: bool = True
+    destination: bool = True
+    check_address: bool = True
+    commitment_port: Annotated[int, Meta(ge=0, le=65535)] = 0
+    tls: bool = False
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "ae_title", _ae_title(self.ae_title))
+        if not re.fullmatch(r"[^\W_][\w. -]*", self.name):
+            raise ValueError("a name is letters, digits, blanks, dots, hyphens and underscores")
+
+    def remote_ae(self) -> RemoteAE:
+        """Make the value that the services know."""
+        return RemoteAE(**msgspec.structs.asdict(self))
+
+
+class Sections(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a settings file may hold."""
+
+    node: NodeSettings = NodeSettings()
+    tls: TLSSettings = TLSSettings()
+    archive: ArchiveSettings = ArchiveSettings()
+    index: IndexSettings = IndexSettings()
+    commitment: CommitmentSettings = CommitmentSettings()
+    verify: VerifySettings = VerifySettings()
+    alerts: AlertsSettings = AlertsSettings()
+    log: LogSettings = LogSettings()
+    remote: tuple[RemoteSettings, ...] = ()
+
+    def __post_init__(self) -> None:
+        _require_distinct(self.remote)
+
+
+def _require_distinct(remotes: tuple[RemoteSettings, ...]) -> None:
+    names: set[str] = set()
+    places: set[tuple[str, str]] = set()
+    for remote in remotes:
+        if remote.name in names:
+            raise ValueError(f"two [[remote]] have the name {remote.name}: give each its own")
+        if (remote.ae_title, remote.host.lower()) in places:
+            raise ValueError(f"two [[remote]] have the AE title {remote.ae_title} at one host: keep one of them")
+        if any(remote.name == other.ae_title for other in remotes if other is not remote):
+            raise ValueError(f"the name {remote.name} is another [[remote]]'s AE title: choose another name")
+        names.add(remote.name)
+        places.add((remote.ae_title, remote.host.lower()))

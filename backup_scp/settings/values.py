@@ -1,0 +1,148 @@
+"""The settings as the program sees them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import cast
+from urllib.parse import unquote, urlsplit
+
+from msgspec import Struct
+
+from backup_scp.errors import InvalidSelection, InvalidSettings
+from backup_scp.ports import RemoteAE
+from backup_scp.settings.sections import (
+    AlertsSettings,
+    ArchiveSettings,
+    CommitmentSettings,
+    IndexSettings,
+    LogSettings,
+    NodeSettings,
+    RemoteSettings,
+    TLSSettings,
+    VerifySettings,
+)
+
+
+class Settings(Struct, frozen=True):
+    """All settings, checked.
+
+    Attributes
+    ----------
+    home
+        The folder of all data, absolute.
+    """
+
+    home: Path
+    node: NodeSettings = NodeSettings()
+    tls: TLSSettings = TLSSettings()
+    archive: ArchiveSettings = ArchiveSettings()
+    index: IndexSettings = IndexSettings()
+    commitment: CommitmentSettings = CommitmentSettings()
+    verify: VerifySettings = VerifySettings()
+    alerts: AlertsSettings = AlertsSettings()
+    log: LogSettings = LogSettings()
+    remote: tuple[RemoteSettings, ...] = ()
+
+    @property
+    def remotes(self) -> tuple[RemoteAE, ...]:
+        """The configured remote AEs."""
+        return tuple(remote.remote_ae() for remote in self.remote)
+
+    @property
+    def tls_files(self) -> tuple[Path, Path, Path | None] | None:
+        """Certificate, key and CA of ``[tls]``, absolute; None where there is no certificate."""
+        if not self.tls.certificate:
+            return None
+        certificate, key, ca = (
+            self.home / Path(text).expanduser() if text else None
+            for text in (self.tls.certificate, self.tls.key, self.tls.ca)
+        )
+        return cast("Path", certificate), cast("Path", key or certificate), ca
+
+    def find_remote(self, name: str) -> RemoteAE | None:
+        """Find a remote AE by its name or, where only one has it, by its AE title.
+
+        Raises
+        ------
+        InvalidSelection
+            Several remote AEs have this AE title.
+        """
+        found = [r for r in self.remotes if r.name == name] or [r for r in self.remotes if r.ae_title == name]
+        if len(found) > 1:
+            names = ", ".join(remote.name for remote in found)
+            raise InvalidSelection(f"{len(found)} remote AEs have the AE title {name}: say which by its name ({names})")
+        return found[0] if found else None
+
+    @property
+    def archive_path(self) -> Path:
+        """The archive's folder, absolute."""
+        if not self.archive.url:
+            return self.home / "archive"
+        return self.home / _path_of(self.archive.url, "[archive] url")
+
+    @property
+    def index_url(self) -> str:
+        """The index's SQLAlchemy URL; may hold a password."""
+        if not self.index.url:
+            return _sqlite_url(self.home / "index.sqlite")
+        scheme, _, rest = self.index.url.partition("://")
+        if scheme == "sqlite":
+            return _sqlite_url(self.home / Path(rest[1:]).expanduser())
+        return self.index.url
+
+    @property
+    def index_is_embedded(self) -> bool:
+        """The index is an SQLite file of this node alone."""
+        return self.index_url.startswith("sqlite:")
+
+    @property
+    def log_path(self) -> Path | None:
+        """The log's file, absolute; None for the standard error output."""
+        return self.home / Path(self.log.file).expanduser() if self.log.file else None
+
+
+def _sqlite_url(path: Path) -> str:
+    """Write the SQLAlchemy URL of an SQLite file."""
+    return f"sqlite:///{path.as_posix()}"
+
+
+def require_usable(settings: Settings) -> None:
+    """Refuse URLs that nothing can open; a URL's text may hold a password and is not repeated.
+
+    Raises
+    ------
+    InvalidSettings
+    """
+    if settings.tls.key and not settings.tls.certificate:
+        raise InvalidSettings("[tls] key: there is no certificate that it belongs to; set certificate as well")
+    secured = next((remote.name for remote in settings.remote if remote.tls), None)
+    if secured and not (settings.tls.certificate and settings.tls.ca):
+        raise InvalidSettings(f"[[remote]] {secured}, tls: set certificate, key and ca in [tls] as well")
+    if settings.node.workers > 1 and settings.log.file:
+        raise InvalidSettings("[log] file: several workers cannot share one; leave it empty, systemd keeps it")
+    settings.archive_path  # noqa: B018 - raises
+    url = settings.index.url
+    scheme, _, rest = url.partition("://")
+    if url and scheme not in {"sqlite", "postgresql", "postgresql+psycopg"}:
+        raise InvalidSettings("[index] url: it begins with sqlite:/// or postgresql://")
+    if scheme == "sqlite" and (not rest.startswith("/") or rest in {"/", "/:memory:"}):
+        raise InvalidSettings("[index] url: an SQLite index is a file: write sqlite:///PATH, or leave url empty")
+
+
+def _path_of(url: str, setting: str) -> Path:
+    scheme = urlsplit(url).scheme
+    if scheme == "file":
+        parts = urlsplit(url)
+        if parts.netloc not in {"", "localhost"}:
+            raise InvalidSettings(f"{setting}: write file:///PATH with three slashes, or the path itself")
+        if os.name == "nt":
+            from urllib.request import url2pathname
+
+            return Path(url2pathname(parts.path))
+        return Path(unquote(parts.path))
+    if len(scheme) > 1:  # one letter is a Windows drive
+        raise InvalidSettings(
+            f"{setting}: {scheme} is not an archive that this version knows: a folder or file:///PATH"
+        )
+    return Path(url).expanduser()
