@@ -13,7 +13,9 @@ import socket
 import sqlite3
 import statistics
 import tempfile
+import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -83,29 +85,71 @@ def named_files(folder: Path) -> float:
     (target := folder / "named").mkdir()
     began = time.perf_counter()
     for number in range(_FILES):
-        write(folder / f"{number}", TINY.size_bytes)
-        (target / f"{number}").hardlink_to(folder / f"{number}")
-        opened = os.open(target, os.O_RDONLY)
-        os.fsync(opened)
-        os.close(opened)
-        (folder / f"{number}").unlink()
+        _name(folder / f"{number}", target, TINY.size_bytes)
     return _FILES / (time.perf_counter() - began)
+
+
+def _name(staged: Path, target: Path, size_bytes: int) -> None:
+    write(staged, size_bytes)
+    (target / staged.name).hardlink_to(staged)
+    opened = os.open(target, os.O_RDONLY)
+    os.fsync(opened)
+    os.close(opened)
+    staged.unlink()
+
+
+def _database(folder: Path) -> contextlib.closing[sqlite3.Connection]:
+    database = sqlite3.connect(folder / "limits.sqlite", isolation_level=None, check_same_thread=False)
+    for setting in ("journal_mode=WAL", "synchronous=FULL"):
+        database.execute(f"PRAGMA {setting}")
+    database.execute("CREATE TABLE held (uid TEXT PRIMARY KEY, name TEXT)")
+    return contextlib.closing(database)
+
+
+def _insert(database: sqlite3.Connection, number: int) -> None:
+    database.execute("INSERT INTO held VALUES (?, ?)", (f"1.2.826.0.1.{number}", "NOBODY^AT ALL"))
 
 
 def commits(folder: Path) -> float:
     """Give commits of one row a second, SQLite with WAL and synchronous=FULL."""
-    with contextlib.closing(sqlite3.connect(folder / "limits.sqlite", isolation_level=None)) as database:
-        for setting in ("journal_mode=WAL", "synchronous=FULL"):
-            database.execute(f"PRAGMA {setting}")
-        database.execute("CREATE TABLE held (uid TEXT PRIMARY KEY, name TEXT)")
+    with _database(folder) as database:
         began = time.perf_counter()
         for number in range(_COMMITS):
-            database.execute("INSERT INTO held VALUES (?, ?)", (f"1.2.826.0.1.{number}", "NOBODY^AT ALL"))
+            _insert(database, number)
+        return _COMMITS / (time.perf_counter() - began)
+
+
+def kept(folder: Path, size_bytes: int, threads: int = 1) -> float:
+    """Give instances a second: file, folder and row of each flushed, in this order, and nothing done beside it."""
+    waiting: deque[int] = deque()
+    lock = threading.Lock()
+    targets = [folder / f"named-{thread}" for thread in range(threads)]
+    for target in targets:
+        target.mkdir()
+    pixels(size_bytes)
+
+    def keep(number: int) -> None:
+        _name(folder / f"{number}", targets[number % threads], size_bytes)
+        waiting.append(number)
+        with lock:  # who comes first enters the rows of all who wait by then
+            if waiting:
+                database.execute("BEGIN IMMEDIATE")
+                while waiting:
+                    _insert(database, waiting.popleft())
+                database.execute("COMMIT")
+
+    with _database(folder) as database, ThreadPoolExecutor(threads) as pool:
+        began = time.perf_counter()
+        list(pool.map(keep, range(_COMMITS)))
         return _COMMITS / (time.perf_counter() - began)
 
 
 def _of(kind: Kind, threads: int = 1) -> Callable[[Path], float]:
     return lambda folder: files(folder, kind.size_bytes, threads)
+
+
+def _kept(kind: Kind, threads: int = 1) -> Callable[[Path], float]:
+    return lambda folder: kept(folder, kind.size_bytes, threads)
 
 
 LIMITS: dict[str, tuple[str, Callable[[Path], float]]] = {
@@ -119,6 +163,10 @@ LIMITS: dict[str, tuple[str, Callable[[Path], float]]] = {
     "10 KB file + fsync, 4 threads": ("files/s", _of(TINY, 4)),
     "10 KB file + fsync + link + fsync of the folder": ("files/s", named_files),
     "SQLite, WAL and FULL, one row a commit": ("commits/s", commits),
+    "0.5 MB: file, folder and row, each flushed": ("instances/s", _kept(CT)),
+    "0.5 MB: file, folder and row, each flushed, 4 threads": ("instances/s", _kept(CT, 4)),
+    "10 KB: file, folder and row, each flushed": ("instances/s", _kept(TINY)),
+    "10 KB: file, folder and row, each flushed, 4 threads": ("instances/s", _kept(TINY, 4)),
 }
 
 
