@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from hashlib import sha256
 from queue import SimpleQueue
 from typing import Self
 
+from backup_scp.digests import digest_like
 from backup_scp.errors import DigestMismatch
 from backup_scp.ports import Archive, ArchivedFile, Held
 
@@ -181,12 +181,13 @@ def parts(file: ArchivedFile) -> Iterator[bytes | memoryview]:
     if file.content is not None:
         yield file.content
         return
-    digest = sha256()
+    expected = file.xxh3_128 or file.sha256
+    digest = digest_like(expected)
     with file.data_set() as stream:
         while part := stream.read(_PART_BYTES):
             digest.update(part)
             yield part
-    if digest.hexdigest() != file.sha256:
+    if digest.hexdigest() != expected:
         raise DigestMismatch(f"{file.location} changed while it was sent")
 
 

@@ -78,7 +78,7 @@ def test_a_digest_that_was_not_made_is_not_taken_for_one(tmp_path, monkeypatch, 
     staged = archive.stage(HEADING)
     staged.write(data[: digesting.WORTH_BYTES])
     assert staged._beside is not None
-    staged._beside._digest = _OutOfMemory()
+    staged._beside._digests = _OutOfMemory()
     with pytest.raises(ArchiveUnavailable):
         staged.write(data[digesting.WORTH_BYTES :])
     with pytest.raises(ArchiveUnavailable):
