@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from backup_scp.archive import layout
-from backup_scp.archive.durable import DurableFolders, uncache
+from backup_scp.archive.durable import DurableFolders, prefetch, uncache
 from backup_scp.archive.failures import UNREADABLE, explained, failure, reason
 from backup_scp.archive.file_format import FileHeader, read_header
 from backup_scp.archive.lock import alone
@@ -138,6 +138,10 @@ class FilesystemArchive:
         with self._opened(location) as stream:
             uncache(stream)
             return self._compared(stream, location, sha256, room)
+
+    def announce(self, location: str) -> None:
+        if layout.is_location(location):
+            prefetch(self._root / location)
 
     def _compared(
         self, stream: BinaryIO, location: str, sha256: str, room: Room | None = None, *, quickly: bool = False

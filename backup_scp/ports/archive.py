@@ -188,6 +188,9 @@ class Archive(Protocol):
         FileMissing, DigestMismatch
         """
 
+    def announce(self, location: str) -> None:
+        """Say that this file will be loaded soon, so that the medium may begin; it tells nothing of the file."""
+
     def flush(self, location: str) -> None:
         """Make a committed file durable, and every name that leads to it, whoever put it there.
 

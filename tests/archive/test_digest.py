@@ -12,6 +12,7 @@ import pytest
 
 from backup_scp.archive import FilesystemArchive, staging, writeback
 from backup_scp.archive import digest as digesting
+from backup_scp.digests import Digests
 from backup_scp.errors import ArchiveUnavailable, Damaged
 from tests.archive.examples import ARRIVAL, HEADING, KEY, digest
 
@@ -67,7 +68,7 @@ def test_the_digest_is_of_what_was_received_not_of_what_the_disk_has_kept(tmp_pa
         archive.verify(location, digest(data))
 
 
-class _OutOfMemory:
+class _OutOfMemory(Digests):
     def update(self, data):
         raise MemoryError
 
