@@ -53,26 +53,23 @@ class Loaded:
 class Outgoing(AbstractContextManager["Outgoing"]):
     """Reads instances in order, one at a time, into the same memory; leave the ``with`` block to give that back.
 
-    While one is on its way to the peer the medium is told of the next, and while its answer is awaited that is read.
+    While one is on its way to the peer a slow medium is told of the next, and while its answer is awaited that is read.
 
     Parameters
     ----------
     archive
         Where they are.
-    held
-        Which, as far as is known; the medium is told of the first.
     by_sha256
         Whether each must be compared by SHA-256, see ``Archive.load``.
     """
 
-    def __init__(self, archive: Archive, held: Sequence[Held], *, by_sha256: bool = False) -> None:
+    def __init__(self, archive: Archive, *, by_sha256: bool = False) -> None:
         self._archive = archive
-        self._first = held[:1]
         self._by_sha256 = by_sha256
         self._room: _Room | None = None
         self._next: Held | None = None
         self._ahead: Loaded | None = None
-        self._is_slow = True  # the medium: nobody knows yet
+        self._is_slow = False  # the medium, as far as is known
 
     def __enter__(self) -> Self:
         if _permits.acquire(blocking=False):
@@ -80,8 +77,6 @@ class Outgoing(AbstractContextManager["Outgoing"]):
                 self._room = _idle.pop()
             except IndexError:
                 self._room = _Room(MEMORY_BYTES)
-        for one in self._first:
-            self._archive.announce(one.location)
         return self
 
     def __exit__(self, *exc: object) -> None:

@@ -257,7 +257,7 @@ def restore(
     if not due:
         return done
     total_bytes = sum(held.size_bytes for held in due)
-    with destination, Outgoing(archive, due, by_sha256=True) as outgoing:  # the journal tells of SHA-256
+    with destination, Outgoing(archive, by_sha256=True) as outgoing:  # the journal tells of SHA-256
         due = list(destination.prepare(due))
         sent = []
         for count, outcome in enumerate(retrieve(outgoing, due, destination, index.record_verification), 1):

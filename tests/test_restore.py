@@ -73,7 +73,7 @@ def journal(tmp_path):
 
 def delivered(archive, held, destination, record):
     """Retrieve, and yield the outcomes."""
-    with Outgoing(archive, held) as outgoing:
+    with Outgoing(archive) as outgoing:
         yield from retrieve(outgoing, held, destination, record)
 
 

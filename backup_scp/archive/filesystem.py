@@ -27,7 +27,7 @@ from backup_scp.ports import ArchivedFile, Arrival, Heading, InstanceKey, Staged
 STAGING = ".staging"
 DAMAGED = ".damaged"
 
-_CHUNK_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 18  # what a core's own cache holds while it is digested
 Room = Callable[[int], memoryview | None]
 
 _DEPTH = 3  # folders between the archive and a file

@@ -155,7 +155,7 @@ class _Operation:
 
     def run(self, archive: Archive, held: Sequence[Held], destination: Destination, record: Record) -> None:
         """Send everything, with a pending answer now and then, until done or cancelled."""
-        with Outgoing(archive, held) as outgoing:  # which reads while the Association is made
+        with Outgoing(archive) as outgoing:
             try:
                 held = destination.prepare(held)
             except DestinationUnavailable as error:
