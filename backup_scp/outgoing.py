@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import mmap
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from hashlib import sha256
-from queue import SimpleQueue
 from typing import Self
 
+from backup_scp.digests import digest_like
 from backup_scp.errors import DigestMismatch
 from backup_scp.ports import Archive, ArchivedFile, Held
 
 MEMORY_BYTES = 32 << 20
 """The largest Data Set that is sent from memory; a longer one is read twice."""
 
-_AHEAD = 2  # how many of a retrieve are in memory: while one is sent the next is read
-_MOST_AHEAD = 8  # of all retrieves together; what comes on top reads each Data Set twice, in little memory
+_MOST_ROOMS = 8  # of all retrieves together; one that comes on top reads each Data Set twice, in little memory
+_MOST_IDLE = 2  # rooms that wait for the next retrieve: a system takes as long to give new memory as to fill it
 _PART_BYTES = 1 << 20
+_CACHED_BYTES_PER_S = 1e9  # what is read faster than this was in the system's memory
 
-_MOST_IDLE = 2  # rooms that wait for the next retrieve: a system takes as long to give new memory as to hash it
-
-_permits = threading.BoundedSemaphore(_MOST_AHEAD)
+_permits = threading.BoundedSemaphore(_MOST_ROOMS)
 _idle: deque[_Room] = deque(maxlen=_MOST_IDLE)
 
 
@@ -52,94 +51,67 @@ class Loaded:
 
 
 class Outgoing(AbstractContextManager["Outgoing"]):
-    """Reads instances in order, each a little before it is asked for; leave the ``with`` block to stop early.
+    """Reads instances in order, one at a time, into the same memory; leave the ``with`` block to give that back.
+
+    While one is on its way to the peer a slow medium is told of the next, and while its answer is awaited that is read.
 
     Parameters
     ----------
     archive
         Where they are.
-    held
-        Which, as far as is known; the first ones are read from now on.
+    by_sha256
+        Whether each must be compared by SHA-256, see ``Archive.load``.
     """
 
-    def __init__(self, archive: Archive, held: Sequence[Held]) -> None:
+    def __init__(self, archive: Archive, *, by_sha256: bool = False) -> None:
         self._archive = archive
-        self._held = held
-        self._readers: list[_Reader] = []
+        self._by_sha256 = by_sha256
+        self._room: _Room | None = None
+        self._next: Held | None = None
+        self._ahead: Loaded | None = None
+        self._is_slow = False  # the medium, as far as is known
 
     def __enter__(self) -> Self:
-        wanted = min(len(self._held), _AHEAD)
-        while len(self._readers) < wanted and _permits.acquire(blocking=False):
+        if _permits.acquire(blocking=False):
             try:
-                self._readers.append(_Reader(self._archive, self._held[len(self._readers)]))
-            except RuntimeError:  # the system has no thread for it
-                _permits.release()
-                break
+                self._room = _idle.pop()
+            except IndexError:
+                self._room = _Room(MEMORY_BYTES)
         return self
 
     def __exit__(self, *exc: object) -> None:
-        for reader in self._readers:
-            reader.stop()
-        self._readers = []
-
-    def in_order(self, held: Sequence[Held]) -> Iterator[Loaded]:
-        """Give these; what is in memory of one is void when the next is asked for."""
-        if list(held[:_AHEAD]) != list(self._held[:_AHEAD]):
-            self.__exit__()
-            self._held = held
-            self.__enter__()
-        count = len(self._readers)
-        for number, one in enumerate(held):
-            if not count:
-                yield _loaded(self._archive, one, _Room(0))
-                continue
-            reader = self._readers[number % count]
-            yield reader.take()
-            if number + count < len(held):
-                reader.ask(held[number + count])
-
-
-class _Reader:
-    """A thread with room for one instance."""
-
-    def __init__(self, archive: Archive, first: Held) -> None:
-        self.ready: SimpleQueue[Loaded] = SimpleQueue()
-        self._asked: SimpleQueue[Held | None] = SimpleQueue()
-        self._archive = archive
-        self._is_over = False
-        self.ask(first)
-        self._thread = threading.Thread(target=self._run, name="outgoing", daemon=True)
-        self._thread.start()
-
-    def ask(self, held: Held) -> None:
-        """Let it read this one; what it has read before is void."""
-        self._is_busy = True
-        self._asked.put(held)
-
-    def take(self) -> Loaded:
-        """Wait for what was asked for."""
-        loaded = self.ready.get()
-        self._is_busy = False
-        return loaded
-
-    def stop(self) -> None:
-        """Let the thread end; where it still reads what nobody wants any more, nobody waits for it either."""
-        self._is_over = True
-        self._asked.put(None)
-        if not self._is_busy:
-            self._thread.join()  # so that its memory is there for the next retrieve
-
-    def _run(self) -> None:
-        try:
-            room = _idle.pop()
-        except IndexError:
-            room = _Room(MEMORY_BYTES)
-        try:
-            while (held := self._asked.get()) is not None and not self._is_over:
-                self.ready.put(_loaded(self._archive, held, room))
-        finally:
+        room, self._room, self._ahead = self._room, None, None
+        if room is not None:
             _idle.append(room)
             _permits.release()
+
+    def in_order(self, held: Sequence[Held]) -> Iterator[Loaded]:
+        """Give these; what is in memory of one is void when the next is asked for, or read ahead."""
+        for number, one in enumerate(held):
+            loaded = self._take_ahead() or self._load(one)
+            self._next = held[number + 1] if number + 1 < len(held) else None
+            if self._next is not None and self._is_slow:
+                self._archive.announce(self._next.location)
+            yield loaded
+
+    def read_ahead(self) -> None:
+        """Read the next one now: what is in memory of the one before has been sent."""
+        if self._next is not None and self._ahead is None:
+            self._ahead = self._load(self._next)
+
+    def _take_ahead(self) -> Loaded | None:
+        ahead, self._ahead = self._ahead, None
+        return ahead
+
+    def _load(self, held: Held) -> Loaded:
+        began_at, began = datetime.now(UTC), time.perf_counter()
+        room = _NO_ROOM if self._room is None else self._room
+        try:
+            file = self._archive.load(held.location, held.sha256, room, by_sha256=self._by_sha256)
+        except Exception as error:  # noqa: BLE001 - it is raised again where somebody waits for the instance
+            return Loaded(held, began_at, None, error)
+        self._is_slow = held.size_bytes < (time.perf_counter() - began) * _CACHED_BYTES_PER_S
+        return Loaded(held, began_at, file)
 
 
 class _Room:
@@ -161,12 +133,7 @@ class _Room:
         return self._memory[:size_bytes]
 
 
-def _loaded(archive: Archive, held: Held, room: _Room) -> Loaded:
-    began_at = datetime.now(UTC)
-    try:
-        return Loaded(held, began_at, archive.load(held.location, held.sha256, room))
-    except Exception as error:  # noqa: BLE001 - it is raised again where somebody waits for the instance
-        return Loaded(held, began_at, None, error)
+_NO_ROOM = _Room(0)
 
 
 def parts(file: ArchivedFile) -> Iterator[bytes | memoryview]:
@@ -181,12 +148,13 @@ def parts(file: ArchivedFile) -> Iterator[bytes | memoryview]:
     if file.content is not None:
         yield file.content
         return
-    digest = sha256()
+    expected = file.xxh3_128 or file.sha256
+    digest = digest_like(expected)
     with file.data_set() as stream:
         while part := stream.read(_PART_BYTES):
             digest.update(part)
             yield part
-    if digest.hexdigest() != file.sha256:
+    if digest.hexdigest() != expected:
         raise DigestMismatch(f"{file.location} changed while it was sent")
 
 

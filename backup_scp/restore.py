@@ -66,7 +66,7 @@ def retrieve(
     the destination goes away, that instance and all further ones fail.
     """
     for number, one in enumerate(outgoing.in_order(held), 1):
-        outcome = _deliver(one, destination)
+        outcome = _deliver(one, destination, outgoing.read_ahead)
         if isinstance(outcome.cause, Damaged):
             _record(Checked(one.held.location, outcome.reason, one.began_at), record)
         yield outcome
@@ -75,10 +75,10 @@ def retrieve(
             return
 
 
-def _deliver(loaded: Loaded, destination: Destination) -> Outcome:
+def _deliver(loaded: Loaded, destination: Destination, meanwhile: Callable[[], None]) -> Outcome:
     held = loaded.held
     try:
-        warning = destination.send(loaded.required(), held)
+        warning = destination.send(loaded.required(), held, meanwhile)
     except (ArchiveUnavailable, Damaged, InstanceRefused, DestinationUnavailable) as error:
         return _failed(held, destination, error)
     except OSError as error:  # the file was whole a moment ago
@@ -257,7 +257,7 @@ def restore(
     if not due:
         return done
     total_bytes = sum(held.size_bytes for held in due)
-    with destination, Outgoing(archive, due) as outgoing:  # which reads while the destination is made ready
+    with destination, Outgoing(archive, by_sha256=True) as outgoing:  # the journal tells of SHA-256
         due = list(destination.prepare(due))
         sent = []
         for count, outcome in enumerate(retrieve(outgoing, due, destination, index.record_verification), 1):

@@ -119,10 +119,10 @@ def test_a_file_that_the_disk_cannot_read_is_damaged_and_one_look_is_not_enough(
     failures = iter([True])
     real = filesystem._digest_of_rest
 
-    def fails_once(stream):
+    def fails_once(digest, stream):
         if next(failures, False):
             raise OSError(errno.EIO, os.strerror(errno.EIO))
-        return real(stream)
+        return real(digest, stream)
 
     monkeypatch.setattr(filesystem, "_digest_of_rest", fails_once)
     assert verify(stored.archive, stored.index).intact == 1

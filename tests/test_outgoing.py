@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 
 import pytest
 
@@ -11,7 +10,6 @@ from backup_scp import outgoing
 from backup_scp.errors import DigestMismatch
 from backup_scp.outgoing import MEMORY_BYTES, Outgoing, parts
 from backup_scp.ports import Selection
-from tests.processes import wait_until
 from tests.samples import ct_series, encode
 from tests.stored import stored_in
 
@@ -28,14 +26,10 @@ def stored(tmp_path):
 
 @pytest.fixture(autouse=True)
 def leaves_nothing():
-    """Every reader ends, and gives back its permit."""
+    """Every retrieve gives back its permit."""
     yield
-    for thread in threading.enumerate():
-        if thread.name == "outgoing":
-            thread.join(60)
-            assert not thread.is_alive()
     with contextlib.ExitStack() as all_of_them:
-        for _ in range(outgoing._MOST_AHEAD):
+        for _ in range(outgoing._MOST_ROOMS):
             assert outgoing._permits.acquire(blocking=False)
             all_of_them.callback(outgoing._permits.release)
         assert not outgoing._permits.acquire(blocking=False)
@@ -52,7 +46,7 @@ def sent(loaded):
 @pytest.mark.parametrize("count", range(6))
 def test_all_of_it_in_order(stored, count):
     held = held_in(stored)[:count]
-    with Outgoing(stored.archive, held) as files:
+    with Outgoing(stored.archive) as files:
         found = [(one.held, sent(one)) for one in files.in_order(held)]
     assert [one for one, _ in found] == held
     assert [data for _, data in found] == [sample.data_set for sample in SAMPLES[:count]]
@@ -61,30 +55,72 @@ def test_all_of_it_in_order(stored, count):
 def test_what_is_damaged_fails_alone(stored):
     held = held_in(stored)
     stored.flip(held[2].location)
-    with Outgoing(stored.archive, held) as files:
+    with Outgoing(stored.archive) as files:
         found = [one.error or sent(one) for one in files.in_order(held)]
     assert isinstance(found.pop(2), DigestMismatch)
     assert found == [sample.data_set for number, sample in enumerate(SAMPLES) if number != 2]
 
 
-def test_the_next_is_read_while_one_is_sent(stored):
-    """What happens to a file after that no longer counts; two are in memory, not more."""
+def test_the_next_is_read_ahead_and_no_other(stored):
+    """What happens to a file after that no longer counts; it takes the memory of the one before."""
     held = held_in(stored)
-    with Outgoing(stored.archive, held) as files:
+    with Outgoing(stored.archive) as files:
         rest = files.in_order(held)
         first = next(rest)
-        wait_until(lambda: not files._readers[1].ready.empty())
+        assert sent(first) == SAMPLES[0].data_set
+        files.read_ahead()
+        files.read_ahead()
+        assert sent(first) != SAMPLES[0].data_set
         for one in held:
             stored.flip(one.location)
-        assert sent(first) == SAMPLES[0].data_set
-        second, *others = rest
-        assert [bool(second.error), *(bool(one.error) for one in others)] == [False, True, True, True]
+        assert sent(next(rest)) == SAMPLES[1].data_set
+        assert [bool(one.error) for one in rest] == [True, True, True]
+
+
+def test_read_ahead_to_the_end(stored):
+    held = held_in(stored)
+    found = []
+    with Outgoing(stored.archive) as files:
+        files.read_ahead()  # nothing is due yet
+        for one in files.in_order(held):
+            found.append(sent(one))
+            files.read_ahead()
+    assert found == [sample.data_set for sample in SAMPLES]
+
+
+def test_what_is_damaged_and_was_read_ahead_fails_alone(stored):
+    held = held_in(stored)
+    stored.flip(held[2].location)
+    found = []
+    with Outgoing(stored.archive) as files:
+        for one in files.in_order(held):
+            found.append(one.error or sent(one))
+            files.read_ahead()
+    assert isinstance(found.pop(2), DigestMismatch)
+    assert found == [sample.data_set for number, sample in enumerate(SAMPLES) if number != 2]
+
+
+@pytest.mark.parametrize("bytes_per_s", [0, float("inf")], ids=["all is in memory", "the medium is slow"])
+def test_a_slow_medium_is_told_of_the_next_one(stored, monkeypatch, bytes_per_s):
+    monkeypatch.setattr(outgoing, "_CACHED_BYTES_PER_S", bytes_per_s)
+    held = held_in(stored)
+    told: list[str] = []
+    monkeypatch.setattr(stored.archive, "announce", told.append)
+    with Outgoing(stored.archive) as files:
+        for number, one in enumerate(files.in_order(held)):
+            assert sent(one) == SAMPLES[number].data_set
+            assert told == [each.location for each in held[1 : number + 2] if bytes_per_s]
+
+
+def test_what_is_not_there_may_be_announced(stored):
+    for location in ("", "../x", "ab/1.2/3.4/5.6.0123456789ab.dcm"):
+        stored.archive.announce(location)
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_the_destination_wants_another_order(stored, count):
     held = held_in(stored)[:count]
-    with Outgoing(stored.archive, held) as files:
+    with Outgoing(stored.archive) as files:
         found = [(one.held, sent(one)) for one in files.in_order(held[::-1])]
     assert [one for one, _ in found] == held[::-1]
     assert [data for _, data in found] == [sample.data_set for sample in SAMPLES[:count][::-1]]
@@ -92,7 +128,7 @@ def test_the_destination_wants_another_order(stored, count):
 
 def test_a_retrieve_may_end_early(stored):
     held = held_in(stored)
-    with Outgoing(stored.archive, held) as files:
+    with Outgoing(stored.archive) as files:
         for _ in files.in_order(held):
             break
 
@@ -101,19 +137,21 @@ def test_more_at_once_than_there_is_memory_for(stored):
     """Those without memory read twice, and are right all the same."""
     held = held_in(stored)
     with contextlib.ExitStack() as stack:
-        every = [stack.enter_context(Outgoing(stored.archive, held)) for _ in range(outgoing._MOST_AHEAD)]
-        assert sum(len(files._readers) for files in every) == outgoing._MOST_AHEAD
+        every = [stack.enter_context(Outgoing(stored.archive)) for _ in range(outgoing._MOST_ROOMS)]
         for files in every:
             assert [sent(one) for one in files.in_order(held)] == [sample.data_set for sample in SAMPLES]
-        (without,) = Outgoing(stored.archive, held[:1]).in_order(held[:1])
-        assert without.required().content is None
+            assert next(files.in_order(held)).required().content is not None
+        without = stack.enter_context(Outgoing(stored.archive))
+        for number, one in enumerate(without.in_order(held)):
+            assert one.required().content is None
+            assert sent(one) == SAMPLES[number].data_set
 
 
 def test_a_large_one_is_read_twice_and_its_change_in_between_found(stored, monkeypatch):
     monkeypatch.setattr(outgoing, "MEMORY_BYTES", len(SAMPLES[0].data_set) - 2)
     held = held_in(stored)[:1]
     outgoing._idle.clear()
-    with Outgoing(stored.archive, held) as files:
+    with Outgoing(stored.archive) as files:
         (one,) = files.in_order(held)
         assert one.required().content is None
         assert sent(one) == SAMPLES[0].data_set
@@ -127,7 +165,7 @@ def test_memory_is_used_again(stored):
     outgoing._idle.clear()
     held = held_in(stored)
     for _ in range(3):
-        with Outgoing(stored.archive, held) as files:
+        with Outgoing(stored.archive) as files:
             assert [sent(one) for one in files.in_order(held)] == [sample.data_set for sample in SAMPLES]
     assert len(outgoing._idle) <= outgoing._MOST_IDLE
     assert MEMORY_BYTES >= 1 << 24

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from backup_scp.digests import digest_like
 from backup_scp.errors import DestinationUnavailable, InstanceRefused
 from backup_scp.outgoing import Outgoing
-from backup_scp.ports import Progress, Selection
+from backup_scp.ports import Progress, Selection, nothing
 from backup_scp.restore import Delivery, Journal, Throttle, restore, retrieve
 from tests.samples import ct_series, dx, encode
 from tests.stored import stored_in
@@ -39,13 +40,14 @@ class Shelf:
         self.prepared = list(instances)
         return instances
 
-    def send(self, file, held):
+    def send(self, file, held, meanwhile=nothing):
         assert self.is_open
         answer = self.answers.get(held.sop_instance_uid)
         if isinstance(answer, Exception):
             raise answer
         with file.data_set() as stream:
             self.received[held.sop_instance_uid] = stream.read()
+        meanwhile()
         return answer
 
 
@@ -71,7 +73,7 @@ def journal(tmp_path):
 
 def delivered(archive, held, destination, record):
     """Retrieve, and yield the outcomes."""
-    with Outgoing(archive, held) as outgoing:
+    with Outgoing(archive) as outgoing:
         yield from retrieve(outgoing, held, destination, record)
 
 
@@ -130,6 +132,18 @@ class TestCommit:
 
 
 class TestRetrieve:
+    def test_a_restore_is_compared_by_sha256(self, stored, slices, monkeypatch):
+        """Which its journal tells of; C-MOVE and C-GET compare by XXH3 (docs/adr/0022)."""
+        compared = []
+
+        def noted(expected):
+            compared.append(expected)
+            return digest_like(expected)
+
+        monkeypatch.setattr("backup_scp.archive.filesystem.digest_like", noted)
+        assert restore(stored.archive, stored.index, EVERYTHING, Shelf()).sent == 3
+        assert compared == [sample.sha256 for sample in slices]
+
     def test_each_arrives_byte_for_byte_in_order(self, stored, slices):
         held = stored.index.select(EVERYTHING)
         with Shelf() as shelf:

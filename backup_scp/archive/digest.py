@@ -1,7 +1,7 @@
-"""SHA-256 of a long Data Set, made by a thread beside the one that receives and writes it.
+"""The digests of a long Data Set, made by a thread beside the one that receives and writes it.
 
-The digest is of the bytes that were received, never of what was read back: a disk that keeps others is found out.
-It pays from some megabytes on, where a core is free; else the digest is made between two writes.
+They are of the bytes that were received, never of what was read back: a disk that keeps others is found out.
+It pays from some megabytes on, where a core is free; else they are made between two writes.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import errno
 import os
 import threading
 from queue import SimpleQueue
-from typing import Protocol
+
+from backup_scp.digests import Digests
 
 WORTH_BYTES = 2 << 20
 """Length from which a thread is worth its start."""
@@ -19,24 +20,17 @@ _WORTH_PIECE_BYTES = 64 << 10
 _free_cores = threading.Semaphore(max((os.cpu_count() or 1) - 1, 0))
 
 
-class Digest(Protocol):
-    """The part of ``hashlib``'s objects that is used here."""
-
-    def update(self, data: memoryview, /) -> None:
-        """Go on with more bytes."""
-
-
 class DigestBeside:
-    """Goes on with a digest while its caller writes the same bytes; ``finish`` it before the digest is asked for.
+    """Goes on with digests while its caller writes the same bytes; ``finish`` it before they are asked for.
 
     Parameters
     ----------
-    digest
+    digests
         Of what has come so far.
     """
 
-    def __init__(self, digest: Digest) -> None:
-        self._digest = digest
+    def __init__(self, digests: Digests) -> None:
+        self._digests = digests
         self._given: SimpleQueue[memoryview | None] = SimpleQueue()
         self._done: SimpleQueue[None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="digest", daemon=True)
@@ -44,11 +38,11 @@ class DigestBeside:
         self._error: Exception | None = None
 
     @classmethod
-    def begin(cls, digest: Digest) -> DigestBeside | None:
+    def begin(cls, digests: Digests) -> DigestBeside | None:
         """Start one; None where no core or no thread is free for it."""
         if not _free_cores.acquire(blocking=False):
             return None
-        beside = cls(digest)
+        beside = cls(digests)
         try:
             beside._thread.start()
         except RuntimeError:
@@ -59,13 +53,13 @@ class DigestBeside:
     def update(self, data: memoryview) -> None:
         """Begin with more bytes; they may change after ``wait``."""
         if len(data) < _WORTH_PIECE_BYTES:
-            self._digest.update(data)
+            self._digests.update(data)
         else:
             self._is_busy = True
             self._given.put(data)
 
     def wait(self) -> None:
-        """Wait until the digest is of all that was given.
+        """Wait until the digests are of all that was given.
 
         Raises
         ------
@@ -96,7 +90,7 @@ class DigestBeside:
         try:
             while (data := self._given.get()) is not None:
                 try:
-                    self._digest.update(data)
+                    self._digests.update(data)
                 except Exception as error:  # noqa: BLE001 - raised by ``wait``
                     self._error = error
                 del data  # or the caller's buffer could not be released

@@ -20,6 +20,17 @@ def uncache(stream: BinaryIO) -> None:
             os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
+def prefetch(path: Path) -> None:
+    """Let the system read a file into memory meanwhile, where it can be told; what is wrong with it shows later."""
+    if sys.platform == "linux":
+        with suppress(OSError):
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_WILLNEED)
+            finally:
+                os.close(descriptor)
+
+
 class DurableFolders:
     """Makes folders below a root, and the root; safe to share between threads.
 

@@ -2,7 +2,8 @@
 
 ``docs/archive-format.md`` is the description.  In short: Private Information (0002,0102) is the last element, of
 fixed length, so that its place and the Data Set's are known before the first byte is in, and it is filled in after
-the last.  ``sha256`` in it covers the Data Set, ``meta_sha256`` every byte before (PS3.10 7.1).
+the last.  ``sha256`` in it covers the Data Set, ``meta_sha256`` every byte before (PS3.10 7.1).  ``xxh3_128`` is of the
+Data Set, too, for a quick comparison; files of earlier versions have none.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ class FileHeader:
         Where it was committed to; not to be used before ``layout.is_location``.
     sha256, size_bytes
         Of the Data Set.
+    xxh3_128
+        Of the Data Set; empty where the file does not say.
     length
         Bytes before the Data Set.
     """
@@ -55,6 +58,7 @@ class FileHeader:
     location: str
     sha256: str
     size_bytes: int
+    xxh3_128: str
     length: int
 
 
@@ -85,15 +89,18 @@ def _after_instance(transfer_syntax_uid: str, source_ae_title: str) -> bytes:
     )
 
 
-def private_information(header: bytes, arrival: Arrival, location: str, sha256: str, size_bytes: int) -> bytes:
+def private_information(
+    header: bytes, arrival: Arrival, location: str, sha256: str, size_bytes: int, xxh3_128: str = ""
+) -> bytes:
     """Encode what fills the blank at the end of ``header``.
 
     Texts are cut to what an Association can bring: AE titles and service 16 characters, address and site 64.
     """
-    record = {
+    record: dict[str, str | int] = {
         "format": FORMAT,
         "meta_sha256": _UNKNOWN.decode("ascii"),
         "sha256": sha256,
+        "xxh3_128": xxh3_128,
         "size": size_bytes,
         "received": _moment(arrival.received_at),
         "service": _bounded(arrival.service, 16),
@@ -103,6 +110,8 @@ def private_information(header: bytes, arrival: Arrival, location: str, sha256: 
         "site": _bounded(arrival.site, 64),
         "location": location[:LOCATION_LIMIT],
     }
+    if not xxh3_128:
+        del record["xxh3_128"]
     blank = json.dumps(record, separators=(",", ":")).encode("ascii").ljust(PRIVATE_INFORMATION_LENGTH)
     digest = _sha256(header[:-PRIVATE_INFORMATION_LENGTH] + blank).hexdigest().encode("ascii")
     return blank[: _DIGEST.start] + digest + blank[_DIGEST.stop :]
@@ -183,7 +192,8 @@ def _file_header(elements: dict[int, bytes], record: dict[str, Any], length: int
         address=record["address"],
         site=record["site"],
     )
-    return FileHeader(heading, arrival, record["location"], record["sha256"], int(record["size"]), length)
+    sha256, xxh3_128 = record["sha256"], str(record.get("xxh3_128", ""))
+    return FileHeader(heading, arrival, record["location"], sha256, int(record["size"]), xxh3_128, length)
 
 
 def _require(truth: bool, otherwise: str) -> None:  # noqa: FBT001 - it reads as a sentence

@@ -8,18 +8,18 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from hashlib import sha256 as _sha256
 from pathlib import Path
 from typing import BinaryIO
 
 from backup_scp.archive import layout
-from backup_scp.archive.durable import DurableFolders, uncache
+from backup_scp.archive.durable import DurableFolders, prefetch, uncache
 from backup_scp.archive.failures import UNREADABLE, explained, failure, reason
 from backup_scp.archive.file_format import FileHeader, read_header
 from backup_scp.archive.lock import alone
 from backup_scp.archive.marker import MARKER, Marker, new_identity
 from backup_scp.archive.staging import FileInStaging, Staging
 from backup_scp.archive.volume import Volume
+from backup_scp.digests import Digest, digest_like
 from backup_scp.errors import ArchiveUnavailable, Damaged, DigestMismatch, FileMissing
 from backup_scp.folders import fsync, fsync_folder
 from backup_scp.ports import ArchivedFile, Arrival, Heading, InstanceKey, StagedFile
@@ -27,7 +27,7 @@ from backup_scp.ports import ArchivedFile, Arrival, Heading, InstanceKey, Staged
 STAGING = ".staging"
 DAMAGED = ".damaged"
 
-_CHUNK_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 18  # what a core's own cache holds while it is digested
 Room = Callable[[int], memoryview | None]
 
 _DEPTH = 3  # folders between the archive and a file
@@ -129,26 +129,34 @@ class FilesystemArchive:
             uncache(stream)
             return self._compared(stream, location, sha256)
 
-    def load(self, location: str, sha256: str, room: Room) -> ArchivedFile:
+    def load(self, location: str, sha256: str, room: Room, *, by_sha256: bool = False) -> ArchivedFile:
         with self._opened(location) as stream:
             try:
-                return self._compared(stream, location, sha256, room)
+                return self._compared(stream, location, sha256, room, quickly=not by_sha256)
             except DigestMismatch:  # or it was just being replaced, or the system's memory errs: the medium decides
                 pass
         with self._opened(location) as stream:
             uncache(stream)
             return self._compared(stream, location, sha256, room)
 
-    def _compared(self, stream: BinaryIO, location: str, sha256: str, room: Room | None = None) -> ArchivedFile:
+    def announce(self, location: str) -> None:
+        if layout.is_location(location):
+            prefetch(self._root / location)
+
+    def _compared(
+        self, stream: BinaryIO, location: str, sha256: str, room: Room | None = None, *, quickly: bool = False
+    ) -> ArchivedFile:
         """Read all of it; where there is room, the digest is of what is in memory then."""
         file = self._described(stream, location)
-        content = room(file.size_bytes) if room else None
-        found = _digest_of_rest(stream) if content is None else _digest_in(content, stream)
-        if found != file.sha256:
+        xxh3 = file.xxh3_128 if quickly and file.sha256 == sha256 else ""  # made of what has this SHA-256
+        expected = xxh3 or file.sha256
+        content, digest = room(file.size_bytes) if room else None, digest_like(expected)
+        found = _digest_of_rest(digest, stream) if content is None else _digest_in(content, digest, stream)
+        if found != expected:
             raise DigestMismatch(f"{location} is damaged: its Data Set does not match the digest in the file")
-        if found != sha256:
+        if file.sha256 != sha256:
             raise DigestMismatch(f"{location} holds another Data Set than was received under this name")
-        return file if content is None else replace(file, content=content)
+        return replace(file, xxh3_128=xxh3, content=content)
 
     def flush(self, location: str) -> None:
         final = self._root / location
@@ -266,6 +274,7 @@ class FilesystemArchive:
             size_bytes=header.size_bytes,
             data_set_offset=header.length,
             path=self._root / location,
+            xxh3_128=header.xxh3_128,
         )
 
     def _files(self, folder: str = "") -> Iterator[str]:
@@ -323,18 +332,16 @@ def _require_length(stream: BinaryIO, header: FileHeader, location: str) -> None
         raise DigestMismatch(f"{location} is damaged: it has {found} bytes, {expected} were stored")
 
 
-def _digest_of_rest(stream: BinaryIO) -> str:
-    """SHA-256 from the stream's position to its end."""
-    digest = _sha256()
+def _digest_of_rest(digest: Digest, stream: BinaryIO) -> str:
+    """Digest what stands from the stream's position to its end."""
     with memoryview(bytearray(_CHUNK_BYTES)) as chunk:
         while count := stream.readinto(chunk):  # type: ignore[attr-defined]  # BinaryIO does not tell of it
             digest.update(chunk[:count])
     return digest.hexdigest()
 
 
-def _digest_in(content: memoryview, stream: BinaryIO) -> str:
-    """Fill the memory from the stream, and give the SHA-256 of what it holds then; each part while it is at hand."""
-    digest = _sha256()
+def _digest_in(content: memoryview, digest: Digest, stream: BinaryIO) -> str:
+    """Fill the memory from the stream, and digest what it holds then; each part while it is at hand."""
     for position in range(0, len(content), _CHUNK_BYTES):
         part = content[position : position + _CHUNK_BYTES]
         stream.readinto(part)  # type: ignore[attr-defined]  # BinaryIO does not tell of it

@@ -14,7 +14,6 @@ import secrets
 import threading
 from collections.abc import Callable, Generator
 from contextlib import suppress
-from hashlib import sha256 as _sha256
 from pathlib import Path
 from typing import BinaryIO, Self, cast
 
@@ -25,6 +24,7 @@ from backup_scp.archive.file_format import blank_header, private_information
 from backup_scp.archive.lock import Lock, alone
 from backup_scp.archive.volume import CHECK_BYTES, Volume
 from backup_scp.archive.writeback import WRITEBACK_BYTES, begin_writeback
+from backup_scp.digests import Digests
 from backup_scp.errors import ArchiveFull, ArchiveUnavailable
 from backup_scp.folders import fsync, fsync_folder
 from backup_scp.ports import Arrival, Heading
@@ -58,7 +58,7 @@ class FileInStaging:
         self._unchecked_bytes = 0
         self._header = blank_header(heading)
         self._beginning = bytearray()
-        self._digest = _sha256()
+        self._digests = Digests()
         self._beside: DigestBeside | None = None
         self._size_bytes = 0
         self._begun_bytes = 0  # whose writeback was begun
@@ -72,7 +72,7 @@ class FileInStaging:
     @property
     def sha256(self) -> str:
         self._finish_digest()
-        return self._digest.hexdigest()
+        return self._digests.sha256
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self._require_open()
@@ -92,13 +92,13 @@ class FileInStaging:
         size = self._size_bytes + length
         if size <= _BEGINNING_BYTES:
             self._beginning += data
-            self._digest.update(data)
+            self._digests.update(data)
             self._size_bytes = size
             return
         if self._size_bytes <= _BEGINNING_BYTES:
             _write_all(self._file, self._header + self._beginning)
         if self._beside is None and size - length < WORTH_BYTES <= size:
-            self._beside = DigestBeside.begin(self._digest)
+            self._beside = DigestBeside.begin(self._digests)
         with memoryview(data) as whole, whole.cast("B") as view:
             self._digest_and_write(view)
             self._beginning += view[: max(_BEGINNING_BYTES - len(self._beginning), 0)]
@@ -108,7 +108,7 @@ class FileInStaging:
 
     def _digest_and_write(self, view: memoryview) -> None:
         if self._beside is None:
-            self._digest.update(view)
+            self._digests.update(view)
             _write_all(self._file, view)
             return
         self._beside.update(view)
@@ -166,7 +166,11 @@ class FileInStaging:
         OSError
         """
         self._require_open()
-        information = private_information(self._header, arrival, location, self.sha256, self._size_bytes)
+        self._finish_digest()
+        digests = self._digests
+        information = private_information(
+            self._header, arrival, location, digests.sha256, self._size_bytes, digests.xxh3_128
+        )
         self._header = self._header[: -len(information)] + information
         with self._file:  # closed also when fsync fails: a second one on this descriptor would lie
             if self._size_bytes <= _BEGINNING_BYTES:

@@ -19,9 +19,6 @@ from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RQ
 from pynetdicom.pdu_primitives import (
     A_ASSOCIATE,
     AsynchronousOperationsWindowNegotiation,
-    ImplementationClassUIDNotification,
-    ImplementationVersionNameNotification,
-    MaximumLengthNotification,
     SCP_SCU_RoleSelectionNegotiation,
     ServiceParameter,
     SOPClassExtendedNegotiation,
@@ -31,9 +28,8 @@ from backup_scp.information_model import Negotiated
 from backup_scp.network import extended_negotiation
 from backup_scp.network.association import Context
 from backup_scp.network.negotiation import ACCEPTED, answer_context, answer_role
-from backup_scp.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from backup_scp.network.upper_layer.user_information import APPLICATION_CONTEXT, of_ourselves
 
-_APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"  # PS3.7 A.2.1
 _PROTOCOL_VERSION = 1  # PS3.8 9.3.2
 _PDU_HEADER_BYTES, _FIXED_BYTES = 6, 74  # before the variable items of an A-ASSOCIATE-RQ (PS3.8 9.3.2)
 _ITEM = struct.Struct(">BxH")  # type, reserved, length
@@ -128,12 +124,12 @@ def accept(encoded: bytes, maximum_pdu_length: int) -> Acceptance | None:
     extended = _answered_extended(items, abstract_syntaxes)
 
     answer = A_ASSOCIATE()
-    answer.application_context_name = UID(_APPLICATION_CONTEXT)
+    answer.application_context_name = UID(APPLICATION_CONTEXT)
     answer.calling_ae_title, answer.called_ae_title = request.calling_ae_title, request.called_ae_title
     answer.result, answer.result_source = 0, 1
     answer.presentation_context_definition_results_list = [*accepted, *(c for c in contexts if c.result != ACCEPTED)]
     answer.user_information = [
-        *_of_ourselves(maximum_pdu_length),
+        *of_ourselves(maximum_pdu_length),
         *roles.values(),
         *_answered_window(items),
         *extended.values(),
@@ -201,19 +197,6 @@ def _items(encoded: bytes) -> Iterator[tuple[int, bytes]]:
         if position > len(encoded):
             raise ValueError
         yield kind, encoded[position - length : position]
-
-
-def _of_ourselves(
-    maximum_pdu_length: int,
-) -> tuple[MaximumLengthNotification, ImplementationClassUIDNotification, ImplementationVersionNameNotification]:
-    """Name what is sent in every answer (PS3.7 D.3.3.1 and D.3.3.2)."""
-    maximum = MaximumLengthNotification()
-    maximum.maximum_length_received = maximum_pdu_length
-    implementation = ImplementationClassUIDNotification()
-    implementation.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
-    version = ImplementationVersionNameNotification()
-    version.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-    return maximum, implementation, version
 
 
 def _answered_roles(

@@ -129,10 +129,10 @@ class Association:
             By ``watch``.
         """
         proposal = Proposal(local, called, host, port, contexts, as_scp, maximum_pdu_length, tls=tls)
-        requested = request(proposal, watch)
-        association = cls(requested.upper_layer)
+        upper_layer, answer = request(proposal, watch)
+        association = cls(upper_layer)
         association.called_ae_title = called
-        association.we_are_scp = requested.we_are_scp
+        association.we_are_scp = answer.we_are_scp
         association.contexts = {
             int(context.context_id or 0): Context(
                 int(context.context_id or 0),
@@ -140,7 +140,7 @@ class Association:
                 str(context.transfer_syntax[0]),
                 peer_is_scp=True,
             )
-            for context in requested.contexts
+            for context in answer.contexts
         }
         return association
 

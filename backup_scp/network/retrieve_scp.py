@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Self
@@ -17,7 +18,7 @@ from backup_scp.network.identifier import encode_failed_list
 from backup_scp.network.status import CANCEL, PENDING, SUB_OPERATIONS_FAILED, SUB_OPERATIONS_REFUSED, SUCCESS
 from backup_scp.network.storage_scu import MEDIUM_PRIORITY, MoveOriginator, StorageSCU
 from backup_scp.outgoing import Outgoing
-from backup_scp.ports import Archive, ArchivedFile, Destination, Held, Index, RemoteAE
+from backup_scp.ports import Archive, ArchivedFile, Destination, Held, Index, RemoteAE, nothing
 from backup_scp.restore import Delivery, Outcome, Record, retrieve
 
 log = logging.getLogger(__name__)
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 OpenDestination = Callable[[RemoteAE, MoveOriginator, Callable[[], None]], Destination]
 
 _PRIORITIES = range(3)  # medium, high, low: PS3.7 9.3.1.1
+_PENDING_INTERVAL_S = 0.1  # ours to choose, PS3.4 C.4.2.3.1
 _GRACE_S = 0.3  # for a sub-operation that is nearly done when the C-CANCEL comes
 
 
@@ -125,9 +127,9 @@ class SameAssociation:
         """See ``ports.Destination``."""
         return instances
 
-    def send(self, file: ArchivedFile, held: Held) -> str | None:
+    def send(self, file: ArchivedFile, held: Held, meanwhile: Callable[[], None] = nothing) -> str | None:
         """See ``ports.Destination``."""
-        return self._scu.store(file, held)
+        return self._scu.store(file, held, meanwhile)
 
 
 class _Operation:
@@ -148,11 +150,12 @@ class _Operation:
         self._failed: list[str] = []
         self._first_reason = ""
         self._cancelled_at: float | None = None
+        self._answered_at = -math.inf  # the first answer says how many there are
         self.is_cancelled = False
 
     def run(self, archive: Archive, held: Sequence[Held], destination: Destination, record: Record) -> None:
-        """Send everything, with a pending answer after each sub-operation, until done or cancelled."""
-        with Outgoing(archive, held) as outgoing:  # which reads while the Association is made
+        """Send everything, with a pending answer now and then, until done or cancelled."""
+        with Outgoing(archive) as outgoing:
             try:
                 held = destination.prepare(held)
             except DestinationUnavailable as error:
@@ -173,10 +176,17 @@ class _Operation:
         for outcome in outcomes:
             self._count(outcome)
             if self._remaining:
-                self._answer(PENDING)
+                self._say_how_far(outcome)
                 self._see_whether_cancelled()
             if self.is_cancelled:
                 return
+
+    def _say_how_far(self, outcome: Outcome) -> None:
+        """Send a pending answer after the first sub-operation, after each that went wrong, and now and then."""
+        now = time.monotonic()
+        if outcome.reason or now - self._answered_at >= _PENDING_INTERVAL_S:
+            self._answer(PENDING)
+            self._answered_at = now
 
     def _see_whether_cancelled(self) -> None:
         self.is_cancelled = self.association.cancelled(self.command.message_id)

@@ -26,7 +26,7 @@ from backup_scp.network.negotiation import NATIVE
 from backup_scp.network.p_data import Piece
 from backup_scp.network.status import is_warning
 from backup_scp.outgoing import compare_again, parts
-from backup_scp.ports import ArchivedFile, Held, RemoteAE
+from backup_scp.ports import ArchivedFile, Held, RemoteAE, nothing
 from backup_scp.transcode import transcode
 
 _PART_BYTES = 1 << 20
@@ -80,8 +80,8 @@ class StorageSCU:
         for context in contexts:
             self._contexts.setdefault(context.abstract_syntax, {})[context.transfer_syntax] = context
 
-    def store(self, file: ArchivedFile, held: Held) -> str | None:
-        """Send one instance and wait for its Status.
+    def store(self, file: ArchivedFile, held: Held, meanwhile: Callable[[], None] = nothing) -> str | None:
+        """Send one instance and wait for its Status; ``meanwhile`` see ``ports.Destination``.
 
         Returns
         -------
@@ -101,14 +101,16 @@ class StorageSCU:
         if not accepted:
             raise InstanceRefused(f"The destination does not accept SOP Class {held.sop_class_uid}")
         if held.transfer_syntax_uid in accepted:
-            return self._store(held, accepted[held.transfer_syntax_uid], parts(file))
+            return self._store(held, accepted[held.transfer_syntax_uid], parts(file), meanwhile)
         with file.data_set() as stream:
             result = transcode(stream, held.transfer_syntax_uid, list(accepted), file.size_bytes, file.path.parent)
         with result.data_set:
             compare_again(file)
-            return self._store(held, accepted[result.transfer_syntax_uid], _parts(result.data_set))
+            return self._store(held, accepted[result.transfer_syntax_uid], _parts(result.data_set), meanwhile)
 
-    def _store(self, held: Held, context: Context, data_set: Iterable[Piece]) -> str | None:
+    def _store(
+        self, held: Held, context: Context, data_set: Iterable[Piece], meanwhile: Callable[[], None]
+    ) -> str | None:
         self._message_id = self._message_id % 0xFFFF + 1
         try:
             self._association.send_data_set(context.context_id, self._request(held), data_set)
@@ -118,6 +120,7 @@ class StorageSCU:
         except OSError as error:  # in the middle of a message: no other can follow on this Association
             self._association.abort()
             raise ArchiveUnavailable(f"A stored file cannot be read ({error.strerror})") from None
+        meanwhile()
         answer = self._association.read_response(Field.C_STORE_RSP)
         return _judge(answer)
 
@@ -189,13 +192,13 @@ class RemoteAEDestination:
                 self._associate(self._number_of(ordered[0]))
         return ordered
 
-    def send(self, file: ArchivedFile, held: Held) -> str | None:
+    def send(self, file: ArchivedFile, held: Held, meanwhile: Callable[[], None] = nothing) -> str | None:
         """See ``ports.Destination``."""
         if held.sop_class_uid not in self._proposal_of:
             raise InstanceRefused("Its SOP Class UID cannot be proposed to any destination")
         scu = self._associate(self._number_of(held))
         try:
-            warning = scu.store(file, held)
+            warning = scu.store(file, held, meanwhile)
         except AssociationEnded:
             self._abandon()
             self._broken_off += 1

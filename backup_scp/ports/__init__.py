@@ -13,7 +13,7 @@ from backup_scp.ports.commitments import (
     Reference,
     Requester,
 )
-from backup_scp.ports.destination import Destination, RemoteAE
+from backup_scp.ports.destination import Destination, RemoteAE, nothing
 from backup_scp.ports.holdings import (
     Admission,
     Checked,
@@ -69,4 +69,5 @@ __all__ = [
     "Trouble",
     "Version",
     "VersionMatch",
+    "nothing",
 ]

@@ -96,6 +96,8 @@ class ArchivedFile:
 
     Attributes
     ----------
+    xxh3_128
+        Of the Data Set, where ``Archive.load`` has compared it by that; empty where it was compared by SHA-256.
     content
         Its Data Set, where ``Archive.load`` has read and compared it: valid as long as the memory given for it.
     """
@@ -107,6 +109,7 @@ class ArchivedFile:
     size_bytes: int
     data_set_offset: int
     path: Path
+    xxh3_128: str = field(default="", compare=False)
     content: memoryview | None = field(default=None, compare=False, repr=False)
 
     def data_set(self) -> BinaryIO:
@@ -164,21 +167,29 @@ class Archive(Protocol):
         FileMissing, DigestMismatch
         """
 
-    def load(self, location: str, sha256: str, room: Callable[[int], memoryview | None]) -> ArchivedFile:
-        """Do as ``verify``, and leave the Data Set that was compared in memory, as its ``content``.
+    def load(
+        self, location: str, sha256: str, room: Callable[[int], memoryview | None], *, by_sha256: bool = False
+    ) -> ArchivedFile:
+        """Read every byte, compare it, and leave the Data Set that was compared in memory, as its ``content``.
 
-        What the system has in memory need not be read from the medium, but nothing is called damaged that is intact
-        there.
+        It is compared by the XXH3 that stands in the file beside its SHA-256, which finds every accident
+        (docs/adr/0022); by SHA-256 where the file has none, or another than this.  What the system has in memory need
+        not be read from the medium, but nothing is called damaged that is intact there.
 
         Parameters
         ----------
         room
             Gives the memory for a Data Set of so many bytes, None when there is none: it is compared all the same.
+        by_sha256
+            Whether it must be compared by SHA-256, as ``verify`` does.
 
         Raises
         ------
         FileMissing, DigestMismatch
         """
+
+    def announce(self, location: str) -> None:
+        """Say that this file will be loaded soon, so that the medium may begin; it tells nothing of the file."""
 
     def flush(self, location: str) -> None:
         """Make a committed file durable, and every name that leads to it, whoever put it there.

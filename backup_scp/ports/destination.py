@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self
 
@@ -48,6 +48,10 @@ class RemoteAE:
     tls: bool = False
 
 
+def nothing() -> None:
+    """Do nothing meanwhile."""
+
+
 class Destination(Protocol):
     """Where instances go back to: a remote AE over one Association, or a folder.  A context manager."""
 
@@ -65,8 +69,14 @@ class Destination(Protocol):
         DestinationUnavailable
         """
 
-    def send(self, file: ArchivedFile, held: Held) -> str | None:
+    def send(self, file: ArchivedFile, held: Held, meanwhile: Callable[[], None] = nothing) -> str | None:
         """Deliver one instance; on return the destination has confirmed it.
+
+        Parameters
+        ----------
+        meanwhile
+            What can be done while the destination has everything and has not confirmed it; ``file.content`` is void
+            from then on.  It need not be called.
 
         Returns
         -------

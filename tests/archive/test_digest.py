@@ -12,6 +12,7 @@ import pytest
 
 from backup_scp.archive import FilesystemArchive, staging, writeback
 from backup_scp.archive import digest as digesting
+from backup_scp.digests import Digests
 from backup_scp.errors import ArchiveUnavailable, Damaged
 from tests.archive.examples import ARRIVAL, HEADING, KEY, digest
 
@@ -67,7 +68,7 @@ def test_the_digest_is_of_what_was_received_not_of_what_the_disk_has_kept(tmp_pa
         archive.verify(location, digest(data))
 
 
-class _OutOfMemory:
+class _OutOfMemory(Digests):
     def update(self, data):
         raise MemoryError
 
@@ -78,7 +79,7 @@ def test_a_digest_that_was_not_made_is_not_taken_for_one(tmp_path, monkeypatch, 
     staged = archive.stage(HEADING)
     staged.write(data[: digesting.WORTH_BYTES])
     assert staged._beside is not None
-    staged._beside._digest = _OutOfMemory()
+    staged._beside._digests = _OutOfMemory()
     with pytest.raises(ArchiveUnavailable):
         staged.write(data[digesting.WORTH_BYTES :])
     with pytest.raises(ArchiveUnavailable):

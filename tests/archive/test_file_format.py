@@ -15,6 +15,7 @@ import pydicom
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from xxhash import xxh3_128_hexdigest
 
 from backup_scp.archive import FilesystemArchive, layout
 from backup_scp.archive.file_format import (
@@ -37,7 +38,8 @@ def whole(
     heading: Heading = HEADING, arrival: Arrival = ARRIVAL, data: bytes = DATA_SET, location: str = LOCATION
 ) -> bytes:
     header = blank_header(heading)
-    information = private_information(header, arrival, location, digest(data), len(data))
+    xxh3 = xxh3_128_hexdigest(data)
+    information = private_information(header, arrival, location, digest(data), len(data), xxh3)
     return header[: -len(information)] + information + data
 
 
@@ -63,6 +65,7 @@ def test_private_information_says_what_arrived():
     assert record == {
         "format": 1,
         "sha256": digest(DATA_SET),
+        "xxh3_128": xxh3_128_hexdigest(DATA_SET),
         "size": len(DATA_SET),
         "received": "2026-11-21T20:24:56.123456Z",
         "service": "C-STORE",
@@ -169,7 +172,7 @@ def test_nothing_makes_it_overflow(character):
     location = "f" * 2 * layout.LOCATION_LIMIT
     header = blank_header(heading)
     assert len(header) <= HEADER_LIMIT_BYTES
-    information = private_information(header, arrival, location, "f" * 64, 2**64)
+    information = private_information(header, arrival, location, "f" * 64, 2**64, "f" * 32)
     assert len(information) == PRIVATE_INFORMATION_LENGTH
     file = header[:-PRIVATE_INFORMATION_LENGTH] + information
     assert read_header(io.BytesIO(file), "it").size_bytes == 2**64

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -23,7 +25,7 @@ from backup_scp.network.server import Listening, Server, Service
 from backup_scp.network.services import services as real_services
 from backup_scp.network.verification_scp import VerificationSCP
 from backup_scp.ports import RemoteAE
-from tests.network.wire import TIMEOUT_S, Peer
+from tests.network.wire import ABORT, TIMEOUT_S, Peer, item, items, pdu
 from tests.processes import wait_until
 
 PATIENT = Timing(connect_s=10, association_s=TIMEOUT_S, idle_s=TIMEOUT_S, network_s=TIMEOUT_S)
@@ -166,3 +168,63 @@ def storage(tmp_path) -> Iterator[Storage]:
     index = SQLIndex(url)
     yield Storage(tmp_path / "archive", FilesystemArchive(tmp_path / "archive"), index)
     index.close()
+
+
+class Other(Peer):
+    """The acceptor's side of a connection."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.socket = connection
+        self.socket.settimeout(TIMEOUT_S)
+
+    def accept_association(self, *, maximum_length: int = 0, answers: dict[int, tuple[int, str]] | None = None) -> None:
+        """Accept every context in its first Transfer Syntax, or answer as told."""
+        kind, body = self.pdu()
+        assert kind == 1
+        proposed = {}
+        for sub, content in items(body[68:]):
+            if sub == 0x20:
+                proposed[content[0]] = next(value for k, value in items(content[4:]) if k == 0x40).decode()
+        results = answers if answers is not None else {context: (0, syntax) for context, syntax in proposed.items()}
+        context_items = b"".join(
+            item(0x21, bytes((context, 0, result, 0)) + item(0x40, syntax.encode()))
+            for context, (result, syntax) in results.items()
+        )
+        user = item(0x50, item(0x51, struct.pack(">I", maximum_length)) + item(0x52, b"1.2.3"))
+        self.send(pdu(2, body[:68] + item(0x10, b"1.2.840.10008.3.1.1.1") + context_items + user))
+
+
+@pytest.fixture
+def acceptor(leaves_nothing) -> Iterator[Callable[[Callable[[Other], None]], int]]:
+    """Yield ``acceptor(behave)``: a listener whose one connection is handed to ``behave``; it returns the port."""
+    running: list[tuple[socket.socket, threading.Thread]] = []
+    errors: list[BaseException] = []
+
+    def start(behave: Callable[[Other], None]) -> int:
+        listener = socket.create_server(("127.0.0.1", 0))
+
+        def run() -> None:
+            connection, _ = listener.accept()
+            with connection, contextlib.suppress(ConnectionError):
+                try:
+                    behave(Other(connection))
+                except AssertionError as error:
+                    errors.append(error)
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        running.append((listener, thread))
+        return int(listener.getsockname()[1])
+
+    yield start
+    for listener, thread in running:
+        thread.join(TIMEOUT_S)
+        assert not thread.is_alive()
+        listener.close()
+    assert errors == []
+
+
+def until_closed(other: Other) -> None:
+    """Read until the association is aborted or the connection closed."""
+    while other.pdu()[0] != ABORT:
+        pass

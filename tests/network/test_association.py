@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
-import struct
 import threading
-from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -15,7 +12,7 @@ from backup_scp.network.association import Association, AssociationEnded, LocalA
 from backup_scp.network.command_set import Element, Field, encode
 from backup_scp.network.upper_layer import UpperLayer
 from backup_scp.network.verification_scu import echo
-from tests.network.conftest import PATIENT
+from tests.network.conftest import PATIENT, Other, until_closed
 from tests.network.wire import (
     ABORT,
     COMMAND,
@@ -25,11 +22,8 @@ from tests.network.wire import (
     LAST,
     TIMEOUT_S,
     VERIFICATION,
-    Peer,
     abort,
     command,
-    item,
-    items,
     p_data,
     pdu,
     pdv,
@@ -38,68 +32,8 @@ from tests.network.wire import (
 HASTY = Timing(connect_s=0.2, association_s=0.2, idle_s=0.2, network_s=0.2)
 
 
-class Other(Peer):
-    """The acceptor's side of a connection."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        self.socket = connection
-        self.socket.settimeout(TIMEOUT_S)
-
-    def accept_association(self, *, maximum_length: int = 0, answers: dict[int, tuple[int, str]] | None = None) -> None:
-        """Accept every context in its first Transfer Syntax, or answer as told."""
-        kind, body = self.pdu()
-        assert kind == 1
-        proposed = {}
-        for sub, content in items(body[68:]):
-            if sub == 0x20:
-                proposed[content[0]] = next(value for k, value in items(content[4:]) if k == 0x40).decode()
-        results = answers if answers is not None else {context: (0, syntax) for context, syntax in proposed.items()}
-        context_items = b"".join(
-            item(0x21, bytes((context, 0, result, 0)) + item(0x40, syntax.encode()))
-            for context, (result, syntax) in results.items()
-        )
-        user = item(0x50, item(0x51, struct.pack(">I", maximum_length)) + item(0x52, b"1.2.3"))
-        self.send(pdu(2, body[:68] + item(0x10, b"1.2.840.10008.3.1.1.1") + context_items + user))
-
-
-@pytest.fixture
-def acceptor(leaves_nothing) -> Iterator[Callable[[Callable[[Other], None]], int]]:
-    """Yield ``acceptor(behave)``: a listener whose one connection is handed to ``behave``; it returns the port."""
-    running: list[tuple[socket.socket, threading.Thread]] = []
-    errors: list[BaseException] = []
-
-    def start(behave: Callable[[Other], None]) -> int:
-        listener = socket.create_server(("127.0.0.1", 0))
-
-        def run() -> None:
-            connection, _ = listener.accept()
-            with connection, contextlib.suppress(ConnectionError):
-                try:
-                    behave(Other(connection))
-                except AssertionError as error:
-                    errors.append(error)
-
-        thread = threading.Thread(target=run, daemon=True)
-        thread.start()
-        running.append((listener, thread))
-        return int(listener.getsockname()[1])
-
-    yield start
-    for listener, thread in running:
-        thread.join(TIMEOUT_S)
-        assert not thread.is_alive()
-        listener.close()
-    assert errors == []
-
-
 def request(port: int, *, timing: Timing = PATIENT, contexts=((VERIFICATION, (IMPLICIT,)),), host="127.0.0.1"):
     return Association.request_from(local=LocalAE("US", timing), called="THEM", host=host, port=port, contexts=contexts)
-
-
-def until_closed(other: Other) -> None:
-    """Read until the association is aborted or the connection closed."""
-    while other.pdu()[0] != ABORT:
-        pass
 
 
 # ----------------------------------------------------------------------------------------------- establishing
@@ -137,7 +71,7 @@ def test_no_socket_can_be_had(leaves_nothing, monkeypatch):
     def none_left(*_):
         raise OSError(24, "Too many open files")
 
-    monkeypatch.setattr("backup_scp.network.upper_layer.requesting.Transport._create_socket", none_left)
+    monkeypatch.setattr(socket, "socket", none_left)
     with pytest.raises(DestinationUnavailable, match="Too many open files"):
         request(104)
 
@@ -298,7 +232,7 @@ def test_release_ends_when_the_peer_floods(acceptor, monkeypatch):
 
 def test_lingering_ends_though_the_peer_never_pauses(acceptor, monkeypatch):
     association = request(acceptor(until_closed_after_accepting))
-    association.upper_layer.machine.assoc.acse.send_abort(0x00)
+    association.upper_layer._taken_over().assoc.acse.send_abort(0x00)
     monkeypatch.setattr(UpperLayer, "_receive", lambda *_: None)  # there always is something to receive
     association.upper_layer.linger(0.05)
     assert association.upper_layer.connection is None

@@ -13,12 +13,12 @@ import pydicom.config
 import pytest
 from pynetdicom import AE, _config, _globals, fsm
 from pynetdicom.acse import ACSE
-from pynetdicom.association import Association, ServiceUser
+from pynetdicom.association import Association
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.pdu_primitives import A_ABORT, A_ASSOCIATE, A_P_ABORT, A_RELEASE
 from pynetdicom.service_class import NonPatientObjectStorageServiceClass, ServiceClass, StorageServiceClass
 from pynetdicom.sop_class import uid_to_service_class
-from pynetdicom.transport import T_CONNECT, AddressInformation, AssociationSocket
+from pynetdicom.transport import AssociationSocket
 
 import backup_scp.network
 
@@ -48,46 +48,21 @@ PARTS: dict[type, dict[str, list[str] | None]] = {
     Association: {
         "__init__": ["ae", "mode"],
         "abort": ["block"],
-        "request": [],
         "kill": [],
         "set_socket": ["socket"],
-        "_dul_ready": None,
-        "accepted_contexts": None,
-        "rejected_contexts": None,
-        "is_established": None,
-        "is_rejected": None,
         "acse_timeout": None,
-        "connection_timeout": None,
-        "requestor": None,
-        "acceptor": None,
         "dul": None,
         "acse": None,
     },
     ACSE: {
         "send_release": ["is_response"],
         "send_abort": ["source"],
-        "negotiate_association": [],
         "negotiate_release": [],
     },
-    ServiceUser: {
-        "add_negotiation_item": ["item"],
-        "primitive": None,
-        "maximum_length": None,
-        "implementation_class_uid": None,
-        "implementation_version_name": None,
-        "ae_title": None,
-        "address_info": None,
-        "requested_contexts": None,
-        "role_selection": None,
-    },
     AssociationSocket: {
-        "__init__": ["assoc", "client_socket", "address"],
-        "connect": ["primitive"],
+        "__init__": ["assoc", "client_socket"],
         "close": [],
         "_shutdown_socket": [],
-        "_create_socket": ["address"],
-        "_ready": None,
-        "_is_connected": None,
         "socket": None,
     },
 }
@@ -126,10 +101,8 @@ def test_an_attribute_is_there(owner, name, association, pair):
     objects = {
         DULServiceProvider: association.dul,
         Association: association,
-        ServiceUser: association.requestor,
         AssociationSocket: AssociationSocket(association, client_socket=pair[0]),
     }
-    association.requestor.address_info = AddressInformation("127.0.0.1", 104)
     found = name in vars(objects[owner]) or isinstance(inspect.getattr_static(owner, name, None), property)
     assert found, CHANGED.format(what=f"{owner.__name__} has no attribute {name} any more")
 
@@ -209,26 +182,14 @@ def test_close_goes_through_shutdown_socket(association, pair, monkeypatch):
     assert called, CHANGED.format(what="AssociationSocket.close does not call _shutdown_socket")
 
 
-@pytest.mark.parametrize(("listening", "event"), [(True, "Evt2"), (False, "Evt17")])
-def test_connect_puts_its_outcome(association, listening, event):
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-        if not listening:
-            listener.close()
-        request = A_ASSOCIATE()
-        request.called_presentation_address = AddressInformation("127.0.0.1", port)
-        wrapped = AssociationSocket(association, address=AddressInformation("", 0))
-        bare = wrapped.socket
-        assert bare is not None
-        with bare:
-            wrapped.connect(T_CONNECT(request))
-    put = association.dul.to_provider_queue.get_nowait()
-    assert isinstance(put, T_CONNECT)
-    assert put.result == event, CHANGED.format(what=f"AssociationSocket.connect puts no {event}")
-
-
 STATES = {  # event, state -> the action of PS3.8 Table 9-10 that the upper layer builds on
     ("Evt5", "Sta1"): "AE-5",
+    ("Evt15", "Sta5"): "AA-1",
+    ("Evt16", "Sta5"): "AA-3",
+    ("Evt19", "Sta5"): "AA-8",
+    ("Evt15", "Sta7"): "AA-1",
+    ("Evt16", "Sta7"): "AA-3",
+    ("Evt19", "Sta7"): "AA-8",
     ("Evt6", "Sta2"): "AE-6",
     ("Evt7", "Sta3"): "AE-7",
     ("Evt8", "Sta3"): "AE-8",

@@ -16,6 +16,7 @@ import pytest
 
 from backup_scp import errors
 from backup_scp.ingest import Ingest
+from backup_scp.network import retrieve_scp
 from backup_scp.network.access import AccessPolicy, Caller
 from backup_scp.ports import Arrival, Heading, RemoteAE
 from tests import samples
@@ -134,6 +135,12 @@ def failed_list(message: Message):
     return [value] if isinstance(value, str) else list(value)
 
 
+@pytest.fixture
+def each_is_told(monkeypatch):
+    """A pending answer after each sub-operation, however quick."""
+    monkeypatch.setattr(retrieve_scp, "_PENDING_INTERVAL_S", 0.0)
+
+
 def refusing_port():
     """Return a port where nothing listens."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -143,7 +150,7 @@ def refusing_port():
 # ------------------------------------------------------------------------------------------------------- C-MOVE
 
 
-def test_all_of_it(moving, destination):
+def test_all_of_it(moving, destination, each_is_told):
     there = destination()
     with moving(there.port) as peer:
         *pending, final = move(peer)
@@ -155,6 +162,26 @@ def test_all_of_it(moving, destination):
     assert {one.message.elements[0x1030] for one in there.stored} == {b"VIEWER"}
     assert {number(one.message.elements, 0x1031) for one in there.stored} == {9}
     assert {answer.elements[0x0120] for answer in (*pending, final)} == {b"\x09\0"}
+
+
+def test_the_first_answer_says_how_many_there_are_then_one_is_due_now_and_then(moving, destination, monkeypatch):
+    monkeypatch.setattr(retrieve_scp, "_PENDING_INTERVAL_S", 3600.0)
+    there = destination()
+    with moving(there.port) as peer:
+        for _ in range(2):
+            *pending, final = move(peer)
+            assert [counts(answer) for answer in pending] == [(3, 1, 0, 0)]
+            assert (final.status, counts(final)) == (0, (None, 4, 0, 0))
+        peer.release()
+
+
+def test_what_went_wrong_is_told_at_once(moving, destination, monkeypatch):
+    monkeypatch.setattr(retrieve_scp, "_PENDING_INTERVAL_S", 3600.0)
+    there = destination(status=lambda uid: {UIDS[1]: 0xA700, UIDS[2]: 0xB000}.get(uid, 0))
+    with moving(there.port) as peer:
+        *pending, _ = move(peer)
+        assert [counts(answer) for answer in pending] == [(3, 1, 0, 0), (2, 1, 1, 0), (1, 1, 1, 1)]
+        peer.release()
 
 
 def test_nothing_matches(moving, destination):
@@ -236,7 +263,7 @@ def test_the_destination_accepts_nothing(moving, destination):
         peer.release()
 
 
-def test_the_destination_refuses_a_sop_class(moving, destination):
+def test_the_destination_refuses_a_sop_class(moving, destination, each_is_told):
     there = destination(accepts=lambda abstract, _: abstract == DX.sop_class_uid)
     with moving(there.port, *CTS, DX) as peer:
         *pending, final = move(peer)
@@ -311,7 +338,7 @@ def test_a_damaged_file_is_not_sent(moving, destination, storage):
         peer.release()
 
 
-def test_more_than_128_contexts(moving, destination):
+def test_more_than_128_contexts(moving, destination, each_is_told):
     many = [
         samples.encode(samples.replace(samples.ct_series(1)[0], SOPClassUID=f"1.2.{n}", SOPInstanceUID=f"2.25.{n}"))
         for n in range(1, 71)
@@ -327,7 +354,7 @@ def test_more_than_128_contexts(moving, destination):
 
 
 @pytest.mark.parametrize(("taken", "completed"), [(1, 64), (2, 6)], ids=["first", "second"])
-def test_one_association_of_several_is_accepted(moving, destination, taken, completed):
+def test_one_association_of_several_is_accepted(moving, destination, taken, completed, each_is_told):
     """The destination takes nothing of the other: that keeps nothing of this one back."""
     many = [
         samples.encode(samples.replace(samples.ct_series(1)[0], SOPClassUID=f"1.2.{n}", SOPInstanceUID=f"2.25.{n}"))
@@ -548,7 +575,7 @@ def get(peer, answer=lambda _message: 0, **request):
             return stored, answers
 
 
-def test_get_with_role_selection(getting):
+def test_get_with_role_selection(getting, each_is_told):
     with getting(CT, items=BOTH) as peer:
         stored, (*pending, final) = get(peer)
         assert [one.data_set for one in stored] == [sample.data_set for sample in CTS]

@@ -138,8 +138,10 @@ def test_pending_counts_of_a_get_add_up(node):
 
     answers, stored = get(node, "STUDY", STUDY, {CT: [ImplicitVRLittleEndian]})
 
-    assert [answer.status for answer in answers] == [0xFF00, 0xFF00, 0]
-    assert [(answer.remaining, answer.completed) for answer in answers] == [(2, 1), (1, 2), (None, 3)]
+    *pending, final = answers
+    assert {answer.status for answer in pending} == {0xFF00}
+    assert [(answer.remaining, answer.completed) for answer in pending] in ([(2, 1)], [(2, 1), (1, 2)])  # now and then
+    assert (final.status, final.remaining, final.completed) == (0, None, 3)
     assert sorted(one.data_set for one in stored) == data_sets(samples)
     assert {one.move_originator for one in stored} == {""}
 
@@ -180,7 +182,9 @@ def test_pending_counts_add_up(holding):
     *pending, final = answers
     total = len(samples["one"])
     assert {answer.status for answer in pending} == {0xFF00}
-    assert [answer.completed for answer in pending] == list(range(1, total))
+    told = [answer.completed or 0 for answer in pending]  # after the first, then now and then
+    assert told[0] == 1
+    assert told == sorted(set(told) & set(range(1, total)))
     assert all(answer.total == total for answer in pending)
     assert (final.status, final.completed, final.failed, final.warning) == (0, total, 0, 0)
     assert final.remaining is None  # PS3.4 C.4.2.1.6: not in a final answer other than Cancel

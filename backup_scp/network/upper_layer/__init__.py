@@ -1,7 +1,8 @@
 """The upper layer: PDUs on a socket, driven by the Association's own thread (PS3.8 9, docs/adr/0017).
 
 ``connection`` is the socket and its buffer; ``layer`` reads and writes P-DATA-TF in Sta6 and takes the usual way into
-Sta6 and out of it; ``state_machine`` is pynetdicom's, for everything else; ``requesting`` opens Associations of ours.
+Sta6 and out of it; ``state_machine`` is pynetdicom's, for everything else; ``requesting`` opens Associations of ours,
+``user_information`` is what we say of ourselves.
 Only this folder knows pynetdicom's private parts.
 """
 

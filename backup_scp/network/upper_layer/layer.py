@@ -19,9 +19,11 @@ from backup_scp.network.p_data import COMMAND, HEADERS, LAST, P_DATA_TF, PDU_HEA
 from backup_scp.network.upper_layer import state_machine
 from backup_scp.network.upper_layer.connection import AssociationEnded, Connection, PeerTimedOut
 from backup_scp.network.upper_layer.state_machine import (
+    AWAITING_ACCEPTANCE,
     AWAITING_ANSWER,
     AWAITING_CLOSE,
     AWAITING_RELEASE,
+    AWAITING_RELEASE_ANSWER,
     AWAITING_REQUEST,
     ESTABLISHED,
     IDLE,
@@ -33,12 +35,13 @@ log = logging.getLogger(__name__)
 
 _REJECTION = struct.Struct(">BxIxBBB")  # A-ASSOCIATE-RJ: and result, source, reason (PS3.8 9.3.4)
 _A_ASSOCIATE_RQ, _A_ASSOCIATE_RJ = 0x01, 0x03
-_A_RELEASE_RQ = bytes((5, 0, 0, 0, 0, 4))  # its header: the four bytes of its body are not tested (PS3.8 9.3.6)
-_A_RELEASE_RP = bytes((6, 0, 0, 0, 0, 4, 0, 0, 0, 0))  # PS3.8 9.3.7
+A_RELEASE_RQ = bytes((5, 0, 0, 0, 0, 4))  # its header: the four bytes of its body are not tested (PS3.8 9.3.6)
+A_RELEASE_RP = bytes((6, 0, 0, 0, 0, 4, 0, 0, 0, 0))  # PS3.8 9.3.7
 _KNOWN_PDU_TYPES = range(0x01, 0x08)
 _LONGEST_CONTROL_PDU = 1 << 18  # an A-ASSOCIATE-RQ with 128 contexts of many syntaxes is about 100 KiB
 _LONGEST_P_DATA = 1 << 26  # senders that do not heed what we offer still get through, but no PDU lasts for days
 _LINGER_S = 5.0
+_NOBODY_TO_TELL = (AWAITING_REQUEST, AWAITING_ACCEPTANCE, AWAITING_RELEASE_ANSWER, AWAITING_CLOSE)
 
 
 class Fragment(NamedTuple):
@@ -59,13 +62,20 @@ class UpperLayer(Connection):
         How long the peer may say nothing between messages.
     peer_address
         For the log.
+    association_timeout_s
+        How long the peer may take to answer a request to associate or to release.
     peer_maximum_length
         Bytes that the peer takes in one P-DATA-TF, 0 for any number (PS3.8 D.1).
+    is_requestor
+        Whether the Association is ours.
     """
+
+    is_requestor = False
 
     def __init__(self, connection: socket.socket | None, timing: Timing, peer_address: str) -> None:
         super().__init__(connection, timing.network_s)
         self.idle_timeout_s = timing.idle_s
+        self.association_timeout_s = timing.association_s
         self.peer_address = peer_address
         self.peer_maximum_length = 0
         self.machine: StateMachine | None = None
@@ -147,7 +157,7 @@ class UpperLayer(Connection):
         if self.machine is not None:
             how = self.machine.answer_release()
         elif self._state == AWAITING_RELEASE:
-            self.put_blindly(_A_RELEASE_RP)  # PS3.8 AR-4
+            self.put_blindly(A_RELEASE_RP)  # PS3.8 AR-4
             self._state = AWAITING_CLOSE
             how = "released"
         self.linger(_LINGER_S)
@@ -195,8 +205,8 @@ class UpperLayer(Connection):
             self.machine.come_to_rest()
 
     def _peer_is_gone(self) -> None:
-        """Act on the end of the connection (Evt17): AA-5 and AR-5 only close it, the rest is the state machine's."""
-        if self.machine is None and self._state in (AWAITING_REQUEST, AWAITING_CLOSE):
+        """Act on the end of the connection (Evt17): close it, and let the state machine tell whom it concerns."""
+        if self.machine is None and self._state in _NOBODY_TO_TELL:
             self.close()
         else:
             self._taken_over().happen(state_machine.CONNECTION_CLOSED)
@@ -287,7 +297,7 @@ class UpperLayer(Connection):
             return
         if pdu is None:
             return
-        if self.machine is None and self._state == ESTABLISHED and len(pdu) == 10 and pdu.startswith(_A_RELEASE_RQ):
+        if self.machine is None and self._state == ESTABLISHED and len(pdu) == 10 and pdu.startswith(A_RELEASE_RQ):
             self._state = AWAITING_RELEASE  # PS3.8 AR-2
         else:
             self._hand_over(pdu)

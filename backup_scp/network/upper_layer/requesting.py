@@ -1,27 +1,39 @@
-"""Associations that we request: pynetdicom negotiates them from the first byte (PS3.8 9.2, PS3.7 D)."""
+"""Associations that we request: Sta4, Sta5 and into Sta6 (PS3.8 9.2, PS3.7 D.3.3).
+
+A destination is sent the same A-ASSOCIATE-RQ again and again, and gives the same A-ASSOCIATE-AC to it.  So pynetdicom's
+codecs see the first of each; the others are known.  What is neither that nor a rejection its state machine answers.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import socket
 import ssl
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from pydicom.uid import UID
 from pynetdicom import build_role
-from pynetdicom._globals import MODE_REQUESTOR
-from pynetdicom.presentation import PresentationContext, build_context
-from pynetdicom.transport import AddressInformation
+from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RJ, A_ASSOCIATE_RQ
+from pynetdicom.pdu_primitives import A_ASSOCIATE, SCP_SCU_RoleSelectionNegotiation
+from pynetdicom.presentation import PresentationContext, build_context, negotiate_as_requestor
 
 from backup_scp.errors import DestinationBusy, DestinationUnavailable, NothingAccepted
+from backup_scp.network.p_data import P_DATA_TF
 from backup_scp.network.tls import tls_reason
-from backup_scp.network.upper_layer.connection import Interrupted
-from backup_scp.network.upper_layer.layer import UpperLayer
+from backup_scp.network.upper_layer.connection import AssociationEnded, Interrupted
+from backup_scp.network.upper_layer.layer import A_RELEASE_RP, A_RELEASE_RQ, UpperLayer
 from backup_scp.network.upper_layer.local_ae import LocalAE
-from backup_scp.network.upper_layer.state_machine import ThreadlessAssociation, Transport
-from backup_scp.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from backup_scp.network.upper_layer.state_machine import AWAITING_ACCEPTANCE, AWAITING_RELEASE_ANSWER, ESTABLISHED
+from backup_scp.network.upper_layer.user_information import APPLICATION_CONTEXT, of_ourselves
 
+_ACCEPTANCE, _REJECTION = 0x02, 0x03  # PDU types, PS3.8 9.3.3 and 9.3.4
 _REJECTED_TRANSIENT = 2  # PS3.8 9.3.4
+_NO_SOCKET = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_REMEMBERED = 16  # requests, and answers; of 100 KB each at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +63,8 @@ class Proposal:
 
 
 @dataclass(frozen=True, slots=True)
-class Requested:
-    """An Association of ours that was accepted.
+class Answer:
+    """What was accepted of a proposal.
 
     Attributes
     ----------
@@ -60,14 +72,79 @@ class Requested:
         Accepted Presentation Contexts.
     we_are_scp
         Whether the peer lets us be the SCP, by SOP Class UID; nothing where it did not say.
+    peer_maximum_length
+        Bytes that the peer takes in one P-DATA-TF, 0 for any number (PS3.8 D.1).
     """
 
-    upper_layer: UpperLayer
-    contexts: list[PresentationContext]
+    contexts: Sequence[PresentationContext]
     we_are_scp: Mapping[str, bool]
+    peer_maximum_length: int
 
 
-def request(proposal: Proposal, watch: Callable[[], None] | None) -> Requested:
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """An A-ASSOCIATE-RQ in values that can be compared."""
+
+    calling: str
+    called: str
+    contexts: tuple[tuple[str, tuple[str, ...]], ...]
+    as_scp: tuple[str, ...]
+    maximum_pdu_length: int
+
+
+class RequestingLayer(UpperLayer):
+    """The upper layer of an Association of ours."""
+
+    is_requestor = True
+
+    def request(self, request: bytes) -> bytes | None:
+        """Send an A-ASSOCIATE-RQ and read what the peer says to it (PS3.8 AE-2); None when it says nothing."""
+        self._state = AWAITING_ACCEPTANCE
+        self.put_blindly(request)
+        try:
+            return self._read_pdu(time.monotonic() + self.association_timeout_s)
+        except AssociationEnded:
+            return None
+
+    def accepted(self, peer_maximum_length: int) -> None:
+        """Go on after an A-ASSOCIATE-AC (PS3.8 AE-3)."""
+        self.peer_maximum_length = peer_maximum_length
+        self._state = ESTABLISHED
+
+    def not_accepted(self, pdu: bytes | None) -> None:
+        """Let the state machine deal with whatever came in place of an answer, or abort when nothing did."""
+        if pdu is not None:
+            self._hand_over(pdu)
+        self.abort()
+
+    def release(self) -> None:
+        """Release the Association; if the peer does not answer, abort it."""
+        if not self.is_established or self.machine is not None:
+            super().release()
+            return
+        self.watch = None
+        self.put_blindly(A_RELEASE_RQ + bytes(4))  # PS3.8 AR-1
+        self._state = AWAITING_RELEASE_ANSWER
+        with contextlib.suppress(AssociationEnded):
+            self._read_answer_to_release(time.monotonic() + self.association_timeout_s)
+        if self.is_open and not self.is_over:
+            self._taken_over().assoc.acse.send_abort(0x02)
+        self.hang_up()
+
+    def _read_answer_to_release(self, deadline: float) -> None:
+        """Read on until it is answered; what the peer had sent before is no longer of use (PS3.8 AR-6)."""
+        while time.monotonic() < deadline and (pdu := self._read_pdu(deadline)) is not None:
+            if pdu.startswith(A_RELEASE_RQ):
+                self.put_blindly(A_RELEASE_RP)  # both at once: AR-8, AR-9
+            elif len(pdu) == len(A_RELEASE_RP) and pdu.startswith(A_RELEASE_RP[:6]):
+                self.close()  # AR-3
+                return
+            elif pdu[0] != P_DATA_TF:
+                self._hand_over(pdu)
+                return
+
+
+def request(proposal: Proposal, watch: Callable[[], None] | None) -> tuple[UpperLayer, Answer]:
     """Open an Association to a remote AE.
 
     Raises
@@ -77,82 +154,118 @@ def request(proposal: Proposal, watch: Callable[[], None] | None) -> Requested:
     Interrupted
         By ``watch``, see ``Connection``.
     """
-    timing = proposal.local.timing
-    layer = UpperLayer(None, timing, proposal.host)
-    association = ThreadlessAssociation(layer, MODE_REQUESTOR, proposal.local.ae_title)
-    layer.machine = association.dul
-    association.acse_timeout, association.connection_timeout = timing.association_s, timing.connect_s
-    _connectable(association, proposal)
-    _propose(association, proposal)
+    where, timing = f"{proposal.called} at {proposal.host}:{proposal.port}", proposal.local.timing
+    asked = _Asked(
+        proposal.local.ae_title,
+        proposal.called,
+        tuple((abstract, tuple(transfer)) for abstract, transfer in proposal.contexts),
+        tuple(proposal.as_scp),
+        proposal.maximum_pdu_length,
+    )
+    encoded = _encoded(asked)
+    layer = RequestingLayer(_connected(proposal, where), timing, proposal.host)
     layer.watch = watch
     try:
-        association.request()
+        pdu = layer.request(encoded)
     except Interrupted:
         layer.abort(block=False)
         raise
-    if not association.is_established:
-        error = _why_not(association, f"{proposal.called} at {proposal.host}:{proposal.port}")
-        layer.hang_up()
-        raise error
-    layer.peer_maximum_length = association.acceptor.maximum_length or 0
-    roles = {str(uid): bool(role.scp_role) for uid, role in association.acceptor.role_selection.items()}
-    return Requested(layer, association.accepted_contexts, roles)
+    answer = _decoded(asked, pdu) if pdu is not None and pdu[0] == _ACCEPTANCE else None
+    if answer is not None and answer.contexts:
+        layer.accepted(answer.peer_maximum_length)
+        return layer, answer
+    if answer is not None:
+        layer.abort()
+        raise NothingAccepted(f"{where} accepts none of the SOP Classes and Transfer Syntaxes")
+    rejection = _rejection(pdu, where) if pdu is not None and pdu[0] == _REJECTION else None
+    if rejection is not None:
+        layer.close()  # PS3.8 AE-4
+        raise rejection
+    layer.not_accepted(pdu)
+    raise DestinationUnavailable(f"{where} did not answer the association request")
 
 
-def _connectable(association: ThreadlessAssociation, proposal: Proposal) -> None:
-    """Give it a socket, and the address to connect it to."""
+def _connected(proposal: Proposal, where: str) -> socket.socket:
+    """Open a connection, with TLS where it is wanted."""
+    local, host = proposal.local, proposal.host
+    if proposal.tls and local.tls is None:
+        sentence = f"{proposal.called} wants TLS: set ca, certificate and key of [tls] in the settings"
+        raise DestinationUnavailable(sentence)
     try:
-        remote = AddressInformation(proposal.host, proposal.port)
-    except (OSError, UnicodeError):  # a name may be too long for DNS
-        sentence = f"{proposal.called}: the name {proposal.host} is not known to DNS; check the host"
+        bare = socket.create_connection((host, proposal.port), local.timing.connect_s)
+    except (socket.gaierror, UnicodeError):  # a name may be too long for DNS
+        sentence = f"{proposal.called}: the name {host} is not known to DNS; check the host"
         raise DestinationUnavailable(sentence) from None
-    local = AddressInformation.from_tuple(("", 0) if remote.is_ipv4 else ("::", 0))
-    try:
-        transport = Transport(association, address=local)
     except OSError as error:
-        sentence = f"{proposal.called}: no socket for it can be had here ({error.strerror})"
+        if error.errno in _NO_SOCKET:
+            sentence = f"{proposal.called}: no socket for it can be had here ({error.strerror})"
+            raise DestinationUnavailable(sentence) from None
+        raise _unreachable(where) from None
+    try:
+        bare.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return local.tls.wrap_socket(bare, server_hostname=host) if proposal.tls and local.tls else bare
+    except ssl.SSLError as error:
+        bare.close()
+        sentence = f"{where}: no TLS was agreed on ({tls_reason(error)}); compare its certificate with ca in [tls]"
         raise DestinationUnavailable(sentence) from None
-    if proposal.tls:
-        if proposal.local.tls is None:
-            sentence = f"{proposal.called} wants TLS: set ca, certificate and key of [tls] in the settings"
-            raise DestinationUnavailable(sentence)
-        transport.tls_args = (proposal.local.tls, proposal.host)
-    bare = transport.socket
-    assert bare is not None  # noqa: S101 - for the type checker
-    bare.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    association.set_socket(transport)
-    association.dul.upper_layer.connection = bare
-    association.dul.upper_layer.peer_address = remote.address
-    association.acceptor.address_info, association.requestor.address_info = remote, local
+    except OSError:
+        bare.close()
+        raise _unreachable(where) from None
 
 
-def _propose(association: ThreadlessAssociation, proposal: Proposal) -> None:
-    contexts = [build_context(abstract, list(transfer)) for abstract, transfer in proposal.contexts]
-    for number, context in enumerate(contexts):
-        context.context_id = 2 * number + 1
-    ours = association.requestor
-    ours.ae_title, association.acceptor.ae_title = proposal.local.ae_title, proposal.called
-    ours.maximum_length = proposal.maximum_pdu_length
-    ours.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
-    ours.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-    ours.requested_contexts = contexts
-    for abstract in proposal.as_scp:
-        ours.add_negotiation_item(build_role(abstract, scu_role=False, scp_role=True))
-
-
-def _why_not(association: ThreadlessAssociation, where: str) -> DestinationUnavailable:
-    answer = association.acceptor.primitive
-    if association.is_rejected and answer is not None:
-        rejected = f"{where} rejected the association ({answer.result_str}: {answer.reason_str})"
-        if answer.result == _REJECTED_TRANSIENT:
-            return DestinationBusy(f"{rejected}; try again later")
-        return DestinationUnavailable(f"{rejected}; check both AE titles there")
-    if association.rejected_contexts:
-        return NothingAccepted(f"{where} accepts none of the SOP Classes and Transfer Syntaxes")
-    if association.dul.connected:
-        return DestinationUnavailable(f"{where} did not answer the association request")
-    failure = getattr(association.dul.socket, "failure", None)
-    if isinstance(failure, ssl.SSLError):
-        sentence = f"{where}: no TLS was agreed on ({tls_reason(failure)}); compare its certificate with ca in [tls]"
-        return DestinationUnavailable(sentence)
+def _unreachable(where: str) -> DestinationUnavailable:
     return DestinationUnavailable(f"{where} cannot be reached; check host, port and that machine's firewall")
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _encoded(asked: _Asked) -> bytes:
+    """Encode the A-ASSOCIATE-RQ (PS3.8 9.3.2)."""
+    primitive = A_ASSOCIATE()
+    primitive.application_context_name = UID(APPLICATION_CONTEXT)
+    primitive.calling_ae_title, primitive.called_ae_title = asked.calling, asked.called
+    primitive.presentation_context_definition_list = _contexts(asked)
+    roles = [build_role(abstract, scu_role=False, scp_role=True) for abstract in asked.as_scp]
+    primitive.user_information = [*of_ourselves(asked.maximum_pdu_length), *roles]
+    return A_ASSOCIATE_RQ(primitive).encode()
+
+
+def _contexts(asked: _Asked) -> list[PresentationContext]:
+    contexts = [build_context(abstract, list(transfer)) for abstract, transfer in asked.contexts]
+    for number, context in enumerate(contexts):
+        context.context_id = 2 * number + 1  # PS3.8 9.3.2.2
+    return contexts
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _decoded(asked: _Asked, acceptance: bytes) -> Answer | None:
+    """Decode an A-ASSOCIATE-AC (PS3.8 9.3.3); None where that is not possible."""
+    try:
+        pdu = A_ASSOCIATE_AC()
+        pdu.decode(acceptance)
+        primitive = pdu.to_primitive()
+        results = negotiate_as_requestor(_contexts(asked), primitive.presentation_context_definition_results_list)
+        return Answer(
+            [context for context in results if context.result == 0],
+            {
+                str(item.sop_class_uid): bool(item.scp_role)
+                for item in primitive.user_information
+                if isinstance(item, SCP_SCU_RoleSelectionNegotiation)
+            },
+            primitive.maximum_length_received or 0,
+        )
+    except Exception:  # noqa: BLE001 - whatever the codec makes of hostile bytes
+        return None
+
+
+def _rejection(encoded: bytes, where: str) -> DestinationUnavailable | None:
+    """Say what an A-ASSOCIATE-RJ says (PS3.8 9.3.4); None where it says nothing that there is."""
+    try:
+        pdu = A_ASSOCIATE_RJ()
+        pdu.decode(encoded)
+        answer = pdu.to_primitive()
+        rejected = f"{where} rejected the association ({answer.result_str}: {answer.reason_str})"
+    except Exception:  # noqa: BLE001 - whatever the codec makes of hostile bytes
+        return None
+    if answer.result == _REJECTED_TRANSIENT:
+        return DestinationBusy(f"{rejected}; try again later")
+    return DestinationUnavailable(f"{rejected}; check both AE titles there")

@@ -1,7 +1,7 @@
 """pynetdicom's side of an Association: its state machine, ACSE and codecs, without its threads (PS3.8 9.2).
 
 This is where whatever is not usual ends up: PDUs that are malformed or come at the wrong time, A-ABORT, a connection
-that is lost, and every Association that we request.  The names that are used here are listed in docs/adr/0017.
+that is lost.  The names that are used here are listed in docs/adr/0017.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ import logging
 import queue
 import socket
 import time
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from pydicom.config import IGNORE, settings
 from pydicom.uid import UID
 from pynetdicom import AE, _config
-from pynetdicom._globals import MODE_ACCEPTOR
+from pynetdicom._globals import MODE_ACCEPTOR, MODE_REQUESTOR
 from pynetdicom.association import Association
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.pdu_primitives import A_ABORT, A_RELEASE
-from pynetdicom.transport import T_CONNECT, AddressInformation, AssociationSocket
+from pynetdicom.transport import AssociationSocket
 
 from backup_scp.network.upper_layer.connection import PeerTimedOut
 from backup_scp.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
@@ -37,52 +37,18 @@ settings.reading_validation_mode = IGNORE
 _config.VALIDATORS = {"AE": lambda _: (True, ""), "UI": lambda _: (True, "")}
 _config.CODECS = ("ascii", "latin-1")
 
-IDLE, AWAITING_REQUEST, AWAITING_ANSWER = "Sta1", "Sta2", "Sta3"
-ESTABLISHED, AWAITING_RELEASE, AWAITING_CLOSE = "Sta6", "Sta8", "Sta13"
+IDLE, AWAITING_REQUEST, AWAITING_ANSWER, AWAITING_ACCEPTANCE = "Sta1", "Sta2", "Sta3", "Sta5"
+ESTABLISHED, AWAITING_RELEASE_ANSWER, AWAITING_RELEASE, AWAITING_CLOSE = "Sta6", "Sta7", "Sta8", "Sta13"
 INVALID_PDU, CONNECTION_CLOSED, TIMER_EXPIRED = "Evt19", "Evt17", "Evt18"
-_CONNECTED = "Evt2"
 _RECEIVED_PDU = frozenset(("Evt3", "Evt4", "Evt6", "Evt10", "Evt12", "Evt13", "Evt16"))
 
 
 class Transport(AssociationSocket):
-    """A socket that is closed when it is told to, and the upper layer's with it.
+    """A socket that is closed when it is told to, and the upper layer's with it."""
 
-    Attributes
-    ----------
-    failure
-        As requestor: why there is no connection.
-    """
-
-    failure: OSError | None = None
-
-    def __init__(
-        self,
-        assoc: ThreadlessAssociation,
-        client_socket: socket.socket | None = None,
-        address: AddressInformation | None = None,
-    ) -> None:
-        super().__init__(assoc, client_socket, address)
+    def __init__(self, assoc: ThreadlessAssociation, client_socket: socket.socket | None) -> None:
+        super().__init__(assoc, client_socket=client_socket)
         self._upper_layer = assoc.dul.upper_layer
-
-    def connect(self, primitive: T_CONNECT) -> None:
-        """Connect, with TLS where it is wanted; pynetdicom's own keeps to itself why that failed."""
-        connection, self._is_connected = cast("socket.socket", self.socket), True
-        try:
-            connection.settimeout(self.assoc.connection_timeout)
-            connection.connect(primitive.address_info.as_tuple)
-            if self.tls_args is not None:
-                context, host = self.tls_args
-                self.socket = connection = context.wrap_socket(connection, server_hostname=host)
-            self._upper_layer.connection = connection
-            self.assoc.requestor.address_info = AddressInformation.from_tuple(connection.getsockname())
-            primitive.result = _CONNECTED
-        except OSError as error:
-            self.failure = error
-            self._shutdown_socket()
-            self.socket, self._is_connected = None, False
-            primitive.result = CONNECTION_CLOSED
-        self.provider_queue.put(primitive)
-        self._ready.set()
 
     def _shutdown_socket(self) -> None:
         """Close it also where the peer was first: there pynetdicom's own leaves it open."""
@@ -100,20 +66,13 @@ class StateMachine(DULServiceProvider):
     ----------
     upper_layer
         What reads and writes for it.
-    connected
-        As requestor: whether the TCP connection came about.
     """
 
     def __init__(self, assoc: Association, upper_layer: UpperLayer) -> None:
         super().__init__(assoc)
         self.upper_layer = upper_layer
-        self.connected = False
 
     # -- what pynetdicom calls -----------------------------------------------------------------------------------
-
-    def start(self) -> None:
-        """Be ready at once: there is no thread to wait for."""
-        self.assoc._dul_ready.set()
 
     def stop_dul(self) -> bool:
         """Say whether the state machine has come to rest."""
@@ -170,7 +129,6 @@ class StateMachine(DULServiceProvider):
         """Act on events until none is left."""
         while not self.event_queue.empty() or self._process_recv_primitive():
             event = self.event_queue.get_nowait()
-            self.connected = self.connected or event == _CONNECTED
             try:
                 self.state_machine.do_action(event)
             except Exception:  # noqa: BLE001 - an event that the state does not know, or a PDU that makes no primitive
@@ -217,8 +175,10 @@ class ThreadlessAssociation(Association):
 
 
 def take_over(upper_layer: UpperLayer, state: str) -> StateMachine:
-    """Put pynetdicom's state machine together for an acceptor that has come to ``state`` without it."""
-    association = ThreadlessAssociation(upper_layer, MODE_ACCEPTOR, "ACCEPTOR")
+    """Put pynetdicom's state machine together for an Association that has come to ``state`` without it."""
+    mode = MODE_REQUESTOR if upper_layer.is_requestor else MODE_ACCEPTOR
+    association = ThreadlessAssociation(upper_layer, mode, "BACKUP_SCP")
+    association.acse_timeout = upper_layer.association_timeout_s
     association.set_socket(Transport(association, client_socket=upper_layer.connection))
     machine = association.dul
     machine.event_queue.queue.clear()  # the Evt5 of a socket that is taken up

@@ -1,0 +1,27 @@
+"""What we say of ourselves in every A-ASSOCIATE PDU (PS3.8 D.1, PS3.7 D.3.3.2)."""
+
+from __future__ import annotations
+
+from pydicom.uid import UID
+from pynetdicom.pdu_primitives import (
+    ImplementationClassUIDNotification,
+    ImplementationVersionNameNotification,
+    MaximumLengthNotification,
+)
+
+from backup_scp.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+
+APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"  # PS3.7 A.2.1
+
+
+def of_ourselves(
+    maximum_pdu_length: int,
+) -> tuple[MaximumLengthNotification, ImplementationClassUIDNotification, ImplementationVersionNameNotification]:
+    """Name the longest PDU that we take, in bytes, and our implementation."""
+    maximum = MaximumLengthNotification()
+    maximum.maximum_length_received = maximum_pdu_length
+    implementation = ImplementationClassUIDNotification()
+    implementation.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
+    version = ImplementationVersionNameNotification()
+    version.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+    return maximum, implementation, version
