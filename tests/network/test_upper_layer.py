@@ -6,15 +6,14 @@ import contextlib
 import logging
 import random
 import socket
-import ssl
 import struct
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
-import trustme
 
 from backup_scp.network.association import Timing
-from backup_scp.network.upper_layer import UpperLayer
+from backup_scp.network.upper_layer import PeerTimedOut, UpperLayer, connection
 from tests.network.conftest import associations_ended
 from tests.network.wire import (
     ABORT,
@@ -29,6 +28,7 @@ from tests.network.wire import (
     TIMEOUT_S,
     VERIFICATION,
     Peer,
+    Secured,
     abort,
     associate_rq,
     echo_rq,
@@ -441,22 +441,94 @@ def test_a_message_of_more_pdus_than_the_system_gathers():
 # ---------------------------------------------------------------------------------------------------------- TLS
 
 
-def test_what_is_still_sent_after_the_reading_was_ended_is_secured():
-    """The node stops in the moment in which a request came: its answer must not go out in clear."""
-    authority = trustme.CA()
-    ours, theirs = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
-    theirs.check_hostname = False
-    authority.configure_trust(theirs)
-    authority.issue_cert("node.clinic.example").configure_cert(ours)
+@pytest.fixture
+def secured_pair(secured):
+    """Yield a layer with TLS and its peer, neither of which has said anything."""
     near, far = socket.socketpair()
-    with ThreadPoolExecutor(1) as other:
-        secured = other.submit(theirs.wrap_socket, far)
-        layer = UpperLayer(ours.wrap_socket(near, server_side=True), Timing(), "a peer")
-        peer = secured.result(TIMEOUT_S)
-    with peer:
-        layer.accept(b"accepted", 0)
-        layer.shut(socket.SHUT_RD)
-        layer.send_message(1, b"an answer")
+    far.settimeout(TIMEOUT_S)
+    with far, ThreadPoolExecutor(1) as other:
+        peer = other.submit(Secured, far, secured[1])
+        layer = UpperLayer(secured[0].wrap_socket(near, server_side=True), Timing(), "a peer")
+        yield layer, peer.result(TIMEOUT_S)
         layer.close()
-        received = b"".join(iter(lambda: peer.recv(1000), b""))
+
+
+def test_what_is_still_sent_after_the_reading_was_ended_is_secured(secured_pair):
+    """The node stops in the moment in which a request came: its answer must not go out in clear."""
+    layer, peer = secured_pair
+    layer.accept(b"accepted", 0)
+    layer.shut(socket.SHUT_RD)
+    layer.send_message(1, b"an answer")
+    layer.close()
+    received = b"".join(iter(lambda: peer.recv(1000), b""))
     assert received == b"accepted" + p_data(pdv(1, CMD | LAST, b"an answer"))
+
+
+def test_records_that_wait_are_read_together(secured_pair):
+    layer, peer = secured_pair
+    layer.accept(b"", 0)
+    data = bytes(range(250)) * 800
+    records = peer.records(p_data(pdv(1, DATA | LAST, data)))
+    peer.bare.sendall(records)
+    assert layer.has_input()
+    assert layer.read_fragment().data == data
+
+
+def test_a_part_of_a_record_is_no_input_and_its_rest_is(secured_pair):
+    layer, peer = secured_pair
+    layer.accept(b"", 0)
+    record = peer.records(p_data(pdv(1, CMD | LAST, b"a command")))
+    for part in (record[:3], record[3:-1]):
+        peer.bare.sendall(part)
+        assert not layer.has_input()
+    peer.bare.sendall(record[-1:])
+    assert layer.has_input(TIMEOUT_S)
+    assert layer.read_fragment().data == b"a command"
+
+
+def test_a_drip_of_a_record_has_a_deadline(secured_pair):
+    layer, peer = secured_pair
+    layer.accept(b"", 0)
+    layer.idle_timeout_s = 0.2
+    record = peer.records(p_data(pdv(1, CMD | LAST, bytes(2000))))
+    with ThreadPoolExecutor(1) as other:
+        reading = other.submit(layer.read_fragment, between_messages=True)
+        for byte in record:
+            if reading.done():
+                break
+            peer.bare.sendall(bytes((byte,)))
+            wait([reading], 0.05)  # a byte each 50 ms never is a pause of 200 ms
+        with pytest.raises(PeerTimedOut):
+            reading.result(0)
+
+
+def test_a_peer_that_takes_nothing_and_then_everything(secured_pair):
+    layer, peer = secured_pair
+    layer.accept(b"", 0)
+    data = bytes(3_000_001)
+    with ThreadPoolExecutor(1) as other:
+        sent = other.submit(layer.send_message, 1, b"a command", data)
+        received = bytearray()
+        while not (sent.done() and len(received) > len(data)):
+            received += peer.recv(1 << 16)
+        sent.result(0)
+    assert bytes(received).count(0) >= len(data)
+
+
+def test_a_buffer_serves_one_connection_after_another(monkeypatch):
+    monkeypatch.setattr(connection, "_idle", deque(maxlen=1))
+    served = []
+    for word in (b"first word", b"next"):
+        near, far = socket.socketpair()
+        with far:
+            layer = UpperLayer(near, Timing(), "a peer")
+            layer.accept(b"", 0)
+            far.sendall(p_data(pdv(1, CMD | LAST, word)))
+            fragment = layer.read_fragment()
+            served.append((fragment.data.obj, bytes(fragment.data)))
+            layer.close()
+            layer.close()
+    (first, one), (second, other) = served
+    assert (one, other) == (b"first word", b"next")
+    assert first is second
+    assert len(connection._idle) == 1

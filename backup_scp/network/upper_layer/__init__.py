@@ -1,15 +1,17 @@
 """The upper layer: PDUs on a socket, driven by the Association's own thread (PS3.8 9, docs/adr/0017).
 
-``connection`` is the socket and its buffer; ``layer`` reads and writes P-DATA-TF in Sta6 and takes the usual way into
-Sta6 and out of it; ``state_machine`` is pynetdicom's, for everything else; ``requesting`` opens Associations of ours.
+``stream`` is the socket, and how it waits; ``connection`` gives it a buffer and deadlines; ``layer`` reads and writes
+P-DATA-TF in Sta6 and takes the usual way into Sta6 and out of it; ``state_machine`` is pynetdicom's, for everything
+else; ``requesting`` opens Associations of ours.
 Only this folder knows pynetdicom's private parts.
 """
 
 from __future__ import annotations
 
-from backup_scp.network.upper_layer.connection import AssociationEnded, Interrupted, PeerTimedOut, Selector
+from backup_scp.network.upper_layer.connection import AssociationEnded, Interrupted, PeerTimedOut
 from backup_scp.network.upper_layer.layer import Fragment, UpperLayer
 from backup_scp.network.upper_layer.local_ae import LocalAE
+from backup_scp.network.upper_layer.stream import Selector
 from backup_scp.network.upper_layer.timing import Timing
 
 __all__ = ["AssociationEnded", "Fragment", "Interrupted", "LocalAE", "PeerTimedOut", "Selector", "Timing", "UpperLayer"]
