@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 
 from backup_scp.errors import InvalidSettings
-from backup_scp.network.upper_layer import Selector
+from backup_scp.network.upper_layer import SecuredSocket, Selector
 
 log = logging.getLogger(__name__)
 
@@ -108,13 +108,13 @@ class Listener:
     def _secured(self, connection: socket.socket) -> socket.socket:
         if self._tls is None:
             return connection
-        return self._tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        return SecuredSocket(connection, self._tls)
 
 
 def shut(connection: socket.socket) -> None:
     """Wake whoever waits for a socket; its own thread closes it."""
     with contextlib.suppress(OSError):
-        socket.socket.shutdown(connection, socket.SHUT_RDWR)  # below TLS, whose own drops it under its thread's hands
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def _is_woken_before_a_caller(listener: socket.socket, woken: socket.socket) -> bool:

@@ -7,13 +7,14 @@ import logging
 import random
 import socket
 import struct
+import threading
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
 
 from backup_scp.network.association import Timing
-from backup_scp.network.upper_layer import PeerTimedOut, UpperLayer, connection
+from backup_scp.network.upper_layer import Interrupted, PeerTimedOut, Secured, SecuredSocket, UpperLayer, connection
 from tests.network.conftest import associations_ended
 from tests.network.wire import (
     ABORT,
@@ -28,7 +29,7 @@ from tests.network.wire import (
     TIMEOUT_S,
     VERIFICATION,
     Peer,
-    Secured,
+    TLSSocket,
     abort,
     associate_rq,
     echo_rq,
@@ -447,8 +448,10 @@ def secured_pair(secured):
     near, far = socket.socketpair()
     far.settimeout(TIMEOUT_S)
     with far, ThreadPoolExecutor(1) as other:
-        peer = other.submit(Secured, far, secured[1])
-        layer = UpperLayer(secured[0].wrap_socket(near, server_side=True), Timing(), "a peer")
+        peer = other.submit(TLSSocket, far, secured[1])
+        ours = SecuredSocket(near, secured[0])
+        Secured(ours).shake_hands(TIMEOUT_S)
+        layer = UpperLayer(ours, Timing(), "a peer")
         yield layer, peer.result(TIMEOUT_S)
         layer.close()
 
@@ -502,17 +505,37 @@ def test_a_drip_of_a_record_has_a_deadline(secured_pair):
             reading.result(0)
 
 
-def test_a_peer_that_takes_nothing_and_then_everything(secured_pair):
+def test_what_is_sent_comes_once_however_late_it_is_taken(secured_pair):
     layer, peer = secured_pair
     layer.accept(b"", 0)
-    data = bytes(3_000_001)
+    data = random.Random(0).randbytes(3_000_001)
+    message, looked = layer.framed(1, b"a command", data), threading.Event()
+    layer.watch = looked.set
     with ThreadPoolExecutor(1) as other:
         sent = other.submit(layer.send_message, 1, b"a command", data)
-        received = bytearray()
-        while not (sent.done() and len(received) > len(data)):
+        assert looked.wait(TIMEOUT_S)  # it was not taken in time
+        received = b""
+        while len(received) < len(message):
             received += peer.recv(1 << 16)
-        sent.result(0)
-    assert bytes(received).count(0) >= len(data)
+        sent.result(TIMEOUT_S)
+    assert received == message
+
+
+def test_an_abort_in_the_middle_of_what_is_sent(secured_pair):
+    layer, peer = secured_pair
+    layer.accept(b"", 0)
+
+    def not_wanted():
+        raise Interrupted
+
+    layer.watch = not_wanted
+    with pytest.raises(Interrupted):
+        layer.send_message(1, b"a command", bytes(3_000_001))
+    with ThreadPoolExecutor(1) as other:
+        aborted = other.submit(layer.abort, block=False)
+        received = b"".join(iter(lambda: peer.recv(1 << 16), b""))
+        aborted.result(TIMEOUT_S)
+    assert received.endswith(abort())
 
 
 def test_a_buffer_serves_one_connection_after_another(monkeypatch):

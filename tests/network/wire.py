@@ -168,7 +168,7 @@ class Message(NamedTuple):
         return self.elements.get(0x0902, b"").decode("ascii").rstrip(" ")
 
 
-class Secured:
+class TLSSocket:
     """A socket with TLS whose records are at hand, to be sent whole or in parts."""
 
     def __init__(self, bare: socket.socket, context: ssl.SSLContext) -> None:
@@ -214,7 +214,7 @@ class Peer:
         self.socket = socket.create_connection((host, port), TIMEOUT_S)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if tls is not None:
-            self.socket = Secured(self.socket, tls)  # type: ignore[assignment]
+            self.socket = TLSSocket(self.socket, tls)  # type: ignore[assignment]
         self.contexts: dict[int, Context] = {}
         self.acceptance = b""
 

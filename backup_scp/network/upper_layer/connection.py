@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from mmap import mmap
 
 from backup_scp.network.p_data import Piece
-from backup_scp.network.upper_layer.stream import Stream, stream_of
+from backup_scp.network.upper_layer.secured import stream_of
+from backup_scp.network.upper_layer.stream import Stream
 
 _BUFFER_BYTES = 1 << 20
 _MOST_IDLE = 4  # buffers that wait for the next connection: to map and to unmap one costs as much as a C-ECHO
@@ -84,8 +85,7 @@ class Connection:
         connection = self.connection
         if connection is not None:
             with contextlib.suppress(OSError):
-                # Below TLS: an SSLSocket's own would drop TLS, and what its thread still sends would go out in clear.
-                socket.socket.shutdown(connection, how)
+                connection.shutdown(how)
 
     # -- reading -----------------------------------------------------------------------------------------------------
 

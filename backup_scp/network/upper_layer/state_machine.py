@@ -23,6 +23,7 @@ from pynetdicom.pdu_primitives import A_ABORT, A_RELEASE
 from pynetdicom.transport import T_CONNECT, AddressInformation, AssociationSocket
 
 from backup_scp.network.upper_layer.connection import PeerTimedOut
+from backup_scp.network.upper_layer.secured import Secured, SecuredSocket
 from backup_scp.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 if TYPE_CHECKING:
@@ -72,7 +73,8 @@ class Transport(AssociationSocket):
             connection.connect(primitive.address_info.as_tuple)
             if self.tls_args is not None:
                 context, host = self.tls_args
-                self.socket = connection = context.wrap_socket(connection, server_hostname=host)
+                self.socket = connection = secured = SecuredSocket(connection, context, host)
+                Secured(secured).shake_hands(self.assoc.connection_timeout or self._upper_layer.network_timeout_s)
             self._upper_layer.connection = connection
             self.assoc.requestor.address_info = AddressInformation.from_tuple(connection.getsockname())
             primitive.result = _CONNECTED

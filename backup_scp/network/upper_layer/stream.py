@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import selectors
 import socket
-import ssl
 import struct
 import time
 from collections.abc import Sequence
@@ -20,7 +19,6 @@ from backup_scp.network.p_data import Piece
 _MOST_PIECES = 1024  # in one write: IOV_MAX of Linux and macOS
 _TIMEVAL = struct.Struct("@qq")  # seconds and microseconds
 _SYSTEM_WAITS = os.name == "posix" and struct.calcsize("@l") == 8  # with 32 bits a timeval may be one or the other
-_NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)  # select() stops at descriptor 1023
 
 
@@ -115,13 +113,12 @@ class Timed:
 
 
 class Polled:
-    """A socket whose calls never block: TLS, whose records the system does not know, and where it keeps no time."""
+    """A socket whose calls never block, and which is asked when there is nothing: where the system keeps no time."""
 
     gathers = False
 
     def __init__(self, connection: socket.socket) -> None:
         self.socket = connection
-        self._awaited = selectors.EVENT_READ  # by the last receiving that could not go on
         connection.settimeout(0)
 
     def receive(self, room: memoryview, patience_s: float) -> int:
@@ -132,48 +129,27 @@ class Polled:
         return count
 
     def receive_now(self, room: memoryview) -> int | None:
-        """Take all TLS records that have come: each is 16 KiB at most, and too little to be written alone."""
-        count, size = 0, len(room)
         try:
-            while count < size:
-                received = self.socket.recv_into(room[count:], size - count)
-                if not received:
-                    break
-                count += received
-        except _NOT_NOW as reason:
-            self._awaited = _awaited(reason, selectors.EVENT_READ)
-            return count or None
-        except OSError:
-            if not count:  # else it is there again the next time
-                raise
-        return count
+            return self.socket.recv_into(room)
+        except BlockingIOError:
+            return None
 
     def send(self, pieces: Sequence[Piece], patience_s: float) -> int:
         until = time.monotonic() + patience_s
         while True:
             try:
                 return self.socket.send(pieces[0])
-            except _NOT_NOW as reason:
-                awaited = _awaited(reason, selectors.EVENT_WRITE)
-            if not _is_ready(self.socket, awaited, until - time.monotonic()):
-                raise TimeoutError
+            except BlockingIOError:
+                if not _is_ready(self.socket, selectors.EVENT_WRITE, until - time.monotonic()):
+                    raise TimeoutError from None
 
     def wait(self, patience_s: float) -> bool:
-        return _is_ready(self.socket, self._awaited, patience_s)
+        return _is_ready(self.socket, selectors.EVENT_READ, patience_s)
 
 
-def stream_of(connection: socket.socket) -> Stream:
-    """Give the way to read and write a socket that suits it and this system."""
-    if _SYSTEM_WAITS and not isinstance(connection, ssl.SSLSocket):
-        return Timed(connection)
-    return Polled(connection)
-
-
-def _awaited(reason: OSError, usual: int) -> int:
-    """Name the event that a call waits for; TLS may have to write in order to read."""
-    if isinstance(reason, ssl.SSLWantReadError):
-        return selectors.EVENT_READ
-    return selectors.EVENT_WRITE if isinstance(reason, ssl.SSLWantWriteError) else usual
+def bare_stream(connection: socket.socket) -> Stream:
+    """Give the way to read and write a socket that suits this system."""
+    return Timed(connection) if _SYSTEM_WAITS else Polled(connection)
 
 
 def _is_ready(connection: socket.socket, event: int, wait_s: float) -> bool:
