@@ -517,6 +517,7 @@ def test_what_is_sent_comes_once_however_late_it_is_taken(secured_pair):
         received = b""
         while len(received) < len(message):
             received += peer.recv(1 << 16)
+        layer.shut(socket.SHUT_RDWR)
         sent.result(TIMEOUT_S)
     assert received == message
 
