@@ -14,7 +14,15 @@ from concurrent.futures import ThreadPoolExecutor, wait
 import pytest
 
 from backup_scp.network.association import Timing
-from backup_scp.network.upper_layer import Interrupted, PeerTimedOut, Secured, SecuredSocket, UpperLayer, connection
+from backup_scp.network.upper_layer import (
+    Interrupted,
+    PeerTimedOut,
+    Secured,
+    SecuredSocket,
+    UpperLayer,
+    connection,
+)
+from backup_scp.network.upper_layer import stream as streams
 from tests.network.conftest import associations_ended
 from tests.network.wire import (
     ABORT,
@@ -437,6 +445,33 @@ def test_a_message_of_more_pdus_than_the_system_gathers():
         layer.close()
         wire = received.result(TIMEOUT_S)
     assert len(wire) == len(p_data(pdv(1, CMD | LAST, b"a command"))) + 64 * 1000 + 12 * -(-64 * 1000 // 58)
+
+
+def test_where_the_system_keeps_no_time(start_server, monkeypatch):
+    """As on Windows: what is read, what is too late, and what is taken late."""
+    monkeypatch.setattr(streams, "_SYSTEM_WAITS", False)
+    data = random.Random(0).randbytes(3_000_001)
+    server = start_server(timing=HASTY)
+    with server.peer(CT) as peer:
+        peer.send(p_data(pdv(1, CMD | LAST, store_rq())), p_data(pdv(1, DATA | LAST, data)))
+        assert peer.message().status == 0
+        assert peer.pdu() == (ABORT, b"\0\0\0\0")
+    assert server.sink.stored == [("1.2.3", data)]
+    near, far = socket.socketpair()
+    layer = UpperLayer(near, Timing(), "a peer")
+    layer.accept(b"", 0)
+    message, looked = layer.framed(1, b"a command", data), threading.Event()
+    layer.watch = looked.set
+    with far, ThreadPoolExecutor(1) as other:
+        sent = other.submit(layer.send_message, 1, b"a command", data)
+        assert looked.wait(TIMEOUT_S)
+        received = b""
+        while len(received) < len(message):
+            received += far.recv(1 << 20)
+        sent.result(TIMEOUT_S)
+        assert not layer.has_input()
+        assert received == message
+        layer.close()
 
 
 # ---------------------------------------------------------------------------------------------------------- TLS

@@ -15,7 +15,7 @@ from typing import cast
 from backup_scp.network.p_data import Piece
 from backup_scp.network.upper_layer.stream import Stream, bare_stream
 
-_LONGEST_WRITE_BYTES = 1 << 20  # enciphered at once: memory is flat
+_LONGEST_WRITE_BYTES = 1 << 18  # enciphered at once: memory is flat
 _ROOM_BYTES = 16 << 10
 
 
