@@ -40,7 +40,7 @@ _PLACES = (
     (r"_hashlib|_sha|openssl_sha", "SHA-256"),
     (r"posix\.p?writev?\b", "write of the file"),
     (r"posix\.|_io\.", "other calls of the system: open, link, unlink, mkdir, stat"),
-    (r"lock|_queue|settimeout", "waiting for another thread, and for Python's lock"),
+    (r"lock|_queue", "waiting for another thread, and for Python's lock"),
     (r"backup_scp/(network|ingest|archive|index|data_set|[a-z0-9_]+)", r"Python: \1"),
     (r"site-packages/(pydicom|pynetdicom|sqlalchemy|msgspec)", r"Python: \1"),
     (r"/", "Python: its own library"),

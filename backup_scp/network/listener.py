@@ -9,12 +9,13 @@ import os
 import selectors
 import socket
 import ssl
+import sys
 import threading
 import time
 from collections.abc import Callable
 
 from backup_scp.errors import InvalidSettings
-from backup_scp.network.upper_layer import Selector
+from backup_scp.network.upper_layer import SecuredSocket, Selector
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +25,7 @@ _LAST_WAIT_S = 1.0
 _REQUEST_BYTES = 65536
 _LOCAL_LIMIT_EXCEEDED = bytes((3, 0, 0, 0, 0, 4, 0, 2, 3, 2))  # A-ASSOCIATE-RJ, transient: PS3.8 9.3.4
 _OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
+_STARTS_BLOCKING = sys.platform == "linux"  # what is accepted; elsewhere it is as the listener
 _LISTENER_IS_SHUT = (errno.EINVAL, errno.EBADF, errno.ENOTSOCK)
 
 
@@ -80,48 +82,50 @@ class Listener:
         self._socket.close()
 
     def _accept(self, take: Callable[[socket.socket], None], woken: socket.socket) -> None:
-        listener, spare = self._socket, _Spare()
-        while True:
+        spare = _Spare()
+        with contextlib.closing(spare), woken, Selector() as selector:
             try:
-                if _is_woken_before_a_caller(listener, woken):  # Linux wants a descriptor for the next caller early
-                    spare.close()
-                    woken.close()
+                selector.register(self._socket, selectors.EVENT_READ)
+                selector.register(woken, selectors.EVENT_READ)
+            except ValueError:  # it is closed already
+                return
+            # It is asked before a caller is taken: Linux wants a descriptor for the next one early.
+            while not any(key.fileobj is woken for key, _ in selector.select()):
+                if not self._accept_one(take, spare):
                     return
-                connection, _ = listener.accept()
+
+    def _accept_one(self, take: Callable[[socket.socket], None], spare: _Spare) -> bool:
+        """Take one caller; False when the port is shut."""
+        listener = self._socket
+        try:
+            connection, _ = listener.accept()
+        except BlockingIOError:
+            return True
+        except OSError as error:
+            if listener.fileno() < 0 or error.errno in _LISTENER_IS_SHUT:
+                return False
+            if error.errno not in _OUT_OF_DESCRIPTORS or not spare.turn_away(listener):
+                time.sleep(_PAUSE_S)  # some will come back
+            return True
+        spare.refill()
+        try:
+            if not _STARTS_BLOCKING:
                 connection.settimeout(None)
-            except BlockingIOError:
-                continue
-            except (OSError, ValueError) as error:
-                if listener.fileno() < 0 or not isinstance(error, OSError) or error.errno in _LISTENER_IS_SHUT:
-                    spare.close()
-                    woken.close()
-                    return
-                if error.errno not in _OUT_OF_DESCRIPTORS or not spare.turn_away(listener):
-                    time.sleep(_PAUSE_S)  # some will come back
-                continue
-            spare.refill()
-            try:
-                take(self._secured(connection))
-            except OSError:  # it is gone already
-                connection.close()
+            take(self._secured(connection))
+        except OSError:  # it is gone already
+            connection.close()
+        return True
 
     def _secured(self, connection: socket.socket) -> socket.socket:
         if self._tls is None:
             return connection
-        return self._tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        return SecuredSocket(connection, self._tls)
 
 
 def shut(connection: socket.socket) -> None:
     """Wake whoever waits for a socket; its own thread closes it."""
     with contextlib.suppress(OSError):
-        socket.socket.shutdown(connection, socket.SHUT_RDWR)  # below TLS, whose own drops it under its thread's hands
-
-
-def _is_woken_before_a_caller(listener: socket.socket, woken: socket.socket) -> bool:
-    with Selector() as selector:
-        selector.register(listener, selectors.EVENT_READ)
-        selector.register(woken, selectors.EVENT_READ)
-        return any(key.fileobj is woken for key, _ in selector.select())
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 class _Spare:

@@ -23,7 +23,7 @@ from backup_scp.network.negotiation import Rejection
 from backup_scp.network.places import Places
 from backup_scp.network.status import PROCESSING_FAILURE, SOP_CLASS_NOT_SUPPORTED, UNRECOGNISED_OPERATION, status_of
 from backup_scp.network.tls import why_not_secured
-from backup_scp.network.upper_layer import PeerTimedOut
+from backup_scp.network.upper_layer import PeerTimedOut, Secured, SecuredSocket
 
 log = logging.getLogger(__name__)
 
@@ -201,7 +201,7 @@ class Server:
         """Serve one connection from its first byte to its last; the border of this thread."""
         association = None
         try:
-            if isinstance(connection, ssl.SSLSocket) and not self._secure(connection):
+            if isinstance(connection, SecuredSocket) and not self._secure(connection):
                 return
             association = Association.accept(connection, self._listening.timing)
             if self._establish(connection, association):
@@ -220,11 +220,10 @@ class Server:
                 connection.close()
                 self._forget(connection, association)
 
-    def _secure(self, connection: ssl.SSLSocket) -> bool:
+    def _secure(self, connection: SecuredSocket) -> bool:
         """Shake hands; what it failed of is noted, for the person who sets the peer up."""
-        connection.settimeout(self._listening.timing.association_s)
         try:
-            connection.do_handshake()
+            Secured(connection).shake_hands(self._listening.timing.association_s)
         except ssl.SSLError as error:
             address = connection.getpeername()[0]
             reason, fix = why_not_secured(error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from backup_scp.archive.filesystem import FilesystemArchive
 from backup_scp.commitment import StorageCommitment
@@ -64,6 +66,7 @@ class Running:
     port: int
     rejections: list[tuple[str, ...]]
     sink: Sink
+    secured_port: int = 0
     host: str = "127.0.0.1"
     ae_title: str = "BACKUP_SCP"
 
@@ -125,7 +128,8 @@ def start_server(leaves_nothing, sink) -> Iterator[Callable[..., Running]]:
             served,
             lambda *facts: rejections.append(facts),
         )
-        running = Running(server, server.start()[0], rejections, sink)
+        ports = server.start()
+        running = Running(server, ports[0], rejections, sink, ports[-1])
         started.append(running)
         return running
 
@@ -137,6 +141,17 @@ def start_server(leaves_nothing, sink) -> Iterator[Callable[..., Running]]:
 @pytest.fixture
 def server(start_server) -> Running:
     return start_server()
+
+
+@pytest.fixture
+def secured() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """Return what a node's connections are secured with, and those of its callers."""
+    ours, theirs = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+    theirs.check_hostname = False
+    authority = trustme.CA()
+    authority.configure_trust(theirs)
+    authority.issue_cert("node.clinic.example").configure_cert(ours)
+    return ours, theirs
 
 
 @dataclass

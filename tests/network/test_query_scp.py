@@ -6,6 +6,7 @@ import io
 import itertools
 import logging
 import struct
+from typing import Any
 
 import pydicom
 import pytest
@@ -22,6 +23,7 @@ from tests.network.wire import (
     IMPLICIT,
     LAST,
     STUDY_ROOT_FIND,
+    Peer,
     abort,
     cancel_rq,
     command,
@@ -42,8 +44,8 @@ def closed():
 
 
 @pytest.fixture
-def finding(start_server, storage, monkeypatch, closed):
-    """Return ``finding(syntax)``: an association to a node whose index answers with so many studies."""
+def finding_node(start_server, storage, secured, monkeypatch, closed):
+    """Return a node whose index answers with so many studies."""
 
     def search(_query):
         try:
@@ -53,10 +55,15 @@ def finding(start_server, storage, monkeypatch, closed):
             closed.append(True)
 
     monkeypatch.setattr(storage.index, "search", search)
-    running = start_server(storage.services())
+    return start_server(storage.services(), tls=secured[0])
+
+
+@pytest.fixture
+def finding(finding_node):
+    """Return ``finding(syntax)``: an association to that node."""
 
     def start(syntax=IMPLICIT):
-        return running.peer((STUDY_ROOT_FIND, (syntax,)))
+        return finding_node.peer((STUDY_ROOT_FIND, (syntax,)))
 
     return start
 
@@ -147,6 +154,18 @@ def test_a_cancel_for_another_message(finding):
     with finding() as peer:
         peer.send(*ask(), p_data(pdv(1, COMMAND | LAST, cancel_rq(4))))
         assert answers(peer)[-1].status == 0
+        peer.release()
+
+
+def test_a_part_of_a_tls_record_holds_up_no_answer(finding_node, secured, monkeypatch):
+    monkeypatch.setattr(query_scp, "_WRITE_BYTES", 1)
+    contexts = ((STUDY_ROOT_FIND, (IMPLICIT,)),)
+    with Peer.associated(finding_node.secured_port, contexts, tls=secured[1]) as peer:
+        wire: Any = peer.socket
+        asked, cancelled = wire.records(b"".join(ask())), wire.records(p_data(pdv(1, COMMAND | LAST, cancel_rq(5))))
+        wire.bare.sendall(asked + cancelled[:10])
+        assert len(answers(peer)) == STUDIES + 1
+        wire.bare.sendall(cancelled[10:])
         peer.release()
 
 

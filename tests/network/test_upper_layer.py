@@ -6,15 +6,23 @@ import contextlib
 import logging
 import random
 import socket
-import ssl
 import struct
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
-import trustme
 
 from backup_scp.network.association import Timing
-from backup_scp.network.upper_layer import UpperLayer
+from backup_scp.network.upper_layer import (
+    Interrupted,
+    PeerTimedOut,
+    Secured,
+    SecuredSocket,
+    UpperLayer,
+    connection,
+)
+from backup_scp.network.upper_layer import stream as streams
 from tests.network.conftest import associations_ended
 from tests.network.wire import (
     ABORT,
@@ -29,6 +37,7 @@ from tests.network.wire import (
     TIMEOUT_S,
     VERIFICATION,
     Peer,
+    TLSSocket,
     abort,
     associate_rq,
     echo_rq,
@@ -438,25 +447,147 @@ def test_a_message_of_more_pdus_than_the_system_gathers():
     assert len(wire) == len(p_data(pdv(1, CMD | LAST, b"a command"))) + 64 * 1000 + 12 * -(-64 * 1000 // 58)
 
 
+def test_where_the_system_keeps_no_time(start_server, monkeypatch):
+    """As on Windows: what is read, what is too late, and what is taken late."""
+    monkeypatch.setattr(streams, "_SYSTEM_WAITS", False)
+    data = random.Random(0).randbytes(3_000_001)
+    server = start_server(timing=HASTY)
+    with server.peer(CT) as peer:
+        peer.send(p_data(pdv(1, CMD | LAST, store_rq())), p_data(pdv(1, DATA | LAST, data)))
+        assert peer.message().status == 0
+        assert peer.pdu() == (ABORT, b"\0\0\0\0")
+    assert server.sink.stored == [("1.2.3", data)]
+    near, far = socket.socketpair()
+    layer = UpperLayer(near, Timing(), "a peer")
+    layer.accept(b"", 0)
+    message, looked = layer.framed(1, b"a command", data), threading.Event()
+    layer.watch = looked.set
+    with far, ThreadPoolExecutor(1) as other:
+        sent = other.submit(layer.send_message, 1, b"a command", data)
+        assert looked.wait(TIMEOUT_S)
+        received = b""
+        while len(received) < len(message):
+            received += far.recv(1 << 20)
+        sent.result(TIMEOUT_S)
+        assert not layer.has_input()
+        assert received == message
+        layer.close()
+
+
 # ---------------------------------------------------------------------------------------------------------- TLS
 
 
-def test_what_is_still_sent_after_the_reading_was_ended_is_secured():
-    """The node stops in the moment in which a request came: its answer must not go out in clear."""
-    authority = trustme.CA()
-    ours, theirs = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
-    theirs.check_hostname = False
-    authority.configure_trust(theirs)
-    authority.issue_cert("node.clinic.example").configure_cert(ours)
+@pytest.fixture
+def secured_pair(secured):
+    """Yield a layer with TLS and its peer, neither of which has said anything."""
     near, far = socket.socketpair()
-    with ThreadPoolExecutor(1) as other:
-        secured = other.submit(theirs.wrap_socket, far)
-        layer = UpperLayer(ours.wrap_socket(near, server_side=True), Timing(), "a peer")
-        peer = secured.result(TIMEOUT_S)
-    with peer:
-        layer.accept(b"accepted", 0)
-        layer.shut(socket.SHUT_RD)
-        layer.send_message(1, b"an answer")
+    far.settimeout(TIMEOUT_S)
+    with far, ThreadPoolExecutor(1) as other:
+        peer = other.submit(TLSSocket, far, secured[1])
+        ours = SecuredSocket(near, secured[0])
+        Secured(ours).shake_hands(TIMEOUT_S)
+        layer = UpperLayer(ours, Timing(), "a peer")
+        yield layer, peer.result(TIMEOUT_S)
         layer.close()
-        received = b"".join(iter(lambda: peer.recv(1000), b""))
+
+
+def test_what_is_still_sent_after_the_reading_was_ended_is_secured(secured_pair):
+    """The node stops in the moment in which a request came: its answer must not go out in clear."""
+    layer, peer = secured_pair
+    layer.accept(b"accepted", 0)
+    layer.shut(socket.SHUT_RD)
+    layer.send_message(1, b"an answer")
+    layer.close()
+    received = b"".join(iter(lambda: peer.recv(1000), b""))
     assert received == b"accepted" + p_data(pdv(1, CMD | LAST, b"an answer"))
+
+
+def test_records_that_wait_are_read_together(secured_pair):
+    layer, peer = secured_pair
+    layer.accept(b"", 0)
+    data = bytes(range(250)) * 800
+    records = peer.records(p_data(pdv(1, DATA | LAST, data)))
+    peer.bare.sendall(records)
+    assert layer.has_input()
+    assert layer.read_fragment().data == data
+
+
+def test_a_part_of_a_record_is_no_input_and_its_rest_is(secured_pair):
+    layer, peer = secured_pair
+    layer.accept(b"", 0)
+    record = peer.records(p_data(pdv(1, CMD | LAST, b"a command")))
+    for part in (record[:3], record[3:-1]):
+        peer.bare.sendall(part)
+        assert not layer.has_input()
+    peer.bare.sendall(record[-1:])
+    assert layer.has_input(TIMEOUT_S)
+    assert layer.read_fragment().data == b"a command"
+
+
+def test_a_drip_of_a_record_has_a_deadline(secured_pair):
+    layer, peer = secured_pair
+    layer.accept(b"", 0)
+    layer.idle_timeout_s = 0.2
+    record = peer.records(p_data(pdv(1, CMD | LAST, bytes(2000))))
+    with ThreadPoolExecutor(1) as other:
+        reading = other.submit(layer.read_fragment, between_messages=True)
+        for byte in record:
+            if reading.done():
+                break
+            peer.bare.sendall(bytes((byte,)))
+            wait([reading], 0.05)  # a byte each 50 ms never is a pause of 200 ms
+        with pytest.raises(PeerTimedOut):
+            reading.result(0)
+
+
+def test_what_is_sent_comes_once_however_late_it_is_taken(secured_pair):
+    layer, peer = secured_pair
+    layer.accept(b"", 0)
+    data = random.Random(0).randbytes(3_000_001)
+    message, looked = layer.framed(1, b"a command", data), threading.Event()
+    layer.watch = looked.set
+    with ThreadPoolExecutor(1) as other:
+        sent = other.submit(layer.send_message, 1, b"a command", data)
+        assert looked.wait(TIMEOUT_S)  # it was not taken in time
+        received = b""
+        while len(received) < len(message):
+            received += peer.recv(1 << 16)
+        layer.shut(socket.SHUT_RDWR)
+        sent.result(TIMEOUT_S)
+    assert received == message
+
+
+def test_an_abort_in_the_middle_of_what_is_sent(secured_pair):
+    layer, peer = secured_pair
+    layer.accept(b"", 0)
+
+    def not_wanted():
+        raise Interrupted
+
+    layer.watch = not_wanted
+    with pytest.raises(Interrupted):
+        layer.send_message(1, b"a command", bytes(3_000_001))
+    with ThreadPoolExecutor(1) as other:
+        aborted = other.submit(layer.abort, block=False)
+        received = b"".join(iter(lambda: peer.recv(1 << 16), b""))
+        aborted.result(TIMEOUT_S)
+    assert received.endswith(abort())
+
+
+def test_a_buffer_serves_one_connection_after_another(monkeypatch):
+    monkeypatch.setattr(connection, "_idle", deque(maxlen=1))
+    served = []
+    for word in (b"first word", b"next"):
+        near, far = socket.socketpair()
+        with far:
+            layer = UpperLayer(near, Timing(), "a peer")
+            layer.accept(b"", 0)
+            far.sendall(p_data(pdv(1, CMD | LAST, word)))
+            fragment = layer.read_fragment()
+            served.append((fragment.data.obj, bytes(fragment.data)))
+            layer.close()
+            layer.close()
+    (first, one), (second, other) = served
+    assert (one, other) == (b"first word", b"next")
+    assert first is second
+    assert len(connection._idle) == 1

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, Self
 
 from pydicom.dataset import Dataset
@@ -167,12 +168,53 @@ class Message(NamedTuple):
         return self.elements.get(0x0902, b"").decode("ascii").rstrip(" ")
 
 
+class TLSSocket:
+    """A socket with TLS whose records are at hand, to be sent whole or in parts."""
+
+    def __init__(self, bare: socket.socket, context: ssl.SSLContext) -> None:
+        self.bare = bare
+        self._received, self._made = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._received, self._made)
+        self._complete(self._tls.do_handshake)
+
+    def records(self, data: bytes) -> bytes:
+        self._tls.write(data)
+        return self._made.read()
+
+    def sendall(self, data: bytes) -> None:
+        self.bare.sendall(self.records(data))
+
+    def recv(self, size: int) -> bytes:
+        return self._complete(lambda: self._tls.read(size)) or b""
+
+    def close(self) -> None:
+        self.bare.close()
+
+    def _complete(self, step: Callable[[], bytes | None]) -> bytes | None:
+        while True:
+            try:
+                return step()
+            except ssl.SSLWantReadError:
+                self._send_made()
+                if not (received := self.bare.recv(1 << 16)):
+                    return None
+                self._received.write(received)
+            finally:
+                self._send_made()
+
+    def _send_made(self) -> None:
+        if self._made.pending:
+            self.bare.sendall(self._made.read())
+
+
 class Peer:
     """A socket that speaks in PDUs."""
 
-    def __init__(self, port: int, host: str = "127.0.0.1") -> None:
+    def __init__(self, port: int, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> None:
         self.socket = socket.create_connection((host, port), TIMEOUT_S)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls is not None:
+            self.socket = TLSSocket(self.socket, tls)  # type: ignore[assignment]
         self.contexts: dict[int, Context] = {}
         self.acceptance = b""
 
@@ -183,9 +225,16 @@ class Peer:
         self.socket.close()
 
     @classmethod
-    def associated(cls, port: int, contexts: Contexts = ((VERIFICATION, (IMPLICIT,)),), **request: object) -> Self:
+    def associated(
+        cls,
+        port: int,
+        contexts: Contexts = ((VERIFICATION, (IMPLICIT,)),),
+        *,
+        tls: ssl.SSLContext | None = None,
+        **request: object,
+    ) -> Self:
         """Open an association; the context IDs are 1, 3, 5 ..."""
-        peer = cls(port)
+        peer = cls(port, tls=tls)
         kind, body = peer.ask(associate_rq(contexts, **request))  # type: ignore[arg-type]
         assert kind == ASSOCIATE_AC, (kind, body)
         peer.accept(body)

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import selectors
 import socket
-import ssl
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from mmap import mmap
 
 from backup_scp.network.p_data import Piece
+from backup_scp.network.upper_layer.secured import stream_of
+from backup_scp.network.upper_layer.stream import Stream
 
 _BUFFER_BYTES = 1 << 20
+_MOST_IDLE = 4  # buffers that wait for the next connection: to map and to unmap one costs as much as a C-ECHO
 _SLOWEST_BYTES_PER_S = 10_000  # what a PDU or a write may take beyond the timeout
 _WATCH_S = 0.2
-_PATIENCE_S = 5.0
+_PATIENCE_S = 4.0
 _JOINED_BYTES = 16 << 10  # to copy so little costs less than to describe the pieces
-_MOST_PIECES = 1024  # in one write: IOV_MAX of Linux and macOS
-Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)  # select() stops at descriptor 1023
+
+_idle: deque[memoryview] = deque(maxlen=_MOST_IDLE)
 
 
 class AssociationEnded(Exception):  # noqa: N818 - not an error: the usual end of reading
@@ -52,8 +54,11 @@ class Connection:
         self.network_timeout_s = network_timeout_s
         self.watch: Callable[[], None] | None = None
         self._watched_at = 0.0
-        self._patience_s: float | None = None  # what the socket was told
-        self._buffer = memoryview(mmap(-1, _BUFFER_BYTES))  # costs memory as it is used, not for a silent peer
+        self._stream: Stream | None = None
+        try:
+            self._buffer = _idle.pop()
+        except IndexError:
+            self._buffer = memoryview(mmap(-1, _BUFFER_BYTES))  # costs memory as it is used, not for a silent peer
         self._start = self._end = 0  # what was received and not yet read
 
     def has_input(self, wait_s: float = 0.0) -> bool:
@@ -61,20 +66,26 @@ class Connection:
         connection = self.connection
         if self._start != self._end or connection is None:
             return True
-        pending = getattr(connection, "pending", None)  # TLS: decrypted bytes that select does not see
-        if pending and pending():
-            return True
-        with Selector() as selector:
-            selector.register(connection, selectors.EVENT_READ)
-            return bool(selector.select(wait_s))
+        self._start = self._end = 0
+        stream = self._on(connection)
+        until = time.monotonic() + wait_s
+        while True:
+            try:
+                count = stream.receive_now(self._buffer)
+            except OSError:
+                return True
+            if count is not None:
+                self._end = count
+                return True
+            if not wait_s or not stream.wait(until - time.monotonic()):
+                return False
 
     def shut(self, how: int) -> None:
         """From any thread: end the connection in one direction or both; its own thread closes it."""
         connection = self.connection
         if connection is not None:
             with contextlib.suppress(OSError):
-                # Below TLS: an SSLSocket's own would drop TLS, and what its thread still sends would go out in clear.
-                socket.socket.shutdown(connection, how)
+                connection.shutdown(how)
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
@@ -123,10 +134,10 @@ class Connection:
 
     def _receive_from(self, connection: socket.socket, deadline: float) -> int:
         """Receive as many bytes as there are; 0 when the connection is gone."""
+        stream, room = self._on(connection), self._buffer[self._end :]
         while True:
             try:
-                self._be_patient(connection, deadline)
-                return connection.recv_into(self._buffer[self._end :])
+                return stream.receive(room, self._patience_s(deadline))
             except TimeoutError:
                 if time.monotonic() >= deadline:
                     raise PeerTimedOut from None
@@ -151,15 +162,14 @@ class Connection:
         connection = self.connection
         if connection is None:
             raise ConnectionError
+        stream = self._on(connection)
         left = sum(map(len, pieces))
         deadline = self._deadline(left)
-        gathers = hasattr(connection, "sendmsg") and not isinstance(connection, ssl.SSLSocket)  # Windows, TLS do not
-        if left <= _JOINED_BYTES or not gathers:
+        if left <= _JOINED_BYTES or not stream.gathers:
             pieces = [b"".join(pieces)]
         while left:
-            self._be_patient(connection, deadline)
             try:
-                sent = connection.send(pieces[0]) if len(pieces) == 1 else connection.sendmsg(pieces[:_MOST_PIECES])
+                sent = stream.send(pieces, self._patience_s(deadline))
             except TimeoutError:
                 if time.monotonic() >= deadline:
                     raise
@@ -183,16 +193,23 @@ class Connection:
         """When ``size`` bytes must be through: a peer that sends a byte a minute holds no association for ever."""
         return time.monotonic() + self.network_timeout_s + size / _SLOWEST_BYTES_PER_S
 
-    def _be_patient(self, connection: socket.socket, deadline: float) -> None:
-        """Let a call on the socket block until it is time to look up or, when that is near, to the deadline.
-
-        To tell the socket is a system call, so it is told only what it does not know.
-        """
+    def _patience_s(self, deadline: float) -> float:
+        """Say how long a call may block until it is time to look up or, when that is near, to the deadline."""
         usual_s = _PATIENCE_S if self.watch is None else _WATCH_S
-        patience_s = min(max(deadline - time.monotonic(), 0.001), usual_s)
-        if patience_s != self._patience_s:
-            connection.settimeout(patience_s)
-            self._patience_s = patience_s
+        return min(max(deadline - time.monotonic(), 0.001), usual_s)
+
+    def _on(self, connection: socket.socket) -> Stream:
+        """Give what reads and writes this socket: one of ours is connected, and secured, after we have it."""
+        if self._stream is None or self._stream.socket is not connection:
+            self._stream = stream_of(connection)
+        return self._stream
+
+    def _give_back(self) -> None:
+        """Let the next connection have the buffer; nothing more can be read here."""
+        if len(self._buffer):
+            _idle.append(self._buffer)
+        self._buffer = memoryview(b"")
+        self._start = self._end = 0
 
     def _look_up(self) -> None:
         """Let ``watch`` see to what else goes on, if it has not done so just now."""

@@ -200,6 +200,7 @@ class UpperLayer(Connection):
         if self.connection is not None:
             self.connection.close()
             self.connection = None
+        self._give_back()
         self._state = IDLE
         if self.machine is not None:
             self.machine.come_to_rest()

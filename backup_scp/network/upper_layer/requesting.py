@@ -27,6 +27,7 @@ from backup_scp.network.tls import tls_reason
 from backup_scp.network.upper_layer.connection import AssociationEnded, Interrupted
 from backup_scp.network.upper_layer.layer import A_RELEASE_RP, A_RELEASE_RQ, UpperLayer
 from backup_scp.network.upper_layer.local_ae import LocalAE
+from backup_scp.network.upper_layer.secured import Secured, SecuredSocket
 from backup_scp.network.upper_layer.state_machine import AWAITING_ACCEPTANCE, AWAITING_RELEASE_ANSWER, ESTABLISHED
 from backup_scp.network.upper_layer.user_information import APPLICATION_CONTEXT, of_ourselves
 
@@ -201,16 +202,20 @@ def _connected(proposal: Proposal, where: str) -> socket.socket:
             sentence = f"{proposal.called}: no socket for it can be had here ({error.strerror})"
             raise DestinationUnavailable(sentence) from None
         raise _unreachable(where) from None
+    connection = bare
     try:
         bare.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return local.tls.wrap_socket(bare, server_hostname=host) if proposal.tls and local.tls else bare
+        if proposal.tls and local.tls is not None:
+            connection = secured = SecuredSocket(bare, local.tls, host)
+            Secured(secured).shake_hands(local.timing.connect_s)
     except ssl.SSLError as error:
-        bare.close()
+        connection.close()
         sentence = f"{where}: no TLS was agreed on ({tls_reason(error)}); compare its certificate with ca in [tls]"
         raise DestinationUnavailable(sentence) from None
     except OSError:
-        bare.close()
+        connection.close()
         raise _unreachable(where) from None
+    return connection
 
 
 def _unreachable(where: str) -> DestinationUnavailable:

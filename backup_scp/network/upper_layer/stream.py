@@ -1,0 +1,160 @@
+"""How a socket is read, written and waited for: by the system where it keeps the time, else after it was asked.
+
+Both ways give the same: what there is, as soon as there is something, and ``TimeoutError`` where there is nothing for
+too long.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import socket
+import struct
+import time
+from collections.abc import Sequence
+from typing import Protocol
+
+from backup_scp.network.p_data import Piece
+
+_MOST_PIECES = 1024  # in one write: IOV_MAX of Linux and macOS
+_TIMEVAL = struct.Struct("@qq")  # seconds and microseconds
+_SYSTEM_WAITS = os.name == "posix" and struct.calcsize("@l") == 8  # with 32 bits a timeval may be one or the other
+Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)  # select() stops at descriptor 1023
+
+
+class Stream(Protocol):
+    """A connected socket.
+
+    Attributes
+    ----------
+    socket
+        The bare one.
+    gathers
+        Whether it takes several pieces in one write.
+    """
+
+    socket: socket.socket
+    gathers: bool
+
+    def receive(self, room: memoryview, patience_s: float) -> int:
+        """Wait for at least one byte, and receive what there is; 0 at the end.
+
+        Raises
+        ------
+        TimeoutError
+            There was nothing.
+        OSError
+        """
+
+    def receive_now(self, room: memoryview) -> int | None:
+        """Receive what there is; None when that is nothing yet, 0 at the end.
+
+        Raises
+        ------
+        OSError
+        """
+
+    def send(self, pieces: Sequence[Piece], patience_s: float) -> int:
+        """Send what is taken of these pieces, of the first one only where it does not gather.
+
+        Raises
+        ------
+        TimeoutError
+            Nothing was taken; the same must be sent again.
+        OSError
+        """
+
+    def wait(self, patience_s: float) -> bool:
+        """Wait until ``receive_now`` is worth another try; False when it is not for so long."""
+
+
+class Timed:
+    """A socket whose calls block, and the system knows for how long at most: nothing is asked before a call."""
+
+    gathers = True
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.socket = connection
+        self._patience_s = {socket.SO_RCVTIMEO: 0.0, socket.SO_SNDTIMEO: 0.0}  # what the system was told
+        if connection.gettimeout() is not None:
+            connection.settimeout(None)
+
+    def receive(self, room: memoryview, patience_s: float) -> int:
+        self._allow(socket.SO_RCVTIMEO, patience_s)
+        try:
+            return self.socket.recv_into(room)
+        except BlockingIOError:
+            raise TimeoutError from None
+
+    def receive_now(self, room: memoryview) -> int | None:
+        try:
+            return self.socket.recv_into(room, 0, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
+
+    def send(self, pieces: Sequence[Piece], patience_s: float) -> int:
+        self._allow(socket.SO_SNDTIMEO, patience_s)
+        try:
+            if len(pieces) == 1:
+                return self.socket.send(pieces[0])
+            return self.socket.sendmsg(pieces[:_MOST_PIECES])
+        except BlockingIOError:
+            raise TimeoutError from None
+
+    def wait(self, patience_s: float) -> bool:
+        return _is_ready(self.socket, selectors.EVENT_READ, patience_s)
+
+    def _allow(self, direction: int, patience_s: float) -> None:
+        if patience_s != self._patience_s[direction]:
+            seconds, rest = divmod(patience_s, 1)
+            limit = _TIMEVAL.pack(int(seconds), int(rest * 1e6))
+            self.socket.setsockopt(socket.SOL_SOCKET, direction, limit)
+            self._patience_s[direction] = patience_s
+
+
+class Polled:
+    """A socket whose calls never block, and which is asked when there is nothing: where the system keeps no time."""
+
+    gathers = False
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.socket = connection
+        connection.settimeout(0)
+
+    def receive(self, room: memoryview, patience_s: float) -> int:
+        until = time.monotonic() + patience_s
+        while (count := self.receive_now(room)) is None:
+            if not self.wait(until - time.monotonic()):
+                raise TimeoutError
+        return count
+
+    def receive_now(self, room: memoryview) -> int | None:
+        try:
+            return self.socket.recv_into(room)
+        except BlockingIOError:
+            return None
+
+    def send(self, pieces: Sequence[Piece], patience_s: float) -> int:
+        until = time.monotonic() + patience_s
+        while True:
+            try:
+                return self.socket.send(pieces[0])
+            except BlockingIOError:
+                if not _is_ready(self.socket, selectors.EVENT_WRITE, until - time.monotonic()):
+                    raise TimeoutError from None
+
+    def wait(self, patience_s: float) -> bool:
+        return _is_ready(self.socket, selectors.EVENT_READ, patience_s)
+
+
+def bare_stream(connection: socket.socket) -> Stream:
+    """Give the way to read and write a socket that suits this system."""
+    return Timed(connection) if _SYSTEM_WAITS else Polled(connection)
+
+
+def _is_ready(connection: socket.socket, event: int, wait_s: float) -> bool:
+    if wait_s <= 0:
+        return False
+    with Selector() as selector:
+        selector.register(connection, event)
+        return bool(selector.select(wait_s))
