@@ -12,10 +12,10 @@ import itertools
 import os
 import secrets
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO, Self, cast
+from typing import BinaryIO, cast
 
 from backup_scp.archive.digest import WORTH_BYTES, DigestBeside
 from backup_scp.archive.durable import DurableFolders
@@ -24,6 +24,7 @@ from backup_scp.archive.file_format import blank_header, private_information
 from backup_scp.archive.lock import Lock, alone
 from backup_scp.archive.volume import CHECK_BYTES, Volume
 from backup_scp.archive.writeback import WRITEBACK_BYTES, begin_writeback
+from backup_scp.archive.written import Written
 from backup_scp.digests import Digests
 from backup_scp.errors import ArchiveFull, ArchiveUnavailable
 from backup_scp.folders import fsync, fsync_folder
@@ -135,7 +136,7 @@ class FileInStaging:
         if not self._file.closed:
             with explained("written"):
                 self._begin_writeback()  # the medium is at work while the Data Set is parsed
-        return cast("BinaryIO", _Written(self._beginning, self._size_bytes, self._open_again))
+        return cast("BinaryIO", Written(self._beginning, self._size_bytes, self._open_again))
 
     def _open_again(self) -> BinaryIO:
         with explained("read"):
@@ -254,59 +255,6 @@ class FileInStaging:
             self._finish_digest()
         with suppress(OSError):
             self._file.close()
-
-
-class _Written:
-    """A Data Set on its way in, to be parsed: its beginning is in memory, and the file is opened only for what follows.
-
-    Parameters
-    ----------
-    beginning
-        Its first bytes.
-    size
-        Its length.
-    reopen
-        Opens the file at the Data Set's first byte.
-    """
-
-    def __init__(self, beginning: bytearray, size: int, reopen: Callable[[], BinaryIO]) -> None:
-        self._beginning = beginning
-        self._size = size
-        self._reopen = reopen
-        self._position = 0
-        self._rest: tuple[BinaryIO, int] | None = None  # and where it begins in the file
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._rest is not None:
-            self._rest[0].close()
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
-        self._position = max(base + offset, 0)
-        return self._position
-
-    def read(self, size: int = -1) -> bytes:
-        end = self._size if size < 0 else min(self._position + size, self._size)
-        if end <= len(self._beginning):
-            data = bytes(self._beginning[self._position : end])
-        else:
-            data = self._read_file(end - self._position)
-        self._position += len(data)
-        return data
-
-    def _read_file(self, length: int) -> bytes:
-        if self._rest is None:
-            stream = self._reopen()
-            self._rest = stream, stream.tell()
-        stream, start = self._rest
-        stream.seek(start + self._position)
-        return stream.read(max(length, 0))
 
 
 class Staging:

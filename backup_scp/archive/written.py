@@ -1,0 +1,60 @@
+"""A Data Set on its way in, to be parsed: its beginning is in memory, and the file is opened only for what follows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import BinaryIO, Self
+
+
+class Written:
+    """A stream of its bytes, for the one who parses them.
+
+    Parameters
+    ----------
+    beginning
+        Its first bytes.
+    size
+        Its length.
+    reopen
+        Opens the file at the Data Set's first byte.
+    """
+
+    def __init__(self, beginning: bytearray, size: int, reopen: Callable[[], BinaryIO]) -> None:
+        self._beginning = beginning
+        self._size = size
+        self._reopen = reopen
+        self._position = 0
+        self._rest: tuple[BinaryIO, int] | None = None  # and where it begins in the file
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._rest is not None:
+            self._rest[0].close()
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        self._position = max(base + offset, 0)
+        return self._position
+
+    def read(self, size: int = -1) -> bytes:
+        end = self._size if size < 0 else min(self._position + size, self._size)
+        if end <= len(self._beginning):
+            data = bytes(self._beginning[self._position : end])
+        else:
+            data = self._read_file(end - self._position)
+        self._position += len(data)
+        return data
+
+    def _read_file(self, length: int) -> bytes:
+        if self._rest is None:
+            stream = self._reopen()
+            self._rest = stream, stream.tell()
+        stream, start = self._rest
+        stream.seek(start + self._position)
+        return stream.read(max(length, 0))
