@@ -141,6 +141,13 @@ def test_a_role_that_was_not_proposed_is_not_answered(acceptor):
     association.abort()
 
 
+def test_an_item_that_nobody_knows_is_ignored(acceptor):
+    """PS3.8 9.3.1."""
+    association = request(acceptor(accepting(user=item(0x5A, b"new") + item(0x60, b"of its own"))))
+    assert list(association.contexts) == [1]
+    association.abort()
+
+
 def test_an_answer_that_cannot_be_decoded_is_not_remembered(acceptor, worked_out):
     for _ in range(2):
         with pytest.raises(DestinationUnavailable):

@@ -2,7 +2,7 @@
 
 ``connection`` is the socket and its buffer; ``layer`` reads and writes P-DATA-TF in Sta6 and takes the usual way into
 Sta6 and out of it; ``state_machine`` is pynetdicom's, for everything else; ``requesting`` opens Associations of ours,
-``user_information`` is what we say of ourselves.
+``user_information`` is what we say of ourselves, ``variable_items`` leaves out what nobody knows.
 Only this folder knows pynetdicom's private parts.
 """
 

@@ -29,6 +29,7 @@ from backup_scp.network.upper_layer.layer import A_RELEASE_RP, A_RELEASE_RQ, Upp
 from backup_scp.network.upper_layer.local_ae import LocalAE
 from backup_scp.network.upper_layer.state_machine import AWAITING_ACCEPTANCE, AWAITING_RELEASE_ANSWER, ESTABLISHED
 from backup_scp.network.upper_layer.user_information import APPLICATION_CONTEXT, of_ourselves
+from backup_scp.network.upper_layer.variable_items import without_unknown_items
 
 _ACCEPTANCE, _REJECTION = 0x02, 0x03  # PDU types, PS3.8 9.3.3 and 9.3.4
 _REJECTED_TRANSIENT = 2  # PS3.8 9.3.4
@@ -248,7 +249,7 @@ def _acceptance(asked: _Asked, encoded: bytes) -> Answer | None:
 def _decoded(asked: _Asked, acceptance: bytes) -> Answer:
     """Decode an A-ASSOCIATE-AC (PS3.8 9.3.3); what was not proposed is not accepted (PS3.8 9.3.3.2, PS3.7 D.3.3.4)."""
     pdu = A_ASSOCIATE_AC()
-    pdu.decode(acceptance)
+    pdu.decode(without_unknown_items(acceptance))
     primitive = pdu.to_primitive()
     results = negotiate_as_requestor(_contexts(asked), primitive.presentation_context_definition_results_list)
     return Answer(
