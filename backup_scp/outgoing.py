@@ -95,8 +95,11 @@ class Outgoing(AbstractContextManager["Outgoing"]):
             yield loaded
 
     def read_ahead(self) -> None:
-        """Read the next one now: what is in memory of the one before has been sent."""
-        if self._next is not None and self._ahead is None:
+        """Read the next one now: what is in memory of the one before has been sent.
+
+        A longer one than fits into memory is not: an answer that is there, or a C-CANCEL, would wait for all of it.
+        """
+        if self._next is not None and self._ahead is None and self._next.size_bytes <= MEMORY_BYTES:
             self._ahead = self._load(self._next)
 
     def _take_ahead(self) -> Loaded | None:

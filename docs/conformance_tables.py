@@ -230,7 +230,7 @@ def association_parameters() -> str:
         ("Further ones kept for configured remote AEs and this machine", NODE.reserved_associations),
         ("Associations opened at once", f"1 for each C-MOVE under way, {_REPORTERS} for Storage Commitment"),
         ("Outstanding asynchronous operations", 1),
-        ("TCP connection time-out, s", f"{NODE.connect_timeout_s:g}"),
+        ("TCP connection time-out, at each address of a host, s", f"{NODE.connect_timeout_s:g}"),
         ("ARTIM time-out, and answer to our own Association request, s", f"{NODE.association_timeout_s:g}"),
         ("Idle time-out between messages, s", f"{NODE.idle_timeout_s:g}"),
         ("Time-out within a message, s", f"{NODE.network_timeout_s:g}"),

@@ -77,6 +77,20 @@ def test_the_next_is_read_ahead_and_no_other(stored):
         assert [bool(one.error) for one in rest] == [True, True, True]
 
 
+def test_a_large_one_is_not_read_ahead(stored, monkeypatch):
+    """Nobody waits for it to be read twice before the one before counts."""
+    held = held_in(stored)
+    monkeypatch.setattr(outgoing, "MEMORY_BYTES", held[0].size_bytes)
+    held[1] = held[1]._replace(size_bytes=held[0].size_bytes + 1)
+    with Outgoing(stored.archive) as files:
+        rest = files.in_order(held)
+        next(rest)
+        files.read_ahead()
+        stored.flip(held[1].location)
+        assert isinstance(next(rest).error, DigestMismatch)
+    outgoing._idle.clear()
+
+
 def test_read_ahead_to_the_end(stored):
     held = held_in(stored)
     found = []

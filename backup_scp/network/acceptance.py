@@ -7,10 +7,9 @@ who calls, from where, and how many are here already, is decided by ``Server`` e
 
 from __future__ import annotations
 
-import struct
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pydicom.config import IGNORE
@@ -29,13 +28,9 @@ from backup_scp.network import extended_negotiation
 from backup_scp.network.association import Context
 from backup_scp.network.negotiation import ACCEPTED, answer_context, answer_role
 from backup_scp.network.upper_layer.user_information import APPLICATION_CONTEXT, of_ourselves
+from backup_scp.network.upper_layer.variable_items import without_unknown_items
 
 _PROTOCOL_VERSION = 1  # PS3.8 9.3.2
-_PDU_HEADER_BYTES, _FIXED_BYTES = 6, 74  # before the variable items of an A-ASSOCIATE-RQ (PS3.8 9.3.2)
-_ITEM = struct.Struct(">BxH")  # type, reserved, length
-_USER_INFORMATION = 0x50
-_VARIABLE_ITEMS = (0x10, 0x20)  # PS3.8 9.3.2.1, 9.3.2.2
-_SUB_ITEMS = range(0x51, 0x5A)  # PS3.8 D.1, PS3.7 D.3.3
 _REMEMBERED_BYTES = 1 << 20
 _LARGEST_SHARE = 8  # no request may take more than an eighth of it
 
@@ -159,44 +154,10 @@ def _decode(encoded: bytes) -> A_ASSOCIATE | None:
     """Decode a request; whatever is wrong with it is for the state machine to find and to answer."""
     try:
         pdu = A_ASSOCIATE_RQ()
-        pdu.decode(_without_unknown_items(encoded))
+        pdu.decode(without_unknown_items(encoded))
         return pdu.to_primitive() if pdu.protocol_version == _PROTOCOL_VERSION else None
     except Exception:  # noqa: BLE001 - whatever the codec makes of hostile bytes
         return None
-
-
-def _without_unknown_items(encoded: bytes) -> bytes:
-    """Leave out the items that PS3.8 and PS3.7 do not define: they are to be ignored (PS3.8 9.3.1)."""
-    items = bytearray()
-    for kind, body in _items(encoded[_FIXED_BYTES:]):
-        if kind == _USER_INFORMATION:
-            known = b"".join(_item(each, sub_item) for each, sub_item in _items(body) if each in _SUB_ITEMS)
-            items += _item(kind, known)
-        elif kind in _VARIABLE_ITEMS:
-            items += _item(kind, body)
-    length = _FIXED_BYTES - _PDU_HEADER_BYTES + len(items)
-    return encoded[:2] + length.to_bytes(4, "big") + encoded[_PDU_HEADER_BYTES:_FIXED_BYTES] + items
-
-
-def _item(kind: int, body: bytes) -> bytes:
-    return _ITEM.pack(kind, len(body)) + body
-
-
-def _items(encoded: bytes) -> Iterator[tuple[int, bytes]]:
-    """Take items apart.
-
-    Raises
-    ------
-    ValueError
-        A length is not true.
-    """
-    position = 0
-    while position < len(encoded):
-        kind, length = _ITEM.unpack_from(encoded, position)
-        position += _ITEM.size + length
-        if position > len(encoded):
-            raise ValueError
-        yield kind, encoded[position - length : position]
 
 
 def _answered_roles(

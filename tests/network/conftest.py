@@ -192,8 +192,10 @@ class Other(Peer):
         self.socket = connection
         self.socket.settimeout(TIMEOUT_S)
 
-    def accept_association(self, *, maximum_length: int = 0, answers: dict[int, tuple[int, str]] | None = None) -> None:
-        """Accept every context in its first Transfer Syntax, or answer as told."""
+    def accept_association(
+        self, *, maximum_length: int = 0, answers: dict[int, tuple[int, str]] | None = None, user: bytes = b""
+    ) -> None:
+        """Accept every context in its first Transfer Syntax, or answer as told; ``user`` follows what we are."""
         kind, body = self.pdu()
         assert kind == 1
         proposed = {}
@@ -205,7 +207,7 @@ class Other(Peer):
             item(0x21, bytes((context, 0, result, 0)) + item(0x40, syntax.encode()))
             for context, (result, syntax) in results.items()
         )
-        user = item(0x50, item(0x51, struct.pack(">I", maximum_length)) + item(0x52, b"1.2.3"))
+        user = item(0x50, item(0x51, struct.pack(">I", maximum_length)) + item(0x52, b"1.2.3") + user)
         self.send(pdu(2, body[:68] + item(0x10, b"1.2.840.10008.3.1.1.1") + context_items + user))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 
 import pytest
 from pydicom.uid import UID
@@ -25,6 +26,7 @@ from tests.network.wire import (
     RELEASE_RP,
     RELEASE_RQ,
     VERIFICATION,
+    item,
     p_data,
     pdu,
     pdv,
@@ -115,6 +117,42 @@ def test_another_answer_counts(acceptor, worked_out):
     with pytest.raises(NothingAccepted):
         request(acceptor(accepting(answers={1: (4, IMPLICIT), 3: (4, EXPLICIT)})), contexts)
     assert worked_out() == (1, 3)
+
+
+@pytest.mark.parametrize("syntax", ["", EXPLICIT, "1.2.3", "no uid"], ids=["none", "another's", "its own", "odd"])
+def test_what_was_not_proposed_is_not_accepted(acceptor, syntax):
+    """PS3.8 9.3.3.2: one of the Transfer Syntaxes that were proposed in this context."""
+    contexts = [(VERIFICATION, [IMPLICIT]), (VERIFICATION, [EXPLICIT])]
+    association = request(acceptor(accepting(answers={1: (0, syntax), 3: (0, EXPLICIT), 5: (0, IMPLICIT)})), contexts)
+    assert list(association.contexts) == [3]
+    association.abort()
+    with pytest.raises(NothingAccepted):
+        request(acceptor(accepting(answers={1: (0, syntax)})), contexts[:1])
+
+
+def test_a_role_that_was_not_proposed_is_not_answered(acceptor):
+    """PS3.7 D.3.3.4."""
+    answer = b"".join(
+        item(0x54, struct.pack(">H", len(uid)) + uid.encode() + bytes((0, 1))) for uid in (CT_IMAGE_STORAGE, "1.2.3")
+    )
+    contexts = [(CT_IMAGE_STORAGE, (EXPLICIT,))]
+    association = request(acceptor(accepting(user=answer)), contexts, [CT_IMAGE_STORAGE])
+    assert association.we_are_scp == {CT_IMAGE_STORAGE: True}
+    association.abort()
+
+
+def test_an_item_that_nobody_knows_is_ignored(acceptor):
+    """PS3.8 9.3.1."""
+    association = request(acceptor(accepting(user=item(0x5A, b"new") + item(0x60, b"of its own"))))
+    assert list(association.contexts) == [1]
+    association.abort()
+
+
+def test_an_answer_that_cannot_be_decoded_is_not_remembered(acceptor, worked_out):
+    for _ in range(2):
+        with pytest.raises(DestinationUnavailable):
+            request(acceptor(accepting(user=item(0x54, b"\xff"))))
+    assert requesting._decoded.cache_info().currsize == 0
 
 
 def test_a_rejection_for_the_moment_is_told_from_one_for_good(acceptor):

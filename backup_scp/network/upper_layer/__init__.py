@@ -3,7 +3,7 @@
 ``stream`` is the socket, and how it waits; ``secured`` is TLS over it; ``connection`` gives it a buffer and deadlines;
 ``layer`` reads and writes P-DATA-TF in Sta6 and takes the usual way into Sta6 and out of it; ``state_machine`` is
 pynetdicom's, for everything else; ``requesting`` opens Associations of ours, ``user_information`` is what we say of
-ourselves.
+ourselves, ``variable_items`` leaves out what nobody knows.
 Only this folder knows pynetdicom's private parts.
 """
 

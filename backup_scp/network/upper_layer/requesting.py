@@ -30,11 +30,12 @@ from backup_scp.network.upper_layer.local_ae import LocalAE
 from backup_scp.network.upper_layer.secured import Secured, SecuredSocket
 from backup_scp.network.upper_layer.state_machine import AWAITING_ACCEPTANCE, AWAITING_RELEASE_ANSWER, ESTABLISHED
 from backup_scp.network.upper_layer.user_information import APPLICATION_CONTEXT, of_ourselves
+from backup_scp.network.upper_layer.variable_items import without_unknown_items
 
 _ACCEPTANCE, _REJECTION = 0x02, 0x03  # PDU types, PS3.8 9.3.3 and 9.3.4
 _REJECTED_TRANSIENT = 2  # PS3.8 9.3.4
 _NO_SOCKET = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-_REMEMBERED = 16  # requests, and answers; of 100 KB each at most
+_REMEMBERED = 16  # requests, and answers; of 256 KiB each at most, as ``layer`` reads no longer ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +172,7 @@ def request(proposal: Proposal, watch: Callable[[], None] | None) -> tuple[Upper
     except Interrupted:
         layer.abort(block=False)
         raise
-    answer = _decoded(asked, pdu) if pdu is not None and pdu[0] == _ACCEPTANCE else None
+    answer = _acceptance(asked, pdu) if pdu is not None and pdu[0] == _ACCEPTANCE else None
     if answer is not None and answer.contexts:
         layer.accepted(answer.peer_maximum_length)
         return layer, answer
@@ -241,25 +242,34 @@ def _contexts(asked: _Asked) -> list[PresentationContext]:
     return contexts
 
 
-@lru_cache(maxsize=_REMEMBERED)
-def _decoded(asked: _Asked, acceptance: bytes) -> Answer | None:
-    """Decode an A-ASSOCIATE-AC (PS3.8 9.3.3); None where that is not possible."""
+def _acceptance(asked: _Asked, encoded: bytes) -> Answer | None:
+    """Say what an A-ASSOCIATE-AC says; None where it cannot be decoded, which is not remembered."""
     try:
-        pdu = A_ASSOCIATE_AC()
-        pdu.decode(acceptance)
-        primitive = pdu.to_primitive()
-        results = negotiate_as_requestor(_contexts(asked), primitive.presentation_context_definition_results_list)
-        return Answer(
-            [context for context in results if context.result == 0],
-            {
-                str(item.sop_class_uid): bool(item.scp_role)
-                for item in primitive.user_information
-                if isinstance(item, SCP_SCU_RoleSelectionNegotiation)
-            },
-            primitive.maximum_length_received or 0,
-        )
+        return _decoded(asked, encoded)
     except Exception:  # noqa: BLE001 - whatever the codec makes of hostile bytes
         return None
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _decoded(asked: _Asked, acceptance: bytes) -> Answer:
+    """Decode an A-ASSOCIATE-AC (PS3.8 9.3.3); what was not proposed is not accepted (PS3.8 9.3.3.2, PS3.7 D.3.3.4)."""
+    pdu = A_ASSOCIATE_AC()
+    pdu.decode(without_unknown_items(acceptance))
+    primitive = pdu.to_primitive()
+    results = negotiate_as_requestor(_contexts(asked), primitive.presentation_context_definition_results_list)
+    return Answer(
+        [
+            context
+            for context, (_, proposed) in zip(results, asked.contexts, strict=True)  # in the order of the IDs, both
+            if context.result == 0 and context.transfer_syntax and context.transfer_syntax[0] in proposed
+        ],
+        {
+            str(item.sop_class_uid): bool(item.scp_role)
+            for item in primitive.user_information
+            if isinstance(item, SCP_SCU_RoleSelectionNegotiation) and item.sop_class_uid in asked.as_scp
+        },
+        primitive.maximum_length_received or 0,
+    )
 
 
 def _rejection(encoded: bytes, where: str) -> DestinationUnavailable | None:

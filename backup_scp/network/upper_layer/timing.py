@@ -12,7 +12,7 @@ class Timing:
     Attributes
     ----------
     connect_s
-        TCP connection of our own associations.
+        TCP connection of our own associations, at each address that the host has.
     association_s
         ARTIM (PS3.8 9.1.5), and the answer to our own association requests.
     idle_s
