@@ -114,7 +114,7 @@ class Direct:
             cursor.execute(plan.text, [values[name] for name in plan.names] if plan.positional else values)
             rows: list[Any] = list(cursor.fetchall()) if cursor.description else []
         except self._error as error:
-            raise self._explained(plan.text, error) from None
+            raise self.explained(plan.text, error) from None
         if self._is_sqlite and statement.is_insert:
             rows = [(cursor.lastrowid,)]
         if rows and plan.types:
@@ -138,9 +138,9 @@ class Direct:
         try:
             self._cursor.execute(statement)
         except self._error as error:
-            raise self._explained(statement, error) from None
+            raise self.explained(statement, error) from None
 
-    def _explained(self, text: str, error: Any) -> BaseException:
+    def explained(self, text: str, error: Any) -> BaseException:
         """Make what SQLAlchemy would raise, and let its pool know of a connection that is lost."""
         lost = self._dialect.is_disconnect(error, self.connection.connection, self._cursor)
         if lost:

@@ -36,7 +36,7 @@ _SQLITE_PRAGMAS = (
 _FILE = "file"
 _FROZEN = "frozen"
 _BEGIN = "BEGIN IMMEDIATE"
-_MOST_READERS = 8  # idle, of ``look``: on PostgreSQL they count among the pool's
+_MOST_READERS = {"sqlite": 8, "postgresql": 16}  # idle, of ``look``: they count among the pool's
 _HAS_TRIGRAMS = f"SELECT 1 FROM sqlite_master WHERE name = '{NAME_TABLE}'"  # noqa: S608
 _POSTGRESQL_SETTINGS = (
     "SET SESSION synchronous_commit = on",
@@ -138,22 +138,38 @@ class Database:
                 except sa.exc.DBAPIError as error:
                     if not error.connection_invalidated:
                         raise  # else the server was restarted since: the next one, or a new one
-            reader = Direct(self._engine.connect())
-            if not self.is_sqlite:
-                reader.connection.execution_options(isolation_level="AUTOCOMMIT")
-            return self._look(reader, statement, row)
+            return self._look(self._new_reader(), statement, row)
 
     def _look(self, reader: Direct, statement: sa.Executable, row: Row) -> Any:
+        with self._kept(reader):
+            return reader.execute(statement, row).first()
+
+    @contextlib.contextmanager
+    def outside(self) -> Iterator[Direct]:
+        """Give a connection outside of any transaction, as ``look`` has it: it may have been lost unnoticed."""
+        with self._noticing():
+            reader = self._idle_reader() or self._new_reader()
+            with self._kept(reader):
+                yield reader
+
+    def _new_reader(self) -> Direct:
+        connection = self._engine.connect()
+        if not self.is_sqlite:
+            connection.execution_options(isolation_level="AUTOCOMMIT")
+        return Direct(connection)
+
+    @contextlib.contextmanager
+    def _kept(self, reader: Direct) -> Iterator[None]:
+        """Keep a connection for the next one who looks, unless its use raises."""
         try:
-            found = reader.execute(statement, row).first()
+            yield
         except BaseException:
             reader.connection.close()
             raise
-        if _FROZEN in reader.connection.info or len(self._readers) >= _MOST_READERS:
+        if _FROZEN in reader.connection.info or len(self._readers) >= _MOST_READERS[self.url.get_backend_name()]:
             reader.connection.close()  # frozen: the next one may write again
         else:
             self._readers.append(reader)
-        return found
 
     def _idle_reader(self) -> Direct | None:
         """Take a connection that is open; one to a file that was set aside goes."""

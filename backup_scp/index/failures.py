@@ -56,6 +56,10 @@ class MetAnother(IndexUnavailable):
     """Two transactions were in each other's way, and this one was undone."""
 
 
+class ConnectionLost(IndexUnavailable):
+    """It was open, and is no longer: what it was to do may be done or not."""
+
+
 @contextlib.contextmanager
 def explained(url: sa.URL) -> Iterator[None]:
     """Raise IndexUnavailable where SQLAlchemy or a driver raises anything."""
@@ -76,9 +80,10 @@ def _explain(url: sa.URL, error: DBAPIError) -> IndexUnavailable:
         return of_the_file(f"The index {url.database}: {_longest(_SQLITE, code) or 'it failed'} ({code})")
     code = getattr(error.orig, "sqlstate", None) or ""
     place = f"The index on {url.host or 'this machine'}"
+    kind = ConnectionLost if error.connection_invalidated else IndexUnavailable
     if not code:
-        return IndexUnavailable(f"{place}: {_NO_ANSWER}")
-    kind = MetAnother if code in _AGAIN else IndexUnavailable
+        return kind(f"{place}: {_NO_ANSWER}")
+    kind = MetAnother if code in _AGAIN else kind
     return kind(f"{place}: {_longest(_POSTGRESQL, code) or 'it failed'} (SQLSTATE {code})")
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import sqlalchemy as sa
 
 from backup_scp.index import archive_facts, housekeeping, past, queries, tasks
-from backup_scp.index.admission import Entrance
 from backup_scp.index.commitments import SQLCommitments
 from backup_scp.index.engine import Database
 from backup_scp.index.facts import Facts, stored_instance_key
@@ -40,6 +39,9 @@ from backup_scp.ports import (
     Version,
     VersionMatch,
 )
+
+if TYPE_CHECKING:
+    from backup_scp.index.presuming import Presuming
 
 _Result = TypeVar("_Result")
 
@@ -74,28 +76,29 @@ class SQLIndex:
     def __init__(self, url: str) -> None:
         self._database = Database(url)
         self._known = KnownStudies()
-        self._together = Together(self._database, self._known)
+        self._entering = self._way_in()
         self._verifications = housekeeping.Verifications(self._database)
         self._commitments = SQLCommitments(self._database)
 
     def add(self, version: Version, read: Read | None = None) -> Admission:
         facts = Facts.of(version)
-        admission, is_out_of_order = _again_if_it_met_another(lambda: self._add(facts))
+        admission, is_out_of_order = _again_if_it_met_another(lambda: self._entering.enter(facts))
         if is_out_of_order and read:
             _again_if_it_met_another(lambda: self._enter_anew([facts], read))
         return admission
 
-    def _add(self, facts: Facts) -> tuple[Admission, bool]:
+    def _way_in(self) -> Together | Presuming:
         if self._database.is_sqlite:
-            return self._together.enter(facts)
-        with self._database.entering() as connection:
-            entrance = Entrance(connection, self._database.dialect, self._known, alone=False)
-            admission = entrance.admit(facts)
-        entrance.remember()
-        return admission, entrance.is_out_of_order
+            return Together(self._database, self._known)
+        from backup_scp.index.presuming import Presuming
+
+        return Presuming(self._database, self._known)
 
     def held(self, key: InstanceKey, sha256: str) -> tuple[str, Arrival] | None:
-        names = dict(zip(("study_uid", "series_uid", "sop_uid"), stored_instance_key(key), strict=True))
+        stored = stored_instance_key(key)
+        if not self._entering.may_be_held(stored):
+            return None
+        names = dict(zip(("study_uid", "series_uid", "sop_uid"), stored, strict=True))
         row = self._database.look(_FIND_HELD, {**names, "digest": sha256})
         return (row[0], Arrival(moment(row[1]), *row[2:])) if row else None
 

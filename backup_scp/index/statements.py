@@ -40,9 +40,8 @@ FIND_INSTANCES = (
     .order_by(instance.c.id)
 )
 
-LOAD_STUDY = (
-    select(study).where(*(study.c[column] == bindparam(column) for column in StudyKey._fields)).with_for_update()
-)
+LOOK_AT_STUDY = select(study).where(*(study.c[column] == bindparam(column) for column in StudyKey._fields))
+LOAD_STUDY = LOOK_AT_STUDY.with_for_update()
 UPDATE_STUDY = update(study).where(study.c.id == _OF, study.c.revision == bindparam("known_revision"))
 # Rows between which a correction moves an instance, always in the same order: no deadlocks.
 LOCK_STUDIES = (

@@ -14,7 +14,7 @@ from backup_scp.index.admission import Entrance
 from backup_scp.index.engine import Database
 from backup_scp.index.facts import Facts
 from backup_scp.index.known import KnownStudies
-from backup_scp.ports import Admission
+from backup_scp.ports import Admission, InstanceKey
 
 _MOST = 64
 
@@ -46,6 +46,10 @@ class Together:
         self._known = known
         self._waiting: deque[_Turn] = deque()
         self._lock = threading.Lock()
+
+    def may_be_held(self, _key: InstanceKey) -> bool:
+        """Say that it may: to look for the version costs no more than to look for its instance."""
+        return True
 
     def enter(self, facts: Facts) -> tuple[Admission, bool]:
         """Enter a version; on return its row is durable.  The second value is ``Entrance.is_out_of_order``.

@@ -39,7 +39,7 @@ def transactions(index, monkeypatch):
 
 def add_at_once(index, versions):
     """Let a thread for each version wait before the first of them is served."""
-    together = index._together
+    together = index._entering
     with ThreadPoolExecutor(len(versions)) as pool:
         with together._lock:
             futures = [pool.submit(index.add, each) for each in versions]
