@@ -179,11 +179,9 @@ class SideBySide:
                 row = f"C-STORE {kind.name} with TLS, /s"
                 for node in running:
                     if isinstance(node, BackupSCP):
-                        done = load.store(node.address, self._counts.of(kind))
-                        self.otherwise.add(row, PLAIN, done.rate, aim)
-                    address = node.secured if isinstance(node, BackupSCP) else node.address
-                    done = load.store(address, self._counts.of(kind))
-                    self.otherwise.add(row, _otherwise(node), done.rate, aim)
+                        self._with_and_without(row, aim, kind, (node.address, PLAIN), (node.secured, OTHERWISE))
+                    else:
+                        self._with_and_without(row, aim, kind, (node.address, _otherwise(node)))
 
     def _short_pdus(self) -> None:
         with self._fresh(Orthanc, BackupSCP) as running:
@@ -191,10 +189,9 @@ class SideBySide:
                 row = f"C-STORE {kind.name} in PDUs of 16 KiB, /s"
                 for node in running:
                     if isinstance(node, BackupSCP):
-                        done = load.store(node.address, self._counts.of(kind))
-                        self.otherwise.add(row, PLAIN, done.rate, "0.7")
-                    done = load.store(node.address, self._counts.of(kind), longest_pdu=_MODALITY_PDU)
-                    self.otherwise.add(row, _otherwise(node), done.rate, "0.7")
+                        self._with_and_without(row, "0.7", kind, (node.address, PLAIN))
+                    sent = (node.address, _otherwise(node))
+                    self._with_and_without(row, "0.7", kind, sent, longest_pdu=_MODALITY_PDU)
 
     def _postgres(self) -> None:
         with (
@@ -204,9 +201,16 @@ class SideBySide:
         ):
             for kind, aim in ((DR, "0.8"), (CT, "0.8"), (TINY, "")):
                 row = f"C-STORE {kind.name} with PostgreSQL, /s"
-                for node, column in ((plain, PLAIN), (other, OTHERWISE)):
-                    done = load.store(node.address, self._counts.of(kind))
-                    self.otherwise.add(row, column, done.rate, aim)
+                self._with_and_without(row, aim, kind, (plain.address, PLAIN), (other.address, OTHERWISE))
+
+    def _with_and_without(
+        self, row: str, aim: str, kind: Kind, *sent: tuple[load.Address, str], longest_pdu: int = 0
+    ) -> None:
+        """Store new instances at each address, in turns the other way round; nobody pays for what came before."""
+        for address, column in reversed(sent) if self._turn % 2 else sent:
+            os.sync()
+            done = load.store(address, self._counts.of(kind), longest_pdu=longest_pdu)
+            self.otherwise.add(row, column, done.rate, aim)
 
     def _large(self) -> None:
         size = self._counts.large_mb
