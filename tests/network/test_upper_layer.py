@@ -474,6 +474,22 @@ def test_where_the_system_keeps_no_time(start_server, monkeypatch):
         layer.close()
 
 
+@pytest.mark.parametrize("patience_s", [0.0, 1e-9, 1e-6])
+def test_a_moment_is_not_for_ever(patience_s):
+    near, far = socket.socketpair()
+    stream, full = streams.bare_stream(near), memoryview(bytes(1 << 24))
+    with near, far, ThreadPoolExecutor(1) as other:
+        reading = other.submit(stream.receive, memoryview(bytearray(10)), patience_s)
+        wait([reading], TIMEOUT_S)
+        far.close() if not reading.done() else None
+        assert isinstance(reading.exception(), TimeoutError)
+        stream.send([full], 1)
+        writing = other.submit(stream.send, [full], patience_s)
+        wait([writing], TIMEOUT_S)
+        far.close()
+        assert isinstance(writing.exception(), TimeoutError)
+
+
 # ---------------------------------------------------------------------------------------------------------- TLS
 
 
