@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import random
 import socket
 import struct
@@ -607,3 +608,15 @@ def test_a_buffer_serves_one_connection_after_another(monkeypatch):
     assert (one, other) == (b"first word", b"next")
     assert first is second
     assert len(connection._idle) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system makes processes otherwise")
+def test_no_other_process_sees_what_is_received(monkeypatch):
+    monkeypatch.setattr(connection, "_idle", deque(maxlen=1))
+    UpperLayer(None, Timing(), "a peer").close()
+    process = os.fork()
+    if not process:
+        connection._idle.pop()[:6] = b"theirs"
+        os._exit(0)
+    os.waitpid(process, 0)
+    assert connection._idle.pop()[:6] == bytes(6)

@@ -7,7 +7,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from mmap import mmap
+from mmap import ACCESS_COPY, mmap
 
 from backup_scp.network.p_data import Piece
 from backup_scp.network.upper_layer.secured import stream_of
@@ -58,7 +58,8 @@ class Connection:
         try:
             self._buffer = _idle.pop()
         except IndexError:
-            self._buffer = memoryview(mmap(-1, _BUFFER_BYTES))  # costs memory as it is used, not for a silent peer
+            # Costs memory as it is used, not for a silent peer; a process that comes of this one has its own.
+            self._buffer = memoryview(mmap(-1, _BUFFER_BYTES, access=ACCESS_COPY))
         self._start = self._end = 0  # what was received and not yet read
 
     def has_input(self, wait_s: float = 0.0) -> bool:
