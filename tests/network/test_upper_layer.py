@@ -6,8 +6,10 @@ import contextlib
 import logging
 import os
 import random
+import shutil
 import socket
 import struct
+import subprocess
 import threading
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -16,6 +18,7 @@ import pytest
 
 from backup_scp.network.association import Timing
 from backup_scp.network.upper_layer import (
+    AssociationEnded,
     Interrupted,
     PeerTimedOut,
     Secured,
@@ -23,6 +26,7 @@ from backup_scp.network.upper_layer import (
     UpperLayer,
     connection,
 )
+from backup_scp.network.upper_layer import secured as secured_stream
 from backup_scp.network.upper_layer import stream as streams
 from tests.network.conftest import associations_ended
 from tests.network.wire import (
@@ -555,6 +559,30 @@ def test_a_drip_of_a_record_has_a_deadline(secured_pair):
             wait([reading], 0.05)  # a byte each 50 ms never is a pause of 200 ms
         with pytest.raises(PeerTimedOut):
             reading.result(0)
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="Python's TLS asks for no new keys")
+def test_new_keys_are_made_but_not_without_end(secured, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        command = ("openssl", "s_client", "-brief", "-tls1_3", "-connect", f"127.0.0.1:{listener.getsockname()[1]}")
+        with subprocess.Popen(command, stdin=-1, stdout=-3, stderr=-1, bufsize=0) as peer:
+            assert peer.stdin
+            assert peer.stderr
+            ours = SecuredSocket(listener.accept()[0], secured[0])
+            Secured(ours).shake_hands(TIMEOUT_S)
+            layer = UpperLayer(ours, Timing(), "a peer")
+            layer.accept(b"", 0)
+            for word in (b"first", b"second", b"too late"):
+                if word == b"too late":
+                    monkeypatch.setattr(secured_stream, "_MOST_ANSWERS_BYTES", 20)
+                peer.stdin.write(b"K\n")  # asks for a KeyUpdate of both sides
+                assert any(b"KEYUPDATE" in line for line in peer.stderr)
+                peer.stdin.write(p_data(pdv(1, CMD | LAST, word)))
+                if word != b"too late":
+                    assert bytes(layer.read_fragment().data) == word
+            with pytest.raises(AssociationEnded):
+                layer.read_fragment()
+            layer.close()
 
 
 def test_what_is_sent_comes_once_however_late_it_is_taken(secured_pair):
