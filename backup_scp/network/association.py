@@ -255,14 +255,14 @@ class Association:
             return command
 
     def cancelled(self, message_id: int) -> bool:
-        """Whether the peer has cancelled the operation ``message_id``; does not wait.
+        """Whether the peer has cancelled the operation ``message_id``; does not wait for the rest of a PDU.
 
         Raises
         ------
         AssociationEnded
             The peer is gone, and nobody waits for the rest.
         """
-        while message_id not in self._cancelled and self._ahead is None and self.upper_layer.has_input():
+        while message_id not in self._cancelled and self._ahead is None and self.upper_layer.has_pdu():
             context_id, command = self._read_command()
             if command.field == Field.C_CANCEL_RQ:
                 self._cancelled.add(command.number(Element.MESSAGE_ID_BEING_RESPONDED_TO))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import itertools
 import logging
+import socket
 import struct
+import sys
 from typing import Any
 
 import pydicom
@@ -167,6 +169,40 @@ def test_a_part_of_a_tls_record_holds_up_no_answer(finding_node, secured, monkey
         assert len(answers(peer)) == STUDIES + 1
         wire.bare.sendall(cancelled[10:])
         peer.release()
+
+
+@pytest.mark.parametrize("size", [1, 6, 20])
+def test_a_part_of_a_pdu_holds_up_no_answer(finding, monkeypatch, size):
+    monkeypatch.setattr(query_scp, "_WRITE_BYTES", 1)
+    cancelled = p_data(pdv(1, COMMAND | LAST, cancel_rq(5)))
+    with finding() as peer:
+        peer.send(*ask(), cancelled[:size])
+        assert len(answers(peer)) == STUDIES + 1
+        peer.send(cancelled[size:], *ask(message_id=6), cancelled)
+        assert len(answers(peer)) == STUDIES + 1
+        peer.release()
+
+
+def test_a_cancel_in_the_pdu_of_the_request(finding, monkeypatch):
+    monkeypatch.setattr(query_scp, "_WRITE_BYTES", 1)
+    both = p_data(b"".join(part[6:] for part in ask()) + pdv(1, COMMAND | LAST, cancel_rq(5)))
+    with finding() as peer:
+        peer.send(both)
+        assert [answer.status for answer in answers(peer)] == [PENDING, 0xFE00]
+        peer.send(both[:-10])
+        assert len(answers(peer)) == STUDIES + 1
+        peer.send(both[-10:])
+        peer.release()
+
+
+def test_the_search_ends_with_an_asker_who_goes_in_the_middle_of_a_pdu(finding, closed, monkeypatch):
+    monkeypatch.setattr(query_scp, "_WRITE_BYTES", 1)
+    monkeypatch.setattr(f"{__name__}.STUDIES", sys.maxsize)
+    with finding() as peer:
+        peer.send(*ask(), p_data(pdv(1, COMMAND | LAST, cancel_rq(5)))[:10])
+        peer.socket.shutdown(socket.SHUT_WR)
+        associations_ended()
+    assert closed == [True]
 
 
 def test_two_queries_at_once_are_answered_one_after_the_other(finding):

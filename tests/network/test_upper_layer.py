@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import random
+import shutil
 import socket
 import struct
+import subprocess
 import threading
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -15,6 +18,7 @@ import pytest
 
 from backup_scp.network.association import Timing
 from backup_scp.network.upper_layer import (
+    AssociationEnded,
     Interrupted,
     PeerTimedOut,
     Secured,
@@ -22,6 +26,7 @@ from backup_scp.network.upper_layer import (
     UpperLayer,
     connection,
 )
+from backup_scp.network.upper_layer import secured as secured_stream
 from backup_scp.network.upper_layer import stream as streams
 from tests.network.conftest import associations_ended
 from tests.network.wire import (
@@ -474,6 +479,22 @@ def test_where_the_system_keeps_no_time(start_server, monkeypatch):
         layer.close()
 
 
+@pytest.mark.parametrize("patience_s", [0.0, 1e-9, 1e-6])
+def test_a_moment_is_not_for_ever(patience_s):
+    near, far = socket.socketpair()
+    stream, full = streams.bare_stream(near), memoryview(bytes(1 << 24))
+    with near, far, ThreadPoolExecutor(1) as other:
+        reading = other.submit(stream.receive, memoryview(bytearray(10)), patience_s)
+        wait([reading], TIMEOUT_S)
+        far.close() if not reading.done() else None
+        assert isinstance(reading.exception(), TimeoutError)
+        stream.send([full], 1)
+        writing = other.submit(stream.send, [full], patience_s)
+        wait([writing], TIMEOUT_S)
+        far.close()
+        assert isinstance(writing.exception(), TimeoutError)
+
+
 # ---------------------------------------------------------------------------------------------------------- TLS
 
 
@@ -540,6 +561,30 @@ def test_a_drip_of_a_record_has_a_deadline(secured_pair):
             reading.result(0)
 
 
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="Python's TLS asks for no new keys")
+def test_new_keys_are_made_but_not_without_end(secured, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        command = ("openssl", "s_client", "-brief", "-tls1_3", "-connect", f"127.0.0.1:{listener.getsockname()[1]}")
+        with subprocess.Popen(command, stdin=-1, stdout=-3, stderr=-1, bufsize=0) as peer:
+            assert peer.stdin
+            assert peer.stderr
+            ours = SecuredSocket(listener.accept()[0], secured[0])
+            Secured(ours).shake_hands(TIMEOUT_S)
+            layer = UpperLayer(ours, Timing(), "a peer")
+            layer.accept(b"", 0)
+            for word in (b"first", b"second", b"too late"):
+                if word == b"too late":
+                    monkeypatch.setattr(secured_stream, "_MOST_ANSWERS_BYTES", 20)
+                peer.stdin.write(b"K\n")  # asks for a KeyUpdate of both sides
+                assert any(b"KEYUPDATE" in line for line in peer.stderr)
+                peer.stdin.write(p_data(pdv(1, CMD | LAST, word)))
+                if word != b"too late":
+                    assert bytes(layer.read_fragment().data) == word
+            with pytest.raises(AssociationEnded):
+                layer.read_fragment()
+            layer.close()
+
+
 def test_what_is_sent_comes_once_however_late_it_is_taken(secured_pair):
     layer, peer = secured_pair
     layer.accept(b"", 0)
@@ -591,3 +636,15 @@ def test_a_buffer_serves_one_connection_after_another(monkeypatch):
     assert (one, other) == (b"first word", b"next")
     assert first is second
     assert len(connection._idle) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system makes processes otherwise")
+def test_no_other_process_sees_what_is_received(monkeypatch):
+    monkeypatch.setattr(connection, "_idle", deque(maxlen=1))
+    UpperLayer(None, Timing(), "a peer").close()
+    process = os.fork()
+    if not process:
+        connection._idle.pop()[:6] = b"theirs"
+        os._exit(0)
+    os.waitpid(process, 0)
+    assert connection._idle.pop()[:6] == bytes(6)

@@ -7,7 +7,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from mmap import mmap
+from mmap import ACCESS_COPY, mmap
 
 from backup_scp.network.p_data import Piece
 from backup_scp.network.upper_layer.secured import stream_of
@@ -58,7 +58,8 @@ class Connection:
         try:
             self._buffer = _idle.pop()
         except IndexError:
-            self._buffer = memoryview(mmap(-1, _BUFFER_BYTES))  # costs memory as it is used, not for a silent peer
+            # Costs memory as it is used, not for a silent peer; a process that comes of this one has its own.
+            self._buffer = memoryview(mmap(-1, _BUFFER_BYTES, access=ACCESS_COPY))
         self._start = self._end = 0  # what was received and not yet read
 
     def has_input(self, wait_s: float = 0.0) -> bool:
@@ -66,19 +67,11 @@ class Connection:
         connection = self.connection
         if self._start != self._end or connection is None:
             return True
-        self._start = self._end = 0
-        stream = self._on(connection)
         until = time.monotonic() + wait_s
-        while True:
-            try:
-                count = stream.receive_now(self._buffer)
-            except OSError:
-                return True
-            if count is not None:
-                self._end = count
-                return True
-            if not wait_s or not stream.wait(until - time.monotonic()):
+        while self._receive_now() is None:
+            if not wait_s or not self._on(connection).wait(until - time.monotonic()):
                 return False
+        return True
 
     def shut(self, how: int) -> None:
         """From any thread: end the connection in one direction or both; its own thread closes it."""
@@ -100,11 +93,15 @@ class Connection:
     def _require(self, size: int, deadline: float) -> None:
         """Have ``size`` bytes in one piece; ``size`` is at most a header."""
         while self._end - self._start < size:
-            if self._start:
-                rest = self._end - self._start
-                self._buffer[:rest] = bytes(self._buffer[self._start : self._end])
-                self._start, self._end = 0, rest
+            self._move_up()
             self._receive(deadline)
+
+    def _move_up(self) -> None:
+        """Make room behind what was received."""
+        if self._start:
+            rest = self._end - self._start
+            self._buffer[:rest] = bytes(self._buffer[self._start : self._end])
+            self._start, self._end = 0, rest
 
     def _take(self, size: int) -> memoryview:
         data = self._buffer[self._start : self._start + size]
@@ -131,6 +128,19 @@ class Connection:
             self._peer_is_gone()
             raise AssociationEnded
         self._end += count
+
+    def _receive_now(self) -> int | None:
+        """Receive what there is behind what was received; None when that is nothing yet, 0 at the end."""
+        connection = self.connection
+        if connection is None:
+            return 0
+        self._move_up()
+        try:
+            count = self._on(connection).receive_now(self._buffer[self._end :])
+        except OSError:
+            return 0
+        self._end += count or 0
+        return count
 
     def _receive_from(self, connection: socket.socket, deadline: float) -> int:
         """Receive as many bytes as there are; 0 when the connection is gone."""

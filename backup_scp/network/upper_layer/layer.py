@@ -269,6 +269,24 @@ class UpperLayer(Connection):
         """Whether something from the peer, or its end, waits to be read; wait for it at most so long."""
         return not self.is_open or super().has_input(wait_s)
 
+    def has_pdu(self) -> bool:
+        """Whether the next PDU or the end, or the rest of this PDU, is read without a wait for the peer.
+
+        Of a PDU that the buffer does not hold the beginning is enough.
+        """
+        while self.is_open and self._end - self._start < self._due() <= len(self._buffer):
+            received = self._receive_now()
+            if not received:
+                return received == 0
+        return True
+
+    def _due(self) -> int:
+        """Count the bytes of the rest of this PDU, or of the next one as far as it is known."""
+        if self._pdu_left or self._end - self._start < PDU_HEADER.size:
+            return self._pdu_left or PDU_HEADER.size
+        _, length = PDU_HEADER.unpack_from(self._buffer, self._start)
+        return PDU_HEADER.size + int(length)
+
     def _next_p_data(self, timeout_s: float) -> None:
         """Go to the body of the next P-DATA-TF; other PDUs go to the state machine."""
         while self._pdu_left == 0:

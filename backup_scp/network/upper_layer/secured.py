@@ -17,6 +17,7 @@ from backup_scp.network.upper_layer.stream import Stream, bare_stream
 
 _LONGEST_WRITE_BYTES = 1 << 18  # enciphered at once: memory is flat
 _ROOM_BYTES = 16 << 10
+_MOST_ANSWERS_BYTES = 1 << 16  # of TLS itself, which go out with what we send next: to thousands of KeyUpdates, say
 
 
 class SecuredSocket(socket.socket):
@@ -94,11 +95,10 @@ class Secured:
         return count
 
     def receive_now(self, room: memoryview) -> int | None:
-        while (count := self._deciphered(room)) is None:
-            received = self._bare.receive_now(room)
-            if received is None:  # nothing, or a part of a record
-                return None
+        count = self._deciphered(room)
+        if count is None and (received := self._bare.receive_now(room)) is not None:
             self._take_in(room, received)
+            count = self._deciphered(room)  # None: a part of a record, or one for TLS itself
         return count
 
     def send(self, pieces: Sequence[Piece], patience_s: float) -> int:
@@ -131,6 +131,8 @@ class Secured:
                     break
                 count += got
         except ssl.SSLWantReadError:
+            if self._made.pending > _MOST_ANSWERS_BYTES:  # no peer that means well asks for so many
+                raise ConnectionAbortedError from None
             return count or None
         except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
             return count

@@ -6,6 +6,7 @@ too long.
 
 from __future__ import annotations
 
+import math
 import os
 import selectors
 import socket
@@ -75,7 +76,7 @@ class Timed:
 
     def __init__(self, connection: socket.socket) -> None:
         self.socket = connection
-        self._patience_s = {socket.SO_RCVTIMEO: 0.0, socket.SO_SNDTIMEO: 0.0}  # what the system was told
+        self._patience_s = {socket.SO_RCVTIMEO: math.inf, socket.SO_SNDTIMEO: math.inf}  # what the system was told
         if connection.gettimeout() is not None:
             connection.settimeout(None)
 
@@ -106,8 +107,8 @@ class Timed:
 
     def _allow(self, direction: int, patience_s: float) -> None:
         if patience_s != self._patience_s[direction]:
-            seconds, rest = divmod(patience_s, 1)
-            limit = _TIMEVAL.pack(int(seconds), int(rest * 1e6))
+            microseconds = max(int(patience_s * 1e6), 1)  # with none the system waits for ever
+            limit = _TIMEVAL.pack(*divmod(microseconds, 1_000_000))
             self.socket.setsockopt(socket.SOL_SOCKET, direction, limit)
             self._patience_s[direction] = patience_s
 
