@@ -127,8 +127,8 @@ class FileInStaging:
         """Look at the room now and then: nobody has announced how long the Data Set will be."""
         self._unchecked_bytes += length
         if self._unchecked_bytes >= CHECK_BYTES:
-            self._volume.require_room()
-            self._unchecked_bytes = 0
+            self._volume.require_room(length)
+            self._unchecked_bytes %= CHECK_BYTES
 
     def data_set(self) -> BinaryIO:
         if self._size_bytes == len(self._beginning):

@@ -53,8 +53,8 @@ class Volume:
         """Count what may still be written, the reserve included."""
         return _usage(self._root)[0]
 
-    def require_room(self) -> None:
-        """Refuse while the reserve is touched.
+    def require_room(self, more_bytes: int = 0) -> None:
+        """Refuse while the reserve is touched, or would be by so much more.
 
         Raises
         ------
@@ -64,7 +64,7 @@ class Volume:
         if not self._reserve_bytes:
             return
         free_bytes, free_files = _usage(self._root)
-        if free_bytes < self._reserve_bytes:
+        if free_bytes - more_bytes < self._reserve_bytes:
             raise ArchiveFull(f"Archive full: less than {_megabytes(self._reserve_bytes)} are free")
         if free_files is not None and free_files < _RESERVED_FILES:
             raise ArchiveFull("Archive full: its volume has no room for further files")
