@@ -18,6 +18,8 @@ from backup_scp.index.engine import index_url
 from backup_scp.index.facts import Facts
 from backup_scp.index.known import KnownStudies
 from backup_scp.index.presuming import Presuming
+from backup_scp.index.reentry import Reentry
+from backup_scp.index.tables import study
 from backup_scp.index.trip import Statement, Trips
 from backup_scp.ports import Admission
 from tests.index.conftest import opened
@@ -141,7 +143,7 @@ def test_what_is_known_to_be_no_new_instance_is_not_presumed_to_be_one(relay, fa
     store(far_index, version("1.1", minute=1, content="once"))
     before = relay.trips
     assert store(far_index, version("1.1", minute=2, content="twice")) is Admission.VERSION
-    assert relay.trips - before == 13  # a look for the UID and one for the version, then the long way
+    assert relay.trips - before == 14  # a look for the UID and one for the version, then the long way
 
 
 def test_threads_that_bring_one_study_need_no_long_way(index, transactions):
@@ -200,9 +202,9 @@ def entering_elsewhere(index, of):
         yield
 
 
-def wait_for_somebody_to_wait(url):
-    """Wait until a transaction waits for a SOP Instance UID; give its backend."""
-    waiting = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+def wait_for_somebody_to_wait(url, kind="advisory"):
+    """Wait until a transaction waits for a SOP Instance UID, or another lock; give its backend."""
+    waiting = f"SELECT pid FROM pg_locks WHERE locktype = '{kind}' AND NOT granted"
     mine = f"{waiting} AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
     with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
         while not (found := connection.execute(mine).fetchone()):
@@ -220,6 +222,22 @@ def test_two_nodes_that_enter_one_uid_at_one_moment_see_the_clash(index, postgre
         assert later.result() is Admission.NEW
     (remark,) = index.remarks(10)
     assert remark.flags == ("clash",)
+
+
+def test_nobody_judges_by_rows_that_are_being_entered_anew(index, postgres_url, transactions):
+    """Who flags an instance that is taken away meanwhile would flag nothing, or both would wait for one another."""
+    held = version("1.9", study="1.2.4", minute=5)
+    index.add(held)
+    with ThreadPoolExecutor(1) as pool:
+        with index._database.writing() as connection:
+            index._database.dialect.lock_table(connection, study)
+            later = pool.submit(store, index, version("1.9"))  # which was received before
+            wait_for_somebody_to_wait(postgres_url, "relation")
+            Reentry(connection, index._database.dialect, lambda _: None).enter([Facts.of(held)])
+        assert later.result() is Admission.NEW
+    assert transactions() == 1
+    (remark,) = index.remarks(10)
+    assert (remark.location, remark.flags) == (held.location, ("clash",))
 
 
 # ---------------------------------------------------------------------------------------------------- lost connections
