@@ -212,8 +212,14 @@ def wait_for_somebody_to_wait(url, kind="advisory"):
         return found[0]
 
 
-def test_two_nodes_that_enter_one_uid_at_one_moment_see_the_clash(index, postgres_url):
+@pytest.mark.parametrize("isolation", ["read committed", "repeatable read", "serializable"])
+def test_two_nodes_that_enter_one_uid_at_one_moment_see_the_clash(index, postgres_url, isolation):
     """The statement begins with the lock: what it looks at is what the other node has committed."""
+    with psycopg.connect(postgres_url.replace("+psycopg", "")) as connection:  # whatever the server's own is
+        connection.execute(
+            f"ALTER DATABASE \"{connection.info.dbname}\" SET default_transaction_isolation = '{isolation}'"
+        )
+    index.close()  # what is open keeps what it had
     index.add(version("1.1", study="1.2.4"))
     with ThreadPoolExecutor(1) as pool:
         with entering_elsewhere(index, version("1.9")):
