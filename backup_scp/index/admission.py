@@ -1,7 +1,8 @@
 """Entering a version: one transaction's work, without its begin and end.
 
 The order of locks on PostgreSQL is SOP Instance UID (an advisory lock: two transactions never judge one instance at the
-same time), study row, the rest; the study row is changed by every instance of the study and so guards its series.
+same time), the table of studies (nobody enters them anew between a look and a write), study row, the rest; the study
+row is changed by every instance of the study and so guards its series.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ class Entrance:
         """Enter a version, counts and all."""
         if not self._alone:
             self._dialect.lock_name(self._connection, facts.key.sop_instance_uid)
+            self._dialect.lock_entering(self._connection)
         uid = facts.key.sop_instance_uid
         namesakes = self._connection.execute(statements.FIND_INSTANCES, {"uid": uid}).mappings().all()
         for found in namesakes:

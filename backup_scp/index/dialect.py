@@ -56,6 +56,9 @@ class Dialect(Protocol):
     def lock_name(self, connection: Executes, name: str) -> None:
         """Wait until no other transaction holds this name; it is ours until the end of the transaction."""
 
+    def lock_entering(self, connection: Executes) -> None:
+        """Wait until nobody keeps writers out by ``lock_table`` of the studies; who wants to waits for us from here."""
+
     def lock_table(self, connection: sa.Connection, table: sa.Table) -> None:
         """Keep other writers out until the end of the transaction; readers go on."""
 

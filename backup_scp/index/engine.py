@@ -42,6 +42,7 @@ _POSTGRESQL_SETTINGS = (
     "SET SESSION synchronous_commit = on",
     f"SET SESSION lock_timeout = '{WAIT_S}s'",
     "SET SESSION client_encoding = 'UTF8'",
+    "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED",  # what was waited for is seen
 )
 
 

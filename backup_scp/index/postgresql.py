@@ -74,6 +74,9 @@ class PostgreSQL:
     def lock_name(self, connection: Executes, name: str) -> None:
         connection.execute(_ADVISORY_LOCK, {"number": lock_number(name)})
 
+    def lock_entering(self, connection: Executes) -> None:
+        connection.execute(_ENTERING)
+
     def lock_table(self, connection: sa.Connection, table: sa.Table) -> None:
         connection.execute(sa.text(f"LOCK TABLE {table.name} IN EXCLUSIVE MODE"))
 
@@ -82,6 +85,7 @@ class PostgreSQL:
 
 
 _NEXT_IDS = sa.text("SELECT nextval(pg_get_serial_sequence(:table, 'id')) FROM generate_series(1, :number)")
+_ENTERING = sa.text("LOCK TABLE study IN ROW EXCLUSIVE MODE")
 _ADVISORY_LOCK = sa.text("SELECT pg_advisory_xact_lock(:number)")
 
 

@@ -68,6 +68,9 @@ class SQLite:
     def lock_name(self, connection: Executes, name: str) -> None:
         """There is one writer at a time anyhow."""
 
+    def lock_entering(self, connection: Executes) -> None:
+        """There is one writer at a time anyhow."""
+
     def lock_table(self, connection: sa.Connection, table: sa.Table) -> None:
         """There is one writer at a time anyhow."""
 

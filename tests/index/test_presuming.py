@@ -18,6 +18,8 @@ from backup_scp.index.engine import index_url
 from backup_scp.index.facts import Facts
 from backup_scp.index.known import KnownStudies
 from backup_scp.index.presuming import Presuming
+from backup_scp.index.reentry import Reentry
+from backup_scp.index.tables import study
 from backup_scp.index.trip import Statement, Trips
 from backup_scp.ports import Admission
 from tests.index.conftest import opened
@@ -62,6 +64,7 @@ class Relay:
         self._listener = socket.create_server((LOOPBACK, 0))
         self.port = self._listener.getsockname()[1]
         self.trips = 0
+        self.keeps_back = b""  # an answer that has this is lost, with its connection
         self._sockets = [self._listener]
 
     def __enter__(self):
@@ -89,6 +92,10 @@ class Relay:
             while data := source.recv(65_536):
                 if source is not client:
                     is_asking.clear()
+                    if self.keeps_back and self.keeps_back in data:
+                        self.keeps_back = b""
+                        client.shutdown(socket.SHUT_RDWR)
+                        return
                 elif not is_asking.is_set():
                     is_asking.set()
                     self.trips += 1
@@ -141,7 +148,7 @@ def test_what_is_known_to_be_no_new_instance_is_not_presumed_to_be_one(relay, fa
     store(far_index, version("1.1", minute=1, content="once"))
     before = relay.trips
     assert store(far_index, version("1.1", minute=2, content="twice")) is Admission.VERSION
-    assert relay.trips - before == 13  # a look for the UID and one for the version, then the long way
+    assert relay.trips - before == 14  # a look for the UID and one for the version, then the long way
 
 
 def test_threads_that_bring_one_study_need_no_long_way(index, transactions):
@@ -200,9 +207,9 @@ def entering_elsewhere(index, of):
         yield
 
 
-def wait_for_somebody_to_wait(url):
-    """Wait until a transaction waits for a SOP Instance UID; give its backend."""
-    waiting = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+def wait_for_somebody_to_wait(url, kind="advisory"):
+    """Wait until a transaction waits for a SOP Instance UID, or another lock; give its backend."""
+    waiting = f"SELECT pid FROM pg_locks WHERE locktype = '{kind}' AND NOT granted"
     mine = f"{waiting} AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
     with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
         while not (found := connection.execute(mine).fetchone()):
@@ -210,8 +217,14 @@ def wait_for_somebody_to_wait(url):
         return found[0]
 
 
-def test_two_nodes_that_enter_one_uid_at_one_moment_see_the_clash(index, postgres_url):
+@pytest.mark.parametrize("isolation", ["read committed", "repeatable read", "serializable"])
+def test_two_nodes_that_enter_one_uid_at_one_moment_see_the_clash(index, postgres_url, isolation):
     """The statement begins with the lock: what it looks at is what the other node has committed."""
+    with psycopg.connect(postgres_url.replace("+psycopg", "")) as connection:  # whatever the server's own is
+        connection.execute(
+            f"ALTER DATABASE \"{connection.info.dbname}\" SET default_transaction_isolation = '{isolation}'"
+        )
+    index.close()  # what is open keeps what it had
     index.add(version("1.1", study="1.2.4"))
     with ThreadPoolExecutor(1) as pool:
         with entering_elsewhere(index, version("1.9")):
@@ -220,6 +233,22 @@ def test_two_nodes_that_enter_one_uid_at_one_moment_see_the_clash(index, postgre
         assert later.result() is Admission.NEW
     (remark,) = index.remarks(10)
     assert remark.flags == ("clash",)
+
+
+def test_nobody_judges_by_rows_that_are_being_entered_anew(index, postgres_url, transactions):
+    """Who flags an instance that is taken away meanwhile would flag nothing, or both would wait for one another."""
+    held = version("1.9", study="1.2.4", minute=5)
+    index.add(held)
+    with ThreadPoolExecutor(1) as pool:
+        with index._database.writing() as connection:
+            index._database.dialect.lock_table(connection, study)
+            later = pool.submit(store, index, version("1.9"))  # which was received before
+            wait_for_somebody_to_wait(postgres_url, "relation")
+            Reentry(connection, index._database.dialect, lambda _: None).enter([Facts.of(held)])
+        assert later.result() is Admission.NEW
+    assert transactions() == 1
+    (remark,) = index.remarks(10)
+    assert (remark.location, remark.flags) == (held.location, ("clash",))
 
 
 # ---------------------------------------------------------------------------------------------------- lost connections
@@ -239,6 +268,16 @@ def test_a_server_that_ends_the_connection_in_the_middle_costs_nothing(index, po
                 threading.Event().wait(0.005)
         assert later.result() is Admission.NEW
     assert index.holdings().instances == 4
+
+
+def test_what_was_committed_when_the_connection_was_lost_is_counted_once(relay, far_index):
+    store(far_index, version("1.1"))
+    before = far_index.holdings()
+    relay.keeps_back = b"SELECT 1\0Z\0\0\0\5"  # the row that says it is written, and that it is committed
+    assert far_index.add(version("1.2")) is Admission.HELD
+    assert not relay.keeps_back
+    assert far_index.holdings().instances == before.instances + 1
+    assert store(far_index, version("1.3")) is Admission.NEW
 
 
 def test_statements_that_the_server_has_forgotten_are_prepared_again(index, transactions):
