@@ -100,23 +100,16 @@ class FileInStaging:
             _write_all(self._file, self._header + self._beginning)
         if self._beside is None and size - length < WORTH_BYTES <= size:
             self._beside = DigestBeside.begin(self._digests)
-        with memoryview(data) as whole, whole.cast("B") as view:
-            self._digest_and_write(view)
-            self._beginning += view[: max(_BEGINNING_BYTES - len(self._beginning), 0)]
+        view = memoryview(data).cast("B")
+        if self._beside is None:
+            self._digests.update(view)
+        else:
+            self._beside.update(view)
+        _write_all(self._file, view)
+        self._beginning += view[: max(_BEGINNING_BYTES - len(self._beginning), 0)]
         self._size_bytes = size
         if size - self._begun_bytes >= WRITEBACK_BYTES:
             self._begin_writeback()
-
-    def _digest_and_write(self, view: memoryview) -> None:
-        if self._beside is None:
-            self._digests.update(view)
-            _write_all(self._file, view)
-            return
-        self._beside.update(view)
-        try:
-            _write_all(self._file, view)
-        finally:
-            self._beside.wait()
 
     def _begin_writeback(self) -> None:
         end = len(self._header) + self._size_bytes

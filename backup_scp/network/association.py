@@ -205,7 +205,7 @@ class Association:
             self.upper_layer.reject_pdu("a Command Set that cannot be decoded")
 
     def data_set(self) -> Iterator[memoryview]:
-        """Read the Data Set that follows a Command Set, in parts that are valid until the next one.
+        """Read the Data Set that follows a Command Set, in parts that are valid until the next but one is asked for.
 
         Raises
         ------

@@ -78,6 +78,11 @@ class StagedFile(Protocol):
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append to the Data Set.
 
+        Parameters
+        ----------
+        data
+            It stays as it is until the next ``write``, or until ``sha256`` is asked for: it is digested meanwhile.
+
         Raises
         ------
         ArchiveFull, ArchiveUnavailable

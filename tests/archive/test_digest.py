@@ -44,11 +44,63 @@ def test_the_digest_is_of_every_byte(tmp_path, monkeypatch, data, cores):
         archive.verify(location, digest(data))
 
 
-def test_a_data_set_given_up_leaves_no_thread_and_no_core_taken(tmp_path, monkeypatch, data):
+def digest_threads():
+    return [thread for thread in threading.enumerate() if thread.name == "digest"]
+
+
+def test_a_data_set_given_up_takes_no_core_and_its_thread_serves_the_next(tmp_path, monkeypatch, data):
     monkeypatch.setattr(digesting, "_free_cores", threading.Semaphore(1))
-    stage(FilesystemArchive(tmp_path), data).discard()
-    assert "digest" not in {thread.name for thread in threading.enumerate()}
+    archive = FilesystemArchive(tmp_path)
+    stage(archive, data).discard()
     assert digesting._free_cores.acquire(blocking=False)
+    digesting._free_cores.release()
+    threads = digest_threads()
+    staged = stage(archive, data[::-1])
+    assert staged._beside is not None
+    assert digest_threads() == threads
+    assert staged.sha256 == digest(data[::-1])
+    staged.discard()
+
+
+class _Slow(Digests):
+    """Goes on when it is let; notes how far it has come."""
+
+    def __init__(self):
+        super().__init__()
+        self.let, self.begun, self.made = threading.Semaphore(0), threading.Semaphore(0), 0
+
+    def update(self, data):
+        self.begun.release()
+        assert self.let.acquire(timeout=30)
+        super().update(data)
+        self.made += 1
+
+
+def test_a_piece_is_digested_while_the_next_comes_and_done_when_it_is_there(tmp_path, monkeypatch, data):
+    monkeypatch.setattr(digesting, "_free_cores", threading.Semaphore(1))
+    beside = digesting.DigestBeside.begin(slow := _Slow())
+    assert beside is not None
+    first, second = memoryview(data)[:100_000], memoryview(data)[100_000:200_000]
+    beside.update(first)  # comes back while it is being made
+    assert slow.begun.acquire(timeout=30)
+    assert slow.made == 0
+    slow.let.release()
+    beside.update(second)
+    assert slow.made == 1
+    slow.let.release()
+    beside.finish()
+    assert slow.sha256 == digest(data[:200_000])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system makes processes otherwise")
+def test_a_process_that_was_forked_has_a_thread_of_its_own(tmp_path, monkeypatch, data):
+    monkeypatch.setattr(digesting, "_free_cores", threading.Semaphore(1))
+    archive = FilesystemArchive(tmp_path)
+    stage(archive, data).discard()  # a thread is idle
+    if not (child := os.fork()):
+        staged = stage(archive, data)
+        os._exit(0 if staged._beside is not None and staged.sha256 == digest(data) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 @pytest.mark.parametrize("cores", [0, 1], ids=["no core is free", "a core is free"])
@@ -88,7 +140,7 @@ def test_a_digest_that_was_not_made_is_not_taken_for_one(tmp_path, monkeypatch, 
     assert list(archive.locations()) == []
 
 
-def test_a_write_that_fails_leaves_no_thread_behind(tmp_path, monkeypatch, data):
+def test_a_write_that_fails_leaves_no_core_taken(tmp_path, monkeypatch, data):
     monkeypatch.setattr(digesting, "_free_cores", threading.Semaphore(1))
     staged = stage(FilesystemArchive(tmp_path), data)
 
@@ -98,7 +150,7 @@ def test_a_write_that_fails_leaves_no_thread_behind(tmp_path, monkeypatch, data)
     monkeypatch.setattr(staging, "_write_all", fails)
     with pytest.raises(ArchiveUnavailable):
         staged.write(bytes(digesting.WORTH_BYTES))
-    assert "digest" not in {thread.name for thread in threading.enumerate()}
+    assert digesting._free_cores.acquire(blocking=False)
     staged.discard()
 
 

@@ -524,6 +524,46 @@ def test_what_is_still_sent_after_the_reading_was_ended_is_secured(secured_pair)
     assert received == b"accepted" + p_data(pdv(1, CMD | LAST, b"an answer"))
 
 
+@pytest.fixture
+def plain_pair():
+    """Yield a layer and the socket of its peer, neither of which has said anything."""
+    near, far = socket.socketpair()
+    far.settimeout(TIMEOUT_S)
+    with far:
+        layer = UpperLayer(near, Timing(), "a peer")
+        yield layer, far
+        layer.close()
+
+
+@pytest.mark.parametrize("pair", ["plain_pair", "secured_pair"])
+@pytest.mark.parametrize("seed", range(6))
+def test_a_part_of_a_data_set_lasts_until_the_next_but_one_is_read(request, pair, seed):
+    layer, peer = request.getfixturevalue(pair)
+    layer.accept(b"", 0)
+    chance = random.Random(seed)
+    sizes = [chance.choice((0, 1, 7, 3_000, 131_066, 900_000)) for _ in range(40)]
+    parts = [*map(chance.randbytes, sizes), b"the last"]
+    stream = b"".join(p_data(pdv(1, LAST * (part is parts[-1]), part)) for part in parts)
+    with ThreadPoolExecutor(1) as other:
+        sent = other.submit(_in_pieces, peer, stream, chance)
+        came, before, fragment = b"", (memoryview(b""), b""), None
+        while fragment is None or not fragment.is_last:
+            fragment = layer.read_fragment()
+            assert before[0] == before[1]
+            before = fragment.data, bytes(fragment.data)
+            came += before[1]
+        sent.result(TIMEOUT_S)
+    assert came == b"".join(parts)
+
+
+def _in_pieces(peer, stream, chance):
+    """Send with cuts in the middle of headers, too."""
+    while stream:
+        size = chance.choice((3, 8, 13, 5_000, 400_000))
+        peer.sendall(stream[:size])
+        stream = stream[size:]
+
+
 def test_records_that_wait_are_read_together(secured_pair):
     layer, peer = secured_pair
     layer.accept(b"", 0)

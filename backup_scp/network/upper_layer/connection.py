@@ -14,13 +14,16 @@ from backup_scp.network.upper_layer.secured import stream_of
 from backup_scp.network.upper_layer.stream import Stream
 
 _BUFFER_BYTES = 1 << 20
-_MOST_IDLE = 4  # buffers that wait for the next connection: to map and to unmap one costs as much as a C-ECHO
+_MOST_IDLE = 8  # buffers that wait for the next connection: to map and to unmap one costs as much as a C-ECHO
 _SLOWEST_BYTES_PER_S = 10_000  # what a PDU or a write may take beyond the timeout
 _WATCH_S = 0.2
 _PATIENCE_S = 4.0
 _JOINED_BYTES = 16 << 10  # to copy so little costs less than to describe the pieces
 
 _idle: deque[memoryview] = deque(maxlen=_MOST_IDLE)
+
+
+_NO_BUFFER = memoryview(b"")
 
 
 class AssociationEnded(Exception):  # noqa: N818 - not an error: the usual end of reading
@@ -55,11 +58,8 @@ class Connection:
         self.watch: Callable[[], None] | None = None
         self._watched_at = 0.0
         self._stream: Stream | None = None
-        try:
-            self._buffer = _idle.pop()
-        except IndexError:
-            # Costs memory as it is used, not for a silent peer; a process that comes of this one has its own.
-            self._buffer = memoryview(mmap(-1, _BUFFER_BYTES, access=ACCESS_COPY))
+        self._buffer, self._other = _buffer(), _NO_BUFFER
+        self._is_lent = False  # what was read last may still be looked at in this buffer: the next goes to the other
         self._start = self._end = 0  # what was received and not yet read
 
     def has_input(self, wait_s: float = 0.0) -> bool:
@@ -97,11 +97,14 @@ class Connection:
             self._receive(deadline)
 
     def _move_up(self) -> None:
-        """Make room behind what was received."""
+        """Make room behind what was received, and leave alone what is lent."""
         if self._start:
-            rest = self._end - self._start
-            self._buffer[:rest] = bytes(self._buffer[self._start : self._end])
-            self._start, self._end = 0, rest
+            rest = bytes(self._buffer[self._start : self._end])
+            if self._is_lent:
+                self._buffer, self._other = self._other or _buffer(), self._buffer
+                self._is_lent = False
+            self._buffer[: len(rest)] = rest
+            self._start, self._end = 0, len(rest)
 
     def _take(self, size: int) -> memoryview:
         data = self._buffer[self._start : self._start + size]
@@ -119,7 +122,7 @@ class Connection:
             There will be nothing more.
         """
         if self._start == self._end:
-            self._start = self._end = 0
+            self._move_up()
         connection = self.connection
         if connection is None:
             raise AssociationEnded
@@ -215,10 +218,9 @@ class Connection:
         return self._stream
 
     def _give_back(self) -> None:
-        """Let the next connection have the buffer; nothing more can be read here."""
-        if len(self._buffer):
-            _idle.append(self._buffer)
-        self._buffer = memoryview(b"")
+        """Let the next connection have the buffers; nothing more can be read here."""
+        _idle.extend(filter(len, (self._other, self._buffer)))
+        self._buffer = self._other = _NO_BUFFER
         self._start = self._end = 0
 
     def _look_up(self) -> None:
@@ -228,6 +230,14 @@ class Connection:
         watch, self.watch = self.watch, None
         watch()
         self.watch, self._watched_at = watch, time.monotonic()
+
+
+def _buffer() -> memoryview:
+    """Give one that is idle, or make one; it costs memory as it is used, not for a silent peer."""
+    try:
+        return _idle.pop()
+    except IndexError:
+        return memoryview(mmap(-1, _BUFFER_BYTES, access=ACCESS_COPY))  # a process that comes of this one has its own
 
 
 def _after(pieces: Sequence[Piece], sent: int) -> list[Piece]:

@@ -45,7 +45,7 @@ _NOBODY_TO_TELL = (AWAITING_REQUEST, AWAITING_ACCEPTANCE, AWAITING_RELEASE_ANSWE
 
 
 class Fragment(NamedTuple):
-    """A part of a message: bytes of one PDV, valid until the next read."""
+    """A part of a message: bytes of one PDV, valid as ``UpperLayer.read_fragment`` says."""
 
     context_id: int
     is_command: bool
@@ -218,7 +218,8 @@ class UpperLayer(Connection):
     def read_fragment(self, *, between_messages: bool = False) -> Fragment:
         """Read the next part of a message.
 
-        Long PDVs come in several parts.  The bytes are only valid until the next read.
+        Long PDVs come in several parts.  The bytes are only valid until the next read; those of a Data Set until the
+        next but one, so that there is time to digest them.
 
         Raises
         ------
@@ -237,6 +238,7 @@ class UpperLayer(Connection):
         if not self._pdu_left and self._end - self._start >= HEADERS.size and not self._pdv[1] & (COMMAND | LAST):
             data = self._with_what_follows(self._start - len(data))
         context_id, control = self._pdv
+        self._is_lent = not control & COMMAND
         return Fragment(context_id, bool(control & COMMAND), bool(control & LAST) and not self._pdv_left, data)
 
     def _with_what_follows(self, begin: int) -> memoryview:
