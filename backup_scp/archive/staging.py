@@ -33,6 +33,7 @@ from backup_scp.ports import Arrival, Heading
 _LOCK = "lock"
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL})
 _BINARY = getattr(os, "O_BINARY", 0)
+_GIVEN_UP = "Archive cannot be written: this Data Set was given up; send it again"
 _BEGINNING_BYTES = 64 << 10  # of a Data Set, kept in memory: most are parsed, and the small ones written, from there
 
 
@@ -61,6 +62,7 @@ class FileInStaging:
         self._beginning = bytearray()
         self._digests = Digests()
         self._beside: DigestBeside | None = None
+        self._is_digested = True
         self._size_bytes = 0
         self._begun_bytes = 0  # whose writeback was begun
         self._has_note = self._shown = False
@@ -73,6 +75,8 @@ class FileInStaging:
     @property
     def sha256(self) -> str:
         self._finish_digest()
+        if not self._is_digested:
+            raise ArchiveUnavailable(_GIVEN_UP)
         return self._digests.sha256
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -235,13 +239,15 @@ class FileInStaging:
 
     def _require_open(self) -> None:
         if self._file.closed:
-            raise ArchiveUnavailable("Archive cannot be written: this Data Set was given up; send it again")
+            raise ArchiveUnavailable(_GIVEN_UP)
 
     def _finish_digest(self) -> None:
         beside, self._beside = self._beside, None
         if beside is not None:
+            self._is_digested = False
             with explained("written"):
                 beside.finish()
+            self._is_digested = True
 
     def _close(self) -> None:
         with suppress(ArchiveUnavailable):

@@ -125,17 +125,35 @@ class _OutOfMemory(Digests):
         raise MemoryError
 
 
+def test_a_piece_that_was_not_digested_is_told_of_with_the_next(tmp_path, monkeypatch, data):
+    monkeypatch.setattr(digesting, "_free_cores", threading.Semaphore(1))
+    staged = FilesystemArchive(tmp_path).stage(HEADING)
+    staged.write(data[: digesting.WORTH_BYTES])
+    staged.write(b"")  # what came before is digested now
+    assert staged._beside is not None
+    staged._beside._digests = _OutOfMemory()
+    staged.write(data[digesting.WORTH_BYTES :])
+    with pytest.raises(ArchiveUnavailable):
+        staged.write(data)
+    with pytest.raises(ArchiveUnavailable, match="given up"):
+        staged.write(data)
+    staged.discard()
+
+
 def test_a_digest_that_was_not_made_is_not_taken_for_one(tmp_path, monkeypatch, data):
     monkeypatch.setattr(digesting, "_free_cores", threading.Semaphore(1))
     archive = FilesystemArchive(tmp_path)
     staged = archive.stage(HEADING)
     staged.write(data[: digesting.WORTH_BYTES])
+    staged.write(b"")  # what came before is digested now
     assert staged._beside is not None
     staged._beside._digests = _OutOfMemory()
-    with pytest.raises(ArchiveUnavailable):
-        staged.write(data[digesting.WORTH_BYTES :])
-    with pytest.raises(ArchiveUnavailable):
-        archive.commit(staged, KEY, ARRIVAL)
+    staged.write(data[digesting.WORTH_BYTES :])
+    for _ in range(2):
+        with pytest.raises(ArchiveUnavailable):
+            archive.commit(staged, KEY, ARRIVAL)
+        with pytest.raises(ArchiveUnavailable, match="given up"):
+            assert not staged.sha256
     staged.discard()
     assert list(archive.locations()) == []
 
