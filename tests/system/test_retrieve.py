@@ -22,7 +22,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from tests.processes import free_port, wait_until
+from tests.processes import clean_environment, free_port, wait_until
 from tests.samples import (
     PRIVATE_TRANSFER_SYNTAX,
     Sample,
@@ -351,12 +351,17 @@ def test_a_move_is_cancelled(start_node):
 
 
 def test_movescu_cancels(start_node, tmp_path):
-    """The destination waits with its second answer until movescu has said that it cancels."""
+    """The destination waits with its second answer until movescu has cancelled, and sleeps until it is answered."""
     log = tmp_path / "movescu.log"
+    asking: list[subprocess.Popen[bytes]] = []
+
+    def has_cancelled() -> bool:
+        state = Path(f"/proc/{asking[0].pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return "Sending Cancel Request" in log.read_text() and state == "S"
 
     def answer(_) -> int:
         if len(sink.stored) == 1:
-            wait_until(lambda: "Sending Cancel Request" in log.read_text())
+            wait_until(has_cancelled)
         return 0
 
     with Sink({CT: NATIVE}, answer) as sink:
@@ -366,7 +371,9 @@ def test_movescu_cancels(start_node, tmp_path):
         argv = [require("movescu"), "-d", "--cancel", "1", "-aem", "SINK", *query, "-aec", "BACKUP_SCP"]
         with log.open("wb") as output:
             argv = [*argv, node.host, str(node.port)]
-            subprocess.run(argv, stdout=output, stderr=subprocess.STDOUT, check=False, timeout=110)
+            with subprocess.Popen(argv, stdout=output, stderr=subprocess.STDOUT, env=clean_environment()) as movescu:
+                asking.append(movescu)
+                movescu.wait(110)
 
     assert final_status(log.read_text()) == 0xFE00
     assert len(sink.stored) < 5
