@@ -16,7 +16,7 @@ from typing import Self
 
 from backup_scp.digests import Digests
 
-WORTH_BYTES = 256 << 10
+WORTH_BYTES = 1 << 20
 """Length from which it is worth to wake a thread."""
 
 _WORTH_PIECE_BYTES = 64 << 10

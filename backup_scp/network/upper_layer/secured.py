@@ -17,6 +17,8 @@ from backup_scp.network.upper_layer.stream import Stream, bare_stream
 
 _LONGEST_WRITE_BYTES = 1 << 18  # enciphered at once: memory is flat
 _ROOM_BYTES = 16 << 10
+_AT_ONCE_BYTES = 1 << 18  # received, and deciphered while a core's own cache holds it
+_WORTH_BYTES = 64 << 10  # of room
 _MOST_ANSWERS_BYTES = 1 << 16  # of TLS itself, which go out with what we send next: to thousands of KeyUpdates, say
 
 
@@ -90,8 +92,23 @@ class Secured:
     def receive(self, room: memoryview, patience_s: float) -> int:
         left_s, until = patience_s, time.monotonic() + patience_s
         while (count := self._deciphered(room)) is None:
-            self._take_in(room, self._bare.receive(room, left_s))
+            self._take_in(room, self._bare.receive(room[:_AT_ONCE_BYTES], left_s))
             left_s = _left(until)  # a part of a record may have come, and its sender has no more time for the rest
+        return count + self._what_follows(room[count:]) if count else 0
+
+    def _what_follows(self, room: memoryview) -> int:
+        """Receive and decipher on, while there is more and room for it; give the bytes."""
+        count = 0
+        with contextlib.suppress(OSError):  # it is met again, when what came before it has been read
+            while len(room) - count >= _WORTH_BYTES:
+                rest = room[count:]
+                received = self._bare.receive_now(rest[:_AT_ONCE_BYTES])
+                if received is None:
+                    break
+                self._take_in(rest, received)
+                count += self._deciphered(rest) or 0
+                if not received:
+                    break
         return count
 
     def receive_now(self, room: memoryview) -> int | None:
