@@ -6,6 +6,7 @@ import contextlib
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ WAIT_S = 30
 
 ROWS_AT_ONCE = 500
 """How many rows of a long answer are in memory."""
+
+_PAUSE_S = 0.01
 
 # The inner pages of the b-trees of a million studies fit into the cache; a connection takes what it has read, no more.
 _SQLITE_PRAGMAS = (
@@ -236,7 +239,7 @@ def _sqlite_connection(url: sa.URL, info: dict[str, Any], *arguments: Any, **opt
     """Connect; only to read, where the disk can only be read, or has no room for the files beside the database."""
     connection: sqlite3.Connection = sqlite3.connect(*arguments, **options)
     try:
-        connection.execute("PRAGMA journal_mode=WAL")
+        _use_wal(connection)
         connection.execute("SELECT 1 FROM sqlite_master").fetchone()
     except sqlite3.OperationalError as error:
         connection.close()
@@ -248,6 +251,20 @@ def _sqlite_connection(url: sa.URL, info: dict[str, Any], *arguments: Any, **opt
     frozen = f"{sqlite_path(url).absolute().as_uri()}?mode=ro&immutable=1"
     only_to_read: sqlite3.Connection = sqlite3.connect(frozen, uri=True, **options)
     return only_to_read
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Write to a log beside the file; SQLite does not wait for another who changes a new file's mode at the moment."""
+    until = time.monotonic() + WAIT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if not error.sqlite_errorname.startswith("SQLITE_BUSY") or time.monotonic() > until:
+                raise
+            time.sleep(_PAUSE_S)
+        else:
+            return
 
 
 def _is_whole(path: Path) -> bool:

@@ -54,6 +54,18 @@ def test_a_lock_that_is_not_given_back_is_an_error_in_plain_words(path, monkeypa
         assert index.holdings().instances == 1
 
 
+def test_who_changes_a_new_file_at_the_same_moment_is_waited_for(path, monkeypatch):
+    with (
+        contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other,
+        contextlib.closing(sqlite3.connect(path, timeout=0)) as ours,
+    ):
+        other.execute("CREATE TABLE made (a)")
+        other.execute("BEGIN EXCLUSIVE")
+        monkeypatch.setattr(engine.time, "sleep", lambda _: other.rollback())
+        engine._use_wal(ours)
+        assert ours.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
 def test_a_place_without_wal_is_refused(path):
     """The dot-file locks of some network shares leave no room for it."""
     url = f"sqlite:///file:{path}?vfs=unix-dotfile&uri=true"
