@@ -61,7 +61,7 @@ def test_who_changes_a_new_file_at_the_same_moment_is_waited_for(path, monkeypat
     ):
         other.execute("CREATE TABLE made (a)")
         other.execute("BEGIN EXCLUSIVE")
-        monkeypatch.setattr(engine.time, "sleep", lambda _: other.rollback())
+        monkeypatch.setattr("backup_scp.index.engine.time.sleep", lambda _: other.rollback())
         engine._use_wal(ours)
         assert ours.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
