@@ -105,7 +105,7 @@ def progress(label: str) -> Iterator[Callable[[Progress], None]]:
         yield lambda _: None
         return
     with _bars() as bars:
-        task = bars.add_task(label, total=None)
+        task = bars.add_task(label, total=None, text="")  # the column asks for it as soon as the bar is there
 
         def show(at: Progress) -> None:
             by_bytes = bool(at.total_bytes)
