@@ -20,12 +20,13 @@ hypothesis.settings.register_profile("backup-scp", deadline=None, derandomize=bo
 hypothesis.settings.load_profile("backup-scp")
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what lies in `system/`, and run the unit tests first."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    """Mark what lies in `system/` before pytest selects by mark; run the unit tests first, whatever order was drawn."""
     for item in items:
         if item.path.is_relative_to(SYSTEM_TESTS):
             item.add_marker(pytest.mark.system)
+    yield
     items.sort(key=lambda item: item.get_closest_marker("system") is not None)
 
 
