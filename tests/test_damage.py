@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from backup_scp.archive import filesystem
@@ -58,8 +58,10 @@ def sabotage(path: Path, kind: str, chance: random.Random, other: Path) -> None:
     path.write_bytes(content)
 
 
+# The last sample is left alone: of an archive in which nothing is left ``rebuild`` asks whether its drive is connected.
 @settings(max_examples=40)
-@given(st.dictionaries(st.integers(0, len(SAMPLES) - 1), st.sampled_from(KINDS)), st.randoms(use_true_random=False))
+@example(dict.fromkeys(range(len(SAMPLES) - 1), "delete"), random.Random(1))
+@given(st.dictionaries(st.integers(0, len(SAMPLES) - 2), st.sampled_from(KINDS)), st.randoms(use_true_random=False))
 def test_exactly_what_was_sabotaged_is_found_and_a_resend_repairs_it(chosen, chance):
     with stored_samples() as (stored, root, locations):
         expected: set[int] = set()
