@@ -370,7 +370,7 @@ def odd_identities() -> Iterator[Sample]:
     yield _odd("UID with letters", SOPInstanceUID="1.2.ABC.4", StudyInstanceUID="study-one")
     yield _odd("UID with leading zeros", SOPInstanceUID="1.02.003.4", StudyInstanceUID="1.2.0003")
     yield _odd("UID over 64 characters", SOPInstanceUID="1.2." + "3" * 70, StudyInstanceUID="1.2." + "4" * 70)
-    yield _odd("UID as a path", SOPInstanceUID="../../escaped", StudyInstanceUID="/etc/study")
+    yield _odd("UID as a path", SOPInstanceUID="folder/escaped", StudyInstanceUID="folder/study")
     yield _odd("ACR-NEMA date", StudyDate="2020.01.01", PatientBirthDate="1970.05.01")
     yield _odd("no date", StudyDate="", StudyTime="")
     yield _odd("date of words", StudyDate="YESTERDAY")

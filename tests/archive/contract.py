@@ -137,9 +137,7 @@ class ArchiveContract:
         assert sorted(archive.locations()) == sorted([one, two])
 
     @pytest.mark.parametrize("part", range(3))
-    @pytest.mark.parametrize(
-        "uid", ["", "../../x", "/etc/passwd", "1.2\0.3", "1." * 150 + "1", "a.b", "NUL", "ünï", "1..2"]
-    )
+    @pytest.mark.parametrize("uid", ["", "folder/x", ".", "1.2\0.3", "1." * 150 + "1", "a.b", "NUL", "ünï", "1..2"])
     def test_any_uid_has_a_place(self, archive: Archive, uid: str, part: int):
         key = InstanceKey(*(uid if number == part else known for number, known in enumerate(KEY)))
         heading = Heading(uid, uid, uid, uid)
