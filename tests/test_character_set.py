@@ -195,7 +195,7 @@ def test_decoding_never_raises(character_set, data, vr):
 
 @given(st.binary(max_size=300))
 def test_any_name_is_read(name):
-    parse(name)
+    assert decode(b"A^B", parse(name), "PN") == "A^B"
 
 
 ALPHABET = "aZ ~^=\\\r\n\tÄéßŁΔישжสﾔ山田予宮洪홍길王东小丂€"

@@ -128,7 +128,10 @@ def test_a_slow_medium_is_told_of_the_next_one(stored, monkeypatch, bytes_per_s)
 
 def test_what_is_not_there_may_be_announced(stored):
     for location in ("", "../x", "ab/1.2/3.4/5.6.0123456789ab.dcm"):
-        stored.archive.announce(location)
+        assert stored.archive.announce(location) is None
+    held = held_in(stored)
+    with Outgoing(stored.archive) as files:
+        assert [sent(one) for one in files.in_order(held)] == [sample.data_set for sample in SAMPLES]
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])

@@ -203,7 +203,8 @@ def test_an_answer_to_any_identifier_that_can_be_read(encoded, syntax):
         identifier = Identifier.read(level + encoded, syntax)
     except InvalidIdentifier:
         return
-    AnswerEncoder(identifier, MODELS[STUDY_ROOT_FIND], syntax, "X").encode({"StudyInstanceUID": "1.2"})
+    encoded_answer = AnswerEncoder(identifier, MODELS[STUDY_ROOT_FIND], syntax, "X").encode({"StudyInstanceUID": "1.2"})
+    assert read(encoded_answer, syntax).QueryRetrieveLevel == "STUDY"
 
 
 @pytest.mark.parametrize("syntax", SYNTAXES)
@@ -217,7 +218,8 @@ def test_a_key_with_an_odd_vr(syntax, vr):
         identifier = Identifier.read(level + key, syntax)
     except InvalidIdentifier:
         return
-    AnswerEncoder(identifier, MODELS[STUDY_ROOT_FIND], syntax, "X").encode({"StudyInstanceUID": "1.2"})
+    encoded_answer = AnswerEncoder(identifier, MODELS[STUDY_ROOT_FIND], syntax, "X").encode({"StudyInstanceUID": "1.2"})
+    assert read(encoded_answer, syntax).QueryRetrieveLevel == "STUDY"
 
 
 # --------------------------------------------------------------------------------------------------- failed list

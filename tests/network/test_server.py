@@ -371,6 +371,9 @@ def test_stop_before_start_and_twice(start_server):
     running.server.stop(0)
     running.server.stop(0)
     server_module.Server(running.server._listening, running.server._policy, {}, lambda *_: None).stop(0)
+    assert threads() == []
+    with pytest.raises(ConnectionRefusedError):
+        Peer(running.port)
 
 
 def test_a_port_that_is_taken(server, start_server):

@@ -121,7 +121,11 @@ def test_a_request_that_was_cut_or_changed_is_read_or_refused(data):
     whole = bytearray(encoded(action_information("1.2.3", [(CT, "1.2.3")] * 3), EXPLICIT))
     whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
     with contextlib.suppress(InvalidActionInformation):
-        read_action_information(bytes(whole[: data.draw(st.integers(0, len(whole)))]), EXPLICIT)
+        transaction_uid, references = read_action_information(
+            bytes(whole[: data.draw(st.integers(0, len(whole)))]), EXPLICIT
+        )
+        assert transaction_uid
+        assert 1 <= len(references) <= 3
 
 
 def test_the_number_of_references_is_bounded(monkeypatch):
