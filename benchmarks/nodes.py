@@ -27,12 +27,16 @@ _TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True)
 class Place:
-    """What a node is told: its folder, the Move Destination's port, the certificates, the database."""
+    """What a node is told: its folder, the Move Destination's port, the certificates, the database.
+
+    ``checkout`` is the folder of another version of this node; None for the one that is installed.
+    """
 
     folder: Path
     sink_port: int = 0
     certificates: Certificates | None = None
     index_url: str = ""
+    checkout: Path | None = None
 
 
 class Node:
@@ -232,7 +236,8 @@ class BackupSCP(Node):
                 "TLS__CA": str(certificates.ca),
                 "TLS__PORT": str(self._tls_port),
             }
-        return {f"BACKUP_SCP_{name}": value for name, value in settings.items()}
+        version = {"PYTHONPATH": str(self._place.checkout.resolve())} if self._place.checkout else {}
+        return version | {f"BACKUP_SCP_{name}": value for name, value in settings.items()}
 
 
 def empty(folder: Path) -> None:

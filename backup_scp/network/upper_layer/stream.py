@@ -2,6 +2,10 @@
 
 Both ways give the same: what there is, as soon as there is something, and ``TimeoutError`` where there is nothing for
 too long.
+
+Before they wait for the rest of a message both acknowledge what has come of it (``TCP_QUICKACK``).  dcmtk and what is
+built on it leave Nagle's algorithm on and write a message in several pieces: the last one is not sent until the others
+are acknowledged, and the system delays that by 40 ms.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from backup_scp.network.p_data import Piece
 _MOST_PIECES = 1024  # in one write: IOV_MAX of Linux and macOS
 _TIMEVAL = struct.Struct("@qq")  # seconds and microseconds
 _SYSTEM_WAITS = os.name == "posix" and struct.calcsize("@l") == 8  # with 32 bits a timeval may be one or the other
+_QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)  # Linux has it
 Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)  # select() stops at descriptor 1023
 
 
@@ -69,41 +74,64 @@ class Stream(Protocol):
         """Wait until ``receive_now`` is worth another try; False when it is not for so long."""
 
 
-class Timed:
+class _Acknowledging:
+    """A socket that acknowledges what it has received before the rest is waited for.
+
+    What we send acknowledges it, too: a message that came in one piece and was answered costs no system call.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.socket = connection
+        self._quickack = _QUICKACK if connection.family in (socket.AF_INET, socket.AF_INET6) else None
+        self._is_answered = True  # nothing was received after what we sent last
+
+    def wait(self, patience_s: float) -> bool:
+        self._acknowledge()
+        return _is_ready(self.socket, selectors.EVENT_READ, patience_s)
+
+    def _acknowledge(self) -> None:
+        if self._quickack is not None and not self._is_answered:
+            self.socket.setsockopt(socket.IPPROTO_TCP, self._quickack, 1)
+
+
+class Timed(_Acknowledging):
     """A socket whose calls block, and the system knows for how long at most: nothing is asked before a call."""
 
     gathers = True
 
     def __init__(self, connection: socket.socket) -> None:
-        self.socket = connection
+        super().__init__(connection)
         self._patience_s = {socket.SO_RCVTIMEO: math.inf, socket.SO_SNDTIMEO: math.inf}  # what the system was told
         if connection.gettimeout() is not None:
             connection.settimeout(None)
 
     def receive(self, room: memoryview, patience_s: float) -> int:
+        self._acknowledge()
         self._allow(socket.SO_RCVTIMEO, patience_s)
         try:
-            return self.socket.recv_into(room)
+            count = self.socket.recv_into(room)
         except BlockingIOError:
             raise TimeoutError from None
+        self._is_answered = False
+        return count
 
     def receive_now(self, room: memoryview) -> int | None:
         try:
-            return self.socket.recv_into(room, 0, socket.MSG_DONTWAIT)
+            count = self.socket.recv_into(room, 0, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return None
+        self._is_answered = False
+        return count
 
     def send(self, pieces: Sequence[Piece], patience_s: float) -> int:
         self._allow(socket.SO_SNDTIMEO, patience_s)
+        self._is_answered = True
         try:
             if len(pieces) == 1:
                 return self.socket.send(pieces[0])
             return self.socket.sendmsg(pieces[:_MOST_PIECES])
         except BlockingIOError:
             raise TimeoutError from None
-
-    def wait(self, patience_s: float) -> bool:
-        return _is_ready(self.socket, selectors.EVENT_READ, patience_s)
 
     def _allow(self, direction: int, patience_s: float) -> None:
         if patience_s != self._patience_s[direction]:
@@ -113,13 +141,13 @@ class Timed:
             self._patience_s[direction] = patience_s
 
 
-class Polled:
+class Polled(_Acknowledging):
     """A socket whose calls never block, and which is asked when there is nothing: where the system keeps no time."""
 
     gathers = False
 
     def __init__(self, connection: socket.socket) -> None:
-        self.socket = connection
+        super().__init__(connection)
         connection.settimeout(0)
 
     def receive(self, room: memoryview, patience_s: float) -> int:
@@ -131,21 +159,21 @@ class Polled:
 
     def receive_now(self, room: memoryview) -> int | None:
         try:
-            return self.socket.recv_into(room)
+            count = self.socket.recv_into(room)
         except BlockingIOError:
             return None
+        self._is_answered = False
+        return count
 
     def send(self, pieces: Sequence[Piece], patience_s: float) -> int:
         until = time.monotonic() + patience_s
+        self._is_answered = True
         while True:
             try:
                 return self.socket.send(pieces[0])
             except BlockingIOError:
                 if not _is_ready(self.socket, selectors.EVENT_WRITE, until - time.monotonic()):
                     raise TimeoutError from None
-
-    def wait(self, patience_s: float) -> bool:
-        return _is_ready(self.socket, selectors.EVENT_READ, patience_s)
 
 
 def bare_stream(connection: socket.socket) -> Stream:
