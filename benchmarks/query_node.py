@@ -59,7 +59,7 @@ class Requester:
         elements.append((QUERY_RETRIEVE_LEVEL, "CS", b"STUDY"))
         self._association.send(1, encode(request, data_set=True), encode_elements(elements, _EXPLICIT))
         answers = 0
-        while (answer := self._association.read_response(Field.C_FIND_RSP)).has_data_set:
+        while (answer := self._association.read_response(Field.C_FIND_RSP, 1)).has_data_set:
             answers += 1
         if answer.status:
             raise SystemExit(f"the node answered C-FIND with status 0x{answer.status:04X}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,9 +17,18 @@ from backup_scp.network.p_data import Piece
 from backup_scp.network.upper_layer import AssociationEnded, Interrupted, LocalAE, PeerTimedOut, Timing, UpperLayer
 from backup_scp.network.upper_layer.requesting import Proposal, request
 
+log = logging.getLogger(__name__)
+
 _LONGEST_COMMAND_SET = 1 << 16
 _LONGEST_IDENTIFIER = 1 << 20
 _LOOK_S = 0.2
+
+
+class InvalidResponse(AssociationEnded):
+    """The peer answered a request of ours with what is no answer to it; the Association was aborted.
+
+    Its text ends a sentence that begins with "it sent".
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,8 +252,21 @@ class Association:
         for _ in self.data_set():
             pass
 
-    def read_response(self, field: Field) -> CommandSet:
-        """Read the response to a request of ours; a C-CANCEL that comes before it is noted (PS3.7 9.3.2.3)."""
+    def read_response(self, field: Field, message_id: int, sop_instance_uid: str = "") -> CommandSet:
+        """Read the response to a request of ours; a C-CANCEL that comes before it is noted (PS3.7 9.3.2.3).
+
+        Parameters
+        ----------
+        field, message_id, sop_instance_uid
+            What the response must say, see ``CommandSet.require_answer``.
+
+        Raises
+        ------
+        InvalidResponse
+            It is no answer to that request, or has no Status.
+        AssociationEnded
+            The peer is gone.
+        """
         while True:
             _, command = self._next_command(is_due=True)
             if command.field == Field.C_CANCEL_RQ:
@@ -252,7 +275,22 @@ class Association:
             if command.field != field:
                 self.upper_layer.reject_pdu(f"a message with Command Field 0x{command.field:04X} for a response")
             self.skip_data_set()
+            self.require_answer(command, message_id, sop_instance_uid)
             return command
+
+    def require_answer(self, response: CommandSet, message_id: int, sop_instance_uid: str = "") -> None:
+        """Abort unless a response answers our request, see ``CommandSet.require_answer``.
+
+        Raises
+        ------
+        InvalidResponse
+        """
+        try:
+            response.require_answer(message_id, sop_instance_uid)
+        except InvalidDataSet as error:
+            log.warning("Association with %s aborted: it sent %s", self.upper_layer.peer_address, error)
+            self.abort(block=False)
+            raise InvalidResponse(str(error)) from None
 
     def cancelled(self, message_id: int) -> bool:
         """Whether the peer has cancelled the operation ``message_id``; does not wait for the rest of a PDU.
@@ -313,4 +351,14 @@ class Association:
         self.upper_layer.hang_up()
 
 
-__all__ = ["Association", "AssociationEnded", "Context", "Interrupted", "LocalAE", "Tally", "Timing"]
+__all__ = [
+    "Association",
+    "AssociationEnded",
+    "Context",
+    "Interrupted",
+    "InvalidResponse",
+    "LocalAE",
+    "PeerTimedOut",
+    "Tally",
+    "Timing",
+]

@@ -133,13 +133,52 @@ class CommandSet:
 
     @property
     def status(self) -> int:
-        """Status of a response."""
-        return self.number(Element.STATUS)
+        """Status of a response.
+
+        Raises
+        ------
+        InvalidDataSet
+            There is none, or it is no US: nobody can say then what became of the request (PS3.7 9.3.1.2, E.1).
+        """
+        value = self.elements.get(Element.STATUS)
+        if value is None:
+            raise InvalidDataSet("an answer without a Status")
+        if len(value) != 2:
+            raise InvalidDataSet(f"a Status of {len(value)} bytes, where 2 are due")
+        return int.from_bytes(value, "little")
+
+    def require_answer(self, message_id: int, sop_instance_uid: str = "") -> None:
+        """Check that a response answers our request ``message_id``: only then its Status counts (PS3.7 9.1.1.1).
+
+        Parameters
+        ----------
+        message_id
+            Of the request.
+        sop_instance_uid
+            What the request was about.  A response need not name it; one that names another is not ours.
+
+        Raises
+        ------
+        InvalidDataSet
+            What it is instead: the end of a sentence that begins with "it sent".
+        """
+        answered = self.number(Element.MESSAGE_ID_BEING_RESPONDED_TO)
+        if answered != message_id:
+            raise InvalidDataSet(f"an answer to message {answered}, where one to message {message_id} is due")
+        named = self.text(Element.AFFECTED_SOP_INSTANCE_UID)
+        if sop_instance_uid and named and named != _as_read(sop_instance_uid):
+            raise InvalidDataSet("an answer about another SOP Instance")
+        _ = self.status
 
     @property
     def has_data_set(self) -> bool:
         """Whether a Data Set follows."""
         return self.number(Element.COMMAND_DATA_SET_TYPE) != NO_DATA_SET
+
+
+def _as_read(uid: str) -> str:
+    """Give a UID as ``CommandSet.text`` reads it back from the wire: a peer repeats odd ones with other padding."""
+    return to_text("UI", "UI", uid.encode("latin-1", "replace"), DEFAULT)
 
 
 def encode(values: dict[Element, str | int], *, data_set: bool = False) -> bytes:

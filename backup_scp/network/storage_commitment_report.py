@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from backup_scp.commitment import Confirm
-from backup_scp.errors import DestinationUnavailable
+from backup_scp.errors import DestinationUnavailable, InvalidDataSet
 from backup_scp.network.access import AccessPolicy, printable
-from backup_scp.network.association import Association, AssociationEnded, Context, LocalAE
+from backup_scp.network.association import Association, AssociationEnded, Context, InvalidResponse, LocalAE
 from backup_scp.network.command_set import CommandSet, Element, Field, encode
 from backup_scp.network.commitment_information import event_information, event_type
 from backup_scp.network.negotiation import NATIVE, STORAGE_COMMITMENT
@@ -13,6 +13,7 @@ from backup_scp.network.status import is_warning
 from backup_scp.ports import Commitment, RemoteAE
 
 WELL_KNOWN_INSTANCE = "1.2.840.10008.1.20.1.1"
+_MESSAGE_ID = 1
 TRANSFER_SYNTAXES = (NATIVE[1], NATIVE[0])
 """What is proposed: Implicit VR first, which every AE has to take (PS3.5 10.1)."""
 
@@ -51,6 +52,9 @@ class EventReporter:
         try:
             confirm()
             self._send(association, commitment)
+        except InvalidResponse as error:
+            association.close()
+            raise DestinationUnavailable(f"{remote.ae_title} did not take the report: it sent {error}") from None
         except AssociationEnded:
             association.close()
             raise DestinationUnavailable(f"{remote.ae_title} broke off instead of answering the report") from None
@@ -72,8 +76,11 @@ class EventReporter:
         if not association.we_are_scp.get(STORAGE_COMMITMENT, True):  # many say nothing, and take it nevertheless
             raise DestinationUnavailable(f"{association.called_ae_title} does not let us be SCP of its commitments")
         (context,) = association.contexts.values()
-        association.send(context.context_id, *event_report(commitment, self._local.ae_title, context, message_id=1))
-        require_taken(association.read_response(Field.N_EVENT_REPORT_RSP))
+        report = event_report(commitment, self._local.ae_title, context, _MESSAGE_ID)
+        association.send(context.context_id, *report)
+        require_taken(
+            association.read_response(Field.N_EVENT_REPORT_RSP, _MESSAGE_ID, WELL_KNOWN_INSTANCE), _MESSAGE_ID
+        )
 
 
 def event_report(commitment: Commitment, ae_title: str, context: Context, message_id: int) -> tuple[bytes, bytes]:
@@ -88,15 +95,19 @@ def event_report(commitment: Commitment, ae_title: str, context: Context, messag
     return encode(command, data_set=True), event_information(commitment, ae_title, context.transfer_syntax)
 
 
-def require_taken(answer: CommandSet) -> None:
+def require_taken(answer: CommandSet, message_id: int) -> None:
     """Hold an N-EVENT-REPORT-RSP for a receipt only when it is one (PS3.7 10.1.1.1.8).
 
     Raises
     ------
     DestinationUnavailable
-        With its Status.
+        With its Status, or because it has none.
     """
+    try:
+        answer.require_answer(message_id, WELL_KNOWN_INSTANCE)
+    except InvalidDataSet as error:
+        raise DestinationUnavailable(f"The report was not taken: the other side sent {error}") from None
     status, comment = answer.status, answer.text(Element.ERROR_COMMENT)
-    if Element.STATUS not in answer.elements or (status and not is_warning(status)):
+    if status and not is_warning(status):
         sentence = f"The report was answered with status 0x{status:04X}"
         raise DestinationUnavailable(f"{sentence}: {printable(comment)}" if comment else sentence)

@@ -109,7 +109,7 @@ class ReportsHere:
             return
         leased, self._sent = self._sent, None
         try:
-            require_taken(command)
+            require_taken(command, message_id)
         except DestinationUnavailable as error:
             self._commitment.not_delivered(leased, error)
             return

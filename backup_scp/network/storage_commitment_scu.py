@@ -15,7 +15,7 @@ from backup_scp.errors import (
     ResourceLimitation,
 )
 from backup_scp.network.access import printable
-from backup_scp.network.association import Association, AssociationEnded, Context, LocalAE
+from backup_scp.network.association import Association, AssociationEnded, Context, InvalidResponse, LocalAE
 from backup_scp.network.command_set import CommandSet, Element, Field, encode, response
 from backup_scp.network.commitment_information import INFORMATION_BYTES, action_information, read_event_information
 from backup_scp.network.negotiation import NATIVE, STORAGE_COMMITMENT
@@ -102,6 +102,10 @@ class StorageCommitmentSCU:
                 for number, start in enumerate(range(0, len(references), _BATCH), 1)
             ]
             results = self._wait(association, asked, wait_s)
+        except InvalidResponse as error:
+            association.close()
+            sentence = f"{self._remote.ae_title} did not answer the commitment request: it sent {error}"
+            raise DestinationUnavailable(sentence) from None
         except AssociationEnded:
             association.close()
             raise DestinationUnavailable(
@@ -125,6 +129,7 @@ class StorageCommitmentSCU:
         association.send(context.context_id, encode(request, data_set=True), information)
         while (answer := self._next(association)).field != Field.N_ACTION_RSP:
             pass
+        association.require_answer(answer, message_id, WELL_KNOWN_INSTANCE)
         if answer.status:
             comment = answer.text(Element.ERROR_COMMENT)
             raise DestinationUnavailable(

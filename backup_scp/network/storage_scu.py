@@ -20,7 +20,14 @@ from backup_scp.errors import (
     InstanceRefused,
     NothingAccepted,
 )
-from backup_scp.network.association import Association, AssociationEnded, Context, Interrupted, LocalAE
+from backup_scp.network.association import (
+    Association,
+    AssociationEnded,
+    Context,
+    Interrupted,
+    InvalidResponse,
+    LocalAE,
+)
 from backup_scp.network.command_set import CommandSet, Element, Field, encode
 from backup_scp.network.negotiation import NATIVE
 from backup_scp.network.p_data import Piece
@@ -94,6 +101,8 @@ class StorageSCU:
             No context, no lossless way to one, or a failure Status.
         ArchiveUnavailable, DigestMismatch
             It could not be read to its end, or changed before its last fragment went out: the Association was aborted.
+        InvalidResponse
+            The peer did not say what became of it; the Association was aborted.
         AssociationEnded
             The peer is gone.
         """
@@ -121,7 +130,7 @@ class StorageSCU:
             self._association.abort()
             raise ArchiveUnavailable(f"A stored file cannot be read ({error.strerror})") from None
         meanwhile()
-        answer = self._association.read_response(Field.C_STORE_RSP)
+        answer = self._association.read_response(Field.C_STORE_RSP, self._message_id, held.sop_instance_uid)
         return _judge(answer)
 
     def _request(self, held: Held) -> bytes:
@@ -199,6 +208,9 @@ class RemoteAEDestination:
         scu = self._associate(self._number_of(held))
         try:
             warning = scu.store(file, held, meanwhile)
+        except InvalidResponse as error:
+            self._abandon()
+            raise InstanceRefused(f"{self._remote.ae_title} did not confirm it: it sent {error}") from None
         except AssociationEnded:
             self._abandon()
             self._broken_off += 1

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from backup_scp.errors import DestinationUnavailable
-from backup_scp.network.association import Association, AssociationEnded, LocalAE
+from backup_scp.network.association import Association, AssociationEnded, InvalidResponse, LocalAE
 from backup_scp.network.command_set import Element, Field, encode
 from backup_scp.network.negotiation import NATIVE, VERIFICATION
+
+_MESSAGE_ID = 1
 
 
 def echo(local: LocalAE, called: str, host: str, port: int, *, tls: bool = False) -> None:
@@ -29,10 +31,13 @@ def echo(local: LocalAE, called: str, host: str, port: int, *, tls: bool = False
         request: dict[Element, str | int] = {
             Element.AFFECTED_SOP_CLASS_UID: VERIFICATION,
             Element.COMMAND_FIELD: Field.C_ECHO_RQ,
-            Element.MESSAGE_ID: 1,
+            Element.MESSAGE_ID: _MESSAGE_ID,
         }
         association.send(context_id, encode(request))
-        status = association.read_response(Field.C_ECHO_RSP).status
+        status = association.read_response(Field.C_ECHO_RSP, _MESSAGE_ID).status
+    except InvalidResponse as error:
+        association.close()
+        raise DestinationUnavailable(f"{called} at {host}:{port} did not answer C-ECHO: it sent {error}") from None
     except AssociationEnded:
         association.close()
         raise DestinationUnavailable(f"{called} at {host}:{port} broke off instead of answering C-ECHO") from None

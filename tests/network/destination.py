@@ -18,6 +18,7 @@ from tests.network.wire import (
     RELEASE_RQ,
     TIMEOUT_S,
     ClosedError,
+    Elements,
     Message,
     Peer,
     command,
@@ -52,7 +53,8 @@ class Destination:
     """Where a C-MOVE goes.
 
     ``accepts`` judges Abstract and Transfer Syntax, ``status`` answers a SOP Instance UID, ``dies_from`` which
-    message on each resets the connection, ``dies_at`` which one alone, ``before_answer`` is called before each answer.
+    message on each resets the connection, ``dies_at`` which one alone, ``before_answer`` is called before each
+    answer, and ``meddles`` may change what it says.
     ``rejects`` is the A-ASSOCIATE-RJ to each association, or to the first ``rejected`` ones; ``reads_on`` is called
     when one is accepted.
     """
@@ -65,6 +67,7 @@ class Destination:
     rejected: int | None = None
     reads_on: Callable[[], None] = lambda: None
     before_answer: Callable[[], None] = lambda: None
+    meddles: Callable[[Elements], None] = lambda _answer: None
     maximum_length: int = 16384
     stored: list[Stored] = field(default_factory=list)
     proposed: list[list[tuple[str, list[str]]]] = field(default_factory=list)
@@ -132,7 +135,7 @@ class Destination:
     def _answer(self, message: Message) -> bytes:
         uid = message.elements[0x1000].rstrip(b"\0").decode()
         status = self.status(uid)
-        answer: dict[int, bytes | str | int] = {
+        answer: Elements = {
             0x0002: message.elements[0x0002],
             0x0100: 0x8001,
             0x0120: number(message.elements, 0x0110),
@@ -142,6 +145,7 @@ class Destination:
         }
         if status:
             answer[0x0902] = "because"
+        self.meddles(answer)
         return command(answer)
 
 

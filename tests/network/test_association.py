@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from typing import Any
 
 import pytest
 
@@ -174,7 +175,7 @@ def test_the_peer_breaks_off_instead_of_answering(acceptor, answer):
     association = request(acceptor(behave))
     association.send(1, echo_request())
     with pytest.raises(AssociationEnded):
-        association.read_response(Field.C_ECHO_RSP)
+        association.read_response(Field.C_ECHO_RSP, 1)
     with pytest.raises(AssociationEnded):
         association.send(1, echo_request())
     association.abort()
@@ -199,6 +200,30 @@ def test_echo_with_a_failure_status_is_an_error(acceptor):
         other.send(pdu(6, bytes(4)))
 
     with pytest.raises(DestinationUnavailable, match="status 0x0110"):
+        echo(LocalAE("US"), "THEM", "127.0.0.1", acceptor(behave))
+
+
+NO_ANSWERS: dict[str, tuple[dict[int, Any], str]] = {
+    "no Status": ({0x0900: None}, "an answer without a Status"),
+    "an empty Status": ({0x0900: b""}, "a Status of 0 bytes"),
+    "a Status of four bytes": ({0x0900: bytes(4)}, "a Status of 4 bytes"),
+    "another message": ({0x0120: 2}, "an answer to message 2, where one to message 1 is due"),
+    "no message": ({0x0120: None}, "an answer to message 0"),
+}
+
+
+@pytest.mark.parametrize(("changes", "words"), NO_ANSWERS.values(), ids=NO_ANSWERS)
+def test_what_is_no_answer_to_c_echo_is_none(acceptor, changes, words):
+    elements = {0x0100: 0x8030, 0x0120: 1, 0x0800: 0x0101, 0x0900: 0} | changes
+    answer = command({element: value for element, value in elements.items() if value is not None})
+
+    def behave(other: Other) -> None:
+        other.accept_association()
+        other.message()
+        other.send(p_data(pdv(1, COMMAND | LAST, answer)))
+        assert other.pdu()[0] == ABORT
+
+    with pytest.raises(DestinationUnavailable, match=f"did not answer C-ECHO: it sent {words}"):
         echo(LocalAE("US"), "THEM", "127.0.0.1", acceptor(behave))
 
 
@@ -251,7 +276,7 @@ def test_an_abort_after_the_end_leaves_the_peer_time_to_read_the_first(acceptor)
     association = request(acceptor(behave))
     association.send(1, echo_request())
     with pytest.raises(AssociationEnded):
-        association.read_response(Field.C_ECHO_RSP)
+        association.read_response(Field.C_ECHO_RSP, 1)
     lingered = []
     association.upper_layer.linger = lambda _: lingered.append(association.upper_layer.is_over)
     association.abort()
@@ -280,7 +305,7 @@ def test_break_off_wakes_who_reads(acceptor):
 
     def read() -> None:
         try:
-            association.read_response(Field.C_ECHO_RSP)
+            association.read_response(Field.C_ECHO_RSP, 1)
         except AssociationEnded as error:
             ends.append(error)
 

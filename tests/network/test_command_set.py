@@ -104,9 +104,30 @@ def test_lies_are_refused(encoded):
 
 def test_what_is_absent_or_malformed_reads_as_nothing():
     command = CommandSet({Element.MESSAGE_ID: b"\1", Element.STATUS: b"", Element.PRIORITY: b"\1\2\3\4"})
-    assert (command.message_id, command.status, command.number(Element.PRIORITY), command.field) == (0, 0, 0, 0)
+    assert (command.message_id, command.number(Element.PRIORITY), command.field) == (0, 0, 0)
     assert command.text(Element.MOVE_DESTINATION) == ""
     assert command.has_data_set  # only 0101H says that none follows, PS3.7 E.1
+
+
+@pytest.mark.parametrize("status", [None, b"", b"\0", bytes(4)])
+def test_a_status_is_never_made_up(status):
+    with pytest.raises(InvalidDataSet, match="Status"):
+        _ = CommandSet({} if status is None else {Element.STATUS: status}).status
+
+
+@pytest.mark.parametrize("named", [None, "", "1.2.3"])
+def test_an_answer_names_our_instance_or_none(named):
+    elements = {Element.MESSAGE_ID_BEING_RESPONDED_TO: b"\7\0", Element.STATUS: b"\0\0"}
+    if named is not None:
+        elements[Element.AFFECTED_SOP_INSTANCE_UID] = named.encode()
+    CommandSet(elements).require_answer(7, "1.2.3")
+    CommandSet(elements).require_answer(7, " 1.2.3")  # as it was stored; its padding is not kept
+    CommandSet(elements).require_answer(7)
+    if named:
+        with pytest.raises(InvalidDataSet, match="another SOP Instance"):
+            CommandSet(elements).require_answer(7, "1.2.4")
+    with pytest.raises(InvalidDataSet, match="message 7"):
+        CommandSet(elements).require_answer(8, "1.2.3")
 
 
 @pytest.mark.parametrize("padded", [b"1.2.3\0", b"1.2.3 ", b" 1.2.3\0\0", b"1.2.3"])

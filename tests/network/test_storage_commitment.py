@@ -31,7 +31,7 @@ from backup_scp.network.negotiation import is_storage
 from backup_scp.network.services import services
 from backup_scp.network.storage_commitment_report import EventReporter
 from backup_scp.ports import Commitment, CommitmentRequest, FailureReason, Reference, RemoteAE, Requester
-from tests.network.conftest import PATIENT, threads
+from tests.network.conftest import PATIENT, Other, threads, until_closed
 from tests.network.wire import (
     BIG_ENDIAN,
     COMMAND,
@@ -302,7 +302,7 @@ def test_a_stranger_gets_its_report_where_it_asked(serve, storage, images, commi
     wait_until(lambda: storage.index.commitments.owed() == [])
 
 
-def respond(peer: Peer, report: Message, status: int = 0) -> None:
+def respond(peer: Peer, report: Message, status: int | bytes = 0) -> None:
     elements: Elements = {
         0x0002: STORAGE_COMMITMENT,
         0x0100: N_EVENT_REPORT_RSP,
@@ -332,7 +332,7 @@ def test_its_next_request_may_cross_the_report(serve, storage, images, commitmen
     wait_until(lambda: storage.index.commitments.owed() == [])
 
 
-@pytest.mark.parametrize("ending", ["release", "reset", "refuse"])
+@pytest.mark.parametrize("ending", ["release", "reset", "refuse", "no status"])
 def test_a_report_that_was_not_taken_stays_owed(serve, storage, images, commitment, ending):
     with serve().peer((STORAGE_COMMITMENT, (IMPLICIT,))) as peer:
         act(peer, information(*images))
@@ -340,10 +340,13 @@ def test_a_report_that_was_not_taken_stays_owed(serve, storage, images, commitme
         report = peer.message()
         if ending == "refuse":
             respond(peer, report, 0x0110)
+        if ending == "no status":
+            respond(peer, report, b"")
         peer.reset() if ending == "reset" else peer.release()
     owed = wait_until(lambda: [one for one in storage.index.commitments.owed() if one.error])
     assert (owed[0].owed, owed[0].requester) == (1, Requester("", "TESTER", HERE))
     assert ("0x0110" in owed[0].error) == (ending == "refuse")
+    assert ("a Status of 0 bytes" in owed[0].error) == (ending == "no status")
 
 
 def test_an_answer_to_nothing_is_passed_over(serve, images):
@@ -430,6 +433,29 @@ def test_a_failure_status_is_no_delivery(status, leaves_nothing):
         pytest.raises(DestinationUnavailable, match=f"status 0x{status:04X}"),
     ):
         deliver(console, judged(None))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({0x0900: b""}, "a Status of 0 bytes"),
+        ({0x0120: 2}, "to message 2"),
+        ({0x1000: "1.2.3"}, "another SOP Instance"),
+    ],
+)
+def test_what_is_no_answer_to_the_report_is_no_receipt(acceptor, changes, words):
+    elements = {0x0100: N_EVENT_REPORT_RSP, 0x0120: 1, 0x0800: NO_DATA_SET, 0x0900: 0} | changes
+
+    def behave(other: Other) -> None:
+        other.accept_association()
+        other.message()
+        other.send(p_data(pdv(1, COMMAND | LAST, command(elements))))
+        until_closed(other)
+
+    remote = RemoteAE("console", "CONSOLE", HERE, acceptor(behave))
+    reporter = EventReporter(LocalAE("BACKUP_SCP", PATIENT), AccessPolicy([remote]))
+    with pytest.raises(DestinationUnavailable, match=f"did not take the report: it sent .*{words}"):
+        reporter.report(judged(None), lambda: None)
 
 
 def test_nobody_listens(leaves_nothing):

@@ -15,7 +15,8 @@ from backup_scp.network.command_set import Field
 from backup_scp.network.services import reports_service
 from backup_scp.network.storage_commitment_scu import StorageCommitmentSCU
 from backup_scp.ports import Reference, RemoteAE
-from tests.network.conftest import PATIENT
+from tests.network.conftest import PATIENT, Other, until_closed
+from tests.network.wire import COMMAND, LAST, command, p_data, pdv
 from tests.processes import LOOPBACK, free_port
 from tests.system.commitments import STORAGE_COMMITMENT, WELL_KNOWN_INSTANCE, action_information
 
@@ -144,6 +145,29 @@ def test_a_report_on_what_was_never_asked_is_refused(storage, listening):
 def test_an_archive_that_refuses_is_told_with_its_status(storage, leaves_nothing):
     with Archive(answer=0x0213) as archive, pytest.raises(DestinationUnavailable, match="status 0x0213"):
         commit(storage, archive)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({0x0900: b""}, "a Status of 0 bytes"),
+        ({0x0120: 9}, "to message 9"),
+        ({0x1000: "1.2.3"}, "another SOP Instance"),
+    ],
+)
+def test_what_is_no_answer_to_the_request_is_none(storage, acceptor, changes, words):
+    elements = {0x0100: 0x8130, 0x0120: 1, 0x0800: 0x0101, 0x0900: 0, 0x1000: WELL_KNOWN_INSTANCE} | changes
+
+    def behave(other: Other) -> None:
+        other.accept_association()
+        other.message()
+        other.send(p_data(pdv(1, COMMAND | LAST, command(elements))))
+        until_closed(other)
+
+    remote = RemoteAE("archive", "ARCHIVE", LOOPBACK, acceptor(behave))
+    scu = StorageCommitmentSCU(LocalAE("BACKUP_SCP", PATIENT), remote, storage.index.commitments)
+    with pytest.raises(DestinationUnavailable, match=f"did not answer the commitment request: it sent .*{words}"):
+        scu.commit(REFERENCES, 30)
 
 
 def test_an_archive_that_is_off(storage, leaves_nothing):

@@ -197,6 +197,39 @@ def test_warnings_and_refusals(destination, stored):
     assert len(there.proposed) == 1
 
 
+NOT_CONFIRMED = {
+    "no Status": (lambda answer: answer.pop(0x0900), "an answer without a Status"),
+    "a Status of 4 bytes": (lambda answer: answer.update({0x0900: b"\0\xa7\0\0"}), "a Status of 4 bytes"),
+    "an empty Status": (lambda answer: answer.update({0x0900: b""}), "a Status of 0 bytes"),
+    "another message": (lambda answer: answer.update({0x0120: 999}), "an answer to message 999"),
+    "another instance": (lambda answer: answer.update({0x1000: "1.2.3"}), "an answer about another SOP Instance"),
+}
+
+
+@pytest.mark.parametrize(("change", "words"), NOT_CONFIRMED.values(), ids=NOT_CONFIRMED)
+def test_only_an_answer_with_a_status_to_this_request_confirms(destination, stored, change, words):
+    """PS3.7 9.1.1.1 and 9.3.1.2: whatever else comes says nothing of the instance, and the next one goes anew."""
+    there = destination(meddles=lambda answer: change(answer) if len(there.stored) == 2 else None)
+    files = [stored(sample) for sample in CT]
+    with remote(there) as scu:
+        scu.prepare([row for _, row in files])
+        assert scu.send(*files[0]) is None
+        with pytest.raises(InstanceRefused, match=f"did not confirm it: it sent {words}"):
+            scu.send(*files[1])
+        assert scu.send(*files[2]) is None
+    there.close()
+    assert [one.association for one in there.stored] == [1, 1, 2]
+    assert there.ended == ["ConnectionAbortedError", "ReleasedError"]
+
+
+def test_an_answer_need_not_name_its_instance(destination, stored):
+    there = destination(meddles=lambda answer: answer.pop(0x1000))
+    file, row = stored(CT[0])
+    with remote(there) as scu:
+        scu.prepare([row])
+        assert scu.send(file, row) is None
+
+
 def test_a_sop_class_that_is_not_accepted(destination, stored):
     there = destination(accepts=lambda abstract, _: abstract == CT_IMAGE_STORAGE)
     taken, refused = stored(CT[0]), stored(samples.encode(samples.dx()))
