@@ -20,12 +20,15 @@
     │   ├── ResourceLimitation          no further Storage Commitment request can be taken
     │   └── DestinationUnavailable      a remote AE or folder cannot be reached
     │       ├── DestinationBusy           it takes no further association for the moment
+    │       ├── DestinationRefuses        it turns us away, or cannot be found: somebody must change something
     │       └── NothingAccepted           it takes none of what was proposed
     ├── Refused                       give up: the answer will not change by itself
     │   ├── NotAuthorised               this caller may not do this
     │   ├── MoveDestinationUnknown      a Move Destination that is not configured
     │   ├── DuplicateTransaction        a Transaction UID that was used before
     │   └── InstanceRefused             a destination refused one SOP Instance, with its Status
+    │       ├── NoRoom                    for want of room: it may take it later
+    │       └── InstanceUnconfirmed       it did not say what became of it: send it again
     └── Damaged                       stored bytes are not what was received
         ├── DigestMismatch              the bytes changed
         └── FileMissing                 the file is gone
@@ -108,6 +111,10 @@ class DestinationBusy(DestinationUnavailable):
     """A remote AE takes no further Association for the moment."""
 
 
+class DestinationRefuses(DestinationUnavailable):
+    """A remote AE turns us away for good, or its name or certificate is wrong: waiting alone does not help."""
+
+
 class NothingAccepted(DestinationUnavailable):
     """A remote AE accepts none of the Presentation Contexts of an Association."""
 
@@ -154,6 +161,14 @@ class InstanceRefused(Refused):
     def __init__(self, message: str, status: int = 0) -> None:
         super().__init__(message)
         self.status = status
+
+
+class NoRoom(InstanceRefused):
+    """A destination has no room for one SOP Instance (Status A7xx): it may take it when somebody has made room."""
+
+
+class InstanceUnconfirmed(InstanceRefused):
+    """A destination broke off, was silent or gave no valid answer: nobody knows whether it has the SOP Instance."""
 
 
 class Damaged(BackupSCPError):  # noqa: N818

@@ -117,7 +117,7 @@ def test_a_status_is_never_made_up(status):
 
 @pytest.mark.parametrize("named", [None, "", "1.2.3"])
 def test_an_answer_names_our_instance_or_none(named):
-    elements = {Element.MESSAGE_ID_BEING_RESPONDED_TO: b"\7\0", Element.STATUS: b"\0\0"}
+    elements: dict[int, bytes] = {Element.MESSAGE_ID_BEING_RESPONDED_TO: b"\7\0", Element.STATUS: b"\0\0"}
     if named is not None:
         elements[Element.AFFECTED_SOP_INSTANCE_UID] = named.encode()
     CommandSet(elements).require_answer(7, "1.2.3")

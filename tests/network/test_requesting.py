@@ -14,7 +14,7 @@ from pynetdicom.pdu import A_ASSOCIATE_RQ
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.presentation import build_context
 
-from backup_scp.errors import DestinationBusy, DestinationUnavailable, NothingAccepted
+from backup_scp.errors import DestinationBusy, DestinationRefuses, DestinationUnavailable, NothingAccepted
 from backup_scp.network.association import Association, LocalAE, Timing
 from backup_scp.network.upper_layer import requesting
 from backup_scp.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
@@ -156,7 +156,7 @@ def test_an_answer_that_cannot_be_decoded_is_not_remembered(acceptor, worked_out
 
 
 def test_a_rejection_for_the_moment_is_told_from_one_for_good(acceptor):
-    for answer, error in ((bytes((0, 2, 3, 2)), DestinationBusy), (bytes((0, 1, 1, 7)), DestinationUnavailable)):
+    for answer, error in ((bytes((0, 2, 3, 2)), DestinationBusy), (bytes((0, 1, 1, 7)), DestinationRefuses)):
 
         def behave(other: Other, answer: bytes = answer) -> None:
             other.pdu()

@@ -209,7 +209,8 @@ NOT_CONFIRMED = {
 @pytest.mark.parametrize(("change", "words"), NOT_CONFIRMED.values(), ids=NOT_CONFIRMED)
 def test_only_an_answer_with_a_status_to_this_request_confirms(destination, stored, change, words):
     """PS3.7 9.1.1.1 and 9.3.1.2: whatever else comes says nothing of the instance, and the next one goes anew."""
-    there = destination(meddles=lambda answer: change(answer) if len(there.stored) == 2 else None)
+    there = destination()
+    there.meddles = lambda answer: change(answer) if len(there.stored) == 2 else None
     files = [stored(sample) for sample in CT]
     with remote(there) as scu:
         scu.prepare([row for _, row in files])

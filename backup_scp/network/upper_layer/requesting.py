@@ -21,7 +21,7 @@ from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RJ, A_ASSOCIATE_RQ
 from pynetdicom.pdu_primitives import A_ASSOCIATE, SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import PresentationContext, build_context, negotiate_as_requestor
 
-from backup_scp.errors import DestinationBusy, DestinationUnavailable, NothingAccepted
+from backup_scp.errors import DestinationBusy, DestinationRefuses, DestinationUnavailable, NothingAccepted
 from backup_scp.network.p_data import P_DATA_TF
 from backup_scp.network.tls import tls_reason
 from backup_scp.network.upper_layer.connection import AssociationEnded, Interrupted
@@ -192,12 +192,12 @@ def _connected(proposal: Proposal, where: str) -> socket.socket:
     local, host = proposal.local, proposal.host
     if proposal.tls and local.tls is None:
         sentence = f"{proposal.called} wants TLS: set ca, certificate and key of [tls] in the settings"
-        raise DestinationUnavailable(sentence)
+        raise DestinationRefuses(sentence)
     try:
         bare = socket.create_connection((host, proposal.port), local.timing.connect_s)
     except (socket.gaierror, UnicodeError):  # a name may be too long for DNS
         sentence = f"{proposal.called}: the name {host} is not known to DNS; check the host"
-        raise DestinationUnavailable(sentence) from None
+        raise DestinationRefuses(sentence) from None
     except OSError as error:
         if error.errno in _NO_SOCKET:
             sentence = f"{proposal.called}: no socket for it can be had here ({error.strerror})"
@@ -212,7 +212,7 @@ def _connected(proposal: Proposal, where: str) -> socket.socket:
     except ssl.SSLError as error:
         connection.close()
         sentence = f"{where}: no TLS was agreed on ({tls_reason(error)}); compare its certificate with ca in [tls]"
-        raise DestinationUnavailable(sentence) from None
+        raise DestinationRefuses(sentence) from None
     except OSError:
         connection.close()
         raise _unreachable(where) from None
@@ -283,4 +283,4 @@ def _rejection(encoded: bytes, where: str) -> DestinationUnavailable | None:
         return None
     if answer.result == _REJECTED_TRANSIENT:
         return DestinationBusy(f"{rejected}; try again later")
-    return DestinationUnavailable(f"{rejected}; check both AE titles there")
+    return DestinationRefuses(f"{rejected}; check both AE titles there")
