@@ -1,6 +1,7 @@
 # make run     the node, in the foreground, on its embedded defaults
 # make test    everything: lint, types, import contracts, unit and system tests
 # make test-power  power cuts at 300 random moments and 1,000 crash points, as root; CYCLES, POINTS and PEERS change that
+# make mutants  changes the core at MUTANTS places, and prints the changes that no test notices (an hour or more)
 # Also: lint, types, unit, system, format, peers, clean
 
 PYTHON ?= python3
@@ -15,9 +16,11 @@ CYCLES ?= 300
 POINTS ?= 1000
 # Power cuts of Orthanc, storescp and dcmqrscp, for comparison.
 PEERS ?= 0
+# Mutants to draw.
+MUTANTS ?= 200
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-power lint types unit system peers format clean
+.PHONY: help run test test-power mutants lint types unit system peers format clean
 
 help:
 	@sed -n 's/^# \(make.*\|Also.*\)/\1/p' Makefile
@@ -31,6 +34,10 @@ test: peers lint types
 
 test-power: $(VENV)/.installed-test peers
 	@exec $(BIN)/python -m tests.system.power_cut --cycles $(CYCLES) --points $(POINTS) --peers $(PEERS)
+
+mutants: $(VENV)/.installed-test peers
+	$(PIP) install --constraint constraints.txt --editable '.[images,postgres,test,mutants]'
+	@exec $(BIN)/python -m tests.mutants --most $(MUTANTS) --workers $(WORKERS)
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -1,0 +1,38 @@
+"""The core's modules, and the tests that have to notice a change of each."""
+
+from __future__ import annotations
+
+_INDEX = (
+    "tests/index/test_sqlite.py",
+    "tests/index/test_rules.py",
+    "tests/index/test_rows.py",
+    "tests/index/test_kinds.py",
+)
+_ARCHIVE = ("tests/archive", "tests/test_ingest.py", "tests/test_damage.py", "tests/test_life.py")
+_RETRIEVE = ("tests/network/test_storage_scu.py", "tests/network/test_retrieve_scp.py", "tests/test_restore.py")
+
+CORE: dict[str, tuple[str, ...]] = {
+    "archive/filesystem.py": (*_ARCHIVE, "tests/system/test_failing_calls.py"),
+    "archive/staging.py": (*_ARCHIVE, "tests/system/test_failing_calls.py"),
+    "archive/volume.py": (*_ARCHIVE, "tests/system/test_disk.py"),
+    "character_set/decoding.py": ("tests/test_character_set.py",),
+    "commitment.py": ("tests/test_commitment.py", "tests/network/test_storage_commitment.py"),
+    "data_set/scanning.py": ("tests/test_data_set.py", "tests/test_sop_instance.py"),
+    "index/admission.py": (*_INDEX, "tests/index/test_presuming.py", "tests/index/test_postgresql.py"),
+    "index/answering.py": (*_INDEX, "tests/test_life.py"),
+    "index/matching.py": (*_INDEX, "tests/index/test_matching.py", "tests/index/test_names.py"),
+    "index/together.py": (*_INDEX, "tests/index/test_together.py"),
+    "ingest.py": ("tests/test_ingest.py", "tests/test_damage.py", "tests/test_life.py"),
+    "network/acceptance.py": ("tests/network/test_acceptance.py", "tests/network/test_negotiation.py"),
+    "network/access.py": ("tests/network/test_access.py", "tests/system/test_access.py"),
+    "network/retrieve_scp.py": (*_RETRIEVE, "tests/system/test_sub_operations.py"),
+    "network/server.py": ("tests/network/test_server.py", "tests/network/test_association.py"),
+    "network/storage_scu.py": (*_RETRIEVE, "tests/network/test_private_parts.py"),
+    "outgoing.py": ("tests/test_outgoing.py", "tests/test_restore.py"),
+    "rebuild.py": ("tests/test_damage.py", "tests/test_life.py", "tests/system/test_rebuild.py"),
+    "restore.py": ("tests/test_restore.py", "tests/cli/test_restore.py", "tests/network/test_storage_scu.py"),
+    "transcode/__init__.py": ("tests/test_transcode.py",),
+    "transcode/elements.py": ("tests/test_transcode.py",),
+    "verify.py": ("tests/test_verify.py", "tests/test_damage.py"),
+}
+"""By path below `backup_scp`: files and folders of tests, the quickest first."""
