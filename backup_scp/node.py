@@ -15,6 +15,7 @@ from backup_scp.errors import Unavailable
 from backup_scp.ingest import Ingest
 from backup_scp.ports import Heading, Index, Storm, Task
 from backup_scp.remotes import listening, local_ae
+from backup_scp.run_record import Maintenance
 from backup_scp.settings import Settings
 from backup_scp.storage import Storage, set_aside_damaged_index, upgrade_index
 from backup_scp.upkeep import Upkeep
@@ -67,6 +68,7 @@ class Node:
         self._open = ExitStack()
         self._server: Server | None = None
         self._worker: Worker | None = None
+        self._upkeep: Upkeep | None = None
         self._storage: Storage | None = None
         self.troubles: list[str] = []
         self.remarks: list[str] = []
@@ -114,7 +116,7 @@ class Node:
             self._worker = Worker(commitment, reporter.report)
             self._worker.start()
             if self._keeps_up:
-                upkeep = Upkeep(
+                upkeep = self._upkeep = Upkeep(
                     storage.archive,
                     storage.index,
                     settings.verify.full_pass_days,
@@ -125,6 +127,18 @@ class Node:
                 stack.callback(upkeep.stop)
             self._open = stack.pop_all()
         return ports
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether connections are taken at every port."""
+        return self._server is not None and self._server.is_listening
+
+    @property
+    def maintenance(self) -> Maintenance:
+        """What the thread that works by itself is doing."""
+        if self._upkeep is None:
+            return Maintenance(alive=False)
+        return Maintenance(self._upkeep.is_alive, self._upkeep.active_at, self._upkeep.trouble)
 
     def look_again(self) -> None:
         """Try archive and index once more, and take in what could not be taken in until now."""

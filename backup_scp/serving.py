@@ -10,18 +10,23 @@ import contextlib
 import gc
 import logging
 import os
+import select
 import signal
+import socket
 import sys
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from backup_scp import __version__
+from backup_scp.addresses import EVERY_ADDRESS
 from backup_scp.errors import InvalidSettings
+from backup_scp.folders import make_folders
 from backup_scp.node import Node
 from backup_scp.remotes import listening
+from backup_scp.run_record import Run, RunRecord
 from backup_scp.settings import Settings
 
 if TYPE_CHECKING:
@@ -47,48 +52,120 @@ def serve(settings: Settings, say: Say) -> None:
     BackupSCPError
         It cannot start.
     """
+    with contextlib.suppress(OSError):  # whoever needs it will say what is wrong with it
+        make_folders(settings.home, 0o700)  # the index names patients
+    with contextlib.closing(Run(settings.home)) as run:
+        if settings.node.workers == 1:
+            _serve(settings, Node(settings), say, run)
+        elif hasattr(os, "fork"):
+            _serve_with_workers(settings, say, run)
+        else:
+            raise InvalidSettings("[node] workers: this system can have one process only; leave it at 1")
+
+
+def _serve_with_workers(settings: Settings, say: Say, run: Run) -> None:
     from backup_scp.network.places import Places
     from backup_scp.network.server import open_ports
 
-    if settings.node.workers == 1:
-        _serve(settings, Node(settings), say)
-    elif hasattr(os, "fork"):
-        _Supervisor(settings, open_ports(listening(settings)), Places(settings.node.workers), say).run()
-    else:
-        raise InvalidSettings("[node] workers: this system can have one process only; leave it at 1")
+    _Supervisor(settings, open_ports(listening(settings)), Places(settings.node.workers), say, run).run()
 
 
-def _serve(settings: Settings, node: Node, say: Say, on_start: Callable[[], object] = lambda: None) -> None:
-    """Be a process of the node until it is told to stop, or the one that it came of is gone."""
-    stopped, parent = threading.Event(), os.getppid()
-    for number in _STOPPED:
-        signal.signal(number, lambda *_: stopped.set())
-    if settings.node.workers > 1:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPED)
-    ports = node.start()
-    gc.freeze()  # what was loaded is never garbage: no collection looks through it again
-    gc.enable()
-    on_start()
-    if settings.node.workers > 1:
-        log.info("Process %d is ready", os.getpid())
-    _tell(settings, node, ports, say)
-    look_again_at = time.monotonic() + _LOOK_AGAIN_S
-    while not stopped.wait(_WAKE_S):  # on Windows a wait without end does not notice Ctrl-C
-        if node.troubles and time.monotonic() > look_again_at:
-            node.look_again()
-            look_again_at = time.monotonic() + _LOOK_AGAIN_S
-        if settings.node.workers > 1 and os.getppid() != parent:
-            log.error("The process that this one came of is gone: it ends")
-            break
-    node.stop()
+class _StopSignal:
+    """Knows when SIGINT or SIGTERM came.
+
+    The handler takes no lock: it runs in the thread that waits here, which may hold whatever lock it would want.  The
+    system writes the signal to a socket, so that the wait ends at once.
+    """
+
+    def __init__(self) -> None:
+        self.came = False
+        self._woken, self._waker = socket.socketpair()
+        self._woken.settimeout(0)
+        self._waker.settimeout(0)
+        for number in _STOPPED:
+            signal.signal(number, self._note)
+        signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for a signal for so long; True when one came, now or before."""
+        if not self.came and select.select([self._woken], [], [], seconds)[0]:
+            with contextlib.suppress(BlockingIOError):
+                self._woken.recv(64)
+        return self.came
+
+    def close(self) -> None:
+        """Let the system tell nobody any more."""
+        signal.set_wakeup_fd(-1)
+        self._woken.close()
+        self._waker.close()
+
+    def _note(self, *_: object) -> None:
+        self.came = True
 
 
-def _tell(settings: Settings, node: Node, ports: tuple[int, ...], say: Say) -> None:
+def _serve(
+    settings: Settings, node: Node, say: Say, run: Run | None, on_start: Callable[[], object] = lambda: None
+) -> None:
+    """Be a process of the node until it is told to stop, or the one that it came of is gone.
+
+    ``run`` is given to the one process that tells people, and the run's record, what there is.
+    """
+    parent = os.getppid()
+    with contextlib.closing(_StopSignal()) as stop:
+        if settings.node.workers > 1:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPED)
+        ports = node.start()
+        gc.freeze()  # what was loaded is never garbage: no collection looks through it again
+        gc.enable()
+        on_start()
+        if settings.node.workers > 1:
+            log.info("Process %d is ready", os.getpid())
+        if run is not None:
+            run.write(_record(settings, node, ports, run))
+            _tell(settings, node, ports, run, say)
+        look_again_at = time.monotonic() + _LOOK_AGAIN_S
+        while not stop.wait(_WAKE_S):
+            if node.troubles and time.monotonic() > look_again_at:
+                node.look_again()
+                look_again_at = time.monotonic() + _LOOK_AGAIN_S
+            if run is not None:
+                run.write(_record(settings, node, ports, run))
+            if settings.node.workers > 1 and os.getppid() != parent:
+                log.error("The process that this one came of is gone: it ends")
+                break
+        if run is not None:
+            say("Stopping: what is being received is finished first")
+        node.stop()
+        if run is not None:
+            say("Stopped")
+
+
+def _record(settings: Settings, node: Node, ports: tuple[int, ...], run: Run) -> RunRecord:
     port, *secured = ports
-    where = "all addresses" if settings.node.host in ("0.0.0.0", "::") else settings.node.host  # noqa: S104
+    several = settings.node.workers > 1
+    return RunRecord(
+        version=__version__,
+        process=os.getppid() if several else os.getpid(),
+        user=os.getuid() if hasattr(os, "getuid") else None,
+        since=run.since,
+        ae_title=settings.node.ae_title,
+        host=settings.node.host,
+        port=port,
+        tls_port=secured[0] if secured else None,
+        workers=settings.node.workers,
+        alive_at=datetime.now(UTC),
+        listening=node.is_listening,
+        maintenance=node.maintenance,
+    )
+
+
+def _tell(settings: Settings, node: Node, ports: tuple[int, ...], run: Run, say: Say) -> None:
+    port, *secured = ports
+    where = "all addresses" if settings.node.host in EVERY_ADDRESS else settings.node.host
     with_tls = "".join(f" and with TLS port {each}" for each in secured)
     engine = "SQLite" if settings.index_is_embedded else "PostgreSQL"
     say(f"backup-scp {__version__} is ready: AE title {settings.node.ae_title}, port {port}{with_tls} on {where}")
+    say(f"Consoles send to: {_record(settings, node, ports, run).where}")
     say(f"Images are kept in {settings.archive_path}, the index is {engine}")
     say("Stop it with Ctrl-C; README.md says how to point a DR console at it")
     for remark in node.remarks:
@@ -105,6 +182,7 @@ class _Supervisor:
     listeners: list[Listener]
     places: Places
     say: Say
+    record: Run
 
     def __post_init__(self) -> None:
         self._numbers: dict[int, int] = {}  # by process ID
@@ -128,7 +206,7 @@ class _Supervisor:
             number = self._numbers.pop(process)
             if self._stopping:
                 continue
-            log.error("Process %d of the node ended (%s): another takes its place", number + 1, status)
+            log.error("Process %d of the node ended %s: another takes its place", number + 1, _how_it_ended(status))
             time.sleep(_WAKE_S)  # one that cannot start is not tried a thousand times a second
             self._fork(number)
 
@@ -154,7 +232,7 @@ class _Supervisor:
         self._numbers.clear()
         self.places.begin(number)
         node = Node(self.settings, self.listeners, self.places, keeps_up=number == 0)
-        _serve(self.settings, node, self.say if number == 0 else lambda _: None, on_start)
+        _serve(self.settings, node, self.say, self.record if number == 0 else None, on_start)
         sys.exit(0)
 
     def _stop(self, *_: object) -> None:
@@ -164,3 +242,9 @@ class _Supervisor:
         for process in list(self._numbers):
             with contextlib.suppress(ProcessLookupError):  # its end was just heard of
                 os.kill(process, signal.SIGTERM)
+
+
+def _how_it_ended(status: int) -> str:
+    """Write what ``waitpid`` says of a process in words."""
+    code = os.waitstatus_to_exitcode(status)
+    return f"with exit code {code}" if code >= 0 else f"by {signal.Signals(-code).name}"

@@ -50,6 +50,11 @@ class Upkeep:
         Sets a damaged index aside and makes an empty one, for a reason.
     storms
         Lists the senders that changed more than is usual.
+
+    Attributes
+    ----------
+    active_at
+        When it last got on with its work, or waited for some; None before the first time.
     """
 
     def __init__(
@@ -68,6 +73,7 @@ class Upkeep:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
         self._said = ""
+        self.active_at: datetime | None = None
         self._storms: set[tuple[str, str]] = set()
 
     def start(self) -> None:
@@ -79,6 +85,16 @@ class Upkeep:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its thread runs."""
+        return self._thread.is_alive()
+
+    @property
+    def trouble(self) -> str:
+        """Why the last look failed; empty when it did not."""
+        return self._said
 
     def _run(self) -> None:
         _lower_priority()
@@ -155,12 +171,14 @@ class Upkeep:
         self._storms = {storm.sender for storm in storms}
 
     def _go_on(self, _: Progress) -> None:
+        self.active_at = datetime.now(UTC)
         if self._stop.is_set():
             raise _Stopped
         if damage := self._index.damage():
             raise IndexDamaged(damage)
 
     def _pause(self, seconds: float) -> None:
+        self.active_at = datetime.now(UTC)
         if self._stop.wait(seconds):
             raise _Stopped
 

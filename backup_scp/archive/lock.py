@@ -22,11 +22,20 @@ if sys.platform == "win32":
                 if not wait:  # else LK_LOCK gave up after its ten seconds
                     raise BlockingIOError(errno.EAGAIN, "Another process holds the lock") from error
 
+    def _share(descriptor: int) -> None:
+        _take(descriptor, wait=False)  # msvcrt knows nothing else
+
 else:
     import fcntl
 
     def _take(descriptor: int, *, wait: bool) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def _share(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+
+_CANNOT_BE_WRITTEN = frozenset({errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT})
 
 
 class Lock:
@@ -50,7 +59,7 @@ class Lock:
 
     def __init__(self, path: Path, *, wait: bool = False) -> None:
         self._path = path
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        self._descriptor = _open(path)
         self._closed = weakref.finalize(self, os.close, self._descriptor)
         try:
             _take(self._descriptor, wait=wait)
@@ -80,6 +89,39 @@ class Lock:
         else:
             self._path.unlink(missing_ok=True)
             self.close()
+
+
+def _open(path: Path) -> int:
+    """Open a lock file; one that is there already can also be locked where nothing can be written."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        if error.errno not in _CANNOT_BE_WRITTEN or not path.exists():
+            raise
+        return os.open(path, os.O_RDONLY)
+
+
+def is_locked(path: Path) -> bool:
+    """Tell whether somebody holds a lock file; nothing is made.
+
+    For the moment of the look nobody else can take it, so that who takes it should try more than once.
+
+    Raises
+    ------
+    OSError
+        It cannot be opened.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        _share(descriptor)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 @contextmanager

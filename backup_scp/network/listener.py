@@ -53,11 +53,7 @@ class Listener:
         try:
             self._socket = socket.create_server((host, port), family=family, backlog=_BACKLOG, dualstack_ipv6=dual)
         except OSError as error:
-            reason = error.strerror or type(error).__name__
-            raise InvalidSettings(
-                f"Port {port} on {host} cannot be had ({reason}): is a node running already? "
-                "Else set another in [node] or [tls]"
-            ) from None
+            raise InvalidSettings(why_not_open(host, port, error)) from None
         self._socket.settimeout(0)  # another process may have been quicker
         self._tls = tls
         self._thread: threading.Thread | None = None
@@ -69,6 +65,11 @@ class Listener:
         self._waker, woken = socket.socketpair()
         self._thread = threading.Thread(target=self._accept, args=(take, woken), name="listener", daemon=True)
         self._thread.start()
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether its thread takes connections."""
+        return self._thread is not None and self._thread.is_alive()
 
     def stop(self) -> None:
         """Take no more here; to shut the port would end it for the other processes that have it."""
@@ -120,6 +121,21 @@ class Listener:
         if self._tls is None:
             return connection
         return SecuredSocket(connection, self._tls)
+
+
+def why_not_open(host: str, port: int, error: OSError) -> str:
+    """Say why a port cannot be opened, and what to do."""
+    if error.errno == errno.EADDRINUSE:
+        return (
+            f"Port {port} is already in use. Is backup-scp already running? If not, choose another port in [node] "
+            "(with TLS: in [tls])"
+        )
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f"Port {port} needs special rights: choose one above 1023 in [node] (with TLS: in [tls])"
+    if error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
+        return f"[node] host: {host} is no address of this computer; 0.0.0.0 is every address that it has"
+    reason = error.strerror or type(error).__name__
+    return f"Port {port} on {host} cannot be opened ({reason}): choose another in [node] (with TLS: in [tls])"
 
 
 def shut(connection: socket.socket) -> None:

@@ -162,6 +162,11 @@ class Server:
             listener.start(self._take)
         return tuple(listener.port for listener in self._listeners)
 
+    @property
+    def is_listening(self) -> bool:
+        """Whether every port takes connections."""
+        return all(listener.is_listening for listener in self._listeners)
+
     def stop(self, grace_s: float) -> None:
         """Take no more connections, let what is under way end for ``grace_s`` seconds, then abort the rest."""
         for listener in self._listeners:

@@ -380,7 +380,7 @@ def test_a_port_that_is_taken(server, start_server):
     other = server_module.Server(
         server_module.Listening("X", "127.0.0.1", server.port), server.server._policy, {}, lambda *_: None
     )
-    with pytest.raises(InvalidSettings, match=r"in use.*is a node running already"):
+    with pytest.raises(InvalidSettings, match=r"is already in use\. Is backup-scp already running\?"):
         other.start()
 
 

@@ -125,7 +125,7 @@ def test_without_the_one_that_they_came_of_they_end(pair):
 def test_a_start_that_fails_is_told_as_by_one_process(make_node, node):
     taken = make_node(settings={"node": {"port": node.port, "workers": 2}}).cli("serve", exit_code=None)
     assert taken.returncode
-    assert "is a node running already" in taken.stderr
+    assert "Is backup-scp already running?" in taken.stderr
 
 
 def test_a_log_file_cannot_be_shared(make_node):

@@ -1,0 +1,229 @@
+"""Which node runs on a data folder: a lock that ends with its process, and beside it a record for people.
+
+The lock says whether a node runs; the system frees it when the node dies, however that happens.  The record says the
+rest.  Each data folder has one of both, so that nodes which share a database do not share them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import threading
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+
+from backup_scp import addresses
+from backup_scp.archive.lock import Lock, is_locked
+from backup_scp.errors import InvalidSettings
+
+log = logging.getLogger(__name__)
+
+SIGN_OF_LIFE_EVERY = timedelta(minutes=10)
+"""How often a running node writes its record where nothing has changed: rarely, for the disk may be asleep."""
+
+_LOCK = "node.lock"
+_RECORD = "node.json"
+_PATIENCE_S = 2.0  # ``status`` holds the lock for a moment, while it looks
+_PAUSE_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Maintenance:
+    """The thread that rebuilds a lost index, reads all files again and watches.
+
+    Attributes
+    ----------
+    alive
+        Whether the thread runs.
+    active_at
+        When it was last seen to get on with its work, or to wait for some; null before the first time.
+    trouble
+        Why its last look failed; empty when it did not.
+    """
+
+    alive: bool = True
+    active_at: datetime | None = None
+    trouble: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """One run of the node.
+
+    Attributes
+    ----------
+    version
+        Of backup-scp.
+    process
+        Process ID; of several processes, of the one that the others come from.
+    user
+        Number of the system's user that it runs as; null on Windows.
+    since
+        When it began to run.
+    ae_title
+        AE title.
+    host
+        Where it listens, as the settings say it.
+    port
+        TCP port.
+    tls_port
+        TCP port with TLS; null when there is none.
+    workers
+        How many processes serve.
+    alive_at
+        Its last sign of life, written every ten minutes and when something below changes.
+    listening
+        Whether it takes connections.
+    maintenance
+        What it does by itself.
+    """
+
+    version: str
+    process: int
+    user: int | None
+    since: datetime
+    ae_title: str
+    host: str
+    port: int
+    tls_port: int | None
+    workers: int
+    alive_at: datetime
+    listening: bool = True
+    maintenance: Maintenance = field(default_factory=Maintenance)
+
+    @property
+    def where(self) -> str:
+        """Say what a technician enters at a console."""
+        secured = f" (with TLS: port {self.tls_port})" if self.tls_port else ""
+        reachable = addresses.console_addresses(self.host)
+        if not reachable:
+            nobody_else = "only programs on this computer can reach it; [node] host is the setting"
+            return f"AE title {self.ae_title}, {self.host} port {self.port}{secured}: {nobody_else}"
+        contained = addresses.is_container()
+        inside = ". This is a container: enter the address of the computer that it runs on" if contained else ""
+        return f"AE title {self.ae_title}, {' or '.join(reachable)} port {self.port}{secured}{inside}"
+
+    def is_silent(self, now: datetime) -> bool:
+        """Tell whether its signs of life have stayed away: it hangs, or cannot write to its data folder."""
+        return now - self.alive_at > 2 * SIGN_OF_LIFE_EVERY + timedelta(minutes=5)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeState:
+    """Whether the node runs.
+
+    Attributes
+    ----------
+    running
+        Whether a node runs on this data folder now.
+    record
+        What it wrote of itself; of a node that ended without being asked to, what it wrote last; else null.
+    """
+
+    running: bool
+    record: RunRecord | None
+
+
+def look(home: Path) -> NodeState:
+    """Look whether a node runs on a data folder; nothing is made or changed."""
+    try:
+        running = is_locked(home / _LOCK)
+    except OSError:  # another user's folder: whoever opens archive and index says so
+        running = False
+    return NodeState(running, _read(home / _RECORD))
+
+
+class Run:
+    """The run of this node: the lock is held until ``close``, or until the process is gone.
+
+    Parameters
+    ----------
+    home
+        The data folder.  Where it cannot be written there is no record, and no lock that was not there before.
+
+    Raises
+    ------
+    InvalidSettings
+        A node runs there already.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._process = os.getpid()
+        self._written: RunRecord | None = None
+        self._said = False
+        self.since = datetime.now(UTC)
+        self._lock = self._take()
+
+    def write(self, record: RunRecord) -> None:
+        """Write the record, where it says something new or no sign of life was given for long."""
+        before = self._written
+        if before is not None and not _is_news(before, record):
+            return
+        self._written = record
+        path = self._home / f"{_RECORD}.{secrets.token_hex(4)}"
+        try:
+            path.write_bytes(msgspec.json.encode(record))
+            path.replace(self._home / _RECORD)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+            if not self._said:
+                log.warning("The record of this run cannot be written to the data folder: %s", error.strerror)
+            self._said = True
+
+    def close(self) -> None:
+        """Let go, and remove the record; a process that was forked from the holder leaves both alone."""
+        if os.getpid() != self._process:
+            return
+        with contextlib.suppress(OSError):
+            (self._home / _RECORD).unlink(missing_ok=True)
+        if self._lock is not None:
+            self._lock.close()
+
+    def _take(self) -> Lock | None:
+        until = time.monotonic() + _PATIENCE_S
+        pause = threading.Event()
+        while True:
+            try:
+                return Lock(self._home / _LOCK)
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise InvalidSettings(_taken(self._home)) from None
+                pause.wait(_PAUSE_S)
+            except OSError as error:
+                log.warning("The data folder cannot be locked: %s", error.strerror)
+                return None
+
+
+def _is_news(before: RunRecord, now: RunRecord) -> bool:
+    if now.alive_at - before.alive_at >= SIGN_OF_LIFE_EVERY or now.alive_at < before.alive_at:
+        return True
+    return _lasting(before) != _lasting(now)
+
+
+def _lasting(record: RunRecord) -> tuple[object, ...]:
+    """Give what does not change from one minute to the next."""
+    kept_up = record.maintenance
+    return (record.process, record.port, record.listening, kept_up.alive, kept_up.active_at is None, kept_up.trouble)
+
+
+def _taken(home: Path) -> str:
+    record = _read(home / _RECORD)
+    which = f" (process {record.process}, port {record.port})" if record else ""
+    return (
+        f"A node runs already{which} with the data folder {home}: stop it first, "
+        "or give this one a data folder of its own (BACKUP_SCP_HOME)"
+    )
+
+
+def _read(path: Path) -> RunRecord | None:
+    with contextlib.suppress(OSError, msgspec.DecodeError):  # a power cut may have left an empty one
+        return msgspec.json.decode(path.read_bytes(), type=RunRecord)
+    return None

@@ -1,0 +1,188 @@
+"""A lock that ends with its holder, and a record that says who it is."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from backup_scp.errors import InvalidSettings
+from backup_scp.run_record import SIGN_OF_LIFE_EVERY, Maintenance, Run, RunRecord, look
+from tests.processes import ROOT
+
+NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
+RECORD = RunRecord("1.0", 4711, 1000, NOW, "BACKUP_SCP", "192.0.2.7", 11112, None, 1, NOW)
+
+HOLDING = """
+import sys
+from pathlib import Path
+from backup_scp.run_record import Run
+run = Run(Path(sys.argv[1]))
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+LOOKING = """
+import fcntl, os, sys
+fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_SH)
+print("held", flush=True)
+sys.stdin.read(1)
+"""
+
+
+@pytest.fixture
+def run(tmp_path):
+    run = Run(tmp_path)
+    yield run
+    run.close()
+
+
+def test_nobody_runs_and_nothing_is_made(tmp_path):
+    assert look(tmp_path / "nowhere") == look(tmp_path)
+    assert not look(tmp_path).running
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_somebody_runs(tmp_path, run):
+    run.write(RECORD)
+    found = look(tmp_path)
+    assert (found.running, found.record) == (True, RECORD)
+
+
+def test_one_that_has_ended_leaves_no_record(tmp_path, run):
+    run.write(RECORD)
+    run.close()
+    found = look(tmp_path)
+    assert (found.running, found.record) == (False, None)
+
+
+def test_a_second_one_is_refused_by_name(tmp_path, run):
+    run.write(RECORD)
+    with pytest.raises(InvalidSettings, match=r"process 4711, port 11112.*BACKUP_SCP_HOME"):
+        Run(tmp_path)
+    run.close()
+    Run(tmp_path).close()
+
+
+def test_who_looks_keeps_nobody_from_starting(tmp_path, run, monkeypatch):
+    """Where a look holds the lock for its moment."""
+    run.close()
+    looking = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            LOOKING,
+            str(tmp_path / "node.lock"),
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    with looking:
+        assert looking.stdin
+        assert looking.stdout
+        stdin = looking.stdin
+        assert looking.stdout.readline() == b"held\n"
+        assert not look(tmp_path).running, "two may look at once"
+        monkeypatch.setattr("backup_scp.run_record._PATIENCE_S", 60)
+        monkeypatch.setattr("backup_scp.run_record._PAUSE_S", 0)
+        monkeypatch.setattr("threading.Event.wait", lambda *_: stdin.close())
+        Run(tmp_path).close()
+
+
+def test_the_system_frees_what_a_killed_one_held(tmp_path):
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDING, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT
+    ) as holder:
+        assert holder.stdout
+        assert holder.stdout.readline() == b"held\n"
+        assert look(tmp_path).running
+        holder.kill()
+    assert not look(tmp_path).running
+    Run(tmp_path).close()
+
+
+def test_a_process_that_was_forked_from_it_takes_nothing_away(tmp_path, run):
+    run.write(RECORD)
+    child = os.fork()
+    if not child:
+        run.close()
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert look(tmp_path).running
+    assert look(tmp_path).record == RECORD
+
+
+def test_what_a_power_cut_left_is_no_record(tmp_path, run):
+    run.write(RECORD)
+    (tmp_path / "node.json").write_bytes(b"")
+    found = look(tmp_path)
+    assert (found.running, found.record) == (True, None)
+
+
+class TestSignsOfLife:
+    """The disk of a node with nothing to do may sleep."""
+
+    @pytest.fixture
+    def written(self, tmp_path, run):
+        run.write(RECORD)
+        return lambda **changes: (run.write(replace(RECORD, **changes)), look(tmp_path).record)[1]
+
+    def test_the_same_is_not_written_again(self, written):
+        later = NOW + SIGN_OF_LIFE_EVERY - timedelta(seconds=1)
+        assert written(alive_at=later, maintenance=Maintenance(active_at=None)) == RECORD
+
+    def test_now_and_then_it_is(self, written):
+        later = NOW + SIGN_OF_LIFE_EVERY
+        assert written(alive_at=later).alive_at == later
+
+    @pytest.mark.parametrize(
+        "news",
+        [
+            {"listening": False},
+            {"maintenance": Maintenance(alive=False)},
+            {"maintenance": Maintenance(trouble="The index is gone")},
+        ],
+    )
+    def test_news_is_written_at_once(self, written, news):
+        found = written(alive_at=NOW + timedelta(seconds=1), **news)
+        assert {name: getattr(found, name) for name in news} == news
+
+    def test_a_clock_that_was_put_back_does_not_end_them(self, written):
+        earlier = NOW - timedelta(days=1)
+        assert written(alive_at=earlier).alive_at == earlier
+
+    def test_one_that_gives_none_is_silent(self):
+        assert not RECORD.is_silent(NOW + SIGN_OF_LIFE_EVERY)
+        assert RECORD.is_silent(NOW + 3 * SIGN_OF_LIFE_EVERY)
+
+    def test_a_folder_that_cannot_be_written_is_told_of_once(self, tmp_path, run, monkeypatch, caplog):
+        (tmp_path / "node.json").mkdir()
+        (tmp_path / "node.json" / "file").touch()  # nothing can take its place, root or not
+        run.write(RECORD)
+        run.write(replace(RECORD, listening=False))
+        assert [record.levelname for record in caplog.records] == ["WARNING"]
+        assert [path.name for path in tmp_path.iterdir() if path.suffix not in {".lock", ".json"}] == []
+
+
+class TestWhere:
+    @pytest.fixture(autouse=True)
+    def no_container(self, monkeypatch):
+        monkeypatch.setattr("backup_scp.addresses.is_container", lambda: False)
+
+    def test_one_address(self):
+        assert RECORD.where == "AE title BACKUP_SCP, 192.0.2.7 port 11112"
+
+    def test_with_tls(self):
+        assert replace(RECORD, tls_port=2762).where.endswith(" port 11112 (with TLS: port 2762)")
+
+    def test_this_computer_alone(self):
+        assert "only programs on this computer" in replace(RECORD, host="127.0.0.1").where
+
+    def test_a_container_is_told_of(self, monkeypatch):
+        monkeypatch.setattr("backup_scp.addresses.is_container", lambda: True)
+        assert RECORD.where.endswith("enter the address of the computer that it runs on")
