@@ -14,6 +14,7 @@ from backup_scp.commitment import Pace, StorageCommitment, Worker
 from backup_scp.errors import Unavailable
 from backup_scp.ingest import Ingest
 from backup_scp.ports import Heading, Index, Storm, Task
+from backup_scp.rejection_log import RejectionLog
 from backup_scp.remotes import listening, local_ae
 from backup_scp.run_record import Maintenance
 from backup_scp.settings import Settings
@@ -103,15 +104,19 @@ class Node:
             policy, local = AccessPolicy(settings.remotes), local_ae(settings)
             commitment = StorageCommitment(storage.archive, storage.index, is_storage, _pace(settings))
             reporter = EventReporter(local, policy)
+            rejections = RejectionLog(storage.index)
+            rejections.start()
+            stack.callback(rejections.stop)
             served = services(
                 storage.archive,
                 storage.index,
                 policy,
                 local,
                 commitment,
+                rejections,
                 strict=settings.node.strict_hierarchy,
             )
-            self._server = Server(listening(settings), policy, served, storage.index.record_rejection, self._places)
+            self._server = Server(listening(settings), policy, served, rejections, self._places)
             ports = self._server.start(self._listeners)
             self._worker = Worker(commitment, reporter.report)
             self._worker.start()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from backup_scp.errors import InvalidSelection, InvalidSettings
 from backup_scp.ports import Destination, Index, RemoteAE
+from backup_scp.rejection_log import RejectionLog
 from backup_scp.restore import Commit, Journal
 from backup_scp.settings import Settings
 
@@ -73,8 +74,11 @@ def committer(settings: Settings, to: str, index: Index) -> Iterator[Commit]:
         raise InvalidSelection("--commit is for a remote AE: a folder's files can be looked at")
     scu = StorageCommitmentSCU(local_ae(settings), remote, index.commitments)
     services: dict[int, Service] = {Field.N_EVENT_REPORT_RQ: reports_service(index)}
-    server = Server(listening(settings), AccessPolicy(settings.remotes), services, index.record_rejection)
+    rejections = RejectionLog(index)
+    server = Server(listening(settings), AccessPolicy(settings.remotes), services, rejections)
     with ExitStack() as stack:
+        rejections.start()
+        stack.callback(rejections.stop)
         with contextlib.suppress(InvalidSettings):  # the port is taken: by the node, which takes them
             server.start()
             stack.callback(server.stop, _WORKER_GRACE_S)

@@ -1,4 +1,4 @@
-"""Verification, holdings, remarks and rejections: what ``verify`` and ``status`` ask."""
+"""Verification, holdings and remarks: what ``verify`` and ``status`` ask."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ import sqlalchemy as sa
 
 from backup_scp.index import queries
 from backup_scp.index.engine import Database
-from backup_scp.index.tables import REMARKABLE, Text, instance, named, rejection, series, study, version
-from backup_scp.index.values import moment, now, stored_key, stored_long, timestamp
-from backup_scp.ports import Checked, Held, Holdings, Rejection, Remark, Storm
+from backup_scp.index.tables import REMARKABLE, Text, instance, named, series, study, version
+from backup_scp.index.values import moment, now, stored_long, timestamp
+from backup_scp.ports import Checked, Held, Holdings, Remark, Storm
 
 BATCH = 1000
-MOST_REJECTIONS = 1000
 
 _IS_REMARKABLE = sa.text(f"({REMARKABLE.text})")  # in the words of the partial index, else it would not be used
 
@@ -175,28 +174,3 @@ def storms(connection: sa.Connection, since: datetime, studies: int) -> list[Sto
         Storm(site, sender, studies_, instances, moment(began_at))
         for site, sender, studies_, instances, began_at in connection.execute(changed)
     ]
-
-
-def record_rejection(database: Database, cause: dict[str, str], fix: str) -> None:
-    """Count a rejection; ``cause`` are the columns that make two of them one."""
-    row = {column: stored_key(value) for column, value in cause.items()}
-    row |= {"fix": stored_long(fix), "last_at": now()}
-    insert = database.dialect.insert(rejection).values(**row, count=1)
-    insert = insert.on_conflict_do_update(
-        index_elements=list(cause),
-        set_={"count": rejection.c.count + 1, "fix": insert.excluded.fix, "last_at": insert.excluded.last_at},
-    )
-    newest_first = (rejection.c.last_at.desc(), rejection.c.id.desc())
-    oldest = sa.select(rejection.c.id).order_by(*newest_first).offset(MOST_REJECTIONS)
-    with database.writing() as connection:
-        connection.execute(insert)
-        connection.execute(sa.delete(rejection).where(rejection.c.id.in_(oldest)))
-
-
-def rejections(connection: sa.Connection, limit: int) -> list[Rejection]:
-    """See ``Index.rejections``."""
-    columns = named(rejection, "calling_ae_title called_ae_title address reason fix count last_at")
-    rows = connection.execute(
-        sa.select(*columns).order_by(rejection.c.last_at.desc(), rejection.c.id.desc()).limit(limit)
-    )
-    return [Rejection(**{**row, "last_at": moment(row["last_at"])}) for row in rows.mappings()]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import sqlalchemy as sa
 
-from backup_scp.index import archive_facts, housekeeping, past, queries, tasks
+from backup_scp.index import archive_facts, housekeeping, past, queries, rejections, tasks
 from backup_scp.index.commitments import SQLCommitments
 from backup_scp.index.engine import Database
 from backup_scp.index.facts import Facts, stored_instance_key
@@ -179,13 +179,12 @@ class SQLIndex:
         with self._database.reading() as connection:
             return housekeeping.storms(connection, since, studies)
 
-    def record_rejection(self, calling: str, called: str, address: str, reason: str, fix: str) -> None:
-        cause = {"calling_ae_title": calling, "called_ae_title": called, "address": address, "reason": reason}
-        housekeeping.record_rejection(self._database, cause, fix)
+    def record_rejections(self, found: Sequence[Rejection], settled: Sequence[Rejection] = ()) -> None:
+        rejections.record(self._database, found, settled)
 
     def rejections(self, limit: int) -> list[Rejection]:
         with self._database.reading() as connection:
-            return housekeeping.rejections(connection, limit)
+            return rejections.listed(connection, limit)
 
     @property
     def commitments(self) -> SQLCommitments:

@@ -168,14 +168,18 @@ rejection = sa.Table(
     "rejection",
     METADATA,
     _id(),
+    _text("service"),
     _text("calling_ae_title"),
     _text("called_ae_title"),
     _text("address"),
+    _text("cause"),  # the reason without numbers: what makes two of them one
     _text("reason"),
     _text("fix"),
     _number("count"),
     _text("last_at"),
-    sa.UniqueConstraint("calling_ae_title", "called_ae_title", "address", "reason", name="uq_rejection_cause"),
+    sa.UniqueConstraint(
+        "service", "calling_ae_title", "called_ae_title", "address", "cause", name="uq_rejection_cause"
+    ),
 )
 
 archive = sa.Table(  # one row

@@ -48,6 +48,7 @@ class Tally:
     stored: int = 0
     held: int = 0
     refused: int = 0
+    refused_to_store: bool = False
     size_bytes: int = 0
 
     def summary(self, began: float) -> str:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Self
 
-from backup_scp.errors import DestinationUnavailable, IndexUnavailable, MatchesUncounted
+from backup_scp.errors import DestinationUnavailable, IndexUnavailable, InstanceRefused, MatchesUncounted
 from backup_scp.identifier import Identifier
 from backup_scp.information_model import MODELS, NOTHING, read_retrieve
 from backup_scp.network.access import AccessPolicy
@@ -18,7 +18,17 @@ from backup_scp.network.identifier import encode_failed_list
 from backup_scp.network.status import CANCEL, PENDING, SUB_OPERATIONS_FAILED, SUB_OPERATIONS_REFUSED, SUCCESS
 from backup_scp.network.storage_scu import MEDIUM_PRIORITY, MoveOriginator, StorageSCU
 from backup_scp.outgoing import Outgoing
-from backup_scp.ports import Archive, ArchivedFile, Destination, Held, Index, RemoteAE, nothing
+from backup_scp.ports import (
+    Archive,
+    ArchivedFile,
+    Destination,
+    Held,
+    Index,
+    RejectionRecorder,
+    RemoteAE,
+    ServiceKind,
+    nothing,
+)
 from backup_scp.restore import Delivery, Outcome, Record, retrieve
 
 log = logging.getLogger(__name__)
@@ -41,6 +51,8 @@ class RetrieveSCP:
         Where C-MOVE may send to.
     open_destination
         Makes the Storage SCU of a C-MOVE.
+    rejections
+        Told of Move Destinations that do not take what they are sent.
     strict
         See ``read_retrieve``.
     """
@@ -51,6 +63,7 @@ class RetrieveSCP:
         index: Index,
         policy: AccessPolicy,
         open_destination: OpenDestination,
+        rejections: RejectionRecorder,
         *,
         strict: bool = False,
     ) -> None:
@@ -58,6 +71,7 @@ class RetrieveSCP:
         self._index = index
         self._policy = policy
         self._open_destination = open_destination
+        self._rejections = rejections
         self._strict = strict
 
     def serve_move(self, association: Association, context: Context, command: CommandSet) -> None:
@@ -92,10 +106,22 @@ class RetrieveSCP:
         originator = MoveOriginator(caller.ae_title, command.message_id, _priority(command))
         with self._open_destination(remote, originator, operation.look_up) as destination:
             operation.run(self._archive, held, destination, self._index.record_verification)
+            self._record(operation, remote)
             if operation.is_cancelled:  # and does not wait until the destination is released
                 operation.conclude()
                 return
         operation.conclude()
+
+    def _record(self, operation: _Operation, remote: RemoteAE) -> None:
+        """Note whether the destination took what it was sent."""
+        caller = operation.association.caller
+        if operation.not_taken:
+            fix = f"is {remote.ae_title} on, and has it room? backup-scp check tries to reach it"
+            self._rejections.rejected(
+                ServiceKind.DESTINATION, caller.ae_title, remote.ae_title, caller.address, operation.not_taken, fix
+            )
+        elif operation.has_sent:
+            self._rejections.succeeded(ServiceKind.DESTINATION, remote.ae_title, "")
 
     def _get(self, operation: _Operation, held: Sequence[Held]) -> None:
         destination = SameAssociation(operation.association, _priority(operation.command))
@@ -139,6 +165,8 @@ class _Operation:
     ----------
     is_cancelled
         Whether it has ended by a C-CANCEL.
+    not_taken
+        Why the destination did not take the first instance that it did not; empty where it took each that it was sent.
     """
 
     def __init__(self, association: Association, context: Context, command: CommandSet, held: Sequence[Held]) -> None:
@@ -152,6 +180,12 @@ class _Operation:
         self._cancelled_at: float | None = None
         self._answered_at = -math.inf  # the first answer says how many there are
         self.is_cancelled = False
+        self.not_taken = ""
+
+    @property
+    def has_sent(self) -> bool:
+        """Whether the destination took anything."""
+        return bool(self._counts[Delivery.SENT] or self._counts[Delivery.WARNING])
 
     def run(self, archive: Archive, held: Sequence[Held], destination: Destination, record: Record) -> None:
         """Send everything, with a pending answer now and then, until done or cancelled."""
@@ -226,13 +260,14 @@ class _Operation:
             return CANCEL
         if not self._failed and not self._counts[Delivery.WARNING]:
             return SUCCESS
-        all_failed = not self._counts[Delivery.SENT] and not self._counts[Delivery.WARNING]
-        return SUB_OPERATIONS_REFUSED if all_failed else SUB_OPERATIONS_FAILED
+        return SUB_OPERATIONS_FAILED if self.has_sent else SUB_OPERATIONS_REFUSED
 
     def _count(self, outcome: Outcome) -> None:
         self._remaining -= 1
         self._counts[outcome.status] += 1
         self._first_reason = self._first_reason or outcome.reason
+        if isinstance(outcome.cause, (DestinationUnavailable, InstanceRefused)):
+            self.not_taken = self.not_taken or outcome.reason
         if outcome.status is Delivery.FAILED:
             self._failed.append(outcome.held.sop_instance_uid)
 

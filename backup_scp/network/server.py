@@ -11,26 +11,33 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from backup_scp.errors import BackupSCPError, InvalidSettings, Refused
+from backup_scp.errors import BackupSCPError, InvalidSettings
 from backup_scp.network import negotiation
 from backup_scp.network.acceptance import Acceptances
-from backup_scp.network.access import AccessPolicy, Caller
+from backup_scp.network.access import AccessPolicy, Caller, plain_address
 from backup_scp.network.association import Association, AssociationEnded, Context, Timing
 from backup_scp.network.command_set import CommandSet, Field, response
 from backup_scp.network.crew import Crew
 from backup_scp.network.listener import Listener, shut
 from backup_scp.network.negotiation import Rejection
 from backup_scp.network.places import Places
-from backup_scp.network.status import PROCESSING_FAILURE, SOP_CLASS_NOT_SUPPORTED, UNRECOGNISED_OPERATION, status_of
+from backup_scp.network.status import (
+    PROCESSING_FAILURE,
+    SOP_CLASS_NOT_SUPPORTED,
+    UNRECOGNISED_OPERATION,
+    fix_of,
+    status_of,
+)
 from backup_scp.network.tls import why_not_secured
 from backup_scp.network.upper_layer import PeerTimedOut, Secured, SecuredSocket
+from backup_scp.ports import RejectionRecorder, ServiceKind
 
 log = logging.getLogger(__name__)
 
 _MOST_PENDING = 128  # connections that have not asked for an Association yet
 _LAST_WAIT_S = 1.0
 
-Serve = Callable[[Association, Context, CommandSet], None]
+Serve = Callable[[Association, Context, CommandSet], str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +49,18 @@ class Service:
     suits
         Whether an Abstract Syntax is one of its own.
     serve
-        Reads the rest of the request and answers it.  An error of ours that it raises is answered for it.
+        Reads the rest of the request and answers it.  An error of ours that it raises is answered for it; what it
+        refused itself it returns, in a sentence.
     for_everyone
         Open to all who may associate, not only to those who may query.
+    kind
+        As what a refusal is recorded; None where it is not.
     """
 
     suits: Callable[[str], bool]
     serve: Serve
     for_everyone: bool = False
-
-
-RecordRejection = Callable[[str, str, str, str, str], None]  # calling, called, address, reason, fix
+    kind: ServiceKind | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +118,8 @@ class Server:
         Who may do what.
     services
         What answers the requests with a Command Field.
-    record_rejection
-        Told of every Association that is turned away.
+    rejections
+        Told of everything that is turned away.
     places
         Counted with those of the other processes of the node.
     """
@@ -121,13 +129,13 @@ class Server:
         listening: Listening,
         policy: AccessPolicy,
         services: Mapping[int, Service],
-        record_rejection: RecordRejection,
+        rejections: RejectionRecorder,
         places: Places | None = None,
     ) -> None:
         self._listening = listening
         self._policy = policy
         self._services = services
-        self._record_rejection = record_rejection
+        self._rejections = rejections
         self._places = places or Places()
         self._acceptances = Acceptances(listening.maximum_pdu_length)
         self._lock = threading.Lock()
@@ -232,9 +240,11 @@ class Server:
         except ssl.SSLError as error:
             address = connection.getpeername()[0]
             reason, fix = why_not_secured(error)
-            log.warning("TLS with %s failed: %s; %s", address, reason, fix)
-            self._note(Caller("", address, None, is_this_machine=False), "", reason, fix)
+            caller = Caller("", plain_address(address), None, is_this_machine=False)
+            level = self._note(ServiceKind.TLS, caller, "", reason, fix)
+            log.log(level, "TLS with %s failed: %s; %s", address, reason, fix)
             return False
+        self._rejections.succeeded(ServiceKind.TLS, "", plain_address(connection.getpeername()[0]))
         return True
 
     def _forget(self, connection: socket.socket, association: Association | None = None) -> None:
@@ -268,10 +278,11 @@ class Server:
             association.contexts, association.negotiated = acceptance.contexts, acceptance.negotiated
             layer.accept(acceptance.answer, acceptance.peer_maximum_length)
             log.debug("Association with %s established", caller)
+            self._rejections.succeeded(ServiceKind.ASSOCIATION, caller.ae_title, caller.address)
             return True
-        log.warning("Association from %s rejected: %s; %s", caller, rejection.reason, rejection.fix)
+        level = self._note(ServiceKind.ASSOCIATION, caller, acceptance.called, rejection.reason, rejection.fix)
+        log.log(level, "Association from %s rejected: %s; %s", caller, rejection.reason, rejection.fix)
         layer.reject(rejection.result, rejection.source, rejection.diagnostic)
-        self._note(caller, acceptance.called, rejection.reason, rejection.fix)
         return False
 
     def _reason_to_reject(self, caller: Caller, called: str) -> Rejection | None:
@@ -287,11 +298,10 @@ class Server:
             return negotiation.local_limit_exceeded(limit)
         return None
 
-    def _note(self, caller: Caller, called: str, reason: str, fix: str) -> None:
-        try:
-            self._record_rejection(caller.ae_title, called, caller.address, reason, fix)
-        except BackupSCPError as error:
-            log.warning("A rejection could not be recorded: %s", error)
+    def _note(self, kind: ServiceKind, caller: Caller, called: str, reason: str, fix: str) -> int:
+        """Count a rejection; give the level of its line in the log, where a repetition says nothing new."""
+        is_first = self._rejections.rejected(kind, caller.ae_title, called, caller.address, reason, fix)
+        return logging.WARNING if is_first else logging.DEBUG
 
     def _serve(self, association: Association) -> None:
         """Answer requests until the peer ends the Association."""
@@ -310,6 +320,9 @@ class Server:
         finally:
             if association.errand is not None:
                 association.errand.end()
+            tally, caller = association.tally, association.caller
+            if (tally.stored or tally.held) and not tally.refused_to_store:
+                self._rejections.succeeded(ServiceKind.STORE, caller.ae_title, caller.address)
         log.info("Association with %s %s: %s", association.caller, ending, association.tally.summary(began))
 
     def _answer(self, association: Association, context: Context, command: CommandSet) -> None:
@@ -318,14 +331,12 @@ class Server:
             association.skip_data_set()  # for an operation that has ended already
             return
         if service is None or not service.suits(context.abstract_syntax):
-            association.skip_data_set()
-            status = UNRECOGNISED_OPERATION if service is None else SOP_CLASS_NOT_SUPPORTED
-            association.send(context.context_id, response(command, status))
+            self._reply_unsuitable(association, context, command, service)
             return
         try:
             if not service.for_everyone:
                 self._policy.require_query(association.caller)
-            service.serve(association, context, command)
+            refused = service.serve(association, context, command)
         except AssociationEnded:
             raise
         except BackupSCPError as error:
@@ -334,15 +345,36 @@ class Server:
             log.error("A request of %s failed by an error in the node: %s", association.caller, _where(error))
             association.skip_data_set()
             association.send(context.context_id, response(command, PROCESSING_FAILURE, comment="Internal error"))
+            self._note_refusal(association, service, "Internal error", "look at the log of the node, and report it")
+        else:
+            if refused:
+                self._note_refusal(association, service, refused, "")
+            elif service.kind not in (None, ServiceKind.STORE):  # images: at the end, when none of all was refused
+                caller = association.caller
+                self._rejections.succeeded(service.kind, caller.ae_title, caller.address)
+
+    def _reply_unsuitable(
+        self, association: Association, context: Context, command: CommandSet, service: Service | None
+    ) -> None:
+        association.skip_data_set()
+        status = UNRECOGNISED_OPERATION if service is None else SOP_CLASS_NOT_SUPPORTED
+        association.send(context.context_id, response(command, status))
+        if service is not None:
+            self._note_refusal(association, service, "The request does not suit its Presentation Context", "")
 
     def _refuse(self, association: Association, context: Context, command: CommandSet, error: BackupSCPError) -> None:
-        """Answer a request that ended with an error of ours; what a setting here would change is noted."""
+        """Answer a request that ended with an error of ours."""
         association.skip_data_set()
         association.tally.refused += 1
-        log.warning("%s of %s refused: %s", Field(command.field).name, association.caller, error)
         association.send(context.context_id, response(command, status_of(error), comment=str(error)))
-        if isinstance(error, Refused) and error.fix:
-            self._note(association.caller, association.called_ae_title, str(error), error.fix)
+        level = self._note_refusal(association, self._services[command.field], str(error), fix_of(error))
+        log.log(level, "%s of %s refused: %s", Field(command.field).name, association.caller, error)
+
+    def _note_refusal(self, association: Association, service: Service, reason: str, fix: str) -> int:
+        if service.kind is None:
+            return logging.WARNING
+        association.tally.refused_to_store |= service.kind is ServiceKind.STORE
+        return self._note(service.kind, association.caller, association.called_ae_title, reason, fix)
 
 
 def _where(error: Exception) -> str:

@@ -19,7 +19,7 @@ from backup_scp.network.storage_commitment_scu import EventReportSCU
 from backup_scp.network.storage_scp import StorageSCP
 from backup_scp.network.storage_scu import MoveOriginator, RemoteAEDestination
 from backup_scp.network.verification_scp import VerificationSCP
-from backup_scp.ports import Archive, Destination, Index, RemoteAE
+from backup_scp.ports import Archive, Destination, Index, RejectionRecorder, RemoteAE, ServiceKind
 
 _FIND = frozenset(model.find_uid for model in MODELS.values())
 _MOVE = frozenset(model.move_uid for model in MODELS.values())
@@ -32,6 +32,7 @@ def services(
     policy: AccessPolicy,
     local: LocalAE,
     commitment: StorageCommitment,
+    rejections: RejectionRecorder,
     *,
     strict: bool = False,
 ) -> Mapping[int, Service]:
@@ -41,14 +42,18 @@ def services(
         return RemoteAEDestination(local, remote, originator, watch)
 
     commitments = StorageCommitmentSCP(commitment, local.ae_title)
-    retrieve = RetrieveSCP(archive, index, policy, open_destination, strict=strict)
+    retrieve = RetrieveSCP(archive, index, policy, open_destination, rejections, strict=strict)
+    store = StorageSCP(Ingest(archive, index))
+    find = QuerySCP(index, local.ae_title, strict=strict)
     return {
         Field.C_ECHO_RQ: Service(VERIFICATION.__eq__, VerificationSCP().serve, for_everyone=True),
-        Field.C_STORE_RQ: Service(is_storage, StorageSCP(Ingest(archive, index)).serve, for_everyone=True),
-        Field.C_FIND_RQ: Service(_FIND.__contains__, QuerySCP(index, local.ae_title, strict=strict).serve),
-        Field.C_MOVE_RQ: Service(_MOVE.__contains__, retrieve.serve_move),
-        Field.C_GET_RQ: Service(_GET.__contains__, retrieve.serve_get),
-        Field.N_ACTION_RQ: Service(STORAGE_COMMITMENT.__eq__, commitments.serve, for_everyone=True),
+        Field.C_STORE_RQ: Service(is_storage, store.serve, for_everyone=True, kind=ServiceKind.STORE),
+        Field.C_FIND_RQ: Service(_FIND.__contains__, find.serve, kind=ServiceKind.QUERY),
+        Field.C_MOVE_RQ: Service(_MOVE.__contains__, retrieve.serve_move, kind=ServiceKind.RETRIEVE),
+        Field.C_GET_RQ: Service(_GET.__contains__, retrieve.serve_get, kind=ServiceKind.RETRIEVE),
+        Field.N_ACTION_RQ: Service(
+            STORAGE_COMMITMENT.__eq__, commitments.serve, for_everyone=True, kind=ServiceKind.COMMITMENT
+        ),
         Field.N_EVENT_REPORT_RQ: reports_service(index),
         Field.N_EVENT_REPORT_RSP: Service(STORAGE_COMMITMENT.__eq__, commitments.serve_response, for_everyone=True),
     }

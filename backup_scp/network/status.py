@@ -8,14 +8,19 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from backup_scp.errors import (
+    ArchiveFull,
+    ArchiveUnavailable,
     BackupSCPError,
     DestinationUnavailable,
     DuplicateTransaction,
+    IndexUnavailable,
     Invalid,
     InvalidActionInformation,
+    InvalidDataSet,
     MatchesUncounted,
     MoveDestinationUnknown,
     NotAuthorised,
+    Refused,
     ResourceLimitation,
     Unavailable,
 )
@@ -205,6 +210,21 @@ ANSWERS: dict[str, tuple[Answer, ...]] = {
 def status_of(error: BackupSCPError) -> int:
     """Return the Status that answers a request which ended with ``error``."""
     return next((status for kind, status in _STATUS if isinstance(error, kind)), PROCESSING_FAILURE)
+
+
+_FIXES: tuple[tuple[type[BackupSCPError], str], ...] = (
+    (ArchiveFull, "make room on the archive's disk, or move the archive to a larger one"),
+    (ArchiveUnavailable, "backup-scp check says what is wrong with the archive"),
+    (IndexUnavailable, "backup-scp check says what is wrong with the index"),
+    (InvalidDataSet, "the sender writes images that contradict themselves: tell whoever made it, with this sentence"),
+)
+
+
+def fix_of(error: BackupSCPError) -> str:
+    """Return what a person can do about a refusal; empty where nothing is known."""
+    if isinstance(error, Refused):
+        return error.fix
+    return next((fix for kind, fix in _FIXES if isinstance(error, kind)), "")
 
 
 def is_warning(status: int) -> bool:

@@ -37,19 +37,20 @@ class StorageCommitmentSCP:
         self._commitment = commitment
         self._ae_title = ae_title
 
-    def serve(self, association: Association, context: Context, command: CommandSet) -> None:
+    def serve(self, association: Association, context: Context, command: CommandSet) -> str | None:
         """Answer one N-ACTION-RQ: success when the request is durable (PS3.4 J.3.2.1.3)."""
         wrong = _wrong_in(command)
         if wrong is not None:
             status, comment = wrong
             association.skip_data_set()
             association.send(context.context_id, response(command, status, comment=comment))
-            return
+            return comment
         number = self._commitment.request(_request(association, context))
         association.send(context.context_id, response(command, SUCCESS))
         if not isinstance(association.errand, ReportsHere):
             association.errand = ReportsHere(association, self._commitment, self._ae_title)
         association.errand.expect(number, context)
+        return None
 
     @staticmethod
     def serve_response(association: Association, context: Context, command: CommandSet) -> None:  # noqa: ARG004

@@ -24,7 +24,6 @@ from backup_scp.ports.holdings import (
     Progress,
     Read,
     Received,
-    Rejection,
     Remark,
     Selection,
     Storm,
@@ -34,6 +33,7 @@ from backup_scp.ports.holdings import (
     VersionMatch,
 )
 from backup_scp.ports.index import Index
+from backup_scp.ports.rejections import Rejection, RejectionRecorder, ServiceKind
 
 __all__ = [
     "Admission",
@@ -59,10 +59,12 @@ __all__ = [
     "Received",
     "Reference",
     "Rejection",
+    "RejectionRecorder",
     "Remark",
     "RemoteAE",
     "Requester",
     "Selection",
+    "ServiceKind",
     "StagedFile",
     "Storm",
     "Task",

@@ -153,19 +153,6 @@ Read = Callable[[str], "Version | None"]
 
 
 @dataclass(frozen=True, slots=True)
-class Rejection:
-    """An Association or request that was turned away, counted, for ``status``."""
-
-    calling_ae_title: str
-    called_ae_title: str
-    address: str
-    reason: str
-    fix: str
-    count: int
-    last_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
 class Storm:
     """Many studies changed by one sender: instances that were held came again with other bytes.
 

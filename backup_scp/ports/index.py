@@ -17,7 +17,6 @@ from backup_scp.ports.holdings import (
     Match,
     Read,
     Received,
-    Rejection,
     Remark,
     Selection,
     Storm,
@@ -26,6 +25,7 @@ from backup_scp.ports.holdings import (
     Version,
     VersionMatch,
 )
+from backup_scp.ports.rejections import Rejection
 
 
 class Index(Protocol):
@@ -121,11 +121,14 @@ class Index(Protocol):
     def storms(self, since: datetime, studies: int) -> list[Storm]:
         """List the senders that changed instances of so many studies, or more, since a moment."""
 
-    def record_rejection(self, calling: str, called: str, address: str, reason: str, fix: str) -> None:
-        """Count a rejection; the number of different ones kept is bounded."""
+    def record_rejections(self, found: Sequence[Rejection], settled: Sequence[Rejection] = ()) -> None:
+        """Add to the counts of rejections, and forget those that are settled, as they were listed.
+
+        The number of different ones is bounded, in all and for one address; the oldest go first, and those of 30 days.
+        """
 
     def rejections(self, limit: int) -> list[Rejection]:
-        """List the rejections, newest first."""
+        """List the rejections of the last 30 days, newest first."""
 
     @property
     def commitments(self) -> Commitments:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from backup_scp.ports import CommitmentRequest, Reference, Requester, Task
+from backup_scp.ports import CommitmentRequest, Reference, Rejection, Requester, ServiceKind, Task
 from tests.samples import cr, dx, encode, unparsable
 from tests.stored import FIRST_ARRIVAL, put_into_archive
 
@@ -82,10 +82,8 @@ class TestStatus:
         assert run("status").code == 0
 
     def test_rejections_are_shown_with_their_fix_and_are_no_failure(self, run, stored):
-        for _ in range(3):
-            stored.index.record_rejection(
-                "CT1", "OLD_PACS", "192.0.2.9", "Called AE title OLD_PACS", "Enter BACKUP_SCP"
-            )
+        facts = ("CT1", "OLD_PACS", "192.0.2.9", "Called AE title OLD_PACS", "Enter BACKUP_SCP")
+        stored.index.record_rejections([Rejection(ServiceKind.ASSOCIATION, *facts, 3, datetime.now(UTC))])
         ran = run("status")
         assert ran.code == 0
         assert "CT1 at 192.0.2.9, 3 times" in ran.out

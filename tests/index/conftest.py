@@ -26,7 +26,8 @@ def small_batches(monkeypatch) -> None:
     """Let few rows be many."""
     monkeypatch.setattr("backup_scp.index.engine.ROWS_AT_ONCE", 5)
     monkeypatch.setattr("backup_scp.index.housekeeping.BATCH", 10)
-    monkeypatch.setattr("backup_scp.index.housekeeping.MOST_REJECTIONS", 20)
+    monkeypatch.setattr("backup_scp.index.rejections.MOST", 20)
+    monkeypatch.setattr("backup_scp.index.rejections.MOST_OF_ONE_ADDRESS", 8)
 
 
 @pytest.fixture(params=ENGINES)

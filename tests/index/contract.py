@@ -14,7 +14,18 @@ import pytest
 from backup_scp.attributes import ATTRIBUTES, Level
 from backup_scp.errors import InvalidSelection
 from backup_scp.information_model import Empty, Query, Range, UIDList, WildCard
-from backup_scp.ports import Admission, Arrival, Checked, Index, InstanceKey, Selection, Task, Version
+from backup_scp.ports import (
+    Admission,
+    Arrival,
+    Checked,
+    Index,
+    InstanceKey,
+    Rejection,
+    Selection,
+    ServiceKind,
+    Task,
+    Version,
+)
 from backup_scp.value_representation import items_of
 from tests.index.examples import (
     CR,
@@ -27,6 +38,7 @@ from tests.index.examples import (
     filling,
     one_item,
     query,
+    rejection,
     requests,
     rows,
     version,
@@ -839,21 +851,61 @@ class IndexContract:
         assert (holdings.flagged, holdings.never_verified) == (0, 5)
 
     def test_rejections_are_counted_newest_first(self, index):
-        index.record_rejection("A", "X", "192.0.2.1", "unknown", "old advice")
-        index.record_rejection("B", "X", "192.0.2.1", "unknown", "advice")
-        index.record_rejection("A", "X", "192.0.2.1", "unknown", "advice")
+        index.record_rejections([rejection("A", 1, fix="old advice"), rejection("B", 2)])
+        index.record_rejections([rejection("A", 3, count=4)])
         assert [(r.calling_ae_title, r.count, r.fix) for r in index.rejections(9)] == [
-            ("A", 2, "advice"),
+            ("A", 5, "advice"),
             ("B", 1, "advice"),
         ]
         assert len(index.rejections(1)) == 1
 
-    def test_rejections_are_bounded(self, index, small_batches):
+    def test_a_count_that_comes_late_does_not_turn_back_the_clock(self, index):
+        index.record_rejections([rejection("A", 3)])
+        index.record_rejections([rejection("A", 1, fix="old advice")])
+        (found,) = index.rejections(9)
+        assert (found.count, found.fix, found.last_at) == (2, "advice", rejection("A", 3).last_at)
+
+    def test_a_thousand_refused_images_are_one_rejection(self, index):
+        index.record_rejections(
+            [rejection("A", n, reason=f"Command Set 1.2.{n}, Data Set 1.3.{n}") for n in range(1000)]
+        )
+        index.record_rejections([rejection("A", 1000, reason="Archive full")])
+        full, found = index.rejections(9)
+        assert (found.count, found.reason) == (1000, "Command Set 1.2.999, Data Set 1.3.999")
+        assert full.reason == "Archive full"
+
+    def test_what_was_asked_for_tells_rejections_apart(self, index):
+        found = [rejection("A", n, kind) for n, kind in enumerate(ServiceKind)]
+        index.record_rejections(found)
+        assert index.rejections(9) == found[::-1]
+
+    def test_a_settled_rejection_is_forgotten_unless_it_happened_again(self, index):
+        index.record_rejections([rejection("A", 1), rejection("B", 1), rejection("C", 1)])
+        *_, a = index.rejections(9)
+        b = index.rejections(9)[1]
+        index.record_rejections([rejection("A", 2)])
+        index.record_rejections([], [a, b])
+        assert [(r.calling_ae_title, r.count) for r in index.rejections(9)] == [("A", 2), ("C", 1)]
+        index.record_rejections([rejection("C", 5)], index.rejections(9))
+        assert [(r.calling_ae_title, r.count) for r in index.rejections(9)] == [("C", 1)]
+
+    def test_rejections_are_forgotten_after_30_days(self, index):
+        index.record_rejections([rejection("A", -31 * 86400), rejection("B", -29 * 86400)])
+        assert [r.calling_ae_title for r in index.rejections(9)] == ["B"]
+
+    def test_rejections_are_bounded_and_one_address_does_not_push_out_the_others(self, index, small_batches):
+        index.record_rejections([rejection("CONSOLE", 0, address="192.0.2.9")])
         for number in range(30):
-            index.record_rejection(f"A{number}", "X", "", "unknown", "")
+            index.record_rejections([rejection(f"A{number}", number + 1)])
         found = index.rejections(5000)
-        assert len(found) == 20
-        assert {f"A{n}" for n in range(10)}.isdisjoint({r.calling_ae_title for r in found})
+        assert [r.calling_ae_title for r in found] == [*(f"A{n}" for n in range(29, 21, -1)), "CONSOLE"]
+        index.record_rejections([rejection("X", n, address=f"192.0.2.{n}") for n in range(100, 130)])
+        assert [r.address for r in index.rejections(5000)] == [f"192.0.2.{n}" for n in range(129, 109, -1)]
+
+    @pytest.mark.parametrize("text", ["\0", "a\0b", "\ud800", "x" * 5000, "\N{SNOWMAN}" * 700])
+    def test_a_rejection_may_say_anything(self, index, text):
+        index.record_rejections([Rejection(ServiceKind.STORE, text, text, text, text, text, 1, rejection("A").last_at)])
+        assert len(index.rejections(9)) == 1
 
     # Entering anew
 

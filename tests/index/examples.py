@@ -18,7 +18,7 @@ from backup_scp.index.facts import Facts
 from backup_scp.index.known import KnownStudies
 from backup_scp.index.tables import METADATA
 from backup_scp.information_model import Condition, Matching, OneItem, Query, SingleValue
-from backup_scp.ports import Admission, Arrival, Match, Version
+from backup_scp.ports import Admission, Arrival, Match, Rejection, ServiceKind, Version
 from backup_scp.sop_instance import SOPInstance
 from backup_scp.value_representation import items_text
 
@@ -129,3 +129,20 @@ def rows(url: str) -> dict[str, list[object]]:
     finally:
         database.close()
     return {name: sorted(found.values(), key=repr) for name, found in seen.items() if name}
+
+
+NOW = datetime.now(UTC)
+
+
+def rejection(
+    calling: str,
+    second: float = 0,
+    service: ServiceKind = ServiceKind.ASSOCIATION,
+    *,
+    address: str = "192.0.2.1",
+    reason: str = "unknown",
+    fix: str = "advice",
+    count: int = 1,
+) -> Rejection:
+    """Make a rejection, `second` after now."""
+    return Rejection(service, calling, "X", address, reason, fix, count, NOW + timedelta(seconds=second))

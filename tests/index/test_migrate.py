@@ -4,6 +4,7 @@ import contextlib
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from backup_scp.errors import IndexUnavailable
 from backup_scp.index import migrate
 from backup_scp.index.engine import Database
 from backup_scp.index.tables import METADATA
+from backup_scp.index.values import timestamp
 from tests.index.examples import answers, one_item, requests, version
 
 
@@ -141,6 +143,32 @@ def test_a_study_id_too_long_for_a_database_index_is_found_after_0005(url):
     with opened(url) as index:
         assert len(answers(index, Level.STUDY, StudyID=long)) == 1
         assert answers(index, Level.STUDY, StudyID=long[:-1]) == []
+
+
+def test_rejections_before_0010_are_kept_with_what_was_asked_for(url):
+    from tests.index.conftest import opened
+
+    columns = "calling_ae_title, called_ae_title, address, reason, fix, last_at, count"
+    now = timestamp(datetime.now(UTC))
+    rows = [
+        ("A", "X", "192.0.2.1", "called AE title 'X' is not ours", "f", now, 3),
+        ("A", "B", "192.0.2.1", "'A' at 192.0.2.1 may not query here", "f", now, 1),
+        ("A", "B", "192.0.2.1", "Move Destination 'C1' is not configured here", "f", now, 1),
+        ("A", "B", "192.0.2.1", "Move Destination 'C2' is not configured here", "f", now, 2),
+        ("", "", "192.0.2.1", "no certificate", "f", now, 1),
+    ]
+    migrate.move_to(url, "0009")
+    with writing(url) as connection:
+        names = columns.split(", ")
+        table = sa.table("rejection", *map(sa.column, names))
+        connection.execute(table.insert(), [dict(zip(names, row, strict=True)) for row in rows])
+    migrate.upgrade(url)
+    with opened(url) as index:
+        found = sorted((r.service, r.count) for r in index.rejections(9))
+    assert found == [("association", 3), ("query", 1), ("retrieve", 2), ("tls", 1)]
+    migrate.move_to(url, "0009")
+    with writing(url) as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM rejection").scalar() == 4
 
 
 def test_an_index_of_a_newer_program_is_left_alone(url):

@@ -59,6 +59,21 @@ class Sink:
 
 
 @dataclass
+class Recorder:
+    """Notes who was turned away, and who was not."""
+
+    rejections: list[tuple[str, ...]] = field(default_factory=list)
+    successes: list[tuple[str, ...]] = field(default_factory=list)
+
+    def rejected(self, *facts: str) -> bool:
+        self.rejections.append(facts)
+        return True
+
+    def succeeded(self, *facts: str) -> None:
+        self.successes.append(facts)
+
+
+@dataclass
 class Running:
     """A server under test."""
 
@@ -110,13 +125,17 @@ def sink() -> Sink:
 
 
 @pytest.fixture
-def start_server(leaves_nothing, sink) -> Iterator[Callable[..., Running]]:
+def recorder() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture
+def start_server(leaves_nothing, sink, recorder) -> Iterator[Callable[..., Running]]:
     """Yield ``start_server(services, remotes, **listening)``: C-ECHO and a sink where nothing else is said."""
     started: list[Running] = []
 
     def start(services=None, remotes=(), **listening) -> Running:
         listening = {"timing": PATIENT, **listening}
-        rejections: list[tuple[str, ...]] = []
         served = {
             Field.C_ECHO_RQ: Service(VERIFICATION.__eq__, VerificationSCP().serve),
             Field.C_STORE_RQ: Service(is_storage, sink.serve),
@@ -126,10 +145,10 @@ def start_server(leaves_nothing, sink) -> Iterator[Callable[..., Running]]:
             Listening("BACKUP_SCP", listening.pop("host", "127.0.0.1"), 0, **listening),
             policy,
             served,
-            lambda *facts: rejections.append(facts),
+            recorder,
         )
         ports = server.start()
-        running = Running(server, ports[0], rejections, sink, ports[-1])
+        running = Running(server, ports[0], recorder.rejections, sink, ports[-1])
         started.append(running)
         return running
 
@@ -161,11 +180,13 @@ class Storage:
     folder: Path
     archive: FilesystemArchive
     index: SQLIndex
+    recorder: Recorder
 
     def services(self, remotes: tuple[RemoteAE, ...] = (), timing: Timing = PATIENT, *, strict: bool = False):
         policy = AccessPolicy(remotes)
         commitment = StorageCommitment(self.archive, self.index, is_storage)
-        return real_services(self.archive, self.index, policy, LocalAE("BACKUP_SCP", timing), commitment, strict=strict)
+        local = LocalAE("BACKUP_SCP", timing)
+        return real_services(self.archive, self.index, policy, local, commitment, self.recorder, strict=strict)
 
     def staged(self) -> list[Path]:
         """Return the staged files."""
@@ -177,11 +198,11 @@ class Storage:
 
 
 @pytest.fixture
-def storage(tmp_path) -> Iterator[Storage]:
+def storage(tmp_path, recorder) -> Iterator[Storage]:
     url = f"sqlite:///{tmp_path / 'index.sqlite'}"
     upgrade(url)
     index = SQLIndex(url)
-    yield Storage(tmp_path / "archive", FilesystemArchive(tmp_path / "archive"), index)
+    yield Storage(tmp_path / "archive", FilesystemArchive(tmp_path / "archive"), index, recorder)
     index.close()
 
 

@@ -309,7 +309,8 @@ def test_a_called_ae_title_that_is_not_ours(server, called):
     with Peer(server.port) as peer:
         assert peer.ask(associate_rq([ECHO], called=called)) == (ASSOCIATE_RJ, b"\0\1\1\7")
     finish()
-    ((_, noted, address, reason, fix),) = server.rejections
+    ((kind, _, noted, address, reason, fix),) = server.rejections
+    assert kind == "association"
     assert noted == called.decode("ascii", "ignore")
     assert address == "127.0.0.1"
     assert "is not ours" in reason

@@ -323,6 +323,52 @@ def test_the_destination_does_not_answer_any_more(start_server, storage, holding
         peer.release()
 
 
+def noted(recorder):
+    return [(kind, called, reason) for kind, _, called, _, reason, _ in recorder.rejections]
+
+
+def test_a_destination_that_cannot_be_reached_is_noted_until_one_c_move_succeeds(
+    moving, destination, recorder, start_server, storage
+):
+    there = destination()
+    there.close()
+    with moving(there.port) as peer:
+        assert move(peer)[-1].status == 0xA702
+        peer.release()
+    ((kind, calling, called, address, reason, fix),) = recorder.rejections
+    assert (kind, calling, called, address) == ("destination", "VIEWER", "THERE", "127.0.0.1")
+    assert "cannot be reached" in reason
+    assert "THERE" in fix
+    assert ("destination", "THERE", "") not in recorder.successes
+    remotes = (RemoteAE("there", "THERE", "127.0.0.1", destination().port),)
+    with start_server(storage.services(remotes), remotes).peer(MOVE) as peer:
+        assert move(peer)[-1].status == 0
+        peer.release()
+    assert recorder.successes[-2:] == [("destination", "THERE", ""), ("retrieve", "TESTER", "127.0.0.1")]
+
+
+def test_a_destination_that_refuses_some_is_noted(moving, destination, recorder):
+    there = destination(status=lambda uid: 0xA700 if uid == UIDS[1] else 0)
+    with moving(there.port) as peer:
+        assert move(peer)[-1].status == 0xB000
+        peer.release()
+    assert noted(recorder) == [("destination", "THERE", "The destination answered status 0xA700: because")]
+    assert ("destination", "THERE", "") not in recorder.successes
+
+
+def test_a_destination_is_not_blamed_for_a_damaged_file_or_for_nothing_to_send(moving, destination, storage, recorder):
+    with moving(destination().port) as peer:
+        damaged = storage.kept()[0]
+        damaged.chmod(0o600)
+        damaged.write_bytes(damaged.read_bytes()[:-2])
+        assert move(peer)[-1].status == 0xB000
+        assert recorder.successes.count(("destination", "THERE", "")) == 1
+        assert move(peer, data=identifier("9.9"))[-1].status == 0
+        peer.release()
+    assert noted(recorder) == []
+    assert recorder.successes.count(("destination", "THERE", "")) == 1
+
+
 def test_a_damaged_file_is_not_sent(moving, destination, storage):
     there = destination()
     with moving(there.port) as peer:

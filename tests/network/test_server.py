@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from backup_scp import errors
 from backup_scp.errors import InvalidSettings
 from backup_scp.network import crew as crew_module
 from backup_scp.network import listener as listener_module
@@ -17,8 +18,8 @@ from backup_scp.network import server as server_module
 from backup_scp.network.association import Timing
 from backup_scp.network.command_set import Field, response
 from backup_scp.network.server import Service
-from backup_scp.ports import RemoteAE
-from tests.network.conftest import associations_ended, threads
+from backup_scp.ports import RemoteAE, ServiceKind
+from tests.network.conftest import Recorder, associations_ended, threads
 from tests.network.wire import (
     ABORT,
     ASSOCIATE_RJ,
@@ -316,6 +317,119 @@ def test_an_error_before_the_association_is_answered_with_an_abort(server, monke
     assert "Doe" not in caplog.text
 
 
+# ------------------------------------------------------------------------------------------------- what is noted
+
+NOTED = (
+    (errors.NotAuthorised("'A' may not query here", "add a [[remote]]"), "add a [[remote]]"),
+    (errors.ArchiveFull("Archive full"), "make room"),
+    (errors.ArchiveUnavailable("Archive cannot be written"), "backup-scp check"),
+    (errors.IndexUnavailable("The index does not answer"), "backup-scp check"),
+    (errors.InvalidDataSet("SOP Instance UID: Command Set 1.2, Data Set 1.3"), "contradict themselves"),
+    (errors.InvalidIdentifier("No level"), ""),
+    (ValueError("Doe^John"), "the log"),
+)
+
+
+@pytest.mark.parametrize("kind", [ServiceKind.STORE, ServiceKind.QUERY])
+@pytest.mark.parametrize(("error", "fix"), NOTED, ids=lambda value: type(value).__name__)
+def test_each_refusal_is_noted_as_the_peer_is_told_with_what_to_do(start_server, recorder, error, fix, kind):
+    def refuses(*_):
+        raise error
+
+    running = start_server({Field.C_STORE_RQ: Service(lambda _: True, refuses, for_everyone=True, kind=kind)})
+    with running.peer(CT, calling=b"CONSOLE") as peer:
+        for _ in range(2):
+            peer.send(p_data(pdv(1, COMMAND | LAST, store_rq())), p_data(pdv(1, DATA | LAST, b"cd")))
+            told = peer.message().comment
+        peer.release()
+    ended(running)
+    assert len(running.rejections) == 2
+    *facts, advice = running.rejections[0]
+    assert facts == [kind, "CONSOLE", "BACKUP_SCP", "127.0.0.1", told]
+    assert fix in advice
+    assert bool(advice) == bool(fix)
+    assert [success[0] for success in recorder.successes] == ["association"]
+
+
+def test_a_request_that_does_not_suit_its_context_is_noted(start_server, sink):
+    service = Service(lambda _: False, sink.serve, kind=ServiceKind.STORE)
+    running = start_server({Field.C_STORE_RQ: service})
+    with running.peer(CT) as peer:
+        peer.send(p_data(pdv(1, COMMAND | LAST, store_rq())), p_data(pdv(1, DATA | LAST, b"cd")))
+        assert peer.message().status == 0x0122
+        peer.release()
+    ended(running)
+    ((kind, *_, reason, _),) = running.rejections
+    assert (kind, reason) == ("store", "The request does not suit its Presentation Context")
+
+
+def test_what_a_service_refuses_itself_is_noted_and_no_success(start_server, recorder):
+    def refuses(association, context, request):
+        association.skip_data_set()
+        association.send(context.context_id, response(request, 0x0123))
+        return "No such Action Type"
+
+    service = Service(lambda _: True, refuses, for_everyone=True, kind=ServiceKind.COMMITMENT)
+    running = start_server({Field.C_STORE_RQ: service})
+    with running.peer(CT) as peer:
+        peer.send(p_data(pdv(1, COMMAND | LAST, store_rq())), p_data(pdv(1, DATA | LAST, b"cd")))
+        assert peer.message().status == 0x0123
+        peer.release()
+    ended(running)
+    assert [noted[-2] for noted in running.rejections] == ["No such Action Type"]
+    assert [success[0] for success in recorder.successes] == ["association"]
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "is_success"), [([True, True], True), ([True, False, True], False), ([False], False), ([], False)]
+)
+def test_images_succeed_when_none_of_an_association_was_refused(start_server, recorder, outcomes, is_success):
+    """Else the image after a refused one would hide that."""
+    due = iter(outcomes)
+
+    def stores(association, context, request):
+        association.skip_data_set()
+        if not next(due):
+            raise errors.InvalidDataSet("It contradicts itself")
+        association.tally.stored += 1
+        association.send(context.context_id, response(request, 0))
+
+    service = Service(lambda _: True, stores, for_everyone=True, kind=ServiceKind.STORE)
+    running = start_server({Field.C_STORE_RQ: service})
+    with running.peer(CT, calling=b"CONSOLE") as peer:
+        for _ in outcomes:
+            peer.send(p_data(pdv(1, COMMAND | LAST, store_rq())), p_data(pdv(1, DATA | LAST, b"cd")))
+            peer.message()
+        peer.release()
+    ended(running)
+    assert (("store", "CONSOLE", "127.0.0.1") in recorder.successes) is is_success
+
+
+def test_each_answered_query_is_a_success(start_server, recorder):
+    def answers(association, context, request):
+        association.skip_data_set()
+        association.send(context.context_id, response(request, 0))
+
+    running = start_server({Field.C_STORE_RQ: Service(lambda _: True, answers, kind=ServiceKind.QUERY)})
+    with running.peer(CT, calling=b"VIEWER") as peer:
+        peer.send(p_data(pdv(1, COMMAND | LAST, store_rq())), p_data(pdv(1, DATA | LAST, b"cd")))
+        assert peer.message().status == 0
+        peer.release()
+    ended(running)
+    assert recorder.successes[1:] == [("query", "VIEWER", "127.0.0.1")]
+
+
+def test_a_repetition_is_no_second_line_in_the_log(start_server, recorder, monkeypatch, caplog):
+    """A caller with a wrong setting that tries again at once must not fill the disk with lines."""
+    running = start_server()
+    for is_first in (True, False, False):
+        monkeypatch.setattr(recorder, "rejected", lambda *_, is_first=is_first: is_first)
+        with Peer(running.port) as peer:
+            assert peer.ask(associate_rq([ECHO], called=b"OTHER"))[0] == ASSOCIATE_RJ
+        ended(running)
+    assert caplog.text.count("rejected") == 1
+
+
 # --------------------------------------------------------------------------------------------------- stopping
 
 
@@ -370,7 +484,7 @@ def test_stop_before_start_and_twice(start_server):
     running = start_server()
     running.server.stop(0)
     running.server.stop(0)
-    server_module.Server(running.server._listening, running.server._policy, {}, lambda *_: None).stop(0)
+    server_module.Server(running.server._listening, running.server._policy, {}, Recorder()).stop(0)
     assert threads() == []
     with pytest.raises(ConnectionRefusedError):
         Peer(running.port)
@@ -378,7 +492,7 @@ def test_stop_before_start_and_twice(start_server):
 
 def test_a_port_that_is_taken(server, start_server):
     other = server_module.Server(
-        server_module.Listening("X", "127.0.0.1", server.port), server.server._policy, {}, lambda *_: None
+        server_module.Listening("X", "127.0.0.1", server.port), server.server._policy, {}, Recorder()
     )
     with pytest.raises(InvalidSettings, match=r"is already in use\. Is backup-scp already running\?"):
         other.start()

@@ -207,7 +207,9 @@ def serve(storage, start_server, commitment):
 
     def serve(remotes=(), timing=PATIENT):
         policy = AccessPolicy(remotes)
-        served = services(storage.archive, storage.index, policy, LocalAE("BACKUP_SCP", timing), commitment)
+        served = services(
+            storage.archive, storage.index, policy, LocalAE("BACKUP_SCP", timing), commitment, storage.recorder
+        )
         return start_server(served, remotes, timing=timing)
 
     return serve

@@ -1,0 +1,77 @@
+"""Who was turned away: the values that an index keeps of it, and who is told."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+
+_WITH_DIGITS = re.compile(r"\S*\d\S*")
+
+
+class ServiceKind(StrEnum):
+    """What a caller asked for when it was turned away."""
+
+    ASSOCIATION = "association"
+    TLS = "tls"
+    STORE = "store"
+    QUERY = "query"
+    RETRIEVE = "retrieve"
+    COMMITMENT = "commitment"
+    DESTINATION = "destination"  # a C-MOVE was served, and its destination did not take the images
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A kind of request that was turned away, counted, for ``status``.
+
+    Attributes
+    ----------
+    service
+        What was asked for.
+    calling_ae_title, address
+        Who asked.
+    called_ae_title
+        Whom it called; for ``DESTINATION`` the AE title of the Move Destination.
+    reason
+        Why, in the words that the peer was told; of several that differ in a number the last one's.
+    fix
+        What a person can do; empty where nothing is known.
+    count
+        How often.
+    last_at
+        The last time.
+    """
+
+    service: ServiceKind
+    calling_ae_title: str
+    called_ae_title: str
+    address: str
+    reason: str
+    fix: str
+    count: int
+    last_at: datetime
+
+    @property
+    def cause(self) -> str:
+        """The reason without its numbers and UIDs: a thousand refused images are one line."""
+        return _WITH_DIGITS.sub("#", self.reason)
+
+    @property
+    def settled_by(self) -> tuple[str, str, str]:
+        """Service, AE title and address whose later success ends it: the caller, or the Move Destination anywhere."""
+        if self.service is ServiceKind.DESTINATION:
+            return self.service, self.called_ae_title, ""
+        return self.service, self.calling_ae_title, self.address
+
+
+class RejectionRecorder(Protocol):
+    """Records who is turned away; never waits for a disk or a database."""
+
+    def rejected(self, service: ServiceKind, calling: str, called: str, address: str, reason: str, fix: str) -> bool:
+        """Count a rejection; True for the first of its kind in some seconds, which is worth a line in the log."""
+
+    def succeeded(self, service: ServiceKind, ae_title: str, address: str) -> None:
+        """End the rejections that this success settles: see ``Rejection.settled_by``."""
