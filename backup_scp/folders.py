@@ -5,17 +5,25 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import time
+from mmap import mmap
 from pathlib import Path
 
 _NOT_KNOWN = frozenset({errno.EINVAL, errno.ENOTSUP})
+_last_failure = memoryview(mmap(-1, 8)).cast("q")  # shared with every process that is forked from this one
 
 
 class FsyncFailed(OSError):  # noqa: N818 - what happened, as the other names say it
     """The system could not keep what was written; the descriptor must not be asked again: it would say yes."""
 
 
-def fsync(descriptor: int) -> None:
+def fsync(descriptor: int, unknown: frozenset[int] = frozenset()) -> None:
     """Make what was written durable.
+
+    Parameters
+    ----------
+    unknown
+        Error numbers that say that this file system has no such call.
 
     Raises
     ------
@@ -24,7 +32,15 @@ def fsync(descriptor: int) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
+        if error.errno in unknown:
+            return
+        _last_failure[0] = time.monotonic_ns()  # before anything else: others compare it when their own has returned
         raise FsyncFailed(error.errno, error.strerror) from error
+
+
+def last_failed_fsync() -> int:
+    """Tell of the last fsync that failed in this process, or in one forked from the same: another number each time."""
+    return _last_failure[0]
 
 
 def fsync_folder(folder: Path) -> None:
@@ -43,10 +59,7 @@ def fsync_folder(folder: Path) -> None:
         return
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fsync(descriptor)
-    except FsyncFailed as error:
-        if error.errno not in _NOT_KNOWN:
-            raise
+        fsync(descriptor, _NOT_KNOWN)
     finally:
         os.close(descriptor)
 

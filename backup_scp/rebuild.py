@@ -27,7 +27,7 @@ OnProgress = Callable[[Progress], None]
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A file that is damaged: it is not entered, and stays where it is."""
+    """A file that is damaged, or a folder that cannot be read: not entered, and left where it is."""
 
     location: str
     reason: str
@@ -44,7 +44,7 @@ class Rebuild:
     new
         How many of those that this run read the index did not know.
     left_out
-        The damaged files that this run met.
+        The damaged files that this run met, and the folders that could not be read.
     """
 
     entered: int = 0
@@ -96,7 +96,7 @@ def rebuild(
         index.record_task(task)
     done = Rebuild(entered=task.done)
     read = reader or (lambda folders: ((each, read_files(archive, each.locations)) for each in folders))
-    with closing(_batches(archive, task.position)) as batches:
+    with closing(_batches(archive, task.position, done)) as batches:
         for folders, found in read(batches):
             versions = _sorted_out(found, done)
             done.entered += len(versions)
@@ -120,20 +120,28 @@ def read_files(archive: Archive, locations: Iterable[str]) -> list[Version | Lef
     return found
 
 
-def _batches(archive: Archive, after: str) -> Generator[Folders, None, None]:
+def _batches(archive: Archive, after: str, done: Rebuild) -> Generator[Folders, None, None]:
     """Gather folders, in order, until they hold some hundred files."""
     locations: list[str] = []
     last = ""
-    for folder in archive.folders():
+    for folder in _listed(archive.folders(), done):
         if folder <= after:
             continue
-        locations += archive.locations(folder)
+        locations += _listed(archive.locations(folder), done)
         last = folder
         if len(locations) >= BATCH:
             yield Folders(last, locations)
             locations = []
     if locations:
         yield Folders(last, locations)
+
+
+def _listed(names: Iterator[str], done: Rebuild) -> Iterator[str]:
+    """Go on without the folders that cannot be read."""
+    try:
+        yield from names
+    except Damaged as error:
+        done.left_out.append(LeftOut("", str(error)))
 
 
 def _sorted_out(found: Sequence[Version | LeftOut], done: Rebuild) -> list[Version]:
@@ -148,7 +156,7 @@ def _estimated(entered: int, folder: str) -> int:
 
 def _require_something(archive: Archive, index: Index) -> None:
     """Say so when the index knows files and the archive shows none: that is a drive that is not connected."""
-    if next(archive.locations(), None) is None and (versions := index.holdings().versions):
+    if next(_listed(archive.locations(), Rebuild()), None) is None and (versions := index.holdings().versions):
         raise ArchiveUnavailable(
             f"The archive shows no file, and the index knows {versions}: is the archive's drive connected? "
             "The index was left as it is"

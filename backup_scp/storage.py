@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from backup_scp import rebuild
-from backup_scp.errors import IndexUnavailable, Unavailable
+from backup_scp.errors import Damaged, IndexUnavailable, Unavailable
 from backup_scp.folders import make_folders
 from backup_scp.ports import Archive, Index, Task, Version
 from backup_scp.settings import Settings
@@ -166,6 +166,8 @@ class Storage:
             return next(self.archive.locations(), None) is not None
         except Unavailable:
             return False
+        except Damaged:  # all of its folders
+            return True
 
     def __exit__(self, *exc: object) -> None:
         self._open.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -56,7 +56,7 @@ class Verification:
     unindexed
         Locations of intact files with no row in the index.
     unindexed_damaged
-        Files with no row in the index that are damaged as well.
+        Files with no row in the index that are damaged as well, and folders that cannot be read.
     repaired
         How many of the unindexed were entered into the index.
     foreign
@@ -130,9 +130,9 @@ def verify(
     task = under_way or Task(NAME, datetime.now(UTC))
     index.record_task(task)
     _verify_indexed(archive, index, task, found, on_progress, wait)
-    for location in index.unindexed(archive.locations()):
+    for location in index.unindexed(_listed(archive.locations(), found)):
         _look_at_unindexed(archive, index, location, found, repair=repair)
-    for name in archive.foreign():
+    for name in _listed(archive.foreign(), Verification()):
         found.add_foreign(name)
     done = task.done + found.intact + len(found.damaged) + len(found.missing)
     index.record_task(Task(NAME, task.began_at, datetime.now(UTC), "", done, found.summary))
@@ -186,6 +186,15 @@ def _damage(archive: Archive, held: Held) -> Damaged | None:
     except Damaged as error:
         return error
     return None
+
+
+def _listed(names: Iterator[str], found: Verification) -> Iterator[str]:
+    """Go on without the folders that cannot be read."""
+    try:
+        yield from names
+    except Damaged as error:
+        log.error("%s", error)
+        found.unindexed_damaged.append(Finding("", "", str(error)))
 
 
 def _look_at_unindexed(archive: Archive, index: Index, location: str, found: Verification, *, repair: bool) -> None:

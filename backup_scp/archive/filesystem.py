@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import functools
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -15,9 +17,11 @@ from backup_scp.archive import layout
 from backup_scp.archive.durable import DurableFolders, prefetch, uncache
 from backup_scp.archive.failures import UNREADABLE, explained, failure, reason
 from backup_scp.archive.file_format import FileHeader, read_header
+from backup_scp.archive.listing import Listing
 from backup_scp.archive.lock import alone
 from backup_scp.archive.marker import MARKER, Marker, new_identity
 from backup_scp.archive.staging import FileInStaging, Staging
+from backup_scp.archive.stored_stream import open_stored
 from backup_scp.archive.volume import Volume
 from backup_scp.digests import Digest, digest_like
 from backup_scp.errors import ArchiveUnavailable, Damaged, DigestMismatch, FileMissing
@@ -27,10 +31,9 @@ from backup_scp.ports import ArchivedFile, Arrival, Heading, InstanceKey, Staged
 STAGING = ".staging"
 DAMAGED = ".damaged"
 
+_OF_ONE_FILE = UNREADABLE | {errno.ESTALE}  # a network file system lost this file, or all of them
 _CHUNK_BYTES = 1 << 18  # what a core's own cache holds while it is digested
 Room = Callable[[int], memoryview | None]
-
-_DEPTH = 3  # folders between the archive and a file
 
 
 class FilesystemArchive:
@@ -90,8 +93,7 @@ class FilesystemArchive:
 
     def commit(self, staged: StagedFile, key: InstanceKey, arrival: Arrival) -> tuple[str, Arrival]:
         file = _own(staged)
-        failures = self._volume.failures
-        with self._volume.writing():
+        with self._volume.keeping():
             self._require_expected("written")
             location = self._place(key, file.sha256)
             final = self._root / location
@@ -104,16 +106,14 @@ class FilesystemArchive:
                 self._keep_or_replace(file, location, key)
                 arrival = self.read(location).arrival
             fsync_folder(final.parent)
-            if self._volume.failures != failures:  # the system tells one caller: perhaps it was this one's folder
-                raise ArchiveUnavailable("Archive cannot be written: an fsync failed; send it again")
         return location, arrival
 
     def forget(self, staged: StagedFile) -> None:
         _own(staged).forget()
 
     def sweep(self) -> Iterator[str]:
-        self._require_expected("swept")
         with self._volume.writing(), closing(self._staging.abandoned()) as abandoned:
+            self._require_expected("swept")
             for path in abandoned:
                 location = self._committed(path)
                 if location is not None:
@@ -160,7 +160,7 @@ class FilesystemArchive:
 
     def flush(self, location: str) -> None:
         final = self._root / location
-        with self._opened(location) as stream, explained("written"):
+        with self._opened(location) as stream, self._volume.keeping():
             if sys.platform != "win32":  # which flushes no file that is open for reading only
                 fsync(stream.fileno())
             self._folders.make(final.parent)
@@ -178,8 +178,11 @@ class FilesystemArchive:
 
     def folders(self) -> Iterator[str]:
         self._require_root()
-        for spread in filter(layout.is_spread, self._names("")):
-            yield from (f"{spread}/{name}" for name in self._names(spread))
+        listing = Listing(self._root, _is_own)
+        with explained("read"):
+            for spread in filter(layout.is_spread, listing.folders("")):
+                yield from (f"{spread}/{name}" for name in listing.folders(spread))
+            self._require_all(listing)
 
     def foreign(self) -> Iterator[str]:
         return (name for name in self._files() if not layout.is_location(name))
@@ -249,16 +252,22 @@ class FilesystemArchive:
     def _opened(self, location: str) -> Iterator[BinaryIO]:
         if not layout.is_location(location):
             raise FileMissing("The index names a file that cannot be in this archive")
+        with self._explained(location), (self._root / location).open("rb") as stream:
+            yield stream
+
+    @contextmanager
+    def _explained(self, location: str) -> Iterator[None]:
+        """Say for what the system refuses in the block whether it is this file that is damaged, or the archive away."""
         try:
-            with (self._root / location).open("rb") as stream:
-                yield stream
+            yield
         except (FileNotFoundError, NotADirectoryError) as error:
             self._require_root()
             raise FileMissing(f"{location} is gone from the archive") from error
         except OSError as error:
-            if error.errno in UNREADABLE:
-                raise DigestMismatch(f"{location} cannot be read: {reason(error)}") from error
-            raise failure(error, "read") from error
+            if error.errno not in _OF_ONE_FILE:
+                raise failure(error, "read") from error
+            self._require_root()
+            raise DigestMismatch(f"{location} cannot be read: {reason(error)}") from error
 
     def _described(self, stream: BinaryIO, location: str) -> ArchivedFile:
         """Read the header, and compare the file's place and length with it."""
@@ -274,31 +283,27 @@ class FilesystemArchive:
             size_bytes=header.size_bytes,
             data_set_offset=header.length,
             path=self._root / location,
+            reopen=functools.partial(open_stored, self._root / location, functools.partial(self._explained, location)),
             xxh3_128=header.xxh3_128,
         )
 
     def _files(self, folder: str = "") -> Iterator[str]:
         """Every file, relative to the root and with ``/``; staged and damaged ones are not among them."""
         self._require_root()
+        listing = Listing(self._root, _is_own)
         with explained("read"):
-            if folder:
-                yield from _walk(self._root / folder, f"{folder}/", folder.count("/") + 1)
-            else:
-                yield from _walk(self._root, "", 0)
+            yield from listing.files(folder)
+            self._require_all(listing)
 
-    def _names(self, folder: str) -> list[str]:
-        """List the folders in a folder, in order."""
-        with explained("read"):
-            try:
-                with os.scandir(self._root / folder) as entries:
-                    return sorted(entry.name for entry in entries if entry.is_dir())
-            except FileNotFoundError:
-                return []  # removed since it was listed
+    def _require_all(self, listing: Listing) -> None:
+        if listing.is_incomplete:
+            self._require_root()
+            listing.require_all()
 
     def _require_root(self) -> None:
-        if not self._root.is_dir():
-            raise ArchiveUnavailable("Archive cannot be read: its folder is not there; is its drive connected?")
         with explained("read"):
+            if not self._root.is_dir():
+                raise ArchiveUnavailable("Archive cannot be read: its folder is not there; is its drive connected?")
             self._require_expected("read")
 
     def _require_expected(self, action: str) -> None:
@@ -310,6 +315,11 @@ class FilesystemArchive:
             raise ArchiveUnavailable(f"Archive cannot be {action}: is the archive's drive connected?")
         if found != self._expected:
             raise ArchiveUnavailable(f"Archive cannot be {action}: this drive holds another archive")
+
+
+def _is_own(name: str) -> bool:
+    """Tell whether a name in the archive's folder is of what it keeps beside the committed files."""
+    return name in (STAGING, DAMAGED) or name.startswith(MARKER)
 
 
 def _own(staged: StagedFile) -> FileInStaging:
@@ -347,20 +357,3 @@ def _digest_in(content: memoryview, digest: Digest, stream: BinaryIO) -> str:
         stream.readinto(part)  # type: ignore[attr-defined]  # BinaryIO does not tell of it
         digest.update(part)  # what was not read, of a file that was cut, cannot match
     return digest.hexdigest()
-
-
-def _walk(folder: Path, prefix: str, depth: int) -> Iterator[str]:
-    """List a folder at a time, entry by entry; what lies deeper than a location is named by its folder."""
-    try:
-        entries = os.scandir(folder)
-    except FileNotFoundError:
-        return  # removed since it was listed
-    with entries:
-        for entry in entries:
-            name = prefix + entry.name
-            if depth == 0 and (name in (STAGING, DAMAGED) or name.startswith(MARKER)):
-                continue
-            if depth < _DEPTH and entry.is_dir():
-                yield from _walk(folder / entry.name, name + "/", depth + 1)
-            else:
-                yield name

@@ -9,6 +9,7 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 
+from backup_scp.archive.failures import UNREADABLE
 from backup_scp.folders import fsync, fsync_folder
 
 MARKER = ".backup-scp-archive"
@@ -36,7 +37,7 @@ class Marker:
         self._seen: tuple[tuple[int, int, int], str | None] | None = None
 
     def identity(self) -> str | None:
-        """Read the identity; None where there is no marker, or one that nobody can read.
+        """Read the identity; None where there is no marker, or one that nobody can read: it is written again then.
 
         Raises
         ------
@@ -50,6 +51,10 @@ class Marker:
                 self._seen = (version, _parse(self._path))
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            if error.errno in UNREADABLE:
+                return None
+            raise
         return self._seen[1]
 
     def write(self, identity: str) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from backup_scp.archive.failures import failure, reason
 from backup_scp.errors import ArchiveFull, ArchiveUnavailable
-from backup_scp.folders import FsyncFailed, fsync, fsync_folder
+from backup_scp.folders import FsyncFailed, fsync, fsync_folder, last_failed_fsync
 
 CHECK_BYTES = 4 << 20
 """How much of a Data Set is written before the room is looked at again."""
@@ -36,13 +36,8 @@ class Volume:
         self._reserve_bytes = reserve_bytes
         self._mutex = threading.Lock()
         self._testing = threading.Lock()
-        self._failures = 0
         self._trouble = ""
-
-    @property
-    def failures(self) -> int:
-        """How many fsyncs have failed."""
-        return self._failures
+        self._sound_since = last_failed_fsync()
 
     @property
     def trouble(self) -> str:
@@ -84,6 +79,22 @@ class Volume:
                 self._mark(error)
             raise failure(error, "written") from error
 
+    @contextmanager
+    def keeping(self) -> Iterator[None]:
+        """Do what ``writing`` does, and refuse what was made durable in the block while another fsync failed.
+
+        The system tells one caller of a lost write: it may have been of a folder that this block has synced as well.
+
+        Raises
+        ------
+        ArchiveFull, ArchiveUnavailable
+        """
+        before = last_failed_fsync()
+        with self.writing():
+            yield
+            if last_failed_fsync() != before:
+                raise ArchiveUnavailable("Archive cannot be written: an fsync failed; send it again")
+
     def require_sound(self, folder: Path) -> None:
         """After a failed fsync, write nothing until a new file in ``folder`` was seen to be kept.
 
@@ -91,18 +102,24 @@ class Volume:
         ------
         ArchiveUnavailable
         """
-        if not self._trouble:
+        if self._is_sound:
             return
         with self._testing:  # one test at a time: a dying disk is slow to answer
-            if not self._trouble:
+            if self._is_sound:
                 return
+            seen = last_failed_fsync()
             try:
                 _write_test(folder)
             except OSError as error:
                 self._mark(error)
                 raise ArchiveUnavailable(self._trouble) from error
             with self._mutex:
-                self._trouble = ""
+                self._trouble, self._sound_since = "", seen
+
+    @property
+    def _is_sound(self) -> bool:
+        """Whether no fsync has failed since a file was seen to be kept, in this process or in another of the node."""
+        return not self._trouble and last_failed_fsync() == self._sound_since
 
     def distrust(self, trouble: str) -> None:
         """Take over what another process has found."""
@@ -110,7 +127,6 @@ class Volume:
 
     def _mark(self, error: OSError) -> None:
         with self._mutex:
-            self._failures += 1
             self._trouble = f"Archive's disk did not keep data: {reason(error)}"
 
 

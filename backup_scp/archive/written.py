@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable
 from typing import BinaryIO, Self
 
+from backup_scp.archive.failures import explained
+
 
 class Written:
     """A stream of its bytes, for the one who parses them.
@@ -56,5 +58,6 @@ class Written:
             stream = self._reopen()
             self._rest = stream, stream.tell()
         stream, start = self._rest
-        stream.seek(start + self._position)
-        return stream.read(max(length, 0))
+        with explained("read"):
+            stream.seek(start + self._position)
+            return stream.read(max(length, 0))

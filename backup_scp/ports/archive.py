@@ -105,6 +105,8 @@ class ArchivedFile:
         Of the Data Set, where ``Archive.load`` has compared it by that; empty where it was compared by SHA-256.
     content
         Its Data Set, where ``Archive.load`` has read and compared it: valid as long as the memory given for it.
+    reopen
+        Opens the file at its first byte.
     """
 
     location: str
@@ -114,14 +116,21 @@ class ArchivedFile:
     size_bytes: int
     data_set_offset: int
     path: Path
+    reopen: Callable[[], BinaryIO] = field(compare=False, repr=False)
     xxh3_128: str = field(default="", compare=False)
     content: memoryview | None = field(default=None, compare=False, repr=False)
 
     def data_set(self) -> BinaryIO:
-        """Open it at the Data Set's first byte; what is in memory is not read again."""
+        """Open it at the Data Set's first byte; what is in memory is not read again.
+
+        Raises
+        ------
+        FileMissing, DigestMismatch, ArchiveUnavailable
+            Also each time that the stream is read: what the system refuses is never an ``OSError``.
+        """
         if self.content is not None:
             return BytesIO(self.content)
-        stream = self.path.open("rb")
+        stream = self.reopen()
         stream.seek(self.data_set_offset)
         return stream
 
@@ -205,7 +214,14 @@ class Archive(Protocol):
         """
 
     def locations(self, folder: str = "") -> Iterator[str]:
-        """Every committed file, in no particular order, with flat memory; only those in one of ``folders``."""
+        """Every committed file, in no particular order, with flat memory; only those in one of ``folders``.
+
+        Raises
+        ------
+        DigestMismatch
+            After the last of all others: there are folders that cannot be read.
+        ArchiveUnavailable
+        """
 
     def has_note(self, location: str) -> bool:
         """Tell whether its ``commit`` waits for a ``forget``, as far as can be seen from the file."""
@@ -214,10 +230,22 @@ class Archive(Protocol):
         """Tell whether ``commit`` puts this Data Set there."""
 
     def folders(self) -> Iterator[str]:
-        """Every folder with committed files, in order; what has one Study Instance UID stands in one folder."""
+        """Every folder with committed files, in order; what has one Study Instance UID stands in one folder.
+
+        Raises
+        ------
+        DigestMismatch, ArchiveUnavailable
+            As ``locations`` does.
+        """
 
     def foreign(self) -> Iterator[str]:
-        """Every other file or folder in the archive: not ours, never touched."""
+        """Every other file or folder in the archive: not ours, never touched.
+
+        Raises
+        ------
+        DigestMismatch, ArchiveUnavailable
+            As ``locations`` does.
+        """
 
     def free_bytes(self) -> int:
         """Count what the volume can still take."""
