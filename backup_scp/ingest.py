@@ -98,10 +98,18 @@ class Ingest:
             try:
                 self._index.add(version_of(self._archive, location, verify=True), self._read)
             except Damaged as error:
-                log.error("%s; it was never acknowledged", error)
+                self._record_damage(location, error)
                 continue
             count += 1
         return count
+
+    def _record_damage(self, location: str, error: Damaged) -> None:
+        """Say whether its sender was told that it is kept: its row is written before it is told so."""
+        if next(self._index.unindexed([location]), None) is None:
+            self._index.record_verification([Checked(location, str(error))])
+            log.error("%s; send it again, from the console or another archive", error)
+        else:
+            log.error("%s; its sender was not told that it is kept", error)
 
     def _again(self, staged: StagedFile, key: InstanceKey, location: str, arrival: Arrival) -> Accepted:
         """Answer a re-send of bytes that are held: check the stored file, and repair it from the new bytes."""

@@ -9,7 +9,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from backup_scp import rebuild, verify
 from backup_scp.errors import BackupSCPError, IndexDamaged
@@ -33,12 +35,38 @@ _FOR_EACH_FILE = 20_000
 """Bytes that opening a file costs, beside its own."""
 
 
+_LONGEST_PAUSE_S = 3600.0
+"""Between two tries of a work that ends with an error that nobody has foreseen."""
+
+
 class _Stopped(Exception):  # noqa: N818 - no error
     """The node is being stopped."""
 
 
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One of the works, and how it went last.
+
+    Attributes
+    ----------
+    ended_at
+        When it ended last, well or not; None while it never has.
+    error
+        Why it did not end well; empty when it did.
+    failures
+        How often it has not, in a row.
+    """
+
+    name: str
+    ended_at: datetime | None = None
+    error: str = ""
+    failures: int = 0
+
+
 class Upkeep:
     """One thread of low priority.
+
+    Each work stands for itself: whatever error ends one, the others go on, and it is tried again later.
 
     Parameters
     ----------
@@ -72,8 +100,17 @@ class Upkeep:
         self._list_storms = storms
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
-        self._said = ""
         self.active_at: datetime | None = None
+        self._works: dict[str, tuple[Callable[[], None], Work]] = {
+            name: (work, Work(name))
+            for name, work in (
+                ("a new index", self._renew_if_damaged),
+                ("rebuild", self._rebuild),
+                ("alarm", self._watch),
+                ("verify", self._verify),
+            )
+        }
+        self._due_at = dict.fromkeys(self._works, 0.0)
         self._storms: set[tuple[str, str]] = set()
 
     def start(self) -> None:
@@ -93,41 +130,57 @@ class Upkeep:
 
     @property
     def trouble(self) -> str:
-        """Why the last look failed; empty when it did not."""
-        return self._said
+        \"\"\"Which works failed when they were last tried, and why; empty when none did.\"\"\"
+        return "; ".join(f"{work.name}: {work.error}" for work in self.state() if work.error)
+
+    def state(self) -> list[Work]:
+        """Tell how each work went last."""
+        return [work for _, work in self._works.values()]
 
     def _run(self) -> None:
         _lower_priority()
         with contextlib.suppress(_Stopped):
-            self._try(self._rebuild)
+            self._do("rebuild")
             while True:
                 self._wait_for_damage(LOOK_EVERY_S)
-                self._try(self._look)
+                for name in self._works:
+                    self._do(name)
+                    if self._index.damage():  # the others could do nothing
+                        break
 
     def _wait_for_damage(self, seconds: float) -> None:
         """Wait, unless somebody meets that the index is damaged: until it is made anew nothing can be stored."""
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0 and not self._index.damage():
             self._pause(min(left, _NOTICE_EVERY_S))
-        if left > 0 and self._said:  # it was tried a moment ago, in vain
+        if left > 0 and any(work.error for work in self.state()):  # it was tried a moment ago, in vain
             self._pause(_NOTICE_EVERY_S)
 
-    def _look(self) -> None:
+    def _do(self, name: str) -> None:
+        """Do one of the works, if it is due; it ends with no error but that the node stops."""
+        if time.monotonic() < self._due_at[name]:
+            return
+        do, before = self._works[name]
+        error = ""
+        try:
+            do()
+        except _Stopped:
+            raise
+        except BackupSCPError as known:  # tried again each time: the drive may be back
+            error = str(known)
+            if error != before.error:  # once, not every minute
+                log.error("Upkeep waits (%s): %s", name, error)
+        except Exception as unforeseen:  # noqa: BLE001 - the other works go on
+            error = f"{_place_of(unforeseen)}. This should not have happened; please report it"
+            pause_s = min(LOOK_EVERY_S * 2**before.failures, _LONGEST_PAUSE_S)
+            self._due_at[name] = time.monotonic() + pause_s
+            log.error("Upkeep (%s): %s. It is tried again in %s", name, error, timedelta(seconds=pause_s))
+        after = Work(name, datetime.now(UTC), error, before.failures + 1 if error else 0)
+        self._works[name] = (do, after)
+
+    def _renew_if_damaged(self) -> None:
         if damage := self._index.damage():
             self._renew(damage)
-        self._rebuild()
-        self._watch()
-        self._verify()
-
-    def _try(self, work: Callable[[], None]) -> None:
-        try:
-            work()
-        except BackupSCPError as error:
-            if str(error) != self._said:  # once, not every minute
-                log.error("Upkeep waits: %s", error)
-            self._said = str(error)
-        else:
-            self._said = ""
 
     def _rebuild(self) -> None:
         task = self._index.tasks().get(rebuild.NAME)
@@ -137,7 +190,10 @@ class Upkeep:
         done = rebuild.rebuild(self._archive, self._index, self._go_on)
         for left_out in done.left_out:
             log.error("%s; it is left out of the index", left_out.reason)
-        log.warning("The index is whole again: %d versions from the files", done.entered)
+        if done.left_out:
+            log.error("The index is made of %d versions; what could not be read is not in it", done.entered)
+        else:
+            log.warning("The index is whole again: %d versions from the files", done.entered)
 
     def _verify(self) -> None:
         if not self._is_due(self._index.tasks()):
@@ -181,6 +237,16 @@ class Upkeep:
         self.active_at = datetime.now(UTC)
         if self._stop.wait(seconds):
             raise _Stopped
+
+
+def _place_of(error: Exception) -> str:
+    """Say what an error is and where it was raised; not its text, which may hold a patient's data."""
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    if place is None:
+        return type(error).__name__
+    return f"{type(error).__name__} in {Path(place.tb_frame.f_code.co_filename).name}, line {place.tb_lineno}"
 
 
 def _lower_priority() -> None:

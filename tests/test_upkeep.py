@@ -140,6 +140,47 @@ def test_a_storm_is_told_once(upkeep, caplog):
     assert "restore --as-of" in told
 
 
+def test_an_error_that_nobody_has_foreseen_ends_one_work_only(stored, upkeep, monkeypatch, caplog):
+    monkeypatch.setattr("backup_scp.upkeep._LEAST_MB_PER_S", 1e6)
+    tries: list[object] = []
+
+    def storms():
+        tries.append(NOW)
+        if len(tries) < 4:
+            raise ValueError("Family^Given")
+        return []
+
+    troubles: list[str] = []
+    with caplog.at_level(logging.ERROR):
+        under_way = upkeep(storms=storms)
+        wait_until(lambda: troubles.append(under_way.trouble) or troubles[-1])
+        wait_until(lambda: "verified" in stored.index.tasks())
+        wait_until(lambda: len(tries) > 4)
+        wait_until(lambda: not under_way.trouble)
+
+    assert troubles[-1].startswith("alarm: ValueError in test_upkeep.py, line ")
+    assert all(work.ended_at and not work.failures for work in under_way.state())
+    said = [record.message for record in caplog.records if "alarm" in record.message]
+    assert len(said) == 3
+    assert "Family" not in caplog.text
+    assert [line.split("again in ")[1] for line in said] == ["0:00:00.020000", "0:00:00.040000", "0:00:00.080000"]
+
+
+@pytest.mark.parametrize("work", ["rebuild", "verify"])
+def test_a_work_that_cannot_be_done_does_not_hold_up_the_others(stored, upkeep, monkeypatch, work):
+    monkeypatch.setattr("backup_scp.upkeep._LEAST_MB_PER_S", 1e6)
+    stored.index.record_task(Task("rebuild", NOW))
+
+    def fails(*_args, **_kwargs):
+        raise RuntimeError
+
+    monkeypatch.setattr(f"backup_scp.{work}.{work}", fails)
+    under_way = upkeep()
+    other = {"rebuild": "verified", "verify": "rebuilt"}[work]
+    wait_until(lambda: other in stored.index.tasks())
+    wait_until(lambda: [each.name for each in under_way.state() if each.error] == [work])
+
+
 class TestStorms:
     def storm(self, stored, studies, sender="CONSOLE", at=100):
         for number in range(studies):

@@ -27,7 +27,7 @@ from backup_scp.archive.writeback import WRITEBACK_BYTES, begin_writeback
 from backup_scp.archive.written import Written
 from backup_scp.digests import Digests
 from backup_scp.errors import ArchiveFull, ArchiveUnavailable
-from backup_scp.folders import fsync, fsync_folder
+from backup_scp.folders import FsyncFailed, fsync, fsync_folder
 from backup_scp.ports import Arrival, Heading
 
 _LOCK = "lock"
@@ -195,7 +195,10 @@ class FileInStaging:
         self._shown = True
 
     def replace(self, final: Path, aside: Path) -> None:
-        """Take the place of the damaged ``final``, which goes ``aside``; there is one or the other at any instant."""
+        """Take the place of the damaged ``final``, which is kept ``aside``: one of the two is there at any instant.
+
+        But where there are no hard links, and ``final`` cannot be copied, it is moved away before.
+        """
         try:
             os.link(final, aside)
         except OSError as error:
@@ -219,9 +222,15 @@ class FileInStaging:
 
     def _replace_without_link(self, final: Path, aside: Path) -> None:
         self._leave_note()
-        final.rename(aside)
+        try:
+            _copy(final, aside)
+        except FsyncFailed:
+            raise
+        except OSError:  # its bytes are lost to the medium, or it is a folder
+            aside.unlink(missing_ok=True)
+            final.rename(aside)
         fsync_folder(aside.parent)
-        self.path.rename(final)
+        self.path.replace(final)
 
     def _leave_note(self) -> None:
         """Keep a durable copy of the header: the rename will take the staged name away."""
@@ -323,6 +332,14 @@ class Staging:
 def _created(path: Path) -> io.FileIO:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _BINARY, 0o600)
     return io.FileIO(descriptor, "rb+")
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file; on return the bytes of the copy are durable."""
+    with source.open("rb") as read, _created(target) as written:
+        while part := read.read(WRITEBACK_BYTES):
+            _write_all(written, part)
+        fsync(written.fileno())
 
 
 def _write_all(file: io.FileIO, data: bytes | bytearray | memoryview) -> None:

@@ -301,6 +301,32 @@ def test_what_is_durable_when(tmp_path, monkeypatch, links):
     assert [step for step in steps if step in (name, final.parent)] == [name, final.parent]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="looks up descriptors in /proc")
+@pytest.mark.parametrize("links", [True, False])
+def test_what_was_damaged_is_kept_before_it_is_replaced(tmp_path, archive, monkeypatch, links):
+    """Its new name is durable before its place is taken: a power cut in between must not leave neither."""
+    location, real, steps = store(archive), os.replace, list[object]()
+    (tmp_path / "archive" / location).write_bytes(b"damaged")
+
+    def fsync(descriptor, real=os.fsync):
+        real(descriptor)
+        steps.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+
+    def replace(source, target, **_):
+        real(source, target)
+        steps.append("replace")
+
+    if not links:
+        monkeypatch.setattr(os, "link", no_links)
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", replace)
+    archive.verify(store(archive), digest(DATA_SET))
+    (aside,) = files(tmp_path / "archive", ".damaged")
+    assert aside.parent in steps[: steps.index("replace")]
+    assert links or aside in steps[: steps.index("replace")]
+    assert aside.read_bytes() == b"damaged"
+
+
 def test_commit_does_not_read_the_data_set_again(archive, monkeypatch):
     staged = archive.stage(HEADING)
     staged.write(DATA_SET)
@@ -352,7 +378,7 @@ def test_a_crash_at_every_step(tmp_path, before, options):
         root = tmp_path / str(number)
         prepare(root, before)
         crashed = run("dying_process", root, number, *options)
-        check_after_crash(root, location, before, crashed.stdout, options)
+        check_after_crash(root, location, before, crashed.stdout)
         if crashed.returncode == 0:
             assert "indexed" in crashed.stdout
             break
@@ -368,7 +394,7 @@ def prepare(root: Path, before: str) -> None:
         (root / location).write_bytes(b"damaged")
 
 
-def check_after_crash(root: Path, location: str, before: str, said: str, options: tuple[str, ...]) -> None:
+def check_after_crash(root: Path, location: str, before: str, said: str) -> None:
     archive = FilesystemArchive(root)
     root.mkdir(exist_ok=True)
     visible = list(archive.locations())
@@ -380,7 +406,7 @@ def check_after_crash(root: Path, location: str, before: str, said: str, options
     assert set(swept) <= set(visible)
     if "indexed" not in said and ("committed" in said or (visible and before == "nothing") or repaired):
         assert set(swept) == {location}
-    if before == "the same" or (before == "damaged" and not options):
+    if before != "nothing":
         assert visible == [location]
     if before == "damaged":
         assert b"damaged" in [path.read_bytes() for path in (*files(root, ".damaged"), *files(root))]

@@ -52,7 +52,9 @@ def stored(tmp_path):
         path = tmp_path / f"{sample.sop_instance_uid}.dcm"
         path.write_bytes(b"HEADER" + sample.data_set)
         heading = Heading(sample.sop_class_uid, sample.sop_instance_uid, sample.transfer_syntax_uid)
-        file = ArchivedFile("x", heading, Arrival(NOW, "IMPORT"), sample.sha256, len(sample.data_set), 6, path, lambda: path.open("rb"))
+        file = ArchivedFile(
+            "x", heading, Arrival(NOW, "IMPORT"), sample.sha256, len(sample.data_set), 6, path, lambda: path.open("rb")
+        )
         row = held(sample.sop_class_uid, sample.transfer_syntax_uid, sample.sop_instance_uid, sample.data_set)
         return file, row
 
