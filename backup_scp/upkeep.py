@@ -130,7 +130,7 @@ class Upkeep:
 
     @property
     def trouble(self) -> str:
-        \"\"\"Which works failed when they were last tried, and why; empty when none did.\"\"\"
+        """Which works failed when they were last tried, and why; empty when none did."""
         return "; ".join(f"{work.name}: {work.error}" for work in self.state() if work.error)
 
     def state(self) -> list[Work]:

@@ -150,10 +150,14 @@ def test_an_error_that_nobody_has_foreseen_ends_one_work_only(stored, upkeep, mo
             raise ValueError("Family^Given")
         return []
 
+    def trouble_is_told() -> str:
+        troubles.append(under_way.trouble)
+        return troubles[-1]
+
     troubles: list[str] = []
     with caplog.at_level(logging.ERROR):
         under_way = upkeep(storms=storms)
-        wait_until(lambda: troubles.append(under_way.trouble) or troubles[-1])
+        wait_until(trouble_is_told)
         wait_until(lambda: "verified" in stored.index.tasks())
         wait_until(lambda: len(tries) > 4)
         wait_until(lambda: not under_way.trouble)

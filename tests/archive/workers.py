@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,10 +37,10 @@ def main(folder: str) -> None:
     assert archive.trouble == ""
 
 
-def _once_in_another_process(root: Path, location: str):
+def _once_in_another_process(root: Path, location: str) -> Callable[[Any], None]:
     """Let the first fsync of this process be the moment at which another one's fails."""
 
-    def fsync(descriptor: int) -> None:
+    def fsync(descriptor: Any) -> None:
         os.fsync = _fsync
         other = os.fork()
         if other == 0:
@@ -54,7 +56,7 @@ def _once_in_another_process(root: Path, location: str):
     return fsync
 
 
-def _fails(_descriptor: int) -> None:
+def _fails(_descriptor: object) -> None:
     raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
