@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from backup_scp.errors import DestinationUnavailable, InstanceRefused
+from backup_scp.errors import ArchiveUnavailable, DestinationUnavailable, DigestMismatch, FileMissing, InstanceRefused
 from backup_scp.folders import fsync_folder
 from backup_scp.ports import ArchivedFile, Held, nothing
 from backup_scp.uids import path_component
@@ -82,7 +82,7 @@ class DirectoryDestination:
             try:
                 if not path.exists():
                     self._write(file, held, path)
-                elif _same_bytes(file.path, path):
+                elif _same_bytes(file, path):
                     self.already_there += 1
                 else:
                     continue
@@ -138,19 +138,30 @@ def _chunks(stream: BinaryIO) -> Iterator[bytes]:
 def _copy(file: ArchivedFile, held: Held, target: Path) -> str:
     """Copy and fsync; return the SHA-256 of the whole file, after checking that of its Data Set."""
     whole, data_set = hashlib.sha256(), hashlib.sha256()
-    with file.path.open("rb") as source, target.open("xb") as copy:
-        header = source.read(file.data_set_offset)
-        whole.update(header)
-        copy.write(header)
-        for chunk in _chunks(source):
+    header_left = file.data_set_offset
+    with target.open("xb") as copy:
+        for chunk in _stored(file):
             whole.update(chunk)
-            data_set.update(chunk)
+            data_set.update(chunk[header_left:])
+            header_left = max(header_left - len(chunk), 0)
             copy.write(chunk)
         copy.flush()
         os.fsync(copy.fileno())
     if data_set.hexdigest() != held.sha256:
-        raise InstanceRefused(f"SOP Instance {held.sop_instance_uid} changed in the archive while it was copied")
+        raise DigestMismatch(f"{file.location} changed in the archive while it was copied")
     return whole.hexdigest()
+
+
+def _stored(file: ArchivedFile) -> Iterator[bytes]:
+    """Read a file of the archive: what goes wrong there says nothing of the folder, and the next file may be well."""
+    try:
+        with file.path.open("rb") as stream:
+            yield from _chunks(stream)
+    except FileNotFoundError:
+        raise FileMissing(f"{file.location} went out of the archive while it was copied") from None
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise ArchiveUnavailable(f"A stored file cannot be read ({reason})") from error
 
 
 def _read_back(path: Path) -> str:
@@ -164,11 +175,11 @@ def _read_back(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _same_bytes(one: Path, other: Path) -> bool:
-    if one.stat().st_size != other.stat().st_size:
+def _same_bytes(file: ArchivedFile, there: Path) -> bool:
+    if file.data_set_offset + file.size_bytes != there.stat().st_size:
         return False
-    with one.open("rb") as left, other.open("rb") as right:
-        return all(a == b for a, b in zip(_chunks(left), _chunks(right), strict=True))
+    with there.open("rb") as stream:
+        return all(chunk == stream.read(len(chunk)) for chunk in _stored(file)) and not stream.read(1)
 
 
 def _make_folders(folder: Path, root: Path) -> None:

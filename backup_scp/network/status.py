@@ -227,6 +227,11 @@ def fix_of(error: BackupSCPError) -> str:
     return next((fix for kind, fix in _FIXES if isinstance(error, kind)), "")
 
 
+def is_out_of_resources(status: int) -> bool:
+    """Whether a C-STORE Status means that there is no room (PS3.4 B.2.3: A7xx)."""
+    return status >> 8 == 0xA7
+
+
 def is_warning(status: int) -> bool:
     """Whether a C-STORE Status means stored, with a warning (PS3.4 B.2.3)."""
     return status >> 12 == 0xB or status in (0x0001, 0x0107, 0x0116)

@@ -6,11 +6,11 @@ import contextlib
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO, Self
 
 from pydicom.config import IGNORE
-from pydicom.uid import UID
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from backup_scp.errors import (
     ArchiveUnavailable,
@@ -18,6 +18,8 @@ from backup_scp.errors import (
     DestinationBusy,
     DestinationUnavailable,
     InstanceRefused,
+    InstanceUnconfirmed,
+    NoRoom,
     NothingAccepted,
 )
 from backup_scp.network.association import (
@@ -27,21 +29,26 @@ from backup_scp.network.association import (
     Interrupted,
     InvalidResponse,
     LocalAE,
+    PeerTimedOut,
 )
 from backup_scp.network.command_set import CommandSet, Element, Field, encode
 from backup_scp.network.negotiation import NATIVE
 from backup_scp.network.p_data import Piece
-from backup_scp.network.status import is_warning
+from backup_scp.network.status import is_out_of_resources, is_warning
 from backup_scp.outgoing import compare_again, parts
 from backup_scp.ports import ArchivedFile, Held, RemoteAE, nothing
-from backup_scp.transcode import transcode
+from backup_scp.transcode import applied, padding, transcode
 
 _PART_BYTES = 1 << 20
 MEDIUM_PRIORITY = 0
-_MOST_BROKEN_OFF = 3
+_MOST_SILENT = 3
+_ENOUGH = 2  # images that arrived in Implicit VR alone, before all are sent so
 _SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 2.0
 _MOST_CONTEXTS = 128  # odd context IDs 1 to 255, PS3.8 9.3.2.2
 _NATIVE = NATIVE[:2]  # what transcoding may end in
+_IMPLICIT = NATIVE[1]
+_NOT_IMPLICIT = frozenset({NATIVE[0], *NATIVE[2:], str(DeflatedExplicitVRLittleEndian)})
+_ALONE = -1  # in place of the number of a proposal
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +117,7 @@ class StorageSCU:
         if not accepted:
             raise InstanceRefused(f"The destination does not accept SOP Class {held.sop_class_uid}")
         if held.transfer_syntax_uid in accepted:
-            return self._store(held, accepted[held.transfer_syntax_uid], parts(file), meanwhile)
+            return self._store(held, accepted[held.transfer_syntax_uid], _even_parts(file, held), meanwhile)
         with file.data_set() as stream:
             result = transcode(stream, held.transfer_syntax_uid, list(accepted), file.size_bytes, file.path.parent)
         with result.data_set:
@@ -179,7 +186,8 @@ class RemoteAEDestination:
         self._proposal_of: dict[str, int] = {}  # by SOP Class
         self._open: tuple[int, Association, StorageSCU] | None = None
         self._not_accepted: dict[int, str] = {}  # why, by number of the proposal
-        self._broken_off = 0  # in a row
+        self._silent = 0  # in a row
+        self._helped = 0  # how often Implicit VR alone has
 
     def __enter__(self) -> Self:
         return self
@@ -207,21 +215,56 @@ class RemoteAEDestination:
             raise InstanceRefused("Its SOP Class UID cannot be proposed to any destination")
         scu = self._associate(self._number_of(held))
         try:
-            warning = scu.store(file, held, meanwhile)
+            warning = self._store(scu, file, held, meanwhile)
+        except PeerTimedOut:
+            raise self._silence() from None
+        except AssociationEnded:
+            warning = self._once_more(file, held)
+        self._silent = 0
+        return warning
+
+    def _store(
+        self, scu: StorageSCU, file: ArchivedFile, held: Held, meanwhile: Callable[[], None] = nothing
+    ) -> str | None:
+        try:
+            return scu.store(file, held, meanwhile)
         except InvalidResponse as error:
             self._abandon()
-            raise InstanceRefused(f"{self._remote.ae_title} did not confirm it: it sent {error}") from None
+            raise InstanceUnconfirmed(f"{self._remote.ae_title} did not confirm it: it sent {error}") from None
         except AssociationEnded:
             self._abandon()
-            self._broken_off += 1
-            sentence = f"{self._remote.ae_title} broke off the association while it was sent"
-            if self._broken_off < _MOST_BROKEN_OFF:  # it may be this one that it cannot take
-                raise InstanceRefused(sentence) from None
-            raise DestinationUnavailable(sentence) from None
+            raise
         except Interrupted:
             self._interrupted = True
             raise
-        self._broken_off = 0
+
+    def _silence(self) -> DestinationUnavailable | InstanceUnconfirmed:
+        """Say that it did not answer: perhaps because of this instance, but not several times in a row."""
+        self._silent += 1
+        timeout_s = self._local.timing.network_s
+        sentence = f"{self._remote.ae_title} did not answer for {timeout_s:g} s while an image was sent"
+        return (InstanceUnconfirmed if self._silent < _MOST_SILENT else DestinationUnavailable)(sentence)
+
+    def _once_more(self, file: ArchivedFile, held: Held) -> str | None:
+        """Try Implicit VR alone, once: some lose the Association over Explicit VR, which they have accepted.
+
+        Whether it lives at all the next instance will show, on an Association of its own.
+        """
+        broke_off = InstanceUnconfirmed(f"{self._remote.ae_title} broke off the association while it was sent")
+        if held.transfer_syntax_uid == _IMPLICIT:
+            raise broke_off
+        try:
+            association = self._request([(held.sop_class_uid, (_IMPLICIT,))])
+            scu = StorageSCU(association, association.contexts.values(), self._move_originator)
+            self._open = (_ALONE, association, scu)
+            warning = self._store(scu, replace(file, content=None), held)  # another one is in memory by now
+        except (AssociationEnded, DestinationUnavailable):
+            raise broke_off from None
+        except NoRoom:
+            raise
+        except InstanceRefused as error:
+            raise broke_off from error
+        self._helped += 1
         return warning
 
     def _number_of(self, held: Held) -> int:
@@ -234,17 +277,23 @@ class RemoteAEDestination:
         if number in self._not_accepted:
             raise InstanceRefused(self._not_accepted[number])
         try:
-            association = self._request(number)
+            association = self._request(self._proposed(number))
         except NothingAccepted as error:
+            self._not_accepted[number] = str(error)
             if len(self._proposals) == 1:
                 raise
-            self._not_accepted[number] = str(error)
             raise InstanceRefused(str(error)) from None
         scu = StorageSCU(association, association.contexts.values(), self._move_originator)
         self._open = (number, association, scu)
         return scu
 
-    def _request(self, number: int) -> Association:
+    def _proposed(self, number: int) -> list[tuple[str, Sequence[str]]]:
+        """Give the contexts of a proposal, without Explicit VR once that was seen to do harm."""
+        if self._helped < _ENOUGH:
+            return self._proposals[number]
+        return [context for context in self._proposals[number] if context[1][0] not in _NOT_IMPLICIT]
+
+    def _request(self, contexts: Sequence[tuple[str, Sequence[str]]]) -> Association:
         """Open an Association; one that is rejected for the moment is asked for again, for a while (PS3.8 9.3.4)."""
         until, pause_s = time.monotonic() + self._local.timing.busy_s, _SHORTEST_PAUSE_S
         while True:
@@ -254,7 +303,7 @@ class RemoteAEDestination:
                     called=self._remote.ae_title,
                     host=self._remote.host,
                     port=self._remote.port,
-                    contexts=self._proposals[number],
+                    contexts=contexts,
                     tls=self._remote.tls,
                     watch=self._watch,
                 )
@@ -313,6 +362,15 @@ def _parts(stream: BinaryIO) -> Iterator[bytes]:
         yield part
 
 
+def _even_parts(file: ArchivedFile, held: Held) -> Iterator[Piece]:
+    """Give the Data Set as it is stored; of odd length, with the byte that it lacks (PS3.8 E.1)."""
+    if file.size_bytes % 2 == 0:
+        return parts(file)
+    with file.data_set() as stream:
+        missing = padding(stream, held.transfer_syntax_uid, file.size_bytes)
+    return applied(parts(file), missing)
+
+
 def _judge(answer: CommandSet) -> str | None:
     """Make a C-STORE Status a return, a warning or an error (PS3.4 B.2.3)."""
     status, comment = answer.status, answer.text(Element.ERROR_COMMENT)
@@ -321,4 +379,4 @@ def _judge(answer: CommandSet) -> str | None:
     sentence = f"The destination answered status 0x{status:04X}" + (f": {comment}" if comment else "")
     if is_warning(status):
         return sentence
-    raise InstanceRefused(sentence, status)
+    raise (NoRoom if is_out_of_resources(status) else InstanceRefused)(sentence, status)

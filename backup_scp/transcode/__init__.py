@@ -47,8 +47,9 @@ from backup_scp.errors import InstanceRefused
 from backup_scp.transcode.decoders import DECODABLE, can_decode
 from backup_scp.transcode.elements import BIG_ENDIAN, EXPLICIT, IMPLICIT, Encoding
 from backup_scp.transcode.encoding import reencode
+from backup_scp.transcode.padding import Edit, applied, edits
 
-__all__ = ["Transcoded", "alternatives", "transcode"]
+__all__ = ["Edit", "Transcoded", "alternatives", "applied", "padding", "transcode"]
 
 _NATIVE: dict[str, Encoding] = {
     str(ExplicitVRLittleEndian): EXPLICIT,
@@ -57,6 +58,7 @@ _NATIVE: dict[str, Encoding] = {
     str(ExplicitVRBigEndian): BIG_ENDIAN,
 }
 _DEFLATED = str(DeflatedExplicitVRLittleEndian)
+_ALL_DEFLATED = frozenset({_DEFLATED, "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"})  # JPIP, PS3.5 A.6, A.8
 _IN_MEMORY_BYTES = 1 << 20
 _CHUNK_BYTES = 1 << 20
 _INFLATED_LIMIT_BYTES = 1 << 32  # native Pixel Data has a 32-bit length; a deflate bomb stops here
@@ -88,6 +90,12 @@ def alternatives(transfer_syntax_uid: str) -> tuple[str, ...]:
     if transfer_syntax_uid in _NATIVE or can_decode(transfer_syntax_uid):
         return tuple(uid for uid in _NATIVE if uid != transfer_syntax_uid)
     return ()
+
+
+def padding(data_set: BinaryIO, transfer_syntax_uid: str, size_bytes: int) -> list[Edit]:
+    """Say what makes a Data Set of odd length even, see ``padding.edits``."""
+    deflated = transfer_syntax_uid in _ALL_DEFLATED
+    return edits(data_set, None if deflated else _NATIVE.get(transfer_syntax_uid, EXPLICIT), size_bytes)
 
 
 def transcode(

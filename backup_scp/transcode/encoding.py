@@ -26,6 +26,7 @@ from backup_scp.transcode.elements import (
     Walk,
 )
 from backup_scp.transcode.frames import DESCRIPTION_TAGS, DecodedPixelData, Description
+from backup_scp.transcode.padding import padding_of
 
 _CHUNK_BYTES = 1 << 20
 _SHORT_LENGTH_LIMIT = 0xFFFF
@@ -144,8 +145,11 @@ class _Writer:
         swaps = token.level.encoding.big_endian != self._encodings[-1].big_endian
         if swaps and token.tag == PIXEL_DATA:
             _check_words(self._nearest(token.level, _BITS_ALLOCATED))
-        vr = self._header(token.tag, self._vr(token), token.length)
+        vr = self._vr(token)
+        missing = padding_of(vr) if token.length % 2 else b""
+        vr = self._header(token.tag, vr, token.length + len(missing))
         self._copy(token, _unit_bytes(vr) if swaps else 1)
+        self._result.write(missing)
 
     def _changed(self, token: Token, value: bytes | None) -> None:
         if value is not None:

@@ -24,7 +24,7 @@ def main(folder: str) -> None:
     archive = FilesystemArchive(root)
     staged = archive.stage(HEADING)
     staged.write(b"under way")
-    os.fsync = _once_in_another_process(root, location)
+    os.fsync = _once_in_another_process(root, location)  # type: ignore[assignment]
     with pytest.raises(ArchiveUnavailable, match="an fsync failed"):
         archive.commit(staged, KEY, ARRIVAL)
     staged.discard()
@@ -40,7 +40,7 @@ def main(folder: str) -> None:
 def _once_in_another_process(root: Path, location: str) -> Callable[[Any], None]:
     """Let the first fsync of this process be the moment at which another one's fails."""
 
-    def fsync(descriptor: Any) -> None:
+    def fsync(fd: Any) -> None:
         os.fsync = _fsync
         other = os.fork()
         if other == 0:
@@ -51,12 +51,12 @@ def _once_in_another_process(root: Path, location: str) -> Callable[[Any], None]
                 os._exit(0)
             os._exit(1)
         assert os.waitpid(other, 0)[1] == 0
-        _fsync(descriptor)
+        _fsync(fd)
 
     return fsync
 
 
-def _fails(_descriptor: object) -> None:
+def _fails(fd: object) -> None:
     raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 

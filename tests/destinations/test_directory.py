@@ -13,7 +13,7 @@ import pytest
 from backup_scp.archive.filesystem import FilesystemArchive
 from backup_scp.destinations import directory
 from backup_scp.destinations.directory import DirectoryDestination
-from backup_scp.errors import DestinationUnavailable, InstanceRefused
+from backup_scp.errors import ArchiveUnavailable, DestinationUnavailable, DigestMismatch, FileMissing, InstanceRefused
 from tests.samples import cr, dx, encode
 from tests.stored import put_into_archive
 
@@ -174,9 +174,27 @@ def test_a_file_that_changes_while_it_is_copied_is_refused(archive, folder):
     held = put_into_archive(archive, encode(dx()))
     file = archive.verify(held.location, held.sha256)
     _flip(file.path)
-    with DirectoryDestination(folder) as destination, pytest.raises(InstanceRefused, match="changed in the archive"):
+    with DirectoryDestination(folder) as destination, pytest.raises(DigestMismatch, match="changed in the archive"):
         destination.send(file, held)
     assert files(folder) == {}
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_what_is_wrong_with_a_file_of_the_archive_is_not_said_of_the_folder(archive, folder, is_there):
+    """It would end the whole restore, with advice on a drive that is well."""
+    held, other = put_into_archive(archive, encode(dx())), put_into_archive(archive, encode(cr()))
+    with DirectoryDestination(folder) as destination:
+        if is_there:
+            bring(archive, held, destination)
+        file = archive.verify(held.location, held.sha256)
+        file.path.rename(file.path.with_suffix(".moved"))
+        with pytest.raises(FileMissing, match="went out of the archive"):
+            destination.send(file, held)
+        file.path.mkdir()
+        with pytest.raises(ArchiveUnavailable, match="stored file cannot be read"):
+            destination.send(file, held)
+        bring(archive, other, destination)
+    assert len(files(folder)) == 1 + is_there
 
 
 def test_what_a_crash_left_is_replaced(archive, folder):

@@ -53,8 +53,8 @@ class Destination:
     """Where a C-MOVE goes.
 
     ``accepts`` judges Abstract and Transfer Syntax, ``status`` answers a SOP Instance UID, ``dies_from`` which
-    message on each resets the connection, ``dies_at`` which one alone, ``before_answer`` is called before each
-    answer, and ``meddles`` may change what it says.
+    message on each resets the connection, ``dies_at`` which one alone, ``dies_on`` those that it names.
+    ``before_answer`` is called before each answer, and ``meddles`` may change what it says.
     ``rejects`` is the A-ASSOCIATE-RJ to each association, or to the first ``rejected`` ones; ``reads_on`` is called
     when one is accepted.
     """
@@ -63,6 +63,7 @@ class Destination:
     status: Callable[[str], int] = lambda _uid: 0
     dies_from: int | None = None
     dies_at: int | None = None
+    dies_on: Callable[[Stored], bool] = lambda _stored: False
     rejects: bytes | None = None
     rejected: int | None = None
     reads_on: Callable[[], None] = lambda: None
@@ -126,11 +127,15 @@ class Destination:
         while True:
             message = peer.message()
             self.stored.append(Stored(message, proposal[message.context_id][1][0], number_of))
-            if len(self.stored) == self.dies_at or (self.dies_from and len(self.stored) >= self.dies_from):
+            if self._dies():
                 peer.reset()
                 raise ClosedError
             self.before_answer()
             peer.send(p_data(pdv(message.context_id, COMMAND | LAST, self._answer(message))))
+
+    def _dies(self) -> bool:
+        came = len(self.stored)
+        return self.dies_on(self.stored[-1]) or came == self.dies_at or bool(self.dies_from and came >= self.dies_from)
 
     def _answer(self, message: Message) -> bytes:
         uid = message.elements[0x1000].rstrip(b"\0").decode()

@@ -154,6 +154,7 @@ class Message(NamedTuple):
     data_set: bytes
     fragments: int
     longest_pdu: int
+    has_odd_fragments: bool = False
 
     @property
     def field(self) -> int:
@@ -267,7 +268,7 @@ class Peer:
     def message(self) -> Message:
         """Read one DIMSE message."""
         parts = {COMMAND: bytearray(), DATA: bytearray()}
-        context, fragments, longest, due = 0, 0, 0, COMMAND
+        context, fragments, longest, odd, due = 0, 0, 0, False, COMMAND
         while True:
             kind, body = self.pdu()
             assert kind == P_DATA_TF, (kind, body)
@@ -278,12 +279,13 @@ class Peer:
                 assert control & COMMAND == due
                 parts[due] += body[position + 6 : position + 4 + size]
                 fragments += 1
+                odd |= size % 2 == 1
                 position += 4 + size
                 if control & LAST:
                     elements = parse(bytes(parts[COMMAND]))
                     if due == DATA or number(elements, 0x0800) == NO_DATA_SET:
                         assert position == len(body)
-                        return Message(context, elements, bytes(parts[DATA]), fragments, longest)
+                        return Message(context, elements, bytes(parts[DATA]), fragments, longest, odd)
                     due = DATA
 
     def echo(self, context: int = 1) -> int:
