@@ -27,10 +27,9 @@ from backup_scp.information_model import Negotiated
 from backup_scp.network import extended_negotiation
 from backup_scp.network.association import Context
 from backup_scp.network.negotiation import ACCEPTED, answer_context, answer_role
+from backup_scp.network.upper_layer.association_request import AssociationRequest, InvalidRequest, read_request
 from backup_scp.network.upper_layer.user_information import APPLICATION_CONTEXT, of_ourselves
-from backup_scp.network.upper_layer.variable_items import without_unknown_items
 
-_PROTOCOL_VERSION = 1  # PS3.8 9.3.2
 _REMEMBERED_BYTES = 1 << 20
 _LARGEST_SHARE = 8  # no request may take more than an eighth of it
 
@@ -42,7 +41,11 @@ class Acceptance:
     Attributes
     ----------
     calling, called
-        AE titles without their padding.
+        AE titles without their padding; empty where there is none.
+    protocol_version
+        Bit 0 is for the only one that there is (PS3.8 9.3.2).
+    oddities
+        What PS3.8 forbids in it, each with its value; it was served all the same.
     answer
         The A-ASSOCIATE-AC, as it goes out.
     contexts
@@ -55,6 +58,8 @@ class Acceptance:
 
     calling: str
     called: str
+    protocol_version: int
+    oddities: tuple[str, ...]
     answer: bytes
     contexts: Mapping[int, Context]
     negotiated: Mapping[str, Negotiated]
@@ -80,16 +85,21 @@ class Acceptances:
         self._known: OrderedDict[bytes, Acceptance] = OrderedDict()
         self._size_bytes = 0
 
-    def of(self, request: bytes) -> Acceptance | None:
-        """Find or work out what a whole A-ASSOCIATE-RQ is given; None when it is no request that may be accepted."""
+    def of(self, request: bytes) -> Acceptance:
+        """Find or work out what a whole A-ASSOCIATE-RQ is given.
+
+        Raises
+        ------
+        InvalidRequest
+            It is none that can be answered.
+        """
         with self._lock:
             known = self._known.get(request)
             if known is not None:
                 self._known.move_to_end(request)
                 return known
         acceptance = accept(request, self._maximum_pdu_length)
-        if acceptance is not None:
-            self._remember(request, acceptance)
+        self._remember(request, acceptance)
         return acceptance
 
     def _remember(self, request: bytes, acceptance: Acceptance) -> None:
@@ -105,11 +115,16 @@ class Acceptances:
                 self._size_bytes -= len(forgotten) + len(its.answer)
 
 
-def accept(encoded: bytes, maximum_pdu_length: int) -> Acceptance | None:
-    """Work out what a whole A-ASSOCIATE-RQ is given; None when it is no request that may be accepted."""
-    request = _decode(encoded)
-    if request is None:
-        return None
+def accept(encoded: bytes, maximum_pdu_length: int) -> Acceptance:
+    """Work out what a whole A-ASSOCIATE-RQ is given.
+
+    Raises
+    ------
+    InvalidRequest
+        It is none that can be answered.
+    """
+    asked = read_request(encoded)
+    request = _decode(asked)
     items = request.user_information
     contexts = [answer_context(context) for context in request.presentation_context_definition_list]
     by_id = {context.context_id or 0: context for context in contexts if context.result == ACCEPTED}
@@ -130,12 +145,14 @@ def accept(encoded: bytes, maximum_pdu_length: int) -> Acceptance | None:
         *extended.values(),
     ]
     return Acceptance(
-        _unpadded(request.calling_ae_title),
-        _unpadded(request.called_ae_title),
-        A_ASSOCIATE_AC(answer).encode(),
+        asked.calling,
+        asked.called,
+        asked.protocol_version,
+        asked.oddities,
+        asked.answer(A_ASSOCIATE_AC(answer).encode()),
         {
-            context_id: Context(
-                context_id,
+            asked.context_ids[context_id]: Context(
+                asked.context_ids[context_id],
                 abstract := str(context.abstract_syntax),
                 str(context.transfer_syntax[0]),
                 peer_is_scp=abstract in roles and bool(roles[abstract].scp_role),
@@ -150,14 +167,14 @@ def accept(encoded: bytes, maximum_pdu_length: int) -> Acceptance | None:
     )
 
 
-def _decode(encoded: bytes) -> A_ASSOCIATE | None:
-    """Decode a request; whatever is wrong with it is for the state machine to find and to answer."""
+def _decode(request: AssociationRequest) -> A_ASSOCIATE:
+    """Decode a request that was made readable."""
     try:
         pdu = A_ASSOCIATE_RQ()
-        pdu.decode(without_unknown_items(encoded))
-        return pdu.to_primitive() if pdu.protocol_version == _PROTOCOL_VERSION else None
+        pdu.decode(request.encoded)
+        return pdu.to_primitive()
     except Exception:  # noqa: BLE001 - whatever the codec makes of hostile bytes
-        return None
+        raise InvalidRequest("an A-ASSOCIATE-RQ whose items cannot be decoded") from None
 
 
 def _answered_roles(
@@ -195,6 +212,4 @@ def _answered_window(items: Sequence[ServiceParameter]) -> list[AsynchronousOper
     return []
 
 
-def _unpadded(ae_title: str | None) -> str:
-    """Drop the padding of an AE title: blanks, and the NULs of those who write it so."""
-    return str(ae_title).strip("\0 ")
+__all__ = ["Acceptance", "Acceptances", "InvalidRequest", "accept"]

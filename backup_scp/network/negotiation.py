@@ -60,10 +60,15 @@ def called_ae_title_not_recognised(called: str, ours: str) -> Rejection:
 
 
 def calling_ae_title_not_recognised(calling: str) -> Rejection:
-    """Reject an Association whose calling AE title is none (PS3.5 6.2: no control characters)."""
-    return Rejection(
-        1, 1, 3, f"calling AE title {calling!a} is not one", "set an AE title of letters and digits at the sender"
-    )
+    """Reject an Association whose calling AE title is blank (PS3.8 9.3.2) or has control characters (PS3.5 6.2)."""
+    reason = f"calling AE title {calling!a} is not one" if calling else "its calling AE title is blank"
+    return Rejection(1, 1, 3, reason, "set an AE title of letters and digits at the sender")
+
+
+def protocol_version_not_supported(version: int) -> Rejection:
+    """Reject an Association for a version of the protocol that there is not yet (PS3.8 9.3.2, 9.3.4)."""
+    reason = f"protocol version 0x{version:04X} has not bit 0, which is DICOM's only version"
+    return Rejection(1, 2, 2, reason, "report it to the maker of the sender")
 
 
 def local_limit_exceeded(limit: int) -> Rejection:

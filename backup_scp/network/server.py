@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from backup_scp.errors import BackupSCPError, InvalidSettings
 from backup_scp.network import negotiation
-from backup_scp.network.acceptance import Acceptances
+from backup_scp.network.acceptance import Acceptance, Acceptances, InvalidRequest
 from backup_scp.network.access import AccessPolicy, Caller, plain_address
 from backup_scp.network.association import Association, AssociationEnded, Context, Timing
 from backup_scp.network.command_set import CommandSet, Field, response
@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 
 _MOST_PENDING = 128  # connections that have not asked for an Association yet
 _LAST_WAIT_S = 1.0
+_FIX_OF_VIOLATION = "compare its settings with host and port of this node; if they are right, report it to its maker"
 
 Serve = Callable[[Association, Context, CommandSet], str | None]
 
@@ -260,16 +261,16 @@ class Server:
         """Read an Association request, and accept or reject it."""
         layer = association.upper_layer
         request = layer.read_request(self._listening.timing.association_s)
-        if request is None:
-            return False
-        acceptance = self._acceptances.of(request)
+        acceptance = self._read(association, request) if request is not None else None
         if acceptance is None:
-            layer.refer(request)
+            self._note_violation(
+                association, Caller("", plain_address(layer.peer_address), None, is_this_machine=False)
+            )
             return False
         caller = self._policy.identify(acceptance.calling, layer.peer_address, connection.getsockname()[0])
         association.caller, association.called_ae_title = caller, acceptance.called
         with self._lock:
-            rejection = self._reason_to_reject(caller, acceptance.called)
+            rejection = self._reason_to_reject(caller, acceptance)
             if rejection is None:
                 self._pending.pop(connection, None)
                 self._associations.add(association)
@@ -279,17 +280,29 @@ class Server:
             layer.accept(acceptance.answer, acceptance.peer_maximum_length)
             log.debug("Association with %s established", caller)
             self._rejections.succeeded(ServiceKind.ASSOCIATION, caller.ae_title, caller.address)
+            for oddity in acceptance.oddities:
+                log.info("%s proposes %s; it is served all the same", caller, oddity)
             return True
         level = self._note(ServiceKind.ASSOCIATION, caller, acceptance.called, rejection.reason, rejection.fix)
         log.log(level, "Association from %s rejected: %s; %s", caller, rejection.reason, rejection.fix)
         layer.reject(rejection.result, rejection.source, rejection.diagnostic)
         return False
 
-    def _reason_to_reject(self, caller: Caller, called: str) -> Rejection | None:
-        ours = self._listening
+    def _read(self, association: Association, request: bytes) -> Acceptance | None:
+        """Work out what an Association request is given; one that says nothing is aborted."""
+        try:
+            return self._acceptances.of(request)
+        except InvalidRequest as error:
+            association.upper_layer.abort_request(str(error))
+            return None
+
+    def _reason_to_reject(self, caller: Caller, asked: Acceptance) -> Rejection | None:
+        ours, called = self._listening, asked.called
         if self._stopping:
             return negotiation.temporary_congestion()
-        if not caller.ae_title.isprintable():
+        if not asked.protocol_version & 1:
+            return negotiation.protocol_version_not_supported(asked.protocol_version)
+        if not caller.ae_title or not caller.ae_title.isprintable():
             return negotiation.calling_ae_title_not_recognised(caller.ae_title)
         if ours.check_called_ae_title and called != ours.ae_title:
             return negotiation.called_ae_title_not_recognised(called, ours.ae_title)
@@ -297,6 +310,12 @@ class Server:
         if self._places.taken >= limit:
             return negotiation.local_limit_exceeded(limit)
         return None
+
+    def _note_violation(self, association: Association, caller: Caller) -> None:
+        """Note of whom an Association was aborted for what it sent, and for what."""
+        if violation := association.upper_layer.violation:
+            called = association.called_ae_title
+            self._note(ServiceKind.ASSOCIATION, caller, called, f"it sent {violation}", _FIX_OF_VIOLATION)
 
     def _note(self, kind: ServiceKind, caller: Caller, called: str, reason: str, fix: str) -> int:
         """Count a rejection; give the level of its line in the log, where a repetition says nothing new."""
@@ -323,6 +342,7 @@ class Server:
             tally, caller = association.tally, association.caller
             if (tally.stored or tally.held) and not tally.refused_to_store:
                 self._rejections.succeeded(ServiceKind.STORE, caller.ae_title, caller.address)
+            self._note_violation(association, caller)
         log.info("Association with %s %s: %s", association.caller, ending, association.tally.summary(began))
 
     def _answer(self, association: Association, context: Context, command: CommandSet) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import struct
 
@@ -21,13 +22,15 @@ from pynetdicom.pdu_primitives import (
 
 from backup_scp.network import acceptance as acceptance_module
 from backup_scp.network import extended_negotiation
-from backup_scp.network.acceptance import Acceptances, accept
+from backup_scp.network.acceptance import Acceptances, InvalidRequest, accept
 from backup_scp.network.association import Context
 from backup_scp.network.negotiation import STORAGE_COMMITMENT, answer_context, answer_role
 from backup_scp.network.upper_layer import Timing, UpperLayer
 from backup_scp.network.upper_layer.state_machine import ThreadlessAssociation, Transport
 from backup_scp.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from tests.network.conftest import associations_ended
 from tests.network.wire import (
+    ASSOCIATE_AC,
     ASSOCIATE_RJ,
     COMMAND,
     CT_IMAGE_STORAGE,
@@ -43,6 +46,7 @@ from tests.network.wire import (
     context_item,
     echo_rq,
     item,
+    items,
     p_data,
     pdv,
     release_rq,
@@ -53,6 +57,7 @@ ECHO = (VERIFICATION, (IMPLICIT,))
 CT = (CT_IMAGE_STORAGE, (EXPLICIT,))
 FIND, GET = ((uid, (IMPLICIT, EXPLICIT)) for uid in (STUDY_ROOT_FIND, STUDY_ROOT_GET))
 MAXIMUM = 131072
+TITLES = slice(10, 74)  # called, calling, and 32 reserved bytes
 
 
 def extended(sop_class: str, proposed: bytes) -> bytes:
@@ -149,9 +154,9 @@ def pynetdicoms_answer(request: bytes) -> bytes:
 
 @pytest.mark.parametrize("request_pdu", REQUESTS.values(), ids=REQUESTS)
 def test_the_answer_is_pynetdicoms_to_the_byte(request_pdu):
-    answered = accept(request_pdu, MAXIMUM)
-    assert answered is not None
-    assert answered.answer.hex() == pynetdicoms_answer(request_pdu).hex()
+    answered, theirs = accept(request_pdu, MAXIMUM), pynetdicoms_answer(request_pdu)
+    assert answered.answer[TITLES] == request_pdu[TITLES]  # PS3.8 9.3.3, where pynetdicom changes what is odd
+    assert answered.answer.hex() == (theirs[:10] + request_pdu[TITLES] + theirs[74:]).hex()
 
 
 @pytest.mark.parametrize("request_pdu", REQUESTS.values(), ids=REQUESTS)
@@ -169,15 +174,19 @@ def test_items_that_nobody_has_defined_are_ignored():
     """PS3.8 9.3.1."""
     unknown = associate_rq([], context_items=context_item(1, *CT) + item(0x77, b"new"), items=item(0x7A, b"likewise"))
     answered, usual = accept(unknown, MAXIMUM), accept(associate_rq([CT]), MAXIMUM)
-    assert answered is not None
     assert answered == usual
     lying = context_item(1, *CT) + b"\x77\0\xff\xff"
-    assert accept(associate_rq([], context_items=lying), MAXIMUM) is None
+    with pytest.raises(InvalidRequest):
+        accept(associate_rq([], context_items=lying), MAXIMUM)
+
+
+@pytest.mark.parametrize("theirs", [16384, 262144, 0])
+def test_the_length_that_the_requestor_takes_comes_with_the_answer(theirs):
+    assert accept(associate_rq([CT], maximum_length=theirs), MAXIMUM).peer_maximum_length == theirs
 
 
 def test_what_was_settled_comes_with_the_answer():
     answered = accept(REQUESTS["everything"], MAXIMUM)
-    assert answered is not None
     assert (answered.calling, answered.called, answered.peer_maximum_length) == ("TESTER", "BACKUP_SCP", 131072)
     assert answered.contexts == {
         1: Context(1, STUDY_ROOT_FIND, IMPLICIT),
@@ -187,12 +196,20 @@ def test_what_was_settled_comes_with_the_answer():
 
 
 @pytest.mark.parametrize(
-    "request_pdu",
-    [associate_rq([ECHO], version=2), associate_rq([ECHO])[:-4], associate_rq([ECHO], calling=b"")],
-    ids=["version", "cut off", "no title"],
+    ("request_pdu", "said"),
+    [
+        (associate_rq([ECHO])[:-4], "a length that is not true"),
+        (associate_rq([ECHO])[:60], "an A-ASSOCIATE-RQ of 60 bytes"),
+        (associate_rq([], context_items=context_item(7, None, [IMPLICIT])), "Presentation Context 7 has no Abstract"),
+        (associate_rq([], context_items=context_item(9, "\0", [IMPLICIT])), "Presentation Context 9 has no Abstract"),
+        (associate_rq([], context_items=item(0x20, b"\1\0")), "a Presentation Context of 2 bytes"),
+        (associate_rq([], context_items=b"".join(context_item(n, *ECHO) for n in range(129))), "129 Presentation"),
+        (associate_rq([ECHO], items=item(0x54, b"\0\x09")), "items cannot be decoded"),
+    ],
 )
-def test_what_is_no_request_has_no_answer(request_pdu):
-    assert Acceptances(MAXIMUM).of(request_pdu) is None
+def test_what_is_no_request_has_no_answer(request_pdu, said):
+    with pytest.raises(InvalidRequest, match=said):
+        Acceptances(MAXIMUM).of(request_pdu)
 
 
 @pytest.mark.parametrize("end", [p_data(pdv(1, COMMAND | LAST, echo_rq(258))), release_rq()], ids=["echo", "release"])
@@ -231,12 +248,88 @@ def test_a_rejection_is_pynetdicoms(result, source, reason):
         assert theirs.recv(100) == A_ASSOCIATE_RJ(primitive).encode()
 
 
+# ------------------------------------------------------------------------- what PS3.8 forbids, and is served or named
+
+
+def presentation_contexts(answer: bytes) -> dict[int, int]:
+    """Return the results of an A-ASSOCIATE-AC by Presentation Context ID."""
+    return {content[0]: content[2] for kind, content in items(answer[74:]) if kind == 0x21}
+
+
+def roles_of(answer: bytes) -> bytes:
+    (information,) = [content for kind, content in items(answer[74:]) if kind == 0x50]
+    (answered,) = [content[-2:] for kind, content in items(information) if kind == 0x54]
+    return answered
+
+
+@pytest.mark.parametrize("ids", [(2,), (0,), (1, 2), (4, 3, 200), tuple(range(128, 256))], ids=str)
+def test_presentation_context_ids_that_are_even_are_served(ids):
+    """dcm4che's stgcmtscu sends 2."""
+    answered = accept(associate_rq([], context_items=b"".join(context_item(n, *CT) for n in ids)), MAXIMUM)
+    assert answered.contexts == {n: Context(n, CT_IMAGE_STORAGE, EXPLICIT) for n in ids}
+    assert presentation_contexts(answered.answer) == dict.fromkeys(ids, 0)
+    assert answered.oddities == tuple(f"Presentation Context ID {n}, which is not odd" for n in ids if n % 2 == 0)
+
+
+def test_what_is_not_supported_is_rejected_by_its_own_id():
+    find = ("1.2.840.10008.5.1.4.32.1", (IMPLICIT,))
+    answered = accept(associate_rq([], context_items=context_item(2, *find) + context_item(3, *CT)), MAXIMUM)
+    assert presentation_contexts(answered.answer) == {2: 3, 3: 0}
+    assert list(answered.contexts) == [3]
+
+
+@pytest.mark.parametrize("context", [0, 2])
+def test_messages_go_both_ways_in_a_context_of_an_even_id(server, context, caplog):
+    caplog.set_level(logging.INFO)
+    with Peer(server.port) as peer:
+        kind, body = peer.ask(associate_rq([], context_items=context_item(context, *ECHO)))
+        assert kind == ASSOCIATE_AC
+        peer.accept(body)
+        assert peer.echo(context) == 0
+        peer.release()
+    associations_ended()
+    assert f"'TESTER' at 127.0.0.1 proposes Presentation Context ID {context}, which is not odd" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("scu", "scp", "given"), [(1, 2, b"\1\1"), (255, 0, b"\1\0"), (0, 7, b"\0\1"), (1, 1, b"\1\1")]
+)
+def test_a_role_beyond_1_is_a_yes(scu, scp, given):
+    answered = accept(associate_rq([CT], items=role(CT_IMAGE_STORAGE, scu=scu, scp=scp)), MAXIMUM)
+    assert roles_of(answered.answer) == given
+    assert answered.contexts[1].peer_is_scp == bool(scp)
+    said = f"the roles {scu} and {scp} for '{CT_IMAGE_STORAGE}'"
+    assert answered.oddities == (() if max(scu, scp) == 1 else (said,))
+
+
+@pytest.mark.parametrize("version", [1, 3, 0x8001, 0xFFFF])
+def test_of_the_protocol_version_bit_0_alone_counts(server, version):
+    """PS3.8 9.3.2: a receiver tests no other bit."""
+    with server.peer(ECHO, version=version) as peer:
+        assert peer.echo() == 0
+        peer.release()
+    assert server.rejections == []
+
+
+@pytest.mark.parametrize("version", [0, 2, 0xFFFE])
+def test_another_protocol_version_is_rejected_and_noted(server, version):
+    with Peer(server.port) as peer:
+        assert peer.ask(associate_rq([ECHO], version=version)) == (ASSOCIATE_RJ, b"\0\1\2\2")
+    associations_ended()
+    ((*_, reason, _),) = server.rejections
+    assert f"0x{version:04X}" in reason
+
+
+@pytest.mark.parametrize("unused", [item(0x58, b"\x09\0\0\3abc\0\0"), item(0x57, b"\0\xff"), item(0x55, b"")])
+def test_user_information_that_nothing_here_depends_on_is_not_judged(unused):
+    assert accept(associate_rq([CT], items=unused), MAXIMUM) == accept(associate_rq([CT]), MAXIMUM)
+
+
 # ------------------------------------------------------------------------------------------------- remembering
 
 
 def size_of(request: bytes) -> int:
     answered = accept(request, MAXIMUM)
-    assert answered is not None
     return len(request) + len(answered.answer)
 
 

@@ -323,7 +323,9 @@ def test_any_called_ae_title_when_the_settings_say_so(start_server):
         peer.release()
 
 
-@pytest.mark.parametrize("called", [b"BACKUP_SCP", b" BACKUP_SCP", b"BACKUP_SCP\0\0\0\0\0\0", b"  BACKUP_SCP \0 \0"])
+@pytest.mark.parametrize(
+    "called", [b"BACKUP_SCP", b" BACKUP_SCP", b"BACKUP_SCP\0\0\0\0\0\0", b"  BACKUP_SCP \0 \0", b"BACKUP_SCP\0old"]
+)
 def test_padding_is_no_part_of_a_called_ae_title(server, called):
     with server.peer(ECHO, called=called) as peer:
         assert peer.echo() == 0
@@ -334,6 +336,7 @@ def test_padding_is_no_part_of_a_called_ae_title(server, called):
     ("calling", "name"),
     [
         (b"CONSOLE\0\0\0\0\0\0\0\0\0", "CONSOLE"),
+        (b"CONSOLE\0garbage", "CONSOLE"),
         (b"  CONSOLE", "CONSOLE"),
         (b"PRAXIS M\xdcLLER", "PRAXIS MLLER"),
         (b"A\\B", "A\\B"),
@@ -349,7 +352,7 @@ def test_an_odd_calling_ae_title_does_not_block(server, calling, name, caplog):
     assert f"{name!r} at 127.0.0.1" in caplog.text
 
 
-@pytest.mark.parametrize("calling", [b"CON\r\nSOLE", b"\x1b[31mRED", b"A\0B", b"\x7f"])
+@pytest.mark.parametrize("calling", [b"CON\r\nSOLE", b"\x1b[31mRED", b"\x7f"])
 def test_a_calling_ae_title_with_control_characters_is_none(server, calling, caplog):
     with Peer(server.port) as peer:
         assert peer.ask(associate_rq([ECHO], calling=calling)) == (ASSOCIATE_RJ, b"\0\1\1\3")
@@ -359,12 +362,24 @@ def test_a_calling_ae_title_with_control_characters_is_none(server, calling, cap
     assert all(record.levelno < logging.ERROR for record in caplog.records)
 
 
-@pytest.mark.parametrize("titles", [{"calling": b""}, {"called": b""}, {"calling": b"\xd0\xa0\xd0\x95"}])
-def test_no_ae_title_at_all_is_an_invalid_request(server, titles, caplog):
+@pytest.mark.parametrize(
+    ("titles", "reason", "said"),
+    [
+        ({"calling": b""}, 3, "its calling AE title is blank"),
+        ({"calling": bytes(16)}, 3, "its calling AE title is blank"),
+        ({"calling": b"\0CONSOLE"}, 3, "its calling AE title is blank"),
+        ({"calling": b"\xd0\xa0\xd0\x95"}, 3, "its calling AE title is blank"),
+        ({"called": b""}, 7, "called AE title '' is not ours"),
+    ],
+)
+def test_a_blank_ae_title_is_rejected_and_noted(server, titles, reason, said, caplog):
+    """PS3.8 9.3.2: 16 blanks shall not be used."""
     with Peer(server.port) as peer:
-        kind, _ = peer.ask(associate_rq([ECHO], **titles))
-        assert kind == ABORT
-    assert "127.0.0.1 aborted: it sent a PDU of type 0x01" in caplog.text
+        assert peer.ask(associate_rq([ECHO], **titles)) == (ASSOCIATE_RJ, bytes((0, 1, 1, reason)))
+    finish()
+    assert said in caplog.text
+    ((*_, noted, _),) = server.rejections
+    assert noted == said
 
 
 def finish():

@@ -261,13 +261,48 @@ def test_an_endless_command_is_not_collected(server, monkeypatch):
         pdu(0x99, b""),
         pdu(1, b"\0"),
         b"GET / HTTP",
+        b"\x16\x03\x01\x02\x00\x01",
     ],
-    ids=["P-DATA", "A-RELEASE-RQ", "A-ASSOCIATE-AC", "unknown type", "too short to be decoded", "HTTP"],
+    ids=["P-DATA", "A-RELEASE-RQ", "A-ASSOCIATE-AC", "unknown type", "too short to be decoded", "HTTP", "TLS"],
 )
 def test_something_else_than_an_association_request_is_aborted(server, stream):
     with Peer(server.port) as peer:
         peer.send(stream)
         assert peer.pdu()[0] == ABORT
+
+
+@pytest.mark.parametrize(
+    ("stream", "said"),
+    [
+        (pdu(0x99, b""), "it sent a PDU of type 0x99 with 0 bytes"),
+        (
+            associate_rq([], context_items=item(0x20, b"\3")),
+            "it sent an A-ASSOCIATE-RQ with a Presentation Context of 1 ",
+        ),
+        (b"GET / HTTP", "it sent HTTP, and this port speaks DICOM"),
+        (b"\x16\x03\x01\x02\x00\x01", "it sent TLS to a port without it"),
+    ],
+)
+def test_nothing_is_aborted_without_a_word(server, stream, said, caplog):
+    with Peer(server.port) as peer:
+        peer.send(stream)
+        assert peer.pdu()[0] == ABORT
+    associations_ended()
+    assert said in caplog.text
+    ((calling, _, address, reason, fix),) = server.rejections
+    assert (calling, address) == ("", "127.0.0.1")
+    assert reason.startswith(said)
+    assert "report it to its maker" in fix
+
+
+def test_what_breaks_an_association_is_noted(server):
+    with server.peer(ECHO) as peer:
+        peer.send(p_data(pdv(77, CMD | LAST, echo_rq())))
+        assert_aborted(peer)
+    associations_ended()
+    ((calling, called, _, reason, _),) = server.rejections
+    assert (calling, called) == ("TESTER", "BACKUP_SCP")
+    assert reason == "it sent a message in a Presentation Context that was not accepted, or in two"
 
 
 def test_a_request_of_600_mb_is_not_read(server):
@@ -346,6 +381,37 @@ def test_abort_in_the_middle(server, middle):
         assert peer.until_closed() == []
     assert_goes_on(server)
     assert server.sink.stored == []
+
+
+@pytest.mark.parametrize(
+    ("aborted", "said"),
+    [
+        (pdu(ABORT, b"\0\0\0\0"), "'TESTER' at 127.0.0.1 aborted by the peer:"),
+        (pdu(ABORT, b"\0\0\0\5"), "'TESTER' at 127.0.0.1 aborted by the peer:"),
+        (pdu(ABORT, b"\0\0\2\6"), "aborted by the peer's upper layer, reason 6 (Invalid PDU parameter value):"),
+        (pdu(ABORT, b"\0\0\2\x99"), "aborted by the peer's upper layer, reason 153"),
+    ],
+)
+@pytest.mark.parametrize("middle", [MIDDLES[name] for name in WHOLE_PDUS], ids=WHOLE_PDUS)
+def test_an_abort_is_no_violation(server, middle, aborted, said, caplog):
+    """PS3.8 9.3.8: both the user and the upper layer of a peer may abort."""
+    caplog.set_level(logging.INFO)
+    with server.peer(CT) as peer:
+        peer.send(middle, aborted)
+        peer.until_closed()
+    associations_ended()
+    assert said in caplog.text
+    assert not [record for record in caplog.records if record.levelno > logging.INFO]
+    assert server.rejections == []
+
+
+def test_a_connection_that_is_lost_is_no_violation(server, caplog):
+    caplog.set_level(logging.INFO)
+    with server.peer(CT) as peer:
+        peer.send(MIDDLES["in a Data Set"])
+    associations_ended()
+    assert "Association with 'TESTER' at 127.0.0.1 lost:" in caplog.text
+    assert not [record for record in caplog.records if record.levelno > logging.INFO]
 
 
 @pytest.mark.parametrize("middle", WHOLE_PDUS)

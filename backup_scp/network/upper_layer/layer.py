@@ -35,9 +35,12 @@ log = logging.getLogger(__name__)
 
 _REJECTION = struct.Struct(">BxIxBBB")  # A-ASSOCIATE-RJ: and result, source, reason (PS3.8 9.3.4)
 _A_ASSOCIATE_RQ, _A_ASSOCIATE_RJ = 0x01, 0x03
+_INVALID_PARAMETER = bytes((7, 0, 0, 0, 0, 4, 0, 0, 2, 6))  # A-ABORT of the service provider (PS3.8 9.3.8)
 A_RELEASE_RQ = bytes((5, 0, 0, 0, 0, 4))  # its header: the four bytes of its body are not tested (PS3.8 9.3.6)
 A_RELEASE_RP = bytes((6, 0, 0, 0, 0, 4, 0, 0, 0, 0))  # PS3.8 9.3.7
 _KNOWN_PDU_TYPES = range(0x01, 0x08)
+_TLS_HANDSHAKE = b"\x16\x03"  # type and major version of its record
+_HTTP = (b"GET ", b"HEAD", b"POST", b"PUT ", b"OPTI", b"PRI ")
 _LONGEST_CONTROL_PDU = 1 << 18  # an A-ASSOCIATE-RQ with 128 contexts of many syntaxes is about 100 KiB
 _LONGEST_P_DATA = 1 << 26  # senders that do not heed what we offer still get through, but no PDU lasts for days
 _LINGER_S = 5.0
@@ -68,6 +71,8 @@ class UpperLayer(Connection):
         Bytes that the peer takes in one P-DATA-TF, 0 for any number (PS3.8 D.1).
     is_requestor
         Whether the Association is ours.
+    violation
+        What the peer has sent that PS3.8 forbids, if it was aborted for that; it ends the sentence "it sent".
     """
 
     is_requestor = False
@@ -79,6 +84,7 @@ class UpperLayer(Connection):
         self.peer_address = peer_address
         self.peer_maximum_length = 0
         self.machine: StateMachine | None = None
+        self.violation = ""
         self._state = AWAITING_REQUEST  # until there is a machine, which then knows it
         self._pdu_left = self._pdv_left = 0  # what is still to come of the current PDU and PDV
         self._pdu_deadline = 0.0
@@ -133,10 +139,11 @@ class UpperLayer(Connection):
             self._hand_over(pdu)
         return None
 
-    def refer(self, request: bytes) -> None:
-        """Let the state machine say what is wrong with an A-ASSOCIATE-RQ."""
-        self._state = AWAITING_REQUEST
-        self._hand_over(request)
+    def abort_request(self, what: str) -> None:
+        """Answer an A-ASSOCIATE-RQ that is none: A-P-ABORT, invalid PDU parameter value (PS3.8 AA-8, 9.3.8)."""
+        self._note_violation(what)
+        self.put_blindly(_INVALID_PARAMETER)
+        self._state = AWAITING_CLOSE
 
     def accept(self, answer: bytes, peer_maximum_length: int) -> None:
         """Answer an A-ASSOCIATE-RQ with this A-ASSOCIATE-AC (PS3.8 AE-6, AE-7)."""
@@ -336,7 +343,7 @@ class UpperLayer(Connection):
             self._pdu_deadline = self._deadline(length)
             return None
         if pdu_type not in _KNOWN_PDU_TYPES or length > _LONGEST_CONTROL_PDU:
-            self.refuse(f"a PDU of type 0x{pdu_type:02X} with {length} bytes")
+            self.refuse(_named(header))
             return None
         return header + self._read_exactly(length, deadline)
 
@@ -349,8 +356,12 @@ class UpperLayer(Connection):
     def refuse(self, what: str) -> None:
         """Take a PDU for invalid (Evt19, PS3.8 9.2.2); after the end of an association nothing is worth a line."""
         if not self.is_over:
-            log.warning("Association with %s aborted: it sent %s", self.peer_address, what)
+            self._note_violation(what)
         self._taken_over().happen(state_machine.INVALID_PDU)
+
+    def _note_violation(self, what: str) -> None:
+        self.violation = self.violation or what
+        log.warning("Association with %s aborted: it sent %s", self.peer_address, what)
 
     # -- writing --------------------------------------------------------------------------------------------------
 
@@ -391,3 +402,13 @@ class UpperLayer(Connection):
         except OSError:
             self._peer_is_gone()
             raise AssociationEnded from None
+
+
+def _named(header: bytes) -> str:
+    """Name what is no PDU, by its first bytes."""
+    if header.startswith(_TLS_HANDSHAKE):
+        return "TLS to a port without it"
+    if header.startswith(_HTTP):
+        return "HTTP, and this port speaks DICOM"
+    pdu_type, length = PDU_HEADER.unpack(header)
+    return f"a PDU of type 0x{pdu_type:02X} with {length} bytes"

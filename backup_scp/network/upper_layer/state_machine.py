@@ -19,8 +19,9 @@ from pynetdicom import AE, _config
 from pynetdicom._globals import MODE_ACCEPTOR, MODE_REQUESTOR
 from pynetdicom.association import Association
 from pynetdicom.dul import DULServiceProvider
-from pynetdicom.pdu_primitives import A_ABORT, A_RELEASE
-from pynetdicom.transport import AssociationSocket
+from pynetdicom.pdu import A_ABORT_RQ
+from pynetdicom.pdu_primitives import A_RELEASE
+from pynetdicom.transport import AddressInformation, AssociationSocket
 
 from backup_scp.network.upper_layer.connection import PeerTimedOut
 from backup_scp.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
@@ -40,6 +41,8 @@ _config.CODECS = ("ascii", "latin-1")
 IDLE, AWAITING_REQUEST, AWAITING_ANSWER, AWAITING_ACCEPTANCE = "Sta1", "Sta2", "Sta3", "Sta5"
 ESTABLISHED, AWAITING_RELEASE_ANSWER, AWAITING_RELEASE, AWAITING_CLOSE = "Sta6", "Sta7", "Sta8", "Sta13"
 INVALID_PDU, CONNECTION_CLOSED, TIMER_EXPIRED = "Evt19", "Evt17", "Evt18"
+_ABORTED = "Evt16"
+_SERVICE_USER, _SERVICE_PROVIDER = 0, 2  # sources of an A-ABORT, PS3.8 9.3.8
 _RECEIVED_PDU = frozenset(("Evt3", "Evt4", "Evt6", "Evt10", "Evt12", "Evt13", "Evt16"))
 
 
@@ -71,6 +74,7 @@ class StateMachine(DULServiceProvider):
     def __init__(self, assoc: Association, upper_layer: UpperLayer) -> None:
         super().__init__(assoc)
         self.upper_layer = upper_layer
+        self._aborted = ""  # by the peer, and how
 
     # -- what pynetdicom calls -----------------------------------------------------------------------------------
 
@@ -116,6 +120,9 @@ class StateMachine(DULServiceProvider):
             pdu, event = self._decode_pdu(bytearray(encoded))
         except Exception:  # noqa: BLE001 - whatever the codec makes of hostile bytes, PS3.8 knows one answer
             return False
+        if event == _ABORTED:
+            self._aborted = _how_aborted(pdu)
+            pdu.source, pdu.reason_diagnostic = _SERVICE_USER, 0  # pynetdicom refuses what PS3.8 9.3.8 reserves
         self._recv_pdu.put(pdu)
         self.happen(event)
         return True
@@ -152,8 +159,8 @@ class StateMachine(DULServiceProvider):
         if isinstance(primitive, A_RELEASE) and primitive.result is None:
             self.assoc.acse.send_release(is_response=True)
             return "released"
-        if isinstance(primitive, A_ABORT):
-            return "aborted by the peer"
+        if self._aborted:
+            return self._aborted
         return "aborted here, the peer broke the protocol" if self.upper_layer.is_over else "lost"
 
 
@@ -174,12 +181,21 @@ class ThreadlessAssociation(Association):
         self.dul.upper_layer.abort(block=block)
 
 
+def _how_aborted(pdu: A_ABORT_RQ) -> str:
+    """Say who has aborted, and why (PS3.8 9.3.8)."""
+    if pdu.source != _SERVICE_PROVIDER:
+        return "aborted by the peer"
+    return f"aborted by the peer's upper layer, reason {pdu.reason_diagnostic} ({pdu.reason_str})"
+
+
 def take_over(upper_layer: UpperLayer, state: str) -> StateMachine:
     """Put pynetdicom's state machine together for an Association that has come to ``state`` without it."""
     mode = MODE_REQUESTOR if upper_layer.is_requestor else MODE_ACCEPTOR
     association = ThreadlessAssociation(upper_layer, mode, "BACKUP_SCP")
     association.acse_timeout = upper_layer.association_timeout_s
     association.set_socket(Transport(association, client_socket=upper_layer.connection))
+    for peer in (association.requestor, association.acceptor):
+        peer.address_info = AddressInformation("127.0.0.1", 0)  # for the handlers of an event; there are none here
     machine = association.dul
     machine.event_queue.queue.clear()  # the Evt5 of a socket that is taken up
     machine.state_machine.current_state = state
