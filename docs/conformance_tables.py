@@ -206,7 +206,8 @@ def roles() -> str:
 def rejections() -> str:
     """Section 7.2.1.4: why an Association is rejected."""
     made = (
-        ("calling AE title has control characters", negotiation.calling_ae_title_not_recognised("")),
+        ("bit 0 of the protocol version is not set", negotiation.protocol_version_not_supported(0)),
+        ("calling AE title is blank or has control characters", negotiation.calling_ae_title_not_recognised("")),
         ("called AE title is another one", negotiation.called_ae_title_not_recognised("", NODE.ae_title)),
         ("too many Associations", negotiation.local_limit_exceeded(NODE.maximum_associations)),
         ("the node stops", negotiation.temporary_congestion()),

@@ -13,7 +13,7 @@ import pydicom.config
 import pytest
 from pynetdicom import AE, _config, _globals, fsm
 from pynetdicom.acse import ACSE
-from pynetdicom.association import Association
+from pynetdicom.association import Association, ServiceUser
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.pdu_primitives import A_ABORT, A_ASSOCIATE, A_P_ABORT, A_RELEASE
 from pynetdicom.service_class import NonPatientObjectStorageServiceClass, ServiceClass, StorageServiceClass
@@ -53,6 +53,11 @@ PARTS: dict[type, dict[str, list[str] | None]] = {
         "acse_timeout": None,
         "dul": None,
         "acse": None,
+        "requestor": None,
+        "acceptor": None,
+    },
+    ServiceUser: {
+        "address_info": None,
     },
     ACSE: {
         "send_release": ["is_response"],
@@ -101,6 +106,7 @@ def test_an_attribute_is_there(owner, name, association, pair):
     objects = {
         DULServiceProvider: association.dul,
         Association: association,
+        ServiceUser: association.requestor,
         AssociationSocket: AssociationSocket(association, client_socket=pair[0]),
     }
     found = name in vars(objects[owner]) or isinstance(inspect.getattr_static(owner, name, None), property)

@@ -289,7 +289,7 @@ def test_nothing_is_aborted_without_a_word(server, stream, said, caplog):
         assert peer.pdu()[0] == ABORT
     associations_ended()
     assert said in caplog.text
-    ((calling, _, address, reason, fix),) = server.rejections
+    ((_, calling, _, address, reason, fix),) = server.rejections
     assert (calling, address) == ("", "127.0.0.1")
     assert reason.startswith(said)
     assert "report it to its maker" in fix
@@ -300,7 +300,7 @@ def test_what_breaks_an_association_is_noted(server):
         peer.send(p_data(pdv(77, CMD | LAST, echo_rq())))
         assert_aborted(peer)
     associations_ended()
-    ((calling, called, _, reason, _),) = server.rejections
+    ((_, calling, called, _, reason, _),) = server.rejections
     assert (calling, called) == ("TESTER", "BACKUP_SCP")
     assert reason == "it sent a message in a Presentation Context that was not accepted, or in two"
 

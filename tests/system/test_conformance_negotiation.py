@@ -222,10 +222,12 @@ def test_associations_are_rejected_as_it_says(start_node):
     assert opened
     with opened:
         reasons = {
-            "calling AE title has control characters": rejection(node, calling="BELL\a"),
+            "calling AE title is blank or has control characters": rejection(node, calling="BELL\a"),
             "called AE title is another one": rejection(At(node.host, node.port, "OTHER")),
             "too many Associations": rejection(node),
+            "bit 0 of the protocol version is not set": rejection_of_version(node, 2),
         }
+        assert rejection(node, calling="") == reasons["calling AE title is blank or has control characters"]
     table = statement.table("Associations that are rejected (PS3.8 9.3.4)")
     claimed = {row["Condition"]: tuple(int(row[name]) for name in ("Result", "Source", "Reason")) for row in table}
     assert claimed.pop("the node stops")
@@ -244,3 +246,10 @@ def rejection(called: raw_sender.Acceptor, calling: str = "RAW_SENDER") -> tuple
         raw_sender.Association(called, calling=calling)
     assert refused.value.args[0] == wire.ASSOCIATE_RJ
     return refused.value.args[1:]
+
+
+def rejection_of_version(node: Node, version: int) -> tuple[int, ...]:
+    with wire.Peer(node.port) as peer:
+        kind, body = peer.ask(wire.associate_rq([(VERIFICATION, (wire.IMPLICIT,))], version=version))
+    assert kind == wire.ASSOCIATE_RJ
+    return tuple(body[1:])

@@ -41,7 +41,6 @@ _config.CODECS = ("ascii", "latin-1")
 IDLE, AWAITING_REQUEST, AWAITING_ANSWER, AWAITING_ACCEPTANCE = "Sta1", "Sta2", "Sta3", "Sta5"
 ESTABLISHED, AWAITING_RELEASE_ANSWER, AWAITING_RELEASE, AWAITING_CLOSE = "Sta6", "Sta7", "Sta8", "Sta13"
 INVALID_PDU, CONNECTION_CLOSED, TIMER_EXPIRED = "Evt19", "Evt17", "Evt18"
-_ABORTED = "Evt16"
 _SERVICE_USER, _SERVICE_PROVIDER = 0, 2  # sources of an A-ABORT, PS3.8 9.3.8
 _RECEIVED_PDU = frozenset(("Evt3", "Evt4", "Evt6", "Evt10", "Evt12", "Evt13", "Evt16"))
 
@@ -120,7 +119,7 @@ class StateMachine(DULServiceProvider):
             pdu, event = self._decode_pdu(bytearray(encoded))
         except Exception:  # noqa: BLE001 - whatever the codec makes of hostile bytes, PS3.8 knows one answer
             return False
-        if event == _ABORTED:
+        if isinstance(pdu, A_ABORT_RQ):
             self._aborted = _how_aborted(pdu)
             pdu.source, pdu.reason_diagnostic = _SERVICE_USER, 0  # pynetdicom refuses what PS3.8 9.3.8 reserves
         self._recv_pdu.put(pdu)
