@@ -13,8 +13,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
+from backup_scp import clock
 from backup_scp.errors import (
     ArchiveUnavailable,
     BackupSCPError,
@@ -109,7 +110,7 @@ class StorageCommitment:
         index: Index,
         is_storable: Callable[[str], bool] = bool,
         pace: Pace | None = None,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], datetime] = clock.now,
     ) -> None:
         self._archive = archive
         self._index = index

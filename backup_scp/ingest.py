@@ -71,10 +71,10 @@ class Ingest:
         try:
             instance = _parse(staged)
             key = InstanceKey(instance.study_instance_uid, instance.series_instance_uid, instance.sop_instance_uid)
-            held = self._index.held(key, staged.sha256)
-            if held is not None:
-                return self._again(staged, key, *held)
-            location, arrival = self._archive.commit(staged, key, arrival)
+            met = self._index.meet(key, staged.sha256)
+            if met.held is not None:
+                return self._again(staged, key, *met.held)
+            location, arrival = self._archive.commit(staged, key, arrival.after(met.latest))
         except BaseException:
             staged.discard()
             self._custody.record_trouble()

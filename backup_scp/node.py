@@ -6,10 +6,10 @@ import functools
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from backup_scp import rebuild
+from backup_scp import clock, rebuild
 from backup_scp.commitment import Pace, StorageCommitment, Worker
 from backup_scp.errors import Unavailable
 from backup_scp.ingest import Ingest
@@ -224,11 +224,11 @@ def _renew_index(storage: Storage, damage: str) -> None:
     for reason in set_aside_damaged_index(settings, damage):
         log.error("%s", reason)
         upgrade_index(settings)
-        storage.index.record_task(Task(rebuild.NAME, datetime.now(UTC), note=reason))
+        storage.index.record_task(Task(rebuild.NAME, clock.now(), note=reason))
 
 
 def storms(settings: Settings, index: Index) -> list[Storm]:
     """List the senders that changed more than the settings find usual."""
     alerts = settings.alerts
-    since = datetime.now(UTC) - timedelta(days=alerts.changed_studies_days)
+    since = clock.now() - timedelta(days=alerts.changed_studies_days)
     return index.storms(since, alerts.changed_studies) if alerts.changed_studies else []

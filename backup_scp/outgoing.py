@@ -9,9 +9,10 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Self
 
+from backup_scp import clock
 from backup_scp.digests import digest_like
 from backup_scp.errors import DigestMismatch
 from backup_scp.ports import Archive, ArchivedFile, Held
@@ -107,7 +108,7 @@ class Outgoing(AbstractContextManager["Outgoing"]):
         return ahead
 
     def _load(self, held: Held) -> Loaded:
-        began_at, began = datetime.now(UTC), time.perf_counter()
+        began_at, began = clock.now(), time.perf_counter()
         room = _NO_ROOM if self._room is None else self._room
         try:
             file = self._archive.load(held.location, held.sha256, room, by_sha256=self._by_sha256)

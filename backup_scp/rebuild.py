@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import NamedTuple
 
+from backup_scp import clock
 from backup_scp.errors import ArchiveUnavailable, Damaged
 from backup_scp.ports import Archive, Index, Progress, Task, Version
 from backup_scp.stored import intact_version, version_of
@@ -90,7 +90,7 @@ def rebuild(
     ArchiveUnavailable, IndexUnavailable
         Every study is as it was, or as its files are.
     """
-    task = index.tasks().get(NAME) or Task(NAME, datetime.now(UTC), note=reason)
+    task = index.tasks().get(NAME) or Task(NAME, clock.now(), note=reason)
     if not task.position:
         _require_something(archive, index)
         index.record_task(task)
@@ -105,7 +105,7 @@ def rebuild(
             done.new += index.enter_anew(versions, lambda location: intact_version(archive, location), task)
             time.sleep((time.monotonic() - began) * _LET_OTHERS_WRITE)
             on_progress(Progress(done.entered, _estimated(done.entered, folders.last)))
-    index.record_task(Task(NAME, task.began_at, datetime.now(UTC), "", done.entered, task.note))
+    index.record_task(Task(NAME, task.began_at, clock.now(), "", done.entered, task.note))
     return done
 
 

@@ -11,8 +11,9 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 
+from backup_scp import clock
 from backup_scp.errors import BackupSCPError
 from backup_scp.ports import Index, Rejection, ServiceKind
 
@@ -44,7 +45,7 @@ class RejectionLog:
         The time, UTC.
     """
 
-    def __init__(self, index: Index, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(self, index: Index, clock: Callable[[], datetime] = clock.now) -> None:
         self._index = index
         self._clock = clock
         self._changed = threading.Condition()

@@ -13,12 +13,12 @@ import secrets
 import threading
 import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import msgspec
 
-from backup_scp import addresses
+from backup_scp import addresses, clock
 from backup_scp.archive.lock import Lock, is_locked
 from backup_scp.errors import InvalidSettings
 
@@ -158,7 +158,7 @@ class Run:
         self._process = os.getpid()
         self._written: RunRecord | None = None
         self._said = False
-        self.since = datetime.now(UTC)
+        self.since = clock.now()
         self._lock = self._take()
 
     def write(self, record: RunRecord) -> None:

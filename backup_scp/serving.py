@@ -17,10 +17,9 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from backup_scp import __version__
+from backup_scp import __version__, clock
 from backup_scp.addresses import EVERY_ADDRESS
 from backup_scp.errors import InvalidSettings
 from backup_scp.folders import make_folders
@@ -153,7 +152,7 @@ def _record(settings: Settings, node: Node, ports: tuple[int, ...], run: Run) ->
         port=port,
         tls_port=secured[0] if secured else None,
         workers=settings.node.workers,
-        alive_at=datetime.now(UTC),
+        alive_at=clock.now(),
         listening=node.is_listening,
         maintenance=node.maintenance,
     )

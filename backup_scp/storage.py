@@ -9,11 +9,10 @@ import signal
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from backup_scp import rebuild
+from backup_scp import clock, rebuild
 from backup_scp.errors import Damaged, IndexUnavailable, Unavailable
 from backup_scp.folders import make_folders
 from backup_scp.ports import Archive, Index, Task, Version
@@ -158,7 +157,7 @@ class Storage:
         """Let the node make the index from the files, where it knows nothing and the archive holds something."""
         if not self.index.is_empty() or not self._holds_something():
             return False
-        self.index.record_task(Task(rebuild.NAME, datetime.now(UTC), note=reason))
+        self.index.record_task(Task(rebuild.NAME, clock.now(), note=reason))
         return True
 
     def _holds_something(self) -> bool:

@@ -10,10 +10,10 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
-from backup_scp import rebuild, verify
+from backup_scp import clock, rebuild, verify
 from backup_scp.errors import BackupSCPError, IndexDamaged
 from backup_scp.ports import Archive, Index, Progress, Storm, Task
 from backup_scp.restore import Throttle
@@ -175,7 +175,7 @@ class Upkeep:
             pause_s = min(LOOK_EVERY_S * 2**before.failures, _LONGEST_PAUSE_S)
             self._due_at[name] = time.monotonic() + pause_s
             log.error("Upkeep (%s): %s. It is tried again in %s", name, error, timedelta(seconds=pause_s))
-        after = Work(name, datetime.now(UTC), error, before.failures + 1 if error else 0)
+        after = Work(name, clock.now(), error, before.failures + 1 if error else 0)
         self._works[name] = (do, after)
 
     def _renew_if_damaged(self) -> None:
@@ -217,7 +217,7 @@ class Upkeep:
             return False
         last = tasks.get(verify.DONE)
         every = timedelta(days=self._full_pass_days)
-        return verify.NAME in tasks or last is None or last.began_at + every <= datetime.now(UTC)
+        return verify.NAME in tasks or last is None or last.began_at + every <= clock.now()
 
     def _watch(self) -> None:
         storms = self._list_storms()
@@ -227,14 +227,14 @@ class Upkeep:
         self._storms = {storm.sender for storm in storms}
 
     def _go_on(self, _: Progress) -> None:
-        self.active_at = datetime.now(UTC)
+        self.active_at = clock.now()
         if self._stop.is_set():
             raise _Stopped
         if damage := self._index.damage():
             raise IndexDamaged(damage)
 
     def _pause(self, seconds: float) -> None:
-        self.active_at = datetime.now(UTC)
+        self.active_at = clock.now()
         if self._stop.wait(seconds):
             raise _Stopped
 

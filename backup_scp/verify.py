@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
+from backup_scp import clock
 from backup_scp.errors import Damaged, FileMissing
 from backup_scp.ports import Archive, Checked, Held, Index, Progress, Task, Version
 from backup_scp.stored import intact_version, version_of
@@ -127,7 +128,7 @@ def verify(
     """
     found = Verification()
     under_way = index.tasks().get(NAME) if resume else None
-    task = under_way or Task(NAME, datetime.now(UTC))
+    task = under_way or Task(NAME, clock.now())
     index.record_task(task)
     _verify_indexed(archive, index, task, found, on_progress, wait)
     for location in index.unindexed(_listed(archive.locations(), found)):
@@ -135,7 +136,7 @@ def verify(
     for name in _listed(archive.foreign(), Verification()):
         found.add_foreign(name)
     done = task.done + found.intact + len(found.damaged) + len(found.missing)
-    index.record_task(Task(NAME, task.began_at, datetime.now(UTC), "", done, found.summary))
+    index.record_task(Task(NAME, task.began_at, clock.now(), "", done, found.summary))
     return found
 
 
@@ -145,7 +146,7 @@ def _verify_indexed(
     """Check every version of the index that was not since the pass began."""
     holdings = index.holdings()
     results: list[Checked] = []
-    recorded = datetime.now(UTC)
+    recorded = clock.now()
     count = task.done
 
     def record() -> None:
@@ -159,7 +160,7 @@ def _verify_indexed(
             count += 1
             on_progress(Progress(count, holdings.versions, found.size_bytes, 0 if task.done else holdings.size_bytes))
             wait(held.size_bytes)
-            now = datetime.now(UTC)
+            now = clock.now()
             if checked.damage or len(results) >= BATCH or now - recorded > RECORD_EVERY:
                 record()
                 recorded = now
@@ -168,7 +169,7 @@ def _verify_indexed(
 
 
 def _check(archive: Archive, held: Held, found: Verification) -> Checked:
-    began = datetime.now(UTC)
+    began = clock.now()
     damage = _damage(archive, held) and _damage(archive, held)  # at first sight it may have been under repair
     found.size_bytes += held.size_bytes
     if damage:
@@ -215,5 +216,5 @@ def _look_at_unindexed(archive: Archive, index: Index, location: str, found: Ver
 
 
 def _is_young(version: Version) -> bool:
-    age = datetime.now(UTC) - version.arrival.received_at
+    age = clock.now() - version.arrival.received_at
     return timedelta() <= age < _ON_ITS_WAY

@@ -64,9 +64,9 @@ def rows_of(versions: list[Version], number: int) -> Iterator[tuple[str, Row]]:
     study_row = {**new_study_row(all_facts[0].study_key), "id": own}
     series_row = {**blank(SERIES_ATTRIBUTES), "id": own, "study_id": own}
     latest = all_facts[-1]  # they all say the same of study and series
-    merge(study_row, STUDY_ATTRIBUTES, latest.study, latest.at)
+    merge(study_row, STUDY_ATTRIBUTES, latest.study, latest.order)
     study_row["patient_key"] = patient_key(study_row)
-    merge(series_row, SERIES_ATTRIBUTES, latest.series, latest.at)
+    merge(series_row, SERIES_ATTRIBUTES, latest.series, latest.order)
     yield "study", study_row | _sums(all_facts)
     yield "series", series_row | {"number_of_series_related_instances": len(versions)}
     for place, facts in enumerate(all_facts, number * len(versions) + 1):
@@ -74,7 +74,7 @@ def rows_of(versions: list[Version], number: int) -> Iterator[tuple[str, Row]]:
         digest = bytes.fromhex(facts.version["sha256"])
         flags = ",".join(sorted(facts.flags))
         row = {**facts.version, "id": place, "instance_id": place, "answering": True, "patient_id": None}
-        yield "version", row | {"sha256": digest, "flags": flags}
+        yield "version", row | {"sha256": digest, "flags": flags, "answered_until": ""}
 
 
 def _sums(all_facts: list[Facts]) -> Row:
@@ -85,7 +85,7 @@ def _sums(all_facts: list[Facts]) -> Row:
         "number_of_study_related_instances": len(all_facts),
         "version_count": len(all_facts),
         "size_bytes": sum(facts.version["size_bytes"] for facts in all_facts),
-        "last_received_at": max(facts.at for facts in all_facts),
+        "last_received_at": max(facts.order for facts in all_facts),
     }
 
 

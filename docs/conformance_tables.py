@@ -6,13 +6,13 @@ import inspect
 import re
 import tomllib
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 from pydicom._uid_dict import UID_dictionary
 from pydicom.uid import JPEGLosslessSV1
 from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 
+from backup_scp import clock
 from backup_scp.character_set.coded_sets import BY_NUMBER, WHOLE
 from backup_scp.commitment import Worker
 from backup_scp.information_model import MODELS
@@ -147,7 +147,7 @@ def native_transfer_syntaxes() -> str:
 def proposed_contexts() -> str:
     """Section 7.2.1.3: what our own Associations propose."""
     jpeg = str(JPEGLosslessSV1)
-    held = Held("", "", "", CT_IMAGE_STORAGE, jpeg, "", "", 0, datetime.now(UTC))
+    held = Held("", "", "", CT_IMAGE_STORAGE, jpeg, "", "", 0, clock.now())
     rows = [("Verification", name_of(VERIFICATION), ", ".join(map(name_of, NATIVE[:2])), "SCU")]
     for _, (syntax,) in propose([held])[0]:
         stored = "each one that an instance is stored in, alone" if syntax == jpeg else f"{name_of(syntax)}, alone"

@@ -9,6 +9,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from tests.clock import Clock
 from tests.postgres import postgres_database, postgres_server
 from tests.processes import Processes
 
@@ -45,6 +46,14 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
 
 def _needs_peers(item: pytest.Item) -> bool:
     return item.get_closest_marker("system") is not None or "postgres_url" in getattr(item, "fixturenames", ())
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Give the clock that everything in this process goes by, in place of the system's."""
+    own = Clock()
+    monkeypatch.setattr("backup_scp.clock.source", own)
+    return own
 
 
 @pytest.fixture(scope="session")

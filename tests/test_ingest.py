@@ -13,11 +13,14 @@ from pathlib import Path
 import pytest
 
 from backup_scp.archive.filesystem import FilesystemArchive
+from backup_scp.attributes import BY_KEYWORD, Level
 from backup_scp.errors import ArchiveFull, IndexUnavailable, InvalidDataSet
 from backup_scp.index.migrate import upgrade
 from backup_scp.index.sql_index import SQLIndex
+from backup_scp.information_model import Query
 from backup_scp.ingest import Ingest
-from backup_scp.ports import Admission, Arrival, Heading, Selection
+from backup_scp.network.access import AccessPolicy
+from backup_scp.ports import Admission, Arrival, Heading, RemoteAE, Selection
 from backup_scp.rebuild import rebuild
 from tests.samples import Sample, encode, one_of_each
 
@@ -54,8 +57,64 @@ def staged(ingest: Ingest, sample: Sample, **other: str):
     return file
 
 
+def changed_copy(sample: Sample, **values: str) -> Sample:
+    """Give the same SOP Instance with other values."""
+    changed = sample.dataset()
+    for keyword, value in values.items():
+        setattr(changed, keyword, value)
+    return encode(changed, sample.transfer_syntax_uid)
+
+
 def in_staging(archive_root: Path) -> list[Path]:
     return [path for path in (archive_root / ".staging").rglob("*") if path.is_file() and path.name != "lock"]
+
+
+SETTINGS = AccessPolicy([RemoteAE("console", "CONSOLE", "192.0.2.1")])
+
+
+def arrival_from(address: str, minute: int) -> Arrival:
+    """Give what the node notes of a caller with the console's AE title."""
+    caller = SETTINGS.identify("CONSOLE", address, "192.0.2.200")
+    at, name = FIRST.received_at + timedelta(minutes=minute), caller.remote.name if caller.remote else ""
+    return Arrival(at, "C-STORE", caller.ae_title, "BACKUP_SCP", caller.address, caller.site, name)
+
+
+def test_who_writes_the_consoles_ae_title_does_not_replace_what_it_sent(archive, index, sample):
+    ingest = Ingest(archive, index)
+    admissions = []
+    for minute, (name, address) in enumerate([("Own", "192.0.2.1"), ("Evil", "198.51.100.66"), ("New", "192.0.2.1")]):
+        changed = changed_copy(sample, PatientName=name)
+        admissions.append(ingest.accept(staged(ingest, changed), arrival_from(address, minute)).admission)
+        (held,) = index.select(Selection())
+        assert held.sha256 == (changed.sha256 if name != "Evil" else changed_copy(sample, PatientName="Own").sha256)
+    assert admissions == [Admission.NEW, Admission.CLASH, Admission.VERSION]
+    (remark,) = index.remarks(9)
+    assert (remark.flags, remark.address, remark.remote) == (("clash",), "198.51.100.66", "")
+
+
+def test_a_correction_answers_though_the_clock_was_ahead_before(archive, index, sample, clock, tmp_path):
+    ingest = Ingest(archive, index)
+
+    def send(name: str) -> str:
+        file = staged(ingest, changed_copy(sample, PatientName=name))
+        digest = file.sha256
+        ingest.accept(file, replace(FIRST, received_at=clock()))
+        return digest
+
+    def answering(index) -> tuple[str, str]:
+        (held,) = index.select(Selection())
+        (answer,) = index.search(Query(Level.STUDY, (), (BY_KEYWORD["PatientName"],)))
+        return held.sha256, answer["PatientName"]
+
+    clock.jump(days=400)
+    send("Old")
+    clock.jump(days=-400)
+    for name in ("New", "Newer"):
+        assert (send(name), name) == answering(index)
+    assert index.holdings().last_received_at > clock() + timedelta(days=399)  # what the clock said stays known
+    with _an_empty_index(tmp_path) as another:
+        rebuild(archive, another)
+        assert answering(another) == answering(index)
 
 
 def test_what_is_accepted_is_in_archive_and_index(archive, index, sample):

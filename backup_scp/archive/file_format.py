@@ -31,6 +31,7 @@ _UID_LIMIT = 1024  # of File Meta only: a longer one is whole in the Data Set
 _OPENING = f'{{"format":{FORMAT},"meta_sha256":"'.encode("ascii")
 _DIGEST = slice(len(_OPENING), len(_OPENING) + 64)
 _UNKNOWN = b"0" * 64
+_LEFT_OUT_WHEN_EMPTY = ("xxh3_128", "remote", "ordered")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ def private_information(
 ) -> bytes:
     """Encode what fills the blank at the end of ``header``.
 
-    Texts are cut to what an Association can bring: AE titles and service 16 characters, address and site 64.
+    Texts are cut to what an Association can bring: AE titles and service 16 characters, address, site and remote 64.
     """
     record: dict[str, str | int] = {
         "format": FORMAT,
@@ -108,10 +109,13 @@ def private_information(
         "called_ae_title": _bounded(arrival.called_ae_title, 16),
         "address": _bounded(arrival.address, 64),
         "site": _bounded(arrival.site, 64),
+        "remote": _bounded(arrival.remote, 64, 192),
+        "ordered": _moment(arrival.ordered_at) if arrival.ordered_at else "",
         "location": location[:LOCATION_LIMIT],
     }
-    if not xxh3_128:
-        del record["xxh3_128"]
+    for name in _LEFT_OUT_WHEN_EMPTY:
+        if not record[name]:
+            del record[name]
     blank = json.dumps(record, separators=(",", ":")).encode("ascii").ljust(PRIVATE_INFORMATION_LENGTH)
     digest = _sha256(header[:-PRIVATE_INFORMATION_LENGTH] + blank).hexdigest().encode("ascii")
     return blank[: _DIGEST.start] + digest + blank[_DIGEST.stop :]
@@ -191,6 +195,8 @@ def _file_header(elements: dict[int, bytes], record: dict[str, Any], length: int
         called_ae_title=record["called_ae_title"],
         address=record["address"],
         site=record["site"],
+        remote=record.get("remote", ""),
+        ordered_at=datetime.fromisoformat(record["ordered"]) if "ordered" in record else None,
     )
     sha256, xxh3_128 = record["sha256"], str(record.get("xxh3_128", ""))
     return FileHeader(heading, arrival, record["location"], sha256, int(record["size"]), xxh3_128, length)
@@ -231,11 +237,11 @@ def _moment(moment: datetime) -> str:
     return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
-def _bounded(text: str, limit: int) -> str:
-    """Cut to ``limit`` characters, and to ``6 * limit`` as JSON writes them (an emoji takes 12)."""
+def _bounded(text: str, limit: int, written: int | None = None) -> str:
+    """Cut to ``limit`` characters, and ``written`` as JSON writes them: 6 for each by default (an emoji takes 12)."""
     text = text[:limit]
-    if text.isascii():
+    if text.isascii() and written is None:
         return text
-    while len(json.dumps(text)) - 2 > 6 * limit:
+    while len(json.dumps(text)) - 2 > (written or 6 * limit):
         text = text[:-1]
     return text

@@ -9,10 +9,10 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
+from backup_scp import clock
 from backup_scp.archive import layout
 from backup_scp.archive.durable import DurableFolders, prefetch, uncache
 from backup_scp.archive.failures import UNREADABLE, explained, failure, reason
@@ -219,7 +219,7 @@ class FilesystemArchive:
                 return  # another sender was faster
             if self._place(key, file.sha256) != location:
                 raise ArchiveUnavailable("Archive cannot be written: another Data Set took the location; send it again")
-            aside = self._root / DAMAGED / layout.aside(location, datetime.now(UTC))
+            aside = self._root / DAMAGED / layout.aside(location, clock.now())
             self._folders.make(aside.parent)
             file.replace(self._root / location, aside)
 

@@ -6,11 +6,11 @@ import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import typer
 
+from backup_scp import clock
 from backup_scp.cli.options import ConfigOption, JSONOption, settings_of
 from backup_scp.cli.output import count, expected, moment, print_json, say, size
 from backup_scp.errors import ArchiveFull, BackupSCPError
@@ -111,7 +111,7 @@ def _remedy(error: BackupSCPError, settings: Settings) -> str:
 def _free(settings: Settings, archive: Archive, index: Index | None) -> Finding:
     from backup_scp.forecast import forecast
 
-    now = datetime.now(UTC)
+    now = clock.now()
     try:
         free_bytes = archive.free_bytes()
         ahead = forecast(index, free_bytes, settings.archive.reserve_bytes, now) if index else None

@@ -163,11 +163,11 @@ def _versions(index: Index, query: Query) -> Generator[dict[str, Any], None, Non
 
 
 def _version_cells(row: dict[str, Any]) -> list[str]:
-    site = f" ({row['site']})" if row["site"] else ""
+    known = ", ".join(filter(None, (row["remote"], row["site"])))
     return [
         *_cells(row, _IMAGE),
         instant(row["received_at"]),
-        (row["calling_ae_title"] or row["service"]) + site,
+        (row["calling_ae_title"] or row["service"]) + (f" ({known})" if known else ""),
         row["sha256"][:12],
         "yes" if row["answering"] else "",
         ", ".join(row["flags"]),

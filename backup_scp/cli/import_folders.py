@@ -6,12 +6,12 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from backup_scp import clock
 from backup_scp.cli.options import ConfigOption, JSONOption, settings_of
 from backup_scp.cli.output import count, print_json, progress, say, say_list, size
 from backup_scp.errors import BackupSCPError, NotDICOM, SourceUnavailable, Unavailable
@@ -149,7 +149,7 @@ def _import(ingest: Ingest, path: Path, done: Imported) -> None:
             while chunk := stream.read(_CHUNK_BYTES):
                 staged.write(chunk)
             size_bytes = staged.size_bytes
-            accepted = ingest.accept(staged, Arrival(datetime.now(UTC), "IMPORT"))
+            accepted = ingest.accept(staged, Arrival(clock.now(), "IMPORT"))
         except OSError as error:
             staged.discard()
             raise SourceUnavailable(f"It cannot be read to its end ({error.strerror})") from error

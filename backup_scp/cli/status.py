@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import typer
 
+from backup_scp import clock
 from backup_scp.cli.options import ConfigOption, JSONOption, settings_of
 from backup_scp.cli.output import LIST_LIMIT, count, expected, moment, print_json, say, size
 from backup_scp.errors import ArchiveUnavailable
@@ -71,7 +72,7 @@ def status(context: typer.Context, json: JSONOption = False, config: ConfigOptio
             str(settings.home),
             holdings,
             free_bytes,
-            forecast(storage.index, free_bytes, settings.archive.reserve_bytes, datetime.now(UTC)),
+            forecast(storage.index, free_bytes, settings.archive.reserve_bytes, clock.now()),
             refusing,
             trouble,
             storage.index.remarks(limit),
@@ -145,11 +146,16 @@ def _tell_remarks(found: Status) -> None:
     if held.flagged:
         say(f"Flagged: {count(held.flagged, 'version')} worth a look")
     for remark in found.remarks:
-        sender = f" from {remark.calling_ae_title}" if remark.calling_ae_title else ""
+        sender = f" from {_sender(remark)}" if remark.calling_ae_title else ""
         say(f"  {remark.sop_instance_uid}{sender}, {moment(remark.received_at)}: {', '.join(remark.flags)}")
     used = {flag for remark in found.remarks for flag in remark.flags}
     for flag in sorted(used):
         say(f"  ({flag}: {_MEANINGS.get(flag, 'see the log')})")
+
+
+def _sender(remark: Remark) -> str:
+    """Name who sent it; an AE title alone may be anybody's."""
+    return remark.remote or f"{remark.calling_ae_title} at {remark.address}"
 
 
 def _tell_rejections(rejections: list[Rejection]) -> None:
@@ -166,7 +172,7 @@ def _is_overdue(owed: OwedReports, settings: Settings) -> bool:
     """Tell whether a remote AE that somebody has configured waits for too long; a stranger may wait."""
     if all(remote.ae_title != owed.requester.ae_title for remote in settings.remotes):
         return False
-    is_late = owed.owed and datetime.now(UTC) - owed.since > _OVERDUE
+    is_late = owed.owed and clock.now() - owed.since > _OVERDUE
     return bool(owed.given_up or is_late)
 
 

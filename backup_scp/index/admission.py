@@ -14,9 +14,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from backup_scp.index import statements
-from backup_scp.index.answering import Candidate, decide
+from backup_scp.index.answering import Standing, decide
 from backup_scp.index.dialect import Dialect, Executes
-from backup_scp.index.facts import Facts
+from backup_scp.index.facts import Facts, candidate
 from backup_scp.index.keys import key_columns, key_values
 from backup_scp.index.known import KnownStudies, KnownStudy, StudyKey
 from backup_scp.index.merging import Row, blank, merge
@@ -83,23 +83,29 @@ class Entrance:
         later = False
         for found in namesakes:
             versions = self._connection.execute(statements.VERSIONS_OF, {"of": found["instance_id"]}).mappings().all()
-            first = min(versions, key=_candidate)
-            if _candidate(first) < facts.candidate:
+            first = min(versions, key=lambda row: candidate(row).place)
+            if candidate(first).place < facts.candidate.place:
                 later = True
             else:
-                self._flag_clash([first])
+                self._restate(first, Standing(clash=True, until=first["answered_until"]))
         return later
 
     def _new_instance(self, facts: Facts, *, clash: bool) -> None:
         series_id = self._place(facts, instances=1, versions=1, size_bytes=facts.version["size_bytes"])
         row = instance_row(facts, series_id)
         instance_id = self._insert(statements.INSERT_INSTANCE, row)
-        self._insert_version(facts, instance_id, answering=True, clash=clash)
+        self._insert_version(facts, instance_id, Standing(answering=True, clash=clash))
 
-    def _insert_version(self, facts: Facts, instance_id: int, *, answering: bool, clash: bool) -> None:
-        flags = facts.flags | ({Flag.CLASH.value} if clash else set())
-        row = {**facts.version, "instance_id": instance_id, "answering": answering, "flags": ",".join(sorted(flags))}
-        row["patient_id"] = None if answering else facts.study["patient_id"]
+    def _insert_version(self, facts: Facts, instance_id: int, standing: Standing) -> None:
+        flags = facts.flags | ({Flag.CLASH.value} if standing.clash else set())
+        row = {
+            **facts.version,
+            "instance_id": instance_id,
+            "answering": standing.answering,
+            "answered_until": standing.until,
+            "flags": ",".join(sorted(flags)),
+            "patient_id": None if standing.answering else facts.study["patient_id"],
+        }
         self._connection.execute(statements.INSERT_VERSION, row)
 
     def _insert(self, statement: sa.Insert, row: Row) -> int:
@@ -113,30 +119,37 @@ class Entrance:
         versions = self._connection.execute(statements.VERSIONS_OF, {"of": found["instance_id"]}).mappings().all()
         if any(version["sha256"] == facts.version["sha256"] for version in versions):
             return Admission.HELD
-        candidates = [_candidate(version) for version in versions]
-        self.is_out_of_order = facts.candidate[:2] < max(candidates)[:2]
-        decision = decide(candidates, facts.candidate)
+        held = [candidate(version) for version in versions]
+        self.is_out_of_order = facts.candidate.place < max(each.place for each in held)
+        decision = decide(held, facts.candidate)
+        for version in versions:
+            is_superseded = decision.takes_over and version["answering"]
+            self._restate(version, decision.held[version["location"]], found["patient_id"] if is_superseded else None)
         if decision.takes_over:
-            superseded = {"of": found["instance_id"], "named": found["patient_id"]}
-            self._connection.execute(statements.NO_LONGER_ANSWERING, superseded)
             self._take_over(facts, found, versions)
         else:
             self._count_version(facts, found)
-        if decision.others_clash:
-            self._flag_clash(versions)
-        self._insert_version(facts, found["instance_id"], answering=decision.takes_over, clash=decision.clash)
-        return Admission.CLASH if decision.clash else Admission.VERSION
+        self._insert_version(facts, found["instance_id"], decision.standing)
+        return Admission.CLASH if decision.standing.clash else Admission.VERSION
 
     def _count_version(self, facts: Facts, found: Found) -> None:
         size_bytes = facts.version["size_bytes"]
         self._connection.execute(
-            statements.COUNT_VERSION, {"of": found["study_id"], "more_bytes": size_bytes, "at": facts.at}
+            statements.COUNT_VERSION, {"of": found["study_id"], "more_bytes": size_bytes, "at": facts.received_at}
         )
 
-    def _flag_clash(self, versions: Sequence[Found]) -> None:
-        for version in versions:
-            flags = ",".join(sorted({*filter(None, version["flags"].split(",")), Flag.CLASH.value}))
-            self._connection.execute(statements.SET_FLAGS, {"of": version["id"], "flags": flags})
+    def _restate(self, version: Found, standing: Standing, named: str | None = None) -> None:
+        """Write what the rule makes of a version now, where the row says otherwise.
+
+        ``named`` is the patient whom it names, where it answers no longer.
+        """
+        flags = {*filter(None, version["flags"].split(",")), *([Flag.CLASH.value] if standing.clash else [])}
+        row: Row = {"flags": ",".join(sorted(flags)), "answered_until": standing.until}
+        is_as_it_was = row == {column: version[column] for column in row}
+        if named is not None:
+            row |= {"answering": False, "patient_id": named}
+        if named is not None or not is_as_it_was:
+            self._connection.execute(statements.SET_STANDING, {"of": version["id"], **row})
 
     def _take_over(self, facts: Facts, found: Found, versions: Sequence[Found]) -> None:
         """Let the instance say what its new version says; that may be that it belongs to another patient."""
@@ -174,7 +187,7 @@ class Entrance:
             current = known or self._load(facts.study_key)
             series_row = self._series(current, facts)
             modality = series_row["modality"]
-            says_more = merge(series_row, SERIES_ATTRIBUTES, facts.series, facts.at)
+            says_more = merge(series_row, SERIES_ATTRIBUTES, facts.series, facts.order)
             series_row["number_of_series_related_instances"] += instances
             if self._save_study(current, facts, (instances, versions, size_bytes), new_series="id" not in series_row):
                 break
@@ -208,7 +221,7 @@ class Entrance:
     def _save_study(self, current: KnownStudy, facts: Facts, more: tuple[int, int, int], *, new_series: bool) -> bool:
         """Write the study row; False when it is not the row that we know."""
         row = current.row
-        says_more = merge(row, STUDY_ATTRIBUTES, facts.study, facts.at)
+        says_more = merge(row, STUDY_ATTRIBUTES, facts.study, facts.order)
         if says_more:
             row["patient_key"] = patient_key(row)
         instances, versions, size_bytes = more
@@ -216,7 +229,7 @@ class Entrance:
         row["number_of_study_related_instances"] += instances
         row["version_count"] += versions
         row["size_bytes"] += size_bytes
-        row["last_received_at"] = max(row["last_received_at"], facts.at)
+        row["last_received_at"] = max(row["last_received_at"], facts.received_at)
         row["modalities_in_study"] = _with(row["modalities_in_study"], facts.series["modality"] if new_series else "")
         row["sop_classes_in_study"] = _with(row["sop_classes_in_study"], facts.instance["sop_class_uid"])
         where = {"of": row["id"], "known_revision": row["revision"]}
@@ -246,11 +259,6 @@ class Entrance:
             "classes": "\\".join(sorted({*classes, *coming})),
         }
         execute(statements.SET_COLLECTED, {"of": study_id, **joined})
-
-
-def _candidate(version: Found) -> Candidate:
-    sender = (version["site"], version["calling_ae_title"])
-    return Candidate(version["received_at"], version["location"], sender, version["answering"])
 
 
 def instance_row(facts: Facts, series_id: int) -> Row:

@@ -1,8 +1,7 @@
-"""Which version of a SOP Instance answers queries.
+"""Which version of a SOP Instance answers queries: the rule of ADR 0005.
 
-The sender (site and calling AE title) whose version arrived first owns the instance; its latest version answers.  A
-version from anyone else is kept and flagged as a clash, and does not take over: what a clinic's own console sent is not
-replaced by what another AE calls by the same UID.
+The versions are looked at in the order of arrival.  The first one answers, and its sender owns the instance.  Of each
+further one ``may_replace`` tells whether it answers from then on.  One that may not is kept and flagged as a clash.
 """
 
 from __future__ import annotations
@@ -11,29 +10,116 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 
+class Sender(NamedTuple):
+    """Who sent a version.
+
+    Attributes
+    ----------
+    remote
+        Its name in the settings, where AE title and address were those of a ``[[remote]]``; empty for anybody else,
+        whatever AE title it gave.
+    site, ae_title
+        What it was configured for, and what it called itself.
+    """
+
+    remote: str
+    site: str
+    ae_title: str
+
+
 class Candidate(NamedTuple):
     """What the rule looks at; arrivals at the same microsecond are ordered by location, as rebuild enters them."""
 
-    received_at: str
+    order: str
     location: str
-    sender: tuple[str, str]
+    sender: Sender
+    received_at: str = ""
     answering: bool = False
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Where it stands among the versions of its instance."""
+        return self[:2]
+
+
+def may_replace(owner: Sender, arrived: Candidate) -> bool:
+    """Tell whether a version answers in place of the owner's.
+
+    ========================= ============================================== =======
+    the owner is              the further version is from                    answers
+    ========================= ============================================== =======
+    a configured remote       the same one: its name, or site and AE title   yes
+    a configured remote       anybody else, also with its AE title           no
+    nobody configured         the same site and AE title, configured or not  yes
+    nobody configured         another AE title                               no
+    ========================= ============================================== =======
+    """
+    sender = arrived.sender
+    if owner.remote and not sender.remote:
+        return False
+    is_the_same_remote = bool(owner.remote) and owner.remote == sender.remote
+    return is_the_same_remote or (owner.site, owner.ae_title) == (sender.site, sender.ae_title)
+
+
+class Standing(NamedTuple):
+    """What the rule makes of a version.
+
+    Attributes
+    ----------
+    answering
+        Whether it answers.
+    clash
+        Whether it is from somebody who may not replace what answered.
+    until
+        When the version came that took its place; empty while it answers, and where it never did.
+    """
+
+    answering: bool = False
+    clash: bool = False
+    until: str = ""
+
+
+def standings(candidates: Sequence[Candidate]) -> dict[str, Standing]:
+    """Judge all versions of an instance; by location."""
+    found: dict[str, Standing] = {}
+    first, *further = sorted(candidates, key=lambda each: each.place)
+    answering, owner = first, first.sender
+    for each in further:
+        if may_replace(owner, each):
+            found[answering.location] = Standing(until=each.received_at)
+            answering, owner = each, each.sender
+        else:
+            found[each.location] = Standing(clash=True)
+    found[answering.location] = Standing(answering=True)
+    return found
 
 
 class Decision(NamedTuple):
-    """What a further version changes."""
+    """What a further version changes.
+
+    Attributes
+    ----------
+    takes_over
+        Whether it answers from now on.
+    standing
+        Its own.
+    held
+        Those of the others, by location.
+    """
 
     takes_over: bool
-    clash: bool
-    others_clash: bool
+    standing: Standing
+    held: dict[str, Standing]
 
 
 def decide(held: Sequence[Candidate], arrived: Candidate) -> Decision:
-    """Judge a further version of an instance; ``held`` are the versions it has, one of them answering."""
-    owner = min([*held, arrived]).sender
-    answering = next(candidate for candidate in held if candidate.answering)
-    if arrived.sender != owner:
-        return Decision(takes_over=False, clash=True, others_clash=False)
-    if answering.sender != owner:  # it was first after all, and entered late
-        return Decision(takes_over=True, clash=False, others_clash=True)
-    return Decision(takes_over=arrived > answering, clash=False, others_clash=False)
+    """Judge a further version of an instance; ``held`` are the versions it has, one of them answering.
+
+    Where it came before one of those, and changes which of them answers, it takes over until the instance is entered
+    anew: of that one nobody knows here what it says.
+    """
+    judged = standings([*held, arrived])
+    answering = next(each.location for each in held if each.answering)
+    standing = judged.pop(arrived.location)
+    takes_over = not judged[answering].answering
+    return Decision(takes_over, standing._replace(answering=takes_over), judged)

@@ -20,7 +20,7 @@ from backup_scp.errors import DuplicateTransaction, ResourceLimitation
 from backup_scp.index import queries
 from backup_scp.index.engine import Database
 from backup_scp.index.tables import commitment as table
-from backup_scp.index.tables import commitment_asked, instance, named, version
+from backup_scp.index.tables import commitment_asked, instance, named, order_of, version
 from backup_scp.index.values import moment, stored_key, stored_long, timestamp
 from backup_scp.ports import (
     Commitment,
@@ -91,15 +91,18 @@ class SQLCommitments:
         return {reference: found.get(stored_key(reference.sop_instance_uid), []) for reference in references}
 
     def _versions(self, uids: list[str], requester: Requester) -> Iterator[Held]:
-        """Give of each instance the answering version, and the requester's own latest one where it is another."""
+        """Give of each instance the answering version, and the requester's own latest one where it is another.
+
+        Others may have sent versions with its AE title: of each of them the latest one counts as its own, too.
+        """
         own = sa.and_(
             version.c.site == stored_key(requester.site),
             version.c.calling_ae_title == stored_long(requester.ae_title),
         )
         statement = (
-            queries.held(version.c.instance_id, version.c.answering, own)
+            queries.held(version.c.instance_id, version.c.answering, version.c.remote, own.label("own"))
             .where(self._database.dialect.among(instance.c.sop_instance_uid, uids), sa.or_(version.c.answering, own))
-            .order_by(version.c.instance_id, version.c.received_at, version.c.location)
+            .order_by(version.c.instance_id, order_of(version), version.c.location)
         )
         with self._database.reading() as connection:
             rows = connection.execute(statement).all()
@@ -211,10 +214,10 @@ class SQLCommitments:
 
 
 def _that_count(versions: Iterable[sa.Row[Any]]) -> list[sa.Row[Any]]:
-    """Choose among the versions of one instance, oldest first; each row ends in answering, own."""
+    """Choose among the versions of one instance, oldest first."""
     rows = list(versions)
-    own = [row for row in rows if row[-1]]
-    return [row for row in rows if row.answering or (own and row is own[-1])]
+    own = {row.remote: row for row in rows if row.own}
+    return [row for row in rows if row.answering or row is own.get(row.remote)]
 
 
 def _columns(requester: Requester) -> dict[str, str]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 from backup_scp.attributes import Attribute
-from backup_scp.index.answering import Candidate
+from backup_scp.index.answering import Candidate, Sender
 from backup_scp.index.keys import stored_value
 from backup_scp.index.known import StudyKey
 from backup_scp.index.merging import Row
@@ -52,15 +53,26 @@ class Facts:
         )
 
     @property
-    def at(self) -> str:
+    def received_at(self) -> str:
         """When it was received."""
         return str(self.version["received_at"])
 
     @property
+    def order(self) -> str:
+        """Where it stands in the order of arrival."""
+        return str(self.version["ordered_at"] or self.version["received_at"])
+
+    @property
     def candidate(self) -> Candidate:
         """What the rule of versions looks at."""
-        row = self.version
-        return Candidate(row["received_at"], row["location"], (row["site"], row["calling_ae_title"]))
+        return candidate(self.version)
+
+
+def candidate(row: Mapping[str, Any]) -> Candidate:
+    """Take from a version's row what the rule of versions looks at."""
+    sender = Sender(row["remote"], row["site"], row["calling_ae_title"])
+    order = row["ordered_at"] or row["received_at"]
+    return Candidate(order, row["location"], sender, row["received_at"], row.get("answering", False))
 
 
 def _uids(instance: SOPInstance) -> dict[str, str]:
@@ -105,6 +117,8 @@ def _version(version: Version, site: str) -> Row:
         "called_ae_title": stored_long(arrival.called_ae_title),
         "address": stored_long(arrival.address),
         "site": site,
+        "remote": stored_key(arrival.remote),
+        "ordered_at": timestamp(arrival.ordered_at) if arrival.ordered_at else "",
         "verified_at": "",
         "damage": None,
     }

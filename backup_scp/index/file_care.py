@@ -6,9 +6,9 @@ import contextlib
 import os
 import sqlite3
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
+from backup_scp import clock
 from backup_scp.errors import IndexDamaged, IndexUnavailable
 from backup_scp.index.engine import Database, sqlite_path
 
@@ -96,7 +96,7 @@ def set_aside(url: str) -> Path:
     """
     with contextlib.closing(Database(url)) as database:
         path = sqlite_path(database.url)
-    aside = path.with_name(f"{path.name}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%SZ}")
+    aside = path.with_name(f"{path.name}.damaged-{clock.now():%Y%m%dT%H%M%SZ}")
     try:
         with _no_other_writer(path):
             for end in (*_BESIDE, ""):  # the file last: without it nobody takes the others for those of a new one

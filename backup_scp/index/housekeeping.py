@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from backup_scp.index import queries
 from backup_scp.index.engine import Database
-from backup_scp.index.tables import REMARKABLE, Text, instance, named, series, study, version
+from backup_scp.index.tables import REMARKABLE, Text, instance, named, order_of, series, study, version
 from backup_scp.index.values import moment, now, stored_long, timestamp
 from backup_scp.ports import Checked, Held, Holdings, Remark, Storm
 
@@ -126,7 +126,10 @@ def _count(connection: sa.Connection, *clauses: Any) -> int:
 def remarks(connection: sa.Connection, limit: int) -> list[Remark]:
     """See ``Index.remarks``."""
     rows = connection.execute(
-        sa.select(*named(version, "location calling_ae_title received_at flags damage"), instance.c.sop_instance_uid)
+        sa.select(
+            *named(version, "location calling_ae_title address remote received_at flags damage"),
+            instance.c.sop_instance_uid,
+        )
         .select_from(version.join(instance))
         .where(_IS_REMARKABLE)
         .order_by(version.c.received_at.desc(), version.c.id.desc())
@@ -139,6 +142,8 @@ def remarks(connection: sa.Connection, limit: int) -> list[Remark]:
             calling_ae_title=row.calling_ae_title,
             received_at=moment(row.received_at),
             flags=queries.flags_of(row.flags, row.damage),
+            address=row.address,
+            remote=row.remote,
         )
         for row in rows
     ]
@@ -162,9 +167,7 @@ def storms(connection: sa.Connection, since: datetime, studies: int) -> list[Sto
             version.c.instance_id.in_(
                 sa.select(superseded.c.instance_id).where(superseded.c.patient_id.is_not(None)).correlate(None)
             ),
-            sa.exists().where(
-                earlier.c.instance_id == version.c.instance_id, earlier.c.received_at < version.c.received_at
-            ),
+            sa.exists().where(earlier.c.instance_id == version.c.instance_id, order_of(earlier) < order_of(version)),
         )
         .group_by(version.c.site, version.c.calling_ae_title)
         .having(number_of_studies >= studies)

@@ -24,7 +24,7 @@ from backup_scp.index.dialect import Clause, Dialect
 from backup_scp.index.engine import Database, sqlite_path
 from backup_scp.index.facts import Facts
 from backup_scp.index.known import KnownStudies
-from backup_scp.index.tables import METADATA, instance, series, study, version
+from backup_scp.index.tables import METADATA, instance, order_of, series, study, version
 from backup_scp.index.values import timestamp
 from backup_scp.information_model import Query
 from backup_scp.ports import Match, Read, Version
@@ -72,7 +72,7 @@ def _changed(query: Query, dialect: Dialect, as_of: datetime) -> sa.Select[Any]:
         sa.select(version.c.location)
         .select_from(version.join(instance).join(series))
         .where(series.c.study_id.in_(studies.correlate(None)), version.c.received_at <= timestamp(as_of))
-        .order_by(version.c.received_at, version.c.location)
+        .order_by(order_of(version), version.c.location)
     )
 
 

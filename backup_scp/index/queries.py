@@ -13,17 +13,15 @@ from backup_scp.attributes import ATTRIBUTES, BY_KEYWORD, UNIQUE_KEY, Attribute,
 from backup_scp.index.dialect import Clause, Dialect, Text
 from backup_scp.index.keys import key_columns, stored_value
 from backup_scp.index.matching import ROW, ColumnOf, Matcher
-from backup_scp.index.tables import instance, named, series, study, version
+from backup_scp.index.tables import instance, named, order_of, series, study, version
 from backup_scp.index.values import moment, timestamp
 from backup_scp.information_model import Condition, OneItem, Query
-from backup_scp.ports import Arrival, Held, Selection, VersionMatch
+from backup_scp.ports import Arrival, Held, InstanceKey, Met, Selection, VersionMatch
 
 _TABLES = {Level.PATIENT: study, Level.STUDY: study, Level.SERIES: series, Level.IMAGE: instance}
 _LEVELS = tuple(Level)
 _LATER = study.alias("later")
 _THEIRS = study.alias("theirs")
-_PRESENT = version.alias("present")
-_FURTHER = version.alias("further")
 _THEN = version.alias("then")
 _PATIENT_SUMS = {
     "number_of_patient_related_studies": "1",
@@ -85,12 +83,12 @@ def search(query: Query, dialect: Dialect) -> sa.Select[Any]:
 
 
 _FACTS = named(version, "sha256 size_bytes sop_class_uid transfer_syntax_uid location answering flags damage")
-_CAME = named(version, "received_at service calling_ae_title called_ae_title address site")
+_CAME = named(version, "received_at service calling_ae_title called_ae_title address site remote ordered_at")
 
 
 def search_versions(query: Query, dialect: Dialect) -> sa.Select[Any]:
     """Select the answers of a query at IMAGE level, once for each version, as ``version_match`` reads them."""
-    in_order = (instance.c.id, version.c.received_at, version.c.location)
+    in_order = (instance.c.id, order_of(version), version.c.location)
     statement = search(query, dialect).join(version, version.c.instance_id == instance.c.id)
     return statement.add_columns(*_CAME, *_FACTS).order_by(*in_order)
 
@@ -99,9 +97,16 @@ def version_match(query: Query, row: sa.Row[Any]) -> VersionMatch:
     """Make a value of a row of ``search_versions``."""
     values = iter(row)
     match = {attribute.keyword: next(values) for attribute in returned_keys(query)}
-    arrival = Arrival(moment(next(values)), *itertools.islice(values, len(_CAME) - 1))
+    came = arrival(itertools.islice(values, len(_CAME)))
     *facts, flags, damage = values
-    return VersionMatch._make([match, arrival, *facts, flags_of(flags, damage)])
+    return VersionMatch._make([match, came, *facts, flags_of(flags, damage)])
+
+
+def arrival(columns: Iterable[str]) -> Arrival:
+    """Make a value of the columns of ``_CAME``."""
+    received_at, service, calling, called, address, site, remote, ordered_at = columns
+    at = moment(ordered_at) if ordered_at else None
+    return Arrival(moment(received_at), service, calling, called, address, site, remote, at)
 
 
 def flags_of(flags: str, damage: str | None) -> tuple[str, ...]:
@@ -161,7 +166,7 @@ _IN_STUDY = (
     series.c.id,
     instance.c.instance_number_key.nulls_last(),
     instance.c.sop_instance_uid,
-    version.c.received_at,
+    order_of(version),
     version.c.id,
 )
 
@@ -175,6 +180,45 @@ def held_row(row: sa.Row[Any]) -> Held:
     """Make a value of a row of ``held``."""
     values = list(row)[: len(_HELD)]
     return Held._make([*values[:-1], moment(values[-1])])
+
+
+_IS_IT = sa.case(
+    (
+        sa.and_(
+            study.c.study_instance_uid == sa.bindparam("study_uid"),
+            series.c.series_instance_uid == sa.bindparam("series_uid"),
+            version.c.sha256 == sa.bindparam("digest"),
+        ),
+        1,
+    ),
+    else_=0,
+)
+MEET = (
+    sa.select(_IS_IT.label("is_it"), version.c.location, order_of(version).label("latest"), study.c.merged_at, *_CAME)
+    .select_from(_VERSIONS)
+    .where(instance.c.sop_instance_uid == sa.bindparam("sop_uid"))
+    .order_by(sa.desc("is_it"), sa.desc("latest"))
+    .limit(1)
+)
+"""Of all versions with a SOP Instance UID: the one with these bytes, else the latest."""
+
+
+def to_meet(key: InstanceKey, sha256: str) -> dict[str, str]:
+    """Give the parameters of ``MEET``."""
+    return {
+        "study_uid": key.study_instance_uid,
+        "series_uid": key.series_instance_uid,
+        "sop_uid": key.sop_instance_uid,
+        "digest": sha256,
+    }
+
+
+def met(row: Any) -> Met:
+    """Make a value of the row of ``MEET``; None where there is none."""
+    if row is None:
+        return Met()
+    is_it, location, latest, merged_at, *came = row
+    return Met((location, arrival(came)) if is_it else None, moment(max(latest, merged_at)))
 
 
 def retrieve(query: Query, dialect: Dialect) -> sa.Select[Any]:
@@ -212,22 +256,9 @@ def _which_versions(selection: Selection) -> list[Clause]:
 
 
 def _answered(one: sa.FromClause, as_of: datetime) -> Clause:
-    """Hold for the version that answered at a moment; the rule is that of ``answering.py``.
-
-    The sender whose version was first owns the instance for ever, so it is that of the version that answers now.
-    """
-
-    def in_order(table: sa.FromClause) -> sa.ColumnElement[Any]:
-        return sa.tuple_(table.c.received_at, table.c.location)
-
-    def of_its_sender(table: sa.FromClause) -> sa.Select[Any]:
-        same = (table.c[column] == one.c[column] for column in ("instance_id", "site", "calling_ae_title"))
-        return sa.select(sa.literal(1)).select_from(table).where(*same)
-
+    """Hold for the version that answered at a moment."""
     at = timestamp(as_of)
-    answers_later = sa.exists(of_its_sender(_PRESENT).where(_PRESENT.c.answering, _PRESENT.c.received_at > at))
-    further = of_its_sender(_FURTHER).where(_FURTHER.c.received_at <= at, in_order(_FURTHER) > in_order(one))
-    return sa.and_(one.c.received_at <= at, sa.or_(one.c.answering, sa.and_(answers_later, ~sa.exists(further))))
+    return sa.and_(one.c.received_at <= at, sa.or_(one.c.answering, one.c.answered_until > at))
 
 
 def _of_patient(patient_id: str, as_of: datetime | None) -> Clause:

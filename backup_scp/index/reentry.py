@@ -65,7 +65,7 @@ def _as_known(rows: Mapping[str, Any]) -> Facts:
     of_study = said(study, STUDY_ATTRIBUTES)
     of_version = {column.name: rows[f"version.{column.name}"] for column in version.c}
     flags = set(of_version["flags"].split(",")) & {Flag.UNPARSED.value}
-    for column in ("id", "instance_id", "answering", "flags"):
+    for column in ("id", "instance_id", "answering", "answered_until", "flags"):
         del of_version[column]
     if (named := of_version.pop("patient_id")) is not None:
         of_study["patient_id"] = named
@@ -152,7 +152,7 @@ class Reentry:
     def _enter_all(self, found: Sequence[Facts]) -> int:
         """Enter in the order of arrival; return how many were new."""
         admissions = []
-        for facts in sorted(found, key=lambda facts: facts.candidate[:2]):
+        for facts in sorted(found, key=lambda facts: facts.candidate.place):
             admissions.append(self._entrance.admit(facts))
             self._entrance.remember()
         self._gathering.flush()

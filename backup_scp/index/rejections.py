@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
+from backup_scp import clock
 from backup_scp.index.engine import Database
 from backup_scp.index.tables import named
 from backup_scp.index.tables import rejection as table
@@ -65,7 +66,7 @@ def listed(connection: sa.Connection, limit: int) -> list[Rejection]:
 
 
 def _oldest() -> str:
-    return timestamp(datetime.now(UTC) - _KEPT_FOR)
+    return timestamp(clock.now() - _KEPT_FOR)
 
 
 def _cause(one: Rejection) -> dict[str, str]:

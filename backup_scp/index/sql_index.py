@@ -16,9 +16,8 @@ from backup_scp.index.facts import Facts, stored_instance_key
 from backup_scp.index.failures import MetAnother
 from backup_scp.index.known import KnownStudies
 from backup_scp.index.reentry import Reentry
-from backup_scp.index.tables import instance, named, series, study, version
+from backup_scp.index.tables import study
 from backup_scp.index.together import Together
-from backup_scp.index.values import moment
 from backup_scp.information_model import Query
 from backup_scp.ports import (
     Admission,
@@ -28,6 +27,7 @@ from backup_scp.ports import (
     Holdings,
     InstanceKey,
     Match,
+    Met,
     Read,
     Received,
     Rejection,
@@ -46,17 +46,6 @@ if TYPE_CHECKING:
 _Result = TypeVar("_Result")
 
 _ATTEMPTS = 10
-_ARRIVAL = named(version, "received_at service calling_ae_title called_ae_title address site")
-_FIND_HELD = (
-    sa.select(version.c.location, *_ARRIVAL)
-    .select_from(version.join(instance).join(series).join(study))
-    .where(
-        study.c.study_instance_uid == sa.bindparam("study_uid"),
-        series.c.series_instance_uid == sa.bindparam("series_uid"),
-        instance.c.sop_instance_uid == sa.bindparam("sop_uid"),
-        version.c.sha256 == sa.bindparam("digest"),
-    )
-)
 
 
 class SQLIndex:
@@ -94,13 +83,14 @@ class SQLIndex:
 
         return Presuming(self._database, self._known)
 
-    def held(self, key: InstanceKey, sha256: str) -> tuple[str, Arrival] | None:
+    def meet(self, key: InstanceKey, sha256: str) -> Met:
         stored = stored_instance_key(key)
         if not self._entering.may_be_held(stored):
-            return None
-        names = dict(zip(("study_uid", "series_uid", "sop_uid"), stored, strict=True))
-        row = self._database.look(_FIND_HELD, {**names, "digest": sha256})
-        return (row[0], Arrival(moment(row[1]), *row[2:])) if row else None
+            return Met()
+        return queries.met(self._database.look(queries.MEET, queries.to_meet(stored, sha256)))
+
+    def held(self, key: InstanceKey, sha256: str) -> tuple[str, Arrival] | None:
+        return self.meet(key, sha256).held
 
     def search(self, query: Query) -> Generator[Match, None, None]:
         keywords = [attribute.keyword for attribute in queries.returned_keys(query)]

@@ -55,14 +55,13 @@ UPDATE_INSTANCE = update(instance).where(instance.c.id == _OF)
 
 INSERT_VERSION = insert(version)
 VERSIONS_OF = select(
-    *named(version, "id sha256 location size_bytes received_at calling_ae_title site flags answering")
+    *named(
+        version,
+        "id sha256 location size_bytes received_at ordered_at calling_ae_title site remote flags answering"
+        " answered_until",
+    )
 ).where(version.c.instance_id == _OF)
-NO_LONGER_ANSWERING = (
-    update(version)
-    .where(version.c.instance_id == _OF, version.c.answering)
-    .values(answering=False, patient_id=bindparam("named"))
-)
-SET_FLAGS = update(version).where(version.c.id == _OF)
+SET_STANDING = update(version).where(version.c.id == _OF)
 
 _AT: BindParameter[str] = bindparam("at")
 _MORE_BYTES: BindParameter[int] = bindparam("more_bytes")

@@ -56,6 +56,11 @@ def _text(name: str) -> sa.Column[str]:
     return sa.Column(name, Text, nullable=False)
 
 
+def _late_text(name: str) -> sa.Column[str]:
+    """Make a column that came later: the rows that there were are empty there."""
+    return sa.Column(name, Text, nullable=False, server_default=sa.text("''"))
+
+
 def _number(name: str) -> sa.Column[int]:
     return sa.Column(name, sa.BigInteger(), nullable=False)
 
@@ -153,6 +158,9 @@ version = sa.Table(
     _text("called_ae_title"),
     _text("address"),
     _text("site"),
+    _late_text("remote"),
+    _late_text("ordered_at"),  # what versions are in order of, where it is not received_at
+    _late_text("answered_until"),  # when another one took its place; empty while it answers, and where it never did
     _text("flags"),  # sorted, joined by a comma
     _text("verified_at"),  # empty while it never was
     sa.Column("damage", Text),  # NULL: intact, as far as is known
@@ -237,6 +245,12 @@ task = sa.Table(
     _number("done"),
     _text("note"),
 )
+
+
+def order_of(versions: sa.FromClause) -> sa.ColumnElement[str]:
+    """Give what versions are in order of: see ``Arrival.order``."""
+    said = versions.c.ordered_at
+    return sa.case((said == "", versions.c.received_at), else_=said)
 
 
 def named(table: sa.Table, names: str) -> tuple[sa.Column[Any], ...]:

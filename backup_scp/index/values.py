@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from hashlib import blake2b, sha256
 
+from backup_scp import clock
+
 LONGEST_KEY = 512
 """Bytes of UTF-8 of a value that stands in a database index; four of them fit in one entry."""
 
@@ -63,7 +65,7 @@ def moment(text: str) -> datetime:
 
 def now() -> str:
     """Give the timestamp of this moment."""
-    return timestamp(datetime.now(UTC))
+    return timestamp(clock.now())
 
 
 def patient_key(study: Mapping[str, str]) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from datetime import UTC, datetime
 
+from backup_scp import clock
 from backup_scp.commitment import StorageCommitment
 from backup_scp.errors import DestinationUnavailable, InvalidActionInformation, InvalidIdentifier, Unavailable
 from backup_scp.network.association import Association, Context
@@ -142,4 +142,4 @@ def _request(association: Association, context: Context) -> CommitmentRequest:
     transaction_uid, references = read_action_information(encoded, context.transfer_syntax)
     caller = association.caller
     requester = Requester(caller.site, caller.ae_title, caller.address)
-    return CommitmentRequest(transaction_uid, references, requester, datetime.now(UTC))
+    return CommitmentRequest(transaction_uid, references, requester, clock.now())

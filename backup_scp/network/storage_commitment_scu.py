@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
+from backup_scp import clock
 from backup_scp.errors import (
     DestinationUnavailable,
     IndexUnavailable,
@@ -117,7 +117,7 @@ class StorageCommitmentSCU:
 
     def _ask(self, association: Association, context: Context, message_id: int, references: Sequence[Reference]) -> str:
         transaction_uid = f"2.25.{uuid.uuid4().int}"
-        self._records.ask(transaction_uid, datetime.now(UTC))
+        self._records.ask(transaction_uid, clock.now())
         request: dict[Element, str | int] = {
             Element.REQUESTED_SOP_CLASS_UID: STORAGE_COMMITMENT,
             Element.COMMAND_FIELD: Field.N_ACTION_RQ,

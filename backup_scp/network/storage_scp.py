@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
+from backup_scp import clock
 from backup_scp.errors import InvalidDataSet
 from backup_scp.ingest import Accepted, Ingest
 from backup_scp.network.association import Association, Context
@@ -59,10 +58,11 @@ class StorageSCP:
 def _arrival(association: Association) -> Arrival:
     caller = association.caller
     return Arrival(
-        received_at=datetime.now(UTC),
+        received_at=clock.now(),
         service="C-STORE",
         calling_ae_title=caller.ae_title,
         called_ae_title=association.called_ae_title,
         address=caller.address,
         site=caller.site,
+        remote=caller.remote.name if caller.remote else "",
     )

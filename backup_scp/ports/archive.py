@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
+
+_NEXT = timedelta(microseconds=1)
+_LAST = datetime.max.replace(tzinfo=UTC) - _NEXT
 
 
 class InstanceKey(NamedTuple):
@@ -37,6 +40,10 @@ class Arrival:
         The sender's network address; empty for an import.
     site
         The clinic that the sender is configured for; empty when it is not.
+    remote
+        The name in the settings of the sender, where both its AE title and its address are configured ones; else empty.
+    ordered_at
+        What puts it behind the versions that were held when it came, where the clock was behind one of them; else None.
     """
 
     received_at: datetime
@@ -45,11 +52,19 @@ class Arrival:
     called_ae_title: str = ""
     address: str = ""
     site: str = ""
+    remote: str = ""
+    ordered_at: datetime | None = None
 
     @property
-    def sender(self) -> tuple[str, str]:
-        """Who counts as the same sender for the version rule: site and calling AE title."""
-        return (self.site, self.calling_ae_title)
+    def order(self) -> datetime:
+        """By what versions are put in order: when it came, unless the clock is known to have been wrong."""
+        return self.ordered_at or self.received_at
+
+    def after(self, latest: datetime | None) -> Arrival:
+        """Give the arrival that comes after a moment in the order of versions, whatever the clock says."""
+        if latest is None or latest < self.order:
+            return self
+        return replace(self, ordered_at=min(latest, _LAST) + _NEXT)
 
 
 @dataclass(frozen=True, slots=True)

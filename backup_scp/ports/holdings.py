@@ -46,6 +46,21 @@ class Admission(StrEnum):
     HELD = "held"  # the very same bytes were there already; nothing was added
 
 
+class Met(NamedTuple):
+    """What is known of a SOP Instance UID when a Data Set of it comes.
+
+    Attributes
+    ----------
+    held
+        Location and first arrival of the version with exactly these bytes, if there is one.
+    latest
+        The last in the order of arrival of all that has the UID; None where nothing has.
+    """
+
+    held: tuple[str, Arrival] | None = None
+    latest: datetime | None = None
+
+
 class Held(NamedTuple):
     """One version as retrieve, restore and verify need it."""
 
@@ -88,13 +103,21 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """One flagged or damaged version, for ``status``."""
+    """One flagged or damaged version, for ``status``.
+
+    Attributes
+    ----------
+    address, remote
+        Where it came from, and its name in the settings; empty where it had none.
+    """
 
     location: str
     sop_instance_uid: str
     calling_ae_title: str
     received_at: datetime
     flags: tuple[str, ...]
+    address: str = ""
+    remote: str = ""
 
 
 class Checked(NamedTuple):

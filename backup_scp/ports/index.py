@@ -15,6 +15,7 @@ from backup_scp.ports.holdings import (
     Held,
     Holdings,
     Match,
+    Met,
     Read,
     Received,
     Remark,
@@ -41,6 +42,9 @@ class Index(Protocol):
         ------
         IndexUnavailable
         """
+
+    def meet(self, key: InstanceKey, sha256: str) -> Met:
+        """Look what is held with these UIDs, and what came before."""
 
     def held(self, key: InstanceKey, sha256: str) -> tuple[str, Arrival] | None:
         """Location and first arrival of the version with exactly these bytes, if there is one."""

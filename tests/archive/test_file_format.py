@@ -142,7 +142,8 @@ def test_an_endless_header_is_not_read():
 
 # No NUL at the end: that is padding.
 texts = st.text(st.characters(codec=None, exclude_characters="\0"), max_size=100)
-arrivals = st.builds(Arrival, st.datetimes(timezones=st.just(UTC)), texts, texts, texts, texts, texts)
+times = st.datetimes(timezones=st.just(UTC))
+arrivals = st.builds(Arrival, times, texts, texts, texts, texts, texts, texts, st.none() | times)
 
 
 @given(st.builds(Heading, texts, texts, texts, texts), arrivals)
@@ -151,23 +152,26 @@ def test_whatever_is_said_comes_back(heading, arrival):
     assert stream.read() == DATA_SET
     assert replace(header.heading, source_ae_title="") == replace(heading, source_ae_title="")
     assert header.arrival.received_at == arrival.received_at
+    assert header.arrival.ordered_at == arrival.ordered_at
     for name, limit in (
         ("service", 16),
         ("calling_ae_title", 16),
         ("called_ae_title", 16),
         ("address", 64),
         ("site", 64),
+        ("remote", 32),
     ):
         told = getattr(arrival, name)[:limit]
-        assert told.startswith(getattr(header.arrival, name))
+        assert getattr(arrival, name).startswith(getattr(header.arrival, name))
         if all(character <= "\uffff" for character in told):
-            assert getattr(header.arrival, name) == told
+            assert getattr(header.arrival, name).startswith(told)
 
 
 @pytest.mark.parametrize("character", ["x", '"', "\\", "\n", "é", "\U0001f9b7", "\ud800"])
 def test_nothing_makes_it_overflow(character):
     text = character * 70_000
-    arrival = Arrival(datetime(9999, 12, 31, 23, 59, 59, 999999, UTC), text, text, text, text, text)
+    end = datetime(9999, 12, 31, 23, 59, 59, 999999, UTC)
+    arrival = Arrival(end, text, text, text, text, text, text, end)
     heading = Heading(text, text, text, text)
     location = "f" * 2 * layout.LOCATION_LIMIT
     header = blank_header(heading)
@@ -176,6 +180,18 @@ def test_nothing_makes_it_overflow(character):
     assert len(information) == PRIVATE_INFORMATION_LENGTH
     file = header[:-PRIVATE_INFORMATION_LENGTH] + information
     assert read_header(io.BytesIO(file), "it").size_bytes == 2**64
+
+
+def test_the_name_of_a_remote_ae_is_kept_whole():
+    named = replace(ARRIVAL, remote="n" * 64)
+    assert read_header(io.BytesIO(whole(arrival=named)), "it").arrival == named
+
+
+def test_what_earlier_versions_did_not_write_is_empty():
+    assert b'"remote"' not in whole()
+    assert b'"ordered"' not in whole()
+    arrival = read_header(io.BytesIO(whole()), "it").arrival
+    assert (arrival.remote, arrival.ordered_at, arrival.order) == ("", None, ARRIVAL.received_at)
 
 
 def test_source_ae_title_keeps_to_its_repertoire():

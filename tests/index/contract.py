@@ -6,6 +6,7 @@ import itertools
 import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta, timezone
 from typing import Any
 
@@ -71,6 +72,10 @@ def _event(chance: random.Random, number: int) -> Version:
 
 def _nothing(_location: str) -> None:
     """Read no file."""
+
+
+def _never(location: str) -> None:
+    raise AssertionError(location)
 
 
 def str_url(index: Any) -> str:
@@ -239,6 +244,44 @@ class IndexContract:
         assert (remark.location, remark.flags) == (version(content="theirs").location, ("clash",))
         assert index.holdings().flagged == 1
         assert len(index.select(Selection(all_versions=True))) == 2
+
+    def test_a_stranger_with_the_consoles_ae_title_does_not_take_over(self, index):
+        index.add(version(content="ours", remote="console", ImageType="OURS"))
+        stranger = version(content="theirs", minute=1, ImageType="THEIRS")
+        assert index.add(stranger) is Admission.CLASH
+        assert index.add(version(content="corrected", remote="console", minute=2)) is Admission.VERSION
+        (held,) = index.retrieve(query(I))
+        assert held.sha256 == version(content="corrected").sha256
+        (remark,) = index.remarks(9)
+        assert (remark.location, remark.flags, remark.remote) == (stranger.location, ("clash",), "")
+
+    def test_what_a_console_sent_before_it_was_configured_can_be_corrected(self, index):
+        index.add(version(content="before"))
+        assert index.add(version(content="since", minute=1, remote="console")) is Admission.VERSION
+        assert index.add(version(content="a stranger's", minute=2)) is Admission.CLASH
+        for minute, content in ((0, "before"), (1, "since"), (2, "since")):
+            (held,) = index.select(Selection(as_of=at(minute)))
+            assert held.sha256 == version(content=content).sha256
+
+    def test_a_version_that_came_while_the_clock_was_behind_is_the_latest(self, index):
+        """It has no place before what was held, so nothing is entered anew for it."""
+        index.add(version(content="old"))
+        early = version(content="corrected", minute=-600)
+        later = replace(early, arrival=early.arrival.after(index.meet(early.key, early.sha256).latest))
+        assert index.add(later, _never) is Admission.VERSION
+        (held,) = index.retrieve(query(I))
+        assert (held.sha256, held.received_at) == (early.sha256, at(-600))
+        assert [v.arrival for v in index.search_versions(query(I))] == [version().arrival, later.arrival]
+        assert index.meet(early.key, early.sha256) == ((early.location, later.arrival), later.arrival.ordered_at)
+
+    def test_what_is_known_of_a_uid_tells_what_came_before(self, index):
+        assert index.meet(version().key, version().sha256) == (None, None)
+        index.add(version(minute=1))
+        index.add(version(content="other", minute=3))
+        index.add(version("1.9", minute=5))  # the study says what this one says
+        assert index.meet(version().key, "0" * 64) == (None, at(5))
+        assert index.meet(version().key, version().sha256).held == (version().location, version(minute=1).arrival)
+        assert index.meet(version(study="8").key, version().sha256) == (None, at(5))  # of another study
 
     def test_the_owner_still_answers_after_a_clash(self, index):
         index.add(version(content="a"))
@@ -694,7 +737,11 @@ class IndexContract:
         uids = {"StudyInstanceUID": "1.2.3", "SeriesInstanceUID": "1.2.3.4", "SOPInstanceUID": "1.2.3.4.5"}
         assert ours == ({"PatientID": "P1"} | uids, entered.arrival, entered.sha256, entered.size_bytes, DX, EXPLICIT,
                         entered.location, True, ())  # fmt: skip
-        assert (theirs.arrival.sender, theirs.answering, theirs.flags) == (("", "OTHER"), False, ("clash", "damaged"))
+        assert (theirs.arrival.calling_ae_title, theirs.answering, theirs.flags) == (
+            "OTHER",
+            False,
+            ("clash", "damaged"),
+        )
 
     # Many at once
 

@@ -43,6 +43,7 @@ def version(
     minute: float = 0,
     sender: str = "DR1",
     site: str = "",
+    remote: str = "",
     sop_class: str = DX,
     parsed: bool = True,
     **attributes: str,
@@ -53,7 +54,7 @@ def version(
         attributes = {"PatientID": "P1", "PatientName": "DOE^JANE", "Modality": "DX"} | attributes
     return Version(
         SOPInstance(sop_class, sop, EXPLICIT, study, series, attributes, parsed=parsed),
-        Arrival(at(minute), "C-STORE", sender, "BACKUP_SCP", "192.0.2.7", site),
+        Arrival(at(minute), "C-STORE", sender, "BACKUP_SCP", "192.0.2.7", site, remote),
         location=f"{sha256[:2]}/{sha256}.dcm",
         sha256=sha256,
         size_bytes=1000 + len(content),

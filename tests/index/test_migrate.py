@@ -19,7 +19,8 @@ from backup_scp.index import migrate
 from backup_scp.index.engine import Database
 from backup_scp.index.tables import METADATA
 from backup_scp.index.values import timestamp
-from tests.index.examples import answers, one_item, requests, version
+from backup_scp.ports import Selection
+from tests.index.examples import answers, at, one_item, requests, rows, version
 
 
 @contextlib.contextmanager
@@ -150,7 +151,7 @@ def test_rejections_before_0010_are_kept_with_what_was_asked_for(url):
 
     columns = "calling_ae_title, called_ae_title, address, reason, fix, last_at, count"
     now = timestamp(datetime.now(UTC))
-    rows = [
+    rejected = [
         ("A", "X", "192.0.2.1", "called AE title 'X' is not ours", "f", now, 3),
         ("A", "B", "192.0.2.1", "'A' at 192.0.2.1 may not query here", "f", now, 1),
         ("A", "B", "192.0.2.1", "Move Destination 'C1' is not configured here", "f", now, 1),
@@ -161,7 +162,7 @@ def test_rejections_before_0010_are_kept_with_what_was_asked_for(url):
     with writing(url) as connection:
         names = columns.split(", ")
         table = sa.table("rejection", *map(sa.column, names))
-        connection.execute(table.insert(), [dict(zip(names, row, strict=True)) for row in rows])
+        connection.execute(table.insert(), [dict(zip(names, row, strict=True)) for row in rejected])
     migrate.upgrade(url)
     with opened(url) as index:
         found = sorted((r.service, r.count) for r in index.rejections(9))
@@ -169,6 +170,24 @@ def test_rejections_before_0010_are_kept_with_what_was_asked_for(url):
     migrate.move_to(url, "0009")
     with writing(url) as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM rejection").scalar() == 4
+
+
+def test_until_when_a_version_answered_is_known_after_0011(url):
+    """As the rule was before: the next version of the sender whose version answers."""
+    from tests.index.conftest import opened
+
+    with opened(url) as index:
+        for minute, sender in enumerate(["DR1", "OTHER", "DR1", "DR1", "OTHER"]):
+            index.add(version(content=str(minute), minute=minute, sender=sender))
+        index.add(version("1.9"))
+    entered = rows(url)
+    migrate.move_to(url, "0010")
+    migrate.upgrade(url)
+    assert rows(url) == entered
+    with opened(url) as index:
+        for minute, answering in enumerate("00233"):
+            (held,) = index.select(Selection(study_instance_uid="1.2.3", as_of=at(minute)))[:1]
+            assert held.sha256 == version(content=answering).sha256
 
 
 def test_an_index_of_a_newer_program_is_left_alone(url):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backup_scp.attributes import ATTRIBUTES, BY_KEYWORD
-from backup_scp.index.answering import Candidate, decide
+from backup_scp.index.answering import Candidate, Sender, Standing, decide, standings
 from backup_scp.index.keys import (
     IN_DATABASE_INDEXES,
     SEVERAL_VALUES,
@@ -118,19 +118,58 @@ def test_arrivals_at_the_same_moment_merge_the_same_in_any_order():
     assert found == {"b"}
 
 
-OURS, THEIRS = ("", "DR1"), ("", "DR2")
+OURS, THEIRS = Sender("", "", "DR1"), Sender("", "", "DR2")
+CONSOLE = Sender("console", "", "DR1")
 
 
 @pytest.mark.parametrize(
-    ("arrived", "expected"),
+    ("arrived", "takes_over", "clash", "others_clash"),
     [
-        (Candidate("3", "x", OURS), (True, False, False)),
-        (Candidate("1", "x", OURS), (False, False, False)),
-        (Candidate("3", "x", THEIRS), (False, True, False)),
-        (Candidate("1", "x", THEIRS), (True, False, True)),
-        (Candidate("2", "z", OURS), (True, False, False)),
-        (Candidate("2", "a", OURS), (False, False, False)),
+        (Candidate("3", "x", OURS), True, False, False),
+        (Candidate("1", "x", OURS), False, False, False),
+        (Candidate("3", "x", THEIRS), False, True, False),
+        (Candidate("1", "x", THEIRS), True, False, True),
+        (Candidate("2", "z", OURS), True, False, False),
+        (Candidate("2", "a", OURS), False, False, False),
     ],
 )
-def test_which_version_answers(arrived, expected):
-    assert decide([Candidate("2", "m", OURS, answering=True)], arrived) == expected
+def test_which_version_answers(arrived, takes_over, clash, others_clash):
+    decision = decide([Candidate("2", "m", OURS, answering=True)], arrived)
+    assert (decision.takes_over, decision.standing.clash, decision.held["m"].clash) == (takes_over, clash, others_clash)
+    assert decision.standing.answering == takes_over
+
+
+@pytest.mark.parametrize(
+    ("owner", "sender", "answers"),
+    [
+        (CONSOLE, CONSOLE, True),
+        (CONSOLE, OURS, False),  # a stranger with the console's AE title
+        (CONSOLE, THEIRS, False),
+        (CONSOLE, Sender("room 1", "", "DR1"), True),  # it has another name in the settings now
+        (CONSOLE, Sender("console", "", "DR9"), True),  # it was replaced, and calls itself otherwise
+        (CONSOLE, Sender("ct", "", "CT"), False),
+        (CONSOLE, Sender("ct", "north", "DR1"), False),
+        (OURS, OURS, True),
+        (OURS, CONSOLE, True),  # it was configured since
+        (OURS, THEIRS, False),
+        (OURS, Sender("console", "north", "DR1"), False),
+        (OURS, Sender("", "north", "DR1"), False),
+    ],
+)
+def test_who_may_replace_what_somebody_sent(owner, sender, answers):
+    first, second = Candidate("1", "a", owner, "t1", answering=True), Candidate("2", "b", sender, "t2")
+    decision = decide([first], second)
+    assert (decision.takes_over, decision.standing.clash) == (answers, not answers)
+    assert decision.held["a"] == Standing(answering=not answers, until="t2" if answers else "")
+
+
+def test_once_its_console_is_configured_no_stranger_replaces_an_image():
+    versions = [Candidate(str(n), str(n), sender, f"t{n}") for n, sender in enumerate([OURS, CONSOLE, OURS, CONSOLE])]
+    judged = standings(versions)
+    assert judged == {
+        "0": Standing(until="t1"),
+        "1": Standing(until="t3"),
+        "2": Standing(clash=True),
+        "3": Standing(answering=True),
+    }
+    assert standings(versions[::-1]) == judged

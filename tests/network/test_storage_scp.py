@@ -10,7 +10,7 @@ from pydicom.uid import CTImageStorage
 
 from backup_scp import errors
 from backup_scp.network.association import Association, Timing
-from backup_scp.ports import InstanceKey
+from backup_scp.ports import InstanceKey, RemoteAE
 from tests import samples
 from tests.network.conftest import associations_ended
 from tests.network.wire import (
@@ -77,6 +77,17 @@ def test_success_means_file_and_row(node, storage):
     assert len(storage.kept()) == 1
 
 
+@pytest.mark.parametrize(("host", "name"), [("127.0.0.1", "console"), ("192.0.2.1", "")])
+def test_whom_the_settings_know_is_named_where_its_address_is_right_too(start_server, storage, host, name):
+    node = start_server(storage.services(), remotes=[RemoteAE("console", "CONSOLE", host)])
+    with node.peer(CT, calling=b"CONSOLE") as peer:
+        assert store(peer).status == 0
+        location, arrival = storage.index.held(key(), SAMPLE.sha256)
+        assert (arrival.calling_ae_title, arrival.remote) == ("CONSOLE", name)
+        assert storage.archive.read(location).arrival == arrival
+        peer.release()
+
+
 def test_success_is_not_said_before_file_and_row_are_durable(node, storage, monkeypatch):
     """Each step is held back in its turn; meanwhile nothing may be on the wire."""
     steps: list[str] = []
@@ -138,7 +149,7 @@ FAILURES = [
     (errors.InvalidDataSet("SOP Instance UID: Command Set 1.2, Data Set 1.3"), 0xA900),
     (errors.BackupSCPError("Something new"), 0x0110),
 ]
-STEPS = ["stage", "write", "held", "commit", "add"]
+STEPS = ["stage", "write", "meet", "commit", "add"]
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -170,7 +181,7 @@ def fail(patch, storage, step, error):
     if step == "write":
         patch.setattr("backup_scp.archive.staging.FileInStaging.write", fails)
     else:
-        patch.setattr(storage.index if step in {"held", "add"} else storage.archive, step, fails)
+        patch.setattr(storage.index if step in {"meet", "add"} else storage.archive, step, fails)
 
 
 @pytest.mark.parametrize("step", STEPS)

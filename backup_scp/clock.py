@@ -1,0 +1,36 @@
+"""What time it is: the one place that asks the system's clock, and that a test can set.
+
+A clock may be wrong, and be set right: a dead battery, a mistyped year, a virtual machine that was asleep.  So no work
+may wait for a time that only a wrong clock has named: ``is_future`` tells such a time, and whoever meets one takes it
+as unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+TOLERANCE = timedelta(hours=1)
+"""So far ahead of the clock a recorded time may be: computers that share an index are never set quite alike."""
+
+
+def _system() -> datetime:
+    return datetime.now(UTC)  # noqa: TID251 - here alone
+
+
+source: Callable[[], datetime] = _system
+
+
+def now() -> datetime:
+    """Give the time, UTC."""
+    return source()
+
+
+def horizon() -> datetime:
+    """Give the latest time that can have been: what is dated later was written while a clock was ahead."""
+    return now() + TOLERANCE
+
+
+def is_future(moment: datetime) -> bool:
+    """Tell whether this cannot have been yet; what says so was written while a clock was ahead."""
+    return moment > horizon()
