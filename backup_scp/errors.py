@@ -9,6 +9,8 @@
     │   ├── InvalidActionInformation    a Storage Commitment request that PS3.4 does not allow
     │   ├── InvalidSettings             a setting that cannot work
     │   ├── InvalidSelection            a command that selects nothing, or contradicts itself
+    │   ├── NoArchive                   there is no archive where the settings look for it
+    │   ├── NotOwner                    the archive belongs to another user of this system
     │   └── NotDICOM                    a file that is not a DICOM file
     ├── Unavailable                   try again later; nothing was lost
     │   ├── ArchiveUnavailable          the archive cannot be written or read
@@ -65,6 +67,14 @@ class InvalidSettings(Invalid):
 
 class InvalidSelection(Invalid):
     """A command that selects nothing, or contradicts itself."""
+
+
+class NoArchive(Invalid):
+    """There is no archive where the settings look for it."""
+
+
+class NotOwner(Invalid):
+    """The archive belongs to another user of this system."""
 
 
 class NotDICOM(Invalid):

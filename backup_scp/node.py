@@ -96,7 +96,7 @@ class Node:
         settings = self._settings
         with ExitStack() as stack:
             reasons = list(set_aside_damaged_index(settings)) if self._keeps_up else []
-            storage = self._storage = stack.enter_context(Storage(settings))
+            storage = self._storage = stack.enter_context(Storage(settings, create=True))
             self.look_again()
             self.remarks = list(_lost_index(storage, "".join(reasons))) if self._keeps_up else []
             for remark in self.remarks:

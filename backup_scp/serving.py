@@ -27,6 +27,7 @@ from backup_scp.node import Node
 from backup_scp.remotes import listening
 from backup_scp.run_record import Run, RunRecord
 from backup_scp.settings import Settings
+from backup_scp.storage import require_owner
 
 if TYPE_CHECKING:
     from backup_scp.network.listener import Listener
@@ -51,6 +52,7 @@ def serve(settings: Settings, say: Say) -> None:
     BackupSCPError
         It cannot start.
     """
+    require_owner(settings)
     with contextlib.suppress(OSError):  # whoever needs it will say what is wrong with it
         make_folders(settings.home, 0o700)  # the index names patients
     with contextlib.closing(Run(settings.home)) as run:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import shlex
 import signal
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -13,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from backup_scp import clock, rebuild
-from backup_scp.errors import Damaged, IndexUnavailable, Unavailable
+from backup_scp.errors import Damaged, IndexUnavailable, NoArchive, NotOwner, Unavailable
 from backup_scp.folders import make_folders
+from backup_scp.ownership import Owner, belongs_to_another, our_uid, owner_of, user_name, words_to_type
 from backup_scp.ports import Archive, Index, Task, Version
-from backup_scp.settings import Settings
+from backup_scp.settings import SYSTEM_FILE, Settings
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ProcessPoolExecutor
@@ -108,6 +110,91 @@ def upgrade_index(settings: Settings) -> bool:
     return upgrade(settings.index_url)
 
 
+def require_archive(settings: Settings) -> None:
+    """Refuse to look where there is no archive: that nothing is found there would say nothing of the node's.
+
+    An index is enough: the archive's drive may not be connected.
+
+    Raises
+    ------
+    NoArchive
+        With the folder, and how to name another.
+    """
+    if not settings.index_is_embedded or _is_there(settings.archive_path) or _is_there(_index_path(settings)):
+        return
+    said_by = settings.home_source or "nothing names another folder"
+    raise NoArchive(
+        f"There is no archive in {settings.home} ({said_by}). Where does the node keep its data? Name that folder: "
+        f"BACKUP_SCP_HOME=FOLDER in front of the command, or home = 'FOLDER' below [node] in {SYSTEM_FILE}"
+    )
+
+
+def require_owner(settings: Settings) -> None:
+    """Refuse archive and index of another user: what we make there would be closed to the node.
+
+    Raises
+    ------
+    NotOwner
+        With the words to type.
+    """
+    owner = foreign_owner(settings)
+    if owner is not None:
+        raise not_owner(owner)
+
+
+def not_owner(owner: Owner) -> NotOwner:
+    """Make the error that names the owner, and says what to type."""
+    us = user_name(our_uid() or 0)
+    return NotOwner(f"{owner.path} belongs to {owner.name}, and you are {us}: type  {words_to_type(owner)}")
+
+
+def foreign_owner(settings: Settings, *, of_home: bool = False) -> Owner | None:
+    """Give the user that archive and index belong to; None where that is us.
+
+    Parameters
+    ----------
+    settings
+        Where they are.
+    of_home
+        Where neither is there yet: the owner of the folder that they will lie in.
+
+    Raises
+    ------
+    NotOwner
+        They belong to two users.
+    """
+    from backup_scp.archive.filesystem import STAGING
+    from backup_scp.archive.marker import MARKER
+
+    made_by_the_node = (settings.archive_path / name for name in (MARKER, STAGING))  # what is there from the beginning
+    archive = next(filter(None, map(owner_of, made_by_the_node)), None)
+    index = owner_of(_index_path(settings)) if settings.index_is_embedded else None
+    if index is not None and our_uid() and os.access(index.path, os.R_OK | os.W_OK):
+        index = None  # it is shared on purpose
+    foreign = [owner for owner in (archive, index) if owner and belongs_to_another(owner, MARKER)]
+    if archive and index and foreign and (len(foreign) == 1 or archive.uid != index.uid):
+        chown = shlex.join(["sudo", "chown", f"{archive.name}:", str(index.path)])
+        raise NotOwner(f"{archive.path} belongs to {archive.name}, and {index.path} to {index.name}: type  {chown}*")
+    if archive or index or not of_home:
+        return foreign[0] if foreign else None
+    home = owner_of(settings.home)
+    return home if home and belongs_to_another(home, MARKER) else None
+
+
+def _index_path(settings: Settings) -> Path:
+    return Path(settings.index_url.removeprefix("sqlite:///").partition("?")[0])
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        path.stat()
+    except PermissionError:
+        return True  # nobody can tell
+    except OSError:
+        return False
+    return True
+
+
 class Storage:
     """Archive and index, open as long as the ``with`` block.
 
@@ -124,17 +211,23 @@ class Storage:
         Where they are.
     any_archive
         Read the archive that is there, also when the index was made of another.
+    create
+        Make an archive where there is none.
     """
 
     archive: Archive
     index: Index
 
-    def __init__(self, settings: Settings, *, any_archive: bool = False) -> None:
+    def __init__(self, settings: Settings, *, any_archive: bool = False, create: bool = False) -> None:
         self.settings = settings
         self._any_archive = any_archive
+        self._create = create
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
+        require_owner(self.settings)
+        if not self._create:
+            require_archive(self.settings)
         with contextlib.suppress(OSError):  # whoever needs it will say what is wrong with it
             make_folders(self.settings.home, 0o700)  # the index names patients
         self.archive = open_archive(self.settings)

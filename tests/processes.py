@@ -58,7 +58,8 @@ def clean_environment(**more: str) -> dict[str, str]:
     dcmtk leaves it on and writes an answer in two pieces: each would wait 40 ms for the peer's delayed ACK.
     """
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("BACKUP_SCP_")}
-    return inherited | {"TCP_NODELAY": "1", "LC_ALL": "C.UTF-8", "PYTHONUNBUFFERED": "1"} | more
+    ours = {"BACKUP_SCP_CONFIG": ""}  # set and empty: not the settings file of this machine either
+    return inherited | ours | {"TCP_NODELAY": "1", "LC_ALL": "C.UTF-8", "PYTHONUNBUFFERED": "1"} | more
 
 
 def peer_missing(name: str) -> None:
@@ -72,10 +73,13 @@ def peer_missing(name: str) -> None:
 class Process:
     """One process in a group of its own, its output in a file."""
 
-    def __init__(self, argv: Sequence[str], log: Path, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, argv: Sequence[str], log: Path, env: Mapping[str, str] | None = None, user: int | None = None
+    ) -> None:
         self.argv = list(argv)
         self.log = log
         self.env = dict(env or clean_environment())
+        self.user = user
         self._popen: subprocess.Popen[bytes] | None = None
         self._ended_by_test = True
 
@@ -108,6 +112,9 @@ class Process:
                 env=self.env,
                 cwd=self.log.parent,
                 start_new_session=True,
+                user=self.user,
+                group=self.user,
+                extra_groups=None if self.user is None else [],
             )
         self._ended_by_test = False
         wait_until(lambda: not self.running or ready(), timeout_s, what=f"{Path(self.argv[0]).name} being ready")

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,16 @@ def test_systemd_accepts_the_unit(unit):
 
 def test_the_unit_is_hardened(unit):
     run("systemd-analyze", "security", "--no-pager", "--offline=true", "--threshold=20", unit)
+
+
+def test_the_unit_and_the_settings_for_commands_name_one_folder():
+    """Commands find the archive by the settings file, the service by its unit."""
+    text = UNIT.read_text()
+    assert "Environment=BACKUP_SCP_HOME=%S/backup-scp " in text  # %S is /var/lib
+    (pattern, line) = re.findall(r"sed --in-place 's\|(.*)\|(.*)\|' /etc/backup-scp/backup-scp.toml", text)[0]
+    changed, number = re.subn(f"(?m){pattern}", line, (ROOT / "conf" / "backup-scp.toml").read_text())
+    assert number == 1
+    assert tomllib.loads(changed)["node"] == {"home": "/var/lib/backup-scp"}
 
 
 def test_hadolint_accepts_the_dockerfile():

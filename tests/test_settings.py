@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from backup_scp.errors import InvalidSelection, InvalidSettings
 from backup_scp.ports import RemoteAE
-from backup_scp.settings import RemoteSettings, Sections, Settings, load
+from backup_scp.settings import RemoteSettings, Sections, Settings, find_file, load, reading
 
 CONF = Path(__file__).parents[1] / "conf" / "backup-scp.toml"
 
@@ -108,8 +109,38 @@ class TestSources:
         settings = read(BACKUP_SCP_HOME=str(tmp_path / "elsewhere"))
         assert settings.archive_path == tmp_path / "elsewhere" / "archive"
 
+    def test_the_order_in_which_the_folder_of_all_data_is_named(self, read, tmp_path):
+        file, ours, other = f"[node]\nhome = '{tmp_path}/file'", str(tmp_path / "ours"), str(tmp_path / "other")
+        assert read(file).home == tmp_path / "file"
+        assert read(file, BACKUP_SCP_NODE__HOME=other).home == tmp_path / "other"
+        found = read(file, BACKUP_SCP_NODE__HOME=other, BACKUP_SCP_HOME=ours)
+        assert (found.home, found.home_source) == (tmp_path / "ours", "BACKUP_SCP_HOME")
+
+    def test_a_folder_in_the_file_is_the_same_wherever_a_command_is_typed(self, read, tmp_path, monkeypatch):
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        found = read("[node]\nhome = 'data'")
+        assert found.home == tmp_path / "data"
+        assert found.home_source == f"[node] home in {tmp_path / 'settings.toml'}"
+
     def test_what_a_container_platform_puts_there_is_no_setting(self, read):
-        read(BACKUP_SCP_PORT="tcp://10.0.0.1:11112", BACKUP_SCP_SERVICE_HOST="10.0.0.1")
+        read(
+            BACKUP_SCP_PORT="tcp://10.0.0.1:11112",
+            BACKUP_SCP_SERVICE_HOST="10.0.0.1",
+            BACKUP_SCP_SERVICE_PORT_DICOM="11112",
+            BACKUP_SCP_PORT_11112_TCP_ADDR="10.0.0.1",
+            BACKUP_SCP_TEST_FAULTS="all",
+        )
+
+    def test_the_file_of_the_system_is_read_where_none_is_named(self, tmp_path, monkeypatch):
+        system, named = tmp_path / "system.toml", tmp_path / "named.toml"
+        monkeypatch.setattr(reading, "SYSTEM_FILE", system)
+        assert find_file(None, {}) is None
+        system.touch()
+        assert find_file(None, {}) == system
+        assert find_file(None, {"BACKUP_SCP_CONFIG": str(named)}) == named
+        assert find_file(None, {"BACKUP_SCP_CONFIG": ""}) is None
+        assert find_file(named, {"BACKUP_SCP_CONFIG": "other.toml"}) == named
 
     def test_a_byte_order_mark_is_skipped(self, tmp_path):
         (tmp_path / "s.toml").write_bytes(b"\xef\xbb\xbf[node]\nport = 5\n")
@@ -153,7 +184,15 @@ REFUSED = [
     ("[node]\nport = true", "[node] port: expected a whole number"),
     ("[node]\nport = 65536", "[node] port: expected a whole number, at most 65535"),
     ("[node]\nprot = 1", "[node]: there is no setting prot"),
-    ("[nod]\nport = 1", "there is no section nod"),
+    ("[node]\nprot = 1", "did you mean port?"),
+    ("[node]\nprot = 1", "the settings there are home, ae_title, host, port"),
+    ("[nod]\nport = 1", "there is no section nod; did you mean [node]?"),
+    ("[nod]\nport = 1", "the sections are [node], [tls]"),
+    ("strict_hierarchy = true", "strict_hierarchy stands above all sections: put it below [node]"),
+    ("port = 1", "port stands above all sections: put it below [node] or [tls]"),
+    ('[archive]\nurl = "D:\\backup"', "[archive] url: it holds a control character ('\\x08')"),
+    ('[archive]\nurl = "D:\\backup"', "write a Windows path in 'single quotes'"),
+    ('[[remote]]\nname="x"\nae_title="X"\nhost="h\\n"', "[[remote]] number 1, host: it holds a control"),
     ("node = 1", "[node]: expected a section in [brackets]"),
     ("[node]\nae_title = ' '", "ae_title is empty"),
     ("[node]\nae_title = 'a\\b'", "no backslash"),
@@ -190,6 +229,13 @@ def test_refused_in_one_sentence(read, text, words):
     [
         ("BACKUP_SCP_NODE__PORT", "x", "BACKUP_SCP_NODE__PORT: expected a whole number"),
         ("BACKUP_SCP_NODE__PROT", "1", "[node] has no setting prot"),
+        ("BACKUP_SCP_NODE__PROT", "1", "did you mean BACKUP_SCP_NODE__PORT?"),
+        ("BACKUP_SCP_NODE_PORT", "1", "that is no setting; did you mean BACKUP_SCP_NODE__PORT?"),
+        ("BACKUP_SCP_PORT", "1", "did you mean BACKUP_SCP_NODE__PORT or BACKUP_SCP_TLS__PORT?"),
+        ("BACKUP_SCP_NODE_MAXIMUM_PDU_LENGTH", "9", "did you mean BACKUP_SCP_NODE__MAXIMUM_PDU_LENGTH?"),
+        ("BACKUP_SCP_HOMES", "/x", "did you mean BACKUP_SCP_HOME?"),
+        ("BACKUP_SCP_ELEPHANT", "", "BACKUP_SCP_ELEPHANT: that is no setting; conf/backup-scp.toml explains"),
+        ("BACKUP_SCP_ARCHIVE__URL", "D:\backup", "control character"),
         ("BACKUP_SCP_NOED__PORT", "1", "there is no section [noed]"),
         ("BACKUP_SCP_REMOTE__0__HOST", "h", "there is no section [remote]"),
         ("BACKUP_SCP_REMOTE", "host", "is not JSON"),
@@ -210,6 +256,13 @@ def test_a_file_that_cannot_be_read(tmp_path, content):
         file.write_bytes(content)
     with pytest.raises(InvalidSettings, match=r"s\.toml"):
         load(file, {})
+
+
+@pytest.mark.skipif(os.name == "nt", reason="it is a drive there")
+@pytest.mark.parametrize("text", ["[archive]\nurl = 'D:\\backup'", "[archive]\nurl = 'd:/x'", "[node]\nhome = 'D:'"])
+def test_a_drive_of_windows_where_there_is_none(read, text):
+    with pytest.raises(InvalidSettings, match="is a drive of Windows, and this is not Windows"):
+        read(text)
 
 
 class TestRemotes:

@@ -6,10 +6,13 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from backup_scp.errors import ArchiveFull, ArchiveUnavailable
+from backup_scp.ownership import our_uid, owner_of, user_name
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_FORBIDDEN = frozenset({errno.EACCES, errno.EPERM})
 _GONE = frozenset({errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ESTALE})
 
 UNREADABLE = frozenset({errno.EIO, errno.EBADMSG, errno.EISDIR, getattr(errno, "EUCLEAN", errno.EIO)})
@@ -20,8 +23,20 @@ def failure(error: OSError, action: str) -> ArchiveUnavailable:
     """Choose the error for ``error``; ``action`` is ``written`` or ``read``."""
     if error.errno in _FULL:
         return ArchiveFull("Archive full: its volume has no room left for this Data Set")
-    hint = "; is its drive connected?" if error.errno in _GONE else ""
+    hint = "; is its drive connected?" if error.errno in _GONE else _whose(error)
     return ArchiveUnavailable(f"Archive cannot be {action}: {reason(error)}{hint}")
+
+
+def _whose(error: OSError) -> str:
+    """Say whose it is, where that is why we may not: a command of another user has made it."""
+    if error.errno not in _FORBIDDEN:
+        return ""
+    for name in (error.filename, error.filename2):
+        owner = owner_of(Path(os.fsdecode(name))) if isinstance(name, str | bytes) else None
+        if owner is not None and owner.uid != (us := our_uid()):
+            ours = user_name(us or 0)
+            return f"; a folder in it belongs to {owner.name}, and this is {ours}: sudo chown -R {ours}: ARCHIVE-FOLDER"
+    return ""
 
 
 def reason(error: OSError) -> str:

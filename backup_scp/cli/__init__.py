@@ -5,7 +5,6 @@ Exit codes: 0 all is well, 1 something failed or a person must act, 2 the comman
 
 from __future__ import annotations
 
-import os
 import sys
 import warnings
 from io import TextIOWrapper
@@ -39,9 +38,10 @@ def main() -> None:
 
 def _run(arguments: list[str]) -> None:
     """Run a command; the node, as a service manager starts it, without the library that reads all the others."""
+    config: str | None = None
     match arguments:
         case ["serve"]:
-            config = os.environ.get(CONFIG_VARIABLE) or None
+            pass
         case ["serve", "--config", config] | ["--config", config, "serve"]:
             pass
         case _:

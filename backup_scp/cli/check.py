@@ -13,7 +13,7 @@ import typer
 from backup_scp import clock
 from backup_scp.cli.options import ConfigOption, JSONOption, settings_of
 from backup_scp.cli.output import count, expected, moment, print_json, say, size
-from backup_scp.errors import ArchiveFull, BackupSCPError
+from backup_scp.errors import ArchiveFull, BackupSCPError, NoArchive, NotOwner
 
 if TYPE_CHECKING:
     from backup_scp.ports import Archive, Index, RemoteAE
@@ -51,8 +51,16 @@ def check(context: typer.Context, json: JSONOption = False, config: ConfigOption
 def _findings(settings: Settings) -> Iterator[Finding]:
     node = settings.node
     yield Finding("settings", True, f"AE title {node.ae_title}, port {node.port}, data in {settings.home}")
-    yield from _storage(settings)
-    yield from _commitments(settings)
+    from backup_scp.storage import require_archive, require_owner
+
+    try:
+        require_owner(settings)
+        require_archive(settings)
+    except (NoArchive, NotOwner) as error:
+        yield Finding("archive", False, str(error))
+    else:
+        yield from _storage(settings)
+        yield from _commitments(settings)
     for remote in settings.remotes:
         yield _remote(settings, remote)
 

@@ -22,7 +22,9 @@ def upgrade(context: typer.Context, config: ConfigOption = None) -> None:
     Only needed for a PostgreSQL index: the embedded one is brought up to date by itself.
     """
     settings = settings_of(context, config)
-    from backup_scp.storage import upgrade_index
+    from backup_scp.storage import require_archive, require_owner, upgrade_index
 
+    require_owner(settings)
+    require_archive(settings)
     upgrade_index(settings)
     say("The index is up to date")

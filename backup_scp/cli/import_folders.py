@@ -72,11 +72,11 @@ def import_folders(
     skipped. They are copied, never changed or removed, and a file that is held already is not doubled. Exit code 1
     when a DICOM file failed.
     """
-    settings = settings_of(context, config)
+    settings = settings_of(context, config, creates=True)
     from backup_scp.ingest import Ingest
     from backup_scp.storage import Storage
 
-    with Storage(settings) as storage, progress("Importing") as show:
+    with Storage(settings, create=True) as storage, progress("Importing") as show:
         done = import_files(Ingest(storage.archive, storage.index), lambda: walk(folders), show)
     if json:
         print_json(done)

@@ -31,6 +31,8 @@ def backup(
     place of the index. A PostgreSQL index is copied by pg_dump.
     """
     settings = settings_of(context, config)
-    from backup_scp.storage import back_up_index
+    from backup_scp.storage import back_up_index, require_archive, require_owner
 
+    require_owner(settings)
+    require_archive(settings)
     say(f"The index was copied to {file}, {size(back_up_index(settings, file.expanduser().absolute()))}")

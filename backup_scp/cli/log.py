@@ -84,7 +84,7 @@ def configure(settings: Settings, *, daemon: bool) -> None:
         logging.getLogger(library).setLevel(logging.CRITICAL + 1)
     handler: logging.Handler = logging.NullHandler()
     if daemon or settings.log.file or settings.log.level == "DEBUG":
-        handler = _handler(settings)
+        handler = _handler(settings, make=daemon)
     handler.setFormatter(JSONFormatter() if settings.log.json else LineFormatter())
     ours = logging.getLogger("backup_scp")
     for old in list(ours.handlers):
@@ -95,12 +95,15 @@ def configure(settings: Settings, *, daemon: bool) -> None:
     ours.propagate = False
 
 
-def _handler(settings: Settings) -> logging.Handler:
+def _handler(settings: Settings, *, make: bool) -> logging.Handler:
     path = settings.log_path
     if path is None:
         return _ToStream()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if make:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        elif not path.parent.is_dir():
+            return logging.NullHandler()  # the node makes the folder; a typing error does not
         return _ToFile(path, maxBytes=_FILE_BYTES, backupCount=_FILES, encoding="utf-8")
     except OSError as error:
         raise InvalidSettings(f"[log] file: {path} cannot be written ({error.strerror}): choose another") from error

@@ -16,12 +16,18 @@ from backup_scp.cli import CONFIG_VARIABLE
 if TYPE_CHECKING:
     from backup_scp.settings import Settings
 
-_CONFIG_HELP = "Settings file (TOML). Without one the defaults are used; conf/backup-scp.toml explains them all."
+_CONFIG_HELP = (
+    "Settings file (TOML). Without this, /etc/backup-scp/backup-scp.toml where there is one, else the defaults; "
+    "conf/backup-scp.toml explains every setting."
+)
 
 MainConfigOption = Annotated[
-    Path | None, typer.Option("--config", envvar=CONFIG_VARIABLE, metavar="FILE", help=_CONFIG_HELP)
+    Path | None,
+    typer.Option("--config", envvar=CONFIG_VARIABLE, metavar="FILE", help=_CONFIG_HELP, readable=False),
 ]
-ConfigOption = Annotated[Path | None, typer.Option("--config", metavar="FILE", help=_CONFIG_HELP)]
+ConfigOption = Annotated[  # not to be readable for typer: what is wrong with it is said in our words
+    Path | None, typer.Option("--config", metavar="FILE", help=_CONFIG_HELP, readable=False)
+]
 JSONOption = Annotated[bool, typer.Option("--json", help="Print JSON, for a program.")]
 
 
@@ -71,16 +77,39 @@ def config_of(context: typer.Context, config: Path | None) -> Path | None:
     return config or before
 
 
-def settings_of(context: typer.Context, config: Path | None) -> Settings:
-    """Read the settings that a command line asks for, and start the log as they say.
+def settings_of(context: typer.Context, config: Path | None, *, creates: bool = False) -> Settings:
+    """Read the settings that a command line asks for, act as the archive's owner, and start the log.
+
+    Parameters
+    ----------
+    context, config
+        The command line.
+    creates
+        Whether the command may make an archive, which then belongs to the owner of the folder of all data.
 
     Raises
     ------
     InvalidSettings
+    NotOwner
+        Archive and index belong to two users, or to one that root cannot be.
     """
     from backup_scp.cli.log import configure
-    from backup_scp.settings import load
+    from backup_scp.settings import find_file, load
 
-    settings = load(config_of(context, config))
+    settings = load(find_file(config_of(context, config)))
+    _act_as_owner(settings, creates=creates)
     configure(settings, daemon=False)
     return settings
+
+
+def _act_as_owner(settings: Settings, *, creates: bool) -> None:
+    """Let root be the user of the node (docs/adr/0026): what this command makes stays open to the node."""
+    from backup_scp.ownership import become, our_uid
+
+    if our_uid() != 0:
+        return
+    from backup_scp.storage import foreign_owner, not_owner
+
+    owner = foreign_owner(settings, of_home=creates)
+    if owner is not None and not become(owner):
+        raise not_owner(owner)

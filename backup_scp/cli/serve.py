@@ -19,9 +19,9 @@ def serve(config: Path | None) -> None:
     gc.disable()  # what is loaded stays: a quarter of the start would be spent on looking for garbage among it
     try:
         from backup_scp import serving
-        from backup_scp.settings import load
+        from backup_scp.settings import find_file, load
 
-        settings = load(config)
+        settings = load(find_file(config))
         configure(settings, daemon=True)
         serving.serve(settings, _say)
     finally:

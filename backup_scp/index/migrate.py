@@ -92,7 +92,7 @@ def _make_file(path: Path, *, is_uri: bool) -> None:
             path.touch(0o600)
             fsync_folder(path.parent)  # SQLite does so only for files that it makes itself
     except OSError as error:
-        raise IndexUnavailable(f"The folder {path.parent} of the index cannot be made: {error.strerror}") from None
+        raise IndexUnavailable(f"The index {path} cannot be made: {error.strerror}") from None
 
 
 def _revision(database: Database) -> str | None:

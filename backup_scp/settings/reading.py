@@ -4,20 +4,45 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from backup_scp.errors import InvalidSettings
+from backup_scp.ownership import our_uid, owner_of, user_name, words_to_type
+from backup_scp.settings.known import (
+    CONFIG,
+    EXPLAINED,
+    HOME,
+    PREFIX,
+    REMOTE,
+    require_known_keys,
+    require_known_variable,
+)
 from backup_scp.settings.sections import Sections
-from backup_scp.settings.values import Settings, require_usable
+from backup_scp.settings.values import Settings, require_path, require_usable
 
-PREFIX = "BACKUP_SCP_"
-HOME = "BACKUP_SCP_HOME"
-REMOTE = "BACKUP_SCP_REMOTE"
 DEFAULT_HOME = "backup-scp-data"
+SYSTEM_FILE = Path("/etc/backup-scp/backup-scp.toml")
+"""Read where no settings file is named: a command finds the archive of the service, whatever folder it is typed in."""
+
+
+def find_file(named: Path | None, environment: Mapping[str, str] = os.environ) -> Path | None:
+    """Choose the settings file: the one that is named, BACKUP_SCP_CONFIG, or the system's, where there is one.
+
+    BACKUP_SCP_CONFIG that is set and empty stands for no file at all.
+    """
+    if named is not None:
+        return named
+    variable = environment.get(CONFIG)
+    if variable is not None:
+        return Path(variable) if variable else None
+    try:
+        return SYSTEM_FILE if SYSTEM_FILE.is_file() else None
+    except PermissionError:
+        return SYSTEM_FILE  # whoever reads it will say what is wrong
 
 
 def load(file: Path | None = None, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -29,13 +54,56 @@ def load(file: Path | None = None, environment: Mapping[str, str] = os.environ) 
         With the place, what is wrong with it, and what to do.
     """
     raw = _read_toml(file) if file else {}
-    _convert(raw, f"{file}: ")
+    _check(raw, f"{file}: ")
     _override(raw, environment)
-    sections = _convert(raw, "Environment: ")
-    home = Path(environment.get(HOME) or DEFAULT_HOME).expanduser().absolute()
-    settings = Settings(home=home, **{name: getattr(sections, name) for name in Sections.__struct_fields__})
+    sections = _check(raw, "Environment: ")
+    home, home_source = _home(file, sections, environment)
+    settings = Settings(
+        home=home,
+        home_source=home_source,
+        **{name: getattr(sections, name) for name in Sections.__struct_fields__},
+    )
     require_usable(settings)
     return settings
+
+
+def _home(file: Path | None, sections: Sections, environment: Mapping[str, str]) -> tuple[Path, str]:
+    """Find the folder of all data, and who named it.
+
+    A relative path in the file is taken from the file's folder: the file means the same wherever a command is typed.
+    """
+    for variable in (HOME, f"{PREFIX}NODE__HOME"):
+        if folder := environment.get(variable):
+            return Path(folder).expanduser().absolute(), variable
+    if sections.node.home and file is not None:
+        require_path(sections.node.home, "[node] home")
+        return file.absolute().parent / Path(sections.node.home).expanduser(), f"[node] home in {file}"
+    return Path(DEFAULT_HOME).absolute(), ""
+
+
+def _check(raw: dict[str, Any], source: str) -> Sections:
+    """Make the sections of what was read; refuse what does not exist, or cannot be."""
+    require_known_keys(raw, source)
+    sections = _convert(raw, source)
+    for place, text in _texts(raw):
+        if found := _CONTROL.search(text):
+            raise InvalidSettings(
+                f'{source}{_plain_place(place)}: it holds a control character ({found[0]!a}). In "double quotes" '
+                "a backslash begins one: write a Windows path in 'single quotes'"
+            )
+    return sections
+
+
+def _texts(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
+    """Yield every text, and its place as msgspec writes it."""
+    if isinstance(value, str):
+        yield place, value
+    elif isinstance(value, dict):
+        for key, each in value.items():
+            yield from _texts(each, f"{place}.{key}" if place else key)
+    elif isinstance(value, list):
+        for number, each in enumerate(value):
+            yield from _texts(each, f"{place}[{number}]")
 
 
 def _convert(raw: dict[str, Any], source: str) -> Sections:
@@ -50,6 +118,8 @@ def _read_toml(file: Path) -> dict[str, Any]:
 
     try:
         return tomllib.loads(file.read_text("utf-8-sig"))  # editors on Windows begin a file with a byte order mark
+    except PermissionError:
+        raise InvalidSettings(_closed(file)) from None
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise InvalidSettings(f"The settings file {file} cannot be read ({reason}): check --config") from error
@@ -60,27 +130,33 @@ def _read_toml(file: Path) -> dict[str, Any]:
         raise InvalidSettings(f"The settings file {file} is not TOML ({error}): {hint}") from error
 
 
+def _closed(file: Path) -> str:
+    owner, sentence = owner_of(file), f"The settings file {file} cannot be read (Permission denied)"
+    if owner is None:
+        return sentence
+    us = user_name(our_uid() or 0)
+    return f"{sentence}: it belongs to {owner.name}, and you are {us}: type  {words_to_type(owner)}"
+
+
 def _override(raw: dict[str, Any], environment: Mapping[str, str]) -> None:
     for variable, text in environment.items():
+        if not variable.startswith(PREFIX):
+            continue
+        require_known_variable(variable, text)
+        section, separator, key = variable.removeprefix(PREFIX).lower().partition("__")
         if variable == REMOTE:
             raw["remote"] = _remote_list(text)
-        elif variable.startswith(PREFIX) and "__" in variable:
-            section, key, value = _scalar(variable, text)
+        elif separator:
             table = raw.setdefault(section, {})
             if isinstance(table, dict):  # what is not a table is refused with the rest
-                table[key] = value
+                table[key] = _scalar(variable, section, key, text)
 
 
-def _scalar(variable: str, text: str) -> tuple[str, str, Any]:
-    section, _, key = variable.removeprefix(PREFIX).lower().partition("__")
-    fields = {field.name: field for field in msgspec.structs.fields(Sections)}
-    if section not in fields or section == "remote":
-        raise InvalidSettings(f"{variable}: there is no section [{section}] that it could set; {_KNOWN}")
-    wanted = {field.name: field.type for field in msgspec.structs.fields(fields[section].type)}
-    if key not in wanted:
-        raise InvalidSettings(f"{variable}: [{section}] has no setting {key}; it has {', '.join(wanted)}")
+def _scalar(variable: str, section: str, key: str, text: str) -> Any:
+    sections = {field.name: field.type for field in msgspec.structs.fields(Sections)}
+    wanted = {field.name: field.type for field in msgspec.structs.fields(sections[section])}
     try:
-        return section, key, msgspec.convert(text, wanted[key], strict=False)
+        return msgspec.convert(text, wanted[key], strict=False)
     except msgspec.ValidationError as error:
         raise InvalidSettings(f"{variable}: {_sentence(str(error))}") from error
 
@@ -93,10 +169,9 @@ def _remote_list(text: str) -> Any:
         raise InvalidSettings(f"{REMOTE} is not JSON: write a list such as {example}") from error
 
 
-_KNOWN = "the sections are " + ", ".join(f"[{name}]" for name in Sections.__struct_fields__ if name != "remote")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _PLACE = re.compile(r" - at `\$\.?(?P<place>[^`]*)`$")
 _WORDS = (
-    (r"Object contains unknown field `(.+)`", r"there is no setting \1"),
     (r"Object missing required field `(.+)`", r"\1 is missing"),
     (r"Invalid enum value .*", "expected DEBUG, INFO, WARNING or ERROR"),  # [log] level is the only one
     (r", got `.*", ""),
@@ -123,9 +198,7 @@ def _sentence(message: str) -> str:
         what = re.sub(pattern, words, what)
     what = what[:1].lower() + what[1:]
     place = _plain_place(found["place"]) if found else ""
-    if not place:
-        what = what.replace("no setting", "no section")
-    return f"{place + ': ' if place else ''}{what}; conf/backup-scp.toml explains every setting"
+    return f"{place + ': ' if place else ''}{what}; {EXPLAINED}"
 
 
 def _plain_place(place: str) -> str:

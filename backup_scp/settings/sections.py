@@ -27,6 +27,7 @@ def _ae_title(text: str) -> str:
 class NodeSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """``[node]``: the DIMSE service."""
 
+    home: str = ""
     ae_title: AETitle = "BACKUP_SCP"
     host: Annotated[str, Meta(min_length=1)] = "0.0.0.0"  # noqa: S104 - consoles reach the node over the network; who may do what is settled per AE
     port: Annotated[int, Meta(ge=0, le=65535)] = 11112

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import cast
 from urllib.parse import unquote, urlsplit
@@ -31,9 +32,12 @@ class Settings(Struct, frozen=True):
     ----------
     home
         The folder of all data, absolute.
+    home_source
+        What named it: a variable, or a place in a file; empty where it is the default.
     """
 
     home: Path
+    home_source: str = ""
     node: NodeSettings = NodeSettings()
     tls: TLSSettings = TLSSettings()
     archive: ArchiveSettings = ArchiveSettings()
@@ -130,8 +134,20 @@ def require_usable(settings: Settings) -> None:
         raise InvalidSettings("[index] url: an SQLite index is a file: write sqlite:///PATH, or leave url empty")
 
 
+def require_path(text: str, setting: str) -> None:
+    """Refuse a Windows drive where there is none: it would be a folder that is called ``D:``.
+
+    Raises
+    ------
+    InvalidSettings
+    """
+    if os.name != "nt" and re.match(r"[A-Za-z]:([\\/]|$)", text):
+        raise InvalidSettings(f"{setting}: {text[:2]} is a drive of Windows, and this is not Windows: write /PATH")
+
+
 def _path_of(url: str, setting: str) -> Path:
     scheme = urlsplit(url).scheme
+    require_path(url, setting)
     if scheme == "file":
         parts = urlsplit(url)
         if parts.netloc not in {"", "localhost"}:

@@ -38,6 +38,7 @@ def home(tmp_path, monkeypatch) -> Path:
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.setenv("BACKUP_SCP_HOME", str(home))
+    monkeypatch.setenv("BACKUP_SCP_CONFIG", "")  # and none of this machine's
     return home
 
 

@@ -13,7 +13,7 @@ from tests.stored import FIRST_ARRIVAL, put_into_archive
 
 
 class TestStatus:
-    def test_a_fresh_node(self, run):
+    def test_a_fresh_node(self, run, stored):
         ran = run("status")
         assert ran.code == 0
         assert "0 SOP Instances" in ran.out
@@ -188,7 +188,7 @@ class TestRebuild:
         assert ran.json["entered"] == 1
         assert len(ran.json["left_out"]) == 1
 
-    def test_an_archive_that_is_not_there(self, run, home):
+    def test_an_archive_that_is_not_there(self, run, stored):
         ran = run("rebuild")
         assert ran.code == 1
         assert "drive" in ran.err

@@ -9,6 +9,7 @@ import pytest
 
 from backup_scp import __version__, storage
 from backup_scp.errors import IndexUnavailable
+from backup_scp.settings import reading
 
 COMMANDS = ["serve", "status", "check", "echo", "find", "import", "restore", "verify", "rebuild", "db upgrade"]
 
@@ -54,8 +55,8 @@ def test_a_wrong_command_line(run, arguments):
 
 class TestConfig:
     @pytest.fixture
-    def files(self, tmp_path):
-        for title in ("BEFORE", "AFTER", "ENV"):
+    def files(self, tmp_path, stored):
+        for title in ("BEFORE", "AFTER", "ENV", "SYSTEM"):
             (tmp_path / f"{title}.toml").write_text(f"[node]\nae_title = '{title}'\n")
         return tmp_path
 
@@ -73,6 +74,15 @@ class TestConfig:
         monkeypatch.setenv("BACKUP_SCP_CONFIG", str(files / "ENV.toml"))
         assert self.ae_title(run("status", "--json")) == "ENV"
         assert self.ae_title(run("--config", files / "BEFORE.toml", "status", "--json")) == "BEFORE"
+
+    def test_the_one_of_the_system_where_none_is_named(self, run, files, monkeypatch):
+        monkeypatch.setattr(reading, "SYSTEM_FILE", files / "SYSTEM.toml")
+        assert self.ae_title(run("status", "--json")) == "BACKUP_SCP"  # BACKUP_SCP_CONFIG is set, and empty
+        monkeypatch.delenv("BACKUP_SCP_CONFIG")
+        assert self.ae_title(run("status", "--json")) == "SYSTEM"
+        assert self.ae_title(run("--config", files / "BEFORE.toml", "status", "--json")) == "BEFORE"
+        monkeypatch.setenv("BACKUP_SCP_CONFIG", str(files / "ENV.toml"))
+        assert self.ae_title(run("status", "--json")) == "ENV"
 
     @pytest.mark.parametrize(
         "arguments",
@@ -108,6 +118,7 @@ class TestConfig:
         assert ran.err.count("\n") == 1
 
 
+@pytest.mark.usefixtures("stored")
 class TestErrors:
     def failing(self, monkeypatch, error):
         def fail(*_, **__):
@@ -139,6 +150,7 @@ class TestErrors:
 
 
 def test_db_upgrade(run, home):
+    (home / "archive").mkdir()
     ran = run("db", "upgrade")
     assert ran.code == 0
     assert (home / "index.sqlite").exists()

@@ -102,7 +102,7 @@ class TestCheck:
     def remote(self, ran):
         return next(finding for finding in ran.json if finding["what"] == "remote dr room")
 
-    def test_all_is_well(self, run, configure, peer):
+    def test_all_is_well(self, run, configure, peer, stored):
         configure(peer.port)
         ran = run("check")
         assert ran.code == 0, ran.out
@@ -138,7 +138,7 @@ class TestCheck:
         assert ran.code == 1
         assert "FAIL  index: " in ran.out
 
-    def test_it_leaves_nothing_in_the_archive(self, run, home):
+    def test_it_leaves_nothing_in_the_archive(self, run, home, stored):
         assert run("check").code == 0
         assert [path for path in (home / "archive").rglob("*") if path.is_file() and path.stat().st_size] == []
 

@@ -43,6 +43,7 @@ class Node:
         ae_title: str = "BACKUP_SCP",
         env: Mapping[str, str] | None = None,
         python: str = sys.executable,
+        user: int | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.host, self.port, self.ae_title = LOOPBACK, free_port(), ae_title
@@ -52,7 +53,7 @@ class Node:
         self.settings = {section: dict(values) for section, values in (settings or {}).items()}
         self.env = clean_environment(BACKUP_SCP_HOME=str(self.home), PYTHONPATH=str(ROOT)) | dict(env or {})
         self.python = python
-        self.process = Process(self._argv("serve"), folder / "node.log", self.env)
+        self.process = Process(self._argv("serve"), folder / "node.log", self.env, user)
 
     @property
     def pid(self) -> int:

@@ -120,6 +120,7 @@ def test_no_command_shows_the_help(make_node):
 def test_config_before_after_and_in_the_environment(make_node):
     node = make_node(ae_title="ELSEWHERE")
     node.write_settings()
+    (node.home / "archive").mkdir(parents=True)
 
     before = run(node, "--config", node.config, "status", "--json")
     after = run(node, "status", "--json", "--config", node.config)
@@ -132,6 +133,7 @@ def test_config_before_after_and_in_the_environment(make_node):
 
 def test_the_environment_wins_over_the_file(make_node):
     node = make_node(ae_title="OF_THE_FILE", remotes=[Remote("old", "OLD", 104)])
+    (node.home / "archive").mkdir(parents=True)
     remote = [{"name": "new", "ae_title": "NEW", "host": LOOPBACK, "port": free_port()}]
     env = {"BACKUP_SCP_NODE__AE_TITLE": "OF_THE_ENV", "BACKUP_SCP_REMOTE": json.dumps(remote)}
 
@@ -464,9 +466,7 @@ def test_rebuild_does_not_take_an_empty_drive_for_the_truth(node):
     assert node.json("status")["holdings"]["versions"] == 1
 
 
-def test_db_upgrade_of_the_embedded_index(make_node):
-    node = make_node()
-
+def test_db_upgrade_of_the_embedded_index(node):
     assert node.cli("db", "upgrade").stdout == "The index is up to date\n"
     assert node.cli("db", "upgrade").returncode == 0
 

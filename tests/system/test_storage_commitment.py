@@ -145,7 +145,8 @@ def test_a_console_that_is_off_gets_its_report_once_when_it_is_back(make_node, r
     if engine == "postgresql":
         settings["index"] = {"url": request.getfixturevalue("postgres_url").replace("+psycopg", "")}
     node = make_node(remotes=[console.remote], settings=settings)
-    node.cli("db", "upgrade")
+    if engine == "postgresql":
+        node.cli("db", "upgrade")
     node.start()
     node.send([sample])
     status, transaction_uid = console.ask(node, [pair(sample)])

@@ -214,7 +214,7 @@ def _look(node: Node, mount_points: list[Path], index: IndexUnderTest, acknowled
     else:
         found.index_faults += bool(without)
         found.troubles += [f"{len(without)} acknowledged instances have no row in the index"] if without else []
-    with Storage(load(node.config, environment(mount_points, {}))) as storage:
+    with Storage(load(node.config, environment(mount_points, {})), create=True) as storage:
         found.troubles += [f"the start says: {trouble}" for trouble in _recover(storage)]
         verified = verify(storage.archive, storage.index)
     if verified.needs_a_person:

@@ -227,7 +227,7 @@ class Cutting:
     def _verify(self, site: Site) -> Iterator[str]:
         """Do what `backup-scp verify` does, without the start of a program."""
         settings = load(site.node.config, {"BACKUP_SCP_HOME": str(site.node.home)})
-        with Storage(settings) as storage:
+        with Storage(settings, create=True) as storage:
             found = verify(storage.archive, storage.index)
         if found.needs_a_person:
             yield f"verify finds: {found}"

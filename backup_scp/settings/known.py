@@ -1,0 +1,114 @@
+"""The names of all settings: what is misspelt is refused, with the name that was probably meant."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from backup_scp.errors import InvalidSettings
+from backup_scp.settings.sections import RemoteSettings, Sections
+
+PREFIX = "BACKUP_SCP_"
+HOME = "BACKUP_SCP_HOME"
+CONFIG = "BACKUP_SCP_CONFIG"
+REMOTE = "BACKUP_SCP_REMOTE"
+
+_TEST_PREFIX = "BACKUP_SCP_TEST_"
+EXPLAINED = "conf/backup-scp.toml explains every setting"
+
+# Kubernetes and Docker put such variables there for a service that is called backup-scp.
+_OF_A_PLATFORM = re.compile(r".*_SERVICE_(HOST|PORT)(_.*)?|.*_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?")
+_ADDRESS_OF_A_PLATFORM = re.compile(r"(tcp|udp|sctp)://")
+
+_SECTIONS = {
+    field.name: [key.name for key in msgspec.structs.fields(field.type)]
+    for field in msgspec.structs.fields(Sections)
+    if field.name != "remote"
+}
+_REMOTE_KEYS = [field.name for field in msgspec.structs.fields(RemoteSettings)]
+_VARIABLES = {f"{PREFIX}{section}__{key}".upper() for section, keys in _SECTIONS.items() for key in keys}
+
+
+def require_known_keys(raw: Mapping[str, Any], source: str) -> None:
+    """Refuse sections and keys that do not exist.
+
+    Raises
+    ------
+    InvalidSettings
+        ``source``, the place, and what was probably meant.
+    """
+    for name, table in raw.items():
+        if name == "remote":
+            _require_known_remotes(table, source)
+        elif name not in _SECTIONS:
+            raise InvalidSettings(f"{source}{_no_section(name, table)}; {EXPLAINED}")
+        elif isinstance(table, dict):
+            _require_known(table, _SECTIONS[name], f"{source}[{name}]")
+
+
+def require_known_variable(name: str, value: str) -> None:
+    """Refuse a variable with our prefix that is no setting, and that no container platform has made.
+
+    Raises
+    ------
+    InvalidSettings
+    """
+    if name in _VARIABLES | {HOME, CONFIG, REMOTE} or name.startswith(_TEST_PREFIX):
+        return
+    if _OF_A_PLATFORM.fullmatch(name) or _ADDRESS_OF_A_PLATFORM.match(value):
+        return
+    section, separator, key = name.removeprefix(PREFIX).lower().partition("__")
+    if not separator:
+        wrong = "that is no setting"
+    elif section not in _SECTIONS:
+        sections = ", ".join(f"[{known}]" for known in _SECTIONS)
+        wrong = f"there is no section [{section}] that it could set; the sections are {sections}"
+    else:
+        wrong = f"[{section}] has no setting {key}; it has {', '.join(_SECTIONS[section])}"
+    raise InvalidSettings(f"{name}: {wrong}{_meant(_similar_variables(name))}; {EXPLAINED}")
+
+
+def _require_known_remotes(tables: Any, source: str) -> None:
+    for number, table in enumerate(tables if isinstance(tables, list) else [], 1):
+        if isinstance(table, dict):
+            _require_known(table, _REMOTE_KEYS, f"{source}[[remote]] number {number}")
+
+
+def _require_known(table: Mapping[str, Any], keys: list[str], place: str) -> None:
+    for key in table:
+        if key not in keys:
+            meant = _meant(difflib.get_close_matches(key, keys, 1))
+            raise InvalidSettings(
+                f"{place}: there is no setting {key}{meant}; the settings there are {', '.join(keys)}; {EXPLAINED}"
+            )
+
+
+def _no_section(name: str, value: Any) -> str:
+    """Tell a key that stands above all sections from a section that does not exist."""
+    places = [f"[{section}]" for section, keys in _SECTIONS.items() if name in keys]
+    if places and not isinstance(value, dict):
+        return f"{name} stands above all sections: put it below {' or '.join(places)}"
+    meant = _meant(f"[{similar}]" for similar in difflib.get_close_matches(name, [*_SECTIONS, "remote"], 1))
+    return f"there is no section {name}{meant}; the sections are {', '.join(f'[{s}]' for s in _SECTIONS)}, [[remote]]"
+
+
+def _similar_variables(name: str) -> Iterator[str]:
+    """Find what was meant: an underscore too few, the section left out, or a slip."""
+    flat = {re.sub("_+", "_", variable): variable for variable in sorted(_VARIABLES)}
+    if (exact := flat.get(re.sub("_+", "_", name))) is not None:
+        yield exact
+        return
+    rest = name.removeprefix(PREFIX)
+    if sectionless := [variable for variable in flat.values() if variable.endswith(f"__{rest}")]:
+        yield from sectionless
+        return
+    yield from difflib.get_close_matches(name, [*sorted(_VARIABLES), HOME, CONFIG, REMOTE], 1, 0.8)
+
+
+def _meant(names: Iterable[str]) -> str:
+    similar = " or ".join(names)
+    return f"; did you mean {similar}?" if similar else ""

@@ -1,0 +1,168 @@
+"""Commands beside a node that runs as another user: what they make belongs to that user, or they say what to type."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.processes import ROOT
+from tests.samples import ct_series, dx, encode, make_study
+from tests.system.node import Node, assert_one_sentence
+
+NODE_USER, OTHER_USER = 54321, 54322
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="only root can be several users")
+
+
+@pytest.fixture(scope="module")
+def python() -> list[str]:
+    """An interpreter that other users can run, and where it finds what is installed here."""
+    installed = str(Path(pytest.__file__).parents[1])
+    for candidate in (
+        sys.executable,
+        shutil.which(f"python3.{sys.version_info.minor}", path="/usr/local/bin:/usr/bin"),
+    ):
+        argv, path = [str(candidate), "-c", "import backup_scp.node"], f"{ROOT}:{installed}"
+        with suppress(OSError):
+            done = subprocess.run(argv, env={"PYTHONPATH": path}, check=False, user=NODE_USER, extra_groups=[])
+            if done.returncode == 0:
+                return [str(candidate), path]
+    pytest.skip("no interpreter here can be run by another user than root")
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user can reach."""
+    folder = Path(tempfile.mkdtemp(prefix="backup-scp-owners-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def make_theirs(open_folder, python):
+    def make(user: int | None = None) -> Node:
+        return Node(open_folder / "node", user=user, python=python[0], env={"PYTHONPATH": python[1]})
+
+    return make
+
+
+@pytest.fixture
+def theirs(make_theirs, processes) -> Iterator[Node]:
+    """A node that runs as a user of its own, in a folder that is closed to others."""
+    node = make_theirs(NODE_USER)
+    os.chown(node.home.parent, NODE_USER, NODE_USER)
+    processes.add(node.process)
+    node.start()
+    yield node
+    node.close()
+
+
+def type_as(user: int, node: Node, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [node.python, "-m", "backup_scp", *map(str, arguments), "--config", str(node.config)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=node.env,
+        cwd=ROOT,
+        user=user,
+        group=user,
+        extra_groups=[],
+        timeout=110,
+    )
+
+
+def owners(node: Node) -> set[int]:
+    return {path.lstat().st_uid for path in (node.home, *node.home.rglob("*"))}
+
+
+def test_what_root_types_leaves_nothing_that_is_closed_to_the_node(theirs, open_folder):
+    drive = open_folder / "drive"
+    make_study(drive, patients=20)
+
+    for arguments in (
+        ["status"],
+        ["import", drive],
+        ["verify"],
+        ["rebuild"],
+        ["find"],
+        ["check"],
+        ["index", "backup", theirs.home / "copy.sqlite"],
+        ["restore", "--to", theirs.home.parent / "restored", "--all"],
+    ):
+        done = type_as(0, theirs, *arguments)
+        assert done.returncode == 0, done
+        assert owners(theirs) == {NODE_USER}, arguments
+
+    answers = theirs.send([encode(dx(study=str(number))) for number in range(300, 340)])
+    assert {answer.status for answer in answers} == {0}
+    assert type_as(NODE_USER, theirs, "verify").returncode == 0
+
+
+def test_root_makes_a_first_archive_for_the_owner_of_its_folder(open_folder, make_theirs):
+    node = make_theirs()
+    node.home.mkdir()
+    os.chown(node.home, NODE_USER, NODE_USER)
+    node.write_settings()
+    make_study(open_folder / "drive")
+
+    assert type_as(0, node, "import", open_folder / "drive").returncode == 0
+
+    assert owners(node) == {NODE_USER}
+
+
+@pytest.mark.parametrize("command", ["serve", "status", "find", "import", "verify", "rebuild", "check"])
+def test_another_user_is_told_what_to_type(theirs, open_folder, command):
+    theirs.send([encode(dx())])
+    more = [open_folder] if command == "import" else []
+
+    done = type_as(OTHER_USER, theirs, command, *more)
+
+    assert done.returncode == 1
+    said = done.stdout + done.stderr
+    assert f"belongs to #{NODE_USER}, and you are #{OTHER_USER}: type  sudo -u '#{NODE_USER}' env " in said
+    assert f"-m backup_scp {command}" in said
+    assert "Traceback" not in said
+    assert owners(theirs) == {NODE_USER}
+
+
+def test_a_settings_file_that_is_closed(theirs):
+    theirs.config.chmod(0o600)
+    done = type_as(OTHER_USER, theirs, "status")
+    assert_one_sentence(done, "cannot be read (Permission denied): it belongs to root", "sudo -u root")
+
+
+def test_root_may_not_run_a_second_node_there(theirs):
+    assert_one_sentence(type_as(0, theirs, "serve"), f"belongs to #{NODE_USER}", "you are root", "serve")
+
+
+def test_an_index_of_one_user_and_an_archive_of_another(theirs):
+    theirs.send([encode(dx())])
+    theirs.stop()
+    os.chown(theirs.home / "index.sqlite", 0, 0)
+
+    for user in (0, NODE_USER):
+        done = type_as(user, theirs, "status")
+        assert_one_sentence(done, "index.sqlite to root", f"sudo chown '#{NODE_USER}:' ")
+
+
+def test_folders_of_another_user_are_named_when_the_node_meets_them(theirs):
+    """What a command of an earlier version left: the sentence says whose it is, not only that it is closed."""
+    samples = [encode(ds) for ds in ct_series(2)]
+    theirs.send(samples[:1])
+    for folder in (theirs.home / "archive").rglob("*"):
+        if folder.is_dir() and ".staging" not in folder.parts:
+            os.chown(folder, 0, 0)
+    (answer,) = theirs.send(samples[1:])
+    assert answer.status == 0xA700
+    assert "belongs to root" in theirs.output
