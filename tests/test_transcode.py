@@ -38,8 +38,9 @@ RLE, BASELINE, JPEG_2000 = str(uid.RLELossless), str(uid.JPEGBaseline8Bit), str(
 MPEG, JPEG_XL = str(uid.MPEG2MPML), "1.2.840.10008.1.2.4.110"
 # PhotometricInterpretation, PlanarConfiguration, the Extended Offset Table, Pixel Data
 FOLLOWS_THE_PIXELS = {0x00280004, 0x00280006, 0x7FE00001, 0x7FE00002, 0x7FE00010}
-# 12-bit JPEG Extended has no free decoder; the third is broken on purpose
-UNDECODABLE = {"JPEG-lossy.dcm", "JPGExtended.dcm", "JPEG2000-embedded-sequence-delimiter.dcm"}
+UNDECODABLE = {"JPEG2000-embedded-sequence-delimiter.dcm"}  # broken on purpose
+NOT_BY_DCMTK = {"SC_rgb_jpeg.dcm"}  # it does not read elements of implicit VR in an explicit Data Set
+NOT_BY_PYDICOM = {"JPEG-lossy.dcm", "JPGExtended.dcm"}  # JPEG Extended of 12 bits: compared with dcmtk alone
 LEFT_OUT = {"MR_truncated.dcm", "rtplan_truncated.dcm", "UN_sequence.dcm"}  # cut short; the last has no pixels
 
 
@@ -340,27 +341,24 @@ def test_decoded_pixels_are_pydicoms_and_everything_else_is_unchanged(sample, ta
     if sample.name in UNDECODABLE:
         assert "its pixels" in refusal(sample, target, tmp_path)
         return
-    if not get_decoder(sample.transfer_syntax_uid).is_available:
-        assert "pip install backup-scp[images]" in refusal(sample, target, tmp_path)
-        return
     if target == BIG_ENDIAN and wide(sample):
         assert "byte order" in refusal(sample, target, tmp_path)
         return
     result = convert(sample, target, tmp_path)
-    np.testing.assert_array_equal(decoded(result), decoded(sample))
+    if get_decoder(sample.transfer_syntax_uid).is_available and sample.name not in NOT_BY_PYDICOM:
+        np.testing.assert_array_equal(decoded(result), decoded(sample))
     little_endian = convert(result, EXPLICIT, tmp_path) if target != EXPLICIT else result
     assert values(little_endian, FOLLOWS_THE_PIXELS) == values(sample, FOLLOWS_THE_PIXELS)
 
 
-@pytest.mark.skipif(not shutil.which("dcmdjpeg"), reason="dcmtk is not installed")
 @pytest.mark.parametrize("sample", shipped(*(DECODABLE - {JPEG_2000, uid.JPEG2000})))
 def test_dcmtk_decodes_the_same_pixels(sample, tmp_path):
+    if sample.name in NOT_BY_DCMTK:
+        return
     program = {"1.2.840.10008.1.2.4.8": ["dcmdjpls"], RLE: ["dcmdrle"]}.get(sample.transfer_syntax_uid[:21])
     command = program or ["dcmdjpeg", "+cn"]
     path = sample.write(tmp_path / "source.dcm")
-    ran = subprocess.run([*command, path, tmp_path / "theirs.dcm"], check=False, capture_output=True)
-    if ran.returncode or sample.name in UNDECODABLE or not get_decoder(sample.transfer_syntax_uid).is_available:
-        pytest.skip("one of the two has no decoder for it")
+    subprocess.run([*command, path, tmp_path / "theirs.dcm"], check=True, capture_output=True)
     theirs = samples.Sample.of_file(tmp_path / "theirs.dcm")
     assert theirs
     ours = convert(sample, EXPLICIT, tmp_path)
@@ -506,13 +504,13 @@ def test_the_stored_syntax_wins_and_the_stream_comes_back():
 @pytest.mark.parametrize(
     ("accepted", "chosen"),
     [
-        ([JPEG_2000, IMPLICIT, EXPLICIT], IMPLICIT),
-        ([EXPLICIT, IMPLICIT], EXPLICIT),
+        ([JPEG_2000, IMPLICIT, EXPLICIT], EXPLICIT),
+        ([DEFLATED, BIG_ENDIAN, IMPLICIT], IMPLICIT),
         ([BIG_ENDIAN, DEFLATED], DEFLATED),
         ([MPEG, BIG_ENDIAN], BIG_ENDIAN),
     ],
 )
-def test_the_first_lossless_one_is_chosen_and_big_endian_last(accepted, chosen):
+def test_explicit_vr_is_chosen_where_it_is_taken_and_big_endian_last(accepted, chosen):
     ds, syntax, _ = rle()
     sample = encoded(ds, syntax)
     result = transcode(io.BytesIO(sample.data_set), syntax, accepted, len(sample.data_set), Path("absent"))
@@ -564,59 +562,24 @@ def test_a_damaged_frame_is_refused(caplog):
     caplog.set_level(logging.DEBUG)
     for damaged in range(3):
         broken = [bytes(64) if number == damaged else frame for number, frame in enumerate(coded)]
-        assert "cannot be decoded" in refusal(encoded(compressed(ds, encapsulate(broken)), syntax))
+        assert "its RLE segments" in refusal(encoded(compressed(ds, encapsulate(broken)), syntax))
     assert not caplog.records
 
 
-def test_an_rle_header_that_points_outside_is_refused(capfd):
-    """pylibjpeg-rle panics here."""
-    ds, syntax, _ = rle()
-    frame = bytearray(next(generate_frames(ds.PixelData, number_of_frames=1)))
-    for offsets in ((64, 1 << 30), (1 << 30, 64), (64, 64), (4000, 64)):
-        struct.pack_into("<2L", frame, 4, *offsets)
-        assert "cannot be decoded" in refusal(encoded(compressed(ds, encapsulate([bytes(frame)])), syntax))
-    assert "panicked" not in capfd.readouterr().err
-
-
-@pytest.mark.skipif(not get_decoder(uid.JPEGLosslessSV1).is_available, reason="lossless JPEG needs gdcm")
-def test_a_decoder_that_crashes_ends_its_own_process_only(capfd):
-    """gdcm aborts on a scan that is cut short or scrambled."""
-    stored = shipped_by_name("SC_rgb_jpeg_gdcm.dcm")
-    ds = stored.dataset()
-    frame = next(generate_frames(ds.PixelData, number_of_frames=1))
-    scan = frame.index(b"\xff\xda") + 14
-    for damaged in (frame[:scan], frame[: scan + 20] + b"\xff\xd9", frame[:scan] + b"\xff\x00" * 50):
-        broken = encoded(compressed(ds, encapsulate([damaged])), stored.transfer_syntax_uid)
-        told(lambda broken=broken: convert(broken, EXPLICIT))
-    np.testing.assert_array_equal(decoded(convert(stored, EXPLICIT)), decoded(stored))
-
-
-@pytest.mark.timeout(20)
-def test_a_jp2_file_is_decoded_and_an_empty_box_ends():
-    """pydicom waits on the latter for ever."""
+def test_a_jp2_file_is_decoded_and_a_damaged_one_refused():
     coded, ds = jpeg_2000_frames(1)
     signature = b"\0\0\0\x0cjP  \r\n\x87\n"
     file_type = struct.pack(">L4s4sL4s", 20, b"ftyp", b"jp2 ", 0, b"jp2 ")
-    empty = signature + bytes(4) + b"ftyp" + coded[0]
-    assert "damaged JP2" in refusal(encoded(compressed(ds, encapsulate([empty])), JPEG_2000))
+    short = signature + struct.pack(">L", 7) + b"ftyp" + coded[0]
+    assert "damaged JP2" in refusal(encoded(compressed(ds, encapsulate([short])), JPEG_2000))
     unended = signature + file_type
-    assert "another size" in refusal(encoded(compressed(ds, encapsulate([unended])), JPEG_2000))
+    assert "not JPEG 2000" in refusal(encoded(compressed(ds, encapsulate([unended])), JPEG_2000))
     image = struct.pack(">L4sLLHBBBB", 22, b"ihdr", 32, 32, 1, 11, 7, 0, 0)
     colour = struct.pack(">L4sBBBL", 15, b"colr", 1, 0, 0, 17)
     header_box = struct.pack(">L4s", 8 + len(image) + len(colour), b"jp2h") + image + colour
     whole = signature + file_type + header_box + struct.pack(">L4s", 0, b"jp2c") + coded[0]
     result = convert(encoded(compressed(ds, encapsulate([whole])), JPEG_2000), EXPLICIT)
     np.testing.assert_array_equal(decoded(result).ravel(), np.arange(1024))
-
-
-@pytest.mark.timeout(20)
-@pytest.mark.parametrize(("at", "value"), [(8, 0x00FD0020), (24, 0), (24, 1)])
-def test_an_absurd_size_or_tile_is_not_waited_for(at, value):
-    """OpenJPEG takes hours over these."""
-    ds = samples.with_pixels(samples.dx(), 512, 512)
-    (coded,) = coded_frames(JPEG_2000, np.zeros((1, 512, 512), "<u2"), 12)
-    wrong = coded[:at] + struct.pack(">LL", value, value or 1) + coded[at + 8 :]
-    assert "another size" in refusal(encoded(compressed(ds, encapsulate([wrong])), JPEG_2000))
 
 
 def test_pixel_data_that_contradicts_its_syntax_is_refused():

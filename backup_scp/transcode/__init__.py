@@ -9,14 +9,15 @@ stored in                                   what happens
 Implicit VR LE, Explicit VR LE / BE,        each Value is copied byte for byte (swapped where the byte order
 Deflated Explicit VR LE                     changes): ``elements.py``, ``encoding.py``
 JPEG, JPEG-LS, JPEG 2000, HTJ2K, RLE        the same, and each frame is decoded once: ``frames.py``,
-                                            ``decoders.py``
+                                            ``decoders.py``, ``decoder_process.py``
 MPEG, HEVC, JPEG XL, JPIP, private          refused
 ==========================================  ======================================================================
 
 Why the result can be trusted without a second decoder: Values are moved and never interpreted, so no character set,
-odd date or private attribute can be damaged.  A decoded frame *is* the decoder's output, and it is written only when
-its shape and size are those that the Data Set describes and the frames number as many as it says.  Decoding lossy
-pixels once is faithful to what is stored (PS3.5 8.2); (0028,2110) Lossy Image Compression stays as it is.
+odd date or private attribute can be damaged.  The header of each codestream is read here and must have every pixel and
+every bit that the Data Set describes (``codestreams.py``, ``image_pixel.py``); a decoded frame is written as it comes,
+only when it has that shape, and the frames must number as many as the Data Set says.  Decoding lossy pixels once is
+faithful to what is stored (PS3.5 8.2); (0028,2110) Lossy Image Compression stays as it is.
 
 Three things are derived from the encoding, not information, and follow it: sequences come out with undefined length
 (PS3.5 7.5.1), retired Group Lengths go (PS3.5 7.2), and what indexes or describes *encapsulated* Pixel Data follows
@@ -101,7 +102,7 @@ def padding(data_set: BinaryIO, transfer_syntax_uid: str, size_bytes: int) -> li
 def transcode(
     data_set: BinaryIO, transfer_syntax_uid: str, accepted: Sequence[str], size_bytes: int, folder: Path
 ) -> Transcoded:
-    """Encode a stored Data Set in the first Transfer Syntax of ``accepted`` that keeps all of it (PS3.5 10.1).
+    """Encode a stored Data Set in the best Transfer Syntax of ``accepted`` that keeps all of it (PS3.5 10.1).
 
     Parameters
     ----------
@@ -110,7 +111,8 @@ def transcode(
     transfer_syntax_uid
         What it is stored in.
     accepted
-        What the destination accepts for its SOP Class, in order of preference.  Big endian comes last in any case.
+        What the destination accepts for its SOP Class.  Explicit VR is chosen before Implicit VR, because it tells the
+        VR of private elements too, and big endian last.
     size_bytes
         Length of the Data Set.
     folder
@@ -140,7 +142,7 @@ def _target(stored: str, accepted: Sequence[str]) -> str:
         raise InstanceRefused(f"{_why(stored, accepted)}: nothing else would keep its pixels unchanged")
     if stored not in _NATIVE and stored not in DECODABLE:
         raise InstanceRefused(f"{_why(stored, accepted)}: there is no decoder for it here")
-    return min(native, key=lambda uid: _NATIVE[uid].big_endian)
+    return min(native, key=list(_NATIVE).index)
 
 
 def _steps(stored: str, target: str) -> list[_Step]:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import struct
 from array import array
 from collections.abc import Iterable
-from contextlib import ExitStack
 from typing import BinaryIO
 
 from backup_scp.errors import InstanceRefused
-from backup_scp.transcode.decoders import Decoders
 from backup_scp.transcode.elements import (
     IMPLICIT,
     ITEM,
@@ -25,7 +23,8 @@ from backup_scp.transcode.elements import (
     Token,
     Walk,
 )
-from backup_scp.transcode.frames import DESCRIPTION_TAGS, DecodedPixelData, Description
+from backup_scp.transcode.frames import DecodedPixelData
+from backup_scp.transcode.image_pixel import DESCRIPTION_TAGS, Description
 from backup_scp.transcode.padding import padding_of
 
 _CHUNK_BYTES = 1 << 20
@@ -60,21 +59,20 @@ def reencode(
     Raises
     ------
     InstanceRefused
-        It cannot be read, decoded, or kept unchanged.  Structure and first frames are tried before a byte is written.
+        It cannot be read, decoded, or kept unchanged.  Structure and first frames are looked at before anything is
+        written.
     """
     start = source.tell()
     descriptions, encapsulated = _survey(Walk(source, source_encoding, size_bytes), source, compression)
-    with ExitStack() as closing:
-        decoders = closing.enter_context(Decoders(compression)) if compression and encapsulated else None
-        decoded = {
-            token.level.start: DecodedPixelData(source, token.fragments, descriptions[token.level.start], decoders)
-            for token in encapsulated
-            if decoders
-        }
-        source.seek(start)
-        writer = _Writer(source, result, target_encoding, descriptions, decoded)
-        for token in Walk(source, source_encoding, size_bytes):
-            writer.write(token)
+    decoded = {
+        token.level.start: DecodedPixelData(source, token.fragments, descriptions[token.level.start], compression)
+        for token in encapsulated
+        if compression
+    }
+    source.seek(start)
+    writer = _Writer(source, result, target_encoding, descriptions, decoded)
+    for token in Walk(source, source_encoding, size_bytes):
+        writer.write(token)
 
 
 def _survey(
@@ -169,8 +167,7 @@ class _Writer:
         if self._encodings[-1].big_endian:
             _check_words(decoded.bytes_per_sample * _BITS_PER_BYTE)
             unit = _unit_bytes(vr)
-        for frame in decoded.frames():
-            self._result.write(_swapped(frame, unit))
+        decoded.write_frames(lambda part: self._result.write(_swapped(part, unit)))
         self._result.write(bytes(padding))
 
     def _sequence(self, token: Token) -> None:
@@ -247,11 +244,12 @@ def _unit_bytes(vr: str) -> int:
     return _UNIT_BYTES.get(vr, 1)
 
 
-def _swapped(data: bytes, unit: int) -> bytes:
+def _swapped(data: bytes | memoryview, unit: int) -> bytes | memoryview:
     """Turn the bytes of each unit over; an odd rest stays."""
     if unit == 1:
         return data
     whole = len(data) // unit * unit
-    units = array(_TYPECODE[unit], data[:whole])
+    units = array(_TYPECODE[unit])
+    units.frombytes(data[:whole])
     units.byteswap()
-    return units.tobytes() + data[whole:]
+    return units.tobytes() + bytes(data[whole:])

@@ -103,3 +103,10 @@ def _all_that_the_index_says(node: Node) -> dict:
 
 def _files(node: Node) -> list[Path]:
     return sorted(path for path in archive_of(node).rglob("*") if path.is_file())
+
+
+def decoder_processes(node: Node) -> list[int]:
+    """Return the process IDs of the decoders that a node has started."""
+    tasks = Path(f"/proc/{node.pid}/task").glob("*/children")
+    children = [int(number) for each in tasks for number in each.read_text().split()]
+    return [number for number in children if "decoder_worker" in Path(f"/proc/{number}/cmdline").read_text()]

@@ -1,0 +1,120 @@
+"""The program that ``decoder_process.py`` runs: frames come on standard input, pixels go to standard output.
+
+It imports nothing of this package.  It ends when its input does, when one frame takes too long, and with whatever a
+decoder does to it.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+import struct
+import sys
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_ORDER = struct.Struct("<BBBLLQ")
+_REPLY = struct.Struct("<BQ")
+_READY = b"R"
+_JPEG, _JPEG_LS, _JPEG_2000, _RLE = 1, 2, 3, 4
+_DECODED, _FAILED, _OTHER_SHAPE, _NO_MEMORY = 0, 1, 2, 3
+_ADDRESS_SPACE_BYTES = 6 << 30  # a frame of 1 GiB, and what its decoder needs beside it
+_SHORTEST_LIMIT_S, _SAMPLES_PER_S = 30.0, 1e6
+_RLE_HEADER_BYTES = 64
+
+
+def main() -> None:
+    """Decode one frame after another until the input ends."""
+    source, result = os.fdopen(0, "rb", closefd=False), os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # a library that prints must not print among the pixels
+    for name in ("SIGINT", "SIGTERM"):  # meant for the node, which says when it is done by closing the input
+        signal.signal(getattr(signal, name), signal.SIG_IGN)
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    import imagecodecs  # noqa: F401 - before the node is told that there is a decoder
+
+    _limit_memory()
+    result.write(_READY)
+    result.flush()
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:  # noqa: PTH123 - a device
+        while header := source.read(_ORDER.size):
+            _answer(header, source, result, nowhere)
+
+
+def _answer(header: bytes, source: BinaryIO, result: BinaryIO, nowhere: Any) -> None:
+    codec, samples, width, rows, columns, size = _ORDER.unpack(header)
+    codestream = source.read(size)
+    limit_s = _SHORTEST_LIMIT_S + rows * columns * samples / _SAMPLES_PER_S
+    faulthandler.dump_traceback_later(limit_s, exit=True, file=nowhere)
+    status, pixels = _decode(codec, codestream, (rows, columns, samples), width)
+    faulthandler.cancel_dump_traceback_later()
+    content = b"" if pixels is None else pixels.data.cast("B")
+    result.write(_REPLY.pack(status, len(content)))
+    result.write(content)
+    result.flush()
+
+
+def _decode(
+    codec: int, codestream: bytes, shape: tuple[int, int, int], width: int
+) -> tuple[int, np.ndarray[Any, Any] | None]:
+    """Decode one frame; a sample gets ``width`` bytes, little endian."""
+    import numpy as np
+
+    try:
+        pixels = _rle(codestream, shape, width) if codec == _RLE else _image(codec, codestream, shape[2])
+        is_as_described = pixels.shape == (shape if shape[2] > 1 else shape[:2])
+        if not is_as_described or pixels.dtype.kind not in "iu" or pixels.itemsize > width:
+            return _OTHER_SHAPE, None
+        return _DECODED, np.ascontiguousarray(pixels, f"<{pixels.dtype.kind}{width}").reshape(-1)
+    except MemoryError:
+        return _NO_MEMORY, None
+    except Exception:  # noqa: BLE001 - each decoder raises what it likes
+        return _FAILED, None
+
+
+def _image(codec: int, codestream: bytes, samples: int) -> np.ndarray[Any, Any]:
+    import imagecodecs
+
+    if codec == _JPEG_LS:
+        return imagecodecs.jpegls_decode(codestream)
+    if codec == _JPEG_2000:  # HTJ2K too: OpenJPEG refuses what is cut short
+        return imagecodecs.jpeg2k_decode(codestream)
+    if samples == 1:
+        return imagecodecs.jpeg8_decode(codestream)
+    return imagecodecs.jpeg8_decode(codestream, colorspace="RGB", outcolorspace="RGB")  # whatever it is: no conversion
+
+
+def _rle(codestream: bytes, shape: tuple[int, int, int], width: int) -> np.ndarray[Any, Any]:
+    """Put the bytes of each pixel together again, the most significant first (PS3.5 G.2)."""
+    import imagecodecs
+    import numpy as np
+
+    rows, columns, samples = shape
+    count = samples * width
+    bounds = [*struct.unpack_from(f"<{count}L", codestream, 4), len(codestream)]
+    planes = np.empty((rows, columns, samples, width), "u1")
+    for number in range(count):
+        segment = imagecodecs.packbits_decode(codestream[bounds[number] : bounds[number + 1]])
+        plane = np.frombuffer(segment, "u1", rows * columns).reshape(rows, columns)  # raises when it is too short
+        planes[:, :, number // width, width - 1 - number % width] = plane
+    return (
+        planes.reshape(rows, columns, samples * width).view(f"<u{width}").reshape(shape if samples > 1 else shape[:2])
+    )
+
+
+def _limit_memory() -> None:
+    """Let too large an image fail here, and not take the node's memory; where the system has such a limit."""
+    try:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (_ADDRESS_SPACE_BYTES, _ADDRESS_SPACE_BYTES))
+    except (ImportError, ValueError, OSError):
+        return
+
+
+if __name__ == "__main__":
+    if not hasattr(os, "dup2"):
+        sys.exit(1)
+    main()
