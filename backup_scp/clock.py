@@ -7,6 +7,7 @@ as unknown.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -34,3 +35,21 @@ def horizon() -> datetime:
 def is_future(moment: datetime) -> bool:
     """Tell whether this cannot have been yet; what says so was written while a clock was ahead."""
     return moment > horizon()
+
+
+class Steady:
+    """Goes on from a time, whatever becomes of the system's clock: what it says never goes back.
+
+    Parameters
+    ----------
+    at_least
+        It begins now, but not before this.
+    """
+
+    def __init__(self, at_least: datetime | None = None) -> None:
+        self._began = max(now(), at_least) if at_least else now()
+        self._origin = time.monotonic()
+
+    def now(self) -> datetime:
+        """Give the time, UTC."""
+        return self._began + timedelta(seconds=time.monotonic() - self._origin)

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from backup_scp import clock, rebuild, verify
-from backup_scp.errors import BackupSCPError, IndexDamaged
+from backup_scp.errors import BackupSCPError, IndexDamaged, Unavailable
 from backup_scp.ports import Archive, Index, Progress, Storm, Task
 from backup_scp.restore import Throttle
 
@@ -34,6 +34,9 @@ _LEAST_MB_PER_S = 0.2
 _FOR_EACH_FILE = 20_000
 """Bytes that opening a file costs, beside its own."""
 
+
+_LIKELY = timedelta(days=1)
+_WAIT_FOR_CLOCK_S = 3600.0
 
 _LONGEST_PAUSE_S = 3600.0
 """Between two tries of a work that ends with an error that nobody has foreseen."""
@@ -111,6 +114,7 @@ class Upkeep:
             )
         }
         self._due_at = dict.fromkeys(self._works, 0.0)
+        self._began = time.monotonic()
         self._storms: set[tuple[str, str]] = set()
 
     def start(self) -> None:
@@ -198,6 +202,7 @@ class Upkeep:
     def _verify(self) -> None:
         if not self._is_due(self._index.tasks()):
             return
+        self._require_likely_clock()
         size_bytes = self._index.holdings().size_bytes
         pace = max(_LEAST_MB_PER_S, size_bytes / (self._full_pass_days * 86400 * _SHARE) / 1e6)
         throttle = Throttle(pace, sleep=self._pause)
@@ -217,7 +222,19 @@ class Upkeep:
             return False
         last = tasks.get(verify.DONE)
         every = timedelta(days=self._full_pass_days)
-        return verify.NAME in tasks or last is None or last.began_at + every <= clock.now()
+        if verify.NAME in tasks or last is None or clock.is_future(last.began_at):
+            return True
+        return last.began_at + every <= clock.now()
+
+    def _require_likely_clock(self) -> None:
+        """Wait with a pass while the clock seems to be behind: a computer may have begun without the time.
+
+        Not for long.  The clock may have been ahead before and be right by now, and then nothing changes any more; a
+        pass that ran by a wrong clock is only one too many.
+        """
+        doubt = self._index.clock_doubt()
+        if doubt.behind_by > _LIKELY and time.monotonic() - self._began < _WAIT_FOR_CLOCK_S:
+            raise Unavailable(f"No pass is begun for an hour. {doubt.sentence}")
 
     def _watch(self) -> None:
         storms = self._list_storms()

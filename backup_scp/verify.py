@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from backup_scp import clock
 from backup_scp.errors import Damaged, FileMissing
@@ -127,8 +127,9 @@ def verify(
     ArchiveUnavailable, IndexUnavailable
     """
     found = Verification()
-    under_way = index.tasks().get(NAME) if resume else None
-    task = under_way or Task(NAME, clock.now())
+    index.forget_future_verifications()
+    task = _to_go_on_with(index) if resume else None
+    task = task or _a_new_one(index)
     index.record_task(task)
     _verify_indexed(archive, index, task, found, on_progress, wait)
     for location in index.unindexed(_listed(archive.locations(), found)):
@@ -140,13 +141,26 @@ def verify(
     return found
 
 
+def _to_go_on_with(index: Index) -> Task | None:
+    """Give the pass that was interrupted; of one that began by a clock that was ahead nothing tells what it read."""
+    under_way = index.tasks().get(NAME)
+    return None if under_way and clock.is_future(under_way.began_at) else under_way
+
+
+def _a_new_one(index: Index) -> Task:
+    """Begin a pass; after everything that was read before, though the clock may have been set back a little since."""
+    last = index.holdings().last_verified_at
+    return Task(NAME, clock.Steady(last and last + timedelta(microseconds=1)).now())
+
+
 def _verify_indexed(
     archive: Archive, index: Index, task: Task, found: Verification, on_progress: OnProgress, wait: Wait
 ) -> None:
     """Check every version of the index that was not since the pass began."""
     holdings = index.holdings()
     results: list[Checked] = []
-    recorded = clock.now()
+    time = clock.Steady(task.began_at)  # what was read in this pass is never met again, if the clock is set back
+    recorded = time.now()
     count = task.done
 
     def record() -> None:
@@ -156,11 +170,11 @@ def _verify_indexed(
 
     try:
         for held in index.versions(task.began_at):
-            results.append(checked := _check(archive, held, found))
+            results.append(checked := _check(archive, held, found, time.now()))
             count += 1
             on_progress(Progress(count, holdings.versions, found.size_bytes, 0 if task.done else holdings.size_bytes))
             wait(held.size_bytes)
-            now = clock.now()
+            now = time.now()
             if checked.damage or len(results) >= BATCH or now - recorded > RECORD_EVERY:
                 record()
                 recorded = now
@@ -168,8 +182,7 @@ def _verify_indexed(
         record()
 
 
-def _check(archive: Archive, held: Held, found: Verification) -> Checked:
-    began = clock.now()
+def _check(archive: Archive, held: Held, found: Verification, began: datetime) -> Checked:
     damage = _damage(archive, held) and _damage(archive, held)  # at first sight it may have been under repair
     found.size_bytes += held.size_bytes
     if damage:
@@ -217,4 +230,4 @@ def _look_at_unindexed(archive: Archive, index: Index, location: str, found: Ver
 
 def _is_young(version: Version) -> bool:
     age = clock.now() - version.arrival.received_at
-    return timedelta() <= age < _ON_ITS_WAY
+    return abs(age) < _ON_ITS_WAY  # the clock may have been set back a little since

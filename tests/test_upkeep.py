@@ -16,7 +16,7 @@ from backup_scp.rebuild import rebuild
 from backup_scp.upkeep import Upkeep
 from tests.processes import wait_until
 from tests.samples import ct_series, dx, encode
-from tests.stored import put_into_archive, stored_in
+from tests.stored import arrival, put_into_archive, stored_in
 
 NOW = datetime.now(UTC)
 
@@ -57,6 +57,27 @@ def test_every_file_is_read_once_in_the_days_that_are_set(stored, upkeep, monkey
     first = stored.index.tasks()["verified"]
     stored.index.record_task(Task("verify", NOW - timedelta(days=31), NOW - timedelta(days=29)))
     wait_until(lambda: stored.index.tasks()["verified"].began_at >= first.began_at)
+
+
+def test_a_pass_that_began_in_the_future_does_not_put_off_the_next(stored, upkeep, monkeypatch):
+    monkeypatch.setattr("backup_scp.upkeep._LEAST_MB_PER_S", 1e6)
+    ahead = NOW + timedelta(days=3650)
+    stored.index.record_task(Task("verify", ahead, ahead))
+    upkeep()
+    wait_until(lambda: stored.index.tasks()["verified"].began_at < ahead)
+    assert stored.index.holdings().never_verified == 0
+
+
+def test_no_pass_is_begun_by_a_clock_that_seems_to_be_behind_but_one_is_in_the_end(stored, upkeep, monkeypatch):
+    monkeypatch.setattr("backup_scp.upkeep._LEAST_MB_PER_S", 1e6)
+    ahead = NOW + timedelta(days=2) - arrival().received_at
+    stored.put(encode(dx(study="ahead")), int(ahead.total_seconds()))
+    under_way = upkeep()
+    wait_until(lambda: "1 image was received in the future" in under_way.trouble)
+    assert stored.index.tasks() == {}
+    monkeypatch.setattr("backup_scp.upkeep._WAIT_FOR_CLOCK_S", 0.0)
+    wait_until(lambda: "verified" in stored.index.tasks())
+    wait_until(lambda: not under_way.trouble)
 
 
 def test_its_pace_is_made_from_what_is_held_and_it_stops_at_once(stored, upkeep, monkeypatch):

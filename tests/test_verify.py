@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from datetime import timedelta
 
 import pytest
 
 from backup_scp.errors import ArchiveUnavailable
 from backup_scp.ingest import Accepted
-from backup_scp.ports import Progress, Selection
+from backup_scp.ports import Checked, Progress, Selection
 from backup_scp.rebuild import rebuild
 from backup_scp.verify import verify
 from tests.samples import cr, dx, encode, odd_identities, one_of_each, replace, unparsable
@@ -36,6 +37,61 @@ class TestVerify:
         assert [(p.done, p.total) for p in seen] == [(n + 1, len(samples)) for n in range(len(samples))]
         holdings = stored.index.holdings()
         assert (holdings.never_verified, holdings.damaged) == (0, 0)
+
+    def test_what_was_read_while_the_clock_was_ahead_is_read_again(self, stored, clock):
+        location = stored.put(encode(dx())).location
+        stored.put(encode(cr()))
+        clock.jump(days=3650)
+        assert verify(stored.archive, stored.index).intact == 2
+        clock.jump(days=-3650)
+        stored.flip(location)
+        found = verify(stored.archive, stored.index, resume=True)
+        assert (found.intact, [finding.location for finding in found.damaged]) == (1, [location])
+        holdings = stored.index.holdings()
+        assert (holdings.damaged, holdings.never_verified) == (1, 0)
+        assert holdings.last_verified_at < clock() + timedelta(days=1)
+
+    def test_what_is_met_while_the_clock_is_behind_is_recorded(self, stored, clock):
+        location = stored.put(encode(dx())).location
+        verify(stored.archive, stored.index)
+        clock.jump(days=-400)
+        stored.flip(location)
+        stored.index.record_verification([Checked(location, "its digest is another")])
+        assert stored.index.is_damaged(location)
+
+    @pytest.mark.parametrize("days", [-400, -0.01, 400])
+    def test_a_clock_that_jumps_meanwhile_does_not_begin_a_pass_again(self, stored, clock, days):
+        samples = [encode(ds) for ds in one_of_each()]
+        for sample in samples:
+            stored.put(sample)
+
+        def jump(progress: Progress) -> None:
+            clock.jump(days=days if progress.done == 2 else 0)
+
+        assert verify(stored.archive, stored.index, jump).intact == len(samples)
+        assert verify(stored.archive, stored.index, resume=True).intact == len(samples)
+
+    def test_a_pass_that_was_interrupted_goes_on_after_the_clock_was_set_back_a_little(self, stored, clock):
+        samples = [encode(ds) for ds in one_of_each()]
+        for sample in samples:
+            stored.put(sample)
+
+        def interrupt(progress: Progress) -> None:
+            if progress.done == 2:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            verify(stored.archive, stored.index, interrupt)
+        clock.jump(minutes=-10)
+        assert verify(stored.archive, stored.index, resume=True).intact == len(samples) - 2
+
+    def test_what_was_read_in_the_future_is_among_all_that_is_known(self, stored, clock):
+        """Who asks whether any of the files that are known is there must not be told that none is known."""
+        stored.put(encode(dx()))
+        clock.jump(days=400)
+        verify(stored.archive, stored.index)
+        clock.jump(days=-400)
+        assert len(list(stored.index.versions())) == 1
 
     @pytest.mark.parametrize("position", [-1, 140])
     def test_damage_is_found_and_recorded(self, stored, position):

@@ -6,6 +6,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
+from backup_scp import clock
 from backup_scp.index.engine import Database
 from backup_scp.index.tables import archive, named, study, version
 from backup_scp.index.values import moment, now, timestamp
@@ -48,8 +49,13 @@ def _record(database: Database, values: dict[str, str]) -> None:
 
 
 def received_since(connection: sa.Connection, since: datetime) -> Received:
-    """See ``Index.received_since``: the sums stand on the study rows."""
-    recent = study.c.last_received_at >= timestamp(since)
+    """See ``Index.received_since``: the sums stand on the study rows.
+
+    What is dated in the future came at no known time.
+    """
+    latest = timestamp(clock.horizon())
+    recent = study.c.last_received_at.between(timestamp(since), latest)
     size_bytes = connection.scalar(sa.select(sa.func.coalesce(sa.func.sum(study.c.size_bytes), 0)).where(recent))
-    first = connection.scalar(sa.select(version.c.received_at).order_by(version.c.id).limit(1))
+    dated = sa.select(version.c.received_at).where(version.c.received_at <= latest)
+    first = connection.scalar(dated.order_by(version.c.id).limit(1))
     return Received(int(size_bytes or 0), moment(first) if first else None)

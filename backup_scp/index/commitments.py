@@ -16,6 +16,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from backup_scp import clock
 from backup_scp.errors import DuplicateTransaction, ResourceLimitation
 from backup_scp.index import queries
 from backup_scp.index.engine import Database
@@ -37,6 +38,7 @@ MOST_REFERENCES = 1_000_000
 """What may be open at one address: a console whose reports nobody takes must not fill the disk."""
 
 _FORGOTTEN_AFTER = timedelta(days=30)
+_LONGEST_PAUSE = timedelta(hours=1)
 _BATCH = 500
 _OPEN, _OWED, _DONE, _GIVEN_UP = "open", "owed", "done", "given up"
 _FREE = {"leased_until": "", "lease": ""}
@@ -63,7 +65,9 @@ class SQLCommitments:
             "attempts": 0,
             **dict.fromkeys(("results", "leased_until", "lease", "tried_at", "error"), ""),
         }
-        over = (table.c.state.in_([_DONE, _GIVEN_UP]), table.c.due_at < requested_at)
+        farthest = timestamp(request.requested_at + _FORGOTTEN_AFTER + clock.TOLERANCE)
+        is_old = sa.or_(table.c.due_at < requested_at, table.c.due_at > farthest)
+        over = (table.c.state.in_([_DONE, _GIVEN_UP]), is_old)
         insert = self._database.dialect.insert(table).values(**row)
         insert = insert.on_conflict_do_nothing(index_elements=["site", "ae_title", "transaction_uid"])
         with self._database.writing() as connection:
@@ -117,7 +121,7 @@ class SQLCommitments:
     def lease_report(self, now: datetime, until: datetime) -> Commitment | None:
         # Of no row: there may be many, and one answer serves for all of them.
         busy = sa.select(*(_OTHER.c[column.name] for column in _REQUESTER))
-        busy = busy.where(_OTHER.c.state == _OWED, _OTHER.c.leased_until > timestamp(now))
+        busy = busy.where(_OTHER.c.state == _OWED, ~_is_free(_OTHER, now))
         return self._lease([*_due(_OWED, now), sa.tuple_(*_REQUESTER).not_in(busy)], now, until)
 
     def lease_report_of(
@@ -128,10 +132,7 @@ class SQLCommitments:
 
     def _lease(self, clauses: Iterable[sa.ColumnElement[bool]], now: datetime, until: datetime) -> Commitment | None:
         chosen = (
-            sa.select(table.c.id)
-            .where(*clauses, table.c.leased_until <= timestamp(now))
-            .order_by(table.c.due_at, table.c.id)
-            .limit(1)
+            sa.select(table.c.id).where(*clauses, _is_free(table, now)).order_by(table.c.due_at, table.c.id).limit(1)
         )
         with self._database.reading() as connection:
             if connection.scalar(chosen) is None:  # nothing to do: the writers need not wait for us
@@ -142,7 +143,11 @@ class SQLCommitments:
             if number is None:
                 return None
             update = sa.update(table).where(table.c.id == number)
-            update = update.values(leased_until=timestamp(until), lease=secrets.token_hex(16))
+            update = update.values(
+                leased_until=timestamp(until),
+                lease=secrets.token_hex(16),
+                requested_at=_known(table.c.requested_at, now),
+            )
             return _leased(connection.execute(update.returning(*_LEASED)).one())
 
     def renew(self, commitment: Commitment, until: datetime) -> bool:
@@ -167,7 +172,7 @@ class SQLCommitments:
         with self._database.writing() as connection:
             connection.execute(ours.values(**tried, **_FREE, due_at=due_at))
             connection.execute(theirs.where(table.c.due_at < due_at).values(due_at=due_at))
-            too_old = theirs.where(table.c.requested_at < oldest, table.c.leased_until <= at)
+            too_old = theirs.where(table.c.requested_at < oldest, _is_free(table, now))
             connection.execute(too_old.values(error=stored_long(error), **_done_with(_GIVEN_UP, now)))
 
     def report_delivered(self, commitment: Commitment, now: datetime) -> None:
@@ -225,7 +230,20 @@ def _columns(requester: Requester) -> dict[str, str]:
 
 
 def _due(state: str, now: datetime) -> list[sa.ColumnElement[bool]]:
-    return [table.c.state == state, table.c.due_at <= timestamp(now)]
+    """Hold for what is due; no clock that is right has ever put anything off for so long as to the farthest time."""
+    farthest = timestamp(now + _LONGEST_PAUSE + clock.TOLERANCE)
+    return [table.c.state == state, sa.or_(table.c.due_at <= timestamp(now), table.c.due_at > farthest)]
+
+
+def _is_free(requests: sa.FromClause, now: datetime) -> sa.ColumnElement[bool]:
+    """Hold for what nobody has, or had while a clock was ahead."""
+    leased_until = requests.c.leased_until
+    return sa.or_(leased_until <= timestamp(now), leased_until > timestamp(now + clock.TOLERANCE))
+
+
+def _known(said: sa.ColumnElement[str], now: datetime) -> sa.ColumnElement[str]:
+    """Give a time that something began at, or now where a clock that was ahead said it."""
+    return sa.case((said > timestamp(now + clock.TOLERANCE), timestamp(now)), else_=said)
 
 
 def _ours(leased: Commitment) -> tuple[sa.ColumnElement[bool], ...]:

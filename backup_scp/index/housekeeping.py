@@ -9,13 +9,15 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from backup_scp import clock
 from backup_scp.index import queries
 from backup_scp.index.engine import Database
 from backup_scp.index.tables import REMARKABLE, Text, instance, named, order_of, series, study, version
 from backup_scp.index.values import moment, now, stored_long, timestamp
-from backup_scp.ports import Checked, Held, Holdings, Remark, Storm
+from backup_scp.ports import Checked, ClockDoubt, Held, Holdings, Remark, Storm
 
 BATCH = 1000
+_AFTER = "~"  # sorts behind every timestamp that it is put to
 
 _IS_REMARKABLE = sa.text(f"({REMARKABLE.text})")  # in the words of the partial index, else it would not be used
 
@@ -29,12 +31,21 @@ class Verifications:
     def versions(self, before: datetime | None = None) -> Iterator[Held]:
         """See ``Index.versions``: in batches, each its own transaction, for reading all files takes days.
 
-        A version that is verified meanwhile is not met again, for it is younger than the walk.
+        A version that is verified meanwhile is not met again, for it is younger than the walk.  At the end come those
+        that were verified in the future.
         """
         began = timestamp(before) if before else now()
-        verified_at, last_id = "", 0
+        with self._database.reading() as connection:
+            last = connection.scalar(sa.select(sa.func.max(version.c.verified_at))) or ""
+        yield from self._between("", began)
+        if last > _horizon():
+            yield from self._between(_horizon(), last + _AFTER)
+
+    def _between(self, verified_at: str, end: str) -> Iterator[Held]:
+        """Give the versions that were verified from a time on, before another."""
+        last_id = 0
         place = sa.tuple_(version.c.verified_at, version.c.id)
-        walk = queries.held(version.c.verified_at, version.c.id).where(version.c.verified_at < began)
+        walk = queries.held(version.c.verified_at, version.c.id).where(version.c.verified_at < end)
         while True:
             after = walk.where(place > sa.tuple_(sa.literal(verified_at), sa.literal(last_id)))
             with self._database.reading() as connection:
@@ -48,8 +59,9 @@ class Verifications:
         """See ``Index.record_verification``: a file that was repaired while it was read is not damaged."""
         rest = iter(results)
         checked = sa.bindparam("checked", type_=Text)
-        is_the_latest = (version.c.location == sa.bindparam("where"), version.c.verified_at <= checked)
-        update = sa.update(version).where(*is_the_latest).values(verified_at=checked)
+        is_the_latest = sa.or_(version.c.verified_at <= checked, version.c.verified_at > _horizon())
+        update = sa.update(version).where(version.c.location == sa.bindparam("where"), is_the_latest)
+        update = update.values(verified_at=checked)
         while batch := list(islice(rest, BATCH)):
             rows = [
                 {
@@ -62,6 +74,16 @@ class Verifications:
             with self._database.writing() as connection:
                 connection.execute(update, rows)
 
+    def forget_future(self) -> None:
+        """See ``Index.forget_future_verifications``: in batches, so that who receives need not wait."""
+        some = sa.select(version.c.id).where(version.c.verified_at > _horizon()).limit(BATCH)
+        forget = sa.update(version).where(version.c.id.in_(some)).values(verified_at="")
+        with self._database.reading() as connection:
+            is_needed = connection.scalar(some.limit(1)) is not None
+        while is_needed:
+            with self._database.writing() as connection:
+                is_needed = connection.execute(forget).rowcount == BATCH
+
     def unindexed(self, locations: Iterable[str]) -> Iterator[str]:
         """See ``Index.unindexed``."""
         rest = iter(locations)
@@ -70,6 +92,23 @@ class Verifications:
             with self._database.reading() as connection:
                 found = set(connection.scalars(known))
             yield from (location for location in batch if location not in found)
+
+
+def _horizon() -> str:
+    """Give the latest time that can have been; what is dated later is taken as unknown."""
+    return timestamp(clock.horizon())
+
+
+def clock_doubt(connection: sa.Connection) -> ClockDoubt:
+    """See ``Index.clock_doubt``: the study rows tell which studies to look at."""
+    horizon = _horizon()
+    studies = sa.select(study.c.id).where(study.c.last_received_at > horizon)
+    number, newest = connection.execute(
+        sa.select(sa.func.count(), sa.func.max(version.c.received_at))
+        .select_from(version.join(instance).join(series))
+        .where(series.c.study_id.in_(studies), version.c.received_at > horizon)
+    ).one()
+    return ClockDoubt(number, moment(newest), moment(newest) - clock.now()) if number else ClockDoubt()
 
 
 def is_damaged(connection: sa.Connection, location: str) -> bool:
@@ -163,7 +202,7 @@ def storms(connection: sa.Connection, since: datetime, studies: int) -> list[Sto
         )
         .select_from(version.join(instance).join(series))
         .where(
-            version.c.received_at >= timestamp(since),
+            version.c.received_at.between(timestamp(since), _horizon()),
             version.c.instance_id.in_(
                 sa.select(superseded.c.instance_id).where(superseded.c.patient_id.is_not(None)).correlate(None)
             ),

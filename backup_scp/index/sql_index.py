@@ -23,6 +23,7 @@ from backup_scp.ports import (
     Admission,
     Arrival,
     Checked,
+    ClockDoubt,
     Held,
     Holdings,
     InstanceKey,
@@ -123,6 +124,9 @@ class SQLIndex:
     def versions(self, before: datetime | None = None) -> Iterator[Held]:
         return self._verifications.versions(before)
 
+    def forget_future_verifications(self) -> None:
+        self._verifications.forget_future()
+
     def record_verification(self, results: Iterable[Checked]) -> None:
         self._verifications.record(results)
 
@@ -160,6 +164,10 @@ class SQLIndex:
     def holdings(self) -> Holdings:
         with self._database.reading() as connection:
             return housekeeping.holdings(connection)
+
+    def clock_doubt(self) -> ClockDoubt:
+        with self._database.reading() as connection:
+            return housekeeping.clock_doubt(connection)
 
     def remarks(self, limit: int) -> list[Remark]:
         with self._database.reading() as connection:

@@ -17,6 +17,7 @@ from backup_scp.ports.destination import Destination, RemoteAE, nothing
 from backup_scp.ports.holdings import (
     Admission,
     Checked,
+    ClockDoubt,
     Flag,
     Held,
     Holdings,
@@ -42,6 +43,7 @@ __all__ = [
     "ArchivedFile",
     "Arrival",
     "Checked",
+    "ClockDoubt",
     "Commitment",
     "CommitmentRequest",
     "Commitments",

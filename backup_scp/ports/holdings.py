@@ -225,6 +225,36 @@ class Holdings:
 
 
 @dataclass(frozen=True, slots=True)
+class ClockDoubt:
+    """What tells that the clock was wrong, or is.
+
+    Attributes
+    ----------
+    images
+        How many versions are dated later than now.
+    newest_at
+        The latest date among them; None where there are none.
+    behind_by
+        By how much the clock is behind it; 0 where there are none.
+    """
+
+    images: int = 0
+    newest_at: datetime | None = None
+    behind_by: timedelta = timedelta()
+
+    @property
+    def sentence(self) -> str:
+        """Say what is wrong, and what to do; empty when nothing is."""
+        if self.newest_at is None:
+            return ""
+        images = "1 image was" if self.images == 1 else f"{self.images} images were"
+        return (
+            f"{images} received in the future, up to {self.newest_at:%Y-%m-%d %H:%M:%S} UTC: this computer's clock was "
+            "ahead then, or is behind now. Set it right; nothing is lost"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Trouble:
     """Why the archive's disk was not trusted, and when; ``ended_at`` is None while it lasts."""
 

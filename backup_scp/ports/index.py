@@ -12,6 +12,7 @@ from backup_scp.ports.commitments import Commitments
 from backup_scp.ports.holdings import (
     Admission,
     Checked,
+    ClockDoubt,
     Held,
     Holdings,
     Match,
@@ -85,6 +86,9 @@ class Index(Protocol):
     def versions(self, before: datetime | None = None) -> Iterator[Held]:
         """Every version not verified since a moment (None is now), the longest unverified first; flat memory."""
 
+    def forget_future_verifications(self) -> None:
+        """Take every version as never verified that was at a time which is yet to come: a clock was ahead then."""
+
     def record_verification(self, results: Iterable[Checked]) -> None:
         """Note what was found."""
 
@@ -118,6 +122,9 @@ class Index(Protocol):
 
     def holdings(self) -> Holdings:
         """Count what is held."""
+
+    def clock_doubt(self) -> ClockDoubt:
+        """Tell what was received in the future: the clock was wrong then, or it is now."""
 
     def remarks(self, limit: int) -> list[Remark]:
         """List flagged and damaged versions, newest first."""

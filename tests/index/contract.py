@@ -19,6 +19,7 @@ from backup_scp.ports import (
     Admission,
     Arrival,
     Checked,
+    ClockDoubt,
     Index,
     InstanceKey,
     Rejection,
@@ -881,6 +882,40 @@ class IndexContract:
         assert index.is_empty()
         index.add(version())
         assert not index.is_empty()
+
+    def test_what_was_received_in_the_future_is_told(self, index, clock):
+        clock.time = at(0)
+        index.add(version("1.1"))
+        assert index.clock_doubt() == ClockDoubt()
+        assert not index.clock_doubt().sentence
+        index.add(version("1.2", minute=59))  # computers are never set quite alike
+        index.add(version("1.3", minute=600))
+        index.add(version("1.4", study="1.9", minute=900))
+        doubt = index.clock_doubt()
+        assert (doubt.images, doubt.newest_at) == (2, at(900))
+        assert timedelta(minutes=899) < doubt.behind_by <= timedelta(minutes=900)
+        assert doubt.sentence.startswith("2 images were received in the future")
+
+    def test_what_was_received_in_the_future_is_no_storm_and_fills_no_disk(self, index, clock):
+        clock.time = at(0)
+        index.add(version("1.1", study="a", minute=900))
+        index.add(version("1.1", study="a", minute=901, content="other"))
+        index.add(version("1.2", study="b", minute=-1))
+        assert index.storms(at(-60), 1) == []
+        received = index.received_since(at(-60))
+        assert (received.size_bytes, received.first_at) == (version("1.2").size_bytes, at(-1))
+
+    def test_what_was_verified_in_the_future_was_never(self, index, clock, small_batches):
+        clock.time = at(0)
+        entered = [version(f"1.{n}", minute=n / 60) for n in range(25)]
+        for each in entered:
+            index.add(each)
+        index.record_verification([Checked(each.location, None, at(900)) for each in entered])
+        index.record_verification([Checked(entered[0].location, "its digest is another")])
+        assert index.holdings().damaged == 1
+        index.forget_future_verifications()
+        holdings = index.holdings()
+        assert (holdings.never_verified, holdings.damaged) == (24, 1)
 
     def test_holdings_of_nothing(self, index):
         holdings = index.holdings()

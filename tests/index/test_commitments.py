@@ -110,6 +110,40 @@ def test_nobody_else_gets_what_is_leased_until_the_lease_is_over(records):
     assert taken(records, 0.51).number == number
 
 
+def test_what_was_leased_while_the_clock_was_ahead_is_free(records):
+    records.enter(request())
+    records.lease_request(at(0), at(100_000))
+    found = taken(records, 1)
+    assert found is not None
+    assert records.conclude(found, [None], at(1))
+    records.lease_report(at(2), at(100_000))
+    assert due(records, 3) is not None
+
+
+def test_what_was_put_off_while_the_clock_was_ahead_is_due(records):
+    records.enter(request())
+    records.postpone(taken(records), at(100_000))
+    leased = taken(records, 1)
+    records.postpone(leased, at(1 + 59))  # as long as anything is ever put off
+    assert taken(records, 2) is None
+
+
+def test_what_was_asked_for_while_the_clock_was_ahead_was_asked_for_now(records):
+    """Else it would wait for its images until that time, and its report never be given up."""
+    records.enter(request(minute=100_000))
+    leased = taken(records, 1)
+    assert leased.request.requested_at == at(1)
+    assert records.conclude(leased, [None], at(1))
+    assert due(records, 2).request.requested_at == at(1)
+
+
+def test_a_transaction_uid_that_was_to_be_forgotten_in_the_far_future_is(records):
+    number = concluded(records, minute=100_000)
+    records.report_delivered(records.lease_report_of([number], 0, at(100_000), at(100_001)), at(100_000))
+    records.enter(request("9.9", minute=1))
+    assert records.enter(request(minute=2)) is not None
+
+
 def test_a_lease_can_be_renewed_and_one_that_is_lost_cannot(records):
     records.enter(request())
     first = taken(records)
