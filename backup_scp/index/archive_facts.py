@@ -54,7 +54,7 @@ def received_since(connection: sa.Connection, since: datetime) -> Received:
     What is dated in the future came at no known time.
     """
     latest = timestamp(clock.horizon())
-    recent = study.c.last_received_at.between(timestamp(since), latest)
+    recent = sa.and_(study.c.last_received_at >= timestamp(since), study.c.last_received_at <= latest)
     size_bytes = connection.scalar(sa.select(sa.func.coalesce(sa.func.sum(study.c.size_bytes), 0)).where(recent))
     dated = sa.select(version.c.received_at).where(version.c.received_at <= latest)
     first = connection.scalar(dated.order_by(version.c.id).limit(1))

@@ -202,7 +202,8 @@ def storms(connection: sa.Connection, since: datetime, studies: int) -> list[Sto
         )
         .select_from(version.join(instance).join(series))
         .where(
-            version.c.received_at.between(timestamp(since), _horizon()),
+            version.c.received_at >= timestamp(since),
+            version.c.received_at <= _horizon(),
             version.c.instance_id.in_(
                 sa.select(superseded.c.instance_id).where(superseded.c.patient_id.is_not(None)).correlate(None)
             ),
