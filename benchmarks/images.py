@@ -61,15 +61,40 @@ class Instance:
     parts: Sequence[memoryview]
 
 
-def new(kind: Kind, count: int) -> list[Instance]:
-    """Make instances with UIDs that this process has not given yet."""
+def new(kind: Kind, count: int, codestream: bytes = b"") -> list[Instance]:
+    """Make instances with UIDs that this process has not given yet; with a codestream their pixels are compressed."""
     run = next(_runs)
-    return [_instance(kind, f"{_ROOT}.{run}.{number // kind.in_study + 1}", number) for number in range(count)]
+    content = encapsulated(codestream) if codestream else ()
+    return [
+        _instance(kind, f"{_ROOT}.{run}.{number // kind.in_study + 1}", number, content) for number in range(count)
+    ]
 
 
-def _instance(kind: Kind, study: str, number: int) -> Instance:
+def encapsulated(codestream: bytes) -> Sequence[memoryview]:
+    """Make Pixel Data of one frame in one fragment, with an empty Basic Offset Table (PS3.5 A.4)."""
+    codestream += b"\0" * (len(codestream) % 2)
+    head = struct.pack("<HH2s2xL", 0x7FE0, 0x0010, b"OB", 0xFFFFFFFF)
+    head += struct.pack("<HHLHHL", 0xFFFE, 0xE000, 0, 0xFFFE, 0xE000, len(codestream))
+    return tuple(map(memoryview, (head, codestream, struct.pack("<HHL", 0xFFFE, 0xE0DD, 0))))
+
+
+def slice_of_ct(kind: Kind) -> bytes:
+    """Compress a round body with some noise in it by JPEG Lossless SV1: half of its length, as with a real one."""
+    import imagecodecs
+    import numpy as np
+
+    y, x = np.mgrid[-1 : 1 : kind.rows * 1j, -1 : 1 : kind.columns * 1j]
+    body = np.where(x * x + y * y < 0.8, 1000 + 400 * np.sin(9 * x) * np.cos(7 * y), 0)  # type: ignore[operator]
+    noise = np.random.default_rng(15).normal(0, 12, body.shape)
+    words = np.clip(body + noise, 0, 4095).astype("<u2")
+    return bytes(imagecodecs.jpeg8_encode(words, lossless=True, predictor=1, bitspersample=16))
+
+
+def _instance(kind: Kind, study: str, number: int, content: Sequence[memoryview]) -> Instance:
     sop_instance = f"{study}.1.{number + 1}"
     head = b"".join(_header(kind, study, sop_instance, number))
+    if content:
+        return Instance(kind.sop_class, sop_instance, study, (memoryview(head), *content))
     vr = "OW" if kind.bytes_a_pixel == 2 else "OB"
     head += struct.pack("<HH2s2xI", 0x7FE0, 0x0010, vr.encode(), kind.size_bytes)
     return Instance(kind.sop_class, sop_instance, study, (memoryview(head), *pixels(kind.size_bytes)))

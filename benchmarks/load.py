@@ -221,9 +221,10 @@ def store(
     *,
     longest_pdu: int = 0,
     one_each: bool = False,
+    transfer_syntax: str = EXPLICIT,
 ) -> Sent:
     """Send the instances, shared out over so many associations at once; ``one_each``: an association per instance."""
-    contexts = [(abstract, EXPLICIT) for abstract in sorted({instance.sop_class for instance in instances})]
+    contexts = [(abstract, transfer_syntax) for abstract in sorted({instance.sop_class for instance in instances})]
 
     def send(share: Sequence[Instance]) -> int:
         refused = 0

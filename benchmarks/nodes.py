@@ -282,10 +282,10 @@ def _program(name: str) -> str:
 
 
 @contextlib.contextmanager
-def running_sink() -> Iterator[int]:
-    """Run a Move Destination that keeps nothing; yield its port."""
+def running_sink(*taken: str) -> Iterator[int]:
+    """Run a Move Destination that keeps nothing, and takes these Transfer Syntaxes or all; yield its port."""
     port = free_port()
-    process = subprocess.Popen([sys.executable, "-m", "benchmarks.sink", str(port)])  # noqa: S603
+    process = subprocess.Popen([sys.executable, "-m", "benchmarks.sink", str(port), *taken])  # noqa: S603
     try:
         until = time.perf_counter() + _START_S
         while not echoes(Address(port, sink.AE_TITLE)) and time.perf_counter() < until:

@@ -27,9 +27,11 @@ _ASSOCIATIONS = 200
 _WARMING = TINY.in_study
 _MOST_OF_DCMQRSCP = 400
 _MODALITY_PDU = 16_384
+_JPEG_LOSSLESS, _NATIVE = "1.2.840.10008.1.2.4.70", (load.EXPLICIT, load.IMPLICIT)
+_TRANSCODED = dataclasses.replace(CT, in_study=200)
 _RETRIEVED = 3
 _FILE_AND_FSYNC = "15 MB file + fsync"
-_ALL = ("start", "dr", "ct", "tiny", "find", "tls", "pdu", "postgres", "large")
+_ALL = ("start", "dr", "ct", "tiny", "find", "tls", "pdu", "postgres", "large", "transcoded")
 _ALL_STUDIES = dataclasses.replace(TINY, in_study=1)
 
 _AIMS = {
@@ -73,6 +75,7 @@ class SideBySide:
             "postgres": self._postgres,
             "large": self._large,
             "retrieve": self._retrieve,
+            "transcoded": self._transcoded,
         }
 
     def run(self, parts: Sequence[str], repeat: int) -> None:
@@ -158,6 +161,25 @@ class SideBySide:
                 self.peers.add(f"{verb} {kind.name}, /s", node.name, came / seconds, aim)
                 self.peers.add(f"server CPU, {verb} {kind.name}, ms an instance", node.name, spent_ms)
 
+    def _transcoded(self) -> None:
+        """C-MOVE of JPEG Lossless CT to a destination that takes only uncompressed; a first time in silence."""
+        kind, codestream = _TRANSCODED, images.slice_of_ct(_TRANSCODED)
+        with nodes.running_sink(*_NATIVE) as sink_port, self._fresh(Orthanc, BackupSCP, sink_port=sink_port) as running:
+            sent = {node.name: images.new(kind, kind.in_study, codestream) for node in running}
+            for node in running:
+                load.store(node.address, sent[node.name], transfer_syntax=_JPEG_LOSSLESS)
+            for turn in range(_RETRIEVED + 1):
+                for node in running:
+                    cpu = node.cpu_s()
+                    study = sent[node.name][0].study
+                    came, seconds = load.retrieve(node.address, "C-MOVE", kind.sop_class, [study])
+                    _warn(node, "C-MOVE", came, kind.in_study)
+                    if turn:
+                        row = f"C-MOVE of {kind.in_study} JPEG Lossless CT, decoded, /s"
+                        self.peers.add(row, node.name, came / seconds, "1")
+                        spent_ms = (node.cpu_s() - cpu) / kind.in_study * 1e3
+                        self.peers.add("server CPU, the same, ms an instance", node.name, spent_ms)
+
     def _find(self) -> None:
         with self._fresh(Orthanc, DcmQRSCP, BackupSCP) as running:
             held = dict.fromkeys(running, self._counts.studies)
@@ -239,7 +261,11 @@ class SideBySide:
 
     @contextlib.contextmanager
     def _fresh(
-        self, *made: type[Node], certificates: certificates.Certificates | None = None, index_url: str = ""
+        self,
+        *made: type[Node],
+        certificates: certificates.Certificates | None = None,
+        index_url: str = "",
+        sink_port: int = 0,
     ) -> Iterator[list[Node]]:
         """Start nodes one after another on empty folders, and let each store one study."""
         first = self._turn % len(made)
@@ -248,7 +274,7 @@ class SideBySide:
             for make in made[first:] + made[:first]:
                 self._started += 1
                 folder = self._folder / f"{make.name}-{self._started}"
-                node = make(Place(folder, self._sink_port, certificates, index_url))
+                node = make(Place(folder, sink_port or self._sink_port, certificates, index_url))
                 stack.callback(node.stop)
                 running.append(node.start())
                 load.store(node.address, images.new(TINY, _WARMING))

@@ -1,4 +1,7 @@
-"""A Move Destination that takes everything and keeps nothing: ``python -m benchmarks.sink PORT``."""
+"""A Move Destination that keeps nothing: ``python -m benchmarks.sink PORT [TRANSFER_SYNTAX ...]``.
+
+It takes every Transfer Syntax, or those that are named.
+"""
 
 from __future__ import annotations
 
@@ -32,6 +35,7 @@ from benchmarks.dimse import (
 )
 
 AE_TITLE = "SINK"
+_TRANSFER_SYNTAXES_NOT_SUPPORTED = 4
 _COPIED = (AFFECTED_SOP_CLASS, AFFECTED_SOP_INSTANCE)
 
 
@@ -43,8 +47,8 @@ def success(request: Message) -> bytes:
     return command_pdu(request.context, elements | {DATA_SET_TYPE: NO_DATA_SET, STATUS: 0})
 
 
-def _acceptance(request: bytes) -> bytes:
-    """Accept every Presentation Context with its first Transfer Syntax (PS3.8 9.3.3)."""
+def _acceptance(request: bytes, taken: frozenset[bytes]) -> bytes:
+    """Accept each Presentation Context with its first Transfer Syntax, if that is taken (PS3.8 9.3.3)."""
     body, at = request[:68] + item(0x10, b"1.2.840.10008.3.1.1.1"), 68
     while at < len(request):
         kind, size = struct.unpack_from(">BxH", request, at)
@@ -53,39 +57,41 @@ def _acceptance(request: bytes) -> bytes:
             while request[inside] != 0x40:
                 inside += 4 + struct.unpack_from(">H", request, inside + 2)[0]
             syntax = request[inside : inside + 4 + struct.unpack_from(">H", request, inside + 2)[0]]
-            body += item(0x21, bytes((request[at + 4], 0, 0, 0)) + syntax)
+            result = _TRANSFER_SYNTAXES_NOT_SUPPORTED if taken and syntax[4:] not in taken else 0
+            body += item(0x21, bytes((request[at + 4], 0, result, 0)) + syntax)
         at += 4 + size
     body += item(0x50, item(0x51, struct.pack(">I", OFFERED_PDU)) + item(0x52, b"1.2.826.0.1.3680043.10.1337.9"))
     return pdu(A_ASSOCIATE_AC, body)
 
 
-def _serve(accepted: socket.socket) -> None:
+def _serve(accepted: socket.socket, taken: frozenset[bytes]) -> None:
     with accepted:
         accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection = Connection(accepted)
         kind, body = connection.pdu()
         if kind != A_ASSOCIATE_RQ:
             return
-        connection.write([_acceptance(body)])
+        connection.write([_acceptance(body, taken)])
         while connection.peek() == P_DATA_TF:
             connection.write([success(connection.message())])
         if connection.pdu()[0] == A_RELEASE_RQ:
             connection.write([pdu(A_RELEASE_RP, bytes(4))])
 
 
-def _quietly(accepted: socket.socket) -> None:
+def _quietly(accepted: socket.socket, taken: frozenset[bytes]) -> None:
     try:
-        _serve(accepted)
+        _serve(accepted, taken)
     except OSError:
         return  # the node has gone
 
 
 def main() -> None:
     """Run from the command line."""
+    taken = frozenset(syntax.encode() for syntax in sys.argv[2:])
     with socket.create_server(("127.0.0.1", int(sys.argv[1])), backlog=64) as listener:
         while True:
             accepted, _ = listener.accept()
-            threading.Thread(target=_quietly, args=(accepted,), daemon=True).start()
+            threading.Thread(target=_quietly, args=(accepted, taken), daemon=True).start()
 
 
 if __name__ == "__main__":
