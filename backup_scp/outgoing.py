@@ -15,7 +15,7 @@ from typing import Self
 from backup_scp import clock
 from backup_scp.digests import digest_like
 from backup_scp.errors import DigestMismatch
-from backup_scp.ports import Archive, ArchivedFile, Held
+from backup_scp.ports import Archive, ArchivedFile, Held, Upcoming
 
 MEMORY_BYTES = 32 << 20
 """The largest Data Set that is sent from memory; a longer one is read twice."""
@@ -95,13 +95,16 @@ class Outgoing(AbstractContextManager["Outgoing"]):
                 self._archive.announce(self._next.location)
             yield loaded
 
-    def read_ahead(self) -> None:
-        """Read the next one now: what is in memory of the one before has been sent.
+    def read_ahead(self) -> Upcoming | None:
+        """Read the next one now: what is in memory of the one before has been sent.  Give it, where it is whole.
 
         A longer one than fits into memory is not: an answer that is there, or a C-CANCEL, would wait for all of it.
         """
         if self._next is not None and self._ahead is None and self._next.size_bytes <= MEMORY_BYTES:
             self._ahead = self._load(self._next)
+        if self._ahead is None or self._ahead.file is None:
+            return None
+        return self._ahead.file, self._ahead.held
 
     def _take_ahead(self) -> Loaded | None:
         ahead, self._ahead = self._ahead, None

@@ -19,7 +19,7 @@ from backup_scp.errors import (
     InvalidSelection,
 )
 from backup_scp.outgoing import Loaded, Outgoing
-from backup_scp.ports import Archive, Checked, Destination, Held, Index, Progress, Reference, Selection
+from backup_scp.ports import Archive, Checked, Destination, Held, Index, Meanwhile, Progress, Reference, Selection
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ def retrieve(
             return
 
 
-def _deliver(loaded: Loaded, destination: Destination, meanwhile: Callable[[], None]) -> Outcome:
+def _deliver(loaded: Loaded, destination: Destination, meanwhile: Meanwhile) -> Outcome:
     held = loaded.held
     try:
         warning = destination.send(loaded.required(), held, meanwhile)

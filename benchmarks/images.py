@@ -65,9 +65,7 @@ def new(kind: Kind, count: int, codestream: bytes = b"") -> list[Instance]:
     """Make instances with UIDs that this process has not given yet; with a codestream their pixels are compressed."""
     run = next(_runs)
     content = encapsulated(codestream) if codestream else ()
-    return [
-        _instance(kind, f"{_ROOT}.{run}.{number // kind.in_study + 1}", number, content) for number in range(count)
-    ]
+    return [_instance(kind, f"{_ROOT}.{run}.{number // kind.in_study + 1}", number, content) for number in range(count)]
 
 
 def encapsulated(codestream: bytes) -> Sequence[memoryview]:
@@ -84,7 +82,7 @@ def slice_of_ct(kind: Kind) -> bytes:
     import numpy as np
 
     y, x = np.mgrid[-1 : 1 : kind.rows * 1j, -1 : 1 : kind.columns * 1j]
-    body = np.where(x * x + y * y < 0.8, 1000 + 400 * np.sin(9 * x) * np.cos(7 * y), 0)  # type: ignore[operator]
+    body = np.where(x * x + y * y < 0.8, 1000 + 400 * np.sin(9 * x) * np.cos(7 * y), 0)
     noise = np.random.default_rng(15).normal(0, 12, body.shape)
     words = np.clip(body + noise, 0, 4095).astype("<u2")
     return bytes(imagecodecs.jpeg8_encode(words, lossless=True, predictor=1, bitspersample=16))

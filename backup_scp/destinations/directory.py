@@ -6,13 +6,13 @@ import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, Self
 
 from backup_scp.errors import ArchiveUnavailable, DestinationUnavailable, DigestMismatch, FileMissing, InstanceRefused
 from backup_scp.folders import fsync_folder
-from backup_scp.ports import ArchivedFile, Held, nothing
+from backup_scp.ports import ArchivedFile, Held, Meanwhile, nothing
 from backup_scp.uids import path_component
 
 CHUNK_BYTES = 1 << 20
@@ -76,7 +76,7 @@ class DirectoryDestination:
         self,
         file: ArchivedFile,
         held: Held,
-        meanwhile: Callable[[], None] = nothing,  # noqa: ARG002 - there is no waiting
+        meanwhile: Meanwhile = nothing,  # noqa: ARG002 - there is no waiting
     ) -> str | None:
         for path in self._candidates(held):
             try:

@@ -24,6 +24,7 @@ from backup_scp.ports import (
     Destination,
     Held,
     Index,
+    Meanwhile,
     RejectionRecorder,
     RemoteAE,
     ServiceKind,
@@ -147,13 +148,13 @@ class SameAssociation:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        pass
+        self._scu.close()
 
     def prepare(self, instances: Sequence[Held]) -> Sequence[Held]:
         """See ``ports.Destination``."""
         return instances
 
-    def send(self, file: ArchivedFile, held: Held, meanwhile: Callable[[], None] = nothing) -> str | None:
+    def send(self, file: ArchivedFile, held: Held, meanwhile: Meanwhile = nothing) -> str | None:
         """See ``ports.Destination``."""
         return self._scu.store(file, held, meanwhile)
 

@@ -35,9 +35,10 @@ from backup_scp.network.command_set import CommandSet, Element, Field, encode
 from backup_scp.network.negotiation import NATIVE
 from backup_scp.network.p_data import Piece
 from backup_scp.network.status import is_out_of_resources, is_warning
-from backup_scp.outgoing import compare_again, parts
-from backup_scp.ports import ArchivedFile, Held, RemoteAE, nothing
-from backup_scp.transcode import applied, padding, transcode
+from backup_scp.network.transcoding import Transcoder
+from backup_scp.outgoing import parts
+from backup_scp.ports import ArchivedFile, Held, Meanwhile, RemoteAE, nothing
+from backup_scp.transcode import applied, padding
 
 _PART_BYTES = 1 << 20
 MEDIUM_PRIORITY = 0
@@ -93,8 +94,13 @@ class StorageSCU:
         self._contexts: dict[str, dict[str, Context]] = {}  # by SOP Class, then by Transfer Syntax
         for context in contexts:
             self._contexts.setdefault(context.abstract_syntax, {})[context.transfer_syntax] = context
+        self._transcoder = Transcoder(lambda held: list(self._contexts.get(held.sop_class_uid, ())))
 
-    def store(self, file: ArchivedFile, held: Held, meanwhile: Callable[[], None] = nothing) -> str | None:
+    def close(self) -> None:
+        """Call it when nothing more is sent; the Association is not ended."""
+        self._transcoder.close()
+
+    def store(self, file: ArchivedFile, held: Held, meanwhile: Meanwhile = nothing) -> str | None:
         """Send one instance and wait for its Status; ``meanwhile`` see ``ports.Destination``.
 
         Returns
@@ -118,15 +124,12 @@ class StorageSCU:
             raise InstanceRefused(f"The destination does not accept SOP Class {held.sop_class_uid}")
         if held.transfer_syntax_uid in accepted:
             return self._store(held, accepted[held.transfer_syntax_uid], _even_parts(file, held), meanwhile)
-        with file.data_set() as stream:
-            result = transcode(stream, held.transfer_syntax_uid, list(accepted), file.size_bytes, file.path.parent)
+        result = self._transcoder.transcode(file, held)
         with result.data_set:
-            compare_again(file)
-            return self._store(held, accepted[result.transfer_syntax_uid], _parts(result.data_set), meanwhile)
+            self._transcoder.begin(meanwhile())  # the stored bytes are not needed any more
+            return self._store(held, accepted[result.transfer_syntax_uid], _parts(result.data_set), nothing)
 
-    def _store(
-        self, held: Held, context: Context, data_set: Iterable[Piece], meanwhile: Callable[[], None]
-    ) -> str | None:
+    def _store(self, held: Held, context: Context, data_set: Iterable[Piece], meanwhile: Meanwhile) -> str | None:
         self._message_id = self._message_id % 0xFFFF + 1
         try:
             self._association.send_data_set(context.context_id, self._request(held), data_set)
@@ -136,7 +139,7 @@ class StorageSCU:
         except OSError as error:  # in the middle of a message: no other can follow on this Association
             self._association.abort()
             raise ArchiveUnavailable(f"A stored file cannot be read ({error.strerror})") from None
-        meanwhile()
+        self._transcoder.begin(meanwhile())
         answer = self._association.read_response(Field.C_STORE_RSP, self._message_id, held.sop_instance_uid)
         return _judge(answer)
 
@@ -209,7 +212,7 @@ class RemoteAEDestination:
                 self._associate(self._number_of(ordered[0]))
         return ordered
 
-    def send(self, file: ArchivedFile, held: Held, meanwhile: Callable[[], None] = nothing) -> str | None:
+    def send(self, file: ArchivedFile, held: Held, meanwhile: Meanwhile = nothing) -> str | None:
         """See ``ports.Destination``."""
         if held.sop_class_uid not in self._proposal_of:
             raise InstanceRefused("Its SOP Class UID cannot be proposed to any destination")
@@ -223,9 +226,7 @@ class RemoteAEDestination:
         self._silent = 0
         return warning
 
-    def _store(
-        self, scu: StorageSCU, file: ArchivedFile, held: Held, meanwhile: Callable[[], None] = nothing
-    ) -> str | None:
+    def _store(self, scu: StorageSCU, file: ArchivedFile, held: Held, meanwhile: Meanwhile = nothing) -> str | None:
         try:
             return scu.store(file, held, meanwhile)
         except InvalidResponse as error:
@@ -321,11 +322,13 @@ class RemoteAEDestination:
 
     def _release(self) -> None:
         if self._open is not None:
+            self._open[2].close()
             self._open[1].release()
             self._open = None
 
     def _abandon(self) -> None:
         if self._open is not None:
+            self._open[2].close()
             self._open[1].abort(block=False)
             self._open = None
 

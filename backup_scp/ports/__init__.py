@@ -13,7 +13,7 @@ from backup_scp.ports.commitments import (
     Reference,
     Requester,
 )
-from backup_scp.ports.destination import Destination, RemoteAE, nothing
+from backup_scp.ports.destination import Destination, Meanwhile, RemoteAE, Upcoming, nothing
 from backup_scp.ports.holdings import (
     Admission,
     Checked,
@@ -56,6 +56,7 @@ __all__ = [
     "Index",
     "InstanceKey",
     "Match",
+    "Meanwhile",
     "Met",
     "OwedReports",
     "Progress",
@@ -73,6 +74,7 @@ __all__ = [
     "Storm",
     "Task",
     "Trouble",
+    "Upcoming",
     "Version",
     "VersionMatch",
     "nothing",

@@ -48,6 +48,12 @@ class RemoteAE:
     tls: bool = False
 
 
+Upcoming = tuple[ArchivedFile, Held]
+"""What comes next, compared and ready to be sent."""
+
+Meanwhile = Callable[[], Upcoming | None]
+
+
 def nothing() -> None:
     """Do nothing meanwhile."""
 
@@ -69,14 +75,15 @@ class Destination(Protocol):
         DestinationUnavailable
         """
 
-    def send(self, file: ArchivedFile, held: Held, meanwhile: Callable[[], None] = nothing) -> str | None:
+    def send(self, file: ArchivedFile, held: Held, meanwhile: Meanwhile = nothing) -> str | None:
         """Deliver one instance; on return the destination has confirmed it.
 
         Parameters
         ----------
         meanwhile
-            What can be done while the destination has everything and has not confirmed it; ``file.content`` is void
-            from then on.  It need not be called.
+            Call it once, when the stored bytes are not needed any more: what is to be done while the destination
+            has not confirmed them.  ``file.content`` is void from then on.  It returns what comes next, where that is
+            in memory by now.  It need not be called.
 
         Returns
         -------

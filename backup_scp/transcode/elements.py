@@ -6,6 +6,7 @@ as a whole, because nobody could say that its pixels arrived.
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -102,6 +103,11 @@ def vr_of(tag: int) -> str:
         return str(dictionary_VR(tag))
     except KeyError:
         return "UN"
+
+
+@functools.cache
+def _form(big_endian: bool, layout: str) -> struct.Struct:  # noqa: FBT001 - a cache's key
+    return struct.Struct((">" if big_endian else "<") + layout)
 
 
 class Walk:
@@ -221,7 +227,7 @@ class Walk:
         return Token(Kind.END_SEQUENCE if level.is_sequence else Kind.END_ITEM, level)
 
     def _unpack(self, level: Level, layout: str) -> tuple[Any, ...]:
-        form = struct.Struct(level.encoding.byte_order + layout)
+        form = _form(level.encoding.big_endian, layout)
         offset = self._at
         self._skip(level, form.size)
         self._stream.seek(offset)
