@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from typing import BinaryIO
 
 import pytest
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGLSLossless
 
+import backup_scp.transcode
 from backup_scp.errors import InstanceRefused
 from backup_scp.network import transcoding
 from backup_scp.network.transcoding import Transcoder
@@ -40,14 +42,14 @@ def transcoder():
 @pytest.fixture
 def threads(monkeypatch):
     """Return where each one was transcoded; the results stay known."""
-    seen = []
+    seen: list[tuple[str, BinaryIO]] = []
 
     def transcode(*arguments):
         result = real(*arguments)
         seen.append((threading.current_thread().name, result.data_set))
         return result
 
-    real = transcoding.transcode
+    real = backup_scp.transcode.transcode
     monkeypatch.setattr(transcoding, "transcode", transcode)
     return seen
 
@@ -90,7 +92,12 @@ def test_what_fails_ahead_fails_when_it_is_its_turn(transcoder, files):
 
 def test_what_nobody_asks_for_any_more_is_closed(transcoder, files, threads, monkeypatch):
     begun, go_on = threading.Event(), threading.Event()
-    monkeypatch.setattr(transcoding, "compare_again", lambda _file: (begun.set(), go_on.wait(30)))
+
+    def wait(_file):
+        begun.set()
+        assert go_on.wait(30)
+
+    monkeypatch.setattr(transcoding, "compare_again", wait)
     transcoder.begin(files[0])
     pool = transcoder._pool
     assert begun.wait(30)
@@ -110,9 +117,8 @@ def test_what_is_read_ahead_is_what_is_begun(tmp_path):
             assert outgoing.read_ahead() is None
             rest = outgoing.in_order(held)
             next(rest)
-            file, upcoming = outgoing.read_ahead()
-            assert (upcoming, bytes(file.content)) == (held[1], SAMPLES[1].data_set)
-            assert outgoing.read_ahead() == (file, upcoming)
+            upcoming = outgoing.read_ahead()
+            assert upcoming == outgoing.read_ahead() == (stored.archive.read(held[1].location), held[1])
             next(rest)
             assert outgoing.read_ahead() is None  # it is damaged
             next(rest)
