@@ -18,7 +18,8 @@ from backup_scp.settings import Settings
 
 if TYPE_CHECKING:
     from backup_scp.network.association import LocalAE, Timing
-    from backup_scp.network.server import Listening, Service
+    from backup_scp.network.listener import Listening
+    from backup_scp.network.server import Service
 
 _WORKER_GRACE_S = 5.0  # what it has not done by then it does after the next start
 
@@ -151,7 +152,7 @@ def listening(settings: Settings) -> Listening:
     InvalidSettings
         The certificate cannot be used.
     """
-    from backup_scp.network.server import Listening
+    from backup_scp.network.listener import Listening
 
     node, secured = settings.node, None
     if (files := settings.tls_files) is not None:
@@ -165,6 +166,7 @@ def listening(settings: Settings) -> Listening:
         check_called_ae_title=node.check_called_ae_title,
         maximum_associations=node.maximum_associations,
         reserved_associations=node.reserved_associations,
+        maximum_associations_per_address=node.maximum_associations_per_address,
         maximum_pdu_length=node.maximum_pdu_length,
         timing=timing(settings),
         tls=secured,

@@ -65,8 +65,8 @@ def serve(settings: Settings, say: Say) -> None:
 
 
 def _serve_with_workers(settings: Settings, say: Say, run: Run) -> None:
+    from backup_scp.network.listener import open_ports
     from backup_scp.network.places import Places
-    from backup_scp.network.server import open_ports
 
     _Supervisor(settings, open_ports(listening(settings)), Places(settings.node.workers), say, run).run()
 

@@ -210,6 +210,10 @@ def rejections() -> str:
         ("calling AE title is blank or has control characters", negotiation.calling_ae_title_not_recognised("")),
         ("called AE title is another one", negotiation.called_ae_title_not_recognised("", NODE.ae_title)),
         ("too many Associations", negotiation.local_limit_exceeded(NODE.maximum_associations)),
+        (
+            "too many Associations of an address that is not configured",
+            negotiation.limit_of_one_address_exceeded(NODE.maximum_associations_per_address),
+        ),
         ("the node stops", negotiation.temporary_congestion()),
     )
     return table(
@@ -229,6 +233,7 @@ def association_parameters() -> str:
         ("Maximum PDU length offered as requestor, bytes", own),
         ("Associations accepted at once, from anyone", NODE.maximum_associations),
         ("Further ones kept for configured remote AEs and this machine", NODE.reserved_associations),
+        ("Of them from one address that is neither", NODE.maximum_associations_per_address),
         ("Associations opened at once", f"1 for each C-MOVE under way, {_REPORTERS} for Storage Commitment"),
         ("Outstanding asynchronous operations", 1),
         ("TCP connection time-out, at each address of a host, s", f"{NODE.connect_timeout_s:g}"),

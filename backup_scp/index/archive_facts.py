@@ -44,7 +44,7 @@ def record_trouble(database: Database, sentence: str) -> None:
 
 def _record(database: Database, values: dict[str, str]) -> None:
     insert = database.dialect.insert(archive).values(id=_ONLY, **(_BLANK | values))
-    with database.writing() as connection:
+    with database.writing("facts of the archive") as connection:
         connection.execute(insert.on_conflict_do_update(index_elements=["id"], set_=values))
 
 

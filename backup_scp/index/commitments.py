@@ -40,6 +40,7 @@ MOST_REFERENCES = 1_000_000
 _FORGOTTEN_AFTER = timedelta(days=30)
 _LONGEST_PAUSE = timedelta(hours=1)
 _BATCH = 500
+_WHAT = "Storage Commitment requests"
 _OPEN, _OWED, _DONE, _GIVEN_UP = "open", "owed", "done", "given up"
 _FREE = {"leased_until": "", "lease": ""}
 _REQUESTER = named(table, "site ae_title address")
@@ -70,7 +71,7 @@ class SQLCommitments:
         over = (table.c.state.in_([_DONE, _GIVEN_UP]), is_old)
         insert = self._database.dialect.insert(table).values(**row)
         insert = insert.on_conflict_do_nothing(index_elements=["site", "ae_title", "transaction_uid"])
-        with self._database.writing() as connection:
+        with self._database.writing(_WHAT) as connection:
             connection.execute(sa.delete(table).where(*over))
             self._require_room(connection, request)
             number = connection.scalar(insert.returning(table.c.id))
@@ -137,7 +138,7 @@ class SQLCommitments:
         with self._database.reading() as connection:
             if connection.scalar(chosen) is None:  # nothing to do: the writers need not wait for us
                 return None
-        with self._database.writing() as connection:
+        with self._database.writing(_WHAT) as connection:
             self._database.dialect.lock_name(connection, "backup-scp commitment lease")
             number = connection.scalar(chosen)
             if number is None:
@@ -169,7 +170,7 @@ class SQLCommitments:
         ours = sa.update(table).where(*_ours(commitment))
         tried = {"tried_at": at, "error": stored_long(error), "attempts": commitment.attempts + 1}
         theirs = sa.update(table).where(*_owed_to(commitment.request.requester))
-        with self._database.writing() as connection:
+        with self._database.writing(_WHAT) as connection:
             connection.execute(ours.values(**tried, **_FREE, due_at=due_at))
             connection.execute(theirs.where(table.c.due_at < due_at).values(due_at=due_at))
             too_old = theirs.where(table.c.requested_at < oldest, _is_free(table, now))
@@ -179,13 +180,13 @@ class SQLCommitments:
         at, requester = timestamp(now), commitment.request.requester
         values = {"tried_at": at, "error": "", **_done_with(_DONE, now)}
         others = (*_owed_to(requester), table.c.due_at > at)
-        with self._database.writing() as connection:
+        with self._database.writing(_WHAT) as connection:
             # Whoever has the lease by now: it was delivered, and must never be again.
             connection.execute(sa.update(table).where(table.c.id == commitment.number).values(**values))
             connection.execute(sa.update(table).where(*others).values(due_at=at))
 
     def _change(self, clauses: Iterable[sa.ColumnElement[bool]], values: dict[str, Any]) -> bool:
-        with self._database.writing() as connection:
+        with self._database.writing(_WHAT) as connection:
             return bool(connection.execute(sa.update(table).where(*clauses).values(**values)).rowcount)
 
     def owed(self) -> list[OwedReports]:
@@ -201,14 +202,14 @@ class SQLCommitments:
     def ask(self, transaction_uid: str, now: datetime) -> None:
         old = commitment_asked.c.asked_at < timestamp(now - _FORGOTTEN_AFTER)
         row = {"transaction_uid": transaction_uid, "asked_at": timestamp(now), "results": ""}
-        with self._database.writing() as connection:
+        with self._database.writing(_WHAT) as connection:
             connection.execute(sa.delete(commitment_asked).where(old))
             connection.execute(sa.insert(commitment_asked).values(**row))
 
     def answer(self, transaction_uid: str, results: Mapping[Reference, int]) -> bool:
         update = sa.update(commitment_asked).where(commitment_asked.c.transaction_uid == stored_key(transaction_uid))
         update = update.values(results=json.dumps([[*reference, reason] for reference, reason in results.items()]))
-        with self._database.writing() as connection:
+        with self._database.writing(_WHAT) as connection:
             return bool(connection.execute(update).rowcount)
 
     def answer_to(self, transaction_uid: str) -> dict[Reference, int] | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from backup_scp.errors import IndexDamaged, IndexUnavailable, InvalidSettings
+from backup_scp.fair_lock import FairLock
 from backup_scp.index.dialect import Dialect
 from backup_scp.index.direct import Direct
 from backup_scp.index.failures import explained
@@ -92,7 +92,7 @@ class Database:
 
             self.dialect = PostgreSQL()
             self._engine = _postgresql_engine(self.url)
-        self._write_lock = threading.Lock()
+        self._write_lock = FairLock()
         self._writer: sa.Connection | None = None
         self._readers: list[Direct] = []  # idle ones of ``look``
 
@@ -108,14 +108,22 @@ class Database:
             yield connection.execution_options(stream_results=True, yield_per=ROWS_AT_ONCE) if stream else connection
 
     @contextlib.contextmanager
-    def writing(self) -> Iterator[sa.Connection]:
-        """Write in one transaction: durable when the block ends, undone when it raises."""
+    def writing(self, what: str = "other things", *, first: bool = False) -> Iterator[sa.Connection]:
+        """Write in one transaction: durable when the block ends, undone when it raises.
+
+        Parameters
+        ----------
+        what
+            Is written, for those who wait too long for it.
+        first
+            Before what others write that can wait: an image does not wait for housekeeping.
+        """
         with self._noticing():
             if not self.is_sqlite:
                 with self._engine.begin() as connection:
                     yield connection
                 return
-            with self._one_writer() as writer, writer.begin():
+            with self._one_writer(what, first=first) as writer, writer.begin():
                 _require_at_its_place(writer)
                 yield writer
 
@@ -127,7 +135,7 @@ class Database:
                 with self._engine.begin() as connection:
                     yield Direct(connection)
                 return
-            with self._one_writer() as writer:
+            with self._one_writer("images", first=True) as writer:
                 direct = Direct(writer)
                 with direct.transaction(_BEGIN):
                     _require_at_its_place(writer)
@@ -202,10 +210,12 @@ class Database:
         return sentence if place == _place(self.url) else ""
 
     @contextlib.contextmanager
-    def _one_writer(self) -> Iterator[sa.Connection]:
-        if not self._write_lock.acquire(timeout=WAIT_S):
-            raise IndexUnavailable("The index is busy with long work (a rebuild?); try again when it is done")
-        try:
+    def _one_writer(self, what: str, *, first: bool) -> Iterator[sa.Connection]:
+        with self._write_lock.turn(what, first=first, timeout_s=WAIT_S) as is_ours:
+            if not is_ours:
+                holder, held_s = self._write_lock.holder
+                writes = f"now {holder} are written to it, for {held_s:.0f} s so far" if holder else "it is free again"
+                raise IndexUnavailable(f"The index was busy for {WAIT_S} s; {writes}. Try again")
             if self._writer is None or self._writer.invalidated or not _is_at_its_place(self._writer):
                 self._drop_writer()
                 self._writer = self._engine.connect().execution_options(begin=_BEGIN)
@@ -215,8 +225,6 @@ class Database:
                 self._writer.invalidate()  # after a failed fsync its descriptors would say yes
                 self._drop_writer()
                 raise
-        finally:
-            self._write_lock.release()
 
     def _drop_writer(self) -> None:
         if self._writer is not None:
@@ -225,7 +233,7 @@ class Database:
 
     def close(self) -> None:
         """Let go of every connection."""
-        with self._write_lock:
+        with self._write_lock.turn():
             self._drop_writer()
         while self._readers:
             self._readers.pop().connection.close()

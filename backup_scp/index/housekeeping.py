@@ -71,7 +71,7 @@ class Verifications:
                 }
                 for each in batch
             ]
-            with self._database.writing() as connection:
+            with self._database.writing("results of a verification") as connection:
                 connection.execute(update, rows)
 
     def forget_future(self) -> None:

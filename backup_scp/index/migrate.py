@@ -106,7 +106,7 @@ def _revision(database: Database) -> str | None:
 
 def _was_made_at_once(database: Database) -> bool:
     """Make the tables of an SQLite file that has none as they are now: a first start need not go through history."""
-    with database.writing() as connection:
+    with database.writing("new tables") as connection:
         if sa.inspect(connection).get_table_names():
             return False
         METADATA.create_all(connection)
@@ -126,7 +126,7 @@ def _newer_than_us(revision: str) -> str | None:
 def _run(database: Database, revision: str) -> None:
     from alembic import command
 
-    with database.writing() as connection, _alone(database, connection):
+    with database.writing("new tables") as connection, _alone(database, connection):
         if (current := _current(connection)) and (sentence := _newer_than_us(current)):
             raise IndexUnavailable(sentence)
         config = _config(connection)

@@ -26,7 +26,7 @@ _NEWEST_FIRST = (table.c.last_at.desc(), table.c.id.desc())
 
 def record(database: Database, found: Sequence[Rejection], settled: Sequence[Rejection]) -> None:
     """See ``Index.record_rejections``."""
-    with database.writing() as connection:
+    with database.writing("rejections") as connection:
         for one in settled:
             same = (table.c[name] == value for name, value in _cause(one).items())
             connection.execute(sa.delete(table).where(*same, table.c.last_at <= timestamp(one.last_at)))

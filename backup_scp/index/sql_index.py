@@ -142,7 +142,7 @@ class SQLIndex:
         return _again_if_it_met_another(lambda: self._enter_anew(found, read, task))
 
     def _enter_anew(self, found: Sequence[Facts], read: Read, task: Task | None = None) -> int:
-        with self._database.writing() as connection:
+        with self._database.writing("studies of a rebuild", first=task is None) as connection:
             self._database.dialect.lock_table(connection, study)
             entered = Reentry(connection, self._database.dialect, read).enter(found)
             if task:
@@ -150,7 +150,7 @@ class SQLIndex:
         return entered  # what was remembered until now fails by its revision
 
     def record_task(self, task: Task) -> None:
-        with self._database.writing() as connection:
+        with self._database.writing("progress of long work") as connection:
             tasks.record(connection, self._database.dialect, task)
 
     def tasks(self) -> dict[str, Task]:

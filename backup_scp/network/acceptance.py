@@ -23,6 +23,7 @@ from pynetdicom.pdu_primitives import (
     SOPClassExtendedNegotiation,
 )
 
+from backup_scp.fair_lock import FairLock
 from backup_scp.information_model import Negotiated
 from backup_scp.network import extended_negotiation
 from backup_scp.network.association import Context
@@ -31,6 +32,7 @@ from backup_scp.network.upper_layer.association_request import AssociationReques
 from backup_scp.network.upper_layer.user_information import APPLICATION_CONTEXT, of_ourselves
 
 _REMEMBERED_BYTES = 1 << 20
+_USUAL_BYTES = 16 << 10  # such a request does not wait for longer ones
 _LARGEST_SHARE = 8  # no request may take more than an eighth of it
 
 
@@ -82,6 +84,7 @@ class Acceptances:
         self._maximum_pdu_length = maximum_pdu_length
         self._limit_bytes = limit_bytes
         self._lock = threading.Lock()
+        self._decoding = FairLock()  # one at a time: it takes fifty times the memory of the request, and all of a core
         self._known: OrderedDict[bytes, Acceptance] = OrderedDict()
         self._size_bytes = 0
 
@@ -98,7 +101,8 @@ class Acceptances:
             if known is not None:
                 self._known.move_to_end(request)
                 return known
-        acceptance = accept(request, self._maximum_pdu_length)
+        with self._decoding.turn(first=len(request) <= _USUAL_BYTES):
+            acceptance = accept(request, self._maximum_pdu_length)
         self._remember(request, acceptance)
         return acceptance
 

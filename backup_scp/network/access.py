@@ -135,6 +135,15 @@ def plain_address(address: str) -> str:
 
 
 @lru_cache(maxsize=1024)
+def peer_of(address: str) -> str:
+    """Say what counts as one peer: an IPv4 address, or an IPv6 network of 64 bits, for who has one address has all."""
+    plain = plain_address(address)
+    if ":" not in plain:
+        return plain
+    return str(ipaddress.ip_network((plain, 64), strict=False).network_address)
+
+
+@lru_cache(maxsize=1024)
 def _is_loopback(address: str) -> bool:
     return ipaddress.ip_address(address).is_loopback
 

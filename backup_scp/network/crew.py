@@ -19,10 +19,13 @@ class Crew:
     ----------
     work
         Serves one connection, and raises nothing.
+    most
+        How many threads there may be.
     """
 
-    def __init__(self, work: Callable[[socket.socket], None]) -> None:
+    def __init__(self, work: Callable[[socket.socket], None], most: int) -> None:
         self._work = work
+        self._most = most
         self._lock = threading.Lock()
         self._threads: set[threading.Thread] = set()
         self._spare = 0
@@ -34,14 +37,16 @@ class Crew:
 
         Raises
         ------
-        RuntimeError
-            The system gives no thread.
+        RuntimeError, MemoryError
+            The system gives no thread, or there are too many.
         """
         with self._lock:
             if self._spare:
                 self._spare -= 1
                 self._due.put(connection)
                 return
+            if len(self._threads) >= self._most:
+                raise RuntimeError("too many threads")
             thread = threading.Thread(target=self._run, args=(connection,), name=_AT_WORK, daemon=True)
             thread.start()
             self._threads.add(thread)

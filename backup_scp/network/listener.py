@@ -13,9 +13,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from backup_scp.errors import InvalidSettings
-from backup_scp.network.upper_layer import SecuredSocket, Selector
+from backup_scp.network.upper_layer import SecuredSocket, Selector, Timing
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,39 @@ _REQUEST_BYTES = 65536
 _LOCAL_LIMIT_EXCEEDED = bytes((3, 0, 0, 0, 0, 4, 0, 2, 3, 2))  # A-ASSOCIATE-RJ, transient: PS3.8 9.3.4
 _OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 _STARTS_BLOCKING = sys.platform == "linux"  # what is accepted; elsewhere it is as the listener
+_SAID_EVERY = 100
 _LISTENER_IS_SHUT = (errno.EINVAL, errno.EBADF, errno.ENOTSOCK)
+
+Take = Callable[[socket.socket, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Where the node listens, as whom, and how many it serves at once.
+
+    Attributes
+    ----------
+    maximum_associations
+        For all callers; configured remote AEs and this machine have ``reserved_associations`` more.
+    maximum_associations_per_address
+        For all callers at one address that are neither; 0 for no such limit.
+    maximum_pdu_length
+        Bytes, offered to peers (PS3.8 D.1).
+    tls, tls_port
+        What the Associations of a second port are secured with; None for no such port.
+    """
+
+    ae_title: str
+    host: str
+    port: int
+    check_called_ae_title: bool = True
+    maximum_associations: int = 64
+    reserved_associations: int = 8
+    maximum_associations_per_address: int = 16
+    maximum_pdu_length: int = 131072
+    timing: Timing = field(default_factory=Timing)
+    tls: ssl.SSLContext | None = None
+    tls_port: int = 0
 
 
 class Listener:
@@ -45,6 +78,11 @@ class Listener:
     ------
     InvalidSettings
         The port cannot be had.
+
+    Attributes
+    ----------
+    faults, last_fault
+        How often taking a caller failed by an error in the node, and the last one's type.
     """
 
     def __init__(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
@@ -58,10 +96,12 @@ class Listener:
         self._tls = tls
         self._thread: threading.Thread | None = None
         self._waker: socket.socket | None = None
+        self.faults = 0
+        self.last_fault = ""
         self.port = int(self._socket.getsockname()[1])
 
-    def start(self, take: Callable[[socket.socket], None]) -> None:
-        """Hand each connection to ``take``, in a thread of its own; with TLS the handshake is still to be made."""
+    def start(self, take: Take) -> None:
+        """Hand each connection and its address to ``take``, in a thread of its own, before any TLS handshake."""
         self._waker, woken = socket.socketpair()
         self._thread = threading.Thread(target=self._accept, args=(take, woken), name="listener", daemon=True)
         self._thread.start()
@@ -82,7 +122,7 @@ class Listener:
         """Let go of it here; other processes go on."""
         self._socket.close()
 
-    def _accept(self, take: Callable[[socket.socket], None], woken: socket.socket) -> None:
+    def _accept(self, take: Take, woken: socket.socket) -> None:
         spare = _Spare()
         with contextlib.closing(spare), woken, Selector() as selector:
             try:
@@ -90,16 +130,29 @@ class Listener:
                 selector.register(woken, selectors.EVENT_READ)
             except ValueError:  # it is closed already
                 return
-            # It is asked before a caller is taken: Linux wants a descriptor for the next one early.
-            while not any(key.fileobj is woken for key, _ in selector.select()):
-                if not self._accept_one(take, spare):
-                    return
+            while self._accept_next(selector, take, woken, spare):
+                pass
 
-    def _accept_one(self, take: Callable[[socket.socket], None], spare: _Spare) -> bool:
+    def _accept_next(self, selector: selectors.BaseSelector, take: Take, woken: socket.socket, spare: _Spare) -> bool:
+        """Wait for a caller and take it, whatever happens; False when it is time to stop."""
+        try:
+            # It is asked before a caller is taken: Linux wants a descriptor for the next one early.
+            if any(key.fileobj is woken for key, _ in selector.select()):
+                return False
+            return self._accept_one(take, spare)
+        except Exception as error:  # noqa: BLE001 - a node that lives and is deaf is noticed by nobody
+            self.faults += 1
+            self.last_fault = type(error).__name__
+            if self.faults % _SAID_EVERY == 1:
+                log.error("A caller at port %d was lost by an error in the node: %s", self.port, self.last_fault)
+            time.sleep(_PAUSE_S)  # some memory will come back
+            return True
+
+    def _accept_one(self, take: Take, spare: _Spare) -> bool:
         """Take one caller; False when the port is shut."""
         listener = self._socket
         try:
-            connection, _ = listener.accept()
+            connection, (address, *_) = listener.accept()
         except BlockingIOError:
             return True
         except OSError as error:
@@ -112,9 +165,12 @@ class Listener:
         try:
             if not _STARTS_BLOCKING:
                 connection.settimeout(None)
-            take(self._secured(connection))
+            take(self._secured(connection), address)
         except OSError:  # it is gone already
             connection.close()
+        except BaseException:
+            connection.close()
+            raise
         return True
 
     def _secured(self, connection: socket.socket) -> socket.socket:
@@ -136,6 +192,24 @@ def why_not_open(host: str, port: int, error: OSError) -> str:
         return f"[node] host: {host} is no address of this computer; 0.0.0.0 is every address that it has"
     reason = error.strerror or type(error).__name__
     return f"Port {port} on {host} cannot be opened ({reason}): choose another in [node] (with TLS: in [tls])"
+
+
+def open_ports(listening: Listening) -> list[Listener]:
+    """Open the ports: the plain one, and that with TLS when there is one.
+
+    Raises
+    ------
+    InvalidSettings
+        One cannot be had; neither is open.
+    """
+    plain = Listener(listening.host, listening.port)
+    if listening.tls is None:
+        return [plain]
+    try:
+        return [plain, Listener(listening.host, listening.tls_port, listening.tls)]
+    except InvalidSettings:
+        plain.close()
+        raise
 
 
 def shut(connection: socket.socket) -> None:

@@ -38,6 +38,7 @@ LOSSY = frozenset(
 """Syntaxes that may make a sender throw information away: taken when it offers nothing else."""
 
 _COMMITMENT = (STORAGE_COMMITMENT, "1.2.840.10008.1.20.2")  # push, and the retired pull
+_LONGEST_KNOWN_UID = 64  # PS3.5 9.1
 ACCEPTED, _ABSTRACT_SYNTAX_NOT_SUPPORTED, _TRANSFER_SYNTAXES_NOT_SUPPORTED = 0, 3, 4  # PS3.8 9.3.3.2
 
 
@@ -78,6 +79,17 @@ def local_limit_exceeded(limit: int) -> Rejection:
     )
 
 
+def limit_of_one_address_exceeded(limit: int) -> Rejection:
+    """Reject, for the moment, an Association too many of an address that is not configured."""
+    return Rejection(
+        2,
+        3,
+        2,
+        f"more than {limit} associations at once from one address that is not configured",
+        "add a [[remote]] with its AE title and host to the settings, or raise node.maximum_associations_per_address",
+    )
+
+
 def temporary_congestion() -> Rejection:
     """Reject, for the moment, an Association that came while the node stops."""
     return Rejection(2, 3, 1, "the node stops", "try again when it runs")
@@ -112,9 +124,15 @@ def choose_transfer_syntax(abstract_syntax: str, proposed: Sequence[str]) -> str
     return None
 
 
-@lru_cache(maxsize=1024)
 def is_storage(abstract_syntax: str) -> bool:
     """Whether a SOP Class is stored: every storage class of the standard, and every unknown or private one."""
+    if len(abstract_syntax) > _LONGEST_KNOWN_UID:
+        return True  # and is not remembered: a stranger may propose thousands, of 65,000 characters each
+    return _is_storage(abstract_syntax)
+
+
+@lru_cache(maxsize=1024)
+def _is_storage(abstract_syntax: str) -> bool:
     service = uid_to_service_class(abstract_syntax)
     if service is not ServiceClass:
         return service in (StorageServiceClass, NonPatientObjectStorageServiceClass)

@@ -1,17 +1,19 @@
-"""How many Associations there are, over all processes of a node."""
+"""How many Associations there are, over all processes of a node, and how many of them one peer has."""
 
 from __future__ import annotations
 
 from mmap import mmap
 
 _BYTES = 8
+_MOST_TOLD_APART = 4096
+"""Associations of one process of which the peer is noted."""
 
 
 class Places:
-    """A count for each process, in memory that they share when one has come of the other.
+    """The peers of the Associations of each process, in memory that they share when one has come of the other.
 
-    A limit is looked at and a place taken in two steps: as many Associations as there are other processes may be too
-    many for a moment.
+    Check and increment are not atomic across processes: a limit may be exceeded by one for each other process, for a
+    moment.
 
     Parameters
     ----------
@@ -20,19 +22,45 @@ class Places:
     """
 
     def __init__(self, processes: int = 1) -> None:
-        self._counts = memoryview(mmap(-1, processes * _BYTES)).cast("q")
-        self._number = 0
+        self._size = 1 + _MOST_TOLD_APART
+        self._shared = memoryview(mmap(-1, processes * self._size * _BYTES)).cast("q")
+        self._processes = processes
+        self._begin = 0
+        self._here: list[int] = []
 
     def begin(self, number: int) -> None:
         """Be this process, counted from 0, and have none."""
-        self._number = number
-        self._counts[number] = 0
+        self._begin = number * self._size
+        self._here.clear()
+        self._shared[self._begin] = 0
 
-    def note(self, associations: int) -> None:
-        """Tell how many this process has now."""
-        self._counts[self._number] = associations
+    def take(self, peer: str) -> None:
+        """Note an Association with a peer."""
+        self._here.append(hash(peer))  # the same in processes that have come of one another
+        self._tell(len(self._here) - 1)
+
+    def leave(self, peer: str) -> None:
+        """Note the end of one."""
+        place = self._here.index(hash(peer))
+        last = self._here.pop()
+        if place < len(self._here):
+            self._here[place] = last
+        self._tell(place)
+
+    def _tell(self, place: int) -> None:
+        if place < min(len(self._here), _MOST_TOLD_APART):
+            self._shared[self._begin + 1 + place] = self._here[place]
+        self._shared[self._begin] = len(self._here)
 
     @property
     def taken(self) -> int:
         """How many all have."""
-        return sum(self._counts)
+        return sum(self._shared[number * self._size] for number in range(self._processes))
+
+    def taken_by(self, peer: str) -> int:
+        """How many a peer has."""
+        wanted, found = hash(peer), 0
+        for begin in range(0, self._processes * self._size, self._size):
+            told = min(self._shared[begin], _MOST_TOLD_APART)
+            found += self._shared[begin + 1 : begin + 1 + told].tolist().count(wanted)
+        return found

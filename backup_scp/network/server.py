@@ -9,17 +9,19 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from backup_scp.errors import BackupSCPError, InvalidSettings
-from backup_scp.network import negotiation
+from backup_scp.errors import BackupSCPError
+from backup_scp.network import negotiation, pending
 from backup_scp.network.acceptance import Acceptance, Acceptances, InvalidRequest
-from backup_scp.network.access import AccessPolicy, Caller, plain_address
-from backup_scp.network.association import Association, AssociationEnded, Context, Timing
+from backup_scp.network.access import AccessPolicy, Caller, peer_of, plain_address
+from backup_scp.network.association import Association, AssociationEnded, Context
+from backup_scp.network.closing import ClosingConnections
 from backup_scp.network.command_set import CommandSet, Field, response
 from backup_scp.network.crew import Crew
-from backup_scp.network.listener import Listener, shut
+from backup_scp.network.listener import Listener, Listening, open_ports, shut
 from backup_scp.network.negotiation import Rejection
+from backup_scp.network.pending import PendingConnections
 from backup_scp.network.places import Places
 from backup_scp.network.status import (
     PROCESSING_FAILURE,
@@ -34,9 +36,9 @@ from backup_scp.ports import RejectionRecorder, ServiceKind
 
 log = logging.getLogger(__name__)
 
-_MOST_PENDING = 128  # connections that have not asked for an Association yet
 _LAST_WAIT_S = 1.0
 _FIX_OF_VIOLATION = "compare its settings with host and port of this node; if they are right, report it to its maker"
+_NO_THREAD = ("no thread is left to serve it", "raise the limits on threads and memory that the system sets the node")
 
 Serve = Callable[[Association, Context, CommandSet], str | None]
 
@@ -62,50 +64,6 @@ class Service:
     serve: Serve
     for_everyone: bool = False
     kind: ServiceKind | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Listening:
-    """Where the node listens, as whom, and how many it serves at once.
-
-    Attributes
-    ----------
-    maximum_associations
-        For all callers; configured remote AEs and this machine have ``reserved_associations`` more.
-    maximum_pdu_length
-        Bytes, offered to peers (PS3.8 D.1).
-    tls, tls_port
-        What the Associations of a second port are secured with; None for no such port.
-    """
-
-    ae_title: str
-    host: str
-    port: int
-    check_called_ae_title: bool = True
-    maximum_associations: int = 64
-    reserved_associations: int = 8
-    maximum_pdu_length: int = 131072
-    timing: Timing = field(default_factory=Timing)
-    tls: ssl.SSLContext | None = None
-    tls_port: int = 0
-
-
-def open_ports(listening: Listening) -> list[Listener]:
-    """Open the ports: the plain one, and that with TLS when there is one.
-
-    Raises
-    ------
-    InvalidSettings
-        One cannot be had; neither is open.
-    """
-    plain = Listener(listening.host, listening.port)
-    if listening.tls is None:
-        return [plain]
-    try:
-        return [plain, Listener(listening.host, listening.tls_port, listening.tls)]
-    except InvalidSettings:
-        plain.close()
-        raise
 
 
 class Server:
@@ -140,9 +98,10 @@ class Server:
         self._places = places or Places()
         self._acceptances = Acceptances(listening.maximum_pdu_length)
         self._lock = threading.Lock()
-        self._crew = Crew(self._converse)
+        self._crew = Crew(self._converse, _most_threads(listening))
         self._listeners: list[Listener] = []
-        self._pending: dict[socket.socket, None] = {}  # in the order in which they came
+        self._pending = PendingConnections()
+        self._closing = ClosingConnections()
         self._associations: set[Association] = set()
         self._stopping = False
 
@@ -172,6 +131,11 @@ class Server:
         return tuple(listener.port for listener in self._listeners)
 
     @property
+    def faults(self) -> int:
+        """How many callers were lost by an error in the node."""
+        return sum(listener.faults for listener in self._listeners)
+
+    @property
     def is_listening(self) -> bool:
         """Whether every port takes connections."""
         return all(listener.is_listening for listener in self._listeners)
@@ -194,22 +158,24 @@ class Server:
         for association in under_way:
             association.break_off()
         self._crew.join(time.monotonic() + _LAST_WAIT_S)
+        self._closing.stop()
 
     # -- connections -----------------------------------------------------------------------------------------------
 
-    def _take(self, connection: socket.socket) -> None:
-        """Have a connection served; it counts as one that has said nothing yet, and of too many the oldest goes."""
+    def _take(self, connection: socket.socket, address: str) -> None:
+        """Have a connection served; it counts as one that has said nothing yet, and of too many one goes."""
         with self._lock:
-            self._pending[connection] = None
-            if len(self._pending) > _MOST_PENDING:
-                oldest = next(iter(self._pending))
-                del self._pending[oldest]
-                shut(oldest)
+            has_to_go = self._pending.add(connection, peer_of(address))
+        if has_to_go is not None:
+            shut(has_to_go)
         try:
             self._crew.give(connection)
-        except RuntimeError:  # out of threads: some will end
+        except (RuntimeError, MemoryError):  # some will end
             self._forget(connection)
             connection.close()
+            caller = Caller("", plain_address(address), None, is_this_machine=False)
+            level = self._note(ServiceKind.ASSOCIATION, caller, "", *_NO_THREAD)
+            log.log(level, "A caller at %s was turned away: %s; %s", caller.address, *_NO_THREAD)
 
     def _converse(self, connection: socket.socket) -> None:
         """Serve one connection from its first byte to its last; the border of this thread."""
@@ -250,10 +216,10 @@ class Server:
 
     def _forget(self, connection: socket.socket, association: Association | None = None) -> None:
         with self._lock:
-            self._pending.pop(connection, None)
-            if association is not None:
+            self._pending.discard(connection)
+            if association in self._associations:
                 self._associations.discard(association)
-                self._places.note(len(self._associations))
+                self._places.leave(_counted_as(association.caller))
 
     # -- associations ------------------------------------------------------------------------------------------------
 
@@ -272,9 +238,9 @@ class Server:
         with self._lock:
             rejection = self._reason_to_reject(caller, acceptance)
             if rejection is None:
-                self._pending.pop(connection, None)
+                self._pending.discard(connection)
                 self._associations.add(association)
-                self._places.note(len(self._associations))
+                self._places.take(_counted_as(caller))
         if rejection is None:
             association.contexts, association.negotiated = acceptance.contexts, acceptance.negotiated
             layer.accept(acceptance.answer, acceptance.peer_maximum_length)
@@ -286,6 +252,8 @@ class Server:
         level = self._note(ServiceKind.ASSOCIATION, caller, acceptance.called, rejection.reason, rejection.fix)
         log.log(level, "Association from %s rejected: %s; %s", caller, rejection.reason, rejection.fix)
         layer.reject(rejection.result, rejection.source, rejection.diagnostic)
+        if (rejected := layer.part()) is not None:  # this thread is free for the next caller
+            self._closing.take(socket.socket(fileno=rejected.detach()))
         return False
 
     def _read(self, association: Association, request: bytes) -> Acceptance | None:
@@ -306,9 +274,16 @@ class Server:
             return negotiation.calling_ae_title_not_recognised(caller.ae_title)
         if ours.check_called_ae_title and called != ours.ae_title:
             return negotiation.called_ae_title_not_recognised(called, ours.ae_title)
+        return self._limit_exceeded(caller)
+
+    def _limit_exceeded(self, caller: Caller) -> Rejection | None:
+        ours = self._listening
         limit = ours.maximum_associations + (ours.reserved_associations if caller.is_known else 0)
         if self._places.taken >= limit:
             return negotiation.local_limit_exceeded(limit)
+        most = ours.maximum_associations_per_address
+        if most and not caller.is_known and self._places.taken_by(peer_of(caller.address)) >= most:
+            return negotiation.limit_of_one_address_exceeded(most)
         return None
 
     def _note_violation(self, association: Association, caller: Caller) -> None:
@@ -395,6 +370,16 @@ class Server:
             return logging.WARNING
         association.tally.refused_to_store |= service.kind is ServiceKind.STORE
         return self._note(service.kind, association.caller, association.called_ae_title, reason, fix)
+
+
+def _counted_as(caller: Caller) -> str:
+    """Say whose limit an Association counts for; those who are known have none of their own."""
+    return "" if caller.is_known else peer_of(caller.address)
+
+
+def _most_threads(listening: Listening) -> int:
+    """Give the number of threads beyond which nobody is served: one for each who may be here, and some that end."""
+    return listening.maximum_associations + listening.reserved_associations + 2 * pending.MOST
 
 
 def _where(error: Exception) -> str:

@@ -35,6 +35,7 @@ class NodeSettings(Struct, frozen=True, forbid_unknown_fields=True):
     check_called_ae_title: bool = True
     maximum_associations: Annotated[int, Meta(ge=1)] = 64
     reserved_associations: Annotated[int, Meta(ge=0)] = 8
+    maximum_associations_per_address: Annotated[int, Meta(ge=0)] = 16
     strict_hierarchy: bool = False
     maximum_pdu_length: Annotated[int, Meta(ge=4096, le=16777216)] = 131072
     association_timeout_s: Seconds = 30

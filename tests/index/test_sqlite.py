@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import random
 import sqlite3
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -13,12 +14,19 @@ from backup_scp.index.file_care import backup, damage_of, set_aside
 from backup_scp.index.migrate import upgrade
 from tests.index.conftest import opened
 from tests.index.contract import IndexContract
-from tests.index.examples import version
+from tests.index.examples import rejection, version
+from tests.processes import wait_until
 
 
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "index.db"
+
+
+@pytest.fixture
+def index(path):
+    with opened(f"sqlite:///{path}") as index:
+        yield index
 
 
 class TestSQLiteIndex(IndexContract):
@@ -121,7 +129,7 @@ def test_an_index_that_is_set_aside_is_written_by_nobody_any_more(path):
             assert old.holdings().versions == 1
 
 
-def test_a_backup_is_the_index_at_one_moment_whatever_comes_in(path, tmp_path):
+def test_a_backup_is_the_sqlite_index_one_moment_whatever_comes_in(path, tmp_path):
     with opened(f"sqlite:///{path}") as index, ThreadPoolExecutor(1) as pool:
         for number in range(50):
             index.add(version(f"1.{number}"))
@@ -160,3 +168,53 @@ def test_a_page_that_is_overwritten_is_noticed(path, seed):
 def test_a_url_that_cannot_be_an_index(url):
     with pytest.raises(InvalidSettings):
         SQLIndex(url)
+
+
+# ------------------------------------------------------------------------------------------------------ who writes next
+
+
+def test_an_image_does_not_wait_for_housekeeping(index, monkeypatch):
+    """Whoever keeps the index busy with other things, an image is next."""
+    served = []
+    queue = index._database._write_lock
+    monkeypatch.setattr(queue, "_patience_s", 1000)
+
+    def reject():
+        index.record_rejections([rejection("A")])
+        served.append("rejections")
+
+    def store():
+        index.add(version())
+        served.append("image")
+
+    with ThreadPoolExecutor(6) as pool, queue.turn("long work"):
+        for work in (reject, reject, reject, reject, store):
+            before = queue.waiting
+            pool.submit(work)
+            wait_until(lambda before=before: queue.waiting > before)  # type: ignore[misc]
+    assert served == ["image", *["rejections"] * 4]
+
+
+def test_housekeeping_has_its_turn_though_images_keep_coming(index, monkeypatch):
+    monkeypatch.setattr(index._database._write_lock, "_patience_s", 0.01)
+    numbers, done = iter(range(10_000)), threading.Event()
+
+    def bring_images():
+        while not done.is_set():
+            index.add(version(f"1.2.3.{next(numbers)}"))
+
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(4):
+            pool.submit(bring_images)
+        for _ in range(3):
+            index.record_rejections([rejection("A")])
+        done.set()
+    assert [r.count for r in index.rejections(9)] == [3]
+
+
+def test_who_waits_in_vain_is_told_what_for(index, monkeypatch):
+    monkeypatch.setattr(engine, "WAIT_S", 0)
+    with index._database.writing("studies of a rebuild"), pytest.raises(IndexUnavailable) as busy:
+        index.add(version())
+    assert str(busy.value).startswith("The index was busy for 0 s; now studies of a rebuild are written to it, for 0 s")
+    index.add(version())

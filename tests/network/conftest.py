@@ -22,8 +22,9 @@ from backup_scp.index.sql_index import SQLIndex
 from backup_scp.network.access import AccessPolicy
 from backup_scp.network.association import Association, Context, LocalAE, Timing
 from backup_scp.network.command_set import CommandSet, Element, Field, response
+from backup_scp.network.listener import Listening
 from backup_scp.network.negotiation import VERIFICATION, is_storage
-from backup_scp.network.server import Listening, Server, Service
+from backup_scp.network.server import Server, Service
 from backup_scp.network.services import services as real_services
 from backup_scp.network.verification_scp import VerificationSCP
 from backup_scp.ports import RemoteAE
@@ -91,7 +92,8 @@ class Running:
 
 
 def threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name in {"association", "spare", "listener"}]
+    ours = {"association", "spare", "listener", "closing"}
+    return [thread for thread in threading.enumerate() if thread.name in ours]
 
 
 def associations_ended() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import socket
 import struct
+import threading
+import tracemalloc
 
 import pytest
 from pydicom.config import IGNORE
@@ -30,6 +32,7 @@ from backup_scp.network.upper_layer.state_machine import ThreadlessAssociation, 
 from backup_scp.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from tests.network.conftest import associations_ended
 from tests.network.wire import (
+    ABORT,
     ASSOCIATE_AC,
     ASSOCIATE_RJ,
     COMMAND,
@@ -48,10 +51,12 @@ from tests.network.wire import (
     item,
     items,
     p_data,
+    pdu,
     pdv,
     release_rq,
     role,
 )
+from tests.processes import wait_until
 
 ECHO = (VERIFICATION, (IMPLICIT,))
 CT = (CT_IMAGE_STORAGE, (EXPLICIT,))
@@ -377,3 +382,71 @@ def test_who_may_call_is_decided_each_time(start_server):
         assert first.ask(request)[0] == 2
         assert second.ask(request) == (ASSOCIATE_RJ, b"\0\2\3\2")
         assert first.ask(release_rq()) == (RELEASE_RP, bytes(4))
+
+
+# ----------------------------------------------------------------------------------------------------- hostile requests
+
+
+def crafted(contexts: bytes, user: bytes = b"") -> bytes:
+    head = struct.pack(">HH", 1, 0) + b"BACKUP_SCP".ljust(16) + b"TESTER".ljust(16) + bytes(32)
+    head += item(0x10, b"1.2.840.10008.3.1.1.1")
+    return pdu(1, head + contexts + item(0x50, item(0x51, struct.pack(">I", 16384)) + item(0x52, b"1.2.3") + user))
+
+
+def proposed(abstract: bytes, syntaxes: int = 1, number: int = 1) -> bytes:
+    each = item(0x40, IMPLICIT.encode()) * syntaxes
+    return item(0x20, bytes((number, 0, 0, 0)) + item(0x30, abstract) + each)
+
+
+@pytest.mark.parametrize(
+    ("request_", "what"),
+    [
+        (crafted(proposed(b"1.2.3") * 513), "515 items"),
+        (crafted(proposed(b"1.2.3", 2100) * 4), "8404 Abstract and Transfer Syntaxes"),
+        (crafted(proposed(b"1.2.3"), item(0x54, b"\0\5" + b"1.2.3\1\1") * 511), "513 items of user information"),
+    ],
+)
+def test_thousands_of_tiny_items_are_refused_before_they_are_decoded(start_server, monkeypatch, request_, what):
+    """Each costs the codecs as much as a whole request: a stranger must not take a core for seconds."""
+    with monkeypatch.context() as patch:
+        patch.setattr(acceptance_module, "_decode", None)
+        with pytest.raises(InvalidRequest, match=what):
+            accept(request_, 16384)
+    running = start_server()
+    with Peer(running.port) as peer:
+        assert peer.ask(request_)[0] == ABORT
+
+
+def test_what_strangers_propose_does_not_stay_in_memory():
+    """Hundreds of requests, each with its own Abstract Syntaxes of 65,000 characters."""
+    known = Acceptances(131072)
+    tracemalloc.start()
+    try:
+        for number in range(200):
+            contexts = (proposed(b"%d." % (number * 3 + n) * 12_000, number=2 * n + 1) for n in range(3))
+            assert known.of(crafted(b"".join(contexts))).contexts
+        remembered, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert remembered < 8e6
+
+
+def test_requests_are_decoded_one_at_a_time_and_usual_ones_first(monkeypatch):
+    known, decoded, threads = Acceptances(131072), [], []
+    queue = known._decoding
+
+    def noted(request_, maximum_pdu_length):
+        assert queue.holder[1] > 0
+        decoded.append(len(request_))
+        return accept(request_, maximum_pdu_length)
+
+    monkeypatch.setattr(acceptance_module, "accept", noted)
+    long, usual = crafted(proposed(b"1" * 60_000)), crafted(proposed(b"1.2.3"))
+    with queue.turn():
+        for request_ in (long, usual):
+            threads.append(threading.Thread(target=known.of, args=(request_,)))
+            threads[-1].start()
+            wait_until(lambda: queue.waiting == len(threads))
+    for thread in threads:
+        thread.join()
+    assert decoded == [len(usual), len(long)]

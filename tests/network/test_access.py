@@ -9,7 +9,7 @@ import time
 import pytest
 
 from backup_scp.errors import MoveDestinationUnknown, NotAuthorised
-from backup_scp.network.access import AccessPolicy, plain_address
+from backup_scp.network.access import AccessPolicy, peer_of, plain_address
 from backup_scp.ports import RemoteAE
 
 CONSOLE = RemoteAE("console", "CONSOLE", "192.0.2.7", site="north")
@@ -182,3 +182,17 @@ def test_a_caller_cannot_forge_a_line_of_the_log(policy):
     caller = policy.identify("A\r\n2026 INFO all well\x1b[2J\u2028é", "192.0.2.1", OURS)
     assert str(caller).isascii()
     assert str(caller).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("address", "peer"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("2001:db8:0:7:1::2", "2001:db8:0:7::"),
+        ("2001:db8:0:7::9", "2001:db8:0:7::"),
+        ("fe80::1%eth0", "fe80::"),
+    ],
+)
+def test_who_has_one_address_of_an_ipv6_network_has_all(address, peer):
+    assert peer_of(address) == peer

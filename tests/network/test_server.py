@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 import threading
@@ -12,11 +13,13 @@ from hypothesis import strategies as st
 
 from backup_scp import errors
 from backup_scp.errors import InvalidSettings
+from backup_scp.network import closing, pending
 from backup_scp.network import crew as crew_module
 from backup_scp.network import listener as listener_module
 from backup_scp.network import server as server_module
 from backup_scp.network.association import Timing
 from backup_scp.network.command_set import Field, response
+from backup_scp.network.pending import PendingConnections
 from backup_scp.network.server import Service
 from backup_scp.ports import RemoteAE, ServiceKind
 from tests.network.conftest import Recorder, associations_ended, threads
@@ -62,7 +65,7 @@ def test_silent_connections_do_not_lock_out_a_real_one(server):
     with server.peer(ECHO) as peer:
         assert peer.echo() == 0
         peer.release()
-    for one in silent[: 201 - server_module._MOST_PENDING]:
+    for one in silent[: 201 - pending.MOST_OF_ONE_PEER]:
         assert one.until_closed() == []
     assert silent[-1].ask(associate_rq([ECHO]))[0] == 2
     for one in silent:
@@ -70,7 +73,7 @@ def test_silent_connections_do_not_lock_out_a_real_one(server):
 
 
 def test_the_oldest_silent_connection_goes_first(server, monkeypatch):
-    monkeypatch.setattr(server_module, "_MOST_PENDING", 2)
+    monkeypatch.setattr(pending, "MOST", 2)
     with Peer(server.port) as oldest, Peer(server.port) as second, Peer(server.port) as third:
         assert oldest.until_closed() == []
         for late in (second, third):
@@ -79,12 +82,95 @@ def test_the_oldest_silent_connection_goes_first(server, monkeypatch):
             late.release()
 
 
-def test_rejected_connections_that_stay_are_counted_as_silent(server, monkeypatch):
-    monkeypatch.setattr(server_module, "_MOST_PENDING", 1)
+def test_a_flood_of_one_peer_pushes_out_its_own_connections_only(server):
+    """Also when all of them are new, and that of the other is the oldest."""
+    with Peer(server.port, source="127.0.0.2") as console:
+        flood = [Peer(server.port) for _ in range(pending.MOST_OF_ONE_PEER + 1)]
+        assert flood[0].until_closed() == []
+        assert console.ask(associate_rq([ECHO]))[0] == 2
+        console.release()
+    for one in flood:
+        one.socket.close()
+
+
+def test_floods_of_several_peers_push_out_those_who_have_most(server, monkeypatch):
+    monkeypatch.setattr(pending, "MOST", 10)
+    with Peer(server.port, source="127.0.0.9") as console:
+        flood = [Peer(server.port, source=f"127.0.0.{2 + number % 2}") for number in range(20)]
+        for one in flood[:8]:
+            assert one.until_closed() == []
+        assert console.ask(associate_rq([ECHO]))[0] == 2
+        console.release()
+    for one in flood:
+        one.socket.close()
+
+
+def test_rejected_connections_that_stay_hold_no_thread(server):
+    """Whoever is rejected is to close the connection; meanwhile the thread serves others."""
+    rejected = [Peer(server.port) for _ in range(5)]
+    for one in rejected:
+        assert one.ask(associate_rq([ECHO], called=b"OTHER"))[0] == ASSOCIATE_RJ
+    ended(server)
+    assert rejected[0].socket.send(b"what comes late is dropped")
+    for one in rejected[:2]:
+        one.socket.close()
+    server.server.stop(0)
+    for one in rejected[2:]:
+        assert one.until_closed() == []
+        one.socket.close()
+
+
+def test_rejected_connections_that_stay_are_closed_after_a_while(server, monkeypatch):
+    monkeypatch.setattr(closing, "_WAIT_S", 0.01)
     with Peer(server.port) as rejected:
         assert rejected.ask(associate_rq([ECHO], called=b"OTHER"))[0] == ASSOCIATE_RJ
-        with Peer(server.port):
-            assert rejected.until_closed() == []
+        assert rejected.until_closed() == []
+
+
+def test_of_too_many_rejected_connections_the_oldest_goes(server, monkeypatch):
+    monkeypatch.setattr(closing, "MOST", 1)
+    with Peer(server.port) as first:
+        assert first.ask(associate_rq([ECHO], called=b"OTHER"))[0] == ASSOCIATE_RJ
+        ended(server)
+        second = Peer(server.port)
+        assert second.ask(associate_rq([ECHO], called=b"OTHER"))[0] == ASSOCIATE_RJ
+        assert first.until_closed() == []
+        second.socket.close()
+
+
+def test_without_a_thread_for_it_a_rejected_connection_is_closed(server, monkeypatch):
+    start = threading.Thread.start
+
+    def no_more(thread):
+        if thread.name == "closing":
+            raise MemoryError
+        start(thread)
+
+    with monkeypatch.context() as patch, Peer(server.port) as rejected:
+        patch.setattr(threading.Thread, "start", no_more)
+        assert rejected.ask(associate_rq([ECHO], called=b"OTHER"))[0] == ASSOCIATE_RJ
+        assert rejected.until_closed() == []
+    with Peer(server.port) as rejected:
+        assert rejected.ask(associate_rq([ECHO], called=b"OTHER"))[0] == ASSOCIATE_RJ
+
+
+def test_there_are_never_more_threads_than_there_may_be(start_server, recorder, monkeypatch):
+    """Whatever keeps them: those who come then are turned away at once, and that is noted."""
+    monkeypatch.setattr(server_module, "_most_threads", lambda _: 3)
+    running = start_server()
+    busy = [running.peer(ECHO) for _ in range(3)]
+    with Peer(running.port) as refused:
+        assert refused.until_closed() == []
+    wait_until(lambda: recorder.rejections)
+    ((kind, *_, address, reason, fix),) = recorder.rejections
+    assert (kind, address, reason) == ("association", "127.0.0.1", "no thread is left to serve it")
+    assert "limits" in fix
+    for one in busy:
+        assert one.echo() == 0
+        one.release()
+    ended(running)
+    with running.peer(ECHO) as peer:
+        peer.release()
 
 
 def test_a_connection_that_is_gone_at_once(server, caplog):
@@ -97,12 +183,13 @@ def test_a_connection_that_is_gone_at_once(server, caplog):
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
-def test_out_of_threads_the_listener_goes_on(server, monkeypatch):
+@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError()])
+def test_out_of_threads_the_listener_goes_on(server, monkeypatch, error):
     start = threading.Thread.start
 
     def no_more(thread):
         if thread.name == "association":
-            raise RuntimeError("can't start new thread")
+            raise error
         start(thread)
 
     with monkeypatch.context() as patch:
@@ -156,6 +243,51 @@ def test_out_of_memory_the_listener_goes_on(server, monkeypatch):
     assert next(failing, None) is None
 
 
+def test_an_error_of_any_kind_does_not_end_the_listener(server, monkeypatch, caplog):
+    """A node that lives and takes nobody is noticed by nobody: each such error is counted, and said."""
+    monkeypatch.setattr(listener_module, "_PAUSE_S", 0)
+    failing = iter([MemoryError(), KeyError("x")])
+    add = PendingConnections.add
+
+    def fails(connections, *facts):
+        error = next(failing, None)
+        if error:
+            raise error
+        return add(connections, *facts)
+
+    monkeypatch.setattr(PendingConnections, "add", fails)
+    for _ in range(2):
+        with Peer(server.port) as lost:
+            assert lost.until_closed() == []
+    with server.peer(ECHO) as peer:
+        assert peer.echo() == 0
+        peer.release()
+    assert server.server.faults == 2
+    assert caplog.text.count("was lost by an error in the node: MemoryError") == 1
+
+
+def test_out_of_memory_for_tls_the_listener_goes_on(start_server, secured, monkeypatch):
+    monkeypatch.setattr(listener_module, "_PAUSE_S", 0)
+    ours, theirs = secured
+    running = start_server(tls=ours)
+    failing = iter([MemoryError()])
+
+    def wrap_bio(*arguments, **options):
+        error = next(failing, None)
+        if error:
+            raise error
+        return real(*arguments, **options)
+
+    real = ours.wrap_bio
+    monkeypatch.setattr(ours, "wrap_bio", wrap_bio, raising=False)
+    with Peer(running.secured_port) as lost:
+        assert lost.until_closed() == []
+    with Peer(running.secured_port, tls=theirs) as peer:
+        assert peer.ask(associate_rq([ECHO]))[0] == 2
+        peer.release()
+    assert running.server.faults == 1
+
+
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 here")
 def test_ipv6_and_ipv4_on_one_port(start_server):
     remote = RemoteAE("console", "TESTER", "127.0.0.1")
@@ -200,6 +332,34 @@ def test_the_limit_and_the_reserved_places(start_server, monkeypatch):
     ]
     with running.peer(ECHO) as peer:  # the places are free again
         peer.release()
+
+
+def test_one_address_cannot_take_the_places_of_all(start_server, monkeypatch):
+    """64 idle Associations of one host would shut out each console that is not configured."""
+    monkeypatch.setattr("backup_scp.network.access.Caller.is_known", property(lambda c: c.remote is not None))
+    remote = RemoteAE("console", "CONSOLE", "127.0.0.1")
+    running = start_server(remotes=[remote], maximum_associations=6, maximum_associations_per_address=2)
+    hog = [running.peer(ECHO) for _ in range(2)]
+    with Peer(running.port) as stranger:
+        assert stranger.ask(associate_rq([ECHO])) == (ASSOCIATE_RJ, b"\0\2\3\2")
+    others = [running.peer(ECHO, source="127.0.0.2"), running.peer(ECHO, calling=b"CONSOLE")]
+    ((*_, reason, fix),) = running.rejections
+    assert reason == "more than 2 associations at once from one address that is not configured"
+    assert "[[remote]]" in fix
+    hog.pop().release()
+    wait_until(lambda: running.server._places.taken == 3)
+    hog.append(running.peer(ECHO))
+    for peer in (*hog, *others):
+        peer.release()
+    ended(running)
+
+
+def test_the_limit_of_one_address_can_be_switched_off(start_server, monkeypatch):
+    monkeypatch.setattr("backup_scp.network.access.Caller.is_known", property(lambda c: False))
+    running = start_server(maximum_associations_per_address=0)
+    for peer in [running.peer(ECHO) for _ in range(20)]:
+        peer.release()
+    ended(running)
 
 
 def test_the_limit_holds_when_all_come_at_once(start_server):
@@ -315,6 +475,38 @@ def test_an_error_before_the_association_is_answered_with_an_abort(server, monke
     ended(server)
     assert "ValueError" in caplog.text
     assert "Doe" not in caplog.text
+
+
+class Errand:
+    """What is done meanwhile, and whether it was ended."""
+
+    def __init__(self) -> None:
+        self.ends = 0
+
+    def look(self) -> None:
+        pass
+
+    def end(self) -> None:
+        self.ends += 1
+
+
+@pytest.mark.parametrize("end", [release_rq(), abort(), b""])
+def test_an_errand_ends_with_its_association(start_server, end):
+    """Else the report that it waits for would be nobody else's until its lease is over."""
+    errand = Errand()
+
+    def sent_on_an_errand(association, context, request):
+        association.errand = errand
+        association.send(context.context_id, response(request, 0))
+
+    running = start_server({Field.C_ECHO_RQ: Service(VERIFICATION.__eq__, sent_on_an_errand)})
+    with running.peer(ECHO) as peer:
+        assert peer.echo() == 0
+        if end:
+            peer.send(end)
+            peer.until_closed()
+    ended(running)
+    assert errand.ends == 1
 
 
 # ------------------------------------------------------------------------------------------------- what is noted
@@ -492,10 +684,20 @@ def test_stop_before_start_and_twice(start_server):
 
 def test_a_port_that_is_taken(server, start_server):
     other = server_module.Server(
-        server_module.Listening("X", "127.0.0.1", server.port), server.server._policy, {}, Recorder()
+        listener_module.Listening("X", "127.0.0.1", server.port), server.server._policy, {}, Recorder()
     )
     with pytest.raises(InvalidSettings, match=r"is already in use\. Is backup-scp already running\?"):
         other.start()
+
+
+def test_when_the_tls_port_is_taken_the_plain_one_is_free_again(server, secured):
+    """Else the node could not be started with other settings in the same process."""
+    with contextlib.closing(listener_module.Listener("127.0.0.1", 0)) as free:
+        port = free.port
+    listening = listener_module.Listening("X", "127.0.0.1", port, tls=secured[0], tls_port=server.port)
+    with pytest.raises(InvalidSettings):
+        listener_module.open_ports(listening)
+    listener_module.Listener("127.0.0.1", port).close()
 
 
 # ---------------------------------------------------------------------------------------------------- fuzzing

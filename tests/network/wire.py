@@ -211,8 +211,8 @@ class TLSSocket:
 class Peer:
     """A socket that speaks in PDUs."""
 
-    def __init__(self, port: int, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> None:
-        self.socket = socket.create_connection((host, port), TIMEOUT_S)
+    def __init__(self, port: int, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None, source: str = "") -> None:
+        self.socket = socket.create_connection((host, port), TIMEOUT_S, (source, 0) if source else None)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if tls is not None:
             self.socket = TLSSocket(self.socket, tls)  # type: ignore[assignment]
@@ -232,10 +232,11 @@ class Peer:
         contexts: Contexts = ((VERIFICATION, (IMPLICIT,)),),
         *,
         tls: ssl.SSLContext | None = None,
+        source: str = "",
         **request: object,
     ) -> Self:
         """Open an association; the context IDs are 1, 3, 5 ..."""
-        peer = cls(port, tls=tls)
+        peer = cls(port, tls=tls, source=source)
         kind, body = peer.ask(associate_rq(contexts, **request))  # type: ignore[arg-type]
         assert kind == ASSOCIATE_AC, (kind, body)
         peer.accept(body)

@@ -1,6 +1,7 @@
 """What docs/conformance-statement.md says of Associations, negotiated with a running node, table by table.
 
-Not provoked here but in ``tests/network``: the rejection of those who come while the node stops.
+Not provoked here but in ``tests/network``: the rejection of those who come while the node stops, or are too many at one
+address.
 """
 
 from __future__ import annotations
@@ -231,6 +232,7 @@ def test_associations_are_rejected_as_it_says(start_node):
     table = statement.table("Associations that are rejected (PS3.8 9.3.4)")
     claimed = {row["Condition"]: tuple(int(row[name]) for name in ("Result", "Source", "Reason")) for row in table}
     assert claimed.pop("the node stops")
+    assert claimed.pop("too many Associations of an address that is not configured")
     assert claimed == reasons
 
 

@@ -27,6 +27,7 @@ _CALLED, _CALLING = slice(10, 26), slice(26, 42)
 _ECHOED = slice(10, 74)  # an answer has there what the request has (PS3.8 9.3.3)
 _NO_AE_TITLE = b"-".ljust(16)
 _MOST_CONTEXTS = 128
+_MOST_ITEMS, _MOST_USER_ITEMS, _MOST_SYNTAXES = 512, 512, 8192  # some times what anyone has a use for
 _READ = frozenset((0x51, 0x53, ROLE_SELECTION, 0x56))  # maximum length, window, roles, extended negotiation
 _LONGEST_SHOWN = 128
 
@@ -104,6 +105,7 @@ class _Reader:
         self._ids: list[int] = []  # as they were sent, each once
 
     def read(self) -> AssociationRequest:
+        _require_few_items(self._original)
         known = without_unknown_items(self._original)
         changed = [self._readable(kind, body) for kind, body in items(known[FIXED_BYTES:])]
         if len(self._ids) > _MOST_CONTEXTS:
@@ -159,6 +161,21 @@ class _Reader:
     def _ours(self, number: int) -> int:
         """Give the ID itself, or the place of it among all where one of them is even."""
         return number if all(each % 2 for each in self._ids) else 2 * self._ids.index(number) + 1
+
+
+def _require_few_items(encoded: bytes) -> None:
+    """Refuse thousands of items, each of some bytes: pynetdicom's codecs take seconds for them."""
+    contexts = parts = 0
+    for kind, body in items(encoded[FIXED_BYTES:]):
+        contexts += 1
+        if kind == PRESENTATION_CONTEXT_RQ:
+            parts += sum(1 for _ in items(body[4:]))
+        elif kind == USER_INFORMATION and (number := sum(1 for _ in items(body))) > _MOST_USER_ITEMS:
+            raise InvalidRequest(f"an A-ASSOCIATE-RQ with {number} items of user information")
+    if contexts > _MOST_ITEMS:
+        raise InvalidRequest(f"an A-ASSOCIATE-RQ with {contexts} items")
+    if parts > _MOST_SYNTAXES:
+        raise InvalidRequest(f"an A-ASSOCIATE-RQ with {parts} Abstract and Transfer Syntaxes")
 
 
 def ae_title(encoded: bytes) -> str:

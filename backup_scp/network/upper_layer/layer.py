@@ -156,6 +156,12 @@ class UpperLayer(Connection):
         self.put_blindly(_REJECTION.pack(_A_ASSOCIATE_RJ, 4, result, source, reason))
         self._state = AWAITING_CLOSE
 
+    def part(self) -> socket.socket | None:
+        """Let go of a connection that was rejected, and give it to whoever waits for the peer to close it."""
+        connection, self.connection = self.connection, None
+        self.close()
+        return connection
+
     # -- ending ------------------------------------------------------------------------------------------------------
 
     def finish(self) -> str:

@@ -44,6 +44,13 @@ class SecuredSocket(socket.socket):
         super().__init__(bare.family, bare.type, bare.proto, fileno=bare.fileno())
         self.settimeout(bare.gettimeout())
         bare.detach()
+        try:
+            self._secure(context, server_hostname)
+        except BaseException:  # out of memory
+            self.close()
+            raise
+
+    def _secure(self, context: ssl.SSLContext, server_hostname: str | None) -> None:
         self.received, self.made = ssl.MemoryBIO(), ssl.MemoryBIO()
         is_server = server_hostname is None
         self.tls = context.wrap_bio(self.received, self.made, server_side=is_server, server_hostname=server_hostname)
