@@ -115,6 +115,7 @@ class Node:
                 commitment,
                 rejections,
                 strict=settings.node.strict_hierarchy,
+                get_without_roles=settings.node.get_without_roles,
             )
             self._server = Server(listening(settings), policy, served, rejections, self._places)
             ports = self._server.start(self._listeners)

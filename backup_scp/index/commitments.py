@@ -44,7 +44,10 @@ _WHAT = "Storage Commitment requests"
 _OPEN, _OWED, _DONE, _GIVEN_UP = "open", "owed", "done", "given up"
 _FREE = {"leased_until": "", "lease": ""}
 _REQUESTER = named(table, "site ae_title address")
-_LEASED = named(table, "id site ae_title address transaction_uid requested_at reference_list results attempts lease")
+_LEASED = named(
+    table,
+    "id site ae_title address transaction_uid requested_at reference_list results attempts lease called_ae_title",
+)
 _OTHER = table.alias("other")
 
 
@@ -60,6 +63,7 @@ class SQLCommitments:
         row = key | {
             "requested_at": requested_at,
             "state": _OPEN,
+            "called_ae_title": stored_key(request.called_ae_title),
             "reference_count": len(request.references),
             "reference_list": json.dumps(request.references, separators=(",", ":")),
             "due_at": requested_at,
@@ -268,7 +272,8 @@ def _leased(row: sa.Row[Any]) -> Commitment:
     references = tuple(Reference(*pair) for pair in json.loads(row.reference_list))
     results = tuple(FailureReason(code) if code else None for code in json.loads(row.results or "[]"))
     requester = Requester(row.site, row.ae_title, row.address)
-    request = CommitmentRequest(row.transaction_uid, references, requester, moment(row.requested_at))
+    requested_at = moment(row.requested_at)
+    request = CommitmentRequest(row.transaction_uid, references, requester, requested_at, row.called_ae_title)
     return Commitment(row.id, request, results, row.attempts, row.lease)
 
 

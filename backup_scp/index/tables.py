@@ -221,6 +221,7 @@ commitment = sa.Table(
     # These may be long: they stand last, so that the others are read without them.
     _text("reference_list"),  # JSON; empty when it is done with
     _text("results"),  # JSON, in the same order; empty before
+    _late_text("called_ae_title"),  # who we are to the requester
     sa.UniqueConstraint("site", "ae_title", "transaction_uid", name="uq_commitment_transaction"),
     sa.Index(None, "state", "due_at"),
 )

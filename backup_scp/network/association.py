@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -70,7 +72,7 @@ class Errand(Protocol):
 
 
 class Association:
-    """An Association with one thread: whoever calls its methods.
+    """An Association with one thread: whoever calls its methods.  Another one may ``send`` between two messages.
 
     Attributes
     ----------
@@ -84,6 +86,10 @@ class Association:
         Of one that we requested: whether the peer lets us be the SCP, by SOP Class UID; nothing where it did not say.
     caller, called_ae_title
         Who calls, and whom.
+    our_ae_title
+        As acceptor: who we are to the caller.
+    guard
+        Held while a message is read or written.
     tally
         What it has brought so far.
     ending
@@ -99,7 +105,8 @@ class Association:
         self.contexts: Mapping[int, Context] = {}
         self.negotiated: Mapping[str, Negotiated] = {}
         self.we_are_scp: Mapping[str, bool] = {}
-        self.called_ae_title = ""
+        self.called_ae_title = self.our_ae_title = ""
+        self.guard = threading.RLock()
         self.tally = Tally()
         self.ending = False
         self.errand: Errand | None = None
@@ -253,13 +260,22 @@ class Association:
         for _ in self.data_set():
             pass
 
-    def read_response(self, field: Field, message_id: int, sop_instance_uid: str = "") -> CommandSet:
+    def read_response(
+        self,
+        field: Field,
+        message_id: int,
+        sop_instance_uid: str = "",
+        *,
+        waiting: Callable[[], None] | None = None,
+    ) -> CommandSet:
         """Read the response to a request of ours; a C-CANCEL that comes before it is noted (PS3.7 9.3.2.3).
 
         Parameters
         ----------
         field, message_id, sop_instance_uid
             What the response must say, see ``CommandSet.require_answer``.
+        waiting
+            Called again and again while there is none; it may ``send``.
 
         Raises
         ------
@@ -268,16 +284,25 @@ class Association:
         AssociationEnded
             The peer is gone.
         """
-        while True:
-            _, command = self._next_command(is_due=True)
-            if command.field == Field.C_CANCEL_RQ:
+        with self.guard, self._watched_by(waiting):
+            while (command := self._next_command(is_due=True)[1]).field == Field.C_CANCEL_RQ:
                 self._cancelled.add(command.number(Element.MESSAGE_ID_BEING_RESPONDED_TO))
-                continue
             if command.field != field:
                 self.upper_layer.reject_pdu(f"a message with Command Field 0x{command.field:04X} for a response")
             self.skip_data_set()
             self.require_answer(command, message_id, sop_instance_uid)
             return command
+
+    @contextlib.contextmanager
+    def _watched_by(self, waiting: Callable[[], None] | None) -> Iterator[None]:
+        if waiting is None:
+            yield
+            return
+        self.upper_layer.watch = waiting
+        try:
+            yield
+        finally:
+            self.upper_layer.watch = None
 
     def require_answer(self, response: CommandSet, message_id: int, sop_instance_uid: str = "") -> None:
         """Abort unless a response answers our request, see ``CommandSet.require_answer``.
@@ -301,13 +326,14 @@ class Association:
         AssociationEnded
             The peer is gone, and nobody waits for the rest.
         """
-        while message_id not in self._cancelled and self._ahead is None and self.upper_layer.has_pdu():
-            context_id, command = self._read_command()
-            if command.field == Field.C_CANCEL_RQ:
-                self._cancelled.add(command.number(Element.MESSAGE_ID_BEING_RESPONDED_TO))
-            else:
-                self._ahead = (context_id, command)  # early, but not lost
-        return message_id in self._cancelled
+        with self.guard:
+            while message_id not in self._cancelled and self._ahead is None and self.upper_layer.has_pdu():
+                context_id, command = self._read_command()
+                if command.field == Field.C_CANCEL_RQ:
+                    self._cancelled.add(command.number(Element.MESSAGE_ID_BEING_RESPONDED_TO))
+                else:
+                    self._ahead = (context_id, command)  # early, but not lost
+            return message_id in self._cancelled
 
     def forget_cancelled(self) -> None:
         """Start a new operation: Message IDs may be used again."""
@@ -317,11 +343,13 @@ class Association:
 
     def send(self, context_id: int, command: bytes, data: bytes | None = None) -> None:
         """Send one message whose Data Set, if any, fits in memory."""
-        self.upper_layer.send_message(context_id, command, data)
+        with self.guard:
+            self.upper_layer.send_message(context_id, command, data)
 
     def send_data_set(self, context_id: int, command: bytes, parts: Iterable[Piece]) -> None:
         """Send one message whose Data Set comes in parts; memory is flat."""
-        self.upper_layer.send_data_set(context_id, command, parts)
+        with self.guard:
+            self.upper_layer.send_data_set(context_id, command, parts)
 
     # -- ending ------------------------------------------------------------------------------------------------------
 
@@ -345,7 +373,8 @@ class Association:
 
     def abort(self, *, block: bool = True) -> None:
         """Abort: the peer is told, and the connection closed; ``block`` lets the peer close first, for a moment."""
-        self.upper_layer.abort(block=block)
+        with self.guard:
+            self.upper_layer.abort(block=block)
 
     def close(self) -> None:
         """Let the peer close first, for a moment, then close."""

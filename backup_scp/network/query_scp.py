@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable
 from contextlib import closing
@@ -11,9 +12,12 @@ from backup_scp.information_model import MODELS, NOTHING, read_query, unsupporte
 from backup_scp.network.association import Association, Context
 from backup_scp.network.command_set import CommandSet, response
 from backup_scp.network.identifier import AnswerEncoder
+from backup_scp.network.key_names import keys_in_words
 from backup_scp.network.status import CANCEL, PENDING, PENDING_WITH_UNSUPPORTED_KEYS, SUCCESS
 from backup_scp.ports import Index, Match
 from backup_scp.time_zone import InTimeZone, requested_offset
+
+log = logging.getLogger(__name__)
 
 _WRITE_BYTES = 1 << 16  # answers are sent together, so many bytes at a time,
 _WRITE_S = 0.05  # but none of them waits for longer
@@ -26,15 +30,12 @@ class QuerySCP:
     ----------
     index
         What answers.
-    ae_title
-        Our own, for Retrieve AE Title.
     strict
         See ``read_query``.
     """
 
-    def __init__(self, index: Index, ae_title: str, *, strict: bool = False) -> None:
+    def __init__(self, index: Index, *, strict: bool = False) -> None:
         self._index = index
-        self._ae_title = ae_title
         self._strict = strict
 
     def serve(self, association: Association, context: Context, command: CommandSet) -> None:
@@ -45,17 +46,31 @@ class QuerySCP:
         association.send(context.context_id, response(command, status))
 
     def _answer(self, association: Association, context: Context, command: CommandSet, identifier: Identifier) -> int:
+        began = time.monotonic()
         model = MODELS[context.abstract_syntax]
         negotiated = association.negotiated.get(context.abstract_syntax, NOTHING)
         query = read_query(identifier, model, negotiated, strict=self._strict)
-        encoder = AnswerEncoder(identifier, model, context.transfer_syntax, self._ae_title)
-        status = PENDING_WITH_UNSUPPORTED_KEYS if unsupported_keys(identifier, model) else PENDING
+        encoder = AnswerEncoder(identifier, model, context.transfer_syntax, association.our_ae_title)
+        unsupported = unsupported_keys(identifier, model)
         offset = requested_offset(identifier) if negotiated.time_zone else ""
         adjusted = InTimeZone(query, offset) if offset else None
         with closing(self._index.search(adjusted.query if adjusted else query)) as found:
             matches: Iterable[Match | None] = adjusted.matches(found) if adjusted else found
             answers = (None if match is None else encoder.encode(match) for match in matches)
-            return self._send_all(association, context, command, answers, status)
+            status, count = self._send_all(
+                association, context, command, answers, PENDING_WITH_UNSUPPORTED_KEYS if unsupported else PENDING
+            )
+        log.info(
+            "C-FIND of %s: %s, %s level, %s; %d answers in %.2f s%s",
+            association.caller,
+            model.name,
+            identifier.level,
+            keys_in_words(identifier, query, unsupported),
+            count,
+            time.monotonic() - began,
+            ", then cancelled" if status == CANCEL else "",
+        )
+        return status
 
     @staticmethod
     def _send_all(
@@ -64,24 +79,25 @@ class QuerySCP:
         command: CommandSet,
         answers: Iterable[bytes | None],
         status: int,
-    ) -> int:
+    ) -> tuple[int, int]:
         """Send pending answers in few writes; look for C-CANCEL and A-ABORT after each (PS3.4 C.4.1.2).
 
-        None is no answer, but a time to look.
+        None is no answer, but a time to look.  Give the final Status, and how many answers there were.
         """
         pending = response(command, status, data_set=True)
-        upper_layer, out, sent_at = association.upper_layer, bytearray(), 0.0
+        upper_layer, out, sent_at, count = association.upper_layer, bytearray(), 0.0, 0
         try:
             for answer in answers:
                 if answer is not None:
+                    count += 1
                     out += upper_layer.framed(context.context_id, pending, answer)
                 if len(out) >= _WRITE_BYTES or time.monotonic() - sent_at > _WRITE_S:
                     due, out, sent_at = out, bytearray(), time.monotonic()
                     if due:
                         upper_layer.send_framed(due)
                     if association.cancelled(command.message_id):
-                        return CANCEL
+                        return CANCEL, count
         finally:
             if out:  # also what was found before the index failed
                 upper_layer.send_framed(out)
-        return SUCCESS
+        return SUCCESS, count

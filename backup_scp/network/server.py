@@ -235,6 +235,7 @@ class Server:
             return False
         caller = self._policy.identify(acceptance.calling, layer.peer_address, connection.getsockname()[0])
         association.caller, association.called_ae_title = caller, acceptance.called
+        association.our_ae_title = self._our_ae_title(acceptance.called)
         with self._lock:
             rejection = self._reason_to_reject(caller, acceptance)
             if rejection is None:
@@ -255,6 +256,12 @@ class Server:
         if (rejected := layer.part()) is not None:  # this thread is free for the next caller
             self._closing.take(socket.socket(fileno=rejected.detach()))
         return False
+
+    def _our_ae_title(self, called: str) -> str:
+        """Say who we are to somebody who calls us so: another AE, where the settings let it be (PS3.4 C.4.2.3.2)."""
+        ours = self._listening
+        is_one = called.isprintable() and "\\" not in called
+        return called if called and is_one and not ours.check_called_ae_title else ours.ae_title
 
     def _read(self, association: Association, request: bytes) -> Acceptance | None:
         """Work out what an Association request is given; one that says nothing is aborted."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 
 from backup_scp.commitment import StorageCommitment
@@ -19,7 +20,7 @@ from backup_scp.network.storage_commitment_scu import EventReportSCU
 from backup_scp.network.storage_scp import StorageSCP
 from backup_scp.network.storage_scu import MoveOriginator, RemoteAEDestination
 from backup_scp.network.verification_scp import VerificationSCP
-from backup_scp.ports import Archive, Destination, Index, RejectionRecorder, RemoteAE, ServiceKind
+from backup_scp.ports import Archive, Index, RejectionRecorder, RemoteAE, ServiceKind
 
 _FIND = frozenset(model.find_uid for model in MODELS.values())
 _MOVE = frozenset(model.move_uid for model in MODELS.values())
@@ -35,16 +36,21 @@ def services(
     rejections: RejectionRecorder,
     *,
     strict: bool = False,
+    get_without_roles: bool = False,
 ) -> Mapping[int, Service]:
-    """Put the node's services together, by Command Field; ``strict`` is of Query/Retrieve, see ``read_query``."""
+    """Put the node's services together, by Command Field; see ``RetrieveSCP`` for the keywords."""
 
-    def open_destination(remote: RemoteAE, originator: MoveOriginator, watch: Callable[[], None]) -> Destination:
-        return RemoteAEDestination(local, remote, originator, watch)
+    def open_destination(
+        remote: RemoteAE, originator: MoveOriginator, watch: Callable[[], None], ae_title: str
+    ) -> RemoteAEDestination:
+        return RemoteAEDestination(dataclasses.replace(local, ae_title=ae_title), remote, originator, watch)
 
-    commitments = StorageCommitmentSCP(commitment, local.ae_title)
-    retrieve = RetrieveSCP(archive, index, policy, open_destination, rejections, strict=strict)
+    commitments = StorageCommitmentSCP(commitment)
+    retrieve = RetrieveSCP(
+        archive, index, policy, open_destination, rejections, strict=strict, get_without_roles=get_without_roles
+    )
     store = StorageSCP(Ingest(archive, index))
-    find = QuerySCP(index, local.ae_title, strict=strict)
+    find = QuerySCP(index, strict=strict)
     return {
         Field.C_ECHO_RQ: Service(VERIFICATION.__eq__, VerificationSCP().serve, for_everyone=True),
         Field.C_STORE_RQ: Service(is_storage, store.serve, for_everyone=True, kind=ServiceKind.STORE),

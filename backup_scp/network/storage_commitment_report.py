@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from backup_scp.commitment import Confirm
 from backup_scp.errors import DestinationUnavailable, InvalidDataSet
 from backup_scp.network.access import AccessPolicy, printable
@@ -48,10 +50,11 @@ class EventReporter:
                 f"{printable(requester.ae_title)} at {requester.address} has no address for reports: "
                 f"{self._policy.fix_for(requester.ae_title)}, with the port where it listens"
             )
-        association = self._associate(remote)
+        local = dataclasses.replace(self._local, ae_title=commitment.request.called_ae_title or self._local.ae_title)
+        association = _associate(local, remote)
         try:
             confirm()
-            self._send(association, commitment)
+            _send(association, commitment, local.ae_title)
         except InvalidResponse as error:
             association.close()
             raise DestinationUnavailable(f"{remote.ae_title} did not take the report: it sent {error}") from None
@@ -61,26 +64,26 @@ class EventReporter:
         finally:
             association.release()
 
-    def _associate(self, remote: RemoteAE) -> Association:
-        return Association.request_from(
-            local=self._local,
-            called=remote.ae_title,
-            host=remote.host,
-            port=remote.commitment_port or remote.port,
-            contexts=[(STORAGE_COMMITMENT, TRANSFER_SYNTAXES)],
-            tls=remote.tls,
-            as_scp=[STORAGE_COMMITMENT],
-        )
 
-    def _send(self, association: Association, commitment: Commitment) -> None:
-        if not association.we_are_scp.get(STORAGE_COMMITMENT, True):  # many say nothing, and take it nevertheless
-            raise DestinationUnavailable(f"{association.called_ae_title} does not let us be SCP of its commitments")
-        (context,) = association.contexts.values()
-        report = event_report(commitment, self._local.ae_title, context, _MESSAGE_ID)
-        association.send(context.context_id, *report)
-        require_taken(
-            association.read_response(Field.N_EVENT_REPORT_RSP, _MESSAGE_ID, WELL_KNOWN_INSTANCE), _MESSAGE_ID
-        )
+def _associate(local: LocalAE, remote: RemoteAE) -> Association:
+    return Association.request_from(
+        local=local,
+        called=remote.ae_title,
+        host=remote.host,
+        port=remote.commitment_port or remote.port,
+        contexts=[(STORAGE_COMMITMENT, TRANSFER_SYNTAXES)],
+        tls=remote.tls,
+        as_scp=[STORAGE_COMMITMENT],
+    )
+
+
+def _send(association: Association, commitment: Commitment, ae_title: str) -> None:
+    if not association.we_are_scp.get(STORAGE_COMMITMENT, True):  # many say nothing, and take it nevertheless
+        raise DestinationUnavailable(f"{association.called_ae_title} does not let us be SCP of its commitments")
+    (context,) = association.contexts.values()
+    report = event_report(commitment, ae_title, context, _MESSAGE_ID)
+    association.send(context.context_id, *report)
+    require_taken(association.read_response(Field.N_EVENT_REPORT_RSP, _MESSAGE_ID, WELL_KNOWN_INSTANCE), _MESSAGE_ID)
 
 
 def event_report(commitment: Commitment, ae_title: str, context: Context, message_id: int) -> tuple[bytes, bytes]:

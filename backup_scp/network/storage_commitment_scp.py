@@ -29,13 +29,10 @@ class StorageCommitmentSCP:
     ----------
     commitment
         Keeps the requests.
-    ae_title
-        Our own, for Retrieve AE Title.
     """
 
-    def __init__(self, commitment: StorageCommitment, ae_title: str) -> None:
+    def __init__(self, commitment: StorageCommitment) -> None:
         self._commitment = commitment
-        self._ae_title = ae_title
 
     def serve(self, association: Association, context: Context, command: CommandSet) -> str | None:
         """Answer one N-ACTION-RQ: success when the request is durable (PS3.4 J.3.2.1.3)."""
@@ -48,7 +45,7 @@ class StorageCommitmentSCP:
         number = self._commitment.request(_request(association, context))
         association.send(context.context_id, response(command, SUCCESS))
         if not isinstance(association.errand, ReportsHere):
-            association.errand = ReportsHere(association, self._commitment, self._ae_title)
+            association.errand = ReportsHere(association, self._commitment)
         association.errand.expect(number, context)
         return None
 
@@ -66,10 +63,9 @@ class ReportsHere:
     Where the requester has a configured address this is the second choice, after a report to that has failed.
     """
 
-    def __init__(self, association: Association, commitment: StorageCommitment, ae_title: str) -> None:
+    def __init__(self, association: Association, commitment: StorageCommitment) -> None:
         self._association = association
         self._commitment = commitment
-        self._ae_title = ae_title
         self._attempts = 0 if association.caller.remote is None else 1
         self._expected: dict[int, Context] = {}
         self._sent: Commitment | None = None
@@ -100,7 +96,7 @@ class ReportsHere:
         context = self._expected.pop(leased.number)
         self._message_id = self._message_id % 0xFFFF + 1
         self._sent = leased
-        report = event_report(leased, self._ae_title, context, self._message_id)
+        report = event_report(leased, self._association.our_ae_title, context, self._message_id)
         self._association.send(context.context_id, *report)
 
     def answered(self, command: CommandSet) -> None:
@@ -142,4 +138,4 @@ def _request(association: Association, context: Context) -> CommitmentRequest:
     transaction_uid, references = read_action_information(encoded, context.transfer_syntax)
     caller = association.caller
     requester = Requester(caller.site, caller.ae_title, caller.address)
-    return CommitmentRequest(transaction_uid, references, requester, clock.now())
+    return CommitmentRequest(transaction_uid, references, requester, clock.now(), association.our_ae_title)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import BinaryIO, Self
@@ -77,6 +78,10 @@ class StorageSCU:
         When this is a sub-operation of a C-MOVE.
     priority
         Of each C-STORE; that of the C-MOVE in its sub-operations.
+    sent
+        Counts what the peer has stored, by Transfer Syntax: as stored, and as sent.
+    waiting
+        Called again and again while a response is awaited, and not while a request is sent.
     """
 
     def __init__(
@@ -86,8 +91,12 @@ class StorageSCU:
         move_originator: MoveOriginator | None = None,
         *,
         priority: int = MEDIUM_PRIORITY,
+        sent: Counter[tuple[str, str]] | None = None,
+        waiting: Callable[[], None] | None = None,
     ) -> None:
         self._association = association
+        self._waiting = waiting
+        self._sent = Counter() if sent is None else sent
         self._move_originator = move_originator
         self._priority = move_originator.priority if move_originator else priority
         self._message_id = 0
@@ -140,8 +149,11 @@ class StorageSCU:
             self._association.abort()
             raise ArchiveUnavailable(f"A stored file cannot be read ({error.strerror})") from None
         self._transcoder.begin(meanwhile())
-        answer = self._association.read_response(Field.C_STORE_RSP, self._message_id, held.sop_instance_uid)
-        return _judge(answer)
+        uid = held.sop_instance_uid
+        answer = self._association.read_response(Field.C_STORE_RSP, self._message_id, uid, waiting=self._waiting)
+        warning = _judge(answer)
+        self._sent[held.transfer_syntax_uid, context.transfer_syntax] += 1
+        return warning
 
     def _request(self, held: Held) -> bytes:
         values: dict[Element, str | int] = {
@@ -170,6 +182,11 @@ class RemoteAEDestination:
         When this serves a C-MOVE.
     watch
         Called again and again while the remote AE keeps us waiting; what it raises ends the waiting.
+
+    Attributes
+    ----------
+    sent
+        See ``StorageSCU``.
     """
 
     def __init__(
@@ -180,6 +197,7 @@ class RemoteAEDestination:
         watch: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = remote.name
+        self.sent: Counter[tuple[str, str]] = Counter()
         self._local = local
         self._remote = remote
         self._move_originator = move_originator
@@ -256,7 +274,7 @@ class RemoteAEDestination:
             raise broke_off
         try:
             association = self._request([(held.sop_class_uid, (_IMPLICIT,))])
-            scu = StorageSCU(association, association.contexts.values(), self._move_originator)
+            scu = StorageSCU(association, association.contexts.values(), self._move_originator, sent=self.sent)
             self._open = (_ALONE, association, scu)
             warning = self._store(scu, replace(file, content=None), held)  # another one is in memory by now
         except (AssociationEnded, DestinationUnavailable):
@@ -284,7 +302,7 @@ class RemoteAEDestination:
             if len(self._proposals) == 1:
                 raise
             raise InstanceRefused(str(error)) from None
-        scu = StorageSCU(association, association.contexts.values(), self._move_originator)
+        scu = StorageSCU(association, association.contexts.values(), self._move_originator, sent=self.sent)
         self._open = (number, association, scu)
         return scu
 

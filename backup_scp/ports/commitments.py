@@ -38,12 +38,19 @@ class Requester:
 
 @dataclass(frozen=True, slots=True)
 class CommitmentRequest:
-    """One Storage Commitment request (PS3.4 J.3.2.1)."""
+    """One Storage Commitment request (PS3.4 J.3.2.1).
+
+    Attributes
+    ----------
+    called_ae_title
+        Who we are to the requester, and so in the report; empty in requests of before it was kept.
+    """
 
     transaction_uid: str
     references: tuple[Reference, ...]
     requester: Requester
     requested_at: datetime
+    called_ae_title: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ class NodeSettings(Struct, frozen=True, forbid_unknown_fields=True):
     reserved_associations: Annotated[int, Meta(ge=0)] = 8
     maximum_associations_per_address: Annotated[int, Meta(ge=0)] = 16
     strict_hierarchy: bool = False
+    get_without_roles: bool = False
     maximum_pdu_length: Annotated[int, Meta(ge=4096, le=16777216)] = 131072
     association_timeout_s: Seconds = 30
     idle_timeout_s: Seconds = 600

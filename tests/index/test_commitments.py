@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -59,6 +60,7 @@ def concluded(records, transaction="1.2.3", minute=0.0, **facts) -> int:
 
 def test_a_request_comes_back_as_it_was(records, url):
     odd = request("1.2.3", "1.2", "1.2", "ü\n\0'\"\\", requester=Requester("Łódź", "DR 1", "2001:db8::1"))
+    odd = dataclasses.replace(odd, called_ae_title="OLD PACS")
     number = records.enter(odd)
     with contextlib.closing(SQLIndex(url)) as elsewhere:
         leased = taken(elsewhere.commitments)

@@ -184,11 +184,11 @@ class Storage:
     index: SQLIndex
     recorder: Recorder
 
-    def services(self, remotes: tuple[RemoteAE, ...] = (), timing: Timing = PATIENT, *, strict: bool = False):
+    def services(self, remotes: tuple[RemoteAE, ...] = (), timing: Timing = PATIENT, **query_retrieve: bool):
         policy = AccessPolicy(remotes)
         commitment = StorageCommitment(self.archive, self.index, is_storage)
         local = LocalAE("BACKUP_SCP", timing)
-        return real_services(self.archive, self.index, policy, local, commitment, self.recorder, strict=strict)
+        return real_services(self.archive, self.index, policy, local, commitment, self.recorder, **query_retrieve)
 
     def staged(self) -> list[Path]:
         """Return the staged files."""

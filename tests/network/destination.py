@@ -74,6 +74,7 @@ class Destination:
     proposed: list[list[tuple[str, list[str]]]] = field(default_factory=list)
     ended: list[str] = field(default_factory=list)
     called: list[str] = field(default_factory=list)
+    callers: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -106,6 +107,7 @@ class Destination:
         kind, body = peer.pdu()
         assert kind == ASSOCIATE_RQ
         self.called.append(body[4:20].decode().strip())
+        self.callers.append(body[20:36].decode().strip())
         if self.rejects is not None and (self.rejected is None or len(self.called) <= self.rejected):
             peer.send(pdu(3, self.rejects))
             peer.pdu()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import logging
+import re
 import socket
 import struct
 import sys
@@ -25,6 +26,7 @@ from tests.network.wire import (
     IMPLICIT,
     LAST,
     STUDY_ROOT_FIND,
+    Elements,
     Peer,
     abort,
     cancel_rq,
@@ -111,6 +113,76 @@ def test_an_unsupported_key_is_told_by_ff01(finding):
         peer.release()
     assert {answer.status for answer in pending} == {PENDING_WITH_UNSUPPORTED_KEYS}
     assert final.status == 0
+
+
+CANARIES = {
+    "PatientName": "Canary^Name",
+    "PatientID": "CANARY-ID",
+    "StudyDescription": "CANARY*",
+    "StudyDate": "19330505-19330506",
+    "EthnicGroup": "CANARY",
+}
+
+
+def test_the_log_says_what_was_asked_without_a_value(finding, caplog):
+    caplog.set_level(logging.DEBUG)
+    with finding() as peer:
+        peer.send(*ask(**CANARIES, AccessionNumber=""))
+        answers(peer)
+        peer.release()
+    associations_ended()
+    (line,) = [record.getMessage() for record in caplog.records if record.getMessage().startswith("C-FIND")]
+    assert line.startswith(
+        "C-FIND of 'TESTER' at 127.0.0.1: Study Root, STUDY level, "
+        "matched on StudyDate, StudyDescription, PatientName, PatientID, "
+        "asked for AccessionNumber, EthnicGroup, StudyInstanceUID, FF01 for EthnicGroup; 120 answers in "
+    )
+    assert "canary" not in caplog.text.lower()
+    assert "1933" not in caplog.text
+    assert "Müller" not in caplog.text
+
+
+def test_the_log_says_that_it_was_cancelled_and_names_few_of_many_keys(finding, caplog):
+    caplog.set_level(logging.INFO)
+    ds = pydicom.Dataset()
+    ds.QueryRetrieveLevel, ds.PatientID = "STUDY", "CANARY-ID"
+    for element in range(100):
+        ds.add_new((0x0011, 0x1000 + element), "LO", "CANARY")
+    request: Elements = {0x0002: STUDY_ROOT_FIND, 0x0100: C_FIND_RQ, 0x0110: 5, 0x0700: 0, 0x0800: 1}
+    with finding() as peer:
+        peer.send(
+            p_data(pdv(1, COMMAND | LAST, command(request)), pdv(1, DATA | LAST, encoded(ds, IMPLICIT))),
+            p_data(pdv(1, COMMAND | LAST, cancel_rq(5))),
+        )
+        assert answers(peer)[-1].status == 0xFE00
+        peer.release()
+    assert "matched on PatientID, asked for (0011,1000), (0011,1001)," in caplog.text
+    assert "(0011,1027) and 60 more, FF01 for (0011,1000)" in caplog.text
+    assert re.search(r"; \d+ answers in \d+\.\d\d s, then cancelled", caplog.text)
+    assert "CANARY" not in caplog.text
+
+
+@pytest.mark.parametrize("checks", [True, False])
+def test_the_ae_that_was_called_is_the_one_to_retrieve_from(start_server, storage, monkeypatch, checks):
+    monkeypatch.setattr(storage.index, "search", lambda _: (each for each in [{"StudyInstanceUID": "1.2.3"}]))
+    called = "BACKUP_SCP" if checks else "OLD_PACS"
+    node = start_server(storage.services(), check_called_ae_title=checks)
+    with node.peer((STUDY_ROOT_FIND, (IMPLICIT,)), called=called.encode()) as peer:
+        peer.send(*ask())
+        found, _ = answers(peer)
+        peer.release()
+    assert pydicom.filereader.read_dataset(io.BytesIO(found.data_set), True, True).RetrieveAETitle == called
+
+
+@pytest.mark.parametrize("called", [b"", b"A\\B", b"A\x1bB"])
+def test_what_is_no_ae_title_is_not_ours(start_server, storage, monkeypatch, called):
+    monkeypatch.setattr(storage.index, "search", lambda _: (each for each in [{"StudyInstanceUID": "1.2.3"}]))
+    node = start_server(storage.services(), check_called_ae_title=False)
+    with node.peer((STUDY_ROOT_FIND, (IMPLICIT,)), called=called) as peer:
+        peer.send(*ask())
+        found, _ = answers(peer)
+        peer.release()
+    assert pydicom.filereader.read_dataset(io.BytesIO(found.data_set), True, True).RetrieveAETitle == "BACKUP_SCP"
 
 
 def test_cancel(finding, closed):

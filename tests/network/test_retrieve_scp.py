@@ -16,7 +16,7 @@ import pytest
 
 from backup_scp import errors
 from backup_scp.ingest import Ingest
-from backup_scp.network import retrieve_scp
+from backup_scp.network import retrieve_operation
 from backup_scp.network.access import AccessPolicy, Caller
 from backup_scp.ports import Arrival, Heading, RemoteAE
 from tests import samples
@@ -54,6 +54,9 @@ DX = samples.encode(samples.dx(), EXPLICIT)
 STUDY = samples.uid("1")
 UIDS = [sample.sop_instance_uid for sample in CTS]
 PENDING = 0xFF00
+PERSONAL = [
+    str(sample_value) for sample_value in (samples.ct_series(1)[0].PatientName, samples.ct_series(1)[0].PatientID)
+]
 
 
 @pytest.fixture
@@ -138,7 +141,8 @@ def failed_list(message: Message):
 @pytest.fixture
 def each_is_told(monkeypatch):
     """A pending answer after each sub-operation, however quick."""
-    monkeypatch.setattr(retrieve_scp, "_PENDING_INTERVAL_S", 0.0)
+    monkeypatch.setattr(retrieve_operation, "_SHORTEST_PENDING_S", 0.0)
+    monkeypatch.setattr(retrieve_operation, "_LONGEST_PENDING_S", 3600.0)
 
 
 def refusing_port():
@@ -155,8 +159,8 @@ def test_all_of_it(moving, destination, each_is_told):
     with moving(there.port) as peer:
         *pending, final = move(peer)
         peer.release()
-    assert [counts(answer) for answer in pending] == [(3, 1, 0, 0), (2, 2, 0, 0), (1, 3, 0, 0)]
-    assert [answer.data_set for answer in pending] == [b""] * 3
+    assert [counts(answer) for answer in pending] == [(4, 0, 0, 0), (3, 1, 0, 0), (2, 2, 0, 0), (1, 3, 0, 0)]
+    assert [answer.data_set for answer in pending] == [b""] * 4
     assert (final.status, counts(final), failed_list(final)) == (0, (None, 4, 0, 0), None)
     assert [one.message.data_set for one in there.stored] == [sample.data_set for sample in CTS]
     assert {one.message.elements[0x1030] for one in there.stored} == {b"VIEWER"}
@@ -165,22 +169,22 @@ def test_all_of_it(moving, destination, each_is_told):
 
 
 def test_the_first_answer_says_how_many_there_are_then_one_is_due_now_and_then(moving, destination, monkeypatch):
-    monkeypatch.setattr(retrieve_scp, "_PENDING_INTERVAL_S", 3600.0)
+    monkeypatch.setattr(retrieve_operation, "_SHORTEST_PENDING_S", 3600.0)
     there = destination()
     with moving(there.port) as peer:
         for _ in range(2):
             *pending, final = move(peer)
-            assert [counts(answer) for answer in pending] == [(3, 1, 0, 0)]
+            assert [counts(answer) for answer in pending] == [(4, 0, 0, 0)]
             assert (final.status, counts(final)) == (0, (None, 4, 0, 0))
         peer.release()
 
 
 def test_what_went_wrong_is_told_at_once(moving, destination, monkeypatch):
-    monkeypatch.setattr(retrieve_scp, "_PENDING_INTERVAL_S", 3600.0)
+    monkeypatch.setattr(retrieve_operation, "_SHORTEST_PENDING_S", 3600.0)
     there = destination(status=lambda uid: {UIDS[1]: 0xA700, UIDS[2]: 0xB000}.get(uid, 0))
     with moving(there.port) as peer:
         *pending, _ = move(peer)
-        assert [counts(answer) for answer in pending] == [(3, 1, 0, 0), (2, 1, 1, 0), (1, 1, 1, 1)]
+        assert [counts(answer) for answer in pending] == [(4, 0, 0, 0), (2, 1, 1, 0), (1, 1, 1, 1)]
         peer.release()
 
 
@@ -204,7 +208,7 @@ def test_an_unknown_destination(moving, caplog):
 
 def test_nothing_listens_there(moving):
     with moving(refusing_port()) as peer:
-        (final,) = move(peer)
+        *_, final = move(peer)
         assert final.status == 0xA702
         assert counts(final) == (None, 0, 4, 0)
         assert failed_list(final) == UIDS
@@ -215,7 +219,7 @@ def test_nothing_listens_there(moving):
 def test_the_destination_rejects_the_association(moving, destination):
     there = destination(rejects=bytes((0, 1, 1, 7)))
     with moving(there.port) as peer:
-        (final,) = move(peer)
+        *_, final = move(peer)
         assert (final.status, failed_list(final)) == (0xA702, UIDS)
         peer.release()
 
@@ -238,7 +242,7 @@ def test_the_destination_is_busy_for_long(start_server, storage, holding, destin
     holding(*CTS)
     services = storage.services(remotes, dataclasses.replace(PATIENT, busy_s=0.5))
     with start_server(services, remotes).peer(MOVE) as peer:
-        (final,) = move(peer)
+        *_, final = move(peer)
         assert (final.status, counts(final), failed_list(final)) == (0xA702, (None, 0, 4, 0), UIDS)
         assert "rejected the association" in final.comment
         peer.release()
@@ -249,7 +253,7 @@ def test_the_name_of_the_destination_is_not_known(start_server, storage, holding
     remotes = (RemoteAE("there", "THERE", "no-such-host.invalid", 104),)
     holding(*CTS)
     with start_server(storage.services(remotes), remotes).peer(MOVE) as peer:
-        (final,) = move(peer)
+        *_, final = move(peer)
         assert (final.status, counts(final), failed_list(final)) == (0xA702, (None, 0, 4, 0), UIDS)
         assert "is not known to DNS" in final.comment
         peer.release()
@@ -258,7 +262,7 @@ def test_the_name_of_the_destination_is_not_known(start_server, storage, holding
 def test_the_destination_accepts_nothing(moving, destination):
     there = destination(accepts=lambda *_: False)
     with moving(there.port) as peer:
-        (final,) = move(peer)
+        *_, final = move(peer)
         assert (final.status, counts(final), failed_list(final)) == (0xA702, (None, 0, 4, 0), UIDS)
         peer.release()
 
@@ -267,7 +271,7 @@ def test_the_destination_refuses_a_sop_class(moving, destination, each_is_told):
     there = destination(accepts=lambda abstract, _: abstract == DX.sop_class_uid)
     with moving(there.port, *CTS, DX) as peer:
         *pending, final = move(peer)
-        assert len(pending) == 4
+        assert len(pending) == 5
         assert (final.status, counts(final)) == (0xB000, (None, 1, 4, 0))
         assert sorted(failed_list(final)) == sorted(UIDS)
         assert "does not accept SOP Class" in final.comment
@@ -292,6 +296,25 @@ def test_the_destination_warns(moving, destination):
         peer.release()
 
 
+@pytest.mark.parametrize(
+    ("statuses", "final_status", "final_counts"),
+    [
+        ([0xB007] * 4, 0xB000, (None, 0, 0, 4)),
+        ([0xB007, 0xA700, 0xB006, 0xA700], 0xB000, (None, 0, 2, 2)),
+        ([0, 0xA700, 0xA700, 0xA700], 0xB000, (None, 1, 3, 0)),
+        ([0xA700] * 4, 0xA702, (None, 0, 4, 0)),
+    ],
+    ids=["all warned", "some warned and the others failed", "some failed", "all failed"],
+)
+def test_the_final_status_is_of_all_sub_operations(moving, destination, statuses, final_status, final_counts):
+    """PS3.4 C.4.2.1.5: refused is what nothing came of; what came with a warning came."""
+    there = destination(status=dict(zip(UIDS, statuses, strict=True)).__getitem__)
+    with moving(there.port) as peer:
+        *_, final = move(peer)
+        assert (final.status, counts(final)) == (final_status, final_counts)
+        peer.release()
+
+
 def test_the_destination_dies_in_the_middle(moving, destination):
     there = destination(dies_from=2)
     with moving(there.port) as peer:
@@ -303,7 +326,7 @@ def test_the_destination_dies_in_the_middle(moving, destination):
         peer.release()
 
 
-def test_the_destination_does_not_answer_any_more(start_server, storage, holding, destination):
+def test_the_destination_does_not_answer_any_more(start_server, storage, holding, destination, each_is_told):
     """Each instance that it may be stuck on is given up after a while, and after some in a row the destination."""
     done = threading.Event()
 
@@ -318,7 +341,7 @@ def test_the_destination_does_not_answer_any_more(start_server, storage, holding
     with start_server(services, remotes).peer(MOVE) as peer:
         *pending, final = move(peer)
         done.set()
-        assert [counts(answer) for answer in pending] == [(3, 1, 0, 0), (2, 1, 1, 0), (1, 1, 2, 0)]
+        assert [counts(answer) for answer in pending] == [(4, 0, 0, 0), (3, 1, 0, 0), (2, 1, 1, 0), (1, 1, 2, 0)]
         assert (final.status, counts(final), failed_list(final)) == (0xB000, (None, 1, 3, 0), UIDS[1:])
         peer.release()
 
@@ -392,7 +415,7 @@ def test_more_than_128_contexts(moving, destination, each_is_told):
     there = destination()
     with moving(there.port, *many) as peer:
         *pending, final = move(peer)
-        assert len(pending) == 69
+        assert len(pending) == 70
         assert (final.status, counts(final)) == (0, (None, 70, 0, 0))
         peer.release()
     assert len(there.proposed) == 2
@@ -413,7 +436,7 @@ def test_one_association_of_several_is_accepted(moving, destination, taken, comp
     there = destination(accepts=accepts)
     with moving(there.port, *many) as peer:
         *pending, final = move(peer)
-        assert len(pending) == 69
+        assert len(pending) == 70
         assert (final.status, counts(final)) == (0xB000, (None, completed, 70 - completed, 0))
         stored = {one.sop_instance_uid for one in there.stored}
         assert sorted(failed_list(final)) == sorted({s.sop_instance_uid for s in many} - stored)
@@ -470,7 +493,8 @@ def test_cancel_while_the_destination_is_busy(moving, destination):
     with moving(there.port) as peer:
         ask(peer, C_MOVE_RQ)
         peer.send(p_data(pdv(1, COMMAND | LAST, cancel_rq(9))))
-        final = peer.message()
+        first, final = peer.message(), peer.message()
+        assert (first.status, counts(first)) == (PENDING, (4, 0, 0, 0))
         assert (final.status, counts(final), failed_list(final)) == (0xFE00, (4, 0, 0, 0), None)
         peer.release()
     assert there.stored == []
@@ -516,7 +540,7 @@ def test_a_cancel_for_another_operation(moving, destination):
         peer.release()
 
 
-def test_the_requestor_leaves_in_the_middle(moving, destination):
+def test_the_requestor_leaves_in_the_middle(moving, destination, each_is_told):
     gone: list[Callable] = []
     there = destination(before_answer=lambda: gone.pop()() if gone else None)
     with moving(there.port) as peer:
@@ -551,7 +575,7 @@ def test_the_index_does_not_answer(moving, storage, monkeypatch):
 
     with moving(refusing_port()) as peer:
         monkeypatch.setattr(storage.index, "retrieve", fails)
-        (final,) = move(peer)
+        *_, final = move(peer)
         assert (final.status, final.comment) == (0xA701, "Index does not answer")
         peer.release()
 
@@ -563,7 +587,7 @@ def test_a_stranger_may_not(start_server, storage, holding, monkeypatch, caplog)
     holding(*CTS)
     monkeypatch.setattr(AccessPolicy, "identify", as_stranger)
     with start_server(storage.services()).peer(MOVE) as peer:
-        (final,) = move(peer)
+        *_, final = move(peer)
         assert final.status == 0x0124
         assert "may not query here" in final.comment
         peer.release()
@@ -576,8 +600,78 @@ def test_the_log_says_how_it_went_without_a_patient(moving, destination, caplog)
     with moving(there.port) as peer:
         move(peer)
         peer.release()
-    assert "Retrieve for 'VIEWER' at 127.0.0.1: 4 sent, 0 with a warning, 0 failed, 0 not sent" in caplog.text
-    assert "Family" not in caplog.text
+    to, study = f"'THERE' at 127.0.0.1:{there.port}", repr(STUDY)
+    line = f"C-MOVE of 'VIEWER' at 127.0.0.1 to {to}: study {study}, 4 images: 4 sent as stored, 0 with a warning, "
+    assert f"{line}0 failed, 0 not sent; " in caplog.text
+    assert not [value for value in PERSONAL if value in caplog.text]
+
+
+def test_the_log_says_what_was_transcoded_to_what(moving, destination, caplog):
+    caplog.set_level(logging.INFO)
+    there = destination(
+        accepts=lambda abstract, transfer: abstract == DX.sop_class_uid or transfer == IMPLICIT,
+        status=lambda uid: 0xB000 if uid == UIDS[0] else 0,
+    )
+    with moving(there.port, *CTS, DX) as peer:
+        move(peer)
+        peer.release()
+    assert (
+        "1 sent as stored, 4 transcoded from Explicit VR Little Endian to Implicit VR Little Endian, 1 with a warning, "
+        "0 failed, 0 not sent; "
+    ) in caplog.text
+
+
+# ----------------------------------------------------------------------------- nobody waits for long without a word
+
+
+@pytest.fixture
+def told_often(monkeypatch):
+    """A pending answer is due all the time."""
+    monkeypatch.setattr(retrieve_operation, "_LONGEST_PENDING_S", 0.02)
+
+
+def test_a_requestor_is_told_while_one_sub_operation_takes_its_time(moving, destination, told_often):
+    done = threading.Event()
+    there = destination(before_answer=lambda: done.wait(TIMEOUT_S))
+    with moving(there.port) as peer:
+        ask(peer, C_MOVE_RQ)
+        told = [peer.message() for _ in range(5)]
+        done.set()
+        assert [(answer.status, counts(answer)) for answer in told] == [(PENDING, (4, 0, 0, 0))] * 5
+        while (final := peer.message()).status == PENDING:
+            pass
+        assert (final.status, counts(final)) == (0, (None, 4, 0, 0))
+        peer.release()
+
+
+def test_a_requestor_is_told_while_a_large_file_is_read(moving, destination, storage, told_often, monkeypatch):
+    done, load = threading.Event(), storage.archive.load
+
+    def slowly(*arguments, **keywords):
+        done.wait(TIMEOUT_S)
+        return load(*arguments, **keywords)
+
+    monkeypatch.setattr(storage.archive, "load", slowly)
+    there = destination()
+    with moving(there.port) as peer:
+        ask(peer, C_MOVE_RQ)
+        assert [peer.message().status for _ in range(5)] == [PENDING] * 5
+        done.set()
+        while (final := peer.message()).status == PENDING:
+            pass
+        assert (final.status, counts(final)) == (0, (None, 4, 0, 0))
+        peer.release()
+
+
+def test_a_requestor_that_leaves_meanwhile_is_not_told(moving, destination, told_often):
+    done = threading.Event()
+    there = destination(before_answer=lambda: done.wait(TIMEOUT_S))
+    with moving(there.port) as peer:
+        ask(peer, C_MOVE_RQ)
+        assert peer.message().status == PENDING
+        peer.reset()
+    associations_ended()
+    done.set()
 
 
 # -------------------------------------------------------------------------------------------------------- C-GET
@@ -602,6 +696,10 @@ def getting(node, holding):
 BOTH = role(CT_IMAGE_STORAGE, scu=1, scp=1)
 
 
+def store_rsp(request, status=0):
+    return command({0x0100: 0x8001, 0x0120: number(request.elements, 0x0110), 0x0800: 0x0101, 0x0900: status})
+
+
 def get(peer, answer=lambda _message: 0, **request):
     """C-GET; return what was stored, and every answer to the C-GET itself."""
     ask(peer, C_GET_RQ, **request)
@@ -613,8 +711,7 @@ def get(peer, answer=lambda _message: 0, **request):
             status = answer(message)
             if status is None:
                 continue
-            values = {0x0100: 0x8001, 0x0120: number(message.elements, 0x0110), 0x0800: 0x0101, 0x0900: status}
-            peer.send(p_data(pdv(message.context_id, COMMAND | LAST, command(values))))
+            peer.send(p_data(pdv(message.context_id, COMMAND | LAST, store_rsp(message, status))))
             continue
         answers.append(message)
         if message.status != PENDING:
@@ -627,7 +724,7 @@ def test_get_with_role_selection(getting, each_is_told):
         assert [one.data_set for one in stored] == [sample.data_set for sample in CTS]
         assert {one.context_id for one in stored} == {3}
         assert all(0x1030 not in one.elements for one in stored)  # the Move Originator is of C-MOVE only
-        assert [counts(answer) for answer in pending] == [(3, 1, 0, 0), (2, 2, 0, 0), (1, 3, 0, 0)]
+        assert [counts(answer) for answer in pending] == [(4, 0, 0, 0), (3, 1, 0, 0), (2, 2, 0, 0), (1, 3, 0, 0)]
         assert (final.status, counts(final)) == (0, (None, 4, 0, 0))
         peer.release()
 
@@ -683,6 +780,7 @@ def test_a_request_in_the_middle_of_a_get_ends_the_association(getting):
     """It breaks PS3.7 D.3.3.3, one operation at a time, and its response could not be told from a sub-operation's."""
     with getting(CT, items=BOTH) as peer:
         ask(peer, C_GET_RQ)
+        assert peer.message().status == PENDING
         assert peer.message().field == 0x0001
         ask(peer, C_GET_RQ, message_id=10)
         kinds = [peer.pdu()[0]]
@@ -712,3 +810,70 @@ def test_get_is_finished_when_the_node_stops(getting, node):
         assert peer.pdu()[0] == ABORT
     stopping.join(TIMEOUT_S)
     assert not stopping.is_alive()
+
+
+def test_the_requestor_of_a_get_is_told_while_it_keeps_us_waiting(getting, told_often):
+    """PS3.4 C.4.3.3: pending answers come at any time, but not between the parts of a C-STORE-RQ."""
+    with getting(CT, items=BOTH) as peer:
+        ask(peer, C_GET_RQ)
+        stored: list[Message] = []
+        told: list[Message] = []
+        while len(stored) < len(CTS):
+            message = peer.message()
+            if message.field == 0x0001:
+                stored.append(message)
+                told += [peer.message() for _ in range(3)]
+                peer.send(p_data(pdv(message.context_id, COMMAND | LAST, store_rsp(message))))
+            else:
+                told.append(message)
+        assert {answer.status for answer in told} == {PENDING}
+        while (final := peer.message()).status == PENDING:
+            pass
+        assert (final.status, counts(final)) == (0, (None, 4, 0, 0))
+        peer.release()
+    assert [message.data_set for message in stored] == [sample.data_set for sample in CTS]
+
+
+def test_a_get_without_roles_where_the_settings_let_it(start_server, storage, holding):
+    """Horos proposes to be SCP of nothing and waits for C-STORE-RQs."""
+    holding(*CTS)
+    for lets, sent in ((False, 0), (True, 4)):
+        node = start_server(storage.services(get_without_roles=lets))
+        with node.peer(GET, CT) as peer:
+            stored, (*_, final) = get(peer)
+            assert (len(stored), final.status) == (sent, 0 if lets else 0xA702)
+            peer.release()
+
+
+@pytest.mark.parametrize("checks", [False, True])
+def test_sub_operations_come_from_the_ae_that_was_called(start_server, storage, holding, destination, checks):
+    holding(*CTS)
+    there = destination()
+    remotes = (RemoteAE("there", "THERE", "127.0.0.1", there.port),)
+    node = start_server(storage.services(remotes), remotes, check_called_ae_title=checks)
+    called = "BACKUP_SCP" if checks else "OLD_PACS"
+    with node.peer(MOVE, called=called.encode()) as peer:
+        assert move(peer)[-1].status == 0
+        peer.release()
+    assert there.callers == [called]
+
+
+@pytest.mark.parametrize("longest", [512, 1024])
+def test_what_a_get_sends_keeps_to_the_length_that_the_requestor_takes(node, holding, longest):
+    holding(DX)
+    with node.peer(
+        GET, (DX.sop_class_uid, (EXPLICIT,)), items=role(DX.sop_class_uid, scu=1, scp=1), maximum_length=longest
+    ) as peer:
+        (stored,), _ = get(peer, data=identifier(pydicom.dcmread(io.BytesIO(DX.data_set), force=True).StudyInstanceUID))
+        assert stored.data_set == DX.data_set
+        assert len(DX.data_set) > longest >= stored.longest_pdu > longest // 2
+        peer.release()
+
+
+@pytest.mark.parametrize(("asked", "sent"), [(0, 0), (1, 1), (2, 2), (7, 0)])
+def test_the_priority_of_a_get_is_that_of_its_sub_operations(getting, asked, sent):
+    """PS3.4 C.4.3.1.2."""
+    with getting(CT, items=BOTH) as peer:
+        stored, _ = get(peer, priority=asked)
+        assert [number(one.elements, 0x0700) for one in stored] == [sent] * 4
+        peer.release()

@@ -205,12 +205,12 @@ def commitment(storage):
 def serve(storage, start_server, commitment):
     """Yield ``serve(remotes)``: a node without threads of its own for what is due."""
 
-    def serve(remotes=(), timing=PATIENT):
+    def serve(remotes=(), timing=PATIENT, **listening):
         policy = AccessPolicy(remotes)
         served = services(
             storage.archive, storage.index, policy, LocalAE("BACKUP_SCP", timing), commitment, storage.recorder
         )
-        return start_server(served, remotes, timing=timing)
+        return start_server(served, remotes, timing=timing, **listening)
 
     return serve
 
@@ -422,6 +422,18 @@ def test_we_propose_to_be_scp_and_not_scu(leaves_nothing):
     assert (role.sop_class_uid, role.scu_role, role.scp_role) == (STORAGE_COMMITMENT, False, True)
 
 
+@pytest.mark.parametrize(("called", "calling"), [("", "BACKUP_SCP"), ("OLD_PACS", "OLD_PACS")])
+def test_a_report_comes_from_the_ae_that_was_asked(called, calling, leaves_nothing):
+    """An empty one was kept before there was the column."""
+    asked = judged(None)
+    request = dataclasses.replace(asked.request, called_ae_title=called)
+    with Console() as console:
+        deliver(console, dataclasses.replace(asked, request=request))
+    (report,) = console.reports
+    assert report.retrieve_ae_title == calling
+    assert report.association.requestor.ae_title == calling
+
+
 def test_another_port_for_reports(leaves_nothing):
     with Console() as console:
         deliver(console, judged(None), port=free_port(), commitment_port=console.port)
@@ -507,6 +519,16 @@ def test_a_console_that_hangs_up_in_the_middle(leaves_nothing):
     with Console(answer=hang_up) as console, pytest.raises(DestinationUnavailable, match="broke off"):
         deliver(console, judged(None))
     assert gone.is_set()
+
+
+@pytest.mark.parametrize("checks", [True, False])
+def test_what_was_called_is_kept_with_the_request(serve, storage, images, commitment, checks):
+    running = serve(check_called_ae_title=checks)
+    running.ae_title = "BACKUP_SCP" if checks else "OLD_PACS"
+    with associated(running, "CONSOLE") as opened:
+        assert ask(opened, images)[0] == 0
+    leased = storage.index.commitments.lease_request(datetime.now(UTC), datetime.now(UTC) + timedelta(seconds=30))
+    assert leased.request.called_ae_title == running.ae_title
 
 
 def test_pynetdicom_asks_and_releases_at_once(serve, storage, images, commitment):

@@ -147,7 +147,8 @@ def test_storescp_that_aborts_at_every_instance(holding, start_storescp, option)
 
     *pending, final = move(node, "SINK", "STUDY", STUDY)
 
-    assert [(one.remaining, one.failed) for one in pending] == [(4, 1), (3, 2), (2, 3), (1, 4)]
+    told = dict.fromkeys((one.remaining, one.failed) for one in pending)  # twice, where one takes its time
+    assert list(told) == [(5, 0), (4, 1), (3, 2), (2, 3), (1, 4)]
     assert facts(final) == (0xA702, 0, 5, 0, sorted(UIDS))
     assert all(one.failed_list == () for one in pending)
 
@@ -185,7 +186,8 @@ def test_a_destination_that_stops_answering(holding):
         *pending, final = move(node, "SINK", "STUDY", STUDY)
         done.set()
 
-    assert [(one.completed, one.failed) for one in pending] == [(1, 0), (1, 1), (1, 2), (1, 3)]
+    told = dict.fromkeys((one.completed, one.failed) for one in pending)
+    assert [each for each in told if each != (1, 0)] == [(0, 0), (1, 1), (1, 2), (1, 3)]
     assert facts(final) == (0xB000, 1, 4, 0, sorted(UIDS[1:]))
 
 
@@ -204,8 +206,8 @@ def test_a_destination_that_warns(holding, status):
         *pending, final = move(holding(sink.remote), "SINK", "STUDY", STUDY)
 
     told = [(one.remaining, one.completed, one.warning) for one in pending]
-    assert told[:2] == [(4, 0, 1), (3, 0, 2)]
-    assert set(told[2:]) <= {(2, 1, 2), (1, 2, 2)}  # of what goes well now and then
+    assert told[:3] == [(5, 0, 0), (4, 0, 1), (3, 0, 2)]
+    assert set(told[3:]) <= {(2, 1, 2), (1, 2, 2)}  # of what goes well now and then
     assert facts(final) == (0xB000, 3, 0, 2, [])
 
 
@@ -290,7 +292,7 @@ def test_a_get_is_cancelled(holding):
     answers, stored = get(node, "STUDY", STUDY, {CT: NATIVE}, cancel_after=2)
 
     *pending, final = answers
-    assert [one.remaining for one in pending] in ([4], [4, 3])
+    assert [one.remaining for one in pending] in ([5], [5, 4], [5, 3], [5, 4, 3])  # at once, then now and then
     assert facts(final) == (0xFE00, 2, 0, 0, [])
     assert (final.remaining, len(stored)) == (3, 2)
 
