@@ -60,7 +60,7 @@ def open_part10(path: Path) -> tuple[Heading, BinaryIO]:
     except OSError as error:
         raise SourceUnavailable(f"The file cannot be read ({error.strerror})") from error
     try:
-        return _heading(stream), stream
+        return read_heading(stream), stream
     except OSError as error:
         stream.close()
         raise SourceUnavailable(f"The file cannot be read ({error.strerror})") from error
@@ -69,7 +69,14 @@ def open_part10(path: Path) -> tuple[Heading, BinaryIO]:
         raise
 
 
-def _heading(stream: BinaryIO) -> Heading:
+def read_heading(stream: BinaryIO) -> Heading:
+    """Read what comes before the Data Set of a file, and leave the stream at the Data Set's first byte.
+
+    Raises
+    ------
+    NotDICOM
+    OSError
+    """
     _skip_preamble(stream)
     meta = _file_meta(stream)
     offset = stream.tell()
@@ -93,8 +100,10 @@ def _heading(stream: BinaryIO) -> Heading:
 
 
 def _skip_preamble(stream: BinaryIO) -> None:
-    if stream.read(132)[128:] != b"DICM":
-        stream.seek(0)
+    """Go behind ``DICM``, where the standard has it or, of a writer that leaves the preamble out, at the beginning."""
+    beginning = stream.read(132)
+    if beginning[128:] != b"DICM":
+        stream.seek(4 if beginning.startswith(b"DICM") else 0)
 
 
 def _file_meta(stream: BinaryIO) -> dict[int, str]:
@@ -109,7 +118,7 @@ def _file_meta(stream: BinaryIO) -> dict[int, str]:
             return meta
         tag, length = element
         if length > end - stream.tell():
-            raise NotDICOM(f"A File Meta element claims {length} bytes")
+            raise NotDICOM("A File Meta element claims to be longer than File Meta can be")
         value = stream.read(min(length, MAXIMUM_VALUE_BYTES))
         stream.seek(max(0, length - MAXIMUM_VALUE_BYTES), 1)
         meta[tag] = value.decode("ascii", errors="replace").rstrip("\0 ").lstrip(" ")

@@ -45,11 +45,14 @@ class Rebuild:
         How many of those that this run read the index did not know.
     left_out
         The damaged files that this run met, and the folders that could not be read.
+    stopped
+        Why it ended early; empty when the index is whole.
     """
 
     entered: int = 0
     new: int = 0
     left_out: list[LeftOut] = field(default_factory=list)
+    stopped: str = ""
 
 
 class Folders(NamedTuple):
@@ -71,6 +74,7 @@ def rebuild(
     *,
     reader: Read | None = None,
     reason: str = "",
+    done: Rebuild | None = None,
 ) -> Rebuild:
     """Let the index say of every study what its files say; go on where an interrupted rebuild ended.
 
@@ -84,6 +88,8 @@ def rebuild(
         Reads the files; by default in this thread.
     reason
         Why, for ``status``.
+    done
+        Filled and returned, so that the caller has what an interrupted run has done.
 
     Raises
     ------
@@ -94,15 +100,17 @@ def rebuild(
     if not task.position:
         _require_something(archive, index)
         index.record_task(task)
-    done = Rebuild(entered=task.done)
+    done = Rebuild() if done is None else done
+    done.entered = task.done
     read = reader or (lambda folders: ((each, read_files(archive, each.locations)) for each in folders))
     with closing(_batches(archive, task.position, done)) as batches:
         for folders, found in read(batches):
             versions = _sorted_out(found, done)
-            done.entered += len(versions)
-            task = Task(NAME, task.began_at, None, folders.last, done.entered, task.note)
+            entered = done.entered + len(versions)
+            task = Task(NAME, task.began_at, None, folders.last, entered, task.note)
             began = time.monotonic()
             done.new += index.enter_anew(versions, lambda location: intact_version(archive, location), task)
+            done.entered = entered
             time.sleep((time.monotonic() - began) * _LET_OTHERS_WRITE)
             on_progress(Progress(done.entered, _estimated(done.entered, folders.last)))
     index.record_task(Task(NAME, task.began_at, clock.now(), "", done.entered, task.note))

@@ -283,9 +283,9 @@ def _read_in_processes(settings: Settings, stack: ExitStack, batches: Iterable[r
         if number < _TO_BEGIN_WITH:  # what is few is read before a process has started
             yield batch, rebuild.read_files(open_archive(settings), batch.locations)
             continue
-        pool = pool or stack.enter_context(
-            ProcessPoolExecutor(workers, get_context("spawn"), initializer=_ignore_interrupt)
-        )
+        if pool is None:
+            pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_ignore_interrupt)
+            stack.callback(pool.shutdown, cancel_futures=True)  # after Ctrl-C nobody asks for the rest
         under_way.append((batch, pool.submit(_read_files, settings, batch.locations)))
         if len(under_way) > 2 * workers:
             first, found = under_way.popleft()

@@ -64,6 +64,8 @@ class Verification:
         Names of what is not ours: left alone.
     foreign_count
         How many there are.
+    stopped
+        Why it ended early; empty when everything was read.
     """
 
     intact: int = 0
@@ -75,6 +77,7 @@ class Verification:
     repaired: int = 0
     foreign: list[str] = field(default_factory=list)
     foreign_count: int = 0
+    stopped: str = ""
 
     @property
     def needs_a_person(self) -> bool:
@@ -109,6 +112,7 @@ def verify(
     repair: bool = False,
     resume: bool = False,
     wait: Wait = lambda _: None,
+    found: Verification | None = None,
 ) -> Verification:
     """Read every version against its digest, and look for files that the index does not know.
 
@@ -121,12 +125,14 @@ def verify(
         Pass over what an interrupted pass has read, if there is one.
     wait
         Called with the bytes of each file: keeps to a pace.
+    found
+        Filled and returned, so that the caller has what an interrupted run has found.
 
     Raises
     ------
     ArchiveUnavailable, IndexUnavailable
     """
-    found = Verification()
+    found = Verification() if found is None else found
     index.forget_future_verifications()
     task = _to_go_on_with(index) if resume else None
     task = task or _a_new_one(index)
@@ -137,7 +143,8 @@ def verify(
     for name in _listed(archive.foreign(), Verification()):
         found.add_foreign(name)
     done = task.done + found.intact + len(found.damaged) + len(found.missing)
-    index.record_task(Task(NAME, task.began_at, clock.now(), "", done, found.summary))
+    before = f", and {task.done} looked at before it was interrupted" if task.done else ""
+    index.record_task(Task(NAME, task.began_at, clock.now(), "", done, found.summary + before))
     return found
 
 

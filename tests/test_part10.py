@@ -63,7 +63,7 @@ def test_a_proper_file(written, transfer_syntax_uid):
 
 
 @pytest.mark.parametrize("transfer_syntax_uid", UNCOMPRESSED)
-@pytest.mark.parametrize("preamble", [b"", bytes(128) + b"DICM"])
+@pytest.mark.parametrize("preamble", [b"", b"DICM", bytes(128) + b"DICM"])
 def test_no_file_meta(written, transfer_syntax_uid, preamble):
     sample = encode(dx(), transfer_syntax_uid)
     heading, data_set = opened(written(preamble + sample.data_set))
@@ -72,9 +72,12 @@ def test_no_file_meta(written, transfer_syntax_uid, preamble):
     assert heading.transfer_syntax_uid == transfer_syntax_uid
 
 
-def test_file_meta_without_preamble(written):
+@pytest.mark.parametrize("cut", [128, 132])
+def test_file_meta_without_preamble(written, cut):
     sample = encode(dx())
-    assert opened(written(sample.file_bytes()[132:]))[1] == sample.data_set
+    heading, data_set = opened(written(sample.file_bytes()[cut:]))
+    assert data_set == sample.data_set
+    assert heading.transfer_syntax_uid == sample.transfer_syntax_uid
 
 
 @pytest.mark.parametrize("length", [0, 1, 0xFFFFFFFF])

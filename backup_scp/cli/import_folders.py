@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-import os
-import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
 from backup_scp import clock
+from backup_scp.cli.interruption import INTERRUPTED, interruptible
 from backup_scp.cli.options import ConfigOption, JSONOption, settings_of
 from backup_scp.cli.output import count, print_json, progress, say, say_list, size
 from backup_scp.errors import BackupSCPError, NotDICOM, SourceUnavailable, Unavailable
 
 if TYPE_CHECKING:
     from backup_scp.ingest import Ingest
-    from backup_scp.ports import Progress
+    from backup_scp.ports import Heading, Progress
+    from backup_scp.sources import Member, NotRead
 
 _CHUNK_BYTES = 1 << 20
+_MOST_LISTED = 100_000
+_GO_ON = "Run the same command again: what is held is not doubled"
+_NO_DICOM_IN_ZIP = "A zip file without DICOM files"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +43,14 @@ class Imported:
     ----------
     new, version, clash, held
         Files by what the index made of them, see ``ports.Admission``.
+    repaired
+        How many of those held were damaged or missing in the archive, and are whole again.
     skipped
-        Files that are not DICOM.
+        What was passed over: what is no DICOM file, and links to what is read anyway.
     failed
-        DICOM files that could not be brought in, and what could not be read.
+        DICOM files that could not be brought in, and what could not be read and may be images.
+    skipped_by_reason, failed_by_reason
+        How many of them, for each reason; of very many the two lists above have only the first.
     stopped
         Why it ended early; empty when every file was tried.
     """
@@ -51,10 +59,34 @@ class Imported:
     version: int = 0
     clash: int = 0
     held: int = 0
+    repaired: int = 0
     size_bytes: int = 0
     skipped: list[Trouble] = field(default_factory=list)
     failed: list[Trouble] = field(default_factory=list)
+    skipped_by_reason: dict[str, int] = field(default_factory=dict)
+    failed_by_reason: dict[str, int] = field(default_factory=dict)
     stopped: str = ""
+
+    def skip(self, path: str, reason: str) -> None:
+        """Note what was passed over."""
+        _note(self.skipped, self.skipped_by_reason, Trouble(path, reason))
+
+    def add(self, other: Imported) -> None:
+        """Add what was passed over, or not brought in, elsewhere."""
+        for trouble in other.skipped:
+            self.skip(trouble.path, trouble.reason)
+        for trouble in other.failed:
+            self.fail(trouble.path, trouble.reason)
+
+    def fail(self, path: str, reason: str) -> None:
+        """Note what may be an image, and was not brought in."""
+        _note(self.failed, self.failed_by_reason, Trouble(path, reason))
+
+
+def _note(troubles: list[Trouble], by_reason: dict[str, int], trouble: Trouble) -> None:
+    by_reason[trouble.reason] = by_reason.get(trouble.reason, 0) + 1
+    if len(troubles) < _MOST_LISTED:
+        troubles.append(trouble)
 
 
 def import_folders(
@@ -62,120 +94,200 @@ def import_folders(
     folders: Annotated[
         list[Path], typer.Argument(metavar="FOLDER...", exists=True, help="Folders, with all below them, or files.")
     ],
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="List the files that were skipped.")] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="List the files that were passed over.")] = False,
     json: JSONOption = False,
     config: ConfigOption = None,
 ) -> None:
     """Bring in DICOM files from folders: an old drive, a CD.
 
-    Also from the console's own folder. Files are recognised by what is in them, whatever they are called; all else is
-    skipped. They are copied, never changed or removed, and a file that is held already is not doubled. Exit code 1
-    when a DICOM file failed.
+    Also from the console's own folder. Files are recognised by what is in them, whatever they are called, in zip files
+    as well; links are followed. What is passed over is counted by reason. Files are copied, never changed or removed,
+    and an image that is held already is not doubled; a damaged one is repaired. Exit code 1 when something that may be
+    an image was not brought in.
     """
     settings = settings_of(context, config, creates=True)
     from backup_scp.ingest import Ingest
     from backup_scp.storage import Storage
 
-    with Storage(settings, create=True) as storage, progress("Importing") as show:
-        done = import_files(Ingest(storage.archive, storage.index), lambda: walk(folders), show)
-    if json:
-        print_json(done)
-    else:
-        _tell(done, verbose)
+    done = Imported()
+    with (
+        interruptible(lambda: _tell(done, verbose, json)),
+        Storage(settings, create=True) as storage,
+        progress("Importing") as show,
+    ):
+        done.stopped = INTERRUPTED
+        stopped = import_files(Ingest(storage.archive, storage.index), folders, done, show)
+        done.stopped = stopped
+    _tell(done, verbose, json)
     if done.failed or done.stopped:
         raise typer.Exit(1)
 
 
-def walk(roots: Iterable[Path]) -> Iterator[Path | Trouble]:
-    """Yield every regular file at and below ``roots``, in order, and what cannot be looked into.
-
-    Links below them are not followed.
-    """
-    for root in roots:
-        if root.is_file():
-            yield root
-            continue
-        closed: list[OSError] = []
-        for folder, subfolders, names in os.walk(root, onerror=closed.append):
-            subfolders.sort()
-            yield from (path for name in sorted(names) if _is_file(path := Path(folder, name)))
-        for error in closed:
-            yield Trouble(_printable(Path(error.filename)), f"The folder cannot be read ({error.strerror})")
-
-
-def _is_file(path: Path) -> bool:
-    """Tell whether to try it; what cannot be asked will say why when it is opened."""
-    try:
-        return stat.S_ISREG(path.lstat().st_mode)
-    except OSError:
-        return True
-
-
 def import_files(
-    ingest: Ingest, paths: Callable[[], Iterable[Path | Trouble]], on_progress: Callable[[Progress], None]
-) -> Imported:
-    """Bring in each file; one that fails does not stop the rest, an archive that cannot take it does."""
-    done = Imported()
+    ingest: Ingest, folders: Sequence[Path], done: Imported, on_progress: Callable[[Progress], None]
+) -> str:
+    """Bring in each file; one that fails does not stop the rest, an archive that cannot take it does.
+
+    Returns
+    -------
+    str
+        Why it ended early; empty when every file was tried.
+    """
     from backup_scp.ports import Progress
+    from backup_scp.sources import NotRead, walk
 
-    total = sum(1 for _ in paths())
-    for number, path in enumerate(paths(), 1):
-        if isinstance(path, Trouble):
-            done.failed.append(path)
-            continue
-        try:
-            _import(ingest, path, done)
-        except NotDICOM as error:
-            done.skipped.append(Trouble(_printable(path), str(error)))
-        except SourceUnavailable as error:
-            done.failed.append(Trouble(_printable(path), str(error)))
-        except Unavailable as error:
-            done.stopped = str(error)
-            break
-        except BackupSCPError as error:
-            done.failed.append(Trouble(_printable(path), str(error)))
-        on_progress(Progress(number, total, done.size_bytes))
-    return done
+    total = sum(1 for _ in walk(folders))
+    for number, found in enumerate(walk(folders), 1):
+
+        def show(at: int = number) -> None:
+            on_progress(Progress(at, total, done.size_bytes))
+
+        if isinstance(found, NotRead):
+            _leave(done, found)
+        else:
+            try:
+                _import_file(ingest, found, done, show)
+            except Unavailable as error:
+                return str(error)
+        show()
+    return ""
 
 
-def _import(ingest: Ingest, path: Path, done: Imported) -> None:
+def _leave(done: Imported, found: NotRead) -> None:
+    (done.fail if found.may_be_image else done.skip)(found.path, found.reason)
+
+
+def _import_file(ingest: Ingest, path: Path, done: Imported, show: Callable[[], None]) -> None:
+    """Bring in one file, or those in it.
+
+    Raises
+    ------
+    ArchiveUnavailable, IndexUnavailable
+    """
     from backup_scp.part10 import open_part10
+    from backup_scp.sources import is_zip, printable
+
+    with _noted(done, printable(path)):
+        try:
+            heading, stream = open_part10(path)
+        except NotDICOM:
+            if not is_zip(path):
+                raise
+            _import_zip(ingest, path, done, show)
+        else:
+            with stream:
+                _import(ingest, heading, stream, done)
+
+
+def _import_zip(ingest: Ingest, path: Path, done: Imported, show: Callable[[], None]) -> None:
+    """Bring in what is in a zip file; one in which there is nothing for us counts as one file."""
+    from backup_scp.sources import NotRead, members, printable
+
+    inside, holds_dicom = Imported(), False
+    for member in members(path):
+        if isinstance(member, NotRead):
+            _leave(inside, member)
+            continue
+        with _noted(inside, member.path):
+            heading, offset = _heading_in_zip(member)
+            holds_dicom = True
+            with member.open() as stream:  # anew: its checksum is compared where it is read from end to end
+                _discard(stream, offset)
+                _import(ingest, heading, stream, done)
+        show()
+    if holds_dicom or inside.failed:
+        done.add(inside)
+    else:
+        done.skip(printable(path), _NO_DICOM_IN_ZIP)
+
+
+def _heading_in_zip(member: Member) -> tuple[Heading, int]:
+    from backup_scp.part10 import read_heading
+    from backup_scp.sources import ZIP_IN_ZIP, ZIP_MAGIC
+
+    with member.open() as stream:
+        try:
+            return read_heading(stream), stream.tell()
+        except NotDICOM:
+            stream.seek(0)
+            if stream.read(len(ZIP_MAGIC)) == ZIP_MAGIC:
+                raise NotDICOM(ZIP_IN_ZIP) from None
+            raise
+
+
+def _discard(stream: BinaryIO, length: int) -> None:
+    while length > 0 and (some := stream.read(min(length, _CHUNK_BYTES))):
+        length -= len(some)
+
+
+@contextmanager
+def _noted(done: Imported, path: str) -> Iterator[None]:
+    """Note what keeps a file from being brought in.
+
+    Raises
+    ------
+    ArchiveUnavailable, IndexUnavailable
+        It is not the file's fault.
+    """
+    try:
+        yield
+    except NotDICOM as error:
+        done.skip(path, str(error))
+    except SourceUnavailable as error:
+        done.fail(path, str(error))
+    except Unavailable:
+        raise
+    except BackupSCPError as error:
+        done.fail(path, str(error))
+
+
+def _import(ingest: Ingest, heading: Heading, stream: BinaryIO, done: Imported) -> None:
     from backup_scp.ports import Arrival
 
-    heading, stream = open_part10(path)
-    with stream:
-        staged = ingest.begin(heading)
-        try:
-            while chunk := stream.read(_CHUNK_BYTES):
-                staged.write(chunk)
-            size_bytes = staged.size_bytes
-            accepted = ingest.accept(staged, Arrival(clock.now(), "IMPORT"))
-        except OSError as error:
-            staged.discard()
-            raise SourceUnavailable(f"It cannot be read to its end ({error.strerror})") from error
-        except BaseException:
-            staged.discard()
-            raise
+    staged = ingest.begin(heading)
+    try:
+        while chunk := _read(stream):
+            staged.write(chunk)
+        size_bytes = staged.size_bytes
+        accepted = ingest.accept(staged, Arrival(clock.now(), "IMPORT"))
+    except BaseException:
+        staged.discard()
+        raise
     setattr(done, accepted.admission, getattr(done, accepted.admission) + 1)
+    done.repaired += accepted.repaired
     done.size_bytes += size_bytes
 
 
-def _printable(path: Path) -> str:
-    """Write a path whose bytes may be of another time's character set."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+def _read(stream: BinaryIO) -> bytes:
+    try:
+        return stream.read(_CHUNK_BYTES)
+    except OSError as error:
+        raise SourceUnavailable(f"It cannot be read to its end ({error.strerror})") from error
 
 
-def _tell(done: Imported, verbose: bool) -> None:
-    say(f"{count(done.new, 'new SOP Instance')}, {done.held} held already; {size(done.size_bytes)} read")
+def _tell(done: Imported, verbose: bool, json: bool) -> None:
+    if json:
+        print_json(done)
+        return
+    say(f"{count(done.new, 'new image')}, {done.held} held already; {size(done.size_bytes)} read")
+    if done.repaired:
+        say(f"{count(done.repaired, 'image')} damaged or missing in the archive: repaired from these files")
     if done.version or done.clash:
         further = done.version + done.clash
-        say(f"{count(further, 'further version')} of SOP Instances that are held with other content: both are kept")
-    if done.skipped:
-        say(f"{count(len(done.skipped), 'file')} skipped, not DICOM" + ("" if verbose else " (-v lists them)"))
-        for trouble in done.skipped if verbose else ():
+        say(f"{count(further, 'further version')} of images that are held with other content: both are kept")
+    _tell_reasons("Passed over", done.skipped_by_reason, "" if verbose else " (-v lists them)")
+    if verbose:
+        for trouble in done.skipped:
             say(f"  {trouble.path}: {trouble.reason}")
-    if done.failed:
-        say(f"{count(len(done.failed), 'file')} failed:")
-        say_list((f"{trouble.path}: {trouble.reason}" for trouble in done.failed), len(done.failed))
+    _tell_reasons("Not brought in", done.failed_by_reason, "")
+    failed = sum(done.failed_by_reason.values())
+    say_list((f"{trouble.path}: {trouble.reason}" for trouble in done.failed), failed)
     if done.stopped:
-        say(f"Stopped: {done.stopped}. Run the same command again: what is held is not doubled")
+        say(f"{'' if done.stopped == INTERRUPTED else 'Stopped: '}{done.stopped}. {_GO_ON}")
+
+
+def _tell_reasons(what: str, by_reason: dict[str, int], hint: str) -> None:
+    if by_reason:
+        say(f"{what}: {sum(by_reason.values())}{hint}")
+        for reason, number in sorted(by_reason.items(), key=lambda each: -each[1]):
+            say(f"  {number}  {reason}")

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import typer
 
+from backup_scp.cli.interruption import INTERRUPTED, interruptible
 from backup_scp.cli.options import ConfigOption, JSONOption, settings_of
 from backup_scp.cli.output import count, print_json, progress, say, say_list
+
+if TYPE_CHECKING:
+    from backup_scp.rebuild import Rebuild
+
+_REASON = "backup-scp rebuild was typed; the same command goes on"
+"""What ``status`` says of a rebuild that is under way, or was interrupted."""
 
 
 def rebuild(context: typer.Context, json: JSONOption = False, config: ConfigOption = None) -> None:
@@ -27,17 +35,34 @@ def rebuild(context: typer.Context, json: JSONOption = False, config: ConfigOpti
     require_archive(settings)
     for sentence in set_aside_damaged_index(settings):
         say(sentence)
+    done = service.Rebuild(stopped=INTERRUPTED)
     storage_ = Storage(settings, any_archive=True)
-    with storage_ as storage, reader(settings) as read, progress("Reading the archive") as show:
-        done = service.rebuild(storage.archive, storage.index, show, reader=read)
+    with (
+        interruptible(lambda: _tell(done, json)),
+        storage_ as storage,
+        reader(settings) as read,
+        progress("Reading the archive") as show,
+    ):
+        service.rebuild(storage.archive, storage.index, show, reader=read, reason=_REASON, done=done)
         with suppress(ArchiveUnavailable):  # it can be read, and not be written: the next image will see to it
             adopt(storage.archive, storage.index)
-    if json:
-        print_json(done)
-    else:
-        say(f"The index is new: {count(done.entered, 'version')} of SOP Instances from the files")
-        if done.left_out:
-            say(f"{count(len(done.left_out), 'damaged file')} left out; send these instances again:")
-            say_list((finding.reason for finding in done.left_out), len(done.left_out))
+        done.stopped = ""
+    _tell(done, json)
     if done.left_out:
         raise typer.Exit(1)
+
+
+def _tell(done: Rebuild, json: bool) -> None:
+    if json:
+        print_json(done)
+        return
+    images = count(done.entered, "image")
+    if done.stopped:
+        say(
+            f"{done.stopped}: {images} entered into the index so far. Run the same command again: it goes on from there"
+        )
+    else:
+        say(f"Index rebuilt: {images} read from the archive")
+    if done.left_out:
+        say(f"{count(len(done.left_out), 'damaged file')} left out; send these images again:")
+        say_list((finding.reason for finding in done.left_out), len(done.left_out))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from backup_scp.cli.interruption import INTERRUPTED, interruptible
 from backup_scp.cli.options import ConfigOption, JSONOption, settings_of
 from backup_scp.cli.output import count, print_json, progress, say, say_list, size
 
@@ -26,29 +27,37 @@ def verify(
 ) -> None:
     """Read everything again, and compare every byte with its digest.
 
-    Runs beside the node, and may be interrupted. Damaged or missing files are listed: send those instances again from
-    the console or another archive, and they are repaired. Files that are not ours are listed and left alone. Exit
-    code 1 when anything is not as it should be.
+    Runs beside the node. Ctrl-C ends it, and --resume goes on from there. Damaged or missing images are listed: send
+    them again from the console or another archive, and they are repaired. Files that are not ours are listed and left
+    alone. Exit code 1 when anything is not as it should be.
     """
     settings = settings_of(context, config)
     from backup_scp import verify as service
     from backup_scp.storage import Storage
 
-    with Storage(settings) as storage, progress("Verifying") as show:
-        found = service.verify(storage.archive, storage.index, show, repair=repair, resume=resume)
-    if json:
-        print_json(found)
-    else:
-        _tell(found)
+    found = service.Verification(stopped=INTERRUPTED)
+    with interruptible(lambda: _tell(found, json)), Storage(settings) as storage, progress("Verifying") as show:
+        service.verify(storage.archive, storage.index, show, repair=repair, resume=resume, found=found)
+        found.stopped = ""
+    _tell(found, json)
     if found.needs_a_person:
         raise typer.Exit(1)
 
 
-def _tell(found: Verification) -> None:
-    say(f"{count(found.intact, 'version')} intact, {size(found.size_bytes)} read")
+def _tell(found: Verification, json: bool) -> None:
+    if json:
+        print_json(found)
+        return
+    say(f"{count(found.intact, 'image')} intact, {size(found.size_bytes)} read")
+    _tell_findings(found)
+    if found.stopped:
+        say(f"{found.stopped}. To read the rest: backup-scp verify --resume")
+
+
+def _tell_findings(found: Verification) -> None:
     for findings, what in ((found.damaged, "damaged"), (found.missing, "missing")):
         if findings:
-            say(f"{len(findings)} {what}: send these SOP Instances again, from the console or another archive")
+            say(f"{len(findings)} {what}: send these images again, from the console or another archive")
             say_list((f"{f.sop_instance_uid}: {f.reason}" for f in findings), len(findings))
     if found.unindexed:
         files = count(len(found.unindexed), "intact file")

@@ -124,7 +124,7 @@ class TestVerify:
         stored.put(encode(dx()))
         ran = run("verify")
         assert ran.code == 0
-        assert ran.out.startswith("1 version intact")
+        assert ran.out.startswith("1 image intact")
 
     @pytest.mark.parametrize("gone", [True, False])
     def test_damage(self, run, stored, gone):
@@ -133,8 +133,8 @@ class TestVerify:
         stored.path(location).unlink() if gone else stored.flip(location)
         ran = run("verify")
         assert ran.code == 1
-        assert "1 version intact" in ran.out
-        assert f"1 {'missing' if gone else 'damaged'}: send these SOP Instances again" in ran.out
+        assert "1 image intact" in ran.out
+        assert f"1 {'missing' if gone else 'damaged'}: send these images again" in ran.out
         assert encode(dx()).sop_instance_uid in ran.out
         found = run("verify", "--json")
         assert found.code == 1
@@ -177,7 +177,7 @@ class TestRebuild:
             path.unlink()
         ran = run("rebuild")
         assert ran.code == 0
-        assert "1 version" in ran.out
+        assert ran.out == "Index rebuilt: 1 image read from the archive\n"
         assert run("status", "--json").json["holdings"]["instances"] == 1
 
     def test_a_file_that_had_to_be_left_out(self, run, stored):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.samples import make_study
-from tests.terminal import Ended, terminal
+from tests.terminal import CTRL_C, Ended, terminal
 
 WIDTHS = [40, 200]
 
@@ -30,11 +30,71 @@ def test_the_long_commands_with_their_bars(type_, tmp_path, columns):
     make_study(tmp_path / "drive", instances=3)
     for arguments, label, words in (
         (["import", tmp_path / "drive"], "Importing", "3 new"),
-        (["verify"], "Verifying", "3 versions intact"),
+        (["verify"], "Verifying", "3 images intact"),
         (["restore", "--to", tmp_path / "restored", "--all"], "Restoring to", "confirmed by"),
-        (["rebuild"], "Reading the archive", "3 versions"),
+        (["rebuild"], "Reading the archive", "3 images read"),
     ):
         ended = type_(*arguments, columns=columns)
         assert ended.code == 0, ended.text
         assert label.split()[0] in ended.text
         assert any(words in line for line in ended.lines), ended.text
+
+
+@pytest.fixture
+def interrupt(home, tmp_path):
+    """Type a command line, and Ctrl-C in the N-th call of a function."""
+
+    def interrupt(target: str, number: int, *arguments: str | Path) -> Ended:
+        argv = (sys.executable, "-m", "tests.cli.paused", target, str(number), *arguments)
+        with terminal(*argv, env={"BACKUP_SCP_HOME": str(home)}, cwd=tmp_path, columns=150) as shown:
+            shown.wait_for("PAUSED")
+            shown.press(CTRL_C)
+            return shown.end()
+
+    return interrupt
+
+
+class TestCtrlC:
+    """It says what was done until then, and the same command goes on."""
+
+    @pytest.fixture
+    def drive(self, tmp_path):
+        make_study(tmp_path / "drive", patients=3, instances=3)
+        return tmp_path / "drive"
+
+    def test_import(self, interrupt, type_, drive):
+        ended = interrupt("backup_scp.ingest:Ingest.accept", 4, "import", drive)
+        assert ended.code == 130
+        assert "3 new images, 0 held already" in ended.text
+        assert "Interrupted. Run the same command again: what is held is not doubled" in ended.text
+        again = type_("import", drive, columns=150)
+        assert again.code == 0
+        assert "6 new images, 3 held already" in again.text
+
+    def test_import_for_a_program(self, interrupt, drive):
+        ended = interrupt("backup_scp.ingest:Ingest.accept", 4, "import", "--json", drive)
+        assert ended.code == 130
+        assert '"new":3,' in ended.text
+        assert '"stopped":"Interrupted"' in ended.text
+
+    def test_verify(self, run, interrupt, type_, drive):
+        assert run("import", drive).code == 0
+        ended = interrupt("backup_scp.archive.filesystem:FilesystemArchive.verify", 4, "verify")
+        assert ended.code == 130
+        assert "3 images intact" in ended.text
+        assert "Interrupted. To read the rest: backup-scp verify --resume" in ended.text
+        again = type_("verify", "--resume", columns=150)
+        assert again.code == 0
+        assert "6 images intact" in again.text
+        assert "6 intact, and 3 looked at before it was interrupted" in run("status").out
+
+    def test_rebuild(self, run, interrupt, type_, drive):
+        assert run("import", drive).code == 0
+        ended = interrupt("backup_scp.index.sql_index:SQLIndex.enter_anew", 1, "rebuild")
+        assert ended.code == 130
+        assert "Interrupted: 0 images entered into the index so far" in ended.text
+        assert "Run the same command again: it goes on from there" in ended.text
+        assert "backup-scp rebuild was typed" in run("status").out
+        again = type_("rebuild", columns=150)
+        assert again.code == 0
+        assert "Index rebuilt: 9 images read from the archive" in again.text

@@ -152,8 +152,8 @@ def test_its_commands_do_what_it_says(fresh_machine, console, tmp_path):
 def test_the_commands_in_its_text_do_what_they_say(fresh_machine, tmp_path):
     encode(dx()).write(tmp_path / "old drive" / "image.dcm")
 
-    assert "1 new SOP Instance" in fresh_machine("backup-scp import 'old drive'")
-    assert "1 version intact" in fresh_machine("backup-scp verify")
+    assert "1 new image" in fresh_machine("backup-scp import 'old drive'")
+    assert "1 image intact" in fresh_machine("backup-scp verify")
     assert "console" in fresh_machine("backup-scp check")
     assert "1 SOP Instance" in fresh_machine("backup-scp status")
     for command in ("import", "verify", "rebuild", "check", "status", "serve --config FILE"):

@@ -1,0 +1,27 @@
+"""Ctrl-C in a long command: it says what was done until then, and how to go on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import typer
+
+INTERRUPTED = "Interrupted"
+"""Why a command stopped, in its summary."""
+
+EXIT_CODE = 130
+"""What a shell gives a command that SIGINT has ended: 128 and the signal's number."""
+
+
+@contextmanager
+def interruptible(tell: Callable[[], None]) -> Iterator[None]:
+    """Let ``tell`` print what the block has done when Ctrl-C ends it; then exit with code 130.
+
+    What the block has opened is closed by then.  A second Ctrl-C ends ``tell`` as well.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        tell()
+        raise typer.Exit(EXIT_CODE) from None
