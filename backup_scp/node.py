@@ -15,7 +15,7 @@ from backup_scp.errors import Unavailable
 from backup_scp.ingest import Ingest
 from backup_scp.ports import Heading, Index, Storm, Task
 from backup_scp.rejection_log import RejectionLog
-from backup_scp.remotes import listening, local_ae
+from backup_scp.remotes import access_policy, listening, local_ae
 from backup_scp.run_record import Maintenance
 from backup_scp.settings import Settings
 from backup_scp.storage import Storage, set_aside_damaged_index, upgrade_index
@@ -80,14 +80,13 @@ class Node:
         Returns
         -------
         tuple of int
-            The ports: the plain one, and that with TLS when there is one.
+            The ports: the plain one, and that with TLS, as far as there are such.
 
         Raises
         ------
         BackupSCPError
             What cannot be had, with a fix; nothing is left open.
         """
-        from backup_scp.network.access import AccessPolicy
         from backup_scp.network.negotiation import is_storage
         from backup_scp.network.server import Server
         from backup_scp.network.services import services
@@ -101,7 +100,7 @@ class Node:
             self.remarks = list(_lost_index(storage, "".join(reasons))) if self._keeps_up else []
             for remark in self.remarks:
                 log.error("%s", remark)
-            policy, local = AccessPolicy(settings.remotes), local_ae(settings)
+            policy, local = access_policy(settings), local_ae(settings)
             commitment = StorageCommitment(storage.archive, storage.index, is_storage, _pace(settings))
             reporter = EventReporter(local, policy)
             rejections = RejectionLog(storage.index)

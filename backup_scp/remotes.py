@@ -17,6 +17,7 @@ from backup_scp.restore import Commit, Journal
 from backup_scp.settings import Settings
 
 if TYPE_CHECKING:
+    from backup_scp.network.access import AccessPolicy
     from backup_scp.network.association import LocalAE, Timing
     from backup_scp.network.listener import Listening
     from backup_scp.network.server import Service
@@ -64,7 +65,6 @@ def committer(settings: Settings, to: str, index: Index) -> Iterator[Commit]:
     InvalidSelection
         It is a folder.
     """
-    from backup_scp.network.access import AccessPolicy
     from backup_scp.network.command_set import Field
     from backup_scp.network.server import Server
     from backup_scp.network.services import reports_service
@@ -76,7 +76,7 @@ def committer(settings: Settings, to: str, index: Index) -> Iterator[Commit]:
     scu = StorageCommitmentSCU(local_ae(settings), remote, index.commitments)
     services: dict[int, Service] = {Field.N_EVENT_REPORT_RQ: reports_service(index)}
     rejections = RejectionLog(index)
-    server = Server(listening(settings), AccessPolicy(settings.remotes), services, rejections)
+    server = Server(listening(settings), access_policy(settings), services, rejections)
     with ExitStack() as stack:
         rejections.start()
         stack.callback(rejections.stop)
@@ -111,6 +111,13 @@ def echo(settings: Settings, ae_title: str, host: str, port: int, *, tls: bool =
     from backup_scp.network.verification_scu import echo as verification_echo
 
     verification_echo(local_ae(settings), ae_title, host, port, tls=tls)
+
+
+def access_policy(settings: Settings) -> AccessPolicy:
+    """Say who may do what."""
+    from backup_scp.network.access import AccessPolicy
+
+    return AccessPolicy(settings.remotes, trust_this_machine=settings.node.trust_this_machine)
 
 
 def local_ae(settings: Settings) -> LocalAE:
@@ -163,6 +170,7 @@ def listening(settings: Settings) -> Listening:
         ae_title=node.ae_title,
         host=node.host,
         port=node.port,
+        plain=node.plain,
         check_called_ae_title=node.check_called_ae_title,
         maximum_associations=node.maximum_associations,
         reserved_associations=node.reserved_associations,

@@ -71,7 +71,7 @@ class RunRecord:
     host
         Where it listens, as the settings say it.
     port
-        TCP port.
+        TCP port without TLS; null when there is none.
     tls_port
         TCP port with TLS; null when there is none.
     workers
@@ -90,7 +90,7 @@ class RunRecord:
     since: datetime
     ae_title: str
     host: str
-    port: int
+    port: int | None
     tls_port: int | None
     workers: int
     alive_at: datetime
@@ -100,14 +100,16 @@ class RunRecord:
     @property
     def where(self) -> str:
         """Say what a technician enters at a console."""
-        secured = f" (with TLS: port {self.tls_port})" if self.tls_port else ""
+        secured = f"with TLS: port {self.tls_port}" if self.tls_port else ""
+        plain = f"port {self.port}" if self.port is not None else ""
+        ports = f"{plain} ({secured})" if plain and secured else plain or secured
         reachable = addresses.console_addresses(self.host)
         if not reachable:
             nobody_else = "only programs on this computer can reach it; [node] host is the setting"
-            return f"AE title {self.ae_title}, {self.host} port {self.port}{secured}: {nobody_else}"
+            return f"AE title {self.ae_title}, {self.host} {ports}: {nobody_else}"
         contained = addresses.is_container()
         inside = ". This is a container: enter the address of the computer that it runs on" if contained else ""
-        return f"AE title {self.ae_title}, {' or '.join(reachable)} port {self.port}{secured}{inside}"
+        return f"AE title {self.ae_title}, {' or '.join(reachable)} {ports}{inside}"
 
     def is_silent(self, now: datetime) -> bool:
         """Tell whether its signs of life have stayed away: it hangs, or cannot write to its data folder."""
@@ -211,12 +213,13 @@ def _is_news(before: RunRecord, now: RunRecord) -> bool:
 def _lasting(record: RunRecord) -> tuple[object, ...]:
     """Give what does not change from one minute to the next."""
     kept_up = record.maintenance
-    return (record.process, record.port, record.listening, kept_up.alive, kept_up.active_at is None, kept_up.trouble)
+    ports = (record.port, record.tls_port)
+    return (record.process, ports, record.listening, kept_up.alive, kept_up.active_at is None, kept_up.trouble)
 
 
 def _taken(home: Path) -> str:
     record = _read(home / _RECORD)
-    which = f" (process {record.process}, port {record.port})" if record else ""
+    which = f" (process {record.process}, port {record.port or record.tls_port})" if record else ""
     return (
         f"A node runs already{which} with the data folder {home}: stop it first, "
         "or give this one a data folder of its own (BACKUP_SCP_HOME)"

@@ -142,7 +142,7 @@ def _serve(
 
 
 def _record(settings: Settings, node: Node, ports: tuple[int, ...], run: Run) -> RunRecord:
-    port, *secured = ports
+    port, tls_port = _named(settings, ports)
     several = settings.node.workers > 1
     return RunRecord(
         version=__version__,
@@ -152,7 +152,7 @@ def _record(settings: Settings, node: Node, ports: tuple[int, ...], run: Run) ->
         ae_title=settings.node.ae_title,
         host=settings.node.host,
         port=port,
-        tls_port=secured[0] if secured else None,
+        tls_port=tls_port,
         workers=settings.node.workers,
         alive_at=clock.now(),
         listening=node.is_listening,
@@ -160,12 +160,20 @@ def _record(settings: Settings, node: Node, ports: tuple[int, ...], run: Run) ->
     )
 
 
+def _named(settings: Settings, ports: tuple[int, ...]) -> tuple[int | None, int | None]:
+    """Say which port is plain and which with TLS, None for one that there is not."""
+    if not settings.node.plain:
+        return None, ports[0]
+    return ports[0], ports[1] if len(ports) > 1 else None
+
+
 def _tell(settings: Settings, node: Node, ports: tuple[int, ...], run: Run, say: Say) -> None:
-    port, *secured = ports
+    port, tls_port = _named(settings, ports)
     where = "all addresses" if settings.node.host in EVERY_ADDRESS else settings.node.host
-    with_tls = "".join(f" and with TLS port {each}" for each in secured)
+    plain, secured = f"port {port}" if port else "", f"with TLS port {tls_port}" if tls_port else ""
+    listens = " and ".join(filter(None, (plain, secured)))
     engine = "SQLite" if settings.index_is_embedded else "PostgreSQL"
-    say(f"backup-scp {__version__} is ready: AE title {settings.node.ae_title}, port {port}{with_tls} on {where}")
+    say(f"backup-scp {__version__} is ready: AE title {settings.node.ae_title}, {listens} on {where}")
     say(f"Consoles send to: {_record(settings, node, ports, run).where}")
     say(f"Images are kept in {settings.archive_path}, the index is {engine}")
     say("Stop it with Ctrl-C; README.md says how to point a DR console at it")

@@ -209,6 +209,7 @@ def rejections() -> str:
         ("bit 0 of the protocol version is not set", negotiation.protocol_version_not_supported(0)),
         ("calling AE title is blank or has control characters", negotiation.calling_ae_title_not_recognised("")),
         ("called AE title is another one", negotiation.called_ae_title_not_recognised("", NODE.ae_title)),
+        ('called without TLS by a remote AE with `tls = "required"`', negotiation.tls_required("", 0)),
         ("too many Associations", negotiation.local_limit_exceeded(NODE.maximum_associations)),
         (
             "too many Associations of an address that is not configured",

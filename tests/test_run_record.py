@@ -179,6 +179,7 @@ class TestWhere:
 
     def test_with_tls(self):
         assert replace(RECORD, tls_port=2762).where.endswith(" port 11112 (with TLS: port 2762)")
+        assert replace(RECORD, port=None, tls_port=2762).where.endswith(" with TLS: port 2762")
 
     def test_this_computer_alone(self):
         assert "only programs on this computer" in replace(RECORD, host="127.0.0.1").where

@@ -265,12 +265,35 @@ def test_a_drive_of_windows_where_there_is_none(read, text):
         read(text)
 
 
+def test_no_port_at_all_is_refused(read):
+    with pytest.raises(InvalidSettings, match="plain = false leaves no port: set certificate and key"):
+        read("[node]\nplain = false")
+
+
 class TestRemotes:
     def test_the_settings_are_the_facts_of_a_remote_ae(self):
         facts = {field.name: field.default for field in dataclasses.fields(RemoteAE)}
         settings = {field.name: field.default for field in msgspec.structs.fields(RemoteSettings)}
+        assert facts.pop("tls_required") is False  # both are tls there
         missing = {dataclasses.MISSING: None, msgspec.NODEFAULT: None}
         assert {k: missing.get(v, v) for k, v in facts.items()} == {k: missing.get(v, v) for k, v in settings.items()}
+
+    @pytest.mark.parametrize(
+        ("tls", "is_used", "is_required"), [("false", False, False), ("true", True, False), ('"required"', True, True)]
+    )
+    def test_tls_is_ours_or_required_of_both(self, read, tls, is_used, is_required):
+        secured = "[tls]\ncertificate = 'c'\nkey = 'k'\nca = 'a'\n"
+        (remote,) = read(f"{secured}[[remote]]\nname = 'x'\nae_title = 'X'\nhost = 'h'\ntls = {tls}").remotes
+        assert (remote.tls, remote.tls_required) == (is_used, is_required)
+
+    @pytest.mark.parametrize("tls", ["true", '"required"'])
+    def test_tls_needs_certificates(self, read, tls):
+        with pytest.raises(InvalidSettings, match="set certificate, key and ca"):
+            read(f"[[remote]]\nname = 'x'\nae_title = 'X'\nhost = 'h'\ntls = {tls}")
+
+    def test_tls_is_nothing_else(self, read):
+        with pytest.raises(InvalidSettings, match="tls"):
+            read("[[remote]]\nname = 'x'\nae_title = 'X'\nhost = 'h'\ntls = 'sometimes'")
 
     def test_by_name_or_ae_title(self, read):
         settings = read(TWO_REMOTES)

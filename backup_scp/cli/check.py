@@ -50,7 +50,8 @@ def check(context: typer.Context, json: JSONOption = False, config: ConfigOption
 
 def _findings(settings: Settings) -> Iterator[Finding]:
     node = settings.node
-    yield Finding("settings", True, f"AE title {node.ae_title}, port {node.port}, data in {settings.home}")
+    port = f"port {node.port}" if node.plain else f"port {settings.tls.port} with TLS"
+    yield Finding("settings", True, f"AE title {node.ae_title}, {port}, data in {settings.home}")
     from backup_scp.storage import require_archive, require_owner
 
     try:

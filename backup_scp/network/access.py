@@ -30,7 +30,7 @@ class Caller:
     remote
         The ``[[remote]]`` that it is, if any.
     is_this_machine
-        Whether the connection comes from this machine.
+        Whether the connection comes from this machine, and callers from there are trusted.
     """
 
     ae_title: str
@@ -60,21 +60,25 @@ class AccessPolicy:
     ----------
     remotes
         The configured remote AEs.
+    trust_this_machine
+        Whether callers from this machine may do more than strangers.  Behind a proxy, or the port handler of a rootless
+        container, every caller seems to be one.
     """
 
-    def __init__(self, remotes: Sequence[RemoteAE]) -> None:
+    def __init__(self, remotes: Sequence[RemoteAE], *, trust_this_machine: bool = True) -> None:
         self._remotes = tuple(remotes)
+        self._trust_this_machine = trust_this_machine
         self._resolver = _Resolver()
 
     def identify(self, ae_title: str, address: str, called_address: str) -> Caller:
         """Find out who calls; an AE title from another address than its configured one is a stranger.
 
-        Whoever connects from the very address that was called is this machine.
+        Whoever connects from the very address that was called is this machine, where that is trusted.
         """
         address = plain_address(address)
         remote = self.find(ae_title, address)
-        is_this_machine = _is_loopback(address) or address == plain_address(called_address)
-        return Caller(ae_title, address, remote, is_this_machine)
+        is_here = _is_loopback(address) or address == plain_address(called_address)
+        return Caller(ae_title, address, remote, is_here and self._trust_this_machine)
 
     def find(self, ae_title: str, address: str) -> RemoteAE | None:
         """Find the configured remote AE with this AE title, at this address."""

@@ -47,6 +47,8 @@ class Listening:
         Bytes, offered to peers (PS3.8 D.1).
     tls, tls_port
         What the Associations of a second port are secured with; None for no such port.
+    plain
+        Whether there is a port without TLS.
     """
 
     ae_title: str
@@ -60,6 +62,7 @@ class Listening:
     timing: Timing = field(default_factory=Timing)
     tls: ssl.SSLContext | None = None
     tls_port: int = 0
+    plain: bool = True
 
 
 class Listener:
@@ -195,20 +198,21 @@ def why_not_open(host: str, port: int, error: OSError) -> str:
 
 
 def open_ports(listening: Listening) -> list[Listener]:
-    """Open the ports: the plain one, and that with TLS when there is one.
+    """Open the ports: the plain one, and that with TLS, as far as there are such.
 
     Raises
     ------
     InvalidSettings
         One cannot be had; neither is open.
     """
-    plain = Listener(listening.host, listening.port)
+    plain = [Listener(listening.host, listening.port)] if listening.plain else []
     if listening.tls is None:
-        return [plain]
+        return plain
     try:
-        return [plain, Listener(listening.host, listening.tls_port, listening.tls)]
+        return [*plain, Listener(listening.host, listening.tls_port, listening.tls)]
     except InvalidSettings:
-        plain.close()
+        for listener in plain:
+            listener.close()
         raise
 
 

@@ -66,6 +66,12 @@ def calling_ae_title_not_recognised(calling: str) -> Rejection:
     return Rejection(1, 1, 3, reason, "set an AE title of letters and digits at the sender")
 
 
+def tls_required(name: str, tls_port: int) -> Rejection:
+    """Reject an Association without TLS of a remote AE that is configured to use it always."""
+    fix = f"let it call port {tls_port} with TLS" if tls_port else "set certificate and key of [tls] in the settings"
+    return Rejection(1, 1, 1, f"remote AE {name} has tls = required, and it called without TLS", fix)
+
+
 def protocol_version_not_supported(version: int) -> Rejection:
     """Reject an Association for a version of the protocol that there is not yet (PS3.8 9.3.2, 9.3.4)."""
     reason = f"protocol version 0x{version:04X} has not bit 0, which is DICOM's only version"

@@ -118,7 +118,7 @@ class Server:
         Returns
         -------
         tuple of int
-            The ports: the plain one, and that with TLS when there is one.
+            The ports: the plain one, and that with TLS, as far as there are such.
 
         Raises
         ------
@@ -236,8 +236,9 @@ class Server:
         caller = self._policy.identify(acceptance.calling, layer.peer_address, connection.getsockname()[0])
         association.caller, association.called_ae_title = caller, acceptance.called
         association.our_ae_title = self._our_ae_title(acceptance.called)
+        is_secured = isinstance(connection, SecuredSocket)
         with self._lock:
-            rejection = self._reason_to_reject(caller, acceptance)
+            rejection = self._reason_to_reject(caller, acceptance, is_secured=is_secured)
             if rejection is None:
                 self._pending.discard(connection)
                 self._associations.add(association)
@@ -271,7 +272,7 @@ class Server:
             association.upper_layer.abort_request(str(error))
             return None
 
-    def _reason_to_reject(self, caller: Caller, asked: Acceptance) -> Rejection | None:
+    def _reason_to_reject(self, caller: Caller, asked: Acceptance, *, is_secured: bool) -> Rejection | None:
         ours, called = self._listening, asked.called
         if self._stopping:
             return negotiation.temporary_congestion()
@@ -281,6 +282,8 @@ class Server:
             return negotiation.calling_ae_title_not_recognised(caller.ae_title)
         if ours.check_called_ae_title and called != ours.ae_title:
             return negotiation.called_ae_title_not_recognised(called, ours.ae_title)
+        if caller.remote is not None and caller.remote.tls_required and not is_secured:
+            return negotiation.tls_required(caller.remote.name, ours.tls_port)
         return self._limit_exceeded(caller)
 
     def _limit_exceeded(self, caller: Caller) -> Rejection | None:

@@ -34,6 +34,8 @@ class RemoteAE:
         Where it listens for Storage Commitment reports, when that is another port; 0 for the same.
     tls
         Whether we secure our Associations with it.
+    tls_required
+        Whether it must secure its own with us.
     """
 
     name: str
@@ -46,6 +48,7 @@ class RemoteAE:
     check_address: bool = True
     commitment_port: int = 0
     tls: bool = False
+    tls_required: bool = False
 
 
 Upcoming = tuple[ArchivedFile, Held]

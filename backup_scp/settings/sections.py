@@ -31,8 +31,10 @@ class NodeSettings(Struct, frozen=True, forbid_unknown_fields=True):
     ae_title: AETitle = "BACKUP_SCP"
     host: Annotated[str, Meta(min_length=1)] = "0.0.0.0"  # noqa: S104 - consoles reach the node over the network; who may do what is settled per AE
     port: Annotated[int, Meta(ge=0, le=65535)] = 11112
+    plain: bool = True
     workers: Annotated[int, Meta(ge=1, le=64)] = 1
     check_called_ae_title: bool = True
+    trust_this_machine: bool = True
     maximum_associations: Annotated[int, Meta(ge=1)] = 64
     reserved_associations: Annotated[int, Meta(ge=0)] = 8
     maximum_associations_per_address: Annotated[int, Meta(ge=0)] = 16
@@ -117,7 +119,7 @@ class RemoteSettings(Struct, frozen=True, forbid_unknown_fields=True):
     destination: bool = True
     check_address: bool = True
     commitment_port: Annotated[int, Meta(ge=0, le=65535)] = 0
-    tls: bool = False
+    tls: bool | Literal["required"] = False
 
     def __post_init__(self) -> None:
         msgspec.structs.force_setattr(self, "ae_title", _ae_title(self.ae_title))
@@ -126,7 +128,8 @@ class RemoteSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
     def remote_ae(self) -> RemoteAE:
         """Make the value that the services know."""
-        return RemoteAE(**msgspec.structs.asdict(self))
+        facts = msgspec.structs.asdict(self) | {"tls": bool(self.tls)}
+        return RemoteAE(**facts, tls_required=self.tls == "required")
 
 
 class Sections(Struct, frozen=True, forbid_unknown_fields=True):

@@ -123,6 +123,8 @@ def require_usable(settings: Settings) -> None:
     secured = next((remote.name for remote in settings.remote if remote.tls), None)
     if secured and not (settings.tls.certificate and settings.tls.ca):
         raise InvalidSettings(f"[[remote]] {secured}, tls: set certificate, key and ca in [tls] as well")
+    if not settings.node.plain and not settings.tls.certificate:
+        raise InvalidSettings("[node] plain = false leaves no port: set certificate and key in [tls] as well")
     if settings.node.workers > 1 and settings.log.file:
         raise InvalidSettings("[log] file: several workers cannot share one; leave it empty, systemd keeps it")
     settings.archive_path  # noqa: B018 - raises

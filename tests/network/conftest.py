@@ -142,7 +142,7 @@ def start_server(leaves_nothing, sink, recorder) -> Iterator[Callable[..., Runni
             Field.C_ECHO_RQ: Service(VERIFICATION.__eq__, VerificationSCP().serve),
             Field.C_STORE_RQ: Service(is_storage, sink.serve),
         } | (services or {})
-        policy = AccessPolicy(remotes)
+        policy = AccessPolicy(remotes, trust_this_machine=listening.pop("trust_this_machine", True))
         server = Server(
             Listening("BACKUP_SCP", listening.pop("host", "127.0.0.1"), 0, **listening),
             policy,

@@ -37,6 +37,23 @@ def names(monkeypatch):
     return table
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1", OURS])
+def test_this_machine_is_a_stranger_where_it_is_not_trusted(names, address):
+    """Behind a proxy, and in a rootless container, everybody calls from there."""
+    here = AccessPolicy([CONSOLE]).identify("ANY", address, OURS)
+    assert (here.is_this_machine, here.is_known) == (True, True)
+    anybody = AccessPolicy([CONSOLE], trust_this_machine=False)
+    caller = anybody.identify("ANY", address, OURS)
+    assert (caller.is_this_machine, caller.is_known) == (False, False)
+    with pytest.raises(NotAuthorised, match="may not query here"):
+        anybody.require_query(caller)
+
+
+def test_a_remote_ae_on_this_machine_is_known_where_that_is_not_trusted(names):
+    policy = AccessPolicy([RemoteAE("viewer", "VIEWER", "127.0.0.1")], trust_this_machine=False)
+    policy.require_query(policy.identify("VIEWER", "127.0.0.1", OURS))
+
+
 @pytest.fixture
 def policy(names):
     return AccessPolicy([CONSOLE, VIEWER, ROVER, SIXTH])

@@ -288,6 +288,18 @@ def test_out_of_memory_for_tls_the_listener_goes_on(start_server, secured, monke
     assert running.server.faults == 1
 
 
+def test_a_port_with_tls_alone(start_server, secured):
+    ours, theirs = secured
+    running = start_server(tls=ours, plain=False)
+    assert running.port == running.secured_port
+    with Peer(running.port) as peer:
+        peer.send(associate_rq([ECHO]))
+        assert len(peer.until_closed()) == 0  # an alert of TLS is no PDU
+    with Peer(running.port, tls=theirs) as peer:
+        assert peer.ask(associate_rq([ECHO]))[0] == 2
+        peer.release()
+
+
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 here")
 def test_ipv6_and_ipv4_on_one_port(start_server):
     remote = RemoteAE("console", "TESTER", "127.0.0.1")
@@ -313,10 +325,9 @@ def test_ipv6_and_ipv4_on_one_port(start_server):
 # ----------------------------------------------------------------------------------------------------- limits
 
 
-def test_the_limit_and_the_reserved_places(start_server, monkeypatch):
-    monkeypatch.setattr("backup_scp.network.access.Caller.is_known", property(lambda c: c.remote is not None))
+def test_the_limit_and_the_reserved_places(start_server):
     remote = RemoteAE("console", "CONSOLE", "127.0.0.1")
-    running = start_server(remotes=[remote], maximum_associations=2, reserved_associations=1)
+    running = start_server(trust_this_machine=False, remotes=[remote], maximum_associations=2, reserved_associations=1)
     strangers = [running.peer(ECHO) for _ in range(2)]
     with Peer(running.port) as stranger:
         assert stranger.ask(associate_rq([ECHO])) == (ASSOCIATE_RJ, b"\0\2\3\2")
@@ -334,11 +345,12 @@ def test_the_limit_and_the_reserved_places(start_server, monkeypatch):
         peer.release()
 
 
-def test_one_address_cannot_take_the_places_of_all(start_server, monkeypatch):
+def test_one_address_cannot_take_the_places_of_all(start_server):
     """64 idle Associations of one host would shut out each console that is not configured."""
-    monkeypatch.setattr("backup_scp.network.access.Caller.is_known", property(lambda c: c.remote is not None))
     remote = RemoteAE("console", "CONSOLE", "127.0.0.1")
-    running = start_server(remotes=[remote], maximum_associations=6, maximum_associations_per_address=2)
+    running = start_server(
+        trust_this_machine=False, remotes=[remote], maximum_associations=6, maximum_associations_per_address=2
+    )
     hog = [running.peer(ECHO) for _ in range(2)]
     with Peer(running.port) as stranger:
         assert stranger.ask(associate_rq([ECHO])) == (ASSOCIATE_RJ, b"\0\2\3\2")
@@ -354,9 +366,8 @@ def test_one_address_cannot_take_the_places_of_all(start_server, monkeypatch):
     ended(running)
 
 
-def test_the_limit_of_one_address_can_be_switched_off(start_server, monkeypatch):
-    monkeypatch.setattr("backup_scp.network.access.Caller.is_known", property(lambda c: False))
-    running = start_server(maximum_associations_per_address=0)
+def test_the_limit_of_one_address_can_be_switched_off(start_server):
+    running = start_server(trust_this_machine=False, maximum_associations_per_address=0)
     for peer in [running.peer(ECHO) for _ in range(20)]:
         peer.release()
     ended(running)

@@ -28,7 +28,7 @@ class Remote:
     query: bool = True
     destination: bool = True
     check_address: bool = True
-    tls: bool = False
+    tls: bool | str = False
 
 
 class Node:

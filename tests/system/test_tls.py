@@ -16,10 +16,12 @@ from typing import Any
 import pytest
 import trustme
 
+from tests.network import wire
 from tests.processes import LOOPBACK, connects, free_port, wait_until
 from tests.samples import dx, encode, make_study, replace
 from tests.system import raw_sender
 from tests.system.contents import digests, staged, visible
+from tests.system.node import Remote
 from tests.system.peers import echoscu, findscu, movescu, storescu
 from tests.system.raw_sender import contexts_of
 
@@ -249,3 +251,33 @@ def test_files_that_cannot_be_used(make_node, authority, spoil, words):
     assert told.returncode
     assert "[tls]" in told.stderr
     assert re.search(words, told.stderr)
+
+
+def test_a_remote_ae_that_has_to_use_tls(start_secured, console):
+    """Its calls without TLS are rejected, logged and shown with the fix; those of others are not."""
+    remote = Remote("console", "CONSOLE", free_port(), tls="required")
+    node, port = start_secured(remotes=[remote])
+    with pytest.raises(raw_sender.AssociationRefusedError) as refused:
+        raw_sender.Association(node, calling="CONSOLE")
+    assert refused.value.args == (wire.ASSOCIATE_RJ, 1, 1, 1)
+    with raw_sender.Association(node, calling="ANOTHER") as other:
+        assert other.echo() == 0
+    with raw_sender.Association(port, calling="CONSOLE", tls=console.context) as caller:
+        assert caller.echo() == 0
+    fix = f"let it call port {port.port} with TLS"
+    line = f"'CONSOLE' at 127.0.0.1 rejected: remote AE console has tls = required, and it called without TLS; {fix}"
+    assert line in node.output
+
+
+def test_a_node_without_a_plain_port(make_node, authority, console):
+    port = Port(free_port())
+    tls = authority.issue("node").settings | {"port": port.port}
+    node = make_node(settings={"node": {"plain": False}, "tls": tls})
+    node.write_settings()
+    node.process.launch(lambda: connects(port.port), 60)
+    assert echoes(port, console.context)
+    echoscu(port, *console.dcmtk)
+    assert not connects(node.port)
+    assert f"is ready: AE title BACKUP_SCP, with TLS port {port.port} on " in node.output
+    with pytest.raises((ConnectionError, raw_sender.AssociationRefusedError)):
+        raw_sender.Association(port)
