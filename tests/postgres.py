@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -45,16 +46,24 @@ def _run(*argv: str) -> None:
 
 @contextlib.contextmanager
 def postgres_server() -> Iterator[str]:
-    """Yield the URL of a server on a free port of loopback; it is stopped and removed afterwards."""
+    """Yield the URL of the server that is given, or of one of our own."""
     if given := os.environ.get("BACKUP_SCP_TEST_POSTGRES"):
         yield _with_driver(given)
         return
+    with own_server() as url:
+        yield url
+
+
+@contextlib.contextmanager
+def own_server(*more_options: str) -> Iterator[str]:
+    """Yield the URL of a server on a free port of loopback; it is stopped and removed afterwards."""
     programs = binaries()
     folder = Path(tempfile.mkdtemp(prefix="backup-scp-postgres-"))
     if os.geteuid() == 0:
         shutil.chown(folder, "postgres", "postgres")
     data, port = str(folder / "data"), free_port()
     options = f"-p {port} -c listen_addresses={LOOPBACK} -c unix_socket_directories={folder} -c fsync=off"
+    options = " ".join([options, *more_options])
     try:
         _run(str(programs / "initdb"), "-D", data, "-U", "backup_scp", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8")
         _run(str(programs / "pg_ctl"), "-D", data, "-w", "-t", "60", "-l", str(folder / "log"), "-o", options, "start")
@@ -64,6 +73,24 @@ def postgres_server() -> Iterator[str]:
             _run(str(programs / "pg_ctl"), "-D", data, "-w", "-m", "immediate", "stop")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def frozen(url: str) -> Iterator[None]:
+    """Stop all processes of a server of our own, as when its disk or its host hangs: the system still takes bytes."""
+    with _psycopg().connect(url.replace("+psycopg", "", 1)) as connection:
+        status = Path(f"/proc/{connection.info.backend_pid}/status").read_text("ascii")
+    first = int(status.partition("PPid:")[2].split()[0])
+    stopped = [first]
+    try:
+        os.kill(first, signal.SIGSTOP)  # before its children, so that it starts no more
+        for child in Path(f"/proc/{first}/task/{first}/children").read_text("ascii").split():
+            os.kill(int(child), signal.SIGSTOP)
+            stopped.append(int(child))
+        yield
+    finally:
+        for process in reversed(stopped):
+            os.kill(process, signal.SIGCONT)
 
 
 @contextlib.contextmanager

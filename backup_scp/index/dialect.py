@@ -53,6 +53,12 @@ class Dialect(Protocol):
     def insert_if_new(self, table: sa.Table) -> Any:
         """Give the INSERT of a table that does nothing where the row is there; always the same one."""
 
+    def be_quick(self, connection: sa.Connection) -> None:
+        """Let what is asked on it be answered in time or fail, whatever the server does for others."""
+
+    def make_durable(self, connection: sa.Connection) -> None:
+        """Let the transaction be on the disk when it is committed, whatever is set for the connection."""
+
     def lock_name(self, connection: Executes, name: str) -> None:
         """Wait until no other transaction holds this name; it is ours until the end of the transaction."""
 

@@ -16,10 +16,13 @@ from backup_scp.errors import IndexDamaged, IndexUnavailable, InvalidSettings
 from backup_scp.fair_lock import FairLock
 from backup_scp.index.dialect import Dialect
 from backup_scp.index.direct import Direct
-from backup_scp.index.failures import explained
+from backup_scp.index.failures import SILENT, ServerSilent, explained
 from backup_scp.index.merging import Row
 from backup_scp.index.name_search import NAME_TABLE
 from backup_scp.index.sqlite import SQLite
+
+MOST_CONNECTIONS = 64
+"""To a PostgreSQL server; a node that has several processes shares them out."""
 
 WAIT_S = 30
 """How long a writer waits for another one."""
@@ -39,14 +42,8 @@ _SQLITE_PRAGMAS = (
 _FILE = "file"
 _FROZEN = "frozen"
 _BEGIN = "BEGIN IMMEDIATE"
-_MOST_READERS = {"sqlite": 8, "postgresql": 16}  # idle, of ``look``: they count among the pool's
+_MOST_SQLITE_READERS = 8  # idle, of ``look``
 _HAS_TRIGRAMS = f"SELECT 1 FROM sqlite_master WHERE name = '{NAME_TABLE}'"  # noqa: S608
-_POSTGRESQL_SETTINGS = (
-    "SET SESSION synchronous_commit = on",
-    f"SET SESSION lock_timeout = '{WAIT_S}s'",
-    "SET SESSION client_encoding = 'UTF8'",
-    "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED",  # what was waited for is seen
-)
 
 
 def index_url(url: str) -> sa.URL:
@@ -77,9 +74,11 @@ class Database:
     ----------
     url
         ``sqlite:///path`` or ``postgresql://...``.
+    connections
+        How many there may be to a PostgreSQL server.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, connections: int = MOST_CONNECTIONS) -> None:
         self._damage: tuple[str, tuple[int, int] | None] = ("", None)
         self.url = index_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
@@ -87,14 +86,13 @@ class Database:
         if self.is_sqlite:
             self.dialect = SQLite()
             self._engine = _sqlite_engine(self.url, self.dialect)
+            self._most_readers = _MOST_SQLITE_READERS
         else:
-            from backup_scp.index.postgresql import PostgreSQL
-
-            self.dialect = PostgreSQL()
-            self._engine = _postgresql_engine(self.url)
+            self.dialect, self._engine = _postgresql(self.url, connections)
+            self._most_readers = connections // 4
         self._write_lock = FairLock()
         self._writer: sa.Connection | None = None
-        self._readers: list[Direct] = []  # idle ones of ``look``
+        self._readers: list[Direct] = []  # idle ones of ``look``: they count among the pool's
 
     @contextlib.contextmanager
     def reading(self, *, stream: bool = False, snapshot: bool = False) -> Iterator[sa.Connection]:
@@ -121,6 +119,7 @@ class Database:
         with self._noticing():
             if not self.is_sqlite:
                 with self._engine.begin() as connection:
+                    self.dialect.make_durable(connection)
                     yield connection
                 return
             with self._one_writer(what, first=first) as writer, writer.begin():
@@ -133,6 +132,7 @@ class Database:
         with self._noticing():
             if not self.is_sqlite:
                 with self._engine.begin() as connection:
+                    self.dialect.be_quick(connection)
                     yield Direct(connection)
                 return
             with self._one_writer("images", first=True) as writer:
@@ -148,7 +148,7 @@ class Database:
                 try:
                     return self._look(reader, statement, row)
                 except sa.exc.DBAPIError as error:
-                    if not error.connection_invalidated:
+                    if not error.connection_invalidated or getattr(error.orig, "sqlstate", "") == SILENT:
                         raise  # else the server was restarted since: the next one, or a new one
             return self._look(self._new_reader(), statement, row)
 
@@ -168,6 +168,7 @@ class Database:
         connection = self._engine.connect()
         if not self.is_sqlite:
             connection.execution_options(isolation_level="AUTOCOMMIT")
+            self.dialect.be_quick(connection)
         return Direct(connection)
 
     @contextlib.contextmanager
@@ -178,7 +179,7 @@ class Database:
         except BaseException:
             reader.connection.close()
             raise
-        if _FROZEN in reader.connection.info or len(self._readers) >= _MOST_READERS[self.url.get_backend_name()]:
+        if _FROZEN in reader.connection.info or len(self._readers) >= self._most_readers:
             reader.connection.close()  # frozen: the next one may write again
         else:
             self._readers.append(reader)
@@ -202,6 +203,18 @@ class Database:
         except IndexDamaged as error:
             self._damage = (str(error), _place(self.url))
             raise
+        except ServerSilent:
+            self._drop_idle()
+            raise
+
+    def _drop_idle(self) -> None:
+        """Let go of what is connected to a server that does not answer: who comes next need not try it again."""
+        with contextlib.suppress(IndexError):
+            while True:
+                reader = self._readers.pop()
+                reader.connection.invalidate()
+                reader.connection.close()
+        self._engine.dispose()
 
     @property
     def damage(self) -> str:
@@ -353,30 +366,15 @@ def _require_at_its_place(writer: sa.Connection) -> None:
         raise IndexUnavailable("The index was made anew this moment; try again")
 
 
-def _postgresql_engine(url: sa.URL) -> sa.Engine:
+def _postgresql(url: sa.URL, connections: int) -> tuple[Dialect, sa.Engine]:
     try:
-        engine = sa.create_engine(
-            url,
-            hide_parameters=True,
-            pool_pre_ping=True,
-            pool_size=16,
-            max_overflow=48,
-            pool_timeout=WAIT_S,
-            connect_args={"connect_timeout": 10, "application_name": "backup-scp"},
-        )
+        from backup_scp.index.postgresql import PostgreSQL
+        from backup_scp.index.postgresql_engine import engine_of
     except ModuleNotFoundError:
         raise InvalidSettings(
             "A PostgreSQL index needs the extra postgres: pip install 'backup-scp[postgres]'"
         ) from None
-
-    @sa.event.listens_for(engine, "connect")
-    def prepare(connection: Any, _record: object) -> None:
-        with connection.cursor() as cursor:
-            for setting in _POSTGRESQL_SETTINGS:
-                cursor.execute(setting)
-        connection.commit()
-
-    return engine
+    return PostgreSQL(), engine_of(url, connections)
 
 
 def sqlite_path(url: sa.URL) -> Path:

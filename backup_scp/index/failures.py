@@ -30,6 +30,9 @@ _SQLITE = {
 _DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR_SHORT_READ")
 """What is wrong with the file, and not with its disk."""
 
+SILENT = "silent"
+"""In place of a SQLSTATE: the server took a question and has not answered it."""
+
 _NO_ANSWER = "the server does not answer; is it running, and are host and port right?"
 
 # By the beginning of SQLSTATE, the longest that fits (PostgreSQL manual, Appendix A).
@@ -56,6 +59,10 @@ class MetAnother(IndexUnavailable):
     """Two transactions were in each other's way, and this one was undone."""
 
 
+class ServerSilent(IndexUnavailable):
+    """The server does not answer on a connection that is open; who asks on another one would wait as long."""
+
+
 class ConnectionLost(IndexUnavailable):
     """It was open, and is no longer: what it was to do may be done or not."""
 
@@ -80,6 +87,8 @@ def _explain(url: sa.URL, error: DBAPIError) -> IndexUnavailable:
         return of_the_file(f"The index {url.database}: {_longest(_SQLITE, code) or 'it failed'} ({code})")
     code = getattr(error.orig, "sqlstate", None) or ""
     place = f"The index on {url.host or 'this machine'}"
+    if code == SILENT:
+        return ServerSilent(f"{place}: the server takes questions and answers none; look at its disk and its log")
     kind = ConnectionLost if error.connection_invalidated else IndexUnavailable
     if not code:
         return kind(f"{place}: {_NO_ANSWER}")

@@ -71,6 +71,13 @@ class PostgreSQL:
     def insert_if_new(self, table: sa.Table) -> Any:
         return _postgresql_insert_if_new(table)
 
+    def be_quick(self, connection: sa.Connection) -> None:
+        driver: Any = connection.connection.driver_connection
+        driver.is_patient = False
+
+    def make_durable(self, connection: sa.Connection) -> None:
+        connection.execute(_DURABLE)
+
     def lock_name(self, connection: Executes, name: str) -> None:
         connection.execute(_ADVISORY_LOCK, {"number": lock_number(name)})
 
@@ -86,7 +93,10 @@ class PostgreSQL:
 
 _NEXT_IDS = sa.text("SELECT nextval(pg_get_serial_sequence(:table, 'id')) FROM generate_series(1, :number)")
 _ENTERING = sa.text("LOCK TABLE study IN ROW EXCLUSIVE MODE")
-_ADVISORY_LOCK = sa.text("SELECT pg_advisory_xact_lock(:number)")
+# In each transaction that enters something: behind what pools connections, another one may have been told so.
+IS_DURABLE = "set_config('synchronous_commit', 'on', true)"
+_DURABLE = sa.text(f"SELECT {IS_DURABLE}")
+_ADVISORY_LOCK = sa.text(f"SELECT pg_advisory_xact_lock(:number), {IS_DURABLE}")
 
 
 @cache

@@ -26,6 +26,7 @@ from backup_scp.index.facts import Facts
 from backup_scp.index.failures import ConnectionLost, MetAnother
 from backup_scp.index.known import KnownStudies
 from backup_scp.index.merging import Row
+from backup_scp.index.postgresql import IS_DURABLE
 from backup_scp.index.tables import instance, series, study, version
 from backup_scp.index.trip import Statement, Trips
 from backup_scp.index.values import lock_number
@@ -239,6 +240,7 @@ def _parameter(table: sa.Table, name: str) -> str:
 
 _DRAW_ID = sa.select(sa.func.nextval(sa.func.pg_get_serial_sequence(sa.bindparam("table"), "id")))
 _NUMBER = sa.bindparam("number", type_=sa.types.NullType())
-_LOCK_NAME = Statement.of(sa.select(sa.func.pg_advisory_xact_lock(sa.cast(_NUMBER, sa.BigInteger()))))
+_LOCK = sa.func.pg_advisory_xact_lock(sa.cast(_NUMBER, sa.BigInteger()))
+_LOCK_NAME = Statement.of(sa.select(_LOCK, sa.literal_column(IS_DURABLE)))
 _HAS_UID = instance.c.sop_instance_uid == sa.bindparam("uid")
 _FIND_UID = Statement.of(sa.select(instance.c.id).where(_HAS_UID))

@@ -65,6 +65,12 @@ class SQLite:
     def insert_if_new(self, table: sa.Table) -> Any:
         return _sqlite_insert_if_new(table)
 
+    def be_quick(self, connection: sa.Connection) -> None:
+        """Do nothing: a file does not keep silent."""
+
+    def make_durable(self, connection: sa.Connection) -> None:
+        """Do nothing: whatever is committed is."""
+
     def lock_name(self, connection: Executes, name: str) -> None:
         """There is one writer at a time anyhow."""
 

@@ -17,6 +17,8 @@ import sqlalchemy as sa
 from psycopg import pq
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
+from backup_scp.index.postgresql_engine import Connection
+
 _DIALECT = PGDialect_psycopg(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
 _Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
 _NOT_AS_PREPARED = ("26000", "42P05")
@@ -57,10 +59,10 @@ class Trips:
     Parameters
     ----------
     connection
-        Open, outside of any transaction.
+        Open, outside of any transaction, and not patient.
     """
 
-    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._prepared: set[bytes] = set()
         self._selector = _Selector()
@@ -75,7 +77,7 @@ class Trips:
         Raises
         ------
         psycopg.Error
-            Nothing is written; or, where the connection was lost, it is not known.
+            Nothing is written; or, where the connection was lost or the server is silent, it is not known.
         """
         server = self._connection.pgconn
         preparing: list[bytes] = []
@@ -104,11 +106,11 @@ class Trips:
         results: list[pq.abc.PGresult] = []
         while server.flush():
             self._selector.modify(server.socket, selectors.EVENT_WRITE)
-            self._selector.select()
+            self._wait()
             self._selector.modify(server.socket, selectors.EVENT_READ)
         while True:
             while server.is_busy():
-                self._selector.select()
+                self._wait()
                 server.consume_input()
             result = server.get_result()
             if result is None:  # between the answers
@@ -118,6 +120,10 @@ class Trips:
                 return results
             else:
                 results.append(result)
+
+    def _wait(self) -> None:
+        if not self._selector.select(self._connection.limit_s):
+            self._connection.require_answer()
 
     def _error(self, result: pq.abc.PGresult) -> psycopg.Error:
         state = (result.error_field(pq.DiagnosticField.SQLSTATE) or b"").decode()

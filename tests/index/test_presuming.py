@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
@@ -17,6 +16,7 @@ from backup_scp.index.admission import Entrance
 from backup_scp.index.engine import index_url
 from backup_scp.index.facts import Facts
 from backup_scp.index.known import KnownStudies
+from backup_scp.index.postgresql_engine import Connection
 from backup_scp.index.presuming import Presuming
 from backup_scp.index.reentry import Reentry
 from backup_scp.index.tables import study
@@ -26,6 +26,7 @@ from tests.index.conftest import opened
 from tests.index.examples import CR, rows, version
 from tests.postgres import postgres_database
 from tests.processes import LOOPBACK
+from tests.relay import Relay
 
 
 @pytest.fixture
@@ -54,53 +55,6 @@ def store(index, of):
 
 
 # ----------------------------------------------------------------------------------------------------------- how often
-
-
-class Relay:
-    """Stands before a server, and counts how often a client asks it something and waits for the answer."""
-
-    def __init__(self, server: tuple[str, int]) -> None:
-        self._server = server
-        self._listener = socket.create_server((LOOPBACK, 0))
-        self.port = self._listener.getsockname()[1]
-        self.trips = 0
-        self.keeps_back = b""  # an answer that has this is lost, with its connection
-        self._sockets = [self._listener]
-
-    def __enter__(self):
-        threading.Thread(target=self._serve, daemon=True).start()
-        return self
-
-    def __exit__(self, *_):
-        for each in self._sockets:
-            with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-            each.close()
-
-    def _serve(self):
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                server = socket.create_connection(self._server)
-                self._sockets += [client, server]
-                is_asking = threading.Event()
-                for source, sink in ((client, server), (server, client)):
-                    threading.Thread(target=self._pass_on, args=(source, sink, is_asking, client), daemon=True).start()
-
-    def _pass_on(self, source, sink, is_asking, client):
-        with contextlib.suppress(OSError):
-            while data := source.recv(65_536):
-                if source is not client:
-                    is_asking.clear()
-                    if self.keeps_back and self.keeps_back in data:
-                        self.keeps_back = b""
-                        client.shutdown(socket.SHUT_RDWR)
-                        return
-                elif not is_asking.is_set():
-                    is_asking.set()
-                    self.trips += 1
-                sink.sendall(data)
-            sink.shutdown(socket.SHUT_WR)
 
 
 @pytest.fixture
@@ -296,7 +250,7 @@ def test_statements_that_the_server_has_forgotten_are_prepared_again(index, tran
 
 @pytest.fixture
 def connection(postgres_url):
-    with psycopg.connect(postgres_url.replace("+psycopg", ""), autocommit=True) as connection:
+    with Connection.connect(postgres_url.replace("+psycopg", ""), autocommit=True) as connection:
         connection.execute("CREATE TABLE number (n bigint PRIMARY KEY)")
         yield connection
 

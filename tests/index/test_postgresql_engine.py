@@ -1,0 +1,151 @@
+"""A PostgreSQL server that says nothing: nobody waits for it without end, and all is well when it speaks again."""
+
+from __future__ import annotations
+
+import contextlib
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import pytest
+import sqlalchemy as sa
+
+from backup_scp.attributes import Level
+from backup_scp.errors import IndexUnavailable
+from backup_scp.index import postgresql_engine
+from backup_scp.index.engine import index_url
+from backup_scp.ports import Admission, Task
+from tests.index.conftest import opened
+from tests.index.examples import MORNING, answers, version
+from tests.postgres import frozen, own_server, postgres_database
+from tests.processes import LOOPBACK
+from tests.relay import Relay
+
+PATIENCE_S = 60.0
+"""Of the tests: without limits the threads would wait for ever."""
+
+
+@pytest.fixture
+def little_patience(monkeypatch):
+    monkeypatch.setattr(postgresql_engine, "ANSWER_S", 0.3)
+    monkeypatch.setattr(postgresql_engine, "CONNECT_S", 2)
+
+
+@pytest.fixture(scope="module")
+def own_server_url():
+    with own_server() as url:
+        yield url
+
+
+class Silence:
+    """Begins where the block begins, and ends with it."""
+
+    def __init__(self, url, silent):
+        self.url = url
+        self.silent = silent
+
+
+@pytest.fixture(params=["frozen", "swallowed"])
+def server(request, little_patience, own_server_url):
+    with postgres_database(own_server_url) as url:
+        if request.param == "frozen":
+            yield Silence(url, partial(frozen, url))
+            return
+        parts = index_url(url)
+        with Relay((parts.host, parts.port)) as relay:
+
+            @contextlib.contextmanager
+            def swallowed():
+                relay.swallows = True
+                yield
+                relay.swallows = False
+
+            yield Silence(str(parts.set(host=LOOPBACK, port=relay.port)), swallowed)
+
+
+WORKS = {
+    "a usual instance": lambda index: index.add(version("1.9", minute=1)),
+    "another version": lambda index: index.add(version("1.1", minute=1, content="other")),
+    "a look": lambda index: index.meet(version("1.1").key, version("1.1").sha256),
+    "a query": lambda index: answers(index, Level.STUDY),
+    "status": lambda index: index.holdings(),
+    "a task": lambda index: index.record_task(Task("verify", MORNING)),
+}
+
+
+@pytest.mark.parametrize("work", WORKS.values(), ids=WORKS)
+@pytest.mark.parametrize("is_known", [True, False], ids=["an open connection", "a new one"])
+def test_a_server_that_says_nothing_is_waited_for_with_a_limit(server, work, is_known):
+    with opened(server.url) as index:
+        index.add(version("1.1"))
+        work(index)
+        if not is_known:
+            index.close()
+        with ThreadPoolExecutor(1) as pool:
+            with server.silent():
+                failure = pool.submit(work, index).exception(PATIENCE_S)
+            assert isinstance(failure, IndexUnavailable)
+            assert "answer" in str(failure)
+        work(index)
+
+
+def test_all_who_wait_come_back_and_the_connections_are_enough_again(server):
+    with opened(server.url) as index:
+        for number in range(40):
+            index.add(version(f"1.{number}", study=f"2.{number}"))
+        with ThreadPoolExecutor(40) as pool:
+            with server.silent():
+                works = [pool.submit(index.add, version(f"3.{n}", study=f"2.{n}", minute=n)) for n in range(40)]
+                failures = [work.exception(PATIENCE_S) for work in works]
+            assert all(isinstance(failure, IndexUnavailable) for failure in failures)
+            again = list(pool.map(lambda n: index.add(version(f"3.{n}", study=f"2.{n}", minute=n)), range(40)))
+        assert set(again) <= {Admission.NEW, Admission.HELD}  # the server may have done what it was asked for
+        assert index.holdings().instances == 80
+
+
+def test_long_work_is_waited_for_as_long_as_the_server_answers_others(little_patience, postgres_url):
+    with opened(postgres_url) as index, index._database.reading() as connection:
+        assert connection.scalar(sa.text("SELECT 7 FROM pg_sleep(2)")) == 7
+    with opened(postgres_url) as index, index._database.outside() as direct, pytest.raises(sa.exc.DBAPIError):
+        direct.execute(sa.text("SELECT 7 FROM pg_sleep(60)"))
+
+
+def test_the_server_is_told_to_notice_that_a_node_is_gone(postgres_url):
+    with opened(postgres_url) as index, index._database.reading() as connection:
+        shown = [connection.scalar(sa.text(f"SHOW {name}")) for name in ("tcp_user_timeout", "lock_timeout")]
+    assert shown == ["30s", "20s"]
+
+
+def test_what_the_url_says_of_keepalives_counts(postgres_url):
+    with opened(f"{postgres_url}?keepalives_idle=77") as index, index._database.reading() as connection:
+        assert connection.connection.driver_connection.info.get_parameters()["keepalives_idle"] == "77"
+
+
+RECORD = """
+CREATE TABLE seen (setting text);
+CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN INSERT INTO seen VALUES (current_setting('synchronous_commit')); RETURN NEW; END $$;
+CREATE TRIGGER sees BEFORE INSERT OR UPDATE ON version FOR EACH ROW EXECUTE FUNCTION see();
+CREATE TRIGGER sees BEFORE INSERT ON task FOR EACH ROW EXECUTE FUNCTION see();
+"""
+
+
+def test_every_transaction_is_durable_also_behind_what_pools_connections(postgres_url):
+    """It gives each transaction another connection to the server, which has not heard what the first one was told."""
+    with opened(postgres_url) as index:
+        with index._database.writing() as connection:
+            connection.exec_driver_sql(RECORD)
+        index.close()
+
+        @sa.event.listens_for(index._database._engine, "checkout")
+        def another_connection(connection, _record, _proxy):
+            connection.execute("SET SESSION synchronous_commit = off")
+            connection.commit()
+
+        assert index.add(version("1.1")) is Admission.NEW
+        assert index.add(version("1.1", minute=1, content="other")) is Admission.VERSION
+        assert index.add(version("1.2", minute=2)) is Admission.NEW
+        index.record_task(Task("verify", MORNING))
+        with index._database.reading() as connection:
+            seen = connection.exec_driver_sql("SELECT setting FROM seen").scalars().all()
+    assert len(seen) == 5
+    assert set(seen) == {"on"}
