@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -100,6 +100,8 @@ class Node:
             self.remarks = list(_lost_index(storage, "".join(reasons))) if self._keeps_up else []
             for remark in self.remarks:
                 log.error("%s", remark)
+            if self._keeps_up:
+                _tell_of_connections(storage.index, settings)
             policy, local = access_policy(settings), local_ae(settings)
             commitment = StorageCommitment(storage.archive, storage.index, is_storage, _pace(settings))
             reporter = EventReporter(local, policy)
@@ -216,6 +218,13 @@ def _lost_index(storage: Storage, reason: str) -> Iterator[str]:
             yield f"A new index was begun. {reason}"
     except Unavailable as error:
         log.warning("Nobody knows whether the index is whole: %s", error)
+
+
+def _tell_of_connections(index: Index, settings: Settings) -> None:
+    """Say so before the day when all consoles send at once, and the server turns some away."""
+    with suppress(Unavailable):  # whoever needs it will say what is wrong with it
+        if too_few := index.too_few_connections(settings.node.workers):
+            log.warning("%s", too_few)
 
 
 def _renew_index(storage: Storage, damage: str) -> None:

@@ -23,6 +23,7 @@ from backup_scp.settings import SYSTEM_FILE, Settings
 if TYPE_CHECKING:
     from concurrent.futures import Future, ProcessPoolExecutor
 
+_LEAST_CONNECTIONS = 8
 _TO_BEGIN_WITH = 5  # batches
 
 
@@ -57,7 +58,14 @@ def open_index(settings: Settings, *, migrate: bool | None = None) -> Index:
 
     if settings.index_is_embedded if migrate is None else migrate:
         upgrade_index(settings)
-    return SQLIndex(settings.index_url)
+    return SQLIndex(settings.index_url, _connections(settings))
+
+
+def _connections(settings: Settings) -> int:
+    """Give how many connections one process of the node may have to a PostgreSQL server."""
+    from backup_scp.index.engine import MOST_CONNECTIONS
+
+    return max(MOST_CONNECTIONS // settings.node.workers, _LEAST_CONNECTIONS)
 
 
 def set_aside_damaged_index(settings: Settings, seen: str = "") -> Iterator[str]:

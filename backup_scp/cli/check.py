@@ -83,6 +83,8 @@ def _storage(settings: Settings) -> Iterator[Finding]:
         yield _archive(settings, archive, index)
         yield _free(settings, archive, index)
         yield about_index
+        if index and (too_few := index.too_few_connections(settings.node.workers)):
+            yield Finding("connections", False, too_few)
 
 
 def _archive(settings: Settings, archive: Archive, index: Index | None) -> Finding:

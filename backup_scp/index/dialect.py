@@ -59,6 +59,9 @@ class Dialect(Protocol):
     def make_durable(self, connection: sa.Connection) -> None:
         """Let the transaction be on the disk when it is committed, whatever is set for the connection."""
 
+    def too_few_connections(self, connection: sa.Connection, processes: int, each: int) -> str:
+        """Say that the server allows fewer connections than so many processes may need; empty when it does not."""
+
     def lock_name(self, connection: Executes, name: str) -> None:
         """Wait until no other transaction holds this name; it is ours until the end of the transaction."""
 

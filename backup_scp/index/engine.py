@@ -214,7 +214,6 @@ class Database:
                 reader = self._readers.pop()
                 reader.connection.invalidate()
                 reader.connection.close()
-        self._engine.dispose()
 
     @property
     def damage(self) -> str:

@@ -78,6 +78,17 @@ class PostgreSQL:
     def make_durable(self, connection: sa.Connection) -> None:
         connection.execute(_DURABLE)
 
+    def too_few_connections(self, connection: sa.Connection, processes: int, each: int) -> str:
+        allowed = connection.scalar(_ALLOWED)
+        needed = processes * each + _OF_COMMANDS
+        if allowed is None or allowed >= needed:
+            return ""
+        said = f"{processes} process{'es' * (processes > 1)}, {each} each, and {_OF_COMMANDS} for commands beside it"
+        return (
+            f"PostgreSQL allows this node {allowed} connections, and it may need {needed} ({said}): raise "
+            "max_connections of the server, or the limits of the user and of the database"
+        )
+
     def lock_name(self, connection: Executes, name: str) -> None:
         connection.execute(_ADVISORY_LOCK, {"number": lock_number(name)})
 
@@ -91,6 +102,13 @@ class PostgreSQL:
         return connection.scalars(_NEXT_IDS, {"table": table.name, "number": number}).all()
 
 
+_OF_COMMANDS = 4
+_ALLOWED = sa.text(
+    "SELECT least("
+    "current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int,"
+    " (SELECT nullif(rolconnlimit, -1) FROM pg_roles WHERE rolname = current_user),"
+    " (SELECT nullif(datconnlimit, -1) FROM pg_database WHERE datname = current_database()))"
+)
 _NEXT_IDS = sa.text("SELECT nextval(pg_get_serial_sequence(:table, 'id')) FROM generate_series(1, :number)")
 _ENTERING = sa.text("LOCK TABLE study IN ROW EXCLUSIVE MODE")
 # In each transaction that enters something: behind what pools connections, another one may have been told so.

@@ -17,11 +17,11 @@ import sqlalchemy as sa
 
 from backup_scp.index.failures import SILENT
 
-LOCK_S = 20
+LOCK_S = 15
 """How long the server lets a statement wait for another transaction; less than ``ANSWER_S``, so that it can say so."""
 
-ANSWER_S = 25.0
-"""How long an answer is waited for: with a new connection, after it was lost, a C-STORE ends within half a minute."""
+ANSWER_S = 20.0
+"""How long an answer is waited for: who waits behind another one, and then connects anew, is told in half a minute."""
 
 CONNECT_S = 5
 """How long a new connection, or an idle one that is tried, may take."""
@@ -108,7 +108,7 @@ def engine_of(url: sa.URL, most: int) -> sa.Engine:
 
     @sa.event.listens_for(engine, "do_connect")
     def connect(_dialect: object, _record: object, arguments: Any, options: Any) -> Connection:
-        connection = Connection.connect(*arguments, **options)
+        connection = _connected(*arguments, **options)
         connection.answers_others = partial(_answers, arguments, options)
         return connection
 
@@ -129,9 +129,18 @@ def engine_of(url: sa.URL, most: int) -> sa.Engine:
     return engine
 
 
+def _connected(*arguments: Any, **options: Any) -> Connection:
+    """Connect; the socket of a connection that took too long is closed when this raises, and not at some later time."""
+    try:
+        return Connection.connect(*arguments, **options)
+    except psycopg.Error as error:
+        failure = error.with_traceback(None)  # in its frames psycopg keeps the socket
+    raise failure
+
+
 def _answers(arguments: Any, options: Any) -> bool:
     """Tell whether the server takes a new connection and answers it."""
-    with contextlib.suppress(psycopg.Error), Connection.connect(*arguments, **options) as another:
+    with contextlib.suppress(psycopg.Error), _connected(*arguments, **options) as another:
         another.execute("SELECT 1")
         return True
     return False

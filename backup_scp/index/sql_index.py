@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from backup_scp.index import archive_facts, housekeeping, past, queries, rejections, tasks
 from backup_scp.index.commitments import SQLCommitments
-from backup_scp.index.engine import Database
+from backup_scp.index.engine import MOST_CONNECTIONS, Database
 from backup_scp.index.facts import Facts, stored_instance_key
 from backup_scp.index.failures import MetAnother
 from backup_scp.index.known import KnownStudies
@@ -56,6 +56,8 @@ class SQLIndex:
     ----------
     url
         ``sqlite:///path`` or ``postgresql://user@host/database``; its tables are made by ``migrate.upgrade``.
+    connections
+        How many this process may have to a PostgreSQL server.
 
     Raises
     ------
@@ -63,8 +65,9 @@ class SQLIndex:
         The URL cannot be used.
     """
 
-    def __init__(self, url: str) -> None:
-        self._database = Database(url)
+    def __init__(self, url: str, connections: int = MOST_CONNECTIONS) -> None:
+        self._database = Database(url, connections)
+        self._connections = connections
         self._known = KnownStudies()
         self._entering = self._way_in()
         self._verifications = housekeeping.Verifications(self._database)
@@ -205,6 +208,10 @@ class SQLIndex:
     def received_since(self, since: datetime) -> Received:
         with self._database.reading() as connection:
             return archive_facts.received_since(connection, since)
+
+    def too_few_connections(self, processes: int) -> str:
+        with self._database.reading() as connection:
+            return self._database.dialect.too_few_connections(connection, processes, self._connections)
 
     def damage(self) -> str:
         return self._database.damage

@@ -160,6 +160,14 @@ class Index(Protocol):
     def received_since(self, since: datetime) -> Received:
         """Sum up the studies that received something since then."""
 
+    def too_few_connections(self, processes: int) -> str:
+        """Say in one sentence that its server allows too few for a node of so many processes; empty when it does not.
+
+        Raises
+        ------
+        IndexUnavailable
+        """
+
     def damage(self) -> str:
         """Say what was met in it that makes it useless, in one sentence; empty when nothing was."""
 

@@ -5,15 +5,21 @@ from __future__ import annotations
 import contextlib
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from backup_scp.attributes import Level
 from backup_scp.errors import IndexUnavailable
-from backup_scp.index import postgresql_engine
+from backup_scp.index import SQLIndex, postgresql_engine
 from backup_scp.index.engine import index_url
+from backup_scp.index.migrate import upgrade
 from backup_scp.ports import Admission, Task
+from backup_scp.settings import NodeSettings, Settings
+from backup_scp.settings.sections import IndexSettings
+from backup_scp.storage import open_index
 from tests.index.conftest import opened
 from tests.index.examples import MORNING, answers, version
 from tests.postgres import frozen, own_server, postgres_database
@@ -51,7 +57,7 @@ def server(request, little_patience, own_server_url):
             yield Silence(url, partial(frozen, url))
             return
         parts = index_url(url)
-        with Relay((parts.host, parts.port)) as relay:
+        with Relay((parts.host or LOOPBACK, parts.port or 5432)) as relay:
 
             @contextlib.contextmanager
             def swallowed():
@@ -112,12 +118,49 @@ def test_long_work_is_waited_for_as_long_as_the_server_answers_others(little_pat
 def test_the_server_is_told_to_notice_that_a_node_is_gone(postgres_url):
     with opened(postgres_url) as index, index._database.reading() as connection:
         shown = [connection.scalar(sa.text(f"SHOW {name}")) for name in ("tcp_user_timeout", "lock_timeout")]
-    assert shown == ["30s", "20s"]
+    assert shown == ["30000", "15s"]
 
 
 def test_what_the_url_says_of_keepalives_counts(postgres_url):
     with opened(f"{postgres_url}?keepalives_idle=77") as index, index._database.reading() as connection:
-        assert connection.connection.driver_connection.info.get_parameters()["keepalives_idle"] == "77"
+        driver: Any = connection.connection.driver_connection
+        assert driver.info.get_parameters()["keepalives_idle"] == "77"
+
+
+def test_a_server_that_allows_too_few_connections_is_told_of(own_server_url, postgres_url):
+    with postgres_database(own_server_url) as url, opened(url) as index:
+        assert index.too_few_connections(1) == ""
+        told = index.too_few_connections(2)
+        assert told.startswith("PostgreSQL allows this node 97 connections, and it may need 132 (2 processes, 64 each")
+        with index._database.writing() as connection:
+            connection.exec_driver_sql("ALTER ROLE backup_scp CONNECTION LIMIT 20")
+        assert "allows this node 20 connections, and it may need 68 (1 process, 64 each" in index.too_few_connections(1)
+        with index._database.writing() as connection:
+            connection.exec_driver_sql("ALTER ROLE backup_scp CONNECTION LIMIT -1")
+
+
+@pytest.mark.parametrize(("workers", "each"), [(1, 64), (4, 16), (64, 8)])
+def test_the_processes_of_a_node_share_the_connections_out(postgres_url, workers, each):
+    settings = Settings(home=Path(), node=NodeSettings(workers=workers), index=IndexSettings(url=postgres_url))
+    with contextlib.closing(open_index(settings, migrate=True)) as index, contextlib.ExitStack() as stack:
+        assert isinstance(index, SQLIndex)
+        database = index._database
+        for _ in range(each):
+            stack.enter_context(database.reading()).exec_driver_sql("SELECT 1")
+        vars(database._engine.pool)["_timeout"] = 0.1
+        with pytest.raises(IndexUnavailable, match="every connection is in use"):
+            stack.enter_context(database.reading())
+
+
+def test_idle_connections_leave_enough_for_queries(postgres_url):
+    """Those that are kept for the next one who looks count among the pool's."""
+    with contextlib.closing(SQLIndex(postgres_url, 8)) as index:
+        upgrade(postgres_url)
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda n: index.add(version(f"1.{n}", study=f"2.{n}")), range(40)))
+        with contextlib.ExitStack() as stack:
+            for _ in range(6):
+                stack.enter_context(index._database.reading()).exec_driver_sql("SELECT 1")
 
 
 RECORD = """
