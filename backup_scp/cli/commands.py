@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from backup_scp.cli import check, db, echo, find, import_folders, index, rebuild, restore, serve, status, verify
-from backup_scp.cli.options import ConfigOption, MainConfigOption, config_of
+from backup_scp.cli.options import ConfigOption, MainConfigOption, PlainCommand, config_of
 
 app = typer.Typer(
     name="backup-scp",
@@ -44,7 +44,7 @@ def _main(
     context.obj = config
 
 
-@app.command("serve")
+@app.command("serve", cls=PlainCommand)
 def _serve(context: typer.Context, config: ConfigOption = None) -> None:
     """Run the node: receive, keep, answer queries, send back.
 
@@ -54,13 +54,13 @@ def _serve(context: typer.Context, config: ConfigOption = None) -> None:
     serve.serve(config_of(context, config))
 
 
-app.command("status")(status.status)
-app.command("check")(check.check)
-app.command("echo")(echo.echo)
-app.command("find")(find.find)
-app.command("import")(import_folders.import_folders)
-app.command("restore")(restore.restore)
-app.command("verify")(verify.verify)
-app.command("rebuild")(rebuild.rebuild)
+app.command("status", cls=PlainCommand)(status.status)
+app.command("check", cls=PlainCommand)(check.check)
+app.command("echo", cls=PlainCommand)(echo.echo)
+app.command("find", cls=PlainCommand)(find.find)
+app.command("import", cls=PlainCommand)(import_folders.import_folders)
+app.command("restore", cls=PlainCommand)(restore.restore)
+app.command("verify", cls=PlainCommand)(verify.verify)
+app.command("rebuild", cls=PlainCommand)(rebuild.rebuild)
 app.add_typer(index.app, name="index")
 app.add_typer(db.app, name="db")

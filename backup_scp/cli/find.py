@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from backup_scp.cli.options import AsOfOption, ConfigOption, JSONOption, Versions, settings_of
-from backup_scp.cli.output import complain, count, instant, print_json, print_table, say
+from backup_scp.cli.output import complain, count, instant, print_json, say
+from backup_scp.cli.table import print_table
 from backup_scp.errors import InvalidSelection
 
 if TYPE_CHECKING:
@@ -51,31 +52,63 @@ _COLUMNS = {
     ),
     FindLevel.IMAGE: (*_STUDY, "Modality", "SeriesNumber", "InstanceNumber", "SOPClassUID", "SOPInstanceUID"),
 }
+_DIGITS = 20
 _IMAGE = ("PatientID", "PatientName", "StudyDate", "SeriesNumber", "InstanceNumber", "SOPInstanceUID")
-_VERSION = ("Received", "Sender", "SHA-256", "Answers", "Flags")
+_VERSION = ("Received", "Sender", "SHA-256", "Used for queries", "Flags")
+_TITLES = {
+    "PatientID": "Patient ID",
+    "PatientName": "Name",
+    "PatientBirthDate": "Born",
+    "PatientSex": "Sex",
+    "StudyDate": "Date",
+    "AccessionNumber": "Accession",
+    "ModalitiesInStudy": "Modalities",
+    "StudyDescription": "Description",
+    "SeriesNumber": "Series",
+    "SeriesDescription": "Description",
+    "InstanceNumber": "Image",
+    "NumberOfPatientRelatedStudies": "Studies",
+    "NumberOfPatientRelatedInstances": "Images",
+    "NumberOfStudyRelatedInstances": "Images",
+    "NumberOfSeriesRelatedInstances": "Images",
+    "StudyInstanceUID": "Study Instance UID",
+    "SeriesInstanceUID": "Series Instance UID",
+    "SOPClassUID": "SOP Class UID",
+    "SOPInstanceUID": "SOP Instance UID",
+}
+_UIDS = [title for title in _TITLES.values() if title.endswith(" UID")]
+_ORDER = ("PatientID", "StudyDate", "StudyInstanceUID", "SeriesNumber", "SeriesInstanceUID", "InstanceNumber")
 
 
 def find(  # noqa: PLR0913, PLR0917 - one for each option
     context: typer.Context,
     patient_id: Annotated[str | None, typer.Option(metavar="ID", help="Patient ID; * and ? are wild cards.")] = None,
-    name: Annotated[str | None, typer.Option(help="Patient's name, FAMILY^GIVEN; * and ? are wild cards.")] = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Patient's name, FAMILY^GIVEN; * and ? are wild cards.")
+    ] = None,
     accession: Annotated[str | None, typer.Option(metavar="NUMBER", help="Accession Number.")] = None,
     study_date: Annotated[
         str | None,
         typer.Option(metavar="DATES", help="Study Date 20260131, or 20260101-20260131, 20260101-, -20260131."),
     ] = None,
-    modality: Annotated[str | None, typer.Option(help="Modality: DX, CR, CT ...")] = None,
+    modality: Annotated[str | None, typer.Option(metavar="CODE", help="Modality: DX, CR, CT ...")] = None,
     study: Annotated[str | None, typer.Option(metavar="UID", help="Study Instance UID.")] = None,
     level: Annotated[
         FindLevel | None,
-        typer.Option(help="What one line of the answer is: a study, unless told otherwise.", show_default=False),
+        typer.Option(
+            metavar="patient|study|series|image",
+            help="What one line of the answer is: a study, unless told otherwise.",
+            show_default=False,
+        ),
     ] = None,
     versions: Annotated[
         Versions,
-        typer.Option(help="all: a line for each version of each image: when it came, from whom, its SHA-256."),
+        typer.Option(
+            metavar="one|all", help="all: a line for each version of each image: when it came, from whom, its SHA-256."
+        ),
     ] = Versions.ONE,
     as_of: AsOfOption = None,
-    limit: Annotated[int, typer.Option(min=0, help="At most so many lines; 0 is all.")] = 100,
+    limit: Annotated[int, typer.Option(min=0, metavar="N", help="At most so many lines; 0 is all.")] = 100,
     json: JSONOption = False,
     config: ConfigOption = None,
 ) -> None:
@@ -83,11 +116,11 @@ def find(  # noqa: PLR0913, PLR0917 - one for each option
 
     The answers hold patients' names: they are for you, not for a log. --json prints one object a line.
 
-    With --versions all each image has a line for each version that is held, oldest first. The image is found by what
-    its answering version says. Give Received to restore --as-of, or SHA-256 to restore --version.
+    With --versions all each image has a line for each version that is held, oldest first. Images are found by the
+    version that is used for queries. Give Received to restore --as-of, or SHA-256 to restore --version.
 
-    With --as-of everything is as it was then: names, counts, and what is found by them. Studies that something was
-    received for since are read from their files; --study makes that quick.
+    With --as-of everything is as it was then: names, counts, and what is found by them. Studies that have changed since
+    are read from their files; --study makes that quick.
     """
     settings = settings_of(context, config)
     every_version = versions is Versions.ALL
@@ -116,6 +149,8 @@ def find(  # noqa: PLR0913, PLR0917 - one for each option
         with closing(answers):
             some = list(islice(answers, limit + 1 if limit else None))
     found = some[:limit] if limit else some
+    if level is FindLevel.IMAGE:
+        found.sort(key=_in_order)
     if json:
         for answer in found:
             print_json(answer)
@@ -123,7 +158,8 @@ def find(  # noqa: PLR0913, PLR0917 - one for each option
         say("Nothing that is held matches")
     else:
         columns = (*_IMAGE, *_VERSION) if every_version else _COLUMNS[level]
-        print_table(columns, (_version_cells(row) if every_version else _cells(row, columns) for row in found))
+        rows = [_version_cells(row) if every_version else _cells(row, columns) for row in found]
+        print_table([_TITLES.get(column, column) for column in columns], rows, _UIDS)
         if len(some) > len(found):
             say(f"There are more: these are the first {limit} (--limit)")
     if past.unreadable:
@@ -148,6 +184,12 @@ class _Past:
         except Damaged:
             self.unreadable += 1
             return None
+
+
+def _in_order(row: dict[str, Any]) -> tuple[tuple[int, str], ...]:
+    """Sort images as a person counts them: the numbers by their size."""
+    values = (str(row.get(keyword, "")) for keyword in _ORDER)
+    return tuple((int(value) if value.isdecimal() and len(value) < _DIGITS else 0, value) for value in values)
 
 
 def _cells(row: dict[str, Any], columns: Iterable[str]) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from backup_scp.cli.options import ConfigOption, settings_of
+from backup_scp.cli.options import ConfigOption, PlainCommand, settings_of
 from backup_scp.cli.output import say, size
 
 app = typer.Typer(no_args_is_help=True, help="Copies of the index.")
@@ -18,7 +18,7 @@ def _index() -> None:
     """Keep ``index backup`` a command of its own, though it is the only one."""
 
 
-@app.command("backup")
+@app.command("backup", cls=PlainCommand)
 def backup(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A new file.")],

@@ -7,9 +7,10 @@ import re
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperArgument, TyperCommand
 
 from backup_scp.cli import CONFIG_VARIABLE
 
@@ -29,6 +30,18 @@ ConfigOption = Annotated[  # not to be readable for typer: what is wrong with it
     Path | None, typer.Option("--config", metavar="FILE", help=_CONFIG_HELP, readable=False)
 ]
 JSONOption = Annotated[bool, typer.Option("--json", help="Print JSON, for a program.")]
+
+
+class PlainCommand(TyperCommand):
+    """A command whose help names an argument by its metavar alone, without a type of the programming language."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Give its parameters."""
+        params = super().get_params(ctx)
+        for argument in params:
+            if isinstance(argument, TyperArgument):
+                vars(argument)["display_type_rich"] = lambda **_: None  # versions of typer without it show none
+        return params
 
 
 class Versions(StrEnum):

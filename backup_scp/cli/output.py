@@ -1,9 +1,9 @@
-"""What commands print: sentences and tables for people, JSON for programs, progress on the side."""
+"""What commands print: sentences for people, JSON for programs, progress on the side."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 LIST_LIMIT = 20
 """Lines of a list on the screen; --json has them all."""
+
+
+_EACH_BYTES = 300_000  # what an image takes of the time, beside its bytes: many are small, and one is large
 
 
 def say(sentence: str = "") -> None:
@@ -47,19 +50,6 @@ def print_json(value: Any) -> None:
     import msgspec
 
     print(msgspec.json.encode(value).decode())
-
-
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table: as wide as the terminal, or in full where there is none."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
-    for row in rows:
-        table.add_row(*(Text(escape(value)) for value in row))
-    console = Console() if sys.stdout.isatty() else Console(width=10_000)
-    console.print(table)
 
 
 def size(number_of_bytes: float) -> str:
@@ -108,15 +98,17 @@ def progress(label: str) -> Iterator[Callable[[Progress], None]]:
         task = bars.add_task(label, total=None, text="")  # the column asks for it as soon as the bar is there
 
         def show(at: Progress) -> None:
-            by_bytes = bool(at.total_bytes)
-            bars.update(
-                task,
-                completed=at.done_bytes if by_bytes else at.done,
-                total=(at.total_bytes if by_bytes else at.total) or None,
-                text=_progress_text(at),
-            )
+            done, total = work(at)
+            bars.update(task, completed=done, total=total or None, text=_progress_text(at))
 
         yield show
+
+
+def work(at: Progress) -> tuple[int, int]:
+    """Estimate the work that is done, and all of it, in one unit: each image counts, and its bytes if known."""
+    if not at.total_bytes:
+        return at.done, at.total
+    return at.done * _EACH_BYTES + at.done_bytes, at.total * _EACH_BYTES + at.total_bytes
 
 
 def _bars() -> ProgressBars:

@@ -60,7 +60,7 @@ def test_a_table_for_people(run, held):
     out = run("find").out
     assert "Müller^Hans" in out
     assert "Łoś^Anna" in out
-    assert out.splitlines()[0].split()[:2] == ["PatientID", "PatientName"]
+    assert out.splitlines()[0].split("  ")[:2] == ["Patient ID", "Name"]
     assert "first 1 " in run("find", "--limit", "1").out
 
 

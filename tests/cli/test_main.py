@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -11,7 +12,19 @@ from backup_scp import __version__, storage
 from backup_scp.errors import IndexUnavailable
 from backup_scp.settings import reading
 
-COMMANDS = ["serve", "status", "check", "echo", "find", "import", "restore", "verify", "rebuild", "db upgrade"]
+COMMANDS = [
+    "serve",
+    "status",
+    "check",
+    "echo",
+    "find",
+    "import",
+    "restore",
+    "verify",
+    "rebuild",
+    "db upgrade",
+    "index backup",
+]
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
@@ -20,6 +33,7 @@ def test_help(run, command):
     assert ran.code == 0
     assert "--config" in ran.out
     assert "Usage: backup-scp" in ran.out
+    assert not re.search(r"<(list|int|str|float|path|Path|bool)", ran.out), "a type of the programming language"
 
 
 def test_the_main_help_names_every_command(run):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.samples import make_study
+from tests.samples import dx, encode, make_study
 from tests.terminal import CTRL_C, Ended, terminal
 
 WIDTHS = [40, 200]
@@ -38,6 +39,81 @@ def test_the_long_commands_with_their_bars(type_, tmp_path, columns):
         assert ended.code == 0, ended.text
         assert label.split()[0] in ended.text
         assert any(words in line for line in ended.lines), ended.text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["status"], 0, "1 patient"),
+        (["check"], 0, "settings"),
+        (["echo", "NOBODY@127.0.0.1:1"], 1, "cannot be reached"),
+        (["index", "backup", "/dev/null"], 1, "is there already"),
+        (["db", "upgrade"], 0, "up to date"),
+        (["find", "--name", "Nobody"], 0, "Nothing that is held"),
+        (["import", "--help"], 0, "Usage"),
+        (["--help"], 0, "Commands"),
+        (["find", "--study-date", "2026"], 1, "--study-date is"),
+        (["nonsense"], 2, "No such command"),
+    ],
+)
+def test_the_short_commands(type_, stored, arguments, code, words):
+    stored.put(encode(dx()))
+    for columns in WIDTHS:
+        ended = type_(*arguments, columns=columns)
+        assert ended.code == code, ended.text
+        assert words in ended.text
+        assert "Traceback" not in ended.text
+
+
+UID = "1.2.826.0.1.3680043.10.54321." + "9" * 35
+
+
+class TestFind:
+    """UIDs can be copied, however narrow the terminal is."""
+
+    @pytest.fixture
+    def held(self, stored):
+        """Hold three images of one study."""
+        for number in (10, 2, 1):
+            stored.put(
+                encode(dx(study="1", StudyInstanceUID=UID, InstanceNumber=number, SOPInstanceUID=f"1.2.{number}"))
+            )
+
+    @pytest.mark.parametrize("columns", [40, 100, 200])
+    @pytest.mark.parametrize(
+        ("level", "uid"), [("study", "StudyInstanceUID"), ("series", "SeriesInstanceUID"), ("image", "SOPInstanceUID")]
+    )
+    def test_every_value_stands_there_whole(self, type_, run, held, columns, level, uid):
+        rows = [json.loads(line) for line in run("find", "--level", level, "--json").out.splitlines()]
+        ended = type_("find", "--level", level, columns=columns)
+        assert ended.code == 0
+        assert "…" not in ended.text
+        for row in rows:
+            for keyword in ("PatientID", "PatientName", "StudyDate", "AccessionNumber", uid):
+                assert any(row[keyword] in line for line in ended.lines), keyword
+
+    @pytest.mark.parametrize("columns", [40, 100, 200])
+    def test_so_do_digests_and_times(self, type_, run, held, columns):
+        rows = [json.loads(line) for line in run("find", "--versions", "all", "--json").out.splitlines()]
+        ended = type_("find", "--versions", "all", columns=columns)
+        for row in rows:
+            for value in (
+                row["sop_instance_uid"] if "sop_instance_uid" in row else row["SOPInstanceUID"],
+                row["sha256"][:12],
+            ):
+                assert any(value in line for line in ended.lines), value
+        assert ended.text.count("+0") + ended.text.count("-0") >= len(rows)  # Received, with its offset
+
+    def test_a_row_is_a_line_where_there_is_room(self, type_, held):
+        wide = type_("find", columns=200).lines
+        assert any("Patient ID" in line and "Study Instance UID" in line for line in wide)
+        narrow = type_("find", columns=100).lines
+        assert f"  {UID}" in narrow
+        assert any(line.startswith("Patient ID") and line.endswith("Images") for line in narrow)
+
+    def test_images_come_in_their_order(self, type_, held):
+        text = type_("find", "--level", "image", columns=200).text
+        assert text.index(" 1.2.1\r") < text.index(" 1.2.2\r") < text.index(" 1.2.10\r")
 
 
 @pytest.fixture

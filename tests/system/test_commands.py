@@ -285,7 +285,7 @@ def test_find(node):
     assert len(found("--limit", "1", "--level", "image", column="SOPInstanceUID")) == 1
 
     table = node.cli("find", "--limit", "1").stdout
-    assert "PatientName" in table.splitlines()[0]
+    assert "Patient ID" in table.splitlines()[0]
     assert "There are more" in table
     assert "Nothing that is held matches" in node.cli("find", "--patient-id", "nobody").stdout
     assert_one_sentence(node.cli("find", "--study-date", "01.02.2024", exit_code=1), "--study-date")
