@@ -11,6 +11,7 @@ from pathlib import Path
 
 _NOT_KNOWN = frozenset({errno.EINVAL, errno.ENOTSUP})
 _last_failure = memoryview(mmap(-1, 8)).cast("q")  # shared with every process that is forked from this one
+_TEST_BYTES = bytes(65536)
 
 
 class FsyncFailed(OSError):  # noqa: N818 - what happened, as the other names say it
@@ -96,3 +97,39 @@ def fsync_way_to(folder: Path) -> None:
         folder = folder.parent
         if os.access(folder, os.R_OK):
             fsync_folder(folder)
+
+
+def try_to_write(folder: Path) -> None:
+    """Try whether a new file in a folder can be kept; on return nothing is left of it.
+
+    Where the system knows files without a name, there is no moment at which anybody could see it.
+
+    Raises
+    ------
+    OSError
+        Why it cannot.
+    """
+    descriptor = _nameless_file(folder)
+    try:
+        os.write(descriptor, _TEST_BYTES)
+        fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _nameless_file(folder: Path) -> int:
+    """Open a new file that has no name, or whose name is taken away at once."""
+    if sys.platform == "linux":
+        try:
+            return os.open(folder, os.O_TMPFILE | os.O_WRONLY, 0o600)
+        except OSError as error:
+            if error.errno not in _NOT_KNOWN | {errno.EISDIR, errno.ENOENT} or not folder.is_dir():
+                raise  # else the file system has no such files
+    import tempfile
+
+    descriptor, name = tempfile.mkstemp(prefix=".backup-scp-test-", dir=folder)
+    if sys.platform == "win32":
+        os.close(descriptor)
+        return os.open(name, os.O_WRONLY | os.O_TEMPORARY)  # the system removes it when it is closed
+    Path(name).unlink()
+    return descriptor

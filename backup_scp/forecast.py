@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
 from backup_scp.ports import Index
+from backup_scp.words import size
 
 WINDOW = timedelta(days=30)
 LEAST = timedelta(days=7)
@@ -36,6 +37,14 @@ class Forecast:
     def is_known(self) -> bool:
         """Whether there was enough to draw it from."""
         return self.observed_days * timedelta(days=1) >= LEAST
+
+    @property
+    def sentence(self) -> str:
+        """Say when the disk will be full."""
+        if not self.is_known:
+            return "no forecast: images have come in for less than a week"
+        pace = f"at {size(self.bytes_per_day)} a day, as in the last {self.observed_days:.0f} days"
+        return f"full about {self.full_on} {pace}" if self.full_on else f"enough for ten years {pace}"
 
     def is_near(self, today: date) -> bool:
         """Whether the disk is full within a month."""

@@ -100,20 +100,24 @@ class RunRecord:
     @property
     def where(self) -> str:
         """Say what a technician enters at a console."""
-        secured = f"with TLS: port {self.tls_port}" if self.tls_port else ""
-        plain = f"port {self.port}" if self.port is not None else ""
-        ports = f"{plain} ({secured})" if plain and secured else plain or secured
-        reachable = addresses.console_addresses(self.host)
-        if not reachable:
-            nobody_else = "only programs on this computer can reach it; [node] host is the setting"
-            return f"AE title {self.ae_title}, {self.host} {ports}: {nobody_else}"
-        contained = addresses.is_container()
-        inside = ". This is a container: enter the address of the computer that it runs on" if contained else ""
-        return f"AE title {self.ae_title}, {' or '.join(reachable)} {ports}{inside}"
+        return where(self.ae_title, self.host, self.port, self.tls_port)
 
     def is_silent(self, now: datetime) -> bool:
         """Tell whether its signs of life have stayed away: it hangs, or cannot write to its data folder."""
         return now - self.alive_at > 2 * SIGN_OF_LIFE_EVERY + timedelta(minutes=5)
+
+
+def where(ae_title: str, host: str, port: int | None, tls_port: int | None) -> str:
+    """Say what a technician enters at a console that is to reach a node."""
+    plain, secured = f"port {port}" if port else "", f"with TLS: port {tls_port}" if tls_port else ""
+    ports = f"{plain} ({secured})" if plain and secured else plain or secured
+    reachable = addresses.console_addresses(host)
+    if not reachable:
+        nobody_else = "only programs on this computer can reach it; [node] host is the setting"
+        return f"AE title {ae_title}, {host} {ports}: {nobody_else}"
+    contained = addresses.is_container()
+    inside = ". This is a container: enter the address of the computer that it runs on" if contained else ""
+    return f"AE title {ae_title}, {' or '.join(reachable)} {ports}{inside}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,11 +172,11 @@ class Run:
         before = self._written
         if before is not None and not _is_news(before, record):
             return
-        self._written = record
         path = self._home / f"{_RECORD}.{secrets.token_hex(4)}"
         try:
             path.write_bytes(msgspec.json.encode(record))
             path.replace(self._home / _RECORD)
+            self._written = record
         except OSError as error:
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)

@@ -52,7 +52,7 @@ def serve(settings: Settings, say: Say) -> None:
     BackupSCPError
         It cannot start.
     """
-    require_owner(settings)
+    require_owner(settings)  # else the lock would be another user's
     with contextlib.suppress(OSError):  # whoever needs it will say what is wrong with it
         make_folders(settings.home, 0o700)  # the index names patients
     with contextlib.closing(Run(settings.home)) as run:

@@ -128,7 +128,7 @@ def require_archive(settings: Settings) -> None:
     NoArchive
         With the folder, and how to name another.
     """
-    if not settings.index_is_embedded or _is_there(settings.archive_path) or _is_there(_index_path(settings)):
+    if not settings.index_is_embedded or _is_there(settings.archive_path) or _is_there(index_path(settings)):
         return
     said_by = settings.home_source or "nothing names another folder"
     raise NoArchive(
@@ -176,7 +176,7 @@ def foreign_owner(settings: Settings, *, of_home: bool = False) -> Owner | None:
 
     made_by_the_node = (settings.archive_path / name for name in (MARKER, STAGING))  # what is there from the beginning
     archive = next(filter(None, map(owner_of, made_by_the_node)), None)
-    index = owner_of(_index_path(settings)) if settings.index_is_embedded else None
+    index = owner_of(index_path(settings)) if settings.index_is_embedded else None
     if index is not None and our_uid() and os.access(index.path, os.R_OK | os.W_OK):
         index = None  # it is shared on purpose
     foreign = [owner for owner in (archive, index) if owner and belongs_to_another(owner, MARKER)]
@@ -189,7 +189,8 @@ def foreign_owner(settings: Settings, *, of_home: bool = False) -> Owner | None:
     return home if home and belongs_to_another(home, MARKER) else None
 
 
-def _index_path(settings: Settings) -> Path:
+def index_path(settings: Settings) -> Path:
+    """Give the file of an SQLite index."""
     return Path(settings.index_url.removeprefix("sqlite:///").partition("?")[0])
 
 
@@ -201,6 +202,18 @@ def _is_there(path: Path) -> bool:
     except OSError:
         return False
     return True
+
+
+def pending_upgrade(settings: Settings) -> str | None:
+    """Say in one sentence why this program cannot use the index as it is; None when it can.
+
+    Raises
+    ------
+    IndexUnavailable
+    """
+    from backup_scp.index.migrate import pending
+
+    return pending(settings.index_url)
 
 
 class Storage:

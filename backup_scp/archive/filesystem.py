@@ -189,6 +189,7 @@ class FilesystemArchive:
 
     def free_bytes(self) -> int:
         with explained("read"):
+            self._require_expected("read")
             return self._volume.free_bytes()
 
     def _show(self, file: FileInStaging, final: Path) -> None:

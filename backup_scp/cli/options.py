@@ -90,7 +90,7 @@ def config_of(context: typer.Context, config: Path | None) -> Path | None:
     return config or before
 
 
-def settings_of(context: typer.Context, config: Path | None, *, creates: bool = False) -> Settings:
+def settings_of(context: typer.Context, config: Path | None, *, creates: bool = False, logs: bool = True) -> Settings:
     """Read the settings that a command line asks for, act as the archive's owner, and start the log.
 
     Parameters
@@ -99,6 +99,8 @@ def settings_of(context: typer.Context, config: Path | None, *, creates: bool = 
         The command line.
     creates
         Whether the command may make an archive, which then belongs to the owner of the folder of all data.
+    logs
+        Whether the command may write to the log's file.
 
     Raises
     ------
@@ -111,7 +113,8 @@ def settings_of(context: typer.Context, config: Path | None, *, creates: bool = 
 
     settings = load(find_file(config_of(context, config)))
     _act_as_owner(settings, creates=creates)
-    configure(settings, daemon=False)
+    if logs:
+        configure(settings, daemon=False)
     return settings
 
 

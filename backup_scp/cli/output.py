@@ -9,12 +9,25 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from backup_scp.cli.log import escape
+from backup_scp.words import count, moment, size
 
 if TYPE_CHECKING:
     from rich.progress import Progress as ProgressBars
 
-    from backup_scp.forecast import Forecast
     from backup_scp.ports import Progress
+
+__all__ = [
+    "LIST_LIMIT",
+    "complain",
+    "count",
+    "instant",
+    "moment",
+    "print_json",
+    "progress",
+    "say",
+    "say_list",
+    "size",
+]
 
 LIST_LIMIT = 20
 """Lines of a list on the screen; --json has them all."""
@@ -50,37 +63,6 @@ def print_json(value: Any) -> None:
     import msgspec
 
     print(msgspec.json.encode(value).decode())
-
-
-def size(number_of_bytes: float) -> str:
-    """Write a size in the unit that suits it: ``1.4 GB``."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if number_of_bytes < 1000:
-            return f"{number_of_bytes:.0f} bytes" if unit == "bytes" else f"{number_of_bytes:.1f} {unit}"
-        number_of_bytes /= 1000
-    return f"{number_of_bytes:.1f} TB"
-
-
-def count(number: int, noun: str) -> str:
-    """Write a number with its noun: ``1 study``, ``2 studies``."""
-    if number == 1:
-        return f"1 {noun}"
-    if noun.endswith("y"):
-        return f"{number} {noun[:-1]}ies"
-    return f"{number} {noun if noun.endswith('s') else noun + 's'}"
-
-
-def expected(forecast: Forecast) -> str:
-    """Write when the disk will be full."""
-    if not forecast.is_known:
-        return "no forecast: images have come in for less than a week"
-    pace = f"at {size(forecast.bytes_per_day)} a day, as in the last {forecast.observed_days:.0f} days"
-    return f"full about {forecast.full_on} {pace}" if forecast.full_on else f"enough for ten years {pace}"
-
-
-def moment(value: datetime | None) -> str:
-    """Write a time as this computer's clock shows it."""
-    return value.astimezone().strftime("%Y-%m-%d %H:%M:%S") if value else "never"
 
 
 def instant(value: datetime) -> str:

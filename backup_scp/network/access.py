@@ -14,6 +14,9 @@ from functools import lru_cache
 from backup_scp.errors import MoveDestinationUnknown, NotAuthorised
 from backup_scp.ports import RemoteAE
 
+ADD_REMOTE = "add a [[remote]] with its AE title and its host to the settings, and restart the node"
+"""What lets a stranger in."""
+
 _RESOLVED_FOR_S = 60.0
 
 
@@ -95,7 +98,7 @@ class AccessPolicy:
         if caller.is_this_machine or (caller.remote and caller.remote.query):
             return
         if caller.remote:
-            fix = f"set query = true for {caller.remote.name} in the settings"
+            fix = f"set query = true for {caller.remote.name} in the settings, and restart the node"
         else:
             fix = self.fix_for(caller.ae_title)
         raise NotAuthorised(f"{caller} may not query here", fix)
@@ -103,8 +106,11 @@ class AccessPolicy:
     def fix_for(self, ae_title: str) -> str:
         """Say what would make a stranger a configured remote AE."""
         if any(remote.ae_title == ae_title for remote in self._remotes):
-            return "its AE title is configured for another host: correct the host, or set check_address = false"
-        return "add a [[remote]] with its AE title and its host to the settings"
+            return (
+                "its AE title is configured for another host: correct the host, or set check_address = false, "
+                "and restart the node"
+            )
+        return ADD_REMOTE
 
     def move_destination(self, ae_title: str) -> RemoteAE:
         """Look up a Move Destination.
@@ -119,7 +125,8 @@ class AccessPolicy:
                 return remote
         raise MoveDestinationUnknown(
             f"Move Destination {printable(ae_title)} is not configured here",
-            "add a [[remote]] with this AE title and the host and port where it listens to the settings",
+            "add a [[remote]] with this AE title and the host and port where it listens to the settings, "
+            "and restart the node",
         )
 
     def _is_at(self, remote: RemoteAE, address: str) -> bool:

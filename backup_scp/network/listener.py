@@ -28,6 +28,7 @@ _LOCAL_LIMIT_EXCEEDED = bytes((3, 0, 0, 0, 0, 4, 0, 2, 3, 2))  # A-ASSOCIATE-RJ,
 _OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 _STARTS_BLOCKING = sys.platform == "linux"  # what is accepted; elsewhere it is as the listener
 _SAID_EVERY = 100
+NOT_OPENED = (OSError, TypeError, UnicodeError)  # Python raises TypeError for a name that no encoding has
 _LISTENER_IS_SHUT = (errno.EINVAL, errno.EBADF, errno.ENOTSOCK)
 
 Take = Callable[[socket.socket, str], None]
@@ -93,7 +94,7 @@ class Listener:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
             self._socket = socket.create_server((host, port), family=family, backlog=_BACKLOG, dualstack_ipv6=dual)
-        except OSError as error:
+        except NOT_OPENED as error:
             raise InvalidSettings(why_not_open(host, port, error)) from None
         self._socket.settimeout(0)  # another process may have been quicker
         self._tls = tls
@@ -182,18 +183,19 @@ class Listener:
         return SecuredSocket(connection, self._tls)
 
 
-def why_not_open(host: str, port: int, error: OSError) -> str:
+def why_not_open(host: str, port: int, error: Exception) -> str:
     """Say why a port cannot be opened, and what to do."""
-    if error.errno == errno.EADDRINUSE:
+    number = error.errno if isinstance(error, OSError) else None
+    if number == errno.EADDRINUSE:
         return (
             f"Port {port} is already in use. Is backup-scp already running? If not, choose another port in [node] "
             "(with TLS: in [tls])"
         )
-    if error.errno in (errno.EACCES, errno.EPERM):
+    if number in (errno.EACCES, errno.EPERM):
         return f"Port {port} needs special rights: choose one above 1023 in [node] (with TLS: in [tls])"
-    if error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
+    if number is None or number == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
         return f"[node] host: {host} is no address of this computer; 0.0.0.0 is every address that it has"
-    reason = error.strerror or type(error).__name__
+    reason = getattr(error, "strerror", None) or type(error).__name__
     return f"Port {port} on {host} cannot be opened ({reason}): choose another in [node] (with TLS: in [tls])"
 
 

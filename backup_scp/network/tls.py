@@ -6,13 +6,20 @@ certificate, not by a host's name in it: DICOM nodes are configured by address (
 
 from __future__ import annotations
 
+import contextlib
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+from backup_scp import clock
 from backup_scp.errors import InvalidSettings
 
 _CIPHERS_OF_1_2 = "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM"  # TLS 1.3 has no others
+_CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
+_MOST_FLIGHTS = 10  # of a handshake; TLS 1.2 has four
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +80,7 @@ def _context(protocol: int, credentials: Credentials) -> ssl.SSLContext:
     except (OSError, ValueError) as error:
         raise InvalidSettings(
             f"[tls] certificate {credentials.certificate} with key {credentials.key} cannot be used "
-            f"({_reason(error)}): both are PEM files, the key without a password"
+            f"({_mixed_up(credentials) or _reason(error)}): both are PEM files, the key without a password"
         ) from None
     if credentials.ca is not None:
         try:
@@ -83,6 +90,60 @@ def _context(protocol: int, credentials: Credentials) -> ssl.SSLContext:
                 f"[tls] ca {credentials.ca} cannot be used ({_reason(error)}): it is a PEM file of certificates"
             ) from None
     return context
+
+
+def valid_until(credentials: Credentials) -> datetime:
+    """Tell until when our certificate is valid, by showing it to ourselves.
+
+    Raises
+    ------
+    InvalidSettings
+        It cannot be used, has expired, or is not valid yet; or a certificate of ``ca`` has expired.
+    """
+    ours = Credentials(credentials.certificate, credentials.key)
+    client = _context(ssl.PROTOCOL_TLS_CLIENT, ours)
+    client.check_hostname = False
+    client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # our own certificate is trusted, whoever signed it
+    client.load_verify_locations(credentials.certificate)
+    to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = (
+        client.wrap_bio(to_client, to_server),
+        acceptor_context(ours).wrap_bio(to_server, to_client, server_side=True),
+    )
+    try:
+        for _ in range(_MOST_FLIGHTS):
+            for end in ends:
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    end.do_handshake()
+    except ssl.SSLCertVerificationError as error:
+        sentence = f"[tls] certificate {credentials.certificate}: {error.verify_message}; renew it, or set the clock"
+        raise InvalidSettings(sentence) from None
+    shown = ends[0].getpeercert()
+    assert shown is not None, "the handshake has ended"  # noqa: S101 - for the type checker
+    return min([_not_after(shown), *_ends_of_authorities(credentials)])
+
+
+def _ends_of_authorities(credentials: Credentials) -> list[datetime]:
+    """List until when the certificates of ``ca`` are valid: after it nobody is let in."""
+    if credentials.ca is None:
+        return []
+    ends = [_not_after(authority) for authority in acceptor_context(credentials).get_ca_certs()]
+    if any(end < clock.now() for end in ends):
+        raise InvalidSettings(f"[tls] ca {credentials.ca}: a certificate in it has expired; renew it")
+    return ends
+
+
+def _not_after(certificate: Mapping[str, Any]) -> datetime:
+    return datetime.fromtimestamp(ssl.cert_time_to_seconds(str(certificate["notAfter"])), UTC)
+
+
+def _mixed_up(credentials: Credentials) -> str:
+    """Say so when there is a key where the certificate should be."""
+    with contextlib.suppress(OSError):
+        if _CERTIFICATE not in credentials.certificate.read_bytes():
+            exchanged = credentials.key.is_file() and _CERTIFICATE in credentials.key.read_bytes()
+            return "certificate and key are exchanged" if exchanged else "there is no certificate in the first"
+    return ""
 
 
 def _no_password() -> str:

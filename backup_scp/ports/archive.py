@@ -263,7 +263,13 @@ class Archive(Protocol):
         """
 
     def free_bytes(self) -> int:
-        """Count what the volume can still take."""
+        """Count what the volume can still take.
+
+        Raises
+        ------
+        ArchiveUnavailable
+            Its drive is not there: another volume would be counted.
+        """
 
     @property
     def trouble(self) -> str:

@@ -209,7 +209,29 @@ class Storm:
 
 @dataclass(frozen=True, slots=True)
 class Holdings:
-    """What the index holds, in numbers."""
+    """What the index holds, in numbers.
+
+    Attributes
+    ----------
+    patients, studies, series
+        How many.
+    instances
+        Images: how many different ones.
+    versions
+        Images, those counted several times that came several times with different content.
+    size_bytes
+        Of all versions.
+    flagged
+        Versions that a person may want to look at.
+    damaged
+        Versions whose file changed or is gone.
+    last_received_at
+        When the last one came; null where nothing did.
+    last_verified_at
+        When one was last compared with its digest; null where none was.
+    never_verified
+        Versions that were never compared with their digest.
+    """
 
     patients: int
     studies: int

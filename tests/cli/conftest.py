@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from backup_scp import __version__
 from backup_scp.cli import main
+from backup_scp.run_record import Run, RunRecord
 from tests.stored import Stored, stored_in
+
+OUR_USER = os.getuid() if hasattr(os, "getuid") else None
 
 
 @dataclass
@@ -43,8 +49,17 @@ def home(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.fixture
-def stored(home) -> Iterator[Stored]:
-    """Open what the commands see."""
+def node_run(home) -> Iterator[Run]:
+    """Let a node run, as far as its lock and its record tell."""
+    now = datetime.now(UTC)
+    with contextlib.closing(Run(home)) as run:
+        run.write(RunRecord(__version__, os.getpid(), OUR_USER, now, "BACKUP_SCP", "127.0.0.1", 11112, None, 1, now))
+        yield run
+
+
+@pytest.fixture
+def stored(home, node_run) -> Iterator[Stored]:
+    """Open what the commands see, beside a node that runs."""
     with stored_in(home) as stored:
         yield stored
 

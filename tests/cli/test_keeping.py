@@ -16,7 +16,7 @@ class TestStatus:
     def test_a_fresh_node(self, run, stored):
         ran = run("status")
         assert ran.code == 0
-        assert "0 SOP Instances" in ran.out
+        assert "0 images" in ran.out
         assert "Nothing to do" in ran.out
 
     def test_in_numbers(self, run, stored):
@@ -47,7 +47,7 @@ class TestStatus:
         run("verify")
         ran = run("status")
         assert ran.code == 1
-        assert "DAMAGED: 1 version." in ran.out
+        assert "DAMAGED: 1 image\n" in ran.out
         assert run("status", "--json").json["needs_a_person"] is True
 
     def test_long_work_is_shown(self, run, stored):
@@ -57,9 +57,9 @@ class TestStatus:
         stored.index.record_task(Task("verify", began, done=3))
         stored.index.record_task(Task("rebuild", began, done=5, note="Its file was gone"))
         ran = run("status")
-        assert ran.code == 0
+        assert ran.code == 1
         assert ": 1 intact" in ran.out
-        assert "3 versions read" in ran.out
+        assert "3 images read" in ran.out
         assert "NOT WHOLE" in ran.out
         assert "Its file was gone" in ran.out
         assert set(run("status", "--json").json["tasks"]) == {"verified", "verify", "rebuild"}
@@ -81,12 +81,12 @@ class TestStatus:
         monkeypatch.setenv("BACKUP_SCP_ALERTS__CHANGED_STUDIES", "0")
         assert run("status").code == 0
 
-    def test_rejections_are_shown_with_their_fix_and_are_no_failure(self, run, stored):
+    def test_rejections_are_shown_with_their_fix(self, run, stored):
         facts = ("CT1", "OLD_PACS", "192.0.2.9", "Called AE title OLD_PACS", "Enter BACKUP_SCP")
         stored.index.record_rejections([Rejection(ServiceKind.ASSOCIATION, *facts, 3, datetime.now(UTC))])
         ran = run("status")
-        assert ran.code == 0
-        assert "CT1 at 192.0.2.9, 3 times" in ran.out
+        assert ran.code == 1
+        assert "CT1 at 192.0.2.9: call refused, 3 times" in ran.out
         assert "Enter BACKUP_SCP" in ran.out
 
     def test_reports_that_are_owed_are_shown_with_what_to_do(self, run, stored, monkeypatch):

@@ -102,11 +102,14 @@ class TestCheck:
     def remote(self, ran):
         return next(finding for finding in ran.json if finding["what"] == "remote dr room")
 
-    def test_all_is_well(self, run, configure, peer, stored):
+    def test_all_is_well(self, run, configure, peer, stored, node_run):
+        node_run.close()
         configure(peer.port)
         ran = run("check")
         assert ran.code == 0, ran.out
-        assert [line[:4] for line in ran.out.splitlines()] == ["ok  "] * 5
+        assert {line[:4] for line in ran.out.splitlines()} == {"ok  ", "note"}
+        assert "note  node: not running" in ran.out
+        assert "ok    remote dr room: CONSOLE at" in ran.out
 
     def test_a_name_that_is_none(self, run, configure):
         configure(104, host="no-such-host.invalid")
@@ -118,13 +121,13 @@ class TestCheck:
         configure(closed_port)
         ran = run("check", "--json")
         assert ran.code == 1
-        assert "firewall" in self.remote(ran)["sentence"]
+        assert "firewall" in self.remote(ran)["fix"]
 
     def test_an_ae_title_that_it_does_not_have(self, run, configure, peer):
         configure(peer.port, ae_title="OTHER")
         ran = run("check", "--json")
         assert ran.code == 1
-        assert "check that its AE title is OTHER" in self.remote(ran)["sentence"]
+        assert "check that its AE title is OTHER" in self.remote(ran)["fix"]
 
     def test_an_archive_that_cannot_be_written(self, run, home):
         (home / "archive").touch()
@@ -138,7 +141,8 @@ class TestCheck:
         assert ran.code == 1
         assert "FAIL  index: " in ran.out
 
-    def test_it_leaves_nothing_in_the_archive(self, run, home, stored):
+    def test_it_leaves_nothing_in_the_archive(self, run, home, stored, node_run):
+        node_run.close()
         assert run("check").code == 0
         assert [path for path in (home / "archive").rglob("*") if path.is_file() and path.stat().st_size] == []
 

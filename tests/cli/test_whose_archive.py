@@ -57,7 +57,7 @@ def test_a_log_file_makes_no_folder_either(run, elsewhere, monkeypatch):
 def test_import_makes_one(run, elsewhere, tmp_path):
     make_study(tmp_path / "drive")
     assert run("import", tmp_path / "drive").code == 0
-    assert run("status").code == 0
+    assert "Holds          1 patient" in run("status").out
     assert (elsewhere / "backup-scp-data" / "archive").is_dir()
 
 

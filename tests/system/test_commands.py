@@ -45,8 +45,9 @@ def run(node: Node, *arguments: str | Path, env: dict[str, str] | None = None) -
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_serve_says_where_it_is_and_stops_cleanly(node, number):
-    wait_until(lambda: node.output.count("\n") >= 3, what="the three lines of the start")
-    ready, kept, stop = node.output.splitlines()[:3]
+    wait_until(lambda: node.output.count("\n") >= 4, what="the four lines of the start")
+    ready, where, kept, stop = node.output.splitlines()[:4]
+    assert where.startswith("Consoles send to: AE title BACKUP_SCP, ")
     assert f"AE title BACKUP_SCP, port {node.port}" in ready
     assert str(node.home) in kept
     assert "Ctrl-C" in stop
@@ -198,13 +199,17 @@ def test_status_beside_the_node_and_without_it(node):
 
     beside, said = node.json("status"), node.cli("status").stdout
     node.stop()
-    without = node.json("status")
+    without, alone = node.json("status", exit_code=1), node.cli("status", exit_code=1).stdout
 
     assert (empty["holdings"]["versions"], empty["needs_a_person"]) == (0, False)
     held = {key: beside["holdings"][key] for key in ("patients", "studies", "series", "instances", "versions")}
     assert held == {"patients": 1, "studies": 1, "series": 2, "instances": 4, "versions": 4}
     assert beside["holdings"] == without["holdings"]
-    assert "1 patient, 1 study, 2 series, 4 SOP Instances in 4 versions" in said
+    assert said.startswith("Running since ")
+    assert f"AE title BACKUP_SCP, 127.0.0.1 port {node.port}" in said.splitlines()[0]
+    assert "1 patient, 1 study, 2 series, 4 images, " in said
+    assert alone.startswith("NOT RUNNING: consoles cannot send. Start it with  backup-scp serve\n")
+    assert (beside["node"]["running"], without["node"]["running"]) == (True, False)
     assert "PID1" not in said
     assert "Family" not in said
 
@@ -217,7 +222,7 @@ def test_status_shows_what_is_odd_without_naming_the_patient(node):
 
     assert f"{odd.sop_instance_uid} from RAW_SENDER" in said
     assert "unparsed" in said
-    (remark,) = node.json("status")["remarks"]
+    (remark,) = node.json("status", exit_code=None)["remarks"]
     assert remark["sop_instance_uid"] == odd.sop_instance_uid
     assert remark["flags"] == ["unparsed"]
 
@@ -230,7 +235,10 @@ def test_check_says_what_is_well_and_what_is_not(start_node, storescp):
     said = node.cli("check", exit_code=1).stdout
     findings = {finding["what"]: finding for finding in node.json("check", exit_code=1)}
 
-    assert [name for name, finding in findings.items() if not finding["ok"]] == ["remote down", "remote nowhere"]
+    assert [name for name, finding in findings.items() if finding["severity"] == "act"] == [
+        "remote down",
+        "remote nowhere",
+    ]
     assert {"settings", "archive", "free disk", "index", "remote sink"} <= findings.keys()
     assert "answers C-ECHO" in findings["remote sink"]["sentence"]
     assert f"port {down.port}" in findings["remote down"]["sentence"]
@@ -240,7 +248,7 @@ def test_check_says_what_is_well_and_what_is_not(start_node, storescp):
 
 
 def test_check_of_a_good_node_is_0_and_leaves_nothing_behind(node):
-    assert all(finding["ok"] for finding in node.json("check"))
+    assert {finding["severity"] for finding in node.json("check")} == {"ok"}
     assert "FAIL" not in node.cli("check").stdout
     assert visible(node) == []
 
@@ -326,7 +334,7 @@ def test_import_takes_what_is_dicom_and_doubles_nothing(make_node, old_drive, tm
     assert (first["failed"], first["stopped"]) == ([], "")
     assert (second["new"], second["held"]) == (0, 9)
     assert len(visible(node)) == 8
-    assert node.json("status")["holdings"]["versions"] == 8
+    assert node.json("status", exit_code=1)["holdings"]["versions"] == 8
     sources = {data_set_bytes(path) for path in old_drive.rglob("*") if path.is_file() and path.name not in skipped}
     assert {data_set_bytes(path) for path in node.restored(tmp_path / "restored")} == sources
 
@@ -463,7 +471,7 @@ def test_rebuild_does_not_take_an_empty_drive_for_the_truth(node):
     (node.home / "unplugged").rename(archive)
 
     assert_one_sentence(done, "drive")
-    assert node.json("status")["holdings"]["versions"] == 1
+    assert node.json("status", exit_code=1)["holdings"]["versions"] == 1
 
 
 def test_db_upgrade_of_the_embedded_index(node):
@@ -475,14 +483,15 @@ def test_postgresql_is_upgraded_by_its_owner(make_node, postgres_url):
     """A shared index is not changed by a node that starts: it says which command does it."""
     node = make_node(settings={"index": {"url": postgres_url}})
 
-    assert_one_sentence(run(node, "status", "--config", node.config), "db upgrade")
+    assert_one_sentence(run(node, "find", "--config", node.config), "db upgrade")
+    assert "db upgrade" in node.cli("status", exit_code=1).stdout
     assert "db upgrade" in said_at_start(node)
     node.kill()
     node.cli("db", "upgrade")
     node.start()
     node.send([encode(dx())])
 
-    assert node.json("status")["holdings"]["instances"] == 1
+    assert node.json("status", exit_code=None)["holdings"]["instances"] == 1
     assert node.json("verify")["intact"] == 1
     assert postgres_url.split("@")[-1] not in node.output
 
@@ -491,7 +500,11 @@ def test_a_postgresql_that_does_not_answer(make_node):
     password = "hunter2"
     node = make_node(settings={"index": {"url": f"postgresql://user:{password}@{LOOPBACK}:{free_port()}/none"}})
 
-    for command in (["status"], ["db", "upgrade"]):
+    said = node.cli("status", exit_code=1).stdout
+    assert said.startswith("NOT RUNNING")
+    assert "index" in said.partition("To do:")[2]
+    assert password not in said
+    for command in (["find"], ["db", "upgrade"]):
         done = run(node, *command, "--config", node.config)
         assert_one_sentence(done, "index")
         assert password not in done.stderr

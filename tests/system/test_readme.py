@@ -155,6 +155,6 @@ def test_the_commands_in_its_text_do_what_they_say(fresh_machine, tmp_path):
     assert "1 new image" in fresh_machine("backup-scp import 'old drive'")
     assert "1 image intact" in fresh_machine("backup-scp verify")
     assert "console" in fresh_machine("backup-scp check")
-    assert "1 SOP Instance" in fresh_machine("backup-scp status")
+    assert "1 image" in fresh_machine("backup-scp status")
     for command in ("import", "verify", "rebuild", "check", "status", "serve --config FILE"):
         assert f"`backup-scp {command}" in README or f"backup-scp {command}" in COMMANDS

@@ -178,7 +178,7 @@ def test_an_index_that_is_broken_is_made_again(make_node, kind):
     broken[first:] = b"this was a database once " * (len(broken) // 25)
     index.write_bytes(broken)
 
-    said = node.cli("status", exit_code=1).stderr
+    said = node.cli("status", exit_code=1).stdout
     assert "backup-scp rebuild" in said
     if "move it away" in said:
         index.rename(node.home / "moved away")

@@ -112,7 +112,7 @@ def test_a_damaged_image_is_committed_after_it_was_sent_again(start_node):
 
         assert {answer.status for answer in node.send([bad])} == {0}
         assert reported(node, console, good, bad).committed == (pair(good), pair(bad))
-        assert node.json("status")["holdings"]["damaged"] == 0
+        assert node.json("status", exit_code=None)["holdings"]["damaged"] == 0
 
 
 def reported(node, console: Console, *samples):
@@ -129,7 +129,7 @@ def test_a_request_that_comes_before_its_images(start_node):
         node = start_node(remotes=[console.remote])
         status, transaction_uid = console.ask(node, map(pair, samples))
         assert status == 0
-        (waiting,) = node.json("status")["commitments"]
+        (waiting,) = node.json("status", exit_code=None)["commitments"]
         assert (waiting["waiting"], waiting["owed"]) == (1, 0)
         node.send(samples)
         wait_until(lambda: console.of(transaction_uid), 60, what="the report")
@@ -155,16 +155,18 @@ def test_a_console_that_is_off_gets_its_report_once_when_it_is_back(make_node, r
         another_attempt(node)
         node.kill()
         node.start()
-    (owed,) = node.json("status")["commitments"]
+    (owed,) = node.json("status", exit_code=None)["commitments"]
     assert (owed["owed"], owed["requester"]["ae_title"]) == (1, "CONSOLE")
     assert "cannot be reached; check host, port" in owed["error"]
     with console:
         wait_until(lambda: console.of(transaction_uid), 100, what="the report")
-        wait_until(lambda: node.json("status")["commitments"] == [], what="nothing owed")  # its answer was seen
+        wait_until(
+            lambda: node.json("status", exit_code=None)["commitments"] == [], what="nothing owed"
+        )  # its answer was seen
         node.kill()
         node.start()
         assert reported(node, console, sample).committed == (pair(sample),)
-        wait_until(lambda: node.json("status")["commitments"] == [], what="nothing owed")
+        wait_until(lambda: node.json("status", exit_code=None)["commitments"] == [], what="nothing owed")
     (report,) = console.of(transaction_uid)
     assert report.committed == (pair(sample),)
 
@@ -207,11 +209,11 @@ def test_a_stranger_gets_its_report_where_it_asked_and_status_says_what_to_do(st
         _, transaction_uid = ask(opened, [pair(sample)])
         wait_until(lambda: here.of(transaction_uid), what="the report")
         assert here.of(transaction_uid)[0].association is opened
-    wait_until(lambda: node.json("status")["commitments"] == [])
+    wait_until(lambda: node.json("status", exit_code=None)["commitments"] == [])
 
     status, transaction_uid = here.ask(node, [pair(sample)])
     assert status == 0
-    owed = wait_until(lambda: [one for one in node.json("status")["commitments"] if one["error"]])
+    owed = wait_until(lambda: [one for one in node.json("status", exit_code=None)["commitments"] if one["error"]])
     assert "STRANGER" in owed[0]["error"]
     assert "add a [[remote]] with its AE title and its host" in owed[0]["error"]
 
@@ -237,7 +239,7 @@ def test_two_nodes_on_one_index_report_once(make_node, postgres_url, tmp_path):
         nodes[0].send(samples)
         asked = [console.ask(nodes[number % 2], [pair(sample)])[1] for number, sample in enumerate(samples)]
         wait_until(lambda: len(console.reports) >= len(asked), 60, what="all reports")
-        wait_until(lambda: nodes[0].json("status")["commitments"] == [])
+        wait_until(lambda: nodes[0].json("status", exit_code=None)["commitments"] == [])
     assert sorted(report.transaction_uid for report in console.reports) == sorted(asked)
 
 
@@ -292,7 +294,7 @@ def test_a_restore_is_committed_by_another_node(make_node, running, known):
         ours.stop()
     done = ours.json("restore", "--to", "other", "--all", "--commit")
     assert (done["sent"], done["committed"], done["uncommitted"], done["failed"]) == (3, 3, [], [])
-    wait_until(lambda: other.json("status")["commitments"] == [], what="nothing owed")
+    wait_until(lambda: other.json("status", exit_code=None)["commitments"] == [], what="nothing owed")
 
 
 def test_a_restore_is_committed_by_orthanc(start_node, start_orthanc):

@@ -1,0 +1,219 @@
+"""What ``check`` looks at: all that ``serve`` would do, tried out before it is done; nothing is made."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Iterator
+
+from backup_scp import clock, remotes
+from backup_scp.errors import ArchiveFull, BackupSCPError, NoArchive, NotOwner
+from backup_scp.forecast import forecast
+from backup_scp.health import surroundings
+from backup_scp.health.finding import Finding, Severity
+from backup_scp.health.findings import START, closed_folders, is_low
+from backup_scp.ports import Archive, Index, RemoteAE
+from backup_scp.run_record import NodeState, RunRecord, look
+from backup_scp.settings import Settings
+from backup_scp.storage import open_archive, open_index, pending_upgrade, require_archive, require_owner
+from backup_scp.words import count, moment, size
+
+
+def checks(settings: Settings) -> Iterator[Finding]:
+    """Check one thing after the other; what is well is a finding, too."""
+    node, state = settings.node, look(settings.home)
+    port = f"port {node.port}" if node.plain else f"port {settings.tls.port} with TLS"
+    yield _ok("settings", f"AE title {node.ae_title}, {port}, data in {settings.home}")
+    yield _node(settings, state)
+    yield from _ports(settings, state)
+    if settings.tls_files is not None:
+        trouble = surroundings.certificate_trouble(settings, clock.now())
+        yield _act("certificate", trouble) if trouble else _ok("certificate", "certificate and key can be used")
+    if settings.log_path is not None:
+        trouble = surroundings.log_trouble(settings)
+        yield _act("log", trouble) if trouble else _ok("log", f"{settings.log_path} can be written")
+    try:
+        require_owner(settings)
+        require_archive(settings)
+    except (NoArchive, NotOwner) as error:
+        yield _act("archive", str(error))
+    else:
+        yield from _storage(settings, state)
+    for remote in settings.remotes:
+        yield _remote(settings, remote)
+
+
+def _ok(what: str, sentence: str) -> Finding:
+    return Finding(what, Severity.OK, sentence)
+
+
+def _act(what: str, sentence: str, fix: str = "") -> Finding:
+    return Finding(what, Severity.ACT, sentence, fix)
+
+
+# -- the node ----------------------------------------------------------------------------------------------------------
+
+
+def _node(settings: Settings, state: NodeState) -> Finding:
+    """Ask the node that runs whether it answers; one that does not run is no fault of the settings."""
+    if not state.running or state.record is None:
+        return Finding("node", Severity.NOTE, "not running: consoles cannot send", START)
+    record = state.record
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(record.host, record.host)  # noqa: S104 - compared with
+    port, tls = (record.port, False) if record.port else (record.tls_port, True)
+    try:
+        if port and (settings.tls.ca or not tls):  # without a CA nobody is called with TLS
+            remotes.echo(settings, record.ae_title, host, port, tls=tls)
+    except BackupSCPError as error:
+        return _act("node", f"running since {moment(record.since)}, and does not answer: {error}", "restart it")
+    return _ok("node", f"running since {moment(record.since)}. Consoles send to: {record.where}")
+
+
+def _ports(settings: Settings, state: NodeState) -> Iterator[Finding]:
+    running = state.record if state.running else None
+    own = _own_ports(running)
+    wanted = [settings.node.port] if settings.node.plain else []
+    wanted += [settings.tls.port] if settings.tls_files is not None else []
+    for port in wanted:
+        if port and port in own:
+            yield _ok(f"port {port}", "the running node listens there")
+        elif trouble := surroundings.port_trouble(settings.node.host, port):
+            yield _act(f"port {port}", trouble)
+        elif running is not None:
+            others = " and ".join(map(str, sorted(own)))
+            told = f"free, and not that of the running node ({others}): the settings have changed"
+            yield Finding(f"port {port}", Severity.NOTE, told, "restart the node")
+        else:
+            yield _ok(f"port {port}", "it can be had" if port else "the system chooses one")
+
+
+def _own_ports(running: RunRecord | None) -> set[int]:
+    return {port for port in (running.port, running.tls_port) if port} if running else set()
+
+
+# -- archive and index -------------------------------------------------------------------------------------------------
+
+
+def _storage(settings: Settings, state: NodeState) -> Iterator[Finding]:
+    archive, index = open_archive(settings), None
+    about_index = _pending(settings)
+    try:
+        if about_index is None:
+            index = open_index(settings, migrate=False)
+            holdings = index.holdings()
+            archive.expect(identity) if (identity := index.archive_identity()) else None
+            about_index = _ok("index", f"knows {count(holdings.instances, 'image')} ({holdings.versions} versions)")
+    except BackupSCPError as error:
+        about_index = _act("index", str(error))
+        _closed(index)
+        index = None
+    try:
+        yield _archive(settings, archive, index)
+        yield from _closed_folders(settings, state)
+        yield _free(settings, archive, index)
+        yield about_index
+        if index is not None:
+            yield from _commitments(index)
+            if too_few := index.too_few_connections(settings.node.workers):
+                yield _act("connections", too_few)
+    finally:
+        _closed(index)
+
+
+def _closed(index: Index | None) -> None:
+    if index is not None:
+        index.close()
+
+
+def _pending(settings: Settings) -> Finding | None:
+    """Tell of an index that is not there yet, or is of another version; None where it can be asked."""
+    file = surroundings.index_file(settings)
+    if file is not None and not file.exists():
+        return Finding("index", Severity.NOTE, f"{file} is not there yet: the node makes it when it starts")
+    try:
+        reason = pending_upgrade(settings)
+    except BackupSCPError as error:
+        return _act("index", str(error))
+    if reason is None:
+        return None
+    return _act("index", reason) if file is None or "newer" in reason else _ok("index", f"{reason} when it starts")
+
+
+def _archive(settings: Settings, archive: Archive, index: Index | None) -> Finding:
+    """Write a few bytes, and see that the disk keeps them."""
+    folder = settings.archive_path
+    try:
+        archive.require_ready()
+        trouble = index.archive_trouble() if index else None
+    except ArchiveFull as error:
+        return _act("archive", str(error), f"make room on the disk of {folder}, or move the archive to a larger one")
+    except BackupSCPError as error:
+        fix = (
+            f"check that {folder} is there and can be written. If you moved to a new archive on purpose, run "
+            "backup-scp rebuild. If not, reconnect the old drive"
+        )
+        return _act("archive", str(error), fix)
+    if trouble is not None and trouble.ended_at is None:
+        fix = "the node tries again with the next image; look at the drive (smartctl, cables)"
+        return _act("archive", f"{trouble.sentence} at {moment(trouble.began_at)}", fix)
+    if reason := surroundings.why_not_writable(settings):
+        return _act("archive", reason, "look at the disk: is it full, read only, or another user's?")
+    return _ok("archive", f"{folder} can be written")
+
+
+def _closed_folders(settings: Settings, state: NodeState) -> Iterator[Finding]:
+    if closed := surroundings.closed_folders(settings, state):
+        yield closed_folders(settings, state, closed)
+
+
+def _free(settings: Settings, archive: Archive, index: Index | None) -> Finding:
+    now = clock.now()
+    try:
+        free_bytes = archive.free_bytes()
+        ahead = forecast(index, free_bytes, settings.archive.reserve_bytes, now) if index else None
+    except BackupSCPError as error:
+        return _act("free disk", str(error), f"check that {settings.archive_path} is on a connected disk")
+    if is_low(free_bytes, settings.archive.reserve_bytes):
+        return _act("free disk", f"only {size(free_bytes)} left", "make room, or move the archive")
+    said = f"{size(free_bytes)} left" + (f", {ahead.sentence}" if ahead else "")
+    if ahead and ahead.is_near(now.date()):
+        return _act("free disk", said, "make room, or move the archive")
+    return _ok("free disk", said)
+
+
+def _commitments(index: Index) -> Iterator[Finding]:
+    """Tell of each requester whose Storage Commitment report could not be delivered."""
+    owed = []
+    with contextlib.suppress(BackupSCPError):  # the index has been found to be unwell
+        owed = index.commitments.owed()
+    for one in owed:
+        if one.error:
+            number = count(one.owed + one.given_up, "report")
+            yield _act(f"commitment {one.requester.ae_title}", f"{number} not delivered: {one.error}")
+
+
+# -- other Application Entities ----------------------------------------------------------------------------------------
+
+
+def _remote(settings: Settings, remote: RemoteAE) -> Finding:
+    """Look up the name, connect, C-ECHO; the first step that fails tells where to look."""
+    what = f"remote {remote.name}"
+    try:
+        socket.getaddrinfo(remote.host, remote.port, type=socket.SOCK_STREAM)
+    except OSError:
+        return _act(what, f"the host {remote.host} is not known", "check its spelling, or write its IP address")
+    try:
+        socket.create_connection((remote.host, remote.port), timeout=settings.node.connect_timeout_s).close()
+    except OSError as error:
+        reason = error.strerror or "no answer"
+        return _act(
+            what,
+            f"no connection to {remote.host} port {remote.port} ({reason})",
+            "is it on, is this its own DICOM port, and does its firewall let this computer in?",
+        )
+    try:
+        remotes.echo(settings, remote.ae_title, remote.host, remote.port, tls=remote.tls)
+    except BackupSCPError as error:
+        fix = f"check that its AE title is {remote.ae_title} and that {settings.node.ae_title} is entered there"
+        return _act(what, str(error), fix)
+    return _ok(what, f"{remote.ae_title} at {remote.host}:{remote.port} answers C-ECHO")

@@ -1,0 +1,159 @@
+"""Gathers what is known of the node, its disks and its index; nothing is made or changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from backup_scp import clock, node
+from backup_scp.addresses import console_addresses
+from backup_scp.errors import ArchiveUnavailable, BackupSCPError
+from backup_scp.forecast import Forecast, forecast
+from backup_scp.health import surroundings
+from backup_scp.ports import Archive, ClockDoubt, Holdings, Index, OwedReports, Rejection, Remark, Storm, Task, Trouble
+from backup_scp.run_record import NodeState, look
+from backup_scp.settings import Settings
+from backup_scp.storage import Storage, require_archive, require_owner
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the index says.
+
+    Attributes
+    ----------
+    holdings
+        What is held, in numbers.
+    forecast
+        When the archive's disk will be full; null where its free room is not known.
+    trouble
+        The last time that the archive's disk did not keep what it was given; null where there was none.
+    remarks
+        Images that are flagged or damaged, the newest first; 1,000 at most.
+    rejections
+        Who was turned away, the latest first; 1,000 at most.
+    commitments
+        Storage Commitment reports that are owed.
+    tasks
+        Long work: ``verify`` and ``rebuild`` while they are under way, ``verified`` and ``rebuilt`` once they ended.
+    storms
+        Senders that changed unusually many studies.
+    clock_doubt
+        What tells that the clock was wrong, or is.
+    """
+
+    holdings: Holdings
+    forecast: Forecast | None
+    trouble: Trouble | None
+    remarks: list[Remark] = field(default_factory=list)
+    rejections: list[Rejection] = field(default_factory=list)
+    commitments: list[OwedReports] = field(default_factory=list)
+    tasks: dict[str, Task] = field(default_factory=dict)
+    storms: list[Storm] = field(default_factory=list)
+    clock_doubt: ClockDoubt = field(default_factory=ClockDoubt)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """All that was looked at, at one moment.
+
+    Attributes
+    ----------
+    at
+        That moment, by this computer's clock.
+    index_trouble
+        Why the index cannot be asked; empty when it can.
+    refusing
+        Why a C-STORE would be refused now; empty when it would not.
+    closed_folders
+        Folders of the archive that belong to another user than the node's.
+    certificate
+        What is wrong with the certificate of ``[tls]``; empty when nothing is, or there is none.
+    """
+
+    settings: Settings
+    at: datetime
+    node: NodeState
+    addresses: list[str]
+    known: Known | None
+    index_trouble: str
+    free_bytes: int | None
+    refusing: str
+    closed_folders: list[str]
+    certificate: str
+
+
+def gather(settings: Settings, limit: int) -> Facts:
+    """Look at everything; what cannot be looked at is a fact as well.
+
+    Parameters
+    ----------
+    settings
+        Where it is.
+    limit
+        How many remarks and rejections are listed.
+
+    Raises
+    ------
+    NoArchive, NotOwner
+        There is nothing to look at, or it is another user's.
+    """
+    require_owner(settings)
+    require_archive(settings)
+    at = clock.now()
+    state = look(settings.home)
+    known, index_trouble, free_bytes, refusing = None, "", None, ""
+    try:
+        with Storage(settings) as storage:
+            free_bytes = _free_bytes(storage.archive)
+            known = _ask(settings, storage.index, limit, free_bytes, at)
+            refusing = _refusing(settings, storage.archive, known.trouble)
+    except BackupSCPError as error:
+        index_trouble = str(error)
+    host = state.record.host if state.running and state.record else settings.node.host
+    return Facts(
+        settings=settings,
+        at=at,
+        node=state,
+        addresses=console_addresses(host),
+        known=known,
+        index_trouble=index_trouble,
+        free_bytes=free_bytes,
+        refusing=refusing,
+        closed_folders=surroundings.closed_folders(settings, state),
+        certificate=surroundings.certificate_trouble(settings, at),
+    )
+
+
+def _ask(settings: Settings, index: Index, limit: int, free_bytes: int | None, at: datetime) -> Known:
+    reserve = settings.archive.reserve_bytes
+    return Known(
+        holdings=index.holdings(),
+        forecast=None if free_bytes is None else forecast(index, free_bytes, reserve, at),
+        trouble=index.archive_trouble(),
+        remarks=index.remarks(limit),
+        rejections=index.rejections(limit),
+        commitments=index.commitments.owed(),
+        tasks=index.tasks(),
+        storms=node.storms(settings, index),
+        clock_doubt=index.clock_doubt(),
+    )
+
+
+def _free_bytes(archive: Archive) -> int | None:
+    """Count what the archive's disk can take; None where the disk is not there."""
+    try:
+        return archive.free_bytes()
+    except ArchiveUnavailable:
+        return None
+
+
+def _refusing(settings: Settings, archive: Archive, trouble: Trouble | None) -> str:
+    """Say why a C-STORE would be refused now; empty when it would not."""
+    try:
+        archive.require_ready()
+    except ArchiveUnavailable as error:
+        return str(error)
+    if trouble is not None and trouble.ended_at is None:
+        return trouble.sentence
+    return surroundings.why_not_writable(settings)

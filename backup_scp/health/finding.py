@@ -1,0 +1,42 @@
+"""One thing that was looked at, and what to do about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Severity(StrEnum):
+    """What a finding asks of a person."""
+
+    OK = "ok"  # nothing
+    NOTE = "note"  # a look, when there is time
+    ACT = "act"  # to do something: the exit code is 1
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes
+    ----------
+    what
+        What it is about, in a word that stays the same: ``node``, ``storing``, ``disk``, ``index``, ``damage``,
+        ``refused``, ``settings``, ``port`` and so on.
+    severity
+        ``ok``; ``note``: worth a look; ``act``: a person must act, and the exit code is 1.
+    sentence
+        What was found.
+    fix
+        What to do; empty where there is nothing to do. It may have several lines, to be pasted.
+    """
+
+    what: str
+    severity: Severity
+    sentence: str
+    fix: str = ""
+
+
+def needs_a_person(findings: list[Finding]) -> bool:
+    """Tell whether somebody must act."""
+    return any(finding.severity is Severity.ACT for finding in findings)

@@ -1,0 +1,169 @@
+"""What follows from the facts: what a person must do, and what is worth a look."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+from backup_scp import __version__
+from backup_scp.health.facts import Facts, Known
+from backup_scp.health.finding import Finding, Severity
+from backup_scp.health.refused import refused
+from backup_scp.ownership import user_name
+from backup_scp.ports import OwedReports
+from backup_scp.run_record import NodeState
+from backup_scp.settings import Settings
+from backup_scp.words import count, moment, size
+
+_LEAST_ROOM_BYTES = 100_000_000
+_OVERDUE = timedelta(days=1)
+_STUCK = timedelta(hours=1)
+_RELEASED = datetime(2026, 1, 1, tzinfo=UTC)  # no clock that is right says less
+START = "start it with  backup-scp serve  (beside systemd: sudo systemctl start backup-scp)"
+_RESTART = "restart the node, and look at its log"
+
+
+def findings(facts: Facts) -> list[Finding]:
+    """List what is not as it should be, the gravest first; empty when there is nothing to do."""
+    found = [*_node(facts), *_storing(facts), *_clock(facts), *_index(facts)]
+    if facts.known is not None:
+        known = facts.known
+        found += [*_damage(known), *_changes(known), *_disk(facts, known)]
+        found += refused(known.rejections, facts.settings, facts.at)
+        found += [_owed(one, facts) for one in known.commitments if one.error or one.given_up]
+    return sorted(found, key=lambda finding: finding.severity is not Severity.ACT)
+
+
+def _act(what: str, sentence: str, fix: str = "") -> Finding:
+    return Finding(what, Severity.ACT, sentence, fix)
+
+
+def _note(what: str, sentence: str, fix: str = "") -> Finding:
+    return Finding(what, Severity.NOTE, sentence, fix)
+
+
+def is_low(free_bytes: int, reserve_bytes: int) -> bool:
+    """Tell whether a disk is so full that somebody should act: half of what is left is the reserve."""
+    return free_bytes < (2 * reserve_bytes or _LEAST_ROOM_BYTES)
+
+
+# -- the node ----------------------------------------------------------------------------------------------------------
+
+
+def _node(facts: Facts) -> Iterator[Finding]:
+    record = facts.node.record
+    if not facts.node.running:
+        crashed = f". It ended without being told to, after {moment(record.alive_at)}" if record else ""
+        yield _act("node", f"The node is NOT RUNNING: consoles cannot send{crashed}", START)
+        return
+    if record is None:
+        return
+    if not record.listening:
+        yield _act("node", "The node runs and takes no connections: consoles cannot send", _RESTART)
+    if record.is_silent(facts.at):
+        yield _act("node", f"The node has given no sign of life since {moment(record.alive_at)}", _RESTART)
+    if record.version != __version__:
+        versions = f"The node that runs is version {record.version}, installed is {__version__}"
+        yield _note("node", versions, "restart the node")
+    yield from _maintenance(facts)
+
+
+def _maintenance(facts: Facts) -> Iterator[Finding]:
+    """Look after the thread that nobody watches."""
+    record = facts.node.record
+    assert record is not None, "the node runs"  # noqa: S101 - for the type checker
+    state = record.maintenance
+    last = f"since {moment(state.active_at)}" if state.active_at else "since it was started"
+    if not state.alive:
+        yield _act("maintenance", f"The maintenance thread has ended: no file is checked {last}", _RESTART)
+    elif state.active_at is not None and record.alive_at - state.active_at > _STUCK:
+        yield _act("maintenance", f"The maintenance thread does not get on {last}", f"look at the drive; {_RESTART}")
+    elif state.trouble:
+        yield _act("maintenance", f"Maintenance waits: {state.trouble}", "backup-scp check says more")
+
+
+# -- what can be stored ------------------------------------------------------------------------------------------------
+
+
+def _storing(facts: Facts) -> Iterator[Finding]:
+    if facts.refusing:
+        yield _act("storing", f"NOTHING CAN BE STORED NOW. {facts.refusing}", "backup-scp check says more")
+    elif facts.known is not None and facts.known.trouble is not None and facts.known.trouble.ended_at is not None:
+        trouble = facts.known.trouble
+        between = f"From {moment(trouble.began_at)} to {moment(trouble.ended_at)} nothing was stored"
+        yield _note("storing", f"{between}. {trouble.sentence}", "look at the drive (smartctl, cables)")
+    if facts.closed_folders:
+        yield closed_folders(facts.settings, facts.node, facts.closed_folders)
+    if facts.certificate:
+        yield _act("certificate", facts.certificate)
+
+
+def closed_folders(settings: Settings, state: NodeState, closed: list[str]) -> Finding:
+    """Say whose the archive's folders are that the node cannot write into, and what to type."""
+    archive, number = settings.archive_path, len(closed)
+    user = state.record.user if state.running and state.record else archive.stat().st_uid
+    name = user_name(user or 0)
+    several = f"{count(number, 'folder')} of the archive {'belongs' if number == 1 else 'belong'} to another user"
+    sentence = f"{several} than {name}, as whom the node runs: images that belong there are refused ({closed[0]})"
+    return _act("owner", sentence, f"sudo chown -R {name}: {archive}")
+
+
+def _disk(facts: Facts, known: Known) -> Iterator[Finding]:
+    if facts.free_bytes is None or facts.refusing:
+        return
+    make_room = "make room, or move the archive to a larger disk"
+    if is_low(facts.free_bytes, facts.settings.archive.reserve_bytes):
+        yield _act("disk", f"Only {size(facts.free_bytes)} are left on the archive's disk", make_room)
+    elif known.forecast is not None and known.forecast.is_near(facts.at.date()):
+        yield _act("disk", f"The archive's disk will be full about {known.forecast.full_on}", make_room)
+
+
+# -- what is held ------------------------------------------------------------------------------------------------------
+
+
+def _index(facts: Facts) -> Iterator[Finding]:
+    if facts.index_trouble:
+        yield _act("index", facts.index_trouble)
+    task = facts.known.tasks.get("rebuild") if facts.known else None
+    if task is None:
+        return
+    why = f" ({task.note})" if task.note else ""
+    so_far = f"{count(task.done, 'image')} so far, started {moment(task.began_at)}"
+    incomplete = "Searches are incomplete until it is done. No images have been lost"
+    if facts.node.running:
+        sentence = f"The index is NOT WHOLE: the node rebuilds it from the files, {so_far}{why}. {incomplete}"
+        yield _act("index", sentence, "wait; backup-scp status shows how far it is")
+    else:
+        sentence = f"The index is NOT WHOLE: its rebuild was interrupted, {so_far}{why}. {incomplete}"
+        yield _act("index", sentence, "run  backup-scp rebuild")
+
+
+def _damage(known: Known) -> Iterator[Finding]:
+    held = known.holdings
+    if held.damaged:
+        fix = "send them again from the console or another archive, then run  backup-scp verify"
+        yield _act("damage", f"DAMAGED: {count(held.damaged, 'image')}", fix)
+    if held.flagged:
+        yield _note("flagged", f"Flagged: {count(held.flagged, 'image')}, listed above")
+
+
+def _changes(known: Known) -> Iterator[Finding]:
+    for storm in known.storms:
+        yield _act("changes", f"ALARM: {storm.sentence}")
+
+
+def _clock(facts: Facts) -> Iterator[Finding]:
+    if facts.at < _RELEASED:
+        yield _act("clock", f"This computer's clock says {moment(facts.at)}", "set it: images are filed by it")
+    if facts.known is not None and facts.known.clock_doubt.images:
+        yield _act("clock", facts.known.clock_doubt.sentence)
+
+
+def _owed(owed: OwedReports, facts: Facts) -> Finding:
+    """Tell of Storage Commitment reports that cannot be delivered; a stranger may wait."""
+    who = f"{owed.requester.ae_title or 'a caller without a name'} at {owed.requester.address}"
+    number = count(owed.owed + owed.given_up, "Storage Commitment report")
+    is_known = any(remote.ae_title == owed.requester.ae_title for remote in facts.settings.remotes)
+    is_late = bool(owed.given_up or (owed.owed and facts.at - owed.since > _OVERDUE))
+    severity = Severity.ACT if is_known and is_late else Severity.NOTE
+    return Finding("commitment", severity, f"{number} for {who} not delivered since {moment(owed.since)}", owed.error)

@@ -1,0 +1,80 @@
+"""Who was refused what, and what would end it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+
+from backup_scp.health.finding import Finding, Severity
+from backup_scp.network.access import ADD_REMOTE
+from backup_scp.ports import Rejection, ServiceKind
+from backup_scp.settings import Settings
+from backup_scp.words import count, moment
+
+_RECENT = timedelta(days=1)
+_WHAT = {
+    ServiceKind.ASSOCIATION: "call refused",
+    ServiceKind.TLS: "TLS call refused",
+    ServiceKind.STORE: "IMAGES REFUSED",
+    ServiceKind.QUERY: "query refused",
+    ServiceKind.RETRIEVE: "retrieve refused",
+    ServiceKind.COMMITMENT: "Storage Commitment refused",
+    ServiceKind.DESTINATION: "images did not arrive at",
+}
+_NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_. -]")
+
+
+def refused(rejections: Sequence[Rejection], settings: Settings, now: datetime) -> Iterator[Finding]:
+    """Make a finding of each kind of refusal, until its caller succeeds or 30 days have passed.
+
+    A person must act where images were refused, and where within a day a configured remote AE, or anyone who names
+    itself, was refused an Association: a console that is not configured is a stranger, too.  A stranger who was
+    refused a query or a retrieve is worth a look.
+    """
+    for rejection in rejections:
+        severity = Severity.ACT if _is_urgent(rejection, settings, now) else Severity.NOTE
+        times = f"{count(rejection.count, 'time')}, last {moment(rejection.last_at)}"
+        sentence = f"{_who(rejection)}: {_WHAT[rejection.service]}{_to_whom(rejection)}, {times}: {rejection.reason}"
+        yield Finding("refused", severity, sentence, _fix(rejection, settings))
+
+
+def _is_urgent(rejection: Rejection, settings: Settings, now: datetime) -> bool:
+    if rejection.service is ServiceKind.STORE:
+        return True
+    if rejection.service is ServiceKind.DESTINATION or now - rejection.last_at > _RECENT:
+        return False
+    if rejection.service is ServiceKind.ASSOCIATION and rejection.calling_ae_title.strip():
+        return True
+    return any(
+        remote.ae_title == rejection.calling_ae_title or remote.host == rejection.address for remote in settings.remotes
+    )
+
+
+def _who(rejection: Rejection) -> str:
+    return f"{rejection.calling_ae_title or 'a caller without a name'} at {rejection.address}"
+
+
+def _to_whom(rejection: Rejection) -> str:
+    return f" {rejection.called_ae_title}" if rejection.service is ServiceKind.DESTINATION else ""
+
+
+def _fix(rejection: Rejection, settings: Settings) -> str:
+    """Write the fix ready to be pasted, where a caller is missing in the settings."""
+    if rejection.fix != ADD_REMOTE:
+        return rejection.fix
+    block = [
+        "[[remote]]",
+        f"name = {json.dumps(_free_name(rejection.calling_ae_title, settings))}",
+        f"ae_title = {json.dumps(rejection.calling_ae_title)}",
+        f"host = {json.dumps(rejection.address)}",
+    ]
+    return "\n".join(["if it may, add this to the settings file and restart the node:", *block])
+
+
+def _free_name(ae_title: str, settings: Settings) -> str:
+    """Make a name of an AE title that no other remote AE has."""
+    name = _NOT_IN_A_NAME.sub("", ae_title).strip().lstrip("_. -").lower() or "remote"
+    taken = {each.name for each in settings.remotes} | {each.ae_title for each in settings.remotes}
+    return next(free for free in (name, *(f"{name}{n}" for n in range(2, len(taken) + 3))) if free not in taken)

@@ -1,0 +1,100 @@
+"""What ``status --json`` prints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from backup_scp.forecast import Forecast
+from backup_scp.health.facts import Facts
+from backup_scp.health.finding import Finding, needs_a_person
+from backup_scp.ports import Holdings, OwedReports, Rejection, Remark, Storm, Task, Trouble
+from backup_scp.run_record import NodeState
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How the node is, and what it holds.
+
+    Attributes
+    ----------
+    ae_title
+        AE title that the settings give the node.
+    home
+        The data folder.
+    node
+        Whether the node runs, and where.
+    addresses
+        At which addresses of this computer consoles reach the node; empty when nobody else can.
+    findings
+        What a person should know, the gravest first; empty when there is nothing to do.
+    needs_a_person
+        Whether a finding asks a person to act; the exit code is 1 then.
+    index_trouble
+        Why the index cannot be asked; empty when it can. What follows is null or empty then.
+    holdings
+        What is held, in numbers.
+    free_bytes
+        What the archive's disk can still take; null where it is not there.
+    forecast
+        When the archive's disk will be full.
+    refusing
+        Why an image would be refused now; empty when it would not.
+    trouble
+        The last time that the archive's disk did not keep what it was given.
+    remarks
+        Images that are flagged or damaged, the newest first; 1,000 at most.
+    rejections
+        Who was refused, the latest first; 1,000 at most.
+    commitments
+        Storage Commitment reports that are owed.
+    tasks
+        Long work: ``verify`` and ``rebuild`` while they are under way, ``verified`` and ``rebuilt`` once they ended.
+    storms
+        Senders that changed unusually many studies.
+    received_in_future
+        How many images are dated later than now: the clock was wrong then, or is now.
+    """
+
+    ae_title: str
+    home: str
+    node: NodeState
+    addresses: list[str]
+    findings: list[Finding]
+    needs_a_person: bool
+    index_trouble: str
+    holdings: Holdings | None
+    free_bytes: int | None
+    forecast: Forecast | None
+    refusing: str
+    trouble: Trouble | None
+    remarks: list[Remark]
+    rejections: list[Rejection]
+    commitments: list[OwedReports]
+    tasks: dict[str, Task]
+    storms: list[Storm]
+    received_in_future: int
+
+
+def status_of(found: Facts, listed: list[Finding]) -> Status:
+    """Put together what was found, and what follows from it."""
+    known = found.known
+    return Status(
+        ae_title=found.settings.node.ae_title,
+        home=str(found.settings.home),
+        node=found.node,
+        addresses=found.addresses,
+        findings=listed,
+        needs_a_person=needs_a_person(listed),
+        index_trouble=found.index_trouble,
+        holdings=known.holdings if known else None,
+        free_bytes=found.free_bytes,
+        forecast=known.forecast if known else None,
+        refusing=found.refusing,
+        trouble=known.trouble if known else None,
+        remarks=known.remarks if known else [],
+        rejections=known.rejections if known else [],
+        commitments=known.commitments if known else [],
+        tasks=known.tasks if known else {},
+        storms=known.storms if known else [],
+        received_in_future=known.clock_doubt.images if known else 0,
+    )

@@ -1,0 +1,141 @@
+"""What the system around the node allows: disks, owners, ports, certificates; tried out, and nothing is left of it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import stat
+import sys
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from itertools import islice
+from pathlib import Path
+
+from backup_scp.addresses import EVERY_ADDRESS
+from backup_scp.errors import InvalidSettings
+from backup_scp.folders import try_to_write
+from backup_scp.run_record import NodeState
+from backup_scp.settings import Settings
+from backup_scp.storage import index_path
+
+_MOST_FOLDERS = 20_000  # that are looked at: the 256 of an archive, and those of its studies
+_ROOT = 0
+_EXPIRES_SOON = timedelta(days=30)
+
+
+def index_file(settings: Settings) -> Path | None:
+    """Give the file of an SQLite index; None for a database of a server."""
+    if not settings.index_is_embedded:
+        return None
+    return index_path(settings)
+
+
+def why_not_writable(settings: Settings) -> str:
+    """Say why the disk of the archive or of the index takes nothing now; empty when it does.
+
+    A read-only file system, one that is full to the last byte, and folders that are closed to us.
+    """
+    file = index_file(settings)
+    disks = [(settings.archive_path, "archive")] + ([(file.parent, "index")] if file else [])
+    for folder, whose in disks:
+        if reason := why_closed(folder):
+            return f"The disk of the {whose} cannot be written: {reason} ({folder})"
+    return ""
+
+
+def why_closed(folder: Path) -> str:
+    """Say why no file can be made in a folder, or below the place where it will be; empty when one can."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    try:
+        try_to_write(folder)
+    except OSError as error:
+        return error.strerror or type(error).__name__
+    return ""
+
+
+def closed_folders(settings: Settings, state: NodeState) -> list[str]:
+    """List folders of the archive that belong to another user than the node's, who cannot write into them."""
+    user = _user_of_node(settings, state)
+    if user is None or user == _ROOT:
+        return []
+    folders = islice(_folders(settings.archive_path), _MOST_FOLDERS)
+    return [path for path, found in folders if found.st_uid != user and not _is_open_to_others(found)]
+
+
+def _user_of_node(settings: Settings, state: NodeState) -> int | None:
+    """Tell as which user the node runs; where none runs, who owns the archive."""
+    if sys.platform == "win32":
+        return None
+    if state.running and state.record is not None:
+        return state.record.user
+    with contextlib.suppress(OSError):
+        return settings.archive_path.stat().st_uid
+    return None
+
+
+def _is_open_to_others(found: os.stat_result) -> bool:
+    return bool(found.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
+
+
+def _folders(archive: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """Walk the two upper floors of an archive, the upper one first."""
+    above: list[Path] = [archive]
+    for _ in range(2):
+        here, above = above, []
+        for folder in here:
+            with contextlib.suppress(OSError), os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        above.append(Path(entry.path))
+                        yield entry.path, entry.stat(follow_symlinks=False)
+
+
+def port_trouble(host: str, port: int) -> str:
+    """Say why a port cannot be listened at; empty when it can.  It is bound for a moment, and takes no caller."""
+    from backup_scp.network.listener import NOT_OPENED, why_not_open
+
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            if sys.platform != "win32":
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(host not in EVERY_ADDRESS))
+            probe.bind((host, port))
+    except NOT_OPENED as error:
+        return why_not_open(host, port, error)
+    return ""
+
+
+def certificate_trouble(settings: Settings, now: datetime) -> str:
+    """Say what is wrong with the certificates of ``[tls]``: files, key, dates; empty when nothing is."""
+    if settings.tls_files is None:
+        return ""
+    from backup_scp.network.tls import Credentials, acceptor_context, valid_until
+
+    credentials = Credentials(*settings.tls_files)
+    try:
+        acceptor_context(credentials)
+        until = valid_until(credentials)
+    except InvalidSettings as error:
+        return str(error)
+    if until - now < _EXPIRES_SOON:
+        return f"[tls] certificate {credentials.certificate} is valid until {until:%Y-%m-%d} only: renew it"
+    return ""
+
+
+def log_trouble(settings: Settings) -> str:
+    """Say why the log's file cannot be written; empty when it can, or there is none."""
+    path = settings.log_path
+    if path is None:
+        return ""
+    if path.exists():
+        try:
+            os.close(os.open(path, os.O_WRONLY | os.O_APPEND))
+        except OSError as error:
+            return f"[log] file: {path} cannot be written ({error.strerror}): choose another"
+        return ""
+    reason = why_closed(path.parent)
+    return f"[log] file: {path} cannot be made ({reason}): choose another" if reason else ""

@@ -1,0 +1,124 @@
+"""backup-scp check beside a node, before its first start, and where something is in the way; it makes nothing."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from backup_scp.index.migrate import move_to
+from tests.processes import LOOPBACK, free_port
+from tests.samples import dx, encode
+
+
+@pytest.fixture
+def files(home):
+    """Tell which files and folders there are, and when each changed."""
+    return lambda: {path: path.stat().st_mtime_ns for path in (home, *home.rglob("*"))}
+
+
+def findings(ran):
+    return {finding["what"]: finding for finding in ran.json}
+
+
+def test_before_the_first_start_it_makes_nothing(run, home, files, monkeypatch):
+    monkeypatch.setenv("BACKUP_SCP_LOG__FILE", "logs/node.log")
+    monkeypatch.setenv("BACKUP_SCP_ARCHIVE__URL", str(home / "elsewhere"))
+    before = files()
+    ran = run("check")
+    assert ran.code == 1
+    assert "There is no archive" in ran.out
+    assert "node.log can be written" in ran.out
+    assert files() == before
+
+
+@pytest.fixture
+def kept(home, stored, node_run):
+    """Keep an image; the node has ended."""
+    stored.put(encode(dx()))
+    node_run.close()
+    stored.index.close()
+    return stored
+
+
+def test_beside_an_archive_it_changes_nothing(run, kept, files):
+    """SQLite has files beside the index as long as it is open."""
+    before = files()
+    assert run("check").code == 0
+    after = files()
+    changed = {path for path in after if after[path] != before.get(path)}
+    assert {path.name for path in changed if not path.name.startswith("index.sqlite-")} <= {"home"}
+
+
+def test_an_index_that_is_lost_is_not_made(run, kept, home):
+    for path in home.glob("index.sqlite*"):
+        path.unlink()
+    found = findings(run("check", "--json"))
+    assert found["index"]["severity"] == "note"
+    assert "makes it when it starts" in found["index"]["sentence"]
+    assert not list(home.glob("index.sqlite*"))
+
+
+def test_an_older_index_is_not_brought_up_to_date(run, kept, home):
+    url = f"sqlite:///{home / 'index.sqlite'}"
+    move_to(url, "0008")
+    ran = run("check", "--json")
+    assert "older than this version" in findings(ran)["index"]["sentence"]
+    assert "older than this version" in findings(run("check", "--json"))["index"]["sentence"]
+    assert ran.code == 0
+
+
+def test_a_node_that_does_not_run_is_no_failure(run, kept):
+    ran = run("check", "--json")
+    assert ran.code == 0
+    found = findings(ran)["node"]
+    assert found["severity"] == "note"
+    assert "backup-scp serve" in found["fix"]
+
+
+def test_a_node_that_runs_and_does_not_answer(run, stored, node_run, monkeypatch):
+    monkeypatch.setenv("BACKUP_SCP_NODE__CONNECT_TIMEOUT_S", "1")
+    ran = run("check", "--json")
+    assert ran.code == 1
+    assert findings(ran)["node"]["severity"] == "act"
+    assert findings(ran)["port 11112"]["severity"] == "ok", "it is this very node's"
+    monkeypatch.setenv("BACKUP_SCP_NODE__PORT", str(port := free_port()))
+    assert findings(run("check", "--json"))[f"port {port}"]["fix"] == "restart the node"
+
+
+def test_a_port_of_another_program(run, kept, monkeypatch):
+    with socket.create_server((LOOPBACK, 0)) as other:
+        monkeypatch.setenv("BACKUP_SCP_NODE__HOST", LOOPBACK)
+        monkeypatch.setenv("BACKUP_SCP_NODE__PORT", str(other.getsockname()[1]))
+        ran = run("check")
+    assert ran.code == 1
+    assert "is already in use" in ran.out
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("NODE__HOST", "not an address", "is no address of this computer"),
+        ("TLS__CERTIFICATE", "cert.pem", "No such file"),
+        ("LOG__FILE", "index.sqlite/node.log", "choose another"),
+    ],
+)
+def test_what_keeps_the_node_from_starting(run, kept, monkeypatch, variable, value, words):
+    monkeypatch.setenv(f"BACKUP_SCP_{variable}", value)
+    ran = run("check")
+    assert ran.code == 1
+    assert words in ran.out
+
+
+def test_a_drive_that_is_gone_is_not_taken_for_the_systems_own(run, kept, home):
+    (home / "archive").rename(home / "unplugged")
+    (home / "archive").mkdir()
+    found = findings(run("check", "--json"))
+    assert "drive connected" in found["archive"]["sentence"]
+    assert "drive connected" in found["free disk"]["sentence"]
+    assert "left" not in found["free disk"]["sentence"]
+    assert "reconnect the old drive" in found["archive"]["fix"]
+    assert Path(home / "archive").exists()
+    assert "Free disk      not known" in run("status").out
+    assert run("status", "--json").json["free_bytes"] is None
