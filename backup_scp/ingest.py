@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from backup_scp.custody import Custody
 from backup_scp.errors import ArchiveUnavailable, Damaged, InvalidDataSet
-from backup_scp.ports import Admission, Archive, Arrival, Checked, Heading, Index, InstanceKey, StagedFile, Version
+from backup_scp.ports import (
+    Admission,
+    Archive,
+    Arrival,
+    Checked,
+    Flag,
+    Heading,
+    Index,
+    InstanceKey,
+    StagedFile,
+    Version,
+    flags_of,
+)
 from backup_scp.sop_instance import SOPInstance
 from backup_scp.stored import intact_version, version_of
 
@@ -16,11 +28,18 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A Data Set that is durable: file, folder entry and index row."""
+    """A Data Set that is durable: file, folder entry and index row.
+
+    Attributes
+    ----------
+    flags
+        What is odd about it, whatever else is held.
+    """
 
     admission: Admission
     location: str
     repaired: bool = False
+    flags: frozenset[Flag] = frozenset()
 
 
 class Ingest:
@@ -73,7 +92,7 @@ class Ingest:
             key = InstanceKey(instance.study_instance_uid, instance.series_instance_uid, instance.sop_instance_uid)
             met = self._index.meet(key, staged.sha256)
             if met.held is not None:
-                return self._again(staged, key, *met.held)
+                return replace(self._again(staged, key, *met.held), flags=flags_of(instance))
             location, arrival = self._archive.commit(staged, key, arrival.after(met.latest))
         except BaseException:
             staged.discard()
@@ -83,7 +102,7 @@ class Ingest:
         version = Version(instance, arrival, location, staged.sha256, staged.size_bytes)
         admission = self._index.add(version, self._read)
         self._archive.forget(staged)
-        return Accepted(admission, location)
+        return Accepted(admission, location, flags=version.flags)
 
     def recover(self) -> int:
         """Enter into the index what a crash left between file and row; return how many files that were.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
@@ -12,6 +13,7 @@ from backup_scp import character_set, data_set
 from backup_scp.attributes import BY_TAG, READ_FROM_DATA_SET, Attribute
 from backup_scp.character_set import CharacterSet
 from backup_scp.errors import InvalidDataSet
+from backup_scp.uids import is_well_formed
 from backup_scp.value_representation import items_text, to_text
 
 VALUE_CHARACTERS = 1024
@@ -21,6 +23,20 @@ MOST_ITEMS = 32
 """Further items of a sequence are passed over, for the same reason."""
 
 _REMEMBERED_BYTES = 128
+_PATIENT_ID_CHARACTERS = 64
+_OF_NO_PATIENT = frozenset(
+    (
+        "1.2.840.10008.5.1.4.38.1",  # Hanging Protocol
+        "1.2.840.10008.5.1.4.39.1",  # Color Palette
+        "1.2.840.10008.5.1.4.43.1",  # Generic Implant Template
+        "1.2.840.10008.5.1.4.44.1",  # Implant Assembly Template
+        "1.2.840.10008.5.1.4.45.1",  # Implant Template Group
+        "1.2.840.10008.5.1.4.1.1.200.1",  # CT Defined Procedure Protocol
+        "1.2.840.10008.5.1.4.1.1.200.3",  # Protocol Approval
+        "1.2.840.10008.5.1.4.1.1.200.7",  # XA Defined Procedure Protocol
+        "1.2.840.10008.5.1.4.1.1.201.1",  # Inventory
+    )
+)
 _SPECIFIC_CHARACTER_SET = 0x00080005
 _WANTED = READ_FROM_DATA_SET | {_SPECIFIC_CHARACTER_SET}
 
@@ -31,14 +47,20 @@ class SOPInstance:
 
     Attributes
     ----------
-    sop_class_uid, sop_instance_uid, study_instance_uid, series_instance_uid, transfer_syntax_uid
+    sop_class_uid, sop_instance_uid, study_instance_uid, series_instance_uid
         As written, without padding (trailing NUL and blanks); empty where the Data Set has none.
+    transfer_syntax_uid
+        How the Data Set is encoded.
     attributes
         Keyword to value for the attributes of the table in ``attributes.py`` that the Data Set has with a value:
         Unicode, several values joined by a backslash, padding removed; a sequence is what ``items_text`` makes of it.
     parsed
         False when the Data Set could not be read, or has nothing of the table: then everything comes from the
         Command Set.
+    is_whole
+        False when the Data Set ends in the middle of an element.
+    is_mislabelled
+        Whether it was said to be deflated, and is not.
     """
 
     sop_class_uid: str
@@ -48,12 +70,14 @@ class SOPInstance:
     series_instance_uid: str = ""
     attributes: Mapping[str, str] = field(default_factory=dict)
     parsed: bool = True
+    is_whole: bool = True
+    is_mislabelled: bool = False
 
     @classmethod
     def read(
         cls, stream: BinaryIO, transfer_syntax_uid: str, sop_class_uid: str = "", sop_instance_uid: str = ""
     ) -> SOPInstance:
-        """Read a Data Set up to its Pixel Data; never raises because of what it holds.
+        """Read a Data Set, but for its Pixel Data; never raises because of what it holds.
 
         Parameters
         ----------
@@ -65,20 +89,36 @@ class SOPInstance:
             Of the Command Set: what the Data Set does not say comes from there.  Where both say something, the
             Data Set's is kept here.
         """
-        try:
-            elements = data_set.scan(stream, transfer_syntax_uid, _WANTED)
-        except InvalidDataSet:
-            elements = {}
+        elements: data_set.Elements = {}
+        is_whole, encoded_as = True, transfer_syntax_uid
+        with suppress(InvalidDataSet):
+            elements, is_whole, encoded_as = data_set.scan(stream, transfer_syntax_uid, _WANTED)
         attributes = _attributes(elements)
         return cls(
             attributes.get("SOPClassUID", sop_class_uid),
             attributes.get("SOPInstanceUID", sop_instance_uid),
-            transfer_syntax_uid,
+            encoded_as,
             attributes.get("StudyInstanceUID", ""),
             attributes.get("SeriesInstanceUID", ""),
             attributes,
             parsed=bool(elements),
+            is_whole=is_whole,
+            is_mislabelled=encoded_as != transfer_syntax_uid,
         )
+
+    @property
+    def is_identified(self) -> bool:
+        """Whether Patient ID and all UIDs are there, and are what the standard has them be (PS3.5 6.2, 9.1).
+
+        What is about no patient (PS3.4 GG) has its SOP Class and Instance only.
+        """
+        uids = [self.sop_class_uid, self.sop_instance_uid]
+        if self.sop_class_uid not in _OF_NO_PATIENT:
+            patient_id = self.attributes.get("PatientID", "")
+            if not (0 < len(patient_id) <= _PATIENT_ID_CHARACTERS and "\\" not in patient_id):
+                return False
+            uids += self.study_instance_uid, self.series_instance_uid
+        return all(map(is_well_formed, uids))
 
 
 def _attributes(elements: data_set.Elements) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from hashlib import sha256
 
 from backup_scp import __version__
@@ -15,6 +16,13 @@ IMPLEMENTATION_VERSION_NAME = ("BACKUP_SCP_" + "".join(filter(str.isdigit, __ver
 PRIVATE_INFORMATION_CREATOR_UID = f"{ROOT_UID}.2"
 
 _UID = re.compile(r"(?=.{1,64}\Z)[0-9]+(?:\.[0-9]+)*")
+_WELL_FORMED = re.compile(r"(?=.{1,64}\Z)(?:0|[1-9][0-9]*)(?:\.(?:0|[1-9][0-9]*))*")
+
+
+@lru_cache(maxsize=1024)
+def is_well_formed(uid: str) -> bool:
+    """Tell whether it is a UID as PS3.5 9.1 has it: no component begins with a zero that is not needed."""
+    return _WELL_FORMED.fullmatch(uid) is not None
 
 
 def path_component(uid: str) -> str:

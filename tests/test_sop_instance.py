@@ -213,7 +213,7 @@ def test_the_command_set_says_what_the_data_set_does_not():
     assert missing.parsed
 
 
-@pytest.mark.parametrize("data", [b"", b"no Data Set", b"\xff" * 5000, encode(dx()).data_set[:201]])
+@pytest.mark.parametrize("data", [b"", b"no Data Set", b"\xff" * 5000, encode(dx()).data_set[:20]])
 def test_what_cannot_be_read_is_known_by_its_command_set(data):
     assert SOPInstance.read(io.BytesIO(data), ExplicitVRLittleEndian, "1.2.3", "1.2.4") == SOPInstance(
         "1.2.3", "1.2.4", ExplicitVRLittleEndian, parsed=False
@@ -235,3 +235,37 @@ def test_any_value_reads_as_text(value, keyword):
         assert len(text) <= VALUE_CHARACTERS
         assert "\0" not in text
         assert text.encode()
+
+
+def test_one_that_is_cut_off_says_what_stands_before():
+    whole = encode(dx())
+    cut = SOPInstance.read(io.BytesIO(whole.data_set[:-1]), ExplicitVRLittleEndian)
+    assert (cut.is_whole, cut.parsed) == (False, True)
+    assert cut.attributes == read(whole).attributes
+    early = SOPInstance.read(io.BytesIO(whole.data_set[:201]), ExplicitVRLittleEndian, "1.2.3", "1.2.4")
+    assert (early.is_whole, early.parsed) == (False, True)
+    assert early.attributes.items() < cut.attributes.items()
+
+
+@pytest.mark.parametrize(
+    ("elements", "is_identified"),
+    [
+        ({}, True),
+        ({"PatientID": None}, False),
+        ({"PatientID": ""}, False),
+        ({"PatientID": "A\\B"}, False),
+        ({"PatientID": "x" * 64}, True),
+        ({"PatientID": "x" * 65}, False),
+        ({"StudyInstanceUID": None}, False),
+        ({"SeriesInstanceUID": None}, False),
+        ({"StudyInstanceUID": "study one"}, False),
+        ({"SeriesInstanceUID": "1.02.3"}, False),
+        ({"SOPInstanceUID": "1.2." + "3" * 61}, False),
+        ({"SOPInstanceUID": "1.2." + "3" * 60}, True),
+        ({"SOPClassUID": "a class"}, False),
+        # a Color Palette is of no patient and no study
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.39.1", "PatientID": None, "StudyInstanceUID": None}, True),
+    ],
+)
+def test_an_identity_is_whole_and_well_formed_or_it_is_not(elements, is_identified):
+    assert read(encode(dx(**elements))).is_identified is is_identified

@@ -45,6 +45,8 @@ class Imported:
         Files by what the index made of them, see ``ports.Admission``.
     repaired
         How many of those held were damaged or missing in the archive, and are whole again.
+    truncated_count, truncated
+        How many of all that was taken are cut off, and their paths; of very many the first.
     skipped
         What was passed over: what is no DICOM file, and links to what is read anyway.
     failed
@@ -61,6 +63,8 @@ class Imported:
     held: int = 0
     repaired: int = 0
     size_bytes: int = 0
+    truncated_count: int = 0
+    truncated: list[str] = field(default_factory=list)
     skipped: list[Trouble] = field(default_factory=list)
     failed: list[Trouble] = field(default_factory=list)
     skipped_by_reason: dict[str, int] = field(default_factory=dict)
@@ -176,7 +180,7 @@ def _import_file(ingest: Ingest, path: Path, done: Imported, show: Callable[[], 
             _import_zip(ingest, path, done, show)
         else:
             with stream:
-                _import(ingest, heading, stream, done)
+                _import(ingest, heading, stream, done, printable(path))
 
 
 def _import_zip(ingest: Ingest, path: Path, done: Imported, show: Callable[[], None]) -> None:
@@ -193,7 +197,7 @@ def _import_zip(ingest: Ingest, path: Path, done: Imported, show: Callable[[], N
             holds_dicom = True
             with member.open() as stream:  # anew: its checksum is compared where it is read from end to end
                 _discard(stream, offset)
-                _import(ingest, heading, stream, done)
+                _import(ingest, heading, stream, done, member.path)
         show()
     if holds_dicom or inside.failed:
         done.add(inside)
@@ -241,20 +245,23 @@ def _noted(done: Imported, path: str) -> Iterator[None]:
         done.fail(path, str(error))
 
 
-def _import(ingest: Ingest, heading: Heading, stream: BinaryIO, done: Imported) -> None:
-    from backup_scp.ports import Arrival
+def _import(ingest: Ingest, heading: Heading, stream: BinaryIO, done: Imported, path: str) -> None:
+    from backup_scp.ports import IMPORT, Arrival, Flag
 
     staged = ingest.begin(heading)
     try:
         while chunk := _read(stream):
             staged.write(chunk)
         size_bytes = staged.size_bytes
-        accepted = ingest.accept(staged, Arrival(clock.now(), "IMPORT"))
+        accepted = ingest.accept(staged, Arrival(clock.now(), IMPORT))
     except BaseException:
         staged.discard()
         raise
     setattr(done, accepted.admission, getattr(done, accepted.admission) + 1)
     done.repaired += accepted.repaired
+    if Flag.TRUNCATED in accepted.flags:
+        done.truncated_count += 1
+        done.truncated += [path] * (len(done.truncated) < _MOST_LISTED)
     done.size_bytes += size_bytes
 
 
@@ -275,6 +282,10 @@ def _tell(done: Imported, verbose: bool, json: bool) -> None:
     if done.version or done.clash:
         further = done.version + done.clash
         say(f"{count(further, 'further version')} of images that are held with other content: both are kept")
+    if done.truncated:
+        say(f"{count(done.truncated_count, 'image')} cut off: the file ends too early. Kept, and shown only while")
+        say("nothing whole is held. Look for a whole copy, and import or send that:")
+        say_list(done.truncated, done.truncated_count)
     _tell_reasons("Passed over", done.skipped_by_reason, "" if verbose else " (-v lists them)")
     if verbose:
         for trouble in done.skipped:

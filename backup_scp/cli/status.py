@@ -18,7 +18,10 @@ _JSON_LIMIT = 1000
 
 _MEANINGS = {
     "unparsed": "its content cannot be read as DICOM; kept as it came, found by its UIDs only",
-    "clash": "another sender used this UID for other content; both are kept, the first one answers queries",
+    "truncated": "it ends too early; kept, and shown only while nothing whole is held: send or import it again",
+    "not-deflated": "it was said to be deflated and is not; kept as it came, given back as what it is",
+    "identity": "its Patient ID or one of its UIDs is missing, or is none; kept, and found by what it has",
+    "clash": "another sender, or an import, used this UID for other content; both are kept, the first answers queries",
     "damaged": "its file changed or is gone; send it again from the console or another archive",
 }
 

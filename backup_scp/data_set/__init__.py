@@ -8,8 +8,8 @@ Representations that do not exist, missing delimiters, and a Data Set that is no
 """
 
 from backup_scp.data_set.encoding import Elements
-from backup_scp.data_set.scanning import IDENTITY, read, scan
+from backup_scp.data_set.scanning import IDENTITY, Scanned, read, scan
 from backup_scp.data_set.sequences import items
 from backup_scp.data_set.source import WORK_BYTES
 
-__all__ = ["IDENTITY", "WORK_BYTES", "Elements", "items", "read", "scan"]
+__all__ = ["IDENTITY", "WORK_BYTES", "Elements", "Scanned", "items", "read", "scan"]

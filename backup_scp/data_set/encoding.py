@@ -109,6 +109,14 @@ def detect(buffer: bytes, transfer_syntax_uid: str) -> Encoding:
     return IMPLICIT_LE if (group, element) < following else declared
 
 
+def is_plain(buffer: bytes) -> bool:
+    """Tell whether bytes that should be deflated begin with an element of a Data Set that is not.
+
+    In a deflated stream (RFC 1951) these would begin a block that is stored, with a wrong complement of its length.
+    """
+    return buffer[:2] in (b"\x08\0", b"\x02\0") and buffer[4:6] in KNOWN
+
+
 def detect_item(buffer: bytes, at: int, encoding: Encoding) -> Encoding:
     """See how the elements of an item are encoded, by the VR of its first one."""
     vr = buffer[at + 4 : at + 6]

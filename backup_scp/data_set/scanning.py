@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from io import BytesIO
-from typing import BinaryIO
+from io import SEEK_CUR, BytesIO
+from typing import BinaryIO, NamedTuple
 
 from backup_scp.data_set.encoding import (
     EXPLICIT_BE,
     EXPLICIT_LE,
     HEADER_BYTES,
     IMPLICIT_LE,
+    KNOWN,
     LONG,
     NAMES,
     SHORT,
     UNDEFINED,
     Elements,
     Encoding,
+    Header,
     detect,
     detect_item,
+    is_plain,
     little_endian,
     read_header,
     vr_name,
 )
-from backup_scp.data_set.sequences import load_header, pass_items
-from backup_scp.data_set.source import Inflated, Source, Stored
+from backup_scp.data_set.sequences import NEXT_BYTES, load_header, pass_fragments, pass_items, with_room
+from backup_scp.data_set.source import CUT_OFF, EndsEarly, Inflated, Source, Stored
 from backup_scp.errors import InvalidDataSet
 
 IDENTITY = frozenset((0x00080016, 0x00080018, 0x0020000D, 0x0020000E))
@@ -32,17 +35,42 @@ IDENTITY = frozenset((0x00080016, 0x00080018, 0x0020000D, 0x0020000E))
 
 _VALUE_BYTES = 64 << 10
 _PIXEL_DATA = 0x7FE00008
-_DEFLATED = frozenset(("1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"))
+_PATIENT_ID = 0x00100020
+_MOST_BEHIND = 1000  # elements behind it that are looked at
+_DEFLATED = {
+    "1.2.840.10008.1.2.1.99": "1.2.840.10008.1.2.1",
+    "1.2.840.10008.1.2.4.95": "1.2.840.10008.1.2.4.94",
+    "1.2.840.10008.1.2.4.205": "1.2.840.10008.1.2.4.204",
+}
+"""Transfer Syntaxes with a deflated Data Set, and those that are the same but for that."""
+
+
+class Scanned(NamedTuple):
+    """What a scan has found.
+
+    Attributes
+    ----------
+    elements
+        Those that were wanted.
+    is_whole
+        False where the Data Set ends in the middle of an element: it was cut off.
+    transfer_syntax_uid
+        As it was given, or that of a Data Set that should be deflated and is not.
+    """
+
+    elements: Elements
+    is_whole: bool
+    transfer_syntax_uid: str
 
 
 def scan(
     stream: BinaryIO, transfer_syntax_uid: str, wanted: frozenset[int], required: frozenset[int] = IDENTITY
-) -> Elements:
-    """Collect the wanted top-level elements of a Data Set.
+) -> Scanned:
+    """Collect the wanted top-level elements of a Data Set; of Pixel Data, and of what follows, headers alone are read.
 
-    It ends at Pixel Data, or at the first tag above the last wanted one if all ``required`` were found by then and
-    the tags ascended.  Of a repeated tag the first counts; values over 64 KiB are passed over.  A sequence is the bytes
-    of its items, for ``items``.
+    Of a repeated tag the first counts; values over 64 KiB are passed over.  A sequence is the bytes of its items, for
+    ``items``.  What is broken behind the last wanted tag does not matter, if all ``required`` were found by then and
+    the tags ascended.
 
     Parameters
     ----------
@@ -56,10 +84,30 @@ def scan(
     Raises
     ------
     InvalidDataSet
-        The bytes are no Data Set, or are cut off before the scan may end.
+        The bytes are no Data Set, or nothing that is wanted stands before they are cut off.
     """
-    source = Inflated(stream) if transfer_syntax_uid in _DEFLATED else Stored(stream)
-    return _Scan(source, wanted, max(wanted), required, value_bytes=_VALUE_BYTES).run(transfer_syntax_uid)
+    is_deflated = transfer_syntax_uid in _DEFLATED
+    if is_deflated and _begins_plain(stream):
+        is_deflated, transfer_syntax_uid = False, _DEFLATED[transfer_syntax_uid]
+    source = Inflated(stream) if is_deflated else Stored(stream)
+    scan_ = _Scan(source, wanted, max(wanted), required, value_bytes=_VALUE_BYTES)
+    try:
+        is_whole = scan_.run(transfer_syntax_uid, to_the_end=True)
+    except EndsEarly:
+        if not scan_.has_found:
+            raise
+        is_whole = False
+    except InvalidDataSet:
+        if not scan_.has_enough:
+            raise
+        is_whole = True  # as far as can be told
+    return Scanned(scan_.elements, is_whole, transfer_syntax_uid)
+
+
+def _begins_plain(stream: BinaryIO) -> bool:
+    beginning = stream.read(6)
+    stream.seek(-len(beginning), SEEK_CUR)
+    return is_plain(beginning)
 
 
 def read(data: bytes, transfer_syntax_uid: str, limit_bytes: int) -> Elements:
@@ -78,11 +126,18 @@ def read(data: bytes, transfer_syntax_uid: str, limit_bytes: int) -> Elements:
         raise InvalidDataSet(f"the Data Set is longer than {limit_bytes} bytes")
     everything = range(_PIXEL_DATA)
     scan_ = _Scan(Stored(BytesIO(data)), everything, _PIXEL_DATA, value_bytes=limit_bytes)
-    return scan_.run(transfer_syntax_uid)
+    scan_.run(transfer_syntax_uid)
+    return scan_.elements
 
 
 class _Scan:
-    """One pass over one Data Set."""
+    """One pass over one Data Set.
+
+    Attributes
+    ----------
+    has_enough
+        All that is required was found, and no wanted tag can follow in order.
+    """
 
     def __init__(
         self,
@@ -99,14 +154,26 @@ class _Scan:
         self._required = required
         self._value_bytes = value_bytes
         self._found: dict[int, tuple[bytes, bytes]] = {}
+        self._encoding = EXPLICIT_LE
+        self.has_enough = False
 
-    def run(self, transfer_syntax_uid: str) -> Elements:
-        """Collect what is wanted."""
+    def run(self, transfer_syntax_uid: str, *, to_the_end: bool = False) -> bool:
+        """Collect what is wanted; tell whether the Data Set ends where an element does, as far as was looked."""
         position = self._pass_file_meta()
         buffer = self._source.load(position)
-        encoding = detect(buffer, transfer_syntax_uid)
-        self._collect(position, buffer, encoding)
-        if encoding is EXPLICIT_BE:
+        self._encoding = detect(buffer, transfer_syntax_uid)
+        stopped = self._collect(position, buffer, self._encoding)
+        return not to_the_end or stopped is None or self._is_whole_from(stopped)
+
+    @property
+    def has_found(self) -> bool:
+        """Whether anything was found."""
+        return bool(self._found)
+
+    @property
+    def elements(self) -> Elements:
+        """What was found until now."""
+        if self._encoding is EXPLICIT_BE:
             return {tag: (vr_name(tag, vr), little_endian(vr, value)) for tag, (vr, value) in self._found.items()}
         names = NAMES.get
         return {tag: (names(vr) or vr_name(tag, vr), value) for tag, (vr, value) in self._found.items()}
@@ -119,23 +186,31 @@ class _Scan:
             position += header.start + header.length
         return position
 
-    def _collect(self, position: int, buffer: bytes, encoding: Encoding) -> None:  # noqa: C901, PLR0912 - the hot loop
-        """Go through the top level; ``at`` is relative to the buffer, which begins at ``position``."""
+    def _collect(  # noqa: C901, PLR0912 - the hot loop
+        self, position: int, buffer: bytes, encoding: Encoding
+    ) -> int | None:
+        """Go through the top level; return the position of Pixel Data, or None at the end.
+
+        ``at`` is relative to the buffer, which begins at ``position``.
+        """
         explicit, unpack = encoding.explicit, encoding.header.unpack_from
         wanted, last, found = self._wanted, self._last, self._found
         at = previous = 0
-        ascending = True
+        size, ascending = len(buffer), True
         while True:
-            if len(buffer) - at < HEADER_BYTES:
-                position, at, buffer = position + at, 0, load_header(self._source, position + at)
-                if not buffer:
-                    return
+            if size - at < HEADER_BYTES:
+                position, at, buffer = position + at, 0, self._source.load(position + at, NEXT_BYTES)
+                size = len(buffer)
+                if size < HEADER_BYTES and not (buffer := with_room(buffer)):
+                    return None
             if explicit:
                 group, element, vr, length, long = unpack(buffer, at)
                 if vr in SHORT:
                     start = at + 8
                 elif vr in LONG:
                     start, length = at + 12, long
+                    if start > size:
+                        raise EndsEarly(CUT_OFF)
                 else:
                     vr, start, length = read_header(encoding, buffer, at)
             else:
@@ -147,17 +222,75 @@ class _Scan:
                     at += 8
                     continue
                 ascending = ascending and tag >= previous
-                if tag >= _PIXEL_DATA or (ascending and found.keys() >= self._required):
-                    return
+                if tag >= _PIXEL_DATA:
+                    return position + at
+                if ascending and not self.has_enough:
+                    self.has_enough = found.keys() >= self._required
             previous = tag
             if length == UNDEFINED:
-                position, at, buffer = self._sequence(tag, position + start, vr, encoding), 0, b""
+                position, at, size = self._sequence(tag, position + start, vr, encoding), 0, 0
                 continue
             if tag in wanted and length <= self._value_bytes and tag not in found:
                 end = start + length
-                inside = end <= len(buffer)  # a value that is cut off shows when the next header is loaded
-                found[tag] = (vr, buffer[start:end] if inside else self._source.load(position + start, length))
+                inside = end <= size
+                found[tag] = (vr, buffer[start:end] if inside else self._load_value(position + start, length))
             at = start + length
+
+    def _load_value(self, position: int, length: int) -> bytes:
+        value = self._source.load(position, length)
+        if len(value) < length:
+            raise EndsEarly(CUT_OFF)
+        return value
+
+    def _is_whole_from(self, position: int) -> bool:
+        """Go on from Pixel Data to the end, and collect what stands only behind it."""
+        try:
+            return self._is_whole(position)
+        except EndsEarly:
+            return False
+        except InvalidDataSet:
+            return True  # as far as can be told
+
+    def _is_whole(self, position: int) -> bool:
+        encoding, highest = self._encoding, 0
+        for _ in range(_MOST_BEHIND):
+            if self._source.ends_at(position):
+                return True
+            try:
+                buffer = load_header(self._source, position)
+            except EndsEarly:
+                return highest > 0  # some bytes too many, and no element
+            if not buffer:
+                return True
+            group, element, _ = encoding.item.unpack_from(buffer)
+            tag, header = group << 16 | element, read_header(encoding, buffer, 0)
+            is_in_order = tag > highest
+            if (encoding.explicit and header.vr not in KNOWN) or not (is_in_order or self._misses_identity):
+                return True  # what was appended is no element of this Data Set
+            try:
+                position = self._pass_behind(tag, header, position)
+            except EndsEarly:
+                if is_in_order:
+                    raise
+                return True
+            highest = max(highest, tag)
+        return True
+
+    @property
+    def _misses_identity(self) -> bool:
+        return not self._found.keys() >= self._required | {_PATIENT_ID}
+
+    def _pass_behind(self, tag: int, header: Header, position: int) -> int:
+        """Collect an element that stands only behind the Pixel Data; return the position behind it."""
+        vr, start, length = header
+        if length == UNDEFINED:
+            return pass_fragments(self._source, position + start, self._encoding)
+        position += start
+        if tag in self._wanted and tag not in self._found and length <= self._value_bytes:
+            self._found[tag] = (vr, self._load_value(position, length))
+        position += length
+        self._source.ends_at(position)  # or before
+        return position
 
     def _sequence(self, tag: int, start: int, vr: bytes, encoding: Encoding) -> int:
         """Keep the items of a wanted sequence of undefined length, and return the position after it."""

@@ -18,10 +18,12 @@ from backup_scp.data_set.encoding import (
     read_header,
     vr_name,
 )
-from backup_scp.data_set.source import Source, Stored
+from backup_scp.data_set.source import CUT_OFF, EndsEarly, Source, Stored
 from backup_scp.errors import InvalidDataSet
 
-_NEXT_BYTES = 4 << 10
+NEXT_BYTES = 4 << 10
+"""What is loaded to go on with a header."""
+
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xE000, 0xE00D, 0xE0DD
 
 
@@ -86,15 +88,23 @@ def _item(
 
 
 def load_header(source: Source, position: int) -> bytes:
-    """Load from an element's first byte; empty at the end of the Data Set.
+    """Load from an element's first byte; empty at the end of the Data Set."""
+    return with_room(source.load(position, NEXT_BYTES))
 
-    A last element without value has eight bytes; blank bytes are added for the struct's sake.
+
+def with_room(buffer: bytes) -> bytes:
+    """Add blank bytes behind the last ones for the struct's sake; none where these are no element, but blank as well.
+
+    A last element without value has eight bytes.
+
+    Raises
+    ------
+    EndsEarly
     """
-    buffer = source.load(position, _NEXT_BYTES)
     if len(buffer) >= 8:
         return buffer.ljust(HEADER_BYTES, b"\0")
     if buffer.strip(b"\0"):
-        raise InvalidDataSet("the Data Set ends in the middle of an element")
+        raise EndsEarly(CUT_OFF)
     return b""
 
 
@@ -111,7 +121,7 @@ def pass_items(source: Source, position: int, encoding: Encoding, *, explicit: b
         if len(buffer) - at < 20:
             position, at, buffer = position + at, 0, load_header(source, position + at)
             if not buffer:
-                raise InvalidDataSet("a sequence does not end")
+                raise EndsEarly("a sequence does not end")
         group, element, length = opened[-1].item.unpack_from(buffer, at)
         if group == 0xFFFE:
             at += 8
@@ -130,6 +140,25 @@ def pass_items(source: Source, position: int, encoding: Encoding, *, explicit: b
         else:
             at += header.length
     return position + at
+
+
+def pass_fragments(source: Source, position: int, encoding: Encoding) -> int:
+    """Return the position after encapsulated Pixel Data (PS3.5 A.4); it begins with the Basic Offset Table.
+
+    Where a delimiter ends the Data Set, or one fragment that leaves room for it, no more of it is read.
+    """
+    buffer = load_header(source, position)
+    at = 0
+    while at + 8 <= len(buffer):
+        group, element, length = encoding.item.unpack_from(buffer, at)
+        if (group, element) != (0xFFFE, _ITEM) or length == UNDEFINED:
+            break
+        at += 8 + length
+    if at >= len(buffer) and source.ends_at(position + at + 8):
+        return position + at + 8
+    if source.ends_with(encoding.item.pack(0xFFFE, _SEQUENCE_END, 0)):
+        return source.size
+    return pass_items(source, position, encoding, explicit=encoding.explicit)
 
 
 def _close(opened: list[Encoding], element: int) -> None:

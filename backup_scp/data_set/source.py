@@ -12,6 +12,12 @@ WORK_BYTES = 16 << 20
 """What is read, or inflated, of one Data Set at most: 16 MiB."""
 
 CHUNK_BYTES = 16 << 10
+CUT_OFF = "the Data Set ends in the middle of an element"
+_TOO_LONG = "an element is longer than the rest of the Data Set"
+
+
+class EndsEarly(InvalidDataSet):
+    """The bytes end in the middle of an element."""
 
 
 class Source(Protocol):
@@ -24,9 +30,25 @@ class Source(Protocol):
 
         Raises
         ------
+        EndsEarly
+            The position is beyond the end.
         InvalidDataSet
-            The position is beyond the end, or the work too much.
+            It is too much work.
         """
+
+    def ends_at(self, position: int) -> bool:
+        """Tell whether it ends there, or goes on.
+
+        Raises
+        ------
+        EndsEarly
+            It ended before.
+        InvalidDataSet
+            It is too much work to tell.
+        """
+
+    def ends_with(self, data: bytes) -> bool:
+        """Tell whether these are its last bytes; False where that is not easily told."""
 
 
 class Stored:
@@ -40,13 +62,24 @@ class Stored:
 
     def load(self, position: int, length: int = CHUNK_BYTES) -> bytes:
         if position > self.size:
-            raise InvalidDataSet("an element is longer than the rest of the Data Set")
+            raise EndsEarly(_TOO_LONG)
         self._stream.seek(self._start + position)
         data = self._stream.read(length)
         self._work -= len(data)
         if self._work < 0:
             raise InvalidDataSet("the Data Set has too many elements before its Pixel Data")
         return data
+
+    def ends_at(self, position: int) -> bool:
+        if position > self.size:
+            raise EndsEarly(_TOO_LONG)
+        return position == self.size
+
+    def ends_with(self, data: bytes) -> bool:
+        if self.size < len(data):
+            return False
+        self._stream.seek(self._start + self.size - len(data))
+        return self._stream.read(len(data)) == data
 
 
 class Inflated:
@@ -82,8 +115,18 @@ class Inflated:
             self._kept += piece
         self._drop(position)
         if self._base < position:
-            raise InvalidDataSet("an element is longer than the rest of the deflated Data Set")
+            raise EndsEarly("an element is longer than the rest of the deflated Data Set")
         return self._kept[:length]
+
+    def ends_at(self, position: int) -> bool:
+        if self.load(position, 1):
+            return False
+        if not self._inflater.eof:
+            raise EndsEarly("the deflated bytes end early")
+        return True
+
+    def ends_with(self, data: bytes) -> bool:  # noqa: ARG002 - what is last shows when all is inflated
+        return False
 
     def _drop(self, position: int) -> None:
         """Forget what lies before the position."""

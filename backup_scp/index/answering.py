@@ -2,6 +2,9 @@
 
 The versions are looked at in the order of arrival.  The first one answers, and its sender owns the instance.  Of each
 further one ``may_replace`` tells whether it answers from then on.  One that may not is kept and flagged as a clash.
+
+One that is truncated never takes the place of one that is whole; one that is whole takes the place of one that is
+truncated, whoever sent it, and the owner stays.
 """
 
 from __future__ import annotations
@@ -20,11 +23,14 @@ class Sender(NamedTuple):
         whatever AE title it gave.
     site, ae_title
         What it was configured for, and what it called itself.
+    is_import
+        Whether somebody imported it from files, whoever made them.
     """
 
     remote: str
     site: str
     ae_title: str
+    is_import: bool = False
 
 
 class Candidate(NamedTuple):
@@ -35,6 +41,7 @@ class Candidate(NamedTuple):
     sender: Sender
     received_at: str = ""
     answering: bool = False
+    is_whole: bool = True
 
     @property
     def place(self) -> tuple[str, str]:
@@ -43,7 +50,7 @@ class Candidate(NamedTuple):
 
 
 def may_replace(owner: Sender, arrived: Candidate) -> bool:
-    """Tell whether a version answers in place of the owner's.
+    """Tell whether a version answers in place of the owner's; both are whole.
 
     ========================= ============================================== =======
     the owner is              the further version is from                    answers
@@ -52,9 +59,14 @@ def may_replace(owner: Sender, arrived: Candidate) -> bool:
     a configured remote       anybody else, also with its AE title           no
     nobody configured         the same site and AE title, configured or not  yes
     nobody configured         another AE title                               no
+    an import                 a configured remote                            yes
+    an import                 anybody else                                   no
+    anybody                   an import                                      no
     ========================= ============================================== =======
     """
     sender = arrived.sender
+    if sender.is_import or owner.is_import:
+        return bool(sender.remote)
     if owner.remote and not sender.remote:
         return False
     is_the_same_remote = bool(owner.remote) and owner.remote == sender.remote
@@ -85,11 +97,12 @@ def standings(candidates: Sequence[Candidate]) -> dict[str, Standing]:
     first, *further = sorted(candidates, key=lambda each: each.place)
     answering, owner = first, first.sender
     for each in further:
-        if may_replace(owner, each):
+        is_allowed = may_replace(owner, each)
+        if each.is_whole > answering.is_whole or (is_allowed and each.is_whole == answering.is_whole):
             found[answering.location] = Standing(until=each.received_at)
-            answering, owner = each, each.sender
+            answering, owner = each, each.sender if is_allowed else owner
         else:
-            found[each.location] = Standing(clash=True)
+            found[each.location] = Standing(clash=not is_allowed and each.is_whole)
     found[answering.location] = Standing(answering=True)
     return found
 

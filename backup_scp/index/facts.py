@@ -14,7 +14,7 @@ from backup_scp.index.known import StudyKey
 from backup_scp.index.merging import Row
 from backup_scp.index.tables import INSTANCE_ATTRIBUTES, SERIES_ATTRIBUTES, STUDY_ATTRIBUTES
 from backup_scp.index.values import stored_key, stored_long, timestamp
-from backup_scp.ports import Flag, InstanceKey, Version
+from backup_scp.ports import IMPORT, Flag, InstanceKey, Version
 from backup_scp.sop_instance import SOPInstance
 
 
@@ -49,7 +49,7 @@ class Facts:
             series=_of_series(*map(values.get, _SERIES_KEYWORDS)),
             instance=_own(INSTANCE_ATTRIBUTES, values),
             version=_version(version, site),
-            flags=frozenset() if version.instance.parsed else frozenset({Flag.UNPARSED.value}),
+            flags=frozenset(map(str, version.flags)),
         )
 
     @property
@@ -65,14 +65,15 @@ class Facts:
     @property
     def candidate(self) -> Candidate:
         """What the rule of versions looks at."""
-        return candidate(self.version)
+        return candidate({**self.version, "flags": ",".join(self.flags)})
 
 
 def candidate(row: Mapping[str, Any]) -> Candidate:
     """Take from a version's row what the rule of versions looks at."""
-    sender = Sender(row["remote"], row["site"], row["calling_ae_title"])
+    sender = Sender(row["remote"], row["site"], row["calling_ae_title"], row["service"] == IMPORT)
     order = row["ordered_at"] or row["received_at"]
-    return Candidate(order, row["location"], sender, row["received_at"], row.get("answering", False))
+    is_whole = Flag.TRUNCATED.value not in row["flags"].split(",")
+    return Candidate(order, row["location"], sender, row["received_at"], row.get("answering", False), is_whole)
 
 
 def _uids(instance: SOPInstance) -> dict[str, str]:

@@ -64,7 +64,7 @@ def _as_known(rows: Mapping[str, Any]) -> Facts:
 
     of_study = said(study, STUDY_ATTRIBUTES)
     of_version = {column.name: rows[f"version.{column.name}"] for column in version.c}
-    flags = set(of_version["flags"].split(",")) & {Flag.UNPARSED.value}
+    flags = set(filter(None, of_version["flags"].split(","))) - {Flag.CLASH.value}
     for column in ("id", "instance_id", "answering", "answered_until", "flags"):
         del of_version[column]
     if (named := of_version.pop("patient_id")) is not None:

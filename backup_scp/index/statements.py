@@ -57,7 +57,7 @@ INSERT_VERSION = insert(version)
 VERSIONS_OF = select(
     *named(
         version,
-        "id sha256 location size_bytes received_at ordered_at calling_ae_title site remote flags answering"
+        "id sha256 location size_bytes received_at ordered_at service calling_ae_title site remote flags answering"
         " answered_until",
     )
 ).where(version.c.instance_id == _OF)

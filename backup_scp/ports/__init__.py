@@ -3,7 +3,7 @@
 Each Protocol is the contract; one contract suite in ``tests/`` runs on every implementation.
 """
 
-from backup_scp.ports.archive import Archive, ArchivedFile, Arrival, Heading, InstanceKey, StagedFile
+from backup_scp.ports.archive import IMPORT, Archive, ArchivedFile, Arrival, Heading, InstanceKey, StagedFile
 from backup_scp.ports.commitments import (
     Commitment,
     CommitmentRequest,
@@ -33,11 +33,13 @@ from backup_scp.ports.holdings import (
     Trouble,
     Version,
     VersionMatch,
+    flags_of,
 )
 from backup_scp.ports.index import Index
 from backup_scp.ports.rejections import Rejection, RejectionRecorder, ServiceKind
 
 __all__ = [
+    "IMPORT",
     "Admission",
     "Archive",
     "ArchivedFile",
@@ -77,5 +79,6 @@ __all__ = [
     "Upcoming",
     "Version",
     "VersionMatch",
+    "flags_of",
     "nothing",
 ]

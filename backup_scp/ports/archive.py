@@ -13,6 +13,10 @@ _NEXT = timedelta(microseconds=1)
 _LAST = datetime.max.replace(tzinfo=UTC) - _NEXT
 
 
+IMPORT = "IMPORT"
+"""The service of what was not sent, but imported from files."""
+
+
 class InstanceKey(NamedTuple):
     """What makes two Data Sets versions of one SOP Instance: all three UIDs, as written, without padding.
 

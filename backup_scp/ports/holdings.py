@@ -16,7 +16,31 @@ class Flag(StrEnum):
     """Why a person may want to look at a version."""
 
     UNPARSED = "unparsed"
+    TRUNCATED = "truncated"
+    NOT_DEFLATED = "not-deflated"
+    IDENTITY = "identity"
     CLASH = "clash"
+
+
+_NOTHING_ODD: frozenset[Flag] = frozenset()
+_UNPARSED = frozenset({Flag.UNPARSED})
+
+
+def flags_of(instance: SOPInstance) -> frozenset[Flag]:
+    """Tell what is odd about a Data Set, whatever else is held.
+
+    Of one that could not be read, or was cut off, nobody knows what it would have said.
+    """
+    if not instance.parsed:
+        return _UNPARSED
+    if instance.is_whole and not instance.is_mislabelled and instance.is_identified:
+        return _NOTHING_ODD
+    said = {
+        Flag.TRUNCATED: not instance.is_whole,
+        Flag.NOT_DEFLATED: instance.is_mislabelled,
+        Flag.IDENTITY: instance.is_whole and not instance.is_identified,
+    }
+    return frozenset(flag for flag, is_so in said.items() if is_so)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +60,17 @@ class Version:
             self.instance.study_instance_uid, self.instance.series_instance_uid, self.instance.sop_instance_uid
         )
 
+    @property
+    def flags(self) -> frozenset[Flag]:
+        """What is odd about it, whatever else is held."""
+        return flags_of(self.instance)
+
 
 class Admission(StrEnum):
     """What ``Index.add`` made of a version."""
 
     NEW = "new"  # a SOP Instance not held before
-    VERSION = "version"  # a further version, from the same sender: it answers queries from now on
+    VERSION = "version"  # a further version, from the same sender: if it is whole it answers queries from now on
     CLASH = "clash"  # a further version, from another sender: kept and flagged, does not take over
     HELD = "held"  # the very same bytes were there already; nothing was added
 

@@ -249,3 +249,20 @@ def test_a_name_of_another_times_character_set(run, stored, drive):
     (drive / os.fsdecode(b"M\xfcller.txt")).write_text("x")
     assert "M\\xfcller.txt" in run("import", "-v", drive).out
     assert run("import", "--json", drive).json["skipped"][0]["path"].endswith("M\\xfcller.txt")
+
+
+def test_a_copy_that_is_cut_off_is_named_and_displaces_nothing(run, stored, drive):
+    whole = encode(dx())
+    whole.write(drive / "whole")
+    content = (drive / "whole").read_bytes()
+    (drive / "half").write_bytes(content[:-1000])
+    found = run("import", "--json", drive).json
+    assert (found["new"] + found["version"], found["truncated_count"]) == (2, 1)
+    assert found["truncated"] == [str(drive / "half")]
+    (answering,) = stored.index.select(Selection())
+    assert answering.sha256 == whole.sha256
+    (remark,) = stored.index.remarks(9)
+    assert remark.flags == ("truncated",)
+    said = run("import", drive / "half").out
+    assert "1 image cut off: the file ends too early" in said
+    assert str(drive / "half") in said

@@ -68,7 +68,8 @@ def _event(chance: random.Random, number: int) -> Version:
     if chance.random() < 0.1:
         return version(f"9.{sop}", "", "", content=str(number), minute=chance.randrange(12), parsed=False)
     return version(f"1.{study}.{series}.{sop}", f"2.{study}.{series}", f"3.{study}", content=str(number),
-                   minute=chance.randrange(12), sender=chance.choice("AAAB"), **facts)  # fmt: skip
+                   minute=chance.randrange(12), sender=chance.choice("AAAB"), is_whole=chance.random() < 0.8,
+                   service=chance.choice(["C-STORE"] * 4 + ["IMPORT"]), **facts)  # fmt: skip
 
 
 def _nothing(_location: str) -> None:
@@ -283,6 +284,43 @@ class IndexContract:
         assert index.meet(version().key, "0" * 64) == (None, at(5))
         assert index.meet(version().key, version().sha256).held == (version().location, version(minute=1).arrival)
         assert index.meet(version(study="8").key, version().sha256) == (None, at(5))  # of another study
+
+    @pytest.mark.parametrize("other", [{}, {"sender": "OTHER"}, {"sender": "", "service": "IMPORT"}])
+    def test_what_is_cut_off_answers_only_while_nothing_whole_is_held(self, index, other):
+        cut, whole = (
+            version(content="cut", is_whole=False, ImageType="CUT"),
+            version(content="whole", minute=1, **other),
+        )
+        index.add(cut)
+        assert answers(index, I, "ImageType")[0]["ImageType"] == "CUT"
+        assert index.add(whole) is Admission.VERSION
+        again = version(content="cut again", minute=2, is_whole=False, ImageType="CUT")
+        assert index.add(again) is Admission.VERSION
+        (held,) = index.retrieve(query(I))
+        assert held.sha256 == whole.sha256
+        assert {(r.location, r.flags) for r in index.remarks(9)} == {
+            (each.location, ("truncated",)) for each in (cut, again)
+        }
+        for minute, answering in ((0, cut), (1, whole), (2, whole)):
+            (held,) = index.select(Selection(as_of=at(minute)))
+            assert held.sha256 == answering.sha256
+
+    def test_an_import_never_takes_over(self, index):
+        imports = [version(content=str(n), minute=n, sender="", service="IMPORT") for n in range(3)]
+        assert [index.add(each) for each in imports] == [Admission.NEW, Admission.CLASH, Admission.CLASH]
+        (held,) = index.retrieve(query(I))
+        assert held.sha256 == imports[0].sha256
+        assert index.add(version(content="a stranger's", minute=4)) is Admission.CLASH
+        assert index.add(version(content="the console's", minute=5, remote="console")) is Admission.VERSION
+        assert index.add(version(content="3", minute=6, sender="", service="IMPORT")) is Admission.CLASH
+        (held,) = index.retrieve(query(I))
+        assert held.sha256 == version(content="the console's").sha256
+
+    @pytest.mark.parametrize("odd", [{"study": ""}, {"series": "1.2.x"}, {"PatientID": ""}, {"PatientID": "A\\B"}])
+    def test_an_identity_that_is_missing_or_malformed_is_flagged(self, index, odd):
+        index.add(version(**odd))
+        (remark,) = index.remarks(9)
+        assert remark.flags == ("identity",)
 
     def test_the_owner_still_answers_after_a_clash(self, index):
         index.add(version(content="a"))

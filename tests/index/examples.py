@@ -45,7 +45,9 @@ def version(
     site: str = "",
     remote: str = "",
     sop_class: str = DX,
+    service: str = "C-STORE",
     parsed: bool = True,
+    is_whole: bool = True,
     **attributes: str,
 ) -> Version:
     """Make a version: `content` stands for its bytes, `minute` for when it arrived."""
@@ -53,8 +55,8 @@ def version(
     if parsed:
         attributes = {"PatientID": "P1", "PatientName": "DOE^JANE", "Modality": "DX"} | attributes
     return Version(
-        SOPInstance(sop_class, sop, EXPLICIT, study, series, attributes, parsed=parsed),
-        Arrival(at(minute), "C-STORE", sender, "BACKUP_SCP", "192.0.2.7", site, remote),
+        SOPInstance(sop_class, sop, EXPLICIT, study, series, attributes, parsed=parsed, is_whole=is_whole),
+        Arrival(at(minute), service, sender, "BACKUP_SCP", "192.0.2.7", site, remote),
         location=f"{sha256[:2]}/{sha256}.dcm",
         sha256=sha256,
         size_bytes=1000 + len(content),

@@ -120,6 +120,8 @@ def test_arrivals_at_the_same_moment_merge_the_same_in_any_order():
 
 OURS, THEIRS = Sender("", "", "DR1"), Sender("", "", "DR2")
 CONSOLE = Sender("console", "", "DR1")
+AN_IMPORT = Sender("", "", "", is_import=True)
+SENDERS = (OURS, THEIRS, CONSOLE, AN_IMPORT)
 
 
 @pytest.mark.parametrize(
@@ -154,6 +156,13 @@ def test_which_version_answers(arrived, takes_over, clash, others_clash):
         (OURS, THEIRS, False),
         (OURS, Sender("console", "north", "DR1"), False),
         (OURS, Sender("", "north", "DR1"), False),
+        (OURS, AN_IMPORT, False),
+        (CONSOLE, AN_IMPORT, False),
+        (AN_IMPORT, AN_IMPORT, False),  # two old drives are not one sender
+        (AN_IMPORT, CONSOLE, True),
+        (AN_IMPORT, OURS, False),
+        (AN_IMPORT, Sender("", "", ""), False),  # a caller without an AE title is no import
+        (Sender("", "", ""), AN_IMPORT, False),
     ],
 )
 def test_who_may_replace_what_somebody_sent(owner, sender, answers):
@@ -173,3 +182,59 @@ def test_once_its_console_is_configured_no_stranger_replaces_an_image():
         "3": Standing(answering=True),
     }
     assert standings(versions[::-1]) == judged
+
+
+def cut_off(order, sender, **facts):
+    return Candidate(order, order, sender, f"t{order}", is_whole=False, **facts)
+
+
+@pytest.mark.parametrize("held_by", SENDERS)
+@pytest.mark.parametrize("sent_by", SENDERS)
+def test_what_is_cut_off_never_takes_the_place_of_what_is_whole(held_by, sent_by):
+    whole = Candidate("1", "1", held_by, "t1", answering=True)
+    decision = decide([whole], cut_off("2", sent_by))
+    assert (decision.takes_over, decision.standing, decision.held["1"]) == (
+        False,
+        Standing(),
+        Standing(answering=True),
+    )
+    whole = Candidate("2", "2", sent_by, "t2")
+    decision = decide([cut_off("1", held_by, answering=True)], whole)
+    assert (decision.takes_over, decision.standing, decision.held["1"]) == (
+        True,
+        Standing(answering=True),
+        Standing(until="t2"),
+    )
+
+
+def test_who_sent_it_first_owns_it_though_it_was_cut_off():
+    """Somebody else's whole copy answers until the owner sends its own."""
+    versions = [
+        cut_off("0", CONSOLE),
+        Candidate("1", "1", AN_IMPORT, "t1"),
+        Candidate("2", "2", THEIRS, "t2"),
+        Candidate("3", "3", CONSOLE, "t3"),
+        cut_off("4", CONSOLE),
+    ]
+    judged = standings(versions)
+    assert [judged[each.location] for each in versions] == [
+        Standing(until="t1"),
+        Standing(until="t3"),
+        Standing(clash=True),
+        Standing(answering=True),
+        Standing(),
+    ]
+
+
+@given(st.lists(st.tuples(st.sampled_from(SENDERS), st.booleans()), min_size=1, max_size=8))
+def test_one_answers_and_it_is_whole_if_any_is(sent):
+    versions = [Candidate(str(n), str(n), sender, f"t{n}", is_whole=whole) for n, (sender, whole) in enumerate(sent)]
+    judged = standings(versions)
+    (answering,) = (each for each in versions if judged[each.location].answering)
+    assert answering.is_whole is any(each.is_whole for each in versions)
+    for number in range(1, len(versions) + 1):  # one by one, as they come
+        held = standings(versions[: number - 1]) if number > 1 else {}
+        before = [each._replace(answering=held[each.location].answering) for each in versions[: number - 1]]
+        if before:
+            decision = decide(before, versions[number - 1])
+            assert {**decision.held, str(number - 1): decision.standing} == standings(versions[:number])
