@@ -37,10 +37,10 @@ def damage_of(url: str) -> str | None:
         path = sqlite_path(database.url) if database.is_sqlite else None
     if path is None:
         return None
-    if not path.is_file() or path.stat().st_size == 0:
-        log = Path(f"{path}{_BESIDE[0]}")
-        return "its file is lost, but for its log" if log.is_file() and log.stat().st_size else None
     try:
+        if not path.is_file() or path.stat().st_size == 0:
+            log = Path(f"{path}{_BESIDE[0]}")
+            return "its file is lost, but for its log" if log.is_file() and log.stat().st_size else None
         return _header_damage(path) or _page_damage(path)
     except OSError as error:
         raise IndexUnavailable(f"The index {path} cannot be read ({error.strerror})") from None

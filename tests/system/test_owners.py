@@ -18,6 +18,7 @@ from tests.samples import ct_series, dx, encode, make_study
 from tests.system.node import Node, assert_one_sentence
 
 NODE_USER, OTHER_USER = 54321, 54322
+NEEDS_NOT = {("archive", "find"), ("archive", "db upgrade")}
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="only root can be several users")
 
@@ -166,3 +167,30 @@ def test_folders_of_another_user_are_named_when_the_node_meets_them(theirs):
     (answer,) = theirs.send(samples[1:])
     assert answer.status == 0xA700
     assert "belongs to root" in theirs.output
+
+
+@pytest.mark.parametrize("closed", ["", "archive", "index.sqlite"])
+def test_what_is_ours_and_closed_is_a_sentence(make_theirs, processes, open_folder, closed):
+    node = make_theirs(NODE_USER)
+    processes.add(node.process)
+    os.chown(node.home.parent, NODE_USER, NODE_USER)
+    node.write_settings()
+    make_study(open_folder / "drive")
+    assert type_as(NODE_USER, node, "import", open_folder / "drive").returncode == 0
+    path = node.home / closed
+    path.chmod(0)
+
+    for command in ("status", "find", "import", "verify", "rebuild", "check", "db upgrade", "serve"):
+        if (closed, command) == ("archive", "serve"):  # it serves what it can, and says what is wrong
+            node.process.launch(lambda: "nothing can be stored now" in node.output)
+            node.stop()
+            said = node.output
+        else:
+            more = [open_folder / "drive"] if command == "import" else []
+            done = type_as(NODE_USER, node, *command.split(), *more)
+            said = done.stdout + done.stderr
+            assert done.returncode == ((closed, command) not in NEEDS_NOT), done
+        assert "Traceback" not in said
+        assert "should not have happened" not in said
+
+    path.chmod(0o700)
