@@ -11,8 +11,9 @@ import contextlib
 import logging
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from backup_scp import clock
@@ -33,6 +34,9 @@ _LONGEST_PAUSE = timedelta(hours=1)
 _LONGEST_LOOK = timedelta(seconds=30)
 _IDLE_S = 1.0
 _TROUBLED_S = 5.0
+_BATCH = 500  # references that are looked for at once
+_READ_AT_ONCE = 20  # instances that are read before a turn may end
+_MOST_BEGUN = 4  # of 10,000 references each takes some MB
 
 Confirm = Callable[[], None]
 """Raises ``LeaseLost`` where somebody else has a report by now."""
@@ -61,6 +65,8 @@ class Pace:
         After the request, reports are no longer tried.
     lease
         What a node that died was working on is taken up by another one.
+    turn
+        So long the instances of one request are read, then those of another requester.
     """
 
     images: timedelta = timedelta(minutes=10)
@@ -68,6 +74,7 @@ class Pace:
     retry: timedelta = timedelta(minutes=1)
     give_up: timedelta = timedelta(days=7)
     lease: timedelta = timedelta(seconds=30)
+    turn: timedelta = timedelta(seconds=5)
 
 
 class Bell:
@@ -87,6 +94,25 @@ class Bell:
         """Wait until it has rung more often than was heard, or for so long."""
         with self._condition:
             self._condition.wait_for(lambda: self.rung != heard, timeout_s)
+
+
+@dataclass(slots=True)
+class _Begun:
+    """How far the judgement of one request has come in this process.
+
+    Attributes
+    ----------
+    missing
+        What was not there at the last look, or has not been looked for.
+    judgements
+        Of the first references, in order.
+    turn_is_over
+        Whether it was interrupted for others.
+    """
+
+    missing: list[Reference]
+    judgements: dict[Reference, FailureReason | None] = field(default_factory=dict)
+    turn_is_over: bool = False
 
 
 class StorageCommitment:
@@ -119,6 +145,8 @@ class StorageCommitment:
         self._pace = pace or Pace()
         self._clock = clock
         self._delivered: set[int] = set()  # but the index could not be told
+        self._begun: OrderedDict[int, _Begun] = OrderedDict()  # by number; what was looked at last at the end
+        self._had_a_turn: set[str] = set()  # addresses, in this round
         self.stopping = threading.Event()
         self.bell = Bell()
 
@@ -154,26 +182,31 @@ class StorageCommitment:
             It will be looked at again.
         """
         now = self._clock()
-        leased = self._records.lease_request(now, now + self._pace.lease)
+        leased = self._records.lease_request(now, now + self._pace.lease, self._had_a_turn)
+        if leased is None and self._had_a_turn:
+            self._had_a_turn.clear()
+            leased = self._records.lease_request(now, now + self._pace.lease)
         if leased is None:
             return False
+        self._had_a_turn.add(leased.request.requester.address)
         with self._kept(leased):
             self._judge(leased, now)
         return True
 
     def _judge(self, leased: Commitment, now: datetime) -> None:
         request = leased.request
-        found = self._records.find(request.references, request.requester)
         age = now - request.requested_at
         is_late = age >= self._pace.images
-        if not is_late and any(not held and self._is_storable(one.sop_class_uid) for one, held in found.items()):
+        begun = self._begun_with(leased)
+        if not is_late and self._is_missing_some(begun, request):
             self._records.postpone(leased, now + min(max(age / 4, self._pace.look), _LONGEST_LOOK))
             return
-        judgements = self._judgements(found, is_late=is_late)
-        if judgements is None:  # the node stops, or the archive cannot be read: it is no failure yet
-            self._records.postpone(leased, now + self._pace.look)
+        if not self._has_read_all(begun, request, is_late=is_late):
+            has_more_to_read = begun.turn_is_over and not self.stopping.is_set()
+            self._records.postpone(leased, now if has_more_to_read else now + self._pace.look)
             return
-        results = [judgements[reference] for reference in request.references]
+        results = [begun.judgements[reference] for reference in request.references]
+        self._begun.pop(leased.number, None)
         if self._records.conclude(leased, results, self._clock()):
             failed = sum(reason is not None for reason in results)
             log.info(
@@ -184,10 +217,48 @@ class StorageCommitment:
             )
             self.bell.ring()
 
+    def _begun_with(self, leased: Commitment) -> _Begun:
+        """Recall how far a request has come here; of those that others have come by, nothing is known."""
+        begun = self._begun.get(leased.number) or _Begun(list(dict.fromkeys(leased.request.references)))
+        self._begun[leased.number] = begun
+        self._begun.move_to_end(leased.number)
+        if len(self._begun) > _MOST_BEGUN:
+            self._begun.popitem(last=False)
+        return begun
+
+    def _is_missing_some(self, begun: _Begun, request: CommitmentRequest) -> bool:
+        """Whether an instance that may come yet has not: those that are here are not looked for again."""
+        while begun.missing:
+            some, rest = begun.missing[:_BATCH], begun.missing[_BATCH:]
+            found = self._records.find(some, request.requester, own_only=request.own_only)
+            missing = [one for one, held in found.items() if not held and self._is_storable(one.sop_class_uid)]
+            begun.missing = missing + rest
+            if missing:
+                return True
+        return False
+
+    def _has_read_all(self, begun: _Begun, request: CommitmentRequest, *, is_late: bool) -> bool:
+        """Judge what has not been; False where the turn is over, or nothing can be read now."""
+        until = time.monotonic() + self._pace.turn.total_seconds()
+        begun.turn_is_over = False
+        references = list(dict.fromkeys(request.references))
+        while len(begun.judgements) < len(references):
+            some = references[len(begun.judgements) :][:_READ_AT_ONCE]
+            found = self._records.find(some, request.requester, own_only=request.own_only)
+            judgements = self._judgements(found, is_late=is_late)
+            if judgements is None:  # the node stops, or the archive cannot be read: it is no failure yet
+                begun.judgements.clear()  # a proof is as fresh as the report
+                return False
+            begun.judgements |= {reference: judgements[reference] for reference in some}
+            if time.monotonic() >= until and len(begun.judgements) < len(references):
+                begun.turn_is_over = True
+                return False
+        return True
+
     def _judgements(
         self, found: dict[Reference, list[Held]], *, is_late: bool
     ) -> dict[Reference, FailureReason | None] | None:
-        """Judge every reference; None where that cannot be done now."""
+        """Judge these references; None where that cannot be done now."""
         judgements: dict[Reference, FailureReason | None] = {}
         verified: list[Checked] = []
         try:

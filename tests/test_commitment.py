@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -261,6 +262,167 @@ def test_an_archive_that_cannot_be_read_is_waited_for_and_proves_nothing(stored,
     monkeypatch.setattr(stored.archive, "verify", unmounted)
     assert reported(commitment).results == [(sample.sop_instance_uid, CHANGED)]
     assert stored.index.holdings().damaged == 0
+
+
+@pytest.fixture
+def looked_for(stored, monkeypatch):
+    """Note how many references are looked for each time."""
+    numbers, find = [], stored.index.commitments.find
+
+    def noted(references, requester, **options):
+        numbers.append(len(references))
+        return find(references, requester, **options)
+
+    monkeypatch.setattr(stored.index.commitments, "find", noted)
+    return numbers
+
+
+def test_only_what_is_missing_is_looked_for_again(stored, commitment, clock, ask, looked_for, monkeypatch):
+    """Else a request of 10,000 unknown UIDs costs half a second each time, for ten minutes."""
+    monkeypatch.setattr("backup_scp.commitment._BATCH", 2)
+    samples = [encode(ds) for ds in ct_series(6)]
+    for sample in samples[:3]:
+        stored.put(sample)
+    ask(*samples)
+    for _ in range(3):
+        assert commitment.judge_next()
+        clock.pass_(seconds=30)
+    assert looked_for == [2, 2, 2, 2]  # the first two, then the next two again and again
+    for sample in samples[3:]:
+        stored.put(sample)
+    assert {reason for _, reason in reported(commitment).results} == {None}
+
+
+def test_what_a_request_waits_for_is_forgotten_when_there_are_many(stored, commitment, clock, ask, monkeypatch):
+    monkeypatch.setattr("backup_scp.commitment._MOST_BEGUN", 2)
+    here, late = (encode(ds) for ds in ct_series(2))
+    stored.put(here)
+    for number in range(5):
+        ask(here, late, transaction=str(number))
+        assert commitment.judge_next()
+    assert len(commitment._begun) == 2
+    stored.put(late)
+    clock.pass_(minutes=1)
+    for _ in range(5):
+        assert {reason for _, reason in reported(commitment).results} == {None}
+    assert len(commitment._begun) == 0
+
+
+@pytest.fixture
+def short_turns(stored, clock, monkeypatch):
+    monkeypatch.setattr("backup_scp.commitment._READ_AT_ONCE", 1)
+    pace = replace(PACE, turn=timedelta(0))
+    return StorageCommitment(stored.archive, stored.index, VERIFICATION.__ne__, pace, clock)
+
+
+def test_a_long_request_does_not_keep_others_waiting(stored, short_turns, clock, monkeypatch):
+    """One after the other is read for some seconds; what was read stays read."""
+    samples = [encode(ds) for ds in ct_series(4)]
+    reads, verify = [], stored.archive.verify
+    for sample in samples:
+        stored.put(sample)
+    references = tuple(Reference(sample.sop_class_uid, sample.sop_instance_uid) for sample in samples)
+    for number in range(3):
+        requester = Requester("", f"DR{number}", "192.0.2.8")
+        short_turns.request(CommitmentRequest("1", references, requester, clock()))
+    clock.pass_(seconds=1)
+    short_turns.request(CommitmentRequest("2", references[:1], CONSOLE, clock()))
+
+    def noted(*facts):
+        reads.append(facts)
+        return verify(*facts)
+
+    monkeypatch.setattr(stored.archive, "verify", noted)
+    ear = Ear()
+    assert short_turns.judge_next()
+    assert not short_turns.report_next(ear)
+    assert short_turns.judge_next()
+    assert short_turns.report_next(ear)
+    assert ear.results == [(references[0].sop_instance_uid, None)]
+    while short_turns.judge_next():
+        pass
+    assert len(reads) == 1 + 3 * 4
+    while short_turns.report_next(ear):
+        pass
+    assert [taken.results for taken in ear.taken[1:]] == [(None,) * 4] * 3
+
+
+def test_what_was_read_before_the_archive_was_gone_is_read_again(stored, short_turns, clock, ask, monkeypatch):
+    """A proof is as fresh as the report."""
+    samples = [encode(ds) for ds in ct_series(2)]
+    locations = [stored.put(sample).location for sample in samples]
+    references = tuple(Reference(sample.sop_class_uid, sample.sop_instance_uid) for sample in samples)
+    short_turns.request(CommitmentRequest("1", references, CONSOLE, clock()))
+    assert short_turns.judge_next()
+
+    def unmounted(*_):
+        raise ArchiveUnavailable("not mounted")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stored.archive, "verify", unmounted)
+        assert short_turns.judge_next()
+    stored.flip(locations[0])
+    clock.pass_(seconds=5)
+    while short_turns.judge_next():
+        pass
+    ear = Ear()
+    assert short_turns.report_next(ear)
+    assert [reason for _, reason in ear.results] == [CHANGED, None]
+
+
+def test_a_stranger_s_request_is_judged_for_what_it_sent_itself(stored, commitment, clock):
+    """It may not query, and must not learn in this way what is held."""
+    own, of_another, of_the_console = (encode(ds) for ds in ct_series(3))
+    stored.put(own)
+    stored.put(of_another, calling_ae_title="OTHER")
+    stored.put(of_the_console, remote="console")
+    references = tuple(Reference(one.sop_class_uid, one.sop_instance_uid) for one in (own, of_another, of_the_console))
+    for transaction, own_only in (("1", False), ("2", True)):
+        commitment.request(CommitmentRequest(transaction, references, CONSOLE, clock(), own_only=own_only))
+    clock.pass_(minutes=11)
+    ear = Ear()
+    while commitment.judge_next():
+        pass
+    while commitment.report_next(ear):
+        pass
+    results = {taken.request.transaction_uid: taken.results for taken in ear.taken}
+    assert results == {"1": (None, None, None), "2": (None, MISSING, MISSING)}
+
+
+def test_a_judgement_that_takes_longer_than_its_lease_is_nobody_else_s(stored, monkeypatch):
+    """Else it would be read twice, and reported twice."""
+    pace = replace(PACE, lease=timedelta(seconds=0.3))
+    slow, other = (StorageCommitment(stored.archive, stored.index, pace=pace) for _ in range(2))
+    sample = encode(dx())
+    stored.put(sample)
+    reference = Reference(sample.sop_class_uid, sample.sop_instance_uid)
+    slow.request(CommitmentRequest("1", (reference,), CONSOLE, datetime.now(UTC)))
+    reading, go_on, verify = threading.Event(), threading.Event(), stored.archive.verify
+
+    def long(*facts):
+        reading.set()
+        go_on.wait()
+        return verify(*facts)
+
+    renewals, renew = [], slow.renew
+
+    def noted(leased):
+        renewals.append(datetime.now(UTC))
+        return renew(leased)
+
+    monkeypatch.setattr(slow, "renew", noted)
+    monkeypatch.setattr(stored.archive, "verify", long)
+    judging = threading.Thread(target=slow.judge_next)
+    judging.start()
+    reading.wait()
+    began = datetime.now(UTC)
+    wait_until(lambda: renewals and renewals[-1] - began > 2 * pace.lease)
+    assert not other.judge_next()
+    go_on.set()
+    judging.join()
+    ear = Ear()
+    assert slow.report_next(ear)
+    assert len(ear.taken) == 1
 
 
 # ----------------------------------------------------------------------------------------------------------- reporting

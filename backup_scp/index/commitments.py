@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from itertools import groupby
@@ -35,6 +35,7 @@ from backup_scp.ports import (
 
 MOST_REQUESTS = 10_000
 MOST_REFERENCES = 1_000_000
+MOST_REFERENCES_OF_STRANGERS = 100_000
 """What may be open at one address: a console whose reports nobody takes must not fill the disk."""
 
 _FORGOTTEN_AFTER = timedelta(days=30)
@@ -46,7 +47,8 @@ _FREE = {"leased_until": "", "lease": ""}
 _REQUESTER = named(table, "site ae_title address")
 _LEASED = named(
     table,
-    "id site ae_title address transaction_uid requested_at reference_list results attempts lease called_ae_title",
+    "id site ae_title address transaction_uid requested_at reference_list results attempts lease called_ae_title "
+    "own_only",
 )
 _OTHER = table.alias("other")
 
@@ -68,6 +70,7 @@ class SQLCommitments:
             "reference_list": json.dumps(request.references, separators=(",", ":")),
             "due_at": requested_at,
             "attempts": 0,
+            "own_only": int(request.own_only),
             **dict.fromkeys(("results", "leased_until", "lease", "tried_at", "error"), ""),
         }
         farthest = timestamp(request.requested_at + _FORGOTTEN_AFTER + clock.TOLERANCE)
@@ -88,18 +91,21 @@ class SQLCommitments:
         at_address = table.c.address == stored_key(request.requester.address)
         sums = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(table.c.reference_count), 0))
         requests, references = connection.execute(sums.where(at_address, table.c.state.in_([_OPEN, _OWED]))).one()
-        if requests >= MOST_REQUESTS or references + len(request.references) > MOST_REFERENCES:
+        most = MOST_REFERENCES_OF_STRANGERS if request.own_only else MOST_REFERENCES
+        if requests >= MOST_REQUESTS or references + len(request.references) > most:
             raise ResourceLimitation(f"{requests} commitments are open at this address")
 
-    def find(self, references: Sequence[Reference], requester: Requester) -> dict[Reference, list[Held]]:
+    def find(
+        self, references: Sequence[Reference], requester: Requester, *, own_only: bool = False
+    ) -> dict[Reference, list[Held]]:
         wanted = list(dict.fromkeys(stored_key(reference.sop_instance_uid) for reference in references))
         found: dict[str, list[Held]] = {}
         for start in range(0, len(wanted), _BATCH):
-            for held in self._versions(wanted[start : start + _BATCH], requester):
+            for held in self._versions(wanted[start : start + _BATCH], requester, own_only=own_only):
                 found.setdefault(held.sop_instance_uid, []).append(held)
         return {reference: found.get(stored_key(reference.sop_instance_uid), []) for reference in references}
 
-    def _versions(self, uids: list[str], requester: Requester) -> Iterator[Held]:
+    def _versions(self, uids: list[str], requester: Requester, *, own_only: bool) -> Iterator[Held]:
         """Give of each instance the answering version, and the requester's own latest one where it is another.
 
         Others may have sent versions with its AE title: of each of them the latest one counts as its own, too.
@@ -116,12 +122,16 @@ class SQLCommitments:
         with self._database.reading() as connection:
             rows = connection.execute(statement).all()
         for _, versions in groupby(rows, key=lambda row: row.instance_id):
-            yield from map(queries.held_row, _that_count(versions))
+            that_count = _that_count(versions)
+            # What was sent with its AE title by a configured remote AE is not a stranger's.
+            if not own_only or any(row.own and not row.remote for row in that_count):
+                yield from map(queries.held_row, that_count)
 
     # -- leases --------------------------------------------------------------------------------------------------------
 
-    def lease_request(self, now: datetime, until: datetime) -> Commitment | None:
-        return self._lease(_due(_OPEN, now), now, until)
+    def lease_request(self, now: datetime, until: datetime, not_at: Collection[str] = ()) -> Commitment | None:
+        elsewhere = [table.c.address.not_in(list(map(stored_key, not_at)))] if not_at else []
+        return self._lease([*_due(_OPEN, now), *elsewhere], now, until)
 
     def lease_report(self, now: datetime, until: datetime) -> Commitment | None:
         # Of no row: there may be many, and one answer serves for all of them.
@@ -272,8 +282,8 @@ def _leased(row: sa.Row[Any]) -> Commitment:
     references = tuple(Reference(*pair) for pair in json.loads(row.reference_list))
     results = tuple(FailureReason(code) if code else None for code in json.loads(row.results or "[]"))
     requester = Requester(row.site, row.ae_title, row.address)
-    requested_at = moment(row.requested_at)
-    request = CommitmentRequest(row.transaction_uid, references, requester, requested_at, row.called_ae_title)
+    requested_at, own_only = moment(row.requested_at), bool(row.own_only)
+    request = CommitmentRequest(row.transaction_uid, references, requester, requested_at, row.called_ae_title, own_only)
     return Commitment(row.id, request, results, row.attempts, row.lease)
 
 

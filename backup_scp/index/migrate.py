@@ -19,7 +19,7 @@ from backup_scp.index.values import lock_number
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0012"
+HEAD = "0013"
 """The newest migration; a test holds it equal to the folder."""
 
 _REVISION = sa.Table(  # as alembic makes it

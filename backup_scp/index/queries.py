@@ -93,7 +93,7 @@ def search_versions(query: Query, dialect: Dialect) -> sa.Select[Any]:
     return statement.add_columns(*_CAME, *_FACTS).order_by(*in_order)
 
 
-def version_match(query: Query, row: sa.Row[Any]) -> VersionMatch:
+def version_match(query: Query, row: Iterable[Any]) -> VersionMatch:
     """Make a value of a row of ``search_versions``."""
     values = iter(row)
     match = {attribute.keyword: next(values) for attribute in returned_keys(query)}

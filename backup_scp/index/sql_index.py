@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import sqlalchemy as sa
 
-from backup_scp.index import archive_facts, housekeeping, past, queries, rejections, tasks
+from backup_scp.index import archive_facts, housekeeping, past, queries, read_ahead, rejections, tasks
 from backup_scp.index.commitments import SQLCommitments
 from backup_scp.index.engine import MOST_CONNECTIONS, Database
 from backup_scp.index.facts import Facts, stored_instance_key
@@ -98,21 +98,21 @@ class SQLIndex:
 
     def search(self, query: Query) -> Generator[Match, None, None]:
         keywords = [attribute.keyword for attribute in queries.returned_keys(query)]
-        with self._database.reading(stream=True) as connection:
-            statement = queries.search(query, self._database.dialect)  # a dialect knows its database once connected
-            with connection.execute(statement) as rows:
-                for row in rows:
-                    yield dict(zip(keywords, row, strict=True))
+        with contextlib.closing(
+            read_ahead.rows(self._database, lambda: queries.search(query, self._database.dialect))
+        ) as rows:
+            for row in rows:
+                yield dict(zip(keywords, row, strict=True))
 
     def search_as_of(self, query: Query, as_of: datetime, read: Read) -> Generator[Match, None, None]:
         return past.search(self._database, query, as_of, read)
 
     def search_versions(self, query: Query) -> Generator[VersionMatch, None, None]:
-        with self._database.reading(stream=True) as connection:
-            statement = queries.search_versions(query, self._database.dialect)
-            with connection.execute(statement) as rows:
-                for row in rows:
-                    yield queries.version_match(query, row)
+        with contextlib.closing(
+            read_ahead.rows(self._database, lambda: queries.search_versions(query, self._database.dialect))
+        ) as rows:
+            for row in rows:
+                yield queries.version_match(query, row)
 
     def retrieve(self, query: Query) -> list[Held]:
         return self._held(lambda: queries.retrieve(query, self._database.dialect))

@@ -218,6 +218,7 @@ commitment = sa.Table(
     _number("attempts"),
     _text("tried_at"),
     _text("error"),
+    sa.Column("own_only", sa.BigInteger(), nullable=False, server_default=sa.text("0")),
     # These may be long: they stand last, so that the others are read without them.
     _text("reference_list"),  # JSON; empty when it is done with
     _text("results"),  # JSON, in the same order; empty before

@@ -15,9 +15,8 @@ from backup_scp.network.identifier import RETRIEVE_AE_TITLE, element_writer
 from backup_scp.ports import Commitment, FailureReason, Reference
 from backup_scp.value_representation import to_text
 
-INFORMATION_BYTES = 8 << 20
-MOST_REFERENCES = 100_000
-"""What one request may have; some 60,000 references with UIDs as they are usual fit into the bytes."""
+MOST_REFERENCES = 10_000
+"""What one request may have."""
 
 TRANSACTION_UID = 0x00081195
 FAILED_SOP_SEQUENCE = 0x00081198

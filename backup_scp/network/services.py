@@ -11,6 +11,7 @@ from backup_scp.ingest import Ingest
 from backup_scp.network.access import AccessPolicy
 from backup_scp.network.association import LocalAE
 from backup_scp.network.command_set import Field
+from backup_scp.network.information_reader import InformationReader
 from backup_scp.network.negotiation import STORAGE_COMMITMENT, VERIFICATION, is_storage
 from backup_scp.network.query_scp import QuerySCP
 from backup_scp.network.retrieve_scp import RetrieveSCP
@@ -45,7 +46,8 @@ def services(
     ) -> RemoteAEDestination:
         return RemoteAEDestination(dataclasses.replace(local, ae_title=ae_title), remote, originator, watch)
 
-    commitments = StorageCommitmentSCP(commitment)
+    reader = InformationReader()
+    commitments = StorageCommitmentSCP(commitment, reader)
     retrieve = RetrieveSCP(
         archive, index, policy, open_destination, rejections, strict=strict, get_without_roles=get_without_roles
     )
@@ -60,11 +62,11 @@ def services(
         Field.N_ACTION_RQ: Service(
             STORAGE_COMMITMENT.__eq__, commitments.serve, for_everyone=True, kind=ServiceKind.COMMITMENT
         ),
-        Field.N_EVENT_REPORT_RQ: reports_service(index),
+        Field.N_EVENT_REPORT_RQ: reports_service(index, reader),
         Field.N_EVENT_REPORT_RSP: Service(STORAGE_COMMITMENT.__eq__, commitments.serve_response, for_everyone=True),
     }
 
 
-def reports_service(index: Index) -> Service:
+def reports_service(index: Index, reader: InformationReader | None = None) -> Service:
     """Take the Storage Commitment reports of others; all that listens while ``restore --commit`` has no node."""
-    return Service(STORAGE_COMMITMENT.__eq__, EventReportSCU(index.commitments).serve, for_everyone=True)
+    return Service(STORAGE_COMMITMENT.__eq__, EventReportSCU(index.commitments, reader).serve, for_everyone=True)

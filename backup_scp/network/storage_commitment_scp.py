@@ -7,10 +7,11 @@ import time
 
 from backup_scp import clock
 from backup_scp.commitment import StorageCommitment
-from backup_scp.errors import DestinationUnavailable, InvalidActionInformation, InvalidIdentifier, Unavailable
+from backup_scp.errors import DestinationUnavailable, Unavailable
 from backup_scp.network.association import Association, Context
 from backup_scp.network.command_set import CommandSet, Element, Field, response
-from backup_scp.network.commitment_information import INFORMATION_BYTES, read_action_information
+from backup_scp.network.commitment_information import read_action_information
+from backup_scp.network.information_reader import InformationReader
 from backup_scp.network.negotiation import STORAGE_COMMITMENT
 from backup_scp.network.status import NO_SUCH_ACTION_TYPE, NO_SUCH_SOP_CLASS, NO_SUCH_SOP_INSTANCE, SUCCESS
 from backup_scp.network.storage_commitment_report import WELL_KNOWN_INSTANCE, event_report, require_taken
@@ -29,10 +30,13 @@ class StorageCommitmentSCP:
     ----------
     commitment
         Keeps the requests.
+    reader
+        Reads the requests.
     """
 
-    def __init__(self, commitment: StorageCommitment) -> None:
+    def __init__(self, commitment: StorageCommitment, reader: InformationReader) -> None:
         self._commitment = commitment
+        self._reader = reader
 
     def serve(self, association: Association, context: Context, command: CommandSet) -> str | None:
         """Answer one N-ACTION-RQ: success when the request is durable (PS3.4 J.3.2.1.3)."""
@@ -42,12 +46,29 @@ class StorageCommitmentSCP:
             association.skip_data_set()
             association.send(context.context_id, response(command, status, comment=comment))
             return comment
-        number = self._commitment.request(_request(association, context))
+        number = self._request(association, context)
         association.send(context.context_id, response(command, SUCCESS))
         if not isinstance(association.errand, ReportsHere):
             association.errand = ReportsHere(association, self._commitment)
         association.errand.expect(number, context)
         return None
+
+    def _request(self, association: Association, context: Context) -> int:
+        """Read a request and keep it; of a stranger, for what it has sent itself."""
+        caller = association.caller
+        requester = Requester(caller.site, caller.ae_title, caller.address)
+        with self._reader.reading(association, "request") as encoded:
+            transaction_uid, references = read_action_information(encoded, context.transfer_syntax)
+            return self._commitment.request(
+                CommitmentRequest(
+                    transaction_uid,
+                    references,
+                    requester,
+                    clock.now(),
+                    association.our_ae_title,
+                    own_only=not caller.is_known,
+                )
+            )
 
     @staticmethod
     def serve_response(association: Association, context: Context, command: CommandSet) -> None:  # noqa: ARG004
@@ -128,14 +149,3 @@ def _wrong_in(command: CommandSet) -> tuple[int, str] | None:
     if command.number(Element.ACTION_TYPE_ID) != REQUEST_STORAGE_COMMITMENT:
         return NO_SUCH_ACTION_TYPE, "The Action Type ID must be 1"
     return None
-
-
-def _request(association: Association, context: Context) -> CommitmentRequest:
-    try:
-        encoded = association.read_identifier(INFORMATION_BYTES)
-    except InvalidIdentifier:
-        raise InvalidActionInformation(f"The request is longer than {INFORMATION_BYTES >> 20} MiB") from None
-    transaction_uid, references = read_action_information(encoded, context.transfer_syntax)
-    caller = association.caller
-    requester = Requester(caller.site, caller.ae_title, caller.address)
-    return CommitmentRequest(transaction_uid, references, requester, clock.now(), association.our_ae_title)

@@ -11,13 +11,13 @@ from backup_scp.errors import (
     DestinationUnavailable,
     IndexUnavailable,
     InvalidActionInformation,
-    InvalidIdentifier,
     ResourceLimitation,
 )
 from backup_scp.network.access import printable
 from backup_scp.network.association import Association, AssociationEnded, Context, InvalidResponse, LocalAE
 from backup_scp.network.command_set import CommandSet, Element, Field, encode, response
-from backup_scp.network.commitment_information import INFORMATION_BYTES, action_information, read_event_information
+from backup_scp.network.commitment_information import action_information, read_event_information
+from backup_scp.network.information_reader import InformationReader
 from backup_scp.network.negotiation import NATIVE, STORAGE_COMMITMENT
 from backup_scp.network.status import SUCCESS, status_of
 from backup_scp.network.storage_commitment_report import WELL_KNOWN_INSTANCE
@@ -34,22 +34,22 @@ class EventReportSCU:
     ----------
     records
         Where what was asked stands, and who asked finds the answer.
+    reader
+        Reads the reports.
     """
 
-    def __init__(self, records: Commitments) -> None:
+    def __init__(self, records: Commitments, reader: InformationReader | None = None) -> None:
         self._records = records
+        self._reader = reader or InformationReader()
 
     def serve(self, association: Association, context: Context, command: CommandSet) -> None:
         """Answer one N-EVENT-REPORT-RQ: success when what it says is noted."""
-        try:
-            encoded = association.read_identifier(INFORMATION_BYTES)
-        except InvalidIdentifier:
-            raise InvalidActionInformation(f"The report is longer than {INFORMATION_BYTES >> 20} MiB") from None
-        transaction_uid, results = read_event_information(encoded, context.transfer_syntax)
-        try:
-            is_known = self._records.answer(transaction_uid, results)
-        except IndexUnavailable as error:
-            raise ResourceLimitation(str(error)) from None
+        with self._reader.reading(association, "report") as encoded:
+            transaction_uid, results = read_event_information(encoded, context.transfer_syntax)
+            try:
+                is_known = self._records.answer(transaction_uid, results)
+            except IndexUnavailable as error:
+                raise ResourceLimitation(str(error)) from None
         if not is_known:
             raise InvalidActionInformation("The Transaction UID is not one of a request from here")
         association.send(context.context_id, response(command, SUCCESS))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
@@ -44,6 +44,8 @@ class CommitmentRequest:
     ----------
     called_ae_title
         Who we are to the requester, and so in the report; empty in requests of before it was kept.
+    own_only
+        Whether only what the requester has sent itself is committed: it is a stranger, who may not ask for the rest.
     """
 
     transaction_uid: str
@@ -51,6 +53,7 @@ class CommitmentRequest:
     requester: Requester
     requested_at: datetime
     called_ae_title: str = ""
+    own_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +127,16 @@ class Commitments(Protocol):
             It has too much open.
         """
 
-    def find(self, references: Sequence[Reference], requester: Requester) -> dict[Reference, list[Held]]:
-        """Find what each reference names: the answering versions, and the latest that the requester has sent."""
+    def find(
+        self, references: Sequence[Reference], requester: Requester, *, own_only: bool = False
+    ) -> dict[Reference, list[Held]]:
+        """Find what each reference names: the answering versions, and the latest that the requester has sent.
 
-    def lease_request(self, now: datetime, until: datetime) -> Commitment | None:
-        """Take a request whose instances are due to be looked at."""
+        With ``own_only`` nothing of an instance of which the requester has sent no version.
+        """
+
+    def lease_request(self, now: datetime, until: datetime, not_at: Collection[str] = ()) -> Commitment | None:
+        """Take a request whose instances are due to be looked at, of a requester at none of these addresses."""
 
     def lease_report(self, now: datetime, until: datetime) -> Commitment | None:
         """Take a report that is due, of a requester to whom no other is under way."""

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import itertools
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -101,7 +102,25 @@ def test_references_of_one_address_are_bounded_until_they_are_reported(records, 
     records.enter(request("2", "1", "2", "3"))
 
 
+def test_strangers_may_have_less_open(records, monkeypatch):
+    monkeypatch.setattr(commitments, "MOST_REFERENCES_OF_STRANGERS", 2)
+    records.enter(replace(request("1", "1", "2"), own_only=True))
+    with pytest.raises(ResourceLimitation):
+        records.enter(replace(request("2", "1"), own_only=True))
+    records.enter(request("3", "1"))
+    assert [taken(records).request.own_only for _ in range(2)] == [True, False]
+
+
 # -------------------------------------------------------------------------------------------------------------- leases
+
+
+def test_another_address_can_have_its_turn(records):
+    for number, address in enumerate(("192.0.2.1", "192.0.2.1", "192.0.2.2")):
+        records.enter(request(str(number), requester=Requester("", "DR1" * number, address)))
+    leased = records.lease_request(at(0), at(1), {"192.0.2.1", "192.0.2.3"})
+    assert leased.request.requester.address == "192.0.2.2"
+    assert records.lease_request(at(0), at(1), {"192.0.2.1", "192.0.2.3"}) is None
+    assert taken(records).request.requester.address == "192.0.2.1"
 
 
 def test_nobody_else_gets_what_is_leased_until_the_lease_is_over(records):

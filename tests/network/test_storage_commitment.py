@@ -7,6 +7,7 @@ import dataclasses
 import io
 import struct
 import threading
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pydicom
@@ -16,9 +17,9 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
 from backup_scp.commitment import Pace, StorageCommitment
-from backup_scp.errors import DestinationUnavailable, InvalidActionInformation
-from backup_scp.network import commitment_information
-from backup_scp.network.access import AccessPolicy
+from backup_scp.errors import DestinationUnavailable, InvalidActionInformation, ResourceLimitation
+from backup_scp.network import commitment_information, information_reader
+from backup_scp.network.access import AccessPolicy, Caller
 from backup_scp.network.association import LocalAE, Timing
 from backup_scp.network.commitment_information import action_information as write_action_information
 from backup_scp.network.commitment_information import (
@@ -281,12 +282,124 @@ def test_a_wrong_request_is_told_what_is_wrong_and_the_next_one_is_served(serve,
 
 
 def test_a_long_request_is_read_in_little_time(serve, storage):
-    pairs = [(CT, f"1.2.826.0.1.3680043.10.9999.{number}") for number in range(20_000)]
+    pairs = [(CT, f"1.2.826.0.1.3680043.10.9999.{number}") for number in range(10_000)]
     with serve().peer((STORAGE_COMMITMENT, (IMPLICIT,))) as peer:
         assert act(peer, information(*pairs)).status == 0
         peer.release()
     leased = storage.index.commitments.lease_request(datetime.now(UTC), datetime.now(UTC))
     assert leased.request.references == tuple(pairs)
+
+
+def test_more_references_than_one_request_may_have_are_refused(serve, storage):
+    pairs = [(CT, f"1.2.3.{number}") for number in range(10_001)]
+    with serve().peer((STORAGE_COMMITMENT, (IMPLICIT,))) as peer:
+        answer = act(peer, information(*pairs))
+        assert (answer.status, answer.comment) == (0x0115, "A request may have 10000 references")
+        peer.release()
+    assert storage.index.commitments.owed() == []
+
+
+def test_what_a_stranger_asks_for_is_judged_for_what_it_sent_alone(serve, storage, images, monkeypatch):
+    for is_known in (True, False):
+        said = property(lambda _, is_known=is_known: is_known)  # type: ignore[misc]
+        monkeypatch.setattr("backup_scp.network.access.Caller.is_known", said)
+        with serve().peer((STORAGE_COMMITMENT, (IMPLICIT,))) as peer:
+            assert act(peer, information(*images, transaction=str(is_known))).status == 0
+            peer.release()
+        leased = storage.index.commitments.lease_request(datetime.now(UTC), datetime.now(UTC) + timedelta(hours=1))
+        assert leased.request.own_only is not is_known
+
+
+# ----------------------------------------------------------------------------------------------- many that come at once
+
+
+@pytest.fixture
+def reader(monkeypatch):
+    """Little room: 100 bytes, 70 for strangers, 40 for each."""
+    monkeypatch.setattr(information_reader, "_MOST_BYTES", 100)
+    monkeypatch.setattr(information_reader, "_MOST_BYTES_OF_STRANGERS", 70)
+    monkeypatch.setattr(information_reader, "_MOST_BYTES_OF_ONE_STRANGER", 40)
+    monkeypatch.setattr(information_reader, "INFORMATION_BYTES", 90)
+    return information_reader.InformationReader()
+
+
+@dataclass
+class Sender:
+    """Who sends a Data Set in parts."""
+
+    parts: list[bytes]
+    address: str = ""
+    drained: int = 0
+
+    @property
+    def caller(self) -> Caller:
+        return Caller("A", self.address or "192.0.2.1", None, is_this_machine=not self.address)
+
+    def data_set(self):
+        for part in self.parts:
+            yield part
+            self.drained += 1
+
+
+def test_strangers_take_a_part_of_the_memory_and_one_of_them_less(reader):
+    for address, size, is_taken in (
+        ("192.0.2.1", 40, True),
+        ("192.0.2.1", 1, False),
+        ("192.0.2.2", 30, True),
+        ("192.0.2.3", 1, False),
+        ("", 30, True),
+        ("", 1, False),
+    ):
+        sender = Sender([bytes(size), b""], address)
+        if is_taken:  # and held, as by one who has not sent all
+            reader._read(sender, address, bytearray(), "request")
+        else:
+            with pytest.raises(ResourceLimitation, match="ask again later"), reader.reading(sender, "request"):
+                pass
+        assert sender.drained == 2  # what follows on its Association is found
+
+
+def test_what_is_too_long_is_let_go_of_before_its_end_has_come(reader):
+    class Watched(Sender):
+        def data_set(self):
+            yield from super().data_set()
+            yield b""
+            assert reader._held.total() == 0
+
+    sender = Watched([bytes(80), bytes(80)])
+    with pytest.raises(InvalidActionInformation, match="The report is longer than"), reader.reading(sender, "report"):
+        pass
+    assert not reader._held
+
+
+def test_one_is_worked_on_at_a_time_and_those_who_are_known_first(reader, monkeypatch):
+    monkeypatch.setattr(reader._turns, "_patience_s", 1000)
+    served, threads = [], []
+
+    def serve(address):
+        with reader.reading(Sender([b"ab"], address), "request") as encoded:
+            served.append((address, encoded, reader._turns.waiting))
+
+    with reader._turns.turn():
+        for address in ("192.0.2.1", "192.0.2.2", ""):
+            threads.append(threading.Thread(target=serve, args=(address,)))
+            threads[-1].start()
+            wait_until(lambda: reader._turns.waiting == len(threads))
+    for thread in threads:
+        thread.join()
+    assert served == [("", b"ab", 2), ("192.0.2.1", b"ab", 1), ("192.0.2.2", b"ab", 0)]
+    assert not reader._held
+
+
+def test_who_has_no_turn_in_time_is_told_to_ask_again(reader, monkeypatch):
+    monkeypatch.setattr(information_reader, "_PATIENCE_S", 0)
+    with (
+        reader._turns.turn(),
+        pytest.raises(ResourceLimitation, match="ask again later"),
+        reader.reading(Sender([b"ab"]), "request"),
+    ):
+        pass
+    assert not reader._held
 
 
 # ------------------------------------------------------------------------------------------- on the same Association
