@@ -98,14 +98,19 @@ class Ingest:
             staged.discard()
             self._custody.record_trouble()
             raise
-        # From here on the file is visible; should its row fail, the staged note lets ``recover`` find it.
         version = Version(instance, arrival, location, staged.sha256, staged.size_bytes)
-        admission = self._index.add(version, self._read)
+        try:
+            admission = self._index.add(version, self._read)
+        except BaseException:
+            staged.discard()  # but for the note by which ``recover`` finds what has become visible
+            raise
         self._archive.forget(staged)
         return Accepted(admission, location, flags=version.flags)
 
     def recover(self) -> int:
-        """Enter into the index what a crash left between file and row; return how many files that were.
+        """Enter into the index the files that are visible and have no row; return how many that were.
+
+        A crash has left them, or the index could not be written when they came.
 
         Raises
         ------
@@ -115,11 +120,11 @@ class Ingest:
         count = 0
         for location in self._archive.sweep():
             try:
-                self._index.add(version_of(self._archive, location, verify=True), self._read)
+                admission = self._index.add(version_of(self._archive, location, verify=True), self._read)
             except Damaged as error:
                 self._record_damage(location, error)
                 continue
-            count += 1
+            count += admission is not Admission.HELD
         return count
 
     def _record_damage(self, location: str, error: Damaged) -> None:
@@ -137,7 +142,11 @@ class Ingest:
         except Damaged as error:
             log.warning("%s; repaired from a re-send", error)
             location, _ = self._archive.commit(staged, key, arrival)  # with the facts of its first arrival
-            self._index.record_verification([Checked(location)])
+            try:
+                self._index.record_verification([Checked(location)])
+            except BaseException:
+                staged.discard()
+                raise
             self._archive.forget(staged)
             return Accepted(Admission.HELD, location, repaired=True)
         # A rebuild may have entered it a moment after somebody copied it here: that is no promise yet.

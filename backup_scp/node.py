@@ -147,6 +147,11 @@ class Node:
             return Maintenance(alive=False)
         return Maintenance(self._upkeep.is_alive, self._upkeep.active_at, self._upkeep.trouble)
 
+    @property
+    def must_look_again(self) -> bool:
+        """Whether something was in trouble: archive, index, or an image that could not be entered into the index."""
+        return bool(self.troubles) or (self._storage is not None and self._storage.archive.has_leftovers)
+
     def look_again(self) -> None:
         """Try archive and index once more, and take in what could not be taken in until now."""
         assert self._storage is not None, "not started"  # noqa: S101 - for the type checker
@@ -191,7 +196,7 @@ def _recover(storage: Storage) -> Iterator[str]:
 def _take_in(ingest: Ingest) -> None:
     recovered = ingest.recover()
     if recovered:
-        log.warning("%d files without an index row, left by a crash, were entered", recovered)
+        log.warning("%d files that had no row in the index were entered", recovered)
 
 
 def _pace(settings: Settings) -> Pace:

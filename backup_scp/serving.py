@@ -126,7 +126,7 @@ def _serve(
             _tell(settings, node, ports, run, say)
         look_again_at = time.monotonic() + _LOOK_AGAIN_S
         while not stop.wait(_WAKE_S):
-            if node.troubles and time.monotonic() > look_again_at:
+            if node.must_look_again and time.monotonic() > look_again_at:
                 node.look_again()
                 look_again_at = time.monotonic() + _LOOK_AGAIN_S
             if run is not None:

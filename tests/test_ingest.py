@@ -14,14 +14,15 @@ import pytest
 
 from backup_scp.archive.filesystem import FilesystemArchive
 from backup_scp.attributes import BY_KEYWORD, Level
-from backup_scp.errors import ArchiveFull, IndexUnavailable, InvalidDataSet
+from backup_scp.errors import ArchiveFull, ArchiveUnavailable, IndexUnavailable, InvalidDataSet
 from backup_scp.index.migrate import upgrade
 from backup_scp.index.sql_index import SQLIndex
 from backup_scp.information_model import Query
 from backup_scp.ingest import Ingest
 from backup_scp.network.access import AccessPolicy
-from backup_scp.ports import Admission, Arrival, Heading, RemoteAE, Selection
+from backup_scp.ports import Admission, Arrival, Checked, Heading, RemoteAE, Selection
 from backup_scp.rebuild import rebuild
+from tests.archive.dying_process import no_links
 from tests.samples import Sample, encode, one_of_each
 
 FIRST = Arrival(datetime(2026, 1, 2, 3, 4, 5, 678, UTC), "C-STORE", "CONSOLE", "BACKUP_SCP", "192.0.2.1", "north")
@@ -218,3 +219,115 @@ def test_a_row_that_fails_leaves_the_file_and_its_note(archive, index, sample, t
     assert before[0].received_at == FIRST.received_at, "the file that is kept tells of its own arrival"
     rebuild(archive, index)
     assert index.select(Selection()) == before
+
+
+def bytes_of_their_own(archive_root: Path) -> int:
+    """Count what staging takes on the disk; a hard link of what is visible takes nothing."""
+    return sum(stat.st_size for path in in_staging(archive_root) if (stat := path.stat()).st_nlink == 1)
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_retries_while_the_index_cannot_be_written_take_no_room(archive, index, sample, tmp_path, monkeypatch, links):
+    """And once it can be written, the image is entered without another retry."""
+    if not links:
+        monkeypatch.setattr(os, "link", no_links)
+    broken = Ingest(archive, Broken(index, "add", IndexUnavailable("Full")))
+    for number in range(6):
+        with pytest.raises(IndexUnavailable):
+            broken.accept(staged(broken, sample), replace(FIRST, received_at=FIRST.received_at + timedelta(number)))
+        assert len(in_staging(tmp_path / "archive")) == 1
+        assert bytes_of_their_own(tmp_path / "archive") < (1 if links else 4096)  # without links a copy of its header
+        assert archive.has_leftovers
+    with pytest.raises(IndexUnavailable):
+        broken.recover()
+    assert archive.has_leftovers
+
+    assert Ingest(archive, index).recover() == 1
+
+    (held,) = index.select(Selection())
+    assert held.received_at == FIRST.received_at
+    assert not archive.has_leftovers
+    assert in_staging(tmp_path / "archive") == []
+
+
+def test_what_was_sent_again_meanwhile_is_not_counted_as_recovered(archive, index, sample, tmp_path):
+    broken, ingest = Ingest(archive, Broken(index, "add", IndexUnavailable("Full"))), Ingest(archive, index)
+    with pytest.raises(IndexUnavailable):
+        broken.accept(staged(broken, sample), FIRST)
+    ingest.accept(staged(ingest, sample), LATER)
+    assert ingest.recover() == 0
+    assert in_staging(tmp_path / "archive") == []
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_damaged_leftover_is_told_of_as_what_it_is(archive, index, tmp_path, caplog, is_known):
+    """The staged name of one that was acknowledged may come back after a power cut; and the next is entered."""
+    known = Ingest(archive, index)
+    first, second = (encode(ds) for ds in one_of_each()[1:3])
+    if is_known:
+        known.accept(staged(known, first), FIRST)
+    broken = Ingest(archive, Broken(index, "add", IndexUnavailable("Full")))
+    for each in (first, second):
+        with pytest.raises(IndexUnavailable):
+            broken.accept(staged(broken, each), FIRST) if each is second or not is_known else _show_again(archive, each)
+    location = next(where for where in archive.locations() if first.sha256[:12] in where)
+    path = archive.read(location).path
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+
+    assert known.recover() == 1
+
+    assert second.sha256 in {held.sha256 for held in index.select(Selection())}
+    assert index.is_damaged(location) is is_known
+    (said,) = [record.message for record in caplog.records if location in record.message]
+    assert ("send it again" in said) is is_known
+    assert ("not told that it is kept" in said) is not is_known
+    assert in_staging(tmp_path / "archive") == []
+
+
+def _show_again(archive, sample):
+    """Bring back the staged name of what is visible."""
+    (location,) = archive.locations()
+    folder = next(path for path in archive._root.glob(".staging/*") if path.is_dir())
+    os.link(archive.read(location).path, folder / "came-back.dcm")
+    archive._staging._notes.append(folder / "came-back.dcm")
+    raise IndexUnavailable
+
+
+def test_a_mark_of_damage_goes_with_a_re_send_of_what_is_whole_again(archive, index, sample):
+    """Somebody has put the bytes back by hand."""
+    ingest = Ingest(archive, index)
+    location = ingest.accept(staged(ingest, sample), FIRST).location
+    index.record_verification([Checked(location, "its drive was loose")])
+    assert index.is_damaged(location)
+
+    assert not ingest.accept(staged(ingest, sample), LATER).repaired
+
+    assert not index.is_damaged(location)
+
+
+def test_a_re_send_is_no_verification_of_what_nobody_called_damaged(archive, index, sample):
+    ingest = Ingest(archive, index)
+    for arrival in (FIRST, LATER):
+        ingest.accept(staged(ingest, sample), arrival)
+    assert index.holdings().never_verified == 1
+
+
+@pytest.mark.parametrize("work", [lambda ingest: ingest.begin(Heading("", "", "")), Ingest.recover])
+def test_nothing_is_done_to_an_archive_that_is_not_the_indexs(archive, index, sample, tmp_path, work):
+    ingest = Ingest(archive, index)
+    ingest.accept(staged(ingest, sample), FIRST)
+    other = FilesystemArchive(tmp_path / "other")
+    other.establish()
+    before = sorted((tmp_path / "other").rglob("*"))
+    with pytest.raises(ArchiveUnavailable, match=r"another archive|drive"):
+        work(Ingest(other, index))
+    assert sorted((tmp_path / "other").rglob("*")) == before
+
+
+def test_what_nobody_names_is_refused(archive, index, tmp_path):
+    ingest = Ingest(archive, index)
+    file = ingest.begin(Heading("1.2.3", "", "1.2.840.10008.1.2.1"))
+    file.write(encode(one_of_each()[0]).data_set[:20])
+    with pytest.raises(InvalidDataSet, match="Neither the Command Set nor the Data Set names a SOP Instance UID"):
+        ingest.accept(file, FIRST)
+    assert in_staging(tmp_path / "archive") == []

@@ -112,13 +112,17 @@ class FilesystemArchive:
         _own(staged).forget()
 
     def sweep(self) -> Iterator[str]:
-        with self._volume.writing(), closing(self._staging.abandoned()) as abandoned:
+        with self._volume.writing(), closing(self._staging.leftovers()) as leftovers:
             self._require_expected("swept")
-            for path in abandoned:
+            for path in leftovers:
                 location = self._committed(path)
                 if location is not None:
                     yield location
                 path.unlink(missing_ok=True)
+
+    @property
+    def has_leftovers(self) -> bool:
+        return self._staging.has_notes
 
     def read(self, location: str) -> ArchivedFile:
         with self._opened(location) as stream:
@@ -236,7 +240,7 @@ class FilesystemArchive:
         try:
             with staged.open("rb") as stream:
                 location = read_header(stream, "A staged file").location
-        except DigestMismatch:
+        except (DigestMismatch, FileNotFoundError):
             return None
         except OSError as error:
             if error.errno in UNREADABLE:

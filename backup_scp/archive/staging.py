@@ -12,7 +12,8 @@ import itertools
 import os
 import secrets
 import threading
-from collections.abc import Generator
+from collections import deque
+from collections.abc import Callable, Generator
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -50,10 +51,15 @@ class FileInStaging:
         Keeps a sweep away; held as long as this object lives.
     volume
         Where it is written.
+    keep_note
+        Told of the note that stays when it is discarded after it was made visible.
     """
 
-    def __init__(self, path: Path, heading: Heading, lock: Lock, volume: Volume) -> None:
+    def __init__(
+        self, path: Path, heading: Heading, lock: Lock, volume: Volume, keep_note: Callable[[Path], None]
+    ) -> None:
         self.heading = heading
+        self._keep_note = keep_note
         self.path = path
         self._lock = lock
         self._volume = volume
@@ -143,12 +149,15 @@ class FileInStaging:
 
     def discard(self) -> None:
         self._close()
-        if not self._shown:
+        if self._shown:
+            self._keep_note(self._note if self._has_note else self.path)
+        else:
             self.forget()
 
     def forget(self) -> None:
         """Remove the staged name, and with it the note; what is visible stays."""
         self._close()
+        self._shown = False
         with suppress(OSError):  # the next sweep will
             self.path.unlink(missing_ok=True)
             if self._has_note:
@@ -285,15 +294,28 @@ class Staging:
         self._numbers = itertools.count()
         self._mutex = threading.Lock()
         self._own: tuple[int, Path, Lock] | None = None
+        self._notes: deque[Path] = deque()
+
+    @property
+    def has_notes(self) -> bool:
+        """Whether files of this process were discarded that are visible already."""
+        return bool(self._notes)
 
     def begin(self, heading: Heading) -> FileInStaging:
         """Begin a file in this process's folder."""
         self._volume.require_room()
         _, folder, lock = self._own_folder()
         self._volume.require_sound(folder)
-        return FileInStaging(folder / f"{next(self._numbers):x}.dcm", heading, lock, self._volume)
+        return FileInStaging(folder / f"{next(self._numbers):x}.dcm", heading, lock, self._volume, self._notes.append)
 
-    def abandoned(self) -> Generator[Path, None, None]:
+    def leftovers(self) -> Generator[Path, None, None]:
+        """Yield the notes of what this process has discarded, and every file of processes that are dead."""
+        for _ in range(len(self._notes)):
+            yield self._notes[0]
+            self._notes.popleft()
+        yield from self._abandoned()
+
+    def _abandoned(self) -> Generator[Path, None, None]:
         """Yield every file of processes that are dead; remove the folders that the caller has emptied."""
         if not self._folder.is_dir():
             return

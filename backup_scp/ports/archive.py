@@ -111,7 +111,10 @@ class StagedFile(Protocol):
         """Open what was written, at the Data Set's first byte, for reading."""
 
     def discard(self) -> None:
-        """Forget it; harmless after ``Archive.commit`` and when called twice."""
+        """Forget it; harmless when called twice.
+
+        After an ``Archive.commit`` that has made it visible its note stays, for ``Archive.sweep``.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +184,15 @@ class Archive(Protocol):
         """Drop the note that ``commit`` left: the index has its row now."""
 
     def sweep(self) -> Iterator[str]:
-        """Remove what a crash left half-written; yield the locations of files committed with no ``forget``."""
+        """Remove what a crash left half-written; yield the locations of files committed with no ``forget``.
+
+        Those of dead processes, and those of this one that were discarded.  What is yielded is not yielded again once
+        the next one is asked for.
+        """
+
+    @property
+    def has_leftovers(self) -> bool:
+        """Whether this process has discarded what it had made visible: a ``sweep`` would yield it."""
 
     def read(self, location: str) -> ArchivedFile:
         """Read what the file says of itself, without reading its Data Set.

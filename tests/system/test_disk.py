@@ -11,7 +11,7 @@ import pytest
 
 from tests.processes import wait_until
 from tests.samples import Sample, dx, encode, replace
-from tests.system.contents import MARKER, digests, staged, visible
+from tests.system.contents import MARKER, digests, staged, stored_file, visible
 from tests.system.mounts import Mounts, fill, private_mounts
 from tests.system.node import Node
 from tests.system.pynetdicom_peers import Sink, find, move
@@ -107,6 +107,31 @@ def test_the_reserve_is_kept_while_a_data_set_comes_in(mounts, held):
     held.takes(image(3))
     held.serves(first)
     assert "written" not in node.json("status", exit_code=None)["refusing"]
+
+
+def test_an_index_that_is_full_costs_no_room_in_the_archive(mounts, held, tmp_path):
+    """A console tries again every minute, for days: it costs one file, which is entered as soon as there is room."""
+    disk, node, first, second = tmp_path / "index disk", held.node, image(1), image(2, 5)
+    mounts.disk(disk, "8m")
+    node.settings["index"] = {"url": f"sqlite:///{disk}/index.sqlite"}
+    node.start()
+    held.takes(first)
+    filler = fill(disk, 0)
+    for _ in range(6):
+        held.refuses(second, "")
+        (note,) = staged(node)
+        assert note.samefile(stored_file(node, second))
+    assert disk_usage_of(node.home / "archive") < 2 * len(second.data_set)
+    filler.unlink()
+    wait_until(lambda: staged(node) == [], what="the image to be entered")
+    held.serves(first, second)
+    assert "1 files that had no row in the index were entered" in node.output
+    node.cli("verify")
+
+
+def disk_usage_of(folder: Path) -> int:
+    """Return what the files of a folder take on the disk."""
+    return 512 * sum({(s := path.stat()).st_ino: s.st_blocks for path in folder.rglob("*")}.values())
 
 
 def test_no_room_for_further_files(mounts, held):
