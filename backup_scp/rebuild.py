@@ -27,7 +27,15 @@ OnProgress = Callable[[Progress], None]
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A file that is damaged, or a folder that cannot be read: not entered, and left where it is."""
+    """A file that is damaged, or a folder that cannot be read: not entered, and left where it is.
+
+    Attributes
+    ----------
+    location
+        Where it is in the archive.
+    reason
+        What is wrong with it.
+    """
 
     location: str
     reason: str

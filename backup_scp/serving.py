@@ -17,10 +17,10 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from backup_scp import __version__, clock
-from backup_scp.addresses import EVERY_ADDRESS
+from backup_scp.addresses import console_addresses
 from backup_scp.errors import InvalidSettings
 from backup_scp.folders import make_folders
 from backup_scp.node import Node
@@ -39,11 +39,50 @@ _WAKE_S = 1.0
 _LOOK_AGAIN_S = 10.0  # at archive and index, when one of them was in trouble
 _STOPPED = (signal.SIGINT, signal.SIGTERM)
 
-Say = Callable[[str], None]
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A node that serves from now on.
+
+    Attributes
+    ----------
+    record
+        Since when, where, as whom.
+    addresses
+        At which addresses of this computer consoles reach it; empty when nobody else can.
+    archive
+        The folder of the images.
+    index
+        ``SQLite`` or ``PostgreSQL``.
+    remarks
+        What a person should know, and need not act on.
+    troubles
+        Why nothing can be stored now; empty when it can.
+    """
+
+    record: RunRecord
+    addresses: list[str]
+    archive: str
+    index: str
+    remarks: list[str]
+    troubles: list[str]
 
 
-def serve(settings: Settings, say: Say) -> None:
-    """Run the node until SIGINT or SIGTERM; ``say`` tells a person, line by line, what is there.
+class Teller(Protocol):
+    """Tells whoever has started the node."""
+
+    def ready(self, ready: Ready) -> None:
+        """Say that it serves from now on."""
+
+    def stopping(self) -> None:
+        """Say that it was told to stop."""
+
+    def stopped(self) -> None:
+        """Say that it has ended."""
+
+
+def serve(settings: Settings, teller: Teller) -> None:
+    """Run the node until SIGINT or SIGTERM.
 
     Garbage is collected when all is loaded, where the caller has put it off until then.
 
@@ -57,18 +96,18 @@ def serve(settings: Settings, say: Say) -> None:
         make_folders(settings.home, 0o700)  # the index names patients
     with contextlib.closing(Run(settings.home)) as run:
         if settings.node.workers == 1:
-            _serve(settings, Node(settings), say, run)
+            _serve(settings, Node(settings), teller, run)
         elif hasattr(os, "fork"):
-            _serve_with_workers(settings, say, run)
+            _serve_with_workers(settings, teller, run)
         else:
             raise InvalidSettings("[node] workers: this system can have one process only; leave it at 1")
 
 
-def _serve_with_workers(settings: Settings, say: Say, run: Run) -> None:
+def _serve_with_workers(settings: Settings, teller: Teller, run: Run) -> None:
     from backup_scp.network.listener import open_ports
     from backup_scp.network.places import Places
 
-    _Supervisor(settings, open_ports(listening(settings)), Places(settings.node.workers), say, run).run()
+    _Supervisor(settings, open_ports(listening(settings)), Places(settings.node.workers), teller, run).run()
 
 
 class _StopSignal:
@@ -105,7 +144,7 @@ class _StopSignal:
 
 
 def _serve(
-    settings: Settings, node: Node, say: Say, run: Run | None, on_start: Callable[[], object] = lambda: None
+    settings: Settings, node: Node, teller: Teller, run: Run | None, on_start: Callable[[], object] = lambda: None
 ) -> None:
     """Be a process of the node until it is told to stop, or the one that it came of is gone.
 
@@ -122,8 +161,8 @@ def _serve(
         if settings.node.workers > 1:
             log.info("Process %d is ready", os.getpid())
         if run is not None:
-            run.write(_record(settings, node, ports, run))
-            _tell(settings, node, ports, run, say)
+            run.write(record := _record(settings, node, ports, run))
+            teller.ready(_ready(settings, node, record))
         look_again_at = time.monotonic() + _LOOK_AGAIN_S
         while not stop.wait(_WAKE_S):
             if node.must_look_again and time.monotonic() > look_again_at:
@@ -135,10 +174,10 @@ def _serve(
                 log.error("The process that this one came of is gone: it ends")
                 break
         if run is not None:
-            say("Stopping: what is being received is finished first")
+            teller.stopping()
         node.stop()
         if run is not None:
-            say("Stopped")
+            teller.stopped()
 
 
 def _record(settings: Settings, node: Node, ports: tuple[int, ...], run: Run) -> RunRecord:
@@ -167,20 +206,15 @@ def _named(settings: Settings, ports: tuple[int, ...]) -> tuple[int | None, int 
     return ports[0], ports[1] if len(ports) > 1 else None
 
 
-def _tell(settings: Settings, node: Node, ports: tuple[int, ...], run: Run, say: Say) -> None:
-    port, tls_port = _named(settings, ports)
-    where = "all addresses" if settings.node.host in EVERY_ADDRESS else settings.node.host
-    plain, secured = f"port {port}" if port else "", f"with TLS port {tls_port}" if tls_port else ""
-    listens = " and ".join(filter(None, (plain, secured)))
-    engine = "SQLite" if settings.index_is_embedded else "PostgreSQL"
-    say(f"backup-scp {__version__} is ready: AE title {settings.node.ae_title}, {listens} on {where}")
-    say(f"Consoles send to: {_record(settings, node, ports, run).where}")
-    say(f"Images are kept in {settings.archive_path}, the index is {engine}")
-    say("Stop it with Ctrl-C; README.md says how to point a DR console at it")
-    for remark in node.remarks:
-        say(f"Attention: {remark}")
-    for trouble in node.troubles:
-        say(f"Attention: nothing can be stored now. {trouble}")
+def _ready(settings: Settings, node: Node, record: RunRecord) -> Ready:
+    return Ready(
+        record=record,
+        addresses=console_addresses(settings.node.host),
+        archive=str(settings.archive_path),
+        index="SQLite" if settings.index_is_embedded else "PostgreSQL",
+        remarks=list(node.remarks),
+        troubles=list(node.troubles),
+    )
 
 
 @dataclass
@@ -190,7 +224,7 @@ class _Supervisor:
     settings: Settings
     listeners: list[Listener]
     places: Places
-    say: Say
+    teller: Teller
     record: Run
 
     def __post_init__(self) -> None:
@@ -241,7 +275,7 @@ class _Supervisor:
         self._numbers.clear()
         self.places.begin(number)
         node = Node(self.settings, self.listeners, self.places, keeps_up=number == 0)
-        _serve(self.settings, node, self.say, self.record if number == 0 else None, on_start)
+        _serve(self.settings, node, self.teller, self.record if number == 0 else None, on_start)
         sys.exit(0)
 
     def _stop(self, *_: object) -> None:

@@ -35,7 +35,17 @@ Wait = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One stored file that is not as it should be."""
+    """One stored file that is not as it should be.
+
+    Attributes
+    ----------
+    location
+        Where it is, or was, in the archive.
+    sop_instance_uid
+        Of its image; empty where that cannot be read.
+    reason
+        What is wrong with it.
+    """
 
     location: str
     sop_instance_uid: str

@@ -1,6 +1,6 @@
 """The command line: one file a command; each parses, calls, prints.
 
-Exit codes: 0 all is well, 1 something failed or a person must act, 2 the command line is wrong, 130 interrupted.
+``failure.EXIT_CODES`` says how they end, docs/cli.md all that they take and print.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ import sys
 import warnings
 from io import TextIOWrapper
 from pathlib import Path
+from typing import NoReturn
 
 from backup_scp.cli.log import describe
-from backup_scp.cli.output import complain
 from backup_scp.errors import BackupSCPError
 from backup_scp.light_imports import keep_out
 
@@ -27,13 +27,21 @@ def main() -> None:
     try:
         _run(sys.argv[1:])
     except BackupSCPError as error:
-        complain(str(error))
-        sys.exit(1)
+        _fail(str(error), 1, getattr(error, "fix", ""))
     except KeyboardInterrupt:
-        sys.exit(130)
+        _fail("", 130)
     except Exception:  # noqa: BLE001 - the process's own border
-        complain(f"This should not have happened; please report it: {describe(sys.exc_info())}")
-        sys.exit(1)
+        _fail(f"This should not have happened; please report it: {describe(sys.exc_info())}", 1)
+
+
+def _fail(sentence: str, exit_code: int, fix: str = "") -> NoReturn:
+    from backup_scp.cli.failure import fail, print_failure
+
+    if sentence:
+        fail(sentence, exit_code, fix)
+    else:
+        print_failure("Interrupted", exit_code)
+    sys.exit(exit_code)
 
 
 def _run(arguments: list[str]) -> None:

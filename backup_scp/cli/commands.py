@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from backup_scp.cli import check, db, echo, find, import_folders, index, rebuild, restore, serve, status, verify
-from backup_scp.cli.options import ConfigOption, MainConfigOption, PlainCommand, config_of
+from backup_scp.cli.failure import usage_errors_told
+from backup_scp.cli.options import ConfigOption, JSONOption, MainConfigOption, PlainCommand, config_of
+
+
+class _Commands(TyperGroup):
+    """All commands; a command line that is wrong is told as JSON as well, where that was asked for."""
+
+    def make_context(self, *arguments: Any, **more: Any) -> Any:
+        with usage_errors_told():
+            return super().make_context(*arguments, **more)
+
+    def invoke(self, ctx: Any) -> Any:
+        with usage_errors_told():
+            return super().invoke(ctx)
+
 
 app = typer.Typer(
     name="backup-scp",
+    cls=_Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # it takes [[remote]] for markup, and costs start-up time
@@ -45,13 +61,13 @@ def _main(
 
 
 @app.command("serve", cls=PlainCommand)
-def _serve(context: typer.Context, config: ConfigOption = None) -> None:
+def _serve(context: typer.Context, json: JSONOption = False, config: ConfigOption = None) -> None:
     """Run the node: receive, keep, answer queries, send back.
 
     It runs until Ctrl-C, or until the system asks it to stop. With no settings at all it listens as BACKUP_SCP on
     port 11112 and keeps everything in the folder backup-scp-data (BACKUP_SCP_HOME).
     """
-    serve.serve(config_of(context, config))
+    serve.serve(config_of(context, config), json=json)
 
 
 app.command("status", cls=PlainCommand)(status.status)

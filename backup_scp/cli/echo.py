@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,6 +17,26 @@ if TYPE_CHECKING:
     from backup_scp.settings import Settings
 
 _ADDRESS = re.compile(r"(?P<ae_title>[^@]{1,16})@(?P<host>.+):(?P<port>[0-9]{1,5})")
+
+
+@dataclass(frozen=True, slots=True)
+class Echoed:
+    """A remote AE that answers.
+
+    Attributes
+    ----------
+    ae_title
+        Its AE title.
+    host, port
+        Where it was asked.
+    milliseconds
+        How long its answer took, the Association included.
+    """
+
+    ae_title: str
+    host: str
+    port: int
+    milliseconds: int
 
 
 def echo(
@@ -35,7 +56,7 @@ def echo(
     remotes.echo(settings, ae_title, host, port, tls=tls)
     milliseconds = round(1000 * (time.monotonic() - began))
     if json:
-        print_json({"ae_title": ae_title, "host": host, "port": port, "milliseconds": milliseconds})
+        print_json(Echoed(ae_title, host, port, milliseconds))
     else:
         say(f"{ae_title} at {host}:{port} answers ({milliseconds} ms)")
 

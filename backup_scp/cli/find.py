@@ -33,7 +33,7 @@ class FindLevel(StrEnum):
 
 _PATIENT = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex")
 _STUDY = ("PatientID", "PatientName", "StudyDate", "AccessionNumber")
-_COLUMNS = {
+KEYS = {
     FindLevel.PATIENT: (*_PATIENT, "NumberOfPatientRelatedStudies", "NumberOfPatientRelatedInstances"),
     FindLevel.STUDY: (
         *_STUDY,
@@ -157,7 +157,7 @@ def find(  # noqa: PLR0913, PLR0917 - one for each option
     elif not found:
         say("Nothing that is held matches")
     else:
-        columns = (*_IMAGE, *_VERSION) if every_version else _COLUMNS[level]
+        columns = (*_IMAGE, *_VERSION) if every_version else KEYS[level]
         rows = [_version_cells(row) if every_version else _cells(row, columns) for row in found]
         print_table([_TITLES.get(column, column) for column in columns], rows, _UIDS)
         if len(some) > len(found):
@@ -225,7 +225,7 @@ def _query(level: FindLevel, wanted: dict[str, str]) -> Query:
     if below:
         raise InvalidSelection(f"--level {level} cannot be narrowed by {', '.join(below)}: use --level study")
     conditions = tuple(Condition(BY_KEYWORD[keyword], _matching(keyword, value)) for keyword, value in wanted.items())
-    return Query(Level(level.upper()), conditions, tuple(BY_KEYWORD[column] for column in _COLUMNS[level]))
+    return Query(Level(level.upper()), conditions, tuple(BY_KEYWORD[column] for column in KEYS[level]))
 
 
 def _matching(keyword: str, value: str) -> Matching:

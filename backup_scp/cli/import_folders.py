@@ -29,7 +29,15 @@ _NO_DICOM_IN_ZIP = "A zip file without DICOM files"
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """One file that was not brought in, and why."""
+    """One file that was not brought in, and why.
+
+    Attributes
+    ----------
+    path
+        Where it is.
+    reason
+        Why it was not.
+    """
 
     path: str
     reason: str
@@ -41,12 +49,22 @@ class Imported:
 
     Attributes
     ----------
-    new, version, clash, held
-        Files by what the index made of them, see ``ports.Admission``.
+    new
+        Files of images that were not held before.
+    version
+        Files of images that are held with other content: both are kept.
+    clash
+        The same, of images that somebody else has sent: both are kept, and the new one is flagged.
+    held
+        Files that are held already, byte for byte.
     repaired
         How many of those held were damaged or missing in the archive, and are whole again.
-    truncated_count, truncated
-        How many of all that was taken are cut off, and their paths; of very many the first.
+    truncated_count
+        How many of all that was taken are cut off: they end too early.
+    truncated
+        Their paths; of very many the first.
+    size_bytes
+        Of the Data Sets that were brought in.
     skipped
         What was passed over: what is no DICOM file, and links to what is read anyway.
     failed

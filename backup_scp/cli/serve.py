@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import gc
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from backup_scp.addresses import EVERY_ADDRESS
 from backup_scp.cli.log import configure, escape
 
+if TYPE_CHECKING:
+    from backup_scp.serving import Ready
 
-def serve(config: Path | None) -> None:
+
+def serve(config: Path | None, *, json: bool = False) -> None:
     """Run the node with the settings of a file, or without one.
 
     Raises
@@ -23,10 +28,50 @@ def serve(config: Path | None) -> None:
 
         settings = load(find_file(config))
         configure(settings, daemon=True)
-        serving.serve(settings, _say)
+        serving.serve(settings, _ToProgram() if json else _ToPerson())
     finally:
         gc.enable()  # it was, if the node began to run
 
 
 def _say(line: str) -> None:
     print(escape(line), flush=True)  # whoever waits for it reads a pipe
+
+
+class _ToPerson:
+    """Says line by line what there is."""
+
+    def ready(self, ready: Ready) -> None:
+        record = ready.record
+        where = "all addresses" if record.host in EVERY_ADDRESS else record.host
+        plain = f"port {record.port}" if record.port else ""
+        secured = f"with TLS port {record.tls_port}" if record.tls_port else ""
+        listens = " and ".join(filter(None, (plain, secured)))
+        _say(f"backup-scp {record.version} is ready: AE title {record.ae_title}, {listens} on {where}")
+        _say(f"Consoles send to: {record.where}")
+        _say(f"Images are kept in {ready.archive}, the index is {ready.index}")
+        _say("Stop it with Ctrl-C; README.md says how to point a DR console at it")
+        for remark in ready.remarks:
+            _say(f"Attention: {remark}")
+        for trouble in ready.troubles:
+            _say(f"Attention: nothing can be stored now. {trouble}")
+
+    def stopping(self) -> None:
+        _say("Stopping: what is being received is finished first")
+
+    def stopped(self) -> None:
+        _say("Stopped")
+
+
+class _ToProgram:
+    """Prints one object when the node is ready."""
+
+    def ready(self, ready: Ready) -> None:
+        import msgspec
+
+        print(msgspec.json.encode(ready).decode(), flush=True)
+
+    def stopping(self) -> None:
+        pass
+
+    def stopped(self) -> None:
+        pass

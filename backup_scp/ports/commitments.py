@@ -29,7 +29,15 @@ class Reference(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Requester:
-    """Who asked for a commitment: the report goes there."""
+    """Who asked for a commitment: the report goes there.
+
+    Attributes
+    ----------
+    site
+        The clinic that it is configured for; empty when it is not.
+    ae_title, address
+        Its AE title, and the network address that it called from.
+    """
 
     site: str
     ae_title: str
@@ -83,6 +91,8 @@ class OwedReports:
 
     Attributes
     ----------
+    requester
+        Who it is.
     waiting
         Requests whose instances have not been looked at yet.
     owed

@@ -136,6 +136,16 @@ class Remark:
 
     Attributes
     ----------
+    location
+        Where its file is in the archive.
+    sop_instance_uid
+        Of the image.
+    calling_ae_title
+        Who sent it; empty for an import.
+    received_at
+        When.
+    flags
+        Why a person may want to look at it: ``unparsed``, ``clash``, ``damaged`` and so on.
     address, remote
         Where it came from, and its name in the settings; empty where it had none.
     """
@@ -173,8 +183,10 @@ class Task:
     ----------
     name
         Of the work, while it is under way; of what it has become, when it is done.
-    began_at, ended_at
-        ``ended_at`` is None while it is under way.
+    began_at
+        When it began.
+    ended_at
+        When it ended; None while it is under way.
     position
         How far it has come, in its own words.
     done
@@ -210,6 +222,10 @@ class Storm:
 
     Attributes
     ----------
+    site, calling_ae_title
+        Who has sent them; empty for an import.
+    studies, instances
+        How many studies, and how many images of them.
     began_at
         When the first of them came.
     """
@@ -307,7 +323,17 @@ class ClockDoubt:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Why the archive's disk was not trusted, and when; ``ended_at`` is None while it lasts."""
+    """Why the archive's disk was not trusted, and when.
+
+    Attributes
+    ----------
+    sentence
+        What it did.
+    began_at
+        When that was seen.
+    ended_at
+        When it kept a file again; None while it has not.
+    """
 
     sentence: str
     began_at: datetime
@@ -326,7 +352,27 @@ Match = dict[str, str]
 
 
 class VersionMatch(NamedTuple):
-    """One version, for a person who chooses among those of an instance; ``match`` is the instance's answer."""
+    """One version, for a person who chooses among those of an instance.
+
+    Attributes
+    ----------
+    match
+        The instance's answer to the query.
+    arrival
+        How it came in.
+    sha256
+        64 hex digits over its Data Set.
+    size_bytes
+        Length of its Data Set.
+    sop_class_uid, transfer_syntax_uid
+        Of this version.
+    location
+        Where its file is in the archive.
+    answering
+        Whether it is the one that is used for queries.
+    flags
+        Why a person may want to look at it; empty where nothing is odd.
+    """
 
     match: Match
     arrival: Arrival

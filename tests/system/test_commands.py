@@ -11,9 +11,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 from pydicom.uid import CTImageStorage, ImplicitVRLittleEndian
 
+from backup_scp.serving import Ready
 from tests.processes import LOOPBACK, connects, free_port, wait_until
 from tests.samples import Sample, ct_series, data_set_bytes, dx, encode, make_study, pydicom_files, uid
 from tests.system import raw_sender
@@ -57,6 +59,21 @@ def test_serve_says_where_it_is_and_stops_cleanly(node, number):
 
     assert node.process.wait() == 0
     assert TRACEBACK not in node.output
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_serve_tells_a_program_in_one_object(make_node, workers):
+    node = make_node(settings={"node": {"workers": workers}, "log": {"level": "ERROR"}})
+    node.write_settings()
+    node.process.argv.append("--json")
+    node.process.launch(node.echo)
+    wait_until(lambda: node.output.endswith("\n"), what="the whole line")
+    ready = msgspec.json.decode(node.output, type=Ready, strict=True)
+    assert (ready.record.process, ready.record.port, ready.record.workers) == (node.pid, node.port, workers)
+    assert ready.archive == str(node.home / "archive")
+    assert (ready.addresses, ready.troubles) == ([], [])
+    node.stop()
+    assert node.output.count("\n") == 1
 
 
 def test_serve_lets_an_image_under_way_arrive(node):
@@ -267,7 +284,9 @@ def test_echo(start_node, storescp, start_storescp):
         f"WRONG@127.0.0.1:{node.port}": ["WRONG"],
     }.items():
         assert_one_sentence(node.cli("echo", ae, exit_code=1), *words)
-    assert_one_sentence(node.cli("echo", "nobody", "--json", exit_code=1), "nobody")
+    failed = node.cli("echo", "nobody", "--json", exit_code=1)
+    assert "nobody" in json.loads(failed.stdout)["error"]
+    assert "nobody" in failed.stderr
 
 
 # ---------------------------------------------------------------------------------------------------------------- find
