@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import shlex
-import signal
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from backup_scp import clock, rebuild
 from backup_scp.errors import Damaged, IndexUnavailable, NoArchive, NotOwner, Unavailable
 from backup_scp.folders import make_folders
 from backup_scp.ownership import Owner, belongs_to_another, our_uid, owner_of, user_name, words_to_type
-from backup_scp.ports import Archive, Index, Task, Version
+from backup_scp.ports import Archive, Index, Task
 from backup_scp.settings import SYSTEM_FILE, Settings
 
-if TYPE_CHECKING:
-    from concurrent.futures import Future, ProcessPoolExecutor
-
 _LEAST_CONNECTIONS = 8
-_TO_BEGIN_WITH = 5  # batches
 
 
 def open_archive(settings: Settings) -> Archive:
@@ -284,41 +277,3 @@ class Storage:
 
     def __exit__(self, *exc: object) -> None:
         self._open.close()
-
-
-@contextlib.contextmanager
-def reader(settings: Settings) -> Iterator[rebuild.Read]:
-    """Give what reads the headers of many files: other processes, one for each processor but this one's."""
-    with ExitStack() as stack:
-        yield functools.partial(_read_in_processes, settings, stack)
-
-
-def _read_in_processes(settings: Settings, stack: ExitStack, batches: Iterable[rebuild.Folders]) -> rebuild.Found:
-    from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
-
-    workers = max(1, (os.cpu_count() or 2) - 1)
-    under_way: deque[tuple[rebuild.Folders, Future[list[Version | rebuild.LeftOut]]]] = deque()
-    pool: ProcessPoolExecutor | None = None
-    for number, batch in enumerate(batches):
-        if number < _TO_BEGIN_WITH:  # what is few is read before a process has started
-            yield batch, rebuild.read_files(open_archive(settings), batch.locations)
-            continue
-        if pool is None:
-            pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_ignore_interrupt)
-            stack.callback(pool.shutdown, cancel_futures=True)  # after Ctrl-C nobody asks for the rest
-        under_way.append((batch, pool.submit(_read_files, settings, batch.locations)))
-        if len(under_way) > 2 * workers:
-            first, found = under_way.popleft()
-            yield first, found.result()
-    for batch, found in under_way:
-        yield batch, found.result()
-
-
-def _read_files(settings: Settings, locations: list[str]) -> list[Version | rebuild.LeftOut]:
-    return rebuild.read_files(open_archive(settings), locations)
-
-
-def _ignore_interrupt() -> None:
-    """Ctrl-C goes to every process of the terminal; the one that asked for this work will end it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import shutil
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from backup_scp.errors import ArchiveUnavailable
 from backup_scp.ingest import Accepted
-from backup_scp.ports import Checked, Progress, Selection
+from backup_scp.ports import Arrival, Checked, Progress, Selection
 from backup_scp.rebuild import rebuild
+from backup_scp.stored import version_of
 from backup_scp.verify import verify
 from tests.samples import cr, dx, encode, odd_identities, one_of_each, replace, unparsable
-from tests.stored import put_into_archive, stored_in
+from tests.stored import heading_of, key_of, put_into_archive, stored_in
 
 EVERYTHING = Selection(all_versions=True)
 
@@ -161,6 +162,35 @@ class TestRepair:
         stored.put(encode(dx()))
         found = verify(stored.archive, stored.index, lambda _: stored.put(encode(cr())))
         assert found.unindexed == []
+
+    @pytest.mark.parametrize(("minutes", "is_reported"), [(4, False), (6, True), (-10, True)])
+    def test_a_file_with_a_note_is_on_its_way_for_five_minutes(self, stored, minutes, is_reported):
+        """Its process died before, or the clock has been put back since."""
+        sample = encode(dx())
+        staged = stored.archive.stage(heading_of(sample))
+        staged.write(sample.data_set)
+        came = Arrival(datetime.now(UTC) - timedelta(minutes=minutes), "C-STORE")
+        location, _ = stored.archive.commit(staged, key_of(sample), came)
+        assert stored.archive.has_note(location)
+        assert verify(stored.archive, stored.index).unindexed == [location] * is_reported
+
+    def test_a_young_file_without_a_note_is_reported(self, stored):
+        held = put_into_archive(stored.archive, encode(dx()), Arrival(datetime.now(UTC), "C-STORE"))
+        assert not stored.archive.has_note(held.location)
+        assert verify(stored.archive, stored.index).unindexed == [held.location]
+
+    def test_a_file_whose_row_is_made_while_it_is_read_is_not_reported(self, stored, monkeypatch):
+        held, real = put_into_archive(stored.archive, encode(dx())), stored.index.unindexed
+
+        def unindexed(locations):
+            for location in real(locations):
+                stored.index.add(version_of(stored.archive, location, verify=True))
+                yield location
+
+        monkeypatch.setattr(stored.index, "unindexed", unindexed)
+        found = verify(stored.archive, stored.index, repair=True)
+        assert (found.unindexed, found.repaired, found.needs_a_person) == ([], 0, False)
+        assert stored.index.select(EVERYTHING) == [held]
 
 
 class TestRebuild:

@@ -29,7 +29,8 @@ def rebuild(context: typer.Context, json: JSONOption = False, config: ConfigOpti
     from backup_scp import rebuild as service
     from backup_scp.custody import adopt
     from backup_scp.errors import ArchiveUnavailable
-    from backup_scp.storage import Storage, reader, require_archive, require_owner, set_aside_damaged_index
+    from backup_scp.header_readers import reader
+    from backup_scp.storage import Storage, require_archive, require_owner, set_aside_damaged_index
 
     require_owner(settings)
     require_archive(settings)
