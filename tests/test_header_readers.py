@@ -41,8 +41,8 @@ def kill_readers() -> int:
 
 def read(settings, batches, after_each=lambda _: None):
     found = []
-    with header_readers.reader(settings) as read_, contextlib.closing(read_(batches)) as running:
-        for folders, versions in running:
+    with header_readers.reader(settings) as read_:
+        for folders, versions in read_(batches):
             found.append((folders, [version.location for version in versions]))
             after_each(len(found))
     return found
