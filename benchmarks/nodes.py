@@ -219,6 +219,7 @@ class BackupSCP(Node):
         """Give its settings."""
         remote = {"name": "sink", "ae_title": sink.AE_TITLE, "host": "127.0.0.1", "port": self._place.sink_port or 104}
         settings = {
+            "CONFIG": "",  # no settings file of this machine either
             "HOME": str(self._place.folder / "data"),
             "NODE__HOST": "127.0.0.1",
             "NODE__PORT": str(self._port),

@@ -78,7 +78,13 @@ class RunningNode:
             self.studies = index.holdings().studies
         self.held = held_studies(self.studies)
         self.port = _free_port()
-        settings = {"HOME": str(folder), "INDEX__URL": url, "NODE__PORT": str(self.port), "NODE__HOST": "127.0.0.1"}
+        settings = {
+            "CONFIG": "",  # no settings file of this machine
+            "HOME": str(folder),
+            "INDEX__URL": url,
+            "NODE__PORT": str(self.port),
+            "NODE__HOST": "127.0.0.1",
+        }
         self._process = subprocess.Popen(
             [sys.executable, "-m", "backup_scp", "serve"],
             env=os.environ | {f"BACKUP_SCP_{name}": value for name, value in settings.items()},
