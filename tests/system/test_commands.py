@@ -21,6 +21,7 @@ from tests.samples import Sample, ct_series, data_set_bytes, dx, encode, make_st
 from tests.system import raw_sender
 from tests.system.contents import damage, stored_file, visible
 from tests.system.node import TRACEBACK, Node, Remote, assert_one_sentence
+from tests.terminal import CTRL_C, terminal
 
 CT = str(CTImageStorage)
 COMMANDS = ["serve", "status", "check", "echo", "find", "import", "restore", "verify", "rebuild", "db", "db upgrade"]
@@ -74,6 +75,21 @@ def test_serve_tells_a_program_in_one_object(make_node, workers):
     assert (ready.addresses, ready.troubles) == ([], [])
     node.stop()
     assert node.output.count("\n") == 1
+
+
+@pytest.mark.parametrize("columns", [40, 200])
+def test_serve_at_a_keyboard(make_node, columns):
+    node = make_node()
+    node.write_settings()
+    argv = (sys.executable, "-m", "backup_scp", "serve", "--config", node.config)
+    with terminal(*argv, columns=columns, env=node.env, cwd=node.config.parent) as shown:
+        shown.wait_for("Stop it with Ctrl-C")
+        shown.press(CTRL_C)
+        ended = shown.end()
+
+    assert ended.code == 0, ended.text
+    assert TRACEBACK not in ended.text
+    assert ended.lines[-2] == "Stopped"
 
 
 def test_serve_lets_an_image_under_way_arrive(node):
