@@ -101,6 +101,7 @@ class Node:
             for remark in self.remarks:
                 log.error("%s", remark)
             if self._keeps_up:
+                storage.index.sweep()
                 _tell_of_connections(storage.index, settings)
             policy, local = access_policy(settings), local_ae(settings)
             commitment = StorageCommitment(storage.archive, storage.index, is_storage, _pace(settings))

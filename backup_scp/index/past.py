@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import heapq
+import os
+import shutil
+import sqlite3
+import tempfile
 from collections.abc import Generator, Iterable, Iterator
 from datetime import datetime
-from tempfile import TemporaryDirectory
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -21,14 +25,25 @@ from backup_scp.errors import IndexUnavailable, InvalidSelection
 from backup_scp.index import queries
 from backup_scp.index.admission import Entrance
 from backup_scp.index.dialect import Clause, Dialect
-from backup_scp.index.engine import Database, sqlite_path
+from backup_scp.index.engine import ROWS_AT_ONCE, Database, sqlite_path
 from backup_scp.index.facts import Facts
+from backup_scp.index.failures import explained
 from backup_scp.index.known import KnownStudies
+from backup_scp.index.sqlite import SQLite
 from backup_scp.index.tables import METADATA, instance, order_of, series, study, version
 from backup_scp.index.values import timestamp
 from backup_scp.information_model import Query
 from backup_scp.ports import Match, Read, Version
 
+LEFTOVER = "as-of-"
+CACHE_KIB = 65_536
+_PRAGMAS = (
+    "PRAGMA journal_mode=OFF",  # no second file; what fails is thrown away
+    "PRAGMA synchronous=OFF",
+    "PRAGMA temp_store=MEMORY",
+    "PRAGMA locking_mode=EXCLUSIVE",
+    f"PRAGMA cache_size=-{CACHE_KIB}",
+)
 _NEWER = study.alias("newer")
 
 
@@ -39,14 +54,14 @@ def search(database: Database, query: Query, as_of: datetime, read: Read) -> Gen
     if query.level is Level.PATIENT or any(a.computed and a.level is Level.PATIENT for a in asked):
         raise InvalidSelection("A patient as of a time cannot be told: ask for the studies of that time")
     received_since = _received_since(as_of)
-    with database.reading(stream=True, snapshot=True) as connection, _tables(database) as then:
+    with database.reading(stream=True, snapshot=True) as connection, _tables(database) as past:
         locations = connection.execute(_changed(query, database.dialect, as_of)).scalars()
-        _enter(then, filter(None, map(read, locations)))
-        with then.reading(stream=True) as past:
-            former = past.execute(_search(query, then.dialect))
-            same = connection.execute(_search(query, database.dialect).where(~received_since))
-            for row in heapq.merge(same, former, key=lambda row: row[-1], reverse=True):
-                yield {key.keyword: value for key, value in zip(keys, row, strict=False)}
+        of_tables = SQLite()
+        _enter(past, of_tables, filter(None, map(read, locations)))
+        former = past.execution_options(yield_per=ROWS_AT_ONCE).execute(_search(query, of_tables))
+        same = connection.execute(_search(query, database.dialect).where(~received_since))
+        for row in heapq.merge(same, former, key=lambda row: row[-1], reverse=True):
+            yield {key.keyword: value for key, value in zip(keys, row, strict=False)}
 
 
 def _search(query: Query, dialect: Dialect) -> sa.Select[Any]:
@@ -77,25 +92,58 @@ def _changed(query: Query, dialect: Dialect, as_of: datetime) -> sa.Select[Any]:
 
 
 @contextlib.contextmanager
-def _tables(beside: Database) -> Iterator[Database]:
-    """Make empty tables that nobody else can read, gone after use; where the index is a file, on the same disk."""
-    with contextlib.ExitStack() as stack:
-        parent = sqlite_path(beside.url).parent if beside.is_sqlite else None
-        try:
-            folder = stack.enter_context(TemporaryDirectory(prefix="as-of-", dir=parent))
-        except OSError as error:
-            raise IndexUnavailable(f"There is no room for the tables of that time ({error.strerror})") from None
-        database = stack.enter_context(contextlib.closing(Database(f"sqlite:///{folder}/then.sqlite")))
-        sqlite_path(database.url).touch()
-        with database.writing() as connection:
-            METADATA.create_all(connection)
-        yield database
+def _tables(beside: Database) -> Iterator[sa.Connection]:
+    """Make empty tables that nobody else can read and that leave nothing behind, however this process ends.
+
+    They are in memory as long as they fit there, then in a file without a name; where the index is a file, on its disk.
+    """
+    parent = sqlite_path(beside.url).parent if beside.is_sqlite else None
+    try:
+        driver = _nameless(parent)
+    except (OSError, sqlite3.Error) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise IndexUnavailable(f"There is no room for the tables of that time ({reason})") from None
+    url = sa.make_url("sqlite://")
+    engine = sa.create_engine(url, hide_parameters=True, creator=lambda: driver, poolclass=sa.StaticPool)
+    with contextlib.closing(driver), explained(url), engine.connect() as connection:
+        METADATA.create_all(connection)
+        yield connection
 
 
-def _enter(database: Database, versions: Iterable[Version]) -> None:
+def _nameless(folder: Path | None) -> sqlite3.Connection:
+    """Open a database whose file loses its name before anything is written to it."""
+    descriptor, name = tempfile.mkstemp(prefix=LEFTOVER, dir=folder)
+    os.close(descriptor)
+    connection = sqlite3.connect(name, check_same_thread=False)
+    try:
+        for pragma in _PRAGMAS:
+            connection.execute(pragma)
+        connection.execute("SELECT 1 FROM sqlite_master").fetchall()  # which opens the file
+    except sqlite3.Error:
+        connection.close()
+        raise
+    finally:
+        with contextlib.suppress(PermissionError):  # Windows: it is open, and goes when it is closed
+            Path(name).unlink()
+    return connection
+
+
+def sweep(beside: Database) -> None:
+    """Remove what a search of an earlier version left when it was killed: it names patients."""
+    parent = sqlite_path(beside.url).parent if beside.is_sqlite else Path(tempfile.gettempdir())
+    with contextlib.suppress(OSError):
+        for found in parent.glob(f"{LEFTOVER}*"):
+            if found.is_dir() and not found.is_symlink() and (found / "then.sqlite").is_file() and _is_ours(found):
+                shutil.rmtree(found, ignore_errors=True)
+
+
+def _is_ours(folder: Path) -> bool:
+    return not hasattr(os, "getuid") or folder.stat().st_uid == os.getuid()
+
+
+def _enter(connection: sa.Connection, dialect: Dialect, versions: Iterable[Version]) -> None:
     known = KnownStudies()
-    with database.writing() as connection:
-        for each in versions:
-            entrance = Entrance(connection, database.dialect, known, alone=True)
-            entrance.admit(Facts.of(each))
-            entrance.remember()
+    for each in versions:
+        entrance = Entrance(connection, dialect, known, alone=True)
+        entrance.admit(Facts.of(each))
+        entrance.remember()

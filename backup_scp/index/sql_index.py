@@ -107,6 +107,9 @@ class SQLIndex:
     def search_as_of(self, query: Query, as_of: datetime, read: Read) -> Generator[Match, None, None]:
         return past.search(self._database, query, as_of, read)
 
+    def sweep(self) -> None:
+        past.sweep(self._database)
+
     def search_versions(self, query: Query) -> Generator[VersionMatch, None, None]:
         with contextlib.closing(
             read_ahead.rows(self._database, lambda: queries.search_versions(query, self._database.dialect))

@@ -74,6 +74,9 @@ class Index(Protocol):
         IndexUnavailable
         """
 
+    def sweep(self) -> None:
+        """Remove what a search of an earlier version left beside the index when it was killed."""
+
     def search_versions(self, query: Query) -> Generator[VersionMatch, None, None]:
         """Answer a query at IMAGE level with every version of each instance that matches, oldest first."""
 
