@@ -234,12 +234,17 @@ def _tell_of_connections(index: Index, settings: Settings) -> None:
 
 
 def _renew_index(storage: Storage, damage: str) -> None:
-    """Set aside an index that was found to be damaged while the node runs, and begin a new one."""
+    """Set aside an index that was found to be damaged while the node runs, and begin a new one.
+
+    Where there is no damage, somebody else has made a new file, or put one there: what it knows is not known.
+    """
     settings = storage.settings
-    for reason in set_aside_damaged_index(settings, damage):
+    reasons = set_aside_damaged_index(settings, damage) if damage else ["Its file was replaced while the node ran"]
+    for reason in reasons:
         log.error("%s", reason)
         upgrade_index(settings)
-        storage.index.record_task(Task(rebuild.NAME, clock.now(), note=reason))
+        if rebuild.NAME not in storage.index.tasks():
+            storage.index.record_task(Task(rebuild.NAME, clock.now(), note=reason))
 
 
 def storms(settings: Settings, index: Index) -> list[Storm]:

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from backup_scp import clock, rebuild, verify
-from backup_scp.errors import BackupSCPError, IndexDamaged, Unavailable
+from backup_scp.errors import BackupSCPError, IndexDamaged, IndexUnavailable, Unavailable
 from backup_scp.ports import Archive, Index, Progress, Storm, Task
 from backup_scp.restore import Throttle
 
@@ -78,7 +78,8 @@ class Upkeep:
     full_pass_days
         In so many days every file is read; 0 is never.
     renew
-        Sets a damaged index aside and makes an empty one, for a reason.
+        Sets a damaged index aside and makes an empty one, for a reason.  Without a reason it takes the one that is
+        there, which somebody else has made or put there.
     storms
         Lists the senders that changed more than is usual.
 
@@ -144,6 +145,7 @@ class Upkeep:
     def _run(self) -> None:
         _lower_priority()
         with contextlib.suppress(_Stopped):
+            self._index.accept()
             self._do("rebuild")
             while True:
                 self._wait_for_damage(LOOK_EVERY_S)
@@ -155,7 +157,7 @@ class Upkeep:
     def _wait_for_damage(self, seconds: float) -> None:
         """Wait, unless somebody meets that the index is damaged: until it is made anew nothing can be stored."""
         until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0 and not self._index.damage():
+        while (left := until - time.monotonic()) > 0 and not (self._index.damage() or self._index.is_replaced):
             self._pause(min(left, _NOTICE_EVERY_S))
         if left > 0 and any(work.error for work in self.state()):  # it was tried a moment ago, in vain
             self._pause(_NOTICE_EVERY_S)
@@ -183,8 +185,10 @@ class Upkeep:
         self._works[name] = (do, after)
 
     def _renew_if_damaged(self) -> None:
-        if damage := self._index.damage():
+        damage = self._index.damage()
+        if damage or self._index.is_replaced:
             self._renew(damage)
+            self._index.accept()
 
     def _rebuild(self) -> None:
         task = self._index.tasks().get(rebuild.NAME)
@@ -249,6 +253,8 @@ class Upkeep:
             raise _Stopped
         if damage := self._index.damage():
             raise IndexDamaged(damage)
+        if self._index.is_replaced:
+            raise IndexUnavailable("The index's file was replaced meanwhile")
 
     def _pause(self, seconds: float) -> None:
         self.active_at = clock.now()

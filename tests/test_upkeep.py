@@ -138,6 +138,28 @@ def test_an_index_that_is_lost_meanwhile_is_renewed(stored, upkeep, tmp_path):
     assert "gone" in asked[0]
 
 
+@pytest.mark.parametrize("times", [1, 2])
+def test_an_index_that_somebody_else_has_made_is_filled(stored, upkeep, tmp_path, times):
+    """Whoever opens a lost one first makes an empty one: nothing is gone then, and nothing is damaged."""
+    url = f"sqlite:///{tmp_path}/index.sqlite"
+    asked: list[str] = []
+
+    def renew(damage):
+        asked.append(damage)
+        upgrade(url)
+        stored.index.record_task(Task("rebuild", NOW, note=damage))
+
+    under_way = upkeep(full_pass_days=0, renew=renew)
+    wait_until(lambda: under_way.active_at)
+    for turn in range(times):
+        made = tmp_path / "made.sqlite"
+        upgrade(f"sqlite:///{made}")
+        made.replace(tmp_path / "index.sqlite")
+        wait_until(lambda: len(asked) > turn)  # noqa: B023 - it is over in this turn
+        wait_until(lambda: _holdings(stored) == 5)
+    assert asked == [""] * times
+
+
 def _holdings(stored):
     try:
         return stored.index.holdings().versions

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import sqlite3
-import time
+import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,32 +15,24 @@ from backup_scp.index.dialect import Dialect
 from backup_scp.index.direct import Direct
 from backup_scp.index.failures import SILENT, ServerSilent, explained
 from backup_scp.index.merging import Row
-from backup_scp.index.name_search import NAME_TABLE
 from backup_scp.index.sqlite import SQLite
+from backup_scp.index.sqlite_engine import (
+    BEGIN,
+    FROZEN,
+    WAIT_S,
+    is_at_its_place,
+    place,
+    require_at_its_place,
+    sqlite_engine,
+)
 
 MOST_CONNECTIONS = 64
 """To a PostgreSQL server; a node that has several processes shares them out."""
 
-WAIT_S = 30
-"""How long a writer waits for another one."""
-
 ROWS_AT_ONCE = 500
 """How many rows of a long answer are in memory."""
 
-_PAUSE_S = 0.01
-
-# The inner pages of the b-trees of a million studies fit into the cache; a connection takes what it has read, no more.
-_SQLITE_PRAGMAS = (
-    "PRAGMA synchronous=FULL",
-    "PRAGMA foreign_keys=ON",
-    f"PRAGMA busy_timeout={WAIT_S * 1000}",
-    "PRAGMA cache_size=-32768",
-)
-_FILE = "file"
-_FROZEN = "frozen"
-_BEGIN = "BEGIN IMMEDIATE"
 _MOST_SQLITE_READERS = 8  # idle, of ``look``
-_HAS_TRIGRAMS = f"SELECT 1 FROM sqlite_master WHERE name = '{NAME_TABLE}'"  # noqa: S608
 
 
 def index_url(url: str) -> sa.URL:
@@ -80,12 +69,14 @@ class Database:
 
     def __init__(self, url: str, connections: int = MOST_CONNECTIONS) -> None:
         self._damage: tuple[str, tuple[int, int] | None] = ("", None)
+        self._frozen = threading.Event()
+        self._accepted: tuple[int, int] | None = None
         self.url = index_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self.dialect: Dialect
         if self.is_sqlite:
             self.dialect = SQLite()
-            self._engine = _sqlite_engine(self.url, self.dialect)
+            self._engine = sqlite_engine(self.url, self.dialect, self._frozen)
             self._most_readers = _MOST_SQLITE_READERS
         else:
             self.dialect, self._engine = _postgresql(self.url, connections)
@@ -123,7 +114,7 @@ class Database:
                     yield connection
                 return
             with self._one_writer(what, first=first) as writer, writer.begin():
-                _require_at_its_place(writer)
+                require_at_its_place(writer)
                 yield writer
 
     @contextlib.contextmanager
@@ -137,8 +128,8 @@ class Database:
                 return
             with self._one_writer("images", first=True) as writer:
                 direct = Direct(writer)
-                with direct.transaction(_BEGIN):
-                    _require_at_its_place(writer)
+                with direct.transaction(BEGIN):
+                    require_at_its_place(writer)
                     yield direct
 
     def look(self, statement: sa.Executable, row: Row) -> Any:
@@ -179,7 +170,7 @@ class Database:
         except BaseException:
             reader.connection.close()
             raise
-        if _FROZEN in reader.connection.info or len(self._readers) >= self._most_readers:
+        if FROZEN in reader.connection.info or len(self._readers) >= self._most_readers:
             reader.connection.close()  # frozen: the next one may write again
         else:
             self._readers.append(reader)
@@ -189,7 +180,7 @@ class Database:
         with contextlib.suppress(IndexError):  # several threads take
             while True:
                 reader = self._readers.pop()
-                if not self.is_sqlite or _is_at_its_place(reader.connection):
+                if not self.is_sqlite or is_at_its_place(reader.connection):
                     return reader
                 reader.connection.invalidate()
                 reader.connection.close()
@@ -201,7 +192,9 @@ class Database:
             with explained(self.url):
                 yield
         except IndexDamaged as error:
-            self._damage = (str(error), _place(self.url))
+            if self._frozen.is_set() and place(self.url):  # another may have written to it meanwhile
+                raise IndexUnavailable(f"{error}; nothing can be written to it now") from None
+            self._damage = (str(error), place(self.url))
             raise
         except ServerSilent:
             self._drop_idle()
@@ -218,8 +211,19 @@ class Database:
     @property
     def damage(self) -> str:
         """What a connection met that says that the file is damaged or gone; empty once another one has its place."""
-        sentence, place = self._damage
-        return sentence if place == _place(self.url) else ""
+        sentence, met = self._damage
+        return sentence if met == place(self.url) else ""
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether another file has the name of an SQLite index than when it was opened, or last accepted."""
+        found = place(self.url) if self.is_sqlite else None
+        self._accepted = self._accepted or found
+        return found is not None and found != self._accepted
+
+    def accept(self) -> None:
+        """Take the file that is there for the index."""
+        self._accepted = place(self.url)
 
     @contextlib.contextmanager
     def _one_writer(self, what: str, *, first: bool) -> Iterator[sa.Connection]:
@@ -228,9 +232,9 @@ class Database:
                 holder, held_s = self._write_lock.holder
                 writes = f"now {holder} are written to it, for {held_s:.0f} s so far" if holder else "it is free again"
                 raise IndexUnavailable(f"The index was busy for {WAIT_S} s; {writes}. Try again")
-            if self._writer is None or self._writer.invalidated or not _is_at_its_place(self._writer):
+            if self._writer is None or self._writer.invalidated or not is_at_its_place(self._writer):
                 self._drop_writer()
-                self._writer = self._engine.connect().execution_options(begin=_BEGIN)
+                self._writer = self._engine.connect().execution_options(begin=BEGIN)
             try:
                 yield self._writer
             except sa.exc.OperationalError:
@@ -252,119 +256,6 @@ class Database:
         self._engine.dispose()
 
 
-_NO_ROOM = ("SQLITE_FULL", "SQLITE_IOERR_SHM", "SQLITE_IOERR_WRITE", "SQLITE_CANTOPEN", "SQLITE_READONLY")
-
-
-def _sqlite_connection(url: sa.URL, info: dict[str, Any], *arguments: Any, **options: Any) -> sqlite3.Connection:
-    """Connect; only to read, where the disk can only be read, or has no room for the files beside the database."""
-    connection: sqlite3.Connection = sqlite3.connect(*arguments, **options)
-    try:
-        _use_wal(connection)
-        connection.execute("SELECT 1 FROM sqlite_master").fetchone()
-    except sqlite3.OperationalError as error:
-        connection.close()
-        if not error.sqlite_errorname.startswith(_NO_ROOM) or not _is_whole(sqlite_path(url)):
-            raise
-    else:
-        return connection
-    info[_FROZEN] = True
-    frozen = f"{sqlite_path(url).absolute().as_uri()}?mode=ro&immutable=1"
-    only_to_read: sqlite3.Connection = sqlite3.connect(frozen, uri=True, **options)
-    return only_to_read
-
-
-def _use_wal(connection: sqlite3.Connection) -> None:
-    """Write to a log beside the file; SQLite does not wait for another who changes a new file's mode at the moment."""
-    until = time.monotonic() + WAIT_S
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-        except sqlite3.OperationalError as error:
-            if not error.sqlite_errorname.startswith("SQLITE_BUSY") or time.monotonic() > until:
-                raise
-            time.sleep(_PAUSE_S)
-        else:
-            return
-
-
-def _is_whole(path: Path) -> bool:
-    """Whether the file alone says everything: nobody has left anything in its write-ahead log."""
-    log = path.with_name(f"{path.name}-wal")
-    return path.is_file() and not (log.exists() and log.stat().st_size)
-
-
-def _sqlite_engine(url: sa.URL, dialect: SQLite) -> sa.Engine:
-    # Last in, first out: who asks next finds the cache of who asked last.
-    engine = sa.create_engine(url, hide_parameters=True, pool_size=16, max_overflow=-1, pool_use_lifo=True)
-
-    @sa.event.listens_for(engine, "do_connect")
-    def connect(_dialect: object, record: Any, arguments: Any, options: Any) -> sqlite3.Connection:
-        _identity(url)  # SQLite would make an empty file where there is none
-        return _sqlite_connection(url, record.info, *arguments, **options)
-
-    @sa.event.listens_for(engine, "checkin")  # codespell:ignore checkin
-    def put_back(_connection: object, record: Any) -> None:
-        if _FROZEN in record.info:
-            record.invalidate(soft=True)  # the next one may write again
-
-    @sa.event.listens_for(engine, "connect")
-    def prepare(connection: Any, record: Any) -> None:
-        record.info[_FILE] = _identity(url)
-        connection.isolation_level = None  # the transactions are ours: see begin
-        with contextlib.closing(connection.cursor()) as cursor:
-            for pragma in _SQLITE_PRAGMAS:
-                cursor.execute(pragma)
-            (mode,) = cursor.execute("PRAGMA journal_mode=WAL").fetchone()
-            dialect.has_trigrams = cursor.execute(_HAS_TRIGRAMS).fetchone() is not None
-        if mode != "wal" and _FROZEN not in record.info:
-            raise IndexUnavailable(
-                f"The index {url.database} cannot be in WAL mode; put it on a local disk, not a share"
-            )
-
-    @sa.event.listens_for(engine, "checkout")
-    def check(_connection: object, record: Any, _proxy: object) -> None:
-        if record.info[_FILE] != _identity(url):
-            raise sa.exc.DisconnectionError  # and another connection is made, to the file that is there now
-
-    @sa.event.listens_for(engine, "begin")
-    def begin(connection: sa.Connection) -> None:
-        connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
-
-    return engine
-
-
-def _identity(url: sa.URL) -> tuple[int, int] | None:
-    """Tell files of one name apart: an index that is damaged is set aside while others have it open.
-
-    Raises
-    ------
-    IndexDamaged
-        It is gone: what is written to an open file without a name is lost.
-    """
-    found = _place(url)
-    if found is None and not url.query:  # else the name is a URI
-        raise IndexDamaged(f"The index {url.database} is gone; run `backup-scp rebuild`")
-    return found
-
-
-def _place(url: sa.URL) -> tuple[int, int] | None:
-    try:
-        found = os.stat(url.database or "")  # noqa: PTH116 - asked for at each transaction
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def _is_at_its_place(connection: sa.Connection) -> bool:
-    return bool(connection.info.get(_FILE) == _identity(connection.engine.url))
-
-
-def _require_at_its_place(writer: sa.Connection) -> None:
-    """In a transaction: nobody sets the file aside from here, for that takes the lock."""
-    if not _is_at_its_place(writer):
-        raise IndexUnavailable("The index was made anew this moment; try again")
-
-
 def _postgresql(url: sa.URL, connections: int) -> tuple[Dialect, sa.Engine]:
     try:
         from backup_scp.index.postgresql import PostgreSQL
@@ -374,8 +265,3 @@ def _postgresql(url: sa.URL, connections: int) -> tuple[Dialect, sa.Engine]:
             "A PostgreSQL index needs the extra postgres: pip install 'backup-scp[postgres]'"
         ) from None
     return PostgreSQL(), engine_of(url, connections)
-
-
-def sqlite_path(url: sa.URL) -> Path:
-    """Give the file of a SQLite index."""
-    return Path(url.database or "")

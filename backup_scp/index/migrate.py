@@ -11,8 +11,9 @@ import sqlalchemy as sa
 
 from backup_scp.errors import IndexUnavailable
 from backup_scp.folders import fsync_folder, make_folders
-from backup_scp.index.engine import Database, sqlite_path
+from backup_scp.index.engine import Database
 from backup_scp.index.failures import NOT_READY
+from backup_scp.index.sqlite_engine import sqlite_path
 from backup_scp.index.tables import METADATA
 from backup_scp.index.values import lock_number
 

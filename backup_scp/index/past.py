@@ -25,11 +25,12 @@ from backup_scp.errors import IndexUnavailable, InvalidSelection
 from backup_scp.index import queries
 from backup_scp.index.admission import Entrance
 from backup_scp.index.dialect import Clause, Dialect
-from backup_scp.index.engine import ROWS_AT_ONCE, Database, sqlite_path
+from backup_scp.index.engine import ROWS_AT_ONCE, Database
 from backup_scp.index.facts import Facts
 from backup_scp.index.failures import explained
 from backup_scp.index.known import KnownStudies
 from backup_scp.index.sqlite import SQLite
+from backup_scp.index.sqlite_engine import sqlite_path
 from backup_scp.index.tables import METADATA, instance, order_of, series, study, version
 from backup_scp.index.values import timestamp
 from backup_scp.information_model import Query

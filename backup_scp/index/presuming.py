@@ -21,12 +21,13 @@ from backup_scp.index import statements
 from backup_scp.index.admission import Entrance
 from backup_scp.index.dialect import Dialect
 from backup_scp.index.direct import Answer, Direct
-from backup_scp.index.engine import WAIT_S, Database
+from backup_scp.index.engine import Database
 from backup_scp.index.facts import Facts
 from backup_scp.index.failures import ConnectionLost, MetAnother
 from backup_scp.index.known import KnownStudies
 from backup_scp.index.merging import Row
 from backup_scp.index.postgresql import IS_DURABLE
+from backup_scp.index.sqlite_engine import WAIT_S
 from backup_scp.index.tables import instance, series, study, version
 from backup_scp.index.trip import Statement, Trips
 from backup_scp.index.values import lock_number

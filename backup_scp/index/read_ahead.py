@@ -18,7 +18,8 @@ import msgspec
 import sqlalchemy as sa
 
 from backup_scp.errors import IndexUnavailable
-from backup_scp.index.engine import Database, sqlite_path
+from backup_scp.index.engine import Database
+from backup_scp.index.sqlite_engine import sqlite_path
 
 _PATIENCE_S = 5.0
 """How long a reader may take for its rows, all in all, before they are read ahead of it."""

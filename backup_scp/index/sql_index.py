@@ -219,6 +219,13 @@ class SQLIndex:
     def damage(self) -> str:
         return self._database.damage
 
+    @property
+    def is_replaced(self) -> bool:
+        return self._database.is_replaced
+
+    def accept(self) -> None:
+        self._database.accept()
+
     def close(self) -> None:
         self._database.close()
 

@@ -174,5 +174,12 @@ class Index(Protocol):
     def damage(self) -> str:
         """Say what was met in it that makes it useless, in one sentence; empty when nothing was."""
 
+    @property
+    def is_replaced(self) -> bool:
+        """Whether another file took the place of the index since it was opened, or last accepted."""
+
+    def accept(self) -> None:
+        """Take what is there now for the index."""
+
     def close(self) -> None:
         """Let go of every connection."""

@@ -3,13 +3,16 @@ from __future__ import annotations
 import contextlib
 import random
 import sqlite3
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from backup_scp.errors import IndexDamaged, IndexUnavailable, InvalidSettings
-from backup_scp.index import SQLIndex, engine
+from backup_scp.index import SQLIndex, engine, sqlite_engine
 from backup_scp.index.file_care import backup, damage_of, set_aside
 from backup_scp.index.migrate import upgrade
 from tests.index.conftest import opened
@@ -49,7 +52,7 @@ def test_every_commit_reaches_the_disk(path):
 
 
 def test_a_lock_that_is_not_given_back_is_an_error_in_plain_words(path, monkeypatch):
-    monkeypatch.setattr(engine, "_SQLITE_PRAGMAS", (*engine._SQLITE_PRAGMAS, "PRAGMA busy_timeout=10"))
+    monkeypatch.setattr(sqlite_engine, "_PRAGMAS", (*sqlite_engine._PRAGMAS, "PRAGMA busy_timeout=10"))
     with opened(f"sqlite:///{path}") as index, contextlib.closing(sqlite3.connect(path)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(IndexUnavailable, match="another process keeps it locked") as caught:
@@ -69,8 +72,8 @@ def test_who_changes_a_new_file_at_the_same_moment_is_waited_for(path, monkeypat
     ):
         other.execute("CREATE TABLE made (a)")
         other.execute("BEGIN EXCLUSIVE")
-        monkeypatch.setattr("backup_scp.index.engine.time.sleep", lambda _: other.rollback())
-        engine._use_wal(ours)
+        monkeypatch.setattr("backup_scp.index.sqlite_engine.time.sleep", lambda _: other.rollback())
+        sqlite_engine._use_wal(ours)
         assert ours.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
@@ -218,3 +221,66 @@ def test_who_waits_in_vain_is_told_what_for(index, monkeypatch):
         index.add(version())
     assert str(busy.value).startswith("The index was busy for 0 s; now studies of a rebuild are written to it, for 0 s")
     index.add(version())
+
+
+# ------------------------------------------------------------------------------------------------- only to be read
+
+NO_DESCRIPTOR_LEFT = """
+import contextlib, os, resource, sys
+from backup_scp.errors import IndexUnavailable
+from backup_scp.index import SQLIndex
+index = SQLIndex(sys.argv[1])
+index.holdings()
+index.close()
+with contextlib.ExitStack() as stack:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    files = []
+    with contextlib.suppress(OSError):
+        while True:
+            files.append(open(os.devnull))
+    for _ in range(int(sys.argv[2])):
+        files.pop().close()
+    try:
+        index.holdings()
+    except IndexUnavailable as error:
+        print(error)
+    else:
+        print("read")
+"""
+
+
+@pytest.mark.parametrize("left", [0, 1, 2])
+def test_no_file_that_others_write_is_read_as_one_that_nobody_does(path, left):
+    """With one descriptor left the file can be opened and its log cannot; the log is empty for a moment."""
+    url = f"sqlite:///{path}"
+    with opened(url) as index:
+        index.add(version())
+        with index._database.reading() as connection:
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        assert path.with_name(f"{path.name}-wal").stat().st_size == 0
+        command = [sys.executable, "-c", NO_DESCRIPTOR_LEFT, url, str(left)]
+        root = Path(__file__).parents[2]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=root, timeout=60, check=False)
+    assert (done.stderr, done.returncode) == ("", 0)
+    assert "too many files are open" in done.stdout
+
+
+@pytest.mark.parametrize("suffix", ["-wal", "-shm"])
+def test_a_file_that_somebody_may_have_open_is_not_taken_for_a_still_one(path, suffix):
+    path.write_bytes(b"x")
+    assert sqlite_engine._is_whole_and_still(path, "SQLITE_FULL")
+    assert not sqlite_engine._is_whole_and_still(path, "SQLITE_CANTOPEN")
+    assert not sqlite_engine._is_whole_and_still(path, "SQLITE_READONLY")
+    path.with_name(f"{path.name}{suffix}").write_bytes(b"x")
+    assert not sqlite_engine._is_whole_and_still(path, "SQLITE_FULL")
+
+
+def test_what_is_met_in_a_file_that_is_read_without_locks_is_not_its_damage(path):
+    """Somebody may have written to it meanwhile: a healthy index must not be set aside."""
+    with opened(f"sqlite:///{path}") as index:
+        index.add(version())
+        index._database._frozen.set()
+        with pytest.raises(IndexUnavailable, match="nothing can be written") as met, index._database._noticing():
+            raise IndexDamaged("its pages contradict each other")
+        assert not isinstance(met.value, IndexDamaged)
+        assert index.damage() == ""

@@ -87,7 +87,7 @@ def test_who_cannot_be_entered_fails_alone(index, monkeypatch):
 
 def test_a_commit_that_fails_is_everybodys(index, monkeypatch):
     """Its flush may have failed: nobody may be told that the row is durable."""
-    monkeypatch.setattr(engine, "_BEGIN", "BEGIN IMMEDIATE; SELECT")
+    monkeypatch.setattr(engine, "BEGIN", "BEGIN IMMEDIATE; SELECT")
     found = add_at_once(index, examples(3))
     assert [type(each) for each in found] == [IndexUnavailable] * 3
     assert len(set(map(id, found))) == 3

@@ -106,6 +106,25 @@ def test_it_is_noticed_while_the_node_runs(filled, damage):
     assert not node.json("verify")["unindexed"]
 
 
+@pytest.mark.parametrize("first", ["status", "check", "find"])
+def test_it_is_made_anew_whoever_opens_it_first(filled, first):
+    """The command makes an empty one, which is neither gone nor damaged: the node notices all the same."""
+    node, before = filled
+    node.start()
+    for _ in range(2):
+        for path in node.home.glob("index.sqlite*"):
+            path.unlink()
+        node.cli(first, exit_code=None)
+
+        def is_whole() -> bool:
+            said = node.json("status", exit_code=None)
+            return said["holdings"]["versions"] == len(before["version"]) and "rebuild" not in said["tasks"]
+
+        wait_until(is_whole, what="the index being made anew")
+    node.stop()
+    assert rows(node) == before
+
+
 def test_a_rebuild_goes_on_after_a_kill(filled):
     node, before = filled
     delete(index_of(node))
