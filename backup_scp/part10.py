@@ -19,6 +19,7 @@ from pydicom.uid import (
 from backup_scp.errors import NotDICOM, SourceUnavailable
 from backup_scp.ports import Heading
 from backup_scp.sop_instance import SOPInstance
+from backup_scp.uids import is_well_formed
 
 MAXIMUM_FILE_META_BYTES = 1 << 20
 MAXIMUM_VALUE_BYTES = 1 << 16
@@ -155,3 +156,18 @@ def _guess_transfer_syntax(stream: BinaryIO) -> str:
     if little and struct.unpack("<I", header[4:])[0] <= MAXIMUM_VALUE_BYTES:
         return ImplicitVRLittleEndian
     return ""
+
+
+def relabelled(header: bytes, from_uid: str, to_uid: str) -> bytes:
+    """Put another Transfer Syntax UID into a preamble and File Meta of ours, whose length stays; or leave it as it is.
+
+    What is left of the value is padding: more of it than PS3.5 9.1 has, and readers take it off.
+    """
+    if from_uid == to_uid or not is_well_formed(to_uid):
+        return header
+    length = len(from_uid) + len(from_uid) % 2
+    before = struct.pack("<HH2sH", 2, _TRANSFER_SYNTAX_UID & 0xFFFF, b"UI", length)
+    element = before + from_uid.encode("utf-8", "surrogatepass").ljust(length, b"\0")
+    if len(to_uid) > length:
+        return header
+    return header.replace(element, before + to_uid.encode().ljust(length, b"\0"), 1)

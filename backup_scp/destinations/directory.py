@@ -10,8 +10,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from backup_scp.errors import ArchiveUnavailable, DestinationUnavailable, DigestMismatch, FileMissing, InstanceRefused
+from backup_scp.errors import DestinationUnavailable, DigestMismatch, InstanceRefused
 from backup_scp.folders import fsync_folder
+from backup_scp.part10 import relabelled
 from backup_scp.ports import ArchivedFile, Held, Meanwhile, nothing
 from backup_scp.uids import path_component
 
@@ -82,7 +83,7 @@ class DirectoryDestination:
             try:
                 if not path.exists():
                     self._write(file, held, path)
-                elif _same_bytes(file, path):
+                elif _same_bytes(file, held, path):
                     self.already_there += 1
                 else:
                     continue
@@ -140,7 +141,7 @@ def _copy(file: ArchivedFile, held: Held, target: Path) -> str:
     whole, data_set = hashlib.sha256(), hashlib.sha256()
     header_left = file.data_set_offset
     with target.open("xb") as copy:
-        for chunk in _stored(file):
+        for chunk in _stored(file, held):
             whole.update(chunk)
             data_set.update(chunk[header_left:])
             header_left = max(header_left - len(chunk), 0)
@@ -152,16 +153,16 @@ def _copy(file: ArchivedFile, held: Held, target: Path) -> str:
     return whole.hexdigest()
 
 
-def _stored(file: ArchivedFile) -> Iterator[bytes]:
-    """Read a file of the archive: what goes wrong there says nothing of the folder, and the next file may be well."""
-    try:
-        with file.path.open("rb") as stream:
-            yield from _chunks(stream)
-    except FileNotFoundError:
-        raise FileMissing(f"{file.location} went out of the archive while it was copied") from None
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise ArchiveUnavailable(f"A stored file cannot be read ({reason})") from error
+def _stored(file: ArchivedFile, held: Held) -> Iterator[bytes]:
+    """Read a file of the archive: what goes wrong there says nothing of the folder, and the next file may be well.
+
+    Its File Meta names the Transfer Syntax that it was sent under.  Where the Data Set is encoded otherwise, the copy
+    says so.
+    """
+    with file.reopen() as stream:
+        header = stream.read(file.data_set_offset)
+        yield relabelled(header, file.heading.transfer_syntax_uid, held.transfer_syntax_uid)
+        yield from _chunks(stream)
 
 
 def _read_back(path: Path) -> str:
@@ -175,11 +176,11 @@ def _read_back(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _same_bytes(file: ArchivedFile, there: Path) -> bool:
+def _same_bytes(file: ArchivedFile, held: Held, there: Path) -> bool:
     if file.data_set_offset + file.size_bytes != there.stat().st_size:
         return False
     with there.open("rb") as stream:
-        return all(chunk == stream.read(len(chunk)) for chunk in _stored(file)) and not stream.read(1)
+        return all(chunk == stream.read(len(chunk)) for chunk in _stored(file, held)) and not stream.read(1)
 
 
 def _make_folders(folder: Path, root: Path) -> None:

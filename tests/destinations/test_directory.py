@@ -6,16 +6,20 @@ import errno
 import os
 import shutil
 import types
+from dataclasses import replace
 from pathlib import Path
 
+import pydicom
 import pytest
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from backup_scp.archive.filesystem import FilesystemArchive
 from backup_scp.destinations import directory
 from backup_scp.destinations.directory import DirectoryDestination
-from backup_scp.errors import ArchiveUnavailable, DestinationUnavailable, DigestMismatch, FileMissing, InstanceRefused
-from tests.samples import cr, dx, encode
-from tests.stored import put_into_archive
+from backup_scp.errors import DestinationUnavailable, DigestMismatch, FileMissing, InstanceRefused
+from backup_scp.ports import Selection
+from tests.samples import cr, data_set_bytes, dx, encode
+from tests.stored import put_into_archive, stored_in
 
 
 @pytest.fixture
@@ -50,6 +54,24 @@ def test_a_file_is_the_archived_one_byte_for_byte(archive, folder):
         assert list(destination.prepare([held])) == [held]
         assert bring(archive, held, destination) is None
     assert files(folder) == {name_of(held): as_archived(archive, held)}
+
+
+def test_what_should_be_deflated_and_is_not_is_labelled_as_what_it_is(tmp_path, folder):
+    sample = encode(dx())
+    with stored_in(tmp_path) as stored:
+        stored.put(replace(sample, transfer_syntax_uid=DeflatedExplicitVRLittleEndian))
+        archive, (held,) = stored.archive, stored.index.select(Selection())
+        (remark,) = stored.index.remarks(9)
+    assert (held.transfer_syntax_uid, remark.flags) == (ExplicitVRLittleEndian, ("not-deflated",))
+    with DirectoryDestination(folder) as destination:
+        for _ in range(2):
+            bring(archive, held, destination)
+        assert destination.already_there == 1
+    (path,) = folder.rglob("*.dcm")
+    read = pydicom.dcmread(path)
+    assert read.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
+    assert read.PixelData == sample.dataset().PixelData
+    assert data_set_bytes(path) == sample.data_set
 
 
 def test_versions_stand_side_by_side(archive, folder):
@@ -188,10 +210,10 @@ def test_what_is_wrong_with_a_file_of_the_archive_is_not_said_of_the_folder(arch
             bring(archive, held, destination)
         file = archive.verify(held.location, held.sha256)
         file.path.rename(file.path.with_suffix(".moved"))
-        with pytest.raises(FileMissing, match="went out of the archive"):
+        with pytest.raises(FileMissing, match="is gone from the archive"):
             destination.send(file, held)
         file.path.mkdir()
-        with pytest.raises(ArchiveUnavailable, match="stored file cannot be read"):
+        with pytest.raises(DigestMismatch, match="cannot be read"):
             destination.send(file, held)
         bring(archive, other, destination)
     assert len(files(folder)) == 1 + is_there

@@ -468,6 +468,26 @@ def in_jpeg_lossless(tmp_path: Path) -> list[Sample]:
     return [compressed(tmp_path, 7, "dcmcjpeg", "+e1"), compressed(tmp_path, 8, "dcmcjpeg", "+el")]
 
 
+@pytest.mark.parametrize("accepted", [ExplicitVRLittleEndian, ImplicitVRLittleEndian], ids=["explicit", "implicit"])
+def test_what_should_be_deflated_and_is_not_is_given_back_as_what_it_is(start_node, tmp_path, accepted):
+    """As dcmjs-dimse sends it: the label says deflated, the bytes are plain."""
+    plain = encode(dx())
+    with Sink({plain.sop_class_uid: [accepted]}) as sink:
+        node = start_node(remotes=[sink.remote])
+        (answer,) = node.send([dataclasses.replace(plain, transfer_syntax_uid=DeflatedExplicitVRLittleEndian)])
+        assert answer.status == 0
+        final = move(node, "SINK", "STUDY", {"StudyInstanceUID": plain.dataset().StudyInstanceUID})[-1]
+    assert (final.status, final.completed) == (0, 1)
+    (came,) = sink.stored
+    assert came.data_set == encode(dx(), accepted).data_set
+    (remark,) = node.json("status", exit_code=None)["remarks"]
+    assert remark["flags"] == ["not-deflated"]
+    (file,) = node.restored(tmp_path / "restored")
+    dumped = subprocess.run(["dcmdump", str(file)], check=True, capture_output=True, text=True)
+    assert "LittleEndianExplicit" in dumped.stdout
+    assert (dumped.stderr, data_set_bytes(file)) == ("", plain.data_set)
+
+
 @pytest.mark.parametrize("accepted", [ImplicitVRLittleEndian, ExplicitVRLittleEndian], ids=["implicit", "explicit"])
 @pytest.mark.parametrize(
     "make",
