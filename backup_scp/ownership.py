@@ -11,11 +11,15 @@ import secrets
 import shlex
 import shutil
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 _ROOT = 0
+_DENIED = os.strerror(errno.EACCES)
+
+_became: list[str] = []
 
 
 class Owner(NamedTuple):
@@ -125,7 +129,15 @@ def become(owner: Owner) -> bool:
         os.setuid(owner.uid)
     except OSError:
         return False
+    _became.append(owner.name)
     return True
+
+
+def why_denied(reasons: Iterable[str]) -> str:
+    """Say as whom this process acts, where that explains one of the reasons: root is not used to be denied anything."""
+    if not _became or not any(_DENIED in reason for reason in reasons):
+        return ""
+    return f"typed by root, this command acts as {_became[0]}, who owns the archive: let that user read or write there"
 
 
 def _can_load_modules() -> bool:

@@ -80,6 +80,13 @@ def test_file_meta_without_preamble(written, cut):
     assert heading.transfer_syntax_uid == sample.transfer_syntax_uid
 
 
+def test_long_private_information_in_file_meta(written):
+    sample = encode(dx())
+    element = struct.pack("<HH2sHI", 2, 0x102, b"OB", 0, 1_000_000) + bytes(1_000_000)
+    content = sample.file_bytes()[: -len(sample.data_set)] + element + sample.data_set
+    assert opened(written(content))[1] == sample.data_set
+
+
 @pytest.mark.parametrize("length", [0, 1, 0xFFFFFFFF])
 def test_a_wrong_group_length_is_not_believed(written, length):
     content = bytearray(encode(dx()).file_bytes())

@@ -99,6 +99,8 @@ class TestLinks:
         (drive / "root").symlink_to("/")
         (drive / "b" / "loop").symlink_to(drive)
         (drive / "gone").symlink_to(tmp_path / "nothing")
+        os.mkfifo(tmp_path / "pipe")
+        (drive / "to a pipe").symlink_to(tmp_path / "pipe")
         assert len(files(drive)) == 4
         assert left(drive) == {
             str(drive / "self"): LINK_TO_ITSELF,
@@ -106,6 +108,7 @@ class TestLinks:
             str(drive / "root"): LINK_ABOVE,
             str(drive / "b" / "loop"): LINK_ABOVE,
             str(drive / "gone"): LINK_TO_NOTHING,
+            str(drive / "to a pipe"): NO_FILE,
         }
 
     def test_two_folders_that_link_to_each_other(self, drive, tmp_path):

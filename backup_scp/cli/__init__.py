@@ -14,6 +14,7 @@ from typing import NoReturn
 from backup_scp.cli.log import describe
 from backup_scp.errors import BackupSCPError
 from backup_scp.light_imports import keep_out
+from backup_scp.ownership import why_denied
 
 CONFIG_VARIABLE = "BACKUP_SCP_CONFIG"
 """Names the settings file where the command line does not."""
@@ -27,7 +28,8 @@ def main() -> None:
     try:
         _run(sys.argv[1:])
     except BackupSCPError as error:
-        _fail(str(error), 1, getattr(error, "fix", ""))
+        because = why_denied([str(error)])
+        _fail(f"{error}; {because}" if because else str(error), 1, getattr(error, "fix", ""))
     except KeyboardInterrupt:
         _fail("", 130)
     except Exception:  # noqa: BLE001 - the process's own border

@@ -15,6 +15,7 @@ from backup_scp.cli.interruption import INTERRUPTED, interruptible
 from backup_scp.cli.options import ConfigOption, JSONOption, settings_of
 from backup_scp.cli.output import count, print_json, progress, say, say_list, size
 from backup_scp.errors import BackupSCPError, NotDICOM, SourceUnavailable, Unavailable
+from backup_scp.ownership import why_denied
 
 if TYPE_CHECKING:
     from backup_scp.ingest import Ingest
@@ -131,15 +132,13 @@ def import_folders(
     from backup_scp.ingest import Ingest
     from backup_scp.storage import Storage
 
-    done = Imported()
+    done = Imported(stopped=INTERRUPTED)
     with (
         interruptible(lambda: _tell(done, verbose, json)),
         Storage(settings, create=True) as storage,
         progress("Importing") as show,
     ):
-        done.stopped = INTERRUPTED
-        stopped = import_files(Ingest(storage.archive, storage.index), folders, done, show)
-        done.stopped = stopped
+        done.stopped = import_files(Ingest(storage.archive, storage.index), folders, done, show)
     _tell(done, verbose, json)
     if done.failed or done.stopped:
         raise typer.Exit(1)
@@ -311,6 +310,8 @@ def _tell(done: Imported, verbose: bool, json: bool) -> None:
     _tell_reasons("Not brought in", done.failed_by_reason, "")
     failed = sum(done.failed_by_reason.values())
     say_list((f"{trouble.path}: {trouble.reason}" for trouble in done.failed), failed)
+    if because := why_denied(done.failed_by_reason):
+        say(f"  ({because})")
     if done.stopped:
         say(f"{'' if done.stopped == INTERRUPTED else 'Stopped: '}{done.stopped}. {_GO_ON}")
 

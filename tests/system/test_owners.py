@@ -137,6 +137,22 @@ def test_another_user_is_told_what_to_type(theirs, open_folder, command):
     assert owners(theirs) == {NODE_USER}
 
 
+def test_root_hears_why_it_is_denied_something(theirs, open_folder):
+    drive = open_folder / "drive"
+    make_study(drive)
+    (drive / "patient1").chmod(0o700)
+    theirs.send([encode(dx())])
+
+    done = type_as(0, theirs, "import", drive)
+    restored = type_as(0, theirs, "restore", "--to", open_folder / "restored", "--all")
+
+    assert done.returncode == 1
+    assert "The folder cannot be read (Permission denied)" in done.stdout
+    assert f"typed by root, this command acts as #{NODE_USER}, who owns the archive" in done.stdout
+    assert restored.returncode == 1
+    assert f"typed by root, this command acts as #{NODE_USER}" in restored.stdout + restored.stderr
+
+
 def test_a_settings_file_that_is_closed(theirs):
     theirs.config.chmod(0o600)
     done = type_as(OTHER_USER, theirs, "status")
