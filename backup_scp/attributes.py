@@ -61,10 +61,25 @@ class Attribute:
     items: tuple[Attribute, ...] = ()
 
     @property
+    def has_several_values(self) -> bool:
+        """Whether its Value Multiplicity is above 1 (PS3.6): it matches when any value does."""
+        return self.keyword in _SEVERAL_VALUES
+
+    @property
+    def may_be_listed(self) -> bool:
+        """Whether a backslash in a key always separates values (PS3.4 C.2.2.2.2, C.2.2.2.8)."""
+        return self.has_several_values or self.vr == "UI"
+
+    @property
     def named(self) -> str:
         """Keyword and tag, as errors name it."""
         return f"{self.keyword} ({self.tag >> 16:04X},{self.tag & 0xFFFF:04X})"
 
+
+_SEVERAL_VALUES = frozenset(
+    {"OtherPatientIDs", "NameOfPhysiciansReadingStudy", "ModalitiesInStudy", "SOPClassesInStudy"}
+    | {"OperatorsName", "PerformingPhysicianName", "ImageType"}
+)
 
 _P, _S, _E, _I = Level.PATIENT, Level.STUDY, Level.SERIES, Level.IMAGE
 

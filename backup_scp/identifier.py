@@ -91,7 +91,8 @@ def _keys(
             found.append(RequestedKey(tag, "SQ", items=_item_keys(attribute, value, declared)))
         elif tag & 0xFFFF and tag >= _FIRST_KEY:
             expected = attribute.vr if attribute else vr
-            found.append(RequestedKey(tag, vr, to_text(vr, expected, value, declared)))
+            is_one = attribute is not None and not attribute.may_be_listed
+            found.append(RequestedKey(tag, vr, to_text(vr, expected, value, declared, is_one=is_one)))
     return tuple(found)
 
 

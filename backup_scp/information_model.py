@@ -200,7 +200,7 @@ def _matching(key: RequestedKey, attribute: Attribute, negotiated: Negotiated) -
         return _one_item(key.items, attribute, negotiated)
     if negotiated.empty_values and value.strip() == '""':
         return Empty()
-    matching = matching_of(value, attribute.vr)
+    matching = matching_of(value, attribute.vr, is_one=not attribute.may_be_listed)
     if negotiated.multiple_values and isinstance(matching, UIDList) and _has_several_values(attribute):
         return AllOf(matching.values)
     if negotiated.fuzzy_names and attribute.vr == "PN" and isinstance(matching, SingleValue | WildCard):
@@ -294,7 +294,10 @@ def read_retrieve(
     if strict and not negotiated.relational:
         _require_one_value_above(identifier, model)
     keys = model.unique_keys(level)
-    return Query(level, _conditions((key, list_of(values.get(key.tag, ""), key.vr)) for key in keys))
+    return Query(
+        level,
+        _conditions((key, list_of(values.get(key.tag, ""), key.vr, is_one=not key.may_be_listed)) for key in keys),
+    )
 
 
 def _conditions(keys: Iterable[tuple[Attribute, Matching | None]]) -> tuple[Condition, ...]:

@@ -122,7 +122,7 @@ def _file_meta(stream: BinaryIO) -> dict[int, str]:
             raise NotDICOM("A File Meta element claims to be longer than File Meta can be")
         value = stream.read(min(length, MAXIMUM_VALUE_BYTES))
         stream.seek(max(0, length - MAXIMUM_VALUE_BYTES), 1)
-        meta[tag] = value.decode("ascii", errors="replace").rstrip("\0 ").lstrip(" ")
+        meta[tag] = value.partition(b"\0")[0].decode("ascii", errors="replace").strip(" ")
     raise NotDICOM("File Meta without an end")
 
 

@@ -31,8 +31,9 @@ _NOTHING, _NAMES_NOTHING = "* ", "* ^="
 _STARS = re.compile(r"\*+")
 _WITH_SEPARATORS = re.compile(r"(\d{4})[./-](\d{2})[./-](\d{2})")
 # PS3.5 6.2, DT: an offset from UTC is between -1200 and +1400, so that a year after a hyphen begins a range.
-_DATE_TIME = r"\d{4,14}(?:\.\d{1,6})?(?:[+-](?:0\d|1[0-4])[0-5]\d)?"
-_DATE_TIME_RANGE = re.compile(rf"(?!{_DATE_TIME}$)({_DATE_TIME})?-({_DATE_TIME})?")
+_DATE_TIME = r"\d{4,14}(?:\.\d*)?(?:[+-](?:0\d|1[0-4])[0-5]\d)?"
+_DATE_TIME_RANGE = re.compile(rf"(?!{_DATE_TIME}$)({_DATE_TIME})? *- *({_DATE_TIME})?")
+_HAS_DATE_TIME = re.compile(r"(?<![\d.])\d{10,14}")  # longer than a date, and no fraction: a DT in a key of DA or TM
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,13 +142,18 @@ class Query:
     return_keys: tuple[Attribute, ...] = ()
 
 
-def matching_of(value: str, vr: str) -> Matching | None:
+def matching_of(value: str, vr: str, *, is_one: bool = False) -> Matching | None:
     """See what a key's value asks for; None is Universal Matching (PS3.4 C.2.2.2.3).
 
     Lenient: stars alone are universal in every VR, and so are the delimiters of a name without a name between them
     (``*^*``: trailing ones may be left out, PS3.5 6.2.1).  Several values are a list in every VR that may have several,
     without negotiation: PS3.4 C.2.2.2.8 leaves open what they mean then.  A list with wild cards is universal: the
     requester gets more than it asked for, not less.
+
+    Parameters
+    ----------
+    is_one
+        Whether an entity has one value at most.  A backslash may then be a part of it: the whole is one of the list.
     """
     values = split_values(value, vr)
     if not any(each.strip(_NAMES_NOTHING if vr == "PN" else _NOTHING) for each in values):
@@ -157,21 +163,23 @@ def matching_of(value: str, vr: str) -> Matching | None:
     wild = vr in _WILD_CARD_VRS and ("*" in value or "?" in value)
     if wild and len(values) == 1:
         return WildCard(_STARS.sub("*", values[0]))
-    return None if wild else list_of(value, vr)
+    return None if wild else list_of(value, vr, is_one=is_one)
 
 
-def list_of(value: str, vr: str) -> SingleValue | UIDList | None:
-    """Take every value literally; None where there is none."""
+def list_of(value: str, vr: str, *, is_one: bool = False) -> SingleValue | UIDList | None:
+    """Take every value literally, see ``matching_of``; None where there is none."""
     values = tuple(dict.fromkeys(split_values(value, vr)))
     if not values:
         return None
-    return SingleValue(values[0]) if len(values) == 1 else UIDList(values)
+    if len(values) == 1:
+        return SingleValue(values[0])
+    return UIDList((value, *values)) if is_one else UIDList(values)
 
 
 def _temporal(value: str, vr: str) -> Matching | None:
     """Range Matching of dates and times; a hyphen alone is universal."""
     value = normalise(value, vr)
-    if vr == "DT":
+    if vr == "DT" or _HAS_DATE_TIME.search(value):
         matched = _DATE_TIME_RANGE.fullmatch(value)
         ends = matched.groups() if matched else ()
     else:

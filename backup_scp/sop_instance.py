@@ -145,7 +145,8 @@ def _remembered(tag: int, vr: str, data: bytes, named: bytes) -> str:
 
 
 def _text(attribute: Attribute, vr: str, data: bytes, declared: CharacterSet) -> str:
-    return to_text(vr, attribute.vr, data, declared)[:VALUE_CHARACTERS] if data else ""
+    is_one = not attribute.has_several_values
+    return to_text(vr, attribute.vr, data, declared, is_one=is_one)[:VALUE_CHARACTERS] if data else ""
 
 
 def _items(attribute: Attribute, data: bytes, declared: CharacterSet) -> str:

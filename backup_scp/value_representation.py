@@ -27,14 +27,18 @@ _CHARACTER_SET = frozenset(("LO", "LT", "PN", "SH", "ST", "UC", "UT"))
 _ONE_TEXT = frozenset(("LT", "ST", "UR", "UT"))
 
 _DATE = re.compile(r"([0-9]{4})[.\-/]?([0-9]{2})[.\-/]?([0-9]{2})")
-_TIME = re.compile(r"([0-9]{2})(?::?([0-9]{2})(?::?([0-9]{2})(?:\.([0-9]{1,6}))?)?)?")
+_TIME = re.compile(r"([0-9]{2})(?::?([0-9]{2})(?::?([0-9]{2})(?:\.([0-9]+))?)?)?")
+# A DT where a DA or a TM belongs: its date, its time, and an offset that neither of them can have.
+_DATE_AND_TIME = re.compile(r"([0-9]{8})((?:[0-9]{2}){1,3}(?:\.[0-9]*)?)(?:[+-][0-9]{4})?")
+_FRACTION_DIGITS = 6  # PS3.5 6.2, TM
 
 
-def to_text(vr: str, expected: str, value: bytes, specific_character_set: CharacterSet) -> str:
+def to_text(vr: str, expected: str, value: bytes, specific_character_set: CharacterSet, *, is_one: bool = False) -> str:
     """Read the values of an element as Unicode, several joined by backslashes, without padding; never raises.
 
-    Leading blanks stay where they are significant (ST, LT, UT, UR); NUL characters are removed everywhere; binary
-    numbers become decimal numbers; what is no text, or no number where one belongs, becomes empty.
+    Leading blanks stay where they are significant (ST, LT, UT, UR).  A value ends at its first NUL, as the C string
+    that it was to its writer; what stands behind is left over from an older one.  Binary numbers become decimal
+    numbers; what is no text, or no number where one belongs, becomes empty.
 
     Parameters
     ----------
@@ -46,18 +50,21 @@ def to_text(vr: str, expected: str, value: bytes, specific_character_set: Charac
         The bytes, binary numbers in Little Endian.
     specific_character_set
         Of the Data Set; it does not apply to dates, codes, UIDs and the like.
+    is_one
+        Whether there is one value: no backslash in what is left over behind it begins another.
     """
+    is_one = is_one or expected in _ONE_TEXT
     if number := _NUMBERS.get(expected if vr in _NO_TEXT else vr):
         text = _numbers(number, value)
     elif vr in _NO_TEXT or expected in _NO_TEXT:
         return ""
-    elif expected in _CHARACTER_SET:
-        text = character_set.decode(value, specific_character_set, expected).replace("\0", "")
     else:
-        text = value.decode("latin_1").replace("\0", "")
+        value = value.partition(b"\0")[0] if is_one else value
+        is_coded = expected in _CHARACTER_SET
+        text = character_set.decode(value, specific_character_set, expected) if is_coded else value.decode("latin_1")
     if expected in _ONE_TEXT:
         return text.rstrip()
-    values = [part.strip() for part in text.split("\\")]
+    values = [part.partition("\0")[0].strip() for part in text.split("\\")]
     if expected == "US" and not all(part.isdecimal() and int(part) < 1 << 16 for part in values):
         return ""
     return "\\".join(values)
@@ -84,27 +91,36 @@ def items_of(text: str) -> list[dict[str, str]]:
 
 def date_key(text: str) -> str:
     """YYYYMMDD, or nothing; the form ``2020.01.01`` is older than DICOM 3.0 and still met (PS3.5 6.2, DA)."""
-    found = _DATE.fullmatch(text.strip())
+    text = text.strip().rstrip(".")
+    if found := _DATE_AND_TIME.fullmatch(text):
+        return str(found[1])
+    found = _DATE.fullmatch(text)
     return "".join(found.groups()) if found else ""
 
 
 def time_key(text: str) -> str:
     """HHMMSS and the fraction, or nothing; components left out are zero (PS3.5 6.2, TM)."""
-    found = _TIME.fullmatch(text.strip())
-    if not found:
+    if not (found := _time(text)):
         return ""
     hours, minutes, seconds, fraction = found.groups(default="")
-    fraction = fraction.rstrip("0")
+    fraction = fraction[:_FRACTION_DIGITS].rstrip("0")
     return f"{hours}{minutes or '00'}{seconds or '00'}" + (f".{fraction}" if fraction else "")
 
 
 def last_time_key(text: str) -> str:
     """Give the last moment that a TM value stands for, or nothing: ``1159`` lasts until 11:59:59.999999."""
-    found = _TIME.fullmatch(text.strip())
-    if not found:
+    if not (found := _time(text)):
         return ""
     hours, minutes, seconds, fraction = found.groups(default="")
-    return f"{hours}{minutes or '59'}{seconds or '59'}.{fraction:9<6}"
+    return f"{hours}{minutes or '59'}{seconds or '59'}.{fraction[:_FRACTION_DIGITS]:9<6}"
+
+
+def _time(text: str) -> re.Match[str] | None:
+    """Read a time, also that of a DT, and what ends with a dot too many."""
+    text = text.strip().rstrip(".")
+    if found := _DATE_AND_TIME.fullmatch(text):
+        text = found[2].rstrip(".")
+    return _TIME.fullmatch(text)
 
 
 def _numbers(number: Struct, value: bytes) -> str:

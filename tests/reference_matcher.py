@@ -31,8 +31,15 @@ INDEXED = ("PatientID", "IssuerOfPatientID", "AccessionNumber", "StudyID")
 
 
 def without_padding(text: str, vr: str) -> str:
-    text = text.replace("\0", "")
-    return text.rstrip() if vr in ONE_TEXT_VRS else "\\".join(value.strip() for value in text.split("\\"))
+    if vr in ONE_TEXT_VRS:
+        return text.partition("\0")[0].rstrip()
+    return "\\".join(value.partition("\0")[0].strip() for value in text.split("\\"))
+
+
+def first_value(attribute: Attribute, text: str) -> str:
+    """What a writer of C strings has left over behind its NUL is not there, also where it has a backslash."""
+    listed = has_several_values(attribute) or attribute.vr == "UI"
+    return text if listed else text.partition("\0")[0]
 
 
 def shortened(text: str) -> str:
@@ -43,7 +50,9 @@ def shortened(text: str) -> str:
 
 
 def as_held(attribute: Attribute, text: str) -> str:
-    text = without_padding(text, attribute.vr)[:1024].rstrip(" ")  # only so much of a long value is held
+    text = without_padding(first_value(attribute, text), attribute.vr)[:1024].rstrip(
+        " "
+    )  # only so much of a long value is held
     return shortened(text) if is_indexed(attribute) else text
 
 
@@ -66,7 +75,7 @@ def entity_matches(row: Values, keys: Mapping[str, str], negotiated: Collection[
 
 def value_matches(attribute: Attribute, stored: str, key: str, negotiated: Collection[str] = ()) -> bool:
     vr = attribute.vr
-    key = without_separators(vr, without_padding(key, vr))
+    key = without_separators(vr, without_padding(first_value(attribute, key), vr))
     values = [key] if vr in ONE_TEXT_VRS else [value for value in key.split("\\") if value]
     wild = vr in WILD_CARD_VRS and bool(set("*?") & set(key))
     if "empty_values" in negotiated and key == '""':
@@ -76,6 +85,8 @@ def value_matches(attribute: Attribute, stored: str, key: str, negotiated: Colle
     if (ends := range_of(vr, key)) is not None:
         return not any(ends) or in_range(vr, stored, *ends)
     values = list(dict.fromkeys(values))
+    if len(values) > 1 and vr != "UI" and not has_several_values(attribute):
+        values.insert(0, key)  # a backslash in a value of Multiplicity 1 is a part of it
     every = "multiple_values" in negotiated and vr in MULTIPLE_VALUE_VRS and has_several_values(attribute)
     if vr == "PN":
         return name_matches(attribute, stored, values, wild=wild, every=every, fuzzy="fuzzy_names" in negotiated)
@@ -123,15 +134,23 @@ def decimal(text: str) -> float | None:
 
 
 def day(text: str) -> str | None:
+    text = text.rstrip(".")
     found = re.fullmatch(r"([0-9]{4})[./-]?([0-9]{2})[./-]?([0-9]{2})", text)
+    found = found or re.fullmatch(r"([0-9]{4})([0-9]{2})([0-9]{2})" + TIME_OF_DT, text)
     return "".join(found.groups()) if found else None
+
+
+TIME_OF_DT = r"(?:[0-9]{2}){1,3}(?:\.[0-9]*)?(?:[+-][0-9]{4})?"
 
 
 def moment(text: str, rest: str = "000000000000") -> int | None:
     """Give microseconds, in places of HHMMSSFFFFFF; what is not written is taken from ``rest``."""
-    if not re.fullmatch(r"[0-9]{2}(:?[0-9]{2}(:?[0-9]{2}(\.[0-9]{1,6})?)?)?", text):
+    text = text.rstrip(".")
+    if re.fullmatch(r"[0-9]{8}" + TIME_OF_DT, text):
+        text = re.split("[+-]", text[8:])[0].rstrip(".")
+    if not re.fullmatch(r"[0-9]{2}(:?[0-9]{2}(:?[0-9]{2}(\.[0-9]+)?)?)?", text):
         return None
-    digits = text.replace(":", "").replace(".", "")
+    digits = text.replace(":", "").replace(".", "")[:12]
     return int(digits + rest[len(digits) :])
 
 
@@ -147,6 +166,8 @@ def range_of(vr: str, key: str) -> tuple[str, str] | None:
     if vr not in ("DA", "TM"):
         return None
     key = without_separators(vr, key)
+    if re.fullmatch(r"[0-9]{8}" + TIME_OF_DT, key):
+        return None
     first, hyphen, last = key.partition("-")
     return (first.strip(), last.strip()) if hyphen and "-" not in last else None
 

@@ -150,6 +150,13 @@ def test_tags_out_of_order_are_found_up_to_pixel_data():
     assert set(scan(data)) == {SOP_CLASS, SOP_INSTANCE, 0x00400244, PATIENT_NAME, STUDY, SERIES, MODALITY}
 
 
+def test_a_disorder_ahead_of_the_first_tag_that_nobody_wants_is_noticed():
+    """All that an early end needs is there by then; but what does not ascend may go back once more."""
+    disorder = identity() + places() + element(MODALITY, "CS", b"DX")
+    data = disorder + element(0x00410010, "LO", b"x ") + patient() + element(PIXEL_DATA, "OW", b"ab")
+    assert scan(data)[PATIENT_NAME] == ("PN", b"Doe^John")
+
+
 def test_it_does_not_stop_early_without_the_identity():
     data = identity() + element(0x00410010, "LO", b"x ") + places()
     assert set(scan(data)) == {SOP_CLASS, SOP_INSTANCE, STUDY, SERIES}
@@ -200,6 +207,26 @@ def test_values_over_64_kib_are_passed_over():
 def test_blank_bytes_at_the_end():
     assert scan(identity() + bytes(6)) == scan(identity())
     assert scan(b"") == {}
+
+
+@pytest.mark.parametrize("syntax", ENCODINGS)
+@pytest.mark.parametrize("size", [7, 8, 9, 12, 16, 1000, 1023])
+@pytest.mark.parametrize("blank", [b"\0", b" "])
+def test_zeros_and_blanks_behind_a_data_set_are_padding(syntax, size, blank):
+    """Some senders fill up a buffer of fixed length."""
+    if blank == b" " and size < 8:
+        size += 8
+    data = identity(syntax) + patient(syntax)
+    found = data_set.read(data + blank * size, syntax, 1 << 16)
+    assert {tag: value for tag, value in found.items() if tag} == data_set.read(data, syntax, 1 << 16)
+    assert set(scan(data + places(syntax) + blank * size, syntax)) == set(scan(data + places(syntax), syntax))
+
+
+@pytest.mark.parametrize("syntax", ENCODINGS)
+@pytest.mark.parametrize("behind", [b" " * 8 + b"x", b" " * 100 + b"\0" * 8, b"\0" * 9 + b"\1" * 3])
+def test_what_is_not_all_blank_is_no_padding(syntax, behind):
+    with pytest.raises(InvalidDataSet):
+        data_set.read(identity(syntax) + patient(syntax) + behind, syntax, 1 << 16)
 
 
 @pytest.mark.parametrize(
@@ -325,6 +352,14 @@ def test_many_sequences_in_an_item():
     many = b"".join(sequence(0x00400008) for _ in range(3_000)) + element(STEP, "SH", b"S1")
     data = scan(identity() + places() + defined(EXPLICIT, many))[REQUESTS][1]
     assert list(data_set.items(data, {STEP})) == [{STEP: ("SH", b"S1")}]
+
+
+def test_an_implicit_item_whose_length_looks_like_a_representation_is_implicit():
+    """0x4853 bytes: "SH" in Little Endian."""
+    size = int.from_bytes(b"SH", "little")
+    inside = element(0x00081000, "", bytes(size), IMPLICIT) + element(STEP, "SH", b"S1", IMPLICIT)
+    data = identity(IMPLICIT) + sequence(0x00081115, inside, syntax=IMPLICIT) + patient(IMPLICIT) + places(IMPLICIT)
+    assert scan(data, IMPLICIT)[PATIENT_NAME] == ("PN", b"Doe^John")
 
 
 @given(st.binary(max_size=200), st.sampled_from([b"", delimiter(0xE000, UNDEFINED), delimiter(0xE000, 60)]))

@@ -441,7 +441,12 @@ STUDY_TIME = BY_KEYWORD["StudyTime"]
         ("multiple_values", {"ModalitiesInStudy": "C*\\PT"}, {}, {}),
         *(  # a UI, a Value Multiplicity of 1
             ("multiple_values", {keyword: "1\\2"}, {keyword: UIDList(("1", "2"))}, {keyword: UIDList(("1", "2"))})
-            for keyword in ("SOPClassesInStudy", "StudyInstanceUID", "PatientID", "StudyID")
+            for keyword in ("SOPClassesInStudy", "StudyInstanceUID")
+        ),
+        *(  # a Value Multiplicity of 1: the backslash may be a part of the value
+            ("multiple_values", {keyword: "1\\2"}, {keyword: both}, {keyword: both})
+            for keyword in ("PatientID", "StudyID")
+            for both in (UIDList(("1\\2", "1", "2")),)
         ),
     ],
 )  # fmt: skip
@@ -486,7 +491,7 @@ def test_a_strict_hierarchy(read, model):
     ("model", "level", "values", "expected"),
     [
         (PATIENT_ROOT, Level.PATIENT, {"PatientID": "4711"}, {"PatientID": SingleValue("4711")}),
-        (PATIENT_ROOT, Level.PATIENT, {"PatientID": "1\\2"}, {"PatientID": UIDList(("1", "2"))}),
+        (PATIENT_ROOT, Level.PATIENT, {"PatientID": "1\\2"}, {"PatientID": UIDList(("1\\2", "1", "2"))}),
         (STUDY_ROOT, Level.SERIES, {"SeriesInstanceUID": "1\\2"}, {"SeriesInstanceUID": UIDList(("1", "2"))}),
         (STUDY_ROOT, Level.STUDY, {"StudyInstanceUID": "1.2"}, {"StudyInstanceUID": SingleValue("1.2")}),
         (STUDY_ROOT, Level.STUDY, {"StudyInstanceUID": "1.2\\1.3"}, {"StudyInstanceUID": UIDList(("1.2", "1.3"))}),

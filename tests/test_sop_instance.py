@@ -96,7 +96,16 @@ def with_raw(keyword: str, value: bytes, vr: str | None = None) -> SOPInstance:
     ("keyword", "value", "text"),
     [
         ("PatientID", b"  4711 \0", "4711"),
-        ("PatientID", b"47\x0011", "4711"),
+        ("PatientID", b"N1\0garbage ", "N1"),
+        ("PatientID", b"N1\0a\\b ", "N1"),
+        ("PatientID", "Ä1".encode() + b"\0\xff\xfe", "Ä1"),
+        ("PatientID", b"\0N1", ""),
+        ("PatientName", b"Doe^John\0^Old", "Doe^John"),
+        ("PatientComments", b"a\\b\0c\\d", "a\\b"),
+        ("StudyInstanceUID", b"1.2.3\0.4", "1.2.3"),
+        ("StudyDate", b"20200101\0 ", "20200101"),
+        ("ImageType", b"ORIGINAL\0\\PRIMARY\0X\\AP ", "ORIGINAL\\PRIMARY\\AP"),
+        ("OtherPatientIDs", b"A\0B\\C", "A\\C"),
         ("PatientID", b"   ", ""),
         ("PatientComments", b"  two\r\n blanks  ", "  two\r\n blanks"),
         ("PatientComments", b"a\\b ", "a\\b"),
@@ -161,7 +170,7 @@ def test_requests(syntax):
     second = item(AccessionNumber="A\0B", RequestedProcedureDescription="Röntgen", PatientID="no")
     assert requests(first, second, item(), syntax=syntax, SpecificCharacterSet="ISO_IR 100") == [
         {"StudyInstanceUID": "1.23", "ScheduledProcedureStepID": "S1", "RequestedProcedureID": "RP1"},
-        {"AccessionNumber": "AB", "RequestedProcedureDescription": "Röntgen"},
+        {"AccessionNumber": "A", "RequestedProcedureDescription": "Röntgen"},
         {},
     ]
 

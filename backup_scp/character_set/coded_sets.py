@@ -113,7 +113,7 @@ def parse(value: bytes | str) -> CharacterSet:
 
 @lru_cache(maxsize=128)
 def _parse(text: str) -> CharacterSet:
-    terms = [_term(name) for name in text.split("\\")]
+    terms = [_term(name.partition("\0")[0]) for name in text.split("\\")]
     if terms[0] in WHOLE:
         return CharacterSet(terms[0], WHOLE[terms[0]])
     numbers = [_number(term) for term in terms]

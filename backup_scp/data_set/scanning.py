@@ -37,6 +37,8 @@ _VALUE_BYTES = 64 << 10
 _PIXEL_DATA = 0x7FE00008
 _PATIENT_ID = 0x00100020
 _MOST_BEHIND = 1000  # elements behind it that are looked at
+_PADDING_VR = frozenset((b"\0\0", b"  "))
+_PADDING_LENGTH = 0x20202020  # of blanks; zeros are elements without value
 _DEFLATED = {
     "1.2.840.10008.1.2.1.99": "1.2.840.10008.1.2.1",
     "1.2.840.10008.1.2.4.95": "1.2.840.10008.1.2.4.94",
@@ -212,10 +214,14 @@ class _Scan:
                     if start > size:
                         raise EndsEarly(CUT_OFF)
                 else:
+                    if vr in _PADDING_VR and self._is_padding(position + at):
+                        return None
                     vr, start, length = read_header(encoding, buffer, at)
             else:
                 group, element, length = unpack(buffer, at)
                 vr, start = b"", at + 8
+                if length == _PADDING_LENGTH and self._is_padding(position + at):
+                    return None
             tag = group << 16 | element
             if tag > last or tag < previous:
                 if group == 0xFFFE:  # a delimiter too many
@@ -291,6 +297,11 @@ class _Scan:
         position += length
         self._source.ends_at(position)  # or before
         return position
+
+    def _is_padding(self, position: int) -> bool:
+        """Whether only zeros or only blanks follow; some senders fill up a buffer of fixed length."""
+        rest = self._source.load(position, self._value_bytes)
+        return len(rest) < self._value_bytes and (not rest.strip(b"\0") or not rest.strip(b" "))
 
     def _sequence(self, tag: int, start: int, vr: bytes, encoding: Encoding) -> int:
         """Keep the items of a wanted sequence of undefined length, and return the position after it."""

@@ -33,12 +33,6 @@ IN_DATABASE_INDEXES = frozenset(
     | {"study_instance_uid", "series_instance_uid", "sop_instance_uid"}
 )
 
-SEVERAL_VALUES = frozenset(
-    {"OtherPatientIDs", "NameOfPhysiciansReadingStudy", "ModalitiesInStudy", "SOPClassesInStudy"}
-    | {"OperatorsName", "PerformingPhysicianName", "ImageType"}
-)
-"""Attributes of Value Multiplicity above 1 (PS3.6): they match when any value does."""
-
 _PADDED_ON_BOTH_SIDES = frozenset({"AE", "CS", "DS", "IS", "LO", "SH"})  # PS3.5 Table 6.2-1
 
 _SIGNS = "\\^=*?"

@@ -19,7 +19,6 @@ from backup_scp.index.dialect import Clause, Dialect, Text
 from backup_scp.index.keys import (
     PATIENT_NAME,
     PATIENT_NAME_GROUPS,
-    SEVERAL_VALUES,
     Key,
     folded,
     folded_group,
@@ -143,7 +142,7 @@ class Matcher:
 
     def _text_among(self, attribute: Attribute, texts: list[str]) -> Clause:
         text = self._text(attribute)
-        if attribute.keyword not in SEVERAL_VALUES:
+        if not attribute.has_several_values:
             return self._among(text, texts)
         if len(texts) == 1 and "\\" not in texts[0]:
             return self.dialect.one_value_is(text, texts[0])
@@ -200,7 +199,7 @@ class Matcher:
             groups = (_without_delimiters(_folded_pattern(group)) for group in stored_text(pattern).split("=", 2))
             return self._narrowed(attribute, groups, matches)
         pattern = stored_text(pattern)
-        if attribute.keyword in SEVERAL_VALUES:
+        if attribute.has_several_values:
             return self.dialect.some_value(self._text(attribute), lambda value: self._like(value, pattern))
         return self._like(self._text(attribute), pattern)
 

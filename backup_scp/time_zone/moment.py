@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from collections.abc import Callable
 from datetime import date, datetime
@@ -11,6 +12,8 @@ from backup_scp.query import DateTimeRange, Empty, Matching, Range, SingleValue,
 from backup_scp.value_representation import date_key, last_time_key, time_key
 
 _DAY = 24 * 60
+_MIDNIGHT = "240000"
+_DIGITS = re.compile(r"(?:\d{2}){1,3}(?:\.\d+)?")  # what is left out stays so; a DT, or a dot too many, is written anew
 
 
 class Moment(NamedTuple):
@@ -61,6 +64,7 @@ def _shifted(date_text: str, time_text: str, day: int | None, time: str, shift: 
     days, minute = divmod(minute + shift, _DAY)
     date_text = as_date(day + days) if day and shift else date_text
     digits = time_text.strip().replace(":", "")
+    digits = digits if _DIGITS.fullmatch(digits) else time
     if shift:
         precise = len(digits) > 2 or minute % 60
         time_text = f"{minute // 60:02}{minute % 60:02}{digits[4:]}" if precise else f"{minute // 60:02}"
@@ -100,7 +104,9 @@ def as_date(day: int) -> str:
 
 
 def _minute(key: str) -> int | None:
-    """Give the number of a minute in its day."""
+    """Give the number of a minute in its day; 24:00 is the first one of the next."""
+    if key == _MIDNIGHT:
+        return _DAY
     if not key or key[:2] > "23" or key[2:4] > "59":
         return None
     return int(key[:2]) * 60 + int(key[2:4])

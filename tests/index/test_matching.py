@@ -25,6 +25,7 @@ NAMES = ("DOE^JANE", "Doe^Jane^^", "Döe^Jané", "DOE^JOHN", "SMITH_A", "SMITHXA
          "ROE", "김^희중", "Ωmega^Ñandú", "straße")  # fmt: skip
 DATES = ("20200101", "2020.01.02", "20200103", "2020-02-01", "19991231", "odd", "")
 TIMES = ("10", "1000", "10:00:00", "100000.000", "100000.5", "1030", "115930", "2359", "odd", "")
+ODD_TIMES = ("101010.12345678", "1011.", "20200101101100.0", "240000", "20200101", "")
 IDS = ("A1", "a1", "A_1", "AX1", "A%1", "A*", "A[1]", "A1]", "A'1", 'A"1', "A?1", "A!1", "01", "1", "  A1", "")
 NUMBERS = ("1", "01", "+1", "-1", "10", "odd", "")
 DECIMALS = ("1.5", "1.50", "+1.5", "15e-1", ".5", "2", "odd", "")
@@ -43,6 +44,13 @@ CASES = [
     ("PatientID", IDS, SingleValue("A1"), ("A1", "  A1")),
     ("PatientID", IDS, SingleValue("A1  "), ("A1", "  A1")),
     ("PatientID", IDS, SingleValue("a1"), ("a1",)),
+    ("PatientID", ("C\\D9", "C", "D9", "X"), UIDList(("C\\D9", "C", "D9")), ("C\\D9", "C", "D9")),
+    ("PatientID", ("C\\D9", "X\\C", "X"), UIDList(("C\\D9", "C", "D9")), ("C\\D9",)),
+    ("AccessionNumber", ("L\\R", "L \\ R", "L"), UIDList(("L\\R", "L", "R")), ("L\\R", "L \\ R", "L")),
+    ("PatientName", ("Doe\\A", "Roe"), UIDList(("doe\\a", "doe", "a")), ("Doe\\A",)),
+    ("PatientSize", ("1.7\\2", "1.70", "3"), UIDList(("1.7\\2", "1.7", "2")), ("1.7\\2", "1.70")),
+    ("StudyDescription", ("a" * 1024, "a" * 1023), WildCard("a" * 1023 + "?*"), ("a" * 1024,)),
+    ("StudyDescription", ("a" * 1024, "a" * 1023), WildCard("a" * 1024 + "?*"), ()),
     ("PatientID", IDS, SingleValue("1"), ("1",)),
     ("PatientID", IDS, SingleValue("A'1"), ("A'1",)),
     ("PatientID", IDS, SingleValue("' OR ''='"), ()),
@@ -91,6 +99,10 @@ CASES = [
     ("PatientName", NAMES, WildCard("doe*"), NAMES[:4]),
     ("PatientName", NAMES, WildCard("?OE*"), (*NAMES[:4], "ROE")),
     ("PatientName", NAMES, WildCard("roe^*"), ("ROE",)),
+    ("PatientName", NAMES, WildCard("  DOE*"), NAMES[:4]),
+    ("PatientName", ("A=B=C", "A"), WildCard("=".join(("*" + "a" * 1000,) * 3)), ()),
+    ("PatientName", ("=".join(("a" * 510,) * 3), "A"), WildCard("=".join(("a" * 500 + "*",) * 3)),
+     ("=".join(("a" * 510,) * 3),)),
     ("PatientName", NAMES, WildCard("r?e^*"), ("ROE",)),
     ("PatientName", NAMES, WildCard("*roe*^*"), ("ROE",)),
     ("PatientName", NAMES, WildCard("ro*^?*"), ()),
@@ -118,6 +130,11 @@ CASES = [
     ("StudyDate", DATES, SingleValue("2020.01.02"), ("2020.01.02",)),
     ("StudyDate", DATES, SingleValue("20200102"), ("2020.01.02",)),
     ("StudyDate", DATES, SingleValue("odd"), ("odd",)),
+    ("StudyDate", DATES, SingleValue("20200101123000.5-0500"), ("20200101",)),
+    ("StudyDate", ("20200101123000+0100", "2020010112", "20200102.", ""), SingleValue("20200101"),
+     ("20200101123000+0100", "2020010112")),
+    ("StudyDate", ("20200101123000", "20200102.", ""), Range("20200102", None), ("20200102.",)),
+    ("StudyDate", DATES, Range("20200101000000", "20200131235959"), ("20200101", "2020.01.02", "20200103")),
     ("StudyDate", DATES, UIDList(("20200101", "20200201", "odd")), ("20200101", "2020-02-01", "odd")),
     ("StudyDate", DATES, Range("20200101", "20200131"), ("20200101", "2020.01.02", "20200103")),
     ("StudyDate", DATES, Range("2020.01.02", "2020.01.03"), ("2020.01.02", "20200103")),
@@ -133,6 +150,14 @@ CASES = [
     ("StudyTime", TIMES, SingleValue("100000"), ("10", "1000", "10:00:00", "100000.000")),
     ("StudyTime", TIMES, SingleValue("100000.50"), ("100000.5",)),
     ("StudyTime", TIMES, SingleValue("10:30"), ("1030",)),
+    ("StudyTime", TIMES, SingleValue("100000.5000001"), ("100000.5",)),
+    ("StudyTime", TIMES, SingleValue("20200101103000-0500"), ("1030",)),
+    ("StudyTime", ODD_TIMES, SingleValue("101010.123456"), ("101010.12345678",)),
+    ("StudyTime", ODD_TIMES, SingleValue("1011"), ("1011.", "20200101101100.0")),
+    ("StudyTime", ODD_TIMES, SingleValue("240000"), ("240000",)),
+    ("StudyTime", ODD_TIMES, Range("2359", None), ("240000",)),
+    ("StudyTime", ODD_TIMES, Range(None, "240000"), ODD_TIMES[:4]),
+    ("StudyTime", ODD_TIMES, Range("1010", "101010.1234569"), ("101010.12345678",)),
     ("StudyTime", TIMES, Range("100000", "103000"), ("10", "1000", "10:00:00", "100000.000", "100000.5", "1030")),
     ("StudyTime", TIMES, Range("1030", "1159"), ("1030", "115930")),
     ("StudyTime", TIMES, Range("1030", "115929.999999"), ("1030",)),
@@ -156,6 +181,8 @@ CASES = [
     ("ImageType", TYPES, UIDList(("AXIAL", "X")), ("DERIVED\\PRIMARY\\AXIAL", "ORIGINALS\\X")),
     ("ImageType", TYPES, WildCard("ORIG*AL"), ("ORIGINAL\\PRIMARY", "ORIGINAL")),
     ("ImageType", TYPES, WildCard("O*X"), ()),
+    ("ImageType", TYPES, SingleValue("ORIGINAL\\PRIMARY"),
+     ("ORIGINAL\\PRIMARY", "DERIVED\\PRIMARY\\AXIAL", "ORIGINAL")),
     ("OtherPatientIDs", OTHERS, SingleValue("A1"), ("A1\\B2", "A1 \\ C_3")),
     ("OtherPatientIDs", OTHERS, SingleValue("C_3"), ("A1 \\ C_3",)),
     ("OtherPatientIDs", OTHERS, WildCard("C_*"), ("A1 \\ C_3",)),

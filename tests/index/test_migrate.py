@@ -190,6 +190,29 @@ def test_until_when_a_version_answered_is_known_after_0011(url):
             assert held.sha256 == version(content=answering).sha256
 
 
+def test_times_that_had_no_key_before_0014_are_found(url):
+    from tests.index.conftest import opened
+
+    with opened(url) as index:
+        index.add(
+            version(StudyDate="20200101120000", StudyTime="1011.", ContentTime="101010.12345678", SeriesTime="odd")
+        )
+    migrate.move_to(url, "0013")
+    keys = {
+        "study": ("study_date_key", "study_time_key"),
+        "series": ("series_time_key",),
+        "instance": ("content_time_key",),
+    }
+    with writing(url) as connection:
+        for table, columns in keys.items():
+            for column in columns:
+                connection.exec_driver_sql(f"UPDATE {table} SET {column} = ''")  # as they were
+    migrate.upgrade(url)
+    with writing(url) as connection:
+        found = [connection.exec_driver_sql(f"SELECT {', '.join(c)} FROM {t}").one() for t, c in keys.items()]
+    assert [tuple(row) for row in found] == [("20200101", "101100"), ("",), ("101010.123456",)]
+
+
 def test_an_index_of_a_newer_program_is_left_alone(url):
     migrate.upgrade(url)
     with writing(url) as connection:
