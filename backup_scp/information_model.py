@@ -10,6 +10,7 @@ from backup_scp.errors import InvalidIdentifier
 from backup_scp.identifier import Identifier, RequestedKey
 from backup_scp.query import (
     AllOf,
+    AnyOf,
     Condition,
     DateTimeRange,
     Empty,
@@ -33,6 +34,7 @@ __all__ = [
     "PATIENT_STUDY_ONLY",
     "STUDY_ROOT",
     "AllOf",
+    "AnyOf",
     "Condition",
     "DateTimeRange",
     "Empty",

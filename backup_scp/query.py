@@ -95,6 +95,13 @@ class AllOf:
 
 
 @dataclass(frozen=True, slots=True)
+class AnyOf:
+    """One of several matchings holds; PS3.4 knows no such thing, the command line does."""
+
+    matchings: tuple[Matching, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class FuzzyName:
     """Fuzzy semantic matching of a person name, where negotiated (PS3.4 C.2.2.2.1).
 
@@ -112,7 +119,7 @@ class OneItem:
     conditions: tuple[Condition, ...]
 
 
-Matching = SingleValue | UIDList | WildCard | Range | DateTimeRange | Empty | AllOf | FuzzyName | OneItem
+Matching = SingleValue | UIDList | WildCard | Range | DateTimeRange | Empty | AllOf | AnyOf | FuzzyName | OneItem
 
 
 @dataclass(frozen=True, slots=True)

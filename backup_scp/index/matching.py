@@ -32,6 +32,7 @@ from backup_scp.index.negotiated import has_words, in_date_time_range, words_of
 from backup_scp.index.values import stored_text
 from backup_scp.information_model import (
     AllOf,
+    AnyOf,
     Condition,
     DateTimeRange,
     Empty,
@@ -81,14 +82,15 @@ class Matcher:
         """Make SQL of one condition."""
         attribute, matching = condition.attribute, condition.matching
         match matching:
-            case SingleValue(value):
-                return self._any_of(attribute, [value])
-            case UIDList(values):
-                return self._any_of(attribute, list(values))
+            case SingleValue() | UIDList():
+                values = [matching.value] if isinstance(matching, SingleValue) else list(matching.values)
+                return self._any_of(attribute, values)
             case WildCard(pattern):
                 return self._wild_card(attribute, pattern)
             case Range(first, last):
                 return self._range(attribute, first, last)
+            case AnyOf(matchings):
+                return sa.or_(*(self.clause(Condition(attribute, one)) for one in matchings))
             case OneItem(conditions):
                 return self.dialect.some_item(self.column(attribute.column), partial(self._all, conditions))
             case _:

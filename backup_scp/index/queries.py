@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from backup_scp.attributes import ATTRIBUTES, BY_KEYWORD, UNIQUE_KEY, Attribute, Level
 from backup_scp.index.dialect import Clause, Dialect, Text
-from backup_scp.index.keys import key_columns, stored_value
+from backup_scp.index.keys import key_columns
 from backup_scp.index.matching import ROW, ColumnOf, Matcher
 from backup_scp.index.tables import instance, named, order_of, series, study, version
 from backup_scp.index.values import moment, timestamp
@@ -23,6 +23,7 @@ _LEVELS = tuple(Level)
 _LATER = study.alias("later")
 _THEIRS = study.alias("theirs")
 _THEN = version.alias("then")
+_PATIENT_ID = BY_KEYWORD["PatientID"]
 _PATIENT_SUMS = {
     "number_of_patient_related_studies": "1",
     "number_of_patient_related_series": "number_of_study_related_series",
@@ -227,22 +228,32 @@ def retrieve(query: Query, dialect: Dialect) -> sa.Select[Any]:
     return held().where(version.c.answering, *matching).order_by(study.c.id, *_IN_STUDY)
 
 
-def select(selection: Selection) -> sa.Select[Any]:
-    """Select what a restore takes."""
-    statement = held().where(*_which_versions(selection))
-    if selection.study_instance_uid is not None:
-        attribute = BY_KEYWORD["StudyInstanceUID"]
-        uid = stored_value(attribute, selection.study_instance_uid)
-        statement = statement.where(study.c.study_instance_uid == uid)
-    if selection.patient_id is not None:
-        patient_id = stored_value(BY_KEYWORD["PatientID"], selection.patient_id)
-        statement = statement.where(_of_patient(patient_id, selection.as_of))
-    if selection.since is not None:
-        statement = statement.where(study.c.study_date_key >= selection.since)
-    if selection.until is not None:
-        statement = statement.where(study.c.study_date_key <= selection.until, study.c.study_date_key > "")
-    newest = (study.c.study_date_key.desc(), study.c.study_time_key.desc(), study.c.id.desc())
-    return statement.order_by(*newest, *_IN_STUDY)
+_NEWEST = (study.c.study_date_key.desc(), study.c.study_time_key.desc(), study.c.id.desc())
+
+
+def select(selection: Selection, dialect: Dialect, studies: Sequence[int] | None = None) -> sa.Select[Any]:
+    """Select what a restore takes; only of these study rows where they are given."""
+    statement = held().where(*_narrowed(selection, dialect))
+    if studies is not None:
+        statement = statement.where(study.c.id.in_(studies))
+    return statement.order_by(*_NEWEST, *_IN_STUDY)
+
+
+def selected_studies(selection: Selection, dialect: Dialect) -> sa.Select[Any]:
+    """Select the study rows of what a restore takes, the newest first, and how many versions of each it takes."""
+    statement = sa.select(study.c.id, sa.func.count()).select_from(_VERSIONS).where(*_narrowed(selection, dialect))
+    return statement.group_by(study.c.id).order_by(*_NEWEST)
+
+
+def _narrowed(selection: Selection, dialect: Dialect) -> list[Clause]:
+    then, now = [], []
+    for condition in selection.conditions:
+        is_of_then = selection.as_of is not None and condition.attribute is _PATIENT_ID
+        (then if is_of_then else now).append(condition)
+    narrowed = _which_versions(selection) + clauses(now, dialect)
+    if selection.as_of is not None:
+        narrowed += [_of_patient(condition, dialect, selection.as_of) for condition in then]
+    return narrowed
 
 
 def _which_versions(selection: Selection) -> list[Clause]:
@@ -261,13 +272,11 @@ def _answered(one: sa.FromClause, as_of: datetime) -> Clause:
     return sa.and_(one.c.received_at <= at, sa.or_(one.c.answering, one.c.answered_until > at))
 
 
-def _of_patient(patient_id: str, as_of: datetime | None) -> Clause:
-    """Hold for the instances of a patient; at a moment, for those whose version that answered then named them."""
-    if as_of is None:
-        return study.c.patient_id == patient_id
+def _of_patient(condition: Condition, dialect: Dialect, as_of: datetime) -> Clause:
+    """Hold for the instances of which the version that answered at a moment named such a patient."""
     then = sa.select(_THEN.c.instance_id).where(_answered(_THEN, as_of))
-    superseded = then.where(_THEN.c.patient_id == patient_id)
+    superseded = then.where(Matcher(dialect, lambda name: _THEN.c[name]).clause(condition))
     # NULL where it answers still; also where it was superseded before migration 0006, and no rebuild has told since.
     still = then.join_from(_THEN, instance).join(series).join(study).where(_THEN.c.patient_id.is_(None))
-    still = still.where(study.c.patient_id == patient_id).correlate(None)
+    still = still.where(*clauses([condition], dialect)).correlate(None)
     return instance.c.id.in_(superseded.union_all(still))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+from array import array
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import sqlalchemy as sa
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
 _Result = TypeVar("_Result")
 
 _ATTEMPTS = 10
+_BATCH_VERSIONS, _BATCH_STUDIES = 1000, 200
 
 
 class SQLIndex:
@@ -121,7 +124,17 @@ class SQLIndex:
         return self._held(lambda: queries.retrieve(query, self._database.dialect))
 
     def select(self, selection: Selection) -> list[Held]:
-        return self._held(lambda: queries.select(selection))
+        return self._held(lambda: queries.select(selection, self._database.dialect))
+
+    def select_in_batches(self, selection: Selection) -> Generator[list[Held], None, None]:
+        dialect = self._database.dialect
+        studies, counts = array("q"), array("q")  # not lists: there may be a million
+        with self._database.reading(stream=True) as connection:
+            for study_id, count in connection.execute(queries.selected_studies(selection, dialect)):
+                studies.append(study_id)
+                counts.append(count)
+        for start, end in _batches(counts):
+            yield self._held(partial(queries.select, selection, dialect, studies[start:end].tolist()))
 
     def _held(self, statement: Callable[[], sa.Select[tuple[object, ...]]]) -> list[Held]:
         with self._database.reading(stream=True) as connection, connection.execute(statement()) as rows:
@@ -228,6 +241,18 @@ class SQLIndex:
 
     def close(self) -> None:
         self._database.close()
+
+
+def _batches(counts: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Cut a row of studies where enough versions, or studies, are together."""
+    start = versions = 0
+    for end, count in enumerate(counts, 1):
+        versions += count
+        if versions >= _BATCH_VERSIONS or end - start >= _BATCH_STUDIES:
+            yield start, end
+            start, versions = end, 0
+    if start < len(counts):
+        yield start, len(counts)
 
 
 def _again_if_it_met_another(work: Callable[[], _Result]) -> _Result:

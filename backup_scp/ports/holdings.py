@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from backup_scp.ports.archive import Arrival, InstanceKey
+from backup_scp.query import Condition
 from backup_scp.sop_instance import SOPInstance
 
 
@@ -106,25 +107,22 @@ class Held(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What a restore takes; everything that is not None narrows it.
+    """What a restore takes; everything that is said narrows it.
 
     Attributes
     ----------
-    since, until
-        Study Dates, YYYYMMDD, both included.
+    conditions
+        Those of a query; all hold.
     all_versions
         Also the versions that do not answer queries.
     as_of
         What was received later does not exist: of each instance the version that answered at this moment, which is
-        included.  With ``all_versions`` all that had been received.
+        included.  With ``all_versions`` all that had been received.  A Patient ID is the one of that time.
     digests
         Exactly the versions whose SHA-256 begins with one of these hex digits, whether they answer or not.
     """
 
-    study_instance_uid: str | None = None
-    patient_id: str | None = None
-    since: str | None = None
-    until: str | None = None
+    conditions: tuple[Condition, ...] = ()
     all_versions: bool = False
     as_of: datetime | None = None
     digests: tuple[str, ...] = ()

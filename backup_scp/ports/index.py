@@ -86,6 +86,12 @@ class Index(Protocol):
     def select(self, selection: Selection) -> list[Held]:
         """Find what a restore takes: newest study first, by series and instance number, versions oldest first."""
 
+    def select_in_batches(self, selection: Selection) -> Generator[list[Held], None, None]:
+        """Find the same in batches of whole studies; flat memory, and no transaction is open while one is used.
+
+        What changes meanwhile may be met or not: a study that is entered anew by then is left out.
+        """
+
     def versions(self, before: datetime | None = None) -> Iterator[Held]:
         """Every version not verified since a moment (None is now), the longest unverified first; flat memory."""
 

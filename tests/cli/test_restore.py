@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.samples import dx, encode
+from tests.selections import narrowed
 
 
 @pytest.fixture
@@ -83,9 +84,7 @@ def test_damage_is_told_and_the_rest_goes(run, three, tmp_path):
 
 
 def three_a():
-    from backup_scp.ports import Selection
-
-    return Selection(patient_id="A")
+    return narrowed(patient_id="A")
 
 
 class TestWhereTo:

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from backup_scp.attributes import ATTRIBUTES, Level
+from backup_scp.attributes import ATTRIBUTES, BY_KEYWORD, Level
 from backup_scp.errors import InvalidSelection
-from backup_scp.information_model import Empty, Query, Range, UIDList, WildCard
+from backup_scp.information_model import AnyOf, Condition, Empty, Query, Range, SingleValue, UIDList, WildCard
 from backup_scp.ports import (
     Admission,
     Arrival,
@@ -45,6 +45,7 @@ from tests.index.examples import (
     rows,
     version,
 )
+from tests.selections import narrowed
 
 P, S, E, I = Level.PATIENT, Level.STUDY, Level.SERIES, Level.IMAGE  # noqa: E741
 COUNTS = ("NumberOfStudyRelatedSeries", "NumberOfStudyRelatedInstances", "ModalitiesInStudy", "SOPClassesInStudy")
@@ -547,8 +548,8 @@ class IndexContract:
             index.add(version(sop=f"1.{number}", study=f"2.{number}", StudyDate=date, PatientID=f"P{number}"))
         index.add(version(sop="1.1", study="2.1", content="b", minute=9, StudyDate="20240201", PatientID="P1"))
 
-        def selected(**narrowed):
-            return [held.study_instance_uid for held in index.select(Selection(**narrowed))]
+        def selected(**wanted):
+            return [held.study_instance_uid for held in index.select(narrowed(**wanted))]
 
         assert selected() == ["2.2", "2.1", "2.0", "2.3"]
         assert selected(all_versions=True) == ["2.2", "2.1", "2.1", "2.0", "2.3"]
@@ -557,8 +558,57 @@ class IndexContract:
         assert selected(since="20240201", until="20240229") == ["2.1"]
         assert selected(patient_id="P2") == ["2.2"]
         assert selected(study_instance_uid="2.3") == ["2.3"]
-        both = index.select(Selection(study_instance_uid="2.1", all_versions=True))
+        both = index.select(narrowed(study_instance_uid="2.1", all_versions=True))
         assert [held.received_at for held in both] == sorted(held.received_at for held in both)
+
+    def test_a_selection_takes_what_a_query_takes_and_several_of_it(self, index):
+        for number, name in enumerate(["DOE^A", "DOE^B", "ROE^C", "POE^D"]):
+            facts = {"PatientID": f"P{number}", "PatientName": name, "StudyDate": f"2024010{number + 1}"}
+            index.add(version(sop=f"1.{number}", study=f"2.{number}", **facts))
+
+        def selected(keyword, *matchings):
+            condition = Condition(BY_KEYWORD[keyword], AnyOf(matchings))
+            return [held.study_instance_uid for held in index.select(Selection((condition,)))]
+
+        assert selected("PatientID", SingleValue("P0"), SingleValue("P2")) == ["2.2", "2.0"]
+        assert selected("PatientID", WildCard("P*"), SingleValue("P2")) == ["2.3", "2.2", "2.1", "2.0"]
+        assert selected("PatientName", WildCard("doe*"), SingleValue("POE^D")) == ["2.3", "2.1", "2.0"]
+        assert selected("StudyDate", Range("20240104", None), SingleValue("20240101")) == ["2.3", "2.0"]
+        assert selected("SOPInstanceUID", UIDList(("1.1",))) == ["2.1"]
+
+    def test_several_patients_as_of_a_moment(self, index):
+        index.add(version("1.1", study="2.1", PatientID="WRONG"))
+        index.add(version("1.2", study="2.2", PatientID="OTHER"))
+        index.add(version("1.3", study="2.3", PatientID="THIRD"))
+        index.add(version("1.1", study="2.1", content="corrected", minute=3, PatientID="RIGHT"))
+        several = (Condition(BY_KEYWORD["PatientID"], AnyOf((WildCard("WRO*"), SingleValue("THIRD")))),)
+        assert {one.sop_instance_uid for one in index.select(Selection(several, as_of=at(1)))} == {"1.1", "1.3"}
+        assert {one.sop_instance_uid for one in index.select(Selection(several, as_of=at(3)))} == {"1.3"}
+
+    @pytest.mark.parametrize(("versions", "studies"), [(1, 100), (5, 100), (1000, 2), (1000, 1000)])
+    def test_batches_are_whole_studies_in_the_order_of_a_restore(self, index, monkeypatch, versions, studies):
+        monkeypatch.setattr("backup_scp.index.sql_index._BATCH_VERSIONS", versions)
+        monkeypatch.setattr("backup_scp.index.sql_index._BATCH_STUDIES", studies)
+        for study, sop in itertools.product(range(5), range(3)):
+            index.add(version(f"1.{study}.{sop}", f"2.{study}", f"3.{study}", StudyDate=f"2024010{study + 1}"))
+        batches = list(index.select_in_batches(Selection()))
+        assert [held for batch in batches for held in batch] == index.select(Selection())
+        assert [len(batch) for batch in batches] == {
+            (1, 100): [3, 3, 3, 3, 3], (5, 100): [6, 6, 3], (1000, 2): [6, 6, 3], (1000, 1000): [15],
+        }[versions, studies]  # fmt: skip
+
+    def test_no_transaction_is_open_between_two_batches(self, index, monkeypatch):
+        """A restore lasts for hours, and a transaction as long keeps everything that is written meanwhile."""
+        monkeypatch.setattr("backup_scp.index.sql_index._BATCH_STUDIES", 1)
+        for study in "123":
+            index.add(version(f"1.{study}", f"2.{study}", f"3.{study}"))
+        batches = index.select_in_batches(Selection())
+        next(batches)
+        index.add(version("1.1", "2.1", "3.1", content="corrected", minute=1))
+        index.add(version("1.4", "2.4", "3.4"))
+        rest = [held.sop_instance_uid for batch in batches for held in batch]
+        assert len(rest) == 2
+        assert "1.4" not in rest
 
     # What was there, and one version by its digest
 
@@ -575,7 +625,7 @@ class IndexContract:
         first, clash, new, corrected, clash_again = (each.sha256 for each in entered)
 
         def was(minute, **selection):
-            return {held.sha256 for held in index.select(Selection(as_of=at(minute), **selection))}
+            return {held.sha256 for held in index.select(narrowed(as_of=at(minute), **selection))}
 
         assert was(-1) == was(-1, all_versions=True) == set()
         assert was(0) == was(1) == {first}
@@ -707,7 +757,7 @@ class IndexContract:
         index.add(version(sop="1.2", study="2.0", minute=1, PatientID="P0", StudyDate="20240101"))
 
         def was(**selection):
-            return [held.sop_instance_uid for held in index.select(Selection(as_of=at(0), **selection))]
+            return [held.sop_instance_uid for held in index.select(narrowed(as_of=at(0), **selection))]
 
         assert was() == ["1.1", "1.0"]
         assert was(study_instance_uid="2.0") == was(patient_id="P0") == was(until="20240101") == ["1.0"]
@@ -722,7 +772,7 @@ class IndexContract:
         index.add(version("1.1", content="corrected again", minute=4, PatientID="FINAL"))
 
         def of(patient_id, minute, **selection):
-            found = index.select(Selection(patient_id=patient_id, as_of=at(minute), **selection))
+            found = index.select(narrowed(patient_id=patient_id, as_of=at(minute), **selection))
             return sorted(held.sha256[:12] for held in found)
 
         def versions(*contents):

@@ -10,9 +10,9 @@ import pytest
 from backup_scp.attributes import Level
 from backup_scp.index import SQLIndex
 from backup_scp.information_model import Range, SingleValue, UIDList, WildCard
-from backup_scp.ports import Selection
 from tests.index.conftest import opened
 from tests.index.examples import at, filling, query, rows, version
+from tests.selections import narrowed
 
 
 def arrivals():
@@ -121,7 +121,7 @@ AS_OF_ONE = [
 def test_what_was_there_of_one_study_or_patient_uses_database_indexes(filled, wanted, database_index, all_versions):
     from backup_scp.index import queries
 
-    statement = queries.select(Selection(as_of=at(5), all_versions=all_versions, **wanted))
+    statement = queries.select(narrowed(as_of=at(5), all_versions=all_versions, **wanted), filled._database.dialect)
     assert_database_index_used(filled._database, statement, database_index)
 
 
