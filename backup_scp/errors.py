@@ -22,6 +22,7 @@
     │   ├── ResourceLimitation          no further Storage Commitment request can be taken
     │   └── DestinationUnavailable      a remote AE or folder cannot be reached
     │       ├── DestinationBusy           it takes no further association for the moment
+    │       ├── DestinationSilent         it does not answer any more
     │       ├── DestinationRefuses        it turns us away, or cannot be found: somebody must change something
     │       └── NothingAccepted           it takes none of what was proposed
     ├── Refused                       give up: the answer will not change by itself
@@ -119,6 +120,10 @@ class DestinationUnavailable(Unavailable):
 
 class DestinationBusy(DestinationUnavailable):
     """A remote AE takes no further Association for the moment."""
+
+
+class DestinationSilent(DestinationUnavailable):
+    """A remote AE takes Associations and does not answer what is sent, several times in a row."""
 
 
 class DestinationRefuses(DestinationUnavailable):

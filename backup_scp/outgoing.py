@@ -89,7 +89,7 @@ class Outgoing(AbstractContextManager["Outgoing"]):
     def in_order(self, held: Sequence[Held]) -> Iterator[Loaded]:
         """Give these; what is in memory of one is void when the next is asked for, or read ahead."""
         for number, one in enumerate(held):
-            loaded = self._take_ahead() or self._load(one)
+            loaded = self._take_ahead(one) or self._load(one)
             self._next = held[number + 1] if number + 1 < len(held) else None
             if self._next is not None and self._is_slow:
                 self._archive.announce(self._next.location)
@@ -106,9 +106,10 @@ class Outgoing(AbstractContextManager["Outgoing"]):
             return None
         return self._ahead.file, self._ahead.held
 
-    def _take_ahead(self) -> Loaded | None:
+    def _take_ahead(self, held: Held) -> Loaded | None:
+        """Take what was read ahead, where it is that: whoever begins anew may ask for another."""
         ahead, self._ahead = self._ahead, None
-        return ahead
+        return ahead if ahead is not None and ahead.held == held else None
 
     def _load(self, held: Held) -> Loaded:
         began_at, began = clock.now(), time.perf_counter()

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backup_scp.errors import InvalidSelection, InvalidSettings
-from backup_scp.ports import Destination, Index, RemoteAE
+from backup_scp.journal import Journal
+from backup_scp.ports import Index, Inventory, RemoteAE, RestoreDestination
 from backup_scp.rejection_log import RejectionLog
-from backup_scp.restore import Commit, Journal
+from backup_scp.restore import Commit
 from backup_scp.settings import Settings
 
 if TYPE_CHECKING:
@@ -22,38 +23,82 @@ if TYPE_CHECKING:
     from backup_scp.network.listener import Listening
     from backup_scp.network.server import Service
 
+_ADDRESS = re.compile(r"(?P<ae_title>[^@]{1,16})@(?P<host>.+):(?P<port>[0-9]{1,5})")
+_HIGHEST_PORT = 65535
+_LONGEST_NAME = 64  # characters of a file name
 _WORKER_GRACE_S = 5.0  # what it has not done by then it does after the next start
 
 
-def destination(settings: Settings, to: str) -> Destination:
-    """Find where ``restore --to`` sends.
-
-    The name or AE title of a configured remote AE; else a folder that exists, or a path with a separator in it
-    (``./folder``), whose last folder is made.
+def find_remote(settings: Settings, said: str) -> RemoteAE | None:
+    """Find the remote AE that somebody names: by its name or AE title in the settings, or as ``AETITLE@HOST:PORT``.
 
     Raises
     ------
     InvalidSelection
-        It is neither, or the remote AE may not be sent to.
+        Several have this AE title.
     """
-    remote = settings.find_remote(to)
+    remote = settings.find_remote(said)
+    if remote is not None or not (found := _ADDRESS.fullmatch(said)) or int(found["port"]) > _HIGHEST_PORT:
+        return remote
+    return RemoteAE(said, found["ae_title"].strip(), found["host"].strip("[]"), int(found["port"]))
+
+
+def destination(settings: Settings, to: str) -> RestoreDestination:
+    """Find where ``restore --to`` sends.
+
+    A remote AE, see ``find_remote``; else a folder that exists, or a path with a separator in it (``./folder``), whose
+    last folder is made.
+
+    Raises
+    ------
+    InvalidSelection
+        It is neither, the remote AE may not be sent to, or the folder is one of the node's own.
+    """
+    remote = find_remote(settings, to)
     if remote is not None:
         return _remote_destination(settings, remote)
     folder = Path(to).expanduser()
     if folder.is_dir() or "/" in to or "\\" in to:
         from backup_scp.destinations.directory import DirectoryDestination
 
+        _refuse_our_own(settings, folder.resolve())
         return DirectoryDestination(folder.absolute())
     known = ", ".join(r.name for r in settings.remotes) or "none is configured"
-    raise InvalidSelection(f"{to} is no remote AE ({known}) and no folder: for a new folder write ./{to}")
+    raise InvalidSelection(
+        f"{to} is no remote AE ({known}; or write AETITLE@HOST:PORT) and no folder: for a new folder write ./{to}"
+    )
 
 
-def _remote_destination(settings: Settings, remote: RemoteAE) -> Destination:
+def _refuse_our_own(settings: Settings, folder: Path) -> None:
+    """Keep copies out of the archive: what is there counts as the archive's."""
+    for ours in (settings.home.resolve(), settings.archive_path.resolve()):
+        if folder.is_relative_to(ours):
+            raise InvalidSelection(f"{folder} is in {ours}, where the node keeps its own data: choose another folder")
+
+
+def _remote_destination(settings: Settings, remote: RemoteAE) -> RestoreDestination:
     from backup_scp.network.storage_scu import RemoteAEDestination
 
     if not remote.destination:
         raise InvalidSelection(f"{remote.name} has destination = false in the settings: nothing is sent to it")
     return RemoteAEDestination(local_ae(settings), remote)
+
+
+@contextlib.contextmanager
+def inventory(settings: Settings, to: str, journal: Journal | None) -> Iterator[Inventory | None]:
+    """Ask a remote AE what it still has of what it confirmed, where the journal says something and it answers C-FIND.
+
+    What the journal says of another implementation, or of long ago, is dropped first.
+    """
+    remote = find_remote(settings, to)
+    if remote is None or journal is None or journal.is_empty():
+        yield None
+        return
+    from backup_scp.network.query_scu import StudyCounter
+
+    with StudyCounter(local_ae(settings), remote) as counter:
+        journal.drop(counter.implementation)
+        yield counter
 
 
 @contextlib.contextmanager
@@ -70,7 +115,7 @@ def committer(settings: Settings, to: str, index: Index) -> Iterator[Commit]:
     from backup_scp.network.services import reports_service
     from backup_scp.network.storage_commitment_scu import StorageCommitmentSCU
 
-    remote = settings.find_remote(to)
+    remote = find_remote(settings, to)
     if remote is None:
         raise InvalidSelection("--commit is for a remote AE: a folder's files can be looked at")
     scu = StorageCommitmentSCU(local_ae(settings), remote, index.commitments)
@@ -91,13 +136,13 @@ def journal(settings: Settings, to: str) -> Journal | None:
 
     A remote AE that was moved to another host or port begins a new one.
     """
-    remote = settings.find_remote(to)
+    remote = find_remote(settings, to)
     if remote is None:
         return None
     identity = f"{remote.name}\n{remote.ae_title}\n{remote.host}\n{remote.port}"
-    name = re.sub(r"[^A-Za-z0-9-]", "_", remote.name)
+    name = re.sub(r"[^A-Za-z0-9-]", "_", remote.name)[:_LONGEST_NAME]
     digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
-    return Journal(settings.home / "restores" / f"{name}.{digest}.txt")
+    return Journal(settings.home / "restores" / f"{name}.{digest}.sqlite")
 
 
 def echo(settings: Settings, ae_title: str, host: str, port: int, *, tls: bool = False) -> None:

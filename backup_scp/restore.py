@@ -1,232 +1,50 @@
-"""The way back: verified files to a remote AE or a folder, newest study first, with an outcome for each instance."""
+"""The way back: verified files to a remote AE or a folder, newest study first, with an outcome for each instance.
+
+A restore goes on past whatever one instance does.  A destination that is away, silent or full is waited for; what it
+did not confirm is tried once more at the end.  Memory is flat: the index is read in batches, and the journal is a file.
+"""
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 
+from backup_scp.delivery import Delivery, Outcome, retrieve
 from backup_scp.errors import (
-    ArchiveUnavailable,
     BackupSCPError,
-    Damaged,
+    DestinationRefuses,
+    DestinationSilent,
     DestinationUnavailable,
     IndexUnavailable,
     InstanceRefused,
+    InstanceUnconfirmed,
     InvalidSelection,
+    NoRoom,
+    NothingAccepted,
 )
-from backup_scp.outgoing import Loaded, Outgoing
-from backup_scp.ports import Archive, Checked, Destination, Held, Index, Meanwhile, Progress, Reference, Selection
+from backup_scp.journal import Journal
+from backup_scp.outgoing import Outgoing
+from backup_scp.pace import Patience, Throttle
+from backup_scp.ports import Archive, Held, Index, Inventory, Progress, RestoreDestination, Selection
+from backup_scp.restore_result import Commit, Restore, settle_commitments
 
-log = logging.getLogger(__name__)
+__all__ = ["Commit", "Restore", "restore"]
 
-Commit = Callable[[Sequence[Reference]], Mapping[Reference, int]]
-"""Asks the destination to commit: 0 for what it has committed, else a Failure Reason; it need not name everything."""
-
-
-class Delivery(StrEnum):
-    """What became of one instance; the three kinds of completed sub-operations, PS3.4 C.4.2.1.6 to C.4.2.1.8."""
-
-    SENT = "sent"
-    WARNING = "warning"
-    FAILED = "failed"
+_MOST_PUT_OFF = 1000
+_FULL = 2  # instances in a row for which there is no room; of one alone it may be the instance
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """One instance at its destination.
-
-    Attributes
-    ----------
-    reason
-        One sentence where it failed or was taken with a warning.
-    cause
-        The error, where it failed.
-    """
-
-    held: Held
-    status: Delivery
-    reason: str = ""
-    cause: BackupSCPError | None = None
-
-
-Record = Callable[[Iterable[Checked]], None]
-"""``Index.record_verification``."""
-
-
-def retrieve(
-    outgoing: Outgoing, held: Sequence[Held], destination: Destination, record: Record
-) -> Generator[Outcome, None, None]:
-    """Send versions to a destination that was entered and prepared; yield the outcome of each, in order.
-
-    The bytes that are sent are those that were compared: a damaged file fails, never leaves, and is recorded.  Where
-    the destination goes away, that instance and all further ones fail.
-    """
-    for number, one in enumerate(outgoing.in_order(held), 1):
-        outcome = _deliver(one, destination, outgoing.read_ahead)
-        if isinstance(outcome.cause, Damaged):
-            _record(Checked(one.held.location, outcome.reason, one.began_at), record)
-        yield outcome
-        if isinstance(outcome.cause, DestinationUnavailable):
-            yield from (Outcome(unsent, Delivery.FAILED, outcome.reason, outcome.cause) for unsent in held[number:])
-            return
-
-
-def _deliver(loaded: Loaded, destination: Destination, meanwhile: Meanwhile) -> Outcome:
-    held = loaded.held
-    try:
-        warning = destination.send(loaded.required(), held, meanwhile)
-    except (ArchiveUnavailable, Damaged, InstanceRefused, DestinationUnavailable) as error:
-        return _failed(held, destination, error)
-    except OSError as error:  # the file was whole a moment ago
-        reason = error.strerror or type(error).__name__
-        return _failed(held, destination, ArchiveUnavailable(f"A stored file cannot be read ({reason})"))
-    return Outcome(held, Delivery.WARNING if warning else Delivery.SENT, warning or "")
-
-
-def _failed(held: Held, destination: Destination, error: BackupSCPError) -> Outcome:
-    log.warning("SOP Instance %s not sent to %s: %s", held.sop_instance_uid, destination.name, error)
-    return Outcome(held, Delivery.FAILED, str(error), error)
-
-
-def _record(checked: Checked, record: Record) -> None:
-    try:
-        record([checked])
-    except IndexUnavailable as error:
-        log.error("%s; it could not be recorded: %s", checked.damage, error)
-
-
-class Journal:
-    """What one destination has confirmed, one line each: SHA-256 and location.
-
-    It is only ever appended to; a line that a crash cut off does not count.
-
-    Parameters
-    ----------
-    path
-        Its file; made with the first confirmation.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        *lines, cut_off = _text_of(path).split("\n")
-        self._confirmed = set(lines)
-        self._line_end = "\n" if cut_off else ""
-
-    def __contains__(self, held: Held) -> bool:
-        return self._line(held) in self._confirmed
-
-    def confirm(self, held: Held) -> None:
-        """Note an instance as confirmed; a journal that cannot be written costs a second sending, not the first."""
-        self._confirmed.add(self._line(held))
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.open("a", encoding="utf-8", newline="\n") as stream:
-                stream.write(f"{self._line_end}{self._line(held)}\n")
-        except OSError as error:
-            log.warning("%s cannot be written (%s): the next restore will send again", self._path, error.strerror)
-            return
-        self._line_end = ""
-
-    def forget(self) -> None:
-        """Start over."""
-        self._path.unlink(missing_ok=True)
-        self._confirmed = set()
-        self._line_end = ""
-
-    @staticmethod
-    def _line(held: Held) -> str:
-        return f"{held.sha256}  {held.location}"
-
-
-def _text_of(path: Path) -> str:
-    try:
-        return path.read_text("utf-8", errors="replace")
-    except FileNotFoundError:
-        return ""
-    except OSError as error:
-        log.warning("%s cannot be read (%s): what it holds will be sent again", path, error.strerror)
-        return ""
-
-
-class Throttle:
-    """Holds the mean rate of what was sent below a limit.
-
-    Parameters
-    ----------
-    mb_per_s
-        The limit, in million bytes a second; 0 for none.
-    """
-
-    def __init__(
-        self,
-        mb_per_s: float,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        self._bytes_per_s = mb_per_s * 1e6
-        self._clock = clock
-        self._sleep = sleep
-        self._free_at = clock()
-
-    def wait(self, sent_bytes: int) -> None:
-        """Sleep until what was sent is within the limit; time that was not used is not saved up."""
-        if not self._bytes_per_s:
-            return
-        now = self._clock()
-        self._free_at = self._free_at + sent_bytes / self._bytes_per_s
-        if self._free_at > now:
-            self._sleep(self._free_at - now)
-        else:
-            self._free_at = now
-
-
-@dataclass(slots=True)
-class Restore:
-    """What a restore did.
-
-    Attributes
-    ----------
-    selected
-        How many versions were asked for.
-    confirmed_before
-        How many of them an earlier run had confirmed; they were not sent again.
-    sent, warnings
-        How many the destination has confirmed now; with a warning, in ``warnings``.
-    failed
-        The outcome of each that failed.
-    stopped
-        Why it ended early; empty when every instance was tried.
-    committed
-        How many of those sent the destination has committed (PS3.4 J), where it was asked.
-    uncommitted
-        Those sent of which it has not said whether it commits them; why, in ``no_commitment``.
-    """
-
-    selected: int
-    confirmed_before: int = 0
-    sent: int = 0
-    size_bytes: int = 0
-    warnings: list[Outcome] = field(default_factory=list)
-    failed: list[Outcome] = field(default_factory=list)
-    stopped: str = ""
-    committed: int = 0
-    uncommitted: list[Held] = field(default_factory=list)
-    no_commitment: str = ""
-
-
-def restore(
+def restore(  # noqa: PLR0913 - each by its name
     archive: Archive,
     index: Index,
     selection: Selection,
-    destination: Destination,
+    destination: RestoreDestination,
     on_progress: Callable[[Progress], None] = lambda _: None,
     *,
     throttle: Throttle | None = None,
+    patience: Patience | None = None,
     journal: Journal | None = None,
+    inventory: Inventory | None = None,
     commit: Commit | None = None,
 ) -> Restore:
     """Send what was selected to a destination.
@@ -237,64 +55,247 @@ def restore(
     ----------
     destination
         Not yet entered.
+    patience
+        How long it is waited for; not at all without.
     journal
         What it confirmed before: that is not sent again.
+    inventory
+        Asked whether it still has that; what it does not have is sent again.
     commit
         Asked about what was sent now; what the destination says it has not is counted as failed.
 
     Raises
     ------
-    DestinationUnavailable
-        It could not be reached; nothing was sent.
     InvalidSelection
         A digest that no version has, or several have; nothing was sent.
     IndexUnavailable
+        Before anything was sent.
     """
-    selected = index.select(selection)
-    _require_one_each(selection.digests, selected)
-    due = [held for held in selected if journal is None or held not in journal]
-    done = Restore(len(selected), confirmed_before=len(selected) - len(due))
-    if not due:
-        return done
-    total_bytes = sum(held.size_bytes for held in due)
-    with destination, Outgoing(archive, by_sha256=True) as outgoing:  # the journal tells of SHA-256
-        due = list(destination.prepare(due))
-        sent = []
-        for count, outcome in enumerate(retrieve(outgoing, due, destination, index.record_verification), 1):
-            _count(done, outcome, journal if commit is None else None)
-            if outcome.cause is None:
-                sent.append(outcome.held)
-            on_progress(Progress(count, len(due), done.size_bytes, total_bytes))
-            if throttle and outcome.cause is None:
-                throttle.wait(outcome.held.size_bytes)
-    if commit is not None:
-        _commit(done, sent, commit, journal)
-    return done
-
-
-def _commit(done: Restore, sent: Sequence[Held], commit: Commit, journal: Journal | None) -> None:
-    """Ask the destination about what it was sent; what it has not is sent again by the next restore."""
-    references = {held: Reference(held.sop_class_uid, held.sop_instance_uid) for held in sent}
-    results: Mapping[Reference, int] = {}
+    if selection.digests:
+        _require_one_each(selection.digests, index.select(selection))
+    run = _Run(archive, index, selection, destination, journal)
+    run.on_progress, run.throttle, run.patience = on_progress, throttle, patience or Patience(0)
     try:
-        results = commit(list(dict.fromkeys(references.values()))) if sent else {}
-        done.no_commitment = "it has not reported in time"
-    except DestinationUnavailable as error:
-        done.no_commitment = str(error)
-    for held, reference in references.items():
-        reason = results.get(reference)
-        if reason:
-            sentence = f"The destination did not commit it (Failure Reason 0x{reason:04X})"
-            done.sent, done.size_bytes = done.sent - 1, done.size_bytes - held.size_bytes
-            done.failed.append(Outcome(held, Delivery.FAILED, sentence, InstanceRefused(sentence, reason)))
-            continue
-        if reason is None:
-            done.uncommitted.append(held)
-        done.committed += reason == 0
-        if journal is not None:
-            journal.confirm(held)
-    if not done.uncommitted:
-        done.no_commitment = ""
+        run.survey(inventory)
+        if run.due:
+            run.send(commits=commit is not None)
+        if commit is not None:
+            settle_commitments(run.done, run.to_commit, commit, journal)
+    except KeyboardInterrupt:
+        run.done.interrupted = True
+    return run.done
+
+
+class _Stopped(Exception):  # noqa: N818 - no error: the end of sending
+    """Nothing more can be sent, and why."""
+
+
+class _Run:
+    """One restore under way.
+
+    Attributes
+    ----------
+    done
+        What it did so far.
+    due, due_bytes
+        What is to be sent.
+    to_commit
+        What was sent and is to be committed, and what the destination refused with a Status: it may have that already.
+    """
+
+    on_progress: Callable[[Progress], None]
+    throttle: Throttle | None
+    patience: Patience
+
+    def __init__(
+        self,
+        archive: Archive,
+        index: Index,
+        selection: Selection,
+        destination: RestoreDestination,
+        journal: Journal | None,
+    ) -> None:
+        self._index = index
+        self._selection = selection
+        self._destination = destination
+        self._journal = journal
+        self._outgoing = Outgoing(archive, by_sha256=True)  # the journal tells of SHA-256
+        self._put_off: list[tuple[Outcome, int]] = []  # to be tried once more, and how many had been sent by then
+        self._full = 0  # in a row
+        self._was_full = False
+        self._commits = False  # then what is confirmed stands in the journal at once
+        self._is_second_try = False
+        self.done = Restore()
+        self.due = self.due_bytes = 0
+        self.to_commit: list[Outcome] = []
+
+    # -- before ------------------------------------------------------------------------------------------------------
+
+    def survey(self, inventory: Inventory | None) -> None:
+        """Count what is to be sent, and tell the destination of it."""
+        for batch in self._index.select_in_batches(self._selection):
+            self.done.selected += len(batch)
+            if self._journal is not None and inventory is not None:
+                self._forget_what_is_lacking(batch, self._journal, inventory)
+            for held in batch:
+                if self._is_confirmed(held):
+                    continue
+                self.due += 1
+                self.due_bytes += held.size_bytes
+                self._destination.expect(held)
+
+    def _forget_what_is_lacking(self, batch: Sequence[Held], journal: Journal, inventory: Inventory) -> None:
+        """Ask what is there: a console that was replaced once more answers to the same name, and has nothing."""
+        confirmed: dict[str, list[Held]] = {}
+        for held in batch:
+            if held in journal:
+                confirmed.setdefault(held.study_instance_uid, []).append(held)
+        for study, instances in confirmed.items():
+            there = inventory.count(study)
+            if there is not None and there < len({held.sop_instance_uid for held in instances}):
+                journal.forget(instances)
+                self.done.lacking += len(instances)
+
+    def _is_confirmed(self, held: Held) -> bool:
+        at = None if self._journal is None else self._journal.confirmed_at(held)
+        if at is None:
+            return False
+        first, last = self.done.confirmed_at or (at, at)
+        self.done.confirmed_at = min(first, at), max(last, at)
+        self.done.confirmed_before += 1
+        return True
+
+    # -- sending -----------------------------------------------------------------------------------------------------
+
+    def send(self, *, commits: bool) -> None:
+        """Send what is due; what was put off is tried once more at the end."""
+        self._commits = commits
+        try:
+            with self._destination, self._outgoing:
+                for batch in self._due_batches():
+                    self._send(batch)
+                self._is_second_try = True
+                self._send([outcome.held for outcome, _ in self._put_off])
+                self._put_off.clear()
+        except (_Stopped, DestinationUnavailable, IndexUnavailable) as error:
+            self.done.stopped = str(error)
+        finally:
+            for outcome, _ in self._put_off:
+                self.done.fail(outcome)
+
+    def _due_batches(self) -> Iterator[list[Held]]:
+        journal = self._journal
+        with closing(self._index.select_in_batches(self._selection)) as batches:
+            for batch in batches:
+                if due := [held for held in batch if journal is None or held not in journal]:
+                    yield due
+
+    def _send(self, due: Sequence[Held]) -> None:
+        while due:
+            due = self._send_until_trouble(due)
+
+    def _send_until_trouble(self, due: Sequence[Held]) -> Sequence[Held]:
+        """Send; on trouble with the destination wait, and return what is to be sent from then on."""
+        try:
+            due = self._destination.prepare(due)
+        except NothingAccepted as error:
+            for held in due:
+                self._fail(Outcome(held, Delivery.FAILED, str(error), error))
+            return []
+        except DestinationUnavailable as error:
+            self._wait(error, 0)
+            return due
+        outcomes = retrieve(self._outgoing, due, self._destination, self._index.record_verification)
+        with closing(outcomes):
+            for number, outcome in enumerate(outcomes):
+                if (step := self._settle(outcome)) is not None:
+                    return due[number + step :]
+        return []
+
+    def _settle(self, outcome: Outcome) -> int | None:
+        """Count an outcome; after a wait say where to go on: 0 with the same instance, 1 with the next one."""
+        cause, step = outcome.cause, None
+        if cause is None:
+            self._confirm(outcome)
+        elif isinstance(cause, DestinationSilent):
+            self._put_off_or_fail(outcome)  # it may be this one
+            step = self._wait(cause, 1)
+        elif isinstance(cause, DestinationUnavailable) and not isinstance(cause, NothingAccepted):
+            step = self._wait(cause, 0)
+        elif isinstance(cause, NoRoom):
+            step = self._no_room(outcome, cause)
+        elif isinstance(cause, InstanceUnconfirmed):
+            self._put_off_or_fail(outcome)
+        else:
+            self._fail(outcome)
+        return step
+
+    def _confirm(self, outcome: Outcome) -> None:
+        held, done = outcome.held, self.done
+        done.sent += 1
+        done.size_bytes += held.size_bytes
+        if outcome.status is Delivery.WARNING:
+            done.warnings.append(outcome)
+        if self._journal is not None and not self._commits:
+            self._journal.confirm(held, self._destination.implementation)
+        if self._commits:
+            self.to_commit.append(outcome)
+        self._full = 0
+        self._forget_put_off(held)
+        self.patience.over()
+        self._show()
+        if self.throttle:
+            self.throttle.wait(held.size_bytes)
+
+    def _no_room(self, outcome: Outcome, cause: NoRoom) -> int | None:
+        """Put it off; where the next one finds no room either the destination is full, and is sent one now and then."""
+        self._full += 1
+        if not self._is_second_try:
+            self._put_off_or_fail(outcome)
+            self._was_full = self._was_full or self._full >= _FULL
+            return None if self._full < _FULL else self._wait(cause, 1)
+        is_alone = not self._was_full and bool(self.done.sent or self.done.confirmed_before)
+        if is_alone or self._sent_when_put_off(outcome.held) < self.done.sent:
+            self._fail(outcome)  # there was room for all others, or for others meanwhile
+            return None
+        return self._wait(cause, 0)
+
+    def _put_off_or_fail(self, outcome: Outcome) -> None:
+        if self._is_second_try or len(self._put_off) >= _MOST_PUT_OFF:
+            self._fail(outcome)
+        else:
+            self._put_off.append((outcome, self.done.sent))
+
+    def _sent_when_put_off(self, held: Held) -> int:
+        return next((sent for outcome, sent in self._put_off if outcome.held == held), self.done.sent)
+
+    def _forget_put_off(self, held: Held) -> None:
+        if self._is_second_try:
+            self._put_off = [(outcome, sent) for outcome, sent in self._put_off if outcome.held != held]
+
+    def _fail(self, outcome: Outcome) -> None:
+        self._forget_put_off(outcome.held)
+        self.done.fail(outcome)
+        if self._commits and isinstance(outcome.cause, InstanceRefused) and outcome.cause.status:
+            self.to_commit.append(outcome)
+        self._show()
+
+    def _wait(self, error: BackupSCPError, step: int) -> int:
+        """Wait until it may be worth another try, then return ``step``.
+
+        Raises
+        ------
+        _Stopped
+            It has been too long, or a wait does not help.
+        """
+        is_mistake = isinstance(error, DestinationRefuses) and not self.done.sent  # nobody has changed anything there
+        if is_mistake or not self.patience.pause(str(error)):
+            raise _Stopped(str(error)) from error
+        return step
+
+    def _show(self) -> None:
+        done = self.done
+        self.on_progress(Progress(done.sent + done.gaps.total(), self.due, done.size_bytes, self.due_bytes))
 
 
 def _require_one_each(digests: Sequence[str], selected: Sequence[Held]) -> None:
@@ -309,17 +310,3 @@ def _require_one_each(digests: Sequence[str], selected: Sequence[Held]) -> None:
             raise InvalidSelection(
                 f"{len(named)} versions have the digest {digits}: write more digits, {' or '.join(named[:2])}"
             )
-
-
-def _count(done: Restore, outcome: Outcome, journal: Journal | None) -> None:
-    if outcome.cause is not None:
-        done.failed.append(outcome)
-        if isinstance(outcome.cause, DestinationUnavailable):
-            done.stopped = outcome.reason
-        return
-    done.sent += 1
-    done.size_bytes += outcome.held.size_bytes
-    if outcome.status is Delivery.WARNING:
-        done.warnings.append(outcome)
-    if journal is not None:
-        journal.confirm(outcome.held)

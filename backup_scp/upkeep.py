@@ -15,8 +15,8 @@ from pathlib import Path
 
 from backup_scp import clock, rebuild, verify
 from backup_scp.errors import BackupSCPError, IndexDamaged, IndexUnavailable, Unavailable
+from backup_scp.pace import Throttle
 from backup_scp.ports import Archive, Index, Progress, Storm, Task
-from backup_scp.restore import Throttle
 
 log = logging.getLogger(__name__)
 

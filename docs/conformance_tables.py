@@ -15,7 +15,7 @@ from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 from backup_scp import clock
 from backup_scp.character_set.coded_sets import BY_NUMBER, WHOLE
 from backup_scp.commitment import Worker
-from backup_scp.information_model import MODELS
+from backup_scp.information_model import MODELS, STUDY_ROOT
 from backup_scp.network import extended_negotiation, negotiation
 from backup_scp.network.association import Association
 from backup_scp.network.commitment_information import MOST_REFERENCES
@@ -101,7 +101,7 @@ def other_sop_classes() -> str:
     rows = [
         (name_of(VERIFICATION), VERIFICATION, "Y", "Y"),
         (name_of(STORAGE_COMMITMENT), STORAGE_COMMITMENT, "Y", "Y"),
-        *((name_of(uid), uid, "N", "Y") for uid in MODELS),
+        *((name_of(uid), uid, "Y" if uid == STUDY_ROOT.find_uid else "N", "Y") for uid in MODELS),
     ]
     return table(("SOP Class", "SOP Class UID", "SCU", "SCP"), rows)
 
@@ -152,6 +152,8 @@ def proposed_contexts() -> str:
     for _, (syntax,) in propose([held])[0]:
         stored = "each one that an instance is stored in, alone" if syntax == jpeg else f"{name_of(syntax)}, alone"
         rows.append(("Storage", "each one of the instances to be sent", stored, "SCU"))
+    rows.append(("Storage", "the SOP Class, after an Association was lost", f"{name_of(NATIVE[1])}, alone", "SCU"))
+    rows.append(("Query/Retrieve", name_of(STUDY_ROOT.find_uid), ", ".join(map(name_of, NATIVE[:2])), "SCU"))
     rows.append(("Storage Commitment", name_of(STORAGE_COMMITMENT), ", ".join(map(name_of, NATIVE[:2])), "SCU"))
     rows.append(
         ("Storage Commitment", name_of(STORAGE_COMMITMENT), ", ".join(map(name_of, TRANSFER_SYNTAXES)), "SCP, proposed")

@@ -1,54 +1,34 @@
-"""Restore: what is sent, what never is, and what a second run sends."""
+"""Restore: what is sent, what is waited for, what is tried again, and what a second run sends."""
 
 from __future__ import annotations
+
+import tracemalloc
+from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import pytest
 
 from backup_scp.digests import digest_like
-from backup_scp.errors import DestinationUnavailable, InstanceRefused
-from backup_scp.outgoing import Outgoing
-from backup_scp.ports import Progress, Selection, nothing
-from backup_scp.restore import Delivery, Journal, Throttle, restore, retrieve
+from backup_scp.errors import (
+    DestinationBusy,
+    DestinationRefuses,
+    DestinationSilent,
+    DestinationUnavailable,
+    IndexUnavailable,
+    InstanceRefused,
+    InstanceUnconfirmed,
+    NoRoom,
+    NothingAccepted,
+)
+from backup_scp.journal import Journal
+from backup_scp.pace import Patience, Throttle
+from backup_scp.ports import Held, Progress, Selection
+from backup_scp.restore import restore
 from tests.samples import ct_series, dx, encode
+from tests.shelf import Clock, Shelf
 from tests.stored import stored_in
 
 EVERYTHING = Selection(all_versions=True)
-
-
-class Shelf:
-    """A destination in memory; ``answers`` says what it makes of a SOP Instance UID."""
-
-    name = "shelf"
-
-    def __init__(self, **answers) -> None:
-        self.answers = answers.get("answers", {})
-        self.after = answers.get("after")
-        self.received: dict[str, bytes] = {}
-        self.prepared: list = []
-        self.is_open = False
-
-    def __enter__(self):
-        self.is_open = True
-        return self
-
-    def __exit__(self, *exc):
-        self.is_open = False
-
-    def prepare(self, instances):
-        if isinstance(self.answers.get("prepare"), Exception):
-            raise self.answers["prepare"]
-        self.prepared = list(instances)
-        return instances
-
-    def send(self, file, held, meanwhile=nothing):
-        assert self.is_open
-        answer = self.answers.get(held.sop_instance_uid)
-        if isinstance(answer, Exception):
-            raise answer
-        with file.data_set() as stream:
-            self.received[held.sop_instance_uid] = stream.read()
-        meanwhile()
-        return answer
 
 
 @pytest.fixture
@@ -60,7 +40,11 @@ def stored(tmp_path):
 @pytest.fixture
 def slices(stored):
     """Three stored slices of one series, with their samples in order."""
-    samples = [encode(ds) for ds in ct_series(3)]
+    return many(stored, 3)
+
+
+def many(stored, count):
+    samples = [encode(ds) for ds in ct_series(count)]
     for sample in samples:
         stored.put(sample)
     return samples
@@ -68,17 +52,339 @@ def slices(stored):
 
 @pytest.fixture
 def journal(tmp_path):
-    return Journal(tmp_path / "restores" / "shelf.txt")
+    with Journal(tmp_path / "restores" / "shelf.sqlite") as journal:
+        yield journal
 
 
-def delivered(archive, held, destination, record):
-    """Retrieve, and yield the outcomes."""
-    with Outgoing(archive) as outgoing:
-        yield from retrieve(outgoing, held, destination, record)
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def patience(clock):
+    return Patience(600, clock=clock.read, sleep=clock.sleep)
+
+
+def uids(samples):
+    return [sample.sop_instance_uid for sample in samples]
+
+
+def failing(*errors):
+    """Fail so often, and then answer."""
+    left = list(errors)
+
+    def answer():
+        return left.pop(0) if left else None
+
+    return answer
 
 
 def location_of(stored, sample):
     return next(h.location for h in stored.index.select(EVERYTHING) if h.sop_instance_uid == sample.sop_instance_uid)
+
+
+class TestRestore:
+    def test_a_restore_is_compared_by_sha256(self, stored, slices, monkeypatch):
+        """Which its journal tells of; C-MOVE and C-GET compare by XXH3 (docs/adr/0022)."""
+        compared = []
+
+        def noted(expected):
+            compared.append(expected)
+            return digest_like(expected)
+
+        monkeypatch.setattr("backup_scp.archive.filesystem.digest_like", noted)
+        assert restore(stored.archive, stored.index, EVERYTHING, Shelf()).sent == 3
+        assert compared == [sample.sha256 for sample in slices]
+
+    def test_the_newest_study_first_and_the_count(self, stored):
+        for number, date in enumerate(["20240101", "20260101", "20250101"]):
+            stored.put(encode(dx(study=str(number), StudyDate=date)))
+        shelf = Shelf()
+        seen: list[Progress] = []
+        done = restore(stored.archive, stored.index, EVERYTHING, shelf, seen.append)
+        assert [held.study_instance_uid for held in shelf.prepared] == [
+            dx(study=str(number)).StudyInstanceUID for number in (1, 2, 0)
+        ]
+        assert shelf.expected == shelf.prepared
+        assert (done.selected, done.sent, done.failed, done.stopped, done.is_complete) == (3, 3, [], "", True)
+        assert seen[-1].done == seen[-1].total == 3
+        assert seen[-1].done_bytes == seen[-1].total_bytes == done.size_bytes
+        assert not shelf.is_open
+
+    def test_damage_is_recorded_for_status(self, stored, slices):
+        stored.flip(location_of(stored, slices[0]))
+        done = restore(stored.archive, stored.index, EVERYTHING, Shelf())
+        assert [o.held.sop_instance_uid for o in done.failed] == [slices[0].sop_instance_uid]
+        assert (done.sent, done.missing, done.untried, done.is_complete) == (2, 1, 0, False)
+        assert stored.index.holdings().damaged == 1
+
+    def test_nothing_selected_reaches_nobody_and_is_not_complete(self, stored):
+        shelf = Shelf(answers={"prepare": DestinationUnavailable("Off")})
+        done = restore(stored.archive, stored.index, EVERYTHING, shelf)
+        assert (done.selected, done.stopped, done.is_complete) == (0, "", False)
+
+    def test_a_destination_that_cannot_be_reached(self, stored, slices):
+        shelf = Shelf(answers={"prepare": DestinationUnavailable("Off")})
+        done = restore(stored.archive, stored.index, EVERYTHING, shelf)
+        assert (done.stopped, done.sent, done.failed, done.untried) == ("Off", 0, [], 3)
+        assert not shelf.is_open
+
+    def test_warnings_are_told_and_count_as_sent(self, stored, slices):
+        done = restore(stored.archive, stored.index, EVERYTHING, Shelf(answers={uids(slices)[1]: "Coerced"}))
+        assert [(one.held.sop_instance_uid, one.reason) for one in done.warnings] == [(uids(slices)[1], "Coerced")]
+        assert (done.sent, done.is_complete) == (3, True)
+
+    def test_a_second_run_sends_only_what_is_missing(self, stored, slices, journal):
+        gone = Shelf(answers={slices[1].sop_instance_uid: DestinationUnavailable("Gone")})
+        first = restore(stored.archive, stored.index, EVERYTHING, gone, journal=journal)
+        assert (first.sent, first.untried, first.stopped) == (1, 2, "Gone")
+
+        shelf = Shelf()
+        second = restore(stored.archive, stored.index, EVERYTHING, shelf, journal=journal)
+        assert (second.confirmed_before, second.sent, second.failed) == (1, 2, [])
+        assert list(shelf.received) == uids(slices)[1:]
+
+        third = restore(stored.archive, stored.index, EVERYTHING, Shelf(), journal=journal)
+        assert (third.confirmed_before, third.sent, third.is_complete) == (3, 0, True)
+        first_at, last_at = third.confirmed_at or (None, None)
+        assert first_at
+        assert last_at
+        assert first_at <= last_at <= datetime.now(UTC)
+
+        journal.start_over()
+        fourth = restore(stored.archive, stored.index, EVERYTHING, Shelf(), journal=journal)
+        assert (fourth.confirmed_before, fourth.sent) == (0, 3)
+
+    def test_what_failed_is_not_in_the_journal(self, stored, slices, journal):
+        refusing = Shelf(answers={slices[0].sop_instance_uid: InstanceRefused("No")})
+        restore(stored.archive, stored.index, EVERYTHING, refusing, journal=journal)
+        shelf = Shelf()
+        restore(stored.archive, stored.index, EVERYTHING, shelf, journal=journal)
+        assert list(shelf.received) == [slices[0].sop_instance_uid]
+
+    def test_the_throttle_is_told_of_every_instance_sent(self, stored, slices, clock):
+        restore(stored.archive, stored.index, EVERYTHING, Shelf(), throttle=Throttle(1, clock.read, clock.sleep))
+        assert clock.now == pytest.approx(sum(len(sample.data_set) for sample in slices) / 1e6)
+
+    def test_ctrl_c_keeps_what_was_done(self, stored, slices, journal):
+        shelf = Shelf(answers={uids(slices)[1]: failing(KeyboardInterrupt())})
+        done = restore(stored.archive, stored.index, EVERYTHING, shelf, journal=journal)
+        assert (done.interrupted, done.sent, done.untried, done.is_complete) == (True, 1, 2, False)
+        rest = restore(stored.archive, stored.index, EVERYTHING, shelf, journal=journal)
+        assert (rest.confirmed_before, rest.sent, rest.is_complete) == (1, 2, True)
+
+    def test_what_went_out_of_the_index_meanwhile_is_missed(self, stored, slices, monkeypatch):
+        """A rebuild beside it: what was counted and is not met again was not sent."""
+        nothing: list[list[Held]] = [[]]
+        passes = iter([stored.index.select_in_batches(EVERYTHING), (batch for batch in nothing)])
+        monkeypatch.setattr(stored.index, "select_in_batches", lambda _: next(passes))
+        done = restore(stored.archive, stored.index, EVERYTHING, Shelf())
+        assert (done.selected, done.sent, done.untried, done.is_complete) == (3, 0, 3, False)
+
+    def test_an_index_that_goes_away_stops_it_with_words(self, stored, slices, monkeypatch):
+        def broken():
+            yield stored.index.select(EVERYTHING)[:1]
+            raise IndexUnavailable("The index is away")
+
+        passes = iter([stored.index.select_in_batches(EVERYTHING), broken()])
+        monkeypatch.setattr(stored.index, "select_in_batches", lambda _: next(passes))
+        done = restore(stored.archive, stored.index, EVERYTHING, Shelf())
+        assert (done.sent, done.stopped, done.untried) == (1, "The index is away", 2)
+
+
+class TestItGoesOn:
+    """Past whatever one instance does, and when the destination comes back."""
+
+    @pytest.fixture
+    def run(self, stored, patience, journal):
+        def run(**answers):
+            self.shelf = Shelf(answers=answers)
+            return restore(stored.archive, stored.index, EVERYTHING, self.shelf, patience=patience, journal=journal)
+
+        return run
+
+    def test_any_number_at_which_it_breaks_off(self, stored, run, clock):
+        samples = many(stored, 12)
+        done = run(**{uid: InstanceUnconfirmed("It broke off") for uid in uids(samples)[:10]})
+        assert list(self.shelf.received) == uids(samples)[10:]
+        assert (done.sent, len(done.failed), done.stopped, clock.now) == (2, 10, "", 0)
+
+    def test_what_was_not_confirmed_is_tried_once_more_at_the_end(self, slices, run):
+        done = run(**{uids(slices)[0]: failing(InstanceUnconfirmed("It restarted"))})
+        assert list(self.shelf.received) == [uids(slices)[n] for n in (1, 2, 0)]
+        assert (done.is_complete, done.failed, done.gaps.total()) == (True, [], 0)
+
+    def test_one_that_is_away_is_waited_for_and_sent_the_same(self, slices, run, clock):
+        away = [DestinationUnavailable("Off"), DestinationBusy("Busy"), DestinationUnavailable("Off")]
+        done = run(**{uids(slices)[1]: failing(*away)})
+        assert list(self.shelf.received) == uids(slices)
+        assert (done.is_complete, clock.now) == (True, 1 + 2 + 4)
+
+    def test_one_that_stays_away_is_given_up(self, slices, run, clock):
+        done = run(**{uids(slices)[1]: DestinationUnavailable("Off")})
+        assert (done.sent, done.stopped, done.untried, clock.now) == (1, "Off", 2, 600)
+
+    def test_the_wait_begins_anew_with_each_image_that_is_confirmed(self, stored, run, clock):
+        samples = many(stored, 8)
+        done = run(**{uid: failing(*[DestinationUnavailable("Off")] * 8) for uid in uids(samples)})
+        assert done.is_complete
+        assert clock.now > 600
+
+    def test_one_that_turns_us_away_at_the_start_is_not_waited_for(self, slices, run, clock):
+        done = run(**{uids(slices)[0]: DestinationRefuses("Called AE title not recognised")})
+        assert (done.sent, done.stopped, clock.now) == (0, "Called AE title not recognised", 0)
+
+    def test_one_that_turns_us_away_in_the_middle_may_be_starting(self, slices, run):
+        assert run(**{uids(slices)[1]: failing(DestinationRefuses("Called AE title not recognised"))}).is_complete
+
+    def test_one_that_does_not_answer_is_sent_the_next_one(self, stored, run, clock):
+        samples = many(stored, 6)
+        done = run(**{uid: DestinationSilent("Nothing") for uid in uids(samples)[:4]})
+        assert list(self.shelf.received) == uids(samples)[4:]
+        assert (done.sent, len(done.failed)) == (2, 4)
+
+    def test_one_that_takes_nothing_of_a_kind_stops_nothing(self, slices, run, clock):
+        done = run(**{uids(slices)[0]: NothingAccepted("It accepts none of it")})
+        assert (done.sent, len(done.failed), done.stopped, clock.now) == (0, 3, "", 0)
+
+    class TestFull:
+        @pytest.fixture
+        def samples(self, stored):
+            return many(stored, 40)
+
+        @pytest.fixture
+        def run(self, stored, patience):
+            def run(shelf):
+                return restore(stored.archive, stored.index, EVERYTHING, shelf, patience=patience)
+
+            return run
+
+        def test_it_is_not_sent_all_the_rest_and_given_up(self, samples, run, clock):
+            shelf = FullAfter(10)
+            done = run(shelf)
+            assert (done.sent, done.stopped, clock.now) == (10, "No room", 600)
+            assert len(shelf.asked) - 10 < 25  # in ten minutes; it has no room for the other 30
+            assert done.missing == 30
+            assert done.gaps.total() + done.untried == 30
+
+        def test_when_there_is_room_again_it_gets_everything(self, samples, run, clock):
+            shelf = FullAfter(10)
+            shelf.makes_room_after = 3
+            done = run(shelf)
+            assert done.is_complete
+            assert sorted(shelf.received) == sorted(uids(samples))
+            assert clock.now == 1 + 2
+
+        def test_one_alone_for_which_there_is_no_room_keeps_nobody_waiting(self, samples, run, clock):
+            done = run(Shelf(answers={uids(samples)[3]: NoRoom("No room", 0xA700)}))
+            assert (done.sent, [one.reason for one in done.failed], clock.now) == (39, ["No room"], 0)
+
+        def test_the_last_one_that_is_refused_keeps_nobody_waiting(self, samples, run, clock):
+            done = run(Shelf(answers={uids(samples)[-1]: NoRoom("No room", 0xA700)}))
+            assert (done.sent, len(done.failed), clock.now) == (39, 1, 0)
+
+        def test_the_only_one_is_asked_for_again(self, stored, patience, clock):
+            (sample,) = many(stored, 1)
+            shelf = Shelf(answers={sample.sop_instance_uid: failing(*[NoRoom("No room", 0xA700)] * 4)})
+            assert restore(stored.archive, stored.index, EVERYTHING, shelf, patience=patience).is_complete
+            assert clock.now == 1 + 2 + 4
+
+
+class FullAfter(Shelf):
+    """A destination with room for so many, that asks for more after a while."""
+
+    def __init__(self, room: int) -> None:
+        super().__init__()
+        self.room = room
+        self.makes_room_after: int | None = None
+        self.asked: list[str] = []
+
+    def send(self, file, held, meanwhile=lambda: None):
+        self.asked.append(held.sop_instance_uid)
+        if len(self.received) >= self.room:
+            if self.makes_room_after is not None:
+                self.makes_room_after -= 1
+                if not self.makes_room_after:
+                    self.room = 1000
+            raise NoRoom("No room", 0xA700)
+        return super().send(file, held, meanwhile)
+
+
+@dataclass
+class Counts:
+    """What a destination says that it has."""
+
+    has: dict[str, int | None]
+
+    def count(self, study_instance_uid: str) -> int | None:
+        return self.has[study_instance_uid]
+
+
+class TestReplacedOnceMore:
+    """The journal speaks of a console that is no more, with the same name and address."""
+
+    @pytest.mark.parametrize(("count", "lacking"), [(0, 3), (2, 3), (3, 0), (4, 0), (None, 0)])
+    def test_a_study_that_is_not_there_whole_is_sent_again(self, stored, slices, journal, count, lacking):
+        (study,) = {held.study_instance_uid for held in stored.index.select(EVERYTHING)}
+        restore(stored.archive, stored.index, EVERYTHING, Shelf(), journal=journal)
+        inventory = Counts({study: count})
+        shelf = Shelf()
+        done = restore(stored.archive, stored.index, EVERYTHING, shelf, journal=journal, inventory=inventory)
+        assert (done.lacking, done.sent, len(shelf.received)) == (lacking, lacking, lacking)
+        assert done.is_complete
+
+    def test_nobody_is_asked_of_what_was_never_sent(self, stored, slices, journal):
+        done = restore(stored.archive, stored.index, EVERYTHING, Shelf(), journal=journal, inventory=Counts({}))
+        assert done.is_complete
+
+    def test_the_journal_knows_the_implementation(self, stored, slices, journal):
+        restore(stored.archive, stored.index, EVERYTHING, Shelf(), journal=journal)
+        journal.drop("shelf 1")
+        assert not journal.is_empty()
+        journal.drop("shelf 2")
+        assert journal.is_empty()
+
+
+class TestMemory:
+    def test_it_does_not_grow_with_the_archive(self, stored):
+        """Measured between the first and the last of the batches; 0.93 GB a million were held before."""
+
+        class Counting(Shelf):
+            def prepare(self, instances):
+                self.received.clear()
+                return instances
+
+            def expect(self, held):
+                pass
+
+        many(stored, 1)
+        (held,) = stored.index.select(EVERYTHING)
+        peaks = {}
+        for count in (200, 2000):
+            tracemalloc.start()
+            try:
+                done = restore(stored.archive, Many(count, held), EVERYTHING, Counting())  # type: ignore[arg-type]
+                _, peaks[count] = tracemalloc.get_traced_memory()
+            finally:
+                tracemalloc.stop()
+            assert (done.selected, done.sent) == (count, count)
+        assert peaks[2000] < 1.5 * peaks[200]
+
+
+class Many:
+    """An index of many instances with the same bytes."""
+
+    def __init__(self, count: int, held: Held) -> None:
+        self._count = count
+        self._held = held
+
+    def select_in_batches(self, _selection):
+        for start in range(0, self._count, 100):
+            yield [self._held._replace(sop_instance_uid=f"1.2.{number}") for number in range(start, start + 100)]
+
+    def record_verification(self, _results) -> None:
+        pass
 
 
 class TestCommit:
@@ -130,199 +436,21 @@ class TestCommit:
         done = restore(stored.archive, stored.index, EVERYTHING, Shelf(answers=answers), commit=commit)
         assert (len(done.failed), done.uncommitted, done.no_commitment) == (3, [], "")
 
-
-class TestRetrieve:
-    def test_a_restore_is_compared_by_sha256(self, stored, slices, monkeypatch):
-        """Which its journal tells of; C-MOVE and C-GET compare by XXH3 (docs/adr/0022)."""
-        compared = []
-
-        def noted(expected):
-            compared.append(expected)
-            return digest_like(expected)
-
-        monkeypatch.setattr("backup_scp.archive.filesystem.digest_like", noted)
-        assert restore(stored.archive, stored.index, EVERYTHING, Shelf()).sent == 3
-        assert compared == [sample.sha256 for sample in slices]
-
-    def test_each_arrives_byte_for_byte_in_order(self, stored, slices):
-        held = stored.index.select(EVERYTHING)
-        with Shelf() as shelf:
-            outcomes = list(delivered(stored.archive, held, shelf, stored.index.record_verification))
-        assert [outcome.held for outcome in outcomes] == held
-        assert {outcome.status for outcome in outcomes} == {Delivery.SENT}
-        assert shelf.received == {sample.sop_instance_uid: sample.data_set for sample in slices}
-
-    @pytest.mark.parametrize("gone", [True, False])
-    def test_a_damaged_one_fails_and_never_leaves(self, stored, slices, gone):
-        bad = location_of(stored, slices[1])
-        stored.path(bad).unlink() if gone else stored.flip(bad)
-        with Shelf() as shelf:
-            outcomes = list(
-                delivered(stored.archive, stored.index.select(EVERYTHING), shelf, stored.index.record_verification)
-            )
-        assert [outcome.status for outcome in outcomes] == [Delivery.SENT, Delivery.FAILED, Delivery.SENT]
-        assert outcomes[1].reason == str(outcomes[1].cause)
-        assert slices[1].sop_instance_uid not in shelf.received
-
-    def test_a_refusal_and_a_warning_do_not_stop_the_rest(self, stored, slices):
+    def test_what_was_refused_is_asked_about_too_and_may_be_there(self, stored, slices, journal):
+        """A duplicate is refused by many (Status 0111): it is there, and the commitment proves it."""
         answers = {
-            slices[0].sop_instance_uid: InstanceRefused("No room", 0xA700),
-            slices[1].sop_instance_uid: "Coerced",
+            uids(slices)[0]: InstanceRefused("Duplicate", 0x0111),
+            uids(slices)[1]: InstanceRefused("Bad", 0xC000),
         }
-        with Shelf(answers=answers) as shelf:
-            outcomes = list(
-                delivered(stored.archive, stored.index.select(EVERYTHING), shelf, stored.index.record_verification)
-            )
-        assert [(o.status, o.reason) for o in outcomes] == [
-            (Delivery.FAILED, "No room"),
-            (Delivery.WARNING, "Coerced"),
-            (Delivery.SENT, ""),
-        ]
+        asked = []
 
-    def test_a_destination_that_goes_away_fails_the_rest(self, stored, slices):
-        answers = {slices[1].sop_instance_uid: DestinationUnavailable("Gone")}
-        with Shelf(answers=answers) as shelf:
-            outcomes = list(
-                delivered(stored.archive, stored.index.select(EVERYTHING), shelf, stored.index.record_verification)
-            )
-        assert [(o.status, o.reason) for o in outcomes] == [
-            (Delivery.SENT, ""),
-            (Delivery.FAILED, "Gone"),
-            (Delivery.FAILED, "Gone"),
-        ]
-        assert list(shelf.received) == [slices[0].sop_instance_uid]
+        def commit(references):
+            asked.extend(references)
+            return {one: 0x0112 if one.sop_instance_uid == uids(slices)[1] else 0 for one in references}
 
-    def test_it_stops_when_it_is_closed(self, stored, slices):
-        with Shelf() as shelf:
-            outcomes = delivered(
-                stored.archive, stored.index.select(EVERYTHING), shelf, stored.index.record_verification
-            )
-            next(outcomes)
-            outcomes.close()
-        assert list(shelf.received) == [slices[0].sop_instance_uid]
-
-
-class TestRestore:
-    def test_the_newest_study_first_and_the_count(self, stored):
-        for number, date in enumerate(["20240101", "20260101", "20250101"]):
-            stored.put(encode(dx(study=str(number), StudyDate=date)))
-        shelf = Shelf()
-        seen: list[Progress] = []
-        done = restore(stored.archive, stored.index, EVERYTHING, shelf, seen.append)
-        assert [held.study_instance_uid for held in shelf.prepared] == [
-            dx(study=str(number)).StudyInstanceUID for number in (1, 2, 0)
-        ]
-        assert (done.selected, done.sent, done.failed, done.stopped) == (3, 3, [], "")
-        assert seen[-1].done == seen[-1].total == 3
-        assert seen[-1].done_bytes == seen[-1].total_bytes == done.size_bytes
-        assert not shelf.is_open
-
-    def test_damage_is_recorded_for_status(self, stored, slices):
-        stored.flip(location_of(stored, slices[0]))
-        done = restore(stored.archive, stored.index, EVERYTHING, Shelf())
-        assert [o.held.sop_instance_uid for o in done.failed] == [slices[0].sop_instance_uid]
-        assert done.sent == 2
-        assert stored.index.holdings().damaged == 1
-
-    def test_nothing_selected_reaches_nobody(self, stored):
-        shelf = Shelf(answers={"prepare": DestinationUnavailable("Off")})
-        assert restore(stored.archive, stored.index, EVERYTHING, shelf).selected == 0
-
-    def test_a_destination_that_cannot_be_reached(self, stored, slices):
-        shelf = Shelf(answers={"prepare": DestinationUnavailable("Off")})
-        with pytest.raises(DestinationUnavailable, match="Off"):
-            restore(stored.archive, stored.index, EVERYTHING, shelf)
-        assert not shelf.is_open
-
-    def test_a_second_run_sends_only_what_is_missing(self, stored, slices, journal):
-        gone = Shelf(answers={slices[1].sop_instance_uid: DestinationUnavailable("Gone")})
-        first = restore(stored.archive, stored.index, EVERYTHING, gone, journal=journal)
-        assert (first.sent, len(first.failed), first.stopped) == (1, 2, "Gone")
-
-        shelf = Shelf()
-        again = Journal(journal._path)
-        second = restore(stored.archive, stored.index, EVERYTHING, shelf, journal=again)
-        assert (second.confirmed_before, second.sent, second.failed) == (1, 2, [])
-        assert list(shelf.received) == [sample.sop_instance_uid for sample in slices[1:]]
-
-        third = restore(stored.archive, stored.index, EVERYTHING, Shelf(), journal=Journal(journal._path))
-        assert (third.confirmed_before, third.sent) == (3, 0)
-
-        again.forget()
-        fourth = restore(stored.archive, stored.index, EVERYTHING, Shelf(), journal=Journal(journal._path))
-        assert (fourth.confirmed_before, fourth.sent) == (0, 3)
-
-    def test_what_failed_is_not_in_the_journal(self, stored, slices, journal):
-        refusing = Shelf(answers={slices[0].sop_instance_uid: InstanceRefused("No")})
-        restore(stored.archive, stored.index, EVERYTHING, refusing, journal=journal)
-        shelf = Shelf()
-        restore(stored.archive, stored.index, EVERYTHING, shelf, journal=journal)
-        assert list(shelf.received) == [slices[0].sop_instance_uid]
-
-    def test_the_throttle_is_told_of_every_instance_sent(self, stored, slices):
-        clock = Clock()
-        restore(stored.archive, stored.index, EVERYTHING, Shelf(), throttle=Throttle(1, clock.read, clock.sleep))
-        assert clock.now == pytest.approx(sum(len(sample.data_set) for sample in slices) / 1e6)
-
-
-class TestJournal:
-    def test_a_line_that_a_crash_cut_off_does_not_count(self, stored, slices, journal):
-        one, two, _ = stored.index.select(EVERYTHING)
-        journal.confirm(one)
-        journal.confirm(two)
-        journal._path.write_text(journal._path.read_text()[:-5])
-        after = Journal(journal._path)
-        assert one in after
-        assert two not in after
-        after.confirm(two)
-        assert two in Journal(journal._path)
-
-    def test_another_version_of_an_instance_is_another_line(self, stored, journal):
-        for text in ("One", "Two"):
-            stored.put(encode(dx(StudyDescription=text)))
-        one, two = stored.index.select(EVERYTHING)
-        journal.confirm(one)
-        assert one in journal
-        assert two not in journal
-
-    def test_one_that_cannot_be_written_stops_nothing(self, stored, slices, tmp_path):
-        (tmp_path / "restores").touch()
-        journal = Journal(tmp_path / "restores" / "shelf.txt")
-        done = restore(stored.archive, stored.index, EVERYTHING, Shelf(), journal=journal)
-        assert (done.sent, done.failed) == (3, [])
-
-
-class Clock:
-    """Time that passes when someone sleeps."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def read(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-
-
-class TestThrottle:
-    def test_the_mean_rate(self):
-        clock = Clock()
-        throttle = Throttle(2, clock.read, clock.sleep)
-        for _ in range(4):
-            throttle.wait(1_000_000)
-        assert clock.now == pytest.approx(2.0)
-
-    def test_time_that_was_not_used_is_not_saved_up(self):
-        clock = Clock()
-        throttle = Throttle(1, clock.read, clock.sleep)
-        clock.now = 100.0
-        throttle.wait(1_000_000)
-        assert clock.now == 100.0
-        throttle.wait(1_000_000)
-        assert clock.now == pytest.approx(101.0)
-
-    def test_none(self):
-        clock = Clock()
-        Throttle(0, clock.read, clock.sleep).wait(10**12)
-        assert clock.now == 0
+        done = restore(stored.archive, stored.index, EVERYTHING, Shelf(answers=answers), journal=journal, commit=commit)
+        assert [one.sop_instance_uid for one in asked] == uids(slices)
+        assert (done.sent, done.committed, [one.reason for one in done.failed]) == (2, 2, ["Bad"])
+        assert (done.missing, done.gaps.total()) == (1, 1)
+        again = restore(stored.archive, stored.index, EVERYTHING, Shelf(), journal=journal)
+        assert (again.confirmed_before, again.sent) == (2, 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
@@ -15,8 +14,6 @@ from backup_scp.errors import InvalidSelection
 
 if TYPE_CHECKING:
     from backup_scp.settings import Settings
-
-_ADDRESS = re.compile(r"(?P<ae_title>[^@]{1,16})@(?P<host>.+):(?P<port>[0-9]{1,5})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +59,10 @@ def echo(
 
 
 def _address(settings: Settings, ae: str) -> tuple[str, str, int, bool]:
-    remote = settings.find_remote(ae)
+    from backup_scp import remotes
+
+    remote = remotes.find_remote(settings, ae)
     if remote is not None:
         return remote.ae_title, remote.host, remote.port, remote.tls
-    if found := _ADDRESS.fullmatch(ae):
-        return found["ae_title"].strip(), found["host"].strip("[]"), int(found["port"]), False
     known = ", ".join(r.name for r in settings.remotes) or "none is configured"
     raise InvalidSelection(f"There is no remote AE {ae} ({known}): add a [[remote]], or write AETITLE@HOST:PORT")

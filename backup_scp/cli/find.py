@@ -12,13 +12,25 @@ import typer
 
 from backup_scp.cli.options import AsOfOption, ConfigOption, JSONOption, Versions, settings_of
 from backup_scp.cli.output import complain, count, instant, print_json, say
+from backup_scp.cli.selecting import (
+    AccessionOption,
+    InstanceOption,
+    ModalityOption,
+    NameOption,
+    PatientIDOption,
+    SinceOption,
+    StudyDateOption,
+    StudyOption,
+    UntilOption,
+    conditions_of,
+)
 from backup_scp.cli.table import print_table
 from backup_scp.errors import InvalidSelection
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
 
-    from backup_scp.information_model import Matching, Query
+    from backup_scp.information_model import Condition, Query
     from backup_scp.ports import Archive, Index, Version
 
 
@@ -82,17 +94,15 @@ _ORDER = ("PatientID", "StudyDate", "StudyInstanceUID", "SeriesNumber", "SeriesI
 
 def find(  # noqa: PLR0913, PLR0917 - one for each option
     context: typer.Context,
-    patient_id: Annotated[str | None, typer.Option(metavar="ID", help="Patient ID; * and ? are wild cards.")] = None,
-    name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Patient's name, FAMILY^GIVEN; * and ? are wild cards.")
-    ] = None,
-    accession: Annotated[str | None, typer.Option(metavar="NUMBER", help="Accession Number.")] = None,
-    study_date: Annotated[
-        str | None,
-        typer.Option(metavar="DATES", help="Study Date 20260131, or 20260101-20260131, 20260101-, -20260131."),
-    ] = None,
-    modality: Annotated[str | None, typer.Option(metavar="CODE", help="Modality: DX, CR, CT ...")] = None,
-    study: Annotated[str | None, typer.Option(metavar="UID", help="Study Instance UID.")] = None,
+    patient_id: PatientIDOption = None,
+    name: NameOption = None,
+    accession: AccessionOption = None,
+    study_date: StudyDateOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    modality: ModalityOption = None,
+    study: StudyOption = None,
+    instance: InstanceOption = None,
     level: Annotated[
         FindLevel | None,
         typer.Option(
@@ -126,18 +136,19 @@ def find(  # noqa: PLR0913, PLR0917 - one for each option
     every_version = versions is Versions.ALL
     if every_version and level not in {None, FindLevel.IMAGE}:
         raise InvalidSelection("--versions all is about images: leave out --level, or say --level image")
-    level = level or (FindLevel.IMAGE if every_version else FindLevel.STUDY)
+    level = level or (FindLevel.IMAGE if every_version or instance else FindLevel.STUDY)
     if as_of and (every_version or level is FindLevel.PATIENT):
         raise InvalidSelection("--as-of is about studies, series and images: leave out --versions and --level patient")
     wanted = {
         "PatientID": patient_id,
         "PatientName": name,
         "AccessionNumber": accession,
-        "StudyDate": study_date and study_date.replace(" ", ""),
+        "StudyDate": study_date,
         "ModalitiesInStudy" if level in {FindLevel.PATIENT, FindLevel.STUDY} else "Modality": modality,
         "StudyInstanceUID": study,
+        "SOPInstanceUID": instance,
     }
-    query = _query(level, {keyword: value for keyword, value in wanted.items() if value})
+    query = _query(level, conditions_of(wanted, since, until))
     from backup_scp.storage import Storage
 
     with Storage(settings) as storage:
@@ -216,26 +227,13 @@ def _version_cells(row: dict[str, Any]) -> list[str]:
     ]
 
 
-def _query(level: FindLevel, wanted: dict[str, str]) -> Query:
+def _query(level: FindLevel, conditions: tuple[Condition, ...]) -> Query:
     from backup_scp.attributes import BY_KEYWORD
-    from backup_scp.information_model import Condition, Level, Query
+    from backup_scp.information_model import Level, Query
 
     depth = Level(level.upper()).depth
-    below = [keyword for keyword in wanted if BY_KEYWORD[keyword].level.depth > depth]
+    below = [one.attribute.keyword for one in conditions if one.attribute.level.depth > depth]
     if below:
-        raise InvalidSelection(f"--level {level} cannot be narrowed by {', '.join(below)}: use --level study")
-    conditions = tuple(Condition(BY_KEYWORD[keyword], _matching(keyword, value)) for keyword, value in wanted.items())
+        fix = "image" if "SOPInstanceUID" in below else "study"
+        raise InvalidSelection(f"--level {level} cannot be narrowed by {', '.join(below)}: use --level {fix}")
     return Query(Level(level.upper()), conditions, tuple(BY_KEYWORD[column] for column in KEYS[level]))
-
-
-def _matching(keyword: str, value: str) -> Matching:
-    from backup_scp.information_model import Range, SingleValue, WildCard
-
-    if keyword == "StudyDate":
-        first, dash, last = value.partition("-")
-        if not all(not end or (len(end) == 8 and end.isdigit()) for end in (first, last)) or value == "-":
-            raise InvalidSelection("--study-date is 20260131, 20260101-20260131, 20260101- or -20260131")
-        return Range(first or None, last or None) if dash else SingleValue(first)
-    if "*" in value or "?" in value:
-        return WildCard(value)
-    return SingleValue(value)

@@ -42,8 +42,10 @@ class DirectoryDestination:
 
     def __init__(self, folder: Path) -> None:
         self.name = str(folder)
+        self.implementation = ""
         self.already_there = 0
         self._folder = folder
+        self._expected_bytes = 0
 
     def __enter__(self) -> Self:
         try:
@@ -57,6 +59,9 @@ class DirectoryDestination:
     def __exit__(self, *exc: object) -> None:
         pass
 
+    def expect(self, held: Held) -> None:
+        self._expected_bytes += 0 if self._seems_there(held) else held.size_bytes + HEADER_BYTES
+
     def prepare(self, instances: Sequence[Held]) -> Sequence[Held]:
         try:
             probe = self._folder / f".{os.getpid()}{_TEMPORARY}"
@@ -65,7 +70,8 @@ class DirectoryDestination:
             free_bytes = shutil.disk_usage(self._folder).free
         except OSError as error:
             raise self._unavailable(error) from error
-        due_bytes = sum(held.size_bytes + HEADER_BYTES for held in instances if not self._seems_there(held))
+        batch_bytes = sum(held.size_bytes + HEADER_BYTES for held in instances if not self._seems_there(held))
+        due_bytes, self._expected_bytes = max(batch_bytes, self._expected_bytes), 0  # of all, before the first
         if due_bytes > free_bytes:
             raise DestinationUnavailable(
                 f"{self._folder} has {free_bytes / 1e6:.0f} MB free and {due_bytes / 1e6:.0f} MB are to be written: "

@@ -246,7 +246,8 @@ def selected_studies(selection: Selection, dialect: Dialect) -> sa.Select[Any]:
 
 
 def _narrowed(selection: Selection, dialect: Dialect) -> list[Clause]:
-    then, now = [], []
+    then: list[Condition] = []
+    now: list[Condition] = []
     for condition in selection.conditions:
         is_of_then = selection.as_of is not None and condition.attribute is _PATIENT_ID
         (then if is_of_then else now).append(condition)

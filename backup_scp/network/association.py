@@ -84,6 +84,8 @@ class Association:
         What SOP Class Extended Negotiation has settled, by SOP Class UID.
     we_are_scp
         Of one that we requested: whether the peer lets us be the SCP, by SOP Class UID; nothing where it did not say.
+    implementation
+        Of one that we requested: the peer's Implementation Class UID and Version Name (PS3.7 D.3.3.2), in one text.
     caller, called_ae_title
         Who calls, and whom.
     our_ae_title
@@ -105,6 +107,7 @@ class Association:
         self.contexts: Mapping[int, Context] = {}
         self.negotiated: Mapping[str, Negotiated] = {}
         self.we_are_scp: Mapping[str, bool] = {}
+        self.implementation = ""
         self.called_ae_title = self.our_ae_title = ""
         self.guard = threading.RLock()
         self.tally = Tally()
@@ -151,6 +154,7 @@ class Association:
         association = cls(upper_layer)
         association.called_ae_title = called
         association.we_are_scp = answer.we_are_scp
+        association.implementation = answer.implementation
         association.contexts = {
             int(context.context_id or 0): Context(
                 int(context.context_id or 0),
@@ -267,6 +271,7 @@ class Association:
         sop_instance_uid: str = "",
         *,
         waiting: Callable[[], None] | None = None,
+        with_data_set: bool = False,
     ) -> CommandSet:
         """Read the response to a request of ours; a C-CANCEL that comes before it is noted (PS3.7 9.3.2.3).
 
@@ -276,6 +281,8 @@ class Association:
             What the response must say, see ``CommandSet.require_answer``.
         waiting
             Called again and again while there is none; it may ``send``.
+        with_data_set
+            Whether the caller reads what follows; else it is skipped.
 
         Raises
         ------
@@ -289,7 +296,8 @@ class Association:
                 self._cancelled.add(command.number(Element.MESSAGE_ID_BEING_RESPONDED_TO))
             if command.field != field:
                 self.upper_layer.reject_pdu(f"a message with Command Field 0x{command.field:04X} for a response")
-            self.skip_data_set()
+            if not with_data_set:
+                self.skip_data_set()
             self.require_answer(command, message_id, sop_instance_uid)
             return command
 

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol, Self
 
+from backup_scp.delivery import Delivery, Outcome, Record, retrieve
 from backup_scp.errors import DestinationUnavailable, InstanceRefused
 from backup_scp.network import transfers
 from backup_scp.network.access import printable
@@ -20,7 +21,6 @@ from backup_scp.network.status import CANCEL, PENDING, SUB_OPERATIONS_FAILED, SU
 from backup_scp.network.storage_scu import StorageSCU
 from backup_scp.outgoing import Outgoing
 from backup_scp.ports import Archive, ArchivedFile, Destination, Held, Meanwhile, nothing
-from backup_scp.restore import Delivery, Outcome, Record, retrieve
 
 log = logging.getLogger(__name__)
 

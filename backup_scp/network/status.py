@@ -227,6 +227,39 @@ def fix_of(error: BackupSCPError) -> str:
     return next((fix for kind, fix in _FIXES if isinstance(error, kind)), "")
 
 
+_MEANINGS = {  # PS3.7 Annex C, PS3.4 B.2.3
+    0x0105: "no such attribute",
+    0x0106: "invalid attribute value",
+    0x0107: "attribute list error",
+    PROCESSING_FAILURE: "processing failure",
+    0x0111: "duplicate SOP Instance: it says that it has it already",
+    NO_SUCH_SOP_INSTANCE: "no such SOP Instance",
+    INVALID_ARGUMENT_VALUE: "invalid argument value",
+    0x0117: "invalid SOP Instance",
+    NO_SUCH_SOP_CLASS: "no such SOP Class",
+    0x0120: "missing attribute",
+    0x0121: "missing attribute value",
+    SOP_CLASS_NOT_SUPPORTED: "SOP Class not supported",
+    NOT_AUTHORISED: "not authorized",
+    0x0210: "duplicate invocation",
+    UNRECOGNISED_OPERATION: "unrecognized operation",
+    0x0212: "mistyped argument",
+    RESOURCE_LIMITATION: "resource limitation",
+}
+_RANGES = (
+    (0xA700, 0xA7FF, "out of resources: it has no room"),
+    (0xA800, 0xA8FF, "SOP Class not supported"),
+    (0xA900, 0xA9FF, "the image does not match its SOP Class"),
+    (0xB000, 0xBFFF, "stored with a warning"),
+    (0xC000, 0xCFFF, "it cannot understand the image"),
+)
+
+
+def meaning_of(status: int) -> str:
+    """Say in words what a Status of a C-STORE means; empty where no standard says it."""
+    return _MEANINGS.get(status) or next((words for first, last, words in _RANGES if first <= status <= last), "")
+
+
 def is_out_of_resources(status: int) -> bool:
     """Whether a C-STORE Status means that there is no room (PS3.4 B.2.3: A7xx)."""
     return status >> 8 == 0xA7

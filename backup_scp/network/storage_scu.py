@@ -17,6 +17,7 @@ from backup_scp.errors import (
     ArchiveUnavailable,
     Damaged,
     DestinationBusy,
+    DestinationSilent,
     DestinationUnavailable,
     InstanceRefused,
     InstanceUnconfirmed,
@@ -198,11 +199,13 @@ class RemoteAEDestination:
     ) -> None:
         self.name = remote.name
         self.sent: Counter[tuple[str, str]] = Counter()
+        self.implementation = ""
         self._local = local
         self._remote = remote
         self._move_originator = move_originator
         self._watch = watch
         self._interrupted = False
+        self._expected: dict[str, dict[str, None]] = {}
         self._proposals: list[list[tuple[str, Sequence[str]]]] = []
         self._proposal_of: dict[str, int] = {}  # by SOP Class
         self._open: tuple[int, Association, StorageSCU] | None = None
@@ -214,16 +217,24 @@ class RemoteAEDestination:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        if self._interrupted:
-            self._abandon()
+        if self._interrupted or isinstance(exc[1], KeyboardInterrupt):
+            self._abandon()  # perhaps in the middle of a message
         self._release()
+
+    def expect(self, held: Held) -> None:
+        """See ``ports.RestoreDestination``."""
+        _note(held, self._expected)
 
     def prepare(self, instances: Sequence[Held]) -> Sequence[Held]:
         """See ``ports.Destination``: instances of one Association stay together."""
-        self._proposals = propose(instances)
-        self._proposal_of = {
-            abstract: number for number, proposal in enumerate(self._proposals) for abstract, _ in proposal
-        }
+        for held in instances:
+            _note(held, self._expected)
+        proposals = _proposals(self._expected)
+        if proposals != self._proposals:
+            self._release()
+            self._not_accepted.clear()
+        self._proposals = proposals
+        self._proposal_of = {abstract: number for number, proposal in enumerate(proposals) for abstract, _ in proposal}
         ordered = sorted(instances, key=self._number_of)
         if ordered and self._proposals[0]:
             with contextlib.suppress(InstanceRefused):  # another Association may be accepted
@@ -257,12 +268,12 @@ class RemoteAEDestination:
             self._interrupted = True
             raise
 
-    def _silence(self) -> DestinationUnavailable | InstanceUnconfirmed:
+    def _silence(self) -> DestinationSilent | InstanceUnconfirmed:
         """Say that it did not answer: perhaps because of this instance, but not several times in a row."""
         self._silent += 1
         timeout_s = self._local.timing.network_s
         sentence = f"{self._remote.ae_title} did not answer for {timeout_s:g} s while an image was sent"
-        return (InstanceUnconfirmed if self._silent < _MOST_SILENT else DestinationUnavailable)(sentence)
+        return (InstanceUnconfirmed if self._silent < _MOST_SILENT else DestinationSilent)(sentence)
 
     def _once_more(self, file: ArchivedFile, held: Held) -> str | None:
         """Try Implicit VR alone, once: some lose the Association over Explicit VR, which they have accepted.
@@ -304,6 +315,7 @@ class RemoteAEDestination:
             raise InstanceRefused(str(error)) from None
         scu = StorageSCU(association, association.contexts.values(), self._move_originator, sent=self.sent)
         self._open = (number, association, scu)
+        self.implementation = association.implementation
         return scu
 
     def _proposed(self, number: int) -> list[tuple[str, Sequence[str]]]:
@@ -360,10 +372,19 @@ def propose(instances: Iterable[Held]) -> list[list[tuple[str, Sequence[str]]]]:
     """
     stored: dict[str, dict[str, None]] = {}
     for held in instances:
-        if held.sop_class_uid and held.sop_class_uid.isascii():
-            syntaxes = stored.setdefault(held.sop_class_uid, {})
-            if _is_valid(held.transfer_syntax_uid):
-                syntaxes[held.transfer_syntax_uid] = None
+        _note(held, stored)
+    return _proposals(stored)
+
+
+def _note(held: Held, stored: dict[str, dict[str, None]]) -> None:
+    """Note the SOP Class and the Transfer Syntax of an instance, where they can be proposed."""
+    if held.sop_class_uid and held.sop_class_uid.isascii():
+        syntaxes = stored.setdefault(held.sop_class_uid, {})
+        if held.transfer_syntax_uid not in syntaxes and _is_valid(held.transfer_syntax_uid):
+            syntaxes[held.transfer_syntax_uid] = None
+
+
+def _proposals(stored: dict[str, dict[str, None]]) -> list[list[tuple[str, Sequence[str]]]]:
     proposals: list[list[tuple[str, Sequence[str]]]] = [[]]
     for abstract, syntaxes in sorted(stored.items(), key=lambda item: not _is_valid(item[0])):
         some = list(syntaxes)[: _MOST_CONTEXTS - len(_NATIVE)]  # nobody has more; if so, the rest is transcoded

@@ -13,7 +13,15 @@ from backup_scp.ports.commitments import (
     Reference,
     Requester,
 )
-from backup_scp.ports.destination import Destination, Meanwhile, RemoteAE, Upcoming, nothing
+from backup_scp.ports.destination import (
+    Destination,
+    Inventory,
+    Meanwhile,
+    RemoteAE,
+    RestoreDestination,
+    Upcoming,
+    nothing,
+)
 from backup_scp.ports.holdings import (
     Admission,
     Checked,
@@ -57,6 +65,7 @@ __all__ = [
     "Holdings",
     "Index",
     "InstanceKey",
+    "Inventory",
     "Match",
     "Meanwhile",
     "Met",
@@ -70,6 +79,7 @@ __all__ = [
     "Remark",
     "RemoteAE",
     "Requester",
+    "RestoreDestination",
     "Selection",
     "ServiceKind",
     "StagedFile",

@@ -100,3 +100,25 @@ class Destination(Protocol):
         DestinationUnavailable
             It is gone; nothing more can be sent.
         """
+
+
+class RestoreDestination(Destination, Protocol):
+    """Where a restore sends, which may take hours, and is asked for batch by batch.
+
+    Attributes
+    ----------
+    implementation
+        What the other side says that it is, once it was reached; empty where it does not say.
+    """
+
+    implementation: str
+
+    def expect(self, held: Held) -> None:
+        """Hear of one instance that will come; all are named before the first batch is prepared."""
+
+
+class Inventory(Protocol):
+    """What a destination says that it has."""
+
+    def count(self, study_instance_uid: str) -> int | None:
+        """Tell how many images of a study it has; None where it does not say."""

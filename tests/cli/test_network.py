@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import sqlite3
 
 import pytest
 from pynetdicom import AE, evt
@@ -160,8 +162,8 @@ class TestRestoreToAnAE:
         peer.refused = {slices[1]}
         ran = run("restore", "--to", "dr room", "--all")
         assert ran.code == 1
-        assert "2 SOP Instances" in ran.out
-        assert f"{slices[1]}: " in ran.out
+        assert "2 of 3 images are on dr room. 1 is not" in ran.out
+        assert "Nothing was lost" in ran.out
 
         peer.refused, peer.received = set(), []
         ran = run("restore", "--to", "CONSOLE", "--all")
@@ -186,9 +188,28 @@ class TestRestoreToAnAE:
 
     def test_one_that_is_off(self, run, configure, closed_port, slices):
         configure(closed_port)
-        ran = run("restore", "--to", "dr room", "--all")
-        assert ran.code == 1
-        assert ran.err.count("\n") == 1
+        ran = run("restore", "--to", "dr room", "--all", "--wait", "0")
+        assert (ran.code, ran.err) == (1, "")
+        assert "0 of 3 images are on dr room" in ran.out
+        assert "cannot be reached" in ran.out
+
+    def test_one_that_is_named_by_its_address(self, run, home, peer, slices):
+        to = f"CONSOLE@{LOOPBACK}:{peer.port}"
+        assert run("restore", "--to", to, "--all").code == 0
+        assert peer.received == slices
+        assert run("restore", "--to", to, "--all", "--json").json["confirmed_before"] == 3
+
+    def test_a_journal_of_an_earlier_version_is_read(self, run, configure, home, peer, slices):
+        configure(peer.port)
+        assert run("restore", "--to", "dr room", "--all").code == 0
+        (journal,) = (home / "restores").glob("*.sqlite")
+        with contextlib.closing(sqlite3.connect(journal)) as connection:
+            rows = connection.execute("SELECT hex(sha256), location FROM confirmed").fetchall()
+        for file in (home / "restores").iterdir():
+            file.unlink()
+        lines = [f"{digest.lower()}  {location}\n" for digest, location in rows[:2]]
+        journal.with_suffix(".txt").write_text("".join(lines))
+        assert run("restore", "--to", "dr room", "--all", "--json").json["confirmed_before"] == 2
 
     def test_one_that_may_not_be_sent_to(self, run, configure, peer, slices):
         configure(peer.port, more="destination = false")

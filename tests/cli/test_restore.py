@@ -65,7 +65,7 @@ def test_a_selection_that_contradicts_itself(run, three, tmp_path):
 
 def test_nothing_that_matches(run, three, tmp_path):
     ran = run("restore", "--to", tmp_path / "out", "--patient-id", "C")
-    assert ran.code == 0
+    assert ran.code == 1
     assert "Nothing that is held matches" in ran.out
 
 
@@ -106,4 +106,13 @@ class TestWhereTo:
     def test_the_folder_that_it_is_in_has_to_exist(self, run, three, tmp_path):
         ran = run("restore", "--to", tmp_path / "not" / "connected", "--all")
         assert ran.code == 1
-        assert "is the drive connected" in ran.err
+        assert "is the drive connected" in ran.out
+
+    @pytest.mark.parametrize("folder", ["", "archive", "restored", "archive/deeper"])
+    def test_a_folder_of_the_node_is_refused(self, run, three, home, folder):
+        """What lies in the archive counts as the archive's."""
+        before = sorted(home.rglob("*"))
+        ran = run("restore", "--to", home / folder, "--all")
+        assert ran.code == 1
+        assert "the node keeps its own data" in ran.err
+        assert sorted(home.rglob("*")) == before

@@ -563,8 +563,8 @@ class IndexContract:
 
     def test_a_selection_takes_what_a_query_takes_and_several_of_it(self, index):
         for number, name in enumerate(["DOE^A", "DOE^B", "ROE^C", "POE^D"]):
-            facts = {"PatientID": f"P{number}", "PatientName": name, "StudyDate": f"2024010{number + 1}"}
-            index.add(version(sop=f"1.{number}", study=f"2.{number}", **facts))
+            index.add(version(sop=f"1.{number}", study=f"2.{number}", PatientID=f"P{number}", PatientName=name,
+                              StudyDate=f"2024010{number + 1}"))  # fmt: skip
 
         def selected(keyword, *matchings):
             condition = Condition(BY_KEYWORD[keyword], AnyOf(matchings))

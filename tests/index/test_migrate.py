@@ -19,8 +19,8 @@ from backup_scp.index import migrate
 from backup_scp.index.engine import Database
 from backup_scp.index.tables import METADATA
 from backup_scp.index.values import timestamp
-from backup_scp.ports import Selection
 from tests.index.examples import answers, at, one_item, requests, rows, version
+from tests.selections import narrowed
 
 
 @contextlib.contextmanager
@@ -186,7 +186,7 @@ def test_until_when_a_version_answered_is_known_after_0011(url):
     assert rows(url) == entered
     with opened(url) as index:
         for minute, answering in enumerate("00233"):
-            (held,) = index.select(Selection(study_instance_uid="1.2.3", as_of=at(minute)))[:1]
+            (held,) = index.select(narrowed(study_instance_uid="1.2.3", as_of=at(minute)))[:1]
             assert held.sha256 == version(content=answering).sha256
 
 

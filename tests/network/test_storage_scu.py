@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from backup_scp.errors import (
     ArchiveUnavailable,
+    DestinationSilent,
     DestinationUnavailable,
     DigestMismatch,
     InstanceRefused,
@@ -338,7 +339,7 @@ def test_silence_is_told_and_three_times_in_a_row_are_too_many(destination, stor
                 heard.release()
     assert sentences == {"THERE did not answer for 0.2 s while an image was sent"}
     unconfirmed = InstanceUnconfirmed
-    assert outcomes == [unconfirmed, unconfirmed, None, unconfirmed, unconfirmed, DestinationUnavailable]
+    assert outcomes == [unconfirmed, unconfirmed, None, unconfirmed, unconfirmed, DestinationSilent]
 
 
 @pytest.mark.parametrize("size", [1, 127, 16383])

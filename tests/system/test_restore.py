@@ -43,7 +43,8 @@ def filled(make_node):
         (["--until", "20240209"], ["january"]),
         (["--since", "20240201", "--until", "20240228"], ["february"]),
         (["--since", "20240201", "--patient-id", "PID1"], ["february"]),
-        (["--patient-id", "nobody"], []),
+        (["--patient-id", "PID1", "--patient-id", "PID2"], ["january", "february", "other", "undated"]),
+        (["--patient-id", "PID?", "--until", "2024-02-01"], ["january"]),
     ],
     ids=lambda value: " ".join(value) if value and value[0].startswith("--") else "",
 )
@@ -62,9 +63,9 @@ def test_restore_wants_to_know_what_and_where(filled):
         ("--to", "./out"): ["--all"],
         ("--to", "./out", "--all", "--patient-id", "PID1"): ["--all"],
         ("--to", "out", "--all"): ["./out"],
-        ("--to", "/no/such/drive/out", "--all"): ["/no/such/drive"],
     }.items():
         assert_one_sentence(node.cli("restore", *wrong, exit_code=1), *words)
+    assert "/no/such/drive" in node.cli("restore", "--to", "/no/such/drive/out", "--all", exit_code=1).stdout
 
 
 def test_restore_of_one_version_and_of_all(make_node, tmp_path):
@@ -170,4 +171,6 @@ def test_restore_to_an_ae_that_is_down(filled):
     node.remotes = [Remote("down", "DOWN", free_port())]
     node.write_settings()
 
-    assert_one_sentence(node.cli("restore", "--to", "down", "--all", exit_code=1), "DOWN")
+    done = node.json("restore", "--to", "down", "--all", "--wait", "0", exit_code=1)
+    assert "DOWN" in done["stopped"]
+    assert (done["sent"], done["not_tried"], done["missing_images"], done["complete"]) == (0, 4, 4, False)

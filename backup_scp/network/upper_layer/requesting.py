@@ -18,7 +18,12 @@ from functools import lru_cache
 from pydicom.uid import UID
 from pynetdicom import build_role
 from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RJ, A_ASSOCIATE_RQ
-from pynetdicom.pdu_primitives import A_ASSOCIATE, SCP_SCU_RoleSelectionNegotiation
+from pynetdicom.pdu_primitives import (
+    A_ASSOCIATE,
+    ImplementationClassUIDNotification,
+    ImplementationVersionNameNotification,
+    SCP_SCU_RoleSelectionNegotiation,
+)
 from pynetdicom.presentation import PresentationContext, build_context, negotiate_as_requestor
 
 from backup_scp.errors import DestinationBusy, DestinationRefuses, DestinationUnavailable, NothingAccepted
@@ -76,11 +81,14 @@ class Answer:
         Whether the peer lets us be the SCP, by SOP Class UID; nothing where it did not say.
     peer_maximum_length
         Bytes that the peer takes in one P-DATA-TF, 0 for any number (PS3.8 D.1).
+    implementation
+        Implementation Class UID and Implementation Version Name, as far as the peer says them (PS3.7 D.3.3.2).
     """
 
     contexts: Sequence[PresentationContext]
     we_are_scp: Mapping[str, bool]
     peer_maximum_length: int
+    implementation: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +277,17 @@ def _decoded(asked: _Asked, acceptance: bytes) -> Answer:
             if isinstance(item, SCP_SCU_RoleSelectionNegotiation) and item.sop_class_uid in asked.as_scp
         },
         primitive.maximum_length_received or 0,
+        " ".join(filter(None, map(_of_implementation, primitive.user_information))),
     )
+
+
+def _of_implementation(item: object) -> str:
+    """Say what an item of the user information says of the peer's software."""
+    if isinstance(item, ImplementationClassUIDNotification):
+        return str(item.implementation_class_uid or "")
+    if isinstance(item, ImplementationVersionNameNotification):
+        return str(item.implementation_version_name or "").strip()
+    return ""
 
 
 def _rejection(encoded: bytes, where: str) -> DestinationUnavailable | None:

@@ -1,0 +1,246 @@
+"""What ``restore`` says at its end: how much is there, what is not and why, and that nothing was lost."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from backup_scp.cli.output import LIST_LIMIT, count, moment, say, size
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from backup_scp.delivery import Outcome
+    from backup_scp.journal import Dropped
+    from backup_scp.ports import Index, Match
+    from backup_scp.restore_result import Gap, Restore
+
+_MOST_LOOKED_UP = 500  # series, of which the index is asked whose they are
+_DUPLICATE = 0x0111
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Images that are not there, of one study and modality, for one reason.
+
+    Attributes
+    ----------
+    patient_id, patient_name, study_date, modality
+        As the index knows them; empty where it does not, or was not asked.
+    sop_class
+        Its name, or its UID where it has none.
+    status
+        The DIMSE Status that the destination answered; 0 where it gave none.
+    status_meaning
+        What that means.
+    """
+
+    reason: str
+    status: int
+    status_meaning: str
+    sop_class: str
+    sop_class_uid: str
+    study_instance_uid: str
+    modality: str
+    patient_id: str
+    patient_name: str
+    study_date: str
+    images: int
+
+
+def missing(done: Restore, index: Index, name: str) -> list[Missing]:
+    """Say whose images are not there; ``name`` is the destination's."""
+    series = _known_series(done.gaps, index)
+    made: Counter[Missing] = Counter()
+    for gap, images in done.gaps.items():
+        made[_missing(gap, series.get(gap.series_instance_uid, {}), name)] += images
+    return [_counted(one, images) for one, images in sorted(made.items(), key=lambda item: -item[1])]
+
+
+def _known_series(gaps: Iterable[Gap], index: Index) -> dict[str, Match]:
+    from backup_scp.attributes import BY_KEYWORD
+    from backup_scp.errors import IndexUnavailable
+    from backup_scp.information_model import Condition, Level, Query, UIDList
+
+    uids = list(dict.fromkeys(gap.series_instance_uid for gap in gaps if gap.series_instance_uid))[:_MOST_LOOKED_UP]
+    if not uids:
+        return {}
+    shown = tuple(map(BY_KEYWORD.__getitem__, ("PatientID", "PatientName", "StudyDate", "Modality")))
+    wanted = Condition(BY_KEYWORD["SeriesInstanceUID"], UIDList(tuple(uids)))
+    try:
+        with closing(index.search(Query(Level.SERIES, (wanted,), shown))) as found:
+            return {match["SeriesInstanceUID"]: match for match in found}
+    except IndexUnavailable:
+        return {}
+
+
+def _missing(gap: Gap, series: Match, name: str) -> Missing:
+    from backup_scp.network.status import meaning_of
+
+    sop_class = _name_of(gap.sop_class_uid)
+    reason = gap.reason.replace("The destination", name, 1).replace(f"SOP Class {gap.sop_class_uid}", sop_class)
+    return Missing(
+        reason=reason,
+        status=gap.status,
+        status_meaning=meaning_of(gap.status) if gap.status else "",
+        sop_class=sop_class,
+        sop_class_uid=gap.sop_class_uid,
+        study_instance_uid=gap.study_instance_uid,
+        modality=series.get("Modality", ""),
+        patient_id=series.get("PatientID", ""),
+        patient_name=series.get("PatientName", ""),
+        study_date=series.get("StudyDate", ""),
+        images=0,
+    )
+
+
+def _name_of(sop_class_uid: str) -> str:
+    from pydicom.config import IGNORE
+    from pydicom.uid import UID
+
+    return UID(sop_class_uid, IGNORE).name
+
+
+def _counted(one: Missing, images: int) -> Missing:
+    return replace(one, images=images)
+
+
+def summary(done: Restore, lacking: list[Missing], name: str, already_there: int, dropped: Dropped) -> dict[str, Any]:
+    """Make the object that ``--json`` prints."""
+    first, last = done.confirmed_at or (None, None)
+    return {
+        "destination": name,
+        "selected": done.selected,
+        "confirmed_before": done.confirmed_before,
+        "first_confirmed_at": first,
+        "last_confirmed_at": last,
+        "no_longer_there": done.lacking,
+        "confirmed_too_long_ago": dropped.old,
+        "confirmed_by_another": dropped.foreign,
+        "sent": done.sent,
+        "already_there": already_there,
+        "size_bytes": done.size_bytes,
+        "missing_images": done.missing,
+        "not_tried": done.untried,
+        "missing": lacking,
+        "warnings": [_row(outcome) for outcome in done.warnings],
+        "failed": [_row(outcome) for outcome in done.failed],
+        "stopped": done.stopped,
+        "interrupted": done.interrupted,
+        "complete": done.is_complete,
+        "committed": done.committed,
+        "uncommitted": [held.sop_instance_uid for held in done.uncommitted],
+        "no_commitment": done.no_commitment,
+    }
+
+
+def _row(outcome: Outcome) -> dict[str, str]:
+    return {
+        "sop_instance_uid": outcome.held.sop_instance_uid,
+        "study_instance_uid": outcome.held.study_instance_uid,
+        "reason": outcome.reason,
+    }
+
+
+def tell(done: Restore, lacking: list[Missing], name: str, already_there: int, dropped: Dropped) -> None:
+    """Say it to a person."""
+    if not done.selected:
+        say("Nothing that is held matches: look with backup-scp find")
+        return
+    _tell_what_is_there(done, name, already_there)
+    _tell_of_earlier_runs(done, name, dropped)
+    _tell_of_commitment(done, name)
+    if done.warnings:
+        say(f"{count(len(done.warnings), 'image')} {_was(len(done.warnings))} taken with a warning:")
+        _list(Counter(outcome.reason.replace("The destination", name, 1) for outcome in done.warnings))
+    if done.missing:
+        _tell_what_is_missing(done, lacking)
+        say("Nothing was lost: all of it is in the archive. Running the same command again is safe, and sends the rest")
+
+
+def _tell_what_is_there(done: Restore, name: str, already_there: int) -> None:
+    there = done.selected - done.missing
+    if done.missing:
+        not_there = f"{done.missing:,} {_is(done.missing)} not"
+        say(f"{there:,} of {count(done.selected, 'image')} {_is(there)} on {name}. {not_there}")
+    else:
+        say(f"All {count(done.selected, 'image')} that were asked for {_is(done.selected)} on {name}")
+    if already_there:
+        say(f"  {already_there:,} of them {_was(already_there)} there before")
+    elif done.sent:
+        say(f"  {done.sent:,} sent now ({size(done.size_bytes)}), each confirmed by {name}")
+
+
+def _tell_of_earlier_runs(done: Restore, name: str, dropped: Dropped) -> None:
+    if done.confirmed_at is not None:
+        first, last = map(moment, done.confirmed_at)
+        when = f"on {last}" if first == last else f"from {first} to {last}"
+        say(f"  {done.confirmed_before:,} confirmed by {name} {when}, and not sent again")
+        say(f"  If {name} got a new disk since then, run the command again with --again")
+    if done.lacking:
+        say(f"  {done.lacking:,} were confirmed before, but {name} does not have them now: they were sent again")
+    if dropped.old or dropped.foreign:
+        why = "long ago" if not dropped.foreign else "by other equipment or software of this name"
+        say(f"  {sum(dropped):,} were confirmed {why}: that does not count any more")
+
+
+def _tell_of_commitment(done: Restore, name: str) -> None:
+    if done.committed:
+        say(f"{count(done.committed, 'image')} committed by {name}")
+    if done.uncommitted:
+        say(f"{count(len(done.uncommitted), 'image')} not confirmed committed: {done.no_commitment}")
+
+
+def _tell_what_is_missing(done: Restore, lacking: list[Missing]) -> None:
+    reasons = Counter[tuple[str, str, int]]()
+    for one in lacking:
+        reasons[one.reason, one.status_meaning, one.status] += one.images
+    for (reason, meaning, status), images in reasons.most_common():
+        of_it = [one for one in lacking if (one.reason, one.status) == (reason, status)]
+        say()
+        say(f"{count(images, 'image')} not sent: {reason}" + (f" ({meaning})" if meaning else ""))
+        if advice := _advice(of_it):
+            say(f"  {advice}")
+        _list(Counter({_whose(one): one.images for one in of_it}))
+    say()
+    if done.stopped:
+        say(f"It stopped: {done.stopped}")
+    if done.untried:
+        say(
+            f"{count(done.untried, 'image')} {_was(done.untried)} not tried"
+            + (" before it ended" if done.stopped else "")
+        )
+
+
+def _advice(of_it: list[Missing]) -> str:
+    if any(one.status == _DUPLICATE for one in of_it):
+        return "It may have it already: with --commit it is asked whether it keeps it"
+    if any("not accept" in one.reason or "accepts none" in one.reason for one in of_it):
+        return (
+            f"It does not take {', '.join(sorted({one.sop_class for one in of_it}))}: restore it to a folder or a PACS"
+        )
+    return ""
+
+
+def _whose(one: Missing) -> str:
+    patient = " ".join(filter(None, (one.patient_name, f"({one.patient_id})" if one.patient_id else "")))
+    study = f"study of {one.study_date}" if one.study_date else f"study {one.study_instance_uid}"
+    return ", ".join(filter(None, (patient, study, one.modality or one.sop_class)))
+
+
+def _list(lines: Counter[str]) -> None:
+    for line, images in lines.most_common(LIST_LIMIT):
+        say(f"  {line}: {count(images, 'image')}")
+    if len(lines) > LIST_LIMIT:
+        rest = lines.total() - sum(images for _, images in lines.most_common(LIST_LIMIT))
+        say(f"  and {count(rest, 'image')} more (--json lists them)")
+
+
+def _is(number: int) -> str:
+    return "is" if number == 1 else "are"
+
+
+def _was(number: int) -> str:
+    return "was" if number == 1 else "were"

@@ -1,0 +1,131 @@
+"""Which images: what ``find`` and ``restore`` take alike.
+
+An option may be given several times: then one of its values has to hold.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from backup_scp.errors import InvalidSelection
+
+if TYPE_CHECKING:
+    from backup_scp.information_model import Condition, Matching
+
+_DAY = r"[0-9]{4}(?:-[0-9]{2}-[0-9]{2}|[0-9]{4})"
+_DAYS = re.compile(rf"(?P<first>{_DAY})?(?P<range> *- *)?(?P<last>{_DAY})?")
+_SEVERAL = "May be given several times."
+
+
+def day(text: str) -> str:
+    """Read a date, 2026-01-31 or 20260131, as YYYYMMDD."""
+    if re.fullmatch(_DAY, text):
+        try:
+            return date.fromisoformat(text).strftime("%Y%m%d")
+        except ValueError:
+            raise typer.BadParameter(f"there is no day {text}") from None
+    raise typer.BadParameter("write the date as 2026-01-31 or 20260131")
+
+
+def days(text: str) -> str:
+    """Read a date or a range of dates, as DICOM writes it: YYYYMMDD, or YYYYMMDD-YYYYMMDD with an open end or none."""
+    found = _DAYS.fullmatch(text.strip())
+    if (
+        found is None
+        or not (found["first"] or found["last"])
+        or bool(found["first"] and found["last"]) > bool(found["range"])
+    ):
+        raise typer.BadParameter("write 2026-01-31, or a range 20260101-20260131, 20260101- or -20260131")
+    first, last = (day(end) if end else "" for end in (found["first"], found["last"]))
+    if first and last and first > last:
+        raise typer.BadParameter(f"no day is from {first} to {last}: the earlier date comes first")
+    return f"{first}-{last}" if found["range"] else first or last
+
+
+PatientIDOption = Annotated[
+    list[str] | None,
+    typer.Option("--patient-id", metavar="ID", help=f"Patient ID; * and ? are wild cards. {_SEVERAL}"),
+]
+NameOption = Annotated[
+    list[str] | None,
+    typer.Option("--name", metavar="NAME", help=f"Patient's name, FAMILY^GIVEN; * and ? are wild cards. {_SEVERAL}"),
+]
+AccessionOption = Annotated[
+    list[str] | None, typer.Option("--accession", metavar="NUMBER", help=f"Accession Number. {_SEVERAL}")
+]
+StudyDateOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--study-date",
+        metavar="DATES",
+        parser=days,
+        help=f"Study Date 2026-01-31 or 20260131, or 20260101-20260131, 20260101-, -20260131. {_SEVERAL}",
+    ),
+]
+SinceOption = Annotated[
+    str | None, typer.Option("--since", metavar="DATE", parser=day, help="Studies of this Study Date or later.")
+]
+UntilOption = Annotated[
+    str | None, typer.Option("--until", metavar="DATE", parser=day, help="Studies of this Study Date or earlier.")
+]
+ModalityOption = Annotated[
+    list[str] | None, typer.Option("--modality", metavar="CODE", help=f"Modality: DX, CR, CT ... {_SEVERAL}")
+]
+StudyOption = Annotated[
+    list[str] | None, typer.Option("--study", metavar="UID", help=f"Study Instance UID. {_SEVERAL}")
+]
+InstanceOption = Annotated[
+    list[str] | None, typer.Option("--instance", metavar="UID", help=f"One image, by its SOP Instance UID. {_SEVERAL}")
+]
+
+
+def conditions_of(
+    wanted: Mapping[str, Sequence[str] | None], since: str | None = None, until: str | None = None
+) -> tuple[Condition, ...]:
+    """Make conditions of what was asked for.
+
+    Parameters
+    ----------
+    wanted
+        By keyword: the values, of which one has to hold.
+    since, until
+        Study Dates, YYYYMMDD, both included.
+
+    Raises
+    ------
+    InvalidSelection
+        It begins after it ends.
+    """
+    from backup_scp.attributes import BY_KEYWORD
+    from backup_scp.information_model import AnyOf, Condition, Range
+
+    if since and until and since > until:
+        raise InvalidSelection(f"No day is since {since} and until {until}: the earlier date belongs to --since")
+    made = []
+    for keyword, values in wanted.items():
+        if matchings := tuple(_matching(keyword, value) for value in _given(values)):
+            matching = matchings[0] if len(matchings) == 1 else AnyOf(matchings)
+            made.append(Condition(BY_KEYWORD[keyword], matching))
+    if since or until:
+        made.append(Condition(BY_KEYWORD["StudyDate"], Range(since, until)))
+    return tuple(made)
+
+
+def _given(values: Iterable[str] | None) -> list[str]:
+    return [value for value in values or () if value]
+
+
+def _matching(keyword: str, value: str) -> Matching:
+    from backup_scp.information_model import Range, SingleValue, WildCard
+
+    if keyword == "StudyDate":
+        first, dash, last = value.partition("-")
+        return Range(first or None, last or None) if dash else SingleValue(first)
+    if ("*" in value or "?" in value) and not keyword.endswith("UID"):
+        return WildCard(value)
+    return SingleValue(value)

@@ -1,0 +1,93 @@
+"""One version after the other to a destination: read, compared, sent; an outcome for each."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from backup_scp.errors import (
+    ArchiveUnavailable,
+    BackupSCPError,
+    Damaged,
+    DestinationUnavailable,
+    IndexUnavailable,
+    InstanceRefused,
+)
+from backup_scp.outgoing import Loaded, Outgoing
+from backup_scp.ports import Checked, Destination, Held, Meanwhile
+
+log = logging.getLogger(__name__)
+
+
+class Delivery(StrEnum):
+    """What became of one instance; the three kinds of completed sub-operations, PS3.4 C.4.2.1.6 to C.4.2.1.8."""
+
+    SENT = "sent"
+    WARNING = "warning"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One instance at its destination.
+
+    Attributes
+    ----------
+    reason
+        One sentence where it failed or was taken with a warning.
+    cause
+        The error, where it failed.
+    """
+
+    held: Held
+    status: Delivery
+    reason: str = ""
+    cause: BackupSCPError | None = None
+
+
+Record = Callable[[Iterable[Checked]], None]
+"""``Index.record_verification``."""
+
+
+def retrieve(
+    outgoing: Outgoing, held: Sequence[Held], destination: Destination, record: Record
+) -> Generator[Outcome, None, None]:
+    """Send versions to a destination that was entered and prepared; yield the outcome of each, in order.
+
+    The bytes that are sent are those that were compared: a damaged file fails, never leaves, and is recorded.  Where
+    the destination goes away, that instance and all further ones fail.
+    """
+    for number, one in enumerate(outgoing.in_order(held), 1):
+        outcome = _deliver(one, destination, outgoing.read_ahead)
+        if isinstance(outcome.cause, Damaged):
+            _record(Checked(one.held.location, outcome.reason, one.began_at), record)
+        yield outcome
+        if isinstance(outcome.cause, DestinationUnavailable):
+            yield from (Outcome(unsent, Delivery.FAILED, outcome.reason, outcome.cause) for unsent in held[number:])
+            return
+
+
+def _deliver(loaded: Loaded, destination: Destination, meanwhile: Meanwhile) -> Outcome:
+    held = loaded.held
+    try:
+        warning = destination.send(loaded.required(), held, meanwhile)
+    except (ArchiveUnavailable, Damaged, InstanceRefused, DestinationUnavailable) as error:
+        return _failed(held, destination, error)
+    except OSError as error:  # the file was whole a moment ago
+        reason = error.strerror or type(error).__name__
+        return _failed(held, destination, ArchiveUnavailable(f"A stored file cannot be read ({reason})"))
+    return Outcome(held, Delivery.WARNING if warning else Delivery.SENT, warning or "")
+
+
+def _failed(held: Held, destination: Destination, error: BackupSCPError) -> Outcome:
+    log.warning("SOP Instance %s not sent to %s: %s", held.sop_instance_uid, destination.name, error)
+    return Outcome(held, Delivery.FAILED, str(error), error)
+
+
+def _record(checked: Checked, record: Record) -> None:
+    try:
+        record([checked])
+    except IndexUnavailable as error:
+        log.error("%s; it could not be recorded: %s", checked.damage, error)

@@ -1,0 +1,95 @@
+"""How fast a restore sends, and how long it waits for a destination that is away, silent or full."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
+
+
+class Throttle:
+    """Holds the mean rate of what was sent below a limit.
+
+    Parameters
+    ----------
+    mb_per_s
+        The limit, in million bytes a second; 0 for none.
+    """
+
+    def __init__(
+        self,
+        mb_per_s: float,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._bytes_per_s = mb_per_s * 1e6
+        self._clock = clock
+        self._sleep = sleep
+        self._free_at = clock()
+
+    def wait(self, sent_bytes: int) -> None:
+        """Sleep until what was sent is within the limit; time that was not used is not saved up."""
+        if not self._bytes_per_s:
+            return
+        now = self._clock()
+        self._free_at = self._free_at + sent_bytes / self._bytes_per_s
+        if self._free_at > now:
+            self._sleep(self._free_at - now)
+        else:
+            self._free_at = now
+
+
+class Patience:
+    """Waits for a destination, with pauses that grow, and says so.
+
+    Parameters
+    ----------
+    wait_s
+        How long, in seconds, from the first trouble after the last success; 0 gives up at once.
+    say
+        Who is told before each pause.
+    """
+
+    def __init__(
+        self,
+        wait_s: float,
+        say: Callable[[str], None] = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._wait_s = wait_s
+        self._say = say
+        self._clock = clock
+        self._sleep = sleep
+        self._since: float | None = None
+        self._pause_s = _FIRST_PAUSE_S
+
+    def pause(self, why: str) -> bool:
+        """Wait a while, longer each time; False, at once, when it has been too long."""
+        now = self._clock()
+        if self._since is None:
+            self._since, self._pause_s = now, _FIRST_PAUSE_S
+        left_s = self._since + self._wait_s - now
+        if left_s <= 0:
+            return False
+        pause_s = min(self._pause_s, left_s)
+        self._say(f"{why}. Trying again in {pause_s:.0f} s, for up to {_duration(left_s)}")
+        self._sleep(pause_s)
+        self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
+        return True
+
+    def over(self) -> None:
+        """Take note that something was confirmed."""
+        if self._since is not None:
+            self._say(f"It goes on, after {_duration(self._clock() - self._since)}")
+            self._since = None
+
+    @property
+    def limit(self) -> str:
+        """Say how long it waits at most."""
+        return _duration(self._wait_s)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} minutes"

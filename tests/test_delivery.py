@@ -1,0 +1,112 @@
+"""One version after the other: what is sent, what never is, and what becomes of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from backup_scp.delivery import Delivery, retrieve
+from backup_scp.errors import DestinationUnavailable, IndexUnavailable, InstanceRefused
+from backup_scp.outgoing import Outgoing
+from backup_scp.ports import Selection
+from tests.samples import ct_series, encode
+from tests.shelf import Shelf
+from tests.stored import stored_in
+
+EVERYTHING = Selection(all_versions=True)
+
+
+@pytest.fixture
+def stored(tmp_path):
+    with stored_in(tmp_path) as stored:
+        yield stored
+
+
+@pytest.fixture
+def slices(stored):
+    """Three stored slices of one series, with their samples in order."""
+    samples = [encode(ds) for ds in ct_series(3)]
+    for sample in samples:
+        stored.put(sample)
+    return samples
+
+
+def delivered(archive, held, destination, record):
+    """Retrieve, and yield the outcomes."""
+    with Outgoing(archive) as outgoing:
+        yield from retrieve(outgoing, held, destination, record)
+
+
+def location_of(stored, sample):
+    return next(h.location for h in stored.index.select(EVERYTHING) if h.sop_instance_uid == sample.sop_instance_uid)
+
+
+def test_each_arrives_byte_for_byte_in_order(stored, slices):
+    held = stored.index.select(EVERYTHING)
+    with Shelf() as shelf:
+        outcomes = list(delivered(stored.archive, held, shelf, stored.index.record_verification))
+    assert [outcome.held for outcome in outcomes] == held
+    assert {outcome.status for outcome in outcomes} == {Delivery.SENT}
+    assert shelf.received == {sample.sop_instance_uid: sample.data_set for sample in slices}
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_damaged_one_fails_and_never_leaves(stored, slices, gone):
+    bad = location_of(stored, slices[1])
+    stored.path(bad).unlink() if gone else stored.flip(bad)
+    with Shelf() as shelf:
+        outcomes = list(
+            delivered(stored.archive, stored.index.select(EVERYTHING), shelf, stored.index.record_verification)
+        )
+    assert [outcome.status for outcome in outcomes] == [Delivery.SENT, Delivery.FAILED, Delivery.SENT]
+    assert outcomes[1].reason == str(outcomes[1].cause)
+    assert slices[1].sop_instance_uid not in shelf.received
+
+
+def test_a_refusal_and_a_warning_do_not_stop_the_rest(stored, slices):
+    answers = {
+        slices[0].sop_instance_uid: InstanceRefused("No room", 0xA700),
+        slices[1].sop_instance_uid: "Coerced",
+    }
+    with Shelf(answers=answers) as shelf:
+        outcomes = list(
+            delivered(stored.archive, stored.index.select(EVERYTHING), shelf, stored.index.record_verification)
+        )
+    assert [(o.status, o.reason) for o in outcomes] == [
+        (Delivery.FAILED, "No room"),
+        (Delivery.WARNING, "Coerced"),
+        (Delivery.SENT, ""),
+    ]
+
+
+def test_a_destination_that_goes_away_fails_the_rest(stored, slices):
+    answers = {slices[1].sop_instance_uid: DestinationUnavailable("Gone")}
+    with Shelf(answers=answers) as shelf:
+        outcomes = list(
+            delivered(stored.archive, stored.index.select(EVERYTHING), shelf, stored.index.record_verification)
+        )
+    assert [(o.status, o.reason) for o in outcomes] == [
+        (Delivery.SENT, ""),
+        (Delivery.FAILED, "Gone"),
+        (Delivery.FAILED, "Gone"),
+    ]
+    assert list(shelf.received) == [slices[0].sop_instance_uid]
+
+
+def test_it_stops_when_it_is_closed(stored, slices):
+    with Shelf() as shelf:
+        outcomes = delivered(stored.archive, stored.index.select(EVERYTHING), shelf, stored.index.record_verification)
+        next(outcomes)
+        outcomes.close()
+    assert list(shelf.received) == [slices[0].sop_instance_uid]
+
+
+def test_a_damaged_one_while_the_index_is_away_ends_nothing(stored, slices):
+    """That it is damaged cannot be recorded then: the others are sent all the same."""
+
+    def away(_):
+        raise IndexUnavailable("The index is away")
+
+    stored.flip(location_of(stored, slices[0]))
+    with Shelf() as shelf:
+        outcomes = list(delivered(stored.archive, stored.index.select(EVERYTHING), shelf, away))
+    assert [outcome.status for outcome in outcomes] == [Delivery.FAILED, Delivery.SENT, Delivery.SENT]
