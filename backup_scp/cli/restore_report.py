@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from backup_scp.cli.output import LIST_LIMIT, count, moment, say, size
+from backup_scp.cli.output import LIST_LIMIT, moment, say, size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -153,7 +153,7 @@ def tell(done: Restore, lacking: list[Missing], name: str, already_there: int, d
     _tell_of_earlier_runs(done, name, dropped)
     _tell_of_commitment(done, name)
     if done.warnings:
-        say(f"{count(len(done.warnings), 'image')} {_was(len(done.warnings))} taken with a warning:")
+        say(f"{_images(len(done.warnings))} {_was(len(done.warnings))} taken with a warning:")
         _list(Counter(outcome.reason.replace("The destination", name, 1) for outcome in done.warnings))
     if done.missing:
         _tell_what_is_missing(done, lacking)
@@ -164,9 +164,9 @@ def _tell_what_is_there(done: Restore, name: str, already_there: int) -> None:
     there = done.selected - done.missing
     if done.missing:
         not_there = f"{done.missing:,} {_is(done.missing)} not"
-        say(f"{there:,} of {count(done.selected, 'image')} {_is(there)} on {name}. {not_there}")
+        say(f"{there:,} of {_images(done.selected)} {_is(there)} on {name}. {not_there}")
     else:
-        say(f"All {count(done.selected, 'image')} that were asked for {_is(done.selected)} on {name}")
+        say(f"All {_images(done.selected)} that were asked for {_is(done.selected)} on {name}")
     if already_there:
         say(f"  {already_there:,} of them {_was(already_there)} there before")
     elif done.sent:
@@ -188,9 +188,9 @@ def _tell_of_earlier_runs(done: Restore, name: str, dropped: Dropped) -> None:
 
 def _tell_of_commitment(done: Restore, name: str) -> None:
     if done.committed:
-        say(f"{count(done.committed, 'image')} committed by {name}")
+        say(f"{_images(done.committed)} committed by {name}")
     if done.uncommitted:
-        say(f"{count(len(done.uncommitted), 'image')} not confirmed committed: {done.no_commitment}")
+        say(f"{_images(len(done.uncommitted))} not confirmed committed: {done.no_commitment}")
 
 
 def _tell_what_is_missing(done: Restore, lacking: list[Missing]) -> None:
@@ -200,27 +200,25 @@ def _tell_what_is_missing(done: Restore, lacking: list[Missing]) -> None:
     for (reason, meaning, status), images in reasons.most_common():
         of_it = [one for one in lacking if (one.reason, one.status) == (reason, status)]
         say()
-        say(f"{count(images, 'image')} not sent: {reason}" + (f" ({meaning})" if meaning else ""))
+        say(f"{_images(images)} not sent: {reason}" + (f" ({meaning})" if meaning else ""))
         if advice := _advice(of_it):
             say(f"  {advice}")
-        _list(Counter({_whose(one): one.images for one in of_it}))
+        whose = Counter[str]()
+        for one in of_it:
+            whose[_whose(one)] += one.images
+        _list(whose)
     say()
     if done.stopped:
         say(f"It stopped: {done.stopped}")
     if done.untried:
-        say(
-            f"{count(done.untried, 'image')} {_was(done.untried)} not tried"
-            + (" before it ended" if done.stopped else "")
-        )
+        say(f"{_images(done.untried)} {_was(done.untried)} not tried" + (" before it ended" if done.stopped else ""))
 
 
 def _advice(of_it: list[Missing]) -> str:
     if any(one.status == _DUPLICATE for one in of_it):
         return "It may have it already: with --commit it is asked whether it keeps it"
     if any("not accept" in one.reason or "accepts none" in one.reason for one in of_it):
-        return (
-            f"It does not take {', '.join(sorted({one.sop_class for one in of_it}))}: restore it to a folder or a PACS"
-        )
+        return "Restore it to a folder or to a PACS"
     return ""
 
 
@@ -232,10 +230,14 @@ def _whose(one: Missing) -> str:
 
 def _list(lines: Counter[str]) -> None:
     for line, images in lines.most_common(LIST_LIMIT):
-        say(f"  {line}: {count(images, 'image')}")
+        say(f"  {line}: {_images(images)}")
     if len(lines) > LIST_LIMIT:
         rest = lines.total() - sum(images for _, images in lines.most_common(LIST_LIMIT))
-        say(f"  and {count(rest, 'image')} more (--json lists them)")
+        say(f"  and {_images(rest)} more (--json lists them)")
+
+
+def _images(number: int) -> str:
+    return "1 image" if number == 1 else f"{number:,} images"
 
 
 def _is(number: int) -> str:

@@ -52,7 +52,7 @@ def test_the_long_commands_with_their_bars(type_, tmp_path, columns):
         (["find", "--name", "Nobody"], 0, "Nothing that is held"),
         (["import", "--help"], 0, "Usage"),
         (["--help"], 0, "Commands"),
-        (["find", "--study-date", "2026"], 1, "--study-date is"),
+        (["find", "--study-date", "2026"], 2, "--study-date"),
         (["nonsense"], 2, "No such command"),
     ],
 )
