@@ -166,7 +166,8 @@ def _tell_what_is_there(done: Restore, name: str, already_there: int) -> None:
         not_there = f"{done.missing:,} {_is(done.missing)} not"
         say(f"{there:,} of {_images(done.selected)} {_is(there)} on {name}. {not_there}")
     else:
-        say(f"All {_images(done.selected)} that were asked for {_is(done.selected)} on {name}")
+        all_of_it = "The image" if done.selected == 1 else f"All {_images(done.selected)}"
+        say(f"{all_of_it} that {_was(done.selected)} asked for {_is(done.selected)} on {name}")
     if already_there:
         say(f"  {already_there:,} of them {_was(already_there)} there before")
     elif done.sent:

@@ -303,14 +303,14 @@ def test_a_restore_is_committed_by_orthanc(start_node, start_orthanc):
     orthanc.add_modality(node.remote)
     node.send([encode(ds) for ds in ct_series(3)])
     done = node.cli("restore", "--to", "orthanc", "--all", "--commit")
-    assert "3 SOP Instances committed by orthanc" in done.stdout
+    assert "3 images committed by orthanc" in done.stdout
 
 
 def test_a_restore_to_an_archive_that_takes_no_commitment_says_so(start_node, storescp):
     node = start_node(remotes=[storescp.remote])
     node.send([encode(dx())])
     done = node.cli("restore", "--to", "sink", "--all", "--commit", exit_code=1)
-    assert "1 SOP Instance not confirmed committed: SINK" in done.stdout
+    assert "1 image not confirmed committed: SINK" in done.stdout
     assert "accepts none of the SOP Classes" in done.stdout
 
 
