@@ -152,7 +152,7 @@ def _serve(
     """
     parent = os.getppid()
     with contextlib.closing(_StopSignal()) as stop:
-        if settings.node.workers > 1:
+        if sys.platform != "win32" and settings.node.workers > 1:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPED)
         ports = node.start()
         gc.freeze()  # what was loaded is never garbage: no collection looks through it again
@@ -263,6 +263,8 @@ class _Supervisor:
 
     def _fork(self, number: int, on_start: Callable[[], object] = lambda: None) -> None:
         """Let there be a process; what it raises at its start goes the usual way to a person."""
+        if sys.platform == "win32":
+            raise NotImplementedError  # ``serve`` has refused it
         signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPED)  # until it is known, and until it heeds them itself
         if self._stopping:  # the ports are closed
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPED)

@@ -45,7 +45,7 @@ def test_the_long_commands_with_their_bars(type_, tmp_path, columns):
     ("arguments", "code", "words"),
     [
         (["status"], 0, "1 patient"),
-        (["check"], 0, "settings"),
+        (["check"], 1, "does not answer"),  # the node is a lock alone
         (["echo", "NOBODY@127.0.0.1:1"], 1, "cannot be reached"),
         (["index", "backup", "/dev/null"], 1, "is there already"),
         (["db", "upgrade"], 0, "up to date"),
