@@ -20,6 +20,7 @@ from backup_scp.ports import (
     Version,
     flags_of,
 )
+from backup_scp.same_content import find_same
 from backup_scp.sop_instance import SOPInstance
 from backup_scp.stored import intact_version, version_of
 
@@ -93,7 +94,9 @@ class Ingest:
             met = self._index.meet(key, staged.sha256)
             if met.held is not None:
                 return replace(self._again(staged, key, *met.held), flags=flags_of(instance))
-            location, arrival = self._archive.commit(staged, key, arrival.after(met.latest))
+            if met.latest is not None:
+                arrival = self._compared(staged, key, arrival.after(met.latest))
+            location, arrival = self._archive.commit(staged, key, arrival)
         except BaseException:
             staged.discard()
             self._custody.record_trouble()
@@ -106,6 +109,10 @@ class Ingest:
             raise
         self._archive.forget(staged)
         return Accepted(admission, location, flags=version.flags)
+
+    def _compared(self, staged: StagedFile, key: InstanceKey, arrival: Arrival) -> Arrival:
+        """Note it where a version that is held says the same in another encoding."""
+        return replace(arrival, same_as=find_same(self._archive, staged, self._index.versions_of(key)))
 
     def recover(self) -> int:
         """Enter into the index the files that are visible and have no row; return how many that were.

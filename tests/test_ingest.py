@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from backup_scp.archive.filesystem import FilesystemArchive
 from backup_scp.attributes import BY_KEYWORD, Level
@@ -331,3 +332,43 @@ def test_what_nobody_names_is_refused(archive, index, tmp_path):
     with pytest.raises(InvalidDataSet, match="Neither the Command Set nor the Data Set names a SOP Instance UID"):
         ingest.accept(file, FIRST)
     assert in_staging(tmp_path / "archive") == []
+
+
+def in_implicit_vr(sample: Sample) -> Sample:
+    return encode(sample.dataset(), ImplicitVRLittleEndian)
+
+
+def test_the_same_image_in_another_encoding_is_no_clash_and_takes_nobodys_place(archive, index, sample, tmp_path):
+    ingest = Ingest(archive, index)
+    sent = [(sample, "CONSOLE"), (in_implicit_vr(sample), "PACS"), (changed_copy(sample, PatientName="New"), "CONSOLE")]
+    sent += [(encode(sample.dataset(), DeflatedExplicitVRLittleEndian), "CONSOLE")]  # as before the correction
+    sent += [(in_implicit_vr(sent[2][0]), "PACS")]
+    admissions = [
+        ingest.accept(
+            staged(ingest, each),
+            replace(FIRST, received_at=FIRST.received_at + timedelta(minutes=minute), calling_ae_title=title),
+        ).admission
+        for minute, (each, title) in enumerate(sent)
+    ]
+    assert admissions == [
+        Admission.NEW, Admission.REENCODED, Admission.VERSION, Admission.REENCODED, Admission.REENCODED
+    ]  # fmt: skip
+
+    with _an_empty_index(tmp_path) as another:
+        rebuild(archive, another)
+        for each in (index, another):
+            assert [held.sha256 for held in each.select(Selection())] == [sent[2][0].sha256]
+            assert {held.sha256 for held in each.select(Selection(all_versions=True))} == {s.sha256 for s, _ in sent}
+            assert each.remarks(9) == []
+            assert each.storms(FIRST.received_at + timedelta(minutes=2.5), 1) == []
+
+
+def test_what_cannot_be_compared_is_judged_as_it_was(archive, index, sample):
+    """Its held version is damaged: nobody knows what it says."""
+    ingest = Ingest(archive, index)
+    first = ingest.accept(staged(ingest, sample), FIRST)
+    path = archive.read(first.location).path
+    path.chmod(0o600)
+    path.write_bytes(path.read_bytes()[:-1])
+    again = ingest.accept(staged(ingest, in_implicit_vr(sample)), LATER)
+    assert again.admission is Admission.VERSION

@@ -31,7 +31,7 @@ _UID_LIMIT = 1024  # of File Meta only: a longer one is whole in the Data Set
 _OPENING = f'{{"format":{FORMAT},"meta_sha256":"'.encode("ascii")
 _DIGEST = slice(len(_OPENING), len(_OPENING) + 64)
 _UNKNOWN = b"0" * 64
-_LEFT_OUT_WHEN_EMPTY = ("xxh3_128", "remote", "ordered")
+_LEFT_OUT_WHEN_EMPTY = ("xxh3_128", "remote", "ordered", "same_as")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +111,7 @@ def private_information(
         "site": _bounded(arrival.site, 64),
         "remote": _bounded(arrival.remote, 64, 192),
         "ordered": _moment(arrival.ordered_at) if arrival.ordered_at else "",
+        "same_as": arrival.same_as,
         "location": location[:LOCATION_LIMIT],
     }
     for name in _LEFT_OUT_WHEN_EMPTY:
@@ -197,6 +198,7 @@ def _file_header(elements: dict[int, bytes], record: dict[str, Any], length: int
         site=record["site"],
         remote=record.get("remote", ""),
         ordered_at=datetime.fromisoformat(record["ordered"]) if "ordered" in record else None,
+        same_as=str(record.get("same_as", "")),
     )
     sha256, xxh3_128 = record["sha256"], str(record.get("xxh3_128", ""))
     return FileHeader(heading, arrival, record["location"], sha256, int(record["size"]), xxh3_128, length)

@@ -56,6 +56,8 @@ class Imported:
         Files of images that are held with other content: both are kept.
     clash
         The same, of images that somebody else has sent: both are kept, and the new one is flagged.
+    reencoded
+        Files of images that are held in another encoding: the same elements, the same pixels; both are kept.
     held
         Files that are held already, byte for byte.
     repaired
@@ -79,6 +81,7 @@ class Imported:
     new: int = 0
     version: int = 0
     clash: int = 0
+    reencoded: int = 0
     held: int = 0
     repaired: int = 0
     size_bytes: int = 0
@@ -299,6 +302,8 @@ def _tell(done: Imported, verbose: bool, json: bool) -> None:
     if done.version or done.clash:
         further = done.version + done.clash
         say(f"{count(further, 'further version')} of images that are held with other content: both are kept")
+    if done.reencoded:
+        say(f"{count(done.reencoded, 'image')} held already in another encoding: both are kept")
     if done.truncated:
         say(f"{count(done.truncated_count, 'image')} cut off: the file ends too early. Kept, and shown only while")
         say("nothing whole is held. Look for a whole copy, and import or send that:")

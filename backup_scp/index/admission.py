@@ -130,6 +130,8 @@ class Entrance:
         else:
             self._count_version(facts, found)
         self._insert_version(facts, found["instance_id"], decision.standing)
+        if decision.standing.reencoded:
+            return Admission.REENCODED
         return Admission.CLASH if decision.standing.clash else Admission.VERSION
 
     def _count_version(self, facts: Facts, found: Found) -> None:

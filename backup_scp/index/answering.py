@@ -2,6 +2,7 @@
 
 The versions are looked at in the order of arrival.  The first one answers, and its sender owns the instance.  Of each
 further one ``may_replace`` tells whether it answers from then on.  One that may not is kept and flagged as a clash.
+One that says the same as another version, in another encoding, is kept and changes nothing, whoever sent it.
 
 One that is truncated never takes the place of one that is whole; one that is whole takes the place of one that is
 truncated, whoever sent it, and the owner stays.
@@ -42,6 +43,8 @@ class Candidate(NamedTuple):
     received_at: str = ""
     answering: bool = False
     is_whole: bool = True
+    sha256: str = ""
+    same_as: str = ""
 
     @property
     def place(self) -> tuple[str, str]:
@@ -80,6 +83,8 @@ class Standing(NamedTuple):
     ----------
     answering
         Whether it answers.
+    reencoded
+        Whether it says the same as another version, in another encoding: it changes nothing, as a re-send does.
     clash
         Whether it is from somebody who may not replace what answered.
     until
@@ -89,6 +94,7 @@ class Standing(NamedTuple):
     answering: bool = False
     clash: bool = False
     until: str = ""
+    reencoded: bool = False
 
 
 def standings(candidates: Sequence[Candidate]) -> dict[str, Standing]:
@@ -96,7 +102,11 @@ def standings(candidates: Sequence[Candidate]) -> dict[str, Standing]:
     found: dict[str, Standing] = {}
     first, *further = sorted(candidates, key=lambda each: each.place)
     answering, owner = first, first.sender
+    digests = {each.sha256 for each in candidates} - {""}
     for each in further:
+        if each.same_as in digests:
+            found[each.location] = Standing(reencoded=True)
+            continue
         is_allowed = may_replace(owner, each)
         if each.is_whole > answering.is_whole or (is_allowed and each.is_whole == answering.is_whole):
             found[answering.location] = Standing(until=each.received_at)

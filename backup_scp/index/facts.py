@@ -73,7 +73,9 @@ def candidate(row: Mapping[str, Any]) -> Candidate:
     sender = Sender(row["remote"], row["site"], row["calling_ae_title"], row["service"] == IMPORT)
     order = row["ordered_at"] or row["received_at"]
     is_whole = Flag.TRUNCATED.value not in row["flags"].split(",")
-    return Candidate(order, row["location"], sender, row["received_at"], row.get("answering", False), is_whole)
+    is_answering = row.get("answering", False)
+    of = row["location"], sender, row["received_at"], is_answering, is_whole, row["sha256"], row["same_as"]
+    return Candidate(order, *of)
 
 
 def _uids(instance: SOPInstance) -> dict[str, str]:
@@ -119,6 +121,7 @@ def _version(version: Version, site: str) -> Row:
         "address": stored_long(arrival.address),
         "site": site,
         "remote": stored_key(arrival.remote),
+        "same_as": stored_long(arrival.same_as),
         "ordered_at": timestamp(arrival.ordered_at) if arrival.ordered_at else "",
         "verified_at": "",
         "damage": None,

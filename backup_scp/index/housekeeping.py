@@ -204,6 +204,7 @@ def storms(connection: sa.Connection, since: datetime, studies: int) -> list[Sto
         .where(
             version.c.received_at >= timestamp(since),
             version.c.received_at <= _horizon(),
+            version.c.same_as == "",
             version.c.instance_id.in_(
                 sa.select(superseded.c.instance_id).where(superseded.c.patient_id.is_not(None)).correlate(None)
             ),

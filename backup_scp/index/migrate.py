@@ -20,7 +20,7 @@ from backup_scp.index.values import lock_number
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0014"
+HEAD = "0015"
 """The newest migration; a test holds it equal to the folder."""
 
 _REVISION = sa.Table(  # as alembic makes it

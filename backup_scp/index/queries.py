@@ -84,7 +84,7 @@ def search(query: Query, dialect: Dialect) -> sa.Select[Any]:
 
 
 _FACTS = named(version, "sha256 size_bytes sop_class_uid transfer_syntax_uid location answering flags damage")
-_CAME = named(version, "received_at service calling_ae_title called_ae_title address site remote ordered_at")
+_CAME = named(version, "received_at service calling_ae_title called_ae_title address site remote ordered_at same_as")
 
 
 def search_versions(query: Query, dialect: Dialect) -> sa.Select[Any]:
@@ -105,9 +105,9 @@ def version_match(query: Query, row: Iterable[Any]) -> VersionMatch:
 
 def arrival(columns: Iterable[str]) -> Arrival:
     """Make a value of the columns of ``_CAME``."""
-    received_at, service, calling, called, address, site, remote, ordered_at = columns
+    received_at, service, calling, called, address, site, remote, ordered_at, same_as = columns
     at = moment(ordered_at) if ordered_at else None
-    return Arrival(moment(received_at), service, calling, called, address, site, remote, at)
+    return Arrival(moment(received_at), service, calling, called, address, site, remote, at, same_as)
 
 
 def flags_of(flags: str, damage: str | None) -> tuple[str, ...]:
@@ -220,6 +220,16 @@ def met(row: Any) -> Met:
         return Met()
     is_it, location, latest, merged_at, *came = row
     return Met((location, arrival(came)) if is_it else None, moment(max(latest, merged_at)))
+
+
+def versions_of(key: InstanceKey) -> sa.Select[Any]:
+    """Select the versions of an instance: the one that answers, then the latest first."""
+    is_it = (
+        study.c.study_instance_uid == key.study_instance_uid,
+        series.c.series_instance_uid == key.series_instance_uid,
+        instance.c.sop_instance_uid == key.sop_instance_uid,
+    )
+    return held().where(*is_it).order_by(version.c.answering.desc(), order_of(version).desc())
 
 
 def retrieve(query: Query, dialect: Dialect) -> sa.Select[Any]:

@@ -99,6 +99,11 @@ class SQLIndex:
     def held(self, key: InstanceKey, sha256: str) -> tuple[str, Arrival] | None:
         return self.meet(key, sha256).held
 
+    def versions_of(self, key: InstanceKey) -> list[Held]:
+        with self._database.reading() as connection:
+            rows = connection.execute(queries.versions_of(stored_instance_key(key)))
+            return [queries.held_row(row) for row in rows]
+
     def search(self, query: Query) -> Generator[Match, None, None]:
         keywords = [attribute.keyword for attribute in queries.returned_keys(query)]
         with contextlib.closing(

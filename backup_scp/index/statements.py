@@ -58,7 +58,7 @@ VERSIONS_OF = select(
     *named(
         version,
         "id sha256 location size_bytes received_at ordered_at service calling_ae_title site remote flags answering"
-        " answered_until",
+        " answered_until same_as",
     )
 ).where(version.c.instance_id == _OF)
 SET_STANDING = update(version).where(version.c.id == _OF)

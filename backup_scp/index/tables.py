@@ -160,6 +160,7 @@ version = sa.Table(
     _text("site"),
     _late_text("remote"),
     _late_text("ordered_at"),  # what versions are in order of, where it is not received_at
+    _late_text("same_as"),  # the SHA-256 of one that says the same in another encoding
     _late_text("answered_until"),  # when another one took its place; empty while it answers, and where it never did
     _text("flags"),  # sorted, joined by a comma
     _text("verified_at"),  # empty while it never was

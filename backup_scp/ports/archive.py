@@ -46,6 +46,8 @@ class Arrival:
         The clinic that the sender is configured for; empty when it is not.
     remote
         The name in the settings of the sender, where both its AE title and its address are configured ones; else empty.
+    same_as
+        The SHA-256 of a version held before that says the same in another encoding; empty where none was found.
     ordered_at
         What puts it behind the versions that were held when it came, where the clock was behind one of them; else None.
     """
@@ -58,6 +60,7 @@ class Arrival:
     site: str = ""
     remote: str = ""
     ordered_at: datetime | None = None
+    same_as: str = ""
 
     @property
     def order(self) -> datetime:

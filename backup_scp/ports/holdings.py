@@ -73,6 +73,7 @@ class Admission(StrEnum):
     NEW = "new"  # a SOP Instance not held before
     VERSION = "version"  # a further version, from the same sender: if it is whole it answers queries from now on
     CLASH = "clash"  # a further version, from another sender: kept and flagged, does not take over
+    REENCODED = "reencoded"  # a further version that says the same in another encoding: kept, changes nothing
     HELD = "held"  # the very same bytes were there already; nothing was added
 
 

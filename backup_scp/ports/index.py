@@ -50,6 +50,9 @@ class Index(Protocol):
     def held(self, key: InstanceKey, sha256: str) -> tuple[str, Arrival] | None:
         """Location and first arrival of the version with exactly these bytes, if there is one."""
 
+    def versions_of(self, key: InstanceKey) -> list[Held]:
+        """Give the versions of an instance: the one that answers queries, then the others, the latest first."""
+
     def search(self, query: Query) -> Generator[Match, None, None]:
         """Answer a query, one match per entity at its level; flat memory.
 

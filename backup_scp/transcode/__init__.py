@@ -28,6 +28,7 @@ Temporary files have no name and lie in a folder of the caller's choice: they ho
 
 from __future__ import annotations
 
+import contextlib
 import zlib
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -50,7 +51,7 @@ from backup_scp.transcode.elements import BIG_ENDIAN, EXPLICIT, IMPLICIT, Encodi
 from backup_scp.transcode.encoding import reencode
 from backup_scp.transcode.padding import Edit, applied, edits
 
-__all__ = ["Edit", "Transcoded", "alternatives", "applied", "padding", "transcode"]
+__all__ = ["Edit", "Transcoded", "alternatives", "applied", "padding", "transcode", "write_plainly"]
 
 _NATIVE: dict[str, Encoding] = {
     str(ExplicitVRLittleEndian): EXPLICIT,
@@ -63,6 +64,8 @@ _ALL_DEFLATED = frozenset({_DEFLATED, "1.2.840.10008.1.2.4.95", "1.2.840.10008.1
 _IN_MEMORY_BYTES = 1 << 20
 _CHUNK_BYTES = 1 << 20
 _INFLATED_LIMIT_BYTES = 1 << 32  # native Pixel Data has a 32-bit length; a deflate bomb stops here
+
+_COMPARED_LIMIT_BYTES = 1 << 28
 
 _Step = Callable[[BinaryIO, int, BinaryIO], None]
 
@@ -136,6 +139,43 @@ def transcode(
     return Transcoded(result, target, result_bytes)
 
 
+def write_plainly(
+    data_set: BinaryIO,
+    transfer_syntax_uid: str,
+    size_bytes: int,
+    folder: Path,
+    result: BinaryIO,
+    left_out: frozenset[int],
+) -> None:
+    """Write a Data Set in the one form that does not tell what it was encoded in; ``content.py`` digests that.
+
+    Parameters
+    ----------
+    result
+        Needs ``write`` alone.
+    left_out
+        Tags that are not written.
+
+    Raises
+    ------
+    InstanceRefused
+        It cannot be read or decoded to its end, or inflated it is larger than 256 MiB.
+    """
+    compression = transfer_syntax_uid if transfer_syntax_uid in DECODABLE else None
+    if transfer_syntax_uid not in _NATIVE and compression is None:
+        raise InstanceRefused("there is no decoder for it here")
+    steps: list[_Step] = []
+    if transfer_syntax_uid == _DEFLATED:
+        steps.append(partial(_inflate, limit_bytes=_COMPARED_LIMIT_BYTES))
+    try:
+        plain, plain_bytes = _convert(data_set, size_bytes, steps, folder)
+        with plain if plain is not data_set else contextlib.nullcontext():
+            encoding = _NATIVE.get(transfer_syntax_uid, EXPLICIT)
+            reencode(encoding, IMPLICIT, compression, plain, plain_bytes, result, left_out=left_out)
+    except OSError as error:
+        raise InstanceRefused(error.strerror or type(error).__name__) from error
+
+
 def _target(stored: str, accepted: Sequence[str]) -> str:
     native = [uid for uid in accepted if uid in _NATIVE]
     if not native:
@@ -182,7 +222,7 @@ def _run(step: _Step, source: BinaryIO, size_bytes: int, folder: Path) -> tuple[
     return result, result_bytes
 
 
-def _inflate(source: BinaryIO, size_bytes: int, result: BinaryIO) -> None:
+def _inflate(source: BinaryIO, size_bytes: int, result: BinaryIO, limit_bytes: int | None = None) -> None:
     """Undo deflation (PS3.5 A.5, RFC 1951): what comes out is the Explicit VR Little Endian Data Set, bit for bit."""
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     left = size_bytes
@@ -195,8 +235,8 @@ def _inflate(source: BinaryIO, size_bytes: int, result: BinaryIO) -> None:
             while data:
                 result.write(inflater.decompress(data, _CHUNK_BYTES))
                 data = inflater.unconsumed_tail
-                if result.tell() > _INFLATED_LIMIT_BYTES:
-                    raise InstanceRefused("inflated it is larger than 4 GiB")
+                if result.tell() > (limit_bytes or _INFLATED_LIMIT_BYTES):
+                    raise InstanceRefused(f"inflated it is larger than {(limit_bytes or 1 << 32) >> 20} MiB")
     except zlib.error as error:
         raise InstanceRefused("its deflated bytes are damaged") from error
     result.write(inflater.flush())

@@ -23,6 +23,7 @@ PIXEL_DATA = 0x7FE00010
 ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 SHORT_VRS = frozenset(str(vr) for vr in EXPLICIT_VR_LENGTH_16)
 LONG_VRS = frozenset(str(vr) for vr in EXPLICIT_VR_LENGTH_32)
+_ITEM_BYTES = b"\xfe\xff\x00\xe0"  # of Implicit VR Little Endian
 _MAX_DEPTH = 256  # deeper than any SOP Class; most receivers fail before
 
 
@@ -117,10 +118,13 @@ class Walk:
     ----------
     stream
         At the first byte; between two tokens the caller may move it.
+    into_unknown
+        Whether a Value of VR UN that begins with an item is walked as the sequence that it is (PS3.5 6.2.2).
     """
 
-    def __init__(self, stream: BinaryIO, encoding: Encoding, size_bytes: int) -> None:
+    def __init__(self, stream: BinaryIO, encoding: Encoding, size_bytes: int, *, into_unknown: bool = False) -> None:
         self._stream = stream
+        self._into_unknown = into_unknown
         self._at = stream.tell()
         end = self._at + size_bytes
         if stream.seek(0, 2) < end:
@@ -155,7 +159,7 @@ class Walk:
         vr, length = self._vr_and_length(level, tag)
         if length == UNDEFINED and tag == PIXEL_DATA:
             return self._encapsulated(level, vr)
-        if vr == "SQ" or length == UNDEFINED:
+        if vr == "SQ" or length == UNDEFINED or (vr == "UN" and self._into_unknown and self._is_item_next(length)):
             return self._sequence(level, tag, vr, length)
         token = Token(Kind.ELEMENT, level, tag, vr, self._at, length)
         self._skip(level, length)
@@ -177,6 +181,10 @@ class Walk:
         (length,) = self._unpack(level, "L")
         vr = vr_of(tag)
         return ("SQ" if length == UNDEFINED and vr == "UN" else vr), length
+
+    def _is_item_next(self, length: int) -> bool:
+        self._stream.seek(self._at)
+        return length >= len(_ITEM_BYTES) and self._stream.read(len(_ITEM_BYTES)) == _ITEM_BYTES
 
     def _sequence(self, level: Level, tag: int, vr: str, length: int) -> Token:
         """Open a sequence; UN with undefined length is one, in Implicit VR Little Endian (PS3.5 6.2.2)."""

@@ -48,6 +48,8 @@ def reencode(
     source: BinaryIO,
     size_bytes: int,
     result: BinaryIO,
+    *,
+    left_out: frozenset[int] | None = None,
 ) -> None:
     """Write the Data Set in ``source`` into ``result`` with the other encoding.
 
@@ -55,6 +57,9 @@ def reencode(
     ----------
     compression
         Transfer Syntax UID of the encapsulated Pixel Data, which is decoded; None if there should be none.
+    left_out
+        To compare Data Sets, and not to send them: tags that are not written, and sequences of unknown VR are written
+        as sequences.  Frames that are left out are not decoded.
 
     Raises
     ------
@@ -63,16 +68,19 @@ def reencode(
         written.
     """
     start = source.tell()
-    descriptions, encapsulated = _survey(Walk(source, source_encoding, size_bytes), source, compression)
+    into_unknown = left_out is not None
+    walk = Walk(source, source_encoding, size_bytes, into_unknown=into_unknown)
+    descriptions, encapsulated = _survey(walk, source, compression)
     decoded = {
         token.level.start: DecodedPixelData(source, token.fragments, descriptions[token.level.start], compression)
         for token in encapsulated
-        if compression
+        if compression and not (left_out and PIXEL_DATA in left_out)
     }
     source.seek(start)
     writer = _Writer(source, result, target_encoding, descriptions, decoded)
-    for token in Walk(source, source_encoding, size_bytes):
-        writer.write(token)
+    for token in Walk(source, source_encoding, size_bytes, into_unknown=into_unknown):
+        if not left_out or token.tag not in left_out:
+            writer.write(token)
 
 
 def _survey(

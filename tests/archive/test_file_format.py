@@ -171,7 +171,7 @@ def test_whatever_is_said_comes_back(heading, arrival):
 def test_nothing_makes_it_overflow(character):
     text = character * 70_000
     end = datetime(9999, 12, 31, 23, 59, 59, 999999, UTC)
-    arrival = Arrival(end, text, text, text, text, text, text, end)
+    arrival = Arrival(end, text, text, text, text, text, text, end, "f" * 64)
     heading = Heading(text, text, text, text)
     location = "f" * 2 * layout.LOCATION_LIMIT
     header = blank_header(heading)
@@ -187,8 +187,14 @@ def test_the_name_of_a_remote_ae_is_kept_whole():
     assert read_header(io.BytesIO(whole(arrival=named)), "it").arrival == named
 
 
+def test_what_says_the_same_is_named():
+    named = replace(ARRIVAL, same_as="0123456789abcdef" * 4)
+    assert read_header(io.BytesIO(whole(arrival=named)), "it").arrival == named
+
+
 def test_what_earlier_versions_did_not_write_is_empty():
     assert b'"remote"' not in whole()
+    assert b'"same_as"' not in whole()
     assert b'"ordered"' not in whole()
     arrival = read_header(io.BytesIO(whole()), "it").arrival
     assert (arrival.remote, arrival.ordered_at, arrival.order) == ("", None, ARRIVAL.received_at)

@@ -277,6 +277,29 @@ class IndexContract:
         assert [v.arrival for v in index.search_versions(query(I))] == [version().arrival, later.arrival]
         assert index.meet(early.key, early.sha256) == ((early.location, later.arrival), later.arrival.ordered_at)
 
+    def test_another_encoding_is_kept_and_changes_nothing(self, index):
+        first, corrected = version(content="first"), version(content="corrected", minute=1)
+        assert [index.add(first), index.add(corrected)] == [Admission.NEW, Admission.VERSION]
+        for minute, (sender, of) in enumerate([("DR1", first), ("PACS", corrected), ("PACS", first)], 2):
+            again = version(content=f"again {minute}", minute=minute, sender=sender, same_as=of.sha256)
+            assert index.add(again) is Admission.REENCODED
+        held = index.versions_of(first.key)
+        assert held[0].sha256 == corrected.sha256
+        assert [each.received_at for each in held] == [at(minute) for minute in (1, 4, 3, 2, 0)]
+        assert [each.sha256 for each in index.retrieve(query(I))] == [corrected.sha256]
+        assert (index.holdings().versions, index.holdings().flagged, index.remarks(9)) == (5, 0, [])
+        assert [each.calling_ae_title for each in index.storms(at(-1), 1)] == ["DR1"]  # of the correction
+        assert index.storms(at(1.5), 1) == []
+        assert index.versions_of(version("1.9").key) == []
+
+    def test_another_encoding_that_is_entered_first_changes_nothing_either(self, index):
+        first = version(content="first")
+        again = version(content="again", minute=1, sender="PACS", same_as=first.sha256)
+        assert index.add(again) is Admission.NEW
+        index.add(first, lambda _location: again)
+        assert [each.sha256 for each in index.retrieve(query(I))] == [first.sha256]
+        assert index.remarks(9) == []
+
     def test_what_is_known_of_a_uid_tells_what_came_before(self, index):
         assert index.meet(version().key, version().sha256) == (None, None)
         index.add(version(minute=1))

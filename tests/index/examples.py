@@ -44,6 +44,7 @@ def version(
     sender: str = "DR1",
     site: str = "",
     remote: str = "",
+    same_as: str = "",
     sop_class: str = DX,
     service: str = "C-STORE",
     parsed: bool = True,
@@ -56,7 +57,7 @@ def version(
         attributes = {"PatientID": "P1", "PatientName": "DOE^JANE", "Modality": "DX"} | attributes
     return Version(
         SOPInstance(sop_class, sop, EXPLICIT, study, series, attributes, parsed=parsed, is_whole=is_whole),
-        Arrival(at(minute), service, sender, "BACKUP_SCP", "192.0.2.7", site, remote),
+        Arrival(at(minute), service, sender, "BACKUP_SCP", "192.0.2.7", site, remote, same_as=same_as),
         location=f"{sha256[:2]}/{sha256}.dcm",
         sha256=sha256,
         size_bytes=1000 + len(content),

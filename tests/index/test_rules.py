@@ -240,3 +240,26 @@ def test_one_answers_and_it_is_whole_if_any_is(sent):
         if before:
             decision = decide(before, versions[number - 1])
             assert {**decision.held, str(number - 1): decision.standing} == standings(versions[:number])
+
+
+def said_again(order: str, sender: Sender, same_as: str) -> Candidate:
+    return Candidate(order, order, sender, f"t{order}", sha256=f"digest {order}", same_as=same_as)
+
+
+@pytest.mark.parametrize("sender", [OURS, THEIRS, CONSOLE])
+def test_what_says_the_same_in_another_encoding_changes_nothing(sender):
+    versions = [said_again("0", OURS, ""), said_again("1", sender, "digest 0"), said_again("2", sender, "digest 1")]
+    judged = standings(versions)
+    assert judged == {"0": Standing(answering=True), "1": Standing(reencoded=True), "2": Standing(reencoded=True)}
+    assert standings(versions[::-1]) == judged
+
+
+def test_what_says_the_same_as_before_a_correction_does_not_undo_it():
+    versions = [said_again("0", OURS, ""), said_again("1", OURS, ""), said_again("2", OURS, "digest 0")]
+    assert standings(versions)["1"] == Standing(answering=True)
+
+
+def test_what_says_the_same_as_one_that_is_not_there_is_judged_like_any_other():
+    versions = [said_again("0", OURS, "lost"), said_again("1", THEIRS, "lost"), said_again("2", OURS, "lost")]
+    judged = standings(versions)
+    assert judged == {"0": Standing(until="t2"), "1": Standing(clash=True), "2": Standing(answering=True)}

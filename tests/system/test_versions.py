@@ -6,10 +6,11 @@ import json
 from datetime import datetime, timedelta
 
 import pytest
+from pydicom.dataset import Dataset
 
-from tests.samples import data_set_bytes, dx, encode, replace, uid
+from tests.samples import Sample, data_set_bytes, dx, encode, replace, uid
 from tests.system.contents import assert_index_equals_files, digests, index_rows, visible
-from tests.system.peers import findscu, movescu, storescu
+from tests.system.peers import dcmtk, findscu, movescu, storescu
 
 
 def image(number: str, *, description: str = "Chest", pixels: int = 0):
@@ -164,3 +165,50 @@ def test_versions_survive_a_rebuild(node):
 
     node.start()
     assert answers(node) == [4]
+
+
+def studies(count: int):
+    """Return one image of each study, with a private sequence in it."""
+    inner = Dataset()
+    inner.add_new(0x00091010, "LO", "ours")
+    for number in range(count):
+        ds = dx(study=f"s{number}", PatientID=f"P{number}")
+        ds.add_new(0x00090010, "LO", "MAKER")
+        ds.add_new(0x00091001, "SQ", [inner])
+        yield encode(ds)
+
+
+def test_the_same_studies_in_another_encoding_are_no_alarm_and_no_clash(node, tmp_path):
+    """A console sends Explicit VR, and a PACS forwards Implicit VR and what it has compressed without loss."""
+    sent = list(studies(33))
+    files = [sample.write(tmp_path / "sent" / f"{number}.dcm") for number, sample in enumerate(sent)]
+    for number, file in enumerate(files):
+        dcmtk("dcmcjpeg", "+e1", file, file.with_name(f"{number}.jpeg"))
+
+    storescu(node, *files, options=("-xe",), calling="CONSOLE")
+    storescu(node, *files, options=("-xi",), calling="PACS")
+    storescu(node, *(file.with_suffix(".jpeg") for file in files), options=("-xs",), calling="PACS")
+
+    status = node.json("status")
+    assert (status["holdings"]["instances"], status["holdings"]["versions"]) == (33, 99)
+    assert (status["holdings"]["flagged"], status["remarks"], status["storms"]) == (0, [], [])
+    assert digests(node.restored(tmp_path / "one", "--all")) == {sample.sha256: 1 for sample in sent}
+    assert_index_equals_files(node)
+
+
+def test_what_this_node_sent_decoded_comes_back_as_what_it_was(start_node, start_storescp, tmp_path):
+    """A console that was filled again forwards what it got."""
+    console = start_storescp(ae_title="CONSOLE", options=("+xi",))
+    node = start_node(remotes=[console.remote])
+    source = next(studies(1)).write(tmp_path / "source.dcm")
+    dcmtk("dcmcjpeg", "+e1", source, tmp_path / "coded.dcm")
+    coded = Sample.of_file(tmp_path / "coded.dcm")
+    assert coded is not None
+    storescu(node, tmp_path / "coded.dcm", options=("-xs",), calling="CONSOLE")
+
+    node.cli("restore", "--to", "console", "--all")
+    storescu(node, *console.files(), options=("-xi",), calling="CONSOLE")
+
+    assert len(visible(node)) == 2
+    assert node.json("status")["remarks"] == []
+    assert digests(node.restored(tmp_path / "one", "--all")) == {coded.sha256: 1}

@@ -1,0 +1,85 @@
+"""Whether a Data Set that comes for a held instance is the same image in another encoding.
+
+A study that comes in two Transfer Syntaxes is neither a clash nor a change: a console sends Explicit VR and a PACS
+forwards Implicit VR, or what this node has sent decoded comes back.  The comparison is of what both say, see
+``transcode.content``, and costs time only where an instance is held with other bytes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import BinaryIO
+
+from backup_scp.errors import ArchiveUnavailable, Damaged, InstanceRefused
+from backup_scp.ports import Archive, ArchivedFile, Held, StagedFile
+from backup_scp.transcode.content import digest_of_content, digest_of_elements
+
+Digest = Callable[[BinaryIO, str, int, Path, float], str]
+
+_LONGEST_S = 10.0  # a sender waits for its answer
+_LARGEST_BYTES = 1 << 28
+_MOST = 8
+
+
+def find_same(archive: Archive, staged: StagedFile, held: Iterable[Held]) -> str:
+    """Name a held version that says the same as a Data Set whose last byte is in.
+
+    Parameters
+    ----------
+    archive
+        Where the held ones are.
+    staged
+        What came.
+    held
+        Versions of its instance, in the order in which they are compared; the first 8 are.
+
+    Returns
+    -------
+    str
+        The SHA-256 of that version.  Empty where none says the same, and where it cannot be told: one cannot be read
+        or decoded to its end, is longer than 256 MiB, or it takes longer than 10 s.
+    """
+    comparison = _Comparison(archive, staged)
+    for one in list(held)[:_MOST]:
+        if max(one.size_bytes, staged.size_bytes) > _LARGEST_BYTES:
+            continue
+        try:
+            if comparison.is_same(one):
+                return one.sha256
+        except (InstanceRefused, Damaged, ArchiveUnavailable):
+            continue
+    return ""
+
+
+class _Comparison:
+    """Compares one Data Set with several; what it says itself is digested once."""
+
+    def __init__(self, archive: Archive, staged: StagedFile) -> None:
+        self._archive = archive
+        self._staged = staged
+        self._until = time.monotonic() + _LONGEST_S
+        self._elements = self._content = ""
+
+    def is_same(self, held: Held) -> bool:
+        """Tell whether both say the same; pixels are decoded only where all the rest is the same."""
+        file = self._archive.read(held.location)
+        folder = file.path.parent  # for what has no name: it is on the archive's own volume
+        self._elements = self._elements or self._of_staged(digest_of_elements, folder)
+        if self._of(file, digest_of_elements, folder) != self._elements:
+            return False
+        self._content = self._content or self._of_staged(digest_of_content, folder)
+        if self._of(file, digest_of_content, folder) != self._content:
+            return False
+        self._archive.verify(held.location, held.sha256)  # one that is damaged must not keep the place of a whole one
+        return True
+
+    def _of_staged(self, digest: Digest, folder: Path) -> str:
+        staged = self._staged
+        with staged.data_set() as stream:
+            return digest(stream, staged.heading.transfer_syntax_uid, staged.size_bytes, folder, self._until)
+
+    def _of(self, file: ArchivedFile, digest: Digest, folder: Path) -> str:
+        with file.data_set() as stream:
+            return digest(stream, file.heading.transfer_syntax_uid, file.size_bytes, folder, self._until)
