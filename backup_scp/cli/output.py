@@ -33,6 +33,7 @@ LIST_LIMIT = 20
 """Lines of a list on the screen; --json has them all."""
 
 
+_WIDE = 70  # columns
 _EACH_BYTES = 300_000  # what an image takes of the time, beside its bytes: many are small, and one is large
 
 
@@ -77,6 +78,8 @@ def progress(label: str) -> Iterator[Callable[[Progress], None]]:
         yield lambda _: None
         return
     with _bars() as bars:
+        if bars.console.width < _WIDE:
+            label = label.partition(" ")[0]
         task = bars.add_task(label, total=None, text="")  # the column asks for it as soon as the bar is there
 
         def show(at: Progress) -> None:
@@ -97,12 +100,13 @@ def _bars() -> ProgressBars:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+    console = Console(stderr=True)
     return Progress(
         TextColumn("{task.description}"),
-        BarColumn(),
+        *([BarColumn()] if console.width >= _WIDE else []),  # where there is little room, the numbers say more
         TextColumn("{task.fields[text]}"),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=console,
         transient=True,
     )
 

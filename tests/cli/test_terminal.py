@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -38,6 +39,7 @@ def test_the_long_commands_with_their_bars(type_, tmp_path, columns):
         ended = type_(*arguments, columns=columns)
         assert ended.code == 0, ended.text
         assert label.split()[0] in ended.text
+        assert re.search(r"\b3 of [34](, [0-9.]+ kB)? [-0-9]", ended.text), "the numbers of the bar, not cut"
         assert any(words in line for line in ended.lines), ended.text
 
 
