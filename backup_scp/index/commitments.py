@@ -35,7 +35,7 @@ from backup_scp.ports import (
 
 MOST_REQUESTS = 10_000
 MOST_REFERENCES = 1_000_000
-MOST_REFERENCES_OF_STRANGERS = 100_000
+MOST_REFERENCES_OF_STRANGERS = 50_000
 """What may be open at one address: a console whose reports nobody takes must not fill the disk."""
 
 _FORGOTTEN_AFTER = timedelta(days=30)

@@ -98,6 +98,8 @@ class Association:
         True when the node stops: no further request will be read.
     errand
         What is done meanwhile, if anything.
+    farewell
+        The A-ASSOCIATE-RJ that is still to be sent, where it was rejected.
     """
 
     caller: Caller
@@ -113,6 +115,7 @@ class Association:
         self.tally = Tally()
         self.ending = False
         self.errand: Errand | None = None
+        self.farewell = b""
         self._waiting = False
         self._ahead: tuple[int, CommandSet] | None = None
         self._data_set_of: int | None = None  # context ID, while a Data Set is still to be read

@@ -1,7 +1,8 @@
-"""Waits, in one thread, until rejected peers close their connections (Sta13, PS3.8 9.1.5).
+"""Rejects, in one thread, and waits until the peers close their connections (Sta13, PS3.8 9.1.5).
 
 To close at once could destroy the A-ASSOCIATE-RJ before the peer has read it, and a thread for each would let callers
-that are turned away use up the threads of those that are not.
+that are turned away use up the threads of those that are not.  It is sent here, too: a caller that hears it calls again
+at once, and then the thread that served it is free.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ import time
 from collections import deque
 
 from backup_scp.network.upper_layer import Selector
+from backup_scp.network.upper_layer.secured import stream_of
 
 MOST = 128
 """Of more the oldest is closed at once."""
 
 _WAIT_S = 5.0
+_SEND_S = 0.01
 _READ_BYTES = 1 << 16
 
 
@@ -27,24 +30,27 @@ class ClosingConnections:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._coming: deque[socket.socket] = deque()
+        self._coming: deque[tuple[socket.socket, bytes]] = deque()
         self._waker: socket.socket | None = None
         self._thread: threading.Thread | None = None
         self._is_stopped = False
 
-    def take(self, connection: socket.socket) -> None:
-        """Wait for the end of a connection, and close it; the first one starts the thread."""
+    def take(self, connection: socket.socket, farewell: bytes) -> None:
+        """Send a last PDU, wait for the end of the connection, and close it; the first one starts the thread."""
         with self._lock:
             if self._is_stopped:
                 connection.close()
                 return
-            self._coming.append(connection)
+            self._coming.append((connection, farewell))
             if len(self._coming) > MOST:
-                self._coming.popleft().close()
+                self._coming.popleft()[0].close()
             try:
                 self._wake()
             except (OSError, RuntimeError, MemoryError):  # no descriptor, no thread: nobody waits for the peer
-                self._coming.pop().close()
+                self._coming.pop()
+                with contextlib.suppress(OSError):
+                    _send(connection, farewell)
+                connection.close()
 
     def stop(self) -> None:
         """Close all of them."""
@@ -80,13 +86,14 @@ class ClosingConnections:
                     while self._coming:
                         self._begin(selector, waiting)
             finally:
-                for connection in (*waiting, *self._coming):
+                for connection in (*waiting, *(one for one, _ in self._coming)):
                     connection.close()
 
     def _begin(self, selector: selectors.BaseSelector, waiting: dict[socket.socket, float]) -> None:
         with self._lock:
-            connection = self._coming.popleft()
+            connection, farewell = self._coming.popleft()
         try:
+            _send(connection, farewell)
             connection.settimeout(0)
             selector.register(connection, selectors.EVENT_READ)
         except (OSError, ValueError):  # it is gone
@@ -111,6 +118,11 @@ class ClosingConnections:
         for connection in [one for one, until in waiting.items() if until <= now]:
             _end(selector, waiting, connection)
         return True
+
+
+def _send(connection: socket.socket, farewell: bytes) -> None:
+    """Send what is short enough for the system to take at once."""
+    stream_of(connection).send([farewell], _SEND_S)
 
 
 def _has_ended(connection: socket.socket) -> bool:

@@ -197,8 +197,11 @@ class Server:
                 if association is not None:
                     association.close()
             finally:  # else its place would be taken for good
-                connection.close()
                 self._forget(connection, association)
+                if association is not None and association.farewell:  # last, for its peer may call again at once
+                    self._closing.take(connection, association.farewell)
+                else:
+                    connection.close()
 
     def _secure(self, connection: SecuredSocket) -> bool:
         """Shake hands; what it failed of is noted, for the person who sets the peer up."""
@@ -253,9 +256,7 @@ class Server:
             return True
         level = self._note(ServiceKind.ASSOCIATION, caller, acceptance.called, rejection.reason, rejection.fix)
         log.log(level, "Association from %s rejected: %s; %s", caller, rejection.reason, rejection.fix)
-        layer.reject(rejection.result, rejection.source, rejection.diagnostic)
-        if (rejected := layer.part()) is not None:  # this thread is free for the next caller
-            self._closing.take(socket.socket(fileno=rejected.detach()))
+        association.farewell = layer.part(rejection.result, rejection.source, rejection.diagnostic)
         return False
 
     def _our_ae_title(self, called: str) -> str:

@@ -249,8 +249,9 @@ def test_a_rejection_is_pynetdicoms(result, source, reason):
     ours, theirs = socket.socketpair()
     with ours, theirs:
         layer = UpperLayer(ours, Timing(), "")
-        layer.reject(result, source, reason)
-        assert theirs.recv(100) == A_ASSOCIATE_RJ(primitive).encode()
+        assert layer.part(result, source, reason) == A_ASSOCIATE_RJ(primitive).encode()
+        assert not layer.is_open
+        assert ours.send(b"is open, for whoever goes on with it")
 
 
 # ------------------------------------------------------------------------- what PS3.8 forbids, and is served or named

@@ -120,6 +120,13 @@ def test_rejected_connections_that_stay_hold_no_thread(server):
         one.socket.close()
 
 
+def test_a_rejection_over_tls_is_enciphered(start_server, secured):
+    ours, theirs = secured
+    running = start_server(tls=ours)
+    with Peer(running.secured_port, tls=theirs) as peer:
+        assert peer.ask(associate_rq([ECHO], called=b"OTHER")) == (ASSOCIATE_RJ, b"\0\1\1\7")
+
+
 def test_rejected_connections_that_stay_are_closed_after_a_while(server, monkeypatch):
     monkeypatch.setattr(closing, "_WAIT_S", 0.01)
     with Peer(server.port) as rejected:

@@ -151,16 +151,11 @@ class UpperLayer(Connection):
         self.put_blindly(answer)
         self._state = ESTABLISHED
 
-    def reject(self, result: int, source: int, reason: int) -> None:
-        """Answer an A-ASSOCIATE-RQ with A-ASSOCIATE-RJ (PS3.8 9.3.4, AE-8)."""
-        self.put_blindly(_REJECTION.pack(_A_ASSOCIATE_RJ, 4, result, source, reason))
-        self._state = AWAITING_CLOSE
-
-    def part(self) -> socket.socket | None:
-        """Let go of a connection that was rejected, and give it to whoever waits for the peer to close it."""
-        connection, self.connection = self.connection, None
+    def part(self, result: int, source: int, reason: int) -> bytes:
+        """Let go of a connection without a word; give the A-ASSOCIATE-RJ for whoever goes on with it (PS3.8 9.3.4)."""
+        self.connection = None
         self.close()
-        return connection
+        return _REJECTION.pack(_A_ASSOCIATE_RJ, 4, result, source, reason)
 
     # -- ending ------------------------------------------------------------------------------------------------------
 
