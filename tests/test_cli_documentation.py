@@ -19,7 +19,7 @@ def test_it_is_what_the_code_says():
 def test_every_command_has_its_section_and_what_it_prints_as_json():
     names = [name for name, _ in cli.commands()]
     assert re.findall(r"(?m)^## backup-scp (.+)$", TEXT) == names
-    assert set(names) == {*RESULTS, "find", "restore"}
+    assert set(names) == {*RESULTS, "find"}
     for name, command in cli.commands():
         assert any("--json" in parameter.opts for parameter in command.params), name
 

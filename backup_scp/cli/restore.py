@@ -10,7 +10,8 @@ import typer
 
 from backup_scp.cli.options import AsOfOption, ConfigOption, JSONOption, Versions, settings_of
 from backup_scp.cli.output import complain, print_json, progress
-from backup_scp.cli.restore_report import missing, summary, tell
+from backup_scp.cli.restore_report import missing, tell
+from backup_scp.cli.restore_summary import summary
 from backup_scp.cli.selecting import (
     AccessionOption,
     InstanceOption,

@@ -4,50 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import closing
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from backup_scp.cli.output import LIST_LIMIT, moment, say, size
+from backup_scp.cli.restore_summary import Missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from backup_scp.delivery import Outcome
     from backup_scp.journal import Dropped
     from backup_scp.ports import Index, Match
     from backup_scp.restore_result import Gap, Restore
 
 _MOST_LOOKED_UP = 500  # series, of which the index is asked whose they are
 _DUPLICATE = 0x0111
-
-
-@dataclass(frozen=True, slots=True)
-class Missing:
-    """Images that are not there, of one study and modality, for one reason.
-
-    Attributes
-    ----------
-    patient_id, patient_name, study_date, modality
-        As the index knows them; empty where it does not, or was not asked.
-    sop_class
-        Its name, or its UID where it has none.
-    status
-        The DIMSE Status that the destination answered; 0 where it gave none.
-    status_meaning
-        What that means.
-    """
-
-    reason: str
-    status: int
-    status_meaning: str
-    sop_class: str
-    sop_class_uid: str
-    study_instance_uid: str
-    modality: str
-    patient_id: str
-    patient_name: str
-    study_date: str
-    images: int
 
 
 def missing(done: Restore, index: Index, name: str) -> list[Missing]:
@@ -105,43 +76,6 @@ def _name_of(sop_class_uid: str) -> str:
 
 def _counted(one: Missing, images: int) -> Missing:
     return replace(one, images=images)
-
-
-def summary(done: Restore, lacking: list[Missing], name: str, already_there: int, dropped: Dropped) -> dict[str, Any]:
-    """Make the object that ``--json`` prints."""
-    first, last = done.confirmed_at or (None, None)
-    return {
-        "destination": name,
-        "selected": done.selected,
-        "confirmed_before": done.confirmed_before,
-        "first_confirmed_at": first,
-        "last_confirmed_at": last,
-        "no_longer_there": done.lacking,
-        "confirmed_too_long_ago": dropped.old,
-        "confirmed_by_another": dropped.foreign,
-        "sent": done.sent,
-        "already_there": already_there,
-        "size_bytes": done.size_bytes,
-        "missing_images": done.missing,
-        "not_tried": done.untried,
-        "missing": lacking,
-        "warnings": [_row(outcome) for outcome in done.warnings],
-        "failed": [_row(outcome) for outcome in done.failed],
-        "stopped": done.stopped,
-        "interrupted": done.interrupted,
-        "complete": done.is_complete,
-        "committed": done.committed,
-        "uncommitted": [held.sop_instance_uid for held in done.uncommitted],
-        "no_commitment": done.no_commitment,
-    }
-
-
-def _row(outcome: Outcome) -> dict[str, str]:
-    return {
-        "sop_instance_uid": outcome.held.sop_instance_uid,
-        "study_instance_uid": outcome.held.study_instance_uid,
-        "reason": outcome.reason,
-    }
 
 
 def tell(done: Restore, lacking: list[Missing], name: str, already_there: int, dropped: Dropped) -> None:

@@ -8,6 +8,7 @@ from backup_scp.cli.db import Upgraded
 from backup_scp.cli.echo import Echoed
 from backup_scp.cli.import_folders import Imported
 from backup_scp.cli.index import Copied
+from backup_scp.cli.restore_summary import RestoreSummary
 from backup_scp.health.finding import Finding
 from backup_scp.health.status import Status
 from backup_scp.rebuild import Rebuild
@@ -38,6 +39,7 @@ RESULTS = {
     "check": Result(list[Finding]),
     "echo": Result(Echoed),
     "import": Result(Imported),
+    "restore": Result(RestoreSummary),
     "verify": Result(Verification),
     "rebuild": Result(Rebuild),
     "index backup": Result(Copied),

@@ -156,7 +156,8 @@ def _clock(facts: Facts) -> Iterator[Finding]:
     if facts.at < _RELEASED:
         yield _act("clock", f"This computer's clock says {moment(facts.at)}", "set it: images are filed by it")
     if facts.known is not None and facts.known.clock_doubt.images:
-        yield _act("clock", facts.known.clock_doubt.sentence)
+        doubt = facts.known.clock_doubt
+        yield (_note if doubt.is_over else _act)("clock", doubt.sentence)
 
 
 def _owed(owed: OwedReports, facts: Facts) -> Finding:

@@ -108,7 +108,11 @@ def clock_doubt(connection: sa.Connection) -> ClockDoubt:
         .select_from(version.join(instance).join(series))
         .where(series.c.study_id.in_(studies), version.c.received_at > horizon)
     ).one()
-    return ClockDoubt(number, moment(newest), moment(newest) - clock.now()) if number else ClockDoubt()
+    if not number:
+        return ClockDoubt()
+    last = connection.scalar(sa.select(version.c.received_at).order_by(version.c.id.desc()).limit(1))
+    is_over = last is not None and last <= horizon
+    return ClockDoubt(number, moment(newest), moment(newest) - clock.now(), is_over)
 
 
 def is_damaged(connection: sa.Connection, location: str) -> bool:

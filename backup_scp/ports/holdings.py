@@ -302,11 +302,14 @@ class ClockDoubt:
         The latest date among them; None where there are none.
     behind_by
         By how much the clock is behind it; 0 where there are none.
+    is_over
+        Whether the version that was entered last is not among them: the clock has been set right.
     """
 
     images: int = 0
     newest_at: datetime | None = None
     behind_by: timedelta = timedelta()
+    is_over: bool = False
 
     @property
     def sentence(self) -> str:

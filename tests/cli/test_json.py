@@ -40,11 +40,17 @@ def full(stored):
     return stored
 
 
-@pytest.mark.parametrize("command", ["status", "check", "verify", "rebuild", "import", "index backup", "db upgrade"])
+@pytest.mark.parametrize(
+    "command", ["status", "check", "verify", "rebuild", "import", "index backup", "db upgrade", "restore"]
+)
 def test_results(run, full, tmp_path, command):
     make_study(tmp_path / "drive")
     (tmp_path / "drive" / "read me.txt").write_text("no image")
-    arguments = {"import": [tmp_path / "drive"], "index backup": [tmp_path / "copy"]}.get(command, [])
+    arguments = {
+        "import": [tmp_path / "drive"],
+        "index backup": [tmp_path / "copy"],
+        "restore": ["--all", "--to", tmp_path],
+    }.get(command, [])
     run("verify")
     ran = run(*command.split(), *arguments, "--json")
     assert ran.code in EXIT_CODES

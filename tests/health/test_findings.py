@@ -63,6 +63,11 @@ ACT = {
 NOTES = {
     "flagged": ({"known": {"holdings": replace(HOLDINGS, flagged=1)}}, "Flagged: 1 image", ""),
     "other version": ({"record": {"version": "0.0.9"}}, "version 0.0.9, installed is", "restart"),
+    "clock that was set right": (
+        {"known": {"clock_doubt": ClockDoubt(6, NOW + timedelta(days=9), timedelta(days=9), is_over=True)}},
+        "6 images were received in the future",
+        "",
+    ),
     "trouble that ended": (
         {"known": {"trouble": Trouble("It did not keep data", LONG_AGO, NOW)}},
         "nothing was stored",

@@ -1006,6 +1006,9 @@ class IndexContract:
         assert (doubt.images, doubt.newest_at) == (2, at(900))
         assert timedelta(minutes=899) < doubt.behind_by <= timedelta(minutes=900)
         assert doubt.sentence.startswith("2 images were received in the future")
+        assert not doubt.is_over
+        index.add(version("1.5", minute=1))
+        assert index.clock_doubt().is_over
 
     def test_what_was_received_in_the_future_is_no_storm_and_fills_no_disk(self, index, clock):
         clock.time = at(0)
