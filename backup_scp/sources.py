@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import stat
@@ -118,15 +119,16 @@ class _Walk:
 
     def _follow(self, link: Path) -> Iterator[Path | NotRead]:
         try:
-            target = link.resolve(strict=True)
-            found = target.stat()
+            found = link.stat()
+            target = link.resolve()
             is_read = _identity(found) in self._targets or _identity(target.parent.stat()) in self._folders
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             yield NotRead(printable(link), LINK_TO_NOTHING)
-        except PermissionError as error:
-            yield NotRead(printable(link), f"The link cannot be followed ({error.strerror})", may_be_image=True)
-        except (OSError, RuntimeError):
-            yield NotRead(printable(link), LINK_TO_ITSELF)
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                yield NotRead(printable(link), LINK_TO_ITSELF)
+            else:
+                yield NotRead(printable(link), f"The link cannot be followed ({error.strerror})", may_be_image=True)
         else:
             if stat.S_ISDIR(found.st_mode):
                 if any(root.resolve().is_relative_to(target) for root in self._roots):

@@ -80,6 +80,19 @@ def test_file_meta_without_preamble(written, cut):
     assert heading.transfer_syntax_uid == sample.transfer_syntax_uid
 
 
+def test_file_meta_in_implicit_vr(written):
+    """Some writers do so; PS3.10 7.1 has it in Explicit VR."""
+    sample = encode(dx())
+    values = ((2, sample.sop_class_uid), (3, sample.sop_instance_uid), (0x10, sample.transfer_syntax_uid))
+    meta = b"".join(
+        struct.pack("<HHI", 2, element, len(text) + len(text) % 2) + text.encode() + b"\0" * (len(text) % 2)
+        for element, text in values
+    )
+    heading, data_set = opened(written(bytes(128) + b"DICM" + meta + sample.data_set))
+    assert data_set == sample.data_set
+    assert heading.transfer_syntax_uid == sample.transfer_syntax_uid
+
+
 def test_long_private_information_in_file_meta(written):
     sample = encode(dx())
     element = struct.pack("<HH2sHI", 2, 0x102, b"OB", 0, 1_000_000) + bytes(1_000_000)
@@ -119,6 +132,7 @@ def test_the_source_ae_title_is_kept(written):
         (b"", "Not a DICOM file"),
         (b"\x08\x00", "Not a DICOM file"),
         (b"MZ" + bytes(500), "Not a DICOM file"),
+        (b"\x08\x00\x10\x00\1\0\0", "Not a DICOM file"),
         ("Patient Müller, 1970".encode().ljust(200), "Not a DICOM file"),
         (b"\x08\x00\x10\x00" + bytes(300), "names no SOP Instance UID"),
         (bytes(128) + b"DICM", "Not a DICOM file"),

@@ -111,6 +111,12 @@ class TestLinks:
             str(drive / "to a pipe"): NO_FILE,
         }
 
+    def test_one_that_cannot_be_followed_may_lead_to_images(self, drive):
+        (drive / "far").symlink_to("x" * 300)  # longer than a name can be
+        (found,) = [found for found in walk([drive]) if isinstance(found, NotRead)]
+        assert (found.path, found.may_be_image) == (str(drive / "far"), True)
+        assert "The link cannot be followed" in found.reason
+
     def test_two_folders_that_link_to_each_other(self, drive, tmp_path):
         other = tmp_path / "other"
         other.mkdir()
