@@ -73,14 +73,14 @@ class _Walk:
 
     def files(self) -> Iterator[Path | NotRead]:
         for root in self._roots:
-            if root.is_file():
+            if _kind_behind(root) == stat.S_IFREG:
                 yield root
             else:
                 yield from self._below(root)
         to_files: list[Path] = []
         while self._links:  # folders first: a file in one of them is read there
             link = self._links.popleft()
-            if link.is_dir():
+            if _kind_behind(link) == stat.S_IFDIR:
                 yield from self._follow(link)
             else:
                 to_files.append(link)
@@ -155,6 +155,14 @@ def _kind(entry: os.DirEntry[str]) -> int:
         return stat.S_IFMT(entry.stat(follow_symlinks=False).st_mode)
     except OSError:
         return stat.S_IFREG
+
+
+def _kind_behind(path: Path) -> int:
+    """Tell what a path or link leads to; 0 where the system does not say, and whoever opens it will hear why."""
+    try:
+        return stat.S_IFMT(path.stat().st_mode)
+    except OSError:
+        return 0
 
 
 def _identity(found: os.stat_result) -> tuple[int, int]:
