@@ -367,6 +367,35 @@ class IndexContract:
         (remark,) = index.remarks(9)
         assert (remark.location, remark.flags) == (version(study="1.9").location, ("clash",))
 
+    @pytest.mark.parametrize("other", [{"study": "1.9"}, {"series": "1.2.3.9"}])
+    def test_who_had_a_sop_instance_uid_first_is_not_flagged_whichever_is_entered_first(self, index, other):
+        later = version(minute=1, **other)
+        index.add(later)
+        assert index.add(version()) is Admission.NEW
+        assert [(r.location, r.flags) for r in index.remarks(9)] == [(later.location, ("clash",))]
+
+    def test_an_instance_has_its_uid_since_its_first_version(self, index):
+        index.add(version())
+        index.add(version(minute=10, content="corrected"))
+        between = version(study="1.9", minute=5)
+        assert index.add(between) is Admission.NEW
+        assert [(r.location, r.flags) for r in index.remarks(9)] == [(between.location, ("clash",))]
+
+    def test_a_clash_that_is_found_later_leaves_the_other_flags(self, index):
+        unparsed = version(content="unparsed", minute=1, sender="OTHER", parsed=False)
+        index.add(unparsed)
+        index.add(version())
+        assert [(r.location, r.flags) for r in index.remarks(9)] == [(unparsed.location, ("clash", "unparsed"))]
+
+    def test_whom_a_version_names_that_never_answered_is_known(self, index):
+        index.add(version(content="ours", PatientID="OURS"))
+        index.add(version(content="theirs", PatientID="THEIRS", minute=1, sender="OTHER"))
+        index.add(version(content="late", PatientID="LATE", minute=-1), _nothing)
+        found = {p: [h.sha256 for h in index.select(Selection(patient_id=p, as_of=at(2)))] for p in ("OURS", "THEIRS")}
+        assert found == {"OURS": [version(content="ours").sha256], "THEIRS": []}
+        (held,) = index.select(Selection(patient_id="LATE", as_of=at(-1)))
+        assert held.sha256 == version(content="late").sha256
+
     def test_two_people_with_one_study_uid_are_both_found(self, index):
         index.add(version(sop="1.1", PatientID="P1"))
         index.add(version(sop="1.2", PatientID="P2"))

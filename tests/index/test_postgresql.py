@@ -7,7 +7,11 @@ import sqlalchemy as sa
 
 from backup_scp.errors import IndexUnavailable
 from backup_scp.index import SQLIndex
+from backup_scp.index.admission import Entrance
 from backup_scp.index.engine import index_url
+from backup_scp.index.facts import Facts
+from backup_scp.index.known import KnownStudies
+from backup_scp.index.values import lock_number
 from tests.index.conftest import opened
 from tests.index.contract import IndexContract
 from tests.index.examples import version
@@ -32,6 +36,22 @@ def test_a_plain_url_means_psycopg():
 def test_every_commit_reaches_the_disk(postgres_url):
     with opened(postgres_url) as index, index._database.writing() as connection:
         assert connection.scalar(sa.text("SHOW synchronous_commit")) == "on"
+
+
+def test_who_enters_a_version_holds_its_uid_and_keeps_out_who_enters_studies_anew(postgres_url):
+    with opened(postgres_url) as index, index._database.entering() as connection:
+        database = index._database
+        Entrance(connection, database.dialect, KnownStudies(), alone=False).admit(Facts.of(version()))
+        with database.reading() as another:
+            held = another.exec_driver_sql(
+                "SELECT locktype, mode FROM pg_locks LEFT JOIN pg_class ON pg_class.oid = relation"
+                " WHERE (locktype = 'advisory' OR relname = 'study') AND mode <> 'AccessShareLock'"
+            ).all()
+            (number,) = another.exec_driver_sql(
+                "SELECT (classid::bigint << 32) | objid::bigint FROM pg_locks WHERE locktype = 'advisory'"
+            ).one()
+    assert {("advisory", "ExclusiveLock"), ("relation", "RowExclusiveLock")} <= set(map(tuple, held))
+    assert number == lock_number("1.2.3.4.5")
 
 
 def test_a_server_that_is_not_there_is_an_error_in_plain_words():
