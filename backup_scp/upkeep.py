@@ -237,7 +237,7 @@ class Upkeep:
         pass that ran by a wrong clock is only one too many.
         """
         doubt = self._index.clock_doubt()
-        if doubt.behind_by > _LIKELY and time.monotonic() - self._began < _WAIT_FOR_CLOCK_S:
+        if doubt.behind_by > _LIKELY and not doubt.is_over and time.monotonic() - self._began < _WAIT_FOR_CLOCK_S:
             raise Unavailable(f"No pass is begun for an hour. {doubt.sentence}")
 
     def _watch(self) -> None:
