@@ -91,6 +91,7 @@ def serve(settings: Settings, teller: Teller) -> None:
     BackupSCPError
         It cannot start.
     """
+    _require_interpreter_lock()
     require_owner(settings)  # else the lock would be another user's
     with contextlib.suppress(OSError):  # whoever needs it will say what is wrong with it
         make_folders(settings.home, 0o700)  # the index names patients
@@ -108,6 +109,15 @@ def _serve_with_workers(settings: Settings, teller: Teller, run: Run) -> None:
     from backup_scp.network.places import Places
 
     _Supervisor(settings, open_ports(listening(settings)), Places(settings.node.workers), teller, run).run()
+
+
+def _require_interpreter_lock() -> None:
+    """Refuse a Python whose threads run at once: what they share here is not made for it (docs/architecture.md)."""
+    if not getattr(sys, "_is_gil_enabled", lambda: True)():
+        raise InvalidSettings(
+            "This Python is a free-threaded build, for which backup-scp is not made: use the usual build, or start it "
+            "with PYTHON_GIL=1"
+        )
 
 
 class _StopSignal:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from unittest.mock import Mock
 
 import pytest
 
-from backup_scp.serving import _how_it_ended
+from backup_scp import serving
+from backup_scp.errors import InvalidSettings
+from backup_scp.serving import Teller, _how_it_ended
+from backup_scp.settings import Settings
 from tests.processes import ROOT
 
 # The signal comes at each line that runs while a node waits, those of the standard library included.
@@ -46,6 +50,13 @@ def test_a_signal_ends_the_wait_whenever_it_comes():
         [sys.executable, "-c", AT_EVERY_LINE], capture_output=True, text=True, timeout=100, check=True, cwd=ROOT
     )
     assert int(done.stdout) > 2, "lines that were tried"
+
+
+def test_a_python_without_its_lock_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "_is_gil_enabled", lambda: False, raising=False)
+    with pytest.raises(InvalidSettings, match="PYTHON_GIL=1"):
+        serving.serve(Settings(home=tmp_path / "home"), Mock(Teller))
+    assert not (tmp_path / "home").exists()
 
 
 @pytest.mark.parametrize(
