@@ -391,9 +391,9 @@ class IndexContract:
         index.add(version(content="ours", PatientID="OURS"))
         index.add(version(content="theirs", PatientID="THEIRS", minute=1, sender="OTHER"))
         index.add(version(content="late", PatientID="LATE", minute=-1), _nothing)
-        found = {p: [h.sha256 for h in index.select(Selection(patient_id=p, as_of=at(2)))] for p in ("OURS", "THEIRS")}
+        found = {p: [h.sha256 for h in index.select(narrowed(patient_id=p, as_of=at(2)))] for p in ("OURS", "THEIRS")}
         assert found == {"OURS": [version(content="ours").sha256], "THEIRS": []}
-        (held,) = index.select(Selection(patient_id="LATE", as_of=at(-1)))
+        (held,) = index.select(narrowed(patient_id="LATE", as_of=at(-1)))
         assert held.sha256 == version(content="late").sha256
 
     def test_two_people_with_one_study_uid_are_both_found(self, index):
