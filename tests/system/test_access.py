@@ -7,7 +7,8 @@ import dataclasses
 import pytest
 from pydicom.uid import DigitalXRayImageStorageForPresentation
 
-from tests.processes import LOOPBACK, connects
+from tests.network import wire
+from tests.processes import LOOPBACK, connects, wait_until
 from tests.samples import dx, encode, uid
 from tests.system import raw_sender
 from tests.system.network_namespace import OtherMachine
@@ -18,6 +19,7 @@ from tests.system.pynetdicom_peers import NATIVE, Sink, find, get, move
 DX = str(DigitalXRayImageStorageForPresentation)
 STUDY = {"StudyInstanceUID": uid("1")}
 NOT_AUTHORISED = 0x0124
+ECHO = (wire.VERIFICATION, (wire.IMPLICIT,))
 CALLED_AE_TITLE_NOT_RECOGNISED = (1, 1, 7)  # PS3.8 9.3.4: permanent, by the service user
 
 
@@ -207,6 +209,23 @@ def test_another_called_ae_title_is_rejected_and_shown(node):
     assert "set the called AE title to BACKUP_SCP" in shown
     (row,) = [row for row in node.json("status", exit_code=None)["rejections"] if row["calling_ae_title"] == "CONSOLE"]
     assert (row["called_ae_title"], row["count"]) == ("ARCHIVE", 1)
+
+
+@pytest.mark.parametrize(
+    ("request_pdu", "shown"),
+    [
+        (wire.associate_rq([ECHO], calling=b""), "its calling AE title is blank"),
+        (wire.associate_rq([ECHO], version=2), "protocol version 0x0002"),
+        (wire.associate_rq([], context_items=wire.item(0x20, b"\1")), "a Presentation Context of 1 bytes"),
+        (b"GET / HTTP/1.1\r\n\r\n", "it sent HTTP, and this port speaks DICOM"),
+    ],
+    ids=["blank", "version", "unreadable", "HTTP"],
+)
+def test_who_is_turned_away_by_the_protocol_is_shown_with_the_value(node, request_pdu, shown):
+    with wire.Peer(node.port) as peer:
+        assert peer.ask(request_pdu)[0] in {wire.ASSOCIATE_RJ, wire.ABORT}
+    wait_until(lambda: shown in node.cli("status", exit_code=None).stdout, what="the line in the status")
+    assert shown in node.output
 
 
 def test_the_called_ae_title_is_matched_with_case_and_without_padding(node):
