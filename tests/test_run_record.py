@@ -13,6 +13,7 @@ import pytest
 from backup_scp.errors import InvalidSettings
 from backup_scp.run_record import SIGN_OF_LIFE_EVERY, Maintenance, Run, RunRecord, look
 from tests.processes import ROOT
+from tests.system.mounts import private_mounts
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 RECORD = RunRecord("1.0", 4711, 1000, NOW, "BACKUP_SCP", "192.0.2.7", 11112, None, 1, NOW)
@@ -187,3 +188,20 @@ class TestWhere:
     def test_a_container_is_told_of(self, monkeypatch):
         monkeypatch.setattr("backup_scp.addresses.is_container", lambda: True)
         assert RECORD.where.endswith("enter the address of the computer that it runs on")
+
+
+def test_a_folder_that_can_only_be_read_is_locked_all_the_same(tmp_path):
+    """Where a run before has left the lock file."""
+    with private_mounts() as mounts:
+        disk, home = tmp_path / "disk", tmp_path / "home"
+        mounts.disk(disk, "1m")
+        mounts.bind(disk, home)
+        Run(home).close()
+        mounts.read_only(disk, home)
+        run = Run(home)
+        run.write(RECORD)
+        assert (look(home).running, look(home).record) == (True, None)
+        with pytest.raises(InvalidSettings, match="A node runs already with the data folder"):
+            Run(home)
+        run.close()
+        assert not look(home).running

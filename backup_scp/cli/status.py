@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import typer
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
     from backup_scp.health.facts import Facts, Known
     from backup_scp.health.finding import Finding
     from backup_scp.ports import OwedReports, Remark, Task
-
-_JSON_LIMIT = 1000
 
 _MEANINGS = {
     "unparsed": "its content cannot be read as DICOM; kept as it came, found by its UIDs only",
@@ -38,7 +37,7 @@ def status(context: typer.Context, json: JSONOption = False, config: ConfigOptio
     from backup_scp.health import facts, finding, findings
     from backup_scp.health.status import status_of
 
-    found = facts.gather(settings, _JSON_LIMIT if json else LIST_LIMIT)
+    found = facts.gather(settings)
     listed = findings.findings(found)
     if json:
         print_json(status_of(found, listed))
@@ -107,10 +106,11 @@ def _tell_maintenance(found: Facts, tasks: dict[str, Task]) -> None:
 def _tell_remarks(remarks: list[Remark]) -> None:
     if remarks:
         say("Flagged images:")
-    for remark in remarks:
+    for remark in remarks[:LIST_LIMIT]:
         sender = f" from {_sender(remark)}" if remark.calling_ae_title else ""
         say(f"  {remark.sop_instance_uid}{sender}, {moment(remark.received_at)}: {', '.join(remark.flags)}")
-    used = {flag for remark in remarks for flag in remark.flags}
+    _tell_rest(remarks)
+    used = {flag for remark in remarks[:LIST_LIMIT] for flag in remark.flags}
     for flag in sorted(used):
         say(f"  ({flag}: {_MEANINGS.get(flag, 'see the log')})")
 
@@ -133,6 +133,11 @@ def _tell_commitments(commitments: list[OwedReports]) -> None:
             say(f"    last tried {moment(owed.tried_at)}{again}: {owed.error}")
 
 
+def _tell_rest(listed: Sequence[object]) -> None:
+    if len(listed) > LIST_LIMIT:
+        say(f"  and {len(listed) - LIST_LIMIT} more (--json lists them)")
+
+
 def _tell_findings(listed: list[Finding]) -> None:
     from backup_scp.health.finding import Severity
 
@@ -140,9 +145,10 @@ def _tell_findings(listed: list[Finding]) -> None:
         some = [finding for finding in listed if finding.severity is severity]
         if some:
             say(heading)
-        for finding in some:
+        for finding in some[:LIST_LIMIT]:
             say(f"  - {finding.sentence}")
             for line in finding.fix.splitlines():
                 say(f"      {line}")
+        _tell_rest(some)
     if not listed:
         say("Nothing to do")

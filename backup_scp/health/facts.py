@@ -15,6 +15,8 @@ from backup_scp.run_record import NodeState, look
 from backup_scp.settings import Settings
 from backup_scp.storage import Storage, require_archive, require_owner
 
+_MOST_LISTED = 1000  # remarks and rejections
+
 
 @dataclass(frozen=True, slots=True)
 class Known:
@@ -83,15 +85,8 @@ class Facts:
     certificate: str
 
 
-def gather(settings: Settings, limit: int) -> Facts:
+def gather(settings: Settings) -> Facts:
     """Look at everything; what cannot be looked at is a fact as well.
-
-    Parameters
-    ----------
-    settings
-        Where it is.
-    limit
-        How many remarks and rejections are listed.
 
     Raises
     ------
@@ -106,7 +101,7 @@ def gather(settings: Settings, limit: int) -> Facts:
     try:
         with Storage(settings) as storage:
             free_bytes = _free_bytes(storage.archive)
-            known = _ask(settings, storage.index, limit, free_bytes, at)
+            known = _ask(settings, storage.index, free_bytes, at)
             refusing = _refusing(settings, storage.archive, known.trouble)
     except BackupSCPError as error:
         index_trouble = str(error)
@@ -125,14 +120,14 @@ def gather(settings: Settings, limit: int) -> Facts:
     )
 
 
-def _ask(settings: Settings, index: Index, limit: int, free_bytes: int | None, at: datetime) -> Known:
+def _ask(settings: Settings, index: Index, free_bytes: int | None, at: datetime) -> Known:
     reserve = settings.archive.reserve_bytes
     return Known(
         holdings=index.holdings(),
         forecast=None if free_bytes is None else forecast(index, free_bytes, reserve, at),
         trouble=index.archive_trouble(),
-        remarks=index.remarks(limit),
-        rejections=index.rejections(limit),
+        remarks=index.remarks(_MOST_LISTED),
+        rejections=index.rejections(_MOST_LISTED),
         commitments=index.commitments.owed(),
         tasks=index.tasks(),
         storms=node.storms(settings, index),

@@ -89,6 +89,18 @@ class TestStatus:
         assert "CT1 at 192.0.2.9: call refused, 3 times" in ran.out
         assert "Enter BACKUP_SCP" in ran.out
 
+    def test_images_that_were_refused_are_not_hidden_by_many_strangers(self, run, stored):
+        facts = ("BACKUP_SCP", "192.0.2.9", "It may not", "")
+        now = datetime.now(UTC)
+        refused = [Rejection(ServiceKind.STORE, "CONSOLE", *facts, 1, now - timedelta(days=2))]
+        refused += [Rejection(ServiceKind.QUERY, f"V{number}", *facts, 1, now) for number in range(30)]
+        stored.index.record_rejections(refused)
+        ran = run("status")
+        assert ran.code == 1
+        assert "CONSOLE at 192.0.2.9: IMAGES REFUSED" in ran.out.partition("To do:")[2]
+        assert "and 10 more (--json lists them)" in ran.out
+        assert len(run("status", "--json").json["findings"]) == 31
+
     def test_reports_that_are_owed_are_shown_with_what_to_do(self, run, stored, monkeypatch):
         remotes = [{"name": "console", "ae_title": "DR1", "host": "192.0.2.7"}]
         monkeypatch.setenv("BACKUP_SCP_REMOTE", json.dumps(remotes))
