@@ -20,7 +20,8 @@ from backup_scp.archive.file_format import FileHeader, read_header
 from backup_scp.archive.listing import Listing
 from backup_scp.archive.lock import alone
 from backup_scp.archive.marker import MARKER, Marker, new_identity
-from backup_scp.archive.staging import FileInStaging, Staging
+from backup_scp.archive.staging import FileInStaging
+from backup_scp.archive.staging_folder import Staging
 from backup_scp.archive.stored_stream import open_stored
 from backup_scp.archive.volume import Volume
 from backup_scp.digests import Digest, digest_like

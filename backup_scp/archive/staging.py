@@ -1,4 +1,4 @@
-"""Files on their way in: each process has its own folder, locked while it lives.
+"""Files on their way in.
 
 A staged file is written, sealed (its header filled in, fsync) and shown: a hard link makes it visible under its
 location, and the staged name stays behind as the note that its index row is still due.
@@ -8,18 +8,13 @@ from __future__ import annotations
 
 import errno
 import io
-import itertools
 import os
-import secrets
-import threading
-from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from backup_scp.archive.digest import WORTH_BYTES, DigestBeside
-from backup_scp.archive.durable import DurableFolders
 from backup_scp.archive.failures import explained, failure
 from backup_scp.archive.file_format import blank_header, private_information
 from backup_scp.archive.lock import Lock, alone
@@ -31,7 +26,9 @@ from backup_scp.errors import ArchiveFull, ArchiveUnavailable
 from backup_scp.folders import FsyncFailed, fsync, fsync_folder
 from backup_scp.ports import Arrival, Heading
 
-_LOCK = "lock"
+LOCK = "lock"
+"""The lock file's name in each folder."""
+
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL})
 _BINARY = getattr(os, "O_BINARY", 0)
 _GIVEN_UP = "Archive cannot be written: this Data Set was given up; send it again"
@@ -224,7 +221,7 @@ class FileInStaging:
     def _show_without_link(self, final: Path) -> None:
         """Rename; all who do so in this archive hold one lock, since a rename overwrites (not on Windows)."""
         self._leave_note()
-        with alone(self.path.parent.parent / _LOCK):
+        with alone(self.path.parent.parent / LOCK):
             if os.path.lexists(final):
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
             self.path.rename(final)
@@ -274,83 +271,6 @@ class FileInStaging:
             self._file.close()
 
 
-class Staging:
-    """The folder with one folder for each process; safe to share between threads, and to carry over a fork.
-
-    Parameters
-    ----------
-    folder
-        In the archive's own volume.
-    folders
-        Makes what is missing.
-    volume
-        Where it is.
-    """
-
-    def __init__(self, folder: Path, folders: DurableFolders, volume: Volume) -> None:
-        self._folder = folder
-        self._folders = folders
-        self._volume = volume
-        self._numbers = itertools.count()
-        self._mutex = threading.Lock()
-        self._own: tuple[int, Path, Lock] | None = None
-        self._notes: deque[Path] = deque()
-
-    @property
-    def has_notes(self) -> bool:
-        """Whether files of this process were discarded that are visible already."""
-        return bool(self._notes)
-
-    def begin(self, heading: Heading) -> FileInStaging:
-        """Begin a file in this process's folder."""
-        self._volume.require_room()
-        _, folder, lock = self._own_folder()
-        self._volume.require_sound(folder)
-        return FileInStaging(folder / f"{next(self._numbers):x}.dcm", heading, lock, self._volume, self._notes.append)
-
-    def leftovers(self) -> Generator[Path, None, None]:
-        """Yield the notes of what this process has discarded, and every file of processes that are dead."""
-        for _ in range(len(self._notes)):
-            yield self._notes[0]
-            self._notes.popleft()
-        yield from self._abandoned()
-
-    def _abandoned(self) -> Generator[Path, None, None]:
-        """Yield every file of processes that are dead; remove the folders that the caller has emptied."""
-        if not self._folder.is_dir():
-            return
-        for folder in sorted(entry for entry in self._folder.iterdir() if entry.is_dir()):
-            try:
-                lock = Lock(folder / _LOCK)
-            except (BlockingIOError, PermissionError, FileNotFoundError):
-                continue  # its process lives, another sweep was faster, or it is another user's
-            try:
-                yield from sorted(path for path in folder.iterdir() if path.name != _LOCK and not path.is_dir())
-            finally:
-                _remove(folder, lock)
-
-    def lock_path(self) -> Path:
-        """Name the lock file of those who must not act on the same location at once."""
-        return self._folder / _LOCK
-
-    def _own_folder(self) -> tuple[int, Path, Lock]:
-        with self._mutex:
-            if self._own is None or self._own[0] != os.getpid() or not self._own[2].is_held():
-                if self._own is not None:
-                    self._own[2].close()
-                self._own = self._claim()
-            return self._own
-
-    def _claim(self) -> tuple[int, Path, Lock]:
-        """Make and lock a folder; a sweep in between can take it away, then another is made."""
-        for _ in range(8):
-            folder = self._folder / f"{os.getpid()}-{secrets.token_hex(8)}"
-            self._folders.make(folder)
-            with suppress(BlockingIOError, FileNotFoundError):
-                return os.getpid(), folder, Lock(folder / _LOCK)
-        raise ArchiveUnavailable("Archive cannot be written: its staging folder cannot be locked")
-
-
 def _created(path: Path) -> io.FileIO:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _BINARY, 0o600)
     return io.FileIO(descriptor, "rb+")
@@ -371,17 +291,3 @@ def _write_all(file: io.FileIO, data: bytes | bytearray | memoryview) -> None:
         done = 0
         while done < len(view):
             done += os.write(descriptor, view[done:])
-
-
-def _remove(folder: Path, lock: Lock) -> None:
-    """Remove an emptied folder; one that is not stays for the next sweep."""
-    try:
-        empty = all(path.name == _LOCK for path in folder.iterdir())
-    except OSError:
-        empty = False
-    if not empty:
-        lock.close()
-        return
-    with suppress(OSError):
-        lock.remove()
-        folder.rmdir()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from backup_scp.archive import FilesystemArchive, layout, staging
+from backup_scp.archive import FilesystemArchive, layout, staging_folder
 from backup_scp.errors import ArchiveFull, ArchiveUnavailable, FileMissing
 from backup_scp.ports import Archive
 from tests.archive.contract import ArchiveContract, Harness
@@ -468,6 +468,6 @@ def test_staging_gives_up_when_it_cannot_lock(archive, monkeypatch):
     def held(*_args, **_kwargs):
         raise BlockingIOError
 
-    monkeypatch.setattr(staging, "Lock", held)
+    monkeypatch.setattr(staging_folder, "Lock", held)
     with pytest.raises(ArchiveUnavailable, match="locked"):
         archive.stage(HEADING)

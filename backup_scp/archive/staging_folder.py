@@ -1,0 +1,110 @@
+"""Where files are on their way in: each process has its own folder, locked while it lives."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import secrets
+import threading
+from collections import deque
+from collections.abc import Generator
+from contextlib import suppress
+from pathlib import Path
+
+from backup_scp.archive.durable import DurableFolders
+from backup_scp.archive.lock import Lock
+from backup_scp.archive.staging import LOCK, FileInStaging
+from backup_scp.archive.volume import Volume
+from backup_scp.errors import ArchiveUnavailable
+from backup_scp.ports import Heading
+
+
+class Staging:
+    """The folder with one folder for each process; safe to share between threads, and to carry over a fork.
+
+    Parameters
+    ----------
+    folder
+        In the archive's own volume.
+    folders
+        Makes what is missing.
+    volume
+        Where it is.
+    """
+
+    def __init__(self, folder: Path, folders: DurableFolders, volume: Volume) -> None:
+        self._folder = folder
+        self._folders = folders
+        self._volume = volume
+        self._numbers = itertools.count()
+        self._mutex = threading.Lock()
+        self._own: tuple[int, Path, Lock] | None = None
+        self._notes: deque[Path] = deque()
+
+    @property
+    def has_notes(self) -> bool:
+        """Whether files of this process were discarded that are visible already."""
+        return bool(self._notes)
+
+    def begin(self, heading: Heading) -> FileInStaging:
+        """Begin a file in this process's folder."""
+        self._volume.require_room()
+        _, folder, lock = self._own_folder()
+        self._volume.require_sound(folder)
+        return FileInStaging(folder / f"{next(self._numbers):x}.dcm", heading, lock, self._volume, self._notes.append)
+
+    def leftovers(self) -> Generator[Path, None, None]:
+        """Yield the notes of what this process has discarded, and every file of processes that are dead."""
+        for _ in range(len(self._notes)):
+            yield self._notes[0]
+            self._notes.popleft()
+        yield from self._abandoned()
+
+    def _abandoned(self) -> Generator[Path, None, None]:
+        """Yield every file of processes that are dead; remove the folders that the caller has emptied."""
+        if not self._folder.is_dir():
+            return
+        for folder in sorted(entry for entry in self._folder.iterdir() if entry.is_dir()):
+            try:
+                lock = Lock(folder / LOCK)
+            except (BlockingIOError, PermissionError, FileNotFoundError):
+                continue  # its process lives, another sweep was faster, or it is another user's
+            try:
+                yield from sorted(path for path in folder.iterdir() if path.name != LOCK and not path.is_dir())
+            finally:
+                _remove(folder, lock)
+
+    def lock_path(self) -> Path:
+        """Name the lock file of those who must not act on the same location at once."""
+        return self._folder / LOCK
+
+    def _own_folder(self) -> tuple[int, Path, Lock]:
+        with self._mutex:
+            if self._own is None or self._own[0] != os.getpid() or not self._own[2].is_held():
+                if self._own is not None:
+                    self._own[2].close()
+                self._own = self._claim()
+            return self._own
+
+    def _claim(self) -> tuple[int, Path, Lock]:
+        """Make and lock a folder; a sweep in between can take it away, then another is made."""
+        for _ in range(8):
+            folder = self._folder / f"{os.getpid()}-{secrets.token_hex(8)}"
+            self._folders.make(folder)
+            with suppress(BlockingIOError, FileNotFoundError):
+                return os.getpid(), folder, Lock(folder / LOCK)
+        raise ArchiveUnavailable("Archive cannot be written: its staging folder cannot be locked")
+
+
+def _remove(folder: Path, lock: Lock) -> None:
+    """Remove an emptied folder; one that is not stays for the next sweep."""
+    try:
+        empty = all(path.name == LOCK for path in folder.iterdir())
+    except OSError:
+        empty = False
+    if not empty:
+        lock.close()
+        return
+    with suppress(OSError):
+        lock.remove()
+        folder.rmdir()
