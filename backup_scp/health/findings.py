@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -105,7 +106,7 @@ def closed_folders(settings: Settings, state: NodeState, closed: list[str]) -> F
     name = user_name(user or 0)
     several = f"{count(number, 'folder')} of the archive {'belongs' if number == 1 else 'belong'} to another user"
     sentence = f"{several} than {name}, as whom the node runs: images that belong there are refused ({closed[0]})"
-    return _act("owner", sentence, f"sudo chown -R {name}: {archive}")
+    return _act("owner", sentence, shlex.join(["sudo", "chown", "-R", f"{name.lstrip('#')}:", str(archive)]))
 
 
 def _disk(facts: Facts, known: Known) -> Iterator[Finding]:

@@ -19,7 +19,7 @@ from backup_scp.run_record import NodeState
 from backup_scp.settings import Settings
 from backup_scp.storage import index_path
 
-_MOST_FOLDERS = 20_000  # that are looked at: the 256 of an archive, and those of its studies
+_MOST_FOLDERS = 1000  # that are looked at: the 256 of an archive, and some of its studies; a cold disk is slow
 _ROOT = 0
 _EXPIRES_SOON = timedelta(days=30)
 
