@@ -70,7 +70,7 @@ def test_what_is_accepted_as_it_is_stored_is_not_begun(files, threads):
     transcoder = Transcoder(lambda _held: [str(ImplicitVRLittleEndian), str(ExplicitVRLittleEndian)])
     transcoder.begin(files[0])
     transcoder.begin(None)
-    transcoder.close()
+    assert (transcoder._ahead, transcoder._pool) == (None, None)
     assert threads == []
 
 
