@@ -6,6 +6,7 @@ decoder does to it.
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import os
 import signal
@@ -106,15 +107,12 @@ def _rle(codestream: bytes, shape: tuple[int, int, int], width: int) -> np.ndarr
 
 def _limit_memory() -> None:
     """Let too large an image fail here, and not take the node's memory; where the system has such a limit."""
-    try:
+    if sys.platform != "win32":
         import resource
 
-        resource.setrlimit(resource.RLIMIT_AS, (_ADDRESS_SPACE_BYTES, _ADDRESS_SPACE_BYTES))
-    except (ImportError, ValueError, OSError):
-        return
+        with contextlib.suppress(ValueError, OSError):  # there is a lower one
+            resource.setrlimit(resource.RLIMIT_AS, (_ADDRESS_SPACE_BYTES, _ADDRESS_SPACE_BYTES))
 
 
 if __name__ == "__main__":
-    if not hasattr(os, "dup2"):
-        sys.exit(1)
     main()
