@@ -176,3 +176,14 @@ class TestCtrlC:
         again = type_("rebuild", columns=150)
         assert again.code == 0
         assert "Index rebuilt: 9 images read from the archive" in again.text
+
+    def test_restore(self, run, interrupt, type_, drive, tmp_path):
+        assert run("import", drive).code == 0
+        arguments = ("restore", "--to", tmp_path / "restored", "--all")
+        ended = interrupt("backup_scp.destinations.directory:DirectoryDestination.send", 4, *arguments)
+        assert ended.code == 130
+        assert "3 of 9" in ended.text
+        assert "same command" in ended.text
+        again = type_(*arguments, columns=150)
+        assert again.code == 0
+        assert len([path for path in (tmp_path / "restored").rglob("*") if path.is_file()]) == 9
