@@ -253,12 +253,12 @@ class _Run:
         if not self._is_second_try:
             self._put_off_or_fail(outcome)
             self._was_full = self._was_full or self._full >= _FULL
-            return None if self._full < _FULL else self._wait(cause, 1)
+            return None if self._full < _FULL else self._wait(NoRoom(f"{cause} (it has no room)"), 1)
         is_alone = not self._was_full and bool(self.done.sent or self.done.confirmed_before)
         if is_alone or self._sent_when_put_off(outcome.held) < self.done.sent:
             self._fail(outcome)  # there was room for all others, or for others meanwhile
             return None
-        return self._wait(cause, 0)
+        return self._wait(NoRoom(f"{cause} (it has no room)"), 0)
 
     def _put_off_or_fail(self, outcome: Outcome) -> None:
         if self._is_second_try or len(self._put_off) >= _MOST_PUT_OFF:

@@ -263,7 +263,7 @@ class TestItGoesOn:
         def test_it_is_not_sent_all_the_rest_and_given_up(self, samples, run, clock):
             shelf = FullAfter(10)
             done = run(shelf)
-            assert (done.sent, done.stopped, clock.now) == (10, "No room", 600)
+            assert (done.sent, done.stopped, clock.now) == (10, "No room (it has no room)", 600)
             assert len(shelf.asked) - 10 < 25  # in ten minutes; it has no room for the other 30
             assert done.missing == 30
             assert done.gaps.total() + done.untried == 30

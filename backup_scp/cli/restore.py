@@ -152,7 +152,7 @@ def restore(  # noqa: PLR0913, PLR0917 - one for each option
                 destination,
                 show,
                 throttle=Throttle(throttle),
-                patience=Patience(60 * wait if journal is not None else 0, complain),
+                patience=Patience(60 * wait if journal is not None else 0, lambda words: _say(words, destination.name)),
                 journal=journal,
                 inventory=inventory,
                 commit=asking,
@@ -168,6 +168,10 @@ def restore(  # noqa: PLR0913, PLR0917 - one for each option
         raise typer.Exit(130)
     if not done.is_complete:
         raise typer.Exit(1)
+
+
+def _say(words: str, name: str) -> None:
+    complain(words.replace("The destination", name, 1))
 
 
 def _require_selection(selection: Selection, everything: bool) -> None:

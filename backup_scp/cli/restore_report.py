@@ -90,7 +90,7 @@ def tell(done: Restore, lacking: list[Missing], name: str, already_there: int, d
         say(f"{_images(len(done.warnings))} {_was(len(done.warnings))} taken with a warning:")
         _list(Counter(outcome.reason.replace("The destination", name, 1) for outcome in done.warnings))
     if done.missing:
-        _tell_what_is_missing(done, lacking)
+        _tell_what_is_missing(done, lacking, name)
         say("Nothing was lost: all of it is in the archive. Running the same command again is safe, and sends the rest")
 
 
@@ -128,7 +128,7 @@ def _tell_of_commitment(done: Restore, name: str) -> None:
         say(f"{_images(len(done.uncommitted))} not confirmed committed: {done.no_commitment}")
 
 
-def _tell_what_is_missing(done: Restore, lacking: list[Missing]) -> None:
+def _tell_what_is_missing(done: Restore, lacking: list[Missing], name: str) -> None:
     reasons = Counter[tuple[str, str, int]]()
     for one in lacking:
         reasons[one.reason, one.status_meaning, one.status] += one.images
@@ -143,8 +143,10 @@ def _tell_what_is_missing(done: Restore, lacking: list[Missing]) -> None:
             whose[_whose(one)] += one.images
         _list(whose)
     say()
+    if done.interrupted:
+        say("It was interrupted")
     if done.stopped:
-        say(f"It stopped: {done.stopped}")
+        say(f"It stopped: {done.stopped.replace('The destination', name, 1)}")
     if done.untried:
         say(f"{_images(done.untried)} {_was(done.untried)} not tried" + (" before it ended" if done.stopped else ""))
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import socket
 import sqlite3
+from collections.abc import Callable
 
 import pytest
 from pynetdicom import AE, evt
@@ -22,6 +25,7 @@ class Peer:
     def __init__(self) -> None:
         self.received: list[str] = []
         self.refused: set[str] = set()
+        self.on_store: Callable[[], object] = lambda: None
         ae = AE("CONSOLE")
         ae.supported_contexts = AllStoragePresentationContexts
         ae.add_supported_context(VERIFICATION)
@@ -36,6 +40,7 @@ class Peer:
         if uid in self.refused:
             return 0xA700
         self.received.append(uid)
+        self.on_store()
         return 0x0000
 
     def stop(self) -> None:
@@ -210,6 +215,19 @@ class TestRestoreToAnAE:
         lines = [f"{digest.lower()}  {location}\n" for digest, location in rows[:2]]
         journal.with_suffix(".txt").write_text("".join(lines))
         assert run("restore", "--to", "dr room", "--all", "--json").json["confirmed_before"] == 2
+
+    def test_ctrl_c_says_what_was_done_and_the_same_command_goes_on(self, run, configure, peer, slices):
+        configure(peer.port)
+        peer.on_store = lambda: os.kill(os.getpid(), signal.SIGINT) if len(peer.received) == 2 else None
+        ran = run("restore", "--to", "dr room", "--all")
+        assert ran.code == 130
+        assert "of 3 images " in ran.out
+        assert "It was interrupted" in ran.out
+        assert "Running the same command again is safe" in ran.out
+        peer.on_store = lambda: None
+        ran = run("restore", "--to", "dr room", "--all")
+        assert ran.code == 0
+        assert set(peer.received) == set(slices)
 
     def test_one_that_may_not_be_sent_to(self, run, configure, peer, slices):
         configure(peer.port, more="destination = false")
