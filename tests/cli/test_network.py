@@ -7,12 +7,13 @@ import os
 import signal
 import socket
 import sqlite3
-from collections.abc import Callable
 
 import pytest
 from pynetdicom import AE, evt
 from pynetdicom.presentation import AllStoragePresentationContexts
 
+from tests.network.destination import Destination
+from tests.network.wire import CT_IMAGE_STORAGE
 from tests.samples import ct_series, encode
 
 LOOPBACK = "127.0.0.1"
@@ -25,7 +26,6 @@ class Peer:
     def __init__(self) -> None:
         self.received: list[str] = []
         self.refused: set[str] = set()
-        self.on_store: Callable[[], object] = lambda: None
         ae = AE("CONSOLE")
         ae.supported_contexts = AllStoragePresentationContexts
         ae.add_supported_context(VERIFICATION)
@@ -40,7 +40,6 @@ class Peer:
         if uid in self.refused:
             return 0xA700
         self.received.append(uid)
-        self.on_store()
         return 0x0000
 
     def stop(self) -> None:
@@ -216,18 +215,21 @@ class TestRestoreToAnAE:
         journal.with_suffix(".txt").write_text("".join(lines))
         assert run("restore", "--to", "dr room", "--all", "--json").json["confirmed_before"] == 2
 
-    def test_ctrl_c_says_what_was_done_and_the_same_command_goes_on(self, run, configure, peer, slices):
-        configure(peer.port)
-        peer.on_store = lambda: os.kill(os.getpid(), signal.SIGINT) if len(peer.received) == 2 else None
-        ran = run("restore", "--to", "dr room", "--all")
-        assert ran.code == 130
-        assert "of 3 images " in ran.out
-        assert "It was interrupted" in ran.out
-        assert "Running the same command again is safe" in ran.out
-        peer.on_store = lambda: None
-        ran = run("restore", "--to", "dr room", "--all")
-        assert ran.code == 0
-        assert set(peer.received) == set(slices)
+    def test_ctrl_c_says_what_was_done_and_the_same_command_goes_on(self, run, configure, slices):
+        there = Destination(accepts=lambda abstract, _: abstract == CT_IMAGE_STORAGE)
+        there.before_answer = lambda: os.kill(os.getpid(), signal.SIGINT) if len(there.stored) == 2 else None
+        try:
+            configure(there.port)
+            ran = run("restore", "--to", "dr room", "--all")
+            assert ran.code == 130
+            assert "of 3 images " in ran.out
+            assert "It was interrupted" in ran.out
+            assert "Running the same command again is safe" in ran.out
+            assert run("restore", "--to", "dr room", "--all").code == 0
+        finally:
+            there.close()
+        assert {one.sop_instance_uid for one in there.stored} == set(slices)
+        assert there.ended[0] != "ReleasedError"  # it may have been in the middle of a message
 
     def test_one_that_may_not_be_sent_to(self, run, configure, peer, slices):
         configure(peer.port, more="destination = false")
