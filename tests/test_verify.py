@@ -61,12 +61,15 @@ class TestVerify:
         assert stored.index.is_damaged(location)
 
     @pytest.mark.parametrize("days", [-400, -0.01, 400])
-    def test_a_clock_that_jumps_meanwhile_does_not_begin_a_pass_again(self, stored, clock, days):
+    def test_a_clock_that_jumps_meanwhile_does_not_begin_a_pass_again(self, stored, clock, monkeypatch, days):
+        monkeypatch.setattr("backup_scp.index.housekeeping.BATCH", 2)
+        monkeypatch.setattr("backup_scp.verify.BATCH", 1)
         samples = [encode(ds) for ds in one_of_each()]
         for sample in samples:
             stored.put(sample)
 
         def jump(progress: Progress) -> None:
+            assert progress.done <= len(samples)
             clock.jump(days=days if progress.done == 2 else 0)
 
         assert verify(stored.archive, stored.index, jump).intact == len(samples)
