@@ -142,6 +142,12 @@ def test_wrongly_written_names_are_understood(wrong, right):
             id="first set in G0 only, G1 kept",
         ),
         pytest.param("\\ISO 2022 IR 87", b"\x1b$B\x7e\x30;3\x1b(B", "\ufffd山", id="undefined pair"),
+        pytest.param(
+            "\\ISO 2022 IR 149\\ISO 2022 IR 58",
+            b"\x1b$)A\xd5\xc5^\xd0\xa1",
+            "张^小",
+            id="of two sets the designated one",
+        ),
         pytest.param("GB18030", b"\xcd", "\ufffd", id="cut off"),
     ],
 )

@@ -157,6 +157,15 @@ def test_a_disorder_ahead_of_the_first_tag_that_nobody_wants_is_noticed():
     assert scan(data)[PATIENT_NAME] == ("PN", b"Doe^John")
 
 
+def test_what_is_broken_behind_a_disorder_is_no_data_set():
+    """Where the tags ascended nothing that is wanted can follow; where they did not it might."""
+    broken = element(0x00410010, "LO", b"x ") + element(0x00420010, "SQ", patient(), length=UNDEFINED)
+    whole = identity() + patient() + places()
+    assert scan(whole + broken) == scan(whole)
+    with pytest.raises(InvalidDataSet):
+        scan(whole + element(MODALITY, "CS", b"DX") + broken)
+
+
 def test_it_does_not_stop_early_without_the_identity():
     data = identity() + element(0x00410010, "LO", b"x ") + places()
     assert set(scan(data)) == {SOP_CLASS, SOP_INSTANCE, STUDY, SERIES}
