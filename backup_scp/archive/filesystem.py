@@ -32,7 +32,7 @@ from backup_scp.ports import ArchivedFile, Arrival, Heading, InstanceKey, Staged
 STAGING = ".staging"
 DAMAGED = ".damaged"
 
-_OF_ONE_FILE = UNREADABLE | {errno.ESTALE}  # a network file system lost this file, or all of them
+_OF_ONE_FILE = UNREADABLE | {errno.ESTALE, errno.EACCES, errno.EPERM}  # where the archive's marker can be read
 _CHUNK_BYTES = 1 << 18  # what a core's own cache holds while it is digested
 Room = Callable[[int], memoryview | None]
 

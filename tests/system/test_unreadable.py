@@ -67,10 +67,13 @@ def held(node: Node) -> set[str]:
         return {match.location for match in stored.index.versions()}
 
 
-@pytest.mark.parametrize("error", ["EIO", "ESTALE", "ENOENT"])
-def test_rebuild(node, locations, error):
+@pytest.mark.parametrize(
+    ("calls", "error", "when"),
+    [(READS, "EIO", "2+"), (READS, "ESTALE", "2+"), (READS, "ENOENT", "2+"), ("openat", "EACCES", "1+")],
+)
+def test_rebuild(node, locations, calls, error, when):
     lose_index(node)
-    spoil(node, locations[BAD], error=error)
+    spoil(node, locations[BAD], calls, error, when)
     said = node.json("rebuild", exit_code=1)
     assert said["entered"] == len(SAMPLES) - 1
     assert [each["location"] for each in said["left_out"]] == [locations[BAD]]
