@@ -23,11 +23,11 @@ def failure(error: OSError, action: str) -> ArchiveUnavailable:
     """Choose the error for ``error``; ``action`` is ``written`` or ``read``."""
     if error.errno in _FULL:
         return ArchiveFull("Archive full: its volume has no room left for this Data Set")
-    hint = "; is its drive connected?" if error.errno in _GONE else _whose(error)
+    hint = "; is its drive connected?" if error.errno in _GONE else whose(error)
     return ArchiveUnavailable(f"Archive cannot be {action}: {reason(error)}{hint}")
 
 
-def _whose(error: OSError) -> str:
+def whose(error: OSError) -> str:
     """Say whose it is, where that is why we may not: a command of another user has made it."""
     if error.errno not in _FORBIDDEN:
         return ""
@@ -35,7 +35,7 @@ def _whose(error: OSError) -> str:
         owner = owner_of(Path(os.fsdecode(name))) if isinstance(name, str | bytes) else None
         if owner is not None and owner.uid != (us := our_uid()):
             ours = user_name(us or 0)
-            return f"; a folder in it belongs to {owner.name}, and this is {ours}: sudo chown -R {ours}: ARCHIVE-FOLDER"
+            return f"; a part of it belongs to {owner.name}, and this is {ours}: sudo chown -R {ours}: ARCHIVE-FOLDER"
     return ""
 
 

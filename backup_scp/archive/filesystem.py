@@ -15,7 +15,7 @@ from typing import BinaryIO
 from backup_scp import clock
 from backup_scp.archive import layout
 from backup_scp.archive.durable import DurableFolders, prefetch, uncache
-from backup_scp.archive.failures import UNREADABLE, explained, failure, reason
+from backup_scp.archive.failures import UNREADABLE, explained, failure, reason, whose
 from backup_scp.archive.file_format import FileHeader, read_header
 from backup_scp.archive.listing import Listing
 from backup_scp.archive.lock import alone
@@ -273,7 +273,7 @@ class FilesystemArchive:
             if error.errno not in _OF_ONE_FILE:
                 raise failure(error, "read") from error
             self._require_root()
-            raise DigestMismatch(f"{location} cannot be read: {reason(error)}") from error
+            raise DigestMismatch(f"{location} cannot be read: {reason(error)}{whose(error)}") from error
 
     def _described(self, stream: BinaryIO, location: str) -> ArchivedFile:
         """Read the header, and compare the file's place and length with it."""
