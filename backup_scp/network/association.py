@@ -218,8 +218,11 @@ class Association:
             encoded += fragment.data
             if not fragment.is_command:
                 self.upper_layer.reject_pdu("a Data Set where a Command Set is due")
-            if fragment.context_id != context_id or context_id not in self.contexts:
-                self.upper_layer.reject_pdu("a message in a Presentation Context that was not accepted, or in two")
+            if fragment.context_id != context_id:
+                both = f"{context_id} and {fragment.context_id}"
+                self.upper_layer.reject_pdu(f"a message in two Presentation Contexts, {both}")
+            if context_id not in self.contexts:
+                self.upper_layer.reject_pdu(f"a message in Presentation Context {context_id}, which was not accepted")
             if len(encoded) > _LONGEST_COMMAND_SET:
                 self.upper_layer.reject_pdu("a Command Set without end")
             if fragment.is_last:

@@ -302,7 +302,7 @@ def test_what_breaks_an_association_is_noted(server):
     associations_ended()
     ((_, calling, called, _, reason, _),) = server.rejections
     assert (calling, called) == ("TESTER", "BACKUP_SCP")
-    assert reason == "it sent a message in a Presentation Context that was not accepted, or in two"
+    assert reason == "it sent a message in Presentation Context 77, which was not accepted"
 
 
 def test_a_request_of_600_mb_is_not_read(server):
