@@ -77,6 +77,18 @@ def test_the_next_is_read_ahead_and_no_other(stored):
         assert [bool(one.error) for one in rest] == [True, True, True]
 
 
+def test_whoever_begins_anew_gets_what_it_asks_for_and_not_what_was_read_ahead(stored):
+    """A restore sends the same one again after a wait; the next one is in memory by then."""
+    held = held_in(stored)
+    with Outgoing(stored.archive) as files:
+        begun = files.in_order(held)
+        next(begun)
+        files.read_ahead()
+        begun.close()
+        found = [(one.held, sent(one)) for one in files.in_order(held)]
+    assert found == [(one, sample.data_set) for one, sample in zip(held, SAMPLES, strict=True)]
+
+
 def test_a_large_one_is_not_read_ahead(stored, monkeypatch):
     """Nobody waits for it to be read twice before the one before counts."""
     held = held_in(stored)
