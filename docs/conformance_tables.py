@@ -152,7 +152,9 @@ def proposed_contexts() -> str:
     for _, (syntax,) in propose([held])[0]:
         stored = "each one that an instance is stored in, alone" if syntax == jpeg else f"{name_of(syntax)}, alone"
         rows.append(("Storage", "each one of the instances to be sent", stored, "SCU"))
-    rows.append(("Storage", "the SOP Class, after an Association was lost", f"{name_of(NATIVE[1])}, alone", "SCU"))
+    rows.append(
+        ("Storage, after an Association was lost", "that of the instance", f"{name_of(NATIVE[1])}, alone", "SCU")
+    )
     rows.append(("Query/Retrieve", name_of(STUDY_ROOT.find_uid), ", ".join(map(name_of, NATIVE[:2])), "SCU"))
     rows.append(("Storage Commitment", name_of(STORAGE_COMMITMENT), ", ".join(map(name_of, NATIVE[:2])), "SCU"))
     rows.append(

@@ -16,6 +16,7 @@ from backup_scp.network.identifier import QUERY_RETRIEVE_LEVEL, encode_elements
 from backup_scp.network.negotiation import NATIVE, VERIFICATION
 from backup_scp.network.status import PENDING, PENDING_WITH_UNSUPPORTED_KEYS, SUCCESS
 from backup_scp.ports import RemoteAE
+from backup_scp.uids import is_well_formed
 
 log = logging.getLogger(__name__)
 
@@ -69,8 +70,8 @@ class StudyCounter:
 
     def count(self, study_instance_uid: str) -> int | None:
         """Tell how many images of a study it says it has; None where it does not say."""
-        if self._association is None or self._context is None:
-            return None
+        if self._association is None or self._context is None or not is_well_formed(study_instance_uid):
+            return None  # without a UID all studies would match
         try:
             return self._ask(self._association, self._context, study_instance_uid)
         except (AssociationEnded, InvalidDataSet, InvalidIdentifier) as error:

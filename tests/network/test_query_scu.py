@@ -72,6 +72,14 @@ def test_a_study_without_a_count_is_not_known(leaves_nothing):
         assert there.count("1.2.9") == 0
 
 
+@pytest.mark.parametrize("uid", ["", "*", "1.2\\1.3", "no UID"])
+def test_what_is_no_uid_is_not_asked_for(uid, leaves_nothing):
+    """Without a value every study would match."""
+    with Console({"1.2.1": 3}) as console, counter(console.remote) as there:
+        assert there.count(uid) is None
+    assert console.asked == []
+
+
 def test_one_that_refuses_queries_is_asked_once(leaves_nothing):
     with Console(status=0xA700) as console, counter(console.remote) as there:
         assert [there.count("1.2.1"), there.count("1.2.2")] == [None, None]
