@@ -81,10 +81,8 @@ def test_whoever_begins_anew_gets_what_it_asks_for_and_not_what_was_read_ahead(s
     """A restore sends the same one again after a wait; the next one is in memory by then."""
     held = held_in(stored)
     with Outgoing(stored.archive) as files:
-        begun = files.in_order(held)
-        next(begun)
+        next(files.in_order(held))
         files.read_ahead()
-        begun.close()
         found = [(one.held, sent(one)) for one in files.in_order(held)]
     assert found == [(one, sample.data_set) for one, sample in zip(held, SAMPLES, strict=True)]
 
