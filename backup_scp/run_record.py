@@ -103,8 +103,11 @@ class RunRecord:
         return where(self.ae_title, self.host, self.port, self.tls_port)
 
     def is_silent(self, now: datetime) -> bool:
-        """Tell whether its signs of life have stayed away: it hangs, or cannot write to its data folder."""
-        return now - self.alive_at > 2 * SIGN_OF_LIFE_EVERY + timedelta(minutes=5)
+        """Tell whether its signs of life have stayed away: it hangs, or cannot write to its data folder.
+
+        One that is dated in the future is none: the clock was set back, and there has been no sign since.
+        """
+        return abs(now - self.alive_at) > 2 * SIGN_OF_LIFE_EVERY + timedelta(minutes=5)
 
 
 def where(ae_title: str, host: str, port: int | None, tls_port: int | None) -> str:

@@ -160,6 +160,7 @@ class TestSignsOfLife:
     def test_one_that_gives_none_is_silent(self):
         assert not RECORD.is_silent(NOW + SIGN_OF_LIFE_EVERY)
         assert RECORD.is_silent(NOW + 3 * SIGN_OF_LIFE_EVERY)
+        assert RECORD.is_silent(NOW - timedelta(days=400))  # the clock was set back, and it has hung since
 
     def test_a_folder_that_cannot_be_written_is_told_of_once(self, tmp_path, run, monkeypatch, caplog):
         (tmp_path / "node.json").mkdir()

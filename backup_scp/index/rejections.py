@@ -32,7 +32,7 @@ def record(database: Database, found: Sequence[Rejection], settled: Sequence[Rej
             connection.execute(sa.delete(table).where(*same, table.c.last_at <= timestamp(one.last_at)))
         if found:
             connection.execute(_counting(database), [_row(one) for one in found])
-        connection.execute(sa.delete(table).where(sa.or_(table.c.last_at < _oldest(), table.c.id.in_(_too_many()))))
+        connection.execute(sa.delete(table).where(sa.or_(~_is_of_late(), table.c.id.in_(_too_many()))))
 
 
 def _counting(database: Database) -> Any:
@@ -58,15 +58,17 @@ def _too_many() -> sa.Select[tuple[int]]:
 def listed(connection: sa.Connection, limit: int) -> list[Rejection]:
     """See ``Index.rejections``."""
     columns = named(table, "service calling_ae_title called_ae_title address reason fix count last_at")
-    statement = sa.select(*columns).where(table.c.last_at >= _oldest()).order_by(*_NEWEST_FIRST).limit(limit)
+    statement = sa.select(*columns).where(_is_of_late()).order_by(*_NEWEST_FIRST).limit(limit)
     return [
         Rejection(**{**row, "service": ServiceKind(row["service"]), "last_at": moment(row["last_at"])})
         for row in connection.execute(statement).mappings()
     ]
 
 
-def _oldest() -> str:
-    return timestamp(clock.now() - _KEPT_FOR)
+def _is_of_late() -> sa.ColumnElement[bool]:
+    """Hold for what is kept; what is dated in the future would never be settled, nor grow old."""
+    oldest, latest = timestamp(clock.now() - _KEPT_FOR), timestamp(clock.horizon())
+    return sa.and_(table.c.last_at >= oldest, table.c.last_at <= latest)
 
 
 def _cause(one: Rejection) -> dict[str, str]:

@@ -1118,6 +1118,13 @@ class IndexContract:
         index.record_rejections([rejection("A", -31 * 86400), rejection("B", -29 * 86400)])
         assert [r.calling_ae_title for r in index.rejections(9)] == ["B"]
 
+    def test_rejections_of_a_clock_that_was_ahead_are_forgotten(self, index):
+        """Else nothing would settle them until that time: whoever is served now is served before."""
+        index.record_rejections([rejection("A", 400 * 86400), rejection("B")])
+        assert [found.calling_ae_title for found in index.rejections(9)] == ["B"]
+        index.record_rejections([rejection("A")])
+        assert {found.calling_ae_title: found.count for found in index.rejections(9)} == {"A": 1, "B": 1}
+
     def test_rejections_are_bounded_and_one_address_does_not_push_out_the_others(self, index, small_batches):
         index.record_rejections([rejection("CONSOLE", 0, address="192.0.2.9")])
         for number in range(30):
