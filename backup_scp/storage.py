@@ -121,7 +121,7 @@ def require_archive(settings: Settings) -> None:
     NoArchive
         With the folder, and how to name another.
     """
-    if not settings.index_is_embedded or _is_there(settings.archive_path) or _is_there(index_path(settings)):
+    if not settings.index_is_embedded or is_there(settings.archive_path) or is_there(index_path(settings)):
         return
     said_by = settings.home_source or "nothing names another folder"
     raise NoArchive(
@@ -187,7 +187,8 @@ def index_path(settings: Settings) -> Path:
     return Path(settings.index_url.removeprefix("sqlite:///").partition("?")[0])
 
 
-def _is_there(path: Path) -> bool:
+def is_there(path: Path) -> bool:
+    """Tell whether there is such a file or folder; one that is closed to us may be there."""
     try:
         path.stat()
     except PermissionError:

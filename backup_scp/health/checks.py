@@ -15,7 +15,7 @@ from backup_scp.health.findings import START, closed_folders, is_low
 from backup_scp.ports import Archive, Index, RemoteAE
 from backup_scp.run_record import NodeState, RunRecord, look
 from backup_scp.settings import Settings
-from backup_scp.storage import open_archive, open_index, pending_upgrade, require_archive, require_owner
+from backup_scp.storage import is_there, open_archive, open_index, pending_upgrade, require_archive, require_owner
 from backup_scp.words import count, moment, size
 
 
@@ -128,7 +128,7 @@ def _closed(index: Index | None) -> None:
 def _pending(settings: Settings) -> Finding | None:
     """Tell of an index that is not there yet, or is of another version; None where it can be asked."""
     file = surroundings.index_file(settings)
-    if file is not None and not file.exists():
+    if file is not None and not is_there(file):
         return Finding("index", Severity.NOTE, f"{file} is not there yet: the node makes it when it starts")
     try:
         reason = pending_upgrade(settings)

@@ -17,7 +17,7 @@ from backup_scp.errors import InvalidSettings
 from backup_scp.folders import try_to_write
 from backup_scp.run_record import NodeState
 from backup_scp.settings import Settings
-from backup_scp.storage import index_path
+from backup_scp.storage import index_path, is_there
 
 _MOST_FOLDERS = 1000  # that are looked at: the 256 of an archive, and some of its studies; a cold disk is slow
 _ROOT = 0
@@ -46,7 +46,7 @@ def why_not_writable(settings: Settings) -> str:
 
 def why_closed(folder: Path) -> str:
     """Say why no file can be made in a folder, or below the place where it will be; empty when one can."""
-    while not folder.exists() and folder != folder.parent:
+    while not is_there(folder) and folder != folder.parent:
         folder = folder.parent
     try:
         try_to_write(folder)
@@ -131,7 +131,7 @@ def log_trouble(settings: Settings) -> str:
     path = settings.log_path
     if path is None:
         return ""
-    if path.exists():
+    if is_there(path):
         try:
             os.close(os.open(path, os.O_WRONLY | os.O_APPEND))
         except OSError as error:
