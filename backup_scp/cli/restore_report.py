@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from backup_scp.cli.output import LIST_LIMIT, moment, say, size
 from backup_scp.cli.restore_summary import Missing
+from backup_scp.ownership import why_denied
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -147,6 +148,8 @@ def _tell_what_is_missing(done: Restore, lacking: list[Missing], name: str) -> N
         say("It was interrupted")
     if done.stopped:
         say(f"It stopped: {done.stopped.replace('The destination', name, 1)}")
+        if denied := why_denied([done.stopped]):
+            say(f"  {denied}")
     if done.untried:
         say(f"{_images(done.untried)} {_was(done.untried)} not tried" + (" before it ended" if done.stopped else ""))
 
