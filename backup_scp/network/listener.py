@@ -100,12 +100,22 @@ class Listener:
         self._tls = tls
         self._thread: threading.Thread | None = None
         self._waker: socket.socket | None = None
+        self._note_fault: Callable[[str], None] = lambda _: None
         self.faults = 0
         self.last_fault = ""
         self.port = int(self._socket.getsockname()[1])
 
-    def start(self, take: Take) -> None:
-        """Hand each connection and its address to ``take``, in a thread of its own, before any TLS handshake."""
+    def start(self, take: Take, note_fault: Callable[[str], None] = lambda _: None) -> None:
+        """Hand each connection and its address to ``take``, in a thread of its own, before any TLS handshake.
+
+        Parameters
+        ----------
+        take
+            Takes it.
+        note_fault
+            Told of each caller that was lost by an error in the node.
+        """
+        self._note_fault = note_fault
         self._waker, woken = socket.socketpair()
         self._thread = threading.Thread(target=self._accept, args=(take, woken), name="listener", daemon=True)
         self._thread.start()
@@ -149,6 +159,8 @@ class Listener:
             self.last_fault = type(error).__name__
             if self.faults % _SAID_EVERY == 1:
                 log.error("A caller at port %d was lost by an error in the node: %s", self.port, self.last_fault)
+            with contextlib.suppress(Exception):  # no memory for this, either
+                self._note_fault(self.last_fault)
             time.sleep(_PAUSE_S)  # some memory will come back
             return True
 

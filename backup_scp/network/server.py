@@ -127,7 +127,7 @@ class Server:
         """
         self._listeners = list(listeners or open_ports(self._listening))
         for listener in self._listeners:
-            listener.start(self._take)
+            listener.start(self._take, self._note_fault)
         return tuple(listener.port for listener in self._listeners)
 
     @property
@@ -216,6 +216,12 @@ class Server:
             return False
         self._rejections.succeeded(ServiceKind.TLS, "", plain_address(connection.getpeername()[0]))
         return True
+
+    def _note_fault(self, error: str) -> None:
+        """Let ``status`` know that a caller was lost."""
+        reason = f"it was lost by an error in the node ({error})"
+        fix = "look at the log of the node, and at the memory that it has"
+        self._rejections.rejected(ServiceKind.ASSOCIATION, "", "", "an unknown address", reason, fix)
 
     def _forget(self, connection: socket.socket, association: Association | None = None) -> None:
         with self._lock:

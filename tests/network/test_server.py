@@ -270,6 +270,9 @@ def test_an_error_of_any_kind_does_not_end_the_listener(server, monkeypatch, cap
         assert peer.echo() == 0
         peer.release()
     assert server.server.faults == 2
+    assert [facts[4] for facts in server.rejections] == [
+        f"it was lost by an error in the node ({name})" for name in ("MemoryError", "KeyError")
+    ]
     assert caplog.text.count("was lost by an error in the node: MemoryError") == 1
 
 
