@@ -411,13 +411,18 @@ class Worker:
 
     def _work(self, step: Callable[[], bool]) -> None:
         stopping, bell = self._commitment.stopping, self._commitment.bell
+        said = ""
         while not stopping.is_set():
             heard = bell.rung
             try:
-                if step():
+                did_something = step()
+                said = ""
+                if did_something:
                     continue
             except BackupSCPError as error:
-                log.error("Storage Commitment waits: %s", error)
+                if str(error) != said:  # once, not at each try
+                    said = str(error)
+                    log.error("Storage Commitment waits: %s", error)
                 stopping.wait(_TROUBLED_S)
             except Exception as error:  # noqa: BLE001 - the border of this thread: the other requests go on
                 log.error("Storage Commitment met an error in the node: %s", type(error).__name__)

@@ -558,3 +558,21 @@ def test_a_node_that_stops_in_the_middle_reports_nothing_and_goes_on_later(store
     clock.pass_(seconds=2)
     after = StorageCommitment(stored.archive, stored.index, pace=PACE, clock=clock)
     assert reported(after).results == [(sample.sop_instance_uid, None)]
+
+
+def test_what_it_waits_for_is_told_once(stored, monkeypatch, caplog):
+    """A database that is away for a night must not fill the log."""
+    monkeypatch.setattr("backup_scp.commitment._TROUBLED_S", 0.001)
+    monkeypatch.setattr("backup_scp.commitment._IDLE_S", 0.001)
+    tries = iter(range(1_000_000))
+
+    def fails(*_):
+        next(tries)
+        raise IndexUnavailable("The index does not answer")
+
+    monkeypatch.setattr(stored.index.commitments, "lease_request", fails)
+    worker = Worker(StorageCommitment(stored.archive, stored.index), Ear(), reporters=0)
+    worker.start()
+    wait_until(lambda: next(tries) > 20)
+    worker.stop(30)
+    assert [record.getMessage() for record in caplog.records] == ["Storage Commitment waits: The index does not answer"]
