@@ -1,4 +1,4 @@
-"""What a remote AE has confirmed in restores, so that the next one sends the rest (docs/adr/0029)."""
+"""What a remote AE has confirmed in restores, so that the next one sends the rest (docs/adr/0033)."""
 
 from __future__ import annotations
 
