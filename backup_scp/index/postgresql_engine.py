@@ -1,7 +1,7 @@
 """Connections to PostgreSQL, none of which is waited for without end; imported only where the index is one.
 
 A server that is frozen, or whose disk or network is, takes what it is sent and says nothing.  TCP is content with that,
-and so are the limits that the server itself keeps.  So each wait for an answer has a limit here (docs/adr/0033).
+and so are the limits that the server itself keeps.  So each wait for an answer has a limit here (docs/adr/0029).
 """
 
 from __future__ import annotations
