@@ -47,6 +47,8 @@ lint: $(VENV)/.installed-test
 
 types: $(VENV)/.installed-test
 	$(BIN)/mypy
+	$(BIN)/mypy --platform win32 backup_scp
+	$(BIN)/mypy --platform darwin backup_scp
 
 unit: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m "not system" -n $(WORKERS)

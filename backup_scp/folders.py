@@ -6,8 +6,10 @@ import errno
 import os
 import sys
 import time
+from contextlib import suppress
 from mmap import mmap
 from pathlib import Path
+from typing import BinaryIO
 
 _NOT_KNOWN = frozenset({errno.EINVAL, errno.ENOTSUP})
 _last_failure = memoryview(mmap(-1, 8)).cast("q")  # shared with every process that is forked from this one
@@ -16,6 +18,13 @@ _TEST_BYTES = bytes(65536)
 
 class FsyncFailed(OSError):  # noqa: N818 - what happened, as the other names say it
     """The system could not keep what was written; the descriptor must not be asked again: it would say yes."""
+
+
+def uncache(stream: BinaryIO) -> None:
+    """Let what is read next come from the medium, not from memory, where the system can be told."""
+    if sys.platform == "linux":
+        with suppress(OSError):
+            os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def fsync(descriptor: int, unknown: frozenset[int] = frozenset()) -> None:

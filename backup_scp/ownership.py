@@ -43,7 +43,9 @@ class Owner(NamedTuple):
 
 def our_uid() -> int | None:
     """Give the number of the user that we are; None where files have no such owner."""
-    return None if sys.platform == "win32" else os.geteuid()
+    if sys.platform == "win32":
+        return None
+    return os.geteuid()
 
 
 def user_name(uid: int) -> str:

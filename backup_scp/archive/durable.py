@@ -6,20 +6,12 @@ import os
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
 
 from backup_scp.folders import fsync_folder, fsync_way_to
 
 _REMEMBERED = 4096  # folders
 _PREFETCHED_BYTES = 32 << 20
 _HINT_BYTES = 128 << 10  # of a longer one Linux takes no more than its device's largest request
-
-
-def uncache(stream: BinaryIO) -> None:
-    """Let what is read next come from the medium, not from memory, where the system can be told."""
-    if sys.platform == "linux":
-        with suppress(OSError):
-            os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def prefetch(path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from backup_scp import clock
 from backup_scp.archive import layout
-from backup_scp.archive.durable import DurableFolders, prefetch, uncache
+from backup_scp.archive.durable import DurableFolders, prefetch
 from backup_scp.archive.failures import UNREADABLE, explained, failure, reason, whose
 from backup_scp.archive.file_format import FileHeader, read_header
 from backup_scp.archive.listing import Listing
@@ -26,7 +26,7 @@ from backup_scp.archive.stored_stream import open_stored
 from backup_scp.archive.volume import Volume
 from backup_scp.digests import Digest, digest_like
 from backup_scp.errors import ArchiveUnavailable, Damaged, DigestMismatch, FileMissing
-from backup_scp.folders import fsync, fsync_folder
+from backup_scp.folders import fsync, fsync_folder, uncache
 from backup_scp.ports import ArchivedFile, Arrival, Heading, InstanceKey, StagedFile
 
 STAGING = ".staging"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 from backup_scp.errors import DestinationUnavailable, DigestMismatch, InstanceRefused
-from backup_scp.folders import fsync_folder
+from backup_scp.folders import fsync_folder, uncache
 from backup_scp.part10 import relabelled
 from backup_scp.ports import ArchivedFile, Held, Meanwhile, nothing
 from backup_scp.uids import path_component
@@ -175,8 +175,7 @@ def _read_back(path: Path) -> str:
     """Hash a file from its disk, not from memory, where the system can be asked for that."""
     digest = hashlib.sha256()
     with path.open("rb") as stream:
-        if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        uncache(stream)
         for chunk in _chunks(stream):
             digest.update(chunk)
     return digest.hexdigest()

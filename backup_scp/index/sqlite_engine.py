@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import sqlite3
+import sys
 import threading
 import time
 from pathlib import Path
@@ -115,7 +116,9 @@ def _size(path: Path, suffix: str) -> int:
 
 
 def _is_on_read_only_disk(path: Path) -> bool:
-    return hasattr(os, "statvfs") and bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+    if sys.platform == "win32":
+        return False
+    return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:

@@ -15,6 +15,7 @@ import os
 import selectors
 import socket
 import struct
+import sys
 import time
 from collections.abc import Sequence
 from typing import Protocol
@@ -25,6 +26,7 @@ _MOST_PIECES = 1024  # in one write: IOV_MAX of Linux and macOS
 _TIMEVAL = struct.Struct("@qq")  # seconds and microseconds
 _SYSTEM_WAITS = os.name == "posix" and struct.calcsize("@l") == 8  # with 32 bits a timeval may be one or the other
 _QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)  # Linux has it
+_DONTWAIT: int = getattr(socket, "MSG_DONTWAIT", 0)  # Windows lacks it, and uses ``Polled``
 Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)  # select() stops at descriptor 1023
 
 
@@ -117,7 +119,7 @@ class Timed(_Acknowledging):
 
     def receive_now(self, room: memoryview) -> int | None:
         try:
-            count = self.socket.recv_into(room, 0, socket.MSG_DONTWAIT)
+            count = self.socket.recv_into(room, 0, _DONTWAIT)
         except BlockingIOError:
             return None
         self._is_answered = False
@@ -127,7 +129,7 @@ class Timed(_Acknowledging):
         self._allow(socket.SO_SNDTIMEO, patience_s)
         self._is_answered = True
         try:
-            if len(pieces) == 1:
+            if len(pieces) == 1 or sys.platform == "win32":  # which has no such call, and uses ``Polled``
                 return self.socket.send(pieces[0])
             return self.socket.sendmsg(pieces[:_MOST_PIECES])
         except BlockingIOError:
