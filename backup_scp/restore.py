@@ -184,11 +184,19 @@ class _Run:
                 self.done.fail(outcome)
 
     def _due_batches(self) -> Iterator[list[Held]]:
-        journal = self._journal
+        journal, count = self._journal, 0
         with closing(self._index.select_in_batches(self._selection)) as batches:
             for batch in batches:
                 if due := [held for held in batch if journal is None or held not in journal]:
+                    count += len(due)
+                    self._expect_at_least(count)
                     yield due
+
+    def _expect_at_least(self, count: int) -> None:
+        """Count what came since the survey: when it is sent, it must not stand for something that is missing."""
+        if count > self.due:
+            self.done.selected += count - self.due
+            self.due = count
 
     def _send(self, due: Sequence[Held]) -> None:
         while due:

@@ -93,7 +93,8 @@ class Restore:
     @property
     def is_complete(self) -> bool:
         """Whether something was asked for, and all of it is there."""
-        return bool(self.selected) and not self.missing and not self.uncommitted and not self.interrupted
+        has_ended = not self.stopped and not self.interrupted
+        return bool(self.selected) and has_ended and not self.missing and not self.uncommitted
 
     def fail(self, outcome: Outcome) -> None:
         """Count an instance that is not there."""

@@ -124,6 +124,29 @@ class TestRestore:
         done = restore(stored.archive, stored.index, EVERYTHING, shelf)
         assert (done.selected, done.stopped, done.is_complete) == (0, "", False)
 
+    def test_what_comes_meanwhile_does_not_stand_for_what_is_missing(self, stored, slices):
+        """A clinic goes on while it restores: what came after the count is sent, too."""
+
+        class Filling(Shelf):
+            def __enter__(self):  # counted is all by now
+                stored.put(encode(dx(study="late")), 9)
+                return super().__enter__()
+
+        shelf = Filling(answers={slices[1].sop_instance_uid: InstanceRefused("No")})
+        done = restore(stored.archive, stored.index, EVERYTHING, shelf)
+        assert (done.selected, done.sent, done.missing, done.untried, done.is_complete) == (4, 3, 1, 0, False)
+
+    def test_what_comes_meanwhile_does_not_stand_for_what_was_not_tried(self, stored, slices):
+        class Filling(Shelf):
+            def __enter__(self):
+                stored.put(encode(dx(study="late", StudyDate="20990101")), 9)
+                return super().__enter__()
+
+        shelf = Filling(answers={slices[2].sop_instance_uid: DestinationUnavailable("Off")})
+        done = restore(stored.archive, stored.index, EVERYTHING, shelf)
+        assert (done.stopped, done.selected, done.sent) == ("Off", 4, 3)
+        assert (done.missing, done.untried, done.is_complete) == (1, 1, False)
+
     def test_a_destination_that_cannot_be_reached(self, stored, slices):
         shelf = Shelf(answers={"prepare": DestinationUnavailable("Off")})
         done = restore(stored.archive, stored.index, EVERYTHING, shelf)
