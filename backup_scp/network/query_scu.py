@@ -21,6 +21,7 @@ from backup_scp.uids import is_well_formed
 log = logging.getLogger(__name__)
 
 _LONGEST_ANSWER = 1 << 16
+_LONGEST_COUNT = 12  # characters of an IS, PS3.5 6.2
 _STUDY_UID = BY_KEYWORD["StudyInstanceUID"]
 _COUNT = BY_KEYWORD["NumberOfStudyRelatedInstances"]
 
@@ -101,14 +102,18 @@ class StudyCounter:
             if answer.status not in {PENDING, PENDING_WITH_UNSUPPORTED_KEYS}:
                 association.skip_data_set()
                 break
-            counts.append(_count_in(association.read_identifier(_LONGEST_ANSWER), context.transfer_syntax))
+            study, count = _read(association.read_identifier(_LONGEST_ANSWER), context.transfer_syntax)
+            if study in ("", study_instance_uid):  # some answer with all that they have
+                counts.append(count)
         if answer.status != SUCCESS:
             raise InvalidDataSet(f"status 0x{answer.status:04X}")
         known = [count for count in counts if count is not None]
         return sum(known) if len(known) == len(counts) else None
 
 
-def _count_in(identifier: bytes, transfer_syntax: str) -> int | None:
-    _, value = data_set.read(identifier, transfer_syntax, _LONGEST_ANSWER).get(_COUNT.tag, ("IS", b""))
-    text = bytes(value).strip(b" \0")
-    return int(text) if text.isdigit() else None
+def _read(identifier: bytes, transfer_syntax: str) -> tuple[str, int | None]:
+    """Read of an answer the study, and how many images it has; None where that is no number."""
+    elements = data_set.read(identifier, transfer_syntax, _LONGEST_ANSWER)
+    study, count = (bytes(elements.get(one.tag, ("", b""))[1]).strip(b" \0") for one in (_STUDY_UID, _COUNT))
+    is_number = count.isdigit() and len(count) <= _LONGEST_COUNT
+    return study.decode("latin-1"), int(count) if is_number else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from backup_scp.network.association import LocalAE
 from backup_scp.network.query_scu import StudyCounter
 from backup_scp.ports import RemoteAE
 from tests.network.conftest import PATIENT, Other, until_closed
-from tests.network.wire import COMMAND, LAST, STUDY_ROOT_FIND, VERIFICATION, command, p_data, pdv
+from tests.network.wire import COMMAND, LAST, RELEASE_RQ, STUDY_ROOT_FIND, VERIFICATION, command, p_data, pdu, pdv
 from tests.processes import LOOPBACK, free_port
 
 
@@ -84,6 +85,39 @@ def test_one_that_refuses_queries_is_asked_once(leaves_nothing):
     with Console(status=0xA700) as console, counter(console.remote) as there:
         assert [there.count("1.2.1"), there.count("1.2.2")] == [None, None]
     assert len(console.asked) == 1
+
+
+def test_studies_that_were_not_asked_for_do_not_count(leaves_nothing):
+    """Some answer with all that they have, whatever the key says."""
+
+    class Careless(Console):
+        def _find(self, event):
+            for study, count in self._studies.items():
+                found = Dataset()
+                found.QueryRetrieveLevel, found.StudyInstanceUID = "STUDY", study
+                found.NumberOfStudyRelatedInstances = count
+                yield 0xFF00, found
+
+    with Careless({"1.2.1": 3, "1.2.2": 12}) as console, counter(console.remote) as there:
+        assert [there.count(study) for study in ("1.2.1", "1.2.3")] == [3, 0]
+
+
+@pytest.mark.parametrize("count", [b"9" * 5000, b"-1", b"1e3 "])
+def test_a_count_that_is_none_is_not_known(acceptor, count):
+    """Python reads no number of 5,000 digits."""
+    identifier = struct.pack("<HHI", 0x0020, 0x1208, len(count)) + count
+
+    def behave(other: Other) -> None:
+        other.accept_association()
+        other.message()
+        pending = {0x0100: 0x8020, 0x0120: 1, 0x0800: 0x0102, 0x0900: 0xFF00}
+        other.send(p_data(pdv(1, COMMAND | LAST, command(pending))) + p_data(pdv(1, LAST, identifier)))
+        other.send(p_data(pdv(1, COMMAND | LAST, command(pending | {0x0800: 0x0101, 0x0900: 0}))))
+        assert other.pdu()[0] == RELEASE_RQ
+        other.send(pdu(6, bytes(4)))
+
+    with counter(RemoteAE("console", "CONSOLE", LOOPBACK, acceptor(behave))) as there:
+        assert there.count("1.2.1") is None
 
 
 def test_one_that_takes_no_queries_says_what_it_is_all_the_same(leaves_nothing):
