@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from backup_scp.errors import (
@@ -16,7 +16,7 @@ from backup_scp.errors import (
     InstanceRefused,
 )
 from backup_scp.outgoing import Loaded, Outgoing
-from backup_scp.ports import Checked, Destination, Held, Meanwhile
+from backup_scp.ports import Archive, Checked, Destination, Held, Index, InstanceKey, Meanwhile
 
 log = logging.getLogger(__name__)
 
@@ -50,19 +50,48 @@ class Outcome:
 Record = Callable[[Iterable[Checked]], None]
 """``Index.record_verification``."""
 
+Others = Callable[[Held], Iterable[Held]]
+"""Gives the versions that say the same as one, in another encoding."""
+
+
+def others_of(archive: Archive, index: Index) -> Others:
+    """Make what finds other versions that say the same: each tells in its own file of which one it does."""
+
+    def others(held: Held) -> Iterator[Held]:
+        key = InstanceKey(held.study_instance_uid, held.series_instance_uid, held.sop_instance_uid)
+        try:
+            versions = index.versions_of(key)
+        except IndexUnavailable:
+            return
+        for version in versions:
+            if _says_the_same(archive, version, held):
+                yield version
+
+    return others
+
+
+def _says_the_same(archive: Archive, version: Held, held: Held) -> bool:
+    try:
+        return archive.read(version.location).arrival.same_as == held.sha256
+    except (ArchiveUnavailable, Damaged):
+        return False
+
 
 def retrieve(
-    outgoing: Outgoing, held: Sequence[Held], destination: Destination, record: Record
+    outgoing: Outgoing, held: Sequence[Held], destination: Destination, record: Record, others: Others = lambda _: ()
 ) -> Generator[Outcome, None, None]:
     """Send versions to a destination that was entered and prepared; yield the outcome of each, in order.
 
-    The bytes that are sent are those that were compared: a damaged file fails, never leaves, and is recorded.  Where
-    the destination goes away, that instance and all further ones fail.
+    The bytes that are sent are those that were compared: a damaged file fails, never leaves, and is recorded.  In its
+    place goes another version that says the same, where there is one.  Where the destination goes away, that instance
+    and all further ones fail.
     """
     for number, one in enumerate(outgoing.in_order(held), 1):
         outcome = _deliver(one, destination, outgoing.read_ahead)
         if isinstance(outcome.cause, Damaged):
             _record(Checked(one.held.location, outcome.reason, one.began_at), record)
+            if one.error is not None:  # else it was on its way when its damage was seen
+                outcome = _deliver_another(outcome, outgoing, destination, others)
         yield outcome
         if isinstance(outcome.cause, DestinationUnavailable):
             yield from (Outcome(unsent, Delivery.FAILED, outcome.reason, outcome.cause) for unsent in held[number:])
@@ -79,6 +108,16 @@ def _deliver(loaded: Loaded, destination: Destination, meanwhile: Meanwhile) -> 
         reason = error.strerror or type(error).__name__
         return _failed(held, destination, ArchiveUnavailable(f"A stored file cannot be read ({reason})"))
     return Outcome(held, Delivery.WARNING if warning else Delivery.SENT, warning or "")
+
+
+def _deliver_another(damaged: Outcome, outgoing: Outgoing, destination: Destination, others: Others) -> Outcome:
+    """Send another version in the place of a damaged one; where none is whole, the outcome stays what it was."""
+    for other in others(damaged.held):
+        loaded = outgoing.load(other)
+        if loaded.file is not None:
+            log.info("SOP Instance %s goes out as it is held in another encoding", other.sop_instance_uid)
+            return replace(_deliver(loaded, destination, outgoing.read_ahead), held=damaged.held)
+    return damaged
 
 
 def _failed(held: Held, destination: Destination, error: BackupSCPError) -> Outcome:

@@ -89,7 +89,7 @@ class Outgoing(AbstractContextManager["Outgoing"]):
     def in_order(self, held: Sequence[Held]) -> Iterator[Loaded]:
         """Give these; what is in memory of one is void when the next is asked for, or read ahead."""
         for number, one in enumerate(held):
-            loaded = self._take_ahead(one) or self._load(one)
+            loaded = self._take_ahead(one) or self.load(one)
             self._next = held[number + 1] if number + 1 < len(held) else None
             if self._next is not None and self._is_slow:
                 self._archive.announce(self._next.location)
@@ -101,7 +101,7 @@ class Outgoing(AbstractContextManager["Outgoing"]):
         A longer one than fits into memory is not: an answer that is there, or a C-CANCEL, would wait for all of it.
         """
         if self._next is not None and self._ahead is None and self._next.size_bytes <= MEMORY_BYTES:
-            self._ahead = self._load(self._next)
+            self._ahead = self.load(self._next)
         if self._ahead is None or self._ahead.file is None:
             return None
         return self._ahead.file, self._ahead.held
@@ -111,7 +111,8 @@ class Outgoing(AbstractContextManager["Outgoing"]):
         ahead, self._ahead = self._ahead, None
         return ahead if ahead is not None and ahead.held == held else None
 
-    def _load(self, held: Held) -> Loaded:
+    def load(self, held: Held) -> Loaded:
+        """Read one and compare it; what is in memory of the one before is void then."""
         began_at, began = clock.now(), time.perf_counter()
         room = _NO_ROOM if self._room is None else self._room
         try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 
-from backup_scp.delivery import Delivery, Outcome, retrieve
+from backup_scp.delivery import Delivery, Outcome, others_of, retrieve
 from backup_scp.errors import (
     BackupSCPError,
     DestinationRefuses,
@@ -120,6 +120,7 @@ class _Run:
         self._destination = destination
         self._journal = journal
         self._outgoing = Outgoing(archive, by_sha256=True)  # the journal tells of SHA-256
+        self._others = others_of(archive, index)
         self._put_off: list[tuple[Outcome, int]] = []  # to be tried once more, and how many had been sent by then
         self._full = 0  # in a row
         self._was_full = False
@@ -213,7 +214,7 @@ class _Run:
         except DestinationUnavailable as error:
             self._wait(error, 0)
             return due
-        outcomes = retrieve(self._outgoing, due, self._destination, self._index.record_verification)
+        outcomes = retrieve(self._outgoing, due, self._destination, self._index.record_verification, self._others)
         with closing(outcomes):
             for number, outcome in enumerate(outcomes):
                 if (step := self._settle(outcome)) is not None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from pydicom.uid import ImplicitVRLittleEndian
 
-from backup_scp.delivery import Delivery, retrieve
+from backup_scp.delivery import Delivery, others_of, retrieve
 from backup_scp.errors import DestinationUnavailable, IndexUnavailable, InstanceRefused
 from backup_scp.outgoing import Outgoing
 from backup_scp.ports import Selection
-from tests.samples import ct_series, encode
+from tests.samples import ct_series, dx, encode
 from tests.shelf import Shelf
 from tests.stored import stored_in
 
@@ -30,10 +31,10 @@ def slices(stored):
     return samples
 
 
-def delivered(archive, held, destination, record):
+def delivered(archive, held, destination, record, *others):
     """Retrieve, and yield the outcomes."""
     with Outgoing(archive) as outgoing:
-        yield from retrieve(outgoing, held, destination, record)
+        yield from retrieve(outgoing, held, destination, record, *others)
 
 
 def location_of(stored, sample):
@@ -60,6 +61,56 @@ def test_a_damaged_one_fails_and_never_leaves(stored, slices, gone):
     assert [outcome.status for outcome in outcomes] == [Delivery.SENT, Delivery.FAILED, Delivery.SENT]
     assert outcomes[1].reason == str(outcomes[1].cause)
     assert slices[1].sop_instance_uid not in shelf.received
+
+
+def in_two_encodings(stored):
+    """Three slices, the second one also in Implicit VR; return that one's two samples."""
+    images = ct_series(3)
+    for image in images:
+        stored.put(encode(image))
+    again = encode(images[1], ImplicitVRLittleEndian)
+    stored.put(again, 5)
+    return encode(images[1]), again
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_in_the_place_of_a_damaged_one_goes_the_same_in_another_encoding(stored, gone):
+    """It would else be the only whole copy, and nobody would get it."""
+    first, again = in_two_encodings(stored)
+    held = stored.index.select(Selection())
+    bad = next(one.location for one in held if one.sha256 == first.sha256)
+    stored.path(bad).unlink() if gone else stored.flip(bad)
+    with Shelf() as shelf:
+        others = others_of(stored.archive, stored.index)
+        outcomes = list(delivered(stored.archive, held, shelf, stored.index.record_verification, others))
+    assert [outcome.held for outcome in outcomes] == held
+    assert [outcome.status for outcome in outcomes] == [Delivery.SENT] * 3
+    assert shelf.received[again.sop_instance_uid] == again.data_set
+    assert stored.index.is_damaged(bad)  # and a person hears of it
+
+
+def test_what_says_something_else_never_takes_the_place_of_a_damaged_one(stored):
+    first = encode(dx())
+    stored.put(first)
+    stored.put(encode(dx(PatientName="Other")), 1, calling_ae_title="STRANGER")
+    held = stored.index.select(Selection())
+    stored.flip(held[0].location)
+    with Shelf() as shelf:
+        others = others_of(stored.archive, stored.index)
+        (outcome,) = delivered(stored.archive, held, shelf, stored.index.record_verification, others)
+    assert (outcome.status, held[0].sha256, shelf.received) == (Delivery.FAILED, first.sha256, {})
+
+
+def test_where_both_are_damaged_it_fails(stored):
+    in_two_encodings(stored)
+    held = stored.index.select(Selection())
+    for one in stored.index.select(EVERYTHING):
+        stored.flip(one.location)
+    with Shelf() as shelf:
+        others = others_of(stored.archive, stored.index)
+        outcomes = list(delivered(stored.archive, held, shelf, stored.index.record_verification, others))
+    assert [outcome.status for outcome in outcomes] == [Delivery.FAILED] * 3
+    assert shelf.received == {}
 
 
 def test_a_refusal_and_a_warning_do_not_stop_the_rest(stored, slices):

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol, Self
 
-from backup_scp.delivery import Delivery, Outcome, Record, retrieve
+from backup_scp.delivery import Delivery, Outcome, others_of, retrieve
 from backup_scp.errors import DestinationUnavailable, InstanceRefused
 from backup_scp.network import transfers
 from backup_scp.network.access import printable
@@ -20,7 +20,7 @@ from backup_scp.network.identifier import encode_failed_list
 from backup_scp.network.status import CANCEL, PENDING, SUB_OPERATIONS_FAILED, SUB_OPERATIONS_REFUSED, SUCCESS
 from backup_scp.network.storage_scu import StorageSCU
 from backup_scp.outgoing import Outgoing
-from backup_scp.ports import Archive, ArchivedFile, Destination, Held, Meanwhile, nothing
+from backup_scp.ports import Archive, ArchivedFile, Destination, Held, Index, Meanwhile, nothing
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +131,7 @@ class RetrieveOperation:
             return None
         return _LONGEST_PENDING_S
 
-    def run(self, archive: Archive, held: Sequence[Held], destination: Destination, record: Record) -> None:
+    def run(self, archive: Archive, index: Index, held: Sequence[Held], destination: Destination) -> None:
         """Send everything, with a pending answer now and then, until done or cancelled."""
         with Outgoing(archive) as outgoing:
             try:
@@ -145,7 +145,9 @@ class RetrieveOperation:
                 self._see_whether_cancelled()
                 return
             try:
-                self._send_all(retrieve(outgoing, held, destination, record))
+                self._send_all(
+                    retrieve(outgoing, held, destination, index.record_verification, others_of(archive, index))
+                )
             except Interrupted:  # nobody knows whether it was stored
                 self._count(Outcome(held[-self._remaining], Delivery.FAILED, "It was cancelled while it was sent"))
                 self._see_whether_cancelled()

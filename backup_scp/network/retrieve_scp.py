@@ -92,7 +92,7 @@ class RetrieveSCP:
         ae_title = operation.association.our_ae_title
         with operation.keeps_telling():
             with self._open_destination(remote, originator, operation.look_up, ae_title) as destination:
-                operation.run(self._archive, held, destination, self._index.record_verification)
+                operation.run(self._archive, self._index, held, destination)
                 self._record(operation, remote)
                 if operation.is_cancelled:  # and does not wait until the destination is released
                     operation.conclude(destination.sent, where)
@@ -118,7 +118,7 @@ class RetrieveSCP:
             without_roles=self._get_without_roles,
         )
         with operation.keeps_telling():
-            operation.run(self._archive, held, destination, self._index.record_verification)
+            operation.run(self._archive, self._index, held, destination)
             operation.conclude(destination.sent)
 
 

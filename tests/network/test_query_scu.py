@@ -110,7 +110,7 @@ def test_a_count_that_is_none_is_not_known(acceptor, count):
     def behave(other: Other) -> None:
         other.accept_association()
         other.message()
-        pending = {0x0100: 0x8020, 0x0120: 1, 0x0800: 0x0102, 0x0900: 0xFF00}
+        pending: dict[int, bytes | str | int] = {0x0100: 0x8020, 0x0120: 1, 0x0800: 0x0102, 0x0900: 0xFF00}
         other.send(p_data(pdv(1, COMMAND | LAST, command(pending))) + p_data(pdv(1, LAST, identifier)))
         other.send(p_data(pdv(1, COMMAND | LAST, command(pending | {0x0800: 0x0101, 0x0900: 0}))))
         assert other.pdu()[0] == RELEASE_RQ

@@ -419,6 +419,24 @@ def test_damaged_and_missing_files_are_counted_and_never_sent(start_node, stores
     assert move(node, "SINK", "STUDY", STUDY)[-1].completed == 3
 
 
+def test_what_is_damaged_goes_out_as_it_is_held_in_another_encoding(start_node, storescp, tmp_path):
+    node = start_node(remotes=[storescp.remote])
+    (image,) = ct_series(1)
+    first, again = encode(image), encode(image, ImplicitVRLittleEndian)
+    node.send([first])
+    damaged = stored_file(node, first)
+    node.send([again])
+    damage(damaged, "flip")
+
+    assert (moved := move(node, "SINK", "STUDY", STUDY)[-1]).status == 0, moved
+    assert getscu(node, tmp_path / "got", "STUDY", STUDY).completed == 1
+    node.cli("restore", "--all", "--to", tmp_path / "restored")
+    assert storescp.data_sets() == [again.data_set]
+    (restored,) = (path for path in (tmp_path / "restored").rglob("*") if path.is_file())
+    assert data_set_bytes(restored) == again.data_set
+    assert node.json("status", exit_code=1)["holdings"]["damaged"] == 1
+
+
 # ----------------------------------------------------------------------------------------------------- Transfer Syntax
 
 
