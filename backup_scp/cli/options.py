@@ -124,8 +124,9 @@ def _act_as_owner(settings: Settings, *, creates: bool) -> None:
 
     if our_uid() != 0:
         return
-    from backup_scp.storage import foreign_owner, not_owner
+    from backup_scp.storage import foreign_owner, is_there, not_owner
 
-    owner = foreign_owner(settings, of_home=creates)
+    # Beside a folder that was made for the archive, and is empty yet, every command makes an index.
+    owner = foreign_owner(settings, of_home=creates or is_there(settings.archive_path))
     if owner is not None and not become(owner):
         raise not_owner(owner)
