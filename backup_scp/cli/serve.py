@@ -25,8 +25,10 @@ def serve(config: Path | None, *, json: bool = False) -> None:
     try:
         from backup_scp import serving
         from backup_scp.settings import find_file, load
+        from backup_scp.storage import require_owner
 
         settings = load(find_file(config))
+        require_owner(settings)  # before the log's file is made: it would be closed to the node
         configure(settings, daemon=True)
         serving.serve(settings, _ToProgram() if json else _ToPerson())
     finally:
