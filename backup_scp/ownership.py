@@ -58,6 +58,20 @@ def user_name(uid: int) -> str:
     return f"#{uid}"
 
 
+def chown_words(name: str, *files: str, options: str) -> str:
+    """Write the command that gives files to a user: ``sudo chown -R backup-scp: FOLDER``.
+
+    One without a name has no group either, by which chown would know the colon.
+
+    Parameters
+    ----------
+    name
+        As ``user_name`` writes it.
+    """
+    user = name.removeprefix("#") if name.startswith("#") else f"{name}:"
+    return " ".join(["sudo", "chown", options, shlex.quote(user), *map(shlex.quote, files)])
+
+
 def owner_of(path: Path) -> Owner | None:
     """Tell who owns a file or folder; where we may not look, who owns the folder that is closed to us.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,7 +12,15 @@ from typing import Self
 from backup_scp import clock, rebuild
 from backup_scp.errors import Damaged, IndexUnavailable, NoArchive, NotOwner, Unavailable
 from backup_scp.folders import make_folders
-from backup_scp.ownership import Owner, belongs_to_another, our_uid, owner_of, user_name, words_to_type
+from backup_scp.ownership import (
+    Owner,
+    belongs_to_another,
+    chown_words,
+    our_uid,
+    owner_of,
+    user_name,
+    words_to_type,
+)
 from backup_scp.ports import Archive, Index, Task
 from backup_scp.settings import SYSTEM_FILE, Settings
 
@@ -174,7 +181,8 @@ def foreign_owner(settings: Settings, *, of_home: bool = False) -> Owner | None:
         index = None  # it is shared on purpose
     foreign = [owner for owner in (archive, index) if owner and belongs_to_another(owner, MARKER)]
     if archive and index and foreign and (len(foreign) == 1 or archive.uid != index.uid):
-        chown = shlex.join(["sudo", "chown", f"{archive.name}:", str(index.path)])
+        # Not of what a link points to: whoever made the link, root is to change nothing elsewhere.
+        chown = chown_words(archive.name, str(index.path), options="-h")
         raise NotOwner(f"{archive.path} belongs to {archive.name}, and {index.path} to {index.name}: type  {chown}*")
     if archive or index or not of_home:
         return foreign[0] if foreign else None

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from backup_scp.errors import ArchiveFull, ArchiveUnavailable
-from backup_scp.ownership import our_uid, owner_of, user_name
+from backup_scp.ownership import chown_words, our_uid, owner_of, user_name
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM})
@@ -35,7 +35,8 @@ def whose(error: OSError) -> str:
         owner = owner_of(Path(os.fsdecode(name))) if isinstance(name, str | bytes) else None
         if owner is not None and owner.uid != (us := our_uid()):
             ours = user_name(us or 0)
-            return f"; a part of it belongs to {owner.name}, and this is {ours}: sudo chown -R {ours}: ARCHIVE-FOLDER"
+            what_to_type = chown_words(ours, "ARCHIVE-FOLDER", options="-R")
+            return f"; a part of it belongs to {owner.name}, and this is {ours}: {what_to_type}"
     return ""
 
 

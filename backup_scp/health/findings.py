@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -10,7 +9,7 @@ from backup_scp import __version__
 from backup_scp.health.facts import Facts, Known
 from backup_scp.health.finding import Finding, Severity
 from backup_scp.health.refused import refused
-from backup_scp.ownership import user_name
+from backup_scp.ownership import chown_words, user_name
 from backup_scp.ports import OwedReports
 from backup_scp.run_record import NodeState
 from backup_scp.settings import Settings
@@ -106,7 +105,7 @@ def closed_folders(settings: Settings, state: NodeState, closed: list[str]) -> F
     name = user_name(user or 0)
     several = f"{count(number, 'folder')} of the archive {'belongs' if number == 1 else 'belong'} to another user"
     sentence = f"{several} than {name}, as whom the node runs: images that belong there are refused ({closed[0]})"
-    return _act("owner", sentence, shlex.join(["sudo", "chown", "-R", f"{name.lstrip('#')}:", str(archive)]))
+    return _act("owner", sentence, chown_words(name, str(archive), options="-R"))
 
 
 def _disk(facts: Facts, known: Known) -> Iterator[Finding]:

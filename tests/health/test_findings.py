@@ -91,13 +91,13 @@ def test_worth_a_look(found, facts, sentence, fix):
     assert fix in one.fix
 
 
-@pytest.mark.parametrize(("user", "name"), [(4_000_000, "4000000"), (0, "root")])
+@pytest.mark.parametrize(("user", "name"), [(4_000_000, "4000000"), (0, "root:")])
 def test_folders_that_are_closed_to_the_node(found, user, name):
     (one,) = found(closed_folders=["/nowhere/archive/00", "/nowhere/archive/ff"], record={"user": user})
     assert one.severity == "act"
     assert "2 folders of the archive belong to another user than" in one.sentence
     assert "/nowhere/archive/00" in one.sentence
-    assert one.fix == f"sudo chown -R {name}: /nowhere/archive"
+    assert one.fix == f"sudo chown -R {name} /nowhere/archive"
 
 
 def test_what_needs_a_person_comes_first(found):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -122,6 +123,22 @@ def test_root_makes_a_first_archive_for_the_owner_of_its_folder(open_folder, mak
     assert owners(node) == {NODE_USER}
 
 
+@pytest.mark.parametrize("arguments", [["status"], ["find"], ["verify"], ["rebuild"]])
+def test_root_makes_no_index_beside_an_archive_that_is_empty(make_theirs, processes, arguments):
+    """A folder that was made for the archive, before the node's first start."""
+    node = make_theirs(NODE_USER)
+    (node.home / "archive").mkdir(parents=True)
+    for folder in (node.home.parent, node.home, node.home / "archive"):
+        os.chown(folder, NODE_USER, NODE_USER)
+    node.write_settings()
+    type_as(0, node, *arguments)
+    assert owners(node) == {NODE_USER}
+    processes.add(node.process)
+    node.start()
+    assert {answer.status for answer in node.send([encode(dx())])} == {0}
+    node.close()
+
+
 @pytest.mark.parametrize("command", ["serve", "status", "find", "import", "verify", "rebuild", "check"])
 def test_another_user_is_told_what_to_type(theirs, open_folder, command):
     theirs.send([encode(dx())])
@@ -159,6 +176,16 @@ def test_a_settings_file_that_is_closed(theirs):
     assert_one_sentence(done, "cannot be read (Permission denied): it belongs to root", "sudo -u root")
 
 
+def test_root_who_may_not_run_the_node_leaves_no_log_there(theirs):
+    """It would be closed to the node, which then does not start."""
+    theirs.stop()
+    theirs.settings = {"log": {"file": str(theirs.home / "node-log.txt")}}
+    theirs.write_settings()
+    assert_one_sentence(type_as(0, theirs, "serve"), "and you are root")
+    assert owners(theirs) == {NODE_USER}
+    theirs.start()
+
+
 def test_root_may_not_run_a_second_node_there(theirs):
     assert_one_sentence(type_as(0, theirs, "serve"), f"belongs to #{NODE_USER}", "you are root", "serve")
 
@@ -170,7 +197,10 @@ def test_an_index_of_one_user_and_an_archive_of_another(theirs):
 
     for user in (0, NODE_USER):
         done = type_as(user, theirs, "status")
-        assert_one_sentence(done, "index.sqlite to root", f"sudo chown '#{NODE_USER}:' ")
+        assert_one_sentence(done, "index.sqlite to root", f"sudo chown -h {NODE_USER} ")
+    words = shlex.split(done.stderr.partition("type  sudo ")[2].strip().removesuffix("*"))
+    subprocess.run(words, check=True)
+    assert type_as(NODE_USER, theirs, "find").returncode == 0
 
 
 def test_folders_of_another_user_are_named_when_the_node_meets_them(theirs):
