@@ -27,6 +27,7 @@ class _Turn:
     admission: Admission = Admission.NEW
     is_out_of_order: bool = False
     error: Exception | None = None
+    is_entered: bool = False
     is_over: bool = False
 
 
@@ -63,11 +64,19 @@ class Together:
         with self._lock:
             while not turn.is_over:
                 self._enter([self._waiting.popleft() for _ in range(min(len(self._waiting), _MOST))])
-        if turn.error is not None:
-            raise turn.error from None
+        if not turn.is_entered:
+            raise turn.error or IndexUnavailable("The index was left while it was written; try again") from None
         return turn.admission, turn.is_out_of_order
 
     def _enter(self, turns: list[_Turn]) -> None:
+        """Enter these; whatever happens, each is over then, for its thread waits for that."""
+        try:
+            self._enter_or_fail(turns)
+        finally:
+            for turn in turns:
+                turn.is_over = True
+
+    def _enter_or_fail(self, turns: list[_Turn]) -> None:
         at = None
         try:
             with self._database.entering() as connection:
@@ -77,12 +86,15 @@ class Together:
                     at.is_out_of_order = entrance.is_out_of_order
                     entrance.remember()  # for the next in this transaction, too; forgotten if it fails
                 at = None
-        except Exception as error:  # noqa: BLE001 - raised by the threads whose it is
+        except BaseException as error:
             for turn in turns:
                 self._known.take(turn.facts.study_key)
+            if not isinstance(error, Exception):  # Ctrl-C, in the thread that enters those of the others, too
+                raise
             self._fail(turns, error, by_one=at is not None)
-        for turn in turns:
-            turn.is_over = True
+        else:
+            for turn in turns:
+                turn.is_entered = True
 
     def _fail(self, turns: list[_Turn], error: Exception, *, by_one: bool) -> None:
         """Undone: when it was by one of several, each goes on its own, so that it fails alone."""

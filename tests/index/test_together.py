@@ -85,6 +85,24 @@ def test_who_cannot_be_entered_fails_alone(index, monkeypatch):
     assert tuple(study) == (5, "")
 
 
+def test_ctrl_c_in_one_thread_leaves_nobody_waiting(index, monkeypatch):
+    """It may be the one that enters what the others bring: they hear that it is not entered."""
+    admitted = Entrance.admit
+
+    def admit(entrance, facts):
+        if facts.study["study_id"]:
+            raise KeyboardInterrupt
+        return admitted(entrance, facts)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Entrance, "admit", admit)
+        found = add_at_once(index, [*examples(2), version("1.2.3.5", StudyID="POISON")])
+    kinds = [type(each) for each in found]
+    assert (kinds.count(IndexUnavailable), kinds.count(KeyboardInterrupt)) == (2, 1)
+    assert index.holdings().instances == 0
+    assert index.add(version("1.2.3.9")) is Admission.NEW
+
+
 def test_a_commit_that_fails_is_everybodys(index, monkeypatch):
     """Its flush may have failed: nobody may be told that the row is durable."""
     monkeypatch.setattr(engine, "BEGIN", "BEGIN IMMEDIATE; SELECT")
