@@ -2,21 +2,45 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
 import time
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from threading import Lock
+from types import TracebackType
 
 
-@dataclass(slots=True, eq=False)
-class _Waiter:
-    """One thread in the queue; its lock is released when it has its turn."""
+class Turn:
+    """What one thread does with the lock in a ``with`` block; the block is given whether there was a turn in time.
 
-    what: str
-    since: float = field(default_factory=time.monotonic)
-    turn: threading.Lock = field(default_factory=threading.Lock)
+    Attributes
+    ----------
+    what
+        Is done in it, for ``FairLock.holder``.
+    is_first
+        Whether it comes before those that are not.
+    since
+        When it began to wait or, once it is its turn, when that began.
+    gate
+        Released when it is its turn; nobody who need not wait has one.
+    """
+
+    __slots__ = ("_has_it", "_lock", "_timeout_s", "gate", "is_first", "since", "what")
+
+    def __init__(self, lock: FairLock, what: str, timeout_s: float, *, is_first: bool) -> None:
+        self._lock = lock
+        self._timeout_s = timeout_s
+        self._has_it = False
+        self.what = what
+        self.is_first = is_first
+        self.since = 0.0
+        self.gate: Lock | None = None
+
+    def __enter__(self) -> bool:
+        self._has_it = self._lock.acquire(self, self._timeout_s)
+        return self._has_it
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._has_it:
+            self._lock.release()
 
 
 class FairLock:
@@ -33,33 +57,26 @@ class FairLock:
 
     def __init__(self, patience_s: float = 1.0) -> None:
         self._patience_s = patience_s
-        self._mutex = threading.Lock()
-        self._first: deque[_Waiter] = deque()
-        self._others: deque[_Waiter] = deque()
-        self._holder: _Waiter | None = None
-        self._held_since = 0.0
+        self._mutex = Lock()
+        self._first: deque[Turn] = deque()
+        self._others: deque[Turn] = deque()
+        self._holder: Turn | None = None
 
-    @contextlib.contextmanager
-    def turn(self, what: str = "", *, first: bool = False, timeout_s: float = -1) -> Iterator[bool]:
-        """Wait for a turn; the block is given whether there was one within the time.
+    def turn(self, what: str = "", *, first: bool = False, timeout_s: float = -1) -> Turn:
+        """Give what waits for a turn in a ``with`` block, at most so long.
 
         Parameters
         ----------
         what
             Is done in it, for ``holder``.
         """
-        waiter = self._acquire(what, timeout_s, first=first)
-        try:
-            yield waiter is not None
-        finally:
-            if waiter is not None:
-                self._release()
+        return Turn(self, what, timeout_s, is_first=first)
 
     @property
     def holder(self) -> tuple[str, float]:
         """What is done by whoever has it, and for how many seconds; nothing while nobody has it."""
         with self._mutex:
-            return (self._holder.what, time.monotonic() - self._held_since) if self._holder else ("", 0.0)
+            return (self._holder.what, time.monotonic() - self._holder.since) if self._holder else ("", 0.0)
 
     @property
     def waiting(self) -> int:
@@ -67,50 +84,47 @@ class FairLock:
         with self._mutex:
             return len(self._first) + len(self._others)
 
-    def _acquire(self, what: str, timeout_s: float, *, first: bool) -> _Waiter | None:
-        waiter = _Waiter(what)
-        queue = self._first if first else self._others
+    def acquire(self, turn: Turn, timeout_s: float) -> bool:
+        """Wait for it, at most so long; tell whether it is this one's turn."""
+        turn.since = time.monotonic()
         with self._mutex:
             if self._holder is None:
-                self._give(waiter)
-                return waiter
-            waiter.turn.acquire()
-            queue.append(waiter)
+                self._holder = turn
+                return True
+            turn.gate = gate = Lock()
+            gate.acquire()
+            self._queue_of(turn).append(turn)
         try:
-            if waiter.turn.acquire(timeout=timeout_s):
-                return waiter
+            if gate.acquire(timeout=timeout_s):
+                return True
         except BaseException:  # Ctrl-C
-            self._withdraw(waiter, queue)
+            if not self._give_up(turn):
+                self.release()
             raise
-        return None if self._give_up(waiter, queue) else waiter
+        return not self._give_up(turn)
 
-    def _give_up(self, waiter: _Waiter, queue: deque[_Waiter]) -> bool:
+    def release(self) -> None:
+        """Give it to the next one."""
+        with self._mutex:
+            self._holder = turn = self._next() if self._first or self._others else None
+            if turn is not None and turn.gate is not None:
+                turn.since = time.monotonic()
+                turn.gate.release()
+
+    def _queue_of(self, turn: Turn) -> deque[Turn]:
+        return self._first if turn.is_first else self._others
+
+    def _give_up(self, turn: Turn) -> bool:
         """Leave the queue; False when the turn came at the last moment."""
         with self._mutex:
-            if self._holder is waiter:
+            if self._holder is turn:
                 return False
-            queue.remove(waiter)
+            self._queue_of(turn).remove(turn)
             return True
 
-    def _withdraw(self, waiter: _Waiter, queue: deque[_Waiter]) -> None:
-        if not self._give_up(waiter, queue):
-            self._release()
-
-    def _release(self) -> None:
-        with self._mutex:
-            self._holder = None
-            waiter = self._next()
-            if waiter is not None:
-                self._give(waiter)
-                waiter.turn.release()
-
-    def _next(self) -> _Waiter | None:
+    def _next(self) -> Turn:
         others = self._others
         is_due = others and time.monotonic() - others[0].since >= self._patience_s
         if self._first and not is_due:
             return self._first.popleft()
-        return others.popleft() if others else None
-
-    def _give(self, waiter: _Waiter) -> None:
-        self._holder = waiter
-        self._held_since = time.monotonic()
+        return others.popleft()

@@ -128,8 +128,7 @@ def test_who_is_interrupted_leaves_the_queue(monkeypatch):
             self.is_first = False
 
     with lock.turn():
-        monkeypatch.setattr("backup_scp.fair_lock._Waiter.turn", property(lambda _: interrupted, lambda *_: None))
-        interrupted = Interrupted()
+        monkeypatch.setattr("backup_scp.fair_lock.Lock", Interrupted)
         with pytest.raises(KeyboardInterrupt), lock.turn():
             pass
         monkeypatch.undo()
