@@ -13,7 +13,7 @@ from backup_scp.errors import IndexDamaged, IndexUnavailable, InvalidSettings
 from backup_scp.fair_lock import FairLock
 from backup_scp.index.dialect import Dialect
 from backup_scp.index.direct import Direct
-from backup_scp.index.failures import SILENT, ServerSilent, explained
+from backup_scp.index.failures import SILENT, ServerSilent, explanation
 from backup_scp.index.merging import Row
 from backup_scp.index.sqlite import SQLite
 from backup_scp.index.sqlite_engine import (
@@ -144,16 +144,25 @@ class Database:
             return self._look(self._new_reader(), statement, row)
 
     def _look(self, reader: Direct, statement: sa.Executable, row: Row) -> Any:
-        with self._kept(reader):
-            return reader.execute(statement, row).first()
+        try:
+            found = reader.execute(statement, row).first()
+        except BaseException:
+            reader.connection.close()
+            raise
+        self._keep(reader)
+        return found
 
     @contextlib.contextmanager
     def outside(self) -> Iterator[Direct]:
         """Give a connection outside of any transaction, as ``look`` has it: it may have been lost unnoticed."""
         with self._noticing():
             reader = self._idle_reader() or self._new_reader()
-            with self._kept(reader):
+            try:
                 yield reader
+            except BaseException:
+                reader.connection.close()
+                raise
+            self._keep(reader)
 
     def _new_reader(self) -> Direct:
         connection = self._engine.connect()
@@ -162,14 +171,8 @@ class Database:
             self.dialect.be_quick(connection)
         return Direct(connection)
 
-    @contextlib.contextmanager
-    def _kept(self, reader: Direct) -> Iterator[None]:
-        """Keep a connection for the next one who looks, unless its use raises."""
-        try:
-            yield
-        except BaseException:
-            reader.connection.close()
-            raise
+    def _keep(self, reader: Direct) -> None:
+        """Keep a connection for the next one who looks."""
         if FROZEN in reader.connection.info or len(self._readers) >= self._most_readers:
             reader.connection.close()  # frozen: the next one may write again
         else:
@@ -189,16 +192,21 @@ class Database:
     @contextlib.contextmanager
     def _noticing(self) -> Iterator[None]:
         try:
-            with explained(self.url):
-                yield
-        except IndexDamaged as error:
+            yield
+        except sa.exc.SQLAlchemyError as error:
+            raise self._noticed(explanation(self.url, error)) from None
+        except (IndexDamaged, ServerSilent) as error:
+            raise self._noticed(error) from None
+
+    def _noticed(self, error: IndexUnavailable) -> IndexUnavailable:
+        """Remember what an error says of the whole index; give what is to be raised."""
+        if isinstance(error, IndexDamaged):
             if self._frozen.is_set() and place(self.url):  # another may have written to it meanwhile
-                raise IndexUnavailable(f"{error}; nothing can be written to it now") from None
+                return IndexUnavailable(f"{error}; nothing can be written to it now")
             self._damage = (str(error), place(self.url))
-            raise
-        except ServerSilent:
+        elif isinstance(error, ServerSilent):
             self._drop_idle()
-            raise
+        return error
 
     def _drop_idle(self) -> None:
         """Let go of what is connected to a server that does not answer: who comes next need not try it again."""

@@ -72,12 +72,17 @@ def explained(url: sa.URL) -> Iterator[None]:
     """Raise IndexUnavailable where SQLAlchemy or a driver raises anything."""
     try:
         yield
-    except PoolTimeout:
-        raise IndexUnavailable("The index is busy: every connection is in use; try again") from None
-    except DBAPIError as error:
-        raise _explain(url, error) from None  # its text holds values of patients
     except SQLAlchemyError as error:
-        raise IndexUnavailable(f"The index cannot be used ({type(error).__name__})") from None
+        raise explanation(url, error) from None
+
+
+def explanation(url: sa.URL, error: SQLAlchemyError) -> IndexUnavailable:
+    """Make what is raised in place of an error, ``from None``: its text holds values of patients."""
+    if isinstance(error, PoolTimeout):
+        return IndexUnavailable("The index is busy: every connection is in use; try again")
+    if isinstance(error, DBAPIError):
+        return _explain(url, error)
+    return IndexUnavailable(f"The index cannot be used ({type(error).__name__})")
 
 
 def _explain(url: sa.URL, error: DBAPIError) -> IndexUnavailable:
