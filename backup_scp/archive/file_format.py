@@ -241,9 +241,9 @@ def _moment(moment: datetime) -> str:
 
 def _bounded(text: str, limit: int, written: int | None = None) -> str:
     """Cut to ``limit`` characters, and ``written`` as JSON writes them: 6 for each by default (an emoji takes 12)."""
-    text = text[:limit]
-    if text.isascii() and written is None:
+    text, written = text[:limit], written or 6 * limit
+    if text.isascii() and 6 * len(text) <= written:
         return text
-    while len(json.dumps(text)) - 2 > (written or 6 * limit):
+    while len(json.dumps(text)) - 2 > written:
         text = text[:-1]
     return text

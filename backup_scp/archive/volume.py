@@ -75,9 +75,7 @@ class Volume:
         try:
             yield
         except OSError as error:
-            if isinstance(error, FsyncFailed):
-                self._mark(error)
-            raise failure(error, "written") from error
+            raise self._refusal(error) from error
 
     @contextmanager
     def keeping(self) -> Iterator[None]:
@@ -90,10 +88,12 @@ class Volume:
         ArchiveFull, ArchiveUnavailable
         """
         before = last_failed_fsync()
-        with self.writing():
+        try:
             yield
-            if last_failed_fsync() != before:
-                raise ArchiveUnavailable("Archive cannot be written: an fsync failed; send it again")
+        except OSError as error:
+            raise self._refusal(error) from error
+        if last_failed_fsync() != before:
+            raise ArchiveUnavailable("Archive cannot be written: an fsync failed; send it again")
 
     def require_sound(self, folder: Path) -> None:
         """After a failed fsync, write nothing until a new file in ``folder`` was seen to be kept.
@@ -124,6 +124,11 @@ class Volume:
     def distrust(self, trouble: str) -> None:
         """Take over what another process has found."""
         self._trouble = trouble
+
+    def _refusal(self, error: OSError) -> ArchiveUnavailable:
+        if isinstance(error, FsyncFailed):
+            self._mark(error)
+        return failure(error, "written")
 
     def _mark(self, error: OSError) -> None:
         with self._mutex:
