@@ -112,13 +112,14 @@ class SOPInstance:
 
         What is about no patient (PS3.4 GG) has its SOP Class and Instance only.
         """
-        uids = [self.sop_class_uid, self.sop_instance_uid]
-        if self.sop_class_uid not in _OF_NO_PATIENT:
-            patient_id = self.attributes.get("PatientID", "")
-            if not (0 < len(patient_id) <= _PATIENT_ID_CHARACTERS and "\\" not in patient_id):
-                return False
-            uids += self.study_instance_uid, self.series_instance_uid
-        return all(map(is_well_formed, uids))
+        if not (is_well_formed(self.sop_class_uid) and is_well_formed(self.sop_instance_uid)):
+            return False
+        if self.sop_class_uid in _OF_NO_PATIENT:
+            return True
+        patient_id = self.attributes.get("PatientID", "")
+        if not (0 < len(patient_id) <= _PATIENT_ID_CHARACTERS and "\\" not in patient_id):
+            return False
+        return is_well_formed(self.study_instance_uid) and is_well_formed(self.series_instance_uid)
 
 
 def _attributes(elements: data_set.Elements) -> dict[str, str]:

@@ -91,10 +91,11 @@ def items_of(text: str) -> list[dict[str, str]]:
 
 def date_key(text: str) -> str:
     """YYYYMMDD, or nothing; the form ``2020.01.01`` is older than DICOM 3.0 and still met (PS3.5 6.2, DA)."""
-    text = text.strip().rstrip(".")
-    if found := _DATE_AND_TIME.fullmatch(text):
+    if not text:
+        return ""
+    found = _DATE.fullmatch(text) or _DATE.fullmatch(text := text.strip().rstrip("."))
+    if found is None and (found := _DATE_AND_TIME.fullmatch(text)):
         return str(found[1])
-    found = _DATE.fullmatch(text)
     return "".join(found.groups()) if found else ""
 
 
@@ -117,10 +118,12 @@ def last_time_key(text: str) -> str:
 
 def _time(text: str) -> re.Match[str] | None:
     """Read a time, also that of a DT, and what ends with a dot too many."""
-    text = text.strip().rstrip(".")
-    if found := _DATE_AND_TIME.fullmatch(text):
-        text = found[2].rstrip(".")
-    return _TIME.fullmatch(text)
+    if not text:
+        return None
+    found = _TIME.fullmatch(text) or _TIME.fullmatch(text := text.strip().rstrip("."))
+    if found is None and (both := _DATE_AND_TIME.fullmatch(text)):
+        return _TIME.fullmatch(both[2].rstrip("."))
+    return found
 
 
 def _numbers(number: Struct, value: bytes) -> str:

@@ -158,6 +158,7 @@ class _Scan:
         self._found: dict[int, tuple[bytes, bytes]] = {}
         self._encoding = EXPLICIT_LE
         self.has_enough = False
+        self._ends_with_pixels = False
 
     def run(self, transfer_syntax_uid: str, *, to_the_end: bool = False) -> bool:
         """Collect what is wanted; tell whether the Data Set ends where an element does, as far as was looked."""
@@ -165,7 +166,7 @@ class _Scan:
         buffer = self._source.load(position)
         self._encoding = detect(buffer, transfer_syntax_uid)
         stopped = self._collect(position, buffer, self._encoding)
-        return not to_the_end or stopped is None or self._is_whole_from(stopped)
+        return not to_the_end or stopped is None or self._ends_with_pixels or self._is_whole_from(stopped)
 
     @property
     def has_found(self) -> bool:
@@ -229,6 +230,8 @@ class _Scan:
                     continue
                 ascending = ascending and tag >= previous
                 if tag >= _PIXEL_DATA:
+                    end = position + start + length
+                    self._ends_with_pixels = length != UNDEFINED and self._source.is_known_to_end_at(end)
                     return position + at
                 if ascending and not self.has_enough:
                     self.has_enough = found.keys() >= self._required

@@ -47,6 +47,9 @@ class Source(Protocol):
             It is too much work to tell.
         """
 
+    def is_known_to_end_at(self, position: int) -> bool:
+        """Tell whether it ends there, where nothing has to be read for that; else False."""
+
     def ends_with(self, data: bytes) -> bool:
         """Tell whether these are its last bytes; False where that is not easily told."""
 
@@ -73,6 +76,9 @@ class Stored:
     def ends_at(self, position: int) -> bool:
         if position > self.size:
             raise EndsEarly(_TOO_LONG)
+        return position == self.size
+
+    def is_known_to_end_at(self, position: int) -> bool:
         return position == self.size
 
     def ends_with(self, data: bytes) -> bool:
@@ -124,6 +130,9 @@ class Inflated:
         if not self._inflater.eof:
             raise EndsEarly("the deflated bytes end early")
         return True
+
+    def is_known_to_end_at(self, position: int) -> bool:  # noqa: ARG002 - that shows when all is inflated
+        return False
 
     def ends_with(self, data: bytes) -> bool:  # noqa: ARG002 - what is last shows when all is inflated
         return False
