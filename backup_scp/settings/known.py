@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -81,7 +80,7 @@ def _require_known_remotes(tables: Any, source: str) -> None:
 def _require_known(table: Mapping[str, Any], keys: list[str], place: str) -> None:
     for key in table:
         if key not in keys:
-            meant = _meant(difflib.get_close_matches(key, keys, 1))
+            meant = _meant(_similar(key, keys))
             raise InvalidSettings(
                 f"{place}: there is no setting {key}{meant}; the settings there are {', '.join(keys)}; {EXPLAINED}"
             )
@@ -92,7 +91,7 @@ def _no_section(name: str, value: Any) -> str:
     places = [f"[{section}]" for section, keys in _SECTIONS.items() if name in keys]
     if places and not isinstance(value, dict):
         return f"{name} stands above all sections: put it below {' or '.join(places)}"
-    meant = _meant(f"[{similar}]" for similar in difflib.get_close_matches(name, [*_SECTIONS, "remote"], 1))
+    meant = _meant(f"[{similar}]" for similar in _similar(name, [*_SECTIONS, "remote"]))
     return f"there is no section {name}{meant}; the sections are {', '.join(f'[{s}]' for s in _SECTIONS)}, [[remote]]"
 
 
@@ -106,7 +105,13 @@ def _similar_variables(name: str) -> Iterator[str]:
     if sectionless := [variable for variable in flat.values() if variable.endswith(f"__{rest}")]:
         yield from sectionless
         return
-    yield from difflib.get_close_matches(name, [*sorted(_VARIABLES), HOME, CONFIG, REMOTE], 1, 0.8)
+    yield from _similar(name, [*sorted(_VARIABLES), HOME, CONFIG, REMOTE], 0.8)
+
+
+def _similar(name: str, known: Iterable[str], cutoff: float = 0.6) -> list[str]:
+    import difflib  # for a mistake alone
+
+    return difflib.get_close_matches(name, list(known), 1, cutoff)
 
 
 def _meant(names: Iterable[str]) -> str:
