@@ -93,6 +93,14 @@ def configure(settings: Settings, *, daemon: bool) -> None:
     ours.addHandler(handler)
     ours.setLevel(settings.log.level)
     ours.propagate = False
+    if daemon:
+        _look_up_no_more_than_is_said()
+
+
+def _look_up_no_more_than_is_said() -> None:
+    """Let no line, and there is one for each Association, look for what none of them says (logging HOWTO)."""
+    logging._srcfile = None  # noqa: SLF001 - documented there
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
 
 def _handler(settings: Settings, *, make: bool) -> logging.Handler:

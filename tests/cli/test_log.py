@@ -53,8 +53,10 @@ def test_a_line_for_programs():
 
 
 @pytest.fixture
-def configured(home):
+def configured(home, monkeypatch):
     """Configure the log, and give back what was there."""
+    for name in ("_srcfile", "logThreads", "logProcesses", "logMultiprocessing"):
+        monkeypatch.setattr(logging, name, getattr(logging, name))
     ours = logging.getLogger("backup_scp")
     before = (ours.handlers[:], ours.level, ours.propagate)
 
@@ -71,6 +73,17 @@ def configured(home):
 def test_to_a_file(configured, home):
     configured(BACKUP_SCP_LOG__FILE="logs/node.log").info("Hello")
     assert "Hello" in (home / "logs" / "node.log").read_text()
+
+
+@pytest.mark.parametrize("daemon", [True, False])
+def test_the_node_looks_for_nothing_that_no_line_says(configured, daemon):
+    found: list[logging.LogRecord] = []
+    log = configured(daemon=daemon)
+    log.addFilter(found.append)
+    log.error("Hello")
+    log.removeFilter(found.append)
+    is_looked_for = (found[0].lineno != 0, found[0].threadName is not None, found[0].process is not None)
+    assert is_looked_for == (not daemon,) * 3
 
 
 def test_a_file_that_cannot_be_written(configured, home):
