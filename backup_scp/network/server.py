@@ -294,12 +294,12 @@ class Server:
         return self._limit_exceeded(caller)
 
     def _limit_exceeded(self, caller: Caller) -> Rejection | None:
-        ours = self._listening
-        limit = ours.maximum_associations + (ours.reserved_associations if caller.is_known else 0)
+        ours, is_known = self._listening, caller.is_known
+        limit = ours.maximum_associations + (ours.reserved_associations if is_known else 0)
         if self._places.taken >= limit:
             return negotiation.local_limit_exceeded(limit)
         most = ours.maximum_associations_per_address
-        if most and not caller.is_known and self._places.taken_by(peer_of(caller.address)) >= most:
+        if most and not is_known and self._places.taken_by(peer_of(caller.address)) >= most:
             return negotiation.limit_of_one_address_exceeded(most)
         return None
 

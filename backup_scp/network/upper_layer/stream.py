@@ -18,6 +18,7 @@ import struct
 import sys
 import time
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Protocol
 
 from backup_scp.network.p_data import Piece
@@ -84,16 +85,20 @@ class _Acknowledging:
 
     def __init__(self, connection: socket.socket) -> None:
         self.socket = connection
-        self._quickack = _QUICKACK if connection.family in (socket.AF_INET, socket.AF_INET6) else None
         self._is_answered = True  # nothing was received after what we sent last
 
     def wait(self, patience_s: float) -> bool:
-        self._acknowledge()
+        if not self._is_answered:
+            self._acknowledge()
         return _is_ready(self.socket, selectors.EVENT_READ, patience_s)
 
     def _acknowledge(self) -> None:
-        if self._quickack is not None and not self._is_answered:
-            self.socket.setsockopt(socket.IPPROTO_TCP, self._quickack, 1)
+        if _QUICKACK is not None and self._is_tcp:
+            self.socket.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
+
+    @cached_property
+    def _is_tcp(self) -> bool:
+        return self.socket.family in (socket.AF_INET, socket.AF_INET6)
 
 
 class Timed(_Acknowledging):
@@ -108,7 +113,8 @@ class Timed(_Acknowledging):
             connection.settimeout(None)
 
     def receive(self, room: memoryview, patience_s: float) -> int:
-        self._acknowledge()
+        if not self._is_answered:
+            self._acknowledge()
         self._allow(socket.SO_RCVTIMEO, patience_s)
         try:
             count = self.socket.recv_into(room)
