@@ -16,6 +16,8 @@ EXPECTED = {
     errors.InvalidSettings: 0xA900,
     errors.InvalidSelection: 0xA900,
     errors.NotDICOM: 0xA900,
+    errors.NoArchive: 0xA900,
+    errors.NotOwner: 0xA900,
     errors.Unavailable: 0xA700,
     errors.ArchiveUnavailable: 0xA700,
     errors.ArchiveFull: 0xA700,
