@@ -100,6 +100,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="on the disk to measure")
     parser.add_argument("measures", nargs="*", default=_MEASURES, help=f"of {', '.join(_MEASURES)}")
     arguments = parser.parse_args()
+    if unknown := set(arguments.measures) - set(_MEASURES):
+        parser.error(f"no such measure: {', '.join(sorted(unknown))}; there are {', '.join(_MEASURES)}")
     checkouts = {"this": None, "other": arguments.beside}
     rows = ["| CPU of the node | the other, us | this, us | ratio (quartiles) | ratio of the least |", "|---" * 5 + "|"]
     with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
