@@ -30,7 +30,9 @@ from backup_scp.network.verification_scp import VerificationSCP
 from backup_scp.ports import RemoteAE
 from tests.network.wire import ABORT, TIMEOUT_S, Peer, item, items, pdu
 from tests.processes import wait_until
+from tests.pynetdicom_sockets import close_forgotten_sockets
 
+close_forgotten_sockets()
 PATIENT = Timing(connect_s=10, association_s=TIMEOUT_S, idle_s=TIMEOUT_S, network_s=TIMEOUT_S)
 
 

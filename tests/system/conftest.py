@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests.processes import Processes
+from tests.pynetdicom_sockets import close_forgotten_sockets
 from tests.system.node import Node
 from tests.system.peers import Orthanc, StoreSCP
+
+close_forgotten_sockets()
 
 
 @pytest.fixture

@@ -85,7 +85,6 @@ def test_a_killed_node_shows_nothing_half_written(node):
     assert digests(visible(node)) == dict.fromkeys([kept.sha256, under_way.sha256], 1)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # a sender's socket, when the node dies
 def test_kills_at_random_moments_lose_nothing_that_was_acknowledged(node):
     """Four senders at once; the node is killed when a random number of their instances has been answered."""
     chance = random.Random(20240131)

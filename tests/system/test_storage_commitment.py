@@ -176,7 +176,6 @@ def another_attempt(node) -> None:
     wait_until(lambda: node.output.count("was not delivered") > seen, 60, what="another attempt")
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # pynetdicom's socket, when we die
 def test_killed_between_the_request_and_its_answer_or_report(make_node):
     """What was answered with success is reported, wherever the node dies."""
     samples = [encode(ds) for ds in ct_series(20)]

@@ -257,8 +257,6 @@ def test_the_priority_is_that_of_the_sub_operations(holding, priority):
 # ------------------------------------------------------------------------------------------------------------ C-CANCEL
 
 
-# pynetdicom's acceptor leaves its socket to the garbage collector where the peer has closed before its answer.
-@pytest.mark.filterwarnings("ignore:.*unclosed <socket:pytest.PytestUnraisableExceptionWarning")
 def test_cancel_while_the_destination_is_slow(holding):
     """It has two instances, and will not answer the second; the requestor does not wait for it."""
     slow, done = threading.Event(), threading.Event()
