@@ -1,3 +1,3 @@
 """A backup PACS that proves your x-rays can come back."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
