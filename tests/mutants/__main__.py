@@ -9,27 +9,43 @@ printed without the line's number, in `equivalent.txt`; it is not drawn.  Exit c
 from __future__ import annotations
 
 import argparse
-import contextlib
+import json
 import os
 import queue
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
-from tests.mutants.changing import Mutant, mutants_of
+from tests.mutants.changing import Mutant, places_of
 from tests.mutants.core import CORE
 
 ROOT = Path(__file__).parents[2]
 EQUIVALENT = Path(__file__).with_name("equivalent.txt")
 _ALLOWED_SHARE = 0.05
-_NONE_SELECTED = 5
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a run of a module's tests without a mutant has shown."""
+
+    limit_s: float
+    by_line: dict[int, set[str]]
+    quickest_first: list[str]
+
+    def reaching(self, lines: range) -> list[str]:
+        """Return the tests that have run one of these lines."""
+        found = set().union(*(self.by_line.get(line, ()) for line in lines))
+        return [name for name in self.quickest_first if name in found]
 
 
 class Copy:
@@ -47,56 +63,81 @@ class Copy:
             if (ROOT / name).is_file():
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / name, folder / name)
-
-    def run(self, module: str, source: str, limit_s: float) -> str:
-        """Return `passed`, `failed` or `too slow`: what the module's tests make of this source."""
-        path = self._folder / "backup_scp" / module
-        whole = path.read_text("utf-8")
-        path.write_text(source, "utf-8")
-        try:
-            return self._pytest(CORE[module], limit_s)
-        finally:
-            path.write_text(whole, "utf-8")
-
-    def _pytest(self, tests: tuple[str, ...], limit_s: float) -> str:
-        argv = [sys.executable, "-B", "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", *tests]
-        environment = os.environ | {"PYTHONPATH": str(self._folder), "CI": "true"}  # the same examples each time
-        process = subprocess.Popen(
-            argv,
-            cwd=self._folder,
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
+        self._changes = 0
+        self._warm = subprocess.Popen(
+            [sys.executable, "-m", "tests.mutants.warm"],
+            cwd=folder,
+            env=os.environ | {"PYTHONPATH": str(folder), "CI": "true"},  # the same examples each time
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
+
+    def close(self) -> None:
+        """End the process that runs the tests."""
+        self._warm.communicate()
+
+    def look_at(self, module: str) -> Known:
+        """Run the module's tests as it is."""
+        began = time.monotonic()
+        found = self._run(paths=CORE[module], limit_s=900, record=str(self._folder / "backup_scp" / module))
+        if found["code"] != 0:
+            sys.exit(f"The tests of {module} fail without a mutant, or none is in {' '.join(CORE[module])}")
+        by_line = {int(line): set(names) for line, names in found["lines"].items()}
+        limit_s = 60 + 4 * (time.monotonic() - began)
+        return Known(limit_s, by_line, sorted(found["seconds"], key=found["seconds"].__getitem__))
+
+    def survives(self, mutant: Mutant, known: Known) -> bool:
+        """Tell whether the module's tests pass: first those that reach the changed function, the quickest first."""
+        path = self._folder / "backup_scp" / mutant.module
+        before = path.stat()
+        path.write_text(mutant.changed, "utf-8")
+        self._changes += 1  # a time of its own, lest the bytecode of the mutant before be taken
+        os.utime(path, (self._changes, self._changes))
         try:
-            code = process.wait(limit_s)
-        except subprocess.TimeoutExpired:
-            return "too slow"
+            reaching = known.reaching(mutant.function)
+            rest = [name for name in known.quickest_first if name not in set(reaching)]
+            return all(self._pass(names, known.limit_s) for names in (reaching, rest) if names)
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        if code == _NONE_SELECTED:
-            sys.exit(f"No test is in {' '.join(tests)}: correct tests/mutants/core.py")
-        return "failed" if code else "passed"
+            path.write_text(mutant.source, "utf-8")
+            os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    def _pass(self, names: list[str], limit_s: float) -> bool:
+        paths = list(dict.fromkeys(name.partition("::")[0] for name in names))
+        return bool(self._run(paths=paths, limit_s=limit_s, only=names)["code"] == 0)
+
+    def _run(self, **run: Any) -> dict[str, Any]:
+        assert self._warm.stdin
+        assert self._warm.stdout
+        self._warm.stdin.write(json.dumps(run) + "\n")
+        self._warm.stdin.flush()
+        found: dict[str, Any] = json.loads(self._warm.stdout.readline())
+        return found
 
 
 def draw(modules: list[str], most: int, seed: int) -> list[Mutant]:
     """Draw as many of each module, in turns, as there is time for; the equivalent ones are left out."""
     equivalent = set(EQUIVALENT.read_text("utf-8").splitlines()) if EQUIVALENT.exists() else set()
     chance = random.Random(seed)
-    piles = []
-    for module in modules:
-        pile = [
-            one for one in mutants_of(module, ROOT / "backup_scp" / module) if _unnumbered(one.name) not in equivalent
-        ]
-        chance.shuffle(pile)
-        piles.append(pile)
+    piles = [_pile(module, equivalent, chance) for module in modules]
     drawn: list[Mutant] = []
-    while len(drawn) < most and any(piles):
-        drawn.extend(pile.pop() for pile in piles if pile)
+    while len(drawn) < most and piles:
+        for pile in piles.copy():
+            if mutant := next(pile, None):
+                drawn.append(mutant)
+            else:
+                piles.remove(pile)
     return drawn[:most]
+
+
+def _pile(module: str, equivalent: set[str], chance: random.Random) -> Iterator[Mutant]:
+    source = (ROOT / "backup_scp" / module).read_text("utf-8")
+    places = places_of(source)
+    chance.shuffle(places)
+    for place in places:
+        mutant = place.mutant(module, source)
+        if mutant and _unnumbered(mutant.name) not in equivalent:
+            yield mutant
 
 
 def _unnumbered(name: str) -> str:
@@ -118,36 +159,32 @@ def main() -> int:
         copies: queue.SimpleQueue[Copy] = queue.SimpleQueue()
         for number in range(options.workers):
             copies.put(Copy(Path(folder) / str(number)))
-        limits_s = {module: _limit_of(copies, module) for module in modules}
         drawn = draw(modules, options.most, options.seed)
 
-        def outcome(mutant: Mutant) -> str:
+        def with_copy(work: Callable[[Copy], T]) -> T:
             copy = copies.get()
             try:
-                found = copy.run(mutant.module, mutant.changed, limits_s[mutant.module])
+                return work(copy)
             finally:
                 copies.put(copy)
-            print(f"{'SURVIVED' if found == 'passed' else 'killed  '}  {mutant.name}", flush=True)
+
+        def survives(mutant: Mutant) -> bool:
+            found = with_copy(lambda copy: copy.survives(mutant, known[mutant.module]))
+            print(f"{'SURVIVED' if found else 'killed  '}  {mutant.name}", flush=True)
             return found
 
         with ThreadPoolExecutor(options.workers) as pool:
-            outcomes = list(pool.map(outcome, drawn))
+            seen = pool.map(lambda module: with_copy(lambda copy: copy.look_at(module)), modules)
+            known = dict(zip(modules, seen, strict=True))
+            outcomes = list(pool.map(survives, drawn))
+        for _ in range(options.workers):
+            copies.get().close()
     return _tell(drawn, outcomes)
 
 
-def _limit_of(copies: queue.SimpleQueue[Copy], module: str) -> float:
-    """Run the tests on the module as it is; return the seconds after which a mutant's are too slow."""
-    copy = copies.get()
-    began = time.monotonic()
-    if copy.run(module, (ROOT / "backup_scp" / module).read_text("utf-8"), 600) != "passed":
-        sys.exit(f"The tests of {module} fail without a mutant")
-    copies.put(copy)
-    return 60 + 4 * (time.monotonic() - began)
-
-
-def _tell(drawn: list[Mutant], outcomes: list[str]) -> int:
+def _tell(drawn: list[Mutant], outcomes: list[bool]) -> int:
     every = Counter(mutant.module for mutant in drawn)
-    survivors = [mutant for mutant, found in zip(drawn, outcomes, strict=True) if found == "passed"]
+    survivors = [mutant for mutant, found in zip(drawn, outcomes, strict=True) if found]
     alive = Counter(mutant.module for mutant in survivors)
     print("\n| module | mutants | survived |\n|---|--:|--:|")
     for module, number in sorted(every.items()):

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import parso
 from cosmic_ray.ast import ast_nodes, get_ast
 from cosmic_ray.mutating import mutate_code
+from cosmic_ray.operators.exception_replacer import ExceptionReplacer
 from cosmic_ray.operators.operator import Operator
 from cosmic_ray.plugins import get_operator
 
 _COMPARISONS = ("Eq_NotEq", "NotEq_Eq", "Lt_LtE", "LtE_Lt", "Gt_GtE", "GtE_Gt", "Is_IsNot", "IsNot_Is")
 _NAMES = (
     "AddNot",
-    "ExceptionReplacer",
     "NumberReplacer",
     "ReplaceAndWithOr",
     "ReplaceBinaryOperator_Add_Sub",
@@ -30,6 +30,20 @@ _NAMES = (
     "ReplaceUnaryOperator_Delete_Not",
     *(f"ReplaceComparisonOperator_{name}" for name in _COMPARISONS),
 )
+
+
+class OtherException(ExceptionReplacer):
+    """Names another exception; one that stands in a module, as `struct.error`, is left as it is."""
+
+    @staticmethod
+    def _name_nodes(node: Any) -> tuple[Any, ...]:
+        if len(node.children) == 1:
+            return ()
+        named = node.children[1]
+        if named.type == "atom":
+            named = named.children[1]
+        several = named.children[::2] if named.type == "testlist_comp" else (named,)
+        return tuple(name for name in several if name.type == "name")
 
 
 class DeleteStatement(Operator):
@@ -73,21 +87,49 @@ class Mutant:
         lines = list(difflib.unified_diff(before, after, n=0, lineterm=""))[2:]
         removed = " ".join(line[1:].strip() for line in lines if line.startswith("-"))
         added = " ".join(line[1:].strip() for line in lines if line.startswith("+"))
-        number = next((i for i, (a, b) in enumerate(zip(before, after, strict=False), 1) if a != b), len(after))
-        return f"{self.module}:{number}  {removed}  ->  {added}"
+        return f"{self.module}:{self.line}  {removed}  ->  {added}"
+
+    @property
+    def line(self) -> int:
+        """The number of the first line that is changed."""
+        before, after = self.source.splitlines(), self.changed.splitlines()
+        return next((i for i, (a, b) in enumerate(zip(before, after, strict=False), 1) if a != b), len(after))
+
+    @property
+    def function(self) -> range:
+        """The lines of the innermost function that is changed; none where it is not in a function."""
+        spans = [
+            range(node.body[0].lineno, (node.end_lineno or 0) + 1)
+            for node in ast.walk(ast.parse(self.source))
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+            and self.line in range(node.lineno, (node.end_lineno or 0) + 1)
+        ]
+        return min(spans, key=len, default=range(0))
 
 
-def mutants_of(module: str, path: Path) -> Iterator[Mutant]:
-    """Yield every mutant of a module that compiles."""
-    source = path.read_text("utf-8")
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an operator can change a module."""
+
+    operator: Operator
+    occurrence: int
+
+    def mutant(self, module: str, source: str) -> Mutant | None:
+        """Return the module with this change, if it compiles."""
+        mutant = Mutant(module, source, mutate_code(source, self.operator, self.occurrence) or source)
+        good = mutant.changed != source and _compiles(mutant.changed) and "@dataclass(" not in mutant.name
+        return mutant if good else None
+
+
+def places_of(source: str) -> list[Place]:
+    """Return every place at which a module can be changed."""
     nodes = list(ast_nodes(get_ast(source)))
-    operators = [get_operator(f"core/{name}")() for name in _NAMES]
-    for operator in [*operators, DeleteStatement()]:
-        for occurrence in range(sum(len(list(operator.mutation_positions(node))) for node in nodes)):
-            changed = mutate_code(source, operator, occurrence)
-            mutant = Mutant(module, source, changed or source)
-            if mutant.changed != source and _compiles(mutant.changed) and "@dataclass(" not in mutant.name:
-                yield mutant
+    operators = [*(get_operator(f"core/{name}")() for name in _NAMES), OtherException(), DeleteStatement()]
+    return [
+        Place(operator, occurrence)
+        for operator in operators
+        for occurrence in range(sum(len(list(operator.mutation_positions(node))) for node in nodes))
+    ]
 
 
 def _compiles(source: str) -> bool:
