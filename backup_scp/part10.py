@@ -17,7 +17,7 @@ from pydicom.uid import (
 )
 
 from backup_scp.errors import NotDICOM, SourceUnavailable
-from backup_scp.ports import Heading
+from backup_scp.file_meta import Heading
 from backup_scp.sop_instance import SOPInstance
 from backup_scp.uids import is_well_formed
 

@@ -3,7 +3,8 @@
 Each Protocol is the contract; one contract suite in ``tests/`` runs on every implementation.
 """
 
-from backup_scp.ports.archive import IMPORT, Archive, ArchivedFile, Arrival, Heading, InstanceKey, StagedFile
+from backup_scp.file_meta import Heading
+from backup_scp.ports.archive import IMPORT, Archive, ArchivedFile, Arrival, InstanceKey, StagedFile
 from backup_scp.ports.commitments import (
     Commitment,
     CommitmentRequest,

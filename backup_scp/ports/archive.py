@@ -9,6 +9,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 
+from backup_scp.file_meta import Heading
+
 _NEXT = timedelta(microseconds=1)
 _LAST = datetime.max.replace(tzinfo=UTC) - _NEXT
 
@@ -72,16 +74,6 @@ class Arrival:
         if latest is None or latest < self.order:
             return self
         return replace(self, ordered_at=min(latest, _LAST) + _NEXT)
-
-
-@dataclass(frozen=True, slots=True)
-class Heading:
-    """What is known of a Data Set before its first byte: it goes into File Meta (PS3.10 7.1)."""
-
-    sop_class_uid: str
-    sop_instance_uid: str
-    transfer_syntax_uid: str
-    source_ae_title: str = ""
 
 
 class StagedFile(Protocol):
