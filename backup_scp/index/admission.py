@@ -19,7 +19,8 @@ from backup_scp.index.dialect import Dialect, Executes
 from backup_scp.index.facts import Facts, candidate
 from backup_scp.index.keys import key_columns, key_values
 from backup_scp.index.known import KnownStudies, KnownStudy, StudyKey
-from backup_scp.index.merging import Row, blank, merge
+from backup_scp.index.merging import blank, merge
+from backup_scp.index.rows import Row
 from backup_scp.index.tables import INSTANCE_ATTRIBUTES, SERIES_ATTRIBUTES, STUDY_ATTRIBUTES, study
 from backup_scp.index.values import patient_key
 from backup_scp.ports import Admission, Flag

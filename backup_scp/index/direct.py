@@ -14,7 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from backup_scp.index.merging import Row
+from backup_scp.index.rows import Row
 
 _MOST_PLANS = 512
 _Process = Callable[[Any], Any]

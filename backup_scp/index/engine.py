@@ -14,7 +14,7 @@ from backup_scp.fair_lock import FairLock
 from backup_scp.index.dialect import Dialect
 from backup_scp.index.direct import Direct
 from backup_scp.index.failures import SILENT, ServerSilent, explanation
-from backup_scp.index.merging import Row
+from backup_scp.index.rows import Row
 from backup_scp.index.sqlite import SQLite
 from backup_scp.index.sqlite_engine import (
     BEGIN,

@@ -11,7 +11,7 @@ from backup_scp.attributes import Attribute
 from backup_scp.index.answering import Candidate, Sender
 from backup_scp.index.keys import stored_value
 from backup_scp.index.known import StudyKey
-from backup_scp.index.merging import Row
+from backup_scp.index.rows import Row
 from backup_scp.index.tables import INSTANCE_ATTRIBUTES, SERIES_ATTRIBUTES, STUDY_ATTRIBUTES
 from backup_scp.index.values import stored_key, stored_long, timestamp
 from backup_scp.ports import IMPORT, Flag, InstanceKey, Version

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from backup_scp.index import statements
 from backup_scp.index.dialect import Dialect
-from backup_scp.index.merging import Row
+from backup_scp.index.rows import Row
 from backup_scp.index.tables import instance
 
 _IDS_AT_ONCE = 500

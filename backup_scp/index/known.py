@@ -7,7 +7,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from backup_scp.index.merging import Row
+from backup_scp.index.rows import Row
 
 MOST_STUDIES = 256
 MOST_SERIES = 256

@@ -12,12 +12,10 @@ import json
 from collections.abc import Callable, Mapping
 from functools import cache
 from operator import itemgetter
-from typing import Any
 
 from backup_scp.attributes import Attribute
 from backup_scp.index.keys import key_values
-
-Row = dict[str, Any]
+from backup_scp.index.rows import Row
 
 
 def blank(attributes: tuple[Attribute, ...]) -> Row:

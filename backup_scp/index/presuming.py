@@ -25,8 +25,8 @@ from backup_scp.index.engine import Database
 from backup_scp.index.facts import Facts
 from backup_scp.index.failures import ConnectionLost, MetAnother
 from backup_scp.index.known import KnownStudies
-from backup_scp.index.merging import Row
 from backup_scp.index.postgresql import IS_DURABLE
+from backup_scp.index.rows import Row
 from backup_scp.index.sqlite_engine import WAIT_S
 from backup_scp.index.tables import instance, series, study, version
 from backup_scp.index.trip import Statement, Trips
