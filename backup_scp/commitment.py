@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from backup_scp import clock
 from backup_scp.errors import (
     ArchiveUnavailable,
     BackupSCPError,
@@ -26,6 +25,7 @@ from backup_scp.errors import (
     ResourceLimitation,
     Unavailable,
 )
+from backup_scp.machine import clock
 from backup_scp.ports import Archive, Checked, Commitment, CommitmentRequest, FailureReason, Held, Index, Reference
 
 log = logging.getLogger(__name__)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
+from backup_scp.machine.readable import size
 from backup_scp.ports import Index
-from backup_scp.words import size
 
 WINDOW = timedelta(days=30)
 LEAST = timedelta(days=7)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from backup_scp import clock
+from backup_scp.machine import clock
 from backup_scp.ports import Held
 
 log = logging.getLogger(__name__)

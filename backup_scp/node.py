@@ -9,10 +9,11 @@ from contextlib import ExitStack, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from backup_scp import clock, rebuild
+from backup_scp import rebuild
 from backup_scp.commitment import Pace, StorageCommitment, Worker
 from backup_scp.errors import Unavailable
 from backup_scp.ingest import Ingest
+from backup_scp.machine import clock
 from backup_scp.ports import Heading, Index, Storm, Task
 from backup_scp.rejection_log import RejectionLog
 from backup_scp.remotes import access_policy, listening, local_ae

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
 
-from backup_scp import clock
-from backup_scp.digests import digest_like
 from backup_scp.errors import DigestMismatch
+from backup_scp.machine import clock
+from backup_scp.machine.digests import digest_like
 from backup_scp.ports import Archive, ArchivedFile, Held, Upcoming
 
 MEMORY_BYTES = 32 << 20

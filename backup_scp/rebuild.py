@@ -8,8 +8,8 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from backup_scp import clock
 from backup_scp.errors import ArchiveUnavailable, Damaged
+from backup_scp.machine import clock
 from backup_scp.ports import Archive, Index, Progress, Task, Version
 from backup_scp.stored import intact_version, version_of
 

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime
 
-from backup_scp import clock
 from backup_scp.errors import BackupSCPError
+from backup_scp.machine import clock
 from backup_scp.ports import Index, Rejection, ServiceKind
 
 log = logging.getLogger(__name__)

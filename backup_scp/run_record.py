@@ -18,9 +18,9 @@ from pathlib import Path
 
 import msgspec
 
-from backup_scp import addresses, clock
-from backup_scp.archive.lock import Lock, is_locked
 from backup_scp.errors import InvalidSettings
+from backup_scp.machine import addresses, clock
+from backup_scp.machine.process_lock import Lock, is_locked
 
 log = logging.getLogger(__name__)
 

@@ -19,10 +19,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from backup_scp import __version__, clock
-from backup_scp.addresses import console_addresses
+from backup_scp import __version__
 from backup_scp.errors import InvalidSettings
-from backup_scp.folders import make_folders
+from backup_scp.machine import clock
+from backup_scp.machine.addresses import console_addresses
+from backup_scp.machine.folders import make_folders
 from backup_scp.node import Node
 from backup_scp.remotes import listening
 from backup_scp.run_record import Run, RunRecord

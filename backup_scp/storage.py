@@ -9,10 +9,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
-from backup_scp import clock, rebuild
+from backup_scp import rebuild
 from backup_scp.errors import Damaged, IndexUnavailable, NoArchive, NotOwner, Unavailable
-from backup_scp.folders import make_folders
-from backup_scp.ownership import (
+from backup_scp.machine import clock
+from backup_scp.machine.folders import make_folders
+from backup_scp.machine.ownership import (
     Owner,
     belongs_to_another,
     chown_words,

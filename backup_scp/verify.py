@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from backup_scp import clock
 from backup_scp.errors import Damaged, FileMissing
+from backup_scp.machine import clock
 from backup_scp.ports import Archive, Checked, Held, Index, Progress, Task, Version
 from backup_scp.stored import intact_version, version_of
 

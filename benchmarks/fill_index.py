@@ -17,8 +17,8 @@ import sqlalchemy as sa
 from backup_scp.index.admission import instance_row, new_study_row
 from backup_scp.index.engine import Database
 from backup_scp.index.facts import Facts
-from backup_scp.index.migrate import upgrade
 from backup_scp.index.merging import blank, merge
+from backup_scp.index.migrate import upgrade
 from backup_scp.index.rows import Row
 from backup_scp.index.tables import SERIES_ATTRIBUTES, STUDY_ATTRIBUTES, instance, series, study, version
 from backup_scp.index.values import patient_key

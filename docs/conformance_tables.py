@@ -12,10 +12,10 @@ from pydicom._uid_dict import UID_dictionary
 from pydicom.uid import JPEGLosslessSV1
 from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 
-from backup_scp import clock
 from backup_scp.character_set.coded_sets import BY_NUMBER, WHOLE
 from backup_scp.commitment import Worker
 from backup_scp.information_model import MODELS, STUDY_ROOT
+from backup_scp.machine import clock
 from backup_scp.network import extended_negotiation, negotiation
 from backup_scp.network.association import Association
 from backup_scp.network.commitment_information import MOST_REFERENCES

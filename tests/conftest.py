@@ -52,7 +52,7 @@ def _needs_peers(item: pytest.Item) -> bool:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Give the clock that everything in this process goes by, in place of the system's."""
     own = Clock()
-    monkeypatch.setattr("backup_scp.clock.source", own)
+    monkeypatch.setattr("backup_scp.machine.clock.source", own)
     return own
 
 

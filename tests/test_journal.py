@@ -24,7 +24,7 @@ def held(number: int, location: str = "") -> Held:
 def calendar(monkeypatch):
     """Return the clock; a test moves its ``now``."""
     calendar = SimpleNamespace(now=NOW)
-    monkeypatch.setattr("backup_scp.clock.source", lambda: calendar.now)
+    monkeypatch.setattr("backup_scp.machine.clock.source", lambda: calendar.now)
     return calendar
 
 

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 
 import pytest
 
-from backup_scp.digests import digest_like
 from backup_scp.errors import (
     DestinationBusy,
     DestinationRefuses,
@@ -21,6 +20,7 @@ from backup_scp.errors import (
     NothingAccepted,
 )
 from backup_scp.journal import Journal
+from backup_scp.machine.digests import digest_like
 from backup_scp.pace import Patience, Throttle
 from backup_scp.ports import Held, Progress, Selection
 from backup_scp.restore import restore

@@ -174,7 +174,7 @@ class TestSignsOfLife:
 class TestWhere:
     @pytest.fixture(autouse=True)
     def no_container(self, monkeypatch):
-        monkeypatch.setattr("backup_scp.addresses.is_container", lambda: False)
+        monkeypatch.setattr("backup_scp.machine.addresses.is_container", lambda: False)
 
     def test_one_address(self):
         assert RECORD.where == "AE title BACKUP_SCP, 192.0.2.7 port 11112"
@@ -187,7 +187,7 @@ class TestWhere:
         assert "only programs on this computer" in replace(RECORD, host="127.0.0.1").where
 
     def test_a_container_is_told_of(self, monkeypatch):
-        monkeypatch.setattr("backup_scp.addresses.is_container", lambda: True)
+        monkeypatch.setattr("backup_scp.machine.addresses.is_container", lambda: True)
         assert RECORD.where.endswith("enter the address of the computer that it runs on")
 
 

@@ -9,7 +9,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SMALL = ["tests/system/test_readme.py", "tests/system/test_start.py", "tests/test_folders.py", "tests/test_stored.py"]
+SMALL = [
+    "tests/system/test_readme.py",
+    "tests/system/test_start.py",
+    "tests/machine/test_folders.py",
+    "tests/test_stored.py",
+]
 
 
 def collected(*options: str) -> set[str]:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from queue import SimpleQueue
 from typing import Self
 
-from backup_scp.digests import Digests
+from backup_scp.machine.digests import Digests
 
 WORTH_BYTES = 1 << 20
 """Length from which it is worth to wake a thread."""

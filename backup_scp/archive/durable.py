@@ -7,7 +7,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from backup_scp.folders import fsync_folder, fsync_way_to
+from backup_scp.machine.folders import fsync_folder, fsync_way_to
 
 _REMEMBERED = 4096  # folders
 _PREFETCHED_BYTES = 32 << 20

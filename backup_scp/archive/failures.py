@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from backup_scp.errors import ArchiveFull, ArchiveUnavailable
-from backup_scp.ownership import chown_words, our_uid, owner_of, user_name
+from backup_scp.machine.ownership import chown_words, our_uid, owner_of, user_name
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM})

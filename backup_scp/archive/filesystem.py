@@ -12,21 +12,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from backup_scp import clock
 from backup_scp.archive import layout
 from backup_scp.archive.durable import DurableFolders, prefetch
 from backup_scp.archive.failures import UNREADABLE, explained, failure, reason, whose
 from backup_scp.archive.file_format import FileHeader, read_header
 from backup_scp.archive.listing import Listing
-from backup_scp.archive.lock import alone
 from backup_scp.archive.marker import MARKER, Marker, new_identity
 from backup_scp.archive.staging import FileInStaging
 from backup_scp.archive.staging_folder import Staging
 from backup_scp.archive.stored_stream import open_stored
 from backup_scp.archive.volume import Volume
-from backup_scp.digests import Digest, digest_like
 from backup_scp.errors import ArchiveUnavailable, Damaged, DigestMismatch, FileMissing
-from backup_scp.folders import fsync, fsync_folder, uncache
+from backup_scp.machine import clock
+from backup_scp.machine.digests import Digest, digest_like
+from backup_scp.machine.folders import fsync, fsync_folder, uncache
+from backup_scp.machine.process_lock import alone
 from backup_scp.ports import ArchivedFile, Arrival, Heading, InstanceKey, StagedFile
 
 STAGING = ".staging"

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from backup_scp.archive.failures import UNREADABLE
-from backup_scp.folders import fsync, fsync_folder
+from backup_scp.machine.folders import fsync, fsync_folder
 
 MARKER = ".backup-scp-archive"
 

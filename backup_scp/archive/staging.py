@@ -17,13 +17,13 @@ from typing import BinaryIO, cast
 from backup_scp.archive.digest import WORTH_BYTES, DigestBeside
 from backup_scp.archive.failures import explained, failure
 from backup_scp.archive.file_format import blank_header, private_information
-from backup_scp.archive.lock import Lock, alone
 from backup_scp.archive.volume import CHECK_BYTES, Volume
-from backup_scp.archive.writeback import WRITEBACK_BYTES, begin_writeback
 from backup_scp.archive.written import Written
-from backup_scp.digests import Digests
 from backup_scp.errors import ArchiveFull, ArchiveUnavailable
-from backup_scp.folders import FsyncFailed, fsync, fsync_folder
+from backup_scp.machine.digests import Digests
+from backup_scp.machine.folders import FsyncFailed, fsync, fsync_folder
+from backup_scp.machine.process_lock import Lock, alone
+from backup_scp.machine.writeback import WRITEBACK_BYTES, begin_writeback
 from backup_scp.ports import Arrival, Heading
 
 LOCK = "lock"

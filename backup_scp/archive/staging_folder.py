@@ -12,10 +12,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from backup_scp.archive.durable import DurableFolders
-from backup_scp.archive.lock import Lock
 from backup_scp.archive.staging import LOCK, FileInStaging
 from backup_scp.archive.volume import Volume
 from backup_scp.errors import ArchiveUnavailable
+from backup_scp.machine.process_lock import Lock
 from backup_scp.ports import Heading
 
 

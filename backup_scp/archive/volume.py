@@ -11,7 +11,7 @@ from pathlib import Path
 
 from backup_scp.archive.failures import failure, reason
 from backup_scp.errors import ArchiveFull, ArchiveUnavailable
-from backup_scp.folders import FsyncFailed, fsync, fsync_folder, last_failed_fsync
+from backup_scp.machine.folders import FsyncFailed, fsync, fsync_folder, last_failed_fsync
 
 CHECK_BYTES = 4 << 20
 """How much of a Data Set is written before the room is looked at again."""

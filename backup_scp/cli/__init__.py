@@ -14,7 +14,7 @@ from typing import NoReturn
 from backup_scp.cli.log import describe
 from backup_scp.errors import BackupSCPError
 from backup_scp.light_imports import keep_out
-from backup_scp.ownership import why_denied
+from backup_scp.machine.ownership import why_denied
 
 CONFIG_VARIABLE = "BACKUP_SCP_CONFIG"
 """Names the settings file where the command line does not."""

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
-from backup_scp import clock
 from backup_scp.cli.interruption import INTERRUPTED, interruptible
 from backup_scp.cli.options import ConfigOption, JSONOption, settings_of
 from backup_scp.cli.output import count, print_json, progress, say, say_list, size
 from backup_scp.errors import BackupSCPError, NotDICOM, SourceUnavailable, Unavailable
-from backup_scp.ownership import why_denied
+from backup_scp.machine import clock
+from backup_scp.machine.ownership import why_denied
 
 if TYPE_CHECKING:
     from backup_scp.ingest import Ingest

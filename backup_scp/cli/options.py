@@ -120,7 +120,7 @@ def settings_of(context: typer.Context, config: Path | None, *, creates: bool = 
 
 def _act_as_owner(settings: Settings, *, creates: bool) -> None:
     """Let root be the user of the node (docs/adr/0026): what this command makes stays open to the node."""
-    from backup_scp.ownership import become, our_uid
+    from backup_scp.machine.ownership import become, our_uid
 
     if our_uid() != 0:
         return

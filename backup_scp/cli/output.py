@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from backup_scp.cli.log import escape
-from backup_scp.words import count, moment, size
+from backup_scp.machine.readable import count, moment, size
 
 if TYPE_CHECKING:
     from rich.progress import Progress as ProgressBars

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from backup_scp.cli.output import LIST_LIMIT, moment, say, size
 from backup_scp.cli.restore_summary import Missing
-from backup_scp.ownership import why_denied
+from backup_scp.machine.ownership import why_denied
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -6,8 +6,8 @@ import gc
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backup_scp.addresses import EVERY_ADDRESS
 from backup_scp.cli.log import configure, escape
+from backup_scp.machine.addresses import EVERY_ADDRESS
 
 if TYPE_CHECKING:
     from backup_scp.serving import Ready

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, Self
 
 from backup_scp.errors import DestinationUnavailable, DigestMismatch, InstanceRefused
-from backup_scp.folders import fsync_folder, uncache
+from backup_scp.machine.folders import fsync_folder, uncache
 from backup_scp.part10 import relabelled
 from backup_scp.ports import ArchivedFile, Held, Meanwhile, nothing
 from backup_scp.uids import path_component

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from backup_scp import clock, node
-from backup_scp.addresses import console_addresses
+from backup_scp import node
 from backup_scp.errors import ArchiveUnavailable, BackupSCPError
 from backup_scp.forecast import Forecast, forecast
 from backup_scp.health import surroundings
+from backup_scp.machine import clock
+from backup_scp.machine.addresses import console_addresses
 from backup_scp.ports import Archive, ClockDoubt, Holdings, Index, OwedReports, Rejection, Remark, Storm, Task, Trouble
 from backup_scp.run_record import NodeState, look
 from backup_scp.settings import Settings

@@ -12,9 +12,9 @@ from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
 
-from backup_scp.addresses import EVERY_ADDRESS
 from backup_scp.errors import InvalidSettings
-from backup_scp.folders import try_to_write
+from backup_scp.machine.addresses import EVERY_ADDRESS
+from backup_scp.machine.folders import try_to_write
 from backup_scp.run_record import NodeState
 from backup_scp.settings import Settings
 from backup_scp.storage import index_path, is_there

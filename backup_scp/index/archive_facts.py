@@ -6,10 +6,10 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from backup_scp import clock
 from backup_scp.index.engine import Database
 from backup_scp.index.tables import archive, named, study, version
 from backup_scp.index.values import moment, now, timestamp
+from backup_scp.machine import clock
 from backup_scp.ports import Received, Trouble
 
 _ONLY = 1  # the id of the only row

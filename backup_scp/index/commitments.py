@@ -16,13 +16,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from backup_scp import clock
 from backup_scp.errors import DuplicateTransaction, ResourceLimitation
 from backup_scp.index import queries
 from backup_scp.index.engine import Database
 from backup_scp.index.tables import commitment as table
 from backup_scp.index.tables import commitment_asked, instance, named, order_of, version
 from backup_scp.index.values import moment, stored_key, stored_long, timestamp
+from backup_scp.machine import clock
 from backup_scp.ports import (
     Commitment,
     CommitmentRequest,

@@ -10,7 +10,6 @@ from typing import Any
 import sqlalchemy as sa
 
 from backup_scp.errors import IndexDamaged, IndexUnavailable, InvalidSettings
-from backup_scp.fair_lock import FairLock
 from backup_scp.index.dialect import Dialect
 from backup_scp.index.direct import Direct
 from backup_scp.index.failures import SILENT, ServerSilent, explanation
@@ -25,6 +24,7 @@ from backup_scp.index.sqlite_engine import (
     require_at_its_place,
     sqlite_engine,
 )
+from backup_scp.machine.fair_lock import FairLock
 
 MOST_CONNECTIONS = 64
 """To a PostgreSQL server; a node that has several processes shares them out."""

@@ -8,10 +8,10 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from backup_scp import clock
 from backup_scp.errors import IndexDamaged, IndexUnavailable
 from backup_scp.index.engine import Database
 from backup_scp.index.sqlite_engine import sqlite_path
+from backup_scp.machine import clock
 
 READ_WHOLE_BYTES = 64_000_000
 """A file up to this size is looked through page by page (within a second); of a larger one, its beginnings and ends."""

@@ -9,11 +9,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from backup_scp import clock
 from backup_scp.index import queries
 from backup_scp.index.engine import Database
 from backup_scp.index.tables import REMARKABLE, Text, instance, named, order_of, series, study, version
 from backup_scp.index.values import moment, now, stored_long, timestamp
+from backup_scp.machine import clock
 from backup_scp.ports import Checked, ClockDoubt, Held, Holdings, Remark, Storm
 
 BATCH = 1000

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from backup_scp.errors import IndexUnavailable
-from backup_scp.folders import fsync_folder, make_folders
 from backup_scp.index.engine import Database
 from backup_scp.index.failures import NOT_READY
 from backup_scp.index.sqlite_engine import sqlite_path
 from backup_scp.index.tables import METADATA
 from backup_scp.index.values import lock_number
+from backup_scp.machine.folders import fsync_folder, make_folders
 
 if TYPE_CHECKING:
     from alembic.config import Config

@@ -8,11 +8,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from backup_scp import clock
 from backup_scp.index.engine import Database
 from backup_scp.index.tables import named
 from backup_scp.index.tables import rejection as table
 from backup_scp.index.values import moment, stored_key, stored_long, timestamp
+from backup_scp.machine import clock
 from backup_scp.ports import Rejection, ServiceKind
 
 MOST = 1000

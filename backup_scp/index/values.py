@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from hashlib import blake2b, sha256
 
-from backup_scp import clock
+from backup_scp.machine import clock
 
 LONGEST_KEY = 512
 """Bytes of UTF-8 of a value that stands in a database index; four of them fit in one entry."""

@@ -23,8 +23,8 @@ from pynetdicom.pdu_primitives import (
     SOPClassExtendedNegotiation,
 )
 
-from backup_scp.fair_lock import FairLock
 from backup_scp.information_model import Negotiated
+from backup_scp.machine.fair_lock import FairLock
 from backup_scp.network import extended_negotiation
 from backup_scp.network.association import Context
 from backup_scp.network.negotiation import ACCEPTED, answer_context, answer_role

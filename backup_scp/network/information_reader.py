@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from backup_scp.errors import InvalidActionInformation, ResourceLimitation
-from backup_scp.fair_lock import FairLock
+from backup_scp.machine.fair_lock import FairLock
 from backup_scp.network.access import peer_of
 from backup_scp.network.association import Association
 

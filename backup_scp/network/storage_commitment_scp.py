@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import time
 
-from backup_scp import clock
 from backup_scp.commitment import StorageCommitment
 from backup_scp.errors import DestinationUnavailable, Unavailable
+from backup_scp.machine import clock
 from backup_scp.network.association import Association, Context
 from backup_scp.network.command_set import CommandSet, Element, Field, response
 from backup_scp.network.commitment_information import read_action_information

@@ -6,13 +6,13 @@ import time
 import uuid
 from collections.abc import Sequence
 
-from backup_scp import clock
 from backup_scp.errors import (
     DestinationUnavailable,
     IndexUnavailable,
     InvalidActionInformation,
     ResourceLimitation,
 )
+from backup_scp.machine import clock
 from backup_scp.network.access import printable
 from backup_scp.network.association import Association, AssociationEnded, Context, InvalidResponse, LocalAE
 from backup_scp.network.command_set import CommandSet, Element, Field, encode, response

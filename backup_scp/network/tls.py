@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from backup_scp import clock
 from backup_scp.errors import InvalidSettings
+from backup_scp.machine import clock
 
 _CIPHERS_OF_1_2 = "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM"  # TLS 1.3 has no others
 _CERTIFICATE = b"-----BEGIN CERTIFICATE-----"

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from backup_scp.errors import InvalidSettings
-from backup_scp.ownership import our_uid, owner_of, user_name, words_to_type
+from backup_scp.machine.ownership import our_uid, owner_of, user_name, words_to_type
 from backup_scp.settings.known import (
     CONFIG,
     EXPLAINED,

@@ -10,10 +10,11 @@ import threading
 
 import pytest
 
-from backup_scp.archive import FilesystemArchive, staging, writeback
+from backup_scp.archive import FilesystemArchive, staging
 from backup_scp.archive import digest as digesting
-from backup_scp.digests import Digests
 from backup_scp.errors import ArchiveUnavailable, Damaged
+from backup_scp.machine import writeback
+from backup_scp.machine.digests import Digests
 from tests.archive.examples import ARRIVAL, HEADING, KEY, digest
 
 _LONG = digesting.WORTH_BYTES + writeback.WRITEBACK_BYTES + 12_345

@@ -12,8 +12,8 @@ from xxhash import xxh3_128_hexdigest
 from backup_scp.archive import FilesystemArchive, staging
 from backup_scp.archive import digest as digesting
 from backup_scp.archive.file_format import PRIVATE_INFORMATION_LENGTH, blank_header, private_information
-from backup_scp.digests import digest_like
 from backup_scp.errors import DigestMismatch
+from backup_scp.machine.digests import digest_like
 from backup_scp.outgoing import parts
 from tests.archive.examples import DATA_SET, HEADING, digest, store
 

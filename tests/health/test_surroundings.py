@@ -13,9 +13,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import trustme
 
-from backup_scp.folders import try_to_write
 from backup_scp.health import surroundings
 from backup_scp.health.surroundings import certificate_trouble, closed_folders, log_trouble, port_trouble, why_closed
+from backup_scp.machine.folders import try_to_write
 from backup_scp.run_record import NodeState
 from backup_scp.settings import load
 from tests.health.conftest import RECORD

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from backup_scp.folders import fsync_folder, make_folders
+from backup_scp.machine.folders import fsync_folder, make_folders
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks up descriptors in /proc")
 

@@ -6,8 +6,8 @@ import socket
 
 import pytest
 
-from backup_scp import addresses
-from backup_scp.addresses import console_addresses
+from backup_scp.machine import addresses
+from backup_scp.machine.addresses import console_addresses
 from tests.system.network_namespace import OtherMachine
 
 ROUTES = """Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT

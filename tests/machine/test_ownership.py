@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from backup_scp.ownership import Owner, become, belongs_to_another, our_uid, owner_of, user_name, words_to_type
+from backup_scp.machine.ownership import Owner, become, belongs_to_another, our_uid, owner_of, user_name, words_to_type
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="files have no such owner there")
 

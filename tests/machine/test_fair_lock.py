@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from backup_scp.fair_lock import FairLock
+from backup_scp.machine.fair_lock import FairLock
 from tests.processes import wait_until
 
 
@@ -128,7 +128,7 @@ def test_who_is_interrupted_leaves_the_queue(monkeypatch):
             self.is_first = False
 
     with lock.turn():
-        monkeypatch.setattr("backup_scp.fair_lock.Lock", Interrupted)
+        monkeypatch.setattr("backup_scp.machine.fair_lock.Lock", Interrupted)
         with pytest.raises(KeyboardInterrupt), lock.turn():
             pass
         monkeypatch.undo()
