@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass, replace
 
 from backup_scp.custody import Custody
+from backup_scp.dicom.sop_instance import SOPInstance
 from backup_scp.errors import ArchiveUnavailable, Damaged, InvalidDataSet
 from backup_scp.ports import (
     Admission,
@@ -21,7 +22,6 @@ from backup_scp.ports import (
     flags_of,
 )
 from backup_scp.same_content import find_same
-from backup_scp.sop_instance import SOPInstance
 from backup_scp.stored import intact_version, version_of
 
 log = logging.getLogger(__name__)

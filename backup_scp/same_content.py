@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import BinaryIO
 
+from backup_scp.dicom.transcode.content import digest_of_content, digest_of_elements
 from backup_scp.errors import ArchiveUnavailable, Damaged, InstanceRefused
 from backup_scp.ports import Archive, ArchivedFile, Held, StagedFile
-from backup_scp.transcode.content import digest_of_content, digest_of_elements
 
 Digest = Callable[[BinaryIO, str, int, Path, float], str]
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from backup_scp.dicom.sop_instance import SOPInstance
 from backup_scp.errors import Damaged
 from backup_scp.ports import Archive, Version
-from backup_scp.sop_instance import SOPInstance
 
 
 def version_of(archive: Archive, location: str, *, verify: bool) -> Version:

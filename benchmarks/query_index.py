@@ -17,11 +17,11 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from backup_scp.attributes import BY_KEYWORD, Level
+from backup_scp.dicom.attributes import BY_KEYWORD, Level
+from backup_scp.dicom.query.conditions import matching_of
+from backup_scp.dicom.query.information_model import Condition, Query
 from backup_scp.index import SQLIndex, queries
 from backup_scp.index.engine import Database
-from backup_scp.information_model import Condition, Query
-from backup_scp.query import matching_of
 from benchmarks import synthetic
 
 SHOWN = (

@@ -19,10 +19,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from backup_scp.attributes import BY_KEYWORD
+from backup_scp.dicom.attributes import BY_KEYWORD
+from backup_scp.dicom.query.information_model import STUDY_ROOT
 from backup_scp.errors import DestinationUnavailable
 from backup_scp.index import SQLIndex
-from backup_scp.information_model import STUDY_ROOT
 from backup_scp.network.association import Association, LocalAE
 from backup_scp.network.command_set import Element, Field, encode
 from backup_scp.network.identifier import QUERY_RETRIEVE_LEVEL, encode_elements

@@ -6,8 +6,8 @@ import hashlib
 import random
 from datetime import UTC, date, datetime, timedelta
 
+from backup_scp.dicom.sop_instance import SOPInstance
 from backup_scp.ports import Arrival, Version
-from backup_scp.sop_instance import SOPInstance
 
 INSTANCES = 3
 FIRST_DAY = date(2015, 1, 1)

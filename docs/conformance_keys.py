@@ -10,11 +10,8 @@ from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from backup_scp.attributes import ATTRIBUTES, Attribute, Level
-from backup_scp.identifier import Identifier, RequestedKey
-from backup_scp.information_model import ANSWERED_BY_THE_NODE, NOTHING, InformationModel, Negotiated, read_query
-from backup_scp.network.identifier import AnswerEncoder
-from backup_scp.query import (
+from backup_scp.dicom.attributes import ATTRIBUTES, Attribute, Level
+from backup_scp.dicom.query.conditions import (
     AllOf,
     DateTimeRange,
     Empty,
@@ -26,6 +23,15 @@ from backup_scp.query import (
     WildCard,
     matching_of,
 )
+from backup_scp.dicom.query.identifier import Identifier, RequestedKey
+from backup_scp.dicom.query.information_model import (
+    ANSWERED_BY_THE_NODE,
+    NOTHING,
+    InformationModel,
+    Negotiated,
+    read_query,
+)
+from backup_scp.network.identifier import AnswerEncoder
 from docs.conformance_tables import INFORMATION_MODELS, NODE, table
 
 _TERMS: dict[type[Matching], str] = {

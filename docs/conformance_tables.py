@@ -12,9 +12,12 @@ from pydicom._uid_dict import UID_dictionary
 from pydicom.uid import JPEGLosslessSV1
 from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 
-from backup_scp.character_set.coded_sets import BY_NUMBER, WHOLE
 from backup_scp.commitment import Worker
-from backup_scp.information_model import MODELS, STUDY_ROOT
+from backup_scp.dicom.character_set.coded_sets import BY_NUMBER, WHOLE
+from backup_scp.dicom.query.information_model import MODELS, STUDY_ROOT
+from backup_scp.dicom.transcode import alternatives
+from backup_scp.dicom.transcode.decoders import DECODABLE
+from backup_scp.dicom.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from backup_scp.machine import clock
 from backup_scp.network import extended_negotiation, negotiation
 from backup_scp.network.association import Association
@@ -25,9 +28,6 @@ from backup_scp.network.storage_commitment_report import TRANSFER_SYNTAXES
 from backup_scp.network.storage_scu import propose
 from backup_scp.ports import FailureReason, Held
 from backup_scp.settings import NodeSettings
-from backup_scp.transcode import alternatives
-from backup_scp.transcode.decoders import DECODABLE
-from backup_scp.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 CONF = Path(__file__).parents[1] / "conf" / "backup-scp.toml"
 _REPORTERS = inspect.signature(Worker).parameters["reporters"].default

@@ -17,10 +17,10 @@ from pydicom.config import IGNORE, RAISE, settings
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
-from backup_scp.attributes import ATTRIBUTES, BY_KEYWORD, Attribute, Level
-from backup_scp.information_model import PATIENT_ROOT, PATIENT_STUDY_ONLY, STUDY_ROOT, InformationModel
+from backup_scp.dicom.attributes import ATTRIBUTES, BY_KEYWORD, Attribute, Level
+from backup_scp.dicom.query.information_model import PATIENT_ROOT, PATIENT_STUDY_ONLY, STUDY_ROOT, InformationModel
+from backup_scp.dicom.sop_instance import SOPInstance
 from backup_scp.ports import Arrival, Version
-from backup_scp.sop_instance import SOPInstance
 from tests.differential_values import CHARACTER_SETS, OF_VR, RANGES, TEXTS
 from tests.differential_values import KEYS as ODD_KEYS
 from tests.elements import BIG_ENDIAN, EXPLICIT, IMPLICIT

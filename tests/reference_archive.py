@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
-from backup_scp.attributes import ATTRIBUTES, BY_KEYWORD, UNIQUE_KEY, Level
+from backup_scp.dicom.attributes import ATTRIBUTES, BY_KEYWORD, UNIQUE_KEY, Level
 from tests.reference_matcher import Values, as_held, day, entity_matches
 
 Key = tuple[str, ...]

@@ -20,7 +20,7 @@ from hashlib import sha256
 
 from pydicom.datadict import dictionary_VM
 
-from backup_scp.attributes import BY_KEYWORD, UNIQUE_KEY, Attribute
+from backup_scp.dicom.attributes import BY_KEYWORD, UNIQUE_KEY, Attribute
 
 Values = dict[str, str]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from backup_scp.attributes import BY_KEYWORD
-from backup_scp.information_model import Condition, Range, SingleValue
+from backup_scp.dicom.attributes import BY_KEYWORD
+from backup_scp.dicom.query.information_model import Condition, Range, SingleValue
 from backup_scp.ports import Selection
 
 

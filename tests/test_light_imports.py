@@ -67,8 +67,8 @@ def test_every_command_keeps_them_out():
 DECODE = """
 import hashlib
 from pathlib import Path
-from backup_scp.transcode import transcode
-from backup_scp.transcode.decoders import DECODABLE, can_decode
+from backup_scp.dicom.transcode import transcode
+from backup_scp.dicom.transcode.decoders import DECODABLE, can_decode
 
 assert all(map(can_decode, DECODABLE))
 stored, offset = Path(sys.argv[1]), int(sys.argv[2])

@@ -9,9 +9,9 @@ from backup_scp import same_content
 from backup_scp.ports import Heading, Held, Selection
 from backup_scp.same_content import find_same
 from tests import samples
+from tests.dicom.transcode.compression import coded_by_dcmtk, variants
 from tests.samples import Sample, dx, encode, replace
 from tests.stored import stored_in
-from tests.transcode.compression import coded_by_dcmtk, variants
 
 IMAGE = variants()["words above Bits Stored"]
 PLAIN = encode(IMAGE.data_set())

@@ -17,9 +17,9 @@ from hashlib import sha256 as _sha256
 from typing import Any, BinaryIO
 
 from backup_scp.archive.layout import LOCATION_LIMIT
+from backup_scp.dicom.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, PRIVATE_INFORMATION_CREATOR_UID
 from backup_scp.errors import DigestMismatch
 from backup_scp.ports import Arrival, Heading
-from backup_scp.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, PRIVATE_INFORMATION_CREATOR_UID
 
 FORMAT = 1
 PRIVATE_INFORMATION_LENGTH = 2048

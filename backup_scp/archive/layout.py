@@ -11,8 +11,8 @@ import re
 from datetime import UTC, datetime
 from hashlib import sha256 as _sha256
 
+from backup_scp.dicom.uids import path_component
 from backup_scp.ports import InstanceKey
-from backup_scp.uids import path_component
 
 LOCATION_LIMIT = 2 + 1 + 64 + 1 + 64 + 1 + 64 + 1 + 64 + len(".dcm")
 """Characters in the longest location."""

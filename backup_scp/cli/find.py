@@ -30,7 +30,7 @@ from backup_scp.errors import InvalidSelection
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
 
-    from backup_scp.information_model import Condition, Query
+    from backup_scp.dicom.query.information_model import Condition, Query
     from backup_scp.ports import Archive, Index, Version
 
 
@@ -228,8 +228,8 @@ def _version_cells(row: dict[str, Any]) -> list[str]:
 
 
 def _query(level: FindLevel, conditions: tuple[Condition, ...]) -> Query:
-    from backup_scp.attributes import BY_KEYWORD
-    from backup_scp.information_model import Level, Query
+    from backup_scp.dicom.attributes import BY_KEYWORD
+    from backup_scp.dicom.query.information_model import Level, Query
 
     depth = Level(level.upper()).depth
     below = [one.attribute.keyword for one in conditions if one.attribute.level.depth > depth]

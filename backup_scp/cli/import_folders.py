@@ -188,7 +188,7 @@ def _import_file(ingest: Ingest, path: Path, done: Imported, show: Callable[[], 
     ------
     ArchiveUnavailable, IndexUnavailable
     """
-    from backup_scp.part10 import open_part10
+    from backup_scp.dicom.part10 import open_part10
     from backup_scp.sources import is_zip, printable
 
     with _noted(done, printable(path)):
@@ -226,7 +226,7 @@ def _import_zip(ingest: Ingest, path: Path, done: Imported, show: Callable[[], N
 
 
 def _heading_in_zip(member: Member) -> tuple[Heading, int]:
-    from backup_scp.part10 import read_heading
+    from backup_scp.dicom.part10 import read_heading
     from backup_scp.sources import ZIP_IN_ZIP, ZIP_MAGIC
 
     with member.open() as stream:

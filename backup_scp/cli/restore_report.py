@@ -32,9 +32,9 @@ def missing(done: Restore, index: Index, name: str) -> list[Missing]:
 
 
 def _known_series(gaps: Iterable[Gap], index: Index) -> dict[str, Match]:
-    from backup_scp.attributes import BY_KEYWORD
+    from backup_scp.dicom.attributes import BY_KEYWORD
+    from backup_scp.dicom.query.information_model import Condition, Level, Query, UIDList
     from backup_scp.errors import IndexUnavailable
-    from backup_scp.information_model import Condition, Level, Query, UIDList
 
     uids = list(dict.fromkeys(gap.series_instance_uid for gap in gaps if gap.series_instance_uid))[:_MOST_LOOKED_UP]
     if not uids:

@@ -15,7 +15,7 @@ import typer
 from backup_scp.errors import InvalidSelection
 
 if TYPE_CHECKING:
-    from backup_scp.information_model import Condition, Matching
+    from backup_scp.dicom.query.information_model import Condition, Matching
 
 _DAY = r"[0-9]{4}(?:-[0-9]{2}-[0-9]{2}|[0-9]{4})"
 _DAYS = re.compile(rf"(?P<first>{_DAY})?(?P<range> *- *)?(?P<last>{_DAY})?")
@@ -101,8 +101,8 @@ def conditions_of(
     InvalidSelection
         It begins after it ends.
     """
-    from backup_scp.attributes import BY_KEYWORD
-    from backup_scp.information_model import AnyOf, Condition, Range
+    from backup_scp.dicom.attributes import BY_KEYWORD
+    from backup_scp.dicom.query.information_model import AnyOf, Condition, Range
 
     if since and until and since > until:
         raise InvalidSelection(f"No day is since {since} and until {until}: the earlier date belongs to --since")
@@ -121,7 +121,7 @@ def _given(values: Iterable[str] | None) -> list[str]:
 
 
 def _matching(keyword: str, value: str) -> Matching:
-    from backup_scp.information_model import Range, SingleValue, WildCard
+    from backup_scp.dicom.query.information_model import Range, SingleValue, WildCard
 
     if keyword == "StudyDate":
         first, dash, last = value.partition("-")

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, Self
 
+from backup_scp.dicom.part10 import relabelled
+from backup_scp.dicom.uids import path_component
 from backup_scp.errors import DestinationUnavailable, DigestMismatch, InstanceRefused
 from backup_scp.machine.folders import fsync_folder, uncache
-from backup_scp.part10 import relabelled
 from backup_scp.ports import ArchivedFile, Held, Meanwhile, nothing
-from backup_scp.uids import path_component
 
 CHUNK_BYTES = 1 << 20
 HEADER_BYTES = 4096

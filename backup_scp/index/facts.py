@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from backup_scp.attributes import Attribute
+from backup_scp.dicom.attributes import Attribute
+from backup_scp.dicom.sop_instance import SOPInstance
 from backup_scp.index.answering import Candidate, Sender
 from backup_scp.index.keys import stored_value
 from backup_scp.index.known import StudyKey
@@ -15,7 +16,6 @@ from backup_scp.index.rows import Row
 from backup_scp.index.tables import INSTANCE_ATTRIBUTES, SERIES_ATTRIBUTES, STUDY_ATTRIBUTES
 from backup_scp.index.values import stored_key, stored_long, timestamp
 from backup_scp.ports import IMPORT, Flag, InstanceKey, Version
-from backup_scp.sop_instance import SOPInstance
 
 
 def stored_instance_key(key: InstanceKey) -> InstanceKey:

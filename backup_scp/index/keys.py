@@ -19,9 +19,9 @@ import re
 import unicodedata
 from functools import cache
 
-from backup_scp.attributes import BY_KEYWORD, Attribute
+from backup_scp.dicom.attributes import BY_KEYWORD, Attribute
+from backup_scp.dicom.value_representation import date_key, items_of, items_text, time_key
 from backup_scp.index.values import stored_key, stored_long
-from backup_scp.value_representation import date_key, items_of, items_text, time_key
 
 Key = str | int | float | None
 

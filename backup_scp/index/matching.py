@@ -14,7 +14,22 @@ from functools import partial
 
 import sqlalchemy as sa
 
-from backup_scp.attributes import Attribute
+from backup_scp.dicom.attributes import Attribute
+from backup_scp.dicom.query.information_model import (
+    AllOf,
+    AnyOf,
+    Condition,
+    DateTimeRange,
+    Empty,
+    FuzzyName,
+    OneItem,
+    Range,
+    SingleValue,
+    UIDList,
+    WildCard,
+)
+from backup_scp.dicom.sop_instance import VALUE_CHARACTERS
+from backup_scp.dicom.value_representation import last_time_key
 from backup_scp.index.dialect import Clause, Dialect, Text
 from backup_scp.index.keys import (
     PATIENT_NAME,
@@ -30,21 +45,6 @@ from backup_scp.index.keys import (
 from backup_scp.index.name_search import trigrams
 from backup_scp.index.negotiated import has_words, in_date_time_range, words_of
 from backup_scp.index.values import stored_text
-from backup_scp.information_model import (
-    AllOf,
-    AnyOf,
-    Condition,
-    DateTimeRange,
-    Empty,
-    FuzzyName,
-    OneItem,
-    Range,
-    SingleValue,
-    UIDList,
-    WildCard,
-)
-from backup_scp.sop_instance import VALUE_CHARACTERS
-from backup_scp.value_representation import last_time_key
 
 MOST_VALUES = 100
 """Of Multiple Value Matching; no entity has as many, and SQLite joins at most 1000 conditions by AND."""

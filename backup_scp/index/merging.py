@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from operator import itemgetter
 
-from backup_scp.attributes import Attribute
+from backup_scp.dicom.attributes import Attribute
 from backup_scp.index.keys import key_values
 from backup_scp.index.rows import Row
 

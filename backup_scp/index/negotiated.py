@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import sqlalchemy as sa
 
-from backup_scp.attributes import Attribute
+from backup_scp.dicom.attributes import Attribute
+from backup_scp.dicom.query.information_model import DateTimeRange
+from backup_scp.dicom.value_representation import last_time_key
 from backup_scp.index.dialect import Clause, Dialect, Text
 from backup_scp.index.keys import folded, key_columns, key_of
-from backup_scp.information_model import DateTimeRange
-from backup_scp.value_representation import last_time_key
 
 MOST_WORDS = 32
 """Of a component group: it has at most 64 characters (PS3.5 6.2, PN)."""

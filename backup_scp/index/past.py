@@ -20,7 +20,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from backup_scp.attributes import Level
+from backup_scp.dicom.attributes import Level
+from backup_scp.dicom.query.information_model import Query
 from backup_scp.errors import IndexUnavailable, InvalidSelection
 from backup_scp.index import queries
 from backup_scp.index.admission import Entrance
@@ -33,7 +34,6 @@ from backup_scp.index.sqlite import SQLite
 from backup_scp.index.sqlite_engine import sqlite_path
 from backup_scp.index.tables import METADATA, instance, order_of, series, study, version
 from backup_scp.index.values import timestamp
-from backup_scp.information_model import Query
 from backup_scp.ports import Match, Read, Version
 
 LEFTOVER = "as-of-"

@@ -9,13 +9,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from backup_scp.attributes import ATTRIBUTES, BY_KEYWORD, UNIQUE_KEY, Attribute, Level
+from backup_scp.dicom.attributes import ATTRIBUTES, BY_KEYWORD, UNIQUE_KEY, Attribute, Level
+from backup_scp.dicom.query.information_model import Condition, OneItem, Query
 from backup_scp.index.dialect import Clause, Dialect, Text
 from backup_scp.index.keys import key_columns
 from backup_scp.index.matching import ROW, ColumnOf, Matcher
 from backup_scp.index.tables import instance, named, order_of, series, study, version
 from backup_scp.index.values import moment, timestamp
-from backup_scp.information_model import Condition, OneItem, Query
 from backup_scp.ports import Arrival, Held, InstanceKey, Met, Selection, VersionMatch
 
 _TABLES = {Level.PATIENT: study, Level.STUDY: study, Level.SERIES: series, Level.IMAGE: instance}

@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from backup_scp.attributes import Attribute
+from backup_scp.dicom.attributes import Attribute
 from backup_scp.index.admission import Entrance
 from backup_scp.index.dialect import Dialect
 from backup_scp.index.facts import Facts

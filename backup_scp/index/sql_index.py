@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import sqlalchemy as sa
 
+from backup_scp.dicom.query.information_model import Query
 from backup_scp.index import archive_facts, housekeeping, past, queries, read_ahead, rejections, tasks
 from backup_scp.index.commitments import SQLCommitments
 from backup_scp.index.engine import MOST_CONNECTIONS, Database
@@ -20,7 +21,6 @@ from backup_scp.index.known import KnownStudies
 from backup_scp.index.reentry import Reentry
 from backup_scp.index.tables import study
 from backup_scp.index.together import Together
-from backup_scp.information_model import Query
 from backup_scp.ports import (
     Admission,
     Arrival,

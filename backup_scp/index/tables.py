@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 
-from backup_scp.attributes import ATTRIBUTES, Attribute, Level
+from backup_scp.dicom.attributes import ATTRIBUTES, Attribute, Level
 from backup_scp.index.keys import key_columns
 
 METADATA = sa.MetaData(

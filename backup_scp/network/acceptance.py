@@ -23,7 +23,7 @@ from pynetdicom.pdu_primitives import (
     SOPClassExtendedNegotiation,
 )
 
-from backup_scp.information_model import Negotiated
+from backup_scp.dicom.query.information_model import Negotiated
 from backup_scp.machine.fair_lock import FairLock
 from backup_scp.network import extended_negotiation
 from backup_scp.network.association import Context

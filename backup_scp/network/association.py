@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from backup_scp.dicom.query.information_model import Negotiated
 from backup_scp.errors import InvalidDataSet, InvalidIdentifier
-from backup_scp.information_model import Negotiated
 from backup_scp.network.access import Caller
 from backup_scp.network.command_set import CommandSet, Element, Field
 from backup_scp.network.p_data import Piece

@@ -6,9 +6,9 @@ import re
 import struct
 from enum import IntEnum
 
-from backup_scp.character_set import DEFAULT
+from backup_scp.dicom.character_set import DEFAULT
+from backup_scp.dicom.value_representation import to_text
 from backup_scp.errors import InvalidDataSet
-from backup_scp.value_representation import to_text
 
 NO_DATA_SET = 0x0101  # Command Data Set Type (0000,0800), PS3.7 E.1
 _DATA_SET_FOLLOWS = 0x0001

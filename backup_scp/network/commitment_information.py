@@ -8,12 +8,12 @@ from functools import lru_cache
 
 from pydicom.uid import ExplicitVRBigEndian
 
-from backup_scp import data_set
-from backup_scp.character_set import DEFAULT
+from backup_scp.dicom import data_set
+from backup_scp.dicom.character_set import DEFAULT
+from backup_scp.dicom.value_representation import to_text
 from backup_scp.errors import InvalidActionInformation, InvalidDataSet
 from backup_scp.network.identifier import RETRIEVE_AE_TITLE, element_writer
 from backup_scp.ports import Commitment, FailureReason, Reference
-from backup_scp.value_representation import to_text
 
 MOST_REFERENCES = 10_000
 """What one request may have."""

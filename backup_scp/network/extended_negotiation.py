@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from backup_scp.information_model import MODELS, Negotiated
+from backup_scp.dicom.query.information_model import MODELS, Negotiated
 
 __all__ = ["FIND_BYTES", "RETRIEVE_BYTES", "answer", "negotiated"]
 

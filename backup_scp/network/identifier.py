@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 
-from backup_scp.attributes import BY_TAG
-from backup_scp.character_set import DEFAULT, CharacterSet, choose, encode
-from backup_scp.identifier import Identifier, RequestedKey
-from backup_scp.information_model import InformationModel
+from backup_scp.dicom.attributes import BY_TAG
+from backup_scp.dicom.character_set import DEFAULT, CharacterSet, choose, encode
+from backup_scp.dicom.query.identifier import Identifier, RequestedKey
+from backup_scp.dicom.query.information_model import InformationModel
+from backup_scp.dicom.value_representation import items_of
 from backup_scp.ports import Match
-from backup_scp.value_representation import items_of
 
 SPECIFIC_CHARACTER_SET = 0x00080005
 QUERY_RETRIEVE_LEVEL = 0x00080052

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from backup_scp.identifier import Identifier, RequestedKey
-from backup_scp.information_model import Query
+from backup_scp.dicom.query.identifier import Identifier, RequestedKey
+from backup_scp.dicom.query.information_model import Query
 
 _MOST_NAMED = 40
 

@@ -7,15 +7,15 @@ import time
 from collections.abc import Iterable
 from contextlib import closing
 
-from backup_scp.identifier import Identifier
-from backup_scp.information_model import MODELS, NOTHING, read_query, unsupported_keys
+from backup_scp.dicom.query.identifier import Identifier
+from backup_scp.dicom.query.information_model import MODELS, NOTHING, read_query, unsupported_keys
+from backup_scp.dicom.query.time_zone import InTimeZone, requested_offset
 from backup_scp.network.association import Association, Context
 from backup_scp.network.command_set import CommandSet, response
 from backup_scp.network.identifier import AnswerEncoder
 from backup_scp.network.key_names import keys_in_words
 from backup_scp.network.status import CANCEL, PENDING, PENDING_WITH_UNSUPPORTED_KEYS, SUCCESS
 from backup_scp.ports import Index, Match
-from backup_scp.time_zone import InTimeZone, requested_offset
 
 log = logging.getLogger(__name__)
 

@@ -6,17 +6,17 @@ import contextlib
 import logging
 from typing import Self
 
-from backup_scp import data_set
-from backup_scp.attributes import BY_KEYWORD
+from backup_scp.dicom import data_set
+from backup_scp.dicom.attributes import BY_KEYWORD
+from backup_scp.dicom.query.information_model import STUDY_ROOT
+from backup_scp.dicom.uids import is_well_formed
 from backup_scp.errors import DestinationUnavailable, InvalidDataSet, InvalidIdentifier
-from backup_scp.information_model import STUDY_ROOT
 from backup_scp.network.association import Association, AssociationEnded, Context, LocalAE
 from backup_scp.network.command_set import Element, Field, encode
 from backup_scp.network.identifier import QUERY_RETRIEVE_LEVEL, encode_elements
 from backup_scp.network.negotiation import NATIVE, VERIFICATION
 from backup_scp.network.status import PENDING, PENDING_WITH_UNSUPPORTED_KEYS, SUCCESS
 from backup_scp.ports import RemoteAE
-from backup_scp.uids import is_well_formed
 
 log = logging.getLogger(__name__)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from backup_scp.dicom.query.identifier import Identifier
+from backup_scp.dicom.query.information_model import MODELS, NOTHING, read_retrieve
 from backup_scp.errors import IndexUnavailable, MatchesUncounted
-from backup_scp.identifier import Identifier
-from backup_scp.information_model import MODELS, NOTHING, read_retrieve
 from backup_scp.network.access import AccessPolicy, printable
 from backup_scp.network.association import Association, Context
 from backup_scp.network.command_set import CommandSet, Element

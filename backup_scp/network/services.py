@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 
 from backup_scp.commitment import StorageCommitment
-from backup_scp.information_model import MODELS
+from backup_scp.dicom.query.information_model import MODELS
 from backup_scp.ingest import Ingest
 from backup_scp.network.access import AccessPolicy
 from backup_scp.network.association import LocalAE

@@ -13,6 +13,7 @@ from typing import BinaryIO, Self
 from pydicom.config import IGNORE
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
+from backup_scp.dicom.transcode import applied, padding
 from backup_scp.errors import (
     ArchiveUnavailable,
     Damaged,
@@ -40,7 +41,6 @@ from backup_scp.network.status import is_out_of_resources, is_warning
 from backup_scp.network.transcoding import Transcoder
 from backup_scp.outgoing import parts
 from backup_scp.ports import ArchivedFile, Held, Meanwhile, RemoteAE, nothing
-from backup_scp.transcode import applied, padding
 
 _PART_BYTES = 1 << 20
 MEDIUM_PRIORITY = 0

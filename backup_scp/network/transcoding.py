@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from backup_scp.dicom.transcode import Transcoded, transcode
 from backup_scp.outgoing import compare_again
 from backup_scp.ports import ArchivedFile, Held, Upcoming
-from backup_scp.transcode import Transcoded, transcode
 
 Accepted = Callable[[Held], Sequence[str]]
 

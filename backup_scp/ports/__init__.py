@@ -3,7 +3,7 @@
 Each Protocol is the contract; one contract suite in ``tests/`` runs on every implementation.
 """
 
-from backup_scp.file_meta import Heading
+from backup_scp.dicom.file_meta import Heading
 from backup_scp.ports.archive import IMPORT, Archive, ArchivedFile, Arrival, InstanceKey, StagedFile
 from backup_scp.ports.commitments import (
     Commitment,

@@ -9,7 +9,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 
-from backup_scp.file_meta import Heading
+from backup_scp.dicom.file_meta import Heading
 
 _NEXT = timedelta(microseconds=1)
 _LAST = datetime.max.replace(tzinfo=UTC) - _NEXT

@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 
+from backup_scp.dicom.query.conditions import Condition
+from backup_scp.dicom.sop_instance import SOPInstance
 from backup_scp.ports.archive import Arrival, InstanceKey
-from backup_scp.query import Condition
-from backup_scp.sop_instance import SOPInstance
 
 
 class Flag(StrEnum):

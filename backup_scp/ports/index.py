@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Protocol
 
-from backup_scp.information_model import Query
+from backup_scp.dicom.query.information_model import Query
 from backup_scp.ports.archive import Arrival, InstanceKey
 from backup_scp.ports.commitments import Commitments
 from backup_scp.ports.holdings import (

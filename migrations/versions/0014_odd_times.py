@@ -5,7 +5,7 @@ from collections.abc import Callable
 import sqlalchemy as sa
 from alembic import op
 
-from backup_scp.value_representation import date_key, time_key
+from backup_scp.dicom.value_representation import date_key, time_key
 
 revision = "0014"
 down_revision = "0013"

@@ -25,9 +25,9 @@ from backup_scp.archive.file_format import (
     private_information,
     read_header,
 )
+from backup_scp.dicom.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, PRIVATE_INFORMATION_CREATOR_UID
 from backup_scp.errors import DigestMismatch
 from backup_scp.ports import Arrival, Heading
-from backup_scp.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, PRIVATE_INFORMATION_CREATOR_UID
 from tests.archive.examples import ARRIVAL, CR, DATA_SET, EXPLICIT_VR_LITTLE_ENDIAN, HEADING, KEY, digest, store
 
 LOCATION = layout.location_of(KEY, digest(DATA_SET))

@@ -11,8 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from backup_scp.archive import layout
+from backup_scp.dicom.uids import path_component
 from backup_scp.ports import InstanceKey
-from backup_scp.uids import path_component
 from tests.archive.examples import KEY
 
 DIGEST = "0123456789ab" + "c" * 52

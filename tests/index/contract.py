@@ -12,9 +12,19 @@ from typing import Any
 
 import pytest
 
-from backup_scp.attributes import ATTRIBUTES, BY_KEYWORD, Level
+from backup_scp.dicom.attributes import ATTRIBUTES, BY_KEYWORD, Level
+from backup_scp.dicom.query.information_model import (
+    AnyOf,
+    Condition,
+    Empty,
+    Query,
+    Range,
+    SingleValue,
+    UIDList,
+    WildCard,
+)
+from backup_scp.dicom.value_representation import items_of
 from backup_scp.errors import InvalidSelection
-from backup_scp.information_model import AnyOf, Condition, Empty, Query, Range, SingleValue, UIDList, WildCard
 from backup_scp.ports import (
     Admission,
     Arrival,
@@ -28,7 +38,6 @@ from backup_scp.ports import (
     Task,
     Version,
 )
-from backup_scp.value_representation import items_of
 from tests.index.examples import (
     CR,
     DX,

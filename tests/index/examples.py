@@ -10,17 +10,17 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from backup_scp.attributes import BY_KEYWORD, Level
+from backup_scp.dicom.attributes import BY_KEYWORD, Level
+from backup_scp.dicom.query.information_model import Condition, Matching, OneItem, Query, SingleValue
+from backup_scp.dicom.sop_instance import SOPInstance
+from backup_scp.dicom.value_representation import items_text
 from backup_scp.index import SQLIndex
 from backup_scp.index.admission import Entrance
 from backup_scp.index.engine import Database
 from backup_scp.index.facts import Facts
 from backup_scp.index.known import KnownStudies
 from backup_scp.index.tables import METADATA
-from backup_scp.information_model import Condition, Matching, OneItem, Query, SingleValue
 from backup_scp.ports import Admission, Arrival, Match, Rejection, ServiceKind, Version
-from backup_scp.sop_instance import SOPInstance
-from backup_scp.value_representation import items_text
 
 DX = "1.2.840.10008.5.1.4.1.1.1.1"
 CR = "1.2.840.10008.5.1.4.1.1.1"

@@ -8,8 +8,8 @@ from collections import Counter
 
 import pytest
 
-from backup_scp.identifier import Identifier
-from backup_scp.information_model import Level, Negotiated, read_query
+from backup_scp.dicom.query.identifier import Identifier
+from backup_scp.dicom.query.information_model import Level, Negotiated, read_query
 from tests.differential import Asked, archive, asked, versions
 from tests.index.examples import filling
 from tests.reference_archive import ReferenceArchive

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from backup_scp.attributes import ATTRIBUTES, BY_KEYWORD, Level
-from backup_scp.information_model import STUDY_ROOT, Identifier, Negotiated, RequestedKey, read_query
+from backup_scp.dicom.attributes import ATTRIBUTES, BY_KEYWORD, Level
+from backup_scp.dicom.query.information_model import STUDY_ROOT, Identifier, Negotiated, RequestedKey, read_query
 from tests.index.examples import filling, version
 
 

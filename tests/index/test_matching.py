@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from backup_scp.attributes import BY_KEYWORD, Level
-from backup_scp.information_model import (
+from backup_scp.dicom.attributes import BY_KEYWORD, Level
+from backup_scp.dicom.query.information_model import (
     AllOf,
     DateTimeRange,
     Empty,

@@ -13,7 +13,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from backup_scp.attributes import Level
+from backup_scp.dicom.attributes import Level
 from backup_scp.errors import IndexUnavailable
 from backup_scp.index import migrate
 from backup_scp.index.engine import Database

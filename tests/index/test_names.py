@@ -11,12 +11,12 @@ import uuid
 import pytest
 import sqlalchemy as sa
 
-from backup_scp.attributes import Level
+from backup_scp.dicom.attributes import Level
+from backup_scp.dicom.query.information_model import WildCard
 from backup_scp.errors import IndexUnavailable
 from backup_scp.index.engine import Database
 from backup_scp.index.keys import folded
 from backup_scp.index.name_search import trigrams
-from backup_scp.information_model import WildCard
 from benchmarks.query_index import plan
 from tests.index.conftest import opened
 from tests.index.examples import answers, filling, query, version

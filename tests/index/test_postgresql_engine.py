@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from backup_scp.attributes import Level
+from backup_scp.dicom.attributes import Level
 from backup_scp.errors import IndexUnavailable
 from backup_scp.index import SQLIndex, postgresql_engine
 from backup_scp.index.engine import index_url

@@ -8,7 +8,7 @@ import sqlite3
 
 import pytest
 
-from backup_scp.attributes import Level
+from backup_scp.dicom.attributes import Level
 from backup_scp.errors import IndexUnavailable
 from backup_scp.index import read_ahead
 from tests.index.conftest import opened

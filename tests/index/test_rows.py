@@ -7,9 +7,9 @@ import random
 
 import pytest
 
-from backup_scp.attributes import Level
+from backup_scp.dicom.attributes import Level
+from backup_scp.dicom.query.information_model import Range, SingleValue, UIDList, WildCard
 from backup_scp.index import SQLIndex
-from backup_scp.information_model import Range, SingleValue, UIDList, WildCard
 from tests.index.conftest import opened
 from tests.index.examples import at, filling, query, rows, version
 from tests.selections import narrowed

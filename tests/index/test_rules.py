@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.datadict import dictionary_VM
 
-from backup_scp.attributes import ATTRIBUTES, BY_KEYWORD
+from backup_scp.dicom.attributes import ATTRIBUTES, BY_KEYWORD
+from backup_scp.dicom.value_representation import date_key, last_time_key, time_key
 from backup_scp.index.answering import Candidate, Sender, Standing, decide, standings
 from backup_scp.index.keys import (
     IN_DATABASE_INDEXES,
@@ -22,7 +23,6 @@ from backup_scp.index.matching import _after, _shortest
 from backup_scp.index.merging import blank, merge
 from backup_scp.index.tables import SERIES_ATTRIBUTES, study
 from backup_scp.index.values import LONGEST_KEY, moment, stored_key, stored_text, timestamp
-from backup_scp.value_representation import date_key, last_time_key, time_key
 from tests.index.examples import MORNING
 
 

@@ -16,9 +16,13 @@ CORE: dict[str, tuple[str, ...]] = {
     "archive/staging.py": (*_ARCHIVE, "tests/system/test_failing_calls.py"),
     "archive/staging_folder.py": (*_ARCHIVE, "tests/system/test_failing_calls.py"),
     "archive/volume.py": (*_ARCHIVE, "tests/system/test_disk.py"),
-    "character_set/decoding.py": ("tests/test_character_set.py",),
+    "dicom/character_set/decoding.py": ("tests/dicom/test_character_set.py",),
     "commitment.py": ("tests/test_commitment.py", "tests/network/test_storage_commitment.py"),
-    "data_set/scanning.py": ("tests/test_data_set.py", "tests/test_data_set_end.py", "tests/test_sop_instance.py"),
+    "dicom/data_set/scanning.py": (
+        "tests/dicom/test_data_set.py",
+        "tests/dicom/test_data_set_end.py",
+        "tests/dicom/test_sop_instance.py",
+    ),
     "delivery.py": ("tests/test_delivery.py", "tests/test_restore.py"),
     "index/admission.py": (*_INDEX, "tests/index/test_presuming.py", "tests/index/test_postgresql.py"),
     "index/answering.py": (*_INDEX, "tests/test_life.py"),
@@ -40,7 +44,7 @@ CORE: dict[str, tuple[str, ...]] = {
     ),
     "outgoing.py": ("tests/test_outgoing.py", "tests/test_restore.py"),
     "pace.py": ("tests/test_pace.py", "tests/test_restore.py"),
-    "part10.py": ("tests/test_part10.py", "tests/cli/test_import.py"),
+    "dicom/part10.py": ("tests/dicom/test_part10.py", "tests/cli/test_import.py"),
     "rebuild.py": (
         "tests/test_verify.py",
         "tests/test_damage.py",
@@ -51,9 +55,9 @@ CORE: dict[str, tuple[str, ...]] = {
     "restore.py": ("tests/test_restore.py", "tests/cli/test_restore.py", "tests/network/test_storage_scu.py"),
     "restore_result.py": ("tests/test_restore.py", "tests/cli/test_restore.py"),
     "sources.py": ("tests/test_sources.py", "tests/cli/test_import.py"),
-    "transcode/__init__.py": ("tests/test_transcode.py",),
-    "transcode/elements.py": ("tests/test_transcode.py",),
-    "transcode/padding.py": ("tests/test_padding.py",),
+    "dicom/transcode/__init__.py": ("tests/dicom/test_transcode.py",),
+    "dicom/transcode/element_walk.py": ("tests/dicom/test_transcode.py",),
+    "dicom/transcode/padding.py": ("tests/dicom/test_padding.py",),
     "verify.py": ("tests/test_verify.py", "tests/test_damage.py"),
 }
 """By path below `backup_scp`: files and folders of tests, the quickest first."""

@@ -22,6 +22,7 @@ from pynetdicom.pdu_primitives import (
     SOPClassExtendedNegotiation,
 )
 
+from backup_scp.dicom.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from backup_scp.network import acceptance as acceptance_module
 from backup_scp.network import extended_negotiation
 from backup_scp.network.acceptance import Acceptances, InvalidRequest, accept
@@ -29,7 +30,6 @@ from backup_scp.network.association import Context
 from backup_scp.network.negotiation import STORAGE_COMMITMENT, answer_context, answer_role
 from backup_scp.network.upper_layer import Timing, UpperLayer
 from backup_scp.network.upper_layer.state_machine import ThreadlessAssociation, Transport
-from backup_scp.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from tests.network.conftest import associations_ended
 from tests.network.wire import (
     ABORT,

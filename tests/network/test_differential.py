@@ -11,8 +11,8 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE, _config
 from pynetdicom.pdu_primitives import SOPClassExtendedNegotiation
 
-from backup_scp.attributes import BY_TAG, Level
-from backup_scp.information_model import InformationModel
+from backup_scp.dicom.attributes import BY_TAG, Level
+from backup_scp.dicom.query.information_model import InformationModel
 from tests.differential import MODELS, SYNTAXES, Asked, archive, asked, data_set, some_negotiated, versions, writable
 from tests.index.examples import filling
 from tests.reference_archive import ReferenceArchive

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
-from backup_scp.attributes import BY_KEYWORD
+from backup_scp.dicom.attributes import BY_KEYWORD
+from backup_scp.dicom.query.identifier import Identifier
+from backup_scp.dicom.query.information_model import MODELS
+from backup_scp.dicom.value_representation import items_text
 from backup_scp.errors import InvalidIdentifier
-from backup_scp.identifier import Identifier
-from backup_scp.information_model import MODELS
 from backup_scp.network.identifier import AnswerEncoder, encode_elements, encode_failed_list
-from backup_scp.value_representation import items_text
 from tests.network.wire import BIG_ENDIAN, EXPLICIT, IMPLICIT, STUDY_ROOT_FIND
 from tests.network.wire import encoded as encoded_by_pydicom
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pynetdicom import sop_class as standard
 from pynetdicom.presentation import build_context
 
-from backup_scp.information_model import MODELS
+from backup_scp.dicom.query.information_model import MODELS
 from backup_scp.network.negotiation import (
     NATIVE,
     STORAGE_COMMITMENT,

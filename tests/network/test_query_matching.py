@@ -9,7 +9,7 @@ from typing import Any
 import pydicom
 import pytest
 
-from backup_scp.attributes import BY_TAG
+from backup_scp.dicom.attributes import BY_TAG
 from tests.index.examples import version
 from tests.network.wire import (
     C_FIND_RQ,

@@ -14,10 +14,10 @@ from pynetdicom.pdu import A_ASSOCIATE_RQ
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.presentation import build_context
 
+from backup_scp.dicom.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from backup_scp.errors import DestinationBusy, DestinationRefuses, DestinationUnavailable, NothingAccepted
 from backup_scp.network.association import Association, LocalAE, Timing
 from backup_scp.network.upper_layer import requesting
-from backup_scp.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from tests.network.conftest import Other, until_closed
 from tests.network.wire import (
     CT_IMAGE_STORAGE,

@@ -9,7 +9,7 @@ from typing import BinaryIO
 import pytest
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGLSLossless
 
-import backup_scp.transcode
+import backup_scp.dicom.transcode
 from backup_scp.errors import InstanceRefused
 from backup_scp.network import transcoding
 from backup_scp.network.transcoding import Transcoder
@@ -49,7 +49,7 @@ def threads(monkeypatch):
         seen.append((threading.current_thread().name, result.data_set))
         return result
 
-    real = backup_scp.transcode.transcode
+    real = backup_scp.dicom.transcode.transcode
     monkeypatch.setattr(transcoding, "transcode", transcode)
     return seen
 

@@ -11,11 +11,11 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.valuerep import PersonName
 
+from tests.dicom.test_character_set import EXAMPLES
 from tests.samples import Sample, dx, encode, with_value
 from tests.system import peers
 from tests.system.node import Node
 from tests.system.pynetdicom_peers import PATIENT_ROOT, find
-from tests.test_character_set import EXAMPLES
 
 SECONDARY_CAPTURE, EXPLICIT = "1.2.840.10008.5.1.4.1.1.7", "1.2.840.10008.1.2.1"
 UTF_8, LATIN_1 = "ISO_IR 192", "ISO_IR 100"

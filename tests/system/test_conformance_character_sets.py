@@ -1,14 +1,14 @@
 """Every Specific Character Set that docs/conformance-statement.md lists is read and written by a running node.
 
-That the bytes are those of the standard, ``tests/test_character_set.py`` says.
+That the bytes are those of the standard, ``tests/dicom/test_character_set.py`` says.
 """
 
 from __future__ import annotations
 
 import pytest
 
-from backup_scp.character_set import UTF_8, decode, parse
-from backup_scp.character_set import encode as encode_text
+from backup_scp.dicom.character_set import UTF_8, decode, parse
+from backup_scp.dicom.character_set import encode as encode_text
 from tests import statement
 from tests.samples import dx, encode, with_value
 from tests.system.finder import Finder, elements, tag_of

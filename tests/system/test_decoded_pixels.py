@@ -11,11 +11,11 @@ import pytest
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGLosslessSV1
 
+from tests.dicom.transcode.compression import DCMTK, NOT_CODED, OURS, Coded, coded_by_dcmtk, coded_here, variants
 from tests.processes import wait_until
 from tests.samples import encode, replace, uid
 from tests.system.contents import decoder_processes
 from tests.system.peers import movescu
-from tests.transcode.compression import DCMTK, NOT_CODED, OURS, Coded, coded_by_dcmtk, coded_here, variants
 
 STUDY = {"StudyInstanceUID": uid("1")}
 VARIANTS = variants()

@@ -23,8 +23,8 @@ from pynetdicom.pdu import A_ABORT_RQ
 from pynetdicom.pdu_primitives import A_RELEASE
 from pynetdicom.transport import AddressInformation, AssociationSocket
 
+from backup_scp.dicom.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from backup_scp.network.upper_layer.connection import PeerTimedOut
-from backup_scp.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 if TYPE_CHECKING:
     from backup_scp.network.upper_layer.layer import UpperLayer

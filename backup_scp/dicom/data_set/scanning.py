@@ -1,0 +1,317 @@
+"""The scan itself: element headers one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from io import SEEK_CUR, BytesIO
+from typing import BinaryIO, NamedTuple
+
+from backup_scp.dicom.data_set.byte_source import CUT_OFF, EndsEarly, Inflated, Source, Stored
+from backup_scp.dicom.data_set.element_header import (
+    EXPLICIT_BE,
+    EXPLICIT_LE,
+    HEADER_BYTES,
+    IMPLICIT_LE,
+    KNOWN,
+    LONG,
+    NAMES,
+    SHORT,
+    UNDEFINED,
+    Elements,
+    Encoding,
+    Header,
+    detect,
+    detect_item,
+    is_plain,
+    little_endian,
+    read_header,
+    vr_name,
+)
+from backup_scp.dicom.data_set.sequences import NEXT_BYTES, load_header, pass_fragments, pass_items, with_room
+from backup_scp.errors import InvalidDataSet
+
+IDENTITY = frozenset((0x00080016, 0x00080018, 0x0020000D, 0x0020000E))
+"""SOP Class, SOP Instance, Study Instance and Series Instance UID: a scan stops early only when it has them."""
+
+_VALUE_BYTES = 64 << 10
+_PIXEL_DATA = 0x7FE00008
+_PATIENT_ID = 0x00100020
+_MOST_BEHIND = 1000  # elements behind it that are looked at
+_PADDING_VR = frozenset((b"\0\0", b"  "))
+_PADDING_LENGTH = 0x20202020  # of blanks; zeros are elements without value
+_DEFLATED = {
+    "1.2.840.10008.1.2.1.99": "1.2.840.10008.1.2.1",
+    "1.2.840.10008.1.2.4.95": "1.2.840.10008.1.2.4.94",
+    "1.2.840.10008.1.2.4.205": "1.2.840.10008.1.2.4.204",
+}
+"""Transfer Syntaxes with a deflated Data Set, and those that are the same but for that."""
+
+
+class Scanned(NamedTuple):
+    """What a scan has found.
+
+    Attributes
+    ----------
+    elements
+        Those that were wanted.
+    is_whole
+        False where the Data Set ends in the middle of an element: it was cut off.
+    transfer_syntax_uid
+        As it was given, or that of a Data Set that should be deflated and is not.
+    """
+
+    elements: Elements
+    is_whole: bool
+    transfer_syntax_uid: str
+
+
+def scan(
+    stream: BinaryIO, transfer_syntax_uid: str, wanted: frozenset[int], required: frozenset[int] = IDENTITY
+) -> Scanned:
+    """Collect the wanted top-level elements of a Data Set; of Pixel Data, and of what follows, headers alone are read.
+
+    Of a repeated tag the first counts; values over 64 KiB are passed over.  A sequence is the bytes of its items, for
+    ``items``.  What is broken behind the last wanted tag does not matter, if all ``required`` were found by then and
+    the tags ascended.
+
+    Parameters
+    ----------
+    stream
+        At the Data Set's first byte; seekable.
+    transfer_syntax_uid
+        As negotiated; encapsulated, private and unknown ones are read as Explicit VR Little Endian.
+    wanted
+        Tags, as numbers.
+
+    Raises
+    ------
+    InvalidDataSet
+        The bytes are no Data Set, or nothing that is wanted stands before they are cut off.
+    """
+    is_deflated = transfer_syntax_uid in _DEFLATED
+    if is_deflated and _begins_plain(stream):
+        is_deflated, transfer_syntax_uid = False, _DEFLATED[transfer_syntax_uid]
+    source = Inflated(stream) if is_deflated else Stored(stream)
+    scan_ = _Scan(source, wanted, max(wanted), required, value_bytes=_VALUE_BYTES)
+    try:
+        is_whole = scan_.run(transfer_syntax_uid, to_the_end=True)
+    except EndsEarly:
+        if not scan_.has_found:
+            raise
+        is_whole = False
+    except InvalidDataSet:
+        if not scan_.has_enough:
+            raise
+        is_whole = True  # as far as can be told
+    return Scanned(scan_.elements, is_whole, transfer_syntax_uid)
+
+
+def _begins_plain(stream: BinaryIO) -> bool:
+    beginning = stream.read(6)
+    stream.seek(-len(beginning), SEEK_CUR)
+    return is_plain(beginning)
+
+
+def read(data: bytes, transfer_syntax_uid: str, limit_bytes: int) -> Elements:
+    """Collect every top-level element of a small Data Set, such as an Identifier; sequences with their items.
+
+    Of a sequence of undefined length over 64 KiB only the tag.
+
+    Raises
+    ------
+    InvalidDataSet
+        It is longer than the limit, or no Data Set.
+    """
+    if transfer_syntax_uid in _DEFLATED:
+        data = Inflated(BytesIO(data), limit_bytes + 1).load(0, limit_bytes + 1)
+    if len(data) > limit_bytes:
+        raise InvalidDataSet(f"the Data Set is longer than {limit_bytes} bytes")
+    everything = range(_PIXEL_DATA)
+    scan_ = _Scan(Stored(BytesIO(data)), everything, _PIXEL_DATA, value_bytes=limit_bytes)
+    scan_.run(transfer_syntax_uid)
+    return scan_.elements
+
+
+class _Scan:
+    """One pass over one Data Set.
+
+    Attributes
+    ----------
+    has_enough
+        All that is required was found, and no wanted tag can follow in order.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        wanted: Collection[int],
+        last: int,
+        required: frozenset[int] = frozenset(),
+        *,
+        value_bytes: int,
+    ) -> None:
+        self._source = source
+        self._wanted = wanted
+        self._last = last
+        self._required = required
+        self._value_bytes = value_bytes
+        self._found: dict[int, tuple[bytes, bytes]] = {}
+        self._encoding = EXPLICIT_LE
+        self.has_enough = False
+        self._ends_with_pixels = False
+
+    def run(self, transfer_syntax_uid: str, *, to_the_end: bool = False) -> bool:
+        """Collect what is wanted; tell whether the Data Set ends where an element does, as far as was looked."""
+        position = self._pass_file_meta()
+        buffer = self._source.load(position)
+        self._encoding = detect(buffer, transfer_syntax_uid)
+        stopped = self._collect(position, buffer, self._encoding)
+        return not to_the_end or stopped is None or self._ends_with_pixels or self._is_whole_from(stopped)
+
+    @property
+    def has_found(self) -> bool:
+        """Whether anything was found."""
+        return bool(self._found)
+
+    @property
+    def elements(self) -> Elements:
+        """What was found until now."""
+        if self._encoding is EXPLICIT_BE:
+            return {tag: (vr_name(tag, vr), little_endian(vr, value)) for tag, (vr, value) in self._found.items()}
+        names = NAMES.get
+        return {tag: (names(vr) or vr_name(tag, vr), value) for tag, (vr, value) in self._found.items()}
+
+    def _pass_file_meta(self) -> int:
+        """Return where the Data Set begins after File Meta Information that does not belong there."""
+        position = 0
+        while (buffer := self._source.load(position, 20))[:2] == b"\x02\0" and len(buffer) >= HEADER_BYTES:
+            header = read_header(detect_item(buffer, 0, EXPLICIT_LE), buffer, 0)
+            position += header.start + header.length
+        return position
+
+    def _collect(  # noqa: C901, PLR0912 - the hot loop
+        self, position: int, buffer: bytes, encoding: Encoding
+    ) -> int | None:
+        """Go through the top level; return the position of Pixel Data, or None at the end.
+
+        ``at`` is relative to the buffer, which begins at ``position``.
+        """
+        explicit, unpack = encoding.explicit, encoding.header.unpack_from
+        wanted, last, found = self._wanted, self._last, self._found
+        at = previous = 0
+        size, ascending = len(buffer), True
+        while True:
+            if size - at < HEADER_BYTES:
+                position, at, buffer = position + at, 0, self._source.load(position + at, NEXT_BYTES)
+                size = len(buffer)
+                if size < HEADER_BYTES and not (buffer := with_room(buffer)):
+                    return None
+            if explicit:
+                group, element, vr, length, long = unpack(buffer, at)
+                if vr in SHORT:
+                    start = at + 8
+                elif vr in LONG:
+                    start, length = at + 12, long
+                    if start > size:
+                        raise EndsEarly(CUT_OFF)
+                else:
+                    if vr in _PADDING_VR and self._is_padding(position + at):
+                        return None
+                    vr, start, length = read_header(encoding, buffer, at)
+            else:
+                group, element, length = unpack(buffer, at)
+                vr, start = b"", at + 8
+                if length == _PADDING_LENGTH and self._is_padding(position + at):
+                    return None
+            tag = group << 16 | element
+            if tag > last or tag < previous:
+                if group == 0xFFFE:  # a delimiter too many
+                    at += 8
+                    continue
+                ascending = ascending and tag >= previous
+                if tag >= _PIXEL_DATA:
+                    end = position + start + length
+                    self._ends_with_pixels = length != UNDEFINED and self._source.is_known_to_end_at(end)
+                    return position + at
+                if ascending and not self.has_enough:
+                    self.has_enough = found.keys() >= self._required
+            previous = tag
+            if length == UNDEFINED:
+                position, at, size = self._sequence(tag, position + start, vr, encoding), 0, 0
+                continue
+            if tag in wanted and length <= self._value_bytes and tag not in found:
+                end = start + length
+                inside = end <= size
+                found[tag] = (vr, buffer[start:end] if inside else self._load_value(position + start, length))
+            at = start + length
+
+    def _load_value(self, position: int, length: int) -> bytes:
+        value = self._source.load(position, length)
+        if len(value) < length:
+            raise EndsEarly(CUT_OFF)
+        return value
+
+    def _is_whole_from(self, position: int) -> bool:
+        """Go on from Pixel Data to the end, and collect what stands only behind it."""
+        try:
+            return self._is_whole(position)
+        except EndsEarly:
+            return False
+        except InvalidDataSet:
+            return True  # as far as can be told
+
+    def _is_whole(self, position: int) -> bool:
+        encoding, highest = self._encoding, 0
+        for _ in range(_MOST_BEHIND):
+            if self._source.ends_at(position):
+                return True
+            try:
+                buffer = load_header(self._source, position)
+            except EndsEarly:
+                return highest > 0  # some bytes too many, and no element
+            if not buffer:
+                return True
+            group, element, _ = encoding.item.unpack_from(buffer)
+            tag, header = group << 16 | element, read_header(encoding, buffer, 0)
+            is_in_order = tag > highest
+            if (encoding.explicit and header.vr not in KNOWN) or not (is_in_order or self._misses_identity):
+                return True  # what was appended is no element of this Data Set
+            try:
+                position = self._pass_behind(tag, header, position)
+            except EndsEarly:
+                if is_in_order:
+                    raise
+                return True
+            highest = max(highest, tag)
+        return True
+
+    @property
+    def _misses_identity(self) -> bool:
+        return not self._found.keys() >= self._required | {_PATIENT_ID}
+
+    def _pass_behind(self, tag: int, header: Header, position: int) -> int:
+        """Collect an element that stands only behind the Pixel Data; return the position behind it."""
+        vr, start, length = header
+        if length == UNDEFINED:
+            return pass_fragments(self._source, position + start, self._encoding)
+        position += start
+        if tag in self._wanted and tag not in self._found and length <= self._value_bytes:
+            self._found[tag] = (vr, self._load_value(position, length))
+        position += length
+        self._source.ends_at(position)  # or before
+        return position
+
+    def _is_padding(self, position: int) -> bool:
+        """Whether only zeros or only blanks follow; some senders fill up a buffer of fixed length."""
+        rest = self._source.load(position, self._value_bytes)
+        return len(rest) < self._value_bytes and (not rest.strip(b"\0") or not rest.strip(b" "))
+
+    def _sequence(self, tag: int, start: int, vr: bytes, encoding: Encoding) -> int:
+        """Keep the items of a wanted sequence of undefined length, and return the position after it."""
+        wanted = tag in self._wanted and tag not in self._found
+        data = self._source.load(start, _VALUE_BYTES + 8) if wanted else b""  # now: there is no way back
+        inside = IMPLICIT_LE if vr == b"UN" else encoding
+        end = pass_items(self._source, start, inside, explicit=encoding.explicit)
+        if wanted:
+            self._found[tag] = (b"SQ", data[: end - start - 8] if end - start <= len(data) else b"")
+        return end

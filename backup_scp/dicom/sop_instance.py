@@ -1,0 +1,167 @@
+"""SOPInstance: identity and query attributes, from the only parse of a Data Set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import islice
+from typing import BinaryIO
+
+from backup_scp.dicom import character_set, data_set
+from backup_scp.dicom.attributes import BY_TAG, READ_FROM_DATA_SET, Attribute
+from backup_scp.dicom.character_set import CharacterSet
+from backup_scp.dicom.uids import is_well_formed
+from backup_scp.dicom.value_representation import items_text, to_text
+from backup_scp.errors import InvalidDataSet
+
+VALUE_CHARACTERS = 1024
+"""Longer values are cut, so that a row of the index stays small; the file keeps them as received."""
+
+MOST_ITEMS = 32
+"""Further items of a sequence are passed over, for the same reason."""
+
+_REMEMBERED_BYTES = 128
+_PATIENT_ID_CHARACTERS = 64
+_OF_NO_PATIENT = frozenset(
+    (
+        "1.2.840.10008.5.1.4.38.1",  # Hanging Protocol
+        "1.2.840.10008.5.1.4.39.1",  # Color Palette
+        "1.2.840.10008.5.1.4.43.1",  # Generic Implant Template
+        "1.2.840.10008.5.1.4.44.1",  # Implant Assembly Template
+        "1.2.840.10008.5.1.4.45.1",  # Implant Template Group
+        "1.2.840.10008.5.1.4.1.1.200.1",  # CT Defined Procedure Protocol
+        "1.2.840.10008.5.1.4.1.1.200.3",  # Protocol Approval
+        "1.2.840.10008.5.1.4.1.1.200.7",  # XA Defined Procedure Protocol
+        "1.2.840.10008.5.1.4.1.1.201.1",  # Inventory
+    )
+)
+_SPECIFIC_CHARACTER_SET = 0x00080005
+_WANTED = READ_FROM_DATA_SET | {_SPECIFIC_CHARACTER_SET}
+
+
+@dataclass(frozen=True, slots=True)
+class SOPInstance:
+    """What the node knows of a Data Set.
+
+    Attributes
+    ----------
+    sop_class_uid, sop_instance_uid, study_instance_uid, series_instance_uid
+        As written, without padding (trailing NUL and blanks); empty where the Data Set has none.
+    transfer_syntax_uid
+        How the Data Set is encoded.
+    attributes
+        Keyword to value for the attributes of the table in ``attributes.py`` that the Data Set has with a value:
+        Unicode, several values joined by a backslash, padding removed; a sequence is what ``items_text`` makes of it.
+    parsed
+        False when the Data Set could not be read, or has nothing of the table: then everything comes from the
+        Command Set.
+    is_whole
+        False when the Data Set ends in the middle of an element.
+    is_mislabelled
+        Whether it was said to be deflated, and is not.
+    """
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+    study_instance_uid: str = ""
+    series_instance_uid: str = ""
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    parsed: bool = True
+    is_whole: bool = True
+    is_mislabelled: bool = False
+
+    @classmethod
+    def read(
+        cls, stream: BinaryIO, transfer_syntax_uid: str, sop_class_uid: str = "", sop_instance_uid: str = ""
+    ) -> SOPInstance:
+        """Read a Data Set, but for its Pixel Data; never raises because of what it holds.
+
+        Parameters
+        ----------
+        stream
+            At the Data Set's first byte; seekable.
+        transfer_syntax_uid
+            As negotiated, or of the File Meta Information.
+        sop_class_uid, sop_instance_uid
+            Of the Command Set: what the Data Set does not say comes from there.  Where both say something, the
+            Data Set's is kept here.
+        """
+        elements: data_set.Elements = {}
+        is_whole, encoded_as = True, transfer_syntax_uid
+        with suppress(InvalidDataSet):
+            elements, is_whole, encoded_as = data_set.scan(stream, transfer_syntax_uid, _WANTED)
+        attributes = _attributes(elements)
+        return cls(
+            attributes.get("SOPClassUID", sop_class_uid),
+            attributes.get("SOPInstanceUID", sop_instance_uid),
+            encoded_as,
+            attributes.get("StudyInstanceUID", ""),
+            attributes.get("SeriesInstanceUID", ""),
+            attributes,
+            parsed=bool(elements),
+            is_whole=is_whole,
+            is_mislabelled=encoded_as != transfer_syntax_uid,
+        )
+
+    @property
+    def is_identified(self) -> bool:
+        """Whether Patient ID and all UIDs are there, and are what the standard has them be (PS3.5 6.2, 9.1).
+
+        What is about no patient (PS3.4 GG) has its SOP Class and Instance only.
+        """
+        if not (is_well_formed(self.sop_class_uid) and is_well_formed(self.sop_instance_uid)):
+            return False
+        if self.sop_class_uid in _OF_NO_PATIENT:
+            return True
+        patient_id = self.attributes.get("PatientID", "")
+        if not (0 < len(patient_id) <= _PATIENT_ID_CHARACTERS and "\\" not in patient_id):
+            return False
+        return is_well_formed(self.study_instance_uid) and is_well_formed(self.series_instance_uid)
+
+
+def _attributes(elements: data_set.Elements) -> dict[str, str]:
+    named = elements.pop(_SPECIFIC_CHARACTER_SET, ("CS", b""))[1]
+    declared = character_set.parse(named)
+    values = {}
+    for tag, (vr, data) in elements.items():
+        attribute = BY_TAG[tag]
+        if attribute.items:
+            value = _items(attribute, data, declared)
+        elif len(data) <= _REMEMBERED_BYTES:
+            value = _remembered(tag, vr, data, named)
+        else:
+            value = _text(attribute, vr, data, declared)
+        if value:
+            values[attribute.keyword] = value
+    return values
+
+
+@lru_cache(maxsize=4096)
+def _remembered(tag: int, vr: str, data: bytes, named: bytes) -> str:
+    """Read a short value; the images of a series repeat most of theirs."""
+    return _text(BY_TAG[tag], vr, data, character_set.parse(named))
+
+
+def _text(attribute: Attribute, vr: str, data: bytes, declared: CharacterSet) -> str:
+    is_one = not attribute.has_several_values
+    return to_text(vr, attribute.vr, data, declared, is_one=is_one)[:VALUE_CHARACTERS] if data else ""
+
+
+def _items(attribute: Attribute, data: bytes, declared: CharacterSet) -> str:
+    """Read the item keys of a sequence; an item may have a Specific Character Set of its own (PS3.5 7.5.3)."""
+    keys = {key.tag: key for key in attribute.items}
+    try:
+        items = list(islice(data_set.items(data, {*keys, _SPECIFIC_CHARACTER_SET}), MOST_ITEMS))
+    except InvalidDataSet:
+        return ""
+    return items_text(_item(keys, elements, declared) for elements in items)
+
+
+def _item(keys: Mapping[int, Attribute], elements: data_set.Elements, declared: CharacterSet) -> dict[str, str]:
+    own = elements.pop(_SPECIFIC_CHARACTER_SET, None)
+    declared = character_set.parse(own[1]) if own else declared
+    texts = {keys[tag].keyword: _text(keys[tag], vr, data, declared) for tag, (vr, data) in elements.items()}
+    return {keyword: text for keyword, text in texts.items() if text}

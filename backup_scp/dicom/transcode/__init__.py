@@ -1,0 +1,270 @@
+"""The same Data Set in another Transfer Syntax, for a destination that does not accept the one it is stored in.
+
+Nothing is compressed with loss, nothing is left out: either the destination gets every pixel and every attribute, or
+``InstanceRefused`` says why not.
+
+==========================================  ======================================================================
+stored in                                   what happens
+==========================================  ======================================================================
+Implicit VR LE, Explicit VR LE / BE,        each Value is copied byte for byte (swapped where the byte order
+Deflated Explicit VR LE                     changes): ``elements.py``, ``encoding.py``
+JPEG, JPEG-LS, JPEG 2000, HTJ2K, RLE        the same, and each frame is decoded once: ``frames.py``,
+                                            ``decoders.py``, ``decoder_process.py``
+MPEG, HEVC, JPEG XL, JPIP, private          refused
+==========================================  ======================================================================
+
+Why the result can be trusted without a second decoder: Values are moved and never interpreted, so no character set,
+odd date or private attribute can be damaged.  The header of each codestream is read here and must have every pixel and
+every bit that the Data Set describes (``codestreams.py``, ``image_pixel.py``); a decoded frame is written as it comes,
+only when it has that shape, and the frames must number as many as the Data Set says.  Decoding lossy pixels once is
+faithful to what is stored (PS3.5 8.2); (0028,2110) Lossy Image Compression stays as it is.
+
+Three things are derived from the encoding, not information, and follow it: sequences come out with undefined length
+(PS3.5 7.5.1), retired Group Lengths go (PS3.5 7.2), and what indexes or describes *encapsulated* Pixel Data follows
+the decoded (PS3.3 C.7.6.3: Photometric Interpretation, Planar Configuration, the Extended Offset Table).
+
+Temporary files have no name and lie in a folder of the caller's choice: they hold patient data.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import zlib
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from tempfile import SpooledTemporaryFile
+from typing import BinaryIO, NamedTuple, cast
+
+from pydicom.config import IGNORE
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
+
+from backup_scp.dicom.transcode.decoders import DECODABLE, can_decode
+from backup_scp.dicom.transcode.element_walk import BIG_ENDIAN, EXPLICIT, IMPLICIT, Encoding
+from backup_scp.dicom.transcode.padding import Edit, applied, edits
+from backup_scp.dicom.transcode.reencoding import reencode
+from backup_scp.errors import InstanceRefused
+
+__all__ = ["Edit", "Transcoded", "alternatives", "applied", "padding", "transcode", "write_plainly"]
+
+_NATIVE: dict[str, Encoding] = {
+    str(ExplicitVRLittleEndian): EXPLICIT,
+    str(ImplicitVRLittleEndian): IMPLICIT,
+    str(DeflatedExplicitVRLittleEndian): EXPLICIT,
+    str(ExplicitVRBigEndian): BIG_ENDIAN,
+}
+_DEFLATED = str(DeflatedExplicitVRLittleEndian)
+_ALL_DEFLATED = frozenset({_DEFLATED, "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"})  # JPIP, PS3.5 A.6, A.8
+_IN_MEMORY_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 20
+_INFLATED_LIMIT_BYTES = 1 << 32  # native Pixel Data has a 32-bit length; a deflate bomb stops here
+
+_COMPARED_LIMIT_BYTES = 1 << 28
+
+_Step = Callable[[BinaryIO, int, BinaryIO], None]
+
+
+class Transcoded(NamedTuple):
+    """A Data Set ready to be sent.
+
+    Attributes
+    ----------
+    data_set
+        At its first byte; close it.  It is the caller's own stream when nothing had to be done.
+    transfer_syntax_uid, size_bytes
+        What it is encoded in, and how long it is.
+    """
+
+    data_set: BinaryIO
+    transfer_syntax_uid: str
+    size_bytes: int
+
+
+def alternatives(transfer_syntax_uid: str) -> tuple[str, ...]:
+    """List the Transfer Syntaxes that a Data Set stored in this one can be turned into here, the best first.
+
+    What a Storage SCU proposes besides the stored one (PS3.4 B.5); empty when nothing can be done.
+    """
+    if transfer_syntax_uid in _NATIVE or can_decode(transfer_syntax_uid):
+        return tuple(uid for uid in _NATIVE if uid != transfer_syntax_uid)
+    return ()
+
+
+def padding(data_set: BinaryIO, transfer_syntax_uid: str, size_bytes: int) -> list[Edit]:
+    """Say what makes a Data Set of odd length even, see ``padding.edits``."""
+    deflated = transfer_syntax_uid in _ALL_DEFLATED
+    return edits(data_set, None if deflated else _NATIVE.get(transfer_syntax_uid, EXPLICIT), size_bytes)
+
+
+def transcode(
+    data_set: BinaryIO, transfer_syntax_uid: str, accepted: Sequence[str], size_bytes: int, folder: Path
+) -> Transcoded:
+    """Encode a stored Data Set in the best Transfer Syntax of ``accepted`` that keeps all of it (PS3.5 10.1).
+
+    Parameters
+    ----------
+    data_set
+        At the Data Set's first byte; seekable.
+    transfer_syntax_uid
+        What it is stored in.
+    accepted
+        What the destination accepts for its SOP Class.  Explicit VR is chosen before Implicit VR, because it tells the
+        VR of private elements too, and big endian last.
+    size_bytes
+        Length of the Data Set.
+    folder
+        Where a temporary file may lie when the result is larger than 1 MiB; it has no name there.
+
+    Raises
+    ------
+    InstanceRefused
+        No syntax that is accepted can hold it unchanged, no decoder is installed, or it cannot be read.
+    """
+    if transfer_syntax_uid in accepted:
+        return Transcoded(data_set, transfer_syntax_uid, size_bytes)
+    target = _target(transfer_syntax_uid, accepted)
+    try:
+        result, result_bytes = _convert(data_set, size_bytes, _steps(transfer_syntax_uid, target), folder)
+    except InstanceRefused as error:
+        raise InstanceRefused(f"{_why(transfer_syntax_uid, accepted)}: {error}") from error
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise InstanceRefused(f"{_why(transfer_syntax_uid, accepted)}: {reason}") from error
+    return Transcoded(result, target, result_bytes)
+
+
+def write_plainly(
+    data_set: BinaryIO,
+    transfer_syntax_uid: str,
+    size_bytes: int,
+    folder: Path,
+    result: BinaryIO,
+    left_out: frozenset[int],
+) -> None:
+    """Write a Data Set in the one form that does not tell what it was encoded in; ``content.py`` digests that.
+
+    Parameters
+    ----------
+    result
+        Needs ``write`` alone.
+    left_out
+        Tags that are not written.
+
+    Raises
+    ------
+    InstanceRefused
+        It cannot be read or decoded to its end, or inflated it is larger than 256 MiB.
+    """
+    compression = transfer_syntax_uid if transfer_syntax_uid in DECODABLE else None
+    if transfer_syntax_uid not in _NATIVE and compression is None:
+        raise InstanceRefused("there is no decoder for it here")
+    steps: list[_Step] = []
+    if transfer_syntax_uid == _DEFLATED:
+        steps.append(partial(_inflate, limit_bytes=_COMPARED_LIMIT_BYTES))
+    try:
+        plain, plain_bytes = _convert(data_set, size_bytes, steps, folder)
+        with plain if plain is not data_set else contextlib.nullcontext():
+            encoding = _NATIVE.get(transfer_syntax_uid, EXPLICIT)
+            reencode(encoding, IMPLICIT, compression, plain, plain_bytes, result, left_out=left_out)
+    except OSError as error:
+        raise InstanceRefused(error.strerror or type(error).__name__) from error
+
+
+def _target(stored: str, accepted: Sequence[str]) -> str:
+    native = [uid for uid in accepted if uid in _NATIVE]
+    if not native:
+        raise InstanceRefused(f"{_why(stored, accepted)}: nothing else would keep its pixels unchanged")
+    if stored not in _NATIVE and stored not in DECODABLE:
+        raise InstanceRefused(f"{_why(stored, accepted)}: there is no decoder for it here")
+    return min(native, key=list(_NATIVE).index)
+
+
+def _steps(stored: str, target: str) -> list[_Step]:
+    steps: list[_Step] = [_inflate] if stored == _DEFLATED else []
+    source_encoding = _NATIVE.get(stored, EXPLICIT)
+    if source_encoding != _NATIVE[target] or stored in DECODABLE:
+        compression = stored if stored in DECODABLE else None
+        steps.append(partial(reencode, source_encoding, _NATIVE[target], compression))
+    if target == _DEFLATED:
+        steps.append(_deflate)
+    return steps
+
+
+def _convert(data_set: BinaryIO, size_bytes: int, steps: Sequence[_Step], folder: Path) -> tuple[BinaryIO, int]:
+    """Take the steps one after another; what lies between two of them is closed."""
+    result, result_bytes = data_set, size_bytes
+    for step in steps:
+        given = result
+        try:
+            result, result_bytes = _run(step, given, result_bytes, folder)
+        finally:
+            if given is not data_set:
+                given.close()
+    return result, result_bytes
+
+
+def _run(step: _Step, source: BinaryIO, size_bytes: int, folder: Path) -> tuple[BinaryIO, int]:
+    """Take one step into a new temporary file, which is gone again when it fails."""
+    result = cast("BinaryIO", SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES, dir=str(folder)))  # noqa: SIM115
+    try:
+        step(source, size_bytes, result)
+        result_bytes = result.tell()
+        result.seek(0)
+    except BaseException:
+        result.close()
+        raise
+    return result, result_bytes
+
+
+def _inflate(source: BinaryIO, size_bytes: int, result: BinaryIO, limit_bytes: int | None = None) -> None:
+    """Undo deflation (PS3.5 A.5, RFC 1951): what comes out is the Explicit VR Little Endian Data Set, bit for bit."""
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    left = size_bytes
+    try:
+        while left and not inflater.eof:
+            data = source.read(min(_CHUNK_BYTES, left))
+            if not data:
+                break
+            left -= len(data)
+            while data:
+                result.write(inflater.decompress(data, _CHUNK_BYTES))
+                data = inflater.unconsumed_tail
+                if result.tell() > (limit_bytes or _INFLATED_LIMIT_BYTES):
+                    raise InstanceRefused(f"inflated it is larger than {(limit_bytes or 1 << 32) >> 20} MiB")
+    except zlib.error as error:
+        raise InstanceRefused("its deflated bytes are damaged") from error
+    result.write(inflater.flush())
+    if not inflater.eof:
+        raise InstanceRefused("its deflated bytes end too early")
+
+
+def _deflate(source: BinaryIO, size_bytes: int, result: BinaryIO) -> None:
+    """Deflate an Explicit VR Little Endian Data Set and pad it to even length (PS3.5 A.5)."""
+    deflater = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    left = size_bytes
+    while left and (data := source.read(min(_CHUNK_BYTES, left))):
+        left -= len(data)
+        result.write(deflater.compress(data))
+    result.write(deflater.flush())
+    if left:
+        raise InstanceRefused("it ends too early")
+    if result.tell() % 2:
+        result.write(b"\0")
+
+
+def _why(stored: str, accepted: Sequence[str]) -> str:
+    """Name both sides."""
+    names = ", ".join(_name(uid) for uid in accepted)
+    return (
+        f"Stored as {_name(stored)}, and the destination accepts {'only ' + names if names else 'no Transfer Syntax'}"
+    )
+
+
+def _name(uid: str) -> str:
+    return ascii(UID(uid, IGNORE).name)[1:-1]

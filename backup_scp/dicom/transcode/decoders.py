@@ -1,0 +1,93 @@
+"""Which Transfer Syntaxes are decoded, and one frame of them to pixels, each word as it was coded.
+
+A codestream's own header is read first (``codestreams.py``) and compared with what the Data Set says; then it is
+decoded in a process of its own (``decoder_process.py``) by imagecodecs, which keeps the bits above Bits Stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.util import find_spec
+
+from pydicom import uid
+
+from backup_scp.dicom.transcode.codestreams import Codestream, read_jpeg, read_jpeg_2000, read_jpeg_ls, read_rle
+from backup_scp.dicom.transcode.decoder_process import Codec, DecoderProcess, Order, Write
+from backup_scp.dicom.transcode.image_pixel import ImagePixel
+from backup_scp.errors import InstanceRefused
+
+_CODECS: dict[str, Codec] = {
+    str(uid.JPEGBaseline8Bit): Codec.JPEG,
+    str(uid.JPEGExtended12Bit): Codec.JPEG,
+    "1.2.840.10008.1.2.4.53": Codec.JPEG,  # Spectral Selection, Process 6 and 8, retired
+    "1.2.840.10008.1.2.4.55": Codec.JPEG,  # Full Progression, Process 10 and 12, retired
+    str(uid.JPEGLossless): Codec.JPEG,
+    str(uid.JPEGLosslessSV1): Codec.JPEG,
+    str(uid.JPEGLSLossless): Codec.JPEG_LS,
+    str(uid.JPEGLSNearLossless): Codec.JPEG_LS,
+    str(uid.JPEG2000Lossless): Codec.JPEG_2000,
+    str(uid.JPEG2000): Codec.JPEG_2000,
+    str(uid.HTJ2KLossless): Codec.JPEG_2000,
+    str(uid.HTJ2KLosslessRPCL): Codec.JPEG_2000,
+    str(uid.HTJ2K): Codec.JPEG_2000,
+    str(uid.RLELossless): Codec.RLE,
+}
+_READERS: dict[Codec, Callable[[bytes], Codestream]] = {
+    Codec.JPEG: read_jpeg,
+    Codec.JPEG_LS: read_jpeg_ls,
+    Codec.JPEG_2000: read_jpeg_2000,
+}
+_MISSING = "its decoder is not installed; run: pip install backup-scp[images]"
+
+DECODABLE = frozenset(_CODECS)
+"""The Transfer Syntaxes that can be decoded with the ``images`` extra; whether it is installed, ``can_decode`` says."""
+
+_process = DecoderProcess()
+
+
+def can_decode(transfer_syntax_uid: str) -> bool:
+    """Whether its decoder is installed."""
+    return transfer_syntax_uid in DECODABLE and find_spec("imagecodecs") is not None
+
+
+def require_decoder(transfer_syntax_uid: str) -> None:
+    """See that the decoder of this Transfer Syntax is installed.
+
+    Raises
+    ------
+    InstanceRefused
+        It is not.
+    """
+    if not can_decode(transfer_syntax_uid):
+        raise InstanceRefused(_MISSING)
+
+
+def read_codestream(transfer_syntax_uid: str, content: bytes, pixel: ImagePixel) -> Codestream:
+    """Read the header of one frame and compare it with what the Data Set says.
+
+    Raises
+    ------
+    InstanceRefused
+        It is another kind of compression, or has not all pixels and bits.
+    """
+    codec = _CODECS[transfer_syntax_uid]
+    if codec is Codec.RLE:
+        codestream = read_rle(content, pixel.rows, pixel.columns, pixel.samples, pixel.bits_allocated)
+    else:
+        codestream = _READERS[codec](content)
+    pixel.require_all_of_it_in(codestream)
+    return codestream
+
+
+def decode(transfer_syntax_uid: str, codestream: Codestream, pixel: ImagePixel, write: Write) -> None:
+    """Decode one frame and write it color-by-pixel, little endian, in parts of whole words.
+
+    The colour space stays, and so do the bits above Bits Stored.
+
+    Raises
+    ------
+    InstanceRefused
+        The decoder cannot, or the process that it works in ended over it.
+    """
+    order = Order(_CODECS[transfer_syntax_uid], pixel.rows, pixel.columns, pixel.samples, pixel.bytes_per_sample)
+    _process.decode(order, codestream.content, write)

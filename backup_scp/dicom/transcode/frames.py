@@ -1,0 +1,123 @@
+"""Decode encapsulated Pixel Data frame by frame (PS3.5 A.4), and say what its description becomes.
+
+What belongs to which frame is settled strictly: where the fragments leave a choice, the Data Set is refused, because
+a guess can show one frame in place of another.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import BinaryIO
+
+from pydicom import uid
+
+from backup_scp.dicom.transcode.codestreams import Codestream
+from backup_scp.dicom.transcode.decoder_process import Write
+from backup_scp.dicom.transcode.decoders import decode, read_codestream, require_decoder
+from backup_scp.dicom.transcode.element_walk import Fragment
+from backup_scp.dicom.transcode.image_pixel import EXTENDED_OFFSET_TABLE, Description, ImagePixel
+from backup_scp.errors import InstanceRefused
+
+_START_OF_CODESTREAM = (b"\xff\xd8\xff", b"\xff\x4f\xff\x51")  # JPEG and JPEG-LS; JPEG 2000 and HTJ2K
+_ITEM_HEADER_BYTES = 8
+
+
+class DecodedPixelData:
+    """The frames of one encapsulated Pixel Data element; the header of the first is read at once.
+
+    Parameters
+    ----------
+    source
+        Where the fragments are.
+    fragments
+        The Basic Offset Table, then the rest.
+    description
+        Of the Data Set or item that the element belongs to.
+    transfer_syntax_uid
+        How they are compressed.
+
+    Attributes
+    ----------
+    changes : dict of int to bytes or None
+        New Values of elements beside Pixel Data; None for one that goes.
+    bytes_per_sample, size_bytes : int
+        Of all frames together, without padding.
+
+    Raises
+    ------
+    InstanceRefused
+        The frames cannot be told apart, or are not what the description says.
+    """
+
+    def __init__(
+        self, source: BinaryIO, fragments: Sequence[Fragment], description: Description, transfer_syntax_uid: str
+    ) -> None:
+        require_decoder(transfer_syntax_uid)
+        self._source = source
+        self._transfer_syntax_uid = transfer_syntax_uid
+        self._pixel = ImagePixel.of(description)
+        self._fragments_by_frame = _split(source, fragments, description, self._pixel.number_of_frames)
+        if transfer_syntax_uid == uid.RLELossless and any(len(frame) > 1 for frame in self._fragments_by_frame):
+            raise InstanceRefused("it has an RLE frame in several fragments, which PS3.5 G.3 does not allow")
+        self.bytes_per_sample = self._pixel.bytes_per_sample
+        self.size_bytes = self._pixel.frame_bytes * len(self._fragments_by_frame)
+        self.changes = self._pixel.changes(self._codestream(self._fragments_by_frame[0]))
+
+    def write_frames(self, write: Write) -> None:
+        """Decode every frame and write it in parts of whole words, color-by-pixel, little endian.
+
+        Raises
+        ------
+        InstanceRefused
+            One cannot be decoded, or is not like the first.
+        """
+        for fragments in self._fragments_by_frame:
+            codestream = self._codestream(fragments)
+            if self._pixel.changes(codestream) != self.changes:
+                raise InstanceRefused("its frames are of different colour spaces")
+            decode(self._transfer_syntax_uid, codestream, self._pixel, write)
+
+    def _codestream(self, fragments: Sequence[Fragment]) -> Codestream:
+        content = b"".join(_read(self._source, fragment, fragment.length) for fragment in fragments)
+        return read_codestream(self._transfer_syntax_uid, content, self._pixel)
+
+
+def _split(
+    source: BinaryIO, fragments: Sequence[Fragment], description: Description, frames: int
+) -> list[tuple[Fragment, ...]]:
+    """Settle which fragments make up which frame (PS3.5 A.4)."""
+    if not fragments:
+        raise InstanceRefused("its Pixel Data has no Basic Offset Table, which PS3.5 A.4 requires")
+    pieces = [fragment for fragment in fragments[1:] if fragment.length]
+    if len(pieces) == frames:
+        return [(piece,) for piece in pieces]
+    begins = {piece.offset for piece in pieces if _read(source, piece, 4).startswith(_START_OF_CODESTREAM)}
+    offsets = _offset_table(source, fragments, description) if frames > 1 else []
+    groups: list[list[Fragment]] = []
+    for index, piece in enumerate(pieces):
+        if index == 0 or piece.offset in (offsets or begins):
+            groups.append([])
+        groups[-1].append(piece)
+    if len(groups) != frames or any(piece.offset in begins for group in groups for piece in group[1:]):
+        raise InstanceRefused(f"its Pixel Data in {len(pieces)} fragments is not {frames} frame(s), as it says")
+    return [tuple(group) for group in groups]
+
+
+def _offset_table(source: BinaryIO, fragments: Sequence[Fragment], description: Description) -> list[int]:
+    """List where in ``source`` the first fragment of each frame is; empty without a table (PS3.3 C.7.6.3.1.8)."""
+    table = fragments[0]
+    first_byte = table.offset + table.length + _ITEM_HEADER_BYTES
+    data, form = description.get(EXTENDED_OFFSET_TABLE), "<Q"
+    if not data:
+        data, form = _read(source, table, table.length), "<L"
+    whole = len(data) // struct.calcsize(form) * struct.calcsize(form)
+    return [first_byte + offset for (offset,) in struct.iter_unpack(form, data[:whole])]
+
+
+def _read(source: BinaryIO, fragment: Fragment, length: int) -> bytes:
+    source.seek(fragment.offset)
+    data = source.read(min(length, fragment.length))
+    if len(data) != min(length, fragment.length):
+        raise InstanceRefused("its file is shorter than it was")
+    return data

@@ -1,0 +1,263 @@
+"""Write a walked Data Set again in another encoding (PS3.5 7, Annex A): Values are copied, never interpreted."""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from collections.abc import Iterable
+from typing import BinaryIO
+
+from backup_scp.dicom.transcode.element_walk import (
+    IMPLICIT,
+    ITEM,
+    ITEM_END,
+    LONG_VRS,
+    PIXEL_DATA,
+    SEQUENCE_END,
+    SHORT_VRS,
+    UNDEFINED,
+    Encoding,
+    Kind,
+    Level,
+    Token,
+    Walk,
+)
+from backup_scp.dicom.transcode.frames import DecodedPixelData
+from backup_scp.dicom.transcode.image_pixel import DESCRIPTION_TAGS, Description
+from backup_scp.dicom.transcode.padding import padding_of
+from backup_scp.errors import InstanceRefused
+
+_CHUNK_BYTES = 1 << 20
+_SHORT_LENGTH_LIMIT = 0xFFFF
+_NATIVE_LIMIT_BYTES = 0xFFFFFFFE
+_PIXEL_REPRESENTATION, _BITS_ALLOCATED = 0x00280103, 0x00280100
+_LENGTH_TO_END = 0x00080001  # retired; like Group Length, it counts bytes of the old encoding
+_BITS_PER_BYTE, _BITS_PER_WORD = 8, 16
+_DESCRIPTION_LIMIT_BYTES = 1 << 26
+# What turns over when the byte order changes (PS3.5 7.3): the width of one unit, by VR
+_UNIT_BYTES = dict.fromkeys(("US", "SS", "OW", "AT"), 2)
+_UNIT_BYTES |= dict.fromkeys(("UL", "SL", "FL", "OL", "OF"), 4)
+_UNIT_BYTES |= dict.fromkeys(("FD", "OD", "OV", "SV", "UV"), 8)
+_TYPECODE = {2: "H", 4: "I", 8: "Q"}
+
+
+def reencode(
+    source_encoding: Encoding,
+    target_encoding: Encoding,
+    compression: str | None,
+    source: BinaryIO,
+    size_bytes: int,
+    result: BinaryIO,
+    *,
+    left_out: frozenset[int] | None = None,
+) -> None:
+    """Write the Data Set in ``source`` into ``result`` with the other encoding.
+
+    Parameters
+    ----------
+    compression
+        Transfer Syntax UID of the encapsulated Pixel Data, which is decoded; None if there should be none.
+    left_out
+        To compare Data Sets, and not to send them: tags that are not written, and sequences of unknown VR are written
+        as sequences.  Frames that are left out are not decoded.
+
+    Raises
+    ------
+    InstanceRefused
+        It cannot be read, decoded, or kept unchanged.  Structure and first frames are looked at before anything is
+        written.
+    """
+    start = source.tell()
+    into_unknown = left_out is not None
+    walk = Walk(source, source_encoding, size_bytes, into_unknown=into_unknown)
+    descriptions, encapsulated = _survey(walk, source, compression)
+    decoded = {
+        token.level.start: DecodedPixelData(source, token.fragments, descriptions[token.level.start], compression)
+        for token in encapsulated
+        if compression and not (left_out and PIXEL_DATA in left_out)
+    }
+    source.seek(start)
+    writer = _Writer(source, result, target_encoding, descriptions, decoded)
+    for token in Walk(source, source_encoding, size_bytes, into_unknown=into_unknown):
+        if not left_out or token.tag not in left_out:
+            writer.write(token)
+
+
+def _survey(
+    walk: Iterable[Token], source: BinaryIO, compression: str | None
+) -> tuple[dict[int, Description], list[Token]]:
+    """Walk it once: what describes pixels, by the start of the Data Set or item that says it; and the fragments."""
+    descriptions: dict[int, Description] = {}
+    encapsulated = []
+    for token in walk:
+        if token.kind is Kind.ELEMENT and token.tag in DESCRIPTION_TAGS and token.length <= _DESCRIPTION_LIMIT_BYTES:
+            descriptions.setdefault(token.level.start, {})[token.tag] = _read(source, token.offset, token.length)
+        elif token.kind is Kind.ENCAPSULATED:
+            descriptions.setdefault(token.level.start, {})
+            encapsulated.append(token)
+        _check_pixel_data(token, compression)
+    return descriptions, encapsulated
+
+
+def _check_pixel_data(token: Token, compression: str | None) -> None:
+    """Hold Pixel Data to its Transfer Syntax: in fragments just when that compresses, save for icons (PS3.5 A.4)."""
+    if token.kind is Kind.ENCAPSULATED and compression is None:
+        raise InstanceRefused("its Pixel Data is encapsulated, which that Transfer Syntax does not allow")
+    if token.kind is Kind.ELEMENT and token.tag == PIXEL_DATA and token.level.parent is None and compression:
+        raise InstanceRefused("its Pixel Data is not encapsulated, which that Transfer Syntax requires")
+
+
+class _Writer:
+    """Writes tokens, one after another; sequences and items get undefined length (PS3.5 7.5.1)."""
+
+    def __init__(
+        self,
+        source: BinaryIO,
+        result: BinaryIO,
+        encoding: Encoding,
+        descriptions: dict[int, Description],
+        decoded: dict[int, DecodedPixelData],
+    ) -> None:
+        self._source = source
+        self._result = result
+        self._encodings = [encoding]
+        self._descriptions = descriptions
+        self._decoded = decoded
+
+    def write(self, token: Token) -> None:
+        """Write one token."""
+        match token.kind:
+            case Kind.ELEMENT:
+                self._element(token)
+            case Kind.ENCAPSULATED:
+                self._pixel_data(self._decoded[token.level.start])
+            case Kind.SEQUENCE:
+                self._sequence(token)
+            case Kind.ITEM:
+                self._delimiter(ITEM, UNDEFINED)
+            case Kind.END_ITEM:
+                self._delimiter(ITEM_END, 0)
+            case Kind.END_SEQUENCE:
+                self._delimiter(SEQUENCE_END, 0)
+                self._encodings.pop()
+
+    def _element(self, token: Token) -> None:
+        if token.tag & 0xFFFF == 0 or token.tag == _LENGTH_TO_END:
+            return
+        decoded = self._decoded.get(token.level.start)
+        if decoded is not None and token.tag in decoded.changes:
+            self._changed(token, decoded.changes[token.tag])
+            return
+        swaps = token.level.encoding.big_endian != self._encodings[-1].big_endian
+        if swaps and token.tag == PIXEL_DATA:
+            _check_words(self._nearest(token.level, _BITS_ALLOCATED))
+        vr = self._vr(token)
+        missing = padding_of(vr) if token.length % 2 else b""
+        vr = self._header(token.tag, vr, token.length + len(missing))
+        self._copy(token, _unit_bytes(vr) if swaps else 1)
+        self._result.write(missing)
+
+    def _changed(self, token: Token, value: bytes | None) -> None:
+        if value is not None:
+            self._header(token.tag, self._vr(token), len(value))
+            self._result.write(value)
+
+    def _pixel_data(self, decoded: DecodedPixelData) -> None:
+        """Write decoded frames as native Pixel Data (PS3.5 8.2, A.1, A.2)."""
+        padding = decoded.size_bytes % 2
+        if decoded.size_bytes + padding > _NATIVE_LIMIT_BYTES:
+            raise InstanceRefused(
+                "decoded its Pixel Data is longer than 4 GiB, which no other Transfer Syntax can hold"
+            )
+        vr = "OB" if decoded.bytes_per_sample == 1 else "OW"
+        self._header(PIXEL_DATA, vr, decoded.size_bytes + padding)
+        unit = 1
+        if self._encodings[-1].big_endian:
+            _check_words(decoded.bytes_per_sample * _BITS_PER_BYTE)
+            unit = _unit_bytes(vr)
+        decoded.write_frames(lambda part: self._result.write(_swapped(part, unit)))
+        self._result.write(bytes(padding))
+
+    def _sequence(self, token: Token) -> None:
+        """Open a sequence; one of VR UN stays as it is, in Implicit VR Little Endian (PS3.5 6.2.2), where it can."""
+        outer = self._encodings[-1]
+        kept = token.vr == "UN" and not outer.big_endian
+        self._header(token.tag, "UN" if kept else "SQ", UNDEFINED)
+        self._encodings.append(IMPLICIT if kept else outer)
+
+    def _delimiter(self, tag: int, length: int) -> None:
+        self._pack("HHL", tag >> 16, tag & 0xFFFF, length)
+
+    def _header(self, tag: int, vr: str, length: int) -> str:
+        """Write an element's header; return the VR that it got."""
+        group, element = tag >> 16, tag & 0xFFFF
+        if self._encodings[-1].implicit_vr:
+            self._pack("HHL", group, element, length)
+            return vr
+        if vr in SHORT_VRS and length > _SHORT_LENGTH_LIMIT:
+            vr = "UN"  # PS3.5 6.2.2: too long for the length field of its own VR
+        if vr in SHORT_VRS:
+            self._pack("HH2sH", group, element, vr.encode(), length)
+        else:
+            self._pack("HH2sHL", group, element, vr.encode(), 0, length)
+        return vr
+
+    def _vr(self, token: Token) -> str:
+        """Choose where the dictionary offers several (PS3.5 A.1, A.2; PS3.3 C.7.6.3)."""
+        if " or " not in token.vr:
+            return token.vr
+        if token.tag == PIXEL_DATA:
+            return "OB" if 0 < self._nearest(token.level, _BITS_ALLOCATED) <= _BITS_PER_BYTE else "OW"
+        if token.vr == "US or SS":
+            return "SS" if self._nearest(token.level, _PIXEL_REPRESENTATION) == 1 else "US"
+        return "OW"
+
+    def _nearest(self, level: Level | None, tag: int) -> int:
+        """Its number in this Data Set or in the next one around it; 0 where none says it."""
+        while level is not None:
+            if value := self._descriptions.get(level.start, {}).get(tag):
+                return int.from_bytes(value[:2], "big" if level.encoding.big_endian else "little")
+            level = level.parent
+        return 0
+
+    def _pack(self, layout: str, *values: int | bytes) -> None:
+        self._result.write(struct.pack(self._encodings[-1].byte_order + layout, *values))
+
+    def _copy(self, token: Token, unit: int) -> None:
+        done = 0
+        while done < token.length:
+            data = _read(self._source, token.offset + done, min(_CHUNK_BYTES, token.length - done))
+            self._result.write(_swapped(data, unit))
+            done += len(data)
+
+
+def _read(source: BinaryIO, offset: int, length: int) -> bytes:
+    source.seek(offset)
+    data = source.read(length)
+    if len(data) != length:
+        raise InstanceRefused("its file is shorter than it was")
+    return data
+
+
+def _check_words(bits_allocated: int) -> None:
+    """OW is 16-bit words (PS3.5 6.2), and dcmtk swaps wider pixels so; pydicom and GDCM swap the pixel as a whole."""
+    if bits_allocated > _BITS_PER_WORD:
+        raise InstanceRefused(f"nobody agrees on the byte order of {bits_allocated}-bit pixels in big endian")
+
+
+def _unit_bytes(vr: str) -> int:
+    """How many bytes turn over together; UN never does (PS3.5 6.2.2)."""
+    if vr not in SHORT_VRS | LONG_VRS:
+        raise InstanceRefused("it has an element of unknown VR, whose byte order cannot be changed")
+    return _UNIT_BYTES.get(vr, 1)
+
+
+def _swapped(data: bytes | memoryview, unit: int) -> bytes | memoryview:
+    """Turn the bytes of each unit over; an odd rest stays."""
+    if unit == 1:
+        return data
+    whole = len(data) // unit * unit
+    units = array(_TYPECODE[unit])
+    units.frombytes(data[:whole])
+    units.byteswap()
+    return units.tobytes() + bytes(data[whole:])
