@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
 
-from backup_scp import rebuild
 from backup_scp.ports import Version
+from backup_scp.services import rebuild
 from backup_scp.settings import Settings
 from backup_scp.storage import open_archive
 

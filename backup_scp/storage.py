@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
-from backup_scp import rebuild
 from backup_scp.errors import Damaged, IndexUnavailable, NoArchive, NotOwner, Unavailable
 from backup_scp.machine import clock
 from backup_scp.machine.folders import make_folders
@@ -23,6 +22,7 @@ from backup_scp.machine.ownership import (
     words_to_type,
 )
 from backup_scp.ports import Archive, Index, Task
+from backup_scp.services import rebuild
 from backup_scp.settings import SYSTEM_FILE, Settings
 
 _LEAST_CONNECTIONS = 8

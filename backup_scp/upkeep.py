@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from backup_scp import rebuild, verify
 from backup_scp.errors import BackupSCPError, IndexDamaged, IndexUnavailable, Unavailable
 from backup_scp.machine import clock
-from backup_scp.pace import Throttle
 from backup_scp.ports import Archive, Index, Progress, Storm, Task
+from backup_scp.services import rebuild, verify
+from backup_scp.services.throttle import Throttle
 
 log = logging.getLogger(__name__)
 

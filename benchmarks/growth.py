@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backup_scp.archive import FilesystemArchive
-from backup_scp.custody import adopt
 from backup_scp.index import SQLIndex
+from backup_scp.services.archive_guard import adopt
 from benchmarks import fill_index, images, limits, load, nodes, synthetic
 from benchmarks.images import CT, DR, TINY, Kind
 from benchmarks.nodes import BackupSCP, Place

@@ -12,7 +12,6 @@ from pydicom._uid_dict import UID_dictionary
 from pydicom.uid import JPEGLosslessSV1
 from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 
-from backup_scp.commitment import Worker
 from backup_scp.dicom.character_set.coded_sets import BY_NUMBER, WHOLE
 from backup_scp.dicom.query.information_model import MODELS, STUDY_ROOT
 from backup_scp.dicom.transcode import alternatives
@@ -27,6 +26,7 @@ from backup_scp.network.status import ANSWERS, is_warning
 from backup_scp.network.storage_commitment_report import TRANSFER_SYNTAXES
 from backup_scp.network.storage_scu import propose
 from backup_scp.ports import FailureReason, Held
+from backup_scp.services.commitment import Worker
 from backup_scp.settings import NodeSettings
 
 CONF = Path(__file__).parents[1] / "conf" / "backup-scp.toml"

@@ -13,8 +13,8 @@ from pathlib import Path
 from backup_scp.archive.filesystem import FilesystemArchive
 from backup_scp.index.migrate import upgrade
 from backup_scp.index.sql_index import SQLIndex
-from backup_scp.ingest import Accepted, Ingest
 from backup_scp.ports import Archive, Arrival, Heading, Held, Index, InstanceKey
+from backup_scp.services.ingest import Accepted, Ingest
 from tests.samples import Sample
 
 FIRST_ARRIVAL = datetime(2026, 1, 2, 3, 4, 5, 678901, UTC)

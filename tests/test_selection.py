@@ -13,7 +13,7 @@ SMALL = [
     "tests/system/test_readme.py",
     "tests/system/test_start.py",
     "tests/machine/test_folders.py",
-    "tests/test_stored.py",
+    "tests/services/test_read_back.py",
 ]
 
 

@@ -12,7 +12,7 @@ from backup_scp.errors import IndexUnavailable
 from backup_scp.index.file_care import set_aside
 from backup_scp.index.migrate import upgrade
 from backup_scp.ports import Storm, Task
-from backup_scp.rebuild import rebuild
+from backup_scp.services.rebuild import rebuild
 from backup_scp.upkeep import Upkeep
 from tests.processes import wait_until
 from tests.samples import ct_series, dx, encode

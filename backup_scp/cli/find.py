@@ -188,7 +188,7 @@ class _Past:
 
     def read(self, location: str) -> Version | None:
         from backup_scp.errors import Damaged
-        from backup_scp.stored import version_of
+        from backup_scp.services.read_back import version_of
 
         try:
             return version_of(self._archive, location, verify=False)

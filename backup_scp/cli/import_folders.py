@@ -18,9 +18,9 @@ from backup_scp.machine import clock
 from backup_scp.machine.ownership import why_denied
 
 if TYPE_CHECKING:
-    from backup_scp.ingest import Ingest
     from backup_scp.ports import Heading, Progress
-    from backup_scp.sources import Member, NotRead
+    from backup_scp.services.import_files import Member, NotRead
+    from backup_scp.services.ingest import Ingest
 
 _CHUNK_BYTES = 1 << 20
 _MOST_LISTED = 100_000
@@ -132,7 +132,7 @@ def import_folders(
     an image was not brought in.
     """
     settings = settings_of(context, config, creates=True)
-    from backup_scp.ingest import Ingest
+    from backup_scp.services.ingest import Ingest
     from backup_scp.storage import Storage
 
     done = Imported(stopped=INTERRUPTED)
@@ -158,7 +158,7 @@ def import_files(
         Why it ended early; empty when every file was tried.
     """
     from backup_scp.ports import Progress
-    from backup_scp.sources import NotRead, walk
+    from backup_scp.services.import_files import NotRead, walk
 
     total = sum(1 for _ in walk(folders))
     for number, found in enumerate(walk(folders), 1):
@@ -189,7 +189,7 @@ def _import_file(ingest: Ingest, path: Path, done: Imported, show: Callable[[], 
     ArchiveUnavailable, IndexUnavailable
     """
     from backup_scp.dicom.part10 import open_part10
-    from backup_scp.sources import is_zip, printable
+    from backup_scp.services.import_files import is_zip, printable
 
     with _noted(done, printable(path)):
         try:
@@ -205,7 +205,7 @@ def _import_file(ingest: Ingest, path: Path, done: Imported, show: Callable[[], 
 
 def _import_zip(ingest: Ingest, path: Path, done: Imported, show: Callable[[], None]) -> None:
     """Bring in what is in a zip file; one in which there is nothing for us counts as one file."""
-    from backup_scp.sources import NotRead, members, printable
+    from backup_scp.services.import_files import NotRead, members, printable
 
     inside, holds_dicom = Imported(), False
     for member in members(path):
@@ -227,7 +227,7 @@ def _import_zip(ingest: Ingest, path: Path, done: Imported, show: Callable[[], N
 
 def _heading_in_zip(member: Member) -> tuple[Heading, int]:
     from backup_scp.dicom.part10 import read_heading
-    from backup_scp.sources import ZIP_IN_ZIP, ZIP_MAGIC
+    from backup_scp.services.import_files import ZIP_IN_ZIP, ZIP_MAGIC
 
     with member.open() as stream:
         try:

@@ -12,7 +12,7 @@ from backup_scp.cli.options import ConfigOption, JSONOption, settings_of
 from backup_scp.cli.output import count, print_json, progress, say, say_list
 
 if TYPE_CHECKING:
-    from backup_scp.rebuild import Rebuild
+    from backup_scp.services.rebuild import Rebuild
 
 _REASON = "backup-scp rebuild was typed; the same command goes on"
 """What ``status`` says of a rebuild that is under way, or was interrupted."""
@@ -26,10 +26,10 @@ def rebuild(context: typer.Context, json: JSONOption = False, config: ConfigOpti
     answering, and the same command goes on where an interrupted one ended. Exit code 1 when a file had to be left out.
     """
     settings = settings_of(context, config)
-    from backup_scp import rebuild as service
-    from backup_scp.custody import adopt
     from backup_scp.errors import ArchiveUnavailable
     from backup_scp.header_readers import reader
+    from backup_scp.services import rebuild as service
+    from backup_scp.services.archive_guard import adopt
     from backup_scp.storage import Storage, require_archive, require_owner, set_aside_damaged_index
 
     require_owner(settings)

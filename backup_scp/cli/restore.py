@@ -116,10 +116,10 @@ def restore(  # noqa: PLR0913, PLR0917 - one for each option
     """
     settings = settings_of(context, config)
     from backup_scp import remotes
-    from backup_scp import restore as service
-    from backup_scp.journal import Dropped
-    from backup_scp.pace import Patience, Throttle
     from backup_scp.ports import Selection
+    from backup_scp.services import restore as service
+    from backup_scp.services.restore_journal import Dropped
+    from backup_scp.services.throttle import Patience, Throttle
     from backup_scp.storage import Storage
 
     wanted = {

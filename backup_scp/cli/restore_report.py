@@ -14,9 +14,9 @@ from backup_scp.machine.ownership import why_denied
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from backup_scp.journal import Dropped
     from backup_scp.ports import Index, Match
-    from backup_scp.restore_result import Gap, Restore
+    from backup_scp.services.restore_journal import Dropped
+    from backup_scp.services.restore_result import Gap, Restore
 
 _MOST_LOOKED_UP = 500  # series, of which the index is asked whose they are
 _DUPLICATE = 0x0111

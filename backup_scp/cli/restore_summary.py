@@ -7,9 +7,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from backup_scp.delivery import Outcome
-    from backup_scp.journal import Dropped
-    from backup_scp.restore_result import Restore
+    from backup_scp.services.delivery import Outcome
+    from backup_scp.services.restore_journal import Dropped
+    from backup_scp.services.restore_result import Restore
 
 
 @dataclass(frozen=True, slots=True)

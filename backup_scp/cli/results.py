@@ -11,9 +11,9 @@ from backup_scp.cli.index import Copied
 from backup_scp.cli.restore_summary import RestoreSummary
 from backup_scp.health.finding import Finding
 from backup_scp.health.status import Status
-from backup_scp.rebuild import Rebuild
+from backup_scp.services.rebuild import Rebuild
+from backup_scp.services.verify import Verification
 from backup_scp.serving import Ready
-from backup_scp.verify import Verification
 
 
 class Result(NamedTuple):

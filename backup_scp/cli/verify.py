@@ -11,7 +11,7 @@ from backup_scp.cli.options import ConfigOption, JSONOption, settings_of
 from backup_scp.cli.output import count, print_json, progress, say, say_list, size
 
 if TYPE_CHECKING:
-    from backup_scp.verify import Verification
+    from backup_scp.services.verify import Verification
 
 
 def verify(
@@ -32,7 +32,7 @@ def verify(
     alone. Exit code 1 when anything is not as it should be.
     """
     settings = settings_of(context, config)
-    from backup_scp import verify as service
+    from backup_scp.services import verify as service
     from backup_scp.storage import Storage
 
     found = service.Verification(stopped=INTERRUPTED)

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol, Self
 
-from backup_scp.delivery import Delivery, Outcome, others_of, retrieve
 from backup_scp.errors import DestinationUnavailable, InstanceRefused
 from backup_scp.network import transfers
 from backup_scp.network.access import printable
@@ -19,8 +18,9 @@ from backup_scp.network.heartbeat import Heartbeat
 from backup_scp.network.identifier import encode_failed_list
 from backup_scp.network.status import CANCEL, PENDING, SUB_OPERATIONS_FAILED, SUB_OPERATIONS_REFUSED, SUCCESS
 from backup_scp.network.storage_scu import StorageSCU
-from backup_scp.outgoing import Outgoing
 from backup_scp.ports import Archive, ArchivedFile, Destination, Held, Index, Meanwhile, nothing
+from backup_scp.services.delivery import Delivery, Outcome, others_of, retrieve
+from backup_scp.services.read_ahead import Outgoing
 
 log = logging.getLogger(__name__)
 

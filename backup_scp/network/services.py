@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 
-from backup_scp.commitment import StorageCommitment
 from backup_scp.dicom.query.information_model import MODELS
-from backup_scp.ingest import Ingest
 from backup_scp.network.access import AccessPolicy
 from backup_scp.network.association import LocalAE
 from backup_scp.network.command_set import Field
@@ -22,6 +20,8 @@ from backup_scp.network.storage_scp import StorageSCP
 from backup_scp.network.storage_scu import MoveOriginator, RemoteAEDestination
 from backup_scp.network.verification_scp import VerificationSCP
 from backup_scp.ports import Archive, Index, RejectionRecorder, RemoteAE, ServiceKind
+from backup_scp.services.commitment import StorageCommitment
+from backup_scp.services.ingest import Ingest
 
 _FIND = frozenset(model.find_uid for model in MODELS.values())
 _MOVE = frozenset(model.move_uid for model in MODELS.values())

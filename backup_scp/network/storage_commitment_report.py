@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 
-from backup_scp.commitment import Confirm
 from backup_scp.errors import DestinationUnavailable, InvalidDataSet
 from backup_scp.network.access import AccessPolicy, printable
 from backup_scp.network.association import Association, AssociationEnded, Context, InvalidResponse, LocalAE
@@ -13,6 +12,7 @@ from backup_scp.network.commitment_information import event_information, event_t
 from backup_scp.network.negotiation import NATIVE, STORAGE_COMMITMENT
 from backup_scp.network.status import is_warning
 from backup_scp.ports import Commitment, RemoteAE
+from backup_scp.services.commitment import Confirm
 
 WELL_KNOWN_INSTANCE = "1.2.840.10008.1.20.1.1"
 _MESSAGE_ID = 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 
-from backup_scp.commitment import StorageCommitment
 from backup_scp.errors import DestinationUnavailable, Unavailable
 from backup_scp.machine import clock
 from backup_scp.network.association import Association, Context
@@ -16,6 +15,7 @@ from backup_scp.network.negotiation import STORAGE_COMMITMENT
 from backup_scp.network.status import NO_SUCH_ACTION_TYPE, NO_SUCH_SOP_CLASS, NO_SUCH_SOP_INSTANCE, SUCCESS
 from backup_scp.network.storage_commitment_report import WELL_KNOWN_INSTANCE, event_report, require_taken
 from backup_scp.ports import Commitment, CommitmentRequest, Requester
+from backup_scp.services.commitment import StorageCommitment
 
 REQUEST_STORAGE_COMMITMENT = 1  # Action Type ID, PS3.4 J.3.2.1.1
 

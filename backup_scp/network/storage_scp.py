@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from backup_scp.errors import InvalidDataSet
-from backup_scp.ingest import Accepted, Ingest
 from backup_scp.machine import clock
 from backup_scp.network.association import Association, Context
 from backup_scp.network.command_set import CommandSet, Element, response
 from backup_scp.network.status import SUCCESS
 from backup_scp.ports import Admission, Arrival, Heading, StagedFile
+from backup_scp.services.ingest import Accepted, Ingest
 
 
 class StorageSCP:

@@ -39,8 +39,8 @@ from backup_scp.network.negotiation import NATIVE
 from backup_scp.network.p_data import Piece
 from backup_scp.network.status import is_out_of_resources, is_warning
 from backup_scp.network.transcoding import Transcoder
-from backup_scp.outgoing import parts
 from backup_scp.ports import ArchivedFile, Held, Meanwhile, RemoteAE, nothing
+from backup_scp.services.read_ahead import parts
 
 _PART_BYTES = 1 << 20
 MEDIUM_PRIORITY = 0

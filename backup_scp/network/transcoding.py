@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from backup_scp.dicom.transcode import Transcoded, transcode
-from backup_scp.outgoing import compare_again
 from backup_scp.ports import ArchivedFile, Held, Upcoming
+from backup_scp.services.read_ahead import compare_again
 
 Accepted = Callable[[Held], Sequence[str]]
 

@@ -14,7 +14,7 @@ from backup_scp.archive import digest as digesting
 from backup_scp.archive.file_format import PRIVATE_INFORMATION_LENGTH, blank_header, private_information
 from backup_scp.errors import DigestMismatch
 from backup_scp.machine.digests import digest_like
-from backup_scp.outgoing import parts
+from backup_scp.services.read_ahead import parts
 from tests.archive.examples import DATA_SET, HEADING, digest, store
 
 _LONG = digesting.WORTH_BYTES + 54_321
@@ -80,7 +80,7 @@ def compared(monkeypatch):
         return digest_like(expected)
 
     monkeypatch.setattr("backup_scp.archive.filesystem.digest_like", noted)
-    monkeypatch.setattr("backup_scp.outgoing.digest_like", noted)
+    monkeypatch.setattr("backup_scp.services.read_ahead.digest_like", noted)
     return found
 
 

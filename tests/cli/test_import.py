@@ -11,7 +11,7 @@ from pydicom.uid import ExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
 from backup_scp.cli import import_folders
 from backup_scp.ports import Selection
-from backup_scp.sources import ZIP_IN_ZIP
+from backup_scp.services.import_files import ZIP_IN_ZIP
 from tests.samples import Sample, cr, ct_series, dx, encode, make_study, pydicom_files, pydicom_samples, unparsable
 
 EVERYTHING = Selection(all_versions=True)

@@ -141,7 +141,7 @@ class TestCtrlC:
         return tmp_path / "drive"
 
     def test_import(self, interrupt, type_, drive):
-        ended = interrupt("backup_scp.ingest:Ingest.accept", 4, "import", drive)
+        ended = interrupt("backup_scp.services.ingest:Ingest.accept", 4, "import", drive)
         assert ended.code == 130
         assert "3 new images, 0 held already" in ended.text
         assert "Interrupted. Run the same command again: what is held is not doubled" in ended.text
@@ -150,7 +150,7 @@ class TestCtrlC:
         assert "6 new images, 3 held already" in again.text
 
     def test_import_for_a_program(self, interrupt, drive):
-        ended = interrupt("backup_scp.ingest:Ingest.accept", 4, "import", "--json", drive)
+        ended = interrupt("backup_scp.services.ingest:Ingest.accept", 4, "import", "--json", drive)
         assert ended.code == 130
         assert '"new":3,' in ended.text
         assert '"stopped":"Interrupted"' in ended.text

@@ -8,8 +8,17 @@ _INDEX = (
     "tests/index/test_rows.py",
     "tests/index/test_kinds.py",
 )
-_ARCHIVE = ("tests/archive", "tests/test_ingest.py", "tests/test_damage.py", "tests/test_life.py")
-_RETRIEVE = ("tests/network/test_storage_scu.py", "tests/network/test_retrieve_scp.py", "tests/test_restore.py")
+_ARCHIVE = (
+    "tests/archive",
+    "tests/services/test_ingest.py",
+    "tests/services/test_damage.py",
+    "tests/services/test_life.py",
+)
+_RETRIEVE = (
+    "tests/network/test_storage_scu.py",
+    "tests/network/test_retrieve_scp.py",
+    "tests/services/test_restore.py",
+)
 
 CORE: dict[str, tuple[str, ...]] = {
     "archive/filesystem.py": (*_ARCHIVE, "tests/system/test_failing_calls.py"),
@@ -17,20 +26,28 @@ CORE: dict[str, tuple[str, ...]] = {
     "archive/staging_folder.py": (*_ARCHIVE, "tests/system/test_failing_calls.py"),
     "archive/volume.py": (*_ARCHIVE, "tests/system/test_disk.py"),
     "dicom/character_set/decoding.py": ("tests/dicom/test_character_set.py",),
-    "commitment.py": ("tests/test_commitment.py", "tests/network/test_storage_commitment.py"),
+    "services/commitment.py": ("tests/services/test_commitment.py", "tests/network/test_storage_commitment.py"),
     "dicom/data_set/scanning.py": (
         "tests/dicom/test_data_set.py",
         "tests/dicom/test_data_set_end.py",
         "tests/dicom/test_sop_instance.py",
     ),
-    "delivery.py": ("tests/test_delivery.py", "tests/test_restore.py"),
+    "services/delivery.py": ("tests/services/test_delivery.py", "tests/services/test_restore.py"),
     "index/admission.py": (*_INDEX, "tests/index/test_presuming.py", "tests/index/test_postgresql.py"),
-    "index/answering.py": (*_INDEX, "tests/test_life.py"),
+    "index/answering.py": (*_INDEX, "tests/services/test_life.py"),
     "index/matching.py": (*_INDEX, "tests/index/test_matching.py", "tests/index/test_names.py"),
     "index/together.py": (*_INDEX, "tests/index/test_together.py"),
-    "ingest.py": ("tests/test_ingest.py", "tests/test_damage.py", "tests/test_life.py"),
+    "services/ingest.py": (
+        "tests/services/test_ingest.py",
+        "tests/services/test_damage.py",
+        "tests/services/test_life.py",
+    ),
     "network/acceptance.py": ("tests/network/test_acceptance.py", "tests/network/test_negotiation.py"),
-    "journal.py": ("tests/test_journal.py", "tests/test_restore.py", "tests/cli/test_network.py"),
+    "services/restore_journal.py": (
+        "tests/services/test_restore_journal.py",
+        "tests/services/test_restore.py",
+        "tests/cli/test_network.py",
+    ),
     "network/access.py": ("tests/network/test_access.py", "tests/system/test_access.py"),
     "network/query_scu.py": ("tests/network/test_query_scu.py",),
     "network/retrieve_operation.py": (*_RETRIEVE, "tests/system/test_sub_operations.py"),
@@ -42,22 +59,26 @@ CORE: dict[str, tuple[str, ...]] = {
         "tests/network/test_negotiation.py",
         "tests/network/test_upper_layer.py",
     ),
-    "outgoing.py": ("tests/test_outgoing.py", "tests/test_restore.py"),
-    "pace.py": ("tests/test_pace.py", "tests/test_restore.py"),
+    "services/read_ahead.py": ("tests/services/test_read_ahead.py", "tests/services/test_restore.py"),
+    "services/throttle.py": ("tests/services/test_throttle.py", "tests/services/test_restore.py"),
     "dicom/part10.py": ("tests/dicom/test_part10.py", "tests/cli/test_import.py"),
-    "rebuild.py": (
-        "tests/test_verify.py",
-        "tests/test_damage.py",
-        "tests/test_life.py",
+    "services/rebuild.py": (
+        "tests/services/test_verify.py",
+        "tests/services/test_damage.py",
+        "tests/services/test_life.py",
         "tests/system/test_unreadable.py",
         "tests/system/test_rebuild.py",
     ),
-    "restore.py": ("tests/test_restore.py", "tests/cli/test_restore.py", "tests/network/test_storage_scu.py"),
-    "restore_result.py": ("tests/test_restore.py", "tests/cli/test_restore.py"),
-    "sources.py": ("tests/test_sources.py", "tests/cli/test_import.py"),
+    "services/restore.py": (
+        "tests/services/test_restore.py",
+        "tests/cli/test_restore.py",
+        "tests/network/test_storage_scu.py",
+    ),
+    "services/restore_result.py": ("tests/services/test_restore.py", "tests/cli/test_restore.py"),
+    "services/import_files.py": ("tests/services/test_import_files.py", "tests/cli/test_import.py"),
     "dicom/transcode/__init__.py": ("tests/dicom/test_transcode.py",),
     "dicom/transcode/element_walk.py": ("tests/dicom/test_transcode.py",),
     "dicom/transcode/padding.py": ("tests/dicom/test_padding.py",),
-    "verify.py": ("tests/test_verify.py", "tests/test_damage.py"),
+    "services/verify.py": ("tests/services/test_verify.py", "tests/services/test_damage.py"),
 }
 """By path below `backup_scp`: files and folders of tests, the quickest first."""

@@ -16,7 +16,6 @@ import pytest
 import trustme
 
 from backup_scp.archive.filesystem import FilesystemArchive
-from backup_scp.commitment import StorageCommitment
 from backup_scp.index.migrate import upgrade
 from backup_scp.index.sql_index import SQLIndex
 from backup_scp.network.access import AccessPolicy
@@ -28,6 +27,7 @@ from backup_scp.network.server import Server, Service
 from backup_scp.network.services import services as real_services
 from backup_scp.network.verification_scp import VerificationSCP
 from backup_scp.ports import RemoteAE
+from backup_scp.services.commitment import StorageCommitment
 from tests.network.wire import ABORT, TIMEOUT_S, Peer, item, items, pdu
 from tests.processes import wait_until
 from tests.pynetdicom_sockets import close_forgotten_sockets

@@ -15,10 +15,10 @@ import pydicom
 import pytest
 
 from backup_scp import errors
-from backup_scp.ingest import Ingest
 from backup_scp.network import retrieve_operation
 from backup_scp.network.access import AccessPolicy, Caller
 from backup_scp.ports import Arrival, Heading, RemoteAE
+from backup_scp.services.ingest import Ingest
 from tests import samples
 from tests.network.conftest import PATIENT, associations_ended
 from tests.network.destination import Destination

@@ -16,7 +16,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
-from backup_scp.commitment import Pace, StorageCommitment
 from backup_scp.errors import DestinationUnavailable, InvalidActionInformation, ResourceLimitation
 from backup_scp.network import commitment_information, information_reader
 from backup_scp.network.access import AccessPolicy, Caller
@@ -32,6 +31,7 @@ from backup_scp.network.negotiation import is_storage
 from backup_scp.network.services import services
 from backup_scp.network.storage_commitment_report import EventReporter
 from backup_scp.ports import Commitment, CommitmentRequest, FailureReason, Reference, RemoteAE, Requester
+from backup_scp.services.commitment import Pace, StorageCommitment
 from tests.network.conftest import PATIENT, Other, threads, until_closed
 from tests.network.wire import (
     BIG_ENDIAN,

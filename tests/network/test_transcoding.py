@@ -13,8 +13,8 @@ import backup_scp.dicom.transcode
 from backup_scp.errors import InstanceRefused
 from backup_scp.network import transcoding
 from backup_scp.network.transcoding import Transcoder
-from backup_scp.outgoing import Outgoing
 from backup_scp.ports import Selection
+from backup_scp.services.read_ahead import Outgoing
 from tests.samples import ct_series, encode
 from tests.stored import stored_in
 

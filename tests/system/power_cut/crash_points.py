@@ -17,9 +17,9 @@ from pathlib import Path
 from backup_scp.archive import filesystem  # noqa: F401
 from backup_scp.index import migrate, sql_index  # noqa: F401
 from backup_scp.node import _recover
+from backup_scp.services.verify import verify
 from backup_scp.settings import load
 from backup_scp.storage import Storage
-from backup_scp.verify import verify
 from tests.processes import Process
 from tests.system.contents import digests, staged, visible
 from tests.system.node import Node

@@ -19,11 +19,11 @@ from backup_scp.errors import (
     NoRoom,
     NothingAccepted,
 )
-from backup_scp.journal import Journal
 from backup_scp.machine.digests import digest_like
-from backup_scp.pace import Patience, Throttle
 from backup_scp.ports import Held, Progress, Selection
-from backup_scp.restore import restore
+from backup_scp.services.restore import restore
+from backup_scp.services.restore_journal import Journal
+from backup_scp.services.throttle import Patience, Throttle
 from tests.samples import ct_series, dx, encode
 from tests.shelf import Clock, Shelf
 from tests.stored import stored_in

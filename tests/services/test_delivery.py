@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from pydicom.uid import ImplicitVRLittleEndian
 
-from backup_scp.delivery import Delivery, others_of, retrieve
 from backup_scp.errors import DestinationUnavailable, IndexUnavailable, InstanceRefused
-from backup_scp.outgoing import Outgoing
 from backup_scp.ports import Selection
+from backup_scp.services.delivery import Delivery, others_of, retrieve
+from backup_scp.services.read_ahead import Outgoing
 from tests.samples import ct_series, dx, encode
 from tests.shelf import Shelf
 from tests.stored import stored_in

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from backup_scp.journal import Journal
 from backup_scp.ports import Held
+from backup_scp.services.restore_journal import Journal
 
 NOW = datetime(2026, 11, 29, 10, 59, tzinfo=UTC)
 

@@ -6,7 +6,7 @@ import pytest
 
 from backup_scp.dicom.sop_instance import SOPInstance
 from backup_scp.errors import DigestMismatch, FileMissing
-from backup_scp.stored import version_of
+from backup_scp.services.read_back import version_of
 from tests.samples import dx, encode, unparsable
 from tests.stored import arrival, stored_in
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from backup_scp.errors import ArchiveUnavailable, Damaged
 from backup_scp.machine import clock
 from backup_scp.ports import Archive, Index, Progress, Task, Version
-from backup_scp.stored import intact_version, version_of
+from backup_scp.services.read_back import intact_version, version_of
 
 NAME = "rebuild"
 DONE = "rebuilt"

@@ -11,13 +11,13 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from backup_scp.custody import adopt
 from backup_scp.dicom.attributes import Level
 from backup_scp.dicom.query.information_model import Query
 from backup_scp.errors import ArchiveUnavailable
 from backup_scp.ports import Selection
-from backup_scp.rebuild import rebuild
-from backup_scp.verify import verify
+from backup_scp.services.archive_guard import adopt
+from backup_scp.services.rebuild import rebuild
+from backup_scp.services.verify import verify
 from tests.samples import dx, encode
 from tests.stored import arrival, put_into_archive, stored_in
 

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from backup_scp.errors import Damaged, FileMissing
 from backup_scp.machine import clock
 from backup_scp.ports import Archive, Checked, Held, Index, Progress, Task, Version
-from backup_scp.stored import intact_version, version_of
+from backup_scp.services.read_back import intact_version, version_of
 
 log = logging.getLogger(__name__)
 

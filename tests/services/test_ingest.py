@@ -19,10 +19,10 @@ from backup_scp.dicom.query.information_model import Query
 from backup_scp.errors import ArchiveFull, ArchiveUnavailable, IndexUnavailable, InvalidDataSet
 from backup_scp.index.migrate import upgrade
 from backup_scp.index.sql_index import SQLIndex
-from backup_scp.ingest import Ingest
 from backup_scp.network.access import AccessPolicy
 from backup_scp.ports import Admission, Arrival, Checked, Heading, RemoteAE, Selection
-from backup_scp.rebuild import rebuild
+from backup_scp.services.ingest import Ingest
+from backup_scp.services.rebuild import rebuild
 from tests.archive.dying_process import no_links
 from tests.samples import Sample, encode, one_of_each
 

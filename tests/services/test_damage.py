@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from backup_scp.archive import filesystem
 from backup_scp.ports import Arrival, Selection
-from backup_scp.rebuild import rebuild
-from backup_scp.verify import verify
+from backup_scp.services.rebuild import rebuild
+from backup_scp.services.verify import verify
 from tests.samples import cr, ct_series, dx, encode, replace
 from tests.stored import heading_of, key_of, stored_in
 
@@ -199,7 +199,7 @@ def test_an_interrupted_pass_goes_on_and_a_new_one_reads_all(stored):
 
 
 def test_an_interrupted_rebuild_goes_on(stored, monkeypatch):
-    monkeypatch.setattr("backup_scp.rebuild.BATCH", 1)
+    monkeypatch.setattr("backup_scp.services.rebuild.BATCH", 1)
     for number, sample in enumerate(SAMPLES):
         stored.put(sample, number)
     done: list[int] = []

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 
-from backup_scp.delivery import Delivery, Outcome, others_of, retrieve
 from backup_scp.errors import (
     BackupSCPError,
     DestinationRefuses,
@@ -22,11 +21,12 @@ from backup_scp.errors import (
     NoRoom,
     NothingAccepted,
 )
-from backup_scp.journal import Journal
-from backup_scp.outgoing import Outgoing
-from backup_scp.pace import Patience, Throttle
 from backup_scp.ports import Archive, Held, Index, Inventory, Progress, RestoreDestination, Selection
-from backup_scp.restore_result import Commit, Restore, settle_commitments
+from backup_scp.services.delivery import Delivery, Outcome, others_of, retrieve
+from backup_scp.services.read_ahead import Outgoing
+from backup_scp.services.restore_journal import Journal
+from backup_scp.services.restore_result import Commit, Restore, settle_commitments
+from backup_scp.services.throttle import Patience, Throttle
 
 __all__ = ["Commit", "Restore", "restore"]
 

@@ -8,11 +8,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from backup_scp.errors import ArchiveUnavailable
-from backup_scp.ingest import Accepted
 from backup_scp.ports import Arrival, Checked, Progress, Selection
-from backup_scp.rebuild import rebuild
-from backup_scp.stored import version_of
-from backup_scp.verify import verify
+from backup_scp.services.ingest import Accepted
+from backup_scp.services.read_back import version_of
+from backup_scp.services.rebuild import rebuild
+from backup_scp.services.verify import verify
 from tests.samples import cr, dx, encode, odd_identities, one_of_each, replace, unparsable
 from tests.stored import heading_of, key_of, put_into_archive, stored_in
 
@@ -63,7 +63,7 @@ class TestVerify:
     @pytest.mark.parametrize("days", [-400, -0.01, 400])
     def test_a_clock_that_jumps_meanwhile_does_not_begin_a_pass_again(self, stored, clock, monkeypatch, days):
         monkeypatch.setattr("backup_scp.index.housekeeping.BATCH", 2)
-        monkeypatch.setattr("backup_scp.verify.BATCH", 1)
+        monkeypatch.setattr("backup_scp.services.verify.BATCH", 1)
         samples = [encode(ds) for ds in one_of_each()]
         for sample in samples:
             stored.put(sample)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from backup_scp.pace import Patience, Throttle
+from backup_scp.services.throttle import Patience, Throttle
 from tests.shelf import Clock
 
 

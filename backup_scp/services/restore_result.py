@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import NamedTuple
 
-from backup_scp.delivery import Delivery, Outcome
 from backup_scp.errors import DestinationUnavailable, InstanceRefused
-from backup_scp.journal import Journal
 from backup_scp.ports import Held, Reference
+from backup_scp.services.delivery import Delivery, Outcome
+from backup_scp.services.restore_journal import Journal
 
 Commit = Callable[[Sequence[Reference]], Mapping[Reference, int]]
 """Asks the destination to commit: 0 for what it has committed, else a Failure Reason; it need not name everything."""

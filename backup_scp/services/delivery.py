@@ -15,8 +15,8 @@ from backup_scp.errors import (
     IndexUnavailable,
     InstanceRefused,
 )
-from backup_scp.outgoing import Loaded, Outgoing
 from backup_scp.ports import Archive, Checked, Destination, Held, Index, InstanceKey, Meanwhile
+from backup_scp.services.read_ahead import Loaded, Outgoing
 
 log = logging.getLogger(__name__)
 

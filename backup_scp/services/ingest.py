@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 
-from backup_scp.custody import Custody
 from backup_scp.dicom.sop_instance import SOPInstance
 from backup_scp.errors import ArchiveUnavailable, Damaged, InvalidDataSet
 from backup_scp.ports import (
@@ -21,8 +20,9 @@ from backup_scp.ports import (
     Version,
     flags_of,
 )
-from backup_scp.same_content import find_same
-from backup_scp.stored import intact_version, version_of
+from backup_scp.services.archive_guard import Custody
+from backup_scp.services.read_back import intact_version, version_of
+from backup_scp.services.same_content import find_same
 
 log = logging.getLogger(__name__)
 

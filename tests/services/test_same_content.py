@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian, JPEGLSLossless, RLELossless
 
-from backup_scp import same_content
 from backup_scp.ports import Heading, Held, Selection
-from backup_scp.same_content import find_same
+from backup_scp.services import same_content
+from backup_scp.services.same_content import find_same
 from tests import samples
 from tests.dicom.transcode.compression import coded_by_dcmtk, variants
 from tests.samples import Sample, dx, encode, replace

@@ -6,10 +6,10 @@ import contextlib
 
 import pytest
 
-from backup_scp import outgoing
 from backup_scp.errors import DigestMismatch
-from backup_scp.outgoing import MEMORY_BYTES, Outgoing, parts
 from backup_scp.ports import Selection
+from backup_scp.services import read_ahead
+from backup_scp.services.read_ahead import MEMORY_BYTES, Outgoing, parts
 from tests.samples import ct_series, encode
 from tests.stored import stored_in
 
@@ -29,10 +29,10 @@ def leaves_nothing():
     """Every retrieve gives back its permit."""
     yield
     with contextlib.ExitStack() as all_of_them:
-        for _ in range(outgoing._MOST_ROOMS):
-            assert outgoing._permits.acquire(blocking=False)
-            all_of_them.callback(outgoing._permits.release)
-        assert not outgoing._permits.acquire(blocking=False)
+        for _ in range(read_ahead._MOST_ROOMS):
+            assert read_ahead._permits.acquire(blocking=False)
+            all_of_them.callback(read_ahead._permits.release)
+        assert not read_ahead._permits.acquire(blocking=False)
 
 
 def held_in(stored):
@@ -90,7 +90,7 @@ def test_whoever_begins_anew_gets_what_it_asks_for_and_not_what_was_read_ahead(s
 def test_a_large_one_is_not_read_ahead(stored, monkeypatch):
     """Nobody waits for it to be read twice before the one before counts."""
     held = held_in(stored)
-    monkeypatch.setattr(outgoing, "MEMORY_BYTES", held[0].size_bytes)
+    monkeypatch.setattr(read_ahead, "MEMORY_BYTES", held[0].size_bytes)
     held[1] = held[1]._replace(size_bytes=held[0].size_bytes + 1)
     with Outgoing(stored.archive) as files:
         rest = files.in_order(held)
@@ -98,7 +98,7 @@ def test_a_large_one_is_not_read_ahead(stored, monkeypatch):
         files.read_ahead()
         stored.flip(held[1].location)
         assert isinstance(next(rest).error, DigestMismatch)
-    outgoing._idle.clear()
+    read_ahead._idle.clear()
 
 
 def test_read_ahead_to_the_end(stored):
@@ -126,7 +126,7 @@ def test_what_is_damaged_and_was_read_ahead_fails_alone(stored):
 
 @pytest.mark.parametrize("bytes_per_s", [0, float("inf")], ids=["all is in memory", "the medium is slow"])
 def test_a_slow_medium_is_told_of_the_next_one(stored, monkeypatch, bytes_per_s):
-    monkeypatch.setattr(outgoing, "_CACHED_BYTES_PER_S", bytes_per_s)
+    monkeypatch.setattr(read_ahead, "_CACHED_BYTES_PER_S", bytes_per_s)
     held = held_in(stored)
     told: list[str] = []
     monkeypatch.setattr(stored.archive, "announce", told.append)
@@ -164,7 +164,7 @@ def test_more_at_once_than_there_is_memory_for(stored):
     """Those without memory read twice, and are right all the same."""
     held = held_in(stored)
     with contextlib.ExitStack() as stack:
-        every = [stack.enter_context(Outgoing(stored.archive)) for _ in range(outgoing._MOST_ROOMS)]
+        every = [stack.enter_context(Outgoing(stored.archive)) for _ in range(read_ahead._MOST_ROOMS)]
         for files in every:
             assert [sent(one) for one in files.in_order(held)] == [sample.data_set for sample in SAMPLES]
             assert next(files.in_order(held)).required().content is not None
@@ -175,9 +175,9 @@ def test_more_at_once_than_there_is_memory_for(stored):
 
 
 def test_a_large_one_is_read_twice_and_its_change_in_between_found(stored, monkeypatch):
-    monkeypatch.setattr(outgoing, "MEMORY_BYTES", len(SAMPLES[0].data_set) - 2)
+    monkeypatch.setattr(read_ahead, "MEMORY_BYTES", len(SAMPLES[0].data_set) - 2)
     held = held_in(stored)[:1]
-    outgoing._idle.clear()
+    read_ahead._idle.clear()
     with Outgoing(stored.archive) as files:
         (one,) = files.in_order(held)
         assert one.required().content is None
@@ -185,14 +185,14 @@ def test_a_large_one_is_read_twice_and_its_change_in_between_found(stored, monke
         stored.flip(held[0].location)
         with pytest.raises(DigestMismatch):
             sent(one)
-    outgoing._idle.clear()
+    read_ahead._idle.clear()
 
 
 def test_memory_is_used_again(stored):
-    outgoing._idle.clear()
+    read_ahead._idle.clear()
     held = held_in(stored)
     for _ in range(3):
         with Outgoing(stored.archive) as files:
             assert [sent(one) for one in files.in_order(held)] == [sample.data_set for sample in SAMPLES]
-    assert len(outgoing._idle) <= outgoing._MOST_IDLE
+    assert len(read_ahead._idle) <= read_ahead._MOST_IDLE
     assert MEMORY_BYTES >= 1 << 24

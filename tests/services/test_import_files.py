@@ -11,9 +11,9 @@ from contextlib import closing
 
 import pytest
 
-from backup_scp import sources
 from backup_scp.errors import SourceUnavailable
-from backup_scp.sources import (
+from backup_scp.services import import_files
+from backup_scp.services.import_files import (
     LINK_ABOVE,
     LINK_TO_ITSELF,
     LINK_TO_NOTHING,
@@ -209,7 +209,7 @@ class TestZip:
         assert "by a method" in read(make(zipfile.ZIP_LZMA, a=b"x"))["a"]
 
     def test_what_it_expands_to_is_bounded(self, make, monkeypatch):
-        monkeypatch.setattr(sources, "_FREE_EXPANSION_BYTES", 0)
+        monkeypatch.setattr(import_files, "_FREE_EXPANSION_BYTES", 0)
         path = make(a=bytes(30_000), b=bytes(300_000), c=b"x")
         found = read(path)
         assert found["a"] == bytes(30_000)
@@ -226,7 +226,7 @@ class TestZip:
             read(path)
 
     def test_a_list_of_members_that_is_too_long_is_not_read(self, make, monkeypatch):
-        monkeypatch.setattr(sources, "_MOST_DIRECTORY_BYTES", 100)
+        monkeypatch.setattr(import_files, "_MOST_DIRECTORY_BYTES", 100)
         with pytest.raises(SourceUnavailable, match="damaged, or cut off"):
             read(make(**{str(number): b"" for number in range(10)}))
 

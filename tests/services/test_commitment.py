@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from backup_scp.archive.filesystem import FilesystemArchive
-from backup_scp.commitment import LeaseLost, Pace, StorageCommitment, Worker
 from backup_scp.errors import (
     ArchiveUnavailable,
     DestinationUnavailable,
@@ -21,6 +20,7 @@ from backup_scp.errors import (
 from backup_scp.index.migrate import upgrade
 from backup_scp.index.sql_index import SQLIndex
 from backup_scp.ports import Commitment, CommitmentRequest, FailureReason, Reference, Requester
+from backup_scp.services.commitment import LeaseLost, Pace, StorageCommitment, Worker
 from tests.processes import wait_until
 from tests.samples import cr, ct_series, dx, encode
 from tests.stored import Stored
@@ -279,7 +279,7 @@ def looked_for(stored, monkeypatch):
 
 def test_only_what_is_missing_is_looked_for_again(stored, commitment, clock, ask, looked_for, monkeypatch):
     """Else a request of 10,000 unknown UIDs costs half a second each time, for ten minutes."""
-    monkeypatch.setattr("backup_scp.commitment._BATCH", 2)
+    monkeypatch.setattr("backup_scp.services.commitment._BATCH", 2)
     samples = [encode(ds) for ds in ct_series(6)]
     for sample in samples[:3]:
         stored.put(sample)
@@ -294,7 +294,7 @@ def test_only_what_is_missing_is_looked_for_again(stored, commitment, clock, ask
 
 
 def test_what_a_request_waits_for_is_forgotten_when_there_are_many(stored, commitment, clock, ask, monkeypatch):
-    monkeypatch.setattr("backup_scp.commitment._MOST_BEGUN", 2)
+    monkeypatch.setattr("backup_scp.services.commitment._MOST_BEGUN", 2)
     here, late = (encode(ds) for ds in ct_series(2))
     stored.put(here)
     for number in range(5):
@@ -310,7 +310,7 @@ def test_what_a_request_waits_for_is_forgotten_when_there_are_many(stored, commi
 
 @pytest.fixture
 def short_turns(stored, clock, monkeypatch):
-    monkeypatch.setattr("backup_scp.commitment._READ_AT_ONCE", 1)
+    monkeypatch.setattr("backup_scp.services.commitment._READ_AT_ONCE", 1)
     pace = replace(PACE, turn=timedelta(0))
     return StorageCommitment(stored.archive, stored.index, VERIFICATION.__ne__, pace, clock)
 
@@ -562,8 +562,8 @@ def test_a_node_that_stops_in_the_middle_reports_nothing_and_goes_on_later(store
 
 def test_what_it_waits_for_is_told_once(stored, monkeypatch, caplog):
     """A database that is away for a night must not fill the log."""
-    monkeypatch.setattr("backup_scp.commitment._TROUBLED_S", 0.001)
-    monkeypatch.setattr("backup_scp.commitment._IDLE_S", 0.001)
+    monkeypatch.setattr("backup_scp.services.commitment._TROUBLED_S", 0.001)
+    monkeypatch.setattr("backup_scp.services.commitment._IDLE_S", 0.001)
     tries = iter(range(1_000_000))
 
     def fails(*_):
