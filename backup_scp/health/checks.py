@@ -8,7 +8,6 @@ from collections.abc import Iterator
 
 from backup_scp import remotes
 from backup_scp.errors import ArchiveFull, BackupSCPError, NoArchive, NotOwner
-from backup_scp.forecast import forecast
 from backup_scp.health import surroundings
 from backup_scp.health.finding import Finding, Severity
 from backup_scp.health.findings import START, closed_folders, is_low
@@ -18,6 +17,7 @@ from backup_scp.ports import Archive, Index, RemoteAE
 from backup_scp.run_record import NodeState, RunRecord, look
 from backup_scp.settings import Settings
 from backup_scp.storage import is_there, open_archive, open_index, pending_upgrade, require_archive, require_owner
+from backup_scp.watch.forecast import forecast
 
 
 def checks(settings: Settings) -> Iterator[Finding]:

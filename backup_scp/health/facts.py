@@ -7,7 +7,6 @@ from datetime import datetime
 
 from backup_scp import node
 from backup_scp.errors import ArchiveUnavailable, BackupSCPError
-from backup_scp.forecast import Forecast, forecast
 from backup_scp.health import surroundings
 from backup_scp.machine import clock
 from backup_scp.machine.addresses import console_addresses
@@ -15,6 +14,7 @@ from backup_scp.ports import Archive, ClockDoubt, Holdings, Index, OwedReports, 
 from backup_scp.run_record import NodeState, look
 from backup_scp.settings import Settings
 from backup_scp.storage import Storage, require_archive, require_owner
+from backup_scp.watch.forecast import Forecast, forecast
 
 _MOST_LISTED = 1000  # remarks and rejections
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from backup_scp.forecast import Forecast
 from backup_scp.health.facts import Facts
 from backup_scp.health.finding import Finding, needs_a_person
 from backup_scp.ports import Holdings, OwedReports, Rejection, Remark, Storm, Task, Trouble
 from backup_scp.run_record import NodeState
+from backup_scp.watch.forecast import Forecast
 
 
 @dataclass(frozen=True, slots=True)

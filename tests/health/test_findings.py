@@ -8,11 +8,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from backup_scp.forecast import Forecast
 from backup_scp.network.access import ADD_REMOTE
 from backup_scp.ports import ClockDoubt, OwedReports, Rejection, Requester, ServiceKind, Storm, Task, Trouble
 from backup_scp.run_record import Maintenance, NodeState
 from backup_scp.settings import Settings, load
+from backup_scp.watch.forecast import Forecast
 from tests.health.conftest import HOLDINGS, KNOWN, NOW, RECORD
 
 LONG_AGO = NOW - timedelta(days=3)

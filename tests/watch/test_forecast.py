@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from backup_scp.forecast import Forecast, forecast
+from backup_scp.watch.forecast import Forecast, forecast
 from tests.samples import dx, encode
 from tests.stored import FIRST_ARRIVAL, stored_in
 

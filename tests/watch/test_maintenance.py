@@ -13,7 +13,7 @@ from backup_scp.index.file_care import set_aside
 from backup_scp.index.migrate import upgrade
 from backup_scp.ports import Storm, Task
 from backup_scp.services.rebuild import rebuild
-from backup_scp.upkeep import Upkeep
+from backup_scp.watch.maintenance import Upkeep
 from tests.processes import wait_until
 from tests.samples import ct_series, dx, encode
 from tests.stored import arrival, put_into_archive, stored_in
@@ -32,8 +32,8 @@ def stored(tmp_path):
 @pytest.fixture
 def upkeep(stored, monkeypatch):
     """Run it beside a test, without waiting for anything to be due."""
-    monkeypatch.setattr("backup_scp.upkeep.LOOK_EVERY_S", 0.02)
-    monkeypatch.setattr("backup_scp.upkeep._NOTICE_EVERY_S", 0.01)
+    monkeypatch.setattr("backup_scp.watch.maintenance.LOOK_EVERY_S", 0.02)
+    monkeypatch.setattr("backup_scp.watch.maintenance._NOTICE_EVERY_S", 0.01)
     with contextlib.ExitStack() as stack:
 
         def run(full_pass_days=30.0, renew=lambda _: None, storms=list):
@@ -46,7 +46,7 @@ def upkeep(stored, monkeypatch):
 
 
 def test_every_file_is_read_once_in_the_days_that_are_set(stored, upkeep, monkeypatch):
-    monkeypatch.setattr("backup_scp.upkeep._LEAST_MB_PER_S", 1e6)
+    monkeypatch.setattr("backup_scp.watch.maintenance._LEAST_MB_PER_S", 1e6)
     location = stored.put(encode(dx())).location
     stored.flip(location)
     upkeep()
@@ -60,7 +60,7 @@ def test_every_file_is_read_once_in_the_days_that_are_set(stored, upkeep, monkey
 
 
 def test_a_pass_that_began_in_the_future_does_not_put_off_the_next(stored, upkeep, monkeypatch):
-    monkeypatch.setattr("backup_scp.upkeep._LEAST_MB_PER_S", 1e6)
+    monkeypatch.setattr("backup_scp.watch.maintenance._LEAST_MB_PER_S", 1e6)
     ahead = NOW + timedelta(days=3650)
     stored.index.record_task(Task("verify", ahead, ahead))
     upkeep()
@@ -69,25 +69,25 @@ def test_a_pass_that_began_in_the_future_does_not_put_off_the_next(stored, upkee
 
 
 def test_no_pass_is_begun_by_a_clock_that_seems_to_be_behind_but_one_is_in_the_end(stored, upkeep, monkeypatch):
-    monkeypatch.setattr("backup_scp.upkeep._LEAST_MB_PER_S", 1e6)
+    monkeypatch.setattr("backup_scp.watch.maintenance._LEAST_MB_PER_S", 1e6)
     ahead = NOW + timedelta(days=2) - arrival().received_at
     stored.put(encode(dx(study="ahead")), int(ahead.total_seconds()))
     under_way = upkeep()
     wait_until(lambda: "1 image was received in the future" in under_way.trouble)
     assert stored.index.tasks() == {}
-    monkeypatch.setattr("backup_scp.upkeep._WAIT_FOR_CLOCK_S", 0.0)
+    monkeypatch.setattr("backup_scp.watch.maintenance._WAIT_FOR_CLOCK_S", 0.0)
     wait_until(lambda: "verified" in stored.index.tasks())
     wait_until(lambda: not under_way.trouble)
 
 
 def test_its_pace_is_made_from_what_is_held_and_it_stops_at_once(stored, upkeep, monkeypatch):
-    monkeypatch.setattr("backup_scp.upkeep._LEAST_MB_PER_S", 1e-9)
+    monkeypatch.setattr("backup_scp.watch.maintenance._LEAST_MB_PER_S", 1e-9)
     under_way = upkeep(full_pass_days=1000)
     wait_until(lambda: "verify" in stored.index.tasks())
     under_way.stop()  # it waits after its first file, for months
     assert "verified" not in stored.index.tasks()
     assert stored.index.holdings().never_verified <= 4
-    monkeypatch.setattr("backup_scp.upkeep._LEAST_MB_PER_S", 1e6)
+    monkeypatch.setattr("backup_scp.watch.maintenance._LEAST_MB_PER_S", 1e6)
     upkeep()
     wait_until(lambda: "verified" in stored.index.tasks())
     assert stored.index.tasks()["verified"].done == 5
@@ -106,7 +106,7 @@ def test_nothing_is_read_where_it_is_switched_off(stored, upkeep):
 
 
 def test_files_that_the_index_does_not_know_are_entered(stored, upkeep, monkeypatch):
-    monkeypatch.setattr("backup_scp.upkeep._LEAST_MB_PER_S", 1e6)
+    monkeypatch.setattr("backup_scp.watch.maintenance._LEAST_MB_PER_S", 1e6)
     held = put_into_archive(stored.archive, encode(dx(study="unknown")))
     upkeep()
     wait_until(lambda: "verified" in stored.index.tasks())
@@ -184,7 +184,7 @@ def test_a_storm_is_told_once(upkeep, caplog):
 
 
 def test_an_error_that_nobody_has_foreseen_ends_one_work_only(stored, upkeep, monkeypatch, caplog):
-    monkeypatch.setattr("backup_scp.upkeep._LEAST_MB_PER_S", 1e6)
+    monkeypatch.setattr("backup_scp.watch.maintenance._LEAST_MB_PER_S", 1e6)
     tries: list[object] = []
 
     def storms():
@@ -215,7 +215,7 @@ def test_an_error_that_nobody_has_foreseen_ends_one_work_only(stored, upkeep, mo
 
 @pytest.mark.parametrize("work", ["rebuild", "verify"])
 def test_a_work_that_cannot_be_done_does_not_hold_up_the_others(stored, upkeep, monkeypatch, work):
-    monkeypatch.setattr("backup_scp.upkeep._LEAST_MB_PER_S", 1e6)
+    monkeypatch.setattr("backup_scp.watch.maintenance._LEAST_MB_PER_S", 1e6)
     stored.index.record_task(Task("rebuild", NOW))
 
     def fails(*_args, **_kwargs):

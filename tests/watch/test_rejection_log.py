@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from backup_scp import rejection_log
 from backup_scp.errors import IndexUnavailable
 from backup_scp.ports import ServiceKind
-from backup_scp.rejection_log import RejectionLog
+from backup_scp.watch import rejection_log
+from backup_scp.watch.rejection_log import RejectionLog
 from tests.processes import wait_until
 from tests.stored import stored_in
 
