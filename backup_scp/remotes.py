@@ -59,7 +59,7 @@ def destination(settings: Settings, to: str) -> RestoreDestination:
         return _remote_destination(settings, remote)
     folder = Path(to).expanduser()
     if folder.is_dir() or "/" in to or "\\" in to:
-        from backup_scp.destinations.directory import DirectoryDestination
+        from backup_scp.copies.directory import DirectoryDestination
 
         _refuse_our_own(settings, folder.resolve())
         return DirectoryDestination(folder.absolute())

@@ -180,7 +180,7 @@ class TestCtrlC:
     def test_restore(self, run, interrupt, type_, drive, tmp_path):
         assert run("import", drive).code == 0
         arguments = ("restore", "--to", tmp_path / "restored", "--all")
-        ended = interrupt("backup_scp.destinations.directory:DirectoryDestination.send", 4, *arguments)
+        ended = interrupt("backup_scp.copies.directory:DirectoryDestination.send", 4, *arguments)
         assert ended.code == 130
         assert "3 of 9" in ended.text
         assert "same command" in ended.text

@@ -14,8 +14,8 @@ import pytest
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from backup_scp.archive.filesystem import FilesystemArchive
-from backup_scp.destinations import directory
-from backup_scp.destinations.directory import DirectoryDestination
+from backup_scp.copies import directory
+from backup_scp.copies.directory import DirectoryDestination
 from backup_scp.errors import DestinationUnavailable, DigestMismatch, FileMissing, InstanceRefused
 from backup_scp.ports import Selection
 from tests.samples import cr, data_set_bytes, dx, encode

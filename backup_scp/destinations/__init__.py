@@ -1,1 +1,0 @@
-"""Where instances go that is not a network peer: one file for each kind, each a ``ports.Destination``."""
