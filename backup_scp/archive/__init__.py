@@ -1,4 +1,7 @@
-"""Where the files are: self-describing, never overwritten, never deleted."""
+"""Where the files are: self-describing, never overwritten, never deleted.
+
+It imports ``ports``, ``dicom``, ``machine`` and ``errors`` only.
+"""
 
 from backup_scp.archive.filesystem import FilesystemArchive
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from backup_scp.archive import layout
-from backup_scp.archive.durable import DurableFolders, prefetch
-from backup_scp.archive.failures import UNREADABLE, explained, failure, reason, whose
+from backup_scp.archive.durable_folders import DurableFolders, prefetch
 from backup_scp.archive.file_format import FileHeader, read_header
 from backup_scp.archive.listing import Listing
 from backup_scp.archive.marker import MARKER, Marker, new_identity
+from backup_scp.archive.os_errors import UNREADABLE, explained, failure, reason, whose
 from backup_scp.archive.staging import FileInStaging
 from backup_scp.archive.staging_folder import Staging
 from backup_scp.archive.stored_stream import open_stored

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from backup_scp.archive import layout
-from backup_scp.archive.failures import UNREADABLE, reason
+from backup_scp.archive.os_errors import UNREADABLE, reason
 from backup_scp.errors import DigestMismatch
 
 _DEPTH = 3  # folders between the archive and a file

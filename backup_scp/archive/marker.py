@@ -9,7 +9,7 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 
-from backup_scp.archive.failures import UNREADABLE
+from backup_scp.archive.os_errors import UNREADABLE
 from backup_scp.machine.folders import fsync, fsync_folder
 
 MARKER = ".backup-scp-archive"

@@ -14,11 +14,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from backup_scp.archive.digest import WORTH_BYTES, DigestBeside
-from backup_scp.archive.failures import explained, failure
+from backup_scp.archive.background_digest import WORTH_BYTES, DigestBeside
 from backup_scp.archive.file_format import blank_header, private_information
+from backup_scp.archive.os_errors import explained, failure
+from backup_scp.archive.staged_reader import Written
 from backup_scp.archive.volume import CHECK_BYTES, Volume
-from backup_scp.archive.written import Written
 from backup_scp.errors import ArchiveFull, ArchiveUnavailable
 from backup_scp.machine.digests import Digests
 from backup_scp.machine.folders import FsyncFailed, fsync, fsync_folder

@@ -11,7 +11,7 @@ from collections.abc import Generator
 from contextlib import suppress
 from pathlib import Path
 
-from backup_scp.archive.durable import DurableFolders
+from backup_scp.archive.durable_folders import DurableFolders
 from backup_scp.archive.staging import LOCK, FileInStaging
 from backup_scp.archive.volume import Volume
 from backup_scp.errors import ArchiveUnavailable

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from backup_scp.archive.failures import failure, reason
+from backup_scp.archive.os_errors import failure, reason
 from backup_scp.errors import ArchiveFull, ArchiveUnavailable
 from backup_scp.machine.folders import FsyncFailed, fsync, fsync_folder, last_failed_fsync
 

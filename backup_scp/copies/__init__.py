@@ -1,4 +1,4 @@
 """Where copies of images are kept: one file for each kind, each a ``ports.Destination``.
 
-It imports ``services``, ``ports``, ``dicom``, ``machine`` and ``errors`` only.
+It imports ``ports``, ``dicom``, ``machine`` and ``errors`` only.
 """

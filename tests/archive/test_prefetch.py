@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from backup_scp.archive import durable
+from backup_scp.archive import durable_folders
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux is told")
 
@@ -28,10 +28,10 @@ def test_every_byte_is_asked_for_in_pieces_that_a_device_takes_at_once(tmp_path,
         advise(descriptor, offset, length, advice)
 
     monkeypatch.setattr(os, "posix_fadvise", noted)
-    durable.prefetch(path)
+    durable_folders.prefetch(path)
     assert [offset for offset, _ in hinted] == list(range(0, told, 128 << 10))
     assert {length for _, length in hinted} <= {128 << 10}
 
 
 def test_what_is_gone_is_nobodys_trouble_yet(tmp_path):
-    durable.prefetch(tmp_path / "gone")
+    durable_folders.prefetch(tmp_path / "gone")

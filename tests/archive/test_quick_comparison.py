@@ -10,7 +10,7 @@ import pytest
 from xxhash import xxh3_128_hexdigest
 
 from backup_scp.archive import FilesystemArchive, staging
-from backup_scp.archive import digest as digesting
+from backup_scp.archive import background_digest as digesting
 from backup_scp.archive.file_format import PRIVATE_INFORMATION_LENGTH, blank_header, private_information
 from backup_scp.errors import DigestMismatch
 from backup_scp.machine.digests import digest_like

@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from backup_scp.archive import FilesystemArchive, staging
-from backup_scp.archive import digest as digesting
+from backup_scp.archive import background_digest as digesting
 from backup_scp.errors import ArchiveUnavailable, Damaged
 from backup_scp.machine import writeback
 from backup_scp.machine.digests import Digests

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from typing import BinaryIO, Self
 
-from backup_scp.archive.failures import explained
+from backup_scp.archive.os_errors import explained
 
 
 class Written:
