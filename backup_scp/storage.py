@@ -64,7 +64,7 @@ def open_index(settings: Settings, *, migrate: bool | None = None) -> Index:
 
 def _connections(settings: Settings) -> int:
     """Give how many connections one process of the node may have to a PostgreSQL server."""
-    from backup_scp.index.engine import MOST_CONNECTIONS
+    from backup_scp.index.connection.database import MOST_CONNECTIONS
 
     return max(MOST_CONNECTIONS // settings.node.workers, _LEAST_CONNECTIONS)
 
@@ -88,7 +88,7 @@ def set_aside_damaged_index(settings: Settings, seen: str = "") -> Iterator[str]
     ------
     IndexUnavailable
     """
-    from backup_scp.index.file_care import damage_of, set_aside
+    from backup_scp.index.connection.sqlite_file import damage_of, set_aside
 
     if damage := seen or damage_of(settings.index_url):
         aside = set_aside(settings.index_url)
@@ -102,7 +102,7 @@ def back_up_index(settings: Settings, to: Path) -> int:
     ------
     IndexUnavailable
     """
-    from backup_scp.index.file_care import backup
+    from backup_scp.index.connection.sqlite_file import backup
 
     return backup(settings.index_url, to)
 
@@ -114,7 +114,7 @@ def upgrade_index(settings: Settings) -> bool:
     ------
     IndexUnavailable
     """
-    from backup_scp.index.migrate import upgrade
+    from backup_scp.index.connection.migrate import upgrade
 
     return upgrade(settings.index_url)
 
@@ -214,7 +214,7 @@ def pending_upgrade(settings: Settings) -> str | None:
     ------
     IndexUnavailable
     """
-    from backup_scp.index.migrate import pending
+    from backup_scp.index.connection.migrate import pending
 
     return pending(settings.index_url)
 

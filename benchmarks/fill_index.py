@@ -14,14 +14,14 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from backup_scp.index.admission import instance_row, new_study_row
-from backup_scp.index.engine import Database
-from backup_scp.index.facts import Facts
-from backup_scp.index.merging import blank, merge
-from backup_scp.index.migrate import upgrade
-from backup_scp.index.rows import Row
-from backup_scp.index.tables import SERIES_ATTRIBUTES, STUDY_ATTRIBUTES, instance, series, study, version
-from backup_scp.index.values import patient_key
+from backup_scp.index.connection.database import Database
+from backup_scp.index.connection.migrate import upgrade
+from backup_scp.index.schema.rows import Row
+from backup_scp.index.schema.stored_text import patient_key
+from backup_scp.index.schema.tables import SERIES_ATTRIBUTES, STUDY_ATTRIBUTES, instance, series, study, version
+from backup_scp.index.writing.attribute_merge import blank, merge
+from backup_scp.index.writing.version_rows import Facts
+from backup_scp.index.writing.version_writer import instance_row, new_study_row
 from backup_scp.ports import Version
 from benchmarks import synthetic
 

@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from backup_scp.dicom.attributes import BY_KEYWORD, Level
 from backup_scp.dicom.query.conditions import matching_of
 from backup_scp.dicom.query.information_model import Condition, Query
-from backup_scp.index import SQLIndex, queries
-from backup_scp.index.engine import Database
+from backup_scp.index import SQLIndex
+from backup_scp.index.connection.database import Database
+from backup_scp.index.reading import select
 from benchmarks import synthetic
 
 SHOWN = (
@@ -113,7 +114,7 @@ class Bench:
 def plan(url: str, asked: Query) -> list[str]:
     """Give the plan that the database has for a query, one line a step."""
     with contextlib.closing(Database(url)) as database, database.reading() as connection:
-        compiled = queries.search(asked, database.dialect).compile(
+        compiled = select.search(asked, database.dialect).compile(
             connection.engine, compile_kwargs={"render_postcompile": True}
         )
         verb = "EXPLAIN QUERY PLAN " if database.is_sqlite else "EXPLAIN "

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from backup_scp.index.migrate import upgrade
+from backup_scp.index.connection.migrate import upgrade
 from benchmarks import certificates, images, limits, load, nodes, postgres
 from benchmarks.images import CT, DR, TINY, Instance, Kind
 from benchmarks.nodes import BackupSCP, DcmQRSCP, Node, Orthanc, Place

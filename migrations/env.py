@@ -1,8 +1,8 @@
-"""Run by alembic: migrates on the connection that ``backup_scp.index.migrate`` hands over."""
+"""Run by alembic: migrates on the connection that ``backup_scp.index.connection.migrate`` hands over."""
 
 from alembic import context
 
-from backup_scp.index.tables import METADATA
+from backup_scp.index.schema.tables import METADATA
 
 connection = context.config.attributes["connection"]
 context.configure(

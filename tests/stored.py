@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from backup_scp.archive.filesystem import FilesystemArchive
-from backup_scp.index.migrate import upgrade
+from backup_scp.index.connection.migrate import upgrade
 from backup_scp.index.sql_index import SQLIndex
 from backup_scp.ports import Archive, Arrival, Heading, Held, Index, InstanceKey
 from backup_scp.services.ingest import Accepted, Ingest

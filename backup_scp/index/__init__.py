@@ -1,4 +1,7 @@
-"""The index: what is held, in SQLite or PostgreSQL; the only user of SQLAlchemy and alembic."""
+"""The index: what is held, in SQLite or PostgreSQL.
+
+It alone uses SQLAlchemy and alembic.  It imports ``ports``, ``dicom``, ``machine`` and ``errors`` only.
+"""
 
 from backup_scp.index.sql_index import SQLIndex
 

@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, TypeVar
 import sqlalchemy as sa
 
 from backup_scp.dicom.query.information_model import Query
-from backup_scp.index import archive_facts, housekeeping, past, queries, read_ahead, rejections, tasks
-from backup_scp.index.commitments import SQLCommitments
-from backup_scp.index.engine import MOST_CONNECTIONS, Database
-from backup_scp.index.facts import Facts, stored_instance_key
-from backup_scp.index.failures import MetAnother
-from backup_scp.index.known import KnownStudies
-from backup_scp.index.reentry import Reentry
-from backup_scp.index.tables import study
-from backup_scp.index.together import Together
+from backup_scp.index.connection.database import MOST_CONNECTIONS, Database
+from backup_scp.index.connection.db_errors import MetAnother
+from backup_scp.index.reading import buffered_rows, history, select
+from backup_scp.index.records import archive_state, rejections, statistics, tasks
+from backup_scp.index.records.commitments import SQLCommitments
+from backup_scp.index.schema.tables import study
+from backup_scp.index.writing.group_commit import Together
+from backup_scp.index.writing.study_cache import KnownStudies
+from backup_scp.index.writing.study_reindexer import Reentry
+from backup_scp.index.writing.version_rows import Facts, stored_instance_key
 from backup_scp.ports import (
     Admission,
     Arrival,
@@ -44,7 +45,7 @@ from backup_scp.ports import (
 )
 
 if TYPE_CHECKING:
-    from backup_scp.index.presuming import Presuming
+    from backup_scp.index.writing.optimistic_insert import Presuming
 
 _Result = TypeVar("_Result")
 
@@ -73,7 +74,7 @@ class SQLIndex:
         self._connections = connections
         self._known = KnownStudies()
         self._entering = self._way_in()
-        self._verifications = housekeeping.Verifications(self._database)
+        self._verifications = statistics.Verifications(self._database)
         self._commitments = SQLCommitments(self._database)
 
     def add(self, version: Version, read: Read | None = None) -> Admission:
@@ -86,7 +87,7 @@ class SQLIndex:
     def _way_in(self) -> Together | Presuming:
         if self._database.is_sqlite:
             return Together(self._database, self._known)
-        from backup_scp.index.presuming import Presuming
+        from backup_scp.index.writing.optimistic_insert import Presuming
 
         return Presuming(self._database, self._known)
 
@@ -94,56 +95,56 @@ class SQLIndex:
         stored = stored_instance_key(key)
         if not self._entering.may_be_held(stored):
             return Met()
-        return queries.met(self._database.look(queries.MEET, queries.to_meet(stored, sha256)))
+        return select.met(self._database.look(select.MEET, select.to_meet(stored, sha256)))
 
     def held(self, key: InstanceKey, sha256: str) -> tuple[str, Arrival] | None:
         return self.meet(key, sha256).held
 
     def versions_of(self, key: InstanceKey) -> list[Held]:
         with self._database.reading() as connection:
-            rows = connection.execute(queries.versions_of(stored_instance_key(key)))
-            return [queries.held_row(row) for row in rows]
+            rows = connection.execute(select.versions_of(stored_instance_key(key)))
+            return [select.held_row(row) for row in rows]
 
     def search(self, query: Query) -> Generator[Match, None, None]:
-        keywords = [attribute.keyword for attribute in queries.returned_keys(query)]
+        keywords = [attribute.keyword for attribute in select.returned_keys(query)]
         with contextlib.closing(
-            read_ahead.rows(self._database, lambda: queries.search(query, self._database.dialect))
+            buffered_rows.rows(self._database, lambda: select.search(query, self._database.dialect))
         ) as rows:
             for row in rows:
                 yield dict(zip(keywords, row, strict=True))
 
     def search_as_of(self, query: Query, as_of: datetime, read: Read) -> Generator[Match, None, None]:
-        return past.search(self._database, query, as_of, read)
+        return history.search(self._database, query, as_of, read)
 
     def sweep(self) -> None:
-        past.sweep(self._database)
+        history.sweep(self._database)
 
     def search_versions(self, query: Query) -> Generator[VersionMatch, None, None]:
         with contextlib.closing(
-            read_ahead.rows(self._database, lambda: queries.search_versions(query, self._database.dialect))
+            buffered_rows.rows(self._database, lambda: select.search_versions(query, self._database.dialect))
         ) as rows:
             for row in rows:
-                yield queries.version_match(query, row)
+                yield select.version_match(query, row)
 
     def retrieve(self, query: Query) -> list[Held]:
-        return self._held(lambda: queries.retrieve(query, self._database.dialect))
+        return self._held(lambda: select.retrieve(query, self._database.dialect))
 
     def select(self, selection: Selection) -> list[Held]:
-        return self._held(lambda: queries.select(selection, self._database.dialect))
+        return self._held(lambda: select.select(selection, self._database.dialect))
 
     def select_in_batches(self, selection: Selection) -> Generator[list[Held], None, None]:
         dialect = self._database.dialect
         studies, counts = array("q"), array("q")  # not lists: there may be a million
         with self._database.reading(stream=True) as connection:
-            for study_id, count in connection.execute(queries.selected_studies(selection, dialect)):
+            for study_id, count in connection.execute(select.selected_studies(selection, dialect)):
                 studies.append(study_id)
                 counts.append(count)
         for start, end in _batches(counts):
-            yield self._held(partial(queries.select, selection, dialect, studies[start:end].tolist()))
+            yield self._held(partial(select.select, selection, dialect, studies[start:end].tolist()))
 
     def _held(self, statement: Callable[[], sa.Select[tuple[object, ...]]]) -> list[Held]:
         with self._database.reading(stream=True) as connection, connection.execute(statement()) as rows:
-            return [queries.held_row(row) for row in rows]
+            return [select.held_row(row) for row in rows]
 
     def versions(self, before: datetime | None = None) -> Iterator[Held]:
         return self._verifications.versions(before)
@@ -156,7 +157,7 @@ class SQLIndex:
 
     def is_damaged(self, location: str) -> bool:
         with self._database.reading() as connection:
-            return housekeeping.is_damaged(connection, location)
+            return statistics.is_damaged(connection, location)
 
     def unindexed(self, locations: Iterable[str]) -> Iterator[str]:
         return self._verifications.unindexed(locations)
@@ -183,23 +184,23 @@ class SQLIndex:
 
     def is_empty(self) -> bool:
         with self._database.reading() as connection:
-            return housekeeping.is_empty(connection)
+            return statistics.is_empty(connection)
 
     def holdings(self) -> Holdings:
         with self._database.reading() as connection:
-            return housekeeping.holdings(connection)
+            return statistics.holdings(connection)
 
     def clock_doubt(self) -> ClockDoubt:
         with self._database.reading() as connection:
-            return housekeeping.clock_doubt(connection)
+            return statistics.clock_doubt(connection)
 
     def remarks(self, limit: int) -> list[Remark]:
         with self._database.reading() as connection:
-            return housekeeping.remarks(connection, limit)
+            return statistics.remarks(connection, limit)
 
     def storms(self, since: datetime, studies: int) -> list[Storm]:
         with self._database.reading() as connection:
-            return housekeeping.storms(connection, since, studies)
+            return statistics.storms(connection, since, studies)
 
     def record_rejections(self, found: Sequence[Rejection], settled: Sequence[Rejection] = ()) -> None:
         rejections.record(self._database, found, settled)
@@ -214,21 +215,21 @@ class SQLIndex:
 
     def archive_identity(self) -> str | None:
         with self._database.reading() as connection:
-            return archive_facts.identity(connection)
+            return archive_state.identity(connection)
 
     def record_archive_identity(self, identity: str) -> None:
-        archive_facts.record_identity(self._database, identity)
+        archive_state.record_identity(self._database, identity)
 
     def archive_trouble(self) -> Trouble | None:
         with self._database.reading() as connection:
-            return archive_facts.trouble(connection)
+            return archive_state.trouble(connection)
 
     def record_archive_trouble(self, sentence: str) -> None:
-        archive_facts.record_trouble(self._database, sentence)
+        archive_state.record_trouble(self._database, sentence)
 
     def received_since(self, since: datetime) -> Received:
         with self._database.reading() as connection:
-            return archive_facts.received_since(connection, since)
+            return archive_state.received_since(connection, since)
 
     def too_few_connections(self, processes: int) -> str:
         with self._database.reading() as connection:

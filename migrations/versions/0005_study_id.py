@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from backup_scp.index.values import LONGEST_KEY, stored_key
+from backup_scp.index.schema.stored_text import LONGEST_KEY, stored_key
 
 revision = "0005"
 down_revision = "0004"

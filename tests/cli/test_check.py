@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from backup_scp.index.migrate import move_to
+from backup_scp.index.connection.migrate import move_to
 from tests.processes import LOOPBACK, free_port
 from tests.samples import dx, encode
 

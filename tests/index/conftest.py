@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from backup_scp.index import SQLIndex
-from backup_scp.index.migrate import upgrade
+from backup_scp.index.connection.migrate import upgrade
 from tests.postgres import postgres_database
 
 pytest.register_assert_rewrite("tests.index.contract")
@@ -24,10 +24,10 @@ def opened(url: str) -> Iterator[SQLIndex]:
 @pytest.fixture
 def small_batches(monkeypatch) -> None:
     """Let few rows be many."""
-    monkeypatch.setattr("backup_scp.index.engine.ROWS_AT_ONCE", 5)
-    monkeypatch.setattr("backup_scp.index.housekeeping.BATCH", 10)
-    monkeypatch.setattr("backup_scp.index.rejections.MOST", 20)
-    monkeypatch.setattr("backup_scp.index.rejections.MOST_OF_ONE_ADDRESS", 8)
+    monkeypatch.setattr("backup_scp.index.connection.database.ROWS_AT_ONCE", 5)
+    monkeypatch.setattr("backup_scp.index.records.statistics.BATCH", 10)
+    monkeypatch.setattr("backup_scp.index.records.rejections.MOST", 20)
+    monkeypatch.setattr("backup_scp.index.records.rejections.MOST_OF_ONE_ADDRESS", 8)
 
 
 @pytest.fixture(params=ENGINES)

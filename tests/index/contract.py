@@ -673,7 +673,7 @@ class IndexContract:
 
     # What was there, and one version by its digest
 
-    def test_as_of_a_moment_what_came_later_does_not_exist(self, index):
+    def test_history_a_moment_what_came_later_does_not_exist(self, index):
         entered = [
             version("1.1", content="first"),
             version("1.1", content="clash", minute=1, sender="OTHER"),
@@ -696,7 +696,7 @@ class IndexContract:
         assert was(3, all_versions=True) == {first, clash, new, corrected}
         assert was(4, all_versions=True) == {first, clash, new, corrected, clash_again}
 
-    def test_as_of_is_exact_to_the_microsecond_in_every_time_zone(self, index):
+    def test_history_is_exact_to_the_microsecond_in_every_time_zone(self, index):
         index.add(version(content="first"))
         index.add(version(content="corrected", minute=1))
         moment = MORNING + timedelta(minutes=1)
@@ -709,7 +709,7 @@ class IndexContract:
         assert was(moment.astimezone(timezone(timedelta(hours=-7)))) == [version(content="corrected").sha256]
         assert was(MORNING - timedelta(microseconds=1)) == []
 
-    def test_as_of_goes_by_location_within_one_microsecond(self, index):
+    def test_history_goes_by_location_within_one_microsecond(self, index):
         entered = sorted((version(content=str(n)) for n in range(5)), key=lambda each: each.location)
         for each in [*entered[2:], *entered[:2]]:
             index.add(each)
@@ -717,14 +717,14 @@ class IndexContract:
         assert held.sha256 == entered[-1].sha256
         assert index.select(Selection(as_of=MORNING)) == index.select(Selection())
 
-    def test_as_of_two_sites_with_one_ae_title_are_two_senders(self, index):
+    def test_history_two_sites_with_one_ae_title_are_two_senders(self, index):
         index.add(version(content="ours", site="north"))
         index.add(version(content="theirs", site="south", minute=1))
         index.add(version(content="ours again", site="north", minute=2))
         (held,) = index.select(Selection(as_of=at(1)))
         assert held.sha256 == version(content="ours").sha256
 
-    def test_as_of_is_what_an_index_of_that_time_answered(self, index):
+    def test_history_is_what_an_index_of_that_time_answered(self, index):
         """A random life; at each moment as an index says that met only what had come by then."""
         chance = random.Random(5)
         life = [
@@ -812,7 +812,7 @@ class IndexContract:
         with pytest.raises(InvalidSelection):
             list(index.search_as_of(ask, MORNING, lambda _: None))
 
-    def test_as_of_narrows_like_everything_else(self, index):
+    def test_history_narrows_like_everything_else(self, index):
         for number, date in enumerate(["20240101", "20240201"]):
             index.add(version(sop=f"1.{number}", study=f"2.{number}", StudyDate=date, PatientID=f"P{number}"))
         index.add(version(sop="1.2", study="2.0", minute=1, PatientID="P0", StudyDate="20240101"))
@@ -824,7 +824,7 @@ class IndexContract:
         assert was(study_instance_uid="2.0") == was(patient_id="P0") == was(until="20240101") == ["1.0"]
         assert was(since="20240102") == ["1.1"]
 
-    def test_as_of_a_patient_has_what_was_theirs_then(self, index):
+    def test_history_a_patient_has_what_was_theirs_then(self, index):
         index.add(version("1.1", PatientID="WRONG"))
         index.add(version("1.2", PatientID="WRONG"))
         index.add(version("1.1", content="clash", minute=1, sender="OTHER", PatientID="OTHER"))

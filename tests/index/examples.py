@@ -15,11 +15,11 @@ from backup_scp.dicom.query.information_model import Condition, Matching, OneIte
 from backup_scp.dicom.sop_instance import SOPInstance
 from backup_scp.dicom.value_representation import items_text
 from backup_scp.index import SQLIndex
-from backup_scp.index.admission import Entrance
-from backup_scp.index.engine import Database
-from backup_scp.index.facts import Facts
-from backup_scp.index.known import KnownStudies
-from backup_scp.index.tables import METADATA
+from backup_scp.index.connection.database import Database
+from backup_scp.index.schema.tables import METADATA
+from backup_scp.index.writing.study_cache import KnownStudies
+from backup_scp.index.writing.version_rows import Facts
+from backup_scp.index.writing.version_writer import Entrance
 from backup_scp.ports import Admission, Arrival, Match, Rejection, ServiceKind, Version
 
 DX = "1.2.840.10008.5.1.4.1.1.1.1"

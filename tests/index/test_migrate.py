@@ -15,10 +15,10 @@ from alembic.script import ScriptDirectory
 
 from backup_scp.dicom.attributes import Level
 from backup_scp.errors import IndexUnavailable
-from backup_scp.index import migrate
-from backup_scp.index.engine import Database
-from backup_scp.index.tables import METADATA
-from backup_scp.index.values import timestamp
+from backup_scp.index.connection import migrate
+from backup_scp.index.connection.database import Database
+from backup_scp.index.schema.stored_text import timestamp
+from backup_scp.index.schema.tables import METADATA
 from tests.index.examples import answers, at, one_item, requests, rows, version
 from tests.selections import narrowed
 
@@ -230,17 +230,18 @@ def test_nodes_that_start_at_once_migrate_one_after_the_other(url):
 
 
 def _upgrade_in_a_process(url):
-    code = "import sys; from backup_scp.index.migrate import upgrade; upgrade(sys.argv[1])"
+    code = "import sys; from backup_scp.index.connection.migrate import upgrade; upgrade(sys.argv[1])"
     done = subprocess.run([sys.executable, "-W", "error", "-c", code, url], capture_output=True, text=True, check=False,
-                          cwd=Path(migrate.__file__).parents[2])  # fmt: skip
+                          cwd=Path(migrate.__file__).parents[3])  # fmt: skip
     assert done.returncode == 0, done.stderr
 
 
 def test_a_start_without_work_does_not_load_alembic(tmp_path):
     url = f"sqlite:///{tmp_path}/deep/er/index.db"
     migrate.upgrade(url)
-    code = "import sys; from backup_scp.index.migrate import *; upgrade(sys.argv[1]); print('alembic' in sys.modules)"
-    folder = Path(migrate.__file__).parents[2]
+    code = "import sys; from backup_scp.index.connection.migrate import *; "
+    code += "upgrade(sys.argv[1]); print('alembic' in sys.modules)"
+    folder = Path(migrate.__file__).parents[3]
     assert subprocess.check_output([sys.executable, "-c", code, url], cwd=folder, text=True).strip() == "False"
 
 

@@ -14,9 +14,9 @@ import sqlalchemy as sa
 from backup_scp.dicom.attributes import Level
 from backup_scp.dicom.query.information_model import WildCard
 from backup_scp.errors import IndexUnavailable
-from backup_scp.index.engine import Database
-from backup_scp.index.keys import folded
-from backup_scp.index.name_search import trigrams
+from backup_scp.index.connection.database import Database
+from backup_scp.index.schema.search_keys import folded
+from backup_scp.index.schema.trigrams import trigrams
 from benchmarks.query_index import plan
 from tests.index.conftest import opened
 from tests.index.examples import answers, filling, query, version
@@ -53,7 +53,7 @@ def test_answers_are_those_of_a_scan(url, monkeypatch):
     with opened(url) as index:
         enter_names(index)
         narrowed = [found(index, pattern) for pattern in PATTERNS]
-        monkeypatch.setattr("backup_scp.index.matching.trigrams", lambda _: [])
+        monkeypatch.setattr("backup_scp.index.reading.matching.trigrams", lambda _: [])
         if not index._database.is_sqlite:
             with index._database.writing() as connection:
                 connection.execute(sa.text("DROP INDEX ix_study_name"))

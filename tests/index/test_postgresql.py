@@ -7,11 +7,11 @@ import sqlalchemy as sa
 
 from backup_scp.errors import IndexUnavailable
 from backup_scp.index import SQLIndex
-from backup_scp.index.admission import Entrance
-from backup_scp.index.engine import index_url
-from backup_scp.index.facts import Facts
-from backup_scp.index.known import KnownStudies
-from backup_scp.index.values import lock_number
+from backup_scp.index.connection.database import index_url
+from backup_scp.index.schema.stored_text import lock_number
+from backup_scp.index.writing.study_cache import KnownStudies
+from backup_scp.index.writing.version_rows import Facts
+from backup_scp.index.writing.version_writer import Entrance
 from tests.index.conftest import opened
 from tests.index.contract import IndexContract
 from tests.index.examples import version

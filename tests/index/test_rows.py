@@ -119,17 +119,17 @@ AS_OF_ONE = [
 @pytest.mark.parametrize(("wanted", "database_index"), AS_OF_ONE)
 @pytest.mark.parametrize("all_versions", [False, True])
 def test_what_was_there_of_one_study_or_patient_uses_database_indexes(filled, wanted, database_index, all_versions):
-    from backup_scp.index import queries
+    from backup_scp.index.reading import select
 
-    statement = queries.select(narrowed(as_of=at(5), all_versions=all_versions, **wanted), filled._database.dialect)
+    statement = select.select(narrowed(as_of=at(5), all_versions=all_versions, **wanted), filled._database.dialect)
     assert_database_index_used(filled._database, statement, database_index)
 
 
 @pytest.mark.parametrize(("level", "wanted", "database_index"), ONE_HIT)
 def test_one_hit_queries_use_a_database_index(filled, level, wanted, database_index):
-    from backup_scp.index import queries
+    from backup_scp.index.reading import select
 
-    statement = queries.search(query(level, **wanted), filled._database.dialect)
+    statement = select.search(query(level, **wanted), filled._database.dialect)
     assert_database_index_used(filled._database, statement, database_index)
 
 

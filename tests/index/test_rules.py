@@ -11,18 +11,18 @@ from pydicom.datadict import dictionary_VM
 
 from backup_scp.dicom.attributes import ATTRIBUTES, BY_KEYWORD
 from backup_scp.dicom.value_representation import date_key, last_time_key, time_key
-from backup_scp.index.answering import Candidate, Sender, Standing, decide, standings
-from backup_scp.index.keys import (
+from backup_scp.index.reading.matching import _after, _shortest
+from backup_scp.index.schema.search_keys import (
     IN_DATABASE_INDEXES,
     decimal_key,
     folded_group,
     integer_key,
     stored_value,
 )
-from backup_scp.index.matching import _after, _shortest
-from backup_scp.index.merging import blank, merge
-from backup_scp.index.tables import SERIES_ATTRIBUTES, study
-from backup_scp.index.values import LONGEST_KEY, moment, stored_key, stored_text, timestamp
+from backup_scp.index.schema.stored_text import LONGEST_KEY, moment, stored_key, stored_text, timestamp
+from backup_scp.index.schema.tables import SERIES_ATTRIBUTES, study
+from backup_scp.index.writing.attribute_merge import blank, merge
+from backup_scp.index.writing.version_rule import Candidate, Sender, Standing, decide, standings
 from tests.index.examples import MORNING
 
 

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from backup_scp.errors import IndexDamaged, IndexUnavailable, InvalidSettings
-from backup_scp.index import SQLIndex, engine, sqlite_engine
-from backup_scp.index.file_care import backup, damage_of, set_aside
-from backup_scp.index.migrate import upgrade
+from backup_scp.index import SQLIndex
+from backup_scp.index.connection import database, sqlite_engine
+from backup_scp.index.connection.migrate import upgrade
+from backup_scp.index.connection.sqlite_file import backup, damage_of, set_aside
 from tests.index.conftest import opened
 from tests.index.contract import IndexContract
 from tests.index.examples import rejection, version
@@ -72,7 +73,7 @@ def test_who_changes_a_new_file_at_the_same_moment_is_waited_for(path, monkeypat
     ):
         other.execute("CREATE TABLE made (a)")
         other.execute("BEGIN EXCLUSIVE")
-        monkeypatch.setattr("backup_scp.index.sqlite_engine.time.sleep", lambda _: other.rollback())
+        monkeypatch.setattr("backup_scp.index.connection.sqlite_engine.time.sleep", lambda _: other.rollback())
         sqlite_engine._use_wal(ours)
         assert ours.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
@@ -216,7 +217,7 @@ def test_housekeeping_has_its_turn_though_images_keep_coming(index, monkeypatch)
 
 
 def test_who_waits_in_vain_is_told_what_for(index, monkeypatch):
-    monkeypatch.setattr(engine, "WAIT_S", 0)
+    monkeypatch.setattr(database, "WAIT_S", 0)
     with index._database.writing("studies of a rebuild"), pytest.raises(IndexUnavailable) as busy:
         index.add(version())
     assert str(busy.value).startswith("The index was busy for 0 s; now studies of a rebuild are written to it, for 0 s")

@@ -33,10 +33,14 @@ CORE: dict[str, tuple[str, ...]] = {
         "tests/dicom/test_sop_instance.py",
     ),
     "services/delivery.py": ("tests/services/test_delivery.py", "tests/services/test_restore.py"),
-    "index/admission.py": (*_INDEX, "tests/index/test_presuming.py", "tests/index/test_postgresql.py"),
-    "index/answering.py": (*_INDEX, "tests/services/test_life.py"),
-    "index/matching.py": (*_INDEX, "tests/index/test_matching.py", "tests/index/test_names.py"),
-    "index/together.py": (*_INDEX, "tests/index/test_together.py"),
+    "index/writing/version_writer.py": (
+        *_INDEX,
+        "tests/index/test_optimistic_insert.py",
+        "tests/index/test_postgresql.py",
+    ),
+    "index/writing/version_rule.py": (*_INDEX, "tests/services/test_life.py"),
+    "index/reading/matching.py": (*_INDEX, "tests/index/test_matching.py", "tests/index/test_names.py"),
+    "index/writing/group_commit.py": (*_INDEX, "tests/index/test_group_commit.py"),
     "services/ingest.py": (
         "tests/services/test_ingest.py",
         "tests/services/test_damage.py",

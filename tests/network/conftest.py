@@ -16,7 +16,7 @@ import pytest
 import trustme
 
 from backup_scp.archive.filesystem import FilesystemArchive
-from backup_scp.index.migrate import upgrade
+from backup_scp.index.connection.migrate import upgrade
 from backup_scp.index.sql_index import SQLIndex
 from backup_scp.network.access import AccessPolicy
 from backup_scp.network.association import Association, Context, LocalAE, Timing

@@ -17,7 +17,7 @@ from backup_scp.errors import (
     IndexUnavailable,
     ResourceLimitation,
 )
-from backup_scp.index.migrate import upgrade
+from backup_scp.index.connection.migrate import upgrade
 from backup_scp.index.sql_index import SQLIndex
 from backup_scp.ports import Commitment, CommitmentRequest, FailureReason, Reference, Requester
 from backup_scp.services.commitment import LeaseLost, Pace, StorageCommitment, Worker

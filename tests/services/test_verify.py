@@ -62,7 +62,7 @@ class TestVerify:
 
     @pytest.mark.parametrize("days", [-400, -0.01, 400])
     def test_a_clock_that_jumps_meanwhile_does_not_begin_a_pass_again(self, stored, clock, monkeypatch, days):
-        monkeypatch.setattr("backup_scp.index.housekeeping.BATCH", 2)
+        monkeypatch.setattr("backup_scp.index.records.statistics.BATCH", 2)
         monkeypatch.setattr("backup_scp.services.verify.BATCH", 1)
         samples = [encode(ds) for ds in one_of_each()]
         for sample in samples:

@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from backup_scp.errors import IndexUnavailable
-from backup_scp.index.file_care import set_aside
-from backup_scp.index.migrate import upgrade
+from backup_scp.index.connection.migrate import upgrade
+from backup_scp.index.connection.sqlite_file import set_aside
 from backup_scp.ports import Storm, Task
 from backup_scp.services.rebuild import rebuild
 from backup_scp.watch.maintenance import Upkeep

@@ -15,7 +15,6 @@ from pathlib import Path
 
 # What `Storage` loads when it needs it: once here, not in the process of each point.
 from backup_scp.archive import filesystem  # noqa: F401
-from backup_scp.index import migrate, sql_index  # noqa: F401
 from backup_scp.node import _recover
 from backup_scp.services.verify import verify
 from backup_scp.settings import load

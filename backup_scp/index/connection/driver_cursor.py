@@ -1,0 +1,197 @@
+"""Statements on the driver's own cursor: what SQLAlchemy made of them once, without what it does at each execution.
+
+An execution through ``sa.Connection`` costs five times as much as the statement itself, and entering an instance
+takes six (docs/adr/0018).  The statements, their types and the connections stay SQLAlchemy's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import sqlalchemy as sa
+
+from backup_scp.index.schema.rows import Row
+
+_MOST_PLANS = 512
+_Process = Callable[[Any], Any]
+
+_plans: dict[tuple[str, Any, tuple[str, ...]], _Plan] = {}
+
+
+@dataclass(slots=True)
+class _Plan:
+    """One statement for one kind of row, compiled.
+
+    Attributes
+    ----------
+    names
+        Its parameters in the order of its question marks; for a driver that takes names, all of them.
+    fixed
+        Values that stand in the statement itself.
+    binds
+        What turns a value into the driver's, by name.
+    columns
+        Names of what it selects.
+    types
+        Of what it selects.
+    results
+        What turns the driver's into a value, by place; None before the first execution, which shows the driver's types.
+    """
+
+    text: str
+    positional: bool
+    names: tuple[str, ...]
+    fixed: dict[str, Any]
+    binds: tuple[tuple[str, _Process], ...]
+    columns: tuple[str, ...]
+    types: tuple[sa.types.TypeEngine[Any], ...]
+    results: tuple[tuple[int, _Process], ...] | None = None
+
+
+class Answer:
+    """What an execution gave: the part of ``sa.CursorResult`` that an ``Entrance`` asks for."""
+
+    __slots__ = ("_columns", "_rows", "rowcount")
+
+    def __init__(self, rows: list[tuple[Any, ...]], columns: tuple[str, ...], rowcount: int) -> None:
+        self._rows = rows
+        self._columns = columns
+        self.rowcount = rowcount
+
+    @property
+    def inserted_primary_key(self) -> tuple[Any, ...]:
+        return self._rows[0]
+
+    def all(self) -> list[Any]:
+        return self._rows
+
+    def first(self) -> Any:
+        return self._rows[0] if self._rows else None
+
+    def scalars(self) -> Iterator[Any]:
+        return (row[0] for row in self._rows)
+
+    def mappings(self) -> Answer:
+        rows: list[Any] = [dict(zip(self._columns, row, strict=True)) for row in self._rows]
+        return Answer(rows, self._columns, self.rowcount)
+
+
+class Direct:
+    """Executes on the driver's connection below an ``sa.Connection``; one thread at a time.
+
+    Parameters
+    ----------
+    connection
+        Open, with or without a transaction: what is executed here is part of it.
+    """
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self.connection = connection
+        self._dialect = connection.dialect
+        self._is_sqlite = connection.dialect.name == "sqlite"
+        self._error: type[Exception] = connection.dialect.loaded_dbapi.Error  # PEP 249
+        self._cursor = connection.connection.cursor()
+
+    def execute(self, statement: Any, row: Row | None = None, /) -> Answer:
+        """Execute a statement.
+
+        Raises
+        ------
+        sa.exc.DBAPIError
+        """
+        row = row or {}
+        key = (self._dialect.name, statement, tuple(row))
+        plan = _plans.get(key) or self._plan(key)
+        values = {**plan.fixed, **row} if plan.fixed else row
+        if plan.binds:
+            values = {**values, **{name: process(values[name]) for name, process in plan.binds}}
+        cursor = self._cursor
+        try:
+            cursor.execute(plan.text, [values[name] for name in plan.names] if plan.positional else values)
+            rows: list[Any] = list(cursor.fetchall()) if cursor.description else []
+        except self._error as error:
+            raise self.explained(plan.text, error) from None
+        if self._is_sqlite and statement.is_insert:
+            rows = [(cursor.lastrowid,)]
+        if rows and plan.types:
+            results = plan.results if plan.results is not None else self._learn(plan)
+            rows = [_processed(found, results) for found in rows] if results else rows
+        return Answer(rows, plan.columns, cursor.rowcount)
+
+    @contextlib.contextmanager
+    def transaction(self, begin: str) -> Iterator[None]:
+        """Begin, and commit when the block ends; roll back when it raises."""
+        self._control(begin)
+        try:
+            yield
+            self._control("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sa.exc.DBAPIError):  # SQLite has rolled back by itself, after some errors
+                self._control("ROLLBACK")
+            raise
+
+    def _control(self, statement: str) -> None:
+        try:
+            self._cursor.execute(statement)
+        except self._error as error:
+            raise self.explained(statement, error) from None
+
+    def explained(self, text: str, error: Any) -> BaseException:
+        """Make what SQLAlchemy would raise, and let its pool know of a connection that is lost."""
+        lost = self._dialect.is_disconnect(error, self.connection.connection, self._cursor)
+        if lost:
+            self.connection.invalidate(error)
+        explained: BaseException = sa.exc.DBAPIError.instance(
+            text, None, error, self._error, hide_parameters=True, connection_invalidated=lost, dialect=self._dialect
+        )
+        return explained
+
+    def _learn(self, plan: _Plan) -> tuple[tuple[int, _Process], ...]:
+        codes = [described[1] for described in self._cursor.description]
+        processes = map(partial(_result, dialect=self._dialect), plan.types, codes)
+        plan.results = tuple(_present(enumerate(processes)))
+        return plan.results
+
+    def _plan(self, key: tuple[str, Any, tuple[str, ...]]) -> _Plan:
+        _, statement, names = key
+        compiled = statement.compile(dialect=self._dialect, column_keys=list(names))
+        parameters = compiled.construct_params(dict.fromkeys(names))
+        types = {name: bind.type for bind, name in compiled.bind_names.items()}
+        positional = bool(compiled.positional)
+        columns = list(statement.exported_columns) if statement.is_select else []
+        plan = _Plan(
+            text=str(compiled),
+            positional=positional,
+            names=tuple(compiled.positiontup) if positional else tuple(parameters),
+            fixed={name: value for name, value in parameters.items() if name not in names},
+            binds=tuple(_present((name, _bind(types[name], self._dialect)) for name in parameters)),
+            columns=tuple(column.name for column in columns),
+            types=tuple(column.type for column in columns),
+        )
+        if len(_plans) >= _MOST_PLANS:
+            _plans.clear()
+        _plans[key] = plan
+        return plan
+
+
+def _present(processes: Iterator[tuple[Any, _Process | None]]) -> Iterator[tuple[Any, _Process]]:
+    return ((where, process) for where, process in processes if process is not None)
+
+
+def _bind(kind: sa.types.TypeEngine[Any], dialect: sa.Dialect) -> _Process | None:
+    return kind.dialect_impl(dialect).bind_processor(dialect)
+
+
+def _result(kind: sa.types.TypeEngine[Any], code: object, dialect: sa.Dialect) -> _Process | None:
+    return kind.dialect_impl(dialect).result_processor(dialect, code)
+
+
+def _processed(row: tuple[Any, ...], results: tuple[tuple[int, _Process], ...]) -> tuple[Any, ...]:
+    values = list(row)
+    for place, process in results:
+        values[place] = process(values[place])
+    return tuple(values)

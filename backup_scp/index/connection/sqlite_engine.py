@@ -1,0 +1,221 @@
+"""Connections to an SQLite file: in WAL mode, with synchronous=FULL, to whatever file has the index's name now."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sqlite3
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from backup_scp.errors import IndexDamaged, IndexUnavailable
+from backup_scp.index.schema.sqlite import SQLite
+from backup_scp.index.schema.trigrams import NAME_TABLE
+
+WAIT_S = 30
+"""How long a writer waits for another one."""
+
+FROZEN = "frozen"
+"""Marks, in its ``info``, a connection to a file that can only be read."""
+
+BEGIN = "BEGIN IMMEDIATE"
+
+_PAUSE_S = 0.01
+
+# The inner pages of the b-trees of a million studies fit into the cache; a connection takes what it has read, no more.
+_PRAGMAS = (
+    "PRAGMA synchronous=FULL",
+    "PRAGMA foreign_keys=ON",
+    f"PRAGMA busy_timeout={WAIT_S * 1000}",
+    "PRAGMA cache_size=-32768",
+)
+_FILE = "file"
+_FILES_OF_ONE = 3
+"""The database, its write-ahead log, and the index of that."""
+
+_NO_SHARED_MEMORY = "SQLITE_IOERR_SHM"
+_NO_ROOM = ("SQLITE_FULL", "SQLITE_IOERR_WRITE")
+_HAS_TRIGRAMS = f"SELECT 1 FROM sqlite_master WHERE name = '{NAME_TABLE}'"  # noqa: S608
+
+
+def _connected(
+    url: sa.URL, frozen: threading.Event, info: dict[str, Any], *arguments: Any, **options: Any
+) -> sqlite3.Connection:
+    """Connect; only to read, where nothing can be written and nobody else has it open."""
+    path = sqlite_path(url)
+    try:
+        connection = _connected_to_write(*arguments, **options)
+    except sqlite3.OperationalError as error:
+        _require_descriptors(path, error)
+        if not _is_whole_and_still(path, error.sqlite_errorname):
+            raise
+    else:
+        frozen.clear()
+        return connection
+    frozen.set()
+    info[FROZEN] = True
+    only_to_read: sqlite3.Connection
+    only_to_read = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, **options)
+    return only_to_read
+
+
+def _connected_to_write(*arguments: Any, **options: Any) -> sqlite3.Connection:
+    connection: sqlite3.Connection = sqlite3.connect(*arguments, **options)
+    try:
+        _use_wal(connection)
+        connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _require_descriptors(path: Path, error: sqlite3.OperationalError) -> None:
+    """Say so where the process has no descriptor left: SQLite cannot open the file then, and that is all it says.
+
+    Raises
+    ------
+    IndexUnavailable
+    """
+    if error.sqlite_errorname.startswith("SQLITE_CANTOPEN"):
+        try:
+            with contextlib.ExitStack() as stack:
+                for _ in range(_FILES_OF_ONE):
+                    stack.enter_context(open(os.devnull, "rb"))  # noqa: PTH123 - a descriptor, and nothing else
+        except OSError as no_more:
+            if no_more.errno in {errno.EMFILE, errno.ENFILE}:
+                raise IndexUnavailable(
+                    f"The index {path} cannot be opened: too many files are open; raise the limit (ulimit -n, "
+                    "LimitNOFILE of the service)"
+                ) from None
+
+
+def _is_whole_and_still(path: Path, error: str) -> bool:
+    """Tell whether the file alone says everything, and nobody can change it or seems to have it open.
+
+    Who reads a file as immutable takes no locks: were it written meanwhile, it would read what never was.
+    """
+    if not path.is_file() or _size(path, "-wal"):
+        return False
+    if _is_on_read_only_disk(path) or error.startswith(_NO_SHARED_MEMORY):  # which whoever has it open has made
+        return True
+    return error.startswith(_NO_ROOM) and not _size(path, "-shm")
+
+
+def _size(path: Path, suffix: str) -> int:
+    try:
+        return path.with_name(f"{path.name}{suffix}").stat().st_size
+    except OSError:
+        return 0
+
+
+def _is_on_read_only_disk(path: Path) -> bool:
+    if sys.platform == "win32":
+        return False
+    return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Write to a log beside the file; SQLite does not wait for another who changes a new file's mode at the moment."""
+    until = time.monotonic() + WAIT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if not error.sqlite_errorname.startswith("SQLITE_BUSY") or time.monotonic() > until:
+                raise
+            time.sleep(_PAUSE_S)
+        else:
+            return
+
+
+def sqlite_engine(url: sa.URL, dialect: SQLite, frozen: threading.Event) -> sa.Engine:
+    """Make the engine of an index; ``frozen`` is set while its file can only be read."""
+    # Last in, first out: who asks next finds the cache of who asked last.
+    engine = sa.create_engine(url, hide_parameters=True, pool_size=16, max_overflow=-1, pool_use_lifo=True)
+
+    @sa.event.listens_for(engine, "do_connect")
+    def connect(_dialect: object, record: Any, arguments: Any, options: Any) -> sqlite3.Connection:
+        _identity(url)  # SQLite would make an empty file where there is none
+        return _connected(url, frozen, record.info, *arguments, **options)
+
+    @sa.event.listens_for(engine, "checkin")  # codespell:ignore checkin
+    def put_back(_connection: object, record: Any) -> None:
+        if FROZEN in record.info:
+            record.invalidate(soft=True)  # the next one may write again
+
+    @sa.event.listens_for(engine, "connect")
+    def prepare(connection: Any, record: Any) -> None:
+        record.info[_FILE] = _identity(url)
+        connection.isolation_level = None  # the transactions are ours: see begin
+        with contextlib.closing(connection.cursor()) as cursor:
+            for pragma in _PRAGMAS:
+                cursor.execute(pragma)
+            (mode,) = cursor.execute("PRAGMA journal_mode=WAL").fetchone()
+            dialect.has_trigrams = cursor.execute(_HAS_TRIGRAMS).fetchone() is not None
+        if mode != "wal" and FROZEN not in record.info:
+            raise IndexUnavailable(
+                f"The index {url.database} cannot be in WAL mode; put it on a local disk, not a share"
+            )
+
+    @sa.event.listens_for(engine, "checkout")
+    def check(_connection: object, record: Any, _proxy: object) -> None:
+        if record.info[_FILE] != _identity(url):
+            raise sa.exc.DisconnectionError  # and another connection is made, to the file that is there now
+
+    @sa.event.listens_for(engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
+
+    return engine
+
+
+def _identity(url: sa.URL) -> tuple[int, int] | None:
+    """Tell files of one name apart: an index that is damaged is set aside while others have it open.
+
+    Raises
+    ------
+    IndexDamaged
+        It is gone: what is written to an open file without a name is lost.
+    """
+    found = place(url)
+    if found is None and not url.query:  # else the name is a URI
+        raise IndexDamaged(f"The index {url.database} is gone; run `backup-scp rebuild`")
+    return found
+
+
+def place(url: sa.URL) -> tuple[int, int] | None:
+    """Tell which file has the name of the index; None where none has."""
+    try:
+        found = os.stat(url.database or "")  # noqa: PTH116 - asked for at each transaction
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def is_at_its_place(connection: sa.Connection) -> bool:
+    """Tell whether a connection is one to the file that has the name of the index.
+
+    Raises
+    ------
+    IndexDamaged
+        None has.
+    """
+    return bool(connection.info.get(_FILE) == _identity(connection.engine.url))
+
+
+def require_at_its_place(writer: sa.Connection) -> None:
+    """Refuse to write, in a transaction, to a file that has lost its name: nobody sets the file aside from here."""
+    if not is_at_its_place(writer):
+        raise IndexUnavailable("The index was made anew this moment; try again")
+
+
+def sqlite_path(url: sa.URL) -> Path:
+    """Give the file of a SQLite index."""
+    return Path(url.database or "")

@@ -1,0 +1,65 @@
+"""SQL of the kinds of matching that have to be negotiated: date with time, and fuzzy person names (PS3.4 C.5.1.1)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import sqlalchemy as sa
+
+from backup_scp.dicom.attributes import Attribute
+from backup_scp.dicom.query.information_model import DateTimeRange
+from backup_scp.dicom.value_representation import last_time_key
+from backup_scp.index.schema.dialect import Clause, Dialect, Text
+from backup_scp.index.schema.search_keys import folded, key_columns, key_of
+
+MOST_WORDS = 32
+"""Of a component group: it has at most 64 characters (PS3.5 6.2, PN)."""
+
+LONGEST_WORD = 512
+"""Characters; no folded component group in the index is longer."""
+
+_SEPARATORS = "^,-"
+_STARS = re.compile(r"\*+")
+
+
+def in_date_time_range(attribute: Attribute, wanted: DateTimeRange, column: Callable[[str], Text]) -> Clause:
+    """Match a date and its time as one moment (PS3.4 C.2.2.2.5).
+
+    An entity on the first or last day whose time is unknown may lie between them, and matches; one without a date does
+    not.  An end that is no date with a time matches nothing.
+    """
+    date, time = (column(key_columns(each)[0]) for each in (attribute, wanted.time))
+    clauses = [date > ""]
+    if wanted.first:
+        day, moment = key_of(attribute, wanted.first[0]), key_of(wanted.time, wanted.first[1])
+        if not day or not moment:
+            return sa.false()
+        clauses += [date >= day, sa.or_(date > day, time == "", time >= moment)]
+    if wanted.last:
+        day, moment = key_of(attribute, wanted.last[0]), last_time_key(wanted.last[1])
+        if not day or not moment:
+            return sa.false()
+        clauses += [date <= day, sa.or_(date < day, time <= moment)]
+    return sa.and_(*clauses)
+
+
+def words_of(name: str) -> str:
+    """Fold one component group of a fuzzy key, and give its different words, joined by blanks."""
+    words = re.split(rf"[{re.escape(_SEPARATORS)} ]+", folded(name))
+    return " ".join(dict.fromkeys(word for word in words if word.strip("*")))
+
+
+def has_words(dialect: Dialect, group: Text, words: str) -> Clause:
+    """Find a folded component group that has, for each word, one that begins with it.
+
+    It holds the word too, then: said as well, because the trigrams of PostgreSQL serve that and not the rest.
+    """
+    wanted = words.split(" ")
+    if len(wanted) > MOST_WORDS or max(map(len, wanted)) > LONGEST_WORD:
+        return sa.false()
+    spaced: Text = sa.literal(" ").concat(group)
+    for separator in _SEPARATORS:
+        spaced = sa.func.replace(spaced, separator, " ", type_=sa.Text())
+    held = (dialect.like(group, _STARS.sub("*", f"*{word}*")) for word in wanted)
+    return sa.and_(*held, *(dialect.like(spaced, _STARS.sub("*", f"* {word}*")) for word in wanted))

@@ -1,0 +1,150 @@
+"""The index as it was at a moment.
+
+What nothing was received for since answers as it stands.  The studies that something was received for are entered
+anew, from the files that were there, by the same rules into tables of their own: what a study says and counts is made
+of its instances, and is not kept for every moment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import os
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Generator, Iterable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from backup_scp.dicom.attributes import Level
+from backup_scp.dicom.query.information_model import Query
+from backup_scp.errors import IndexUnavailable, InvalidSelection
+from backup_scp.index.connection.database import ROWS_AT_ONCE, Database
+from backup_scp.index.connection.db_errors import explained
+from backup_scp.index.connection.sqlite_engine import sqlite_path
+from backup_scp.index.reading import select
+from backup_scp.index.schema.dialect import Clause, Dialect
+from backup_scp.index.schema.sqlite import SQLite
+from backup_scp.index.schema.stored_text import timestamp
+from backup_scp.index.schema.tables import METADATA, instance, order_of, series, study, version
+from backup_scp.index.writing.study_cache import KnownStudies
+from backup_scp.index.writing.version_rows import Facts
+from backup_scp.index.writing.version_writer import Entrance
+from backup_scp.ports import Match, Read, Version
+
+LEFTOVER = "as-of-"
+CACHE_KIB = 65_536
+_PRAGMAS = (
+    "PRAGMA journal_mode=OFF",  # no second file; what fails is thrown away
+    "PRAGMA synchronous=OFF",
+    "PRAGMA temp_store=MEMORY",
+    "PRAGMA locking_mode=EXCLUSIVE",
+    f"PRAGMA cache_size=-{CACHE_KIB}",
+)
+_NEWER = study.alias("newer")
+
+
+def search(database: Database, query: Query, as_of: datetime, read: Read) -> Generator[Match, None, None]:
+    """See ``Index.search_as_of``; one transaction sees one state, whatever is received meanwhile."""
+    keys = select.returned_keys(query)
+    asked = {*keys, *(condition.attribute for condition in query.conditions)}
+    if query.level is Level.PATIENT or any(a.computed and a.level is Level.PATIENT for a in asked):
+        raise InvalidSelection("A patient as of a time cannot be told: ask for the studies of that time")
+    received_since = _received_since(as_of)
+    with database.reading(stream=True, snapshot=True) as connection, _tables(database) as past:
+        locations = connection.execute(_changed(query, database.dialect, as_of)).scalars()
+        of_tables = SQLite()
+        _enter(past, of_tables, filter(None, map(read, locations)))
+        former = past.execution_options(yield_per=ROWS_AT_ONCE).execute(_search(query, of_tables))
+        same = connection.execute(_search(query, database.dialect).where(~received_since))
+        for row in heapq.merge(same, former, key=lambda row: row[-1], reverse=True):
+            yield {key.keyword: value for key, value in zip(keys, row, strict=False)}
+
+
+def _search(query: Query, dialect: Dialect) -> sa.Select[Any]:
+    """Select answers, and behind them what they are in order of."""
+    order = study.c.study_date_key if query.level is Level.STUDY else sa.literal("")
+    return select.search(query, dialect).add_columns(order)
+
+
+def _received_since(as_of: datetime) -> Clause:
+    """Hold for the study rows whose UID something came for since: a correction moves instances between rows of one."""
+    of_the_same = _NEWER.c.study_instance_uid == study.c.study_instance_uid
+    return sa.exists().where(of_the_same, _NEWER.c.last_received_at > timestamp(as_of))
+
+
+def _changed(query: Query, dialect: Dialect, as_of: datetime) -> sa.Select[Any]:
+    """Select the locations of what was there of those studies, in the order of arrival.
+
+    Of all that a query may ask for, a Study Instance UID alone never changes.
+    """
+    named = [condition for condition in query.conditions if condition.attribute.keyword == "StudyInstanceUID"]
+    studies = sa.select(study.c.id).where(_received_since(as_of), *select.clauses(named, dialect))
+    return (
+        sa.select(version.c.location)
+        .select_from(version.join(instance).join(series))
+        .where(series.c.study_id.in_(studies.correlate(None)), version.c.received_at <= timestamp(as_of))
+        .order_by(order_of(version), version.c.location)
+    )
+
+
+@contextlib.contextmanager
+def _tables(beside: Database) -> Iterator[sa.Connection]:
+    """Make empty tables that nobody else can read and that leave nothing behind, however this process ends.
+
+    They are in memory as long as they fit there, then in a file without a name; where the index is a file, on its disk.
+    """
+    parent = sqlite_path(beside.url).parent if beside.is_sqlite else None
+    try:
+        driver = _nameless(parent)
+    except (OSError, sqlite3.Error) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise IndexUnavailable(f"There is no room for the tables of that time ({reason})") from None
+    url = sa.make_url("sqlite://")
+    engine = sa.create_engine(url, hide_parameters=True, creator=lambda: driver, poolclass=sa.StaticPool)
+    with contextlib.closing(driver), explained(url), engine.connect() as connection:
+        METADATA.create_all(connection)
+        yield connection
+
+
+def _nameless(folder: Path | None) -> sqlite3.Connection:
+    """Open a database whose file loses its name before anything is written to it."""
+    descriptor, name = tempfile.mkstemp(prefix=LEFTOVER, dir=folder)
+    os.close(descriptor)
+    connection = sqlite3.connect(name, check_same_thread=False)
+    try:
+        for pragma in _PRAGMAS:
+            connection.execute(pragma)
+        connection.execute("SELECT 1 FROM sqlite_master").fetchall()  # which opens the file
+    except sqlite3.Error:
+        connection.close()
+        raise
+    finally:
+        with contextlib.suppress(PermissionError):  # Windows: it is open, and goes when it is closed
+            Path(name).unlink()
+    return connection
+
+
+def sweep(beside: Database) -> None:
+    """Remove what a search of an earlier version left when it was killed: it names patients."""
+    parent = sqlite_path(beside.url).parent if beside.is_sqlite else Path(tempfile.gettempdir())
+    with contextlib.suppress(OSError):
+        for found in parent.glob(f"{LEFTOVER}*"):
+            if found.is_dir() and not found.is_symlink() and (found / "then.sqlite").is_file() and _is_ours(found):
+                shutil.rmtree(found, ignore_errors=True)
+
+
+def _is_ours(folder: Path) -> bool:
+    return not hasattr(os, "getuid") or folder.stat().st_uid == os.getuid()
+
+
+def _enter(connection: sa.Connection, dialect: Dialect, versions: Iterable[Version]) -> None:
+    known = KnownStudies()
+    for each in versions:
+        entrance = Entrance(connection, dialect, known, alone=True)
+        entrance.admit(Facts.of(each))
+        entrance.remember()

@@ -1,0 +1,293 @@
+"""Query, retrieve and restore as SELECT statements (PS3.4 C.4.1 and C.4.2)."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from backup_scp.dicom.attributes import ATTRIBUTES, BY_KEYWORD, UNIQUE_KEY, Attribute, Level
+from backup_scp.dicom.query.information_model import Condition, OneItem, Query
+from backup_scp.index.reading.matching import ROW, ColumnOf, Matcher
+from backup_scp.index.schema.dialect import Clause, Dialect, Text
+from backup_scp.index.schema.search_keys import key_columns
+from backup_scp.index.schema.stored_text import moment, timestamp
+from backup_scp.index.schema.tables import instance, named, order_of, series, study, version
+from backup_scp.ports import Arrival, Held, InstanceKey, Met, Selection, VersionMatch
+
+_TABLES = {Level.PATIENT: study, Level.STUDY: study, Level.SERIES: series, Level.IMAGE: instance}
+_LEVELS = tuple(Level)
+_LATER = study.alias("later")
+_THEIRS = study.alias("theirs")
+_THEN = version.alias("then")
+_PATIENT_ID = BY_KEYWORD["PatientID"]
+_PATIENT_SUMS = {
+    "number_of_patient_related_studies": "1",
+    "number_of_patient_related_series": "number_of_study_related_series",
+    "number_of_patient_related_instances": "number_of_study_related_instances",
+}
+
+
+def _tables_by_column() -> dict[str, sa.Table]:
+    return {ROW: study} | {name: _TABLES[a.level] for a in ATTRIBUTES for name in (a.column, *key_columns(a))}
+
+
+_TABLE_OF = _tables_by_column()
+
+
+def columns_of(study_rows: sa.FromClause) -> ColumnOf:
+    """Give a finder of columns whose study (and patient) columns come from ``study_rows``."""
+
+    def column(name: str) -> Text:
+        if name in _PATIENT_SUMS:
+            return _patient_sum(study_rows, _PATIENT_SUMS[name])
+        table = _TABLE_OF[name]
+        return study_rows.c[name] if table is study else table.c[name]
+
+    return column
+
+
+def _patient_sum(study_rows: sa.FromClause, column: str) -> Text:
+    """Sum over the studies of the patient; computed only where it is asked for."""
+    summed = sa.func.count() if column == "1" else sa.func.sum(_THEIRS.c[column])
+    return (
+        sa.select(summed)
+        .select_from(_THEIRS)
+        .where(_THEIRS.c.patient_key == study_rows.c.patient_key)
+        .scalar_subquery()
+    )
+
+
+def returned_keys(query: Query) -> tuple[Attribute, ...]:
+    """Give what an answer holds: the unique keys down to its level, and what was asked for, at its level or above."""
+    unique = [UNIQUE_KEY[level] for level in _LEVELS if level.depth <= query.level.depth]
+    asked = [attribute for attribute in query.return_keys if attribute.level.depth <= query.level.depth]
+    return tuple(dict.fromkeys([*unique, *asked]))
+
+
+def search(query: Query, dialect: Dialect) -> sa.Select[Any]:
+    """Select the answers of a query, one row an entity: the values of ``returned_keys`` as text."""
+    column = columns_of(study)
+    matcher = Matcher(dialect, column)
+    narrowed = {c.attribute: matcher.items_that_match(c) for c in query.conditions if isinstance(c.matching, OneItem)}
+    shown = [_as_text(narrowed.get(a, column(a.column))) for a in returned_keys(query)]
+    statement = _joined(sa.select(*shown), query.level).where(*clauses(query.conditions, dialect))
+    # Without a Unique Key it is no entity to ask for; its instances are.
+    if query.level is Level.PATIENT:
+        return statement.where(_is_known(study), ~_later_study(query, dialect))
+    if query.level is not Level.IMAGE:
+        statement = statement.where(column(UNIQUE_KEY[query.level].column) != "")
+    return statement.order_by(*_order(query))
+
+
+_FACTS = named(version, "sha256 size_bytes sop_class_uid transfer_syntax_uid location answering flags damage")
+_CAME = named(version, "received_at service calling_ae_title called_ae_title address site remote ordered_at same_as")
+
+
+def search_versions(query: Query, dialect: Dialect) -> sa.Select[Any]:
+    """Select the answers of a query at IMAGE level, once for each version, as ``version_match`` reads them."""
+    in_order = (instance.c.id, order_of(version), version.c.location)
+    statement = search(query, dialect).join(version, version.c.instance_id == instance.c.id)
+    return statement.add_columns(*_CAME, *_FACTS).order_by(*in_order)
+
+
+def version_match(query: Query, row: Iterable[Any]) -> VersionMatch:
+    """Make a value of a row of ``search_versions``."""
+    values = iter(row)
+    match = {attribute.keyword: next(values) for attribute in returned_keys(query)}
+    came = arrival(itertools.islice(values, len(_CAME)))
+    *facts, flags, damage = values
+    return VersionMatch._make([match, came, *facts, flags_of(flags, damage)])
+
+
+def arrival(columns: Iterable[str]) -> Arrival:
+    """Make a value of the columns of ``_CAME``."""
+    received_at, service, calling, called, address, site, remote, ordered_at, same_as = columns
+    at = moment(ordered_at) if ordered_at else None
+    return Arrival(moment(received_at), service, calling, called, address, site, remote, at, same_as)
+
+
+def flags_of(flags: str, damage: str | None) -> tuple[str, ...]:
+    """Give the flags of a version row, and whether its file is damaged."""
+    return (*filter(None, flags.split(",")), *(["damaged"] if damage is not None else []))
+
+
+def _as_text(value: Text) -> Text:
+    return value if isinstance(value.type, sa.Text) else sa.cast(value, sa.Text)
+
+
+def _joined(statement: sa.Select[Any], level: Level) -> sa.Select[Any]:
+    if level is Level.IMAGE:
+        return statement.select_from(instance.join(series).join(study))
+    return statement.select_from(series.join(study) if level is Level.SERIES else study)
+
+
+def clauses(conditions: Iterable[Condition], dialect: Dialect, study_rows: sa.FromClause = study) -> list[Clause]:
+    """Make conditions on the tables of what they are said; study (and patient) columns come from ``study_rows``."""
+    matcher = Matcher(dialect, columns_of(study_rows))
+    return [matcher.clause(condition) for condition in conditions]
+
+
+def _later_study(query: Query, dialect: Dialect) -> Clause:
+    """Find a later study of the same patient that matches too: a patient is answered as of the latest that does."""
+    after = sa.tuple_(_LATER.c.study_date_key, _LATER.c.id) > sa.tuple_(study.c.study_date_key, study.c.id)
+    theirs = sa.select(sa.literal(1)).where(_LATER.c.patient_key == study.c.patient_key, after, _is_known(_LATER))
+    return sa.exists(theirs.where(*clauses(query.conditions, dialect, _LATER)))
+
+
+def _is_known(study_rows: sa.FromClause) -> Clause:
+    return sa.or_(study_rows.c.patient_id != "", study_rows.c.study_instance_uid != "")
+
+
+def _order(query: Query) -> list[Any]:
+    """Newest study first; below it by number where the parent is named, else as they come: a sort is not a stream."""
+    if query.level is Level.STUDY:
+        return [study.c.study_date_key.desc(), study.c.id.desc()]
+    named = {condition.attribute.keyword for condition in query.conditions}
+    if not named & {"StudyInstanceUID", "SeriesInstanceUID"}:
+        return []
+    by_series = [series.c.series_number_key.nulls_last(), series.c.series_instance_uid, series.c.id]
+    by_instance = [instance.c.instance_number_key.nulls_last(), instance.c.sop_instance_uid]
+    return by_series + (by_instance if query.level is Level.IMAGE else [])
+
+
+_VERSIONS = version.join(instance).join(series).join(study)
+_HELD = (
+    study.c.study_instance_uid,
+    series.c.series_instance_uid,
+    instance.c.sop_instance_uid,
+    *named(version, "sop_class_uid transfer_syntax_uid location sha256 size_bytes received_at"),
+)
+_IN_STUDY = (
+    series.c.series_number_key.nulls_last(),
+    series.c.series_instance_uid,
+    series.c.id,
+    instance.c.instance_number_key.nulls_last(),
+    instance.c.sop_instance_uid,
+    order_of(version),
+    version.c.id,
+)
+
+
+def held(*more: sa.ColumnElement[Any]) -> sa.Select[Any]:
+    """Select versions as ``held_row`` reads them, and more columns behind."""
+    return sa.select(*_HELD, *more).select_from(_VERSIONS)
+
+
+def held_row(row: sa.Row[Any]) -> Held:
+    """Make a value of a row of ``held``."""
+    values = list(row)[: len(_HELD)]
+    return Held._make([*values[:-1], moment(values[-1])])
+
+
+_IS_IT = sa.case(
+    (
+        sa.and_(
+            study.c.study_instance_uid == sa.bindparam("study_uid"),
+            series.c.series_instance_uid == sa.bindparam("series_uid"),
+            version.c.sha256 == sa.bindparam("digest"),
+        ),
+        1,
+    ),
+    else_=0,
+)
+MEET = (
+    sa.select(_IS_IT.label("is_it"), version.c.location, order_of(version).label("latest"), study.c.merged_at, *_CAME)
+    .select_from(_VERSIONS)
+    .where(instance.c.sop_instance_uid == sa.bindparam("sop_uid"))
+    .order_by(sa.desc("is_it"), sa.desc("latest"))
+    .limit(1)
+)
+"""Of all versions with a SOP Instance UID: the one with these bytes, else the latest."""
+
+
+def to_meet(key: InstanceKey, sha256: str) -> dict[str, str]:
+    """Give the parameters of ``MEET``."""
+    return {
+        "study_uid": key.study_instance_uid,
+        "series_uid": key.series_instance_uid,
+        "sop_uid": key.sop_instance_uid,
+        "digest": sha256,
+    }
+
+
+def met(row: Any) -> Met:
+    """Make a value of the row of ``MEET``; None where there is none."""
+    if row is None:
+        return Met()
+    is_it, location, latest, merged_at, *came = row
+    return Met((location, arrival(came)) if is_it else None, moment(max(latest, merged_at)))
+
+
+def versions_of(key: InstanceKey) -> sa.Select[Any]:
+    """Select the versions of an instance: the one that answers, then the latest first."""
+    is_it = (
+        study.c.study_instance_uid == key.study_instance_uid,
+        series.c.series_instance_uid == key.series_instance_uid,
+        instance.c.sop_instance_uid == key.sop_instance_uid,
+    )
+    return held().where(*is_it).order_by(version.c.answering.desc(), order_of(version).desc())
+
+
+def retrieve(query: Query, dialect: Dialect) -> sa.Select[Any]:
+    """Select the answering versions below all entities that match."""
+    matching = clauses(query.conditions, dialect)
+    return held().where(version.c.answering, *matching).order_by(study.c.id, *_IN_STUDY)
+
+
+_NEWEST = (study.c.study_date_key.desc(), study.c.study_time_key.desc(), study.c.id.desc())
+
+
+def select(selection: Selection, dialect: Dialect, studies: Sequence[int] | None = None) -> sa.Select[Any]:
+    """Select what a restore takes; only of these study rows where they are given."""
+    statement = held().where(*_narrowed(selection, dialect))
+    if studies is not None:
+        statement = statement.where(study.c.id.in_(studies))
+    return statement.order_by(*_NEWEST, *_IN_STUDY)
+
+
+def selected_studies(selection: Selection, dialect: Dialect) -> sa.Select[Any]:
+    """Select the study rows of what a restore takes, the newest first, and how many versions of each it takes."""
+    statement = sa.select(study.c.id, sa.func.count()).select_from(_VERSIONS).where(*_narrowed(selection, dialect))
+    return statement.group_by(study.c.id).order_by(*_NEWEST)
+
+
+def _narrowed(selection: Selection, dialect: Dialect) -> list[Clause]:
+    then: list[Condition] = []
+    now: list[Condition] = []
+    for condition in selection.conditions:
+        is_of_then = selection.as_of is not None and condition.attribute is _PATIENT_ID
+        (then if is_of_then else now).append(condition)
+    narrowed = _which_versions(selection) + clauses(now, dialect)
+    if selection.as_of is not None:
+        narrowed += [_of_patient(condition, dialect, selection.as_of) for condition in then]
+    return narrowed
+
+
+def _which_versions(selection: Selection) -> list[Clause]:
+    """Say which versions of an instance are meant, whatever it is."""
+    if selection.digests:  # no database index knows them: it would slow down every arrival for a rare question
+        return [sa.or_(*(version.c.sha256.between(d.ljust(64, "0"), d.ljust(64, "f")) for d in selection.digests))]
+    if selection.as_of is not None:
+        of_instance = version.c.received_at <= timestamp(selection.as_of)
+        return [of_instance] if selection.all_versions else [_answered(version, selection.as_of)]
+    return [] if selection.all_versions else [version.c.answering]
+
+
+def _answered(one: sa.FromClause, as_of: datetime) -> Clause:
+    """Hold for the version that answered at a moment."""
+    at = timestamp(as_of)
+    return sa.and_(one.c.received_at <= at, sa.or_(one.c.answering, one.c.answered_until > at))
+
+
+def _of_patient(condition: Condition, dialect: Dialect, as_of: datetime) -> Clause:
+    """Hold for the instances of which the version that answered at a moment named such a patient."""
+    then = sa.select(_THEN.c.instance_id).where(_answered(_THEN, as_of))
+    superseded = then.where(Matcher(dialect, lambda name: _THEN.c[name]).clause(condition))
+    # NULL where it answers still; also where it was superseded before migration 0006, and no rebuild has told since.
+    still = then.join_from(_THEN, instance).join(series).join(study).where(_THEN.c.patient_id.is_(None))
+    still = still.where(*clauses([condition], dialect)).correlate(None)
+    return instance.c.id.in_(superseded.union_all(still))

@@ -1,0 +1,61 @@
+"""What the index knows of its archive as a whole: which one it is, its disk's trouble, how fast it grows."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from backup_scp.index.connection.database import Database
+from backup_scp.index.schema.stored_text import moment, now, timestamp
+from backup_scp.index.schema.tables import archive, named, study, version
+from backup_scp.machine import clock
+from backup_scp.ports import Received, Trouble
+
+_ONLY = 1  # the id of the only row
+_BLANK = {"identity": "", "trouble": "", "trouble_at": "", "trouble_ended_at": ""}
+
+
+def identity(connection: sa.Connection) -> str | None:
+    """See ``Index.archive_identity``."""
+    return connection.scalar(sa.select(archive.c.identity)) or None
+
+
+def trouble(connection: sa.Connection) -> Trouble | None:
+    """See ``Index.archive_trouble``."""
+    row = connection.execute(sa.select(*named(archive, "trouble trouble_at trouble_ended_at"))).first()
+    if row is None or not row.trouble:
+        return None
+    return Trouble(row.trouble, moment(row.trouble_at), moment(row.trouble_ended_at) if row.trouble_ended_at else None)
+
+
+def record_identity(database: Database, said: str) -> None:
+    """See ``Index.record_archive_identity``."""
+    _record(database, {"identity": said})
+
+
+def record_trouble(database: Database, sentence: str) -> None:
+    """See ``Index.record_archive_trouble``."""
+    if sentence:
+        _record(database, {"trouble": sentence, "trouble_at": now(), "trouble_ended_at": ""})
+    else:
+        _record(database, {"trouble_ended_at": now()})
+
+
+def _record(database: Database, values: dict[str, str]) -> None:
+    insert = database.dialect.insert(archive).values(id=_ONLY, **(_BLANK | values))
+    with database.writing("facts of the archive") as connection:
+        connection.execute(insert.on_conflict_do_update(index_elements=["id"], set_=values))
+
+
+def received_since(connection: sa.Connection, since: datetime) -> Received:
+    """See ``Index.received_since``: the sums stand on the study rows.
+
+    What is dated in the future came at no known time.
+    """
+    latest = timestamp(clock.horizon())
+    recent = sa.and_(study.c.last_received_at >= timestamp(since), study.c.last_received_at <= latest)
+    size_bytes = connection.scalar(sa.select(sa.func.coalesce(sa.func.sum(study.c.size_bytes), 0)).where(recent))
+    dated = sa.select(version.c.received_at).where(version.c.received_at <= latest)
+    first = connection.scalar(dated.order_by(version.c.id).limit(1))
+    return Received(int(size_bytes or 0), moment(first) if first else None)

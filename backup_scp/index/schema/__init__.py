@@ -1,0 +1,1 @@
+"""The tables, their search keys, and what SQLite and PostgreSQL say differently."""

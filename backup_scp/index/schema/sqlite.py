@@ -1,0 +1,93 @@
+"""What SQLite says in its own way."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from functools import cache
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import sqlite
+
+from backup_scp.index.schema.dialect import VALUE, Clause, Executes, ItemValue, Text
+from backup_scp.index.schema.trigrams import candidates
+
+
+class SQLite:
+    """SQLite 3.37 or newer: GLOB compares case-sensitively, lists travel as JSON."""
+
+    has_trigrams = False
+    """Whether this index has the table of ``name_search``; seen at each connection."""
+
+    def like(self, text: Text, pattern: str) -> Clause:
+        return text.op("GLOB", is_comparison=True)(pattern.replace("[", "[[]"))
+
+    def among(self, text: Text, values: Iterable[object]) -> Clause:
+        listed = sa.func.json_each(json.dumps(list(values))).table_valued("value")
+        return text.in_(sa.select(listed.c.value))
+
+    def some_value(self, text: Text, holds: Callable[[Text], Clause]) -> Clause:
+        # json_quote doubles each backslash: two of them separate values, and nothing else does.
+        quoted = sa.func.replace(sa.func.json_quote(text), "\\\\", '","')
+        as_list = sa.literal("[").concat(quoted).concat("]")
+        each = sa.func.json_each(as_list).table_valued(VALUE)
+        return sa.exists(sa.select(sa.literal(1)).select_from(each).where(holds(each.c.value)))
+
+    def one_value_is(self, text: Text, value: str) -> Clause:
+        return sa.func.instr(sa.literal("\\").concat(text).concat("\\"), f"\\{value}\\") > 0
+
+    def some_item(self, sequence: Text, holds: Callable[[ItemValue], Clause]) -> Clause:
+        item = self._items(sequence)
+        return sa.exists(sa.select(sa.literal(1)).select_from(item).where(holds(self._value_of(item))))
+
+    def items_that(self, sequence: Text, holds: Callable[[ItemValue], Clause]) -> Text:
+        item = self._items(sequence)
+        listed = sa.func.json_group_array(sa.func.json(item.c.value), type_=sa.Text())
+        return sa.select(listed).select_from(item).where(holds(self._value_of(item))).scalar_subquery()
+
+    @staticmethod
+    def _items(sequence: Text) -> sa.TableValuedAlias:
+        return sa.func.json_each(sa.func.nullif(sequence, "")).table_valued(VALUE)
+
+    @staticmethod
+    def _value_of(item: sa.TableValuedAlias) -> ItemValue:
+        return lambda keyword: sa.func.coalesce(
+            sa.func.json_extract(item.c.value, f"$.{keyword}", type_=sa.Text()), "", type_=sa.Text()
+        )
+
+    def narrow_by_name(self, study_id: Text, trigrams: list[str]) -> Clause | None:
+        return study_id.in_(candidates(trigrams)) if trigrams and self.has_trigrams else None
+
+    def insert(self, table: sa.Table) -> Any:
+        return sqlite.insert(table)
+
+    def insert_if_new(self, table: sa.Table) -> Any:
+        return _sqlite_insert_if_new(table)
+
+    def be_quick(self, connection: sa.Connection) -> None:
+        """Do nothing: a file does not keep silent."""
+
+    def make_durable(self, connection: sa.Connection) -> None:
+        """Do nothing: whatever is committed is."""
+
+    def too_few_connections(self, connection: sa.Connection, processes: int, each: int) -> str:  # noqa: ARG002
+        return ""
+
+    def lock_name(self, connection: Executes, name: str) -> None:
+        """There is one writer at a time anyhow."""
+
+    def lock_entering(self, connection: Executes) -> None:
+        """There is one writer at a time anyhow."""
+
+    def lock_table(self, connection: sa.Connection, table: sa.Table) -> None:
+        """There is one writer at a time anyhow."""
+
+    def new_ids(self, connection: sa.Connection, table: sa.Table, number: int) -> Iterable[int]:
+        last = connection.scalar(sa.select(sa.func.max(table.c.id))) or 0
+        return range(last + 1, last + 1 + number)
+
+
+@cache
+def _sqlite_insert_if_new(table: sa.Table) -> Any:
+    return sqlite.insert(table).on_conflict_do_nothing()

@@ -1,0 +1,106 @@
+"""Versions that several threads enter at one moment share a transaction, and with it one flush of the log.
+
+Nobody waits for others to come: who gets the lock enters its own version and those of all who queue for it by then.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from dataclasses import dataclass
+
+from backup_scp.errors import IndexUnavailable
+from backup_scp.index.connection.database import Database
+from backup_scp.index.writing.study_cache import KnownStudies
+from backup_scp.index.writing.version_rows import Facts
+from backup_scp.index.writing.version_writer import Entrance
+from backup_scp.ports import Admission, InstanceKey
+
+_MOST = 64
+
+
+@dataclass(slots=True, eq=False)
+class _Turn:
+    """What one thread waits for."""
+
+    facts: Facts
+    admission: Admission = Admission.NEW
+    is_out_of_order: bool = False
+    error: Exception | None = None
+    is_entered: bool = False
+    is_over: bool = False
+
+
+class Together:
+    """Enters versions into an SQLite index, where one transaction at a time can write.
+
+    Parameters
+    ----------
+    database
+        The index.
+    known
+        Study rows to begin from.
+    """
+
+    def __init__(self, database: Database, known: KnownStudies) -> None:
+        self._database = database
+        self._known = known
+        self._waiting: deque[_Turn] = deque()
+        self._lock = threading.Lock()
+
+    def may_be_held(self, _key: InstanceKey) -> bool:
+        """Say that it may: to look for the version costs no more than to look for its instance."""
+        return True
+
+    def enter(self, facts: Facts) -> tuple[Admission, bool]:
+        """Enter a version; on return its row is durable.  The second value is ``Entrance.is_out_of_order``.
+
+        Raises
+        ------
+        IndexUnavailable
+        """
+        turn = _Turn(facts)
+        self._waiting.append(turn)
+        with self._lock:
+            while not turn.is_over:
+                self._enter([self._waiting.popleft() for _ in range(min(len(self._waiting), _MOST))])
+        if not turn.is_entered:
+            raise turn.error or IndexUnavailable("The index was left while it was written; try again") from None
+        return turn.admission, turn.is_out_of_order
+
+    def _enter(self, turns: list[_Turn]) -> None:
+        """Enter these; whatever happens, each is over then, for its thread waits for that."""
+        try:
+            self._enter_or_fail(turns)
+        finally:
+            for turn in turns:
+                turn.is_over = True
+
+    def _enter_or_fail(self, turns: list[_Turn]) -> None:
+        at = None
+        try:
+            with self._database.entering() as connection:
+                for at in turns:
+                    entrance = Entrance(connection, self._database.dialect, self._known, alone=True)
+                    at.admission = entrance.admit(at.facts)
+                    at.is_out_of_order = entrance.is_out_of_order
+                    entrance.remember()  # for the next in this transaction, too; forgotten if it fails
+                at = None
+        except BaseException as error:
+            for turn in turns:
+                self._known.take(turn.facts.study_key)
+            if not isinstance(error, Exception):  # Ctrl-C, in the thread that enters those of the others, too
+                raise
+            self._fail(turns, error, by_one=at is not None)
+        else:
+            for turn in turns:
+                turn.is_entered = True
+
+    def _fail(self, turns: list[_Turn], error: Exception, *, by_one: bool) -> None:
+        """Undone: when it was by one of several, each goes on its own, so that it fails alone."""
+        if by_one and len(turns) > 1:
+            for turn in turns:
+                self._enter([turn])
+            return
+        for turn in turns:
+            turn.error = type(error)(*error.args) if isinstance(error, IndexUnavailable) else error

@@ -1,0 +1,128 @@
+"""A version as the index stores it: its attributes by table and column, the facts of its arrival."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from backup_scp.dicom.attributes import Attribute
+from backup_scp.dicom.sop_instance import SOPInstance
+from backup_scp.index.schema.rows import Row
+from backup_scp.index.schema.search_keys import stored_value
+from backup_scp.index.schema.stored_text import stored_key, stored_long, timestamp
+from backup_scp.index.schema.tables import INSTANCE_ATTRIBUTES, SERIES_ATTRIBUTES, STUDY_ATTRIBUTES
+from backup_scp.index.writing.study_cache import StudyKey
+from backup_scp.index.writing.version_rule import Candidate, Sender
+from backup_scp.ports import IMPORT, Flag, InstanceKey, Version
+
+
+def stored_instance_key(key: InstanceKey) -> InstanceKey:
+    """Give the three UIDs as the index stores them."""
+    return InstanceKey(*(stored_key(uid) for uid in key))
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """One version, ready to be entered."""
+
+    key: InstanceKey
+    study_key: StudyKey
+    study: Mapping[str, str]
+    series: Mapping[str, str]
+    instance: Mapping[str, str]
+    version: Row
+    flags: frozenset[str]
+
+    @classmethod
+    def of(cls, version: Version) -> Facts:
+        """Take from a version what the tables hold."""
+        key = stored_instance_key(version.key)
+        values = {**version.instance.attributes, **_uids(version.instance)}
+        study = _of_study(*map(values.get, _STUDY_KEYWORDS))
+        site = stored_key(version.arrival.site)
+        return cls(
+            key=key,
+            study_key=StudyKey(key.study_instance_uid, study["patient_id"], study["issuer_of_patient_id"], site),
+            study=study,
+            series=_of_series(*map(values.get, _SERIES_KEYWORDS)),
+            instance=_own(INSTANCE_ATTRIBUTES, values),
+            version=_version(version, site),
+            flags=frozenset(map(str, version.flags)),
+        )
+
+    @property
+    def received_at(self) -> str:
+        """When it was received."""
+        return str(self.version["received_at"])
+
+    @property
+    def order(self) -> str:
+        """Where it stands in the order of arrival."""
+        return str(self.version["ordered_at"] or self.version["received_at"])
+
+    @property
+    def candidate(self) -> Candidate:
+        """What the rule of versions looks at."""
+        return candidate({**self.version, "flags": ",".join(self.flags)})
+
+
+def candidate(row: Mapping[str, Any]) -> Candidate:
+    """Take from a version's row what the rule of versions looks at."""
+    sender = Sender(row["remote"], row["site"], row["calling_ae_title"], row["service"] == IMPORT)
+    order = row["ordered_at"] or row["received_at"]
+    is_whole = Flag.TRUNCATED.value not in row["flags"].split(",")
+    is_answering = row.get("answering", False)
+    of = row["location"], sender, row["received_at"], is_answering, is_whole, row["sha256"], row["same_as"]
+    return Candidate(order, *of)
+
+
+def _uids(instance: SOPInstance) -> dict[str, str]:
+    """Give the identity, which may come from the Command Set, by keyword."""
+    return {
+        "SOPClassUID": instance.sop_class_uid,
+        "SOPInstanceUID": instance.sop_instance_uid,
+        "StudyInstanceUID": instance.study_instance_uid,
+        "SeriesInstanceUID": instance.series_instance_uid,
+    }
+
+
+_STUDY_KEYWORDS = tuple(attribute.keyword for attribute in STUDY_ATTRIBUTES)
+_SERIES_KEYWORDS = tuple(attribute.keyword for attribute in SERIES_ATTRIBUTES)
+
+
+@lru_cache(maxsize=64)  # the images of a study repeat them, those of a series theirs; nobody changes what is given out
+def _of_study(*values: str | None) -> dict[str, str]:
+    return _own(STUDY_ATTRIBUTES, dict(zip(_STUDY_KEYWORDS, values, strict=True)))
+
+
+@lru_cache(maxsize=64)
+def _of_series(*values: str | None) -> dict[str, str]:
+    return _own(SERIES_ATTRIBUTES, dict(zip(_SERIES_KEYWORDS, values, strict=True)))
+
+
+def _own(attributes: tuple[Attribute, ...], values: Mapping[str, str | None]) -> dict[str, str]:
+    return {a.column: stored_value(a, text) if (text := values.get(a.keyword)) else "" for a in attributes}
+
+
+def _version(version: Version, site: str) -> Row:
+    arrival = version.arrival
+    return {
+        "sha256": version.sha256,
+        "location": version.location,
+        "size_bytes": version.size_bytes,
+        "sop_class_uid": stored_long(version.instance.sop_class_uid),
+        "transfer_syntax_uid": stored_long(version.instance.transfer_syntax_uid),
+        "received_at": timestamp(arrival.received_at),
+        "service": stored_long(arrival.service),
+        "calling_ae_title": stored_long(arrival.calling_ae_title),
+        "called_ae_title": stored_long(arrival.called_ae_title),
+        "address": stored_long(arrival.address),
+        "site": site,
+        "remote": stored_key(arrival.remote) if arrival.remote else "",
+        "same_as": stored_long(arrival.same_as) if arrival.same_as else "",
+        "ordered_at": timestamp(arrival.ordered_at) if arrival.ordered_at else "",
+        "verified_at": "",
+        "damage": None,
+    }
