@@ -23,9 +23,9 @@ from backup_scp.watch.maintenance import Upkeep
 from backup_scp.watch.rejection_log import RejectionLog
 
 if TYPE_CHECKING:
-    from backup_scp.network.listener import Listener
-    from backup_scp.network.places import Places
-    from backup_scp.network.server import Server
+    from backup_scp.dimse.association.association_count import Places
+    from backup_scp.dimse.association.listener import Listener
+    from backup_scp.dimse.association.server import Server
 
 log = logging.getLogger(__name__)
 
@@ -88,10 +88,10 @@ class Node:
         BackupSCPError
             What cannot be had, with a fix; nothing is left open.
         """
-        from backup_scp.network.negotiation import is_storage
-        from backup_scp.network.server import Server
-        from backup_scp.network.services import services
-        from backup_scp.network.storage_commitment_report import EventReporter
+        from backup_scp.dimse.association.negotiation import is_storage
+        from backup_scp.dimse.association.server import Server
+        from backup_scp.dimse.scp.service_table import services
+        from backup_scp.dimse.scu.event_report import EventReporter
 
         settings = self._settings
         with ExitStack() as stack:

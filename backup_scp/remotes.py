@@ -18,10 +18,10 @@ from backup_scp.settings import Settings
 from backup_scp.watch.rejection_log import RejectionLog
 
 if TYPE_CHECKING:
-    from backup_scp.network.access import AccessPolicy
-    from backup_scp.network.association import LocalAE, Timing
-    from backup_scp.network.listener import Listening
-    from backup_scp.network.server import Service
+    from backup_scp.dimse.association.access import AccessPolicy
+    from backup_scp.dimse.association.association import LocalAE, Timing
+    from backup_scp.dimse.association.listener import Listening
+    from backup_scp.dimse.association.server import Service
 
 _ADDRESS = re.compile(r"(?P<ae_title>[^@]{1,16})@(?P<host>.+):(?P<port>[0-9]{1,5})")
 _HIGHEST_PORT = 65535
@@ -77,7 +77,7 @@ def _refuse_our_own(settings: Settings, folder: Path) -> None:
 
 
 def _remote_destination(settings: Settings, remote: RemoteAE) -> RestoreDestination:
-    from backup_scp.network.storage_scu import RemoteAEDestination
+    from backup_scp.dimse.scu.storage_scu import RemoteAEDestination
 
     if not remote.destination:
         raise InvalidSelection(f"{remote.name} has destination = false in the settings: nothing is sent to it")
@@ -94,7 +94,7 @@ def inventory(settings: Settings, to: str, journal: Journal | None) -> Iterator[
     if remote is None or journal is None or journal.is_empty():
         yield None
         return
-    from backup_scp.network.query_scu import StudyCounter
+    from backup_scp.dimse.scu.query_scu import StudyCounter
 
     with StudyCounter(local_ae(settings), remote) as counter:
         journal.drop(counter.implementation)
@@ -110,10 +110,10 @@ def committer(settings: Settings, to: str, index: Index) -> Iterator[Commit]:
     InvalidSelection
         It is a folder.
     """
-    from backup_scp.network.command_set import Field
-    from backup_scp.network.server import Server
-    from backup_scp.network.services import reports_service
-    from backup_scp.network.storage_commitment_scu import StorageCommitmentSCU
+    from backup_scp.dimse.association.server import Server
+    from backup_scp.dimse.messages.command_set import Field
+    from backup_scp.dimse.scp.service_table import reports_service
+    from backup_scp.dimse.scu.storage_commitment_scu import StorageCommitmentSCU
 
     remote = find_remote(settings, to)
     if remote is None:
@@ -153,14 +153,14 @@ def echo(settings: Settings, ae_title: str, host: str, port: int, *, tls: bool =
     DestinationUnavailable
         With the reason, and what to look at.
     """
-    from backup_scp.network.verification_scu import echo as verification_echo
+    from backup_scp.dimse.scu.verification_scu import echo as verification_echo
 
     verification_echo(local_ae(settings), ae_title, host, port, tls=tls)
 
 
 def access_policy(settings: Settings) -> AccessPolicy:
     """Say who may do what."""
-    from backup_scp.network.access import AccessPolicy
+    from backup_scp.dimse.association.access import AccessPolicy
 
     return AccessPolicy(settings.remotes, trust_this_machine=settings.node.trust_this_machine)
 
@@ -173,11 +173,11 @@ def local_ae(settings: Settings) -> LocalAE:
     InvalidSettings
         The certificate cannot be used.
     """
-    from backup_scp.network.association import LocalAE
+    from backup_scp.dimse.association.association import LocalAE
 
     secured = None
     if (files := settings.tls_files) is not None:
-        from backup_scp.network.tls import Credentials, requestor_context
+        from backup_scp.dimse.upper_layer.tls import Credentials, requestor_context
 
         secured = requestor_context(Credentials(*files))
     return LocalAE(settings.node.ae_title, timing(settings), secured)
@@ -185,7 +185,7 @@ def local_ae(settings: Settings) -> LocalAE:
 
 def timing(settings: Settings) -> Timing:
     """Say how long the network may take."""
-    from backup_scp.network.association import Timing
+    from backup_scp.dimse.association.association import Timing
 
     node = settings.node
     return Timing(
@@ -204,11 +204,11 @@ def listening(settings: Settings) -> Listening:
     InvalidSettings
         The certificate cannot be used.
     """
-    from backup_scp.network.listener import Listening
+    from backup_scp.dimse.association.listener import Listening
 
     node, secured = settings.node, None
     if (files := settings.tls_files) is not None:
-        from backup_scp.network.tls import Credentials, acceptor_context
+        from backup_scp.dimse.upper_layer.tls import Credentials, acceptor_context
 
         secured = acceptor_context(Credentials(*files))
     return Listening(

@@ -31,8 +31,8 @@ from backup_scp.settings import Settings
 from backup_scp.storage import require_owner
 
 if TYPE_CHECKING:
-    from backup_scp.network.listener import Listener
-    from backup_scp.network.places import Places
+    from backup_scp.dimse.association.association_count import Places
+    from backup_scp.dimse.association.listener import Listener
 
 log = logging.getLogger(__name__)
 
@@ -106,8 +106,8 @@ def serve(settings: Settings, teller: Teller) -> None:
 
 
 def _serve_with_workers(settings: Settings, teller: Teller, run: Run) -> None:
-    from backup_scp.network.listener import open_ports
-    from backup_scp.network.places import Places
+    from backup_scp.dimse.association.association_count import Places
+    from backup_scp.dimse.association.listener import open_ports
 
     _Supervisor(settings, open_ports(listening(settings)), Places(settings.node.workers), teller, run).run()
 

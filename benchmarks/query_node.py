@@ -21,12 +21,12 @@ from pathlib import Path
 
 from backup_scp.dicom.attributes import BY_KEYWORD
 from backup_scp.dicom.query.information_model import STUDY_ROOT
+from backup_scp.dimse.association.association import Association, LocalAE
+from backup_scp.dimse.association.negotiation import NATIVE
+from backup_scp.dimse.messages.command_set import Element, Field, encode
+from backup_scp.dimse.messages.response_identifier import QUERY_RETRIEVE_LEVEL, encode_elements
 from backup_scp.errors import DestinationUnavailable
 from backup_scp.index import SQLIndex
-from backup_scp.network.association import Association, LocalAE
-from backup_scp.network.command_set import Element, Field, encode
-from backup_scp.network.identifier import QUERY_RETRIEVE_LEVEL, encode_elements
-from backup_scp.network.negotiation import NATIVE
 from benchmarks.query_index import CASES, ROUNDS, SECONDS, SHOWN, Case, held_studies
 
 _AE_TITLE = "BACKUP_SCP"

@@ -31,7 +31,7 @@ from backup_scp.dicom.query.information_model import (
     Negotiated,
     read_query,
 )
-from backup_scp.network.identifier import AnswerEncoder
+from backup_scp.dimse.messages.response_identifier import AnswerEncoder
 from docs.conformance_tables import INFORMATION_MODELS, NODE, table
 
 _TERMS: dict[type[Matching], str] = {

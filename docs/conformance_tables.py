@@ -17,14 +17,21 @@ from backup_scp.dicom.query.information_model import MODELS, STUDY_ROOT
 from backup_scp.dicom.transcode import alternatives
 from backup_scp.dicom.transcode.decoders import DECODABLE
 from backup_scp.dicom.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from backup_scp.dimse.association import extended_negotiation, negotiation
+from backup_scp.dimse.association.association import Association
+from backup_scp.dimse.association.negotiation import (
+    LOSSY,
+    NATIVE,
+    STORAGE_COMMITMENT,
+    VERIFICATION,
+    is_storage,
+    is_supported,
+)
+from backup_scp.dimse.messages.commitment_data_sets import MOST_REFERENCES
+from backup_scp.dimse.messages.dimse_status import ANSWERS, is_warning
+from backup_scp.dimse.scu.event_report import TRANSFER_SYNTAXES
+from backup_scp.dimse.scu.storage_scu import propose
 from backup_scp.machine import clock
-from backup_scp.network import extended_negotiation, negotiation
-from backup_scp.network.association import Association
-from backup_scp.network.commitment_information import MOST_REFERENCES
-from backup_scp.network.negotiation import LOSSY, NATIVE, STORAGE_COMMITMENT, VERIFICATION, is_storage, is_supported
-from backup_scp.network.status import ANSWERS, is_warning
-from backup_scp.network.storage_commitment_report import TRANSFER_SYNTAXES
-from backup_scp.network.storage_scu import propose
 from backup_scp.ports import FailureReason, Held
 from backup_scp.services.commitment import Worker
 from backup_scp.settings import NodeSettings

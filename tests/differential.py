@@ -23,9 +23,9 @@ from backup_scp.dicom.sop_instance import SOPInstance
 from backup_scp.ports import Arrival, Version
 from tests.differential_values import CHARACTER_SETS, OF_VR, RANGES, TEXTS
 from tests.differential_values import KEYS as ODD_KEYS
+from tests.dimse.wire import encoded as encoded_by_pydicom
 from tests.elements import BIG_ENDIAN, EXPLICIT, IMPLICIT
 from tests.index.examples import MORNING
-from tests.network.wire import encoded as encoded_by_pydicom
 
 SYNTAXES = (IMPLICIT, EXPLICIT, BIG_ENDIAN)
 NEGOTIABLE = ("date_time", "fuzzy_names", "empty_values", "multiple_values")

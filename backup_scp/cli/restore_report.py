@@ -49,7 +49,7 @@ def _known_series(gaps: Iterable[Gap], index: Index) -> dict[str, Match]:
 
 
 def _missing(gap: Gap, series: Match, name: str) -> Missing:
-    from backup_scp.network.status import meaning_of
+    from backup_scp.dimse.messages.dimse_status import meaning_of
 
     sop_class = _name_of(gap.sop_class_uid)
     reason = gap.reason.replace("The destination", name, 1).replace(f"SOP Class {gap.sop_class_uid}", sop_class)

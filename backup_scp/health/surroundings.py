@@ -94,7 +94,7 @@ def _folders(archive: Path) -> Iterator[tuple[str, os.stat_result]]:
 
 def port_trouble(host: str, port: int) -> str:
     """Say why a port cannot be listened at; empty when it can.  It is bound for a moment, and takes no caller."""
-    from backup_scp.network.listener import NOT_OPENED, why_not_open
+    from backup_scp.dimse.association.listener import NOT_OPENED, why_not_open
 
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -113,7 +113,7 @@ def certificate_trouble(settings: Settings, now: datetime) -> str:
     """Say what is wrong with the certificates of ``[tls]``: files, key, dates; empty when nothing is."""
     if settings.tls_files is None:
         return ""
-    from backup_scp.network.tls import Credentials, acceptor_context, valid_until
+    from backup_scp.dimse.upper_layer.tls import Credentials, acceptor_context, valid_until
 
     credentials = Credentials(*settings.tls_files)
     try:

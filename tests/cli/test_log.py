@@ -24,7 +24,9 @@ def record(message, *arguments, error=None):
             raise error
         except type(error):
             exc_info = sys.exc_info()
-    return logging.LogRecord("backup_scp.network.server", logging.INFO, __file__, 1, message, arguments, exc_info)
+    return logging.LogRecord(
+        "backup_scp.dimse.association.server", logging.INFO, __file__, 1, message, arguments, exc_info
+    )
 
 
 @pytest.mark.parametrize("formatter", [LineFormatter(), JSONFormatter()])

@@ -12,8 +12,8 @@ import pytest
 from pynetdicom import AE, evt
 from pynetdicom.presentation import AllStoragePresentationContexts
 
-from tests.network.destination import Destination
-from tests.network.wire import CT_IMAGE_STORAGE
+from tests.dimse.destination import Destination
+from tests.dimse.wire import CT_IMAGE_STORAGE
 from tests.samples import ct_series, encode
 
 LOOPBACK = "127.0.0.1"

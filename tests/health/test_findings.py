@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from backup_scp.network.access import ADD_REMOTE
+from backup_scp.dimse.association.access import ADD_REMOTE
 from backup_scp.ports import ClockDoubt, OwedReports, Rejection, Requester, ServiceKind, Storm, Task, Trouble
 from backup_scp.run_record import Maintenance, NodeState
 from backup_scp.settings import Settings, load

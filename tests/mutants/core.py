@@ -15,8 +15,8 @@ _ARCHIVE = (
     "tests/services/test_life.py",
 )
 _RETRIEVE = (
-    "tests/network/test_storage_scu.py",
-    "tests/network/test_retrieve_scp.py",
+    "tests/dimse/test_storage_scu.py",
+    "tests/dimse/test_retrieve_scp.py",
     "tests/services/test_restore.py",
 )
 
@@ -26,7 +26,7 @@ CORE: dict[str, tuple[str, ...]] = {
     "archive/staging_folder.py": (*_ARCHIVE, "tests/system/test_failing_calls.py"),
     "archive/volume.py": (*_ARCHIVE, "tests/system/test_disk.py"),
     "dicom/character_set/decoding.py": ("tests/dicom/test_character_set.py",),
-    "services/commitment.py": ("tests/services/test_commitment.py", "tests/network/test_storage_commitment.py"),
+    "services/commitment.py": ("tests/services/test_commitment.py", "tests/dimse/test_storage_commitment.py"),
     "dicom/data_set/scanning.py": (
         "tests/dicom/test_data_set.py",
         "tests/dicom/test_data_set_end.py",
@@ -46,22 +46,22 @@ CORE: dict[str, tuple[str, ...]] = {
         "tests/services/test_damage.py",
         "tests/services/test_life.py",
     ),
-    "network/acceptance.py": ("tests/network/test_acceptance.py", "tests/network/test_negotiation.py"),
+    "dimse/association/acceptance.py": ("tests/dimse/test_acceptance.py", "tests/dimse/test_negotiation.py"),
     "services/restore_journal.py": (
         "tests/services/test_restore_journal.py",
         "tests/services/test_restore.py",
         "tests/cli/test_network.py",
     ),
-    "network/access.py": ("tests/network/test_access.py", "tests/system/test_access.py"),
-    "network/query_scu.py": ("tests/network/test_query_scu.py",),
-    "network/retrieve_operation.py": (*_RETRIEVE, "tests/system/test_sub_operations.py"),
-    "network/retrieve_scp.py": (*_RETRIEVE, "tests/system/test_sub_operations.py"),
-    "network/server.py": ("tests/network/test_server.py", "tests/network/test_association.py"),
-    "network/storage_scu.py": (*_RETRIEVE, "tests/network/test_private_parts.py"),
-    "network/upper_layer/association_request.py": (
-        "tests/network/test_acceptance.py",
-        "tests/network/test_negotiation.py",
-        "tests/network/test_upper_layer.py",
+    "dimse/association/access.py": ("tests/dimse/test_access.py", "tests/system/test_access.py"),
+    "dimse/scu/query_scu.py": ("tests/dimse/test_query_scu.py",),
+    "dimse/scp/retrieve_operation.py": (*_RETRIEVE, "tests/system/test_sub_operations.py"),
+    "dimse/scp/retrieve_scp.py": (*_RETRIEVE, "tests/system/test_sub_operations.py"),
+    "dimse/association/server.py": ("tests/dimse/test_server.py", "tests/dimse/test_association.py"),
+    "dimse/scu/storage_scu.py": (*_RETRIEVE, "tests/dimse/test_private_parts.py"),
+    "dimse/upper_layer/association_request.py": (
+        "tests/dimse/test_acceptance.py",
+        "tests/dimse/test_negotiation.py",
+        "tests/dimse/test_upper_layer.py",
     ),
     "services/read_ahead.py": ("tests/services/test_read_ahead.py", "tests/services/test_restore.py"),
     "services/throttle.py": ("tests/services/test_throttle.py", "tests/services/test_restore.py"),
@@ -76,7 +76,7 @@ CORE: dict[str, tuple[str, ...]] = {
     "services/restore.py": (
         "tests/services/test_restore.py",
         "tests/cli/test_restore.py",
-        "tests/network/test_storage_scu.py",
+        "tests/dimse/test_storage_scu.py",
     ),
     "services/restore_result.py": ("tests/services/test_restore.py", "tests/cli/test_restore.py"),
     "services/import_files.py": ("tests/services/test_import_files.py", "tests/cli/test_import.py"),

@@ -16,10 +16,10 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian
 from backup_scp.archive.filesystem import FilesystemArchive
 from backup_scp.dicom.attributes import BY_KEYWORD, Level
 from backup_scp.dicom.query.information_model import Query
+from backup_scp.dimse.association.access import AccessPolicy
 from backup_scp.errors import ArchiveFull, ArchiveUnavailable, IndexUnavailable, InvalidDataSet
 from backup_scp.index.connection.migrate import upgrade
 from backup_scp.index.sql_index import SQLIndex
-from backup_scp.network.access import AccessPolicy
 from backup_scp.ports import Admission, Arrival, Checked, Heading, RemoteAE, Selection
 from backup_scp.services.ingest import Ingest
 from backup_scp.services.rebuild import rebuild

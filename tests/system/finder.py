@@ -11,7 +11,7 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 
-from tests.network import wire
+from tests.dimse import wire
 from tests.system.node import Node
 
 PENDING = (0xFF00, 0xFF01)

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 from pydicom.uid import DigitalXRayImageStorageForPresentation
 
-from tests.network import wire
+from tests.dimse import wire
 from tests.processes import LOOPBACK, connects, wait_until
 from tests.samples import dx, encode, uid
 from tests.system import raw_sender

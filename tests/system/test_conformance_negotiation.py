@@ -18,7 +18,7 @@ from pynetdicom.association import ServiceUser
 from pynetdicom.pdu_primitives import SOPClassExtendedNegotiation
 
 from tests import statement
-from tests.network import wire
+from tests.dimse import wire
 from tests.processes import wait_until
 from tests.samples import PRIVATE_SOP_CLASS, PRIVATE_TRANSFER_SYNTAX, dx, encode, uid
 from tests.system import raw_sender

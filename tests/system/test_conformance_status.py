@@ -16,7 +16,7 @@ import pytest
 from pydicom.uid import CTImageStorage, DigitalXRayImageStorageForPresentation
 
 from tests import statement
-from tests.network import wire
+from tests.dimse import wire
 from tests.processes import free_port
 from tests.samples import Sample, ct_series, dx, encode, uid
 from tests.system import commitments, raw_sender

@@ -18,10 +18,10 @@ import pydicom
 import pytest
 from pydicom.uid import CTImageStorage
 
-from backup_scp.network.commitment_information import action_information
+from backup_scp.dimse.messages.commitment_data_sets import action_information
 from backup_scp.ports import Reference
-from tests.network import wire
-from tests.network.wire import ASSOCIATE_RJ, Peer, associate_rq, item, pdu
+from tests.dimse import wire
+from tests.dimse.wire import ASSOCIATE_RJ, Peer, associate_rq, item, pdu
 from tests.processes import ROOT, wait_until
 from tests.samples import ct_series, encode
 from tests.system import raw_sender

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import trustme
 
-from tests.network import wire
+from tests.dimse import wire
 from tests.processes import LOOPBACK, connects, free_port, wait_until
 from tests.samples import dx, encode, make_study, replace
 from tests.system import raw_sender

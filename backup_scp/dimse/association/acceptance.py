@@ -1,0 +1,219 @@
+"""The A-ASSOCIATE-AC to an A-ASSOCIATE-RQ, and that it is worked out once (PS3.8 9.3.2 and 9.3.3, PS3.7 D.3.3).
+
+What of a request is accepted depends on its bytes and on nothing else, and a console sends the same bytes each time.
+So pynetdicom's codecs see the first request, and the others are answered from memory.  What does depend on the moment,
+who calls, from where, and how many are here already, is decided by ``Server`` each time.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pydicom.config import IGNORE
+from pydicom.uid import UID
+from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RQ
+from pynetdicom.pdu_primitives import (
+    A_ASSOCIATE,
+    AsynchronousOperationsWindowNegotiation,
+    SCP_SCU_RoleSelectionNegotiation,
+    ServiceParameter,
+    SOPClassExtendedNegotiation,
+)
+
+from backup_scp.dicom.query.information_model import Negotiated
+from backup_scp.dimse.association import extended_negotiation
+from backup_scp.dimse.association.association import Context
+from backup_scp.dimse.association.negotiation import ACCEPTED, answer_context, answer_role
+from backup_scp.dimse.upper_layer.association_request import AssociationRequest, InvalidRequest, read_request
+from backup_scp.dimse.upper_layer.user_information import APPLICATION_CONTEXT, of_ourselves
+from backup_scp.machine.fair_lock import FairLock
+
+_REMEMBERED_BYTES = 1 << 20
+_USUAL_BYTES = 16 << 10  # such a request does not wait for longer ones
+_LARGEST_SHARE = 8  # no request may take more than an eighth of it
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """What one A-ASSOCIATE-RQ asks for, and what it is given.
+
+    Attributes
+    ----------
+    calling, called
+        AE titles without their padding; empty where there is none.
+    protocol_version
+        Bit 0 is for the only one that there is (PS3.8 9.3.2).
+    oddities
+        What PS3.8 forbids in it, each with its value; it was served all the same.
+    answer
+        The A-ASSOCIATE-AC, as it goes out.
+    contexts
+        Accepted Presentation Contexts by ID.
+    negotiated
+        What SOP Class Extended Negotiation settles, by SOP Class UID.
+    peer_maximum_length
+        Bytes that the requestor takes in one P-DATA-TF, 0 for any number (PS3.8 D.1).
+    """
+
+    calling: str
+    called: str
+    protocol_version: int
+    oddities: tuple[str, ...]
+    answer: bytes
+    contexts: Mapping[int, Context]
+    negotiated: Mapping[str, Negotiated]
+    peer_maximum_length: int
+
+
+class Acceptances:
+    """Acceptances by the bytes of their request, those that were asked for last.
+
+    Parameters
+    ----------
+    maximum_pdu_length
+        Bytes, offered to peers (PS3.8 D.1).
+    limit_bytes
+        Of requests and answers remembered; what was made of them takes a few times as much.  Nobody who sends a
+        different request each time, or a huge one, gets more.
+    """
+
+    def __init__(self, maximum_pdu_length: int, limit_bytes: int = _REMEMBERED_BYTES) -> None:
+        self._maximum_pdu_length = maximum_pdu_length
+        self._limit_bytes = limit_bytes
+        self._lock = threading.Lock()
+        self._decoding = FairLock()  # one at a time: it takes fifty times the memory of the request, and all of a core
+        self._known: OrderedDict[bytes, Acceptance] = OrderedDict()
+        self._size_bytes = 0
+
+    def of(self, request: bytes) -> Acceptance:
+        """Find or work out what a whole A-ASSOCIATE-RQ is given.
+
+        Raises
+        ------
+        InvalidRequest
+            It is none that can be answered.
+        """
+        with self._lock:
+            known = self._known.get(request)
+            if known is not None:
+                self._known.move_to_end(request)
+                return known
+        with self._decoding.turn(first=len(request) <= _USUAL_BYTES):
+            acceptance = accept(request, self._maximum_pdu_length)
+        self._remember(request, acceptance)
+        return acceptance
+
+    def _remember(self, request: bytes, acceptance: Acceptance) -> None:
+        size_bytes = len(request) + len(acceptance.answer)
+        if size_bytes > self._limit_bytes // _LARGEST_SHARE:
+            return
+        with self._lock:
+            if request not in self._known:
+                self._known[request] = acceptance
+                self._size_bytes += size_bytes
+            while self._size_bytes > self._limit_bytes:
+                forgotten, its = self._known.popitem(last=False)
+                self._size_bytes -= len(forgotten) + len(its.answer)
+
+
+def accept(encoded: bytes, maximum_pdu_length: int) -> Acceptance:
+    """Work out what a whole A-ASSOCIATE-RQ is given.
+
+    Raises
+    ------
+    InvalidRequest
+        It is none that can be answered.
+    """
+    asked = read_request(encoded)
+    request = _decode(asked)
+    items = request.user_information
+    contexts = [answer_context(context) for context in request.presentation_context_definition_list]
+    by_id = {context.context_id or 0: context for context in contexts if context.result == ACCEPTED}
+    accepted = [context for _, context in sorted(by_id.items())]
+    abstract_syntaxes = {str(context.abstract_syntax) for context in accepted}
+    roles = _answered_roles(items, abstract_syntaxes)
+    extended = _answered_extended(items, abstract_syntaxes)
+
+    answer = A_ASSOCIATE()
+    answer.application_context_name = UID(APPLICATION_CONTEXT)
+    answer.calling_ae_title, answer.called_ae_title = request.calling_ae_title, request.called_ae_title
+    answer.result, answer.result_source = 0, 1
+    answer.presentation_context_definition_results_list = [*accepted, *(c for c in contexts if c.result != ACCEPTED)]
+    answer.user_information = [
+        *of_ourselves(maximum_pdu_length),
+        *roles.values(),
+        *_answered_window(items),
+        *extended.values(),
+    ]
+    return Acceptance(
+        asked.calling,
+        asked.called,
+        asked.protocol_version,
+        asked.oddities,
+        asked.answer(A_ASSOCIATE_AC(answer).encode()),
+        {
+            asked.context_ids[context_id]: Context(
+                asked.context_ids[context_id],
+                abstract := str(context.abstract_syntax),
+                str(context.transfer_syntax[0]),
+                peer_is_scp=abstract in roles and bool(roles[abstract].scp_role),
+            )
+            for context_id, context in by_id.items()
+        },
+        {
+            sop_class: extended_negotiation.negotiated(sop_class, item.service_class_application_information or b"")
+            for sop_class, item in extended.items()
+        },
+        request.maximum_length_received or 0,
+    )
+
+
+def _decode(request: AssociationRequest) -> A_ASSOCIATE:
+    """Decode a request that was made readable."""
+    try:
+        pdu = A_ASSOCIATE_RQ()
+        pdu.decode(request.encoded)
+        return pdu.to_primitive()
+    except Exception:  # noqa: BLE001 - whatever the codec makes of hostile bytes
+        raise InvalidRequest("an A-ASSOCIATE-RQ whose items cannot be decoded") from None
+
+
+def _answered_roles(
+    items: Sequence[ServiceParameter], accepted: set[str]
+) -> dict[str, SCP_SCU_RoleSelectionNegotiation]:
+    """Answer the roles that were proposed for what is accepted, by SOP Class (PS3.7 D.3.3.4)."""
+    proposed = {str(i.sop_class_uid): i for i in items if isinstance(i, SCP_SCU_RoleSelectionNegotiation)}
+    answers = {uid: answer_role(uid, item) for uid, item in proposed.items() if uid in accepted}
+    return {uid: answer for uid, answer in answers.items() if answer is not None}
+
+
+def _answered_extended(items: Sequence[ServiceParameter], accepted: set[str]) -> dict[str, SOPClassExtendedNegotiation]:
+    """Answer SOP Class Extended Negotiation for what is accepted, where there is an answer (PS3.7 D.3.3.5)."""
+    proposed = {str(i.sop_class_uid): i for i in items if isinstance(i, SOPClassExtendedNegotiation)}
+    answers: dict[str, SOPClassExtendedNegotiation] = {}
+    for uid, item in proposed.items():
+        answered = extended_negotiation.answer(uid, item.service_class_application_information or b"")
+        if uid in accepted and answered:  # else nothing was asked, or nothing of this SOP Class can be
+            answers[uid] = SOPClassExtendedNegotiation()
+            answers[uid].sop_class_uid = UID(uid, IGNORE)
+            answers[uid].service_class_application_information = answered
+    return answers
+
+
+def _answered_window(items: Sequence[ServiceParameter]) -> list[AsynchronousOperationsWindowNegotiation]:
+    """Answer a proposal of several operations at a time with one (PS3.7 D.3.3.3)."""
+    for proposed in items:
+        if isinstance(proposed, AsynchronousOperationsWindowNegotiation):
+            if (proposed.maximum_number_operations_invoked, proposed.maximum_number_operations_performed) == (1, 1):
+                return []
+            answer = AsynchronousOperationsWindowNegotiation()
+            answer.maximum_number_operations_invoked = 1
+            answer.maximum_number_operations_performed = 1
+            return [answer]
+    return []
+
+
+__all__ = ["Acceptance", "Acceptances", "InvalidRequest", "accept"]

@@ -1,0 +1,408 @@
+"""One Association, in either role: pynetdicom negotiates it, its messages are read and written here (PS3.7 8)."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from backup_scp.dicom.query.information_model import Negotiated
+from backup_scp.dimse.association.access import Caller
+from backup_scp.dimse.messages.command_set import CommandSet, Element, Field
+from backup_scp.dimse.upper_layer import AssociationEnded, Interrupted, LocalAE, PeerTimedOut, Timing, UpperLayer
+from backup_scp.dimse.upper_layer.p_data import Piece
+from backup_scp.dimse.upper_layer.requestor import Proposal, request
+from backup_scp.errors import InvalidDataSet, InvalidIdentifier
+
+log = logging.getLogger(__name__)
+
+_LONGEST_COMMAND_SET = 1 << 16
+_LONGEST_IDENTIFIER = 1 << 20
+_LOOK_S = 0.2
+
+
+class InvalidResponse(AssociationEnded):
+    """The peer answered a request of ours with what is no answer to it; the Association was aborted.
+
+    Its text ends a sentence that begins with "it sent".
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """An accepted Presentation Context (PS3.8 9.3.3.2)."""
+
+    context_id: int
+    abstract_syntax: str
+    transfer_syntax: str
+    peer_is_scp: bool = False
+
+
+@dataclass(slots=True)
+class Tally:
+    """What an Association has brought."""
+
+    stored: int = 0
+    held: int = 0
+    refused: int = 0
+    refused_to_store: bool = False
+    size_bytes: int = 0
+
+    def summary(self, began: float) -> str:
+        """One line for the log; ``began`` is of the monotonic clock."""
+        return (
+            f"{self.stored} stored, {self.held} already held, {self.refused} refused, "
+            f"{self.size_bytes / 1e6:.1f} MB in {time.monotonic() - began:.1f} s"
+        )
+
+
+class Errand(Protocol):
+    """What is done on an Association while its peer asks for nothing."""
+
+    def look(self) -> None:
+        """Do what is due; asked for again and again between two requests, it may send a request of ours."""
+
+    def end(self) -> None:
+        """Give up what is not done: the Association has ended."""
+
+
+class Association:
+    """An Association with one thread: whoever calls its methods.  Another one may ``send`` between two messages.
+
+    Attributes
+    ----------
+    upper_layer
+        Its connection and state.
+    contexts
+        Accepted Presentation Contexts by ID.
+    negotiated
+        What SOP Class Extended Negotiation has settled, by SOP Class UID.
+    we_are_scp
+        Of one that we requested: whether the peer lets us be the SCP, by SOP Class UID; nothing where it did not say.
+    implementation
+        Of one that we requested: the peer's Implementation Class UID and Version Name (PS3.7 D.3.3.2), in one text.
+    caller, called_ae_title
+        Who calls, and whom.
+    our_ae_title
+        As acceptor: who we are to the caller.
+    guard
+        Held while a message is read or written.
+    tally
+        What it has brought so far.
+    ending
+        True when the node stops: no further request will be read.
+    errand
+        What is done meanwhile, if anything.
+    farewell
+        The A-ASSOCIATE-RJ that is still to be sent, where it was rejected.
+    """
+
+    caller: Caller
+
+    def __init__(self, upper_layer: UpperLayer) -> None:
+        self.upper_layer = upper_layer
+        self.contexts: Mapping[int, Context] = {}
+        self.negotiated: Mapping[str, Negotiated] = {}
+        self.we_are_scp: Mapping[str, bool] = {}
+        self.implementation = ""
+        self.called_ae_title = self.our_ae_title = ""
+        self.guard = threading.RLock()
+        self.tally = Tally()
+        self.ending = False
+        self.errand: Errand | None = None
+        self.farewell = b""
+        self._waiting = False
+        self._ahead: tuple[int, CommandSet] | None = None
+        self._data_set_of: int | None = None  # context ID, while a Data Set is still to be read
+        self._cancelled: set[int] = set()
+
+    # -- establishing ----------------------------------------------------------------------------------------------
+
+    @classmethod
+    def accept(cls, connection: socket.socket, timing: Timing) -> Association:
+        """Take up an incoming connection; ``Server`` goes on from here."""
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return cls(UpperLayer(connection, timing, connection.getpeername()[0]))
+
+    @classmethod
+    def request_from(  # noqa: PLR0913 - each by its name
+        cls,
+        *,
+        local: LocalAE,
+        called: str,
+        host: str,
+        port: int,
+        contexts: Iterable[tuple[str, Iterable[str]]],
+        tls: bool = False,
+        maximum_pdu_length: int = 131072,
+        watch: Callable[[], None] | None = None,
+        as_scp: Iterable[str] = (),
+    ) -> Association:
+        """Open an Association to a remote AE: see ``Proposal``.
+
+        Raises
+        ------
+        DestinationUnavailable
+            With the reason, and what to look at.
+        Interrupted
+            By ``watch``.
+        """
+        proposal = Proposal(local, called, host, port, contexts, as_scp, maximum_pdu_length, tls=tls)
+        upper_layer, answer = request(proposal, watch)
+        association = cls(upper_layer)
+        association.called_ae_title = called
+        association.we_are_scp = answer.we_are_scp
+        association.implementation = answer.implementation
+        association.contexts = {
+            int(context.context_id or 0): Context(
+                int(context.context_id or 0),
+                str(context.abstract_syntax),
+                str(context.transfer_syntax[0]),
+                peer_is_scp=True,
+            )
+            for context in answer.contexts
+        }
+        return association
+
+    @property
+    def is_established(self) -> bool:
+        """Whether messages can be sent."""
+        return self.upper_layer.is_established
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    def read_command(self) -> tuple[int, CommandSet]:
+        """Read the next Command Set and the ID of its Presentation Context.
+
+        Raises
+        ------
+        AssociationEnded
+            Released, aborted, or gone.
+        """
+        self._waiting = self._ahead is None
+        try:
+            if self._waiting and self.ending:
+                raise AssociationEnded
+            if self._waiting and self.errand is not None:
+                self._wait_busily(self.errand)
+            return self._next_command()
+        finally:
+            self._waiting = False
+
+    def _wait_busily(self, errand: Errand) -> None:
+        """Wait for the peer's next word, and do something else meanwhile."""
+        deadline = time.monotonic() + self.upper_layer.idle_timeout_s
+        while not self.upper_layer.has_input(_LOOK_S):
+            if time.monotonic() > deadline:
+                raise PeerTimedOut
+            errand.look()
+
+    def _next_command(self, *, is_due: bool = False) -> tuple[int, CommandSet]:
+        """Take the next message; one that ``is_due`` answers us, and its sender may not idle."""
+        context_id, command = self._ahead or self._read_command(is_due=is_due)
+        self._ahead = None
+        self._data_set_of = context_id if command.has_data_set else None
+        return context_id, command
+
+    def _read_command(self, *, is_due: bool = False) -> tuple[int, CommandSet]:
+        encoded = bytearray()
+        context_id = None
+        while True:
+            fragment = self.upper_layer.read_fragment(between_messages=context_id is None and not is_due)
+            context_id = fragment.context_id if context_id is None else context_id
+            encoded += fragment.data
+            if not fragment.is_command:
+                self.upper_layer.reject_pdu("a Data Set where a Command Set is due")
+            if fragment.context_id != context_id:
+                both = f"{context_id} and {fragment.context_id}"
+                self.upper_layer.reject_pdu(f"a message in two Presentation Contexts, {both}")
+            if context_id not in self.contexts:
+                self.upper_layer.reject_pdu(f"a message in Presentation Context {context_id}, which was not accepted")
+            if len(encoded) > _LONGEST_COMMAND_SET:
+                self.upper_layer.reject_pdu("a Command Set without end")
+            if fragment.is_last:
+                break
+        try:
+            return context_id, CommandSet.decode(encoded)
+        except InvalidDataSet:
+            self.upper_layer.reject_pdu("a Command Set that cannot be decoded")
+
+    def data_set(self) -> Iterator[memoryview]:
+        """Read the Data Set that follows a Command Set, in parts that are valid until the next but one is asked for.
+
+        Raises
+        ------
+        AssociationEnded
+            It will not be completed.
+        """
+        while self._data_set_of is not None:
+            fragment = self.upper_layer.read_fragment()
+            if fragment.is_command or fragment.context_id != self._data_set_of:
+                self.upper_layer.reject_pdu("something else where a Data Set is due")
+            if fragment.is_last:
+                self._data_set_of = None
+            yield fragment.data
+
+    def read_identifier(self, limit_bytes: int = _LONGEST_IDENTIFIER) -> bytes:
+        """Read a Data Set that must fit in memory.
+
+        Raises
+        ------
+        InvalidIdentifier
+            It is absurdly long; it has been read to its end.
+        """
+        encoded, size = bytearray(), 0
+        for data in self.data_set():
+            size += len(data)
+            if size <= limit_bytes:
+                encoded += data
+        if size > limit_bytes:
+            raise InvalidIdentifier(f"The Identifier has {size} bytes")
+        return bytes(encoded)
+
+    def skip_data_set(self) -> None:
+        """Read past what is still to come of a Data Set, so that the next message is found."""
+        for _ in self.data_set():
+            pass
+
+    def read_response(
+        self,
+        field: Field,
+        message_id: int,
+        sop_instance_uid: str = "",
+        *,
+        waiting: Callable[[], None] | None = None,
+        with_data_set: bool = False,
+    ) -> CommandSet:
+        """Read the response to a request of ours; a C-CANCEL that comes before it is noted (PS3.7 9.3.2.3).
+
+        Parameters
+        ----------
+        field, message_id, sop_instance_uid
+            What the response must say, see ``CommandSet.require_answer``.
+        waiting
+            Called again and again while there is none; it may ``send``.
+        with_data_set
+            Whether the caller reads what follows; else it is skipped.
+
+        Raises
+        ------
+        InvalidResponse
+            It is no answer to that request, or has no Status.
+        AssociationEnded
+            The peer is gone.
+        """
+        with self.guard, self._watched_by(waiting):
+            while (command := self._next_command(is_due=True)[1]).field == Field.C_CANCEL_RQ:
+                self._cancelled.add(command.number(Element.MESSAGE_ID_BEING_RESPONDED_TO))
+            if command.field != field:
+                self.upper_layer.reject_pdu(f"a message with Command Field 0x{command.field:04X} for a response")
+            if not with_data_set:
+                self.skip_data_set()
+            self.require_answer(command, message_id, sop_instance_uid)
+            return command
+
+    @contextlib.contextmanager
+    def _watched_by(self, waiting: Callable[[], None] | None) -> Iterator[None]:
+        if waiting is None:
+            yield
+            return
+        self.upper_layer.watch = waiting
+        try:
+            yield
+        finally:
+            self.upper_layer.watch = None
+
+    def require_answer(self, response: CommandSet, message_id: int, sop_instance_uid: str = "") -> None:
+        """Abort unless a response answers our request, see ``CommandSet.require_answer``.
+
+        Raises
+        ------
+        InvalidResponse
+        """
+        try:
+            response.require_answer(message_id, sop_instance_uid)
+        except InvalidDataSet as error:
+            log.warning("Association with %s aborted: it sent %s", self.upper_layer.peer_address, error)
+            self.abort(block=False)
+            raise InvalidResponse(str(error)) from None
+
+    def cancelled(self, message_id: int) -> bool:
+        """Whether the peer has cancelled the operation ``message_id``; does not wait for the rest of a PDU.
+
+        Raises
+        ------
+        AssociationEnded
+            The peer is gone, and nobody waits for the rest.
+        """
+        with self.guard:
+            while message_id not in self._cancelled and self._ahead is None and self.upper_layer.has_pdu():
+                context_id, command = self._read_command()
+                if command.field == Field.C_CANCEL_RQ:
+                    self._cancelled.add(command.number(Element.MESSAGE_ID_BEING_RESPONDED_TO))
+                else:
+                    self._ahead = (context_id, command)  # early, but not lost
+            return message_id in self._cancelled
+
+    def forget_cancelled(self) -> None:
+        """Start a new operation: Message IDs may be used again."""
+        self._cancelled.clear()
+
+    # -- writing -----------------------------------------------------------------------------------------------------
+
+    def send(self, context_id: int, command: bytes, data: bytes | None = None) -> None:
+        """Send one message whose Data Set, if any, fits in memory."""
+        with self.guard:
+            self.upper_layer.send_message(context_id, command, data)
+
+    def send_data_set(self, context_id: int, command: bytes, parts: Iterable[Piece]) -> None:
+        """Send one message whose Data Set comes in parts; memory is flat."""
+        with self.guard:
+            self.upper_layer.send_data_set(context_id, command, parts)
+
+    # -- ending ------------------------------------------------------------------------------------------------------
+
+    def end_when_idle(self) -> None:
+        """From another thread: end as soon as the request under way has been answered."""
+        self.ending = True
+        if self._waiting:
+            self.upper_layer.shut(socket.SHUT_RD)
+
+    def break_off(self) -> None:
+        """From another thread: end at once."""
+        self.upper_layer.shut(socket.SHUT_RDWR)
+
+    def finish(self) -> str:
+        """End what reading has found to be ending, and say how."""
+        return self.upper_layer.finish()
+
+    def release(self) -> None:
+        """Release an Association of ours; if the peer does not answer, abort it."""
+        self.upper_layer.release()
+
+    def abort(self, *, block: bool = True) -> None:
+        """Abort: the peer is told, and the connection closed; ``block`` lets the peer close first, for a moment."""
+        with self.guard:
+            self.upper_layer.abort(block=block)
+
+    def close(self) -> None:
+        """Let the peer close first, for a moment, then close."""
+        self.upper_layer.hang_up()
+
+
+__all__ = [
+    "Association",
+    "AssociationEnded",
+    "Context",
+    "Interrupted",
+    "InvalidResponse",
+    "LocalAE",
+    "PeerTimedOut",
+    "Tally",
+    "Timing",
+]

@@ -1,0 +1,141 @@
+"""Rejects, in one thread, and waits until the peers close their connections (Sta13, PS3.8 9.1.5).
+
+To close at once could destroy the A-ASSOCIATE-RJ before the peer has read it, and a thread for each would let callers
+that are turned away use up the threads of those that are not.  It is sent here, too: a caller that hears it calls again
+at once, and then the thread that served it is free.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+import socket
+import threading
+import time
+from collections import deque
+
+from backup_scp.dimse.upper_layer import Selector
+from backup_scp.dimse.upper_layer.tls_socket import stream_of
+
+MOST = 128
+"""Of more the oldest is closed at once."""
+
+_WAIT_S = 5.0
+_SEND_S = 0.01
+_READ_BYTES = 1 << 16
+
+
+class ClosingConnections:
+    """The connections whose peers are to close them; each for some seconds."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._coming: deque[tuple[socket.socket, bytes]] = deque()
+        self._waker: socket.socket | None = None
+        self._thread: threading.Thread | None = None
+        self._is_stopped = False
+
+    def take(self, connection: socket.socket, farewell: bytes) -> None:
+        """Send a last PDU, wait for the end of the connection, and close it; the first one starts the thread."""
+        with self._lock:
+            if self._is_stopped:
+                connection.close()
+                return
+            self._coming.append((connection, farewell))
+            if len(self._coming) > MOST:
+                self._coming.popleft()[0].close()
+            try:
+                self._wake()
+            except (OSError, RuntimeError, MemoryError):  # no descriptor, no thread: nobody waits for the peer
+                self._coming.pop()
+                with contextlib.suppress(OSError):
+                    _send(connection, farewell)
+                connection.close()
+
+    def stop(self) -> None:
+        """Close all of them."""
+        with self._lock:
+            self._is_stopped = True
+            waker, self._waker = self._waker, None
+        if waker is not None and self._thread is not None:
+            waker.close()
+            self._thread.join()
+
+    def _wake(self) -> None:
+        if self._waker is None:
+            self._waker, woken = socket.socketpair()
+            self._waker.settimeout(0)
+            woken.settimeout(0)
+            self._thread = threading.Thread(target=self._run, args=(woken,), name="closing", daemon=True)
+            try:
+                self._thread.start()
+            except BaseException:
+                woken.close()
+                self._waker.close()
+                self._waker = self._thread = None
+                raise
+        with contextlib.suppress(BlockingIOError):  # it is awake
+            self._waker.send(b"1")
+
+    def _run(self, woken: socket.socket) -> None:
+        waiting: dict[socket.socket, float] = {}  # until when, the oldest first
+        with woken, Selector() as selector:
+            selector.register(woken, selectors.EVENT_READ)
+            try:
+                while self._look(selector, woken, waiting):
+                    while self._coming:
+                        self._begin(selector, waiting)
+            finally:
+                for connection in (*waiting, *(one for one, _ in self._coming)):
+                    connection.close()
+
+    def _begin(self, selector: selectors.BaseSelector, waiting: dict[socket.socket, float]) -> None:
+        with self._lock:
+            connection, farewell = self._coming.popleft()
+        try:
+            _send(connection, farewell)
+            connection.settimeout(0)
+            selector.register(connection, selectors.EVENT_READ)
+        except (OSError, ValueError):  # it is gone
+            connection.close()
+            return
+        waiting[connection] = time.monotonic() + _WAIT_S
+        if len(waiting) > MOST:
+            _end(selector, waiting, next(iter(waiting)))
+
+    @staticmethod
+    def _look(selector: selectors.BaseSelector, woken: socket.socket, waiting: dict[socket.socket, float]) -> bool:
+        """Wait for something to happen, and see to it; False when it is time to stop."""
+        left_s = max(next(iter(waiting.values())) - time.monotonic(), 0) if waiting else None
+        for key, _ in selector.select(left_s):
+            connection = key.fileobj
+            if connection is woken:
+                if not woken.recv(_READ_BYTES):
+                    return False
+            elif isinstance(connection, socket.socket) and _has_ended(connection):
+                _end(selector, waiting, connection)
+        now = time.monotonic()
+        for connection in [one for one, until in waiting.items() if until <= now]:
+            _end(selector, waiting, connection)
+        return True
+
+
+def _send(connection: socket.socket, farewell: bytes) -> None:
+    """Send what is short enough for the system to take at once."""
+    stream_of(connection).send([farewell], _SEND_S)
+
+
+def _has_ended(connection: socket.socket) -> bool:
+    """Drop what still comes (PS3.8 AA-6)."""
+    try:
+        return not connection.recv(_READ_BYTES)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
+def _end(selector: selectors.BaseSelector, waiting: dict[socket.socket, float], connection: socket.socket) -> None:
+    selector.unregister(connection)
+    del waiting[connection]
+    connection.close()

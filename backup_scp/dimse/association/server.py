@@ -1,0 +1,405 @@
+"""Establishes Associations, and answers their requests."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import ssl
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from backup_scp.dimse.association import negotiation, pending
+from backup_scp.dimse.association.acceptance import Acceptance, Acceptances, InvalidRequest
+from backup_scp.dimse.association.access import AccessPolicy, Caller, peer_of, plain_address
+from backup_scp.dimse.association.association import Association, AssociationEnded, Context
+from backup_scp.dimse.association.association_count import Places
+from backup_scp.dimse.association.association_threads import Crew
+from backup_scp.dimse.association.closing import ClosingConnections
+from backup_scp.dimse.association.listener import Listener, Listening, open_ports, shut
+from backup_scp.dimse.association.negotiation import Rejection
+from backup_scp.dimse.association.pending import PendingConnections
+from backup_scp.dimse.messages.command_set import CommandSet, Field, response
+from backup_scp.dimse.messages.dimse_status import (
+    PROCESSING_FAILURE,
+    SOP_CLASS_NOT_SUPPORTED,
+    UNRECOGNISED_OPERATION,
+    fix_of,
+    status_of,
+)
+from backup_scp.dimse.upper_layer import PeerTimedOut, Secured, SecuredSocket
+from backup_scp.dimse.upper_layer.tls import why_not_secured
+from backup_scp.errors import BackupSCPError
+from backup_scp.ports import RejectionRecorder, ServiceKind
+
+log = logging.getLogger(__name__)
+
+_LAST_WAIT_S = 1.0
+_FIX_OF_VIOLATION = "compare its settings with host and port of this node; if they are right, report it to its maker"
+_NO_THREAD = ("no thread is left to serve it", "raise the limits on threads and memory that the system sets the node")
+
+Serve = Callable[[Association, Context, CommandSet], str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What answers one kind of request.
+
+    Attributes
+    ----------
+    suits
+        Whether an Abstract Syntax is one of its own.
+    serve
+        Reads the rest of the request and answers it.  An error of ours that it raises is answered for it; what it
+        refused itself it returns, in a sentence.
+    for_everyone
+        Open to all who may associate, not only to those who may query.
+    kind
+        As what a refusal is recorded; None where it is not.
+    """
+
+    suits: Callable[[str], bool]
+    serve: Serve
+    for_everyone: bool = False
+    kind: ServiceKind | None = None
+
+
+class Server:
+    """The node's ear.
+
+    Parameters
+    ----------
+    listening
+        Where, as whom.
+    policy
+        Who may do what.
+    services
+        What answers the requests with a Command Field.
+    rejections
+        Told of everything that is turned away.
+    places
+        Counted with those of the other processes of the node.
+    """
+
+    def __init__(
+        self,
+        listening: Listening,
+        policy: AccessPolicy,
+        services: Mapping[int, Service],
+        rejections: RejectionRecorder,
+        places: Places | None = None,
+    ) -> None:
+        self._listening = listening
+        self._policy = policy
+        self._services = services
+        self._rejections = rejections
+        self._places = places or Places()
+        self._acceptances = Acceptances(listening.maximum_pdu_length)
+        self._lock = threading.Lock()
+        self._crew = Crew(self._converse, _most_threads(listening))
+        self._listeners: list[Listener] = []
+        self._pending = PendingConnections()
+        self._closing = ClosingConnections()
+        self._associations: set[Association] = set()
+        self._stopping = False
+
+    # -- life ----------------------------------------------------------------------------------------------------
+
+    def start(self, listeners: Sequence[Listener] = ()) -> tuple[int, ...]:
+        """Listen; connections are taken from now on.
+
+        Parameters
+        ----------
+        listeners
+            Ports that are open already; by default they are opened now.
+
+        Returns
+        -------
+        tuple of int
+            The ports: the plain one, and that with TLS, as far as there are such.
+
+        Raises
+        ------
+        InvalidSettings
+            One cannot be had; neither is listened at.
+        """
+        self._listeners = list(listeners or open_ports(self._listening))
+        for listener in self._listeners:
+            listener.start(self._take, self._note_fault)
+        return tuple(listener.port for listener in self._listeners)
+
+    @property
+    def faults(self) -> int:
+        """How many callers were lost by an error in the node."""
+        return sum(listener.faults for listener in self._listeners)
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether every port takes connections."""
+        return all(listener.is_listening for listener in self._listeners)
+
+    def stop(self, grace_s: float) -> None:
+        """Take no more connections, let what is under way end for ``grace_s`` seconds, then abort the rest."""
+        for listener in self._listeners:
+            listener.stop()
+        with self._lock:
+            self._stopping = True
+            pending, under_way = list(self._pending), list(self._associations)
+        self._crew.stop()
+        for connection in pending:
+            shut(connection)
+        for association in under_way:
+            association.end_when_idle()
+        self._crew.join(time.monotonic() + grace_s)
+        with self._lock:
+            under_way = list(self._associations)
+        for association in under_way:
+            association.break_off()
+        self._crew.join(time.monotonic() + _LAST_WAIT_S)
+        self._closing.stop()
+
+    # -- connections -----------------------------------------------------------------------------------------------
+
+    def _take(self, connection: socket.socket, address: str) -> None:
+        """Have a connection served; it counts as one that has said nothing yet, and of too many one goes."""
+        with self._lock:
+            has_to_go = self._pending.add(connection, peer_of(address))
+        if has_to_go is not None:
+            shut(has_to_go)
+        try:
+            self._crew.give(connection)
+        except (RuntimeError, MemoryError):  # some will end
+            self._forget(connection)
+            connection.close()
+            caller = Caller("", plain_address(address), None, is_this_machine=False)
+            level = self._note(ServiceKind.ASSOCIATION, caller, "", *_NO_THREAD)
+            log.log(level, "A caller at %s was turned away: %s; %s", caller.address, *_NO_THREAD)
+
+    def _converse(self, connection: socket.socket) -> None:
+        """Serve one connection from its first byte to its last; the border of this thread."""
+        association = None
+        try:
+            if isinstance(connection, SecuredSocket) and not self._secure(connection):
+                return
+            association = Association.accept(connection, self._listening.timing)
+            if self._establish(connection, association):
+                self._serve(association)
+        except OSError:
+            log.debug("A connection was gone before it said anything")
+        except Exception as error:  # noqa: BLE001 - the border of this thread: the node goes on
+            log.error("Association ended by an error in the node: %s", _where(error))
+            if association is not None:
+                association.abort()
+        finally:
+            try:
+                if association is not None:
+                    association.close()
+            finally:  # else its place would be taken for good
+                self._forget(connection, association)
+                if association is not None and association.farewell:  # last, for its peer may call again at once
+                    self._closing.take(connection, association.farewell)
+                else:
+                    connection.close()
+
+    def _secure(self, connection: SecuredSocket) -> bool:
+        """Shake hands; what it failed of is noted, for the person who sets the peer up."""
+        try:
+            Secured(connection).shake_hands(self._listening.timing.association_s)
+        except ssl.SSLError as error:
+            address = connection.getpeername()[0]
+            reason, fix = why_not_secured(error)
+            caller = Caller("", plain_address(address), None, is_this_machine=False)
+            level = self._note(ServiceKind.TLS, caller, "", reason, fix)
+            log.log(level, "TLS with %s failed: %s; %s", address, reason, fix)
+            return False
+        self._rejections.succeeded(ServiceKind.TLS, "", plain_address(connection.getpeername()[0]))
+        return True
+
+    def _note_fault(self, error: str) -> None:
+        """Let ``status`` know that a caller was lost."""
+        reason = f"it was lost by an error in the node ({error})"
+        fix = "look at the log of the node, and at the memory that it has"
+        self._rejections.rejected(ServiceKind.ASSOCIATION, "", "", "an unknown address", reason, fix)
+
+    def _forget(self, connection: socket.socket, association: Association | None = None) -> None:
+        with self._lock:
+            self._pending.discard(connection)
+            if association in self._associations:
+                self._associations.discard(association)
+                self._places.leave(_counted_as(association.caller))
+
+    # -- associations ------------------------------------------------------------------------------------------------
+
+    def _establish(self, connection: socket.socket, association: Association) -> bool:
+        """Read an Association request, and accept or reject it."""
+        layer = association.upper_layer
+        request = layer.read_request(self._listening.timing.association_s)
+        acceptance = self._read(association, request) if request is not None else None
+        if acceptance is None:
+            self._note_violation(
+                association, Caller("", plain_address(layer.peer_address), None, is_this_machine=False)
+            )
+            return False
+        caller = self._policy.identify(acceptance.calling, layer.peer_address, connection.getsockname()[0])
+        association.caller, association.called_ae_title = caller, acceptance.called
+        association.our_ae_title = self._our_ae_title(acceptance.called)
+        is_secured = isinstance(connection, SecuredSocket)
+        with self._lock:
+            rejection = self._reason_to_reject(caller, acceptance, is_secured=is_secured)
+            if rejection is None:
+                self._pending.discard(connection)
+                self._associations.add(association)
+                self._places.take(_counted_as(caller))
+        if rejection is None:
+            association.contexts, association.negotiated = acceptance.contexts, acceptance.negotiated
+            layer.accept(acceptance.answer, acceptance.peer_maximum_length)
+            log.debug("Association with %s established", caller)
+            self._rejections.succeeded(ServiceKind.ASSOCIATION, caller.ae_title, caller.address)
+            for oddity in acceptance.oddities:
+                log.info("%s proposes %s; it is served all the same", caller, oddity)
+            return True
+        level = self._note(ServiceKind.ASSOCIATION, caller, acceptance.called, rejection.reason, rejection.fix)
+        log.log(level, "Association from %s rejected: %s; %s", caller, rejection.reason, rejection.fix)
+        association.farewell = layer.part(rejection.result, rejection.source, rejection.diagnostic)
+        return False
+
+    def _our_ae_title(self, called: str) -> str:
+        """Say who we are to somebody who calls us so: another AE, where the settings let it be (PS3.4 C.4.2.3.2)."""
+        ours = self._listening
+        is_one = called.isprintable() and "\\" not in called
+        return called if called and is_one and not ours.check_called_ae_title else ours.ae_title
+
+    def _read(self, association: Association, request: bytes) -> Acceptance | None:
+        """Work out what an Association request is given; one that says nothing is aborted."""
+        try:
+            return self._acceptances.of(request)
+        except InvalidRequest as error:
+            association.upper_layer.abort_request(str(error))
+            return None
+
+    def _reason_to_reject(self, caller: Caller, asked: Acceptance, *, is_secured: bool) -> Rejection | None:
+        ours, called = self._listening, asked.called
+        if self._stopping:
+            return negotiation.temporary_congestion()
+        if not asked.protocol_version & 1:
+            return negotiation.protocol_version_not_supported(asked.protocol_version)
+        if not caller.ae_title or not caller.ae_title.isprintable():
+            return negotiation.calling_ae_title_not_recognised(caller.ae_title)
+        if ours.check_called_ae_title and called != ours.ae_title:
+            return negotiation.called_ae_title_not_recognised(called, ours.ae_title)
+        if caller.remote is not None and caller.remote.tls_required and not is_secured:
+            return negotiation.tls_required(caller.remote.name, ours.tls_port)
+        return self._limit_exceeded(caller)
+
+    def _limit_exceeded(self, caller: Caller) -> Rejection | None:
+        ours, is_known = self._listening, caller.is_known
+        limit = ours.maximum_associations + (ours.reserved_associations if is_known else 0)
+        if self._places.taken >= limit:
+            return negotiation.local_limit_exceeded(limit)
+        most = ours.maximum_associations_per_address
+        if most and not is_known and self._places.taken_by(peer_of(caller.address)) >= most:
+            return negotiation.limit_of_one_address_exceeded(most)
+        return None
+
+    def _note_violation(self, association: Association, caller: Caller) -> None:
+        """Note of whom an Association was aborted for what it sent, and for what."""
+        if violation := association.upper_layer.violation:
+            called = association.called_ae_title
+            self._note(ServiceKind.ASSOCIATION, caller, called, f"it sent {violation}", _FIX_OF_VIOLATION)
+
+    def _note(self, kind: ServiceKind, caller: Caller, called: str, reason: str, fix: str) -> int:
+        """Count a rejection; give the level of its line in the log, where a repetition says nothing new."""
+        is_first = self._rejections.rejected(kind, caller.ae_title, called, caller.address, reason, fix)
+        return logging.WARNING if is_first else logging.DEBUG
+
+    def _serve(self, association: Association) -> None:
+        """Answer requests until the peer ends the Association."""
+        began = time.monotonic()
+        try:
+            while not association.ending:
+                context_id, command = association.read_command()
+                self._answer(association, association.contexts[context_id], command)
+            association.abort()
+            ending = "aborted here, the node stops"
+        except PeerTimedOut:
+            association.abort()
+            ending = "aborted here, the peer was silent for too long"
+        except AssociationEnded:
+            ending = association.finish()
+        finally:
+            if association.errand is not None:
+                association.errand.end()
+            tally, caller = association.tally, association.caller
+            if (tally.stored or tally.held) and not tally.refused_to_store:
+                self._rejections.succeeded(ServiceKind.STORE, caller.ae_title, caller.address)
+            self._note_violation(association, caller)
+        log.info("Association with %s %s: %s", association.caller, ending, association.tally.summary(began))
+
+    def _answer(self, association: Association, context: Context, command: CommandSet) -> None:
+        service = self._services.get(command.field)
+        if command.field == Field.C_CANCEL_RQ or (command.is_response and service is None):
+            association.skip_data_set()  # for an operation that has ended already
+            return
+        if service is None or not service.suits(context.abstract_syntax):
+            self._reply_unsuitable(association, context, command, service)
+            return
+        try:
+            if not service.for_everyone:
+                self._policy.require_query(association.caller)
+            refused = service.serve(association, context, command)
+        except AssociationEnded:
+            raise
+        except BackupSCPError as error:
+            self._refuse(association, context, command, error)
+        except Exception as error:  # noqa: BLE001 - one request failed; the peer must hear of it, and others go on
+            log.error("A request of %s failed by an error in the node: %s", association.caller, _where(error))
+            association.skip_data_set()
+            association.send(context.context_id, response(command, PROCESSING_FAILURE, comment="Internal error"))
+            self._note_refusal(association, service, "Internal error", "look at the log of the node, and report it")
+        else:
+            if refused:
+                self._note_refusal(association, service, refused, "")
+            elif service.kind not in (None, ServiceKind.STORE):  # images: at the end, when none of all was refused
+                caller = association.caller
+                self._rejections.succeeded(service.kind, caller.ae_title, caller.address)
+
+    def _reply_unsuitable(
+        self, association: Association, context: Context, command: CommandSet, service: Service | None
+    ) -> None:
+        association.skip_data_set()
+        status = UNRECOGNISED_OPERATION if service is None else SOP_CLASS_NOT_SUPPORTED
+        association.send(context.context_id, response(command, status))
+        if service is not None:
+            self._note_refusal(association, service, "The request does not suit its Presentation Context", "")
+
+    def _refuse(self, association: Association, context: Context, command: CommandSet, error: BackupSCPError) -> None:
+        """Answer a request that ended with an error of ours."""
+        association.skip_data_set()
+        association.tally.refused += 1
+        association.send(context.context_id, response(command, status_of(error), comment=str(error)))
+        level = self._note_refusal(association, self._services[command.field], str(error), fix_of(error))
+        log.log(level, "%s of %s refused: %s", Field(command.field).name, association.caller, error)
+
+    def _note_refusal(self, association: Association, service: Service, reason: str, fix: str) -> int:
+        if service.kind is None:
+            return logging.WARNING
+        association.tally.refused_to_store |= service.kind is ServiceKind.STORE
+        return self._note(service.kind, association.caller, association.called_ae_title, reason, fix)
+
+
+def _counted_as(caller: Caller) -> str:
+    """Say whose limit an Association counts for; those who are known have none of their own."""
+    return "" if caller.is_known else peer_of(caller.address)
+
+
+def _most_threads(listening: Listening) -> int:
+    """Give the number of threads beyond which nobody is served: one for each who may be here, and some that end."""
+    return listening.maximum_associations + listening.reserved_associations + 2 * pending.MOST
+
+
+def _where(error: Exception) -> str:
+    """Name an error and its place, without its text: that may hold patient data."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{type(error).__name__} at " + " < ".join(f"{f.name}:{f.lineno}" for f in reversed(frames[-6:]))

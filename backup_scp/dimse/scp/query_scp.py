@@ -1,0 +1,103 @@
+"""Query/Retrieve SCP: C-FIND (PS3.4 C.4.1)."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable
+from contextlib import closing
+
+from backup_scp.dicom.query.identifier import Identifier
+from backup_scp.dicom.query.information_model import MODELS, NOTHING, read_query, unsupported_keys
+from backup_scp.dicom.query.time_zone import InTimeZone, requested_offset
+from backup_scp.dimse.association.association import Association, Context
+from backup_scp.dimse.messages.command_set import CommandSet, response
+from backup_scp.dimse.messages.dimse_status import CANCEL, PENDING, PENDING_WITH_UNSUPPORTED_KEYS, SUCCESS
+from backup_scp.dimse.messages.key_names import keys_in_words
+from backup_scp.dimse.messages.response_identifier import AnswerEncoder
+from backup_scp.ports import Index, Match
+
+log = logging.getLogger(__name__)
+
+_WRITE_BYTES = 1 << 16  # answers are sent together, so many bytes at a time,
+_WRITE_S = 0.05  # but none of them waits for longer
+
+
+class QuerySCP:
+    """Answers C-FIND.
+
+    Parameters
+    ----------
+    index
+        What answers.
+    strict
+        See ``read_query``.
+    """
+
+    def __init__(self, index: Index, *, strict: bool = False) -> None:
+        self._index = index
+        self._strict = strict
+
+    def serve(self, association: Association, context: Context, command: CommandSet) -> None:
+        """Answer one C-FIND-RQ: a pending answer for each match, then the final one."""
+        association.forget_cancelled()
+        identifier = Identifier.read(association.read_identifier(), context.transfer_syntax)
+        status = self._answer(association, context, command, identifier)
+        association.send(context.context_id, response(command, status))
+
+    def _answer(self, association: Association, context: Context, command: CommandSet, identifier: Identifier) -> int:
+        began = time.monotonic()
+        model = MODELS[context.abstract_syntax]
+        negotiated = association.negotiated.get(context.abstract_syntax, NOTHING)
+        query = read_query(identifier, model, negotiated, strict=self._strict)
+        encoder = AnswerEncoder(identifier, model, context.transfer_syntax, association.our_ae_title)
+        unsupported = unsupported_keys(identifier, model)
+        offset = requested_offset(identifier) if negotiated.time_zone else ""
+        adjusted = InTimeZone(query, offset) if offset else None
+        with closing(self._index.search(adjusted.query if adjusted else query)) as found:
+            matches: Iterable[Match | None] = adjusted.matches(found) if adjusted else found
+            answers = (None if match is None else encoder.encode(match) for match in matches)
+            status, count = self._send_all(
+                association, context, command, answers, PENDING_WITH_UNSUPPORTED_KEYS if unsupported else PENDING
+            )
+        log.info(
+            "C-FIND of %s: %s, %s level, %s; %d answers in %.2f s%s",
+            association.caller,
+            model.name,
+            identifier.level,
+            keys_in_words(identifier, query, unsupported),
+            count,
+            time.monotonic() - began,
+            ", then cancelled" if status == CANCEL else "",
+        )
+        return status
+
+    @staticmethod
+    def _send_all(
+        association: Association,
+        context: Context,
+        command: CommandSet,
+        answers: Iterable[bytes | None],
+        status: int,
+    ) -> tuple[int, int]:
+        """Send pending answers in few writes; look for C-CANCEL and A-ABORT after each (PS3.4 C.4.1.2).
+
+        None is no answer, but a time to look.  Give the final Status, and how many answers there were.
+        """
+        pending = response(command, status, data_set=True)
+        upper_layer, out, sent_at, count = association.upper_layer, bytearray(), 0.0, 0
+        try:
+            for answer in answers:
+                if answer is not None:
+                    count += 1
+                    out += upper_layer.framed(context.context_id, pending, answer)
+                if len(out) >= _WRITE_BYTES or time.monotonic() - sent_at > _WRITE_S:
+                    due, out, sent_at = out, bytearray(), time.monotonic()
+                    if due:
+                        upper_layer.send_framed(due)
+                    if association.cancelled(command.message_id):
+                        return CANCEL, count
+        finally:
+            if out:  # also what was found before the index failed
+                upper_layer.send_framed(out)
+        return SUCCESS, count

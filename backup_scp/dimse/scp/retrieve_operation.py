@@ -1,0 +1,254 @@
+"""One C-MOVE or C-GET under way: its sub-operations, its answers, its line in the log (PS3.4 C.4.2.1, C.4.3.1)."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol, Self
+
+from backup_scp.dimse.association.access import printable
+from backup_scp.dimse.association.association import Association, AssociationEnded, Context, Interrupted
+from backup_scp.dimse.messages.command_set import CommandSet, Field, response
+from backup_scp.dimse.messages.dimse_status import (
+    CANCEL,
+    PENDING,
+    SUB_OPERATIONS_FAILED,
+    SUB_OPERATIONS_REFUSED,
+    SUCCESS,
+)
+from backup_scp.dimse.messages.response_identifier import encode_failed_list
+from backup_scp.dimse.scp import transfers
+from backup_scp.dimse.scp.heartbeat import Heartbeat
+from backup_scp.dimse.scu.storage_scu import StorageSCU
+from backup_scp.errors import DestinationUnavailable, InstanceRefused
+from backup_scp.ports import Archive, ArchivedFile, Destination, Held, Index, Meanwhile, nothing
+from backup_scp.services.delivery import Delivery, Outcome, others_of, retrieve
+from backup_scp.services.read_ahead import Outgoing
+
+log = logging.getLogger(__name__)
+
+_SHORTEST_PENDING_S = 0.1  # ours to choose, PS3.4 C.4.2.3.1
+_LONGEST_PENDING_S = 4.0  # requesters give up after 30 s or so without a word
+_GRACE_S = 0.3  # for a sub-operation that is nearly done when the C-CANCEL comes
+
+
+class Retriever(Destination, Protocol):
+    """Where a retrieve sends to."""
+
+    @property
+    def sent(self) -> Mapping[tuple[str, str], int]:
+        """How many instances it has stored, by Transfer Syntax: as stored here, and as sent."""
+
+
+class SameAssociation:
+    """The requestor of a C-GET as ``Retriever``.
+
+    Parameters
+    ----------
+    association
+        Of the request.
+    priority
+        Of each C-STORE.
+    waiting
+        See ``StorageSCU``.
+    without_roles
+        Send also where the requestor has not proposed to be SCP (PS3.7 D.3.3.4).
+    """
+
+    def __init__(
+        self, association: Association, priority: int, waiting: Callable[[], None], *, without_roles: bool = False
+    ) -> None:
+        self.name = association.caller.ae_title
+        self.sent: Counter[tuple[str, str]] = Counter()
+        contexts = (each for each in association.contexts.values() if each.peer_is_scp or without_roles)
+        self._scu = StorageSCU(association, contexts, priority=priority, sent=self.sent, waiting=waiting)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._scu.close()
+
+    def prepare(self, instances: Sequence[Held]) -> Sequence[Held]:
+        """See ``ports.Destination``."""
+        return instances
+
+    def send(self, file: ArchivedFile, held: Held, meanwhile: Meanwhile = nothing) -> str | None:
+        """See ``ports.Destination``."""
+        return self._scu.store(file, held, meanwhile)
+
+
+class RetrieveOperation:
+    """One C-MOVE or C-GET under way: its counts, and its answers (PS3.4 C.4.2.1.6 to C.4.2.1.9).
+
+    A pending answer goes out at once and then at least every few seconds, whatever the node is waiting for or doing.
+
+    Attributes
+    ----------
+    is_cancelled
+        Whether it has ended by a C-CANCEL.
+    not_taken
+        Why the destination did not take the first instance that it did not; empty where it took each that it was sent.
+    """
+
+    def __init__(self, association: Association, context: Context, command: CommandSet, held: Sequence[Held]) -> None:
+        self.association = association
+        self.command = command
+        self._context = context
+        self._studies = list(dict.fromkeys(one.study_instance_uid for one in held))
+        self._remaining = self._total = len(held)
+        self._counts = dict.fromkeys(Delivery, 0)
+        self._failed: list[str] = []
+        self._first_reason = ""
+        self._cancelled_at: float | None = None
+        self._began = time.monotonic()
+        self._answered_at = -math.inf
+        self._is_concluded = not held  # nothing to send: the final answer is all
+        self.is_cancelled = False
+        self.not_taken = ""
+
+    @property
+    def has_sent(self) -> bool:
+        """Whether the destination took anything."""
+        return bool(self._counts[Delivery.SENT] or self._counts[Delivery.WARNING])
+
+    def keeps_telling(self) -> Heartbeat:
+        """Send a pending answer now, and another one whenever none was sent for a while, until the final one."""
+        return Heartbeat(self._tell)
+
+    def tell(self) -> None:
+        """Send a pending answer if it is time for one."""
+        self._tell()
+
+    def _tell(self) -> float | None:
+        """Do so, from any thread; give the seconds until it is time."""
+        try:
+            with self.association.guard:
+                if self._is_concluded:
+                    return None
+                left_s = self._answered_at + _LONGEST_PENDING_S - time.monotonic()
+                if left_s > 0:
+                    return left_s
+                self._answer(PENDING)
+        except AssociationEnded:  # which the thread that sends will see
+            return None
+        return _LONGEST_PENDING_S
+
+    def run(self, archive: Archive, index: Index, held: Sequence[Held], destination: Destination) -> None:
+        """Send everything, with a pending answer now and then, until done or cancelled."""
+        with Outgoing(archive) as outgoing:
+            try:
+                held = destination.prepare(held)
+            except DestinationUnavailable as error:
+                log.warning("Retrieve for %s: %s", self.association.caller, error)
+                for one in held:
+                    self._count(Outcome(one, Delivery.FAILED, str(error), error))
+                return
+            except Interrupted:
+                self._see_whether_cancelled()
+                return
+            try:
+                self._send_all(
+                    retrieve(outgoing, held, destination, index.record_verification, others_of(archive, index))
+                )
+            except Interrupted:  # nobody knows whether it was stored
+                self._count(Outcome(held[-self._remaining], Delivery.FAILED, "It was cancelled while it was sent"))
+                self._see_whether_cancelled()
+
+    def _send_all(self, outcomes: Iterable[Outcome]) -> None:
+        for outcome in outcomes:
+            self._count(outcome)
+            if self._remaining:
+                self._say_how_far(outcome)
+                self._see_whether_cancelled()
+            if self.is_cancelled:
+                return
+
+    def _say_how_far(self, outcome: Outcome) -> None:
+        """Send a pending answer after each sub-operation that went wrong, and now and then."""
+        if outcome.reason or time.monotonic() - self._answered_at >= _SHORTEST_PENDING_S:
+            self._answer(PENDING)
+
+    def _see_whether_cancelled(self) -> None:
+        self.is_cancelled = self.association.cancelled(self.command.message_id)
+
+    def look_up(self) -> None:
+        """Interrupt a sub-operation that takes its time when nobody waits for it any more.
+
+        Raises
+        ------
+        Interrupted
+            The requestor has cancelled a moment ago, or is gone.
+        """
+        try:
+            cancelled = self.association.cancelled(self.command.message_id)
+        except AssociationEnded:
+            raise Interrupted from None
+        if cancelled:
+            now = time.monotonic()
+            self._cancelled_at = self._cancelled_at or now
+            if now - self._cancelled_at >= _GRACE_S:
+                raise Interrupted
+
+    def conclude(self, sent: Mapping[tuple[str, str], int], destination: str = "") -> None:
+        """Send the final answer, and leave a line in the log (PS3.4 C.4.2.1.5, C.4.2.1.9)."""
+        with self.association.guard:
+            self._is_concluded = True
+            self._answer(self._final_status(), self._failed)
+        log.info(
+            "%s of %s%s: %s, %d images: %s%d with a warning, %d failed, %d not sent; %.2f s",
+            Field(self.command.field).name.removesuffix("_RQ").replace("_", "-"),
+            self.association.caller,
+            f" to {destination}" if destination else "",
+            _named(self._studies),
+            self._total,
+            transfers.summary(sent),
+            self._counts[Delivery.WARNING],
+            self._counts[Delivery.FAILED],
+            self._remaining,
+            time.monotonic() - self._began,
+        )
+
+    def _final_status(self) -> int:
+        if self.is_cancelled:
+            return CANCEL
+        if not self._failed and not self._counts[Delivery.WARNING]:
+            return SUCCESS
+        return SUB_OPERATIONS_FAILED if self.has_sent else SUB_OPERATIONS_REFUSED
+
+    def _count(self, outcome: Outcome) -> None:
+        self._remaining -= 1
+        self._counts[outcome.status] += 1
+        self._first_reason = self._first_reason or outcome.reason
+        if isinstance(outcome.cause, (DestinationUnavailable, InstanceRefused)):
+            self.not_taken = self.not_taken or outcome.reason
+        if outcome.status is Delivery.FAILED:
+            self._failed.append(outcome.held.sop_instance_uid)
+
+    def _answer(self, status: int, failed: Sequence[str] = ()) -> None:
+        counts = {
+            "completed": self._counts[Delivery.SENT],
+            "failed": self._counts[Delivery.FAILED],
+            "warning": self._counts[Delivery.WARNING],
+        }
+        if status in (PENDING, CANCEL):  # only these carry it, PS3.4 C.4.2.1.6
+            counts["remaining"] = self._remaining
+        identifier = encode_failed_list(failed, self._context.transfer_syntax) if failed else None
+        comment = self._first_reason if status not in (SUCCESS, PENDING, CANCEL) else ""
+        self.association.send(
+            self._context.context_id,
+            response(self.command, status, comment=comment, data_set=identifier is not None, **counts),
+            identifier,
+        )
+        self._answered_at = time.monotonic()
+
+
+def _named(studies: Sequence[str]) -> str:
+    """Name the first studies; their UIDs say nothing of a patient."""
+    if not studies:
+        return "no study"
+    more = f" and {len(studies) - 1} more" if len(studies) > 1 else ""
+    return f"study {printable(studies[0])}{more}"

@@ -1,0 +1,128 @@
+"""Query/Retrieve SCP: C-MOVE and C-GET with sub-operations of our own (PS3.4 C.4.2, C.4.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from backup_scp.dicom.query.identifier import Identifier
+from backup_scp.dicom.query.information_model import MODELS, NOTHING, read_retrieve
+from backup_scp.dimse.association.access import AccessPolicy, printable
+from backup_scp.dimse.association.association import Association, Context
+from backup_scp.dimse.messages.command_set import CommandSet, Element
+from backup_scp.dimse.scp.retrieve_operation import RetrieveOperation, Retriever, SameAssociation
+from backup_scp.dimse.scu.storage_scu import MEDIUM_PRIORITY, MoveOriginator
+from backup_scp.errors import IndexUnavailable, MatchesUncounted
+from backup_scp.ports import Archive, Held, Index, RejectionRecorder, RemoteAE, ServiceKind
+
+OpenDestination = Callable[[RemoteAE, MoveOriginator, Callable[[], None], str], Retriever]
+"""Of a Move Destination, for whom, with what is called again and again meanwhile, and as which AE title."""
+
+_PRIORITIES = range(3)  # medium, high, low: PS3.7 9.3.1.1
+
+
+class RetrieveSCP:
+    """Answers C-MOVE and C-GET.
+
+    Parameters
+    ----------
+    archive, index
+        What there is to retrieve.
+    policy
+        Where C-MOVE may send to.
+    open_destination
+        Makes the Storage SCU of a C-MOVE.
+    rejections
+        Told of Move Destinations that do not take what they are sent.
+    strict
+        See ``read_retrieve``.
+    get_without_roles
+        C-GET sends also where the requestor has not proposed to be SCP of a SOP Class (PS3.4 C.5.3).
+    """
+
+    def __init__(
+        self,
+        archive: Archive,
+        index: Index,
+        policy: AccessPolicy,
+        open_destination: OpenDestination,
+        rejections: RejectionRecorder,
+        *,
+        strict: bool = False,
+        get_without_roles: bool = False,
+    ) -> None:
+        self._archive = archive
+        self._index = index
+        self._policy = policy
+        self._open_destination = open_destination
+        self._rejections = rejections
+        self._strict = strict
+        self._get_without_roles = get_without_roles
+
+    def serve_move(self, association: Association, context: Context, command: CommandSet) -> None:
+        """Answer one C-MOVE-RQ."""
+        self._serve(association, context, command, self._move)
+
+    def serve_get(self, association: Association, context: Context, command: CommandSet) -> None:
+        """Answer one C-GET-RQ."""
+        self._serve(association, context, command, self._get)
+
+    def _serve(
+        self,
+        association: Association,
+        context: Context,
+        command: CommandSet,
+        operation: Callable[[RetrieveOperation, Sequence[Held]], None],
+    ) -> None:
+        association.forget_cancelled()
+        identifier = Identifier.read(association.read_identifier(), context.transfer_syntax)
+        negotiated = association.negotiated.get(context.abstract_syntax, NOTHING)
+        model = MODELS[context.abstract_syntax]
+        query = read_retrieve(identifier, model, negotiated, strict=self._strict)
+        try:
+            held = self._index.retrieve(query)
+        except IndexUnavailable as error:
+            raise MatchesUncounted(str(error)) from error
+        operation(RetrieveOperation(association, context, command, held), held)
+
+    def _move(self, operation: RetrieveOperation, held: Sequence[Held]) -> None:
+        remote = self._policy.move_destination(operation.command.text(Element.MOVE_DESTINATION))
+        caller, command = operation.association.caller, operation.command
+        originator = MoveOriginator(caller.ae_title, command.message_id, _priority(command))
+        where = f"{printable(remote.ae_title)} at {remote.host}:{remote.port}"
+        ae_title = operation.association.our_ae_title
+        with operation.keeps_telling():
+            with self._open_destination(remote, originator, operation.look_up, ae_title) as destination:
+                operation.run(self._archive, self._index, held, destination)
+                self._record(operation, remote)
+                if operation.is_cancelled:  # and does not wait until the destination is released
+                    operation.conclude(destination.sent, where)
+                    return
+            operation.conclude(destination.sent, where)
+
+    def _record(self, operation: RetrieveOperation, remote: RemoteAE) -> None:
+        """Note whether the destination took what it was sent."""
+        caller = operation.association.caller
+        if operation.not_taken:
+            fix = f"is {remote.ae_title} on, and has it room? backup-scp check tries to reach it"
+            self._rejections.rejected(
+                ServiceKind.DESTINATION, caller.ae_title, remote.ae_title, caller.address, operation.not_taken, fix
+            )
+        elif operation.has_sent:
+            self._rejections.succeeded(ServiceKind.DESTINATION, remote.ae_title, "")
+
+    def _get(self, operation: RetrieveOperation, held: Sequence[Held]) -> None:
+        destination = SameAssociation(
+            operation.association,
+            _priority(operation.command),
+            operation.tell,
+            without_roles=self._get_without_roles,
+        )
+        with operation.keeps_telling():
+            operation.run(self._archive, self._index, held, destination)
+            operation.conclude(destination.sent)
+
+
+def _priority(command: CommandSet) -> int:
+    """Read the Priority of a retrieve, which is that of its sub-operations (PS3.4 C.4.2.1.2, C.4.3.1.2)."""
+    priority = command.number(Element.PRIORITY)
+    return priority if priority in _PRIORITIES else MEDIUM_PRIORITY

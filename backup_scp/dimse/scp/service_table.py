@@ -1,0 +1,72 @@
+"""Which service answers which request."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+from backup_scp.dicom.query.information_model import MODELS
+from backup_scp.dimse.association.access import AccessPolicy
+from backup_scp.dimse.association.association import LocalAE
+from backup_scp.dimse.association.information_reader import InformationReader
+from backup_scp.dimse.association.negotiation import STORAGE_COMMITMENT, VERIFICATION, is_storage
+from backup_scp.dimse.association.server import Service
+from backup_scp.dimse.messages.command_set import Field
+from backup_scp.dimse.scp.query_scp import QuerySCP
+from backup_scp.dimse.scp.retrieve_scp import RetrieveSCP
+from backup_scp.dimse.scp.storage_commitment_scp import StorageCommitmentSCP
+from backup_scp.dimse.scp.storage_scp import StorageSCP
+from backup_scp.dimse.scp.verification_scp import VerificationSCP
+from backup_scp.dimse.scu.storage_commitment_scu import EventReportSCU
+from backup_scp.dimse.scu.storage_scu import MoveOriginator, RemoteAEDestination
+from backup_scp.ports import Archive, Index, RejectionRecorder, RemoteAE, ServiceKind
+from backup_scp.services.commitment import StorageCommitment
+from backup_scp.services.ingest import Ingest
+
+_FIND = frozenset(model.find_uid for model in MODELS.values())
+_MOVE = frozenset(model.move_uid for model in MODELS.values())
+_GET = frozenset(model.get_uid for model in MODELS.values())
+
+
+def services(
+    archive: Archive,
+    index: Index,
+    policy: AccessPolicy,
+    local: LocalAE,
+    commitment: StorageCommitment,
+    rejections: RejectionRecorder,
+    *,
+    strict: bool = False,
+    get_without_roles: bool = False,
+) -> Mapping[int, Service]:
+    """Put the node's services together, by Command Field; see ``RetrieveSCP`` for the keywords."""
+
+    def open_destination(
+        remote: RemoteAE, originator: MoveOriginator, watch: Callable[[], None], ae_title: str
+    ) -> RemoteAEDestination:
+        return RemoteAEDestination(dataclasses.replace(local, ae_title=ae_title), remote, originator, watch)
+
+    reader = InformationReader()
+    commitments = StorageCommitmentSCP(commitment, reader)
+    retrieve = RetrieveSCP(
+        archive, index, policy, open_destination, rejections, strict=strict, get_without_roles=get_without_roles
+    )
+    store = StorageSCP(Ingest(archive, index))
+    find = QuerySCP(index, strict=strict)
+    return {
+        Field.C_ECHO_RQ: Service(VERIFICATION.__eq__, VerificationSCP().serve, for_everyone=True),
+        Field.C_STORE_RQ: Service(is_storage, store.serve, for_everyone=True, kind=ServiceKind.STORE),
+        Field.C_FIND_RQ: Service(_FIND.__contains__, find.serve, kind=ServiceKind.QUERY),
+        Field.C_MOVE_RQ: Service(_MOVE.__contains__, retrieve.serve_move, kind=ServiceKind.RETRIEVE),
+        Field.C_GET_RQ: Service(_GET.__contains__, retrieve.serve_get, kind=ServiceKind.RETRIEVE),
+        Field.N_ACTION_RQ: Service(
+            STORAGE_COMMITMENT.__eq__, commitments.serve, for_everyone=True, kind=ServiceKind.COMMITMENT
+        ),
+        Field.N_EVENT_REPORT_RQ: reports_service(index, reader),
+        Field.N_EVENT_REPORT_RSP: Service(STORAGE_COMMITMENT.__eq__, commitments.serve_response, for_everyone=True),
+    }
+
+
+def reports_service(index: Index, reader: InformationReader | None = None) -> Service:
+    """Take the Storage Commitment reports of others; all that listens while ``restore --commit`` has no node."""
+    return Service(STORAGE_COMMITMENT.__eq__, EventReportSCU(index.commitments, reader).serve, for_everyone=True)

@@ -1,0 +1,116 @@
+"""N-EVENT-REPORT of Storage Commitment, on our own Association as its SCP (PS3.4 J.3.3, PS3.7 D.3.3.4)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from backup_scp.dimse.association.access import AccessPolicy, printable
+from backup_scp.dimse.association.association import Association, AssociationEnded, Context, InvalidResponse, LocalAE
+from backup_scp.dimse.association.negotiation import NATIVE, STORAGE_COMMITMENT
+from backup_scp.dimse.messages.command_set import CommandSet, Element, Field, encode
+from backup_scp.dimse.messages.commitment_data_sets import event_information, event_type
+from backup_scp.dimse.messages.dimse_status import is_warning
+from backup_scp.errors import DestinationUnavailable, InvalidDataSet
+from backup_scp.ports import Commitment, RemoteAE
+from backup_scp.services.commitment import Confirm
+
+WELL_KNOWN_INSTANCE = "1.2.840.10008.1.20.1.1"
+_MESSAGE_ID = 1
+TRANSFER_SYNTAXES = (NATIVE[1], NATIVE[0])
+"""What is proposed: Implicit VR first, which every AE has to take (PS3.5 10.1)."""
+
+
+class EventReporter:
+    """Delivers reports to the configured addresses of those who asked.
+
+    Parameters
+    ----------
+    local
+        Who we are.
+    policy
+        Knows the addresses.
+    """
+
+    def __init__(self, local: LocalAE, policy: AccessPolicy) -> None:
+        self._local = local
+        self._policy = policy
+
+    def report(self, commitment: Commitment, confirm: Confirm) -> None:
+        """Deliver one report; on return its requester has taken it.
+
+        Raises
+        ------
+        DestinationUnavailable
+            With the reason, and what to do.
+        """
+        requester = commitment.request.requester
+        remote = self._policy.find(requester.ae_title, requester.address)
+        if remote is None:
+            raise DestinationUnavailable(
+                f"{printable(requester.ae_title)} at {requester.address} has no address for reports: "
+                f"{self._policy.fix_for(requester.ae_title)}, with the port where it listens"
+            )
+        local = dataclasses.replace(self._local, ae_title=commitment.request.called_ae_title or self._local.ae_title)
+        association = _associate(local, remote)
+        try:
+            confirm()
+            _send(association, commitment, local.ae_title)
+        except InvalidResponse as error:
+            association.close()
+            raise DestinationUnavailable(f"{remote.ae_title} did not take the report: it sent {error}") from None
+        except AssociationEnded:
+            association.close()
+            raise DestinationUnavailable(f"{remote.ae_title} broke off instead of answering the report") from None
+        finally:
+            association.release()
+
+
+def _associate(local: LocalAE, remote: RemoteAE) -> Association:
+    return Association.request_from(
+        local=local,
+        called=remote.ae_title,
+        host=remote.host,
+        port=remote.commitment_port or remote.port,
+        contexts=[(STORAGE_COMMITMENT, TRANSFER_SYNTAXES)],
+        tls=remote.tls,
+        as_scp=[STORAGE_COMMITMENT],
+    )
+
+
+def _send(association: Association, commitment: Commitment, ae_title: str) -> None:
+    if not association.we_are_scp.get(STORAGE_COMMITMENT, True):  # many say nothing, and take it nevertheless
+        raise DestinationUnavailable(f"{association.called_ae_title} does not let us be SCP of its commitments")
+    (context,) = association.contexts.values()
+    report = event_report(commitment, ae_title, context, _MESSAGE_ID)
+    association.send(context.context_id, *report)
+    require_taken(association.read_response(Field.N_EVENT_REPORT_RSP, _MESSAGE_ID, WELL_KNOWN_INSTANCE), _MESSAGE_ID)
+
+
+def event_report(commitment: Commitment, ae_title: str, context: Context, message_id: int) -> tuple[bytes, bytes]:
+    """Write an N-EVENT-REPORT-RQ: its Command Set and its Data Set."""
+    command: dict[Element, str | int] = {
+        Element.AFFECTED_SOP_CLASS_UID: STORAGE_COMMITMENT,
+        Element.COMMAND_FIELD: Field.N_EVENT_REPORT_RQ,
+        Element.MESSAGE_ID: message_id,
+        Element.AFFECTED_SOP_INSTANCE_UID: WELL_KNOWN_INSTANCE,
+        Element.EVENT_TYPE_ID: event_type(commitment),
+    }
+    return encode(command, data_set=True), event_information(commitment, ae_title, context.transfer_syntax)
+
+
+def require_taken(answer: CommandSet, message_id: int) -> None:
+    """Hold an N-EVENT-REPORT-RSP for a receipt only when it is one (PS3.7 10.1.1.1.8).
+
+    Raises
+    ------
+    DestinationUnavailable
+        With its Status, or because it has none.
+    """
+    try:
+        answer.require_answer(message_id, WELL_KNOWN_INSTANCE)
+    except InvalidDataSet as error:
+        raise DestinationUnavailable(f"The report was not taken: the other side sent {error}") from None
+    status, comment = answer.status, answer.text(Element.ERROR_COMMENT)
+    if status and not is_warning(status):
+        sentence = f"The report was answered with status 0x{status:04X}"
+        raise DestinationUnavailable(f"{sentence}: {printable(comment)}" if comment else sentence)

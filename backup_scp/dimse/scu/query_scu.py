@@ -1,0 +1,119 @@
+"""Query SCU: how many images of a study another archive has (PS3.4 C.4.1, Study Root)."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from typing import Self
+
+from backup_scp.dicom import data_set
+from backup_scp.dicom.attributes import BY_KEYWORD
+from backup_scp.dicom.query.information_model import STUDY_ROOT
+from backup_scp.dicom.uids import is_well_formed
+from backup_scp.dimse.association.association import Association, AssociationEnded, Context, LocalAE
+from backup_scp.dimse.association.negotiation import NATIVE, VERIFICATION
+from backup_scp.dimse.messages.command_set import Element, Field, encode
+from backup_scp.dimse.messages.dimse_status import PENDING, PENDING_WITH_UNSUPPORTED_KEYS, SUCCESS
+from backup_scp.dimse.messages.response_identifier import QUERY_RETRIEVE_LEVEL, encode_elements
+from backup_scp.errors import DestinationUnavailable, InvalidDataSet, InvalidIdentifier
+from backup_scp.ports import RemoteAE
+
+log = logging.getLogger(__name__)
+
+_LONGEST_ANSWER = 1 << 16
+_LONGEST_COUNT = 12  # characters of an IS, PS3.5 6.2
+_STUDY_UID = BY_KEYWORD["StudyInstanceUID"]
+_COUNT = BY_KEYWORD["NumberOfStudyRelatedInstances"]
+
+
+class StudyCounter:
+    """Asks a remote AE what it has; most consoles do not answer C-FIND, and then it knows nothing.  A context manager.
+
+    Parameters
+    ----------
+    local
+        Who we are.
+    remote
+        Whom to ask.
+
+    Attributes
+    ----------
+    implementation
+        What it says that it is (PS3.7 D.3.3.2), see ``Association``; empty where it was not reached.
+    """
+
+    def __init__(self, local: LocalAE, remote: RemoteAE) -> None:
+        self._local = local
+        self._remote = remote
+        self._association: Association | None = None
+        self._context: Context | None = None
+        self._message_id = 0
+        self.implementation = ""
+
+    def __enter__(self) -> Self:
+        with contextlib.suppress(DestinationUnavailable):  # whoever sends will say so
+            self._association = Association.request_from(
+                local=self._local,
+                called=self._remote.ae_title,
+                host=self._remote.host,
+                port=self._remote.port,
+                contexts=[(STUDY_ROOT.find_uid, NATIVE[:2]), (VERIFICATION, NATIVE[:2])],
+                tls=self._remote.tls,
+            )
+            self.implementation = self._association.implementation
+            contexts = self._association.contexts.values()
+            self._context = next((one for one in contexts if one.abstract_syntax == STUDY_ROOT.find_uid), None)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._association is not None:
+            self._association.release()
+
+    def count(self, study_instance_uid: str) -> int | None:
+        """Tell how many images of a study it says it has; None where it does not say."""
+        if self._association is None or self._context is None or not is_well_formed(study_instance_uid):
+            return None  # without a UID all studies would match
+        try:
+            return self._ask(self._association, self._context, study_instance_uid)
+        except (AssociationEnded, InvalidDataSet, InvalidIdentifier) as error:
+            log.info("%s does not answer C-FIND: %s", self._remote.name, str(error) or "it broke off")
+            self._context = None
+            return None
+
+    def _ask(self, association: Association, context: Context, study_instance_uid: str) -> int | None:
+        self._message_id = self._message_id % 0xFFFF + 1
+        request: dict[Element, str | int] = {
+            Element.AFFECTED_SOP_CLASS_UID: STUDY_ROOT.find_uid,
+            Element.COMMAND_FIELD: Field.C_FIND_RQ,
+            Element.MESSAGE_ID: self._message_id,
+            Element.PRIORITY: 0,
+        }
+        keys = [
+            (QUERY_RETRIEVE_LEVEL, "CS", b"STUDY"),
+            (_STUDY_UID.tag, _STUDY_UID.vr, study_instance_uid.encode("latin-1", "replace")),
+            (_COUNT.tag, _COUNT.vr, b""),
+        ]
+        association.send(
+            context.context_id, encode(request, data_set=True), encode_elements(keys, context.transfer_syntax)
+        )
+        counts: list[int | None] = []
+        while True:
+            answer = association.read_response(Field.C_FIND_RSP, self._message_id, with_data_set=True)
+            if answer.status not in {PENDING, PENDING_WITH_UNSUPPORTED_KEYS}:
+                association.skip_data_set()
+                break
+            study, count = _read(association.read_identifier(_LONGEST_ANSWER), context.transfer_syntax)
+            if study in ("", study_instance_uid):  # some answer with all that they have
+                counts.append(count)
+        if answer.status != SUCCESS:
+            raise InvalidDataSet(f"status 0x{answer.status:04X}")
+        known = [count for count in counts if count is not None]
+        return sum(known) if len(known) == len(counts) else None
+
+
+def _read(identifier: bytes, transfer_syntax: str) -> tuple[str, int | None]:
+    """Read of an answer the study, and how many images it has; None where that is no number."""
+    elements = data_set.read(identifier, transfer_syntax, _LONGEST_ANSWER)
+    study, count = (bytes(elements.get(one.tag, ("", b""))[1]).strip(b" \0") for one in (_STUDY_UID, _COUNT))
+    is_number = count.isdigit() and len(count) <= _LONGEST_COUNT
+    return study.decode("latin-1"), int(count) if is_number else None

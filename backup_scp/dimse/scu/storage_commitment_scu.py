@@ -1,0 +1,172 @@
+"""Storage Commitment Push Model SCU: ask another archive to commit what it was sent (PS3.4 J.3)."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Sequence
+
+from backup_scp.dimse.association.access import printable
+from backup_scp.dimse.association.association import Association, AssociationEnded, Context, InvalidResponse, LocalAE
+from backup_scp.dimse.association.information_reader import InformationReader
+from backup_scp.dimse.association.negotiation import NATIVE, STORAGE_COMMITMENT
+from backup_scp.dimse.messages.command_set import CommandSet, Element, Field, encode, response
+from backup_scp.dimse.messages.commitment_data_sets import action_information, read_event_information
+from backup_scp.dimse.messages.dimse_status import SUCCESS, status_of
+from backup_scp.dimse.scu.event_report import WELL_KNOWN_INSTANCE
+from backup_scp.errors import (
+    DestinationUnavailable,
+    IndexUnavailable,
+    InvalidActionInformation,
+    ResourceLimitation,
+)
+from backup_scp.machine import clock
+from backup_scp.ports import Commitments, Reference, RemoteAE
+
+_BATCH = 1000
+_LOOK_S = 0.5
+
+
+class EventReportSCU:
+    """Answers N-EVENT-REPORT: the reports of those whom we have asked, on whichever Association they come.
+
+    Parameters
+    ----------
+    records
+        Where what was asked stands, and who asked finds the answer.
+    reader
+        Reads the reports.
+    """
+
+    def __init__(self, records: Commitments, reader: InformationReader | None = None) -> None:
+        self._records = records
+        self._reader = reader or InformationReader()
+
+    def serve(self, association: Association, context: Context, command: CommandSet) -> None:
+        """Answer one N-EVENT-REPORT-RQ: success when what it says is noted."""
+        with self._reader.reading(association, "report") as encoded:
+            transaction_uid, results = read_event_information(encoded, context.transfer_syntax)
+            try:
+                is_known = self._records.answer(transaction_uid, results)
+            except IndexUnavailable as error:
+                raise ResourceLimitation(str(error)) from None
+        if not is_known:
+            raise InvalidActionInformation("The Transaction UID is not one of a request from here")
+        association.send(context.context_id, response(command, SUCCESS))
+
+
+class StorageCommitmentSCU:
+    """Asks a remote AE to commit.
+
+    Parameters
+    ----------
+    local
+        Who we are.
+    remote
+        Whom.
+    records
+        Where reports are noted that come on another Association.
+    """
+
+    def __init__(self, local: LocalAE, remote: RemoteAE, records: Commitments) -> None:
+        self._local = local
+        self._remote = remote
+        self._records = records
+        self._reports = EventReportSCU(records)
+
+    def commit(self, references: Sequence[Reference], wait_s: float) -> dict[Reference, int]:
+        """Ask, and wait for the reports.
+
+        Returns
+        -------
+        dict
+            0 for what is committed, else the Failure Reason; what is not in it was not reported on in time.
+
+        Raises
+        ------
+        DestinationUnavailable
+            It cannot be reached, or does not take the request.
+        """
+        association = Association.request_from(
+            local=self._local,
+            called=self._remote.ae_title,
+            host=self._remote.host,
+            port=self._remote.port,
+            contexts=[(STORAGE_COMMITMENT, NATIVE[:2])],
+            tls=self._remote.tls,
+        )
+        try:
+            (context,) = association.contexts.values()
+            asked = [
+                self._ask(association, context, number, references[start : start + _BATCH])
+                for number, start in enumerate(range(0, len(references), _BATCH), 1)
+            ]
+            results = self._wait(association, asked, wait_s)
+        except InvalidResponse as error:
+            association.close()
+            sentence = f"{self._remote.ae_title} did not answer the commitment request: it sent {error}"
+            raise DestinationUnavailable(sentence) from None
+        except AssociationEnded:
+            association.close()
+            raise DestinationUnavailable(
+                f"{self._remote.ae_title} broke off instead of answering the commitment request"
+            ) from None
+        finally:
+            association.release()
+        return results
+
+    def _ask(self, association: Association, context: Context, message_id: int, references: Sequence[Reference]) -> str:
+        transaction_uid = f"2.25.{uuid.uuid4().int}"
+        self._records.ask(transaction_uid, clock.now())
+        request: dict[Element, str | int] = {
+            Element.REQUESTED_SOP_CLASS_UID: STORAGE_COMMITMENT,
+            Element.COMMAND_FIELD: Field.N_ACTION_RQ,
+            Element.MESSAGE_ID: message_id,
+            Element.REQUESTED_SOP_INSTANCE_UID: WELL_KNOWN_INSTANCE,
+            Element.ACTION_TYPE_ID: 1,
+        }
+        information = action_information(transaction_uid, references, context.transfer_syntax)
+        association.send(context.context_id, encode(request, data_set=True), information)
+        while (answer := self._next(association)).field != Field.N_ACTION_RSP:
+            pass
+        association.require_answer(answer, message_id, WELL_KNOWN_INSTANCE)
+        if answer.status:
+            comment = answer.text(Element.ERROR_COMMENT)
+            raise DestinationUnavailable(
+                f"{self._remote.ae_title} answered the commitment request with status 0x{answer.status:04X}"
+                + (f": {printable(comment)}" if comment else "")
+            )
+        return transaction_uid
+
+    def _next(self, association: Association) -> CommandSet:
+        """Read the next message; a report is answered."""
+        context_id, command = association.read_command()
+        if command.field == Field.N_EVENT_REPORT_RQ:
+            try:
+                self._reports.serve(association, association.contexts[context_id], command)
+            except InvalidActionInformation as error:
+                association.send(context_id, response(command, status_of(error), comment=str(error)))
+        association.skip_data_set()
+        return command
+
+    def _wait(self, association: Association, asked: Sequence[str], wait_s: float) -> dict[Reference, int]:
+        """Wait for the reports, here or on an Association that the peer opens to this node."""
+        deadline, waiting = time.monotonic() + wait_s, set(asked)
+        results: dict[Reference, int] = {}
+        is_here = True
+        while True:
+            for transaction_uid in list(waiting):
+                answer = self._records.answer_to(transaction_uid)
+                if answer is not None:
+                    results |= answer
+                    waiting.discard(transaction_uid)
+            if not waiting or time.monotonic() > deadline:
+                return results
+            if not is_here:
+                time.sleep(_LOOK_S)
+            elif association.upper_layer.has_input(_LOOK_S):
+                try:
+                    self._next(association)
+                except AssociationEnded:  # the report may come on another one
+                    association.finish()
+                    is_here = False

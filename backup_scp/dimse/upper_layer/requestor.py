@@ -1,0 +1,304 @@
+"""Associations that we request: Sta4, Sta5 and into Sta6 (PS3.8 9.2, PS3.7 D.3.3).
+
+A destination is sent the same A-ASSOCIATE-RQ again and again, and gives the same A-ASSOCIATE-AC to it.  So pynetdicom's
+codecs see the first of each; the others are known.  What is neither that nor a rejection its state machine answers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from pydicom.uid import UID
+from pynetdicom import build_role
+from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RJ, A_ASSOCIATE_RQ
+from pynetdicom.pdu_primitives import (
+    A_ASSOCIATE,
+    ImplementationClassUIDNotification,
+    ImplementationVersionNameNotification,
+    SCP_SCU_RoleSelectionNegotiation,
+)
+from pynetdicom.presentation import PresentationContext, build_context, negotiate_as_requestor
+
+from backup_scp.dimse.upper_layer.acceptor import A_RELEASE_RP, A_RELEASE_RQ, UpperLayer
+from backup_scp.dimse.upper_layer.buffered_socket import AssociationEnded, Interrupted
+from backup_scp.dimse.upper_layer.local_ae import LocalAE
+from backup_scp.dimse.upper_layer.p_data import P_DATA_TF
+from backup_scp.dimse.upper_layer.state_machine import AWAITING_ACCEPTANCE, AWAITING_RELEASE_ANSWER, ESTABLISHED
+from backup_scp.dimse.upper_layer.tls import tls_reason
+from backup_scp.dimse.upper_layer.tls_socket import Secured, SecuredSocket
+from backup_scp.dimse.upper_layer.user_information import APPLICATION_CONTEXT, of_ourselves
+from backup_scp.dimse.upper_layer.variable_items import without_unknown_items
+from backup_scp.errors import DestinationBusy, DestinationRefuses, DestinationUnavailable, NothingAccepted
+
+_ACCEPTANCE, _REJECTION = 0x02, 0x03  # PDU types, PS3.8 9.3.3 and 9.3.4
+_REJECTED_TRANSIENT = 2  # PS3.8 9.3.4
+_NO_SOCKET = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_REMEMBERED = 16  # requests, and answers; of 256 KiB each at most, as ``layer`` reads no longer ones
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """What an Association of ours is asked for.
+
+    Attributes
+    ----------
+    contexts
+        Abstract Syntax and its Transfer Syntaxes; at most 128.
+    as_scp
+        Abstract Syntaxes for which we, the requestor, propose to be the SCP (PS3.7 D.3.3.4).
+    maximum_pdu_length
+        Bytes, offered to the peer (PS3.8 D.1).
+    tls
+        Whether to secure it (PS3.15 B.12).
+    """
+
+    local: LocalAE
+    called: str
+    host: str
+    port: int
+    contexts: Iterable[tuple[str, Iterable[str]]]
+    as_scp: Iterable[str] = ()
+    maximum_pdu_length: int = 131072
+    tls: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What was accepted of a proposal.
+
+    Attributes
+    ----------
+    contexts
+        Accepted Presentation Contexts.
+    we_are_scp
+        Whether the peer lets us be the SCP, by SOP Class UID; nothing where it did not say.
+    peer_maximum_length
+        Bytes that the peer takes in one P-DATA-TF, 0 for any number (PS3.8 D.1).
+    implementation
+        Implementation Class UID and Implementation Version Name, as far as the peer says them (PS3.7 D.3.3.2).
+    """
+
+    contexts: Sequence[PresentationContext]
+    we_are_scp: Mapping[str, bool]
+    peer_maximum_length: int
+    implementation: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """An A-ASSOCIATE-RQ in values that can be compared."""
+
+    calling: str
+    called: str
+    contexts: tuple[tuple[str, tuple[str, ...]], ...]
+    as_scp: tuple[str, ...]
+    maximum_pdu_length: int
+
+
+class RequestingLayer(UpperLayer):
+    """The upper layer of an Association of ours."""
+
+    is_requestor = True
+
+    def request(self, request: bytes) -> bytes | None:
+        """Send an A-ASSOCIATE-RQ and read what the peer says to it (PS3.8 AE-2); None when it says nothing."""
+        self._state = AWAITING_ACCEPTANCE
+        self.put_blindly(request)
+        try:
+            return self._read_pdu(time.monotonic() + self.association_timeout_s)
+        except AssociationEnded:
+            return None
+
+    def accepted(self, peer_maximum_length: int) -> None:
+        """Go on after an A-ASSOCIATE-AC (PS3.8 AE-3)."""
+        self.peer_maximum_length = peer_maximum_length
+        self._state = ESTABLISHED
+
+    def not_accepted(self, pdu: bytes | None) -> None:
+        """Let the state machine deal with whatever came in place of an answer, or abort when nothing did."""
+        if pdu is not None:
+            self._hand_over(pdu)
+        self.abort()
+
+    def release(self) -> None:
+        """Release the Association; if the peer does not answer, abort it."""
+        if not self.is_established or self.machine is not None:
+            super().release()
+            return
+        self.watch = None
+        self.put_blindly(A_RELEASE_RQ + bytes(4))  # PS3.8 AR-1
+        self._state = AWAITING_RELEASE_ANSWER
+        with contextlib.suppress(AssociationEnded):
+            self._read_answer_to_release(time.monotonic() + self.association_timeout_s)
+        if self.is_open and not self.is_over:
+            self._taken_over().assoc.acse.send_abort(0x02)
+        self.hang_up()
+
+    def _read_answer_to_release(self, deadline: float) -> None:
+        """Read on until it is answered; what the peer had sent before is no longer of use (PS3.8 AR-6)."""
+        while time.monotonic() < deadline and (pdu := self._read_pdu(deadline)) is not None:
+            if pdu.startswith(A_RELEASE_RQ):
+                self.put_blindly(A_RELEASE_RP)  # both at once: AR-8, AR-9
+            elif len(pdu) == len(A_RELEASE_RP) and pdu.startswith(A_RELEASE_RP[:6]):
+                self.close()  # AR-3
+                return
+            elif pdu[0] != P_DATA_TF:
+                self._hand_over(pdu)
+                return
+
+
+def request(proposal: Proposal, watch: Callable[[], None] | None) -> tuple[UpperLayer, Answer]:
+    """Open an Association to a remote AE.
+
+    Raises
+    ------
+    DestinationUnavailable
+        With the reason, and what to look at.
+    Interrupted
+        By ``watch``, see ``Connection``.
+    """
+    where, timing = f"{proposal.called} at {proposal.host}:{proposal.port}", proposal.local.timing
+    asked = _Asked(
+        proposal.local.ae_title,
+        proposal.called,
+        tuple((abstract, tuple(transfer)) for abstract, transfer in proposal.contexts),
+        tuple(proposal.as_scp),
+        proposal.maximum_pdu_length,
+    )
+    encoded = _encoded(asked)
+    layer = RequestingLayer(_connected(proposal, where), timing, proposal.host)
+    layer.watch = watch
+    try:
+        pdu = layer.request(encoded)
+    except Interrupted:
+        layer.abort(block=False)
+        raise
+    answer = _acceptance(asked, pdu) if pdu is not None and pdu[0] == _ACCEPTANCE else None
+    if answer is not None and answer.contexts:
+        layer.accepted(answer.peer_maximum_length)
+        return layer, answer
+    if answer is not None:
+        layer.abort()
+        raise NothingAccepted(f"{where} accepts none of the SOP Classes and Transfer Syntaxes")
+    rejection = _rejection(pdu, where) if pdu is not None and pdu[0] == _REJECTION else None
+    if rejection is not None:
+        layer.close()  # PS3.8 AE-4
+        raise rejection
+    layer.not_accepted(pdu)
+    raise DestinationUnavailable(f"{where} did not answer the association request")
+
+
+def _connected(proposal: Proposal, where: str) -> socket.socket:
+    """Open a connection, with TLS where it is wanted."""
+    local, host = proposal.local, proposal.host
+    if proposal.tls and local.tls is None:
+        sentence = f"{proposal.called} wants TLS: set ca, certificate and key of [tls] in the settings"
+        raise DestinationRefuses(sentence)
+    try:
+        bare = socket.create_connection((host, proposal.port), local.timing.connect_s)
+    except (socket.gaierror, UnicodeError):  # a name may be too long for DNS
+        sentence = f"{proposal.called}: the name {host} is not known to DNS; check the host"
+        raise DestinationRefuses(sentence) from None
+    except OSError as error:
+        if error.errno in _NO_SOCKET:
+            sentence = f"{proposal.called}: no socket for it can be had here ({error.strerror})"
+            raise DestinationUnavailable(sentence) from None
+        raise _unreachable(where) from None
+    connection = bare
+    try:
+        bare.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if proposal.tls and local.tls is not None:
+            connection = secured = SecuredSocket(bare, local.tls, host)
+            Secured(secured).shake_hands(local.timing.connect_s)
+    except ssl.SSLError as error:
+        connection.close()
+        sentence = f"{where}: no TLS was agreed on ({tls_reason(error)}); compare its certificate with ca in [tls]"
+        raise DestinationRefuses(sentence) from None
+    except OSError:
+        connection.close()
+        raise _unreachable(where) from None
+    return connection
+
+
+def _unreachable(where: str) -> DestinationUnavailable:
+    return DestinationUnavailable(f"{where} cannot be reached; check host, port and that machine's firewall")
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _encoded(asked: _Asked) -> bytes:
+    """Encode the A-ASSOCIATE-RQ (PS3.8 9.3.2)."""
+    primitive = A_ASSOCIATE()
+    primitive.application_context_name = UID(APPLICATION_CONTEXT)
+    primitive.calling_ae_title, primitive.called_ae_title = asked.calling, asked.called
+    primitive.presentation_context_definition_list = _contexts(asked)
+    roles = [build_role(abstract, scu_role=False, scp_role=True) for abstract in asked.as_scp]
+    primitive.user_information = [*of_ourselves(asked.maximum_pdu_length), *roles]
+    return A_ASSOCIATE_RQ(primitive).encode()
+
+
+def _contexts(asked: _Asked) -> list[PresentationContext]:
+    contexts = [build_context(abstract, list(transfer)) for abstract, transfer in asked.contexts]
+    for number, context in enumerate(contexts):
+        context.context_id = 2 * number + 1  # PS3.8 9.3.2.2
+    return contexts
+
+
+def _acceptance(asked: _Asked, encoded: bytes) -> Answer | None:
+    """Say what an A-ASSOCIATE-AC says; None where it cannot be decoded, which is not remembered."""
+    try:
+        return _decoded(asked, encoded)
+    except Exception:  # noqa: BLE001 - whatever the codec makes of hostile bytes
+        return None
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _decoded(asked: _Asked, acceptance: bytes) -> Answer:
+    """Decode an A-ASSOCIATE-AC (PS3.8 9.3.3); what was not proposed is not accepted (PS3.8 9.3.3.2, PS3.7 D.3.3.4)."""
+    pdu = A_ASSOCIATE_AC()
+    pdu.decode(without_unknown_items(acceptance))
+    primitive = pdu.to_primitive()
+    results = negotiate_as_requestor(_contexts(asked), primitive.presentation_context_definition_results_list)
+    return Answer(
+        [
+            context
+            for context, (_, proposed) in zip(results, asked.contexts, strict=True)  # in the order of the IDs, both
+            if context.result == 0 and context.transfer_syntax and context.transfer_syntax[0] in proposed
+        ],
+        {
+            str(item.sop_class_uid): bool(item.scp_role)
+            for item in primitive.user_information
+            if isinstance(item, SCP_SCU_RoleSelectionNegotiation) and item.sop_class_uid in asked.as_scp
+        },
+        primitive.maximum_length_received or 0,
+        " ".join(filter(None, map(_of_implementation, primitive.user_information))),
+    )
+
+
+def _of_implementation(item: object) -> str:
+    """Say what an item of the user information says of the peer's software."""
+    if isinstance(item, ImplementationClassUIDNotification):
+        return str(item.implementation_class_uid or "")
+    if isinstance(item, ImplementationVersionNameNotification):
+        return str(item.implementation_version_name or "").strip()
+    return ""
+
+
+def _rejection(encoded: bytes, where: str) -> DestinationUnavailable | None:
+    """Say what an A-ASSOCIATE-RJ says (PS3.8 9.3.4); None where it says nothing that there is."""
+    try:
+        pdu = A_ASSOCIATE_RJ()
+        pdu.decode(encoded)
+        answer = pdu.to_primitive()
+        rejected = f"{where} rejected the association ({answer.result_str}: {answer.reason_str})"
+    except Exception:  # noqa: BLE001 - whatever the codec makes of hostile bytes
+        return None
+    if answer.result == _REJECTED_TRANSIENT:
+        return DestinationBusy(f"{rejected}; try again later")
+    return DestinationRefuses(f"{rejected}; check both AE titles there")

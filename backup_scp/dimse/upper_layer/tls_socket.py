@@ -1,0 +1,187 @@
+"""TLS over a socket: what has come is taken from it at once, and deciphered one record behind the other (PS3.15 B.12).
+
+Python's own ``SSLSocket`` asks the system twice for each record of 16 KiB, and gives one at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import time
+from collections.abc import Sequence
+from typing import cast
+
+from backup_scp.dimse.upper_layer.p_data import Piece
+from backup_scp.dimse.upper_layer.socket_io import Stream, bare_stream
+
+_LONGEST_WRITE_BYTES = 1 << 18  # enciphered at once: memory is flat
+_ROOM_BYTES = 16 << 10
+_AT_ONCE_BYTES = 1 << 18  # received, and deciphered while a core's own cache holds it
+_WORTH_BYTES = 64 << 10  # of room
+_MOST_ANSWERS_BYTES = 1 << 16  # of TLS itself, which go out with what we send next: to thousands of KeyUpdates, say
+
+
+class SecuredSocket(socket.socket):
+    """A socket that takes the place of a bare one, to be read and written by its ``Secured`` alone.
+
+    Parameters
+    ----------
+    bare
+        Connected; it is not a socket any more.
+    context
+        What it is secured with.
+    server_hostname
+        As requestor: whom we call.  None for an acceptor.
+
+    Attributes
+    ----------
+    tls
+        Reads records from ``received``, and writes them to ``made``.
+    """
+
+    def __init__(self, bare: socket.socket, context: ssl.SSLContext, server_hostname: str | None = None) -> None:
+        super().__init__(bare.family, bare.type, bare.proto, fileno=bare.fileno())
+        self.settimeout(bare.gettimeout())
+        bare.detach()
+        try:
+            self._secure(context, server_hostname)
+        except BaseException:  # out of memory
+            self.close()
+            raise
+
+    def _secure(self, context: ssl.SSLContext, server_hostname: str | None) -> None:
+        self.received, self.made = ssl.MemoryBIO(), ssl.MemoryBIO()
+        is_server = server_hostname is None
+        self.tls = context.wrap_bio(self.received, self.made, server_side=is_server, server_hostname=server_hostname)
+
+
+class Secured:
+    """A ``Stream`` with TLS."""
+
+    gathers = False
+
+    def __init__(self, connection: SecuredSocket) -> None:
+        self.socket: socket.socket = connection
+        self._bare = bare_stream(connection)
+        self._received, self._made, self._tls = connection.received, connection.made, connection.tls
+        self._unsent = memoryview(b"")  # records
+        self._piece: Piece | None = None  # what they are of
+        self._taken = 0  # bytes of it
+
+    def shake_hands(self, timeout_s: float) -> None:
+        """Agree on TLS with the peer.
+
+        Raises
+        ------
+        ssl.SSLError
+            It cannot be.
+        TimeoutError
+            It takes too long.
+        OSError
+        """
+        until = time.monotonic() + timeout_s
+        room = memoryview(bytearray(_ROOM_BYTES))
+        while True:
+            try:
+                self._tls.do_handshake()
+            except ssl.SSLWantReadError:
+                self._flush(_left(until))
+                self._take_in(room, self._bare.receive(room, _left(until)))
+            except ssl.SSLError:
+                with contextlib.suppress(OSError):
+                    self._flush(_left(until))  # the alert that tells the peer
+                raise
+            else:
+                self._flush(_left(until))
+                return
+
+    def receive(self, room: memoryview, patience_s: float) -> int:
+        left_s, until = patience_s, time.monotonic() + patience_s
+        while (count := self._deciphered(room)) is None:
+            self._take_in(room, self._bare.receive(room[:_AT_ONCE_BYTES], left_s))
+            left_s = _left(until)  # a part of a record may have come, and its sender has no more time for the rest
+        return count + self._what_follows(room[count:]) if count else 0
+
+    def _what_follows(self, room: memoryview) -> int:
+        """Receive and decipher on, while there is more and room for it; give the bytes."""
+        count = 0
+        with contextlib.suppress(OSError):  # it is met again, when what came before it has been read
+            while len(room) - count >= _WORTH_BYTES:
+                rest = room[count:]
+                received = self._bare.receive_now(rest[:_AT_ONCE_BYTES])
+                if received is None:
+                    break
+                self._take_in(rest, received)
+                count += self._deciphered(rest) or 0
+                if not received:
+                    break
+        return count
+
+    def receive_now(self, room: memoryview) -> int | None:
+        count = self._deciphered(room)
+        if count is None and (received := self._bare.receive_now(room)) is not None:
+            self._take_in(room, received)
+            count = self._deciphered(room)  # None: a part of a record, or one for TLS itself
+        return count
+
+    def send(self, pieces: Sequence[Piece], patience_s: float) -> int:
+        piece = pieces[0]
+        if piece is not self._piece:
+            self._flush(patience_s)  # the rest of one that was given up
+            self._taken = self._tls.write(memoryview(piece)[:_LONGEST_WRITE_BYTES])
+            self._piece = piece
+        self._flush(patience_s)
+        self._piece = None
+        return self._taken
+
+    def wait(self, patience_s: float) -> bool:
+        return self._bare.wait(patience_s)
+
+    def _take_in(self, room: memoryview, count: int) -> None:
+        """Have what was received deciphered; where it stands there is room again."""
+        if count:
+            self._received.write(room[:count])
+        else:
+            self._received.write_eof()
+
+    def _deciphered(self, room: memoryview) -> int | None:
+        """Give all records that are complete, as far as there is room; None when none is, 0 at the end."""
+        count, size, read = 0, len(room), self._tls.read
+        try:
+            while count < size:
+                got = cast("int", read(size - count, room[count:]))  # with a buffer it gives a number
+                if not got:
+                    break
+                count += got
+        except ssl.SSLWantReadError:
+            if self._made.pending > _MOST_ANSWERS_BYTES:  # no peer that means well asks for so many
+                raise ConnectionAbortedError from None
+            return count or None
+        except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
+            return count
+        except ssl.SSLError:
+            if not count:  # else it is there again the next time
+                raise
+        return count
+
+    def _flush(self, patience_s: float) -> None:
+        """Send all records; what is not taken in time is sent with the next."""
+        if self._made.pending:
+            self._unsent = memoryview(bytes(self._unsent) + self._made.read())
+        left_s, until = patience_s, time.monotonic() + patience_s
+        while self._unsent:
+            self._unsent = self._unsent[self._bare.send([self._unsent], left_s) :]
+            left_s = _left(until) if self._unsent else 0.0
+
+
+def stream_of(connection: socket.socket) -> Stream:
+    """Give the way to read and write a socket that suits it and this system."""
+    return Secured(connection) if isinstance(connection, SecuredSocket) else bare_stream(connection)
+
+
+def _left(until: float) -> float:
+    left_s = until - time.monotonic()
+    if left_s <= 0:
+        raise TimeoutError
+    return left_s

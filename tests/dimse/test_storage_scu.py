@@ -1,0 +1,457 @@
+"""The Storage SCU: what it proposes, how it sends, what it makes of the answers (PS3.4 B, C.4.2.3)."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import struct
+import threading
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backup_scp.dimse.association.association import LocalAE
+from backup_scp.dimse.scu.storage_scu import MoveOriginator, RemoteAEDestination, propose
+from backup_scp.errors import (
+    ArchiveUnavailable,
+    DestinationSilent,
+    DestinationUnavailable,
+    DigestMismatch,
+    InstanceRefused,
+    InstanceUnconfirmed,
+)
+from backup_scp.ports import ArchivedFile, Arrival, Heading, Held, RemoteAE
+from tests import samples
+from tests.dimse.conftest import PATIENT
+from tests.dimse.destination import Destination
+from tests.dimse.wire import BIG_ENDIAN, CT_IMAGE_STORAGE, EXPLICIT, IMPLICIT, TIMEOUT_S, number
+
+DX = "1.2.840.10008.5.1.4.1.1.1.1"
+JPEG = "1.2.840.10008.1.2.4.50"
+
+
+def held(sop_class=CT_IMAGE_STORAGE, syntax=EXPLICIT, uid="1.2.3", data=b""):
+    return Held("1", "2", uid, sop_class, syntax, "x.dcm", hashlib.sha256(data).hexdigest(), len(data), NOW)
+
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def destination(leaves_nothing):
+    made = []
+
+    def make(**behaviour):
+        made.append(Destination(**behaviour))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+def stored(tmp_path):
+    """Return ``stored(sample)``: a file and its row."""
+
+    def make(sample):
+        path = tmp_path / f"{sample.sop_instance_uid}.dcm"
+        path.write_bytes(b"HEADER" + sample.data_set)
+        heading = Heading(sample.sop_class_uid, sample.sop_instance_uid, sample.transfer_syntax_uid)
+        file = ArchivedFile(
+            "x", heading, Arrival(NOW, "IMPORT"), sample.sha256, len(sample.data_set), 6, path, lambda: path.open("rb")
+        )
+        row = held(sample.sop_class_uid, sample.transfer_syntax_uid, sample.sop_instance_uid, sample.data_set)
+        return file, row
+
+    return make
+
+
+def remote(destination, timing=PATIENT):
+    return RemoteAEDestination(
+        LocalAE("BACKUP_SCP", timing),
+        RemoteAE("there", "THERE", "127.0.0.1", destination.port),
+        MoveOriginator("VIEWER", 77),
+    )
+
+
+CT = [samples.encode(ds, EXPLICIT) for ds in samples.ct_series(3)]
+
+
+# ------------------------------------------------------------------------------------------------------ propose
+
+
+def flat(proposals):
+    return [[(abstract, *transfers) for abstract, transfers in proposal] for proposal in proposals]
+
+
+def test_each_stored_syntax_alone_and_the_native_ones():
+    assert flat(propose([held(), held(syntax=JPEG), held(DX, BIG_ENDIAN)])) == [
+        [
+            (CT_IMAGE_STORAGE, EXPLICIT),
+            (CT_IMAGE_STORAGE, JPEG),
+            (CT_IMAGE_STORAGE, IMPLICIT),
+            (DX, BIG_ENDIAN),
+            (DX, EXPLICIT),
+            (DX, IMPLICIT),
+        ]
+    ]
+
+
+def test_nothing_to_send_proposes_nothing():
+    assert propose([]) == [[]]
+
+
+def test_more_than_128_contexts_are_several_associations():
+    proposals = propose([held(f"1.2.{n}") for n in range(1, 101)])
+    assert [len(proposal) for proposal in proposals] == [128, 72]
+
+
+def test_one_sop_class_in_more_syntaxes_than_there_are_contexts():
+    (proposal,) = flat(propose([held(syntax=f"1.2.3.{n}") for n in range(1, 301)]))
+    assert len(proposal) == 128
+    assert proposal[-2:] == [(CT_IMAGE_STORAGE, EXPLICIT), (CT_IMAGE_STORAGE, IMPLICIT)]
+
+
+def test_odd_sop_classes_come_last_and_alone():
+    long = "1.2." + "3" * 90
+    proposals = flat(propose([held(long), held("1.2.abc"), held(), held(""), held("1.é")]))
+    assert [{abstract for abstract, _ in proposal} for proposal in proposals] == [
+        {CT_IMAGE_STORAGE},
+        {long},
+        {"1.2.abc"},
+    ]
+
+
+@pytest.mark.parametrize("syntax", ["", "1.2." + "3" * 80, "no uid", "é"])
+def test_an_odd_transfer_syntax_is_not_proposed(syntax):
+    assert flat(propose([held(syntax=syntax)])) == [[(CT_IMAGE_STORAGE, EXPLICIT), (CT_IMAGE_STORAGE, IMPLICIT)]]
+
+
+UIDS = st.one_of(
+    st.sampled_from([CT_IMAGE_STORAGE, DX, EXPLICIT, JPEG]),
+    st.from_regex(r"1\.[1-9]{1,4}", fullmatch=True),
+    st.text(max_size=70),
+)
+
+
+@given(st.lists(st.builds(held, UIDS, UIDS), max_size=300))
+def test_any_instances_can_be_proposed(instances):
+    proposals = propose(instances)
+    places: dict[str, set[int]] = {}
+    for number_of, proposal in enumerate(proposals):
+        assert len(proposal) <= 128
+        for abstract, transfers in proposal:
+            assert len(transfers) == 1
+            places.setdefault(abstract, set()).add(number_of)
+    assert all(len(numbers) == 1 for numbers in places.values())
+    assert set(places) == {one.sop_class_uid for one in instances if one.sop_class_uid and one.sop_class_uid.isascii()}
+
+
+# --------------------------------------------------------------------------------------------------------- send
+
+
+@pytest.mark.parametrize("maximum_length", [0, 100, 16384])
+def test_stored_bytes_arrive_as_they_are_with_their_originator(destination, stored, maximum_length):
+    there = destination(maximum_length=maximum_length)
+    files = [stored(sample) for sample in CT]
+    with remote(there) as scu:
+        for file, row in zip([f for f, _ in files], scu.prepare([row for _, row in files]), strict=True):
+            assert scu.send(file, row) is None
+    assert [one.message.data_set for one in there.stored] == [sample.data_set for sample in CT]
+    assert [number(one.message.elements, 0x0110) for one in there.stored] == [1, 2, 3]
+    for one in there.stored:
+        assert one.transfer_syntax == EXPLICIT
+        assert one.message.elements[0x1030] == b"VIEWER"
+        assert number(one.message.elements, 0x1031) == 77
+        assert number(one.message.elements, 0x0700) == 0
+        assert one.message.longest_pdu <= (maximum_length or 1 << 20)
+    assert there.called == ["THERE"]
+    there.close()
+    assert there.ended == ["ReleasedError"]
+
+
+def test_an_empty_data_set(destination, stored):
+    there = destination()
+    file, row = stored(samples.Sample("", CT_IMAGE_STORAGE, "1.2.3", EXPLICIT, b""))
+    with remote(there) as scu:
+        scu.prepare([row])
+        scu.send(file, row)
+    assert there.stored[0].message.data_set == b""
+
+
+def test_a_destination_that_takes_only_implicit_gets_it_transcoded(destination, stored):
+    there = destination(accepts=lambda _, transfer: transfer == IMPLICIT)
+    file, row = stored(CT[0])
+    with remote(there) as scu:
+        scu.prepare([row])
+        scu.send(file, row)
+    assert there.stored[0].transfer_syntax == IMPLICIT
+    assert there.stored[0].message.data_set != CT[0].data_set
+    assert CT[0].dataset().PixelData in there.stored[0].message.data_set
+
+
+def test_warnings_and_refusals(destination, stored):
+    statuses = {CT[0].sop_instance_uid: 0xB000, CT[1].sop_instance_uid: 0xA700, CT[2].sop_instance_uid: 0}
+    there = destination(status=statuses.__getitem__)
+    (warned, refused, taken) = [stored(sample) for sample in CT]
+    with remote(there) as scu:
+        scu.prepare([warned[1], refused[1], taken[1]])
+        assert scu.send(*warned) == "The destination answered status 0xB000: because"
+        with pytest.raises(InstanceRefused, match="status 0xA700: because") as error:
+            scu.send(*refused)
+        assert error.value.status == 0xA700
+        assert scu.send(*taken) is None
+    assert len(there.proposed) == 1
+
+
+NOT_CONFIRMED = {
+    "no Status": (lambda answer: answer.pop(0x0900), "an answer without a Status"),
+    "a Status of 4 bytes": (lambda answer: answer.update({0x0900: b"\0\xa7\0\0"}), "a Status of 4 bytes"),
+    "an empty Status": (lambda answer: answer.update({0x0900: b""}), "a Status of 0 bytes"),
+    "another message": (lambda answer: answer.update({0x0120: 999}), "an answer to message 999"),
+    "another instance": (lambda answer: answer.update({0x1000: "1.2.3"}), "an answer about another SOP Instance"),
+}
+
+
+@pytest.mark.parametrize(("change", "words"), NOT_CONFIRMED.values(), ids=NOT_CONFIRMED)
+def test_only_an_answer_with_a_status_to_this_request_confirms(destination, stored, change, words):
+    """PS3.7 9.1.1.1 and 9.3.1.2: whatever else comes says nothing of the instance, and the next one goes anew."""
+    there = destination()
+    there.meddles = lambda answer: change(answer) if len(there.stored) == 2 else None
+    files = [stored(sample) for sample in CT]
+    with remote(there) as scu:
+        scu.prepare([row for _, row in files])
+        assert scu.send(*files[0]) is None
+        with pytest.raises(InstanceRefused, match=f"did not confirm it: it sent {words}"):
+            scu.send(*files[1])
+        assert scu.send(*files[2]) is None
+    there.close()
+    assert [one.association for one in there.stored] == [1, 1, 2]
+    assert there.ended == ["ConnectionAbortedError", "ReleasedError"]
+
+
+def test_an_answer_need_not_name_its_instance(destination, stored):
+    there = destination(meddles=lambda answer: answer.pop(0x1000))
+    file, row = stored(CT[0])
+    with remote(there) as scu:
+        scu.prepare([row])
+        assert scu.send(file, row) is None
+
+
+def test_a_sop_class_that_is_not_accepted(destination, stored):
+    there = destination(accepts=lambda abstract, _: abstract == CT_IMAGE_STORAGE)
+    taken, refused = stored(CT[0]), stored(samples.encode(samples.dx()))
+    with remote(there) as scu:
+        scu.prepare([refused[1], taken[1]])
+        with pytest.raises(InstanceRefused, match=f"does not accept SOP Class {refused[1].sop_class_uid}"):
+            scu.send(*refused)
+        scu.send(*taken)
+
+
+def test_a_sop_class_that_cannot_be_proposed(destination, stored):
+    there = destination()
+    file, row = stored(samples.Sample("", "", "1.2.3", EXPLICIT, b"ab"))
+    with remote(there) as scu:
+        assert scu.prepare([row]) == [row]
+        with pytest.raises(InstanceRefused, match="cannot be proposed"):
+            scu.send(file, row)
+    assert there.proposed == []
+
+
+def test_the_destination_dies_in_the_middle(destination, stored):
+    there = destination(dies_from=2)
+    files = [stored(sample) for sample in CT]
+    with remote(there) as scu:
+        scu.prepare([row for _, row in files])
+        scu.send(*files[0])
+        for _ in range(5):  # it may be these that it cannot take, and it takes associations
+            with pytest.raises(InstanceUnconfirmed, match="THERE broke off the association"):
+                scu.send(*files[1])
+        there.close()
+        with pytest.raises(DestinationUnavailable, match="cannot be reached"):
+            scu.send(*files[2])
+
+
+def test_one_instance_that_the_destination_cannot_take_does_not_keep_the_others_back(destination, stored):
+    there = destination(dies_at=2, accepts=lambda _, transfer: transfer == EXPLICIT)
+    files = [stored(sample) for sample in CT]
+    with remote(there) as scu:
+        scu.prepare([row for _, row in files])
+        scu.send(*files[0])
+        with pytest.raises(InstanceUnconfirmed, match="THERE broke off the association"):
+            scu.send(*files[1])
+        scu.send(*files[2])
+    there.close()
+    assert [one.association for one in there.stored] == [1, 1, 3]  # the second was for Implicit VR alone
+
+
+def test_a_destination_that_loses_the_association_on_explicit_vr_is_tried_with_implicit_vr_alone(destination, stored):
+    """Some accept Explicit VR and break off when it comes (DICOM conformance is a promise, not a fact)."""
+    there = destination(dies_on=lambda one: one.transfer_syntax == EXPLICIT)
+    files = [stored(sample) for sample in CT]
+    with remote(there) as scu:
+        scu.prepare([row for _, row in files])
+        for file in files:
+            assert scu.send(*file) is None
+    there.close()
+    assert [one.transfer_syntax for one in there.stored] == [EXPLICIT, IMPLICIT, EXPLICIT, IMPLICIT, IMPLICIT]
+    assert [one.sop_instance_uid for one in there.stored] == [CT[n].sop_instance_uid for n in (0, 0, 1, 1, 2)]
+    assert there.proposed[1] == [(CT_IMAGE_STORAGE, [IMPLICIT])]
+    assert there.proposed[-1] == [(CT_IMAGE_STORAGE, [IMPLICIT])]  # twice is enough: nobody waits for a third time
+
+
+def test_an_image_in_memory_is_read_again_for_the_second_try(destination, stored):
+    """While its answer was awaited, the next one was read into the same memory."""
+    there = destination(dies_at=1)
+    file, row = stored(CT[0])
+    memory = bytearray(CT[0].data_set)
+    file = dataclasses.replace(file, content=memoryview(memory))
+
+    def read_the_next_one() -> None:
+        memory[:] = bytes(len(memory))
+
+    with remote(there) as scu:
+        scu.prepare([row])
+        assert scu.send(file, row, read_the_next_one) is None
+    assert CT[0].dataset().PixelData in there.stored[1].message.data_set
+
+
+def test_silence_is_told_and_three_times_in_a_row_are_too_many(destination, stored):
+    heard, silent = threading.Semaphore(0), {1, 2, 4, 5, 6}
+    there = destination()
+    there.before_answer = lambda: heard.acquire(timeout=TIMEOUT_S) if len(there.stored) in silent else None
+    file, row = stored(CT[0])
+    outcomes: list[type[Exception] | None] = []
+    sentences = set()
+    with remote(there, dataclasses.replace(PATIENT, network_s=0.2)) as scu:
+        scu.prepare([row])
+        while len(outcomes) < 6:
+            try:
+                scu.send(file, row)
+                outcomes.append(None)
+            except (InstanceUnconfirmed, DestinationUnavailable) as error:
+                outcomes.append(type(error))
+                sentences.add(str(error))
+                heard.release()
+    assert sentences == {"THERE did not answer for 0.2 s while an image was sent"}
+    unconfirmed = InstanceUnconfirmed
+    assert outcomes == [unconfirmed, unconfirmed, None, unconfirmed, unconfirmed, DestinationSilent]
+
+
+@pytest.mark.parametrize("size", [1, 127, 16383])
+def test_what_is_of_odd_length_goes_in_even_fragments(destination, stored, size):
+    """PS3.8 E.1: dcmtk breaks off at an odd one; the byte that is missing is added where the value ends."""
+    there = destination(maximum_length=100)
+    odd = CT[0].data_set + struct.pack("<HH2s2xL", 0xFFFC, 0xFFFC, b"OB", size) + b"\1" * size
+    file, row = stored(samples.Sample("", CT_IMAGE_STORAGE, "1.2.3", EXPLICIT, odd))
+    with remote(there) as scu:
+        scu.prepare([row])
+        scu.send(file, row)
+    even = CT[0].data_set + struct.pack("<HH2s2xL", 0xFFFC, 0xFFFC, b"OB", size + 1) + b"\1" * size + b"\0"
+    assert there.stored[0].message.data_set == even
+    assert not there.stored[0].message.has_odd_fragments
+
+
+def test_a_file_that_cannot_be_read_ends_its_association_and_no_other(destination, stored, monkeypatch):
+    """The message under way cannot be completed: only a new association brings the rest (PS3.7 8.1)."""
+    there = destination()
+    files = [stored(sample) for sample in CT]
+    with remote(there) as scu:
+        scu.prepare([row for _, row in files])
+        scu.send(*files[0])
+        with monkeypatch.context() as patch:
+            patch.setattr("backup_scp.dimse.scu.storage_scu.parts", _unreadable)
+            with pytest.raises(ArchiveUnavailable, match="cannot be read"):
+                scu.send(*files[1])
+        scu.send(*files[2])
+    there.close()
+    assert [one.association for one in there.stored] == [1, 2]
+    assert there.ended == ["ConnectionAbortedError", "ReleasedError"]
+
+
+def _unreadable(file):
+    with file.data_set() as stream:
+        yield stream.read(100)
+        yield stream.read(100)
+    raise OSError(5, "Input/output error")
+
+
+def test_a_file_that_changes_while_it_is_sent_is_never_whole_there(destination, stored):
+    """It was compared before, and is compared again on its way out where memory does not hold it."""
+    there = destination()
+    files = [stored(sample) for sample in CT]
+    changed = bytearray(files[1][0].path.read_bytes())
+    changed[-1] ^= 1
+    files[1][0].path.write_bytes(changed)
+    with remote(there) as scu:
+        scu.prepare([row for _, row in files])
+        scu.send(*files[0])
+        with pytest.raises(DigestMismatch, match="changed while it was sent"):
+            scu.send(*files[1])
+        scu.send(*files[2])
+    there.close()
+    assert [one.sop_instance_uid for one in there.stored] == [CT[0].sop_instance_uid, CT[2].sop_instance_uid]
+    assert there.ended == ["ConnectionAbortedError", "ReleasedError"]
+
+
+def test_a_file_that_changes_before_it_is_transcoded_is_not_sent(destination, stored):
+    there = destination(accepts=lambda _, transfer: transfer == IMPLICIT)
+    file, row = stored(CT[0])
+    changed = bytearray(file.path.read_bytes())
+    changed[-1] ^= 1
+    file.path.write_bytes(changed)
+    with remote(there) as scu:
+        scu.prepare([row])
+        with pytest.raises(DigestMismatch):
+            scu.send(file, row)
+    assert there.stored == []
+
+
+def test_what_is_in_memory_goes_out_whatever_the_file_is_now(destination, stored):
+    there = destination()
+    file, row = stored(CT[0])
+    file = dataclasses.replace(file, content=memoryview(CT[0].data_set))
+    file.path.write_bytes(b"")
+    with remote(there) as scu:
+        scu.prepare([row])
+        scu.send(file, row)
+    assert there.stored[0].message.data_set == CT[0].data_set
+
+
+def test_two_associations_one_after_the_other(destination, stored):
+    there = destination()
+    made = [
+        samples.replace(samples.ct_series(1)[0], SOPClassUID=f"1.2.{n}", SOPInstanceUID=f"2.25.{n}")
+        for n in range(1, 71)
+    ]
+    files = {row.sop_instance_uid: (file, row) for file, row in (stored(samples.encode(ds)) for ds in reversed(made))}
+    with remote(there) as scu:
+        ordered = scu.prepare([row for _, row in files.values()])
+        assert sorted(row.sop_instance_uid for row in ordered) == sorted(files)
+        for row in ordered:
+            scu.send(*files[row.sop_instance_uid])
+    there.close()
+    assert len(there.proposed) == 2
+    assert [one.association for one in there.stored] == [1] * 64 + [2] * 6
+    assert there.ended == ["ReleasedError"] * 2
+
+
+def test_a_rejecting_destination_is_not_available(destination):
+    there = destination(rejects=bytes((0, 1, 1, 3)))
+    with remote(there) as scu, pytest.raises(DestinationUnavailable, match="Calling AE title not recognised"):
+        scu.prepare([held()])
+
+
+def test_leaving_after_an_error_releases(destination, stored):
+    there = destination()
+    _, row = stored(CT[0])
+    scu = remote(there)
+    with contextlib.suppress(RuntimeError), scu:
+        scu.prepare([row])
+        raise RuntimeError
+    there.close()
+    assert there.ended == ["ReleasedError"]

@@ -1,0 +1,125 @@
+"""What the peer does not accept is transcoded, the next one while this one is sent."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from typing import BinaryIO
+
+import pytest
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGLSLossless
+
+import backup_scp.dicom.transcode
+from backup_scp.dimse.scu import transcoding
+from backup_scp.dimse.scu.transcoding import Transcoder
+from backup_scp.errors import InstanceRefused
+from backup_scp.ports import Selection
+from backup_scp.services.read_ahead import Outgoing
+from tests.samples import ct_series, encode
+from tests.stored import stored_in
+
+SAMPLES = [encode(ds) for ds in ct_series(3)]
+IMPLICIT = [encode(ds, ImplicitVRLittleEndian).data_set for ds in ct_series(3)]
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Yield the files and rows of SAMPLES."""
+    with stored_in(tmp_path) as stored:
+        for sample in SAMPLES:
+            stored.put(sample)
+        held = stored.index.select(Selection())
+        yield [(stored.archive.read(one.location), one) for one in held]
+
+
+@pytest.fixture
+def transcoder():
+    made = Transcoder(lambda _held: [str(ImplicitVRLittleEndian)])
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def threads(monkeypatch):
+    """Return where each one was transcoded; the results stay known."""
+    seen: list[tuple[str, BinaryIO]] = []
+
+    def transcode(*arguments):
+        result = real(*arguments)
+        seen.append((threading.current_thread().name, result.data_set))
+        return result
+
+    real = backup_scp.dicom.transcode.transcode
+    monkeypatch.setattr(transcoding, "transcode", transcode)
+    return seen
+
+
+def content(result) -> bytes:
+    with result.data_set as data_set:
+        return data_set.read()
+
+
+def test_the_next_is_made_in_another_thread_and_once(transcoder, files, threads):
+    assert content(transcoder.transcode(*files[0])) == IMPLICIT[0]
+    transcoder.begin(files[1])
+    assert content(transcoder.transcode(*files[1])) == IMPLICIT[1]
+    assert [name.startswith("transcode") for name, _ in threads] == [False, True]
+
+
+def test_what_is_accepted_as_it_is_stored_is_not_begun(files, threads):
+    transcoder = Transcoder(lambda _held: [str(ImplicitVRLittleEndian), str(ExplicitVRLittleEndian)])
+    transcoder.begin(files[0])
+    transcoder.begin(None)
+    assert (transcoder._ahead, transcoder._pool) == (None, None)
+    assert threads == []
+
+
+def test_another_one_than_was_begun_is_made_at_once(transcoder, files, threads):
+    transcoder.begin(files[1])
+    assert content(transcoder.transcode(*files[2])) == IMPLICIT[2]
+    transcoder.close()
+    assert {data_set.closed for _, data_set in threads} == {True}
+
+
+def test_what_fails_ahead_fails_when_it_is_its_turn(transcoder, files):
+    file, held = files[1]
+    broken = (dataclasses.replace(file), held._replace(transfer_syntax_uid=str(JPEGLSLossless)))
+    transcoder.begin(broken)
+    with pytest.raises(InstanceRefused, match="not encapsulated"):
+        transcoder.transcode(*broken)
+    assert content(transcoder.transcode(*files[2])) == IMPLICIT[2]
+
+
+def test_what_nobody_asks_for_any_more_is_closed(transcoder, files, threads, monkeypatch):
+    begun, go_on = threading.Event(), threading.Event()
+
+    def wait(_file):
+        begun.set()
+        assert go_on.wait(30)
+
+    monkeypatch.setattr(transcoding, "compare_again", wait)
+    transcoder.begin(files[0])
+    pool = transcoder._pool
+    assert begun.wait(30)
+    transcoder.close()
+    go_on.set()
+    pool.shutdown(wait=True)
+    assert [data_set.closed for _, data_set in threads] == [True]
+
+
+def test_what_is_read_ahead_is_what_is_begun(tmp_path):
+    with stored_in(tmp_path) as stored:
+        for sample in SAMPLES:
+            stored.put(sample)
+        held = stored.index.select(Selection())
+        stored.flip(held[2].location)
+        with Outgoing(stored.archive) as outgoing:
+            assert outgoing.read_ahead() is None
+            rest = outgoing.in_order(held)
+            next(rest)
+            upcoming = outgoing.read_ahead()
+            assert upcoming == outgoing.read_ahead() == (stored.archive.read(held[1].location), held[1])
+            next(rest)
+            assert outgoing.read_ahead() is None  # it is damaged
+            next(rest)
+            assert outgoing.read_ahead() is None  # it was the last
