@@ -32,9 +32,9 @@ from backup_scp.dimse.messages.dimse_status import ANSWERS, is_warning
 from backup_scp.dimse.scu.event_report import TRANSFER_SYNTAXES
 from backup_scp.dimse.scu.storage_scu import propose
 from backup_scp.machine import clock
+from backup_scp.node.settings import NodeSettings
 from backup_scp.ports import FailureReason, Held
 from backup_scp.services.commitment import Worker
-from backup_scp.settings import NodeSettings
 
 CONF = Path(__file__).parents[1] / "conf" / "backup-scp.toml"
 _REPORTERS = inspect.signature(Worker).parameters["reporters"].default

@@ -11,9 +11,9 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import NoReturn
 
+from backup_scp.cli.light_imports import keep_out
 from backup_scp.cli.log import describe
 from backup_scp.errors import BackupSCPError
-from backup_scp.light_imports import keep_out
 from backup_scp.machine.ownership import why_denied
 
 CONFIG_VARIABLE = "BACKUP_SCP_CONFIG"

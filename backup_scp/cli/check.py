@@ -18,8 +18,8 @@ def check(context: typer.Context, json: JSONOption = False, config: ConfigOption
     Exit code 1 when anything is not well; that the node does not run is no failure here.
     """
     settings = settings_of(context, config, logs=False)
-    from backup_scp.health.checks import checks
-    from backup_scp.health.finding import needs_a_person
+    from backup_scp.node.health.checks import checks
+    from backup_scp.node.health.finding import needs_a_person
 
     findings = []
     for finding in checks(settings):

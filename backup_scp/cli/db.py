@@ -37,7 +37,7 @@ def upgrade(context: typer.Context, json: JSONOption = False, config: ConfigOpti
     Only needed for a PostgreSQL index: the embedded one is brought up to date by itself.
     """
     settings = settings_of(context, config)
-    from backup_scp.storage import require_archive, require_owner, upgrade_index
+    from backup_scp.node.opening import require_archive, require_owner, upgrade_index
 
     require_owner(settings)
     require_archive(settings)

@@ -13,7 +13,7 @@ from backup_scp.cli.output import print_json, say
 from backup_scp.errors import InvalidSelection
 
 if TYPE_CHECKING:
-    from backup_scp.settings import Settings
+    from backup_scp.node.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +46,11 @@ def echo(
 ) -> None:
     """Ask a remote AE whether it is there (C-ECHO)."""
     settings = settings_of(context, config)
-    from backup_scp import remotes
+    from backup_scp.node import remote_aes
 
     ae_title, host, port, tls = _address(settings, ae)
     began = time.monotonic()
-    remotes.echo(settings, ae_title, host, port, tls=tls)
+    remote_aes.echo(settings, ae_title, host, port, tls=tls)
     milliseconds = round(1000 * (time.monotonic() - began))
     if json:
         print_json(Echoed(ae_title, host, port, milliseconds))
@@ -59,9 +59,9 @@ def echo(
 
 
 def _address(settings: Settings, ae: str) -> tuple[str, str, int, bool]:
-    from backup_scp import remotes
+    from backup_scp.node import remote_aes
 
-    remote = remotes.find_remote(settings, ae)
+    remote = remote_aes.find_remote(settings, ae)
     if remote is not None:
         return remote.ae_title, remote.host, remote.port, remote.tls
     known = ", ".join(r.name for r in settings.remotes) or "none is configured"

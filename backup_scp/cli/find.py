@@ -149,7 +149,7 @@ def find(  # noqa: PLR0913, PLR0917 - one for each option
         "SOPInstanceUID": instance,
     }
     query = _query(level, conditions_of(wanted, since, until))
-    from backup_scp.storage import Storage
+    from backup_scp.node.opening import Storage
 
     with Storage(settings) as storage:
         past = _Past(storage.archive)

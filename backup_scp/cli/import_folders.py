@@ -132,8 +132,8 @@ def import_folders(
     an image was not brought in.
     """
     settings = settings_of(context, config, creates=True)
+    from backup_scp.node.opening import Storage
     from backup_scp.services.ingest import Ingest
-    from backup_scp.storage import Storage
 
     done = Imported(stopped=INTERRUPTED)
     with (

@@ -49,7 +49,7 @@ def backup(
     place of the index. A PostgreSQL index is copied by pg_dump.
     """
     settings = settings_of(context, config)
-    from backup_scp.storage import back_up_index, require_archive, require_owner
+    from backup_scp.node.opening import back_up_index, require_archive, require_owner
 
     require_owner(settings)
     require_archive(settings)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from backup_scp.errors import InvalidSettings
 
 if TYPE_CHECKING:
-    from backup_scp.settings import Settings
+    from backup_scp.node.settings import Settings
 
 _FILE_BYTES = 10_000_000
 _FILES = 10

@@ -15,7 +15,7 @@ from typer.core import TyperArgument, TyperCommand
 from backup_scp.cli import CONFIG_VARIABLE
 
 if TYPE_CHECKING:
-    from backup_scp.settings import Settings
+    from backup_scp.node.settings import Settings
 
 _CONFIG_HELP = (
     "Settings file (TOML). Without this, /etc/backup-scp/backup-scp.toml where there is one, else the defaults; "
@@ -109,7 +109,7 @@ def settings_of(context: typer.Context, config: Path | None, *, creates: bool = 
         Archive and index belong to two users, or to one that root cannot be.
     """
     from backup_scp.cli.log import configure
-    from backup_scp.settings import find_file, load
+    from backup_scp.node.settings import find_file, load
 
     settings = load(find_file(config_of(context, config)))
     _act_as_owner(settings, creates=creates)
@@ -124,7 +124,7 @@ def _act_as_owner(settings: Settings, *, creates: bool) -> None:
 
     if our_uid() != 0:
         return
-    from backup_scp.storage import foreign_owner, is_there, not_owner
+    from backup_scp.node.opening import foreign_owner, is_there, not_owner
 
     # Beside a folder that was made for the archive, and is empty yet, every command makes an index.
     owner = foreign_owner(settings, of_home=creates or is_there(settings.archive_path))

@@ -27,10 +27,10 @@ def rebuild(context: typer.Context, json: JSONOption = False, config: ConfigOpti
     """
     settings = settings_of(context, config)
     from backup_scp.errors import ArchiveUnavailable
-    from backup_scp.header_readers import reader
+    from backup_scp.node.header_readers import reader
+    from backup_scp.node.opening import Storage, require_archive, require_owner, set_aside_damaged_index
     from backup_scp.services import rebuild as service
     from backup_scp.services.archive_guard import adopt
-    from backup_scp.storage import Storage, require_archive, require_owner, set_aside_damaged_index
 
     require_owner(settings)
     require_archive(settings)

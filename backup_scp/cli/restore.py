@@ -115,12 +115,12 @@ def restore(  # noqa: PLR0913, PLR0917 - one for each option
     Exit code 0 when all of it is there, 1 when something is missing or nothing matches, 130 after Ctrl-C.
     """
     settings = settings_of(context, config)
-    from backup_scp import remotes
+    from backup_scp.node import remote_aes
+    from backup_scp.node.opening import Storage
     from backup_scp.ports import Selection
     from backup_scp.services import restore as service
     from backup_scp.services.restore_journal import Dropped
     from backup_scp.services.throttle import Patience, Throttle
-    from backup_scp.storage import Storage
 
     wanted = {
         "StudyInstanceUID": study,
@@ -134,16 +134,16 @@ def restore(  # noqa: PLR0913, PLR0917 - one for each option
     all_versions = versions is Versions.ALL
     selection = Selection(conditions_of(wanted, since, until), all_versions, as_of, tuple(digests or ()))
     _require_selection(selection, everything)
-    destination = remotes.destination(settings, to)
+    destination = remote_aes.destination(settings, to)
     with ExitStack() as stack:
         storage = stack.enter_context(Storage(settings))
-        journal = remotes.journal(settings, to)
+        journal = remote_aes.journal(settings, to)
         if journal is not None:
             stack.enter_context(journal)
         if again and journal is not None:
             journal.start_over()
-        asking = stack.enter_context(remotes.committer(settings, to, storage.index)) if commit else None
-        inventory = stack.enter_context(remotes.inventory(settings, to, journal))
+        asking = stack.enter_context(remote_aes.committer(settings, to, storage.index)) if commit else None
+        inventory = stack.enter_context(remote_aes.inventory(settings, to, journal))
         with progress(f"Restoring to {destination.name}") as show:
             done = service.restore(
                 storage.archive,

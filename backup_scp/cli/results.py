@@ -9,11 +9,11 @@ from backup_scp.cli.echo import Echoed
 from backup_scp.cli.import_folders import Imported
 from backup_scp.cli.index import Copied
 from backup_scp.cli.restore_summary import RestoreSummary
-from backup_scp.health.finding import Finding
-from backup_scp.health.status import Status
+from backup_scp.node.health.finding import Finding
+from backup_scp.node.health.status_report import Status
+from backup_scp.node.supervisor import Ready
 from backup_scp.services.rebuild import Rebuild
 from backup_scp.services.verify import Verification
-from backup_scp.serving import Ready
 
 
 class Result(NamedTuple):

@@ -10,7 +10,7 @@ from backup_scp.cli.log import configure, escape
 from backup_scp.machine.addresses import EVERY_ADDRESS
 
 if TYPE_CHECKING:
-    from backup_scp.serving import Ready
+    from backup_scp.node.supervisor import Ready
 
 
 def serve(config: Path | None, *, json: bool = False) -> None:
@@ -23,14 +23,14 @@ def serve(config: Path | None, *, json: bool = False) -> None:
     """
     gc.disable()  # what is loaded stays: a quarter of the start would be spent on looking for garbage among it
     try:
-        from backup_scp import serving
-        from backup_scp.settings import find_file, load
-        from backup_scp.storage import require_owner
+        from backup_scp.node import supervisor
+        from backup_scp.node.opening import require_owner
+        from backup_scp.node.settings import find_file, load
 
         settings = load(find_file(config))
         require_owner(settings)  # before the log's file is made: it would be closed to the node
         configure(settings, daemon=True)
-        serving.serve(settings, _ToProgram() if json else _ToPerson())
+        supervisor.serve(settings, _ToProgram() if json else _ToPerson())
     finally:
         gc.enable()  # it was, if the node began to run
 

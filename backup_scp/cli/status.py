@@ -11,8 +11,8 @@ from backup_scp.cli.options import ConfigOption, JSONOption, settings_of
 from backup_scp.cli.output import LIST_LIMIT, count, moment, print_json, say, size
 
 if TYPE_CHECKING:
-    from backup_scp.health.facts import Facts, Known
-    from backup_scp.health.finding import Finding
+    from backup_scp.node.health.facts import Facts, Known
+    from backup_scp.node.health.finding import Finding
     from backup_scp.ports import OwedReports, Remark, Task
 
 _MEANINGS = {
@@ -34,11 +34,11 @@ def status(context: typer.Context, json: JSONOption = False, config: ConfigOptio
     listed under "Worth a look" is no failure.
     """
     settings = settings_of(context, config)
-    from backup_scp.health import facts, finding, findings
-    from backup_scp.health.status import status_of
+    from backup_scp.node.health import diagnosis, facts, finding
+    from backup_scp.node.health.status_report import status_of
 
     found = facts.gather(settings)
-    listed = findings.findings(found)
+    listed = diagnosis.findings(found)
     if json:
         print_json(status_of(found, listed))
     else:
@@ -60,7 +60,7 @@ def _tell(found: Facts, listed: list[Finding]) -> None:
 
 def _headline(found: Facts) -> str:
     """Say first whether consoles can send, and where to."""
-    from backup_scp.run_record import where
+    from backup_scp.node.run_record import where
 
     record = found.node.record
     if not found.node.running:
@@ -139,7 +139,7 @@ def _tell_rest(listed: Sequence[object]) -> None:
 
 
 def _tell_findings(listed: list[Finding]) -> None:
-    from backup_scp.health.finding import Severity
+    from backup_scp.node.health.finding import Severity
 
     for severity, heading in ((Severity.ACT, "To do:"), (Severity.NOTE, "Worth a look:")):
         some = [finding for finding in listed if finding.severity is severity]

@@ -32,8 +32,8 @@ def verify(
     alone. Exit code 1 when anything is not as it should be.
     """
     settings = settings_of(context, config)
+    from backup_scp.node.opening import Storage
     from backup_scp.services import verify as service
-    from backup_scp.storage import Storage
 
     found = service.Verification(stopped=INTERRUPTED)
     with interruptible(lambda: _tell(found, json)), Storage(settings) as storage, progress("Verifying") as show:

@@ -17,7 +17,7 @@ import pytest
 
 from backup_scp import __version__
 from backup_scp.cli import main
-from backup_scp.run_record import Run, RunRecord
+from backup_scp.node.run_record import Run, RunRecord
 from tests.stored import Stored, stored_in
 
 OUR_USER = os.getuid() if hasattr(os, "getuid") else None

@@ -7,10 +7,11 @@ import json
 import msgspec
 import pytest
 
-from backup_scp import __version__, storage
+from backup_scp import __version__
 from backup_scp.cli.failure import EXIT_CODES, Failure
 from backup_scp.cli.results import RESULTS
 from backup_scp.errors import IndexUnavailable
+from backup_scp.node import opening
 from backup_scp.ports import Rejection, ServiceKind
 from tests.cli.test_keeping import owe
 from tests.cli.test_network import Peer
@@ -59,7 +60,7 @@ def test_results(run, full, tmp_path, command):
 
 
 def test_status_without_an_index_that_answers(run, stored, monkeypatch):
-    monkeypatch.setattr(storage, "open_index", failing(IndexUnavailable("It is on holiday")))
+    monkeypatch.setattr(opening, "open_index", failing(IndexUnavailable("It is on holiday")))
     ran = run("status", "--json")
     found = strictly(RESULTS["status"].kind, ran.out)
     assert (ran.code, found.index_trouble, found.holdings) == (1, "It is on holiday", None)
@@ -93,7 +94,7 @@ class TestErrors:
     @pytest.mark.parametrize("command", ["find", "verify", "rebuild", "restore --to ./x --all", "db upgrade"])
     def test_ours(self, run, stored, monkeypatch, command):
         for name in ("open_index", "upgrade_index"):
-            monkeypatch.setattr(storage, name, failing(IndexUnavailable("It is on holiday")))
+            monkeypatch.setattr(opening, name, failing(IndexUnavailable("It is on holiday")))
         ran = run(*command.split(), "--json")
         assert self.failure(ran, 1).error == "It is on holiday"
         assert ran.err == "backup-scp: It is on holiday\n"
@@ -104,7 +105,7 @@ class TestErrors:
         assert "BACKUP_SCP_NODE__PORT" in self.failure(run("serve", "--json"), 1).error
 
     def test_one_that_nobody_expected_names_no_patient(self, run, stored, monkeypatch):
-        monkeypatch.setattr(storage, "open_index", failing(ValueError("Müller^Hans")))
+        monkeypatch.setattr(opening, "open_index", failing(ValueError("Müller^Hans")))
         assert "Müller" not in self.failure(run("find", "--json"), 1).error
 
     @pytest.mark.parametrize(
@@ -117,12 +118,12 @@ class TestErrors:
         assert ran.err.startswith("Usage: backup-scp")
 
     def test_an_interruption(self, run, stored, monkeypatch):
-        monkeypatch.setattr(storage, "open_index", failing(KeyboardInterrupt()))
+        monkeypatch.setattr(opening, "open_index", failing(KeyboardInterrupt()))
         ran = run("find", "--json")
         assert self.failure(ran, 130).error == "Interrupted"
         assert ran.err == ""
 
     def test_without_json_there_is_none(self, run, stored, monkeypatch):
-        monkeypatch.setattr(storage, "open_index", failing(IndexUnavailable("It is on holiday")))
+        monkeypatch.setattr(opening, "open_index", failing(IndexUnavailable("It is on holiday")))
         assert run("find").out == ""
         assert run("nonsense").out == ""

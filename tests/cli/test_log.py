@@ -12,7 +12,7 @@ import pytest
 
 from backup_scp.cli.log import JSONFormatter, LineFormatter, configure
 from backup_scp.errors import InvalidSettings
-from backup_scp.settings import load
+from backup_scp.node.settings import load
 
 HOSTILE = "AE\r\n2026-01-01 ERROR forged\x1b[2J\u2028"
 

@@ -8,9 +8,10 @@ import sys
 
 import pytest
 
-from backup_scp import __version__, storage
+from backup_scp import __version__
 from backup_scp.errors import IndexUnavailable
-from backup_scp.settings import reading
+from backup_scp.node import opening
+from backup_scp.node.settings import reading
 
 COMMANDS = [
     "serve",
@@ -138,7 +139,7 @@ class TestErrors:
         def fail(*_, **__):
             raise error
 
-        monkeypatch.setattr(storage, "open_index", fail)
+        monkeypatch.setattr(opening, "open_index", fail)
 
     def test_an_error_of_ours(self, run, monkeypatch):
         self.failing(monkeypatch, IndexUnavailable("The index is on holiday: call it back\x1b[31m"))

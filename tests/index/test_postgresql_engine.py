@@ -17,10 +17,10 @@ from backup_scp.index import SQLIndex
 from backup_scp.index.connection import postgresql_engine
 from backup_scp.index.connection.database import index_url
 from backup_scp.index.connection.migrate import upgrade
+from backup_scp.node.opening import open_index
+from backup_scp.node.settings import NodeSettings, Settings
+from backup_scp.node.settings.sections import IndexSettings
 from backup_scp.ports import Admission, Task
-from backup_scp.settings import NodeSettings, Settings
-from backup_scp.settings.sections import IndexSettings
-from backup_scp.storage import open_index
 from tests.index.conftest import opened
 from tests.index.examples import MORNING, answers, version
 from tests.postgres import frozen, own_server, postgres_database

@@ -32,7 +32,7 @@ def python() -> list[str]:
         sys.executable,
         shutil.which(f"python3.{sys.version_info.minor}", path="/usr/local/bin:/usr/bin"),
     ):
-        argv, path = [str(candidate), "-c", "import backup_scp.node"], f"{ROOT}:{installed}"
+        argv, path = [str(candidate), "-c", "import backup_scp.node.node"], f"{ROOT}:{installed}"
         with suppress(OSError):
             done = subprocess.run(argv, env={"PYTHONPATH": path}, check=False, user=NODE_USER, extra_groups=[])
             if done.returncode == 0:

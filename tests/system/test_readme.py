@@ -11,7 +11,7 @@ import tomllib
 
 import pytest
 
-from backup_scp import settings
+from backup_scp.node import settings
 from tests.processes import LOOPBACK, ROOT, Process, clean_environment, free_port
 from tests.samples import data_set_bytes, dx, encode
 from tests.system import raw_sender

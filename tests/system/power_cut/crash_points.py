@@ -15,10 +15,10 @@ from pathlib import Path
 
 # What `Storage` loads when it needs it: once here, not in the process of each point.
 from backup_scp.archive import filesystem  # noqa: F401
-from backup_scp.node import _recover
+from backup_scp.node.node import _recover
+from backup_scp.node.opening import Storage
+from backup_scp.node.settings import load
 from backup_scp.services.verify import verify
-from backup_scp.settings import load
-from backup_scp.storage import Storage
 from tests.processes import Process
 from tests.system.contents import digests, staged, visible
 from tests.system.node import Node

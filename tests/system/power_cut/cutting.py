@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from backup_scp.node.opening import Storage
+from backup_scp.node.settings import load
 from backup_scp.services.verify import verify
-from backup_scp.settings import load
-from backup_scp.storage import Storage
 from tests.system.contents import digests, staged, visible
 from tests.system.finder import Finder, elements
 from tests.system.node import Node

@@ -13,12 +13,18 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import trustme
 
-from backup_scp.health import surroundings
-from backup_scp.health.surroundings import certificate_trouble, closed_folders, log_trouble, port_trouble, why_closed
 from backup_scp.machine.folders import try_to_write
-from backup_scp.run_record import NodeState
-from backup_scp.settings import load
-from tests.health.conftest import RECORD
+from backup_scp.node.health import surroundings
+from backup_scp.node.health.surroundings import (
+    certificate_trouble,
+    closed_folders,
+    log_trouble,
+    port_trouble,
+    why_closed,
+)
+from backup_scp.node.run_record import NodeState
+from backup_scp.node.settings import load
+from tests.node.health.conftest import RECORD
 from tests.processes import LOOPBACK, free_port
 from tests.system.mounts import fill, private_mounts
 

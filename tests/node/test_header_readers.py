@@ -10,9 +10,9 @@ import signal
 
 import pytest
 
-from backup_scp import header_readers
+from backup_scp.node import header_readers
+from backup_scp.node.settings import load
 from backup_scp.services.rebuild import Folders
-from backup_scp.settings import load
 from tests.samples import dx, encode
 from tests.stored import put_into_archive, stored_in
 

@@ -9,10 +9,10 @@ from unittest.mock import Mock
 
 import pytest
 
-from backup_scp import serving
 from backup_scp.errors import InvalidSettings
-from backup_scp.serving import Teller, _how_it_ended
-from backup_scp.settings import Settings
+from backup_scp.node import supervisor
+from backup_scp.node.settings import Settings
+from backup_scp.node.supervisor import Teller, _how_it_ended
 from tests.processes import ROOT
 
 # The signal comes at each line that runs while a node waits, those of the standard library included.
@@ -21,7 +21,7 @@ import os, signal, sys
 from backup_scp import serving
 
 def waits_through(line):
-    stop, left = serving._StopSignal(), [line]
+    stop, left = supervisor._StopSignal(), [line]
     def trace(frame, event, _):
         if event == "line":
             left[0] -= 1
@@ -55,7 +55,7 @@ def test_a_signal_ends_the_wait_whenever_it_comes():
 def test_a_python_without_its_lock_is_refused(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "_is_gil_enabled", lambda: False, raising=False)
     with pytest.raises(InvalidSettings, match="PYTHON_GIL=1"):
-        serving.serve(Settings(home=tmp_path / "home"), Mock(Teller))
+        supervisor.serve(Settings(home=tmp_path / "home"), Mock(Teller))
     assert not (tmp_path / "home").exists()
 
 

@@ -24,11 +24,11 @@ from backup_scp.errors import InvalidSettings
 from backup_scp.machine import clock
 from backup_scp.machine.addresses import console_addresses
 from backup_scp.machine.folders import make_folders
-from backup_scp.node import Node
-from backup_scp.remotes import listening
-from backup_scp.run_record import Run, RunRecord
-from backup_scp.settings import Settings
-from backup_scp.storage import require_owner
+from backup_scp.node.node import Node
+from backup_scp.node.opening import require_owner
+from backup_scp.node.remote_aes import listening
+from backup_scp.node.run_record import Run, RunRecord
+from backup_scp.node.settings import Settings
 
 if TYPE_CHECKING:
     from backup_scp.dimse.association.association_count import Places

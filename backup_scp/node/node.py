@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 from backup_scp.errors import Unavailable
 from backup_scp.machine import clock
+from backup_scp.node.opening import Storage, set_aside_damaged_index, upgrade_index
+from backup_scp.node.remote_aes import access_policy, listening, local_ae
+from backup_scp.node.run_record import Maintenance
+from backup_scp.node.settings import Settings
 from backup_scp.ports import Heading, Index, Storm, Task
-from backup_scp.remotes import access_policy, listening, local_ae
-from backup_scp.run_record import Maintenance
 from backup_scp.services import rebuild
 from backup_scp.services.commitment import Pace, StorageCommitment, Worker
 from backup_scp.services.ingest import Ingest
-from backup_scp.settings import Settings
-from backup_scp.storage import Storage, set_aside_damaged_index, upgrade_index
 from backup_scp.watch.maintenance import Upkeep
 from backup_scp.watch.rejection_log import RejectionLog
 

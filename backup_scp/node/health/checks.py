@@ -6,17 +6,17 @@ import contextlib
 import socket
 from collections.abc import Iterator
 
-from backup_scp import remotes
 from backup_scp.errors import ArchiveFull, BackupSCPError, NoArchive, NotOwner
-from backup_scp.health import surroundings
-from backup_scp.health.finding import Finding, Severity
-from backup_scp.health.findings import START, closed_folders, is_low
 from backup_scp.machine import clock
 from backup_scp.machine.readable import count, moment, size
+from backup_scp.node import remote_aes
+from backup_scp.node.health import surroundings
+from backup_scp.node.health.diagnosis import START, closed_folders, is_low
+from backup_scp.node.health.finding import Finding, Severity
+from backup_scp.node.opening import is_there, open_archive, open_index, pending_upgrade, require_archive, require_owner
+from backup_scp.node.run_record import NodeState, RunRecord, look
+from backup_scp.node.settings import Settings
 from backup_scp.ports import Archive, Index, RemoteAE
-from backup_scp.run_record import NodeState, RunRecord, look
-from backup_scp.settings import Settings
-from backup_scp.storage import is_there, open_archive, open_index, pending_upgrade, require_archive, require_owner
 from backup_scp.watch.forecast import forecast
 
 
@@ -64,7 +64,7 @@ def _node(settings: Settings, state: NodeState) -> Finding:
     port, tls = (record.port, False) if record.port else (record.tls_port, True)
     try:
         if port and (settings.tls.ca or not tls):  # without a CA nobody is called with TLS
-            remotes.echo(settings, record.ae_title, host, port, tls=tls)
+            remote_aes.echo(settings, record.ae_title, host, port, tls=tls)
     except BackupSCPError as error:
         return _act("node", f"running since {moment(record.since)}, and does not answer: {error}", "restart it")
     return _ok("node", f"running since {moment(record.since)}. Consoles send to: {record.where}")
@@ -213,7 +213,7 @@ def _remote(settings: Settings, remote: RemoteAE) -> Finding:
             "is it on, is this its own DICOM port, and does its firewall let this computer in?",
         )
     try:
-        remotes.echo(settings, remote.ae_title, remote.host, remote.port, tls=remote.tls)
+        remote_aes.echo(settings, remote.ae_title, remote.host, remote.port, tls=remote.tls)
     except BackupSCPError as error:
         fix = f"check that its AE title is {remote.ae_title} and that {settings.node.ae_title} is entered there"
         return _act(what, str(error), fix)

@@ -12,7 +12,7 @@ import msgspec
 
 from backup_scp.errors import InvalidSettings
 from backup_scp.machine.ownership import our_uid, owner_of, user_name, words_to_type
-from backup_scp.settings.known import (
+from backup_scp.node.settings.known import (
     CONFIG,
     EXPLAINED,
     HOME,
@@ -21,8 +21,8 @@ from backup_scp.settings.known import (
     require_known_keys,
     require_known_variable,
 )
-from backup_scp.settings.sections import Sections
-from backup_scp.settings.values import Settings, require_path, require_usable
+from backup_scp.node.settings.sections import Sections
+from backup_scp.node.settings.values import Settings, require_path, require_usable
 
 DEFAULT_HOME = "backup-scp-data"
 SYSTEM_FILE = Path("/etc/backup-scp/backup-scp.toml")

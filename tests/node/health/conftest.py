@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from backup_scp import __version__
-from backup_scp.health.facts import Facts, Known
-from backup_scp.health.finding import Finding, needs_a_person
-from backup_scp.health.findings import findings
+from backup_scp.node.health.diagnosis import findings
+from backup_scp.node.health.facts import Facts, Known
+from backup_scp.node.health.finding import Finding, needs_a_person
+from backup_scp.node.run_record import Maintenance, NodeState, RunRecord
+from backup_scp.node.settings import Settings
 from backup_scp.ports import Holdings
-from backup_scp.run_record import Maintenance, NodeState, RunRecord
-from backup_scp.settings import Settings
 from backup_scp.watch.forecast import Forecast
 
 NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from backup_scp import node
 from backup_scp.errors import ArchiveUnavailable, BackupSCPError
-from backup_scp.health import surroundings
 from backup_scp.machine import clock
 from backup_scp.machine.addresses import console_addresses
+from backup_scp.node import node
+from backup_scp.node.health import surroundings
+from backup_scp.node.opening import Storage, require_archive, require_owner
+from backup_scp.node.run_record import NodeState, look
+from backup_scp.node.settings import Settings
 from backup_scp.ports import Archive, ClockDoubt, Holdings, Index, OwedReports, Rejection, Remark, Storm, Task, Trouble
-from backup_scp.run_record import NodeState, look
-from backup_scp.settings import Settings
-from backup_scp.storage import Storage, require_archive, require_owner
 from backup_scp.watch.forecast import Forecast, forecast
 
 _MOST_LISTED = 1000  # remarks and rejections

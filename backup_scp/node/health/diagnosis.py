@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 from backup_scp import __version__
-from backup_scp.health.facts import Facts, Known
-from backup_scp.health.finding import Finding, Severity
-from backup_scp.health.refused import refused
 from backup_scp.machine.ownership import chown_words, user_name
 from backup_scp.machine.readable import count, moment, size
+from backup_scp.node.health.facts import Facts, Known
+from backup_scp.node.health.finding import Finding, Severity
+from backup_scp.node.health.refused import refused
+from backup_scp.node.run_record import NodeState
+from backup_scp.node.settings import Settings
 from backup_scp.ports import OwedReports
-from backup_scp.run_record import NodeState
-from backup_scp.settings import Settings
 
 _LEAST_ROOM_BYTES = 100_000_000
 _OVERDUE = timedelta(days=1)

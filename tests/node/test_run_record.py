@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from backup_scp.errors import InvalidSettings
-from backup_scp.run_record import SIGN_OF_LIFE_EVERY, Maintenance, Run, RunRecord, look
+from backup_scp.node.run_record import SIGN_OF_LIFE_EVERY, Maintenance, Run, RunRecord, look
 from tests.processes import ROOT
 from tests.system.mounts import private_mounts
 
@@ -21,7 +21,7 @@ RECORD = RunRecord("1.0", 4711, 1000, NOW, "BACKUP_SCP", "192.0.2.7", 11112, Non
 HOLDING = """
 import sys
 from pathlib import Path
-from backup_scp.run_record import Run
+from backup_scp.node.run_record import Run
 run = Run(Path(sys.argv[1]))
 print("held", flush=True)
 sys.stdin.read()
@@ -89,8 +89,8 @@ def test_who_looks_keeps_nobody_from_starting(tmp_path, run, monkeypatch):
         stdin = looking.stdin
         assert looking.stdout.readline() == b"held\n"
         assert not look(tmp_path).running, "two may look at once"
-        monkeypatch.setattr("backup_scp.run_record._PATIENCE_S", 60)
-        monkeypatch.setattr("backup_scp.run_record._PAUSE_S", 0)
+        monkeypatch.setattr("backup_scp.node.run_record._PATIENCE_S", 60)
+        monkeypatch.setattr("backup_scp.node.run_record._PAUSE_S", 0)
         monkeypatch.setattr("threading.Event.wait", lambda *_: stdin.close())
         Run(tmp_path).close()
 

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from backup_scp.errors import InvalidSettings
-from backup_scp.settings.sections import RemoteSettings, Sections
+from backup_scp.node.settings.sections import RemoteSettings, Sections
 
 PREFIX = "BACKUP_SCP_"
 HOME = "BACKUP_SCP_HOME"

@@ -13,7 +13,7 @@ from tests.samples import Sample
 
 BEGIN = """
 import sys
-from backup_scp.light_imports import keep_out
+from backup_scp.cli.light_imports import keep_out
 keep_out()
 """
 
@@ -37,7 +37,7 @@ def test_neither_pydicom_nor_our_own_transcoding_brings_them_in():
 LATE = """
 import sys
 import pydicom
-from backup_scp.light_imports import keep_out
+from backup_scp.cli.light_imports import keep_out
 import_hooks = list(sys.meta_path)
 keep_out()
 print(sys.meta_path == import_hooks)

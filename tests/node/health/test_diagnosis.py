@@ -9,11 +9,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from backup_scp.dimse.association.access import ADD_REMOTE
+from backup_scp.node.run_record import Maintenance, NodeState
+from backup_scp.node.settings import Settings, load
 from backup_scp.ports import ClockDoubt, OwedReports, Rejection, Requester, ServiceKind, Storm, Task, Trouble
-from backup_scp.run_record import Maintenance, NodeState
-from backup_scp.settings import Settings, load
 from backup_scp.watch.forecast import Forecast
-from tests.health.conftest import HOLDINGS, KNOWN, NOW, RECORD
+from tests.node.health.conftest import HOLDINGS, KNOWN, NOW, RECORD
 
 LONG_AGO = NOW - timedelta(days=3)
 

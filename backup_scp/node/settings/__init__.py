@@ -6,8 +6,8 @@ else ``home`` of ``[node]`` in the file, else ``backup-scp-data`` in the working
 that is no setting is refused, unless a container platform has made it.
 """
 
-from backup_scp.settings.reading import DEFAULT_HOME, SYSTEM_FILE, find_file, load
-from backup_scp.settings.sections import NodeSettings, RemoteSettings, Sections
-from backup_scp.settings.values import Settings
+from backup_scp.node.settings.reading import DEFAULT_HOME, SYSTEM_FILE, find_file, load
+from backup_scp.node.settings.sections import NodeSettings, RemoteSettings, Sections
+from backup_scp.node.settings.values import Settings
 
 __all__ = ["DEFAULT_HOME", "SYSTEM_FILE", "NodeSettings", "RemoteSettings", "Sections", "Settings", "find_file", "load"]

@@ -15,9 +15,9 @@ from pathlib import Path
 from backup_scp.errors import InvalidSettings
 from backup_scp.machine.addresses import EVERY_ADDRESS
 from backup_scp.machine.folders import try_to_write
-from backup_scp.run_record import NodeState
-from backup_scp.settings import Settings
-from backup_scp.storage import index_path, is_there
+from backup_scp.node.opening import index_path, is_there
+from backup_scp.node.run_record import NodeState
+from backup_scp.node.settings import Settings
 
 _MOST_FOLDERS = 1000  # that are looked at: the 256 of an archive, and some of its studies; a cold disk is slow
 _ROOT = 0

@@ -11,8 +11,7 @@ from urllib.parse import unquote, urlsplit
 from msgspec import Struct
 
 from backup_scp.errors import InvalidSelection, InvalidSettings
-from backup_scp.ports import RemoteAE
-from backup_scp.settings.sections import (
+from backup_scp.node.settings.sections import (
     AlertsSettings,
     ArchiveSettings,
     CommitmentSettings,
@@ -23,6 +22,7 @@ from backup_scp.settings.sections import (
     TLSSettings,
     VerifySettings,
 )
+from backup_scp.ports import RemoteAE
 
 
 class Settings(Struct, frozen=True):

@@ -12,10 +12,10 @@ import msgspec
 import pytest
 
 from backup_scp.errors import InvalidSelection, InvalidSettings
+from backup_scp.node.settings import RemoteSettings, Sections, Settings, find_file, load, reading
 from backup_scp.ports import RemoteAE
-from backup_scp.settings import RemoteSettings, Sections, Settings, find_file, load, reading
 
-CONF = Path(__file__).parents[1] / "conf" / "backup-scp.toml"
+CONF = Path(__file__).parents[2] / "conf" / "backup-scp.toml"
 
 TWO_REMOTES = """
 [[remote]]

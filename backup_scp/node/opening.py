@@ -21,9 +21,9 @@ from backup_scp.machine.ownership import (
     user_name,
     words_to_type,
 )
+from backup_scp.node.settings import SYSTEM_FILE, Settings
 from backup_scp.ports import Archive, Index, Task
 from backup_scp.services import rebuild
-from backup_scp.settings import SYSTEM_FILE, Settings
 
 _LEAST_CONNECTIONS = 8
 

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
 from backup_scp.dimse.association.access import ADD_REMOTE
-from backup_scp.health.finding import Finding, Severity
 from backup_scp.machine.readable import count, moment
+from backup_scp.node.health.finding import Finding, Severity
+from backup_scp.node.settings import Settings
 from backup_scp.ports import Rejection, ServiceKind
-from backup_scp.settings import Settings
 
 _RECENT = timedelta(days=1)
 _WHAT = {

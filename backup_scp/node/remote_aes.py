@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backup_scp.errors import InvalidSelection, InvalidSettings
+from backup_scp.node.settings import Settings
 from backup_scp.ports import Index, Inventory, RemoteAE, RestoreDestination
 from backup_scp.services.restore import Commit
 from backup_scp.services.restore_journal import Journal
-from backup_scp.settings import Settings
 from backup_scp.watch.rejection_log import RejectionLog
 
 if TYPE_CHECKING:

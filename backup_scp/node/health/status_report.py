@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from backup_scp.health.facts import Facts
-from backup_scp.health.finding import Finding, needs_a_person
+from backup_scp.node.health.facts import Facts
+from backup_scp.node.health.finding import Finding, needs_a_person
+from backup_scp.node.run_record import NodeState
 from backup_scp.ports import Holdings, OwedReports, Rejection, Remark, Storm, Task, Trouble
-from backup_scp.run_record import NodeState
 from backup_scp.watch.forecast import Forecast
 
 

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
 
+from backup_scp.node.opening import open_archive
+from backup_scp.node.settings import Settings
 from backup_scp.ports import Version
 from backup_scp.services import rebuild
-from backup_scp.settings import Settings
-from backup_scp.storage import open_archive
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ProcessPoolExecutor
