@@ -13,9 +13,9 @@ _MARKS = {"ok": "ok  ", "note": "note", "act": "FAIL"}
 def check(context: typer.Context, json: JSONOption = False, config: ConfigOption = None) -> None:
     """Check settings, ports, certificates, archive, index and remote AEs; say what to fix.
 
-    Tries what the node does when it starts, and makes nothing: no folder, no index, no log file. Writes a few bytes to
-    the disks of archive and index and takes them away again. Asks the running node, and each remote AE, by C-ECHO.
-    Exit code 1 when anything is not well; that the node does not run is no failure here.
+    Tries the steps of the node's start, but creates nothing: no folder, no index, no log file. Writes a few bytes to
+    the disks of archive and index and removes them again. Sends C-ECHO to the running node and to each remote AE.
+    Exit code 1 when a check fails; a node that does not run is no failure here.
     """
     settings = settings_of(context, config, logs=False)
     from backup_scp.node.health.checks import checks

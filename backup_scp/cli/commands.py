@@ -13,7 +13,7 @@ from backup_scp.cli.options import ConfigOption, JSONOption, MainConfigOption, P
 
 
 class _Commands(TyperGroup):
-    """All commands; a command line that is wrong is told as JSON as well, where that was asked for."""
+    """All commands; with --json, a wrong command line is also reported as JSON."""
 
     def make_context(self, *arguments: Any, **more: Any) -> Any:
         with usage_errors_told():
@@ -52,8 +52,8 @@ def _main(
 ) -> None:
     """Keep a backup of every study: a backup PACS that proves your x-rays can come back.
 
-    A console or PACS sends every study here over DICOM; what was acknowledged is kept as it came, can be found, and
-    goes back to any configured AE or into a folder.
+    A console or PACS sends every study here over DICOM. backup-scp stores acknowledged images exactly as received,
+    finds them, and sends them back to any configured AE or into a folder.
 
     Begin with: backup-scp serve
     """
@@ -62,10 +62,10 @@ def _main(
 
 @app.command("serve", cls=PlainCommand)
 def _serve(context: typer.Context, json: JSONOption = False, config: ConfigOption = None) -> None:
-    """Run the node: receive, keep, answer queries, send back.
+    """Run the node: receive and store images, answer queries, send back.
 
-    It runs until Ctrl-C, or until the system asks it to stop. With no settings at all it listens as BACKUP_SCP on
-    port 11112 and keeps everything in the folder backup-scp-data (BACKUP_SCP_HOME).
+    It runs until Ctrl-C, or until the system stops it. Without settings it listens as BACKUP_SCP on port 11112 and
+    stores everything in the folder backup-scp-data (BACKUP_SCP_HOME).
     """
     serve.serve(config_of(context, config), json=json)
 

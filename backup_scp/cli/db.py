@@ -19,12 +19,12 @@ def _db() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Upgraded:
-    """Tables that are those of this version.
+    """The result of an upgrade of the index's tables.
 
     Attributes
     ----------
     upgraded
-        Whether they were changed.
+        Whether the tables were changed.
     """
 
     upgraded: bool
@@ -34,7 +34,7 @@ class Upgraded:
 def upgrade(context: typer.Context, json: JSONOption = False, config: ConfigOption = None) -> None:
     """Bring the index's tables up to date, after an update of backup-scp.
 
-    Only needed for a PostgreSQL index: the embedded one is brought up to date by itself.
+    Only a PostgreSQL index needs this: the node upgrades an SQLite index itself.
     """
     settings = settings_of(context, config)
     from backup_scp.node.opening import require_archive, require_owner, upgrade_index

@@ -25,9 +25,9 @@ class Echoed:
     ae_title
         Its AE title.
     host, port
-        Where it was asked.
+        Its address.
     milliseconds
-        How long its answer took, the Association included.
+        How long its answer took, including opening the Association.
     """
 
     ae_title: str
@@ -44,7 +44,7 @@ def echo(
     json: JSONOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """Ask a remote AE whether it is there (C-ECHO)."""
+    """Test whether a remote AE answers (C-ECHO)."""
     settings = settings_of(context, config)
     from backup_scp.node import remote_aes
 

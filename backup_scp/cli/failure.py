@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from backup_scp.cli.output import complain, print_json
 
 EXIT_CODES = {
-    0: "All is well, and what was asked for was done.",
-    1: "Something failed, or a person must act. Each command says what that is.",
+    0: "All is well, and the command did everything that it was asked for.",
+    1: "Something failed, or a person must act. The command says what.",
     2: "The command line is wrong: nothing was done.",
-    130: "It was interrupted (Ctrl-C). What was done until then is kept.",
+    130: "The command was interrupted (Ctrl-C). Completed work is kept.",
 }
-"""What every command ends with."""
+"""The exit codes of every command."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +27,9 @@ class Failure:
     error
         What went wrong, in a sentence; it names no patient.
     fix
-        What to do, where the sentence does not say it.
+        What to do, if the sentence does not say it; else empty.
     exit_code
-        What the command ends with.
+        The exit code of the command.
     """
 
     error: str
@@ -44,16 +44,16 @@ def fail(sentence: str, exit_code: int, fix: str = "") -> None:
 
 
 def print_failure(sentence: str, exit_code: int, fix: str = "") -> None:
-    """Print the object of a failure, where JSON was asked for."""
+    """Print a failure as JSON, if the command line has --json."""
     if "--json" in sys.argv[1:]:
         print_json(Failure(sentence, fix, exit_code))
 
 
 @contextmanager
 def usage_errors_told() -> Iterator[None]:
-    """Print the object of a command line that is wrong, or was interrupted; the library says the rest, and exits.
+    """Print a wrong or interrupted command line as JSON, and raise again: the library prints the sentence, and exits.
 
-    What it raises is click's, or that of the copy of click inside newer versions of typer: known by how it is used.
+    The exception is click's, or that of the copy of click in newer versions of typer: recognised by its methods.
     """
     try:
         yield

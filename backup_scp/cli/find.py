@@ -107,38 +107,38 @@ def find(  # noqa: PLR0913, PLR0917 - one for each option
         FindLevel | None,
         typer.Option(
             metavar="patient|study|series|image",
-            help="What one line of the answer is: a study, unless told otherwise.",
+            help="What one line of the answer is; a study by default.",
             show_default=False,
         ),
     ] = None,
     versions: Annotated[
         Versions,
         typer.Option(
-            metavar="one|all", help="all: a line for each version of each image: when it came, from whom, its SHA-256."
+            metavar="one|all", help="all: a line for each version of each image: arrival, sender and SHA-256."
         ),
     ] = Versions.ONE,
     as_of: AsOfOption = None,
-    limit: Annotated[int, typer.Option(min=0, metavar="N", help="At most so many lines; 0 is all.")] = 100,
+    limit: Annotated[int, typer.Option(min=0, metavar="N", help="Print at most N lines; 0 prints all.")] = 100,
     json: JSONOption = False,
     config: ConfigOption = None,
 ) -> None:
     """Search the archive.
 
-    The answers hold patients' names: they are for you, not for a log. --json prints one object a line.
+    The answers contain patients' names: do not write them to a log. --json prints one object a line.
 
-    With --versions all each image has a line for each version that is held, oldest first. Images are found by the
-    version that is used for queries. Give Received to restore --as-of, or SHA-256 to restore --version.
+    --versions all prints a line for each stored version of each image, oldest first. The search still uses the version
+    that answers queries. Pass the column Received to restore --as-of, or SHA-256 to restore --version.
 
-    With --as-of everything is as it was then: names, counts, and what is found by them. Studies that have changed since
-    are read from their files; --study makes that quick.
+    --as-of searches the archive as it was at that time: names, counts and matches. Studies changed since then are read
+    from their files; --study makes that fast.
     """
     settings = settings_of(context, config)
     every_version = versions is Versions.ALL
     if every_version and level not in {None, FindLevel.IMAGE}:
-        raise InvalidSelection("--versions all is about images: leave out --level, or say --level image")
+        raise InvalidSelection("--versions all lists images: leave out --level, or type --level image")
     level = level or (FindLevel.IMAGE if every_version or instance else FindLevel.STUDY)
     if as_of and (every_version or level is FindLevel.PATIENT):
-        raise InvalidSelection("--as-of is about studies, series and images: leave out --versions and --level patient")
+        raise InvalidSelection("--as-of searches studies, series and images: leave out --versions and --level patient")
     wanted = {
         "PatientID": patient_id,
         "PatientName": name,
@@ -166,7 +166,7 @@ def find(  # noqa: PLR0913, PLR0917 - one for each option
         for answer in found:
             print_json(answer)
     elif not found:
-        say("Nothing that is held matches")
+        say("No stored image matches")
     else:
         columns = (*_IMAGE, *_VERSION) if every_version else KEYS[level]
         rows = [_version_cells(row) if every_version else _cells(row, columns) for row in found]
@@ -175,12 +175,12 @@ def find(  # noqa: PLR0913, PLR0917 - one for each option
             say(f"There are more: these are the first {limit} (--limit)")
     if past.unreadable:
         left_out = count(past.unreadable, "file")
-        complain(f"{left_out} of that time cannot be read and left out: backup-scp verify tells which")
+        complain(f"{left_out} of that time cannot be read and left out: backup-scp verify names them")
         raise typer.Exit(1)
 
 
 class _Past:
-    """Reads what was there from its files."""
+    """Reads versions from their files, and counts unreadable ones."""
 
     def __init__(self, archive: Archive) -> None:
         self._archive = archive
@@ -198,7 +198,7 @@ class _Past:
 
 
 def _in_order(row: dict[str, Any]) -> tuple[tuple[int, str], ...]:
-    """Sort images as a person counts them: the numbers by their size."""
+    """Return a sort key that orders numbers by value, other text by characters."""
     values = (str(row.get(keyword, "")) for keyword in _ORDER)
     return tuple((int(value) if value.isdecimal() and len(value) < _DIGITS else 0, value) for value in values)
 

@@ -24,20 +24,20 @@ if TYPE_CHECKING:
 
 _CHUNK_BYTES = 1 << 20
 _MOST_LISTED = 100_000
-_GO_ON = "Run the same command again: what is held is not doubled"
+_GO_ON = "Run the same command again: it skips images that are already stored"
 _NO_DICOM_IN_ZIP = "A zip file without DICOM files"
 
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """One file that was not brought in, and why.
+    """One file that was not imported, and why.
 
     Attributes
     ----------
     path
-        Where it is.
+        The file.
     reason
-        Why it was not.
+        Why it was not imported.
     """
 
     path: str
@@ -51,31 +51,31 @@ class Imported:
     Attributes
     ----------
     new
-        Files of images that were not held before.
+        Files of new images.
     version
-        Files of images that are held with other content: both are kept.
+        Files of images that are stored with other content: both are kept.
     clash
-        The same, of images that somebody else has sent: both are kept, and the new one is flagged.
+        Files of images that another sender has stored with other content: both are kept, the new one is flagged.
     reencoded
-        Files of images that are held in another encoding: the same elements, the same pixels; both are kept.
+        Files of images that are stored in another encoding, with the same elements and pixels: both are kept.
     held
-        Files that are held already, byte for byte.
+        Files that are already stored, byte for byte.
     repaired
-        How many of those held were damaged or missing in the archive, and are whole again.
+        How many of those held were damaged or missing in the archive, and are intact again.
     truncated_count
-        How many of all that was taken are cut off: they end too early.
+        How many of all imported files end too early.
     truncated
-        Their paths; of very many the first.
+        The paths of these files; at most 100,000.
     size_bytes
-        Of the Data Sets that were brought in.
+        Total size of the imported Data Sets.
     skipped
-        What was passed over: what is no DICOM file, and links to what is read anyway.
+        Skipped files: not DICOM, or links to files that are read anyway; at most 100,000.
     failed
-        DICOM files that could not be brought in, and what could not be read and may be images.
+        DICOM files that could not be imported, and unreadable files that may be images; at most 100,000.
     skipped_by_reason, failed_by_reason
-        How many of them, for each reason; of very many the two lists above have only the first.
+        How many files, for each reason.
     stopped
-        Why it ended early; empty when every file was tried.
+        Why the import ended early; empty when every file was tried.
     """
 
     new: int = 0
@@ -94,18 +94,18 @@ class Imported:
     stopped: str = ""
 
     def skip(self, path: str, reason: str) -> None:
-        """Note what was passed over."""
+        """Record a skipped file."""
         _note(self.skipped, self.skipped_by_reason, Trouble(path, reason))
 
     def add(self, other: Imported) -> None:
-        """Add what was passed over, or not brought in, elsewhere."""
+        """Add the skipped and failed files of another result."""
         for trouble in other.skipped:
             self.skip(trouble.path, trouble.reason)
         for trouble in other.failed:
             self.fail(trouble.path, trouble.reason)
 
     def fail(self, path: str, reason: str) -> None:
-        """Note what may be an image, and was not brought in."""
+        """Record a failed file that may be an image."""
         _note(self.failed, self.failed_by_reason, Trouble(path, reason))
 
 
@@ -118,18 +118,17 @@ def _note(troubles: list[Trouble], by_reason: dict[str, int], trouble: Trouble) 
 def import_folders(
     context: typer.Context,
     folders: Annotated[
-        list[Path], typer.Argument(metavar="FOLDER...", exists=True, help="Folders, with all below them, or files.")
+        list[Path], typer.Argument(metavar="FOLDER...", exists=True, help="Folders, including subfolders, or files.")
     ],
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="List the files that were passed over.")] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="List the skipped files.")] = False,
     json: JSONOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """Bring in DICOM files from folders: an old drive, a CD.
+    """Import DICOM files from folders: an old drive, a CD, the console's own folder.
 
-    Also from the console's own folder. Files are recognised by what is in them, whatever they are called, in zip files
-    as well; links are followed. What is passed over is counted by reason. Files are copied, never changed or removed,
-    and an image that is held already is not doubled; a damaged one is repaired. Exit code 1 when something that may be
-    an image was not brought in.
+    Recognises files by their content, whatever their names, also in zip files; follows links. Counts skipped files by
+    reason. Copies the files, and never changes or removes them. An image that is already stored is not stored twice; a
+    damaged one is repaired. Exit code 1 when a file that may be an image was not imported.
     """
     settings = settings_of(context, config, creates=True)
     from backup_scp.node.opening import Storage
@@ -150,12 +149,12 @@ def import_folders(
 def import_files(
     ingest: Ingest, folders: Sequence[Path], done: Imported, on_progress: Callable[[Progress], None]
 ) -> str:
-    """Bring in each file; one that fails does not stop the rest, an archive that cannot take it does.
+    """Import each file; a bad file does not stop the rest, an unavailable archive does.
 
     Returns
     -------
     str
-        Why it ended early; empty when every file was tried.
+        Why the import ended early; empty when every file was tried.
     """
     from backup_scp.ports import Progress
     from backup_scp.services.import_files import NotRead, walk
@@ -182,7 +181,7 @@ def _leave(done: Imported, found: NotRead) -> None:
 
 
 def _import_file(ingest: Ingest, path: Path, done: Imported, show: Callable[[], None]) -> None:
-    """Bring in one file, or those in it.
+    """Import one file, or the members of a zip file.
 
     Raises
     ------
@@ -204,7 +203,7 @@ def _import_file(ingest: Ingest, path: Path, done: Imported, show: Callable[[], 
 
 
 def _import_zip(ingest: Ingest, path: Path, done: Imported, show: Callable[[], None]) -> None:
-    """Bring in what is in a zip file; one in which there is nothing for us counts as one file."""
+    """Import the members of a zip file; a zip file without DICOM files counts as one skipped file."""
     from backup_scp.services.import_files import NotRead, members, printable
 
     inside, holds_dicom = Imported(), False
@@ -246,12 +245,12 @@ def _discard(stream: BinaryIO, length: int) -> None:
 
 @contextmanager
 def _noted(done: Imported, path: str) -> Iterator[None]:
-    """Note what keeps a file from being brought in.
+    """Record why a file was not imported, and continue.
 
     Raises
     ------
     ArchiveUnavailable, IndexUnavailable
-        It is not the file's fault.
+        Archive or index cannot store anything: not the file's fault.
     """
     try:
         yield
@@ -296,23 +295,23 @@ def _tell(done: Imported, verbose: bool, json: bool) -> None:
     if json:
         print_json(done)
         return
-    say(f"{count(done.new, 'new image')}, {done.held} held already; {size(done.size_bytes)} read")
+    say(f"{count(done.new, 'new image')}, {done.held} already stored; {size(done.size_bytes)} read")
     if done.repaired:
         say(f"{count(done.repaired, 'image')} damaged or missing in the archive: repaired from these files")
     if done.version or done.clash:
         further = done.version + done.clash
-        say(f"{count(further, 'further version')} of images that are held with other content: both are kept")
+        say(f"{count(further, 'further version')} of images that are stored with other content: both are kept")
     if done.reencoded:
-        say(f"{count(done.reencoded, 'image')} held already in another encoding: both are kept")
+        say(f"{count(done.reencoded, 'image')} already stored in another encoding: both are kept")
     if done.truncated:
-        say(f"{count(done.truncated_count, 'image')} cut off: the file ends too early. Kept, and shown only while")
-        say("nothing whole is held. Look for a whole copy, and import or send that:")
+        say(f"{count(done.truncated_count, 'image')} cut off: the file ends too early. Stored, and shown only while")
+        say("no complete copy is stored. Find a complete copy, and import or send it:")
         say_list(done.truncated, done.truncated_count)
-    _tell_reasons("Passed over", done.skipped_by_reason, "" if verbose else " (-v lists them)")
+    _tell_reasons("Skipped", done.skipped_by_reason, "" if verbose else " (-v lists them)")
     if verbose:
         for trouble in done.skipped:
             say(f"  {trouble.path}: {trouble.reason}")
-    _tell_reasons("Not brought in", done.failed_by_reason, "")
+    _tell_reasons("Not imported", done.failed_by_reason, "")
     failed = sum(done.failed_by_reason.values())
     say_list((f"{trouble.path}: {trouble.reason}" for trouble in done.failed), failed)
     if because := why_denied(done.failed_by_reason):

@@ -26,9 +26,9 @@ class Copied:
     Attributes
     ----------
     file
-        Where it is.
+        Path of the copy.
     size_bytes
-        Its size.
+        Size of the copy.
     """
 
     file: str
@@ -42,11 +42,11 @@ def backup(
     json: JSONOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """Copy the index to a file, beside the running node: the index as it is at one moment.
+    """Copy the index to a file while the node runs: one consistent state.
 
-    Not needed to be safe: `backup-scp rebuild` makes the index from the files of the archive alone. A copy saves the
-    time that this takes, and also knows when each file was last verified. To use it, stop the node and put it in the
-    place of the index. A PostgreSQL index is copied by pg_dump.
+    You do not need a copy to be safe: `backup-scp rebuild` makes the index from the archive's files alone. A copy saves
+    that time, and also records when each file was last verified. To use it, stop the node and put the copy in the place
+    of the index. Copy a PostgreSQL index with pg_dump.
     """
     settings = settings_of(context, config)
     from backup_scp.node.opening import back_up_index, require_archive, require_owner

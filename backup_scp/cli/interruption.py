@@ -1,4 +1,4 @@
-"""Ctrl-C in a long command: it says what was done until then, and how to go on."""
+"""Ctrl-C in a long command: prints what was done, and how to continue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The log: lines for people or for programs, in which nothing that came over the network can forge a line."""
+"""The log, as text or JSON lines; text from the network cannot forge a line."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def escape(text: str) -> str:
 
 
 class _Quiet(logging.Handler):
-    """Where a line cannot be written (a full disk) it is lost; a traceback in its place would help nobody."""
+    """Drops a line that cannot be written (a full disk) instead of printing a traceback."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         if not isinstance(sys.exception(), OSError):
@@ -72,8 +72,8 @@ class _ToFile(_Quiet, logging.handlers.RotatingFileHandler):
 def configure(settings: Settings, *, daemon: bool) -> None:
     """Start the log.
 
-    The libraries below us are silenced: they print identifiers and values, which are patient data.  A command that
-    prints its own results writes to a log file or at level DEBUG only.
+    Silences the libraries below us: they print identifiers and values, which are patient data.  A command, which
+    prints its own results, logs only to a log file or at level DEBUG.
 
     Raises
     ------
@@ -98,7 +98,7 @@ def configure(settings: Settings, *, daemon: bool) -> None:
 
 
 def _look_up_no_more_than_is_said() -> None:
-    """Let no line, and there is one for each Association, look for what none of them says (logging HOWTO)."""
+    """Switch off caller, thread and process lookups that no log line uses (logging HOWTO): they cost CPU time."""
     logging._srcfile = None  # noqa: SLF001 - documented there
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 

@@ -1,4 +1,4 @@
-"""What several commands take: --config before or after the command, --json, and a moment."""
+"""Options of several commands: --config before or after the command, --json, and a time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from backup_scp.node.settings import Settings
 
 _CONFIG_HELP = (
-    "Settings file (TOML). Without this, /etc/backup-scp/backup-scp.toml where there is one, else the defaults; "
+    "Settings file (TOML). Without it: /etc/backup-scp/backup-scp.toml if that exists, else the defaults. "
     "conf/backup-scp.toml explains every setting."
 )
 
@@ -76,7 +76,7 @@ AsOfOption = Annotated[
         metavar="TIME",
         parser=moment,
         help="The archive as it was at this time: 2026-01-31 (the end of that day), 2026-01-31T14:30 (of that minute), "
-        "2026-01-31T14:30:59 (of that second); local time of this computer, unless Z or an offset like +01:00 follows.",
+        "2026-01-31T14:30:59 (of that second). Local time of this computer, unless Z or an offset like +01:00 follows.",
     ),
 ]
 
@@ -119,7 +119,7 @@ def settings_of(context: typer.Context, config: Path | None, *, creates: bool = 
 
 
 def _act_as_owner(settings: Settings, *, creates: bool) -> None:
-    """Let root be the user of the node (docs/adr/0026): what this command makes stays open to the node."""
+    """Drop root's rights for those of the archive's owner (ADR 0026): the node can then use what this command makes."""
     from backup_scp.machine.ownership import become, our_uid
 
     if our_uid() != 0:

@@ -1,4 +1,4 @@
-"""What commands print: sentences for people, JSON for programs, progress on the side."""
+"""Prints results: sentences for people, JSON for programs, progress on standard error."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _EACH_BYTES = 300_000  # what an image takes of the time, beside its bytes: many
 
 
 def say(sentence: str = "") -> None:
-    """Print a line for a person; what came from elsewhere cannot command the terminal."""
+    """Print a line for a person, with control characters escaped: foreign text cannot command the terminal."""
     print(escape(sentence))
 
 
@@ -73,7 +73,7 @@ def instant(value: datetime) -> str:
 
 @contextmanager
 def progress(label: str) -> Iterator[Callable[[Progress], None]]:
-    """Show how far long work has come, where someone can see it: only on a terminal, on the standard error output."""
+    """Show the progress of long work, on standard error and only on a terminal."""
     if not sys.stderr.isatty():
         yield lambda _: None
         return

@@ -14,16 +14,16 @@ from backup_scp.cli.output import count, print_json, progress, say, say_list
 if TYPE_CHECKING:
     from backup_scp.services.rebuild import Rebuild
 
-_REASON = "backup-scp rebuild was typed; the same command goes on"
-"""What ``status`` says of a rebuild that is under way, or was interrupted."""
+_REASON = "started by backup-scp rebuild; the same command continues it"
+"""Shown by ``status`` for a running or interrupted rebuild."""
 
 
 def rebuild(context: typer.Context, json: JSONOption = False, config: ConfigOption = None) -> None:
-    """Make the index anew from the files alone.
+    """Rebuild the index from the files alone.
 
-    For the day when the index is lost or broken; a broken SQLite file is set aside first. The files say when and from
-    whom each came; damaged ones are listed and left out. It runs beside the node, which goes on receiving and
-    answering, and the same command goes on where an interrupted one ended. Exit code 1 when a file had to be left out.
+    For the day when the index is lost or damaged; a damaged SQLite file is renamed first. Each file records when and
+    from whom it arrived; damaged files are listed and left out. The node may run: it continues to receive and answer.
+    After an interruption the same command continues. Exit code 1 when a file had to be left out.
     """
     settings = settings_of(context, config)
     from backup_scp.errors import ArchiveUnavailable
@@ -59,9 +59,7 @@ def _tell(done: Rebuild, json: bool) -> None:
         return
     images = count(done.entered, "image")
     if done.stopped:
-        say(
-            f"{done.stopped}: {images} entered into the index so far. Run the same command again: it goes on from there"
-        )
+        say(f"{done.stopped}: {images} indexed so far. Run the same command again: it continues from there")
     else:
         say(f"Index rebuilt: {images} read from the archive")
     if done.left_out:

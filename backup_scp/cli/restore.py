@@ -57,9 +57,9 @@ def restore(  # noqa: PLR0913, PLR0917 - one for each option
     until: UntilOption = None,
     modality: ModalityOption = None,
     instance: InstanceOption = None,
-    everything: Annotated[bool, typer.Option("--all", help="Everything that is held.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="All stored studies.")] = False,
     versions: Annotated[
-        Versions, typer.Option(help="One version of each SOP Instance (the one that answers queries), or all.")
+        Versions, typer.Option(help="One version of each image (the one that answers queries), or all.")
     ] = Versions.ONE,
     as_of: AsOfOption = None,
     digests: Annotated[
@@ -68,7 +68,7 @@ def restore(  # noqa: PLR0913, PLR0917 - one for each option
             "--version",
             metavar="DIGEST",
             parser=_digits,
-            help="Exactly this version, by the first 12 or more digits of its SHA-256; may be given several times.",
+            help="Exactly this version, by the first 12 or more digits of its SHA-256. May be given several times.",
         ),
     ] = None,
     throttle: Annotated[
@@ -79,40 +79,42 @@ def restore(  # noqa: PLR0913, PLR0917 - one for each option
         typer.Option(
             min=0,
             metavar="MINUTES",
-            help="How long to wait for a remote AE that is off, restarts, hangs or is full, after the last image that "
-            "it has confirmed; 0 gives up at once.",
+            help="How long to wait for a remote AE that is off, restarts, hangs or is full, after the last confirmed "
+            "image; 0 gives up at once.",
         ),
     ] = 60,
     again: Annotated[
-        bool, typer.Option("--again", help="Send also what this remote AE confirmed in an earlier restore.")
+        bool, typer.Option("--again", help="Also send images that this remote AE confirmed in an earlier restore.")
     ] = False,
     commit: Annotated[
-        bool, typer.Option("--commit", help="Have the remote AE commit what it was sent (Storage Commitment).")
+        bool, typer.Option("--commit", help="Ask the remote AE to commit the sent images (Storage Commitment).")
     ] = False,
     json: JSONOption = False,
     config: ConfigOption = None,
 ) -> None:
     """Send studies back: to the console, another PACS, or a folder.
 
-    Say what, as in find, with --study, --patient-id, --name, --accession, --study-date, --since, --until, --modality or
-    --instance: what is said together narrows, and of one that is given several times one has to hold. Or say --all.
+    Select images as in find, with --study, --patient-id, --name, --accession, --study-date, --since, --until,
+    --modality or --instance. Different options narrow the selection; of an option given several times, one value must
+    match. Or send everything with --all.
 
     The newest study goes first. Each file is checked before it is sent, and counts when the other side has confirmed
-    it. One image that it does not take stops nothing. A remote AE that is off, restarts, hangs or is full is waited
-    for (--wait). Run the same command again after an interruption: only what is missing is sent. A confirmation counts
-    for 30 days, for the same equipment; where the remote AE answers C-FIND it is asked whether it still has the images.
+    it. An image that is refused does not stop the others. The command waits for a remote AE that is off, restarts,
+    hangs or is full (--wait). After an interruption run the same command again: it sends only what is missing. A
+    confirmation is valid for 30 days and for the same equipment. If the remote AE answers C-FIND, the command asks
+    whether it still has the images.
 
-    Which version: the one that answers queries now; with --as-of the one that answered at that time, and nothing that
-    came later; with --version exactly those named, as find --versions all lists them. With --as-of a Patient ID is the
-    one of that time, also of what was corrected since; --since and --until go by the Study Date that is known now.
+    Which version: the one that answers queries now. With --as-of: the one that answered at that time, and nothing that
+    arrived later. With --version: exactly the named ones, from find --versions all. With --as-of, --patient-id matches
+    the Patient ID of that time, even if it was corrected since; --since and --until match the current Study Date.
 
-    Where to: the name or AE title of a [[remote]] in the settings, or AETITLE@HOST:PORT; else a folder that exists, or
+    Where to: the name or AE title of a [[remote]] in the settings, or AETITLE@HOST:PORT; else an existing folder, or
     a path with a / in it (for a new folder here write ./NAME). Nothing in a folder is overwritten.
 
-    With --commit the remote AE is asked whether it keeps what it was sent, and what it refused, for it may have that
-    already; what it does not commit counts as failed.
+    --commit asks the remote AE whether it keeps the sent images, and those that it refused, because it may have them
+    already. Images that it does not commit count as failed.
 
-    Exit code 0 when all of it is there, 1 when something is missing or nothing matches, 130 after Ctrl-C.
+    Exit code 0 when all images are there, 1 when an image is missing or nothing matches, 130 after Ctrl-C.
     """
     settings = settings_of(context, config)
     from backup_scp.node import remote_aes
@@ -178,8 +180,8 @@ def _require_selection(selection: Selection, everything: bool) -> None:
     if selection.digests and (everything or selection.all_versions or selection.as_of):
         raise InvalidSelection("--version names what to send: leave out --all, --versions and --as-of")
     if everything and selection.conditions:
-        raise InvalidSelection("--all means everything: leave it out, or the other options")
+        raise InvalidSelection("--all selects everything: leave out --all, or the other options")
     if not everything and not selection.digests and not selection.conditions:
         raise InvalidSelection(
-            "Nothing is selected: say --study, --patient-id, --name, --since, --until, --version ..., or --all"
+            "Nothing is selected: use --study, --patient-id, --name, --since, --until, --version ..., or --all"
         )

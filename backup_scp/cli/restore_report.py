@@ -1,4 +1,4 @@
-"""What ``restore`` says at its end: how much is there, what is not and why, and that nothing was lost."""
+"""The summary of ``restore``: how many images arrived, which did not and why, and that nothing was lost."""
 
 from __future__ import annotations
 
@@ -82,17 +82,17 @@ def _counted(one: Missing, images: int) -> Missing:
 def tell(done: Restore, lacking: list[Missing], name: str, already_there: int, dropped: Dropped) -> None:
     """Say it to a person."""
     if not done.selected:
-        say("Nothing that is held matches: look with backup-scp find")
+        say("No stored image matches: look with backup-scp find")
         return
     _tell_what_is_there(done, name, already_there)
     _tell_of_earlier_runs(done, name, dropped)
     _tell_of_commitment(done, name)
     if done.warnings:
-        say(f"{_images(len(done.warnings))} {_was(len(done.warnings))} taken with a warning:")
+        say(f"{_images(len(done.warnings))} {_was(len(done.warnings))} accepted with a warning:")
         _list(Counter(outcome.reason.replace("The destination", name, 1) for outcome in done.warnings))
     if done.missing:
         _tell_what_is_missing(done, lacking, name)
-        say("Nothing was lost: all of it is in the archive. Running the same command again is safe, and sends the rest")
+        say("Nothing was lost: the archive has all images. Running the same command again is safe, and sends the rest")
 
 
 def _tell_what_is_there(done: Restore, name: str, already_there: int) -> None:
@@ -114,12 +114,12 @@ def _tell_of_earlier_runs(done: Restore, name: str, dropped: Dropped) -> None:
         first, last = map(moment, done.confirmed_at)
         when = f"on {last}" if first == last else f"from {first} to {last}"
         say(f"  {done.confirmed_before:,} confirmed by {name} {when}, and not sent again")
-        say(f"  If {name} got a new disk since then, run the command again with --again")
+        say(f"  If {name} has a new disk since then, run the command again with --again")
     if done.lacking:
         say(f"  {done.lacking:,} were confirmed before, but {name} does not have them now: they were sent again")
     if dropped.old or dropped.foreign:
         why = "long ago" if not dropped.foreign else "by other equipment or software of this name"
-        say(f"  {sum(dropped):,} were confirmed {why}: that does not count any more")
+        say(f"  {sum(dropped):,} were confirmed {why}: these confirmations are no longer valid")
 
 
 def _tell_of_commitment(done: Restore, name: str) -> None:
@@ -156,9 +156,9 @@ def _tell_what_is_missing(done: Restore, lacking: list[Missing], name: str) -> N
 
 def _advice(of_it: list[Missing]) -> str:
     if any(one.status == _DUPLICATE for one in of_it):
-        return "It may have it already: with --commit it is asked whether it keeps it"
+        return "It may have the images already: --commit asks whether it keeps them"
     if any("not accept" in one.reason or "accepts none" in one.reason for one in of_it):
-        return "Restore it to a folder or to a PACS"
+        return "Restore these images to a folder or to a PACS"
     return ""
 
 

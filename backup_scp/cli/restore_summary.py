@@ -1,4 +1,4 @@
-"""What ``restore --json`` prints."""
+"""The JSON of ``restore --json``."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """Images that are not there, of one study and modality, for one reason.
+    """Missing images of one study and modality, for one reason.
 
     Attributes
     ----------
     reason
-        Why they are not there.
+        Why they are missing.
     status
-        The DIMSE Status that the destination answered; 0 where it gave none.
+        The destination's DIMSE Status; 0 if there was none.
     status_meaning
-        What that means.
+        The meaning of that Status.
     sop_class
-        Its name, or its UID where it has none.
+        Name of the SOP Class, or its UID if it has no name.
     sop_class_uid
-        Its UID.
+        UID of the SOP Class.
     study_instance_uid
-        Of the study; empty where very many images failed.
+        UID of the study; empty when very many images failed.
     modality, patient_id, patient_name, study_date
-        As the index knows them; empty where it does not, or was not asked.
+        Values of the index; empty when unknown or not looked up.
     images
-        How many.
+        Number of images.
     """
 
     reason: str
@@ -51,14 +51,14 @@ class Missing:
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """What became of one image.
+    """The result of sending one image.
 
     Attributes
     ----------
     sop_instance_uid, study_instance_uid
-        Of the image.
+        UIDs of the image and its study.
     reason
-        What the destination said, or why it was not sent.
+        The destination's answer, or why the image was not sent.
     """
 
     sop_instance_uid: str
@@ -68,52 +68,52 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class RestoreSummary:
-    """What a restore did.
+    """The result of a restore.
 
     Attributes
     ----------
     destination
-        Where it sent to.
+        Name of the destination.
     selected
-        How many images were asked for.
+        Number of selected images.
     confirmed_before
-        How many of them an earlier restore had confirmed; they were not sent again.
+        How many of them were confirmed in an earlier restore, and not sent again.
     first_confirmed_at, last_confirmed_at
-        When the first and the last of these were confirmed; null where there are none.
+        The first and the last time of these confirmations; null if there are none.
     no_longer_there
-        How many an earlier restore had confirmed and the destination says that it does not have; they were sent again.
+        How many were confirmed earlier, but the destination no longer has them; they were sent again.
     confirmed_too_long_ago
-        How many were confirmed so long ago that it counts no more; they were sent again.
+        How many confirmations are too old to be valid; these images were sent again.
     confirmed_by_another
         How many were confirmed by another device of that name; they were sent again.
     sent
-        How many the destination has confirmed now.
+        How many images the destination confirmed in this run.
     already_there
-        How many of them lay in the folder already.
+        How many of them were in the folder already.
     size_bytes
-        Of what was sent.
+        Total size of the sent images.
     missing_images
-        How many of what was asked for are not there.
+        How many of the selected images are missing at the destination.
     not_tried
-        How many of these were not tried, because it ended early.
+        How many of the missing images were not tried, because the restore ended early.
     missing
-        What is not there, put together by study, modality and reason.
+        The missing images, grouped by study, modality and reason.
     warnings
-        What was taken with a warning.
+        Images that the destination accepted with a warning.
     failed
-        What failed, one by one; 10,000 at most.
+        Images that failed, one by one; at most 10,000.
     stopped
-        Why it ended early; empty when everything was tried.
+        Why the restore ended early; empty when every image was tried.
     interrupted
-        Whether it was interrupted (Ctrl-C).
+        Whether the restore was interrupted (Ctrl-C).
     complete
-        Whether something was asked for, and all of it is there; the exit code is 0 then.
+        Whether images were selected, and all of them are at the destination; then the exit code is 0.
     committed
-        How many the destination has committed, where it was asked.
+        How many images the destination has committed, with --commit.
     uncommitted
-        SOP Instance UIDs of what it has not said of whether it commits it.
+        SOP Instance UIDs of images without an answer to the Storage Commitment request.
     no_commitment
-        Why it has not; empty when it has.
+        Why there is no answer; empty if there is one.
     """
 
     destination: str
@@ -141,7 +141,7 @@ class RestoreSummary:
 
 
 def summary(done: Restore, lacking: list[Missing], name: str, already_there: int, dropped: Dropped) -> RestoreSummary:
-    """Put together what was done."""
+    """Build the summary of a restore."""
     first, last = done.confirmed_at or (None, None)
     return RestoreSummary(
         destination=name,

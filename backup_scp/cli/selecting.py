@@ -1,6 +1,6 @@
-"""Which images: what ``find`` and ``restore`` take alike.
+"""Options that select images, shared by ``find`` and ``restore``.
 
-An option may be given several times: then one of its values has to hold.
+An option may be given several times: then one of its values must match.
 """
 
 from __future__ import annotations
@@ -87,19 +87,19 @@ InstanceOption = Annotated[
 def conditions_of(
     wanted: Mapping[str, Sequence[str] | None], since: str | None = None, until: str | None = None
 ) -> tuple[Condition, ...]:
-    """Make conditions of what was asked for.
+    """Turn options into conditions of a query.
 
     Parameters
     ----------
     wanted
-        By keyword: the values, of which one has to hold.
+        Values by keyword; one of them must match.
     since, until
         Study Dates, YYYYMMDD, both included.
 
     Raises
     ------
     InvalidSelection
-        It begins after it ends.
+        The range ends before it begins.
     """
     from backup_scp.dicom.attributes import BY_KEYWORD
     from backup_scp.dicom.query.information_model import AnyOf, Condition, Range

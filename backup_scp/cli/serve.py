@@ -50,15 +50,15 @@ class _ToPerson:
         listens = " and ".join(filter(None, (plain, secured)))
         _say(f"backup-scp {record.version} is ready: AE title {record.ae_title}, {listens} on {where}")
         _say(f"Consoles send to: {record.where}")
-        _say(f"Images are kept in {ready.archive}, the index is {ready.index}")
-        _say("Stop it with Ctrl-C; README.md says how to point a DR console at it")
+        _say(f"Images are stored in {ready.archive}, the index is {ready.index}")
+        _say("Stop it with Ctrl-C; README.md says how to configure a DR console")
         for remark in ready.remarks:
             _say(f"Attention: {remark}")
         for trouble in ready.troubles:
             _say(f"Attention: nothing can be stored now. {trouble}")
 
     def stopping(self) -> None:
-        _say("Stopping: what is being received is finished first")
+        _say("Stopping: images in progress are completed first")
 
     def stopped(self) -> None:
         _say("Stopped")

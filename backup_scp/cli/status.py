@@ -16,22 +16,22 @@ if TYPE_CHECKING:
     from backup_scp.ports import OwedReports, Remark, Task
 
 _MEANINGS = {
-    "unparsed": "its content cannot be read as DICOM; kept as it came, found by its UIDs only",
-    "truncated": "it ends too early; kept, and shown only while nothing whole is held: send or import it again",
-    "not-deflated": "it was said to be deflated and is not; kept as it came, given back as what it is",
-    "identity": "its Patient ID or one of its UIDs is missing, or is none; kept, and found by what it has",
-    "clash": "another sender, or an import, used this UID for other content; both are kept, the first answers queries",
+    "unparsed": "its content cannot be read as DICOM; stored as it came, found by its UIDs only",
+    "truncated": "it ends too early; stored, and shown only while no complete copy is: send or import it again",
+    "not-deflated": "it is labelled as deflated but is not; stored as it came, sent with the right label",
+    "identity": "its Patient ID or one of its UIDs is missing or malformed; stored, and found by the values it has",
+    "clash": "another sender, or an import, used this UID for other content; both stored, the first answers queries",
     "damaged": "its file changed or is gone; send it again from the console or another archive",
 }
 
 
 def status(context: typer.Context, json: JSONOption = False, config: ConfigOption = None) -> None:
-    """Show whether the node runs, what is held, and what a person should do.
+    """Show whether the node runs, what it stores, and what a person should do.
 
-    Works beside the running node, and without it. Exit code 1 when a person must act: the node does not run, nothing
-    can be stored now, images were refused and did not come since, a stored file is damaged or missing, the index is
-    not whole, a clock or a certificate is wrong, and so on; each is listed under "To do", with what to do. What is
-    listed under "Worth a look" is no failure.
+    Works whether the node runs or not. Exit code 1 when a person must act: the node does not run, it cannot store now,
+    images were refused and have not arrived since, a stored file is damaged or missing, the index is incomplete, a
+    clock or a certificate is wrong, and so on. "To do" lists each problem with its fix. Lines under "Worth a look" are
+    no failures.
     """
     settings = settings_of(context, config)
     from backup_scp.node.health import diagnosis, facts, finding
@@ -69,7 +69,7 @@ def _headline(found: Facts) -> str:
         node, tls = found.settings.node, found.settings.tls
         tls_port = tls.port if found.settings.tls_files else None
         told = where(node.ae_title, node.host, node.port if node.plain else None, tls_port)
-        return f"Running (its disk takes no record of since when). By the settings consoles send to: {told}"
+        return f"Running (its disk cannot record since when). By the settings, consoles send to: {told}"
     return f"Running since {moment(record.since)}. Consoles send to: {record.where}"
 
 
@@ -87,7 +87,7 @@ def _tell_holdings(found: Facts, known: Known) -> None:
         never = f"; {images} {have} not been verified yet (to verify now: backup-scp verify)"
     say(f"Last verified  {moment(held.last_verified_at)}{never}")
     if found.free_bytes is None or known.forecast is None:
-        say("Free disk      not known: the archive's drive is not there")
+        say("Free disk      unknown: the archive's drive is not there")
     else:
         say(f"Free disk      {size(found.free_bytes)}, {known.forecast.sentence}")
 
@@ -96,11 +96,11 @@ def _tell_maintenance(found: Facts, tasks: dict[str, Task]) -> None:
     if done := tasks.get("verified"):
         say(f"Full check     ended {moment(done.ended_at)}: {done.note}")
     if now := tasks.get("verify"):
-        say(f"Full check     under way since {moment(now.began_at)}: {count(now.done, 'image')} read")
+        say(f"Full check     running since {moment(now.began_at)}: {count(now.done, 'image')} read")
     record = found.node.record
     if found.node.running and record is not None:
         state = "runs" if record.maintenance.alive else "HAS ENDED"
-        say(f"Maintenance    {state}, last seen at work {moment(record.maintenance.active_at)}")
+        say(f"Maintenance    {state}, last active {moment(record.maintenance.active_at)}")
 
 
 def _tell_remarks(remarks: list[Remark]) -> None:
@@ -125,12 +125,12 @@ def _tell_commitments(commitments: list[OwedReports]) -> None:
         say("Storage Commitment:")
     for owed in commitments:
         who = f"{owed.requester.ae_title or 'a caller without a name'} at {owed.requester.address}"
-        counts = [(owed.waiting, "being checked"), (owed.owed, "owed"), (owed.given_up, "given up")]
+        counts = [(owed.waiting, "being checked"), (owed.owed, "pending"), (owed.given_up, "given up")]
         parts = ", ".join(f"{count(number, 'report')} {what}" for number, what in counts if number)
         say(f"  {who}: {parts}, since {moment(owed.since)}")
         if owed.error:
-            again = f", next {moment(owed.next_at)}" if owed.next_at else ""
-            say(f"    last tried {moment(owed.tried_at)}{again}: {owed.error}")
+            again = f", next attempt {moment(owed.next_at)}" if owed.next_at else ""
+            say(f"    last attempt {moment(owed.tried_at)}{again}: {owed.error}")
 
 
 def _tell_rest(listed: Sequence[object]) -> None:

@@ -1,4 +1,4 @@
-"""Tables for people: as wide as the terminal, and nothing in them is ever cut."""
+"""Tables that fit the terminal without cutting a value."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ _GAP = "  "
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], apart: Collection[str] = ()) -> None:
     """Print rows below their columns' titles.
 
-    Where the terminal is too narrow, the columns ``apart`` get a line of their own below each row; where that does not
-    help, each row becomes a list of its values.  A value that is longer than the terminal is wide is continued by the
-    terminal itself, so that it can be copied whole.
+    If the terminal is too narrow, each column of ``apart`` gets its own line below the row; if that is still too wide,
+    each row becomes a list of its values.  The terminal itself wraps a longer value, so that it can be copied whole.
 
     Parameters
     ----------

@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 def verify(
     context: typer.Context,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Enter intact files that the index does not know into the index.")
+        bool, typer.Option("--repair", help="Add intact files that are missing in the index to the index.")
     ] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where a pass was interrupted, by hand or in the node.")
+        bool, typer.Option("--resume", help="Continue an interrupted pass, of this command or of the node.")
     ] = False,
     json: JSONOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """Read everything again, and compare every byte with its digest.
+    """Read all files, and compare every byte with its digest.
 
-    Runs beside the node. Ctrl-C ends it, and --resume goes on from there. Damaged or missing images are listed: send
-    them again from the console or another archive, and they are repaired. Files that are not ours are listed and left
-    alone. Exit code 1 when anything is not as it should be.
+    The node may run meanwhile. Ctrl-C ends the command, and --resume continues it. Damaged or missing images are
+    listed: to repair them, send them again from the console or another archive. Files that are not ours are listed and
+    never touched. Exit code 1 when something is wrong.
     """
     settings = settings_of(context, config)
     from backup_scp.node.opening import Storage
@@ -62,13 +62,13 @@ def _tell_findings(found: Verification) -> None:
     if found.unindexed:
         files = count(len(found.unindexed), "intact file")
         say(
-            f"{files} entered into the index"
+            f"{files} added to the index"
             if found.repaired
             else f"{files} not in the index: run backup-scp verify --repair"
         )
         say_list(found.unindexed, len(found.unindexed))
     if found.foreign_count:
-        say(f"{count(found.foreign_count, 'file')} not ours, left alone:")
+        say(f"{count(found.foreign_count, 'file')} not ours, never touched:")
         say_list(found.foreign, found.foreign_count)
     if found.unindexed_damaged:
         say(f"{count(len(found.unindexed_damaged), 'damaged file')} not in the index; nothing can be done with them:")

@@ -120,5 +120,5 @@ def test_a_drive_that_is_gone_is_not_taken_for_the_systems_own(run, kept, home):
     assert "left" not in found["free disk"]["sentence"]
     assert "reconnect the old drive" in found["archive"]["fix"]
     assert Path(home / "archive").exists()
-    assert "Free disk      not known" in run("status").out
+    assert "Free disk      unknown" in run("status").out
     assert run("status", "--json").json["free_bytes"] is None

@@ -66,7 +66,7 @@ def test_a_table_for_people(run, held):
 
 def test_nothing_found(run, stored):
     ran = run("find", "--name", "Nobody")
-    assert (ran.code, ran.out) == (0, "Nothing that is held matches\n")
+    assert (ran.code, ran.out) == (0, "No stored image matches\n")
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def test_a_folder_with_folders(run, stored, drive):
     make_study(drive, patients=2, studies=2, instances=3)
     ran = run("import", drive)
     assert ran.code == 0
-    assert "12 new images, 0 held already" in ran.out
+    assert "12 new images, 0 already stored" in ran.out
     assert len(digests(stored)) == 12
     (patients,) = {stored.index.holdings().patients}
     assert patients == 2
@@ -65,7 +65,7 @@ def test_what_is_not_dicom_is_skipped_and_listed_when_asked(run, stored, drive):
     Sample("", MediaStorageDirectoryStorage, "1.2", ExplicitVRLittleEndian, b"").write(drive / "DICOMDIR")
     ran = run("import", drive)
     assert ran.code == 0
-    assert "Passed over: 3" in ran.out
+    assert "Skipped: 3" in ran.out
     assert "readme.txt" not in ran.out
     listed = run("import", "-v", drive).out
     assert all(name in listed for name in ("readme.txt", "empty.dcm", "DICOMDIR"))
@@ -95,7 +95,7 @@ def test_links_are_followed_once(run, stored, drive, tmp_path):
     (drive / "gone").symlink_to(tmp_path / "gone")
     ran = run("import", "-v", drive)
     assert ran.code == 0
-    assert "3 new images, 0 held already" in ran.out
+    assert "3 new images, 0 already stored" in ran.out
     assert all(f"{drive / name}: A link to" in ran.out for name in ("file", "loop", "gone"))
     assert len(digests(stored)) == 3
 
@@ -152,7 +152,7 @@ class TestZip:
         found = run("import", "--json", drive).json
 
         assert ran.code == 1
-        assert "Not brought in: 2\n" in ran.out
+        assert "Not imported: 2\n" in ran.out
         assert f"{path}: encrypted: It is encrypted in its zip file" in ran.out
         assert digests(stored) == [samples[2].sha256]
         assert list(found["failed_by_reason"].values()) == [1, 1]
@@ -172,7 +172,7 @@ def test_what_was_passed_over_is_counted_by_reason(run, home, drive):
     os.mkfifo(drive / "pipe")
     ran = run("import", drive)
     assert ran.code == 0
-    assert "Passed over: 4 (-v lists them)\n  2  Not a DICOM file\n" in ran.out
+    assert "Skipped: 4 (-v lists them)\n  2  Not a DICOM file\n" in ran.out
     assert "  1  A DICOMDIR: a list of files" in ran.out
     assert "  1  Neither a file nor a folder" in ran.out
     found = run("import", "--json", drive).json
@@ -195,7 +195,7 @@ def test_a_repair_is_told(run, stored, drive):
     stored.path(second.location).unlink()
     ran = run("import", drive)
     assert ran.code == 0
-    assert "0 new images, 3 held already" in ran.out
+    assert "0 new images, 3 already stored" in ran.out
     assert "2 images damaged or missing in the archive: repaired from these files" in ran.out
     assert run("import", "--json", drive).json["repaired"] == 0
     assert run("verify").code == 0

@@ -108,7 +108,7 @@ class TestStatus:
         owe(stored, "STRANGER", datetime.now(UTC) - timedelta(days=3), "'STRANGER' has no address: add a [[remote]]")
         ran = run("status")
         assert ran.code == 0
-        assert "DR1 at 192.0.2.7: 1 report owed, since" in ran.out
+        assert "DR1 at 192.0.2.7: 1 report pending, since" in ran.out
         assert "DR1 cannot be reached; check host and port" in ran.out
         assert "add a [[remote]]" in ran.out
         listed = run("status", "--json").json["commitments"]
@@ -159,7 +159,7 @@ class TestVerify:
         assert "verify --repair" in ran.out
         ran = run("verify", "--repair")
         assert ran.code == 0
-        assert "1 intact file entered" in ran.out
+        assert "1 intact file added" in ran.out
         assert run("verify").code == 0
 
 

@@ -66,7 +66,7 @@ def test_a_selection_that_contradicts_itself(run, three, tmp_path):
 def test_nothing_that_matches(run, three, tmp_path):
     ran = run("restore", "--to", tmp_path / "out", "--patient-id", "C")
     assert ran.code == 1
-    assert "Nothing that is held matches" in ran.out
+    assert "No stored image matches" in ran.out
 
 
 @pytest.mark.parametrize("option", [["--since", "yesterday"], ["--throttle", "-1"], ["--versions", "some"]])

@@ -51,7 +51,7 @@ def test_the_long_commands_with_their_bars(type_, tmp_path, columns):
         (["echo", "NOBODY@127.0.0.1:1"], 1, "cannot be reached"),
         (["index", "backup", "/dev/null"], 1, "is there already"),
         (["db", "upgrade"], 0, "up to date"),
-        (["find", "--name", "Nobody"], 0, "Nothing that is held"),
+        (["find", "--name", "Nobody"], 0, "No stored image"),
         (["import", "--help"], 0, "Usage"),
         (["--help"], 0, "Commands"),
         (["find", "--study-date", "2026"], 2, "--study-date"),
@@ -143,11 +143,11 @@ class TestCtrlC:
     def test_import(self, interrupt, type_, drive):
         ended = interrupt("backup_scp.services.ingest:Ingest.accept", 4, "import", drive)
         assert ended.code == 130
-        assert "3 new images, 0 held already" in ended.text
-        assert "Interrupted. Run the same command again: what is held is not doubled" in ended.text
+        assert "3 new images, 0 already stored" in ended.text
+        assert "Interrupted. Run the same command again: it skips images that are already stored" in ended.text
         again = type_("import", drive, columns=150)
         assert again.code == 0
-        assert "6 new images, 3 held already" in again.text
+        assert "6 new images, 3 already stored" in again.text
 
     def test_import_for_a_program(self, interrupt, drive):
         ended = interrupt("backup_scp.services.ingest:Ingest.accept", 4, "import", "--json", drive)
@@ -170,9 +170,9 @@ class TestCtrlC:
         assert run("import", drive).code == 0
         ended = interrupt("backup_scp.index.sql_index:SQLIndex.enter_anew", 1, "rebuild")
         assert ended.code == 130
-        assert "Interrupted: 0 images entered into the index so far" in ended.text
-        assert "Run the same command again: it goes on from there" in ended.text
-        assert "backup-scp rebuild was typed" in run("status").out
+        assert "Interrupted: 0 images indexed so far" in ended.text
+        assert "Run the same command again: it continues from there" in ended.text
+        assert "started by backup-scp rebuild" in run("status").out
         again = type_("rebuild", columns=150)
         assert again.code == 0
         assert "Index rebuilt: 9 images read from the archive" in again.text

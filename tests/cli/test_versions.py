@@ -73,7 +73,7 @@ class TestAsOf:
         if expected:
             assert restored(run, out, "--all", "--as-of", moment) == expected
         else:
-            assert "Nothing that is held matches" in run("restore", "--to", out, "--all", "--as-of", moment).out
+            assert "No stored image matches" in run("restore", "--to", out, "--all", "--as-of", moment).out
 
     def test_all_versions_that_had_come(self, run, corrected, tmp_path, local_time):
         local_time("UTC")
@@ -201,7 +201,7 @@ class TestFindAsOf:
     def test_what_cannot_be_told(self, run, life, more):
         ran = run("find", "--as-of", "2026-01-02", *more)
         assert ran.code == 1
-        assert "--as-of is about studies" in ran.err
+        assert "--as-of searches studies" in ran.err
 
 
 class TestFind:

@@ -331,7 +331,7 @@ def test_find(node):
     table = node.cli("find", "--limit", "1").stdout
     assert "Patient ID" in table.splitlines()[0]
     assert "There are more" in table
-    assert "Nothing that is held matches" in node.cli("find", "--patient-id", "nobody").stdout
+    assert "No stored image matches" in node.cli("find", "--patient-id", "nobody").stdout
     assert "--study-date" in node.cli("find", "--study-date", "01.02.2024", exit_code=2).stderr
 
 
@@ -380,8 +380,8 @@ def test_import_says_what_it_did(make_node, old_drive):
 
     said = node.cli("import", old_drive).stdout
 
-    assert "8 new images, 1 held already" in said
-    assert "Passed over: 6" in said
+    assert "8 new images, 1 already stored" in said
+    assert "Skipped: 6" in said
     assert str(old_drive / "DICOMDIR") not in said
     assert "DICOMDIR" in node.cli("import", "-v", old_drive).stdout
 

@@ -50,7 +50,7 @@ def test_two_with_one_database_and_folders_of_their_own(make_node, postgres_url)
 def test_it_says_goodbye(start_node):
     node = start_node()
     node.stop()
-    assert "\nStopping: what is being received is finished first\n" in node.output
+    assert "\nStopping: images in progress are completed first\n" in node.output
     assert node.output.endswith("\nStopped\n")
 
 
