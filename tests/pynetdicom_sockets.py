@@ -6,7 +6,6 @@ test runs at that moment, and a warning fails a test.
 
 from __future__ import annotations
 
-import functools
 import weakref
 from typing import Any
 
@@ -17,7 +16,6 @@ def close_forgotten_sockets() -> None:
     """From now on, close the socket of each `AssociationSocket` when nothing refers to it any more."""
     initialise: Any = AssociationSocket.__init__
 
-    @functools.wraps(initialise)  # test_private_parts.py looks at the parameters
     def tracked(self: Any, *arguments: Any, **named: Any) -> None:
         initialise(self, *arguments, **named)
         if self.socket is not None:

@@ -24,11 +24,13 @@ from backup_scp.dimse.association.server import Server, Service
 from backup_scp.dimse.messages.command_set import CommandSet, Element, Field, response
 from backup_scp.dimse.scp.service_table import services as real_services
 from backup_scp.dimse.scp.verification_scp import VerificationSCP
+from backup_scp.dimse.upper_layer import UpperLayer
+from backup_scp.dimse.upper_layer.state_table import PDU_EVENTS
 from backup_scp.index.connection.migrate import upgrade
 from backup_scp.index.sql_index import SQLIndex
 from backup_scp.ports import RemoteAE
 from backup_scp.services.commitment import StorageCommitment
-from tests.dimse.wire import ABORT, TIMEOUT_S, Peer, item, items, pdu
+from tests.dimse.wire import ABORT, ASSOCIATE_RQ, TIMEOUT_S, Peer, item, items, pdu
 from tests.processes import wait_until
 from tests.pynetdicom_sockets import close_forgotten_sockets
 
@@ -91,6 +93,12 @@ class Running:
     def peer(self, *contexts: tuple[str, tuple[str, ...]], **request: Any) -> Peer:
         """Open an association."""
         return Peer.associated(self.port, *([contexts] if contexts else []), **request)
+
+
+def establish(layer: UpperLayer, answer: bytes = b"", peer_maximum_length: int = 0) -> None:
+    """Let an acceptor's layer have read a request, and accept it."""
+    layer.happen(PDU_EVENTS[ASSOCIATE_RQ])
+    layer.accept(answer, peer_maximum_length)
 
 
 def threads() -> list[threading.Thread]:

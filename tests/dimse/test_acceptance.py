@@ -11,10 +11,12 @@ import tracemalloc
 import pytest
 from pydicom.config import IGNORE
 from pydicom.uid import UID
+from pynetdicom import AE
 from pynetdicom._globals import MODE_ACCEPTOR
+from pynetdicom.association import Association
 from pynetdicom.dimse_messages import C_ECHO_RSP
 from pynetdicom.dimse_primitives import C_ECHO
-from pynetdicom.pdu import A_ASSOCIATE_RJ, A_RELEASE_RP, P_DATA_TF
+from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RJ, A_ASSOCIATE_RQ, A_RELEASE_RP, P_DATA_TF
 from pynetdicom.pdu_primitives import (
     A_ASSOCIATE,
     A_RELEASE,
@@ -29,7 +31,6 @@ from backup_scp.dimse.association.acceptance import Acceptances, InvalidRequest,
 from backup_scp.dimse.association.association import Context
 from backup_scp.dimse.association.negotiation import STORAGE_COMMITMENT, answer_context, answer_role
 from backup_scp.dimse.upper_layer import Timing, UpperLayer
-from backup_scp.dimse.upper_layer.state_machine import ThreadlessAssociation, Transport
 from tests.dimse.conftest import associations_ended
 from tests.dimse.wire import (
     ABORT,
@@ -121,40 +122,35 @@ REQUESTS = {
 
 
 def pynetdicoms_answer(request: bytes) -> bytes:
-    """Let pynetdicom's state machine and ACSE send the answer, and read it from the socket."""
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        layer = UpperLayer(ours, Timing(), "")
-        association = ThreadlessAssociation(layer, MODE_ACCEPTOR, "BACKUP_SCP")
-        layer.machine = association.dul
-        association.set_socket(Transport(association, client_socket=ours))
-        association.dul._run()
-        assert association.dul.take(request)
-        primitive = association.dul.receive_pdu()
-        association.requestor.primitive = primitive
-        local = association.acceptor
-        local.maximum_length, local.implementation_class_uid = MAXIMUM, UID(IMPLEMENTATION_CLASS_UID)
-        local.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-        answers = [answer_context(context) for context in primitive.presentation_context_definition_list]
-        association._accepted_cx = {context.context_id or 0: context for context in answers if context.result == 0}
-        association._rejected_cx = [context for context in answers if context.result != 0]
-        accepted = {context.abstract_syntax for context in association._accepted_cx.values()}
-        for uid, proposed in association.requestor.role_selection.items():
-            if uid in accepted and (answer := answer_role(uid, proposed)):
-                local.add_negotiation_item(answer)
-        for uid, asked in association.requestor.sop_class_extended.items():
-            if uid in accepted and (information := extended_negotiation.answer(str(uid), asked)):
-                item_56 = SOPClassExtendedNegotiation()
-                item_56.sop_class_uid = UID(uid, IGNORE)
-                item_56.service_class_application_information = information
-                local.add_negotiation_item(item_56)
-        if association.requestor.asynchronous_operations != (1, 1):
-            item_53 = AsynchronousOperationsWindowNegotiation()
-            item_53.maximum_number_operations_invoked = item_53.maximum_number_operations_performed = 1
-            local.add_negotiation_item(item_53)
-        association.acse.send_accept()
-        ours.shutdown(socket.SHUT_WR)
-        return theirs.makefile("rb").read()
+    """Let pynetdicom's ACSE make the answer."""
+    association = Association(AE("BACKUP_SCP"), MODE_ACCEPTOR)
+    asked = A_ASSOCIATE_RQ()
+    asked.decode(request)
+    association.requestor.primitive = primitive = asked.to_primitive()
+    local = association.acceptor
+    local.maximum_length, local.implementation_class_uid = MAXIMUM, UID(IMPLEMENTATION_CLASS_UID)
+    local.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+    answers = [answer_context(context) for context in primitive.presentation_context_definition_list]
+    association._accepted_cx = {context.context_id or 0: context for context in answers if context.result == 0}
+    association._rejected_cx = [context for context in answers if context.result != 0]
+    accepted = {context.abstract_syntax for context in association._accepted_cx.values()}
+    for uid, proposed in association.requestor.role_selection.items():
+        if uid in accepted and (answer := answer_role(uid, proposed)):
+            local.add_negotiation_item(answer)
+    for uid, proposed_bytes in association.requestor.sop_class_extended.items():
+        if uid in accepted and (information := extended_negotiation.answer(str(uid), proposed_bytes)):
+            item_56 = SOPClassExtendedNegotiation()
+            item_56.sop_class_uid = UID(uid, IGNORE)
+            item_56.service_class_application_information = information
+            local.add_negotiation_item(item_56)
+    if association.requestor.asynchronous_operations != (1, 1):
+        item_53 = AsynchronousOperationsWindowNegotiation()
+        item_53.maximum_number_operations_invoked = item_53.maximum_number_operations_performed = 1
+        local.add_negotiation_item(item_53)
+    association.acse.send_accept()
+    made = association.dul.to_provider_queue.get_nowait()
+    assert isinstance(made, A_ASSOCIATE)
+    return A_ASSOCIATE_AC(made).encode()
 
 
 @pytest.mark.parametrize("request_pdu", REQUESTS.values(), ids=REQUESTS)

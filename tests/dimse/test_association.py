@@ -12,6 +12,7 @@ from backup_scp.dimse.association.association import Association, AssociationEnd
 from backup_scp.dimse.messages.command_set import Element, Field, encode
 from backup_scp.dimse.scu.verification_scu import echo
 from backup_scp.dimse.upper_layer import UpperLayer
+from backup_scp.dimse.upper_layer.state_table import ABORT_REQUEST
 from backup_scp.errors import DestinationUnavailable
 from tests.dimse.conftest import PATIENT, Other, until_closed
 from tests.dimse.wire import (
@@ -108,7 +109,7 @@ def test_other_answers_than_an_acceptance(acceptor, answer):
 
 
 def test_a_flood_instead_of_an_answer(acceptor, monkeypatch):
-    monkeypatch.setattr("backup_scp.dimse.upper_layer.acceptor._LINGER_S", 0.1)
+    monkeypatch.setattr("backup_scp.dimse.upper_layer.association_control._LINGER_S", 0.1)
 
     def behave(other: Other) -> None:
         other.pdu()
@@ -229,7 +230,7 @@ def test_what_is_no_answer_to_c_echo_is_none(acceptor, changes, words):
 
 @pytest.mark.parametrize("answer", [b"", abort(), pdu(0x42, b""), p_data(pdv(1, COMMAND, b"ab")), pdu(5, bytes(4))])
 def test_release_ends_whatever_the_peer_does(acceptor, monkeypatch, answer):
-    monkeypatch.setattr("backup_scp.dimse.upper_layer.acceptor._LINGER_S", 0.1)
+    monkeypatch.setattr("backup_scp.dimse.upper_layer.association_control._LINGER_S", 0.1)
 
     def behave(other: Other) -> None:
         other.accept_association()
@@ -243,7 +244,7 @@ def test_release_ends_whatever_the_peer_does(acceptor, monkeypatch, answer):
 
 
 def test_release_ends_when_the_peer_floods(acceptor, monkeypatch):
-    monkeypatch.setattr("backup_scp.dimse.upper_layer.acceptor._LINGER_S", 0.1)
+    monkeypatch.setattr("backup_scp.dimse.upper_layer.association_control._LINGER_S", 0.1)
 
     def behave(other: Other) -> None:
         other.accept_association()
@@ -257,9 +258,10 @@ def test_release_ends_when_the_peer_floods(acceptor, monkeypatch):
 
 def test_lingering_ends_though_the_peer_never_pauses(acceptor, monkeypatch):
     association = request(acceptor(until_closed_after_accepting))
-    association.upper_layer._taken_over().assoc.acse.send_abort(0x00)
+    monkeypatch.setattr("backup_scp.dimse.upper_layer.association_control._LINGER_S", 0.05)
+    association.upper_layer.happen(ABORT_REQUEST)
     monkeypatch.setattr(UpperLayer, "_receive", lambda *_: None)  # there always is something to receive
-    association.upper_layer.linger(0.05)
+    association.upper_layer.linger()
     assert association.upper_layer.connection is None
 
 
@@ -278,7 +280,7 @@ def test_an_abort_after_the_end_leaves_the_peer_time_to_read_the_first(acceptor)
     with pytest.raises(AssociationEnded):
         association.read_response(Field.C_ECHO_RSP, 1)
     lingered = []
-    association.upper_layer.linger = lambda _: lingered.append(association.upper_layer.is_over)
+    association.upper_layer.linger = lambda: lingered.append(association.upper_layer.is_over)
     association.abort()
     assert lingered == [True]
     assert read.wait(TIMEOUT_S)

@@ -772,7 +772,7 @@ def test_no_stream_of_bytes_hangs_the_server_or_stays(fuzzed, streams, shut):
 
 @pytest.fixture
 def fuzzed(start_server, monkeypatch, caplog):
-    monkeypatch.setattr("backup_scp.dimse.upper_layer.acceptor._LINGER_S", 0.05)
+    monkeypatch.setattr("backup_scp.dimse.upper_layer.association_control._LINGER_S", 0.05)
     yield start_server(timing=BRIEF)
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 

@@ -12,6 +12,7 @@ import pytest
 from backup_scp.dimse.association.association import Timing
 from backup_scp.dimse.upper_layer import Secured, SecuredSocket, UpperLayer
 from backup_scp.dimse.upper_layer import socket_io as streams
+from tests.dimse.conftest import establish
 from tests.dimse.wire import COMMAND as CMD
 from tests.dimse.wire import DATA, LAST, TIMEOUT_S, TLSSocket, p_data, pdv
 from tests.processes import wait_until
@@ -59,7 +60,7 @@ def ends(request, monkeypatch):
             Secured(near).shake_hands(TIMEOUT_S)
             far = handshake.result(TIMEOUT_S)
     layer = UpperLayer(near, Timing(), "a peer")
-    layer.accept(b"", 0)
+    establish(layer)
     near.acknowledged = 0
     with contextlib.closing(far):
         yield layer, near, far
@@ -98,7 +99,7 @@ def test_what_comes_in_one_piece_and_is_answered_costs_nothing(ends):
 def test_a_socket_that_is_not_tcp_is_left_alone():
     near, far = socket.socketpair()
     layer = UpperLayer(near, Timing(), "a peer")
-    layer.accept(b"", 0)
+    establish(layer)
     with far, ThreadPoolExecutor(1) as other:
         far.sendall(MESSAGE[:12])
         reading = other.submit(read_message, layer)

@@ -293,7 +293,7 @@ ENDS = {
 
 @pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
 def test_nothing_half_written_stays(node, storage, end, monkeypatch):
-    monkeypatch.setattr("backup_scp.dimse.upper_layer.acceptor._LINGER_S", 0.1)
+    monkeypatch.setattr("backup_scp.dimse.upper_layer.association_control._LINGER_S", 0.1)
     started = threading.Event()
     stage = storage.archive.stage
     monkeypatch.setattr(storage.archive, "stage", _announcing(stage, started))

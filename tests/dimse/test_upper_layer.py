@@ -28,7 +28,7 @@ from backup_scp.dimse.upper_layer import (
 )
 from backup_scp.dimse.upper_layer import socket_io as streams
 from backup_scp.dimse.upper_layer import tls_socket as secured_stream
-from tests.dimse.conftest import associations_ended
+from tests.dimse.conftest import associations_ended, establish
 from tests.dimse.wire import (
     ABORT,
     ASSOCIATE_RJ,
@@ -59,12 +59,12 @@ from tests.processes import peer_missing
 
 CT = (CT_IMAGE_STORAGE, (EXPLICIT,))
 ECHO = (VERIFICATION, (IMPLICIT,))
-A_P_ABORT = (ABORT, b"\0\0\2\0")  # source: service provider
+UNRECOGNIZED, UNEXPECTED, INVALID = 1, 2, 6  # reasons of the service provider, PS3.8 9.3.8
 HASTY = Timing(association_s=0.2, idle_s=0.2, network_s=0.2)
 
 
-def assert_aborted(peer: Peer) -> None:
-    assert peer.pdu() == A_P_ABORT
+def assert_aborted(peer: Peer, reason: int = INVALID) -> None:
+    assert peer.pdu() == (ABORT, bytes((0, 0, 2, reason)))  # source: service provider
     peer.socket.close()
 
 
@@ -205,13 +205,7 @@ BAD_STREAMS = {
     "PDU of length 5": p_data(b"\0\0\0\1\1"),
     "PDU of 64 MiB and more": p_data(pdv(1, CMD, b"ab"), length=(1 << 26) + 1),
     "PDU of 4 GiB": p_data(pdv(1, CMD, b"ab"), length=0xFFFFFFFF),
-    "unknown PDU type": pdu(0x42, b"abcd"),
-    "PDU type 0": pdu(0, b""),
-    "second A-ASSOCIATE-RQ": associate_rq([ECHO]),
-    "A-ASSOCIATE-AC of a requestor": pdu(2, bytes(68)),
-    "A-ASSOCIATE-RJ of a requestor": pdu(3, bytes((0, 1, 1, 1))),
-    "A-RELEASE-RP without a request": pdu(6, bytes(4)),
-    "A-ASSOCIATE-RQ that cannot be decoded": pdu(1, b"\0\1"),
+    "A-ABORT without a reason": pdu(7, bytes(3)),
     "control PDU of 1 GiB": pdu(5, b"", length=1 << 30),
     "unknown context": p_data(pdv(77, CMD | LAST, echo_rq())),
     "even context": p_data(pdv(2, CMD | LAST, echo_rq())),
@@ -224,24 +218,43 @@ BAD_STREAMS = {
     "command element beyond the command": p_data(pdv(1, CMD | LAST, struct.pack("<HHI", 0, 0, 9))),
     "command longer than 64 KiB": p_data(pdv(1, CMD | LAST, bytes((1 << 16) + 8))),
 }
+UNKNOWN_STREAMS = {
+    "unknown PDU type": pdu(0x42, b"abcd"),
+    "PDU type 0": pdu(0, b""),
+}
+UNEXPECTED_STREAMS = {
+    "second A-ASSOCIATE-RQ": associate_rq([ECHO]),
+    "second A-ASSOCIATE-RQ that cannot be decoded": pdu(1, b"\0\1"),
+    "A-ASSOCIATE-AC of a requestor": pdu(2, bytes(68)),
+    "A-ASSOCIATE-RJ of a requestor": pdu(3, bytes((0, 1, 1, 1))),
+    "A-RELEASE-RP without a request": pdu(6, bytes(4)),
+}
+ABORTED_STREAMS = {
+    **{name: (stream, INVALID) for name, stream in BAD_STREAMS.items()},
+    **{name: (stream, UNRECOGNIZED) for name, stream in UNKNOWN_STREAMS.items()},
+    **{name: (stream, UNEXPECTED) for name, stream in UNEXPECTED_STREAMS.items()},
+}
 
 
-@pytest.mark.parametrize("stream", BAD_STREAMS.values(), ids=BAD_STREAMS)
-def test_what_is_invalid_ends_the_association_and_only_that(server, stream, caplog):
+@pytest.mark.parametrize(("stream", "reason"), ABORTED_STREAMS.values(), ids=ABORTED_STREAMS)
+def test_what_is_invalid_ends_the_association_and_only_that(server, stream, reason, caplog):
     caplog.set_level(logging.DEBUG)
     with server.peer(ECHO) as other, server.peer((CT_IMAGE_STORAGE, (IMPLICIT,)), CT) as peer:
         peer.send(stream)
-        assert_aborted(peer)
+        assert_aborted(peer, reason)
         assert other.echo() == 0
         other.release()
     assert server.sink.stored == []
     associations_ended()
+    assert [(calling, what.startswith("it sent ")) for _, calling, _, _, what, _ in server.rejections] == [
+        ("TESTER", True)
+    ]
     assert [record.getMessage() for record in caplog.records if "the peer broke the protocol" in record.getMessage()]
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
 def test_an_endless_command_is_not_collected(server, monkeypatch):
-    monkeypatch.setattr("backup_scp.dimse.upper_layer.acceptor._LINGER_S", 0.2)
+    monkeypatch.setattr("backup_scp.dimse.upper_layer.association_control._LINGER_S", 0.2)
     with server.peer(ECHO) as peer:
         try:
             for _ in range(1 << 20):
@@ -488,7 +501,7 @@ def test_a_drip_of_an_association_request_has_a_deadline(start_server):
 
 
 def test_a_flood_after_an_abort_does_not_hold_the_thread(start_server, monkeypatch):
-    monkeypatch.setattr("backup_scp.dimse.upper_layer.acceptor._LINGER_S", 0.2)
+    monkeypatch.setattr("backup_scp.dimse.upper_layer.association_control._LINGER_S", 0.2)
     server = start_server()
     flood = pdu(0x42, bytes(1 << 16))
     with server.peer(ECHO) as peer, contextlib.suppress(ConnectionError):
@@ -498,7 +511,7 @@ def test_a_flood_after_an_abort_does_not_hold_the_thread(start_server, monkeypat
 
 @pytest.mark.parametrize("first", [b"", pdu(0x42, b"")], ids=["from the start", "after an abort"])
 def test_a_flood_before_an_association_does_not_hold_the_thread(start_server, monkeypatch, first):
-    monkeypatch.setattr("backup_scp.dimse.upper_layer.acceptor._LINGER_S", 0.2)
+    monkeypatch.setattr("backup_scp.dimse.upper_layer.association_control._LINGER_S", 0.2)
     server = start_server(timing=HASTY)
     flood = pdu(P_DATA_TF, bytes(1 << 16))
     with Peer(server.port) as peer, contextlib.suppress(ConnectionError):
@@ -510,7 +523,7 @@ def test_a_flood_before_an_association_does_not_hold_the_thread(start_server, mo
 def test_a_message_of_more_pdus_than_the_system_gathers():
     near, far = socket.socketpair()
     layer = UpperLayer(near, Timing(), "a peer")
-    layer.accept(b"", 64)
+    establish(layer, b"", 64)
     with far, ThreadPoolExecutor(1) as other:
         received = other.submit(lambda: b"".join(iter(lambda: far.recv(1 << 16), b"")))
         layer.send_message(1, b"a command", bytes(64 * 1000))
@@ -531,7 +544,7 @@ def test_where_the_system_keeps_no_time(start_server, monkeypatch):
     assert server.sink.stored == [("1.2.3", data)]
     near, far = socket.socketpair()
     layer = UpperLayer(near, Timing(), "a peer")
-    layer.accept(b"", 0)
+    establish(layer)
     message, looked = layer.framed(1, b"a command", data), threading.Event()
     layer.watch = looked.set
     with far, ThreadPoolExecutor(1) as other:
@@ -582,7 +595,7 @@ def secured_pair(secured):
 def test_what_is_still_sent_after_the_reading_was_ended_is_secured(secured_pair):
     """The node stops in the moment in which a request came: its answer must not go out in clear."""
     layer, peer = secured_pair
-    layer.accept(b"accepted", 0)
+    establish(layer, b"accepted", 0)
     layer.shut(socket.SHUT_RD)
     layer.send_message(1, b"an answer")
     layer.close()
@@ -605,7 +618,7 @@ def plain_pair():
 @pytest.mark.parametrize("seed", range(6))
 def test_a_part_of_a_data_set_lasts_until_the_next_but_one_is_read(request, pair, seed):
     layer, peer = request.getfixturevalue(pair)
-    layer.accept(b"", 0)
+    establish(layer)
     chance = random.Random(seed)
     sizes = [chance.choice((0, 1, 7, 3_000, 131_066, 900_000)) for _ in range(40)]
     parts = [*map(chance.randbytes, sizes), b"the last"]
@@ -632,7 +645,7 @@ def _in_pieces(peer, stream, chance):
 
 def test_records_that_wait_are_read_together(secured_pair):
     layer, peer = secured_pair
-    layer.accept(b"", 0)
+    establish(layer)
     data = bytes(range(250)) * 800
     records = peer.records(p_data(pdv(1, DATA | LAST, data)))
     peer.bare.sendall(records)
@@ -642,7 +655,7 @@ def test_records_that_wait_are_read_together(secured_pair):
 
 def test_a_part_of_a_record_is_no_input_and_its_rest_is(secured_pair):
     layer, peer = secured_pair
-    layer.accept(b"", 0)
+    establish(layer)
     record = peer.records(p_data(pdv(1, CMD | LAST, b"a command")))
     for part in (record[:3], record[3:-1]):
         peer.bare.sendall(part)
@@ -654,7 +667,7 @@ def test_a_part_of_a_record_is_no_input_and_its_rest_is(secured_pair):
 
 def test_a_drip_of_a_record_has_a_deadline(secured_pair):
     layer, peer = secured_pair
-    layer.accept(b"", 0)
+    establish(layer)
     layer.idle_timeout_s = 0.2
     record = peer.records(p_data(pdv(1, CMD | LAST, bytes(2000))))
     with ThreadPoolExecutor(1) as other:
@@ -679,7 +692,7 @@ def test_new_keys_are_made_but_not_without_end(secured, monkeypatch):
             ours = SecuredSocket(listener.accept()[0], secured[0])
             Secured(ours).shake_hands(TIMEOUT_S)
             layer = UpperLayer(ours, Timing(), "a peer")
-            layer.accept(b"", 0)
+            establish(layer)
             for word in (b"first", b"second", b"too late"):
                 if word == b"too late":
                     monkeypatch.setattr(secured_stream, "_MOST_ANSWERS_BYTES", 20)
@@ -695,7 +708,7 @@ def test_new_keys_are_made_but_not_without_end(secured, monkeypatch):
 
 def test_what_is_sent_comes_once_however_late_it_is_taken(secured_pair):
     layer, peer = secured_pair
-    layer.accept(b"", 0)
+    establish(layer)
     data = random.Random(0).randbytes(3_000_001)
     message, looked = layer.framed(1, b"a command", data), threading.Event()
     layer.watch = looked.set
@@ -712,7 +725,7 @@ def test_what_is_sent_comes_once_however_late_it_is_taken(secured_pair):
 
 def test_an_abort_in_the_middle_of_what_is_sent(secured_pair):
     layer, peer = secured_pair
-    layer.accept(b"", 0)
+    establish(layer)
 
     def not_wanted():
         raise Interrupted
@@ -734,7 +747,7 @@ def test_a_buffer_serves_one_connection_after_another(monkeypatch):
         near, far = socket.socketpair()
         with far:
             layer = UpperLayer(near, Timing(), "a peer")
-            layer.accept(b"", 0)
+            establish(layer)
             far.sendall(p_data(pdv(1, CMD | LAST, word)))
             fragment = layer.read_fragment()
             served.append((fragment.data.obj, bytes(fragment.data)))

@@ -57,7 +57,7 @@ CORE: dict[str, tuple[str, ...]] = {
     "dimse/scp/retrieve_operation.py": (*_RETRIEVE, "tests/system/test_sub_operations.py"),
     "dimse/scp/retrieve_scp.py": (*_RETRIEVE, "tests/system/test_sub_operations.py"),
     "dimse/association/server.py": ("tests/dimse/test_server.py", "tests/dimse/test_association.py"),
-    "dimse/scu/storage_scu.py": (*_RETRIEVE, "tests/dimse/test_private_parts.py"),
+    "dimse/scu/storage_scu.py": _RETRIEVE,
     "dimse/upper_layer/association_request.py": (
         "tests/dimse/test_acceptance.py",
         "tests/dimse/test_negotiation.py",

@@ -14,20 +14,21 @@ from dataclasses import dataclass
 
 from pydicom.config import IGNORE
 from pydicom.uid import UID
-from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RQ
-from pynetdicom.pdu_primitives import (
-    A_ASSOCIATE,
-    AsynchronousOperationsWindowNegotiation,
-    SCP_SCU_RoleSelectionNegotiation,
-    ServiceParameter,
-    SOPClassExtendedNegotiation,
-)
 
 from backup_scp.dicom.query.information_model import Negotiated
 from backup_scp.dimse.association import extended_negotiation
 from backup_scp.dimse.association.association import Context
 from backup_scp.dimse.association.negotiation import ACCEPTED, answer_context, answer_role
 from backup_scp.dimse.upper_layer.association_request import AssociationRequest, InvalidRequest, read_request
+from backup_scp.dimse.upper_layer.codecs import (
+    A_ASSOCIATE,
+    A_ASSOCIATE_AC,
+    A_ASSOCIATE_RQ,
+    AsynchronousOperationsWindowNegotiation,
+    SCP_SCU_RoleSelectionNegotiation,
+    ServiceParameter,
+    SOPClassExtendedNegotiation,
+)
 from backup_scp.dimse.upper_layer.user_information import APPLICATION_CONTEXT, of_ourselves
 from backup_scp.machine.fair_lock import FairLock
 

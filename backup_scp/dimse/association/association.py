@@ -1,4 +1,4 @@
-"""One Association, in either role: pynetdicom negotiates it, its messages are read and written here (PS3.7 8)."""
+"""One Association, in either role: reads and writes its messages (PS3.7 8)."""
 
 from __future__ import annotations
 
@@ -392,7 +392,7 @@ class Association:
 
     def close(self) -> None:
         """Let the peer close first, for a moment, then close."""
-        self.upper_layer.hang_up()
+        self.upper_layer.linger()
 
 
 __all__ = [

@@ -19,12 +19,9 @@ from pydicom.uid import (
     JPEGExtended12Bit,
     JPEGLSNearLossless,
 )
-from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
-from pynetdicom.presentation import PresentationContext
-from pynetdicom.service_class import NonPatientObjectStorageServiceClass, ServiceClass, StorageServiceClass
-from pynetdicom.sop_class import uid_to_service_class
 
 from backup_scp.dicom.query.information_model import MODELS
+from backup_scp.dimse.upper_layer.codecs import PresentationContext, SCP_SCU_RoleSelectionNegotiation
 
 VERIFICATION = "1.2.840.10008.1.1"
 STORAGE_COMMITMENT = "1.2.840.10008.1.20.1"
@@ -37,6 +34,7 @@ LOSSY = frozenset(
 )
 """Syntaxes that may make a sender throw information away: taken when it offers nothing else."""
 
+_CLASSES = ("SOP Class", "Service Class")  # the Storage Service Class itself is taken, too
 _COMMITMENT = (STORAGE_COMMITMENT, "1.2.840.10008.1.20.2")  # push, and the retired pull
 _LONGEST_KNOWN_UID = 64  # PS3.5 9.1
 ACCEPTED, _ABSTRACT_SYNTAX_NOT_SUPPORTED, _TRANSFER_SYNTAXES_NOT_SUPPORTED = 0, 3, 4  # PS3.8 9.3.3.2
@@ -139,13 +137,10 @@ def is_storage(abstract_syntax: str) -> bool:
 
 @lru_cache(maxsize=1024)
 def _is_storage(abstract_syntax: str) -> bool:
-    service = uid_to_service_class(abstract_syntax)
-    if service is not ServiceClass:
-        return service in (StorageServiceClass, NonPatientObjectStorageServiceClass)
     uid = UID(abstract_syntax, IGNORE)
     if not uid.type or not uid.name:  # new or private
         return True
-    return uid.type == "SOP Class" and "Storage" in uid.name and uid not in _COMMITMENT  # retired
+    return uid.type in _CLASSES and "Storage" in uid.name and uid not in _COMMITMENT
 
 
 def is_supported(abstract_syntax: str) -> bool:

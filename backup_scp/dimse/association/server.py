@@ -235,7 +235,7 @@ class Server:
     def _establish(self, connection: socket.socket, association: Association) -> bool:
         """Read an Association request, and accept or reject it."""
         layer = association.upper_layer
-        request = layer.read_request(self._listening.timing.association_s)
+        request = layer.read_request()
         acceptance = self._read(association, request) if request is not None else None
         if acceptance is None:
             self._note_violation(
@@ -276,7 +276,7 @@ class Server:
         try:
             return self._acceptances.of(request)
         except InvalidRequest as error:
-            association.upper_layer.abort_request(str(error))
+            association.upper_layer.refuse(str(error))
             return None
 
     def _reason_to_reject(self, caller: Caller, asked: Acceptance, *, is_secured: bool) -> Rejection | None:

@@ -1,12 +1,11 @@
 """Associations that we request: Sta4, Sta5 and into Sta6 (PS3.8 9.2, PS3.7 D.3.3).
 
 A destination is sent the same A-ASSOCIATE-RQ again and again, and gives the same A-ASSOCIATE-AC to it.  So pynetdicom's
-codecs see the first of each; the others are known.  What is neither that nor a rejection its state machine answers.
+codecs see the first of each; the others are known.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import socket
 import ssl
@@ -16,21 +15,24 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from pydicom.uid import UID
-from pynetdicom import build_role
-from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RJ, A_ASSOCIATE_RQ
-from pynetdicom.pdu_primitives import (
+
+from backup_scp.dimse.upper_layer.buffered_socket import AssociationEnded, Interrupted
+from backup_scp.dimse.upper_layer.codecs import (
     A_ASSOCIATE,
+    A_ASSOCIATE_AC,
+    A_ASSOCIATE_RJ,
+    A_ASSOCIATE_RQ,
     ImplementationClassUIDNotification,
     ImplementationVersionNameNotification,
+    PresentationContext,
     SCP_SCU_RoleSelectionNegotiation,
+    build_context,
+    build_role,
+    negotiate_as_requestor,
 )
-from pynetdicom.presentation import PresentationContext, build_context, negotiate_as_requestor
-
-from backup_scp.dimse.upper_layer.acceptor import A_RELEASE_RP, A_RELEASE_RQ, UpperLayer
-from backup_scp.dimse.upper_layer.buffered_socket import AssociationEnded, Interrupted
+from backup_scp.dimse.upper_layer.data_transfer import UpperLayer
 from backup_scp.dimse.upper_layer.local_ae import LocalAE
-from backup_scp.dimse.upper_layer.p_data import P_DATA_TF
-from backup_scp.dimse.upper_layer.state_machine import AWAITING_ACCEPTANCE, AWAITING_RELEASE_ANSWER, ESTABLISHED
+from backup_scp.dimse.upper_layer.state_table import CONNECTION_OPENED, PDU_EVENTS
 from backup_scp.dimse.upper_layer.tls import tls_reason
 from backup_scp.dimse.upper_layer.tls_socket import Secured, SecuredSocket
 from backup_scp.dimse.upper_layer.user_information import APPLICATION_CONTEXT, of_ourselves
@@ -108,50 +110,26 @@ class RequestingLayer(UpperLayer):
     is_requestor = True
 
     def request(self, request: bytes) -> bytes | None:
-        """Send an A-ASSOCIATE-RQ and read what the peer says to it (PS3.8 AE-2); None when it says nothing."""
-        self._state = AWAITING_ACCEPTANCE
-        self.put_blindly(request)
+        """Send an A-ASSOCIATE-RQ and read what answers it; None when something else came, or nothing in time."""
+        self.happen(CONNECTION_OPENED, request)
         try:
-            return self._read_pdu(time.monotonic() + self.association_timeout_s)
+            pdu = self._read_pdu(time.monotonic() + self.association_timeout_s)
         except AssociationEnded:
             return None
+        if pdu is None or pdu[0] in (_ACCEPTANCE, _REJECTION):
+            return pdu
+        self._act_on(pdu)
+        return None
 
     def accepted(self, peer_maximum_length: int) -> None:
-        """Go on after an A-ASSOCIATE-AC (PS3.8 AE-3)."""
+        """Go on after an A-ASSOCIATE-AC."""
         self.peer_maximum_length = peer_maximum_length
-        self._state = ESTABLISHED
+        self.happen(PDU_EVENTS[_ACCEPTANCE])
 
-    def not_accepted(self, pdu: bytes | None) -> None:
-        """Let the state machine deal with whatever came in place of an answer, or abort when nothing did."""
-        if pdu is not None:
-            self._hand_over(pdu)
-        self.abort()
-
-    def release(self) -> None:
-        """Release the Association; if the peer does not answer, abort it."""
-        if not self.is_established or self.machine is not None:
-            super().release()
-            return
-        self.watch = None
-        self.put_blindly(A_RELEASE_RQ + bytes(4))  # PS3.8 AR-1
-        self._state = AWAITING_RELEASE_ANSWER
-        with contextlib.suppress(AssociationEnded):
-            self._read_answer_to_release(time.monotonic() + self.association_timeout_s)
-        if self.is_open and not self.is_over:
-            self._taken_over().assoc.acse.send_abort(0x02)
-        self.hang_up()
-
-    def _read_answer_to_release(self, deadline: float) -> None:
-        """Read on until it is answered; what the peer had sent before is no longer of use (PS3.8 AR-6)."""
-        while time.monotonic() < deadline and (pdu := self._read_pdu(deadline)) is not None:
-            if pdu.startswith(A_RELEASE_RQ):
-                self.put_blindly(A_RELEASE_RP)  # both at once: AR-8, AR-9
-            elif len(pdu) == len(A_RELEASE_RP) and pdu.startswith(A_RELEASE_RP[:6]):
-                self.close()  # AR-3
-                return
-            elif pdu[0] != P_DATA_TF:
-                self._hand_over(pdu)
-                return
+    def rejected(self) -> None:
+        """End after an A-ASSOCIATE-RJ."""
+        self.happen(PDU_EVENTS[_REJECTION])
+        self.close()
 
 
 def request(proposal: Proposal, watch: Callable[[], None] | None) -> tuple[UpperLayer, Answer]:
@@ -180,18 +158,22 @@ def request(proposal: Proposal, watch: Callable[[], None] | None) -> tuple[Upper
     except Interrupted:
         layer.abort(block=False)
         raise
-    answer = _acceptance(asked, pdu) if pdu is not None and pdu[0] == _ACCEPTANCE else None
-    if answer is not None and answer.contexts:
-        layer.accepted(answer.peer_maximum_length)
-        return layer, answer
-    if answer is not None:
-        layer.abort()
-        raise NothingAccepted(f"{where} accepts none of the SOP Classes and Transfer Syntaxes")
-    rejection = _rejection(pdu, where) if pdu is not None and pdu[0] == _REJECTION else None
-    if rejection is not None:
-        layer.close()  # PS3.8 AE-4
-        raise rejection
-    layer.not_accepted(pdu)
+    if pdu is not None and pdu[0] == _ACCEPTANCE:
+        answer = _acceptance(asked, pdu)
+        if answer is not None:
+            layer.accepted(answer.peer_maximum_length)
+            if answer.contexts:
+                return layer, answer
+            layer.abort()
+            raise NothingAccepted(f"{where} accepts none of the SOP Classes and Transfer Syntaxes")
+        layer.refuse("an A-ASSOCIATE-AC that cannot be decoded")
+    elif pdu is not None:
+        rejection = _rejection(pdu, where)
+        if rejection is not None:
+            layer.rejected()
+            raise rejection
+        layer.refuse("an A-ASSOCIATE-RJ with values that PS3.8 does not allow")
+    layer.abort()
     raise DestinationUnavailable(f"{where} did not answer the association request")
 
 

@@ -1,201 +1,91 @@
-"""pynetdicom's side of an Association: its state machine, ACSE and codecs, without its threads (PS3.8 9.2).
-
-This is where whatever is not usual ends up: PDUs that are malformed or come at the wrong time, A-ABORT, a connection
-that is lost.  The names that are used here are listed in docs/adr/0017.
-"""
+"""Carries out the state transition table for one Association (PS3.8 9.2)."""
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import queue
-import socket
+import math
+import struct
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
 
-from pydicom.config import IGNORE, settings
-from pydicom.uid import UID
-from pynetdicom import AE, _config
-from pynetdicom._globals import MODE_ACCEPTOR, MODE_REQUESTOR
-from pynetdicom.association import Association
-from pynetdicom.dul import DULServiceProvider
-from pynetdicom.pdu import A_ABORT_RQ
-from pynetdicom.pdu_primitives import A_RELEASE
-from pynetdicom.transport import AddressInformation, AssociationSocket
+from backup_scp.dimse.upper_layer.state_table import ACTIONS, IDLE, TRANSITIONS, Action, Sent, Timer
 
-from backup_scp.dicom.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from backup_scp.dimse.upper_layer.buffered_socket import PeerTimedOut
+UNRECOGNIZED_PDU, UNEXPECTED_PDU, INVALID_PARAMETER_VALUE = 1, 2, 6  # PS3.8 9.3.8
+SERVICE_PROVIDER = 2
 
-if TYPE_CHECKING:
-    from backup_scp.dimse.upper_layer.acceptor import UpperLayer
-
-# pynetdicom's own log prints identifiers and pydicom's warnings print values: both are patient data.
-logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
-logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
-_config.LOG_HANDLER_LEVEL = "none"
-settings.reading_validation_mode = IGNORE
-# Identity never blocks: UIDs of any length, AE titles padded with NUL or with an umlaut; ``server`` judges the rest.
-_config.VALIDATORS = {"AE": lambda _: (True, ""), "UI": lambda _: (True, "")}
-_config.CODECS = ("ascii", "latin-1")
-
-IDLE, AWAITING_REQUEST, AWAITING_ANSWER, AWAITING_ACCEPTANCE = "Sta1", "Sta2", "Sta3", "Sta5"
-ESTABLISHED, AWAITING_RELEASE_ANSWER, AWAITING_RELEASE, AWAITING_CLOSE = "Sta6", "Sta7", "Sta8", "Sta13"
-INVALID_PDU, CONNECTION_CLOSED, TIMER_EXPIRED = "Evt19", "Evt17", "Evt18"
-_SERVICE_USER, _SERVICE_PROVIDER = 0, 2  # sources of an A-ABORT, PS3.8 9.3.8
-_RECEIVED_PDU = frozenset(("Evt3", "Evt4", "Evt6", "Evt10", "Evt12", "Evt13", "Evt16"))
+_P_ABORT = struct.Struct(">BxIxxBB")  # A-ABORT: source and reason (PS3.8 9.3.8)
+_FIXED = {
+    Sent.RELEASE_RQ: bytes((5, 0, 0, 0, 0, 4, 0, 0, 0, 0)),  # PS3.8 9.3.6
+    Sent.RELEASE_RP: bytes((6, 0, 0, 0, 0, 4, 0, 0, 0, 0)),  # PS3.8 9.3.7
+    Sent.ABORT: bytes((7, 0, 0, 0, 0, 4, 0, 0, 0, 0)),  # its reason is not significant
+}
+_TRANSITIONS: Mapping[tuple[str, str], Action] = {at: ACTIONS[name] for at, name in TRANSITIONS.items()}
 
 
-class Transport(AssociationSocket):
-    """A socket that is closed when it is told to, and the upper layer's with it."""
-
-    def __init__(self, assoc: ThreadlessAssociation, client_socket: socket.socket | None) -> None:
-        super().__init__(assoc, client_socket=client_socket)
-        self._upper_layer = assoc.dul.upper_layer
-
-    def _shutdown_socket(self) -> None:
-        """Close it also where the peer was first: there pynetdicom's own leaves it open."""
-        if self.socket is not None:
-            with contextlib.suppress(OSError):
-                self.socket.shutdown(socket.SHUT_RDWR)
-            self.socket.close()
-        self._upper_layer.connection = None
-
-
-class StateMachine(DULServiceProvider):
-    """A DUL service provider with no thread of its own.
+class StateMachine:
+    """The state of one Association, and what is done at an event.
 
     Attributes
     ----------
-    upper_layer
-        What reads and writes for it.
+    state
+        Sta1 to Sta13 of PS3.8 9.2.
+    is_requestor
+        Whether the Association is ours.
+    artim
+        When the ARTIM timer expires, on the monotonic clock (PS3.8 9.1.5); infinity when it does not run.
     """
 
-    def __init__(self, assoc: Association, upper_layer: UpperLayer) -> None:
-        super().__init__(assoc)
-        self.upper_layer = upper_layer
-        self._aborted = ""  # by the peer, and how
+    is_requestor = False
 
-    # -- what pynetdicom calls -----------------------------------------------------------------------------------
+    def __init__(self) -> None:
+        self.state = IDLE
+        self.artim = math.inf
 
-    def stop_dul(self) -> bool:
-        """Say whether the state machine has come to rest."""
-        return bool(self.state_machine.current_state == IDLE)
+    def happen(self, event: str, pdu: bytes = b"", reason: int = UNEXPECTED_PDU) -> None:
+        """Carry out the action of an event, and go to the next state.
 
-    def send_pdu(self, primitive: Any) -> None:
-        """Carry out a primitive of the local user before returning."""
-        self.to_provider_queue.put(primitive)
-        self._run()
+        An event that cannot happen in this state closes the connection.
 
-    def receive_pdu(self, wait: bool = False, timeout: float | None = None) -> Any:  # noqa: FBT001, FBT002
-        """Return the next primitive for the local user, reading PDUs until there is one, or none can come."""
-        layer = self.upper_layer
-        deadline = time.monotonic() + (timeout if timeout is not None else layer.network_timeout_s)
-        while wait and self.to_user_queue.empty() and layer.is_open and not layer.is_over:
-            if time.monotonic() > deadline:  # a peer that never pauses is late, too
-                return None
-            try:
-                layer.read_control_pdu(deadline)
-            except PeerTimedOut:
-                return None
-        try:
-            return self.to_user_queue.get_nowait()
-        except queue.Empty:
-            return None
+        Parameters
+        ----------
+        event
+            Evt1 to Evt19 of PS3.8 9.2.
+        pdu
+            The A-ASSOCIATE PDU that is sent.
+        reason
+            Of an A-ABORT that is sent by the service provider (PS3.8 9.3.8).
+        """
+        action = _TRANSITIONS.get((event, self.state))
+        if action is None:
+            self.close()
+            return
+        next_state, sends, artim, closes, next_state_of_acceptor = action
+        if sends is not None:
+            self.put_blindly(_encoded(sends, pdu, reason))
+        if artim is not None:
+            self.artim = time.monotonic() + self._artim_s() if artim is Timer.START else math.inf
+        if closes:
+            self._close_transport()
+        self.state = next_state if self.is_requestor or not next_state_of_acceptor else next_state_of_acceptor
 
-    def _send(self, pdu: Any) -> None:
-        """Send a PDU, in mid-action."""
-        self.upper_layer.put_blindly(pdu.encode())
+    def close(self) -> None:
+        """Close the connection in whatever state it is; nothing is left to be done."""
+        raise NotImplementedError
 
-    # -- what the upper layer calls ------------------------------------------------------------------------------
+    def put_blindly(self, data: bytes) -> None:
+        """Send a PDU; where the peer is gone the next read sees it."""
+        raise NotImplementedError
 
-    @property
-    def state(self) -> str:
-        """Sta1 to Sta13 of PS3.8 9.2."""
-        return str(self.state_machine.current_state)
+    def _close_transport(self) -> None:
+        raise NotImplementedError
 
-    def take(self, encoded: bytes) -> bool:
-        """Act on a PDU; say whether it is one."""
-        try:
-            pdu, event = self._decode_pdu(bytearray(encoded))
-        except Exception:  # noqa: BLE001 - whatever the codec makes of hostile bytes, PS3.8 knows one answer
-            return False
-        if isinstance(pdu, A_ABORT_RQ):
-            self._aborted = _how_aborted(pdu)
-            pdu.source, pdu.reason_diagnostic = _SERVICE_USER, 0  # pynetdicom refuses what PS3.8 9.3.8 reserves
-        self._recv_pdu.put(pdu)
-        self.happen(event)
-        return True
-
-    def happen(self, event: str) -> None:
-        """Act on an event."""
-        self.event_queue.put(event)
-        self._run()
-
-    def _run(self) -> None:
-        """Act on events until none is left."""
-        while not self.event_queue.empty() or self._process_recv_primitive():
-            event = self.event_queue.get_nowait()
-            try:
-                self.state_machine.do_action(event)
-            except Exception:  # noqa: BLE001 - an event that the state does not know, or a PDU that makes no primitive
-                if event not in _RECEIVED_PDU:
-                    self.upper_layer.close()
-                    return
-                self._recv_pdu.queue.clear()
-                self.upper_layer.refuse("a PDU with values that PS3.8 does not allow")
-
-    def come_to_rest(self) -> None:
-        """Forget everything: the connection is closed."""
-        self.state_machine.current_state = IDLE
-        if self.socket is not None:
-            self.socket.socket = None
-        for pending in (self.event_queue, self.to_provider_queue, self._recv_pdu):
-            pending.queue.clear()
-
-    def answer_release(self) -> str:
-        """Answer an A-RELEASE indication (PS3.8 AR-4), and say how the Association ended."""
-        primitive = self.receive_pdu()
-        if isinstance(primitive, A_RELEASE) and primitive.result is None:
-            self.assoc.acse.send_release(is_response=True)
-            return "released"
-        if self._aborted:
-            return self._aborted
-        return "aborted here, the peer broke the protocol" if self.upper_layer.is_over else "lost"
+    def _artim_s(self) -> float:
+        """Say for how long an ARTIM timer runs that starts in this state."""
+        raise NotImplementedError
 
 
-class ThreadlessAssociation(Association):
-    """pynetdicom's Association around such a state machine."""
-
-    dul: StateMachine
-
-    def __init__(self, upper_layer: UpperLayer, mode: str, ae_title: str) -> None:
-        ae = AE(ae_title)
-        ae.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
-        ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-        super().__init__(ae, mode)
-        self.dul = StateMachine(self, upper_layer)
-
-    def abort(self, block: bool = True) -> None:  # noqa: FBT001, FBT002 - pynetdicom's signature
-        """Abort: the peer is told, and the connection closed; ``block`` lets the peer close first, for a moment."""
-        self.dul.upper_layer.abort(block=block)
-
-
-def _how_aborted(pdu: A_ABORT_RQ) -> str:
-    """Say who has aborted, and why (PS3.8 9.3.8)."""
-    if pdu.source != _SERVICE_PROVIDER:
-        return "aborted by the peer"
-    return f"aborted by the peer's upper layer, reason {pdu.reason_diagnostic} ({pdu.reason_str})"
-
-
-def take_over(upper_layer: UpperLayer, state: str) -> StateMachine:
-    """Put pynetdicom's state machine together for an Association that has come to ``state`` without it."""
-    mode = MODE_REQUESTOR if upper_layer.is_requestor else MODE_ACCEPTOR
-    association = ThreadlessAssociation(upper_layer, mode, "BACKUP_SCP")
-    association.acse_timeout = upper_layer.association_timeout_s
-    association.set_socket(Transport(association, client_socket=upper_layer.connection))
-    for peer in (association.requestor, association.acceptor):
-        peer.address_info = AddressInformation("127.0.0.1", 0)  # for the handlers of an event; there are none here
-    machine = association.dul
-    machine.event_queue.queue.clear()  # the Evt5 of a socket that is taken up
-    machine.state_machine.current_state = state
-    return machine
+def _encoded(sent: Sent, pdu: bytes, reason: int) -> bytes:
+    if sent is Sent.ASSOCIATE:
+        return pdu
+    if sent is Sent.P_ABORT:
+        return _P_ABORT.pack(7, 4, SERVICE_PROVIDER, reason)
+    return _FIXED[sent]

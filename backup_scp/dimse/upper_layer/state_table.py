@@ -6,49 +6,62 @@ from collections.abc import Mapping
 from enum import Enum, auto
 from typing import NamedTuple
 
-# Tables 9-1 to 9-5.  Sta9 and Sta11 are of a requestor, Sta10 and Sta12 of an acceptor, after both asked for release.
-IDLE, AWAITING_REQUEST, AWAITING_LOCAL_ANSWER, AWAITING_CONNECTION, AWAITING_ANSWER = (f"Sta{n}" for n in range(1, 6))
-ESTABLISHED, AWAITING_RELEASE_RP, AWAITING_LOCAL_RELEASE = "Sta6", "Sta7", "Sta8"
-COLLISION_LOCAL_RELEASE_REQUESTOR, COLLISION_RELEASE_RP_ACCEPTOR = "Sta9", "Sta10"
-COLLISION_RELEASE_RP_REQUESTOR, COLLISION_LOCAL_RELEASE_ACCEPTOR = "Sta11", "Sta12"
+# Tables 9-1 to 9-5
+IDLE = "Sta1"
+AWAITING_REQUEST = "Sta2"  # A-ASSOCIATE-RQ
+AWAITING_LOCAL_RESPONSE = "Sta3"  # to an A-ASSOCIATE indication
+AWAITING_CONNECTION = "Sta4"
+AWAITING_ANSWER = "Sta5"  # A-ASSOCIATE-AC or A-ASSOCIATE-RJ
+ESTABLISHED = "Sta6"
+AWAITING_RELEASE_RP = "Sta7"
+AWAITING_LOCAL_RELEASE = "Sta8"  # the response to an A-RELEASE indication
+COLLIDED_AWAITING_LOCAL_RELEASE = ("Sta9", "Sta12")  # both asked for release: of the requestor, of the acceptor
+COLLIDED_AWAITING_RELEASE_RP = ("Sta11", "Sta10")
 AWAITING_CLOSE = "Sta13"
 
-# What the local user asks for, what the transport says, what a PDU of the peer is (by its type), and the rest.
+# The events that are not a PDU of the peer, and those that are, by its type
 ASSOCIATE_REQUEST, ASSOCIATE_ACCEPT, ASSOCIATE_REJECT, P_DATA_REQUEST = "Evt1", "Evt7", "Evt8", "Evt9"
 RELEASE_REQUEST, RELEASE_RESPONSE, ABORT_REQUEST = "Evt11", "Evt14", "Evt15"
 CONNECTION_OPENED, CONNECTION_ACCEPTED, CONNECTION_CLOSED = "Evt2", "Evt5", "Evt17"
-PDU_EVENTS = {0x01: "Evt6", 0x02: "Evt3", 0x03: "Evt4", 0x04: "Evt10", 0x05: "Evt12", 0x06: "Evt13", 0x07: "Evt16"}
 ARTIM_EXPIRED, INVALID_PDU = "Evt18", "Evt19"
+PDU_EVENTS = {0x01: "Evt6", 0x02: "Evt3", 0x03: "Evt4", 0x04: "Evt10", 0x05: "Evt12", 0x06: "Evt13", 0x07: "Evt16"}
 
 
-class Step(Enum):
-    """A part of an action that has an effect outside of the state machine."""
+class Sent(Enum):
+    """A PDU that an action sends."""
 
-    SEND_ASSOCIATE = auto()
-    """The A-ASSOCIATE PDU that came with the event."""
-    SEND_RELEASE_RQ = auto()
-    SEND_RELEASE_RP = auto()
-    SEND_ABORT = auto()
-    """Source: the service user."""
-    SEND_P_ABORT = auto()
-    """Source: the service provider."""
-    START_ARTIM = auto()
-    STOP_ARTIM = auto()
-    CLOSE = auto()
-    """The transport connection."""
+    ASSOCIATE = auto()
+    """That which came with the event: A-ASSOCIATE-RQ, -AC or -RJ."""
+    RELEASE_RQ = auto()
+    RELEASE_RP = auto()
+    ABORT = auto()
+    """A-ABORT, source: the service user."""
+    P_ABORT = auto()
+    """A-ABORT, source: the service provider."""
+
+
+class Timer(Enum):
+    """What an action does to the ARTIM timer."""
+
+    START = auto()
+    STOP = auto()
 
 
 class Action(NamedTuple):
-    """What is done at an event, and the state after it.
+    """What is done at an event, in this order, and the state after it.
 
     Attributes
     ----------
+    closes
+        Whether the transport connection is closed.
     next_state_of_acceptor
         Where it is another than that of a requestor.
     """
 
     next_state: str
-    steps: tuple[Step, ...] = ()
+    sends: Sent | None = None
+    artim: Timer | None = None
+    closes: bool = False
     next_state_of_acceptor: str = ""
 
 
@@ -56,33 +69,33 @@ class Action(NamedTuple):
 # that reads the PDUs, and looks at it.
 ACTIONS: Mapping[str, Action] = {
     "AE-1": Action("Sta4"),  # whoever requests an Association connects
-    "AE-2": Action("Sta5", (Step.SEND_ASSOCIATE,)),
+    "AE-2": Action("Sta5", Sent.ASSOCIATE),
     "AE-3": Action("Sta6"),
-    "AE-4": Action("Sta1", (Step.CLOSE,)),
-    "AE-5": Action("Sta2", (Step.START_ARTIM,)),
-    "AE-6": Action("Sta3", (Step.STOP_ARTIM,)),  # what is not acceptable is rejected with AE-8, or aborted with AA-8
-    "AE-7": Action("Sta6", (Step.SEND_ASSOCIATE,)),
-    "AE-8": Action("Sta13", (Step.SEND_ASSOCIATE, Step.START_ARTIM)),
+    "AE-4": Action("Sta1", closes=True),
+    "AE-5": Action("Sta2", artim=Timer.START),
+    "AE-6": Action("Sta3", artim=Timer.STOP),  # what is not acceptable is rejected with AE-8, or aborted with AA-8
+    "AE-7": Action("Sta6", Sent.ASSOCIATE),
+    "AE-8": Action("Sta13", Sent.ASSOCIATE, Timer.START),
     "DT-1": Action("Sta6"),  # P-DATA-TF is written and read in place, whatever its size
     "DT-2": Action("Sta6"),
-    "AR-1": Action("Sta7", (Step.SEND_RELEASE_RQ,)),
+    "AR-1": Action("Sta7", Sent.RELEASE_RQ),
     "AR-2": Action("Sta8"),
-    "AR-3": Action("Sta1", (Step.CLOSE,)),
-    "AR-4": Action("Sta13", (Step.SEND_RELEASE_RP, Step.START_ARTIM)),
-    "AR-5": Action("Sta1", (Step.STOP_ARTIM, Step.CLOSE)),
+    "AR-3": Action("Sta1", closes=True),
+    "AR-4": Action("Sta13", Sent.RELEASE_RP, Timer.START),
+    "AR-5": Action("Sta1", artim=Timer.STOP, closes=True),
     "AR-6": Action("Sta7"),
     "AR-7": Action("Sta8"),
     "AR-8": Action("Sta9", next_state_of_acceptor="Sta10"),
-    "AR-9": Action("Sta11", (Step.SEND_RELEASE_RP,)),
+    "AR-9": Action("Sta11", Sent.RELEASE_RP),
     "AR-10": Action("Sta12"),
-    "AA-1": Action("Sta13", (Step.SEND_ABORT, Step.START_ARTIM)),
-    "AA-2": Action("Sta1", (Step.STOP_ARTIM, Step.CLOSE)),
-    "AA-3": Action("Sta1", (Step.CLOSE,)),
-    "AA-4": Action("Sta1", (Step.CLOSE,)),
-    "AA-5": Action("Sta1", (Step.STOP_ARTIM, Step.CLOSE)),
+    "AA-1": Action("Sta13", Sent.ABORT, Timer.START),
+    "AA-2": Action("Sta1", artim=Timer.STOP, closes=True),
+    "AA-3": Action("Sta1", closes=True),
+    "AA-4": Action("Sta1", closes=True),
+    "AA-5": Action("Sta1", artim=Timer.STOP, closes=True),
     "AA-6": Action("Sta13"),
-    "AA-7": Action("Sta13", (Step.SEND_P_ABORT,)),
-    "AA-8": Action("Sta13", (Step.SEND_P_ABORT, Step.START_ARTIM)),
+    "AA-7": Action("Sta13", Sent.P_ABORT),
+    "AA-8": Action("Sta13", Sent.P_ABORT, Timer.START),
 }
 
 TABLE_9_10 = """
@@ -120,4 +133,4 @@ def _transitions() -> dict[tuple[str, str], str]:
 
 
 TRANSITIONS: Mapping[tuple[str, str], str] = _transitions()
-"""The action at an event in a state."""
+"""The action at an event in a state; the standard has none where an event cannot happen."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pydicom.uid import UID
-from pynetdicom.pdu_primitives import (
+
+from backup_scp.dicom.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from backup_scp.dimse.upper_layer.codecs import (
     ImplementationClassUIDNotification,
     ImplementationVersionNameNotification,
     MaximumLengthNotification,
 )
-
-from backup_scp.dicom.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"  # PS3.7 A.2.1
 

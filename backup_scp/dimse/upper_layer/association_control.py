@@ -1,0 +1,270 @@
+"""How an Association begins and ends: its PDUs are read, and each is an event of the state machine (PS3.8 9.2, 9.3).
+
+P-DATA-TF in Sta6 is left to ``layer``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import struct
+import time
+
+from backup_scp.dimse.upper_layer.buffered_socket import AssociationEnded, Connection, PeerTimedOut
+from backup_scp.dimse.upper_layer.p_data import P_DATA_TF, PDU_HEADER, PDV_HEADER
+from backup_scp.dimse.upper_layer.state_machine import (
+    INVALID_PARAMETER_VALUE,
+    SERVICE_PROVIDER,
+    UNRECOGNIZED_PDU,
+    StateMachine,
+)
+from backup_scp.dimse.upper_layer.state_table import (
+    ABORT_REQUEST,
+    ARTIM_EXPIRED,
+    ASSOCIATE_REQUEST,
+    AWAITING_CLOSE,
+    AWAITING_LOCAL_RELEASE,
+    AWAITING_LOCAL_RESPONSE,
+    COLLIDED_AWAITING_LOCAL_RELEASE,
+    CONNECTION_ACCEPTED,
+    CONNECTION_CLOSED,
+    ESTABLISHED,
+    IDLE,
+    INVALID_PDU,
+    PDU_EVENTS,
+    RELEASE_REQUEST,
+    RELEASE_RESPONSE,
+    TRANSITIONS,
+)
+from backup_scp.dimse.upper_layer.timing import Timing
+
+log = logging.getLogger(__name__)
+
+_REJECTION = struct.Struct(">BxIxBBB")  # A-ASSOCIATE-RJ: and result, source, reason (PS3.8 9.3.4)
+_A_ASSOCIATE_RJ, _A_ABORT = 0x03, 0x07
+_PDU_NAMES = {
+    0x01: "an A-ASSOCIATE-RQ",
+    0x02: "an A-ASSOCIATE-AC",
+    0x03: "an A-ASSOCIATE-RJ",
+    0x04: "a P-DATA-TF",
+    0x05: "an A-RELEASE-RQ",
+    0x06: "an A-RELEASE-RP",
+}
+_AT_THE_WRONG_TIME = ("AA-1", "AA-8")  # the actions at such a PDU
+_SHORTEST_A_ABORT = 10
+_REASONS = (
+    "No reason given",
+    "Unrecognised PDU",
+    "Unexpected PDU",
+    "Reserved",
+    "Unrecognised PDU parameter",
+    "Unexpected PDU parameter",
+    "Invalid PDU parameter value",
+)
+_TLS_HANDSHAKE = b"\x16\x03"  # type and major version of its record
+_HTTP = (b"GET ", b"HEAD", b"POST", b"PUT ", b"OPTI", b"PRI ")
+_LONGEST_CONTROL_PDU = 1 << 18  # an A-ASSOCIATE-RQ with 128 contexts of many syntaxes is about 100 KiB
+LONGEST_P_DATA = 1 << 26  # senders that do not heed what we offer still get through, but no PDU lasts for days
+_LINGER_S = 5.0
+
+
+class AssociationControl(Connection, StateMachine):
+    """An Association's connection and its state.
+
+    Attributes
+    ----------
+    association_timeout_s
+        How long the peer may take to answer a request to associate or to release.
+    peer_address
+        For the log.
+    violation
+        What the peer has sent that PS3.8 forbids, if it was aborted for that; it ends the sentence "it sent".
+    """
+
+    def __init__(self, connection: socket.socket | None, timing: Timing, peer_address: str) -> None:
+        StateMachine.__init__(self)
+        Connection.__init__(self, connection, timing.network_s)
+        self.association_timeout_s = timing.association_s
+        self.peer_address = peer_address
+        self.violation = ""
+        self._aborted = ""  # by the peer, and how
+        self._pdu_left = 0  # bytes that are still to come of the current P-DATA-TF
+        self._pdu_deadline = 0.0
+        self.happen(ASSOCIATE_REQUEST if self.is_requestor else CONNECTION_ACCEPTED)
+
+    # -- state -------------------------------------------------------------------------------------------------------
+
+    @property
+    def is_established(self) -> bool:
+        """Whether messages can be sent (Sta6)."""
+        return self.state == ESTABLISHED
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the connection is still there."""
+        return self.connection is not None and self.state != IDLE
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the association was released, rejected or aborted, and only the connection is still there."""
+        return self.state == AWAITING_CLOSE
+
+    def _act_on(self, pdu: bytes) -> None:
+        """Do what the table says of a PDU in this state; one that comes at the wrong time is named in the log."""
+        event = PDU_EVENTS[pdu[0]]
+        if pdu[0] == _A_ABORT:
+            if len(pdu) < _SHORTEST_A_ABORT:
+                self.refuse("an A-ABORT that cannot be decoded")
+                return
+            self._aborted = _how_aborted(pdu)
+        if TRANSITIONS.get((event, self.state)) in _AT_THE_WRONG_TIME:
+            self._note_violation(f"{_PDU_NAMES[pdu[0]]} at the wrong time")
+        self.happen(event)
+
+    # -- establishing ------------------------------------------------------------------------------------------------
+
+    def read_request(self) -> bytes | None:
+        """Read an A-ASSOCIATE-RQ (PS3.8 9.3.2); None when something else came, or nothing before ARTIM expired."""
+        try:
+            pdu = self._read_pdu(self.artim)
+        except PeerTimedOut:
+            self.happen(ARTIM_EXPIRED)
+            return None
+        except AssociationEnded:
+            return None
+        if pdu is not None:
+            self._act_on(pdu)
+        return pdu if self.state == AWAITING_LOCAL_RESPONSE else None
+
+    def part(self, result: int, source: int, reason: int) -> bytes:
+        """Let go of a connection without a word; give the A-ASSOCIATE-RJ for whoever carries out AE-8 (PS3.8 9.3.4)."""
+        self.connection = None
+        self.close()
+        return _REJECTION.pack(_A_ASSOCIATE_RJ, 4, result, source, reason)
+
+    # -- ending ------------------------------------------------------------------------------------------------------
+
+    def finish(self) -> str:
+        """End what reading has found to be ending, and say how."""
+        how = self._aborted or "lost"
+        if self.state == AWAITING_LOCAL_RELEASE:
+            self.happen(RELEASE_RESPONSE)
+            how = "released"
+        elif self.is_over:
+            how = "aborted here, the peer broke the protocol"
+        self.linger()
+        return how
+
+    def release(self) -> None:
+        """Release an Association of ours; if the peer does not answer, abort it."""
+        self.watch = None
+        if self.is_established:
+            self.happen(RELEASE_REQUEST)
+            with contextlib.suppress(AssociationEnded):
+                self._read_answer_to_release(time.monotonic() + self.association_timeout_s)
+            if self.is_open and not self.is_over:
+                self.happen(ABORT_REQUEST)
+        self.linger()
+
+    def _read_answer_to_release(self, deadline: float) -> None:
+        """Read on until a release is answered; what the peer had sent before is no longer of use (PS3.8 AR-6)."""
+        while self.is_open and not self.is_over and time.monotonic() < deadline:
+            pdu = self._read_pdu(deadline)
+            if pdu is not None:
+                self._act_on(pdu)
+            if self.state in COLLIDED_AWAITING_LOCAL_RELEASE:
+                self.happen(RELEASE_RESPONSE)
+
+    def abort(self, *, block: bool = True) -> None:
+        """Abort: the peer is told, and the connection closed; ``block`` lets the peer close first, for a moment."""
+        self.watch = None
+        if self.is_open and not self.is_over:
+            self.happen(ABORT_REQUEST)
+        if block:
+            self.linger()
+        else:
+            self.close()
+
+    def linger(self) -> None:
+        """After a release or an abort wait for the peer to close, until the ARTIM timer expires; then close.
+
+        Closing at once could destroy our last PDU before the peer has read it.  What still comes is not looked at: AA-6
+        ignores it, and AA-7 would only repeat an A-ABORT.
+        """
+        with contextlib.suppress(AssociationEnded):
+            while self.is_over and time.monotonic() < self.artim:
+                self._start = self._end = 0
+                self._receive(self.artim)
+        if self.is_over:
+            self.happen(ARTIM_EXPIRED)
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection in whatever state it is; nothing is left to be done."""
+        self._close_transport()
+        self._give_back()
+        self.state = IDLE
+
+    def _close_transport(self) -> None:
+        if self.connection is not None:
+            self.connection.close()
+            self.connection = None
+
+    def _artim_s(self) -> float:
+        return self.association_timeout_s if self.state == IDLE else _LINGER_S
+
+    def _peer_is_gone(self) -> None:
+        self.happen(CONNECTION_CLOSED)
+        self.close()
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    def _read_pdu(self, deadline: float) -> bytes | None:
+        """Read one PDU; None when it is a P-DATA-TF in Sta6 (DT-2), whose body is read on, or none at all."""
+        self._require(PDU_HEADER.size, deadline)
+        header = bytes(self._take(PDU_HEADER.size))
+        pdu_type, length = PDU_HEADER.unpack(header)
+        if pdu_type == P_DATA_TF and self.state == ESTABLISHED:
+            if not PDV_HEADER.size <= length <= LONGEST_P_DATA:  # one or more PDVs, PS3.8 9.3.5
+                self.refuse(f"a P-DATA-TF of {length} bytes")
+                return None
+            self._pdu_left = length
+            self._pdu_deadline = self._deadline(length)
+            return None
+        if pdu_type not in PDU_EVENTS:
+            self.refuse(_named(header), UNRECOGNIZED_PDU)
+            return None
+        if length > _LONGEST_CONTROL_PDU:
+            self.refuse(_named(header))
+            return None
+        return header + self._read_exactly(length, deadline)
+
+    def refuse(self, what: str, reason: int = INVALID_PARAMETER_VALUE) -> None:
+        """Take a PDU for invalid (Evt19), and abort; after the end of an association nothing is worth a line."""
+        if not self.is_over:
+            self._note_violation(what)
+        self.happen(INVALID_PDU, reason=reason)
+
+    def _note_violation(self, what: str) -> None:
+        self.violation = self.violation or what
+        log.warning("Association with %s aborted: it sent %s", self.peer_address, what)
+
+
+def _named(header: bytes) -> str:
+    """Name what is no PDU, by its first bytes."""
+    if header.startswith(_TLS_HANDSHAKE):
+        return "TLS to a port without it"
+    if header.startswith(_HTTP):
+        return "HTTP, and this port speaks DICOM"
+    pdu_type, length = PDU_HEADER.unpack(header)
+    return f"a PDU of type 0x{pdu_type:02X} with {length} bytes"
+
+
+def _how_aborted(pdu: bytes) -> str:
+    """Say who has aborted, and why (PS3.8 9.3.8); what it reserves is no violation."""
+    source, reason = pdu[8:10]
+    if source != SERVICE_PROVIDER:
+        return "aborted by the peer"
+    said = _REASONS[reason] if reason < len(_REASONS) else "no value available"
+    return f"aborted by the peer's upper layer, reason {reason} ({said})"
