@@ -33,7 +33,7 @@ from backup_scp.dimse.scu.event_report import TRANSFER_SYNTAXES
 from backup_scp.dimse.scu.storage_scu import propose
 from backup_scp.machine import clock
 from backup_scp.node.settings import NodeSettings
-from backup_scp.ports import FailureReason, Held
+from backup_scp.ports import FailureReason, StoredVersion
 from backup_scp.services.commitment import Worker
 
 CONF = Path(__file__).parents[1] / "conf" / "backup-scp.toml"
@@ -154,7 +154,7 @@ def native_transfer_syntaxes() -> str:
 def proposed_contexts() -> str:
     """Section 7.2.1.3: what our own Associations propose."""
     jpeg = str(JPEGLosslessSV1)
-    held = Held("", "", "", CT_IMAGE_STORAGE, jpeg, "", "", 0, clock.now())
+    held = StoredVersion("", "", "", CT_IMAGE_STORAGE, jpeg, "", "", 0, clock.now())
     rows = [("Verification", name_of(VERIFICATION), ", ".join(map(name_of, NATIVE[:2])), "SCU")]
     for _, (syntax,) in propose([held])[0]:
         stored = "each one that an instance is stored in, alone" if syntax == jpeg else f"{name_of(syntax)}, alone"

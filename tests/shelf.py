@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from backup_scp.ports import nothing
+from backup_scp.ports import do_nothing
 
 
 class Shelf:
@@ -35,7 +35,7 @@ class Shelf:
         self.prepared += instances
         return instances
 
-    def send(self, file, held, meanwhile=nothing):
+    def send(self, file, held, meanwhile=do_nothing):
         assert self.is_open
         answer = self.answers.get(held.sop_instance_uid)
         if callable(answer):

@@ -13,7 +13,7 @@ from pathlib import Path
 from backup_scp.archive.filesystem import FilesystemArchive
 from backup_scp.index.connection.migrate import upgrade
 from backup_scp.index.sql_index import SQLIndex
-from backup_scp.ports import Archive, Arrival, Heading, Held, Index, InstanceKey
+from backup_scp.ports import Archive, Arrival, Heading, Index, InstanceKey, StoredVersion
 from backup_scp.services.ingest import Accepted, Ingest
 from tests.samples import Sample
 
@@ -34,14 +34,14 @@ def key_of(sample: Sample) -> InstanceKey:
     return InstanceKey(ds.StudyInstanceUID, ds.SeriesInstanceUID, sample.sop_instance_uid)
 
 
-def put_into_archive(archive: Archive, sample: Sample, came: Arrival | None = None) -> Held:
+def put_into_archive(archive: Archive, sample: Sample, came: Arrival | None = None) -> StoredVersion:
     """Commit a sample to the archive alone."""
     staged = archive.stage(heading_of(sample))
     staged.write(sample.data_set)
     key, came = key_of(sample), came or arrival()
     location, _ = archive.commit(staged, key, came)
     archive.forget(staged)
-    return Held(
+    return StoredVersion(
         *key,
         sample.sop_class_uid,
         sample.transfer_syntax_uid,

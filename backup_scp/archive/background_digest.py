@@ -21,10 +21,10 @@ WORTH_BYTES = 1 << 20
 
 _WORTH_PIECE_BYTES = 64 << 10
 _free_cores = threading.Semaphore(max((os.cpu_count() or 1) - 1, 0))
-_idle: deque[DigestBeside] = deque()
+_idle: deque[BackgroundDigest] = deque()
 
 
-class DigestBeside:
+class BackgroundDigest:
     """Goes on with digests while its caller writes the same bytes; ``finish`` it before they are asked for.
 
     Its thread waits for the next Data Set then: to start one takes as long as to digest 100 KB.
@@ -39,7 +39,7 @@ class DigestBeside:
         threading.Thread(target=self._run, name="digest", daemon=True).start()
 
     @classmethod
-    def begin(cls, digests: Digests) -> DigestBeside | None:
+    def begin(cls, digests: Digests) -> BackgroundDigest | None:
         """Go on with digests of what has come so far; None where no core or no thread is free for it."""
         if not _free_cores.acquire(blocking=False):
             return None
@@ -103,7 +103,7 @@ class DigestBeside:
             self._done.put(None)
 
 
-def _idle_one() -> DigestBeside | None:
+def _idle_one() -> BackgroundDigest | None:
     with suppress(IndexError):
         return _idle.pop()
     return None

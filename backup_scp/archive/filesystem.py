@@ -17,7 +17,7 @@ from backup_scp.archive.durable_folders import DurableFolders, prefetch
 from backup_scp.archive.file_format import FileHeader, read_header
 from backup_scp.archive.listing import Listing
 from backup_scp.archive.marker import MARKER, Marker, new_identity
-from backup_scp.archive.os_errors import UNREADABLE, explained, failure, reason, whose
+from backup_scp.archive.os_errors import UNREADABLE, failure, reason, translated, whose
 from backup_scp.archive.staging import FileInStaging
 from backup_scp.archive.staging_folder import Staging
 from backup_scp.archive.stored_stream import open_stored
@@ -26,7 +26,7 @@ from backup_scp.errors import ArchiveUnavailable, Damaged, DigestMismatch, FileM
 from backup_scp.machine import clock
 from backup_scp.machine.digests import Digest, digest_like
 from backup_scp.machine.folders import fsync, fsync_folder, uncache
-from backup_scp.machine.process_lock import alone
+from backup_scp.machine.process_lock import exclusive_lock
 from backup_scp.ports import ArchivedFile, Arrival, Heading, InstanceKey, StagedFile
 
 STAGING = ".staging"
@@ -62,22 +62,22 @@ class FilesystemArchive:
     def trouble(self) -> str:
         return self._volume.trouble
 
-    def distrust(self, trouble: str) -> None:
-        self._volume.distrust(trouble)
+    def mark_faulty(self, trouble: str) -> None:
+        self._volume.mark_faulty(trouble)
 
     def require_ready(self) -> None:
-        with explained("written"):
+        with translated("written"):
             self._require_expected("written")
             self._volume.require_room()
 
     def identity(self) -> str | None:
-        with explained("read"):
+        with translated("read"):
             return self._marker.identity()
 
     def establish(self, identity: str | None = None) -> str:
         with self._volume.writing():
             self._folders.make(self._root / STAGING)
-            with alone(self._staging.lock_path()):
+            with exclusive_lock(self._staging.lock_path()):
                 found = self._marker.identity()
                 if found is None:
                     found = identity or new_identity()
@@ -98,7 +98,7 @@ class FilesystemArchive:
             self._require_expected("written")
             location = self._place(key, file.sha256)
             final = self._root / location
-            file.seal(arrival, location)
+            file.finalize(arrival, location)
             if not self._folders.knows(final.parent):
                 self._folders.make(final.parent)
             try:
@@ -184,7 +184,7 @@ class FilesystemArchive:
     def folders(self) -> Iterator[str]:
         self._require_root()
         listing = Listing(self._root, _is_own)
-        with explained("read"):
+        with translated("read"):
             for spread in filter(layout.is_spread, listing.folders("")):
                 yield from (f"{spread}/{name}" for name in listing.folders(spread))
             self._require_all(listing)
@@ -193,16 +193,16 @@ class FilesystemArchive:
         return (name for name in self._files() if not layout.is_location(name))
 
     def free_bytes(self) -> int:
-        with explained("read"):
+        with translated("read"):
             self._require_expected("read")
             return self._volume.free_bytes()
 
     def _show(self, file: FileInStaging, final: Path) -> None:
         try:
-            file.show(final)
+            file.publish(final)
         except FileNotFoundError:  # somebody has removed its folder since
             self._folders.make(final.parent)
-            file.show(final)
+            file.publish(final)
 
     def _place(self, key: InstanceKey, sha256: str) -> str:
         """Choose the location; with the whole digest when another Data Set has the same first digits."""
@@ -220,12 +220,12 @@ class FilesystemArchive:
         if self._is_intact(location, file.sha256):
             self.flush(location)  # it may have been copied here a moment ago, by no process of ours
             return
-        with alone(self._staging.lock_path()):
+        with exclusive_lock(self._staging.lock_path()):
             if self._is_intact(location, file.sha256):
                 return  # another sender was faster
             if self._place(key, file.sha256) != location:
                 raise ArchiveUnavailable("Archive cannot be written: another Data Set took the location; send it again")
-            aside = self._root / DAMAGED / layout.aside(location, clock.now())
+            aside = self._root / DAMAGED / layout.quarantine_name(location, clock.now())
             self._folders.make(aside.parent)
             file.replace(self._root / location, aside)
 
@@ -297,7 +297,7 @@ class FilesystemArchive:
         """Every file, relative to the root and with ``/``; staged and damaged ones are not among them."""
         self._require_root()
         listing = Listing(self._root, _is_own)
-        with explained("read"):
+        with translated("read"):
             yield from listing.files(folder)
             self._require_all(listing)
 
@@ -307,7 +307,7 @@ class FilesystemArchive:
             listing.require_all()
 
     def _require_root(self) -> None:
-        with explained("read"):
+        with translated("read"):
             if not self._root.is_dir():
                 raise ArchiveUnavailable("Archive cannot be read: its folder is not there; is its drive connected?")
             self._require_expected("read")

@@ -54,7 +54,7 @@ def is_spread(name: str) -> bool:
     return re.fullmatch("[0-9a-f]{2}", name) is not None
 
 
-def aside(location: str, moment: datetime) -> str:
+def quarantine_name(location: str, moment: datetime) -> str:
     """Name where a damaged file goes: its location with the moment in the name."""
     return f"{location.removesuffix('.dcm')}.{moment.astimezone(UTC):%Y%m%dT%H%M%S%fZ}.dcm"
 

@@ -46,7 +46,7 @@ def reason(error: OSError) -> str:
 
 
 @contextmanager
-def explained(action: str) -> Iterator[None]:
+def translated(action: str) -> Iterator[None]:
     """Raise ``failure`` for what the system refuses in the block."""
     try:
         yield

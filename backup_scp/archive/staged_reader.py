@@ -6,10 +6,10 @@ import os
 from collections.abc import Callable
 from typing import BinaryIO, Self
 
-from backup_scp.archive.os_errors import explained
+from backup_scp.archive.os_errors import translated
 
 
-class Written:
+class StagedReader:
     """A stream of its bytes, for the one who parses them.
 
     Parameters
@@ -58,6 +58,6 @@ class Written:
             stream = self._reopen()
             self._rest = stream, stream.tell()
         stream, start = self._rest
-        with explained("read"):
+        with translated("read"):
             stream.seek(start + self._position)
             return stream.read(max(length, 0))

@@ -14,15 +14,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from backup_scp.archive.background_digest import WORTH_BYTES, DigestBeside
+from backup_scp.archive.background_digest import WORTH_BYTES, BackgroundDigest
 from backup_scp.archive.file_format import blank_header, private_information
-from backup_scp.archive.os_errors import explained, failure
-from backup_scp.archive.staged_reader import Written
+from backup_scp.archive.os_errors import failure, translated
+from backup_scp.archive.staged_reader import StagedReader
 from backup_scp.archive.volume import CHECK_BYTES, Volume
 from backup_scp.errors import ArchiveFull, ArchiveUnavailable
 from backup_scp.machine.digests import Digests
 from backup_scp.machine.folders import FsyncFailed, fsync, fsync_folder
-from backup_scp.machine.process_lock import Lock, alone
+from backup_scp.machine.process_lock import Lock, exclusive_lock
 from backup_scp.machine.writeback import WRITEBACK_BYTES, begin_writeback
 from backup_scp.ports import Arrival, Heading
 
@@ -64,7 +64,7 @@ class FileInStaging:
         self._header = blank_header(heading)
         self._beginning = bytearray()
         self._digests = Digests()
-        self._beside: DigestBeside | None = None
+        self._beside: BackgroundDigest | None = None
         self._is_digested = True
         self._size_bytes = 0
         self._begun_bytes = 0  # whose writeback was begun
@@ -96,7 +96,7 @@ class FileInStaging:
             raise
 
     def _write(self, data: bytes | bytearray | memoryview, length: int) -> None:
-        """Keep what is short for ``seal``; of what is longer the beginning, for ``data_set``."""
+        """Keep what is short for ``finalize``; of what is longer the beginning, for ``data_set``."""
         size = self._size_bytes + length
         if size <= _BEGINNING_BYTES:
             self._beginning += data
@@ -106,7 +106,7 @@ class FileInStaging:
         if self._size_bytes <= _BEGINNING_BYTES:
             _write_all(self._file, self._header + self._beginning)
         if self._beside is None and size - length < WORTH_BYTES <= size:
-            self._beside = DigestBeside.begin(self._digests)
+            self._beside = BackgroundDigest.begin(self._digests)
         view = memoryview(data).cast("B")
         if self._beside is None:
             self._digests.update(view)
@@ -134,12 +134,12 @@ class FileInStaging:
         if self._size_bytes == len(self._beginning):
             return io.BytesIO(self._beginning)
         if not self._file.closed:
-            with explained("written"):
+            with translated("written"):
                 self._begin_writeback()  # the medium is at work while the Data Set is parsed
-        return cast("BinaryIO", Written(self._beginning, self._size_bytes, self._open_again))
+        return cast("BinaryIO", StagedReader(self._beginning, self._size_bytes, self._open_again))
 
     def _open_again(self) -> BinaryIO:
-        with explained("read"):
+        with translated("read"):
             stream = self.path.open("rb")
             stream.seek(len(self._header))
             return stream
@@ -160,7 +160,7 @@ class FileInStaging:
             if self._has_note:
                 self._note.unlink(missing_ok=True)
 
-    def seal(self, arrival: Arrival, location: str) -> None:
+    def finalize(self, arrival: Arrival, location: str) -> None:
         """Fill in the header; on return every byte is durable, and nothing can be written any more.
 
         Raises
@@ -184,7 +184,7 @@ class FileInStaging:
                 _write_all(self._file, information)
             fsync(self._file.fileno())
 
-    def show(self, final: Path) -> None:
+    def publish(self, final: Path) -> None:
         """Make it visible as ``final``; what is there is never overwritten.
 
         Raises
@@ -221,7 +221,7 @@ class FileInStaging:
     def _show_without_link(self, final: Path) -> None:
         """Rename; all who do so in this archive hold one lock, since a rename overwrites (not on Windows)."""
         self._leave_note()
-        with alone(self.path.parent.parent / LOCK):
+        with exclusive_lock(self.path.parent.parent / LOCK):
             if os.path.lexists(final):
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
             self.path.rename(final)
@@ -260,7 +260,7 @@ class FileInStaging:
         beside, self._beside = self._beside, None
         if beside is not None:
             self._is_digested = False
-            with explained("written"):
+            with translated("written"):
                 beside.finish()
             self._is_digested = True
 

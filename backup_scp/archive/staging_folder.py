@@ -50,7 +50,7 @@ class Staging:
         """Begin a file in this process's folder."""
         self._volume.require_room()
         _, folder, lock = self._own_folder()
-        self._volume.require_sound(folder)
+        self._volume.require_healthy(folder)
         return FileInStaging(folder / f"{next(self._numbers):x}.dcm", heading, lock, self._volume, self._notes.append)
 
     def leftovers(self) -> Generator[Path, None, None]:

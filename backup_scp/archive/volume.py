@@ -95,7 +95,7 @@ class Volume:
         if last_failed_fsync() != before:
             raise ArchiveUnavailable("Archive cannot be written: an fsync failed; send it again")
 
-    def require_sound(self, folder: Path) -> None:
+    def require_healthy(self, folder: Path) -> None:
         """After a failed fsync, write nothing until a new file in ``folder`` was seen to be kept.
 
         Raises
@@ -121,7 +121,7 @@ class Volume:
         """Whether no fsync has failed since a file was seen to be kept, in this process or in another of the node."""
         return not self._trouble and last_failed_fsync() == self._sound_since
 
-    def distrust(self, trouble: str) -> None:
+    def mark_faulty(self, trouble: str) -> None:
         """Take over what another process has found."""
         self._trouble = trouble
 

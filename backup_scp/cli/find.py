@@ -149,9 +149,9 @@ def find(  # noqa: PLR0913, PLR0917 - one for each option
         "SOPInstanceUID": instance,
     }
     query = _query(level, conditions_of(wanted, since, until))
-    from backup_scp.node.opening import Storage
+    from backup_scp.node.opening import OpenStores
 
-    with Storage(settings) as storage:
+    with OpenStores(settings) as storage:
         past = _Past(storage.archive)
         if as_of:
             answers = storage.index.search_as_of(query, as_of, past.read)

@@ -29,7 +29,7 @@ _NO_DICOM_IN_ZIP = "A zip file without DICOM files"
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class FileProblem:
     """One file that was not imported, and why.
 
     Attributes
@@ -87,15 +87,15 @@ class Imported:
     size_bytes: int = 0
     truncated_count: int = 0
     truncated: list[str] = field(default_factory=list)
-    skipped: list[Trouble] = field(default_factory=list)
-    failed: list[Trouble] = field(default_factory=list)
+    skipped: list[FileProblem] = field(default_factory=list)
+    failed: list[FileProblem] = field(default_factory=list)
     skipped_by_reason: dict[str, int] = field(default_factory=dict)
     failed_by_reason: dict[str, int] = field(default_factory=dict)
     stopped: str = ""
 
     def skip(self, path: str, reason: str) -> None:
         """Record a skipped file."""
-        _note(self.skipped, self.skipped_by_reason, Trouble(path, reason))
+        _note(self.skipped, self.skipped_by_reason, FileProblem(path, reason))
 
     def add(self, other: Imported) -> None:
         """Add the skipped and failed files of another result."""
@@ -106,10 +106,10 @@ class Imported:
 
     def fail(self, path: str, reason: str) -> None:
         """Record a failed file that may be an image."""
-        _note(self.failed, self.failed_by_reason, Trouble(path, reason))
+        _note(self.failed, self.failed_by_reason, FileProblem(path, reason))
 
 
-def _note(troubles: list[Trouble], by_reason: dict[str, int], trouble: Trouble) -> None:
+def _note(troubles: list[FileProblem], by_reason: dict[str, int], trouble: FileProblem) -> None:
     by_reason[trouble.reason] = by_reason.get(trouble.reason, 0) + 1
     if len(troubles) < _MOST_LISTED:
         troubles.append(trouble)
@@ -131,13 +131,13 @@ def import_folders(
     damaged one is repaired. Exit code 1 when a file that may be an image was not imported.
     """
     settings = settings_of(context, config, creates=True)
-    from backup_scp.node.opening import Storage
+    from backup_scp.node.opening import OpenStores
     from backup_scp.services.ingest import Ingest
 
     done = Imported(stopped=INTERRUPTED)
     with (
         interruptible(lambda: _tell(done, verbose, json)),
-        Storage(settings, create=True) as storage,
+        OpenStores(settings, create=True) as storage,
         progress("Importing") as show,
     ):
         done.stopped = import_files(Ingest(storage.archive, storage.index), folders, done, show)

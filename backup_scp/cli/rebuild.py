@@ -28,7 +28,7 @@ def rebuild(context: typer.Context, json: JSONOption = False, config: ConfigOpti
     settings = settings_of(context, config)
     from backup_scp.errors import ArchiveUnavailable
     from backup_scp.node.header_readers import reader
-    from backup_scp.node.opening import Storage, require_archive, require_owner, set_aside_damaged_index
+    from backup_scp.node.opening import OpenStores, require_archive, require_owner, set_aside_damaged_index
     from backup_scp.services import rebuild as service
     from backup_scp.services.archive_guard import adopt
 
@@ -37,7 +37,7 @@ def rebuild(context: typer.Context, json: JSONOption = False, config: ConfigOpti
     for sentence in set_aside_damaged_index(settings):
         say(sentence)
     done = service.Rebuild(stopped=INTERRUPTED)
-    storage_ = Storage(settings, any_archive=True)
+    storage_ = OpenStores(settings, any_archive=True)
     with (
         interruptible(lambda: _tell(done, json)),
         storage_ as storage,

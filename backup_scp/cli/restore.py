@@ -118,7 +118,7 @@ def restore(  # noqa: PLR0913, PLR0917 - one for each option
     """
     settings = settings_of(context, config)
     from backup_scp.node import remote_aes
-    from backup_scp.node.opening import Storage
+    from backup_scp.node.opening import OpenStores
     from backup_scp.ports import Selection
     from backup_scp.services import restore as service
     from backup_scp.services.restore_journal import Dropped
@@ -138,7 +138,7 @@ def restore(  # noqa: PLR0913, PLR0917 - one for each option
     _require_selection(selection, everything)
     destination = remote_aes.destination(settings, to)
     with ExitStack() as stack:
-        storage = stack.enter_context(Storage(settings))
+        storage = stack.enter_context(OpenStores(settings))
         journal = remote_aes.journal(settings, to)
         if journal is not None:
             stack.enter_context(journal)

@@ -11,9 +11,9 @@ from backup_scp.cli.options import ConfigOption, JSONOption, settings_of
 from backup_scp.cli.output import LIST_LIMIT, count, moment, print_json, say, size
 
 if TYPE_CHECKING:
-    from backup_scp.node.health.facts import Facts, Known
+    from backup_scp.node.health.facts import Known, NodeFacts
     from backup_scp.node.health.finding import Finding
-    from backup_scp.ports import OwedReports, Remark, Task
+    from backup_scp.ports import FlaggedVersion, OwedReports, Task
 
 _MEANINGS = {
     "unparsed": "its content cannot be read as DICOM; stored as it came, found by its UIDs only",
@@ -47,7 +47,7 @@ def status(context: typer.Context, json: JSONOption = False, config: ConfigOptio
         raise typer.Exit(1)
 
 
-def _tell(found: Facts, listed: list[Finding]) -> None:
+def _tell(found: NodeFacts, listed: list[Finding]) -> None:
     say(_headline(found))
     say(f"Data folder    {found.settings.home}")
     if found.known is not None:
@@ -58,7 +58,7 @@ def _tell(found: Facts, listed: list[Finding]) -> None:
     _tell_findings(listed)
 
 
-def _headline(found: Facts) -> str:
+def _headline(found: NodeFacts) -> str:
     """Say first whether consoles can send, and where to."""
     from backup_scp.node.run_record import where
 
@@ -73,7 +73,7 @@ def _headline(found: Facts) -> str:
     return f"Running since {moment(record.since)}. Consoles send to: {record.where}"
 
 
-def _tell_holdings(found: Facts, known: Known) -> None:
+def _tell_holdings(found: NodeFacts, known: Known) -> None:
     held = known.holdings
     parts = ", ".join(count(n, noun) for n, noun in ((held.patients, "patient"), (held.studies, "study")))
     several = f" in {held.versions} versions" if held.versions != held.instances else ""
@@ -92,7 +92,7 @@ def _tell_holdings(found: Facts, known: Known) -> None:
         say(f"Free disk      {size(found.free_bytes)}, {known.forecast.sentence}")
 
 
-def _tell_maintenance(found: Facts, tasks: dict[str, Task]) -> None:
+def _tell_maintenance(found: NodeFacts, tasks: dict[str, Task]) -> None:
     if done := tasks.get("verified"):
         say(f"Full check     ended {moment(done.ended_at)}: {done.note}")
     if now := tasks.get("verify"):
@@ -103,7 +103,7 @@ def _tell_maintenance(found: Facts, tasks: dict[str, Task]) -> None:
         say(f"Maintenance    {state}, last active {moment(record.maintenance.active_at)}")
 
 
-def _tell_remarks(remarks: list[Remark]) -> None:
+def _tell_remarks(remarks: list[FlaggedVersion]) -> None:
     if remarks:
         say("Flagged images:")
     for remark in remarks[:LIST_LIMIT]:
@@ -115,7 +115,7 @@ def _tell_remarks(remarks: list[Remark]) -> None:
         say(f"  ({flag}: {_MEANINGS.get(flag, 'see the log')})")
 
 
-def _sender(remark: Remark) -> str:
+def _sender(remark: FlaggedVersion) -> str:
     """Name who sent it; an AE title alone may be anybody's."""
     return remark.remote or f"{remark.calling_ae_title} at {remark.address}"
 

@@ -32,11 +32,11 @@ def verify(
     never touched. Exit code 1 when something is wrong.
     """
     settings = settings_of(context, config)
-    from backup_scp.node.opening import Storage
+    from backup_scp.node.opening import OpenStores
     from backup_scp.services import verify as service
 
     found = service.Verification(stopped=INTERRUPTED)
-    with interruptible(lambda: _tell(found, json)), Storage(settings) as storage, progress("Verifying") as show:
+    with interruptible(lambda: _tell(found, json)), OpenStores(settings) as storage, progress("Verifying") as show:
         service.verify(storage.archive, storage.index, show, repair=repair, resume=resume, found=found)
         found.stopped = ""
     _tell(found, json)

@@ -14,7 +14,7 @@ from backup_scp.dicom.part10 import relabelled
 from backup_scp.dicom.uids import path_component
 from backup_scp.errors import DestinationUnavailable, DigestMismatch, InstanceRefused
 from backup_scp.machine.folders import fsync_folder, uncache
-from backup_scp.ports import ArchivedFile, Held, Meanwhile, nothing
+from backup_scp.ports import ArchivedFile, Meanwhile, StoredVersion, do_nothing
 
 CHUNK_BYTES = 1 << 20
 HEADER_BYTES = 4096
@@ -59,10 +59,10 @@ class DirectoryDestination:
     def __exit__(self, *exc: object) -> None:
         pass
 
-    def expect(self, held: Held) -> None:
+    def expect(self, held: StoredVersion) -> None:
         self._expected_bytes += 0 if self._seems_there(held) else held.size_bytes + HEADER_BYTES
 
-    def prepare(self, instances: Sequence[Held]) -> Sequence[Held]:
+    def prepare(self, instances: Sequence[StoredVersion]) -> Sequence[StoredVersion]:
         try:
             probe = self._folder / f".{os.getpid()}{_TEMPORARY}"
             probe.touch()
@@ -82,8 +82,8 @@ class DirectoryDestination:
     def send(
         self,
         file: ArchivedFile,
-        held: Held,
-        meanwhile: Meanwhile = nothing,  # noqa: ARG002 - there is no waiting
+        held: StoredVersion,
+        meanwhile: Meanwhile = do_nothing,  # noqa: ARG002 - there is no waiting
     ) -> str | None:
         for path in self._candidates(held):
             try:
@@ -98,20 +98,20 @@ class DirectoryDestination:
             return None
         raise InstanceRefused(f"SOP Instance {held.sop_instance_uid}: other bytes are at both of its names")
 
-    def _candidates(self, held: Held) -> Iterator[Path]:
+    def _candidates(self, held: StoredVersion) -> Iterator[Path]:
         folder = self._folder / path_component(held.study_instance_uid) / path_component(held.series_instance_uid)
         name = path_component(held.sop_instance_uid)
         yield folder / f"{name}.dcm"
         yield folder / f"{name}.{held.sha256[:12]}.dcm"
 
-    def _seems_there(self, held: Held) -> bool:
+    def _seems_there(self, held: StoredVersion) -> bool:
         """Guess by the size whether nothing will be written; ``send`` compares the bytes."""
         try:
             return any(path.stat().st_size > held.size_bytes for path in self._candidates(held))
         except OSError:
             return False
 
-    def _write(self, file: ArchivedFile, held: Held, path: Path) -> None:
+    def _write(self, file: ArchivedFile, held: StoredVersion, path: Path) -> None:
         """Copy under another name, make it durable, give it its name, and read it back."""
         _make_folders(path.parent, self._folder)
         temporary = path.with_name(f".{path.name}{_TEMPORARY}")  # the same in each run: what a crash left is replaced
@@ -126,7 +126,7 @@ class DirectoryDestination:
             path.unlink()
             raise DestinationUnavailable(f"{self._folder} does not give back what was written to it: try another drive")
 
-    def _error(self, error: OSError, held: Held) -> DestinationUnavailable | InstanceRefused:
+    def _error(self, error: OSError, held: StoredVersion) -> DestinationUnavailable | InstanceRefused:
         if error.errno in {errno.ENAMETOOLONG, errno.EINVAL}:
             return InstanceRefused(f"{self._folder} cannot hold the name of SOP Instance {held.sop_instance_uid}")
         return self._unavailable(error)
@@ -142,7 +142,7 @@ def _chunks(stream: BinaryIO) -> Iterator[bytes]:
     return iter(lambda: stream.read(CHUNK_BYTES), b"")
 
 
-def _copy(file: ArchivedFile, held: Held, target: Path) -> str:
+def _copy(file: ArchivedFile, held: StoredVersion, target: Path) -> str:
     """Copy and fsync; return the SHA-256 of the whole file, after checking that of its Data Set."""
     whole, data_set = hashlib.sha256(), hashlib.sha256()
     header_left = file.data_set_offset
@@ -159,7 +159,7 @@ def _copy(file: ArchivedFile, held: Held, target: Path) -> str:
     return whole.hexdigest()
 
 
-def _stored(file: ArchivedFile, held: Held) -> Iterator[bytes]:
+def _stored(file: ArchivedFile, held: StoredVersion) -> Iterator[bytes]:
     """Read a file of the archive: what goes wrong there says nothing of the folder, and the next file may be well.
 
     Its File Meta names the Transfer Syntax that it was sent under.  Where the Data Set is encoded otherwise, the copy
@@ -181,7 +181,7 @@ def _read_back(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _same_bytes(file: ArchivedFile, held: Held, there: Path) -> bool:
+def _same_bytes(file: ArchivedFile, held: StoredVersion, there: Path) -> bool:
     if file.data_set_offset + file.size_bytes != there.stat().st_size:
         return False
     with there.open("rb") as stream:

@@ -23,23 +23,23 @@ from backup_scp.index.writing.study_cache import KnownStudies
 from backup_scp.index.writing.study_reindexer import Reentry
 from backup_scp.index.writing.version_rows import Facts, stored_instance_key
 from backup_scp.ports import (
-    Admission,
+    AddResult,
     Arrival,
-    Checked,
     ClockDoubt,
-    Held,
+    DiskFault,
+    FlaggedVersion,
     Holdings,
     InstanceKey,
+    IntakeTotals,
+    Lookup,
+    MassChange,
     Match,
-    Met,
-    Read,
-    Received,
+    ReadVersion,
     Rejection,
-    Remark,
     Selection,
-    Storm,
+    StoredVersion,
     Task,
-    Trouble,
+    VerificationResult,
     Version,
     VersionMatch,
 )
@@ -77,7 +77,7 @@ class SQLIndex:
         self._verifications = statistics.Verifications(self._database)
         self._commitments = SQLCommitments(self._database)
 
-    def add(self, version: Version, read: Read | None = None) -> Admission:
+    def add(self, version: Version, read: ReadVersion | None = None) -> AddResult:
         facts = Facts.of(version)
         admission, is_out_of_order = _again_if_it_met_another(lambda: self._entering.enter(facts))
         if is_out_of_order and read:
@@ -91,16 +91,16 @@ class SQLIndex:
 
         return Presuming(self._database, self._known)
 
-    def meet(self, key: InstanceKey, sha256: str) -> Met:
+    def look_up(self, key: InstanceKey, sha256: str) -> Lookup:
         stored = stored_instance_key(key)
         if not self._entering.may_be_held(stored):
-            return Met()
+            return Lookup()
         return select.met(self._database.look(select.MEET, select.to_meet(stored, sha256)))
 
     def held(self, key: InstanceKey, sha256: str) -> tuple[str, Arrival] | None:
-        return self.meet(key, sha256).held
+        return self.look_up(key, sha256).held
 
-    def versions_of(self, key: InstanceKey) -> list[Held]:
+    def versions_of(self, key: InstanceKey) -> list[StoredVersion]:
         with self._database.reading() as connection:
             rows = connection.execute(select.versions_of(stored_instance_key(key)))
             return [select.held_row(row) for row in rows]
@@ -113,7 +113,7 @@ class SQLIndex:
             for row in rows:
                 yield dict(zip(keywords, row, strict=True))
 
-    def search_as_of(self, query: Query, as_of: datetime, read: Read) -> Generator[Match, None, None]:
+    def search_as_of(self, query: Query, as_of: datetime, read: ReadVersion) -> Generator[Match, None, None]:
         return history.search(self._database, query, as_of, read)
 
     def sweep(self) -> None:
@@ -126,13 +126,13 @@ class SQLIndex:
             for row in rows:
                 yield select.version_match(query, row)
 
-    def retrieve(self, query: Query) -> list[Held]:
+    def retrieve(self, query: Query) -> list[StoredVersion]:
         return self._held(lambda: select.retrieve(query, self._database.dialect))
 
-    def select(self, selection: Selection) -> list[Held]:
+    def select(self, selection: Selection) -> list[StoredVersion]:
         return self._held(lambda: select.select(selection, self._database.dialect))
 
-    def select_in_batches(self, selection: Selection) -> Generator[list[Held], None, None]:
+    def select_in_batches(self, selection: Selection) -> Generator[list[StoredVersion], None, None]:
         dialect = self._database.dialect
         studies, counts = array("q"), array("q")  # not lists: there may be a million
         with self._database.reading(stream=True) as connection:
@@ -142,17 +142,17 @@ class SQLIndex:
         for start, end in _batches(counts):
             yield self._held(partial(select.select, selection, dialect, studies[start:end].tolist()))
 
-    def _held(self, statement: Callable[[], sa.Select[tuple[object, ...]]]) -> list[Held]:
+    def _held(self, statement: Callable[[], sa.Select[tuple[object, ...]]]) -> list[StoredVersion]:
         with self._database.reading(stream=True) as connection, connection.execute(statement()) as rows:
             return [select.held_row(row) for row in rows]
 
-    def versions(self, before: datetime | None = None) -> Iterator[Held]:
+    def versions(self, before: datetime | None = None) -> Iterator[StoredVersion]:
         return self._verifications.versions(before)
 
     def forget_future_verifications(self) -> None:
         self._verifications.forget_future()
 
-    def record_verification(self, results: Iterable[Checked]) -> None:
+    def record_verification(self, results: Iterable[VerificationResult]) -> None:
         self._verifications.record(results)
 
     def is_damaged(self, location: str) -> bool:
@@ -162,11 +162,11 @@ class SQLIndex:
     def unindexed(self, locations: Iterable[str]) -> Iterator[str]:
         return self._verifications.unindexed(locations)
 
-    def enter_anew(self, versions: Sequence[Version], read: Read, task: Task) -> int:
+    def reindex_studies(self, versions: Sequence[Version], read: ReadVersion, task: Task) -> int:
         found = [Facts.of(version) for version in versions]
         return _again_if_it_met_another(lambda: self._enter_anew(found, read, task))
 
-    def _enter_anew(self, found: Sequence[Facts], read: Read, task: Task | None = None) -> int:
+    def _enter_anew(self, found: Sequence[Facts], read: ReadVersion, task: Task | None = None) -> int:
         with self._database.writing("studies of a rebuild", first=task is None) as connection:
             self._database.dialect.lock_table(connection, study)
             entered = Reentry(connection, self._database.dialect, read).enter(found)
@@ -194,11 +194,11 @@ class SQLIndex:
         with self._database.reading() as connection:
             return statistics.clock_doubt(connection)
 
-    def remarks(self, limit: int) -> list[Remark]:
+    def remarks(self, limit: int) -> list[FlaggedVersion]:
         with self._database.reading() as connection:
             return statistics.remarks(connection, limit)
 
-    def storms(self, since: datetime, studies: int) -> list[Storm]:
+    def storms(self, since: datetime, studies: int) -> list[MassChange]:
         with self._database.reading() as connection:
             return statistics.storms(connection, since, studies)
 
@@ -220,14 +220,14 @@ class SQLIndex:
     def record_archive_identity(self, identity: str) -> None:
         archive_state.record_identity(self._database, identity)
 
-    def archive_trouble(self) -> Trouble | None:
+    def archive_trouble(self) -> DiskFault | None:
         with self._database.reading() as connection:
             return archive_state.trouble(connection)
 
     def record_archive_trouble(self, sentence: str) -> None:
         archive_state.record_trouble(self._database, sentence)
 
-    def received_since(self, since: datetime) -> Received:
+    def received_since(self, since: datetime) -> IntakeTotals:
         with self._database.reading() as connection:
             return archive_state.received_since(connection, since)
 

@@ -125,7 +125,7 @@ def is_locked(path: Path) -> bool:
 
 
 @contextmanager
-def alone(path: Path) -> Iterator[None]:
+def exclusive_lock(path: Path) -> Iterator[None]:
     """Run the block while no other process or thread does so with the same lock file."""
     lock = Lock(path, wait=True)
     try:

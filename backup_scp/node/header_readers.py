@@ -27,7 +27,7 @@ _MOST_DEATHS = 2  # of processes that read; then all is read in this one
 
 
 @contextlib.contextmanager
-def reader(settings: Settings) -> Iterator[rebuild.Read]:
+def reader(settings: Settings) -> Iterator[rebuild.ReadHeaders]:
     """Give what reads the headers of many files: other processes, one for each processor but this one's."""
     with ExitStack() as stack:
         yield functools.partial(_read_in_processes, settings, stack)
@@ -52,7 +52,7 @@ class _UnderWay(NamedTuple):
     """What a process reads."""
 
     pool: ProcessPoolExecutor
-    found: Future[list[Version | rebuild.LeftOut]]
+    found: Future[list[Version | rebuild.SkippedFile]]
 
 
 class _Readers:
@@ -84,7 +84,7 @@ class _Readers:
             self._give_up(pool, error)
             return None
 
-    def finish(self, batch: rebuild.Folders, begun: _UnderWay | None) -> list[Version | rebuild.LeftOut]:
+    def finish(self, batch: rebuild.Folders, begun: _UnderWay | None) -> list[Version | rebuild.SkippedFile]:
         """Wait for what a process reads, or read it here."""
         from concurrent.futures import BrokenExecutor
 
@@ -111,7 +111,7 @@ class _Readers:
             log.warning("A process that read the archive has ended (%s): its files are read anew", type(error).__name__)
 
 
-def _read_files(settings: Settings, locations: list[str]) -> list[Version | rebuild.LeftOut]:
+def _read_files(settings: Settings, locations: list[str]) -> list[Version | rebuild.SkippedFile]:
     return rebuild.read_files(open_archive(settings), locations)
 
 

@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING
 
 from backup_scp.errors import Unavailable
 from backup_scp.machine import clock
-from backup_scp.node.opening import Storage, set_aside_damaged_index, upgrade_index
+from backup_scp.node.opening import OpenStores, set_aside_damaged_index, upgrade_index
 from backup_scp.node.remote_aes import access_policy, listening, local_ae
 from backup_scp.node.run_record import Maintenance
 from backup_scp.node.settings import Settings
-from backup_scp.ports import Heading, Index, Storm, Task
+from backup_scp.ports import Heading, Index, MassChange, Task
 from backup_scp.services import rebuild
-from backup_scp.services.commitment import Pace, StorageCommitment, Worker
+from backup_scp.services.commitment import CommitmentTimers, StorageCommitment, Worker
 from backup_scp.services.ingest import Ingest
-from backup_scp.watch.maintenance import Upkeep
+from backup_scp.watch.maintenance import MaintenanceThread
 from backup_scp.watch.rejection_log import RejectionLog
 
 if TYPE_CHECKING:
-    from backup_scp.dimse.association.association_count import Places
+    from backup_scp.dimse.association.association_count import SharedCount
     from backup_scp.dimse.association.listener import Listener
     from backup_scp.dimse.association.server import Server
 
@@ -59,7 +59,7 @@ class Node:
         self,
         settings: Settings,
         listeners: Sequence[Listener] = (),
-        places: Places | None = None,
+        places: SharedCount | None = None,
         *,
         keeps_up: bool = True,
     ) -> None:
@@ -70,8 +70,8 @@ class Node:
         self._open = ExitStack()
         self._server: Server | None = None
         self._worker: Worker | None = None
-        self._upkeep: Upkeep | None = None
-        self._storage: Storage | None = None
+        self._upkeep: MaintenanceThread | None = None
+        self._storage: OpenStores | None = None
         self.troubles: list[str] = []
         self.remarks: list[str] = []
 
@@ -96,7 +96,7 @@ class Node:
         settings = self._settings
         with ExitStack() as stack:
             reasons = list(set_aside_damaged_index(settings)) if self._keeps_up else []
-            storage = self._storage = stack.enter_context(Storage(settings, create=True))
+            storage = self._storage = stack.enter_context(OpenStores(settings, create=True))
             self.look_again()
             self.remarks = list(_lost_index(storage, "".join(reasons))) if self._keeps_up else []
             for remark in self.remarks:
@@ -125,7 +125,7 @@ class Node:
             self._worker = Worker(commitment, reporter.report)
             self._worker.start()
             if self._keeps_up:
-                upkeep = self._upkeep = Upkeep(
+                upkeep = self._upkeep = MaintenanceThread(
                     storage.archive,
                     storage.index,
                     settings.verify.full_pass_days,
@@ -173,7 +173,7 @@ class Node:
         self._open.close()
 
 
-def _recover(storage: Storage) -> Iterator[str]:
+def _recover(storage: OpenStores) -> Iterator[str]:
     """Enter what a crash left, and try archive and index; yield what is wrong with them.
 
     A volume that cannot be written, or a database that does not answer, is no reason not to start: it may come back,
@@ -201,16 +201,16 @@ def _take_in(ingest: Ingest) -> None:
         log.warning("%d files that had no row in the index were entered", recovered)
 
 
-def _pace(settings: Settings) -> Pace:
+def _pace(settings: Settings) -> CommitmentTimers:
     given = settings.commitment
-    return Pace(
+    return CommitmentTimers(
         images=timedelta(seconds=given.wait_s),
         retry=timedelta(seconds=given.retry_s),
         give_up=timedelta(days=given.retry_days),
     )
 
 
-def _lost_index(storage: Storage, reason: str) -> Iterator[str]:
+def _lost_index(storage: OpenStores, reason: str) -> Iterator[str]:
     """Let an index be made from the files, where it knows nothing and the archive holds something.
 
     It takes what comes in meanwhile from the first moment on.  Where the archive is empty too, it is a first start.
@@ -234,7 +234,7 @@ def _tell_of_connections(index: Index, settings: Settings) -> None:
             log.warning("%s", too_few)
 
 
-def _renew_index(storage: Storage, damage: str) -> None:
+def _renew_index(storage: OpenStores, damage: str) -> None:
     """Set aside an index that was found to be damaged while the node runs, and begin a new one.
 
     Where there is no damage, somebody else has made a new file, or put one there: what it knows is not known.
@@ -248,7 +248,7 @@ def _renew_index(storage: Storage, damage: str) -> None:
             storage.index.record_task(Task(rebuild.NAME, clock.now(), note=reason))
 
 
-def storms(settings: Settings, index: Index) -> list[Storm]:
+def storms(settings: Settings, index: Index) -> list[MassChange]:
     """List the senders that changed more than the settings find usual."""
     alerts = settings.alerts
     since = clock.now() - timedelta(days=alerts.changed_studies_days)

@@ -219,7 +219,7 @@ def pending_upgrade(settings: Settings) -> str | None:
     return pending(settings.index_url)
 
 
-class Storage:
+class OpenStores:
     """Archive and index, open as long as the ``with`` block.
 
     Attributes

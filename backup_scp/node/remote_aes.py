@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 from backup_scp.errors import InvalidSelection, InvalidSettings
 from backup_scp.node.settings import Settings
 from backup_scp.ports import Index, Inventory, RemoteAE, RestoreDestination
-from backup_scp.services.restore import Commit
-from backup_scp.services.restore_journal import Journal
+from backup_scp.services.restore import RequestCommitment
+from backup_scp.services.restore_journal import RestoreJournal
 from backup_scp.watch.rejection_log import RejectionLog
 
 if TYPE_CHECKING:
     from backup_scp.dimse.association.access import AccessPolicy
     from backup_scp.dimse.association.association import LocalAE, Timing
-    from backup_scp.dimse.association.listener import Listening
+    from backup_scp.dimse.association.listener import ListenSettings
     from backup_scp.dimse.association.server import Service
 
 _ADDRESS = re.compile(r"(?P<ae_title>[^@]{1,16})@(?P<host>.+):(?P<port>[0-9]{1,5})")
@@ -85,7 +85,7 @@ def _remote_destination(settings: Settings, remote: RemoteAE) -> RestoreDestinat
 
 
 @contextlib.contextmanager
-def inventory(settings: Settings, to: str, journal: Journal | None) -> Iterator[Inventory | None]:
+def inventory(settings: Settings, to: str, journal: RestoreJournal | None) -> Iterator[Inventory | None]:
     """Ask a remote AE what it still has of what it confirmed, where the journal says something and it answers C-FIND.
 
     What the journal says of another implementation, or of long ago, is dropped first.
@@ -102,7 +102,7 @@ def inventory(settings: Settings, to: str, journal: Journal | None) -> Iterator[
 
 
 @contextlib.contextmanager
-def committer(settings: Settings, to: str, index: Index) -> Iterator[Commit]:
+def committer(settings: Settings, to: str, index: Index) -> Iterator[RequestCommitment]:
     """Ask a remote AE to commit what it was sent; its reports are taken here when no node is running to take them.
 
     Raises
@@ -131,7 +131,7 @@ def committer(settings: Settings, to: str, index: Index) -> Iterator[Commit]:
         yield lambda references: scu.commit(references, settings.commitment.answer_s)
 
 
-def journal(settings: Settings, to: str) -> Journal | None:
+def journal(settings: Settings, to: str) -> RestoreJournal | None:
     """Open what a remote AE confirmed in earlier restores; a folder needs none, for its files can be looked at.
 
     A remote AE that was moved to another host or port begins a new one.
@@ -142,7 +142,7 @@ def journal(settings: Settings, to: str) -> Journal | None:
     identity = f"{remote.name}\n{remote.ae_title}\n{remote.host}\n{remote.port}"
     name = re.sub(r"[^A-Za-z0-9-]", "_", remote.name)[:_LONGEST_NAME]
     digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
-    return Journal(settings.home / "restores" / f"{name}.{digest}.sqlite")
+    return RestoreJournal(settings.home / "restores" / f"{name}.{digest}.sqlite")
 
 
 def echo(settings: Settings, ae_title: str, host: str, port: int, *, tls: bool = False) -> None:
@@ -196,7 +196,7 @@ def timing(settings: Settings) -> Timing:
     )
 
 
-def listening(settings: Settings) -> Listening:
+def listening(settings: Settings) -> ListenSettings:
     """Say where the node listens, as whom, and how many it serves at once.
 
     Raises
@@ -204,14 +204,14 @@ def listening(settings: Settings) -> Listening:
     InvalidSettings
         The certificate cannot be used.
     """
-    from backup_scp.dimse.association.listener import Listening
+    from backup_scp.dimse.association.listener import ListenSettings
 
     node, secured = settings.node, None
     if (files := settings.tls_files) is not None:
         from backup_scp.dimse.upper_layer.tls import Credentials, acceptor_context
 
         secured = acceptor_context(Credentials(*files))
-    return Listening(
+    return ListenSettings(
         ae_title=node.ae_title,
         host=node.host,
         port=node.port,

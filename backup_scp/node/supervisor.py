@@ -31,7 +31,7 @@ from backup_scp.node.run_record import Run, RunRecord
 from backup_scp.node.settings import Settings
 
 if TYPE_CHECKING:
-    from backup_scp.dimse.association.association_count import Places
+    from backup_scp.dimse.association.association_count import SharedCount
     from backup_scp.dimse.association.listener import Listener
 
 log = logging.getLogger(__name__)
@@ -106,10 +106,10 @@ def serve(settings: Settings, teller: Teller) -> None:
 
 
 def _serve_with_workers(settings: Settings, teller: Teller, run: Run) -> None:
-    from backup_scp.dimse.association.association_count import Places
+    from backup_scp.dimse.association.association_count import SharedCount
     from backup_scp.dimse.association.listener import open_ports
 
-    _Supervisor(settings, open_ports(listening(settings)), Places(settings.node.workers), teller, run).run()
+    _Supervisor(settings, open_ports(listening(settings)), SharedCount(settings.node.workers), teller, run).run()
 
 
 def _require_interpreter_lock() -> None:
@@ -234,7 +234,7 @@ class _Supervisor:
 
     settings: Settings
     listeners: list[Listener]
-    places: Places
+    places: SharedCount
     teller: Teller
     record: Run
 

@@ -285,7 +285,7 @@ class Archive(Protocol):
     def trouble(self) -> str:
         """Why nothing is written: an fsync failed, and no file was kept since; empty when all is well."""
 
-    def distrust(self, trouble: str) -> None:
+    def mark_faulty(self, trouble: str) -> None:
         """Write nothing until a new file was seen to be kept."""
 
     def identity(self) -> str | None:

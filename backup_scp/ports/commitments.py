@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import IntEnum
 from typing import NamedTuple, Protocol
 
-from backup_scp.ports.holdings import Held
+from backup_scp.ports.holdings import StoredVersion
 
 
 class FailureReason(IntEnum):
@@ -139,7 +139,7 @@ class Commitments(Protocol):
 
     def find(
         self, references: Sequence[Reference], requester: Requester, *, own_only: bool = False
-    ) -> dict[Reference, list[Held]]:
+    ) -> dict[Reference, list[StoredVersion]]:
         """Find what each reference names: the answering versions, and the latest that the requester has sent.
 
         With ``own_only`` nothing of an instance of which the requester has sent no version.

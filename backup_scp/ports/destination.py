@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol, Self
 
 from backup_scp.ports.archive import ArchivedFile
-from backup_scp.ports.holdings import Held
+from backup_scp.ports.holdings import StoredVersion
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +51,13 @@ class RemoteAE:
     tls_required: bool = False
 
 
-Upcoming = tuple[ArchivedFile, Held]
+Upcoming = tuple[ArchivedFile, StoredVersion]
 """What comes next, compared and ready to be sent."""
 
 Meanwhile = Callable[[], Upcoming | None]
 
 
-def nothing() -> None:
+def do_nothing() -> None:
     """Do nothing meanwhile."""
 
 
@@ -70,7 +70,7 @@ class Destination(Protocol):
 
     def __exit__(self, *exc: object) -> None: ...
 
-    def prepare(self, instances: Sequence[Held]) -> Sequence[Held]:
+    def prepare(self, instances: Sequence[StoredVersion]) -> Sequence[StoredVersion]:
         """Reach it, knowing what will come; return the same instances in the order in which it wants them.
 
         Raises
@@ -78,7 +78,7 @@ class Destination(Protocol):
         DestinationUnavailable
         """
 
-    def send(self, file: ArchivedFile, held: Held, meanwhile: Meanwhile = nothing) -> str | None:
+    def send(self, file: ArchivedFile, held: StoredVersion, meanwhile: Meanwhile = do_nothing) -> str | None:
         """Deliver one instance; on return the destination has confirmed it.
 
         Parameters
@@ -113,7 +113,7 @@ class RestoreDestination(Destination, Protocol):
 
     implementation: str
 
-    def expect(self, held: Held) -> None:
+    def expect(self, held: StoredVersion) -> None:
         """Hear of one instance that will come; all are named before the first batch is prepared."""
 
 

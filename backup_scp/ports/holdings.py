@@ -67,7 +67,7 @@ class Version:
         return flags_of(self.instance)
 
 
-class Admission(StrEnum):
+class AddResult(StrEnum):
     """What ``Index.add`` made of a version."""
 
     NEW = "new"  # a SOP Instance not held before
@@ -77,7 +77,7 @@ class Admission(StrEnum):
     HELD = "held"  # the very same bytes were there already; nothing was added
 
 
-class Met(NamedTuple):
+class Lookup(NamedTuple):
     """What is known of a SOP Instance UID when a Data Set of it comes.
 
     Attributes
@@ -92,7 +92,7 @@ class Met(NamedTuple):
     latest: datetime | None = None
 
 
-class Held(NamedTuple):
+class StoredVersion(NamedTuple):
     """One version as retrieve, restore and verify need it."""
 
     study_instance_uid: str
@@ -130,7 +130,7 @@ class Selection:
 
 
 @dataclass(frozen=True, slots=True)
-class Remark:
+class FlaggedVersion:
     """One flagged or damaged version, for ``status``.
 
     Attributes
@@ -158,7 +158,7 @@ class Remark:
     remote: str = ""
 
 
-class Checked(NamedTuple):
+class VerificationResult(NamedTuple):
     """What reading a version against its digest has shown.
 
     Attributes
@@ -211,12 +211,12 @@ class Progress(NamedTuple):
     total_bytes: int = 0
 
 
-Read = Callable[[str], "Version | None"]
+ReadVersion = Callable[[str], "Version | None"]
 """Give the version at a location; None where there is none that is intact."""
 
 
 @dataclass(frozen=True, slots=True)
-class Storm:
+class MassChange:
     """Many studies changed by one sender: instances that were held came again with other bytes.
 
     Attributes
@@ -324,7 +324,7 @@ class ClockDoubt:
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class DiskFault:
     """Why the archive's disk was not trusted, and when.
 
     Attributes
@@ -342,7 +342,7 @@ class Trouble:
     ended_at: datetime | None
 
 
-class Received(NamedTuple):
+class IntakeTotals(NamedTuple):
     """How much the studies hold that received something of late, and when the first version of all came."""
 
     size_bytes: int

@@ -10,20 +10,20 @@ from backup_scp.dicom.query.information_model import Query
 from backup_scp.ports.archive import Arrival, InstanceKey
 from backup_scp.ports.commitments import Commitments
 from backup_scp.ports.holdings import (
-    Admission,
-    Checked,
+    AddResult,
     ClockDoubt,
-    Held,
+    DiskFault,
+    FlaggedVersion,
     Holdings,
+    IntakeTotals,
+    Lookup,
+    MassChange,
     Match,
-    Met,
-    Read,
-    Received,
-    Remark,
+    ReadVersion,
     Selection,
-    Storm,
+    StoredVersion,
     Task,
-    Trouble,
+    VerificationResult,
     Version,
     VersionMatch,
 )
@@ -33,7 +33,7 @@ from backup_scp.ports.rejections import Rejection
 class Index(Protocol):
     """Who knows what is held.  Derived: ``rebuild`` makes it again from the files."""
 
-    def add(self, version: Version, read: Read | None = None) -> Admission:
+    def add(self, version: Version, read: ReadVersion | None = None) -> AddResult:
         """Enter a version; on return the row is durable.  Idempotent.
 
         With ``read`` the order in which versions of an instance are entered does not matter: where an earlier one
@@ -44,13 +44,13 @@ class Index(Protocol):
         IndexUnavailable
         """
 
-    def meet(self, key: InstanceKey, sha256: str) -> Met:
+    def look_up(self, key: InstanceKey, sha256: str) -> Lookup:
         """Look what is held with these UIDs, and what came before."""
 
     def held(self, key: InstanceKey, sha256: str) -> tuple[str, Arrival] | None:
         """Location and first arrival of the version with exactly these bytes, if there is one."""
 
-    def versions_of(self, key: InstanceKey) -> list[Held]:
+    def versions_of(self, key: InstanceKey) -> list[StoredVersion]:
         """Give the versions of an instance: the one that answers queries, then the others, the latest first."""
 
     def search(self, query: Query) -> Generator[Match, None, None]:
@@ -64,7 +64,7 @@ class Index(Protocol):
         IndexUnavailable
         """
 
-    def search_as_of(self, query: Query, as_of: datetime, read: Read) -> Generator[Match, None, None]:
+    def search_as_of(self, query: Query, as_of: datetime, read: ReadVersion) -> Generator[Match, None, None]:
         """Answer a query at STUDY, SERIES or IMAGE level as ``search`` would have at that moment, which is included.
 
         ``read`` gives the version at a location: it is asked for those that were there of each study for which
@@ -83,25 +83,25 @@ class Index(Protocol):
     def search_versions(self, query: Query) -> Generator[VersionMatch, None, None]:
         """Answer a query at IMAGE level with every version of each instance that matches, oldest first."""
 
-    def retrieve(self, query: Query) -> list[Held]:
+    def retrieve(self, query: Query) -> list[StoredVersion]:
         """Find the answering versions of every instance below the entities that match, in series and instance order."""
 
-    def select(self, selection: Selection) -> list[Held]:
+    def select(self, selection: Selection) -> list[StoredVersion]:
         """Find what a restore takes: newest study first, by series and instance number, versions oldest first."""
 
-    def select_in_batches(self, selection: Selection) -> Generator[list[Held], None, None]:
+    def select_in_batches(self, selection: Selection) -> Generator[list[StoredVersion], None, None]:
         """Find the same in batches of whole studies; flat memory, and no transaction is open while one is used.
 
         What changes meanwhile may be met or not: a study that is entered anew by then is left out.
         """
 
-    def versions(self, before: datetime | None = None) -> Iterator[Held]:
+    def versions(self, before: datetime | None = None) -> Iterator[StoredVersion]:
         """Every version not verified since a moment (None is now), the longest unverified first; flat memory."""
 
     def forget_future_verifications(self) -> None:
         """Take every version as never verified that was at a time which is yet to come: a clock was ahead then."""
 
-    def record_verification(self, results: Iterable[Checked]) -> None:
+    def record_verification(self, results: Iterable[VerificationResult]) -> None:
         """Note what was found."""
 
     def is_damaged(self, location: str) -> bool:
@@ -110,7 +110,7 @@ class Index(Protocol):
     def unindexed(self, locations: Iterable[str]) -> Iterator[str]:
         """Give those of the locations that no version has, with flat memory."""
 
-    def enter_anew(self, versions: Sequence[Version], read: Read, task: Task) -> int:
+    def reindex_studies(self, versions: Sequence[Version], read: ReadVersion, task: Task) -> int:
         """Let the index say of the studies of these versions what their files say, in one short transaction.
 
         ``read`` is asked for further versions that the index knows of these studies.  Where it has none, a file is
@@ -138,10 +138,10 @@ class Index(Protocol):
     def clock_doubt(self) -> ClockDoubt:
         """Tell what was received in the future: the clock was wrong then, or it is now."""
 
-    def remarks(self, limit: int) -> list[Remark]:
+    def remarks(self, limit: int) -> list[FlaggedVersion]:
         """List flagged and damaged versions, newest first."""
 
-    def storms(self, since: datetime, studies: int) -> list[Storm]:
+    def storms(self, since: datetime, studies: int) -> list[MassChange]:
         """List the senders that changed instances of so many studies, or more, since a moment."""
 
     def record_rejections(self, found: Sequence[Rejection], settled: Sequence[Rejection] = ()) -> None:
@@ -163,13 +163,13 @@ class Index(Protocol):
     def record_archive_identity(self, identity: str) -> None:
         """Remember which archive it was made of."""
 
-    def archive_trouble(self) -> Trouble | None:
+    def archive_trouble(self) -> DiskFault | None:
         """Tell of the last trouble of the archive's disk."""
 
     def record_archive_trouble(self, sentence: str) -> None:
         """Note that the archive's disk is not trusted, and why; an empty sentence ends it."""
 
-    def received_since(self, since: datetime) -> Received:
+    def received_since(self, since: datetime) -> IntakeTotals:
         """Sum up the studies that received something since then."""
 
     def too_few_connections(self, processes: int) -> str:

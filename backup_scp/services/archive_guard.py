@@ -44,7 +44,7 @@ class Custody:
             return
         trouble = self._index.archive_trouble()
         if trouble is not None and trouble.ended_at is None:
-            self._archive.distrust(trouble.sentence)
+            self._archive.mark_faulty(trouble.sentence)
             self._said = self._recorded = trouble.sentence
         self._settle()
         self._is_settled = True

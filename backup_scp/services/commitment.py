@@ -26,7 +26,16 @@ from backup_scp.errors import (
     Unavailable,
 )
 from backup_scp.machine import clock
-from backup_scp.ports import Archive, Checked, Commitment, CommitmentRequest, FailureReason, Held, Index, Reference
+from backup_scp.ports import (
+    Archive,
+    Commitment,
+    CommitmentRequest,
+    FailureReason,
+    Index,
+    Reference,
+    StoredVersion,
+    VerificationResult,
+)
 
 log = logging.getLogger(__name__)
 
@@ -38,11 +47,11 @@ _BATCH = 500  # references that are looked for at once
 _READ_AT_ONCE = 20  # instances that are read before a turn may end
 _MOST_BEGUN = 4  # of 10,000 references each takes some MB
 
-Confirm = Callable[[], None]
+RenewLease = Callable[[], None]
 """Raises ``LeaseLost`` where somebody else has a report by now."""
 
-Report = Callable[[Commitment, Confirm], None]
-"""Delivers a report, after a last ``Confirm``; raises what kept it from being delivered."""
+DeliverReport = Callable[[Commitment, RenewLease], None]
+"""Delivers a report, after a last ``RenewLease``; raises what kept it from being delivered."""
 
 
 class LeaseLost(Exception):  # noqa: N818 - no error: somebody else does it
@@ -50,7 +59,7 @@ class LeaseLost(Exception):  # noqa: N818 - no error: somebody else does it
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class CommitmentTimers:
     """How long is waited for what.
 
     Attributes
@@ -77,23 +86,23 @@ class Pace:
     turn: timedelta = timedelta(seconds=5)
 
 
-class Bell:
+class WorkSignal:
     """Wakes whoever waits for work."""
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
-        self.rung = 0
+        self.generation = 0
 
-    def ring(self) -> None:
+    def notify(self) -> None:
         """Wake all who wait."""
         with self._condition:
-            self.rung += 1
+            self.generation += 1
             self._condition.notify_all()
 
     def wait(self, heard: int, timeout_s: float) -> None:
         """Wait until it has rung more often than was heard, or for so long."""
         with self._condition:
-            self._condition.wait_for(lambda: self.rung != heard, timeout_s)
+            self._condition.wait_for(lambda: self.generation != heard, timeout_s)
 
 
 @dataclass(slots=True)
@@ -135,20 +144,20 @@ class StorageCommitment:
         archive: Archive,
         index: Index,
         is_storable: Callable[[str], bool] = bool,
-        pace: Pace | None = None,
+        pace: CommitmentTimers | None = None,
         clock: Callable[[], datetime] = clock.now,
     ) -> None:
         self._archive = archive
         self._index = index
         self._records = index.commitments
         self._is_storable = is_storable
-        self._pace = pace or Pace()
+        self._pace = pace or CommitmentTimers()
         self._clock = clock
         self._delivered: set[int] = set()  # but the index could not be told
         self._begun: OrderedDict[int, _Begun] = OrderedDict()  # by number; what was looked at last at the end
         self._had_a_turn: set[str] = set()  # addresses, in this round
         self.stopping = threading.Event()
-        self.bell = Bell()
+        self.bell = WorkSignal()
 
     # -- asking --------------------------------------------------------------------------------------------------------
 
@@ -168,7 +177,7 @@ class StorageCommitment:
             number = self._records.enter(request)
         except IndexUnavailable as error:
             raise ResourceLimitation(str(error)) from None
-        self.bell.ring()
+        self.bell.notify()
         return number
 
     # -- judging -------------------------------------------------------------------------------------------------------
@@ -215,7 +224,7 @@ class StorageCommitment:
                 len(results) - failed,
                 failed,
             )
-            self.bell.ring()
+            self.bell.notify()
 
     def _begun_with(self, leased: Commitment) -> _Begun:
         """Recall how far a request has come here; of those that others have come by, nothing is known."""
@@ -256,11 +265,11 @@ class StorageCommitment:
         return True
 
     def _judgements(
-        self, found: dict[Reference, list[Held]], *, is_late: bool
+        self, found: dict[Reference, list[StoredVersion]], *, is_late: bool
     ) -> dict[Reference, FailureReason | None] | None:
         """Judge these references; None where that cannot be done now."""
         judgements: dict[Reference, FailureReason | None] = {}
-        verified: list[Checked] = []
+        verified: list[VerificationResult] = []
         try:
             for reference, held in found.items():
                 if self.stopping.is_set():
@@ -276,7 +285,9 @@ class StorageCommitment:
             self._index.record_verification(verified)
         return judgements
 
-    def _judgement(self, reference: Reference, held: list[Held], verified: list[Checked]) -> FailureReason | None:
+    def _judgement(
+        self, reference: Reference, held: list[StoredVersion], verified: list[VerificationResult]
+    ) -> FailureReason | None:
         """Judge one reference; ``None`` is the proof that its bytes were read from the disk, and are those received."""
         if not held:
             is_storable = self._is_storable(reference.sop_class_uid)
@@ -290,15 +301,15 @@ class StorageCommitment:
                 self._archive.verify(one.location, one.sha256)
             except Damaged as error:
                 log.error("%s; not committed", error)
-                verified.append(Checked(one.location, str(error), began))
+                verified.append(VerificationResult(one.location, str(error), began))
                 is_gone = isinstance(error, FileMissing)
                 return FailureReason.NO_SUCH_OBJECT_INSTANCE if is_gone else FailureReason.PROCESSING_FAILURE
-            verified.append(Checked(one.location, None, began))
+            verified.append(VerificationResult(one.location, None, began))
         return None
 
     # -- reporting -----------------------------------------------------------------------------------------------------
 
-    def report_next(self, report: Report) -> bool:
+    def report_next(self, report: DeliverReport) -> bool:
         """Deliver one report that is due; False when there is none.
 
         Raises
@@ -338,7 +349,7 @@ class StorageCommitment:
         self._delivered.add(leased.number)
         self._records.report_delivered(leased, self._clock())
         self._delivered.discard(leased.number)
-        self.bell.ring()
+        self.bell.notify()
 
     def not_delivered(self, leased: Commitment, error: BackupSCPError | str) -> None:
         """Note why a report was not taken, and when it is tried again."""
@@ -354,7 +365,7 @@ class StorageCommitment:
         )
 
     @contextlib.contextmanager
-    def _kept(self, leased: Commitment) -> Iterator[Confirm]:
+    def _kept(self, leased: Commitment) -> Iterator[RenewLease]:
         """Keep a lease as long as the block takes."""
         done = threading.Event()
 
@@ -389,7 +400,7 @@ class Worker:
         How many reports may be under way at once, each to another AE.
     """
 
-    def __init__(self, commitment: StorageCommitment, report: Report, reporters: int = 3) -> None:
+    def __init__(self, commitment: StorageCommitment, report: DeliverReport, reporters: int = 3) -> None:
         self._commitment = commitment
         steps = [commitment.judge_next, *[lambda: commitment.report_next(report)] * reporters]
         self._threads = [
@@ -404,7 +415,7 @@ class Worker:
     def stop(self, grace_s: float) -> None:
         """Take up nothing more; what is not done in time goes on after the next start."""
         self._commitment.stopping.set()
-        self._commitment.bell.ring()
+        self._commitment.bell.notify()
         deadline = time.monotonic() + grace_s
         for thread in self._threads:
             thread.join(max(deadline - time.monotonic(), 0))
@@ -413,7 +424,7 @@ class Worker:
         stopping, bell = self._commitment.stopping, self._commitment.bell
         said = ""
         while not stopping.is_set():
-            heard = bell.rung
+            heard = bell.generation
             try:
                 did_something = step()
                 said = ""

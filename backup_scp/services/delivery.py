@@ -15,8 +15,8 @@ from backup_scp.errors import (
     IndexUnavailable,
     InstanceRefused,
 )
-from backup_scp.ports import Archive, Checked, Destination, Held, Index, InstanceKey, Meanwhile
-from backup_scp.services.read_ahead import Loaded, Outgoing
+from backup_scp.ports import Archive, Destination, Index, InstanceKey, Meanwhile, StoredVersion, VerificationResult
+from backup_scp.services.read_ahead import LoadedInstance, VerifiedReader
 
 log = logging.getLogger(__name__)
 
@@ -41,23 +41,23 @@ class Outcome:
         The error, where it failed.
     """
 
-    held: Held
+    held: StoredVersion
     status: Delivery
     reason: str = ""
     cause: BackupSCPError | None = None
 
 
-Record = Callable[[Iterable[Checked]], None]
+RecordVerification = Callable[[Iterable[VerificationResult]], None]
 """``Index.record_verification``."""
 
-Others = Callable[[Held], Iterable[Held]]
+Others = Callable[[StoredVersion], Iterable[StoredVersion]]
 """Gives the versions that say the same as one, in another encoding."""
 
 
 def others_of(archive: Archive, index: Index) -> Others:
     """Make what finds other versions that say the same: each tells in its own file of which one it does."""
 
-    def others(held: Held) -> Iterator[Held]:
+    def others(held: StoredVersion) -> Iterator[StoredVersion]:
         key = InstanceKey(held.study_instance_uid, held.series_instance_uid, held.sop_instance_uid)
         try:
             versions = index.versions_of(key)
@@ -70,7 +70,7 @@ def others_of(archive: Archive, index: Index) -> Others:
     return others
 
 
-def _says_the_same(archive: Archive, version: Held, held: Held) -> bool:
+def _says_the_same(archive: Archive, version: StoredVersion, held: StoredVersion) -> bool:
     try:
         return archive.read(version.location).arrival.same_as == held.sha256
     except (ArchiveUnavailable, Damaged):
@@ -78,7 +78,11 @@ def _says_the_same(archive: Archive, version: Held, held: Held) -> bool:
 
 
 def retrieve(
-    outgoing: Outgoing, held: Sequence[Held], destination: Destination, record: Record, others: Others = lambda _: ()
+    outgoing: VerifiedReader,
+    held: Sequence[StoredVersion],
+    destination: Destination,
+    record: RecordVerification,
+    others: Others = lambda _: (),
 ) -> Generator[Outcome, None, None]:
     """Send versions to a destination that was entered and prepared; yield the outcome of each, in order.
 
@@ -89,7 +93,7 @@ def retrieve(
     for number, one in enumerate(outgoing.in_order(held), 1):
         outcome = _deliver(one, destination, outgoing.read_ahead)
         if isinstance(outcome.cause, Damaged):
-            _record(Checked(one.held.location, outcome.reason, one.began_at), record)
+            _record(VerificationResult(one.held.location, outcome.reason, one.began_at), record)
             if one.error is not None:  # else it was on its way when its damage was seen
                 outcome = _deliver_another(outcome, outgoing, destination, others)
         yield outcome
@@ -98,7 +102,7 @@ def retrieve(
             return
 
 
-def _deliver(loaded: Loaded, destination: Destination, meanwhile: Meanwhile) -> Outcome:
+def _deliver(loaded: LoadedInstance, destination: Destination, meanwhile: Meanwhile) -> Outcome:
     held = loaded.held
     try:
         warning = destination.send(loaded.required(), held, meanwhile)
@@ -110,7 +114,7 @@ def _deliver(loaded: Loaded, destination: Destination, meanwhile: Meanwhile) -> 
     return Outcome(held, Delivery.WARNING if warning else Delivery.SENT, warning or "")
 
 
-def _deliver_another(damaged: Outcome, outgoing: Outgoing, destination: Destination, others: Others) -> Outcome:
+def _deliver_another(damaged: Outcome, outgoing: VerifiedReader, destination: Destination, others: Others) -> Outcome:
     """Send another version in the place of a damaged one; where none is whole, the outcome stays what it was."""
     for other in others(damaged.held):
         loaded = outgoing.load(other)
@@ -120,12 +124,12 @@ def _deliver_another(damaged: Outcome, outgoing: Outgoing, destination: Destinat
     return damaged
 
 
-def _failed(held: Held, destination: Destination, error: BackupSCPError) -> Outcome:
+def _failed(held: StoredVersion, destination: Destination, error: BackupSCPError) -> Outcome:
     log.warning("SOP Instance %s not sent to %s: %s", held.sop_instance_uid, destination.name, error)
     return Outcome(held, Delivery.FAILED, str(error), error)
 
 
-def _record(checked: Checked, record: Record) -> None:
+def _record(checked: VerificationResult, record: RecordVerification) -> None:
     try:
         record([checked])
     except IndexUnavailable as error:

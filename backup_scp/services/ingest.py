@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 from backup_scp.dicom.sop_instance import SOPInstance
 from backup_scp.errors import ArchiveUnavailable, Damaged, InvalidDataSet
 from backup_scp.ports import (
-    Admission,
+    AddResult,
     Archive,
     Arrival,
-    Checked,
     Flag,
     Heading,
     Index,
     InstanceKey,
     StagedFile,
+    VerificationResult,
     Version,
     flags_of,
 )
@@ -37,7 +37,7 @@ class Accepted:
         What is odd about it, whatever else is held.
     """
 
-    admission: Admission
+    admission: AddResult
     location: str
     repaired: bool = False
     flags: frozenset[Flag] = frozenset()
@@ -91,7 +91,7 @@ class Ingest:
         try:
             instance = _parse(staged)
             key = InstanceKey(instance.study_instance_uid, instance.series_instance_uid, instance.sop_instance_uid)
-            met = self._index.meet(key, staged.sha256)
+            met = self._index.look_up(key, staged.sha256)
             if met.held is not None:
                 return replace(self._again(staged, key, *met.held), flags=flags_of(instance))
             if met.latest is not None:
@@ -131,13 +131,13 @@ class Ingest:
             except Damaged as error:
                 self._record_damage(location, error)
                 continue
-            count += admission is not Admission.HELD
+            count += admission is not AddResult.HELD
         return count
 
     def _record_damage(self, location: str, error: Damaged) -> None:
         """Say whether its sender was told that it is kept: its row is written before it is told so."""
         if next(self._index.unindexed([location]), None) is None:
-            self._index.record_verification([Checked(location, str(error))])
+            self._index.record_verification([VerificationResult(location, str(error))])
             log.error("%s; send it again, from the console or another archive", error)
         else:
             log.error("%s; its sender was not told that it is kept", error)
@@ -150,18 +150,18 @@ class Ingest:
             log.warning("%s; repaired from a re-send", error)
             location, _ = self._archive.commit(staged, key, arrival)  # with the facts of its first arrival
             try:
-                self._index.record_verification([Checked(location)])
+                self._index.record_verification([VerificationResult(location)])
             except BaseException:
                 staged.discard()
                 raise
             self._archive.forget(staged)
-            return Accepted(Admission.HELD, location, repaired=True)
+            return Accepted(AddResult.HELD, location, repaired=True)
         # A rebuild may have entered it a moment after somebody copied it here: that is no promise yet.
         self._archive.flush(location)
         if self._index.is_damaged(location):  # and was repaired by hand, or the disk has come to its senses
-            self._index.record_verification([Checked(location)])
+            self._index.record_verification([VerificationResult(location)])
         staged.discard()
-        return Accepted(Admission.HELD, location)
+        return Accepted(AddResult.HELD, location)
 
     def _read(self, location: str) -> Version | None:
         return intact_version(self._archive, location)

@@ -15,7 +15,7 @@ from typing import Self
 from backup_scp.errors import DigestMismatch
 from backup_scp.machine import clock
 from backup_scp.machine.digests import digest_like
-from backup_scp.ports import Archive, ArchivedFile, Held, Upcoming
+from backup_scp.ports import Archive, ArchivedFile, StoredVersion, Upcoming
 
 MEMORY_BYTES = 32 << 20
 """The largest Data Set that is sent from memory; a longer one is read twice."""
@@ -26,11 +26,11 @@ _PART_BYTES = 1 << 20
 _CACHED_BYTES_PER_S = 1e9  # what is read faster than this was in the system's memory
 
 _permits = threading.BoundedSemaphore(_MOST_ROOMS)
-_idle: deque[_Room] = deque(maxlen=_MOST_IDLE)
+_idle: deque[_Buffer] = deque(maxlen=_MOST_IDLE)
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class LoadedInstance:
     """A stored instance that is ready to be sent, or why it is not.
 
     Attributes
@@ -39,7 +39,7 @@ class Loaded:
         When its reading began.
     """
 
-    held: Held
+    held: StoredVersion
     began_at: datetime
     file: ArchivedFile | None
     error: Exception | None = None
@@ -51,7 +51,7 @@ class Loaded:
         return self.file
 
 
-class Outgoing(AbstractContextManager["Outgoing"]):
+class VerifiedReader(AbstractContextManager["VerifiedReader"]):
     """Reads instances in order, one at a time, into the same memory; leave the ``with`` block to give that back.
 
     While one is on its way to the peer a slow medium is told of the next, and while its answer is awaited that is read.
@@ -67,9 +67,9 @@ class Outgoing(AbstractContextManager["Outgoing"]):
     def __init__(self, archive: Archive, *, by_sha256: bool = False) -> None:
         self._archive = archive
         self._by_sha256 = by_sha256
-        self._room: _Room | None = None
-        self._next: Held | None = None
-        self._ahead: Loaded | None = None
+        self._room: _Buffer | None = None
+        self._next: StoredVersion | None = None
+        self._ahead: LoadedInstance | None = None
         self._is_slow = False  # the medium, as far as is known
 
     def __enter__(self) -> Self:
@@ -77,7 +77,7 @@ class Outgoing(AbstractContextManager["Outgoing"]):
             try:
                 self._room = _idle.pop()
             except IndexError:
-                self._room = _Room(MEMORY_BYTES)
+                self._room = _Buffer(MEMORY_BYTES)
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -86,7 +86,7 @@ class Outgoing(AbstractContextManager["Outgoing"]):
             _idle.append(room)
             _permits.release()
 
-    def in_order(self, held: Sequence[Held]) -> Iterator[Loaded]:
+    def in_order(self, held: Sequence[StoredVersion]) -> Iterator[LoadedInstance]:
         """Give these; what is in memory of one is void when the next is asked for, or read ahead."""
         for number, one in enumerate(held):
             loaded = self._take_ahead(one) or self.load(one)
@@ -106,24 +106,24 @@ class Outgoing(AbstractContextManager["Outgoing"]):
             return None
         return self._ahead.file, self._ahead.held
 
-    def _take_ahead(self, held: Held) -> Loaded | None:
+    def _take_ahead(self, held: StoredVersion) -> LoadedInstance | None:
         """Take what was read ahead, where it is that: whoever begins anew may ask for another."""
         ahead, self._ahead = self._ahead, None
         return ahead if ahead is not None and ahead.held == held else None
 
-    def load(self, held: Held) -> Loaded:
+    def load(self, held: StoredVersion) -> LoadedInstance:
         """Read one and compare it; what is in memory of the one before is void then."""
         began_at, began = clock.now(), time.perf_counter()
         room = _NO_ROOM if self._room is None else self._room
         try:
             file = self._archive.load(held.location, held.sha256, room, by_sha256=self._by_sha256)
         except Exception as error:  # noqa: BLE001 - it is raised again where somebody waits for the instance
-            return Loaded(held, began_at, None, error)
+            return LoadedInstance(held, began_at, None, error)
         self._is_slow = held.size_bytes < (time.perf_counter() - began) * _CACHED_BYTES_PER_S
-        return Loaded(held, began_at, file)
+        return LoadedInstance(held, began_at, file)
 
 
-class _Room:
+class _Buffer:
     """Memory for one Data Set after the other."""
 
     def __init__(self, limit_bytes: int) -> None:
@@ -142,7 +142,7 @@ class _Room:
         return self._memory[:size_bytes]
 
 
-_NO_ROOM = _Room(0)
+_NO_ROOM = _Buffer(0)
 
 
 def parts(file: ArchivedFile) -> Iterator[bytes | memoryview]:

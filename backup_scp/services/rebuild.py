@@ -26,7 +26,7 @@ OnProgress = Callable[[Progress], None]
 
 
 @dataclass(frozen=True, slots=True)
-class LeftOut:
+class SkippedFile:
     """A file that is damaged, or a folder that cannot be read: not entered, and left where it is.
 
     Attributes
@@ -59,7 +59,7 @@ class Rebuild:
 
     entered: int = 0
     new: int = 0
-    left_out: list[LeftOut] = field(default_factory=list)
+    left_out: list[SkippedFile] = field(default_factory=list)
     stopped: str = ""
 
 
@@ -70,8 +70,8 @@ class Folders(NamedTuple):
     locations: list[str]
 
 
-Found = Iterator[tuple[Folders, list[Version | LeftOut]]]
-Read = Callable[[Iterable[Folders]], Found]
+Found = Iterator[tuple[Folders, list[Version | SkippedFile]]]
+ReadHeaders = Callable[[Iterable[Folders]], Found]
 """Read the headers of what is in folders, in their order; several at a time, if it can."""
 
 
@@ -80,7 +80,7 @@ def rebuild(
     index: Index,
     on_progress: OnProgress = lambda _: None,
     *,
-    reader: Read | None = None,
+    reader: ReadHeaders | None = None,
     reason: str = "",
     done: Rebuild | None = None,
 ) -> Rebuild:
@@ -117,7 +117,7 @@ def rebuild(
             entered = done.entered + len(versions)
             task = Task(NAME, task.began_at, None, folders.last, entered, task.note)
             began = time.monotonic()
-            done.new += index.enter_anew(versions, lambda location: intact_version(archive, location), task)
+            done.new += index.reindex_studies(versions, lambda location: intact_version(archive, location), task)
             done.entered = entered
             time.sleep((time.monotonic() - began) * _LET_OTHERS_WRITE)
             on_progress(Progress(done.entered, _estimated(done.entered, folders.last)))
@@ -125,14 +125,14 @@ def rebuild(
     return done
 
 
-def read_files(archive: Archive, locations: Iterable[str]) -> list[Version | LeftOut]:
+def read_files(archive: Archive, locations: Iterable[str]) -> list[Version | SkippedFile]:
     """Read the headers of files."""
-    found: list[Version | LeftOut] = []
+    found: list[Version | SkippedFile] = []
     for location in locations:
         try:
             found.append(version_of(archive, location, verify=False))
         except Damaged as error:
-            found.append(LeftOut(location, str(error)))
+            found.append(SkippedFile(location, str(error)))
     return found
 
 
@@ -157,11 +157,11 @@ def _listed(names: Iterator[str], done: Rebuild) -> Iterator[str]:
     try:
         yield from names
     except Damaged as error:
-        done.left_out.append(LeftOut("", str(error)))
+        done.left_out.append(SkippedFile("", str(error)))
 
 
-def _sorted_out(found: Sequence[Version | LeftOut], done: Rebuild) -> list[Version]:
-    done.left_out += [each for each in found if isinstance(each, LeftOut)]
+def _sorted_out(found: Sequence[Version | SkippedFile], done: Rebuild) -> list[Version]:
+    done.left_out += [each for each in found if isinstance(each, SkippedFile)]
     return [each for each in found if isinstance(each, Version)]
 
 

@@ -21,14 +21,14 @@ from backup_scp.errors import (
     NoRoom,
     NothingAccepted,
 )
-from backup_scp.ports import Archive, Held, Index, Inventory, Progress, RestoreDestination, Selection
+from backup_scp.ports import Archive, Index, Inventory, Progress, RestoreDestination, Selection, StoredVersion
 from backup_scp.services.delivery import Delivery, Outcome, others_of, retrieve
-from backup_scp.services.read_ahead import Outgoing
-from backup_scp.services.restore_journal import Journal
-from backup_scp.services.restore_result import Commit, Restore, settle_commitments
+from backup_scp.services.read_ahead import VerifiedReader
+from backup_scp.services.restore_journal import RestoreJournal
+from backup_scp.services.restore_result import RequestCommitment, Restore, settle_commitments
 from backup_scp.services.throttle import Patience, Throttle
 
-__all__ = ["Commit", "Restore", "restore"]
+__all__ = ["RequestCommitment", "Restore", "restore"]
 
 _MOST_PUT_OFF = 1000
 _FULL = 2  # instances in a row for which there is no room; of one alone it may be the instance
@@ -43,9 +43,9 @@ def restore(  # noqa: PLR0913 - each by its name
     *,
     throttle: Throttle | None = None,
     patience: Patience | None = None,
-    journal: Journal | None = None,
+    journal: RestoreJournal | None = None,
     inventory: Inventory | None = None,
-    commit: Commit | None = None,
+    commit: RequestCommitment | None = None,
 ) -> Restore:
     """Send what was selected to a destination.
 
@@ -113,13 +113,13 @@ class _Run:
         index: Index,
         selection: Selection,
         destination: RestoreDestination,
-        journal: Journal | None,
+        journal: RestoreJournal | None,
     ) -> None:
         self._index = index
         self._selection = selection
         self._destination = destination
         self._journal = journal
-        self._outgoing = Outgoing(archive, by_sha256=True)  # the journal tells of SHA-256
+        self._outgoing = VerifiedReader(archive, by_sha256=True)  # the journal tells of SHA-256
         self._others = others_of(archive, index)
         self._put_off: list[tuple[Outcome, int]] = []  # to be tried once more, and how many had been sent by then
         self._full = 0  # in a row
@@ -145,9 +145,11 @@ class _Run:
                 self.due_bytes += held.size_bytes
                 self._destination.expect(held)
 
-    def _forget_what_is_lacking(self, batch: Sequence[Held], journal: Journal, inventory: Inventory) -> None:
+    def _forget_what_is_lacking(
+        self, batch: Sequence[StoredVersion], journal: RestoreJournal, inventory: Inventory
+    ) -> None:
         """Ask what is there: a console that was replaced once more answers to the same name, and has nothing."""
-        confirmed: dict[str, list[Held]] = {}
+        confirmed: dict[str, list[StoredVersion]] = {}
         for held in batch:
             if held in journal:
                 confirmed.setdefault(held.study_instance_uid, []).append(held)
@@ -157,7 +159,7 @@ class _Run:
                 journal.forget(instances)
                 self.done.lacking += len(instances)
 
-    def _is_confirmed(self, held: Held) -> bool:
+    def _is_confirmed(self, held: StoredVersion) -> bool:
         at = None if self._journal is None else self._journal.confirmed_at(held)
         if at is None:
             return False
@@ -184,7 +186,7 @@ class _Run:
             for outcome, _ in self._put_off:
                 self.done.fail(outcome)
 
-    def _due_batches(self) -> Iterator[list[Held]]:
+    def _due_batches(self) -> Iterator[list[StoredVersion]]:
         journal, count = self._journal, 0
         with closing(self._index.select_in_batches(self._selection)) as batches:
             for batch in batches:
@@ -199,11 +201,11 @@ class _Run:
             self.done.selected += count - self.due
             self.due = count
 
-    def _send(self, due: Sequence[Held]) -> None:
+    def _send(self, due: Sequence[StoredVersion]) -> None:
         while due:
             due = self._send_until_trouble(due)
 
-    def _send_until_trouble(self, due: Sequence[Held]) -> Sequence[Held]:
+    def _send_until_trouble(self, due: Sequence[StoredVersion]) -> Sequence[StoredVersion]:
         """Send; on trouble with the destination wait, and return what is to be sent from then on."""
         try:
             due = self._destination.prepare(due)
@@ -275,10 +277,10 @@ class _Run:
         else:
             self._put_off.append((outcome, self.done.sent))
 
-    def _sent_when_put_off(self, held: Held) -> int:
+    def _sent_when_put_off(self, held: StoredVersion) -> int:
         return next((sent for outcome, sent in self._put_off if outcome.held == held), self.done.sent)
 
-    def _forget_put_off(self, held: Held) -> None:
+    def _forget_put_off(self, held: StoredVersion) -> None:
         if self._is_second_try:
             self._put_off = [(outcome, sent) for outcome, sent in self._put_off if outcome.held != held]
 
@@ -307,7 +309,7 @@ class _Run:
         self.on_progress(Progress(done.sent + done.gaps.total(), self.due, done.size_bytes, self.due_bytes))
 
 
-def _require_one_each(digests: Sequence[str], selected: Sequence[Held]) -> None:
+def _require_one_each(digests: Sequence[str], selected: Sequence[StoredVersion]) -> None:
     """Take digits for what they name only where that is certain: the same bytes, be it in two places."""
     for digits in digests:
         named = sorted({held.sha256 for held in selected if held.sha256.startswith(digits)})

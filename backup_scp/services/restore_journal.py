@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from backup_scp.machine import clock
-from backup_scp.ports import Held
+from backup_scp.ports import StoredVersion
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class Dropped(NamedTuple):
     foreign: int
 
 
-class Journal:
+class RestoreJournal:
     """What one remote AE has confirmed: SHA-256, location, when, and which implementation it was.
 
     Kept in a file, not in memory: there may be millions.  A journal that cannot be read or written costs a second
@@ -68,10 +68,10 @@ class Journal:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def __contains__(self, held: Held) -> bool:
+    def __contains__(self, held: StoredVersion) -> bool:
         return self.confirmed_at(held) is not None
 
-    def confirmed_at(self, held: Held) -> datetime | None:
+    def confirmed_at(self, held: StoredVersion) -> datetime | None:
         """Tell when an instance was confirmed; None if it was not."""
         with self._using() as connection:
             if connection is not None:
@@ -81,7 +81,7 @@ class Journal:
                 return None if found is None else datetime.fromtimestamp(found[0], UTC)
         return None
 
-    def confirm(self, held: Held, implementation: str = "") -> None:
+    def confirm(self, held: StoredVersion, implementation: str = "") -> None:
         """Note an instance as confirmed now."""
         with self._using() as connection:
             if connection is not None:
@@ -107,7 +107,7 @@ class Journal:
                 ).rowcount
                 self.dropped = Dropped(old, foreign)
 
-    def forget(self, instances: Iterable[Held]) -> None:
+    def forget(self, instances: Iterable[StoredVersion]) -> None:
         """Forget what the remote AE does not have."""
         with self._using() as connection:
             if connection is not None:
@@ -183,7 +183,7 @@ def _open(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _key(held: Held) -> tuple[bytes, str]:
+def _key(held: StoredVersion) -> tuple[bytes, str]:
     return bytes.fromhex(held.sha256), held.location
 
 

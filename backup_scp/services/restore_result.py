@@ -9,11 +9,11 @@ from datetime import datetime
 from typing import NamedTuple
 
 from backup_scp.errors import DestinationUnavailable, InstanceRefused
-from backup_scp.ports import Held, Reference
+from backup_scp.ports import Reference, StoredVersion
 from backup_scp.services.delivery import Delivery, Outcome
-from backup_scp.services.restore_journal import Journal
+from backup_scp.services.restore_journal import RestoreJournal
 
-Commit = Callable[[Sequence[Reference]], Mapping[Reference, int]]
+RequestCommitment = Callable[[Sequence[Reference]], Mapping[Reference, int]]
 """Asks the destination to commit: 0 for what it has committed, else a Failure Reason; it need not name everything."""
 
 _MOST_LISTED = 10_000  # failures, one by one; all of them are counted
@@ -77,7 +77,7 @@ class Restore:
     stopped: str = ""
     interrupted: bool = False
     committed: int = 0
-    uncommitted: list[Held] = field(default_factory=list)
+    uncommitted: list[StoredVersion] = field(default_factory=list)
     no_commitment: str = ""
 
     @property
@@ -106,7 +106,9 @@ class Restore:
             self.failed.append(replace(outcome, cause=None))  # which would keep all that led to it
 
 
-def settle_commitments(done: Restore, asked: Sequence[Outcome], commit: Commit, journal: Journal | None) -> None:
+def settle_commitments(
+    done: Restore, asked: Sequence[Outcome], commit: RequestCommitment, journal: RestoreJournal | None
+) -> None:
     """Ask the destination about what it was sent, and what it refused; what it has not is sent again next time."""
     references = [Reference(outcome.held.sop_class_uid, outcome.held.sop_instance_uid) for outcome in asked]
     results: Mapping[Reference, int] = {}
@@ -121,7 +123,7 @@ def settle_commitments(done: Restore, asked: Sequence[Outcome], commit: Commit, 
         done.no_commitment = ""
 
 
-def _judge(done: Restore, outcome: Outcome, reason: int | None, journal: Journal | None) -> None:
+def _judge(done: Restore, outcome: Outcome, reason: int | None, journal: RestoreJournal | None) -> None:
     held, was_refused = outcome.held, outcome.cause is not None
     if was_refused:
         if reason != 0:

@@ -14,16 +14,16 @@ from typing import BinaryIO
 
 from backup_scp.dicom.transcode.content import digest_of_content, digest_of_elements
 from backup_scp.errors import ArchiveUnavailable, Damaged, InstanceRefused
-from backup_scp.ports import Archive, ArchivedFile, Held, StagedFile
+from backup_scp.ports import Archive, ArchivedFile, StagedFile, StoredVersion
 
-Digest = Callable[[BinaryIO, str, int, Path, float], str]
+ContentDigest = Callable[[BinaryIO, str, int, Path, float], str]
 
 _LONGEST_S = 10.0  # a sender waits for its answer
 _LARGEST_BYTES = 1 << 28
 _MOST = 8
 
 
-def find_same(archive: Archive, staged: StagedFile, held: Iterable[Held]) -> str:
+def find_same(archive: Archive, staged: StagedFile, held: Iterable[StoredVersion]) -> str:
     """Name a held version that says the same as a Data Set whose last byte is in.
 
     Parameters
@@ -62,7 +62,7 @@ class _Comparison:
         self._until = time.monotonic() + _LONGEST_S
         self._elements = self._content = ""
 
-    def is_same(self, held: Held) -> bool:
+    def is_same(self, held: StoredVersion) -> bool:
         """Tell whether both say the same; pixels are decoded only where all the rest is the same."""
         file = self._archive.read(held.location)
         folder = file.path.parent  # for what has no name: it is on the archive's own volume
@@ -75,11 +75,11 @@ class _Comparison:
         self._archive.verify(held.location, held.sha256)  # one that is damaged must not keep the place of a whole one
         return True
 
-    def _of_staged(self, digest: Digest, folder: Path) -> str:
+    def _of_staged(self, digest: ContentDigest, folder: Path) -> str:
         staged = self._staged
         with staged.data_set() as stream:
             return digest(stream, staged.heading.transfer_syntax_uid, staged.size_bytes, folder, self._until)
 
-    def _of(self, file: ArchivedFile, digest: Digest, folder: Path) -> str:
+    def _of(self, file: ArchivedFile, digest: ContentDigest, folder: Path) -> str:
         with file.data_set() as stream:
             return digest(stream, file.heading.transfer_syntax_uid, file.size_bytes, folder, self._until)

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from backup_scp.errors import Damaged, FileMissing
 from backup_scp.machine import clock
-from backup_scp.ports import Archive, Checked, Held, Index, Progress, Task, Version
+from backup_scp.ports import Archive, Index, Progress, StoredVersion, Task, VerificationResult, Version
 from backup_scp.services.read_back import intact_version, version_of
 
 log = logging.getLogger(__name__)
@@ -30,11 +30,11 @@ _ON_ITS_WAY = timedelta(minutes=5)
 """A file is visible before its row is there, and has a note until then; one that is older was left by a crash."""
 
 OnProgress = Callable[[Progress], None]
-Wait = Callable[[int], None]
+Pause = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Discrepancy:
     """One stored file that is not as it should be.
 
     Attributes
@@ -80,10 +80,10 @@ class Verification:
 
     intact: int = 0
     size_bytes: int = 0
-    damaged: list[Finding] = field(default_factory=list)
-    missing: list[Finding] = field(default_factory=list)
+    damaged: list[Discrepancy] = field(default_factory=list)
+    missing: list[Discrepancy] = field(default_factory=list)
     unindexed: list[str] = field(default_factory=list)
-    unindexed_damaged: list[Finding] = field(default_factory=list)
+    unindexed_damaged: list[Discrepancy] = field(default_factory=list)
     repaired: int = 0
     foreign: list[str] = field(default_factory=list)
     foreign_count: int = 0
@@ -121,7 +121,7 @@ def verify(
     *,
     repair: bool = False,
     resume: bool = False,
-    wait: Wait = lambda _: None,
+    wait: Pause = lambda _: None,
     found: Verification | None = None,
 ) -> Verification:
     """Read every version against its digest, and look for files that the index does not know.
@@ -171,11 +171,11 @@ def _a_new_one(index: Index) -> Task:
 
 
 def _verify_indexed(
-    archive: Archive, index: Index, task: Task, found: Verification, on_progress: OnProgress, wait: Wait
+    archive: Archive, index: Index, task: Task, found: Verification, on_progress: OnProgress, wait: Pause
 ) -> None:
     """Check every version of the index that was not since the pass began."""
     holdings = index.holdings()
-    results: list[Checked] = []
+    results: list[VerificationResult] = []
     time = clock.Steady(task.began_at)  # what was read in this pass is never met again, if the clock is set back
     recorded = time.now()
     count = task.done
@@ -199,19 +199,19 @@ def _verify_indexed(
         record()
 
 
-def _check(archive: Archive, held: Held, found: Verification, began: datetime) -> Checked:
+def _check(archive: Archive, held: StoredVersion, found: Verification, began: datetime) -> VerificationResult:
     damage = _damage(archive, held) and _damage(archive, held)  # at first sight it may have been under repair
     found.size_bytes += held.size_bytes
     if damage:
-        finding = Finding(held.location, held.sop_instance_uid, str(damage))
+        finding = Discrepancy(held.location, held.sop_instance_uid, str(damage))
         (found.missing if isinstance(damage, FileMissing) else found.damaged).append(finding)
         log.error("%s; send SOP Instance %s again", damage, held.sop_instance_uid)
     else:
         found.intact += 1
-    return Checked(held.location, str(damage) if damage else None, began)
+    return VerificationResult(held.location, str(damage) if damage else None, began)
 
 
-def _damage(archive: Archive, held: Held) -> Damaged | None:
+def _damage(archive: Archive, held: StoredVersion) -> Damaged | None:
     try:
         archive.verify(held.location, held.sha256)
     except Damaged as error:
@@ -225,7 +225,7 @@ def _listed(names: Iterator[str], found: Verification) -> Iterator[str]:
         yield from names
     except Damaged as error:
         log.error("%s", error)
-        found.unindexed_damaged.append(Finding("", "", str(error)))
+        found.unindexed_damaged.append(Discrepancy("", "", str(error)))
 
 
 def _look_at_unindexed(archive: Archive, index: Index, location: str, found: Verification, *, repair: bool) -> None:
@@ -235,7 +235,7 @@ def _look_at_unindexed(archive: Archive, index: Index, location: str, found: Ver
     except FileMissing:
         return  # taken away since it was listed
     except Damaged as error:
-        found.unindexed_damaged.append(Finding(location, "", str(error)))
+        found.unindexed_damaged.append(Discrepancy(location, "", str(error)))
         return
     if index.held(version.key, version.sha256) is not None or is_on_its_way:
         return  # it arrived while we were reading

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from backup_scp.errors import BackupSCPError, IndexDamaged, IndexUnavailable, Unavailable
 from backup_scp.machine import clock
-from backup_scp.ports import Archive, Index, Progress, Storm, Task
+from backup_scp.ports import Archive, Index, MassChange, Progress, Task
 from backup_scp.services import rebuild, verify
 from backup_scp.services.throttle import Throttle
 
@@ -43,7 +43,7 @@ _LONGEST_PAUSE_S = 3600.0
 """Between two tries of a work that ends with an error that nobody has foreseen."""
 
 
-class _Stopped(Exception):  # noqa: N818 - no error
+class _Stopping(Exception):  # noqa: N818 - no error
     """The node is being stopped."""
 
 
@@ -67,7 +67,7 @@ class Work:
     failures: int = 0
 
 
-class Upkeep:
+class MaintenanceThread:
     """One thread of low priority.
 
     Each work stands for itself: whatever error ends one, the others go on, and it is tried again later.
@@ -96,7 +96,7 @@ class Upkeep:
         index: Index,
         full_pass_days: float,
         renew: Callable[[str], None],
-        storms: Callable[[], list[Storm]],
+        storms: Callable[[], list[MassChange]],
     ) -> None:
         self._archive = archive
         self._index = index
@@ -145,7 +145,7 @@ class Upkeep:
 
     def _run(self) -> None:
         _lower_priority()
-        with contextlib.suppress(_Stopped):
+        with contextlib.suppress(_Stopping):
             self._index.accept()
             self._do("rebuild")
             while True:
@@ -171,7 +171,7 @@ class Upkeep:
         error = ""
         try:
             do()
-        except _Stopped:
+        except _Stopping:
             raise
         except BackupSCPError as known:  # tried again each time: the drive may be back
             error = str(known)
@@ -251,7 +251,7 @@ class Upkeep:
     def _go_on(self, _: Progress) -> None:
         self.active_at = clock.now()
         if self._stop.is_set():
-            raise _Stopped
+            raise _Stopping
         if damage := self._index.damage():
             raise IndexDamaged(damage)
         if self._index.is_replaced:
@@ -260,7 +260,7 @@ class Upkeep:
     def _pause(self, seconds: float) -> None:
         self.active_at = clock.now()
         if self._stop.wait(seconds):
-            raise _Stopped
+            raise _Stopping
 
 
 def _place_of(error: Exception) -> str:

@@ -284,7 +284,7 @@ class ArchiveContract:
         assert list(archive.locations()) == [location]
 
     def test_what_is_not_trusted_is_tried_first(self, archive: Archive):
-        archive.distrust("It did not keep data")
+        archive.mark_faulty("It did not keep data")
         assert archive.trouble == "It did not keep data"
         archive.stage(HEADING).discard()
         assert archive.trouble == ""

@@ -79,7 +79,7 @@ class _Slow(Digests):
 
 def test_a_piece_is_digested_while_the_next_comes_and_done_when_it_is_there(tmp_path, monkeypatch, data):
     monkeypatch.setattr(digesting, "_free_cores", threading.Semaphore(1))
-    beside = digesting.DigestBeside.begin(slow := _Slow())
+    beside = digesting.BackgroundDigest.begin(slow := _Slow())
     assert beside is not None
     first, second = memoryview(data)[:100_000], memoryview(data)[100_000:200_000]
     beside.update(first)  # comes back while it is being made

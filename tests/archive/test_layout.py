@@ -86,6 +86,6 @@ def test_a_changed_location_is_none(change):
 
 
 def test_set_aside_is_no_location():
-    name = layout.aside(layout.location_of(KEY, DIGEST), datetime(2026, 11, 21, 20, 24, 56, 7, UTC))
+    name = layout.quarantine_name(layout.location_of(KEY, DIGEST), datetime(2026, 11, 21, 20, 24, 56, 7, UTC))
     assert name.endswith("/1.2.3.4.0123456789ab.20261121T202456000007Z.dcm")
     assert not layout.is_location(name)

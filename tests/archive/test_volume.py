@@ -77,7 +77,7 @@ class TestFsync:
 
     def test_what_another_process_has_found_is_tried(self, archive, monkeypatch):
         store(archive)
-        archive.distrust("somebody said so")
+        archive.mark_faulty("somebody said so")
         with a_disk_that_keeps_nothing(monkeypatch), pytest.raises(ArchiveUnavailable, match=NOT_KEPT):
             archive.stage(HEADING)
         archive.stage(HEADING).discard()

@@ -10,7 +10,7 @@ import pytest
 from pydicom import dcmread
 
 from backup_scp.cli import options
-from backup_scp.ports import Checked
+from backup_scp.ports import VerificationResult
 from tests.index.examples import version
 from tests.samples import dx, encode
 
@@ -226,7 +226,7 @@ class TestFind:
 
     def test_damage_is_a_flag(self, run, corrected):
         clash = self.found(run)[1]
-        corrected.index.record_verification([Checked(clash["location"], "its digest is another")])
+        corrected.index.record_verification([VerificationResult(clash["location"], "its digest is another")])
         assert self.found(run)[1]["flags"] == ["clash", "damaged"]
 
     def test_what_it_prints_is_what_restore_reads(self, run, corrected, tmp_path, local_time):

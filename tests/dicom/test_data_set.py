@@ -432,10 +432,10 @@ def test_a_deflate_bomb_of_elements_is_given_up():
 
 
 def test_deflated_bytes_that_inflate_to_nothing_are_given_up():
-    nothing = io.BytesIO(b"\0\0\0\xff\xff" * (5 << 20))  # empty stored blocks
+    do_nothing = io.BytesIO(b"\0\0\0\xff\xff" * (5 << 20))  # empty stored blocks
     with pytest.raises(InvalidDataSet, match="almost nothing"):
-        data_set.scan(nothing, DEFLATED, WANTED)
-    assert nothing.tell() < 2 * data_set.WORK_BYTES
+        data_set.scan(do_nothing, DEFLATED, WANTED)
+    assert do_nothing.tell() < 2 * data_set.WORK_BYTES
 
 
 def test_memory_is_flat_beside_a_large_value():

@@ -18,7 +18,7 @@ import trustme
 from backup_scp.archive.filesystem import FilesystemArchive
 from backup_scp.dimse.association.access import AccessPolicy
 from backup_scp.dimse.association.association import Association, Context, LocalAE, Timing
-from backup_scp.dimse.association.listener import Listening
+from backup_scp.dimse.association.listener import ListenSettings
 from backup_scp.dimse.association.negotiation import VERIFICATION, is_storage
 from backup_scp.dimse.association.server import Server, Service
 from backup_scp.dimse.messages.command_set import CommandSet, Element, Field, response
@@ -154,7 +154,7 @@ def start_server(leaves_nothing, sink, recorder) -> Iterator[Callable[..., Runni
         } | (services or {})
         policy = AccessPolicy(remotes, trust_this_machine=listening.pop("trust_this_machine", True))
         server = Server(
-            Listening("BACKUP_SCP", listening.pop("host", "127.0.0.1"), 0, **listening),
+            ListenSettings("BACKUP_SCP", listening.pop("host", "127.0.0.1"), 0, **listening),
             policy,
             served,
             recorder,
@@ -186,7 +186,7 @@ def secured() -> tuple[ssl.SSLContext, ssl.SSLContext]:
 
 
 @dataclass
-class Storage:
+class OpenStores:
     """A real archive and index, and how to serve them."""
 
     folder: Path
@@ -210,11 +210,11 @@ class Storage:
 
 
 @pytest.fixture
-def storage(tmp_path, recorder) -> Iterator[Storage]:
+def storage(tmp_path, recorder) -> Iterator[OpenStores]:
     url = f"sqlite:///{tmp_path / 'index.sqlite'}"
     upgrade(url)
     index = SQLIndex(url)
-    yield Storage(tmp_path / "archive", FilesystemArchive(tmp_path / "archive"), index, recorder)
+    yield OpenStores(tmp_path / "archive", FilesystemArchive(tmp_path / "archive"), index, recorder)
     index.close()
 
 

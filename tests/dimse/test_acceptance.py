@@ -27,7 +27,7 @@ from pynetdicom.pdu_primitives import (
 from backup_scp.dicom.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from backup_scp.dimse.association import acceptance as acceptance_module
 from backup_scp.dimse.association import extended_negotiation
-from backup_scp.dimse.association.acceptance import Acceptances, InvalidRequest, accept
+from backup_scp.dimse.association.acceptance import InvalidRequest, NegotiationCache, accept
 from backup_scp.dimse.association.association import Context
 from backup_scp.dimse.association.negotiation import STORAGE_COMMITMENT, answer_context, answer_role
 from backup_scp.dimse.upper_layer import Timing, UpperLayer
@@ -210,7 +210,7 @@ def test_what_was_settled_comes_with_the_answer():
 )
 def test_what_is_no_request_has_no_answer(request_pdu, said):
     with pytest.raises(InvalidRequest, match=said):
-        Acceptances(MAXIMUM).of(request_pdu)
+        NegotiationCache(MAXIMUM).of(request_pdu)
 
 
 @pytest.mark.parametrize("end", [p_data(pdv(1, COMMAND | LAST, echo_rq(258))), release_rq()], ids=["echo", "release"])
@@ -336,14 +336,14 @@ def size_of(request: bytes) -> int:
 
 
 def test_a_request_is_worked_out_once(monkeypatch):
-    acceptances = Acceptances(MAXIMUM)
+    acceptances = NegotiationCache(MAXIMUM)
     first = acceptances.of(REQUESTS["roles"])
     monkeypatch.setattr(acceptance_module, "accept", None)
     assert acceptances.of(bytes(REQUESTS["roles"])) is first
 
 
 def test_one_byte_of_difference_is_another_request():
-    acceptances = Acceptances(MAXIMUM)
+    acceptances = NegotiationCache(MAXIMUM)
     first, second = (acceptances.of(associate_rq([ECHO], calling=calling)) for calling in (b"CONSOLE1", b"CONSOLE2"))
     assert first is not None
     assert second is not None
@@ -353,7 +353,7 @@ def test_one_byte_of_difference_is_another_request():
 
 def test_what_is_remembered_is_bounded_and_the_last_ones_stay():
     requests = [associate_rq([ECHO], calling=b"CONSOLE%04d" % number) for number in range(100)]
-    acceptances = Acceptances(MAXIMUM, limit_bytes=10 * size_of(requests[0]))
+    acceptances = NegotiationCache(MAXIMUM, limit_bytes=10 * size_of(requests[0]))
     first = acceptances.of(requests[0])
     for request in requests:
         acceptances.of(request)
@@ -365,7 +365,7 @@ def test_what_is_remembered_is_bounded_and_the_last_ones_stay():
 def test_a_huge_request_displaces_no_other():
     small = associate_rq([ECHO])
     huge = REQUESTS["128 contexts"]
-    acceptances = Acceptances(MAXIMUM, limit_bytes=8 * size_of(huge) - 8)
+    acceptances = NegotiationCache(MAXIMUM, limit_bytes=8 * size_of(huge) - 8)
     kept = acceptances.of(small)
     assert acceptances.of(huge) is not None
     assert list(acceptances._known) == [small]
@@ -416,7 +416,7 @@ def test_thousands_of_tiny_items_are_refused_before_they_are_decoded(start_serve
 
 def test_what_strangers_propose_does_not_stay_in_memory():
     """Hundreds of requests, each with its own Abstract Syntaxes of 65,000 characters."""
-    known = Acceptances(131072)
+    known = NegotiationCache(131072)
     tracemalloc.start()
     try:
         for number in range(200):
@@ -429,7 +429,7 @@ def test_what_strangers_propose_does_not_stay_in_memory():
 
 
 def test_requests_are_decoded_one_at_a_time_and_usual_ones_first(monkeypatch):
-    known, decoded, threads = Acceptances(131072), [], []
+    known, decoded, threads = NegotiationCache(131072), [], []
     queue = known._decoding
 
     def noted(request_, maximum_pdu_length):

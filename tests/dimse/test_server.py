@@ -498,7 +498,7 @@ def test_an_error_before_the_association_is_answered_with_an_abort(server, monke
     assert "Doe" not in caplog.text
 
 
-class Errand:
+class IdleTask:
     """What is done meanwhile, and whether it was ended."""
 
     def __init__(self) -> None:
@@ -514,7 +514,7 @@ class Errand:
 @pytest.mark.parametrize("end", [release_rq(), abort(), b""])
 def test_an_errand_ends_with_its_association(start_server, end):
     """Else the report that it waits for would be nobody else's until its lease is over."""
-    errand = Errand()
+    errand = IdleTask()
 
     def sent_on_an_errand(association, context, request):
         association.errand = errand
@@ -705,7 +705,7 @@ def test_stop_before_start_and_twice(start_server):
 
 def test_a_port_that_is_taken(server, start_server):
     other = server_module.Server(
-        listener_module.Listening("X", "127.0.0.1", server.port), server.server._policy, {}, Recorder()
+        listener_module.ListenSettings("X", "127.0.0.1", server.port), server.server._policy, {}, Recorder()
     )
     with pytest.raises(InvalidSettings, match=r"is already in use\. Is backup-scp already running\?"):
         other.start()
@@ -715,7 +715,7 @@ def test_when_the_tls_port_is_taken_the_plain_one_is_free_again(server, secured)
     """Else the node could not be started with other settings in the same process."""
     with contextlib.closing(listener_module.Listener("127.0.0.1", 0)) as free:
         port = free.port
-    listening = listener_module.Listening("X", "127.0.0.1", port, tls=secured[0], tls_port=server.port)
+    listening = listener_module.ListenSettings("X", "127.0.0.1", port, tls=secured[0], tls_port=server.port)
     with pytest.raises(InvalidSettings):
         listener_module.open_ports(listening)
     listener_module.Listener("127.0.0.1", port).close()

@@ -11,7 +11,7 @@ from backup_scp.index.connection import postgresql_engine
 from backup_scp.index.connection.database import index_url
 from backup_scp.index.connection.migrate import upgrade
 from tests import samples
-from tests.dimse.conftest import Storage, associations_ended
+from tests.dimse.conftest import OpenStores, associations_ended
 from tests.dimse.test_storage_scp import CT, SAMPLE, store
 from tests.dimse.wire import EXPLICIT
 from tests.processes import LOOPBACK
@@ -30,7 +30,7 @@ def test_c_store_is_refused_and_taken_again_later(start_server, tmp_path, record
         relay = stack.enter_context(Relay((url.host or LOOPBACK, url.port or 5432)))
         index = stack.enter_context(contextlib.closing(SQLIndex(str(url.set(host=LOOPBACK, port=relay.port)))))
         archive = FilesystemArchive(tmp_path / "archive")
-        node = start_server(Storage(tmp_path / "archive", archive, index, recorder).services())
+        node = start_server(OpenStores(tmp_path / "archive", archive, index, recorder).services())
         pool = stack.enter_context(ThreadPoolExecutor(SENDERS))
 
         def send(image):

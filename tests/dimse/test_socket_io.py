@@ -57,7 +57,7 @@ def ends(request, monkeypatch):
         near = NotingSecuredSocket(near, ours)
         with ThreadPoolExecutor(1) as other:
             handshake = other.submit(TLSSocket, far, theirs)
-            Secured(near).shake_hands(TIMEOUT_S)
+            Secured(near).do_handshake(TIMEOUT_S)
             far = handshake.result(TIMEOUT_S)
     layer = UpperLayer(near, Timing(), "a peer")
     establish(layer)

@@ -32,7 +32,7 @@ from backup_scp.dimse.scp.service_table import services
 from backup_scp.dimse.scu.event_report import EventReporter
 from backup_scp.errors import DestinationUnavailable, InvalidActionInformation, ResourceLimitation
 from backup_scp.ports import Commitment, CommitmentRequest, FailureReason, Reference, RemoteAE, Requester
-from backup_scp.services.commitment import Pace, StorageCommitment
+from backup_scp.services.commitment import CommitmentTimers, StorageCommitment
 from tests.dimse.conftest import PATIENT, Other, threads, until_closed
 from tests.dimse.wire import (
     BIG_ENDIAN,
@@ -199,7 +199,7 @@ def test_what_a_report_names_as_both_is_not_committed():
 
 @pytest.fixture
 def commitment(storage):
-    pace = Pace(images=timedelta(0), retry=timedelta(hours=1))
+    pace = CommitmentTimers(images=timedelta(0), retry=timedelta(hours=1))
     return StorageCommitment(storage.archive, storage.index, is_storage, pace)
 
 

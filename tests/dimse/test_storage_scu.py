@@ -23,7 +23,7 @@ from backup_scp.errors import (
     InstanceRefused,
     InstanceUnconfirmed,
 )
-from backup_scp.ports import ArchivedFile, Arrival, Heading, Held, RemoteAE
+from backup_scp.ports import ArchivedFile, Arrival, Heading, RemoteAE, StoredVersion
 from tests import samples
 from tests.dimse.conftest import PATIENT
 from tests.dimse.destination import Destination
@@ -34,7 +34,7 @@ JPEG = "1.2.840.10008.1.2.4.50"
 
 
 def held(sop_class=CT_IMAGE_STORAGE, syntax=EXPLICIT, uid="1.2.3", data=b""):
-    return Held("1", "2", uid, sop_class, syntax, "x.dcm", hashlib.sha256(data).hexdigest(), len(data), NOW)
+    return StoredVersion("1", "2", uid, sop_class, syntax, "x.dcm", hashlib.sha256(data).hexdigest(), len(data), NOW)
 
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -14,7 +14,7 @@ from backup_scp.dimse.scu import transcoding
 from backup_scp.dimse.scu.transcoding import Transcoder
 from backup_scp.errors import InstanceRefused
 from backup_scp.ports import Selection
-from backup_scp.services.read_ahead import Outgoing
+from backup_scp.services.read_ahead import VerifiedReader
 from tests.samples import ct_series, encode
 from tests.stored import stored_in
 
@@ -113,7 +113,7 @@ def test_what_is_read_ahead_is_what_is_begun(tmp_path):
             stored.put(sample)
         held = stored.index.select(Selection())
         stored.flip(held[2].location)
-        with Outgoing(stored.archive) as outgoing:
+        with VerifiedReader(stored.archive) as outgoing:
             assert outgoing.read_ahead() is None
             rest = outgoing.in_order(held)
             next(rest)

@@ -586,7 +586,7 @@ def secured_pair(secured):
     with far, ThreadPoolExecutor(1) as other:
         peer = other.submit(TLSSocket, far, secured[1])
         ours = SecuredSocket(near, secured[0])
-        Secured(ours).shake_hands(TIMEOUT_S)
+        Secured(ours).do_handshake(TIMEOUT_S)
         layer = UpperLayer(ours, Timing(), "a peer")
         yield layer, peer.result(TIMEOUT_S)
         layer.close()
@@ -690,7 +690,7 @@ def test_new_keys_are_made_but_not_without_end(secured, monkeypatch):
             assert peer.stdin
             assert peer.stderr
             ours = SecuredSocket(listener.accept()[0], secured[0])
-            Secured(ours).shake_hands(TIMEOUT_S)
+            Secured(ours).do_handshake(TIMEOUT_S)
             layer = UpperLayer(ours, Timing(), "a peer")
             establish(layer)
             for word in (b"first", b"second", b"too late"):

@@ -26,9 +26,8 @@ from backup_scp.dicom.query.information_model import (
 from backup_scp.dicom.value_representation import items_of
 from backup_scp.errors import InvalidSelection
 from backup_scp.ports import (
-    Admission,
+    AddResult,
     Arrival,
-    Checked,
     ClockDoubt,
     Index,
     InstanceKey,
@@ -36,6 +35,7 @@ from backup_scp.ports import (
     Selection,
     ServiceKind,
     Task,
+    VerificationResult,
     Version,
 )
 from tests.index.examples import (
@@ -112,7 +112,7 @@ class IndexContract:
     # What comes in
 
     def test_a_new_instance_is_found_at_every_level(self, index):
-        assert index.add(version(StudyDate="20240501", SeriesNumber="2", InstanceNumber="7")) is Admission.NEW
+        assert index.add(version(StudyDate="20240501", SeriesNumber="2", InstanceNumber="7")) is AddResult.NEW
         assert answers(index, P, "PatientName") == [{"PatientID": "P1", "PatientName": "DOE^JANE"}]
         assert answers(index, S, "StudyDate") == [
             {"PatientID": "P1", "StudyInstanceUID": "1.2.3", "StudyDate": "20240501"}
@@ -209,8 +209,8 @@ class IndexContract:
 
     def test_the_same_bytes_again_add_nothing(self, index):
         first = version(minute=0)
-        assert index.add(first) is Admission.NEW
-        assert index.add(version(minute=5)) is Admission.HELD
+        assert index.add(first) is AddResult.NEW
+        assert index.add(version(minute=5)) is AddResult.HELD
         assert index.holdings().versions == 1
         assert index.held(first.key, first.sha256) == (first.location, first.arrival)
 
@@ -233,7 +233,7 @@ class IndexContract:
 
     def test_the_latest_of_the_same_sender_answers(self, index):
         index.add(version(content="old", StudyDescription="old"))
-        assert index.add(version(content="new", minute=1, StudyDescription="new")) is Admission.VERSION
+        assert index.add(version(content="new", minute=1, StudyDescription="new")) is AddResult.VERSION
         assert [a["StudyDescription"] for a in answers(index, S, "StudyDescription")] == ["new"]
         (held,) = index.retrieve(query(S, StudyInstanceUID="1.2.3"))
         assert held.sha256 == version(content="new").sha256
@@ -242,13 +242,13 @@ class IndexContract:
 
     def test_an_earlier_version_that_is_entered_late_does_not_answer(self, index):
         index.add(version(content="new", minute=1, ImageType="NEW"))
-        assert index.add(version(content="old", minute=0, ImageType="OLD")) is Admission.VERSION
+        assert index.add(version(content="old", minute=0, ImageType="OLD")) is AddResult.VERSION
         assert [a["ImageType"] for a in answers(index, I, "ImageType")] == ["NEW"]
 
     @pytest.mark.parametrize("other", [{"sender": "WORKSTATION"}, {"site": "north"}])
     def test_another_sender_does_not_take_over(self, index, other):
         index.add(version(content="ours", ImageType="OURS"))
-        assert index.add(version(content="theirs", minute=1, ImageType="THEIRS", **other)) is Admission.CLASH
+        assert index.add(version(content="theirs", minute=1, ImageType="THEIRS", **other)) is AddResult.CLASH
         assert [a["ImageType"] for a in answers(index, I, "ImageType")] == ["OURS"]
         (held,) = index.retrieve(query(I, SOPInstanceUID="1.2.3.4.5"))
         assert held.sha256 == version(content="ours").sha256
@@ -260,8 +260,8 @@ class IndexContract:
     def test_a_stranger_with_the_consoles_ae_title_does_not_take_over(self, index):
         index.add(version(content="ours", remote="console", ImageType="OURS"))
         stranger = version(content="theirs", minute=1, ImageType="THEIRS")
-        assert index.add(stranger) is Admission.CLASH
-        assert index.add(version(content="corrected", remote="console", minute=2)) is Admission.VERSION
+        assert index.add(stranger) is AddResult.CLASH
+        assert index.add(version(content="corrected", remote="console", minute=2)) is AddResult.VERSION
         (held,) = index.retrieve(query(I))
         assert held.sha256 == version(content="corrected").sha256
         (remark,) = index.remarks(9)
@@ -269,8 +269,8 @@ class IndexContract:
 
     def test_what_a_console_sent_before_it_was_configured_can_be_corrected(self, index):
         index.add(version(content="before"))
-        assert index.add(version(content="since", minute=1, remote="console")) is Admission.VERSION
-        assert index.add(version(content="a stranger's", minute=2)) is Admission.CLASH
+        assert index.add(version(content="since", minute=1, remote="console")) is AddResult.VERSION
+        assert index.add(version(content="a stranger's", minute=2)) is AddResult.CLASH
         for minute, content in ((0, "before"), (1, "since"), (2, "since")):
             (held,) = index.select(Selection(as_of=at(minute)))
             assert held.sha256 == version(content=content).sha256
@@ -279,19 +279,19 @@ class IndexContract:
         """It has no place before what was held, so nothing is entered anew for it."""
         index.add(version(content="old"))
         early = version(content="corrected", minute=-600)
-        later = replace(early, arrival=early.arrival.after(index.meet(early.key, early.sha256).latest))
-        assert index.add(later, _never) is Admission.VERSION
+        later = replace(early, arrival=early.arrival.after(index.look_up(early.key, early.sha256).latest))
+        assert index.add(later, _never) is AddResult.VERSION
         (held,) = index.retrieve(query(I))
         assert (held.sha256, held.received_at) == (early.sha256, at(-600))
         assert [v.arrival for v in index.search_versions(query(I))] == [version().arrival, later.arrival]
-        assert index.meet(early.key, early.sha256) == ((early.location, later.arrival), later.arrival.ordered_at)
+        assert index.look_up(early.key, early.sha256) == ((early.location, later.arrival), later.arrival.ordered_at)
 
     def test_another_encoding_is_kept_and_changes_nothing(self, index):
         first, corrected = version(content="first"), version(content="corrected", minute=1)
-        assert [index.add(first), index.add(corrected)] == [Admission.NEW, Admission.VERSION]
+        assert [index.add(first), index.add(corrected)] == [AddResult.NEW, AddResult.VERSION]
         for minute, (sender, of) in enumerate([("DR1", first), ("PACS", corrected), ("PACS", first)], 2):
             again = version(content=f"again {minute}", minute=minute, sender=sender, same_as=of.sha256)
-            assert index.add(again) is Admission.REENCODED
+            assert index.add(again) is AddResult.REENCODED
         held = index.versions_of(first.key)
         assert held[0].sha256 == corrected.sha256
         assert [each.received_at for each in held] == [at(minute) for minute in (1, 4, 3, 2, 0)]
@@ -304,19 +304,19 @@ class IndexContract:
     def test_another_encoding_that_is_entered_first_changes_nothing_either(self, index):
         first = version(content="first")
         again = version(content="again", minute=1, sender="PACS", same_as=first.sha256)
-        assert index.add(again) is Admission.NEW
+        assert index.add(again) is AddResult.NEW
         index.add(first, lambda _location: again)
         assert [each.sha256 for each in index.retrieve(query(I))] == [first.sha256]
         assert index.remarks(9) == []
 
     def test_what_is_known_of_a_uid_tells_what_came_before(self, index):
-        assert index.meet(version().key, version().sha256) == (None, None)
+        assert index.look_up(version().key, version().sha256) == (None, None)
         index.add(version(minute=1))
         index.add(version(content="other", minute=3))
         index.add(version("1.9", minute=5))  # the study says what this one says
-        assert index.meet(version().key, "0" * 64) == (None, at(5))
-        assert index.meet(version().key, version().sha256).held == (version().location, version(minute=1).arrival)
-        assert index.meet(version(study="8").key, version().sha256) == (None, at(5))  # of another study
+        assert index.look_up(version().key, "0" * 64) == (None, at(5))
+        assert index.look_up(version().key, version().sha256).held == (version().location, version(minute=1).arrival)
+        assert index.look_up(version(study="8").key, version().sha256) == (None, at(5))  # of another study
 
     @pytest.mark.parametrize("other", [{}, {"sender": "OTHER"}, {"sender": "", "service": "IMPORT"}])
     def test_what_is_cut_off_answers_only_while_nothing_whole_is_held(self, index, other):
@@ -326,9 +326,9 @@ class IndexContract:
         )
         index.add(cut)
         assert answers(index, I, "ImageType")[0]["ImageType"] == "CUT"
-        assert index.add(whole) is Admission.VERSION
+        assert index.add(whole) is AddResult.VERSION
         again = version(content="cut again", minute=2, is_whole=False, ImageType="CUT")
-        assert index.add(again) is Admission.VERSION
+        assert index.add(again) is AddResult.VERSION
         (held,) = index.retrieve(query(I))
         assert held.sha256 == whole.sha256
         assert {(r.location, r.flags) for r in index.remarks(9)} == {
@@ -340,12 +340,12 @@ class IndexContract:
 
     def test_an_import_never_takes_over(self, index):
         imports = [version(content=str(n), minute=n, sender="", service="IMPORT") for n in range(3)]
-        assert [index.add(each) for each in imports] == [Admission.NEW, Admission.CLASH, Admission.CLASH]
+        assert [index.add(each) for each in imports] == [AddResult.NEW, AddResult.CLASH, AddResult.CLASH]
         (held,) = index.retrieve(query(I))
         assert held.sha256 == imports[0].sha256
-        assert index.add(version(content="a stranger's", minute=4)) is Admission.CLASH
-        assert index.add(version(content="the console's", minute=5, remote="console")) is Admission.VERSION
-        assert index.add(version(content="3", minute=6, sender="", service="IMPORT")) is Admission.CLASH
+        assert index.add(version(content="a stranger's", minute=4)) is AddResult.CLASH
+        assert index.add(version(content="the console's", minute=5, remote="console")) is AddResult.VERSION
+        assert index.add(version(content="3", minute=6, sender="", service="IMPORT")) is AddResult.CLASH
         (held,) = index.retrieve(query(I))
         assert held.sha256 == version(content="the console's").sha256
 
@@ -358,20 +358,20 @@ class IndexContract:
     def test_the_owner_still_answers_after_a_clash(self, index):
         index.add(version(content="a"))
         index.add(version(content="b", minute=1, sender="OTHER"))
-        assert index.add(version(content="c", minute=2)) is Admission.VERSION
-        assert index.add(version(content="d", minute=3, sender="OTHER")) is Admission.CLASH
+        assert index.add(version(content="c", minute=2)) is AddResult.VERSION
+        assert index.add(version(content="d", minute=3, sender="OTHER")) is AddResult.CLASH
         (held,) = index.retrieve(query(I))
         assert held.sha256 == version(content="c").sha256
 
     def test_who_was_first_owns_the_instance_even_when_entered_late(self, index):
         index.add(version(content="second", minute=1, sender="OTHER", ImageType="SECOND"))
-        assert index.add(version(content="first", minute=0, ImageType="FIRST")) is Admission.VERSION
+        assert index.add(version(content="first", minute=0, ImageType="FIRST")) is AddResult.VERSION
         assert [a["ImageType"] for a in answers(index, I, "ImageType")] == ["FIRST"]
         assert [r.location for r in index.remarks(9)] == [version(content="second").location]
 
     def test_one_sop_instance_uid_in_two_studies_is_two_instances(self, index):
         index.add(version())
-        assert index.add(version(study="1.9", minute=1)) is Admission.NEW
+        assert index.add(version(study="1.9", minute=1)) is AddResult.NEW
         assert len(answers(index, I, SOPInstanceUID="1.2.3.4.5")) == 2
         (remark,) = index.remarks(9)
         assert (remark.location, remark.flags) == (version(study="1.9").location, ("clash",))
@@ -380,14 +380,14 @@ class IndexContract:
     def test_who_had_a_sop_instance_uid_first_is_not_flagged_whichever_is_entered_first(self, index, other):
         later = version(minute=1, **other)
         index.add(later)
-        assert index.add(version()) is Admission.NEW
+        assert index.add(version()) is AddResult.NEW
         assert [(r.location, r.flags) for r in index.remarks(9)] == [(later.location, ("clash",))]
 
     def test_an_instance_has_its_uid_since_its_first_version(self, index):
         index.add(version())
         index.add(version(minute=10, content="corrected"))
         between = version(study="1.9", minute=5)
-        assert index.add(between) is Admission.NEW
+        assert index.add(between) is AddResult.NEW
         assert [(r.location, r.flags) for r in index.remarks(9)] == [(between.location, ("clash",))]
 
     def test_a_clash_that_is_found_later_leaves_the_other_flags(self, index):
@@ -423,12 +423,12 @@ class IndexContract:
     def test_a_correction_moves_an_instance_to_another_patient(self, index):
         index.add(version(sop="1.1", PatientID="WRONG", Modality="DX"))
         index.add(version(sop="1.2", PatientID="WRONG", Modality="DX"))
-        assert index.add(version(sop="1.2", content="corrected", minute=1, PatientID="RIGHT")) is Admission.VERSION
+        assert index.add(version(sop="1.2", content="corrected", minute=1, PatientID="RIGHT")) is AddResult.VERSION
         found = {a["PatientID"]: a for a in answers(index, S, *COUNTS)}
         assert {i: a["NumberOfStudyRelatedInstances"] for i, a in found.items()} == {"WRONG": "1", "RIGHT": "1"}
         holdings = index.holdings()
         assert (holdings.studies, holdings.series, holdings.instances, holdings.versions) == (2, 2, 2, 3)
-        assert index.add(version(sop="1.1", content="corrected", minute=2, PatientID="RIGHT")) is Admission.VERSION
+        assert index.add(version(sop="1.1", content="corrected", minute=2, PatientID="RIGHT")) is AddResult.VERSION
         (answer,) = answers(index, S, *COUNTS)
         assert (answer["PatientID"], answer["NumberOfStudyRelatedInstances"]) == ("RIGHT", "2")
         holdings = index.holdings()
@@ -468,7 +468,7 @@ class IndexContract:
     # Odd identities
 
     def test_an_unparsed_instance_is_kept_found_counted_and_flagged(self, index):
-        assert index.add(version(sop="1.1", study="", series="", parsed=False)) is Admission.NEW
+        assert index.add(version(sop="1.1", study="", series="", parsed=False)) is AddResult.NEW
         index.add(version(sop="1.2", study="", series="", parsed=False, minute=1))
         (answer,) = answers(index, I, SOPInstanceUID="1.1")
         assert answer == dict.fromkeys(answer, "") | {"SOPInstanceUID": "1.1"}
@@ -495,8 +495,8 @@ class IndexContract:
     )  # fmt: skip
     def test_odd_text_is_kept_and_found(self, index, odd):
         entered = version(sop=odd, PatientID=odd, PatientName=odd, PatientComments=odd, AccessionNumber=odd)
-        assert index.add(entered) is Admission.NEW
-        assert index.add(entered) is Admission.HELD
+        assert index.add(entered) is AddResult.NEW
+        assert index.add(entered) is AddResult.HELD
         assert index.held(entered.key, entered.sha256)
         for keyword in ("SOPInstanceUID", "PatientID", "PatientComments", "AccessionNumber"):
             assert len(answers(index, I, **{keyword: odd})) == 1
@@ -882,7 +882,7 @@ class IndexContract:
         entered = version(site="north")
         index.add(entered)
         index.add(version(content="theirs", minute=1, sender="OTHER"))
-        index.record_verification([Checked(version(content="theirs").location, "its digest is another")])
+        index.record_verification([VerificationResult(version(content="theirs").location, "its digest is another")])
         ours, theirs = index.search_versions(query(I))
         uids = {"StudyInstanceUID": "1.2.3", "SeriesInstanceUID": "1.2.3.4", "SOPInstanceUID": "1.2.3.4.5"}
         assert ours == ({"PatientID": "P1"} | uids, entered.arrival, entered.sha256, entered.size_bytes, DX, EXPLICIT,
@@ -903,13 +903,13 @@ class IndexContract:
         random.Random(7).shuffle(entered)
         barrier = threading.Barrier(8)
 
-        def send(number: int) -> list[Admission]:
+        def send(number: int) -> list[AddResult]:
             barrier.wait()
             return [index.add(each) for each in entered[number::8]]
 
         with ThreadPoolExecutor(8) as pool:
             found = [admission for admissions in pool.map(send, range(8)) for admission in admissions]
-        assert found == [Admission.NEW] * 96
+        assert found == [AddResult.NEW] * 96
         (answer,) = answers(index, S, *COUNTS, "StudyDescription")
         assert [answer[k] for k in COUNTS] == ["3", "96", "M0\\M1\\M2", DX]
         assert answer["StudyDescription"] == "description 95"
@@ -926,7 +926,7 @@ class IndexContract:
 
             with ThreadPoolExecutor(4) as pool:
                 found = sorted(pool.map(send, range(4)))
-            assert found == [Admission.HELD] * 3 + [Admission.NEW]
+            assert found == [AddResult.HELD] * 3 + [AddResult.NEW]
         assert index.holdings().versions == 10
 
     def test_corrections_in_both_directions_at_the_same_time(self, index):
@@ -1002,15 +1002,15 @@ class IndexContract:
         entered = [version(f"1.{n}", minute=n) for n in range(4)]
         for each in entered:
             index.add(each)
-        index.record_verification([Checked(entered[1].location)])
-        index.record_verification([Checked(entered[0].location, "its digest is another")])
+        index.record_verification([VerificationResult(entered[1].location)])
+        index.record_verification([VerificationResult(entered[0].location, "its digest is another")])
         assert [h.location for h in index.versions()] == [entered[n].location for n in (2, 3, 1, 0)]
         holdings = index.holdings()
         assert (holdings.never_verified, holdings.damaged) == (2, 1)
         assert holdings.last_verified_at is not None
         (remark,) = index.remarks(9)
         assert (remark.location, remark.flags) == (entered[0].location, ("damaged",))
-        index.record_verification([Checked(entered[0].location)])
+        index.record_verification([VerificationResult(entered[0].location)])
         assert (index.remarks(9), index.holdings().damaged) == ([], 0)
 
     def test_a_walk_meets_each_version_once_though_it_verifies_them(self, index, small_batches):
@@ -1021,7 +1021,7 @@ class IndexContract:
         for held in index.versions():
             met.append(held.location)
             if len(met) % 4 == 0:
-                index.record_verification([Checked(location) for location in met[-4:]])
+                index.record_verification([VerificationResult(location) for location in met[-4:]])
         assert len(met) == len(set(met)) == 45
         assert index.holdings().never_verified == 1
 
@@ -1062,8 +1062,8 @@ class IndexContract:
         entered = [version(f"1.{n}", minute=n / 60) for n in range(25)]
         for each in entered:
             index.add(each)
-        index.record_verification([Checked(each.location, None, at(900)) for each in entered])
-        index.record_verification([Checked(entered[0].location, "its digest is another")])
+        index.record_verification([VerificationResult(each.location, None, at(900)) for each in entered])
+        index.record_verification([VerificationResult(entered[0].location, "its digest is another")])
         assert index.holdings().damaged == 1
         index.forget_future_verifications()
         holdings = index.holdings()
@@ -1159,7 +1159,7 @@ class IndexContract:
         """Whatever order they came in, and whatever was known."""
         for each in life:
             index.add(each)
-        index.enter_anew(life, _nothing, Task("rebuild", MORNING))
+        index.reindex_studies(life, _nothing, Task("rebuild", MORNING))
         entered_anew = rows(str_url(index))
         with filling(index) as enter:
             for each in sorted(life, key=lambda each: (each.arrival.received_at, each.location)):
@@ -1172,7 +1172,7 @@ class IndexContract:
             index.add(each, files.get)
         before = rows(str_url(index))
         for each in life:
-            assert index.enter_anew([each], files.get, Task("rebuild", MORNING)) == 0
+            assert index.reindex_studies([each], files.get, Task("rebuild", MORNING)) == 0
             assert rows(str_url(index)) == before
 
     def test_the_order_of_entering_does_not_matter_where_files_can_be_read(self, index, life):
@@ -1211,29 +1211,31 @@ class IndexContract:
     def test_what_cannot_be_read_is_not_forgotten(self, index):
         gone, there = version("1.1"), version("1.2", minute=1)
         index.add(gone)
-        assert index.enter_anew([there], _nothing, Task("rebuild", MORNING)) == 1
+        assert index.reindex_studies([there], _nothing, Task("rebuild", MORNING)) == 1
         assert {a["SOPInstanceUID"] for a in answers(index, I)} == {"1.1", "1.2"}
 
     def test_when_a_version_was_verified_stays_known(self, index):
         intact, damaged, unread = (version(f"1.{n}", minute=n) for n in range(3))
         for each in (intact, damaged, unread):
             index.add(each)
-        index.record_verification([Checked(intact.location), Checked(damaged.location, "its digest is another")])
+        index.record_verification(
+            [VerificationResult(intact.location), VerificationResult(damaged.location, "its digest is another")]
+        )
         before = index.holdings()
-        index.enter_anew([intact, damaged, unread], _nothing, Task("rebuild", MORNING))
+        index.reindex_studies([intact, damaged, unread], _nothing, Task("rebuild", MORNING))
         assert index.holdings() == before
         assert (before.damaged, before.never_verified) == (1, 1)
-        index.record_verification([Checked(damaged.location)])
+        index.record_verification([VerificationResult(damaged.location)])
         before = index.holdings()
-        index.enter_anew([intact, damaged, unread], _nothing, Task("rebuild", MORNING))
+        index.reindex_studies([intact, damaged, unread], _nothing, Task("rebuild", MORNING))
         assert index.holdings() == before
         assert (before.damaged, before.never_verified) == (0, 1)
 
     def test_what_is_known_to_be_damaged_is_not_read_again(self, index):
         known = version(PatientName="AS IT CAME")
         index.add(known)
-        index.record_verification([Checked(known.location, "its digest is another")])
-        index.enter_anew([version(PatientName="BYTES THAT CHANGED")], _nothing, Task("rebuild", MORNING))
+        index.record_verification([VerificationResult(known.location, "its digest is another")])
+        index.reindex_studies([version(PatientName="BYTES THAT CHANGED")], _nothing, Task("rebuild", MORNING))
         assert [a["PatientName"] for a in answers(index, S, "PatientName")] == ["AS IT CAME"]
 
     def test_instances_are_added_while_studies_are_entered_anew(self, index, further_index):
@@ -1244,7 +1246,9 @@ class IndexContract:
         for each in entered:
             index.add(each)
         with ThreadPoolExecutor(2) as pool:
-            anew = [pool.submit(further_index.enter_anew, entered, files.get, Task("rebuild", MORNING)) for _ in "123"]
+            anew = [
+                pool.submit(further_index.reindex_studies, entered, files.get, Task("rebuild", MORNING)) for _ in "123"
+            ]
             for each in late:
                 index.add(each)
             assert [future.result() for future in anew] == [0, 0, 0]
@@ -1276,10 +1280,10 @@ class IndexContract:
     def test_a_result_is_never_replaced_by_an_earlier_one(self, index):
         one = version()
         index.add(one)
-        index.record_verification([Checked(one.location, None, at(5))])
-        index.record_verification([Checked(one.location, "seen before it was repaired", at(4))])
+        index.record_verification([VerificationResult(one.location, None, at(5))])
+        index.record_verification([VerificationResult(one.location, "seen before it was repaired", at(4))])
         assert (index.holdings().damaged, index.is_damaged(one.location)) == (0, False)
-        index.record_verification([Checked(one.location, "seen after", at(6))])
+        index.record_verification([VerificationResult(one.location, "seen after", at(6))])
         assert (index.holdings().damaged, index.is_damaged(one.location)) == (1, True)
 
     def test_ranges_do_not_find_what_has_no_date(self, index):

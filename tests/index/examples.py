@@ -20,7 +20,7 @@ from backup_scp.index.schema.tables import METADATA
 from backup_scp.index.writing.study_cache import KnownStudies
 from backup_scp.index.writing.version_rows import Facts
 from backup_scp.index.writing.version_writer import Entrance
-from backup_scp.ports import Admission, Arrival, Match, Rejection, ServiceKind, Version
+from backup_scp.ports import AddResult, Arrival, Match, Rejection, ServiceKind, Version
 
 DX = "1.2.840.10008.5.1.4.1.1.1.1"
 CR = "1.2.840.10008.5.1.4.1.1.1"
@@ -65,14 +65,14 @@ def version(
 
 
 @contextlib.contextmanager
-def filling(index: SQLIndex) -> Iterator[Callable[[Version], Admission]]:
+def filling(index: SQLIndex) -> Iterator[Callable[[Version], AddResult]]:
     """Empty an index, and enter versions in one transaction."""
     known, database = KnownStudies(), index._database
     with database.writing() as connection:
         for name in reversed(_PARENTS):
             connection.execute(sa.delete(METADATA.tables[name]))
 
-        def enter(version: Version) -> Admission:
+        def enter(version: Version) -> AddResult:
             entrance = Entrance(connection, database.dialect, known, alone=True)
             admission = entrance.admit(Facts.of(version))
             entrance.remember()

@@ -340,6 +340,6 @@ def test_one_uid_in_two_studies_is_two_files(records, index):
 
 def test_a_rebuild_keeps_them(records, index):
     number = records.enter(request())
-    index.enter_anew([version()], lambda _: None, Task("rebuild", MORNING))
+    index.reindex_studies([version()], lambda _: None, Task("rebuild", MORNING))
     assert taken(records).number == number
     assert taken(records, 1).request.requested_at == MORNING

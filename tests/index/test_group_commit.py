@@ -14,7 +14,7 @@ from backup_scp.index import SQLIndex
 from backup_scp.index.connection import database
 from backup_scp.index.connection.driver_cursor import Direct
 from backup_scp.index.writing.version_writer import Entrance
-from backup_scp.ports import Admission
+from backup_scp.ports import AddResult
 from tests.index.conftest import opened
 from tests.index.examples import version
 
@@ -56,7 +56,7 @@ def examples(number):
 
 @pytest.mark.parametrize("number", [1, 4, 70])
 def test_those_who_wait_share_a_transaction(index, transactions, number):
-    assert add_at_once(index, examples(number)) == [Admission.NEW] * number
+    assert add_at_once(index, examples(number)) == [AddResult.NEW] * number
     assert transactions() == 1 + number // 64
     held = index.holdings()
     assert (held.studies, held.instances, held.versions) == (1, number, number)
@@ -76,7 +76,7 @@ def test_who_cannot_be_entered_fails_alone(index, monkeypatch):
 
     monkeypatch.setattr(Entrance, "admit", admit)
     first, second, bad, third = add_at_once(index, [*examples(2), poison, version("1.2.3.8")])
-    assert [first, second, third] == [Admission.NEW] * 3
+    assert [first, second, third] == [AddResult.NEW] * 3
     assert isinstance(bad, IndexUnavailable)
     index.add(version("1.2.3.9"))
     held = index.holdings()
@@ -101,7 +101,7 @@ def test_ctrl_c_in_one_thread_leaves_nobody_waiting(index, monkeypatch):
     kinds = [type(each) for each in found]
     assert (kinds.count(IndexUnavailable), kinds.count(KeyboardInterrupt)) == (2, 1)
     assert index.holdings().instances == 0
-    assert index.add(version("1.2.3.9")) is Admission.NEW
+    assert index.add(version("1.2.3.9")) is AddResult.NEW
 
 
 def test_a_commit_that_fails_is_everybodys(index, monkeypatch):

@@ -21,7 +21,7 @@ from backup_scp.index.writing.study_cache import KnownStudies
 from backup_scp.index.writing.study_reindexer import Reentry
 from backup_scp.index.writing.version_rows import Facts
 from backup_scp.index.writing.version_writer import Entrance
-from backup_scp.ports import Admission
+from backup_scp.ports import AddResult
 from tests.index.conftest import opened
 from tests.index.examples import CR, rows, version
 from tests.postgres import postgres_database
@@ -77,7 +77,7 @@ def test_what_a_further_instance_of_a_series_costs(relay, far_index):
     store(far_index, version("1.1"))
     store(far_index, version("1.2"))
     before = relay.trips
-    assert store(far_index, version("1.3")) is Admission.NEW
+    assert store(far_index, version("1.3")) is AddResult.NEW
     assert relay.trips - before == 2
 
 
@@ -92,7 +92,7 @@ def test_what_a_further_instance_of_a_series_costs(relay, far_index):
 def test_what_a_further_series_or_study_costs(relay, far_index, further, trips):
     store(far_index, version("1.1"))
     before = relay.trips
-    assert store(far_index, further) is Admission.NEW
+    assert store(far_index, further) is AddResult.NEW
     assert relay.trips - before == trips
 
 
@@ -101,14 +101,14 @@ def test_what_is_known_to_be_no_new_instance_is_not_presumed_to_be_one(relay, fa
     store(far_index, version("1.1"))
     store(far_index, version("1.1", minute=1, content="once"))
     before = relay.trips
-    assert store(far_index, version("1.1", minute=2, content="twice")) is Admission.VERSION
+    assert store(far_index, version("1.1", minute=2, content="twice")) is AddResult.VERSION
     assert relay.trips - before == 14  # a look for the UID and one for the version, then the long way
 
 
 def test_threads_that_bring_one_study_need_no_long_way(index, transactions):
     with ThreadPoolExecutor(4) as pool:
         admissions = list(pool.map(lambda n: index.add(version(f"1.{n}")), range(40)))
-    assert admissions == [Admission.NEW] * 40
+    assert admissions == [AddResult.NEW] * 40
     assert transactions() == 0
     assert (index.holdings().studies, index.holdings().instances) == (1, 40)
 
@@ -184,7 +184,7 @@ def test_two_nodes_that_enter_one_uid_at_one_moment_see_the_clash(index, postgre
         with entering_elsewhere(index, version("1.9")):
             later = pool.submit(index.add, version("1.9", study="1.2.4", minute=1))
             wait_for_somebody_to_wait(postgres_url)
-        assert later.result() is Admission.NEW
+        assert later.result() is AddResult.NEW
     (remark,) = index.remarks(10)
     assert remark.flags == ("clash",)
 
@@ -199,7 +199,7 @@ def test_nobody_judges_by_rows_that_are_being_entered_anew(index, postgres_url, 
             later = pool.submit(store, index, version("1.9"))  # which was received before
             wait_for_somebody_to_wait(postgres_url, "relation")
             Reentry(connection, index._database.dialect, lambda _: None).enter([Facts.of(held)])
-        assert later.result() is Admission.NEW
+        assert later.result() is AddResult.NEW
     assert transactions() == 1
     (remark,) = index.remarks(10)
     assert (remark.location, remark.flags) == (held.location, ("clash",))
@@ -213,14 +213,14 @@ def test_a_server_that_ends_the_connection_in_the_middle_costs_nothing(index, po
     with ThreadPoolExecutor(1) as pool:
         with entering_elsewhere(index, version("1.9", study="1.2.4")):
             later = pool.submit(index.add, version("1.2", study="1.2.3"))
-            assert later.result() is Admission.NEW
+            assert later.result() is AddResult.NEW
             later = pool.submit(index.add, version("1.9", minute=1))
             backend = wait_for_somebody_to_wait(postgres_url)
             with psycopg.connect(postgres_url.replace("+psycopg", ""), autocommit=True) as connection:
                 connection.execute("SELECT pg_terminate_backend(%s)", [backend])
             while wait_for_somebody_to_wait(postgres_url) == backend:
                 threading.Event().wait(0.005)
-        assert later.result() is Admission.NEW
+        assert later.result() is AddResult.NEW
     assert index.holdings().instances == 4
 
 
@@ -228,10 +228,10 @@ def test_what_was_committed_when_the_connection_was_lost_is_counted_once(relay, 
     store(far_index, version("1.1"))
     before = far_index.holdings()
     relay.keeps_back = b"SELECT 1\0Z\0\0\0\5"  # the row that says it is written, and that it is committed
-    assert far_index.add(version("1.2")) is Admission.HELD
+    assert far_index.add(version("1.2")) is AddResult.HELD
     assert not relay.keeps_back
     assert far_index.holdings().instances == before.instances + 1
-    assert store(far_index, version("1.3")) is Admission.NEW
+    assert store(far_index, version("1.3")) is AddResult.NEW
 
 
 def test_statements_that_the_server_has_forgotten_are_prepared_again(index, transactions):
@@ -239,9 +239,9 @@ def test_statements_that_the_server_has_forgotten_are_prepared_again(index, tran
     index.add(version("1.1"))
     with index._database.outside() as direct:
         direct.connection.exec_driver_sql("DEALLOCATE ALL")
-    assert index.add(version("1.2")) is Admission.NEW
+    assert index.add(version("1.2")) is AddResult.NEW
     assert transactions() == 1
-    assert index.add(version("1.3")) is Admission.NEW
+    assert index.add(version("1.3")) is AddResult.NEW
     assert transactions() == 2  # only this question
 
 

@@ -20,7 +20,7 @@ from backup_scp.index.connection.migrate import upgrade
 from backup_scp.node.opening import open_index
 from backup_scp.node.settings import NodeSettings, Settings
 from backup_scp.node.settings.sections import IndexSettings
-from backup_scp.ports import Admission, Task
+from backup_scp.ports import AddResult, Task
 from tests.index.conftest import opened
 from tests.index.examples import MORNING, answers, version
 from tests.postgres import frozen, own_server, postgres_database
@@ -72,7 +72,7 @@ def server(request, little_patience, own_server_url):
 WORKS = {
     "a usual instance": lambda index: index.add(version("1.9", minute=1)),
     "another version": lambda index: index.add(version("1.1", minute=1, content="other")),
-    "a look": lambda index: index.meet(version("1.1").key, version("1.1").sha256),
+    "a look": lambda index: index.look_up(version("1.1").key, version("1.1").sha256),
     "a query": lambda index: answers(index, Level.STUDY),
     "status": lambda index: index.holdings(),
     "a task": lambda index: index.record_task(Task("verify", MORNING)),
@@ -105,7 +105,7 @@ def test_all_who_wait_come_back_and_the_connections_are_enough_again(server):
                 failures = [work.exception(PATIENCE_S) for work in works]
             assert all(isinstance(failure, IndexUnavailable) for failure in failures)
             again = list(pool.map(lambda n: index.add(version(f"3.{n}", study=f"2.{n}", minute=n)), range(40)))
-        assert set(again) <= {Admission.NEW, Admission.HELD}  # the server may have done what it was asked for
+        assert set(again) <= {AddResult.NEW, AddResult.HELD}  # the server may have done what it was asked for
         assert index.holdings().instances == 80
 
 
@@ -185,9 +185,9 @@ def test_every_transaction_is_durable_also_behind_what_pools_connections(postgre
             connection.execute("SET SESSION synchronous_commit = off")
             connection.commit()
 
-        assert index.add(version("1.1")) is Admission.NEW
-        assert index.add(version("1.1", minute=1, content="other")) is Admission.VERSION
-        assert index.add(version("1.2", minute=2)) is Admission.NEW
+        assert index.add(version("1.1")) is AddResult.NEW
+        assert index.add(version("1.1", minute=1, content="other")) is AddResult.VERSION
+        assert index.add(version("1.2", minute=2)) is AddResult.NEW
         index.record_task(Task("verify", MORNING))
         with index._database.reading() as connection:
             seen = connection.exec_driver_sql("SELECT setting FROM seen").scalars().all()

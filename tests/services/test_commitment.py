@@ -20,7 +20,7 @@ from backup_scp.errors import (
 from backup_scp.index.connection.migrate import upgrade
 from backup_scp.index.sql_index import SQLIndex
 from backup_scp.ports import Commitment, CommitmentRequest, FailureReason, Reference, Requester
-from backup_scp.services.commitment import LeaseLost, Pace, StorageCommitment, Worker
+from backup_scp.services.commitment import CommitmentTimers, LeaseLost, StorageCommitment, Worker
 from tests.processes import wait_until
 from tests.samples import cr, ct_series, dx, encode
 from tests.stored import Stored
@@ -30,7 +30,7 @@ CONSOLE = Requester("", "SENDER", "192.0.2.7")
 VERIFICATION = "1.2.840.10008.1.1"
 CHANGED, MISSING = FailureReason.PROCESSING_FAILURE, FailureReason.NO_SUCH_OBJECT_INSTANCE
 CONFLICT, UNSUPPORTED = FailureReason.CLASS_INSTANCE_CONFLICT, FailureReason.SOP_CLASS_NOT_SUPPORTED
-PACE = Pace(
+PACE = CommitmentTimers(
     images=timedelta(minutes=10),
     look=timedelta(seconds=2),
     retry=timedelta(minutes=1),

@@ -8,7 +8,7 @@ from pydicom.uid import ImplicitVRLittleEndian
 from backup_scp.errors import DestinationUnavailable, IndexUnavailable, InstanceRefused
 from backup_scp.ports import Selection
 from backup_scp.services.delivery import Delivery, others_of, retrieve
-from backup_scp.services.read_ahead import Outgoing
+from backup_scp.services.read_ahead import VerifiedReader
 from tests.samples import ct_series, dx, encode
 from tests.shelf import Shelf
 from tests.stored import stored_in
@@ -33,7 +33,7 @@ def slices(stored):
 
 def delivered(archive, held, destination, record, *others):
     """Retrieve, and yield the outcomes."""
-    with Outgoing(archive) as outgoing:
+    with VerifiedReader(archive) as outgoing:
         yield from retrieve(outgoing, held, destination, record, *others)
 
 

@@ -20,7 +20,7 @@ from backup_scp.dimse.association.access import AccessPolicy
 from backup_scp.errors import ArchiveFull, ArchiveUnavailable, IndexUnavailable, InvalidDataSet
 from backup_scp.index.connection.migrate import upgrade
 from backup_scp.index.sql_index import SQLIndex
-from backup_scp.ports import Admission, Arrival, Checked, Heading, RemoteAE, Selection
+from backup_scp.ports import AddResult, Arrival, Heading, RemoteAE, Selection, VerificationResult
 from backup_scp.services.ingest import Ingest
 from backup_scp.services.rebuild import rebuild
 from tests.archive.dying_process import no_links
@@ -89,7 +89,7 @@ def test_who_writes_the_consoles_ae_title_does_not_replace_what_it_sent(archive,
         admissions.append(ingest.accept(staged(ingest, changed), arrival_from(address, minute)).admission)
         (held,) = index.select(Selection())
         assert held.sha256 == (changed.sha256 if name != "Evil" else changed_copy(sample, PatientName="Own").sha256)
-    assert admissions == [Admission.NEW, Admission.CLASH, Admission.VERSION]
+    assert admissions == [AddResult.NEW, AddResult.CLASH, AddResult.VERSION]
     (remark,) = index.remarks(9)
     assert (remark.flags, remark.address, remark.remote) == (("clash",), "198.51.100.66", "")
 
@@ -125,7 +125,7 @@ def test_what_is_accepted_is_in_archive_and_index(archive, index, sample):
     accepted = ingest.accept(staged(ingest, sample), FIRST)
 
     (held,) = index.select(Selection())
-    assert (accepted.admission, held.location) == (Admission.NEW, accepted.location)
+    assert (accepted.admission, held.location) == (AddResult.NEW, accepted.location)
     assert archive.verify(held.location, held.sha256).arrival == FIRST
 
 
@@ -135,7 +135,7 @@ def test_the_same_bytes_again_are_held(archive, index, sample):
 
     again = ingest.accept(staged(ingest, sample), LATER)
 
-    assert (again.admission, again.repaired) == (Admission.HELD, False)
+    assert (again.admission, again.repaired) == (AddResult.HELD, False)
     assert len(list(archive.locations())) == 1
 
 
@@ -215,7 +215,7 @@ def test_a_row_that_fails_leaves_the_file_and_its_note(archive, index, sample, t
     ingest = Ingest(archive, index)
     again = ingest.accept(staged(ingest, sample), LATER)
 
-    assert again.admission is Admission.NEW
+    assert again.admission is AddResult.NEW
     before = index.select(Selection())
     assert before[0].received_at == FIRST.received_at, "the file that is kept tells of its own arrival"
     rebuild(archive, index)
@@ -298,7 +298,7 @@ def test_a_mark_of_damage_goes_with_a_re_send_of_what_is_whole_again(archive, in
     """Somebody has put the bytes back by hand."""
     ingest = Ingest(archive, index)
     location = ingest.accept(staged(ingest, sample), FIRST).location
-    index.record_verification([Checked(location, "its drive was loose")])
+    index.record_verification([VerificationResult(location, "its drive was loose")])
     assert index.is_damaged(location)
 
     assert not ingest.accept(staged(ingest, sample), LATER).repaired
@@ -351,7 +351,7 @@ def test_the_same_image_in_another_encoding_is_no_clash_and_takes_nobodys_place(
         for minute, (each, title) in enumerate(sent)
     ]
     assert admissions == [
-        Admission.NEW, Admission.REENCODED, Admission.VERSION, Admission.REENCODED, Admission.REENCODED
+        AddResult.NEW, AddResult.REENCODED, AddResult.VERSION, AddResult.REENCODED, AddResult.REENCODED
     ]  # fmt: skip
 
     with _an_empty_index(tmp_path) as another:
@@ -371,4 +371,4 @@ def test_what_cannot_be_compared_is_judged_as_it_was(archive, index, sample):
     path.chmod(0o600)
     path.write_bytes(path.read_bytes()[:-1])
     again = ingest.accept(staged(ingest, in_implicit_vr(sample)), LATER)
-    assert again.admission is Admission.VERSION
+    assert again.admission is AddResult.VERSION

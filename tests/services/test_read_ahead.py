@@ -9,7 +9,7 @@ import pytest
 from backup_scp.errors import DigestMismatch
 from backup_scp.ports import Selection
 from backup_scp.services import read_ahead
-from backup_scp.services.read_ahead import MEMORY_BYTES, Outgoing, parts
+from backup_scp.services.read_ahead import MEMORY_BYTES, VerifiedReader, parts
 from tests.samples import ct_series, encode
 from tests.stored import stored_in
 
@@ -46,7 +46,7 @@ def sent(loaded):
 @pytest.mark.parametrize("count", range(6))
 def test_all_of_it_in_order(stored, count):
     held = held_in(stored)[:count]
-    with Outgoing(stored.archive) as files:
+    with VerifiedReader(stored.archive) as files:
         found = [(one.held, sent(one)) for one in files.in_order(held)]
     assert [one for one, _ in found] == held
     assert [data for _, data in found] == [sample.data_set for sample in SAMPLES[:count]]
@@ -55,7 +55,7 @@ def test_all_of_it_in_order(stored, count):
 def test_what_is_damaged_fails_alone(stored):
     held = held_in(stored)
     stored.flip(held[2].location)
-    with Outgoing(stored.archive) as files:
+    with VerifiedReader(stored.archive) as files:
         found = [one.error or sent(one) for one in files.in_order(held)]
     assert isinstance(found.pop(2), DigestMismatch)
     assert found == [sample.data_set for number, sample in enumerate(SAMPLES) if number != 2]
@@ -64,7 +64,7 @@ def test_what_is_damaged_fails_alone(stored):
 def test_the_next_is_read_ahead_and_no_other(stored):
     """What happens to a file after that no longer counts; it takes the memory of the one before."""
     held = held_in(stored)
-    with Outgoing(stored.archive) as files:
+    with VerifiedReader(stored.archive) as files:
         rest = files.in_order(held)
         first = next(rest)
         assert sent(first) == SAMPLES[0].data_set
@@ -80,7 +80,7 @@ def test_the_next_is_read_ahead_and_no_other(stored):
 def test_whoever_begins_anew_gets_what_it_asks_for_and_not_what_was_read_ahead(stored):
     """A restore sends the same one again after a wait; the next one is in memory by then."""
     held = held_in(stored)
-    with Outgoing(stored.archive) as files:
+    with VerifiedReader(stored.archive) as files:
         next(files.in_order(held))
         files.read_ahead()
         found = [(one.held, sent(one)) for one in files.in_order(held)]
@@ -92,7 +92,7 @@ def test_a_large_one_is_not_read_ahead(stored, monkeypatch):
     held = held_in(stored)
     monkeypatch.setattr(read_ahead, "MEMORY_BYTES", held[0].size_bytes)
     held[1] = held[1]._replace(size_bytes=held[0].size_bytes + 1)
-    with Outgoing(stored.archive) as files:
+    with VerifiedReader(stored.archive) as files:
         rest = files.in_order(held)
         next(rest)
         files.read_ahead()
@@ -104,7 +104,7 @@ def test_a_large_one_is_not_read_ahead(stored, monkeypatch):
 def test_read_ahead_to_the_end(stored):
     held = held_in(stored)
     found = []
-    with Outgoing(stored.archive) as files:
+    with VerifiedReader(stored.archive) as files:
         files.read_ahead()  # nothing is due yet
         for one in files.in_order(held):
             found.append(sent(one))
@@ -116,7 +116,7 @@ def test_what_is_damaged_and_was_read_ahead_fails_alone(stored):
     held = held_in(stored)
     stored.flip(held[2].location)
     found = []
-    with Outgoing(stored.archive) as files:
+    with VerifiedReader(stored.archive) as files:
         for one in files.in_order(held):
             found.append(one.error or sent(one))
             files.read_ahead()
@@ -130,7 +130,7 @@ def test_a_slow_medium_is_told_of_the_next_one(stored, monkeypatch, bytes_per_s)
     held = held_in(stored)
     told: list[str] = []
     monkeypatch.setattr(stored.archive, "announce", told.append)
-    with Outgoing(stored.archive) as files:
+    with VerifiedReader(stored.archive) as files:
         for number, one in enumerate(files.in_order(held)):
             assert sent(one) == SAMPLES[number].data_set
             assert told == [each.location for each in held[1 : number + 2] if bytes_per_s]
@@ -140,14 +140,14 @@ def test_what_is_not_there_may_be_announced(stored):
     for location in ("", "../x", "ab/1.2/3.4/5.6.0123456789ab.dcm"):
         assert stored.archive.announce(location) is None
     held = held_in(stored)
-    with Outgoing(stored.archive) as files:
+    with VerifiedReader(stored.archive) as files:
         assert [sent(one) for one in files.in_order(held)] == [sample.data_set for sample in SAMPLES]
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_the_destination_wants_another_order(stored, count):
     held = held_in(stored)[:count]
-    with Outgoing(stored.archive) as files:
+    with VerifiedReader(stored.archive) as files:
         found = [(one.held, sent(one)) for one in files.in_order(held[::-1])]
     assert [one for one, _ in found] == held[::-1]
     assert [data for _, data in found] == [sample.data_set for sample in SAMPLES[:count][::-1]]
@@ -155,7 +155,7 @@ def test_the_destination_wants_another_order(stored, count):
 
 def test_a_retrieve_may_end_early(stored):
     held = held_in(stored)
-    with Outgoing(stored.archive) as files:
+    with VerifiedReader(stored.archive) as files:
         for _ in files.in_order(held):
             break
 
@@ -164,11 +164,11 @@ def test_more_at_once_than_there_is_memory_for(stored):
     """Those without memory read twice, and are right all the same."""
     held = held_in(stored)
     with contextlib.ExitStack() as stack:
-        every = [stack.enter_context(Outgoing(stored.archive)) for _ in range(read_ahead._MOST_ROOMS)]
+        every = [stack.enter_context(VerifiedReader(stored.archive)) for _ in range(read_ahead._MOST_ROOMS)]
         for files in every:
             assert [sent(one) for one in files.in_order(held)] == [sample.data_set for sample in SAMPLES]
             assert next(files.in_order(held)).required().content is not None
-        without = stack.enter_context(Outgoing(stored.archive))
+        without = stack.enter_context(VerifiedReader(stored.archive))
         for number, one in enumerate(without.in_order(held)):
             assert one.required().content is None
             assert sent(one) == SAMPLES[number].data_set
@@ -178,7 +178,7 @@ def test_a_large_one_is_read_twice_and_its_change_in_between_found(stored, monke
     monkeypatch.setattr(read_ahead, "MEMORY_BYTES", len(SAMPLES[0].data_set) - 2)
     held = held_in(stored)[:1]
     read_ahead._idle.clear()
-    with Outgoing(stored.archive) as files:
+    with VerifiedReader(stored.archive) as files:
         (one,) = files.in_order(held)
         assert one.required().content is None
         assert sent(one) == SAMPLES[0].data_set
@@ -192,7 +192,7 @@ def test_memory_is_used_again(stored):
     read_ahead._idle.clear()
     held = held_in(stored)
     for _ in range(3):
-        with Outgoing(stored.archive) as files:
+        with VerifiedReader(stored.archive) as files:
             assert [sent(one) for one in files.in_order(held)] == [sample.data_set for sample in SAMPLES]
     assert len(read_ahead._idle) <= read_ahead._MOST_IDLE
     assert MEMORY_BYTES >= 1 << 24

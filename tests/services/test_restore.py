@@ -20,9 +20,9 @@ from backup_scp.errors import (
     NothingAccepted,
 )
 from backup_scp.machine.digests import digest_like
-from backup_scp.ports import Held, Progress, Selection
+from backup_scp.ports import Progress, Selection, StoredVersion
 from backup_scp.services.restore import restore
-from backup_scp.services.restore_journal import Journal
+from backup_scp.services.restore_journal import RestoreJournal
 from backup_scp.services.throttle import Patience, Throttle
 from tests.samples import ct_series, dx, encode
 from tests.shelf import Clock, Shelf
@@ -52,7 +52,7 @@ def many(stored, count):
 
 @pytest.fixture
 def journal(tmp_path):
-    with Journal(tmp_path / "restores" / "shelf.sqlite") as journal:
+    with RestoreJournal(tmp_path / "restores" / "shelf.sqlite") as journal:
         yield journal
 
 
@@ -199,8 +199,8 @@ class TestRestore:
 
     def test_what_went_out_of_the_index_meanwhile_is_missed(self, stored, slices, monkeypatch):
         """A rebuild beside it: what was counted and is not met again was not sent."""
-        nothing: list[list[Held]] = [[]]
-        passes = iter([stored.index.select_in_batches(EVERYTHING), (batch for batch in nothing)])
+        do_nothing: list[list[StoredVersion]] = [[]]
+        passes = iter([stored.index.select_in_batches(EVERYTHING), (batch for batch in do_nothing)])
         monkeypatch.setattr(stored.index, "select_in_batches", lambda _: next(passes))
         done = restore(stored.archive, stored.index, EVERYTHING, Shelf())
         assert (done.selected, done.sent, done.untried, done.is_complete) == (3, 0, 3, False)
@@ -398,7 +398,7 @@ class TestMemory:
 class Many:
     """An index of many instances with the same bytes."""
 
-    def __init__(self, count: int, held: Held) -> None:
+    def __init__(self, count: int, held: StoredVersion) -> None:
         self._count = count
         self._held = held
 

@@ -9,15 +9,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from backup_scp.ports import Held
-from backup_scp.services.restore_journal import Journal
+from backup_scp.ports import StoredVersion
+from backup_scp.services.restore_journal import RestoreJournal
 
 NOW = datetime(2026, 11, 29, 10, 59, tzinfo=UTC)
 
 
-def held(number: int, location: str = "") -> Held:
+def held(number: int, location: str = "") -> StoredVersion:
     location = location or f"ab/1.2/1.2.{number}/1.2.{number}.dcm"
-    return Held("1.2", f"1.2.{number}", f"1.2.{number}", "1.2", "1.2", location, f"{number:064x}", 1, NOW)
+    return StoredVersion("1.2", f"1.2.{number}", f"1.2.{number}", "1.2", "1.2", location, f"{number:064x}", 1, NOW)
 
 
 @pytest.fixture
@@ -33,8 +33,8 @@ def opened(tmp_path, calendar):
     """Return ``opened()``: the journal, as another process opens it."""
     made = []
 
-    def make() -> Journal:
-        made.append(Journal(tmp_path / "restores" / "console.sqlite"))
+    def make() -> RestoreJournal:
+        made.append(RestoreJournal(tmp_path / "restores" / "console.sqlite"))
         return made[-1]
 
     yield make

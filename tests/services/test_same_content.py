@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian, JPEGLSLossless, RLELossless
 
-from backup_scp.ports import Heading, Held, Selection
+from backup_scp.ports import Heading, Selection, StoredVersion
 from backup_scp.services import same_content
 from backup_scp.services.same_content import find_same
 from tests import samples
@@ -29,7 +29,7 @@ def found(stored, *held: Sample, came: Sample) -> str:
     return compared(stored, came, stored.index.select(Selection(all_versions=True)))
 
 
-def compared(stored, came: Sample, held: list[Held]) -> str:
+def compared(stored, came: Sample, held: list[StoredVersion]) -> str:
     staged = stored.archive.stage(Heading(came.sop_class_uid, came.sop_instance_uid, came.transfer_syntax_uid))
     try:
         staged.write(came.data_set)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from backup_scp.errors import ArchiveUnavailable
-from backup_scp.ports import Arrival, Checked, Progress, Selection
+from backup_scp.ports import Arrival, Progress, Selection, VerificationResult
 from backup_scp.services.ingest import Accepted
 from backup_scp.services.read_back import version_of
 from backup_scp.services.rebuild import rebuild
@@ -57,7 +57,7 @@ class TestVerify:
         verify(stored.archive, stored.index)
         clock.jump(days=-400)
         stored.flip(location)
-        stored.index.record_verification([Checked(location, "its digest is another")])
+        stored.index.record_verification([VerificationResult(location, "its digest is another")])
         assert stored.index.is_damaged(location)
 
     @pytest.mark.parametrize("days", [-400, -0.01, 400])

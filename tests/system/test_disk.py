@@ -24,7 +24,7 @@ def image(number: int, megabytes: float = 0.1) -> Sample:
     return encode(replace(dx(study=str(number)), PixelData=bytes(round(megabytes * 500_000) * 2)))
 
 
-class Held:
+class StoredVersion:
     """A node, and where it sends."""
 
     def __init__(self, node: Node, sink: Sink) -> None:
@@ -64,9 +64,9 @@ def sink() -> Iterator[Sink]:
 
 
 @pytest.fixture
-def held(mounts, make_node, sink) -> Held:
+def held(mounts, make_node, sink) -> StoredVersion:
     """Return a node that is not started; its mounts are the test's own."""
-    return Held(make_node(remotes=[sink.remote], settings=SMALL_RESERVE), sink)
+    return StoredVersion(make_node(remotes=[sink.remote], settings=SMALL_RESERVE), sink)
 
 
 # ------------------------------------------------------------------------------------------------------------- full

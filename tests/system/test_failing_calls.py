@@ -62,7 +62,7 @@ class Sending:
             self.acknowledged[sample.sha256] = sample
         return answer
 
-    def meet(self, fault: Fault, sample: Sample) -> bool:
+    def look_up(self, fault: Fault, sample: Sample) -> bool:
         """Send an instance while a call fails; return whether that call was made."""
         with failing(self.node, fault, self._folder) as traced:
             answer = self.send(sample)
@@ -134,7 +134,7 @@ SENT: dict[str, Callable[[Sending], Sample]] = {
 def meet_each(sending: Sending, sent: str, calls: str, errors: Sequence[str], step: int = 1) -> int:
     """Fail the n-th call until a run passes untouched; the errors take turns.  Return how many calls failed."""
     for met, error in zip(itertools.count(), itertools.cycle(errors), strict=False):
-        if not sending.meet(Fault(calls, error, 1 + met * step), SENT[sent](sending)):
+        if not sending.look_up(Fault(calls, error, 1 + met * step), SENT[sent](sending)):
             return met
     raise AssertionError
 

@@ -11,9 +11,9 @@ import pytest
 from backup_scp.errors import IndexUnavailable
 from backup_scp.index.connection.migrate import upgrade
 from backup_scp.index.connection.sqlite_file import set_aside
-from backup_scp.ports import Storm, Task
+from backup_scp.ports import MassChange, Task
 from backup_scp.services.rebuild import rebuild
-from backup_scp.watch.maintenance import Upkeep
+from backup_scp.watch.maintenance import MaintenanceThread
 from tests.processes import wait_until
 from tests.samples import ct_series, dx, encode
 from tests.stored import arrival, put_into_archive, stored_in
@@ -37,7 +37,7 @@ def upkeep(stored, monkeypatch):
     with contextlib.ExitStack() as stack:
 
         def run(full_pass_days=30.0, renew=lambda _: None, storms=list):
-            under_way = Upkeep(stored.archive, stored.index, full_pass_days, renew, storms)
+            under_way = MaintenanceThread(stored.archive, stored.index, full_pass_days, renew, storms)
             under_way.start()
             stack.callback(under_way.stop)
             return under_way
@@ -169,7 +169,7 @@ def _holdings(stored):
 
 def test_a_storm_is_told_once(upkeep, caplog):
     looked: list[object] = []
-    storm = Storm("", "CONSOLE", 40, 90, NOW)
+    storm = MassChange("", "CONSOLE", 40, 90, NOW)
 
     def storms():
         looked.append(storm)

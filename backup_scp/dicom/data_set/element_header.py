@@ -25,7 +25,7 @@ _IMPLICIT_LE_UID = "1.2.840.10008.1.2"
 _EXPLICIT_BE_UID = "1.2.840.10008.1.2.2"
 
 
-class Encoding(NamedTuple):
+class HeaderEncoding(NamedTuple):
     """One of three ways to write an element's header.
 
     Attributes
@@ -43,9 +43,9 @@ class Encoding(NamedTuple):
     item: Struct
 
 
-EXPLICIT_LE = Encoding(explicit=True, header=Struct("<HH2sHI"), item=Struct("<HHI"))
-EXPLICIT_BE = Encoding(explicit=True, header=Struct(">HH2sHI"), item=Struct(">HHI"))
-IMPLICIT_LE = Encoding(explicit=False, header=Struct("<HHI"), item=Struct("<HHI"))
+EXPLICIT_LE = HeaderEncoding(explicit=True, header=Struct("<HH2sHI"), item=Struct("<HHI"))
+EXPLICIT_BE = HeaderEncoding(explicit=True, header=Struct(">HH2sHI"), item=Struct(">HHI"))
+IMPLICIT_LE = HeaderEncoding(explicit=False, header=Struct("<HHI"), item=Struct("<HHI"))
 HEADER_BYTES = 12
 
 
@@ -57,7 +57,7 @@ class Header(NamedTuple):
     length: int
 
 
-def read_header(encoding: Encoding, buffer: bytes, at: int) -> Header:
+def read_header(encoding: HeaderEncoding, buffer: bytes, at: int) -> Header:
     """Read the header at a place that has twelve bytes."""
     if not encoding.explicit:
         return Header(b"", at + 8, encoding.header.unpack_from(buffer, at)[2])
@@ -69,7 +69,7 @@ def read_header(encoding: Encoding, buffer: bytes, at: int) -> Header:
     return _read_odd_header(encoding, buffer, at)
 
 
-def _read_odd_header(encoding: Encoding, buffer: bytes, at: int) -> Header:
+def _read_odd_header(encoding: HeaderEncoding, buffer: bytes, at: int) -> Header:
     """Read a header whose VR does not exist, the way that makes sense of what follows.
 
     Else by PS3.5 7.1.2, as VRs of the future have 32 bits, except that ``??`` and the like have 16, and bytes that
@@ -86,7 +86,7 @@ def _read_odd_header(encoding: Encoding, buffer: bytes, at: int) -> Header:
     return ways[0] if vr.isascii() and vr.decode("ascii").isprintable() else implicit
 
 
-def _makes_sense(encoding: Encoding, buffer: bytes, end: int, tag: tuple[int, int]) -> bool:
+def _makes_sense(encoding: HeaderEncoding, buffer: bytes, end: int, tag: tuple[int, int]) -> bool:
     """Tell whether an element with a higher tag, or nothing, follows."""
     if end + 8 > len(buffer):
         return end == len(buffer)
@@ -95,7 +95,7 @@ def _makes_sense(encoding: Encoding, buffer: bytes, end: int, tag: tuple[int, in
     return tag < (group, element) and (vr in KNOWN or vr == b"??" or group == 0xFFFE)
 
 
-def detect(buffer: bytes, transfer_syntax_uid: str) -> Encoding:
+def detect(buffer: bytes, transfer_syntax_uid: str) -> HeaderEncoding:
     """See by its first bytes how a Data Set is encoded; they count more than what the Transfer Syntax says."""
     declared = {_IMPLICIT_LE_UID: IMPLICIT_LE, _EXPLICIT_BE_UID: EXPLICIT_BE}.get(transfer_syntax_uid, EXPLICIT_LE)
     if len(buffer) < HEADER_BYTES:
@@ -117,7 +117,7 @@ def is_plain(buffer: bytes) -> bool:
     return buffer[:2] in (b"\x08\0", b"\x02\0") and buffer[4:6] in KNOWN
 
 
-def detect_item(buffer: bytes, at: int, encoding: Encoding) -> Encoding:
+def detect_item(buffer: bytes, at: int, encoding: HeaderEncoding) -> HeaderEncoding:
     """See how the elements of an item are encoded, by the VR of its first one."""
     vr = buffer[at + 4 : at + 6]
     if vr in KNOWN:

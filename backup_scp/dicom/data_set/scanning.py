@@ -18,8 +18,8 @@ from backup_scp.dicom.data_set.element_header import (
     SHORT,
     UNDEFINED,
     Elements,
-    Encoding,
     Header,
+    HeaderEncoding,
     detect,
     detect_item,
     is_plain,
@@ -190,7 +190,7 @@ class _Scan:
         return position
 
     def _collect(  # noqa: C901, PLR0912 - the hot loop
-        self, position: int, buffer: bytes, encoding: Encoding
+        self, position: int, buffer: bytes, encoding: HeaderEncoding
     ) -> int | None:
         """Go through the top level; return the position of Pixel Data, or None at the end.
 
@@ -306,7 +306,7 @@ class _Scan:
         rest = self._source.load(position, self._value_bytes)
         return len(rest) < self._value_bytes and (not rest.strip(b"\0") or not rest.strip(b" "))
 
-    def _sequence(self, tag: int, start: int, vr: bytes, encoding: Encoding) -> int:
+    def _sequence(self, tag: int, start: int, vr: bytes, encoding: HeaderEncoding) -> int:
         """Keep the items of a wanted sequence of undefined length, and return the position after it."""
         wanted = tag in self._wanted and tag not in self._found
         data = self._source.load(start, _VALUE_BYTES + 8) if wanted else b""  # now: there is no way back

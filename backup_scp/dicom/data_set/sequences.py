@@ -13,7 +13,7 @@ from backup_scp.dicom.data_set.element_header import (
     IMPLICIT_LE,
     UNDEFINED,
     Elements,
-    Encoding,
+    HeaderEncoding,
     detect_item,
     little_endian,
     read_header,
@@ -63,7 +63,7 @@ def items(data: bytes, wanted: Collection[int]) -> Iterator[Elements]:
 
 
 def _item(
-    source: Source, buffer: bytes, at: int, end: int, encoding: Encoding, wanted: Collection[int]
+    source: Source, buffer: bytes, at: int, end: int, encoding: HeaderEncoding, wanted: Collection[int]
 ) -> tuple[Elements, int]:
     """Collect the elements of one item, and return where it ended."""
     found: Elements = {}
@@ -108,7 +108,7 @@ def with_room(buffer: bytes) -> bytes:
     return b""
 
 
-def pass_items(source: Source, position: int, encoding: Encoding, *, explicit: bool) -> int:
+def pass_items(source: Source, position: int, encoding: HeaderEncoding, *, explicit: bool) -> int:
     """Return the position after a sequence of undefined length (PS3.5 7.5.2), however deep it is.
 
     ``opened`` holds the encodings of the open sequences and, between them, items: the innermost is a sequence
@@ -142,7 +142,7 @@ def pass_items(source: Source, position: int, encoding: Encoding, *, explicit: b
     return position + at
 
 
-def pass_fragments(source: Source, position: int, encoding: Encoding) -> int:
+def pass_fragments(source: Source, position: int, encoding: HeaderEncoding) -> int:
     """Return the position after encapsulated Pixel Data (PS3.5 A.4); it begins with the Basic Offset Table.
 
     Where a delimiter ends the Data Set, or one fragment that leaves room for it, no more of it is read.
@@ -161,7 +161,7 @@ def pass_fragments(source: Source, position: int, encoding: Encoding) -> int:
     return pass_items(source, position, encoding, explicit=encoding.explicit)
 
 
-def _close(opened: list[Encoding], element: int) -> None:
+def _close(opened: list[HeaderEncoding], element: int) -> None:
     """Close what an item or a delimiter ends, also where the delimiter before it is missing."""
     in_item = len(opened) % 2 == 0
     if element == _SEQUENCE_END:

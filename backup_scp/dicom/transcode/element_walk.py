@@ -63,7 +63,7 @@ class Fragment(NamedTuple):
 
 
 @dataclass(slots=True, eq=False)
-class Level:
+class OpenLevel:
     """What is open: a Data Set (the whole, or an item) or a sequence.
 
     ``end`` is the first byte behind it, None while only a delimiter will tell; ``limit`` the end of what encloses it.
@@ -73,7 +73,7 @@ class Level:
     end: int | None
     limit: int
     encoding: Encoding
-    parent: Level | None
+    parent: OpenLevel | None
     is_sequence: bool = False
     depth: int = 0
 
@@ -85,7 +85,7 @@ class Token(NamedTuple):
     """
 
     kind: Kind
-    level: Level
+    level: OpenLevel
     tag: int = 0
     vr: str = ""
     offset: int = 0
@@ -129,7 +129,7 @@ class Walk:
         end = self._at + size_bytes
         if stream.seek(0, 2) < end:
             raise InstanceRefused("its file is shorter than it was")
-        self._open = [Level(self._at, end, end, encoding, parent=None)]
+        self._open = [OpenLevel(self._at, end, end, encoding, parent=None)]
 
     def __iter__(self) -> Iterator[Token]:
         """Walk.
@@ -148,7 +148,7 @@ class Walk:
             else:
                 return
 
-    def _element(self, level: Level) -> Token:
+    def _element(self, level: OpenLevel) -> Token:
         group, element = self._unpack(level, "HH")
         tag = group << 16 | element
         if tag == ITEM_END and level.end is None:
@@ -165,7 +165,7 @@ class Walk:
         self._skip(level, length)
         return token
 
-    def _vr_and_length(self, level: Level, tag: int) -> tuple[str, int]:
+    def _vr_and_length(self, level: OpenLevel, tag: int) -> tuple[str, int]:
         """Read the rest of an element's header (PS3.5 7.1.2, 7.1.3)."""
         if not level.encoding.implicit_vr:
             raw, short_length = self._unpack(level, "2sH")
@@ -186,7 +186,7 @@ class Walk:
         self._stream.seek(self._at)
         return length >= len(_ITEM_BYTES) and self._stream.read(len(_ITEM_BYTES)) == _ITEM_BYTES
 
-    def _sequence(self, level: Level, tag: int, vr: str, length: int) -> Token:
+    def _sequence(self, level: OpenLevel, tag: int, vr: str, length: int) -> Token:
         """Open a sequence; UN with undefined length is one, in Implicit VR Little Endian (PS3.5 6.2.2)."""
         if vr not in {"SQ", "UN"}:
             self._refuse("has an element of undefined length that is no sequence")
@@ -195,7 +195,7 @@ class Walk:
         self._push(length, encoding, is_sequence=True)
         return token
 
-    def _item(self, level: Level) -> Token:
+    def _item(self, level: OpenLevel) -> Token:
         group, element, length = self._unpack(level, "HHL")
         tag = group << 16 | element
         if tag == SEQUENCE_END and level.end is None:
@@ -205,7 +205,7 @@ class Walk:
         self._push(length, level.encoding, is_sequence=False)
         return Token(Kind.ITEM, self._open[-1])
 
-    def _encapsulated(self, level: Level, vr: str) -> Token:
+    def _encapsulated(self, level: OpenLevel, vr: str) -> Token:
         start = self._at
         fragments: list[Fragment] = []
         while True:
@@ -228,13 +228,13 @@ class Walk:
             limit = end
         if parent.depth == _MAX_DEPTH:
             self._refuse(f"nests more than {_MAX_DEPTH} levels deep")
-        self._open.append(Level(self._at, end, limit, encoding, parent, is_sequence, parent.depth + 1))
+        self._open.append(OpenLevel(self._at, end, limit, encoding, parent, is_sequence, parent.depth + 1))
 
     def _close(self) -> Token:
         level = self._open.pop()
         return Token(Kind.END_SEQUENCE if level.is_sequence else Kind.END_ITEM, level)
 
-    def _unpack(self, level: Level, layout: str) -> tuple[Any, ...]:
+    def _unpack(self, level: OpenLevel, layout: str) -> tuple[Any, ...]:
         form = _form(level.encoding.big_endian, layout)
         offset = self._at
         self._skip(level, form.size)
@@ -244,7 +244,7 @@ class Walk:
             self._refuse("ends too early")
         return form.unpack(data)
 
-    def _skip(self, level: Level, length: int) -> None:
+    def _skip(self, level: OpenLevel, length: int) -> None:
         if self._at + length > level.limit:
             self._refuse("has an element longer than what holds it, or ends too early")
         self._at += length

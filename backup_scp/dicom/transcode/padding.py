@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO, NamedTuple
 
-from backup_scp.dicom.transcode.element_walk import LONG_VRS, Encoding, Kind, Level, Token, Walk
+from backup_scp.dicom.transcode.element_walk import LONG_VRS, Encoding, Kind, OpenLevel, Token, Walk
 from backup_scp.errors import InstanceRefused
 
 Piece = bytes | bytearray | memoryview
@@ -136,7 +136,7 @@ def _own_length(stream: BinaryIO, odd: _Odd) -> tuple[int, str, Encoding]:
     return odd.offset - 4, "L", encoding
 
 
-def _enclosing(level: Level | None) -> Iterator[tuple[int, str, Encoding]]:
+def _enclosing(level: OpenLevel | None) -> Iterator[tuple[int, str, Encoding]]:
     """Give the lengths of the items and sequences around; those of undefined length have none."""
     while level is not None and level.parent is not None:
         if level.end is not None:

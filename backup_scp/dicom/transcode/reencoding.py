@@ -18,7 +18,7 @@ from backup_scp.dicom.transcode.element_walk import (
     UNDEFINED,
     Encoding,
     Kind,
-    Level,
+    OpenLevel,
     Token,
     Walk,
 )
@@ -77,7 +77,7 @@ def reencode(
         if compression and not (left_out and PIXEL_DATA in left_out)
     }
     source.seek(start)
-    writer = _Writer(source, result, target_encoding, descriptions, decoded)
+    writer = _Reencoder(source, result, target_encoding, descriptions, decoded)
     for token in Walk(source, source_encoding, size_bytes, into_unknown=into_unknown):
         if not left_out or token.tag not in left_out:
             writer.write(token)
@@ -107,7 +107,7 @@ def _check_pixel_data(token: Token, compression: str | None) -> None:
         raise InstanceRefused("its Pixel Data is not encapsulated, which that Transfer Syntax requires")
 
 
-class _Writer:
+class _Reencoder:
     """Writes tokens, one after another; sequences and items get undefined length (PS3.5 7.5.1)."""
 
     def __init__(
@@ -212,7 +212,7 @@ class _Writer:
             return "SS" if self._nearest(token.level, _PIXEL_REPRESENTATION) == 1 else "US"
         return "OW"
 
-    def _nearest(self, level: Level | None, tag: int) -> int:
+    def _nearest(self, level: OpenLevel | None, tag: int) -> int:
         """Its number in this Data Set or in the next one around it; 0 where none says it."""
         while level is not None:
             if value := self._descriptions.get(level.start, {}).get(tag):

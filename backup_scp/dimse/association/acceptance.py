@@ -69,7 +69,7 @@ class Acceptance:
     peer_maximum_length: int
 
 
-class Acceptances:
+class NegotiationCache:
     """Acceptances by the bytes of their request, those that were asked for last.
 
     Parameters
@@ -217,4 +217,4 @@ def _answered_window(items: Sequence[ServiceParameter]) -> list[AsynchronousOper
     return []
 
 
-__all__ = ["Acceptance", "Acceptances", "InvalidRequest", "accept"]
+__all__ = ["Acceptance", "InvalidRequest", "NegotiationCache", "accept"]

@@ -44,7 +44,7 @@ class Context:
 
 
 @dataclass(slots=True)
-class Tally:
+class AssociationStats:
     """What an Association has brought."""
 
     stored: int = 0
@@ -61,10 +61,10 @@ class Tally:
         )
 
 
-class Errand(Protocol):
+class IdleTask(Protocol):
     """What is done on an Association while its peer asks for nothing."""
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """Do what is due; asked for again and again between two requests, it may send a request of ours."""
 
     def end(self) -> None:
@@ -112,9 +112,9 @@ class Association:
         self.implementation = ""
         self.called_ae_title = self.our_ae_title = ""
         self.guard = threading.RLock()
-        self.tally = Tally()
+        self.tally = AssociationStats()
         self.ending = False
-        self.errand: Errand | None = None
+        self.errand: IdleTask | None = None
         self.farewell = b""
         self._waiting = False
         self._ahead: tuple[int, CommandSet] | None = None
@@ -194,13 +194,13 @@ class Association:
         finally:
             self._waiting = False
 
-    def _wait_busily(self, errand: Errand) -> None:
+    def _wait_busily(self, errand: IdleTask) -> None:
         """Wait for the peer's next word, and do something else meanwhile."""
         deadline = time.monotonic() + self.upper_layer.idle_timeout_s
         while not self.upper_layer.has_input(_LOOK_S):
             if time.monotonic() > deadline:
                 raise PeerTimedOut
-            errand.look()
+            errand.poll()
 
     def _next_command(self, *, is_due: bool = False) -> tuple[int, CommandSet]:
         """Take the next message; one that ``is_due`` answers us, and its sender may not idle."""
@@ -398,11 +398,11 @@ class Association:
 __all__ = [
     "Association",
     "AssociationEnded",
+    "AssociationStats",
     "Context",
     "Interrupted",
     "InvalidResponse",
     "LocalAE",
     "PeerTimedOut",
-    "Tally",
     "Timing",
 ]

@@ -9,7 +9,7 @@ _MOST_TOLD_APART = 4096
 """Associations of one process of which the peer is noted."""
 
 
-class Places:
+class SharedCount:
     """The peers of the Associations of each process, in memory that they share when one has come of the other.
 
     Check and increment are not atomic across processes: a limit may be exceeded by one for each other process, for a
@@ -53,7 +53,7 @@ class Places:
         self._shared[self._begin] = len(self._here)
 
     @property
-    def taken(self) -> int:
+    def total(self) -> int:
         """How many all have."""
         return sum(self._shared[number * self._size] for number in range(self._processes))
 

@@ -12,7 +12,7 @@ _MOST_SPARE = 8
 _AT_WORK, _SPARE = "association", "spare"  # their names, for whoever looks at a running node
 
 
-class Crew:
+class ThreadPool:
     """Gives each connection a thread of its own; to start one takes as long as to answer a C-ECHO, so a few are kept.
 
     Parameters
@@ -32,7 +32,7 @@ class Crew:
         self._due: SimpleQueue[socket.socket | None] = SimpleQueue()
         self._is_stopped = False
 
-    def give(self, connection: socket.socket) -> None:
+    def submit(self, connection: socket.socket) -> None:
         """Have a connection served by a spare thread, or by a new one.
 
         Raises

@@ -35,7 +35,7 @@ Take = Callable[[socket.socket, str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Listening:
+class ListenSettings:
     """Where the node listens, as whom, and how many it serves at once.
 
     Attributes
@@ -211,7 +211,7 @@ def why_not_open(host: str, port: int, error: Exception) -> str:
     return f"Port {port} on {host} cannot be opened ({reason}): choose another in [node] (with TLS: in [tls])"
 
 
-def open_ports(listening: Listening) -> list[Listener]:
+def open_ports(listening: ListenSettings) -> list[Listener]:
     """Open the ports: the plain one, and that with TLS, as far as there are such.
 
     Raises

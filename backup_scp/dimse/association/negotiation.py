@@ -41,7 +41,7 @@ ACCEPTED, _ABSTRACT_SYNTAX_NOT_SUPPORTED, _TRANSFER_SYNTAXES_NOT_SUPPORTED = 0, 
 
 
 @dataclass(frozen=True, slots=True)
-class Rejection:
+class AssociateReject:
     """Result, source and reason of an A-ASSOCIATE-RJ (PS3.8 9.3.4), with words for a person."""
 
     result: int
@@ -51,41 +51,41 @@ class Rejection:
     fix: str
 
 
-def called_ae_title_not_recognised(called: str, ours: str) -> Rejection:
+def called_ae_title_not_recognised(called: str, ours: str) -> AssociateReject:
     """Reject an Association for another AE title."""
-    return Rejection(
+    return AssociateReject(
         1, 1, 7, f"called AE title {called!a} is not ours", f"set the called AE title to {ours} at the sender"
     )
 
 
-def calling_ae_title_not_recognised(calling: str) -> Rejection:
+def calling_ae_title_not_recognised(calling: str) -> AssociateReject:
     """Reject an Association whose calling AE title is blank (PS3.8 9.3.2) or has control characters (PS3.5 6.2)."""
     reason = f"calling AE title {calling!a} is not one" if calling else "its calling AE title is blank"
-    return Rejection(1, 1, 3, reason, "set an AE title of letters and digits at the sender")
+    return AssociateReject(1, 1, 3, reason, "set an AE title of letters and digits at the sender")
 
 
-def tls_required(name: str, tls_port: int) -> Rejection:
+def tls_required(name: str, tls_port: int) -> AssociateReject:
     """Reject an Association without TLS of a remote AE that is configured to use it always."""
     fix = f"let it call port {tls_port} with TLS" if tls_port else "set certificate and key of [tls] in the settings"
-    return Rejection(1, 1, 1, f"remote AE {name} has tls = required, and it called without TLS", fix)
+    return AssociateReject(1, 1, 1, f"remote AE {name} has tls = required, and it called without TLS", fix)
 
 
-def protocol_version_not_supported(version: int) -> Rejection:
+def protocol_version_not_supported(version: int) -> AssociateReject:
     """Reject an Association for a version of the protocol that there is not yet (PS3.8 9.3.2, 9.3.4)."""
     reason = f"protocol version 0x{version:04X} has not bit 0, which is DICOM's only version"
-    return Rejection(1, 2, 2, reason, "report it to the maker of the sender")
+    return AssociateReject(1, 2, 2, reason, "report it to the maker of the sender")
 
 
-def local_limit_exceeded(limit: int) -> Rejection:
+def local_limit_exceeded(limit: int) -> AssociateReject:
     """Reject, for the moment, an Association too many."""
-    return Rejection(
+    return AssociateReject(
         2, 3, 2, f"more than {limit} associations at once", "wait, or raise node.maximum_associations in the settings"
     )
 
 
-def limit_of_one_address_exceeded(limit: int) -> Rejection:
+def limit_of_one_address_exceeded(limit: int) -> AssociateReject:
     """Reject, for the moment, an Association too many of an address that is not configured."""
-    return Rejection(
+    return AssociateReject(
         2,
         3,
         2,
@@ -94,9 +94,9 @@ def limit_of_one_address_exceeded(limit: int) -> Rejection:
     )
 
 
-def temporary_congestion() -> Rejection:
+def temporary_congestion() -> AssociateReject:
     """Reject, for the moment, an Association that came while the node stops."""
-    return Rejection(2, 3, 1, "the node stops", "try again when it runs")
+    return AssociateReject(2, 3, 1, "the node stops", "try again when it runs")
 
 
 def answer_context(proposed: PresentationContext) -> PresentationContext:

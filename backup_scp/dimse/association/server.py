@@ -12,14 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from backup_scp.dimse.association import negotiation, pending
-from backup_scp.dimse.association.acceptance import Acceptance, Acceptances, InvalidRequest
+from backup_scp.dimse.association.acceptance import Acceptance, InvalidRequest, NegotiationCache
 from backup_scp.dimse.association.access import AccessPolicy, Caller, peer_of, plain_address
 from backup_scp.dimse.association.association import Association, AssociationEnded, Context
-from backup_scp.dimse.association.association_count import Places
-from backup_scp.dimse.association.association_threads import Crew
+from backup_scp.dimse.association.association_count import SharedCount
+from backup_scp.dimse.association.association_threads import ThreadPool
 from backup_scp.dimse.association.closing import ClosingConnections
-from backup_scp.dimse.association.listener import Listener, Listening, open_ports, shut
-from backup_scp.dimse.association.negotiation import Rejection
+from backup_scp.dimse.association.listener import Listener, ListenSettings, open_ports, shut
+from backup_scp.dimse.association.negotiation import AssociateReject
 from backup_scp.dimse.association.pending import PendingConnections
 from backup_scp.dimse.messages.command_set import CommandSet, Field, response
 from backup_scp.dimse.messages.dimse_status import (
@@ -85,20 +85,20 @@ class Server:
 
     def __init__(
         self,
-        listening: Listening,
+        listening: ListenSettings,
         policy: AccessPolicy,
         services: Mapping[int, Service],
         rejections: RejectionRecorder,
-        places: Places | None = None,
+        places: SharedCount | None = None,
     ) -> None:
         self._listening = listening
         self._policy = policy
         self._services = services
         self._rejections = rejections
-        self._places = places or Places()
-        self._acceptances = Acceptances(listening.maximum_pdu_length)
+        self._places = places or SharedCount()
+        self._acceptances = NegotiationCache(listening.maximum_pdu_length)
         self._lock = threading.Lock()
-        self._crew = Crew(self._converse, _most_threads(listening))
+        self._crew = ThreadPool(self._converse, _most_threads(listening))
         self._listeners: list[Listener] = []
         self._pending = PendingConnections()
         self._closing = ClosingConnections()
@@ -169,7 +169,7 @@ class Server:
         if has_to_go is not None:
             shut(has_to_go)
         try:
-            self._crew.give(connection)
+            self._crew.submit(connection)
         except (RuntimeError, MemoryError):  # some will end
             self._forget(connection)
             connection.close()
@@ -206,7 +206,7 @@ class Server:
     def _secure(self, connection: SecuredSocket) -> bool:
         """Shake hands; what it failed of is noted, for the person who sets the peer up."""
         try:
-            Secured(connection).shake_hands(self._listening.timing.association_s)
+            Secured(connection).do_handshake(self._listening.timing.association_s)
         except ssl.SSLError as error:
             address = connection.getpeername()[0]
             reason, fix = why_not_secured(error)
@@ -279,7 +279,7 @@ class Server:
             association.upper_layer.refuse(str(error))
             return None
 
-    def _reason_to_reject(self, caller: Caller, asked: Acceptance, *, is_secured: bool) -> Rejection | None:
+    def _reason_to_reject(self, caller: Caller, asked: Acceptance, *, is_secured: bool) -> AssociateReject | None:
         ours, called = self._listening, asked.called
         if self._stopping:
             return negotiation.temporary_congestion()
@@ -293,10 +293,10 @@ class Server:
             return negotiation.tls_required(caller.remote.name, ours.tls_port)
         return self._limit_exceeded(caller)
 
-    def _limit_exceeded(self, caller: Caller) -> Rejection | None:
+    def _limit_exceeded(self, caller: Caller) -> AssociateReject | None:
         ours, is_known = self._listening, caller.is_known
         limit = ours.maximum_associations + (ours.reserved_associations if is_known else 0)
-        if self._places.taken >= limit:
+        if self._places.total >= limit:
             return negotiation.local_limit_exceeded(limit)
         most = ours.maximum_associations_per_address
         if most and not is_known and self._places.taken_by(peer_of(caller.address)) >= most:
@@ -394,7 +394,7 @@ def _counted_as(caller: Caller) -> str:
     return "" if caller.is_known else peer_of(caller.address)
 
 
-def _most_threads(listening: Listening) -> int:
+def _most_threads(listening: ListenSettings) -> int:
     """Give the number of threads beyond which nobody is served: one for each who may be here, and some that end."""
     return listening.maximum_associations + listening.reserved_associations + 2 * pending.MOST
 

@@ -119,7 +119,7 @@ def event_information(commitment: Commitment, ae_title: str, transfer_syntax: st
     """
     request = commitment.request
     results = list(zip(request.references, commitment.results, strict=True))
-    writer = _Writer(transfer_syntax)
+    writer = _ItemWriter(transfer_syntax)
     return b"".join(
         (
             writer.element(RETRIEVE_AE_TITLE, "AE", ae_title.encode("ascii")),
@@ -132,12 +132,12 @@ def event_information(commitment: Commitment, ae_title: str, transfer_syntax: st
 
 def action_information(transaction_uid: str, references: Iterable[Reference], transfer_syntax: str) -> bytes:
     """Write a request of our own."""
-    writer = _Writer(transfer_syntax)
+    writer = _ItemWriter(transfer_syntax)
     sequence = writer.sequence(REFERENCED_SOP_SEQUENCE, ((reference, None) for reference in references))
     return writer.element(TRANSACTION_UID, "UI", transaction_uid.encode("ascii")) + sequence
 
 
-class _Writer:
+class _ItemWriter:
     """Writes elements and sequences of references in a native Transfer Syntax."""
 
     def __init__(self, transfer_syntax: str) -> None:

@@ -59,7 +59,7 @@ _STATUS: tuple[tuple[type[BackupSCPError], int], ...] = (
 )
 
 
-class Answer(NamedTuple):
+class StatusMeaning(NamedTuple):
     """A Status, and when a service answers with it.
 
     Attributes
@@ -79,32 +79,34 @@ class Answer(NamedTuple):
 
 
 _REASON = "what is wrong; never a patient's name or ID"
-_NOT_AUTHORISED = Answer(
+_NOT_AUTHORISED = StatusMeaning(
     NOT_AUTHORISED, "Refused: Not authorized", "the caller may not query here", "the calling AE title and its address"
 )
 _RETRIEVE = (
-    Answer(SUCCESS, "Sub-operations complete", "every sub-operation succeeded, or nothing matched"),
-    Answer(PENDING, "Sub-operations are continuing", "after each sub-operation but the last"),
-    Answer(CANCEL, "Sub-operations terminated due to Cancel indication", "C-CANCEL came before the last sub-operation"),
-    Answer(
+    StatusMeaning(SUCCESS, "Sub-operations complete", "every sub-operation succeeded, or nothing matched"),
+    StatusMeaning(PENDING, "Sub-operations are continuing", "after each sub-operation but the last"),
+    StatusMeaning(
+        CANCEL, "Sub-operations terminated due to Cancel indication", "C-CANCEL came before the last sub-operation"
+    ),
+    StatusMeaning(
         SUB_OPERATIONS_FAILED,
         "Sub-operations complete - one or more failures or warnings",
         "some sub-operations failed, or the instance was taken with a warning",
         "the first reason",
     ),
-    Answer(
+    StatusMeaning(
         MATCHES_UNCOUNTED,
         "Refused: Out of resources - unable to calculate number of matches",
         "the index does not answer",
         _REASON,
     ),
-    Answer(
+    StatusMeaning(
         SUB_OPERATIONS_REFUSED,
         "Refused: Out of resources - unable to perform sub-operations",
         "every sub-operation failed, or the Move Destination cannot be reached",
         "the first reason",
     ),
-    Answer(
+    StatusMeaning(
         DOES_NOT_MATCH_SOP_CLASS,
         "Identifier does not match SOP Class",
         "it cannot be read, has no level of the model, or no value in the Unique Key of its level",
@@ -115,26 +117,28 @@ _RETRIEVE = (
 
 EVERY_SERVICE = "every service"
 
-ANSWERS: dict[str, tuple[Answer, ...]] = {
+ANSWERS: dict[str, tuple[StatusMeaning, ...]] = {
     EVERY_SERVICE: (
-        Answer(PROCESSING_FAILURE, "Processing failure", "an error in the node itself", "Internal error"),
-        Answer(
+        StatusMeaning(PROCESSING_FAILURE, "Processing failure", "an error in the node itself", "Internal error"),
+        StatusMeaning(
             SOP_CLASS_NOT_SUPPORTED,
             "Refused: SOP Class not supported",
             "the request does not belong to the SOP Class of its Presentation Context",
         ),
-        Answer(UNRECOGNISED_OPERATION, "Unrecognized operation", "a Command Field that no service here answers"),
+        StatusMeaning(UNRECOGNISED_OPERATION, "Unrecognized operation", "a Command Field that no service here answers"),
     ),
-    "C-ECHO": (Answer(SUCCESS, "Success", "always"),),
+    "C-ECHO": (StatusMeaning(SUCCESS, "Success", "always"),),
     "C-STORE": (
-        Answer(SUCCESS, "Success", "file, folder entry and index row are durable, now or since an earlier sending"),
-        Answer(
+        StatusMeaning(
+            SUCCESS, "Success", "file, folder entry and index row are durable, now or since an earlier sending"
+        ),
+        StatusMeaning(
             OUT_OF_RESOURCES,
             "Refused: Out of resources",
             "archive or index cannot be written; nothing was kept: send it again",
             _REASON,
         ),
-        Answer(
+        StatusMeaning(
             DOES_NOT_MATCH_SOP_CLASS,
             "Data Set does not match SOP Class",
             "Command Set and Data Set name different instances, neither names one, or there is no Data Set",
@@ -142,16 +146,16 @@ ANSWERS: dict[str, tuple[Answer, ...]] = {
         ),
     ),
     "C-FIND": (
-        Answer(SUCCESS, "Matching is complete", "after the last match, or when there is none"),
-        Answer(PENDING, "Matches are continuing", "with each match, where every key asked for is supported"),
-        Answer(
+        StatusMeaning(SUCCESS, "Matching is complete", "after the last match, or when there is none"),
+        StatusMeaning(PENDING, "Matches are continuing", "with each match, where every key asked for is supported"),
+        StatusMeaning(
             PENDING_WITH_UNSUPPORTED_KEYS,
             "Matches are continuing - one or more Optional Keys were not supported",
             "with each match, where a key is not in the tables of section 5.2.7, or belongs to a lower level",
         ),
-        Answer(CANCEL, "Matching terminated due to Cancel request", "C-CANCEL came before the last match"),
-        Answer(OUT_OF_RESOURCES, "Refused: Out of resources", "the index does not answer", _REASON),
-        Answer(
+        StatusMeaning(CANCEL, "Matching terminated due to Cancel request", "C-CANCEL came before the last match"),
+        StatusMeaning(OUT_OF_RESOURCES, "Refused: Out of resources", "the index does not answer", _REASON),
+        StatusMeaning(
             DOES_NOT_MATCH_SOP_CLASS,
             "Identifier does not match SOP Class",
             "it cannot be read, or has no level of the model; in a strict hierarchy also where a Unique Key is missing",
@@ -161,7 +165,7 @@ ANSWERS: dict[str, tuple[Answer, ...]] = {
     ),
     "C-MOVE": (
         *_RETRIEVE,
-        Answer(
+        StatusMeaning(
             MOVE_DESTINATION_UNKNOWN,
             "Refused: Move Destination unknown",
             "no remote AE of this AE title is configured as a destination",
@@ -170,23 +174,25 @@ ANSWERS: dict[str, tuple[Answer, ...]] = {
     ),
     "C-GET": _RETRIEVE,
     "N-ACTION": (
-        Answer(SUCCESS, "Success", "the request is durable; its report follows"),
-        Answer(NO_SUCH_SOP_INSTANCE, "No such SOP Instance", "another than the well-known SOP Instance", _REASON),
-        Answer(
+        StatusMeaning(SUCCESS, "Success", "the request is durable; its report follows"),
+        StatusMeaning(
+            NO_SUCH_SOP_INSTANCE, "No such SOP Instance", "another than the well-known SOP Instance", _REASON
+        ),
+        StatusMeaning(
             INVALID_ARGUMENT_VALUE,
             "Invalid argument value",
             "there is no Data Set, or without Transaction UID or references, or it cannot be read",
             _REASON,
         ),
-        Answer(NO_SUCH_SOP_CLASS, "No such SOP Class", "another than that of the Presentation Context", _REASON),
-        Answer(NO_SUCH_ACTION_TYPE, "No such Action Type", "another Action Type ID than 1", _REASON),
-        Answer(
+        StatusMeaning(NO_SUCH_SOP_CLASS, "No such SOP Class", "another than that of the Presentation Context", _REASON),
+        StatusMeaning(NO_SUCH_ACTION_TYPE, "No such Action Type", "another Action Type ID than 1", _REASON),
+        StatusMeaning(
             DUPLICATE_TRANSACTION_UID,
             "Duplicate Transaction UID",
             "this AE has used the Transaction UID in the last 30 days; nothing is reported on the second request",
             _REASON,
         ),
-        Answer(
+        StatusMeaning(
             RESOURCE_LIMITATION,
             "Resource limitation",
             "the index cannot be written, or too much is open at this address; ask again later",
@@ -194,14 +200,16 @@ ANSWERS: dict[str, tuple[Answer, ...]] = {
         ),
     ),
     "N-EVENT-REPORT": (
-        Answer(SUCCESS, "Success", "what it says is noted"),
-        Answer(
+        StatusMeaning(SUCCESS, "Success", "what it says is noted"),
+        StatusMeaning(
             INVALID_ARGUMENT_VALUE,
             "Invalid argument value",
             "it cannot be read, or its Transaction UID is not one of a request from here",
             _REASON,
         ),
-        Answer(RESOURCE_LIMITATION, "Resource limitation", "the index cannot be written; report it again", _REASON),
+        StatusMeaning(
+            RESOURCE_LIMITATION, "Resource limitation", "the index cannot be written; report it again", _REASON
+        ),
     ),
 }
 """By service; what stands under ``EVERY_SERVICE`` any of them may answer."""

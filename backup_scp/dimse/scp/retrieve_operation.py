@@ -24,9 +24,9 @@ from backup_scp.dimse.scp import transfers
 from backup_scp.dimse.scp.heartbeat import Heartbeat
 from backup_scp.dimse.scu.storage_scu import StorageSCU
 from backup_scp.errors import DestinationUnavailable, InstanceRefused
-from backup_scp.ports import Archive, ArchivedFile, Destination, Held, Index, Meanwhile, nothing
+from backup_scp.ports import Archive, ArchivedFile, Destination, Index, Meanwhile, StoredVersion, do_nothing
 from backup_scp.services.delivery import Delivery, Outcome, others_of, retrieve
-from backup_scp.services.read_ahead import Outgoing
+from backup_scp.services.read_ahead import VerifiedReader
 
 log = logging.getLogger(__name__)
 
@@ -72,11 +72,11 @@ class SameAssociation:
     def __exit__(self, *exc: object) -> None:
         self._scu.close()
 
-    def prepare(self, instances: Sequence[Held]) -> Sequence[Held]:
+    def prepare(self, instances: Sequence[StoredVersion]) -> Sequence[StoredVersion]:
         """See ``ports.Destination``."""
         return instances
 
-    def send(self, file: ArchivedFile, held: Held, meanwhile: Meanwhile = nothing) -> str | None:
+    def send(self, file: ArchivedFile, held: StoredVersion, meanwhile: Meanwhile = do_nothing) -> str | None:
         """See ``ports.Destination``."""
         return self._scu.store(file, held, meanwhile)
 
@@ -94,7 +94,9 @@ class RetrieveOperation:
         Why the destination did not take the first instance that it did not; empty where it took each that it was sent.
     """
 
-    def __init__(self, association: Association, context: Context, command: CommandSet, held: Sequence[Held]) -> None:
+    def __init__(
+        self, association: Association, context: Context, command: CommandSet, held: Sequence[StoredVersion]
+    ) -> None:
         self.association = association
         self.command = command
         self._context = context
@@ -137,9 +139,9 @@ class RetrieveOperation:
             return None
         return _LONGEST_PENDING_S
 
-    def run(self, archive: Archive, index: Index, held: Sequence[Held], destination: Destination) -> None:
+    def run(self, archive: Archive, index: Index, held: Sequence[StoredVersion], destination: Destination) -> None:
         """Send everything, with a pending answer now and then, until done or cancelled."""
-        with Outgoing(archive) as outgoing:
+        with VerifiedReader(archive) as outgoing:
             try:
                 held = destination.prepare(held)
             except DestinationUnavailable as error:

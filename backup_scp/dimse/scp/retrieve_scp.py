@@ -12,7 +12,7 @@ from backup_scp.dimse.messages.command_set import CommandSet, Element
 from backup_scp.dimse.scp.retrieve_operation import RetrieveOperation, Retriever, SameAssociation
 from backup_scp.dimse.scu.storage_scu import MEDIUM_PRIORITY, MoveOriginator
 from backup_scp.errors import IndexUnavailable, MatchesUncounted
-from backup_scp.ports import Archive, Held, Index, RejectionRecorder, RemoteAE, ServiceKind
+from backup_scp.ports import Archive, Index, RejectionRecorder, RemoteAE, ServiceKind, StoredVersion
 
 OpenDestination = Callable[[RemoteAE, MoveOriginator, Callable[[], None], str], Retriever]
 """Of a Move Destination, for whom, with what is called again and again meanwhile, and as which AE title."""
@@ -71,7 +71,7 @@ class RetrieveSCP:
         association: Association,
         context: Context,
         command: CommandSet,
-        operation: Callable[[RetrieveOperation, Sequence[Held]], None],
+        operation: Callable[[RetrieveOperation, Sequence[StoredVersion]], None],
     ) -> None:
         association.forget_cancelled()
         identifier = Identifier.read(association.read_identifier(), context.transfer_syntax)
@@ -84,7 +84,7 @@ class RetrieveSCP:
             raise MatchesUncounted(str(error)) from error
         operation(RetrieveOperation(association, context, command, held), held)
 
-    def _move(self, operation: RetrieveOperation, held: Sequence[Held]) -> None:
+    def _move(self, operation: RetrieveOperation, held: Sequence[StoredVersion]) -> None:
         remote = self._policy.move_destination(operation.command.text(Element.MOVE_DESTINATION))
         caller, command = operation.association.caller, operation.command
         originator = MoveOriginator(caller.ae_title, command.message_id, _priority(command))
@@ -110,7 +110,7 @@ class RetrieveSCP:
         elif operation.has_sent:
             self._rejections.succeeded(ServiceKind.DESTINATION, remote.ae_title, "")
 
-    def _get(self, operation: RetrieveOperation, held: Sequence[Held]) -> None:
+    def _get(self, operation: RetrieveOperation, held: Sequence[StoredVersion]) -> None:
         destination = SameAssociation(
             operation.association,
             _priority(operation.command),

@@ -48,8 +48,8 @@ class StorageCommitmentSCP:
             return comment
         number = self._request(association, context)
         association.send(context.context_id, response(command, SUCCESS))
-        if not isinstance(association.errand, ReportsHere):
-            association.errand = ReportsHere(association, self._commitment)
+        if not isinstance(association.errand, SameAssociationReporter):
+            association.errand = SameAssociationReporter(association, self._commitment)
         association.errand.expect(number, context)
         return None
 
@@ -74,11 +74,11 @@ class StorageCommitmentSCP:
     def serve_response(association: Association, context: Context, command: CommandSet) -> None:  # noqa: ARG004
         """Take the answer to a report that was sent on this Association."""
         association.skip_data_set()
-        if isinstance(association.errand, ReportsHere):
+        if isinstance(association.errand, SameAssociationReporter):
             association.errand.answered(command)
 
 
-class ReportsHere:
+class SameAssociationReporter:
     """Sends reports on the Association of their requests, for as long as it lasts (PS3.4 J.3.3.1.2).
 
     Where the requester has a configured address this is the second choice, after a report to that has failed.
@@ -99,7 +99,7 @@ class ReportsHere:
         if len(self._expected) > _MOST_EXPECTED:  # reports on these come too, but not here
             del self._expected[next(iter(self._expected))]
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """Send a report that is due; one at a time, as was negotiated (PS3.7 D.3.3.3)."""
         if time.monotonic() < self._next_look:
             return

@@ -7,7 +7,7 @@ from backup_scp.dimse.messages.command_set import CommandSet, Element, response
 from backup_scp.dimse.messages.dimse_status import SUCCESS
 from backup_scp.errors import InvalidDataSet
 from backup_scp.machine import clock
-from backup_scp.ports import Admission, Arrival, Heading, StagedFile
+from backup_scp.ports import AddResult, Arrival, Heading, StagedFile
 from backup_scp.services.ingest import Accepted, Ingest
 
 
@@ -26,8 +26,8 @@ class StorageSCP:
     def serve(self, association: Association, context: Context, command: CommandSet) -> None:
         """Answer one C-STORE-RQ: success only when file, folder entry and index row are durable (PS3.4 B.2.2)."""
         accepted = self._store(association, context, command)
-        association.tally.stored += accepted.admission is not Admission.HELD
-        association.tally.held += accepted.admission is Admission.HELD
+        association.tally.stored += accepted.admission is not AddResult.HELD
+        association.tally.held += accepted.admission is AddResult.HELD
         association.send(context.context_id, response(command, SUCCESS))
 
     def _store(self, association: Association, context: Context, command: CommandSet) -> Accepted:

@@ -12,7 +12,7 @@ from backup_scp.dimse.messages.commitment_data_sets import event_information, ev
 from backup_scp.dimse.messages.dimse_status import is_warning
 from backup_scp.errors import DestinationUnavailable, InvalidDataSet
 from backup_scp.ports import Commitment, RemoteAE
-from backup_scp.services.commitment import Confirm
+from backup_scp.services.commitment import RenewLease
 
 WELL_KNOWN_INSTANCE = "1.2.840.10008.1.20.1.1"
 _MESSAGE_ID = 1
@@ -35,7 +35,7 @@ class EventReporter:
         self._local = local
         self._policy = policy
 
-    def report(self, commitment: Commitment, confirm: Confirm) -> None:
+    def report(self, commitment: Commitment, confirm: RenewLease) -> None:
         """Deliver one report; on return its requester has taken it.
 
         Raises

@@ -39,7 +39,7 @@ from backup_scp.errors import (
     NoRoom,
     NothingAccepted,
 )
-from backup_scp.ports import ArchivedFile, Held, Meanwhile, RemoteAE, nothing
+from backup_scp.ports import ArchivedFile, Meanwhile, RemoteAE, StoredVersion, do_nothing
 from backup_scp.services.read_ahead import parts
 
 _PART_BYTES = 1 << 20
@@ -110,7 +110,7 @@ class StorageSCU:
         """Call it when nothing more is sent; the Association is not ended."""
         self._transcoder.close()
 
-    def store(self, file: ArchivedFile, held: Held, meanwhile: Meanwhile = nothing) -> str | None:
+    def store(self, file: ArchivedFile, held: StoredVersion, meanwhile: Meanwhile = do_nothing) -> str | None:
         """Send one instance and wait for its Status; ``meanwhile`` see ``ports.Destination``.
 
         Returns
@@ -137,9 +137,11 @@ class StorageSCU:
         result = self._transcoder.transcode(file, held)
         with result.data_set:
             self._transcoder.begin(meanwhile())  # the stored bytes are not needed any more
-            return self._store(held, accepted[result.transfer_syntax_uid], _parts(result.data_set), nothing)
+            return self._store(held, accepted[result.transfer_syntax_uid], _parts(result.data_set), do_nothing)
 
-    def _store(self, held: Held, context: Context, data_set: Iterable[Piece], meanwhile: Meanwhile) -> str | None:
+    def _store(
+        self, held: StoredVersion, context: Context, data_set: Iterable[Piece], meanwhile: Meanwhile
+    ) -> str | None:
         self._message_id = self._message_id % 0xFFFF + 1
         try:
             self._association.send_data_set(context.context_id, self._request(held), data_set)
@@ -156,7 +158,7 @@ class StorageSCU:
         self._sent[held.transfer_syntax_uid, context.transfer_syntax] += 1
         return warning
 
-    def _request(self, held: Held) -> bytes:
+    def _request(self, held: StoredVersion) -> bytes:
         values: dict[Element, str | int] = {
             Element.AFFECTED_SOP_CLASS_UID: held.sop_class_uid,
             Element.COMMAND_FIELD: Field.C_STORE_RQ,
@@ -221,11 +223,11 @@ class RemoteAEDestination:
             self._abandon()  # perhaps in the middle of a message
         self._release()
 
-    def expect(self, held: Held) -> None:
+    def expect(self, held: StoredVersion) -> None:
         """See ``ports.RestoreDestination``."""
         _note(held, self._expected)
 
-    def prepare(self, instances: Sequence[Held]) -> Sequence[Held]:
+    def prepare(self, instances: Sequence[StoredVersion]) -> Sequence[StoredVersion]:
         """See ``ports.Destination``: instances of one Association stay together."""
         for held in instances:
             _note(held, self._expected)
@@ -241,7 +243,7 @@ class RemoteAEDestination:
                 self._associate(self._number_of(ordered[0]))
         return ordered
 
-    def send(self, file: ArchivedFile, held: Held, meanwhile: Meanwhile = nothing) -> str | None:
+    def send(self, file: ArchivedFile, held: StoredVersion, meanwhile: Meanwhile = do_nothing) -> str | None:
         """See ``ports.Destination``."""
         if held.sop_class_uid not in self._proposal_of:
             raise InstanceRefused("Its SOP Class UID cannot be proposed to any destination")
@@ -255,7 +257,9 @@ class RemoteAEDestination:
         self._silent = 0
         return warning
 
-    def _store(self, scu: StorageSCU, file: ArchivedFile, held: Held, meanwhile: Meanwhile = nothing) -> str | None:
+    def _store(
+        self, scu: StorageSCU, file: ArchivedFile, held: StoredVersion, meanwhile: Meanwhile = do_nothing
+    ) -> str | None:
         try:
             return scu.store(file, held, meanwhile)
         except InvalidResponse as error:
@@ -275,7 +279,7 @@ class RemoteAEDestination:
         sentence = f"{self._remote.ae_title} did not answer for {timeout_s:g} s while an image was sent"
         return (InstanceUnconfirmed if self._silent < _MOST_SILENT else DestinationSilent)(sentence)
 
-    def _once_more(self, file: ArchivedFile, held: Held) -> str | None:
+    def _once_more(self, file: ArchivedFile, held: StoredVersion) -> str | None:
         """Try Implicit VR alone, once: some lose the Association over Explicit VR, which they have accepted.
 
         Whether it lives at all the next instance will show, on an Association of its own.
@@ -297,7 +301,7 @@ class RemoteAEDestination:
         self._helped += 1
         return warning
 
-    def _number_of(self, held: Held) -> int:
+    def _number_of(self, held: StoredVersion) -> int:
         return self._proposal_of.get(held.sop_class_uid, 0)
 
     def _associate(self, number: int) -> StorageSCU:
@@ -363,7 +367,7 @@ class RemoteAEDestination:
             self._open = None
 
 
-def propose(instances: Iterable[Held]) -> list[list[tuple[str, Sequence[str]]]]:
+def propose(instances: Iterable[StoredVersion]) -> list[list[tuple[str, Sequence[str]]]]:
     """Make the Presentation Contexts for a set of instances, at most 128 an Association.
 
     For each SOP Class one context with each Transfer Syntax that is stored, alone, so that the peer cannot choose
@@ -376,7 +380,7 @@ def propose(instances: Iterable[Held]) -> list[list[tuple[str, Sequence[str]]]]:
     return _proposals(stored)
 
 
-def _note(held: Held, stored: dict[str, dict[str, None]]) -> None:
+def _note(held: StoredVersion, stored: dict[str, dict[str, None]]) -> None:
     """Note the SOP Class and the Transfer Syntax of an instance, where they can be proposed."""
     if held.sop_class_uid and held.sop_class_uid.isascii():
         syntaxes = stored.setdefault(held.sop_class_uid, {})
@@ -404,7 +408,7 @@ def _parts(stream: BinaryIO) -> Iterator[bytes]:
         yield part
 
 
-def _even_parts(file: ArchivedFile, held: Held) -> Iterator[Piece]:
+def _even_parts(file: ArchivedFile, held: StoredVersion) -> Iterator[Piece]:
     """Give the Data Set as it is stored; of odd length, with the byte that it lacks (PS3.8 E.1)."""
     if file.size_bytes % 2 == 0:
         return parts(file)

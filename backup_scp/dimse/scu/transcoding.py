@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from backup_scp.dicom.transcode import Transcoded, transcode
-from backup_scp.ports import ArchivedFile, Held, Upcoming
+from backup_scp.ports import ArchivedFile, StoredVersion, Upcoming
 from backup_scp.services.read_ahead import compare_again
 
-Accepted = Callable[[Held], Sequence[str]]
+Accepted = Callable[[StoredVersion], Sequence[str]]
 
 
 class Transcoder:
@@ -26,9 +26,9 @@ class Transcoder:
     def __init__(self, accepted: Accepted) -> None:
         self._accepted = accepted
         self._pool: ThreadPoolExecutor | None = None
-        self._ahead: tuple[Held, Future[Transcoded]] | None = None
+        self._ahead: tuple[StoredVersion, Future[Transcoded]] | None = None
 
-    def transcode(self, file: ArchivedFile, held: Held) -> Transcoded:
+    def transcode(self, file: ArchivedFile, held: StoredVersion) -> Transcoded:
         """Give the Data Set, from what was begun ahead if it is that; close it.
 
         Raises
@@ -60,7 +60,7 @@ class Transcoder:
         if pool is not None:
             pool.shutdown(wait=False)
 
-    def _now(self, file: ArchivedFile, held: Held) -> Transcoded:
+    def _now(self, file: ArchivedFile, held: StoredVersion) -> Transcoded:
         with file.data_set() as stream:
             result = transcode(
                 stream, held.transfer_syntax_uid, self._accepted(held), file.size_bytes, file.path.parent
@@ -73,7 +73,7 @@ class Transcoder:
         return result
 
 
-def _drop(ahead: tuple[Held, Future[Transcoded]] | None) -> None:
+def _drop(ahead: tuple[StoredVersion, Future[Transcoded]] | None) -> None:
     """Close what becomes of it, as soon as it is there."""
     if ahead is not None and not ahead[1].cancel():
         ahead[1].add_done_callback(_close)

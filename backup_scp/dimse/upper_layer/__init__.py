@@ -10,7 +10,7 @@ Associations of ours, ``user_information`` is what we say of ourselves, ``variab
 from __future__ import annotations
 
 from backup_scp.dimse.upper_layer.buffered_socket import AssociationEnded, Interrupted, PeerTimedOut
-from backup_scp.dimse.upper_layer.data_transfer import Fragment, UpperLayer
+from backup_scp.dimse.upper_layer.data_transfer import MessageFragment, UpperLayer
 from backup_scp.dimse.upper_layer.local_ae import LocalAE
 from backup_scp.dimse.upper_layer.socket_io import Selector
 from backup_scp.dimse.upper_layer.timing import Timing
@@ -18,9 +18,9 @@ from backup_scp.dimse.upper_layer.tls_socket import Secured, SecuredSocket
 
 __all__ = [
     "AssociationEnded",
-    "Fragment",
     "Interrupted",
     "LocalAE",
+    "MessageFragment",
     "PeerTimedOut",
     "Secured",
     "SecuredSocket",

@@ -11,7 +11,7 @@ import socket
 import struct
 import time
 
-from backup_scp.dimse.upper_layer.buffered_socket import AssociationEnded, Connection, PeerTimedOut
+from backup_scp.dimse.upper_layer.buffered_socket import AssociationEnded, BufferedSocket, PeerTimedOut
 from backup_scp.dimse.upper_layer.p_data import P_DATA_TF, PDU_HEADER, PDV_HEADER
 from backup_scp.dimse.upper_layer.state_machine import (
     INVALID_PARAMETER_VALUE,
@@ -69,7 +69,7 @@ LONGEST_P_DATA = 1 << 26  # senders that do not heed what we offer still get thr
 _LINGER_S = 5.0
 
 
-class AssociationControl(Connection, StateMachine):
+class AssociationControl(BufferedSocket, StateMachine):
     """An Association's connection and its state.
 
     Attributes
@@ -84,7 +84,7 @@ class AssociationControl(Connection, StateMachine):
 
     def __init__(self, connection: socket.socket | None, timing: Timing, peer_address: str) -> None:
         StateMachine.__init__(self)
-        Connection.__init__(self, connection, timing.network_s)
+        BufferedSocket.__init__(self, connection, timing.network_s)
         self.association_timeout_s = timing.association_s
         self.peer_address = peer_address
         self.violation = ""

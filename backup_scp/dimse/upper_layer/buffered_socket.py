@@ -38,7 +38,7 @@ class PeerTimedOut(AssociationEnded):
     """The peer said nothing for longer than it may."""
 
 
-class Connection:
+class BufferedSocket:
     """A socket, and the bytes that were received and not yet read.
 
     Attributes
@@ -191,7 +191,7 @@ class Connection:
                 pieces = _after(pieces, sent) if left else ()
             self._look_up()
 
-    def put_blindly(self, data: bytes) -> None:
+    def send_ignoring_errors(self, data: bytes) -> None:
         """Write a PDU of the state machine: that the peer is gone is for the next read to see."""
         watch, self.watch = self.watch, None
         try:

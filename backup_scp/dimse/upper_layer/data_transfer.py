@@ -15,7 +15,7 @@ from backup_scp.dimse.upper_layer.state_table import ASSOCIATE_ACCEPT, ESTABLISH
 from backup_scp.dimse.upper_layer.timing import Timing
 
 
-class Fragment(NamedTuple):
+class MessageFragment(NamedTuple):
     """A part of a message: bytes of one PDV, valid as ``UpperLayer.read_fragment`` says."""
 
     context_id: int
@@ -50,7 +50,7 @@ class UpperLayer(AssociationControl):
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
-    def read_fragment(self, *, between_messages: bool = False) -> Fragment:
+    def read_fragment(self, *, between_messages: bool = False) -> MessageFragment:
         """Read the next part of a message.
 
         Long PDVs come in several parts.  The bytes are only valid until the next read; those of a Data Set until the
@@ -74,7 +74,7 @@ class UpperLayer(AssociationControl):
             data = self._with_what_follows(self._start - len(data))
         context_id, control = self._pdv
         self._is_lent = not control & COMMAND
-        return Fragment(context_id, bool(control & COMMAND), bool(control & LAST) and not self._pdv_left, data)
+        return MessageFragment(context_id, bool(control & COMMAND), bool(control & LAST) and not self._pdv_left, data)
 
     def _with_what_follows(self, begin: int) -> memoryview:
         """Move up the Data Set's further PDVs that were received already, over the headers between them.

@@ -72,7 +72,7 @@ class Proposal:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class AcceptedContexts:
     """What was accepted of a proposal.
 
     Attributes
@@ -132,7 +132,7 @@ class RequestingLayer(UpperLayer):
         self.close()
 
 
-def request(proposal: Proposal, watch: Callable[[], None] | None) -> tuple[UpperLayer, Answer]:
+def request(proposal: Proposal, watch: Callable[[], None] | None) -> tuple[UpperLayer, AcceptedContexts]:
     """Open an Association to a remote AE.
 
     Raises
@@ -140,7 +140,7 @@ def request(proposal: Proposal, watch: Callable[[], None] | None) -> tuple[Upper
     DestinationUnavailable
         With the reason, and what to look at.
     Interrupted
-        By ``watch``, see ``Connection``.
+        By ``watch``, see ``BufferedSocket``.
     """
     where, timing = f"{proposal.called} at {proposal.host}:{proposal.port}", proposal.local.timing
     asked = _Asked(
@@ -198,7 +198,7 @@ def _connected(proposal: Proposal, where: str) -> socket.socket:
         bare.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if proposal.tls and local.tls is not None:
             connection = secured = SecuredSocket(bare, local.tls, host)
-            Secured(secured).shake_hands(local.timing.connect_s)
+            Secured(secured).do_handshake(local.timing.connect_s)
     except ssl.SSLError as error:
         connection.close()
         sentence = f"{where}: no TLS was agreed on ({tls_reason(error)}); compare its certificate with ca in [tls]"
@@ -232,7 +232,7 @@ def _contexts(asked: _Asked) -> list[PresentationContext]:
     return contexts
 
 
-def _acceptance(asked: _Asked, encoded: bytes) -> Answer | None:
+def _acceptance(asked: _Asked, encoded: bytes) -> AcceptedContexts | None:
     """Say what an A-ASSOCIATE-AC says; None where it cannot be decoded, which is not remembered."""
     try:
         return _decoded(asked, encoded)
@@ -241,13 +241,13 @@ def _acceptance(asked: _Asked, encoded: bytes) -> Answer | None:
 
 
 @lru_cache(maxsize=_REMEMBERED)
-def _decoded(asked: _Asked, acceptance: bytes) -> Answer:
+def _decoded(asked: _Asked, acceptance: bytes) -> AcceptedContexts:
     """Decode an A-ASSOCIATE-AC (PS3.8 9.3.3); what was not proposed is not accepted (PS3.8 9.3.3.2, PS3.7 D.3.3.4)."""
     pdu = A_ASSOCIATE_AC()
     pdu.decode(without_unknown_items(acceptance))
     primitive = pdu.to_primitive()
     results = negotiate_as_requestor(_contexts(asked), primitive.presentation_context_definition_results_list)
-    return Answer(
+    return AcceptedContexts(
         [
             context
             for context, (_, proposed) in zip(results, asked.contexts, strict=True)  # in the order of the IDs, both

@@ -60,7 +60,7 @@ class StateMachine:
             return
         next_state, sends, artim, closes, next_state_of_acceptor = action
         if sends is not None:
-            self.put_blindly(_encoded(sends, pdu, reason))
+            self.send_ignoring_errors(_encoded(sends, pdu, reason))
         if artim is not None:
             self.artim = time.monotonic() + self._artim_s() if artim is Timer.START else math.inf
         if closes:
@@ -71,7 +71,7 @@ class StateMachine:
         """Close the connection in whatever state it is; nothing is left to be done."""
         raise NotImplementedError
 
-    def put_blindly(self, data: bytes) -> None:
+    def send_ignoring_errors(self, data: bytes) -> None:
         """Send a PDU; where the peer is gone the next read sees it."""
         raise NotImplementedError
 

@@ -69,7 +69,7 @@ class Secured:
         self._piece: Piece | None = None  # what they are of
         self._taken = 0  # bytes of it
 
-    def shake_hands(self, timeout_s: float) -> None:
+    def do_handshake(self, timeout_s: float) -> None:
         """Agree on TLS with the peer.
 
         Raises

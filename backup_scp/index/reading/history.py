@@ -34,7 +34,7 @@ from backup_scp.index.schema.tables import METADATA, instance, order_of, series,
 from backup_scp.index.writing.study_cache import KnownStudies
 from backup_scp.index.writing.version_rows import Facts
 from backup_scp.index.writing.version_writer import Entrance
-from backup_scp.ports import Match, Read, Version
+from backup_scp.ports import Match, ReadVersion, Version
 
 LEFTOVER = "as-of-"
 CACHE_KIB = 65_536
@@ -48,7 +48,7 @@ _PRAGMAS = (
 _NEWER = study.alias("newer")
 
 
-def search(database: Database, query: Query, as_of: datetime, read: Read) -> Generator[Match, None, None]:
+def search(database: Database, query: Query, as_of: datetime, read: ReadVersion) -> Generator[Match, None, None]:
     """See ``Index.search_as_of``; one transaction sees one state, whatever is received meanwhile."""
     keys = select.returned_keys(query)
     asked = {*keys, *(condition.attribute for condition in query.conditions)}

@@ -16,7 +16,7 @@ from backup_scp.index.schema.dialect import Clause, Dialect, Text
 from backup_scp.index.schema.search_keys import key_columns
 from backup_scp.index.schema.stored_text import moment, timestamp
 from backup_scp.index.schema.tables import instance, named, order_of, series, study, version
-from backup_scp.ports import Arrival, Held, InstanceKey, Met, Selection, VersionMatch
+from backup_scp.ports import Arrival, InstanceKey, Lookup, Selection, StoredVersion, VersionMatch
 
 _TABLES = {Level.PATIENT: study, Level.STUDY: study, Level.SERIES: series, Level.IMAGE: instance}
 _LEVELS = tuple(Level)
@@ -177,10 +177,10 @@ def held(*more: sa.ColumnElement[Any]) -> sa.Select[Any]:
     return sa.select(*_HELD, *more).select_from(_VERSIONS)
 
 
-def held_row(row: sa.Row[Any]) -> Held:
+def held_row(row: sa.Row[Any]) -> StoredVersion:
     """Make a value of a row of ``held``."""
     values = list(row)[: len(_HELD)]
-    return Held._make([*values[:-1], moment(values[-1])])
+    return StoredVersion._make([*values[:-1], moment(values[-1])])
 
 
 _IS_IT = sa.case(
@@ -214,12 +214,12 @@ def to_meet(key: InstanceKey, sha256: str) -> dict[str, str]:
     }
 
 
-def met(row: Any) -> Met:
+def met(row: Any) -> Lookup:
     """Make a value of the row of ``MEET``; None where there is none."""
     if row is None:
-        return Met()
+        return Lookup()
     is_it, location, latest, merged_at, *came = row
-    return Met((location, arrival(came)) if is_it else None, moment(max(latest, merged_at)))
+    return Lookup((location, arrival(came)) if is_it else None, moment(max(latest, merged_at)))
 
 
 def versions_of(key: InstanceKey) -> sa.Select[Any]:

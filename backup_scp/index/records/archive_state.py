@@ -10,7 +10,7 @@ from backup_scp.index.connection.database import Database
 from backup_scp.index.schema.stored_text import moment, now, timestamp
 from backup_scp.index.schema.tables import archive, named, study, version
 from backup_scp.machine import clock
-from backup_scp.ports import Received, Trouble
+from backup_scp.ports import DiskFault, IntakeTotals
 
 _ONLY = 1  # the id of the only row
 _BLANK = {"identity": "", "trouble": "", "trouble_at": "", "trouble_ended_at": ""}
@@ -21,12 +21,14 @@ def identity(connection: sa.Connection) -> str | None:
     return connection.scalar(sa.select(archive.c.identity)) or None
 
 
-def trouble(connection: sa.Connection) -> Trouble | None:
+def trouble(connection: sa.Connection) -> DiskFault | None:
     """See ``Index.archive_trouble``."""
     row = connection.execute(sa.select(*named(archive, "trouble trouble_at trouble_ended_at"))).first()
     if row is None or not row.trouble:
         return None
-    return Trouble(row.trouble, moment(row.trouble_at), moment(row.trouble_ended_at) if row.trouble_ended_at else None)
+    return DiskFault(
+        row.trouble, moment(row.trouble_at), moment(row.trouble_ended_at) if row.trouble_ended_at else None
+    )
 
 
 def record_identity(database: Database, said: str) -> None:
@@ -48,7 +50,7 @@ def _record(database: Database, values: dict[str, str]) -> None:
         connection.execute(insert.on_conflict_do_update(index_elements=["id"], set_=values))
 
 
-def received_since(connection: sa.Connection, since: datetime) -> Received:
+def received_since(connection: sa.Connection, since: datetime) -> IntakeTotals:
     """See ``Index.received_since``: the sums stand on the study rows.
 
     What is dated in the future came at no known time.
@@ -58,4 +60,4 @@ def received_since(connection: sa.Connection, since: datetime) -> Received:
     size_bytes = connection.scalar(sa.select(sa.func.coalesce(sa.func.sum(study.c.size_bytes), 0)).where(recent))
     dated = sa.select(version.c.received_at).where(version.c.received_at <= latest)
     first = connection.scalar(dated.order_by(version.c.id).limit(1))
-    return Received(int(size_bytes or 0), moment(first) if first else None)
+    return IntakeTotals(int(size_bytes or 0), moment(first) if first else None)

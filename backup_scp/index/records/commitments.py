@@ -27,10 +27,10 @@ from backup_scp.ports import (
     Commitment,
     CommitmentRequest,
     FailureReason,
-    Held,
     OwedReports,
     Reference,
     Requester,
+    StoredVersion,
 )
 
 MOST_REQUESTS = 10_000
@@ -97,15 +97,15 @@ class SQLCommitments:
 
     def find(
         self, references: Sequence[Reference], requester: Requester, *, own_only: bool = False
-    ) -> dict[Reference, list[Held]]:
+    ) -> dict[Reference, list[StoredVersion]]:
         wanted = list(dict.fromkeys(stored_key(reference.sop_instance_uid) for reference in references))
-        found: dict[str, list[Held]] = {}
+        found: dict[str, list[StoredVersion]] = {}
         for start in range(0, len(wanted), _BATCH):
             for held in self._versions(wanted[start : start + _BATCH], requester, own_only=own_only):
                 found.setdefault(held.sop_instance_uid, []).append(held)
         return {reference: found.get(stored_key(reference.sop_instance_uid), []) for reference in references}
 
-    def _versions(self, uids: list[str], requester: Requester, *, own_only: bool) -> Iterator[Held]:
+    def _versions(self, uids: list[str], requester: Requester, *, own_only: bool) -> Iterator[StoredVersion]:
         """Give of each instance the answering version, and the requester's own latest one where it is another.
 
         Others may have sent versions with its AE title: of each of them the latest one counts as its own, too.

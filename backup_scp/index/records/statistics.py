@@ -14,7 +14,7 @@ from backup_scp.index.reading import select
 from backup_scp.index.schema.stored_text import moment, now, stored_long, timestamp
 from backup_scp.index.schema.tables import REMARKABLE, Text, instance, named, order_of, series, study, version
 from backup_scp.machine import clock
-from backup_scp.ports import Checked, ClockDoubt, Held, Holdings, Remark, Storm
+from backup_scp.ports import ClockDoubt, FlaggedVersion, Holdings, MassChange, StoredVersion, VerificationResult
 
 BATCH = 1000
 _AFTER = "~"  # sorts behind every timestamp that it is put to
@@ -28,7 +28,7 @@ class Verifications:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def versions(self, before: datetime | None = None) -> Iterator[Held]:
+    def versions(self, before: datetime | None = None) -> Iterator[StoredVersion]:
         """See ``Index.versions``: in batches, each its own transaction, for reading all files takes days.
 
         A version that is verified meanwhile is not met again, for it is younger than the walk.  At the end come those
@@ -41,7 +41,7 @@ class Verifications:
         if last > _horizon():
             yield from self._between(_horizon(), last + _AFTER)
 
-    def _between(self, verified_at: str, end: str) -> Iterator[Held]:
+    def _between(self, verified_at: str, end: str) -> Iterator[StoredVersion]:
         """Give the versions that were verified from a time on, before another."""
         last_id = 0
         place = sa.tuple_(version.c.verified_at, version.c.id)
@@ -55,7 +55,7 @@ class Verifications:
                 return
             *_, verified_at, last_id = batch[-1]
 
-    def record(self, results: Iterable[Checked]) -> None:
+    def record(self, results: Iterable[VerificationResult]) -> None:
         """See ``Index.record_verification``: a file that was repaired while it was read is not damaged."""
         rest = iter(results)
         checked = sa.bindparam("checked", type_=Text)
@@ -166,7 +166,7 @@ def _count(connection: sa.Connection, *clauses: Any) -> int:
     return int(connection.scalar(sa.select(sa.func.count()).select_from(version).where(*clauses)) or 0)
 
 
-def remarks(connection: sa.Connection, limit: int) -> list[Remark]:
+def remarks(connection: sa.Connection, limit: int) -> list[FlaggedVersion]:
     """See ``Index.remarks``."""
     rows = connection.execute(
         sa.select(
@@ -179,7 +179,7 @@ def remarks(connection: sa.Connection, limit: int) -> list[Remark]:
         .limit(limit)
     )
     return [
-        Remark(
+        FlaggedVersion(
             location=row.location,
             sop_instance_uid=row.sop_instance_uid,
             calling_ae_title=row.calling_ae_title,
@@ -192,7 +192,7 @@ def remarks(connection: sa.Connection, limit: int) -> list[Remark]:
     ]
 
 
-def storms(connection: sa.Connection, since: datetime, studies: int) -> list[Storm]:
+def storms(connection: sa.Connection, since: datetime, studies: int) -> list[MassChange]:
     """See ``Index.storms``: of an instance that has several versions one does not answer, and those are few."""
     superseded, earlier = version.alias("superseded"), version.alias("earlier")
     number_of_studies = sa.func.count(sa.distinct(series.c.study_id))
@@ -219,6 +219,6 @@ def storms(connection: sa.Connection, since: datetime, studies: int) -> list[Sto
         .order_by(sa.func.min(version.c.received_at))
     )
     return [
-        Storm(site, sender, studies_, instances, moment(began_at))
+        MassChange(site, sender, studies_, instances, moment(began_at))
         for site, sender, studies_, instances, began_at in connection.execute(changed)
     ]

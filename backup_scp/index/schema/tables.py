@@ -29,7 +29,7 @@ Id = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 _KEY_TYPES: dict[str, sa.types.TypeEngine[Any]] = {"IS": sa.BigInteger(), "DS": sa.Double()}
 
 
-class Digest(sa.types.TypeDecorator[str]):
+class DigestType(sa.types.TypeDecorator[str]):
     """A SHA-256: 64 hex digits outside, 32 bytes inside."""
 
     impl = sa.LargeBinary
@@ -144,7 +144,7 @@ version = sa.Table(
     METADATA,
     _id(),
     sa.Column("instance_id", Id, sa.ForeignKey("instance.id"), nullable=False),
-    sa.Column("sha256", Digest(), nullable=False),
+    sa.Column("sha256", DigestType(), nullable=False),
     sa.Column("answering", sa.Boolean(), nullable=False),  # one version of each instance answers queries
     # Whom a version names that does not answer, or no longer; for one that does the study row says it.
     sa.Column("patient_id", Text),

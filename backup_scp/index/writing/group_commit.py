@@ -14,7 +14,7 @@ from backup_scp.index.connection.database import Database
 from backup_scp.index.writing.study_cache import KnownStudies
 from backup_scp.index.writing.version_rows import Facts
 from backup_scp.index.writing.version_writer import Entrance
-from backup_scp.ports import Admission, InstanceKey
+from backup_scp.ports import AddResult, InstanceKey
 
 _MOST = 64
 
@@ -24,7 +24,7 @@ class _Turn:
     """What one thread waits for."""
 
     facts: Facts
-    admission: Admission = Admission.NEW
+    admission: AddResult = AddResult.NEW
     is_out_of_order: bool = False
     error: Exception | None = None
     is_entered: bool = False
@@ -52,7 +52,7 @@ class Together:
         """Say that it may: to look for the version costs no more than to look for its instance."""
         return True
 
-    def enter(self, facts: Facts) -> tuple[Admission, bool]:
+    def enter(self, facts: Facts) -> tuple[AddResult, bool]:
         """Enter a version; on return its row is durable.  The second value is ``Entrance.is_out_of_order``.
 
         Raises

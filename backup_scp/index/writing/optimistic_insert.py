@@ -31,7 +31,7 @@ from backup_scp.index.writing.pipeline import Statement, Trips
 from backup_scp.index.writing.study_cache import KnownStudies
 from backup_scp.index.writing.version_rows import Facts
 from backup_scp.index.writing.version_writer import Entrance
-from backup_scp.ports import Admission, InstanceKey
+from backup_scp.ports import AddResult, InstanceKey
 
 _QUEUES = 256
 _TRIPS = "trips"
@@ -65,7 +65,7 @@ class Presuming:
         self._queues = [threading.Lock() for _ in range(_QUEUES)]
         self._met = threading.local()  # the UID that this thread looked for last, if somebody had it
 
-    def enter(self, facts: Facts) -> tuple[Admission, bool]:
+    def enter(self, facts: Facts) -> tuple[AddResult, bool]:
         """Enter a version; on return its row is durable.  The second value is ``Entrance.is_out_of_order``.
 
         Raises
@@ -77,7 +77,7 @@ class Presuming:
             raise IndexUnavailable("The index is busy: others bring instances of this study; try again")
         try:
             if getattr(self._met, "uid", None) != facts.key.sop_instance_uid and self._enter_usual(facts):
-                return Admission.NEW, False
+                return AddResult.NEW, False
             return self._enter_any(facts)
         finally:
             queue.release()
@@ -106,7 +106,7 @@ class Presuming:
             entrance.remember()
         return is_entered
 
-    def _enter_any(self, facts: Facts) -> tuple[Admission, bool]:
+    def _enter_any(self, facts: Facts) -> tuple[AddResult, bool]:
         with self._database.entering() as connection:
             entrance = Entrance(connection, self._database.dialect, self._known, alone=False)
             admission = entrance.admit(facts)

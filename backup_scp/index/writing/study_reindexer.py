@@ -26,7 +26,7 @@ from backup_scp.index.writing.bulk_writer import Gathering
 from backup_scp.index.writing.study_cache import KnownStudies, StudyKey
 from backup_scp.index.writing.version_rows import Facts
 from backup_scp.index.writing.version_writer import Entrance
-from backup_scp.ports import Admission, Flag, InstanceKey, Read
+from backup_scp.ports import AddResult, Flag, InstanceKey, ReadVersion
 
 _UID = study.c.study_instance_uid
 _OF = sa.bindparam("uid") == _UID
@@ -101,7 +101,7 @@ class Reentry:
         Asked for versions that the index knows, and the caller has not read.
     """
 
-    def __init__(self, connection: sa.Connection, dialect: Dialect, read: Read) -> None:
+    def __init__(self, connection: sa.Connection, dialect: Dialect, read: ReadVersion) -> None:
         self._connection = connection
         self._dialect = dialect
         self._read = read
@@ -156,7 +156,7 @@ class Reentry:
             admissions.append(self._entrance.admit(facts))
             self._entrance.remember()
         self._gathering.flush()
-        return sum(admission is not Admission.HELD for admission in admissions)
+        return sum(admission is not AddResult.HELD for admission in admissions)
 
     def _remember_verifications(self, known: Iterable[Any]) -> None:
         rows = [

@@ -23,7 +23,7 @@ from backup_scp.index.writing.attribute_merge import blank, merge
 from backup_scp.index.writing.study_cache import KnownStudies, KnownStudy, StudyKey
 from backup_scp.index.writing.version_rows import Facts, candidate
 from backup_scp.index.writing.version_rule import Standing, decide
-from backup_scp.ports import Admission, Flag
+from backup_scp.ports import AddResult, Flag
 
 Found = Mapping[str, Any]
 
@@ -58,7 +58,7 @@ class Entrance:
         self._entered: tuple[StudyKey, KnownStudy] | None = None
         self.is_out_of_order = False
 
-    def admit(self, facts: Facts) -> Admission:
+    def admit(self, facts: Facts) -> AddResult:
         """Enter a version, counts and all."""
         if not self._alone:
             self._dialect.lock_name(self._connection, facts.key.sop_instance_uid)
@@ -69,7 +69,7 @@ class Entrance:
             if (found["study_instance_uid"], found["series_instance_uid"]) == facts.key[:2]:
                 return self._further_version(facts, found)
         self._new_instance(facts, clash=self._came_later(facts, namesakes))
-        return Admission.NEW
+        return AddResult.NEW
 
     def remember(self) -> None:
         """Call it when the transaction is committed: the next instance of the study need not read its rows."""
@@ -116,10 +116,10 @@ class Entrance:
 
     # A further version of one that is
 
-    def _further_version(self, facts: Facts, found: Found) -> Admission:
+    def _further_version(self, facts: Facts, found: Found) -> AddResult:
         versions = self._connection.execute(statements.VERSIONS_OF, {"of": found["instance_id"]}).mappings().all()
         if any(version["sha256"] == facts.version["sha256"] for version in versions):
-            return Admission.HELD
+            return AddResult.HELD
         held = [candidate(version) for version in versions]
         self.is_out_of_order = facts.candidate.place < max(each.place for each in held)
         decision = decide(held, facts.candidate)
@@ -132,8 +132,8 @@ class Entrance:
             self._count_version(facts, found)
         self._insert_version(facts, found["instance_id"], decision.standing)
         if decision.standing.reencoded:
-            return Admission.REENCODED
-        return Admission.CLASH if decision.standing.clash else Admission.VERSION
+            return AddResult.REENCODED
+        return AddResult.CLASH if decision.standing.clash else AddResult.VERSION
 
     def _count_version(self, facts: Facts, found: Found) -> None:
         size_bytes = facts.version["size_bytes"]

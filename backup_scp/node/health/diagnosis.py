@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from backup_scp import __version__
 from backup_scp.machine.ownership import chown_words, user_name
 from backup_scp.machine.readable import count, moment, size
-from backup_scp.node.health.facts import Facts, Known
+from backup_scp.node.health.facts import Known, NodeFacts
 from backup_scp.node.health.finding import Finding, Severity
 from backup_scp.node.health.refused import refused
 from backup_scp.node.run_record import NodeState
@@ -23,7 +23,7 @@ START = "start it with  backup-scp serve  (beside systemd: sudo systemctl start 
 _RESTART = "restart the node, and look at its log"
 
 
-def findings(facts: Facts) -> list[Finding]:
+def findings(facts: NodeFacts) -> list[Finding]:
     """List what is not as it should be, the gravest first; empty when there is nothing to do."""
     found = [*_node(facts), *_storing(facts), *_clock(facts), *_index(facts)]
     if facts.known is not None:
@@ -50,7 +50,7 @@ def is_low(free_bytes: int, reserve_bytes: int) -> bool:
 # -- the node ----------------------------------------------------------------------------------------------------------
 
 
-def _node(facts: Facts) -> Iterator[Finding]:
+def _node(facts: NodeFacts) -> Iterator[Finding]:
     record = facts.node.record
     if not facts.node.running:
         crashed = f". It ended without being told to, after {moment(record.alive_at)}" if record else ""
@@ -68,7 +68,7 @@ def _node(facts: Facts) -> Iterator[Finding]:
     yield from _maintenance(facts)
 
 
-def _maintenance(facts: Facts) -> Iterator[Finding]:
+def _maintenance(facts: NodeFacts) -> Iterator[Finding]:
     """Look after the thread that nobody watches."""
     record = facts.node.record
     assert record is not None, "the node runs"  # noqa: S101 - for the type checker
@@ -85,7 +85,7 @@ def _maintenance(facts: Facts) -> Iterator[Finding]:
 # -- what can be stored ------------------------------------------------------------------------------------------------
 
 
-def _storing(facts: Facts) -> Iterator[Finding]:
+def _storing(facts: NodeFacts) -> Iterator[Finding]:
     if facts.refusing:
         yield _act("storing", f"NOTHING CAN BE STORED NOW. {facts.refusing}", "backup-scp check says more")
     elif facts.known is not None and facts.known.trouble is not None and facts.known.trouble.ended_at is not None:
@@ -108,7 +108,7 @@ def closed_folders(settings: Settings, state: NodeState, closed: list[str]) -> F
     return _act("owner", sentence, chown_words(name, str(archive), options="-R"))
 
 
-def _disk(facts: Facts, known: Known) -> Iterator[Finding]:
+def _disk(facts: NodeFacts, known: Known) -> Iterator[Finding]:
     if facts.free_bytes is None or facts.refusing:
         return
     make_room = "make room, or move the archive to a larger disk"
@@ -121,7 +121,7 @@ def _disk(facts: Facts, known: Known) -> Iterator[Finding]:
 # -- what is held ------------------------------------------------------------------------------------------------------
 
 
-def _index(facts: Facts) -> Iterator[Finding]:
+def _index(facts: NodeFacts) -> Iterator[Finding]:
     if facts.index_trouble:
         yield _act("index", facts.index_trouble)
     task = facts.known.tasks.get("rebuild") if facts.known else None
@@ -152,7 +152,7 @@ def _changes(known: Known) -> Iterator[Finding]:
         yield _act("changes", f"ALARM: {storm.sentence}")
 
 
-def _clock(facts: Facts) -> Iterator[Finding]:
+def _clock(facts: NodeFacts) -> Iterator[Finding]:
     if facts.at < _RELEASED:
         yield _act("clock", f"This computer's clock says {moment(facts.at)}", "set it: images are filed by it")
     if facts.known is not None and facts.known.clock_doubt.images:
@@ -160,7 +160,7 @@ def _clock(facts: Facts) -> Iterator[Finding]:
         yield (_note if doubt.is_over else _act)("clock", doubt.sentence)
 
 
-def _owed(owed: OwedReports, facts: Facts) -> Finding:
+def _owed(owed: OwedReports, facts: NodeFacts) -> Finding:
     """Tell of Storage Commitment reports that cannot be delivered; a stranger may wait."""
     who = f"{owed.requester.ae_title or 'a caller without a name'} at {owed.requester.address}"
     number = count(owed.owed + owed.given_up, "Storage Commitment report")

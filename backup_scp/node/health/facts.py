@@ -10,10 +10,21 @@ from backup_scp.machine import clock
 from backup_scp.machine.addresses import console_addresses
 from backup_scp.node import node
 from backup_scp.node.health import surroundings
-from backup_scp.node.opening import Storage, require_archive, require_owner
+from backup_scp.node.opening import OpenStores, require_archive, require_owner
 from backup_scp.node.run_record import NodeState, look
 from backup_scp.node.settings import Settings
-from backup_scp.ports import Archive, ClockDoubt, Holdings, Index, OwedReports, Rejection, Remark, Storm, Task, Trouble
+from backup_scp.ports import (
+    Archive,
+    ClockDoubt,
+    DiskFault,
+    FlaggedVersion,
+    Holdings,
+    Index,
+    MassChange,
+    OwedReports,
+    Rejection,
+    Task,
+)
 from backup_scp.watch.forecast import Forecast, forecast
 
 _MOST_LISTED = 1000  # remarks and rejections
@@ -47,17 +58,17 @@ class Known:
 
     holdings: Holdings
     forecast: Forecast | None
-    trouble: Trouble | None
-    remarks: list[Remark] = field(default_factory=list)
+    trouble: DiskFault | None
+    remarks: list[FlaggedVersion] = field(default_factory=list)
     rejections: list[Rejection] = field(default_factory=list)
     commitments: list[OwedReports] = field(default_factory=list)
     tasks: dict[str, Task] = field(default_factory=dict)
-    storms: list[Storm] = field(default_factory=list)
+    storms: list[MassChange] = field(default_factory=list)
     clock_doubt: ClockDoubt = field(default_factory=ClockDoubt)
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class NodeFacts:
     """All that was looked at, at one moment.
 
     Attributes
@@ -86,7 +97,7 @@ class Facts:
     certificate: str
 
 
-def gather(settings: Settings) -> Facts:
+def gather(settings: Settings) -> NodeFacts:
     """Look at everything; what cannot be looked at is a fact as well.
 
     Raises
@@ -100,14 +111,14 @@ def gather(settings: Settings) -> Facts:
     state = look(settings.home)
     known, index_trouble, free_bytes, refusing = None, "", None, ""
     try:
-        with Storage(settings) as storage:
+        with OpenStores(settings) as storage:
             free_bytes = _free_bytes(storage.archive)
             known = _ask(settings, storage.index, free_bytes, at)
             refusing = _refusing(settings, storage.archive, known.trouble)
     except BackupSCPError as error:
         index_trouble = str(error)
     host = state.record.host if state.running and state.record else settings.node.host
-    return Facts(
+    return NodeFacts(
         settings=settings,
         at=at,
         node=state,
@@ -144,7 +155,7 @@ def _free_bytes(archive: Archive) -> int | None:
         return None
 
 
-def _refusing(settings: Settings, archive: Archive, trouble: Trouble | None) -> str:
+def _refusing(settings: Settings, archive: Archive, trouble: DiskFault | None) -> str:
     """Say why a C-STORE would be refused now; empty when it would not."""
     try:
         archive.require_ready()

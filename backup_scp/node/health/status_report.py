@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from backup_scp.node.health.facts import Facts
+from backup_scp.node.health.facts import NodeFacts
 from backup_scp.node.health.finding import Finding, needs_a_person
 from backup_scp.node.run_record import NodeState
-from backup_scp.ports import Holdings, OwedReports, Rejection, Remark, Storm, Task, Trouble
+from backup_scp.ports import DiskFault, FlaggedVersion, Holdings, MassChange, OwedReports, Rejection, Task
 from backup_scp.watch.forecast import Forecast
 
 
@@ -66,16 +66,16 @@ class Status:
     free_bytes: int | None
     forecast: Forecast | None
     refusing: str
-    trouble: Trouble | None
-    remarks: list[Remark]
+    trouble: DiskFault | None
+    remarks: list[FlaggedVersion]
     rejections: list[Rejection]
     commitments: list[OwedReports]
     tasks: dict[str, Task]
-    storms: list[Storm]
+    storms: list[MassChange]
     received_in_future: int
 
 
-def status_of(found: Facts, listed: list[Finding]) -> Status:
+def status_of(found: NodeFacts, listed: list[Finding]) -> Status:
     """Put together what was found, and what follows from it."""
     known = found.known
     return Status(

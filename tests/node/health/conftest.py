@@ -10,7 +10,7 @@ import pytest
 
 from backup_scp import __version__
 from backup_scp.node.health.diagnosis import findings
-from backup_scp.node.health.facts import Facts, Known
+from backup_scp.node.health.facts import Known, NodeFacts
 from backup_scp.node.health.finding import Finding, needs_a_person
 from backup_scp.node.run_record import Maintenance, NodeState, RunRecord
 from backup_scp.node.settings import Settings
@@ -34,7 +34,7 @@ RECORD = RunRecord(
 )
 HOLDINGS = Holdings(1, 1, 1, 1, 1, 1000, 0, 0, NOW - timedelta(hours=1), NOW - timedelta(hours=1), 0)
 KNOWN = Known(HOLDINGS, Forecast(30, 0, None), None)
-WELL = Facts(Settings(home=Path("/nowhere")), NOW, NodeState(True, RECORD), [], KNOWN, "", 10**12, "", [], "")
+WELL = NodeFacts(Settings(home=Path("/nowhere")), NOW, NodeState(True, RECORD), [], KNOWN, "", 10**12, "", [], "")
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from backup_scp.dimse.association.access import ADD_REMOTE
 from backup_scp.node.run_record import Maintenance, NodeState
 from backup_scp.node.settings import Settings, load
-from backup_scp.ports import ClockDoubt, OwedReports, Rejection, Requester, ServiceKind, Storm, Task, Trouble
+from backup_scp.ports import ClockDoubt, DiskFault, MassChange, OwedReports, Rejection, Requester, ServiceKind, Task
 from backup_scp.watch.forecast import Forecast
 from tests.node.health.conftest import HOLDINGS, KNOWN, NOW, RECORD
 
@@ -34,7 +34,7 @@ ACT = {
     "certificate": ({"certificate": "[tls] certificate has expired"}, "expired", ""),
     "index": ({"index_trouble": "The server does not answer", "known": None}, "does not answer", ""),
     "damage": ({"known": {"holdings": replace(HOLDINGS, damaged=2)}}, "DAMAGED: 2 images", "send them again"),
-    "storm": ({"known": {"storms": [Storm("", "DR1", 40, 50, LONG_AGO)]}}, "ALARM", ""),
+    "storm": ({"known": {"storms": [MassChange("", "DR1", 40, 50, LONG_AGO)]}}, "ALARM", ""),
     "low": (
         {
             "free_bytes": 1_500_000,
@@ -69,7 +69,7 @@ NOTES = {
         "",
     ),
     "trouble that ended": (
-        {"known": {"trouble": Trouble("It did not keep data", LONG_AGO, NOW)}},
+        {"known": {"trouble": DiskFault("It did not keep data", LONG_AGO, NOW)}},
         "nothing was stored",
         "look at the drive",
     ),
@@ -106,7 +106,7 @@ def test_what_needs_a_person_comes_first(found):
 
 
 def test_an_open_trouble_is_told_of_as_refusing_alone(found):
-    trouble = Trouble("It did not keep data", LONG_AGO, None)
+    trouble = DiskFault("It did not keep data", LONG_AGO, None)
     (one,) = found(known={"trouble": trouble}, refusing=trouble.sentence)
     assert one.what == "storing"
 

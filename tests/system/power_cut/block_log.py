@@ -85,7 +85,7 @@ class LoggedImages(mfusepy.Operations):
 
 
 @dataclass(frozen=True)
-class Record:
+class RecordVerification:
     """One entry of the log."""
 
     kind: int
@@ -94,18 +94,18 @@ class Record:
     data: bytes
 
 
-def read_log(log: Path) -> list[Record]:
+def read_log(log: Path) -> list[RecordVerification]:
     """Read all of it; a large write is one record."""
     raw = log.read_bytes()
     return list(_records(raw))
 
 
-def _records(raw: bytes) -> Iterator[Record]:
+def _records(raw: bytes) -> Iterator[RecordVerification]:
     position = 0
     while position < len(raw):
         kind, image, offset, length = _RECORD.unpack_from(raw, position)
         position += _RECORD.size
-        yield Record(kind, image, offset, raw[position : position + length])
+        yield RecordVerification(kind, image, offset, raw[position : position + length])
         position += length
 
 
@@ -115,10 +115,10 @@ class Replay:
     `images` are files with what they held at the log's beginning; they are brought forward.
     """
 
-    def __init__(self, records: Sequence[Record], images: Sequence[Path]) -> None:
+    def __init__(self, records: Sequence[RecordVerification], images: Sequence[Path]) -> None:
         self._records, self._images = records, images
         self._done = 0
-        self._since_flush: list[list[Record]] = [[] for _ in images]
+        self._since_flush: list[list[RecordVerification]] = [[] for _ in images]
         self.marks: set[str] = set()
 
     def advance(self, point: int) -> None:
@@ -141,7 +141,7 @@ class Replay:
         return f"{how}, {sum(map(len, self._since_flush))} writes in doubt"
 
 
-def _surviving(records: Sequence[Record], how: str, chance: random.Random) -> Iterator[Record]:
+def _surviving(records: Sequence[RecordVerification], how: str, chance: random.Random) -> Iterator[RecordVerification]:
     if how == "dropped":
         return
     share = 1.0 if how == "all" else chance.random()
@@ -154,7 +154,7 @@ def _surviving(records: Sequence[Record], how: str, chance: random.Random) -> It
             yield record
 
 
-def _torn(record: Record, chance: random.Random) -> Iterator[Record]:
+def _torn(record: RecordVerification, chance: random.Random) -> Iterator[RecordVerification]:
     """Keep a beginning of the write, or some of its sectors."""
     sector = chance.choice(_SECTORS)
     starts = range(0, len(record.data), sector)
@@ -162,10 +162,10 @@ def _torn(record: Record, chance: random.Random) -> Iterator[Record]:
         starts[: chance.randint(0, len(starts))] if chance.random() < 0.5 else chance.sample(starts, len(starts) // 2)
     )
     for start in kept:
-        yield Record(WRITE, record.image, record.offset + start, record.data[start : start + sector])
+        yield RecordVerification(WRITE, record.image, record.offset + start, record.data[start : start + sector])
 
 
-def _write(image: Path, records: Sequence[Record] | Iterator[Record]) -> None:
+def _write(image: Path, records: Sequence[RecordVerification] | Iterator[RecordVerification]) -> None:
     with image.open("r+b") as file:
         for record in records:
             file.seek(record.offset)

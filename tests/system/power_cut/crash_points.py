@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-# What `Storage` loads when it needs it: once here, not in the process of each point.
+# What `OpenStores` loads when it needs it: once here, not in the process of each point.
 from backup_scp.archive import filesystem  # noqa: F401
 from backup_scp.node.node import _recover
-from backup_scp.node.opening import Storage
+from backup_scp.node.opening import OpenStores
 from backup_scp.node.settings import load
 from backup_scp.services.verify import verify
 from tests.processes import Process
@@ -213,7 +213,7 @@ def _look(node: Node, mount_points: list[Path], index: IndexUnderTest, acknowled
     else:
         found.index_faults += bool(without)
         found.troubles += [f"{len(without)} acknowledged instances have no row in the index"] if without else []
-    with Storage(load(node.config, environment(mount_points, {})), create=True) as storage:
+    with OpenStores(load(node.config, environment(mount_points, {})), create=True) as storage:
         found.troubles += [f"the start says: {trouble}" for trouble in _recover(storage)]
         verified = verify(storage.archive, storage.index)
     if verified.needs_a_person:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from backup_scp.node.opening import Storage
+from backup_scp.node.opening import OpenStores
 from backup_scp.node.settings import load
 from backup_scp.services.verify import verify
 from tests.system.contents import digests, staged, visible
@@ -227,7 +227,7 @@ class Cutting:
     def _verify(self, site: Site) -> Iterator[str]:
         """Do what `backup-scp verify` does, without the start of a program."""
         settings = load(site.node.config, {"BACKUP_SCP_HOME": str(site.node.home)})
-        with Storage(settings, create=True) as storage:
+        with OpenStores(settings, create=True) as storage:
             found = verify(storage.archive, storage.index)
         if found.needs_a_person:
             yield f"verify finds: {found}"
