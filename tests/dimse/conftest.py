@@ -9,6 +9,7 @@ import struct
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 import trustme
 
 from backup_scp.archive.filesystem import FilesystemArchive
+from backup_scp.dicom.file_meta import Heading
 from backup_scp.dimse.association.access import AccessPolicy
 from backup_scp.dimse.association.association import Association, Context, LocalAE, Timing
 from backup_scp.dimse.association.listener import ListenSettings
@@ -28,8 +30,9 @@ from backup_scp.dimse.upper_layer import UpperLayer
 from backup_scp.dimse.upper_layer.state_table import PDU_EVENTS
 from backup_scp.index.connection.migrate import upgrade
 from backup_scp.index.sql_index import SQLIndex
-from backup_scp.ports import RemoteAE
+from backup_scp.ports import Arrival, RemoteAE
 from backup_scp.services.commitment import StorageCommitment
+from backup_scp.services.ingest import Ingest
 from tests.dimse.wire import ABORT, ASSOCIATE_RQ, TIMEOUT_S, Peer, item, items, pdu
 from tests.processes import wait_until
 from tests.pynetdicom_sockets import close_forgotten_sockets
@@ -216,6 +219,20 @@ def storage(tmp_path, recorder) -> Iterator[OpenStores]:
     index = SQLIndex(url)
     yield OpenStores(tmp_path / "archive", FilesystemArchive(tmp_path / "archive"), index, recorder)
     index.close()
+
+
+@pytest.fixture
+def holding(storage):
+    """Take instances in."""
+
+    def take(*some):
+        ingest = Ingest(storage.archive, storage.index)
+        for sample in some:
+            staged = ingest.begin(Heading(sample.sop_class_uid, sample.sop_instance_uid, sample.transfer_syntax_uid))
+            staged.write(sample.data_set)
+            ingest.accept(staged, Arrival(datetime.now(UTC), "IMPORT"))
+
+    return take
 
 
 class Other(Peer):

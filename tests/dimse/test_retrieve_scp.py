@@ -9,7 +9,6 @@ import logging
 import socket
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 import pydicom
 import pytest
@@ -17,8 +16,7 @@ import pytest
 from backup_scp import errors
 from backup_scp.dimse.association.access import AccessPolicy, Caller
 from backup_scp.dimse.scp import retrieve_operation
-from backup_scp.ports import Arrival, Heading, RemoteAE
-from backup_scp.services.ingest import Ingest
+from backup_scp.ports import RemoteAE
 from tests import samples
 from tests.dimse.conftest import PATIENT, associations_ended
 from tests.dimse.destination import Destination
@@ -57,20 +55,6 @@ PENDING = 0xFF00
 PERSONAL = [
     str(sample_value) for sample_value in (samples.ct_series(1)[0].PatientName, samples.ct_series(1)[0].PatientID)
 ]
-
-
-@pytest.fixture
-def holding(storage):
-    """Take instances in."""
-
-    def take(*some):
-        ingest = Ingest(storage.archive, storage.index)
-        for sample in some:
-            staged = ingest.begin(Heading(sample.sop_class_uid, sample.sop_instance_uid, sample.transfer_syntax_uid))
-            staged.write(sample.data_set)
-            ingest.accept(staged, Arrival(datetime.now(UTC), "IMPORT"))
-
-    return take
 
 
 @pytest.fixture
