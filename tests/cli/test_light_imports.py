@@ -24,7 +24,7 @@ def run(*arguments: str) -> str:
 
 LOOK = """
 import pydicom, pynetdicom
-from backup_scp import transcode
+from backup_scp.dicom import transcode
 kept = "PIL gdcm _gdcm jpeg_ls libjpeg numpy openjpeg pylibjpeg requests rle".split()
 print([name for name in kept if name in sys.modules])
 """

@@ -18,7 +18,7 @@ from tests.processes import ROOT
 # The signal comes at each line that runs while a node waits, those of the standard library included.
 AT_EVERY_LINE = """
 import os, signal, sys
-from backup_scp import serving
+from backup_scp.node import supervisor
 
 def waits_through(line):
     stop, left = supervisor._StopSignal(), [line]
