@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperArgument, TyperCommand
 
 from backup_scp.cli import CONFIG_VARIABLE
+from backup_scp.dicom.query.time_zone.local_offset import local_offset
 
 if TYPE_CHECKING:
     from backup_scp.node.settings import Settings
@@ -60,14 +61,20 @@ _MOMENT = re.compile(
 def moment(text: str) -> datetime:
     """Read a point in time: the last instant of the day, minute or second that is written.
 
-    Without an offset it is this computer's local time; of an hour that its clock shows twice, the second one.
+    Without an offset it is this computer's local time.  Where a change of the clocks leaves two readings, it is the
+    later one, so that nothing of that hour is left out.
     """
     if found := _MOMENT.fullmatch(text):
         date, minute, second, fraction, offset = found.groups(default="")
         last = f"{date}T{minute or '23:59'}{second or ':59'}{fraction or '.':9<7}{offset}"
         with contextlib.suppress(ValueError, OverflowError):
-            return datetime.fromisoformat(last).replace(fold=1).astimezone(UTC)
+            written = datetime.fromisoformat(last)
+            return written.astimezone(UTC) if offset else max(map(_to_utc, (written, written.replace(fold=1))))
     raise typer.BadParameter("write the time as 2026-01-31, 2026-01-31T14:30 or 2026-01-31T14:30:59+01:00")
+
+
+def _to_utc(local: datetime) -> datetime:
+    return (local - local_offset(local)).replace(tzinfo=UTC)
 
 
 AsOfOption = Annotated[

@@ -9,6 +9,7 @@ from datetime import date, datetime
 from typing import NamedTuple
 
 from backup_scp.dicom.query.conditions import DateTimeRange, Empty, Matching, Range, SingleValue, UIDList
+from backup_scp.dicom.query.time_zone.local_offset import local_offset
 from backup_scp.dicom.value_representation import date_key, last_time_key, time_key
 
 _DAY = 24 * 60
@@ -83,11 +84,13 @@ def _shift(day: int, minute: int, stored: int | None, wanted: int) -> int:
 
 
 def _local_offset(day: int, minute: int) -> int:
-    """Give the offset of this machine's zone at a time of its own clocks; of an hour that comes twice, the first."""
+    """Give the offset of this machine's zone at a time of its own clocks, in minutes.
+
+    Of an hour that comes twice it is the first; a time that the clocks left out is read as if they had not changed yet.
+    """
     there = date.fromordinal(day)
     local = datetime(there.year, there.month, there.day, minute // 60, minute % 60)  # noqa: DTZ001 - local it is
-    offset = local.astimezone().utcoffset()
-    return round(offset.total_seconds() / 60) if offset else 0
+    return round(local_offset(local).total_seconds() / 60)
 
 
 def day_number(key: str) -> int | None:
