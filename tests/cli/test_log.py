@@ -45,7 +45,7 @@ class TestFormats:
 
 def test_a_line_for_people():
     line = LineFormatter().format(record("Listening on port %d", 11112))
-    assert line.endswith("Z INFO    network.server: Listening on port 11112")
+    assert line.endswith("Z INFO    dimse.association.server: Listening on port 11112")
 
 
 def test_a_line_for_programs():
