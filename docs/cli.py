@@ -41,24 +41,24 @@ from the code; a test holds it equal. `backup-scp COMMAND --help` says the same 
 
 ## JSON
 
-With `--json` a command prints JSON to the standard output, in UTF-8: one object, one list, or one object a line, as
-said below. Within a major version no field is renamed or removed; new ones may come, so a program should ignore what
-it does not know. Times are ISO 8601 text with an offset; sizes are in bytes.
+With `--json` a command prints JSON to standard output, in UTF-8: one object, one list, or one object a line, as
+described below. Within a major version no field is renamed or removed. New fields may be added, so a program should
+ignore unknown fields. Times are ISO 8601 text with an offset; sizes are in bytes.
 
-A command that fails prints this object (`find`: as its last line), and the sentence to the standard error output as
-always:
+A command that fails prints this object (`find`: as its last line), and the sentence to standard error as without
+`--json`:
 
 {failure}
 
-A script that watches a node needs nothing but the exit code of `backup-scp status`; to send a message, it takes
-`sentence` and `fix` of each of its `findings` whose `severity` is `act`.
+A script that monitors a node needs only the exit code of `backup-scp status`. For a message, it takes
+`sentence` and `fix` of those `findings` whose `severity` is `act`.
 """
 
 _COMMON = ("--json", "--config")  # every command has them
 
 _FOUND = """\
-JSON: one object a line. Its fields are keywords of DICOM, each value is text; several values are joined by a
-backslash, and one that is not known is empty. The unique keys of the levels above are there as well."""
+JSON: one object a line. Its fields are DICOM keywords and each value is text. A backslash joins several values; an
+unknown value is empty. The unique keys of the levels above are included."""
 
 
 def document() -> str:

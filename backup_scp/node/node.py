@@ -52,7 +52,7 @@ class Node:
     troubles
         What is wrong with archive and index, one sentence each, as of the start or of the last ``look_again``.
     remarks
-        What a person should know, and need not act on.
+        Notes that need no action.
     """
 
     def __init__(

@@ -35,16 +35,16 @@ _PAUSE_S = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Maintenance:
-    """The thread that rebuilds a lost index, reads all files again and watches.
+    """State of the thread that rebuilds a lost index, verifies all files and watches the disk.
 
     Attributes
     ----------
     alive
         Whether the thread runs.
     active_at
-        When it was last seen to get on with its work, or to wait for some; null before the first time.
+        When it last made progress or waited for work; null before the first time.
     trouble
-        Why its last look failed; empty when it did not.
+        Why its last attempt failed; empty when it succeeded.
     """
 
     alive: bool = True
@@ -61,27 +61,27 @@ class RunRecord:
     version
         Of backup-scp.
     process
-        Process ID; of several processes, of the one that the others come from.
+        Process ID; with several workers, that of the supervisor.
     user
-        Number of the system's user that it runs as; null on Windows.
+        Numeric ID of the user that the node runs as; null on Windows.
     since
-        When it began to run.
+        When it started.
     ae_title
         AE title.
     host
-        Where it listens, as the settings say it.
+        Address that it listens on, as in the settings.
     port
         TCP port without TLS; null when there is none.
     tls_port
         TCP port with TLS; null when there is none.
     workers
-        How many processes serve.
+        Number of processes that serve.
     alive_at
-        Its last sign of life, written every ten minutes and when something below changes.
+        When the record was last written: every ten minutes, and when a field below changes.
     listening
-        Whether it takes connections.
+        Whether it accepts connections.
     maintenance
-        What it does by itself.
+        State of its maintenance thread.
     """
 
     version: str
@@ -132,7 +132,7 @@ class NodeState:
     running
         Whether a node runs on this data folder now.
     record
-        What it wrote of itself; of a node that ended without being asked to, what it wrote last; else null.
+        What the node recorded about itself; after a crash, its last record; else null.
     """
 
     running: bool

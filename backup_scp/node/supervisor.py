@@ -48,17 +48,17 @@ class Ready:
     Attributes
     ----------
     record
-        Since when, where, as whom.
+        Start, addresses and AE title of this run.
     addresses
-        At which addresses of this computer consoles reach it; empty when nobody else can.
+        Addresses of this computer at which consoles reach it; empty when no other computer can.
     archive
         The folder of the images.
     index
         ``SQLite`` or ``PostgreSQL``.
     remarks
-        What a person should know, and need not act on.
+        Notes that need no action.
     troubles
-        Why nothing can be stored now; empty when it can.
+        Why nothing can be stored now; empty when the node can store.
     """
 
     record: RunRecord

@@ -37,7 +37,7 @@ class Arrival:
     Attributes
     ----------
     received_at
-        When its last byte was in; UTC, microseconds.
+        When its last byte arrived; UTC, microseconds.
     service
         ``C-STORE`` or ``IMPORT``.
     calling_ae_title, called_ae_title
@@ -45,13 +45,13 @@ class Arrival:
     address
         The sender's network address; empty for an import.
     site
-        The clinic that the sender is configured for; empty when it is not.
+        The clinic configured for the sender; empty without one.
     remote
-        The name in the settings of the sender, where both its AE title and its address are configured ones; else empty.
+        Name of the sender's ``[[remote]]``, matched by AE title and address; else empty.
     same_as
-        The SHA-256 of a version held before that says the same in another encoding; empty where none was found.
+        SHA-256 of an earlier version with the same content in another encoding; empty when there is none.
     ordered_at
-        What puts it behind the versions that were held when it came, where the clock was behind one of them; else None.
+        Sort key of the version, when the clock was behind a stored version; else None.
     """
 
     received_at: datetime

@@ -29,14 +29,14 @@ class Reference(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Requester:
-    """Who asked for a commitment: the report goes there.
+    """The requester of a commitment, which gets the report.
 
     Attributes
     ----------
     site
-        The clinic that it is configured for; empty when it is not.
+        The clinic configured for it; empty without one.
     ae_title, address
-        Its AE title, and the network address that it called from.
+        Its AE title, and the network address of its call.
     """
 
     site: str
@@ -87,24 +87,24 @@ class Commitment:
 
 @dataclass(frozen=True, slots=True)
 class OwedReports:
-    """What one requester waits for, for ``status``.
+    """Pending Storage Commitment reports of one requester, for ``status``.
 
     Attributes
     ----------
     requester
         Who it is.
     waiting
-        Requests whose instances have not been looked at yet.
+        Number of requests whose images have not been checked yet.
     owed
-        Reports that it has not taken yet.
+        Number of reports that the requester has not accepted yet.
     given_up
-        Reports that are no longer tried.
+        Number of reports that are no longer sent.
     since
-        When the oldest of these requests came.
+        When the oldest of these requests arrived.
     error
         Why the last report was not delivered, and what to do.
     tried_at, next_at
-        Of the report that was tried last, and of the one that will be tried next.
+        Time of the last attempt to send a report, and of the next one.
     """
 
     requester: Requester

@@ -136,17 +136,17 @@ class FlaggedVersion:
     Attributes
     ----------
     location
-        Where its file is in the archive.
+        Path of its file in the archive.
     sop_instance_uid
         Of the image.
     calling_ae_title
-        Who sent it; empty for an import.
+        AE title of the sender; empty for an import.
     received_at
         When.
     flags
         Why a person may want to look at it: ``unparsed``, ``clash``, ``damaged`` and so on.
     address, remote
-        Where it came from, and its name in the settings; empty where it had none.
+        Network address of the sender, and its name in the settings; empty when it has none.
     """
 
     location: str
@@ -176,22 +176,22 @@ class VerificationResult(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Long work on everything that is held: a verification, a rebuild; what it needs to go on after an interruption.
+    """Long work on the whole archive (a verification, a rebuild), and its position for a restart.
 
     Attributes
     ----------
     name
-        Of the work, while it is under way; of what it has become, when it is done.
+        Name of the work while it runs, and of its result after its end.
     began_at
         When it began.
     ended_at
-        When it ended; None while it is under way.
+        When it ended; None while it runs.
     position
-        How far it has come, in its own words.
+        Its position, in a form of its own.
     done
         Versions.
     note
-        A sentence for a person: why, or with what result.
+        A sentence for a person: the reason, or the result.
     """
 
     name: str
@@ -217,16 +217,16 @@ ReadVersion = Callable[[str], "Version | None"]
 
 @dataclass(frozen=True, slots=True)
 class MassChange:
-    """Many studies changed by one sender: instances that were held came again with other bytes.
+    """Many studies changed by one sender: stored images arrived again with other content.
 
     Attributes
     ----------
     site, calling_ae_title
-        Who has sent them; empty for an import.
+        Site and AE title of the sender; empty for an import.
     studies, instances
-        How many studies, and how many images of them.
+        Number of changed studies, and of changed images in them.
     began_at
-        When the first of them came.
+        When the first of them arrived.
     """
 
     site: str
@@ -253,28 +253,28 @@ class MassChange:
 
 @dataclass(frozen=True, slots=True)
 class Holdings:
-    """What the index holds, in numbers.
+    """Counts of what the index holds.
 
     Attributes
     ----------
     patients, studies, series
         How many.
     instances
-        Images: how many different ones.
+        Number of different images.
     versions
-        Images, those counted several times that came several times with different content.
+        Number of versions: an image that arrived with different contents counts several times.
     size_bytes
-        Of all versions.
+        Total size of all versions.
     flagged
-        Versions that a person may want to look at.
+        Number of flagged versions, which a person may want to check.
     damaged
-        Versions whose file changed or is gone.
+        Number of versions whose file changed or is gone.
     last_received_at
-        When the last one came; null where nothing did.
+        When the last version arrived; null when there is none.
     last_verified_at
-        When one was last compared with its digest; null where none was.
+        When a version was last compared with its digest; null when none was.
     never_verified
-        Versions that were never compared with their digest.
+        Number of versions that were never compared with their digest.
     """
 
     patients: int
@@ -325,16 +325,16 @@ class ClockDoubt:
 
 @dataclass(frozen=True, slots=True)
 class DiskFault:
-    """Why the archive's disk was not trusted, and when.
+    """A fault of the archive's disk, such as a failed fsync, and when it lasted.
 
     Attributes
     ----------
     sentence
-        What it did.
+        The fault, in a sentence.
     began_at
-        When that was seen.
+        When the fault was noticed.
     ended_at
-        When it kept a file again; None while it has not.
+        When a test file could be written and synced again; None until then.
     """
 
     sentence: str
@@ -363,17 +363,17 @@ class VersionMatch(NamedTuple):
     arrival
         How it came in.
     sha256
-        64 hex digits over its Data Set.
+        SHA-256 of its Data Set, 64 hex digits.
     size_bytes
         Length of its Data Set.
     sop_class_uid, transfer_syntax_uid
         Of this version.
     location
-        Where its file is in the archive.
+        Path of its file in the archive.
     answering
-        Whether it is the one that is used for queries.
+        Whether it answers queries.
     flags
-        Why a person may want to look at it; empty where nothing is odd.
+        Why a person may want to check it; empty when nothing is odd.
     """
 
     match: Match

@@ -25,7 +25,7 @@ class ServiceKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A kind of request that was turned away, counted, for ``status``.
+    """A kind of refused request with its count, for ``status``.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class Rejection:
     called_ae_title
         Whom it called; for ``DESTINATION`` the AE title of the Move Destination.
     reason
-        Why, in the words that the peer was told; of several that differ in a number the last one's.
+        Why, in the words sent to the peer; of reasons that differ only in a number, the last one.
     fix
         What a person can do; empty where nothing is known.
     count

@@ -27,12 +27,12 @@ OnProgress = Callable[[Progress], None]
 
 @dataclass(frozen=True, slots=True)
 class SkippedFile:
-    """A file that is damaged, or a folder that cannot be read: not entered, and left where it is.
+    """A damaged file or an unreadable folder that was left out of the index, and not touched.
 
     Attributes
     ----------
     location
-        Where it is in the archive.
+        Its path in the archive.
     reason
         What is wrong with it.
     """
@@ -48,13 +48,13 @@ class Rebuild:
     Attributes
     ----------
     entered
-        Versions that were read from files; also by earlier runs that this one goes on from.
+        Number of versions read from files, including earlier runs that this run continues.
     new
-        How many of those that this run read the index did not know.
+        How many of the versions read in this run were missing in the index.
     left_out
-        The damaged files that this run met, and the folders that could not be read.
+        Damaged files found in this run, and folders that could not be read.
     stopped
-        Why it ended early; empty when the index is whole.
+        Why the rebuild ended early; empty when the index is complete.
     """
 
     entered: int = 0

@@ -35,14 +35,14 @@ Pause = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True)
 class Discrepancy:
-    """One stored file that is not as it should be.
+    """One stored file that is damaged, missing or not in the index.
 
     Attributes
     ----------
     location
-        Where it is, or was, in the archive.
+        Path of the file in the archive, even if the file is gone.
     sop_instance_uid
-        Of its image; empty where that cannot be read.
+        UID of its image; empty when it cannot be read.
     reason
         What is wrong with it.
     """
@@ -59,23 +59,23 @@ class Verification:
     Attributes
     ----------
     intact
-        Versions whose every byte was read and matched.
+        Number of versions whose every byte matched its digest.
     size_bytes
-        Length of the Data Sets that were looked at.
+        Total size of the Data Sets that were read.
     damaged, missing
-        Versions of the index whose file changed or is gone; sending the instance again repairs it.
+        Versions of the index whose file changed or is gone; send the image again to repair it.
     unindexed
-        Locations of intact files with no row in the index.
+        Locations of intact files that are missing in the index.
     unindexed_damaged
-        Files with no row in the index that are damaged as well, and folders that cannot be read.
+        Damaged files that are missing in the index, and folders that cannot be read.
     repaired
-        How many of the unindexed were entered into the index.
+        How many of the unindexed files were added to the index.
     foreign
-        Names of what is not ours: left alone.
+        Names of files that are not ours; they are never touched.
     foreign_count
         How many there are.
     stopped
-        Why it ended early; empty when everything was read.
+        Why the pass ended early; empty when all files were read.
     """
 
     intact: int = 0

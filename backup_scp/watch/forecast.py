@@ -17,16 +17,16 @@ _FARTHEST_DAYS = 3650
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """How the disk fills.
+    """When the disk will be full.
 
     Attributes
     ----------
     observed_days
-        How many days it is drawn from, 30 at most; fewer than 7 are not enough.
+        Number of days that the forecast uses, at most 30; fewer than 7 give no forecast.
     bytes_per_day
-        Their mean: the size of the studies that received something in these days; 0 when there were not enough.
+        Mean size of the studies that received images in these days, a day; 0 without a forecast.
     full_on
-        When the reserve will be touched; None where that cannot be said, or in ten years not.
+        When the reserve will be reached; None without a forecast, or when that is more than ten years away.
     """
 
     observed_days: float

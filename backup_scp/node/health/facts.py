@@ -37,7 +37,7 @@ class Known:
     Attributes
     ----------
     holdings
-        What is held, in numbers.
+        Counts of stored patients, studies and images.
     forecast
         When the archive's disk will be full; null where its free room is not known.
     trouble
@@ -47,9 +47,9 @@ class Known:
     rejections
         Who was turned away, the latest first; 1,000 at most.
     commitments
-        Storage Commitment reports that are owed.
+        Storage Commitment reports that are pending, for each requester.
     tasks
-        Long work: ``verify`` and ``rebuild`` while they are under way, ``verified`` and ``rebuilt`` once they ended.
+        Long work: ``verify`` and ``rebuild`` while they run, ``verified`` and ``rebuilt`` after their end.
     storms
         Senders that changed unusually many studies.
     clock_doubt

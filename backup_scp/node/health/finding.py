@@ -16,19 +16,19 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes
     ----------
     what
-        What it is about, in a word that stays the same: ``node``, ``storing``, ``disk``, ``index``, ``damage``,
+        Subject, in a word that stays the same: ``node``, ``storing``, ``disk``, ``index``, ``damage``,
         ``refused``, ``settings``, ``port`` and so on.
     severity
         ``ok``; ``note``: worth a look; ``act``: a person must act, and the exit code is 1.
     sentence
-        What was found.
+        The result, in a sentence.
     fix
-        What to do; empty where there is nothing to do. It may have several lines, to be pasted.
+        What to do; empty when there is nothing to do. It may have several lines to paste.
     """
 
     what: str

@@ -18,41 +18,41 @@ class Status:
     Attributes
     ----------
     ae_title
-        AE title that the settings give the node.
+        AE title of the node, from the settings.
     home
         The data folder.
     node
         Whether the node runs, and where.
     addresses
-        At which addresses of this computer consoles reach the node; empty when nobody else can.
+        Addresses of this computer at which consoles reach the node; empty when no other computer can.
     findings
-        What a person should know, the gravest first; empty when there is nothing to do.
+        Problems and notes for a person, the most serious first; empty when there is nothing to do.
     needs_a_person
         Whether a finding asks a person to act; the exit code is 1 then.
     index_trouble
-        Why the index cannot be asked; empty when it can. What follows is null or empty then.
+        Why the index cannot be read; then all fields below are null or empty. Empty when it can be read.
     holdings
-        What is held, in numbers.
+        Counts of stored patients, studies and images.
     free_bytes
-        What the archive's disk can still take; null where it is not there.
+        Free bytes on the archive's disk; null when the disk is missing.
     forecast
         When the archive's disk will be full.
     refusing
-        Why an image would be refused now; empty when it would not.
+        Why the node would refuse an image now; empty when it would accept it.
     trouble
-        The last time that the archive's disk did not keep what it was given.
+        The last fault of the archive's disk.
     remarks
         Images that are flagged or damaged, the newest first; 1,000 at most.
     rejections
         Who was refused, the latest first; 1,000 at most.
     commitments
-        Storage Commitment reports that are owed.
+        Storage Commitment reports that are pending, for each requester.
     tasks
-        Long work: ``verify`` and ``rebuild`` while they are under way, ``verified`` and ``rebuilt`` once they ended.
+        Long work: ``verify`` and ``rebuild`` while they run, ``verified`` and ``rebuilt`` after their end.
     storms
         Senders that changed unusually many studies.
     received_in_future
-        How many images are dated later than now: the clock was wrong then, or is now.
+        How many images are dated in the future: the clock was wrong then, or is now.
     """
 
     ae_title: str
