@@ -167,7 +167,7 @@ def _sorted_out(found: Sequence[Version | SkippedFile], done: Rebuild) -> list[V
 
 def _estimated(entered: int, folder: str) -> int:
     """Guess how many there will be: folders are spread evenly over 256 beginnings."""
-    return max(entered, entered * 256 // (int(folder[:2], 16) + 1))
+    return entered * 256 // (int(folder[:2], 16) + 1)
 
 
 def _require_something(archive: Archive, index: Index) -> None:

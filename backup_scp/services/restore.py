@@ -179,7 +179,6 @@ class _Run:
                     self._send(batch)
                 self._is_second_try = True
                 self._send([outcome.held for outcome, _ in self._put_off])
-                self._put_off.clear()
         except (_Stopped, DestinationUnavailable, IndexUnavailable) as error:
             self.done.stopped = str(error)
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sys
@@ -21,6 +22,7 @@ from backup_scp.errors import ArchiveFull, ArchiveUnavailable, IndexUnavailable,
 from backup_scp.index.connection.migrate import upgrade
 from backup_scp.index.sql_index import SQLIndex
 from backup_scp.ports import AddResult, Arrival, Heading, RemoteAE, Selection, VerificationResult
+from backup_scp.services.archive_guard import adopt
 from backup_scp.services.ingest import Ingest
 from backup_scp.services.rebuild import rebuild
 from tests.archive.dying_process import no_links
@@ -119,14 +121,16 @@ def test_a_correction_answers_though_the_clock_was_ahead_before(archive, index, 
         assert answering(another) == answering(index)
 
 
-def test_what_is_accepted_is_in_archive_and_index(archive, index, sample):
+def test_what_is_accepted_is_in_archive_and_index(archive, index, sample, tmp_path):
     ingest = Ingest(archive, index)
 
     accepted = ingest.accept(staged(ingest, sample), FIRST)
 
     (held,) = index.select(Selection())
     assert (accepted.admission, held.location) == (AddResult.NEW, accepted.location)
+    assert not accepted.repaired
     assert archive.verify(held.location, held.sha256).arrival == FIRST
+    assert in_staging(tmp_path / "archive") == []
 
 
 def test_the_same_bytes_again_are_held(archive, index, sample):
@@ -172,6 +176,21 @@ def test_a_resend_repairs_and_keeps_the_first_arrival(archive, index, sample, tm
     (held,) = index.select(Selection())
     assert again.repaired
     assert archive.verify(location, held.sha256).arrival == FIRST
+    assert in_staging(tmp_path / "archive") == []
+
+
+def test_a_repair_that_the_index_is_not_told_of_is_told_by_the_next_recovery(archive, index, sample, tmp_path):
+    ingest = Ingest(archive, index)
+    location = ingest.accept(staged(ingest, sample), FIRST).location
+    (tmp_path / "archive" / location).unlink()
+    broken = Ingest(archive, Broken(index, "record_verification", IndexUnavailable("Gone")))
+
+    with pytest.raises(IndexUnavailable):
+        broken.accept(staged(broken, sample), LATER)
+
+    assert archive.read(location).arrival == FIRST
+    assert ingest.recover() == 0
+    assert in_staging(tmp_path / "archive") == []
 
 
 @pytest.mark.parametrize("other", [{"sop_instance_uid": "1.2.3"}, {"sop_class_uid": "1.2.3"}])
@@ -323,6 +342,34 @@ def test_nothing_is_done_to_an_archive_that_is_not_the_indexs(archive, index, sa
     with pytest.raises(ArchiveUnavailable, match=r"another archive|drive"):
         work(Ingest(other, index))
     assert sorted((tmp_path / "other").rglob("*")) == before
+
+
+def test_an_archive_that_rebuild_made_the_indexs_is_written_by_the_node_that_runs(index, sample, tmp_path):
+    """After one refusal, by which the node notices that the drive is another."""
+    ingest = Ingest(FilesystemArchive(tmp_path / "archive"), index)
+    ingest.accept(staged(ingest, sample), FIRST)
+    (tmp_path / "archive").rename(tmp_path / "old drive")
+    another = FilesystemArchive(tmp_path / "archive")
+    another.establish()
+    adopt(another, index)
+    with pytest.raises(ArchiveUnavailable, match="another archive"):
+        staged(ingest, sample)
+    ingest.begin(Heading("", "", "")).discard()
+
+
+def test_a_disk_that_does_not_keep_a_data_set_is_known_to_other_processes_at_once(archive, index, sample, monkeypatch):
+    ingest = Ingest(archive, index)
+    file = staged(ingest, sample)
+
+    def fails(_: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", fails)
+    with pytest.raises(ArchiveUnavailable):
+        ingest.accept(file, FIRST)
+    trouble = index.archive_trouble()
+    assert "disk did not keep data" in trouble.sentence
+    assert trouble.ended_at is None
 
 
 def test_what_nobody_names_is_refused(archive, index, tmp_path):

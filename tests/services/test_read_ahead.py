@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import mmap
+import os
 
 import pytest
 
 from backup_scp.errors import DigestMismatch
+from backup_scp.machine.digests import Digest, digest_like
 from backup_scp.ports import Selection
 from backup_scp.services import read_ahead
-from backup_scp.services.read_ahead import MEMORY_BYTES, VerifiedReader, parts
+from backup_scp.services.read_ahead import MEMORY_BYTES, VerifiedReader, compare_again, parts
 from tests.samples import ct_series, encode
 from tests.stored import stored_in
 
@@ -101,6 +105,50 @@ def test_a_large_one_is_not_read_ahead(stored, monkeypatch):
     read_ahead._idle.clear()
 
 
+def test_what_just_fits_into_memory_is_read_ahead(stored, monkeypatch):
+    held = held_in(stored)
+    monkeypatch.setattr(read_ahead, "MEMORY_BYTES", max(one.size_bytes for one in held))
+    read_ahead._idle.clear()
+    with VerifiedReader(stored.archive) as files:
+        assert next(files.in_order(held)).required().content is not None
+        upcoming = files.read_ahead()
+        assert upcoming
+        assert upcoming[0].content is not None
+    read_ahead._idle.clear()
+
+
+def test_the_limits_are_those_that_adr_0019_states():
+    assert read_ahead.MEMORY_BYTES == 32 << 20
+    assert read_ahead._MOST_ROOMS == 8
+
+
+def test_each_is_compared_by_the_quick_digest_unless_it_is_asked_otherwise(stored, monkeypatch):
+    compared: list[int] = []
+
+    def noted(expected: str) -> Digest:
+        compared.append(len(expected))
+        return digest_like(expected)
+
+    monkeypatch.setattr("backup_scp.archive.filesystem.digest_like", noted)
+    for by_sha256 in ({}, {"by_sha256": True}):
+        with VerifiedReader(stored.archive, **by_sha256) as files:
+            next(files.in_order(held_in(stored)))
+    assert compared == [32, 64]
+
+
+def test_where_the_system_has_no_memory_to_give_it_is_read_twice(stored, monkeypatch):
+    def none_left(*_: int) -> None:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    read_ahead._idle.clear()
+    monkeypatch.setattr(mmap, "mmap", none_left)
+    with VerifiedReader(stored.archive) as files:
+        for one, sample in zip(files.in_order(held_in(stored)), SAMPLES, strict=True):
+            assert one.required().content is None
+            assert sent(one) == sample.data_set
+    read_ahead._idle.clear()
+
+
 def test_read_ahead_to_the_end(stored):
     held = held_in(stored)
     found = []
@@ -185,6 +233,19 @@ def test_a_large_one_is_read_twice_and_its_change_in_between_found(stored, monke
         stored.flip(held[0].location)
         with pytest.raises(DigestMismatch):
             sent(one)
+    read_ahead._idle.clear()
+
+
+def test_a_large_one_of_a_restore_is_compared_twice(stored, monkeypatch):
+    monkeypatch.setattr(read_ahead, "MEMORY_BYTES", 0)
+    read_ahead._idle.clear()
+    with VerifiedReader(stored.archive, by_sha256=True) as files:
+        (one,) = files.in_order(held_in(stored)[:1])
+        compare_again(one.required())
+        assert sent(one) == SAMPLES[0].data_set
+        stored.flip(one.held.location)
+        with pytest.raises(DigestMismatch):
+            compare_again(one.required())
     read_ahead._idle.clear()
 
 

@@ -16,13 +16,15 @@ from backup_scp.errors import (
     IndexUnavailable,
     InstanceRefused,
     InstanceUnconfirmed,
+    InvalidSelection,
     NoRoom,
     NothingAccepted,
 )
 from backup_scp.machine.digests import digest_like
 from backup_scp.ports import Progress, Selection, StoredVersion
-from backup_scp.services.restore import restore
+from backup_scp.services.restore import _require_one_each, restore
 from backup_scp.services.restore_journal import RestoreJournal
+from backup_scp.services.restore_result import Gap
 from backup_scp.services.throttle import Patience, Throttle
 from tests.samples import ct_series, dx, encode
 from tests.shelf import Clock, Shelf
@@ -153,6 +155,35 @@ class TestRestore:
         assert (done.stopped, done.sent, done.failed, done.untried) == ("Off", 0, [], 3)
         assert not shelf.is_open
 
+    def test_without_patience_it_is_tried_once(self, stored, slices):
+        shelf = Shelf(answers={uids(slices)[0]: failing(DestinationUnavailable("Off"))})
+        done = restore(stored.archive, stored.index, EVERYTHING, shelf)
+        assert (done.stopped, done.sent) == ("Off", 0)
+
+    def test_a_destination_that_cannot_be_entered(self, stored, slices):
+        class Locked(Shelf):
+            def __enter__(self):
+                raise DestinationUnavailable("The folder cannot be made")
+
+        done = restore(stored.archive, stored.index, EVERYTHING, Locked())
+        assert (done.stopped, done.sent, done.untried) == ("The folder cannot be made", 0, 3)
+
+    def test_what_failed_is_put_together_by_series_reason_and_status(self, stored, slices):
+        answers = dict.fromkeys(uids(slices)[:2], InstanceRefused("No", 0xC000)) | {
+            uids(slices)[2]: InstanceUnconfirmed("It broke off")
+        }
+        done = restore(stored.archive, stored.index, EVERYTHING, Shelf(answers=answers))
+        (held, *_) = stored.index.select(EVERYTHING)
+        series = (held.study_instance_uid, held.series_instance_uid, held.sop_class_uid)
+        assert done.gaps == {Gap(*series, "No", 0xC000): 2, Gap(*series, "It broke off", 0): 1}
+
+    def test_failures_without_end_are_counted_in_bounded_memory(self, stored, slices, monkeypatch):
+        monkeypatch.setattr("backup_scp.services.restore_result._MOST_LISTED", 2)
+        shelf = Shelf(answers={uid: InstanceRefused(f"No: {uid}") for uid in uids(slices)})
+        done = restore(stored.archive, stored.index, EVERYTHING, shelf)
+        assert (len(done.failed), done.gaps.total()) == (2, 3)
+        assert [gap.series_instance_uid == "" for gap in done.gaps] == [False, False, True]
+
     def test_warnings_are_told_and_count_as_sent(self, stored, slices):
         done = restore(stored.archive, stored.index, EVERYTHING, Shelf(answers={uids(slices)[1]: "Coerced"}))
         assert [(one.held.sop_instance_uid, one.reason) for one in done.warnings] == [(uids(slices)[1], "Coerced")]
@@ -214,6 +245,43 @@ class TestRestore:
         monkeypatch.setattr(stored.index, "select_in_batches", lambda _: next(passes))
         done = restore(stored.archive, stored.index, EVERYTHING, Shelf())
         assert (done.sent, done.stopped, done.untried) == (1, "The index is away", 2)
+
+
+class TestDigests:
+    """A selection may name versions by the first digits of their SHA-256."""
+
+    def test_the_one_that_it_names_is_sent(self, stored, slices):
+        shelf = Shelf()
+        done = restore(stored.archive, stored.index, selected_by(slices[1].sha256[:12]), shelf)
+        assert (done.selected, list(shelf.received)) == (1, [uids(slices)[1]])
+
+    def test_the_same_bytes_in_two_places_are_one(self, stored):
+        """As after a SOP Instance UID came in two series: neither is in doubt."""
+        sample = encode(dx())
+        stored.put(sample)
+        (held,) = stored.index.select(EVERYTHING)
+        twice = [held, held._replace(location="elsewhere.dcm")]
+        _require_one_each([held.sha256[:8]], twice)
+
+    def test_what_no_version_has_is_refused_before_anything_is_sent(self, stored, slices):
+        shelf = Shelf()
+        unknown = "0" * 64
+        with pytest.raises(InvalidSelection, match=f"No version selected has the digest {unknown}"):
+            restore(stored.archive, stored.index, selected_by(slices[0].sha256, unknown), shelf)
+        assert shelf.received == {}
+
+    def test_what_several_versions_have_is_refused_with_two_of_them(self, stored):
+        samples = many(stored, 20)
+        digests = sorted(sample.sha256 for sample in samples)
+        first = next(one[0] for one in digests if sum(other[0] == one[0] for other in digests) > 1)
+        named = [digest for digest in digests if digest[0] == first]
+        words = f"{len(named)} versions have the digest {first}: write more digits, {named[0]} or {named[1]}$"
+        with pytest.raises(InvalidSelection, match=words):
+            restore(stored.archive, stored.index, selected_by(first), Shelf())
+
+
+def selected_by(*digests):
+    return Selection(digests=digests, all_versions=True)
 
 
 class TestItGoesOn:
@@ -306,6 +374,41 @@ class TestItGoesOn:
         def test_the_last_one_that_is_refused_keeps_nobody_waiting(self, samples, run, clock):
             done = run(Shelf(answers={uids(samples)[-1]: NoRoom("No room", 0xA700)}))
             assert (done.sent, len(done.failed), clock.now) == (39, 1, 0)
+
+        def test_two_in_a_row_at_the_end_are_waited_for_in_turn(self, samples, run, clock):
+            shelf = FullAfter(38)
+            shelf.makes_room_after = 4
+            done = run(shelf)
+            last_two = uids(samples)[38:]
+            assert done.is_complete
+            assert shelf.asked[38:] == [*last_two, last_two[0], last_two[0], last_two[0], last_two[1]]
+            assert clock.now == 1 + 2 + 4
+
+        def test_one_that_is_full_at_the_start_is_waited_for(self, samples, run, clock):
+            shelf = FullAfter(0)
+            shelf.makes_room_after = 3
+            assert run(shelf).is_complete
+            assert clock.now == 1 + 2
+
+        def test_the_first_one_that_is_refused_keeps_nobody_waiting(self, samples, run, clock):
+            done = run(Shelf(answers={uids(samples)[0]: NoRoom("No room", 0xA700)}))
+            assert (done.sent, len(done.failed), clock.now) == (39, 1, 0)
+
+        def test_one_that_is_refused_while_there_is_room_for_others_fails(self, samples, run, clock):
+            """It was full before, and this one may have been refused for that; it is no more."""
+            shelf = FullAfter(10)
+            shelf.makes_room_after = 2
+            shelf.answers[uids(samples)[11]] = NoRoom("No room", 0xA700)
+            done = run(shelf)
+            assert (done.sent, [one.held.sop_instance_uid for one in done.failed]) == (39, uids(samples)[11:12])
+            assert clock.now == 1
+
+        def test_one_that_is_refused_after_all_others_were_confirmed_before(self, samples, stored, clock, journal):
+            patience = Patience(600, clock=clock.read, sleep=clock.sleep)
+            shelf = Shelf(answers={uids(samples)[3]: NoRoom("No room", 0xA700)})
+            for sent in (39, 0):
+                done = restore(stored.archive, stored.index, EVERYTHING, shelf, patience=patience, journal=journal)
+                assert (done.sent, len(done.failed), clock.now) == (sent, 1, 0)
 
         def test_the_only_one_is_asked_for_again(self, stored, patience, clock):
             (sample,) = many(stored, 1)
@@ -432,12 +535,20 @@ class TestCommit:
 
         done = restore(stored.archive, stored.index, EVERYTHING, Shelf(), journal=journal, commit=commit)
         assert (done.sent, done.committed) == (2, 2)
+        assert done.size_bytes == sum(len(slices[number].data_set) for number in (0, 2))
         (failed,) = done.failed
         assert failed.held.sop_instance_uid == slices[1].sop_instance_uid
         assert "0x0112" in failed.reason
         shelf = Shelf()
         restore(stored.archive, stored.index, EVERYTHING, shelf, journal=journal)
         assert list(shelf.received) == [slices[1].sop_instance_uid]
+
+    def test_ctrl_c_while_it_is_asked_is_no_commitment(self, stored, slices):
+        def commit(references):
+            raise KeyboardInterrupt
+
+        done = restore(stored.archive, stored.index, EVERYTHING, Shelf(), commit=commit)
+        assert (done.sent, done.missing, done.interrupted, done.is_complete) == (3, 0, True, False)
 
     @pytest.mark.parametrize("silent", [True, False])
     def test_silence_is_no_commitment(self, stored, slices, silent):
@@ -475,5 +586,6 @@ class TestCommit:
         assert [one.sop_instance_uid for one in asked] == uids(slices)
         assert (done.sent, done.committed, [one.reason for one in done.failed]) == (2, 2, ["Bad"])
         assert (done.missing, done.gaps.total()) == (1, 1)
+        assert done.size_bytes == sum(len(slices[number].data_set) for number in (0, 2))
         again = restore(stored.archive, stored.index, EVERYTHING, Shelf(), journal=journal)
         assert (again.confirmed_before, again.sent) == (2, 1)

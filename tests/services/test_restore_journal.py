@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import tracemalloc
 from datetime import UTC, datetime, timedelta
@@ -45,6 +46,7 @@ def opened(tmp_path, calendar):
 def test_what_was_confirmed_is_known_to_the_next_run(opened):
     with opened() as journal:
         assert journal.is_empty()
+        assert journal.dropped == (0, 0)
         journal.confirm(held(1), "1.2.3 CONSOLE_1")
         assert held(1) in journal
     again = opened()
@@ -69,9 +71,9 @@ def test_a_process_that_is_killed_has_kept_what_was_confirmed(opened):
 def test_a_confirmation_counts_for_thirty_days(opened, calendar):
     journal = opened()
     journal.confirm(held(1))
-    calendar.now += timedelta(days=20)
+    calendar.now += timedelta(minutes=1)
     journal.confirm(held(2))
-    calendar.now += timedelta(days=10, seconds=1)
+    calendar.now += timedelta(days=30, seconds=-1)
     journal.drop()
     assert held(1) not in journal
     assert held(2) in journal
@@ -134,6 +136,19 @@ class TestOfEarlierVersions:
             journal.start_over()
         assert opened().is_empty()
 
+    def test_what_they_say_stays(self, opened, lines):
+        lines(f"{held(1).sha256}  {held(1).location}\n")
+        with opened() as journal:
+            assert not journal.is_empty()
+        assert held(1) in opened()
+
+    def test_a_journal_says_that_they_were_read(self, opened, tmp_path):
+        """In the place where earlier versions of this file say it."""
+        with opened() as journal:
+            assert journal.is_empty()
+        with contextlib.closing(sqlite3.connect(tmp_path / "restores" / "console.sqlite")) as connection:
+            assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+
 
 def test_a_damaged_one_is_set_aside(opened, tmp_path, caplog):
     (tmp_path / "restores").mkdir()
@@ -151,7 +166,26 @@ def test_one_that_cannot_be_written_stops_nothing(opened, tmp_path, caplog):
     journal = opened()
     journal.confirm(held(1))
     assert held(1) not in journal
-    assert "will be sent again" in caplog.text
+    assert journal.is_empty()
+    assert caplog.text.count("will be sent again") == 1
+
+
+def test_one_that_fails_while_it_is_used_is_used_no_more(opened, tmp_path, caplog):
+    journal = opened()
+    journal.confirm(held(1))
+    with contextlib.closing(sqlite3.connect(tmp_path / "restores" / "console.sqlite")) as connection:
+        connection.execute("DROP TABLE confirmed")
+    assert journal.is_empty()
+    journal.confirm(held(2))
+    assert held(2) not in journal
+    assert caplog.text.count("will be sent again") == 1
+
+
+def test_its_folder_is_made_with_what_is_above_and_the_file_let_go_of(tmp_path):
+    file = tmp_path / "home" / "restores" / "console.sqlite"
+    with RestoreJournal(file) as journal:
+        journal.confirm(held(1))
+    assert [path.name for path in file.parent.iterdir()] == ["console.sqlite"], "the last one to close it tidies up"
 
 
 def test_one_that_somebody_else_writes_is_waited_for(opened, tmp_path):

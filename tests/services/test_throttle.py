@@ -55,6 +55,17 @@ class TestPatience:
         assert clock.now == 5 * 103
         assert said.count("It goes on, after 3 s") == 5
 
+    def test_the_last_moment_is_waited_for_too(self):
+        clock = Clock()
+        patience = Patience(1.5, clock=clock.read, sleep=clock.sleep)
+        while patience.pause("It is off"):
+            pass
+        assert clock.now == 1.5
+
+    @pytest.mark.parametrize(("wait_s", "words"), [(119.4, "119 s"), (120, "2 minutes"), (3600, "60 minutes")])
+    def test_its_limit_in_words(self, wait_s, words):
+        assert Patience(wait_s).limit == words
+
     def test_none(self):
         clock = Clock()
         said: list[str] = []

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import shutil
 from datetime import UTC, datetime, timedelta
+from pathlib import PurePosixPath
+from types import SimpleNamespace
 
 import pytest
 
-from backup_scp.errors import ArchiveUnavailable
+from backup_scp.archive.filesystem import FilesystemArchive
+from backup_scp.errors import ArchiveUnavailable, Damaged, DigestMismatch
 from backup_scp.ports import Arrival, Progress, Selection, VerificationResult
 from backup_scp.services.ingest import Accepted
 from backup_scp.services.read_back import version_of
-from backup_scp.services.rebuild import rebuild
+from backup_scp.services.rebuild import Rebuild, rebuild
 from backup_scp.services.verify import verify
 from tests.samples import cr, dx, encode, odd_identities, one_of_each, replace, unparsable
 from tests.stored import heading_of, key_of, put_into_archive, stored_in
@@ -38,6 +41,88 @@ class TestVerify:
         assert [(p.done, p.total) for p in seen] == [(n + 1, len(samples)) for n in range(len(samples))]
         holdings = stored.index.holdings()
         assert (holdings.never_verified, holdings.damaged) == (0, 0)
+        assert {(p.done_bytes, p.total_bytes) for p in seen[-1:]} == {(found.size_bytes, holdings.size_bytes)}
+
+    def test_what_was_found_is_told_in_one_sentence(self, stored):
+        locations = [stored.put(encode(ds)).location for ds in one_of_each()]
+        for location in locations[:2]:
+            stored.flip(location)
+        stored.path(locations[2]).unlink()
+        put_into_archive(stored.archive, encode(dx(study="unknown")))
+        for name in ("a.txt", "b.txt"):
+            (stored.path(locations[0]).parents[3] / name).touch()
+        found = verify(stored.archive, stored.index)
+        intact = len(locations) - 3
+        assert found.summary == f"{intact} intact, 2 damaged, 1 missing, 1 not in the index, 2 not ours"
+        done = stored.index.tasks()["verified"]
+        assert (done.done, done.note) == (len(locations), found.summary)
+
+    def test_so_many_foreign_names_are_listed_and_all_are_counted(self, stored, monkeypatch):
+        monkeypatch.setattr("backup_scp.services.verify.MOST_FOREIGN", 2)
+        folder = stored.path(stored.put(encode(dx())).location).parents[3]
+        for number in range(3):
+            (folder / f"{number}.txt").touch()
+        found = verify(stored.archive, stored.index)
+        assert (len(found.foreign), found.foreign_count) == (2, 3)
+
+    def test_a_pass_is_known_while_its_first_file_is_read(self, stored):
+        """It is gone on with, if the process ends now."""
+        stored.put(encode(dx()))
+        seen = []
+        verify(stored.archive, stored.index, lambda _: seen.append(stored.index.tasks()["verify"].done))
+        assert seen == [0]
+
+    def test_every_file_is_read_again_though_the_clock_was_set_back_a_little(self, stored, clock):
+        stored.put(encode(dx()))
+        for _ in range(3):
+            assert verify(stored.archive, stored.index).intact == 1
+            clock.jump(minutes=-1)
+
+    def test_damage_is_recorded_at_once(self, stored):
+        for ds in (dx(), cr()):
+            stored.flip(stored.put(encode(ds)).location)
+        seen = []
+        verify(stored.archive, stored.index, lambda _: seen.append(stored.index.holdings().damaged))
+        assert seen == [0, 1]
+
+    def test_results_are_recorded_in_batches(self, stored, monkeypatch):
+        monkeypatch.setattr("backup_scp.services.verify.BATCH", 2)
+        for number in range(4):
+            stored.put(encode(dx(number=number)))
+        seen: list[int] = []
+        read: list[int] = []
+        verify(
+            stored.archive,
+            stored.index,
+            lambda _: seen.append(stored.index.holdings().never_verified),
+            wait=read.append,
+        )
+        assert seen == [4, 4, 2, 2]
+        assert sum(read) == stored.index.holdings().size_bytes
+
+    def test_a_slow_pass_does_not_keep_its_results_for_itself(self, stored, monkeypatch):
+        monkeypatch.setattr("backup_scp.services.verify.RECORD_EVERY", timedelta(0))
+        for number in range(3):
+            stored.put(encode(dx(number=number)))
+        seen = []
+        verify(stored.archive, stored.index, lambda _: seen.append(stored.index.holdings().never_verified))
+        assert seen == [3, 2, 1]
+
+    def test_what_is_repaired_while_it_is_read_is_intact(self, stored, monkeypatch):
+        location = stored.put(encode(dx())).location
+        stored.flip(location)
+        real = stored.archive.verify
+
+        def verified_and_repaired(location, sha256):
+            try:
+                return real(location, sha256)
+            except Damaged:
+                stored.flip(location)
+                raise
+
+        monkeypatch.setattr(stored.archive, "verify", verified_and_repaired)
+        found = verify(stored.archive, stored.index)
+        assert (found.intact, found.damaged) == (1, [])
 
     def test_what_was_read_while_the_clock_was_ahead_is_read_again(self, stored, clock):
         location = stored.put(encode(dx())).location
@@ -87,7 +172,13 @@ class TestVerify:
         with pytest.raises(KeyboardInterrupt):
             verify(stored.archive, stored.index, interrupt)
         clock.jump(minutes=-10)
-        assert verify(stored.archive, stored.index, resume=True).intact == len(samples) - 2
+        seen: list[Progress] = []
+        assert verify(stored.archive, stored.index, seen.append, resume=True).intact == len(samples) - 2
+        assert [progress.done for progress in seen] == list(range(3, len(samples) + 1))
+        assert {progress.total_bytes for progress in seen} == {0}, "nobody knows how many bytes were read before"
+        done = stored.index.tasks()["verified"]
+        assert done.done == len(samples)
+        assert done.note == f"{len(samples) - 2} intact, and 2 looked at before it was interrupted"
 
     def test_what_was_read_in_the_future_is_among_all_that_is_known(self, stored, clock):
         """Who asks whether any of the files that are known is there must not be told that none is known."""
@@ -166,7 +257,7 @@ class TestRepair:
         found = verify(stored.archive, stored.index, lambda _: stored.put(encode(cr())))
         assert found.unindexed == []
 
-    @pytest.mark.parametrize(("minutes", "is_reported"), [(4, False), (6, True), (-10, True)])
+    @pytest.mark.parametrize(("minutes", "is_reported"), [(4.5, False), (5.5, True), (-4.5, False), (-10, True)])
     def test_a_file_with_a_note_is_on_its_way_for_five_minutes(self, stored, minutes, is_reported):
         """Its process died before, or the clock has been put back since."""
         sample = encode(dx())
@@ -194,6 +285,19 @@ class TestRepair:
         found = verify(stored.archive, stored.index, repair=True)
         assert (found.unindexed, found.repaired, found.needs_a_person) == ([], 0, False)
         assert stored.index.select(EVERYTHING) == [held]
+
+    def test_a_file_that_is_taken_away_after_it_was_listed_is_nothing(self, stored, monkeypatch):
+        put_into_archive(stored.archive, encode(dx()))
+        real = stored.index.unindexed
+
+        def unindexed(locations):
+            for location in real(locations):
+                stored.path(location).unlink()
+                yield location
+
+        monkeypatch.setattr(stored.index, "unindexed", unindexed)
+        found = verify(stored.archive, stored.index)
+        assert (found.unindexed, found.unindexed_damaged, found.needs_a_person) == ([], [], False)
 
 
 class TestRebuild:
@@ -267,6 +371,37 @@ class TestRebuild:
             rebuild(stored.archive, stored.index)
         assert self.everything(stored) == before
 
+    def test_a_new_process_takes_an_empty_folder_for_a_drive_that_is_away(self, stored, tmp_path):
+        stored.put(encode(dx()))
+        (tmp_path / "empty").mkdir()
+        archive, done = FilesystemArchive(tmp_path / "empty"), Rebuild()
+        with pytest.raises(ArchiveUnavailable, match="the index knows 1: is the archive's drive connected"):
+            rebuild(archive, stored.index, done=done)
+        assert (done.entered, done.new) == (0, 0)
+        assert "rebuild" not in stored.index.tasks()
+
+    def test_a_folder_that_cannot_be_read_is_left_out_and_the_rest_entered(self, stored, monkeypatch):
+        locations = self.in_the_order_of_their_folders(stored, 3, monkeypatch)
+        real, unreadable = stored.archive.locations, str(PurePosixPath(locations[1]).parents[1])
+
+        def of(folder=""):
+            if folder == unreadable:
+                raise DigestMismatch(f"{folder} cannot be read")
+            yield from real(folder)
+
+        monkeypatch.setattr(stored.archive, "locations", of)
+        done = rebuild(stored.archive, stored.index)
+        assert (done.entered, [one.reason for one in done.left_out]) == (2, [f"{unreadable} cannot be read"])
+
+    def test_others_write_between_two_transactions(self, stored, monkeypatch):
+        """For a part of the time that the index was locked."""
+        stored.put(encode(dx()))
+        slept, times = list[float](), iter([100.0, 102.0])
+        watch = SimpleNamespace(monotonic=lambda: next(times), sleep=slept.append)
+        monkeypatch.setattr("backup_scp.services.rebuild.time", watch)
+        rebuild(stored.archive, stored.index)
+        assert slept == [pytest.approx(0.6)]
+
     def test_nothing_held_is_no_failure(self, stored, tmp_path):
         (tmp_path / "archive").mkdir()
         assert rebuild(stored.archive, stored.index).entered == 0
@@ -276,6 +411,63 @@ class TestRebuild:
         stored.put(sample)
         rebuild(stored.archive, stored.index)
         assert [held.sop_instance_uid for held in self.everything(stored)] == [sample.sop_instance_uid]
+
+    def in_the_order_of_their_folders(self, stored, count, monkeypatch):
+        """Fill as many folders, which are read one at a time."""
+        monkeypatch.setattr("backup_scp.services.rebuild.BATCH", 1)
+        return sorted(stored.put(encode(dx(study=str(number)))).location for number in range(count))
+
+    def test_it_estimates_the_total_from_how_far_it_has_come(self, stored, monkeypatch):
+        locations = self.in_the_order_of_their_folders(stored, 5, monkeypatch)
+        seen: list[Progress] = []
+        rebuild(stored.archive, stored.index, seen.append)
+        of_256 = [int(location[:2], 16) + 1 for location in locations]  # beginnings that folders are spread over
+        assert seen == [Progress(n, n * 256 // read) for n, read in enumerate(of_256, 1)]
+
+    def test_an_interrupted_rebuild_goes_on_after_the_folder_that_it_entered_last(self, stored, monkeypatch, clock):
+        locations = self.in_the_order_of_their_folders(stored, 3, monkeypatch)
+        held = self.everything(stored)
+
+        def interrupt(_):
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            rebuild(stored.archive, stored.index, interrupt, reason="The index was lost")
+        shutil.rmtree(stored.path(locations[0]).parent)
+        clock.jump(hours=1)
+        under_way = stored.index.tasks()["rebuild"]
+        assert (under_way.done, under_way.note) == (1, "The index was lost")
+
+        done = rebuild(stored.archive, stored.index, reason="Another")
+
+        assert (done.entered, done.new, self.everything(stored)) == (3, 0, held)
+        ended = stored.index.tasks()["rebuilt"]
+        assert (ended.began_at, ended.done, ended.note) == (under_way.began_at, 3, "The index was lost")
+        assert ended.ended_at > under_way.began_at + timedelta(hours=1)
+
+    def test_a_rebuild_is_known_before_its_first_file_is_entered(self, stored):
+        """The node goes on with it, if this process ends while it lists the first folders."""
+        stored.put(encode(dx()))
+
+        def reader(_):
+            raise KeyboardInterrupt
+            yield
+
+        with pytest.raises(KeyboardInterrupt):
+            rebuild(stored.archive, stored.index, reader=reader, reason="The index was lost")
+        assert stored.index.tasks()["rebuild"].note == "The index was lost"
+
+    def test_what_the_index_did_not_know_is_counted(self, stored):
+        stored.put(encode(dx()))
+        put_into_archive(stored.archive, encode(cr()))
+        done = rebuild(stored.archive, stored.index)
+        assert (done.entered, done.new) == (2, 1)
+
+    def test_only_headers_are_read(self, stored):
+        bad = stored.put(encode(dx()))
+        stored.flip(bad.location)
+        done = rebuild(stored.archive, stored.index)
+        assert (done.entered, done.left_out) == (1, [])
 
     def test_a_failure_leaves_the_old_index(self, stored):
         stored.put(encode(dx()))
