@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
@@ -89,10 +88,7 @@ class SOPInstance:
             Of the Command Set: what the Data Set does not say comes from there.  Where both say something, the
             Data Set's is kept here.
         """
-        elements: data_set.Elements = {}
-        is_whole, encoded_as = True, transfer_syntax_uid
-        with suppress(InvalidDataSet):
-            elements, is_whole, encoded_as = data_set.scan(stream, transfer_syntax_uid, _WANTED)
+        elements, is_whole, encoded_as = _scanned(stream, transfer_syntax_uid)
         attributes = _attributes(elements)
         return cls(
             attributes.get("SOPClassUID", sop_class_uid),
@@ -120,6 +116,13 @@ class SOPInstance:
         if not (0 < len(patient_id) <= _PATIENT_ID_CHARACTERS and "\\" not in patient_id):
             return False
         return is_well_formed(self.study_instance_uid) and is_well_formed(self.series_instance_uid)
+
+
+def _scanned(stream: BinaryIO, transfer_syntax_uid: str) -> data_set.Scanned:
+    try:
+        return data_set.scan(stream, transfer_syntax_uid, _WANTED)
+    except InvalidDataSet:
+        return data_set.Scanned({}, is_whole=True, transfer_syntax_uid=transfer_syntax_uid)
 
 
 def _attributes(elements: data_set.Elements) -> dict[str, str]:

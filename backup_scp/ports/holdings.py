@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
@@ -46,13 +46,23 @@ def flags_of(instance: SOPInstance) -> frozenset[Flag]:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One stored Data Set, as the index is told of it."""
+    """One stored Data Set, as the index is told of it.
+
+    Attributes
+    ----------
+    flags
+        What is odd about it, whatever else is held.
+    """
 
     instance: SOPInstance
     arrival: Arrival
     location: str
     sha256: str
     size_bytes: int
+    flags: frozenset[Flag] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "flags", flags_of(self.instance))  # once: whoever stores it asks twice
 
     @property
     def key(self) -> InstanceKey:
@@ -60,11 +70,6 @@ class Version:
         return InstanceKey(
             self.instance.study_instance_uid, self.instance.series_instance_uid, self.instance.sop_instance_uid
         )
-
-    @property
-    def flags(self) -> frozenset[Flag]:
-        """What is odd about it, whatever else is held."""
-        return flags_of(self.instance)
 
 
 class AddResult(StrEnum):

@@ -9,14 +9,18 @@ import threading
 from collections import deque
 from dataclasses import dataclass
 
+import sqlalchemy as sa
+
 from backup_scp.errors import IndexUnavailable
 from backup_scp.index.connection.database import Database
+from backup_scp.index.schema.tables import instance
 from backup_scp.index.writing.study_cache import KnownStudies
 from backup_scp.index.writing.version_rows import Facts
 from backup_scp.index.writing.version_writer import Entrance
 from backup_scp.ports import AddResult, InstanceKey
 
 _MOST = 64
+_FIND_UID = sa.select(instance.c.id).where(instance.c.sop_instance_uid == sa.bindparam("uid"))
 
 
 @dataclass(slots=True, eq=False)
@@ -48,9 +52,14 @@ class Together:
         self._waiting: deque[_Turn] = deque()
         self._lock = threading.Lock()
 
-    def may_be_held(self, _key: InstanceKey) -> bool:
-        """Say that it may: to look for the version costs no more than to look for its instance."""
-        return True
+    def may_be_held(self, key: InstanceKey) -> bool:
+        """Look whether anybody has the SOP Instance UID: to look for the version, too, costs twice as much.
+
+        Raises
+        ------
+        IndexUnavailable
+        """
+        return self._database.look(_FIND_UID, {"uid": key.sop_instance_uid}) is not None
 
     def enter(self, facts: Facts) -> tuple[AddResult, bool]:
         """Enter a version; on return its row is durable.  The second value is ``Entrance.is_out_of_order``.

@@ -49,7 +49,7 @@ class Facts:
             series=_of_series(*map(values.get, _SERIES_KEYWORDS)),
             instance=_own(INSTANCE_ATTRIBUTES, values),
             version=_version(version, site),
-            flags=frozenset(map(str, version.flags)),
+            flags=frozenset(map(str, version.flags)) if version.flags else _NO_FLAGS,
         )
 
     @property
@@ -88,6 +88,8 @@ def _uids(instance: SOPInstance) -> dict[str, str]:
     }
 
 
+_NO_FLAGS: frozenset[str] = frozenset()
+_SENDER_COLUMNS = ("service", "calling_ae_title", "called_ae_title", "address")
 _STUDY_KEYWORDS = tuple(attribute.keyword for attribute in STUDY_ATTRIBUTES)
 _SERIES_KEYWORDS = tuple(attribute.keyword for attribute in SERIES_ATTRIBUTES)
 
@@ -95,6 +97,11 @@ _SERIES_KEYWORDS = tuple(attribute.keyword for attribute in SERIES_ATTRIBUTES)
 @lru_cache(maxsize=64)  # the images of a study repeat them, those of a series theirs; nobody changes what is given out
 def _of_study(*values: str | None) -> dict[str, str]:
     return _own(STUDY_ATTRIBUTES, dict(zip(_STUDY_KEYWORDS, values, strict=True)))
+
+
+@lru_cache(maxsize=64)
+def _of_sender(*values: str) -> dict[str, str]:
+    return dict(zip(_SENDER_COLUMNS, map(stored_long, values), strict=True))
 
 
 @lru_cache(maxsize=64)
@@ -115,10 +122,7 @@ def _version(version: Version, site: str) -> Row:
         "sop_class_uid": stored_long(version.instance.sop_class_uid),
         "transfer_syntax_uid": stored_long(version.instance.transfer_syntax_uid),
         "received_at": timestamp(arrival.received_at),
-        "service": stored_long(arrival.service),
-        "calling_ae_title": stored_long(arrival.calling_ae_title),
-        "called_ae_title": stored_long(arrival.called_ae_title),
-        "address": stored_long(arrival.address),
+        **_of_sender(arrival.service, arrival.calling_ae_title, arrival.called_ae_title, arrival.address),
         "site": site,
         "remote": stored_key(arrival.remote) if arrival.remote else "",
         "same_as": stored_long(arrival.same_as) if arrival.same_as else "",
