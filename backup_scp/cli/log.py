@@ -50,6 +50,8 @@ class JSONFormatter(logging.Formatter):
 
 def escape(text: str) -> str:
     r"""Write control characters as ``\x0a``: a line stays a line, and a terminal is not commanded."""
+    if text.isprintable():  # no control character is, and nearly every line is
+        return text
     return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 from backup_scp.dicom.query.identifier import Identifier, RequestedKey
 from backup_scp.dicom.query.information_model import Query
@@ -25,6 +26,7 @@ def _named(tags: list[int]) -> str:
     return (", ".join(names) or "nothing") + more
 
 
+@lru_cache(maxsize=1024)
 def _name(tag: int) -> str:
     from pydicom.datadict import keyword_for_tag
 
