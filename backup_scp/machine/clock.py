@@ -10,16 +10,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 TOLERANCE = timedelta(hours=1)
 """So far ahead of the clock a recorded time may be: computers that share an index are never set quite alike."""
 
 
-def _system() -> datetime:
-    return datetime.now(UTC)  # noqa: TID251 - here alone
-
-
-source: Callable[[], datetime] = _system
+source: Callable[[], datetime] = partial(datetime.now, UTC)  # noqa: TID251 - here alone
 
 
 def now() -> datetime:

@@ -48,14 +48,15 @@ class SharedCount:
         self._tell(place)
 
     def _tell(self, place: int) -> None:
-        if place < min(len(self._here), _MOST_TOLD_APART):
+        taken = len(self._here)
+        if place < taken and place < _MOST_TOLD_APART:
             self._shared[self._begin + 1 + place] = self._here[place]
-        self._shared[self._begin] = len(self._here)
+        self._shared[self._begin] = taken
 
     @property
     def total(self) -> int:
         """How many all have."""
-        return sum(self._shared[number * self._size] for number in range(self._processes))
+        return sum(self._shared[:: self._size])
 
     def taken_by(self, peer: str) -> int:
         """How many a peer has."""

@@ -151,8 +151,9 @@ class Listener:
         """Wait for a caller and take it, whatever happens; False when it is time to stop."""
         try:
             # It is asked before a caller is taken: Linux wants a descriptor for the next one early.
-            if any(key.fileobj is woken for key, _ in selector.select()):
-                return False
+            for key, _ in selector.select():
+                if key.fileobj is woken:
+                    return False
             return self._accept_one(take, spare)
         except Exception as error:  # noqa: BLE001 - a node that lives and is deaf is noticed by nobody
             self.faults += 1

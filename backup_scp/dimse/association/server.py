@@ -102,7 +102,7 @@ class Server:
         self._listeners: list[Listener] = []
         self._pending = PendingConnections()
         self._closing = ClosingConnections()
-        self._associations: set[Association] = set()
+        self._associations: dict[Association, str] = {}  # and whose limit each counts for
         self._stopping = False
 
     # -- life ----------------------------------------------------------------------------------------------------
@@ -226,9 +226,9 @@ class Server:
     def _forget(self, connection: socket.socket, association: Association | None = None) -> None:
         with self._lock:
             self._pending.discard(connection)
-            if association in self._associations:
-                self._associations.discard(association)
-                self._places.leave(_counted_as(association.caller))
+            counted_as = self._associations.pop(association, None) if association is not None else None
+            if counted_as is not None:
+                self._places.leave(counted_as)
 
     # -- associations ------------------------------------------------------------------------------------------------
 
@@ -250,8 +250,8 @@ class Server:
             rejection = self._reason_to_reject(caller, acceptance, is_secured=is_secured)
             if rejection is None:
                 self._pending.discard(connection)
-                self._associations.add(association)
-                self._places.take(_counted_as(caller))
+                self._associations[association] = counted_as = _counted_as(caller)
+                self._places.take(counted_as)
         if rejection is None:
             association.contexts, association.negotiated = acceptance.contexts, acceptance.negotiated
             layer.accept(acceptance.answer, acceptance.peer_maximum_length)
@@ -268,8 +268,10 @@ class Server:
     def _our_ae_title(self, called: str) -> str:
         """Say who we are to somebody who calls us so: another AE, where the settings let it be (PS3.4 C.4.2.3.2)."""
         ours = self._listening
+        if called == ours.ae_title or ours.check_called_ae_title:
+            return ours.ae_title
         is_one = called.isprintable() and "\\" not in called
-        return called if called and is_one and not ours.check_called_ae_title else ours.ae_title
+        return called if called and is_one else ours.ae_title
 
     def _read(self, association: Association, request: bytes) -> Acceptance | None:
         """Work out what an Association request is given; one that says nothing is aborted."""
@@ -334,12 +336,14 @@ class Server:
             tally, caller = association.tally, association.caller
             if (tally.stored or tally.held) and not tally.refused_to_store:
                 self._rejections.succeeded(ServiceKind.STORE, caller.ae_title, caller.address)
-            self._note_violation(association, caller)
+            if association.upper_layer.violation:
+                self._note_violation(association, caller)
         log.info("Association with %s %s: %s", association.caller, ending, association.tally.summary(began))
 
     def _answer(self, association: Association, context: Context, command: CommandSet) -> None:
-        service = self._services.get(command.field)
-        if command.field == Field.C_CANCEL_RQ or (command.is_response and service is None):
+        field = command.field
+        service = self._services.get(field)
+        if field == Field.C_CANCEL_RQ or (service is None and command.is_response):
             association.skip_data_set()  # for an operation that has ended already
             return
         if service is None or not service.suits(context.abstract_syntax):

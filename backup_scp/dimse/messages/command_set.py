@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import struct
 from enum import IntEnum
+from functools import lru_cache
 
 from backup_scp.dicom.character_set import DEFAULT
 from backup_scp.dicom.value_representation import to_text
@@ -12,6 +13,7 @@ from backup_scp.errors import InvalidDataSet
 
 NO_DATA_SET = 0x0101  # Command Data Set Type (0000,0800), PS3.7 E.1
 _DATA_SET_FOLLOWS = 0x0001
+_HEADER = struct.Struct("<HHI")  # of an element: group, element, length
 _NOT_IN_LO = re.compile(r"[^ -\[\]-~]")  # LO in the default repertoire: no control characters, no backslash, PS3.5 6.2
 
 
@@ -94,15 +96,16 @@ class CommandSet:
             It is not one: an element runs past the end, or belongs to another group.
         """
         elements: dict[int, bytes] = {}
+        encoded, unpack = bytes(encoded), _HEADER.unpack_from
         position, end = 0, len(encoded)
         while position < end:
             if end - position < 8:
                 raise InvalidDataSet("The Command Set ends in the middle of an element")
-            group, element, length = struct.unpack_from("<HHI", encoded, position)
+            group, element, length = unpack(encoded, position)
             position += 8
             if group != 0 or length > end - position:
                 raise InvalidDataSet("The Command Set is malformed")
-            elements[element] = bytes(encoded[position : position + length])
+            elements[element] = encoded[position : position + length]
             position += length
         return cls(elements)
 
@@ -184,20 +187,24 @@ def _as_read(uid: str) -> str:
 def encode(values: dict[Element, str | int], *, data_set: bool = False) -> bytes:
     """Write a Command Set: text for UI, AE and LO elements, numbers for US elements, in ascending order."""
     values = {**values, Element.COMMAND_DATA_SET_TYPE: _DATA_SET_FOLLOWS if data_set else NO_DATA_SET}
-    body = b"".join(_encode_element(element, values[element]) for element in sorted(values))
-    return struct.pack("<HHII", 0, 0, 4, len(body)) + body
+    body = b"".join([_encode_element(element, values[element]) for element in sorted(values)])
+    return _HEADER.pack(0, 0, 4) + len(body).to_bytes(4, "little") + body
 
 
 def _encode_element(element: Element, value: str | int) -> bytes:
-    if element == Element.OFFENDING_ELEMENT:
-        encoded = struct.pack("<HH", int(value) >> 16, int(value) & 0xFFFF)  # an AT
-    elif isinstance(value, int):
-        encoded = struct.pack("<H", value)
-    else:
-        encoded = value.encode("latin-1", "replace")
-        if len(encoded) % 2:
-            encoded += b"\0" if element in _UIDS else b" "
-    return struct.pack("<HHI", 0, element, len(encoded)) + encoded
+    if isinstance(value, int):
+        return _encode_number(element, value)
+    encoded = value.encode("latin-1", "replace")
+    if len(encoded) % 2:
+        encoded += b"\0" if element in _UIDS else b" "
+    return _HEADER.pack(0, element, len(encoded)) + encoded
+
+
+@lru_cache(maxsize=1024)  # most numbers of a response are those of the one before
+def _encode_number(element: Element, value: int) -> bytes:
+    if element == Element.OFFENDING_ELEMENT:  # an AT
+        return _HEADER.pack(0, element, 4) + struct.pack("<HH", value >> 16, value & 0xFFFF)
+    return _HEADER.pack(0, element, 2) + struct.pack("<H", value)
 
 
 def response(request: CommandSet, status: int, *, comment: str = "", data_set: bool = False, **counts: int) -> bytes:

@@ -209,7 +209,8 @@ class BufferedSocket:
     def _patience_s(self, deadline: float) -> float:
         """Say how long a call may block until it is time to look up or, when that is near, to the deadline."""
         usual_s = _PATIENCE_S if self.watch is None else _WATCH_S
-        return min(max(deadline - time.monotonic(), 0.001), usual_s)
+        left_s = deadline - time.monotonic()
+        return usual_s if left_s > usual_s else max(left_s, 0.001)
 
     def _on(self, connection: socket.socket) -> Stream:
         """Give what reads and writes this socket: one of ours is connected, and secured, after we have it."""
@@ -219,6 +220,8 @@ class BufferedSocket:
 
     def _give_back(self) -> None:
         """Let the next connection have the buffers; nothing more can be read here."""
+        if self._buffer is _NO_BUFFER and self._other is _NO_BUFFER:
+            return
         _idle.extend(filter(len, (self._other, self._buffer)))
         self._buffer = self._other = _NO_BUFFER
         self._start = self._end = 0
