@@ -369,7 +369,7 @@ def test_one_address_cannot_take_the_places_of_all(start_server):
     assert reason == "more than 2 associations at once from one address that is not configured"
     assert "[[remote]]" in fix
     hog.pop().release()
-    wait_until(lambda: running.server._places.taken == 3)
+    wait_until(lambda: running.server._places.total == 3)
     hog.append(running.peer(ECHO))
     for peer in (*hog, *others):
         peer.release()

@@ -149,7 +149,7 @@ FAILURES = [
     (errors.InvalidDataSet("SOP Instance UID: Command Set 1.2, Data Set 1.3"), 0xA900),
     (errors.BackupSCPError("Something new"), 0x0110),
 ]
-STEPS = ["stage", "write", "meet", "commit", "add"]
+STEPS = ["stage", "write", "look_up", "commit", "add"]
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -181,7 +181,7 @@ def fail(patch, storage, step, error):
     if step == "write":
         patch.setattr("backup_scp.archive.staging.FileInStaging.write", fails)
     else:
-        patch.setattr(storage.index if step in {"meet", "add"} else storage.archive, step, fails)
+        patch.setattr(storage.index if step in {"look_up", "add"} else storage.archive, step, fails)
 
 
 @pytest.mark.parametrize("step", STEPS)
