@@ -27,6 +27,7 @@ from pydicom.sequence import Sequence
 
 import backup_scp.dicom.transcode
 from backup_scp.dicom.transcode import alternatives, decoders, transcode
+from backup_scp.dicom.transcode.decoder_process import DecoderProcess
 from backup_scp.dicom.transcode.decoders import DECODABLE
 from backup_scp.errors import InstanceRefused
 from tests import samples
@@ -537,6 +538,7 @@ def test_nothing_is_ever_compressed(accepted):
 def test_a_missing_decoder_is_named_with_its_fix(monkeypatch):
     ds, syntax, _ = rle()
     monkeypatch.setattr(decoders, "find_spec", lambda _: None)
+    monkeypatch.setattr(decoders, "_process", DecoderProcess())  # one that runs is there, whatever is installed
     assert "pip install backup-scp[images]" in refusal(encoded(ds, syntax))
     assert alternatives(syntax) == ()
 

@@ -29,12 +29,13 @@ Temporary files have no name and lie in a folder of the caller's choice: they ho
 from __future__ import annotations
 
 import contextlib
+import os
 import zlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
-from typing import BinaryIO, NamedTuple, cast
+from typing import BinaryIO, cast
 
 from pydicom.config import IGNORE
 from pydicom.uid import (
@@ -48,10 +49,22 @@ from pydicom.uid import (
 from backup_scp.dicom.transcode.decoders import DECODABLE, can_decode
 from backup_scp.dicom.transcode.element_walk import BIG_ENDIAN, EXPLICIT, IMPLICIT, Encoding
 from backup_scp.dicom.transcode.padding import Edit, applied, edits
-from backup_scp.dicom.transcode.reencoding import reencode
+from backup_scp.dicom.transcode.reencoding import Reencoding
+from backup_scp.dicom.transcode.result import Transcoded, Transcoding, named
 from backup_scp.errors import InstanceRefused
 
-__all__ = ["Edit", "Transcoded", "alternatives", "applied", "padding", "transcode", "write_plainly"]
+__all__ = [
+    "SMALL_BYTES",
+    "Edit",
+    "Transcoded",
+    "Transcoding",
+    "alternatives",
+    "applied",
+    "begin",
+    "padding",
+    "transcode",
+    "write_plainly",
+]
 
 _NATIVE: dict[str, Encoding] = {
     str(ExplicitVRLittleEndian): EXPLICIT,
@@ -61,29 +74,14 @@ _NATIVE: dict[str, Encoding] = {
 }
 _DEFLATED = str(DeflatedExplicitVRLittleEndian)
 _ALL_DEFLATED = frozenset({_DEFLATED, "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"})  # JPIP, PS3.5 A.6, A.8
-_IN_MEMORY_BYTES = 1 << 20
+SMALL_BYTES = 1 << 20
+"""The longest Data Set that ``begin`` reads and writes in memory."""
 _CHUNK_BYTES = 1 << 20
 _INFLATED_LIMIT_BYTES = 1 << 32  # native Pixel Data has a 32-bit length; a deflate bomb stops here
 
 _COMPARED_LIMIT_BYTES = 1 << 28
 
 _Step = Callable[[BinaryIO, int, BinaryIO], None]
-
-
-class Transcoded(NamedTuple):
-    """A Data Set ready to be sent.
-
-    Attributes
-    ----------
-    data_set
-        At its first byte; close it.  It is the caller's own stream when nothing had to be done.
-    transfer_syntax_uid, size_bytes
-        What it is encoded in, and how long it is.
-    """
-
-    data_set: BinaryIO
-    transfer_syntax_uid: str
-    size_bytes: int
 
 
 def alternatives(transfer_syntax_uid: str) -> tuple[str, ...]:
@@ -126,17 +124,41 @@ def transcode(
     InstanceRefused
         No syntax that is accepted can hold it unchanged, no decoder is installed, or it cannot be read.
     """
+    return begin(data_set, transfer_syntax_uid, accepted, size_bytes, folder).result()
+
+
+def begin(
+    data_set: BinaryIO, transfer_syntax_uid: str, accepted: Sequence[str], size_bytes: int, folder: Path
+) -> Transcoding:
+    """Begin to ``transcode``: do what waits for nobody.
+
+    A small image of one frame is read now, and decoded in another process from now on.
+
+    Raises
+    ------
+    InstanceRefused
+        See ``transcode``; or ``Transcoding.result`` raises it.
+    """
     if transfer_syntax_uid in accepted:
-        return Transcoded(data_set, transfer_syntax_uid, size_bytes)
-    target = _target(transfer_syntax_uid, accepted)
-    try:
-        result, result_bytes = _convert(data_set, size_bytes, _steps(transfer_syntax_uid, target), folder)
-    except InstanceRefused as error:
-        raise InstanceRefused(f"{_why(transfer_syntax_uid, accepted)}: {error}") from error
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise InstanceRefused(f"{_why(transfer_syntax_uid, accepted)}: {reason}") from error
-    return Transcoded(result, target, result_bytes)
+        return Transcoding(lambda: Transcoded(data_set, transfer_syntax_uid, size_bytes), None, "")
+    start = data_set.tell()
+    target, why = _target(transfer_syntax_uid, accepted), _why(transfer_syntax_uid, accepted)
+    if transfer_syntax_uid in DECODABLE and target != _DEFLATED and size_bytes <= SMALL_BYTES:
+        with named(why):
+            reencoding = Reencoding(EXPLICIT, _NATIVE[target], transfer_syntax_uid, data_set, size_bytes)
+            if begun := reencoding.begin(SMALL_BYTES):
+                memory, frame = begun
+                done = Transcoded(memory, target, memory.seek(0, os.SEEK_END))
+                memory.seek(0)
+                return Transcoding(lambda: done, frame, why)
+    steps = _steps(transfer_syntax_uid, target)
+
+    def convert() -> Transcoded:
+        data_set.seek(start)
+        result, result_bytes = _convert(data_set, size_bytes, steps, folder)
+        return Transcoded(result, target, result_bytes)
+
+    return Transcoding(convert, None, why)
 
 
 def write_plainly(
@@ -171,7 +193,7 @@ def write_plainly(
         plain, plain_bytes = _convert(data_set, size_bytes, steps, folder)
         with plain if plain is not data_set else contextlib.nullcontext():
             encoding = _NATIVE.get(transfer_syntax_uid, EXPLICIT)
-            reencode(encoding, IMPLICIT, compression, plain, plain_bytes, result, left_out=left_out)
+            Reencoding(encoding, IMPLICIT, compression, plain, plain_bytes, left_out=left_out).write(result)
     except OSError as error:
         raise InstanceRefused(error.strerror or type(error).__name__) from error
 
@@ -190,7 +212,7 @@ def _steps(stored: str, target: str) -> list[_Step]:
     source_encoding = _NATIVE.get(stored, EXPLICIT)
     if source_encoding != _NATIVE[target] or stored in DECODABLE:
         compression = stored if stored in DECODABLE else None
-        steps.append(partial(reencode, source_encoding, _NATIVE[target], compression))
+        steps.append(partial(_reencode, source_encoding, _NATIVE[target], compression))
     if target == _DEFLATED:
         steps.append(_deflate)
     return steps
@@ -211,7 +233,7 @@ def _convert(data_set: BinaryIO, size_bytes: int, steps: Sequence[_Step], folder
 
 def _run(step: _Step, source: BinaryIO, size_bytes: int, folder: Path) -> tuple[BinaryIO, int]:
     """Take one step into a new temporary file, which is gone again when it fails."""
-    result = cast("BinaryIO", SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES, dir=str(folder)))  # noqa: SIM115
+    result = cast("BinaryIO", SpooledTemporaryFile(max_size=SMALL_BYTES, dir=str(folder)))  # noqa: SIM115
     try:
         step(source, size_bytes, result)
         result_bytes = result.tell()
@@ -220,6 +242,17 @@ def _run(step: _Step, source: BinaryIO, size_bytes: int, folder: Path) -> tuple[
         result.close()
         raise
     return result, result_bytes
+
+
+def _reencode(
+    source_encoding: Encoding,
+    target_encoding: Encoding,
+    compression: str | None,
+    source: BinaryIO,
+    size_bytes: int,
+    result: BinaryIO,
+) -> None:
+    Reencoding(source_encoding, target_encoding, compression, source, size_bytes).write(result)
 
 
 def _inflate(source: BinaryIO, size_bytes: int, result: BinaryIO, limit_bytes: int | None = None) -> None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import functools
 import os
 import signal
 import struct
 import sys
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,32 +30,40 @@ _RLE_HEADER_BYTES = 64
 
 def main() -> None:
     """Decode one frame after another until the input ends."""
-    source, result = os.fdopen(0, "rb", closefd=False), os.fdopen(os.dup(1), "wb")
+    source, result = os.fdopen(0, "rb", closefd=False), os.dup(1)
     os.dup2(2, 1)  # a library that prints must not print among the pixels
     for name in ("SIGINT", "SIGTERM"):  # meant for the node, which says when it is done by closing the input
         signal.signal(getattr(signal, name), signal.SIG_IGN)
+    if sys.platform != "win32":  # whatever the node was started with
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGALRM,))
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
     import imagecodecs  # noqa: F401 - before the node is told that there is a decoder
 
     _limit_memory()
-    result.write(_READY)
-    result.flush()
-    with open(os.devnull, "w", encoding="utf-8") as nowhere:  # noqa: PTH123 - a device
-        while header := source.read(_ORDER.size):
-            _answer(header, source, result, nowhere)
+    _write(result, _READY)
+    while header := source.read(_ORDER.size):
+        _answer(header, source, result)
 
 
-def _answer(header: bytes, source: BinaryIO, result: BinaryIO, nowhere: Any) -> None:
+def _answer(header: bytes, source: BinaryIO, result: int) -> None:
     codec, samples, width, rows, columns, size = _ORDER.unpack(header)
     codestream = source.read(size)
-    limit_s = _SHORTEST_LIMIT_S + rows * columns * samples / _SAMPLES_PER_S
-    faulthandler.dump_traceback_later(limit_s, exit=True, file=nowhere)
+    _limit_time(_SHORTEST_LIMIT_S + rows * columns * samples / _SAMPLES_PER_S)
     status, pixels = _decode(codec, codestream, (rows, columns, samples), width)
-    faulthandler.cancel_dump_traceback_later()
+    _limit_time(0)
     content = b"" if pixels is None else pixels.data.cast("B")
-    result.write(_REPLY.pack(status, len(content)))
-    result.write(content)
-    result.flush()
+    _write(result, _REPLY.pack(status, len(content)), content)
+
+
+def _write(descriptor: int, head: bytes, content: bytes | memoryview = b"") -> None:
+    """Write both, in one call where the system has that: the node is woken once."""
+    if sys.platform == "win32":
+        done = os.write(descriptor, head) - len(head)
+    else:
+        done = os.writev(descriptor, (head, content)) - len(head)
+    while done < len(content):
+        done += os.write(descriptor, content[done:])
 
 
 def _decode(
@@ -103,6 +112,21 @@ def _rle(codestream: bytes, shape: tuple[int, int, int], width: int) -> np.ndarr
     return (
         planes.reshape(rows, columns, samples * width).view(f"<u{width}").reshape(shape if samples > 1 else shape[:2])
     )
+
+
+@functools.cache
+def _nowhere() -> TextIO:
+    return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123 - a device, for as long as this runs
+
+
+def _limit_time(limit_s: float) -> None:
+    """End this process after so many seconds, whatever it is doing then; 0 takes the limit back."""
+    if sys.platform != "win32":
+        signal.setitimer(signal.ITIMER_REAL, limit_s)  # its signal ends a process that does nothing about it
+    elif limit_s:
+        faulthandler.dump_traceback_later(limit_s, exit=True, file=_nowhere())
+    else:
+        faulthandler.cancel_dump_traceback_later()
 
 
 def _limit_memory() -> None:

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pydicom import uid
 
 from backup_scp.dicom.transcode.codestreams import Codestream, read_jpeg, read_jpeg_2000, read_jpeg_ls, read_rle
-from backup_scp.dicom.transcode.decoder_process import Codec, DecoderProcess, Order, Write
+from backup_scp.dicom.transcode.decoder_process import Codec, DecoderProcess, Frame, Order, Write
 from backup_scp.dicom.transcode.image_pixel import ImagePixel
 from backup_scp.errors import InstanceRefused
 
@@ -47,7 +47,8 @@ _process = DecoderProcess()
 
 def can_decode(transfer_syntax_uid: str) -> bool:
     """Whether its decoder is installed."""
-    return transfer_syntax_uid in DECODABLE and find_spec("imagecodecs") is not None
+    is_installed = _process.is_running or find_spec("imagecodecs") is not None  # a search of folders, each time
+    return transfer_syntax_uid in DECODABLE and is_installed
 
 
 def require_decoder(transfer_syntax_uid: str) -> None:
@@ -89,5 +90,29 @@ def decode(transfer_syntax_uid: str, codestream: Codestream, pixel: ImagePixel, 
     InstanceRefused
         The decoder cannot, or the process that it works in ended over it.
     """
-    order = Order(_CODECS[transfer_syntax_uid], pixel.rows, pixel.columns, pixel.samples, pixel.bytes_per_sample)
-    _process.decode(order, codestream.content, write)
+    _process.decode(_order(transfer_syntax_uid, pixel), codestream.content, write)
+
+
+def begin(transfer_syntax_uid: str, codestream: Codestream, pixel: ImagePixel, pixels: memoryview) -> Frame:
+    """Have one frame decoded into this memory, as ``decode`` writes it; do not wait for it."""
+    return _process.begin(_order(transfer_syntax_uid, pixel), codestream.content, pixels)
+
+
+def finish(frame: Frame) -> None:
+    """Wait until a frame that was begun is decoded.
+
+    Raises
+    ------
+    InstanceRefused
+        The decoder cannot, or the process that it works in ended over it.
+    """
+    _process.finish(frame)
+
+
+def give_up(frame: Frame) -> None:
+    """Do not decode a frame that nobody wants any more, unless that has begun."""
+    _process.give_up(frame)
+
+
+def _order(transfer_syntax_uid: str, pixel: ImagePixel) -> Order:
+    return Order(_CODECS[transfer_syntax_uid], pixel.rows, pixel.columns, pixel.samples, pixel.bytes_per_sample)

@@ -7,20 +7,23 @@ a guess can show one frame in place of another.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
 from pydicom import uid
 
 from backup_scp.dicom.transcode.codestreams import Codestream
-from backup_scp.dicom.transcode.decoder_process import Write
-from backup_scp.dicom.transcode.decoders import decode, read_codestream, require_decoder
+from backup_scp.dicom.transcode.decoder_process import Frame, Write
+from backup_scp.dicom.transcode.decoders import begin, decode, finish, give_up, read_codestream, require_decoder
 from backup_scp.dicom.transcode.element_walk import Fragment
 from backup_scp.dicom.transcode.image_pixel import EXTENDED_OFFSET_TABLE, Description, ImagePixel
 from backup_scp.errors import InstanceRefused
 
 _START_OF_CODESTREAM = (b"\xff\xd8\xff", b"\xff\x4f\xff\x51")  # JPEG and JPEG-LS; JPEG 2000 and HTJ2K
 _ITEM_HEADER_BYTES = 8
+_AHEAD_BYTES = 1 << 20
+"""The largest frame that is decoded while the one before it is written."""
 
 
 class DecodedPixelData:
@@ -36,6 +39,8 @@ class DecodedPixelData:
         Of the Data Set or item that the element belongs to.
     transfer_syntax_uid
         How they are compressed.
+    keeps_first
+        Whether the first frame stays in memory, and is not read again when it is decoded.
 
     Attributes
     ----------
@@ -43,6 +48,7 @@ class DecodedPixelData:
         New Values of elements beside Pixel Data; None for one that goes.
     bytes_per_sample, size_bytes : int
         Of all frames together, without padding.
+    number_of_frames : int
 
     Raises
     ------
@@ -51,7 +57,13 @@ class DecodedPixelData:
     """
 
     def __init__(
-        self, source: BinaryIO, fragments: Sequence[Fragment], description: Description, transfer_syntax_uid: str
+        self,
+        source: BinaryIO,
+        fragments: Sequence[Fragment],
+        description: Description,
+        transfer_syntax_uid: str,
+        *,
+        keeps_first: bool = False,
     ) -> None:
         require_decoder(transfer_syntax_uid)
         self._source = source
@@ -61,8 +73,11 @@ class DecodedPixelData:
         if transfer_syntax_uid == uid.RLELossless and any(len(frame) > 1 for frame in self._fragments_by_frame):
             raise InstanceRefused("it has an RLE frame in several fragments, which PS3.5 G.3 does not allow")
         self.bytes_per_sample = self._pixel.bytes_per_sample
-        self.size_bytes = self._pixel.frame_bytes * len(self._fragments_by_frame)
-        self.changes = self._pixel.changes(self._codestream(self._fragments_by_frame[0]))
+        self.number_of_frames = len(self._fragments_by_frame)
+        self.size_bytes = self._pixel.frame_bytes * self.number_of_frames
+        first = self._codestream(self._fragments_by_frame[0])
+        self.changes = self._pixel.changes(first)
+        self._first = first if keeps_first else None
 
     def write_frames(self, write: Write) -> None:
         """Decode every frame and write it in parts of whole words, color-by-pixel, little endian.
@@ -72,11 +87,47 @@ class DecodedPixelData:
         InstanceRefused
             One cannot be decoded, or is not like the first.
         """
-        for fragments in self._fragments_by_frame:
-            codestream = self._codestream(fragments)
+        if self._pixel.frame_bytes > _AHEAD_BYTES:
+            for codestream in self._codestreams():
+                decode(self._transfer_syntax_uid, codestream, self._pixel, write)
+        else:
+            self._write_ahead(write)
+
+    def begin(self, pixels: memoryview) -> Frame:
+        """Have the only frame decoded into this memory as ``write_frames`` writes it, and do not wait for it."""
+        (codestream,) = self._codestreams()
+        return begin(self._transfer_syntax_uid, codestream, self._pixel, pixels)
+
+    def _write_ahead(self, write: Write) -> None:
+        """Write each frame while the next is decoded."""
+        begun: deque[tuple[Frame, memoryview]] = deque()
+        idle = [memoryview(bytearray(self._pixel.frame_bytes)) for _ in range(min(2, self.number_of_frames))]
+
+        def write_first() -> None:
+            frame, pixels = begun.popleft()
+            finish(frame)
+            write(pixels)
+            idle.append(pixels)
+
+        try:
+            for codestream in self._codestreams():
+                if not idle:
+                    write_first()
+                pixels = idle.pop()
+                begun.append((begin(self._transfer_syntax_uid, codestream, self._pixel, pixels), pixels))
+            while begun:
+                write_first()
+        finally:
+            for frame, _ in begun:
+                give_up(frame)
+
+    def _codestreams(self) -> Iterator[Codestream]:
+        """Give each frame, all of the same colour space."""
+        for number, fragments in enumerate(self._fragments_by_frame):
+            codestream = self._first if self._first and not number else self._codestream(fragments)
             if self._pixel.changes(codestream) != self.changes:
                 raise InstanceRefused("its frames are of different colour spaces")
-            decode(self._transfer_syntax_uid, codestream, self._pixel, write)
+            yield codestream
 
     def _codestream(self, fragments: Sequence[Fragment]) -> Codestream:
         content = b"".join(_read(self._source, fragment, fragment.length) for fragment in fragments)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
+from backup_scp.dicom.transcode.decoder_process import Frame
 from backup_scp.dicom.transcode.element_walk import (
     IMPLICIT,
     ITEM,
@@ -25,6 +27,7 @@ from backup_scp.dicom.transcode.element_walk import (
 from backup_scp.dicom.transcode.frames import DecodedPixelData
 from backup_scp.dicom.transcode.image_pixel import DESCRIPTION_TAGS, Description
 from backup_scp.dicom.transcode.padding import padding_of
+from backup_scp.dicom.transcode.result import InMemory
 from backup_scp.errors import InstanceRefused
 
 _CHUNK_BYTES = 1 << 20
@@ -34,6 +37,7 @@ _PIXEL_REPRESENTATION, _BITS_ALLOCATED = 0x00280103, 0x00280100
 _LENGTH_TO_END = 0x00080001  # retired; like Group Length, it counts bytes of the old encoding
 _BITS_PER_BYTE, _BITS_PER_WORD = 8, 16
 _DESCRIPTION_LIMIT_BYTES = 1 << 26
+_MOST_TOKENS = 1 << 10  # that are kept; of more, the Data Set is walked a second time
 # What turns over when the byte order changes (PS3.5 7.3): the width of one unit, by VR
 _UNIT_BYTES = dict.fromkeys(("US", "SS", "OW", "AT"), 2)
 _UNIT_BYTES |= dict.fromkeys(("UL", "SL", "FL", "OL", "OF"), 4)
@@ -41,20 +45,13 @@ _UNIT_BYTES |= dict.fromkeys(("FD", "OD", "OV", "SV", "UV"), 8)
 _TYPECODE = {2: "H", 4: "I", 8: "Q"}
 
 
-def reencode(
-    source_encoding: Encoding,
-    target_encoding: Encoding,
-    compression: str | None,
-    source: BinaryIO,
-    size_bytes: int,
-    result: BinaryIO,
-    *,
-    left_out: frozenset[int] | None = None,
-) -> None:
-    """Write the Data Set in ``source`` into ``result`` with the other encoding.
+class Reencoding:
+    """One Data Set that is to be written with another encoding; it is looked through at once.
 
     Parameters
     ----------
+    source, size_bytes
+        At its first byte, and how long it is.
     compression
         Transfer Syntax UID of the encapsulated Pixel Data, which is decoded; None if there should be none.
     left_out
@@ -64,23 +61,82 @@ def reencode(
     Raises
     ------
     InstanceRefused
-        It cannot be read, decoded, or kept unchanged.  Structure and first frames are looked at before anything is
-        written.
+        Its structure or a first frame is not what it should be.
     """
-    start = source.tell()
-    into_unknown = left_out is not None
-    walk = Walk(source, source_encoding, size_bytes, into_unknown=into_unknown)
-    descriptions, encapsulated = _survey(walk, source, compression)
-    decoded = {
-        token.level.start: DecodedPixelData(source, token.fragments, descriptions[token.level.start], compression)
-        for token in encapsulated
-        if compression and not (left_out and PIXEL_DATA in left_out)
-    }
-    source.seek(start)
-    writer = _Reencoder(source, result, target_encoding, descriptions, decoded)
-    for token in Walk(source, source_encoding, size_bytes, into_unknown=into_unknown):
-        if not left_out or token.tag not in left_out:
-            writer.write(token)
+
+    def __init__(
+        self,
+        source_encoding: Encoding,
+        target_encoding: Encoding,
+        compression: str | None,
+        source: BinaryIO,
+        size_bytes: int,
+        *,
+        left_out: frozenset[int] | None = None,
+    ) -> None:
+        self._source, self._source_encoding, self._size_bytes = source, source_encoding, size_bytes
+        self._target_encoding = target_encoding
+        self._left_out = left_out
+        self._start = source.tell()
+        self._tokens: list[Token] | None = []
+        self._descriptions, encapsulated = _survey(self._noting(self._walk()), source, compression)
+        self._decoded = {
+            token.level.start: DecodedPixelData(
+                source,
+                token.fragments,
+                self._descriptions[token.level.start],
+                compression,
+                keeps_first=len(encapsulated) == 1,
+            )
+            for token in encapsulated
+            if compression and not (left_out and PIXEL_DATA in left_out)
+        }
+
+    def write(self, result: BinaryIO) -> None:
+        """Write it.
+
+        Raises
+        ------
+        InstanceRefused
+            It cannot be read, decoded, or kept unchanged.
+        """
+        self._write(_Writer(self._source, result, self._target_encoding, self._descriptions, self._decoded))
+
+    def begin(self, limit_bytes: int) -> tuple[InMemory, Frame] | None:
+        """Write all but its only frame into memory, and have that decoded there; ``source`` is not needed any more.
+
+        None when that is not all there is to decode, or the result may be longer than the limit.
+        """
+        if len(self._decoded) != 1 or self._target_encoding.big_endian:
+            return None
+        (decoded,) = self._decoded.values()
+        if decoded.number_of_frames > 1 or decoded.size_bytes + self._size_bytes > limit_bytes:
+            return None
+        result = InMemory()
+        writer = _Writer(
+            self._source, result, self._target_encoding, self._descriptions, self._decoded, leaves_room=True
+        )
+        self._write(writer)
+        pixels = result.getbuffer()[writer.room_at : writer.room_at + decoded.size_bytes]
+        return result, decoded.begin(pixels)
+
+    def _write(self, writer: _Writer) -> None:
+        for token in self._walk() if self._tokens is None else self._tokens:
+            if not self._left_out or token.tag not in self._left_out:
+                writer.write(token)
+
+    def _noting(self, tokens: Iterable[Token]) -> Iterator[Token]:
+        """Keep the tokens, where they are few."""
+        for token in tokens:
+            if self._tokens is not None:
+                self._tokens.append(token)
+                self._tokens = self._tokens if len(self._tokens) <= _MOST_TOKENS else None
+            yield token
+
+    def _walk(self) -> Walk:
+        self._source.seek(self._start)
+        into_unknown = self._left_out is not None
+        return Walk(self._source, self._source_encoding, self._size_bytes, into_unknown=into_unknown)
 
 
 def _survey(
@@ -117,7 +173,11 @@ class _Reencoder:
         encoding: Encoding,
         descriptions: dict[int, Description],
         decoded: dict[int, DecodedPixelData],
+        *,
+        leaves_room: bool = False,
     ) -> None:
+        self.room_at = 0
+        self._leaves_room = leaves_room
         self._source = source
         self._result = result
         self._encodings = [encoding]
@@ -171,6 +231,11 @@ class _Reencoder:
             )
         vr = "OB" if decoded.bytes_per_sample == 1 else "OW"
         self._header(PIXEL_DATA, vr, decoded.size_bytes + padding)
+        if self._leaves_room:
+            self.room_at = self._result.tell()
+            self._result.seek(decoded.size_bytes - 1, os.SEEK_CUR)
+            self._result.write(bytes(1 + padding))
+            return
         unit = 1
         if self._encodings[-1].big_endian:
             _check_words(decoded.bytes_per_sample * _BITS_PER_BYTE)

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import BinaryIO, Self
+from typing import Self
 
 from pydicom.config import IGNORE
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
@@ -42,7 +42,6 @@ from backup_scp.errors import (
 from backup_scp.ports import ArchivedFile, Meanwhile, RemoteAE, StoredVersion, do_nothing
 from backup_scp.services.read_ahead import parts
 
-_PART_BYTES = 1 << 20
 MEDIUM_PRIORITY = 0
 _MOST_SILENT = 3
 _ENOUGH = 2  # images that arrived in Implicit VR alone, before all are sent so
@@ -134,10 +133,9 @@ class StorageSCU:
             raise InstanceRefused(f"The destination does not accept SOP Class {held.sop_class_uid}")
         if held.transfer_syntax_uid in accepted:
             return self._store(held, accepted[held.transfer_syntax_uid], _even_parts(file, held), meanwhile)
-        result = self._transcoder.transcode(file, held)
+        result = self._transcoder.transcode(file, held, meanwhile)
         with result.data_set:
-            self._transcoder.begin(meanwhile())  # the stored bytes are not needed any more
-            return self._store(held, accepted[result.transfer_syntax_uid], _parts(result.data_set), do_nothing)
+            return self._store(held, accepted[result.transfer_syntax_uid], result.parts(), nothing)
 
     def _store(
         self, held: StoredVersion, context: Context, data_set: Iterable[Piece], meanwhile: Meanwhile
@@ -403,12 +401,7 @@ def _is_valid(uid: str) -> bool:
     return UID(uid, IGNORE).is_valid
 
 
-def _parts(stream: BinaryIO) -> Iterator[bytes]:
-    while part := stream.read(_PART_BYTES):
-        yield part
-
-
-def _even_parts(file: ArchivedFile, held: StoredVersion) -> Iterator[Piece]:
+def _even_parts(file: ArchivedFile, held: Held) -> Iterator[Piece]:
     """Give the Data Set as it is stored; of odd length, with the byte that it lacks (PS3.8 E.1)."""
     if file.size_bytes % 2 == 0:
         return parts(file)

@@ -1,21 +1,36 @@
-"""Data Sets in a Transfer Syntax that the peer accepts: the next one is made while this one is sent."""
+"""Data Sets in a Transfer Syntax that the peer accepts: the next ones are made while this one is sent."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
 
-from backup_scp.dicom.transcode import Transcoded, transcode
-from backup_scp.ports import ArchivedFile, StoredVersion, Upcoming
+from backup_scp.dicom.transcode import SMALL_BYTES, Transcoded, begin, transcode
+from backup_scp.errors import InstanceRefused
+from backup_scp.ports import ArchivedFile, Held, Meanwhile, Upcoming, nothing
 from backup_scp.services.read_ahead import compare_again
 
-Accepted = Callable[[StoredVersion], Sequence[str]]
+Accepted = Callable[[Held], Sequence[str]]
+_Arguments = tuple[BinaryIO, str, Sequence[str], int, Path]
+
+
+class _Begun(NamedTuple):
+    """One that was begun; ``needs_file`` while its bytes are still read."""
+
+    held: Held
+    result: Callable[[], Transcoded]
+    give_up: Callable[[], None]
+    needs_file: bool
 
 
 class Transcoder:
     """Transcodes what a peer does not accept as it is stored; for one thread.
 
-    Decoding works in another process: while an image goes out, the next is decoded, and neither waits for the other.
+    Decoding works in another process, and has two images at hand: it decodes the second when the first is done, while
+    that goes out.  A small image of one frame is read here, by the thread that sends; what takes longer is made by
+    another thread.
 
     Parameters
     ----------
@@ -26,10 +41,12 @@ class Transcoder:
     def __init__(self, accepted: Accepted) -> None:
         self._accepted = accepted
         self._pool: ThreadPoolExecutor | None = None
-        self._ahead: tuple[StoredVersion, Future[Transcoded]] | None = None
+        self._ahead: _Begun | None = None
 
-    def transcode(self, file: ArchivedFile, held: StoredVersion) -> Transcoded:
+    def transcode(self, file: ArchivedFile, held: Held, meanwhile: Meanwhile = nothing) -> Transcoded:
         """Give the Data Set, from what was begun ahead if it is that; close it.
+
+        ``meanwhile`` gives the next one, which is begun as soon as the bytes of this one are not needed any more.
 
         Raises
         ------
@@ -38,33 +55,52 @@ class Transcoder:
         DigestMismatch
             The file has changed since it was compared.
         """
-        ahead, self._ahead = self._ahead, None
-        if ahead is not None and ahead[0] == held:
-            return ahead[1].result()
-        _drop(ahead)
-        return self._now(file, held)
+        begun, self._ahead = self._ahead, None
+        if begun is None or begun.held != held:
+            _give_up(begun)
+            begun = self._begun(file, held)
+        if begun.needs_file:
+            result = begun.result()
+            self.begin(meanwhile())
+            return result
+        self.begin(meanwhile())
+        return begun.result()
 
     def begin(self, upcoming: Upcoming | None) -> None:
-        """Begin the next one in another thread, where it has to be transcoded; ``transcode`` gives it later."""
+        """Begin the next one, where it has to be transcoded; ``transcode`` gives it later."""
         if upcoming is None or upcoming[1].transfer_syntax_uid in self._accepted(upcoming[1]):
             return
-        _drop(self._ahead)
-        self._pool = self._pool or ThreadPoolExecutor(1, "transcode")
-        self._ahead = (upcoming[1], self._pool.submit(self._now, *upcoming))
+        _give_up(self._ahead)
+        begun = self._begun(*upcoming)
+        self._ahead = self._beside(begun) if begun.needs_file else begun
 
     def close(self) -> None:
         """Give up what was begun; call it when nothing more is sent."""
         ahead, self._ahead = self._ahead, None
         pool, self._pool = self._pool, None
-        _drop(ahead)
+        _give_up(ahead)
         if pool is not None:
             pool.shutdown(wait=False)
 
-    def _now(self, file: ArchivedFile, held: StoredVersion) -> Transcoded:
+    def _begun(self, file: ArchivedFile, held: Held) -> _Begun:
+        """Begin it in this thread, where it is small and in memory."""
+        if file.content is None or file.size_bytes > SMALL_BYTES:
+            return _Begun(held, lambda: self._now(file, held), _nothing, needs_file=True)
+        try:
+            begun = begin(*self._arguments(file, held, file.data_set()))
+        except InstanceRefused as error:
+            return _Begun(held, _raising(error), _nothing, needs_file=False)
+        return _Begun(held, begun.result, begun.give_up, begun.needs_source)
+
+    def _beside(self, begun: _Begun) -> _Begun:
+        """Let another thread do what is left to do."""
+        self._pool = self._pool or ThreadPoolExecutor(1, "transcode")
+        future = self._pool.submit(begun.result)
+        return begun._replace(result=future.result, give_up=lambda: _drop(future))
+
+    def _now(self, file: ArchivedFile, held: Held) -> Transcoded:
         with file.data_set() as stream:
-            result = transcode(
-                stream, held.transfer_syntax_uid, self._accepted(held), file.size_bytes, file.path.parent
-            )
+            result = transcode(*self._arguments(file, held, stream))
         try:
             compare_again(file)
         except BaseException:
@@ -72,11 +108,30 @@ class Transcoder:
             raise
         return result
 
+    def _arguments(self, file: ArchivedFile, held: Held, stream: BinaryIO) -> _Arguments:
+        return stream, held.transfer_syntax_uid, self._accepted(held), file.size_bytes, file.path.parent
 
-def _drop(ahead: tuple[StoredVersion, Future[Transcoded]] | None) -> None:
+
+def _give_up(begun: _Begun | None) -> None:
+    if begun is not None:
+        begun.give_up()
+
+
+def _nothing() -> None:
+    """Nothing was begun that could be given up."""
+
+
+def _raising(error: InstanceRefused) -> Callable[[], Transcoded]:
+    def result() -> Transcoded:
+        raise error
+
+    return result
+
+
+def _drop(future: Future[Transcoded]) -> None:
     """Close what becomes of it, as soon as it is there."""
-    if ahead is not None and not ahead[1].cancel():
-        ahead[1].add_done_callback(_close)
+    if not future.cancel():
+        future.add_done_callback(_close)
 
 
 def _close(done: Future[Transcoded]) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 from backup_scp.dicom.transcode import decoder_process
-from backup_scp.dicom.transcode.decoder_process import Codec, DecoderProcess, Order
+from backup_scp.dicom.transcode.decoder_process import Codec, DecoderProcess, Frame, Order
 from backup_scp.errors import InstanceRefused
 from tests.processes import wait_until
 
@@ -39,6 +40,17 @@ def decode(process, codestream, order) -> bytes:
     parts: list[bytes] = []
     process.decode(order, codestream, lambda part: parts.append(bytes(part)))
     return b"".join(parts)
+
+
+def begin(process, codestream, order) -> tuple[Frame, bytearray]:
+    """Have a frame decoded into memory of its own."""
+    pixels = bytearray(order.size_bytes)
+    return process.begin(order, codestream, memoryview(pixels)), pixels
+
+
+def asked(process) -> int:
+    """Return how many frames the process was given and has not answered."""
+    return len(process._asked)
 
 
 def pid(process) -> int:
@@ -193,3 +205,137 @@ def test_it_may_be_ended_while_somebody_waits_for_it(process):
     with pytest.raises(InstanceRefused, match="broke down"):
         process.decode(order, codestream, lambda _part: process.end())
     assert decode(process, codestream, order) == words.tobytes()
+
+
+def test_two_are_under_way_and_each_gets_its_own_pixels(process):
+    first, second = image(seed=1), image(seed=2)
+    begun = [begin(process, *each[1:]) for each in (first, second)]
+    assert asked(process) == 2
+    for frame, _ in begun[::-1]:
+        process.finish(frame)
+    assert [bytes(pixels) for _, pixels in begun] == [words.tobytes() for words, *_ in (first, second)]
+    assert asked(process) == 0
+
+
+def test_the_first_of_two_fails_and_the_second_is_decoded(process):
+    words, codestream, order = image()
+    failing, _ = begin(process, b"\xff\xd8 this is no image", order)
+    frame, pixels = begin(process, codestream, order)
+    number = pid(process)
+    process.finish(frame)
+    with pytest.raises(InstanceRefused, match="damaged"):
+        process.finish(failing)
+    assert pixels == words.tobytes()
+    assert pid(process) == number
+
+
+def test_a_process_that_ends_over_one_costs_that_one_and_not_the_next(process):
+    large, small = image(600, 300), image()
+    process.finish(begin(process, *small[1:])[0])
+    os.kill(pid(process), signal.SIGSTOP)  # so that it has not answered when it ends
+    (killing, _), (frame, pixels) = begin(process, *large[1:]), begin(process, *small[1:])
+    os.kill(pid(process), signal.SIGKILL)
+    with pytest.raises(InstanceRefused, match="broke down"):
+        process.finish(killing)
+    process.finish(frame)
+    assert pixels == small[0].tobytes()
+
+
+def test_what_was_answered_before_it_ended_is_not_lost(process):
+    first, second = image(seed=1), image(seed=2)
+    (done, pixels), (other, _) = begin(process, *first[1:]), begin(process, *second[1:])
+    process.finish(done)
+    number = pid(process)
+    assert process._process.stdout.peek(1)  # waits for it
+    os.kill(number, signal.SIGKILL)
+    wait_until(lambda: not is_alive(number))
+    process.finish(other)
+    assert pixels == first[0].tobytes()
+    assert process._process.pid == number
+
+
+def is_alive(number: int) -> bool:
+    return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+
+
+def test_what_does_not_fit_into_the_pipe_is_asked_for_later(process):
+    """Else both processes would write, and neither would read."""
+    images = [image(1500, 1400, seed=seed) for seed in range(3)]
+    assert len(images[0][1]) > decoder_process._PIPE_BYTES < images[0][2].size_bytes
+    begun = [begin(process, *each[1:]) for each in images]
+    assert asked(process) == 1
+    for frame, _ in begun:
+        process.finish(frame)
+    assert [bytes(pixels) for _, pixels in begun] == [words.tobytes() for words, *_ in images]
+
+
+def test_where_nobody_can_say_what_a_pipe_holds_one_is_asked_for_at_a_time(process, monkeypatch):
+    monkeypatch.setattr(decoder_process, "_enlarge", lambda _: 0)
+    images = [image(seed=seed) for seed in range(4)]
+    begun = [begin(process, *each[1:]) for each in images]
+    assert asked(process) == 1
+    process.finish(begun[2][0])
+    assert asked(process) == 1  # the last: whoever takes an answer asks for the next
+    process.finish(begun[3][0])
+    assert [bytes(pixels) for _, pixels in begun] == [words.tobytes() for words, *_ in images]
+
+
+def test_a_frame_in_parts_comes_after_what_was_begun(process):
+    large, small = image(1500, 1400), image()
+    frame, pixels = begin(process, *small[1:])
+    assert decode(process, *large[1:]) == large[0].tobytes()
+    process.finish(frame)
+    assert pixels == small[0].tobytes()
+
+
+def test_to_begin_waits_for_nobody(process):
+    """Another thread's frame is being written, and its disk is slow."""
+    large, small = image(1500, 1400), image()
+    begun: list[tuple[Frame, bytearray]] = []
+    thread = threading.Thread(target=lambda: begun.append(begin(process, *small[1:])))
+
+    def write(_part):
+        if not thread.ident:
+            thread.start()
+            thread.join(30)
+
+    process.decode(large[2], large[1], write)
+    ((frame, pixels),) = begun
+    assert asked(process) == 1
+    process.finish(frame)
+    assert pixels == small[0].tobytes()
+
+
+def test_what_is_given_up_is_not_decoded_unless_it_has_begun(process, monkeypatch):
+    monkeypatch.setattr(decoder_process, "_enlarge", lambda _: 0)
+    words, codestream, order = image()
+    (first, _), (second, untouched) = (begin(process, codestream, order) for _ in range(2))
+    for frame in (first, second):
+        process.give_up(frame)
+        with pytest.raises(InstanceRefused, match="any more"):
+            process.finish(frame)
+    assert decode(process, codestream, order) == words.tobytes()
+    assert asked(process) == 0
+    assert untouched == bytes(order.size_bytes)
+
+
+def test_threads_have_several_under_way(process):
+    images = [image(200, 100, seed=seed) for seed in range(24)]
+
+    def decode_all(share):
+        begun = [begin(process, *each[1:]) for each in share]
+        for frame, _ in begun:
+            process.finish(frame)
+        return [bytes(pixels) for _, pixels in begun]
+
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(decode_all, (images[number::6] for number in range(6))))
+    assert found == [[words.tobytes() for words, *_ in images[number::6]] for number in range(6)]
+
+
+def test_a_decoder_that_does_not_start_fails_each_that_was_begun(process, tmp_path, monkeypatch):
+    (broken := tmp_path / "worker.py").write_text("import a_module_that_is_not_there\n")
+    monkeypatch.setattr(decoder_process, "_PROGRAM", broken)
+    for frame, _ in [begin(process, *image()[1:]) for _ in range(2)]:
+        with pytest.raises(InstanceRefused, match="pip install"):
+            process.finish(frame)
