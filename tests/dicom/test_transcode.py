@@ -671,6 +671,21 @@ def test_a_large_result_lies_in_the_given_folder_without_a_name(tmp_path, monkey
         assert result.data_set.read() == encoded(sample.dataset(), IMPLICIT).data_set
 
 
+def test_a_small_result_is_sent_from_where_it_is_and_a_large_one_in_parts(tmp_path):
+    ds, syntax, _ = rle()
+    for sample, target, size in ((encoded(ds, syntax), EXPLICIT, None), (big(4 << 20), IMPLICIT, 1 << 20)):
+        result = transcode(
+            io.BytesIO(sample.data_set), sample.transfer_syntax_uid, [target], len(sample.data_set), tmp_path
+        )
+        parts = result.parts()
+        first = next(parts)
+        assert len(first) == (size or result.size_bytes)
+        whole = bytes(first) + b"".join(map(bytes, parts))
+        assert whole == convert(sample, target, tmp_path).data_set
+        result.data_set.close()  # though a part of it is still held
+        assert bytes(first) == whole[: len(first)]
+
+
 @pytest.mark.parametrize("target", [IMPLICIT, BIG_ENDIAN, DEFLATED])
 def test_memory_does_not_grow_with_the_object(tmp_path, target):
     path = big(48 << 20).write(tmp_path / "big.dcm")

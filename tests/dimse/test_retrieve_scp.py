@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import itertools
 import logging
+import os
+import signal
 import socket
 import threading
 from collections.abc import Callable
@@ -14,10 +17,12 @@ import pydicom
 import pytest
 
 from backup_scp import errors
+from backup_scp.dicom.transcode import decoders
 from backup_scp.dimse.association.access import AccessPolicy, Caller
 from backup_scp.dimse.scp import retrieve_operation
 from backup_scp.ports import RemoteAE
 from tests import samples
+from tests.dicom.transcode.series import lossless_series
 from tests.dimse.conftest import PATIENT, associations_ended
 from tests.dimse.destination import Destination
 from tests.dimse.wire import (
@@ -513,6 +518,59 @@ def test_cancel(moving, destination):
         peer.release()
     there.close()
     assert there.ended == ["ReleasedError", "ReleasedError"]
+
+
+def test_cancel_while_an_image_is_decoded(moving, destination):
+    """The decoder holds still, with one image at hand; the next operation gets that one and all others whole."""
+    series = lossless_series(4)
+    stopping: list[Callable] = []
+    there = destination(
+        accepts=lambda _abstract, transfer: transfer == EXPLICIT,
+        before_answer=lambda: stopping.pop()() if stopping else None,
+    )
+
+    def stop():
+        os.kill(decoder(), signal.SIGSTOP)
+        peer.send(p_data(pdv(1, COMMAND | LAST, cancel_rq(9))))
+
+    with moving(there.port, *(sample for sample, _ in series)) as peer:
+        stopping.append(stop)
+        *_, final = move(peer)
+        assert (final.status, counts(final), failed_list(final)) == (0xFE00, (3, 1, 0, 0), None)
+        os.kill(decoder(), signal.SIGCONT)
+        assert counts(move(peer)[-1]) == (None, 4, 0, 0)
+        peer.release()
+    there.close()
+    assert [words(one) for one in there.stored] == [series[0][1], *(expected for _, expected in series)]
+
+
+def test_a_decoder_that_ends_in_the_middle_costs_one_image_at_most(moving, destination):
+    series = lossless_series(6)
+    answered = itertools.count(1)
+    there = destination(
+        accepts=lambda _abstract, transfer: transfer == EXPLICIT,
+        before_answer=lambda: os.kill(decoder(), signal.SIGKILL) if next(answered) == 2 else None,
+    )
+    with moving(there.port, *(sample for sample, _ in series)) as peer:
+        _, completed, failed, _ = counts(move(peer)[-1])
+        peer.release()
+    there.close()
+    assert completed + failed == 6 <= completed + 1
+    expected = {sample.sop_instance_uid: content for sample, content in series}
+    assert len(there.stored) == completed
+    for one in there.stored:
+        assert words(one) == expected[one.sop_instance_uid]
+
+
+def decoder() -> int:
+    """Return the process that decodes for this one."""
+    process = decoders._process._process
+    assert process is not None
+    return process.pid
+
+
+def words(stored) -> bytes:
+    return pydicom.filereader.read_dataset(io.BytesIO(stored.message.data_set), False, True).PixelData
 
 
 def test_a_cancel_for_another_operation(moving, destination):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
 from typing import BinaryIO
@@ -14,7 +15,8 @@ from backup_scp.dimse.scu import transcoding
 from backup_scp.dimse.scu.transcoding import Transcoder
 from backup_scp.errors import InstanceRefused
 from backup_scp.ports import Selection
-from backup_scp.services.read_ahead import VerifiedReader
+from backup_scp.services.read_ahead import Outgoing
+from tests.dicom.transcode.series import damaged, lossless_series
 from tests.samples import ct_series, encode
 from tests.stored import stored_in
 
@@ -123,3 +125,75 @@ def test_what_is_read_ahead_is_what_is_begun(tmp_path):
             assert outgoing.read_ahead() is None  # it is damaged
             next(rest)
             assert outgoing.read_ahead() is None  # it was the last
+
+
+@contextlib.contextmanager
+def loading(folder, samples):
+    """Yield what reads them, and them in order."""
+    with stored_in(folder) as stored:
+        for sample in samples:
+            stored.put(sample)
+        with Outgoing(stored.archive) as outgoing:
+            held = sorted(stored.index.select(Selection()), key=lambda one: _order(one, samples))
+            yield outgoing, outgoing.in_order(held)
+
+
+def _order(held, samples) -> int:
+    return [sample.sop_instance_uid for sample in samples].index(held.sop_instance_uid)
+
+
+def words(result) -> bytes:
+    return dataclasses.replace(SAMPLES[0], data_set=content(result)).dataset().PixelData
+
+
+@pytest.fixture
+def plain():
+    """Return a transcoder for a peer that takes Explicit VR Little Endian alone."""
+    made = Transcoder(lambda _held: [str(ExplicitVRLittleEndian)])
+    yield made
+    made.close()
+
+
+def test_small_images_come_in_order_and_the_next_is_begun_before_one_is_waited_for(plain, tmp_path):
+    series = lossless_series(5)
+    with loading(tmp_path, [sample for sample, _ in series]) as (outgoing, rest):
+        for number, loaded in enumerate(rest):
+            given = plain.transcode(loaded.required(), loaded.held, outgoing.read_ahead)
+            if number < 4:
+                assert plain._ahead.held.sop_instance_uid == series[number + 1][0].sop_instance_uid
+                assert not plain._ahead.needs_file
+            assert words(given) == series[number][1]
+    assert (plain._ahead, plain._pool) == (None, None)
+
+
+def of_another_size(sample):
+    ds = sample.dataset()
+    ds.Rows += 1
+    return encode(ds, sample.transfer_syntax_uid)
+
+
+@pytest.mark.parametrize(("change", "reason"), [(damaged, "damaged"), (of_another_size, "another size")])
+def test_one_fails_when_it_is_its_turn_and_the_next_which_was_begun_is_given(change, reason, plain, tmp_path):
+    series = lossless_series(4)
+    series[1] = (change(series[1][0]), b"")
+    with loading(tmp_path, [sample for sample, _ in series]) as (outgoing, rest):
+        for loaded, (_, expected) in zip(rest, series, strict=True):
+            if expected:
+                assert words(plain.transcode(loaded.required(), loaded.held, outgoing.read_ahead)) == expected
+            else:
+                with pytest.raises(InstanceRefused, match=reason):
+                    plain.transcode(loaded.required(), loaded.held, outgoing.read_ahead)
+                assert plain._ahead is not None
+
+
+def test_what_was_begun_is_given_up_with_the_association(plain, tmp_path):
+    series = lossless_series(3)
+    with loading(tmp_path, [sample for sample, _ in series]) as (outgoing, rest):
+        loaded = next(rest)
+        assert words(plain.transcode(loaded.required(), loaded.held, outgoing.read_ahead)) == series[0][1]
+        begun = plain._ahead
+        plain.close()
+        with pytest.raises(InstanceRefused, match="any more"):
+            begun.result()
+        for loaded, (_, expected) in zip(rest, series[1:], strict=True):
+            assert words(plain.transcode(loaded.required(), loaded.held, outgoing.read_ahead)) == expected
