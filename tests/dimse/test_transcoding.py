@@ -15,7 +15,7 @@ from backup_scp.dimse.scu import transcoding
 from backup_scp.dimse.scu.transcoding import Transcoder
 from backup_scp.errors import InstanceRefused
 from backup_scp.ports import Selection
-from backup_scp.services.read_ahead import Outgoing
+from backup_scp.services.read_ahead import VerifiedReader
 from tests.dicom.transcode.series import damaged, lossless_series
 from tests.samples import ct_series, encode
 from tests.stored import stored_in
@@ -133,7 +133,7 @@ def loading(folder, samples):
     with stored_in(folder) as stored:
         for sample in samples:
             stored.put(sample)
-        with Outgoing(stored.archive) as outgoing:
+        with VerifiedReader(stored.archive) as outgoing:
             held = sorted(stored.index.select(Selection()), key=lambda one: _order(one, samples))
             yield outgoing, outgoing.in_order(held)
 

@@ -100,7 +100,7 @@ class Reencoding:
         InstanceRefused
             It cannot be read, decoded, or kept unchanged.
         """
-        self._write(_Writer(self._source, result, self._target_encoding, self._descriptions, self._decoded))
+        self._write(_Reencoder(self._source, result, self._target_encoding, self._descriptions, self._decoded))
 
     def begin(self, limit_bytes: int) -> tuple[InMemory, Frame] | None:
         """Write all but its only frame into memory, and have that decoded there; ``source`` is not needed any more.
@@ -113,14 +113,14 @@ class Reencoding:
         if decoded.number_of_frames > 1 or decoded.size_bytes + self._size_bytes > limit_bytes:
             return None
         result = InMemory()
-        writer = _Writer(
+        writer = _Reencoder(
             self._source, result, self._target_encoding, self._descriptions, self._decoded, leaves_room=True
         )
         self._write(writer)
         pixels = result.getbuffer()[writer.room_at : writer.room_at + decoded.size_bytes]
         return result, decoded.begin(pixels)
 
-    def _write(self, writer: _Writer) -> None:
+    def _write(self, writer: _Reencoder) -> None:
         for token in self._walk() if self._tokens is None else self._tokens:
             if not self._left_out or token.tag not in self._left_out:
                 writer.write(token)

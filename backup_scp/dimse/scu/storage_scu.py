@@ -135,7 +135,7 @@ class StorageSCU:
             return self._store(held, accepted[held.transfer_syntax_uid], _even_parts(file, held), meanwhile)
         result = self._transcoder.transcode(file, held, meanwhile)
         with result.data_set:
-            return self._store(held, accepted[result.transfer_syntax_uid], result.parts(), nothing)
+            return self._store(held, accepted[result.transfer_syntax_uid], result.parts(), do_nothing)
 
     def _store(
         self, held: StoredVersion, context: Context, data_set: Iterable[Piece], meanwhile: Meanwhile
@@ -401,7 +401,7 @@ def _is_valid(uid: str) -> bool:
     return UID(uid, IGNORE).is_valid
 
 
-def _even_parts(file: ArchivedFile, held: Held) -> Iterator[Piece]:
+def _even_parts(file: ArchivedFile, held: StoredVersion) -> Iterator[Piece]:
     """Give the Data Set as it is stored; of odd length, with the byte that it lacks (PS3.8 E.1)."""
     if file.size_bytes % 2 == 0:
         return parts(file)

@@ -9,17 +9,17 @@ from typing import BinaryIO, NamedTuple
 
 from backup_scp.dicom.transcode import SMALL_BYTES, Transcoded, begin, transcode
 from backup_scp.errors import InstanceRefused
-from backup_scp.ports import ArchivedFile, Held, Meanwhile, Upcoming, nothing
+from backup_scp.ports import ArchivedFile, Meanwhile, StoredVersion, Upcoming, do_nothing
 from backup_scp.services.read_ahead import compare_again
 
-Accepted = Callable[[Held], Sequence[str]]
+Accepted = Callable[[StoredVersion], Sequence[str]]
 _Arguments = tuple[BinaryIO, str, Sequence[str], int, Path]
 
 
 class _Begun(NamedTuple):
     """One that was begun; ``needs_file`` while its bytes are still read."""
 
-    held: Held
+    held: StoredVersion
     result: Callable[[], Transcoded]
     give_up: Callable[[], None]
     needs_file: bool
@@ -43,7 +43,7 @@ class Transcoder:
         self._pool: ThreadPoolExecutor | None = None
         self._ahead: _Begun | None = None
 
-    def transcode(self, file: ArchivedFile, held: Held, meanwhile: Meanwhile = nothing) -> Transcoded:
+    def transcode(self, file: ArchivedFile, held: StoredVersion, meanwhile: Meanwhile = do_nothing) -> Transcoded:
         """Give the Data Set, from what was begun ahead if it is that; close it.
 
         ``meanwhile`` gives the next one, which is begun as soon as the bytes of this one are not needed any more.
@@ -82,7 +82,7 @@ class Transcoder:
         if pool is not None:
             pool.shutdown(wait=False)
 
-    def _begun(self, file: ArchivedFile, held: Held) -> _Begun:
+    def _begun(self, file: ArchivedFile, held: StoredVersion) -> _Begun:
         """Begin it in this thread, where it is small and in memory."""
         if file.content is None or file.size_bytes > SMALL_BYTES:
             return _Begun(held, lambda: self._now(file, held), _nothing, needs_file=True)
@@ -98,7 +98,7 @@ class Transcoder:
         future = self._pool.submit(begun.result)
         return begun._replace(result=future.result, give_up=lambda: _drop(future))
 
-    def _now(self, file: ArchivedFile, held: Held) -> Transcoded:
+    def _now(self, file: ArchivedFile, held: StoredVersion) -> Transcoded:
         with file.data_set() as stream:
             result = transcode(*self._arguments(file, held, stream))
         try:
@@ -108,7 +108,7 @@ class Transcoder:
             raise
         return result
 
-    def _arguments(self, file: ArchivedFile, held: Held, stream: BinaryIO) -> _Arguments:
+    def _arguments(self, file: ArchivedFile, held: StoredVersion, stream: BinaryIO) -> _Arguments:
         return stream, held.transfer_syntax_uid, self._accepted(held), file.size_bytes, file.path.parent
 
 
