@@ -15,3 +15,12 @@ ROOT = Path(__file__).parents[1]
 def test_a_module_of_the_core_and_its_tests_are_there(module):
     assert (ROOT / "backup_scp" / module).is_file()
     assert [name for name in CORE[module] if not (ROOT / name).exists()] == []
+
+
+def test_what_is_said_to_be_equivalent_is_a_line_of_a_module_of_the_core():
+    """Else a line stays in the list when the code has changed, and nobody thinks again."""
+    for line in (ROOT / "tests" / "mutants" / "equivalent.txt").read_text("utf-8").splitlines():
+        module, removed = line.partition("  ->  ")[0].split("  ", 1)
+        source = (ROOT / "backup_scp" / module).read_text("utf-8")
+        assert module in CORE
+        assert removed in " ".join(one.strip() for one in source.splitlines()), line

@@ -133,7 +133,7 @@ def test_wrongly_written_names_are_understood(wrong, right):
         pytest.param("ISO 2022 IR 149", b"\xfb\xf3", "洪", id="multi-byte set as value 1"),
         pytest.param("ISO_IR 138", b"\xbf\xf9", "\ufffdש", id="undefined byte"),
         pytest.param("ISO_IR 13", b"\x80\xc0", "\ufffdﾀ", id="undefined byte of JIS X 0201"),
-        pytest.param("ISO_IR 13", b"\xa0\xa1\xdf\xe0", "\ufffd｡ﾟ\ufffd", id="the ends of JIS X 0201"),
+        pytest.param("ISO_IR 13", b"\x7f\x80\xa0\xa1\xdf\xe0", "\x7f\ufffd\ufffd｡ﾟ\ufffd", id="the ends of JIS X 0201"),
         pytest.param("ISO_IR 13", b"\xca\xdf^\xcb\xdf", "ﾊﾟ^ﾋﾟ", id="the half-width semi-voiced mark"),
         pytest.param(
             "\\ISO 2022 IR 87\\ISO 2022 IR 149",
@@ -142,6 +142,13 @@ def test_wrongly_written_names_are_understood(wrong, right):
             id="first set in G0 only, G1 kept",
         ),
         pytest.param("\\ISO 2022 IR 87", b"\x1b$B\x7e\x30;3\x1b(B", "\ufffd山", id="undefined pair"),
+        pytest.param("\\ISO 2022 IR 87", b"\x1b$B;3 \x21\x21ED\x1b(B", "山 \u3000田", id="blanks of both widths"),
+        pytest.param(
+            "ISO 2022 IR 13\\ISO 2022 IR 87",
+            b"\x1b$B;3 \xd4;3\x7f\xcf\x1b(B",
+            "山 ﾔ山\x7fﾏ",
+            id="katakana among pairs, after a blank and a control",
+        ),
         pytest.param(
             "\\ISO 2022 IR 149\\ISO 2022 IR 58",
             b"\x1b$)A\xd5\xc5^\xd0\xa1",
@@ -196,6 +203,11 @@ def test_half_width_katakana_are_no_part_of_jis_x_0208():
 
 def test_the_tilde_of_jis_x_0212_is_no_ascii():
     assert decode(b"\x1b$(D\x22\x37\x1b(B", parse("\\ISO 2022 IR 159")) == "\uff5e"
+
+
+def test_the_way_of_reading_what_is_no_utf_8_is_not_one_of_writing():
+    with pytest.raises(UnicodeEncodeError):
+        "ß".encode("ascii", "backup_scp.latin_1")
 
 
 def test_a_lone_surrogate_does_not_stop_an_answer():

@@ -332,6 +332,14 @@ def test_a_sequence_over_64_kib_is_passed_over():
     assert data_set.read(identity() + written, EXPLICIT, 1 << 20)[REQUESTS] == ("SQ", b"")
 
 
+@pytest.mark.parametrize(("too_many", "kept"), [(0, True), (1, False)])
+def test_a_sequence_of_64_kib_is_kept_whole(too_many, kept):
+    around = len(sequence(REQUESTS, element(STEP, "UT")))
+    written = sequence(REQUESTS, element(STEP, "UT", b"x" * ((64 << 10) + 12 + 8 - around + too_many)))
+    _, value = scan(identity() + places() + written + element(0x00400280, "ST", b"x"))[REQUESTS]
+    assert len(value) == ((64 << 10) if kept else 0)
+
+
 @pytest.mark.parametrize("syntax", ENCODINGS)
 def test_items_that_are_none(syntax):
     for written in (
@@ -544,3 +552,6 @@ def test_read_is_bounded():
     assert len(data_set.read(identity(), EXPLICIT, len(identity()))) == 2
     with pytest.raises(InvalidDataSet, match="longer than"):
         data_set.read(identity(), EXPLICIT, len(identity()) - 1)
+    assert data_set.read(deflate(identity()), DEFLATED, len(identity())) == data_set.read(identity(), EXPLICIT, 1000)
+    with pytest.raises(InvalidDataSet, match="longer than"):
+        data_set.read(deflate(identity()), DEFLATED, len(identity()) - 1)

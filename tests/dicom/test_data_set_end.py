@@ -131,7 +131,10 @@ def test_more_fragments_than_are_looked_at_are_nothing_odd():
     assert is_whole(START + many, JPEG)
 
 
-@pytest.mark.parametrize("appended", [bytes(4096), b"\r\n", b"\x1a", b"appended by a mail gateway", START])
+@pytest.mark.parametrize(
+    "appended",
+    [bytes(4096), b"\r\n", b"\x1a", b"appended by a mail gateway", "éèàü no VR".encode(), START],
+)
 def test_what_was_appended_is_no_cut(appended):
     pixels = element(PIXEL_DATA, "OW", bytes(40))
     found = scanned(START + pixels + appended)

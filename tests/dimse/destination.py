@@ -54,7 +54,8 @@ class Destination:
 
     ``accepts`` judges Abstract and Transfer Syntax, ``status`` answers a SOP Instance UID, ``dies_from`` which
     message on each resets the connection, ``dies_at`` which one alone, ``dies_on`` those that it names.
-    ``before_answer`` is called before each answer, and ``meddles`` may change what it says.
+    ``before_answer`` is called before each answer, and ``meddles`` may change what it says; ``before_release`` is
+    called before it answers a release.
     ``rejects`` is the A-ASSOCIATE-RJ to each association, or to the first ``rejected`` ones; ``reads_on`` is called
     when one is accepted.
     """
@@ -68,6 +69,7 @@ class Destination:
     rejected: int | None = None
     reads_on: Callable[[], None] = lambda: None
     before_answer: Callable[[], None] = lambda: None
+    before_release: Callable[[], None] = lambda: None
     meddles: Callable[[Elements], None] = lambda _answer: None
     maximum_length: int = 16384
     stored: list[Stored] = field(default_factory=list)
@@ -99,7 +101,7 @@ class Destination:
                 return
             with connection:
                 try:
-                    self._serve(_Acceptor(connection))
+                    self._serve(_Acceptor(connection, self.before_release))
                 except ConnectionError as error:
                     self.ended.append(type(error).__name__)
 
@@ -157,13 +159,15 @@ class Destination:
 
 
 class _Acceptor(Peer):
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, before_release: Callable[[], None]) -> None:
         self.socket = connection
         self.socket.settimeout(TIMEOUT_S)
+        self._before_release = before_release
 
     def pdu(self) -> tuple[int, bytes]:
         kind, body = super().pdu()
         if kind == RELEASE_RQ:
+            self._before_release()
             self.send(pdu(RELEASE_RP, bytes(4)))
             raise ReleasedError
         if kind == ABORT:

@@ -13,7 +13,19 @@ from backup_scp.dimse.association.association import LocalAE
 from backup_scp.dimse.scu.query_scu import StudyCounter
 from backup_scp.ports import RemoteAE
 from tests.dimse.conftest import PATIENT, Other, until_closed
-from tests.dimse.wire import COMMAND, LAST, RELEASE_RQ, STUDY_ROOT_FIND, VERIFICATION, command, p_data, pdu, pdv
+from tests.dimse.wire import (
+    COMMAND,
+    EXPLICIT,
+    IMPLICIT,
+    LAST,
+    RELEASE_RQ,
+    STUDY_ROOT_FIND,
+    VERIFICATION,
+    command,
+    p_data,
+    pdu,
+    pdv,
+)
 from tests.processes import LOOPBACK, free_port
 
 
@@ -66,6 +78,24 @@ def test_each_study_is_asked_for_on_one_association(leaves_nothing):
     assert console.asked == [("STUDY", study) for study in ("1.2.1", "1.2.2", "1.2.3")]
 
 
+def test_what_the_console_is_asked(leaves_nothing):
+    """Each encoding it may know, and Message IDs that begin again before they are too long."""
+    requests = []
+
+    class Listening(Console):
+        def _find(self, event):
+            requests.append((event.request.MessageID, event.request.Priority))
+            proposed = event.assoc.requestor.primitive.presentation_context_definition_list
+            self.proposed = {str(one.abstract_syntax): [str(uid) for uid in one.transfer_syntax] for one in proposed}
+            return super()._find(event)
+
+    with Listening({"1.2.1": 3}) as console, counter(console.remote) as there:
+        there._message_id = 0xFFFD
+        assert [there.count("1.2.1") for _ in range(4)] == [3] * 4
+    assert requests == [(0xFFFE, 0), (0xFFFF, 0), (1, 0), (2, 0)]
+    assert console.proposed == {uid: [EXPLICIT, IMPLICIT] for uid in (STUDY_ROOT_FIND, VERIFICATION)}
+
+
 def test_a_study_without_a_count_is_not_known(leaves_nothing):
     console = Console({"1.2.1": 3}, answers=lambda count: None if count is None else "")
     with console, counter(console.remote) as there:
@@ -81,10 +111,12 @@ def test_what_is_no_uid_is_not_asked_for(uid, leaves_nothing):
     assert console.asked == []
 
 
-def test_one_that_refuses_queries_is_asked_once(leaves_nothing):
+def test_one_that_refuses_queries_is_asked_once(leaves_nothing, caplog):
+    caplog.set_level("INFO")
     with Console(status=0xA700) as console, counter(console.remote) as there:
         assert [there.count("1.2.1"), there.count("1.2.2")] == [None, None]
     assert len(console.asked) == 1
+    assert "console does not answer C-FIND: status 0xA700" in caplog.text
 
 
 def test_studies_that_were_not_asked_for_do_not_count(leaves_nothing):
@@ -102,9 +134,12 @@ def test_studies_that_were_not_asked_for_do_not_count(leaves_nothing):
         assert [there.count(study) for study in ("1.2.1", "1.2.3")] == [3, 0]
 
 
-@pytest.mark.parametrize("count", [b"9" * 5000, b"-1", b"1e3 "])
-def test_a_count_that_is_none_is_not_known(acceptor, count):
-    """Python reads no number of 5,000 digits."""
+@pytest.mark.parametrize(
+    ("count", "known"),
+    [(b"9" * 5000, None), (b"-1", None), (b"1e3 ", None), (b"0" * 10 + b"12", 12), (b"0" * 12 + b"12", None)],
+)
+def test_a_count_is_known_where_it_is_an_integer_string(acceptor, count, known):
+    """Of at most 12 characters; Python reads no number of 5,000 digits."""
     identifier = struct.pack("<HHI", 0x0020, 0x1208, len(count)) + count
 
     def behave(other: Other) -> None:
@@ -117,7 +152,21 @@ def test_a_count_that_is_none_is_not_known(acceptor, count):
         other.send(pdu(6, bytes(4)))
 
     with counter(RemoteAE("console", "CONSOLE", LOOPBACK, acceptor(behave))) as there:
-        assert there.count("1.2.1") is None
+        assert there.count("1.2.1") == known
+
+
+def test_a_data_set_that_comes_with_the_final_status_is_passed_over(acceptor):
+    def behave(other: Other) -> None:
+        other.accept_association()
+        for number in (1, 2):
+            other.message()
+            final: dict[int, bytes | str | int] = {0x0100: 0x8020, 0x0120: number, 0x0800: 0x0102, 0x0900: 0}
+            other.send(p_data(pdv(1, COMMAND | LAST, command(final))) + p_data(pdv(1, LAST, b"\x08\0\5\0\0\0\0\0")))
+        assert other.pdu()[0] == RELEASE_RQ
+        other.send(pdu(6, bytes(4)))
+
+    with counter(RemoteAE("console", "CONSOLE", LOOPBACK, acceptor(behave))) as there:
+        assert [there.count("1.2.1"), there.count("1.2.1")] == [0, 0]
 
 
 def test_one_that_takes_no_queries_says_what_it_is_all_the_same(leaves_nothing):

@@ -432,7 +432,7 @@ def test_one_association_of_several_is_accepted(moving, destination, taken, comp
         peer.release()
 
 
-@pytest.mark.parametrize(("asked", "given"), [(0, 0), (1, 1), (2, 2), (7, 0)])
+@pytest.mark.parametrize(("asked", "given"), [(0, 0), (1, 1), (2, 2), (3, 0)])
 def test_the_priority_of_the_move_is_that_of_its_sub_operations(moving, destination, asked, given):
     there = destination()
     with moving(there.port) as peer:
@@ -571,6 +571,22 @@ def decoder() -> int:
 
 def words(stored) -> bytes:
     return pydicom.filereader.read_dataset(io.BytesIO(stored.message.data_set), False, True).PixelData
+
+
+def test_a_cancelled_move_is_answered_before_its_destination_is_released(moving, destination):
+    cancelling: list[Callable] = []
+    answered, was_answered = threading.Event(), []
+    there = destination(
+        before_answer=lambda: cancelling.pop()() if cancelling else None,
+        before_release=lambda: was_answered.append(answered.wait(TIMEOUT_S / 2)),
+    )
+    with moving(there.port) as peer:
+        cancelling.append(lambda: peer.send(p_data(pdv(1, COMMAND | LAST, cancel_rq(9)))))
+        assert move(peer)[-1].status == 0xFE00
+        answered.set()
+        peer.release()
+    there.close()
+    assert was_answered == [True]
 
 
 def test_a_cancel_for_another_operation(moving, destination):
@@ -912,7 +928,7 @@ def test_what_a_get_sends_keeps_to_the_length_that_the_requestor_takes(node, hol
         peer.release()
 
 
-@pytest.mark.parametrize(("asked", "sent"), [(0, 0), (1, 1), (2, 2), (7, 0)])
+@pytest.mark.parametrize(("asked", "sent"), [(0, 0), (1, 1), (2, 2), (3, 0)])
 def test_the_priority_of_a_get_is_that_of_its_sub_operations(getting, asked, sent):
     """PS3.4 C.4.3.1.2."""
     with getting(CT, items=BOTH) as peer:

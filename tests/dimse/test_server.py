@@ -298,6 +298,25 @@ def test_out_of_memory_for_tls_the_listener_goes_on(start_server, secured, monke
     assert running.server.faults == 1
 
 
+def test_a_handshake_that_fails_is_noted_and_one_that_does_not_is_a_success(start_server, secured, recorder, caplog):
+    caplog.set_level(logging.INFO)
+    ours, theirs = secured
+    running = start_server(tls=ours)
+    with Peer(running.secured_port, source="127.0.0.2") as plain:
+        plain.send(associate_rq([ECHO]))
+        plain.until_closed()
+    ended(running)
+    advice = "switch on TLS there, or let it call the port without"
+    assert recorder.rejections == [("tls", "", "", "127.0.0.2", "it does not speak TLS", advice)]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"TLS with 127.0.0.2 failed: it does not speak TLS; {advice}"
+    ]
+    with Peer(running.secured_port, tls=theirs) as peer:
+        assert peer.ask(associate_rq([ECHO]))[0] == 2
+        assert recorder.successes[0] == ("tls", "", "127.0.0.1")
+        peer.release()
+
+
 def test_a_port_with_tls_alone(start_server, secured):
     ours, theirs = secured
     running = start_server(tls=ours, plain=False)
@@ -405,7 +424,54 @@ def test_a_place_is_free_again_however_an_association_ends(start_server):
         ended(running)
 
 
+def test_nothing_is_remembered_of_connections_that_have_ended(server):
+    with Peer(server.port):
+        pass
+    with server.peer(ECHO) as peer:
+        peer.release()
+    with Peer(server.port) as rejected:
+        assert rejected.ask(associate_rq([ECHO], called=b"OTHER"))[0] == ASSOCIATE_RJ
+    ended(server)
+    assert not list(server.server._pending)
+    assert not server.server._associations
+
+
 # --------------------------------------------------------------------------------------------------- requests
+
+
+@pytest.mark.parametrize("request_", [associate_rq([ECHO], called=b"OTHER"), pdu(1, bytes(100))])
+def test_what_becomes_no_association_is_not_served(server, caplog, request_):
+    caplog.set_level(logging.INFO)
+    with Peer(server.port) as peer:
+        peer.send(request_)
+        peer.pdu()
+    ended(server)
+    assert len(server.rejections) == 1
+    assert "Association with" not in caplog.text
+
+
+@pytest.mark.parametrize("calling", [b"", b"   ", b"CON\7SOLE", b"\x1b[2J"])
+def test_a_caller_without_a_name_that_can_be_shown_is_rejected(server, calling):
+    with Peer(server.port) as peer:
+        assert peer.ask(associate_rq([ECHO], calling=calling)) == (ASSOCIATE_RJ, b"\0\1\1\3")
+
+
+def test_a_remote_that_has_to_use_tls_does(start_server, secured):
+    ours, theirs = secured
+    remote = RemoteAE("console", "CONSOLE", "127.0.0.1", tls_required=True)
+    running = start_server(tls=ours, remotes=[remote])
+    with Peer(running.port) as plain:
+        assert plain.ask(associate_rq([ECHO], calling=b"CONSOLE")) == (ASSOCIATE_RJ, b"\0\1\1\1")
+    with Peer(running.secured_port, tls=theirs) as peer:
+        assert peer.ask(associate_rq([ECHO], calling=b"CONSOLE"))[0] == 2
+        peer.release()
+
+
+def test_there_is_a_thread_for_each_who_may_be_here():
+    listening = listener_module.ListenSettings(
+        "X", "127.0.0.1", 0, maximum_associations=1000, reserved_associations=500
+    )
+    assert server_module._most_threads(listening) > 1500
 
 
 def test_an_early_second_request_is_not_lost(start_server):
@@ -530,6 +596,58 @@ def test_an_errand_ends_with_its_association(start_server, end):
     assert errand.ends == 1
 
 
+@pytest.mark.parametrize(
+    ("called", "check", "ours"),
+    [
+        (b"ARCHIVE", False, "ARCHIVE"),
+        (b"", False, "BACKUP_SCP"),
+        (b"TWO\\AES", False, "BACKUP_SCP"),
+        (b"BELL\7", False, "BACKUP_SCP"),
+        (b"BACKUP_SCP", True, "BACKUP_SCP"),
+    ],
+)
+def test_the_node_is_called_as_its_caller_calls_it(start_server, called, check, ours):
+    """Retrieve AE Title (PS3.4 C.4.2.3.2) is the AE that the answers come from."""
+    names = []
+
+    def note(association, context, request):
+        names.append(association.our_ae_title)
+        association.send(context.context_id, response(request, 0))
+
+    service = Service(VERIFICATION.__eq__, note)
+    running = start_server({Field.C_ECHO_RQ: service}, check_called_ae_title=check)
+    with running.peer(ECHO, called=called) as peer:
+        peer.echo()
+        peer.release()
+    assert names == [ours]
+
+
+@pytest.mark.parametrize(("for_whom", "status"), [({"for_everyone": True}, 0), ({}, 0x0124)])
+def test_a_stranger_is_served_what_is_for_everyone_alone(start_server, for_whom, status):
+    def answers(association, context, request):
+        association.send(context.context_id, response(request, 0))
+
+    service = Service(VERIFICATION.__eq__, answers, **for_whom)
+    running = start_server({Field.C_ECHO_RQ: service}, trust_this_machine=False)
+    with running.peer(ECHO) as peer:
+        assert peer.echo() == status
+        peer.release()
+
+
+def test_who_calls_is_judged_by_both_addresses_of_the_connection(server, monkeypatch):
+    """Whoever connects from the very address that was called is this machine."""
+    identify, asked = server.server._policy.identify, []
+
+    def noted(*facts):
+        asked.append(facts)
+        return identify(*facts)
+
+    monkeypatch.setattr(server.server._policy, "identify", noted)
+    with server.peer(ECHO, source="127.0.0.2") as peer:
+        peer.release()
+    assert asked == [("TESTER", "127.0.0.2", "127.0.0.1")]
+
+
 # ------------------------------------------------------------------------------------------------- what is noted
 
 NOTED = (
@@ -574,6 +692,22 @@ def test_a_request_that_does_not_suit_its_context_is_noted(start_server, sink):
     ended(running)
     ((kind, *_, reason, _),) = running.rejections
     assert (kind, reason) == ("store", "The request does not suit its Presentation Context")
+
+
+def test_the_line_of_an_association_counts_what_was_refused(start_server, caplog):
+    caplog.set_level(logging.INFO)
+
+    def refuses(*_):
+        raise errors.InvalidDataSet("It contradicts itself")
+
+    running = start_server({Field.C_STORE_RQ: Service(lambda _: True, refuses, for_everyone=True)})
+    with running.peer(CT) as peer:
+        for _ in range(3):
+            peer.send(p_data(pdv(1, COMMAND | LAST, store_rq())), p_data(pdv(1, DATA | LAST, b"cd")))
+            peer.message()
+        peer.release()
+    ended(running)
+    assert "released: 0 stored, 0 already held, 3 refused, 0.0 MB" in caplog.text
 
 
 def test_what_a_service_refuses_itself_is_noted_and_no_success(start_server, recorder):
@@ -686,11 +820,19 @@ def test_stop_breaks_off_what_does_not_end_in_time(server):
     assert server.sink.voided
 
 
-def test_an_association_that_comes_while_the_node_stops_is_rejected(server):
+def test_an_association_that_comes_while_the_node_stops_is_rejected(server, monkeypatch):
+    crew, answers = server.server._crew, []
+    stop = crew.stop
+
+    def later() -> None:
+        answers.append(peer.ask(associate_rq([ECHO])))
+        stop()
+
+    monkeypatch.setattr(crew, "stop", later)
     with Peer(server.port) as peer:
-        with server.server._lock:
-            server.server._stopping = True
-        assert peer.ask(associate_rq([ECHO])) == (ASSOCIATE_RJ, b"\0\2\3\1")
+        wait_until(lambda: [thread for thread in threads() if thread.name == "association"])
+        server.server.stop(0)
+    assert answers == [(ASSOCIATE_RJ, b"\0\2\3\1")]
 
 
 def test_stop_before_start_and_twice(start_server):

@@ -17,7 +17,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -38,14 +37,13 @@ T = TypeVar("T")
 class Known:
     """What a run of a module's tests without a mutant has shown."""
 
-    limit_s: float
     by_line: dict[int, set[str]]
-    quickest_first: list[str]
+    seconds: dict[str, float]  # the quickest first
 
-    def reaching(self, lines: range) -> list[str]:
-        """Return the tests that have run one of these lines."""
+    def split(self, lines: range) -> tuple[list[str], list[str]]:
+        """Return the tests that have run one of these lines, and the others."""
         found = set().union(*(self.by_line.get(line, ()) for line in lines))
-        return [name for name in self.quickest_first if name in found]
+        return [name for name in self.seconds if name in found], [name for name in self.seconds if name not in found]
 
 
 class Copy:
@@ -79,13 +77,11 @@ class Copy:
 
     def look_at(self, module: str) -> Known:
         """Run the module's tests as it is."""
-        began = time.monotonic()
-        found = self._run(paths=CORE[module], limit_s=900, record=str(self._folder / "backup_scp" / module))
+        found = self._run(paths=CORE[module], limit_s=1800, record=str(self._folder / "backup_scp" / module))
         if found["code"] != 0:
             sys.exit(f"The tests of {module} fail without a mutant, or none is in {' '.join(CORE[module])}")
         by_line = {int(line): set(names) for line, names in found["lines"].items()}
-        limit_s = 60 + 4 * (time.monotonic() - began)
-        return Known(limit_s, by_line, sorted(found["seconds"], key=found["seconds"].__getitem__))
+        return Known(by_line, dict(sorted(found["seconds"].items(), key=lambda one: one[1])))
 
     def survives(self, mutant: Mutant, known: Known) -> bool:
         """Tell whether the module's tests pass: first those that reach the changed function, the quickest first."""
@@ -95,16 +91,20 @@ class Copy:
         self._changes += 1  # a time of its own, lest the bytecode of the mutant before be taken
         os.utime(path, (self._changes, self._changes))
         try:
-            reaching = known.reaching(mutant.function)
-            rest = [name for name in known.quickest_first if name not in set(reaching)]
-            return all(self._pass(names, known.limit_s) for names in (reaching, rest) if names)
+            return all(self._pass(names, known) for names in known.split(mutant.function) if names)
         finally:
             path.write_text(mutant.source, "utf-8")
             os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
-    def _pass(self, names: list[str], limit_s: float) -> bool:
-        paths = list(dict.fromkeys(name.partition("::")[0] for name in names))
-        return bool(self._run(paths=paths, limit_s=limit_s, only=names)["code"] == 0)
+    def _pass(self, names: list[str], known: Known) -> bool:
+        seconds = [known.seconds[name] for name in names]
+        found = self._run(
+            paths=list(dict.fromkeys(name.partition("::")[0] for name in names)),
+            limit_s=60 + 4 * sum(seconds),
+            test_limit_s=20 + 4 * max(seconds),  # else a test of a thread that hangs waits for two minutes
+            only=names,
+        )
+        return bool(found["code"] == 0)
 
     def _run(self, **run: Any) -> dict[str, Any]:
         assert self._warm.stdin

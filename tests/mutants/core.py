@@ -56,7 +56,11 @@ CORE: dict[str, tuple[str, ...]] = {
     "dimse/scu/query_scu.py": ("tests/dimse/test_query_scu.py",),
     "dimse/scp/retrieve_operation.py": (*_RETRIEVE, "tests/system/test_sub_operations.py"),
     "dimse/scp/retrieve_scp.py": (*_RETRIEVE, "tests/system/test_sub_operations.py"),
-    "dimse/association/server.py": ("tests/dimse/test_server.py", "tests/dimse/test_association.py"),
+    "dimse/association/server.py": (
+        "tests/dimse/test_server.py",
+        "tests/dimse/test_association.py",
+        "tests/dimse/test_upper_layer.py",
+    ),
     "dimse/scu/storage_scu.py": _RETRIEVE,
     "dimse/upper_layer/association_request.py": (
         "tests/dimse/test_acceptance.py",

@@ -84,12 +84,18 @@ def _time_is_up(*_: object) -> None:
     raise TimeoutError
 
 
-def _run(paths: list[str], limit_s: float, only: list[str] | None = None, record: str | None = None) -> dict[str, Any]:
+def _run(
+    paths: list[str],
+    limit_s: float,
+    test_limit_s: float = 120,
+    only: list[str] | None = None,
+    record: str | None = None,
+) -> dict[str, Any]:
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
         os.close(reading)
-        _be_pytest(paths, only, record, writing)
+        _be_pytest([f"--timeout={test_limit_s:.0f}", *paths], only, record, writing)
     os.close(writing)
     signal.setitimer(signal.ITIMER_REAL, limit_s)
     try:
@@ -104,7 +110,7 @@ def _run(paths: list[str], limit_s: float, only: list[str] | None = None, record
         os.waitpid(child, 0)
 
 
-def _be_pytest(paths: list[str], only: list[str] | None, record: str | None, writing: int) -> None:
+def _be_pytest(arguments: list[str], only: list[str] | None, record: str | None, writing: int) -> None:
     try:
         os.setsid()
         silence = os.open(os.devnull, os.O_RDWR)
@@ -112,7 +118,7 @@ def _be_pytest(paths: list[str], only: list[str] | None, record: str | None, wri
             os.dup2(silence, standard)
         recorder = Recorder(record) if record else None
         plugins = [recorder] if recorder else [] if only is None else [Chosen(only)]
-        result: dict[str, Any] = {"code": int(pytest.main([*_OPTIONS, *paths], plugins))}
+        result: dict[str, Any] = {"code": int(pytest.main([*_OPTIONS, *arguments], plugins))}
         if recorder:
             result |= recorder.found()
         with os.fdopen(writing, "wb") as stream:

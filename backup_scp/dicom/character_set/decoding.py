@@ -17,7 +17,7 @@ import re
 from backup_scp.dicom.character_set.coded_sets import ASCII, BY_ESCAPE, CharacterSet, CodedSet
 
 _ESC = 0x1B
-_ESCAPE = re.compile(b"(" + b"|".join(re.escape(e) for e in sorted(BY_ESCAPE, key=len, reverse=True)) + b")")
+_ESCAPE = re.compile(b"(" + b"|".join(map(re.escape, BY_ESCAPE)) + b")")
 _CONTROL = re.compile(rb"[\t\n\f\r]")
 _VALUE = re.compile(rb"[\\\t\n\f\r]")
 _PERSON_NAME = re.compile(rb"[\\^=\t\n\f\r]")

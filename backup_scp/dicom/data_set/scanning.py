@@ -268,7 +268,7 @@ class _Scan:
             try:
                 buffer = load_header(self._source, position)
             except EndsEarly:
-                return highest > 0  # some bytes too many, and no element
+                return True  # some bytes too many, and no element: Pixel Data's header was there
             if not buffer:
                 return True
             group, element, _ = encoding.item.unpack_from(buffer)

@@ -141,7 +141,6 @@ def accept(encoded: bytes, maximum_pdu_length: int) -> Acceptance:
     answer = A_ASSOCIATE()
     answer.application_context_name = UID(APPLICATION_CONTEXT)
     answer.calling_ae_title, answer.called_ae_title = request.calling_ae_title, request.called_ae_title
-    answer.result, answer.result_source = 0, 1
     answer.presentation_context_definition_results_list = [*accepted, *(c for c in contexts if c.result != ACCEPTED)]
     answer.user_information = [
         *of_ourselves(maximum_pdu_length),
