@@ -168,7 +168,7 @@ class TestCtrlC:
 
     def test_rebuild(self, run, interrupt, type_, drive):
         assert run("import", drive).code == 0
-        ended = interrupt("backup_scp.index.sql_index:SQLIndex.enter_anew", 1, "rebuild")
+        ended = interrupt("backup_scp.index.sql_index:SQLIndex.reindex_studies", 1, "rebuild")
         assert ended.code == 130
         assert "Interrupted: 0 images indexed so far" in ended.text
         assert "Run the same command again: it continues from there" in ended.text

@@ -30,7 +30,7 @@ def stored(tmp_path):
 
 
 @pytest.fixture
-def upkeep(stored, monkeypatch):
+def maintenance(stored, monkeypatch):
     """Run it beside a test, without waiting for anything to be due."""
     monkeypatch.setattr("backup_scp.watch.maintenance.LOOK_EVERY_S", 0.02)
     monkeypatch.setattr("backup_scp.watch.maintenance._NOTICE_EVERY_S", 0.01)
@@ -45,11 +45,11 @@ def upkeep(stored, monkeypatch):
         yield run
 
 
-def test_every_file_is_read_once_in_the_days_that_are_set(stored, upkeep, monkeypatch):
+def test_every_file_is_read_once_in_the_days_that_are_set(stored, maintenance, monkeypatch):
     monkeypatch.setattr("backup_scp.watch.maintenance._LEAST_MB_PER_S", 1e6)
     location = stored.put(encode(dx())).location
     stored.flip(location)
-    upkeep()
+    maintenance()
     wait_until(lambda: "verified" in stored.index.tasks())
     assert stored.index.holdings().damaged == 1
     assert stored.index.tasks()["verified"].note == "4 intact, 1 damaged"
@@ -59,20 +59,20 @@ def test_every_file_is_read_once_in_the_days_that_are_set(stored, upkeep, monkey
     wait_until(lambda: stored.index.tasks()["verified"].began_at >= first.began_at)
 
 
-def test_a_pass_that_began_in_the_future_does_not_put_off_the_next(stored, upkeep, monkeypatch):
+def test_a_pass_that_began_in_the_future_does_not_put_off_the_next(stored, maintenance, monkeypatch):
     monkeypatch.setattr("backup_scp.watch.maintenance._LEAST_MB_PER_S", 1e6)
     ahead = NOW + timedelta(days=3650)
     stored.index.record_task(Task("verify", ahead, ahead))
-    upkeep()
+    maintenance()
     wait_until(lambda: stored.index.tasks()["verified"].began_at < ahead)
     assert stored.index.holdings().never_verified == 0
 
 
-def test_no_pass_is_begun_by_a_clock_that_seems_to_be_behind_but_one_is_in_the_end(stored, upkeep, monkeypatch):
+def test_no_pass_is_begun_by_a_clock_that_seems_to_be_behind_but_one_is_in_the_end(stored, maintenance, monkeypatch):
     monkeypatch.setattr("backup_scp.watch.maintenance._LEAST_MB_PER_S", 1e6)
     ahead = NOW + timedelta(days=2) - arrival().received_at
     stored.put(encode(dx(study="ahead")), int(ahead.total_seconds()))
-    under_way = upkeep()
+    under_way = maintenance()
     wait_until(lambda: "1 image was received in the future" in under_way.trouble)
     assert stored.index.tasks() == {}
     monkeypatch.setattr("backup_scp.watch.maintenance._WAIT_FOR_CLOCK_S", 0.0)
@@ -80,47 +80,47 @@ def test_no_pass_is_begun_by_a_clock_that_seems_to_be_behind_but_one_is_in_the_e
     wait_until(lambda: not under_way.trouble)
 
 
-def test_its_pace_is_made_from_what_is_held_and_it_stops_at_once(stored, upkeep, monkeypatch):
+def test_its_pace_is_made_from_what_is_held_and_it_stops_at_once(stored, maintenance, monkeypatch):
     monkeypatch.setattr("backup_scp.watch.maintenance._LEAST_MB_PER_S", 1e-9)
-    under_way = upkeep(full_pass_days=1000)
+    under_way = maintenance(full_pass_days=1000)
     wait_until(lambda: "verify" in stored.index.tasks())
     under_way.stop()  # it waits after its first file, for months
     assert "verified" not in stored.index.tasks()
     assert stored.index.holdings().never_verified <= 4
     monkeypatch.setattr("backup_scp.watch.maintenance._LEAST_MB_PER_S", 1e6)
-    upkeep()
+    maintenance()
     wait_until(lambda: "verified" in stored.index.tasks())
     assert stored.index.tasks()["verified"].done == 5
 
 
-def test_nothing_is_read_where_it_is_switched_off(stored, upkeep):
+def test_nothing_is_read_where_it_is_switched_off(stored, maintenance):
     looked: list[object] = []
 
     def storms():
         looked.append(NOW)
         return []
 
-    upkeep(full_pass_days=0, storms=storms)
+    maintenance(full_pass_days=0, storms=storms)
     wait_until(lambda: len(looked) > 3)
     assert stored.index.tasks() == {}
 
 
-def test_files_that_the_index_does_not_know_are_entered(stored, upkeep, monkeypatch):
+def test_files_that_the_index_does_not_know_are_entered(stored, maintenance, monkeypatch):
     monkeypatch.setattr("backup_scp.watch.maintenance._LEAST_MB_PER_S", 1e6)
     held = put_into_archive(stored.archive, encode(dx(study="unknown")))
-    upkeep()
+    maintenance()
     wait_until(lambda: "verified" in stored.index.tasks())
     assert not list(stored.index.unindexed([held.location]))
 
 
-def test_a_rebuild_that_is_due_is_done_first(stored, upkeep):
+def test_a_rebuild_that_is_due_is_done_first(stored, maintenance):
     stored.index.record_task(Task("rebuild", NOW, note="why"))
-    upkeep(full_pass_days=0)
+    maintenance(full_pass_days=0)
     wait_until(lambda: "rebuilt" in stored.index.tasks())
     assert stored.index.tasks()["rebuilt"].done == 5
 
 
-def test_an_index_that_is_lost_meanwhile_is_renewed(stored, upkeep, tmp_path):
+def test_an_index_that_is_lost_meanwhile_is_renewed(stored, maintenance, tmp_path):
     url = f"sqlite:///{tmp_path}/index.sqlite"
     asked: list[str] = []
 
@@ -130,7 +130,7 @@ def test_an_index_that_is_lost_meanwhile_is_renewed(stored, upkeep, tmp_path):
         upgrade(url)
         stored.index.record_task(Task("rebuild", NOW, note=damage))
 
-    upkeep(full_pass_days=0, renew=renew)
+    maintenance(full_pass_days=0, renew=renew)
     for file in tmp_path.glob("index.sqlite*"):
         file.unlink()
     wait_until(lambda: asked or _holdings(stored))
@@ -139,7 +139,7 @@ def test_an_index_that_is_lost_meanwhile_is_renewed(stored, upkeep, tmp_path):
 
 
 @pytest.mark.parametrize("times", [1, 2])
-def test_an_index_that_somebody_else_has_made_is_filled(stored, upkeep, tmp_path, times):
+def test_an_index_that_somebody_else_has_made_is_filled(stored, maintenance, tmp_path, times):
     """Whoever opens a lost one first makes an empty one: nothing is gone then, and nothing is damaged."""
     url = f"sqlite:///{tmp_path}/index.sqlite"
     asked: list[str] = []
@@ -149,7 +149,7 @@ def test_an_index_that_somebody_else_has_made_is_filled(stored, upkeep, tmp_path
         upgrade(url)
         stored.index.record_task(Task("rebuild", NOW, note=damage))
 
-    under_way = upkeep(full_pass_days=0, renew=renew)
+    under_way = maintenance(full_pass_days=0, renew=renew)
     wait_until(lambda: under_way.active_at)
     for turn in range(times):
         made = tmp_path / "made.sqlite"
@@ -167,7 +167,7 @@ def _holdings(stored):
         return 0
 
 
-def test_a_storm_is_told_once(upkeep, caplog):
+def test_a_storm_is_told_once(maintenance, caplog):
     looked: list[object] = []
     storm = MassChange("", "CONSOLE", 40, 90, NOW)
 
@@ -176,14 +176,14 @@ def test_a_storm_is_told_once(upkeep, caplog):
         return [storm]
 
     with caplog.at_level(logging.ERROR):
-        upkeep(full_pass_days=0, storms=storms)
+        maintenance(full_pass_days=0, storms=storms)
         wait_until(lambda: len(looked) > 4)
     (told,) = [record.message for record in caplog.records if "CONSOLE" in record.message]
     assert "90 images of 40 studies" in told
     assert "restore --as-of" in told
 
 
-def test_an_error_that_nobody_has_foreseen_ends_one_work_only(stored, upkeep, monkeypatch, caplog):
+def test_an_error_that_nobody_has_foreseen_ends_one_work_only(stored, maintenance, monkeypatch, caplog):
     monkeypatch.setattr("backup_scp.watch.maintenance._LEAST_MB_PER_S", 1e6)
     tries: list[object] = []
 
@@ -199,13 +199,13 @@ def test_an_error_that_nobody_has_foreseen_ends_one_work_only(stored, upkeep, mo
 
     troubles: list[str] = []
     with caplog.at_level(logging.ERROR):
-        under_way = upkeep(storms=storms)
+        under_way = maintenance(storms=storms)
         wait_until(trouble_is_told)
         wait_until(lambda: "verified" in stored.index.tasks())
         wait_until(lambda: len(tries) > 4)
         wait_until(lambda: not under_way.trouble)
 
-    assert troubles[-1].startswith("alarm: ValueError in test_upkeep.py, line ")
+    assert troubles[-1].startswith("alarm: ValueError in test_maintenance.py, line ")
     assert all(work.ended_at and not work.failures for work in under_way.state())
     said = [record.message for record in caplog.records if "alarm" in record.message]
     assert len(said) == 3
@@ -214,15 +214,15 @@ def test_an_error_that_nobody_has_foreseen_ends_one_work_only(stored, upkeep, mo
 
 
 @pytest.mark.parametrize("work", ["rebuild", "verify"])
-def test_a_work_that_cannot_be_done_does_not_hold_up_the_others(stored, upkeep, monkeypatch, work):
+def test_a_work_that_cannot_be_done_does_not_hold_up_the_others(stored, maintenance, monkeypatch, work):
     monkeypatch.setattr("backup_scp.watch.maintenance._LEAST_MB_PER_S", 1e6)
     stored.index.record_task(Task("rebuild", NOW))
 
     def fails(*_args, **_kwargs):
         raise RuntimeError
 
-    monkeypatch.setattr(f"backup_scp.{work}.{work}", fails)
-    under_way = upkeep()
+    monkeypatch.setattr(f"backup_scp.services.{work}.{work}", fails)
+    under_way = maintenance()
     other = {"rebuild": "verified", "verify": "rebuilt"}[work]
     wait_until(lambda: other in stored.index.tasks())
     wait_until(lambda: [each.name for each in under_way.state() if each.error] == [work])
