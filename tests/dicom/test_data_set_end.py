@@ -133,13 +133,51 @@ def test_more_fragments_than_are_looked_at_are_nothing_odd():
 
 @pytest.mark.parametrize(
     "appended",
-    [bytes(4096), b"\r\n", b"\x1a", b"appended by a mail gateway", "éèàü no VR".encode(), START],
+    [
+        bytes(4096),
+        bytes(6),
+        element(PIXEL_DATA, "OW", bytes(40))[:-4],
+        b"\r\n",
+        b"\x1a",
+        b"appended by a mail gateway",
+        "éèàü no VR".encode(),
+        START,
+    ],
 )
 def test_what_was_appended_is_no_cut(appended):
     pixels = element(PIXEL_DATA, "OW", bytes(40))
     found = scanned(START + pixels + appended)
     assert found.is_whole
     assert found.elements == scanned(START + pixels).elements
+
+
+def test_a_cut_element_that_does_not_belong_behind_the_pixels_is_no_cut():
+    late = element(PATIENT_ID, "LO", b"LA", length=100)
+    assert is_whole(identity() + places() + element(PIXEL_DATA, "OW", bytes(40)) + late)
+
+
+BROKEN = element(0x00211010, "SQ", b"no item!", length=UNDEFINED)
+
+
+def test_what_is_broken_behind_the_last_wanted_tag_is_no_cut():
+    wanted = frozenset({SOP_CLASS, SOP_INSTANCE, STUDY, SERIES})
+    found = data_set.scan(io.BytesIO(START + BROKEN), EXPLICIT, wanted)
+    assert (set(found.elements), found.is_whole) == (wanted, True)
+
+
+def test_what_is_broken_before_the_last_wanted_tag_matters_also_where_a_tag_is_repeated():
+    with pytest.raises(InvalidDataSet):
+        scanned(START + element(SERIES, "UI", b"1.24") + BROKEN)
+
+
+@pytest.mark.parametrize("behind", [False, True])
+def test_values_of_64_kib_are_kept_and_longer_ones_passed_over(behind):
+    pixels = element(PIXEL_DATA, "OW", bytes(40))
+    for size, kept in ((64 << 10, True), ((64 << 10) + 2, False)):
+        value = element(PATIENT_ID, "UT", b"x" * size)
+        found = scanned(identity() + pixels + value if behind else identity() + value + pixels)
+        assert (PATIENT_ID in found.elements) is kept
+        assert found.is_whole
 
 
 @pytest.mark.parametrize("syntax", [IMPLICIT, EXPLICIT, BIG_ENDIAN, DEFLATED])

@@ -327,6 +327,10 @@ def test_user_information_that_nothing_here_depends_on_is_not_judged(unused):
     assert accept(associate_rq([CT], items=unused), MAXIMUM) == accept(associate_rq([CT]), MAXIMUM)
 
 
+def test_an_id_that_is_proposed_twice_is_told():
+    assert accept(REQUESTS["an ID twice"], MAXIMUM).oddities == ("Presentation Context ID 1 twice",)
+
+
 # ------------------------------------------------------------------------------------------------- remembering
 
 

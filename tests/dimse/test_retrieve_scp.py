@@ -573,6 +573,11 @@ def words(stored) -> bytes:
     return pydicom.filereader.read_dataset(io.BytesIO(stored.message.data_set), False, True).PixelData
 
 
+@pytest.mark.parametrize(("studies", "named"), [(["1.2"], "study '1.2'"), (["1.2", "1.3"], "study '1.2' and 1 more")])
+def test_the_studies_of_an_operation_are_named_for_the_log(studies, named):
+    assert retrieve_operation._named(studies) == named
+
+
 def test_a_cancelled_move_is_answered_before_its_destination_is_released(moving, destination):
     cancelling: list[Callable] = []
     answered, was_answered = threading.Event(), []
