@@ -45,7 +45,7 @@ from backup_scp.ports import (
 )
 
 if TYPE_CHECKING:
-    from backup_scp.index.writing.optimistic_insert import Presuming
+    from backup_scp.index.writing.optimistic_insert import OptimisticInsert
 
 _Result = TypeVar("_Result")
 
@@ -84,12 +84,12 @@ class SQLIndex:
             _again_if_it_met_another(lambda: self._enter_anew([facts], read))
         return admission
 
-    def _way_in(self) -> Together | Presuming:
+    def _way_in(self) -> Together | OptimisticInsert:
         if self._database.is_sqlite:
             return Together(self._database, self._known)
-        from backup_scp.index.writing.optimistic_insert import Presuming
+        from backup_scp.index.writing.optimistic_insert import OptimisticInsert
 
-        return Presuming(self._database, self._known)
+        return OptimisticInsert(self._database, self._known)
 
     def look_up(self, key: InstanceKey, sha256: str) -> Lookup:
         stored = stored_instance_key(key)

@@ -17,9 +17,10 @@ from backup_scp.dicom.value_representation import items_text
 from backup_scp.index import SQLIndex
 from backup_scp.index.connection.database import Database
 from backup_scp.index.schema.tables import METADATA
+from backup_scp.index.writing.row_writer import RowWriter
 from backup_scp.index.writing.study_cache import KnownStudies
 from backup_scp.index.writing.version_rows import Facts
-from backup_scp.index.writing.version_writer import Entrance
+from backup_scp.index.writing.version_writer import VersionWriter
 from backup_scp.ports import AddResult, Arrival, Match, Rejection, ServiceKind, Version
 
 DX = "1.2.840.10008.5.1.4.1.1.1.1"
@@ -73,9 +74,9 @@ def filling(index: SQLIndex) -> Iterator[Callable[[Version], AddResult]]:
             connection.execute(sa.delete(METADATA.tables[name]))
 
         def enter(version: Version) -> AddResult:
-            entrance = Entrance(connection, database.dialect, known, alone=True)
-            admission = entrance.admit(Facts.of(version))
-            entrance.remember()
+            writer = VersionWriter(RowWriter(connection, database.dialect), known)
+            admission = writer.insert(Facts.of(version))
+            writer.remember()
             return admission
 
         yield enter

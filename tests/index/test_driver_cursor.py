@@ -9,25 +9,25 @@ import sqlalchemy as sa
 
 from backup_scp.errors import IndexUnavailable
 from backup_scp.index.schema.tables import study, version
-from backup_scp.index.writing import statements
+from backup_scp.index.writing import row_writer
 from tests.index.examples import version as example
 
 
 def study_key(index):
     with index._database.reading() as connection:
         row = connection.execute(sa.select(study)).mappings().one()
-        return dict(row), {name: row[name] for name in statements.LOAD_STUDY.compile().params}
+        return dict(row), {name: row[name] for name in row_writer.LOAD_STUDY.compile().params}
 
 
 def test_a_row_is_the_same_either_way(shared_index):
     shared_index.add(example(PatientWeight="70.5", PatientName="Direct^One"))
     expected, key = study_key(shared_index)
     with shared_index._database.entering() as direct:
-        assert direct.execute(statements.LOAD_STUDY, key).mappings().first() == expected
-        assert direct.execute(statements.LOAD_STUDY, {**key, "patient_id": "nobody"}).mappings().first() is None
-        (found,) = direct.execute(statements.VERSIONS_OF, {"of": 1}).mappings().all()
+        assert direct.execute(row_writer.LOAD_STUDY, key).mappings().first() == expected
+        assert direct.execute(row_writer.LOAD_STUDY, {**key, "patient_id": "nobody"}).mappings().first() is None
+        (found,) = direct.execute(row_writer.VERSIONS_OF, {"of": 1}).mappings().all()
     with shared_index._database.reading() as connection:
-        assert found == dict(connection.execute(statements.VERSIONS_OF, {"of": 1}).mappings().one())
+        assert found == dict(connection.execute(row_writer.VERSIONS_OF, {"of": 1}).mappings().one())
         assert isinstance(found["sha256"], str)
         assert found["answering"] is True
 
@@ -35,7 +35,7 @@ def test_a_row_is_the_same_either_way(shared_index):
 def test_what_a_block_that_raises_has_written_is_undone(shared_index):
     before = shared_index.holdings()
     with contextlib.suppress(ZeroDivisionError), shared_index._database.entering() as direct:
-        direct.execute(statements.COUNT_VERSION, {"of": 1, "more_bytes": 5, "at": "9"})
+        direct.execute(row_writer.COUNT_VERSION, {"of": 1, "more_bytes": 5, "at": "9"})
         raise ZeroDivisionError
     assert shared_index.holdings() == before
 

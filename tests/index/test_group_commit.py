@@ -13,7 +13,7 @@ from backup_scp.errors import IndexUnavailable
 from backup_scp.index import SQLIndex
 from backup_scp.index.connection import database
 from backup_scp.index.connection.driver_cursor import Direct
-from backup_scp.index.writing.version_writer import Entrance
+from backup_scp.index.writing.version_writer import VersionWriter
 from backup_scp.ports import AddResult
 from tests.index.conftest import opened
 from tests.index.examples import version
@@ -66,7 +66,7 @@ def test_who_cannot_be_entered_fails_alone(index, monkeypatch):
     """And what the others were counted by is of the database, not of the transaction that failed."""
     index.add(version("1.2.3.99"))
     poison = version("1.2.3.5", StudyID="POISON")
-    admitted = Entrance.admit
+    admitted = VersionWriter.insert
 
     def admit(entrance, facts):
         admission = admitted(entrance, facts)
@@ -74,7 +74,7 @@ def test_who_cannot_be_entered_fails_alone(index, monkeypatch):
             raise IndexUnavailable("poisoned")
         return admission
 
-    monkeypatch.setattr(Entrance, "admit", admit)
+    monkeypatch.setattr(VersionWriter, "insert", admit)
     first, second, bad, third = add_at_once(index, [*examples(2), poison, version("1.2.3.8")])
     assert [first, second, third] == [AddResult.NEW] * 3
     assert isinstance(bad, IndexUnavailable)
@@ -88,7 +88,7 @@ def test_who_cannot_be_entered_fails_alone(index, monkeypatch):
 
 def test_ctrl_c_in_one_thread_leaves_nobody_waiting(index, monkeypatch):
     """It may be the one that enters what the others bring: they hear that it is not entered."""
-    admitted = Entrance.admit
+    admitted = VersionWriter.insert
 
     def admit(entrance, facts):
         if facts.study["study_id"]:
@@ -96,7 +96,7 @@ def test_ctrl_c_in_one_thread_leaves_nobody_waiting(index, monkeypatch):
         return admitted(entrance, facts)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Entrance, "admit", admit)
+        patch.setattr(VersionWriter, "insert", admit)
         found = add_at_once(index, [*examples(2), version("1.2.3.5", StudyID="POISON")])
     kinds = [type(each) for each in found]
     assert (kinds.count(IndexUnavailable), kinds.count(KeyboardInterrupt)) == (2, 1)

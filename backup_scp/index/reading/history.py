@@ -31,9 +31,10 @@ from backup_scp.index.schema.dialect import Clause, Dialect
 from backup_scp.index.schema.sqlite import SQLite
 from backup_scp.index.schema.stored_text import timestamp
 from backup_scp.index.schema.tables import METADATA, instance, order_of, series, study, version
+from backup_scp.index.writing.row_writer import RowWriter
 from backup_scp.index.writing.study_cache import KnownStudies
 from backup_scp.index.writing.version_rows import Facts
-from backup_scp.index.writing.version_writer import Entrance
+from backup_scp.index.writing.version_writer import VersionWriter
 from backup_scp.ports import Match, ReadVersion, Version
 
 LEFTOVER = "as-of-"
@@ -143,8 +144,8 @@ def _is_ours(folder: Path) -> bool:
 
 
 def _enter(connection: sa.Connection, dialect: Dialect, versions: Iterable[Version]) -> None:
-    known = KnownStudies()
+    known, rows = KnownStudies(), RowWriter(connection, dialect)
     for each in versions:
-        entrance = Entrance(connection, dialect, known, alone=True)
-        entrance.admit(Facts.of(each))
-        entrance.remember()
+        writer = VersionWriter(rows, known)
+        writer.insert(Facts.of(each))
+        writer.remember()

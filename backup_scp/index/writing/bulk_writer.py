@@ -1,12 +1,12 @@
-"""Many new instances on one connection: what is written for each one by one is written for all of them at once.
+"""Write many new instances at once: one INSERT for all new rows, and of each changed row only the last state.
 
-An ``Entrance`` writes two new rows for each instance, and changes two that it has changed before.  Where nobody else
-writes, the new ones can wait, and of the others the last state is enough: a fifth of the statements.
+For each instance a ``VersionWriter`` writes two new rows and changes two that it changed before.  Where nobody else
+writes, they can wait: a fifth of the statements is left.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,103 +14,87 @@ import sqlalchemy as sa
 from backup_scp.index.schema.dialect import Dialect
 from backup_scp.index.schema.rows import Row
 from backup_scp.index.schema.tables import instance
-from backup_scp.index.writing import statements
+from backup_scp.index.writing.row_writer import INSERT_INSTANCE, INSERT_VERSION, UPDATE_SERIES, UPDATE_STUDY, RowWriter
 
 _IDS_AT_ONCE = 500
-_OF_NO_STUDY = (statements.LOAD_STUDY, statements.LOAD_SERIES, statements.INSERT_SERIES, statements.UPDATE_STUDY)
 
 
-class Gathering:
-    """Stands in for a connection in a transaction in which nobody else writes; ``flush`` it before that ends.
+class BulkWriter(RowWriter):
+    """Collects rows until ``flush``; any other statement flushes first.
 
     Parameters
     ----------
     connection
-        The one that it writes to.
+        In a transaction in which nobody else writes; call ``flush`` before that ends.
     dialect
         The engine's.
     """
 
     def __init__(self, connection: sa.Connection, dialect: Dialect) -> None:
-        self._connection = connection
-        self._dialect = dialect
+        super().__init__(connection, dialect)
+        self._writer = connection
         self._ids: Iterator[int] = iter(())
         self._met: set[str] = set()
         self._instances: list[Row] = []
         self._versions: list[Row] = []
+        self._series: dict[int, Row] = {}
+        self._studies: dict[int, Row] = {}
         self._revisions: dict[int, int] = {}
-        self._changes: dict[tuple[sa.Executable, int], Row] = {}
 
     def expect(self, uids: Iterable[str]) -> None:
         """Look at once which of the SOP Instance UIDs are there; no others may come."""
         known = sa.select(instance.c.sop_instance_uid)
         here = known.where(self._dialect.among(instance.c.sop_instance_uid, uids))
-        self._met.update(self._connection.scalars(here))
-
-    def execute(self, statement: sa.Executable, row: Any = None) -> Any:
-        """Execute a statement: with others of its kind where it can wait, else after all that waits."""
-        if statement is statements.FIND_INSTANCES and row["uid"] not in self._met:
-            return _Answer()
-        if statement is statements.INSERT_INSTANCE:
-            self._met.add(row["sop_instance_uid"])
-            number = self._next_id()
-            self._instances.append({**row, "id": number})
-            return _Answer(number)
-        if statement is statements.INSERT_VERSION:
-            self._versions.append(row)
-            return _Answer()
-        if statement is statements.UPDATE_SERIES or self._is_latest(statement, row):
-            known = self._changes.setdefault((statement, row["of"]), row)
-            known |= {column: value for column, value in row.items() if column != "known_revision"}
-            return _Answer()
-        self.flush()
-        if statement not in _OF_NO_STUDY:
-            self._revisions.clear()
-        done = self._connection.execute(statement, row)
-        if statement is statements.UPDATE_STUDY and done.rowcount:
-            self._revisions[row["of"]] = row["revision"]
-        return done
-
-    def _is_latest(self, statement: sa.Executable, row: Any) -> bool:
-        """Tell whether it changes a study row that is known to be as the change expects it."""
-        if statement is not statements.UPDATE_STUDY or self._revisions.get(row["of"]) != row["known_revision"]:
-            return False
-        self._revisions[row["of"]] = row["revision"]
-        return True
+        self._met.update(self._writer.scalars(here))
 
     def flush(self) -> None:
-        """Execute what waits; its order is that of the references between the tables."""
-        for (statement, _), row in self._changes.items():
-            self._connection.execute(statement, row)
-        self._changes = {}
-        for statement, rows in (
-            (statements.INSERT_INSTANCE, self._instances),
-            (statements.INSERT_VERSION, self._versions),
-        ):
+        """Write what was collected, in the order of the references between the tables."""
+        for statement, changes in ((UPDATE_SERIES, self._series), (UPDATE_STUDY, self._studies)):
+            for row in changes.values():
+                self._writer.execute(statement, row)
+        for insert, rows in ((INSERT_INSTANCE, self._instances), (INSERT_VERSION, self._versions)):
             if rows:
-                self._connection.execute(statement, rows)
-        self._instances, self._versions = [], []
+                self._writer.execute(insert, rows)
+        self._series, self._studies, self._instances, self._versions = {}, {}, [], []
 
-    def _next_id(self) -> int:
-        number = next(self._ids, None)
-        if number is None:
-            self.flush()
-            self._ids = iter(self._dialect.new_ids(self._connection, instance, _IDS_AT_ONCE))
-            number = next(self._ids)
+    def _read(self, statement: sa.Select[Any], row: Row) -> Any:
+        self.flush()
+        return super()._read(statement, row)
+
+    def _write(self, statement: sa.UpdateBase, row: Row) -> Any:
+        self.flush()
+        self._revisions.clear()  # it may have changed any study row
+        return super()._write(statement, row)
+
+    def lock(self, uid: str) -> None:
+        """Do nothing: the transaction keeps out everybody who would wait for the lock, or be waited for."""
+
+    def find_instances(self, uid: str) -> Sequence[Row]:
+        return super().find_instances(uid) if uid in self._met else ()
+
+    def insert_instance(self, row: Row) -> int:
+        self._met.add(row["sop_instance_uid"])
+        number = next(self._ids, None) or self._draw_ids()
+        self._instances.append({**row, "id": number})
         return number
 
+    def insert_version(self, row: Row) -> None:
+        self._versions.append(row)
 
-class _Answer:
-    """What an ``Entrance`` asks of the result of a statement that waits."""
+    def update_series(self, series_id: int, row: Row) -> None:
+        self._series.setdefault(series_id, {"of": series_id}).update(row)
 
-    rowcount = 1
+    def update_study(self, study_id: int, known_revision: int, row: Row) -> bool:
+        is_known = self._revisions.get(study_id) == known_revision
+        if is_known:
+            first = {"of": study_id, "known_revision": known_revision}
+            self._studies.setdefault(study_id, first).update(row)
+        elif not super().update_study(study_id, known_revision, row):
+            return False
+        self._revisions[study_id] = row["revision"]
+        return True
 
-    def __init__(self, number: int = 0) -> None:
-        self.inserted_primary_key = (number,)
-
-    def mappings(self) -> _Answer:
-        return self
-
-    def all(self) -> list[Any]:
-        """Give the rows that were found."""
-        return []
+    def _draw_ids(self) -> int:
+        self.flush()
+        self._ids = iter(self._dialect.new_ids(self._writer, instance, _IDS_AT_ONCE))
+        return next(self._ids)

@@ -14,9 +14,10 @@ import sqlalchemy as sa
 from backup_scp.errors import IndexUnavailable
 from backup_scp.index.connection.database import Database
 from backup_scp.index.schema.tables import instance
+from backup_scp.index.writing.row_writer import RowWriter
 from backup_scp.index.writing.study_cache import KnownStudies
 from backup_scp.index.writing.version_rows import Facts
-from backup_scp.index.writing.version_writer import Entrance
+from backup_scp.index.writing.version_writer import VersionWriter
 from backup_scp.ports import AddResult, InstanceKey
 
 _MOST = 64
@@ -62,7 +63,7 @@ class Together:
         return self._database.look(_FIND_UID, {"uid": key.sop_instance_uid}) is not None
 
     def enter(self, facts: Facts) -> tuple[AddResult, bool]:
-        """Enter a version; on return its row is durable.  The second value is ``Entrance.is_out_of_order``.
+        """Enter a version; on return its row is durable.  The second value is ``VersionWriter.is_out_of_order``.
 
         Raises
         ------
@@ -89,11 +90,12 @@ class Together:
         at = None
         try:
             with self._database.entering() as connection:
+                rows = RowWriter(connection, self._database.dialect)
                 for at in turns:
-                    entrance = Entrance(connection, self._database.dialect, self._known, alone=True)
-                    at.admission = entrance.admit(at.facts)
-                    at.is_out_of_order = entrance.is_out_of_order
-                    entrance.remember()  # for the next in this transaction, too; forgotten if it fails
+                    writer = VersionWriter(rows, self._known)
+                    at.admission = writer.insert(at.facts)
+                    at.is_out_of_order = writer.is_out_of_order
+                    writer.remember()  # for the next in this transaction, too; forgotten if it fails
                 at = None
         except BaseException as error:
             for turn in turns:

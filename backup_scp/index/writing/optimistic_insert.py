@@ -1,55 +1,45 @@
-"""The usual instance on PostgreSQL: presumed to be new, in a study that nobody else has changed; entered in one trip.
+"""Optimistic insert for PostgreSQL: assume a new instance and an unchanged study row, and write all in one round trip.
 
-The rules are those of ``Entrance``, as ever.  What it asks first is answered here as it usually is, and what it writes
-is gathered; one statement writes all of that, or nothing where a presumption is wrong: then the instance is entered as
-any other (docs/adr/0023).
+The statement writes four rows, or nothing where an assumption is wrong; then the version is entered statement by
+statement.  ``VersionWriter`` has the rules for both ways (docs/adr/0023 and 0034).
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import cache
 from typing import Any
 
-import psycopg
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from backup_scp.errors import IndexUnavailable
 from backup_scp.index.connection.database import Database
 from backup_scp.index.connection.db_errors import ConnectionLost, MetAnother
-from backup_scp.index.connection.driver_cursor import Answer, Direct
+from backup_scp.index.connection.driver_cursor import Direct
 from backup_scp.index.connection.sqlite_engine import WAIT_S
 from backup_scp.index.schema.dialect import Dialect
 from backup_scp.index.schema.postgresql import IS_DURABLE
 from backup_scp.index.schema.rows import Row
 from backup_scp.index.schema.stored_text import lock_number
 from backup_scp.index.schema.tables import instance, series, study, version
-from backup_scp.index.writing import statements
-from backup_scp.index.writing.pipeline import Statement, Trips
-from backup_scp.index.writing.study_cache import KnownStudies
+from backup_scp.index.writing.pipeline import Statement, execute
+from backup_scp.index.writing.row_writer import LOAD_SERIES, LOOK_AT_STUDY, RowWriter
+from backup_scp.index.writing.study_cache import KnownStudies, StudyKey
 from backup_scp.index.writing.version_rows import Facts
-from backup_scp.index.writing.version_writer import Entrance
+from backup_scp.index.writing.version_writer import VersionWriter
 from backup_scp.ports import AddResult, InstanceKey
 
 _QUEUES = 256
-_TRIPS = "trips"
 _TABLES = (study, series, instance, version)
-_GATHERED = {
-    statements.UPDATE_SERIES: series,
-    statements.INSERT_INSTANCE: instance,
-    statements.INSERT_VERSION: version,
-}
-_NOTHING = Answer([], (), 0)
-_ONE = Answer([(0,)], (), 1)
 
 
-class Presuming:
+class OptimisticInsert:
     """Enters versions into a PostgreSQL index.
 
-    The threads of this process that bring one study queue here, where they would queue for its row: each then knows
-    the row as the one before has left it.
+    Threads of this process that store into one study queue here instead of for its row: each then knows the row as the
+    one before left it.
 
     Parameters
     ----------
@@ -63,10 +53,10 @@ class Presuming:
         self._database = database
         self._known = known
         self._queues = [threading.Lock() for _ in range(_QUEUES)]
-        self._met = threading.local()  # the UID that this thread looked for last, if somebody had it
+        self._met = threading.local()  # the UID that this thread looked for last, if an instance has it
 
     def enter(self, facts: Facts) -> tuple[AddResult, bool]:
-        """Enter a version; on return its row is durable.  The second value is ``Entrance.is_out_of_order``.
+        """Enter a version; on return its row is durable.  The second value is ``VersionWriter.is_out_of_order``.
 
         Raises
         ------
@@ -74,119 +64,127 @@ class Presuming:
         """
         queue = self._queues[hash(facts.study_key) % _QUEUES]
         if not queue.acquire(timeout=WAIT_S):
-            raise IndexUnavailable("The index is busy: others bring instances of this study; try again")
+            raise IndexUnavailable("The index is busy: another Association is storing into this study; try again")
         try:
-            if getattr(self._met, "uid", None) != facts.key.sop_instance_uid and self._enter_usual(facts):
+            if getattr(self._met, "uid", None) != facts.key.sop_instance_uid and self._insert_new(facts):
                 return AddResult.NEW, False
-            return self._enter_any(facts)
+            return self._insert_any(facts)
         finally:
             queue.release()
 
     def may_be_held(self, key: InstanceKey) -> bool:
-        """Look whether anybody has the SOP Instance UID: mostly nobody has, and no version need be looked for."""
+        """Ask whether an instance has the SOP Instance UID: mostly none has, and no version need be looked for."""
         try:
             with self._database.outside() as direct:
-                is_met = _execute(direct, (_FIND_UID, {"uid": key.sop_instance_uid})) > 0
+                is_met = execute(direct, (_FIND_UID, {"uid": key.sop_instance_uid})) > 0
         except ConnectionLost:
-            return True  # who looks for the version finds another connection
+            return True  # looking for the version finds another connection
         self._met.uid = key.sop_instance_uid if is_met else None
         return is_met
 
-    def _enter_usual(self, facts: Facts) -> bool:
-        """Enter an instance in one trip; False where it is not the usual one, or it is not known what became of it."""
+    def _insert_new(self, facts: Facts) -> bool:
+        """Insert an instance in one round trip; False where an assumption was wrong, or the outcome is not known."""
         try:
             with self._database.outside() as direct:
-                usual = _Usual(direct, self._database.dialect)
-                entrance = Entrance(usual, self._database.dialect, self._known, alone=True)
-                entrance.admit(facts)
-                is_entered = usual.write(facts)
-        except (_NotUsual, MetAnother, ConnectionLost):  # what was idle when the server was restarted
+                rows = _NewRows(direct, self._database.dialect)
+                writer = VersionWriter(rows, self._known)
+                writer.insert(facts)
+                is_inserted = rows.write(facts)
+        except (_NotAssumed, MetAnother, ConnectionLost):  # an idle connection may have been lost
             return False
-        if is_entered:
-            entrance.remember()
-        return is_entered
+        if is_inserted:
+            writer.remember()
+        return is_inserted
 
-    def _enter_any(self, facts: Facts) -> tuple[AddResult, bool]:
+    def _insert_any(self, facts: Facts) -> tuple[AddResult, bool]:
         with self._database.entering() as connection:
-            entrance = Entrance(connection, self._database.dialect, self._known, alone=False)
-            admission = entrance.admit(facts)
-        entrance.remember()
-        return admission, entrance.is_out_of_order
+            writer = VersionWriter(RowWriter(connection, self._database.dialect), self._known)
+            admission = writer.insert(facts)
+        writer.remember()
+        return admission, writer.is_out_of_order
 
 
-class _NotUsual(Exception):  # noqa: N818 - no error
-    """What is not presumed."""
+class _NotAssumed(Exception):  # noqa: N818 - no error
+    """The version is not a new instance."""
 
 
-class _Usual:
-    """Stands in for a connection for one instance: nobody has its UID, and its study is as it is known.
+class _NewRows(RowWriter):
+    """Collects the rows of one new instance; any other statement raises ``_NotAssumed``.
 
-    A study or series that is not known is looked at, without a lock: by ``study.revision`` the statement that writes
-    sees whether it was changed since.
+    A study or series that is not known is read without a lock: by ``study.revision`` the statement that writes sees
+    whether it was changed since.
     """
 
     def __init__(self, direct: Direct, dialect: Dialect) -> None:
+        super().__init__(direct, dialect)
         self._direct = direct
-        self._insert_study = dialect.insert_if_new(study)
         self._rows: dict[sa.Table, Row] = {}
 
-    def execute(self, statement: Any, row: Any = None, /) -> Answer:
-        """Answer what is usual; gather what is to be written."""
-        if statement is statements.FIND_INSTANCES:
-            return _NOTHING
-        if statement is statements.LOAD_STUDY:
-            return self._study(row)
-        if statement is statements.LOAD_SERIES:
-            return self._direct.execute(statement, row)
-        if statement is self._insert_study:
-            return self._insert(study, row)
-        if statement is statements.INSERT_SERIES:
-            return self._insert(series, row)
-        if statement is statements.UPDATE_STUDY:
-            new = self._rows.get(study)
-            self._rows[study] = {name: row.get(name, value) for name, value in new.items()} if new else row
-        elif statement in _GATHERED:
-            self._rows[_GATHERED[statement]] = row
-        else:
-            raise _NotUsual
-        return _ONE
+    def _read(self, *_: Any) -> Any:
+        raise _NotAssumed
 
-    def _study(self, key: Row) -> Answer:
+    def _write(self, *_: Any) -> Any:
+        raise _NotAssumed
+
+    def lock(self, uid: str) -> None:
+        """Do nothing: the lock is taken in the round trip that writes."""
+
+    def find_instances(self, uid: str) -> Sequence[Row]:  # noqa: ARG002
+        return ()
+
+    def load_study(self, key: StudyKey) -> Row | None:
         """Give the study row, also when it is yet to be written."""
         if new := self._rows.get(study):
-            return Answer([tuple(new.values())], tuple(new), 1)
-        return self._direct.execute(statements.LOOK_AT_STUDY, key)
+            return dict(new)
+        found: Row | None = self._direct.execute(LOOK_AT_STUDY, key._asdict()).mappings().first()
+        return found
 
-    def _insert(self, table: sa.Table, row: Row) -> Answer:
-        """Gather a row that others refer to: its id is drawn before."""
+    def load_series(self, study_id: int, uid: str) -> Row | None:
+        found: Row | None = self._direct.execute(LOAD_SERIES, {"of": study_id, "uid": uid}).mappings().first()
+        return found
+
+    def insert_study(self, row: Row) -> None:
+        self._rows[study] = {**row, "id": self._draw_id(study)}
+
+    def insert_series(self, row: Row) -> int:
+        number = self._draw_id(series)
+        self._rows[series] = {**row, "id": number}
+        return number
+
+    def update_study(self, study_id: int, known_revision: int, row: Row) -> bool:
+        if new := self._rows.get(study):
+            self._rows[study] = {name: row.get(name, value) for name, value in new.items()}
+        else:
+            self._rows[study] = {**row, "of": study_id, "known_revision": known_revision}
+        return True
+
+    def update_series(self, series_id: int, row: Row) -> None:
+        self._rows[series] = {**row, "of": series_id}
+
+    def insert_instance(self, row: Row) -> int:
+        self._rows[instance] = row
+        return 0  # the statement that writes knows it
+
+    def insert_version(self, row: Row) -> None:
+        self._rows[version] = row
+
+    def _draw_id(self, table: sa.Table) -> int:
+        """Draw the id of a row that others refer to."""
         (number,) = self._direct.execute(_DRAW_ID, {"table": table.name}).first()
-        self._rows[table] = {**row, "id": number}
-        return Answer([(number,)], (), 1)
+        return int(number)
 
     def write(self, facts: Facts) -> bool:
-        """Write what was gathered; False when something is not as it was presumed, and nothing was written.
+        """Write what was collected; False when an assumption is wrong, and nothing was written.
 
         The lock is a statement of its own: one sees what was committed before it began, and it begins with the lock.
         """
         uid = facts.key.sop_instance_uid
-        self._rows[version]["sha256"] = rb"\x" + facts.version["sha256"].encode()
+        self._rows[version]["sha256"] = rf"\x{facts.version['sha256']}"
         rows = [self._rows[table] for table in _TABLES]
         values = {_parameter(table, name): row[name] for table, row in zip(_TABLES, rows, strict=True) for name in row}
         values["uid"] = uid
         lock = (_LOCK_NAME, {"number": lock_number(uid)})
-        return _execute(self._direct, lock, (_writing(*map(tuple, rows)), values)) == 1
-
-
-def _execute(direct: Direct, *asked: tuple[Statement, Row]) -> int:
-    """Do what ``Trips.execute`` does; its errors are those of ``Direct``."""
-    info = direct.connection.info  # lasts as long as the driver's connection
-    trips: Trips | None = info.get(_TRIPS)
-    if trips is None:
-        trips = info[_TRIPS] = Trips(direct.connection.connection.driver_connection)  # type: ignore[arg-type]
-    try:
-        return trips.execute(*asked)
-    except psycopg.Error as error:
-        raise direct.explained("", error) from None
+        return execute(self._direct, lock, (_writing(*map(tuple, rows)), values)) == 1
 
 
 _Names = tuple[str, ...]

@@ -22,10 +22,10 @@ from backup_scp.index.schema.tables import (
     study,
     version,
 )
-from backup_scp.index.writing.bulk_writer import Gathering
+from backup_scp.index.writing.bulk_writer import BulkWriter
 from backup_scp.index.writing.study_cache import KnownStudies, StudyKey
 from backup_scp.index.writing.version_rows import Facts
-from backup_scp.index.writing.version_writer import Entrance
+from backup_scp.index.writing.version_writer import VersionWriter
 from backup_scp.ports import AddResult, Flag, InstanceKey, ReadVersion
 
 _UID = study.c.study_instance_uid
@@ -105,8 +105,8 @@ class Reentry:
         self._connection = connection
         self._dialect = dialect
         self._read = read
-        self._gathering = Gathering(connection, dialect)
-        self._entrance = Entrance(self._gathering, dialect, KnownStudies(), alone=True)
+        self._rows = BulkWriter(connection, dialect)
+        self._writer = VersionWriter(self._rows, KnownStudies())
 
     def enter(self, found: Iterable[Facts]) -> int:
         """Enter the studies of these versions anew; return how many of the versions the index did not know."""
@@ -117,7 +117,7 @@ class Reentry:
             uid = facts.key.study_instance_uid
             if known.get(location, uid) == uid:  # else it was read in another way, and stays as it is
                 by_study.setdefault(uid, {})[location] = facts
-        self._gathering.expect(facts.key.sop_instance_uid for facts in files.values())
+        self._rows.expect(facts.key.sop_instance_uid for facts in files.values())
         return sum(self.study(uid, files) for uid, files in by_study.items())
 
     def study(self, uid: str, files: dict[str, Facts]) -> int:
@@ -139,7 +139,7 @@ class Reentry:
             facts = Facts.of(read)
         else:
             facts = _as_known(dict(self._connection.execute(_ROWS, {"at": location}).mappings().one()))
-        self._gathering.expect([facts.key.sop_instance_uid])
+        self._rows.expect([facts.key.sop_instance_uid])
         return facts
 
     def _studies_of(self, locations: Iterable[str]) -> sa.Select[Any]:
@@ -153,9 +153,9 @@ class Reentry:
         """Enter in the order of arrival; return how many were new."""
         admissions = []
         for facts in sorted(found, key=lambda facts: facts.candidate.place):
-            admissions.append(self._entrance.admit(facts))
-            self._entrance.remember()
-        self._gathering.flush()
+            admissions.append(self._writer.insert(facts))
+            self._writer.remember()
+        self._rows.flush()
         return sum(admission is not AddResult.HELD for admission in admissions)
 
     def _remember_verifications(self, known: Iterable[Any]) -> None:

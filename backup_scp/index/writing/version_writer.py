@@ -11,15 +11,12 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import sqlalchemy as sa
-
-from backup_scp.index.schema.dialect import Dialect, Executes
 from backup_scp.index.schema.rows import Row
 from backup_scp.index.schema.search_keys import key_columns, key_values
 from backup_scp.index.schema.stored_text import patient_key
-from backup_scp.index.schema.tables import INSTANCE_ATTRIBUTES, SERIES_ATTRIBUTES, STUDY_ATTRIBUTES, study
-from backup_scp.index.writing import statements
+from backup_scp.index.schema.tables import INSTANCE_ATTRIBUTES, SERIES_ATTRIBUTES, STUDY_ATTRIBUTES
 from backup_scp.index.writing.attribute_merge import blank, merge
+from backup_scp.index.writing.row_writer import SERIES_COUNTS, SERIES_ROW, STUDY_COUNTS, STUDY_ROW, RowWriter
 from backup_scp.index.writing.study_cache import KnownStudies, KnownStudy, StudyKey
 from backup_scp.index.writing.version_rows import Facts, candidate
 from backup_scp.index.writing.version_rule import Standing, decide
@@ -30,19 +27,15 @@ Found = Mapping[str, Any]
 _WITH_KEYS = tuple(attribute for attribute in INSTANCE_ATTRIBUTES if key_columns(attribute))
 
 
-class Entrance:
-    """Enters versions on one connection.
+class VersionWriter:
+    """Enters one version: decides which rows say what, and lets ``rows`` write them.
 
     Parameters
     ----------
-    connection
-        In a transaction that may write.
-    dialect
-        The engine's.
+    rows
+        Reads and writes the rows, in a transaction that may write.
     known
         Study rows to begin from; ``remember`` puts them back.
-    alone
-        No other transaction can write: no locks are needed.
 
     Attributes
     ----------
@@ -50,21 +43,17 @@ class Entrance:
         A version of an instance came late that a later one is known of: what the study says may depend on it.
     """
 
-    def __init__(self, connection: Executes, dialect: Dialect, known: KnownStudies, *, alone: bool) -> None:
-        self._connection = connection
-        self._dialect = dialect
+    def __init__(self, rows: RowWriter, known: KnownStudies) -> None:
+        self._rows = rows
         self._known = known
-        self._alone = alone
         self._entered: tuple[StudyKey, KnownStudy] | None = None
         self.is_out_of_order = False
 
-    def admit(self, facts: Facts) -> AddResult:
+    def insert(self, facts: Facts) -> AddResult:
         """Enter a version, counts and all."""
-        if not self._alone:
-            self._dialect.lock_name(self._connection, facts.key.sop_instance_uid)
-            self._dialect.lock_entering(self._connection)
         uid = facts.key.sop_instance_uid
-        namesakes = self._connection.execute(statements.FIND_INSTANCES, {"uid": uid}).mappings().all()
+        self._rows.lock(uid)
+        namesakes = self._rows.find_instances(uid)
         for found in namesakes:
             if (found["study_instance_uid"], found["series_instance_uid"]) == facts.key[:2]:
                 return self._further_version(facts, found)
@@ -83,7 +72,7 @@ class Entrance:
         """Tell whether another instance has the UID since before; flag those that have it since later."""
         later = False
         for found in namesakes:
-            versions = self._connection.execute(statements.VERSIONS_OF, {"of": found["instance_id"]}).mappings().all()
+            versions = self._rows.versions_of(found["instance_id"])
             first = min(versions, key=lambda row: candidate(row).place)
             if candidate(first).place < facts.candidate.place:
                 later = True
@@ -93,8 +82,7 @@ class Entrance:
 
     def _new_instance(self, facts: Facts, *, clash: bool) -> None:
         series_id = self._place(facts, instances=1, versions=1, size_bytes=facts.version["size_bytes"])
-        row = instance_row(facts, series_id)
-        instance_id = self._insert(statements.INSERT_INSTANCE, row)
+        instance_id = self._rows.insert_instance(instance_row(facts, series_id))
         self._insert_version(facts, instance_id, Standing(answering=True, clash=clash))
 
     def _insert_version(self, facts: Facts, instance_id: int, standing: Standing) -> None:
@@ -107,17 +95,12 @@ class Entrance:
             "flags": ",".join(sorted(flags)),
             "patient_id": None if standing.answering else facts.study["patient_id"],
         }
-        self._connection.execute(statements.INSERT_VERSION, row)
-
-    def _insert(self, statement: sa.Insert, row: Row) -> int:
-        """Insert a row; return the id that the database gave it."""
-        key = self._connection.execute(statement, row).inserted_primary_key
-        return int(key[0]) if key else 0
+        self._rows.insert_version(row)
 
     # A further version of one that is
 
     def _further_version(self, facts: Facts, found: Found) -> AddResult:
-        versions = self._connection.execute(statements.VERSIONS_OF, {"of": found["instance_id"]}).mappings().all()
+        versions = self._rows.versions_of(found["instance_id"])
         if any(version["sha256"] == facts.version["sha256"] for version in versions):
             return AddResult.HELD
         held = [candidate(version) for version in versions]
@@ -129,17 +112,11 @@ class Entrance:
         if decision.takes_over:
             self._take_over(facts, found, versions)
         else:
-            self._count_version(facts, found)
+            self._rows.count_version(found["study_id"], facts.version["size_bytes"], facts.received_at)
         self._insert_version(facts, found["instance_id"], decision.standing)
         if decision.standing.reencoded:
             return AddResult.REENCODED
         return AddResult.CLASH if decision.standing.clash else AddResult.VERSION
-
-    def _count_version(self, facts: Facts, found: Found) -> None:
-        size_bytes = facts.version["size_bytes"]
-        self._connection.execute(
-            statements.COUNT_VERSION, {"of": found["study_id"], "more_bytes": size_bytes, "at": facts.received_at}
-        )
 
     def _restate(self, version: Found, standing: Standing, named: str | None = None) -> None:
         """Write what the rule makes of a version now, where the row says otherwise.
@@ -152,34 +129,28 @@ class Entrance:
         if named is not None:
             row |= {"answering": False, "patient_id": named}
         if named is not None or not is_as_it_was:
-            self._connection.execute(statements.SET_STANDING, {"of": version["id"], **row})
+            self._rows.update_version(version["id"], row)
 
     def _take_over(self, facts: Facts, found: Found, versions: Sequence[Found]) -> None:
         """Let the instance say what its new version says; that may be that it belongs to another patient."""
         size_bytes = facts.version["size_bytes"]
         moves = StudyKey(*(found[column] for column in StudyKey._fields)) != facts.study_key
         if moves:
-            self._connection.execute(statements.LOCK_STUDIES, {"uid": facts.key.study_instance_uid}).all()
+            self._rows.lock_studies(facts.key.study_instance_uid)
             size_bytes += sum(version["size_bytes"] for version in versions)
         series_id = self._place(facts, instances=int(moves), versions=len(versions) * moves + 1, size_bytes=size_bytes)
         row = instance_row(facts, series_id)
-        self._connection.execute(statements.UPDATE_INSTANCE, {**row, "of": found["instance_id"]})
+        self._rows.update_instance(found["instance_id"], row)
         if moves:
             self._leave(found, len(versions), size_bytes - facts.version["size_bytes"])
         if row["sop_class_uid"] != found["sop_class_uid"] and self._entered:
-            self._collect(self._entered[1].row["id"])
+            self._rows.collect(self._entered[1].row["id"], ())
 
     def _leave(self, found: Found, versions: int, size_bytes: int) -> None:
         """Count an instance out of the rows that it left; rows that are empty now go."""
-        execute = self._connection.execute
-        execute(statements.LEAVE_SERIES, {"of": found["series_id"]})
-        emptied = execute(statements.DELETE_EMPTY_SERIES, {"of": found["series_id"]}).rowcount
-        execute(
-            statements.LEAVE_STUDY,
-            {"of": found["study_id"], "less_series": emptied, "less_versions": versions, "less_bytes": size_bytes},
-        )
-        if not execute(statements.DELETE_EMPTY_STUDY, {"of": found["study_id"]}).rowcount:
-            self._collect(found["study_id"])
+        series = int(self._rows.leave_series(found["series_id"]))
+        if not self._rows.leave_study(found["study_id"], series=series, versions=versions, size_bytes=size_bytes):
+            self._rows.collect(found["study_id"], ())
 
     # Study and series
 
@@ -198,27 +169,22 @@ class Entrance:
         was_new = self._save_series(current, series_row, facts, says_more=says_more)
         self._entered = (facts.study_key, current)
         if not was_new and series_row["modality"] != modality:
-            self._collect(current.row["id"], facts.instance["sop_class_uid"])
+            self._rows.collect(current.row["id"], [facts.instance["sop_class_uid"]])
         return int(series_row["id"])
 
     def _load(self, key: StudyKey) -> KnownStudy:
         """Lock the study row, and read it; make it when there is none."""
         while True:
-            found = self._connection.execute(statements.LOAD_STUDY, key._asdict()).mappings().first()
-            if found:
-                return KnownStudy(dict(found))
-            row = new_study_row(key)
-            self._connection.execute(self._dialect.insert_if_new(study), row)
+            if found := self._rows.load_study(key):
+                return KnownStudy(found)
+            self._rows.insert_study(new_study_row(key))
 
     def _series(self, current: KnownStudy, facts: Facts) -> Row:
         uid = facts.key.series_instance_uid
         if row := current.series.get(uid):
             return row
-        where = {"of": current.row["id"], "uid": uid}
-        if current.row["number_of_study_related_series"] and (
-            found := self._connection.execute(statements.LOAD_SERIES, where).mappings().first()
-        ):
-            return dict(found)
+        if current.row["number_of_study_related_series"] and (found := self._rows.load_series(current.row["id"], uid)):
+            return found
         return {**blank(SERIES_ATTRIBUTES), "study_id": current.row["id"], "number_of_series_related_instances": 0}
 
     def _save_study(self, current: KnownStudy, facts: Facts, more: tuple[int, int, int], *, new_series: bool) -> bool:
@@ -235,33 +201,21 @@ class Entrance:
         row["last_received_at"] = max(row["last_received_at"], facts.received_at)
         row["modalities_in_study"] = _with(row["modalities_in_study"], facts.series["modality"] if new_series else "")
         row["sop_classes_in_study"] = _with(row["sop_classes_in_study"], facts.instance["sop_class_uid"])
-        where = {"of": row["id"], "known_revision": row["revision"]}
+        known_revision = row["revision"]
         row["revision"] += 1
-        columns = statements.STUDY_ROW if says_more else statements.STUDY_COUNTS
-        saved = self._connection.execute(statements.UPDATE_STUDY, {**_only(row, columns), **where})
-        return int(saved.rowcount) == 1
+        columns = STUDY_ROW if says_more else STUDY_COUNTS
+        return self._rows.update_study(row["id"], known_revision, _only(row, columns))
 
     def _save_series(self, current: KnownStudy, row: Row, facts: Facts, *, says_more: bool) -> bool:
         """Write the series row; True when it is a new one."""
         is_new = "id" not in row
         if is_new:
-            row["id"] = self._insert(statements.INSERT_SERIES, row)
+            row["id"] = self._rows.insert_series(row)
         else:
-            columns = statements.SERIES_ROW if says_more else statements.SERIES_COUNTS
-            self._connection.execute(statements.UPDATE_SERIES, {**_only(row, columns), "of": row["id"]})
+            columns = SERIES_ROW if says_more else SERIES_COUNTS
+            self._rows.update_series(row["id"], _only(row, columns))
         current.series[facts.key.series_instance_uid] = row
         return is_new
-
-    def _collect(self, study_id: int, *coming: str) -> None:
-        """Read again what the study's series and instances are, and ``coming``; nobody remembers the row from here."""
-        execute = self._connection.execute
-        modalities = execute(statements.MODALITIES_OF, {"of": study_id}).scalars()
-        classes = execute(statements.SOP_CLASSES_OF, {"of": study_id}).scalars()
-        joined = {
-            "modalities": "\\".join(sorted(filter(None, modalities))),
-            "classes": "\\".join(sorted({*classes, *coming})),
-        }
-        execute(statements.SET_COLLECTED, {"of": study_id, **joined})
 
 
 def instance_row(facts: Facts, series_id: int) -> Row:
