@@ -25,7 +25,7 @@ _idle: deque[BackgroundDigest] = deque()
 
 
 class BackgroundDigest:
-    """Goes on with digests while its caller writes the same bytes; ``finish`` it before they are asked for.
+    """Hashes bytes in a thread while the caller writes them; call ``finish`` before you read the digests.
 
     Its thread waits for the next Data Set then: to start one takes as long as to digest 100 KB.
     """
@@ -40,7 +40,7 @@ class BackgroundDigest:
 
     @classmethod
     def begin(cls, digests: Digests) -> BackgroundDigest | None:
-        """Go on with digests of what has come so far; None where no core or no thread is free for it."""
+        """Start the thread with digests so far; None when no core or no thread is free."""
         if not _free_cores.acquire(blocking=False):
             return None
         try:
@@ -56,7 +56,7 @@ class BackgroundDigest:
         return self
 
     def update(self, data: memoryview) -> None:
-        """Begin with more bytes, when those before are done; these must not change until then, or ``finish``.
+        """Start hashing more bytes when those before are done; do not change them before the next call or ``finish``.
 
         Raises
         ------
@@ -71,7 +71,7 @@ class BackgroundDigest:
             self._given.put(data)
 
     def finish(self) -> None:
-        """Have the digests of all that was given.
+        """Wait for the thread, and return the digests of all bytes.
 
         Raises
         ------

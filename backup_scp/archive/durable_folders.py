@@ -15,7 +15,7 @@ _HINT_BYTES = 128 << 10  # of a longer one Linux takes no more than its device's
 
 
 def prefetch(path: Path) -> None:
-    """Let the system read a file into memory meanwhile, where it can be told; what is wrong with it shows later.
+    """Start reading a file into the page cache, where the system can; errors show later.
 
     Of a long one it is told the beginning.
     """
@@ -41,7 +41,7 @@ class DurableFolders:
         self._known: set[Path] = set()
 
     def knows(self, folder: Path) -> bool:
-        """Tell whether ``make`` has seen to this folder; it is there, unless somebody has removed it since."""
+        """Tell whether ``make`` has made this folder durable; somebody may have removed it since."""
         return folder in self._known
 
     def make(self, folder: Path) -> None:
@@ -65,7 +65,7 @@ class DurableFolders:
         return True
 
     def _make_root(self) -> None:
-        """Make the root; on its first use sync what leads to it, which a dead process may have made a moment ago."""
+        """Make the root; on first use, fsync the folders above it, which a process that died may have made."""
         if self._root in self._known and self._root.exists():
             return
         self._root.mkdir(0o700, parents=True, exist_ok=True)

@@ -151,7 +151,7 @@ class FilesystemArchive:
     def _compared(
         self, stream: BinaryIO, location: str, sha256: str, room: Room | None = None, *, quickly: bool = False
     ) -> ArchivedFile:
-        """Read all of it; where there is room, the digest is of what is in memory then."""
+        """Read and digest the whole file, in memory if it fits."""
         file = self._described(stream, location)
         xxh3 = file.xxh3_128 if quickly and file.sha256 == sha256 else ""  # made of what has this SHA-256
         expected = xxh3 or file.sha256
@@ -216,7 +216,7 @@ class FilesystemArchive:
         return location if held.sha256 == sha256 else layout.location_of(key, sha256, whole_digest=True)
 
     def _keep_or_replace(self, file: FileInStaging, location: str, key: InstanceKey) -> None:
-        """Keep what is at the location when it is intact; else put it aside, for good, and take its place."""
+        """Keep the file at the location when it is intact; else move it to quarantine, and take its place."""
         if self._is_intact(location, file.sha256):
             self.flush(location)  # it may have been copied here a moment ago, by no process of ours
             return
@@ -237,7 +237,7 @@ class FilesystemArchive:
         return True
 
     def _committed(self, staged: Path) -> str | None:
-        """Read from a dead process's file where it was committed to; None when it was not."""
+        """Read where the file of a process that died was committed to; None when it was not."""
         try:
             with staged.open("rb") as stream:
                 location = read_header(stream, "A staged file").location
@@ -263,7 +263,7 @@ class FilesystemArchive:
 
     @contextmanager
     def _explained(self, location: str) -> Iterator[None]:
-        """Say for what the system refuses in the block whether it is this file that is damaged, or the archive away."""
+        """Translate OS errors of the block: this file is damaged, or the archive is away."""
         try:
             yield
         except (FileNotFoundError, NotADirectoryError) as error:
@@ -313,7 +313,7 @@ class FilesystemArchive:
             self._require_expected("read")
 
     def _require_expected(self, action: str) -> None:
-        """Tell the archive from the folder where its drive is missing, and from another archive."""
+        """Raise when the folder is not the expected archive: its drive is missing, or it is another archive."""
         if self._expected is None:
             return
         found = self._marker.identity()

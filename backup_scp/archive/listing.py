@@ -81,7 +81,7 @@ class Listing:
             return False
 
     def _pass_over(self, folder: str, error: OSError) -> None:
-        """Note it; where it is the archive's own folder, or no folder of ours, it is another matter."""
+        """Note a folder that cannot be read; the archive's own folder raises, a foreign one is ignored."""
         if not folder or error.errno not in _PASSED_OVER:
             raise error
         if layout.is_spread(folder.partition("/")[0]):

@@ -124,7 +124,7 @@ class FileInStaging:
         self._begun_bytes = end
 
     def _require_room(self, length: int) -> None:
-        """Look at the room now and then: nobody has announced how long the Data Set will be."""
+        """Check the free space now and then: the length of the Data Set is not known in advance."""
         self._unchecked_bytes += length
         if self._unchecked_bytes >= CHECK_BYTES:
             self._volume.require_room(length)
@@ -161,7 +161,7 @@ class FileInStaging:
                 self._note.unlink(missing_ok=True)
 
     def finalize(self, arrival: Arrival, location: str) -> None:
-        """Fill in the header; on return every byte is durable, and nothing can be written any more.
+        """Fill in the header and fsync; after this nothing can be written.
 
         Raises
         ------

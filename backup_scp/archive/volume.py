@@ -96,7 +96,7 @@ class Volume:
             raise ArchiveUnavailable("Archive cannot be written: an fsync failed; send it again")
 
     def require_healthy(self, folder: Path) -> None:
-        """After a failed fsync, write nothing until a new file in ``folder`` was seen to be kept.
+        """After a failed fsync, refuse writes until a test file in ``folder`` was written and synced.
 
         Raises
         ------

@@ -25,17 +25,17 @@ def now() -> datetime:
 
 
 def horizon() -> datetime:
-    """Give the latest time that can have been: what is dated later was written while a clock was ahead."""
+    """Return the latest plausible time: what is dated later was written while a clock was ahead."""
     return now() + TOLERANCE
 
 
 def is_future(moment: datetime) -> bool:
-    """Tell whether this cannot have been yet; what says so was written while a clock was ahead."""
+    """Tell whether a time is in the future: it was written while a clock was ahead."""
     return moment > horizon()
 
 
 class Steady:
-    """Goes on from a time, whatever becomes of the system's clock: what it says never goes back.
+    """A clock that starts at a time and never goes back, whatever happens to the system's clock.
 
     Parameters
     ----------

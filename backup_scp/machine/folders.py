@@ -17,11 +17,11 @@ _TEST_BYTES = bytes(65536)
 
 
 class FsyncFailed(OSError):  # noqa: N818 - what happened, as the other names say it
-    """The system could not keep what was written; the descriptor must not be asked again: it would say yes."""
+    """fsync failed.  Do not call it again on this descriptor: it would succeed without the data."""
 
 
 def uncache(stream: BinaryIO) -> None:
-    """Let what is read next come from the medium, not from memory, where the system can be told."""
+    """Drop a file from the page cache, so that the next read comes from the disk, where the system can."""
     if sys.platform == "linux":
         with suppress(OSError):
             os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
@@ -49,7 +49,7 @@ def fsync(descriptor: int, unknown: frozenset[int] = frozenset()) -> None:
 
 
 def last_failed_fsync() -> int:
-    """Tell of the last fsync that failed in this process, or in one forked from the same: another number each time."""
+    """Return a number that changes with each failed fsync of this process or of one forked from the same."""
     return _last_failure[0]
 
 

@@ -1,4 +1,4 @@
-"""The medium is at work while a Data Set still comes in."""
+"""Start writing to the disk while a Data Set still comes in."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _sync_file_range = (
 
 
 def begin_writeback(descriptor: int, start: int, length: int) -> None:
-    """Let the system begin to bring a part of a file to the medium, where it can be told; promises nothing.
+    """Start writeback of a part of a file, where the system can; this promises nothing.
 
     What fails later is kept for the fsync of the same descriptor.
 

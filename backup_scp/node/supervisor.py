@@ -70,7 +70,7 @@ class Ready:
 
 
 class Teller(Protocol):
-    """Tells whoever has started the node."""
+    """Reports to whoever started the node."""
 
     def ready(self, ready: Ready) -> None:
         """Say that it serves from now on."""
@@ -113,7 +113,7 @@ def _serve_with_workers(settings: Settings, teller: Teller, run: Run) -> None:
 
 
 def _require_interpreter_lock() -> None:
-    """Refuse a Python whose threads run at once: what they share here is not made for it (docs/architecture.md)."""
+    """Refuse a free-threaded Python: shared data here relies on the interpreter lock (docs/architecture.md)."""
     if not getattr(sys, "_is_gil_enabled", lambda: True)():
         raise InvalidSettings(
             "This Python is a free-threaded build, for which backup-scp is not made: use the usual build, or start it "
@@ -122,7 +122,7 @@ def _require_interpreter_lock() -> None:
 
 
 class _StopSignal:
-    """Knows when SIGINT or SIGTERM came.
+    """Waits for SIGINT or SIGTERM.
 
     The handler takes no lock: it runs in the thread that waits here, which may hold whatever lock it would want.  The
     system writes the signal to a socket, so that the wait ends at once.
@@ -145,7 +145,7 @@ class _StopSignal:
         return self.came
 
     def close(self) -> None:
-        """Let the system tell nobody any more."""
+        """Close the sockets that signals wake."""
         signal.set_wakeup_fd(-1)
         self._woken.close()
         self._waker.close()
@@ -157,7 +157,7 @@ class _StopSignal:
 def _serve(
     settings: Settings, node: Node, teller: Teller, run: Run | None, on_start: Callable[[], object] = lambda: None
 ) -> None:
-    """Be a process of the node until it is told to stop, or the one that it came of is gone.
+    """Run one process of the node until it is told to stop, or until its parent is gone.
 
     ``run`` is given to the one process that tells people, and the run's record, what there is.
     """
@@ -230,7 +230,7 @@ def _ready(settings: Settings, node: Node, record: RunRecord) -> Ready:
 
 @dataclass
 class _Supervisor:
-    """Has the processes of the node: the first one sees to archive and index before there are others."""
+    """Starts and replaces the processes of the node; the first one opens archive and index before the others start."""
 
     settings: Settings
     listeners: list[Listener]
@@ -273,7 +273,7 @@ class _Supervisor:
         return bool(is_ready)
 
     def _fork(self, number: int, on_start: Callable[[], object] = lambda: None) -> None:
-        """Let there be a process; what it raises at its start goes the usual way to a person."""
+        """Fork a process; errors at its start are reported as usual."""
         if sys.platform == "win32":
             raise NotImplementedError  # ``serve`` has refused it
         signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPED)  # until it is known, and until it heeds them itself

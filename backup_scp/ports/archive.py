@@ -66,11 +66,11 @@ class Arrival:
 
     @property
     def order(self) -> datetime:
-        """By what versions are put in order: when it came, unless the clock is known to have been wrong."""
+        """The time by which versions are ordered: the time of arrival, unless the clock is known to have been wrong."""
         return self.ordered_at or self.received_at
 
     def after(self, latest: datetime | None) -> Arrival:
-        """Give the arrival that comes after a moment in the order of versions, whatever the clock says."""
+        """Return this arrival ordered after ``latest``, even when the clock is behind."""
         if latest is None or latest < self.order:
             return self
         return replace(self, ordered_at=min(latest, _LAST) + _NEXT)
@@ -95,7 +95,7 @@ class StagedFile(Protocol):
         Parameters
         ----------
         data
-            It stays as it is until the next ``write``, or until ``sha256`` is asked for: it is digested meanwhile.
+            Do not modify the buffer before the next call of ``write`` or ``sha256``: a thread may still be hashing it.
 
         Raises
         ------
@@ -228,7 +228,7 @@ class Archive(Protocol):
         """
 
     def announce(self, location: str) -> None:
-        """Say that this file will be loaded soon, so that the medium may begin; it tells nothing of the file."""
+        """Start reading a file that will be loaded soon (readahead); errors show later."""
 
     def flush(self, location: str) -> None:
         """Make a committed file durable, and every name that leads to it, whoever put it there.
@@ -249,7 +249,7 @@ class Archive(Protocol):
         """
 
     def has_note(self, location: str) -> bool:
-        """Tell whether its ``commit`` waits for a ``forget``, as far as can be seen from the file."""
+        """Tell whether a committed file still has its note in staging."""
 
     def is_place_of(self, location: str, key: InstanceKey, sha256: str) -> bool:
         """Tell whether ``commit`` puts this Data Set there."""
@@ -283,10 +283,10 @@ class Archive(Protocol):
 
     @property
     def trouble(self) -> str:
-        """Why nothing is written: an fsync failed, and no file was kept since; empty when all is well."""
+        """Why writes are refused: an fsync failed, and no test file was synced since; empty when all is well."""
 
     def mark_faulty(self, trouble: str) -> None:
-        """Write nothing until a new file was seen to be kept."""
+        """Refuse writes until a test file was written and synced."""
 
     def identity(self) -> str | None:
         """Read which archive this is; None where it has no marker: a new one, an old one, or a missing drive.
@@ -297,7 +297,7 @@ class Archive(Protocol):
         """
 
     def establish(self, identity: str | None = None) -> str:
-        """Give it a durable marker with this identity, or a new one; return the one it has, which may be another.
+        """Write a durable marker with this identity, or a new one; return the identity that the archive has.
 
         Raises
         ------

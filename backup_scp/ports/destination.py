@@ -71,7 +71,7 @@ class Destination(Protocol):
     def __exit__(self, *exc: object) -> None: ...
 
     def prepare(self, instances: Sequence[StoredVersion]) -> Sequence[StoredVersion]:
-        """Reach it, knowing what will come; return the same instances in the order in which it wants them.
+        """Connect for these instances; return them in the order in which they are to be sent.
 
         Raises
         ------
@@ -114,7 +114,7 @@ class RestoreDestination(Destination, Protocol):
     implementation: str
 
     def expect(self, held: StoredVersion) -> None:
-        """Hear of one instance that will come; all are named before the first batch is prepared."""
+        """Announce one instance; all are announced before the first batch is prepared."""
 
 
 class Inventory(Protocol):

@@ -61,7 +61,7 @@ class Rejection:
 
     @property
     def settled_by(self) -> tuple[str, str, str]:
-        """Service, AE title and address whose later success ends it: the caller, or the Move Destination anywhere."""
+        """The service, AE title and address whose later success ends it: of the caller, or of the Move Destination."""
         if self.service is ServiceKind.DESTINATION:
             return self.service, self.called_ae_title, ""
         return self.service, self.calling_ae_title, self.address

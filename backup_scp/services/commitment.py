@@ -1,4 +1,4 @@
-"""Storage Commitment: what is asked for is read back from the disk, and the answer delivered, however long it takes.
+"""Storage Commitment: read the requested instances back from the disk, and deliver the report, however long it takes.
 
 Three steps, each of its own: a request is kept (``request``), its instances are looked at (``judge_next``), and the
 report goes out (``report_next``).  What is due stands in the index, so a crash, a restart or a second node lose nothing
@@ -55,12 +55,12 @@ DeliverReport = Callable[[Commitment, RenewLease], None]
 
 
 class LeaseLost(Exception):  # noqa: N818 - no error: somebody else does it
-    """What was leased is somebody else's by now."""
+    """Another worker has the lease by now."""
 
 
 @dataclass(frozen=True, slots=True)
 class CommitmentTimers:
-    """How long is waited for what.
+    """How long the steps of a commitment may take, and how long they wait.
 
     Attributes
     ----------
@@ -100,7 +100,7 @@ class WorkSignal:
             self._condition.notify_all()
 
     def wait(self, heard: int, timeout_s: float) -> None:
-        """Wait until it has rung more often than was heard, or for so long."""
+        """Wait until the generation is newer than ``heard``, or until the timeout."""
         with self._condition:
             self._condition.wait_for(lambda: self.generation != heard, timeout_s)
 
@@ -227,7 +227,7 @@ class StorageCommitment:
             self.bell.notify()
 
     def _begun_with(self, leased: Commitment) -> _Begun:
-        """Recall how far a request has come here; of those that others have come by, nothing is known."""
+        """Return how far this process has come with a request; nothing is known of the work of other processes."""
         begun = self._begun.get(leased.number) or _Begun(list(dict.fromkeys(leased.request.references)))
         self._begun[leased.number] = begun
         self._begun.move_to_end(leased.number)
@@ -236,7 +236,7 @@ class StorageCommitment:
         return begun
 
     def _is_missing_some(self, begun: _Begun, request: CommitmentRequest) -> bool:
-        """Whether an instance that may come yet has not: those that are here are not looked for again."""
+        """Tell whether an instance that may still arrive is missing; do not look again for those that are here."""
         while begun.missing:
             some, rest = begun.missing[:_BATCH], begun.missing[_BATCH:]
             found = self._records.find(some, request.requester, own_only=request.own_only)
@@ -247,7 +247,7 @@ class StorageCommitment:
         return False
 
     def _has_read_all(self, begun: _Begun, request: CommitmentRequest, *, is_late: bool) -> bool:
-        """Judge what has not been; False where the turn is over, or nothing can be read now."""
+        """Judge the rest; False when the turn is over, or when nothing can be read now."""
         until = time.monotonic() + self._pace.turn.total_seconds()
         begun.turn_is_over = False
         references = list(dict.fromkeys(request.references))
@@ -366,7 +366,7 @@ class StorageCommitment:
 
     @contextlib.contextmanager
     def _kept(self, leased: Commitment) -> Iterator[RenewLease]:
-        """Keep a lease as long as the block takes."""
+        """Renew a lease while the block runs."""
         done = threading.Event()
 
         def keep() -> None:
@@ -413,7 +413,7 @@ class Worker:
             thread.start()
 
     def stop(self, grace_s: float) -> None:
-        """Take up nothing more; what is not done in time goes on after the next start."""
+        """Start no further work; unfinished work continues after the next start."""
         self._commitment.stopping.set()
         self._commitment.bell.notify()
         deadline = time.monotonic() + grace_s

@@ -1,4 +1,4 @@
-"""One version after the other to a destination: read, compared, sent; an outcome for each."""
+"""Send versions to a destination one after the other: read, compare, send; an outcome for each."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ Others = Callable[[StoredVersion], Iterable[StoredVersion]]
 
 
 def others_of(archive: Archive, index: Index) -> Others:
-    """Make what finds other versions that say the same: each tells in its own file of which one it does."""
+    """Return a function that finds other versions with the same content, for a damaged one."""
 
     def others(held: StoredVersion) -> Iterator[StoredVersion]:
         key = InstanceKey(held.study_instance_uid, held.series_instance_uid, held.sop_instance_uid)
@@ -115,7 +115,7 @@ def _deliver(loaded: LoadedInstance, destination: Destination, meanwhile: Meanwh
 
 
 def _deliver_another(damaged: Outcome, outgoing: VerifiedReader, destination: Destination, others: Others) -> Outcome:
-    """Send another version in the place of a damaged one; where none is whole, the outcome stays what it was."""
+    """Send another version in place of a damaged one; keep the outcome when none is intact."""
     for other in others(damaged.held):
         loaded = outgoing.load(other)
         if loaded.file is not None:

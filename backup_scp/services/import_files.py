@@ -1,4 +1,4 @@
-"""The files below folders, and those in zip files: what an import reads, and what it passes over and why."""
+"""List the files that an import reads, in folders and zip files, and why it skips the others."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def _entries(folder: Path) -> list[tuple[Path, int]]:
 
 
 def _kind(entry: os.DirEntry[str]) -> int:
-    """Tell what it is; what cannot be asked will say why when it is opened."""
+    """Return the kind of an entry; one that cannot be read fails with a reason when it is opened."""
     try:
         return stat.S_IFMT(entry.stat(follow_symlinks=False).st_mode)
     except OSError:
@@ -158,7 +158,7 @@ def _kind(entry: os.DirEntry[str]) -> int:
 
 
 def _kind_behind(path: Path) -> int:
-    """Tell what a path or link leads to; 0 where the system does not say, and whoever opens it will hear why."""
+    """Return the kind of the target of a path or link; 0 when the system refuses, and opening it says why."""
     try:
         return stat.S_IFMT(path.stat().st_mode)
     except OSError:
@@ -170,7 +170,7 @@ def _identity(found: os.stat_result) -> tuple[int, int]:
 
 
 def printable(path: Path | str) -> str:
-    """Write a path whose bytes may be of another time's character set."""
+    """Write a path whose bytes may be in another character set."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
@@ -248,7 +248,7 @@ def is_zip(path: Path) -> bool:
 
 
 def members(path: Path) -> Generator[Member | NotRead, None, None]:
-    """Yield the files in a zip file; what it is full of is bounded, and no name in it is used as a path.
+    """Yield the files in a zip file; their size is bounded, and their names are never used as paths.
 
     Raises
     ------

@@ -111,7 +111,7 @@ class Ingest:
         return Accepted(admission, location, flags=version.flags)
 
     def _compared(self, staged: StagedFile, key: InstanceKey, arrival: Arrival) -> Arrival:
-        """Note it where a version that is held says the same in another encoding."""
+        """Note the stored version with the same content in another encoding, if there is one."""
         return replace(arrival, same_as=find_same(self._archive, staged, self._index.versions_of(key)))
 
     def recover(self) -> int:
@@ -135,7 +135,7 @@ class Ingest:
         return count
 
     def _record_damage(self, location: str, error: Damaged) -> None:
-        """Say whether its sender was told that it is kept: its row is written before it is told so."""
+        """Record and log the damage; the row tells whether the sender was told that the image is stored."""
         if next(self._index.unindexed([location]), None) is None:
             self._index.record_verification([VerificationResult(location, str(error))])
             log.error("%s; send it again, from the console or another archive", error)

@@ -1,4 +1,4 @@
-"""What leaves the archive: read once, compared, and sent from the memory in which it was compared (docs/adr/0019)."""
+"""Read instances once, compare them, and send them from the memory that was compared (docs/adr/0019)."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class LoadedInstance:
     error: Exception | None = None
 
     def required(self) -> ArchivedFile:
-        """Give the file, or raise what kept it from being ready."""
+        """Return the file, or raise the error that kept it from being ready."""
         if self.file is None:
             raise self.error or RuntimeError
         return self.file
@@ -87,7 +87,7 @@ class VerifiedReader(AbstractContextManager["VerifiedReader"]):
             _permits.release()
 
     def in_order(self, held: Sequence[StoredVersion]) -> Iterator[LoadedInstance]:
-        """Give these; what is in memory of one is void when the next is asked for, or read ahead."""
+        """Yield the instances in order.  The buffer of one is reused when the next is requested or read ahead."""
         for number, one in enumerate(held):
             loaded = self._take_ahead(one) or self.load(one)
             self._next = held[number + 1] if number + 1 < len(held) else None
@@ -96,7 +96,7 @@ class VerifiedReader(AbstractContextManager["VerifiedReader"]):
             yield loaded
 
     def read_ahead(self) -> Upcoming | None:
-        """Read the next one now: what is in memory of the one before has been sent.  Give it, where it is whole.
+        """Read the next instance now, into the buffer of the one that has been sent; return it if it is intact.
 
         A longer one than fits into memory is not: an answer that is there, or a C-CANCEL, would wait for all of it.
         """
@@ -107,12 +107,12 @@ class VerifiedReader(AbstractContextManager["VerifiedReader"]):
         return self._ahead.file, self._ahead.held
 
     def _take_ahead(self, held: StoredVersion) -> LoadedInstance | None:
-        """Take what was read ahead, where it is that: whoever begins anew may ask for another."""
+        """Return the instance that was read ahead, if it is the requested one."""
         ahead, self._ahead = self._ahead, None
         return ahead if ahead is not None and ahead.held == held else None
 
     def load(self, held: StoredVersion) -> LoadedInstance:
-        """Read one and compare it; what is in memory of the one before is void then."""
+        """Read an instance and compare it.  This reuses the buffer of the one before."""
         began_at, began = clock.now(), time.perf_counter()
         room = _NO_ROOM if self._room is None else self._room
         try:
@@ -131,7 +131,7 @@ class _Buffer:
         self._memory = memoryview(b"")
 
     def __call__(self, size_bytes: int) -> memoryview | None:
-        """Give so much, None when it is too much; what was given before is void."""
+        """Return a buffer of this size, None when it is too large.  The one before must not be used any more."""
         if size_bytes > self._limit_bytes:
             return None
         if size_bytes > len(self._memory):
@@ -146,7 +146,7 @@ _NO_ROOM = _Buffer(0)
 
 
 def parts(file: ArchivedFile) -> Iterator[bytes | memoryview]:
-    """Give the Data Set: the memory in which it was compared, or read it again and compare it once more.
+    """Yield the Data Set from the memory that was compared, or read and compare it again.
 
     Raises
     ------
@@ -168,7 +168,7 @@ def parts(file: ArchivedFile) -> Iterator[bytes | memoryview]:
 
 
 def compare_again(file: ArchivedFile) -> None:
-    """See that what was read of a file since it was compared is what was compared, where that is not in memory.
+    """Read a file that was not kept in memory again, and compare it with its digest.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The index made from the files alone, folder by folder, while the node receives."""
+"""Make the index from the files alone, folder by folder, while the node receives."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def rebuild(
     reason: str = "",
     done: Rebuild | None = None,
 ) -> Rebuild:
-    """Let the index say of every study what its files say; go on where an interrupted rebuild ended.
+    """Replace the rows of every study by what its files say; continue where an interrupted rebuild ended.
 
     A study at a time is replaced, in short transactions: queries see all of them, and new instances come in meanwhile.
     An index that was lost knows more with every moment.  What the index knows of files that are damaged or gone is
@@ -166,12 +166,12 @@ def _sorted_out(found: Sequence[Version | SkippedFile], done: Rebuild) -> list[V
 
 
 def _estimated(entered: int, folder: str) -> int:
-    """Guess how many there will be: folders are spread evenly over 256 beginnings."""
+    """Estimate the number of files: folders are spread evenly over 256 beginnings."""
     return entered * 256 // (int(folder[:2], 16) + 1)
 
 
 def _require_something(archive: Archive, index: Index) -> None:
-    """Say so when the index knows files and the archive shows none: that is a drive that is not connected."""
+    """Raise when the index knows files and the archive has none: the drive is not connected."""
     if next(_listed(archive.locations(), Rebuild()), None) is None and (versions := index.holdings().versions):
         raise ArchiveUnavailable(
             f"The archive shows no file, and the index knows {versions}: is the archive's drive connected? "

@@ -148,7 +148,7 @@ class _Run:
     def _forget_what_is_lacking(
         self, batch: Sequence[StoredVersion], journal: RestoreJournal, inventory: Inventory
     ) -> None:
-        """Ask what is there: a console that was replaced once more answers to the same name, and has nothing."""
+        """Ask the destination what it has: a console that was replaced again has the same AE title and no images."""
         confirmed: dict[str, list[StoredVersion]] = {}
         for held in batch:
             if held in journal:
@@ -195,7 +195,7 @@ class _Run:
                     yield due
 
     def _expect_at_least(self, count: int) -> None:
-        """Count what came since the survey: when it is sent, it must not stand for something that is missing."""
+        """Count images that arrived after the survey, so that they do not hide missing ones."""
         if count > self.due:
             self.done.selected += count - self.due
             self.due = count
@@ -205,7 +205,7 @@ class _Run:
             due = self._send_until_trouble(due)
 
     def _send_until_trouble(self, due: Sequence[StoredVersion]) -> Sequence[StoredVersion]:
-        """Send; on trouble with the destination wait, and return what is to be sent from then on."""
+        """Send; when the destination fails, wait, and return the images that are still to be sent."""
         try:
             due = self._destination.prepare(due)
         except NothingAccepted as error:
@@ -258,7 +258,7 @@ class _Run:
             self.throttle.wait(held.size_bytes)
 
     def _no_room(self, outcome: Outcome, cause: NoRoom) -> int | None:
-        """Put it off; where the next one finds no room either the destination is full, and is sent one now and then."""
+        """Postpone an image; when the next one finds no room either, the destination is full: try one now and then."""
         self._full += 1
         if not self._is_second_try:
             self._put_off_or_fail(outcome)
@@ -309,7 +309,7 @@ class _Run:
 
 
 def _require_one_each(digests: Sequence[str], selected: Sequence[StoredVersion]) -> None:
-    """Take digits for what they name only where that is certain: the same bytes, be it in two places."""
+    """Refuse digits that name no selected digest, or more than one."""
     for digits in digests:
         named = sorted({held.sha256 for held in selected if held.sha256.startswith(digits)})
         if not named:

@@ -33,7 +33,7 @@ _HAS_OLD_LINES = 1  # PRAGMA user_version: what the text file of earlier version
 
 
 class Dropped(NamedTuple):
-    """How many confirmations count no more: those of long ago, and those of another implementation."""
+    """How many confirmations have expired: old ones, and those of another implementation."""
 
     old: int
     foreign: int
@@ -95,7 +95,7 @@ class RestoreJournal:
         return True
 
     def drop(self, implementation: str = "") -> None:
-        """Forget what counts no more: what is old, or of a wrong clock, and what another implementation confirmed."""
+        """Drop expired confirmations: old ones, those of a wrong clock, and those of another implementation."""
         oldest, latest = (clock.now() - COUNTS_FOR).timestamp(), clock.horizon().timestamp()
         with self._using() as connection:
             if connection is not None:
@@ -127,7 +127,7 @@ class RestoreJournal:
 
     @contextlib.contextmanager
     def _using(self) -> Iterator[sqlite3.Connection | None]:
-        """Give the file, None where it cannot be used; that is said once."""
+        """Return the open file, None when it cannot be used; log the reason once."""
         try:
             connection = self._opened()
         except (sqlite3.Error, OSError) as error:

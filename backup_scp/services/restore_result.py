@@ -109,7 +109,7 @@ class Restore:
 def settle_commitments(
     done: Restore, asked: Sequence[Outcome], commit: RequestCommitment, journal: RestoreJournal | None
 ) -> None:
-    """Ask the destination about what it was sent, and what it refused; what it has not is sent again next time."""
+    """Ask the destination to commit what it was sent and what it refused; the next restore sends what it lacks."""
     references = [Reference(outcome.held.sop_class_uid, outcome.held.sop_instance_uid) for outcome in asked]
     results: Mapping[Reference, int] = {}
     try:
@@ -142,7 +142,7 @@ def _judge(done: Restore, outcome: Outcome, reason: int | None, journal: Restore
 
 
 def _unfail(done: Restore, outcome: Outcome) -> None:
-    """Count an instance as sent after all: it was refused because it is there, for the destination commits it."""
+    """Count a refused instance as sent: the destination commits it, so it has it."""
     probe = Restore()
     probe.fail(outcome)
     done.gaps -= probe.gaps

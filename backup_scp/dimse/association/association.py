@@ -62,7 +62,7 @@ class AssociationStats:
 
 
 class IdleTask(Protocol):
-    """What is done on an Association while its peer asks for nothing."""
+    """Work polled on an idle Association, between two requests."""
 
     def poll(self) -> None:
         """Do what is due; asked for again and again between two requests, it may send a request of ours."""

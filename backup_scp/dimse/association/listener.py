@@ -238,7 +238,7 @@ def shut(connection: socket.socket) -> None:
 
 
 class _Spare:
-    """A descriptor kept for the moment when there is no other: whoever calls then hears so, and is not left waiting."""
+    """A reserved descriptor: when the process has none left (EMFILE), it accepts and rejects one caller with it."""
 
     def __init__(self) -> None:
         self._descriptor: int | None = None

@@ -67,7 +67,7 @@ class Service:
 
 
 class Server:
-    """The node's ear.
+    """Accepts connections and serves their Associations.
 
     Parameters
     ----------
