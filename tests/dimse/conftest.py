@@ -35,9 +35,11 @@ from backup_scp.services.commitment import StorageCommitment
 from backup_scp.services.ingest import Ingest
 from tests.dimse.wire import ABORT, ASSOCIATE_RQ, TIMEOUT_S, Peer, item, items, pdu
 from tests.processes import wait_until
+from tests.pynetdicom_answers import keep_answers
 from tests.pynetdicom_sockets import close_forgotten_sockets
 
 close_forgotten_sockets()
+keep_answers()
 PATIENT = Timing(connect_s=10, association_s=TIMEOUT_S, idle_s=TIMEOUT_S, network_s=TIMEOUT_S)
 
 

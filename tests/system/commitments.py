@@ -94,28 +94,10 @@ def associated(
     handlers: Any = [(evt.EVT_N_EVENT_REPORT, on_report)] if on_report else []
     opened = ae.associate(called.host, called.port, ae_title=called.ae_title, evt_handlers=handlers, ext_neg=roles)
     assert opened.is_established, "the association was not accepted"
-    _give_back_answers(opened)
     try:
         yield opened
     finally:
         opened.release()
-
-
-def _give_back_answers(opened: Any) -> None:
-    """Let pynetdicom's thread that looks for requests give back an answer that it took from whoever waits for it.
-
-    It looks once more after ``send_n_action`` has begun, when the machine is busy; then that would wait until it times
-    out, as if the node had not answered.
-    """
-    serve = opened._serve_request
-
-    def serve_request(message: Any, context_id: int) -> None:
-        if message.is_valid_request:
-            serve(message, context_id)
-        else:
-            opened.dimse.msg_queue.put((context_id, message))
-
-    opened._serve_request = serve_request
 
 
 def ask(opened: Association, references: Iterable[Pair], transaction_uid: str = "") -> tuple[int, str]:

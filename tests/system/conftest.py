@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 from tests.processes import Processes
+from tests.pynetdicom_answers import keep_answers
 from tests.pynetdicom_sockets import close_forgotten_sockets
 from tests.system.node import Node
 from tests.system.peers import Orthanc, StoreSCP
 
 close_forgotten_sockets()
+keep_answers()
 
 
 @pytest.fixture
