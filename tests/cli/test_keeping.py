@@ -60,7 +60,7 @@ class TestStatus:
         assert ran.code == 1
         assert ": 1 intact" in ran.out
         assert "3 images read" in ran.out
-        assert "NOT WHOLE" in ran.out
+        assert "INCOMPLETE" in ran.out
         assert "Its file was gone" in ran.out
         assert set(run("status", "--json").json["tasks"]) == {"verified", "verify", "rebuild"}
 

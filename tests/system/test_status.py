@@ -34,7 +34,7 @@ def test_a_node_that_was_killed(start_node):
     node.kill()
     said = node.cli("status", exit_code=1).stdout
     assert said.splitlines()[0] == "NOT RUNNING: consoles cannot send. Start it with  backup-scp serve"
-    assert "It ended without being told to" in said
+    assert "It ended unexpectedly" in said
     assert "Nothing to do" not in said
     node.start()
     assert_nothing_to_do(node)

@@ -20,7 +20,7 @@ _OVERDUE = timedelta(days=1)
 _STUCK = timedelta(hours=1)
 _RELEASED = datetime(2026, 1, 1, tzinfo=UTC)  # no clock that is right says less
 START = "start it with  backup-scp serve  (beside systemd: sudo systemctl start backup-scp)"
-_RESTART = "restart the node, and look at its log"
+_RESTART = "restart the node, and read its log"
 
 
 def findings(facts: NodeFacts) -> list[Finding]:
@@ -53,17 +53,17 @@ def is_low(free_bytes: int, reserve_bytes: int) -> bool:
 def _node(facts: NodeFacts) -> Iterator[Finding]:
     record = facts.node.record
     if not facts.node.running:
-        crashed = f". It ended without being told to, after {moment(record.alive_at)}" if record else ""
+        crashed = f". It ended unexpectedly, after {moment(record.alive_at)}" if record else ""
         yield _act("node", f"The node is NOT RUNNING: consoles cannot send{crashed}", START)
         return
     if record is None:
         return
     if not record.listening:
-        yield _act("node", "The node runs and takes no connections: consoles cannot send", _RESTART)
+        yield _act("node", "The node runs, but accepts no connections: consoles cannot send", _RESTART)
     if record.is_silent(facts.at):
-        yield _act("node", f"The node has given no sign of life since {moment(record.alive_at)}", _RESTART)
+        yield _act("node", f"The node has shown no activity since {moment(record.alive_at)}", _RESTART)
     if record.version != __version__:
-        versions = f"The node that runs is version {record.version}, installed is {__version__}"
+        versions = f"The running node is version {record.version}, installed is {__version__}"
         yield _note("node", versions, "restart the node")
     yield from _maintenance(facts)
 
@@ -77,9 +77,9 @@ def _maintenance(facts: NodeFacts) -> Iterator[Finding]:
     if not state.alive:
         yield _act("maintenance", f"The maintenance thread has ended: no file is checked {last}", _RESTART)
     elif state.active_at is not None and record.alive_at - state.active_at > _STUCK:
-        yield _act("maintenance", f"The maintenance thread does not get on {last}", f"look at the drive; {_RESTART}")
+        yield _act("maintenance", f"The maintenance thread makes no progress {last}", f"check the drive; {_RESTART}")
     elif state.trouble:
-        yield _act("maintenance", f"Maintenance waits: {state.trouble}", "backup-scp check says more")
+        yield _act("maintenance", f"Maintenance is blocked: {state.trouble}", "backup-scp check says more")
 
 
 # -- what can be stored ------------------------------------------------------------------------------------------------
@@ -91,7 +91,7 @@ def _storing(facts: NodeFacts) -> Iterator[Finding]:
     elif facts.known is not None and facts.known.trouble is not None and facts.known.trouble.ended_at is not None:
         trouble = facts.known.trouble
         between = f"From {moment(trouble.began_at)} to {moment(trouble.ended_at)} nothing was stored"
-        yield _note("storing", f"{between}. {trouble.sentence}", "look at the drive (smartctl, cables)")
+        yield _note("storing", f"{between}. {trouble.sentence}", "check the drive (smartctl, cables)")
     if facts.closed_folders:
         yield closed_folders(facts.settings, facts.node, facts.closed_folders)
     if facts.certificate:
@@ -104,7 +104,7 @@ def closed_folders(settings: Settings, state: NodeState, closed: list[str]) -> F
     user = state.record.user if state.running and state.record else archive.stat().st_uid
     name = user_name(user or 0)
     several = f"{count(number, 'folder')} of the archive {'belongs' if number == 1 else 'belong'} to another user"
-    sentence = f"{several} than {name}, as whom the node runs: images that belong there are refused ({closed[0]})"
+    sentence = f"{several} than {name}, the user of the node: images for these folders are refused ({closed[0]})"
     return _act("owner", sentence, chown_words(name, str(archive), options="-R"))
 
 
@@ -131,10 +131,10 @@ def _index(facts: NodeFacts) -> Iterator[Finding]:
     so_far = f"{count(task.done, 'image')} so far, started {moment(task.began_at)}"
     incomplete = "Searches are incomplete until it is done. No images have been lost"
     if facts.node.running:
-        sentence = f"The index is NOT WHOLE: the node rebuilds it from the files, {so_far}{why}. {incomplete}"
-        yield _act("index", sentence, "wait; backup-scp status shows how far it is")
+        sentence = f"The index is INCOMPLETE: the node rebuilds it from the files, {so_far}{why}. {incomplete}"
+        yield _act("index", sentence, "wait; backup-scp status shows its progress")
     else:
-        sentence = f"The index is NOT WHOLE: its rebuild was interrupted, {so_far}{why}. {incomplete}"
+        sentence = f"The index is INCOMPLETE: its rebuild was interrupted, {so_far}{why}. {incomplete}"
         yield _act("index", sentence, "run  backup-scp rebuild")
 
 
@@ -154,7 +154,7 @@ def _changes(known: Known) -> Iterator[Finding]:
 
 def _clock(facts: NodeFacts) -> Iterator[Finding]:
     if facts.at < _RELEASED:
-        yield _act("clock", f"This computer's clock says {moment(facts.at)}", "set it: images are filed by it")
+        yield _act("clock", f"This computer's clock says {moment(facts.at)}", "set it: images are dated by it")
     if facts.known is not None and facts.known.clock_doubt.images:
         doubt = facts.known.clock_doubt
         yield (_note if doubt.is_over else _act)("clock", doubt.sentence)

@@ -24,11 +24,11 @@ def test_all_is_well(found):
 
 ACT = {
     "not running": ({"node": NodeState(False, None)}, "NOT RUNNING", "backup-scp serve"),
-    "ended by a crash": ({"node": NodeState(False, RECORD)}, "ended without being told to, after 2026-05-04", "serve"),
-    "deaf": ({"record": {"listening": False}}, "takes no connections", "restart"),
-    "silent": ({"record": {"alive_at": NOW - timedelta(hours=1)}}, "no sign of life since", "restart"),
+    "ended by a crash": ({"node": NodeState(False, RECORD)}, "ended unexpectedly, after 2026-05-04", "serve"),
+    "deaf": ({"record": {"listening": False}}, "accepts no connections", "restart"),
+    "silent": ({"record": {"alive_at": NOW - timedelta(hours=1)}}, "no activity since", "restart"),
     "no maintenance": ({"record": {"maintenance": Maintenance(alive=False)}}, "thread has ended", "restart"),
-    "stuck": ({"record": {"maintenance": Maintenance(True, NOW - timedelta(hours=2))}}, "does not get on", "drive"),
+    "stuck": ({"record": {"maintenance": Maintenance(True, NOW - timedelta(hours=2))}}, "makes no progress", "drive"),
     "maintenance waits": ({"record": {"maintenance": Maintenance(True, NOW, "The index is gone")}}, "is gone", "check"),
     "refusing": ({"refusing": "Archive full"}, "NOTHING CAN BE STORED NOW. Archive full", "check"),
     "certificate": ({"certificate": "[tls] certificate has expired"}, "expired", ""),
@@ -71,7 +71,7 @@ NOTES = {
     "trouble that ended": (
         {"known": {"trouble": DiskFault("It did not keep data", LONG_AGO, NOW)}},
         "nothing was stored",
-        "look at the drive",
+        "check the drive",
     ),
 }
 
