@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
 
     from backup_scp.dicom.query.information_model import Condition, Query
-    from backup_scp.ports import Archive, Index, Version
+    from backup_scp.ports import Archive, IndexReader, Version
 
 
 class FindLevel(StrEnum):
@@ -207,7 +207,7 @@ def _cells(row: dict[str, Any], columns: Iterable[str]) -> list[str]:
     return [row.get(column, "").replace("\\", ", ") for column in columns]
 
 
-def _versions(index: Index, query: Query) -> Generator[dict[str, Any], None, None]:
+def _versions(index: IndexReader, query: Query) -> Generator[dict[str, Any], None, None]:
     with closing(index.search_versions(query)) as versions:
         for version in versions:
             facts = version._asdict()

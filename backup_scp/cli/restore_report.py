@@ -14,7 +14,7 @@ from backup_scp.machine.ownership import why_denied
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from backup_scp.ports import Index, Match
+    from backup_scp.ports import IndexReader, Match
     from backup_scp.services.restore_journal import Dropped
     from backup_scp.services.restore_result import Gap, Restore
 
@@ -22,7 +22,7 @@ _MOST_LOOKED_UP = 500  # series, of which the index is asked whose they are
 _DUPLICATE = 0x0111
 
 
-def missing(done: Restore, index: Index, name: str) -> list[Missing]:
+def missing(done: Restore, index: IndexReader, name: str) -> list[Missing]:
     """Say whose images are not there; ``name`` is the destination's."""
     series = _known_series(done.gaps, index)
     made: Counter[Missing] = Counter()
@@ -31,7 +31,7 @@ def missing(done: Restore, index: Index, name: str) -> list[Missing]:
     return [_counted(one, images) for one, images in sorted(made.items(), key=lambda item: -item[1])]
 
 
-def _known_series(gaps: Iterable[Gap], index: Index) -> dict[str, Match]:
+def _known_series(gaps: Iterable[Gap], index: IndexReader) -> dict[str, Match]:
     from backup_scp.dicom.attributes import BY_KEYWORD
     from backup_scp.dicom.query.information_model import Condition, Level, Query, UIDList
     from backup_scp.errors import IndexUnavailable

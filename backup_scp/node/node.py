@@ -15,7 +15,7 @@ from backup_scp.node.opening import OpenStores, set_aside_damaged_index, upgrade
 from backup_scp.node.remote_aes import access_policy, listening, local_ae
 from backup_scp.node.run_record import Maintenance
 from backup_scp.node.settings import Settings
-from backup_scp.ports import Heading, Index, MassChange, Task
+from backup_scp.ports import Heading, Index, IndexRecords, MassChange, Task
 from backup_scp.services import rebuild
 from backup_scp.services.commitment import CommitmentTimers, StorageCommitment, Worker
 from backup_scp.services.ingest import Ingest
@@ -248,7 +248,7 @@ def _renew_index(storage: OpenStores, damage: str) -> None:
             storage.index.record_task(Task(rebuild.NAME, clock.now(), note=reason))
 
 
-def storms(settings: Settings, index: Index) -> list[MassChange]:
+def storms(settings: Settings, index: IndexRecords) -> list[MassChange]:
     """List the senders that changed more than the settings find usual."""
     alerts = settings.alerts
     since = clock.now() - timedelta(days=alerts.changed_studies_days)

@@ -44,7 +44,7 @@ from backup_scp.ports.holdings import (
     VersionMatch,
     flags_of,
 )
-from backup_scp.ports.index import Index
+from backup_scp.ports.index import Index, IndexReader, IndexRecords, IndexWriter
 from backup_scp.ports.rejections import Rejection, RejectionRecorder, ServiceKind
 
 __all__ = [
@@ -65,6 +65,9 @@ __all__ = [
     "Heading",
     "Holdings",
     "Index",
+    "IndexReader",
+    "IndexRecords",
+    "IndexWriter",
     "InstanceKey",
     "IntakeTotals",
     "Inventory",

@@ -30,19 +30,8 @@ from backup_scp.ports.holdings import (
 from backup_scp.ports.rejections import Rejection
 
 
-class Index(Protocol):
-    """Who knows what is held.  Derived: ``rebuild`` makes it again from the files."""
-
-    def add(self, version: Version, read: ReadVersion | None = None) -> AddResult:
-        """Enter a version; on return the row is durable.  Idempotent.
-
-        With ``read`` the order in which versions of an instance are entered does not matter: where an earlier one
-        comes late, its study is entered anew, from its files.
-
-        Raises
-        ------
-        IndexUnavailable
-        """
+class IndexReader(Protocol):
+    """Answers what is held; changes nothing."""
 
     def look_up(self, key: InstanceKey, sha256: str) -> Lookup:
         """Look what is held with these UIDs, and what came before."""
@@ -77,9 +66,6 @@ class Index(Protocol):
         IndexUnavailable
         """
 
-    def sweep(self) -> None:
-        """Remove what a search of an earlier version left beside the index when it was killed."""
-
     def search_versions(self, query: Query) -> Generator[VersionMatch, None, None]:
         """Answer a query at IMAGE level with every version of each instance that matches, oldest first."""
 
@@ -98,17 +84,29 @@ class Index(Protocol):
     def versions(self, before: datetime | None = None) -> Iterator[StoredVersion]:
         """Every version not verified since a moment (None is now), the longest unverified first; flat memory."""
 
-    def forget_future_verifications(self) -> None:
-        """Take every version as never verified that was at a time which is yet to come: a clock was ahead then."""
-
-    def record_verification(self, results: Iterable[VerificationResult]) -> None:
-        """Note what was found."""
-
-    def is_damaged(self, location: str) -> bool:
-        """Tell whether the version there was found to be damaged, and not to be intact since."""
-
     def unindexed(self, locations: Iterable[str]) -> Iterator[str]:
         """Give those of the locations that no version has, with flat memory."""
+
+    def is_empty(self) -> bool:
+        """Whether no file is known; at once, however many are."""
+
+    def holdings(self) -> Holdings:
+        """Count what is held."""
+
+
+class IndexWriter(Protocol):
+    """Enters versions."""
+
+    def add(self, version: Version, read: ReadVersion | None = None) -> AddResult:
+        """Enter a version; on return the row is durable.  Idempotent.
+
+        With ``read`` the order in which versions of an instance are entered does not matter: where an earlier one
+        comes late, its study is entered anew, from its files.
+
+        Raises
+        ------
+        IndexUnavailable
+        """
 
     def reindex_studies(self, versions: Sequence[Version], read: ReadVersion, task: Task) -> int:
         """Let the index say of the studies of these versions what their files say, in one short transaction.
@@ -123,17 +121,24 @@ class Index(Protocol):
             How many of the versions were not in the index.
         """
 
+
+class IndexRecords(Protocol):
+    """Keeps what the node notes beside the versions: verifications, long works, rejections, the archive's state."""
+
+    def forget_future_verifications(self) -> None:
+        """Take every version as never verified that was at a time which is yet to come: a clock was ahead then."""
+
+    def record_verification(self, results: Iterable[VerificationResult]) -> None:
+        """Note what was found."""
+
+    def is_damaged(self, location: str) -> bool:
+        """Tell whether the version there was found to be damaged, and not to be intact since."""
+
     def record_task(self, task: Task) -> None:
         """Note how far it is; one that has ended takes the place of the one under way."""
 
     def tasks(self) -> dict[str, Task]:
         """Give the long works under way, and the last of each that ended, by name."""
-
-    def is_empty(self) -> bool:
-        """Whether no file is known; at once, however many are."""
-
-    def holdings(self) -> Holdings:
-        """Count what is held."""
 
     def clock_doubt(self) -> ClockDoubt:
         """Tell what was received in the future: the clock was wrong then, or it is now."""
@@ -153,10 +158,6 @@ class Index(Protocol):
     def rejections(self, limit: int) -> list[Rejection]:
         """List the rejections of the last 30 days, newest first."""
 
-    @property
-    def commitments(self) -> Commitments:
-        """The Storage Commitment requests; not derived, and kept by ``rebuild``."""
-
     def archive_identity(self) -> str | None:
         """Tell which archive it was made of; None when it has not been told."""
 
@@ -171,6 +172,17 @@ class Index(Protocol):
 
     def received_since(self, since: datetime) -> IntakeTotals:
         """Sum up the studies that received something since then."""
+
+
+class Index(IndexReader, IndexWriter, IndexRecords, Protocol):
+    """The whole index.  Derived: ``rebuild`` makes it again from the files.  Take the narrowest of its parts."""
+
+    def sweep(self) -> None:
+        """Remove what a search of an earlier version left beside the index when it was killed."""
+
+    @property
+    def commitments(self) -> Commitments:
+        """The Storage Commitment requests; not derived, and kept by ``rebuild``."""
 
     def too_few_connections(self, processes: int) -> str:
         """Say in one sentence that its server allows too few for a node of so many processes; empty when it does not.

@@ -15,7 +15,15 @@ from backup_scp.errors import (
     IndexUnavailable,
     InstanceRefused,
 )
-from backup_scp.ports import Archive, Destination, Index, InstanceKey, Meanwhile, StoredVersion, VerificationResult
+from backup_scp.ports import (
+    Archive,
+    Destination,
+    IndexReader,
+    InstanceKey,
+    Meanwhile,
+    StoredVersion,
+    VerificationResult,
+)
 from backup_scp.services.read_ahead import LoadedInstance, VerifiedReader
 
 log = logging.getLogger(__name__)
@@ -54,7 +62,7 @@ Others = Callable[[StoredVersion], Iterable[StoredVersion]]
 """Gives the versions that say the same as one, in another encoding."""
 
 
-def others_of(archive: Archive, index: Index) -> Others:
+def others_of(archive: Archive, index: IndexReader) -> Others:
     """Return a function that finds other versions with the same content, for a damaged one."""
 
     def others(held: StoredVersion) -> Iterator[StoredVersion]:

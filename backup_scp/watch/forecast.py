@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
 from backup_scp.machine.readable import size
-from backup_scp.ports import Index
+from backup_scp.ports import IndexRecords
 
 WINDOW = timedelta(days=30)
 LEAST = timedelta(days=7)
@@ -51,7 +51,7 @@ class Forecast:
         return self.full_on is not None and self.full_on - today <= WINDOW
 
 
-def forecast(index: Index, free_bytes: int, reserve_bytes: int, now: datetime) -> Forecast:
+def forecast(index: IndexRecords, free_bytes: int, reserve_bytes: int, now: datetime) -> Forecast:
     """Say when the disk will be full, should as much come in each day as in the last 30 days.
 
     Raises

@@ -15,7 +15,7 @@ from datetime import datetime
 
 from backup_scp.errors import BackupSCPError
 from backup_scp.machine import clock
-from backup_scp.ports import Index, Rejection, ServiceKind
+from backup_scp.ports import IndexRecords, Rejection, ServiceKind
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class RejectionLog:
         The time, UTC.
     """
 
-    def __init__(self, index: Index, clock: Callable[[], datetime] = clock.now) -> None:
+    def __init__(self, index: IndexRecords, clock: Callable[[], datetime] = clock.now) -> None:
         self._index = index
         self._clock = clock
         self._changed = threading.Condition()

@@ -15,7 +15,7 @@ from backup_scp.dimse.messages.command_set import CommandSet, response
 from backup_scp.dimse.messages.dimse_status import CANCEL, PENDING, PENDING_WITH_UNSUPPORTED_KEYS, SUCCESS
 from backup_scp.dimse.messages.key_names import keys_in_words
 from backup_scp.dimse.messages.response_identifier import AnswerEncoder
-from backup_scp.ports import Index, Match
+from backup_scp.ports import IndexReader, Match
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class QuerySCP:
         See ``read_query``.
     """
 
-    def __init__(self, index: Index, *, strict: bool = False) -> None:
+    def __init__(self, index: IndexReader, *, strict: bool = False) -> None:
         self._index = index
         self._strict = strict
 
