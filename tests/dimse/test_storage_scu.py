@@ -22,6 +22,7 @@ from backup_scp.errors import (
     DigestMismatch,
     InstanceRefused,
     InstanceUnconfirmed,
+    NoRoom,
 )
 from backup_scp.ports import ArchivedFile, Arrival, Heading, RemoteAE, StoredVersion
 from tests import samples
@@ -206,6 +207,26 @@ def test_warnings_and_refusals(destination, stored):
         assert error.value.status == 0xA700
         assert scu.send(*taken) is None
     assert len(there.proposed) == 1
+
+
+@pytest.mark.parametrize(("status", "error"), [(0xA700, NoRoom), (0xA7FF, NoRoom), (0xA900, InstanceRefused)])
+def test_a_destination_without_room_is_told_from_one_that_refuses(destination, stored, status, error):
+    file, row = stored(CT[0])
+    with remote(destination(status=lambda _: status)) as scu:
+        scu.prepare([row])
+        with pytest.raises(InstanceRefused) as raised:
+            scu.send(file, row)
+    assert type(raised.value) is error
+
+
+def test_a_destination_says_what_it_is(destination, stored):
+    """Else what another implementation at the same place has confirmed would count."""
+    file, row = stored(CT[0])
+    with remote(destination()) as scu:
+        assert scu.implementation == ""
+        scu.prepare([row])
+        scu.send(file, row)
+        assert scu.implementation == "1.2.3"
 
 
 NOT_CONFIRMED = {
