@@ -162,7 +162,8 @@ BROKEN = element(0x00211010, "SQ", b"no item!", length=UNDEFINED)
 def test_what_is_broken_behind_the_last_wanted_tag_is_no_cut():
     wanted = frozenset({SOP_CLASS, SOP_INSTANCE, STUDY, SERIES})
     found = data_set.scan(io.BytesIO(START + BROKEN), EXPLICIT, wanted)
-    assert (set(found.elements), found.is_whole) == (wanted, True)
+    assert found.is_whole
+    assert set(found.elements) == wanted
 
 
 def test_what_is_broken_before_the_last_wanted_tag_matters_also_where_a_tag_is_repeated():
