@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import socket
 import struct
 import time
@@ -35,7 +36,6 @@ from backup_scp.dimse.upper_layer.state_table import (
     PDU_EVENTS,
     RELEASE_REQUEST,
     RELEASE_RESPONSE,
-    TRANSITIONS,
 )
 from backup_scp.dimse.upper_layer.timing import Timing
 
@@ -51,7 +51,6 @@ _PDU_NAMES = {
     0x05: "an A-RELEASE-RQ",
     0x06: "an A-RELEASE-RP",
 }
-_AT_THE_WRONG_TIME = ("AA-1", "AA-8")  # the actions at such a PDU
 _SHORTEST_A_ABORT = 10
 _REASONS = (
     "No reason given",
@@ -76,6 +75,8 @@ class AssociationControl(BufferedSocket, StateMachine):
     ----------
     association_timeout_s
         How long the peer may take to answer a request to associate or to release.
+    idle_timeout_s
+        How long the peer may say nothing between messages.
     peer_address
         For the log.
     violation
@@ -83,15 +84,18 @@ class AssociationControl(BufferedSocket, StateMachine):
     """
 
     def __init__(self, connection: socket.socket | None, timing: Timing, peer_address: str) -> None:
-        StateMachine.__init__(self)
-        BufferedSocket.__init__(self, connection, timing.network_s)
+        super().__init__(connection, timing.network_s)
+        self.state = IDLE
+        self.artim, self.artim_s = math.inf, timing.association_s
         self.association_timeout_s = timing.association_s
+        self.idle_timeout_s = timing.idle_s
         self.peer_address = peer_address
         self.violation = ""
         self._aborted = ""  # by the peer, and how
         self._pdu_left = 0  # bytes that are still to come of the current P-DATA-TF
         self._pdu_deadline = 0.0
         self.happen(ASSOCIATE_REQUEST if self.is_requestor else CONNECTION_ACCEPTED)
+        self.artim_s = _LINGER_S
 
     # -- state -------------------------------------------------------------------------------------------------------
 
@@ -112,15 +116,14 @@ class AssociationControl(BufferedSocket, StateMachine):
 
     def _act_on(self, pdu: bytes) -> None:
         """Do what the table says of a PDU in this state; one that comes at the wrong time is named in the log."""
-        event = PDU_EVENTS[pdu[0]]
         if pdu[0] == _A_ABORT:
             if len(pdu) < _SHORTEST_A_ABORT:
                 self.refuse("an A-ABORT that cannot be decoded")
                 return
             self._aborted = _how_aborted(pdu)
-        if TRANSITIONS.get((event, self.state)) in _AT_THE_WRONG_TIME:
+        self.happen(PDU_EVENTS[pdu[0]])
+        if self.state == AWAITING_CLOSE:  # AA-1, AA-8
             self._note_violation(f"{_PDU_NAMES[pdu[0]]} at the wrong time")
-        self.happen(event)
 
     # -- establishing ------------------------------------------------------------------------------------------------
 
@@ -192,11 +195,13 @@ class AssociationControl(BufferedSocket, StateMachine):
         Closing at once could destroy our last PDU before the peer has read it.  What still comes is not looked at: AA-6
         ignores it, and AA-7 would only repeat an A-ABORT.
         """
-        with contextlib.suppress(AssociationEnded):
-            while self.is_over and time.monotonic() < self.artim:
+        try:
+            while self.state == AWAITING_CLOSE and time.monotonic() < self.artim:
                 self._start = self._end = 0
                 self._receive(self.artim)
-        if self.is_over:
+        except AssociationEnded:
+            pass
+        if self.state == AWAITING_CLOSE:
             self.happen(ARTIM_EXPIRED)
         self.close()
 
@@ -211,12 +216,8 @@ class AssociationControl(BufferedSocket, StateMachine):
             self.connection.close()
             self.connection = None
 
-    def _artim_s(self) -> float:
-        return self.association_timeout_s if self.state == IDLE else _LINGER_S
-
     def _peer_is_gone(self) -> None:
         self.happen(CONNECTION_CLOSED)
-        self.close()
 
     # -- reading ---------------------------------------------------------------------------------------------------
 

@@ -29,15 +29,12 @@ class UpperLayer(AssociationControl):
 
     Attributes
     ----------
-    idle_timeout_s
-        How long the peer may say nothing between messages.
     peer_maximum_length
         Bytes that the peer takes in one P-DATA-TF, 0 for any number (PS3.8 D.1).
     """
 
     def __init__(self, connection: socket.socket | None, timing: Timing, peer_address: str) -> None:
         super().__init__(connection, timing, peer_address)
-        self.idle_timeout_s = timing.idle_s
         self.peer_maximum_length = 0
         self._pdv_left = 0  # bytes that are still to come of the current PDV
         self._pdv = (0, 0)  # context ID and Message Control Header of the current PDV

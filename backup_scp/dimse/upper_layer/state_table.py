@@ -28,16 +28,17 @@ PDU_EVENTS = {0x01: "Evt6", 0x02: "Evt3", 0x03: "Evt4", 0x04: "Evt10", 0x05: "Ev
 
 
 class Sent(Enum):
-    """A PDU that an action sends."""
+    """A PDU that an action sends, where it is not always the same."""
 
     ASSOCIATE = auto()
     """That which came with the event: A-ASSOCIATE-RQ, -AC or -RJ."""
-    RELEASE_RQ = auto()
-    RELEASE_RP = auto()
-    ABORT = auto()
-    """A-ABORT, source: the service user."""
     P_ABORT = auto()
-    """A-ABORT, source: the service provider."""
+    """A-ABORT of the service provider, with the reason that came with the event (PS3.8 9.3.8)."""
+
+
+_RELEASE_RQ = bytes((5, 0, 0, 0, 0, 4, 0, 0, 0, 0))  # PS3.8 9.3.6
+_RELEASE_RP = bytes((6, 0, 0, 0, 0, 4, 0, 0, 0, 0))  # PS3.8 9.3.7
+_ABORT = bytes((7, 0, 0, 0, 0, 4, 0, 0, 0, 0))  # of the service user, whose reason is not significant (PS3.8 9.3.8)
 
 
 class Timer(Enum):
@@ -59,7 +60,7 @@ class Action(NamedTuple):
     """
 
     next_state: str
-    sends: Sent | None = None
+    sends: Sent | bytes | None = None
     artim: Timer | None = None
     closes: bool = False
     next_state_of_acceptor: str = ""
@@ -78,17 +79,17 @@ ACTIONS: Mapping[str, Action] = {
     "AE-8": Action("Sta13", Sent.ASSOCIATE, Timer.START),
     "DT-1": Action("Sta6"),  # P-DATA-TF is written and read in place, whatever its size
     "DT-2": Action("Sta6"),
-    "AR-1": Action("Sta7", Sent.RELEASE_RQ),
+    "AR-1": Action("Sta7", _RELEASE_RQ),
     "AR-2": Action("Sta8"),
     "AR-3": Action("Sta1", closes=True),
-    "AR-4": Action("Sta13", Sent.RELEASE_RP, Timer.START),
+    "AR-4": Action("Sta13", _RELEASE_RP, Timer.START),
     "AR-5": Action("Sta1", artim=Timer.STOP, closes=True),
     "AR-6": Action("Sta7"),
     "AR-7": Action("Sta8"),
     "AR-8": Action("Sta9", next_state_of_acceptor="Sta10"),
-    "AR-9": Action("Sta11", Sent.RELEASE_RP),
+    "AR-9": Action("Sta11", _RELEASE_RP),
     "AR-10": Action("Sta12"),
-    "AA-1": Action("Sta13", Sent.ABORT, Timer.START),
+    "AA-1": Action("Sta13", _ABORT, Timer.START),
     "AA-2": Action("Sta1", artim=Timer.STOP, closes=True),
     "AA-3": Action("Sta1", closes=True),
     "AA-4": Action("Sta1", closes=True),
