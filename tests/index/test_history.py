@@ -15,11 +15,12 @@ from tests.processes import clean_environment
 
 SEARCH = """
 import signal, sys
-from backup_scp.index import SQLIndex, past
+from backup_scp.index import SQLIndex
+from backup_scp.index.reading import history
 from backup_scp.ports import Task
 from tests.index.examples import MORNING, Level, at, query, version
 
-past._PRAGMAS = (*past._PRAGMAS[:-1], "PRAGMA cache_size=2")
+history._PRAGMAS = (*history._PRAGMAS[:-1], "PRAGMA cache_size=2")
 index = SQLIndex(sys.argv[1])
 files = {}
 for number in range(200):
