@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 
 
 class Level(StrEnum):
@@ -60,12 +61,12 @@ class Attribute:
     computed: bool = False
     items: tuple[Attribute, ...] = ()
 
-    @property
+    @cached_property
     def has_several_values(self) -> bool:
         """Whether its Value Multiplicity is above 1 (PS3.6): it matches when any value does."""
         return self.keyword in _SEVERAL_VALUES
 
-    @property
+    @cached_property
     def may_be_listed(self) -> bool:
         """Whether a backslash in a key always separates values (PS3.4 C.2.2.2.2, C.2.2.2.8)."""
         return self.has_several_values or self.vr == "UI"
