@@ -149,11 +149,7 @@ class Ingest:
         except Damaged as error:
             log.warning("%s; repaired from a re-send", error)
             location, _ = self._archive.commit(staged, key, arrival)  # with the facts of its first arrival
-            try:
-                self._index.record_verification([VerificationResult(location)])
-            except BaseException:
-                staged.discard()
-                raise
+            self._index.record_verification([VerificationResult(location)])
             self._archive.forget(staged)
             return Accepted(AddResult.HELD, location, repaired=True)
         # A rebuild may have entered it a moment after somebody copied it here: that is no promise yet.

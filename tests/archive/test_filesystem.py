@@ -15,6 +15,7 @@ import pytest
 
 from backup_scp.archive import FilesystemArchive, layout, staging_folder
 from backup_scp.errors import ArchiveFull, ArchiveUnavailable, FileMissing
+from backup_scp.machine.process_lock import Lock
 from backup_scp.ports import Archive
 from tests.archive.contract import ArchiveContract, Harness
 from tests.archive.dying_process import no_links
@@ -442,6 +443,35 @@ def test_a_sweep_leaves_another_process_alone(tmp_path):
         other.kill()
     assert list(archive.sweep()) == [location]
     assert files(tmp_path, ".staging") == []
+
+
+@pytest.mark.parametrize("error", [BlockingIOError, PermissionError, FileNotFoundError])
+def test_a_sweep_passes_over_a_folder_that_it_cannot_lock(archive, monkeypatch, error):
+    """Its process lives, it is another user's, or another sweep was faster: the others are swept."""
+    dead = [FilesystemArchive(archive._root) for _ in range(3)]
+    staged = [each.stage(HEADING) for each in dead]
+    folders = sorted(one.path.parent for one in staged)
+    for each in dead:
+        _, _, held = each._staging._own_folder()
+        held.close()
+
+    def lock(path: Path) -> Lock:
+        if path.parent == folders[1]:
+            raise error
+        return Lock(path)
+
+    monkeypatch.setattr(staging_folder, "Lock", lock)
+    assert list(archive.sweep()) == []
+    assert [folder for folder in folders if folder.exists()] == [folders[1]]
+    for one in staged:
+        one.discard()
+
+
+def test_a_process_has_one_folder(archive):
+    staged = [archive.stage(HEADING) for _ in range(3)]
+    assert len({one.path.parent for one in staged}) == 1
+    for one in staged:
+        one.discard()
 
 
 def test_a_forked_process_has_its_own_folder(archive, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from backup_scp.archive.filesystem import FilesystemArchive
-from backup_scp.archive.volume import CHECK_BYTES, Volume
+from backup_scp.archive.volume import Volume
 from backup_scp.errors import ArchiveFull, ArchiveUnavailable
 from tests.archive.examples import ARRIVAL, DATA_SET, HEADING, KEY, digest, store
 from tests.processes import ROOT, clean_environment
@@ -83,6 +84,52 @@ class TestFsync:
         archive.stage(HEADING).discard()
         assert archive.trouble == ""
 
+    def test_one_that_failed_in_another_archive_of_this_process_is_heard_of(self, archive, tmp_path, monkeypatch):
+        store(archive)
+        other = FilesystemArchive(tmp_path / "other")
+        location = store(other)
+        with a_disk_that_keeps_nothing(monkeypatch):
+            with pytest.raises(ArchiveUnavailable):
+                other.flush(location)
+            with pytest.raises(ArchiveUnavailable, match=NOT_KEPT):
+                archive.stage(HEADING)
+
+    @pytest.mark.parametrize("is_kind", [stat.S_ISREG, stat.S_ISDIR])
+    def test_neither_a_file_nor_its_folder_alone_proves_that_the_disk_is_sound(self, archive, monkeypatch, is_kind):
+        store(archive)
+        archive.mark_faulty("somebody said so")
+        real = os.fsync
+
+        def fails(descriptor: int) -> None:
+            if is_kind(os.fstat(descriptor).st_mode):
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            real(descriptor)
+
+        monkeypatch.setattr(os, "fsync", fails)
+        with pytest.raises(ArchiveUnavailable, match=NOT_KEPT):
+            archive.stage(HEADING)
+
+    def test_a_disk_that_takes_no_byte_is_not_sound(self, archive, monkeypatch):
+        store(archive)
+        archive.mark_faulty("somebody said so")
+
+        def fails(*_: object) -> int:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        monkeypatch.setattr(os, "write", fails)
+        with pytest.raises(ArchiveUnavailable, match=NOT_KEPT):
+            archive.stage(HEADING)
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="Linux lists a process's descriptors in a folder")
+    def test_what_was_written_to_try_the_disk_is_gone_again(self, archive, tmp_path):
+        archive.stage(HEADING).discard()
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        archive.mark_faulty("somebody said so")
+        archive.stage(HEADING).discard()
+        assert archive.trouble == ""
+        assert list((tmp_path / "archive").rglob("test-*")) == []
+        assert len(list(Path("/proc/self/fd").iterdir())) == before
+
 
 def free(monkeypatch: pytest.MonkeyPatch, *, for_us: int, for_root: int = 1 << 50, files: int = 1 << 20) -> None:
     """Let the volume have so many bytes free."""
@@ -114,6 +161,16 @@ class TestReserve:
         free(monkeypatch, for_us=7, for_root=1 << 40)
         assert Volume(tmp_path, 0).free_bytes() == 7
 
+    def test_a_folder_that_is_not_there_yet_is_on_the_volume_of_those_above(self, tmp_path, monkeypatch):
+        free(monkeypatch, for_us=7)
+        assert Volume(tmp_path / "not" / "yet", 0).free_bytes() == 7
+
+    @pytest.mark.parametrize(("reserve", "words"), [(1_000_000_000, "1.0 GB"), (999_000_000, "999 MB")])
+    def test_the_reserve_in_words(self, tmp_path, monkeypatch, reserve, words):
+        free(monkeypatch, for_us=0)
+        with pytest.raises(ArchiveFull, match=f"less than {words} are free"):
+            Volume(tmp_path, reserve).require_room()
+
     def test_a_hundred_files_are_left(self, tmp_path, monkeypatch):
         volume = Volume(tmp_path, 1)
         free(monkeypatch, for_us=1 << 40, files=100)
@@ -128,7 +185,7 @@ class TestReserve:
         free(monkeypatch, for_us=1 << 40)
         staged = archive.stage(HEADING)
         free(monkeypatch, for_us=(1 << 20) + 1000)
-        for _ in range(CHECK_BYTES // 4096 - 1):
+        for _ in range((4 << 20) // 4096 - 1):
             staged.write(bytes(4096))
         with pytest.raises(ArchiveFull):
             staged.write(bytes(4096))

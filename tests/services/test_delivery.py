@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 from pydicom.uid import ImplicitVRLittleEndian
 
-from backup_scp.errors import DestinationUnavailable, IndexUnavailable, InstanceRefused
+from backup_scp.errors import (
+    ArchiveUnavailable,
+    DestinationUnavailable,
+    DigestMismatch,
+    IndexUnavailable,
+    InstanceRefused,
+)
 from backup_scp.ports import Selection
 from backup_scp.services.delivery import Delivery, others_of, retrieve
 from backup_scp.services.read_ahead import VerifiedReader
@@ -99,6 +107,77 @@ def test_what_says_something_else_never_takes_the_place_of_a_damaged_one(stored)
         others = others_of(stored.archive, stored.index)
         (outcome,) = delivered(stored.archive, held, shelf, stored.index.record_verification, others)
     assert (outcome.status, held[0].sha256, shelf.received) == (Delivery.FAILED, first.sha256, {})
+
+
+def test_while_the_index_is_away_nothing_goes_in_its_place(stored, monkeypatch):
+    def away(_):
+        raise IndexUnavailable("The index is away")
+
+    first, _ = in_two_encodings(stored)
+    held = stored.index.select(Selection())
+    stored.flip(next(one.location for one in held if one.sha256 == first.sha256))
+    monkeypatch.setattr(stored.index, "versions_of", away)
+    with Shelf() as shelf:
+        others = others_of(stored.archive, stored.index)
+        outcomes = list(delivered(stored.archive, held, shelf, stored.index.record_verification, others))
+    assert [outcome.status for outcome in outcomes] == [Delivery.SENT, Delivery.FAILED, Delivery.SENT]
+
+
+@pytest.mark.parametrize("is_away", [True, False])
+def test_what_cannot_be_read_either_does_not_go_in_its_place(stored, monkeypatch, is_away):
+    first, again = in_two_encodings(stored)
+    held = stored.index.select(Selection())
+    stored.flip(next(one.location for one in held if one.sha256 == first.sha256))
+    other = location_of_version(stored, again)
+    if is_away:
+        real = stored.archive.read
+
+        def read(location):
+            if location == other:
+                raise ArchiveUnavailable("Input/output error")
+            return real(location)
+
+        monkeypatch.setattr(stored.archive, "read", read)
+    else:
+        stored.path(other).unlink()
+    with Shelf() as shelf:
+        others = others_of(stored.archive, stored.index)
+        outcomes = list(delivered(stored.archive, held, shelf, stored.index.record_verification, others))
+    assert [outcome.status for outcome in outcomes] == [Delivery.SENT, Delivery.FAILED, Delivery.SENT]
+
+
+def location_of_version(stored, sample):
+    return next(one.location for one in stored.index.select(EVERYTHING) if one.sha256 == sample.sha256)
+
+
+def test_what_was_found_damaged_on_its_way_is_not_followed_by_another(stored):
+    """A part of it is with the destination already."""
+    first, _ = in_two_encodings(stored)
+    held = stored.index.select(Selection())
+    with Shelf(answers={first.sop_instance_uid: DigestMismatch("It changed while it was sent")}) as shelf:
+        others = others_of(stored.archive, stored.index)
+        outcomes = list(delivered(stored.archive, held, shelf, stored.index.record_verification, others))
+    assert [outcome.status for outcome in outcomes] == [Delivery.SENT, Delivery.FAILED, Delivery.SENT]
+    assert stored.index.is_damaged(location_of_version(stored, first))
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ArchiveUnavailable("The drive is away"), "The drive is away"),
+        (OSError(errno.EIO, "Input/output error"), "A stored file cannot be read (Input/output error)"),
+        (OSError(), "A stored file cannot be read (OSError)"),
+    ],
+)
+def test_a_file_that_cannot_be_read_while_it_is_sent_fails_alone(stored, slices, error, reason):
+    with Shelf(answers={slices[0].sop_instance_uid: error}) as shelf:
+        held = stored.index.select(EVERYTHING)
+        outcomes = list(delivered(stored.archive, held, shelf, stored.index.record_verification))
+    assert [(one.status, one.reason) for one in outcomes] == [
+        (Delivery.FAILED, reason),
+        (Delivery.SENT, ""),
+        (Delivery.SENT, ""),
+    ]
 
 
 def test_where_both_are_damaged_it_fails(stored):

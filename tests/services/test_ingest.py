@@ -270,6 +270,16 @@ def test_retries_while_the_index_cannot_be_written_take_no_room(archive, index, 
     assert in_staging(tmp_path / "archive") == []
 
 
+def test_every_image_that_the_index_was_not_told_of_is_recovered(archive, index, sample, tmp_path):
+    broken = Ingest(archive, Broken(index, "add", IndexUnavailable("Full")))
+    for each in (sample, encode(one_of_each()[1])):
+        with pytest.raises(IndexUnavailable):
+            broken.accept(staged(broken, each), FIRST)
+    assert Ingest(archive, index).recover() == 2
+    assert len(index.select(Selection())) == 2
+    assert in_staging(tmp_path / "archive") == []
+
+
 def test_what_was_sent_again_meanwhile_is_not_counted_as_recovered(archive, index, sample, tmp_path):
     broken, ingest = Ingest(archive, Broken(index, "add", IndexUnavailable("Full"))), Ingest(archive, index)
     with pytest.raises(IndexUnavailable):
