@@ -1,6 +1,7 @@
 # make run     the node, in the foreground, on its embedded defaults
 # make test    everything: lint, types, import contracts, unit and system tests
 # make test-power  power cuts at 300 random moments and 1,000 crash points, as root; CYCLES, POINTS and PEERS change that
+# make test-fresh  make test on a fresh, minimal Debian of each of SUITES, as root; debootstrap makes them
 # make mutants  changes the core at MUTANTS places, and prints the changes that no test notices (an hour or more)
 # Also: lint, types, unit, system, format, peers, clean
 
@@ -8,7 +9,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-PACKAGES := dcmtk orthanc postgresql strace iproute2 xfsprogs fuse3 eatmydata openssl
+PACKAGES := dcmtk orthanc postgresql strace iproute2 e2fsprogs xfsprogs fuse3 eatmydata openssl
 # Two workers: a system test waits more than it computes, and 2 GB objects share the disk.
 WORKERS ?= 2
 
@@ -18,9 +19,11 @@ POINTS ?= 1000
 PEERS ?= 0
 # Mutants to draw.
 MUTANTS ?= 200
+# Releases of Debian.
+SUITES ?= bookworm trixie
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-power mutants lint types unit system peers format clean
+.PHONY: help run test test-power test-fresh mutants lint types unit system peers format clean
 
 help:
 	@sed -n 's/^# \(make.*\|Also.*\)/\1/p' Makefile
@@ -34,6 +37,10 @@ test: peers lint types
 
 test-power: $(VENV)/.installed-test peers
 	@exec $(BIN)/python -m tests.system.power_cut --cycles $(CYCLES) --points $(POINTS) --peers $(PEERS)
+
+# Outside of CI: it makes whole systems, and takes as long as `make test` on each.
+test-fresh: $(VENV)/.installed-test
+	@exec $(BIN)/python -m tests.fresh --suites $(SUITES)
 
 mutants: $(VENV)/.installed-test peers
 	$(PIP) install --constraint constraints.txt --editable '.[images,postgres,test,mutants]'
@@ -86,7 +93,7 @@ $(VENV)/.created:
 peers:
 	@PATH="$$PATH:/usr/sbin"; \
 	if command -v storescu && command -v Orthanc && command -v strace && command -v ip && \
-	    command -v mkfs.xfs && command -v fusermount3 && command -v eatmydata && command -v openssl && { command -v pg_ctl || ls /usr/lib/postgresql/*/bin/pg_ctl; }; \
+	    command -v mkfs.ext4 && command -v mkfs.xfs && command -v fusermount3 && command -v eatmydata && command -v openssl && { command -v pg_ctl || ls /usr/lib/postgresql/*/bin/pg_ctl; }; \
 	then :; else false; fi >/dev/null 2>&1 || $(MAKE) --no-print-directory apt-install APT_PACKAGES="$(PACKAGES)"
 
 .PHONY: apt-install

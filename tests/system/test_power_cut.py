@@ -23,6 +23,7 @@ from tests.system.power_cut.workload import CONTEXTS, Console, Ledger, Moment, S
 from tests.system.pynetdicom_peers import Sink
 
 SEED = 20240131
+PROGRAMS = ("mkfs.ext4", "mkfs.xfs", "fusermount3", "eatmydata")
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def power_cut():
     """Return `power_cut(...)`: the rows of the table that the harness makes of its arguments."""
     if sys.platform != "linux" or os.geteuid() != 0:
         pytest.skip("a power cut needs Linux and root, to mount file systems on loop devices")
-    for program in ("unshare", "setpriv", "mkfs.ext4", "mkfs.xfs", "fusermount3", "eatmydata"):
+    for program in ("unshare", "setpriv", *PROGRAMS):
         require(program)
 
     def run(*arguments: object) -> list[dict]:
@@ -55,6 +56,13 @@ def assert_nothing_lost(rows: list[dict]) -> None:
         assert not row["troubles"], row
         assert (row["lost"], row["half_written"], row["index_faults"]) == (0, 0, 0), row
     assert sum(row["acknowledged"] for row in rows)
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_make_installs_what_a_power_cut_needs(program):
+    """Debian 12 has e2fsprogs from the start, Debian 13 has not."""
+    recipe = (ROOT / "Makefile").read_text().partition("\npeers:")[2].partition("\n\n")[0]
+    assert f"command -v {program} " in recipe
 
 
 @pytest.mark.timeout(600)
