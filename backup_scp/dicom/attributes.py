@@ -6,9 +6,8 @@ written from them.  An attribute that is not here is answered empty, with Status
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import cached_property
 
 
 class Level(StrEnum):
@@ -26,6 +25,12 @@ class Level(StrEnum):
 
 
 _ORDER = (Level.PATIENT, Level.STUDY, Level.SERIES, Level.IMAGE)
+
+
+_SEVERAL_VALUES = frozenset(
+    {"OtherPatientIDs", "NameOfPhysiciansReadingStudy", "ModalitiesInStudy", "SOPClassesInStudy"}
+    | {"OperatorsName", "PerformingPhysicianName", "ImageType"}
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # each one is itself, which is quickly told
@@ -50,6 +55,10 @@ class Attribute:
         True when the index derives it from what it holds; it is never read from a Data Set.
     items
         The item keys of a sequence (PS3.4 C.2.2.2.6); ``column`` of an item key is its keyword.
+    has_several_values
+        Its Value Multiplicity is above 1 (PS3.6): it matches when any value does.
+    may_be_listed
+        A backslash in a key always separates values (PS3.4 C.2.2.2.2, C.2.2.2.8).
     """
 
     keyword: str
@@ -60,27 +69,19 @@ class Attribute:
     kind: str = "optional"
     computed: bool = False
     items: tuple[Attribute, ...] = ()
+    has_several_values: bool = field(init=False)
+    may_be_listed: bool = field(init=False)
 
-    @cached_property
-    def has_several_values(self) -> bool:
-        """Whether its Value Multiplicity is above 1 (PS3.6): it matches when any value does."""
-        return self.keyword in _SEVERAL_VALUES
-
-    @cached_property
-    def may_be_listed(self) -> bool:
-        """Whether a backslash in a key always separates values (PS3.4 C.2.2.2.2, C.2.2.2.8)."""
-        return self.has_several_values or self.vr == "UI"
+    def __post_init__(self) -> None:
+        several = self.keyword in _SEVERAL_VALUES
+        object.__setattr__(self, "has_several_values", several)
+        object.__setattr__(self, "may_be_listed", several or self.vr == "UI")
 
     @property
     def named(self) -> str:
         """Keyword and tag, as errors name it."""
         return f"{self.keyword} ({self.tag >> 16:04X},{self.tag & 0xFFFF:04X})"
 
-
-_SEVERAL_VALUES = frozenset(
-    {"OtherPatientIDs", "NameOfPhysiciansReadingStudy", "ModalitiesInStudy", "SOPClassesInStudy"}
-    | {"OperatorsName", "PerformingPhysicianName", "ImageType"}
-)
 
 _P, _S, _E, _I = Level.PATIENT, Level.STUDY, Level.SERIES, Level.IMAGE
 
