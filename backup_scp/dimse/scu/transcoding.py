@@ -16,7 +16,7 @@ Accepted = Callable[[StoredVersion], Sequence[str]]
 _Arguments = tuple[BinaryIO, str, Sequence[str], int, Path]
 
 
-class _Begun(NamedTuple):
+class _Decoding(NamedTuple):
     """One that was begun; ``needs_file`` while its bytes are still read."""
 
     held: StoredVersion
@@ -41,7 +41,7 @@ class Transcoder:
     def __init__(self, accepted: Accepted) -> None:
         self._accepted = accepted
         self._pool: ThreadPoolExecutor | None = None
-        self._ahead: _Begun | None = None
+        self._ahead: _Decoding | None = None
 
     def transcode(self, file: ArchivedFile, held: StoredVersion, meanwhile: Meanwhile = do_nothing) -> Transcoded:
         """Give the Data Set, from what was begun ahead if it is that; close it.
@@ -82,17 +82,17 @@ class Transcoder:
         if pool is not None:
             pool.shutdown(wait=False)
 
-    def _begun(self, file: ArchivedFile, held: StoredVersion) -> _Begun:
+    def _begun(self, file: ArchivedFile, held: StoredVersion) -> _Decoding:
         """Begin it in this thread, where it is small and in memory."""
         if file.content is None or file.size_bytes > SMALL_BYTES:
-            return _Begun(held, lambda: self._now(file, held), _nothing, needs_file=True)
+            return _Decoding(held, lambda: self._now(file, held), _nothing, needs_file=True)
         try:
             begun = begin(*self._arguments(file, held, file.data_set()))
         except InstanceRefused as error:
-            return _Begun(held, _raising(error), _nothing, needs_file=False)
-        return _Begun(held, begun.result, begun.give_up, begun.needs_source)
+            return _Decoding(held, _raising(error), _nothing, needs_file=False)
+        return _Decoding(held, begun.result, begun.give_up, begun.needs_source)
 
-    def _beside(self, begun: _Begun) -> _Begun:
+    def _beside(self, begun: _Decoding) -> _Decoding:
         """Let another thread do what is left to do."""
         self._pool = self._pool or ThreadPoolExecutor(1, "transcode")
         future = self._pool.submit(begun.result)
@@ -112,7 +112,7 @@ class Transcoder:
         return stream, held.transfer_syntax_uid, self._accepted(held), file.size_bytes, file.path.parent
 
 
-def _give_up(begun: _Begun | None) -> None:
+def _give_up(begun: _Decoding | None) -> None:
     if begun is not None:
         begun.give_up()
 
