@@ -300,6 +300,10 @@ class Orthanc:
         body = {"TargetAet": destination or self.ae_title, "Synchronous": True}
         return self.post(f"/queries/{query_identifier}/retrieve", body)
 
+    @property
+    def version(self) -> tuple[int, ...]:
+        return tuple(int(number) for number in self.get("/system")["Version"].split(".")[:2])
+
     def instances(self) -> list[str]:
         return self.get("/instances")
 

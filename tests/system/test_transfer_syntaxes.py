@@ -157,7 +157,10 @@ def test_files_of_pydicom_with_one_sop_instance_uid_are_versions(node, tmp_path)
     assert digests(restored) == once_each(samples)
 
 
-def test_orthanc_sends_what_it_has(node, orthanc, files, sent, tmp_path):
+def test_orthanc_sends_what_it_has(node, start_orthanc, files, sent, tmp_path):
+    orthanc = start_orthanc()
+    if orthanc.version >= (1, 12):  # it decompresses, although the node takes all
+        orthanc = start_orthanc(TranscodeDicomProtocol=False)
     others = [encode(ds).write(tmp_path / "others" / f"{n}.dcm") for n, ds in enumerate(one_of_each("2"))]
     identifiers = orthanc.upload(*files.values(), *others)
     orthanc.add_modality(node.remote)
