@@ -70,8 +70,9 @@ class Node:
         self._open = ExitStack()
         self._server: Server | None = None
         self._worker: Worker | None = None
-        self._upkeep: MaintenanceThread | None = None
+        self._maintenance: MaintenanceThread | None = None
         self._storage: OpenStores | None = None
+        self._ingest: Ingest | None = None
         self.troubles: list[str] = []
         self.remarks: list[str] = []
 
@@ -97,6 +98,7 @@ class Node:
         with ExitStack() as stack:
             reasons = list(set_aside_damaged_index(settings)) if self._keeps_up else []
             storage = self._storage = stack.enter_context(OpenStores(settings, create=True))
+            ingest = self._ingest = Ingest(storage.archive, storage.index)
             self.look_again()
             self.remarks = list(_lost_index(storage, "".join(reasons))) if self._keeps_up else []
             for remark in self.remarks:
@@ -117,6 +119,7 @@ class Node:
                 local,
                 commitment,
                 rejections,
+                ingest=ingest,
                 strict=settings.node.strict_hierarchy,
                 get_without_roles=settings.node.get_without_roles,
             )
@@ -125,7 +128,7 @@ class Node:
             self._worker = Worker(commitment, reporter.report)
             self._worker.start()
             if self._keeps_up:
-                upkeep = self._upkeep = MaintenanceThread(
+                upkeep = self._maintenance = MaintenanceThread(
                     storage.archive,
                     storage.index,
                     settings.verify.full_pass_days,
@@ -145,9 +148,9 @@ class Node:
     @property
     def maintenance(self) -> Maintenance:
         """What the thread that works by itself is doing."""
-        if self._upkeep is None:
+        if self._maintenance is None:
             return Maintenance(alive=False)
-        return Maintenance(self._upkeep.is_alive, self._upkeep.active_at, self._upkeep.trouble)
+        return Maintenance(self._maintenance.is_alive, self._maintenance.active_at, self._maintenance.trouble)
 
     @property
     def must_look_again(self) -> bool:
@@ -157,7 +160,8 @@ class Node:
     def look_again(self) -> None:
         """Try archive and index once more, and take in what could not be taken in until now."""
         assert self._storage is not None, "not started"  # noqa: S101 - for the type checker
-        before, self.troubles = self.troubles, list(_recover(self._storage))
+        assert self._ingest is not None, "not started"  # noqa: S101 - for the type checker
+        before, self.troubles = self.troubles, list(_recover(self._storage, self._ingest))
         for trouble in self.troubles:
             if trouble not in before:
                 log.error("Nothing can be stored now: %s", trouble)
@@ -173,13 +177,12 @@ class Node:
         self._open.close()
 
 
-def _recover(storage: OpenStores) -> Iterator[str]:
+def _recover(storage: OpenStores, ingest: Ingest) -> Iterator[str]:
     """Enter what a crash left, and try archive and index; yield what is wrong with them.
 
     A volume that cannot be written, or a database that does not answer, is no reason not to start: it may come back,
     and what can be served meanwhile is.
     """
-    ingest = Ingest(storage.archive, storage.index)
     steps: tuple[Callable[[], object], ...] = (
         lambda: _take_in(ingest),  # first, for on a full volume what a crash left takes room
         lambda: ingest.begin(Heading("", "", "")).discard(),

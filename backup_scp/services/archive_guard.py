@@ -1,4 +1,4 @@
-"""Archive and index belong together: nothing is written where the archive's drive is missing, or is another's."""
+"""Refuse writes when the archive's drive is missing, or is another archive's."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ log = logging.getLogger(__name__)
 _SAMPLE = 16  # versions whose files are looked for
 
 
-class Custody:
-    """Sees to it that the archive is the one whose files the index knows; safe to share between threads.
+class ArchiveGuard:
+    """Refuses writes to an archive that is not the index's own; safe to share between threads.
 
     Parameters
     ----------
@@ -28,11 +28,11 @@ class Custody:
     def __init__(self, archive: Archive, index: Index) -> None:
         self._archive = archive
         self._index = index
-        self._is_settled = False
-        self._said = self._recorded = ""
+        self._is_checked = False
+        self._reported = self._recorded = ""
 
-    def require_own(self) -> None:
-        """Let nothing be written to another archive than the index's.
+    def check(self) -> None:
+        """Raise unless the archive is the one whose files the index knows; the result is cached.
 
         Raises
         ------
@@ -40,24 +40,24 @@ class Custody:
             There is no drive, or another's: the archive is not touched.
         IndexUnavailable
         """
-        if self._is_settled:
+        if self._is_checked:
             return
         trouble = self._index.archive_trouble()
         if trouble is not None and trouble.ended_at is None:
             self._archive.mark_faulty(trouble.sentence)
-            self._said = self._recorded = trouble.sentence
-        self._settle()
-        self._is_settled = True
+            self._reported = self._recorded = trouble.sentence
+        self._identify()
+        self._is_checked = True
 
-    def doubt(self) -> None:
-        """Look again next time: the archive was not what it should be, or ``rebuild`` has made the index of another."""
-        self._is_settled = False
+    def invalidate(self) -> None:
+        """Drop the cached result, so that the next write checks the archive's identity again."""
+        self._is_checked = False
 
-    def record_trouble(self) -> None:
-        """Let other processes know, by the index, that the archive's disk does not keep data, or does again."""
+    def report_fault(self) -> None:
+        """Record in the index, for other processes, that the archive's disk has a fault, or has none any more."""
         trouble = self._archive.trouble
-        if trouble != self._said:
-            self._said = trouble
+        if trouble != self._reported:
+            self._reported = trouble
             if trouble:
                 log.error("%s: nothing is stored until a new file is kept; look at the drive", trouble)
             else:
@@ -67,7 +67,7 @@ class Custody:
                 self._index.record_archive_trouble(trouble)
                 self._recorded = trouble
 
-    def _settle(self) -> None:
+    def _identify(self) -> None:
         known, found = self._index.archive_identity(), self._archive.identity()
         if known is None or found is None:
             found = self._make_known(known, found)
@@ -96,7 +96,7 @@ class Custody:
 
 
 def adopt(archive: Archive, index: Index) -> None:
-    """Let the index, which was made of this archive's files, be the index of this archive.
+    """Record this archive as the index's own: the index was made of its files.
 
     Raises
     ------

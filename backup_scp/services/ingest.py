@@ -20,7 +20,7 @@ from backup_scp.ports import (
     Version,
     flags_of,
 )
-from backup_scp.services.archive_guard import Custody
+from backup_scp.services.archive_guard import ArchiveGuard
 from backup_scp.services.read_back import intact_version, version_of
 from backup_scp.services.same_content import find_same
 
@@ -44,7 +44,7 @@ class Accepted:
 
 
 class Ingest:
-    """Takes Data Sets in; safe to share between threads.
+    """Takes Data Sets in; safe to share between threads.  One for each process: it caches whose archive it is.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class Ingest:
     def __init__(self, archive: Archive, index: Index) -> None:
         self._archive = archive
         self._index = index
-        self._custody = Custody(archive, index)
+        self._guard = ArchiveGuard(archive, index)
 
     def begin(self, heading: Heading) -> StagedFile:
         """Begin a Data Set; write to what is returned, then ``accept`` or ``discard`` it.
@@ -67,13 +67,13 @@ class Ingest:
         ArchiveFull, ArchiveUnavailable, IndexUnavailable
         """
         try:
-            self._custody.require_own()
+            self._guard.check()
             return self._archive.stage(heading)
         except ArchiveUnavailable:
-            self._custody.doubt()
+            self._guard.invalidate()
             raise
         finally:
-            self._custody.record_trouble()
+            self._guard.report_fault()
 
     def accept(self, staged: StagedFile, arrival: Arrival) -> Accepted:
         """Keep a Data Set whose last byte is in.
@@ -99,7 +99,7 @@ class Ingest:
             location, arrival = self._archive.commit(staged, key, arrival)
         except BaseException:
             staged.discard()
-            self._custody.record_trouble()
+            self._guard.report_fault()
             raise
         version = Version(instance, arrival, location, staged.sha256, staged.size_bytes)
         try:
@@ -123,7 +123,8 @@ class Ingest:
         ------
         ArchiveUnavailable, IndexUnavailable
         """
-        self._custody.require_own()
+        self._guard.invalidate()  # the drive may have been changed since the last time
+        self._guard.check()
         count = 0
         for location in self._archive.sweep():
             try:

@@ -203,7 +203,10 @@ class OpenStores:
         policy = AccessPolicy(remotes)
         commitment = StorageCommitment(self.archive, self.index, is_storage)
         local = LocalAE("BACKUP_SCP", timing)
-        return real_services(self.archive, self.index, policy, local, commitment, self.recorder, **query_retrieve)
+        ingest = Ingest(self.archive, self.index)
+        return real_services(
+            self.archive, self.index, policy, local, commitment, self.recorder, ingest=ingest, **query_retrieve
+        )
 
     def staged(self) -> list[Path]:
         """Return the staged files."""

@@ -33,6 +33,7 @@ from backup_scp.dimse.scu.event_report import EventReporter
 from backup_scp.errors import DestinationUnavailable, InvalidActionInformation, ResourceLimitation
 from backup_scp.ports import Commitment, CommitmentRequest, FailureReason, Reference, RemoteAE, Requester
 from backup_scp.services.commitment import CommitmentTimers, StorageCommitment
+from backup_scp.services.ingest import Ingest
 from tests.dimse.conftest import PATIENT, Other, threads, until_closed
 from tests.dimse.wire import (
     BIG_ENDIAN,
@@ -209,9 +210,8 @@ def serve(storage, start_server, commitment):
 
     def serve(remotes=(), timing=PATIENT, **listening):
         policy = AccessPolicy(remotes)
-        served = services(
-            storage.archive, storage.index, policy, LocalAE("BACKUP_SCP", timing), commitment, storage.recorder
-        )
+        local, ingest = LocalAE("BACKUP_SCP", timing), Ingest(storage.archive, storage.index)
+        served = services(storage.archive, storage.index, policy, local, commitment, storage.recorder, ingest=ingest)
         return start_server(served, remotes, timing=timing, **listening)
 
     return serve

@@ -354,6 +354,17 @@ def test_nothing_is_done_to_an_archive_that_is_not_the_indexs(archive, index, sa
     assert sorted((tmp_path / "other").rglob("*")) == before
 
 
+def test_recover_looks_again_whose_archive_it_is(index, sample, tmp_path):
+    """The drive was changed since the last image came."""
+    ingest = Ingest(FilesystemArchive(tmp_path / "archive"), index)
+    ingest.accept(staged(ingest, sample), FIRST)
+    (tmp_path / "archive").rename(tmp_path / "old drive")
+    (tmp_path / "archive").mkdir()
+
+    with pytest.raises(ArchiveUnavailable, match="drive"):
+        ingest.recover()
+
+
 def test_an_archive_that_rebuild_made_the_indexs_is_written_by_the_node_that_runs(index, sample, tmp_path):
     """After one refusal, by which the node notices that the drive is another."""
     ingest = Ingest(FilesystemArchive(tmp_path / "archive"), index)

@@ -28,7 +28,7 @@ _MOVE = frozenset(model.move_uid for model in MODELS.values())
 _GET = frozenset(model.get_uid for model in MODELS.values())
 
 
-def services(
+def services(  # noqa: PLR0913 - each by its name
     archive: Archive,
     index: Index,
     policy: AccessPolicy,
@@ -36,6 +36,7 @@ def services(
     commitment: StorageCommitment,
     rejections: RejectionRecorder,
     *,
+    ingest: Ingest,
     strict: bool = False,
     get_without_roles: bool = False,
 ) -> Mapping[int, Service]:
@@ -51,7 +52,7 @@ def services(
     retrieve = RetrieveSCP(
         archive, index, policy, open_destination, rejections, strict=strict, get_without_roles=get_without_roles
     )
-    store = StorageSCP(Ingest(archive, index))
+    store = StorageSCP(ingest)
     find = QuerySCP(index, strict=strict)
     return {
         Field.C_ECHO_RQ: Service(VERIFICATION.__eq__, VerificationSCP().serve, for_everyone=True),

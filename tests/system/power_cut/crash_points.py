@@ -18,6 +18,7 @@ from backup_scp.archive import filesystem  # noqa: F401
 from backup_scp.node.node import _recover
 from backup_scp.node.opening import OpenStores
 from backup_scp.node.settings import load
+from backup_scp.services.ingest import Ingest
 from backup_scp.services.verify import verify
 from tests.processes import Process
 from tests.system.contents import digests, staged, visible
@@ -214,7 +215,9 @@ def _look(node: Node, mount_points: list[Path], index: IndexUnderTest, acknowled
         found.index_faults += bool(without)
         found.troubles += [f"{len(without)} acknowledged instances have no row in the index"] if without else []
     with OpenStores(load(node.config, environment(mount_points, {})), create=True) as storage:
-        found.troubles += [f"the start says: {trouble}" for trouble in _recover(storage)]
+        found.troubles += [
+            f"the start says: {trouble}" for trouble in _recover(storage, Ingest(storage.archive, storage.index))
+        ]
         verified = verify(storage.archive, storage.index)
     if verified.needs_a_person:
         found.troubles.append(f"verify finds: {verified}")
