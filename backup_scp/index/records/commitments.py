@@ -7,7 +7,6 @@ A row's state is ``open`` (its instances are to be looked at), ``owed`` (its rep
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
@@ -19,6 +18,7 @@ import sqlalchemy as sa
 from backup_scp.errors import DuplicateTransaction, ResourceLimitation
 from backup_scp.index.connection.database import Database
 from backup_scp.index.reading import select
+from backup_scp.index.records.leases import FREE, Leases, is_free
 from backup_scp.index.schema.stored_text import moment, stored_key, stored_long, timestamp
 from backup_scp.index.schema.tables import commitment as table
 from backup_scp.index.schema.tables import commitment_asked, instance, named, order_of, version
@@ -43,7 +43,6 @@ _LONGEST_PAUSE = timedelta(hours=1)
 _BATCH = 500
 _WHAT = "Storage Commitment requests"
 _OPEN, _OWED, _DONE, _GIVEN_UP = "open", "owed", "done", "given up"
-_FREE = {"leased_until": "", "lease": ""}
 _REQUESTER = named(table, "site ae_title address")
 _LEASED = named(
     table,
@@ -58,6 +57,7 @@ class SQLCommitments:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._leases = Leases(database, table, _WHAT, _LONGEST_PAUSE)
 
     def enter(self, request: CommitmentRequest) -> int:
         requested_at = timestamp(request.requested_at)
@@ -131,13 +131,13 @@ class SQLCommitments:
 
     def lease_request(self, now: datetime, until: datetime, not_at: Collection[str] = ()) -> Commitment | None:
         elsewhere = [table.c.address.not_in(list(map(stored_key, not_at)))] if not_at else []
-        return self._lease([*_due(_OPEN, now), *elsewhere], now, until)
+        return self._lease([*self._leases.due(_OPEN, now), *elsewhere], now, until)
 
     def lease_report(self, now: datetime, until: datetime) -> Commitment | None:
         # Of no row: there may be many, and one answer serves for all of them.
         busy = sa.select(*(_OTHER.c[column.name] for column in _REQUESTER))
-        busy = busy.where(_OTHER.c.state == _OWED, ~_is_free(_OTHER, now))
-        return self._lease([*_due(_OWED, now), sa.tuple_(*_REQUESTER).not_in(busy)], now, until)
+        busy = busy.where(_OTHER.c.state == _OWED, ~is_free(_OTHER, now))
+        return self._lease([*self._leases.due(_OWED, now), sa.tuple_(*_REQUESTER).not_in(busy)], now, until)
 
     def lease_report_of(
         self, numbers: Sequence[int], attempts: int, now: datetime, until: datetime
@@ -146,48 +146,33 @@ class SQLCommitments:
         return self._lease([these, table.c.state == _OWED, table.c.attempts >= attempts], now, until)
 
     def _lease(self, clauses: Iterable[sa.ColumnElement[bool]], now: datetime, until: datetime) -> Commitment | None:
-        chosen = (
-            sa.select(table.c.id).where(*clauses, _is_free(table, now)).order_by(table.c.due_at, table.c.id).limit(1)
-        )
-        with self._database.reading() as connection:
-            if connection.scalar(chosen) is None:  # nothing to do: the writers need not wait for us
-                return None
-        with self._database.writing(_WHAT) as connection:
-            self._database.dialect.lock_name(connection, "backup-scp commitment lease")
-            number = connection.scalar(chosen)
-            if number is None:
-                return None
-            update = sa.update(table).where(table.c.id == number)
-            update = update.values(
-                leased_until=timestamp(until),
-                lease=secrets.token_hex(16),
-                requested_at=_known(table.c.requested_at, now),
-            )
-            return _leased(connection.execute(update.returning(*_LEASED)).one())
+        began = {"requested_at": _known(table.c.requested_at, now)}
+        row = self._leases.take(clauses, _LEASED, now, until, began)
+        return None if row is None else _leased(row)
 
     def renew(self, commitment: Commitment, until: datetime) -> bool:
-        return self._change(_ours(commitment), {"leased_until": timestamp(until)})
+        return self._leases.renew(commitment.number, commitment.lease, until)
 
     # -- what becomes of them ------------------------------------------------------------------------------------------
 
     def postpone(self, commitment: Commitment, due_at: datetime) -> None:
-        self._change(_ours(commitment), {"due_at": timestamp(due_at), **_FREE})
+        self._change(commitment, {"due_at": timestamp(due_at), **FREE})
 
     def conclude(self, commitment: Commitment, results: Sequence[FailureReason | None], now: datetime) -> bool:
         values = {"state": _OWED, "due_at": timestamp(now), "results": json.dumps([reason or 0 for reason in results])}
-        return self._change(_ours(commitment), values | _FREE)
+        return self._change(commitment, values | FREE)
 
     def report_failed(
         self, commitment: Commitment, error: str, now: datetime, again_at: datetime, give_up_before: datetime
     ) -> None:
         at, due_at, oldest = timestamp(now), timestamp(again_at), timestamp(give_up_before)
-        ours = sa.update(table).where(*_ours(commitment))
+        ours = sa.update(table).where(*self._leases.is_ours(commitment.number, commitment.lease))
         tried = {"tried_at": at, "error": stored_long(error), "attempts": commitment.attempts + 1}
         theirs = sa.update(table).where(*_owed_to(commitment.request.requester))
         with self._database.writing(_WHAT) as connection:
-            connection.execute(ours.values(**tried, **_FREE, due_at=due_at))
+            connection.execute(ours.values(**tried, **FREE, due_at=due_at))
             connection.execute(theirs.where(table.c.due_at < due_at).values(due_at=due_at))
-            too_old = theirs.where(table.c.requested_at < oldest, _is_free(table, now))
+            too_old = theirs.where(table.c.requested_at < oldest, is_free(table, now))
             connection.execute(too_old.values(error=stored_long(error), **_done_with(_GIVEN_UP, now)))
 
     def report_delivered(self, commitment: Commitment, now: datetime) -> None:
@@ -199,9 +184,8 @@ class SQLCommitments:
             connection.execute(sa.update(table).where(table.c.id == commitment.number).values(**values))
             connection.execute(sa.update(table).where(*others).values(due_at=at))
 
-    def _change(self, clauses: Iterable[sa.ColumnElement[bool]], values: dict[str, Any]) -> bool:
-        with self._database.writing(_WHAT) as connection:
-            return bool(connection.execute(sa.update(table).where(*clauses).values(**values)).rowcount)
+    def _change(self, commitment: Commitment, values: dict[str, Any]) -> bool:
+        return self._leases.change(commitment.number, commitment.lease, values)
 
     def owed(self) -> list[OwedReports]:
         columns = named(table, "state requested_at tried_at due_at error")
@@ -244,25 +228,9 @@ def _columns(requester: Requester) -> dict[str, str]:
     return {name: stored_key(value) for name, value in asdict(requester).items()}
 
 
-def _due(state: str, now: datetime) -> list[sa.ColumnElement[bool]]:
-    """Hold for what is due; no clock that is right has ever put anything off for so long as to the farthest time."""
-    farthest = timestamp(now + _LONGEST_PAUSE + clock.TOLERANCE)
-    return [table.c.state == state, sa.or_(table.c.due_at <= timestamp(now), table.c.due_at > farthest)]
-
-
-def _is_free(requests: sa.FromClause, now: datetime) -> sa.ColumnElement[bool]:
-    """Hold for what nobody has, or had while a clock was ahead."""
-    leased_until = requests.c.leased_until
-    return sa.or_(leased_until <= timestamp(now), leased_until > timestamp(now + clock.TOLERANCE))
-
-
 def _known(said: sa.ColumnElement[str], now: datetime) -> sa.ColumnElement[str]:
     """Give a time that something began at, or now where a clock that was ahead said it."""
     return sa.case((said > timestamp(now + clock.TOLERANCE), timestamp(now)), else_=said)
-
-
-def _ours(leased: Commitment) -> tuple[sa.ColumnElement[bool], ...]:
-    return table.c.id == leased.number, table.c.lease == leased.lease
 
 
 def _owed_to(requester: Requester) -> list[sa.ColumnElement[bool]]:
@@ -275,7 +243,7 @@ def _owed_to(requester: Requester) -> list[sa.ColumnElement[bool]]:
 def _done_with(state: str, now: datetime) -> dict[str, Any]:
     """Keep the Transaction UID for some time, and nothing else."""
     forget_at = timestamp(now + _FORGOTTEN_AFTER)
-    return {"state": state, "due_at": forget_at, "reference_list": "", "results": "", **_FREE}
+    return {"state": state, "due_at": forget_at, "reference_list": "", "results": "", **FREE}
 
 
 def _leased(row: sa.Row[Any]) -> Commitment:

@@ -1,0 +1,119 @@
+"""Lease rows of work: one worker at a time has a row, until a time, and tries again later.
+
+A table of work has the columns ``id``, ``state``, ``due_at`` (when the next thing is to be done), ``leased_until`` and
+``lease`` (both empty while nobody has the row).  Times may have been written while a clock was ahead (docs/adr/0028).
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from backup_scp.index.connection.database import Database
+from backup_scp.index.schema.stored_text import timestamp
+from backup_scp.machine import clock
+
+FREE = {"leased_until": "", "lease": ""}
+"""Values of a row that nobody has."""
+
+
+class Leases:
+    """The leases of one table.
+
+    Parameters
+    ----------
+    database
+        The index's connections.
+    table
+        The table of work.
+    what
+        Names the rows in errors.
+    longest_pause
+        Nothing is put off for longer; a later ``due_at`` was written while a clock was ahead.
+    """
+
+    def __init__(self, database: Database, table: sa.Table, what: str, longest_pause: timedelta) -> None:
+        self._database = database
+        self._table = table
+        self._what = what
+        self._longest_pause = longest_pause
+
+    def due(self, state: str, now: datetime) -> list[sa.ColumnElement[bool]]:
+        """Hold for rows in a state whose time has come."""
+        farthest = timestamp(now + self._longest_pause + clock.TOLERANCE)
+        due_at = self._table.c.due_at
+        return [self._table.c.state == state, sa.or_(due_at <= timestamp(now), due_at > farthest)]
+
+    def take(
+        self,
+        clauses: Iterable[sa.ColumnElement[bool]],
+        columns: Sequence[sa.Column[Any]],
+        now: datetime,
+        until: datetime,
+        values: Mapping[str, Any],
+    ) -> sa.Row[Any] | None:
+        """Lease the free row that has been due for longest; None when there is none.
+
+        Parameters
+        ----------
+        clauses
+            Conditions on the row.
+        columns
+            What is returned of it.
+        now, until
+            Begin and end of the lease.
+        values
+            Further columns to change.
+
+        Raises
+        ------
+        IndexUnavailable
+        """
+        number = self._table.c.id
+        free = sa.select(number).where(*clauses, is_free(self._table, now))
+        chosen = free.order_by(self._table.c.due_at, number).limit(1)
+        with self._database.reading() as connection:
+            if connection.scalar(chosen) is None:  # nothing to do: do not hold up those who write
+                return None
+        with self._database.writing(self._what) as connection:
+            self._database.dialect.lock_name(connection, f"backup-scp {self._table.name} lease")
+            found = connection.scalar(chosen)
+            if found is None:
+                return None
+            lease = {"leased_until": timestamp(until), "lease": secrets.token_hex(16)}
+            update = sa.update(self._table).where(number == found).values(**lease, **values)
+            return connection.execute(update.returning(*columns)).one()
+
+    def is_ours(self, number: int, lease: str) -> tuple[sa.ColumnElement[bool], ...]:
+        """Hold for the row while nobody else has leased it since."""
+        return self._table.c.id == number, self._table.c.lease == lease
+
+    def change(self, number: int, lease: str, values: Mapping[str, Any]) -> bool:
+        """Change a leased row; False when the lease is lost.
+
+        Raises
+        ------
+        IndexUnavailable
+        """
+        update = sa.update(self._table).where(*self.is_ours(number, lease)).values(**values)
+        with self._database.writing(self._what) as connection:
+            return bool(connection.execute(update).rowcount)
+
+    def renew(self, number: int, lease: str, until: datetime) -> bool:
+        """Keep a lease for longer; False when it is lost.
+
+        Raises
+        ------
+        IndexUnavailable
+        """
+        return self.change(number, lease, {"leased_until": timestamp(until)})
+
+
+def is_free(rows: sa.FromClause, now: datetime) -> sa.ColumnElement[bool]:
+    """Hold for rows that nobody has leased, or that were leased while a clock was ahead."""
+    leased_until = rows.c.leased_until
+    return sa.or_(leased_until <= timestamp(now), leased_until > timestamp(now + clock.TOLERANCE))
