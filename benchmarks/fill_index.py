@@ -20,7 +20,7 @@ from backup_scp.index.schema.rows import Row
 from backup_scp.index.schema.stored_text import patient_key
 from backup_scp.index.schema.tables import SERIES_ATTRIBUTES, STUDY_ATTRIBUTES, instance, series, study, version
 from backup_scp.index.writing.attribute_merge import blank, merge
-from backup_scp.index.writing.version_rows import Facts
+from backup_scp.index.writing.version_rows import VersionRows
 from backup_scp.index.writing.version_writer import instance_row, new_study_row
 from backup_scp.ports import Version
 from benchmarks import synthetic
@@ -60,7 +60,7 @@ def rows_of_studies(first: int, end: int) -> Rows:
 
 def rows_of(versions: list[Version], number: int) -> Iterator[tuple[str, Row]]:
     """Make the rows of one study with one series, whose instances have one version each."""
-    all_facts = [Facts.of(version) for version in versions]
+    all_facts = [VersionRows.of(version) for version in versions]
     own = number + 1
     study_row = {**new_study_row(all_facts[0].study_key), "id": own}
     series_row = {**blank(SERIES_ATTRIBUTES), "id": own, "study_id": own}
@@ -78,7 +78,7 @@ def rows_of(versions: list[Version], number: int) -> Iterator[tuple[str, Row]]:
         yield "version", row | {"sha256": digest, "flags": flags, "answered_until": ""}
 
 
-def _sums(all_facts: list[Facts]) -> Row:
+def _sums(all_facts: list[VersionRows]) -> Row:
     return {
         "modalities_in_study": all_facts[0].series["modality"],
         "sop_classes_in_study": "\\".join(sorted({facts.instance["sop_class_uid"] for facts in all_facts})),

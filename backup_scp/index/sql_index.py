@@ -13,15 +13,15 @@ import sqlalchemy as sa
 
 from backup_scp.dicom.query.information_model import Query
 from backup_scp.index.connection.database import MOST_CONNECTIONS, Database
-from backup_scp.index.connection.db_errors import MetAnother
+from backup_scp.index.connection.db_errors import TransactionConflict
 from backup_scp.index.reading import buffered_rows, history, select
 from backup_scp.index.records import archive_state, rejections, statistics, tasks
 from backup_scp.index.records.commitments import SQLCommitments
 from backup_scp.index.schema.tables import study
-from backup_scp.index.writing.group_commit import Together
-from backup_scp.index.writing.study_cache import KnownStudies
-from backup_scp.index.writing.study_reindexer import Reentry
-from backup_scp.index.writing.version_rows import Facts, stored_instance_key
+from backup_scp.index.writing.group_commit import GroupCommit
+from backup_scp.index.writing.study_cache import StudyCache
+from backup_scp.index.writing.study_reindexer import StudyReindexer
+from backup_scp.index.writing.version_rows import VersionRows, stored_instance_key
 from backup_scp.ports import (
     AddResult,
     Arrival,
@@ -72,21 +72,21 @@ class SQLIndex:
     def __init__(self, url: str, connections: int = MOST_CONNECTIONS) -> None:
         self._database = Database(url, connections)
         self._connections = connections
-        self._known = KnownStudies()
+        self._known = StudyCache()
         self._entering = self._way_in()
         self._verifications = statistics.Verifications(self._database)
         self._commitments = SQLCommitments(self._database)
 
     def add(self, version: Version, read: ReadVersion | None = None) -> AddResult:
-        facts = Facts.of(version)
+        facts = VersionRows.of(version)
         admission, is_out_of_order = _again_if_it_met_another(lambda: self._entering.enter(facts))
         if is_out_of_order and read:
             _again_if_it_met_another(lambda: self._enter_anew([facts], read))
         return admission
 
-    def _way_in(self) -> Together | OptimisticInsert:
+    def _way_in(self) -> GroupCommit | OptimisticInsert:
         if self._database.is_sqlite:
-            return Together(self._database, self._known)
+            return GroupCommit(self._database, self._known)
         from backup_scp.index.writing.optimistic_insert import OptimisticInsert
 
         return OptimisticInsert(self._database, self._known)
@@ -95,7 +95,7 @@ class SQLIndex:
         stored = stored_instance_key(key)
         if not self._entering.may_be_held(stored):
             return Lookup()
-        return select.met(self._database.look(select.MEET, select.to_meet(stored, sha256)))
+        return select.met(self._database.fetch_one(select.MEET, select.to_meet(stored, sha256)))
 
     def held(self, key: InstanceKey, sha256: str) -> tuple[str, Arrival] | None:
         return self.look_up(key, sha256).held
@@ -163,13 +163,13 @@ class SQLIndex:
         return self._verifications.unindexed(locations)
 
     def reindex_studies(self, versions: Sequence[Version], read: ReadVersion, task: Task) -> int:
-        found = [Facts.of(version) for version in versions]
+        found = [VersionRows.of(version) for version in versions]
         return _again_if_it_met_another(lambda: self._enter_anew(found, read, task))
 
-    def _enter_anew(self, found: Sequence[Facts], read: ReadVersion, task: Task | None = None) -> int:
+    def _enter_anew(self, found: Sequence[VersionRows], read: ReadVersion, task: Task | None = None) -> int:
         with self._database.writing("studies of a rebuild", first=task is None) as connection:
             self._database.dialect.lock_table(connection, study)
-            entered = Reentry(connection, self._database.dialect, read).enter(found)
+            entered = StudyReindexer(connection, self._database.dialect, read).enter(found)
             if task:
                 tasks.record(connection, self._database.dialect, task)
         return entered  # what was remembered until now fails by its revision
@@ -263,6 +263,6 @@ def _batches(counts: Sequence[int]) -> Iterator[tuple[int, int]]:
 
 def _again_if_it_met_another(work: Callable[[], _Result]) -> _Result:
     for _ in range(_ATTEMPTS):
-        with contextlib.suppress(MetAnother):
+        with contextlib.suppress(TransactionConflict):
             return work()
     return work()

@@ -18,8 +18,8 @@ from backup_scp.index import SQLIndex
 from backup_scp.index.connection.database import Database
 from backup_scp.index.schema.tables import METADATA
 from backup_scp.index.writing.row_writer import RowWriter
-from backup_scp.index.writing.study_cache import KnownStudies
-from backup_scp.index.writing.version_rows import Facts
+from backup_scp.index.writing.study_cache import StudyCache
+from backup_scp.index.writing.version_rows import VersionRows
 from backup_scp.index.writing.version_writer import VersionWriter
 from backup_scp.ports import AddResult, Arrival, Match, Rejection, ServiceKind, Version
 
@@ -68,14 +68,14 @@ def version(
 @contextlib.contextmanager
 def filling(index: SQLIndex) -> Iterator[Callable[[Version], AddResult]]:
     """Empty an index, and enter versions in one transaction."""
-    known, database = KnownStudies(), index._database
+    known, database = StudyCache(), index._database
     with database.writing() as connection:
         for name in reversed(_PARENTS):
             connection.execute(sa.delete(METADATA.tables[name]))
 
         def enter(version: Version) -> AddResult:
             writer = VersionWriter(RowWriter(connection, database.dialect), known)
-            admission = writer.insert(Facts.of(version))
+            admission = writer.insert(VersionRows.of(version))
             writer.remember()
             return admission
 

@@ -22,7 +22,7 @@ def study_key(index):
 def test_a_row_is_the_same_either_way(shared_index):
     shared_index.add(example(PatientWeight="70.5", PatientName="Direct^One"))
     expected, key = study_key(shared_index)
-    with shared_index._database.entering() as direct:
+    with shared_index._database.write_fast() as direct:
         assert direct.execute(row_writer.LOAD_STUDY, key).mappings().first() == expected
         assert direct.execute(row_writer.LOAD_STUDY, {**key, "patient_id": "nobody"}).mappings().first() is None
         (found,) = direct.execute(row_writer.VERSIONS_OF, {"of": 1}).mappings().all()
@@ -34,7 +34,7 @@ def test_a_row_is_the_same_either_way(shared_index):
 
 def test_what_a_block_that_raises_has_written_is_undone(shared_index):
     before = shared_index.holdings()
-    with contextlib.suppress(ZeroDivisionError), shared_index._database.entering() as direct:
+    with contextlib.suppress(ZeroDivisionError), shared_index._database.write_fast() as direct:
         direct.execute(row_writer.COUNT_VERSION, {"of": 1, "more_bytes": 5, "at": "9"})
         raise ZeroDivisionError
     assert shared_index.holdings() == before
@@ -43,7 +43,7 @@ def test_what_a_block_that_raises_has_written_is_undone(shared_index):
 def test_an_error_of_the_driver_is_ours_and_says_nothing_of_the_values(shared_index):
     with (
         pytest.raises(IndexUnavailable) as caught,
-        shared_index._database.entering() as direct,
+        shared_index._database.write_fast() as direct,
     ):
         direct.execute(sa.insert(version), {"location": "SECRET"})
     assert "SECRET" not in str(caught.value)

@@ -12,7 +12,7 @@ import pytest
 from backup_scp.errors import IndexUnavailable
 from backup_scp.index import SQLIndex
 from backup_scp.index.connection import database
-from backup_scp.index.connection.driver_cursor import Direct
+from backup_scp.index.connection.driver_cursor import DriverCursor
 from backup_scp.index.writing.version_writer import VersionWriter
 from backup_scp.ports import AddResult
 from tests.index.conftest import opened
@@ -28,13 +28,13 @@ def index(tmp_path):
 @pytest.fixture
 def transactions(index, monkeypatch):
     """Number the transactions that are begun."""
-    numbers, entering = count(), index._database.entering
+    numbers, entering = count(), index._database.write_fast
 
     def numbered():
         next(numbers)
         return entering()
 
-    monkeypatch.setattr(index._database, "entering", numbered)
+    monkeypatch.setattr(index._database, "write_fast", numbered)
     return lambda: next(numbers)
 
 
@@ -114,7 +114,7 @@ def test_a_commit_that_fails_is_everybodys(index, monkeypatch):
 
 def test_what_was_undone_is_not_remembered(index, tmp_path, monkeypatch):
     """Else the count of an undone instance would come back, once another process has raised the row's revision."""
-    control = Direct._control
+    control = DriverCursor._control
 
     def fails(direct, statement):
         if statement == "COMMIT":
@@ -123,7 +123,7 @@ def test_what_was_undone_is_not_remembered(index, tmp_path, monkeypatch):
 
     index.add(version("1.2.3.1"))
     with monkeypatch.context() as patch:
-        patch.setattr(Direct, "_control", fails)
+        patch.setattr(DriverCursor, "_control", fails)
         with pytest.raises(IndexUnavailable):
             index.add(version("1.2.3.2", content="of another length"))
     with contextlib.closing(SQLIndex(f"sqlite:///{tmp_path}/index.db")) as other:

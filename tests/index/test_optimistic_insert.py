@@ -17,9 +17,9 @@ from backup_scp.index.schema.tables import study
 from backup_scp.index.writing.optimistic_insert import OptimisticInsert
 from backup_scp.index.writing.pipeline import Statement, execute
 from backup_scp.index.writing.row_writer import RowWriter
-from backup_scp.index.writing.study_cache import KnownStudies
-from backup_scp.index.writing.study_reindexer import Reentry
-from backup_scp.index.writing.version_rows import Facts
+from backup_scp.index.writing.study_cache import StudyCache
+from backup_scp.index.writing.study_reindexer import StudyReindexer
+from backup_scp.index.writing.version_rows import VersionRows
 from backup_scp.index.writing.version_writer import VersionWriter
 from backup_scp.ports import AddResult
 from tests.index.conftest import opened
@@ -38,13 +38,13 @@ def index(postgres_url):
 @pytest.fixture
 def transactions(index, monkeypatch):
     """Number the transactions of the long way."""
-    numbers, entering = count(), index._database.entering
+    numbers, entering = count(), index._database.write_fast
 
     def numbered():
         next(numbers)
         return entering()
 
-    monkeypatch.setattr(index._database, "entering", numbered)
+    monkeypatch.setattr(index._database, "write_fast", numbered)
     return lambda: next(numbers)
 
 
@@ -156,8 +156,8 @@ def test_what_another_node_changed_is_counted(index, postgres_url, transactions)
 @contextlib.contextmanager
 def entering_elsewhere(index, of):
     """Hold the transaction of another node that enters a version."""
-    with index._database.entering() as connection:
-        VersionWriter(RowWriter(connection, index._database.dialect), KnownStudies()).insert(Facts.of(of))
+    with index._database.write_fast() as connection:
+        VersionWriter(RowWriter(connection, index._database.dialect), StudyCache()).insert(VersionRows.of(of))
         yield
 
 
@@ -198,7 +198,7 @@ def test_nobody_judges_by_rows_that_are_being_entered_anew(index, postgres_url, 
             index._database.dialect.lock_table(connection, study)
             later = pool.submit(store, index, version("1.9"))  # which was received before
             wait_for_somebody_to_wait(postgres_url, "relation")
-            Reentry(connection, index._database.dialect, lambda _: None).enter([Facts.of(held)])
+            StudyReindexer(connection, index._database.dialect, lambda _: None).enter([VersionRows.of(held)])
         assert later.result() is AddResult.NEW
     assert transactions() == 1
     (remark,) = index.remarks(10)
@@ -237,7 +237,7 @@ def test_what_was_committed_when_the_connection_was_lost_is_counted_once(relay, 
 def test_statements_that_the_server_has_forgotten_are_prepared_again(index, transactions):
     """As behind what pools connections: the next one is another server's."""
     index.add(version("1.1"))
-    with index._database.outside() as direct:
+    with index._database.autocommit() as direct:
         direct.connection.connection.driver_connection.pgconn.exec_(b"DEALLOCATE ALL")  # psycopg does not notice
     assert index.add(version("1.2")) is AddResult.NEW
     assert transactions() == 1
@@ -250,7 +250,7 @@ def test_statements_that_the_server_has_forgotten_are_prepared_again(index, tran
 
 @pytest.fixture
 def direct(index):
-    with index._database.outside() as direct:
+    with index._database.autocommit() as direct:
         direct.connection.exec_driver_sql("CREATE TABLE number (n bigint PRIMARY KEY)")
         yield direct
 

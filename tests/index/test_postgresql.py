@@ -10,8 +10,8 @@ from backup_scp.index import SQLIndex
 from backup_scp.index.connection.database import index_url
 from backup_scp.index.schema.stored_text import lock_number
 from backup_scp.index.writing.row_writer import RowWriter
-from backup_scp.index.writing.study_cache import KnownStudies
-from backup_scp.index.writing.version_rows import Facts
+from backup_scp.index.writing.study_cache import StudyCache
+from backup_scp.index.writing.version_rows import VersionRows
 from backup_scp.index.writing.version_writer import VersionWriter
 from tests.index.conftest import opened
 from tests.index.contract import IndexContract
@@ -40,9 +40,9 @@ def test_every_commit_reaches_the_disk(postgres_url):
 
 
 def test_who_enters_a_version_holds_its_uid_and_keeps_out_who_enters_studies_anew(postgres_url):
-    with opened(postgres_url) as index, index._database.entering() as connection:
+    with opened(postgres_url) as index, index._database.write_fast() as connection:
         database = index._database
-        VersionWriter(RowWriter(connection, database.dialect), KnownStudies()).insert(Facts.of(version()))
+        VersionWriter(RowWriter(connection, database.dialect), StudyCache()).insert(VersionRows.of(version()))
         with database.reading() as another:
             held = another.exec_driver_sql(
                 "SELECT locktype, mode FROM pg_locks LEFT JOIN pg_class ON pg_class.oid = relation"

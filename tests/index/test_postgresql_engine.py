@@ -112,7 +112,7 @@ def test_all_who_wait_come_back_and_the_connections_are_enough_again(server):
 def test_long_work_is_waited_for_as_long_as_the_server_answers_others(little_patience, postgres_url):
     with opened(postgres_url) as index, index._database.reading() as connection:
         assert connection.scalar(sa.text("SELECT 7 FROM pg_sleep(2)")) == 7
-    with opened(postgres_url) as index, index._database.outside() as direct, pytest.raises(sa.exc.DBAPIError):
+    with opened(postgres_url) as index, index._database.autocommit() as direct, pytest.raises(sa.exc.DBAPIError):
         direct.execute(sa.text("SELECT 7 FROM pg_sleep(60)"))
 
 

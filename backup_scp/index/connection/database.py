@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from backup_scp.errors import IndexDamaged, IndexUnavailable, InvalidSettings
 from backup_scp.index.connection.db_errors import SILENT, ServerSilent, explanation
-from backup_scp.index.connection.driver_cursor import Direct
+from backup_scp.index.connection.driver_cursor import DriverCursor
 from backup_scp.index.connection.sqlite_engine import (
     BEGIN,
     FROZEN,
@@ -32,7 +32,7 @@ MOST_CONNECTIONS = 64
 ROWS_AT_ONCE = 500
 """How many rows of a long answer are in memory."""
 
-_MOST_SQLITE_READERS = 8  # idle, of ``look``
+_MOST_SQLITE_READERS = 8  # idle, of ``fetch_one``
 
 
 def index_url(url: str) -> sa.URL:
@@ -83,7 +83,7 @@ class Database:
             self._most_readers = connections // 4
         self._write_lock = FairLock()
         self._writer: sa.Connection | None = None
-        self._readers: list[Direct] = []  # idle ones of ``look``: they count among the pool's
+        self._readers: list[DriverCursor] = []  # idle ones of ``fetch_one``: they count among the pool's
 
     @contextlib.contextmanager
     def reading(self, *, stream: bool = False, snapshot: bool = False) -> Iterator[sa.Connection]:
@@ -118,21 +118,21 @@ class Database:
                 yield writer
 
     @contextlib.contextmanager
-    def entering(self) -> Iterator[Direct]:
+    def write_fast(self) -> Iterator[DriverCursor]:
         """Write in one transaction as ``writing``, with the few statements that entering a version takes."""
         with self._noticing():
             if not self.is_sqlite:
                 with self._engine.begin() as connection:
                     self.dialect.be_quick(connection)
-                    yield Direct(connection)
+                    yield DriverCursor(connection)
                 return
             with self._one_writer("images", first=True) as writer:
-                direct = Direct(writer)
+                direct = DriverCursor(writer)
                 with direct.transaction(BEGIN):
                     require_at_its_place(writer)
                     yield direct
 
-    def look(self, statement: sa.Executable, row: Row) -> Any:
+    def fetch_one(self, statement: sa.Executable, row: Row) -> Any:
         """Read the first row that one statement finds, outside of any transaction; None where there is none."""
         with self._noticing():
             while reader := self._idle_reader():
@@ -143,7 +143,7 @@ class Database:
                         raise  # else the server was restarted since: the next one, or a new one
             return self._look(self._new_reader(), statement, row)
 
-    def _look(self, reader: Direct, statement: sa.Executable, row: Row) -> Any:
+    def _look(self, reader: DriverCursor, statement: sa.Executable, row: Row) -> Any:
         try:
             found = reader.execute(statement, row).first()
         except BaseException:
@@ -153,8 +153,8 @@ class Database:
         return found
 
     @contextlib.contextmanager
-    def outside(self) -> Iterator[Direct]:
-        """Give a connection outside of any transaction, as ``look`` has it: it may have been lost unnoticed."""
+    def autocommit(self) -> Iterator[DriverCursor]:
+        """Check out an autocommit connection; it may be stale."""
         with self._noticing():
             reader = self._idle_reader() or self._new_reader()
             try:
@@ -164,21 +164,21 @@ class Database:
                 raise
             self._keep(reader)
 
-    def _new_reader(self) -> Direct:
+    def _new_reader(self) -> DriverCursor:
         connection = self._engine.connect()
         if not self.is_sqlite:
             connection.execution_options(isolation_level="AUTOCOMMIT")
             self.dialect.be_quick(connection)
-        return Direct(connection)
+        return DriverCursor(connection)
 
-    def _keep(self, reader: Direct) -> None:
+    def _keep(self, reader: DriverCursor) -> None:
         """Keep a connection for the next one who looks."""
         if FROZEN in reader.connection.info or len(self._readers) >= self._most_readers:
             reader.connection.close()  # frozen: the next one may write again
         else:
             self._readers.append(reader)
 
-    def _idle_reader(self) -> Direct | None:
+    def _idle_reader(self) -> DriverCursor | None:
         """Take a connection that is open; one to a file that was set aside goes."""
         with contextlib.suppress(IndexError):  # several threads take
             while True:

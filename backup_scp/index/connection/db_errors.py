@@ -55,8 +55,8 @@ _AGAIN = frozenset({"40001", "40P01", "23505", "23503"})
 """SQLSTATE of a transaction that met another one; run again, it will succeed."""
 
 
-class MetAnother(IndexUnavailable):
-    """Two transactions were in each other's way, and this one was undone."""
+class TransactionConflict(IndexUnavailable):
+    """Serialization failure, deadlock or unique violation: rolled back, retry."""
 
 
 class ServerSilent(IndexUnavailable):
@@ -97,7 +97,7 @@ def _explain(url: sa.URL, error: DBAPIError) -> IndexUnavailable:
     kind = ConnectionLost if error.connection_invalidated else IndexUnavailable
     if not code:
         return kind(f"{place}: {_NO_ANSWER}")
-    kind = MetAnother if code in _AGAIN else kind
+    kind = TransactionConflict if code in _AGAIN else kind
     return kind(f"{place}: {_longest(_POSTGRESQL, code) or 'it failed'} (SQLSTATE {code})")
 
 

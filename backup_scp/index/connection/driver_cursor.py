@@ -52,8 +52,8 @@ class _Plan:
     results: tuple[tuple[int, _Process], ...] | None = None
 
 
-class Answer:
-    """What an execution gave: the part of ``sa.CursorResult`` that an ``Entrance`` asks for."""
+class DriverResult:
+    """What an execution gave: the part of ``sa.CursorResult`` that an ``RowWriter`` asks for."""
 
     __slots__ = ("_columns", "_rows", "rowcount")
 
@@ -75,12 +75,12 @@ class Answer:
     def scalars(self) -> Iterator[Any]:
         return (row[0] for row in self._rows)
 
-    def mappings(self) -> Answer:
+    def mappings(self) -> DriverResult:
         rows: list[Any] = [dict(zip(self._columns, row, strict=True)) for row in self._rows]
-        return Answer(rows, self._columns, self.rowcount)
+        return DriverResult(rows, self._columns, self.rowcount)
 
 
-class Direct:
+class DriverCursor:
     """Executes on the driver's connection below an ``sa.Connection``; one thread at a time.
 
     Parameters
@@ -96,7 +96,7 @@ class Direct:
         self._error: type[Exception] = connection.dialect.loaded_dbapi.Error  # PEP 249
         self._cursor = connection.connection.cursor()
 
-    def execute(self, statement: Any, row: Row | None = None, /) -> Answer:
+    def execute(self, statement: Any, row: Row | None = None, /) -> DriverResult:
         """Execute a statement.
 
         Raises
@@ -120,7 +120,7 @@ class Direct:
         if rows and plan.types:
             results = plan.results if plan.results is not None else self._learn(plan)
             rows = [_processed(found, results) for found in rows] if results else rows
-        return Answer(rows, plan.columns, cursor.rowcount)
+        return DriverResult(rows, plan.columns, cursor.rowcount)
 
     @contextlib.contextmanager
     def transaction(self, begin: str) -> Iterator[None]:

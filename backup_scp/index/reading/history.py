@@ -32,8 +32,8 @@ from backup_scp.index.schema.sqlite import SQLite
 from backup_scp.index.schema.stored_text import timestamp
 from backup_scp.index.schema.tables import METADATA, instance, order_of, series, study, version
 from backup_scp.index.writing.row_writer import RowWriter
-from backup_scp.index.writing.study_cache import KnownStudies
-from backup_scp.index.writing.version_rows import Facts
+from backup_scp.index.writing.study_cache import StudyCache
+from backup_scp.index.writing.version_rows import VersionRows
 from backup_scp.index.writing.version_writer import VersionWriter
 from backup_scp.ports import Match, ReadVersion, Version
 
@@ -144,8 +144,8 @@ def _is_ours(folder: Path) -> bool:
 
 
 def _enter(connection: sa.Connection, dialect: Dialect, versions: Iterable[Version]) -> None:
-    known, rows = KnownStudies(), RowWriter(connection, dialect)
+    known, rows = StudyCache(), RowWriter(connection, dialect)
     for each in versions:
         writer = VersionWriter(rows, known)
-        writer.insert(Facts.of(each))
+        writer.insert(VersionRows.of(each))
         writer.remember()

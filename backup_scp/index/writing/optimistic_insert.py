@@ -16,8 +16,8 @@ from sqlalchemy.dialects import postgresql
 
 from backup_scp.errors import IndexUnavailable
 from backup_scp.index.connection.database import Database
-from backup_scp.index.connection.db_errors import ConnectionLost, MetAnother
-from backup_scp.index.connection.driver_cursor import Direct
+from backup_scp.index.connection.db_errors import ConnectionLost, TransactionConflict
+from backup_scp.index.connection.driver_cursor import DriverCursor
 from backup_scp.index.connection.sqlite_engine import WAIT_S
 from backup_scp.index.schema.dialect import Dialect
 from backup_scp.index.schema.postgresql import IS_DURABLE
@@ -26,8 +26,8 @@ from backup_scp.index.schema.stored_text import lock_number
 from backup_scp.index.schema.tables import instance, series, study, version
 from backup_scp.index.writing.pipeline import Statement, execute
 from backup_scp.index.writing.row_writer import LOAD_SERIES, LOOK_AT_STUDY, RowWriter
-from backup_scp.index.writing.study_cache import KnownStudies, StudyKey
-from backup_scp.index.writing.version_rows import Facts
+from backup_scp.index.writing.study_cache import StudyCache, StudyKey
+from backup_scp.index.writing.version_rows import VersionRows
 from backup_scp.index.writing.version_writer import VersionWriter
 from backup_scp.ports import AddResult, InstanceKey
 
@@ -49,13 +49,13 @@ class OptimisticInsert:
         Study rows to begin from.
     """
 
-    def __init__(self, database: Database, known: KnownStudies) -> None:
+    def __init__(self, database: Database, known: StudyCache) -> None:
         self._database = database
         self._known = known
         self._queues = [threading.Lock() for _ in range(_QUEUES)]
         self._met = threading.local()  # the UID that this thread looked for last, if an instance has it
 
-    def enter(self, facts: Facts) -> tuple[AddResult, bool]:
+    def enter(self, facts: VersionRows) -> tuple[AddResult, bool]:
         """Enter a version; on return its row is durable.  The second value is ``VersionWriter.is_out_of_order``.
 
         Raises
@@ -75,29 +75,29 @@ class OptimisticInsert:
     def may_be_held(self, key: InstanceKey) -> bool:
         """Ask whether an instance has the SOP Instance UID: mostly none has, and no version need be looked for."""
         try:
-            with self._database.outside() as direct:
+            with self._database.autocommit() as direct:
                 is_met = execute(direct, (_FIND_UID, {"uid": key.sop_instance_uid})) > 0
         except ConnectionLost:
             return True  # looking for the version finds another connection
         self._met.uid = key.sop_instance_uid if is_met else None
         return is_met
 
-    def _insert_new(self, facts: Facts) -> bool:
+    def _insert_new(self, facts: VersionRows) -> bool:
         """Insert an instance in one round trip; False where an assumption was wrong, or the outcome is not known."""
         try:
-            with self._database.outside() as direct:
+            with self._database.autocommit() as direct:
                 rows = _NewRows(direct, self._database.dialect)
                 writer = VersionWriter(rows, self._known)
                 writer.insert(facts)
                 is_inserted = rows.write(facts)
-        except (_NotAssumed, MetAnother, ConnectionLost):  # an idle connection may have been lost
+        except (_NotAssumed, TransactionConflict, ConnectionLost):  # an idle connection may have been lost
             return False
         if is_inserted:
             writer.remember()
         return is_inserted
 
-    def _insert_any(self, facts: Facts) -> tuple[AddResult, bool]:
-        with self._database.entering() as connection:
+    def _insert_any(self, facts: VersionRows) -> tuple[AddResult, bool]:
+        with self._database.write_fast() as connection:
             writer = VersionWriter(RowWriter(connection, self._database.dialect), self._known)
             admission = writer.insert(facts)
         writer.remember()
@@ -115,7 +115,7 @@ class _NewRows(RowWriter):
     whether it was changed since.
     """
 
-    def __init__(self, direct: Direct, dialect: Dialect) -> None:
+    def __init__(self, direct: DriverCursor, dialect: Dialect) -> None:
         super().__init__(direct, dialect)
         self._direct = direct
         self._rows: dict[sa.Table, Row] = {}
@@ -173,7 +173,7 @@ class _NewRows(RowWriter):
         (number,) = self._direct.execute(_DRAW_ID, {"table": table.name}).first()
         return int(number)
 
-    def write(self, facts: Facts) -> bool:
+    def write(self, facts: VersionRows) -> bool:
         """Write what was collected; False when an assumption is wrong, and nothing was written.
 
         The lock is a statement of its own: one sees what was committed before it began, and it begins with the lock.

@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 import sqlalchemy as sa
 
-from backup_scp.index.connection.driver_cursor import Direct
+from backup_scp.index.connection.driver_cursor import DriverCursor
 
 _DIALECT = sa.create_engine("postgresql+psycopg://", paramstyle="numeric_dollar").dialect
 _NOT_AS_PREPARED = ("26000", "42P05")
@@ -41,7 +41,7 @@ class Statement:
         return cls(str(compiled).encode(), tuple(compiled.positiontup))
 
 
-def execute(direct: Direct, *asked: tuple[Statement, Mapping[str, Any]]) -> int:
+def execute(direct: DriverCursor, *asked: tuple[Statement, Mapping[str, Any]]) -> int:
     """Execute statements in one transaction; return how many rows the last one gave, once that is durable.
 
     What stands between two Syncs without a BEGIN is one transaction, which the second one commits (PostgreSQL manual,

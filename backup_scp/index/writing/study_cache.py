@@ -30,11 +30,11 @@ class KnownStudy:
     series: dict[str, Row] = field(default_factory=dict)
 
 
-class KnownStudies:
+class StudyCache:
     """A bounded memory of rows, for many threads.
 
-    Who takes a study out owns it, changes it with the database, and puts it back when the transaction is committed; a
-    transaction that fails puts nothing back.  Another process may have changed the rows meanwhile: ``study.revision``
+    ``pop`` removes the entry, so that one thread uses it at a time; call ``put`` after the commit, and not when the
+    transaction has failed.  Another process may have changed the rows meanwhile: ``study.revision``
     tells, in the same UPDATE that counts the instance.
     """
 
@@ -42,12 +42,12 @@ class KnownStudies:
         self._lock = threading.Lock()
         self._studies: OrderedDict[StudyKey, KnownStudy] = OrderedDict()
 
-    def take(self, key: StudyKey) -> KnownStudy | None:
+    def pop(self, key: StudyKey) -> KnownStudy | None:
         """Take a study out, if it is known."""
         with self._lock:
             return self._studies.pop(key, None)
 
-    def put_back(self, key: StudyKey, study: KnownStudy) -> None:
+    def put(self, key: StudyKey, study: KnownStudy) -> None:
         """Remember a study as it was committed."""
         if len(study.series) > MOST_SERIES:
             study.series.clear()

@@ -1,4 +1,4 @@
-"""Entering whole studies anew, in the order of arrival: what an index that met every version in time would say.
+"""Re-index whole studies from their files, in order of arrival, so that late files give the same rows.
 
 Everything that versions have in common but for a clash of SOP Instance UIDs they have within one Study Instance UID.
 So a study at a time is enough, and a rebuild needs neither a second index nor the order of all that was ever received.
@@ -23,8 +23,8 @@ from backup_scp.index.schema.tables import (
     version,
 )
 from backup_scp.index.writing.bulk_writer import BulkWriter
-from backup_scp.index.writing.study_cache import KnownStudies, StudyKey
-from backup_scp.index.writing.version_rows import Facts
+from backup_scp.index.writing.study_cache import StudyCache, StudyKey
+from backup_scp.index.writing.version_rows import VersionRows
 from backup_scp.index.writing.version_writer import VersionWriter
 from backup_scp.ports import AddResult, Flag, InstanceKey, ReadVersion
 
@@ -53,7 +53,7 @@ _ROWS = (
 _AS_VERIFIED = sa.update(version).where(version.c.location == sa.bindparam("at"))
 
 
-def _as_known(rows: Mapping[str, Any]) -> Facts:
+def _as_known(rows: Mapping[str, Any]) -> VersionRows:
     """Make of the rows of a version what it was entered with, as far as they say it.
 
     What an instance says is kept of the version that answers, and what its study says of all its instances.
@@ -75,7 +75,7 @@ def _as_known(rows: Mapping[str, Any]) -> Facts:
             for name in ("study.study_instance_uid", "series.series_instance_uid", "instance.sop_instance_uid")
         )
     )
-    return Facts(
+    return VersionRows(
         key=uids,
         study_key=StudyKey(
             uids.study_instance_uid, of_study["patient_id"], of_study["issuer_of_patient_id"], of_version["site"]
@@ -88,7 +88,7 @@ def _as_known(rows: Mapping[str, Any]) -> Facts:
     )
 
 
-class Reentry:
+class StudyReindexer:
     """Enters studies anew on one connection.
 
     Parameters
@@ -106,11 +106,11 @@ class Reentry:
         self._dialect = dialect
         self._read = read
         self._rows = BulkWriter(connection, dialect)
-        self._writer = VersionWriter(self._rows, KnownStudies())
+        self._writer = VersionWriter(self._rows, StudyCache())
 
-    def enter(self, found: Iterable[Facts]) -> int:
+    def enter(self, found: Iterable[VersionRows]) -> int:
         """Enter the studies of these versions anew; return how many of the versions the index did not know."""
-        by_study: dict[str, dict[str, Facts]] = {}
+        by_study: dict[str, dict[str, VersionRows]] = {}
         files = {facts.version["location"]: facts for facts in found}
         known = {row.location: row.study_instance_uid for row in self._connection.execute(self._studies_of(files))}
         for location, facts in files.items():
@@ -120,7 +120,7 @@ class Reentry:
         self._rows.expect(facts.key.sop_instance_uid for facts in files.values())
         return sum(self.study(uid, files) for uid, files in by_study.items())
 
-    def study(self, uid: str, files: dict[str, Facts]) -> int:
+    def study(self, uid: str, files: dict[str, VersionRows]) -> int:
         """Do it for one Study Instance UID; ``files`` are those that were read, by location."""
         known = {row.location: row for row in self._connection.execute(_KNOWN, {"uid": uid})}
         if known:
@@ -132,11 +132,11 @@ class Reentry:
         self._remember_verifications(known.values())
         return entered - len(known)
 
-    def _known(self, location: str, row: Any) -> Facts:
+    def _known(self, location: str, row: Any) -> VersionRows:
         """Read a version that the index knows; where its file is damaged or gone, its rows are all that tells of it."""
         read = None if row.damage else self._read(location)
         if read:
-            facts = Facts.of(read)
+            facts = VersionRows.of(read)
         else:
             facts = _as_known(dict(self._connection.execute(_ROWS, {"at": location}).mappings().one()))
         self._rows.expect([facts.key.sop_instance_uid])
@@ -149,7 +149,7 @@ class Reentry:
             .where(self._dialect.among(version.c.location, locations))
         )
 
-    def _enter_all(self, found: Sequence[Facts]) -> int:
+    def _enter_all(self, found: Sequence[VersionRows]) -> int:
         """Enter in the order of arrival; return how many were new."""
         admissions = []
         for facts in sorted(found, key=lambda facts: facts.candidate.place):

@@ -24,7 +24,7 @@ def stored_instance_key(key: InstanceKey) -> InstanceKey:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class VersionRows:
     """One version, ready to be entered."""
 
     key: InstanceKey
@@ -36,7 +36,7 @@ class Facts:
     flags: frozenset[str]
 
     @classmethod
-    def of(cls, version: Version) -> Facts:
+    def of(cls, version: Version) -> VersionRows:
         """Take from a version what the tables hold."""
         key = stored_instance_key(version.key)
         values = {**version.instance.attributes, **_uids(version.instance)}

@@ -17,8 +17,8 @@ from backup_scp.index.schema.stored_text import patient_key
 from backup_scp.index.schema.tables import INSTANCE_ATTRIBUTES, SERIES_ATTRIBUTES, STUDY_ATTRIBUTES
 from backup_scp.index.writing.attribute_merge import blank, merge
 from backup_scp.index.writing.row_writer import SERIES_COUNTS, SERIES_ROW, STUDY_COUNTS, STUDY_ROW, RowWriter
-from backup_scp.index.writing.study_cache import KnownStudies, KnownStudy, StudyKey
-from backup_scp.index.writing.version_rows import Facts, candidate
+from backup_scp.index.writing.study_cache import KnownStudy, StudyCache, StudyKey
+from backup_scp.index.writing.version_rows import VersionRows, candidate
 from backup_scp.index.writing.version_rule import Standing, decide
 from backup_scp.ports import AddResult, Flag
 
@@ -43,13 +43,13 @@ class VersionWriter:
         A version of an instance came late that a later one is known of: what the study says may depend on it.
     """
 
-    def __init__(self, rows: RowWriter, known: KnownStudies) -> None:
+    def __init__(self, rows: RowWriter, known: StudyCache) -> None:
         self._rows = rows
         self._known = known
         self._entered: tuple[StudyKey, KnownStudy] | None = None
         self.is_out_of_order = False
 
-    def insert(self, facts: Facts) -> AddResult:
+    def insert(self, facts: VersionRows) -> AddResult:
         """Enter a version, counts and all."""
         uid = facts.key.sop_instance_uid
         self._rows.lock(uid)
@@ -63,12 +63,12 @@ class VersionWriter:
     def remember(self) -> None:
         """Call it when the transaction is committed: the next instance of the study need not read its rows."""
         if self._entered:
-            self._known.put_back(*self._entered)
+            self._known.put(*self._entered)
             self._entered = None
 
     # A SOP Instance not held before
 
-    def _came_later(self, facts: Facts, namesakes: Sequence[Found]) -> bool:
+    def _came_later(self, facts: VersionRows, namesakes: Sequence[Found]) -> bool:
         """Tell whether another instance has the UID since before; flag those that have it since later."""
         later = False
         for found in namesakes:
@@ -80,12 +80,12 @@ class VersionWriter:
                 self._restate(first, Standing(clash=True, until=first["answered_until"]))
         return later
 
-    def _new_instance(self, facts: Facts, *, clash: bool) -> None:
+    def _new_instance(self, facts: VersionRows, *, clash: bool) -> None:
         series_id = self._place(facts, instances=1, versions=1, size_bytes=facts.version["size_bytes"])
         instance_id = self._rows.insert_instance(instance_row(facts, series_id))
         self._insert_version(facts, instance_id, Standing(answering=True, clash=clash))
 
-    def _insert_version(self, facts: Facts, instance_id: int, standing: Standing) -> None:
+    def _insert_version(self, facts: VersionRows, instance_id: int, standing: Standing) -> None:
         flags = facts.flags | ({Flag.CLASH.value} if standing.clash else set())
         row = {
             **facts.version,
@@ -99,7 +99,7 @@ class VersionWriter:
 
     # A further version of one that is
 
-    def _further_version(self, facts: Facts, found: Found) -> AddResult:
+    def _further_version(self, facts: VersionRows, found: Found) -> AddResult:
         versions = self._rows.versions_of(found["instance_id"])
         if any(version["sha256"] == facts.version["sha256"] for version in versions):
             return AddResult.HELD
@@ -131,7 +131,7 @@ class VersionWriter:
         if named is not None or not is_as_it_was:
             self._rows.update_version(version["id"], row)
 
-    def _take_over(self, facts: Facts, found: Found, versions: Sequence[Found]) -> None:
+    def _take_over(self, facts: VersionRows, found: Found, versions: Sequence[Found]) -> None:
         """Let the instance say what its new version says; that may be that it belongs to another patient."""
         size_bytes = facts.version["size_bytes"]
         moves = StudyKey(*(found[column] for column in StudyKey._fields)) != facts.study_key
@@ -154,9 +154,9 @@ class VersionWriter:
 
     # Study and series
 
-    def _place(self, facts: Facts, *, instances: int, versions: int, size_bytes: int) -> int:
+    def _place(self, facts: VersionRows, *, instances: int, versions: int, size_bytes: int) -> int:
         """Make study and series say and count what comes; return the series row's id."""
-        known = self._known.take(facts.study_key)
+        known = self._known.pop(facts.study_key)
         while True:
             current = known or self._load(facts.study_key)
             series_row = self._series(current, facts)
@@ -179,7 +179,7 @@ class VersionWriter:
                 return KnownStudy(found)
             self._rows.insert_study(new_study_row(key))
 
-    def _series(self, current: KnownStudy, facts: Facts) -> Row:
+    def _series(self, current: KnownStudy, facts: VersionRows) -> Row:
         uid = facts.key.series_instance_uid
         if row := current.series.get(uid):
             return row
@@ -187,7 +187,9 @@ class VersionWriter:
             return found
         return {**blank(SERIES_ATTRIBUTES), "study_id": current.row["id"], "number_of_series_related_instances": 0}
 
-    def _save_study(self, current: KnownStudy, facts: Facts, more: tuple[int, int, int], *, new_series: bool) -> bool:
+    def _save_study(
+        self, current: KnownStudy, facts: VersionRows, more: tuple[int, int, int], *, new_series: bool
+    ) -> bool:
         """Write the study row; False when it is not the row that we know."""
         row = current.row
         says_more = merge(row, STUDY_ATTRIBUTES, facts.study, facts.order)
@@ -206,7 +208,7 @@ class VersionWriter:
         columns = STUDY_ROW if says_more else STUDY_COUNTS
         return self._rows.update_study(row["id"], known_revision, _only(row, columns))
 
-    def _save_series(self, current: KnownStudy, row: Row, facts: Facts, *, says_more: bool) -> bool:
+    def _save_series(self, current: KnownStudy, row: Row, facts: VersionRows, *, says_more: bool) -> bool:
         """Write the series row; True when it is a new one."""
         is_new = "id" not in row
         if is_new:
@@ -218,7 +220,7 @@ class VersionWriter:
         return is_new
 
 
-def instance_row(facts: Facts, series_id: int) -> Row:
+def instance_row(facts: VersionRows, series_id: int) -> Row:
     """Make an instance row of what a version says."""
     row: Row = {"series_id": series_id, **facts.instance}
     for attribute in _WITH_KEYS:
