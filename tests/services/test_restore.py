@@ -119,6 +119,7 @@ class TestRestore:
         done = restore(stored.archive, stored.index, EVERYTHING, Shelf())
         assert [o.held.sop_instance_uid for o in done.failed] == [slices[0].sop_instance_uid]
         assert (done.sent, done.missing, done.untried, done.is_complete) == (2, 1, 0, False)
+        assert [gap.status for gap in done.gaps] == [0]
         assert stored.index.holdings().damaged == 1
 
     def test_nothing_selected_reaches_nobody_and_is_not_complete(self, stored):
@@ -197,6 +198,7 @@ class TestRestore:
         shelf = Shelf()
         second = restore(stored.archive, stored.index, EVERYTHING, shelf, journal=journal)
         assert (second.confirmed_before, second.sent, second.failed) == (1, 2, [])
+        assert [held.sop_instance_uid for held in shelf.expected] == uids(slices)[1:]
         assert list(shelf.received) == uids(slices)[1:]
 
         third = restore(stored.archive, stored.index, EVERYTHING, Shelf(), journal=journal)
@@ -305,6 +307,15 @@ class TestItGoesOn:
         done = run(**{uids(slices)[0]: failing(InstanceUnconfirmed("It restarted"))})
         assert list(self.shelf.received) == [uids(slices)[n] for n in (1, 2, 0)]
         assert (done.is_complete, done.failed, done.gaps.total()) == (True, [], 0)
+
+    def test_what_was_not_confirmed_has_failed_where_no_second_try_is_come_to(self, slices, run):
+        done = run(
+            **{
+                uids(slices)[0]: InstanceUnconfirmed("It broke off"),
+                uids(slices)[1]: DestinationRefuses("Called AE title not recognised"),
+            }
+        )
+        assert ([one.reason for one in done.failed], done.untried) == (["It broke off"], 2)
 
     def test_one_that_is_away_is_waited_for_and_sent_the_same(self, slices, run, clock):
         away = [DestinationUnavailable("Off"), DestinationBusy("Busy"), DestinationUnavailable("Off")]

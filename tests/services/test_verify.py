@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import PurePosixPath
@@ -9,9 +10,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from backup_scp.archive import layout
 from backup_scp.archive.filesystem import FilesystemArchive
 from backup_scp.errors import ArchiveUnavailable, Damaged, DigestMismatch
-from backup_scp.ports import Arrival, Progress, Selection, VerificationResult
+from backup_scp.ports import Arrival, InstanceKey, Progress, Selection, VerificationResult
 from backup_scp.services.ingest import Accepted
 from backup_scp.services.read_back import version_of
 from backup_scp.services.rebuild import Rebuild, rebuild
@@ -228,6 +230,7 @@ class TestVerify:
         with pytest.raises(KeyboardInterrupt):
             verify(stored.archive, stored.index, interrupt)
         assert stored.index.holdings().never_verified == 1
+        assert verify(stored.archive, stored.index).intact == 3, "nobody has asked to go on with it"
 
 
 class TestRepair:
@@ -298,6 +301,11 @@ class TestRepair:
         monkeypatch.setattr(stored.index, "unindexed", unindexed)
         found = verify(stored.archive, stored.index)
         assert (found.unindexed, found.unindexed_damaged, found.needs_a_person) == ([], [], False)
+
+
+def put_below(ds):
+    key = InstanceKey(ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.SOPInstanceUID)
+    return layout.location_of(key, "0" * 64)
 
 
 class TestRebuild:
@@ -418,11 +426,13 @@ class TestRebuild:
         return sorted(stored.put(encode(dx(study=str(number)))).location for number in range(count))
 
     def test_it_estimates_the_total_from_how_far_it_has_come(self, stored, monkeypatch):
-        locations = self.in_the_order_of_their_folders(stored, 5, monkeypatch)
+        monkeypatch.setattr("backup_scp.services.rebuild.BATCH", 1)
+        for beginning in ("00", "10", "ff"):  # of the 256 that folders are spread over
+            studies = (dx(study=str(number)) for number in itertools.count())
+            stored.put(encode(next(ds for ds in studies if put_below(ds).startswith(beginning))))
         seen: list[Progress] = []
         rebuild(stored.archive, stored.index, seen.append)
-        of_256 = [int(location[:2], 16) + 1 for location in locations]  # beginnings that folders are spread over
-        assert seen == [Progress(n, n * 256 // read) for n, read in enumerate(of_256, 1)]
+        assert seen == [Progress(1, 256), Progress(2, 2 * 256 // 17), Progress(3, 3)]
 
     def test_an_interrupted_rebuild_goes_on_after_the_folder_that_it_entered_last(self, stored, monkeypatch, clock):
         locations = self.in_the_order_of_their_folders(stored, 3, monkeypatch)
