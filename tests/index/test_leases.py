@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import secrets
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
@@ -102,3 +105,31 @@ def test_taking_changes_further_columns(leases, add):
     add("plain", MORNING)
 
     assert take(leases, MORNING, what="changed").what == "changed"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"state": "done", **FREE}, {"leased_until": timestamp(LATER + HOUR)}],
+    ids=["ends its work", "renews its lease"],
+)
+def test_one_worker_has_a_row_when_the_last_one_is_late(leases, add, monkeypatch, values):
+    """Its lease has run out; it comes back between the choice of the row and the new lease."""
+    add("slow", MORNING)
+    late = take(leases, MORNING)
+    drawn = secrets.token_hex
+
+    with ThreadPoolExecutor(1) as pool:
+
+        def at_that_moment(size):
+            monkeypatch.setattr(secrets, "token_hex", drawn)
+            changes.append(pool.submit(leases.change, late.id, late.lease, values))
+            with contextlib.suppress(TimeoutError):  # it waits for us
+                changes[0].result(timeout=0.5)
+            return drawn(size)
+
+        changes: list[Future[bool]] = []
+        monkeypatch.setattr(secrets, "token_hex", at_that_moment)
+        taken = take(leases, LATER, LATER + HOUR)
+
+    (change,) = changes
+    assert (taken is not None, change.result()) in {(True, False), (False, True)}

@@ -81,7 +81,8 @@ class Leases:
                 return None
         with self._database.writing(self._what) as connection:
             self._database.dialect.lock_name(connection, f"backup-scp {self._table.name} lease")
-            found = connection.scalar(chosen)
+            # Who had it, and whose lease has run out, may come back now: the row is locked, or as that has left it.
+            found = connection.scalar(chosen.with_for_update())
             if found is None:
                 return None
             lease = {"leased_until": timestamp(until), "lease": secrets.token_hex(16)}
