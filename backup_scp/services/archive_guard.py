@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from contextlib import suppress
 from itertools import islice
 
@@ -30,6 +31,7 @@ class ArchiveGuard:
         self._index = index
         self._is_checked = False
         self._reported = self._recorded = ""
+        self._recording = threading.Lock()
 
     def check(self) -> None:
         """Raise unless the archive is the one whose files the index knows; the result is cached.
@@ -62,10 +64,17 @@ class ArchiveGuard:
                 log.error("%s: nothing is stored until a new file is kept; look at the drive", trouble)
             else:
                 log.warning("The archive's disk keeps data again")
-        if trouble != self._recorded:
-            with suppress(IndexUnavailable):  # it is on the same disk, perhaps: next time
-                self._index.record_archive_trouble(trouble)
-                self._recorded = trouble
+        # One thread at a time: who would wait says it next time, so the index was told last what we think that it was.
+        if trouble != self._recorded and self._recording.acquire(blocking=False):
+            try:
+                self._record(trouble)
+            finally:
+                self._recording.release()
+
+    def _record(self, trouble: str) -> None:
+        with suppress(IndexUnavailable):  # it is on the same disk, perhaps: next time
+            self._index.record_archive_trouble(trouble)
+            self._recorded = trouble
 
     def _identify(self) -> None:
         known, found = self._index.archive_identity(), self._archive.identity()

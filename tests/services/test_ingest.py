@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -22,7 +23,7 @@ from backup_scp.errors import ArchiveFull, ArchiveUnavailable, IndexUnavailable,
 from backup_scp.index.connection.migrate import upgrade
 from backup_scp.index.sql_index import SQLIndex
 from backup_scp.ports import AddResult, Arrival, Heading, RemoteAE, Selection, VerificationResult
-from backup_scp.services.archive_guard import adopt
+from backup_scp.services.archive_guard import ArchiveGuard, adopt
 from backup_scp.services.ingest import Ingest
 from backup_scp.services.rebuild import rebuild
 from tests.archive.dying_process import no_links
@@ -391,6 +392,30 @@ def test_a_disk_that_does_not_keep_a_data_set_is_known_to_other_processes_at_onc
     trouble = index.archive_trouble()
     assert "disk did not keep data" in trouble.sentence
     assert trouble.ended_at is None
+
+
+@pytest.mark.parametrize("last", ["", "The second fault"], ids=["over", "goes on"])
+def test_the_index_is_told_last_what_the_disk_does_now(archive, index, monkeypatch, last):
+    """A second fault is found while another thread records that the first one is over."""
+    guard, record = ArchiveGuard(archive, index), index.record_archive_trouble
+    archive.mark_faulty("The first fault")
+    guard.report_fault()
+
+    def record_slowly(sentence):
+        monkeypatch.setattr(index, "record_archive_trouble", record)
+        record(sentence)
+        archive.mark_faulty("The second fault")
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(guard.report_fault).result(timeout=10)
+
+    monkeypatch.setattr(index, "record_archive_trouble", record_slowly)
+    archive.mark_faulty("")
+    guard.report_fault()
+    archive.mark_faulty(last)
+    guard.report_fault()
+
+    trouble = index.archive_trouble()
+    assert ("" if trouble.ended_at else trouble.sentence) == last
 
 
 def test_what_nobody_names_is_refused(archive, index, tmp_path):
