@@ -114,7 +114,9 @@ def _handler(settings: Settings, *, make: bool) -> logging.Handler:
             path.parent.mkdir(parents=True, exist_ok=True)
         elif not path.parent.is_dir():
             return logging.NullHandler()  # the node makes the folder; a typing error does not
-        return _ToFile(path, maxBytes=_FILE_BYTES, backupCount=_FILES, encoding="utf-8")
+        # As on standard error: what the name of a folder has that is no text is escaped.
+        errors = "backslashreplace"
+        return _ToFile(path, maxBytes=_FILE_BYTES, backupCount=_FILES, encoding="utf-8", errors=errors)
     except OSError as error:
         raise InvalidSettings(f"[log] file: {path} cannot be written ({error.strerror}): choose another") from error
 

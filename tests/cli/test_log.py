@@ -77,6 +77,14 @@ def test_to_a_file(configured, home):
     assert "Hello" in (home / "logs" / "node.log").read_text()
 
 
+def test_a_name_that_is_no_text_goes_to_a_file_too(configured, home, capsys):
+    """What Python makes of a folder's name on a Linux disk that is not UTF-8: the line is kept, and no traceback."""
+    folder = b"/mnt/B\xfcro".decode("utf-8", "surrogateescape")
+    configured(BACKUP_SCP_LOG__FILE="logs/node.log").warning("Not written to %s", folder)
+    assert r"Not written to /mnt/B\udcfcro" in (home / "logs" / "node.log").read_text("utf-8")
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize("daemon", [True, False])
 def test_the_node_looks_for_nothing_that_no_line_says(configured, daemon):
     found: list[logging.LogRecord] = []
