@@ -152,6 +152,8 @@ def _survey(
             descriptions.setdefault(token.level.start, {})
             encapsulated.append(token)
         _check_pixel_data(token, compression)
+    if len({token.level.start for token in encapsulated}) < len(encapsulated):
+        raise InstanceRefused("it has Pixel Data twice, and its description cannot be of both")
     return descriptions, encapsulated
 
 

@@ -117,6 +117,14 @@ def test_every_frame_is_looked_at():
     assert "bits are missing" in refusal(samples.encode(ds, JPEG_LOSSLESS))
 
 
+def test_pixel_data_that_is_there_twice_is_refused():
+    """One of them would come out as zeros, or as the other."""
+    first, second = (image(JPEG_2000, OF_12_BITS[JPEG_2000](words)) for words in (WORDS[0], WORDS[0][::-1]))
+    begin = second.data_set.index(b"\xe0\x7f\x10\x00OB")
+    both = dataclasses.replace(first, data_set=first.data_set + second.data_set[begin:])
+    assert "Pixel Data twice" in refusal(both)
+
+
 @pytest.mark.parametrize("recipe", ["JPEG Baseline", "JPEG Lossless SV1", "JPEG-LS", "RLE"])
 @pytest.mark.parametrize("part", [0.1, 0.5, 0.9, 0.99])
 def test_a_codestream_that_is_cut_short_is_refused(recipe, part, tmp_path):
