@@ -11,6 +11,7 @@ import socket
 import struct
 import subprocess
 import threading
+import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor, wait
 
@@ -738,6 +739,24 @@ def test_an_abort_in_the_middle_of_what_is_sent(secured_pair):
         received = b"".join(iter(lambda: peer.recv(1 << 16), b""))
         aborted.result(TIMEOUT_S)
     assert received.endswith(abort())
+
+
+def test_an_abort_does_not_wait_for_a_peer_that_takes_nothing(plain_pair, monkeypatch):
+    """Whoever has cancelled a retrieve would wait as long as for an answer, a minute."""
+    monkeypatch.setattr(buffered_socket, "_LAST_WORD_S", 0.2)
+    layer, _ = plain_pair
+    establish(layer)
+
+    def not_wanted():
+        raise Interrupted
+
+    layer.watch = not_wanted
+    with pytest.raises(Interrupted):
+        layer.send_message(1, b"a command", bytes(3_000_001))
+    began = time.monotonic()
+    layer.abort(block=False)
+    assert time.monotonic() - began < TIMEOUT_S
+    assert not layer.is_open
 
 
 def test_a_buffer_serves_one_connection_after_another(monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 import time
 from collections import deque
@@ -18,6 +19,7 @@ _MOST_IDLE = 8  # buffers that wait for the next connection: to map and to unmap
 _SLOWEST_BYTES_PER_S = 10_000  # what a PDU or a write may take beyond the timeout
 _WATCH_S = 0.2
 _PATIENCE_S = 4.0
+_LAST_WORD_S = 5.0  # what the peer may take for a PDU of the state machine: whoever ends an Association waits for that
 _JOINED_BYTES = 16 << 10  # to copy so little costs less than to describe the pieces
 
 _idle: deque[memoryview] = deque(maxlen=_MOST_IDLE)
@@ -164,8 +166,13 @@ class BufferedSocket:
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
-    def _put(self, pieces: Sequence[Piece]) -> None:
+    def _put(self, pieces: Sequence[Piece], most_s: float = math.inf) -> None:
         """Write everything, however slowly the peer takes it, in as few calls as the system lets us.
+
+        Parameters
+        ----------
+        most_s
+            How long it may take nothing, where that is less than the timeout.
 
         Raises
         ------
@@ -177,7 +184,7 @@ class BufferedSocket:
             raise ConnectionError
         stream = self._on(connection)
         left = sum(map(len, pieces))
-        deadline = self._deadline(left)
+        deadline = self._deadline(left, most_s)
         if left <= _JOINED_BYTES or not stream.gathers:
             pieces = [b"".join(pieces)]
         while left:
@@ -195,16 +202,16 @@ class BufferedSocket:
         """Write a PDU of the state machine: that the peer is gone is for the next read to see."""
         watch, self.watch = self.watch, None
         try:
-            self._put([data])
+            self._put([data], _LAST_WORD_S)
         except OSError:
             self.shut(socket.SHUT_RDWR)
         self.watch = watch
 
     # -- both --------------------------------------------------------------------------------------------------------
 
-    def _deadline(self, size: int) -> float:
+    def _deadline(self, size: int, most_s: float = math.inf) -> float:
         """When ``size`` bytes must be through: a peer that sends a byte a minute holds no association for ever."""
-        return time.monotonic() + self.network_timeout_s + size / _SLOWEST_BYTES_PER_S
+        return time.monotonic() + min(self.network_timeout_s, most_s) + size / _SLOWEST_BYTES_PER_S
 
     def _patience_s(self, deadline: float) -> float:
         """Say how long a call may block until it is time to look up or, when that is near, to the deadline."""
