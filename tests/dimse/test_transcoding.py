@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import subprocess
+import sys
 import threading
 from typing import BinaryIO
 
@@ -56,6 +58,10 @@ def threads(monkeypatch):
     return seen
 
 
+def at_work() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "transcode"]
+
+
 def content(result) -> bytes:
     with result.data_set as data_set:
         return data_set.read()
@@ -72,7 +78,8 @@ def test_what_is_accepted_as_it_is_stored_is_not_begun(files, threads):
     transcoder = Transcoder(lambda _held: [str(ImplicitVRLittleEndian), str(ExplicitVRLittleEndian)])
     transcoder.begin(files[0])
     transcoder.begin(None)
-    assert (transcoder._ahead, transcoder._pool) == (None, None)
+    assert transcoder._ahead is None
+    assert at_work() == []
     assert threads == []
 
 
@@ -101,12 +108,39 @@ def test_what_nobody_asks_for_any_more_is_closed(transcoder, files, threads, mon
 
     monkeypatch.setattr(transcoding, "compare_again", wait)
     transcoder.begin(files[0])
-    pool = transcoder._pool
     assert begun.wait(30)
+    (thread,) = at_work()
     transcoder.close()
     go_on.set()
-    pool.shutdown(wait=True)
+    thread.join(30)
     assert [data_set.closed for _, data_set in threads] == [True]
+
+
+_ENDS_MEANWHILE = """
+import threading
+from types import SimpleNamespace
+from backup_scp.dimse.scu.transcoding import Transcoder
+
+made = Transcoder(lambda _held: ["1.2.840.10008.1.2"])
+file = SimpleNamespace(content=None, size_bytes=1, data_set=threading.Event().wait)
+made.begin((file, SimpleNamespace(transfer_syntax_uid="1.2.840.10008.1.2.1")))
+made.close()
+"""
+
+
+def test_the_end_of_the_process_does_not_wait_for_what_was_begun():
+    """A film of a thousand frames takes minutes, and nobody wants it after SIGTERM or Ctrl-C."""
+    assert subprocess.run([sys.executable, "-c", _ENDS_MEANWHILE], check=False, timeout=30).returncode == 0
+
+
+def test_without_another_thread_it_is_made_when_it_is_its_turn(transcoder, files, threads, monkeypatch):
+    def no_thread(_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", no_thread)
+    transcoder.begin(files[1])
+    assert content(transcoder.transcode(*files[1])) == IMPLICIT[1]
+    assert [name for name, _ in threads] == [threading.current_thread().name]
 
 
 def test_what_is_read_ahead_is_what_is_begun(tmp_path):
@@ -163,7 +197,8 @@ def test_small_images_come_in_order_and_the_next_is_begun_before_one_is_waited_f
                 assert plain._ahead.held.sop_instance_uid == series[number + 1][0].sop_instance_uid
                 assert not plain._ahead.needs_file
             assert words(given) == series[number][1]
-    assert (plain._ahead, plain._pool) == (None, None)
+    assert plain._ahead is None
+    assert at_work() == []
 
 
 def of_another_size(sample):

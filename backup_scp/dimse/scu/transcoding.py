@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -40,7 +42,6 @@ class Transcoder:
 
     def __init__(self, accepted: Accepted) -> None:
         self._accepted = accepted
-        self._pool: ThreadPoolExecutor | None = None
         self._ahead: _Decoding | None = None
 
     def transcode(self, file: ArchivedFile, held: StoredVersion, meanwhile: Meanwhile = do_nothing) -> Transcoded:
@@ -72,15 +73,12 @@ class Transcoder:
             return
         _give_up(self._ahead)
         begun = self._begun(*upcoming)
-        self._ahead = self._beside(begun) if begun.needs_file else begun
+        self._ahead = _beside(begun) if begun.needs_file else begun
 
     def close(self) -> None:
         """Give up what was begun; call it when nothing more is sent."""
         ahead, self._ahead = self._ahead, None
-        pool, self._pool = self._pool, None
         _give_up(ahead)
-        if pool is not None:
-            pool.shutdown(wait=False)
 
     def _begun(self, file: ArchivedFile, held: StoredVersion) -> _Decoding:
         """Begin it in this thread, where it is small and in memory."""
@@ -91,12 +89,6 @@ class Transcoder:
         except InstanceRefused as error:
             return _Decoding(held, _raising(error), _nothing, needs_file=False)
         return _Decoding(held, begun.result, begun.give_up, begun.needs_source)
-
-    def _beside(self, begun: _Decoding) -> _Decoding:
-        """Let another thread do what is left to do."""
-        self._pool = self._pool or ThreadPoolExecutor(1, "transcode")
-        future = self._pool.submit(begun.result)
-        return begun._replace(result=future.result, give_up=lambda: _drop(future))
 
     def _now(self, file: ArchivedFile, held: StoredVersion) -> Transcoded:
         with file.data_set() as stream:
@@ -110,6 +102,29 @@ class Transcoder:
 
     def _arguments(self, file: ArchivedFile, held: StoredVersion, stream: BinaryIO) -> _Arguments:
         return stream, held.transfer_syntax_uid, self._accepted(held), file.size_bytes, file.path.parent
+
+
+def _beside(begun: _Decoding) -> _Decoding:
+    """Let another thread do what is left to do; the end of this process does not wait for it, as it would for a pool's.
+
+    Where there is no thread to be had, it is done when the result is asked for.
+    """
+    future: Future[Transcoded] = Future()
+    with contextlib.suppress(RuntimeError):
+        threading.Thread(target=_carry_out, args=(begun.result, future), name="transcode", daemon=True).start()
+        return begun._replace(result=future.result, give_up=lambda: _drop(future))
+    return begun
+
+
+def _carry_out(work: Callable[[], Transcoded], future: Future[Transcoded]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        result = work()
+    except BaseException as error:  # noqa: BLE001 - raised again where the result is asked for
+        future.set_exception(error)
+    else:
+        future.set_result(result)
 
 
 def _give_up(begun: _Decoding | None) -> None:
