@@ -30,7 +30,7 @@ from backup_scp.dimse.messages.commitment_data_sets import (
 )
 from backup_scp.dimse.scp.service_table import services
 from backup_scp.dimse.scu.event_report import EventReporter
-from backup_scp.errors import DestinationUnavailable, InvalidActionInformation, ResourceLimitation
+from backup_scp.errors import DestinationUnavailable, IndexUnavailable, InvalidActionInformation, ResourceLimitation
 from backup_scp.ports import Commitment, CommitmentRequest, FailureReason, Reference, RemoteAE, Requester
 from backup_scp.services.commitment import CommitmentTimers, StorageCommitment
 from backup_scp.services.ingest import Ingest
@@ -472,6 +472,31 @@ def test_an_answer_to_nothing_is_passed_over(serve, images):
         assert act(peer, information(*images)).status == 0
         respond(peer, Message(1, elements, b"", 1, 0))
         assert act(peer, information(*images, transaction="2")).status == 0
+        peer.release()
+
+
+def test_an_answer_in_another_context_is_not_answered(serve, images):
+    with serve().peer((STORAGE_COMMITMENT, (IMPLICIT,)), ("1.2.840.10008.1.1", (IMPLICIT,))) as peer:
+        elements = {0x0110: struct.pack("<H", 9), 0x1002: struct.pack("<H", 1)}
+        respond(peer, Message(3, elements, b"", 1, 0))
+        assert peer.echo(3) == 0
+        peer.release()
+
+
+@pytest.mark.parametrize("what", ["report_delivered", "report_failed"])
+def test_an_answer_that_the_index_cannot_be_told_of_is_not_answered(
+    serve, storage, images, commitment, monkeypatch, what
+):
+    def fails(*_: object) -> None:
+        raise IndexUnavailable("The index is away")
+
+    with serve().peer((STORAGE_COMMITMENT, (IMPLICIT,)), ("1.2.840.10008.1.1", (IMPLICIT,))) as peer:
+        act(peer, information(*images))
+        assert commitment.judge_next()
+        report = peer.message()
+        monkeypatch.setattr(storage.index.commitments, what, fails)
+        respond(peer, report, 0x0110 if what == "report_failed" else 0)
+        assert peer.echo(3) == 0
         peer.release()
 
 

@@ -343,10 +343,11 @@ class Server:
     def _answer(self, association: Association, context: Context, command: CommandSet) -> None:
         field = command.field
         service = self._services.get(field)
-        if field == Field.C_CANCEL_RQ or (service is None and command.is_response):
+        is_suitable = service is not None and service.suits(context.abstract_syntax)
+        if field == Field.C_CANCEL_RQ or (command.is_response and not is_suitable):
             association.skip_data_set()  # for an operation that has ended already
             return
-        if service is None or not service.suits(context.abstract_syntax):
+        if service is None or not is_suitable:
             self._reply_unsuitable(association, context, command, service)
             return
         try:

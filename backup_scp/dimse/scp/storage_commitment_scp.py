@@ -126,12 +126,16 @@ class SameAssociationReporter:
         if self._sent is None or command.field != Field.N_EVENT_REPORT_RSP or message_id != self._message_id:
             return
         leased, self._sent = self._sent, None
+        with contextlib.suppress(Unavailable):  # an answer is not answered; its lease will be over soon
+            self._note(leased, command)
+
+    def _note(self, leased: Commitment, answer: CommandSet) -> None:
         try:
-            require_taken(command, message_id)
+            require_taken(answer, self._message_id)
         except DestinationUnavailable as error:
             self._commitment.not_delivered(leased, error)
-            return
-        self._commitment.delivered(leased)
+        else:
+            self._commitment.delivered(leased)
 
     def end(self) -> None:
         """Leave what is not delivered to others."""
