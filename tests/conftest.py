@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from tests.processes import Processes
 
 SYSTEM_TESTS = Path(__file__).parent / "system"
 PROCESSES = pytest.StashKey[Processes]()
+
+# What runs in the background of a shell inherits that Ctrl-C is ignored, and so would all that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No deadline: the machine is shared.  In CI the same examples each time.
 hypothesis.settings.register_profile("backup-scp", deadline=None, derandomize=bool(os.environ.get("CI")))
