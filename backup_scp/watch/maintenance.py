@@ -146,7 +146,6 @@ class MaintenanceThread:
     def _run(self) -> None:
         _lower_priority()
         with contextlib.suppress(_Stopping):
-            self._index.accept()
             self._do("rebuild")
             while True:
                 self._wait_for_damage(LOOK_EVERY_S)

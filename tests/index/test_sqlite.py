@@ -119,6 +119,31 @@ def test_an_index_that_is_gone_is_not_replaced_by_an_empty_one(path):
         assert index.holdings().versions == 1
 
 
+def test_a_file_that_appears_after_none_was_there_is_another_one(path):
+    """Even where it is given the inode of the deleted one, as file systems do once nobody has that open."""
+    aside = path.with_name("aside")
+    with opened(f"sqlite:///{path}") as index:
+        index.add(version("1.1"))
+        assert not index.is_replaced
+        path.rename(aside)
+        with pytest.raises(IndexDamaged, match="gone"):
+            index.holdings()
+        assert not index.is_replaced  # by nothing
+        aside.rename(path)  # with its inode
+        assert index.damage() == ""
+        assert index.is_replaced
+        index.accept()
+        assert not index.is_replaced
+
+
+def test_a_file_that_is_replaced_as_soon_as_it_is_open_is_another_one(path):
+    aside = path.with_name("aside")
+    with opened(f"sqlite:///{path}") as index:
+        path.rename(aside)
+        path.touch()
+        assert index.is_replaced
+
+
 def test_an_index_that_is_set_aside_is_written_by_nobody_any_more(path):
     url = f"sqlite:///{path}"
     with opened(url) as index, opened(url) as other:

@@ -70,9 +70,10 @@ class Database:
     def __init__(self, url: str, connections: int = MOST_CONNECTIONS) -> None:
         self._damage: tuple[str, tuple[int, int] | None] = ("", None)
         self._frozen = threading.Event()
-        self._accepted: tuple[int, int] | None = None
         self.url = index_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self._was_gone = False
+        self._accepted = place(self.url) if self.is_sqlite else None
         self.dialect: Dialect
         if self.is_sqlite:
             self.dialect = SQLite()
@@ -203,7 +204,9 @@ class Database:
         if isinstance(error, IndexDamaged):
             if self._frozen.is_set() and place(self.url):  # another may have written to it meanwhile
                 return IndexUnavailable(f"{error}; nothing can be written to it now")
-            self._damage = (str(error), place(self.url))
+            found = place(self.url)
+            self._was_gone = self._was_gone or not found
+            self._damage = (str(error), found)
         elif isinstance(error, ServerSilent):
             self._drop_idle()
         return error
@@ -224,13 +227,18 @@ class Database:
 
     @property
     def is_replaced(self) -> bool:
-        """Whether another file has the name of an SQLite index than when it was opened, or last accepted."""
+        """Whether another file has the name of an SQLite index than when it was opened, or last accepted.
+
+        One that appears after none was there is another one, even in the same place: once nobody has a deleted file
+        open any more, its place (the inode) is given to the next file.
+        """
         found = place(self.url) if self.is_sqlite else None
         self._accepted = self._accepted or found
-        return found is not None and found != self._accepted
+        return found is not None and (self._was_gone or found != self._accepted)
 
     def accept(self) -> None:
         """Take the file that is there for the index."""
+        self._was_gone = False
         self._accepted = place(self.url)
 
     @contextlib.contextmanager
