@@ -2,6 +2,7 @@
 
 On a machine that does other work the wall clock says little, and CPU time varies, too.  So each round measures both
 versions one after the other, the second round the other way round, and what counts is the median of the rounds' ratios.
+On a quiet machine ``--wall`` compares the time that passes.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _KINDS = {kind.name: kind for kind in (DR, CT, TINY)}
 _COUNTS = {DR: 6, CT: 40, TINY: 120}
 _ECHOES, _FINDS = 60, 10
 _WARMING = 40
-_MEASURES = (*_KINDS, *(f"{name}, one each" for name in _KINDS), "echo", "find", "start")
+_MEASURES = (*_KINDS, *(f"{name}, one each" for name in _KINDS), "get CT", "get DR", "echo", "find", "start")
 
 Nodes = dict[str, BackupSCP]
 
@@ -32,11 +33,19 @@ def cpu_us(node: BackupSCP) -> float:
     return time.clock_gettime((~node.pid << 3) | 2) * 1e6  # the clock of another process, as clock_getcpuclockid(3)
 
 
+def wall_us(_: BackupSCP) -> float:
+    """Return the microseconds of a clock on the wall."""
+    return time.perf_counter() * 1e6
+
+
 def work(measure: str) -> tuple[int, Callable[[BackupSCP], object]]:
     """Give how often a measure does its work in a round, and the work."""
     name, _, how = measure.partition(", ")
     if measure == "echo":
         return _ECHOES, lambda node: load.associate(node.address, _ECHOES)
+    if measure.startswith("get "):
+        wanted = _one_study(_KINDS[measure.removeprefix("get ")])
+        return len(wanted), lambda node: _get_back(node, wanted)
     if measure == "find":
         return _FINDS, lambda node: [load.find_all(node.address) for _ in range(_FINDS)]
     kind = _KINDS[name]
@@ -45,6 +54,15 @@ def work(measure: str) -> tuple[int, Callable[[BackupSCP], object]]:
 
 def _one_study(kind: Kind) -> list[images.Instance]:
     return images.new(kind, _COUNTS[kind])
+
+
+def _get_back(node: BackupSCP, wanted: list[images.Instance]) -> None:
+    """Retrieve by C-GET what the node was sent the first time that it is asked for it."""
+    studies = dict.fromkeys(instance.study for instance in wanted)
+    came, _ = load.retrieve(node.address, "C-GET", wanted[0].sop_class, studies)
+    if came != len(wanted):
+        load.store(node.address, wanted)
+        os.sync()
 
 
 def compared(measure: str, of_round: Callable[[int], dict[str, float]], rounds: int) -> str:
@@ -60,22 +78,24 @@ def compared(measure: str, of_round: Callable[[int], dict[str, float]], rounds: 
     return row
 
 
-def in_turns(nodes: Nodes, measure: str) -> Callable[[int], dict[str, float]]:
+def in_turns(nodes: Nodes, measure: str, spent_us: Callable[[BackupSCP], float]) -> Callable[[int], dict[str, float]]:
     """Give what measures a round, each node in its turn."""
     count, do = work(measure)
+    for node in nodes.values():
+        do(node)  # what the first time alone costs is no measure
 
     def of_round(number: int) -> dict[str, float]:
         spent = {}
         for column, node in list(nodes.items())[:: -1 if number % 2 else 1]:
-            before = cpu_us(node)
+            before = spent_us(node)
             do(node)
-            spent[column] = (cpu_us(node) - before) / count
+            spent[column] = (spent_us(node) - before) / count
         return spent
 
     return of_round
 
 
-def starts(folder: Path, checkouts: dict[str, Path | None]) -> Callable[[int], dict[str, float]]:
+def starts(folder: Path, checkouts: dict[str, Path | None], *, wall: bool) -> Callable[[int], dict[str, float]]:
     """Give what measures the CPU of a start on an archive that is there already."""
 
     def of_round(number: int) -> dict[str, float]:
@@ -84,7 +104,7 @@ def starts(folder: Path, checkouts: dict[str, Path | None]) -> Callable[[int], d
             node = BackupSCP(Place(folder / f"{column}-start-{number}", checkout=checkout))
             try:
                 node.start()
-                spent[column] = cpu_us(node)
+                spent[column] = node.started_s * 1e6 if wall else cpu_us(node)
             finally:
                 node.stop()
         return spent
@@ -96,6 +116,7 @@ def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--beside", type=Path, required=True, help="the checkout of another version")
+    parser.add_argument("--wall", action="store_true", help="compare the time that passes")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="on the disk to measure")
     parser.add_argument("measures", nargs="*", default=_MEASURES, help=f"of {', '.join(_MEASURES)}")
@@ -103,7 +124,8 @@ def main() -> None:
     if unknown := set(arguments.measures) - set(_MEASURES):
         parser.error(f"no such measure: {', '.join(sorted(unknown))}; there are {', '.join(_MEASURES)}")
     checkouts = {"this": None, "other": arguments.beside}
-    rows = ["| CPU of the node | the other, us | this, us | ratio (quartiles) | ratio of the least |", "|---" * 5 + "|"]
+    what, spent_us = ("time that passes", wall_us) if arguments.wall else ("CPU of the node", cpu_us)
+    rows = [f"| {what} | the other, us | this, us | ratio (quartiles) | ratio of the least |", "|---" * 5 + "|"]
     with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
         folder = Path(name)
         nodes = {column: BackupSCP(Place(folder / column, checkout=checkout)) for column, checkout in checkouts.items()}
@@ -113,7 +135,11 @@ def main() -> None:
                 load.store(node.address, images.new(TINY, _WARMING))
             os.sync()
             for measure in arguments.measures:
-                of_round = starts(folder, checkouts) if measure == "start" else in_turns(nodes, measure)
+                of_round = (
+                    starts(folder, checkouts, wall=arguments.wall)
+                    if measure == "start"
+                    else in_turns(nodes, measure, spent_us)
+                )
                 rows.append(compared(measure, of_round, arguments.rounds))
         finally:
             for node in nodes.values():

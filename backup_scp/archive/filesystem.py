@@ -288,8 +288,8 @@ class FilesystemArchive:
             sha256=header.sha256,
             size_bytes=header.size_bytes,
             data_set_offset=header.length,
-            path=self._root / location,
-            reopen=functools.partial(open_stored, self._root / location, functools.partial(self._explained, location)),
+            name=stream.name,
+            reopen=functools.partial(open_stored, stream.name, functools.partial(self._explained, location)),
             xxh3_128=header.xxh3_128,
         )
 

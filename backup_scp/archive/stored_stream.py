@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ class StoredStream(io.FileIO):
         Raises errors of ours for what the system refuses in its block.
     """
 
-    def __init__(self, path: Path, explained: Explained) -> None:
+    def __init__(self, path: str, explained: Explained) -> None:
         self._explained = explained
         with explained():
             super().__init__(path, "rb")
@@ -43,7 +42,7 @@ class StoredStream(io.FileIO):
             return super().readall() or b""
 
 
-def open_stored(path: Path, explained: Explained) -> BinaryIO:
+def open_stored(path: str, explained: Explained) -> BinaryIO:
     """Open a stored file at its first byte.
 
     Raises

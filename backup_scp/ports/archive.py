@@ -118,6 +118,8 @@ class ArchivedFile:
 
     Attributes
     ----------
+    name
+        Of the file, in the file system.
     xxh3_128
         Of the Data Set, where ``Archive.load`` has compared it by that; empty where it was compared by SHA-256.
     content
@@ -132,10 +134,15 @@ class ArchivedFile:
     sha256: str
     size_bytes: int
     data_set_offset: int
-    path: Path
+    name: str
     reopen: Callable[[], BinaryIO] = field(compare=False, repr=False)
     xxh3_128: str = field(default="", compare=False)
     content: memoryview | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def path(self) -> Path:
+        """Where it is in the file system."""
+        return Path(self.name)
 
     def data_set(self) -> BinaryIO:
         """Open it at the Data Set's first byte; what is in memory is not read again.

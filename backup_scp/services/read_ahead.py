@@ -23,7 +23,8 @@ MEMORY_BYTES = 32 << 20
 _MOST_ROOMS = 8  # of all retrieves together; one that comes on top reads each Data Set twice, in little memory
 _MOST_IDLE = 2  # rooms that wait for the next retrieve: a system takes as long to give new memory as to fill it
 _PART_BYTES = 1 << 20
-_CACHED_BYTES_PER_S = 1e9  # what is read faster than this was in the system's memory
+_CACHED_BYTES_PER_S = 1e9  # what is read faster than this was in the system's memory,
+_OPENED_S = 1e-3  # but for the time in which it is opened and its header read
 
 _permits = threading.BoundedSemaphore(_MOST_ROOMS)
 _idle: deque[_Buffer] = deque(maxlen=_MOST_IDLE)
@@ -109,7 +110,7 @@ class VerifiedReader(AbstractContextManager["VerifiedReader"]):
     def _take_ahead(self, held: StoredVersion) -> LoadedInstance | None:
         """Return the instance that was read ahead, if it is the requested one."""
         ahead, self._ahead = self._ahead, None
-        return ahead if ahead is not None and ahead.held == held else None
+        return ahead if ahead is not None and ahead.held is held else None
 
     def load(self, held: StoredVersion) -> LoadedInstance:
         """Read an instance and compare it.  This reuses the buffer of the one before."""
@@ -119,8 +120,13 @@ class VerifiedReader(AbstractContextManager["VerifiedReader"]):
             file = self._archive.load(held.location, held.sha256, room, by_sha256=self._by_sha256)
         except Exception as error:  # noqa: BLE001 - it is raised again where somebody waits for the instance
             return LoadedInstance(held, began_at, None, error)
-        self._is_slow = held.size_bytes < (time.perf_counter() - began) * _CACHED_BYTES_PER_S
+        self._is_slow = _was_slow(held.size_bytes, time.perf_counter() - began)
         return LoadedInstance(held, began_at, file)
+
+
+def _was_slow(size_bytes: int, elapsed_s: float) -> bool:
+    """Tell whether a file came from the medium, and not from the system's memory."""
+    return elapsed_s > _OPENED_S + size_bytes / _CACHED_BYTES_PER_S
 
 
 class _Buffer:

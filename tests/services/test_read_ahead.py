@@ -172,16 +172,24 @@ def test_what_is_damaged_and_was_read_ahead_fails_alone(stored):
     assert found == [sample.data_set for number, sample in enumerate(SAMPLES) if number != 2]
 
 
-@pytest.mark.parametrize("bytes_per_s", [0, float("inf")], ids=["all is in memory", "the medium is slow"])
-def test_a_slow_medium_is_told_of_the_next_one(stored, monkeypatch, bytes_per_s):
-    monkeypatch.setattr(read_ahead, "_CACHED_BYTES_PER_S", bytes_per_s)
+@pytest.mark.parametrize(
+    ("size_bytes", "elapsed_s", "is_slow"),
+    [(4_000, 0.0005, False), (4_000, 0.012, True), (15_000_000, 0.012, False), (15_000_000, 0.1, True)],
+)
+def test_a_small_file_is_not_taken_for_a_slow_medium(size_bytes, elapsed_s, is_slow):
+    assert read_ahead._was_slow(size_bytes, elapsed_s) is is_slow
+
+
+@pytest.mark.parametrize("is_slow", [False, True], ids=["all is in memory", "the medium is slow"])
+def test_a_slow_medium_is_told_of_the_next_one(stored, monkeypatch, is_slow):
+    monkeypatch.setattr(read_ahead, "_was_slow", lambda *_: is_slow)
     held = held_in(stored)
     told: list[str] = []
     monkeypatch.setattr(stored.archive, "announce", told.append)
     with VerifiedReader(stored.archive) as files:
         for number, one in enumerate(files.in_order(held)):
             assert sent(one) == SAMPLES[number].data_set
-            assert told == [each.location for each in held[1 : number + 2] if bytes_per_s]
+            assert told == [each.location for each in held[1 : number + 2] if is_slow]
 
 
 def test_what_is_not_there_may_be_announced(stored):
