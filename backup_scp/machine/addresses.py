@@ -1,4 +1,4 @@
-"""The network addresses of this machine, as a technician enters them at a console; by the system's own means."""
+"""List the network addresses of this machine, as a technician enters them at a console."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from collections.abc import Iterable
 from pathlib import Path
 
 EVERY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - only compared with
-"""Hosts that mean every address of this machine."""
+"""Values of ``host`` that mean every address of this machine."""
 
 _PROC = Path("/proc/thread-self/net")
 _IN_CONTAINER = (Path("/.dockerenv"), Path("/run/.containerenv"))
-_ELSEWHERE = "192.0.2.1"  # RFC 5737: nobody has it, and connecting a datagram socket sends nothing
+_ELSEWHERE = "192.0.2.1"  # RFC 5737: an unused address; connecting a datagram socket sends nothing
 _OF_CONTAINERS = re.compile(r"(docker|br-|veth|virbr|podman|cni|lxc|lxd)")
 _LOCAL_ADDRESS = re.compile(r"\|-- (?P<address>[0-9.]+)\n\s+/32 host LOCAL")
 
 
 def console_addresses(host: str) -> list[str]:
-    """List the addresses at which other computers reach what listens on ``host``; the likeliest first.
+    """List the addresses at which other computers reach a listener on ``host``; the likeliest first.
 
     Returns
     -------
     list of str
-        Empty when nobody but this machine can reach it.
+        Empty when only this machine can reach it.
     """
     found = _own_addresses(with_ipv6=host == "::") if host in EVERY_ADDRESS else _resolved(host)
     return [address for address in found if not _is_of_this_machine_alone(address)]
@@ -43,7 +43,7 @@ def _own_addresses(*, with_ipv6: bool) -> list[str]:
 
 
 def _outward_address() -> str | None:
-    """Ask with which address this machine would call somebody far away."""
+    """Return the source address that this machine uses to call a distant host."""
     with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect((_ELSEWHERE, 9))
         return str(probe.getsockname()[0])
@@ -51,7 +51,7 @@ def _outward_address() -> str | None:
 
 
 def _listed_by_linux(*, with_ipv6: bool) -> list[str]:
-    """Read what Linux says of its interfaces, without those of bridges to containers."""
+    """Read the addresses of Linux' interfaces, without bridges to containers."""
     found: list[str] = []
     with contextlib.suppress(OSError):
         inner = _networks_of_containers((_PROC / "route").read_text())
@@ -73,7 +73,7 @@ def _networks_of_containers(routes: str) -> list[ipaddress.IPv4Network]:
 
 
 def _network_order(hexadecimal: str) -> bytes:
-    return bytes.fromhex(hexadecimal)[::-1]  # Linux prints the word of a little-endian machine
+    return bytes.fromhex(hexadecimal)[::-1]  # Linux prints the address as a little-endian word
 
 
 def _dotted(hexadecimal: str) -> ipaddress.IPv4Address:
@@ -98,7 +98,7 @@ def _resolved(host: str, *, only_ipv4: bool = False) -> list[str]:
 
 def _is_of_this_machine_alone(address: str) -> bool:
     parsed = ipaddress.ip_address(address)
-    # A console may be wired to this machine alone, with 169.254.x.x at both ends; fe80:: needs an interface's name.
+    # Keep 169.254.x.x: a console may be connected by a direct cable.  Drop fe80::, which needs an interface's name.
     return parsed.is_loopback or parsed.is_unspecified or (parsed.version == 6 and parsed.is_link_local)
 
 

@@ -1,8 +1,8 @@
-"""What time it is: the one place that asks the system's clock, and that a test can set.
+"""Return the time: the only place that reads the system's clock, so that a test can set it.
 
-A clock may be wrong, and be set right: a dead battery, a mistyped year, a virtual machine that was asleep.  So no work
-may wait for a time that only a wrong clock has named: ``is_future`` tells such a time, and whoever meets one takes it
-as unknown.
+A clock may be wrong and be corrected later: a dead battery, a mistyped year, a virtual machine that was suspended.  So
+no work may wait for a time that a wrong clock has recorded.  ``is_future`` detects such a time; the caller treats it as
+unknown.
 """
 
 from __future__ import annotations
@@ -13,34 +13,34 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 TOLERANCE = timedelta(hours=1)
-"""So far ahead of the clock a recorded time may be: computers that share an index are never set quite alike."""
+"""How far a recorded time may be ahead of the clock: clocks of computers that share an index differ a little."""
 
 
-source: Callable[[], datetime] = partial(datetime.now, UTC)  # noqa: TID251 - here alone
+source: Callable[[], datetime] = partial(datetime.now, UTC)  # noqa: TID251 - allowed only here
 
 
 def now() -> datetime:
-    """Give the time, UTC."""
+    """Return the time, UTC."""
     return source()
 
 
 def horizon() -> datetime:
-    """Return the latest plausible time: what is dated later was written while a clock was ahead."""
+    """Return the latest plausible time; a later one was written while a clock was ahead."""
     return now() + TOLERANCE
 
 
 def is_future(moment: datetime) -> bool:
-    """Tell whether a time is in the future: it was written while a clock was ahead."""
+    """Tell whether a time is in the future, so that a clock was ahead when it was written."""
     return moment > horizon()
 
 
 class Steady:
-    """A clock that starts at a time and never goes back, whatever happens to the system's clock.
+    """A clock that starts at a given time and never goes back, even when the system's clock is set back.
 
     Parameters
     ----------
     at_least
-        It begins now, but not before this.
+        Its earliest start; it starts now when that is later.
     """
 
     def __init__(self, at_least: datetime | None = None) -> None:
@@ -48,5 +48,5 @@ class Steady:
         self._origin = time.monotonic()
 
     def now(self) -> datetime:
-        """Give the time, UTC."""
+        """Return the time, UTC."""
         return self._began + timedelta(seconds=time.monotonic() - self._origin)

@@ -1,4 +1,4 @@
-"""The digests of a Data Set: SHA-256, which proves, and XXH3, which compares quickly (docs/adr/0022)."""
+"""Compute the digests of a Data Set: SHA-256 as proof, XXH3 for a quick comparison (docs/adr/0022)."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ _XXH3_DIGITS = 32
 
 
 class Digest(Protocol):
-    """The part of ``hashlib``'s and ``xxhash``'s objects that is used."""
+    """The methods of ``hashlib``'s and ``xxhash``'s objects that we use."""
 
     def update(self, data: bytes | bytearray | memoryview, /) -> None:
         """Go on with more bytes."""
 
     def hexdigest(self) -> str:
-        """Give the digits of what came so far."""
+        """Return the hex digits of the digest of all bytes so far."""
 
 
 def digest_like(expected: str) -> Digest:
-    """Begin the digest that ``expected`` is one of: XXH3 with 32 hex digits, SHA-256 with 64."""
+    """Return a new digest of the same kind as ``expected``: XXH3 for 32 hex digits, SHA-256 for 64."""
     return xxh3_128() if len(expected) == _XXH3_DIGITS else sha256()
 
 
 class Digests:
-    """Both, of the same bytes."""
+    """Both digests of the same bytes."""
 
     __slots__ = ("_sha256", "_xxh3_128")
 
@@ -40,10 +40,10 @@ class Digests:
 
     @property
     def sha256(self) -> str:
-        """64 hex digits of what came so far."""
+        """SHA-256 of all bytes so far, 64 hex digits."""
         return self._sha256.hexdigest()
 
     @property
     def xxh3_128(self) -> str:
-        """32 hex digits of what came so far."""
+        """XXH3 of all bytes so far, 32 hex digits."""
         return self._xxh3_128.hexdigest()

@@ -1,4 +1,4 @@
-"""A lock that threads get in the order in which they came, those that matter most first."""
+"""A lock that threads get in the order of their requests, urgent ones first."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from types import TracebackType
 
 
 class Turn:
-    """What one thread does with the lock in a ``with`` block; the block is given whether there was a turn in time.
+    """One request for the lock, used in a ``with`` block; ``as`` tells whether the lock was acquired in time.
 
     Attributes
     ----------
     what
-        Is done in it, for ``FairLock.holder``.
+        What the block does; ``FairLock.holder`` returns it.
     is_first
-        Whether it comes before those that are not.
+        Whether the request is urgent.
     since
-        When it began to wait or, once it is its turn, when that began.
+        When it began to wait or, once it has the lock, when it got it.
     gate
-        Released when it is its turn; nobody who need not wait has one.
+        Released when it gets the lock; None when it need not wait.
     """
 
     __slots__ = ("_has_it", "_lock", "_timeout_s", "gate", "is_first", "since", "what")
@@ -44,15 +44,15 @@ class Turn:
 
 
 class FairLock:
-    """Mutual exclusion: first come, first served, and who asks for it ``first`` before all others.
+    """A mutex for first come, first served; urgent requests (``first``) overtake all others.
 
-    ``threading.Lock`` goes to whoever happens to ask at the right moment: who has it and wants it again at once gets it
-    again, and others wait for seconds.
+    ``threading.Lock`` is not fair: a thread that releases it and at once acquires it again mostly gets it, while others
+    wait for seconds.
 
     Parameters
     ----------
     patience_s
-        So long those who did not ask for it first are overtaken; then the oldest of them is next.
+        How long, in seconds, urgent requests may overtake another one; then the oldest other request is next.
     """
 
     def __init__(self, patience_s: float = 1.0) -> None:
@@ -63,29 +63,29 @@ class FairLock:
         self._holder: Turn | None = None
 
     def turn(self, what: str = "", *, first: bool = False, timeout_s: float = -1) -> Turn:
-        """Give what waits for a turn in a ``with`` block, at most so long.
+        """Return a request for the lock, for a ``with`` block, which waits for at most ``timeout_s``.
 
         Parameters
         ----------
         what
-            Is done in it, for ``holder``.
+            What the block does; ``holder`` returns it.
         """
         return Turn(self, what, timeout_s, is_first=first)
 
     @property
     def holder(self) -> tuple[str, float]:
-        """What is done by whoever has it, and for how many seconds; nothing while nobody has it."""
+        """What the thread with the lock does, and for how many seconds; an empty text when the lock is free."""
         with self._mutex:
             return (self._holder.what, time.monotonic() - self._holder.since) if self._holder else ("", 0.0)
 
     @property
     def waiting(self) -> int:
-        """How many threads wait for it."""
+        """How many threads wait for the lock."""
         with self._mutex:
             return len(self._first) + len(self._others)
 
     def acquire(self, turn: Turn, timeout_s: float) -> bool:
-        """Wait for it, at most so long; tell whether it is this one's turn."""
+        """Wait for the lock, at most ``timeout_s``; tell whether this request got it."""
         turn.since = time.monotonic()
         with self._mutex:
             if self._holder is None:
@@ -104,7 +104,7 @@ class FairLock:
         return not self._give_up(turn)
 
     def release(self) -> None:
-        """Give it to the next one."""
+        """Pass the lock to the next request."""
         with self._mutex:
             self._holder = turn = self._next() if self._first or self._others else None
             if turn is not None and turn.gate is not None:
@@ -115,7 +115,7 @@ class FairLock:
         return self._first if turn.is_first else self._others
 
     def _give_up(self, turn: Turn) -> bool:
-        """Leave the queue; False when the turn came at the last moment."""
+        """Leave the queue; False when this request got the lock at the last moment."""
         with self._mutex:
             if self._holder is turn:
                 return False

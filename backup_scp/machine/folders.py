@@ -1,4 +1,4 @@
-"""Folders whose entries survive a power cut."""
+"""Make files and folder entries durable, so that they survive a power cut."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from pathlib import Path
 from typing import BinaryIO
 
 _NOT_KNOWN = frozenset({errno.EINVAL, errno.ENOTSUP})
-_last_failure = memoryview(mmap(-1, 8)).cast("q")  # shared with every process that is forked from this one
+_last_failure = memoryview(mmap(-1, 8)).cast("q")  # shared with all processes forked from this one
 _TEST_BYTES = bytes(65536)
 
 
-class FsyncFailed(OSError):  # noqa: N818 - what happened, as the other names say it
-    """fsync failed.  Do not call it again on this descriptor: it would succeed without the data."""
+class FsyncFailed(OSError):  # noqa: N818 - named after what happened, like the others
+    """An fsync failed.  Do not repeat it on this descriptor: it would succeed without the data."""
 
 
 def uncache(stream: BinaryIO) -> None:
-    """Drop a file from the page cache, so that the next read comes from the disk, where the system can."""
+    """Drop a file from the page cache, where the system can, so that the next read comes from the disk."""
     if sys.platform == "linux":
         with suppress(OSError):
             os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def fsync(descriptor: int, unknown: frozenset[int] = frozenset()) -> None:
-    """Make what was written durable.
+    """Make the bytes written to a descriptor durable.
 
     Parameters
     ----------
     unknown
-        Error numbers that say that this file system has no such call.
+        Error numbers by which a file system says that it does not support this fsync; they are ignored.
 
     Raises
     ------
@@ -44,26 +44,26 @@ def fsync(descriptor: int, unknown: frozenset[int] = frozenset()) -> None:
     except OSError as error:
         if error.errno in unknown:
             return
-        _last_failure[0] = time.monotonic_ns()  # before anything else: others compare it when their own has returned
+        _last_failure[0] = time.monotonic_ns()  # first of all: other threads compare it after their own fsync
         raise FsyncFailed(error.errno, error.strerror) from error
 
 
 def last_failed_fsync() -> int:
-    """Return a number that changes with each failed fsync of this process or of one forked from the same."""
+    """Return a number that changes with each failed fsync in this process and those forked with it."""
     return _last_failure[0]
 
 
 def fsync_folder(folder: Path) -> None:
     """Make the entries of a folder durable.
 
-    Windows cannot open a folder; NTFS journals its entries.  Some network and FUSE file systems know no fsync of a
-    folder and say so: there is nothing more to ask of them.
+    Windows cannot open a folder; NTFS journals its entries.  Some network and FUSE file systems refuse fsync of a
+    folder as unsupported; that is ignored, since nothing more can be done.
 
     Raises
     ------
     FsyncFailed
     OSError
-        It cannot be opened.
+        The folder cannot be opened.
     """
     if sys.platform == "win32":
         return
@@ -75,9 +75,9 @@ def fsync_folder(folder: Path) -> None:
 
 
 def make_folders(folder: Path, mode: int = 0o777) -> None:
-    """Make a folder and what is missing above it; on return the entries of all that were made are durable.
+    """Create a folder and its missing parents; on return the entries of all new ones are durable.
 
-    What lies in a folder is no safer than the folder's own name.
+    A file is lost with its folder, when the entry of the folder itself is not durable.
 
     Raises
     ------
@@ -94,9 +94,9 @@ def make_folders(folder: Path, mode: int = 0o777) -> None:
 
 
 def fsync_way_to(folder: Path) -> None:
-    """Make the entries durable that lead to a folder, up to its volume's own root.
+    """Make all entries on the path to a folder durable, up to the root of its volume.
 
-    A folder that is not ours to open was not made by us.
+    It skips a folder that this user may not open: that one was not created here.
 
     Raises
     ------
@@ -109,14 +109,14 @@ def fsync_way_to(folder: Path) -> None:
 
 
 def try_to_write(folder: Path) -> None:
-    """Try whether a new file in a folder can be kept; on return nothing is left of it.
+    """Write and sync a test file in a folder, and remove it.
 
-    Where the system knows files without a name, there is no moment at which anybody could see it.
+    Where the system supports files without a name, nobody ever sees the file.
 
     Raises
     ------
     OSError
-        Why it cannot.
+        The folder cannot be written.
     """
     descriptor = _nameless_file(folder)
     try:
@@ -127,18 +127,18 @@ def try_to_write(folder: Path) -> None:
 
 
 def _nameless_file(folder: Path) -> int:
-    """Open a new file that has no name, or whose name is taken away at once."""
+    """Open a new file that has no name, or whose name is removed at once."""
     if sys.platform == "linux":
         try:
             return os.open(folder, os.O_TMPFILE | os.O_WRONLY, 0o600)
         except OSError as error:
             if error.errno not in _NOT_KNOWN | {errno.EISDIR, errno.ENOENT} or not folder.is_dir():
-                raise  # else the file system has no such files
+                raise  # otherwise the file system does not support such files
     import tempfile
 
     descriptor, name = tempfile.mkstemp(prefix=".backup-scp-test-", dir=folder)
     if sys.platform == "win32":
         os.close(descriptor)
-        return os.open(name, os.O_WRONLY | os.O_TEMPORARY)  # the system removes it when it is closed
+        return os.open(name, os.O_WRONLY | os.O_TEMPORARY)  # Windows removes it when it is closed
     Path(name).unlink()
     return descriptor

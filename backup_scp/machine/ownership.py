@@ -1,6 +1,6 @@
-"""Who owns files, and who we are: what a command makes has to belong to the user of the node.
+"""Find the owner of files and become that user: files that a command creates must belong to the node's user.
 
-A folder that another user has made beside the node's own is one into which the node cannot write.
+The node cannot write into a folder that a command of another user has created.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _became: list[str] = []
 
 
 class Owner(NamedTuple):
-    """A user of this system, and what shows that it owns something.
+    """A user of this system, and a file or folder that it owns.
 
     Attributes
     ----------
     path
-        What belongs to the user.
+        The file or folder.
     """
 
     uid: int
@@ -37,19 +37,19 @@ class Owner(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The user's name; the number where it has none."""
+        """The user's name, or its number when it has none."""
         return user_name(self.uid)
 
 
 def our_uid() -> int | None:
-    """Give the number of the user that we are; None where files have no such owner."""
+    """Return the number of this process's user; None on systems whose files have no such owner."""
     if sys.platform == "win32":
         return None
     return os.geteuid()
 
 
 def user_name(uid: int) -> str:
-    """Write a user's name, or its number as sudo takes it (``#1000``)."""
+    """Return a user's name, or its number as sudo accepts it (``#1000``)."""
     if sys.platform != "win32":
         import pwd
 
@@ -59,23 +59,23 @@ def user_name(uid: int) -> str:
 
 
 def chown_words(name: str, *files: str, options: str) -> str:
-    """Write the command that gives files to a user: ``sudo chown -R backup-scp: FOLDER``.
+    """Return the command that gives files to a user: ``sudo chown -R backup-scp: FOLDER``.
 
-    One without a name has no group either, by which chown would know the colon.
+    A user without a name gets no colon: chown could not find its group.
 
     Parameters
     ----------
     name
-        As ``user_name`` writes it.
+        As ``user_name`` returns it.
     """
     user = name.removeprefix("#") if name.startswith("#") else f"{name}:"
     return " ".join(["sudo", "chown", options, shlex.quote(user), *map(shlex.quote, files)])
 
 
 def owner_of(path: Path) -> Owner | None:
-    """Tell who owns a file or folder; where we may not look, who owns the folder that is closed to us.
+    """Return the owner of a file or folder, or of the folder that denies access to it.
 
-    None where there is no such file, or files have no owner.
+    None when there is no such file, or when files have no owner on this system.
     """
     if sys.platform == "win32":
         return None
@@ -91,16 +91,16 @@ def owner_of(path: Path) -> Owner | None:
 
 
 def belongs_to_another(owner: Owner, probe: str) -> bool:
-    """Tell whether what we make beside it has another owner than it.
+    """Tell whether a file that this process creates beside the owner's gets another owner.
 
-    A share or a drive of another system can give all its files one owner, whoever makes them: that is tried out.
+    A share or a drive of another system may give all its files the same owner.  So this creates a file and looks.
 
     Parameters
     ----------
     owner
-        Of a file or folder.
+        Owner of a file or folder.
     probe
-        How the name of a file may begin that is made in its folder, and taken away.
+        Prefix for the name of a file that is created in its folder and removed again.
     """
     if owner.uid == our_uid():
         return False
@@ -109,7 +109,7 @@ def belongs_to_another(owner: Owner, probe: str) -> bool:
     try:
         descriptor = os.open(trial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except OSError as error:
-        return error.errno != errno.EROFS  # it is another's, and closed to us; or closed to everybody
+        return error.errno != errno.EROFS  # otherwise nobody can write there
     try:
         return os.fstat(descriptor).st_uid != owner.uid
     finally:
@@ -118,9 +118,9 @@ def belongs_to_another(owner: Owner, probe: str) -> bool:
 
 
 def become(owner: Owner) -> bool:
-    """Let this process, which is root's, be the owner's from now on, for good; False where that cannot be.
+    """Switch this process from root to the owner, permanently; False when that is impossible.
 
-    Everything that it makes belongs to the owner then, and nothing is done with root's rights in folders of another.
+    All files it creates then belong to the owner, and it does nothing with root's rights in another user's folders.
     """
     if sys.platform == "win32" or os.geteuid() != _ROOT or owner.uid == _ROOT:
         return False
@@ -150,14 +150,14 @@ def become(owner: Owner) -> bool:
 
 
 def why_denied(reasons: Iterable[str]) -> str:
-    """Say as whom this process acts, where that explains one of the reasons: root is not used to be denied anything."""
+    """Name the user that this process became, when that explains a denied access, which root does not expect."""
     if not _became or not any(_DENIED in reason for reason in reasons):
         return ""
     return f"typed by root, this command acts as {_became[0]}, who owns the archive: let that user read or write there"
 
 
 def _can_load_modules() -> bool:
-    """Tell whether what is imported later can be found by the user that we are by now; root's own home is closed."""
+    """Tell whether the new user can read the modules that are imported later; they may be in root's home."""
     folders = [folder for folder in (*sys.path, str(Path(__file__).parent)) if folder]
     return all(_is_open(folder) for folder in folders)
 
@@ -168,14 +168,14 @@ def _is_open(folder: str) -> bool:
     except PermissionError:
         return False
     except OSError:
-        return True  # there is none
+        return True  # there is no such module
     return os.access(folder, os.R_OK, effective_ids=True)
 
 
 def words_to_type(owner: Owner) -> str:
-    """Write this very command as the owner would give it: ``sudo -u backup-scp backup-scp status``.
+    """Return this command as the owner has to type it: ``sudo -u backup-scp backup-scp status``.
 
-    Arguments are left out: they may name a patient.
+    Arguments are left out, because they may name a patient.
     """
     kept = [f"{name}={value}" for name in ("BACKUP_SCP_HOME", "BACKUP_SCP_CONFIG") if (value := os.environ.get(name))]
     words = ["sudo", "-u", owner.name, *(["env", *kept] if kept else []), *_program(), *_command()]
@@ -183,7 +183,7 @@ def words_to_type(owner: Owner) -> str:
 
 
 def _command() -> list[str]:
-    """Find the command among the words that were typed."""
+    """Return the subcommand among the words that were typed."""
     typed = iter(sys.argv[1:])
     for word in typed:
         if word == "--config":
@@ -194,7 +194,7 @@ def _command() -> list[str]:
 
 
 def _program() -> list[str]:
-    """Say how this program is called, so that it is found by another user as well."""
+    """Return the words that start this program, in a form that works for another user."""
     called = Path(sys.argv[0])
     if called.name != "backup-scp":
         return [sys.executable, "-m", "backup_scp"]

@@ -1,4 +1,4 @@
-"""A lock between processes that the operating system lets go when its holder dies."""
+"""A lock between processes, which the operating system releases when its holder dies."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if sys.platform == "win32":
                 msvcrt.locking(descriptor, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
                 return
             except OSError as error:
-                if not wait:  # else LK_LOCK gave up after its ten seconds
+                if not wait:  # otherwise LK_LOCK gave up after ten seconds
                     raise BlockingIOError(errno.EAGAIN, "Another process holds the lock") from error
 
     def _share(descriptor: int) -> None:
-        _take(descriptor, wait=False)  # msvcrt knows nothing else
+        _take(descriptor, wait=False)  # msvcrt has no other way
 
 else:
     import fcntl
@@ -44,16 +44,16 @@ class Lock:
     Parameters
     ----------
     path
-        The lock file; it is made when missing.
+        The lock file; created when missing.
     wait
-        Wait for another holder, instead of giving up.
+        Wait for the holder, instead of raising.
 
     Raises
     ------
     BlockingIOError
-        Another holds it.
+        Another process or thread holds the lock.
     FileNotFoundError
-        Its folder is gone, or its last holder removed it.
+        The folder is gone, or the last holder removed the file.
     OSError
     """
 
@@ -71,17 +71,17 @@ class Lock:
             raise FileNotFoundError(errno.ENOENT, "The lock file was removed by its last holder")
 
     def is_held(self) -> bool:
-        """Tell whether the file at its path is still the one that is locked (the drive may have been changed)."""
+        """Tell whether the file at the path is still the locked one; the drive may have been replaced."""
         with suppress(FileNotFoundError, NotADirectoryError):
             return os.path.samestat(os.fstat(self._descriptor), self._path.stat())
         return False
 
     def close(self) -> None:
-        """Let go; harmless when called twice."""
+        """Release the lock; harmless when called twice."""
         self._closed()
 
     def remove(self) -> None:
-        """Remove the file, then let go, so that nobody can lock it in between; Windows only knows the other order."""
+        """Remove the file, then release, so that nobody locks it in between; Windows allows only the other order."""
         if sys.platform == "win32":
             self.close()
             with suppress(OSError):
@@ -92,7 +92,7 @@ class Lock:
 
 
 def _open(path: Path) -> int:
-    """Open a lock file; one that is there already can also be locked where nothing can be written."""
+    """Open a lock file, or create it; an existing one opens also in a read-only folder."""
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
@@ -102,14 +102,14 @@ def _open(path: Path) -> int:
 
 
 def is_locked(path: Path) -> bool:
-    """Tell whether somebody holds a lock file; nothing is made.
+    """Tell whether a process holds a lock file, without creating one.
 
-    For the moment of the look nobody else can take it, so that who takes it should try more than once.
+    The test holds the lock for a moment, so a caller of ``Lock`` should try more than once.
 
     Raises
     ------
     OSError
-        It cannot be opened.
+        The file cannot be opened.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY)
@@ -126,7 +126,7 @@ def is_locked(path: Path) -> bool:
 
 @contextmanager
 def exclusive_lock(path: Path) -> Iterator[None]:
-    """Run the block while no other process or thread does so with the same lock file."""
+    """Run the block while no other process or thread runs one with the same lock file."""
     lock = Lock(path, wait=True)
     try:
         yield

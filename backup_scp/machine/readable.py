@@ -1,4 +1,4 @@
-"""Numbers, sizes and times as a person reads them."""
+"""Format numbers, sizes and times for people."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import datetime
 
 
 def size(number_of_bytes: float) -> str:
-    """Write a size in the unit that suits it: ``1.4 GB``."""
+    """Format a size with a suitable unit: ``1.4 GB``."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if number_of_bytes < 1000:
             return f"{number_of_bytes:.0f} bytes" if unit == "bytes" else f"{number_of_bytes:.1f} {unit}"
@@ -15,7 +15,7 @@ def size(number_of_bytes: float) -> str:
 
 
 def count(number: int, noun: str) -> str:
-    """Write a number with its noun: ``1 study``, ``2 studies``."""
+    """Format a number with its noun: ``1 study``, ``2 studies``."""
     if number == 1:
         return f"1 {noun}"
     if noun.endswith("y"):
@@ -24,5 +24,5 @@ def count(number: int, noun: str) -> str:
 
 
 def moment(value: datetime | None) -> str:
-    """Write a time as this computer's clock shows it, with its offset from UTC, in which the log is written."""
+    """Format a time in this computer's time zone, with its offset from UTC, since the log is in UTC."""
     return value.astimezone().isoformat(" ", "seconds") if value else "never"

@@ -1,4 +1,4 @@
-"""Start writing to the disk while a Data Set still comes in."""
+"""Start writeback to the disk while a Data Set is still received."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import sys
 
 WRITEBACK_BYTES = 2 << 20
-"""How much is written before the system is told to begin with it: the fsync at the end then finds little left."""
+"""How many bytes to write before writeback starts, so that the fsync at the end has little left to do."""
 
 _SYNC_FILE_RANGE_WRITE = 2
 _NOT_KNOWN = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EPERM, errno.ESPIPE})
@@ -18,14 +18,14 @@ _sync_file_range = (
 
 
 def begin_writeback(descriptor: int, start: int, length: int) -> None:
-    """Start writeback of a part of a file, where the system can; this promises nothing.
+    """Start writeback of a part of a file, where the system can; the bytes are not durable until fsync.
 
-    What fails later is kept for the fsync of the same descriptor.
+    The fsync of the same descriptor reports later errors.
 
     Raises
     ------
     OSError
-        It fails already.
+        An error that the system reports at once.
     """
     if _sync_file_range is None:
         return
