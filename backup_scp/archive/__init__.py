@@ -1,4 +1,4 @@
-"""Where the files are: self-describing, never overwritten, never deleted.
+"""The stored files: self-describing, never overwritten, never deleted.
 
 It imports ``ports``, ``dicom``, ``machine`` and ``errors`` only.
 """

@@ -1,7 +1,7 @@
-"""The digests of a long Data Set, made by a thread beside the one that receives and writes it.
+"""Hash a long Data Set in a second thread while the first one receives and writes it.
 
-They are of the bytes that were received, never of what was read back: a disk that keeps others is found out.
-It pays where a core is free, but not for short ones; else they are made between two writes.
+It hashes the received bytes, never bytes read back: otherwise a disk that changes bytes would not be noticed.
+It pays only for long Data Sets and with a free core; otherwise the receiving thread hashes between two writes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Self
 from backup_scp.machine.digests import Digests
 
 WORTH_BYTES = 1 << 20
-"""Length from which it is worth to wake a thread."""
+"""The shortest Data Set, in bytes, for which it pays to wake a thread."""
 
 _WORTH_PIECE_BYTES = 64 << 10
 _free_cores = threading.Semaphore(max((os.cpu_count() or 1) - 1, 0))
@@ -27,7 +27,7 @@ _idle: deque[BackgroundDigest] = deque()
 class BackgroundDigest:
     """Hashes bytes in a thread while the caller writes them; call ``finish`` before you read the digests.
 
-    Its thread waits for the next Data Set then: to start one takes as long as to digest 100 KB.
+    Its thread then waits for the next Data Set: starting a thread takes as long as hashing 100 KB.
     """
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class BackgroundDigest:
 
     @classmethod
     def begin(cls, digests: Digests) -> BackgroundDigest | None:
-        """Start the thread with digests so far; None when no core or no thread is free."""
+        """Take a thread that continues these digests; None when no core or no thread is free."""
         if not _free_cores.acquire(blocking=False):
             return None
         try:
@@ -51,17 +51,17 @@ class BackgroundDigest:
         return beside.go_on(digests)
 
     def go_on(self, digests: Digests) -> Self:
-        """Take these over; those before are finished."""
+        """Continue these digests; the previous Data Set is finished."""
         self._digests, self._error = digests, None
         return self
 
     def update(self, data: memoryview) -> None:
-        """Start hashing more bytes when those before are done; do not change them before the next call or ``finish``.
+        """Wait for the bytes before, then start hashing ``data``; do not change it before the next call or ``finish``.
 
         Raises
         ------
         OSError
-            The digests of those before could not be made.
+            The bytes before could not be hashed.
         """
         self._wait()
         if len(data) < _WORTH_PIECE_BYTES:
@@ -71,12 +71,12 @@ class BackgroundDigest:
             self._given.put(data)
 
     def finish(self) -> None:
-        """Wait for the thread, and return the digests of all bytes.
+        """Wait until all bytes are hashed, and release the thread.
 
         Raises
         ------
         OSError
-            They could not be made.
+            The bytes could not be hashed.
         """
         try:
             self._wait()
@@ -89,7 +89,7 @@ class BackgroundDigest:
         if self._is_busy:
             self._done.get()
             self._is_busy = False
-        if self._error is not None:  # there was no memory, say: what they are of is unknown
+        if self._error is not None:  # e.g. no memory: nobody knows which bytes were hashed
             raise OSError(errno.EIO, "its digest could not be made") from self._error
 
     def _run(self) -> None:
@@ -99,7 +99,7 @@ class BackgroundDigest:
                 self._digests.update(data)
             except Exception as error:  # noqa: BLE001 - raised by ``_wait``
                 self._error = error
-            del data  # or the caller's buffer could not be released
+            del data  # otherwise the caller could not release its buffer
             self._done.put(None)
 
 
@@ -110,4 +110,4 @@ def _idle_one() -> BackgroundDigest | None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_idle.clear)  # their threads are not there
+    os.register_at_fork(after_in_child=_idle.clear)  # a forked process has no such threads

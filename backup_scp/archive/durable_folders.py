@@ -1,4 +1,4 @@
-"""Folders and folder entries that survive a power cut."""
+"""Create folders whose entries survive a power cut."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from backup_scp.machine.folders import fsync_folder, fsync_way_to
 
 _REMEMBERED = 4096  # folders
 _PREFETCHED_BYTES = 32 << 20
-_HINT_BYTES = 128 << 10  # of a longer one Linux takes no more than its device's largest request
+_HINT_BYTES = 128 << 10  # Linux reads no more than the device's largest request for one hint
 
 
 def prefetch(path: Path) -> None:
-    """Start reading a file into the page cache, where the system can; errors show later.
+    """Start reading the beginning of a file into the page cache, where the system can.
 
-    Of a long one it is told the beginning.
+    It raises nothing: an error shows when the file is read.
     """
     if sys.platform == "linux":
         with suppress(OSError):
@@ -30,10 +30,10 @@ def prefetch(path: Path) -> None:
 
 
 class DurableFolders:
-    """Makes folders below a root, and the root; safe to share between threads.
+    """Creates a root folder and folders below it; safe to share between threads.
 
-    Another process may have made a folder and not yet called fsync on its parent: so the first use of each folder in
-    this process calls it, whoever made it.
+    Another process may have created a folder without an fsync of its parent so far.  So the first use of each folder
+    in this process syncs the parent, also when the folder is there already.
     """
 
     def __init__(self, root: Path) -> None:
@@ -41,23 +41,23 @@ class DurableFolders:
         self._known: set[Path] = set()
 
     def knows(self, folder: Path) -> bool:
-        """Tell whether ``make`` has made this folder durable; somebody may have removed it since."""
+        """Tell whether ``make`` has made this folder durable.  It may have been removed since."""
         return folder in self._known
 
     def make(self, folder: Path) -> None:
-        """Make a folder below the root, and what is missing above it; on return all their entries are durable."""
+        """Create a folder below the root, and its missing parents; on return all their entries are durable."""
         self._make_root()
         within = folder.relative_to(self._root)
         ways = (self._root / child for child in (*reversed(within.parents[:-1]), within))
         new = [way for way in ways if self._is_new(way)]
-        for way in new:  # after all are made: then one flush of a journal has them all
+        for way in new:  # after all are created, so that the file system flushes its journal once for all
             fsync_folder(way.parent)
         if len(self._known) + len(new) > _REMEMBERED:
             self._known.clear()
         self._known.update(new)
 
     def _is_new(self, folder: Path) -> bool:
-        """Make a folder; False where it was there, and its name durable."""
+        """Create a folder; False when it is there and its entry is durable."""
         try:
             folder.mkdir(0o700)
         except FileExistsError:
@@ -65,7 +65,7 @@ class DurableFolders:
         return True
 
     def _make_root(self) -> None:
-        """Make the root; on first use, fsync the folders above it, which a process that died may have made."""
+        """Create the root; on first use fsync all folders above it, which a process that died may have created."""
         if self._root in self._known and self._root.exists():
             return
         self._root.mkdir(0o700, parents=True, exist_ok=True)

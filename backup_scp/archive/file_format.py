@@ -1,9 +1,9 @@
-"""The file, format 1: preamble, File Meta Information that says where the Data Set came from, the Data Set as received.
+"""Encode and read file format 1: preamble, File Meta Information with the Data Set's origin, the Data Set as received.
 
-``docs/archive-format.md`` is the description.  In short: Private Information (0002,0102) is the last element, of
-fixed length, so that its place and the Data Set's are known before the first byte is in, and it is filled in after
-the last.  ``sha256`` in it covers the Data Set, ``meta_sha256`` every byte before (PS3.10 7.1).  ``xxh3_128`` is of the
-Data Set, too, for a quick comparison; files of earlier versions have none.
+``docs/archive-format.md`` describes it.  In short: Private Information (0002,0102) is the last element of File Meta and
+has a fixed length.  So its position and that of the Data Set are known before the first byte arrives, and it is filled
+in after the last byte.  Its ``sha256`` covers the Data Set, its ``meta_sha256`` every byte before Private Information
+(PS3.10 7.1).  ``xxh3_128`` covers the Data Set too, for a quick comparison; files of earlier releases have none.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ HEADER_LIMIT_BYTES = 65536
 
 _PREFIX = bytes(128) + b"DICM" + struct.pack("<HH2sH", 2, 0, b"UL", 4)
 _FIXED = len(_PREFIX) + 4
-_UID_LIMIT = 1024  # of File Meta only: a longer one is whole in the Data Set
+_UID_LIMIT = 1024  # for File Meta only; the Data Set has the whole UID
 _OPENING = f'{{"format":{FORMAT},"meta_sha256":"'.encode("ascii")
 _DIGEST = slice(len(_OPENING), len(_OPENING) + 64)
 _UNKNOWN = b"0" * 64
@@ -36,7 +36,7 @@ _LEFT_OUT_WHEN_EMPTY = ("xxh3_128", "remote", "ordered", "same_as")
 
 @dataclass(frozen=True, slots=True)
 class FileHeader:
-    """What a file says of itself.
+    """What the header of a stored file says.
 
     Attributes
     ----------
@@ -45,13 +45,13 @@ class FileHeader:
     arrival
         From Private Information.
     location
-        Where it was committed to; not to be used before ``layout.is_location``.
+        Where the file was committed; check it with ``layout.is_location`` before use.
     sha256, size_bytes
         Of the Data Set.
     xxh3_128
-        Of the Data Set; empty where the file does not say.
+        Of the Data Set; empty when the file has none.
     length
-        Bytes before the Data Set.
+        Number of bytes before the Data Set.
     """
 
     heading: Heading
@@ -64,14 +64,14 @@ class FileHeader:
 
 
 def blank_header(heading: Heading) -> bytes:
-    """Encode every byte before the Data Set; Private Information, at its end, is blank."""
+    """Encode all bytes before the Data Set, with a blank for Private Information at the end."""
     before = _before_instance(heading.sop_class_uid)
     instance = _element(0x0003, b"UI", _uid(heading.sop_instance_uid))
     after = _after_instance(heading.transfer_syntax_uid, heading.source_ae_title)
     return b"".join((_PREFIX, struct.pack("<I", len(before) + len(instance) + len(after)), before, instance, after))
 
 
-@lru_cache(maxsize=64)  # an Association brings many instances of one kind
+@lru_cache(maxsize=64)  # the instances of an Association are mostly alike
 def _before_instance(sop_class_uid: str) -> bytes:
     return _element(0x0001, b"OB", b"\0\1") + _element(0x0002, b"UI", _uid(sop_class_uid))
 
@@ -93,9 +93,10 @@ def _after_instance(transfer_syntax_uid: str, source_ae_title: str) -> bytes:
 def private_information(
     header: bytes, arrival: Arrival, location: str, sha256: str, size_bytes: int, xxh3_128: str = ""
 ) -> bytes:
-    """Encode what fills the blank at the end of ``header``.
+    """Encode the Private Information that fills the blank at the end of ``header``.
 
-    Texts are cut to what an Association can bring: AE titles and service 16 characters, address, site and remote 64.
+    It cuts texts to the lengths that an Association allows: AE titles and service to 16 characters; address, site and
+    remote to 64.
     """
     record: dict[str, str | int] = {
         "format": FORMAT,
@@ -123,19 +124,19 @@ def private_information(
 
 
 def read_header(stream: BinaryIO, name: str) -> FileHeader:
-    """Read every byte before the Data Set, and leave the stream at its first.
+    """Read all bytes before the Data Set, and leave the stream at the first byte of the Data Set.
 
     Parameters
     ----------
     stream
         At the file's first byte.
     name
-        What to call the file in an error.
+        The file's name in an error.
 
     Raises
     ------
     DigestMismatch
-        It is not whole, changed, or not ours.
+        The header is incomplete or changed, or the file is not of this format.
     """
     try:
         header = _header_bytes(stream)
@@ -159,7 +160,7 @@ def _header_bytes(stream: BinaryIO) -> bytes:
 
 
 def _elements(header: bytes) -> dict[int, bytes]:
-    """Decode File Meta: element number to value (PS3.5 7.1.2, Explicit VR Little Endian)."""
+    """Decode File Meta into values by element number (PS3.5 7.1.2, Explicit VR Little Endian)."""
     elements: dict[int, bytes] = {}
     at = _FIXED
     while at < len(header):
@@ -204,7 +205,7 @@ def _file_header(elements: dict[int, bytes], record: dict[str, Any], length: int
     return FileHeader(heading, arrival, record["location"], sha256, int(record["size"]), xxh3_128, length)
 
 
-def _require(truth: bool, otherwise: str) -> None:  # noqa: FBT001 - it reads as a sentence
+def _require(truth: bool, otherwise: str) -> None:  # noqa: FBT001 - a call reads like a sentence
     if not truth:
         raise ValueError(otherwise)
 
@@ -216,7 +217,7 @@ def _element(number: int, vr: bytes, value: bytes) -> bytes:
 
 
 def _uid(uid: str) -> bytes:
-    """Encode a UID as it is, odd or not; padded with NUL (PS3.5 9.1)."""
+    """Encode a UID unchanged, also an invalid one, padded with NUL to even length (PS3.5 9.1)."""
     value = uid[:_UID_LIMIT].encode("utf-8", "surrogatepass")
     return value + b"\0" * (len(value) % 2)
 
@@ -230,7 +231,7 @@ def _text(text: str) -> bytes:
 
 
 def _source_ae_title(title: str) -> bytes:
-    """Encode (0002,0016) in an AE's repertoire (PS3.5 6.2), or nothing when there is no title."""
+    """Encode (0002,0016) in the character repertoire of VR AE (PS3.5 6.2); nothing without a title."""
     allowed = "".join(c if " " <= c <= "~" and c != "\\" else "?" for c in title).strip(" ")[:16]
     return _element(0x0016, b"AE", _text(allowed)) if allowed else b""
 
@@ -240,7 +241,7 @@ def _moment(moment: datetime) -> str:
 
 
 def _bounded(text: str, limit: int, written: int | None = None) -> str:
-    """Cut to ``limit`` characters, and ``written`` as JSON writes them: 6 for each by default (an emoji takes 12)."""
+    """Cut to ``limit`` characters, and to ``written`` in JSON: by default 6 for each (an emoji takes 12)."""
     text, written = text[:limit], written or 6 * limit
     if text.isascii() and 6 * len(text) <= written:
         return text

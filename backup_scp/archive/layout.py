@@ -1,8 +1,8 @@
-"""Instance and digest to location, and back to a yes or no; no disk is touched here.
+"""Compute the location of a Data Set, and check whether a text is a location; without access to the disk.
 
 A location is ``<2 hex>/<Study>/<Series>/<SOP Instance>.<12 hex of the Data Set's SHA-256>.dcm``, relative to the
 archive.  The first two hex digits are those of the SHA-256 of the Study Instance UID: they spread studies over 256
-folders.  A UID that is not one (PS3.5 9.1) never becomes a name; ``x`` and 40 hex digits of its SHA-256 stand for it.
+folders.  An invalid UID (PS3.5 9.1) never becomes a name; ``x`` and 40 hex digits of its SHA-256 replace it.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from backup_scp.dicom.uids import path_component
 from backup_scp.ports import InstanceKey
 
 LOCATION_LIMIT = 2 + 1 + 64 + 1 + 64 + 1 + 64 + 1 + 64 + len(".dcm")
-"""Characters in the longest location."""
+"""Number of characters in the longest location."""
 
 _NAME = re.compile(r"(?=.{1,64}\Z)[0-9]+(?:\.[0-9]+)*|x[0-9a-f]{40}")
 _FILE = re.compile(r"(?P<name>.+)\.(?:[0-9a-f]{12}|[0-9a-f]{64})\.dcm")
 
 
 def location_of(key: InstanceKey, sha256: str, *, whole_digest: bool = False) -> str:
-    """Name the one place of a Data Set.
+    """Return the location of a Data Set.
 
     Parameters
     ----------
     key
-        Its three UIDs, whatever they hold.
+        Its three UIDs, valid or not.
     sha256
-        64 hex digits of its Data Set.
+        64 hex digits of the Data Set's SHA-256.
     whole_digest
-        Put all 64 into the name: for the day when another Data Set has the same first 12.
+        Put all 64 digits into the name, because another Data Set has the same first 12.
     """
     study, series, instance = map(path_component, key)
     digest = sha256 if whole_digest else sha256[:12]
@@ -39,7 +39,7 @@ def location_of(key: InstanceKey, sha256: str, *, whole_digest: bool = False) ->
 
 
 def is_location(text: str) -> bool:
-    """Tell whether ``location_of`` can have made it; anything else is never used as a path."""
+    """Tell whether ``location_of`` can return this text; no other text is used as a path."""
     if len(text) > LOCATION_LIMIT or text.count("/") != 3:
         return False
     spread, study, series, file = text.split("/")
@@ -50,17 +50,17 @@ def is_location(text: str) -> bool:
 
 
 def is_spread(name: str) -> bool:
-    """Tell whether it is the name of one of the 256 folders."""
+    """Tell whether this is the name of one of the 256 folders."""
     return re.fullmatch("[0-9a-f]{2}", name) is not None
 
 
 def quarantine_name(location: str, moment: datetime) -> str:
-    """Name where a damaged file goes: its location with the moment in the name."""
+    """Return the new name of a damaged file: its location with the time in it."""
     return f"{location.removesuffix('.dcm')}.{moment.astimezone(UTC):%Y%m%dT%H%M%S%fZ}.dcm"
 
 
 def _spread(study: str) -> str:
-    """First two digits of the Study Instance UID's SHA-256; an encoded name begins with them."""
+    """Return the first two digits of the Study Instance UID's SHA-256; a replaced UID contains them."""
     return study[1:3] if study.startswith("x") else _digest(study)[:2]
 
 

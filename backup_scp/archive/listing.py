@@ -1,4 +1,4 @@
-"""What lies in an archive's folder: listed folder by folder, past those that cannot be read."""
+"""List the files of an archive, folder by folder, and continue after folders that cannot be read."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from backup_scp.archive import layout
 from backup_scp.archive.os_errors import UNREADABLE, reason
 from backup_scp.errors import DigestMismatch
 
-_DEPTH = 3  # folders between the archive and a file
+_DEPTH = 3  # levels of folders between the archive and a file
 _PASSED_OVER = UNREADABLE | {errno.EACCES, errno.EPERM, errno.ESTALE}
 
 
 class Listing:
-    """One walk; a folder that cannot be read is passed over, and told of by ``require_all`` when the rest is listed.
+    """Lists files once; it skips a folder that cannot be read, and ``require_all`` then raises an error for it.
 
     Parameters
     ----------
     root
         The archive's folder.
     is_hidden
-        Tells which names in it are not walked.
+        Tells which names in the archive's folder to leave out.
     """
 
     def __init__(self, root: Path, is_hidden: Callable[[str], bool]) -> None:
@@ -32,11 +32,11 @@ class Listing:
         self._unreadable: list[str] = []
 
     def folders(self, folder: str) -> list[str]:
-        """List the names of the folders in a folder, in order."""
+        """Return the names of the folders in a folder, in order."""
         return sorted(entry.name for entry in self._entries(folder) if self._is_folder(entry, folder))
 
     def files(self, folder: str = "") -> Iterator[str]:
-        """List every file below a folder; what lies deeper than a location is named by its folder."""
+        """Yield every file below a folder; a folder deeper than any location is yielded instead of its content."""
         depth = folder.count("/") + bool(folder)
         prefix = f"{folder}/" if folder else ""
         for entry in self._entries(folder):
@@ -50,11 +50,11 @@ class Listing:
 
     @property
     def is_incomplete(self) -> bool:
-        """Whether a folder was passed over."""
+        """Whether a folder was skipped."""
         return bool(self._unreadable)
 
     def require_all(self) -> None:
-        """Raise an error that names a folder that was passed over, when there is one.
+        """Raise an error that names a skipped folder, when there is one.
 
         Raises
         ------
@@ -69,7 +69,7 @@ class Listing:
             with os.scandir(self._root / folder) as entries:
                 yield from entries
         except FileNotFoundError:
-            return  # removed since it was listed
+            return  # the folder was removed since it was listed
         except OSError as error:
             self._pass_over(folder, error)
 
@@ -81,7 +81,7 @@ class Listing:
             return False
 
     def _pass_over(self, folder: str, error: OSError) -> None:
-        """Note a folder that cannot be read; the archive's own folder raises, a foreign one is ignored."""
+        """Record a folder that cannot be read; raise for the archive's own folder, ignore a foreign one."""
         if not folder or error.errno not in _PASSED_OVER:
             raise error
         if layout.is_spread(folder.partition("/")[0]):

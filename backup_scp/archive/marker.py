@@ -1,4 +1,4 @@
-"""The archive's marker: a file that tells an archive from the empty folder where its drive should be."""
+"""Read and write the archive's marker: a file that tells an archive from the empty mount point of its drive."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _IDENTITY = re.compile(r"[0-9a-f]{32}")
 
 
 def new_identity() -> str:
-    """Draw the identity of a new archive: 32 hex digits."""
+    """Return a random identity for a new archive: 32 hex digits."""
     return secrets.token_hex(16)
 
 
 class Marker:
-    """The marker of one archive folder; what it says is remembered as long as it is the same file.
+    """The marker of one archive folder; its content is cached while the file stays the same.
 
     Parameters
     ----------
@@ -37,12 +37,12 @@ class Marker:
         self._seen: tuple[tuple[int, int, int], str | None] | None = None
 
     def identity(self) -> str | None:
-        """Read the identity; None where there is no marker, or one that nobody can read: it is written again then.
+        """Read the identity; None when there is no marker or it is damaged: the caller then writes it again.
 
         Raises
         ------
         OSError
-            The system does not tell.
+            The file cannot be read for another reason.
         """
         try:
             found = self._path.stat()
@@ -58,7 +58,7 @@ class Marker:
         return self._seen[1]
 
     def write(self, identity: str) -> None:
-        """Write it; on return it is durable.
+        """Write the identity; on return it is durable.
 
         Raises
         ------

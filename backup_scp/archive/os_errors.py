@@ -1,4 +1,4 @@
-"""What the operating system says, in a sentence that a technician understands and that names no path."""
+"""Translate errors of the operating system into sentences for a technician, without paths."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM})
 _GONE = frozenset({errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ESTALE})
 
 UNREADABLE = frozenset({errno.EIO, errno.EBADMSG, errno.EISDIR, getattr(errno, "EUCLEAN", errno.EIO)})
-"""The medium lost these bytes; the file is damaged, not the archive out of reach."""
+"""Error numbers for bytes that the medium lost: the file is damaged, the archive is not away."""
 
 
 def failure(error: OSError, action: str) -> ArchiveUnavailable:
-    """Choose the error for ``error``; ``action`` is ``written`` or ``read``."""
+    """Return our error for an error of the system; ``action`` is ``written`` or ``read``."""
     if error.errno in _FULL:
         return ArchiveFull("Archive full: its volume has no room left for this Data Set")
     hint = "; is its drive connected?" if error.errno in _GONE else whose(error)
@@ -28,7 +28,7 @@ def failure(error: OSError, action: str) -> ArchiveUnavailable:
 
 
 def whose(error: OSError) -> str:
-    """Say whose it is, where that is why we may not: a command of another user has made it."""
+    """Name the owner of the file when it explains a denied access: another user's command created the file."""
     if error.errno not in _FORBIDDEN:
         return ""
     for name in (error.filename, error.filename2):
@@ -41,13 +41,13 @@ def whose(error: OSError) -> str:
 
 
 def reason(error: OSError) -> str:
-    """Say what the system says, without the path that ``str(error)`` has."""
+    """Return the system's text, without the path that ``str(error)`` contains."""
     return os.strerror(error.errno) if error.errno else "the system gives no reason"
 
 
 @contextmanager
 def translated(action: str) -> Iterator[None]:
-    """Raise ``failure`` for what the system refuses in the block."""
+    """Raise ``failure`` for errors of the system in the block."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""A Data Set on its way in, to be parsed: its beginning is in memory, and the file is opened only for what follows."""
+"""Read a staged Data Set for parsing: its beginning from memory, the rest from the file, opened when needed."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from backup_scp.archive.os_errors import translated
 
 
 class StagedReader:
-    """A stream of its bytes, for the one who parses them.
+    """A stream of the bytes of a staged Data Set, for the parser.
 
     Parameters
     ----------
     beginning
-        Its first bytes.
+        The first bytes of the Data Set.
     size
-        Its length.
+        The length of the Data Set, in bytes.
     reopen
         Opens the file at the Data Set's first byte.
     """
@@ -27,7 +27,7 @@ class StagedReader:
         self._size = size
         self._reopen = reopen
         self._position = 0
-        self._rest: tuple[BinaryIO, int] | None = None  # and where it begins in the file
+        self._rest: tuple[BinaryIO, int] | None = None  # and the position of the Data Set in the file
 
     def __enter__(self) -> Self:
         return self

@@ -1,7 +1,7 @@
-"""Files on their way in.
+"""Write staged files and make them visible.
 
-A staged file is written, sealed (its header filled in, fsync) and shown: a hard link makes it visible under its
-location, and the staged name stays behind as the note that its index row is still due.
+A staged file is written, finalized (header filled in, fsync) and published: a hard link makes it visible at its
+location.  The staged name stays as a note that the index row is still missing.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from backup_scp.machine.writeback import WRITEBACK_BYTES, begin_writeback
 from backup_scp.ports import Arrival, Heading
 
 LOCK = "lock"
-"""The lock file's name in each folder."""
+"""Name of the lock file in each folder."""
 
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL})
 _BINARY = getattr(os, "O_BINARY", 0)
 _GIVEN_UP = "Archive cannot be written: this Data Set was given up; send it again"
-_BEGINNING_BYTES = 64 << 10  # of a Data Set, kept in memory: most are parsed, and the small ones written, from there
+_BEGINNING_BYTES = 64 << 10  # of a Data Set, kept in memory: most are parsed from there, and small ones written
 
 
 class FileInStaging:
@@ -41,15 +41,15 @@ class FileInStaging:
     Parameters
     ----------
     path
-        Its staged name; no file may be there.
+        Its staged name; no file may have it yet.
     heading
-        Goes into File Meta.
+        Written into File Meta.
     lock
-        Keeps a sweep away; held as long as this object lives.
+        Keeps ``sweep`` of other processes away; held as long as this object lives.
     volume
-        Where it is written.
+        The volume that it is written to.
     keep_note
-        Told of the note that stays when it is discarded after it was made visible.
+        Called with the note that stays, when the file is discarded after it was made visible.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class FileInStaging:
         self._beside: BackgroundDigest | None = None
         self._is_digested = True
         self._size_bytes = 0
-        self._begun_bytes = 0  # whose writeback was begun
+        self._begun_bytes = 0  # bytes whose writeback has begun
         self._has_note = self._shown = False
         self._file = _created(path)
 
@@ -96,7 +96,7 @@ class FileInStaging:
             raise
 
     def _write(self, data: bytes | bytearray | memoryview, length: int) -> None:
-        """Keep what is short for ``finalize``; of what is longer the beginning, for ``data_set``."""
+        """Buffer a short Data Set until ``finalize``; of a longer one keep the beginning for ``data_set``."""
         size = self._size_bytes + length
         if size <= _BEGINNING_BYTES:
             self._beginning += data
@@ -124,7 +124,7 @@ class FileInStaging:
         self._begun_bytes = end
 
     def _require_room(self, length: int) -> None:
-        """Check the free space now and then: the length of the Data Set is not known in advance."""
+        """Check the free space at intervals, since the length of the Data Set is not known in advance."""
         self._unchecked_bytes += length
         if self._unchecked_bytes >= CHECK_BYTES:
             self._volume.require_room(length)
@@ -135,7 +135,7 @@ class FileInStaging:
             return io.BytesIO(self._beginning)
         if not self._file.closed:
             with translated("written"):
-                self._begin_writeback()  # the medium is at work while the Data Set is parsed
+                self._begin_writeback()  # so that the disk writes while the Data Set is parsed
         return cast("BinaryIO", StagedReader(self._beginning, self._size_bytes, self._open_again))
 
     def _open_again(self) -> BinaryIO:
@@ -152,21 +152,21 @@ class FileInStaging:
             self.forget()
 
     def forget(self) -> None:
-        """Remove the staged name, and with it the note; what is visible stays."""
+        """Remove the staged name, which is the note; the visible file stays."""
         self._close()
         self._shown = False
-        with suppress(OSError):  # the next sweep will
+        with suppress(OSError):  # the next ``sweep`` removes it
             self.path.unlink(missing_ok=True)
             if self._has_note:
                 self._note.unlink(missing_ok=True)
 
     def finalize(self, arrival: Arrival, location: str) -> None:
-        """Fill in the header and fsync; after this nothing can be written.
+        """Fill in the header and fsync; no write is possible afterwards.
 
         Raises
         ------
         ArchiveUnavailable
-            A write or fsync failed before: what the medium holds is unknown.
+            A write or fsync failed before, so the content on the disk is unknown.
         OSError
         """
         self._require_open()
@@ -176,7 +176,8 @@ class FileInStaging:
             self._header, arrival, location, digests.sha256, self._size_bytes, digests.xxh3_128
         )
         self._header = self._header[: -len(information)] + information
-        with self._file:  # closed also when fsync fails: a second one on this descriptor would lie
+        # Close the file also when fsync fails: a second fsync of this descriptor would succeed without the data.
+        with self._file:
             if self._size_bytes <= _BEGINNING_BYTES:
                 _write_all(self._file, self._header + self._beginning)
             else:
@@ -185,7 +186,7 @@ class FileInStaging:
             fsync(self._file.fileno())
 
     def publish(self, final: Path) -> None:
-        """Make it visible as ``final``; what is there is never overwritten.
+        """Make the file visible as ``final``; never overwrite a file that is there.
 
         Raises
         ------
@@ -201,9 +202,9 @@ class FileInStaging:
         self._shown = True
 
     def replace(self, final: Path, aside: Path) -> None:
-        """Take the place of the damaged ``final``, which is kept ``aside``: one of the two is there at any instant.
+        """Replace the damaged ``final``, which is kept as ``aside``; ``final`` exists at every instant.
 
-        But where there are no hard links, and ``final`` cannot be copied, it is moved away before.
+        Exception: without hard links, and when ``final`` cannot be copied, it is renamed to ``aside`` first.
         """
         try:
             os.link(final, aside)
@@ -219,7 +220,7 @@ class FileInStaging:
         self._shown = True
 
     def _show_without_link(self, final: Path) -> None:
-        """Rename; all who do so in this archive hold one lock, since a rename overwrites (not on Windows)."""
+        """Rename it to ``final`` under a lock of the whole archive, since a rename overwrites (not on Windows)."""
         self._leave_note()
         with exclusive_lock(self.path.parent.parent / LOCK):
             if os.path.lexists(final):
@@ -232,14 +233,14 @@ class FileInStaging:
             _copy(final, aside)
         except FsyncFailed:
             raise
-        except OSError:  # its bytes are lost to the medium, or it is a folder
+        except OSError:  # the disk lost its bytes, or it is a folder
             aside.unlink(missing_ok=True)
             final.rename(aside)
         fsync_folder(aside.parent)
         self.path.replace(final)
 
     def _leave_note(self) -> None:
-        """Keep a durable copy of the header: the rename will take the staged name away."""
+        """Write a durable copy of the header as the note, since the rename removes the staged name."""
         if self._has_note:
             return
         self._has_note = True
@@ -277,7 +278,7 @@ def _created(path: Path) -> io.FileIO:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy a file; on return the bytes of the copy are durable."""
+    """Copy a file and fsync the copy."""
     with source.open("rb") as read, _created(target) as written:
         while part := read.read(WRITEBACK_BYTES):
             _write_all(written, part)
@@ -285,7 +286,7 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _write_all(file: io.FileIO, data: bytes | bytearray | memoryview) -> None:
-    """Write every byte: the system may take fewer at a time."""
+    """Write all bytes; one system call may write fewer."""
     descriptor = file.fileno()
     with memoryview(data) as whole, whole.cast("B") as view:
         done = 0

@@ -1,4 +1,4 @@
-"""Where files are on their way in: each process has its own folder, locked while it lives."""
+"""Manage the staging folders: each process has its own, locked while the process lives."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from backup_scp.ports import Heading
 
 
 class Staging:
-    """The folder with one folder for each process; safe to share between threads, and to carry over a fork.
+    """The folder with a staging folder for each process; safe to share between threads, and usable after a fork.
 
     Parameters
     ----------
     folder
-        In the archive's own volume.
+        Its path, on the archive's own volume.
     folders
-        Makes what is missing.
+        Creates missing folders.
     volume
-        Where it is.
+        The volume that it is on.
     """
 
     def __init__(self, folder: Path, folders: DurableFolders, volume: Volume) -> None:
@@ -43,39 +43,39 @@ class Staging:
 
     @property
     def has_notes(self) -> bool:
-        """Whether files of this process were discarded that are visible already."""
+        """Whether this process discarded files after they were visible, so that their notes remain."""
         return bool(self._notes)
 
     def begin(self, heading: Heading) -> FileInStaging:
-        """Begin a file in this process's folder."""
+        """Create a staged file in this process's folder."""
         self._volume.require_room()
         _, folder, lock = self._own_folder()
         self._volume.require_healthy(folder)
         return FileInStaging(folder / f"{next(self._numbers):x}.dcm", heading, lock, self._volume, self._notes.append)
 
     def leftovers(self) -> Generator[Path, None, None]:
-        """Yield the notes of what this process has discarded, and every file of processes that are dead."""
+        """Yield the notes of files that this process discarded, and every file of dead processes."""
         for _ in range(len(self._notes)):
             yield self._notes[0]
             self._notes.popleft()
         yield from self._abandoned()
 
     def _abandoned(self) -> Generator[Path, None, None]:
-        """Yield every file of processes that are dead; remove the folders that the caller has emptied."""
+        """Yield every file of dead processes; remove the folders that the caller has emptied."""
         if not self._folder.is_dir():
             return
         for folder in sorted(entry for entry in self._folder.iterdir() if entry.is_dir()):
             try:
                 lock = Lock(folder / LOCK)
             except (BlockingIOError, PermissionError, FileNotFoundError):
-                continue  # its process lives, another sweep was faster, or it is another user's
+                continue  # its process lives, another ``sweep`` was faster, or the folder is another user's
             try:
                 yield from sorted(path for path in folder.iterdir() if path.name != LOCK and not path.is_dir())
             finally:
                 _remove(folder, lock)
 
     def lock_path(self) -> Path:
-        """Name the lock file of those who must not act on the same location at once."""
+        """Return the lock file for work on one location that excludes other such work."""
         return self._folder / LOCK
 
     def _own_folder(self) -> tuple[int, Path, Lock]:
@@ -87,7 +87,7 @@ class Staging:
             return self._own
 
     def _claim(self) -> tuple[int, Path, Lock]:
-        """Make and lock a folder; a sweep in between can take it away, then another is made."""
+        """Create and lock a folder; create another when a ``sweep`` removed it before it was locked."""
         for _ in range(8):
             folder = self._folder / f"{os.getpid()}-{secrets.token_hex(8)}"
             self._folders.make(folder)
@@ -97,7 +97,7 @@ class Staging:
 
 
 def _remove(folder: Path, lock: Lock) -> None:
-    """Remove an emptied folder; one that is not stays for the next sweep."""
+    """Remove an emptied folder; leave one with files for the next ``sweep``."""
     try:
         empty = all(path.name == LOCK for path in folder.iterdir())
     except OSError:

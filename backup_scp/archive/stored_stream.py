@@ -1,4 +1,4 @@
-"""A stored file, read: what the system refuses in the middle of it is an error of ours, as it is at its beginning."""
+"""Read stored files, and translate the system's errors at every read, not only at the first."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class StoredStream(io.FileIO):
     path
         The file.
     explained
-        Raises errors of ours for what the system refuses in its block.
+        Context manager that translates the system's errors into ours.
     """
 
     def __init__(self, path: str, explained: Explained) -> None:
@@ -34,7 +34,7 @@ class StoredStream(io.FileIO):
             return super().readinto(buffer)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        with self._explained():  # a network file system looks at the file for its end
+        with self._explained():  # a network file system asks the server for the file's size
             return super().seek(offset, whence)
 
     def readall(self) -> bytes:
@@ -48,6 +48,6 @@ def open_stored(path: str, explained: Explained) -> BinaryIO:
     Raises
     ------
     FileMissing, DigestMismatch, ArchiveUnavailable
-        Now, or whenever it is read.
+        Raised here, or by a later read.
     """
     return io.BufferedReader(StoredStream(path, explained))

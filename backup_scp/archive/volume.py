@@ -1,4 +1,4 @@
-"""The volume below an archive: its room, and whether it keeps what it is given."""
+"""Check the volume of an archive: its free space, and whether an fsync failed on it."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from backup_scp.errors import ArchiveFull, ArchiveUnavailable
 from backup_scp.machine.folders import FsyncFailed, fsync, fsync_folder, last_failed_fsync
 
 CHECK_BYTES = 4 << 20
-"""How much of a Data Set is written before the room is looked at again."""
+"""How many bytes of a Data Set to write before the free space is checked again."""
 
 _RESERVED_FILES = 100
 _TEST_BYTES = bytes(65536)
 
 
 class Volume:
-    """What is known of a volume; safe to share between threads.
+    """The state of a volume; safe to share between threads.
 
     Parameters
     ----------
     root
         The archive's folder.
     reserve_bytes
-        What is left free: for the index, and for whoever has to put things right.
+        Space to leave free: for the index, and for the person who repairs things.
     """
 
     def __init__(self, root: Path, reserve_bytes: int) -> None:
@@ -41,15 +41,15 @@ class Volume:
 
     @property
     def trouble(self) -> str:
-        """Why nothing is written; empty when the volume is sound."""
+        """Why nothing is written; empty when the volume is healthy."""
         return self._trouble
 
     def free_bytes(self) -> int:
-        """Count what may still be written, the reserve included."""
+        """Return the number of free bytes, including the reserve."""
         return _usage(self._root)[0]
 
     def require_room(self, more_bytes: int = 0) -> None:
-        """Refuse while the reserve is touched, or would be by so much more.
+        """Raise when the free space is below the reserve, or would be after ``more_bytes``.
 
         Raises
         ------
@@ -66,7 +66,7 @@ class Volume:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Explain what the system refuses in the block; a failed fsync marks the volume.
+        """Translate the system's errors in the block; a failed fsync marks the volume as faulty.
 
         Raises
         ------
@@ -79,9 +79,9 @@ class Volume:
 
     @contextmanager
     def keeping(self) -> Iterator[None]:
-        """Do what ``writing`` does, and refuse what was made durable in the block while another fsync failed.
+        """Do what ``writing`` does, and raise also when another thread's fsync failed during the block.
 
-        The system tells one caller of a lost write: it may have been of a folder that this block has synced as well.
+        The system reports a lost write to one caller only, and it may concern a folder that this block has synced too.
 
         Raises
         ------
@@ -104,7 +104,7 @@ class Volume:
         """
         if self._is_sound:
             return
-        with self._testing:  # one test at a time: a dying disk is slow to answer
+        with self._testing:  # one test at a time: a failing disk answers slowly
             if self._is_sound:
                 return
             seen = last_failed_fsync()
@@ -118,11 +118,11 @@ class Volume:
 
     @property
     def _is_sound(self) -> bool:
-        """Whether no fsync has failed since a file was seen to be kept, in this process or in another of the node."""
+        """Whether no fsync has failed since the last successful test, in any process of this node."""
         return not self._trouble and last_failed_fsync() == self._sound_since
 
     def mark_faulty(self, trouble: str) -> None:
-        """Take over what another process has found."""
+        """Mark the volume as faulty, because another process has found it so."""
         self._trouble = trouble
 
     def _refusal(self, error: OSError) -> ArchiveUnavailable:
@@ -136,7 +136,7 @@ class Volume:
 
 
 def _usage(folder: Path) -> tuple[int, int | None]:
-    """Count free bytes and free files; None where the file system makes files as it likes."""
+    """Return free bytes and free inodes; None for a file system that has no limit on files."""
     if sys.platform == "win32":
         import shutil
 
