@@ -1,4 +1,4 @@
-"""Refuse writes when the archive's drive is missing, or is another archive's."""
+"""Refuse writes when the archive's drive is missing, or when another archive's drive is mounted."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from backup_scp.ports import Archive, Index
 
 log = logging.getLogger(__name__)
 
-_SAMPLE = 16  # versions whose files are looked for
+_SAMPLE = 16  # how many of the index's versions have their file looked for
 
 
 class ArchiveGuard:
-    """Refuses writes to an archive that is not the index's own; safe to share between threads.
+    """Refuses writes to an archive that does not belong to the index; safe to share between threads.
 
     Parameters
     ----------
     archive
-        It gets its marker here, when it has none.
+        Gets a marker here, when it has none.
     index
-        It remembers the archive's identity, and its trouble.
+        Stores the archive's identity, and the fault of its disk.
     """
 
     def __init__(self, archive: Archive, index: Index) -> None:
@@ -34,12 +34,12 @@ class ArchiveGuard:
         self._recording = threading.Lock()
 
     def check(self) -> None:
-        """Raise unless the archive is the one whose files the index knows; the result is cached.
+        """Raise unless the archive holds the files that the index lists; the result is cached.
 
         Raises
         ------
         ArchiveUnavailable
-            There is no drive, or another's: the archive is not touched.
+            The drive is missing, or it is another archive's.  Nothing was written.
         IndexUnavailable
         """
         if self._is_checked:
@@ -56,7 +56,7 @@ class ArchiveGuard:
         self._is_checked = False
 
     def report_fault(self) -> None:
-        """Record in the index, for other processes, that the archive's disk has a fault, or has none any more."""
+        """Record in the index, for other processes, that the archive's disk has a fault or has recovered."""
         trouble = self._archive.trouble
         if trouble != self._reported:
             self._reported = trouble
@@ -64,7 +64,7 @@ class ArchiveGuard:
                 log.error("%s: nothing is stored until a new file is kept; look at the drive", trouble)
             else:
                 log.warning("The archive's disk keeps data again")
-        # One thread at a time: who would wait says it next time, so the index was told last what we think that it was.
+        # One thread writes at a time, so that ``_recorded`` is what was written last.  The others try again later.
         if trouble != self._recorded and self._recording.acquire(blocking=False):
             try:
                 self._record(trouble)
@@ -72,7 +72,7 @@ class ArchiveGuard:
                 self._recording.release()
 
     def _record(self, trouble: str) -> None:
-        with suppress(IndexUnavailable):  # it is on the same disk, perhaps: next time
+        with suppress(IndexUnavailable):  # perhaps the index is on the same disk; the next call tries again
             self._index.record_archive_trouble(trouble)
             self._recorded = trouble
 
@@ -83,7 +83,7 @@ class ArchiveGuard:
         self._archive.expect(known or found)
 
     def _make_known(self, known: str | None, found: str | None) -> str:
-        """Mark an archive that has no marker; remember one that the index does not know."""
+        """Write a marker to an archive that has none; store an identity that the index does not have yet."""
         if (known or not self._index.is_empty()) and not self._holds_what_is_known():
             raise ArchiveUnavailable("Archive cannot be written: is the archive's drive connected?")
         found = found or self._archive.establish(known)
@@ -92,7 +92,7 @@ class ArchiveGuard:
         return found
 
     def _holds_what_is_known(self) -> bool:
-        """Look for some of the files that the index knows; one is enough, for others may have been lost."""
+        """Look for some of the files that the index lists; one is enough, since others may be lost."""
         for held in islice(self._index.versions(), _SAMPLE):
             try:
                 self._archive.read(held.location)
@@ -105,7 +105,7 @@ class ArchiveGuard:
 
 
 def adopt(archive: Archive, index: Index) -> None:
-    """Record this archive as the index's own: the index was made of its files.
+    """Store this archive's identity in the index, after a rebuild has made the index from its files.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Send versions to a destination one after the other: read, compare, send; an outcome for each."""
+"""Send versions to a destination one after the other: read, compare, send, and yield an outcome for each."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 class Delivery(StrEnum):
-    """What became of one instance; the three kinds of completed sub-operations, PS3.4 C.4.2.1.6 to C.4.2.1.8."""
+    """The result for one instance: the three kinds of completed sub-operations of PS3.4 C.4.2.1.6 to C.4.2.1.8."""
 
     SENT = "sent"
     WARNING = "warning"
@@ -39,14 +39,14 @@ class Delivery(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One instance at its destination.
+    """The result of sending one instance.
 
     Attributes
     ----------
     reason
-        One sentence where it failed or was taken with a warning.
+        One sentence, when it failed or was taken with a warning.
     cause
-        The error, where it failed.
+        The error, when it failed.
     """
 
     held: StoredVersion
@@ -59,7 +59,7 @@ RecordVerification = Callable[[Iterable[VerificationResult]], None]
 """``Index.record_verification``."""
 
 Others = Callable[[StoredVersion], Iterable[StoredVersion]]
-"""Gives the versions that say the same as one, in another encoding."""
+"""Returns the versions that have the same content as one, in another encoding."""
 
 
 def others_of(archive: Archive, index: IndexReader) -> Others:
@@ -94,15 +94,15 @@ def retrieve(
 ) -> Generator[Outcome, None, None]:
     """Send versions to a destination that was entered and prepared; yield the outcome of each, in order.
 
-    The bytes that are sent are those that were compared: a damaged file fails, never leaves, and is recorded.  In its
-    place goes another version that says the same, where there is one.  Where the destination goes away, that instance
-    and all further ones fail.
+    It sends the bytes that it compared with the digest: a damaged file fails, is recorded and is never sent.  When
+    another version has the same content, that one is sent instead.  When the destination goes away, this instance and
+    all further ones fail.
     """
     for number, one in enumerate(outgoing.in_order(held), 1):
         outcome = _deliver(one, destination, outgoing.read_ahead)
         if isinstance(outcome.cause, Damaged):
             _record(VerificationResult(one.held.location, outcome.reason, one.began_at), record)
-            if one.error is not None:  # else it was on its way when its damage was seen
+            if one.error is not None:  # otherwise the damage was found after sending had begun
                 outcome = _deliver_another(outcome, outgoing, destination, others)
         yield outcome
         if isinstance(outcome.cause, DestinationUnavailable):
@@ -116,7 +116,7 @@ def _deliver(loaded: LoadedInstance, destination: Destination, meanwhile: Meanwh
         warning = destination.send(loaded.required(), held, meanwhile)
     except (ArchiveUnavailable, Damaged, InstanceRefused, DestinationUnavailable) as error:
         return _failed(held, destination, error)
-    except OSError as error:  # the file was whole a moment ago
+    except OSError as error:  # the file was intact a moment ago
         reason = error.strerror or type(error).__name__
         return _failed(held, destination, ArchiveUnavailable(f"A stored file cannot be read ({reason})"))
     return Outcome(held, Delivery.WARNING if warning else Delivery.SENT, warning or "")

@@ -41,14 +41,14 @@ _UNPACK = "unpack it and import the folder"
 
 @dataclass(frozen=True, slots=True)
 class NotRead:
-    """What an import does not look into.
+    """A file or folder that an import does not read.
 
     Attributes
     ----------
     path
-        For people: no program opens it by this text.
+        Text for people, not for opening the file.
     may_be_image
-        Whether images may be missed by it.
+        Whether the import may miss images because of it.
     """
 
     path: str
@@ -57,9 +57,9 @@ class NotRead:
 
 
 def walk(roots: Iterable[Path]) -> Iterator[Path | NotRead]:
-    """Yield every regular file at and below ``roots``, in order, then those that links lead to; each folder once.
+    """Yield every regular file at and below ``roots``, in order, then the targets of links; each folder once.
 
-    Links come last, so that what lies below the roots itself is read under its own name.
+    Links come last, so that a file below the roots is read under its own name.
     """
     return _Walk([*roots]).files()
 
@@ -78,7 +78,7 @@ class _Walk:
             else:
                 yield from self._below(root)
         to_files: list[Path] = []
-        while self._links:  # folders first: a file in one of them is read there
+        while self._links:  # folders first: a file in one of them is then read under that folder
             link = self._links.popleft()
             if _kind_behind(link) == stat.S_IFDIR:
                 yield from self._follow(link)
@@ -150,7 +150,7 @@ def _entries(folder: Path) -> list[tuple[Path, int]]:
 
 
 def _kind(entry: os.DirEntry[str]) -> int:
-    """Return the kind of an entry; one that cannot be read fails with a reason when it is opened."""
+    """Return the kind of an entry.  An unreadable one counts as a file: opening it then gives the reason."""
     try:
         return stat.S_IFMT(entry.stat(follow_symlinks=False).st_mode)
     except OSError:
@@ -158,7 +158,7 @@ def _kind(entry: os.DirEntry[str]) -> int:
 
 
 def _kind_behind(path: Path) -> int:
-    """Return the kind of the target of a path or link; 0 when the system refuses, and opening it says why."""
+    """Return the kind of the target of a path or link; 0 when the system refuses: opening it then gives the reason."""
     try:
         return stat.S_IFMT(path.stat().st_mode)
     except OSError:
@@ -170,7 +170,7 @@ def _identity(found: os.stat_result) -> tuple[int, int]:
 
 
 def printable(path: Path | str) -> str:
-    """Write a path whose bytes may be in another character set."""
+    """Return a path as printable text; its bytes may be in another character set."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
@@ -180,7 +180,7 @@ class Member:
     Attributes
     ----------
     path
-        For people.
+        Text for people, not for opening the file.
     """
 
     def __init__(self, file: zipfile.ZipFile, info: zipfile.ZipInfo, path: str) -> None:
@@ -189,9 +189,9 @@ class Member:
         self.path = path
 
     def open(self) -> BinaryIO:
-        """Give its bytes: as many as the zip file says, with the right checksum where they are read to the end.
+        """Open its bytes.  Reading raises SourceUnavailable when their number or checksum is not the zip file's.
 
-        Reading raises SourceUnavailable where they are not.
+        The checksum is compared when the last byte is read.
 
         Raises
         ------
@@ -239,7 +239,7 @@ def _explained(sentence: str) -> Iterator[None]:
 
 
 def is_zip(path: Path) -> bool:
-    """Tell whether a file begins as zip files do; False where it cannot be read."""
+    """Tell whether a file begins like a zip file; False when it cannot be read."""
     try:
         with path.open("rb") as stream:
             return stream.read(len(ZIP_MAGIC)) == ZIP_MAGIC
@@ -248,12 +248,12 @@ def is_zip(path: Path) -> bool:
 
 
 def members(path: Path) -> Generator[Member | NotRead, None, None]:
-    """Yield the files in a zip file; their size is bounded, and their names are never used as paths.
+    """Yield the files in a zip file.  Their size is limited, and their names are never used as paths.
 
     Raises
     ------
     SourceUnavailable
-        It is damaged, or has more files than can be listed.
+        The zip file is damaged, or has too many files to list.
     """
     with ExitStack() as stack:
         with _explained("The zip file cannot be read: it is damaged, or cut off"):
@@ -272,13 +272,13 @@ def members(path: Path) -> Generator[Member | NotRead, None, None]:
 def _unreadable(info: zipfile.ZipInfo) -> str:
     if info.flag_bits & _ENCRYPTED:
         return f"It is encrypted in its zip file: {_UNPACK}"
-    if info.compress_type not in _METHODS:  # others may take gigabytes of memory
+    if info.compress_type not in _METHODS:  # other methods may need gigabytes of memory
         return f"It is packed in its zip file by a method that is not read here: {_UNPACK}"
     return ""
 
 
 class _Bounded(io.FileIO):
-    """A file whose list of members is read at once, if it has a usual length."""
+    """A file that reads a zip's list of members in one call, when the list has a usual length."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is not None and size > _MOST_DIRECTORY_BYTES:

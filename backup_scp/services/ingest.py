@@ -1,4 +1,4 @@
-"""The one way in: whatever brings a Data Set (C-STORE, import) ends here."""
+"""Store a received Data Set in archive and index.  C-STORE and import both use this, and nothing else stores."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A Data Set that is durable: file, folder entry and index row.
+    """A stored Data Set: file, folder entry and index row are durable.
 
     Attributes
     ----------
     flags
-        What is odd about it, whatever else is held.
+        What is unusual about the Data Set itself.
     """
 
     admission: AddResult
@@ -44,14 +44,14 @@ class Accepted:
 
 
 class Ingest:
-    """Takes Data Sets in; safe to share between threads.  One for each process: it caches whose archive it is.
+    """Stores Data Sets; safe to share between threads.  Use one for each process: it caches the archive's identity.
 
     Parameters
     ----------
     archive
-        Where files go.
+        Stores the files.
     index
-        Who is told of them.
+        Stores their rows.
     """
 
     def __init__(self, archive: Archive, index: Index) -> None:
@@ -60,7 +60,7 @@ class Ingest:
         self._guard = ArchiveGuard(archive, index)
 
     def begin(self, heading: Heading) -> StagedFile:
-        """Begin a Data Set; write to what is returned, then ``accept`` or ``discard`` it.
+        """Open a staged file for a Data Set.  Write the bytes to it, then ``accept`` or ``discard`` it.
 
         Raises
         ------
@@ -76,10 +76,10 @@ class Ingest:
             self._guard.report_fault()
 
     def accept(self, staged: StagedFile, arrival: Arrival) -> Accepted:
-        """Keep a Data Set whose last byte is in.
+        """Store a Data Set whose last byte was written.
 
-        When it returns, the file's bytes, its folder entry and its index row are durable.  However it ends, ``staged``
-        needs no more care.
+        When it returns, the file's bytes, its folder entry and its index row are durable.  It closes ``staged``, also
+        when it raises.
 
         Raises
         ------
@@ -105,7 +105,7 @@ class Ingest:
         try:
             admission = self._index.add(version, self._read)
         except BaseException:
-            staged.discard()  # but for the note by which ``recover`` finds what has become visible
+            staged.discard()  # a file that is visible already keeps its note, so that ``recover`` finds it
             raise
         self._archive.forget(staged)
         return Accepted(admission, location, flags=version.flags)
@@ -115,15 +115,15 @@ class Ingest:
         return replace(arrival, same_as=find_same(self._archive, staged, self._index.versions_of(key)))
 
     def recover(self) -> int:
-        """Enter into the index the files that are visible and have no row; return how many that were.
+        """Add to the index the visible files that have no row; return their number.
 
-        A crash has left them, or the index could not be written when they came.
+        A crash left them, or the index could not be written when they came.
 
         Raises
         ------
         ArchiveUnavailable, IndexUnavailable
         """
-        self._guard.invalidate()  # the drive may have been changed since the last time
+        self._guard.invalidate()  # the drive may have been replaced since the last call
         self._guard.check()
         count = 0
         for location in self._archive.sweep():
@@ -144,18 +144,18 @@ class Ingest:
             log.error("%s; its sender was not told that it is kept", error)
 
     def _again(self, staged: StagedFile, key: InstanceKey, location: str, arrival: Arrival) -> Accepted:
-        """Answer a re-send of bytes that are held: check the stored file, and repair it from the new bytes."""
+        """Answer a re-send of stored bytes: check the stored file, and repair a damaged one from the new bytes."""
         try:
             self._archive.verify(location, staged.sha256)
         except Damaged as error:
             log.warning("%s; repaired from a re-send", error)
-            location, _ = self._archive.commit(staged, key, arrival)  # with the facts of its first arrival
+            location, _ = self._archive.commit(staged, key, arrival)  # keeps its first arrival
             self._index.record_verification([VerificationResult(location)])
             self._archive.forget(staged)
             return Accepted(AddResult.HELD, location, repaired=True)
-        # A rebuild may have entered it a moment after somebody copied it here: that is no promise yet.
+        # A rebuild may have added the row of a file that was only just copied here, and is not durable yet.
         self._archive.flush(location)
-        if self._index.is_damaged(location):  # and was repaired by hand, or the disk has come to its senses
+        if self._index.is_damaged(location):  # the file is intact now: repaired by hand, or the disk recovered
             self._index.record_verification([VerificationResult(location)])
         staged.discard()
         return Accepted(AddResult.HELD, location)
@@ -175,7 +175,7 @@ def _parse(staged: StagedFile) -> SOPInstance:
 
 
 def _require_agreement(heading: Heading, instance: SOPInstance) -> None:
-    """Compare the UIDs of Command Set and Data Set, padding aside (PS3.4 B.2.3, PS3.7 9.1.1)."""
+    """Raise unless Command Set and Data Set have the same UIDs, without padding (PS3.4 B.2.3, PS3.7 9.1.1)."""
     if not instance.sop_instance_uid:
         raise InvalidDataSet("Neither the Command Set nor the Data Set names a SOP Instance UID")
     for what, commanded, found in (

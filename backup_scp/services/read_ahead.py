@@ -1,4 +1,4 @@
-"""Read instances once, compare them, and send them from the memory that was compared (docs/adr/0019)."""
+"""Read instances once, compare them with their digests, and send them from the same memory (docs/adr/0019)."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from backup_scp.machine.digests import digest_like
 from backup_scp.ports import Archive, ArchivedFile, StoredVersion, Upcoming
 
 MEMORY_BYTES = 32 << 20
-"""The largest Data Set that is sent from memory; a longer one is read twice."""
+"""The longest Data Set that is sent from memory, in bytes; a longer one is read twice."""
 
-_MOST_ROOMS = 8  # of all retrieves together; one that comes on top reads each Data Set twice, in little memory
-_MOST_IDLE = 2  # rooms that wait for the next retrieve: a system takes as long to give new memory as to fill it
+_MOST_ROOMS = 8  # buffers of all retrieves together; a retrieve without one reads each Data Set twice, in small parts
+_MOST_IDLE = 2  # free buffers kept for the next retrieve: to get new memory takes as long as to fill it
 _PART_BYTES = 1 << 20
-_CACHED_BYTES_PER_S = 1e9  # what is read faster than this was in the system's memory,
-_OPENED_S = 1e-3  # but for the time in which it is opened and its header read
+_CACHED_BYTES_PER_S = 1e9  # a file that is read faster than this was in the page cache,
+_OPENED_S = 1e-3  # without the time for opening it and reading its header
 
 _permits = threading.BoundedSemaphore(_MOST_ROOMS)
 _idle: deque[_Buffer] = deque(maxlen=_MOST_IDLE)
@@ -32,7 +32,7 @@ _idle: deque[_Buffer] = deque(maxlen=_MOST_IDLE)
 
 @dataclass(frozen=True, slots=True)
 class LoadedInstance:
-    """A stored instance that is ready to be sent, or why it is not.
+    """A stored instance that is ready to be sent, or the error that prevents it.
 
     Attributes
     ----------
@@ -46,23 +46,24 @@ class LoadedInstance:
     error: Exception | None = None
 
     def required(self) -> ArchivedFile:
-        """Return the file, or raise the error that kept it from being ready."""
+        """Return the file, or raise the error that prevents sending it."""
         if self.file is None:
             raise self.error or RuntimeError
         return self.file
 
 
 class VerifiedReader(AbstractContextManager["VerifiedReader"]):
-    """Reads instances in order, one at a time, into the same memory; leave the ``with`` block to give that back.
+    """Reads instances in order, one at a time, into the same buffer; leaving the ``with`` block frees the buffer.
 
-    While one is on its way to the peer a slow medium is told of the next, and while its answer is awaited that is read.
+    While one instance is sent, it asks a slow medium to prefetch the next one.  While it waits for the peer's answer,
+    it reads that one.
 
     Parameters
     ----------
     archive
-        Where they are.
+        Holds the instances.
     by_sha256
-        Whether each must be compared by SHA-256, see ``Archive.load``.
+        Whether to compare each one by SHA-256, see ``Archive.load``.
     """
 
     def __init__(self, archive: Archive, *, by_sha256: bool = False) -> None:
@@ -71,7 +72,7 @@ class VerifiedReader(AbstractContextManager["VerifiedReader"]):
         self._room: _Buffer | None = None
         self._next: StoredVersion | None = None
         self._ahead: LoadedInstance | None = None
-        self._is_slow = False  # the medium, as far as is known
+        self._is_slow = False  # whether the medium is slow, as measured so far
 
     def __enter__(self) -> Self:
         if _permits.acquire(blocking=False):
@@ -97,9 +98,9 @@ class VerifiedReader(AbstractContextManager["VerifiedReader"]):
             yield loaded
 
     def read_ahead(self) -> Upcoming | None:
-        """Read the next instance now, into the buffer of the one that has been sent; return it if it is intact.
+        """Read the next instance now, into the buffer of the one that was sent; return it if it is intact.
 
-        A longer one than fits into memory is not: an answer that is there, or a C-CANCEL, would wait for all of it.
+        An instance too long for the buffer is not read ahead: the peer's answer, or a C-CANCEL, would have to wait.
         """
         if self._next is not None and self._ahead is None and self._next.size_bytes <= MEMORY_BYTES:
             self._ahead = self.load(self._next)
@@ -118,7 +119,7 @@ class VerifiedReader(AbstractContextManager["VerifiedReader"]):
         room = _NO_ROOM if self._room is None else self._room
         try:
             file = self._archive.load(held.location, held.sha256, room, by_sha256=self._by_sha256)
-        except Exception as error:  # noqa: BLE001 - it is raised again where somebody waits for the instance
+        except Exception as error:  # noqa: BLE001 - ``required`` raises it for the caller that needs the instance
             return LoadedInstance(held, began_at, None, error)
         self._is_slow = _was_slow(held.size_bytes, time.perf_counter() - began)
         return LoadedInstance(held, began_at, file)
@@ -130,14 +131,14 @@ def _was_slow(size_bytes: int, elapsed_s: float) -> bool:
 
 
 class _Buffer:
-    """Memory for one Data Set after the other."""
+    """Memory for one Data Set, used again for each next one."""
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
         self._memory = memoryview(b"")
 
     def __call__(self, size_bytes: int) -> memoryview | None:
-        """Return a buffer of this size, None when it is too large.  The one before must not be used any more."""
+        """Return a buffer of this size, None when it is too large.  The buffer returned before is no longer valid."""
         if size_bytes > self._limit_bytes:
             return None
         if size_bytes > len(self._memory):
@@ -157,8 +158,8 @@ def parts(file: ArchivedFile) -> Iterator[bytes | memoryview]:
     Raises
     ------
     DigestMismatch
-        After the last part: it has changed since it was compared.  Whoever has to know that before the last part is
-        used asks for one more than is at hand, as ``p_data.writes`` does.
+        After the last part, when the file has changed since it was compared.  A caller that must know this before it
+        uses the last part requests the part after it first, as ``p_data.writes`` does.
     """
     if file.content is not None:
         yield file.content
@@ -174,7 +175,7 @@ def parts(file: ArchivedFile) -> Iterator[bytes | memoryview]:
 
 
 def compare_again(file: ArchivedFile) -> None:
-    """Read a file that was not kept in memory again, and compare it with its digest.
+    """Compare a file with its digest again, when it is not in memory.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""A stored file, read back as the Version that the index is told of."""
+"""Read stored files back, as the ``Version`` objects that the index stores."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ def version_of(archive: Archive, location: str, *, verify: bool) -> Version:
     Parameters
     ----------
     archive
-        Where it is.
+        Holds the file.
     location
-        Its location there.
+        Its location in the archive.
     verify
-        Read every byte against the file's own digests first; else only the File Meta is checked, and whether the Data
-        Set names the instance that the location is made of.
+        Compare every byte with the file's own digests first.  Otherwise check only the File Meta, and that the Data
+        Set names the instance that the location names.
 
     Raises
     ------
     FileMissing, DigestMismatch
-        It is gone or damaged.
+        The file is gone or damaged.
     ArchiveUnavailable
         The archive cannot be read.
     """
@@ -37,12 +37,12 @@ def version_of(archive: Archive, location: str, *, verify: bool) -> Version:
         )
     version = Version(instance, file.arrival, location, file.sha256, file.size_bytes)
     if not verify and not archive.is_place_of(location, version.key, file.sha256):
-        archive.verify(location, file.sha256)  # a byte of its UIDs changed; or an earlier version read them otherwise
+        archive.verify(location, file.sha256)  # damage to its UIDs; or an earlier release decoded them differently
     return version
 
 
 def intact_version(archive: Archive, location: str) -> Version | None:
-    """Read a stored file back; None where it is damaged or gone."""
+    """Read a stored file back; None when it is damaged or gone."""
     try:
         return version_of(archive, location, verify=False)
     except Damaged:

@@ -1,4 +1,4 @@
-"""Make the index from the files alone, folder by folder, while the node receives."""
+"""Make the index from the files alone, folder by folder, while the node receives images."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ NAME = "rebuild"
 DONE = "rebuilt"
 
 BATCH = 400
-"""Versions entered in one transaction, and read at once; what has one Study Instance UID stays together."""
+"""How many versions to read and add in one transaction; a study is never divided."""
 
 _LET_OTHERS_WRITE = 0.3
-"""Of the time that the index was locked: so long it is free before it is locked again."""
+"""The pause after each transaction, as a multiple of the time that it locked the index."""
 
 OnProgress = Callable[[Progress], None]
 
@@ -64,7 +64,7 @@ class Rebuild:
 
 
 class Folders(NamedTuple):
-    """Some folders of the archive, and what is in them."""
+    """Some folders of the archive, and the files in them."""
 
     last: str
     locations: list[str]
@@ -72,7 +72,7 @@ class Folders(NamedTuple):
 
 Found = Iterator[tuple[Folders, list[Version | SkippedFile]]]
 ReadHeaders = Callable[[Iterable[Folders]], Found]
-"""Read the headers of what is in folders, in their order; several at a time, if it can."""
+"""Reads the headers of the files in folders, in their order; perhaps several at a time."""
 
 
 def rebuild(
@@ -86,23 +86,23 @@ def rebuild(
 ) -> Rebuild:
     """Replace the rows of every study by what its files say; continue where an interrupted rebuild ended.
 
-    A study at a time is replaced, in short transactions: queries see all of them, and new instances come in meanwhile.
-    An index that was lost knows more with every moment.  What the index knows of files that are damaged or gone is
-    not forgotten.  Only headers are read: ``verify`` reads the rest.
+    It replaces one study at a time, in short transactions: queries see complete studies, and the node stores new
+    instances meanwhile.  A lost index is filled study by study.  Rows of files that are damaged or gone stay.  It
+    reads headers only; ``verify`` reads the rest.
 
     Parameters
     ----------
     reader
         Reads the files; by default in this thread.
     reason
-        Why, for ``status``.
+        Why the index is rebuilt; ``status`` shows it.
     done
-        Filled and returned, so that the caller has what an interrupted run has done.
+        Filled and returned, so that the caller also has the result of an interrupted run.
 
     Raises
     ------
     ArchiveUnavailable, IndexUnavailable
-        Every study is as it was, or as its files are.
+        Each study has its old rows, or those of its files.
     """
     task = index.tasks().get(NAME) or Task(NAME, clock.now(), note=reason)
     if not task.position:
@@ -137,7 +137,7 @@ def read_files(archive: Archive, locations: Iterable[str]) -> list[Version | Ski
 
 
 def _batches(archive: Archive, after: str, done: Rebuild) -> Generator[Folders, None, None]:
-    """Gather folders, in order, until they hold some hundred files."""
+    """Yield groups of folders, in order, of some hundred files each."""
     locations: list[str] = []
     last = ""
     for folder in _listed(archive.folders(), done):
@@ -153,7 +153,7 @@ def _batches(archive: Archive, after: str, done: Rebuild) -> Generator[Folders, 
 
 
 def _listed(names: Iterator[str], done: Rebuild) -> Iterator[str]:
-    """Go on without the folders that cannot be read."""
+    """Yield the names, and record folders that cannot be read instead of raising."""
     try:
         yield from names
     except Damaged as error:
@@ -166,12 +166,12 @@ def _sorted_out(found: Sequence[Version | SkippedFile], done: Rebuild) -> list[V
 
 
 def _estimated(entered: int, folder: str) -> int:
-    """Estimate the number of files: folders are spread evenly over 256 beginnings."""
+    """Estimate the number of files: studies are spread evenly over 256 folders."""
     return entered * 256 // (int(folder[:2], 16) + 1)
 
 
 def _require_something(archive: Archive, index: Index) -> None:
-    """Raise when the index knows files and the archive has none: the drive is not connected."""
+    """Raise when the index lists files and the archive has none: the drive is not connected."""
     if next(_listed(archive.locations(), Rebuild()), None) is None and (versions := index.holdings().versions):
         raise ArchiveUnavailable(
             f"The archive shows no file, and the index knows {versions}: is the archive's drive connected? "

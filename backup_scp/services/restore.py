@@ -1,7 +1,8 @@
-"""The way back: verified files to a remote AE or a folder, newest study first, with an outcome for each instance.
+"""Send verified images to a remote AE or a folder, newest study first, with an outcome for each instance.
 
-A restore goes on past whatever one instance does.  A destination that is away, silent or full is waited for; what it
-did not confirm is tried once more at the end.  Memory is flat: the index is read in batches, and the journal is a file.
+One instance that fails does not stop a restore.  It waits for a destination that is away, silent or full, and tries
+unconfirmed instances once more at the end.  Memory use is constant: it reads the index in batches, and the journal is
+a file.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from backup_scp.services.throttle import Patience, Throttle
 __all__ = ["RequestCommitment", "Restore", "restore"]
 
 _MOST_PUT_OFF = 1000
-_FULL = 2  # instances in a row for which there is no room; of one alone it may be the instance
+_FULL = 2  # refusals for lack of room in a row that mean a full destination; a single one may be due to the instance
 
 
 def restore(  # noqa: PLR0913 - each by its name
@@ -47,29 +48,29 @@ def restore(  # noqa: PLR0913 - each by its name
     inventory: Inventory | None = None,
     commit: RequestCommitment | None = None,
 ) -> Restore:
-    """Send what was selected to a destination.
+    """Send the selected instances to a destination.
 
-    On return every instance counted as sent has been confirmed by the destination, and stands in the journal.
+    On return the destination has confirmed every instance that counts as sent, and the journal lists it.
 
     Parameters
     ----------
     destination
         Not yet entered.
     patience
-        How long it is waited for; not at all without.
+        How long to wait for the destination; None does not wait.
     journal
-        What it confirmed before: that is not sent again.
+        What the destination confirmed before; it is not sent again.
     inventory
-        Asked whether it still has that; what it does not have is sent again.
+        Asks the destination whether it still has that; what it lacks is sent again.
     commit
-        Asked about what was sent now; what the destination says it has not is counted as failed.
+        Asks the destination to commit what was sent now; what it says it lacks counts as failed.
 
     Raises
     ------
     InvalidSelection
-        A digest that no version has, or several have; nothing was sent.
+        No version has a given digest, or several have it; nothing was sent.
     IndexUnavailable
-        Before anything was sent.
+        Nothing was sent.
     """
     if selection.digests:
         _require_one_each(selection.digests, index.select(selection))
@@ -87,20 +88,21 @@ def restore(  # noqa: PLR0913 - each by its name
 
 
 class _Stopped(Exception):  # noqa: N818 - no error: the end of sending
-    """Nothing more can be sent, and why."""
+    """Sending must end; the text says why."""
 
 
 class _Run:
-    """One restore under way.
+    """One running restore.
 
     Attributes
     ----------
     done
         What it did so far.
     due, due_bytes
-        What is to be sent.
+        Number and size of the instances to send.
     to_commit
-        What was sent and is to be committed, and what the destination refused with a Status: it may have that already.
+        What to ask the destination to commit: what was sent, and what it refused with a Status, since it may have that
+        already.
     """
 
     on_progress: Callable[[Progress], None]
@@ -119,12 +121,12 @@ class _Run:
         self._selection = selection
         self._destination = destination
         self._journal = journal
-        self._outgoing = VerifiedReader(archive, by_sha256=True)  # the journal tells of SHA-256
+        self._outgoing = VerifiedReader(archive, by_sha256=True)  # the journal lists SHA-256 digests
         self._others = others_of(archive, index)
-        self._put_off: list[tuple[Outcome, int]] = []  # to be tried once more, and how many had been sent by then
+        self._put_off: list[tuple[Outcome, int]] = []  # each with ``done.sent`` of that moment
         self._full = 0  # in a row
         self._was_full = False
-        self._commits = False  # then what is confirmed stands in the journal at once
+        self._commits = False  # without commitment, the journal lists what is confirmed at once
         self._is_second_try = False
         self.done = Restore()
         self.due = self.due_bytes = 0
@@ -133,7 +135,7 @@ class _Run:
     # -- before ------------------------------------------------------------------------------------------------------
 
     def survey(self, inventory: Inventory | None) -> None:
-        """Count what is to be sent, and tell the destination of it."""
+        """Count the instances to send, and tell the destination their number and size."""
         for batch in self._index.select_in_batches(self._selection):
             self.done.selected += len(batch)
             if self._journal is not None and inventory is not None:
@@ -148,7 +150,7 @@ class _Run:
     def _forget_what_is_lacking(
         self, batch: Sequence[StoredVersion], journal: RestoreJournal, inventory: Inventory
     ) -> None:
-        """Ask the destination what it has: a console that was replaced again has the same AE title and no images."""
+        """Ask the destination what it has, and drop the rest from the journal: a replaced console has no images."""
         confirmed: dict[str, list[StoredVersion]] = {}
         for held in batch:
             if held in journal:
@@ -171,7 +173,7 @@ class _Run:
     # -- sending -----------------------------------------------------------------------------------------------------
 
     def send(self, *, commits: bool) -> None:
-        """Send what is due; what was put off is tried once more at the end."""
+        """Send what is due; at the end try postponed instances once more."""
         self._commits = commits
         try:
             with self._destination, self._outgoing:
@@ -223,12 +225,12 @@ class _Run:
         return []
 
     def _settle(self, outcome: Outcome) -> int | None:
-        """Count an outcome; after a wait say where to go on: 0 with the same instance, 1 with the next one."""
+        """Count an outcome; after a wait return where to continue: 0 is the same instance, 1 the next one."""
         cause, step = outcome.cause, None
         if cause is None:
             self._confirm(outcome)
         elif isinstance(cause, DestinationSilent):
-            self._put_off_or_fail(outcome)  # it may be this one
+            self._put_off_or_fail(outcome)  # perhaps this instance is the cause
             step = self._wait(cause, 1)
         elif isinstance(cause, DestinationUnavailable) and not isinstance(cause, NothingAccepted):
             step = self._wait(cause, 0)
@@ -266,7 +268,7 @@ class _Run:
             return None if self._full < _FULL else self._wait(NoRoom(f"{cause} (it has no room)"), 1)
         is_alone = not self._was_full and bool(self.done.sent or self.done.confirmed_before)
         if is_alone or self._sent_when_put_off(outcome.held) < self.done.sent:
-            self._fail(outcome)  # there was room for all others, or for others meanwhile
+            self._fail(outcome)  # there was room for other instances, so this one is the cause
             return None
         return self._wait(NoRoom(f"{cause} (it has no room)"), 0)
 
@@ -298,7 +300,8 @@ class _Run:
         _Stopped
             It has been too long, or a wait does not help.
         """
-        is_mistake = isinstance(error, DestinationRefuses) and not self.done.sent  # nobody has changed anything there
+        # A destination that refuses before the first instance does so until a person changes its settings.
+        is_mistake = isinstance(error, DestinationRefuses) and not self.done.sent
         if is_mistake or not self.patience.pause(str(error)):
             raise _Stopped(str(error)) from error
         return step
@@ -309,7 +312,7 @@ class _Run:
 
 
 def _require_one_each(digests: Sequence[str], selected: Sequence[StoredVersion]) -> None:
-    """Refuse digits that name no selected digest, or more than one."""
+    """Raise InvalidSelection when some digits match no selected digest, or more than one."""
     for digits in digests:
         named = sorted({held.sha256 for held in selected if held.sha256.startswith(digits)})
         if not named:

@@ -1,4 +1,4 @@
-"""What a remote AE has confirmed in restores, so that the next one sends the rest (docs/adr/0033)."""
+"""Store what a remote AE confirmed in restores, so that the next restore sends only the rest (docs/adr/0033)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from backup_scp.ports import StoredVersion
 log = logging.getLogger(__name__)
 
 COUNTS_FOR = timedelta(days=30)
-"""How long a confirmation counts: after that nobody knows whose disk it was, and to send again loses nothing."""
+"""How long a confirmation is valid: later the AE's disk may be another one, and to send again loses nothing."""
 
 _SCHEMA = """
 PRAGMA journal_mode = WAL;
@@ -29,31 +29,31 @@ CREATE TABLE IF NOT EXISTS confirmed (
     PRIMARY KEY (sha256, location)
 ) WITHOUT ROWID;
 """
-_HAS_OLD_LINES = 1  # PRAGMA user_version: what the text file of earlier versions said has been read
+_HAS_OLD_LINES = 1  # PRAGMA user_version: the text file of earlier releases has been read
 
 
 class Dropped(NamedTuple):
-    """How many confirmations have expired: old ones, and those of another implementation."""
+    """How many confirmations were dropped: expired ones, and those of another implementation."""
 
     old: int
     foreign: int
 
 
 class RestoreJournal:
-    """What one remote AE has confirmed: SHA-256, location, when, and which implementation it was.
+    """The confirmations of one remote AE: SHA-256, location, time, and the AE's implementation.
 
-    Kept in a file, not in memory: there may be millions.  A journal that cannot be read or written costs a second
-    sending, never the first.  A context manager.
+    They are in a file, since there may be millions.  When the journal cannot be read or written, images are sent twice,
+    but none is left out.  A context manager.
 
     Parameters
     ----------
     path
-        Its file; that of earlier versions, with ``.txt`` at the end, is read into it once.
+        Its file.  The file of earlier releases, which ends in ``.txt``, is read into it once.
 
     Attributes
     ----------
     dropped
-        What ``drop`` has forgotten.
+        What ``drop`` removed.
     """
 
     def __init__(self, path: Path) -> None:
@@ -95,7 +95,7 @@ class RestoreJournal:
         return True
 
     def drop(self, implementation: str = "") -> None:
-        """Drop expired confirmations: old ones, those of a wrong clock, and those of another implementation."""
+        """Remove expired confirmations, those of a wrong clock, and those of another implementation."""
         oldest, latest = (clock.now() - COUNTS_FOR).timestamp(), clock.horizon().timestamp()
         with self._using() as connection:
             if connection is not None:
@@ -108,26 +108,26 @@ class RestoreJournal:
                 self.dropped = Dropped(old, foreign)
 
     def forget(self, instances: Iterable[StoredVersion]) -> None:
-        """Forget what the remote AE does not have."""
+        """Remove the confirmations of instances that the remote AE does not have."""
         with self._using() as connection:
             if connection is not None:
                 connection.executemany("DELETE FROM confirmed WHERE sha256 = ? AND location = ?", map(_key, instances))
 
     def start_over(self) -> None:
-        """Forget everything."""
+        """Remove all confirmations."""
         with self._using() as connection:
             if connection is not None:
                 connection.execute("DELETE FROM confirmed")
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
     @contextlib.contextmanager
     def _using(self) -> Iterator[sqlite3.Connection | None]:
-        """Return the open file, None when it cannot be used; log the reason once."""
+        """Yield the open database, None when it cannot be used; log the reason once."""
         try:
             connection = self._opened()
         except (sqlite3.Error, OSError) as error:
@@ -160,7 +160,7 @@ class RestoreJournal:
         return self._connection
 
     def _read_old_lines(self, connection: sqlite3.Connection) -> None:
-        """Take over what a text file of earlier versions says; a line that a crash cut off does not count."""
+        """Copy the text file of earlier releases into the journal; ignore a line that a crash cut off."""
         old = self._path.with_suffix(".txt")
         if connection.execute("PRAGMA user_version").fetchone()[0] == _HAS_OLD_LINES:
             return

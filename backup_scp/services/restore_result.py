@@ -1,4 +1,4 @@
-"""What a restore did: what is there, what is missing and why, and what the destination has committed."""
+"""Count what a restore did: what the destination has, what is missing and why, and what was committed."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from backup_scp.services.delivery import Delivery, Outcome
 from backup_scp.services.restore_journal import RestoreJournal
 
 RequestCommitment = Callable[[Sequence[Reference]], Mapping[Reference, int]]
-"""Asks the destination to commit: 0 for what it has committed, else a Failure Reason; it need not name everything."""
+"""Asks the destination to commit; gives 0 for a committed instance, else a Failure Reason; some may be left out."""
 
-_MOST_LISTED = 10_000  # failures, one by one; all of them are counted
+_MOST_LISTED = 10_000  # failures that are listed; all of them are counted
 
 
 class Gap(NamedTuple):
-    """What failed alike, in one series.
+    """The failures of one series that have the same reason.
 
     Attributes
     ----------
     status
-        The DIMSE Status that the destination answered; 0 where it gave none.
+        The DIMSE Status that the destination returned; 0 when it returned none.
     """
 
     study_instance_uid: str
@@ -37,32 +37,32 @@ class Gap(NamedTuple):
 
 @dataclass(slots=True)
 class Restore:
-    """What a restore did.
+    """The result of a restore.
 
     Attributes
     ----------
     selected
-        How many versions were asked for.
+        How many versions were requested.
     confirmed_before
-        How many of them an earlier run had confirmed; they were not sent again.
+        How many of them the destination confirmed in an earlier run; they were not sent again.
     confirmed_at
-        When: the first and the last of them.
+        Times of the first and the last of these confirmations.
     lacking
-        How many an earlier run had confirmed and the destination says that it does not have; they were sent again.
+        How many the destination confirmed in an earlier run and now says it lacks; they were sent again.
     sent, warnings
-        How many the destination has confirmed now; with a warning, in ``warnings``.
+        How many the destination confirmed in this run; ``warnings`` counts those with a warning.
     failed
-        The outcome of each that failed, up to 10,000.
+        The outcome of each failed instance, up to 10,000.
     gaps
-        How many failed, put together.
+        Number of failures, by series and reason.
     stopped
         Why it ended early; empty when every instance was tried.
     interrupted
-        Whether somebody ended it (Ctrl-C).
+        Whether a user ended it (Ctrl-C).
     committed
-        How many of those sent the destination has committed (PS3.4 J), where it was asked.
+        How many of the sent instances the destination committed (PS3.4 J), when it was asked.
     uncommitted
-        Those sent of which it has not said whether it commits them; why, in ``no_commitment``.
+        The sent instances for which it gave no commitment result; ``no_commitment`` says why.
     """
 
     selected: int = 0
@@ -82,28 +82,28 @@ class Restore:
 
     @property
     def missing(self) -> int:
-        """How many of what was asked for are not there."""
+        """How many of the requested versions the destination does not have."""
         return max(self.selected - self.confirmed_before - self.sent, 0)
 
     @property
     def untried(self) -> int:
-        """How many of the missing were not tried, because it ended early."""
+        """How many of the missing ones were not tried, because the restore ended early."""
         return max(self.missing - self.gaps.total(), 0)
 
     @property
     def is_complete(self) -> bool:
-        """Whether something was asked for, and all of it is there."""
+        """Whether at least one version was requested, and the destination has all of them."""
         has_ended = not self.stopped and not self.interrupted
         return bool(self.selected) and has_ended and not self.missing and not self.uncommitted
 
     def fail(self, outcome: Outcome) -> None:
-        """Count an instance that is not there."""
+        """Count a failed instance."""
         held, cause = outcome.held, outcome.cause
         status = cause.status if isinstance(cause, InstanceRefused) else 0
         series = (held.study_instance_uid, held.series_instance_uid) if len(self.gaps) < _MOST_LISTED else ("", "")
         self.gaps[Gap(*series, held.sop_class_uid, outcome.reason, status)] += 1
         if len(self.failed) < _MOST_LISTED:
-            self.failed.append(replace(outcome, cause=None))  # which would keep all that led to it
+            self.failed.append(replace(outcome, cause=None))  # its traceback keeps much memory
 
 
 def settle_commitments(

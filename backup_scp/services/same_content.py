@@ -1,8 +1,8 @@
-"""Whether a Data Set that comes for a held instance is the same image in another encoding.
+"""Tell whether a Data Set that arrives for a stored instance is the same image in another encoding.
 
-A study that comes in two Transfer Syntaxes is neither a clash nor a change: a console sends Explicit VR and a PACS
-forwards Implicit VR, or what this node has sent decoded comes back.  The comparison is of what both say, see
-``transcode.content``, and costs time only where an instance is held with other bytes.
+A study that arrives in two Transfer Syntaxes is neither a clash nor a change.  For example, a console sends Explicit VR
+and a PACS forwards Implicit VR, or an image that this node sent decoded comes back.  Both contents are compared, see
+``transcode.content``.  This costs time only when the instance is stored with other bytes.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ from backup_scp.ports import Archive, ArchivedFile, StagedFile, StoredVersion
 
 ContentDigest = Callable[[BinaryIO, str, int, Path, float], str]
 
-_LONGEST_S = 10.0  # a sender waits for its answer
+_LONGEST_S = 10.0  # the sender waits for its answer meanwhile
 _LARGEST_BYTES = 1 << 28
 _MOST = 8
 
 
 def find_same(archive: Archive, staged: StagedFile, held: Iterable[StoredVersion]) -> str:
-    """Name a held version that says the same as a Data Set whose last byte is in.
+    """Return the SHA-256 of a stored version that has the same content as a received Data Set.
 
     Parameters
     ----------
     archive
-        Where the held ones are.
+        Holds the stored versions.
     staged
-        What came.
+        The received Data Set.
     held
-        Versions of its instance, in the order in which they are compared; the first 8 are.
+        Versions of its instance, in the order of comparison; the first 8 are compared.
 
     Returns
     -------
     str
-        The SHA-256 of that version.  Empty where none says the same, and where it cannot be told: one cannot be read
-        or decoded to its end, is longer than 256 MiB, or it takes longer than 10 s.
+        Empty when none has the same content, and when that cannot be decided: a Data Set cannot be read or decoded to
+        its end, or is longer than 256 MiB, or the comparison takes longer than 10 s.
     """
     comparison = _Comparison(archive, staged)
     for one in list(held)[:_MOST]:
@@ -54,7 +54,7 @@ def find_same(archive: Archive, staged: StagedFile, held: Iterable[StoredVersion
 
 
 class _Comparison:
-    """Compares one Data Set with several; what it says itself is digested once."""
+    """Compares one Data Set with several; its own content is hashed once."""
 
     def __init__(self, archive: Archive, staged: StagedFile) -> None:
         self._archive = archive
@@ -63,16 +63,16 @@ class _Comparison:
         self._elements = self._content = ""
 
     def is_same(self, held: StoredVersion) -> bool:
-        """Tell whether both say the same; pixels are decoded only where all the rest is the same."""
+        """Tell whether both have the same content; decode pixels only when everything else is the same."""
         file = self._archive.read(held.location)
-        folder = file.path.parent  # for what has no name: it is on the archive's own volume
+        folder = file.path.parent  # temporary files go there: it is on the archive's own volume
         self._elements = self._elements or self._of_staged(digest_of_elements, folder)
         if self._of(file, digest_of_elements, folder) != self._elements:
             return False
         self._content = self._content or self._of_staged(digest_of_content, folder)
         if self._of(file, digest_of_content, folder) != self._content:
             return False
-        self._archive.verify(held.location, held.sha256)  # one that is damaged must not keep the place of a whole one
+        self._archive.verify(held.location, held.sha256)  # a damaged version must not stand for an intact one
         return True
 
     def _of_staged(self, digest: ContentDigest, folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""How fast a restore sends, and how long it waits for a destination that is away, silent or full."""
+"""Limit how fast a restore sends, and how long it waits for a destination that is away, silent or full."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
 
 
 class Throttle:
-    """Holds the mean rate of what was sent below a limit.
+    """Keeps the mean transfer rate below a limit.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ class Throttle:
         self._free_at = clock()
 
     def wait(self, sent_bytes: int) -> None:
-        """Sleep until what was sent is within the limit; time that was not used is not saved up."""
+        """Sleep until the mean rate is within the limit; unused time is not saved for later."""
         if not self._bytes_per_s:
             return
         now = self._clock()
@@ -41,14 +41,14 @@ class Throttle:
 
 
 class Patience:
-    """Waits for a destination, with pauses that grow, and says so.
+    """Waits for a destination, with pauses that grow, and announces each one.
 
     Parameters
     ----------
     wait_s
-        How long, in seconds, from the first trouble after the last success; 0 gives up at once.
+        How long, in seconds, from the first failure after the last success; 0 gives up at once.
     say
-        Who is told before each pause.
+        Called with a sentence before each pause.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Patience:
         self._pause_s = _FIRST_PAUSE_S
 
     def pause(self, why: str) -> bool:
-        """Wait a while, longer each time; False, at once, when it has been too long."""
+        """Wait a while, longer each time; return False at once when the time is used up."""
         now = self._clock()
         if self._since is None:
             self._since, self._pause_s = now, _FIRST_PAUSE_S
@@ -80,14 +80,14 @@ class Patience:
         return True
 
     def over(self) -> None:
-        """Take note that something was confirmed."""
+        """Reset the waiting time, after a confirmed instance."""
         if self._since is not None:
             self._say(f"It goes on, after {_duration(self._clock() - self._since)}")
             self._since = None
 
     @property
     def limit(self) -> str:
-        """Say how long it waits at most."""
+        """Describe how long it waits at most."""
         return _duration(self._wait_s)
 
 

@@ -1,4 +1,4 @@
-"""Scrub and repair: what is stored against its digests, and the index against what is stored."""
+"""Compare all stored files with their digests, and the index with the stored files; repair the index."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ NAME = "verify"
 DONE = "verified"
 
 BATCH = 256
-"""Results recorded in one transaction."""
+"""How many results to record in one transaction."""
 
 RECORD_EVERY = timedelta(seconds=10)
-"""And at least so often, however slow the pace is."""
+"""The longest time between two such transactions, in seconds."""
 
 MOST_FOREIGN = 1000
-"""Names of foreign files that are listed; further ones are counted."""
+"""How many foreign files to list; further ones are only counted."""
 
 _ON_ITS_WAY = timedelta(minutes=5)
-"""A file is visible before its row is there, and has a note until then; one that is older was left by a crash."""
+"""How long a visible file may have a note and no row; an older one was left by a crash."""
 
 OnProgress = Callable[[Progress], None]
 Pause = Callable[[int], None]
@@ -54,7 +54,7 @@ class Discrepancy:
 
 @dataclass(slots=True)
 class Verification:
-    """What a verify found.
+    """The result of a verify.
 
     Attributes
     ----------
@@ -91,12 +91,12 @@ class Verification:
 
     @property
     def needs_a_person(self) -> bool:
-        """Something is left that only a person can put right."""
+        """Whether something is left that only a person can repair."""
         return bool(self.damaged or self.missing or self.unindexed_damaged or len(self.unindexed) > self.repaired)
 
     @property
     def summary(self) -> str:
-        """Say it in one sentence."""
+        """Describe the result in one sentence."""
         found = {
             "intact": self.intact,
             "damaged": len(self.damaged),
@@ -108,7 +108,7 @@ class Verification:
         return ", ".join(f"{number} {what}" for what, number in found.items() if number or what == "intact")
 
     def add_foreign(self, name: str) -> None:
-        """Count what is not ours."""
+        """Count a foreign file, and list its name while there is room."""
         self.foreign_count += 1
         if len(self.foreign) < MOST_FOREIGN:
             self.foreign.append(name)
@@ -124,19 +124,19 @@ def verify(
     wait: Pause = lambda _: None,
     found: Verification | None = None,
 ) -> Verification:
-    """Read every version against its digest, and look for files that the index does not know.
+    """Compare every version with its digest, and look for files that are missing in the index.
 
-    On return every result is recorded in the index; those of a run that is interrupted are as well.  With ``repair``
-    the intact files without a row have one; damaged files stay as they are, for only a copy can repair them.
+    The index stores every result, also those of an interrupted run.  ``repair`` adds a row for each intact file that
+    has none.  Damaged files stay as they are: only a copy can repair them.
 
     Parameters
     ----------
     resume
-        Pass over what an interrupted pass has read, if there is one.
+        Skip what an interrupted pass has read, if there is one.
     wait
-        Called with the bytes of each file: keeps to a pace.
+        Called with the size of each file, in bytes; limits the rate.
     found
-        Filled and returned, so that the caller has what an interrupted run has found.
+        Filled and returned, so that the caller also has the result of an interrupted run.
 
     Raises
     ------
@@ -159,13 +159,13 @@ def verify(
 
 
 def _to_go_on_with(index: Index) -> Task | None:
-    """Give the pass that was interrupted; of one that began by a clock that was ahead nothing tells what it read."""
+    """Return the interrupted pass; None when its start lies in the future, since then its progress is unknown."""
     under_way = index.tasks().get(NAME)
     return None if under_way and clock.is_future(under_way.began_at) else under_way
 
 
 def _a_new_one(index: Index) -> Task:
-    """Begin a pass; after everything that was read before, though the clock may have been set back a little since."""
+    """Begin a pass, dated later than every earlier result, also when the clock was set back a little."""
     last = index.holdings().last_verified_at
     return Task(NAME, clock.Steady(last and last + timedelta(microseconds=1)).now())
 
@@ -173,10 +173,10 @@ def _a_new_one(index: Index) -> Task:
 def _verify_indexed(
     archive: Archive, index: Index, task: Task, found: Verification, on_progress: OnProgress, wait: Pause
 ) -> None:
-    """Check every version of the index that was not since the pass began."""
+    """Check every version that was not checked since the pass began."""
     holdings = index.holdings()
     results: list[VerificationResult] = []
-    time = clock.Steady(task.began_at)  # what was read in this pass is never met again, if the clock is set back
+    time = clock.Steady(task.began_at)  # no file is read twice in this pass, also when the clock is set back
     recorded = time.now()
     count = task.done
 
@@ -200,7 +200,7 @@ def _verify_indexed(
 
 
 def _check(archive: Archive, held: StoredVersion, found: Verification, began: datetime) -> VerificationResult:
-    damage = _damage(archive, held) and _damage(archive, held)  # at first sight it may have been under repair
+    damage = _damage(archive, held) and _damage(archive, held)  # read it twice: the first read may have met a repair
     found.size_bytes += held.size_bytes
     if damage:
         finding = Discrepancy(held.location, held.sop_instance_uid, str(damage))
@@ -220,7 +220,7 @@ def _damage(archive: Archive, held: StoredVersion) -> Damaged | None:
 
 
 def _listed(names: Iterator[str], found: Verification) -> Iterator[str]:
-    """Go on without the folders that cannot be read."""
+    """Yield the names, and record folders that cannot be read instead of raising."""
     try:
         yield from names
     except Damaged as error:
@@ -231,14 +231,15 @@ def _listed(names: Iterator[str], found: Verification) -> Iterator[str]:
 def _look_at_unindexed(archive: Archive, index: Index, location: str, found: Verification, *, repair: bool) -> None:
     try:
         version = version_of(archive, location, verify=True)
-        is_on_its_way = archive.has_note(location) and _is_young(version)  # asked before the index is
+        # Ask for the note before the row: a file that arrives now loses its note when it gets its row.
+        is_on_its_way = archive.has_note(location) and _is_young(version)
     except FileMissing:
-        return  # taken away since it was listed
+        return  # removed since it was listed
     except Damaged as error:
         found.unindexed_damaged.append(Discrepancy(location, "", str(error)))
         return
     if index.held(version.key, version.sha256) is not None or is_on_its_way:
-        return  # it arrived while we were reading
+        return  # it arrived while this file was read
     found.unindexed.append(location)
     if repair:
         index.add(version, lambda known: intact_version(archive, known))
