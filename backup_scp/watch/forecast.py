@@ -1,4 +1,4 @@
-"""When the archive's disk will be full, from what came in of late."""
+"""Estimate when the archive's disk will be full, from the images of the last 30 days."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from backup_scp.ports import IndexRecords
 
 WINDOW = timedelta(days=30)
 LEAST = timedelta(days=7)
-"""What came in fewer days says nothing of a month."""
+"""Fewer days give no forecast: they are not typical of a month."""
 
 _FARTHEST_DAYS = 3650
 
@@ -35,7 +35,7 @@ class Forecast:
 
     @property
     def is_known(self) -> bool:
-        """Whether there was enough to draw it from."""
+        """Whether there was enough data for a forecast."""
         return self.observed_days * timedelta(days=1) >= LEAST
 
     @property
@@ -52,7 +52,7 @@ class Forecast:
 
 
 def forecast(index: IndexRecords, free_bytes: int, reserve_bytes: int, now: datetime) -> Forecast:
-    """Say when the disk will be full, should as much come in each day as in the last 30 days.
+    """Estimate when the disk will be full, if as much comes in each day as in the last 30 days.
 
     Raises
     ------

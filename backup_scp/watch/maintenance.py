@@ -1,4 +1,4 @@
-"""What the running node does by itself, behind everything else: rebuild a lost index, read all files again, watch."""
+"""Run the node's maintenance at low priority: rebuild a lost index, read all files again, look for mass changes."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from backup_scp.services.throttle import Throttle
 log = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 60.0
-"""How often it looks whether a pass is due, or a storm; for the first time so long after the start."""
+"""Interval between two checks whether a pass is due or a mass change happened; also the delay after the start."""
 
 _NOTICE_EVERY_S = 1.0
-"""How often it looks whether somebody has met damage in the index."""
+"""Interval between two checks whether a thread has found the index damaged."""
 
 _NICENESS = 10
 _SHARE = 0.8
-"""Of the days that a full pass may take: so much is its pace made for."""
+"""The pace is chosen so that a full pass takes this share of the days it may take."""
 
 _LEAST_MB_PER_S = 0.2
 _FOR_EACH_FILE = 20_000
-"""Bytes that opening a file costs, beside its own."""
+"""What opening a file costs, expressed in bytes read."""
 
 
 _LIKELY = timedelta(days=1)
 _WAIT_FOR_CLOCK_S = 3600.0
 
 _LONGEST_PAUSE_S = 3600.0
-"""Between two tries of a work that ends with an error that nobody has foreseen."""
+"""Interval between two tries of a task that ended with an unexpected error."""
 
 
 class _Stopping(Exception):  # noqa: N818 - no error
@@ -49,16 +49,16 @@ class _Stopping(Exception):  # noqa: N818 - no error
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One of the works, and how it went last.
+    """One maintenance task, and its last result.
 
     Attributes
     ----------
     ended_at
-        When it ended last, well or not; None while it never has.
+        When it last ended, with or without success; None when it never has.
     error
-        Why it did not end well; empty when it did.
+        Why it failed; empty when it succeeded.
     failures
-        How often it has not, in a row.
+        How often it failed in a row.
     """
 
     name: str
@@ -68,26 +68,26 @@ class Work:
 
 
 class MaintenanceThread:
-    """One thread of low priority.
+    """Runs all maintenance tasks in one thread of low priority.
 
-    Each work stands for itself: whatever error ends one, the others go on, and it is tried again later.
+    The tasks are independent: when an error ends one, the others continue, and this one is tried again later.
 
     Parameters
     ----------
     archive, index
         The ports.
     full_pass_days
-        In so many days every file is read; 0 is never.
+        Number of days in which every file is read once; 0 never reads them.
     renew
-        Sets a damaged index aside and makes an empty one, for a reason.  Without a reason it takes the one that is
-        there, which somebody else has made or put there.
+        Renames a damaged index and makes an empty one, for the given reason.  Without a reason it opens the index
+        that is there, which another process or a person has put there.
     storms
-        Lists the senders that changed more than is usual.
+        Lists the senders that changed more images than usual.
 
     Attributes
     ----------
     active_at
-        When it last got on with its work, or waited for some; None before the first time.
+        When it last made progress, or had no work; None before the first time.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class MaintenanceThread:
         self._thread.start()
 
     def stop(self) -> None:
-        """End within the reading of one file; what was done stays recorded, and is gone on with at the next start."""
+        """End after the current file at the latest; the next start continues from the recorded progress."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -136,11 +136,11 @@ class MaintenanceThread:
 
     @property
     def trouble(self) -> str:
-        """Which works failed when they were last tried, and why; empty when none did."""
+        """Which tasks failed at their last try, and why; empty when none did."""
         return "; ".join(f"{work.name}: {work.error}" for work in self.state() if work.error)
 
     def state(self) -> list[Work]:
-        """Tell how each work went last."""
+        """Return the last result of each task."""
         return [work for _, work in self._works.values()]
 
     def _run(self) -> None:
@@ -151,19 +151,19 @@ class MaintenanceThread:
                 self._wait_for_damage(LOOK_EVERY_S)
                 for name in self._works:
                     self._do(name)
-                    if self._index.damage():  # the others could do nothing
+                    if self._index.damage():  # the other tasks need the index
                         break
 
     def _wait_for_damage(self, seconds: float) -> None:
-        """Wait, unless somebody meets that the index is damaged: until it is made anew nothing can be stored."""
+        """Wait, but end early when the index is found damaged: until it is made again nothing can be stored."""
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0 and not (self._index.damage() or self._index.is_replaced):
             self._pause(min(left, _NOTICE_EVERY_S))
-        if left > 0 and any(work.error for work in self.state()):  # it was tried a moment ago, in vain
+        if left > 0 and any(work.error for work in self.state()):  # the renewal failed a moment ago
             self._pause(_NOTICE_EVERY_S)
 
     def _do(self, name: str) -> None:
-        """Do one of the works, if it is due; it ends with no error but that the node stops."""
+        """Run one task, if it is due; catch every error, but not the end of the node."""
         if time.monotonic() < self._due_at[name]:
             return
         do, before = self._works[name]
@@ -172,11 +172,11 @@ class MaintenanceThread:
             do()
         except _Stopping:
             raise
-        except BackupSCPError as known:  # tried again each time: the drive may be back
+        except BackupSCPError as known:  # tried again at each interval: the drive may be back
             error = str(known)
             if error != before.error:  # once, not every minute
                 log.error("Upkeep waits (%s): %s", name, error)
-        except Exception as unforeseen:  # noqa: BLE001 - the other works go on
+        except Exception as unforeseen:  # noqa: BLE001 - the other tasks continue
             error = f"{_place_of(unforeseen)}. This should not have happened; please report it"
             pause_s = min(LOOK_EVERY_S * 2**before.failures, _LONGEST_PAUSE_S)
             self._due_at[name] = time.monotonic() + pause_s
@@ -231,10 +231,10 @@ class MaintenanceThread:
         return last.began_at + every <= clock.now()
 
     def _require_likely_clock(self) -> None:
-        """Wait with a pass while the clock seems to be behind: a computer may have begun without the time.
+        """Delay a pass while the clock seems to be behind: a computer may start before it knows the time.
 
-        Not for long.  The clock may have been ahead before and be right by now, and then nothing changes any more; a
-        pass that ran by a wrong clock is only one too many.
+        The delay is short.  Perhaps the clock was ahead before and is right now, and then waiting changes nothing.  A
+        pass that runs by a wrong clock only reads the files once more than needed.
         """
         doubt = self._index.clock_doubt()
         if doubt.behind_by > _LIKELY and not doubt.is_over and time.monotonic() - self._began < _WAIT_FOR_CLOCK_S:
@@ -263,7 +263,7 @@ class MaintenanceThread:
 
 
 def _place_of(error: Exception) -> str:
-    """Say what an error is and where it was raised; not its text, which may hold a patient's data."""
+    """Name an error's type and where it was raised, without its text, which may hold a patient's data."""
     place = error.__traceback__
     while place is not None and place.tb_next is not None:
         place = place.tb_next
@@ -273,7 +273,7 @@ def _place_of(error: Exception) -> str:
 
 
 def _lower_priority() -> None:
-    """Let whoever receives and answers go first; on Linux a thread has a niceness, and its disk requests follow it."""
+    """Lower this thread's priority below those that serve peers (Linux: its niceness, which disk requests follow)."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)

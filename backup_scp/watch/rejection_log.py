@@ -1,7 +1,7 @@
-"""Counts who is turned away in memory, and writes that to the index now and then, in a thread of its own.
+"""Count rejected callers in memory, and write the counts to the index in a thread of its own.
 
-A rejection costs the caller's thread no disk and no database: one that calls a hundred times a second must not keep
-those waiting who bring images (docs/adr/0025).
+A rejection itself uses neither disk nor database: a caller that calls a hundred times a second must not delay others
+that send images (docs/adr/0025).
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ _Caller = tuple[str, str, str]
 class RejectionLog:
     """Implements ``ports.RejectionRecorder``; one object serves all threads of a process.
 
-    What cannot be written is kept, within bounds, and written when the index is back.
+    When the index cannot be written, it keeps the counts, within limits, and writes them when the index is back.
 
     Parameters
     ----------
     index
-        Where it goes.
+        Stores the counts.
     clock
         The time, UTC.
     """
@@ -49,8 +49,8 @@ class RejectionLog:
         self._index = index
         self._clock = clock
         self._changed = threading.Condition()
-        self._unwritten: dict[_Key, Rejection] = {}  # the latest at the end
-        self._written: set[_Key] = set()  # the kinds that the index knows, as of the last look
+        self._unwritten: dict[_Key, Rejection] = {}  # the newest at the end
+        self._written: set[_Key] = set()  # the kinds that the index had at the last read
         self._succeeded: dict[_Caller, datetime] = {}
         self._has_new = False
         self._stopping = False
@@ -81,11 +81,11 @@ class RejectionLog:
     # -- life ------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin to write."""
+        """Start the writing thread."""
         self._thread.start()
 
     def stop(self, grace_s: float = 5.0) -> None:
-        """Write what there is, and end; an index that hangs is not waited for any longer than that."""
+        """Write the remaining counts and end the thread; wait ``grace_s`` at most, since the index may hang."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
@@ -109,7 +109,7 @@ class RejectionLog:
             unwritten, self._unwritten = self._unwritten, {}
         try:
             self._write(unwritten.values())
-        except Exception as error:  # noqa: BLE001 - the border of this thread: it goes on as long as the node
+        except Exception as error:  # noqa: BLE001 - this thread must run as long as the node
             self._keep(unwritten.values())
             said = str(error) if isinstance(error, BackupSCPError) else type(error).__name__
             if said != self._said:  # once, not every few seconds
@@ -128,7 +128,7 @@ class RejectionLog:
         self._written = {_key(one) for one in (*listed, *found)} - {_key(one) for one in settled}
 
     def _keep(self, unwritten: Iterable[Rejection]) -> None:
-        """Put back what could not be written, before what came meanwhile."""
+        """Put back counts that could not be written, before those that came meanwhile."""
         with self._changed:
             since, self._unwritten = self._unwritten, {}
             for one in (*unwritten, *since.values()):
@@ -138,19 +138,19 @@ class RejectionLog:
     # -- in memory -------------------------------------------------------------------------------------------------
 
     def _add(self, one: Rejection) -> None:
-        """Add to the count of its kind; what was settled since counts no more."""
+        """Add to the count of its kind, or start a new count when the caller has succeeded since."""
         before = self._unwritten.pop(_key(one), None)
         if before is not None and not self._is_settled(before, one.last_at):
             one = replace(one, count=one.count + before.count)
         self._unwritten[_key(one)] = one
 
     def _is_settled(self, one: Rejection, now: datetime) -> bool:
-        """Whether its caller has succeeded since; one of the future was noted by a clock that was wrong."""
+        """Tell whether its caller has succeeded since; a rejection dated in the future has a wrong clock's time."""
         at = self._succeeded.get(one.settled_by)
         return at is not None and (one.last_at <= at or one.last_at > now)
 
     def _bound(self) -> None:
-        """Forget the oldest of whoever has too many, or most: no caller pushes out the others."""
+        """Drop the oldest of a caller with too many, or with most, so that no caller displaces the others."""
         while len(self._unwritten) > _MOST_OF_ONE_ADDRESS:
             address, number = Counter(key[3] for key in self._unwritten).most_common(1)[0]
             if number <= _MOST_OF_ONE_ADDRESS and len(self._unwritten) <= _MOST:
