@@ -1,4 +1,4 @@
-"""Where copies of images are kept: one file for each kind, each a ``ports.Destination``.
+"""The places that keep copies of images: one file for each kind of place, each a ``ports.Destination``.
 
 It imports ``ports``, ``dicom``, ``machine`` and ``errors`` only.
 """

@@ -1,4 +1,4 @@
-"""A folder as destination: an external drive, a share, or anywhere files are wanted."""
+"""Restore images into a folder: an external drive, a share, or any other folder."""
 
 from __future__ import annotations
 
@@ -18,26 +18,27 @@ from backup_scp.ports import ArchivedFile, Meanwhile, StoredVersion, do_nothing
 
 CHUNK_BYTES = 1 << 20
 HEADER_BYTES = 4096
-"""Allowance for the File Meta of one file, and for the block it does not fill."""
+"""Disk space added to each Data Set: its File Meta, and the rest of the file's last block."""
 
 _TEMPORARY = ".partial"
 
 
 class DirectoryDestination:
-    """``<Study>/<Series>/<SOP>.dcm`` in a folder; each file exactly as archived, File Meta included.
+    """Writes ``<Study>/<Series>/<SOP>.dcm`` below a folder; each file exactly as archived, File Meta included.
 
-    Further versions stand beside the first as ``<SOP>.<12 digits of their SHA-256>.dcm``.  What is there already with
-    the same bytes is left alone, so that an interrupted restore goes on where it ended; nothing is ever overwritten.
+    Further versions of an instance get the name ``<SOP>.<12 digits of their SHA-256>.dcm`` beside the first.  A file
+    that is there with the same bytes is not written again, so an interrupted restore continues where it ended.  No
+    file is ever overwritten.
 
     Parameters
     ----------
     folder
-        It is made when it is missing; the folder that it is in has to exist.
+        Created when missing; its parent folder must exist.
 
     Attributes
     ----------
     already_there
-        How many of the instances sent were found in the folder, byte for byte.
+        How many of the instances sent were already in the folder, byte for byte.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -105,16 +106,16 @@ class DirectoryDestination:
         yield folder / f"{name}.{held.sha256[:12]}.dcm"
 
     def _seems_there(self, held: StoredVersion) -> bool:
-        """Guess by the size whether nothing will be written; ``send`` compares the bytes."""
+        """Guess by the file's size whether the folder has the instance already; ``send`` compares the bytes."""
         try:
             return any(path.stat().st_size > held.size_bytes for path in self._candidates(held))
         except OSError:
             return False
 
     def _write(self, file: ArchivedFile, held: StoredVersion, path: Path) -> None:
-        """Copy under another name, make it durable, give it its name, and read it back."""
+        """Copy under a temporary name, fsync, rename to the final name, and read the file back."""
         _make_folders(path.parent, self._folder)
-        temporary = path.with_name(f".{path.name}{_TEMPORARY}")  # the same in each run: what a crash left is replaced
+        temporary = path.with_name(f".{path.name}{_TEMPORARY}")  # replaces what a crash left in an earlier run
         temporary.unlink(missing_ok=True)
         try:
             sha256 = _copy(file, held, temporary)
@@ -143,7 +144,7 @@ def _chunks(stream: BinaryIO) -> Iterator[bytes]:
 
 
 def _copy(file: ArchivedFile, held: StoredVersion, target: Path) -> str:
-    """Copy and fsync; return the SHA-256 of the whole file, after checking that of its Data Set."""
+    """Copy and fsync; check the SHA-256 of the Data Set and return that of the whole file."""
     whole, data_set = hashlib.sha256(), hashlib.sha256()
     header_left = file.data_set_offset
     with target.open("xb") as copy:
@@ -160,10 +161,10 @@ def _copy(file: ArchivedFile, held: StoredVersion, target: Path) -> str:
 
 
 def _stored(file: ArchivedFile, held: StoredVersion) -> Iterator[bytes]:
-    """Read a file of the archive: what goes wrong there says nothing of the folder, and the next file may be well.
+    """Read a file of the archive; an error here concerns this file only, not the folder.
 
-    Its File Meta names the Transfer Syntax that it was sent under.  Where the Data Set is encoded otherwise, the copy
-    says so.
+    Its File Meta names the Transfer Syntax under which it was sent.  When the Data Set is encoded otherwise, the copy
+    names the real encoding.
     """
     with file.reopen() as stream:
         header = stream.read(file.data_set_offset)
@@ -172,7 +173,7 @@ def _stored(file: ArchivedFile, held: StoredVersion) -> Iterator[bytes]:
 
 
 def _read_back(path: Path) -> str:
-    """Hash a file from its disk, not from memory, where the system can be asked for that."""
+    """Hash a file as its disk has it: drop it from the page cache first, where the system can do that."""
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         uncache(stream)
@@ -189,7 +190,7 @@ def _same_bytes(file: ArchivedFile, held: StoredVersion, there: Path) -> bool:
 
 
 def _make_folders(folder: Path, root: Path) -> None:
-    """Make a folder and those above it up to ``root``; the entries of new ones are durable."""
+    """Create a folder and its parents up to ``root``; fsync the entries of new ones."""
     if folder == root or folder.is_dir():
         return
     _make_folders(folder.parent, root)
