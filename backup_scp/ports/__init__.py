@@ -1,4 +1,4 @@
-"""The ports: what the services ask of an archive, an index and a destination, and the values that they exchange.
+"""The interfaces that services use: archive, index and destination, and the values that they exchange.
 
 Each Protocol is the contract; one contract suite in ``tests/`` runs on every implementation.
 """

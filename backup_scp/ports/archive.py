@@ -1,4 +1,4 @@
-"""What the services ask of an archive, and the values of what is kept there."""
+"""The interface of an archive, and the values that it returns."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ _LAST = datetime.max.replace(tzinfo=UTC) - _NEXT
 
 
 IMPORT = "IMPORT"
-"""The service of what was not sent, but imported from files."""
+"""The service of Data Sets that were imported from files, not sent."""
 
 
 class InstanceKey(NamedTuple):
-    """What makes two Data Sets versions of one SOP Instance: all three UIDs, as written, without padding.
+    """The identity of a SOP Instance: all three UIDs, as written, without padding.
 
-    One SOP Instance UID in two studies or series is two instances (both are found), flagged as a clash.
+    Data Sets with the same key are versions of one instance.  A SOP Instance UID in two studies or series makes two
+    instances: queries find both, and both are flagged as a clash.
     """
 
     study_instance_uid: str
@@ -32,7 +33,7 @@ class InstanceKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """How one Data Set came in; written into its file, restored from there by ``rebuild``.
+    """When and from whom a Data Set arrived; written into its file, and read from there by ``rebuild``.
 
     Attributes
     ----------
@@ -66,7 +67,7 @@ class Arrival:
 
     @property
     def order(self) -> datetime:
-        """The time by which versions are ordered: the time of arrival, unless the clock is known to have been wrong."""
+        """The time that orders versions: the time of arrival, unless the clock is known to have been wrong."""
         return self.ordered_at or self.received_at
 
     def after(self, latest: datetime | None) -> Arrival:
@@ -77,17 +78,17 @@ class Arrival:
 
 
 class StagedFile(Protocol):
-    """A Data Set on its way in: in the archive's own volume, not visible, gone after a crash."""
+    """A Data Set that is being received: on the archive's volume, not visible, removed after a crash."""
 
     heading: Heading
 
     @property
     def size_bytes(self) -> int:
-        """Length of the Data Set so far."""
+        """Length of the Data Set so far, in bytes."""
 
     @property
     def sha256(self) -> str:
-        """64 hex digits over the Data Set so far."""
+        """SHA-256 of the Data Set so far, 64 hex digits."""
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append to the Data Set.
@@ -103,27 +104,27 @@ class StagedFile(Protocol):
         """
 
     def data_set(self) -> BinaryIO:
-        """Open what was written, at the Data Set's first byte, for reading."""
+        """Open the written bytes for reading, at the first byte of the Data Set."""
 
     def discard(self) -> None:
-        """Forget it; harmless when called twice.
+        """Delete the staged bytes; harmless when called twice.
 
-        After an ``Archive.commit`` that has made it visible its note stays, for ``Archive.sweep``.
+        When ``Archive.commit`` has made the file visible, its note stays for ``Archive.sweep``.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class ArchivedFile:
-    """What a stored file says of itself.
+    """A stored file: what its header says, and its Data Set.
 
     Attributes
     ----------
     name
         Of the file, in the file system.
     xxh3_128
-        Of the Data Set, where ``Archive.load`` has compared it by that; empty where it was compared by SHA-256.
+        Of the Data Set, when ``Archive.load`` compared it by XXH3; empty when it was compared by SHA-256.
     content
-        Its Data Set, where ``Archive.load`` has read and compared it: valid as long as the memory given for it.
+        The Data Set, when ``Archive.load`` read and compared it; valid as long as the buffer that it was read into.
     reopen
         Opens the file at its first byte.
     """
@@ -145,12 +146,12 @@ class ArchivedFile:
         return Path(self.name)
 
     def data_set(self) -> BinaryIO:
-        """Open it at the Data Set's first byte; what is in memory is not read again.
+        """Open the Data Set at its first byte; when it is in memory, the file is not read again.
 
         Raises
         ------
         FileMissing, DigestMismatch, ArchiveUnavailable
-            Also each time that the stream is read: what the system refuses is never an ``OSError``.
+            Every read of the stream may raise these too; none raises ``OSError``.
         """
         if self.content is not None:
             return BytesIO(self.content)
@@ -160,10 +161,10 @@ class ArchivedFile:
 
 
 class Archive(Protocol):
-    """Where the files are.  Never overwrites, never deletes what was committed."""
+    """Stores the files.  It never overwrites and never deletes a committed file."""
 
     def stage(self, heading: Heading) -> StagedFile:
-        """Begin a file.
+        """Create a staged file.
 
         Raises
         ------
@@ -171,11 +172,11 @@ class Archive(Protocol):
         """
 
     def commit(self, staged: StagedFile, key: InstanceKey, arrival: Arrival) -> tuple[str, Arrival]:
-        """Make it durable and visible: file, folder entry and new folders are fsynced.
+        """Make a file durable and visible: fsync the file, its folder entry and new folders.
 
-        Return its location, a pure function of key and digest, and the arrival that the file there tells of: an
-        intact file already there is kept, with its own; a damaged one is set aside (never deleted) and replaced.
-        ``staged`` stays behind as a note for ``sweep`` until ``forget``.
+        Return its location, a pure function of key and digest, and the arrival that the stored file names.  An intact
+        file that is there already stays, with its own arrival.  A damaged one is renamed (never deleted) and replaced.
+        ``staged`` stays as a note for ``sweep`` until ``forget``.
 
         Raises
         ------
@@ -183,26 +184,26 @@ class Archive(Protocol):
         """
 
     def forget(self, staged: StagedFile) -> None:
-        """Drop the note that ``commit`` left: the index has its row now."""
+        """Remove the note that ``commit`` left, because the index has the row now."""
 
     def sweep(self) -> Iterator[str]:
-        """Remove what a crash left half-written; yield the locations of files committed with no ``forget``.
+        """Remove files that a crash left incomplete; yield the locations of committed files without ``forget``.
 
-        Those of dead processes, and those of this one that were discarded.  What is yielded is not yielded again once
-        the next one is asked for.
+        It looks at the files of dead processes, and at those that this process discarded.  The note of a yielded
+        location is removed when the next one is requested.
         """
 
     @property
     def has_leftovers(self) -> bool:
-        """Whether this process has discarded what it had made visible: a ``sweep`` would yield it."""
+        """Whether this process discarded a file that was visible already, so that ``sweep`` would yield it."""
 
     def read(self, location: str) -> ArchivedFile:
-        """Read what the file says of itself, without reading its Data Set.
+        """Read the header of a file, without its Data Set.
 
         Raises
         ------
         FileMissing, DigestMismatch
-            It is gone, or its File Meta is damaged.
+            The file is gone, or its File Meta is damaged.
         """
 
     def verify(self, location: str, sha256: str) -> ArchivedFile:
@@ -216,18 +217,18 @@ class Archive(Protocol):
     def load(
         self, location: str, sha256: str, room: Callable[[int], memoryview | None], *, by_sha256: bool = False
     ) -> ArchivedFile:
-        """Read every byte, compare it, and leave the Data Set that was compared in memory, as its ``content``.
+        """Read every byte, compare it, and keep the compared Data Set in memory, as ``content``.
 
-        It is compared by the XXH3 that stands in the file beside its SHA-256, which finds every accident
-        (docs/adr/0022); by SHA-256 where the file has none, or another than this.  What the system has in memory need
-        not be read from the medium, but nothing is called damaged that is intact there.
+        It compares the XXH3 that the file holds beside its SHA-256, which detects every accidental change
+        (docs/adr/0022).  When the file has no XXH3, or its SHA-256 is not ``sha256``, it compares SHA-256.  It may read
+        from the page cache, but reads from the disk before it calls a file damaged.
 
         Parameters
         ----------
         room
-            Gives the memory for a Data Set of so many bytes, None when there is none: it is compared all the same.
+            Returns a buffer for a Data Set of that many bytes, or None; without a buffer the file is only compared.
         by_sha256
-            Whether it must be compared by SHA-256, as ``verify`` does.
+            Whether to compare SHA-256 in any case, as ``verify`` does.
 
         Raises
         ------
@@ -235,10 +236,10 @@ class Archive(Protocol):
         """
 
     def announce(self, location: str) -> None:
-        """Start reading a file that will be loaded soon (readahead); errors show later."""
+        """Start reading a file that will be loaded soon (readahead).  Raises nothing; ``load`` reports errors."""
 
     def flush(self, location: str) -> None:
-        """Make a committed file durable, and every name that leads to it, whoever put it there.
+        """Make a committed file and all entries on its path durable, also when another program put it there.
 
         Raises
         ------
@@ -246,12 +247,12 @@ class Archive(Protocol):
         """
 
     def locations(self, folder: str = "") -> Iterator[str]:
-        """Every committed file, in no particular order, with flat memory; only those in one of ``folders``.
+        """Yield every committed file, in any order, with constant memory; with ``folder`` only those below it.
 
         Raises
         ------
         DigestMismatch
-            After the last of all others: there are folders that cannot be read.
+            Some folders cannot be read; raised after the last file.
         ArchiveUnavailable
         """
 
@@ -259,10 +260,10 @@ class Archive(Protocol):
         """Tell whether a committed file still has its note in staging."""
 
     def is_place_of(self, location: str, key: InstanceKey, sha256: str) -> bool:
-        """Tell whether ``commit`` puts this Data Set there."""
+        """Tell whether ``commit`` would use this location for this Data Set."""
 
     def folders(self) -> Iterator[str]:
-        """Every folder with committed files, in order; what has one Study Instance UID stands in one folder.
+        """Yield every folder with committed files, in order; each Study Instance UID is in one folder only.
 
         Raises
         ------
@@ -271,7 +272,7 @@ class Archive(Protocol):
         """
 
     def foreign(self) -> Iterator[str]:
-        """Every other file or folder in the archive: not ours, never touched.
+        """Yield every other file or folder in the archive: they are foreign and never touched.
 
         Raises
         ------
@@ -280,23 +281,23 @@ class Archive(Protocol):
         """
 
     def free_bytes(self) -> int:
-        """Count what the volume can still take.
+        """Return the number of free bytes on the volume.
 
         Raises
         ------
         ArchiveUnavailable
-            Its drive is not there: another volume would be counted.
+            The drive is missing, and the number would be another volume's.
         """
 
     @property
     def trouble(self) -> str:
-        """Why writes are refused: an fsync failed, and no test file was synced since; empty when all is well."""
+        """Why writes are refused: an fsync failed, and no test file was synced since; otherwise empty."""
 
     def mark_faulty(self, trouble: str) -> None:
         """Refuse writes until a test file was written and synced."""
 
     def identity(self) -> str | None:
-        """Read which archive this is; None where it has no marker: a new one, an old one, or a missing drive.
+        """Read the archive's identity; None without a marker: a new archive, an old one, or a missing drive.
 
         Raises
         ------
@@ -304,7 +305,7 @@ class Archive(Protocol):
         """
 
     def establish(self, identity: str | None = None) -> str:
-        """Write a durable marker with this identity, or a new one; return the identity that the archive has.
+        """Write a durable marker with this identity, or with a new one; return the archive's identity.
 
         Raises
         ------
@@ -315,7 +316,7 @@ class Archive(Protocol):
         """From now on, read and write only while the archive is this one."""
 
     def require_ready(self) -> None:
-        """See whether ``stage`` would be refused, without writing anything.
+        """Raise when ``stage`` would be refused, without writing anything.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Storage Commitment: the requests, what they came to, and what keeps them (PS3.4 J)."""
+"""The values of Storage Commitment (PS3.4 J), and the interface of their store."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Reference(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Requester:
-    """The requester of a commitment, which gets the report.
+    """The AE that requested a commitment and gets the report.
 
     Attributes
     ----------
@@ -51,9 +51,9 @@ class CommitmentRequest:
     Attributes
     ----------
     called_ae_title
-        Who we are to the requester, and so in the report; empty in requests of before it was kept.
+        Our AE title in the request, used in the report again; empty in requests of releases that did not store it.
     own_only
-        Whether only what the requester has sent itself is committed: it is a stranger, who may not ask for the rest.
+        Whether to commit only instances that the requester sent itself; true for an AE that is not configured.
     """
 
     transaction_uid: str
@@ -66,16 +66,16 @@ class CommitmentRequest:
 
 @dataclass(frozen=True, slots=True)
 class Commitment:
-    """A request that was leased, to be worked on.
+    """A request that this worker has leased.
 
     Attributes
     ----------
     results
-        Of each reference, in order: None if it is committed.  Empty while they have not been looked at.
+        For each reference, in order: None when it is committed.  Empty before the instances were verified.
     attempts
         How often a report has failed.
     lease
-        Whose it is: nobody else works on it meanwhile.
+        Identifies the lease; no other worker takes the request meanwhile.
     """
 
     number: int
@@ -118,69 +118,73 @@ class OwedReports:
 
 
 class Commitments(Protocol):
-    """The Storage Commitment requests of every node that shares the index; each method is one transaction.
+    """Stores the Storage Commitment requests of all nodes that share the index; each method is one transaction.
 
-    A request is entered, leased and concluded, its report leased and delivered.  A lease that is not renewed in time is
-    over, and anyone may take the next one.
+    A request is entered, leased and concluded; then its report is leased and delivered.  A lease that is not renewed
+    in time expires, and any worker may take the next one.
 
     Every method raises IndexUnavailable.
     """
 
     def enter(self, request: CommitmentRequest) -> int:
-        """Keep a request; on return it is durable, and its number known.
+        """Store a request; on return it is durable.  Returns its number.
 
         Raises
         ------
         DuplicateTransaction
             The requester has used the Transaction UID before.
         ResourceLimitation
-            It has too much open.
+            The requester has too many open requests.
         """
 
     def find(
         self, references: Sequence[Reference], requester: Requester, *, own_only: bool = False
     ) -> dict[Reference, list[StoredVersion]]:
-        """Find what each reference names: the answering versions, and the latest that the requester has sent.
+        """Find the versions of each reference: the answering ones, and the latest that the requester sent.
 
-        With ``own_only`` nothing of an instance of which the requester has sent no version.
+        With ``own_only``, find nothing for an instance of which the requester sent no version.
         """
 
     def lease_request(self, now: datetime, until: datetime, not_at: Collection[str] = ()) -> Commitment | None:
-        """Take a request whose instances are due to be looked at, of a requester at none of these addresses."""
+        """Lease a request whose instances are due for verification, from an address not in ``not_at``."""
 
     def lease_report(self, now: datetime, until: datetime) -> Commitment | None:
-        """Take a report that is due, of a requester to whom no other is under way."""
+        """Lease a report that is due, for a requester that is not being sent another one."""
 
     def lease_report_of(
         self, numbers: Sequence[int], attempts: int, now: datetime, until: datetime
     ) -> Commitment | None:
-        """Take one of these reports that has failed so often, due or not, if it is owed and nobody has it."""
+        """Lease one of these reports with that many failed attempts, due or not, if it is pending and not leased."""
 
     def renew(self, commitment: Commitment, until: datetime) -> bool:
-        """Keep a lease for longer; False when it is lost."""
+        """Extend a lease; False when it was lost."""
 
     def postpone(self, commitment: Commitment, due_at: datetime) -> None:
-        """Give a request back, to be looked at again."""
+        """End the lease of a request, and verify its instances again at ``due_at``."""
 
     def conclude(self, commitment: Commitment, results: Sequence[FailureReason | None], now: datetime) -> bool:
-        """Note what became of each reference; the report is owed from now on.  False when the lease was lost."""
+        """Store the result for each reference; the report is pending from now on.  False when the lease was lost."""
 
     def report_failed(
         self, commitment: Commitment, error: str, now: datetime, again_at: datetime, give_up_before: datetime
     ) -> None:
-        """Note that a report was not taken: none to this requester is tried before, and no older request's at all."""
+        """Record a failed report.
+
+        No report to this requester is tried before ``again_at``.  Reports of requests older than ``give_up_before`` are
+        given up.
+        """
 
     def report_delivered(self, commitment: Commitment, now: datetime) -> None:
-        """Note that a report was taken: the Transaction UID is dead; what else is owed to the requester is due."""
+        """Record a delivered report: it is not sent again, and other reports to the requester are due now."""
 
     def owed(self) -> list[OwedReports]:
-        """List who waits for what, the oldest first."""
+        """List the requesters with pending reports, the oldest first."""
 
     def ask(self, transaction_uid: str, now: datetime) -> None:
-        """Note that we ask another AE for a commitment; older notes are forgotten after some time."""
+        """Record that we request a commitment from another AE; old records are deleted after some time."""
 
     def answer(self, transaction_uid: str, results: Mapping[Reference, int]) -> bool:
-        """Note what it reports, 0 for committed, else its Failure Reason; False when we have not asked that."""
+        """Record its report: 0 for committed, else a Failure Reason.  False when we sent no such request."""
 
     def answer_to(self, transaction_uid: str) -> dict[Reference, int] | None:
-        """Give what it reported, once it has."""
+        """Return its report; None before it has come."""

@@ -1,4 +1,4 @@
-"""Where instances go back to."""
+"""The interface of a destination that instances are sent to, and its values."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from backup_scp.ports.holdings import StoredVersion
 
 @dataclass(frozen=True, slots=True)
 class RemoteAE:
-    """A configured Application Entity: who it is, where it listens, what it may do.
+    """A configured Application Entity: its names, its address, its permissions.
 
     Attributes
     ----------
     name
-        What people call it in commands; unique among the configured.
+        Its name in commands; unique among the configured ones.
     ae_title
         Its AE title, as calling AE and as Move Destination.
     host, port
-        Where it listens, when we connect to it.
+        The address that it listens on.
     site
-        The clinic whose Patient IDs it uses; empty when it has not been told.
+        The clinic whose Patient IDs it uses; empty when the settings name none.
     query
-        It may C-FIND, C-GET and C-MOVE.
+        Whether it may use C-FIND, C-GET and C-MOVE.
     destination
-        C-MOVE and restore may send to it.
+        Whether C-MOVE and restore may send to it.
     check_address
-        Its AE title counts only from its host's address.
+        Whether its AE title is accepted only from its host's address.
     commitment_port
-        Where it listens for Storage Commitment reports, when that is another port; 0 for the same.
+        The port for Storage Commitment reports, when it is another one; 0 for the same.
     tls
-        Whether we secure our Associations with it.
+        Whether we use TLS when we call it.
     tls_required
-        Whether it must secure its own with us.
+        Whether it must use TLS when it calls us.
     """
 
     name: str
@@ -52,17 +52,17 @@ class RemoteAE:
 
 
 Upcoming = tuple[ArchivedFile, StoredVersion]
-"""What comes next, compared and ready to be sent."""
+"""The next instance, compared and ready to be sent."""
 
 Meanwhile = Callable[[], Upcoming | None]
 
 
 def do_nothing() -> None:
-    """Do nothing meanwhile."""
+    """Do nothing; the default for ``meanwhile``."""
 
 
 class Destination(Protocol):
-    """Where instances go back to: a remote AE over one Association, or a folder.  A context manager."""
+    """Receives instances: a remote AE over one Association, or a folder.  A context manager."""
 
     name: str
 
@@ -71,7 +71,7 @@ class Destination(Protocol):
     def __exit__(self, *exc: object) -> None: ...
 
     def prepare(self, instances: Sequence[StoredVersion]) -> Sequence[StoredVersion]:
-        """Connect for these instances; return them in the order in which they are to be sent.
+        """Connect for these instances; return them in the order in which to send them.
 
         Raises
         ------
@@ -84,41 +84,41 @@ class Destination(Protocol):
         Parameters
         ----------
         meanwhile
-            Call it once, when the stored bytes are not needed any more: what is to be done while the destination
-            has not confirmed them.  ``file.content`` is void from then on.  It returns what comes next, where that is
-            in memory by now.  It need not be called.
+            Work for the time while the destination has not confirmed yet.  Call it at most once, when the stored bytes
+            are no longer needed: it makes ``file.content`` invalid.  It returns the next instance, when that one is in
+            memory by now.
 
         Returns
         -------
         str or None
-            A warning in one sentence when it was taken with one (Status Bxxx).
+            The warning in one sentence, when the instance was taken with one (Status Bxxx).
 
         Raises
         ------
         InstanceRefused
-            This one failed; the next may not.
+            This instance failed; the next one may succeed.
         DestinationUnavailable
-            It is gone; nothing more can be sent.
+            The destination is away; nothing more can be sent.
         """
 
 
 class RestoreDestination(Destination, Protocol):
-    """Where a restore sends, which may take hours, and is asked for batch by batch.
+    """Receives the instances of a restore, which prepares them batch by batch and may take hours.
 
     Attributes
     ----------
     implementation
-        What the other side says that it is, once it was reached; empty where it does not say.
+        The implementation that the peer names, after a connection; empty when it names none.
     """
 
     implementation: str
 
     def expect(self, held: StoredVersion) -> None:
-        """Announce one instance; all are announced before the first batch is prepared."""
+        """Announce one instance.  All instances are announced before the first batch is prepared."""
 
 
 class Inventory(Protocol):
-    """What a destination says that it has."""
+    """Tells what a destination says that it has."""
 
     def count(self, study_instance_uid: str) -> int | None:
-        """Tell how many images of a study it has; None where it does not say."""
+        """Return how many images of a study the destination has; None when it does not say."""

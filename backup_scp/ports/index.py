@@ -1,4 +1,4 @@
-"""What the services ask of an index."""
+"""The interface of an index, divided by its users: readers, writers, records."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ from backup_scp.ports.rejections import Rejection
 
 
 class IndexReader(Protocol):
-    """Answers what is held; changes nothing."""
+    """Reads the index; changes nothing."""
 
     def look_up(self, key: InstanceKey, sha256: str) -> Lookup:
-        """Look what is held with these UIDs, and what came before."""
+        """Find the version with exactly these bytes, and the latest of all versions with this SOP Instance UID."""
 
     def held(self, key: InstanceKey, sha256: str) -> tuple[str, Arrival] | None:
-        """Location and first arrival of the version with exactly these bytes, if there is one."""
+        """Return location and first arrival of the version with exactly these bytes, if there is one."""
 
     def versions_of(self, key: InstanceKey) -> list[StoredVersion]:
-        """Give the versions of an instance: the one that answers queries, then the others, the latest first."""
+        """Return the versions of an instance: the one that answers queries, then the others, latest first."""
 
     def search(self, query: Query) -> Generator[Match, None, None]:
-        """Answer a query, one match per entity at its level; flat memory.
+        """Answer a query with one match for each entity at its level, with constant memory.
 
         Close the iterator to stop early.  Each match holds the keys in ``query.return_keys``, and the unique keys
         of its level and of those above.
@@ -54,10 +54,10 @@ class IndexReader(Protocol):
         """
 
     def search_as_of(self, query: Query, as_of: datetime, read: ReadVersion) -> Generator[Match, None, None]:
-        """Answer a query at STUDY, SERIES or IMAGE level as ``search`` would have at that moment, which is included.
+        """Answer a query at STUDY, SERIES or IMAGE level as ``search`` did at that moment, which is included.
 
-        ``read`` gives the version at a location: it is asked for those that were there of each study for which
-        something was received since; None leaves one out.
+        ``read`` returns the version at a location, or None to leave it out.  It is called for the older versions of
+        each study that received something since that moment.
 
         Raises
         ------
@@ -73,35 +73,35 @@ class IndexReader(Protocol):
         """Find the answering versions of every instance below the entities that match, in series and instance order."""
 
     def select(self, selection: Selection) -> list[StoredVersion]:
-        """Find what a restore takes: newest study first, by series and instance number, versions oldest first."""
+        """Find what a restore sends: newest study first, by series and instance number, oldest version first."""
 
     def select_in_batches(self, selection: Selection) -> Generator[list[StoredVersion], None, None]:
-        """Find the same in batches of whole studies; flat memory, and no transaction is open while one is used.
+        """Find the same in batches of whole studies, with constant memory and no open transaction between batches.
 
-        What changes meanwhile may be met or not: a study that is entered anew by then is left out.
+        Changes made meanwhile may be included or not.  A study that is re-indexed meanwhile is left out.
         """
 
     def versions(self, before: datetime | None = None) -> Iterator[StoredVersion]:
-        """Every version not verified since a moment (None is now), the longest unverified first; flat memory."""
+        """Yield every version not verified since a moment (None is now), the longest unverified first."""
 
     def unindexed(self, locations: Iterable[str]) -> Iterator[str]:
-        """Give those of the locations that no version has, with flat memory."""
+        """Yield those of the locations that no version has, with constant memory."""
 
     def is_empty(self) -> bool:
-        """Whether no file is known; at once, however many are."""
+        """Tell whether the index lists no file; fast for any number of files."""
 
     def holdings(self) -> Holdings:
-        """Count what is held."""
+        """Count patients, studies, images and versions."""
 
 
 class IndexWriter(Protocol):
-    """Enters versions."""
+    """Adds versions to the index."""
 
     def add(self, version: Version, read: ReadVersion | None = None) -> AddResult:
-        """Enter a version; on return the row is durable.  Idempotent.
+        """Add a version; on return the row is durable.  Idempotent.
 
-        With ``read`` the order in which versions of an instance are entered does not matter: where an earlier one
-        comes late, its study is entered anew, from its files.
+        With ``read``, versions of an instance may be added in any order: when an earlier one comes late, its study is
+        re-indexed from its files.
 
         Raises
         ------
@@ -109,11 +109,11 @@ class IndexWriter(Protocol):
         """
 
     def reindex_studies(self, versions: Sequence[Version], read: ReadVersion, task: Task) -> int:
-        """Let the index say of the studies of these versions what their files say, in one short transaction.
+        """Replace all rows of these versions' studies by what their files say, in one short transaction.
 
-        ``read`` is asked for further versions that the index knows of these studies.  Where it has none, a file is
-        damaged or gone, and what is known of it stays, as does when a version was verified.  ``task`` is recorded in
-        the same transaction.
+        ``read`` is called for further versions that the index lists in these studies.  When it returns None, the file
+        is damaged or gone, and its row stays.  Times of verification stay too.  ``task`` is recorded in the same
+        transaction.
 
         Returns
         -------
@@ -123,69 +123,70 @@ class IndexWriter(Protocol):
 
 
 class IndexRecords(Protocol):
-    """Keeps what the node notes beside the versions: verifications, long works, rejections, the archive's state."""
+    """Stores the node's other records: verifications, long tasks, rejections, the state of the archive."""
 
     def forget_future_verifications(self) -> None:
-        """Take every version as never verified that was at a time which is yet to come: a clock was ahead then."""
+        """Reset each time of verification that lies in the future, because a clock was ahead then."""
 
     def record_verification(self, results: Iterable[VerificationResult]) -> None:
-        """Note what was found."""
+        """Record results of verification."""
 
     def is_damaged(self, location: str) -> bool:
-        """Tell whether the version there was found to be damaged, and not to be intact since."""
+        """Tell whether the last verification found the version at this location damaged."""
 
     def record_task(self, task: Task) -> None:
-        """Note how far it is; one that has ended takes the place of the one under way."""
+        """Record the progress of a task; a finished task replaces the running one."""
 
     def tasks(self) -> dict[str, Task]:
-        """Give the long works under way, and the last of each that ended, by name."""
+        """Return the running tasks, and the last finished one of each kind, by name."""
 
     def clock_doubt(self) -> ClockDoubt:
-        """Tell what was received in the future: the clock was wrong then, or it is now."""
+        """Report versions dated in the future: the clock was wrong then, or it is wrong now."""
 
     def remarks(self, limit: int) -> list[FlaggedVersion]:
         """List flagged and damaged versions, newest first."""
 
     def storms(self, since: datetime, studies: int) -> list[MassChange]:
-        """List the senders that changed instances of so many studies, or more, since a moment."""
+        """List the senders that changed instances of at least this many studies since a moment."""
 
     def record_rejections(self, found: Sequence[Rejection], settled: Sequence[Rejection] = ()) -> None:
-        """Add to the counts of rejections, and forget those that are settled, as they were listed.
+        """Add to the counts of rejections, and delete the settled ones, if they are unchanged since they were listed.
 
-        The number of different ones is bounded, in all and for one address; the oldest go first, and those of 30 days.
+        The number of different rejections is limited, in total and for one address.  The oldest are deleted first, and
+        all that are older than 30 days.
         """
 
     def rejections(self, limit: int) -> list[Rejection]:
         """List the rejections of the last 30 days, newest first."""
 
     def archive_identity(self) -> str | None:
-        """Tell which archive it was made of; None when it has not been told."""
+        """Return the identity of the index's archive; None when none is recorded."""
 
     def record_archive_identity(self, identity: str) -> None:
-        """Remember which archive it was made of."""
+        """Record the identity of the index's archive."""
 
     def archive_trouble(self) -> DiskFault | None:
-        """Tell of the last trouble of the archive's disk."""
+        """Return the last fault of the archive's disk."""
 
     def record_archive_trouble(self, sentence: str) -> None:
-        """Note that the archive's disk is not trusted, and why; an empty sentence ends it."""
+        """Record a fault of the archive's disk; an empty sentence ends it."""
 
     def received_since(self, since: datetime) -> IntakeTotals:
-        """Sum up the studies that received something since then."""
+        """Return the totals of the studies that received something since then."""
 
 
 class Index(IndexReader, IndexWriter, IndexRecords, Protocol):
-    """The whole index.  Derived: ``rebuild`` makes it again from the files.  Take the narrowest of its parts."""
+    """The whole index.  It is derived: ``rebuild`` makes it again from the files.  Depend on the narrowest part."""
 
     def sweep(self) -> None:
-        """Remove what a search of an earlier version left beside the index when it was killed."""
+        """Remove temporary files that a search of an earlier release left beside the index when it was killed."""
 
     @property
     def commitments(self) -> Commitments:
-        """The Storage Commitment requests; not derived, and kept by ``rebuild``."""
+        """The Storage Commitment requests.  They are not derived; ``rebuild`` keeps them."""
 
     def too_few_connections(self, processes: int) -> str:
-        """Say in one sentence that its server allows too few for a node of so many processes; empty when it does not.
+        """Return a sentence when the database server allows too few connections for so many processes, else empty.
 
         Raises
         ------
@@ -193,14 +194,14 @@ class Index(IndexReader, IndexWriter, IndexRecords, Protocol):
         """
 
     def damage(self) -> str:
-        """Say what was met in it that makes it useless, in one sentence; empty when nothing was."""
+        """Return one sentence on damage that makes the index unusable; empty when none was found."""
 
     @property
     def is_replaced(self) -> bool:
-        """Whether another file took the place of the index since it was opened, or last accepted."""
+        """Whether the file of the index was replaced since it was opened or last accepted."""
 
     def accept(self) -> None:
-        """Take what is there now for the index."""
+        """Use the file that is there now as the index."""
 
     def close(self) -> None:
-        """Let go of every connection."""
+        """Close all connections."""

@@ -1,4 +1,4 @@
-"""Who was turned away: the values that an index keeps of it, and who is told."""
+"""The values that describe rejected callers, and the interface that records them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _WITH_DIGITS = re.compile(r"\S*\d\S*")
 
 
 class ServiceKind(StrEnum):
-    """What a caller asked for when it was turned away."""
+    """What a rejected caller had requested."""
 
     ASSOCIATION = "association"
     TLS = "tls"
@@ -20,7 +20,7 @@ class ServiceKind(StrEnum):
     QUERY = "query"
     RETRIEVE = "retrieve"
     COMMITMENT = "commitment"
-    DESTINATION = "destination"  # a C-MOVE was served, and its destination did not take the images
+    DESTINATION = "destination"  # a C-MOVE whose destination did not take the images
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,22 +56,22 @@ class Rejection:
 
     @property
     def cause(self) -> str:
-        """The reason without its numbers and UIDs: a thousand refused images are one line."""
+        """The reason without its numbers and UIDs, so that a thousand refused images make one line."""
         return _WITH_DIGITS.sub("#", self.reason)
 
     @property
     def settled_by(self) -> tuple[str, str, str]:
-        """The service, AE title and address whose later success ends it: of the caller, or of the Move Destination."""
+        """Service, AE title and address (of caller or Move Destination) whose later success settles this rejection."""
         if self.service is ServiceKind.DESTINATION:
             return self.service, self.called_ae_title, ""
         return self.service, self.calling_ae_title, self.address
 
 
 class RejectionRecorder(Protocol):
-    """Records who is turned away; never waits for a disk or a database."""
+    """Records rejected callers; never waits for a disk or a database."""
 
     def rejected(self, service: ServiceKind, calling: str, called: str, address: str, reason: str, fix: str) -> bool:
-        """Count a rejection; True for the first of its kind in some seconds, which is worth a line in the log."""
+        """Count a rejection; True for the first of its kind in some seconds, which the caller should log."""
 
     def succeeded(self, service: ServiceKind, ae_title: str, address: str) -> None:
-        """End the rejections that this success settles: see ``Rejection.settled_by``."""
+        """Settle the rejections that this success ends: see ``Rejection.settled_by``."""
