@@ -1,4 +1,4 @@
-"""The headers of many files, read by several processes at once: a rebuild takes its time for that."""
+"""Read the headers of many files in several processes at once, since a rebuild spends its time with that."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _TO_BEGIN_WITH = 5  # batches
-_MOST_DEATHS = 2  # of processes that read; then all is read in this one
+_MOST_DEATHS = 2  # of reading processes; after more, this process reads everything
 
 
 @contextlib.contextmanager
 def reader(settings: Settings) -> Iterator[rebuild.ReadHeaders]:
-    """Give what reads the headers of many files: other processes, one for each processor but this one's."""
+    """Yield a function that reads headers in other processes: one for each processor, except this process's."""
     with ExitStack() as stack:
         yield functools.partial(_read_in_processes, settings, stack)
 
@@ -37,7 +37,7 @@ def _read_in_processes(settings: Settings, stack: ExitStack, batches: Iterable[r
     readers = _Readers(settings, stack)
     under_way: deque[tuple[rebuild.Folders, _UnderWay | None]] = deque()
     for number, batch in enumerate(batches):
-        if number < _TO_BEGIN_WITH:  # what is few is read before a process has started
+        if number < _TO_BEGIN_WITH:  # a few batches are read before a process has started
             yield batch, readers.finish(batch, None)
             continue
         under_way.append((batch, readers.begin(batch)))
@@ -49,14 +49,14 @@ def _read_in_processes(settings: Settings, stack: ExitStack, batches: Iterable[r
 
 
 class _UnderWay(NamedTuple):
-    """What a process reads."""
+    """A batch that a process is reading."""
 
     pool: ProcessPoolExecutor
     found: Future[list[Version | rebuild.SkippedFile]]
 
 
 class _Readers:
-    """Processes that read headers; what one of them was at when it died, or could not be started for, is read here."""
+    """Processes that read headers; when one dies or cannot start, this process reads its batch."""
 
     def __init__(self, settings: Settings, stack: ExitStack) -> None:
         self._settings = settings
@@ -67,11 +67,11 @@ class _Readers:
 
     @property
     def most_under_way(self) -> int:
-        """How many batches are given to them at once."""
+        """How many batches the processes have at once."""
         return 2 * self._number
 
     def begin(self, batch: rebuild.Folders) -> _UnderWay | None:
-        """Give a batch to a process; None where there is none."""
+        """Give a batch to a process; None when there is no process."""
         from concurrent.futures import BrokenExecutor
 
         if self._deaths > _MOST_DEATHS:
@@ -85,7 +85,7 @@ class _Readers:
             return None
 
     def finish(self, batch: rebuild.Folders, begun: _UnderWay | None) -> list[Version | rebuild.SkippedFile]:
-        """Wait for what a process reads, or read it here."""
+        """Wait until a process has read the batch, or read it here."""
         from concurrent.futures import BrokenExecutor
 
         if begun is not None:
@@ -100,11 +100,11 @@ class _Readers:
         from multiprocessing import get_context
 
         pool = ProcessPoolExecutor(self._number, get_context("spawn"), initializer=_ignore_interrupt)
-        self._stack.callback(pool.shutdown, cancel_futures=True)  # after Ctrl-C nobody asks for the rest
+        self._stack.callback(pool.shutdown, cancel_futures=True)  # after Ctrl-C nobody needs the rest
         return pool
 
     def _give_up(self, pool: ProcessPoolExecutor | None, error: Exception) -> None:
-        """Begin with new processes next time, unless that has been of no use."""
+        """Drop the processes after one has died; the next batch starts new ones, until too many have died."""
         if pool is self._pool:
             self._pool = None
             self._deaths += 1
@@ -116,5 +116,5 @@ def _read_files(settings: Settings, locations: list[str]) -> list[Version | rebu
 
 
 def _ignore_interrupt() -> None:
-    """Ctrl-C goes to every process of the terminal; the one that asked for this work will end it."""
+    """Ignore Ctrl-C, which the terminal sends to all its processes; the parent process ends this one."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

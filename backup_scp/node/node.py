@@ -1,4 +1,4 @@
-"""The composition root: settings made into archive, index, services and server."""
+"""The composition root: build archive, index, services and server from the settings."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_WORKER_GRACE_S = 5.0  # what it has not done by then it does after the next start
-_GRACE_S = 30.0  # what an image under way may take when the node stops
+_WORKER_GRACE_S = 5.0  # unfinished work continues after the next start
+_GRACE_S = 30.0  # for images that are being received when the node stops
 
 
 class Node:
@@ -39,18 +39,18 @@ class Node:
     Parameters
     ----------
     settings
-        Everything it needs to know.
+        All settings of the node.
     listeners
-        Its ports, open already; by default they are opened when it starts.
+        Its open ports; by default it opens them at the start.
     places
-        Counts the Associations of all its processes.
+        Counts the Associations of all processes of the node.
     keeps_up
-        Whether it sees to what only one process of a node should: the index's file, and what is done by itself.
+        Whether this process does what only one process of a node must do: care for the index file, and maintenance.
 
     Attributes
     ----------
     troubles
-        What is wrong with archive and index, one sentence each, as of the start or of the last ``look_again``.
+        Problems of archive and index, one sentence each, found at the start or by the last ``look_again``.
     remarks
         Notes that need no action.
     """
@@ -77,17 +77,17 @@ class Node:
         self.remarks: list[str] = []
 
     def start(self) -> tuple[int, ...]:
-        """Open the storage, take in what a crash left, and listen.
+        """Open archive and index, add the files that a crash left to the index, and listen.
 
         Returns
         -------
         tuple of int
-            The ports: the plain one, and that with TLS, as far as there are such.
+            The ports: the one without TLS and the one with TLS, those that exist.
 
         Raises
         ------
         BackupSCPError
-            What cannot be had, with a fix; nothing is left open.
+            The node cannot start; the text has a fix.  Nothing is left open.
         """
         from backup_scp.dimse.association.negotiation import is_storage
         from backup_scp.dimse.association.server import Server
@@ -142,23 +142,23 @@ class Node:
 
     @property
     def is_listening(self) -> bool:
-        """Whether connections are taken at every port."""
+        """Whether every port accepts connections."""
         return self._server is not None and self._server.is_listening
 
     @property
     def maintenance(self) -> Maintenance:
-        """What the thread that works by itself is doing."""
+        """The state of the maintenance thread."""
         if self._maintenance is None:
             return Maintenance(alive=False)
         return Maintenance(self._maintenance.is_alive, self._maintenance.active_at, self._maintenance.trouble)
 
     @property
     def must_look_again(self) -> bool:
-        """Whether something was in trouble: archive, index, or an image that could not be entered into the index."""
+        """Whether archive or index had a problem, or an image could not be added to the index."""
         return bool(self.troubles) or (self._storage is not None and self._storage.archive.has_leftovers)
 
     def look_again(self) -> None:
-        """Try archive and index once more, and take in what could not be taken in until now."""
+        """Try archive and index once more, and add images that could not be added before."""
         assert self._storage is not None, "not started"  # noqa: S101 - for the type checker
         assert self._ingest is not None, "not started"  # noqa: S101 - for the type checker
         before, self.troubles = self.troubles, list(_recover(self._storage, self._ingest))
@@ -169,7 +169,7 @@ class Node:
             log.warning("Archive and index can be used again")
 
     def stop(self) -> None:
-        """Let what is under way end, then close everything."""
+        """Let current requests finish, then close everything."""
         if self._server is not None:
             self._server.stop(_GRACE_S)
         if self._worker is not None:
@@ -178,13 +178,13 @@ class Node:
 
 
 def _recover(storage: OpenStores, ingest: Ingest) -> Iterator[str]:
-    """Enter what a crash left, and try archive and index; yield what is wrong with them.
+    """Add the files that a crash left to the index, and test archive and index; yield their problems.
 
-    A volume that cannot be written, or a database that does not answer, is no reason not to start: it may come back,
-    and what can be served meanwhile is.
+    The node starts even when the volume cannot be written or the database does not answer: they may come back, and
+    it serves what it can meanwhile.
     """
     steps: tuple[Callable[[], object], ...] = (
-        lambda: _take_in(ingest),  # first, for on a full volume what a crash left takes room
+        lambda: _take_in(ingest),  # first, because leftovers of a crash take room on a full volume
         lambda: ingest.begin(Heading("", "", "")).discard(),
         lambda: storage.index.remarks(1),
     )
@@ -214,9 +214,9 @@ def _pace(settings: Settings) -> CommitmentTimers:
 
 
 def _lost_index(storage: OpenStores, reason: str) -> Iterator[str]:
-    """Let an index be made from the files, where it knows nothing and the archive holds something.
+    """Request a rebuild of an index that is empty while the archive is not; yield remarks about it.
 
-    It takes what comes in meanwhile from the first moment on.  Where the archive is empty too, it is a first start.
+    The index stores new images meanwhile.  When the archive is empty too, it is the node's first start.
     """
     try:
         is_lost = storage.expect_rebuild(reason or "It knew nothing of the files in the archive")
@@ -231,16 +231,17 @@ def _lost_index(storage: OpenStores, reason: str) -> Iterator[str]:
 
 
 def _tell_of_connections(index: Index, settings: Settings) -> None:
-    """Say so before the day when all consoles send at once, and the server turns some away."""
-    with suppress(Unavailable):  # whoever needs it will say what is wrong with it
+    """Warn when the database server allows too few connections, before all consoles send at once."""
+    with suppress(Unavailable):  # the code that needs the index reports this
         if too_few := index.too_few_connections(settings.node.workers):
             log.warning("%s", too_few)
 
 
 def _renew_index(storage: OpenStores, damage: str) -> None:
-    """Set aside an index that was found to be damaged while the node runs, and begin a new one.
+    """Rename an index that was found damaged while the node runs, make a new one and request its rebuild.
 
-    Where there is no damage, somebody else has made a new file, or put one there: what it knows is not known.
+    Without damage, another process or a person has replaced the file: nobody knows whether its rows are complete, so
+    this requests a rebuild too.
     """
     settings = storage.settings
     reasons = set_aside_damaged_index(settings, damage) if damage else ["Its file was replaced while the node ran"]
@@ -252,7 +253,7 @@ def _renew_index(storage: OpenStores, damage: str) -> None:
 
 
 def storms(settings: Settings, index: IndexRecords) -> list[MassChange]:
-    """List the senders that changed more than the settings find usual."""
+    """List the senders that changed more studies than the settings allow."""
     alerts = settings.alerts
     since = clock.now() - timedelta(days=alerts.changed_studies_days)
     return index.storms(since, alerts.changed_studies) if alerts.changed_studies else []

@@ -1,4 +1,4 @@
-"""Archive and index, opened as the settings have them."""
+"""Open archive and index as configured in the settings."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _LEAST_CONNECTIONS = 8
 
 
 def open_archive(settings: Settings) -> Archive:
-    """Open the archive; its folder is made when it is missing.
+    """Open the archive; its folder is created when it is missing.
 
     Raises
     ------
@@ -46,10 +46,10 @@ def open_index(settings: Settings, *, migrate: bool | None = None) -> Index:
     Parameters
     ----------
     settings
-        Where it is.
+        Name the index.
     migrate
-        Bring its tables up to date first.  By default only those of the embedded database: a shared one is migrated
-        by ``db upgrade``, when its owner says so.
+        Whether to upgrade its tables first.  By default only those of SQLite: a shared database is upgraded by
+        ``db upgrade``, when its owner decides so.
 
     Raises
     ------
@@ -63,26 +63,26 @@ def open_index(settings: Settings, *, migrate: bool | None = None) -> Index:
 
 
 def _connections(settings: Settings) -> int:
-    """Give how many connections one process of the node may have to a PostgreSQL server."""
+    """Return how many connections one process of the node may have to a PostgreSQL server."""
     from backup_scp.index.connection.database import MOST_CONNECTIONS
 
     return max(MOST_CONNECTIONS // settings.node.workers, _LEAST_CONNECTIONS)
 
 
 def set_aside_damaged_index(settings: Settings, seen: str = "") -> Iterator[str]:
-    """Rename an SQLite index that is damaged: an empty one is made when it is opened, and filled by a rebuild.
+    """Rename a damaged SQLite index: the next open creates an empty one, and a rebuild fills it.
 
     Parameters
     ----------
     settings
-        Where it is.
+        Name the index.
     seen
-        What was met in it; by default its file is looked at.
+        The damage that was found; by default this checks the file.
 
     Yields
     ------
     str
-        What was wrong, and what the file is called now.
+        The damage, and the file's new name.
 
     Raises
     ------
@@ -96,7 +96,7 @@ def set_aside_damaged_index(settings: Settings, seen: str = "") -> Iterator[str]
 
 
 def back_up_index(settings: Settings, to: Path) -> int:
-    """Copy an SQLite index to a new file, while it is used; return the copy's size in bytes.
+    """Copy an SQLite index to a new file while it is in use; return the size of the copy, in bytes.
 
     Raises
     ------
@@ -108,7 +108,7 @@ def back_up_index(settings: Settings, to: Path) -> int:
 
 
 def upgrade_index(settings: Settings) -> bool:
-    """Bring the index's tables up to date; True when there was work.
+    """Upgrade the tables of the index; True when there was something to do.
 
     Raises
     ------
@@ -120,14 +120,14 @@ def upgrade_index(settings: Settings) -> bool:
 
 
 def require_archive(settings: Settings) -> None:
-    """Refuse to look where there is no archive: that nothing is found there would say nothing of the node's.
+    """Raise when there is no archive, because an empty result would be misleading: the node's archive is elsewhere.
 
-    An index is enough: the archive's drive may not be connected.
+    An index is enough: the archive's drive may be disconnected.
 
     Raises
     ------
     NoArchive
-        With the folder, and how to name another.
+        The text names the folder, and how to name another.
     """
     if not settings.index_is_embedded or is_there(settings.archive_path) or is_there(index_path(settings)):
         return
@@ -139,12 +139,12 @@ def require_archive(settings: Settings) -> None:
 
 
 def require_owner(settings: Settings) -> None:
-    """Refuse archive and index of another user: what we make there would be closed to the node.
+    """Raise when archive or index belong to another user: the node could not use files that we create there.
 
     Raises
     ------
     NotOwner
-        With the words to type.
+        The text has the command to type.
     """
     owner = foreign_owner(settings)
     if owner is not None:
@@ -152,20 +152,20 @@ def require_owner(settings: Settings) -> None:
 
 
 def not_owner(owner: Owner) -> NotOwner:
-    """Make the error that names the owner, and says what to type."""
+    """Return the error that names the owner and the command to type."""
     us = user_name(our_uid() or 0)
     return NotOwner(f"{owner.path} belongs to {owner.name}, and you are {us}: type  {words_to_type(owner)}")
 
 
 def foreign_owner(settings: Settings, *, of_home: bool = False) -> Owner | None:
-    """Give the user that archive and index belong to; None where that is us.
+    """Return the owner of archive and index; None when it is the user of this process.
 
     Parameters
     ----------
     settings
-        Where they are.
+        Name archive and index.
     of_home
-        Where neither is there yet: the owner of the folder that they will lie in.
+        When neither exists yet, return the owner of the folder that will hold them.
 
     Raises
     ------
@@ -175,14 +175,14 @@ def foreign_owner(settings: Settings, *, of_home: bool = False) -> Owner | None:
     from backup_scp.archive.filesystem import STAGING
     from backup_scp.archive.marker import MARKER
 
-    made_by_the_node = (settings.archive_path / name for name in (MARKER, STAGING))  # what is there from the beginning
+    made_by_the_node = (settings.archive_path / name for name in (MARKER, STAGING))  # the first files of an archive
     archive = next(filter(None, map(owner_of, made_by_the_node)), None)
     index = owner_of(index_path(settings)) if settings.index_is_embedded else None
     if index is not None and our_uid() and os.access(index.path, os.R_OK | os.W_OK):
-        index = None  # it is shared on purpose
+        index = None  # the index is shared on purpose
     foreign = [owner for owner in (archive, index) if owner and belongs_to_another(owner, MARKER)]
     if archive and index and foreign and (len(foreign) == 1 or archive.uid != index.uid):
-        # Not of what a link points to: whoever made the link, root is to change nothing elsewhere.
+        # chown -h, without following links: root must change nothing outside, whoever made a link.
         chown = chown_words(archive.name, str(index.path), options="-h")
         raise NotOwner(f"{archive.path} belongs to {archive.name}, and {index.path} to {index.name}: type  {chown}*")
     if archive or index or not of_home:
@@ -192,23 +192,23 @@ def foreign_owner(settings: Settings, *, of_home: bool = False) -> Owner | None:
 
 
 def index_path(settings: Settings) -> Path:
-    """Give the file of an SQLite index."""
+    """Return the file of an SQLite index."""
     return Path(settings.index_url.removeprefix("sqlite:///").partition("?")[0])
 
 
 def is_there(path: Path) -> bool:
-    """Tell whether there is such a file or folder; one that is closed to us may be there."""
+    """Tell whether a file or folder exists; True also when permission to look is denied."""
     try:
         path.stat()
     except PermissionError:
-        return True  # nobody can tell
+        return True  # it may exist
     except OSError:
         return False
     return True
 
 
 def pending_upgrade(settings: Settings) -> str | None:
-    """Say in one sentence why this program cannot use the index as it is; None when it can.
+    """Return one sentence on why this program cannot use the index without an upgrade; None when it can.
 
     Raises
     ------
@@ -220,23 +220,23 @@ def pending_upgrade(settings: Settings) -> str | None:
 
 
 class OpenStores:
-    """Archive and index, open as long as the ``with`` block.
+    """Archive and index, open during the ``with`` block.
 
     Attributes
     ----------
     archive, index
-        The ports.
+        The open archive and index.
     settings
-        Where they are.
+        The settings that name them.
 
     Parameters
     ----------
     settings
-        Where they are.
+        Name archive and index.
     any_archive
-        Read the archive that is there, also when the index was made of another.
+        Read the archive even when the index belongs to another one.
     create
-        Make an archive where there is none.
+        Create the archive when there is none.
     """
 
     archive: Archive
@@ -252,8 +252,8 @@ class OpenStores:
         require_owner(self.settings)
         if not self._create:
             require_archive(self.settings)
-        with contextlib.suppress(OSError):  # whoever needs it will say what is wrong with it
-            make_folders(self.settings.home, 0o700)  # the index names patients
+        with contextlib.suppress(OSError):  # the code that needs the folder reports this
+            make_folders(self.settings.home, 0o700)  # private: the index names patients
         self.archive = open_archive(self.settings)
         was_upgraded = self.settings.index_is_embedded and upgrade_index(self.settings)
         self.index = open_index(self.settings, migrate=False)
@@ -265,13 +265,13 @@ class OpenStores:
         return self
 
     def _expect_the_archive(self) -> None:
-        with contextlib.suppress(IndexUnavailable):  # whoever needs it will say what is wrong with it
+        with contextlib.suppress(IndexUnavailable):  # the code that needs the index reports this
             identity = self.index.archive_identity()
             if identity is not None:
                 self.archive.expect(identity)
 
     def expect_rebuild(self, reason: str) -> bool:
-        """Let the node make the index from the files, where it knows nothing and the archive holds something."""
+        """Request a rebuild when the index is empty and the archive is not; tell whether it was requested."""
         if not self.index.is_empty() or not self._holds_something():
             return False
         self.index.record_task(Task(rebuild.NAME, clock.now(), note=reason))
@@ -282,7 +282,7 @@ class OpenStores:
             return next(self.archive.locations(), None) is not None
         except Unavailable:
             return False
-        except Damaged:  # all of its folders
+        except Damaged:  # no folder can be read, so there are some
             return True
 
     def __exit__(self, *exc: object) -> None:

@@ -1,4 +1,4 @@
-"""Other Application Entities and folders, reached as the settings have them."""
+"""Connect to other Application Entities and folders as configured in the settings."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 _ADDRESS = re.compile(r"(?P<ae_title>[^@]{1,16})@(?P<host>.+):(?P<port>[0-9]{1,5})")
 _HIGHEST_PORT = 65535
 _LONGEST_NAME = 64  # characters of a file name
-_WORKER_GRACE_S = 5.0  # what it has not done by then it does after the next start
+_WORKER_GRACE_S = 5.0  # unfinished work continues after the next start
 
 
 def find_remote(settings: Settings, said: str) -> RemoteAE | None:
-    """Find the remote AE that somebody names: by its name or AE title in the settings, or as ``AETITLE@HOST:PORT``.
+    """Find a remote AE by its name or AE title in the settings, or by ``AETITLE@HOST:PORT``.
 
     Raises
     ------
@@ -44,15 +44,15 @@ def find_remote(settings: Settings, said: str) -> RemoteAE | None:
 
 
 def destination(settings: Settings, to: str) -> RestoreDestination:
-    """Find where ``restore --to`` sends.
+    """Return the destination of ``restore --to``.
 
-    A remote AE, see ``find_remote``; else a folder that exists, or a path with a separator in it (``./folder``), whose
-    last folder is made.
+    It is a remote AE, see ``find_remote``; otherwise an existing folder, or a path with a separator (``./folder``),
+    whose last folder is created.
 
     Raises
     ------
     InvalidSelection
-        It is neither, the remote AE may not be sent to, or the folder is one of the node's own.
+        It is neither, the settings do not allow sending to the remote AE, or the folder is one of the node's own.
     """
     remote = find_remote(settings, to)
     if remote is not None:
@@ -70,7 +70,7 @@ def destination(settings: Settings, to: str) -> RestoreDestination:
 
 
 def _refuse_our_own(settings: Settings, folder: Path) -> None:
-    """Keep copies out of the archive: what is there counts as the archive's."""
+    """Raise for a folder in the archive: files there would count as the archive's."""
     for ours in (settings.home.resolve(), settings.archive_path.resolve()):
         if folder.is_relative_to(ours):
             raise InvalidSelection(f"{folder} is in {ours}, where the node keeps its own data: choose another folder")
@@ -86,9 +86,9 @@ def _remote_destination(settings: Settings, remote: RemoteAE) -> RestoreDestinat
 
 @contextlib.contextmanager
 def inventory(settings: Settings, to: str, journal: RestoreJournal | None) -> Iterator[Inventory | None]:
-    """Ask a remote AE what it still has of what it confirmed, where the journal says something and it answers C-FIND.
+    """Yield an inventory of a remote AE, when the journal has confirmations and the AE answers C-FIND; else None.
 
-    What the journal says of another implementation, or of long ago, is dropped first.
+    It first drops confirmations of another implementation and expired ones.
     """
     remote = find_remote(settings, to)
     if remote is None or journal is None or journal.is_empty():
@@ -103,12 +103,12 @@ def inventory(settings: Settings, to: str, journal: RestoreJournal | None) -> It
 
 @contextlib.contextmanager
 def committer(settings: Settings, to: str, index: Index) -> Iterator[RequestCommitment]:
-    """Ask a remote AE to commit what it was sent; its reports are taken here when no node is running to take them.
+    """Yield a function that asks a remote AE to commit instances; it receives the report when no node runs.
 
     Raises
     ------
     InvalidSelection
-        It is a folder.
+        ``to`` is a folder.
     """
     from backup_scp.dimse.association.server import Server
     from backup_scp.dimse.messages.command_set import Field
@@ -125,16 +125,16 @@ def committer(settings: Settings, to: str, index: Index) -> Iterator[RequestComm
     with ExitStack() as stack:
         rejections.start()
         stack.callback(rejections.stop)
-        with contextlib.suppress(InvalidSettings):  # the port is taken: by the node, which takes them
+        with contextlib.suppress(InvalidSettings):  # the running node has the port, and receives the reports
             server.start()
             stack.callback(server.stop, _WORKER_GRACE_S)
         yield lambda references: scu.commit(references, settings.commitment.answer_s)
 
 
 def journal(settings: Settings, to: str) -> RestoreJournal | None:
-    """Open what a remote AE confirmed in earlier restores; a folder needs none, for its files can be looked at.
+    """Open the journal of a remote AE's confirmations; None for a folder, whose files can be compared.
 
-    A remote AE that was moved to another host or port begins a new one.
+    A remote AE that moves to another host or port gets a new journal.
     """
     remote = find_remote(settings, to)
     if remote is None:
@@ -151,7 +151,7 @@ def echo(settings: Settings, ae_title: str, host: str, port: int, *, tls: bool =
     Raises
     ------
     DestinationUnavailable
-        With the reason, and what to look at.
+        The text has the reason and what to check.
     """
     from backup_scp.dimse.scu.verification_scu import echo as verification_echo
 
@@ -159,14 +159,14 @@ def echo(settings: Settings, ae_title: str, host: str, port: int, *, tls: bool =
 
 
 def access_policy(settings: Settings) -> AccessPolicy:
-    """Say who may do what."""
+    """Return the access policy of the settings."""
     from backup_scp.dimse.association.access import AccessPolicy
 
     return AccessPolicy(settings.remotes, trust_this_machine=settings.node.trust_this_machine)
 
 
 def local_ae(settings: Settings) -> LocalAE:
-    """Say who we are to those whom we call.
+    """Return the AE title and certificate for our own calls.
 
     Raises
     ------
@@ -184,7 +184,7 @@ def local_ae(settings: Settings) -> LocalAE:
 
 
 def timing(settings: Settings) -> Timing:
-    """Say how long the network may take."""
+    """Return the timeouts of the settings."""
     from backup_scp.dimse.association.association import Timing
 
     node = settings.node
@@ -197,7 +197,7 @@ def timing(settings: Settings) -> Timing:
 
 
 def listening(settings: Settings) -> ListenSettings:
-    """Say where the node listens, as whom, and how many it serves at once.
+    """Return address, AE title and limits of the node's listeners.
 
     Raises
     ------

@@ -1,7 +1,7 @@
-"""Which node runs on a data folder: a lock that ends with its process, and beside it a record for people.
+"""Record which node runs on a data folder: a lock held by its process, and a file with details.
 
-The lock says whether a node runs; the system frees it when the node dies, however that happens.  The record says the
-rest.  Each data folder has one of both, so that nodes which share a database do not share them.
+The lock tells whether a node runs; the system releases it when the process dies.  The file has the rest.  Each data
+folder has its own lock and file, also when nodes share a database.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from backup_scp.machine.process_lock import Lock, is_locked
 log = logging.getLogger(__name__)
 
 SIGN_OF_LIFE_EVERY = timedelta(minutes=10)
-"""How often a running node writes its record where nothing has changed: rarely, for the disk may be asleep."""
+"""Interval between two writes of an unchanged record: long, since the disk may be in standby."""
 
 _LOCK = "node.lock"
 _RECORD = "node.json"
-_PATIENCE_S = 2.0  # ``status`` holds the lock for a moment, while it looks
+_PATIENCE_S = 2.0  # ``status`` holds the lock for a moment when it tests it
 _PAUSE_S = 0.05
 
 
@@ -99,19 +99,19 @@ class RunRecord:
 
     @property
     def where(self) -> str:
-        """Say what a technician enters at a console."""
+        """Return what a technician enters at a console."""
         return where(self.ae_title, self.host, self.port, self.tls_port)
 
     def is_silent(self, now: datetime) -> bool:
-        """Tell whether its signs of life have stayed away: it hangs, or cannot write to its data folder.
+        """Tell whether the record was not written in time: the node hangs, or cannot write to its data folder.
 
-        One that is dated in the future is none: the clock was set back, and there has been no sign since.
+        A time in the future does not count: the clock was set back, and the record was not written since.
         """
         return abs(now - self.alive_at) > 2 * SIGN_OF_LIFE_EVERY + timedelta(minutes=5)
 
 
 def where(ae_title: str, host: str, port: int | None, tls_port: int | None) -> str:
-    """Say what a technician enters at a console that is to reach a node."""
+    """Return what a technician enters at a console to reach a node."""
     plain, secured = f"port {port}" if port else "", f"with TLS: port {tls_port}" if tls_port else ""
     ports = f"{plain} ({secured})" if plain and secured else plain or secured
     reachable = addresses.console_addresses(host)
@@ -140,21 +140,21 @@ class NodeState:
 
 
 def look(home: Path) -> NodeState:
-    """Look whether a node runs on a data folder; nothing is made or changed."""
+    """Tell whether a node runs on a data folder, without changing anything."""
     try:
         running = is_locked(home / _LOCK)
-    except OSError:  # another user's folder: whoever opens archive and index says so
+    except OSError:  # another user's folder: the code that opens archive and index reports it
         running = False
     return NodeState(running, _read(home / _RECORD))
 
 
 class Run:
-    """The run of this node: the lock is held until ``close``, or until the process is gone.
+    """The run of this node; holds the lock until ``close``, or until the process ends.
 
     Parameters
     ----------
     home
-        The data folder.  Where it cannot be written there is no record, and no lock that was not there before.
+        The data folder.  When it cannot be written, there is no record, and a lock only if its file exists already.
 
     Raises
     ------
@@ -171,7 +171,7 @@ class Run:
         self._lock = self._take()
 
     def write(self, record: RunRecord) -> None:
-        """Write the record, where it says something new or no sign of life was given for long."""
+        """Write the record, when it has changed or was last written long ago."""
         before = self._written
         if before is not None and not _is_news(before, record):
             return
@@ -188,7 +188,7 @@ class Run:
             self._said = True
 
     def close(self) -> None:
-        """Let go, and remove the record; a process that was forked from the holder leaves both alone."""
+        """Release the lock and remove the record; in a process forked from the holder, do neither."""
         if os.getpid() != self._process:
             return
         with contextlib.suppress(OSError):
@@ -218,7 +218,7 @@ def _is_news(before: RunRecord, now: RunRecord) -> bool:
 
 
 def _lasting(record: RunRecord) -> tuple[object, ...]:
-    """Give what does not change from one minute to the next."""
+    """Return the fields that rarely change."""
     kept_up = record.maintenance
     ports = (record.port, record.tls_port)
     return (record.process, ports, record.listening, kept_up.alive, kept_up.active_at is None, kept_up.trouble)
@@ -234,6 +234,6 @@ def _taken(home: Path) -> str:
 
 
 def _read(path: Path) -> RunRecord | None:
-    with contextlib.suppress(OSError, msgspec.DecodeError):  # a power cut may have left an empty one
+    with contextlib.suppress(OSError, msgspec.DecodeError):  # a power cut may have left an empty file
         return msgspec.json.decode(path.read_bytes(), type=RunRecord)
     return None

@@ -1,7 +1,7 @@
-"""The running node: one process, or several that share its ports (docs/adr/0021).
+"""Run the node: one process, or several that share its ports (docs/adr/0021).
 
-Several do not share memory: a thread of one never waits for a lock of another, and each has a core.  They are made by
-``fork`` from a process that has opened the ports and does nothing else but to replace one that ended.
+Several processes do not share memory: a thread of one never waits for a lock of another, and each can use a core.  A
+supervisor opens the ports and forks them.  Then it only replaces a process that has ended.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _WAKE_S = 1.0
-_LOOK_AGAIN_S = 10.0  # at archive and index, when one of them was in trouble
+_LOOK_AGAIN_S = 10.0  # interval of ``Node.look_again`` while archive or index has a problem
 _STOPPED = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A node that serves from now on.
+    """What the started node reports.
 
     Attributes
     ----------
@@ -70,32 +70,32 @@ class Ready:
 
 
 class Teller(Protocol):
-    """Reports to whoever started the node."""
+    """Reports to the user who started the node."""
 
     def ready(self, ready: Ready) -> None:
-        """Say that it serves from now on."""
+        """Report that the node serves from now on."""
 
     def stopping(self) -> None:
-        """Say that it was told to stop."""
+        """Report that the node was told to stop."""
 
     def stopped(self) -> None:
-        """Say that it has ended."""
+        """Report that the node has ended."""
 
 
 def serve(settings: Settings, teller: Teller) -> None:
     """Run the node until SIGINT or SIGTERM.
 
-    Garbage is collected when all is loaded, where the caller has put it off until then.
+    It enables the garbage collector after everything is loaded, when the caller has disabled it.
 
     Raises
     ------
     BackupSCPError
-        It cannot start.
+        The node cannot start.
     """
     _require_interpreter_lock()
-    require_owner(settings)  # else the lock would be another user's
-    with contextlib.suppress(OSError):  # whoever needs it will say what is wrong with it
-        make_folders(settings.home, 0o700)  # the index names patients
+    require_owner(settings)  # before the lock file is created, which would belong to another user
+    with contextlib.suppress(OSError):  # the code that needs the folder reports this
+        make_folders(settings.home, 0o700)  # private: the index names patients
     with contextlib.closing(Run(settings.home)) as run:
         if settings.node.workers == 1:
             _serve(settings, Node(settings), teller, run)
@@ -113,7 +113,7 @@ def _serve_with_workers(settings: Settings, teller: Teller, run: Run) -> None:
 
 
 def _require_interpreter_lock() -> None:
-    """Refuse a free-threaded Python: shared data here relies on the interpreter lock (docs/architecture.md)."""
+    """Raise on a free-threaded Python: threads here rely on the interpreter lock (docs/architecture.md)."""
     if not getattr(sys, "_is_gil_enabled", lambda: True)():
         raise InvalidSettings(
             "This Python is a free-threaded build, for which backup-scp is not made: use the usual build, or start it "
@@ -124,8 +124,8 @@ def _require_interpreter_lock() -> None:
 class _StopSignal:
     """Waits for SIGINT or SIGTERM.
 
-    The handler takes no lock: it runs in the thread that waits here, which may hold whatever lock it would want.  The
-    system writes the signal to a socket, so that the wait ends at once.
+    The handler acquires no lock: it runs in the waiting thread, which may hold that lock already.  The system writes
+    the signal to a socket, so that the wait ends at once.
     """
 
     def __init__(self) -> None:
@@ -138,14 +138,14 @@ class _StopSignal:
         signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
 
     def wait(self, seconds: float) -> bool:
-        """Wait for a signal for so long; True when one came, now or before."""
+        """Wait for a signal; True when one came, now or before."""
         if not self.came and select.select([self._woken], [], [], seconds)[0]:
             with contextlib.suppress(BlockingIOError):
                 self._woken.recv(64)
         return self.came
 
     def close(self) -> None:
-        """Close the sockets that signals wake."""
+        """Close the sockets that receive signals."""
         signal.set_wakeup_fd(-1)
         self._woken.close()
         self._waker.close()
@@ -157,16 +157,16 @@ class _StopSignal:
 def _serve(
     settings: Settings, node: Node, teller: Teller, run: Run | None, on_start: Callable[[], object] = lambda: None
 ) -> None:
-    """Run one process of the node until it is told to stop, or until its parent is gone.
+    """Run one process of the node until it is told to stop, or until its parent has ended.
 
-    ``run`` is given to the one process that tells people, and the run's record, what there is.
+    Only one process gets ``run``: it writes the record and reports to the user.
     """
     parent = os.getppid()
     with contextlib.closing(_StopSignal()) as stop:
         if sys.platform != "win32" and settings.node.workers > 1:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPED)
         ports = node.start()
-        gc.freeze()  # what was loaded is never garbage: no collection looks through it again
+        gc.freeze()  # loaded modules are never garbage, so no collection needs to scan them again
         gc.enable()
         on_start()
         if settings.node.workers > 1:
@@ -211,7 +211,7 @@ def _record(settings: Settings, node: Node, ports: tuple[int, ...], run: Run) ->
 
 
 def _named(settings: Settings, ports: tuple[int, ...]) -> tuple[int | None, int | None]:
-    """Say which port is plain and which with TLS, None for one that there is not."""
+    """Return the port without TLS and the port with TLS; None for one that does not exist."""
     if not settings.node.plain:
         return None, ports[0]
     return ports[0], ports[1] if len(ports) > 1 else None
@@ -230,7 +230,7 @@ def _ready(settings: Settings, node: Node, record: RunRecord) -> Ready:
 
 @dataclass
 class _Supervisor:
-    """Starts and replaces the processes of the node; the first one opens archive and index before the others start."""
+    """Starts and replaces the node's processes; the first one opens archive and index before the others start."""
 
     settings: Settings
     listeners: list[Listener]
@@ -243,31 +243,31 @@ class _Supervisor:
         self._stopping = False
 
     def run(self) -> None:
-        """Start them, replace those that end, until the node stops."""
+        """Start the processes, and replace those that end, until the node stops."""
         for each in _STOPPED:
             signal.signal(each, self._stop)
         if not self._first_is_ready():
             for process in self._numbers:
-                sys.exit(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]))  # it has said why
-            return  # it was told to stop before there was one
+                sys.exit(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]))  # that process has reported the reason
+            return  # told to stop before the first process was ready
         for number in range(1, self.settings.node.workers):
             self._fork(number)
         gc.enable()
         while self._numbers:
             process, status = os.waitpid(-1, 0)
-            if process not in self._numbers:  # the first process of a container is given orphans, too
+            if process not in self._numbers:  # process 1 of a container also gets orphaned processes
                 continue
             number = self._numbers.pop(process)
             if self._stopping:
                 continue
             log.error("Process %d of the node ended %s: another takes its place", number + 1, _how_it_ended(status))
-            time.sleep(_WAKE_S)  # one that cannot start is not tried a thousand times a second
+            time.sleep(_WAKE_S)  # limits the rate when a process cannot start
             self._fork(number)
 
     def _first_is_ready(self) -> bool:
         ready, tell = os.pipe()
         self._fork(0, lambda: os.write(tell, b"1"))
-        os.close(tell)  # the other end is the first process's: it ends with it
+        os.close(tell)  # only the first process keeps the other end, so the pipe closes when it ends
         is_ready = os.read(ready, 1)
         os.close(ready)
         return bool(is_ready)
@@ -275,9 +275,10 @@ class _Supervisor:
     def _fork(self, number: int, on_start: Callable[[], object] = lambda: None) -> None:
         """Fork a process; errors at its start are reported as usual."""
         if sys.platform == "win32":
-            raise NotImplementedError  # ``serve`` has refused it
-        signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPED)  # until it is known, and until it heeds them itself
-        if self._stopping:  # the ports are closed
+            raise NotImplementedError  # ``serve`` has raised before
+        # Block until the parent has recorded the new process, and in that one until it has its own handlers.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPED)
+        if self._stopping:  # the ports are closed already
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPED)
             return
         process = os.fork()
@@ -294,13 +295,13 @@ class _Supervisor:
     def _stop(self, *_: object) -> None:
         self._stopping = True
         for listener in self.listeners:
-            listener.close()  # else callers wait here while the processes let go of the ports
+            listener.close()  # otherwise callers would wait in this queue while the processes close the ports
         for process in list(self._numbers):
-            with contextlib.suppress(ProcessLookupError):  # its end was just heard of
+            with contextlib.suppress(ProcessLookupError):  # it ended a moment ago
                 os.kill(process, signal.SIGTERM)
 
 
 def _how_it_ended(status: int) -> str:
-    """Write what ``waitpid`` says of a process in words."""
+    """Describe in words how a process ended, from the status of ``waitpid``."""
     code = os.waitstatus_to_exitcode(status)
     return f"with exit code {code}" if code >= 0 else f"by {signal.Signals(-code).name}"

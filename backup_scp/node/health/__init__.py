@@ -1,5 +1,5 @@
-"""How the node and its archive are: what ``status`` and ``check`` say, and whether a person must act.
+"""The state of node and archive: what ``status`` and ``check`` report, and whether a person must act.
 
-``facts`` gathers what is known, ``findings`` derives from it what somebody should do.  Sentences, exit code and JSON
-come from one list of findings, so that they cannot disagree.
+``facts`` collects facts, ``findings`` derives from them what a person should do.  Sentences, exit code and JSON come
+from one list of findings, so that they cannot disagree.
 """

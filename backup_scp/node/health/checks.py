@@ -1,4 +1,4 @@
-"""What ``check`` looks at: all that ``serve`` would do, tried out before it is done; nothing is made."""
+"""The checks of ``check``: they try everything that ``serve`` does, and change nothing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from backup_scp.watch.forecast import forecast
 
 
 def checks(settings: Settings) -> Iterator[Finding]:
-    """Check one thing after the other; what is well is a finding, too."""
+    """Yield a finding for each check, also when nothing is wrong."""
     node, state = settings.node, look(settings.home)
     port = f"port {node.port}" if node.plain else f"port {settings.tls.port} with TLS"
     yield _ok("settings", f"AE title {node.ae_title}, {port}, data in {settings.home}")
@@ -56,14 +56,14 @@ def _act(what: str, sentence: str, fix: str = "") -> Finding:
 
 
 def _node(settings: Settings, state: NodeState) -> Finding:
-    """Ask the node that runs whether it answers; one that does not run is no fault of the settings."""
+    """Check that a running node answers; a node that does not run is no error."""
     if not state.running or state.record is None:
         return Finding("node", Severity.NOTE, "not running: consoles cannot send", START)
     record = state.record
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(record.host, record.host)  # noqa: S104 - compared with
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(record.host, record.host)  # noqa: S104 - only compared
     port, tls = (record.port, False) if record.port else (record.tls_port, True)
     try:
-        if port and (settings.tls.ca or not tls):  # without a CA nobody is called with TLS
+        if port and (settings.tls.ca or not tls):  # without a CA we make no TLS connection
             remote_aes.echo(settings, record.ae_title, host, port, tls=tls)
     except BackupSCPError as error:
         return _act("node", f"running since {moment(record.since)}, and does not answer: {error}", "restart it")
@@ -127,7 +127,7 @@ def _closed(index: Index | None) -> None:
 
 
 def _pending(settings: Settings) -> Finding | None:
-    """Tell of an index that is not there yet, or is of another version; None where it can be asked."""
+    """Report an index that does not exist yet or needs an upgrade; None when it can be read."""
     file = surroundings.index_file(settings)
     if file is not None and not is_there(file):
         return Finding("index", Severity.NOTE, f"{file} is not there yet: the node makes it when it starts")
@@ -141,7 +141,7 @@ def _pending(settings: Settings) -> Finding | None:
 
 
 def _archive(settings: Settings, archive: Archive, index: Index | None) -> Finding:
-    """Write a few bytes, and see that the disk keeps them."""
+    """Check the archive: write a few bytes and sync them."""
     folder = settings.archive_path
     try:
         archive.require_ready()
@@ -183,9 +183,9 @@ def _free(settings: Settings, archive: Archive, index: Index | None) -> Finding:
 
 
 def _commitments(index: Index) -> Iterator[Finding]:
-    """Tell of each requester whose Storage Commitment report could not be delivered."""
+    """Report each requester whose Storage Commitment report could not be delivered."""
     owed = []
-    with contextlib.suppress(BackupSCPError):  # the index has been found to be unwell
+    with contextlib.suppress(BackupSCPError):  # another check has reported the index
         owed = index.commitments.owed()
     for one in owed:
         if one.error:
@@ -197,7 +197,7 @@ def _commitments(index: Index) -> Iterator[Finding]:
 
 
 def _remote(settings: Settings, remote: RemoteAE) -> Finding:
-    """Look up the name, connect, C-ECHO; the first step that fails tells where to look."""
+    """Look up the name, connect, C-ECHO; report the first step that fails."""
     what = f"remote {remote.name}"
     try:
         socket.getaddrinfo(remote.host, remote.port, type=socket.SOCK_STREAM)

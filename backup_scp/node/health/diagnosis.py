@@ -1,4 +1,4 @@
-"""What follows from the facts: what a person must do, and what is worth a look."""
+"""Derive findings from the facts: what a person must do, and what a person may want to check."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from backup_scp.ports import OwedReports
 _LEAST_ROOM_BYTES = 100_000_000
 _OVERDUE = timedelta(days=1)
 _STUCK = timedelta(hours=1)
-_RELEASED = datetime(2026, 1, 1, tzinfo=UTC)  # no clock that is right says less
+_RELEASED = datetime(2026, 1, 1, tzinfo=UTC)  # a correct clock is later than this
 START = "start it with  backup-scp serve  (beside systemd: sudo systemctl start backup-scp)"
 _RESTART = "restart the node, and read its log"
 
 
 def findings(facts: NodeFacts) -> list[Finding]:
-    """List what is not as it should be, the gravest first; empty when there is nothing to do."""
+    """List the problems, the most serious first; empty when there is nothing to do."""
     found = [*_node(facts), *_storing(facts), *_clock(facts), *_index(facts)]
     if facts.known is not None:
         known = facts.known
@@ -43,7 +43,7 @@ def _note(what: str, sentence: str, fix: str = "") -> Finding:
 
 
 def is_low(free_bytes: int, reserve_bytes: int) -> bool:
-    """Tell whether a disk is so full that somebody should act: half of what is left is the reserve."""
+    """Tell whether a disk is nearly full: at least half of its free space is the reserve."""
     return free_bytes < (2 * reserve_bytes or _LEAST_ROOM_BYTES)
 
 
@@ -69,7 +69,7 @@ def _node(facts: NodeFacts) -> Iterator[Finding]:
 
 
 def _maintenance(facts: NodeFacts) -> Iterator[Finding]:
-    """Look after the thread that nobody watches."""
+    """Report problems of the maintenance thread."""
     record = facts.node.record
     assert record is not None, "the node runs"  # noqa: S101 - for the type checker
     state = record.maintenance
@@ -99,7 +99,7 @@ def _storing(facts: NodeFacts) -> Iterator[Finding]:
 
 
 def closed_folders(settings: Settings, state: NodeState, closed: list[str]) -> Finding:
-    """Say whose the archive's folders are that the node cannot write into, and what to type."""
+    """Report archive folders that the node cannot write into: their owner, and the command that repairs it."""
     archive, number = settings.archive_path, len(closed)
     user = state.record.user if state.running and state.record else archive.stat().st_uid
     name = user_name(user or 0)
@@ -161,7 +161,7 @@ def _clock(facts: NodeFacts) -> Iterator[Finding]:
 
 
 def _owed(owed: OwedReports, facts: NodeFacts) -> Finding:
-    """Tell of Storage Commitment reports that cannot be delivered; a stranger may wait."""
+    """Report undelivered Storage Commitment reports; for an AE that is not configured only as a note."""
     who = f"{owed.requester.ae_title or 'a caller without a name'} at {owed.requester.address}"
     number = count(owed.owed + owed.given_up, "Storage Commitment report")
     is_known = any(remote.ae_title == owed.requester.ae_title for remote in facts.settings.remotes)

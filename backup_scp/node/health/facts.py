@@ -1,4 +1,4 @@
-"""Gathers what is known of the node, its disks and its index; nothing is made or changed."""
+"""Collect facts about the node, its disks and its index, without changing anything."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _MOST_LISTED = 1000  # remarks and rejections
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the index says.
+    """Facts from the index.
 
     Attributes
     ----------
@@ -69,7 +69,7 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class NodeFacts:
-    """All that was looked at, at one moment.
+    """All facts, collected at one moment.
 
     Attributes
     ----------
@@ -98,12 +98,12 @@ class NodeFacts:
 
 
 def gather(settings: Settings) -> NodeFacts:
-    """Look at everything; what cannot be looked at is a fact as well.
+    """Collect all facts; that something cannot be read is a fact as well.
 
     Raises
     ------
     NoArchive, NotOwner
-        There is nothing to look at, or it is another user's.
+        There is no archive, or it is another user's.
     """
     require_owner(settings)
     require_archive(settings)
@@ -148,7 +148,7 @@ def _ask(settings: Settings, index: Index, free_bytes: int | None, at: datetime)
 
 
 def _free_bytes(archive: Archive) -> int | None:
-    """Count what the archive's disk can take; None where the disk is not there."""
+    """Return the free bytes on the archive's disk; None when the disk is missing."""
     try:
         return archive.free_bytes()
     except ArchiveUnavailable:
@@ -156,7 +156,7 @@ def _free_bytes(archive: Archive) -> int | None:
 
 
 def _refusing(settings: Settings, archive: Archive, trouble: DiskFault | None) -> str:
-    """Say why a C-STORE would be refused now; empty when it would not."""
+    """Return why a C-STORE would be refused now; empty when it would succeed."""
     try:
         archive.require_ready()
     except ArchiveUnavailable as error:

@@ -1,4 +1,4 @@
-"""One thing that was looked at, and what to do about it."""
+"""The result of a check, and what to do about it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from enum import StrEnum
 
 
 class Severity(StrEnum):
-    """What a finding asks of a person."""
+    """How serious a finding is."""
 
-    OK = "ok"  # nothing
-    NOTE = "note"  # a look, when there is time
-    ACT = "act"  # to do something: the exit code is 1
+    OK = "ok"  # nothing to do
+    NOTE = "note"  # worth a look, when there is time
+    ACT = "act"  # a person must act: the exit code is 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,5 +38,5 @@ class Finding:
 
 
 def needs_a_person(findings: list[Finding]) -> bool:
-    """Tell whether somebody must act."""
+    """Tell whether a person must act."""
     return any(finding.severity is Severity.ACT for finding in findings)

@@ -1,4 +1,4 @@
-"""Who was refused what, and what would end it."""
+"""Make findings of refused requests: the caller, the reason, and the fix."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9_. -]")
 
 
 def refused(rejections: Sequence[Rejection], settings: Settings, now: datetime) -> Iterator[Finding]:
-    """Make a finding of each kind of refusal, until its caller succeeds or 30 days have passed.
+    """Yield a finding for each kind of refusal, until its caller succeeds or 30 days have passed.
 
-    A person must act where images were refused, and where within a day a configured remote AE, or anyone who names
-    itself, was refused an Association: a console that is not configured is a stranger, too.  A stranger who was
-    refused a query or a retrieve is worth a look.
+    A person must act when images were refused.  Within a day, a person must also act when a configured remote AE was
+    refused anything, or when a caller with an AE title was refused an Association: it may be a console that is not
+    configured yet.  Everything else is only worth a look.
     """
     for rejection in rejections:
         severity = Severity.ACT if _is_urgent(rejection, settings, now) else Severity.NOTE
@@ -61,7 +61,7 @@ def _to_whom(rejection: Rejection) -> str:
 
 
 def _fix(rejection: Rejection, settings: Settings) -> str:
-    """Write the fix ready to be pasted, where a caller is missing in the settings."""
+    """Return the fix; for a caller that is missing in the settings, the lines to paste."""
     if rejection.fix != ADD_REMOTE:
         return rejection.fix
     block = [
@@ -74,7 +74,7 @@ def _fix(rejection: Rejection, settings: Settings) -> str:
 
 
 def _free_name(ae_title: str, settings: Settings) -> str:
-    """Make a name of an AE title that no other remote AE has."""
+    """Return a name for an AE title that no other remote AE has."""
     name = _NOT_IN_A_NAME.sub("", ae_title).strip().lstrip("_. -").lower() or "remote"
     taken = {each.name for each in settings.remotes} | {each.ae_title for each in settings.remotes}
     return next(free for free in (name, *(f"{name}{n}" for n in range(2, len(taken) + 3))) if free not in taken)

@@ -1,4 +1,4 @@
-"""What ``status --json`` prints."""
+"""The object that ``status --json`` prints."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from backup_scp.watch.forecast import Forecast
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How the node is, and what it holds.
+    """State of the node and its archive.
 
     Attributes
     ----------
@@ -76,7 +76,7 @@ class Status:
 
 
 def status_of(found: NodeFacts, listed: list[Finding]) -> Status:
-    """Put together what was found, and what follows from it."""
+    """Combine facts and findings."""
     known = found.known
     return Status(
         ae_title=found.settings.node.ae_title,

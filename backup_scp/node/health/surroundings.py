@@ -1,4 +1,4 @@
-"""What the system around the node allows: disks, owners, ports, certificates; tried out, and nothing is left of it."""
+"""Check the system around the node: disks, owners, ports, certificates; each test leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from backup_scp.node.opening import index_path, is_there
 from backup_scp.node.run_record import NodeState
 from backup_scp.node.settings import Settings
 
-_MOST_FOLDERS = 1000  # that are looked at: the 256 of an archive, and some of its studies; a cold disk is slow
+_MOST_FOLDERS = 1000  # folders to look at: the 256 of an archive and some studies; a disk with a cold cache is slow
 _ROOT = 0
 _EXPIRES_SOON = timedelta(days=30)
 
 
 def index_file(settings: Settings) -> Path | None:
-    """Give the file of an SQLite index; None for a database of a server."""
+    """Return the file of an SQLite index; None for a database server."""
     if not settings.index_is_embedded:
         return None
     return index_path(settings)
 
 
 def why_not_writable(settings: Settings) -> str:
-    """Say why the disk of the archive or of the index takes nothing now; empty when it does.
+    """Return why the disk of the archive or of the index cannot be written now; empty when it can.
 
-    A read-only file system, one that is full to the last byte, and folders that are closed to us.
+    It detects a read-only file system, a completely full one, and folders without permission.
     """
     file = index_file(settings)
     disks = [(settings.archive_path, "archive")] + ([(file.parent, "index")] if file else [])
@@ -45,7 +45,7 @@ def why_not_writable(settings: Settings) -> str:
 
 
 def why_closed(folder: Path) -> str:
-    """Say why no file can be made in a folder, or below the place where it will be; empty when one can."""
+    """Return why no file can be created in a folder, or in the parent where it will be created; else empty."""
     while not is_there(folder) and folder != folder.parent:
         folder = folder.parent
     try:
@@ -56,7 +56,7 @@ def why_closed(folder: Path) -> str:
 
 
 def closed_folders(settings: Settings, state: NodeState) -> list[str]:
-    """List folders of the archive that belong to another user than the node's, who cannot write into them."""
+    """List folders of the archive that belong to another user, so that the node cannot write into them."""
     user = _user_of_node(settings, state)
     if user is None or user == _ROOT:
         return []
@@ -65,7 +65,7 @@ def closed_folders(settings: Settings, state: NodeState) -> list[str]:
 
 
 def _user_of_node(settings: Settings, state: NodeState) -> int | None:
-    """Tell as which user the node runs; where none runs, who owns the archive."""
+    """Return the user of the running node; when none runs, the owner of the archive."""
     if sys.platform == "win32":
         return None
     if state.running and state.record is not None:
@@ -80,7 +80,7 @@ def _is_open_to_others(found: os.stat_result) -> bool:
 
 
 def _folders(archive: Path) -> Iterator[tuple[str, os.stat_result]]:
-    """Walk the two upper floors of an archive, the upper one first."""
+    """Walk the two upper levels of an archive's folders, the first level first."""
     above: list[Path] = [archive]
     for _ in range(2):
         here, above = above, []
@@ -93,7 +93,7 @@ def _folders(archive: Path) -> Iterator[tuple[str, os.stat_result]]:
 
 
 def port_trouble(host: str, port: int) -> str:
-    """Say why a port cannot be listened at; empty when it can.  It is bound for a moment, and takes no caller."""
+    """Return why no listener can use a port; empty when one can.  It binds the port for a moment, without listening."""
     from backup_scp.dimse.association.listener import NOT_OPENED, why_not_open
 
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -110,7 +110,7 @@ def port_trouble(host: str, port: int) -> str:
 
 
 def certificate_trouble(settings: Settings, now: datetime) -> str:
-    """Say what is wrong with the certificates of ``[tls]``: files, key, dates; empty when nothing is."""
+    """Return what is wrong with the certificates of ``[tls]`` (files, key, dates); empty when nothing is."""
     if settings.tls_files is None:
         return ""
     from backup_scp.dimse.upper_layer.tls import Credentials, acceptor_context, valid_until
@@ -127,7 +127,7 @@ def certificate_trouble(settings: Settings, now: datetime) -> str:
 
 
 def log_trouble(settings: Settings) -> str:
-    """Say why the log's file cannot be written; empty when it can, or there is none."""
+    """Return why the log file cannot be written; empty when it can, or when there is none."""
     path = settings.log_path
     if path is None:
         return ""

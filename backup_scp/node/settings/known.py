@@ -1,4 +1,4 @@
-"""The names of all settings: what is misspelt is refused, with the name that was probably meant."""
+"""Check the names of settings: raise for a misspelt one, and suggest the likely name."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REMOTE = "BACKUP_SCP_REMOTE"
 _TEST_PREFIX = "BACKUP_SCP_TEST_"
 EXPLAINED = "conf/backup-scp.toml explains every setting"
 
-# Kubernetes and Docker put such variables there for a service that is called backup-scp.
+# Kubernetes and Docker set such variables for a service with the name backup-scp.
 _OF_A_PLATFORM = re.compile(r".*_SERVICE_(HOST|PORT)(_.*)?|.*_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?")
 _ADDRESS_OF_A_PLATFORM = re.compile(r"(tcp|udp|sctp)://")
 
@@ -33,12 +33,12 @@ _VARIABLES = {f"{PREFIX}{section}__{key}".upper() for section, keys in _SECTIONS
 
 
 def require_known_keys(raw: Mapping[str, Any], source: str) -> None:
-    """Refuse sections and keys that do not exist.
+    """Raise for sections and keys that do not exist.
 
     Raises
     ------
     InvalidSettings
-        ``source``, the place, and what was probably meant.
+        The text has ``source``, the place, and the likely name.
     """
     for name, table in raw.items():
         if name == "remote":
@@ -50,7 +50,7 @@ def require_known_keys(raw: Mapping[str, Any], source: str) -> None:
 
 
 def require_known_variable(name: str, value: str) -> None:
-    """Refuse a variable with our prefix that is no setting, and that no container platform has made.
+    """Raise for a variable with our prefix that is no setting and that no container platform has set.
 
     Raises
     ------
@@ -87,7 +87,7 @@ def _require_known(table: Mapping[str, Any], keys: list[str], place: str) -> Non
 
 
 def _no_section(name: str, value: Any) -> str:
-    """Tell a key that stands above all sections from a section that does not exist."""
+    """Return the sentence for a key above all sections, or for a section that does not exist."""
     places = [f"[{section}]" for section, keys in _SECTIONS.items() if name in keys]
     if places and not isinstance(value, dict):
         return f"{name} stands above all sections: put it below {' or '.join(places)}"
@@ -96,7 +96,7 @@ def _no_section(name: str, value: Any) -> str:
 
 
 def _similar_variables(name: str) -> Iterator[str]:
-    """Find what was meant: an underscore too few, the section left out, or a slip."""
+    """Find likely names: an underscore or the section is missing, or the name is misspelt."""
     flat = {re.sub("_+", "_", variable): variable for variable in sorted(_VARIABLES)}
     if (exact := flat.get(re.sub("_+", "_", name))) is not None:
         yield exact
@@ -109,7 +109,7 @@ def _similar_variables(name: str) -> Iterator[str]:
 
 
 def _similar(name: str, known: Iterable[str], cutoff: float = 0.6) -> list[str]:
-    import difflib  # for a mistake alone
+    import difflib  # needed only for an error
 
     return difflib.get_close_matches(name, list(known), 1, cutoff)
 

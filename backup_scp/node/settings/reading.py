@@ -1,4 +1,4 @@
-"""One TOML file, then the environment; what msgspec says of them in a person's words."""
+"""Read the TOML file, then the environment, and turn msgspec's errors into plain sentences."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from backup_scp.node.settings.values import Settings, require_path, require_usab
 
 DEFAULT_HOME = "backup-scp-data"
 SYSTEM_FILE = Path("/etc/backup-scp/backup-scp.toml")
-"""Read where no settings file is named: a command finds the archive of the service, whatever folder it is typed in."""
+"""The settings file when none is named, so that a command finds the service's archive from any working folder."""
 
 
 def find_file(named: Path | None, environment: Mapping[str, str] = os.environ) -> Path | None:
-    """Choose the settings file: the one that is named, BACKUP_SCP_CONFIG, or the system's, where there is one.
+    """Return the settings file: the named one, else BACKUP_SCP_CONFIG, else the system's if it exists.
 
-    BACKUP_SCP_CONFIG that is set and empty stands for no file at all.
+    An empty BACKUP_SCP_CONFIG means no file at all.
     """
     if named is not None:
         return named
@@ -42,7 +42,7 @@ def find_file(named: Path | None, environment: Mapping[str, str] = os.environ) -
     try:
         return SYSTEM_FILE if SYSTEM_FILE.is_file() else None
     except PermissionError:
-        return SYSTEM_FILE  # whoever reads it will say what is wrong
+        return SYSTEM_FILE  # reading it reports the error
 
 
 def load(file: Path | None = None, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -51,7 +51,7 @@ def load(file: Path | None = None, environment: Mapping[str, str] = os.environ) 
     Raises
     ------
     InvalidSettings
-        With the place, what is wrong with it, and what to do.
+        The text has the place, the error, and what to do.
     """
     raw = _read_toml(file) if file else {}
     _check(raw, f"{file}: ")
@@ -68,9 +68,9 @@ def load(file: Path | None = None, environment: Mapping[str, str] = os.environ) 
 
 
 def _home(file: Path | None, sections: Sections, environment: Mapping[str, str]) -> tuple[Path, str]:
-    """Find the folder of all data, and who named it.
+    """Find the folder of all data, and the setting that names it.
 
-    A relative path in the file is taken from the file's folder: the file means the same wherever a command is typed.
+    A relative path in the file is relative to the file's folder, so it does not depend on the working folder.
     """
     for variable in (HOME, f"{PREFIX}NODE__HOME"):
         if folder := environment.get(variable):
@@ -82,7 +82,7 @@ def _home(file: Path | None, sections: Sections, environment: Mapping[str, str])
 
 
 def _check(raw: dict[str, Any], source: str) -> Sections:
-    """Make the sections of what was read; refuse what does not exist, or cannot be."""
+    """Convert the raw values to sections; raise for unknown names and invalid values."""
     require_known_keys(raw, source)
     sections = _convert(raw, source)
     for place, text in _texts(raw):
@@ -95,7 +95,7 @@ def _check(raw: dict[str, Any], source: str) -> Sections:
 
 
 def _texts(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
-    """Yield every text, and its place as msgspec writes it."""
+    """Yield every text, with its place as msgspec writes it."""
     if isinstance(value, str):
         yield place, value
     elif isinstance(value, dict):
@@ -117,7 +117,7 @@ def _read_toml(file: Path) -> dict[str, Any]:
     import tomllib
 
     try:
-        return tomllib.loads(file.read_text("utf-8-sig"))  # editors on Windows begin a file with a byte order mark
+        return tomllib.loads(file.read_text("utf-8-sig"))  # editors on Windows write a byte order mark
     except PermissionError:
         raise InvalidSettings(_closed(file)) from None
     except OSError as error:
@@ -148,7 +148,7 @@ def _override(raw: dict[str, Any], environment: Mapping[str, str]) -> None:
             raw["remote"] = _remote_list(text)
         elif separator:
             table = raw.setdefault(section, {})
-            if isinstance(table, dict):  # what is not a table is refused with the rest
+            if isinstance(table, dict):  # the check after this refuses what is no table
                 table[key] = _scalar(variable, section, key, text)
 
 
@@ -173,7 +173,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _PLACE = re.compile(r" - at `\$\.?(?P<place>[^`]*)`$")
 _WORDS = (
     (r"Object missing required field `(.+)`", r"\1 is missing"),
-    (r"Invalid enum value .*", "expected DEBUG, INFO, WARNING or ERROR"),  # [log] level is the only one
+    (r"Invalid enum value .*", "expected DEBUG, INFO, WARNING or ERROR"),  # the only enum is [log] level
     (r", got `.*", ""),
     (r"`str` of length <= (\d+)", r"at most \1 characters"),
     (r"`str` of length >= 1", "some text"),
@@ -191,7 +191,7 @@ _WORDS = (
 
 
 def _sentence(message: str) -> str:
-    """Turn msgspec's words into a person's: the place first, no types of a programming language."""
+    """Turn msgspec's message into a plain sentence: the place first, no names of Python types."""
     found = _PLACE.search(message)
     what = _PLACE.sub("", message)
     for pattern, words in _WORDS:
@@ -202,7 +202,7 @@ def _sentence(message: str) -> str:
 
 
 def _plain_place(place: str) -> str:
-    """``node.port`` as ``[node] port``, ``remote[1].host`` as ``[[remote]] number 2, host``."""
+    """Write ``node.port`` as ``[node] port``, and ``remote[1].host`` as ``[[remote]] number 2, host``."""
     if found := re.fullmatch(r"remote\[(\d+)\]\.?(.*)", place):
         return f"[[remote]] number {int(found[1]) + 1}" + (f", {found[2]}" if found[2] else "")
     section, _, key = place.partition(".")

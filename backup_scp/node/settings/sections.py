@@ -1,4 +1,4 @@
-"""What a settings file may hold, section by section; what is wrong with one value is said here."""
+"""The sections of a settings file and their keys, with the checks of single values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ AETitle = Annotated[str, Meta(max_length=16)]
 
 
 def _ae_title(text: str) -> str:
-    """Strip the blanks that do not count, refuse what is no AE title (PS3.5 6.2, AE)."""
+    """Strip insignificant spaces; raise for an invalid AE title (PS3.5 6.2, AE)."""
     title = text.strip(" ")
     if not title:
         raise ValueError("ae_title is empty: an AE title has 1 to 16 characters")
@@ -29,7 +29,7 @@ class NodeSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
     home: str = ""
     ae_title: AETitle = "BACKUP_SCP"
-    host: Annotated[str, Meta(min_length=1)] = "0.0.0.0"  # noqa: S104 - consoles reach the node over the network; who may do what is settled per AE
+    host: Annotated[str, Meta(min_length=1)] = "0.0.0.0"  # noqa: S104 - consoles call over the network; permissions are set for each AE
     port: Annotated[int, Meta(ge=0, le=65535)] = 11112
     plain: bool = True
     workers: Annotated[int, Meta(ge=1, le=64)] = 1
@@ -51,7 +51,7 @@ class NodeSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TLSSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """``[tls]``: what secures Associations."""
+    """``[tls]``: certificates and keys for Associations."""
 
     port: Annotated[int, Meta(ge=0, le=65535)] = 2762
     certificate: str = ""
@@ -60,19 +60,19 @@ class TLSSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ArchiveSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """``[archive]``: where the files are."""
+    """``[archive]``: the folder of the files."""
 
     url: str = ""
     reserve_mb: Annotated[int, Meta(ge=0)] = 1000
 
     @property
     def reserve_bytes(self) -> int:
-        """What stays free on the archive's disk."""
+        """Number of bytes to leave free on the archive's disk."""
         return self.reserve_mb * 1_000_000
 
 
 class IndexSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """``[index]``: the database that knows what is held."""
+    """``[index]``: the database that lists the stored images."""
 
     url: str = ""
 
@@ -87,20 +87,20 @@ class CommitmentSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class VerifySettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """``[verify]``: how often the node reads everything again."""
+    """``[verify]``: how often the node reads all files again."""
 
     full_pass_days: Annotated[float, Meta(ge=0)] = 30
 
 
 class AlertsSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """``[alerts]``: what a person is told of."""
+    """``[alerts]``: thresholds for messages to a person."""
 
     changed_studies: Annotated[int, Meta(ge=0)] = 30
     changed_studies_days: Annotated[float, Meta(gt=0)] = 7
 
 
 class LogSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """``[log]``: what is written down, and where."""
+    """``[log]``: level and place of the log."""
 
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     json: bool = False
@@ -127,13 +127,13 @@ class RemoteSettings(Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("a name is letters, digits, blanks, dots, hyphens and underscores")
 
     def remote_ae(self) -> RemoteAE:
-        """Make the value that the services know."""
+        """Convert it to the value that the services use."""
         facts = msgspec.structs.asdict(self) | {"tls": bool(self.tls)}
         return RemoteAE(**facts, tls_required=self.tls == "required")
 
 
 class Sections(Struct, frozen=True, forbid_unknown_fields=True):
-    """What a settings file may hold."""
+    """All sections of a settings file."""
 
     node: NodeSettings = NodeSettings()
     tls: TLSSettings = TLSSettings()

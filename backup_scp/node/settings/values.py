@@ -1,4 +1,4 @@
-"""The settings as the program sees them."""
+"""The settings as the rest of the program uses them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Settings(Struct, frozen=True):
     home
         The folder of all data, absolute.
     home_source
-        What named it: a variable, or a place in a file; empty where it is the default.
+        The variable or the place in a file that names it; empty for the default.
     """
 
     home: Path
@@ -55,7 +55,7 @@ class Settings(Struct, frozen=True):
 
     @property
     def tls_files(self) -> tuple[Path, Path, Path | None] | None:
-        """Certificate, key and CA of ``[tls]``, absolute; None where there is no certificate."""
+        """Absolute paths of certificate, key and CA of ``[tls]``; None without a certificate."""
         if not self.tls.certificate:
             return None
         certificate, key, ca = (
@@ -65,7 +65,7 @@ class Settings(Struct, frozen=True):
         return cast("Path", certificate), cast("Path", key or certificate), ca
 
     def find_remote(self, name: str) -> RemoteAE | None:
-        """Find a remote AE by its name or, where only one has it, by its AE title.
+        """Find a remote AE by its name, or by its AE title when only one has that.
 
         Raises
         ------
@@ -87,7 +87,7 @@ class Settings(Struct, frozen=True):
 
     @property
     def index_url(self) -> str:
-        """The index's SQLAlchemy URL; may hold a password."""
+        """The index's SQLAlchemy URL; it may contain a password."""
         if not self.index.url:
             return _sqlite_url(self.home / "index.sqlite")
         scheme, _, rest = self.index.url.partition("://")
@@ -97,7 +97,7 @@ class Settings(Struct, frozen=True):
 
     @property
     def index_is_embedded(self) -> bool:
-        """The index is an SQLite file of this node alone."""
+        """Whether the index is an SQLite file of this node alone."""
         return self.index_url.startswith("sqlite:")
 
     @property
@@ -107,12 +107,12 @@ class Settings(Struct, frozen=True):
 
 
 def _sqlite_url(path: Path) -> str:
-    """Write the SQLAlchemy URL of an SQLite file."""
+    """Return the SQLAlchemy URL of an SQLite file."""
     return f"sqlite:///{path.as_posix()}"
 
 
 def require_usable(settings: Settings) -> None:
-    """Refuse URLs that nothing can open; a URL's text may hold a password and is not repeated.
+    """Raise for URLs that cannot be opened.  The text leaves out the URL, which may contain a password.
 
     Raises
     ------
@@ -137,7 +137,7 @@ def require_usable(settings: Settings) -> None:
 
 
 def require_path(text: str, setting: str) -> None:
-    """Refuse a Windows drive where there is none: it would be a folder that is called ``D:``.
+    """Raise for a Windows drive on another system, where it would become a folder with the name ``D:``.
 
     Raises
     ------
