@@ -1,6 +1,6 @@
-"""The index: what is held, in SQLite or PostgreSQL.
+"""The index of stored images, in SQLite or PostgreSQL.
 
-It alone uses SQLAlchemy and alembic.  It imports ``ports``, ``dicom``, ``machine`` and ``errors`` only.
+Only this room uses SQLAlchemy and alembic.  It imports ``ports``, ``dicom``, ``machine`` and ``errors`` only.
 """
 
 from backup_scp.index.sql_index import SQLIndex

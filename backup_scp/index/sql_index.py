@@ -59,9 +59,9 @@ class SQLIndex:
     Parameters
     ----------
     url
-        ``sqlite:///path`` or ``postgresql://user@host/database``; its tables are made by ``migrate.upgrade``.
+        ``sqlite:///path`` or ``postgresql://user@host/database``; ``migrate.upgrade`` creates its tables.
     connections
-        How many this process may have to a PostgreSQL server.
+        Maximum number of this process's connections to a PostgreSQL server.
 
     Raises
     ------
@@ -134,7 +134,7 @@ class SQLIndex:
 
     def select_in_batches(self, selection: Selection) -> Generator[list[StoredVersion], None, None]:
         dialect = self._database.dialect
-        studies, counts = array("q"), array("q")  # not lists: there may be a million
+        studies, counts = array("q"), array("q")  # arrays, because there may be a million
         with self._database.reading(stream=True) as connection:
             for study_id, count in connection.execute(select.selected_studies(selection, dialect)):
                 studies.append(study_id)
@@ -172,7 +172,7 @@ class SQLIndex:
             entered = StudyReindexer(connection, self._database.dialect, read).enter(found)
             if task:
                 tasks.record(connection, self._database.dialect, task)
-        return entered  # what was remembered until now fails by its revision
+        return entered  # the cached study rows are outdated now: their revision differs
 
     def record_task(self, task: Task) -> None:
         with self._database.writing("progress of long work") as connection:
@@ -250,7 +250,7 @@ class SQLIndex:
 
 
 def _batches(counts: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Cut a row of studies where enough versions, or studies, are together."""
+    """Divide studies into batches of limited numbers of versions and of studies."""
     start = versions = 0
     for end, count in enumerate(counts, 1):
         versions += count

@@ -1,4 +1,4 @@
-"""Connects to SQLite and PostgreSQL: sessions, the driver's cursor, errors in plain words, migrations.
+"""Connect to SQLite and PostgreSQL: transactions, the driver's cursor, plain error messages, migrations.
 
 It imports ``schema`` only.
 """

@@ -1,4 +1,4 @@
-"""Connections: SQLite in WAL with synchronous=FULL, PostgreSQL with synchronous_commit on; errors in plain words."""
+"""Connections to SQLite (WAL, synchronous=FULL) and PostgreSQL (synchronous_commit=on), with plain error messages."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from backup_scp.index.schema.sqlite import SQLite
 from backup_scp.machine.fair_lock import FairLock
 
 MOST_CONNECTIONS = 64
-"""To a PostgreSQL server; a node that has several processes shares them out."""
+"""Number of connections to a PostgreSQL server; several processes of a node divide it among them."""
 
 ROWS_AT_ONCE = 500
-"""How many rows of a long answer are in memory."""
+"""How many rows of a long answer are in memory at once."""
 
-_MOST_SQLITE_READERS = 8  # idle, of ``fetch_one``
+_MOST_SQLITE_READERS = 8  # idle connections for ``fetch_one``
 
 
 def index_url(url: str) -> sa.URL:
@@ -54,17 +54,17 @@ def index_url(url: str) -> sa.URL:
 
 
 class Database:
-    """The connections to one index; many threads use it at the same time.
+    """The connections to one index; safe to share between threads.
 
-    Readers never wait for the writer, nor it for them.  SQLite has one writer at a time: the threads of this process
-    queue for it here, other processes in SQLite.
+    Readers and the writer never wait for each other.  SQLite allows one writer at a time: threads of this process
+    queue here, other processes queue in SQLite.
 
     Parameters
     ----------
     url
         ``sqlite:///path`` or ``postgresql://...``.
     connections
-        How many there may be to a PostgreSQL server.
+        Maximum number of connections to a PostgreSQL server.
     """
 
     def __init__(self, url: str, connections: int = MOST_CONNECTIONS) -> None:
@@ -84,29 +84,29 @@ class Database:
             self._most_readers = connections // 4
         self._write_lock = FairLock()
         self._writer: sa.Connection | None = None
-        self._readers: list[DriverCursor] = []  # idle ones of ``fetch_one``: they count among the pool's
+        self._readers: list[DriverCursor] = []  # idle, for ``fetch_one``; the pool counts them as in use
 
     @contextlib.contextmanager
     def reading(self, *, stream: bool = False, snapshot: bool = False) -> Iterator[sa.Connection]:
-        """Read in one transaction; ``stream`` leaves unread rows with the database.
+        """Read in one transaction; ``stream`` fetches rows only as they are read.
 
-        A statement sees one state, and with ``snapshot`` all of them see the same.
+        Each statement sees one state; with ``snapshot`` all statements see the same state.
         """
         with self._noticing(), self._engine.connect() as connection:
-            if snapshot and not self.is_sqlite:  # which knows nothing else
+            if snapshot and not self.is_sqlite:  # SQLite always reads a snapshot
                 connection.execution_options(isolation_level="REPEATABLE READ")
             yield connection.execution_options(stream_results=True, yield_per=ROWS_AT_ONCE) if stream else connection
 
     @contextlib.contextmanager
     def writing(self, what: str = "other things", *, first: bool = False) -> Iterator[sa.Connection]:
-        """Write in one transaction: durable when the block ends, undone when it raises.
+        """Write in one transaction: commit durably when the block ends, roll back when it raises.
 
         Parameters
         ----------
         what
-            Is written, for those who wait too long for it.
+            What is written, for the error of a thread that waits too long.
         first
-            Before what others write that can wait: an image does not wait for housekeeping.
+            Overtake other writers that wait: an image must not wait for maintenance.
         """
         with self._noticing():
             if not self.is_sqlite:
@@ -120,7 +120,7 @@ class Database:
 
     @contextlib.contextmanager
     def write_fast(self) -> Iterator[DriverCursor]:
-        """Write in one transaction as ``writing``, with the few statements that entering a version takes."""
+        """Write in one transaction like ``writing``, for the few statements that add a version."""
         with self._noticing():
             if not self.is_sqlite:
                 with self._engine.begin() as connection:
@@ -134,14 +134,14 @@ class Database:
                     yield direct
 
     def fetch_one(self, statement: sa.Executable, row: Row) -> Any:
-        """Read the first row that one statement finds, outside of any transaction; None where there is none."""
+        """Return the first row of a statement, outside of any transaction; None when there is no row."""
         with self._noticing():
             while reader := self._idle_reader():
                 try:
                     return self._look(reader, statement, row)
                 except sa.exc.DBAPIError as error:
                     if not error.connection_invalidated or getattr(error.orig, "sqlstate", "") == SILENT:
-                        raise  # else the server was restarted since: the next one, or a new one
+                        raise  # otherwise the server was restarted: try the next connection
             return self._look(self._new_reader(), statement, row)
 
     def _look(self, reader: DriverCursor, statement: sa.Executable, row: Row) -> Any:
@@ -173,15 +173,15 @@ class Database:
         return DriverCursor(connection)
 
     def _keep(self, reader: DriverCursor) -> None:
-        """Keep a connection for the next one who looks."""
+        """Keep a connection for the next read."""
         if FROZEN in reader.connection.info or len(self._readers) >= self._most_readers:
-            reader.connection.close()  # frozen: the next one may write again
+            reader.connection.close()  # read-only: a new connection may be able to write
         else:
             self._readers.append(reader)
 
     def _idle_reader(self) -> DriverCursor | None:
-        """Take a connection that is open; one to a file that was set aside goes."""
-        with contextlib.suppress(IndexError):  # several threads take
+        """Take an idle connection; close those to a file that was renamed."""
+        with contextlib.suppress(IndexError):  # other threads take connections too
             while True:
                 reader = self._readers.pop()
                 if not self.is_sqlite or is_at_its_place(reader.connection):
@@ -200,9 +200,9 @@ class Database:
             raise self._noticed(error) from None
 
     def _noticed(self, error: IndexUnavailable) -> IndexUnavailable:
-        """Remember what an error says of the whole index; give what is to be raised."""
+        """Record an error that concerns the whole index; return the error to raise."""
         if isinstance(error, IndexDamaged):
-            if self._frozen.is_set() and place(self.url):  # another may have written to it meanwhile
+            if self._frozen.is_set() and place(self.url):  # another process may have written to it
                 return IndexUnavailable(f"{error}; nothing can be written to it now")
             found = place(self.url)
             self._was_gone = self._was_gone or not found
@@ -212,7 +212,7 @@ class Database:
         return error
 
     def _drop_idle(self) -> None:
-        """Let go of what is connected to a server that does not answer: who comes next need not try it again."""
+        """Close idle connections to a server that does not answer, so that the next thread does not try them."""
         with contextlib.suppress(IndexError):
             while True:
                 reader = self._readers.pop()
@@ -221,23 +221,23 @@ class Database:
 
     @property
     def damage(self) -> str:
-        """What a connection met that says that the file is damaged or gone; empty once another one has its place."""
+        """The damage that a connection found, or that the file is gone; empty when another file has replaced it."""
         sentence, met = self._damage
         return sentence if met == place(self.url) else ""
 
     @property
     def is_replaced(self) -> bool:
-        """Whether another file has the name of an SQLite index than when it was opened, or last accepted.
+        """Whether the file of an SQLite index was replaced since it was opened or last accepted.
 
-        One that appears after none was there is another one, even in the same place: once nobody has a deleted file
-        open any more, its place (the inode) is given to the next file.
+        A file that appears after it was missing counts as another one, even with the same inode: a file system gives
+        the inode of a deleted file to the next one.
         """
         found = place(self.url) if self.is_sqlite else None
         self._accepted = self._accepted or found
         return found is not None and (self._was_gone or found != self._accepted)
 
     def accept(self) -> None:
-        """Take the file that is there for the index."""
+        """Use the file that is there now as the index."""
         self._was_gone = False
         self._accepted = place(self.url)
 
@@ -254,7 +254,8 @@ class Database:
             try:
                 yield self._writer
             except sa.exc.OperationalError:
-                self._writer.invalidate()  # after a failed fsync its descriptors would say yes
+                # After a failed fsync, the next fsync on the same descriptors would succeed without the data.
+                self._writer.invalidate()
                 self._drop_writer()
                 raise
 
@@ -264,7 +265,7 @@ class Database:
             self._writer = None
 
     def close(self) -> None:
-        """Let go of every connection."""
+        """Close all connections."""
         with self._write_lock.turn():
             self._drop_writer()
         while self._readers:

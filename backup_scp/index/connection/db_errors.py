@@ -1,4 +1,4 @@
-"""A driver's errors as IndexUnavailable: what is wrong and what to do; never SQL, never a value of a patient."""
+"""Translate a driver's errors to IndexUnavailable: the problem and the fix, without SQL and without patient data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from backup_scp.errors import IndexDamaged, IndexUnavailable
 
 NOT_READY = "run `backup-scp db upgrade`"
 
-# By SQLite's error name, the longest that fits.
+# Key: beginning of SQLite's error name; the longest match counts.
 _SQLITE = {
     "SQLITE_BUSY": "another process keeps it locked; end it or try again",
     "SQLITE_LOCKED": "another process keeps it locked; end it or try again",
@@ -28,14 +28,14 @@ _SQLITE = {
 }
 
 _DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR_SHORT_READ")
-"""What is wrong with the file, and not with its disk."""
+"""Error names that mean a damaged file, not a faulty disk."""
 
 SILENT = "silent"
-"""In place of a SQLSTATE: the server took a question and has not answered it."""
+"""Used instead of a SQLSTATE: the server received a statement and did not answer."""
 
 _NO_ANSWER = "the server does not answer; is it running, and are host and port right?"
 
-# By the beginning of SQLSTATE, the longest that fits (PostgreSQL manual, Appendix A).
+# Key: beginning of SQLSTATE (PostgreSQL manual, Appendix A); the longest match counts.
 _POSTGRESQL = {
     "08": "the connection was lost; is the server running?",
     "28": "the server refuses the user or password; look at [index] url",
@@ -52,7 +52,7 @@ _POSTGRESQL = {
 }
 
 _AGAIN = frozenset({"40001", "40P01", "23505", "23503"})
-"""SQLSTATE of a transaction that met another one; run again, it will succeed."""
+"""SQLSTATE of a transaction that conflicted with another one; a retry succeeds."""
 
 
 class TransactionConflict(IndexUnavailable):
@@ -60,16 +60,16 @@ class TransactionConflict(IndexUnavailable):
 
 
 class ServerSilent(IndexUnavailable):
-    """The server does not answer on a connection that is open; who asks on another one would wait as long."""
+    """The server does not answer on an open connection; another connection would wait as long."""
 
 
 class ConnectionLost(IndexUnavailable):
-    """It was open, and is no longer: what it was to do may be done or not."""
+    """The connection was lost; its last statement may be done or not."""
 
 
 @contextlib.contextmanager
 def explained(url: sa.URL) -> Iterator[None]:
-    """Raise IndexUnavailable where SQLAlchemy or a driver raises anything."""
+    """Raise IndexUnavailable for every error of SQLAlchemy or a driver in the block."""
     try:
         yield
     except SQLAlchemyError as error:
@@ -77,7 +77,7 @@ def explained(url: sa.URL) -> Iterator[None]:
 
 
 def explanation(url: sa.URL, error: SQLAlchemyError) -> IndexUnavailable:
-    """Make what is raised in place of an error, ``from None``: its text holds values of patients."""
+    """Return the error to raise instead, ``from None``: the text of the original contains patient data."""
     if isinstance(error, PoolTimeout):
         return IndexUnavailable("The index is busy: every connection is in use; try again")
     if isinstance(error, DBAPIError):

@@ -1,7 +1,7 @@
-"""Statements on the driver's own cursor: what SQLAlchemy made of them once, without what it does at each execution.
+"""Execute statements on the driver's own cursor; SQLAlchemy compiles each one once and is bypassed afterwards.
 
-An execution through ``sa.Connection`` costs five times as much as the statement itself, and entering an instance
-takes six (docs/adr/0018).  The statements, their types and the connections stay SQLAlchemy's.
+An execution through ``sa.Connection`` costs five times as much as the statement itself, and adding an instance takes
+six statements (docs/adr/0018).  Statements, types and connections are still SQLAlchemy's.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ _plans: dict[tuple[str, Any, tuple[str, ...]], _Plan] = {}
 
 @dataclass(slots=True)
 class _Plan:
-    """One statement for one kind of row, compiled.
+    """One compiled statement for one kind of row.
 
     Attributes
     ----------
     names
-        Its parameters in the order of its question marks; for a driver that takes names, all of them.
+        Names of its parameters, in the order of its question marks; all names for a driver with named parameters.
     fixed
-        Values that stand in the statement itself.
+        Values that are part of the statement.
     binds
-        What turns a value into the driver's, by name.
+        By name, functions that convert a value to the driver's type.
     columns
-        Names of what it selects.
+        Names of the selected columns.
     types
-        Of what it selects.
+        Types of the selected columns.
     results
-        What turns the driver's into a value, by place; None before the first execution, which shows the driver's types.
+        By position, functions that convert the driver's value; None before the first execution, which shows its types.
     """
 
     text: str
@@ -53,7 +53,7 @@ class _Plan:
 
 
 class DriverResult:
-    """What an execution gave: the part of ``sa.CursorResult`` that an ``RowWriter`` asks for."""
+    """The result of an execution: those methods of ``sa.CursorResult`` that ``RowWriter`` uses."""
 
     __slots__ = ("_columns", "_rows", "rowcount")
 
@@ -81,12 +81,12 @@ class DriverResult:
 
 
 class DriverCursor:
-    """Executes on the driver's connection below an ``sa.Connection``; one thread at a time.
+    """Executes statements on the driver's connection of an ``sa.Connection``; for one thread at a time.
 
     Parameters
     ----------
     connection
-        Open, with or without a transaction: what is executed here is part of it.
+        Open.  When it is in a transaction, the statements are part of that.
     """
 
     def __init__(self, connection: sa.Connection) -> None:
@@ -124,13 +124,13 @@ class DriverCursor:
 
     @contextlib.contextmanager
     def transaction(self, begin: str) -> Iterator[None]:
-        """Begin, and commit when the block ends; roll back when it raises."""
+        """Begin a transaction; commit when the block ends, roll back when it raises."""
         self._control(begin)
         try:
             yield
             self._control("COMMIT")
         except BaseException:
-            with contextlib.suppress(sa.exc.DBAPIError):  # SQLite has rolled back by itself, after some errors
+            with contextlib.suppress(sa.exc.DBAPIError):  # after some errors SQLite has rolled back already
                 self._control("ROLLBACK")
             raise
 
@@ -141,7 +141,7 @@ class DriverCursor:
             raise self.explained(statement, error) from None
 
     def explained(self, text: str, error: Any) -> BaseException:
-        """Make what SQLAlchemy would raise, and let its pool know of a connection that is lost."""
+        """Return the error that SQLAlchemy would raise, and tell its pool about a lost connection."""
         lost = self._dialect.is_disconnect(error, self.connection.connection, self._cursor)
         if lost:
             self.connection.invalidate(error)

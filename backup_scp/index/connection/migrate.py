@@ -1,4 +1,4 @@
-"""Bring the tables of an index to this version of the program; alembic is loaded only when there is work."""
+"""Upgrade the tables of an index to this release; alembic is loaded only when there is something to do."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 HEAD = "0015"
 """The newest migration; a test holds it equal to the folder."""
 
-_REVISION = sa.Table(  # as alembic makes it
+_REVISION = sa.Table(  # alembic creates it
     "alembic_version",
     sa.MetaData(),
     sa.Column("version_num", sa.String(32), nullable=False),
@@ -36,9 +36,9 @@ _NEWER = (
 
 
 def upgrade(url: str) -> bool:
-    """Run the migrations that are due; True when there were any.
+    """Run the pending migrations; True when there were any.
 
-    On return the tables are those of this version.  A SQLite file and its folder are made when they are missing.
+    On return the tables are those of this release.  It creates a missing SQLite file and its folder.
 
     Raises
     ------
@@ -56,7 +56,7 @@ def upgrade(url: str) -> bool:
 
 
 def pending(url: str) -> str | None:
-    """Say in one sentence why this program cannot use the index as it is; None when it can.
+    """Return one sentence on why this program cannot use the index without an upgrade; None when it can.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def pending(url: str) -> str | None:
 
 
 def move_to(url: str, revision: str) -> None:
-    """Run migrations up or down to a revision; ``base`` is an empty database."""
+    """Run migrations up or down to a revision; ``base`` is the empty database."""
     with _made(url) as database:
         _run(database, revision)
 
@@ -86,18 +86,21 @@ def _made(url: str) -> Iterator[Database]:
 
 
 def _make_file(path: Path, *, is_uri: bool) -> None:
-    """Nobody else makes one: an index that is lost shall be noticed, and not be replaced by an empty file."""
+    """Create the file of an SQLite index.
+
+    Only this function does: elsewhere a lost index must be noticed, not replaced by an empty file.
+    """
     try:
         make_folders(path.parent)
         if not is_uri and not path.exists():
             path.touch(0o600)
-            fsync_folder(path.parent)  # SQLite does so only for files that it makes itself
+            fsync_folder(path.parent)  # SQLite does this only for files that it creates itself
     except OSError as error:
         raise IndexUnavailable(f"The index {path} cannot be made: {error.strerror}") from None
 
 
 def _revision(database: Database) -> str | None:
-    """Read which migration the database is at."""
+    """Return the migration that the database is at."""
     with database.reading() as connection:
         if not sa.inspect(connection).has_table("alembic_version"):
             return None
@@ -106,7 +109,7 @@ def _revision(database: Database) -> str | None:
 
 
 def _was_made_at_once(database: Database) -> bool:
-    """Make the tables of an SQLite file that has none as they are now: a first start need not go through history."""
+    """Create the current tables in an empty SQLite file, so that a first start runs no migrations."""
     with database.writing("new tables") as connection:
         if sa.inspect(connection).get_table_names():
             return False
@@ -117,7 +120,7 @@ def _was_made_at_once(database: Database) -> bool:
 
 
 def _newer_than_us(revision: str) -> str | None:
-    """Say so, when no migration of ours is called like that."""
+    """Return a sentence when the revision is none of our migrations, so that the index is newer."""
     from alembic.script import ScriptDirectory
 
     known = {script.revision for script in ScriptDirectory(str(_folder())).walk_revisions()}
@@ -143,7 +146,7 @@ def _current(connection: sa.Connection) -> str | None:
 
 @contextlib.contextmanager
 def _alone(database: Database, connection: sa.Connection) -> Iterator[None]:
-    """Two nodes that start at once migrate one after the other; SQLite has one writer anyhow."""
+    """Hold a lock, so that two nodes that start together migrate one after the other; SQLite has one writer anyway."""
     if not database.is_sqlite:
         encoding = connection.scalar(sa.text("SHOW server_encoding"))
         if encoding != "UTF8":
@@ -162,7 +165,7 @@ def _config(connection: sa.Connection) -> Config:
 
 
 def _folder() -> Path:
-    """Find the migrations: in the package when it was installed, beside it in a checkout."""
+    """Return the folder of migrations: in the installed package, or beside it in a checkout."""
     package = Path(__file__).resolve().parents[2]
     installed = package / "migrations"
     return installed if installed.is_dir() else package.parent / "migrations"

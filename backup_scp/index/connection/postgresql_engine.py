@@ -1,7 +1,7 @@
-"""Connections to PostgreSQL, none of which is waited for without end; imported only where the index is one.
+"""Connections to PostgreSQL with a timeout for every answer; imported only for a PostgreSQL index.
 
-A server that is frozen, or whose disk or network is, takes what it is sent and says nothing.  TCP is content with that,
-and so are the limits that the server itself keeps.  So each wait for an answer has a limit here (docs/adr/0029).
+A server that hangs, or whose disk or network hangs, receives statements and never answers.  Neither TCP nor the
+server's own timeouts notice that.  So every wait for an answer has a limit here (docs/adr/0029).
 """
 
 from __future__ import annotations
@@ -18,21 +18,22 @@ import sqlalchemy as sa
 from backup_scp.index.connection.db_errors import SILENT
 
 LOCK_S = 15
-"""How long the server lets a statement wait for another transaction; less than ``ANSWER_S``, so that it can say so."""
+"""The server's limit for waiting on another transaction; less than ``ANSWER_S``, so that its error arrives in time."""
 
 ANSWER_S = 20.0
-"""How long an answer is waited for: who waits behind another one, and then connects anew, is told in half a minute."""
+"""Limit for an answer: a thread that waits for another one and then reconnects gets its error within half a minute."""
 
 CONNECT_S = 5
-"""How long a new connection, or an idle one that is tried, may take."""
+"""Limit for a new connection, or for the test of an idle one."""
 
-# Each end notices by itself that the other is gone: a server must not keep the locks of a node that lost its power.
+# Both ends detect a dead peer: the server must not keep the locks of a node that lost power.
 _TCP = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 30_000}
 _SETTINGS = (
     "SET SESSION synchronous_commit = on",
     f"SET SESSION lock_timeout = '{LOCK_S}s'",
     "SET SESSION client_encoding = 'UTF8'",
-    "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED",  # what was waited for is seen
+    # A statement that waited for a lock sees the rows of the other transaction.
+    "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED",
     "SET SESSION tcp_keepalives_idle = 10",
     "SET SESSION tcp_keepalives_interval = 5",
     "SET SESSION tcp_keepalives_count = 3",
@@ -41,20 +42,20 @@ _SETTINGS = (
 
 
 class NoAnswer(psycopg.OperationalError):
-    """The server took a question and did not answer in time; the connection is closed."""
+    """The server received a statement and did not answer in time; the connection is closed."""
 
     sqlstate = SILENT
 
 
 class Connection(psycopg.Connection[Any]):
-    """Waits for each answer with a limit.
+    """A connection with a limit for each answer.
 
     Attributes
     ----------
     limit_s
-        How long nothing may come.
+        How long the server may send nothing, in seconds.
     is_patient
-        Wait on as long as the server answers somebody else: for work that may take long.
+        Whether to wait longer while the server answers another connection; for statements that may take long.
     """
 
     limit_s: float = CONNECT_S
@@ -62,7 +63,7 @@ class Connection(psycopg.Connection[Any]):
     answers_others: Callable[[], bool] = staticmethod(lambda: False)
 
     def wait(self, gen: Generator[Any, Any, Any], *arguments: Any, **options: Any) -> Any:
-        """Consume what waits for the server, as psycopg does."""
+        """Run psycopg's generator until the answer is there, as psycopg does, but with the limit."""
         return super().wait(self._limited(gen), *arguments, **options)
 
     def _limited(self, waiting: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
@@ -81,7 +82,7 @@ class Connection(psycopg.Connection[Any]):
             return end.value
 
     def require_answer(self) -> None:
-        """Give up on a server that has said nothing for the time of the limit.
+        """Raise when the server has sent nothing for the time of the limit.
 
         Raises
         ------
@@ -93,7 +94,7 @@ class Connection(psycopg.Connection[Any]):
 
 
 def engine_of(url: sa.URL, most: int) -> sa.Engine:
-    """Make the engine of an index; see ``Database``."""
+    """Create the engine of an index; see ``Database``."""
     kept = most // 4
     tcp = {name: value for name, value in _TCP.items() if name not in url.query}
     engine = sa.create_engine(
@@ -130,16 +131,16 @@ def engine_of(url: sa.URL, most: int) -> sa.Engine:
 
 
 def _connected(*arguments: Any, **options: Any) -> Connection:
-    """Connect; the socket of a connection that took too long is closed when this raises, and not at some later time."""
+    """Connect; when this raises after a timeout, close the socket at once, not at the next garbage collection."""
     try:
         return Connection.connect(*arguments, **options)
     except psycopg.Error as error:
-        failure = error.with_traceback(None)  # in its frames psycopg keeps the socket
+        failure = error.with_traceback(None)  # the frames of the traceback keep psycopg's socket open
     raise failure
 
 
 def _answers(arguments: Any, options: Any) -> bool:
-    """Tell whether the server takes a new connection and answers it."""
+    """Tell whether the server accepts a new connection and answers it."""
     with contextlib.suppress(psycopg.Error), _connected(*arguments, **options) as another:
         another.execute("SELECT 1")
         return True

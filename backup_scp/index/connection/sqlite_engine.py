@@ -1,4 +1,4 @@
-"""Connections to an SQLite file: in WAL mode, with synchronous=FULL, to whatever file has the index's name now."""
+"""Connections to an SQLite file in WAL mode with synchronous=FULL; always to the file that has the name now."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from backup_scp.index.schema.sqlite import SQLite
 from backup_scp.index.schema.trigrams import NAME_TABLE
 
 WAIT_S = 30
-"""How long a writer waits for another one."""
+"""How long a writer waits for another one, in seconds."""
 
 FROZEN = "frozen"
-"""Marks, in its ``info``, a connection to a file that can only be read."""
+"""Key in a connection's ``info`` that marks it as read-only."""
 
 BEGIN = "BEGIN IMMEDIATE"
 
 _PAUSE_S = 0.01
 
-# The inner pages of the b-trees of a million studies fit into the cache; a connection takes what it has read, no more.
+# The cache holds the inner b-tree pages of a million studies; a connection only uses memory for pages it has read.
 _PRAGMAS = (
     "PRAGMA synchronous=FULL",
     "PRAGMA foreign_keys=ON",
@@ -37,7 +37,7 @@ _PRAGMAS = (
 )
 _FILE = "file"
 _FILES_OF_ONE = 3
-"""The database, its write-ahead log, and the index of that."""
+"""Number of files: the database, its write-ahead log, and the index of the log."""
 
 _NO_SHARED_MEMORY = "SQLITE_IOERR_SHM"
 _NO_ROOM = ("SQLITE_FULL", "SQLITE_IOERR_WRITE")
@@ -47,7 +47,7 @@ _HAS_TRIGRAMS = f"SELECT 1 FROM sqlite_master WHERE name = '{NAME_TABLE}'"  # no
 def _connected(
     url: sa.URL, frozen: threading.Event, info: dict[str, Any], *arguments: Any, **options: Any
 ) -> sqlite3.Connection:
-    """Connect; only to read, where nothing can be written and nobody else has it open."""
+    """Connect; read-only when the file cannot be written and no other process has it open."""
     path = sqlite_path(url)
     try:
         connection = _connected_to_write(*arguments, **options)
@@ -77,7 +77,7 @@ def _connected_to_write(*arguments: Any, **options: Any) -> sqlite3.Connection:
 
 
 def _require_descriptors(path: Path, error: sqlite3.OperationalError) -> None:
-    """Say so where the process has no descriptor left: SQLite cannot open the file then, and that is all it says.
+    """Raise a clear error when the process has no descriptor left: SQLite only says that it cannot open the file.
 
     Raises
     ------
@@ -87,7 +87,7 @@ def _require_descriptors(path: Path, error: sqlite3.OperationalError) -> None:
         try:
             with contextlib.ExitStack() as stack:
                 for _ in range(_FILES_OF_ONE):
-                    stack.enter_context(open(os.devnull, "rb"))  # noqa: PTH123 - a descriptor, and nothing else
+                    stack.enter_context(open(os.devnull, "rb"))  # noqa: PTH123 - only a descriptor is needed
         except OSError as no_more:
             if no_more.errno in {errno.EMFILE, errno.ENFILE}:
                 raise IndexUnavailable(
@@ -97,13 +97,15 @@ def _require_descriptors(path: Path, error: sqlite3.OperationalError) -> None:
 
 
 def _is_whole_and_still(path: Path, error: str) -> bool:
-    """Tell whether the file alone says everything, and nobody can change it or seems to have it open.
+    """Tell whether the file is complete without its log, and no process can change it or seems to have it open.
 
-    Who reads a file as immutable takes no locks: were it written meanwhile, it would read what never was.
+    A reader of an immutable file takes no locks: if the file were written meanwhile, it would read a state that never
+    existed.
     """
     if not path.is_file() or _size(path, "-wal"):
         return False
-    if _is_on_read_only_disk(path) or error.startswith(_NO_SHARED_MEMORY):  # which whoever has it open has made
+    # A process that has the file open would have created its shared memory.
+    if _is_on_read_only_disk(path) or error.startswith(_NO_SHARED_MEMORY):
         return True
     return error.startswith(_NO_ROOM) and not _size(path, "-shm")
 
@@ -122,7 +124,7 @@ def _is_on_read_only_disk(path: Path) -> bool:
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:
-    """Write to a log beside the file; SQLite does not wait for another who changes a new file's mode at the moment."""
+    """Switch to WAL mode; retry while another process does the same, for which SQLite itself does not wait."""
     until = time.monotonic() + WAIT_S
     while True:
         try:
@@ -136,24 +138,24 @@ def _use_wal(connection: sqlite3.Connection) -> None:
 
 
 def sqlite_engine(url: sa.URL, dialect: SQLite, frozen: threading.Event) -> sa.Engine:
-    """Make the engine of an index; ``frozen`` is set while its file can only be read."""
-    # Last in, first out: who asks next finds the cache of who asked last.
+    """Create the engine of an index; ``frozen`` is set while the file can only be read."""
+    # Last in, first out: the next user gets the connection whose cache was filled last.
     engine = sa.create_engine(url, hide_parameters=True, pool_size=16, max_overflow=-1, pool_use_lifo=True)
 
     @sa.event.listens_for(engine, "do_connect")
     def connect(_dialect: object, record: Any, arguments: Any, options: Any) -> sqlite3.Connection:
-        _identity(url)  # SQLite would make an empty file where there is none
+        _identity(url)  # raises when there is no file: SQLite would create an empty one
         return _connected(url, frozen, record.info, *arguments, **options)
 
     @sa.event.listens_for(engine, "checkin")  # codespell:ignore checkin
     def put_back(_connection: object, record: Any) -> None:
         if FROZEN in record.info:
-            record.invalidate(soft=True)  # the next one may write again
+            record.invalidate(soft=True)  # a new connection may be able to write
 
     @sa.event.listens_for(engine, "connect")
     def prepare(connection: Any, record: Any) -> None:
         record.info[_FILE] = _identity(url)
-        connection.isolation_level = None  # the transactions are ours: see begin
+        connection.isolation_level = None  # we begin transactions ourselves, see ``begin``
         with contextlib.closing(connection.cursor()) as cursor:
             for pragma in _PRAGMAS:
                 cursor.execute(pragma)
@@ -167,7 +169,7 @@ def sqlite_engine(url: sa.URL, dialect: SQLite, frozen: threading.Event) -> sa.E
     @sa.event.listens_for(engine, "checkout")
     def check(_connection: object, record: Any, _proxy: object) -> None:
         if record.info[_FILE] != _identity(url):
-            raise sa.exc.DisconnectionError  # and another connection is made, to the file that is there now
+            raise sa.exc.DisconnectionError  # the pool then connects again, to the file that is there now
 
     @sa.event.listens_for(engine, "begin")
     def begin(connection: sa.Connection) -> None:
@@ -177,45 +179,45 @@ def sqlite_engine(url: sa.URL, dialect: SQLite, frozen: threading.Event) -> sa.E
 
 
 def _identity(url: sa.URL) -> tuple[int, int] | None:
-    """Tell files of one name apart: an index that is damaged is set aside while others have it open.
+    """Return the identity of the file with this name: a damaged index may be renamed while others have it open.
 
     Raises
     ------
     IndexDamaged
-        It is gone: what is written to an open file without a name is lost.
+        The file is gone: bytes written to an open file without a name would be lost.
     """
     found = place(url)
-    if found is None and not url.query:  # else the name is a URI
+    if found is None and not url.query:  # otherwise the name is a URI
         raise IndexDamaged(f"The index {url.database} is gone; run `backup-scp rebuild`")
     return found
 
 
 def place(url: sa.URL) -> tuple[int, int] | None:
-    """Tell which file has the name of the index; None where none has."""
+    """Return the identity of the file with the index's name; None when there is none."""
     try:
-        found = os.stat(url.database or "")  # noqa: PTH116 - asked for at each transaction
+        found = os.stat(url.database or "")  # noqa: PTH116 - faster, and needed at each transaction
     except OSError:
         return None
     return found.st_dev, found.st_ino
 
 
 def is_at_its_place(connection: sa.Connection) -> bool:
-    """Tell whether a connection is one to the file that has the name of the index.
+    """Tell whether a connection's file still has the name of the index.
 
     Raises
     ------
     IndexDamaged
-        None has.
+        There is no file with that name.
     """
     return bool(connection.info.get(_FILE) == _identity(connection.engine.url))
 
 
 def require_at_its_place(writer: sa.Connection) -> None:
-    """Refuse to write, in a transaction, to a file that has lost its name: nobody sets the file aside from here."""
+    """Raise when the file has lost its name; call it in a transaction, since nobody renames the file during one."""
     if not is_at_its_place(writer):
         raise IndexUnavailable("The index was made anew this moment; try again")
 
 
 def sqlite_path(url: sa.URL) -> Path:
-    """Give the file of a SQLite index."""
+    """Return the file of an SQLite index."""
     return Path(url.database or "")

@@ -1,4 +1,4 @@
-"""The file of an SQLite index: whether it is whole, how it is set aside, how it is copied while it is written."""
+"""Check the file of an SQLite index for damage, rename it, and copy it while it is in use."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from backup_scp.index.connection.sqlite_engine import sqlite_path
 from backup_scp.machine import clock
 
 READ_WHOLE_BYTES = 64_000_000
-"""A file up to this size is looked through page by page (within a second); of a larger one, its beginnings and ends."""
+"""A file up to this size is checked page by page (within a second); of a larger one, the ends of its tables."""
 
 _ROWS = 20
 _BESIDE = ("-wal", "-shm")
@@ -23,16 +23,16 @@ _HEADER = b"SQLite format 3\0"
 
 
 def damage_of(url: str) -> str | None:
-    """Look at the file of an index; say in a few words what is wrong with it, None when nothing is seen.
+    """Check the file of an index; return its damage in a few words, None when none is found.
 
-    What is not seen here is noticed when it is met.  An index that is not an SQLite file is not looked at, and neither
-    is one that is not there.
+    Damage that this check misses is noticed when a statement finds it.  It does not check a PostgreSQL index or a
+    missing file.
 
     Raises
     ------
     InvalidSettings
     IndexUnavailable
-        It is there, and cannot be opened.
+        The file exists and cannot be opened.
     """
     with contextlib.closing(Database(url)) as database:
         path = sqlite_path(database.url) if database.is_sqlite else None
@@ -49,7 +49,7 @@ def damage_of(url: str) -> str | None:
         code = getattr(error, "sqlite_errorname", "") or ""
         if code.startswith(_DAMAGE):
             return f"it cannot be read as a database ({code})"
-        return None  # locked, or of another version: whoever uses it will say so
+        return None  # locked, or of another release: the code that uses it reports this
 
 
 def _header_damage(path: Path) -> str | None:
@@ -72,10 +72,10 @@ def _page_damage(path: Path) -> str | None:
 
 
 def _samples(connection: sqlite3.Connection, tables: list[str]) -> Iterator[str]:
-    """Read both ends of each table, and of each index; these are the paths that every insertion takes."""
+    """Yield queries for both ends of each table and database index; every insertion uses these pages."""
     for table in tables:
         for order in ("", " DESC"):
-            yield f'SELECT * FROM "{table}" ORDER BY rowid{order} LIMIT {_ROWS}'  # noqa: S608 - its own name
+            yield f'SELECT * FROM "{table}" ORDER BY rowid{order} LIMIT {_ROWS}'  # noqa: S608 - the database's own name
         for _, index, _, origin, partial in connection.execute(f'PRAGMA index_list("{table}")').fetchall():
             columns = [name for _, _, name in connection.execute(f'PRAGMA index_info("{index}")') if name]
             if partial or not columns or origin == "pk":
@@ -86,21 +86,21 @@ def _samples(connection: sqlite3.Connection, tables: list[str]) -> Iterator[str]
 
 
 def set_aside(url: str) -> Path:
-    """Rename the file of an index, with what belongs to it; it is never deleted.  Return its new name.
+    """Rename the file of an index and the files that belong to it; delete nothing.  Return the new name.
 
-    Others that have it open notice that it is gone before they write again: see ``Database``.
+    Other processes that have it open notice that before they write again: see ``Database``.
 
     Raises
     ------
     IndexUnavailable
-        It cannot be renamed, or another process is writing to it.
+        The file cannot be renamed, or another process is writing to it.
     """
     with contextlib.closing(Database(url)) as database:
         path = sqlite_path(database.url)
     aside = path.with_name(f"{path.name}.damaged-{clock.now():%Y%m%dT%H%M%SZ}")
     try:
         with _no_other_writer(path):
-            for end in (*_BESIDE, ""):  # the file last: without it nobody takes the others for those of a new one
+            for end in (*_BESIDE, ""):  # the database last, so that a new one never finds the log of the old one
                 with contextlib.suppress(FileNotFoundError):
                     Path(f"{path}{end}").replace(f"{aside}{end}")
     except OSError as error:
@@ -110,7 +110,7 @@ def set_aside(url: str) -> Path:
 
 @contextlib.contextmanager
 def _no_other_writer(path: Path) -> Iterator[None]:
-    """Hold the write lock, where the file still has one."""
+    """Hold SQLite's write lock, if the damaged file still allows it."""
     if not path.is_file():
         yield
         return
@@ -124,14 +124,14 @@ def _no_other_writer(path: Path) -> Iterator[None]:
 
 
 def backup(url: str, to: Path) -> int:
-    """Copy an index to a new file while it is used; return the size in bytes.
+    """Copy an index to a new file while it is in use; return the size in bytes.
 
-    The copy is the index at one moment, whole and durable when this returns.
+    The copy has the state of one moment; it is complete and durable when this returns.
 
     Raises
     ------
     IndexUnavailable
-        It is not an SQLite index, the file is there already, or one of the two cannot be used.
+        The index is no SQLite index, the target exists already, or one of the files cannot be used.
     """
     with contextlib.closing(Database(url)) as database:
         if not database.is_sqlite:
@@ -157,7 +157,7 @@ def backup(url: str, to: Path) -> int:
 
 
 def _copy(path: Path, part: Path) -> None:
-    """One read transaction sees one state, and writers go on; what they write meanwhile stays out."""
+    """Copy in one read transaction: it sees one state, while writers continue."""
     source = f"{path.absolute().as_uri()}?mode=rw"
     with contextlib.closing(sqlite3.connect(source, uri=True, timeout=30)) as index:
         index.execute("VACUUM INTO ?", (str(part),))

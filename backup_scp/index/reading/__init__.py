@@ -1,4 +1,4 @@
-"""Answers queries: conditions as SQL, the rows of an answer, the index as it was at a moment.
+"""Answer queries: conditions as SQL, the rows of an answer, the index as of a time.
 
-It imports ``writing`` and what stands below it.
+It imports ``writing`` and the rooms below it.
 """

@@ -1,7 +1,7 @@
-"""The rows of a long answer, for whoever takes them: one who is slow does not keep a read transaction open for hours.
+"""Buffer the rows of a long answer, so that a slow reader does not keep a read transaction open for hours.
 
-SQLite cannot shorten its write-ahead log while a reader needs what is in it, and PostgreSQL cannot clean up.  So what a
-slow reader has not taken after some seconds is read to the end and waits in a file without a name.
+During a read transaction, SQLite cannot shorten its write-ahead log and PostgreSQL cannot remove old rows.  So rows
+that a slow reader has not taken after some seconds are read to the end and buffered in a file without a name.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from backup_scp.index.connection.database import Database
 from backup_scp.index.connection.sqlite_engine import sqlite_path
 
 _PATIENCE_S = 5.0
-"""How long a reader may take for its rows, all in all, before they are read ahead of it."""
+"""Total time that a reader may take for its rows before the rest is buffered, in seconds."""
 
-_READ_AHEAD_S = 0.5  # at a time: meanwhile the reader gets nothing
+_READ_AHEAD_S = 0.5  # at once: the reader waits meanwhile
 _IN_MEMORY_BYTES = 1 << 20
 _MOST_BYTES = 1 << 30
-"""What may wait at one moment, for all readers of this process."""
+"""Limit of buffered bytes, for all readers of this process together."""
 
 Values = Sequence[Any]
 
 
 def rows(database: Database, statement: Callable[[], sa.Select[Any]]) -> Generator[Values, None, None]:
-    """Yield the rows of a statement, in one transaction that is not longer than reading them takes.
+    """Yield the rows of a statement, in one transaction that does not wait for a slow caller.
 
     Parameters
     ----------
     statement
-        Makes it; called when there is a connection, for a dialect knows its database then.
+        Returns the statement; called with an open connection, because the dialect then knows its database.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def rows(database: Database, statement: Callable[[], sa.Select[Any]]) -> Generat
 
 
 def _read_ahead(batches: Iterator[Sequence[sa.Row[Any]]], waiting: _Waiting) -> bool:
-    """Read on for some time; False at the end."""
+    """Buffer rows for some time; False at the end of the answer."""
     until = time.monotonic() + _READ_AHEAD_S
     for batch in batches:
         waiting.add([tuple(row) for row in batch])
@@ -75,7 +75,7 @@ def _read_ahead(batches: Iterator[Sequence[sa.Row[Any]]], waiting: _Waiting) -> 
 
 
 class _Room:
-    """How much may wait yet."""
+    """Counts the buffered bytes of this process."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -96,7 +96,7 @@ _room = _Room()
 
 
 class _Waiting:
-    """Rows that wait, first in, first out; the file is gone with the process, however that ends."""
+    """Buffered rows, first in, first out; the file disappears with the process, even after a crash."""
 
     def __init__(self, database: Database) -> None:
         folder = str(sqlite_path(database.url).parent) if database.is_sqlite else None
@@ -124,7 +124,7 @@ class _Waiting:
         self._sizes.append(len(encoded))
 
     def take(self) -> list[Values]:
-        """Give the next rows; none when none wait."""
+        """Return the next buffered rows; an empty list when there are none."""
         if not self._sizes:
             return []
         size = self._sizes.popleft()

@@ -1,4 +1,4 @@
-"""SQL of the kinds of matching that have to be negotiated: date with time, and fuzzy person names (PS3.4 C.5.1.1)."""
+"""SQL for the negotiated kinds of matching: date with time, and fuzzy person names (PS3.4 C.5.1.1)."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from backup_scp.index.schema.dialect import Clause, Dialect, Text
 from backup_scp.index.schema.search_keys import folded, key_columns, key_of
 
 MOST_WORDS = 32
-"""Of a component group: it has at most 64 characters (PS3.5 6.2, PN)."""
+"""Maximum number of words of a component group, which has at most 64 characters (PS3.5 6.2, PN)."""
 
 LONGEST_WORD = 512
-"""Characters; no folded component group in the index is longer."""
+"""Maximum number of characters of a folded component group in the index."""
 
 _SEPARATORS = "^,-"
 _STARS = re.compile(r"\*+")
 
 
 def in_date_time_range(attribute: Attribute, wanted: DateTimeRange, column: Callable[[str], Text]) -> Clause:
-    """Match a date and its time as one moment (PS3.4 C.2.2.2.5).
+    """Match a date and its time as one combined value (PS3.4 C.2.2.2.5).
 
-    An entity on the first or last day whose time is unknown may lie between them, and matches; one without a date does
-    not.  An end that is no date with a time matches nothing.
+    An entity on the first or last day without a time matches, since it may lie in the range; one without a date does
+    not.  A range with an invalid end matches nothing.
     """
     date, time = (column(key_columns(each)[0]) for each in (attribute, wanted.time))
     clauses = [date > ""]
@@ -45,15 +45,15 @@ def in_date_time_range(attribute: Attribute, wanted: DateTimeRange, column: Call
 
 
 def words_of(name: str) -> str:
-    """Fold one component group of a fuzzy key, and give its different words, joined by blanks."""
+    """Fold one component group of a fuzzy key; return its distinct words, joined by spaces."""
     words = re.split(rf"[{re.escape(_SEPARATORS)} ]+", folded(name))
     return " ".join(dict.fromkeys(word for word in words if word.strip("*")))
 
 
 def has_words(dialect: Dialect, group: Text, words: str) -> Clause:
-    """Find a folded component group that has, for each word, one that begins with it.
+    """Match a folded component group in which, for each word, some word begins with it.
 
-    It holds the word too, then: said as well, because the trigrams of PostgreSQL serve that and not the rest.
+    The group then contains each word.  The SQL states this too, because PostgreSQL's trigram index serves only that.
     """
     wanted = words.split(" ")
     if len(wanted) > MOST_WORDS or max(map(len, wanted)) > LONGEST_WORD:

@@ -1,8 +1,8 @@
-"""The index as it was at a moment.
+"""Answer queries as of a past moment.
 
-What nothing was received for since answers as it stands.  The studies that something was received for are entered
-anew, from the files that were there, by the same rules into tables of their own: what a study says and counts is made
-of its instances, and is not kept for every moment.
+Studies that received nothing since that moment are answered from the index.  The other studies are indexed again into
+temporary tables, from the files that existed then and by the same rules: the index does not store past states of a
+study's values and counts.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from backup_scp.ports import Match, ReadVersion, Version
 LEFTOVER = "as-of-"
 CACHE_KIB = 65_536
 _PRAGMAS = (
-    "PRAGMA journal_mode=OFF",  # no second file; what fails is thrown away
+    "PRAGMA journal_mode=OFF",  # no journal file: after an error the tables are dropped
     "PRAGMA synchronous=OFF",
     "PRAGMA temp_store=MEMORY",
     "PRAGMA locking_mode=EXCLUSIVE",
@@ -50,7 +50,7 @@ _NEWER = study.alias("newer")
 
 
 def search(database: Database, query: Query, as_of: datetime, read: ReadVersion) -> Generator[Match, None, None]:
-    """See ``Index.search_as_of``; one transaction sees one state, whatever is received meanwhile."""
+    """See ``Index.search_as_of``; one transaction gives one state, while images arrive."""
     keys = select.returned_keys(query)
     asked = {*keys, *(condition.attribute for condition in query.conditions)}
     if query.level is Level.PATIENT or any(a.computed and a.level is Level.PATIENT for a in asked):
@@ -67,21 +67,21 @@ def search(database: Database, query: Query, as_of: datetime, read: ReadVersion)
 
 
 def _search(query: Query, dialect: Dialect) -> sa.Select[Any]:
-    """Select answers, and behind them what they are in order of."""
+    """Select the answers, with the sort key as last column."""
     order = study.c.study_date_key if query.level is Level.STUDY else sa.literal("")
     return select.search(query, dialect).add_columns(order)
 
 
 def _received_since(as_of: datetime) -> Clause:
-    """Hold for the study rows whose UID something came for since: a correction moves instances between rows of one."""
+    """Match study rows whose UID received something since: a correction moves instances between rows of one UID."""
     of_the_same = _NEWER.c.study_instance_uid == study.c.study_instance_uid
     return sa.exists().where(of_the_same, _NEWER.c.last_received_at > timestamp(as_of))
 
 
 def _changed(query: Query, dialect: Dialect, as_of: datetime) -> sa.Select[Any]:
-    """Select the locations of what was there of those studies, in the order of arrival.
+    """Select the locations of the versions that these studies had then, in the order of arrival.
 
-    Of all that a query may ask for, a Study Instance UID alone never changes.
+    It can narrow by Study Instance UID only: every other value that a query may name can have changed since.
     """
     named = [condition for condition in query.conditions if condition.attribute.keyword == "StudyInstanceUID"]
     studies = sa.select(study.c.id).where(_received_since(as_of), *select.clauses(named, dialect))
@@ -95,9 +95,9 @@ def _changed(query: Query, dialect: Dialect, as_of: datetime) -> sa.Select[Any]:
 
 @contextlib.contextmanager
 def _tables(beside: Database) -> Iterator[sa.Connection]:
-    """Make empty tables that nobody else can read and that leave nothing behind, however this process ends.
+    """Create empty private tables that leave nothing behind, even after a crash.
 
-    They are in memory as long as they fit there, then in a file without a name; where the index is a file, on its disk.
+    They are in memory while they fit, then in a file without a name; for an SQLite index on the index's own disk.
     """
     parent = sqlite_path(beside.url).parent if beside.is_sqlite else None
     try:
@@ -113,25 +113,25 @@ def _tables(beside: Database) -> Iterator[sa.Connection]:
 
 
 def _nameless(folder: Path | None) -> sqlite3.Connection:
-    """Open a database whose file loses its name before anything is written to it."""
+    """Open a database and remove the name of its file before anything is written."""
     descriptor, name = tempfile.mkstemp(prefix=LEFTOVER, dir=folder)
     os.close(descriptor)
     connection = sqlite3.connect(name, check_same_thread=False)
     try:
         for pragma in _PRAGMAS:
             connection.execute(pragma)
-        connection.execute("SELECT 1 FROM sqlite_master").fetchall()  # which opens the file
+        connection.execute("SELECT 1 FROM sqlite_master").fetchall()  # makes SQLite open the file
     except sqlite3.Error:
         connection.close()
         raise
     finally:
-        with contextlib.suppress(PermissionError):  # Windows: it is open, and goes when it is closed
+        with contextlib.suppress(PermissionError):  # Windows: an open file is removed when it is closed
             Path(name).unlink()
     return connection
 
 
 def sweep(beside: Database) -> None:
-    """Remove what a search of an earlier version left when it was killed: it names patients."""
+    """Remove the folders that a killed search of an earlier release left; they contain patient names."""
     parent = sqlite_path(beside.url).parent if beside.is_sqlite else Path(tempfile.gettempdir())
     with contextlib.suppress(OSError):
         for found in parent.glob(f"{LEFTOVER}*"):

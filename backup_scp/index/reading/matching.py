@@ -1,8 +1,8 @@
-"""Conditions as SQL, as PS3.4 C.2.2.2 defines matching.
+"""Translate conditions to SQL, with matching as in PS3.4 C.2.2.2.
 
-Text is compared case-sensitively, person names without case and accents; dates, times and numbers by what they mean.
-A range of times includes what its last value leaves open: ``-1159`` ends at 11:59:59.999999.  Where the text of a
-condition has no such meaning (a date of ``yesterday``), a single value is compared as text and a range matches nothing.
+Text is compared case-sensitively, person names without case and accents, dates, times and numbers by value.  A range of
+times includes the digits that its last value leaves out: ``-1159`` ends at 11:59:59.999999.  When a condition is no
+valid value (the date ``yesterday``), a single value is compared as text, and a range matches nothing.
 """
 
 from __future__ import annotations
@@ -47,39 +47,39 @@ from backup_scp.index.schema.stored_text import stored_text
 from backup_scp.index.schema.trigrams import trigrams
 
 MOST_VALUES = 100
-"""Of Multiple Value Matching; no entity has as many, and SQLite joins at most 1000 conditions by AND."""
+"""Limit for Multiple Value Matching; no entity has as many values, and SQLite joins at most 1000 conditions by AND."""
 
 LONGEST_PATTERN = VALUE_CHARACTERS
-"""Characters other than ``*``: no value that was read is longer; SQLite takes patterns of 50,000 bytes."""
+"""Limit of characters other than ``*``: no stored value is longer, and SQLite's limit is 50,000 bytes."""
 
 LONG_PATTERN = 64
-"""Characters other than ``*``, from which on the length of a value is looked at first: a pattern takes a database at
-most the product of both lengths, and few values are long (PS3.5 Table 6.2-1)."""
+"""For patterns with more characters than this (without ``*``), the SQL first compares the length of the value: the
+time for a pattern grows with the product of both lengths, and few values are long (PS3.5 Table 6.2-1)."""
 
 ROW = "id"
-"""The column that a ``ColumnOf`` gives for the study row itself."""
+"""Column name by which a ``ColumnOf`` returns the id of the study row."""
 
 ColumnOf = Callable[[str], Text]
-"""Give the column, or the expression, of one column name."""
+"""Returns the column or expression for a column name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Matcher:
-    """Makes SQL of the conditions of one query.
+    """Translates the conditions of one query to SQL.
 
     Parameters
     ----------
     dialect
-        The engine's.
+        The engine's dialect.
     column
-        Where to find an attribute's columns, by ``Attribute.column`` and ``key_columns``.
+        Returns the columns of an attribute, by ``Attribute.column`` and ``key_columns``.
     """
 
     dialect: Dialect
     column: ColumnOf
 
     def clause(self, condition: Condition) -> Clause:
-        """Make SQL of one condition."""
+        """Translate one condition."""
         attribute, matching = condition.attribute, condition.matching
         match matching:
             case SingleValue() | UIDList():
@@ -99,7 +99,7 @@ class Matcher:
     # Sequence, C.2.2.2.6
 
     def items_that_match(self, condition: Condition) -> Text:
-        """Give the items of a sequence that are answered: those that match."""
+        """Select the items of a sequence that match; only these are returned."""
         matching, sequence = condition.matching, self.column(condition.attribute.column)
         conditions = matching.conditions if isinstance(matching, OneItem) else ()
         return self.dialect.items_that(sequence, partial(self._all, conditions))
@@ -108,7 +108,7 @@ class Matcher:
         matcher = Matcher(self.dialect, item)
         return sa.and_(sa.true(), *map(matcher.clause, conditions))
 
-    # What has to be negotiated, C.5.1.1
+    # Negotiated matching, C.5.1.1
 
     def _negotiated(self, attribute: Attribute, matching: AllOf | Empty | FuzzyName | DateTimeRange) -> Clause:
         match matching:
@@ -155,7 +155,7 @@ class Matcher:
         return text == values[0] if len(values) == 1 else self.dialect.among(text, values)
 
     def _text(self, attribute: Attribute) -> Text:
-        """Give the column to compare as text; computed numbers are numbers in the database."""
+        """Return the column as text; computed numbers are numbers in the database."""
         column = self.column(attribute.column)
         return column if isinstance(column.type, sa.Text) else sa.cast(column, sa.Text)
 
@@ -172,7 +172,7 @@ class Matcher:
     def _name(
         self, attribute: Attribute, name: str, fold: Callable[[str], str], holds: Callable[[Text, str], Clause]
     ) -> Clause:
-        """One group is looked for in each group; of several each is looked for in its own, empty ones aside."""
+        """Match a name: a single group matches any group; several each match their own group, except empty ones."""
         groups = [fold(group) for group in stored_text(name).split("=", 2)]
         wanted = [(position, group) for position, group in enumerate(groups) if group]
         if not wanted:
@@ -194,7 +194,7 @@ class Matcher:
     def _wild_card(self, attribute: Attribute, pattern: str) -> Clause:
         if not pattern.strip("*"):
             return sa.true()
-        if len(pattern) - pattern.count("*") > 3 * LONGEST_PATTERN:  # a name has three component groups
+        if len(pattern) - pattern.count("*") > 3 * LONGEST_PATTERN:  # times 3: a name has three component groups
             return sa.false()
         if attribute.vr == "PN":
             matches = self._name(attribute, pattern, _folded_pattern, self._name_like)
@@ -206,14 +206,14 @@ class Matcher:
         return self._like(self._text(attribute), pattern)
 
     def _narrowed(self, attribute: Attribute, patterns: Iterable[str], matches: Clause) -> Clause:
-        """Let the trigrams of folded patterns find the rows that may match, where there is nothing better."""
+        """Narrow the rows by the trigrams of folded patterns, when no better database index applies."""
         if attribute is not PATIENT_NAME:
             return matches
         narrow = self.dialect.narrow_by_name(self.column(ROW), trigrams(patterns))
         return matches if narrow is None else sa.and_(narrow, matches)
 
     def _name_like(self, text: Text, pattern: str) -> Clause:
-        """``D?E^*`` finds ``DOE`` too, which is ``DOE^`` written shorter (PS3.5 6.2.1)."""
+        """Match a name pattern; ``D?E^*`` also matches ``DOE``, which is short for ``DOE^`` (PS3.5 6.2.1)."""
         shorter = _without_delimiters(pattern)
         if not shorter.strip("*"):
             return sa.true()
@@ -221,7 +221,7 @@ class Matcher:
         return like if shorter == pattern else sa.or_(like, self._like(text, shorter))
 
     def _like(self, text: Text, pattern: str) -> Clause:
-        """Match a pattern; what comes before its first wild card is a range too, which any database index serves."""
+        """Match a pattern; its text before the first wild card is also a range, which a database index serves."""
         pattern = _shortest(pattern)
         if (characters := len(pattern) - pattern.count("*")) > LONGEST_PATTERN:
             return sa.false()
@@ -267,24 +267,24 @@ def _folded_pattern(pattern: str) -> str:
 
 
 def _without_delimiters(pattern: str) -> str:
-    """Give the pattern of the names that leave out what they may: ``D*E^*`` without ``^*``; others as they are."""
+    """Return a pattern without its trailing ``^*``, which a name may omit (``D*E^*``); others unchanged."""
     whole = pattern.rstrip("*")
     return whole.rstrip("^ ") if whole != pattern and whole.endswith("^") else pattern
 
 
 def _counted(text: str) -> str:
-    """Write a number as the database does that has counted; other values stay."""
+    """Format a number as the database formats a count; return other values unchanged."""
     number = integer_key(text)
     return text if number is None else str(number)
 
 
 def _shortest(pattern: str) -> str:
-    """Give the same pattern with each run of wild cards in its one shortest form: first the ``?``, then one ``*``."""
+    """Shorten each run of wild cards in a pattern to an equal one: first the ``?``, then one ``*``."""
     return re.sub(r"[*?]+", lambda run: "?" * run[0].count("?") + "*" * ("*" in run[0]), pattern)
 
 
 def _after(prefix: str) -> str:
-    """Give the least text, by code points, that is greater than every text with this prefix; empty if there is none."""
+    """Return the least text, by code points, after all texts with this prefix; empty if there is none."""
     while prefix:
         prefix, last = prefix[:-1], ord(prefix[-1])
         if last < 0x10FFFF:

@@ -1,4 +1,4 @@
-"""Query, retrieve and restore as SELECT statements (PS3.4 C.4.1 and C.4.2)."""
+"""Build the SELECT statements of query, retrieve and restore (PS3.4 C.4.1 and C.4.2)."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _TABLE_OF = _tables_by_column()
 
 
 def columns_of(study_rows: sa.FromClause) -> ColumnOf:
-    """Give a finder of columns whose study (and patient) columns come from ``study_rows``."""
+    """Return a ``ColumnOf`` that takes study (and patient) columns from ``study_rows``."""
 
     def column(name: str) -> Text:
         if name in _PATIENT_SUMS:
@@ -51,7 +51,7 @@ def columns_of(study_rows: sa.FromClause) -> ColumnOf:
 
 
 def _patient_sum(study_rows: sa.FromClause, column: str) -> Text:
-    """Sum over the studies of the patient; computed only where it is asked for."""
+    """Return the sum over the patient's studies; a query computes it only when it returns it."""
     summed = sa.func.count() if column == "1" else sa.func.sum(_THEIRS.c[column])
     return (
         sa.select(summed)
@@ -62,20 +62,20 @@ def _patient_sum(study_rows: sa.FromClause, column: str) -> Text:
 
 
 def returned_keys(query: Query) -> tuple[Attribute, ...]:
-    """Give what an answer holds: the unique keys down to its level, and what was asked for, at its level or above."""
+    """Return the keys of an answer: the unique keys down to its level, and requested keys at its level or above."""
     unique = [UNIQUE_KEY[level] for level in _LEVELS if level.depth <= query.level.depth]
     asked = [attribute for attribute in query.return_keys if attribute.level.depth <= query.level.depth]
     return tuple(dict.fromkeys([*unique, *asked]))
 
 
 def search(query: Query, dialect: Dialect) -> sa.Select[Any]:
-    """Select the answers of a query, one row an entity: the values of ``returned_keys`` as text."""
+    """Select the answers of a query, one row for each entity: the values of ``returned_keys`` as text."""
     column = columns_of(study)
     matcher = Matcher(dialect, column)
     narrowed = {c.attribute: matcher.items_that_match(c) for c in query.conditions if isinstance(c.matching, OneItem)}
     shown = [_as_text(narrowed.get(a, column(a.column))) for a in returned_keys(query)]
     statement = _joined(sa.select(*shown), query.level).where(*clauses(query.conditions, dialect))
-    # Without a Unique Key it is no entity to ask for; its instances are.
+    # An entity without a Unique Key is not answered; its instances are.
     if query.level is Level.PATIENT:
         return statement.where(_is_known(study), ~_later_study(query, dialect))
     if query.level is not Level.IMAGE:
@@ -88,14 +88,14 @@ _CAME = named(version, "received_at service calling_ae_title called_ae_title add
 
 
 def search_versions(query: Query, dialect: Dialect) -> sa.Select[Any]:
-    """Select the answers of a query at IMAGE level, once for each version, as ``version_match`` reads them."""
+    """Select the answers of a query at IMAGE level, one row for each version, for ``version_match``."""
     in_order = (instance.c.id, order_of(version), version.c.location)
     statement = search(query, dialect).join(version, version.c.instance_id == instance.c.id)
     return statement.add_columns(*_CAME, *_FACTS).order_by(*in_order)
 
 
 def version_match(query: Query, row: Iterable[Any]) -> VersionMatch:
-    """Make a value of a row of ``search_versions``."""
+    """Convert a row of ``search_versions``."""
     values = iter(row)
     match = {attribute.keyword: next(values) for attribute in returned_keys(query)}
     came = arrival(itertools.islice(values, len(_CAME)))
@@ -104,14 +104,14 @@ def version_match(query: Query, row: Iterable[Any]) -> VersionMatch:
 
 
 def arrival(columns: Iterable[str]) -> Arrival:
-    """Make a value of the columns of ``_CAME``."""
+    """Convert the columns of ``_CAME``."""
     received_at, service, calling, called, address, site, remote, ordered_at, same_as = columns
     at = moment(ordered_at) if ordered_at else None
     return Arrival(moment(received_at), service, calling, called, address, site, remote, at, same_as)
 
 
 def flags_of(flags: str, damage: str | None) -> tuple[str, ...]:
-    """Give the flags of a version row, and whether its file is damaged."""
+    """Return the flags of a version row, with ``damaged`` when its file is."""
     return (*filter(None, flags.split(",")), *(["damaged"] if damage is not None else []))
 
 
@@ -126,13 +126,13 @@ def _joined(statement: sa.Select[Any], level: Level) -> sa.Select[Any]:
 
 
 def clauses(conditions: Iterable[Condition], dialect: Dialect, study_rows: sa.FromClause = study) -> list[Clause]:
-    """Make conditions on the tables of what they are said; study (and patient) columns come from ``study_rows``."""
+    """Translate conditions to SQL; study (and patient) columns come from ``study_rows``."""
     matcher = Matcher(dialect, columns_of(study_rows))
     return [matcher.clause(condition) for condition in conditions]
 
 
 def _later_study(query: Query, dialect: Dialect) -> Clause:
-    """Find a later study of the same patient that matches too: a patient is answered as of the latest that does."""
+    """Match when the patient has a later study that matches too: the latest matching study answers for a patient."""
     after = sa.tuple_(_LATER.c.study_date_key, _LATER.c.id) > sa.tuple_(study.c.study_date_key, study.c.id)
     theirs = sa.select(sa.literal(1)).where(_LATER.c.patient_key == study.c.patient_key, after, _is_known(_LATER))
     return sa.exists(theirs.where(*clauses(query.conditions, dialect, _LATER)))
@@ -143,7 +143,7 @@ def _is_known(study_rows: sa.FromClause) -> Clause:
 
 
 def _order(query: Query) -> list[Any]:
-    """Newest study first; below it by number where the parent is named, else as they come: a sort is not a stream."""
+    """Order studies newest first; order lower levels by number only below one parent, since sorting needs memory."""
     if query.level is Level.STUDY:
         return [study.c.study_date_key.desc(), study.c.id.desc()]
     named = {condition.attribute.keyword for condition in query.conditions}
@@ -173,12 +173,12 @@ _IN_STUDY = (
 
 
 def held(*more: sa.ColumnElement[Any]) -> sa.Select[Any]:
-    """Select versions as ``held_row`` reads them, and more columns behind."""
+    """Select versions for ``held_row``, followed by more columns."""
     return sa.select(*_HELD, *more).select_from(_VERSIONS)
 
 
 def held_row(row: sa.Row[Any]) -> StoredVersion:
-    """Make a value of a row of ``held``."""
+    """Convert a row of ``held``."""
     values = list(row)[: len(_HELD)]
     return StoredVersion._make([*values[:-1], moment(values[-1])])
 
@@ -201,11 +201,11 @@ MEET = (
     .order_by(sa.desc("is_it"), sa.desc("latest"))
     .limit(1)
 )
-"""Of all versions with a SOP Instance UID: the one with these bytes, else the latest."""
+"""Selects, of all versions with a SOP Instance UID, the one with these bytes, else the latest."""
 
 
 def to_meet(key: InstanceKey, sha256: str) -> dict[str, str]:
-    """Give the parameters of ``MEET``."""
+    """Return the parameters of ``MEET``."""
     return {
         "study_uid": key.study_instance_uid,
         "series_uid": key.series_instance_uid,
@@ -215,7 +215,7 @@ def to_meet(key: InstanceKey, sha256: str) -> dict[str, str]:
 
 
 def met(row: Any) -> Lookup:
-    """Make a value of the row of ``MEET``; None where there is none."""
+    """Convert the row of ``MEET``, which may be None."""
     if row is None:
         return Lookup()
     is_it, location, latest, merged_at, *came = row
@@ -223,7 +223,7 @@ def met(row: Any) -> Lookup:
 
 
 def versions_of(key: InstanceKey) -> sa.Select[Any]:
-    """Select the versions of an instance: the one that answers, then the latest first."""
+    """Select the versions of an instance: first the answering one, then the others, latest first."""
     is_it = (
         study.c.study_instance_uid == key.study_instance_uid,
         series.c.series_instance_uid == key.series_instance_uid,
@@ -233,7 +233,7 @@ def versions_of(key: InstanceKey) -> sa.Select[Any]:
 
 
 def retrieve(query: Query, dialect: Dialect) -> sa.Select[Any]:
-    """Select the answering versions below all entities that match."""
+    """Select the answering versions below all matching entities."""
     matching = clauses(query.conditions, dialect)
     return held().where(version.c.answering, *matching).order_by(study.c.id, *_IN_STUDY)
 
@@ -242,7 +242,7 @@ _NEWEST = (study.c.study_date_key.desc(), study.c.study_time_key.desc(), study.c
 
 
 def select(selection: Selection, dialect: Dialect, studies: Sequence[int] | None = None) -> sa.Select[Any]:
-    """Select what a restore takes; only of these study rows where they are given."""
+    """Select the versions of a restore; with ``studies`` only below these study rows."""
     statement = held().where(*_narrowed(selection, dialect))
     if studies is not None:
         statement = statement.where(study.c.id.in_(studies))
@@ -250,7 +250,7 @@ def select(selection: Selection, dialect: Dialect, studies: Sequence[int] | None
 
 
 def selected_studies(selection: Selection, dialect: Dialect) -> sa.Select[Any]:
-    """Select the study rows of what a restore takes, the newest first, and how many versions of each it takes."""
+    """Select the study rows of a restore, newest first, with the number of selected versions of each."""
     statement = sa.select(study.c.id, sa.func.count()).select_from(_VERSIONS).where(*_narrowed(selection, dialect))
     return statement.group_by(study.c.id).order_by(*_NEWEST)
 
@@ -268,8 +268,8 @@ def _narrowed(selection: Selection, dialect: Dialect) -> list[Clause]:
 
 
 def _which_versions(selection: Selection) -> list[Clause]:
-    """Say which versions of an instance are meant, whatever it is."""
-    if selection.digests:  # no database index knows them: it would slow down every arrival for a rare question
+    """Return the conditions that choose among the versions of an instance."""
+    if selection.digests:  # without a database index, which would slow down every store for a rare query
         return [sa.or_(*(version.c.sha256.between(d.ljust(64, "0"), d.ljust(64, "f")) for d in selection.digests))]
     if selection.as_of is not None:
         of_instance = version.c.received_at <= timestamp(selection.as_of)
@@ -278,16 +278,16 @@ def _which_versions(selection: Selection) -> list[Clause]:
 
 
 def _answered(one: sa.FromClause, as_of: datetime) -> Clause:
-    """Hold for the version that answered at a moment."""
+    """Match the version that answered at a moment."""
     at = timestamp(as_of)
     return sa.and_(one.c.received_at <= at, sa.or_(one.c.answering, one.c.answered_until > at))
 
 
 def _of_patient(condition: Condition, dialect: Dialect, as_of: datetime) -> Clause:
-    """Hold for the instances of which the version that answered at a moment named such a patient."""
+    """Match instances whose answering version at a moment named such a patient."""
     then = sa.select(_THEN.c.instance_id).where(_answered(_THEN, as_of))
     superseded = then.where(Matcher(dialect, lambda name: _THEN.c[name]).clause(condition))
-    # NULL where it answers still; also where it was superseded before migration 0006, and no rebuild has told since.
+    # NULL for an answering version; also for one superseded before migration 0006, until a rebuild.
     still = then.join_from(_THEN, instance).join(series).join(study).where(_THEN.c.patient_id.is_(None))
     still = still.where(*clauses([condition], dialect)).correlate(None)
     return instance.c.id.in_(superseded.union_all(still))

@@ -1,4 +1,4 @@
-"""What the node keeps beside the images: commitments, tasks, rejections, verification, the archive's state.
+"""The node's other records: commitments, tasks, rejections, verification, the archive's state.
 
-It imports ``reading`` and what stands below it.
+It imports ``reading`` and the rooms below it.
 """

@@ -1,4 +1,4 @@
-"""What the index knows of its archive as a whole: which one it is, its disk's trouble, how fast it grows."""
+"""Records about the archive as a whole: its identity, the fault of its disk, how fast it grows."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ def _record(database: Database, values: dict[str, str]) -> None:
 
 
 def received_since(connection: sa.Connection, since: datetime) -> IntakeTotals:
-    """See ``Index.received_since``: the sums stand on the study rows.
+    """See ``Index.received_since``: it adds the sums in the study rows.
 
-    What is dated in the future came at no known time.
+    It leaves out studies dated in the future, whose real time is unknown.
     """
     latest = timestamp(clock.horizon())
     recent = sa.and_(study.c.last_received_at >= timestamp(since), study.c.last_received_at <= latest)

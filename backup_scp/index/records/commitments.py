@@ -1,7 +1,7 @@
-"""Storage Commitment requests: kept, leased to one worker at a time, and forgotten some time after their report.
+"""Store Storage Commitment requests, lease each to one worker at a time, and delete them some time after the report.
 
-A row's state is ``open`` (its instances are to be looked at), ``owed`` (its report is to be delivered), ``done`` or
-``given up``.  ``due_at`` says when the next thing is to be done with it, ``leased_until`` how long somebody is at it.
+A row's state is ``open`` (its instances must be verified), ``owed`` (its report must be delivered), ``done`` or
+``given up``.  ``due_at`` is the time of the next step, ``leased_until`` the end of the lease.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from backup_scp.ports import (
 MOST_REQUESTS = 10_000
 MOST_REFERENCES = 1_000_000
 MOST_REFERENCES_OF_STRANGERS = 50_000
-"""What may be open at one address: a console whose reports nobody takes must not fill the disk."""
+"""Limit of open requests of one address: a console that never takes its reports must not fill the disk."""
 
 _FORGOTTEN_AFTER = timedelta(days=30)
 _LONGEST_PAUSE = timedelta(hours=1)
@@ -106,9 +106,9 @@ class SQLCommitments:
         return {reference: found.get(stored_key(reference.sop_instance_uid), []) for reference in references}
 
     def _versions(self, uids: list[str], requester: Requester, *, own_only: bool) -> Iterator[StoredVersion]:
-        """Give of each instance the answering version, and the requester's own latest one where it is another.
+        """Yield the answering version of each instance, and the requester's own latest one when that is another.
 
-        Others may have sent versions with its AE title: of each of them the latest one counts as its own, too.
+        Several senders may use the requester's AE title; the latest version of each of them counts as its own.
         """
         own = sa.and_(
             version.c.site == stored_key(requester.site),
@@ -123,7 +123,7 @@ class SQLCommitments:
             rows = connection.execute(statement).all()
         for _, versions in groupby(rows, key=lambda row: row.instance_id):
             that_count = _that_count(versions)
-            # What was sent with its AE title by a configured remote AE is not a stranger's.
+            # A version that a configured remote AE sent with this AE title does not belong to an unknown requester.
             if not own_only or any(row.own and not row.remote for row in that_count):
                 yield from map(select.held_row, that_count)
 
@@ -134,7 +134,7 @@ class SQLCommitments:
         return self._lease([*self._leases.due(_OPEN, now), *elsewhere], now, until)
 
     def lease_report(self, now: datetime, until: datetime) -> Commitment | None:
-        # Of no row: there may be many, and one answer serves for all of them.
+        # A subquery of its own, computed once: there may be many rows.
         busy = sa.select(*(_OTHER.c[column.name] for column in _REQUESTER))
         busy = busy.where(_OTHER.c.state == _OWED, ~is_free(_OTHER, now))
         return self._lease([*self._leases.due(_OWED, now), sa.tuple_(*_REQUESTER).not_in(busy)], now, until)
@@ -153,7 +153,7 @@ class SQLCommitments:
     def renew(self, commitment: Commitment, until: datetime) -> bool:
         return self._leases.renew(commitment.number, commitment.lease, until)
 
-    # -- what becomes of them ------------------------------------------------------------------------------------------
+    # -- results -------------------------------------------------------------------------------------------------------
 
     def postpone(self, commitment: Commitment, due_at: datetime) -> None:
         self._change(commitment, {"due_at": timestamp(due_at), **FREE})
@@ -180,7 +180,7 @@ class SQLCommitments:
         values = {"tried_at": at, "error": "", **_done_with(_DONE, now)}
         others = (*_owed_to(requester), table.c.due_at > at)
         with self._database.writing(_WHAT) as connection:
-            # Whoever has the lease by now: it was delivered, and must never be again.
+            # Without checking the lease: the report was delivered, and must never be sent again.
             connection.execute(sa.update(table).where(table.c.id == commitment.number).values(**values))
             connection.execute(sa.update(table).where(*others).values(due_at=at))
 
@@ -195,7 +195,7 @@ class SQLCommitments:
         by_requester = groupby(rows, key=lambda row: Requester(*row[:3]))
         return sorted((_summary(who, list(theirs)) for who, theirs in by_requester), key=lambda owed: owed.since)
 
-    # -- what we ask of others -----------------------------------------------------------------------------------------
+    # -- our requests to other AEs -------------------------------------------------------------------------------------
 
     def ask(self, transaction_uid: str, now: datetime) -> None:
         old = commitment_asked.c.asked_at < timestamp(now - _FORGOTTEN_AFTER)
@@ -218,7 +218,7 @@ class SQLCommitments:
 
 
 def _that_count(versions: Iterable[sa.Row[Any]]) -> list[sa.Row[Any]]:
-    """Choose among the versions of one instance, oldest first."""
+    """Choose among the versions of one instance, given oldest first."""
     rows = list(versions)
     own = {row.remote: row for row in rows if row.own}
     return [row for row in rows if row.answering or row is own.get(row.remote)]
@@ -229,7 +229,7 @@ def _columns(requester: Requester) -> dict[str, str]:
 
 
 def _known(said: sa.ColumnElement[str], now: datetime) -> sa.ColumnElement[str]:
-    """Give a time that something began at, or now where a clock that was ahead said it."""
+    """Return a recorded time; the present time when it was recorded by a clock that was ahead."""
     return sa.case((said > timestamp(now + clock.TOLERANCE), timestamp(now)), else_=said)
 
 
@@ -241,7 +241,7 @@ def _owed_to(requester: Requester) -> list[sa.ColumnElement[bool]]:
 
 
 def _done_with(state: str, now: datetime) -> dict[str, Any]:
-    """Keep the Transaction UID for some time, and nothing else."""
+    """Return the values of a finished row: keep the Transaction UID for some time, and delete the rest."""
     forget_at = timestamp(now + _FORGOTTEN_AFTER)
     return {"state": state, "due_at": forget_at, "reference_list": "", "results": "", **FREE}
 
@@ -256,7 +256,7 @@ def _leased(row: sa.Row[Any]) -> Commitment:
 
 
 def _summary(requester: Requester, rows: list[sa.Row[Any]]) -> OwedReports:
-    """Sum up the rows of one requester, those that were tried last at the end."""
+    """Summarize the rows of one requester, which are sorted by their last attempt."""
     states = [row.state for row in rows]
     tried = rows[-1].tried_at
     due = [row.due_at for row in rows if row.state == _OWED]

@@ -1,7 +1,7 @@
-"""Lease rows of work: one worker at a time has a row, until a time, and tries again later.
+"""Lease rows of work: one worker at a time holds a row, until a time, and a failed row is tried again later.
 
-A table of work has the columns ``id``, ``state``, ``due_at`` (when the next thing is to be done), ``leased_until`` and
-``lease`` (both empty while nobody has the row).  Times may have been written while a clock was ahead (docs/adr/0028).
+A table of work has the columns ``id``, ``state``, ``due_at`` (time of the next step), ``leased_until`` and ``lease``
+(both empty while no worker holds the row).  Times may have been written while a clock was ahead (docs/adr/0028).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from backup_scp.index.schema.stored_text import timestamp
 from backup_scp.machine import clock
 
 FREE = {"leased_until": "", "lease": ""}
-"""Values of a row that nobody has."""
+"""Values of a row without a lease."""
 
 
 class Leases:
@@ -33,7 +33,7 @@ class Leases:
     what
         Names the rows in errors.
     longest_pause
-        Nothing is put off for longer; a later ``due_at`` was written while a clock was ahead.
+        The longest delay of a row; a later ``due_at`` was written while a clock was ahead.
     """
 
     def __init__(self, database: Database, table: sa.Table, what: str, longest_pause: timedelta) -> None:
@@ -43,7 +43,7 @@ class Leases:
         self._longest_pause = longest_pause
 
     def due(self, state: str, now: datetime) -> list[sa.ColumnElement[bool]]:
-        """Hold for rows in a state whose time has come."""
+        """Match rows in a state that are due."""
         farthest = timestamp(now + self._longest_pause + clock.TOLERANCE)
         due_at = self._table.c.due_at
         return [self._table.c.state == state, sa.or_(due_at <= timestamp(now), due_at > farthest)]
@@ -56,14 +56,14 @@ class Leases:
         until: datetime,
         values: Mapping[str, Any],
     ) -> sa.Row[Any] | None:
-        """Lease the free row that has been due for longest; None when there is none.
+        """Lease the free row that has been due longest; None when there is none.
 
         Parameters
         ----------
         clauses
             Conditions on the row.
         columns
-            What is returned of it.
+            Columns to return.
         now, until
             Begin and end of the lease.
         values
@@ -77,11 +77,11 @@ class Leases:
         free = sa.select(number).where(*clauses, is_free(self._table, now))
         chosen = free.order_by(self._table.c.due_at, number).limit(1)
         with self._database.reading() as connection:
-            if connection.scalar(chosen) is None:  # nothing to do: do not hold up those who write
+            if connection.scalar(chosen) is None:  # nothing to do: do not make writers wait
                 return None
         with self._database.writing(self._what) as connection:
             self._database.dialect.lock_name(connection, f"backup-scp {self._table.name} lease")
-            # Who had it, and whose lease has run out, may come back now: the row is locked, or as that has left it.
+            # The former holder, whose lease has expired, may return now: lock the row, and read it as that one left it.
             found = connection.scalar(chosen.with_for_update())
             if found is None:
                 return None
@@ -90,11 +90,11 @@ class Leases:
             return connection.execute(update.returning(*columns)).one()
 
     def is_ours(self, number: int, lease: str) -> tuple[sa.ColumnElement[bool], ...]:
-        """Hold for the row while nobody else has leased it since."""
+        """Match the row while it still has this lease."""
         return self._table.c.id == number, self._table.c.lease == lease
 
     def change(self, number: int, lease: str, values: Mapping[str, Any]) -> bool:
-        """Change a leased row; False when the lease is lost.
+        """Change a leased row; False when the lease was lost.
 
         Raises
         ------
@@ -105,7 +105,7 @@ class Leases:
             return bool(connection.execute(update).rowcount)
 
     def renew(self, number: int, lease: str, until: datetime) -> bool:
-        """Keep a lease for longer; False when it is lost.
+        """Extend a lease; False when it was lost.
 
         Raises
         ------
@@ -115,6 +115,6 @@ class Leases:
 
 
 def is_free(rows: sa.FromClause, now: datetime) -> sa.ColumnElement[bool]:
-    """Hold for rows that nobody has leased, or that were leased while a clock was ahead."""
+    """Match rows without a valid lease; one that was leased while a clock was ahead is not valid."""
     leased_until = rows.c.leased_until
     return sa.or_(leased_until <= timestamp(now), leased_until > timestamp(now + clock.TOLERANCE))

@@ -1,4 +1,4 @@
-"""Who was turned away: counted, listed, and forgotten when it is settled, old, or one of too many."""
+"""Count and list rejections; delete them when they are settled, old, or too many."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from backup_scp.ports import Rejection, ServiceKind
 
 MOST = 1000
 MOST_OF_ONE_ADDRESS = 100
-"""One caller that gives itself a new AE title each time must not push out the others."""
+"""Limit for one address: a caller that uses a new AE title each time must not displace the others."""
 
 _KEPT_FOR = timedelta(days=30)
 _CAUSE = ("service", "calling_ae_title", "called_ae_title", "address", "cause")
@@ -46,7 +46,7 @@ def _counting(database: Database) -> Any:
 
 
 def _too_many() -> sa.Select[tuple[int]]:
-    """Select what is too much for one address, then what is too much in all: of whoever has most, the oldest."""
+    """Select the rows over the limit of one address, then those over the total limit: the oldest of who has most."""
     number = sa.func.row_number().over(partition_by=table.c.address, order_by=_NEWEST_FIRST)
     ranked = sa.select(table.c.id, table.c.last_at, number.label("number")).subquery()
     in_order = sa.select(ranked.c.id).order_by(ranked.c.number, ranked.c.last_at.desc(), ranked.c.id.desc())
@@ -66,7 +66,7 @@ def listed(connection: sa.Connection, limit: int) -> list[Rejection]:
 
 
 def _is_of_late() -> sa.ColumnElement[bool]:
-    """Hold for what is kept; what is dated in the future would never be settled, nor grow old."""
+    """Match recent rows; not those dated in the future, which would never be settled or expire."""
     oldest, latest = timestamp(clock.now() - _KEPT_FOR), timestamp(clock.horizon())
     return sa.and_(table.c.last_at >= oldest, table.c.last_at <= latest)
 

@@ -1,4 +1,4 @@
-"""Verification, holdings and remarks: what ``verify`` and ``status`` ask."""
+"""Verification, holdings and remarks, for ``verify`` and ``status``."""
 
 from __future__ import annotations
 
@@ -17,22 +17,23 @@ from backup_scp.machine import clock
 from backup_scp.ports import ClockDoubt, FlaggedVersion, Holdings, MassChange, StoredVersion, VerificationResult
 
 BATCH = 1000
-_AFTER = "~"  # sorts behind every timestamp that it is put to
+_AFTER = "~"  # appended to a timestamp, it sorts after every text that begins so
 
-_IS_REMARKABLE = sa.text(f"({REMARKABLE.text})")  # in the words of the partial index, else it would not be used
+# Exactly the text of the partial index; otherwise the database would not use that index.
+_IS_REMARKABLE = sa.text(f"({REMARKABLE.text})")
 
 
 class Verifications:
-    """When each version was read against its digest, and what was found."""
+    """Records when each version was verified, and with which result."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def versions(self, before: datetime | None = None) -> Iterator[StoredVersion]:
-        """See ``Index.versions``: in batches, each its own transaction, for reading all files takes days.
+        """See ``Index.versions``: in batches, each in its own transaction, because reading all files takes days.
 
-        A version that is verified meanwhile is not met again, for it is younger than the walk.  At the end come those
-        that were verified in the future.
+        A version that is verified meanwhile is not yielded again.  Versions with a time of verification in the future
+        come last.
         """
         began = timestamp(before) if before else now()
         with self._database.reading() as connection:
@@ -42,7 +43,7 @@ class Verifications:
             yield from self._between(_horizon(), last + _AFTER)
 
     def _between(self, verified_at: str, end: str) -> Iterator[StoredVersion]:
-        """Give the versions that were verified from a time on, before another."""
+        """Yield the versions verified between two times."""
         last_id = 0
         place = sa.tuple_(version.c.verified_at, version.c.id)
         walk = select.held(version.c.verified_at, version.c.id).where(version.c.verified_at < end)
@@ -56,7 +57,7 @@ class Verifications:
             *_, verified_at, last_id = batch[-1]
 
     def record(self, results: Iterable[VerificationResult]) -> None:
-        """See ``Index.record_verification``: a file that was repaired while it was read is not damaged."""
+        """See ``Index.record_verification``: a file repaired while it was read is not damaged."""
         rest = iter(results)
         checked = sa.bindparam("checked", type_=Text)
         is_the_latest = sa.or_(version.c.verified_at <= checked, version.c.verified_at > _horizon())
@@ -75,7 +76,7 @@ class Verifications:
                 connection.execute(update, rows)
 
     def forget_future(self) -> None:
-        """See ``Index.forget_future_verifications``: in batches, so that who receives need not wait."""
+        """See ``Index.forget_future_verifications``: in batches, so that storing images need not wait."""
         some = sa.select(version.c.id).where(version.c.verified_at > _horizon()).limit(BATCH)
         forget = sa.update(version).where(version.c.id.in_(some)).values(verified_at="")
         with self._database.reading() as connection:
@@ -95,12 +96,12 @@ class Verifications:
 
 
 def _horizon() -> str:
-    """Give the latest time that can have been; what is dated later is taken as unknown."""
+    """Return the latest plausible time; a later one counts as unknown."""
     return timestamp(clock.horizon())
 
 
 def clock_doubt(connection: sa.Connection) -> ClockDoubt:
-    """See ``Index.clock_doubt``: the study rows tell which studies to look at."""
+    """See ``Index.clock_doubt``: the study rows tell which studies to search."""
     horizon = _horizon()
     studies = sa.select(study.c.id).where(study.c.last_received_at > horizon)
     number, newest = connection.execute(
@@ -127,7 +128,7 @@ def is_empty(connection: sa.Connection) -> bool:
 
 
 def holdings(connection: sa.Connection) -> Holdings:
-    """See ``Index.holdings``: the sums stand on the study rows."""
+    """See ``Index.holdings``: it adds the sums in the study rows."""
     sums = connection.execute(
         sa.select(
             sa.func.count(sa.distinct(study.c.patient_key)),
@@ -193,7 +194,7 @@ def remarks(connection: sa.Connection, limit: int) -> list[FlaggedVersion]:
 
 
 def storms(connection: sa.Connection, since: datetime, studies: int) -> list[MassChange]:
-    """See ``Index.storms``: of an instance that has several versions one does not answer, and those are few."""
+    """See ``Index.storms``: a changed instance has a version that does not answer, and there are few of those."""
     superseded, earlier = version.alias("superseded"), version.alias("earlier")
     number_of_studies = sa.func.count(sa.distinct(series.c.study_id))
     changed = (

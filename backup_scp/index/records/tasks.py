@@ -1,4 +1,4 @@
-"""How far long work has come, so that it goes on after an interruption."""
+"""Store the progress of long tasks, so that they continue after an interruption."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from backup_scp.index.schema.tables import task as table
 from backup_scp.ports import Task
 
 _ENDED = {"verify": "verified", "rebuild": "rebuilt"}
-"""What a work is called when it has ended; so the last of each stays known while the next one is under way."""
+"""Name of a task after its end, so that the last result stays stored while the next task runs."""
 
 
 def record(connection: sa.Connection, dialect: Dialect, task: Task) -> None:

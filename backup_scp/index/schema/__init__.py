@@ -1,1 +1,1 @@
-"""The tables, their search keys, and what SQLite and PostgreSQL say differently."""
+"""The tables, their search keys, and the SQL that differs between SQLite and PostgreSQL."""

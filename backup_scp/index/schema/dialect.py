@@ -1,4 +1,4 @@
-r"""What SQLite and PostgreSQL say differently: patterns, lists, several values in one text, a lock on a name."""
+r"""The SQL that differs between SQLite and PostgreSQL: patterns, lists, several values in one text, named locks."""
 
 from __future__ import annotations
 
@@ -10,66 +10,66 @@ import sqlalchemy as sa
 Clause = sa.ColumnElement[bool]
 Text = sa.ColumnElement[Any]
 ItemValue = Callable[[str], Text]
-"""Give the value of an item by keyword; empty where it has none."""
+"""Returns an item's value for a keyword; empty when it has none."""
 
 VALUE: sa.ColumnClause[str] = sa.column("value", sa.Text())
 """One value of a list."""
 
 
 class Executes(Protocol):
-    """A connection, or what stands in for one."""
+    """A connection, or an object with the same method."""
 
     def execute(self, statement: Any, row: Any = None, /) -> Any:
         """Execute a statement."""
 
 
 class Dialect(Protocol):
-    """One engine's way to say it."""
+    """The SQL of one engine."""
 
     def like(self, text: Text, pattern: str) -> Clause:
         """Match a wild card pattern of PS3.4 C.2.2.2.4, case-sensitive."""
 
     def among(self, text: Text, values: Iterable[object]) -> Clause:
-        """Equal one of any number of values, as one parameter."""
+        """Match text that equals one of the values; they are one parameter."""
 
     def some_value(self, text: Text, holds: Callable[[Text], Clause]) -> Clause:
-        r"""Hold for at least one of the values that backslashes separate."""
+        r"""Match when ``holds`` is true for at least one of the values that backslashes separate."""
 
     def one_value_is(self, text: Text, value: str) -> Clause:
-        """Do the same for equality, faster."""
+        """Match when one of the values equals ``value``; faster than ``some_value``."""
 
     def some_item(self, sequence: Text, holds: Callable[[ItemValue], Clause]) -> Clause:
-        """Hold for at least one item of a sequence, which is the text of ``items_text``."""
+        """Match when ``holds`` is true for at least one item of a sequence, stored as ``items_text`` writes it."""
 
     def items_that(self, sequence: Text, holds: Callable[[ItemValue], Clause]) -> Text:
-        """Give the items that it holds for, as text again."""
+        """Return the items for which ``holds`` is true, as text of the same form."""
 
     def narrow_by_name(self, study_id: Text, trigrams: list[str]) -> Clause | None:
-        """Hold for the study rows whose names have all these trigrams; None where it would not help."""
+        """Match study rows whose names have all these trigrams; None when that would not help."""
 
     def insert(self, table: sa.Table) -> Any:
-        """Make an INSERT that knows ``on_conflict_do_nothing`` and ``on_conflict_do_update``."""
+        """Return an INSERT with the methods ``on_conflict_do_nothing`` and ``on_conflict_do_update``."""
 
     def insert_if_new(self, table: sa.Table) -> Any:
-        """Give the INSERT of a table that does nothing where the row is there; always the same one."""
+        """Return an INSERT that does nothing when the row exists; the same object for each call."""
 
     def be_quick(self, connection: sa.Connection) -> None:
-        """Let what is asked on it be answered in time or fail, whatever the server does for others."""
+        """Make statements on this connection fail after the limit, also when the server answers other connections."""
 
     def make_durable(self, connection: sa.Connection) -> None:
-        """Let the transaction be on the disk when it is committed, whatever is set for the connection."""
+        """Make the commit of this transaction durable, whatever the connection's settings are."""
 
     def too_few_connections(self, connection: sa.Connection, processes: int, each: int) -> str:
-        """Say that the server allows fewer connections than so many processes may need; empty when it does not."""
+        """Return a sentence when the server allows fewer connections than the processes may need; otherwise empty."""
 
     def lock_name(self, connection: Executes, name: str) -> None:
-        """Wait until no other transaction holds this name; it is ours until the end of the transaction."""
+        """Lock a name until the end of the transaction; wait for another transaction that has it."""
 
     def lock_entering(self, connection: Executes) -> None:
-        """Wait until nobody keeps writers out by ``lock_table`` of the studies; who wants to waits for us from here."""
+        """Lock the study table in a mode shared with other writers; only ``lock_table`` of the studies excludes it."""
 
     def lock_table(self, connection: sa.Connection, table: sa.Table) -> None:
-        """Keep other writers out until the end of the transaction; readers go on."""
+        """Lock a table against other writers until the end of the transaction; readers continue."""
 
     def new_ids(self, connection: sa.Connection, table: sa.Table, number: int) -> Iterable[int]:
-        """Give ids for new rows; nobody else writes to the table."""
+        """Return ids for new rows; no other transaction writes to the table."""

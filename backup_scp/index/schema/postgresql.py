@@ -1,4 +1,4 @@
-"""What PostgreSQL says in its own way; imported only where the index is one."""
+"""The SQL of PostgreSQL; imported only for a PostgreSQL index."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _ESCAPE = "!"
 _ITEM: sa.ColumnClause[Any] = sa.column("value", postgresql.JSONB())
 
 for _table in METADATA.tables.values():
-    for _index in _table.indexes:  # the partial ones are as on SQLite
+    for _index in _table.indexes:  # the same partial indexes as on SQLite
         _index.dialect_options["postgresql"]["where"] = _index.dialect_options["sqlite"]["where"]
 
 
 class PostgreSQL:
-    """PostgreSQL 12 or newer: LIKE with an escape character, lists travel as arrays."""
+    """PostgreSQL 12 or newer: LIKE with an escape character, lists as arrays."""
 
     def like(self, text: Text, pattern: str) -> Clause:
         for special in (_ESCAPE, "%", "_"):
@@ -57,12 +57,12 @@ class PostgreSQL:
 
     @staticmethod
     def _value_of(item: sa.TableValuedAlias) -> ItemValue:
-        # What comes out of JSON has lost its column's collation, in which ranges are compared.
+        # Text from JSON has lost its column's collation, which comparisons of ranges need.
         text = item.c.value.op("->>", return_type=sa.Text())
         return lambda keyword: sa.collate(sa.func.coalesce(text(keyword), ""), "C")
 
     def narrow_by_name(self, study_id: Text, trigrams: list[str]) -> Clause | None:  # noqa: ARG002
-        """Its own index serves LIKE as it is."""
+        """Return None: its trigram index serves LIKE directly."""
         return None
 
     def insert(self, table: sa.Table) -> Any:
@@ -111,7 +111,7 @@ _ALLOWED = sa.text(
 )
 _NEXT_IDS = sa.text("SELECT nextval(pg_get_serial_sequence(:table, 'id')) FROM generate_series(1, :number)")
 _ENTERING = sa.text("LOCK TABLE study IN ROW EXCLUSIVE MODE")
-# In each transaction that enters something: behind what pools connections, another one may have been told so.
+# In each writing transaction: behind a connection pooler it may run on another connection than the one set up.
 IS_DURABLE = "set_config('synchronous_commit', 'on', true)"
 _DURABLE = sa.text(f"SELECT {IS_DURABLE}")
 _ADVISORY_LOCK = sa.text(f"SELECT pg_advisory_xact_lock(:number), {IS_DURABLE}")

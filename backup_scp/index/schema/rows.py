@@ -1,8 +1,8 @@
-"""A row of a table, as the statements take it and give it."""
+"""A row of a table, as the statements accept and return it."""
 
 from __future__ import annotations
 
 from typing import Any
 
 Row = dict[str, Any]
-"""Column name to value."""
+"""Values by column name."""

@@ -1,4 +1,4 @@
-r"""Search keys: what is compared instead of the text where PS3.4 C.2.2.2 compares meanings.
+r"""Search keys: the values to compare instead of the text, when PS3.4 C.2.2.2 compares by value.
 
 ======  ==========================================================  ===============================================
 VR      key                                                         compares equal
@@ -10,7 +10,7 @@ DS      number                                                      ``1.5``, ``+
 PN      folded component groups                                     ``MÜLLER^JÖRG``, ``Muller^Jorg^^``
 ======  ==========================================================  ===============================================
 
-A value that has no such meaning has no key (empty text, or NULL for numbers); its text is compared as it is.
+An invalid value has no key (empty text, or NULL for numbers); its text is compared as it is.
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ _DECIMAL = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,2})
 
 
 def integer_key(text: str) -> int | None:
-    """Give the number that an IS value stands for (PS3.5 6.2)."""
+    """Return the number of an IS value (PS3.5 6.2)."""
     text = text.strip()
     return int(text) if _INTEGER.fullmatch(text) else None
 
 
 def decimal_key(text: str) -> float | None:
-    """Give the number that a DS value stands for (PS3.5 6.2)."""
+    """Return the number of a DS value (PS3.5 6.2)."""
     text = text.strip()
     return float(text) if len(text) <= 64 and _DECIMAL.fullmatch(text) else None
 
 
 def folded(text: str) -> str:
-    """Take case, accents and width from a person name; components stay where they are."""
+    """Remove case, accents and width from a person name; components keep their positions."""
     if text.isascii():
         return text.casefold()
     marked = unicodedata.normalize("NFKD", text)
@@ -65,12 +65,12 @@ def folded(text: str) -> str:
 
 
 def _is_like_a_sign(character: str) -> bool:
-    """Tell whether it would become a delimiter or a wild card without its width, as U+FF3C and U+FF0A."""
+    """Tell whether a character would become a delimiter or wild card without its width, like U+FF3C and U+FF0A."""
     return not character.isascii() and any(sign in unicodedata.normalize("NFKD", character) for sign in _SIGNS)
 
 
 def folded_group(text: str) -> str:
-    """Fold one component group; trailing ``^`` and blanks mean nothing (PS3.5 6.2.1)."""
+    """Fold one component group, without trailing ``^`` and spaces (PS3.5 6.2.1)."""
     return stored_key(folded(text).rstrip("^ ").lstrip(" "))
 
 
@@ -86,7 +86,7 @@ def names_key(text: str) -> str:
 
 
 def stored_value(attribute: Attribute, text: str) -> str:
-    """Make a value of an attribute as the index stores and compares it, without its padding."""
+    """Return an attribute's value as the index stores and compares it, without padding."""
     if attribute.items:
         return _stored_items(attribute, text)
     if attribute.vr in _PADDED_ON_BOTH_SIDES and " " in text:
@@ -104,19 +104,19 @@ _BY_VR = {"DA": date_key, "TM": time_key, "IS": integer_key, "DS": decimal_key, 
 
 @cache
 def key_columns(attribute: Attribute) -> tuple[str, ...]:
-    """Give the names of the columns that hold the search key of an attribute; none where its text is compared."""
+    """Return the names of an attribute's key columns; empty when its text is compared."""
     if attribute.vr not in _BY_VR or attribute.computed:
         return ()
     return PATIENT_NAME_GROUPS if attribute is PATIENT_NAME else (f"{attribute.column}_key",)
 
 
 def key_of(attribute: Attribute, text: str) -> Key:
-    """Give the search key of a value, for an attribute that has one key column."""
+    """Return the search key of a value, for an attribute with one key column."""
     return _BY_VR[attribute.vr](text)
 
 
 def key_values(attribute: Attribute, text: str) -> dict[str, Key]:
-    """Give the search key of a value, by column."""
+    """Return the search key of a value, by column name."""
     columns = key_columns(attribute)
     if attribute is PATIENT_NAME:
         return dict(zip(columns, name_groups(text), strict=True))

@@ -1,4 +1,4 @@
-"""What SQLite says in its own way."""
+"""The SQL of SQLite."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from backup_scp.index.schema.trigrams import candidates
 
 
 class SQLite:
-    """SQLite 3.37 or newer: GLOB compares case-sensitively, lists travel as JSON."""
+    """SQLite 3.37 or newer: GLOB compares case-sensitively, lists as JSON."""
 
     has_trigrams = False
-    """Whether this index has the table of ``name_search``; seen at each connection."""
+    """Whether this index has the table of trigrams; read at each connection."""
 
     def like(self, text: Text, pattern: str) -> Clause:
         return text.op("GLOB", is_comparison=True)(pattern.replace("[", "[[]"))
@@ -28,7 +28,7 @@ class SQLite:
         return text.in_(sa.select(listed.c.value))
 
     def some_value(self, text: Text, holds: Callable[[Text], Clause]) -> Clause:
-        # json_quote doubles each backslash: two of them separate values, and nothing else does.
+        # json_quote doubles each backslash, so only two backslashes separate values.
         quoted = sa.func.replace(sa.func.json_quote(text), "\\\\", '","')
         as_list = sa.literal("[").concat(quoted).concat("]")
         each = sa.func.json_each(as_list).table_valued(VALUE)
@@ -66,22 +66,22 @@ class SQLite:
         return _sqlite_insert_if_new(table)
 
     def be_quick(self, connection: sa.Connection) -> None:
-        """Do nothing: a file does not keep silent."""
+        """Do nothing: a file has no server that could hang."""
 
     def make_durable(self, connection: sa.Connection) -> None:
-        """Do nothing: whatever is committed is."""
+        """Do nothing: with synchronous=FULL every commit is durable."""
 
     def too_few_connections(self, connection: sa.Connection, processes: int, each: int) -> str:  # noqa: ARG002
         return ""
 
     def lock_name(self, connection: Executes, name: str) -> None:
-        """There is one writer at a time anyhow."""
+        """Do nothing: SQLite has one writer at a time."""
 
     def lock_entering(self, connection: Executes) -> None:
-        """There is one writer at a time anyhow."""
+        """Do nothing: SQLite has one writer at a time."""
 
     def lock_table(self, connection: sa.Connection, table: sa.Table) -> None:
-        """There is one writer at a time anyhow."""
+        """Do nothing: SQLite has one writer at a time."""
 
     def new_ids(self, connection: sa.Connection, table: sa.Table, number: int) -> Iterable[int]:
         last = connection.scalar(sa.select(sa.func.max(table.c.id))) or 0

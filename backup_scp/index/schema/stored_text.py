@@ -1,11 +1,11 @@
-"""Text as the index stores it, and the few values that it derives for every row.
+"""Convert text to the form that the index stores, and derive some values of every row.
 
-PostgreSQL takes neither NUL nor lone surrogates in text and no index entry over 2700 bytes; SQLite takes all three.
-Both store the same here, so that an index is the same on either and no odd value is ever refused:
+PostgreSQL accepts neither NUL nor lone surrogates in text, and no index entry over 2700 bytes; SQLite accepts these.
+Here both store the same text, so that the index is the same on both engines and no unusual value is refused:
 
-* NUL becomes U+2400 (the picture of NUL), a lone surrogate U+FFFD; trailing blanks are padding and go;
-* a value too long for its column keeps its beginning and ends in the SHA-256 of the whole: values that differ still
-  differ, and the same value given in a query is shortened in the same way.  The file keeps the value as received.
+* NUL becomes U+2400 (SYMBOL FOR NULL), a lone surrogate U+FFFD; trailing spaces are padding and are removed;
+* of a value too long for its column, the beginning is stored, then the SHA-256 of the whole.  Different values still
+  differ, and a query's value is shortened in the same way.  The file keeps the value as received.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from hashlib import blake2b, sha256
 from backup_scp.machine import clock
 
 LONGEST_KEY = 512
-"""Bytes of UTF-8 of a value that stands in a database index; four of them fit in one entry."""
+"""Limit of UTF-8 bytes of a value in a database index; four such values fit in one entry."""
 
 LONGEST_TEXT = 10_240
-"""Characters of any other value: the longest that PS3.5 6.2 knows (LT)."""
+"""Limit of characters of any other value: the longest of PS3.5 6.2 (LT)."""
 
 _MARK = "\N{HORIZONTAL ELLIPSIS}"
 
 
 def stored_text(text: str) -> str:
-    """Make text storable on both engines; several values are separated by a backslash."""
+    """Convert text to the stored form; several values are separated by a backslash."""
     if "\0" in text:
         text = text.rstrip("\0 ").replace("\0", "\N{SYMBOL FOR NULL}")
     if not text.isascii():
@@ -35,7 +35,7 @@ def stored_text(text: str) -> str:
 
 
 def stored_key(text: str) -> str:
-    """Make text storable where a database index holds it."""
+    """Convert text for a column with a database index."""
     text = stored_text(text)
     if len(text) * 4 <= LONGEST_KEY or len(text.encode()) <= LONGEST_KEY:
         return text
@@ -45,7 +45,7 @@ def stored_key(text: str) -> str:
 
 
 def stored_long(text: str) -> str:
-    """Make text storable where no database index holds it."""
+    """Convert text for a column without a database index."""
     text = stored_text(text)
     if len(text) <= LONGEST_TEXT:
         return text
@@ -54,25 +54,25 @@ def stored_long(text: str) -> str:
 
 
 def timestamp(moment: datetime) -> str:
-    """UTC, fixed width: sorts as text in the order of time, on both engines."""
+    """Write a time as text: UTC, of fixed width, so that it sorts by time on both engines."""
     return moment.astimezone(UTC).isoformat(timespec="microseconds")[:26] + "Z"
 
 
 def moment(text: str) -> datetime:
-    """Give the datetime back that ``timestamp`` was given."""
+    """Return the datetime that ``timestamp`` has written."""
     return datetime.fromisoformat(text)
 
 
 def now() -> str:
-    """Give the timestamp of this moment."""
+    """Return the timestamp of the present time."""
     return timestamp(clock.now())
 
 
 def patient_key(study: Mapping[str, str]) -> str:
-    """Say whose study it is: equal for the studies of one patient.
+    """Return a key that is equal for the studies of one patient.
 
-    A patient is a Patient ID with its issuer, at a site.  Without an ID the name and birth date stand for it, and
-    without a name each study is somebody's own: people who are not identified are not merged.
+    A patient is a Patient ID with its issuer, at a site.  Without an ID, name and birth date identify the patient.
+    Without a name, each study gets a key of its own: unidentified people are not merged.
     """
     facts: tuple[str, ...]
     if study["patient_id"]:
@@ -85,5 +85,5 @@ def patient_key(study: Mapping[str, str]) -> str:
 
 
 def lock_number(text: str) -> int:
-    """Give a number of 64 bits, signed, for PostgreSQL's advisory locks."""
+    """Return a signed 64-bit number for PostgreSQL's advisory locks."""
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), signed=True)

@@ -1,8 +1,9 @@
-"""The tables: study (with its patient), series, instance, version; what the node keeps beside them.
+"""The tables: study (with its patient), series, instance, version, and the node's other records.
 
-Each attribute of ``attributes.py`` that is read from Data Sets has a text column of its own name in its level's table
-(those of the patient stand on the study: two people are never merged by a clash of Patient IDs), empty where unknown,
-and search keys beside it as ``keys.py`` describes.  Text is compared bytewise on both engines (collation "C").
+Each attribute of ``attributes.py`` that is read from Data Sets has a text column with its name in the table of its
+level; the text is empty when unknown.  Search keys are in further columns, see ``search_keys.py``.  Patient attributes
+are in the study table, so that a clash of Patient IDs never merges two people.  Both engines compare text bytewise
+(collation "C").
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _KEY_TYPES: dict[str, sa.types.TypeEngine[Any]] = {"IS": sa.BigInteger(), "DS": 
 
 
 class DigestType(sa.types.TypeDecorator[str]):
-    """A SHA-256: 64 hex digits outside, 32 bytes inside."""
+    """A SHA-256: 64 hex digits in Python, 32 bytes in the database."""
 
     impl = sa.LargeBinary
     cache_ok = True
@@ -43,7 +44,7 @@ class DigestType(sa.types.TypeDecorator[str]):
 
 
 def own_attributes(*levels: Level) -> tuple[Attribute, ...]:
-    """Give the attributes of these levels that are read from Data Sets."""
+    """Return the attributes of these levels that are read from Data Sets."""
     return tuple(a for a in ATTRIBUTES if a.level in levels and not a.computed)
 
 
@@ -57,7 +58,7 @@ def _text(name: str) -> sa.Column[str]:
 
 
 def _late_text(name: str) -> sa.Column[str]:
-    """Make a column that came later: the rows that there were are empty there."""
+    """Return a column that a migration added: older rows have empty text there."""
     return sa.Column(name, Text, nullable=False, server_default=sa.text("''"))
 
 
@@ -66,10 +67,10 @@ def _number(name: str) -> sa.Column[int]:
 
 
 def _columns(attributes: tuple[Attribute, ...]) -> list[sa.Column[object]]:
-    """Make one text column an attribute, then its search keys; numbers are NULL where there is none."""
+    """Return a text column for each attribute, then its key columns; a missing number is NULL."""
     columns: list[sa.Column[object]] = []
     for attribute in attributes:
-        default = sa.text("''") if attribute.items else None  # it came later: the rows that there were need one
+        default = sa.text("''") if attribute.items else None  # a migration added it: older rows need a default
         columns.append(sa.Column(attribute.column, Text, nullable=False, server_default=default))
         kind = _KEY_TYPES.get(attribute.vr)
         columns += [sa.Column(name, kind or Text, nullable=kind is not None) for name in key_columns(attribute)]
@@ -91,16 +92,16 @@ study = sa.Table(
     _text("sop_classes_in_study"),
     _number("number_of_study_related_series"),
     _number("number_of_study_related_instances"),
-    # Sums over its versions, so that holdings need no scan of them.
+    # Sums over the study's versions, so that holdings need no scan.
     _number("version_count"),
     _number("size_bytes"),
     _text("last_received_at"),
-    # What the attributes are merged from: see merging.py.
+    # State of the merge, see attribute_merge.py.
     _text("merged_at"),
     _text("merged_earlier"),
-    # Drawn at random, one more at each change: whoever remembers a row sees that it is another, see admission.py.
+    # Starts at a random number, grows at each change: a cached row is outdated when it differs, see study_cache.py.
     _number("revision"),
-    # In this order it serves queries by Study Instance UID as well.
+    # In this order it also serves queries by Study Instance UID.
     sa.UniqueConstraint("study_instance_uid", "patient_id", "issuer_of_patient_id", "site", name="uq_study_entity"),
     sa.Index(None, "patient_id"),
     sa.Index(None, "accession_number"),
@@ -146,7 +147,7 @@ version = sa.Table(
     sa.Column("instance_id", Id, sa.ForeignKey("instance.id"), nullable=False),
     sa.Column("sha256", DigestType(), nullable=False),
     sa.Column("answering", sa.Boolean(), nullable=False),  # one version of each instance answers queries
-    # Whom a version names that does not answer, or no longer; for one that does the study row says it.
+    # The patient that a version names, when it does not answer (any more); for an answering one the study row has it.
     sa.Column("patient_id", Text),
     _text("location"),
     _number("size_bytes"),
@@ -159,16 +160,16 @@ version = sa.Table(
     _text("address"),
     _text("site"),
     _late_text("remote"),
-    _late_text("ordered_at"),  # what versions are in order of, where it is not received_at
-    _late_text("same_as"),  # the SHA-256 of one that says the same in another encoding
-    _late_text("answered_until"),  # when another one took its place; empty while it answers, and where it never did
+    _late_text("ordered_at"),  # the sort key of the version, when it is not received_at
+    _late_text("same_as"),  # the SHA-256 of a version with the same content in another encoding
+    _late_text("answered_until"),  # when another version replaced it; empty while it answers, or if it never did
     _text("flags"),  # sorted, joined by a comma
-    _text("verified_at"),  # empty while it never was
+    _text("verified_at"),  # empty before the first verification
     sa.Column("damage", Text),  # NULL: intact, as far as is known
     sa.UniqueConstraint("instance_id", "sha256"),
     sa.UniqueConstraint("location"),
     sa.Index(None, "verified_at", "id"),
-    # ``postgresql.py`` says the same to PostgreSQL: its options are known to its dialect only, which is slow to load.
+    # ``postgresql.py`` adds the same conditions for PostgreSQL: loading its dialect here would be slow.
     sa.Index("ix_version_patient_id", "patient_id", sqlite_where=SUPERSEDED),
     sa.Index("ix_version_remarkable", "received_at", sqlite_where=REMARKABLE),
 )
@@ -181,7 +182,7 @@ rejection = sa.Table(
     _text("calling_ae_title"),
     _text("called_ae_title"),
     _text("address"),
-    _text("cause"),  # the reason without numbers: what makes two of them one
+    _text("cause"),  # the reason without numbers; equal ones are counted together
     _text("reason"),
     _text("fix"),
     _number("count"),
@@ -191,12 +192,12 @@ rejection = sa.Table(
     ),
 )
 
-archive = sa.Table(  # one row
+archive = sa.Table(  # has one row
     "archive",
     METADATA,
     _id(),
-    _text("identity"),  # what its marker says
-    _text("trouble"),  # why its disk is not trusted
+    _text("identity"),  # the identity in its marker
+    _text("trouble"),  # the fault of its disk
     _text("trouble_at"),
     _text("trouble_ended_at"),  # empty while it lasts
 )
@@ -213,17 +214,17 @@ commitment = sa.Table(
     _text("requested_at"),
     _text("state"),  # see commitments.py
     _number("reference_count"),
-    _text("due_at"),  # when it is looked at, reported or forgotten
-    _text("leased_until"),  # empty while nobody has it
+    _text("due_at"),  # time of the next step: verify, report or delete
+    _text("leased_until"),  # empty while it is not leased
     _text("lease"),
     _number("attempts"),
     _text("tried_at"),
     _text("error"),
     sa.Column("own_only", sa.BigInteger(), nullable=False, server_default=sa.text("0")),
-    # These may be long: they stand last, so that the others are read without them.
-    _text("reference_list"),  # JSON; empty when it is done with
-    _text("results"),  # JSON, in the same order; empty before
-    _late_text("called_ae_title"),  # who we are to the requester
+    # Long columns come last, so that the others can be read without them.
+    _text("reference_list"),  # JSON; empty when the request is finished
+    _text("results"),  # JSON, in the same order; empty before the instances are verified
+    _late_text("called_ae_title"),  # our AE title in the request
     sa.UniqueConstraint("site", "ae_title", "transaction_uid", name="uq_commitment_transaction"),
     sa.Index(None, "state", "due_at"),
 )
@@ -243,7 +244,7 @@ task = sa.Table(
     METADATA,
     sa.Column("name", Text, primary_key=True),
     _text("began_at"),
-    _text("ended_at"),  # empty while it is under way
+    _text("ended_at"),  # empty while the task runs
     _text("position"),
     _number("done"),
     _text("note"),
@@ -251,11 +252,11 @@ task = sa.Table(
 
 
 def order_of(versions: sa.FromClause) -> sa.ColumnElement[str]:
-    """Give what versions are in order of: see ``Arrival.order``."""
+    """Return the sort key of versions: see ``Arrival.order``."""
     said = versions.c.ordered_at
     return sa.case((said == "", versions.c.received_at), else_=said)
 
 
 def named(table: sa.Table, names: str) -> tuple[sa.Column[Any], ...]:
-    """Give the columns of a table that are named, separated by blanks."""
+    """Return the columns of a table by their names, separated by spaces."""
     return tuple(table.c[name] for name in names.split())

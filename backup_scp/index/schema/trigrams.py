@@ -1,8 +1,8 @@
-"""Names by what stands inside them (``*SMITH*``): trigrams narrow the rows down, the matching stays what it is.
+"""Find names by a substring (``*SMITH*``): trigrams narrow the rows, and the usual matching decides.
 
-The database keeps the trigrams of the folded names of each study: SQLite in ``study_name``, a full-text table which
-triggers keep in the transaction that changes a name; PostgreSQL in an index of its extension pg_trgm, which serves LIKE
-by itself.  A database that has neither reads all names.
+The database stores the trigrams of the folded names of each study.  SQLite has them in ``study_name``, a full-text
+table that triggers update in the transaction that changes a name.  PostgreSQL has them in an index of its extension
+pg_trgm, which serves LIKE directly.  A database with neither reads all names.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ for _engine, _statements in (("sqlite", _ON_SQLITE), ("postgresql", _ON_POSTGRES
 
 
 def trigrams(patterns: Iterable[str]) -> list[str]:
-    """Give trigrams that every name has which matches all these folded patterns, each in some group.
+    """Return trigrams that every name has which matches all these folded patterns, each in any group.
 
-    None where they would not help: a pattern that begins with three characters is served by the order of names, and
-    one that has no three characters in a row has no trigram.  What stands before the first wild card gives none,
-    because ``DOE^*`` finds ``DOE`` too.  Each character is in one of them: those that overlap would narrow little more.
+    The list is empty when they would not help.  The database index on names serves a pattern that begins with three
+    characters.  A pattern without three characters in a row has no trigram.  The text before the first wild card gives
+    none, because ``DOE^*`` matches ``DOE`` too.  Trigrams do not overlap: overlapping ones would narrow little more.
     """
     found: dict[str, None] = {}
     for pattern in patterns:
@@ -71,7 +71,7 @@ def trigrams(patterns: Iterable[str]) -> list[str]:
 
 
 def candidates(wanted: list[str]) -> sa.Select[Any]:
-    """Select the ids of the study rows that have all these trigrams in their names; SQLite only."""
+    """Select the ids of study rows whose names have all these trigrams; SQLite only."""
     every = " AND ".join('"' + trigram.replace('"', '""') + '"' for trigram in wanted)
     names: sa.ColumnClause[int] = sa.column("rowid", sa.Integer())
     matches = sa.literal_column(NAME_TABLE).op("MATCH", is_comparison=True)(every)

@@ -1,4 +1,4 @@
-"""Enters versions of images: the rows of one, which version answers, one commit for several threads.
+"""Add versions of images to the index: their rows, which version answers, one commit for several threads.
 
 It imports ``connection`` and ``schema`` only.
 """

@@ -1,9 +1,9 @@
-"""What a study row and a series row say, when their instances differ.
+"""Merge the attributes of instances into study and series rows, when the instances differ.
 
-The rule: of each attribute the value of the latest answering arrival that has one; an empty value never erases a known
-one.  It is kept independent of the order in which arrivals are entered (several Associations bring one study, and
-``rebuild`` enters by time): a row notes the time of its latest arrival (``merged_at``) and, for values that are older
-than that, their own (``merged_earlier``, JSON, mostly empty).
+The rule: for each attribute, the latest answering arrival that has a value wins; an empty value never erases one.  The
+result does not depend on the order in which arrivals are added: several Associations may send one study, and
+``rebuild`` adds by time.  For this, a row stores the time of its latest arrival (``merged_at``) and the times of values
+that are older than that (``merged_earlier``, JSON, mostly empty).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from backup_scp.index.schema.search_keys import key_values
 
 
 def blank(attributes: tuple[Attribute, ...]) -> Row:
-    """Make a row that nothing was merged into."""
+    """Return an empty row, for merging."""
     row: Row = {"merged_at": "", "merged_earlier": ""}
     for attribute in attributes:
         row |= {attribute.column: "", **key_values(attribute, "")}
@@ -27,10 +27,10 @@ def blank(attributes: tuple[Attribute, ...]) -> Row:
 
 
 def merge(row: Row, attributes: tuple[Attribute, ...], values: Mapping[str, str], at: str) -> bool:
-    """Merge the values of one arrival into a row; True when the row says something else now."""
+    """Merge the values of one arrival into a row; True when its attributes have changed."""
     said = _saying(attributes)
     if at >= row["merged_at"] and not row["merged_earlier"] and said(row) == said(values):
-        row["merged_at"] = at  # what the next image of a series does
+        row["merged_at"] = at  # the usual case: the next image of a series
         return False
     earlier: dict[str, str] = json.loads(row["merged_earlier"]) if row["merged_earlier"] else {}
     latest = row["merged_at"]
@@ -54,7 +54,7 @@ def merge(row: Row, attributes: tuple[Attribute, ...], values: Mapping[str, str]
 
 @cache
 def _saying(attributes: tuple[Attribute, ...]) -> Callable[[Mapping[str, str]], tuple[str, ...]]:
-    """Give what reads the attributes' columns at once."""
+    """Return a function that reads all attribute columns at once."""
     return itemgetter(*(attribute.column for attribute in attributes))
 
 

@@ -1,7 +1,7 @@
-"""Write many new instances at once: one INSERT for all new rows, and of each changed row only the last state.
+"""Write many new instances at once: one INSERT for all new rows, and each changed row once, in its last state.
 
-For each instance a ``VersionWriter`` writes two new rows and changes two that it changed before.  Where nobody else
-writes, they can wait: a fifth of the statements is left.
+For each instance a ``VersionWriter`` inserts two rows and updates two that it has updated before.  While no other
+transaction writes, these statements can be collected: a fifth of them remain.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class BulkWriter(RowWriter):
     Parameters
     ----------
     connection
-        In a transaction in which nobody else writes; call ``flush`` before that ends.
+        In a transaction that excludes other writers; call ``flush`` before its end.
     dialect
-        The engine's.
+        The engine's dialect.
     """
 
     def __init__(self, connection: sa.Connection, dialect: Dialect) -> None:
@@ -42,13 +42,13 @@ class BulkWriter(RowWriter):
         self._revisions: dict[int, int] = {}
 
     def expect(self, uids: Iterable[str]) -> None:
-        """Look at once which of the SOP Instance UIDs are there; no others may come."""
+        """Read in one statement which of the SOP Instance UIDs exist; no others may follow."""
         known = sa.select(instance.c.sop_instance_uid)
         here = known.where(self._dialect.among(instance.c.sop_instance_uid, uids))
         self._met.update(self._writer.scalars(here))
 
     def flush(self) -> None:
-        """Write what was collected, in the order of the references between the tables."""
+        """Write the collected rows, in the order of the references between the tables."""
         for statement, changes in ((UPDATE_SERIES, self._series), (UPDATE_STUDY, self._studies)):
             for row in changes.values():
                 self._writer.execute(statement, row)
@@ -63,11 +63,11 @@ class BulkWriter(RowWriter):
 
     def _write(self, statement: sa.UpdateBase, row: Row) -> Any:
         self.flush()
-        self._revisions.clear()  # it may have changed any study row
+        self._revisions.clear()  # the other statement may have changed any study row
         return super()._write(statement, row)
 
     def lock(self, uid: str) -> None:
-        """Do nothing: the transaction keeps out everybody who would wait for the lock, or be waited for."""
+        """Do nothing: the transaction excludes every other one that would use the lock."""
 
     def find_instances(self, uid: str) -> Sequence[Row]:
         return super().find_instances(uid) if uid in self._met else ()

@@ -1,4 +1,4 @@
-"""Versions that several threads enter at one moment share a transaction, and with it one flush of the log.
+"""Group commit: versions that several threads add together share one transaction and one flush of the log.
 
 No artificial delay: the thread that gets the lock commits all versions queued by then in one transaction.
 """
@@ -26,7 +26,7 @@ _FIND_UID = sa.select(instance.c.id).where(instance.c.sop_instance_uid == sa.bin
 
 @dataclass(slots=True, eq=False)
 class _Queued:
-    """What one thread waits for."""
+    """A version in the queue, whose thread waits."""
 
     facts: VersionRows
     admission: AddResult = AddResult.NEW
@@ -37,14 +37,14 @@ class _Queued:
 
 
 class GroupCommit:
-    """Enters versions into an SQLite index, where one transaction at a time can write.
+    """Adds versions to an SQLite index, in which only one transaction at a time can write.
 
     Parameters
     ----------
     database
         The index.
     known
-        Study rows to begin from.
+        Cached study rows.
     """
 
     def __init__(self, database: Database, known: StudyCache) -> None:
@@ -54,7 +54,7 @@ class GroupCommit:
         self._lock = threading.Lock()
 
     def may_be_held(self, key: InstanceKey) -> bool:
-        """Tell whether the SOP Instance UID is known; a search for the version costs twice as much.
+        """Tell whether the SOP Instance UID exists; a search for the version would cost twice as much.
 
         Raises
         ------
@@ -63,7 +63,7 @@ class GroupCommit:
         return self._database.fetch_one(_FIND_UID, {"uid": key.sop_instance_uid}) is not None
 
     def enter(self, facts: VersionRows) -> tuple[AddResult, bool]:
-        """Enter a version; on return its row is durable.  The second value is ``VersionWriter.is_out_of_order``.
+        """Add a version; on return its row is durable.  The second value is ``VersionWriter.is_out_of_order``.
 
         Raises
         ------
@@ -79,7 +79,7 @@ class GroupCommit:
         return turn.admission, turn.is_out_of_order
 
     def _enter(self, turns: list[_Queued]) -> None:
-        """Enter these; whatever happens, each is over then, for its thread waits for that."""
+        """Add these versions; give each a result or an error in every case, because its thread waits for one."""
         try:
             self._enter_or_fail(turns)
         finally:
@@ -95,12 +95,12 @@ class GroupCommit:
                     writer = VersionWriter(rows, self._known)
                     at.admission = writer.insert(at.facts)
                     at.is_out_of_order = writer.is_out_of_order
-                    writer.remember()  # for the next in this transaction, too; forgotten if it fails
+                    writer.remember()  # for the next version in this transaction too; dropped if it fails
                 at = None
         except BaseException as error:
             for turn in turns:
                 self._known.pop(turn.facts.study_key)
-            if not isinstance(error, Exception):  # Ctrl-C, in the thread that enters those of the others, too
+            if not isinstance(error, Exception):  # Ctrl-C in the thread that also adds the versions of others
                 raise
             self._fail(turns, error, by_one=at is not None)
         else:
@@ -108,7 +108,7 @@ class GroupCommit:
                 turn.is_entered = True
 
     def _fail(self, turns: list[_Queued], error: Exception, *, by_one: bool) -> None:
-        """Undone: when it was by one of several, each goes on its own, so that it fails alone."""
+        """Handle a rollback: when one of several versions caused it, add each alone, so that only that one fails."""
         if by_one and len(turns) > 1:
             for turn in turns:
                 self._enter([turn])

@@ -1,6 +1,6 @@
 """Optimistic insert for PostgreSQL: assume a new instance and an unchanged study row, and write all in one round trip.
 
-The statement writes four rows, or nothing where an assumption is wrong; then the version is entered statement by
+The statement writes four rows, or nothing when an assumption is wrong; then the version is added statement by
 statement.  ``VersionWriter`` has the rules for both ways (docs/adr/0023 and 0034).
 """
 
@@ -36,27 +36,27 @@ _TABLES = (study, series, instance, version)
 
 
 class OptimisticInsert:
-    """Enters versions into a PostgreSQL index.
+    """Adds versions to a PostgreSQL index.
 
-    Threads of this process that store into one study queue here instead of for its row: each then knows the row as the
-    one before left it.
+    Threads of this process that store into one study queue here, not at its row: so each has the row as the thread
+    before has written it.
 
     Parameters
     ----------
     database
         The index.
     known
-        Study rows to begin from.
+        Cached study rows.
     """
 
     def __init__(self, database: Database, known: StudyCache) -> None:
         self._database = database
         self._known = known
         self._queues = [threading.Lock() for _ in range(_QUEUES)]
-        self._met = threading.local()  # the UID that this thread looked for last, if an instance has it
+        self._met = threading.local()  # the UID that this thread looked up last, if an instance has it
 
     def enter(self, facts: VersionRows) -> tuple[AddResult, bool]:
-        """Enter a version; on return its row is durable.  The second value is ``VersionWriter.is_out_of_order``.
+        """Add a version; on return its row is durable.  The second value is ``VersionWriter.is_out_of_order``.
 
         Raises
         ------
@@ -73,24 +73,24 @@ class OptimisticInsert:
             queue.release()
 
     def may_be_held(self, key: InstanceKey) -> bool:
-        """Ask whether an instance has the SOP Instance UID: mostly none has, and no version need be looked for."""
+        """Tell whether an instance has the SOP Instance UID; mostly none has, and the search for versions is saved."""
         try:
             with self._database.autocommit() as direct:
                 is_met = execute(direct, (_FIND_UID, {"uid": key.sop_instance_uid})) > 0
         except ConnectionLost:
-            return True  # looking for the version finds another connection
+            return True  # the search for versions then uses another connection
         self._met.uid = key.sop_instance_uid if is_met else None
         return is_met
 
     def _insert_new(self, facts: VersionRows) -> bool:
-        """Insert an instance in one round trip; False where an assumption was wrong, or the outcome is not known."""
+        """Insert an instance in one round trip; False when an assumption was wrong or the outcome is unknown."""
         try:
             with self._database.autocommit() as direct:
                 rows = _NewRows(direct, self._database.dialect)
                 writer = VersionWriter(rows, self._known)
                 writer.insert(facts)
                 is_inserted = rows.write(facts)
-        except (_NotAssumed, TransactionConflict, ConnectionLost):  # an idle connection may have been lost
+        except (_NotAssumed, TransactionConflict, ConnectionLost):  # an idle connection may be stale
             return False
         if is_inserted:
             writer.remember()
@@ -111,8 +111,8 @@ class _NotAssumed(Exception):  # noqa: N818 - no error
 class _NewRows(RowWriter):
     """Collects the rows of one new instance; any other statement raises ``_NotAssumed``.
 
-    A study or series that is not known is read without a lock: by ``study.revision`` the statement that writes sees
-    whether it was changed since.
+    It reads a study or series that is not cached without a lock: the writing statement sees from ``study.revision``
+    whether it has changed since.
     """
 
     def __init__(self, direct: DriverCursor, dialect: Dialect) -> None:
@@ -127,13 +127,13 @@ class _NewRows(RowWriter):
         raise _NotAssumed
 
     def lock(self, uid: str) -> None:
-        """Do nothing: the lock is taken in the round trip that writes."""
+        """Do nothing: the writing round trip takes the lock."""
 
     def find_instances(self, uid: str) -> Sequence[Row]:  # noqa: ARG002
         return ()
 
     def load_study(self, key: StudyKey) -> Row | None:
-        """Give the study row, also when it is yet to be written."""
+        """Return the study row, also one that is not written yet."""
         if new := self._rows.get(study):
             return dict(new)
         found: Row | None = self._direct.execute(LOOK_AT_STUDY, key._asdict()).mappings().first()
@@ -163,20 +163,21 @@ class _NewRows(RowWriter):
 
     def insert_instance(self, row: Row) -> int:
         self._rows[instance] = row
-        return 0  # the statement that writes knows it
+        return 0  # unused: the writing statement has the id
 
     def insert_version(self, row: Row) -> None:
         self._rows[version] = row
 
     def _draw_id(self, table: sa.Table) -> int:
-        """Draw the id of a row that others refer to."""
+        """Fetch a new id for a row that other rows refer to."""
         (number,) = self._direct.execute(_DRAW_ID, {"table": table.name}).first()
         return int(number)
 
     def write(self, facts: VersionRows) -> bool:
-        """Write what was collected; False when an assumption is wrong, and nothing was written.
+        """Write the collected rows; False when an assumption was wrong and nothing was written.
 
-        The lock is a statement of its own: one sees what was committed before it began, and it begins with the lock.
+        The lock is a separate statement: a statement only sees what was committed before it began, so the writing one
+        must begin after the lock.
         """
         uid = facts.key.sop_instance_uid
         self._rows[version]["sha256"] = rf"\x{facts.version['sha256']}"
@@ -192,10 +193,10 @@ _Names = tuple[str, ...]
 
 @cache
 def _writing(of_study: _Names, of_series: _Names, of_instance: _Names, of_version: _Names) -> Statement:
-    """Make the statement that writes rows of these columns; it gives a row if it has written them, all or none.
+    """Return the statement that writes rows with these columns, all or none; it returns a row when it has written them.
 
-    Each is written where the one above it was, and the study row where it is as it was known and nobody has the UID: it
-    comes first, for it is what others wait for.  Rows that are there have ``of`` for their id.
+    The study row is written when it has the known revision and no instance has the UID; each row below, when the one
+    above was written.  The study row is first, because other transactions wait for it.  ``of`` is an existing row's id.
     """
     has_uid = sa.exists().where(_HAS_UID)
     if "of" in of_study:
@@ -228,7 +229,7 @@ def _values(table: sa.Table, names: Collection[str]) -> dict[str, sa.Cast[Any]]:
 
 
 def _value(table: sa.Table, name: str) -> sa.Cast[Any]:
-    """Give a parameter, which comes as text, as what its column holds."""
+    """Cast a parameter, which is sent as text, to the type of its column."""
     kind = table.c[name].type if name in table.c else sa.BigInteger()
     return sa.cast(sa.bindparam(_parameter(table, name), type_=sa.types.NullType()), kind)
 

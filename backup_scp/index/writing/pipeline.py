@@ -1,6 +1,6 @@
-"""Several statements in one round trip to PostgreSQL, and in one transaction: psycopg's pipeline mode.
+"""Send several statements to PostgreSQL in one round trip and one transaction: psycopg's pipeline mode.
 
-Imported only where the index is one.
+Imported only for a PostgreSQL index.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _NOT_AS_PREPARED = ("26000", "42P05")
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A statement as ``psycopg.RawCursor`` takes it, compiled once by SQLAlchemy.
+    """A statement for ``psycopg.RawCursor``, compiled once by SQLAlchemy.
 
     Attributes
     ----------
     text
-        With its parameters as ``$1``, ``$2``.
+        The SQL, with parameters ``$1``, ``$2``.
     names
-        Of its parameters, in their order.
+        Names of the parameters, in their order.
     """
 
     text: bytes
@@ -36,28 +36,28 @@ class Statement:
 
     @classmethod
     def of(cls, statement: sa.Executable) -> Statement:
-        """Compile a statement, all of whose parameters are named."""
+        """Compile a statement with named parameters only."""
         compiled: Any = statement.compile(dialect=_DIALECT)  # type: ignore[attr-defined]
         return cls(str(compiled).encode(), tuple(compiled.positiontup))
 
 
 def execute(direct: DriverCursor, *asked: tuple[Statement, Mapping[str, Any]]) -> int:
-    """Execute statements in one transaction; return how many rows the last one gave, once that is durable.
+    """Execute statements in one transaction; after the durable commit return the row count of the last one.
 
-    What stands between two Syncs without a BEGIN is one transaction, which the second one commits (PostgreSQL manual,
-    Message Flow, Pipelining).
+    Statements between two Syncs without a BEGIN are one transaction, which the second Sync commits (PostgreSQL
+    manual, Message Flow, Pipelining).
 
     Parameters
     ----------
     direct
-        In autocommit.
+        In autocommit mode.
     asked
-        Each statement with its values, which go as text.
+        Each statement with its values, which are sent as text.
 
     Raises
     ------
     sa.exc.DBAPIError
-        Nothing is written; or, where the connection was lost or the server is silent, it is not known.
+        Nothing was written; after a lost connection or a timeout this is unknown.
     """
     connection: Any = direct.connection.connection.driver_connection
     cursor = psycopg.RawCursor(connection)
@@ -67,14 +67,15 @@ def execute(direct: DriverCursor, *asked: tuple[Statement, Mapping[str, Any]]) -
                 texts = [_as_text(values[name]) for name in statement.names]
                 cursor.execute(statement.text, texts, prepare=True)
     except psycopg.Error as error:
-        if error.sqlstate in _NOT_AS_PREPARED:  # behind a connection pooler: it is another server's connection
+        # A connection pooler may have given us a server connection that lacks this prepared statement.
+        if error.sqlstate in _NOT_AS_PREPARED:
             connection.close()
         raise direct.explained("", error) from None
     return cursor.rowcount
 
 
 def _as_text(value: Any) -> str | None:
-    """Give a value as PostgreSQL reads it in text: of one type, so that a statement is prepared once."""
+    """Return a value as text for PostgreSQL; one type for all, so that a statement is prepared once."""
     if type(value) is str or value is None:
         return value
     if type(value) is bool:

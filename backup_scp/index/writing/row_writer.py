@@ -1,7 +1,7 @@
-"""The statements that entering a version takes; each is made once, so that SQLAlchemy compiles it once.
+"""Execute the statements that add a version; each one is built once, so that SQLAlchemy compiles it once.
 
-``VersionWriter`` knows the rules and calls ``RowWriter``, which executes one statement after the other.  A subclass
-collects rows and writes many at once (``BulkWriter``, ``OptimisticInsert``).
+``VersionWriter`` has the rules and calls ``RowWriter``, which executes one statement after the other.  Subclasses
+collect rows and write many at once (``BulkWriter``, ``OptimisticInsert``).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from backup_scp.index.schema.rows import Row
 from backup_scp.index.schema.tables import instance, named, series, study, version
 from backup_scp.index.writing.study_cache import StudyKey
 
-# What an instance changes in its study row and series row when they say already what it says.
+# The columns that an instance changes in its study and series rows when their attributes stay the same.
 STUDY_COUNTS = (
     "modalities_in_study",
     "sop_classes_in_study",
@@ -53,7 +53,7 @@ FIND_INSTANCES = (
 LOOK_AT_STUDY = select(study).where(*(study.c[column] == bindparam(column) for column in StudyKey._fields))
 LOAD_STUDY = LOOK_AT_STUDY.with_for_update()
 UPDATE_STUDY = update(study).where(study.c.id == _OF, study.c.revision == bindparam("known_revision"))
-# Rows between which a correction moves an instance, always in the same order: no deadlocks.
+# A correction moves an instance between these rows; they are locked in one order, which prevents deadlocks.
 LOCK_STUDIES = (
     select(study.c.id).where(study.c.study_instance_uid == bindparam("uid")).order_by(study.c.id).with_for_update()
 )
@@ -123,15 +123,15 @@ SET_COLLECTED = (
 class RowWriter:
     """Reads and writes the rows of versions, one statement after the other.
 
-    Every SELECT goes through ``_read`` and all else through ``_write``: a subclass that does some methods otherwise
-    decides there what becomes of all the others.
+    Every SELECT goes through ``_read`` and every other statement through ``_write``, so that a subclass can handle
+    there all statements that it does not replace.
 
     Parameters
     ----------
     connection
         In a transaction that may write.
     dialect
-        The engine's.
+        The engine's dialect.
     """
 
     def __init__(self, connection: Executes, dialect: Dialect) -> None:
@@ -145,19 +145,19 @@ class RowWriter:
         return self._connection.execute(statement, row)
 
     def lock(self, uid: str) -> None:
-        """Wait until no other transaction enters this SOP Instance UID, or whole studies anew."""
+        """Lock a SOP Instance UID, and wait for a transaction that re-indexes studies."""
         self._dialect.lock_name(self._connection, uid)
         self._dialect.lock_entering(self._connection)
 
     # Instances and their versions
 
     def find_instances(self, uid: str) -> Sequence[Row]:
-        """Find the instances that have a SOP Instance UID, each with its series and study."""
+        """Find the instances with a SOP Instance UID, each with its series and study."""
         found: Sequence[Row] = self._read(FIND_INSTANCES, {"uid": uid}).mappings().all()
         return found
 
     def versions_of(self, instance_id: int) -> Sequence[Row]:
-        """Read the versions of an instance, as the rule of versions needs them."""
+        """Read the versions of an instance, with the columns that the rule of versions needs."""
         found: Sequence[Row] = self._read(VERSIONS_OF, {"of": instance_id}).mappings().all()
         return found
 
@@ -166,7 +166,7 @@ class RowWriter:
         return _inserted_id(self._write(INSERT_INSTANCE, row))
 
     def update_instance(self, instance_id: int, row: Row) -> None:
-        """Replace what an instance row says."""
+        """Replace the attributes of an instance row."""
         self._write(UPDATE_INSTANCE, {**row, "of": instance_id})
 
     def insert_version(self, row: Row) -> None:
@@ -174,41 +174,41 @@ class RowWriter:
         self._write(INSERT_VERSION, row)
 
     def update_version(self, version_id: int, row: Row) -> None:
-        """Change what the rule of versions makes of a version."""
+        """Change the columns that the rule of versions sets."""
         self._write(SET_STANDING, {"of": version_id, **row})
 
     # The study row
 
     def load_study(self, key: StudyKey) -> Row | None:
-        """Lock a study row and read it; None where there is none."""
+        """Lock and read a study row; None when there is none."""
         found = self._read(LOAD_STUDY, key._asdict()).mappings().first()
         return dict(found) if found else None
 
     def insert_study(self, row: Row) -> None:
-        """Insert a study row, unless somebody has."""
+        """Insert a study row, unless it exists."""
         self._write(self._dialect.insert_if_new(study), row)
 
     def update_study(self, study_id: int, known_revision: int, row: Row) -> bool:
-        """Change a study row; False, and nothing changed, where its revision is not the known one."""
+        """Change a study row; False without a change when its revision is not the known one."""
         changed = self._write(UPDATE_STUDY, {**row, "of": study_id, "known_revision": known_revision})
         return int(changed.rowcount) == 1
 
     def count_version(self, study_id: int, size_bytes: int, received_at: str) -> None:
-        """Count a version that changes nothing else of its study."""
+        """Count a version that changes nothing else in its study."""
         self._write(COUNT_VERSION, {"of": study_id, "more_bytes": size_bytes, "at": received_at})
 
     def lock_studies(self, uid: str) -> None:
-        """Lock all study rows of a Study Instance UID, always in the same order: no deadlocks."""
+        """Lock all study rows of a Study Instance UID, in one order, which prevents deadlocks."""
         self._read(LOCK_STUDIES, {"uid": uid}).all()
 
     def leave_study(self, study_id: int, *, series: int, versions: int, size_bytes: int) -> bool:
-        """Count an instance out of its study, with so much of the rest; True where the row was empty then, and went."""
+        """Subtract an instance from its study's counts; True when the row was then empty and was deleted."""
         less = {"less_series": series, "less_versions": versions, "less_bytes": size_bytes}
         self._write(LEAVE_STUDY, {"of": study_id, **less})
         return bool(self._write(DELETE_EMPTY_STUDY, {"of": study_id}).rowcount)
 
     def collect(self, study_id: int, coming: Iterable[str]) -> None:
-        """Read again which Modalities and SOP Classes it has, and ``coming``; a remembered row is outdated then."""
+        """Set the study's Modalities and SOP Classes from its rows and ``coming``; a cached row is then outdated."""
         modalities = self._read(MODALITIES_OF, {"of": study_id}).scalars()
         classes = self._read(SOP_CLASSES_OF, {"of": study_id}).scalars()
         joined = {
@@ -220,7 +220,7 @@ class RowWriter:
     # Series rows
 
     def load_series(self, study_id: int, uid: str) -> Row | None:
-        """Read a series row; None where there is none."""
+        """Read a series row; None when there is none."""
         found = self._read(LOAD_SERIES, {"of": study_id, "uid": uid}).mappings().first()
         return dict(found) if found else None
 
@@ -229,11 +229,11 @@ class RowWriter:
         return _inserted_id(self._write(INSERT_SERIES, row))
 
     def update_series(self, series_id: int, row: Row) -> None:
-        """Change a series row, which its study row guards."""
+        """Change a series row, which the lock of its study row protects."""
         self._write(UPDATE_SERIES, {**row, "of": series_id})
 
     def leave_series(self, series_id: int) -> bool:
-        """Count an instance out of its series; True where the row was empty then, and went."""
+        """Subtract an instance from its series' count; True when the row was then empty and was deleted."""
         self._write(LEAVE_SERIES, {"of": series_id})
         return bool(self._write(DELETE_EMPTY_SERIES, {"of": series_id}).rowcount)
 

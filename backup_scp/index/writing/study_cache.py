@@ -1,4 +1,4 @@
-"""The studies that were added to last: their rows, so that the next instance of a study need not read them."""
+"""Cache the rows of the studies written last, so that the next instance of a study need not read them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MOST_SERIES = 256
 
 
 class StudyKey(NamedTuple):
-    """What makes two study rows one."""
+    """The columns that identify a study row."""
 
     study_instance_uid: str
     patient_id: str
@@ -24,18 +24,18 @@ class StudyKey(NamedTuple):
 
 @dataclass(slots=True)
 class KnownStudy:
-    """A study row, and those of its series rows that were met, by Series Instance UID."""
+    """A study row, and those of its series rows that were read, by Series Instance UID."""
 
     row: Row
     series: dict[str, Row] = field(default_factory=dict)
 
 
 class StudyCache:
-    """A bounded memory of rows, for many threads.
+    """A cache of limited size; safe to share between threads.
 
     ``pop`` removes the entry, so that one thread uses it at a time; call ``put`` after the commit, and not when the
-    transaction has failed.  Another process may have changed the rows meanwhile: ``study.revision``
-    tells, in the same UPDATE that counts the instance.
+    transaction has failed.  Another process may have changed the rows meanwhile: the UPDATE that counts the instance
+    checks ``study.revision``.
     """
 
     def __init__(self) -> None:
@@ -43,12 +43,12 @@ class StudyCache:
         self._studies: OrderedDict[StudyKey, KnownStudy] = OrderedDict()
 
     def pop(self, key: StudyKey) -> KnownStudy | None:
-        """Take a study out, if it is known."""
+        """Remove and return a study; None when it is not cached."""
         with self._lock:
             return self._studies.pop(key, None)
 
     def put(self, key: StudyKey, study: KnownStudy) -> None:
-        """Remember a study as it was committed."""
+        """Cache a study as it was committed."""
         if len(study.series) > MOST_SERIES:
             study.series.clear()
         with self._lock:

@@ -1,7 +1,7 @@
 """Re-index whole studies from their files, in order of arrival, so that late files give the same rows.
 
-Everything that versions have in common but for a clash of SOP Instance UIDs they have within one Study Instance UID.
-So a study at a time is enough, and a rebuild needs neither a second index nor the order of all that was ever received.
+Versions only affect each other within one Study Instance UID, except for a clash of SOP Instance UIDs.  So one study at
+a time is enough, and a rebuild needs neither a second index nor the order of everything that was ever received.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ _AS_VERIFIED = sa.update(version).where(version.c.location == sa.bindparam("at")
 
 
 def _as_known(rows: Mapping[str, Any]) -> VersionRows:
-    """Make of the rows of a version what it was entered with, as far as they say it.
+    """Restore from a version's rows the values that it was added with, as far as the rows have them.
 
-    What an instance says is kept of the version that answers, and what its study says of all its instances.
+    The instance row has the values of the answering version only, and the study row those merged from all instances.
     """
 
     def said(table: sa.Table, attributes: Iterable[Attribute]) -> dict[str, str]:
@@ -89,16 +89,16 @@ def _as_known(rows: Mapping[str, Any]) -> VersionRows:
 
 
 class StudyReindexer:
-    """Enters studies anew on one connection.
+    """Re-indexes studies on one connection.
 
     Parameters
     ----------
     connection
-        In a transaction that may write, and no other one can.
+        In a transaction that may write and excludes all other writers.
     dialect
-        The engine's.
+        The engine's dialect.
     read
-        Asked for versions that the index knows, and the caller has not read.
+        Called for versions that the index lists and the caller has not read.
     """
 
     def __init__(self, connection: sa.Connection, dialect: Dialect, read: ReadVersion) -> None:
@@ -109,19 +109,19 @@ class StudyReindexer:
         self._writer = VersionWriter(self._rows, StudyCache())
 
     def enter(self, found: Iterable[VersionRows]) -> int:
-        """Enter the studies of these versions anew; return how many of the versions the index did not know."""
+        """Re-index the studies of these versions; return how many of the versions the index did not list."""
         by_study: dict[str, dict[str, VersionRows]] = {}
         files = {facts.version["location"]: facts for facts in found}
         known = {row.location: row.study_instance_uid for row in self._connection.execute(self._studies_of(files))}
         for location, facts in files.items():
             uid = facts.key.study_instance_uid
-            if known.get(location, uid) == uid:  # else it was read in another way, and stays as it is
+            if known.get(location, uid) == uid:  # otherwise its UID was decoded differently before: leave it
                 by_study.setdefault(uid, {})[location] = facts
         self._rows.expect(facts.key.sop_instance_uid for facts in files.values())
         return sum(self.study(uid, files) for uid, files in by_study.items())
 
     def study(self, uid: str, files: dict[str, VersionRows]) -> int:
-        """Do it for one Study Instance UID; ``files`` are those that were read, by location."""
+        """Re-index one Study Instance UID; ``files`` are the versions that were read, by location."""
         known = {row.location: row for row in self._connection.execute(_KNOWN, {"uid": uid})}
         if known:
             unread = {location: row for location, row in known.items() if row.damage or location not in files}
@@ -133,7 +133,7 @@ class StudyReindexer:
         return entered - len(known)
 
     def _known(self, location: str, row: Any) -> VersionRows:
-        """Read a version that the index knows; where its file is damaged or gone, its rows are all that tells of it."""
+        """Read a version that the index lists; when its file is damaged or gone, use its rows."""
         read = None if row.damage else self._read(location)
         if read:
             facts = VersionRows.of(read)
@@ -150,7 +150,7 @@ class StudyReindexer:
         )
 
     def _enter_all(self, found: Sequence[VersionRows]) -> int:
-        """Enter in the order of arrival; return how many were new."""
+        """Add versions in the order of arrival; return how many were new."""
         admissions = []
         for facts in sorted(found, key=lambda facts: facts.candidate.place):
             admissions.append(self._writer.insert(facts))

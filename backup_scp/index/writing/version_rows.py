@@ -1,4 +1,4 @@
-"""A version as the index stores it: its attributes by table and column, the facts of its arrival."""
+"""Convert a version to the values that the index stores: attributes by table and column, and its arrival."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from backup_scp.ports import IMPORT, Flag, InstanceKey, Version
 
 
 def stored_instance_key(key: InstanceKey) -> InstanceKey:
-    """Give the three UIDs as the index stores them."""
+    """Return the three UIDs as the index stores them."""
     return InstanceKey(*(stored_key(uid) for uid in key))
 
 
 @dataclass(frozen=True, slots=True)
 class VersionRows:
-    """One version, ready to be entered."""
+    """One version, ready to be added."""
 
     key: InstanceKey
     study_key: StudyKey
@@ -37,7 +37,7 @@ class VersionRows:
 
     @classmethod
     def of(cls, version: Version) -> VersionRows:
-        """Take from a version what the tables hold."""
+        """Take the values of the tables from a version."""
         key = stored_instance_key(version.key)
         values = {**version.instance.attributes, **_uids(version.instance)}
         study = _of_study(*map(values.get, _STUDY_KEYWORDS))
@@ -54,22 +54,22 @@ class VersionRows:
 
     @property
     def received_at(self) -> str:
-        """When it was received."""
+        """The time when it was received."""
         return str(self.version["received_at"])
 
     @property
     def order(self) -> str:
-        """Where it stands in the order of arrival."""
+        """Its sort key in the order of arrival."""
         return str(self.version["ordered_at"] or self.version["received_at"])
 
     @property
     def candidate(self) -> Candidate:
-        """What the rule of versions looks at."""
+        """The values that the rule of versions uses."""
         return candidate({**self.version, "flags": ",".join(self.flags)})
 
 
 def candidate(row: Mapping[str, Any]) -> Candidate:
-    """Take from a version's row what the rule of versions looks at."""
+    """Take the values that the rule of versions uses from a version's row."""
     sender = Sender(row["remote"], row["site"], row["calling_ae_title"], row["service"] == IMPORT)
     order = row["ordered_at"] or row["received_at"]
     is_whole = Flag.TRUNCATED.value not in row["flags"].split(",")
@@ -79,7 +79,7 @@ def candidate(row: Mapping[str, Any]) -> Candidate:
 
 
 def _uids(instance: SOPInstance) -> dict[str, str]:
-    """Give the identity, which may come from the Command Set, by keyword."""
+    """Return the identity by keyword; it may come from the Command Set."""
     return {
         "SOPClassUID": instance.sop_class_uid,
         "SOPInstanceUID": instance.sop_instance_uid,
@@ -94,7 +94,7 @@ _STUDY_KEYWORDS = tuple(attribute.keyword for attribute in STUDY_ATTRIBUTES)
 _SERIES_KEYWORDS = tuple(attribute.keyword for attribute in SERIES_ATTRIBUTES)
 
 
-@lru_cache(maxsize=64)  # the images of a study repeat them, those of a series theirs; nobody changes what is given out
+@lru_cache(maxsize=64)  # the images of a study or series repeat these values; callers do not modify the result
 def _of_study(*values: str | None) -> dict[str, str]:
     return _own(STUDY_ATTRIBUTES, dict(zip(_STUDY_KEYWORDS, values, strict=True)))
 

@@ -1,11 +1,11 @@
-"""Which version of a SOP Instance answers queries: the rule of ADR 0005.
+"""Decide which version of a SOP Instance answers queries: the rule of ADR 0005.
 
-The versions are looked at in the order of arrival.  The first one answers, and its sender owns the instance.  Of each
-further one ``may_replace`` tells whether it answers from then on.  One that may not is kept and flagged as a clash.
-One that says the same as another version, in another encoding, is kept and changes nothing, whoever sent it.
+The rule takes the versions in the order of arrival.  The first one answers, and its sender owns the instance.  For each
+further one, ``may_replace`` tells whether it answers from then on; otherwise it is kept and flagged as a clash.  A
+version with the same content as another one, in another encoding, is kept and changes nothing, whoever sent it.
 
-One that is truncated never takes the place of one that is whole; one that is whole takes the place of one that is
-truncated, whoever sent it, and the owner stays.
+A truncated version never replaces a complete one.  A complete version replaces a truncated one, whoever sent it; the
+owner stays.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from typing import NamedTuple
 
 
 class Sender(NamedTuple):
-    """Who sent a version.
+    """The sender of a version.
 
     Attributes
     ----------
     remote
-        Its name in the settings, where AE title and address were those of a ``[[remote]]``; empty for anybody else,
-        whatever AE title it gave.
+        Its name in the settings, when AE title and address were those of a ``[[remote]]``; empty for any other sender,
+        whatever its AE title.
     site, ae_title
-        What it was configured for, and what it called itself.
+        The site that it was configured for, and the AE title that it gave.
     is_import
-        Whether somebody imported it from files, whoever made them.
+        Whether the version was imported from files.
     """
 
     remote: str
@@ -35,7 +35,7 @@ class Sender(NamedTuple):
 
 
 class Candidate(NamedTuple):
-    """What the rule looks at; arrivals at the same microsecond are ordered by location, as rebuild enters them."""
+    """The values that the rule uses; arrivals in the same microsecond are ordered by location, as in a rebuild."""
 
     order: str
     location: str
@@ -48,12 +48,12 @@ class Candidate(NamedTuple):
 
     @property
     def place(self) -> tuple[str, str]:
-        """Where it stands among the versions of its instance."""
+        """Its sort key among the versions of its instance."""
         return self[:2]
 
 
 def may_replace(owner: Sender, arrived: Candidate) -> bool:
-    """Tell whether a version answers in place of the owner's; both are whole.
+    """Tell whether a version replaces the owner's as the answering one; both are complete.
 
     ========================= ============================================== =======
     the owner is              the further version is from                    answers
@@ -77,18 +77,18 @@ def may_replace(owner: Sender, arrived: Candidate) -> bool:
 
 
 class Standing(NamedTuple):
-    """What the rule makes of a version.
+    """The rule's result for a version.
 
     Attributes
     ----------
     answering
-        Whether it answers.
+        Whether it answers queries.
     reencoded
-        Whether it says the same as another version, in another encoding: it changes nothing, as a re-send does.
+        Whether it has the same content as another version in another encoding; then it changes nothing, like a re-send.
     clash
-        Whether it is from somebody who may not replace what answered.
+        Whether its sender may not replace the answering version.
     until
-        When the version came that took its place; empty while it answers, and where it never did.
+        When the version that replaced it came; empty while it answers, or if it never did.
     """
 
     answering: bool = False
@@ -98,7 +98,7 @@ class Standing(NamedTuple):
 
 
 def standings(candidates: Sequence[Candidate]) -> dict[str, Standing]:
-    """Judge all versions of an instance; by location."""
+    """Apply the rule to all versions of an instance; return the results by location."""
     found: dict[str, Standing] = {}
     first, *further = sorted(candidates, key=lambda each: each.place)
     answering, owner = first, first.sender
@@ -118,16 +118,16 @@ def standings(candidates: Sequence[Candidate]) -> dict[str, Standing]:
 
 
 class Decision(NamedTuple):
-    """What a further version changes.
+    """The effect of a further version.
 
     Attributes
     ----------
     takes_over
         Whether it answers from now on.
     standing
-        Its own.
+        Its own result.
     held
-        Those of the others, by location.
+        The results of the others, by location.
     """
 
     takes_over: bool
@@ -136,10 +136,10 @@ class Decision(NamedTuple):
 
 
 def decide(held: Sequence[Candidate], arrived: Candidate) -> Decision:
-    """Judge a further version of an instance; ``held`` are the versions it has, one of them answering.
+    """Apply the rule to a further version of an instance; ``held`` are its versions, one of them answering.
 
-    Where it came before one of those, and changes which of them answers, it takes over until the instance is entered
-    anew: of that one nobody knows here what it says.
+    When the further version is older than one of them and another of them must answer now, the further version
+    answers until the study is re-indexed: the attributes of that other one are not known here.
     """
     judged = standings([*held, arrived])
     answering = next(each.location for each in held if each.answering)

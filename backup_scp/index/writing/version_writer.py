@@ -1,8 +1,8 @@
-"""Entering a version: one transaction's work, without its begin and end.
+"""Add a version to the index: the work of one transaction, without its begin and end.
 
-The order of locks on PostgreSQL is SOP Instance UID (an advisory lock: two transactions never judge one instance at the
-same time), the table of studies (nobody enters them anew between a look and a write), study row, the rest; the study
-row is changed by every instance of the study and so guards its series.
+The order of locks on PostgreSQL is: SOP Instance UID (an advisory lock, so that two transactions never judge one
+instance at the same time), the study table (so that no re-index runs between the lookup and the write), the study row,
+the rest.  Every instance of a study changes the study row, so its lock protects the series rows too.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ _WITH_KEYS = tuple(attribute for attribute in INSTANCE_ATTRIBUTES if key_columns
 
 
 class VersionWriter:
-    """Enters one version: decides which rows say what, and lets ``rows`` write them.
+    """Adds one version: decides the content of its rows, and lets ``rows`` write them.
 
     Parameters
     ----------
     rows
         Reads and writes the rows, in a transaction that may write.
     known
-        Study rows to begin from; ``remember`` puts them back.
+        Cached study rows; ``remember`` puts them back.
 
     Attributes
     ----------
     is_out_of_order
-        A version of an instance came late that a later one is known of: what the study says may depend on it.
+        Whether the version came after a later version of its instance, so that the study must be re-indexed.
     """
 
     def __init__(self, rows: RowWriter, known: StudyCache) -> None:
@@ -50,7 +50,7 @@ class VersionWriter:
         self.is_out_of_order = False
 
     def insert(self, facts: VersionRows) -> AddResult:
-        """Enter a version, counts and all."""
+        """Add a version and update all counts."""
         uid = facts.key.sop_instance_uid
         self._rows.lock(uid)
         namesakes = self._rows.find_instances(uid)
@@ -61,15 +61,15 @@ class VersionWriter:
         return AddResult.NEW
 
     def remember(self) -> None:
-        """Call it when the transaction is committed: the next instance of the study need not read its rows."""
+        """Cache the study's rows for its next instance; call it after the commit."""
         if self._entered:
             self._known.put(*self._entered)
             self._entered = None
 
-    # A SOP Instance not held before
+    # A new SOP Instance
 
     def _came_later(self, facts: VersionRows, namesakes: Sequence[Found]) -> bool:
-        """Tell whether another instance has the UID since before; flag those that have it since later."""
+        """Tell whether another instance had the UID earlier; flag those that got it later as a clash."""
         later = False
         for found in namesakes:
             versions = self._rows.versions_of(found["instance_id"])
@@ -97,7 +97,7 @@ class VersionWriter:
         }
         self._rows.insert_version(row)
 
-    # A further version of one that is
+    # A further version of a stored instance
 
     def _further_version(self, facts: VersionRows, found: Found) -> AddResult:
         versions = self._rows.versions_of(found["instance_id"])
@@ -119,9 +119,9 @@ class VersionWriter:
         return AddResult.CLASH if decision.standing.clash else AddResult.VERSION
 
     def _restate(self, version: Found, standing: Standing, named: str | None = None) -> None:
-        """Write what the rule makes of a version now, where the row says otherwise.
+        """Write the rule's new result for a version, when the row differs.
 
-        ``named`` is the patient whom it names, where it answers no longer.
+        ``named`` is the patient that it names, when it no longer answers.
         """
         flags = {*filter(None, version["flags"].split(",")), *([Flag.CLASH.value] if standing.clash else [])}
         row: Row = {"flags": ",".join(sorted(flags)), "answered_until": standing.until}
@@ -132,7 +132,7 @@ class VersionWriter:
             self._rows.update_version(version["id"], row)
 
     def _take_over(self, facts: VersionRows, found: Found, versions: Sequence[Found]) -> None:
-        """Let the instance say what its new version says; that may be that it belongs to another patient."""
+        """Replace the instance's attributes by those of its new version, which may name another patient."""
         size_bytes = facts.version["size_bytes"]
         moves = StudyKey(*(found[column] for column in StudyKey._fields)) != facts.study_key
         if moves:
@@ -147,7 +147,7 @@ class VersionWriter:
             self._rows.collect(self._entered[1].row["id"], ())
 
     def _leave(self, found: Found, versions: int, size_bytes: int) -> None:
-        """Count an instance out of the rows that it left; rows that are empty now go."""
+        """Subtract an instance from the rows that it left; delete rows that are empty then."""
         series = int(self._rows.leave_series(found["series_id"]))
         if not self._rows.leave_study(found["study_id"], series=series, versions=versions, size_bytes=size_bytes):
             self._rows.collect(found["study_id"], ())
@@ -155,7 +155,7 @@ class VersionWriter:
     # Study and series
 
     def _place(self, facts: VersionRows, *, instances: int, versions: int, size_bytes: int) -> int:
-        """Make study and series say and count what comes; return the series row's id."""
+        """Merge and count the version in its study and series rows; return the id of the series row."""
         known = self._known.pop(facts.study_key)
         while True:
             current = known or self._load(facts.study_key)
@@ -173,7 +173,7 @@ class VersionWriter:
         return int(series_row["id"])
 
     def _load(self, key: StudyKey) -> KnownStudy:
-        """Lock the study row, and read it; make it when there is none."""
+        """Lock and read the study row; insert it when there is none."""
         while True:
             if found := self._rows.load_study(key):
                 return KnownStudy(found)
@@ -190,7 +190,7 @@ class VersionWriter:
     def _save_study(
         self, current: KnownStudy, facts: VersionRows, more: tuple[int, int, int], *, new_series: bool
     ) -> bool:
-        """Write the study row; False when it is not the row that we know."""
+        """Write the study row; False when another transaction has changed it."""
         row = current.row
         says_more = merge(row, STUDY_ATTRIBUTES, facts.study, facts.order)
         if says_more:
@@ -221,7 +221,7 @@ class VersionWriter:
 
 
 def instance_row(facts: VersionRows, series_id: int) -> Row:
-    """Make an instance row of what a version says."""
+    """Return the instance row of a version."""
     row: Row = {"series_id": series_id, **facts.instance}
     for attribute in _WITH_KEYS:
         row |= key_values(attribute, facts.instance[attribute.column])
@@ -229,7 +229,7 @@ def instance_row(facts: VersionRows, series_id: int) -> Row:
 
 
 def new_study_row(key: StudyKey) -> Row:
-    """Make a study row with nothing below it; what it says is merged into it by the instance that it is made for."""
+    """Return an empty study row; the first instance merges its attributes into it."""
     row = {
         **blank(STUDY_ATTRIBUTES),
         **key._asdict(),
@@ -247,6 +247,6 @@ def _only(row: Row, columns: tuple[str, ...]) -> Row:
 
 
 def _with(joined: str, value: str) -> str:
-    """Add a value to a sorted list, unless it is there."""
+    """Add a value to a sorted list in a text, unless it is there."""
     values = joined.split("\\") if joined else []
     return joined if not value or value in values else "\\".join(sorted([*values, value]))
