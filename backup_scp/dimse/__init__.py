@@ -1,8 +1,8 @@
-"""DICOM on the wire.
+"""DICOM over the network.
 
-It alone uses pynetdicom.  It imports ``services``, ``ports``, ``dicom``, ``machine`` and ``errors`` only.
+Only this room uses pynetdicom.  It imports ``services``, ``ports``, ``dicom``, ``machine`` and ``errors`` only.
 
-Read in this order: ``association/server`` takes a call, ``association/acceptance`` answers the A-ASSOCIATE-RQ,
-``association/association`` reads and writes messages over ``upper_layer``, ``scp/service_table`` says which service
-answers which request.
+Read in this order: ``association/server`` accepts a connection, ``association/acceptance`` answers the A-ASSOCIATE-RQ,
+``association/association`` reads and writes messages over ``upper_layer``, ``scp/service_table`` maps requests to
+services.
 """

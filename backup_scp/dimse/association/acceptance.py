@@ -1,8 +1,8 @@
-"""The A-ASSOCIATE-AC to an A-ASSOCIATE-RQ, and that it is worked out once (PS3.8 9.3.2 and 9.3.3, PS3.7 D.3.3).
+"""Make the A-ASSOCIATE-AC to an A-ASSOCIATE-RQ, and cache it (PS3.8 9.3.2 and 9.3.3, PS3.7 D.3.3).
 
-What of a request is accepted depends on its bytes and on nothing else, and a console sends the same bytes each time.
-So pynetdicom's codecs see the first request, and the others are answered from memory.  What does depend on the moment,
-who calls, from where, and how many are here already, is decided by ``Server`` each time.
+What is accepted depends only on the bytes of the request, and a console sends the same bytes each time.  So
+pynetdicom's codecs see the first request, and the cache answers the others.  ``Server`` decides each time what depends
+on the moment: who calls, from where, and how many Associations there are.
 """
 
 from __future__ import annotations
@@ -33,30 +33,30 @@ from backup_scp.dimse.upper_layer.user_information import APPLICATION_CONTEXT, o
 from backup_scp.machine.fair_lock import FairLock
 
 _REMEMBERED_BYTES = 1 << 20
-_USUAL_BYTES = 16 << 10  # such a request does not wait for longer ones
-_LARGEST_SHARE = 8  # no request may take more than an eighth of it
+_USUAL_BYTES = 16 << 10  # a request up to this size overtakes longer ones
+_LARGEST_SHARE = 8  # a request may use an eighth of the cache at most
 
 
 @dataclass(frozen=True, slots=True)
 class Acceptance:
-    """What one A-ASSOCIATE-RQ asks for, and what it is given.
+    """What one A-ASSOCIATE-RQ proposes, and what is accepted.
 
     Attributes
     ----------
     calling, called
-        AE titles without their padding; empty where there is none.
+        AE titles without padding; empty when blank.
     protocol_version
-        Bit 0 is for the only one that there is (PS3.8 9.3.2).
+        Bit 0 is the only version defined (PS3.8 9.3.2).
     oddities
-        What PS3.8 forbids in it, each with its value; it was served all the same.
+        Harmless violations of PS3.8 in it, each with its value; the request is accepted nevertheless.
     answer
-        The A-ASSOCIATE-AC, as it goes out.
+        The A-ASSOCIATE-AC, as it is sent.
     contexts
         Accepted Presentation Contexts by ID.
     negotiated
-        What SOP Class Extended Negotiation settles, by SOP Class UID.
+        Result of SOP Class Extended Negotiation, by SOP Class UID.
     peer_maximum_length
-        Bytes that the requestor takes in one P-DATA-TF, 0 for any number (PS3.8 D.1).
+        Maximum bytes of a P-DATA-TF to the requestor, 0 for no limit (PS3.8 D.1).
     """
 
     calling: str
@@ -70,32 +70,32 @@ class Acceptance:
 
 
 class NegotiationCache:
-    """Acceptances by the bytes of their request, those that were asked for last.
+    """Caches the latest acceptances by the bytes of their request.
 
     Parameters
     ----------
     maximum_pdu_length
-        Bytes, offered to peers (PS3.8 D.1).
+        Maximum bytes of a P-DATA-TF to us, as offered to peers (PS3.8 D.1).
     limit_bytes
-        Of requests and answers remembered; what was made of them takes a few times as much.  Nobody who sends a
-        different request each time, or a huge one, gets more.
+        Limit of cached requests and answers; the objects made of them take a few times as much.  The limit holds also
+        for callers that send a different request each time, or a huge one.
     """
 
     def __init__(self, maximum_pdu_length: int, limit_bytes: int = _REMEMBERED_BYTES) -> None:
         self._maximum_pdu_length = maximum_pdu_length
         self._limit_bytes = limit_bytes
         self._lock = threading.Lock()
-        self._decoding = FairLock()  # one at a time: it takes fifty times the memory of the request, and all of a core
+        self._decoding = FairLock()  # one at a time: it takes fifty times the memory of the request, and a core
         self._known: OrderedDict[bytes, Acceptance] = OrderedDict()
         self._size_bytes = 0
 
     def of(self, request: bytes) -> Acceptance:
-        """Find or work out what a whole A-ASSOCIATE-RQ is given.
+        """Return the acceptance of a whole A-ASSOCIATE-RQ, from the cache or newly made.
 
         Raises
         ------
         InvalidRequest
-            It is none that can be answered.
+            The request cannot be answered.
         """
         with self._lock:
             known = self._known.get(request)
@@ -121,12 +121,12 @@ class NegotiationCache:
 
 
 def accept(encoded: bytes, maximum_pdu_length: int) -> Acceptance:
-    """Work out what a whole A-ASSOCIATE-RQ is given.
+    """Make the acceptance of a whole A-ASSOCIATE-RQ.
 
     Raises
     ------
     InvalidRequest
-        It is none that can be answered.
+        The request cannot be answered.
     """
     asked = read_request(encoded)
     request = _decode(asked)
@@ -172,31 +172,31 @@ def accept(encoded: bytes, maximum_pdu_length: int) -> Acceptance:
 
 
 def _decode(request: AssociationRequest) -> A_ASSOCIATE:
-    """Decode a request that was made readable."""
+    """Decode a request from which harmless violations were removed."""
     try:
         pdu = A_ASSOCIATE_RQ()
         pdu.decode(request.encoded)
         return pdu.to_primitive()
-    except Exception:  # noqa: BLE001 - whatever the codec makes of hostile bytes
+    except Exception:  # noqa: BLE001 - the codec may raise anything for malformed bytes
         raise InvalidRequest("an A-ASSOCIATE-RQ whose items cannot be decoded") from None
 
 
 def _answered_roles(
     items: Sequence[ServiceParameter], accepted: set[str]
 ) -> dict[str, SCP_SCU_RoleSelectionNegotiation]:
-    """Answer the roles that were proposed for what is accepted, by SOP Class (PS3.7 D.3.3.4)."""
+    """Answer the proposed roles of accepted SOP Classes (PS3.7 D.3.3.4)."""
     proposed = {str(i.sop_class_uid): i for i in items if isinstance(i, SCP_SCU_RoleSelectionNegotiation)}
     answers = {uid: answer_role(uid, item) for uid, item in proposed.items() if uid in accepted}
     return {uid: answer for uid, answer in answers.items() if answer is not None}
 
 
 def _answered_extended(items: Sequence[ServiceParameter], accepted: set[str]) -> dict[str, SOPClassExtendedNegotiation]:
-    """Answer SOP Class Extended Negotiation for what is accepted, where there is an answer (PS3.7 D.3.3.5)."""
+    """Answer SOP Class Extended Negotiation of accepted SOP Classes, where we support it (PS3.7 D.3.3.5)."""
     proposed = {str(i.sop_class_uid): i for i in items if isinstance(i, SOPClassExtendedNegotiation)}
     answers: dict[str, SOPClassExtendedNegotiation] = {}
     for uid, item in proposed.items():
         answered = extended_negotiation.answer(uid, item.service_class_application_information or b"")
-        if uid in accepted and answered:  # else nothing was asked, or nothing of this SOP Class can be
+        if uid in accepted and answered:  # otherwise nothing was proposed, or the SOP Class defines nothing
             answers[uid] = SOPClassExtendedNegotiation()
             answers[uid].sop_class_uid = UID(uid, IGNORE)
             answers[uid].service_class_application_information = answered
@@ -204,7 +204,7 @@ def _answered_extended(items: Sequence[ServiceParameter], accepted: set[str]) ->
 
 
 def _answered_window(items: Sequence[ServiceParameter]) -> list[AsynchronousOperationsWindowNegotiation]:
-    """Answer a proposal of several operations at a time with one (PS3.7 D.3.3.3)."""
+    """Answer a proposal of several operations at a time: we allow one (PS3.7 D.3.3.3)."""
     for proposed in items:
         if isinstance(proposed, AsynchronousOperationsWindowNegotiation):
             if (proposed.maximum_number_operations_invoked, proposed.maximum_number_operations_performed) == (1, 1):

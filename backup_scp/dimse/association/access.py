@@ -1,4 +1,4 @@
-"""Who may do what: by AE title and network address."""
+"""Identify callers by AE title and network address, and check their permissions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from backup_scp.errors import MoveDestinationUnknown, NotAuthorised
 from backup_scp.ports import RemoteAE
 
 ADD_REMOTE = "add a [[remote]] with its AE title and its host to the settings, and restart the node"
-"""What lets a stranger in."""
+"""The fix for a refused caller that is not configured."""
 
 _RESOLVED_FOR_S = 60.0
 
@@ -31,9 +31,9 @@ class Caller:
     address
         Its network address.
     remote
-        The ``[[remote]]`` that it is, if any.
+        The ``[[remote]]`` of the settings that it is, if any.
     is_this_machine
-        Whether the connection comes from this machine, and callers from there are trusted.
+        Whether the connection comes from this machine, and the settings trust such callers.
     """
 
     ae_title: str
@@ -42,30 +42,30 @@ class Caller:
     is_this_machine: bool
 
     def __str__(self) -> str:
-        """For the log and for a person: nothing a caller sends can forge a line."""
+        """Format for log and messages, so that nothing a caller sends can forge a line."""
         return f"{printable(self.ae_title)} at {self.address}"
 
     @property
     def site(self) -> str:
-        """The clinic that it belongs to, empty where none is configured."""
+        """The clinic that it belongs to; empty when none is configured."""
         return self.remote.site if self.remote else ""
 
     @property
     def is_known(self) -> bool:
-        """Whether places are kept free for it."""
+        """Whether it is configured or on this machine, so that Associations are reserved for it."""
         return self.remote is not None or self.is_this_machine
 
 
 class AccessPolicy:
-    """What the settings say of callers and Move Destinations.
+    """The rules of the settings for callers and Move Destinations.
 
     Parameters
     ----------
     remotes
         The configured remote AEs.
     trust_this_machine
-        Whether callers from this machine may do more than strangers.  Behind a proxy, or the port handler of a rootless
-        container, every caller seems to be one.
+        Whether callers from this machine get the rights of configured ones.  Do not use it behind a proxy or the port
+        handler of a rootless container: there every caller seems to be on this machine.
     """
 
     def __init__(self, remotes: Sequence[RemoteAE], *, trust_this_machine: bool = True) -> None:
@@ -74,9 +74,9 @@ class AccessPolicy:
         self._resolver = _Resolver()
 
     def identify(self, ae_title: str, address: str, called_address: str) -> Caller:
-        """Find out who calls; an AE title from another address than its configured one is a stranger.
+        """Identify a caller; one whose address is not that of its configured AE title counts as not configured.
 
-        Whoever connects from the very address that was called is this machine, where that is trusted.
+        A caller whose address is the called address is on this machine; the settings may trust such callers.
         """
         address = plain_address(address)
         remote = self.find(ae_title, address)
@@ -104,7 +104,7 @@ class AccessPolicy:
         raise NotAuthorised(f"{caller} may not query here", fix)
 
     def fix_for(self, ae_title: str) -> str:
-        """Say what would make a stranger a configured remote AE."""
+        """Return what to do so that the caller becomes a configured remote AE."""
         if any(remote.ae_title == ae_title for remote in self._remotes):
             return (
                 "its AE title is configured for another host: correct the host, or set check_address = false, "
@@ -134,7 +134,7 @@ class AccessPolicy:
 
 
 def printable(text: str) -> str:
-    """Write what came from the network so that it can neither end a line nor colour it."""
+    """Escape text from the network, so that it can neither end a line nor colour it."""
     return repr(text.encode("ascii", "backslashreplace").decode())
 
 
@@ -147,7 +147,7 @@ def plain_address(address: str) -> str:
 
 @lru_cache(maxsize=1024)
 def peer_of(address: str) -> str:
-    """Say what counts as one peer: an IPv4 address, or an IPv6 network of 64 bits, for who has one address has all."""
+    """Return what counts as one peer: an IPv4 address, or an IPv6 /64 network, of which a host can use any address."""
     plain = plain_address(address)
     if ":" not in plain:
         return plain
@@ -160,7 +160,7 @@ def _is_loopback(address: str) -> bool:
 
 
 class _Resolver:
-    """DNS with a short memory: an association must not wait for it each time."""
+    """Resolves names, with a short-lived cache: not every Association may wait for DNS."""
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[float, frozenset[str]]] = {}
@@ -172,7 +172,7 @@ class _Resolver:
             resolved_at, addresses = self._known.get(host, (-_RESOLVED_FOR_S, frozenset()))
         if now - resolved_at < _RESOLVED_FOR_S:
             return addresses
-        with contextlib.suppress(OSError, UnicodeError):  # when DNS is out, what it said before holds
+        with contextlib.suppress(OSError, UnicodeError):  # when DNS fails, the last answer stays valid
             found = socket.getaddrinfo(host, None, proto=socket.IPPROTO_TCP)
             addresses = frozenset(plain_address(str(entry[4][0])) for entry in found)
         with self._lock:

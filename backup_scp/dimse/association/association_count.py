@@ -1,4 +1,4 @@
-"""How many Associations there are, over all processes of a node, and how many of them one peer has."""
+"""Count Associations over all processes of a node, in total and for one peer."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from mmap import mmap
 
 _BYTES = 8
 _MOST_TOLD_APART = 4096
-"""Associations of one process of which the peer is noted."""
+"""Limit of Associations of one process whose peers are counted."""
 
 
 class SharedCount:
-    """The peers of the Associations of each process, in memory that they share when one has come of the other.
+    """Counts the peers of Associations, in memory that forked processes share.
 
     Check and increment are not atomic across processes: a limit may be exceeded by one for each other process, for a
     moment.
@@ -18,7 +18,7 @@ class SharedCount:
     Parameters
     ----------
     processes
-        How many there may be.
+        Maximum number of processes.
     """
 
     def __init__(self, processes: int = 1) -> None:
@@ -29,18 +29,18 @@ class SharedCount:
         self._here: list[int] = []
 
     def begin(self, number: int) -> None:
-        """Be this process, counted from 0, and have none."""
+        """Start counting for this process, whose number begins at 0."""
         self._begin = number * self._size
         self._here.clear()
         self._shared[self._begin] = 0
 
     def take(self, peer: str) -> None:
-        """Note an Association with a peer."""
-        self._here.append(hash(peer))  # the same in processes that have come of one another
+        """Count an Association with a peer."""
+        self._here.append(hash(peer))  # hashes are equal in forked processes
         self._tell(len(self._here) - 1)
 
     def leave(self, peer: str) -> None:
-        """Note the end of one."""
+        """Subtract an ended Association with a peer."""
         place = self._here.index(hash(peer))
         last = self._here.pop()
         if place < len(self._here):
@@ -55,11 +55,11 @@ class SharedCount:
 
     @property
     def total(self) -> int:
-        """How many all have."""
+        """Number of Associations of all processes."""
         return sum(self._shared[:: self._size])
 
     def taken_by(self, peer: str) -> int:
-        """How many a peer has."""
+        """Return the number of Associations with a peer, of all processes."""
         wanted, found = hash(peer), 0
         for begin in range(0, self._processes * self._size, self._size):
             told = min(self._shared[begin], _MOST_TOLD_APART)

@@ -1,4 +1,4 @@
-"""The threads of the Associations, each of which serves one connection after another."""
+"""A pool of threads for Associations; each thread serves one connection after another."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from collections.abc import Callable
 from queue import SimpleQueue
 
 _MOST_SPARE = 8
-_AT_WORK, _SPARE = "association", "spare"  # their names, for whoever looks at a running node
+_AT_WORK, _SPARE = "association", "spare"  # names of threads, for debuggers and ``top``
 
 
 class ThreadPool:
-    """Gives each connection a thread of its own; to start one takes as long as to answer a C-ECHO, so a few are kept.
+    """Gives each connection a thread; keeps a few spare ones, since starting one takes as long as a C-ECHO.
 
     Parameters
     ----------
     work
         Serves one connection, and raises nothing.
     most
-        How many threads there may be.
+        Maximum number of threads.
     """
 
     def __init__(self, work: Callable[[socket.socket], None], most: int) -> None:
@@ -33,12 +33,12 @@ class ThreadPool:
         self._is_stopped = False
 
     def submit(self, connection: socket.socket) -> None:
-        """Have a connection served by a spare thread, or by a new one.
+        """Give a connection to a spare thread, or to a new one.
 
         Raises
         ------
         RuntimeError, MemoryError
-            The system gives no thread, or there are too many.
+            The system cannot start a thread, or there are too many.
         """
         with self._lock:
             if self._spare:
@@ -52,7 +52,7 @@ class ThreadPool:
             self._threads.add(thread)
 
     def stop(self) -> None:
-        """Keep no thread any more; those at work end with what they do."""
+        """End the spare threads; the others end after their current connection."""
         with self._lock:
             self._is_stopped = True
             for _ in range(self._spare):
@@ -60,7 +60,7 @@ class ThreadPool:
             self._spare = 0
 
     def join(self, deadline: float) -> None:
-        """Wait until all threads have ended, to a time of the monotonic clock at most."""
+        """Wait until all threads have ended, but not after ``deadline`` on the monotonic clock."""
         with self._lock:
             threads = list(self._threads)
         for thread in threads:
@@ -78,7 +78,7 @@ class ThreadPool:
             self._threads.discard(thread)
 
     def _next(self) -> socket.socket | None:
-        """Wait for the next connection; None when this thread is not needed any more."""
+        """Wait for the next connection; None when this thread is no longer needed."""
         with self._lock:
             if self._is_stopped or self._spare >= _MOST_SPARE:
                 return None

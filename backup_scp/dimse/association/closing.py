@@ -1,8 +1,8 @@
-"""Rejects, in one thread, and waits until the peers close their connections (Sta13, PS3.8 9.1.5).
+"""Send A-ASSOCIATE-RJs in one thread, and wait until the peers close their connections (Sta13, PS3.8 9.1.5).
 
-To close at once could destroy the A-ASSOCIATE-RJ before the peer has read it, and a thread for each would let callers
-that are turned away use up the threads of those that are not.  It is sent here, too: a caller that hears it calls again
-at once, and then the thread that served it is free.
+Closing at once could destroy the A-ASSOCIATE-RJ before the peer has read it.  With a thread for each, rejected callers
+would use up the threads of the others.  The A-ASSOCIATE-RJ is sent here too: a rejected caller may call again at once,
+and then the thread that served it must be free.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from backup_scp.dimse.upper_layer import Selector
 from backup_scp.dimse.upper_layer.tls_socket import stream_of
 
 MOST = 128
-"""Of more the oldest is closed at once."""
+"""Limit of waiting connections; when there are more, the oldest is closed at once."""
 
 _WAIT_S = 5.0
 _SEND_S = 0.01
@@ -26,7 +26,7 @@ _READ_BYTES = 1 << 16
 
 
 class ClosingConnections:
-    """The connections whose peers are to close them; each for some seconds."""
+    """Waits, for some seconds each, until the peers close their connections."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -36,7 +36,7 @@ class ClosingConnections:
         self._is_stopped = False
 
     def take(self, connection: socket.socket, farewell: bytes) -> None:
-        """Send a last PDU, wait for the end of the connection, and close it; the first one starts the thread."""
+        """Send a last PDU, wait for the end of the connection, and close it; the first call starts the thread."""
         with self._lock:
             if self._is_stopped:
                 connection.close()
@@ -46,14 +46,14 @@ class ClosingConnections:
                 self._coming.popleft()[0].close()
             try:
                 self._wake()
-            except (OSError, RuntimeError, MemoryError):  # no descriptor, no thread: nobody waits for the peer
+            except (OSError, RuntimeError, MemoryError):  # without a descriptor or thread, do not wait for the peer
                 self._coming.pop()
                 with contextlib.suppress(OSError):
                     _send(connection, farewell)
                 connection.close()
 
     def stop(self) -> None:
-        """Close all of them."""
+        """Close all connections."""
         with self._lock:
             self._is_stopped = True
             waker, self._waker = self._waker, None
@@ -74,11 +74,11 @@ class ClosingConnections:
                 self._waker.close()
                 self._waker = self._thread = None
                 raise
-        with contextlib.suppress(BlockingIOError):  # it is awake
+        with contextlib.suppress(BlockingIOError):  # the thread is awake already
             self._waker.send(b"1")
 
     def _run(self, woken: socket.socket) -> None:
-        waiting: dict[socket.socket, float] = {}  # until when, the oldest first
+        waiting: dict[socket.socket, float] = {}  # end of each wait, the oldest first
         with woken, Selector() as selector:
             selector.register(woken, selectors.EVENT_READ)
             try:
@@ -96,7 +96,7 @@ class ClosingConnections:
             _send(connection, farewell)
             connection.settimeout(0)
             selector.register(connection, selectors.EVENT_READ)
-        except (OSError, ValueError):  # it is gone
+        except (OSError, ValueError):  # the peer is gone
             connection.close()
             return
         waiting[connection] = time.monotonic() + _WAIT_S
@@ -105,7 +105,7 @@ class ClosingConnections:
 
     @staticmethod
     def _look(selector: selectors.BaseSelector, woken: socket.socket, waiting: dict[socket.socket, float]) -> bool:
-        """Wait for something to happen, and see to it; False when it is time to stop."""
+        """Wait for an event and handle it; False when it is time to stop."""
         left_s = max(next(iter(waiting.values())) - time.monotonic(), 0) if waiting else None
         for key, _ in selector.select(left_s):
             connection = key.fileobj
@@ -121,12 +121,12 @@ class ClosingConnections:
 
 
 def _send(connection: socket.socket, farewell: bytes) -> None:
-    """Send what is short enough for the system to take at once."""
+    """Send a PDU, short enough for the system to take it at once."""
     stream_of(connection).send([farewell], _SEND_S)
 
 
 def _has_ended(connection: socket.socket) -> bool:
-    """Drop what still comes (PS3.8 AA-6)."""
+    """Ignore what the peer still sends (PS3.8 AA-6); True when it has closed the connection."""
     try:
         return not connection.recv(_READ_BYTES)
     except BlockingIOError:

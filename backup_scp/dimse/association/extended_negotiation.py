@@ -1,4 +1,4 @@
-"""SOP Class Extended Negotiation of the Query/Retrieve SOP Classes (PS3.4 C.5.1.1, C.5.2.1, C.5.3.1; PS3.7 D.3.3.5)."""
+"""Answer SOP Class Extended Negotiation of Query/Retrieve (PS3.4 C.5.1.1, C.5.2.1, C.5.3.1; PS3.7 D.3.3.5)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FIND_BYTES = (
     "empty_values",
     "multiple_values",
 )
-"""What each byte of the Service-class-application-information stands for, PS3.4 Tables C.5-1 and C.5-2."""
+"""Meaning of each byte of the Service-class-application-information, PS3.4 Tables C.5-1 and C.5-2."""
 
 RETRIEVE_BYTES = ("relational", NOT_DONE)
 """The same for C-MOVE and C-GET: relational retrieval, and the Query/Retrieve View."""
@@ -26,12 +26,12 @@ _FIND = frozenset(model.find_uid for model in MODELS.values())
 
 
 def answer(sop_class_uid: str, proposed: bytes) -> bytes:
-    """Answer as many bytes as were proposed and are defined: 1 for what is asked for and will be done, else 0."""
+    """Answer the proposed bytes, as far as they are defined: 1 for what is proposed and supported, else 0."""
     return bytes(byte == 1 and name != NOT_DONE for name, byte in zip(_bytes_of(sop_class_uid), proposed, strict=False))
 
 
 def negotiated(sop_class_uid: str, answered: bytes) -> Negotiated:
-    """Read what an answer of ours has settled."""
+    """Read the result of the negotiation from our answer."""
     settled = zip(_bytes_of(sop_class_uid), answered, strict=False)
     return Negotiated(**{name: True for name, byte in settled if name != NOT_DONE and byte == 1})
 

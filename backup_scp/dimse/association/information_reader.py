@@ -1,6 +1,6 @@
-"""Reads the Data Sets of Storage Commitment requests and reports: a few at once, and one at a time is worked on.
+"""Read the Data Sets of Storage Commitment requests and reports: receive a few at once, decode one at a time.
 
-Anybody may send them, and each takes many times its bytes while it is read.
+The limits are needed because any caller may send them, and decoding takes many times their size in memory.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from backup_scp.errors import InvalidActionInformation, ResourceLimitation
 from backup_scp.machine.fair_lock import FairLock
 
 INFORMATION_BYTES = 2 << 20
-"""Of one Data Set: 10,000 references with the longest UIDs are 1.5 MB."""
+"""Limit of one Data Set; 10,000 references with the longest UIDs are 1.5 MB."""
 
 _MOST_BYTES = 16 << 20
 _MOST_BYTES_OF_STRANGERS = 12 << 20
@@ -27,30 +27,30 @@ _KNOWN = ""
 
 
 class InformationReader:
-    """One object for all Associations of a process."""
+    """Limits the Data Sets being read; one object serves all Associations of a process."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._held: Counter[str] = Counter()  # bytes, by peer; those of all who are known together
+        self._held: Counter[str] = Counter()  # bytes, by peer; all known peers count as one
         self._turns = FairLock()
 
     @contextlib.contextmanager
     def reading(self, association: Association, what: str) -> Iterator[bytes]:
-        """Read the Data Set of a request; in the block it may be worked on, for nobody else does.
+        """Read the Data Set of a request; decode it in the block, which only one thread runs at a time.
 
         Parameters
         ----------
         what
-            "request" or "report", for the sentence that its sender hears.
+            "request" or "report", for the error's text.
 
         Raises
         ------
         InvalidActionInformation
-            It is too long.
+            The Data Set is too long.
         ResourceLimitation
             Too many come at once.
         """
-        caller = getattr(association, "caller", None)  # None where we are the requestor
+        caller = getattr(association, "caller", None)  # None when we are the requestor
         peer = _KNOWN if caller is None or caller.is_known else peer_of(caller.address)
         encoded = bytearray()
         try:
@@ -63,7 +63,7 @@ class InformationReader:
             self._give_back(peer, encoded)
 
     def _read(self, association: Association, peer: str, encoded: bytearray, what: str) -> None:
-        """Read a Data Set to its end, into ``encoded`` as far as there is room."""
+        """Read a Data Set to its end; keep it in ``encoded`` while it is within the limits."""
         error: InvalidActionInformation | ResourceLimitation | None = None
         for data in association.data_set():
             if error is not None:

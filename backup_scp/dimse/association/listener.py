@@ -1,4 +1,4 @@
-"""A port on which callers are taken: until the node stops, and when there is nothing left to take them with."""
+"""Accept connections on a port, also when the process has no descriptor or memory left."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _LAST_WAIT_S = 1.0
 _REQUEST_BYTES = 65536
 _LOCAL_LIMIT_EXCEEDED = bytes((3, 0, 0, 0, 0, 4, 0, 2, 3, 2))  # A-ASSOCIATE-RJ, transient: PS3.8 9.3.4
 _OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
-_STARTS_BLOCKING = sys.platform == "linux"  # what is accepted; elsewhere it is as the listener
+_STARTS_BLOCKING = sys.platform == "linux"  # an accepted socket; on other systems it has the listener's mode
 _SAID_EVERY = 100
-NOT_OPENED = (OSError, TypeError, UnicodeError)  # Python raises TypeError for a name that no encoding has
+NOT_OPENED = (OSError, TypeError, UnicodeError)  # Python raises TypeError for a name that cannot be encoded
 _LISTENER_IS_SHUT = (errno.EINVAL, errno.EBADF, errno.ENOTSOCK)
 
 Take = Callable[[socket.socket, str], None]
@@ -36,18 +36,18 @@ Take = Callable[[socket.socket, str], None]
 
 @dataclass(frozen=True, slots=True)
 class ListenSettings:
-    """Where the node listens, as whom, and how many it serves at once.
+    """Address, AE title and limits of the node's listeners.
 
     Attributes
     ----------
     maximum_associations
-        For all callers; configured remote AEs and this machine have ``reserved_associations`` more.
+        Limit for all callers; configured remote AEs and this machine have ``reserved_associations`` more.
     maximum_associations_per_address
-        For all callers at one address that are neither; 0 for no such limit.
+        Limit for one address, for other callers than these; 0 for no limit.
     maximum_pdu_length
-        Bytes, offered to peers (PS3.8 D.1).
+        Maximum bytes of a P-DATA-TF to us, as offered to peers (PS3.8 D.1).
     tls, tls_port
-        What the Associations of a second port are secured with; None for no such port.
+        TLS context and number of a second port; None for no such port.
     plain
         Whether there is a port without TLS.
     """
@@ -67,26 +67,26 @@ class ListenSettings:
 
 
 class Listener:
-    """An open port; connections wait in it until ``start``.
+    """An open port; connections wait in the system's queue until ``start``.
 
-    Processes that come into being after it was opened may each take connections from it.
+    Processes forked after it was opened can each accept connections from it.
 
     Parameters
     ----------
     host, port
-        Where; port 0 lets the system choose.
+        The address; with port 0 the system chooses a port.
     tls
-        What its connections are secured with; None for none.
+        TLS context of its connections; None for no TLS.
 
     Raises
     ------
     InvalidSettings
-        The port cannot be had.
+        The port cannot be opened.
 
     Attributes
     ----------
     faults, last_fault
-        How often taking a caller failed by an error in the node, and the last one's type.
+        How many callers were lost by an error in the node, and the type of the last error.
     """
 
     def __init__(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
@@ -96,7 +96,7 @@ class Listener:
             self._socket = socket.create_server((host, port), family=family, backlog=_BACKLOG, dualstack_ipv6=dual)
         except NOT_OPENED as error:
             raise InvalidSettings(why_not_open(host, port, error)) from None
-        self._socket.settimeout(0)  # another process may have been quicker
+        self._socket.settimeout(0)  # do not block: another process may accept the connection first
         self._tls = tls
         self._thread: threading.Thread | None = None
         self._waker: socket.socket | None = None
@@ -106,14 +106,14 @@ class Listener:
         self.port = int(self._socket.getsockname()[1])
 
     def start(self, take: Take, note_fault: Callable[[str], None] = lambda _: None) -> None:
-        """Hand each connection and its address to ``take``, in a thread of its own, before any TLS handshake.
+        """Start a thread that passes each connection and its address to ``take``, before any TLS handshake.
 
         Parameters
         ----------
         take
-            Takes it.
+            Called with connection and address.
         note_fault
-            Told of each caller that was lost by an error in the node.
+            Called for each caller that was lost by an error in the node.
         """
         self._note_fault = note_fault
         self._waker, woken = socket.socketpair()
@@ -122,18 +122,18 @@ class Listener:
 
     @property
     def is_listening(self) -> bool:
-        """Whether its thread takes connections."""
+        """Whether its thread accepts connections."""
         return self._thread is not None and self._thread.is_alive()
 
     def stop(self) -> None:
-        """Take no more here; to shut the port would end it for the other processes that have it."""
+        """Stop accepting in this process, without shutting the port, which other processes may share."""
         if self._thread is not None and self._waker is not None:
             self._waker.close()
             self._thread.join(_LAST_WAIT_S)
         self._socket.close()
 
     def close(self) -> None:
-        """Let go of it here; other processes go on."""
+        """Close the port in this process; other processes continue."""
         self._socket.close()
 
     def _accept(self, take: Take, woken: socket.socket) -> None:
@@ -142,31 +142,31 @@ class Listener:
             try:
                 selector.register(self._socket, selectors.EVENT_READ)
                 selector.register(woken, selectors.EVENT_READ)
-            except ValueError:  # it is closed already
+            except ValueError:  # the socket is closed already
                 return
             while self._accept_next(selector, take, woken, spare):
                 pass
 
     def _accept_next(self, selector: selectors.BaseSelector, take: Take, woken: socket.socket, spare: _Spare) -> bool:
-        """Wait for a caller and take it, whatever happens; False when it is time to stop."""
+        """Wait for a caller and accept it; catch every error.  False when it is time to stop."""
         try:
-            # It is asked before a caller is taken: Linux wants a descriptor for the next one early.
+            # select() before accept(): Linux needs a free descriptor already when accept() begins to wait.
             for key, _ in selector.select():
                 if key.fileobj is woken:
                     return False
             return self._accept_one(take, spare)
-        except Exception as error:  # noqa: BLE001 - a node that lives and is deaf is noticed by nobody
+        except Exception as error:  # noqa: BLE001 - nobody would notice the end of this thread
             self.faults += 1
             self.last_fault = type(error).__name__
             if self.faults % _SAID_EVERY == 1:
                 log.error("A caller at port %d was lost by an error in the node: %s", self.port, self.last_fault)
-            with contextlib.suppress(Exception):  # no memory for this, either
+            with contextlib.suppress(Exception):  # there may be no memory for this either
                 self._note_fault(self.last_fault)
-            time.sleep(_PAUSE_S)  # some memory will come back
+            time.sleep(_PAUSE_S)  # until there is memory again
             return True
 
     def _accept_one(self, take: Take, spare: _Spare) -> bool:
-        """Take one caller; False when the port is shut."""
+        """Accept one caller; False when the port is shut."""
         listener = self._socket
         try:
             connection, (address, *_) = listener.accept()
@@ -176,14 +176,14 @@ class Listener:
             if listener.fileno() < 0 or error.errno in _LISTENER_IS_SHUT:
                 return False
             if error.errno not in _OUT_OF_DESCRIPTORS or not spare.turn_away(listener):
-                time.sleep(_PAUSE_S)  # some will come back
+                time.sleep(_PAUSE_S)  # until there is a descriptor again
             return True
         spare.refill()
         try:
             if not _STARTS_BLOCKING:
                 connection.settimeout(None)
             take(self._secured(connection), address)
-        except OSError:  # it is gone already
+        except OSError:  # the caller is gone already
             connection.close()
         except BaseException:
             connection.close()
@@ -197,7 +197,7 @@ class Listener:
 
 
 def why_not_open(host: str, port: int, error: Exception) -> str:
-    """Say why a port cannot be opened, and what to do."""
+    """Return why a port cannot be opened, and what to do."""
     number = error.errno if isinstance(error, OSError) else None
     if number == errno.EADDRINUSE:
         return (
@@ -213,12 +213,12 @@ def why_not_open(host: str, port: int, error: Exception) -> str:
 
 
 def open_ports(listening: ListenSettings) -> list[Listener]:
-    """Open the ports: the plain one, and that with TLS, as far as there are such.
+    """Open the configured ports: the one without TLS and the one with TLS.
 
     Raises
     ------
     InvalidSettings
-        One cannot be had; neither is open.
+        A port cannot be opened; neither is open.
     """
     plain = [Listener(listening.host, listening.port)] if listening.plain else []
     if listening.tls is None:
@@ -232,7 +232,7 @@ def open_ports(listening: ListenSettings) -> list[Listener]:
 
 
 def shut(connection: socket.socket) -> None:
-    """Wake whoever waits for a socket; its own thread closes it."""
+    """Shut a connection down, which wakes the thread that waits for it and closes it."""
     with contextlib.suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)
 
@@ -245,12 +245,12 @@ class _Spare:
         self.refill()
 
     def refill(self) -> None:
-        """Take one when there are some again."""
+        """Reserve a descriptor again, when there is one."""
         self._is_short = False
         self._open()
 
     def turn_away(self, listener: socket.socket) -> bool:
-        """Give it up for one caller, who is rejected; say whether there was one."""
+        """Use the reserved descriptor to accept and reject one caller; False when there is none."""
         if self._descriptor is None:
             return False
         self.close()
@@ -261,13 +261,13 @@ class _Spare:
             connection, _ = listener.accept()
             with connection:
                 connection.settimeout(_LAST_WAIT_S)
-                connection.recv(_REQUEST_BYTES)  # what is not read at the close would undo the answer
+                connection.recv(_REQUEST_BYTES)  # unread bytes at close() would make the system discard the answer
                 connection.sendall(_LOCAL_LIMIT_EXCEEDED)
         self._open()
         return True
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the reserved descriptor."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None

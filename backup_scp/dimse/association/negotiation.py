@@ -1,4 +1,4 @@
-"""The answer to an A-ASSOCIATE-RQ: which Presentation Contexts, roles and reasons (PS3.7 D.3, PS3.8 9.3.4)."""
+"""Decide on Presentation Contexts, roles and reasons of rejection (PS3.7 D.3, PS3.8 9.3.4)."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ _OTHER_SERVICES = frozenset({VERIFICATION, STORAGE_COMMITMENT, *MODELS})
 LOSSY = frozenset(
     (JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, JPEG2000, JPEG2000MC, HTJ2K, "1.2.840.10008.1.2.4.112")
 )
-"""Syntaxes that may make a sender throw information away: taken when it offers nothing else."""
+"""Syntaxes with which a sender may lose information: accepted only when it offers no other."""
 
-_CLASSES = ("SOP Class", "Service Class")  # the Storage Service Class itself is taken, too
+_CLASSES = ("SOP Class", "Service Class")  # the UID of the Storage Service Class itself is accepted too
 _COMMITMENT = (STORAGE_COMMITMENT, "1.2.840.10008.1.20.2")  # push, and the retired pull
 _LONGEST_KNOWN_UID = 64  # PS3.5 9.1
 ACCEPTED, _ABSTRACT_SYNTAX_NOT_SUPPORTED, _TRANSFER_SYNTAXES_NOT_SUPPORTED = 0, 3, 4  # PS3.8 9.3.3.2
@@ -42,7 +42,7 @@ ACCEPTED, _ABSTRACT_SYNTAX_NOT_SUPPORTED, _TRANSFER_SYNTAXES_NOT_SUPPORTED = 0, 
 
 @dataclass(frozen=True, slots=True)
 class AssociateReject:
-    """Result, source and reason of an A-ASSOCIATE-RJ (PS3.8 9.3.4), with words for a person."""
+    """Result, source and reason of an A-ASSOCIATE-RJ (PS3.8 9.3.4), with a sentence for a person."""
 
     result: int
     source: int
@@ -52,7 +52,7 @@ class AssociateReject:
 
 
 def called_ae_title_not_recognised(called: str, ours: str) -> AssociateReject:
-    """Reject an Association for another AE title."""
+    """Reject an Association that calls another AE title."""
     return AssociateReject(
         1, 1, 7, f"called AE title {called!a} is not ours", f"set the called AE title to {ours} at the sender"
     )
@@ -65,26 +65,26 @@ def calling_ae_title_not_recognised(calling: str) -> AssociateReject:
 
 
 def tls_required(name: str, tls_port: int) -> AssociateReject:
-    """Reject an Association without TLS of a remote AE that is configured to use it always."""
+    """Reject an Association without TLS from a remote AE whose settings require TLS."""
     fix = f"let it call port {tls_port} with TLS" if tls_port else "set certificate and key of [tls] in the settings"
     return AssociateReject(1, 1, 1, f"remote AE {name} has tls = required, and it called without TLS", fix)
 
 
 def protocol_version_not_supported(version: int) -> AssociateReject:
-    """Reject an Association for a version of the protocol that there is not yet (PS3.8 9.3.2, 9.3.4)."""
+    """Reject an Association for an undefined version of the protocol (PS3.8 9.3.2, 9.3.4)."""
     reason = f"protocol version 0x{version:04X} has not bit 0, which is DICOM's only version"
     return AssociateReject(1, 2, 2, reason, "report it to the maker of the sender")
 
 
 def local_limit_exceeded(limit: int) -> AssociateReject:
-    """Reject, for the moment, an Association too many."""
+    """Reject, as transient, an Association over the limit."""
     return AssociateReject(
         2, 3, 2, f"more than {limit} associations at once", "wait, or raise node.maximum_associations in the settings"
     )
 
 
 def limit_of_one_address_exceeded(limit: int) -> AssociateReject:
-    """Reject, for the moment, an Association too many of an address that is not configured."""
+    """Reject, as transient, an Association over the limit of one address that is not configured."""
     return AssociateReject(
         2,
         3,
@@ -95,7 +95,7 @@ def limit_of_one_address_exceeded(limit: int) -> AssociateReject:
 
 
 def temporary_congestion() -> AssociateReject:
-    """Reject, for the moment, an Association that came while the node stops."""
+    """Reject, as transient, an Association that comes while the node stops."""
     return AssociateReject(2, 3, 1, "the node stops", "try again when it runs")
 
 
@@ -118,8 +118,8 @@ def answer_context(proposed: PresentationContext) -> PresentationContext:
 def choose_transfer_syntax(abstract_syntax: str, proposed: Sequence[str]) -> str | None:
     """Choose one of the proposed Transfer Syntaxes, in the order of the sender's preference.
 
-    For storage any will do, as nothing is decoded: its first one that loses nothing, else its first.  Messages of
-    the other services are read and written here, so only native syntaxes will do.
+    Storage accepts any, as nothing is decoded: the first lossless one, else the first.  The other services read and
+    write Data Sets, so they accept only native syntaxes.
     """
     if is_storage(abstract_syntax):
         return next((syntax for syntax in proposed if syntax not in LOSSY), next(iter(proposed), None))
@@ -129,9 +129,9 @@ def choose_transfer_syntax(abstract_syntax: str, proposed: Sequence[str]) -> str
 
 
 def is_storage(abstract_syntax: str) -> bool:
-    """Whether a SOP Class is stored: every storage class of the standard, and every unknown or private one."""
+    """Tell whether a SOP Class is stored: all storage classes of the standard, and all unknown and private ones."""
     if len(abstract_syntax) > _LONGEST_KNOWN_UID:
-        return True  # and is not remembered: a stranger may propose thousands, of 65,000 characters each
+        return True  # not cached: any caller may propose thousands, of 65,000 characters each
     return _is_storage(abstract_syntax)
 
 
@@ -144,16 +144,17 @@ def _is_storage(abstract_syntax: str) -> bool:
 
 
 def is_supported(abstract_syntax: str) -> bool:
-    """Whether the node has a service for an Abstract Syntax."""
+    """Tell whether the node has a service for an Abstract Syntax."""
     return abstract_syntax in _OTHER_SERVICES or is_storage(abstract_syntax)
 
 
 def answer_role(abstract: str, proposed: SCP_SCU_RoleSelectionNegotiation) -> SCP_SCU_RoleSelectionNegotiation | None:
     """Accept both roles where the requestor may be SCP, else only SCU (PS3.7 D.3.3.4).
 
-    Such are storage, as C-GET sends to it, and Storage Commitment, whose reports may come on another Association.
+    It may be SCP of storage, which C-GET needs, and of Storage Commitment, whose reports may come on another
+    Association.
 
-    Where neither is left nothing is answered, and the requestor is SCU: the upper layer cannot write an answer of none.
+    When no role remains, return None, and the requestor is SCU: the upper layer cannot encode an answer without a role.
     """
     answer = SCP_SCU_RoleSelectionNegotiation()
     answer.sop_class_uid = abstract

@@ -1,4 +1,4 @@
-"""Connections that have not asked for an Association yet: bounded in all, and for one peer."""
+"""Limit the connections that have not requested an Association yet, in total and for one peer."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ MOST_OF_ONE_PEER = 32
 
 
 class PendingConnections:
-    """Holds the connections that have said nothing yet, by peer, oldest first; the caller holds a lock.
+    """Holds the silent connections by peer, oldest first; the caller holds a lock.
 
-    Of too many the oldest goes: of the peer that has too many, else of the one that has most.  So a caller that
-    connects a thousand times a second pushes out its own connections, and not that of a console about to speak.
+    When there are too many, the oldest one of the peer over its limit goes, else that of the peer with most.  So a
+    caller that connects a thousand times a second displaces its own connections, not that of a console.
     """
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class PendingConnections:
         return len(self._peer_of)
 
     def add(self, connection: socket.socket, peer: str) -> socket.socket | None:
-        """Add a connection; return the one that has to go for it, if any."""
+        """Add a connection; return the one to close for it, if any."""
         self._peer_of[connection] = peer
         of_this_peer = self._by_peer.setdefault(peer, {})
         of_this_peer[connection] = None
@@ -38,7 +38,7 @@ class PendingConnections:
         return None
 
     def discard(self, connection: socket.socket) -> None:
-        """Forget a connection: it is an Association, or at its end."""
+        """Remove a connection that has become an Association or has ended."""
         peer = self._peer_of.pop(connection, None)
         if peer is not None:
             of_this_peer = self._by_peer[peer]

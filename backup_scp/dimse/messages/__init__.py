@@ -1,1 +1,1 @@
-"""What DIMSE messages consist of: Command Sets, Status values, the Data Sets that the node writes (PS3.7 6.3, 9)."""
+"""Encode and decode parts of DIMSE messages: Command Sets, Status values, our Data Sets (PS3.7 6.3, 9)."""

@@ -1,4 +1,4 @@
-"""The Command Set of a DIMSE message: Implicit VR Little Endian, flat, group 0000 (PS3.7 6.3, Annex E)."""
+"""Encode and decode Command Sets: Implicit VR Little Endian, no sequences, group 0000 (PS3.7 6.3, Annex E)."""
 
 from __future__ import annotations
 
@@ -75,11 +75,11 @@ _ANSWERED_AS = {
     Element.REQUESTED_SOP_INSTANCE_UID: Element.AFFECTED_SOP_INSTANCE_UID,
     Element.AFFECTED_SOP_INSTANCE_UID: Element.AFFECTED_SOP_INSTANCE_UID,
 }
-"""What a response repeats of its request, and under which name."""
+"""The elements that a response repeats of its request, and their names there."""
 
 
 class CommandSet:
-    """The elements of one Command Set, as they stand on the wire; absent ones read as 0 or empty."""
+    """The elements of one Command Set, as received; an absent one reads as 0 or empty."""
 
     __slots__ = ("elements",)
 
@@ -93,7 +93,7 @@ class CommandSet:
         Raises
         ------
         InvalidDataSet
-            It is not one: an element runs past the end, or belongs to another group.
+            An element is longer than the Command Set, or belongs to another group.
         """
         elements: dict[int, bytes] = {}
         encoded, unpack = bytes(encoded), _HEADER.unpack_from
@@ -110,12 +110,12 @@ class CommandSet:
         return cls(elements)
 
     def number(self, element: Element) -> int:
-        """Return the value of a US element; 0 where it is absent or malformed."""
+        """Return the value of a US element; 0 when it is absent or malformed."""
         value = self.elements.get(element, b"")
         return int.from_bytes(value, "little") if len(value) == 2 else 0
 
     def text(self, element: Element) -> str:
-        """Return the value of a UI, AE or LO element without its padding, as the same bytes in a Data Set are read."""
+        """Return the value of a UI, AE or LO element without padding, decoded as in a Data Set."""
         vr = "UI" if element in _UIDS else "AE"
         return to_text(vr, vr, self.elements.get(element, b""), DEFAULT)
 
@@ -141,7 +141,7 @@ class CommandSet:
         Raises
         ------
         InvalidDataSet
-            There is none, or it is no US: nobody can say then what became of the request (PS3.7 9.3.1.2, E.1).
+            There is none, or it is no US: then the result of the request is unknown (PS3.7 9.3.1.2, E.1).
         """
         value = self.elements.get(Element.STATUS)
         if value is None:
@@ -151,19 +151,19 @@ class CommandSet:
         return int.from_bytes(value, "little")
 
     def require_answer(self, message_id: int, sop_instance_uid: str = "") -> None:
-        """Check that a response answers our request ``message_id``: only then its Status counts (PS3.7 9.1.1.1).
+        """Check that a response answers our request ``message_id``; otherwise its Status is ignored (PS3.7 9.1.1.1).
 
         Parameters
         ----------
         message_id
-            Of the request.
+            Message ID of the request.
         sop_instance_uid
-            What the request was about.  A response need not name it; one that names another is not ours.
+            The instance of the request.  A response may leave it out, but may not name another one.
 
         Raises
         ------
         InvalidDataSet
-            What it is instead: the end of a sentence that begins with "it sent".
+            The text describes the response, and ends a sentence that begins with "it sent".
         """
         answered = self.number(Element.MESSAGE_ID_BEING_RESPONDED_TO)
         if answered != message_id:
@@ -180,12 +180,12 @@ class CommandSet:
 
 
 def _as_read(uid: str) -> str:
-    """Give a UID as ``CommandSet.text`` reads it back from the wire: a peer repeats odd ones with other padding."""
+    """Return a UID as ``CommandSet.text`` reads it: a peer may repeat it with other padding."""
     return to_text("UI", "UI", uid.encode("latin-1", "replace"), DEFAULT)
 
 
 def encode(values: dict[Element, str | int], *, data_set: bool = False) -> bytes:
-    """Write a Command Set: text for UI, AE and LO elements, numbers for US elements, in ascending order."""
+    """Encode a Command Set: text for UI, AE and LO elements, numbers for US elements, in ascending order."""
     values = {**values, Element.COMMAND_DATA_SET_TYPE: _DATA_SET_FOLLOWS if data_set else NO_DATA_SET}
     body = b"".join([_encode_element(element, values[element]) for element in sorted(values)])
     return _HEADER.pack(0, 0, 4) + len(body).to_bytes(4, "little") + body
@@ -200,7 +200,7 @@ def _encode_element(element: Element, value: str | int) -> bytes:
     return _HEADER.pack(0, element, len(encoded)) + encoded
 
 
-@lru_cache(maxsize=1024)  # most numbers of a response are those of the one before
+@lru_cache(maxsize=1024)  # a response mostly has the numbers of the one before
 def _encode_number(element: Element, value: int) -> bytes:
     if element == Element.OFFENDING_ELEMENT:  # an AT
         return _HEADER.pack(0, element, 4) + struct.pack("<HH", value >> 16, value & 0xFFFF)
@@ -208,14 +208,14 @@ def _encode_number(element: Element, value: int) -> bytes:
 
 
 def response(request: CommandSet, status: int, *, comment: str = "", data_set: bool = False, **counts: int) -> bytes:
-    """Write the response to ``request``.
+    """Encode the response to ``request``.
 
     Parameters
     ----------
     status
         PS3.7 Annex C.
     comment
-        Error Comment, cut to the 64 characters of its LO; what an LO cannot hold becomes a question mark.
+        Error Comment, cut to the 64 characters of an LO; other characters become question marks.
     data_set
         Whether an Identifier follows.
     counts
@@ -228,7 +228,7 @@ def response(request: CommandSet, status: int, *, comment: str = "", data_set: b
     }
     for asked, answered in _ANSWERED_AS.items():
         if asked in request.elements:
-            values[answered] = request.elements[asked].decode("latin-1")  # as it came, however odd
+            values[answered] = request.elements[asked].decode("latin-1")  # as received, even when invalid
     for element in (Element.EVENT_TYPE_ID, Element.ACTION_TYPE_ID):
         if element in request.elements:
             values[element] = request.number(element)

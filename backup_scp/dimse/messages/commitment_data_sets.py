@@ -1,4 +1,4 @@
-"""The Data Sets of Storage Commitment: Action Information in, Event Information out (PS3.4 Tables J.3-1 and J.3-2)."""
+"""Read and write the Data Sets of Storage Commitment: requests and reports (PS3.4 Tables J.3-1 and J.3-2)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from backup_scp.errors import InvalidActionInformation, InvalidDataSet
 from backup_scp.ports import Commitment, FailureReason, Reference
 
 MOST_REFERENCES = 10_000
-"""What one request may have."""
+"""Limit of references in one request."""
 
 TRANSACTION_UID = 0x00081195
 FAILED_SOP_SEQUENCE = 0x00081198
@@ -26,7 +26,7 @@ REFERENCED_SOP_INSTANCE_UID = 0x00081155
 FAILURE_REASON = 0x00081197
 
 ALL_COMMITTED, FAILURES_EXIST = 1, 2  # Event Type ID, PS3.4 J.3.3.1.1
-_LONGEST_UID = 128  # twice what PS3.5 6.2 allows: identity never blocks, but no book fits in
+_LONGEST_UID = 128  # twice the limit of PS3.5 6.2: invalid UIDs are accepted, but not of any length
 
 
 def read_action_information(encoded: bytes, transfer_syntax: str) -> tuple[str, tuple[Reference, ...]]:
@@ -35,7 +35,7 @@ def read_action_information(encoded: bytes, transfer_syntax: str) -> tuple[str, 
     Raises
     ------
     InvalidActionInformation
-        It cannot be read, lacks one of the two, or has more references than can be taken at once.
+        The request cannot be read, lacks one of the two, or has too many references.
     """
     try:
         elements = _elements(encoded, transfer_syntax, (TRANSACTION_UID, REFERENCED_SOP_SEQUENCE))
@@ -50,14 +50,14 @@ def read_action_information(encoded: bytes, transfer_syntax: str) -> tuple[str, 
 
 
 def read_event_information(encoded: bytes, transfer_syntax: str) -> tuple[str, dict[Reference, int]]:
-    """Read a report: its Transaction UID, and of each reference the Failure Reason, 0 where it is committed.
+    """Read a report: its Transaction UID, and the Failure Reason of each reference, 0 when it is committed.
 
-    What stands in both sequences is not committed.
+    A reference in both sequences is not committed.
 
     Raises
     ------
     InvalidActionInformation
-        It cannot be read, or lacks the Transaction UID.
+        The report cannot be read, or lacks the Transaction UID.
     """
     sequences = (REFERENCED_SOP_SEQUENCE, FAILED_SOP_SEQUENCE)
     results: dict[Reference, int] = {}
@@ -75,7 +75,7 @@ def read_event_information(encoded: bytes, transfer_syntax: str) -> tuple[str, d
 
 
 def _elements(encoded: bytes, transfer_syntax: str, wanted: Collection[int]) -> data_set.Elements:
-    """Read the elements of a Data Set, as those of an item: then a sequence may be as long as it likes."""
+    """Read the elements of a Data Set like those of an item, for which the length of sequences is not limited."""
     order = ">" if transfer_syntax == ExplicitVRBigEndian else "<"
     return next(data_set.items(struct.pack(f"{order}HHI", 0xFFFE, 0xE000, len(encoded)) + encoded, wanted))
 
@@ -105,17 +105,17 @@ def _uid(elements: data_set.Elements, tag: int, what: str) -> str:
 
 
 def event_type(commitment: Commitment) -> int:
-    """Give the Event Type ID of a report."""
+    """Return the Event Type ID of a report."""
     return FAILURES_EXIST if any(commitment.results) else ALL_COMMITTED
 
 
 def event_information(commitment: Commitment, ae_title: str, transfer_syntax: str) -> bytes:
-    """Write a report: each reference of the request stands in one of the two sequences.
+    """Encode a report, with each reference of the request in one of the two sequences.
 
     Parameters
     ----------
     ae_title
-        Our own, from which the instances can be retrieved.
+        Our AE title, from which the instances can be retrieved.
     """
     request = commitment.request
     results = list(zip(request.references, commitment.results, strict=True))
@@ -131,7 +131,7 @@ def event_information(commitment: Commitment, ae_title: str, transfer_syntax: st
 
 
 def action_information(transaction_uid: str, references: Iterable[Reference], transfer_syntax: str) -> bytes:
-    """Write a request of our own."""
+    """Encode a request of our own."""
     writer = _ItemWriter(transfer_syntax)
     sequence = writer.sequence(REFERENCED_SOP_SEQUENCE, ((reference, None) for reference in references))
     return writer.element(TRANSACTION_UID, "UI", transaction_uid.encode("ascii")) + sequence
@@ -148,7 +148,7 @@ class _ItemWriter:
         return self._write(tag, vr)(value)
 
     def sequence(self, tag: int, results: Iterable[tuple[Reference, FailureReason | None]]) -> bytes:
-        """Write a sequence; nothing at all where it would be empty."""
+        """Encode a sequence; nothing when it would be empty."""
         items = b"".join(self._item(*result) for result in results)
         return self.element(tag, "SQ", items) if items else b""
 

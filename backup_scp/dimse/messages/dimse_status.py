@@ -1,6 +1,6 @@
-"""Errors become DIMSE Status values here, and nowhere else (PS3.4 B.2.3, C.4.1.1.4, C.4.2.1.5; PS3.7 Annex C).
+"""Map errors to DIMSE Status values: the only place that does (PS3.4 B.2.3, C.4.1.1.4, C.4.2.1.5; PS3.7 Annex C).
 
-``ANSWERS`` says of each service which Status it answers when; the Conformance Statement is written from it.
+``ANSWERS`` lists for each service its Status values and their conditions; the Conformance Statement is made from it.
 """
 
 from __future__ import annotations
@@ -60,16 +60,16 @@ _STATUS: tuple[tuple[type[BackupSCPError], int], ...] = (
 
 
 class StatusMeaning(NamedTuple):
-    """A Status, and when a service answers with it.
+    """A Status, and when a service returns it.
 
     Attributes
     ----------
     status, meaning
-        As PS3.4 B.2.3, C.4.1.1.4 and C.4.2.1.5, or PS3.7 Annex C, have them.
+        As in PS3.4 B.2.3, C.4.1.1.4 and C.4.2.1.5, or PS3.7 Annex C.
     condition
-        When it is answered.
+        When a service returns it.
     comment
-        What the Error Comment (0000,0902) says; empty where there is none.
+        The content of Error Comment (0000,0902); empty when there is none.
     """
 
     status: int
@@ -212,11 +212,11 @@ ANSWERS: dict[str, tuple[StatusMeaning, ...]] = {
         ),
     ),
 }
-"""By service; what stands under ``EVERY_SERVICE`` any of them may answer."""
+"""By service; every service may also return those of ``EVERY_SERVICE``."""
 
 
 def status_of(error: BackupSCPError) -> int:
-    """Return the Status that answers a request which ended with ``error``."""
+    """Return the Status for a request that ended with ``error``."""
     return next((status for kind, status in _STATUS if isinstance(error, kind)), PROCESSING_FAILURE)
 
 
@@ -229,7 +229,7 @@ _FIXES: tuple[tuple[type[BackupSCPError], str], ...] = (
 
 
 def fix_of(error: BackupSCPError) -> str:
-    """Return what a person can do about a refusal; empty where nothing is known."""
+    """Return what a person can do about a refusal; empty when unknown."""
     if isinstance(error, Refused):
         return error.fix
     return next((fix for kind, fix in _FIXES if isinstance(error, kind)), "")
@@ -264,15 +264,15 @@ _RANGES = (
 
 
 def meaning_of(status: int) -> str:
-    """Say in words what a Status of a C-STORE means; empty where no standard says it."""
+    """Return the meaning of a C-STORE Status in words; empty for one that no standard defines."""
     return _MEANINGS.get(status) or next((words for first, last, words in _RANGES if first <= status <= last), "")
 
 
 def is_out_of_resources(status: int) -> bool:
-    """Whether a C-STORE Status means that there is no room (PS3.4 B.2.3: A7xx)."""
+    """Tell whether a C-STORE Status means that there is no room (PS3.4 B.2.3: A7xx)."""
     return status >> 8 == 0xA7
 
 
 def is_warning(status: int) -> bool:
-    """Whether a C-STORE Status means stored, with a warning (PS3.4 B.2.3)."""
+    """Tell whether a C-STORE Status means stored with a warning (PS3.4 B.2.3)."""
     return status >> 12 == 0xB or status in (0x0001, 0x0107, 0x0116)

@@ -1,4 +1,4 @@
-"""The keys of a request in words: names without values, for the log."""
+"""Describe the keys of a request for the log: names without values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MOST_NAMED = 40
 
 
 def keys_in_words(identifier: Identifier, query: Query, unsupported: Iterable[RequestedKey]) -> str:
-    """Say which keys of a C-FIND are matched, which are only asked for, and which make its answers FF01."""
+    """Name the keys of a C-FIND that are matched, those only requested, and those that make its Status FF01."""
     matched = list(dict.fromkeys(condition.attribute.tag for condition in query.conditions))
     asked_for = [key.tag for key in identifier.keys if key.tag not in matched]
     without = [key.tag for key in unsupported]

@@ -1,4 +1,4 @@
-"""Identifiers that the node writes: C-FIND answers and Failed SOP Instance UID Lists (PS3.4 C.4.1.1.3, C.4.2.1.9)."""
+"""Encode Identifiers: C-FIND answers and Failed SOP Instance UID Lists (PS3.4 C.4.1.1.3, C.4.2.1.9)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ElementWriter = Callable[[bytes], bytes]
 
 
 class _Slot(NamedTuple):
-    """One element of every answer: a constant, or the value that a match has for a keyword."""
+    """One element of every answer: a constant, or the match's value for a keyword."""
 
     tag: int
     vr: str
@@ -40,7 +40,7 @@ class _Slot(NamedTuple):
     item_keys: tuple[_Slot, ...] = ()
 
     def texts(self, match: Match) -> list[str]:
-        """List what of a match is written in a character set."""
+        """List the values of a match whose encoding depends on the character set."""
         text = match.get(self.keyword, "")
         if self.item_keys:
             return [text for item in items_of(text) for key in self.item_keys for text in key.texts(item)]
@@ -48,18 +48,18 @@ class _Slot(NamedTuple):
 
 
 class AnswerEncoder:
-    """Writes the answers to one C-FIND; what they have in common is worked out once.
+    """Encodes the answers to one C-FIND; computes their common parts once.
 
     Parameters
     ----------
     identifier
-        The request: every key in it is answered, with zero length where nothing is known.
+        The request: an answer has every key of it, with zero length when the value is unknown.
     model
-        Its unique keys are answered, asked for or not.
+        An answer has its unique keys, requested or not.
     transfer_syntax
-        Of the Presentation Context.
+        Transfer Syntax of the Presentation Context.
     ae_title
-        Our own, for Retrieve AE Title.
+        Our AE title, for Retrieve AE Title.
     """
 
     def __init__(self, identifier: Identifier, model: InformationModel, transfer_syntax: str, ae_title: str) -> None:
@@ -86,7 +86,7 @@ class AnswerEncoder:
         ]
 
     def encode(self, match: Match) -> bytes:
-        """Write one answer, with a Specific Character Set that is true for it."""
+        """Encode one answer, with the Specific Character Set that it needs."""
         try:
             return self._encode(self._slots, match, DEFAULT)
         except UnicodeEncodeError:  # not plain ASCII: some text needs a character set
@@ -127,7 +127,7 @@ def _is_sequence(key: RequestedKey) -> bool:
 
 
 def _item_slots(sequence: RequestedKey, transfer_syntax: str) -> tuple[_Slot, ...]:
-    """Answer the item keys asked for; all that there are where none is (PS3.4 C.2.2.2.6)."""
+    """Return the requested keys of an item; all supported ones when none is requested (PS3.4 C.2.2.2.6)."""
     known = {key.tag: key for key in BY_TAG[sequence.tag].items}
     vrs = {key.tag: key.vr for key in sequence.items} or dict.fromkeys(known, "")
     vrs |= {tag: known[tag].vr for tag in vrs.keys() & known.keys()}
@@ -138,7 +138,7 @@ def _item_slots(sequence: RequestedKey, transfer_syntax: str) -> tuple[_Slot, ..
 
 
 def encode_failed_list(uids: Sequence[str], transfer_syntax: str) -> bytes:
-    """Write the Identifier of a retrieve that did not send everything.
+    """Encode the Identifier of a retrieve that did not send everything.
 
     In Explicit VR a UI holds at most 65534 bytes; a longer list is written as UN (PS3.5 6.2.2).
     """
@@ -152,12 +152,12 @@ _LONGEST_SHORT_VALUE = 0xFFFE
 
 
 def encode_elements(elements: Iterable[Element], transfer_syntax: str) -> bytes:
-    """Write a Data Set of short values in a native Transfer Syntax (PS3.5 7.1)."""
+    """Encode a Data Set of short values in a native Transfer Syntax (PS3.5 7.1)."""
     return b"".join(element_writer(tag, vr, transfer_syntax)(value) for tag, vr, value in sorted(elements))
 
 
 def element_writer(tag: int, vr: str, transfer_syntax: str) -> ElementWriter:
-    """Make what writes the values of one element in a native Transfer Syntax (PS3.5 7.1.2, 7.1.3)."""
+    """Return a function that encodes the values of one element in a native Transfer Syntax (PS3.5 7.1.2, 7.1.3)."""
     order = ">" if transfer_syntax == ExplicitVRBigEndian else "<"
     head = struct.pack(f"{order}HH", tag >> 16, tag & 0xFFFF)
     length = struct.Struct(f"{order}I")

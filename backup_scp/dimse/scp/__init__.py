@@ -1,4 +1,4 @@
-"""The services that the node offers, one file each (PS3.4).
+"""The services that the node provides as SCP, one file each (PS3.4).
 
 It may import every other room of ``dimse``.
 """

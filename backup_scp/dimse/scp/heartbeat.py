@@ -1,4 +1,4 @@
-"""Does something again and again beside a thread that is busy elsewhere."""
+"""Call a function repeatedly in a second thread, while the first one is busy."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _SHORTEST_PAUSE_S = 0.01
 
 
 class Heartbeat(AbstractContextManager["Heartbeat"]):
-    """Calls ``beat`` at once, and then in a thread of its own for as long as the ``with`` block lasts.
+    """Calls ``beat`` at once, and then repeatedly in a thread of its own during the ``with`` block.
 
     Parameters
     ----------
     beat
-        Gives the seconds until it is to be called again, None for never again.
+        Returns the seconds until its next call, None for no further call.
     """
 
     def __init__(self, beat: Callable[[], float | None]) -> None:

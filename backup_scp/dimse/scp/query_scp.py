@@ -19,8 +19,8 @@ from backup_scp.ports import IndexReader, Match
 
 log = logging.getLogger(__name__)
 
-_WRITE_BYTES = 1 << 16  # answers are sent together, so many bytes at a time,
-_WRITE_S = 0.05  # but none of them waits for longer
+_WRITE_BYTES = 1 << 16  # answers are collected up to this size and sent in one write,
+_WRITE_S = 0.05  # but no answer waits longer than this
 
 
 class QuerySCP:
@@ -29,7 +29,7 @@ class QuerySCP:
     Parameters
     ----------
     index
-        What answers.
+        Answers the queries.
     strict
         See ``read_query``.
     """
@@ -39,7 +39,7 @@ class QuerySCP:
         self._strict = strict
 
     def serve(self, association: Association, context: Context, command: CommandSet) -> None:
-        """Answer one C-FIND-RQ: a pending answer for each match, then the final one."""
+        """Answer one C-FIND-RQ: a Pending response for each match, then the final response."""
         association.forget_cancelled()
         identifier = Identifier.read(association.read_identifier(), context.transfer_syntax)
         status = self._answer(association, context, command, identifier)
@@ -80,9 +80,9 @@ class QuerySCP:
         answers: Iterable[bytes | None],
         status: int,
     ) -> tuple[int, int]:
-        """Send pending answers in few writes; look for C-CANCEL and A-ABORT after each (PS3.4 C.4.1.2).
+        """Send Pending responses in few writes; check for C-CANCEL and A-ABORT after each write (PS3.4 C.4.1.2).
 
-        None is no answer, but a time to look.  Give the final Status, and how many answers there were.
+        A None among the answers only triggers that check.  Return the final Status and the number of answers.
         """
         pending = response(command, status, data_set=True)
         upper_layer, out, sent_at, count = association.upper_layer, bytearray(), 0.0, 0
@@ -98,6 +98,6 @@ class QuerySCP:
                     if association.cancelled(command.message_id):
                         return CANCEL, count
         finally:
-            if out:  # also what was found before the index failed
+            if out:  # also the answers found before the index failed
                 upper_layer.send_framed(out)
         return SUCCESS, count

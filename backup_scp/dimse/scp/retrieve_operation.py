@@ -1,4 +1,4 @@
-"""One C-MOVE or C-GET under way: its sub-operations, its answers, its line in the log (PS3.4 C.4.2.1, C.4.3.1)."""
+"""Run one C-MOVE or C-GET: sub-operations, responses, and the line in the log (PS3.4 C.4.2.1, C.4.3.1)."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ from backup_scp.services.read_ahead import VerifiedReader
 
 log = logging.getLogger(__name__)
 
-_SHORTEST_PENDING_S = 0.1  # ours to choose, PS3.4 C.4.2.3.1
-_LONGEST_PENDING_S = 4.0  # requesters give up after 30 s or so without a word
-_GRACE_S = 0.3  # for a sub-operation that is nearly done when the C-CANCEL comes
+_SHORTEST_PENDING_S = 0.1  # the standard leaves this to us, PS3.4 C.4.2.3.1
+_LONGEST_PENDING_S = 4.0  # requestors give up after about 30 s without a response
+_GRACE_S = 0.3  # lets a nearly finished sub-operation complete after a C-CANCEL
 
 
 class Retriever(Destination, Protocol):
-    """Where a retrieve sends to."""
+    """The destination of a retrieve."""
 
     @property
     def sent(self) -> Mapping[tuple[str, str], int]:
-        """How many instances it has stored, by Transfer Syntax: as stored here, and as sent."""
+        """How many instances it has stored, by two Transfer Syntaxes: as stored here, and as sent."""
 
 
 class SameAssociation:
@@ -49,13 +49,13 @@ class SameAssociation:
     Parameters
     ----------
     association
-        Of the request.
+        The Association of the request.
     priority
-        Of each C-STORE.
+        Priority of each C-STORE.
     waiting
         See ``StorageSCU``.
     without_roles
-        Send also where the requestor has not proposed to be SCP (PS3.7 D.3.3.4).
+        Whether to send even when the requestor has not proposed the SCP role (PS3.7 D.3.3.4).
     """
 
     def __init__(
@@ -82,16 +82,16 @@ class SameAssociation:
 
 
 class RetrieveOperation:
-    """One C-MOVE or C-GET under way: its counts, and its answers (PS3.4 C.4.2.1.6 to C.4.2.1.9).
+    """One running C-MOVE or C-GET: its counts and its responses (PS3.4 C.4.2.1.6 to C.4.2.1.9).
 
-    A pending answer goes out at once and then at least every few seconds, whatever the node is waiting for or doing.
+    It sends a Pending response at once and then at least every few seconds, also while the node waits or reads.
 
     Attributes
     ----------
     is_cancelled
-        Whether it has ended by a C-CANCEL.
+        Whether a C-CANCEL ended it.
     not_taken
-        Why the destination did not take the first instance that it did not; empty where it took each that it was sent.
+        Why the destination refused an instance, for the first one; empty when it refused none.
     """
 
     def __init__(
@@ -108,25 +108,25 @@ class RetrieveOperation:
         self._cancelled_at: float | None = None
         self._began = time.monotonic()
         self._answered_at = -math.inf
-        self._is_concluded = not held  # nothing to send: the final answer is all
+        self._is_concluded = not held  # nothing to send: only the final response
         self.is_cancelled = False
         self.not_taken = ""
 
     @property
     def has_sent(self) -> bool:
-        """Whether the destination took anything."""
+        """Whether the destination took an instance."""
         return bool(self._counts[Delivery.SENT] or self._counts[Delivery.WARNING])
 
     def keeps_telling(self) -> Heartbeat:
-        """Send a pending answer now, and another one whenever none was sent for a while, until the final one."""
+        """Send a Pending response now, and another one whenever none was sent for a while, until the final response."""
         return Heartbeat(self._tell)
 
     def tell(self) -> None:
-        """Send a pending answer if it is time for one."""
+        """Send a Pending response if one is due."""
         self._tell()
 
     def _tell(self) -> float | None:
-        """Do so, from any thread; give the seconds until it is time."""
+        """Do the same from any thread; return the seconds until the next one is due."""
         try:
             with self.association.guard:
                 if self._is_concluded:
@@ -135,12 +135,12 @@ class RetrieveOperation:
                 if left_s > 0:
                     return left_s
                 self._answer(PENDING)
-        except AssociationEnded:  # which the thread that sends will see
+        except AssociationEnded:  # the sending thread gets this error too
             return None
         return _LONGEST_PENDING_S
 
     def run(self, archive: Archive, index: Index, held: Sequence[StoredVersion], destination: Destination) -> None:
-        """Send everything, with a pending answer now and then, until done or cancelled."""
+        """Send all instances, with Pending responses, until done or cancelled."""
         with VerifiedReader(archive) as outgoing:
             try:
                 held = destination.prepare(held)
@@ -156,7 +156,7 @@ class RetrieveOperation:
                 self._send_all(
                     retrieve(outgoing, held, destination, index.record_verification, others_of(archive, index))
                 )
-            except Interrupted:  # nobody knows whether it was stored
+            except Interrupted:  # whether the instance was stored is unknown
                 self._count(Outcome(held[-self._remaining], Delivery.FAILED, "It was cancelled while it was sent"))
                 self._see_whether_cancelled()
 
@@ -170,7 +170,7 @@ class RetrieveOperation:
                 return
 
     def _say_how_far(self, outcome: Outcome) -> None:
-        """Send a pending answer after each sub-operation that went wrong, and now and then."""
+        """Send a Pending response after a sub-operation with a failure or warning, otherwise at intervals."""
         if outcome.reason or time.monotonic() - self._answered_at >= _SHORTEST_PENDING_S:
             self._answer(PENDING)
 
@@ -178,12 +178,12 @@ class RetrieveOperation:
         self.is_cancelled = self.association.cancelled(self.command.message_id)
 
     def look_up(self) -> None:
-        """Interrupt a sub-operation that takes its time when nobody waits for it any more.
+        """Interrupt a long sub-operation when the requestor no longer waits for it.
 
         Raises
         ------
         Interrupted
-            The requestor has cancelled a moment ago, or is gone.
+            The requestor has cancelled, and the time for finishing is over; or the requestor is gone.
         """
         try:
             cancelled = self.association.cancelled(self.command.message_id)
@@ -196,7 +196,7 @@ class RetrieveOperation:
                 raise Interrupted
 
     def conclude(self, sent: Mapping[tuple[str, str], int], destination: str = "") -> None:
-        """Send the final answer, and leave a line in the log (PS3.4 C.4.2.1.5, C.4.2.1.9)."""
+        """Send the final response, and write a line to the log (PS3.4 C.4.2.1.5, C.4.2.1.9)."""
         with self.association.guard:
             self._is_concluded = True
             self._answer(self._final_status(), self._failed)
@@ -236,7 +236,7 @@ class RetrieveOperation:
             "failed": self._counts[Delivery.FAILED],
             "warning": self._counts[Delivery.WARNING],
         }
-        if status in (PENDING, CANCEL):  # only these carry it, PS3.4 C.4.2.1.6
+        if status in (PENDING, CANCEL):  # only these responses have the number of remaining ones, PS3.4 C.4.2.1.6
             counts["remaining"] = self._remaining
         identifier = encode_failed_list(failed, self._context.transfer_syntax) if failed else None
         comment = self._first_reason if status not in (SUCCESS, PENDING, CANCEL) else ""
@@ -249,7 +249,7 @@ class RetrieveOperation:
 
 
 def _named(studies: Sequence[str]) -> str:
-    """Name the first studies; their UIDs say nothing of a patient."""
+    """Name the first studies by their UIDs, which do not identify a patient."""
     if not studies:
         return "no study"
     more = f" and {len(studies) - 1} more" if len(studies) > 1 else ""

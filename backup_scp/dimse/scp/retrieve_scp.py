@@ -15,7 +15,7 @@ from backup_scp.errors import IndexUnavailable, MatchesUncounted
 from backup_scp.ports import Archive, Index, RejectionRecorder, RemoteAE, ServiceKind, StoredVersion
 
 OpenDestination = Callable[[RemoteAE, MoveOriginator, Callable[[], None], str], Retriever]
-"""Of a Move Destination, for whom, with what is called again and again meanwhile, and as which AE title."""
+"""Arguments: the Move Destination, the originator, a function to call while waiting, our AE title."""
 
 _PRIORITIES = range(3)  # medium, high, low: PS3.7 9.3.1.1
 
@@ -26,17 +26,17 @@ class RetrieveSCP:
     Parameters
     ----------
     archive, index
-        What there is to retrieve.
+        Hold the images.
     policy
-        Where C-MOVE may send to.
+        Lists the Move Destinations.
     open_destination
-        Makes the Storage SCU of a C-MOVE.
+        Creates the Storage SCU of a C-MOVE.
     rejections
-        Told of Move Destinations that do not take what they are sent.
+        Records Move Destinations that refuse images.
     strict
         See ``read_retrieve``.
     get_without_roles
-        C-GET sends also where the requestor has not proposed to be SCP of a SOP Class (PS3.4 C.5.3).
+        Whether C-GET sends even when the requestor has not proposed the SCP role for a SOP Class (PS3.4 C.5.3).
     """
 
     def __init__(
@@ -94,13 +94,13 @@ class RetrieveSCP:
             with self._open_destination(remote, originator, operation.look_up, ae_title) as destination:
                 operation.run(self._archive, self._index, held, destination)
                 self._record(operation, remote)
-                if operation.is_cancelled:  # and does not wait until the destination is released
+                if operation.is_cancelled:  # do not wait for the release of the Association with the destination
                     operation.conclude(destination.sent, where)
                     return
             operation.conclude(destination.sent, where)
 
     def _record(self, operation: RetrieveOperation, remote: RemoteAE) -> None:
-        """Note whether the destination took what it was sent."""
+        """Record whether the destination took the images."""
         caller = operation.association.caller
         if operation.not_taken:
             fix = f"is {remote.ae_title} on, and has it room? backup-scp check tries to reach it"

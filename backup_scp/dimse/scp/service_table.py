@@ -1,4 +1,4 @@
-"""Which service answers which request."""
+"""Map requests to services."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def services(  # noqa: PLR0913 - each by its name
     strict: bool = False,
     get_without_roles: bool = False,
 ) -> Mapping[int, Service]:
-    """Put the node's services together, by Command Field; see ``RetrieveSCP`` for the keywords."""
+    """Return the node's services by Command Field; see ``RetrieveSCP`` for the keywords."""
 
     def open_destination(
         remote: RemoteAE, originator: MoveOriginator, watch: Callable[[], None], ae_title: str
@@ -69,5 +69,5 @@ def services(  # noqa: PLR0913 - each by its name
 
 
 def reports_service(index: Index, reader: InformationReader | None = None) -> Service:
-    """Take the Storage Commitment reports of others; all that listens while ``restore --commit`` has no node."""
+    """Return the service that receives Storage Commitment reports; ``restore --commit`` runs it when no node runs."""
     return Service(STORAGE_COMMITMENT.__eq__, EventReportSCU(index.commitments, reader).serve, for_everyone=True)

@@ -24,12 +24,12 @@ _MOST_EXPECTED = 500
 
 
 class StorageCommitmentSCP:
-    """Answers N-ACTION; its report goes out later.
+    """Answers N-ACTION; the report follows later.
 
     Parameters
     ----------
     commitment
-        Keeps the requests.
+        Stores the requests.
     reader
         Reads the requests.
     """
@@ -54,7 +54,7 @@ class StorageCommitmentSCP:
         return None
 
     def _request(self, association: Association, context: Context) -> int:
-        """Read a request and keep it; of a stranger, for what it has sent itself."""
+        """Read and store a request; a requester that is not configured can commit only what it sent itself."""
         caller = association.caller
         requester = Requester(caller.site, caller.ae_title, caller.address)
         with self._reader.reading(association, "request") as encoded:
@@ -72,16 +72,16 @@ class StorageCommitmentSCP:
 
     @staticmethod
     def serve_response(association: Association, context: Context, command: CommandSet) -> None:  # noqa: ARG004
-        """Take the answer to a report that was sent on this Association."""
+        """Handle the response to a report that was sent on this Association."""
         association.skip_data_set()
         if isinstance(association.errand, SameAssociationReporter):
             association.errand.answered(command)
 
 
 class SameAssociationReporter:
-    """Sends reports on the Association of their requests, for as long as it lasts (PS3.4 J.3.3.1.2).
+    """Sends reports on the Association of their requests, while it lasts (PS3.4 J.3.3.1.2).
 
-    Where the requester has a configured address this is the second choice, after a report to that has failed.
+    When the requester has a configured address, this is used only after a report to that address has failed.
     """
 
     def __init__(self, association: Association, commitment: StorageCommitment) -> None:
@@ -94,17 +94,17 @@ class SameAssociationReporter:
         self._next_look = 0.0
 
     def expect(self, number: int, context: Context) -> None:
-        """Report on this request when it has been judged."""
+        """Send the report of this request here, once its instances are verified."""
         self._expected[number] = context
-        if len(self._expected) > _MOST_EXPECTED:  # reports on these come too, but not here
+        if len(self._expected) > _MOST_EXPECTED:  # the oldest one's report is sent on another Association
             del self._expected[next(iter(self._expected))]
 
     def poll(self) -> None:
-        """Send a report that is due; one at a time, as was negotiated (PS3.7 D.3.3.3)."""
+        """Send a report that is due; one at a time, as negotiated (PS3.7 D.3.3.3)."""
         if time.monotonic() < self._next_look:
             return
         self._next_look = time.monotonic() + _LOOK_S
-        with contextlib.suppress(Unavailable):  # the next look may find it
+        with contextlib.suppress(Unavailable):  # the next poll tries again
             if self._sent is not None:
                 self._commitment.renew(self._sent)
             elif self._expected:
@@ -121,12 +121,12 @@ class SameAssociationReporter:
         self._association.send(context.context_id, *report)
 
     def answered(self, command: CommandSet) -> None:
-        """Take the answer to the report under way."""
+        """Handle the response to the report that was sent."""
         message_id = command.number(Element.MESSAGE_ID_BEING_RESPONDED_TO)
         if self._sent is None or command.field != Field.N_EVENT_REPORT_RSP or message_id != self._message_id:
             return
         leased, self._sent = self._sent, None
-        with contextlib.suppress(Unavailable):  # an answer is not answered; its lease will be over soon
+        with contextlib.suppress(Unavailable):  # never answer a response; the lease expires soon
             self._note(leased, command)
 
     def _note(self, leased: Commitment, answer: CommandSet) -> None:
@@ -138,14 +138,14 @@ class SameAssociationReporter:
             self._commitment.delivered(leased)
 
     def end(self) -> None:
-        """Leave what is not delivered to others."""
+        """Give back an undelivered report, for other workers."""
         if self._sent is not None:
-            with contextlib.suppress(Unavailable):  # its lease will be over soon
+            with contextlib.suppress(Unavailable):  # the lease expires soon
                 self._commitment.not_delivered(self._sent, "it ended the association without an answer")
 
 
 def _wrong_in(command: CommandSet) -> tuple[int, str] | None:
-    """Say what PS3.7 10.1.4 has against a request, before its Data Set is looked at."""
+    """Check the Command Set of a request as in PS3.7 10.1.4; return Status and text of an error, else None."""
     if command.text(Element.REQUESTED_SOP_CLASS_UID) != STORAGE_COMMITMENT:
         return NO_SUCH_SOP_CLASS, f"The Requested SOP Class UID must be {STORAGE_COMMITMENT}"
     if command.text(Element.REQUESTED_SOP_INSTANCE_UID) != WELL_KNOWN_INSTANCE:

@@ -1,4 +1,4 @@
-"""Storage SCP: C-STORE, streamed as it arrives and never decoded to be kept (PS3.4 B)."""
+"""Storage SCP: C-STORE, streamed to the disk as it arrives, without decoding (PS3.4 B)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class StorageSCP:
     Parameters
     ----------
     ingest
-        Where Data Sets go.
+        Stores the Data Sets.
     """
 
     def __init__(self, ingest: Ingest) -> None:
@@ -48,7 +48,7 @@ class StorageSCP:
         try:
             for data in association.data_set():
                 staged.write(data)
-        except BaseException:  # the archive is full, the peer is gone: whatever it is, nothing half-written stays
+        except BaseException:  # e.g. a full archive or a lost peer: leave no incomplete file
             staged.discard()
             raise
         association.tally.size_bytes += staged.size_bytes

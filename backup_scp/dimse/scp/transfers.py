@@ -1,4 +1,4 @@
-"""What went out in which Transfer Syntax, in words."""
+"""Describe the Transfer Syntaxes of sent images for the log."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from backup_scp.dimse.association.access import printable
 
 
 def summary(sent: Mapping[tuple[str, str], int]) -> str:
-    """Say how many instances went out as stored, and how many from which Transfer Syntax to which.
+    """Describe how many instances were sent as stored, and how many were transcoded from which to which syntax.
 
-    ``sent`` counts them by Transfer Syntax: as stored, and as sent.  The text ends with a comma and a blank.
+    ``sent`` counts them by two Transfer Syntaxes: as stored, and as sent.  The text ends with a comma and a space.
     """
     as_stored = sum(count for (stored, syntax), count in sent.items() if stored == syntax)
     transcoded = [

@@ -1,4 +1,4 @@
-"""The services that the node uses at others, one file each (PS3.4).
+"""The services that the node uses as SCU, one file each (PS3.4).
 
-It imports ``association`` and what stands below it.
+It imports ``association`` and the rooms below it.
 """

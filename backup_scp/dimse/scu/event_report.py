@@ -1,4 +1,4 @@
-"""N-EVENT-REPORT of Storage Commitment, on our own Association as its SCP (PS3.4 J.3.3, PS3.7 D.3.3.4)."""
+"""Send N-EVENT-REPORTs of Storage Commitment, as SCP on an Association of ours (PS3.4 J.3.3, PS3.7 D.3.3.4)."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from backup_scp.services.commitment import RenewLease
 WELL_KNOWN_INSTANCE = "1.2.840.10008.1.20.1.1"
 _MESSAGE_ID = 1
 TRANSFER_SYNTAXES = (NATIVE[1], NATIVE[0])
-"""What is proposed: Implicit VR first, which every AE has to take (PS3.5 10.1)."""
+"""The proposed Transfer Syntaxes: first Implicit VR, which every AE must accept (PS3.5 10.1)."""
 
 
 class EventReporter:
-    """Delivers reports to the configured addresses of those who asked.
+    """Delivers reports to the configured addresses of the requesters.
 
     Parameters
     ----------
     local
-        Who we are.
+        Our AE title and TLS context.
     policy
-        Knows the addresses.
+        Has the addresses.
     """
 
     def __init__(self, local: LocalAE, policy: AccessPolicy) -> None:
@@ -36,12 +36,12 @@ class EventReporter:
         self._policy = policy
 
     def report(self, commitment: Commitment, confirm: RenewLease) -> None:
-        """Deliver one report; on return its requester has taken it.
+        """Deliver one report; on return its requester has accepted it.
 
         Raises
         ------
         DestinationUnavailable
-            With the reason, and what to do.
+            The text has the reason and what to do.
         """
         requester = commitment.request.requester
         remote = self._policy.find(requester.ae_title, requester.address)
@@ -78,7 +78,8 @@ def _associate(local: LocalAE, remote: RemoteAE) -> Association:
 
 
 def _send(association: Association, commitment: Commitment, ae_title: str) -> None:
-    if not association.we_are_scp.get(STORAGE_COMMITMENT, True):  # many say nothing, and take it nevertheless
+    # Many peers do not answer the proposed role, and accept the report nevertheless.
+    if not association.we_are_scp.get(STORAGE_COMMITMENT, True):
         raise DestinationUnavailable(f"{association.called_ae_title} does not let us be SCP of its commitments")
     (context,) = association.contexts.values()
     report = event_report(commitment, ae_title, context, _MESSAGE_ID)
@@ -87,7 +88,7 @@ def _send(association: Association, commitment: Commitment, ae_title: str) -> No
 
 
 def event_report(commitment: Commitment, ae_title: str, context: Context, message_id: int) -> tuple[bytes, bytes]:
-    """Write an N-EVENT-REPORT-RQ: its Command Set and its Data Set."""
+    """Encode an N-EVENT-REPORT-RQ: its Command Set and its Data Set."""
     command: dict[Element, str | int] = {
         Element.AFFECTED_SOP_CLASS_UID: STORAGE_COMMITMENT,
         Element.COMMAND_FIELD: Field.N_EVENT_REPORT_RQ,
@@ -99,12 +100,12 @@ def event_report(commitment: Commitment, ae_title: str, context: Context, messag
 
 
 def require_taken(answer: CommandSet, message_id: int) -> None:
-    """Hold an N-EVENT-REPORT-RSP for a receipt only when it is one (PS3.7 10.1.1.1.8).
+    """Raise unless an N-EVENT-REPORT-RSP confirms the report (PS3.7 10.1.1.1.8).
 
     Raises
     ------
     DestinationUnavailable
-        With its Status, or because it has none.
+        The response has a failure Status, or none.
     """
     try:
         answer.require_answer(message_id, WELL_KNOWN_INSTANCE)

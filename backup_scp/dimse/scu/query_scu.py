@@ -1,4 +1,4 @@
-"""Query SCU: how many images of a study another archive has (PS3.4 C.4.1, Study Root)."""
+"""Query SCU: ask a remote AE how many images of a study it has (PS3.4 C.4.1, Study Root)."""
 
 from __future__ import annotations
 
@@ -27,19 +27,21 @@ _COUNT = BY_KEYWORD["NumberOfStudyRelatedInstances"]
 
 
 class StudyCounter:
-    """Asks a remote AE what it has; most consoles do not answer C-FIND, and then it knows nothing.  A context manager.
+    """Counts the images of a remote AE.  Most consoles do not answer C-FIND; then all counts are None.
+
+    A context manager.
 
     Parameters
     ----------
     local
-        Who we are.
+        Our AE title and TLS context.
     remote
-        Whom to ask.
+        The AE to ask.
 
     Attributes
     ----------
     implementation
-        What it says that it is (PS3.7 D.3.3.2), see ``Association``; empty where it was not reached.
+        The AE's implementation (PS3.7 D.3.3.2), see ``Association``; empty when it was not reached.
     """
 
     def __init__(self, local: LocalAE, remote: RemoteAE) -> None:
@@ -51,7 +53,7 @@ class StudyCounter:
         self.implementation = ""
 
     def __enter__(self) -> Self:
-        with contextlib.suppress(DestinationUnavailable):  # whoever sends will say so
+        with contextlib.suppress(DestinationUnavailable):  # the code that sends images reports this
             self._association = Association.request_from(
                 local=self._local,
                 called=self._remote.ae_title,
@@ -70,9 +72,9 @@ class StudyCounter:
             self._association.release()
 
     def count(self, study_instance_uid: str) -> int | None:
-        """Tell how many images of a study it says it has; None where it does not say."""
+        """Return how many images of a study the AE says it has; None when it does not say."""
         if self._association is None or self._context is None or not is_well_formed(study_instance_uid):
-            return None  # without a UID all studies would match
+            return None  # an empty UID would match all studies
         try:
             return self._ask(self._association, self._context, study_instance_uid)
         except (AssociationEnded, InvalidDataSet, InvalidIdentifier) as error:
@@ -103,7 +105,7 @@ class StudyCounter:
                 association.skip_data_set()
                 break
             study, count = _read(association.read_identifier(_LONGEST_ANSWER), context.transfer_syntax)
-            if study in ("", study_instance_uid):  # some answer with all that they have
+            if study in ("", study_instance_uid):  # some AEs ignore the key and return all studies
                 counts.append(count)
         if answer.status != SUCCESS:
             raise InvalidDataSet(f"status 0x{answer.status:04X}")
@@ -112,7 +114,7 @@ class StudyCounter:
 
 
 def _read(identifier: bytes, transfer_syntax: str) -> tuple[str, int | None]:
-    """Read of an answer the study, and how many images it has; None where that is no number."""
+    """Read study UID and number of images from an answer; None when that is no number."""
     elements = data_set.read(identifier, transfer_syntax, _LONGEST_ANSWER)
     study, count = (bytes(elements.get(one.tag, ("", b""))[1]).strip(b" \0") for one in (_STUDY_UID, _COUNT))
     is_number = count.isdigit() and len(count) <= _LONGEST_COUNT

@@ -1,4 +1,4 @@
-"""Storage Commitment Push Model SCU: ask another archive to commit what it was sent (PS3.4 J.3)."""
+"""Storage Commitment Push Model SCU: ask a remote AE to commit the images it was sent (PS3.4 J.3)."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _LOOK_S = 0.5
 
 
 class EventReportSCU:
-    """Answers N-EVENT-REPORT: the reports of those whom we have asked, on whichever Association they come.
+    """Answers N-EVENT-REPORT: receives the reports on our requests, on any Association.
 
     Parameters
     ----------
     records
-        Where what was asked stands, and who asked finds the answer.
+        Holds our requests, and stores the reports for the code that sent the request.
     reader
         Reads the reports.
     """
@@ -43,7 +43,7 @@ class EventReportSCU:
         self._reader = reader or InformationReader()
 
     def serve(self, association: Association, context: Context, command: CommandSet) -> None:
-        """Answer one N-EVENT-REPORT-RQ: success when what it says is noted."""
+        """Answer one N-EVENT-REPORT-RQ: success when its content is stored."""
         with self._reader.reading(association, "report") as encoded:
             transaction_uid, results = read_event_information(encoded, context.transfer_syntax)
             try:
@@ -56,16 +56,16 @@ class EventReportSCU:
 
 
 class StorageCommitmentSCU:
-    """Asks a remote AE to commit.
+    """Asks a remote AE to commit instances.
 
     Parameters
     ----------
     local
-        Who we are.
+        Our AE title and TLS context.
     remote
-        Whom.
+        The AE to ask.
     records
-        Where reports are noted that come on another Association.
+        Stores reports that come on another Association.
     """
 
     def __init__(self, local: LocalAE, remote: RemoteAE, records: Commitments) -> None:
@@ -75,17 +75,17 @@ class StorageCommitmentSCU:
         self._reports = EventReportSCU(records)
 
     def commit(self, references: Sequence[Reference], wait_s: float) -> dict[Reference, int]:
-        """Ask, and wait for the reports.
+        """Send the requests, and wait for the reports.
 
         Returns
         -------
         dict
-            0 for what is committed, else the Failure Reason; what is not in it was not reported on in time.
+            0 for a committed reference, else the Failure Reason; no entry when no report came in time.
 
         Raises
         ------
         DestinationUnavailable
-            It cannot be reached, or does not take the request.
+            The AE cannot be reached, or refuses the request.
         """
         association = Association.request_from(
             local=self._local,
@@ -139,7 +139,7 @@ class StorageCommitmentSCU:
         return transaction_uid
 
     def _next(self, association: Association) -> CommandSet:
-        """Read the next message; a report is answered."""
+        """Read the next message, and answer it when it is a report."""
         context_id, command = association.read_command()
         if command.field == Field.N_EVENT_REPORT_RQ:
             try:
@@ -150,7 +150,7 @@ class StorageCommitmentSCU:
         return command
 
     def _wait(self, association: Association, asked: Sequence[str], wait_s: float) -> dict[Reference, int]:
-        """Wait for the reports, here or on an Association that the peer opens to this node."""
+        """Wait for the reports, on this Association or on one that the peer opens to this node."""
         deadline, waiting = time.monotonic() + wait_s, set(asked)
         results: dict[Reference, int] = {}
         is_here = True
@@ -167,6 +167,6 @@ class StorageCommitmentSCU:
             elif association.upper_layer.has_input(_LOOK_S):
                 try:
                     self._next(association)
-                except AssociationEnded:  # the report may come on another one
+                except AssociationEnded:  # the report may come on another Association
                     association.finish()
                     is_here = False

@@ -1,4 +1,4 @@
-"""Data Sets in a Transfer Syntax that the peer accepts: the next ones are made while this one is sent."""
+"""Transcode Data Sets to a Transfer Syntax that the peer accepts, ahead while another one is sent."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _Arguments = tuple[BinaryIO, str, Sequence[str], int, Path]
 
 
 class _Decoding(NamedTuple):
-    """One that was begun; ``needs_file`` while its bytes are still read."""
+    """A started transcoding; ``needs_file`` while it still reads the file's bytes."""
 
     held: StoredVersion
     result: Callable[[], Transcoded]
@@ -28,16 +28,15 @@ class _Decoding(NamedTuple):
 
 
 class Transcoder:
-    """Transcodes what a peer does not accept as it is stored; for one thread.
+    """Transcodes images that a peer does not accept as stored; for one thread.
 
-    Decoding works in another process, and has two images at hand: it decodes the second when the first is done, while
-    that goes out.  A small image of one frame is read here, by the thread that sends; what takes longer is made by
-    another thread.
+    Another process decodes, and has up to two images: it decodes the second one while the first is sent.  The sending
+    thread reads small images of one frame itself; another thread handles all others.
 
     Parameters
     ----------
     accepted
-        Gives the Transfer Syntaxes that the peer accepts for an instance.
+        Returns the Transfer Syntaxes that the peer accepts for an instance.
     """
 
     def __init__(self, accepted: Accepted) -> None:
@@ -45,9 +44,9 @@ class Transcoder:
         self._ahead: _Decoding | None = None
 
     def transcode(self, file: ArchivedFile, held: StoredVersion, meanwhile: Meanwhile = do_nothing) -> Transcoded:
-        """Give the Data Set, from what was begun ahead if it is that; close it.
+        """Return the transcoded Data Set, which may have been started ahead; the caller closes it.
 
-        ``meanwhile`` gives the next one, which is begun as soon as the bytes of this one are not needed any more.
+        ``meanwhile`` returns the next image, whose transcoding starts as soon as the bytes of this one are not needed.
 
         Raises
         ------
@@ -68,7 +67,7 @@ class Transcoder:
         return begun.result()
 
     def begin(self, upcoming: Upcoming | None) -> None:
-        """Begin the next one, where it has to be transcoded; ``transcode`` gives it later."""
+        """Start the next image, if it must be transcoded; ``transcode`` returns it later."""
         if upcoming is None or upcoming[1].transfer_syntax_uid in self._accepted(upcoming[1]):
             return
         _give_up(self._ahead)
@@ -76,12 +75,12 @@ class Transcoder:
         self._ahead = _beside(begun) if begun.needs_file else begun
 
     def close(self) -> None:
-        """Give up what was begun; call it when nothing more is sent."""
+        """Cancel what was started ahead; call it when nothing more is sent."""
         ahead, self._ahead = self._ahead, None
         _give_up(ahead)
 
     def _begun(self, file: ArchivedFile, held: StoredVersion) -> _Decoding:
-        """Begin it in this thread, where it is small and in memory."""
+        """Start in this thread if the image is small and in memory; otherwise do the work when the result is needed."""
         if file.content is None or file.size_bytes > SMALL_BYTES:
             return _Decoding(held, lambda: self._now(file, held), _nothing, needs_file=True)
         try:
@@ -105,9 +104,10 @@ class Transcoder:
 
 
 def _beside(begun: _Decoding) -> _Decoding:
-    """Let another thread do what is left to do; the end of this process does not wait for it, as it would for a pool's.
+    """Do the rest in another thread.
 
-    Where there is no thread to be had, it is done when the result is asked for.
+    It is a daemon thread, because the interpreter would wait for the threads of a pool when it ends.  When no thread
+    can be started, the work is done when the result is needed.
     """
     future: Future[Transcoded] = Future()
     with contextlib.suppress(RuntimeError):
@@ -121,7 +121,7 @@ def _carry_out(work: Callable[[], Transcoded], future: Future[Transcoded]) -> No
         return
     try:
         result = work()
-    except BaseException as error:  # noqa: BLE001 - raised again where the result is asked for
+    except BaseException as error:  # noqa: BLE001 - raised again by the future's ``result``
         future.set_exception(error)
     else:
         future.set_result(result)
@@ -133,7 +133,7 @@ def _give_up(begun: _Decoding | None) -> None:
 
 
 def _nothing() -> None:
-    """Nothing was begun that could be given up."""
+    """Do nothing: nothing was started that could be cancelled."""
 
 
 def _raising(error: InstanceRefused) -> Callable[[], Transcoded]:
@@ -144,7 +144,7 @@ def _raising(error: InstanceRefused) -> Callable[[], Transcoded]:
 
 
 def _drop(future: Future[Transcoded]) -> None:
-    """Close what becomes of it, as soon as it is there."""
+    """Cancel the work, or close its result as soon as it is ready."""
     if not future.cancel():
         future.add_done_callback(_close)
 

@@ -11,12 +11,12 @@ _MESSAGE_ID = 1
 
 
 def echo(local: LocalAE, called: str, host: str, port: int, *, tls: bool = False) -> None:
-    """Verify that a remote AE answers.
+    """Verify that a remote AE answers C-ECHO.
 
     Raises
     ------
     DestinationUnavailable
-        With the reason, and what to look at.
+        The text has the reason and what to check.
     """
     association = Association.request_from(
         local=local,

@@ -1,9 +1,9 @@
-"""The upper layer: PDUs on a socket, driven by the Association's own thread (PS3.8 9, docs/adr/0017).
+"""The upper layer: send and receive PDUs in the Association's own thread (PS3.8 9, docs/adr/0017).
 
 ``socket_io`` reads and writes a socket with timeouts, ``tls_socket`` the same with TLS; ``buffered_socket`` gives it
-a buffer and deadlines.  ``state_table`` is PS3.8 Table 9-10, ``state_machine`` carries it out.  ``association_control``
-reads PDUs and turns each into an event, ``data_transfer`` reads and writes P-DATA-TF in Sta6.  ``requestor`` opens
-Associations of ours, ``user_information`` is what we say of ourselves, ``variable_items`` leaves out unknown items.
+a buffer and deadlines.  ``state_table`` is PS3.8 Table 9-10, ``state_machine`` executes it.  ``association_control``
+reads PDUs and turns each into an event, ``data_transfer`` reads and writes P-DATA-TF in Sta6.  ``requestor`` opens our
+own Associations, ``user_information`` names our implementation, ``variable_items`` removes unknown items.
 ``codecs`` is the only module that imports pynetdicom.
 """
 

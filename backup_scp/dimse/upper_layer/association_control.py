@@ -1,6 +1,6 @@
-"""How an Association begins and ends: its PDUs are read, and each is an event of the state machine (PS3.8 9.2, 9.3).
+"""Begin and end an Association: read its PDUs, each an event of the state machine (PS3.8 9.2, 9.3).
 
-P-DATA-TF in Sta6 is left to ``layer``.
+``data_transfer`` handles P-DATA-TF in Sta6.
 """
 
 from __future__ import annotations
@@ -61,26 +61,26 @@ _REASONS = (
     "Unexpected PDU parameter",
     "Invalid PDU parameter value",
 )
-_TLS_HANDSHAKE = b"\x16\x03"  # type and major version of its record
+_TLS_HANDSHAKE = b"\x16\x03"  # type and major version of a TLS record
 _HTTP = (b"GET ", b"HEAD", b"POST", b"PUT ", b"OPTI", b"PRI ")
 _LONGEST_CONTROL_PDU = 1 << 18  # an A-ASSOCIATE-RQ with 128 contexts of many syntaxes is about 100 KiB
-LONGEST_P_DATA = 1 << 26  # senders that do not heed what we offer still get through, but no PDU lasts for days
+LONGEST_P_DATA = 1 << 26  # longer than what we offer, for senders that ignore it; but no PDU may last for days
 _LINGER_S = 5.0
 
 
 class AssociationControl(BufferedSocket, StateMachine):
-    """An Association's connection and its state.
+    """The connection and state of an Association.
 
     Attributes
     ----------
     association_timeout_s
-        How long the peer may take to answer a request to associate or to release.
+        Limit for the peer's answer to an A-ASSOCIATE-RQ or A-RELEASE-RQ, in seconds.
     idle_timeout_s
-        How long the peer may say nothing between messages.
+        How long the peer may be silent between messages, in seconds.
     peer_address
-        For the log.
+        The peer's address, for the log.
     violation
-        What the peer has sent that PS3.8 forbids, if it was aborted for that; it ends the sentence "it sent".
+        The violation of PS3.8 for which the peer was aborted, if any; it ends a sentence that begins with "it sent".
     """
 
     def __init__(self, connection: socket.socket | None, timing: Timing, peer_address: str) -> None:
@@ -91,8 +91,8 @@ class AssociationControl(BufferedSocket, StateMachine):
         self.idle_timeout_s = timing.idle_s
         self.peer_address = peer_address
         self.violation = ""
-        self._aborted = ""  # by the peer, and how
-        self._pdu_left = 0  # bytes that are still to come of the current P-DATA-TF
+        self._aborted = ""  # how the peer aborted; empty when it did not
+        self._pdu_left = 0  # bytes of the current P-DATA-TF that have not been read
         self._pdu_deadline = 0.0
         self.happen(ASSOCIATE_REQUEST if self.is_requestor else CONNECTION_ACCEPTED)
         self.artim_s = _LINGER_S
@@ -106,16 +106,16 @@ class AssociationControl(BufferedSocket, StateMachine):
 
     @property
     def is_open(self) -> bool:
-        """Whether the connection is still there."""
+        """Whether the connection is open."""
         return self.connection is not None and self.state != IDLE
 
     @property
     def is_over(self) -> bool:
-        """Whether the association was released, rejected or aborted, and only the connection is still there."""
+        """Whether the Association was released, rejected or aborted, and only the connection is still open."""
         return self.state == AWAITING_CLOSE
 
     def _act_on(self, pdu: bytes) -> None:
-        """Do what the table says of a PDU in this state; one that comes at the wrong time is named in the log."""
+        """Execute the table's action for a PDU in this state; log a PDU that comes at the wrong time."""
         if pdu[0] == _A_ABORT:
             if len(pdu) < _SHORTEST_A_ABORT:
                 self.refuse("an A-ABORT that cannot be decoded")
@@ -128,7 +128,7 @@ class AssociationControl(BufferedSocket, StateMachine):
     # -- establishing ------------------------------------------------------------------------------------------------
 
     def read_request(self) -> bytes | None:
-        """Read an A-ASSOCIATE-RQ (PS3.8 9.3.2); None when something else came, or nothing before ARTIM expired."""
+        """Read an A-ASSOCIATE-RQ (PS3.8 9.3.2); None when another PDU came, or nothing before ARTIM expired."""
         try:
             pdu = self._read_pdu(self.artim)
         except PeerTimedOut:
@@ -141,7 +141,7 @@ class AssociationControl(BufferedSocket, StateMachine):
         return pdu if self.state == AWAITING_LOCAL_RESPONSE else None
 
     def part(self, result: int, source: int, reason: int) -> bytes:
-        """Let go of a connection without a word; give the A-ASSOCIATE-RJ for whoever carries out AE-8 (PS3.8 9.3.4)."""
+        """Give up the connection without sending; return the A-ASSOCIATE-RJ, which another thread sends (AE-8)."""
         self.connection = None
         self.close()
         return _REJECTION.pack(_A_ASSOCIATE_RJ, 4, result, source, reason)
@@ -149,7 +149,7 @@ class AssociationControl(BufferedSocket, StateMachine):
     # -- ending ------------------------------------------------------------------------------------------------------
 
     def finish(self) -> str:
-        """End what reading has found to be ending, and say how."""
+        """Complete the end of the Association that reading has found; return how it ended."""
         how = self._aborted or "lost"
         if self.state == AWAITING_LOCAL_RELEASE:
             self.happen(RELEASE_RESPONSE)
@@ -171,7 +171,7 @@ class AssociationControl(BufferedSocket, StateMachine):
         self.linger()
 
     def _read_answer_to_release(self, deadline: float) -> None:
-        """Read on until a release is answered; what the peer had sent before is no longer of use (PS3.8 AR-6)."""
+        """Read until the release is answered; ignore data that the peer sent before (PS3.8 AR-6)."""
         while self.is_open and not self.is_over and time.monotonic() < deadline:
             pdu = self._read_pdu(deadline)
             if pdu is not None:
@@ -180,7 +180,7 @@ class AssociationControl(BufferedSocket, StateMachine):
                 self.happen(RELEASE_RESPONSE)
 
     def abort(self, *, block: bool = True) -> None:
-        """Abort: the peer is told, and the connection closed; ``block`` lets the peer close first, for a moment."""
+        """Send an A-ABORT and close the connection; with ``block`` wait a moment for the peer to close first."""
         self.watch = None
         if self.is_open and not self.is_over:
             self.happen(ABORT_REQUEST)
@@ -190,10 +190,10 @@ class AssociationControl(BufferedSocket, StateMachine):
             self.close()
 
     def linger(self) -> None:
-        """After a release or an abort wait for the peer to close, until the ARTIM timer expires; then close.
+        """After a release or an abort, wait until the peer closes or the ARTIM timer expires; then close.
 
-        Closing at once could destroy our last PDU before the peer has read it.  What still comes is not looked at: AA-6
-        ignores it, and AA-7 would only repeat an A-ABORT.
+        Closing at once could destroy our last PDU before the peer has read it.  It ignores what the peer still sends:
+        AA-6 ignores it too, and AA-7 would only repeat an A-ABORT.
         """
         try:
             while self.state == AWAITING_CLOSE and time.monotonic() < self.artim:
@@ -206,7 +206,7 @@ class AssociationControl(BufferedSocket, StateMachine):
         self.close()
 
     def close(self) -> None:
-        """Close the connection in whatever state it is; nothing is left to be done."""
+        """Close the connection in any state, without sending."""
         self._close_transport()
         self._give_back()
         self.state = IDLE
@@ -222,12 +222,12 @@ class AssociationControl(BufferedSocket, StateMachine):
     # -- reading ---------------------------------------------------------------------------------------------------
 
     def _read_pdu(self, deadline: float) -> bytes | None:
-        """Read one PDU; None when it is a P-DATA-TF in Sta6 (DT-2), whose body is read on, or none at all."""
+        """Read one PDU; None for a P-DATA-TF in Sta6 (DT-2), whose body is read elsewhere, and when there is no PDU."""
         self._require(PDU_HEADER.size, deadline)
         header = bytes(self._take(PDU_HEADER.size))
         pdu_type, length = PDU_HEADER.unpack(header)
         if pdu_type == P_DATA_TF and self.state == ESTABLISHED:
-            if not PDV_HEADER.size <= length <= LONGEST_P_DATA:  # one or more PDVs, PS3.8 9.3.5
+            if not PDV_HEADER.size <= length <= LONGEST_P_DATA:  # it holds one or more PDVs, PS3.8 9.3.5
                 self.refuse(f"a P-DATA-TF of {length} bytes")
                 return None
             self._pdu_left = length
@@ -242,7 +242,7 @@ class AssociationControl(BufferedSocket, StateMachine):
         return header + self._read_exactly(length, deadline)
 
     def refuse(self, what: str, reason: int = INVALID_PARAMETER_VALUE) -> None:
-        """Take a PDU for invalid (Evt19), and abort; after the end of an association nothing is worth a line."""
+        """Abort because of an invalid PDU (Evt19), and log it; after the end of an Association without logging."""
         if not self.is_over:
             self._note_violation(what)
         self.happen(INVALID_PDU, reason=reason)
@@ -253,7 +253,7 @@ class AssociationControl(BufferedSocket, StateMachine):
 
 
 def _named(header: bytes) -> str:
-    """Name what is no PDU, by its first bytes."""
+    """Describe bytes that are no PDU, from their beginning."""
     if header.startswith(_TLS_HANDSHAKE):
         return "TLS to a port without it"
     if header.startswith(_HTTP):
@@ -263,7 +263,7 @@ def _named(header: bytes) -> str:
 
 
 def _how_aborted(pdu: bytes) -> str:
-    """Say who has aborted, and why (PS3.8 9.3.8); what it reserves is no violation."""
+    """Describe who aborted and why (PS3.8 9.3.8); reserved values are no violation."""
     source, reason = pdu[8:10]
     if source != SERVICE_PROVIDER:
         return "aborted by the peer"

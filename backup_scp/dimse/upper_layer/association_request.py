@@ -1,7 +1,7 @@
-"""An A-ASSOCIATE-RQ made readable: what PS3.8 forbids and does no harm is served, the rest is named (PS3.8 9.3.2).
+"""Rewrite an A-ASSOCIATE-RQ without harmless violations, and name the others (PS3.8 9.3.2).
 
-pynetdicom's codecs refuse an even Presentation Context ID, a role value beyond 1, a blank AE title and a user identity
-of an unknown type, and do not say which it was.  So they see a request without them.
+pynetdicom's codecs refuse an even Presentation Context ID, a role value above 1, a blank AE title and a user identity
+of an unknown type, without naming the reason.  So they get a request without these.
 """
 
 from __future__ import annotations
@@ -24,34 +24,34 @@ from backup_scp.dimse.upper_layer.variable_items import (
 )
 
 _CALLED, _CALLING = slice(10, 26), slice(26, 42)
-_ECHOED = slice(10, 74)  # an answer has there what the request has (PS3.8 9.3.3)
+_ECHOED = slice(10, 74)  # an answer repeats these bytes of the request (PS3.8 9.3.3)
 _NO_AE_TITLE = b"-".ljust(16)
 _MOST_CONTEXTS = 128
-_MOST_ITEMS, _MOST_USER_ITEMS, _MOST_SYNTAXES = 512, 512, 8192  # some times what anyone has a use for
+_MOST_ITEMS, _MOST_USER_ITEMS, _MOST_SYNTAXES = 512, 512, 8192  # several times what a real peer needs
 _READ = frozenset((0x51, 0x53, ROLE_SELECTION, 0x56))  # maximum length, window, roles, extended negotiation
 _LONGEST_SHOWN = 128
 
 
 class InvalidRequest(ValueError):  # noqa: N818 - not an error of ours
-    """What came is no A-ASSOCIATE-RQ that can be answered; its text ends the sentence "it sent"."""
+    """An A-ASSOCIATE-RQ that cannot be answered; the text ends a sentence that begins with "it sent"."""
 
 
 @dataclass(frozen=True, slots=True)
 class AssociationRequest:
-    """What an A-ASSOCIATE-RQ says, and the same without what pynetdicom's codecs refuse.
+    """An A-ASSOCIATE-RQ, and the same without what pynetdicom's codecs refuse.
 
     Attributes
     ----------
     called, calling
-        AE titles up to their first NUL, without blanks around them; empty where there is none.
+        AE titles up to the first NUL, without surrounding spaces; empty when blank.
     protocol_version
-        Bit 0 is for the only version that there is.
+        Bit 0 is the only version defined.
     encoded
-        For pynetdicom's codecs.
+        The rewritten request, for pynetdicom's codecs.
     oddities
-        What PS3.8 forbids and is served all the same, each with its value.
+        Harmless violations of PS3.8, each with its value; the request is accepted nevertheless.
     context_ids
-        Presentation Context IDs as they were sent, by those in ``encoded``.
+        Presentation Context IDs as received, by those in ``encoded``.
     """
 
     called: str
@@ -63,7 +63,7 @@ class AssociationRequest:
     _original: bytes
 
     def answer(self, encoded: bytes) -> bytes:
-        """Make the A-ASSOCIATE-AC to what was sent of that to ``encoded``."""
+        """Turn the A-ASSOCIATE-AC to ``encoded`` into the one to the received request."""
         encoded = encoded[: _ECHOED.start] + self._original[_ECHOED] + encoded[_ECHOED.stop :]
         if all(ours == theirs for ours, theirs in self.context_ids.items()):
             return encoded
@@ -84,7 +84,7 @@ def read_request(encoded: bytes) -> AssociationRequest:
     Raises
     ------
     InvalidRequest
-        With what is wrong, and its value.
+        The text has the violation and its value.
     """
     if len(encoded) < FIXED_BYTES:
         raise InvalidRequest(f"an A-ASSOCIATE-RQ of {len(encoded)} bytes")
@@ -102,7 +102,7 @@ class _Reader:
     def __init__(self, encoded: bytes) -> None:
         self._original = encoded
         self._oddities: dict[str, None] = {}
-        self._ids: list[int] = []  # as they were sent, each once
+        self._ids: list[int] = []  # as received, each once
 
     def read(self) -> AssociationRequest:
         _require_few_items(self._original)
@@ -135,7 +135,7 @@ class _Reader:
         return kind, body
 
     def _note_context(self, body: bytes) -> None:
-        if len(body) < 4:  # its ID, and three reserved bytes
+        if len(body) < 4:  # the ID and three reserved bytes
             raise InvalidRequest(f"an A-ASSOCIATE-RQ with a Presentation Context of {len(body)} bytes")
         number = body[0]
         if not any(kind == ABSTRACT_SYNTAX and uid.strip(b"\0 ") for kind, uid in items(body[4:])):
@@ -159,12 +159,12 @@ class _Reader:
             yield kind, bytes((self._ours(body[0]),)) + body[1:] if kind == PRESENTATION_CONTEXT_RQ else body
 
     def _ours(self, number: int) -> int:
-        """Give the ID itself, or the place of it among all where one of them is even."""
+        """Return the ID itself; when any ID is even, a new one from its position."""
         return number if all(each % 2 for each in self._ids) else 2 * self._ids.index(number) + 1
 
 
 def _require_few_items(encoded: bytes) -> None:
-    """Refuse thousands of items, each of some bytes: pynetdicom's codecs take seconds for them."""
+    """Raise for thousands of short items, for which pynetdicom's codecs take seconds."""
     contexts = parts = 0
     for kind, body in items(encoded[FIXED_BYTES:]):
         contexts += 1
@@ -179,5 +179,5 @@ def _require_few_items(encoded: bytes) -> None:
 
 
 def ae_title(encoded: bytes) -> str:
-    """Read an AE title up to its first NUL, as a C string, without blanks around it (PS3.5 6.2: it is ASCII)."""
+    """Decode an AE title up to its first NUL, like a C string, without surrounding spaces (PS3.5 6.2: ASCII)."""
     return encoded.partition(b"\0")[0].decode("ascii", "ignore").strip(" ")

@@ -1,4 +1,4 @@
-"""A socket with a buffer, deadlines, and something to look after meanwhile."""
+"""A socket with a buffer, deadlines, and a function that is called while it waits."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from backup_scp.dimse.upper_layer.socket_io import Stream
 from backup_scp.dimse.upper_layer.tls_socket import stream_of
 
 _BUFFER_BYTES = 1 << 20
-_MOST_IDLE = 8  # buffers that wait for the next connection: to map and to unmap one costs as much as a C-ECHO
-_SLOWEST_BYTES_PER_S = 10_000  # what a PDU or a write may take beyond the timeout
+_MOST_IDLE = 8  # free buffers kept for the next connection: to map and unmap one costs as much as a C-ECHO
+_SLOWEST_BYTES_PER_S = 10_000  # minimum rate: a PDU or write gets this much time in addition to the timeout
 _WATCH_S = 0.2
 _PATIENCE_S = 4.0
-_LAST_WORD_S = 5.0  # what the peer may take for a PDU of the state machine: whoever ends an Association waits for that
-_JOINED_BYTES = 16 << 10  # to copy so little costs less than to describe the pieces
+_LAST_WORD_S = 5.0  # limit for sending a PDU of the state machine, since the end of an Association waits for it
+_JOINED_BYTES = 16 << 10  # below this, one copy is faster than a gathering write
 
 _idle: deque[memoryview] = deque(maxlen=_MOST_IDLE)
 
@@ -29,29 +29,29 @@ _NO_BUFFER = memoryview(b"")
 
 
 class AssociationEnded(Exception):  # noqa: N818 - not an error: the usual end of reading
-    """The peer released or aborted, or the connection is gone; the state machine has dealt with it."""
+    """The peer released or aborted, or the connection is lost; the state machine has handled it."""
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error of this association
-    """What is under way here is no longer wanted by somebody else."""
+    """The requestor of the current work no longer wants it."""
 
 
 class PeerTimedOut(AssociationEnded):
-    """The peer said nothing for longer than it may."""
+    """The peer was silent for longer than the limit."""
 
 
 class BufferedSocket:
-    """A socket, and the bytes that were received and not yet read.
+    """A socket, and the bytes that were received and not read yet.
 
     Attributes
     ----------
     connection
-        The bare socket, None once it is closed.
+        The socket; None after it was closed.
     network_timeout_s
-        How long the peer may pause in the middle of a PDU or a message.
+        How long the peer may pause within a PDU or message, in seconds.
     watch
-        Called again and again while the peer is slow to send or to take something; may raise ``Interrupted``, and is
-        forgotten then.
+        Called repeatedly while the peer is slow to send or receive.  It may raise ``Interrupted``, and is then
+        removed.
     """
 
     def __init__(self, connection: socket.socket | None, network_timeout_s: float) -> None:
@@ -61,11 +61,11 @@ class BufferedSocket:
         self._watched_at = 0.0
         self._stream: Stream | None = None
         self._buffer, self._other = _buffer(), _NO_BUFFER
-        self._is_lent = False  # what was read last may still be looked at in this buffer: the next goes to the other
-        self._start = self._end = 0  # what was received and not yet read
+        self._is_lent = False  # the caller may still use this buffer: receive into the other one
+        self._start = self._end = 0  # received and not read yet
 
     def has_input(self, wait_s: float = 0.0) -> bool:
-        """Whether something from the peer, or its end, waits to be read; wait for it at most so long."""
+        """Tell whether bytes from the peer, or its end, can be read; wait for them at most ``wait_s``."""
         connection = self.connection
         if self._start != self._end or connection is None:
             return True
@@ -76,7 +76,7 @@ class BufferedSocket:
         return True
 
     def shut(self, how: int) -> None:
-        """From any thread: end the connection in one direction or both; its own thread closes it."""
+        """From any thread: shut the connection down in one direction or both; its own thread closes it."""
         connection = self.connection
         if connection is not None:
             with contextlib.suppress(OSError):
@@ -93,13 +93,13 @@ class BufferedSocket:
         return bytes(body)
 
     def _require(self, size: int, deadline: float) -> None:
-        """Have ``size`` bytes in one piece; ``size`` is at most a header."""
+        """Receive until the buffer has ``size`` contiguous bytes; ``size`` is at most a header."""
         while self._end - self._start < size:
             self._move_up()
             self._receive(deadline)
 
     def _move_up(self) -> None:
-        """Make room behind what was received, and leave alone what is lent."""
+        """Make room behind the received bytes; do not overwrite bytes that the caller may still use."""
         if self._start:
             rest = bytes(self._buffer[self._start : self._end])
             if self._is_lent:
@@ -114,14 +114,14 @@ class BufferedSocket:
         return data
 
     def _receive(self, deadline: float) -> None:
-        """Receive what there is, at least one byte, into the buffer's free end.
+        """Receive at least one byte into the free end of the buffer.
 
         Raises
         ------
         PeerTimedOut
-            There was nothing until the deadline.
+            Nothing came before the deadline.
         AssociationEnded
-            There will be nothing more.
+            Nothing more can come.
         """
         if self._start == self._end:
             self._move_up()
@@ -135,7 +135,7 @@ class BufferedSocket:
         self._end += count
 
     def _receive_now(self) -> int | None:
-        """Receive what there is behind what was received; None when that is nothing yet, 0 at the end."""
+        """Receive what is there, without waiting, behind the earlier bytes; None if there is nothing, 0 at the end."""
         connection = self.connection
         if connection is None:
             return 0
@@ -148,7 +148,7 @@ class BufferedSocket:
         return count
 
     def _receive_from(self, connection: socket.socket, deadline: float) -> int:
-        """Receive as many bytes as there are; 0 when the connection is gone."""
+        """Wait for bytes and receive them; 0 when the connection is lost."""
         stream, room = self._on(connection), self._buffer[self._end :]
         while True:
             try:
@@ -161,23 +161,23 @@ class BufferedSocket:
                 return 0
 
     def _peer_is_gone(self) -> None:
-        """See to it that the peer has closed the connection, or lost it."""
+        """Handle that the peer has closed the connection, or that it was lost."""
         raise NotImplementedError
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
     def _put(self, pieces: Sequence[Piece], most_s: float = math.inf) -> None:
-        """Write everything, however slowly the peer takes it, in as few calls as the system lets us.
+        """Write everything, also to a slow peer, in as few system calls as possible.
 
         Parameters
         ----------
         most_s
-            How long it may take nothing, where that is less than the timeout.
+            A shorter limit than the timeout, in seconds.
 
         Raises
         ------
         OSError
-            It takes nothing more.
+            The peer takes nothing more.
         """
         connection = self.connection
         if connection is None:
@@ -199,7 +199,7 @@ class BufferedSocket:
             self._look_up()
 
     def send_ignoring_errors(self, data: bytes) -> None:
-        """Write a PDU of the state machine: that the peer is gone is for the next read to see."""
+        """Write a PDU of the state machine; when the peer is gone, the next read reports it."""
         watch, self.watch = self.watch, None
         try:
             self._put([data], _LAST_WORD_S)
@@ -210,23 +210,23 @@ class BufferedSocket:
     # -- both --------------------------------------------------------------------------------------------------------
 
     def _deadline(self, size: int, most_s: float = math.inf) -> float:
-        """When ``size`` bytes must be through: a peer that sends a byte a minute holds no association for ever."""
+        """Return the deadline for ``size`` bytes: a peer that sends a byte a minute must not hold an Association."""
         return time.monotonic() + min(self.network_timeout_s, most_s) + size / _SLOWEST_BYTES_PER_S
 
     def _patience_s(self, deadline: float) -> float:
-        """Say how long a call may block until it is time to look up or, when that is near, to the deadline."""
+        """Return how long a call may block: until the next call of ``watch`` or the deadline, whichever is sooner."""
         usual_s = _PATIENCE_S if self.watch is None else _WATCH_S
         left_s = deadline - time.monotonic()
         return usual_s if left_s > usual_s else max(left_s, 0.001)
 
     def _on(self, connection: socket.socket) -> Stream:
-        """Give what reads and writes this socket: one of ours is connected, and secured, after we have it."""
+        """Return the stream of this socket; made here, because an outgoing socket is connected and secured later."""
         if self._stream is None or self._stream.socket is not connection:
             self._stream = stream_of(connection)
         return self._stream
 
     def _give_back(self) -> None:
-        """Let the next connection have the buffers; nothing more can be read here."""
+        """Return the buffers for the next connection; nothing can be read here afterwards."""
         if self._buffer is _NO_BUFFER and self._other is _NO_BUFFER:
             return
         _idle.extend(filter(len, (self._other, self._buffer)))
@@ -234,7 +234,7 @@ class BufferedSocket:
         self._start = self._end = 0
 
     def _look_up(self) -> None:
-        """Let ``watch`` see to what else goes on, if it has not done so just now."""
+        """Call ``watch``, unless it was called a moment ago."""
         if self.watch is None or time.monotonic() - self._watched_at < _WATCH_S:
             return
         watch, self.watch = self.watch, None
@@ -243,15 +243,15 @@ class BufferedSocket:
 
 
 def _buffer() -> memoryview:
-    """Give one that is idle, or make one; it costs memory as it is used, not for a silent peer."""
+    """Return a free buffer, or create one; it uses memory only as it is filled, so not for a silent peer."""
     try:
         return _idle.pop()
     except IndexError:
-        return memoryview(mmap(-1, _BUFFER_BYTES, access=ACCESS_COPY))  # a process that comes of this one has its own
+        return memoryview(mmap(-1, _BUFFER_BYTES, access=ACCESS_COPY))  # private: a forked process has its own copy
 
 
 def _after(pieces: Sequence[Piece], sent: int) -> list[Piece]:
-    """Give what is still to be sent."""
+    """Return the pieces that are not sent yet."""
     for number, piece in enumerate(pieces):
         if sent < len(piece):
             return [memoryview(piece)[sent:], *pieces[number + 1 :]]

@@ -1,6 +1,6 @@
-"""pynetdicom's codecs of the A-ASSOCIATE PDUs, set to take what PS3.8 forbids and does no harm.
+"""pynetdicom's codecs of the A-ASSOCIATE PDUs, configured to accept harmless violations of PS3.8.
 
-The only module that knows pynetdicom.  Its settings are those of the process as a whole; pynetdicom documents them as
+Only this module imports pynetdicom.  The configuration applies to the whole process; pynetdicom documents it as
 ``pynetdicom._config``.
 """
 
@@ -23,11 +23,11 @@ from pynetdicom.pdu_primitives import (
 )
 from pynetdicom.presentation import PresentationContext, build_context, negotiate_as_requestor
 
-# pynetdicom's own log prints identifiers and pydicom's warnings print values: both are patient data.
+# pynetdicom's log prints identifiers, and pydicom's warnings print values: both are patient data.
 logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
 logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
 settings.reading_validation_mode = IGNORE
-# Identity never blocks: UIDs of any length, AE titles padded with NUL or with an umlaut; ``server`` judges the rest.
+# Accept UIDs of any length, and AE titles with NUL padding or an umlaut; ``server`` decides on the rest.
 _config.VALIDATORS = {"AE": lambda _: (True, ""), "UI": lambda _: (True, "")}
 _config.CODECS = ("ascii", "latin-1")
 

@@ -1,4 +1,4 @@
-"""The data of an Association: P-DATA-TF in Sta6, read and written in place, so that memory is flat (PS3.8 9.3.5)."""
+"""Read and write P-DATA-TF in Sta6, in place, so that memory use is constant (PS3.8 9.3.5)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from backup_scp.dimse.upper_layer.timing import Timing
 
 
 class MessageFragment(NamedTuple):
-    """A part of a message: bytes of one PDV, valid as ``UpperLayer.read_fragment`` says."""
+    """A part of a message; ``UpperLayer.read_fragment`` says how long its bytes are valid."""
 
     context_id: int
     is_command: bool
@@ -25,20 +25,20 @@ class MessageFragment(NamedTuple):
 
 
 class UpperLayer(AssociationControl):
-    """An Association's connection, its state and its messages.
+    """The connection, state and messages of an Association.
 
     Attributes
     ----------
     peer_maximum_length
-        Bytes that the peer takes in one P-DATA-TF, 0 for any number (PS3.8 D.1).
+        Maximum bytes of a P-DATA-TF to the peer, 0 for no limit (PS3.8 D.1).
     """
 
     def __init__(self, connection: socket.socket | None, timing: Timing, peer_address: str) -> None:
         super().__init__(connection, timing, peer_address)
         self.peer_maximum_length = 0
-        self._pdv_left = 0  # bytes that are still to come of the current PDV
+        self._pdv_left = 0  # bytes of the current PDV that have not been read
         self._pdv = (0, 0)  # context ID and Message Control Header of the current PDV
-        self._largest: int | None = None  # bytes of ours in one PDV, once it is negotiated
+        self._largest: int | None = None  # maximum bytes in a PDV of ours, after the negotiation
 
     def accept(self, answer: bytes, peer_maximum_length: int) -> None:
         """Answer an A-ASSOCIATE-RQ with this A-ASSOCIATE-AC."""
@@ -50,13 +50,13 @@ class UpperLayer(AssociationControl):
     def read_fragment(self, *, between_messages: bool = False) -> MessageFragment:
         """Read the next part of a message.
 
-        Long PDVs come in several parts.  The bytes are only valid until the next read; those of a Data Set until the
-        next but one, so that there is time to digest them.
+        Long PDVs come in several parts.  The bytes are valid until the next read; those of a Data Set until the second
+        next one, so that a thread can hash them.
 
         Raises
         ------
         AssociationEnded
-            There will be no more; a partial message is void.
+            No more can come; drop a partial message.
         """
         if self._pdv_left == 0:
             if self._pdu_left == 0:
@@ -74,10 +74,10 @@ class UpperLayer(AssociationControl):
         return MessageFragment(context_id, bool(control & COMMAND), bool(control & LAST) and not self._pdv_left, data)
 
     def _with_what_follows(self, begin: int) -> memoryview:
-        """Move up the Data Set's further PDVs that were received already, over the headers between them.
+        """Join further PDVs of this Data Set that are in the buffer already, by moving them over their headers.
 
-        Most modalities send 16 KiB a PDU: taken one by one, each would cost a write and a turn of the digest.  What is
-        not plainly the same Data Set going on, one PDV to a PDU, is left for the next read, which judges it.
+        Most modalities send PDUs of 16 KiB: one by one, each would cost a write and a call of the digest.  Only plain
+        continuations are joined, with one PDV in a PDU; the next read handles and checks everything else.
         """
         buffer, (context_id, control) = self._buffer, self._pdv
         end = self._start
@@ -104,9 +104,9 @@ class UpperLayer(AssociationControl):
         return not self.is_open or super().has_input(wait_s)
 
     def has_pdu(self) -> bool:
-        """Whether the next PDU or the end, or the rest of this PDU, is read without a wait for the peer.
+        """Tell whether the next PDU, the end, or the rest of this PDU can be read without waiting for the peer.
 
-        Of a PDU that the buffer does not hold the beginning is enough.
+        For a PDU longer than the buffer, its beginning is enough.
         """
         while self.is_open and self._end - self._start < self._due() <= len(self._buffer):
             received = self._receive_now()
@@ -115,14 +115,14 @@ class UpperLayer(AssociationControl):
         return True
 
     def _due(self) -> int:
-        """Count the bytes of the rest of this PDU, or of the next one as far as it is known."""
+        """Return the length of the rest of this PDU, or of the next one, as far as it is known."""
         if self._pdu_left or self._end - self._start < PDU_HEADER.size:
             return self._pdu_left or PDU_HEADER.size
         _, length = PDU_HEADER.unpack_from(self._buffer, self._start)
         return PDU_HEADER.size + int(length)
 
     def _next_p_data(self, timeout_s: float) -> None:
-        """Go to the body of the next P-DATA-TF; other PDUs have their effect."""
+        """Go to the body of the next P-DATA-TF; handle other PDUs on the way."""
         while self._pdu_left == 0:
             pdu = self._read_pdu(time.monotonic() + timeout_s)
             if pdu is not None:
@@ -131,7 +131,7 @@ class UpperLayer(AssociationControl):
                 raise AssociationEnded
 
     def _next_pdv(self) -> None:
-        """Read the header of the next PDV; lengths that lie end the association (PS3.8 9.3.5.1)."""
+        """Read the header of the next PDV; abort when its length is wrong (PS3.8 9.3.5.1)."""
         if self._pdu_left < PDV_HEADER.size:
             self.reject_pdu("the last PDV of a PDU has no room for its header")
         self._require(PDV_HEADER.size, self._pdu_deadline)
@@ -143,7 +143,7 @@ class UpperLayer(AssociationControl):
             self.reject_pdu(f"a PDV of {length} bytes, where {self._pdu_left} are left in its PDU")
 
     def reject_pdu(self, what: str) -> NoReturn:
-        """Refuse an invalid PDU, and stop reading; ``what`` ends a sentence in the log."""
+        """Abort because of an invalid PDU, and raise; ``what`` ends a sentence in the log."""
         self._pdu_left = self._pdv_left = 0
         self.refuse(what)
         raise AssociationEnded
@@ -151,11 +151,11 @@ class UpperLayer(AssociationControl):
     # -- writing --------------------------------------------------------------------------------------------------
 
     def send_message(self, context_id: int, command: bytes, data: bytes | None = None) -> None:
-        """Send a Command Set, and a Data Set that fits in memory, in as few writes as there can be."""
+        """Send a Command Set, and a Data Set that is in memory, in as few writes as possible."""
         self._write(p_data.framed(context_id, command, data, self._largest_fragment()))
 
     def framed(self, context_id: int, command: bytes, data: bytes | None = None) -> bytes:
-        """Make the PDUs of one message, to be sent with others by ``send_framed``."""
+        """Return the PDUs of one message, for ``send_framed``, which sends several messages together."""
         return b"".join(p_data.framed(context_id, command, data, self._largest_fragment()))
 
     def send_framed(self, messages: bytearray) -> None:
@@ -163,7 +163,7 @@ class UpperLayer(AssociationControl):
         self._write([messages])
 
     def send_data_set(self, context_id: int, command: bytes, parts: Iterable[Piece]) -> None:
-        """Send a Command Set and a Data Set that comes in parts; memory is flat."""
+        """Send a Command Set and a Data Set in parts, with constant memory."""
         for pieces in p_data.writes(context_id, command, parts, self._largest_fragment()):
             self._write(pieces)
 
@@ -178,7 +178,7 @@ class UpperLayer(AssociationControl):
         Raises
         ------
         AssociationEnded
-            It is no longer established, or the peer takes nothing more.
+            The Association is not established any more, or the peer takes nothing more.
         """
         if self.state != ESTABLISHED:
             raise AssociationEnded

@@ -1,4 +1,4 @@
-"""Who we are when we call others."""
+"""Our own Application Entity, for calls to other AEs."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from backup_scp.dimse.upper_layer.timing import Timing
 
 @dataclass(frozen=True, slots=True)
 class LocalAE:
-    """Our own Application Entity, as the requestor of Associations.
+    """Our own Application Entity as requestor of Associations.
 
     Attributes
     ----------
     tls
-        What Associations to remote AEs with TLS are secured with; None when there is no certificate to show.
+        TLS context for calls to remote AEs with TLS; None when the settings have no certificate.
     """
 
     ae_title: str

@@ -1,4 +1,4 @@
-"""Messages as P-DATA-TF PDUs of one PDV each (PS3.8 9.3.5, Annex E), laid out for the socket without a copy."""
+"""Encode messages as P-DATA-TF PDUs with one PDV each (PS3.8 9.3.5, Annex E), without copying the data."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ PDU_HEADER = struct.Struct(">BxI")  # type, reserved, length (PS3.8 9.3.1)
 PDV_HEADER = struct.Struct(">IBB")  # length, Presentation Context ID, Message Control Header (PS3.8 9.3.5, E.2)
 HEADERS = struct.Struct(">BxIIBB")  # both, of a P-DATA-TF and its first PDV
 
-_LONGEST_PDV = 1 << 18  # what we put into one PDU when the peer sets no limit
+_LONGEST_PDV = 1 << 18  # our limit when the peer sets none
 _MOST_PIECES = 512  # in one write; the system takes 1024
 _WRITE_BYTES = 1 << 20
 
 
 def largest_fragment(maximum_length: int | None) -> int:
-    """Count the bytes that fit into one PDV of the peer's Maximum Length Received (PS3.8 D.1; 0 is no limit)."""
+    """Return how many bytes fit into one PDV under the peer's Maximum Length Received (PS3.8 D.1; 0 is no limit)."""
     return max(min(maximum_length or _LONGEST_PDV, _LONGEST_PDV) - PDV_HEADER.size, 2) & ~1  # even, PS3.8 Annex E.2
 
 
 def framed(context_id: int, command: bytes, data: Piece | None, largest: int) -> list[Piece]:
-    """Make the PDUs of one message whose Data Set, if any, is in memory."""
+    """Return the PDUs of one message whose Data Set, if any, is in memory."""
     pieces = _pdus(context_id, memoryview(command), largest, COMMAND, last=True)
     if data is not None:
         pieces += _pdus(context_id, memoryview(data), largest, 0, last=True)
@@ -32,10 +32,10 @@ def framed(context_id: int, command: bytes, data: Piece | None, largest: int) ->
 
 
 def writes(context_id: int, command: bytes, parts: Iterable[Piece], largest: int) -> Iterator[list[Piece]]:
-    """Make the PDUs of one message whose Data Set comes in parts, for one write after the other.
+    """Yield the PDUs of one message whose Data Set comes in parts, write by write.
 
-    Each part is asked for before the one ahead of it goes out, so that the last one is known; when the parts end with
-    an error, the message is not completed.
+    It requests each part before it sends the one before, so that it knows the last part.  When the parts end with an
+    error, the message stays incomplete.
     """
     pieces = _pdus(context_id, memoryview(command), largest, COMMAND, last=True)
     at_once = min(max(_WRITE_BYTES // largest, 1), _MOST_PIECES // 2) * largest
@@ -53,7 +53,7 @@ def writes(context_id: int, command: bytes, parts: Iterable[Piece], largest: int
 
 
 def _pdus(context_id: int, data: memoryview, largest: int, control: int, *, last: bool) -> list[Piece]:
-    """Lay headers and fragments side by side; all but the last fragment have the same header."""
+    """Return headers and fragments in turn; all fragments except the last have the same header."""
     whole, rest = divmod(len(data), largest)
     if not rest and (whole or not last):
         whole, rest = whole - 1, largest

@@ -1,7 +1,7 @@
-"""Associations that we request: Sta4, Sta5 and into Sta6 (PS3.8 9.2, PS3.7 D.3.3).
+"""Request Associations: Sta4, Sta5 and into Sta6 (PS3.8 9.2, PS3.7 D.3.3).
 
-A destination is sent the same A-ASSOCIATE-RQ again and again, and gives the same A-ASSOCIATE-AC to it.  So pynetdicom's
-codecs see the first of each; the others are known.
+We send a destination the same A-ASSOCIATE-RQ each time, and it returns the same A-ASSOCIATE-AC.  So pynetdicom's codecs
+see only the first of each; a cache has the others.
 """
 
 from __future__ import annotations
@@ -42,23 +42,23 @@ from backup_scp.errors import DestinationBusy, DestinationRefuses, DestinationUn
 _ACCEPTANCE, _REJECTION = 0x02, 0x03  # PDU types, PS3.8 9.3.3 and 9.3.4
 _REJECTED_TRANSIENT = 2  # PS3.8 9.3.4
 _NO_SOCKET = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-_REMEMBERED = 16  # requests, and answers; of 256 KiB each at most, as ``layer`` reads no longer ones
+_REMEMBERED = 16  # requests and answers, of 256 KiB at most, since ``association_control`` reads no longer PDU
 
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """What an Association of ours is asked for.
+    """What we propose for an Association.
 
     Attributes
     ----------
     contexts
         Abstract Syntax and its Transfer Syntaxes; at most 128.
     as_scp
-        Abstract Syntaxes for which we, the requestor, propose to be the SCP (PS3.7 D.3.3.4).
+        Abstract Syntaxes for which we, the requestor, propose the SCP role (PS3.7 D.3.3.4).
     maximum_pdu_length
-        Bytes, offered to the peer (PS3.8 D.1).
+        Maximum bytes of a P-DATA-TF to us, as offered to the peer (PS3.8 D.1).
     tls
-        Whether to secure it (PS3.15 B.12).
+        Whether to use TLS (PS3.15 B.12).
     """
 
     local: LocalAE
@@ -73,18 +73,18 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True)
 class AcceptedContexts:
-    """What was accepted of a proposal.
+    """The accepted part of a proposal.
 
     Attributes
     ----------
     contexts
         Accepted Presentation Contexts.
     we_are_scp
-        Whether the peer lets us be the SCP, by SOP Class UID; nothing where it did not say.
+        Whether the peer accepts us as SCP, by SOP Class UID; no entry when it did not answer.
     peer_maximum_length
-        Bytes that the peer takes in one P-DATA-TF, 0 for any number (PS3.8 D.1).
+        Maximum bytes of a P-DATA-TF to the peer, 0 for no limit (PS3.8 D.1).
     implementation
-        Implementation Class UID and Implementation Version Name, as far as the peer says them (PS3.7 D.3.3.2).
+        Implementation Class UID and Implementation Version Name, if the peer names them (PS3.7 D.3.3.2).
     """
 
     contexts: Sequence[PresentationContext]
@@ -95,7 +95,7 @@ class AcceptedContexts:
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """An A-ASSOCIATE-RQ in values that can be compared."""
+    """An A-ASSOCIATE-RQ as a hashable key of the cache."""
 
     calling: str
     called: str
@@ -105,12 +105,12 @@ class _Asked:
 
 
 class RequestingLayer(UpperLayer):
-    """The upper layer of an Association of ours."""
+    """The upper layer of an Association that we request."""
 
     is_requestor = True
 
     def request(self, request: bytes) -> bytes | None:
-        """Send an A-ASSOCIATE-RQ and read what answers it; None when something else came, or nothing in time."""
+        """Send an A-ASSOCIATE-RQ and return the answer; None when another PDU came, or nothing in time."""
         self.happen(CONNECTION_OPENED, request)
         try:
             pdu = self._read_pdu(time.monotonic() + self.association_timeout_s)
@@ -122,7 +122,7 @@ class RequestingLayer(UpperLayer):
         return None
 
     def accepted(self, peer_maximum_length: int) -> None:
-        """Go on after an A-ASSOCIATE-AC."""
+        """Continue after an A-ASSOCIATE-AC."""
         self.peer_maximum_length = peer_maximum_length
         self.happen(PDU_EVENTS[_ACCEPTANCE])
 
@@ -138,9 +138,9 @@ def request(proposal: Proposal, watch: Callable[[], None] | None) -> tuple[Upper
     Raises
     ------
     DestinationUnavailable
-        With the reason, and what to look at.
+        The text has the reason and what to check.
     Interrupted
-        By ``watch``, see ``BufferedSocket``.
+        Raised by ``watch``, see ``BufferedSocket``.
     """
     where, timing = f"{proposal.called} at {proposal.host}:{proposal.port}", proposal.local.timing
     asked = _Asked(
@@ -178,14 +178,14 @@ def request(proposal: Proposal, watch: Callable[[], None] | None) -> tuple[Upper
 
 
 def _connected(proposal: Proposal, where: str) -> socket.socket:
-    """Open a connection, with TLS where it is wanted."""
+    """Open a connection, with TLS if the proposal has it."""
     local, host = proposal.local, proposal.host
     if proposal.tls and local.tls is None:
         sentence = f"{proposal.called} wants TLS: set ca, certificate and key of [tls] in the settings"
         raise DestinationRefuses(sentence)
     try:
         bare = socket.create_connection((host, proposal.port), local.timing.connect_s)
-    except (socket.gaierror, UnicodeError):  # a name may be too long for DNS
+    except (socket.gaierror, UnicodeError):  # UnicodeError: the name is too long for DNS
         sentence = f"{proposal.called}: the name {host} is not known to DNS; check the host"
         raise DestinationRefuses(sentence) from None
     except OSError as error:
@@ -233,7 +233,7 @@ def _contexts(asked: _Asked) -> list[PresentationContext]:
 
 
 def _acceptance(asked: _Asked, encoded: bytes) -> AcceptedContexts | None:
-    """Say what an A-ASSOCIATE-AC says; None where it cannot be decoded, which is not remembered."""
+    """Decode an A-ASSOCIATE-AC, with a cache; None, uncached, when it cannot be decoded."""
     try:
         return _decoded(asked, encoded)
     except Exception:  # noqa: BLE001 - whatever the codec makes of hostile bytes
@@ -242,7 +242,7 @@ def _acceptance(asked: _Asked, encoded: bytes) -> AcceptedContexts | None:
 
 @lru_cache(maxsize=_REMEMBERED)
 def _decoded(asked: _Asked, acceptance: bytes) -> AcceptedContexts:
-    """Decode an A-ASSOCIATE-AC (PS3.8 9.3.3); what was not proposed is not accepted (PS3.8 9.3.3.2, PS3.7 D.3.3.4)."""
+    """Decode an A-ASSOCIATE-AC (PS3.8 9.3.3); ignore what was not proposed (PS3.8 9.3.3.2, PS3.7 D.3.3.4)."""
     pdu = A_ASSOCIATE_AC()
     pdu.decode(without_unknown_items(acceptance))
     primitive = pdu.to_primitive()
@@ -250,7 +250,7 @@ def _decoded(asked: _Asked, acceptance: bytes) -> AcceptedContexts:
     return AcceptedContexts(
         [
             context
-            for context, (_, proposed) in zip(results, asked.contexts, strict=True)  # in the order of the IDs, both
+            for context, (_, proposed) in zip(results, asked.contexts, strict=True)  # both are in the order of the IDs
             if context.result == 0 and context.transfer_syntax and context.transfer_syntax[0] in proposed
         ],
         {
@@ -264,7 +264,7 @@ def _decoded(asked: _Asked, acceptance: bytes) -> AcceptedContexts:
 
 
 def _of_implementation(item: object) -> str:
-    """Say what an item of the user information says of the peer's software."""
+    """Return the text of a user information item about the peer's implementation; otherwise empty."""
     if isinstance(item, ImplementationClassUIDNotification):
         return str(item.implementation_class_uid or "")
     if isinstance(item, ImplementationVersionNameNotification):
@@ -273,7 +273,7 @@ def _of_implementation(item: object) -> str:
 
 
 def _rejection(encoded: bytes, where: str) -> DestinationUnavailable | None:
-    """Say what an A-ASSOCIATE-RJ says (PS3.8 9.3.4); None where it says nothing that there is."""
+    """Turn an A-ASSOCIATE-RJ into an error (PS3.8 9.3.4); None when its values are not defined."""
     try:
         pdu = A_ASSOCIATE_RJ()
         pdu.decode(encoded)

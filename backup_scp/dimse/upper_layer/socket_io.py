@@ -1,11 +1,11 @@
-"""How a socket is read, written and waited for: by the system where it keeps the time, else after it was asked.
+"""Read and write sockets with timeouts: SO_RCVTIMEO and SO_SNDTIMEO where the system has them, poll() elsewhere.
 
-Both ways give the same: what there is, as soon as there is something, and ``TimeoutError`` where there is nothing for
-too long.
+Both ways behave the same: they return the bytes that are there, as soon as there are some, and raise ``TimeoutError``
+when nothing comes in time.
 
-Before they wait for the rest of a message both acknowledge what has come of it (``TCP_QUICKACK``).  dcmtk and what is
-built on it leave Nagle's algorithm on and write a message in several pieces: the last one is not sent until the others
-are acknowledged, and the system delays that by 40 ms.
+Before they wait for the rest of a message, both acknowledge the part that has come (``TCP_QUICKACK``).  dcmtk and
+programs built on it leave Nagle's algorithm on and write a message in several pieces: the last one is not sent until
+the others are acknowledged, and the system delays that by 40 ms.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from backup_scp.dimse.upper_layer.p_data import Piece
 
 _MOST_PIECES = 1024  # in one write: IOV_MAX of Linux and macOS
 _TIMEVAL = struct.Struct("@qq")  # seconds and microseconds
-_SYSTEM_WAITS = os.name == "posix" and struct.calcsize("@l") == 8  # with 32 bits a timeval may be one or the other
-_QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)  # Linux has it
-_DONTWAIT: int = getattr(socket, "MSG_DONTWAIT", 0)  # Windows lacks it, and uses ``Polled``
-Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)  # select() stops at descriptor 1023
+_SYSTEM_WAITS = os.name == "posix" and struct.calcsize("@l") == 8  # on 32 bits, timeval has one of two formats
+_QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)  # only Linux has it
+_DONTWAIT: int = getattr(socket, "MSG_DONTWAIT", 0)  # Windows lacks it and uses ``Polled``
+Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)  # select() is limited to descriptors below 1024
 
 
 class Stream(Protocol):
@@ -37,26 +37,26 @@ class Stream(Protocol):
     Attributes
     ----------
     socket
-        The bare one.
+        The socket.
     gathers
-        Whether it takes several pieces in one write.
+        Whether it can send several pieces in one write.
     """
 
     socket: socket.socket
     gathers: bool
 
     def receive(self, room: memoryview, patience_s: float) -> int:
-        """Wait for at least one byte, and receive what there is; 0 at the end.
+        """Wait for at least one byte, and receive what is there; 0 at the end.
 
         Raises
         ------
         TimeoutError
-            There was nothing.
+            Nothing came in time.
         OSError
         """
 
     def receive_now(self, room: memoryview) -> int | None:
-        """Receive what there is; None when that is nothing yet, 0 at the end.
+        """Receive what is there, without waiting; None when there is nothing, 0 at the end.
 
         Raises
         ------
@@ -64,28 +64,28 @@ class Stream(Protocol):
         """
 
     def send(self, pieces: Sequence[Piece], patience_s: float) -> int:
-        """Send what is taken of these pieces, of the first one only where it does not gather.
+        """Send as much of these pieces as the system takes; without ``gathers``, only of the first piece.
 
         Raises
         ------
         TimeoutError
-            Nothing was taken; the same must be sent again.
+            Nothing was taken; the caller must send the same again.
         OSError
         """
 
     def wait(self, patience_s: float) -> bool:
-        """Wait until ``receive_now`` is worth another try; False when it is not for so long."""
+        """Wait until ``receive_now`` can succeed; False when the time is over."""
 
 
 class _Acknowledging:
-    """A socket that acknowledges what it has received before the rest is waited for.
+    """A socket that acknowledges received bytes before it waits for the rest.
 
-    What we send acknowledges it, too: a message that came in one piece and was answered costs no system call.
+    Sending acknowledges too, so a message that came in one piece and was answered costs no extra system call.
     """
 
     def __init__(self, connection: socket.socket) -> None:
         self.socket = connection
-        self._is_answered = True  # nothing was received after what we sent last
+        self._is_answered = True  # nothing was received since we last sent something
 
     def wait(self, patience_s: float) -> bool:
         if not self._is_answered:
@@ -102,13 +102,13 @@ class _Acknowledging:
 
 
 class Timed(_Acknowledging):
-    """A socket whose calls block, and the system knows for how long at most: nothing is asked before a call."""
+    """A blocking socket with the system's timeouts, so that no poll() is needed before a call."""
 
     gathers = True
 
     def __init__(self, connection: socket.socket) -> None:
         super().__init__(connection)
-        self._patience_s = {socket.SO_RCVTIMEO: math.inf, socket.SO_SNDTIMEO: math.inf}  # what the system was told
+        self._patience_s = {socket.SO_RCVTIMEO: math.inf, socket.SO_SNDTIMEO: math.inf}  # the timeouts that are set
         if connection.gettimeout() is not None:
             connection.settimeout(None)
 
@@ -135,7 +135,7 @@ class Timed(_Acknowledging):
         self._allow(socket.SO_SNDTIMEO, patience_s)
         self._is_answered = True
         try:
-            if len(pieces) == 1 or sys.platform == "win32":  # which has no such call, and uses ``Polled``
+            if len(pieces) == 1 or sys.platform == "win32":  # Windows has no sendmsg(), and uses ``Polled``
                 return self.socket.send(pieces[0])
             return self.socket.sendmsg(pieces[:_MOST_PIECES])
         except BlockingIOError:
@@ -143,14 +143,14 @@ class Timed(_Acknowledging):
 
     def _allow(self, direction: int, patience_s: float) -> None:
         if patience_s != self._patience_s[direction]:
-            microseconds = max(int(patience_s * 1e6), 1)  # with none the system waits for ever
+            microseconds = max(int(patience_s * 1e6), 1)  # 0 would mean no timeout
             limit = _TIMEVAL.pack(*divmod(microseconds, 1_000_000))
             self.socket.setsockopt(socket.SOL_SOCKET, direction, limit)
             self._patience_s[direction] = patience_s
 
 
 class Polled(_Acknowledging):
-    """A socket whose calls never block, and which is asked when there is nothing: where the system keeps no time."""
+    """A non-blocking socket that waits with poll(), for systems without timeouts of sockets."""
 
     gathers = False
 
@@ -185,7 +185,7 @@ class Polled(_Acknowledging):
 
 
 def bare_stream(connection: socket.socket) -> Stream:
-    """Give the way to read and write a socket that suits this system."""
+    """Return the stream for a socket without TLS on this system."""
     return Timed(connection) if _SYSTEM_WAITS else Polled(connection)
 
 

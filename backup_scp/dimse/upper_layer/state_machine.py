@@ -1,4 +1,4 @@
-"""Carries out the state transition table for one Association (PS3.8 9.2)."""
+"""Execute the state transition table for one Association (PS3.8 9.2)."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _TRANSITIONS: Mapping[tuple[str, str], Action] = {at: ACTIONS[name] for at, name
 
 
 class StateMachine:
-    """The state of one Association, and what is done at an event.
+    """The state of one Association, and the actions at events.
 
     Attributes
     ----------
     state
         Sta1 to Sta13 of PS3.8 9.2.
     is_requestor
-        Whether the Association is ours.
+        Whether we requested the Association.
     artim
         When the ARTIM timer expires, on the monotonic clock (PS3.8 9.1.5); infinity when it does not run.
     artim_s
-        For how long it runs when it is started next.
+        The timer's duration when it is started next, in seconds.
     """
 
     is_requestor = False
@@ -37,7 +37,7 @@ class StateMachine:
     artim_s: float
 
     def happen(self, event: str, pdu: bytes = b"", reason: int = UNEXPECTED_PDU) -> None:
-        """Carry out the action of an event, and go to the next state.
+        """Execute the action of an event, and go to the next state.
 
         An event that cannot happen in this state closes the connection.
 
@@ -46,9 +46,9 @@ class StateMachine:
         event
             Evt1 to Evt19 of PS3.8 9.2.
         pdu
-            The A-ASSOCIATE PDU that is sent.
+            The A-ASSOCIATE PDU to send.
         reason
-            Of an A-ABORT that is sent by the service provider (PS3.8 9.3.8).
+            Reason of an A-ABORT from the service provider (PS3.8 9.3.8).
         """
         action = _TRANSITIONS.get((event, self.state))
         if action is None:
@@ -68,11 +68,11 @@ class StateMachine:
         self.state = next_state if self.is_requestor or not next_state_of_acceptor else next_state_of_acceptor
 
     def close(self) -> None:
-        """Close the connection in whatever state it is; nothing is left to be done."""
+        """Close the connection in any state, without sending."""
         raise NotImplementedError
 
     def send_ignoring_errors(self, data: bytes) -> None:
-        """Send a PDU; where the peer is gone the next read sees it."""
+        """Send a PDU; when the peer is gone, the next read reports it."""
         raise NotImplementedError
 
     def _close_transport(self) -> None:

@@ -1,4 +1,4 @@
-"""The state transition table of the upper layer as PS3.8 9.2 prints it: data, which ``state_machine`` carries out."""
+"""The state transition table of the upper layer, as printed in PS3.8 9.2; ``state_machine`` executes it."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import NamedTuple
 # Tables 9-1 to 9-5
 IDLE = "Sta1"
 AWAITING_REQUEST = "Sta2"  # A-ASSOCIATE-RQ
-AWAITING_LOCAL_RESPONSE = "Sta3"  # to an A-ASSOCIATE indication
+AWAITING_LOCAL_RESPONSE = "Sta3"  # our response to an A-ASSOCIATE indication
 AWAITING_CONNECTION = "Sta4"
 AWAITING_ANSWER = "Sta5"  # A-ASSOCIATE-AC or A-ASSOCIATE-RJ
 ESTABLISHED = "Sta6"
 AWAITING_RELEASE_RP = "Sta7"
-AWAITING_LOCAL_RELEASE = "Sta8"  # the response to an A-RELEASE indication
-COLLIDED_AWAITING_LOCAL_RELEASE = ("Sta9", "Sta12")  # both asked for release: of the requestor, of the acceptor
+AWAITING_LOCAL_RELEASE = "Sta8"  # our response to an A-RELEASE indication
+COLLIDED_AWAITING_LOCAL_RELEASE = ("Sta9", "Sta12")  # both sides requested release: requestor, acceptor
 COLLIDED_AWAITING_RELEASE_RP = ("Sta11", "Sta10")
 AWAITING_CLOSE = "Sta13"
 
-# The events that are not a PDU of the peer, and those that are, by its type
+# Events other than a PDU of the peer; then events by the type of the PDU
 ASSOCIATE_REQUEST, ASSOCIATE_ACCEPT, ASSOCIATE_REJECT, P_DATA_REQUEST = "Evt1", "Evt7", "Evt8", "Evt9"
 RELEASE_REQUEST, RELEASE_RESPONSE, ABORT_REQUEST = "Evt11", "Evt14", "Evt15"
 CONNECTION_OPENED, CONNECTION_ACCEPTED, CONNECTION_CLOSED = "Evt2", "Evt5", "Evt17"
@@ -28,17 +28,17 @@ PDU_EVENTS = {0x01: "Evt6", 0x02: "Evt3", 0x03: "Evt4", 0x04: "Evt10", 0x05: "Ev
 
 
 class Sent(Enum):
-    """A PDU that an action sends, where it is not always the same."""
+    """A PDU that an action sends, when it is not always the same."""
 
     ASSOCIATE = auto()
-    """That which came with the event: A-ASSOCIATE-RQ, -AC or -RJ."""
+    """The PDU given with the event: A-ASSOCIATE-RQ, -AC or -RJ."""
     P_ABORT = auto()
-    """A-ABORT of the service provider, with the reason that came with the event (PS3.8 9.3.8)."""
+    """A-ABORT of the service provider, with the reason given with the event (PS3.8 9.3.8)."""
 
 
 _RELEASE_RQ = bytes((5, 0, 0, 0, 0, 4, 0, 0, 0, 0))  # PS3.8 9.3.6
 _RELEASE_RP = bytes((6, 0, 0, 0, 0, 4, 0, 0, 0, 0))  # PS3.8 9.3.7
-_ABORT = bytes((7, 0, 0, 0, 0, 4, 0, 0, 0, 0))  # of the service user, whose reason is not significant (PS3.8 9.3.8)
+_ABORT = bytes((7, 0, 0, 0, 0, 4, 0, 0, 0, 0))  # of the service user; its reason is not significant (PS3.8 9.3.8)
 
 
 class Timer(Enum):
@@ -49,14 +49,14 @@ class Timer(Enum):
 
 
 class Action(NamedTuple):
-    """What is done at an event, in this order, and the state after it.
+    """What to do at an event, in this order, and the next state.
 
     Attributes
     ----------
     closes
-        Whether the transport connection is closed.
+        Whether to close the transport connection.
     next_state_of_acceptor
-        Where it is another than that of a requestor.
+        The acceptor's next state, when it differs from the requestor's.
     """
 
     next_state: str
@@ -66,18 +66,18 @@ class Action(NamedTuple):
     next_state_of_acceptor: str = ""
 
 
-# Tables 9-6 to 9-9.  An indication or a confirmation to the local user is the new state: the local user is the thread
-# that reads the PDUs, and looks at it.
+# Tables 9-6 to 9-9.  The new state replaces an indication or confirmation to the local user: the local user is the
+# thread that reads the PDUs, and it checks the state.
 ACTIONS: Mapping[str, Action] = {
-    "AE-1": Action("Sta4"),  # whoever requests an Association connects
+    "AE-1": Action("Sta4"),  # the code that requests an Association connects
     "AE-2": Action("Sta5", Sent.ASSOCIATE),
     "AE-3": Action("Sta6"),
     "AE-4": Action("Sta1", closes=True),
     "AE-5": Action("Sta2", artim=Timer.START),
-    "AE-6": Action("Sta3", artim=Timer.STOP),  # what is not acceptable is rejected with AE-8, or aborted with AA-8
+    "AE-6": Action("Sta3", artim=Timer.STOP),  # an unacceptable request is rejected with AE-8 or aborted with AA-8
     "AE-7": Action("Sta6", Sent.ASSOCIATE),
     "AE-8": Action("Sta13", Sent.ASSOCIATE, Timer.START),
-    "DT-1": Action("Sta6"),  # P-DATA-TF is written and read in place, whatever its size
+    "DT-1": Action("Sta6"),  # ``data_transfer`` writes and reads P-DATA-TF in place
     "DT-2": Action("Sta6"),
     "AR-1": Action("Sta7", _RELEASE_RQ),
     "AR-2": Action("Sta8"),
@@ -134,4 +134,4 @@ def _transitions() -> dict[tuple[str, str], str]:
 
 
 TRANSITIONS: Mapping[tuple[str, str], str] = _transitions()
-"""The action at an event in a state; the standard has none where an event cannot happen."""
+"""The action for an event and a state; no entry when the event cannot happen in the state."""

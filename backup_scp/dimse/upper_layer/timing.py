@@ -1,4 +1,4 @@
-"""How long the network may take."""
+"""Timeouts of the network."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ class Timing:
     Attributes
     ----------
     connect_s
-        TCP connection of our own associations, at each address that the host has.
+        For the TCP connection of our own Associations, at each address of the host.
     association_s
-        ARTIM (PS3.8 9.1.5), and the answer to our own association requests.
+        For ARTIM (PS3.8 9.1.5), and for the answer to our own A-ASSOCIATE-RQ.
     idle_s
-        A peer that says nothing between messages.
+        For a peer that is silent between messages.
     network_s
-        A peer that stops in the middle of a message, or does not answer one.
+        For a peer that stops within a message, or does not answer one.
     busy_s
-        A remote AE that takes no further association for the moment.
+        For a remote AE that rejects further Associations as transient.
     """
 
     connect_s: float = 10.0

@@ -1,7 +1,7 @@
-"""Secure transport: what our Associations are secured with, in either role (PS3.15 B.12, BCP 195).
+"""Create TLS contexts for Associations in both roles (PS3.15 B.12, BCP 195).
 
-TLS 1.2 and 1.3 with authenticated encryption and forward secrecy, nothing older.  A peer proves itself by its
-certificate, not by a host's name in it: DICOM nodes are configured by address (docs/adr/0020).
+TLS 1.2 and 1.3 with authenticated encryption and forward secrecy, nothing older.  The peer's certificate is checked,
+but no host name in it: DICOM nodes are configured by address (docs/adr/0020).
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from backup_scp.machine import clock
 
 _CIPHERS_OF_1_2 = "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM"  # TLS 1.3 has no others
 _CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
-_MOST_FLIGHTS = 10  # of a handshake; TLS 1.2 has four
+_MOST_FLIGHTS = 10  # limit for a handshake; TLS 1.2 has four flights
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What we show, and whom we trust: PEM files.
+    """PEM files with our certificate and the trusted CAs.
 
     Attributes
     ----------
     certificate, key
-        Ours; the certificates that it depends on follow it in the same file.
+        Our certificate, followed by intermediate certificates in the same file, and its key.
     ca
-        Who signs the certificates of those we trust; None where anyone may connect.
+        Certificates of the CAs that we trust; None when any caller may connect.
     """
 
     certificate: Path
@@ -40,7 +40,7 @@ class Credentials:
 
 
 def acceptor_context(credentials: Credentials) -> ssl.SSLContext:
-    """Make what incoming Associations are secured with; a caller needs a certificate when there is a CA.
+    """Create the TLS context of incoming Associations; a caller needs a certificate when there is a CA.
 
     Raises
     ------
@@ -53,7 +53,7 @@ def acceptor_context(credentials: Credentials) -> ssl.SSLContext:
 
 
 def requestor_context(credentials: Credentials) -> ssl.SSLContext | None:
-    """Make what outgoing Associations are secured with; None where nobody is trusted.
+    """Create the TLS context of outgoing Associations; None without a CA.
 
     Raises
     ------
@@ -73,7 +73,7 @@ def _context(protocol: int, credentials: Credentials) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(_CIPHERS_OF_1_2)
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
-    # After the end of what comes in an A-ABORT can still go out; that a message is whole is for DICOM to say.
+    # A peer may end its direction without a TLS alert: we can still send an A-ABORT, and DICOM detects cut messages.
     context.options |= getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
     try:
         context.load_cert_chain(credentials.certificate, credentials.key, password=_no_password)
@@ -93,17 +93,17 @@ def _context(protocol: int, credentials: Credentials) -> ssl.SSLContext:
 
 
 def valid_until(credentials: Credentials) -> datetime:
-    """Tell until when our certificate is valid, by showing it to ourselves.
+    """Return until when our certificate is valid, after a handshake with ourselves.
 
     Raises
     ------
     InvalidSettings
-        It cannot be used, has expired, or is not valid yet; or a certificate of ``ca`` has expired.
+        The certificate cannot be used, has expired, or is not valid yet; or a certificate of ``ca`` has expired.
     """
     ours = Credentials(credentials.certificate, credentials.key)
     client = _context(ssl.PROTOCOL_TLS_CLIENT, ours)
     client.check_hostname = False
-    client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # our own certificate is trusted, whoever signed it
+    client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # trust our own certificate, whoever signed it
     client.load_verify_locations(credentials.certificate)
     to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
     ends = (
@@ -124,7 +124,7 @@ def valid_until(credentials: Credentials) -> datetime:
 
 
 def _ends_of_authorities(credentials: Credentials) -> list[datetime]:
-    """List until when the certificates of ``ca`` are valid: after it nobody is let in."""
+    """Return the dates on which the certificates of ``ca`` expire; afterwards no peer is accepted."""
     if credentials.ca is None:
         return []
     ends = [_not_after(authority) for authority in acceptor_context(credentials).get_ca_certs()]
@@ -138,7 +138,7 @@ def _not_after(certificate: Mapping[str, Any]) -> datetime:
 
 
 def _mixed_up(credentials: Credentials) -> str:
-    """Say so when there is a key where the certificate should be."""
+    """Return a sentence when the files of key and certificate are exchanged; otherwise empty."""
     with contextlib.suppress(OSError):
         if _CERTIFICATE not in credentials.certificate.read_bytes():
             exchanged = credentials.key.is_file() and _CERTIFICATE in credentials.key.read_bytes()
@@ -147,7 +147,7 @@ def _mixed_up(credentials: Credentials) -> str:
 
 
 def _no_password() -> str:
-    """Nobody is there to type one."""
+    """Raise instead of asking for a password: nobody is there to type it."""
     raise ValueError("the key has a password")
 
 
@@ -158,12 +158,12 @@ def _reason(error: Exception) -> str:
 
 
 def tls_reason(error: ssl.SSLError) -> str:
-    """Say in OpenSSL's words, without its places, what went wrong."""
+    """Return OpenSSL's reason, without its source lines."""
     return (error.reason or "no more is known").lower().replace("_", " ")
 
 
 def why_not_secured(error: ssl.SSLError) -> tuple[str, str]:
-    """Say why a handshake with a caller failed, and what to do."""
+    """Return why a handshake with a caller failed, and what to do."""
     reason = tls_reason(error)
     for words, (what, fix) in _WHY.items():
         if words in reason:

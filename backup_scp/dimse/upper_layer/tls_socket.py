@@ -1,6 +1,6 @@
-"""TLS over a socket: what has come is taken from it at once, and deciphered one record behind the other (PS3.15 B.12).
+"""TLS over a socket: receive all available records in one call, then decrypt them (PS3.15 B.12).
 
-Python's own ``SSLSocket`` asks the system twice for each record of 16 KiB, and gives one at a time.
+Python's own ``SSLSocket`` makes two system calls for each record of 16 KiB, and returns one record at a time.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from typing import cast
 from backup_scp.dimse.upper_layer.p_data import Piece
 from backup_scp.dimse.upper_layer.socket_io import Stream, bare_stream
 
-_LONGEST_WRITE_BYTES = 1 << 18  # enciphered at once: memory is flat
+_LONGEST_WRITE_BYTES = 1 << 18  # encrypted at once; limits memory
 _ROOM_BYTES = 16 << 10
-_AT_ONCE_BYTES = 1 << 18  # received, and deciphered while a core's own cache holds it
-_WORTH_BYTES = 64 << 10  # of room
-_MOST_ANSWERS_BYTES = 1 << 16  # of TLS itself, which go out with what we send next: to thousands of KeyUpdates, say
+_AT_ONCE_BYTES = 1 << 18  # received at once, so that decryption finds it in the CPU cache
+_WORTH_BYTES = 64 << 10  # least free room for another receive
+_MOST_ANSWERS_BYTES = 1 << 16  # limit of unsent TLS messages, for example answers to thousands of KeyUpdates
 
 
 class SecuredSocket(socket.socket):
-    """A socket that takes the place of a bare one, to be read and written by its ``Secured`` alone.
+    """A socket that replaces a plain one; only its ``Secured`` may read and write it.
 
     Parameters
     ----------
     bare
-        Connected; it is not a socket any more.
+        A connected socket; it is detached and cannot be used afterwards.
     context
-        What it is secured with.
+        The TLS context.
     server_hostname
-        As requestor: whom we call.  None for an acceptor.
+        As requestor, the host that we call; None for an acceptor.
 
     Attributes
     ----------
@@ -65,19 +65,19 @@ class Secured:
         self.socket: socket.socket = connection
         self._bare = bare_stream(connection)
         self._received, self._made, self._tls = connection.received, connection.made, connection.tls
-        self._unsent = memoryview(b"")  # records
-        self._piece: Piece | None = None  # what they are of
-        self._taken = 0  # bytes of it
+        self._unsent = memoryview(b"")  # encrypted records
+        self._piece: Piece | None = None  # the piece that they are of
+        self._taken = 0  # bytes of that piece in them
 
     def do_handshake(self, timeout_s: float) -> None:
-        """Agree on TLS with the peer.
+        """Do the TLS handshake with the peer.
 
         Raises
         ------
         ssl.SSLError
-            It cannot be.
+            It failed.
         TimeoutError
-            It takes too long.
+            It took too long.
         OSError
         """
         until = time.monotonic() + timeout_s
@@ -90,7 +90,7 @@ class Secured:
                 self._take_in(room, self._bare.receive(room, _left(until)))
             except ssl.SSLError:
                 with contextlib.suppress(OSError):
-                    self._flush(_left(until))  # the alert that tells the peer
+                    self._flush(_left(until))  # sends the alert to the peer
                 raise
             else:
                 self._flush(_left(until))
@@ -100,13 +100,13 @@ class Secured:
         left_s, until = patience_s, time.monotonic() + patience_s
         while (count := self._deciphered(room)) is None:
             self._take_in(room, self._bare.receive(room[:_AT_ONCE_BYTES], left_s))
-            left_s = _left(until)  # a part of a record may have come, and its sender has no more time for the rest
+            left_s = _left(until)  # after a part of a record, the same deadline holds for its rest
         return count + self._what_follows(room[count:]) if count else 0
 
     def _what_follows(self, room: memoryview) -> int:
-        """Receive and decipher on, while there is more and room for it; give the bytes."""
+        """Receive and decrypt more, without waiting, while there is room; return the number of bytes."""
         count = 0
-        with contextlib.suppress(OSError):  # it is met again, when what came before it has been read
+        with contextlib.suppress(OSError):  # the next read raises it again, after the bytes before it were read
             while len(room) - count >= _WORTH_BYTES:
                 rest = room[count:]
                 received = self._bare.receive_now(rest[:_AT_ONCE_BYTES])
@@ -122,13 +122,13 @@ class Secured:
         count = self._deciphered(room)
         if count is None and (received := self._bare.receive_now(room)) is not None:
             self._take_in(room, received)
-            count = self._deciphered(room)  # None: a part of a record, or one for TLS itself
+            count = self._deciphered(room)  # None: only a part of a record, or a record of TLS itself
         return count
 
     def send(self, pieces: Sequence[Piece], patience_s: float) -> int:
         piece = pieces[0]
         if piece is not self._piece:
-            self._flush(patience_s)  # the rest of one that was given up
+            self._flush(patience_s)  # the rest of a piece that the caller gave up
             self._taken = self._tls.write(memoryview(piece)[:_LONGEST_WRITE_BYTES])
             self._piece = piece
         self._flush(patience_s)
@@ -139,34 +139,34 @@ class Secured:
         return self._bare.wait(patience_s)
 
     def _take_in(self, room: memoryview, count: int) -> None:
-        """Have what was received deciphered; where it stands there is room again."""
+        """Pass received bytes to TLS; their place in ``room`` is free again."""
         if count:
             self._received.write(room[:count])
         else:
             self._received.write_eof()
 
     def _deciphered(self, room: memoryview) -> int | None:
-        """Give all records that are complete, as far as there is room; None when none is, 0 at the end."""
+        """Decrypt all complete records into ``room``, while it has space; None when there is none, 0 at the end."""
         count, size, read = 0, len(room), self._tls.read
         try:
             while count < size:
-                got = cast("int", read(size - count, room[count:]))  # with a buffer it gives a number
+                got = cast("int", read(size - count, room[count:]))  # with a buffer it returns a number
                 if not got:
                     break
                 count += got
         except ssl.SSLWantReadError:
-            if self._made.pending > _MOST_ANSWERS_BYTES:  # no peer that means well asks for so many
+            if self._made.pending > _MOST_ANSWERS_BYTES:  # no honest peer causes so many
                 raise ConnectionAbortedError from None
             return count or None
         except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
             return count
         except ssl.SSLError:
-            if not count:  # else it is there again the next time
+            if not count:  # otherwise the next call raises it again
                 raise
         return count
 
     def _flush(self, patience_s: float) -> None:
-        """Send all records; what is not taken in time is sent with the next."""
+        """Send all records; the next call sends those that were not taken in time."""
         if self._made.pending:
             self._unsent = memoryview(bytes(self._unsent) + self._made.read())
         left_s, until = patience_s, time.monotonic() + patience_s
@@ -176,7 +176,7 @@ class Secured:
 
 
 def stream_of(connection: socket.socket) -> Stream:
-    """Give the way to read and write a socket that suits it and this system."""
+    """Return the stream for a socket, with or without TLS."""
     return Secured(connection) if isinstance(connection, SecuredSocket) else bare_stream(connection)
 
 

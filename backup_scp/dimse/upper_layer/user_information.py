@@ -1,4 +1,4 @@
-"""What we say of ourselves in every A-ASSOCIATE PDU (PS3.8 D.1, PS3.7 D.3.3.2)."""
+"""Our user information in every A-ASSOCIATE PDU (PS3.8 D.1, PS3.7 D.3.3.2)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"  # PS3.7 A.2.1
 def of_ourselves(
     maximum_pdu_length: int,
 ) -> tuple[MaximumLengthNotification, ImplementationClassUIDNotification, ImplementationVersionNameNotification]:
-    """Name the longest PDU that we take, in bytes, and our implementation."""
+    """Return the items for our maximum PDU length, in bytes, and our implementation."""
     maximum = MaximumLengthNotification()
     maximum.maximum_length_received = maximum_pdu_length
     implementation = ImplementationClassUIDNotification()

@@ -1,11 +1,11 @@
-"""The variable items of A-ASSOCIATE-RQ and A-ASSOCIATE-AC (PS3.8 9.3.2, 9.3.3)."""
+"""Read and write the variable items of A-ASSOCIATE-RQ and A-ASSOCIATE-AC (PS3.8 9.3.2, 9.3.3)."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
 
-FIXED_BYTES = 74  # before them, in both
+FIXED_BYTES = 74  # fixed fields before the items, in both PDUs
 PRESENTATION_CONTEXT_RQ, PRESENTATION_CONTEXT_AC = 0x20, 0x21  # PS3.8 9.3.2.2, 9.3.3.2
 ABSTRACT_SYNTAX, USER_INFORMATION, ROLE_SELECTION = 0x30, 0x50, 0x54  # PS3.8 9.3.2.2.1, 9.3.2.3, PS3.7 D.3.3.4
 
@@ -17,7 +17,7 @@ _SUB_ITEMS = range(0x51, 0x5A)  # PS3.8 D.1, PS3.7 D.3.3
 
 
 def without_unknown_items(encoded: bytes) -> bytes:
-    """Leave out the items that PS3.8 and PS3.7 do not define: they are to be ignored (PS3.8 9.3.1).
+    """Remove the items that PS3.8 and PS3.7 do not define, since they must be ignored (PS3.8 9.3.1).
 
     Raises
     ------
@@ -28,7 +28,7 @@ def without_unknown_items(encoded: bytes) -> bytes:
 
 
 def with_items(encoded: bytes, variable: Iterable[tuple[int, bytes]]) -> bytes:
-    """Give the same PDU with these variable items."""
+    """Return the same PDU with these variable items."""
     joined = b"".join(item(kind, body) for kind, body in variable)
     length = FIXED_BYTES - _PDU_HEADER_BYTES + len(joined)
     return encoded[:2] + length.to_bytes(4, "big") + encoded[_PDU_HEADER_BYTES:FIXED_BYTES] + joined
@@ -40,7 +40,7 @@ def item(kind: int, body: bytes) -> bytes:
 
 
 def items(encoded: bytes) -> Iterator[tuple[int, bytes]]:
-    """Give the type and the body of each item.
+    """Yield the type and the body of each item.
 
     Raises
     ------
