@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import socket
 import threading
@@ -297,26 +296,22 @@ class Association:
         AssociationEnded
             The peer is gone.
         """
-        with self.guard, self._watched_by(waiting):
-            while (command := self._next_command(is_due=True)[1]).field == Field.C_CANCEL_RQ:
-                self._cancelled.add(command.number(Element.MESSAGE_ID_BEING_RESPONDED_TO))
-            if command.field != field:
-                self.upper_layer.reject_pdu(f"a message with Command Field 0x{command.field:04X} for a response")
-            if not with_data_set:
-                self.skip_data_set()
-            self.require_answer(command, message_id, sop_instance_uid)
-            return command
-
-    @contextlib.contextmanager
-    def _watched_by(self, waiting: Callable[[], None] | None) -> Iterator[None]:
-        if waiting is None:
-            yield
-            return
-        self.upper_layer.watch = waiting
+        layer = self.upper_layer
+        if waiting is not None:
+            layer.watch = waiting
         try:
-            yield
+            with self.guard:
+                while (command := self._next_command(is_due=True)[1]).field == Field.C_CANCEL_RQ:
+                    self._cancelled.add(command.number(Element.MESSAGE_ID_BEING_RESPONDED_TO))
+                if command.field != field:
+                    layer.reject_pdu(f"a message with Command Field 0x{command.field:04X} for a response")
+                if not with_data_set:
+                    self.skip_data_set()
+                self.require_answer(command, message_id, sop_instance_uid)
+                return command
         finally:
-            self.upper_layer.watch = None
+            if waiting is not None:
+                layer.watch = None
 
     def require_answer(self, response: CommandSet, message_id: int, sop_instance_uid: str = "") -> None:
         """Abort unless a response answers our request, see ``CommandSet.require_answer``.

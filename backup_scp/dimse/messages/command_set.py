@@ -168,10 +168,16 @@ class CommandSet:
         answered = self.number(Element.MESSAGE_ID_BEING_RESPONDED_TO)
         if answered != message_id:
             raise InvalidDataSet(f"an answer to message {answered}, where one to message {message_id} is due")
-        named = self.text(Element.AFFECTED_SOP_INSTANCE_UID)
-        if sop_instance_uid and named and named != _as_read(sop_instance_uid):
+        named = self.elements.get(Element.AFFECTED_SOP_INSTANCE_UID, b"")
+        if sop_instance_uid and named and not self._is_about(sop_instance_uid, named):
             raise InvalidDataSet("an answer about another SOP Instance")
         _ = self.status
+
+    def _is_about(self, sop_instance_uid: str, named: bytes) -> bool:
+        """Tell whether the response names the instance; a peer may repeat a UID with other padding, or without text."""
+        if named.rstrip(b"\0 ") == sop_instance_uid.encode("latin-1", "replace"):
+            return True
+        return self.text(Element.AFFECTED_SOP_INSTANCE_UID) in {"", _as_read(sop_instance_uid)}
 
     @property
     def has_data_set(self) -> bool:
