@@ -1,4 +1,4 @@
-"""What the standard says, and nothing of this node: Data Sets, files, character sets, pixels, queries.
+"""The DICOM standard, independent of this node: Data Sets, files, character sets, pixels, queries.
 
 It imports ``machine`` and ``errors`` only.
 """

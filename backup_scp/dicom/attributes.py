@@ -1,7 +1,7 @@
-"""The one table of attributes that the node can match and return.
+"""The table of all attributes that the node can match and return.
 
-The parser collects them, the index has a column for each, C-FIND answers with them, and the Conformance Statement is
-written from them.  An attribute that is not here is answered empty, with Status FF01 (PS3.4 C.4.1.1.4).
+The parser collects them, the index has a column for each, C-FIND returns them, the Conformance Statement lists them.
+C-FIND returns any other attribute empty, with Status FF01 (PS3.4 C.4.1.1.4).
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ _SEVERAL_VALUES = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True, eq=False)  # each one is itself, which is quickly told
+@dataclass(frozen=True, slots=True, eq=False)  # compared by identity, which is fast
 class Attribute:
-    """One attribute that queries may use.
+    """An attribute that queries may use.
 
     Attributes
     ----------
@@ -52,13 +52,13 @@ class Attribute:
     kind
         ``unique``, ``required`` or ``optional`` key (PS3.4 C.2.2.1).
     computed
-        True when the index derives it from what it holds; it is never read from a Data Set.
+        Whether the index computes it, instead of reading it from a Data Set.
     items
         The item keys of a sequence (PS3.4 C.2.2.2.6); ``column`` of an item key is its keyword.
     has_several_values
-        Its Value Multiplicity is above 1 (PS3.6): it matches when any value does.
+        Whether its Value Multiplicity is above 1 (PS3.6); then it matches when any value does.
     may_be_listed
-        A backslash in a key always separates values (PS3.4 C.2.2.2.2, C.2.2.2.8).
+        Whether a backslash in a key always separates values (PS3.4 C.2.2.2.2, C.2.2.2.8).
     """
 
     keyword: str
@@ -79,7 +79,7 @@ class Attribute:
 
     @property
     def named(self) -> str:
-        """Keyword and tag, as errors name it."""
+        """Keyword and tag, for errors."""
         return f"{self.keyword} ({self.tag >> 16:04X},{self.tag & 0xFFFF:04X})"
 
 

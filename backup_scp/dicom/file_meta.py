@@ -1,4 +1,4 @@
-"""What is known of a Data Set before its first byte."""
+"""The properties of a Data Set that are known before its first byte."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Heading:
-    """What goes into the File Meta Information (PS3.10 7.1)."""
+    """The values for the File Meta Information (PS3.10 7.1)."""
 
     sop_class_uid: str
     sop_instance_uid: str

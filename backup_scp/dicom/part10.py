@@ -1,6 +1,6 @@
-"""DICOM files of others (PS3.10 section 7), opened tolerantly: old drives hold files with no preamble and no File Meta.
+"""Open DICOM files of other programs (PS3.10 section 7), also old ones without preamble or File Meta.
 
-Nothing of the Data Set is changed or copied: the caller gets a stream at its first byte.
+The Data Set is neither changed nor copied: the caller gets a stream at its first byte.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ _VRS = _LONG_VRS | frozenset(
 def open_part10(path: Path) -> tuple[Heading, BinaryIO]:
     """Open a DICOM file at the first byte of its Data Set.
 
-    The Data Set's own UIDs stand in the Heading where it can be read, for the File Meta of other people's files is
-    often that of the file they were made from; else those of the File Meta.
+    The Heading has the Data Set's own UIDs, because File Meta is often copied from the file that a file was made from.
+    When the Data Set cannot be read, it has the UIDs of File Meta.
 
-    An error does not name the path: old drives have folders with patients' names.
+    Errors do not name the path: old drives have folders with patients' names.
 
     Returns
     -------
@@ -52,9 +52,9 @@ def open_part10(path: Path) -> tuple[Heading, BinaryIO]:
     Raises
     ------
     NotDICOM
-        It is not a DICOM file, is a DICOMDIR, or names no SOP Instance.
+        The file is no DICOM file, is a DICOMDIR, or names no SOP Instance.
     SourceUnavailable
-        It cannot be read: it may be one.
+        The file cannot be read; it may be a DICOM file.
     """
     try:
         stream = path.open("rb")
@@ -71,7 +71,7 @@ def open_part10(path: Path) -> tuple[Heading, BinaryIO]:
 
 
 def read_heading(stream: BinaryIO) -> Heading:
-    """Read what comes before the Data Set of a file, and leave the stream at the Data Set's first byte.
+    """Read the bytes before the Data Set of a file, and leave the stream at the Data Set's first byte.
 
     Raises
     ------
@@ -101,14 +101,14 @@ def read_heading(stream: BinaryIO) -> Heading:
 
 
 def _skip_preamble(stream: BinaryIO) -> None:
-    """Go behind ``DICM``, where the standard has it or, of a writer that leaves the preamble out, at the beginning."""
+    """Skip preamble and ``DICM``, or only ``DICM`` at the beginning: some writers leave the preamble out."""
     beginning = stream.read(132)
     if beginning[128:] != b"DICM":
         stream.seek(4 if beginning.startswith(b"DICM") else 0)
 
 
 def _file_meta(stream: BinaryIO) -> dict[int, str]:
-    """Read group 0002 and stop at the Data Set; its group length is often wrong, and not believed."""
+    """Read group 0002 up to the Data Set; ignore its group length, which is often wrong."""
     meta: dict[int, str] = {}
     end = stream.tell() + MAXIMUM_FILE_META_BYTES
     while stream.tell() < end:
@@ -127,7 +127,7 @@ def _file_meta(stream: BinaryIO) -> dict[int, str]:
 
 
 def _meta_element(stream: BinaryIO) -> tuple[int, int] | None:
-    """Read one element's tag and value length; None where group 0002 has ended."""
+    """Read the tag and value length of an element; None after the end of group 0002."""
     header = stream.read(8)
     if len(header) < 8 or header[:2] != b"\x02\x00":
         return None
@@ -137,15 +137,15 @@ def _meta_element(stream: BinaryIO) -> tuple[int, int] | None:
         (length,) = struct.unpack("<I", stream.read(4).ljust(4, b"\xff"))
     elif vr in _VRS:
         (length,) = struct.unpack("<H", header[6:])
-    else:  # some writers put even File Meta in Implicit VR
+    else:  # some writers encode even File Meta in Implicit VR
         (length,) = struct.unpack("<I", header[4:])
     return group << 16 | element, length
 
 
 def _guess_transfer_syntax(stream: BinaryIO) -> str:
-    """Tell the Transfer Syntax from a Data Set's first element; empty where it does not look like one.
+    """Detect the Transfer Syntax from the first element of a Data Set; empty when the bytes do not look like one.
 
-    A Data Set of a SOP Instance begins in group 0008.
+    The Data Set of a SOP Instance begins in group 0008.
     """
     header = stream.read(8)
     if len(header) < 8:
@@ -159,9 +159,9 @@ def _guess_transfer_syntax(stream: BinaryIO) -> str:
 
 
 def relabelled(header: bytes, from_uid: str, to_uid: str) -> bytes:
-    """Put another Transfer Syntax UID into a preamble and File Meta of ours, whose length stays; or leave it as it is.
+    """Replace the Transfer Syntax UID in a header of ours, without changing its length; if impossible, change nothing.
 
-    What is left of the value is padding: more of it than PS3.5 9.1 has, and readers take it off.
+    The rest of the value is padding: more than PS3.5 9.1 allows, but readers remove it.
     """
     if from_uid == to_uid or not is_well_formed(to_uid):
         return header

@@ -1,4 +1,4 @@
-"""SOPInstance: identity and query attributes, from the only parse of a Data Set."""
+"""Parse a Data Set once, for its identity and query attributes."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from backup_scp.dicom.value_representation import items_text, to_text
 from backup_scp.errors import InvalidDataSet
 
 VALUE_CHARACTERS = 1024
-"""Longer values are cut, so that a row of the index stays small; the file keeps them as received."""
+"""Limit for values, so that a row of the index stays small; the file keeps them as received."""
 
 MOST_ITEMS = 32
-"""Further items of a sequence are passed over, for the same reason."""
+"""Limit for items of a sequence, for the same reason."""
 
 _REMEMBERED_BYTES = 128
 _PATIENT_ID_CHARACTERS = 64
@@ -42,24 +42,24 @@ _WANTED = READ_FROM_DATA_SET | {_SPECIFIC_CHARACTER_SET}
 
 @dataclass(frozen=True, slots=True)
 class SOPInstance:
-    """What the node knows of a Data Set.
+    """The attributes of a Data Set that the node uses.
 
     Attributes
     ----------
     sop_class_uid, sop_instance_uid, study_instance_uid, series_instance_uid
-        As written, without padding (trailing NUL and blanks); empty where the Data Set has none.
+        As written, without padding (trailing NUL and spaces); empty when the Data Set has none.
     transfer_syntax_uid
-        How the Data Set is encoded.
+        The encoding of the Data Set.
     attributes
-        Keyword to value for the attributes of the table in ``attributes.py`` that the Data Set has with a value:
-        Unicode, several values joined by a backslash, padding removed; a sequence is what ``items_text`` makes of it.
+        By keyword, the attributes of the table in ``attributes.py`` that have a value: Unicode, several values joined
+        by a backslash, padding removed; a sequence as text of ``items_text``.
     parsed
-        False when the Data Set could not be read, or has nothing of the table: then everything comes from the
-        Command Set.
+        False when the Data Set cannot be read, or has no attribute of the table; then all values are from the Command
+        Set.
     is_whole
         False when the Data Set ends in the middle of an element.
     is_mislabelled
-        Whether it was said to be deflated, and is not.
+        Whether its Transfer Syntax says that it is deflated, and it is not.
     """
 
     sop_class_uid: str
@@ -76,17 +76,16 @@ class SOPInstance:
     def read(
         cls, stream: BinaryIO, transfer_syntax_uid: str, sop_class_uid: str = "", sop_instance_uid: str = ""
     ) -> SOPInstance:
-        """Read a Data Set, but for its Pixel Data; never raises because of what it holds.
+        """Read a Data Set without its Pixel Data; its content never makes it raise.
 
         Parameters
         ----------
         stream
             At the Data Set's first byte; seekable.
         transfer_syntax_uid
-            As negotiated, or of the File Meta Information.
+            As negotiated, or from the File Meta Information.
         sop_class_uid, sop_instance_uid
-            Of the Command Set: what the Data Set does not say comes from there.  Where both say something, the
-            Data Set's is kept here.
+            From the Command Set; used when the Data Set has no such UID.
         """
         elements, is_whole, encoded_as = _scanned(stream, transfer_syntax_uid)
         attributes = _attributes(elements)
@@ -104,9 +103,9 @@ class SOPInstance:
 
     @property
     def is_identified(self) -> bool:
-        """Whether Patient ID and all UIDs are there, and are what the standard has them be (PS3.5 6.2, 9.1).
+        """Whether Patient ID and all UIDs are present and valid (PS3.5 6.2, 9.1).
 
-        What is about no patient (PS3.4 GG) has its SOP Class and Instance only.
+        Non-patient objects (PS3.4 GG) need only SOP Class and Instance UID.
         """
         if not (is_well_formed(self.sop_class_uid) and is_well_formed(self.sop_instance_uid)):
             return False
@@ -144,7 +143,7 @@ def _attributes(elements: data_set.Elements) -> dict[str, str]:
 
 @lru_cache(maxsize=4096)
 def _remembered(tag: int, vr: str, data: bytes, named: bytes) -> str:
-    """Read a short value; the images of a series repeat most of theirs."""
+    """Read a short value, with a cache, since the images of a series have mostly the same values."""
     return _text(BY_TAG[tag], vr, data, character_set.parse(named))
 
 
@@ -154,7 +153,7 @@ def _text(attribute: Attribute, vr: str, data: bytes, declared: CharacterSet) ->
 
 
 def _items(attribute: Attribute, data: bytes, declared: CharacterSet) -> str:
-    """Read the item keys of a sequence; an item may have a Specific Character Set of its own (PS3.5 7.5.3)."""
+    """Read the item keys of a sequence; an item may have its own Specific Character Set (PS3.5 7.5.3)."""
     keys = {key.tag: key for key in attribute.items}
     try:
         items = list(islice(data_set.items(data, {*keys, _SPECIFIC_CHARACTER_SET}), MOST_ITEMS))

@@ -1,4 +1,4 @@
-"""Value bytes to text, by Value Representation (PS3.5 6.2, 6.4); the items of a sequence as text, too."""
+"""Convert value bytes to text, by Value Representation (PS3.5 6.2, 6.4), and items of a sequence to text and back."""
 
 from __future__ import annotations
 
@@ -28,30 +28,30 @@ _ONE_TEXT = frozenset(("LT", "ST", "UR", "UT"))
 
 _DATE = re.compile(r"([0-9]{4})[.\-/]?([0-9]{2})[.\-/]?([0-9]{2})")
 _TIME = re.compile(r"([0-9]{2})(?::?([0-9]{2})(?::?([0-9]{2})(?:\.([0-9]+))?)?)?")
-# A DT where a DA or a TM belongs: its date, its time, and an offset that neither of them can have.
+# A DT in place of a DA or TM: date, time, and an offset that neither DA nor TM can have.
 _DATE_AND_TIME = re.compile(r"([0-9]{8})((?:[0-9]{2}){1,3}(?:\.[0-9]*)?)(?:[+-][0-9]{4})?")
 _FRACTION_DIGITS = 6  # PS3.5 6.2, TM
 
 
 def to_text(vr: str, expected: str, value: bytes, specific_character_set: CharacterSet, *, is_one: bool = False) -> str:
-    """Read the values of an element as Unicode, several joined by backslashes, without padding; never raises.
+    """Decode the values of an element to Unicode, several joined by backslashes, without padding; never raises.
 
-    Leading blanks stay where they are significant (ST, LT, UT, UR).  A value ends at its first NUL, as the C string
-    that it was to its writer; what stands behind is left over from an older one.  Binary numbers become decimal
-    numbers; what is no text, or no number where one belongs, becomes empty.
+    Leading spaces stay where they are significant (ST, LT, UT, UR).  A value ends at its first NUL, as in C: some
+    writers leave old bytes behind it.  Binary numbers become decimal numbers.  A value that is no text, or that should
+    be a number and is none, becomes empty.
 
     Parameters
     ----------
     vr
-        As the Data Set has it.
+        The Value Representation in the Data Set.
     expected
-        As the dictionary has it; it counts unless the Data Set holds a binary number.
+        The one in the dictionary; it is used unless the Data Set has a binary number.
     value
         The bytes, binary numbers in Little Endian.
     specific_character_set
-        Of the Data Set; it does not apply to dates, codes, UIDs and the like.
+        The Data Set's; it does not apply to dates, codes, UIDs and the like.
     is_one
-        Whether there is one value: no backslash in what is left over behind it begins another.
+        Whether there is only one value, so that a backslash in old bytes behind it does not begin another.
     """
     is_one = is_one or expected in _ONE_TEXT
     if number := _NUMBERS.get(expected if vr in _NO_TEXT else vr):
@@ -71,26 +71,26 @@ def to_text(vr: str, expected: str, value: bytes, specific_character_set: Charac
 
 
 def split_values(text: str, vr: str) -> list[str]:
-    """Separate the values of a text; those that are empty do not count."""
+    """Split a text into its values, without empty ones."""
     if vr in _ONE_TEXT:
         return [text] if text else []
     return [value for value in text.split("\\") if value]
 
 
 def items_text(items: Iterable[Mapping[str, str]]) -> str:
-    """Write the items of a sequence, keyword to value, as one text (JSON); empty where there are none."""
+    """Write the items of a sequence, values by keyword, as one text (JSON); empty without items."""
     listed = [dict(item) for item in items]
     return json.dumps(listed, ensure_ascii=False, separators=(",", ":")) if listed else ""
 
 
 def items_of(text: str) -> list[dict[str, str]]:
-    """Read what ``items_text`` wrote."""
+    """Read the text of ``items_text``."""
     items: list[dict[str, str]] = json.loads(text) if text else []
     return items
 
 
 def date_key(text: str) -> str:
-    """YYYYMMDD, or nothing; the form ``2020.01.01`` is older than DICOM 3.0 and still met (PS3.5 6.2, DA)."""
+    """Return YYYYMMDD, or empty text; accept ``2020.01.01`` too, which is older than DICOM 3.0 (PS3.5 6.2, DA)."""
     if not text:
         return ""
     found = _DATE.fullmatch(text) or _DATE.fullmatch(text := text.strip().rstrip("."))
@@ -100,7 +100,7 @@ def date_key(text: str) -> str:
 
 
 def time_key(text: str) -> str:
-    """HHMMSS and the fraction, or nothing; components left out are zero (PS3.5 6.2, TM)."""
+    """Return HHMMSS and the fraction, or empty text; missing components are zero (PS3.5 6.2, TM)."""
     if not (found := _time(text)):
         return ""
     hours, minutes, seconds, fraction = found.groups(default="")
@@ -109,7 +109,7 @@ def time_key(text: str) -> str:
 
 
 def last_time_key(text: str) -> str:
-    """Give the last moment that a TM value stands for, or nothing: ``1159`` lasts until 11:59:59.999999."""
+    """Return the last moment of a TM value, or empty text: ``1159`` lasts until 11:59:59.999999."""
     if not (found := _time(text)):
         return ""
     hours, minutes, seconds, fraction = found.groups(default="")
@@ -117,7 +117,7 @@ def last_time_key(text: str) -> str:
 
 
 def _time(text: str) -> re.Match[str] | None:
-    """Read a time, also that of a DT, and what ends with a dot too many."""
+    """Parse a time, also that of a DT, or one with a trailing dot."""
     if not text:
         return None
     found = _TIME.fullmatch(text) or _TIME.fullmatch(text := text.strip().rstrip("."))

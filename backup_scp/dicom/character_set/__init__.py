@@ -1,7 +1,7 @@
-"""Specific Character Set (0008,0005): bytes to Unicode and back (PS3.3 C.12.1.1.2, PS3.5 6.1).
+"""Convert between bytes and Unicode by Specific Character Set (0008,0005) (PS3.3 C.12.1.1.2, PS3.5 6.1).
 
-Bytes are decoded as a whole, by their escape sequences, and split into values, component groups and components
-afterwards: a character of JIS X 0208, GB18030 or GBK may contain the bytes 3D, 5C or 5E.
+The bytes of all values are decoded together, by their escape sequences, and then split into values, component groups
+and components: a character of JIS X 0208, GB18030 or GBK may contain the bytes 3D, 5C or 5E.
 """
 
 from backup_scp.dicom.character_set.coded_sets import DEFAULT, UTF_8, CharacterSet, parse

@@ -1,4 +1,4 @@
-"""The coded character sets of PS3.3 Tables C.12-2 to C.12-5, and the value of (0008,0005) understood."""
+"""The coded character sets of PS3.3 Tables C.12-2 to C.12-5, and a parser for the value of (0008,0005)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class CodedSet(NamedTuple):
     Attributes
     ----------
     escape
-        The sequence that designates it.
+        The escape sequence that designates it.
     codec
-        Python's name for it, or ``katakana`` or ``jis_x_0212``, which Python has only as parts of others.
+        Python's name for it, or ``katakana`` or ``jis_x_0212``, which Python has only as parts of other codecs.
     in_g0
-        True when it takes the bytes 21 to 7E (G0), False when it takes those above 7F (G1).
+        True when it uses the bytes 21 to 7E (G0), False when it uses those above 7F (G1).
     double
         True when its characters have two bytes.
     """
@@ -30,7 +30,7 @@ class CodedSet(NamedTuple):
 
 
 ASCII = CodedSet(b"\x1b(B", "ascii", in_g0=True)
-ROMAJI = CodedSet(b"\x1b(J", "ascii", in_g0=True)  # ISO-IR 14; its yen sign 5C is the delimiter of values
+ROMAJI = CodedSet(b"\x1b(J", "ascii", in_g0=True)  # ISO-IR 14; 5C, its yen sign, is also the delimiter of values
 KATAKANA = CodedSet(b"\x1b)I", "katakana")
 JIS_X_0208 = CodedSet(b"\x1b$B", "euc_jp", in_g0=True, double=True)
 JIS_X_0212 = CodedSet(b"\x1b$(D", "jis_x_0212", in_g0=True, double=True)
@@ -54,17 +54,17 @@ BY_NUMBER = {
     166: CodedSet(b"\x1b-T", "tis_620"),
     203: CodedSet(b"\x1b-b", "iso8859_15"),
 }
-"""By ISO registration number."""
+"""Coded sets by ISO registration number."""
 
 BY_ESCAPE = {coded.escape: coded for coded in BY_NUMBER.values()} | {
     ROMAJI.escape: ROMAJI,
-    b"\x1b$@": JIS_X_0208,  # its edition of 1978
+    b"\x1b$@": JIS_X_0208,  # the edition of 1978
     b"\x1b$(B": JIS_X_0208,
 }
 
 UTF_8 = "ISO_IR 192"
 WHOLE = {UTF_8: "utf_8", "GB18030": "gb18030", "GBK": "gbk"}
-"""Sets that stand alone, without code extension, and Python's names for them."""
+"""Sets without code extension, with Python's names for them."""
 
 _ALIASES = {"UTF8": UTF_8, "ISO2022GBK": "GBK", "GB2312": "GBK", "ISO202258": "ISO 2022 IR 58"}
 _ISO_8859_PARTS = {1: 100, 2: 101, 3: 109, 4: 110, 5: 144, 6: 127, 7: 126, 8: 138, 9: 148, 11: 166, 15: 203}
@@ -74,18 +74,18 @@ _ISO_8859 = re.compile(r"(?:ISO)?8859(\d{1,2})|LATIN([1-4])")
 
 @dataclass(frozen=True, slots=True)
 class CharacterSet:
-    """The value of (0008,0005), understood.
+    """The parsed value of (0008,0005).
 
     Attributes
     ----------
     value
-        Its Defined Terms as the standard writes them; empty for the default repertoire and for unknown names.
+        Its Defined Terms in the standard's spelling; empty for the default repertoire and for unknown names.
     whole
-        Codec of a set that stands alone (UTF-8, GB18030, GBK), else empty.
+        Codec of a set without code extension (UTF-8, GB18030, GBK), else empty.
     first
-        What value 1 designates before any escape sequence.
+        The set that value 1 designates before any escape sequence.
     extensions
-        What escape sequences may designate, in the declared order; empty without code extension.
+        The sets that escape sequences may designate, in the declared order; empty without code extension.
     """
 
     value: str = ""
@@ -98,7 +98,7 @@ DEFAULT = CharacterSet()
 
 
 def parse(value: bytes | str) -> CharacterSet:
-    """Understand a value of (0008,0005); never raises.
+    """Parse a value of (0008,0005); never raises.
 
     Names are read by their registration number: ``ISO-IR 100``, ``iso ir 100`` and ``ISO_IR_100`` are ISO_IR 100.
 
@@ -118,7 +118,7 @@ def _parse(text: str) -> CharacterSet:
         return CharacterSet(terms[0], WHOLE[terms[0]])
     numbers = [_number(term) for term in terms]
     extended = len(numbers) > 1 or terms[0].startswith("ISO 2022")
-    if numbers[0] and BY_NUMBER[numbers[0]].double:  # multi-byte sets may stand in values 2 to n only
+    if numbers[0] and BY_NUMBER[numbers[0]].double:  # multi-byte sets are allowed only in values 2 to n
         numbers, extended = [0, *numbers], True
     return CharacterSet(
         _defined_terms(numbers, "ISO 2022 IR" if extended else "ISO_IR"),
@@ -128,7 +128,7 @@ def _parse(text: str) -> CharacterSet:
 
 
 def _term(name: str) -> str:
-    """Write one name as a Defined Term; empty where it is not known."""
+    """Return a name as a Defined Term; empty when it is unknown."""
     bare = re.sub(r"[^A-Z0-9]", "", name.upper())
     if bare in _ALIASES:
         return _ALIASES[bare]
@@ -142,7 +142,7 @@ def _term(name: str) -> str:
 
 
 def _number(term: str) -> int:
-    """Read the registration number of a set that code extension knows, else 0."""
+    """Return the registration number of a set for code extension, else 0."""
     number = int(term.rsplit(" ", 1)[1]) if term.startswith("ISO") else 0
     return number if number in BY_NUMBER else 0
 

@@ -1,12 +1,12 @@
-"""Bytes to Unicode, by escape sequences (PS3.5 6.1.2.5).  Tolerant: decoding never raises.
+"""Decode bytes by their escape sequences (PS3.5 6.1.2.5), tolerantly: it never raises.
 
-- Escape sequences count even where no code extension is declared.
-- A writer that does not repeat its escape sequence after a delimiter is understood where nothing else claims the
-  bytes, and so is one that does not go back to ASCII before a delimiter.
-- Bytes above 7F for which nothing was declared (no set, ISO_IR 6, an unknown name), or Latin-1 was: UTF-8 if they are
-  valid UTF-8, else Latin-1: its letters hardly ever stand in an order that is valid UTF-8.
-- Bytes that are not UTF-8 under ISO_IR 192 are read as Latin-1, one by one, so that a search still finds them.
-- What any other declared set cannot hold becomes U+FFFD.
+- Escape sequences are followed even when no code extension is declared.
+- A missing escape sequence after a delimiter, and a missing return to ASCII before one, are tolerated when the bytes
+  have no other meaning.
+- Bytes above 7F without a declared set (none, ISO_IR 6, an unknown name), or with Latin-1: they are decoded as UTF-8 if
+  valid, else as Latin-1, because Latin-1 text is hardly ever valid UTF-8 by chance.
+- Bytes that are not UTF-8 under ISO_IR 192 are decoded as Latin-1, one by one, so that a search still finds them.
+- Bytes that are invalid in any other declared set become U+FFFD.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _CONTROL = re.compile(rb"[\t\n\f\r]")
 _VALUE = re.compile(rb"[\\\t\n\f\r]")
 _PERSON_NAME = re.compile(rb"[\\^=\t\n\f\r]")
 _DELIMITERS = {"PN": _PERSON_NAME, "ST": _CONTROL, "LT": _CONTROL, "UT": _CONTROL}
-_OFTEN_WRONG = ("", "iso8859_1")  # what is declared by those who write something else
+_OFTEN_WRONG = ("", "iso8859_1")  # declared sets of writers that often write another one
 _RUNS = re.compile(rb"[\x21-\x7e]+|[^\x21-\x7e]+")
 
 
@@ -36,8 +36,8 @@ def decode(data: bytes, character_set: CharacterSet, vr: str = "LO") -> str:
     character_set
         From ``parse``.
     vr
-        Its Value Representation: ``^`` and ``=`` end a code extension in PN only, the backslash everywhere but in
-        ST, LT and UT (PS3.5 6.1.2.5.3).
+        Its Value Representation: ``^`` and ``=`` end a code extension in PN only, a backslash in all VRs except ST,
+        LT and UT (PS3.5 6.1.2.5.3).
     """
     if character_set.whole:
         return data.decode(character_set.whole, "backup_scp.latin_1" if character_set.whole == "utf_8" else "replace")
@@ -47,7 +47,7 @@ def decode(data: bytes, character_set: CharacterSet, vr: str = "LO") -> str:
 
 
 def _decode_extended(data: bytes, character_set: CharacterSet, delimiters: re.Pattern[bytes]) -> str:
-    """Follow the escape sequences; a delimiter brings back the initial state (PS3.5 6.1.2.5.3)."""
+    """Decode with escape sequences; a delimiter restores the initial state (PS3.5 6.1.2.5.3)."""
     g0, g1 = ASCII, character_set.first
     out = []
     for piece in _ESCAPE.split(data):
@@ -64,12 +64,12 @@ def _decode_extended(data: bytes, character_set: CharacterSet, delimiters: re.Pa
 
 
 def _right_half(character_set: CharacterSet, g1: CodedSet) -> str:
-    """Name the codec of bytes above 7F; empty where nothing was declared for them."""
+    """Return the codec of bytes above 7F; empty when none was declared."""
     return next((coded.codec for coded in (g1, *character_set.extensions) if not coded.in_g0), "")
 
 
 def _decode_run(data: bytes, g0: CodedSet, right_half: str) -> str:
-    """Decode bytes between two escape sequences; blanks, controls and G1 may stand between pairs of G0."""
+    """Decode bytes between two escape sequences; between pairs of G0 may be spaces, controls and bytes of G1."""
     if not g0.double:
         return _decode_single(data, right_half)
     runs: list[bytes] = _RUNS.findall(data)
@@ -79,7 +79,7 @@ def _decode_run(data: bytes, g0: CodedSet, right_half: str) -> str:
 
 
 def _decode_pairs(run: bytes, g0: CodedSet) -> str:
-    """Decode JIS X 0208 or 0212; an odd last byte is a delimiter before which ASCII was forgotten."""
+    """Decode JIS X 0208 or 0212; an odd last byte is a delimiter, before which the return to ASCII is missing."""
     end = len(run) & ~1
     shift = b"\x8f" if g0.codec == "jis_x_0212" else b""
     high = bytes(byte | 0x80 for byte in run[:end])
@@ -88,7 +88,7 @@ def _decode_pairs(run: bytes, g0: CodedSet) -> str:
 
 def _decode_pair(pair: bytes) -> str:
     try:
-        return pair.decode("euc_jp").replace("~", "\uff5e")  # Python reads 2237 of JIS X 0212 as an ASCII tilde
+        return pair.decode("euc_jp").replace("~", "\uff5e")  # Python decodes 2237 of JIS X 0212 to an ASCII tilde
     except UnicodeDecodeError:
         return "\ufffd"
 
@@ -105,7 +105,7 @@ def _decode_single(data: bytes, right_half: str) -> str:
 
 
 def _katakana(byte: int) -> str:
-    """Decode JIS X 0201: half-width katakana are U+FF61 to U+FF9F."""
+    """Decode a byte of JIS X 0201: half-width katakana are U+FF61 to U+FF9F."""
     if byte < 0x80:
         return chr(byte)
     return chr(byte + 0xFEC0) if 0xA1 <= byte <= 0xDF else "\ufffd"

@@ -1,6 +1,6 @@
-"""Unicode to bytes, and the Specific Character Set that is true for them.
+"""Encode Unicode, and return the matching Specific Character Set.
 
-Strict: the requester's set if it can hold every value, else ISO_IR 192; ASCII needs none.
+Strict: it uses the requester's set if that has every character, else ISO_IR 192; ASCII needs no declaration.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ def encode(text: str, preferred: CharacterSet) -> tuple[bytes, str]:
     Returns
     -------
     tuple of bytes and str
-        The bytes, not padded, and the value of (0008,0005) that is true for them; empty for ASCII.
+        The bytes, not padded, and their value of (0008,0005), which is empty for ASCII.
     """
     values, name = encode_all([text], preferred)
     return values[0], name
 
 
 def encode_all(texts: Iterable[str], preferred: CharacterSet) -> tuple[list[bytes], str]:
-    """Encode the values of one Data Set, which has one Specific Character Set for all of them."""
+    """Encode the values of one Data Set with one common Specific Character Set."""
     texts = list(texts)
     chosen = choose(texts, preferred)
     return [_encode(text, chosen) or b"" for text in texts], chosen.value
 
 
 def choose(texts: Iterable[str], preferred: CharacterSet) -> CharacterSet:
-    """Take the default repertoire if it holds every text, else the preferred set if it does, else UTF-8."""
+    """Return the first that has all characters: the default repertoire, the preferred set, UTF-8."""
     foreign = [text for text in texts if not text.isascii()]
     if not foreign:
         return DEFAULT
@@ -51,7 +51,7 @@ def choose(texts: Iterable[str], preferred: CharacterSet) -> CharacterSet:
 
 
 def _encode(text: str, character_set: CharacterSet) -> bytes | None:
-    """Encode, or return None where the set cannot hold it."""
+    """Encode; return None when the set lacks a character."""
     if text.isascii():
         return text.encode("ascii")
     if character_set.value == UTF_8:
@@ -77,7 +77,7 @@ class _Writer:
         self._out = bytearray()
 
     def write(self, text: str) -> bytes:
-        """Encode one value; the initial state is back before each delimiter and at the end."""
+        """Encode one value; restore the initial state before each delimiter and at the end."""
         for character in text:
             if character.isascii():
                 self._designate(self._home)
@@ -103,12 +103,12 @@ class _Writer:
 
     def _reset_g1(self) -> None:
         if self._first.in_g0:
-            self._g1 = self._first  # nothing was designated at first: there is no sequence that says so
+            self._g1 = self._first  # nothing was designated at first, and no escape sequence restores that
         else:
             self._designate(self._first)
 
     def _find(self, character: str) -> tuple[CodedSet, bytes]:
-        """Take the first coded set that has the character, those in use before others."""
+        """Return the first coded set that has the character; sets in use come first."""
         for coded in (self._g0, self._g1, self._first, *self._extensions):
             try:
                 return coded, _encode_character(character, coded)

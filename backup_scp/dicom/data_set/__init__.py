@@ -1,10 +1,10 @@
-"""The wanted elements of an encoded Data Set, in any Transfer Syntax, and never its Pixel Data (PS3.5 7).
+"""Read the wanted elements of an encoded Data Set, in any Transfer Syntax, without its Pixel Data (PS3.5 7).
 
-Memory is flat and work is bounded whatever the bytes say: nothing recurses, lengths are held against the stream's
-real size, and after ``WORK_BYTES`` read, or inflated, the scan gives up.
+Memory and work are limited for any bytes: there is no recursion, lengths are compared with the stream's real size, and
+the scan stops after ``WORK_BYTES`` read or inflated.
 
-Lenient where senders are sloppy: elements out of order, File Meta Information inside the Data Set, Value
-Representations that do not exist, missing delimiters, and a Data Set that is not encoded as its Transfer Syntax says.
+It tolerates elements out of order, File Meta Information inside the Data Set, unknown Value Representations, missing
+delimiters, and a Data Set that is not encoded as its Transfer Syntax says.
 """
 
 from backup_scp.dicom.data_set.byte_source import WORK_BYTES

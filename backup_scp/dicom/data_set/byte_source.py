@@ -1,4 +1,4 @@
-"""The bytes of a Data Set by position, stored or deflated, with a bound on the work."""
+"""Return the bytes of a Data Set by position, stored or deflated, with a limit on the work."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import BinaryIO, Protocol
 from backup_scp.errors import InvalidDataSet
 
 WORK_BYTES = 16 << 20
-"""What is read, or inflated, of one Data Set at most: 16 MiB."""
+"""Limit of bytes read or inflated of one Data Set: 16 MiB."""
 
 CHUNK_BYTES = 16 << 10
 CUT_OFF = "the Data Set ends in the middle of an element"
@@ -21,7 +21,7 @@ class EndsEarly(InvalidDataSet):
 
 
 class Source(Protocol):
-    """Bytes by position; positions asked for never decrease."""
+    """Bytes by position; the requested positions never decrease."""
 
     size: int
 
@@ -33,25 +33,25 @@ class Source(Protocol):
         EndsEarly
             The position is beyond the end.
         InvalidDataSet
-            It is too much work.
+            The limit of work is reached.
         """
 
     def ends_at(self, position: int) -> bool:
-        """Tell whether it ends there, or goes on.
+        """Tell whether the Data Set ends at this position.
 
         Raises
         ------
         EndsEarly
             It ended before.
         InvalidDataSet
-            It is too much work to tell.
+            The limit of work is reached.
         """
 
     def is_known_to_end_at(self, position: int) -> bool:
-        """Tell whether it ends there, where nothing has to be read for that; else False."""
+        """Tell whether the Data Set ends at this position, without reading; False when that is unknown."""
 
     def ends_with(self, data: bytes) -> bool:
-        """Tell whether these are its last bytes; False where that is not easily told."""
+        """Tell whether these are its last bytes; False when that is not easy to find out."""
 
 
 class Stored:
@@ -89,14 +89,14 @@ class Stored:
 
 
 class Inflated:
-    """A deflated Data Set (PS3.5 A.5), inflated only as far as it is read.
+    """A deflated Data Set (PS3.5 A.5); inflates only what is read.
 
     Parameters
     ----------
     stream
         At the Data Set's first byte.
     limit_bytes
-        How much is inflated at most, and how much is read to that end.
+        Limit of inflated bytes, and of bytes read for that.
     """
 
     def __init__(self, stream: BinaryIO, limit_bytes: int = WORK_BYTES) -> None:
@@ -104,7 +104,7 @@ class Inflated:
         self._stream = stream
         self._deflated = stream.read(CHUNK_BYTES)
         self._consumed = len(self._deflated)
-        # Some writers put the zlib header in front, which PS3.5 A.5 does not have.
+        # Some writers add a zlib header, which PS3.5 A.5 does not have.
         zlib_header = self._deflated[:1] == b"\x78" and int.from_bytes(self._deflated[:2]) % 31 == 0
         self._inflater = zlib.decompressobj(zlib.MAX_WBITS if zlib_header else -zlib.MAX_WBITS)
         self._base = 0
@@ -131,20 +131,20 @@ class Inflated:
             raise EndsEarly("the deflated bytes end early")
         return True
 
-    def is_known_to_end_at(self, position: int) -> bool:  # noqa: ARG002 - that shows when all is inflated
+    def is_known_to_end_at(self, position: int) -> bool:  # noqa: ARG002 - unknown before everything is inflated
         return False
 
-    def ends_with(self, data: bytes) -> bool:  # noqa: ARG002 - what is last shows when all is inflated
+    def ends_with(self, data: bytes) -> bool:  # noqa: ARG002 - unknown before everything is inflated
         return False
 
     def _drop(self, position: int) -> None:
-        """Forget what lies before the position."""
+        """Drop the bytes before the position."""
         dropped = min(position - self._base, len(self._kept))
         self._kept = self._kept[dropped:]
         self._base += dropped
 
     def _inflate(self, length: int) -> bytes:
-        """Return at least one byte, or none at the end."""
+        """Inflate and return at least one byte; none at the end."""
         length = min(length, self.size - self._base - len(self._kept))
         if length <= 0:
             raise InvalidDataSet("the deflated Data Set has too many elements before its Pixel Data")

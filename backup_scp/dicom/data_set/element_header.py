@@ -1,4 +1,4 @@
-"""How element headers are encoded (PS3.5 7.1, A), and seeing it where the Transfer Syntax does not tell the truth."""
+"""Decode element headers (PS3.5 7.1, A), and detect their encoding when the Transfer Syntax is wrong."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 from backup_scp.dicom.attributes import BY_TAG
 
 Elements = dict[int, tuple[str, bytes]]
-"""Tag to Value Representation and value bytes, in the order of the Data Set; binary numbers are Little Endian."""
+"""Value Representation and value bytes by tag, in the order of the Data Set; binary numbers are Little Endian."""
 
 UNDEFINED = 0xFFFFFFFF
 """Undefined length, PS3.5 7.1.1."""
@@ -18,7 +18,7 @@ SHORT = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL 
 LONG = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 KNOWN = SHORT | LONG
 NAMES = {vr: vr.decode("ascii") for vr in KNOWN - {b"UN"}}
-"""Value Representations that are what they say; of ``UN`` the dictionary may know more."""
+"""Names of Value Representations, without ``UN``, for which the dictionary may have a better one."""
 
 _SWAPPED = {b"AT": 2, b"OW": 2, b"SS": 2, b"US": 2, b"FL": 4, b"SL": 4, b"UL": 4, b"FD": 8, b"SV": 8, b"UV": 8}
 _IMPLICIT_LE_UID = "1.2.840.10008.1.2"
@@ -26,16 +26,16 @@ _EXPLICIT_BE_UID = "1.2.840.10008.1.2.2"
 
 
 class HeaderEncoding(NamedTuple):
-    """One of three ways to write an element's header.
+    """One of three encodings of element headers.
 
     Attributes
     ----------
     explicit
-        True with a Value Representation.
+        Whether the header has a Value Representation.
     header
-        Group, element, VR, length of 16 bits, length of 32 bits; without VR group, element and length.
+        Format: group, element, VR, 16-bit length, 32-bit length; without VR: group, element and length.
     item
-        Group, element and length of items and delimiters.
+        Format of items and delimiters: group, element and length.
     """
 
     explicit: bool
@@ -50,7 +50,7 @@ HEADER_BYTES = 12
 
 
 class Header(NamedTuple):
-    """What stands before a value: its VR (empty where it is implicit), and where the value starts."""
+    """The header of a value: its VR (empty when implicit), the start of the value, and its length."""
 
     vr: bytes
     start: int
@@ -58,7 +58,7 @@ class Header(NamedTuple):
 
 
 def read_header(encoding: HeaderEncoding, buffer: bytes, at: int) -> Header:
-    """Read the header at a place that has twelve bytes."""
+    """Read a header; ``buffer`` has at least twelve bytes from ``at``."""
     if not encoding.explicit:
         return Header(b"", at + 8, encoding.header.unpack_from(buffer, at)[2])
     _, _, vr, short, long = encoding.header.unpack_from(buffer, at)
@@ -70,10 +70,10 @@ def read_header(encoding: HeaderEncoding, buffer: bytes, at: int) -> Header:
 
 
 def _read_odd_header(encoding: HeaderEncoding, buffer: bytes, at: int) -> Header:
-    """Read a header whose VR does not exist, the way that makes sense of what follows.
+    """Read a header with an unknown VR: choose the format after which the next element makes sense.
 
-    Else by PS3.5 7.1.2, as VRs of the future have 32 bits, except that ``??`` and the like have 16, and bytes that
-    are no letters belong to the length of an element without VR.
+    If none does: an upper-case VR has a 32-bit length, as PS3.5 7.1.2 defines for future VRs.  ``??`` and similar
+    ones have a 16-bit length.  Other bytes are part of the length of an element without VR.
     """
     group, element, vr, short, long = encoding.header.unpack_from(buffer, at)
     implicit = Header(b"", at + 8, encoding.item.unpack_from(buffer, at)[2])
@@ -87,7 +87,7 @@ def _read_odd_header(encoding: HeaderEncoding, buffer: bytes, at: int) -> Header
 
 
 def _makes_sense(encoding: HeaderEncoding, buffer: bytes, end: int, tag: tuple[int, int]) -> bool:
-    """Tell whether an element with a higher tag, or nothing, follows."""
+    """Tell whether an element with a higher tag, or the end, follows."""
     if end + 8 > len(buffer):
         return end == len(buffer)
     group, element, _ = encoding.item.unpack_from(buffer, end)
@@ -96,11 +96,11 @@ def _makes_sense(encoding: HeaderEncoding, buffer: bytes, end: int, tag: tuple[i
 
 
 def detect(buffer: bytes, transfer_syntax_uid: str) -> HeaderEncoding:
-    """See by its first bytes how a Data Set is encoded; they count more than what the Transfer Syntax says."""
+    """Detect the encoding of a Data Set from its first bytes; they overrule the Transfer Syntax."""
     declared = {_IMPLICIT_LE_UID: IMPLICIT_LE, _EXPLICIT_BE_UID: EXPLICIT_BE}.get(transfer_syntax_uid, EXPLICIT_LE)
     if len(buffer) < HEADER_BYTES:
         return declared
-    if buffer[4:6] in KNOWN:  # as a length it would be over 16 KiB, which no first element has
+    if buffer[4:6] in KNOWN:  # read as a length, these bytes would be over 16 KiB, too long for a first element
         return EXPLICIT_BE if buffer[0] == 0 < buffer[1] else EXPLICIT_LE
     group, element, length = IMPLICIT_LE.item.unpack_from(buffer)
     if 8 + length + 8 > len(buffer):
@@ -110,15 +110,15 @@ def detect(buffer: bytes, transfer_syntax_uid: str) -> HeaderEncoding:
 
 
 def is_plain(buffer: bytes) -> bool:
-    """Tell whether bytes that should be deflated begin with an element of a Data Set that is not.
+    """Tell whether bytes that should be deflated begin like a Data Set that is not deflated.
 
-    In a deflated stream (RFC 1951) these would begin a block that is stored, with a wrong complement of its length.
+    As a deflate stream (RFC 1951) they would begin a stored block whose length has a wrong complement.
     """
     return buffer[:2] in (b"\x08\0", b"\x02\0") and buffer[4:6] in KNOWN
 
 
 def detect_item(buffer: bytes, at: int, encoding: HeaderEncoding) -> HeaderEncoding:
-    """See how the elements of an item are encoded, by the VR of its first one."""
+    """Detect the encoding of an item's elements from the VR of the first one."""
     vr = buffer[at + 4 : at + 6]
     if vr in KNOWN:
         return encoding if encoding.explicit else EXPLICIT_LE
@@ -126,7 +126,7 @@ def detect_item(buffer: bytes, at: int, encoding: HeaderEncoding) -> HeaderEncod
 
 
 def little_endian(vr: bytes, value: bytes) -> bytes:
-    """Turn a Big Endian value round."""
+    """Convert a Big Endian value to Little Endian."""
     width = _SWAPPED.get(vr, 1)
     if width == 1 or len(value) % width:
         return value
@@ -134,7 +134,7 @@ def little_endian(vr: bytes, value: bytes) -> bytes:
 
 
 def vr_name(tag: int, vr: bytes) -> str:
-    """Name the Value Representation; where the Data Set does not, the dictionary's."""
+    """Return the name of the Value Representation; the dictionary's when the Data Set has none."""
     if vr and vr != b"UN":
         return vr.decode("ascii")
     if attribute := BY_TAG.get(tag):

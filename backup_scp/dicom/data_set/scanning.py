@@ -1,4 +1,4 @@
-"""The scan itself: element headers one after another."""
+"""Scan a Data Set: read element headers one after another."""
 
 from __future__ import annotations
 
@@ -36,28 +36,28 @@ IDENTITY = frozenset((0x00080016, 0x00080018, 0x0020000D, 0x0020000E))
 _VALUE_BYTES = 64 << 10
 _PIXEL_DATA = 0x7FE00008
 _PATIENT_ID = 0x00100020
-_MOST_BEHIND = 1000  # elements behind it that are looked at
+_MOST_BEHIND = 1000  # limit of elements that are read behind the Pixel Data
 _PADDING_VR = frozenset((b"\0\0", b"  "))
-_PADDING_LENGTH = 0x20202020  # of blanks; zeros are elements without value
+_PADDING_LENGTH = 0x20202020  # padding with spaces, read as a length; zeros read as elements without value
 _DEFLATED = {
     "1.2.840.10008.1.2.1.99": "1.2.840.10008.1.2.1",
     "1.2.840.10008.1.2.4.95": "1.2.840.10008.1.2.4.94",
     "1.2.840.10008.1.2.4.205": "1.2.840.10008.1.2.4.204",
 }
-"""Transfer Syntaxes with a deflated Data Set, and those that are the same but for that."""
+"""Transfer Syntaxes with a deflated Data Set, and the same ones without deflation."""
 
 
 class Scanned(NamedTuple):
-    """What a scan has found.
+    """The result of a scan.
 
     Attributes
     ----------
     elements
-        Those that were wanted.
+        The wanted elements that were found.
     is_whole
-        False where the Data Set ends in the middle of an element: it was cut off.
+        False when the Data Set ends in the middle of an element, so that it was cut off.
     transfer_syntax_uid
-        As it was given, or that of a Data Set that should be deflated and is not.
+        The given one; for a Data Set that should be deflated and is not, the same one without deflation.
     """
 
     elements: Elements
@@ -68,10 +68,10 @@ class Scanned(NamedTuple):
 def scan(
     stream: BinaryIO, transfer_syntax_uid: str, wanted: frozenset[int], required: frozenset[int] = IDENTITY
 ) -> Scanned:
-    """Collect the wanted top-level elements of a Data Set; of Pixel Data, and of what follows, headers alone are read.
+    """Collect the wanted top-level elements of a Data Set; from Pixel Data on, read headers only.
 
-    Of a repeated tag the first counts; values over 64 KiB are passed over.  A sequence is the bytes of its items, for
-    ``items``.  What is broken behind the last wanted tag does not matter, if all ``required`` were found by then and
+    Of a repeated tag the first one counts; values over 64 KiB are skipped.  The value of a sequence is the bytes of its
+    items, for ``items``.  Errors behind the last wanted tag are ignored, if all ``required`` tags were found before and
     the tags ascended.
 
     Parameters
@@ -86,7 +86,7 @@ def scan(
     Raises
     ------
     InvalidDataSet
-        The bytes are no Data Set, or nothing that is wanted stands before they are cut off.
+        The bytes are no Data Set, or they are cut off before any wanted element.
     """
     is_deflated = transfer_syntax_uid in _DEFLATED
     if is_deflated and _begins_plain(stream):
@@ -102,7 +102,7 @@ def scan(
     except InvalidDataSet:
         if not scan_.has_enough:
             raise
-        is_whole = True  # as far as can be told
+        is_whole = True  # as far as can be found out
     return Scanned(scan_.elements, is_whole, transfer_syntax_uid)
 
 
@@ -115,12 +115,12 @@ def _begins_plain(stream: BinaryIO) -> bool:
 def read(data: bytes, transfer_syntax_uid: str, limit_bytes: int) -> Elements:
     """Collect every top-level element of a small Data Set, such as an Identifier; sequences with their items.
 
-    Of a sequence of undefined length over 64 KiB only the tag.
+    A sequence of undefined length over 64 KiB is collected without its value.
 
     Raises
     ------
     InvalidDataSet
-        It is longer than the limit, or no Data Set.
+        The bytes are longer than the limit, or no Data Set.
     """
     if transfer_syntax_uid in _DEFLATED:
         data = Inflated(BytesIO(data), limit_bytes + 1).load(0, limit_bytes + 1)
@@ -138,7 +138,7 @@ class _Scan:
     Attributes
     ----------
     has_enough
-        All that is required was found, and no wanted tag can follow in order.
+        Whether all required tags were found, and no wanted tag can follow in order.
     """
 
     def __init__(
@@ -161,7 +161,7 @@ class _Scan:
         self._ends_with_pixels = False
 
     def run(self, transfer_syntax_uid: str, *, to_the_end: bool = False) -> bool:
-        """Collect what is wanted; tell whether the Data Set ends where an element does, as far as was looked."""
+        """Collect the wanted elements; tell whether the Data Set ends with a complete element, as far as was read."""
         position = self._pass_file_meta()
         buffer = self._source.load(position)
         self._encoding = detect(buffer, transfer_syntax_uid)
@@ -175,14 +175,14 @@ class _Scan:
 
     @property
     def elements(self) -> Elements:
-        """What was found until now."""
+        """The elements found so far."""
         if self._encoding is EXPLICIT_BE:
             return {tag: (vr_name(tag, vr), little_endian(vr, value)) for tag, (vr, value) in self._found.items()}
         names = NAMES.get
         return {tag: (names(vr) or vr_name(tag, vr), value) for tag, (vr, value) in self._found.items()}
 
     def _pass_file_meta(self) -> int:
-        """Return where the Data Set begins after File Meta Information that does not belong there."""
+        """Return the position after File Meta Information, which does not belong in a Data Set."""
         position = 0
         while (buffer := self._source.load(position, 20))[:2] == b"\x02\0" and len(buffer) >= HEADER_BYTES:
             header = read_header(detect_item(buffer, 0, EXPLICIT_LE), buffer, 0)
@@ -192,7 +192,7 @@ class _Scan:
     def _collect(  # noqa: C901, PLR0912 - the hot loop
         self, position: int, buffer: bytes, encoding: HeaderEncoding
     ) -> int | None:
-        """Go through the top level; return the position of Pixel Data, or None at the end.
+        """Read the top-level elements; return the position of Pixel Data, or None at the end.
 
         ``at`` is relative to the buffer, which begins at ``position``.
         """
@@ -225,7 +225,7 @@ class _Scan:
                     return None
             tag = group << 16 | element
             if tag > last or tag < previous:
-                if group == 0xFFFE:  # a delimiter too many
+                if group == 0xFFFE:  # an unexpected delimiter
                     at += 8
                     continue
                 ascending = ascending and tag >= previous
@@ -252,13 +252,13 @@ class _Scan:
         return value
 
     def _is_whole_from(self, position: int) -> bool:
-        """Go on from Pixel Data to the end, and collect what stands only behind it."""
+        """Continue from Pixel Data to the end; collect wanted elements that are only found there."""
         try:
             return self._is_whole(position)
         except EndsEarly:
             return False
         except InvalidDataSet:
-            return True  # as far as can be told
+            return True  # as far as can be found out
 
     def _is_whole(self, position: int) -> bool:
         encoding, highest = self._encoding, 0
@@ -268,14 +268,14 @@ class _Scan:
             try:
                 buffer = load_header(self._source, position)
             except EndsEarly:
-                return True  # some bytes too many, and no element: Pixel Data's header was there
+                return True  # surplus bytes, no element: the Pixel Data is complete
             if not buffer:
                 return True
             group, element, _ = encoding.item.unpack_from(buffer)
             tag, header = group << 16 | element, read_header(encoding, buffer, 0)
             is_in_order = tag > highest
             if (encoding.explicit and header.vr not in KNOWN) or not (is_in_order or self._misses_identity):
-                return True  # what was appended is no element of this Data Set
+                return True  # the appended bytes are no element of this Data Set
             try:
                 position = self._pass_behind(tag, header, position)
             except EndsEarly:
@@ -290,7 +290,7 @@ class _Scan:
         return not self._found.keys() >= self._required | {_PATIENT_ID}
 
     def _pass_behind(self, tag: int, header: Header, position: int) -> int:
-        """Collect an element that stands only behind the Pixel Data; return the position behind it."""
+        """Collect an element behind the Pixel Data, if it was not found before; return the position behind it."""
         vr, start, length = header
         if length == UNDEFINED:
             return pass_fragments(self._source, position + start, self._encoding)
@@ -298,18 +298,18 @@ class _Scan:
         if tag in self._wanted and tag not in self._found and length <= self._value_bytes:
             self._found[tag] = (vr, self._load_value(position, length))
         position += length
-        self._source.ends_at(position)  # or before
+        self._source.ends_at(position)  # raises when it ended before
         return position
 
     def _is_padding(self, position: int) -> bool:
-        """Whether only zeros or only blanks follow; some senders fill up a buffer of fixed length."""
+        """Tell whether only zeros or only spaces follow: some senders pad to a buffer of fixed length."""
         rest = self._source.load(position, self._value_bytes)
         return len(rest) < self._value_bytes and (not rest.strip(b"\0") or not rest.strip(b" "))
 
     def _sequence(self, tag: int, start: int, vr: bytes, encoding: HeaderEncoding) -> int:
-        """Keep the items of a wanted sequence of undefined length, and return the position after it."""
+        """Collect the items of a wanted sequence of undefined length; return the position after it."""
         wanted = tag in self._wanted and tag not in self._found
-        data = self._source.load(start, _VALUE_BYTES + 8) if wanted else b""  # now: there is no way back
+        data = self._source.load(start, _VALUE_BYTES + 8) if wanted else b""  # load it now: positions never decrease
         inside = IMPLICIT_LE if vr == b"UN" else encoding
         end = pass_items(self._source, start, inside, explicit=encoding.explicit)
         if wanted:

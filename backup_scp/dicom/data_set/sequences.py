@@ -1,4 +1,4 @@
-"""Sequences (PS3.5 7.5): the items of one, and the way past those of undefined length, however deep."""
+"""Read the items of sequences (PS3.5 7.5), and skip sequences of undefined length at any depth."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from backup_scp.dicom.data_set.element_header import (
 from backup_scp.errors import InvalidDataSet
 
 NEXT_BYTES = 4 << 10
-"""What is loaded to go on with a header."""
+"""How many bytes to load for the next headers."""
 
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xE000, 0xE00D, 0xE0DD
 
 
 def items(data: bytes, wanted: Collection[int]) -> Iterator[Elements]:
-    """Give the wanted elements of each item of a sequence; a sequence inside is the bytes of its items.
+    """Yield the wanted elements of each item of a sequence; the value of a nested sequence is the bytes of its items.
 
-    Of a repeated tag the first counts.  How an item is encoded shows in its own bytes.
+    Of a repeated tag the first one counts.  The encoding of each item is detected from its bytes.
 
     Parameters
     ----------
     data
-        What ``scan`` and ``read`` give of a sequence.
+        The value of a sequence, as ``scan`` and ``read`` return it.
     wanted
         Tags, as numbers.
 
@@ -45,14 +45,15 @@ def items(data: bytes, wanted: Collection[int]) -> Iterator[Elements]:
         The bytes from here on are no items.
     """
     order = EXPLICIT_BE if data.startswith(b"\xff\xfe") else EXPLICIT_LE
-    buffer = data + bytes(HEADER_BYTES)  # for the struct's sake, and once: there may be very many items
+    # Room for the struct behind the last item; added once, since there may be very many items.
+    buffer = data + bytes(HEADER_BYTES)
     at = 0
     while at + 8 <= len(data):
         group, element, length = order.item.unpack_from(data, at)
         at += 8
         if group != 0xFFFE:
             raise InvalidDataSet("a sequence holds something that is no item")
-        if element != _ITEM:  # a delimiter
+        if element != _ITEM:  # it is a delimiter
             continue
         end = len(data) if length == UNDEFINED else at + length
         if end > len(data):
@@ -65,7 +66,7 @@ def items(data: bytes, wanted: Collection[int]) -> Iterator[Elements]:
 def _item(
     source: Source, buffer: bytes, at: int, end: int, encoding: HeaderEncoding, wanted: Collection[int]
 ) -> tuple[Elements, int]:
-    """Collect the elements of one item, and return where it ended."""
+    """Collect the elements of one item, and return its end."""
     found: Elements = {}
     while at + 8 <= end:
         group, element, _ = encoding.item.unpack_from(buffer, at)
@@ -88,12 +89,12 @@ def _item(
 
 
 def load_header(source: Source, position: int) -> bytes:
-    """Load from an element's first byte; empty at the end of the Data Set."""
+    """Load bytes from the start of an element; empty at the end of the Data Set."""
     return with_room(source.load(position, NEXT_BYTES))
 
 
 def with_room(buffer: bytes) -> bytes:
-    """Add blank bytes behind the last ones for the struct's sake; none where these are no element, but blank as well.
+    """Pad the last bytes with zeros, so that a header can be unpacked; return nothing when they are only zeros.
 
     A last element without value has eight bytes.
 
@@ -109,11 +110,10 @@ def with_room(buffer: bytes) -> bytes:
 
 
 def pass_items(source: Source, position: int, encoding: HeaderEncoding, *, explicit: bool) -> int:
-    """Return the position after a sequence of undefined length (PS3.5 7.5.2), however deep it is.
+    """Return the position after a sequence of undefined length (PS3.5 7.5.2), at any depth.
 
-    ``opened`` holds the encodings of the open sequences and, between them, items: the innermost is a sequence
-    where it has an odd length.  Inside UN it is Implicit VR Little Endian (PS3.5 6.2.2), or what senders make
-    of that.
+    ``opened`` holds the encodings of the open sequences and items, in turn: with an odd length, the innermost one is
+    a sequence.  Inside UN, the encoding is Implicit VR Little Endian (PS3.5 6.2.2), or what senders write instead.
     """
     opened = [encoding]
     at, buffer = 0, b""
@@ -143,9 +143,9 @@ def pass_items(source: Source, position: int, encoding: HeaderEncoding, *, expli
 
 
 def pass_fragments(source: Source, position: int, encoding: HeaderEncoding) -> int:
-    """Return the position after encapsulated Pixel Data (PS3.5 A.4); it begins with the Basic Offset Table.
+    """Return the position after encapsulated Pixel Data (PS3.5 A.4); ``position`` is at the Basic Offset Table.
 
-    Where a delimiter ends the Data Set, or one fragment that leaves room for it, no more of it is read.
+    It reads no further fragments when the Data Set ends with a delimiter, or with one fragment and room for it.
     """
     buffer = load_header(source, position)
     at = 0
@@ -162,7 +162,7 @@ def pass_fragments(source: Source, position: int, encoding: HeaderEncoding) -> i
 
 
 def _close(opened: list[HeaderEncoding], element: int) -> None:
-    """Close what an item or a delimiter ends, also where the delimiter before it is missing."""
+    """Close what an item or a delimiter ends, also when the delimiter before it is missing."""
     in_item = len(opened) % 2 == 0
     if element == _SEQUENCE_END:
         del opened[-2 if in_item else -1 :]

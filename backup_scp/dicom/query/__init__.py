@@ -1,1 +1,1 @@
-"""What a C-FIND, C-MOVE or C-GET asks for: its Identifier, its Information Model, its conditions (PS3.4 C)."""
+"""Parse C-FIND, C-MOVE and C-GET requests: Identifier, Information Model, conditions (PS3.4 C)."""

@@ -1,4 +1,4 @@
-"""Query, the question that an index understands, and what the value of a key asks for (PS3.4 C.2.2.2)."""
+"""``Query``, which an index answers, and the kinds of matching that the value of a key requests (PS3.4 C.2.2.2)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _WILD_CARD_VRS = frozenset(("AE", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR"
 _NOTHING, _NAMES_NOTHING = "* ", "* ^="
 _STARS = re.compile(r"\*+")
 _WITH_SEPARATORS = re.compile(r"(\d{4})[./-](\d{2})[./-](\d{2})")
-# PS3.5 6.2, DT: an offset from UTC is between -1200 and +1400, so that a year after a hyphen begins a range.
+# PS3.5 6.2, DT: an offset from UTC is between -1200 and +1400, so a year after a hyphen is the end of a range.
 _DATE_TIME = r"\d{4,14}(?:\.\d*)?(?:[+-](?:0\d|1[0-4])[0-5]\d)?"
 _DATE_TIME_RANGE = re.compile(rf"(?!{_DATE_TIME}$)({_DATE_TIME})? *- *({_DATE_TIME})?")
 _HAS_DATE_TIME = re.compile(r"(?<![\d.])\d{10,14}")  # longer than a date, and no fraction: a DT in a key of DA or TM
@@ -45,21 +45,21 @@ class SingleValue:
 
 @dataclass(frozen=True, slots=True)
 class UIDList:
-    """List of UID Matching, PS3.4 C.2.2.2.2; also a list of values where multiple value matching applies."""
+    """List of UID Matching, PS3.4 C.2.2.2.2; also a list of values for multiple value matching."""
 
     values: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class WildCard:
-    """Wild Card Matching, PS3.4 C.2.2.2.4: ``*`` is any run, ``?`` one character, all else literal."""
+    """Wild Card Matching, PS3.4 C.2.2.2.4: ``*`` is any text, ``?`` one character, everything else literal."""
 
     pattern: str
 
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """Range Matching, PS3.4 C.2.2.2.5, both ends included; None leaves an end open."""
+    """Range Matching, PS3.4 C.2.2.2.5, both ends included; None is an open end."""
 
     first: str | None
     last: str | None
@@ -67,14 +67,14 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class DateTimeRange:
-    """Combined Range Matching of a date and its time, where negotiated (PS3.4 C.2.2.2.5), both ends included.
+    """Combined Range Matching of a date and its time, if negotiated (PS3.4 C.2.2.2.5), both ends included.
 
     Attributes
     ----------
     time
-        The attribute that has the time; the condition's own has the date.
+        The attribute of the time; the condition's own attribute has the date.
     first, last
-        Date and time; None leaves an end open.
+        Date and time; None is an open end.
     """
 
     time: Attribute
@@ -84,29 +84,29 @@ class DateTimeRange:
 
 @dataclass(frozen=True, slots=True)
 class Empty:
-    """Empty Value Matching, where negotiated, PS3.4 C.2.2.2.7."""
+    """Empty Value Matching, if negotiated, PS3.4 C.2.2.2.7."""
 
 
 @dataclass(frozen=True, slots=True)
 class AllOf:
-    """Multiple Value Matching, where negotiated, PS3.4 C.2.2.2.8: each value is among those of the entity."""
+    """Multiple Value Matching, if negotiated, PS3.4 C.2.2.2.8: the entity must have each of the values."""
 
     values: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class AnyOf:
-    """One of several matchings holds; PS3.4 knows no such thing, the command line does."""
+    """At least one of several kinds of matching applies; not in PS3.4, but on the command line."""
 
     matchings: tuple[Matching, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class FuzzyName:
-    """Fuzzy semantic matching of a person name, where negotiated (PS3.4 C.2.2.2.1).
+    """Fuzzy semantic matching of a person name, if negotiated (PS3.4 C.2.2.2.1).
 
-    Each word of the key, in any order, begins a word of the name, without regard to case and accents.  Words are
-    separated by blanks, commas, hyphens and ``^``; ``*`` and ``?`` in them are wild cards.
+    Each word of the key, in any order, must be the beginning of a word of the name; case and accents are ignored.
+    Spaces, commas, hyphens and ``^`` separate words; ``*`` and ``?`` in them are wild cards.
     """
 
     name: str
@@ -114,7 +114,7 @@ class FuzzyName:
 
 @dataclass(frozen=True, slots=True)
 class OneItem:
-    """Sequence Matching, PS3.4 C.2.2.2.6: one item of the sequence holds every condition; such items are answered."""
+    """Sequence Matching, PS3.4 C.2.2.2.6: one item must match every condition; only such items are returned."""
 
     conditions: tuple[Condition, ...]
 
@@ -124,7 +124,7 @@ Matching = SingleValue | UIDList | WildCard | Range | DateTimeRange | Empty | Al
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One key that narrows a query.  A key with no value is Universal Matching, and no condition."""
+    """One key that narrows a query.  A key without a value is Universal Matching, and no condition."""
 
     attribute: Attribute
     matching: Matching
@@ -132,16 +132,16 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A C-FIND, C-MOVE or C-GET Identifier, understood.
+    """A parsed C-FIND, C-MOVE or C-GET Identifier.
 
     Attributes
     ----------
     level
         Query/Retrieve Level.
     conditions
-        Every condition must hold.
+        All conditions must match.
     return_keys
-        Attributes asked for, in the order of the request; those not supported are not among them.
+        Requested attributes, in the order of the request, without unsupported ones.
     """
 
     level: Level
@@ -150,17 +150,17 @@ class Query:
 
 
 def matching_of(value: str, vr: str, *, is_one: bool = False) -> Matching | None:
-    """See what a key's value asks for; None is Universal Matching (PS3.4 C.2.2.2.3).
+    """Return the kind of matching that a key's value requests; None is Universal Matching (PS3.4 C.2.2.2.3).
 
-    Lenient: stars alone are universal in every VR, and so are the delimiters of a name without a name between them
-    (``*^*``: trailing ones may be left out, PS3.5 6.2.1).  Several values are a list in every VR that may have several,
-    without negotiation: PS3.4 C.2.2.2.8 leaves open what they mean then.  A list with wild cards is universal: the
-    requester gets more than it asked for, not less.
+    Lenient: a value of only ``*`` is universal in every VR, and so is a name of only delimiters and ``*`` (``*^*``),
+    since trailing delimiters may be omitted (PS3.5 6.2.1).  Several values are a list in every VR that allows several,
+    also without negotiation, for which PS3.4 C.2.2.2.8 defines no meaning.  A list with wild cards is universal: the
+    requester gets more than it requested, not less.
 
     Parameters
     ----------
     is_one
-        Whether an entity has one value at most.  A backslash may then be a part of it: the whole is one of the list.
+        Whether an entity has one value at most.  A backslash may then be part of it: the whole is one of the list.
     """
     values = split_values(value, vr)
     if not any(each.strip(_NAMES_NOTHING if vr == "PN" else _NOTHING) for each in values):
@@ -174,7 +174,7 @@ def matching_of(value: str, vr: str, *, is_one: bool = False) -> Matching | None
 
 
 def list_of(value: str, vr: str, *, is_one: bool = False) -> SingleValue | UIDList | None:
-    """Take every value literally, see ``matching_of``; None where there is none."""
+    """Return matching with literal values, see ``matching_of``; None without a value."""
     values = tuple(dict.fromkeys(split_values(value, vr)))
     if not values:
         return None
@@ -184,7 +184,7 @@ def list_of(value: str, vr: str, *, is_one: bool = False) -> SingleValue | UIDLi
 
 
 def _temporal(value: str, vr: str) -> Matching | None:
-    """Range Matching of dates and times; a hyphen alone is universal."""
+    """Return Range Matching of dates and times; a hyphen alone is universal."""
     value = normalise(value, vr)
     if vr == "DT" or _HAS_DATE_TIME.search(value):
         matched = _DATE_TIME_RANGE.fullmatch(value)
@@ -197,9 +197,9 @@ def _temporal(value: str, vr: str) -> Matching | None:
 
 
 def normalise(value: str, vr: str) -> str:
-    """Write dates as YYYYMMDD and times as HHMMSS where they have the separators of ACR-NEMA, or of ISO 8601.
+    """Write dates as YYYYMMDD and times as HHMMSS when they have the separators of ACR-NEMA or ISO 8601.
 
-    What is stored and what is asked for are brought into the same form; other values stay as they are.
+    So stored and requested values have the same form.  Other values stay as they are.
     """
     if vr == "DA":
         return _WITH_SEPARATORS.sub(r"\1\2\3", value)

@@ -1,4 +1,4 @@
-"""The Identifier of a C-FIND, C-MOVE or C-GET request (PS3.4 C.4.1.1.3, C.4.2.1.4), as it was written."""
+"""Decode the Identifier of a C-FIND, C-MOVE or C-GET request (PS3.4 C.4.1.1.3, C.4.2.1.4)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["IDENTIFIER_BYTES", "Identifier", "RequestedKey"]
 IDENTIFIER_BYTES = 1 << 20
 _SPECIFIC_CHARACTER_SET = 0x00080005
 _LEVEL = 0x00080052
-_FIRST_KEY = 0x00080000  # Command Set and File Meta Information are no keys
+_FIRST_KEY = 0x00080000  # elements of Command Set and File Meta Information are no keys
 _ANY_KEY = range(_FIRST_KEY, 1 << 32)
 
 
@@ -30,11 +30,11 @@ class RequestedKey:
     tag
         Group and element as one number.
     vr
-        As the Identifier has it; the dictionary's where it has none, ``UN`` where nobody knows.
+        The VR of the Identifier, else that of the dictionary, else ``UN``.
     value
-        Unicode, several values joined by backslashes; empty for a return key, and for what is no text.
+        Unicode, several values joined by backslashes; empty for a return key, and for values that are no text.
     items
-        The keys in the one item of a sequence that is in the table; none where it has no item.
+        The keys in the only item of a sequence of the table; empty without an item.
     """
 
     tag: int
@@ -45,17 +45,17 @@ class RequestedKey:
 
 @dataclass(frozen=True, slots=True)
 class Identifier:
-    """A request, read but not yet held against an Information Model.
+    """A decoded request, not yet checked against an Information Model.
 
     Attributes
     ----------
     level
         Query/Retrieve Level (0008,0052).
     keys
-        Every key asked for, in the order of the request, known or not: each is to be in each answer.  Without the
+        All requested keys, in the order of the request, known or not: each answer has all of them.  Without the
         Query/Retrieve Level, Specific Character Set and group lengths.
     specific_character_set
-        The requester's; answers use it if it can hold them.
+        The requester's; answers use it if it has their characters.
     """
 
     level: Level
@@ -64,13 +64,13 @@ class Identifier:
 
     @classmethod
     def read(cls, data: bytes, transfer_syntax_uid: str) -> Identifier:
-        """Read an encoded Identifier.
+        """Decode an Identifier.
 
         Raises
         ------
         InvalidIdentifier
-            It is longer than 1 MiB, no Data Set, or without a Query/Retrieve Level that PS3.4 C.6 knows; a sequence of
-            the table has more than one item.
+            The bytes are longer than 1 MiB or no Data Set; they have no Query/Retrieve Level of PS3.4 C.6; or a
+            sequence of the table has more than one item.
         """
         try:
             elements = data_set.read(data, transfer_syntax_uid, IDENTIFIER_BYTES)
@@ -97,7 +97,7 @@ def _keys(
 
 
 def _item_keys(attribute: Attribute, value: bytes, declared: CharacterSet) -> tuple[RequestedKey, ...]:
-    """Read the keys in the item of a sequence; a key has one item, not more (PS3.4 C.2.2.2.6)."""
+    """Read the keys in the item of a sequence, which has one item at most in a request (PS3.4 C.2.2.2.6)."""
     try:
         items = list(islice(data_set.items(value, _ANY_KEY), 2))
     except InvalidDataSet as error:
@@ -114,6 +114,6 @@ def _level(name: str) -> Level:
         raise InvalidIdentifier("the Query/Retrieve Level (0008,0052) is missing")
     try:
         return Level(name)
-    except ValueError:  # the value is not repeated: it may be anything
+    except ValueError:  # the error leaves the value out: it may be anything
         known = ", ".join(Level)
         raise InvalidIdentifier(f"the Query/Retrieve Level (0008,0052) is none of {known}") from None

@@ -1,4 +1,4 @@
-"""Query/Retrieve Information Models: levels, keys, and an Identifier made into a Query (PS3.4 C.3, C.6)."""
+"""Check an Identifier against an Information Model and turn it into a ``Query`` (PS3.4 C.3, C.6)."""
 
 from __future__ import annotations
 
@@ -59,24 +59,24 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Negotiated:
-    """What SOP Class Extended Negotiation has settled for one SOP Class (PS3.4 C.5.1.1, C.5.2.1, C.5.3.1).
+    """The result of SOP Class Extended Negotiation for one SOP Class (PS3.4 C.5.1.1, C.5.2.1, C.5.3.1).
 
-    The Query/Retrieve View is not here: the node does not do it, and says so.
+    It lacks the Query/Retrieve View, because the node does not support it and answers so.
 
     Attributes
     ----------
     relational
-        Unique keys above the level may be missing (C.4.1.2.2, C.4.2.2.2).
+        Whether unique keys above the level may be missing (C.4.1.2.2, C.4.2.2.2).
     date_time
-        A date and its time that are both ranges are one interval (C.2.2.2.5).
+        Whether a date and its time, both ranges, are one interval (C.2.2.2.5).
     fuzzy_names
-        Person names match by their words, in any order (C.2.2.2.1).
+        Whether person names match by their words, in any order (C.2.2.2.1).
     time_zone
-        Times are meant in the zone of Timezone Offset From UTC (0008,0201) (C.2.2.2.1.3).
+        Whether times are in the zone of Timezone Offset From UTC (0008,0201) (C.2.2.2.1.3).
     empty_values
-        Two quotation marks match what has no value (C.2.2.2.7).
+        Whether two quotation marks match an attribute without a value (C.2.2.2.7).
     multiple_values
-        Of several values of a key each must be among those of the entity (C.2.2.2.8).
+        Whether the entity must have each of several values of a key (C.2.2.2.8).
     """
 
     relational: bool = False
@@ -91,7 +91,7 @@ NOTHING = Negotiated()
 
 
 ANSWERED_BY_THE_NODE = frozenset((0x00080053, 0x00080054, 0x00080056))
-"""Query/Retrieve View, Retrieve AE Title, Instance Availability: facts of the node, not of what it holds."""
+"""Query/Retrieve View, Retrieve AE Title, Instance Availability: they describe the node, not its content."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class InformationModel:
     Attributes
     ----------
     name
-        As PS3.4 calls it.
+        Its name in PS3.4.
     levels
         Its levels, the root first.
     find_uid, move_uid, get_uid
@@ -115,7 +115,7 @@ class InformationModel:
     get_uid: str
 
     def level_of(self, attribute: Attribute) -> Level:
-        """Where an attribute belongs: below Study Root the patient's are the study's (PS3.4 C.6.2.1)."""
+        """Return the level of an attribute; in Study Root, patient attributes belong to the study (PS3.4 C.6.2.1)."""
         return max(attribute.level, self.levels[0], key=lambda level: level.depth)
 
     def supports(self, attribute: Attribute, level: Level) -> bool:
@@ -127,7 +127,7 @@ class InformationModel:
         return tuple(UNIQUE_KEY[each] for each in self.levels if each.depth <= level.depth)
 
     def require(self, level: Level) -> None:
-        """Refuse a level that the model does not have.
+        """Raise for a level that the model does not have.
 
         Raises
         ------
@@ -150,25 +150,25 @@ MODELS: dict[str, InformationModel] = {
     for model in (PATIENT_ROOT, STUDY_ROOT, PATIENT_STUDY_ONLY)
     for uid in (model.find_uid, model.move_uid, model.get_uid)
 }
-"""By the UID of each of their SOP Classes."""
+"""Information Models by the UID of each of their SOP Classes."""
 
 
 def read_query(
     identifier: Identifier, model: InformationModel, negotiated: Negotiated = NOTHING, *, strict: bool = False
 ) -> Query:
-    """Make a C-FIND Identifier into a Query (PS3.4 C.4.1).
+    """Turn a C-FIND Identifier into a ``Query`` (PS3.4 C.4.1).
 
-    Keys below the level, and those that are not in the table, do not count; ``unsupported_keys`` lists them.  Other
-    keys above the level may match.
+    It ignores keys below the level and those that are not in the table; ``unsupported_keys`` lists them.  It accepts
+    other keys above the level for matching.
 
     Parameters
     ----------
     identifier, model
-        The request, and what it is held against.
+        The request, and the model to check it against.
     negotiated
-        Of the SOP Class of the request.
+        Result of the negotiation for the request's SOP Class.
     strict
-        Refuse what PS3.4 C.4.1.2.1 does: without relational queries each unique key above the level has one value.
+        Apply PS3.4 C.4.1.2.1: without relational queries, each unique key above the level must have one value.
 
     Raises
     ------
@@ -191,7 +191,7 @@ def read_query(
     )
 
 
-# Says how the times of a request are meant, and is no key to match (PS3.4 C.4.1.1.3.1).
+# Gives the time zone of the request, and is no matching key (PS3.4 C.4.1.1.3.1).
 _TIME_ZONE = BY_KEYWORD["TimezoneOffsetFromUTC"]
 _MULTIPLE_VALUE_VRS = frozenset({"AE", "AS", "AT", "CS", "LO", "PN", "SH", "UC"})  # PS3.4 C.2.2.2.8
 
@@ -211,7 +211,7 @@ def _matching(key: RequestedKey, attribute: Attribute, negotiated: Negotiated) -
 
 
 def _one_item(keys: tuple[RequestedKey, ...], sequence: Attribute, negotiated: Negotiated) -> Matching | None:
-    """Universal Matching where no item key has a value."""
+    """Return Sequence Matching; Universal Matching (None) when no item key has a value."""
     table = {attribute.tag: attribute for attribute in sequence.items}
     known = [(table[key.tag], key) for key in keys if key.tag in table]
     conditions = _conditions((attribute, _matching(key, attribute, negotiated)) for attribute, key in known)
@@ -225,7 +225,7 @@ def _has_several_values(attribute: Attribute) -> bool:
 
 
 def _combined(conditions: tuple[Condition, ...]) -> tuple[Condition, ...]:
-    """Make one interval of a date and its time that are ranges of the same form (PS3.4 C.2.2.2.5)."""
+    """Combine a date and its time to one interval, when both are ranges of the same form (PS3.4 C.2.2.2.5)."""
     ranges = {c.attribute.keyword: c.matching for c in conditions if isinstance(c.matching, Range)}
     made: dict[str, DateTimeRange | None] = {}
     for keyword, date in ranges.items():
@@ -250,7 +250,7 @@ def _require_one_value_above(identifier: Identifier, model: InformationModel) ->
 
 
 def unsupported_keys(identifier: Identifier, model: InformationModel) -> tuple[RequestedKey, ...]:
-    """List the keys, also of items, that answers have with zero length; with any of them pending answers are FF01."""
+    """List the keys, also of items, that answers have with zero length; any of them makes the Pending Status FF01."""
     found = []
     for key in identifier.keys:
         if _is_supported(key, identifier, model):
@@ -269,18 +269,19 @@ def _is_supported(key: RequestedKey, identifier: Identifier, model: InformationM
 def read_retrieve(
     identifier: Identifier, model: InformationModel, negotiated: Negotiated = NOTHING, *, strict: bool = False
 ) -> Query:
-    """Make a C-MOVE or C-GET Identifier into a Query (PS3.4 C.4.2.2.1).
+    """Turn a C-MOVE or C-GET Identifier into a ``Query`` (PS3.4 C.4.2.2.1).
 
-    Only unique keys count, and literally; that of the level may be a list at every level.
+    Only unique keys are used, with literal values; the one of the requested level may be a list.
 
     Parameters
     ----------
     identifier, model
-        The request, and what it is held against.
+        The request, and the model to check it against.
     negotiated
-        Of the SOP Class of the request.
+        Result of the negotiation for the request's SOP Class.
     strict
-        Without relational retrieval each unique key above the level has one value; else they may be missing, or lists.
+        Without relational retrieval, each unique key above the level must have one value; otherwise it may be missing
+        or a list.
 
     Raises
     ------

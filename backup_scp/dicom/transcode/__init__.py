@@ -1,29 +1,30 @@
-"""The same Data Set in another Transfer Syntax, for a destination that does not accept the one it is stored in.
+"""Transcode a Data Set for a destination that does not accept the stored Transfer Syntax.
 
-Nothing is compressed with loss, nothing is left out: either the destination gets every pixel and every attribute, or
+It never compresses with loss and leaves nothing out: either the destination gets every pixel and every attribute, or
 ``InstanceRefused`` says why not.
 
 ==========================================  ======================================================================
 stored in                                   what happens
 ==========================================  ======================================================================
 Implicit VR LE, Explicit VR LE / BE,        each Value is copied byte for byte (swapped where the byte order
-Deflated Explicit VR LE                     changes): ``elements.py``, ``encoding.py``
+Deflated Explicit VR LE                     changes): ``element_walk.py``, ``reencoding.py``
 JPEG, JPEG-LS, JPEG 2000, HTJ2K, RLE        the same, and each frame is decoded once: ``frames.py``,
                                             ``decoders.py``, ``decoder_process.py``
 MPEG, HEVC, JPEG XL, JPIP, private          refused
 ==========================================  ======================================================================
 
-Why the result can be trusted without a second decoder: Values are moved and never interpreted, so no character set,
-odd date or private attribute can be damaged.  The header of each codestream is read here and must have every pixel and
-every bit that the Data Set describes (``codestreams.py``, ``image_pixel.py``); a decoded frame is written as it comes,
-only when it has that shape, and the frames must number as many as the Data Set says.  Decoding lossy pixels once is
-faithful to what is stored (PS3.5 8.2); (0028,2110) Lossy Image Compression stays as it is.
+Why the result can be trusted without a second decoder: Values are copied and never interpreted, so no character set,
+unusual date or private attribute can be damaged.  The header of each codestream is read here and must have every pixel
+and every bit that the Data Set describes (``codestreams.py``, ``image_pixel.py``).  A decoded frame is written
+unchanged, and only when it has that shape; the number of frames must be that of the Data Set.  Decoding lossy pixels
+keeps what is stored (PS3.5 8.2); (0028,2110) Lossy Image Compression stays as it is.
 
-Three things are derived from the encoding, not information, and follow it: sequences come out with undefined length
-(PS3.5 7.5.1), retired Group Lengths go (PS3.5 7.2), and what indexes or describes *encapsulated* Pixel Data follows
-the decoded (PS3.3 C.7.6.3: Photometric Interpretation, Planar Configuration, the Extended Offset Table).
+Three things depend on the encoding, carry no information, and change with it.  Sequences get undefined length
+(PS3.5 7.5.1).  Retired Group Lengths are removed (PS3.5 7.2).  Elements that index or describe *encapsulated* Pixel
+Data describe the decoded pixels instead (PS3.3 C.7.6.3: Photometric Interpretation, Planar Configuration, Extended
+Offset Table).
 
-Temporary files have no name and lie in a folder of the caller's choice: they hold patient data.
+Temporary files have no name and are in a folder that the caller chooses, because they hold patient data.
 """
 
 from __future__ import annotations
@@ -75,9 +76,9 @@ _NATIVE: dict[str, Encoding] = {
 _DEFLATED = str(DeflatedExplicitVRLittleEndian)
 _ALL_DEFLATED = frozenset({_DEFLATED, "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"})  # JPIP, PS3.5 A.6, A.8
 SMALL_BYTES = 1 << 20
-"""The longest Data Set that ``begin`` reads and writes in memory."""
+"""The longest Data Set, in bytes, that ``begin`` reads and writes in memory."""
 _CHUNK_BYTES = 1 << 20
-_INFLATED_LIMIT_BYTES = 1 << 32  # native Pixel Data has a 32-bit length; a deflate bomb stops here
+_INFLATED_LIMIT_BYTES = 1 << 32  # native Pixel Data has a 32-bit length; also a limit for deflate bombs
 
 _COMPARED_LIMIT_BYTES = 1 << 28
 
@@ -85,9 +86,9 @@ _Step = Callable[[BinaryIO, int, BinaryIO], None]
 
 
 def alternatives(transfer_syntax_uid: str) -> tuple[str, ...]:
-    """List the Transfer Syntaxes that a Data Set stored in this one can be turned into here, the best first.
+    """List the Transfer Syntaxes to which this one can be transcoded here, the best first.
 
-    What a Storage SCU proposes besides the stored one (PS3.4 B.5); empty when nothing can be done.
+    A Storage SCU proposes them in addition to the stored one (PS3.4 B.5); empty when nothing is possible.
     """
     if transfer_syntax_uid in _NATIVE or can_decode(transfer_syntax_uid):
         return tuple(uid for uid in _NATIVE if uid != transfer_syntax_uid)
@@ -95,7 +96,7 @@ def alternatives(transfer_syntax_uid: str) -> tuple[str, ...]:
 
 
 def padding(data_set: BinaryIO, transfer_syntax_uid: str, size_bytes: int) -> list[Edit]:
-    """Say what makes a Data Set of odd length even, see ``padding.edits``."""
+    """Return the edits that make a Data Set of odd length even, see ``padding.edits``."""
     deflated = transfer_syntax_uid in _ALL_DEFLATED
     return edits(data_set, None if deflated else _NATIVE.get(transfer_syntax_uid, EXPLICIT), size_bytes)
 
@@ -103,26 +104,26 @@ def padding(data_set: BinaryIO, transfer_syntax_uid: str, size_bytes: int) -> li
 def transcode(
     data_set: BinaryIO, transfer_syntax_uid: str, accepted: Sequence[str], size_bytes: int, folder: Path
 ) -> Transcoded:
-    """Encode a stored Data Set in the best Transfer Syntax of ``accepted`` that keeps all of it (PS3.5 10.1).
+    """Encode a stored Data Set in the best Transfer Syntax of ``accepted`` that keeps everything (PS3.5 10.1).
 
     Parameters
     ----------
     data_set
         At the Data Set's first byte; seekable.
     transfer_syntax_uid
-        What it is stored in.
+        The Transfer Syntax in which it is stored.
     accepted
-        What the destination accepts for its SOP Class.  Explicit VR is chosen before Implicit VR, because it tells the
-        VR of private elements too, and big endian last.
+        The Transfer Syntaxes that the destination accepts for its SOP Class.  Explicit VR is preferred to Implicit
+        VR, because it names the VR of private elements too; big endian is last.
     size_bytes
         Length of the Data Set.
     folder
-        Where a temporary file may lie when the result is larger than 1 MiB; it has no name there.
+        Folder for a temporary file without a name, when the result is larger than 1 MiB.
 
     Raises
     ------
     InstanceRefused
-        No syntax that is accepted can hold it unchanged, no decoder is installed, or it cannot be read.
+        No accepted syntax can hold it unchanged, no decoder is installed, or it cannot be read.
     """
     return begin(data_set, transfer_syntax_uid, accepted, size_bytes, folder).result()
 
@@ -130,9 +131,9 @@ def transcode(
 def begin(
     data_set: BinaryIO, transfer_syntax_uid: str, accepted: Sequence[str], size_bytes: int, folder: Path
 ) -> Transcoding:
-    """Begin to ``transcode``: do what waits for nobody.
+    """Start to ``transcode``, and do the work that need not wait.
 
-    A small image of one frame is read now, and decoded in another process from now on.
+    A small image of one frame is read now, and another process starts to decode it.
 
     Raises
     ------
@@ -169,19 +170,19 @@ def write_plainly(
     result: BinaryIO,
     left_out: frozenset[int],
 ) -> None:
-    """Write a Data Set in the one form that does not tell what it was encoded in; ``content.py`` digests that.
+    """Write a Data Set in a form that does not depend on its encoding, which ``content.py`` hashes.
 
     Parameters
     ----------
     result
-        Needs ``write`` alone.
+        Needs only ``write``.
     left_out
-        Tags that are not written.
+        Tags to leave out.
 
     Raises
     ------
     InstanceRefused
-        It cannot be read or decoded to its end, or inflated it is larger than 256 MiB.
+        It cannot be read or decoded to its end, or it is larger than 256 MiB after inflation.
     """
     compression = transfer_syntax_uid if transfer_syntax_uid in DECODABLE else None
     if transfer_syntax_uid not in _NATIVE and compression is None:
@@ -219,7 +220,7 @@ def _steps(stored: str, target: str) -> list[_Step]:
 
 
 def _convert(data_set: BinaryIO, size_bytes: int, steps: Sequence[_Step], folder: Path) -> tuple[BinaryIO, int]:
-    """Take the steps one after another; what lies between two of them is closed."""
+    """Run the steps one after another; close the intermediate results."""
     result, result_bytes = data_set, size_bytes
     for step in steps:
         given = result
@@ -232,7 +233,7 @@ def _convert(data_set: BinaryIO, size_bytes: int, steps: Sequence[_Step], folder
 
 
 def _run(step: _Step, source: BinaryIO, size_bytes: int, folder: Path) -> tuple[BinaryIO, int]:
-    """Take one step into a new temporary file, which is gone again when it fails."""
+    """Run one step into a new temporary file, which is removed when the step fails."""
     result = cast("BinaryIO", SpooledTemporaryFile(max_size=SMALL_BYTES, dir=str(folder)))  # noqa: SIM115
     try:
         step(source, size_bytes, result)
@@ -256,7 +257,7 @@ def _reencode(
 
 
 def _inflate(source: BinaryIO, size_bytes: int, result: BinaryIO, limit_bytes: int | None = None) -> None:
-    """Undo deflation (PS3.5 A.5, RFC 1951): what comes out is the Explicit VR Little Endian Data Set, bit for bit."""
+    """Inflate (PS3.5 A.5, RFC 1951); the result is the Explicit VR Little Endian Data Set, bit for bit."""
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     left = size_bytes
     try:
@@ -292,7 +293,7 @@ def _deflate(source: BinaryIO, size_bytes: int, result: BinaryIO) -> None:
 
 
 def _why(stored: str, accepted: Sequence[str]) -> str:
-    """Name both sides."""
+    """Name the stored and the accepted Transfer Syntaxes."""
     names = ", ".join(_name(uid) for uid in accepted)
     return (
         f"Stored as {_name(stored)}, and the destination accepts {'only ' + names if names else 'no Transfer Syntax'}"

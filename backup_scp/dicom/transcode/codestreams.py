@@ -1,7 +1,7 @@
-"""Read what a codestream says of itself: its size, samples and bits, before and instead of believing a decoder.
+"""Read size, samples and bits from the header of a codestream, to check a decoder's result.
 
-A decoder that masks, shifts or fills up does so in silence; the frame header of the codestream shows what has to come
-out of it.  The headers also bound what a decoder is asked for: one ran for hours over a size in the millions.
+A decoder may mask, shift or fill in samples without an error; the frame header shows what it must return.  The headers
+also limit what a decoder is given: one decoder ran for hours for a size in the millions.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from backup_scp.errors import InstanceRefused
 
 _START_OF_IMAGE, _END_OF_IMAGE = b"\xff\xd8", b"\xff\xd9"
 _JPEG_LS_FRAME = 0xF7
-_JPEG_FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})  # not Huffman tables, JPG, arithmetic coding
+_JPEG_FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})  # without Huffman tables, JPG, arithmetic coding
 _LOSSLESS_FRAME = 0xC3
 _START_OF_SCAN, _FILL = 0xDA, 0xFF
 _START_OF_JPEG_2000 = b"\xff\x4f\xff\x51"
@@ -33,15 +33,15 @@ class Codestream(NamedTuple):
     Attributes
     ----------
     content
-        What a decoder gets.
+        The bytes for the decoder.
     rows, columns, samples
-        Of the frame; samples of one pixel.
+        Size of the frame, and samples of one pixel.
     precision
         Bits of one sample.
     is_signed
-        Whether they are in two's complement; only JPEG 2000 can say so.
+        Whether samples are in two's complement, which only JPEG 2000 can declare.
     interpretation
-        The colour space that its markers name (JFIF, Adobe); empty where they name none.
+        The colour space that its markers name (JFIF, Adobe); empty when they name none.
     """
 
     content: bytes
@@ -59,7 +59,7 @@ def read_jpeg(content: bytes) -> Codestream:
     Raises
     ------
     InstanceRefused
-        There is none, or the codestream has no end: libjpeg fills up what is missing, in silence.
+        There is no header, or the codestream has no end: libjpeg fills in missing data without an error.
     """
     codestream = _read_frame_header(content, _JPEG_FRAMES, "JPEG")
     if content.rfind(_END_OF_IMAGE, _first_scan(content)) < 0:
@@ -73,7 +73,7 @@ def read_jpeg_ls(content: bytes) -> Codestream:
     Raises
     ------
     InstanceRefused
-        There is none.
+        There is no header.
     """
     return _read_frame_header(content, frozenset({_JPEG_LS_FRAME}), "JPEG-LS")
 
@@ -84,7 +84,7 @@ def read_jpeg_2000(content: bytes) -> Codestream:
     Raises
     ------
     InstanceRefused
-        There is none, it has more tiles than allowed, or its components differ.
+        There is no header, it has too many tiles, or its components differ.
     """
     content = content[_jp2_box(content) :]
     if len(content) < _SIZE_BYTES or not content.startswith(_START_OF_JPEG_2000):
@@ -102,12 +102,12 @@ def read_jpeg_2000(content: bytes) -> Codestream:
 
 
 def read_rle(content: bytes, rows: int, columns: int, samples: int, bits_allocated: int) -> Codestream:
-    """Read the header of an RLE frame, which says nothing of its size (PS3.5 G.5).
+    """Read the header of an RLE frame, which does not contain its size (PS3.5 G.5).
 
     Raises
     ------
     InstanceRefused
-        Its segments are not as many as a pixel has bytes, or do not lie one behind another.
+        The number of segments is not that of the bytes of a pixel, or they are not one behind another.
     """
     if len(content) < _RLE_HEADER_BYTES:
         raise InstanceRefused("its pixels are not RLE, as its Transfer Syntax says")
@@ -131,7 +131,7 @@ def _read_frame_header(content: bytes, frames: frozenset[int], name: str) -> Cod
 
 
 def _interpretation(content: bytes) -> str:
-    """Tell YCbCr by the segments of JFIF and of Adobe, RGB by the names of the components (ISO/IEC 10918-5, -6)."""
+    """Detect YCbCr from the segments of JFIF and Adobe, RGB from the names of the components (ISO/IEC 10918-5, -6)."""
     for marker, segment in _segments(content):
         names = segment[10:19:3]
         if marker in _JPEG_FRAMES and names in (b"RGB", b"rgb"):
@@ -153,7 +153,7 @@ def _first_scan(content: bytes) -> int:
 
 
 def _walk(content: bytes) -> Iterator[tuple[int, int, int]]:
-    """Yield marker, place and length of each segment, up to the start of the first scan."""
+    """Yield marker, position and length of each segment, up to the start of the first scan."""
     at = 2
     while content[at : at + 1] == b"\xff" and len(content) > at + 3:
         marker, length = struct.unpack_from(">xBH", content, at)
@@ -167,7 +167,7 @@ def _walk(content: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def _jp2_box(content: bytes) -> int:
-    """Return where the codestream begins in a JP2 file; 0 when it is none."""
+    """Return the position of the codestream in a JP2 file; 0 when it is no JP2 file."""
     if not content.startswith(_JP2_SIGNATURE):
         return 0
     at = _JP2_SIGNATURE_BYTES

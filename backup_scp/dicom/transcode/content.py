@@ -1,8 +1,8 @@
-"""What a Data Set says, whatever it is encoded in: a digest of its elements, and one of its decoded pixels too.
+"""Hash the content of a Data Set independently of its encoding: its elements, and its decoded pixels too.
 
-Two Data Sets with the same digest tell the same of the same image.  It is made of the Data Set as it would be written
-in Implicit VR Little Endian: the VR, the lengths of sequences and Group Lengths are encoding, and so is what describes
-encapsulated Pixel Data.
+Two Data Sets with the same digest have the same content.  The digest is that of the Data Set in Implicit VR Little
+Endian: VRs, lengths of sequences, Group Lengths and the description of encapsulated Pixel Data belong to the encoding,
+and are left out.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from backup_scp.dicom.transcode.element_walk import PIXEL_DATA
 from backup_scp.dicom.transcode.image_pixel import FOLLOWS_PIXEL_DATA
 from backup_scp.errors import InstanceRefused
 
-_DERIVATION_DESCRIPTION = 0x00082111  # dcmtk writes there that it has compressed without loss
+_DERIVATION_DESCRIPTION = 0x00082111  # dcmtk writes there that it compressed losslessly
 _TRAILING_PADDING = 0xFFFCFFFC
 _NOT_SAID = frozenset({_DERIVATION_DESCRIPTION, _TRAILING_PADDING})
 _NOT_OF_THE_ELEMENTS = _NOT_SAID | FOLLOWS_PIXEL_DATA | {PIXEL_DATA}
@@ -26,29 +26,29 @@ _NOT_OF_THE_ELEMENTS = _NOT_SAID | FOLLOWS_PIXEL_DATA | {PIXEL_DATA}
 def digest_of_elements(
     data_set: BinaryIO, transfer_syntax_uid: str, size_bytes: int, folder: Path, until: float
 ) -> str:
-    """Digest all elements but Pixel Data, and what describes how that is encoded.
+    """Hash all elements except Pixel Data and the description of its encoding.
 
     Parameters
     ----------
     data_set
         At its first byte; seekable.
     transfer_syntax_uid, size_bytes
-        What it is encoded in, and how long it is.
+        Its encoding and its length.
     folder
-        Where a temporary file without a name may lie.
+        Folder for a temporary file without a name.
     until
-        On the clock of ``time.monotonic``: when to give up.
+        Deadline, on the clock of ``time.monotonic``.
 
     Raises
     ------
     InstanceRefused
-        It cannot be read or decoded to its end, or not in that time: nobody knows what it says.
+        It cannot be read or decoded to its end, or not in time, so its content is unknown.
     """
     return _digest(data_set, transfer_syntax_uid, size_bytes, folder, until, _NOT_OF_THE_ELEMENTS)
 
 
 def digest_of_content(data_set: BinaryIO, transfer_syntax_uid: str, size_bytes: int, folder: Path, until: float) -> str:
-    """Digest all elements and the decoded pixels; see ``digest_of_elements``."""
+    """Hash all elements and the decoded pixels; see ``digest_of_elements``."""
     return _digest(data_set, transfer_syntax_uid, size_bytes, folder, until, _NOT_SAID)
 
 
@@ -61,7 +61,7 @@ def _digest(
 
 
 class _Digest:
-    """Takes what would be written into a file."""
+    """A file object that hashes what is written."""
 
     def __init__(self, until: float) -> None:
         self._until = until

@@ -1,8 +1,8 @@
-"""One kept process that decodes frames, so that a decoder which crashes, hangs or eats memory costs one image.
+"""Decode frames in one child process, so that a decoder that crashes, hangs or uses much memory costs one image.
 
-It is started when the first frame comes, serves all threads in turn, and is started anew after it has ended.  It ends
-with the node: its input is closed then.  It has the next frame at hand while it decodes one, where the pipe to it has
-room: then neither waits for the other.
+The process is started for the first frame, serves all threads in turn, and is started again after it has ended.  It
+ends with the node, which closes its input.  While it decodes a frame, the next one waits in its pipe, if that has room:
+so neither process waits for the other.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _ORDER = struct.Struct("<BBBLLQ")
 _REPLY = struct.Struct("<BQ")
 _PART_BYTES = 1 << 20
 _PIPE_BYTES = 1 << 20
-_BESIDE_BYTES = 1 << 13  # of a pipe, for each codestream: its header, and the rest of a page
+_BESIDE_BYTES = 1 << 13  # pipe space for each codestream besides its bytes: its header, and the rest of a page
 _READY = b"R"
 
 Write = Callable[[memoryview], object]
 
 
 class Codec(IntEnum):
-    """A family of decoders; the worker knows them by these numbers."""
+    """A family of decoders; the worker uses the same numbers."""
 
     JPEG = 1
     JPEG_LS = 2
@@ -43,7 +43,7 @@ class Codec(IntEnum):
 
 
 class _Status(IntEnum):
-    """What became of a frame; the worker knows the first four."""
+    """The result for a frame; the worker uses the first four."""
 
     DECODED = 0
     FAILED = 1
@@ -65,7 +65,7 @@ _REASONS = {
 
 
 class Order(NamedTuple):
-    """What has to come out of a decoder."""
+    """The result that a decoder must return."""
 
     codec: Codec
     rows: int
@@ -79,12 +79,12 @@ class Order(NamedTuple):
         return self.rows * self.columns * self.samples * self.bytes_per_sample
 
     def encode(self, codestream_bytes: int) -> bytes:
-        """Make the header that goes before a codestream."""
+        """Encode the header that precedes a codestream."""
         return _ORDER.pack(self.codec, self.samples, self.bytes_per_sample, self.rows, self.columns, codestream_bytes)
 
 
 class Frame:
-    """One frame that is to be decoded; ``DecoderProcess.finish`` waits for its pixels."""
+    """One frame to decode; ``DecoderProcess.finish`` waits for its pixels."""
 
     def __init__(self, order: Order, codestream: bytes, write: Write, memory: memoryview) -> None:
         self.order = order
@@ -96,11 +96,11 @@ class Frame:
 
     @property
     def is_done(self) -> bool:
-        """Whether it is known what became of it."""
+        """Whether its result is known."""
         return self.status is not None
 
     def receive(self, stream: BinaryIO) -> None:
-        """Take the answer; anything raised leaves the stream out of step."""
+        """Read the worker's answer; after an exception the stream is out of step."""
         number, left = _REPLY.unpack(_read_into(stream, memoryview(bytearray(_REPLY.size))))
         status = _Status(number)
         if left != (self.order.size_bytes if status is _Status.DECODED else 0):
@@ -112,12 +112,12 @@ class Frame:
         self.end(status)
 
     def end(self, status: _Status) -> None:
-        """Note what became of it, if that is not known yet."""
+        """Set the result, if it is not known yet."""
         self.status = status if self.status is None else self.status
         self.codestream = b""
 
     def require_decoded(self) -> None:
-        """Raise what kept it from being decoded.
+        """Raise when the frame could not be decoded.
 
         Raises
         ------
@@ -128,29 +128,29 @@ class Frame:
 
 
 class DecoderProcess:
-    """Decodes frames in a child process that is kept; any thread may call.
+    """Decodes frames in a child process that stays alive; safe to share between threads.
 
-    Frames are asked of the process in the order in which they were begun, and answered in that order.  A thread that
-    waits for its own takes the answers before it too, into the memory of those that have begun them.  So nobody waits
-    for another's peer, and what is under way is bounded by what each caller has begun.
+    The process gets the frames in the order in which they were begun, and answers in that order.  A thread that waits
+    for its frame also reads the answers before it, into the buffers of the threads that began them.  So no thread waits
+    for another thread's peer, and the number of open frames is limited by what each caller has begun.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
-        self._owner = 0  # a process that was forked from this one starts its own
+        self._owner = 0  # process ID: a forked process starts its own worker
         self._capacity_bytes = 0
         self._begun: deque[Frame] = deque()
-        self._asked: deque[Frame] = deque()  # of the process; their answers come in this order
+        self._asked: deque[Frame] = deque()  # sent to the process, which answers in this order
         atexit.register(self.end)
 
     @property
     def is_running(self) -> bool:
-        """Whether it was started and, as far as is known, has not ended."""
+        """Whether the process was started and, as far as we know, has not ended."""
         return self._process is not None
 
     def decode(self, order: Order, codestream: bytes, write: Write) -> None:
-        """Decode one frame and hand it on in parts of up to 1 MiB.
+        """Decode one frame and write it in parts of up to 1 MiB.
 
         Raises
         ------
@@ -168,13 +168,13 @@ class DecoderProcess:
         frame.require_decoded()
 
     def begin(self, order: Order, codestream: bytes, pixels: memoryview) -> Frame:
-        """Let a frame be decoded into this memory, and do not wait for it; the caller must ``finish`` or ``give_up``.
+        """Start to decode a frame into ``pixels``, without waiting; the caller must ``finish`` or ``give_up``.
 
-        ``pixels`` is as long as the frame, and must stay until then.
+        ``pixels`` is as long as the frame, and must stay valid until then.
         """
         frame = Frame(order, codestream, _ignore, pixels)
         self._begun.append(frame)
-        if self._lock.acquire(blocking=False):  # else whoever has it sees to it, at the latest ``finish``
+        if self._lock.acquire(blocking=False):  # otherwise the thread with the lock does this, or ``finish``
             try:
                 self._ask_what_is_begun()
             finally:
@@ -195,7 +195,7 @@ class DecoderProcess:
 
     @staticmethod
     def give_up(frame: Frame) -> None:
-        """Do not decode a frame that nobody wants any more, unless that has begun."""
+        """Cancel a frame that is no longer needed, unless its decoding has begun."""
         frame.end(_Status.GIVEN_UP)
 
     def _wait_for(self, frame: Frame) -> None:
@@ -206,7 +206,7 @@ class DecoderProcess:
                 self._ask_what_is_begun()
 
     def _ask_what_is_begun(self) -> None:
-        """Ask for frames as long as that cannot block: the process may be writing while this one does."""
+        """Send frames while that cannot block: if both processes wrote to a full pipe, both would wait for ever."""
         while self._begun and (not self._asked or self._has_room(self._begun[0])):
             frame = self._begun.popleft()
             if not frame.is_done and not self._ask(frame):
@@ -218,8 +218,8 @@ class DecoderProcess:
         return sum(each.bytes_in_pipe for each in frames) <= self._capacity_bytes
 
     def _ask(self, frame: Frame) -> bool:
-        """Hand one frame over; False when the process has ended, and taking the answers will tell over which one."""
-        codestream = frame.codestream  # it may be given up meanwhile
+        """Send one frame; False when the process has ended, and reading the answers will show for which frame."""
+        codestream = frame.codestream  # another thread may cancel the frame meanwhile
         try:
             if not self._asked:
                 self._require_running()
@@ -227,7 +227,7 @@ class DecoderProcess:
             to_it.write(frame.order.encode(len(codestream)))
             to_it.write(codestream)
             to_it.flush()
-        except (BrokenPipeError, EOFError, ValueError):  # the last when its pipes were closed
+        except (BrokenPipeError, EOFError, ValueError):  # ValueError: its pipes were closed
             if self._asked:
                 return False
             self._end_over(frame)
@@ -241,14 +241,14 @@ class DecoderProcess:
         return True
 
     def _take(self) -> None:
-        """Take the oldest answer that is due."""
+        """Read the oldest answer that is due."""
         frame = self._asked.popleft()
         try:
             frame.receive(_pipes(self._process)[1])
         except (BrokenPipeError, EOFError, ValueError):
             self._end_over(frame)
         except BaseException:
-            self._end_over(frame)  # what is left in its pipes belongs to no other frame
+            self._end_over(frame)  # the rest in its pipes belongs to this frame
             raise
 
     def _end_over(self, frame: Frame) -> None:
@@ -266,7 +266,7 @@ class DecoderProcess:
             _enlarge(from_it.fileno())
 
     def end(self) -> None:
-        """End the process, also under somebody who waits for it; another is started for what it was asked."""
+        """End the process, even while a thread waits for it; a new one gets the frames that it has not answered."""
         process, self._process = self._process, None
         while self._asked:
             self._begun.appendleft(self._asked.pop())
@@ -276,12 +276,12 @@ class DecoderProcess:
             process.kill()
             process.wait()
         for stream in _pipes(process):
-            with contextlib.suppress(OSError):  # what was not written yet has nowhere to go
+            with contextlib.suppress(OSError):  # bytes that were not written yet are lost
                 stream.close()
 
 
 def _start() -> subprocess.Popen[bytes]:
-    """Start the worker, by its file: it loads nothing of this package, so that it is there in a moment."""
+    """Start the worker by its file: it imports nothing of this package, so it starts quickly."""
     process = subprocess.Popen(  # noqa: S603 - our own program
         [sys.executable, "-P", str(_PROGRAM)],
         stdin=subprocess.PIPE,
@@ -306,7 +306,7 @@ def _read_into(stream: BinaryIO, memory: memoryview) -> memoryview:
 
 
 def _ignore(_part: memoryview) -> None:
-    """Do nothing: the pixels are where they should be."""
+    """Do nothing: the pixels are in their buffer already."""
 
 
 def _pipes(process: subprocess.Popen[bytes] | None) -> tuple[BinaryIO, BinaryIO]:
@@ -316,7 +316,7 @@ def _pipes(process: subprocess.Popen[bytes] | None) -> tuple[BinaryIO, BinaryIO]
 
 
 def _enlarge(descriptor: int) -> int:
-    """Let a pipe hold 1 MiB where the system allows it, and return what it holds; 0 where nobody can say."""
+    """Enlarge a pipe to 1 MiB if the system allows it; return its capacity, 0 when unknown."""
     if sys.platform != "linux":
         return 0
     import fcntl

@@ -1,7 +1,7 @@
-"""The program that ``decoder_process.py`` runs: frames come on standard input, pixels go to standard output.
+"""The program that ``decoder_process.py`` runs: reads frames from standard input, writes pixels to standard output.
 
-It imports nothing of this package.  It ends when its input does, when one frame takes too long, and with whatever a
-decoder does to it.
+It imports nothing of this package.  It ends at the end of its input, when one frame takes too long, and when a decoder
+crashes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _REPLY = struct.Struct("<BQ")
 _READY = b"R"
 _JPEG, _JPEG_LS, _JPEG_2000, _RLE = 1, 2, 3, 4
 _DECODED, _FAILED, _OTHER_SHAPE, _NO_MEMORY = 0, 1, 2, 3
-_ADDRESS_SPACE_BYTES = 6 << 30  # a frame of 1 GiB, and what its decoder needs beside it
+_ADDRESS_SPACE_BYTES = 6 << 30  # a frame of 1 GiB, and the memory that its decoder needs
 _SHORTEST_LIMIT_S, _SAMPLES_PER_S = 30.0, 1e6
 _RLE_HEADER_BYTES = 64
 
@@ -31,14 +31,14 @@ _RLE_HEADER_BYTES = 64
 def main() -> None:
     """Decode one frame after another until the input ends."""
     source, result = os.fdopen(0, "rb", closefd=False), os.dup(1)
-    os.dup2(2, 1)  # a library that prints must not print among the pixels
-    for name in ("SIGINT", "SIGTERM"):  # meant for the node, which says when it is done by closing the input
+    os.dup2(2, 1)  # a library's output must not get between the pixels
+    for name in ("SIGINT", "SIGTERM"):  # these are for the node, which closes the input when it is done
         signal.signal(getattr(signal, name), signal.SIG_IGN)
-    if sys.platform != "win32":  # whatever the node was started with
+    if sys.platform != "win32":  # whatever settings the node was started with
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGALRM,))
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
-    import imagecodecs  # noqa: F401 - before the node is told that there is a decoder
+    import imagecodecs  # noqa: F401 - before it tells the node that it is ready
 
     _limit_memory()
     _write(result, _READY)
@@ -57,7 +57,7 @@ def _answer(header: bytes, source: BinaryIO, result: int) -> None:
 
 
 def _write(descriptor: int, head: bytes, content: bytes | memoryview = b"") -> None:
-    """Write both, in one call where the system has that: the node is woken once."""
+    """Write both, in one call if the system has writev(), so that the node wakes up once."""
     if sys.platform == "win32":
         done = os.write(descriptor, head) - len(head)
     else:
@@ -69,7 +69,7 @@ def _write(descriptor: int, head: bytes, content: bytes | memoryview = b"") -> N
 def _decode(
     codec: int, codestream: bytes, shape: tuple[int, int, int], width: int
 ) -> tuple[int, np.ndarray[Any, Any] | None]:
-    """Decode one frame; a sample gets ``width`` bytes, little endian."""
+    """Decode one frame; each sample has ``width`` bytes, little endian."""
     import numpy as np
 
     try:
@@ -80,7 +80,7 @@ def _decode(
         return _DECODED, np.ascontiguousarray(pixels, f"<{pixels.dtype.kind}{width}").reshape(-1)
     except MemoryError:
         return _NO_MEMORY, None
-    except Exception:  # noqa: BLE001 - each decoder raises what it likes
+    except Exception:  # noqa: BLE001 - decoders raise many types
         return _FAILED, None
 
 
@@ -89,15 +89,17 @@ def _image(codec: int, codestream: bytes, samples: int) -> np.ndarray[Any, Any]:
 
     if codec == _JPEG_LS:
         return imagecodecs.jpegls_decode(codestream)
-    if codec == _JPEG_2000:  # HTJ2K too: OpenJPEG refuses what is cut short
+    if codec == _JPEG_2000:  # HTJ2K too: OpenJPEG refuses a cut codestream
         return imagecodecs.jpeg2k_decode(codestream)
     if samples == 1:
         return imagecodecs.jpeg8_decode(codestream)
-    return imagecodecs.jpeg8_decode(codestream, colorspace="RGB", outcolorspace="RGB")  # whatever it is: no conversion
+    return imagecodecs.jpeg8_decode(
+        codestream, colorspace="RGB", outcolorspace="RGB"
+    )  # any colour space: no conversion
 
 
 def _rle(codestream: bytes, shape: tuple[int, int, int], width: int) -> np.ndarray[Any, Any]:
-    """Put the bytes of each pixel together again, the most significant first (PS3.5 G.2)."""
+    """Join the bytes of each pixel, the most significant first (PS3.5 G.2)."""
     import imagecodecs
     import numpy as np
 
@@ -116,13 +118,13 @@ def _rle(codestream: bytes, shape: tuple[int, int, int], width: int) -> np.ndarr
 
 @functools.cache
 def _nowhere() -> TextIO:
-    return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123 - a device, for as long as this runs
+    return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123 - a device, open while this runs
 
 
 def _limit_time(limit_s: float) -> None:
-    """End this process after so many seconds, whatever it is doing then; 0 takes the limit back."""
+    """End this process after so many seconds, whatever it does; 0 removes the limit."""
     if sys.platform != "win32":
-        signal.setitimer(signal.ITIMER_REAL, limit_s)  # its signal ends a process that does nothing about it
+        signal.setitimer(signal.ITIMER_REAL, limit_s)  # the default action of its signal ends the process
     elif limit_s:
         faulthandler.dump_traceback_later(limit_s, exit=True, file=_nowhere())
     else:
@@ -130,11 +132,11 @@ def _limit_time(limit_s: float) -> None:
 
 
 def _limit_memory() -> None:
-    """Let too large an image fail here, and not take the node's memory; where the system has such a limit."""
+    """Limit this process's memory, if the system can: a huge image must fail here, not use up the node's memory."""
     if sys.platform != "win32":
         import resource
 
-        with contextlib.suppress(ValueError, OSError):  # there is a lower one
+        with contextlib.suppress(ValueError, OSError):  # a lower limit is set already
             resource.setrlimit(resource.RLIMIT_AS, (_ADDRESS_SPACE_BYTES, _ADDRESS_SPACE_BYTES))
 
 

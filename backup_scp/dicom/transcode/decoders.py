@@ -1,7 +1,7 @@
-"""Which Transfer Syntaxes are decoded, and one frame of them to pixels, each word as it was coded.
+"""Decode one frame, with each word as it was encoded, and list the Transfer Syntaxes that can be decoded.
 
-A codestream's own header is read first (``codestreams.py``) and compared with what the Data Set says; then it is
-decoded in a process of its own (``decoder_process.py``) by imagecodecs, which keeps the bits above Bits Stored.
+The codestream's own header is read first (``codestreams.py``) and compared with the Data Set.  Then another process
+(``decoder_process.py``) decodes it with imagecodecs, which keeps the bits above Bits Stored.
 """
 
 from __future__ import annotations
@@ -40,36 +40,35 @@ _READERS: dict[Codec, Callable[[bytes], Codestream]] = {
 _MISSING = "its decoder is not installed; run: pip install backup-scp[images]"
 
 DECODABLE = frozenset(_CODECS)
-"""The Transfer Syntaxes that can be decoded with the ``images`` extra; whether it is installed, ``can_decode`` says."""
+"""Transfer Syntaxes that can be decoded with the extra ``images``; ``can_decode`` tells whether it is installed."""
 
 _process = DecoderProcess()
 
 
 def can_decode(transfer_syntax_uid: str) -> bool:
-    """Whether its decoder is installed."""
-    is_installed = _process.is_running or find_spec("imagecodecs") is not None  # a search of folders, each time
+    """Tell whether the decoder of a Transfer Syntax is installed."""
+    is_installed = _process.is_running or find_spec("imagecodecs") is not None  # find_spec searches folders each time
     return transfer_syntax_uid in DECODABLE and is_installed
 
 
 def require_decoder(transfer_syntax_uid: str) -> None:
-    """See that the decoder of this Transfer Syntax is installed.
+    """Raise unless the decoder of this Transfer Syntax is installed.
 
     Raises
     ------
     InstanceRefused
-        It is not.
     """
     if not can_decode(transfer_syntax_uid):
         raise InstanceRefused(_MISSING)
 
 
 def read_codestream(transfer_syntax_uid: str, content: bytes, pixel: ImagePixel) -> Codestream:
-    """Read the header of one frame and compare it with what the Data Set says.
+    """Read the header of one frame and compare it with the Data Set.
 
     Raises
     ------
     InstanceRefused
-        It is another kind of compression, or has not all pixels and bits.
+        It has another compression, or lacks pixels or bits.
     """
     codec = _CODECS[transfer_syntax_uid]
     if codec is Codec.RLE:
@@ -83,18 +82,18 @@ def read_codestream(transfer_syntax_uid: str, content: bytes, pixel: ImagePixel)
 def decode(transfer_syntax_uid: str, codestream: Codestream, pixel: ImagePixel, write: Write) -> None:
     """Decode one frame and write it color-by-pixel, little endian, in parts of whole words.
 
-    The colour space stays, and so do the bits above Bits Stored.
+    It keeps the colour space and the bits above Bits Stored.
 
     Raises
     ------
     InstanceRefused
-        The decoder cannot, or the process that it works in ended over it.
+        The decoder failed, or its process ended.
     """
     _process.decode(_order(transfer_syntax_uid, pixel), codestream.content, write)
 
 
 def begin(transfer_syntax_uid: str, codestream: Codestream, pixel: ImagePixel, pixels: memoryview) -> Frame:
-    """Have one frame decoded into this memory, as ``decode`` writes it; do not wait for it."""
+    """Start to decode one frame into ``pixels``, as ``decode`` writes it, without waiting."""
     return _process.begin(_order(transfer_syntax_uid, pixel), codestream.content, pixels)
 
 
@@ -104,13 +103,13 @@ def finish(frame: Frame) -> None:
     Raises
     ------
     InstanceRefused
-        The decoder cannot, or the process that it works in ended over it.
+        The decoder failed, or its process ended.
     """
     _process.finish(frame)
 
 
 def give_up(frame: Frame) -> None:
-    """Do not decode a frame that nobody wants any more, unless that has begun."""
+    """Cancel a frame that is no longer needed, unless its decoding has begun."""
     _process.give_up(frame)
 
 

@@ -1,7 +1,7 @@
 """Walk the Data Elements of an encoded Data Set (PS3.5 7) without reading their Values.
 
-Flat memory, no recursion: what nests is a stack.  A Data Set whose structure does not hold to its last byte is refused
-as a whole, because nobody could say that its pixels arrived.
+It uses constant memory and no recursion: a stack holds the nesting.  A Data Set with a broken structure is refused as a
+whole, even if only its last byte is wrong, because its pixels may be incomplete.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ PIXEL_DATA = 0x7FE00010
 ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 SHORT_VRS = frozenset(str(vr) for vr in EXPLICIT_VR_LENGTH_16)
 LONG_VRS = frozenset(str(vr) for vr in EXPLICIT_VR_LENGTH_32)
-_ITEM_BYTES = b"\xfe\xff\x00\xe0"  # of Implicit VR Little Endian
-_MAX_DEPTH = 256  # deeper than any SOP Class; most receivers fail before
+_ITEM_BYTES = b"\xfe\xff\x00\xe0"  # in Implicit VR Little Endian
+_MAX_DEPTH = 256  # deeper than any SOP Class; most receivers fail earlier
 
 
 class Encoding(NamedTuple):
-    """How Data Elements are written (PS3.5 10)."""
+    """The encoding of Data Elements (PS3.5 10)."""
 
     implicit_vr: bool
     big_endian: bool
 
     @property
     def byte_order(self) -> str:
-        """As ``struct`` writes it."""
+        """The byte order, as a format character of ``struct``."""
         return ">" if self.big_endian else "<"
 
 
@@ -45,7 +45,7 @@ BIG_ENDIAN = Encoding(implicit_vr=False, big_endian=True)
 
 
 class Kind(Enum):
-    """What a ``Token`` stands for."""
+    """The kind of a ``Token``."""
 
     ELEMENT = auto()
     ENCAPSULATED = auto()  # Pixel Data in fragments (PS3.5 A.4)
@@ -64,9 +64,9 @@ class Fragment(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class OpenLevel:
-    """What is open: a Data Set (the whole, or an item) or a sequence.
+    """An open Data Set (the whole one, or an item) or sequence.
 
-    ``end`` is the first byte behind it, None while only a delimiter will tell; ``limit`` the end of what encloses it.
+    ``end`` is the first byte behind it, None when a delimiter ends it; ``limit`` is the end of what encloses it.
     """
 
     start: int
@@ -94,9 +94,9 @@ class Token(NamedTuple):
 
 
 def vr_of(tag: int) -> str:
-    """Look up the Value Representation of an element that carries none: UN where nobody knows (PS3.5 6.2.2).
+    """Look up the Value Representation of an element that has none; UN when it is unknown (PS3.5 6.2.2).
 
-    May be a choice, such as ``US or SS``.
+    It may be a choice, such as ``US or SS``.
     """
     if tag >> 16 & 1:
         return "LO" if 0x10 <= tag & 0xFFFF <= 0xFF else "UN"  # PS3.5 7.8.1
@@ -107,19 +107,19 @@ def vr_of(tag: int) -> str:
 
 
 @functools.cache
-def _form(big_endian: bool, layout: str) -> struct.Struct:  # noqa: FBT001 - a cache's key
+def _form(big_endian: bool, layout: str) -> struct.Struct:  # noqa: FBT001 - the key of a cache
     return struct.Struct((">" if big_endian else "<") + layout)
 
 
 class Walk:
-    """The tokens of one Data Set, in order; may be walked once.
+    """Yields the tokens of one Data Set in order; can be iterated once.
 
     Parameters
     ----------
     stream
-        At the first byte; between two tokens the caller may move it.
+        At the first byte; the caller may move it between two tokens.
     into_unknown
-        Whether a Value of VR UN that begins with an item is walked as the sequence that it is (PS3.5 6.2.2).
+        Whether to walk a Value of VR UN that begins with an item as a sequence, which it is (PS3.5 6.2.2).
     """
 
     def __init__(self, stream: BinaryIO, encoding: Encoding, size_bytes: int, *, into_unknown: bool = False) -> None:
@@ -132,12 +132,12 @@ class Walk:
         self._open = [OpenLevel(self._at, end, end, encoding, parent=None)]
 
     def __iter__(self) -> Iterator[Token]:
-        """Walk.
+        """Yield the tokens.
 
         Raises
         ------
         InstanceRefused
-            The structure does not hold.
+            The structure is broken.
         """
         while True:
             level = self._open[-1]
@@ -173,11 +173,11 @@ class Walk:
             if vr in SHORT_VRS:
                 return vr, short_length
             is_unknown = raw.isalpha() and raw.isupper()
-            if vr in LONG_VRS or (is_unknown and not short_length):  # later VRs have the long form
+            if vr in LONG_VRS or (is_unknown and not short_length):  # future VRs have the long form
                 return vr, self._unpack(level, "L")[0]
             if is_unknown:
                 return vr, short_length
-            self._at -= 4  # some writers fall back to implicit VR inside sequences
+            self._at -= 4  # some writers use implicit VR inside sequences
         (length,) = self._unpack(level, "L")
         vr = vr_of(tag)
         return ("SQ" if length == UNDEFINED and vr == "UN" else vr), length
@@ -187,7 +187,7 @@ class Walk:
         return length >= len(_ITEM_BYTES) and self._stream.read(len(_ITEM_BYTES)) == _ITEM_BYTES
 
     def _sequence(self, level: OpenLevel, tag: int, vr: str, length: int) -> Token:
-        """Open a sequence; UN with undefined length is one, in Implicit VR Little Endian (PS3.5 6.2.2)."""
+        """Open a sequence; UN with undefined length is a sequence in Implicit VR Little Endian (PS3.5 6.2.2)."""
         if vr not in {"SQ", "UN"}:
             self._refuse("has an element of undefined length that is no sequence")
         encoding = IMPLICIT if vr == "UN" else level.encoding
@@ -250,6 +250,6 @@ class Walk:
         self._at += length
 
     def _refuse(self, what: str) -> NoReturn:
-        """Say where, and never what stands there: it may be a patient's."""
+        """Raise with the position, without the bytes there, which may be patient data."""
         offset = self._at - self._open[0].start
         raise InstanceRefused(f"its Data Set cannot be read: near byte {offset} it {what}")

@@ -1,7 +1,7 @@
-"""Decode encapsulated Pixel Data frame by frame (PS3.5 A.4), and say what its description becomes.
+"""Decode encapsulated Pixel Data frame by frame (PS3.5 A.4), and compute its new description.
 
-What belongs to which frame is settled strictly: where the fragments leave a choice, the Data Set is refused, because
-a guess can show one frame in place of another.
+The mapping from fragments to frames is strict: when it is ambiguous, the Data Set is refused, because a guess can show
+one frame in place of another.
 """
 
 from __future__ import annotations
@@ -23,37 +23,37 @@ from backup_scp.errors import InstanceRefused
 _START_OF_CODESTREAM = (b"\xff\xd8\xff", b"\xff\x4f\xff\x51")  # JPEG and JPEG-LS; JPEG 2000 and HTJ2K
 _ITEM_HEADER_BYTES = 8
 _AHEAD_BYTES = 1 << 20
-"""The largest frame that is decoded while the one before it is written."""
+"""The largest frame, in bytes, that is decoded while the one before it is written."""
 
 
 class DecodedPixelData:
-    """The frames of one encapsulated Pixel Data element; the header of the first is read at once.
+    """The frames of one encapsulated Pixel Data element; reads the header of the first frame at once.
 
     Parameters
     ----------
     source
-        Where the fragments are.
+        The stream that has the fragments.
     fragments
-        The Basic Offset Table, then the rest.
+        The Basic Offset Table, then the other fragments.
     description
-        Of the Data Set or item that the element belongs to.
+        Description of the Data Set or item that the element belongs to.
     transfer_syntax_uid
-        How they are compressed.
+        The compression.
     keeps_first
-        Whether the first frame stays in memory, and is not read again when it is decoded.
+        Whether to keep the first frame in memory, so that it is not read again for decoding.
 
     Attributes
     ----------
     changes : dict of int to bytes or None
-        New Values of elements beside Pixel Data; None for one that goes.
+        New Values of elements other than Pixel Data; None for one that is removed.
     bytes_per_sample, size_bytes : int
-        Of all frames together, without padding.
+        Size of a sample, and of all frames together without padding.
     number_of_frames : int
 
     Raises
     ------
     InstanceRefused
-        The frames cannot be told apart, or are not what the description says.
+        The frames cannot be separated, or do not match the description.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class DecodedPixelData:
         Raises
         ------
         InstanceRefused
-            One cannot be decoded, or is not like the first.
+            A frame cannot be decoded, or differs in form from the first.
         """
         if self._pixel.frame_bytes > _AHEAD_BYTES:
             for codestream in self._codestreams():
@@ -94,12 +94,12 @@ class DecodedPixelData:
             self._write_ahead(write)
 
     def begin(self, pixels: memoryview) -> Frame:
-        """Have the only frame decoded into this memory as ``write_frames`` writes it, and do not wait for it."""
+        """Start to decode the only frame into ``pixels``, as ``write_frames`` writes it, without waiting."""
         (codestream,) = self._codestreams()
         return begin(self._transfer_syntax_uid, codestream, self._pixel, pixels)
 
     def _write_ahead(self, write: Write) -> None:
-        """Write each frame while the next is decoded."""
+        """Write each frame while the next one is decoded."""
         begun: deque[tuple[Frame, memoryview]] = deque()
         idle = [memoryview(bytearray(self._pixel.frame_bytes)) for _ in range(min(2, self.number_of_frames))]
 
@@ -122,7 +122,7 @@ class DecodedPixelData:
                 give_up(frame)
 
     def _codestreams(self) -> Iterator[Codestream]:
-        """Give each frame, all of the same colour space."""
+        """Yield each frame; raise when their colour spaces differ."""
         for number, fragments in enumerate(self._fragments_by_frame):
             codestream = self._first if self._first and not number else self._codestream(fragments)
             if self._pixel.changes(codestream) != self.changes:
@@ -137,7 +137,7 @@ class DecodedPixelData:
 def _split(
     source: BinaryIO, fragments: Sequence[Fragment], description: Description, frames: int
 ) -> list[tuple[Fragment, ...]]:
-    """Settle which fragments make up which frame (PS3.5 A.4)."""
+    """Group the fragments by frame (PS3.5 A.4)."""
     if not fragments:
         raise InstanceRefused("its Pixel Data has no Basic Offset Table, which PS3.5 A.4 requires")
     pieces = [fragment for fragment in fragments[1:] if fragment.length]
@@ -156,7 +156,7 @@ def _split(
 
 
 def _offset_table(source: BinaryIO, fragments: Sequence[Fragment], description: Description) -> list[int]:
-    """List where in ``source`` the first fragment of each frame is; empty without a table (PS3.3 C.7.6.3.1.8)."""
+    """Return the positions in ``source`` of each frame's first fragment; empty without a table (PS3.3 C.7.6.3.1.8)."""
     table = fragments[0]
     first_byte = table.offset + table.length + _ITEM_HEADER_BYTES
     data, form = description.get(EXTENDED_OFFSET_TABLE), "<Q"

@@ -1,4 +1,4 @@
-"""What a Data Set says of its pixels (PS3.3 C.7.6.3), and whether a codestream has all of them."""
+"""Read the description of pixels (PS3.3 C.7.6.3), and check that a codestream has all of them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DESCRIPTION_TAGS = frozenset({*_REQUIRED, _HIGH_BIT, _NUMBER_OF_FRAMES, _PLANAR_
 FOLLOWS_PIXEL_DATA = frozenset(
     {_PHOTOMETRIC_INTERPRETATION, _PLANAR_CONFIGURATION, EXTENDED_OFFSET_TABLE, _EXTENDED_LENGTHS, _TOTAL_LENGTH}
 )
-"""What changes beside Pixel Data when that is decoded."""
+"""Tags of elements, other than Pixel Data, that change when it is decoded."""
 _FRAME_LIMIT_BYTES = 1 << 30
 _COLOURS = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"})
 _INTERPRETATIONS = {
@@ -40,7 +40,7 @@ _OF_JPEG_2000 = frozenset({"YBR_ICT", "YBR_RCT"})
 
 
 class ImagePixel(NamedTuple):
-    """The Image Pixel Module of one Data Set or item, as far as a decoder needs it."""
+    """The attributes of the Image Pixel Module that a decoder needs, of one Data Set or item."""
 
     rows: int
     columns: int
@@ -81,7 +81,7 @@ class ImagePixel(NamedTuple):
 
     @property
     def bytes_per_sample(self) -> int:
-        """Length of one sample when it is not compressed."""
+        """Length of one uncompressed sample."""
         return self.bits_allocated // 8
 
     @property
@@ -106,12 +106,12 @@ class ImagePixel(NamedTuple):
             raise InstanceRefused("a decoded frame of it would be larger than 1 GiB")
 
     def require_all_of_it_in(self, codestream: Codestream) -> None:
-        """See by the codestream's own header that it has every pixel and every bit that the Data Set describes.
+        """Raise unless the codestream's header has every pixel and every bit that the Data Set describes.
 
         Raises
         ------
         InstanceRefused
-            It is of another size, or has fewer or more bits.
+            It has another size, or fewer or more bits.
         """
         if (codestream.rows, codestream.columns) != (self.rows, self.columns):
             raise InstanceRefused("its pixels are compressed in another size than its Rows and Columns say")
@@ -134,7 +134,7 @@ class ImagePixel(NamedTuple):
             raise InstanceRefused("its pixels are compressed with a sign, and its Pixel Representation has none")
 
     def interpretation_of(self, codestream: Codestream) -> str:
-        """Name the colour space of its decoded pixels: subsampling and the transformations of JPEG 2000 end there."""
+        """Return the colour space of the decoded pixels, without subsampling and the transformations of JPEG 2000."""
         if self.interpretation in _OF_JPEG_2000:
             return "RGB"
         if self.interpretation == "YBR_FULL_422":
@@ -142,7 +142,7 @@ class ImagePixel(NamedTuple):
         return codestream.interpretation or self.interpretation
 
     def changes(self, codestream: Codestream) -> dict[int, bytes | None]:
-        """Give the new Values beside Pixel Data once it is decoded; None for what goes (PS3.3 C.7.6.3.1.2, .3)."""
+        """Return new Values of other elements for decoded Pixel Data; None to remove one (PS3.3 C.7.6.3.1.2, .3)."""
         interpretation = self.interpretation_of(codestream)
         changes: dict[int, bytes | None] = dict.fromkeys((EXTENDED_OFFSET_TABLE, _EXTENDED_LENGTHS, _TOTAL_LENGTH))
         changes[_PHOTOMETRIC_INTERPRETATION] = interpretation.encode() + b" " * (len(interpretation) % 2)
@@ -163,5 +163,5 @@ def _number_of_frames(description: Description) -> int:
 
 
 def text(description: Description, tag: int) -> str:
-    """Decode a Value that is a code or a number in words."""
+    """Decode a Value that is a code or a number as text."""
     return description.get(tag, b"").decode("latin-1").strip(" \0")

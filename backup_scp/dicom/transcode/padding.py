@@ -1,8 +1,8 @@
-"""Give a Data Set of odd length its missing byte: fragments on the wire are of even length (PS3.8 E.1).
+"""Add the missing byte to a Data Set of odd length, since fragments must have even length (PS3.8 E.1).
 
-Every Value, and so every Data Set, has even length (PS3.5 7.1.1, A.5).  Some senders do not heed that, and what they
-sent is kept as it came; dcmtk and what is built on it break off when they get it back like that.  So one byte is added
-on its way out, where the standard would have it, and the lengths that count it are corrected.  Nothing else changes.
+Every Value, and so every Data Set, must have even length (PS3.5 7.1.1, A.5).  Some senders ignore that, and the archive
+keeps what they sent; but dcmtk and programs built on it abort when they get it back.  So one byte is added when it is
+sent, at the place that the standard requires, and the lengths that include it are corrected.  Nothing else changes.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from backup_scp.errors import InstanceRefused
 Piece = bytes | bytearray | memoryview
 
 _TEXT_VRS = frozenset(
-    "AE AS CS DA DS DT IS LO LT PN SH ST TM UC UR UT".split()  # noqa: SIM905 - padded with a space, PS3.5 6.2
+    "AE AS CS DA DS DT IS LO LT PN SH ST TM UC UR UT".split()  # noqa: SIM905 - VRs padded with a space, PS3.5 6.2
 )
 _PART_BYTES = 1 << 20
 _LONGEST = {"H": 0xFFFF, "L": 0xFFFFFFFE}
 
 
 class Edit(NamedTuple):
-    """Bytes that take the place of ``length`` bytes at ``offset``; with a length of 0 they are put in."""
+    """Bytes that replace ``length`` bytes at ``offset``; a length of 0 inserts them."""
 
     offset: int
     length: int
@@ -32,21 +32,21 @@ class Edit(NamedTuple):
 
 
 def edits(stream: BinaryIO, encoding: Encoding | None, size_bytes: int) -> list[Edit]:
-    """Say what makes a Data Set of odd length even, in ascending order.
+    """Return the edits that make a Data Set of odd length even, in ascending order.
 
     Parameters
     ----------
     stream
         At the first byte of the Data Set.
     encoding
-        None where it is deflated: that is padded behind its end (PS3.5 A.5).
+        None for a deflated Data Set, which is padded behind its end (PS3.5 A.5).
     size_bytes
-        How long it is.
+        Length of the Data Set.
 
     Returns
     -------
     list of Edit
-        Nothing where its length is even, or its structure does not hold: then nobody can say where the byte is missing.
+        Empty when the length is even, or when the structure is broken, so that the place of the byte is unknown.
     """
     if size_bytes % 2 == 0:
         return []
@@ -61,9 +61,9 @@ def edits(stream: BinaryIO, encoding: Encoding | None, size_bytes: int) -> list[
 
 
 def applied(parts: Iterable[Piece], edits: Iterable[Edit]) -> Iterator[bytes]:
-    """Give the parts of a Data Set with the edits made, each of even length, but for the last if the whole is odd.
+    """Yield the parts of a Data Set with the edits applied; each has even length, except the last of an odd whole.
 
-    A part becomes one or more fragments, and each of those has to be even too.
+    A part becomes one or more fragments, each of which must have even length.
     """
     odd = b""
     for edited in _edited(parts, edits):
@@ -79,7 +79,7 @@ def applied(parts: Iterable[Piece], edits: Iterable[Edit]) -> Iterator[bytes]:
 def _edited(parts: Iterable[Piece], edits: Iterable[Edit]) -> Iterator[bytes]:
     waiting = iter(edits)
     edit = next(waiting, None)
-    at = skip = 0  # where the rest of this part begins in the Data Set, and how much of it has been replaced
+    at = skip = 0  # position of the rest of this part in the Data Set, and how much of it is replaced
     for part in _small(parts):
         rest, made = part, bytearray()
         while edit is not None and edit.offset <= at + len(rest):
@@ -101,12 +101,12 @@ def _small(parts: Iterable[Piece]) -> Iterator[memoryview]:
 
 
 def padding_of(vr: str) -> bytes:
-    """Give the byte that a Value of odd length lacks (PS3.5 6.2)."""
+    """Return the padding byte for a Value of odd length (PS3.5 6.2)."""
     return b" " if vr in _TEXT_VRS else b"\0"
 
 
 class _Odd(NamedTuple):
-    """Where a byte is missing: behind ``end``, in the value or fragment that begins at ``offset``."""
+    """The place of a missing byte: behind ``end``, in the value or fragment that begins at ``offset``."""
 
     token: Token
     end: int
@@ -121,13 +121,13 @@ def _last_odd(walk: Iterable[Token]) -> _Odd | None:
         if token.kind is Kind.ELEMENT and token.length % 2:
             found = _Odd(token, token.offset + token.length, padding_of(token.vr), token.offset)
         elif token.kind is Kind.ENCAPSULATED and token.fragments and token.fragments[-1].length % 2:
-            fragment = token.fragments[-1]  # one further in front would move those that the offset table points to
+            fragment = token.fragments[-1]  # padding an earlier one would invalidate the offset table
             found = _Odd(token, fragment.offset + fragment.length, b"\0", fragment.offset)
     return found
 
 
 def _own_length(stream: BinaryIO, odd: _Odd) -> tuple[int, str, Encoding]:
-    """Give the position and the form of its own length (PS3.5 7.1.2); some writers fall back to implicit VR."""
+    """Return position and format of its length field (PS3.5 7.1.2); some writers use implicit VR in between."""
     token, encoding = odd.token, odd.token.level.encoding
     if token.kind is Kind.ELEMENT and not encoding.implicit_vr and token.vr not in LONG_VRS:
         stream.seek(odd.offset - 4)
@@ -137,7 +137,7 @@ def _own_length(stream: BinaryIO, odd: _Odd) -> tuple[int, str, Encoding]:
 
 
 def _enclosing(level: OpenLevel | None) -> Iterator[tuple[int, str, Encoding]]:
-    """Give the lengths of the items and sequences around; those of undefined length have none."""
+    """Yield the length fields of the enclosing items and sequences, except those of undefined length."""
     while level is not None and level.parent is not None:
         if level.end is not None:
             yield level.start - 4, "L", level.encoding if not level.is_sequence else level.parent.encoding

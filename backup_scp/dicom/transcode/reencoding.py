@@ -34,11 +34,11 @@ _CHUNK_BYTES = 1 << 20
 _SHORT_LENGTH_LIMIT = 0xFFFF
 _NATIVE_LIMIT_BYTES = 0xFFFFFFFE
 _PIXEL_REPRESENTATION, _BITS_ALLOCATED = 0x00280103, 0x00280100
-_LENGTH_TO_END = 0x00080001  # retired; like Group Length, it counts bytes of the old encoding
+_LENGTH_TO_END = 0x00080001  # retired; like Group Length, a number of bytes in the old encoding
 _BITS_PER_BYTE, _BITS_PER_WORD = 8, 16
 _DESCRIPTION_LIMIT_BYTES = 1 << 26
-_MOST_TOKENS = 1 << 10  # that are kept; of more, the Data Set is walked a second time
-# What turns over when the byte order changes (PS3.5 7.3): the width of one unit, by VR
+_MOST_TOKENS = 1 << 10  # kept in memory; with more, the Data Set is walked a second time
+# Width of the unit whose bytes are reversed when the byte order changes (PS3.5 7.3), by VR
 _UNIT_BYTES = dict.fromkeys(("US", "SS", "OW", "AT"), 2)
 _UNIT_BYTES |= dict.fromkeys(("UL", "SL", "FL", "OL", "OF"), 4)
 _UNIT_BYTES |= dict.fromkeys(("FD", "OD", "OV", "SV", "UV"), 8)
@@ -46,22 +46,22 @@ _TYPECODE = {2: "H", 4: "I", 8: "Q"}
 
 
 class Reencoding:
-    """One Data Set that is to be written with another encoding; it is looked through at once.
+    """One Data Set to write in another encoding; walks it at once.
 
     Parameters
     ----------
     source, size_bytes
-        At its first byte, and how long it is.
+        At its first byte, and its length.
     compression
-        Transfer Syntax UID of the encapsulated Pixel Data, which is decoded; None if there should be none.
+        Transfer Syntax UID of the encapsulated Pixel Data, which is decoded; None if it should have none.
     left_out
-        To compare Data Sets, and not to send them: tags that are not written, and sequences of unknown VR are written
-        as sequences.  Frames that are left out are not decoded.
+        For comparing Data Sets, not for sending them: tags to leave out.  Sequences of unknown VR are then written as
+        sequences.  Frames that are left out are not decoded.
 
     Raises
     ------
     InstanceRefused
-        Its structure or a first frame is not what it should be.
+        Its structure is broken, or a first frame is not as described.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Reencoding:
         }
 
     def write(self, result: BinaryIO) -> None:
-        """Write it.
+        """Write the Data Set.
 
         Raises
         ------
@@ -103,9 +103,9 @@ class Reencoding:
         self._write(_Reencoder(self._source, result, self._target_encoding, self._descriptions, self._decoded))
 
     def begin(self, limit_bytes: int) -> tuple[InMemory, Frame] | None:
-        """Write all but its only frame into memory, and have that decoded there; ``source`` is not needed any more.
+        """Write all but the only frame into memory, and start to decode the frame there; ``source`` is then not needed.
 
-        None when that is not all there is to decode, or the result may be longer than the limit.
+        Return None when there is more than one frame, or the result may be longer than the limit.
         """
         if len(self._decoded) != 1 or self._target_encoding.big_endian:
             return None
@@ -126,7 +126,7 @@ class Reencoding:
                 writer.write(token)
 
     def _noting(self, tokens: Iterable[Token]) -> Iterator[Token]:
-        """Keep the tokens, where they are few."""
+        """Yield the tokens, and keep them when there are few."""
         for token in tokens:
             if self._tokens is not None:
                 self._tokens.append(token)
@@ -142,7 +142,7 @@ class Reencoding:
 def _survey(
     walk: Iterable[Token], source: BinaryIO, compression: str | None
 ) -> tuple[dict[int, Description], list[Token]]:
-    """Walk it once: what describes pixels, by the start of the Data Set or item that says it; and the fragments."""
+    """Walk the Data Set once; return descriptions by the start of their Data Set or item, and encapsulated tokens."""
     descriptions: dict[int, Description] = {}
     encapsulated = []
     for token in walk:
@@ -158,7 +158,7 @@ def _survey(
 
 
 def _check_pixel_data(token: Token, compression: str | None) -> None:
-    """Hold Pixel Data to its Transfer Syntax: in fragments just when that compresses, save for icons (PS3.5 A.4)."""
+    """Raise unless Pixel Data is in fragments exactly when its Transfer Syntax compresses; except icons (PS3.5 A.4)."""
     if token.kind is Kind.ENCAPSULATED and compression is None:
         raise InstanceRefused("its Pixel Data is encapsulated, which that Transfer Syntax does not allow")
     if token.kind is Kind.ELEMENT and token.tag == PIXEL_DATA and token.level.parent is None and compression:
@@ -246,7 +246,7 @@ class _Reencoder:
         self._result.write(bytes(padding))
 
     def _sequence(self, token: Token) -> None:
-        """Open a sequence; one of VR UN stays as it is, in Implicit VR Little Endian (PS3.5 6.2.2), where it can."""
+        """Open a sequence; one of VR UN stays in Implicit VR Little Endian (PS3.5 6.2.2), if possible."""
         outer = self._encodings[-1]
         kept = token.vr == "UN" and not outer.big_endian
         self._header(token.tag, "UN" if kept else "SQ", UNDEFINED)
@@ -256,7 +256,7 @@ class _Reencoder:
         self._pack("HHL", tag >> 16, tag & 0xFFFF, length)
 
     def _header(self, tag: int, vr: str, length: int) -> str:
-        """Write an element's header; return the VR that it got."""
+        """Write an element's header; return its VR there."""
         group, element = tag >> 16, tag & 0xFFFF
         if self._encodings[-1].implicit_vr:
             self._pack("HHL", group, element, length)
@@ -270,7 +270,7 @@ class _Reencoder:
         return vr
 
     def _vr(self, token: Token) -> str:
-        """Choose where the dictionary offers several (PS3.5 A.1, A.2; PS3.3 C.7.6.3)."""
+        """Choose the VR when the dictionary has several (PS3.5 A.1, A.2; PS3.3 C.7.6.3)."""
         if " or " not in token.vr:
             return token.vr
         if token.tag == PIXEL_DATA:
@@ -280,7 +280,7 @@ class _Reencoder:
         return "OW"
 
     def _nearest(self, level: OpenLevel | None, tag: int) -> int:
-        """Its number in this Data Set or in the next one around it; 0 where none says it."""
+        """Return the number in this Data Set, or in the nearest enclosing one that has it; 0 when none has it."""
         while level is not None:
             if value := self._descriptions.get(level.start, {}).get(tag):
                 return int.from_bytes(value[:2], "big" if level.encoding.big_endian else "little")
@@ -307,20 +307,20 @@ def _read(source: BinaryIO, offset: int, length: int) -> bytes:
 
 
 def _check_words(bits_allocated: int) -> None:
-    """OW is 16-bit words (PS3.5 6.2), and dcmtk swaps wider pixels so; pydicom and GDCM swap the pixel as a whole."""
+    """Raise for wider pixels: dcmtk swaps OW as 16-bit words (PS3.5 6.2), pydicom and GDCM swap whole pixels."""
     if bits_allocated > _BITS_PER_WORD:
         raise InstanceRefused(f"nobody agrees on the byte order of {bits_allocated}-bit pixels in big endian")
 
 
 def _unit_bytes(vr: str) -> int:
-    """How many bytes turn over together; UN never does (PS3.5 6.2.2)."""
+    """Return how many bytes are reversed together; those of UN never are (PS3.5 6.2.2)."""
     if vr not in SHORT_VRS | LONG_VRS:
         raise InstanceRefused("it has an element of unknown VR, whose byte order cannot be changed")
     return _UNIT_BYTES.get(vr, 1)
 
 
 def _swapped(data: bytes | memoryview, unit: int) -> bytes | memoryview:
-    """Turn the bytes of each unit over; an odd rest stays."""
+    """Reverse the bytes of each unit; an incomplete unit at the end stays."""
     if unit == 1:
         return data
     whole = len(data) // unit * unit

@@ -1,4 +1,4 @@
-"""A Data Set in another Transfer Syntax: ready to be sent, or on its way there."""
+"""Transcoded Data Sets: finished, or still being made."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _PART_BYTES = 1 << 20
 
 
 class InMemory(BytesIO):
-    """A Data Set that can be sent from where it is."""
+    """A Data Set in memory, which can be sent without a copy."""
 
     def close(self) -> None:
-        """Close it; while somebody still holds a part of it, its memory stays until that is gone."""
+        """Close it; the memory stays while a part of it is still in use."""
         with contextlib.suppress(BufferError):
             super().close()
 
@@ -29,9 +29,9 @@ class Transcoded(NamedTuple):
     Attributes
     ----------
     data_set
-        At its first byte; close it.  It is the caller's own stream when nothing had to be done.
+        At its first byte; the caller closes it.  It is the caller's own stream when nothing had to be done.
     transfer_syntax_uid, size_bytes
-        What it is encoded in, and how long it is.
+        Its encoding and its length.
     """
 
     data_set: BinaryIO
@@ -39,7 +39,7 @@ class Transcoded(NamedTuple):
     size_bytes: int
 
     def parts(self) -> Iterator[bytes | memoryview]:
-        """Give it in parts of 1 MiB; all at once where it is in memory."""
+        """Yield it in parts of 1 MiB; in one part when it is in memory."""
         if isinstance(self.data_set, InMemory):
             yield self.data_set.getbuffer()
             return
@@ -48,13 +48,13 @@ class Transcoded(NamedTuple):
 
 
 class Transcoding:
-    """A Data Set on its way into another Transfer Syntax; see ``begin``.  The caller takes its ``result``, or gives up.
+    """A Data Set that is being transcoded; see ``begin``.  The caller takes its ``result`` or calls ``give_up``.
 
     Attributes
     ----------
     needs_source : bool
-        Whether ``result`` reads the stored Data Set.  It does not where all that is left to do is to wait for a small
-        image that is being decoded: that is already in memory but for its pixels.
+        Whether ``result`` reads the stored Data Set.  It does not for a small image that is being decoded: all but its
+        pixels is in memory already.
     """
 
     def __init__(self, result: Callable[[], Transcoded], frame: Frame | None, why: str) -> None:
@@ -64,7 +64,7 @@ class Transcoding:
         self._why = why
 
     def result(self) -> Transcoded:
-        """Wait until it is done.
+        """Wait for the transcoded Data Set.
 
         Raises
         ------
@@ -77,14 +77,14 @@ class Transcoding:
             return self._result()
 
     def give_up(self) -> None:
-        """Do no more than has begun."""
+        """Start no further work."""
         if self._frame is not None:
             give_up(self._frame)
 
 
 @contextlib.contextmanager
 def named(why: str) -> Iterator[None]:
-    """Say why it has to be transcoded, beside why that cannot be done."""
+    """Add to an error in the block why the Data Set has to be transcoded."""
     try:
         yield
     except InstanceRefused as error:

@@ -1,8 +1,8 @@
-"""Time zone query adjustment, where negotiated: a query whose times are the requester's (PS3.4 C.2.2.2, C.5.1.1).
+"""Time zone query adjustment, if negotiated: a query with times in the requester's zone (PS3.4 C.2.2.2, C.5.1.1).
 
-The index compares dates and times as they were stored.  It is asked for some days more than were asked for; what it
-finds is converted to the requester's zone, and held against the conditions there.  A stored time is meant in the zone
-of its Timezone Offset From UTC (0008,0201); without one, in the zone of this machine at that date.
+The index compares dates and times as they were stored.  So this asks it for some more days than requested, converts the
+results to the requester's zone, and checks the conditions there.  A stored time is in the zone of its Timezone Offset
+From UTC (0008,0201); without one, in the zone of this machine at that date.
 """
 
 from __future__ import annotations
@@ -29,29 +29,29 @@ from backup_scp.errors import InvalidIdentifier
 __all__ = ["InTimeZone", "requested_offset"]
 
 Answer = dict[str, str]
-"""Keyword to value, as ``ports.Match``."""
+"""Values by keyword, like ``ports.Match``."""
 
 _TIME_ZONE = BY_KEYWORD["TimezoneOffsetFromUTC"]
 _OFFSET = re.compile(r"([+-])([0-9]{2})([0-5][0-9])")
 _EARLIEST, _LATEST = -12 * 60, 14 * 60  # PS3.3 C.12.1.1.8, PS3.5 6.2
-_MOST_DAYS = 2  # from -1200 to +1400 are 26 hours
+_MOST_DAYS = 2  # between -1200 and +1400 are 26 hours
 
-# A birth is not adjusted: Patient's Birth Date is that of the documents.
+# A birth date is not adjusted: it is the one in the patient's documents.
 _PAIRS = {
     each: BY_KEYWORD[f"{each.keyword.removesuffix('Date')}Time"]
     for each in ATTRIBUTES
     if each.vr == "DA" and each.level is not Level.PATIENT
 }
-"""Attributes of VR DA with those of VR TM that belong to them."""
+"""Attributes of VR DA, each with its attribute of VR TM."""
 
 
 def requested_offset(identifier: Identifier) -> str:
-    """Read in which zone the times of a request are meant; empty where it does not say.
+    """Return the time zone of a request; empty when it has none.
 
     Raises
     ------
     InvalidIdentifier
-        Timezone Offset From UTC (0008,0201) is none.
+        Timezone Offset From UTC (0008,0201) has an invalid value.
     """
     value = next((key.value for key in identifier.keys if key.tag == _TIME_ZONE.tag), "")
     if value and _minutes(value) is None:
@@ -60,7 +60,7 @@ def requested_offset(identifier: Identifier) -> str:
 
 
 def _minutes(offset: str) -> int | None:
-    """Give the minutes that a zone is ahead of UTC."""
+    """Return how many minutes a zone is ahead of UTC."""
     found = _OFFSET.fullmatch(offset)
     if not found:
         return None
@@ -70,19 +70,19 @@ def _minutes(offset: str) -> int | None:
 
 
 class InTimeZone:
-    """One query, asked in the requester's zone.
+    """A query in the requester's zone.
 
     Parameters
     ----------
     query
-        As ``read_query`` makes it.
+        The result of ``read_query``.
     offset
-        What ``requested_offset`` gave.
+        The result of ``requested_offset``.
 
     Attributes
     ----------
     query
-        What to ask the index: it finds what may match, and tells the times of it.
+        The query for the index: it finds everything that may match, and returns the times.
     """
 
     def __init__(self, query: Query, offset: str) -> None:
@@ -103,7 +103,7 @@ class InTimeZone:
         )
 
     def matches(self, found: Iterable[Answer]) -> Iterator[Answer | None]:
-        """Give what the index found with its times in the requester's zone; None in place of what does not match."""
+        """Yield the index's answers with times in the requester's zone; None instead of one that does not match."""
         for answer in found:
             yield self._converted(answer)
 
@@ -119,11 +119,11 @@ class InTimeZone:
 
 
 def _widened(condition: Condition, *, adjusted: bool) -> Condition | None:
-    """Make a condition that holds wherever the adjusted one may."""
+    """Return a condition that matches whenever the adjusted one may match."""
     attribute, matching = condition.attribute, condition.matching
     if not adjusted or isinstance(matching, Empty):
         return condition
-    wide = _wide_days(matching) if attribute.vr == "DA" else None  # any time of a day is some time of another zone's
+    wide = _wide_days(matching) if attribute.vr == "DA" else None  # a time alone may be any time in another zone
     return Condition(attribute, wide) if wide else None
 
 
@@ -142,7 +142,7 @@ def _wide_days(matching: Matching) -> Matching | None:
 
 
 def _range_around(values: Sequence[str]) -> Range | None:
-    """Make one range of all days; None where one is no date of the calendar: its text is compared."""
+    """Return one range of all days; None when one is no valid date, whose text is compared instead."""
     if all(day_number(date_key(value)) for value in values):
         return _wide_range(min(values, key=date_key), max(values, key=date_key))
     return None
@@ -154,7 +154,7 @@ def _wide_range(first: str | None, last: str | None) -> Range | None:
 
 
 def _moved(text: str | None, days: int) -> str | None:
-    """Move an end of a range; one that is no date at all matches nothing, and stays."""
+    """Move an end of a range; an invalid date matches nothing, and stays as it is."""
     if not text or not date_key(text):
         return text
     day = day_number(date_key(text))

@@ -1,4 +1,4 @@
-"""One date with its time, in another time zone; and whether conditions hold for it, as the index compares."""
+"""Convert a date with its time to another time zone, and check conditions on it as the index does."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from backup_scp.dicom.value_representation import date_key, last_time_key, time_
 
 _DAY = 24 * 60
 _MIDNIGHT = "240000"
-_DIGITS = re.compile(r"(?:\d{2}){1,3}(?:\.\d+)?")  # what is left out stays so; a DT, or a dot too many, is written anew
+# Such a time keeps its precision; a DT, or a time with a trailing dot, is formatted again.
+_DIGITS = re.compile(r"(?:\d{2}){1,3}(?:\.\d+)?")
 
 
 class Moment(NamedTuple):
@@ -23,11 +24,11 @@ class Moment(NamedTuple):
     Attributes
     ----------
     date, time
-        As they are answered.
+        The values to return.
     first, last
-        Date and time, as keys, between which it lies; the date is empty where it is unknown.
+        Keys of date and time between which it lies; the date is empty when unknown.
     time_key
-        Empty where the time is unknown.
+        Key of the time; empty when unknown.
     """
 
     date: str
@@ -40,8 +41,8 @@ class Moment(NamedTuple):
 def in_zone(date_text: str, time_text: str, stored: int | None, wanted: int) -> Moment:
     """Convert a stored date and time; ``stored`` and ``wanted`` are minutes ahead of UTC.
 
-    Without its time a date is answered as it is, and may be another in the requester's zone; without its date a time
-    is converted where the offset is stored.  What is none of the calendar or the clock is left as it is.
+    A date without a time is returned unchanged, although it may be another in the requester's zone.  A time without a
+    date is converted when its offset is stored.  An invalid date or time is returned unchanged.
     """
     day, time = day_number(date_key(date_text)), time_key(time_text)
     minute = _minute(time)
@@ -79,22 +80,22 @@ def _key(day: int, minute: int, shift: int, seconds: str) -> tuple[str, str]:
 
 
 def _shift(day: int, minute: int, stored: int | None, wanted: int) -> int:
-    """Give the minutes from a stored time to the same moment in the requester's zone."""
+    """Return the minutes from a stored time to the same moment in the requester's zone."""
     return wanted - (_local_offset(day, minute) if stored is None else stored)
 
 
 def _local_offset(day: int, minute: int) -> int:
-    """Give the offset of this machine's zone at a time of its own clocks, in minutes.
+    """Return the offset from UTC of a local time of this machine, in minutes.
 
-    Of an hour that comes twice it is the first; a time that the clocks left out is read as if they had not changed yet.
+    For an hour that comes twice, it uses the first one; for a time that the clocks skip, the offset before the change.
     """
     there = date.fromordinal(day)
-    local = datetime(there.year, there.month, there.day, minute // 60, minute % 60)  # noqa: DTZ001 - local it is
+    local = datetime(there.year, there.month, there.day, minute // 60, minute % 60)  # noqa: DTZ001 - a local time
     return round(local_offset(local).total_seconds() / 60)
 
 
 def day_number(key: str) -> int | None:
-    """Give the number of a day in the calendar."""
+    """Return the number of a day in the calendar."""
     try:
         return date(int(key[:4]), int(key[4:6]), int(key[6:])).toordinal() if key else None
     except ValueError:
@@ -102,12 +103,12 @@ def day_number(key: str) -> int | None:
 
 
 def as_date(day: int) -> str:
-    """Write the day of that number as YYYYMMDD."""
+    """Return the day with this number as YYYYMMDD."""
     return date.fromordinal(day).strftime("%Y%m%d").rjust(8, "0")
 
 
 def _minute(key: str) -> int | None:
-    """Give the number of a minute in its day; 24:00 is the first one of the next."""
+    """Return the number of a minute in its day; 24:00 is the first one of the next day."""
     if key == _MIDNIGHT:
         return _DAY
     if not key or key[:2] > "23" or key[2:4] > "59":
@@ -115,14 +116,14 @@ def _minute(key: str) -> int | None:
     return int(key[:2]) * 60 + int(key[2:4])
 
 
-# The conditions, as the index compares; what they ask for is worked out once
+# Conditions, compared as in the index; each builds its test once
 
 Test = Callable[[Moment], bool]
 _END = "~"  # after every time of a day
 
 
 def date_test(wanted: Matching) -> Test:
-    """Make the test of a date, which may hold; an end of a range that has no key matches nothing."""
+    """Return a test for the date, which is true when it may match; a range with an invalid end matches nothing."""
     match wanted:
         case Empty():
             return lambda moment: not moment.date
@@ -145,13 +146,13 @@ def _lies_between(begin: tuple[str, str | None] | None, end: tuple[str, str | No
 
 
 def _is_among(keys: list[str], first: str, last: str) -> bool:
-    """Tell whether one of the sorted keys lies between two."""
+    """Tell whether one of the sorted keys lies between two keys."""
     at = bisect_left(keys, first)
     return bool(first) and at < len(keys) and keys[at] <= last
 
 
 def time_test(wanted: Matching) -> Test:
-    """Make the test of a time; one that is unknown is in no range."""
+    """Return a test for the time; an unknown time is in no range."""
     match wanted:
         case Empty():
             return lambda moment: not moment.time
@@ -166,6 +167,6 @@ def time_test(wanted: Matching) -> Test:
 
 
 def _texts_and_keys(wanted: Matching, key: Callable[[str], str]) -> tuple[frozenset[str], list[str]]:
-    """Give the values of a list that are compared as they are, and the sorted keys of the others."""
+    """Return the values of a list that are compared as text, and the sorted keys of the others."""
     values = [wanted.value] if isinstance(wanted, SingleValue) else wanted.values if isinstance(wanted, UIDList) else ()
     return frozenset(text for text in values if not key(text)), sorted({key(text) for text in values} - {""})
