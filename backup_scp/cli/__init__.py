@@ -1,6 +1,6 @@
-"""The command line: one file a command; each parses, calls, prints.
+"""The command line: one file for each command.
 
-``failure.EXIT_CODES`` says how they end, docs/cli.md all that they take and print.
+``failure.EXIT_CODES`` lists the exit codes, docs/cli.md all options and output.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from backup_scp.errors import BackupSCPError
 from backup_scp.machine.ownership import why_denied
 
 CONFIG_VARIABLE = "BACKUP_SCP_CONFIG"
-"""Names the settings file where the command line does not."""
+"""Environment variable for the settings file; the command line has priority."""
 
 
 def main() -> None:
     """Run the command line and exit with its code; an error is a sentence, never a traceback."""
     keep_out()
-    warnings.filterwarnings("ignore", module="pydicom")  # they quote values, which are patient data
+    warnings.filterwarnings("ignore", module="pydicom")  # they contain values, which are patient data
     _print_anything()
     try:
         _run(sys.argv[1:])
@@ -32,7 +32,7 @@ def main() -> None:
         _fail(f"{error}; {because}" if because else str(error), 1, getattr(error, "fix", ""))
     except KeyboardInterrupt:
         _fail("", 130)
-    except Exception:  # noqa: BLE001 - the process's own border
+    except Exception:  # noqa: BLE001 - the last place to catch an error
         _fail(f"This should not have happened; please report it: {describe(sys.exc_info())}", 1)
 
 
@@ -47,7 +47,7 @@ def _fail(sentence: str, exit_code: int, fix: str = "") -> NoReturn:
 
 
 def _run(arguments: list[str]) -> None:
-    """Run a command; the node, as a service manager starts it, without the library that reads all the others."""
+    """Run a command; for ``serve`` as a service manager calls it, without loading typer."""
     config: str | None = None
     match arguments:
         case ["serve"]:
@@ -65,7 +65,7 @@ def _run(arguments: list[str]) -> None:
 
 
 def _print_anything() -> None:
-    """Let a name that the terminal's character set does not know be printed with escapes; it is no error."""
+    """Print characters that the terminal's character set lacks as escapes, instead of raising."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -1,4 +1,4 @@
-"""The commands, put together; typer reads the command line."""
+"""Register the commands; typer parses the command line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from backup_scp.cli.options import ConfigOption, JSONOption, MainConfigOption, P
 
 
 class _Commands(TyperGroup):
-    """All commands; with --json, a wrong command line is also reported as JSON."""
+    """The group of all commands; with --json, it also reports a wrong command line as JSON."""
 
     def make_context(self, *arguments: Any, **more: Any) -> Any:
         with usage_errors_told():
@@ -29,7 +29,7 @@ app = typer.Typer(
     cls=_Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # it takes [[remote]] for markup, and costs start-up time
+    rich_markup_mode=None,  # it would read [[remote]] as markup, and costs start-up time
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 

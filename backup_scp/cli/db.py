@@ -14,7 +14,7 @@ app = typer.Typer(no_args_is_help=True, help="The index's database.")
 
 @app.callback()
 def _db() -> None:
-    """Keep ``db upgrade`` a command of its own, though it is the only one."""
+    """Keep ``db`` a group, although it has only one command."""
 
 
 @dataclass(frozen=True, slots=True)

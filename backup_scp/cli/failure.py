@@ -1,4 +1,4 @@
-"""How a command fails: a sentence for a person, an object for a program, an exit code for both."""
+"""Report the failure of a command: a sentence for a person, an object for a program, an exit code for both."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Failure:
 
 
 def fail(sentence: str, exit_code: int, fix: str = "") -> None:
-    """Say that the command failed, on the standard error output; with ``--json`` on the standard output, too."""
+    """Print the failure to standard error, with ``--json`` to standard output too, and exit."""
     complain(sentence)
     print_failure(sentence, exit_code, fix)
 
@@ -51,9 +51,9 @@ def print_failure(sentence: str, exit_code: int, fix: str = "") -> None:
 
 @contextmanager
 def usage_errors_told() -> Iterator[None]:
-    """Print a wrong or interrupted command line as JSON, and raise again: the library prints the sentence, and exits.
+    """Print a wrong or interrupted command line as JSON, and raise again: the library prints the sentence and exits.
 
-    The exception is click's, or that of the copy of click in newer versions of typer: recognised by its methods.
+    The exception is click's, or that of the copy of click in newer versions of typer; recognised by its methods.
     """
     try:
         yield

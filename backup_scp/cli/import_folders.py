@@ -214,7 +214,7 @@ def _import_zip(ingest: Ingest, path: Path, done: Imported, show: Callable[[], N
         with _noted(inside, member.path):
             heading, offset = _heading_in_zip(member)
             holds_dicom = True
-            with member.open() as stream:  # anew: its checksum is compared where it is read from end to end
+            with member.open() as stream:  # open it again: the checksum is only compared when all of it is read
                 _discard(stream, offset)
                 _import(ingest, heading, stream, done, member.path)
         show()

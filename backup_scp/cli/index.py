@@ -16,7 +16,7 @@ app = typer.Typer(no_args_is_help=True, help="Copies of the index.")
 
 @app.callback()
 def _index() -> None:
-    """Keep ``index backup`` a command of its own, though it is the only one."""
+    """Keep ``index`` a group, although it has only one command."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Ctrl-C in a long command: prints what was done, and how to continue."""
+"""On Ctrl-C in a long command, print what was done and how to continue."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from contextlib import contextmanager
 import typer
 
 INTERRUPTED = "Interrupted"
-"""Why a command stopped, in its summary."""
+"""The reason for the end of an interrupted command, in its summary."""
 
 EXIT_CODE = 130
-"""What a shell gives a command that SIGINT has ended: 128 and the signal's number."""
+"""The exit code that a shell uses for a command ended by SIGINT: 128 plus the number of the signal."""
 
 
 @contextmanager
 def interruptible(tell: Callable[[], None]) -> Iterator[None]:
-    """Let ``tell`` print what the block has done when Ctrl-C ends it; then exit with code 130.
+    """When Ctrl-C ends the block, call ``tell`` to print what was done, and exit with code 130.
 
-    What the block has opened is closed by then.  A second Ctrl-C ends ``tell`` as well.
+    Everything that the block opened is closed before.  A second Ctrl-C ends ``tell`` too.
     """
     try:
         yield

@@ -1,8 +1,8 @@
-"""Keeps out of the process what pydicom would load to see whether it is there.
+"""Keep pydicom from importing libraries that the node does not need.
 
-As soon as it is imported pydicom loads numpy and every decoder that is installed, to ask for their versions: 40 MB and
-a quarter of a second.  A node that keeps bytes needs none of them; where pixels are decoded, that happens in a process
-of its own (``transcode.decoder_process``).
+When it is imported, pydicom imports numpy and every installed decoder to read their versions: 40 MB and a quarter of a
+second.  A node that stores bytes needs none of them; another process decodes pixels
+(``transcode.decoder_process``).
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ _KEPT_OUT = frozenset({
 
 
 class _Finder:
-    """Finds that some modules are not there, as if they were not installed; it is asked before all others.
+    """An import finder, called before all others, that hides some modules as if they were not installed.
 
-    To write None in ``sys.modules`` would do the same, were there nobody who takes what stands there for a module.
+    None in ``sys.modules`` would do the same, but some code expects every value there to be a module.
     """
 
     def find_spec(self, name: str, _path: object = None, _target: object = None) -> None:
@@ -27,6 +27,6 @@ class _Finder:
 
 
 def keep_out() -> None:
-    """Let pydicom find neither numpy nor a decoder; where it is imported already there is nothing to gain."""
+    """Hide numpy and the decoders from pydicom; do nothing when pydicom is imported already."""
     if "pydicom" not in sys.modules and not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())

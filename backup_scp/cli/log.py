@@ -25,7 +25,7 @@ ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tupl
 
 
 class LineFormatter(logging.Formatter):
-    """One record, one line; control characters are escaped."""
+    """Formats a record as one line, with control characters escaped."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Write time, level, module and message."""
@@ -34,7 +34,7 @@ class LineFormatter(logging.Formatter):
 
 
 class JSONFormatter(logging.Formatter):
-    """One record, one JSON object in one line."""
+    """Formats a record as one JSON object in one line."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Write time, level, logger and message."""
@@ -49,8 +49,8 @@ class JSONFormatter(logging.Formatter):
 
 
 def escape(text: str) -> str:
-    r"""Write control characters as ``\x0a``: a line stays a line, and a terminal is not commanded."""
-    if text.isprintable():  # no control character is, and nearly every line is
+    r"""Write control characters as ``\x0a``, so that text can neither end a line nor control a terminal."""
+    if text.isprintable():  # true for nearly every line, and never with a control character
         return text
     return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
@@ -64,18 +64,18 @@ class _Quiet(logging.Handler):
 
 
 class _ToStream(_Quiet, logging.StreamHandler):  # type: ignore[type-arg]
-    """To standard error."""
+    """Writes to standard error."""
 
 
 class _ToFile(_Quiet, logging.handlers.RotatingFileHandler):
-    """To a file, and a new one when it is large."""
+    """Writes to a file, and starts a new file when it is large."""
 
 
 def configure(settings: Settings, *, daemon: bool) -> None:
     """Start the log.
 
-    Silences the libraries below us: they print identifiers and values, which are patient data.  A command, which
-    prints its own results, logs only to a log file or at level DEBUG.
+    It silences our libraries, whose logs contain identifiers and values, which are patient data.  A command prints its
+    own results, so it logs only to a log file or at level DEBUG.
 
     Raises
     ------
@@ -113,8 +113,8 @@ def _handler(settings: Settings, *, make: bool) -> logging.Handler:
         if make:
             path.parent.mkdir(parents=True, exist_ok=True)
         elif not path.parent.is_dir():
-            return logging.NullHandler()  # the node makes the folder; a typing error does not
-        # As on standard error: what the name of a folder has that is no text is escaped.
+            return logging.NullHandler()  # only the node creates the folder, so that a mistyped path creates nothing
+        # As for standard error: escape bytes of folder names that are no valid text.
         errors = "backslashreplace"
         return _ToFile(path, maxBytes=_FILE_BYTES, backupCount=_FILES, encoding="utf-8", errors=errors)
     except OSError as error:
@@ -133,7 +133,7 @@ def _message(record: logging.LogRecord) -> str:
 
 
 def describe(error: ExcInfo) -> str:
-    """Say which exception came from where, without its text: that may quote a Data Set."""
+    """Describe an exception by type and place, without its text, which may quote a Data Set."""
     kind, _, trace = error
     frames = [f"{frame.name} line {frame.lineno}" for frame in traceback.extract_tb(trace)[-5:]]
     return f"{kind.__name__ if kind else 'no exception'} in {' > '.join(frames) or 'an unknown place'}"

@@ -1,4 +1,4 @@
-"""Options of several commands: --config before or after the command, --json, and a time."""
+"""Options that several commands share: --config before or after the command, --json, and a time."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ MainConfigOption = Annotated[
     Path | None,
     typer.Option("--config", envvar=CONFIG_VARIABLE, metavar="FILE", help=_CONFIG_HELP, readable=False),
 ]
-ConfigOption = Annotated[  # not to be readable for typer: what is wrong with it is said in our words
+ConfigOption = Annotated[  # typer does not check that it is readable, so that the error is our own sentence
     Path | None, typer.Option("--config", metavar="FILE", help=_CONFIG_HELP, readable=False)
 ]
 JSONOption = Annotated[bool, typer.Option("--json", help="Print JSON, for a program.")]
 
 
 class PlainCommand(TyperCommand):
-    """A command whose help names an argument by its metavar alone, without a type of the programming language."""
+    """A command whose help shows only an argument's metavar, not its Python type."""
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """Give its parameters."""
+        """Return its parameters."""
         params = super().get_params(ctx)
         for argument in params:
             if isinstance(argument, TyperArgument):
-                vars(argument)["display_type_rich"] = lambda **_: None  # versions of typer without it show none
+                vars(argument)["display_type_rich"] = lambda **_: None  # older versions of typer show no type anyway
         return params
 
 
 class Versions(StrEnum):
-    """Which versions of a SOP Instance are meant."""
+    """Which versions of a SOP Instance to use."""
 
     ONE = "one"
     ALL = "all"
@@ -59,10 +59,10 @@ _MOMENT = re.compile(
 
 
 def moment(text: str) -> datetime:
-    """Read a point in time: the last instant of the day, minute or second that is written.
+    """Parse a point in time: the last instant of the given day, minute or second.
 
-    Without an offset it is this computer's local time.  Where a change of the clocks leaves two readings, it is the
-    later one, so that nothing of that hour is left out.
+    Without an offset it is this computer's local time.  When a change of the clocks allows two readings, the later one
+    counts, so that nothing of that hour is left out.
     """
     if found := _MOMENT.fullmatch(text):
         date, minute, second, fraction, offset = found.groups(default="")
@@ -89,31 +89,31 @@ AsOfOption = Annotated[
 
 
 def config_of(context: typer.Context, config: Path | None) -> Path | None:
-    """Give the settings file that a command line asks for.
+    """Return the settings file that the command line names.
 
-    ``--config`` after the command wins over one before it, and that over BACKUP_SCP_CONFIG.
+    ``--config`` after the command has priority over one before it, and that over BACKUP_SCP_CONFIG.
     """
     before: Path | None = context.find_root().obj
     return config or before
 
 
 def settings_of(context: typer.Context, config: Path | None, *, creates: bool = False, logs: bool = True) -> Settings:
-    """Read the settings that a command line asks for, act as the archive's owner, and start the log.
+    """Read the settings that the command line names, act as the archive's owner, and start the log.
 
     Parameters
     ----------
     context, config
         The command line.
     creates
-        Whether the command may make an archive, which then belongs to the owner of the folder of all data.
+        Whether the command may create an archive, which then belongs to the owner of the folder of all data.
     logs
-        Whether the command may write to the log's file.
+        Whether the command may write to the log file.
 
     Raises
     ------
     InvalidSettings
     NotOwner
-        Archive and index belong to two users, or to one that root cannot be.
+        Archive and index belong to two users, or to a user that root cannot become.
     """
     from backup_scp.cli.log import configure
     from backup_scp.node.settings import find_file, load
@@ -126,14 +126,14 @@ def settings_of(context: typer.Context, config: Path | None, *, creates: bool = 
 
 
 def _act_as_owner(settings: Settings, *, creates: bool) -> None:
-    """Drop root's rights for those of the archive's owner (ADR 0026): the node can then use what this command makes."""
+    """Change from root to the archive's owner (ADR 0026), so that the node can use files that this command creates."""
     from backup_scp.machine.ownership import become, our_uid
 
     if our_uid() != 0:
         return
     from backup_scp.node.opening import foreign_owner, is_there, not_owner
 
-    # Beside a folder that was made for the archive, and is empty yet, every command makes an index.
+    # When the archive's folder exists and is still empty, every command creates an index beside it.
     owner = foreign_owner(settings, of_home=creates or is_there(settings.archive_path))
     if owner is not None and not become(owner):
         raise not_owner(owner)

@@ -1,4 +1,4 @@
-"""Prints results: sentences for people, JSON for programs, progress on standard error."""
+"""Print results: sentences for people, JSON for programs, progress on standard error."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ __all__ = [
 ]
 
 LIST_LIMIT = 20
-"""Lines of a list on the screen; --json has them all."""
+"""Limit of a list's lines on the screen; --json has all."""
 
 
 _WIDE = 70  # columns
-_EACH_BYTES = 300_000  # what an image takes of the time, beside its bytes: many are small, and one is large
+_EACH_BYTES = 300_000  # time for each image, expressed in bytes, so that small images count too
 
 
 def say(sentence: str = "") -> None:
-    """Print a line for a person, with control characters escaped: foreign text cannot command the terminal."""
+    """Print a line for a person, with control characters escaped, so that foreign text cannot control the terminal."""
     print(escape(sentence))
 
 
 def complain(sentence: str) -> None:
-    """Print a line on the standard error output."""
+    """Print a line to standard error."""
     print(f"backup-scp: {escape(sentence)}", file=sys.stderr)
 
 
 def say_list(lines: Iterable[str], total: int) -> None:
-    """Print the first lines of a list, indented, and how many more there are."""
+    """Print the first lines of a list, indented, and the number of the others."""
     shown = 0
     for line in lines:
         if shown == LIST_LIMIT:
@@ -60,14 +60,14 @@ def say_list(lines: Iterable[str], total: int) -> None:
 
 
 def print_json(value: Any) -> None:
-    """Print one JSON value in one line; dates as ISO 8601, dataclasses as objects."""
+    """Print a JSON value in one line; dates as ISO 8601, dataclasses as objects."""
     import msgspec
 
     print(msgspec.json.encode(value).decode())
 
 
 def instant(value: datetime) -> str:
-    """Write a time as --as-of reads it, to the microsecond and with its offset: one moment, whatever the clock does."""
+    """Format a time for --as-of, to the microsecond and with its offset, so that it is unambiguous."""
     return value.astimezone().isoformat(timespec="microseconds")
 
 
@@ -80,7 +80,7 @@ def progress(label: str) -> Iterator[Callable[[Progress], None]]:
     with _bars() as bars:
         if bars.console.width < _WIDE:
             label = label.partition(" ")[0]
-        task = bars.add_task(label, total=None, text="")  # the column asks for it as soon as the bar is there
+        task = bars.add_task(label, total=None, text="")  # the column needs it as soon as the bar exists
 
         def show(at: Progress) -> None:
             done, total = work(at)
@@ -90,7 +90,7 @@ def progress(label: str) -> Iterator[Callable[[Progress], None]]:
 
 
 def work(at: Progress) -> tuple[int, int]:
-    """Estimate the work that is done, and all of it, in one unit: each image counts, and its bytes if known."""
+    """Estimate the completed and the total work in one unit: each image counts, and its bytes if known."""
     if not at.total_bytes:
         return at.done, at.total
     return at.done * _EACH_BYTES + at.done_bytes, at.total * _EACH_BYTES + at.total_bytes
@@ -103,7 +103,7 @@ def _bars() -> ProgressBars:
     console = Console(stderr=True)
     return Progress(
         TextColumn("{task.description}"),
-        *([BarColumn()] if console.width >= _WIDE else []),  # where there is little room, the numbers say more
+        *([BarColumn()] if console.width >= _WIDE else []),  # on a narrow terminal only the numbers
         TextColumn("{task.fields[text]}"),
         TimeRemainingColumn(),
         console=console,

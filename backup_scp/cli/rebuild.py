@@ -45,7 +45,7 @@ def rebuild(context: typer.Context, json: JSONOption = False, config: ConfigOpti
         progress("Reading the archive") as show,
     ):
         service.rebuild(storage.archive, storage.index, show, reader=read, reason=_REASON, done=done)
-        with suppress(ArchiveUnavailable):  # it can be read, and not be written: the next image will see to it
+        with suppress(ArchiveUnavailable):  # the archive is readable, not writable: the next image writes the marker
             adopt(storage.archive, storage.index)
         done.stopped = ""
     _tell(done, json)

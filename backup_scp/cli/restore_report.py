@@ -1,4 +1,4 @@
-"""The summary of ``restore``: how many images arrived, which did not and why, and that nothing was lost."""
+"""Print the summary of ``restore``: how many images arrived, which did not and why, and that nothing was lost."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from backup_scp.services.restore_journal import Dropped
     from backup_scp.services.restore_result import Gap, Restore
 
-_MOST_LOOKED_UP = 500  # series, of which the index is asked whose they are
+_MOST_LOOKED_UP = 500  # series that are looked up in the index
 _DUPLICATE = 0x0111
 
 
 def missing(done: Restore, index: IndexReader, name: str) -> list[Missing]:
-    """Say whose images are not there; ``name`` is the destination's."""
+    """List the missing images by study and patient; ``name`` is the destination's."""
     series = _known_series(done.gaps, index)
     made: Counter[Missing] = Counter()
     for gap, images in done.gaps.items():
@@ -80,7 +80,7 @@ def _counted(one: Missing, images: int) -> Missing:
 
 
 def tell(done: Restore, lacking: list[Missing], name: str, already_there: int, dropped: Dropped) -> None:
-    """Say it to a person."""
+    """Print the summary for a person."""
     if not done.selected:
         say("No stored image matches: look with backup-scp find")
         return

@@ -1,4 +1,4 @@
-"""The JSON of ``restore --json``."""
+"""The object that ``restore --json`` prints."""
 
 from __future__ import annotations
 

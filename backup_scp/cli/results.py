@@ -1,4 +1,4 @@
-"""What each command prints with ``--json``; docs/cli.md and the tests read it here."""
+"""The types that commands print with ``--json``, for docs/cli.md and the tests."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from backup_scp.services.verify import Verification
 
 
 class Result(NamedTuple):
-    """What a command prints.
+    """The result of a command.
 
     Attributes
     ----------
     kind
-        The type of it, as msgspec reads it.
+        Its type, for msgspec.
     remark
-        What a program should know besides.
+        A note for programs.
     """
 
     kind: Any

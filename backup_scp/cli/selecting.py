@@ -1,6 +1,6 @@
 """Options that select images, shared by ``find`` and ``restore``.
 
-An option may be given several times: then one of its values must match.
+When an option is given several times, one of its values must match.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SEVERAL = "May be given several times."
 
 
 def day(text: str) -> str:
-    """Read a date, 2026-01-31 or 20260131, as YYYYMMDD."""
+    """Parse a date, 2026-01-31 or 20260131; return YYYYMMDD."""
     if re.fullmatch(_DAY, text):
         try:
             return date.fromisoformat(text).strftime("%Y%m%d")
@@ -33,7 +33,7 @@ def day(text: str) -> str:
 
 
 def days(text: str) -> str:
-    """Read a date or a range of dates, as DICOM writes it: YYYYMMDD, or YYYYMMDD-YYYYMMDD with an open end or none."""
+    """Parse a date or range; return it as in DICOM: YYYYMMDD, or YYYYMMDD-YYYYMMDD, whose ends may be open."""
     found = _DAYS.fullmatch(text.strip())
     if (
         found is None
@@ -87,7 +87,7 @@ InstanceOption = Annotated[
 def conditions_of(
     wanted: Mapping[str, Sequence[str] | None], since: str | None = None, until: str | None = None
 ) -> tuple[Condition, ...]:
-    """Turn options into conditions of a query.
+    """Convert options to conditions of a query.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""backup-scp serve; it starts without typer, whose validation takes longer to load than all of pynetdicom."""
+"""backup-scp serve; it starts without typer, which takes longer to load than all of pynetdicom."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ if TYPE_CHECKING:
 
 
 def serve(config: Path | None, *, json: bool = False) -> None:
-    """Run the node with the settings of a file, or without one.
+    """Run the node with the settings of a file, or without a file.
 
     Raises
     ------
     BackupSCPError
-        It cannot start.
+        The node cannot start.
     """
-    gc.disable()  # what is loaded stays: a quarter of the start would be spent on looking for garbage among it
+    gc.disable()  # loaded modules stay: searching them for garbage would take a quarter of the start
     try:
         from backup_scp.node import supervisor
         from backup_scp.node.opening import require_owner
         from backup_scp.node.settings import find_file, load
 
         settings = load(find_file(config))
-        require_owner(settings)  # before the log's file is made: it would be closed to the node
+        require_owner(settings)  # before the log file is created, which the node could not write
         configure(settings, daemon=True)
         supervisor.serve(settings, _ToProgram() if json else _ToPerson())
     finally:
-        gc.enable()  # it was, if the node began to run
+        gc.enable()  # enabled already, if the node has run
 
 
 def _say(line: str) -> None:
-    print(escape(line), flush=True)  # whoever waits for it reads a pipe
+    print(escape(line), flush=True)  # the reader may wait at a pipe
 
 
 class _ToPerson:
-    """Says line by line what there is."""
+    """Prints lines for a person."""
 
     def ready(self, ready: Ready) -> None:
         record = ready.record

@@ -59,7 +59,7 @@ def _tell(found: NodeFacts, listed: list[Finding]) -> None:
 
 
 def _headline(found: NodeFacts) -> str:
-    """Say first whether consoles can send, and where to."""
+    """Return the first line: whether consoles can send, and where to."""
     from backup_scp.node.run_record import where
 
     record = found.node.record
@@ -116,7 +116,7 @@ def _tell_remarks(remarks: list[FlaggedVersion]) -> None:
 
 
 def _sender(remark: FlaggedVersion) -> str:
-    """Name who sent it; an AE title alone may be anybody's."""
+    """Return the sender's name and address, since several senders may use one AE title."""
     return remark.remote or f"{remark.calling_ae_title} at {remark.address}"
 
 

@@ -1,4 +1,4 @@
-"""Tables that fit the terminal without cutting a value."""
+"""Print tables that fit the terminal, without cutting a value."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _GAP = "  "
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], apart: Collection[str] = ()) -> None:
-    """Print rows below their columns' titles.
+    """Print rows below the titles of their columns.
 
-    If the terminal is too narrow, each column of ``apart`` gets its own line below the row; if that is still too wide,
+    If the terminal is too narrow, each column of ``apart`` gets its own line below the row.  If that is still too wide,
     each row becomes a list of its values.  The terminal itself wraps a longer value, so that it can be copied whole.
 
     Parameters
@@ -24,7 +24,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], apart: Co
     rows
         A value for each column.
     apart
-        Titles of the columns that may stand on a line of their own: UIDs.
+        Titles of columns that may get a line of their own: UIDs.
     """
     cells = [[escape(value) for value in row] for row in rows]
     room = _room()
@@ -39,7 +39,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], apart: Co
 
 
 def _room() -> int:
-    """Give the columns of the terminal; as many as are needed where there is none."""
+    """Return the width of the terminal, in columns; without a terminal a very large number."""
     if not sys.stdout.isatty():
         return sys.maxsize
     return os.get_terminal_size(sys.stdout.fileno()).columns or sys.maxsize
@@ -79,7 +79,7 @@ def _padded(text: str, width: int) -> str:
 
 
 def _length(text: str) -> int:
-    """Count the columns that a text takes: an ideograph takes two."""
+    """Return the columns that a text takes; an ideograph takes two."""
     from rich.cells import cell_len
 
     return cell_len(text)
