@@ -1,9 +1,9 @@
-"""Every error of backup-scp.
+"""All errors of backup-scp, as a tree.
 
 ::
 
     BackupSCPError
-    ├── Invalid                       the sender, or the user, must change something
+    ├── Invalid                       the sender or the user must change something
     │   ├── InvalidDataSet              Command Set and Data Set disagree, or neither names an instance
     │   ├── InvalidIdentifier           a query or retrieve Identifier that PS3.4 does not allow
     │   ├── InvalidActionInformation    a Storage Commitment request that PS3.4 does not allow
@@ -16,23 +16,23 @@
     │   ├── ArchiveUnavailable          the archive cannot be written or read
     │   │   └── ArchiveFull             no room for this Data Set
     │   ├── IndexUnavailable            the index does not answer
-    │   │   ├── IndexDamaged              its file changed or is gone: the files make it again
-    │   │   └── MatchesUncounted          so that what a retrieve asks for cannot be counted
+    │   │   ├── IndexDamaged              its file changed or is gone: a rebuild makes it again
+    │   │   └── MatchesUncounted          so the images of a retrieve cannot be counted
     │   ├── SourceUnavailable           a file to be imported cannot be read
     │   ├── ResourceLimitation          no further Storage Commitment request can be taken
     │   └── DestinationUnavailable      a remote AE or folder cannot be reached
-    │       ├── DestinationBusy           it takes no further association for the moment
+    │       ├── DestinationBusy           it accepts no further Association for the moment
     │       ├── DestinationSilent         it does not answer any more
-    │       ├── DestinationRefuses        it turns us away, or cannot be found: somebody must change something
-    │       └── NothingAccepted           it takes none of what was proposed
-    ├── Refused                       give up: the answer will not change by itself
+    │       ├── DestinationRefuses        it rejects us, or its name is unknown: a person must change something
+    │       └── NothingAccepted           it accepts no proposed Presentation Context
+    ├── Refused                       do not retry: the answer stays the same until something is changed
     │   ├── NotAuthorised               this caller may not do this
     │   ├── MoveDestinationUnknown      a Move Destination that is not configured
     │   ├── DuplicateTransaction        a Transaction UID that was used before
     │   └── InstanceRefused             a destination refused one SOP Instance, with its Status
-    │       ├── NoRoom                    for want of room: it may take it later
-    │       └── InstanceUnconfirmed       it did not say what became of it: send it again
-    └── Damaged                       stored bytes are not what was received
+    │       ├── NoRoom                    it has no room: it may take the instance later
+    │       └── InstanceUnconfirmed       it did not confirm the instance: send it again
+    └── Damaged                       stored bytes differ from the received ones
         ├── DigestMismatch              the bytes changed
         └── FileMissing                 the file is gone
 
@@ -43,11 +43,11 @@ from __future__ import annotations
 
 
 class BackupSCPError(Exception):
-    """Base of all errors; its text is safe to log and to send."""
+    """Base class of all errors; the text is safe to log and to send."""
 
 
 class Invalid(BackupSCPError):  # noqa: N818 - the tree above reads as English
-    """The sender, or the user, must change something."""
+    """The sender or the user must change something."""
 
 
 class InvalidDataSet(Invalid):
@@ -99,11 +99,11 @@ class IndexUnavailable(Unavailable):
 
 
 class IndexDamaged(IndexUnavailable):
-    """The index's own file changed or is gone; it is made again from the archive."""
+    """The file of the index changed or is gone; a rebuild makes it again from the archive."""
 
 
 class MatchesUncounted(IndexUnavailable):
-    """What a retrieve asks for cannot be counted."""
+    """The images that a retrieve selects cannot be counted."""
 
 
 class SourceUnavailable(Unavailable):
@@ -119,15 +119,15 @@ class DestinationUnavailable(Unavailable):
 
 
 class DestinationBusy(DestinationUnavailable):
-    """A remote AE takes no further Association for the moment."""
+    """A remote AE accepts no further Association for the moment."""
 
 
 class DestinationSilent(DestinationUnavailable):
-    """A remote AE takes Associations and does not answer what is sent, several times in a row."""
+    """A remote AE accepts Associations, but did not answer requests several times in a row."""
 
 
 class DestinationRefuses(DestinationUnavailable):
-    """A remote AE turns us away for good, or its name or certificate is wrong: waiting alone does not help."""
+    """A remote AE rejects us permanently, or its name or certificate is wrong: waiting alone does not help."""
 
 
 class NothingAccepted(DestinationUnavailable):
@@ -135,14 +135,14 @@ class NothingAccepted(DestinationUnavailable):
 
 
 class Refused(BackupSCPError):  # noqa: N818
-    """Give up: the answer will not change by itself.
+    """A request was refused, and a retry alone does not change that.
 
     Parameters
     ----------
     message
         One sentence for a technician.
     fix
-        What would change the answer, where somebody here can do it.
+        What a person here can do to change the answer; empty when there is nothing.
     """
 
     def __init__(self, message: str, fix: str = "") -> None:
@@ -151,7 +151,7 @@ class Refused(BackupSCPError):  # noqa: N818
 
 
 class NotAuthorised(Refused):
-    """A caller may not do what it asks for."""
+    """A caller has no permission for its request."""
 
 
 class MoveDestinationUnknown(Refused):
@@ -170,7 +170,7 @@ class InstanceRefused(Refused):
     message
         One sentence for a technician.
     status
-        The DIMSE Status that the destination answered, 0 where it gave none.
+        The DIMSE Status that the destination returned; 0 when it returned none.
     """
 
     def __init__(self, message: str, status: int = 0) -> None:
@@ -179,15 +179,15 @@ class InstanceRefused(Refused):
 
 
 class NoRoom(InstanceRefused):
-    """A destination has no room for one SOP Instance (Status A7xx): it may take it when somebody has made room."""
+    """A destination has no room for one SOP Instance (Status A7xx); it may take it after somebody makes room."""
 
 
 class InstanceUnconfirmed(InstanceRefused):
-    """A destination broke off, was silent or gave no valid answer: nobody knows whether it has the SOP Instance."""
+    """A destination broke off, was silent or gave no valid answer: it may or may not have the SOP Instance."""
 
 
 class Damaged(BackupSCPError):  # noqa: N818
-    """Stored bytes are not what was received."""
+    """Stored bytes differ from the received ones."""
 
 
 class DigestMismatch(Damaged):
