@@ -1,4 +1,4 @@
-"""Tables of the Conformance Statement, each made from the table in the code that the node runs by."""
+"""Make the tables of the Conformance Statement from the tables in the code."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _REAL_TIME_VIDEO = "1.2.840.10008.1.2.7."  # PS3.22: streams, never a stored Dat
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Write a table in Markdown."""
+    """Return a table in Markdown."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
 
@@ -60,20 +60,20 @@ def registered(kind: str) -> dict[str, str]:
 
 
 def node(setting: str) -> str:
-    """Give the default of a setting of [node]."""
+    """Return the default of a setting of [node]."""
     return str(getattr(NODE, setting))
 
 
 _REASONS = {
     FailureReason.PROCESSING_FAILURE: (
         "Processing failure",
-        "its stored bytes are not those that were received, or the archive cannot be read: send it and ask again",
+        "its stored bytes differ from the received ones, or the archive cannot be read: send it and ask again",
     ),
     FailureReason.NO_SUCH_OBJECT_INSTANCE: ("No such object instance", "it has not arrived, or its file is gone"),
-    FailureReason.CLASS_INSTANCE_CONFLICT: ("Class / Instance conflict", "it is held under another SOP Class"),
+    FailureReason.CLASS_INSTANCE_CONFLICT: ("Class / Instance conflict", "it is stored under another SOP Class"),
     FailureReason.SOP_CLASS_NOT_SUPPORTED: (
         "Referenced SOP Class not supported",
-        "it is not held, and its SOP Class is none of Storage",
+        "it is not stored, and its SOP Class is no storage class",
     ),
 }
 
@@ -85,12 +85,12 @@ def failure_reasons() -> str:
 
 
 def most_references() -> str:
-    """Give how many references a Storage Commitment request may have."""
+    """Return how many references a Storage Commitment request may have."""
     return f"{MOST_REFERENCES:,}"
 
 
 def name_of(uid: str) -> str:
-    """Give the name of a UID in PS3.6."""
+    """Return the name of a UID in PS3.6."""
     return UID_dictionary[uid][0]
 
 
@@ -98,7 +98,7 @@ def name_of(uid: str) -> str:
 
 
 def storage_sop_classes() -> str:
-    """Section 1.1: what Storage takes."""
+    """Section 1.1: the SOP Classes of Storage."""
     rows = [(name, uid, "Y", "Y") for uid, name in registered("SOP Class").items() if is_storage(uid)]
     return table(("SOP Class", "SOP Class UID", "SCU", "SCP"), rows)
 
@@ -122,7 +122,7 @@ _OFTEN_ASKED_FOR = (
 
 
 def refused_sop_classes() -> str:
-    """Section 1.2: some that PS3.6 knows and the node does not do."""
+    """Section 1.2: some SOP Classes of PS3.6 that the node does not support."""
     rows = [(name_of(uid), uid) for uid in _OFTEN_ASKED_FOR if not is_supported(uid)]
     return table(("SOP Class", "SOP Class UID"), rows)
 
@@ -131,7 +131,7 @@ def refused_sop_classes() -> str:
 
 
 def storage_transfer_syntaxes() -> str:
-    """Section 7.2.1.4: what Storage takes, and what can become of it on the way back."""
+    """Section 7.2.1.4: the Transfer Syntaxes of Storage, and those in which instances can be sent."""
     return table(
         ("Transfer Syntax", "UID", "Chosen", "Sent as"),
         (
@@ -147,12 +147,12 @@ def _sent_as(uid: str) -> str:
 
 
 def native_transfer_syntaxes() -> str:
-    """Section 7.2.1.4: what the other services take."""
+    """Section 7.2.1.4: the Transfer Syntaxes of the other services."""
     return table(("Transfer Syntax", "UID"), ((name_of(uid), uid) for uid in NATIVE))
 
 
 def proposed_contexts() -> str:
-    """Section 7.2.1.3: what our own Associations propose."""
+    """Section 7.2.1.3: the Presentation Contexts that our own Associations propose."""
     jpeg = str(JPEGLosslessSV1)
     held = StoredVersion("", "", "", CT_IMAGE_STORAGE, jpeg, "", "", 0, clock.now())
     rows = [("Verification", name_of(VERIFICATION), ", ".join(map(name_of, NATIVE[:2])), "SCU")]
@@ -215,7 +215,7 @@ def roles() -> str:
 
 
 def rejections() -> str:
-    """Section 7.2.1.4: why an Association is rejected."""
+    """Section 7.2.1.4: the reasons for rejecting an Association."""
     made = (
         ("bit 0 of the protocol version is not set", negotiation.protocol_version_not_supported(0)),
         ("calling AE title is blank or has control characters", negotiation.calling_ae_title_not_recognised("")),
@@ -285,7 +285,7 @@ _WHOLE_REPERTOIRES = {
 
 
 def character_sets() -> str:
-    """Section 1.7: what is read in stored Data Sets and in requests, and written in answers."""
+    """Section 1.7: the character sets of stored Data Sets, requests and answers."""
     rows = [
         (_REPERTOIRES[number], "-" if coded.double else f"ISO_IR {number}", f"ISO 2022 IR {number}")
         for number, coded in BY_NUMBER.items()
@@ -298,7 +298,7 @@ def character_sets() -> str:
 
 
 def statuses(service: str) -> str:
-    """Section 7.3: the Status codes that one service answers with, and when."""
+    """Section 7.3: the Status codes of one service, and their conditions."""
     header = ("Service Status", "Further Meaning", "Status Code", "Condition", "Error Comment")
     rows = [(_kind(a.status), a.meaning, f"{a.status:04X}", a.condition, a.comment or "-") for a in ANSWERS[service]]
     return table(header, rows)
