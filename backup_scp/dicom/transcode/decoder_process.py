@@ -115,6 +115,8 @@ class Frame:
         """Set the result, if it is not known yet."""
         self.status = status if self.status is None else self.status
         self.codestream = b""
+        if status is not _Status.GIVEN_UP:  # of a cancelled frame, the pixels may still arrive
+            self._memory = memoryview(b"")  # Python 3.12.1 crashes when it collects a BytesIO and its view (gh-111049)
 
     def require_decoded(self) -> None:
         """Raise when the frame could not be decoded.

@@ -319,6 +319,19 @@ def test_what_is_given_up_is_not_decoded_unless_it_has_begun(process, monkeypatc
     assert untouched == bytes(order.size_bytes)
 
 
+def test_a_frame_that_is_answered_does_not_hold_its_memory(process):
+    """The traceback of its refusal holds the frame, and Python 3.12.1 crashes when it collects that with a BytesIO."""
+    words, codestream, order = image()
+    (good, pixels), (bad, unused) = begin(process, codestream, order), begin(process, b"no image", order)
+    process.finish(good)
+    assert pixels == words.tobytes()
+    with pytest.raises(InstanceRefused) as caught:
+        process.finish(bad)
+    for memory in (pixels, unused):
+        memory.clear()  # BufferError while a view of it is left
+    assert caught.value.__traceback__
+
+
 def test_threads_have_several_under_way(process):
     images = [image(200, 100, seed=seed) for seed in range(24)]
 
