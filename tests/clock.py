@@ -1,4 +1,4 @@
-"""A clock that a test sets; everything that asks what time it is asks it."""
+"""A clock that a test sets; all code reads the time from it."""
 
 from __future__ import annotations
 

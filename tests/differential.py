@@ -124,7 +124,7 @@ def asked(
     model: InformationModel | None = None,
     negotiated: frozenset[str] | None = None,
 ) -> Asked:
-    """Draw an Identifier; most of its keys are made of the values of one row."""
+    """Draw an Identifier; most of its keys have values of one row."""
     model = model or chance.choice(MODELS)
     keys = {a.keyword: "" for a in chance.sample(KEYS, chance.randrange(5))}
     for attribute in chance.choices(KEYS, _WEIGHTS, k=chance.choice([1, 1, 1, 2, 2, 3, 5])):
@@ -179,7 +179,7 @@ def _stars(chance: random.Random, one: str, _: list[str]) -> str:
 
 
 def _trap(chance: random.Random, one: str, _: list[str]) -> str:
-    """Put what is a wild card to a database only in the place of a character, in a pattern."""
+    """Replace a character in a pattern by one that is a wild card for a database only."""
     at = chance.randrange(len(one) + 1)
     taken = one[at : at + 1]
     trap = chance.choice(["_", "%", f"[{taken}]", f"[!{taken}]", "[^~]", "!_", "!", "%_"])

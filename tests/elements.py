@@ -1,4 +1,4 @@
-"""Encoded elements, byte by byte, right or wrong."""
+"""Elements encoded byte by byte, valid or invalid."""
 
 from __future__ import annotations
 

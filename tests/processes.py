@@ -1,4 +1,4 @@
-"""Real processes for the tests: started, waited for by what they do, ended by their own id."""
+"""Real processes for the tests: started, waited for by their effects, ended by their own id."""
 
 from __future__ import annotations
 

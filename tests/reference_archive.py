@@ -1,4 +1,4 @@
-"""The entities that stored instances make, and how they answer, row by row: the other half of ``reference_matcher``.
+"""Entities and answers of stored instances, row by row: the other half of ``reference_matcher``.
 
 - Keys above the level match, and are answered as of the entity's row: of each attribute the latest value that is not
   empty.
@@ -16,7 +16,7 @@ Key = tuple[str, ...]
 
 
 class ReferenceArchive:
-    """What is held of instances that are given in the order of their arrival, as text by keyword."""
+    """The entities of instances, given in the order of arrival, as text by keyword."""
 
     def __init__(self, instances: Iterable[Mapping[str, str]]) -> None:
         self._images: list[tuple[Key, Key, Values]] = []
@@ -83,7 +83,7 @@ def _patients(studies: list[Values]) -> list[Values]:
 
 
 def patient_of(study: Values) -> Key:
-    """Tell people apart; who is not identified is nobody else (ADR 5)."""
+    """Identify a person; unidentified people are never merged (ADR 5)."""
     if study["PatientID"]:
         return study["PatientID"], study["IssuerOfPatientID"]
     if study["PatientName"]:

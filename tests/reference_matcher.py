@@ -1,4 +1,4 @@
-r"""Attribute Matching as PS3.4 C.2.2.2 has it, written down naively on purpose: no index, no SQL.
+r"""Attribute Matching of PS3.4 C.2.2.2 in the simplest code: no index, no SQL.
 
 Where the standard leaves a choice, this is what the node says that it does:
 
@@ -144,7 +144,7 @@ TIME_OF_DT = r"(?:[0-9]{2}){1,3}(?:\.[0-9]*)?(?:[+-][0-9]{4})?"
 
 
 def moment(text: str, rest: str = "000000000000") -> int | None:
-    """Give microseconds, in places of HHMMSSFFFFFF; what is not written is taken from ``rest``."""
+    """Return microseconds from digits of HHMMSSFFFFFF; missing digits are taken from ``rest``."""
     text = text.rstrip(".")
     if re.fullmatch(r"[0-9]{8}" + TIME_OF_DT, text):
         text = re.split("[+-]", text[8:])[0].rstrip(".")
@@ -195,7 +195,7 @@ def _date_times(keys: Mapping[str, str]) -> dict[str, tuple[tuple[str, str], tup
 
 
 def _in_date_time_range(row: Values, keyword: str, dates: tuple[str, str], times: tuple[str, str]) -> bool:
-    """Who has no time may be anywhere in the day; who has no date is nowhere."""
+    """Without a time, any time of the day may match; without a date, nothing matches."""
     stored, time = day(row[keyword]), moment(row[keyword.removesuffix("Date") + "Time"])
     if stored is None:
         return False

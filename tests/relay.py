@@ -1,4 +1,4 @@
-"""Stands between a client and a server, and does what a network or a server does on a bad day."""
+"""A relay between client and server that causes faults of a network or a server."""
 
 from __future__ import annotations
 

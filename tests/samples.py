@@ -1,4 +1,4 @@
-"""Data Sets for the tests: made here, always the same; and those that ship inside pydicom."""
+"""Data Sets for the tests: made here, always the same, and those that ship with pydicom."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ IMPLEMENTATION_CLASS = "1.2.826.0.1.3680043.10.9999.1"
 
 @dataclass(frozen=True)
 class Sample:
-    """A SOP Instance as a sender has it: what the Command Set says, and the exact bytes of the Data Set."""
+    """A SOP Instance of a sender: the values of the Command Set, and the exact bytes of the Data Set."""
 
     name: str
     sop_class_uid: str
@@ -401,6 +401,6 @@ def with_value(sample: Sample, keyword: str, value: bytes) -> Sample:
 
 
 def unparsable() -> Sample:
-    """Return a Data Set that no one can decode: only the Command Set says what it is."""
+    """Return a Data Set that cannot be decoded: only the Command Set identifies it."""
     noise = hashlib.sha256(b"unparsable").digest() * 64
     return Sample("cannot be parsed", SecondaryCaptureImageStorage, uid("unparsable"), ExplicitVRLittleEndian, noise)

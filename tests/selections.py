@@ -1,4 +1,4 @@
-"""What a restore takes, as a test says it."""
+"""Selections of a restore, in short form."""
 
 from __future__ import annotations
 

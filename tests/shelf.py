@@ -1,4 +1,4 @@
-"""A destination in memory, and a clock that goes when somebody sleeps."""
+"""A destination in memory, and a clock that advances when code sleeps."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from backup_scp.ports import do_nothing
 
 
 class Shelf:
-    """A destination in memory; ``answers`` says what it makes of a SOP Instance UID."""
+    """A destination in memory; ``answers`` has its answer for a SOP Instance UID."""
 
     name = "shelf"
     implementation = "shelf 1"

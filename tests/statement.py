@@ -1,4 +1,4 @@
-"""The Conformance Statement as its readers have it: its tables, by their titles."""
+"""The tables of the Conformance Statement, by their titles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Instances brought into a real archive (and index) the way the node does it."""
+"""Store instances in a real archive and index, as the node does."""
 
 from __future__ import annotations
 

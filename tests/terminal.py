@@ -1,4 +1,4 @@
-"""A pseudo-terminal: a command run as at a keyboard, in a window of a given width, read and interrupted with Ctrl-C."""
+"""Run a command in a pseudo-terminal of a given width, as at a keyboard; read it, and send Ctrl-C."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _TAKE_THE_TERMINAL = (
 
 @dataclass
 class Ended:
-    """A command that has ended: its exit code, and what was printed, without the colours."""
+    """The result of a command: its exit code, and its output without colours."""
 
     code: int
     text: str
 
     @property
     def lines(self) -> list[str]:
-        """What stands on the screen at the end, roughly: of a line that was drawn over, what was drawn last."""
+        """Roughly the final screen: of a line that was overwritten, the last text."""
         return [line.split("\r")[-1].rstrip() for line in self.text.replace("\r\n", "\n").split("\n")]
 
 

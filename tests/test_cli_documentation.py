@@ -1,4 +1,4 @@
-"""docs/cli.md is what the code says, and says something of everything."""
+"""docs/cli.md equals the code, and describes everything."""
 
 from __future__ import annotations
 

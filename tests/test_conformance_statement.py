@@ -1,4 +1,4 @@
-"""docs/conformance-statement.md is what the code says, in the order of PS3.2 Annex N; `system/` holds a node to it."""
+"""docs/conformance-statement.md equals the code, in the order of PS3.2 Annex N; `system/` tests a node against it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files that put the node into service are what their own tools call correct."""
+"""The files that deploy the node are valid for their own tools."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of `make mutants` names what is there."""
+"""The table of `make mutants` names existing modules and tests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_a_module_of_the_core_and_its_tests_are_there(module):
 
 
 def test_what_is_said_to_be_equivalent_is_a_line_of_a_module_of_the_core():
-    """Else a line stays in the list when the code has changed, and nobody thinks again."""
+    """Otherwise a line would stay in the list after its code has changed."""
     for line in (ROOT / "tests" / "mutants" / "equivalent.txt").read_text("utf-8").splitlines():
         module, removed = line.partition("  ->  ")[0].split("  ", 1)
         source = (ROOT / "backup_scp" / module).read_text("utf-8")

@@ -1,4 +1,4 @@
-"""The built wheel is a whole node: installed alone, away from the checkout, it serves."""
+"""The built wheel is a complete node: installed alone, without the checkout, it serves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The reactor of pynetdicom leaves an answer to whoever waits for it."""
+"""pynetdicom's reactor does not take an answer that another thread waits for."""
 
 from __future__ import annotations
 

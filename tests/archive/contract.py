@@ -1,4 +1,4 @@
-"""What every archive does, whatever it is made of: subclass ``ArchiveContract`` and give it a ``harness`` fixture."""
+"""The contract suite of archives: subclass ``ArchiveContract`` and give it a ``harness`` fixture."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of the archive put in."""
+"""Data Sets for the tests of the archive."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Long Data Sets: their digest beside the writing, and a look at what has come in so far."""
+"""Long Data Sets: hashed in a second thread while they are written, and read while they arrive."""
 
 from __future__ import annotations
 

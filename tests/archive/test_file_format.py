@@ -1,4 +1,4 @@
-"""The file: others can read it, and no byte of it can change unseen."""
+"""The file format: other programs can read it, and every changed byte is found."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The archive as a folder: the contract, and what only a folder has."""
+"""The archive in a folder: the contract, and what is special for a folder."""
 
 from __future__ import annotations
 

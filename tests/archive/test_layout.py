@@ -1,4 +1,4 @@
-"""Layout: hostile UIDs, one place for each, and nothing else is a place."""
+"""Layout: hostile UIDs, one location for each Data Set, and no other text is a location."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is compared comes from the medium: the system is asked to drop what it has in memory before the first read."""
+"""Files are compared as the disk has them: the page cache is dropped before the first read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the system is told of a file that will be read soon."""
+"""Prefetch: the system is told which file will be read soon."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LIMIT = 32 << 20
 
 @pytest.mark.parametrize(("size", "told"), [(0, 0), (1, 1), (3_000_001, 3_000_001), (LIMIT + 1, LIMIT)])
 def test_every_byte_is_asked_for_in_pieces_that_a_device_takes_at_once(tmp_path, monkeypatch, size, told):
-    """Linux cuts what is asked for at once to its device's largest request, and says nothing."""
+    """Linux silently shortens one hint to the largest request of the device."""
     path = tmp_path / "one"
     with path.open("wb") as file:
         file.truncate(size)

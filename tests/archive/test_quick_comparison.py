@@ -1,4 +1,4 @@
-"""XXH3 beside SHA-256: made of what was received, compared by ``load`` alone (docs/adr/0022)."""
+"""XXH3 beside SHA-256: computed from the received bytes, compared by ``load`` only (docs/adr/0022)."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def record_of(path):
 
 
 def rewrite(archive, location, *, xxh3, data=DATA_SET):
-    """Write a stored file anew, with a header that is right in itself, another XXH3, or another Data Set."""
+    """Write a stored file again, with a consistent header, another XXH3, or another Data Set."""
     file, header = archive.read(location), blank_header(HEADING)
     information = private_information(header, file.arrival, location, file.sha256, file.size_bytes, xxh3)
     file.path.write_bytes(header[: -len(information)] + information + data)
@@ -146,7 +146,7 @@ def test_it_does_not_stand_in_for_another_sha256(archive, compared):
 
 
 def test_who_forges_it_too_is_found_by_what_proves(archive):
-    """Somebody who writes a file on purpose, its header as well: the limit that docs/adr/0022 names."""
+    """A person changes a file with its header on purpose: the limit that docs/adr/0022 names."""
     location, forged = store(archive), DATA_SET[:-1] + b"x"
     rewrite(archive, location, xxh3=xxh3_128_hexdigest(forged), data=forged)
     assert sent(archive.load(location, SHA256, room)) == forged

@@ -1,4 +1,4 @@
-"""What is known of the volume below an archive: its room, and whether it keeps what it is given."""
+"""The volume of an archive: its free space, and whether an fsync failed."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ class TestReserve:
             volume.require_room()
 
     def test_it_is_looked_at_while_a_data_set_comes_in(self, tmp_path, monkeypatch):
-        """Nobody has announced its length: after each 4 MiB."""
+        """Its length is not known in advance: the space is checked after each 4 MiB."""
         archive = FilesystemArchive(tmp_path / "archive", reserve_bytes=1 << 20)
         free(monkeypatch, for_us=1 << 40)
         staged = archive.stage(HEADING)

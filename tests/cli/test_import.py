@@ -1,4 +1,4 @@
-"""backup-scp import, on folders such as people have."""
+"""backup-scp import, with folders as people have them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""--json of every command is what docs/cli.md says, no more and no less; so are errors."""
+"""The output of --json of every command is exactly as in docs/cli.md; errors too."""
 
 from __future__ import annotations
 

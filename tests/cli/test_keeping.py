@@ -1,4 +1,4 @@
-"""backup-scp status, verify, rebuild: what a person is told, and the exit codes that a script reads."""
+"""backup-scp status, verify and rebuild: the sentences for a person, and the exit codes for a script."""
 
 from __future__ import annotations
 

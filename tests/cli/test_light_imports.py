@@ -1,4 +1,4 @@
-"""What pydicom would load is kept out of the process; pixels are decoded in another."""
+"""pydicom's optional libraries are not imported; another process decodes pixels."""
 
 from __future__ import annotations
 

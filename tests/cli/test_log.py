@@ -1,4 +1,4 @@
-"""The log: what it may hold, and what cannot be done to it."""
+"""The log: what it may contain, and what cannot be forged in it."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_line_for_programs():
 
 @pytest.fixture
 def configured(home, monkeypatch):
-    """Configure the log, and give back what was there."""
+    """Configure the log, and restore the previous handlers."""
     for name in ("_srcfile", "logThreads", "logProcesses", "logMultiprocessing"):
         monkeypatch.setattr(logging, name, getattr(logging, name))
     ours = logging.getLogger("backup_scp")
@@ -104,7 +104,7 @@ def test_a_file_that_cannot_be_written(configured, home):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full: /dev/full")
 def test_a_disk_that_is_full(configured, capsys):
-    """The line is lost, the work goes on, and nobody reads a traceback."""
+    """The line is lost, the work continues, and no traceback is printed."""
     log = configured(BACKUP_SCP_LOG__FILE="/dev/full")
     log.info("Hello")
     with contextlib.suppress(OSError):

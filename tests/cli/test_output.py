@@ -1,4 +1,4 @@
-"""What commands print, as far as it needs no command."""
+"""The output of commands, where no command is needed to test it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""backup-scp restore to a folder: what is selected, and where it goes."""
+"""backup-scp restore to a folder: which images are selected, and where they go."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was held at a time, and the versions of an image: backup-scp find and restore."""
+"""find and restore as of a time, and with the versions of an image."""
 
 from __future__ import annotations
 

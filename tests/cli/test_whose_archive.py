@@ -1,4 +1,4 @@
-"""A command that is typed in another folder: it says where it looked, and makes nothing."""
+"""A command typed in another folder says where it looked, and creates nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Specific Character Set: the examples of PS3.5 Annexes H to K, and what senders make of them."""
+"""Specific Character Set: the examples of PS3.5 Annexes H to K, and the mistakes of senders."""
 
 from __future__ import annotations
 

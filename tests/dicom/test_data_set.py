@@ -1,4 +1,4 @@
-"""The scan of a Data Set: every encoding, every sender's mistake, and what is meant to break it."""
+"""The scan of a Data Set: every encoding, mistakes of senders, and hostile bytes."""
 
 from __future__ import annotations
 

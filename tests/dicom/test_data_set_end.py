@@ -1,4 +1,4 @@
-"""How a Data Set ends: whole or cut off, with something behind its Pixel Data, or not deflated as it should be."""
+"""The end of a Data Set: complete or cut off, with bytes behind its Pixel Data, or not deflated as declared."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_a_deflated_stream_that_ends_early():
 
 
 def test_so_much_is_inflated_and_no_more():
-    """What is behind that is not known, and nothing is said of it."""
+    """The bytes behind it are unknown, and not reported."""
     long = START + element(PIXEL_DATA, "OW", bytes(2 * data_set.WORK_BYTES))
     assert is_whole(deflate(long)[:-8], DEFLATED)
 

@@ -1,4 +1,4 @@
-"""Identifiers made into queries, table-driven."""
+"""Identifiers are turned into queries; table-driven."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The offset of a local time, held against zoneinfo; what a change of the clocks leaves out or shows twice."""
+"""The offset of a local time, compared with zoneinfo; times that a change of the clocks skips or shows twice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data Sets of odd length on their way out: one byte more, where the standard has it (PS3.5 7.1.1, PS3.8 E.1)."""
+"""Data Sets of odd length are sent with one more byte, where the standard requires it (PS3.5 7.1.1, PS3.8 E.1)."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_implicit_inside_explicit_as_some_write_it():
 
 
 def test_a_deflated_stream_is_padded_behind_its_end():
-    """PS3.5 A.5; what is inflated is not looked at."""
+    """PS3.5 A.5; the inflated Data Set is not checked."""
     for number in range(20):
         deflater = zlib.compressobj(wbits=-zlib.MAX_WBITS)
         stream = deflater.compress(element(0x00100020, "LO", b"x" * number)) + deflater.flush()

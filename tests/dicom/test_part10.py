@@ -1,4 +1,4 @@
-"""Other people's files, with and without what PS3.10 asks for."""
+"""DICOM files of other programs, with and without what PS3.10 requires."""
 
 from __future__ import annotations
 

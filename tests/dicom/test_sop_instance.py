@@ -1,4 +1,4 @@
-"""SOPInstance.read: every file that ships inside pydicom, and Data Sets that are not as they should be."""
+"""SOPInstance.read: every file that ships with pydicom, and malformed Data Sets."""
 
 from __future__ import annotations
 

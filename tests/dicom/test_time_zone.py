@@ -1,4 +1,4 @@
-"""Dates and times in the requester's zone: conversion, and matching held against Python's own arithmetic."""
+"""Dates and times in the requester's zone: conversion, and matching compared with Python's own arithmetic."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TIME_ZONE, STUDY_TIME = BY_KEYWORD["TimezoneOffsetFromUTC"], BY_KEYWORD["StudyTi
 
 @pytest.fixture(autouse=True)
 def local_zone(request, monkeypatch):
-    """Let this machine be where the test says, else where there is a summer time."""
+    """Set this machine's time zone: the test's, else one with summer time."""
     monkeypatch.setenv("TZ", getattr(request, "param", "Europe/Berlin"))
     time.tzset()
     yield

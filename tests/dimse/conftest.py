@@ -1,4 +1,4 @@
-"""A real Server on a port of the system's choice; every test ends with its threads and sockets gone."""
+"""A real Server on a free port; no thread or socket of it survives a test."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Sink:
 
 @dataclass
 class Recorder:
-    """Notes who was turned away, and who was not."""
+    """Records rejected callers and successes."""
 
     rejections: list[tuple[str, ...]] = field(default_factory=list)
     successes: list[tuple[str, ...]] = field(default_factory=list)
@@ -127,7 +127,7 @@ def sockets() -> list[str]:
 
 @pytest.fixture
 def leaves_nothing() -> Iterator[None]:
-    """Check that threads and sockets of a test are gone after it; asked for by what starts them."""
+    """Check that no thread or socket of a test is left; fixtures that start some use it."""
     before = sockets()
     yield
     for thread in threads():
@@ -148,7 +148,7 @@ def recorder() -> Recorder:
 
 @pytest.fixture
 def start_server(leaves_nothing, sink, recorder) -> Iterator[Callable[..., Running]]:
-    """Yield ``start_server(services, remotes, **listening)``: C-ECHO and a sink where nothing else is said."""
+    """Yield ``start_server(services, remotes, **listening)``; by default with C-ECHO and a sink."""
     started: list[Running] = []
 
     def start(services=None, remotes=(), **listening) -> Running:
@@ -250,7 +250,7 @@ class Other(Peer):
     def accept_association(
         self, *, maximum_length: int = 0, answers: dict[int, tuple[int, str]] | None = None, user: bytes = b""
     ) -> None:
-        """Accept every context in its first Transfer Syntax, or answer as told; ``user`` follows what we are."""
+        """Accept every context in its first Transfer Syntax, or answer as given; ``user`` follows our own items."""
         kind, body = self.pdu()
         assert kind == 1
         proposed = {}

@@ -1,4 +1,4 @@
-"""Who may do what: AE titles, addresses and names."""
+"""Permissions by AE title, address and name."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SIXTH = RemoteAE("six", "SIX", "2001:db8::6")
 
 @pytest.fixture
 def names(monkeypatch):
-    """Return a table of names in the place of DNS; what is not in it fails."""
+    """Return a table of names that replaces DNS; other names fail."""
     table = {"viewer.example": ["192.0.2.8", "2001:db8::8"]}
     asked: list[str] = []
 

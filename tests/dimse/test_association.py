@@ -1,4 +1,4 @@
-"""Associations of our own: to a server of ours, and to peers that misbehave."""
+"""Associations that we request: to a server of ours, and to peers that misbehave."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The places of Associations, over the processes of a node."""
+"""The count of Associations over the processes of a node."""
 
 from __future__ import annotations
 

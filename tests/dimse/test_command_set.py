@@ -1,4 +1,4 @@
-"""The Command Set codec: round trips, lies, and agreement with pydicom (PS3.7 6.3, E)."""
+"""The Command Set codec: round trips, wrong lengths, and agreement with pydicom (PS3.7 6.3, E)."""
 
 from __future__ import annotations
 

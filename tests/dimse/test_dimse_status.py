@@ -1,4 +1,4 @@
-"""Every error has its Status, and only there (PS3.4 B.2.3, C.4.1.1.4, C.4.2.1.5)."""
+"""Every error has its Status, in one place (PS3.4 B.2.3, C.4.1.1.4, C.4.2.1.5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the node answers to an A-ASSOCIATE-RQ (PS3.7 D.3, PS3.8 9.3)."""
+"""The answer to an A-ASSOCIATE-RQ (PS3.7 D.3, PS3.8 9.3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Messages laid out as P-DATA-TF PDUs (PS3.8 9.3.5, Annexes D.1 and E)."""
+"""Messages encoded as P-DATA-TF PDUs (PS3.8 9.3.5, Annexes D.1 and E)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""C-FIND over the wire with a real index: negotiated matching, a strict hierarchy, and keys that mean harm."""
+"""C-FIND over the network with a real index: negotiated matching, strict hierarchy, hostile keys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""C-FIND on the wire: pending answers, the final one, C-CANCEL, refusals (PS3.4 C.4.1); matching is the index's."""
+"""C-FIND over the network: Pending and final responses, C-CANCEL, refusals (PS3.4 C.4.1); the index matches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Query SCU: what another archive says that it has, and what its silence is worth."""
+"""Query SCU: the number of images that a remote AE returns, or its silence."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_one_that_refuses_queries_is_asked_once(leaves_nothing, caplog):
 
 
 def test_studies_that_were_not_asked_for_do_not_count(leaves_nothing):
-    """Some answer with all that they have, whatever the key says."""
+    """Some AEs ignore the key and return everything."""
 
     class Careless(Console):
         def _find(self, event):

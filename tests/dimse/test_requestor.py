@@ -1,4 +1,4 @@
-"""Associations of ours: what is asked is pynetdicom's to the byte, and what is answered is worked out once."""
+"""Associations that we request: our bytes equal pynetdicom's, and each different answer is decoded once."""
 
 from __future__ import annotations
 

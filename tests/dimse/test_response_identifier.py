@@ -1,4 +1,4 @@
-"""What the node writes for C-FIND and retrieves, read back with pydicom (PS3.4 C.4.1.1.3, PS3.5 7)."""
+"""Identifiers that the node encodes for C-FIND and retrieves, decoded with pydicom (PS3.4 C.4.1.1.3, PS3.5 7)."""
 
 from __future__ import annotations
 

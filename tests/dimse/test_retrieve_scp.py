@@ -442,7 +442,7 @@ def test_the_priority_of_the_move_is_that_of_its_sub_operations(moving, destinat
 
 
 def test_cancel_while_the_destination_takes_its_time(moving, destination):
-    """It neither answers nor breaks off; nobody can say whether it has stored what it was sent."""
+    """It neither answers nor breaks off, so it is unknown whether it has stored the image."""
     done = threading.Event()
 
     def wait():
@@ -764,7 +764,7 @@ def store_rsp(request, status=0):
 
 
 def get(peer, answer=lambda _message: 0, **request):
-    """C-GET; return what was stored, and every answer to the C-GET itself."""
+    """C-GET; return the stored instances, and every response to the C-GET itself."""
     ask(peer, C_GET_RQ, **request)
     stored, answers = [], []
     while True:
@@ -840,7 +840,7 @@ def test_get_cancelled_before_the_response_to_a_sub_operation(getting):
 
 
 def test_a_request_in_the_middle_of_a_get_ends_the_association(getting):
-    """It breaks PS3.7 D.3.3.3, one operation at a time, and its response could not be told from a sub-operation's."""
+    """It violates PS3.7 D.3.3.3, one operation at a time: its response would look like a sub-operation's."""
     with getting(CT, items=BOTH) as peer:
         ask(peer, C_GET_RQ)
         assert peer.message().status == PENDING

@@ -1,4 +1,4 @@
-"""The listener: connections that say nothing, limits, stopping, and that nothing is left behind."""
+"""The server: silent connections, limits, stopping without leftovers."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_floods_of_several_peers_push_out_those_who_have_most(server, monkeypatc
 
 
 def test_rejected_connections_that_stay_hold_no_thread(server):
-    """Whoever is rejected is to close the connection; meanwhile the thread serves others."""
+    """A rejected caller must close the connection; meanwhile the thread serves others."""
     rejected = [Peer(server.port) for _ in range(5)]
     for one in rejected:
         assert one.ask(associate_rq([ECHO], called=b"OTHER"))[0] == ASSOCIATE_RJ
@@ -162,7 +162,7 @@ def test_without_a_thread_for_it_a_rejected_connection_is_closed(server, monkeyp
 
 
 def test_there_are_never_more_threads_than_there_may_be(start_server, recorder, monkeypatch):
-    """Whatever keeps them: those who come then are turned away at once, and that is noted."""
+    """All threads are busy: new callers are rejected at once, and recorded."""
     monkeypatch.setattr(server_module, "_most_threads", lambda _: 3)
     running = start_server()
     busy = [running.peer(ECHO) for _ in range(3)]
@@ -251,7 +251,7 @@ def test_out_of_memory_the_listener_goes_on(server, monkeypatch):
 
 
 def test_an_error_of_any_kind_does_not_end_the_listener(server, monkeypatch, caplog):
-    """A node that lives and takes nobody is noticed by nobody: each such error is counted, and said."""
+    """Nobody notices a running node that accepts no callers: each such error is counted and logged."""
     monkeypatch.setattr(listener_module, "_PAUSE_S", 0)
     failing = iter([MemoryError(), KeyError("x")])
     add = PendingConnections.add
@@ -565,7 +565,7 @@ def test_an_error_before_the_association_is_answered_with_an_abort(server, monke
 
 
 class IdleTask:
-    """What is done meanwhile, and whether it was ended."""
+    """An idle task that records its calls, and whether it was ended."""
 
     def __init__(self) -> None:
         self.ends = 0
@@ -579,7 +579,7 @@ class IdleTask:
 
 @pytest.mark.parametrize("end", [release_rq(), abort(), b""])
 def test_an_errand_ends_with_its_association(start_server, end):
-    """Else the report that it waits for would be nobody else's until its lease is over."""
+    """Otherwise no other worker could send its report before the lease expires."""
     errand = IdleTask()
 
     def sent_on_an_errand(association, context, request):
@@ -635,7 +635,7 @@ def test_a_stranger_is_served_what_is_for_everyone_alone(start_server, for_whom,
 
 
 def test_who_calls_is_judged_by_both_addresses_of_the_connection(server, monkeypatch):
-    """Whoever connects from the very address that was called is this machine."""
+    """A caller from the called address is this machine."""
     identify, asked = server.server._policy.identify, []
 
     def noted(*facts):

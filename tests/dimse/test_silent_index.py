@@ -1,4 +1,4 @@
-"""The index's server says nothing: who sends an image hears so, and the node goes on when the server does."""
+"""The index's database server hangs: senders get an error in time, and the node continues when it answers again."""
 
 from __future__ import annotations
 

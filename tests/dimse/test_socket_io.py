@@ -1,4 +1,4 @@
-"""What is acknowledged at once, so that no peer waits for the system's delay (TCP_QUICKACK)."""
+"""Received bytes are acknowledged at once, so that no peer waits for the system's delay (TCP_QUICKACK)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is done in each cell of the state transition table, on a real connection (PS3.8 Tables 9-6 to 9-10)."""
+"""The action in each cell of the state transition table, on a real connection (PS3.8 Tables 9-6 to 9-10)."""
 
 from __future__ import annotations
 

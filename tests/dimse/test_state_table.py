@@ -1,4 +1,4 @@
-"""Our state transition table and pynetdicom's, two copies of PS3.8 Tables 9-6 to 9-10, cell by cell."""
+"""Our state transition table equals pynetdicom's, cell by cell (PS3.8 Tables 9-6 to 9-10)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Storage Commitment on the wire: what is asked, what is answered, and where the report goes (PS3.4 J.3)."""
+"""Storage Commitment over the network: requests, answers, and the destination of reports (PS3.4 J.3)."""
 
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ def commitment(storage):
 
 @pytest.fixture
 def serve(storage, start_server, commitment):
-    """Yield ``serve(remotes)``: a node without threads of its own for what is due."""
+    """Yield ``serve(remotes)``: a node without worker threads."""
 
     def serve(remotes=(), timing=PATIENT, **listening):
         policy = AccessPolicy(remotes)
@@ -326,7 +326,7 @@ def reader(monkeypatch):
 
 @dataclass
 class Sender:
-    """Who sends a Data Set in parts."""
+    """A peer that sends a Data Set in parts."""
 
     parts: list[bytes]
     address: str = ""

@@ -1,4 +1,4 @@
-"""Storage Commitment SCU: what is asked of another archive, and what its silence and its reports are worth."""
+"""Storage Commitment SCU: requests to a remote AE, its reports, and its silence."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ REFERENCES = [Reference(CT, f"1.2.{number}") for number in range(3)]
 
 
 class Archive:
-    """A Storage Commitment SCP of pynetdicom: ``answer`` to N-ACTION, then ``report`` as told.
+    """A Storage Commitment SCP of pynetdicom: sends ``answer`` to N-ACTION, then ``report``.
 
     It ``hangs_up`` after its answer, or without one.
     """

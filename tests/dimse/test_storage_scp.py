@@ -1,4 +1,4 @@
-"""C-STORE with a real archive and index: what is answered, what is kept, what is discarded (PS3.4 B.2)."""
+"""C-STORE with a real archive and index: answers, stored files, discarded files (PS3.4 B.2)."""
 
 from __future__ import annotations
 

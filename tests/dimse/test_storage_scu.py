@@ -1,4 +1,4 @@
-"""The Storage SCU: what it proposes, how it sends, what it makes of the answers (PS3.4 B, C.4.2.3)."""
+"""The Storage SCU: proposals, sending, and how it reads answers (PS3.4 B, C.4.2.3)."""
 
 from __future__ import annotations
 
@@ -240,7 +240,7 @@ NOT_CONFIRMED = {
 
 @pytest.mark.parametrize(("change", "words"), NOT_CONFIRMED.values(), ids=NOT_CONFIRMED)
 def test_only_an_answer_with_a_status_to_this_request_confirms(destination, stored, change, words):
-    """PS3.7 9.1.1.1 and 9.3.1.2: whatever else comes says nothing of the instance, and the next one goes anew."""
+    """PS3.7 9.1.1.1 and 9.3.1.2: no other response confirms the instance; the next one gets a new Association."""
     there = destination()
     there.meddles = lambda answer: change(answer) if len(there.stored) == 2 else None
     files = [stored(sample) for sample in CT]

@@ -1,4 +1,4 @@
-"""What the peer does not accept is transcoded, the next one while this one is sent."""
+"""Images that the peer does not accept as stored are transcoded, the next one while this one is sent."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ made.close()
 
 
 def test_the_end_of_the_process_does_not_wait_for_what_was_begun():
-    """A film of a thousand frames takes minutes, and nobody wants it after SIGTERM or Ctrl-C."""
+    """A film of a thousand frames takes minutes, and is not needed after SIGTERM or Ctrl-C."""
     assert subprocess.run([sys.executable, "-c", _ENDS_MEANWHILE], check=False, timeout=30).returncode == 0
 
 

@@ -534,7 +534,7 @@ def test_a_message_of_more_pdus_than_the_system_gathers():
 
 
 def test_where_the_system_keeps_no_time(start_server, monkeypatch):
-    """As on Windows: what is read, what is too late, and what is taken late."""
+    """As on Windows: reads, timeouts, and slow writes."""
     monkeypatch.setattr(streams, "_SYSTEM_WAITS", False)
     data = random.Random(0).randbytes(3_000_001)
     server = start_server(timing=HASTY)
@@ -742,7 +742,7 @@ def test_an_abort_in_the_middle_of_what_is_sent(secured_pair):
 
 
 def test_an_abort_does_not_wait_for_a_peer_that_takes_nothing(plain_pair, monkeypatch):
-    """Whoever has cancelled a retrieve would wait as long as for an answer, a minute."""
+    """Otherwise the requestor of a cancelled retrieve would wait a minute, as long as for an answer."""
     monkeypatch.setattr(buffered_socket, "_LAST_WORD_S", 0.2)
     layer, _ = plain_pair
     establish(layer)

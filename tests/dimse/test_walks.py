@@ -1,4 +1,4 @@
-"""Walks through the code as docs/architecture.md has them, held against what really runs."""
+"""The walks in docs/architecture.md, compared with the calls of the running code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PDUs by hand, right and wrong: what a test sends is what goes out (PS3.8 9.3, PS3.7 6.3 and 9.3)."""
+"""PDUs made by hand, valid and invalid: a test knows exactly what it sends (PS3.8 9.3, PS3.7 6.3 and 9.3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What this machine has set for apt and pip, for a system that runs inside it."""
+"""The settings of this machine for apt and pip, for a system that runs inside it."""
 
 from __future__ import annotations
 

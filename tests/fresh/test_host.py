@@ -1,4 +1,4 @@
-"""Which folders of this machine a fresh system is given for pip."""
+"""The folders of this machine that a fresh system gets for pip."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every index does, whatever it is made of: subclass ``IndexContract`` and give it ``reopen``."""
+"""The contract suite of indexes: subclass ``IndexContract`` and give it ``reopen``."""
 
 from __future__ import annotations
 
@@ -276,7 +276,7 @@ class IndexContract:
             assert held.sha256 == version(content=content).sha256
 
     def test_a_version_that_came_while_the_clock_was_behind_is_the_latest(self, index):
-        """It has no place before what was held, so nothing is entered anew for it."""
+        """It is not older than the stored versions, so nothing is re-indexed for it."""
         index.add(version(content="old"))
         early = version(content="corrected", minute=-600)
         later = replace(early, arrival=early.arrival.after(index.look_up(early.key, early.sha256).latest))
@@ -575,7 +575,7 @@ class IndexContract:
         assert [a["SOPInstanceUID"] for a in found] == wanted
 
     def test_retrieve_goes_study_by_study(self, index):
-        """Whatever came in between, and whatever order was asked for."""
+        """For any versions in between, and any order."""
         order = [f"{study}.{sop}" for study in "AB" for sop in "12"]
         for sop, study in ("1A", "2B", "2A", "1B"):
             index.add(version(f"{study}.{sop}", f"{study}.9", study, SeriesNumber="1", InstanceNumber=sop))
@@ -725,7 +725,7 @@ class IndexContract:
         assert held.sha256 == version(content="ours").sha256
 
     def test_history_is_what_an_index_of_that_time_answered(self, index):
-        """A random life; at each moment as an index says that met only what had come by then."""
+        """A random life; at each moment, the answers of an index with only the versions that had come by then."""
         chance = random.Random(5)
         life = [
             version(f"1.{chance.randrange(4)}", f"2.{chance.randrange(2)}", content=str(n), minute=chance.randrange(12),
@@ -745,7 +745,7 @@ class IndexContract:
         assert now[12] != now[6] != now[-1] == []
 
     def test_a_search_as_of_a_moment_answers_as_it_did_then(self, index):
-        """A random life; at each moment and level what an index says that met only what had come by then."""
+        """A random life; at each moment and level, the answers of an index with only the versions up to then."""
         chance = random.Random(9)
         life = [_event(chance, number) for number in range(70)]
         life.sort(key=lambda each: (each.arrival.received_at, each.location))
@@ -790,7 +790,7 @@ class IndexContract:
         assert len(list(index.search_as_of(query(S), at(4), lambda _: pytest.fail("nothing came since")))) == 4
 
     def test_a_search_as_of_a_moment_sees_one_state(self, index, further_index):
-        """What is received while it reads: the study is neither lost nor told as it is now."""
+        """Images that arrive while it reads: the study is neither lost nor returned in its present state."""
         entered = [version("1.1", study="1"), version("2.1", study="2"), version("2.2", study="2", minute=1)]
         for each in entered:
             index.add(each)
@@ -1128,7 +1128,7 @@ class IndexContract:
         assert [r.calling_ae_title for r in index.rejections(9)] == ["B"]
 
     def test_rejections_of_a_clock_that_was_ahead_are_forgotten(self, index):
-        """Else nothing would settle them until that time: whoever is served now is served before."""
+        """Otherwise nothing would settle them until that time, because every success would be earlier."""
         index.record_rejections([rejection("A", 400 * 86400), rejection("B")])
         assert [found.calling_ae_title for found in index.rejections(9)] == ["B"]
         index.record_rejections([rejection("A")])
@@ -1176,7 +1176,7 @@ class IndexContract:
             assert rows(str_url(index)) == before
 
     def test_the_order_of_entering_does_not_matter_where_files_can_be_read(self, index, life):
-        """Also for who owns an instance: the owner's latest version answers, though its first one came last."""
+        """Ownership too: the owner's latest version answers, although its first version came last."""
 
         def judged() -> set[tuple[object, ...]]:
             return {(v.location, v.answering, v.flags, v.match["PatientID"]) for v in index.search_versions(query(I))}

@@ -1,4 +1,4 @@
-"""Versions to enter, and questions to ask."""
+"""Versions to add, and queries to ask."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A filled index measures nothing unless it is what a grown one would be."""
+"""A filled index equals a grown one; otherwise benchmarks on it measure nothing."""
 
 from __future__ import annotations
 

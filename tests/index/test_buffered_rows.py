@@ -1,4 +1,4 @@
-"""A reader that is slow keeps no transaction open: what it has not taken waits for it outside of the index."""
+"""A slow reader keeps no transaction open: its remaining rows are buffered outside of the index."""
 
 from __future__ import annotations
 

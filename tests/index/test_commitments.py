@@ -1,4 +1,4 @@
-"""The Storage Commitment requests in the index, on both engines: whose they are, when they are due, how many."""
+"""Storage Commitment requests in the index, on both engines: owner, due time, number."""
 
 from __future__ import annotations
 

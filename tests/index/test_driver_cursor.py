@@ -1,4 +1,4 @@
-"""Statements on the driver's own cursor say and do what SQLAlchemy's do."""
+"""Statements on the driver's own cursor do and return the same as SQLAlchemy's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several threads that enter a version at one moment share a transaction, and nobody else's failure."""
+"""Group commit: threads that add versions together share a transaction, but not a failure."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_ctrl_c_in_one_thread_leaves_nobody_waiting(index, monkeypatch):
 
 
 def test_a_commit_that_fails_is_everybodys(index, monkeypatch):
-    """Its flush may have failed: nobody may be told that the row is durable."""
+    """Its flush may have failed: no caller may be told that the row is durable."""
     monkeypatch.setattr(database, "BEGIN", "BEGIN IMMEDIATE; SELECT")
     found = add_at_once(index, examples(3))
     assert [type(each) for each in found] == [IndexUnavailable] * 3

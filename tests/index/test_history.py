@@ -1,4 +1,4 @@
-"""What a search as of a time leaves behind, however it ends: no patient's name on the disk."""
+"""A search as of a time leaves no patient's name on the disk, however it ends."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from tests.index.examples import filling, version
 
 
 class Kinds(NamedTuple):
-    """What is stored of one attribute, and for each kind the text of a key and the values that it finds."""
+    """The stored values of one attribute, and for each kind of matching a key and the values that it finds."""
 
     stored: tuple[str, ...]
     single: tuple[str, tuple[str, ...]]
@@ -130,7 +130,7 @@ def test_every_value_representation_is_in_the_table():
 
 @pytest.fixture(params=TABLE, ids="-".join)
 def kinds(request, shared_index):
-    """Return ``(found, kinds)``: what a key's text finds of what is stored."""
+    """Return ``(found, kinds)``: the stored values that a key finds."""
     _, keyword = request.param
     attribute, stored = BY_KEYWORD[keyword], TABLE[request.param].stored
     with filling(shared_index) as enter:

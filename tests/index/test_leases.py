@@ -1,4 +1,4 @@
-"""Leases of rows of any table of work, on both engines: one worker has a row, until a time."""
+"""Leases of rows of work, on both engines: one worker holds a row, until a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Infix names: the trigrams narrow down, and change no answer."""
+"""Infix names: trigrams narrow the search, and change no answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The usual instance goes to PostgreSQL in one trip, and is there as if it had gone the long way."""
+"""Optimistic insert on PostgreSQL: one round trip gives the same rows as the usual statements."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ def test_two_nodes_that_enter_one_uid_at_one_moment_see_the_clash(index, postgre
 
 
 def test_nobody_judges_by_rows_that_are_being_entered_anew(index, postgres_url, transactions):
-    """Who flags an instance that is taken away meanwhile would flag nothing, or both would wait for one another."""
+    """Otherwise a flag for an instance that is removed meanwhile would be lost, or both would deadlock."""
     held = version("1.9", study="1.2.4", minute=5)
     index.add(held)
     with ThreadPoolExecutor(1) as pool:

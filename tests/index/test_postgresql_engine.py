@@ -1,4 +1,4 @@
-"""A PostgreSQL server that says nothing: nobody waits for it without end, and all is well when it speaks again."""
+"""A PostgreSQL server that hangs: nothing waits for it without limit, and everything works when it answers again."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_the_processes_of_a_node_share_the_connections_out(postgres_url, workers
 
 
 def test_idle_connections_leave_enough_for_queries(postgres_url):
-    """Those that are kept for the next one who looks count among the pool's."""
+    """Connections kept for the next read count in the pool."""
     with contextlib.closing(SQLIndex(postgres_url, 8)) as index:
         upgrade(postgres_url)
         with ThreadPoolExecutor(8) as pool:
@@ -174,7 +174,7 @@ CREATE TRIGGER sees BEFORE INSERT ON task FOR EACH ROW EXECUTE FUNCTION see();
 
 
 def test_every_transaction_is_durable_also_behind_what_pools_connections(postgres_url):
-    """It gives each transaction another connection to the server, which has not heard what the first one was told."""
+    """It gives each transaction another server connection, without the settings of the first one."""
     with opened(postgres_url) as index:
         with index._database.writing() as connection:
             connection.exec_driver_sql(RECORD)

@@ -1,4 +1,4 @@
-"""Rows as they stand in the database, on both engines."""
+"""Rows in the database, on both engines."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_rebuild_gives_the_same_rows(url):
 
 
 def test_new_instances_give_the_same_rows_in_any_order(url):
-    """Several Associations bring one study: what is entered first is not always what arrived first."""
+    """Several Associations send one study: versions are not always added in the order of arrival."""
     new = [each for each in arrivals() if each.location not in {v.location for v in arrivals()[60:]}]
     with opened(url) as index:
         with filling(index) as enter:

@@ -210,7 +210,7 @@ def test_what_is_cut_off_never_takes_the_place_of_what_is_whole(held_by, sent_by
 
 
 def test_who_sent_it_first_owns_it_though_it_was_cut_off():
-    """Somebody else's whole copy answers until the owner sends its own."""
+    """Another sender's complete copy answers until the owner sends its own."""
     versions = [
         cut_off("0", CONSOLE),
         Candidate("1", "1", AN_IMPORT, "t1"),

@@ -120,7 +120,7 @@ def test_an_index_that_is_gone_is_not_replaced_by_an_empty_one(path):
 
 
 def test_a_file_that_appears_after_none_was_there_is_another_one(path):
-    """Even where it is given the inode of the deleted one, as file systems do once nobody has that open."""
+    """Even with the inode of the deleted file, which file systems give to a later file."""
     aside = path.with_name("aside")
     with opened(f"sqlite:///{path}") as index:
         index.add(version("1.1"))
@@ -203,7 +203,7 @@ def test_a_url_that_cannot_be_an_index(url):
 
 
 def test_an_image_does_not_wait_for_housekeeping(index, monkeypatch):
-    """Whoever keeps the index busy with other things, an image is next."""
+    """Whatever else keeps the index busy, an image is next."""
     served = []
     queue = index._database._write_lock
     monkeypatch.setattr(queue, "_patience_s", 1000)
@@ -302,7 +302,7 @@ def test_a_file_that_somebody_may_have_open_is_not_taken_for_a_still_one(path, s
 
 
 def test_what_is_met_in_a_file_that_is_read_without_locks_is_not_its_damage(path):
-    """Somebody may have written to it meanwhile: a healthy index must not be set aside."""
+    """Another process may have written to it meanwhile: a healthy index must not be renamed."""
     with opened(f"sqlite:///{path}") as index:
         index.add(version())
         index._database._frozen.set()

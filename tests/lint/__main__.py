@@ -27,7 +27,7 @@ def read_rules() -> tuple[SubjectRule, list[Word]]:
 
 
 def main(arguments: list[str]) -> int:
-    """Print what is wrong, and return the exit code."""
+    """Print the violations, and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.lint", description=__doc__)
     parser.add_argument("--message", type=Path, metavar="FILE", help="Check only the subject in this file.")
     message = parser.parse_args(arguments).message

@@ -36,7 +36,7 @@ class SubjectRule:
 
 
 def problems(subject: str, rule: SubjectRule) -> list[str]:
-    """Return what is wrong with a subject."""
+    """List the violations of a subject."""
     found = []
     if len(subject) > rule.longest:
         found.append(f"it has {len(subject)} characters, {rule.longest} are allowed")

@@ -1,4 +1,4 @@
-"""What the documents link to, and the files of the repository that they name, exist."""
+"""Links and file names in the documents lead to existing files."""
 
 from __future__ import annotations
 

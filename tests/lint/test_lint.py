@@ -1,4 +1,4 @@
-"""The rules of rules.toml find what they are for, in a checkout, a shallow clone and a source tree without git."""
+"""The rules of rules.toml work in a checkout, a shallow clone and a source tree without git."""
 
 from __future__ import annotations
 

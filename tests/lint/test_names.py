@@ -1,4 +1,4 @@
-"""A name means one thing: whoever searches for it finds one class, one module."""
+"""A name means one thing: a search for it finds one class, one module."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Threads get the lock in the order in which they came, those that matter most first."""
+"""Threads get the lock in the order of their requests, urgent ones first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A folder's own name is durable before anything in it is promised."""
+"""A folder's entry is durable before anything in it counts as durable."""
 
 from __future__ import annotations
 

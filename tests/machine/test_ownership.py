@@ -1,4 +1,4 @@
-"""Owners of files, as the system tells of them."""
+"""Owners of files, as the system reports them."""
 
 from __future__ import annotations
 

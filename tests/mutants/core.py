@@ -1,4 +1,4 @@
-"""The core's modules, and the tests that have to notice a change of each."""
+"""The modules of the core, and the tests that must notice a change in each."""
 
 from __future__ import annotations
 

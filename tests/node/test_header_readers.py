@@ -1,4 +1,4 @@
-"""Processes that read headers for a rebuild: one that dies costs its files a second reading, and nothing else."""
+"""Processes that read headers for a rebuild: when one dies, its files are read again."""
 
 from __future__ import annotations
 

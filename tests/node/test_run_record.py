@@ -1,4 +1,4 @@
-"""A lock that ends with its holder, and a record that says who it is."""
+"""A lock that ends with its holder, and a record that describes the node."""
 
 from __future__ import annotations
 

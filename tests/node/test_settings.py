@@ -1,4 +1,4 @@
-"""The settings: their defaults, where they come from, what is refused and in which words."""
+"""The settings: defaults, sources, errors and their sentences."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def read(tmp_path):
 
 
 class TestConfFile:
-    """conf/backup-scp.toml says what the code does."""
+    """conf/backup-scp.toml describes what the code does."""
 
     @staticmethod
     def uncommented() -> dict:

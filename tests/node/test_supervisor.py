@@ -1,4 +1,4 @@
-"""The process of a node: signals, whenever they come, and what is said of one that ended."""
+"""The processes of a node: signals at any time, and the messages about a process that ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Storage Commitment: what is committed was read back, what is not is named with its reason, and reports arrive."""
+"""Storage Commitment: committed instances were read back, others are reported with the reason, and reports arrive."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Clock:
 
 
 class Ear:
-    """Who takes reports: each answer in its turn, an error or None for success; success when there is no more."""
+    """Receives reports; returns each answer in turn, an error or None for success, then only success."""
 
     def __init__(self, *answers) -> None:
         self.answers = list(answers)
@@ -180,7 +180,7 @@ def test_what_was_read_back_counts_as_verified(stored, commitment, ask):
 
 
 def test_the_requester_s_own_version_has_to_be_intact_too(stored, commitment, ask):
-    """It sent other bytes under a UID of somebody else's: those it wants to delete."""
+    """It sent other bytes under another sender's UID, and wants to delete those."""
     theirs, mine = (encode(dx(StudyDescription=text)) for text in ("One", "Two"))
     stored.put(theirs, calling_ae_title="OTHER")
     location = stored.put(mine, 1).location
@@ -198,7 +198,7 @@ def test_the_answering_version_has_to_be_intact_too(stored, commitment, ask):
 
 
 def test_the_bytes_are_read_after_the_request_for_each_request(stored, commitment, ask):
-    """What was committed a moment ago proves nothing now."""
+    """An earlier commitment proves nothing now."""
     sample = encode(dx())
     location = stored.put(sample).location
     ask(sample, transaction="1")
@@ -316,7 +316,7 @@ def short_turns(stored, clock, monkeypatch):
 
 
 def test_a_long_request_does_not_keep_others_waiting(stored, short_turns, clock, monkeypatch):
-    """One after the other is read for some seconds; what was read stays read."""
+    """Requests are read in turn for some seconds each; instances are not read twice."""
     samples = [encode(ds) for ds in ct_series(4)]
     reads, verify = [], stored.archive.verify
     for sample in samples:
@@ -371,7 +371,7 @@ def test_what_was_read_before_the_archive_was_gone_is_read_again(stored, short_t
 
 
 def test_a_stranger_s_request_is_judged_for_what_it_sent_itself(stored, commitment, clock):
-    """It may not query, and must not learn in this way what is held."""
+    """It may not query, and must not learn in this way what is stored."""
     own, of_another, of_the_console = (encode(ds) for ds in ct_series(3))
     stored.put(own)
     stored.put(of_another, calling_ae_title="OTHER")

@@ -1,4 +1,4 @@
-"""Random sabotage of a real archive: exactly what was sabotaged is found, and a re-send repairs it."""
+"""Random damage to a real archive: exactly the damage is found, and a re-send repairs it."""
 
 from __future__ import annotations
 

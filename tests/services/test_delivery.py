@@ -1,4 +1,4 @@
-"""One version after the other: what is sent, what never is, and what becomes of it."""
+"""Delivery: which versions are sent, which never are, and their outcomes."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def in_two_encodings(stored):
 
 @pytest.mark.parametrize("gone", [True, False])
 def test_in_the_place_of_a_damaged_one_goes_the_same_in_another_encoding(stored, gone):
-    """It would else be the only whole copy, and nobody would get it."""
+    """Otherwise the only intact copy would never be sent."""
     first, again = in_two_encodings(stored)
     held = stored.index.select(Selection())
     bad = next(one.location for one in held if one.sha256 == first.sha256)

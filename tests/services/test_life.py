@@ -1,4 +1,4 @@
-"""A node's life in any order, against a model: nothing that was accepted is lost, and each finding is true."""
+"""A node's operations in any order, against a model: no accepted image is lost, and each finding is true."""
 
 from __future__ import annotations
 

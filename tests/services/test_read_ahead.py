@@ -1,4 +1,4 @@
-"""What leaves the archive: in order, read ahead within bounds, and exactly what was compared."""
+"""Reading ahead: in order, within limits, and only compared bytes."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_whoever_begins_anew_gets_what_it_asks_for_and_not_what_was_read_ahead(s
 
 
 def test_a_large_one_is_not_read_ahead(stored, monkeypatch):
-    """Nobody waits for it to be read twice before the one before counts."""
+    """The outcome of the instance before it does not wait for its two reads."""
     held = held_in(stored)
     monkeypatch.setattr(read_ahead, "MEMORY_BYTES", held[0].size_bytes)
     held[1] = held[1]._replace(size_bytes=held[0].size_bytes + 1)

@@ -1,4 +1,4 @@
-"""A stored file, read back as what the index was told of it."""
+"""A stored file, read back as the version that the index has."""
 
 from __future__ import annotations
 

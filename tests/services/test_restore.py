@@ -1,4 +1,4 @@
-"""Restore: what is sent, what is waited for, what is tried again, and what a second run sends."""
+"""Restore: what it sends, waits for, tries again, and sends in a second run."""
 
 from __future__ import annotations
 
@@ -231,7 +231,7 @@ class TestRestore:
         assert (rest.confirmed_before, rest.sent, rest.is_complete) == (1, 2, True)
 
     def test_what_went_out_of_the_index_meanwhile_is_missed(self, stored, slices, monkeypatch):
-        """A rebuild beside it: what was counted and is not met again was not sent."""
+        """A rebuild runs meanwhile: an instance that was counted and is not found again counts as not sent."""
         do_nothing: list[list[StoredVersion]] = [[]]
         passes = iter([stored.index.select_in_batches(EVERYTHING), (batch for batch in do_nothing)])
         monkeypatch.setattr(stored.index, "select_in_batches", lambda _: next(passes))
@@ -450,7 +450,7 @@ class FullAfter(Shelf):
 
 @dataclass
 class Counts:
-    """What a destination says that it has."""
+    """The inventory of a destination."""
 
     has: dict[str, int | None]
 

@@ -1,4 +1,4 @@
-"""What was confirmed: kept over a crash, dated, and forgotten when nobody can answer for it any more."""
+"""Confirmations: they survive a crash, have a date, and expire."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_a_confirmation_by_a_clock_that_was_ahead_counts_no_more(opened, calenda
 
 
 def test_a_confirmation_counts_for_one_implementation(opened):
-    """New equipment of the same name, at the same address; where one did not say what it is nobody can tell."""
+    """New equipment with the same name and address; undetected when one of them does not name its implementation."""
     journal = opened()
     for number, implementation in enumerate(["1.2.3 A", "1.2.3 B", ""]):
         journal.confirm(held(number), implementation)

@@ -1,4 +1,4 @@
-"""Whether what comes is a held image in another encoding."""
+"""Detect a stored image that arrives in another encoding."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_what_is_damaged_or_cannot_be_decoded_is_passed_over(stored, tmp_path):
 
 
 def test_one_that_is_damaged_where_nobody_looks_is_not_the_same(stored, tmp_path):
-    """dcmtk says there how it has compressed."""
+    """dcmtk describes there how it has compressed."""
     coded = coded_by_dcmtk("JPEG Lossless SV1", IMAGE, tmp_path).sample
     assert found(stored, coded, came=PLAIN) == coded.sha256
     (held,) = stored.index.select(Selection())

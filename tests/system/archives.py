@@ -1,4 +1,4 @@
-"""Four archives behind one face: ours, Orthanc, dcmtk's dcmqrscp, and the qrscp that comes with pynetdicom.
+"""Four archives behind one interface: ours, Orthanc, dcmtk's dcmqrscp, and pynetdicom's qrscp.
 
 Each takes the same samples, and each is looked at from outside: by DIMSE, and in the files that it keeps.
 """

@@ -1,4 +1,4 @@
-"""pynetdicom as a Storage Commitment SCU: asks, and takes the reports (PS3.4 J.3)."""
+"""pynetdicom as Storage Commitment SCU: sends requests, and receives reports (PS3.4 J.3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fixtures that start real processes; each ends with its test, and its last output stands in the report."""
+"""Fixtures that start real processes; each process ends with its test, and the report has its last output."""
 
 from __future__ import annotations
 

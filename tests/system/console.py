@@ -1,4 +1,4 @@
-"""A DR console on a bad day: refuses, fills up, restarts, hangs, breaks off, and is replaced by an empty one."""
+"""A DR console with faults: refuses, fills up, restarts, hangs, breaks off, and is replaced by an empty one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Trouble = Callable[["Console", str], int | None]
 
 
 class Console:
-    """A Storage SCP of pynetdicom that keeps the UIDs of what it takes, and answers C-FIND where ``finds`` says so."""
+    """A Storage SCP of pynetdicom that records the UIDs of stored instances, and answers C-FIND if ``finds``."""
 
     def __init__(self, takes: list[str], trouble: Trouble, *, finds: bool = False) -> None:
         self.port = free_port()

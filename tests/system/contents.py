@@ -1,4 +1,4 @@
-"""What lies in a node's archive folder, read as docs/archive-format.md describes it, without backup-scp."""
+"""Read a node's archive folder as docs/archive-format.md describes it, without backup-scp."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PRIVATE_INFORMATION = (0x0002, 0x0102)
 
 
 def visible(node: Node) -> list[Path]:
-    """Return every file of the archive but its marker, what is on its way in and what was set aside.
+    """Return every file of the archive except its marker, staged files and damaged files.
 
     A crash may leave a marker that was being written, under a longer name.
     """
@@ -57,7 +57,7 @@ def staged(node: Node) -> list[Path]:
 
 
 def staged_bytes(node: Node) -> int:
-    """Return how much of what is on its way in has been written."""
+    """Return the size of the staged files."""
     return sum(path.stat().st_size for path in staged(node))
 
 
@@ -72,14 +72,14 @@ def digests(files: Iterable[Path]) -> Counter[str]:
 
 
 def private_information(path: Path) -> dict:
-    """Return what a file says of its arrival."""
+    """Return the arrival that a file records."""
     meta = pydicom.filereader.read_file_meta_info(path)
     said: dict = json.loads(meta[PRIVATE_INFORMATION].value)
     return said
 
 
 def index_rows(node: Node) -> list[dict[str, str]]:
-    """Return what the index says of every SOP Instance, in a fixed order."""
+    """Return the rows of every SOP Instance in the index, in a fixed order."""
     lines = node.cli("find", "--level", "image", "--limit", "0", "--json").stdout.splitlines()
     return sorted((json.loads(line) for line in lines), key=lambda row: sorted(row.items()))
 

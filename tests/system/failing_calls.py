@@ -1,4 +1,4 @@
-"""One call of a running node to the operating system fails, or is its last: strace answers in the kernel's place.
+"""Make one system call of a running node fail, or be its last: strace answers instead of the kernel.
 
 strace counts each kind of call, and the calls of each thread, on its own; and every Association has a thread of its
 own: the n-th call is that of the one C-STORE that is sent while the tracer is attached.

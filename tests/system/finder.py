@@ -1,4 +1,4 @@
-"""C-FIND without a DICOM library, for thousands of questions: Identifiers and answers as bytes."""
+"""C-FIND without a DICOM library, for thousands of queries: Identifiers and answers as bytes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Finder:
         ]
 
     def ask(self, level: str, keys: Mapping[int, bytes]) -> tuple[set[int], list[bytes]]:
-        """Do the same, with each answer as it came."""
+        """Do the same, and return each answer undecoded."""
         request: wire.Elements = {0x0002: self.sop_class, 0x0100: wire.C_FIND_RQ, 0x0110: 1, 0x0700: 0, 0x0800: 1}
         self.peer.send(
             wire.p_data(wire.pdv(1, wire.COMMAND | wire.LAST, wire.command(request))),

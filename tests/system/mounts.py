@@ -1,4 +1,4 @@
-"""Disks that only this test sees: small ones, read-only ones, none (Linux, root)."""
+"""Disks that only this test sees: small, read-only, or missing ones (Linux, root)."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class Mounts:
         _run("mount", "--bind", str(disk), str(folder))
 
     def pull(self, folder: Path) -> None:
-        """Take the drive away, whoever uses it: what is left is the empty folder."""
+        """Unmount the drive, even while it is in use, so that the empty folder is left."""
         _run("umount", "--lazy", str(folder))
 
     def read_only(self, disk: Path, folder: Path) -> None:
-        """Let a folder be read only from now on, as the system does where a disk has errors: whoever uses it."""
+        """Make a folder read-only, even while it is in use, as the system does after disk errors."""
         self.pull(folder)
         self.bind(disk, folder)
         _run("mount", "-o", "remount,bind,ro", str(folder))
@@ -43,7 +43,7 @@ class Mounts:
 
 @contextlib.contextmanager
 def private_mounts() -> Iterator[Mounts]:
-    """Let what is mounted in the block be seen by nobody else, and be gone after it."""
+    """Hide mounts of the block from other processes, and remove them after it."""
     if sys.platform != "linux" or os.geteuid() != 0:
         pytest.skip("needs a mount namespace of its own: Linux and root")
     libc = ctypes.CDLL(None, use_errno=True)

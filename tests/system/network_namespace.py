@@ -1,4 +1,4 @@
-"""Another machine on the network, as far as addresses go: a network namespace joined by a cable (Linux, root)."""
+"""A second machine on the network: a network namespace with a virtual cable (Linux, root)."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class OtherMachine:
 
     @contextlib.contextmanager
     def there(self) -> Iterator[None]:
-        """Do what is in the block from there: its sockets, and the processes and threads that it starts."""
+        """Run the block in the namespace: its sockets, and the processes and threads that it starts."""
         libc = ctypes.CDLL(None, use_errno=True)
         with open("/proc/thread-self/ns/net") as ours, open(f"/run/netns/{self._name}") as theirs:  # noqa: PTH123
             assert libc.setns(theirs.fileno(), _CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())

@@ -1,4 +1,4 @@
-"""Our node as a process: started, asked, stopped and killed as a user, or a power cut, does it."""
+"""Our node as a process: start, query, stop and kill it as a user or a power cut does."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TRACEBACK = "Traceback (most recent call last)"
 
 @dataclass(frozen=True)
 class Remote:
-    """A remote AE: what a `[[remote]]` of the settings says, and where a peer is reached."""
+    """A remote AE: a `[[remote]]` of the settings, and the address of a peer."""
 
     name: str
     ae_title: str
@@ -129,7 +129,7 @@ class Node:
         return done
 
     def json(self, *arguments: str | Path, exit_code: int | None = 0):
-        """Run a command with `--json` and return what it says."""
+        """Run a command with `--json` and return its result."""
         return json.loads(self.cli(*arguments, "--json", exit_code=exit_code).stdout)
 
     def echo(self) -> bool:

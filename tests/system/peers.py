@@ -1,4 +1,4 @@
-"""Peers that are not ours: dcmtk's programs and Orthanc, on free ports of loopback."""
+"""Other peers: dcmtk's programs and Orthanc, on free ports of loopback."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ class StoreSCP:
 
 
 class DcmQRSCP:
-    """dcmtk's dcmqrscp with one storage area, which takes whoever calls."""
+    """dcmtk's dcmqrscp with one storage area, which accepts every caller."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""pynetdicom as a peer: it shows every answer of a query or retrieve, and plays Move Destinations of all tempers."""
+"""pynetdicom as a peer: returns every response of a query or retrieve, and acts as Move Destinations with faults."""
 
 from __future__ import annotations
 
@@ -214,7 +214,7 @@ def get(
 
 @dataclass(frozen=True)
 class Stored:
-    """One C-STORE-RQ as it came to a Storage SCP."""
+    """One C-STORE-RQ as a Storage SCP received it."""
 
     sop_class_uid: str
     sop_instance_uid: str

@@ -1,4 +1,4 @@
-"""A Storage SCU without a DICOM library: what it is given goes out as it is, PS3.8 9.3 and PS3.7 9.3.1."""
+"""A Storage SCU without a DICOM library: it sends exactly the given bytes (PS3.8 9.3, PS3.7 9.3.1)."""
 
 from __future__ import annotations
 

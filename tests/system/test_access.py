@@ -1,4 +1,4 @@
-"""Who may do what: anyone stores, the configured and this machine look and fetch, and each refusal says why."""
+"""Permissions: anyone stores, configured AEs and this machine query and retrieve, each refusal has a reason."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def test_a_node_at_ipv6_knows_ipv4_callers(make_node):
 
 
 def test_a_move_goes_to_configured_aes_only(start_node):
-    """The destination listens, and is called by nobody."""
+    """The destination listens, and nobody calls it."""
     with Sink({DX: NATIVE}, ae_title="LISTENER") as sink:
         node = start_node()
         node.send([encode(dx())])

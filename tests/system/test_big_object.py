@@ -1,4 +1,4 @@
-"""A 2 GB multi-frame object: in, found, verified and back, in memory that does not grow with it."""
+"""A 2 GB multi-frame object: stored, found, verified and sent back, with constant memory."""
 
 from __future__ import annotations
 

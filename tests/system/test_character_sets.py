@@ -1,4 +1,4 @@
-"""Names of every script, in and out through other people's programs (PS3.3 C.12.1.1.2, PS3.5 Annexes H to K)."""
+"""Names in every script, stored and found with other programs (PS3.3 C.12.1.1.2, PS3.5 Annexes H to K)."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def encoded(text: str, character_set: str) -> bytes:
 
 
 def name_bytes(answer: Dataset) -> bytes:
-    """Return the name as it came, without its padding; pydicom keeps it so until it is asked for the name."""
+    """Return the received bytes of a name without padding; pydicom keeps them until the name is decoded."""
     raw = answer.get_item("PatientName")
     assert isinstance(raw, RawDataElement)
     return (raw.value or b"").rstrip(b" ")
@@ -129,7 +129,7 @@ def name_of(answer: Dataset) -> str:
 
 
 def named(text: str) -> set[str]:
-    """Return whose every component group is as asked for, where something is asked for."""
+    """Return the names that equal the key in each of its non-empty component groups."""
     asked = text.split("=")
     groups = {name: stored.split("=") for name, (_, _, stored) in STORED.items()}
     return {n for n, held in groups.items() if all(a == b for a, b in zip_longest(asked, held, fillvalue="") if a)}

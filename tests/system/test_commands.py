@@ -516,7 +516,7 @@ def test_db_upgrade_of_the_embedded_index(node):
 
 
 def test_postgresql_is_upgraded_by_its_owner(make_node, postgres_url):
-    """A shared index is not changed by a node that starts: it says which command does it."""
+    """A starting node does not upgrade a shared index: it names the command that does."""
     node = make_node(settings={"index": {"url": postgres_url}})
 
     assert_one_sentence(run(node, "find", "--config", node.config), "db upgrade")

@@ -1,4 +1,4 @@
-"""Every key that docs/conformance-statement.md lists is matched as it says, and returned; every other one is not.
+"""Every key in docs/conformance-statement.md is matched and returned as it says; other keys are not.
 
 Three patients: ALPHA and BETA have a value in every attribute, and no value in common; EMPTY has none but its UIDs.
 """

@@ -1,4 +1,4 @@
-"""What docs/conformance-statement.md says of Associations, negotiated with a running node, table by table.
+"""The tables of docs/conformance-statement.md on Associations, negotiated with a running node.
 
 Not provoked here but in ``tests/network``: the rejection of those who come while the node stops, or are too many at one
 address.
@@ -55,7 +55,7 @@ NATIVE_SYNTAXES = uids("Transfer Syntaxes of Verification, Storage Commitment an
 
 
 class Listener(Sink):
-    """A Move Destination that notes who calls it."""
+    """A Move Destination that records its callers."""
 
     def __init__(self) -> None:
         super().__init__({DX: NATIVE})

@@ -1,4 +1,4 @@
-"""What docs/conformance-statement.md says of Status codes, provoked from a running node, row by row.
+"""The tables of docs/conformance-statement.md on Status codes, provoked from a running node, row by row.
 
 Not provoked here but in ``tests/network``: 0110, an error in the node itself.
 """

@@ -1,4 +1,4 @@
-"""kill -9 at any moment, of the node and of the sender: nothing acknowledged is lost, nothing half-written is seen."""
+"""kill -9 of node and sender at any moment: no acknowledged image is lost, no incomplete one is visible."""
 
 from __future__ import annotations
 

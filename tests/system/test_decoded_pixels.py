@@ -1,4 +1,4 @@
-"""C-MOVE to a destination that takes only uncompressed: the words that arrive are those that were coded, or none do."""
+"""C-MOVE to a destination that accepts only uncompressed pixels: the decoded words are right, or nothing arrives."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def images(folder: Path) -> dict[str, Coded]:
 
 
 def without_bits(coded: Coded, name: str) -> Coded:
-    """Return what says that it is left-justified, in a codestream that has only the lower 12 bits."""
+    """Return an image whose description is left-justified, with a codestream of only the lower 12 bits."""
     ds = replace(coded.dataset(), HighBit=15, SOPInstanceUID=uid("decoded", name))
     return Coded(encode(ds, coded.sample.transfer_syntax_uid), b"")
 

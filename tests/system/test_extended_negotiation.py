@@ -1,4 +1,4 @@
-"""SOP Class Extended Negotiation with pynetdicom as SCU: each option does what it was answered to do (PS3.4 C.5)."""
+"""SOP Class Extended Negotiation with pynetdicom as SCU: each accepted option works (PS3.4 C.5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""C-FIND as other people's programs ask it (PS3.4 C.4.1)."""
+"""C-FIND from other programs (PS3.4 C.4.1)."""
 
 from __future__ import annotations
 

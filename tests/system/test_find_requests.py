@@ -1,4 +1,4 @@
-"""Request Attributes Sequence as a key (PS3.4 C.2.2.2.6), and every key that viewers send, as clients ask for them."""
+"""Request Attributes Sequence as a key (PS3.4 C.2.2.2.6), and every key that viewers send, from real clients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The index is lost or damaged, in every way that a file can be: the node notices, and makes it anew by itself."""
+"""A lost or damaged index, in every way that a file can be: the node notices, and rebuilds it by itself."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def wait_until_whole(node):
 
 @pytest.fixture
 def filled(make_node):
-    """Return a node, stopped, with a day's images, and what its index says."""
+    """Return a stopped node with a day's images, and the rows of its index."""
     node = make_node(settings={"verify": {"full_pass_days": 0}})
     node.start()
     assert {a.status for a in node.send([*map(encode, one_of_each("1")), *map(encode, ct_series(30, study="2"))])} == {

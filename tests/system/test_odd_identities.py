@@ -1,4 +1,4 @@
-"""Identity never blocks: what is missing, malformed or in conflict is kept, can be found and comes back."""
+"""Missing, malformed or conflicting identity: the image is stored, can be found and comes back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What other archives do to an image that they have acknowledged, and ours must never do.
+"""Failures that other archives have with acknowledged images, and that ours must never have.
 
 Each scenario was seen happening, and runs here against every archive that is installed. Ours has to pass each. Of the
 others the outcome is a row of a table; and at least one of them, which is named, has to fail: else the scenario does
@@ -320,7 +320,7 @@ def test_a_console_that_deletes_what_was_committed(start, compare, console):
 
 
 def test_a_destination_that_does_not_take_it(start, compare):
-    """E9: who asked is told why, and which images did not arrive."""
+    """E9: the requestor learns the reason, and which images did not arrive."""
     sample = encode(dx())
     study = {"StudyInstanceUID": uid("1")}
     dead = Remote("dead", "DEAD", free_port())

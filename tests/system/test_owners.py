@@ -1,4 +1,4 @@
-"""Commands beside a node that runs as another user: what they make belongs to that user, or they say what to type."""
+"""Commands while a node runs as another user: their files belong to that user, or they say what to type."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, re
 
 @pytest.fixture(scope="module")
 def python() -> list[str]:
-    """An interpreter that other users can run, and where it finds what is installed here."""
+    """An interpreter that other users can run, and its path to the installed packages."""
     installed = str(Path(pytest.__file__).parents[1])
     for candidate in (
         sys.executable,
@@ -204,7 +204,7 @@ def test_an_index_of_one_user_and_an_archive_of_another(theirs):
 
 
 def test_folders_of_another_user_are_named_when_the_node_meets_them(theirs):
-    """What a command of an earlier version left: the sentence says whose it is, not only that it is closed."""
+    """Files that a command of an earlier release left: the sentence names their owner, not only the denied access."""
     samples = [encode(ds) for ds in ct_series(2)]
     theirs.send(samples[:1])
     for folder in (theirs.home / "archive").rglob("*"):

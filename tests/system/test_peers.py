@@ -1,4 +1,4 @@
-"""The instruments themselves: what they say of peers that are not ours must be true."""
+"""The test tools themselves: what they report about other peers must be true."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The power goes at any moment: nothing acknowledged is lost, nothing half-written is seen, the index is intact.
+"""A power cut at any moment: no acknowledged image is lost, no incomplete one is visible, the index is intact.
 
 The long run, with its table, is `make test-power`.
 """
@@ -111,7 +111,7 @@ def test_senders_give_up_where_everything_is_refused():
 
 @pytest.mark.timeout(600)
 def test_what_was_flushed_before_a_shutdown_is_kept(power_cut):
-    """The tool itself, without a node: what it drops is what was flushed while it was at it."""
+    """The tool alone, without a node: it drops only writes that were flushed during the shutdown."""
     rows = power_cut("--shutdowns", 5)
 
     assert [(row["file_system"], row["shutdowns"]) for row in rows] == [("ext4", 5), ("xfs", 5)]

@@ -1,4 +1,4 @@
-"""The files are the truth: `rebuild` makes an index from them alone that says what the old one said."""
+"""`rebuild` makes an index from the files alone that equals the old one."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def rows(node: Node) -> dict[str, list[str]]:
 
 
 def answers(node: Node) -> list[list[str]]:
-    """Return what the node answers to everyone who asks for everything."""
+    """Return the node's answers to queries for everything."""
     model = "1.2.840.10008.5.1.4.1.2.1"
     keys = ("PatientID", "PatientName", "StudyInstanceUID", "ModalitiesInStudy", "SeriesInstanceUID", "SOPInstanceUID")
     found = [find(node, level, dict.fromkeys(keys, ""), model=model) for level in LEVELS]
@@ -153,7 +153,7 @@ def test_rebuild_makes_an_equal_index(filled):
 
 
 def assert_every_kind(said: dict[str, list[str]]) -> None:
-    """Else the test would compare less than it says."""
+    """Otherwise the test would compare less than it claims."""
     versions = [json.loads(row) for row in said["version"]]
     assert {version["flags"] for version in versions} >= {"", "clash", "unparsed"}
     assert {bool(version["answering"]) for version in versions} == {True, False}
@@ -166,7 +166,7 @@ def assert_every_kind(said: dict[str, list[str]]) -> None:
 
 @pytest.mark.parametrize("kind", ["no database", "broken pages"])
 def test_an_index_that_is_broken_is_made_again(make_node, kind):
-    """The command says what is wrong and what to do; who does it has the old index again."""
+    """The command names the problem and the fix; after the fix the index is as before."""
     node = make_node()
     node.start()
     assert {answer.status for answer in node.send(map(encode, one_of_each("1")))} == {0}

@@ -1,4 +1,4 @@
-"""C-ECHO and C-STORE: what was acknowledged is there, byte for byte, whatever else happens."""
+"""C-ECHO and C-STORE: every acknowledged image is stored, byte for byte, whatever else happens."""
 
 from __future__ import annotations
 

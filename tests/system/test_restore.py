@@ -1,4 +1,4 @@
-"""The way back by command: to a folder and to a remote AE, filtered, interrupted, refused."""
+"""backup-scp restore to a folder and to a remote AE: filtered, interrupted, refused."""
 
 from __future__ import annotations
 

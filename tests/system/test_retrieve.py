@@ -1,4 +1,4 @@
-"""C-MOVE and C-GET: what was stored comes back, byte for byte, and what does not come back is counted and named."""
+"""C-MOVE and C-GET: stored images come back byte for byte; others are counted and named."""
 
 from __future__ import annotations
 
@@ -488,7 +488,7 @@ def in_jpeg_lossless(tmp_path: Path) -> list[Sample]:
 
 @pytest.mark.parametrize("accepted", [ExplicitVRLittleEndian, ImplicitVRLittleEndian], ids=["explicit", "implicit"])
 def test_what_should_be_deflated_and_is_not_is_given_back_as_what_it_is(start_node, tmp_path, accepted):
-    """As dcmjs-dimse sends it: the label says deflated, the bytes are plain."""
+    """As dcmjs-dimse sends it: labelled as deflated, but not deflated."""
     plain = encode(dx())
     with Sink({plain.sop_class_uid: [accepted]}) as sink:
         node = start_node(remotes=[sink.remote])

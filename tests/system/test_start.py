@@ -1,4 +1,4 @@
-"""What a node loads until it answers, and what only when it is needed."""
+"""The modules that a node loads before it answers, and those that it loads when needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No caller starves the others: rejected ones, those with huge requests, and those who read slowly."""
+"""No caller blocks the others: rejected ones, those with huge requests, and slow readers."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ class At:
 
 
 def commit(node: At, number: int, references: int) -> int:
-    """Ask for a commitment of what is not held; give the Status."""
+    """Request a commitment of instances that are not stored; return the Status."""
     pairs = [Reference(CT, f"1.2.826.0.1.3680043.10.9999.{reference}") for reference in range(references)]
     data = action_information(f"1.2.{number}", pairs, IMPLICIT)
     elements: raw_sender.Elements = {
@@ -201,7 +201,7 @@ def commit(node: At, number: int, references: int) -> int:
 
 
 def test_commitments_that_strangers_ask_for_take_little(make_node, stranger):
-    """Those with too many references are refused, those that come at once for the most part; nobody else waits."""
+    """Requests with too many references are refused, and most of those that come at once; no other caller waits."""
     node = make_node(settings={"node": {"host": "0.0.0.0"}})
     node.start()
     numbers = iter(range(1_000_000))

@@ -1,4 +1,4 @@
-"""What status says of a real node: first whether it runs, then what was refused, to whom, why, and what ends it."""
+"""status of a real node: whether it runs, and what was refused, to whom, why, with the fix."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def machine():
 
 
 def test_a_viewer_that_is_not_configured_until_it_is(make_node, machine):
-    """What is to be pasted is pasted, the node restarted, and the line is gone."""
+    """After the given lines are pasted and the node is restarted, the finding is gone."""
     node = make_node(settings={"node": {"host": "0.0.0.0"}})
     node.host = machine.our_address
     node.settings["node"]["host"] = "0.0.0.0"

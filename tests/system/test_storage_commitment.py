@@ -90,7 +90,7 @@ def test_a_thousand_requests_with_five_percent_sabotage(start_node):
 
 
 def spoil(files: dict[str, Path], how: dict[str, str]) -> None:
-    """Do to the stored file of each SOP Instance UID what is to be done to it."""
+    """Apply the given change to the stored file of each SOP Instance UID."""
     for uid, what in how.items():
         if what == "flipped":
             change(files[uid], flipped)
@@ -177,7 +177,7 @@ def another_attempt(node) -> None:
 
 
 def test_killed_between_the_request_and_its_answer_or_report(make_node):
-    """What was answered with success is reported, wherever the node dies."""
+    """A request answered with success gets its report, wherever the node dies."""
     samples = [encode(ds) for ds in ct_series(20)]
     asked: list[str] = []
     with Console() as console:

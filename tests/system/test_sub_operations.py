@@ -1,4 +1,4 @@
-"""C-MOVE and C-GET where something goes wrong, or much goes on at once (PS3.4 C.4.2, C.4.3)."""
+"""C-MOVE and C-GET with faults, or with many operations at once (PS3.4 C.4.2, C.4.3)."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def holding(start_node):
 
 
 def facts(answer):
-    """Return what a final answer says."""
+    """Return the values of a final response."""
     return answer.status, answer.completed, answer.failed, answer.warning, sorted(answer.failed_list)
 
 
@@ -232,7 +232,7 @@ def test_two_requestors_at_once(start_node):
 
 
 def test_a_destination_that_takes_one_association_at_a_time(start_node):
-    """The second is rejected, "local limit exceeded", and asked for again until the first is over."""
+    """The second one is rejected with "local limit exceeded", and requested again until the first has ended."""
     with Sink({CT: NATIVE}, maximum_associations=1) as sink:
         node = start_node(remotes=[sink.remote])
         node.send(encode(ds) for study in "123" for ds in ct_series(20, study=study))

@@ -1,4 +1,4 @@
-"""Time zone query adjustment (PS3.4 C.5.1.1): a viewer elsewhere asks a node that stands in a zone of its own."""
+"""Time zone query adjustment (PS3.4 C.5.1.1): viewer and node are in different zones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every Transfer Syntax that a sender can make, and every file that ships inside pydicom: kept as it came."""
+"""Every Transfer Syntax that a sender can make, and every file that ships with pydicom: stored unchanged."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def transfer_syntaxes(paths) -> list[str]:
 
 @pytest.fixture
 def sent(files, storescp) -> Counter[str]:
-    """Return the Data Sets that dcmtk and Orthanc send: those of the files, but what was deflated they deflate anew.
+    """Return the Data Sets that dcmtk and Orthanc send: those of the files, but deflated ones are deflated again.
 
     How they do so is told by storescp, which keeps every bit.
     """

@@ -1,4 +1,4 @@
-"""Two nodes on one data folder: the second one refuses, and says who is there."""
+"""Two nodes on one data folder: the second one refuses to start, and names the first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One SOP Instance UID, several Data Sets: every one is kept, and one rule says which of them answers."""
+"""One SOP Instance UID, several Data Sets: all are stored, and one rule decides which of them answers."""
 
 from __future__ import annotations
 

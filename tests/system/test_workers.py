@@ -1,4 +1,4 @@
-"""Several processes of one node: any may take a caller, none is missed, and they end together."""
+"""Several processes of one node: any may accept a caller, none is lost, and they end together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When the disk will be full: from what the index says of the last 30 days."""
+"""The forecast of a full disk, from the last 30 days in the index."""
 
 from __future__ import annotations
 

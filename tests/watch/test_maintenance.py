@@ -1,4 +1,4 @@
-"""What the node does by itself: reads all files again, makes a lost index anew, and tells of storms."""
+"""Maintenance: read all files again, rebuild a lost index, report mass changes."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_an_index_that_is_lost_meanwhile_is_renewed(stored, maintenance, tmp_pat
 
 @pytest.mark.parametrize("times", [1, 2])
 def test_an_index_that_somebody_else_has_made_is_filled(stored, maintenance, tmp_path, times):
-    """Whoever opens a lost one first makes an empty one: nothing is gone then, and nothing is damaged."""
+    """A lost index is created empty by whoever opens it first: then no file is missing, and none is damaged."""
     url = f"sqlite:///{tmp_path}/index.sqlite"
     asked: list[str] = []
 

@@ -1,4 +1,4 @@
-"""Who is turned away is counted in memory, and written by a thread of its own."""
+"""Rejections are counted in memory, and written by a thread of its own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ASSOCIATION, STORE, DESTINATION = ServiceKind.ASSOCIATION, ServiceKind.STORE, Se
 
 
 class Clock:
-    """A clock that goes on by a second each time that it is looked at."""
+    """A clock that advances by a second each time it is read."""
 
     def __init__(self) -> None:
         self.now = datetime.now(UTC)
@@ -29,7 +29,7 @@ class Clock:
 
 
 class Index:
-    """The index, between those who ask it and an outage."""
+    """An index that can have outages."""
 
     def __init__(self, index) -> None:
         self.index = index
@@ -101,7 +101,7 @@ def test_the_first_of_its_kind_is_worth_a_line_until_it_is_written(log):
 
 
 def test_who_rejects_waits_for_no_index(index):
-    """An index that hangs holds up the thread that writes, and nobody else."""
+    """An index that hangs blocks only the writing thread."""
     hanging = threading.Event()
     answered = index.rejections
     index.rejections = lambda limit: (hanging.wait(), answered(limit))[1]

@@ -1,4 +1,4 @@
-"""Images in every Transfer Syntax that is decoded, made by dcmtk where it can, and what their words are."""
+"""Images in every Transfer Syntax that we decode, made by dcmtk where it can, and their pixel words."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SPECTRAL_SELECTION, FULL_PROGRESSION = "1.2.840.10008.1.2.4.53", "1.2.840.10008.
 
 @dataclass(frozen=True)
 class Variant:
-    """Pixels (frames, rows, columns) and what a Data Set says of them."""
+    """Pixels (frames, rows, columns) and their description in a Data Set."""
 
     pixels: np.ndarray
     bits_stored: int
@@ -144,7 +144,7 @@ def coded_by_dcmtk(recipe: str, variant: Variant, folder: Path) -> Coded:
 
 
 def coded_here(recipe: str, variant: Variant) -> Coded:
-    """Compress where dcmtk cannot; what is lossy is decoded by the binding of OpenJPEG that is not ours."""
+    """Compress what dcmtk cannot; decode lossy pixels with another binding of OpenJPEG than ours."""
     syntax, encode, lossless = OURS[recipe]
     frames = [encode(frame, lossless=lossless) for frame in variant.pixels]
     words = variant.pixels.tobytes()

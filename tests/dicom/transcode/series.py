@@ -11,7 +11,7 @@ from tests.samples import Sample, ct_series, encode
 
 
 def lossless_series(slices: int) -> list[tuple[Sample, bytes]]:
-    """Return the slices, and the words that each was made of."""
+    """Return the slices, and the pixel words of each."""
     made = []
     for number, ds in enumerate(ct_series(slices)):
         words = np.random.default_rng(number).integers(0, 65536, (ds.Rows, ds.Columns)).astype("<u2")
@@ -23,7 +23,7 @@ def lossless_series(slices: int) -> list[tuple[Sample, bytes]]:
 
 
 def damaged(sample: Sample) -> Sample:
-    """Return it with a codestream of which the middle is no table that a decoder knows."""
+    """Return it with a codestream whose middle is damaged, so that no decoder accepts it."""
     ds = sample.dataset()
     content = bytearray(ds.PixelData)
     at = content.index(b"\xff\xc4")

@@ -1,4 +1,4 @@
-"""A codestream's own header decides: what lacks a pixel or a bit is refused in plain words, whatever a decoder says."""
+"""A codestream's header decides: a missing pixel or bit is refused in plain words, whatever a decoder returns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a Data Set says is the same in every encoding, and differs with every word of it."""
+"""The digest of a Data Set's content is the same in every encoding, and differs for every changed word."""
 
 from __future__ import annotations
 

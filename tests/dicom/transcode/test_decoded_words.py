@@ -1,4 +1,4 @@
-"""The words that arrive are those that were coded: every syntax that is decoded, whatever the pixels look like."""
+"""Decoded words equal the encoded ones: every syntax that we decode, with any pixels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Data Set whose structure does not hold is never encoded anew as if it were whole."""
+"""A Data Set with a broken structure is never encoded again as if it were complete."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Facts of a node with which all is well, to be changed one at a time."""
+"""Facts of a node without problems, for tests to change one at a time."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ WELL = NodeFacts(Settings(home=Path("/nowhere")), NOW, NodeState(True, RECORD), 
 
 @pytest.fixture
 def found():
-    """Derive what follows when something is not well: facts, what the index knows, and the node's record."""
+    """Derive findings from changed facts, index facts and node records."""
 
     def found(known=None, record=None, **facts) -> list[Finding]:
         if known:

@@ -1,4 +1,4 @@
-"""What follows from which fact, and whether a person must act."""
+"""The finding for each fact, and whether a person must act."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the system allows is tried out on real disks, ports, owners and certificates; nothing is left of it."""
+"""Checks of the system on real disks, ports, owners and certificates; they leave nothing behind."""
 
 from __future__ import annotations
 

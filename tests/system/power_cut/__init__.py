@@ -1,4 +1,4 @@
-"""A power cut, as a program: `make test-power`, and in short by tests/system/test_power_cut.py.
+"""The power cut program: `make test-power`, and a short run by tests/system/test_power_cut.py.
 
 A kill loses nothing that the kernel knows; a power cut loses what was not flushed. Two ways to make one:
 

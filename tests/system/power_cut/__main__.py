@@ -39,7 +39,7 @@ def main() -> int:
 
 
 def _go_into_namespaces_of_its_own() -> NoReturn:
-    """Become what runs this again where its mounts are nobody else's, and where all its processes end with it."""
+    """Run this program again in namespaces of its own, so that its mounts are private and its processes end with it."""
     if os.geteuid():
         sys.exit("A power cut needs root, to mount file systems on loop devices: sudo make test-power")
     unshare = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")

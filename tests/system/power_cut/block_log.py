@@ -1,4 +1,4 @@
-"""A disk that remembers in which order it was written and flushed; and what may stand on it after a power cut.
+"""A disk that logs its writes and flushes in order, and every state in which a power cut may leave it.
 
 `python -m tests.system.power_cut.block_log FOLDER LOG IMAGE...` shows each image below FOLDER, by its name, through
 FUSE. Every write and every fsync of one goes into LOG, and so does every line that is written to FOLDER/marks. A loop
@@ -122,7 +122,7 @@ class Replay:
         self.marks: set[str] = set()
 
     def advance(self, point: int) -> None:
-        """Take in the log up to `point`: what was flushed stands in the images, the rest is in doubt."""
+        """Apply the log up to `point`: flushed writes are in the images, the others are uncertain."""
         for record in self._records[self._done : point]:
             if record.kind == MARK:
                 self.marks.update(record.data.decode().split())

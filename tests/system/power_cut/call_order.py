@@ -1,4 +1,4 @@
-"""The node's own calls, held to what POSIX promises and no more: a name is durable once its folder was flushed.
+"""The node's system calls against the promises of POSIX alone: a name is durable after its folder was flushed.
 
 ext4 and XFS are kinder than that: one fsync writes the whole journal, other files' names included. So no power cut on
 them shows a missing fsync of a folder further up; the calls do.
@@ -22,7 +22,7 @@ _P_DATA_TF = r"\4"
 
 @dataclass
 class Calls:
-    """What was made and flushed until the last answer that the node sent."""
+    """The names created and flushed before the node's last answer."""
 
     made: dict[Path, int] = field(default_factory=dict)
     """A name to when it was made; to open it once more makes none."""
@@ -59,7 +59,7 @@ class Calls:
 
 
 def read_trace(trace: Path) -> Calls:
-    """Read what strace wrote, up to the last answer: what was done later does not count."""
+    """Read the output of strace up to the last answer; later calls do not count."""
     lines = list(_calls(trace.read_text(errors="replace")))
     last = max(at for at, line in enumerate(lines) if line.startswith("sendto(") and f'"{_P_DATA_TF}' in line)
     calls = Calls()

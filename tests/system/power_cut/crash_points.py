@@ -1,4 +1,4 @@
-"""Every point of a block log as a crash point: what was acknowledged before it is there, whole and indexed."""
+"""Every point of a block log as a crash point: what was acknowledged before it is there, complete and indexed."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ class CrashPoints:
 
 @dataclass
 class Found:
-    """What is wrong at one crash point."""
+    """The errors at one crash point."""
 
     lost: int = 0
     half_written: int = 0
@@ -186,7 +186,7 @@ class Found:
 
 
 def look(mount_points: list[Path], kind: str, programs: Path, acknowledged: set[str], sent: set[str]) -> Found:
-    """Do what the start of the node does, and compare what is there with what was sent and acknowledged."""
+    """Do what a node's start does, and compare the result with the acknowledged instances."""
     work = mount_points[0].parent
     try:
         with index_on(mount_points, kind, programs) as index:
@@ -252,7 +252,7 @@ def environment(mount_points: list[Path], more: Mapping[str, str]) -> dict[str, 
 
 
 def copied(image: Path, to: Path) -> Path:
-    """Copy a sparse file; what was there before is replaced."""
+    """Copy a sparse file, replacing an existing one."""
     run("cp", "--sparse=always", "--reflink=auto", image, to)
     return to
 

@@ -1,4 +1,4 @@
-"""Power cuts at random moments under a node at full work, and what is left of what it had acknowledged."""
+"""Power cuts at random moments under full load, and what remains of the acknowledged images."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Site:
         self.node.start()
 
     def cut(self, chance: random.Random) -> None:
-        """Let the power go from all volumes, and nobody has time to say anything."""
+        """Cut the power of all volumes at once, before any process can react."""
         for volume in chance.sample(self.volumes, len(self.volumes)):
             volume.cut()
         self.node.kill()
@@ -179,7 +179,7 @@ class Cutting:
         senders.join()
 
     def _look_at_the_disk(self, site: Site, result: Result) -> Iterator[str]:
-        """Compare files and rows with what was sent, before anyone recovers anything."""
+        """Compare files and rows with the sent instances, before any recovery."""
         held = digests(visible(site.node))
         if lost := set(self._ledger.acknowledged) - set(held):
             result.lost += len(lost)
@@ -206,7 +206,7 @@ class Cutting:
         self._ledger.give_up(lost)
 
     def _look_at_the_node(self, site: Site) -> Iterator[str]:
-        """Start it again: it answers for all it has, and takes what was interrupted."""
+        """Start the node again: it finds all its instances, and accepts the interrupted ones."""
         site.node.start()
         lacks = _uids(self._ledger.acknowledged) - (found := found_by_c_find(site.node))
         if lacks:

@@ -31,7 +31,7 @@ _INTACT = """
 
 
 class IndexUnderTest(Protocol):
-    """Where the node finds its index, and what is left of it."""
+    """The index of the node, and what remains of it."""
 
     url: str
 

@@ -1,4 +1,4 @@
-"""The same power cuts under other servers, on their defaults: what they had acknowledged, and what of it is left."""
+"""The same power cuts under other servers with their defaults."""
 
 from __future__ import annotations
 

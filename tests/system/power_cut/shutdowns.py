@@ -1,4 +1,4 @@
-"""What the tool itself does: a file is appended to and flushed, with no node, while its file system is shut down.
+"""The power cut tool alone: append to a file and flush it while its file system is shut down.
 
 The one who is flushing at that moment may hear of a success whose bytes are dropped. So `cutting` judges what was
 answered before the shutdown began, and only tells of the rest.

@@ -1,4 +1,4 @@
-"""A file system on a loop device, and the power cut that it suffers (Linux, root)."""
+"""A file system on a loop device, with a power cut (Linux, root)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ON_A_SMALL_DISK: dict[str, dict[str, object]] = {"archive": {"reserve_mb": 0}}
 
 
 def run(*argv: str | Path) -> None:
-    """Run a program of the system; what it says is in the error."""
+    """Run a program of the system; the error has its output."""
     done = _done(*argv)
     if done.returncode:
         raise OSError(f"{' '.join(map(str, argv))} ended with {done.returncode}: {done.stdout.strip()}")
@@ -80,7 +80,7 @@ class Volume:
         wait_until(lambda: _done("umount", self.path).returncode == 0, what=f"{self.path} unmounted")
 
     def cut(self) -> None:
-        """Cut the power: from now on every write fails, and what was not flushed is lost."""
+        """Cut the power: every later write fails, and unflushed writes are lost."""
         descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
         try:
             fcntl.ioctl(descriptor, _SHUTDOWN, struct.pack("I", _WITHOUT_LOG_FLUSH))
@@ -88,7 +88,7 @@ class Volume:
             os.close(descriptor)
 
     def is_sound(self) -> bool:
-        """Tell what the file system's own check says of the unmounted volume; nothing is repaired."""
+        """Return the output of the file system's own check of the unmounted volume; repair nothing."""
         return _done(*_LOOK[self.file_system], self.image).returncode == 0
 
     def used_bytes(self) -> int:

@@ -1,4 +1,4 @@
-"""What consoles send, drawn from a seed: new studies, corrections, re-sends, 2 KB to 5 MB; and what was answered."""
+"""Images as consoles send them, drawn from a seed: new studies, corrections, re-sends, 2 KB to 5 MB; and answers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _REFUSALS = 50  # in a row: a node that takes nothing has no power cut worth the
 
 @dataclass
 class Ledger:
-    """What was sent, and what was answered with success; threads share it."""
+    """The sent and the acknowledged instances; shared between threads."""
 
     sent: dict[str, str] = field(default_factory=dict)
     """SHA-256 to SOP Instance UID."""
@@ -54,7 +54,7 @@ class Ledger:
         self.interrupted.pop(sha256, None)
 
     def give_up(self, lost: Iterable[str]) -> None:
-        """Count what is lost once, not after each further power cut."""
+        """Count a lost instance once, not after each further power cut."""
         for sha256 in lost:
             del self.acknowledged[sha256]
 
@@ -90,7 +90,7 @@ class Moment:
                 self._come.set()
 
     def give_up(self) -> None:
-        """Let it come at once: a sender has ended, and `Senders.join` says why."""
+        """Make the cut come at once: a sender has ended, and `Senders.join` gives the reason."""
         self._come.set()
 
     def wait(self, timeout_s: float = 60.0) -> None:
@@ -101,7 +101,7 @@ class Moment:
 
 
 class Console:
-    """One association's worth of images; the same seed gives the same."""
+    """The images of one association; the same seed gives the same images."""
 
     def __init__(self, drawn_from: str, number: int = 0, *, largest: int = LARGEST, only_new: bool = False) -> None:
         self._shared, self._name = drawn_from, f"{drawn_from}/{number}"
