@@ -58,11 +58,7 @@ def load(file: Path | None = None, environment: Mapping[str, str] = os.environ) 
     _override(raw, environment)
     sections = _check(raw, "Environment: ")
     home, home_source = _home(file, sections, environment)
-    settings = Settings(
-        home=home,
-        home_source=home_source,
-        **{name: getattr(sections, name) for name in Sections.__struct_fields__},
-    )
+    settings = Settings(home=home, home_source=home_source, **msgspec.structs.asdict(sections))
     require_usable(settings)
     return settings
 

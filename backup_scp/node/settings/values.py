@@ -8,25 +8,13 @@ from pathlib import Path
 from typing import cast
 from urllib.parse import unquote, urlsplit
 
-from msgspec import Struct
-
 from backup_scp.errors import InvalidSelection, InvalidSettings
-from backup_scp.node.settings.sections import (
-    AlertsSettings,
-    ArchiveSettings,
-    CommitmentSettings,
-    IndexSettings,
-    LogSettings,
-    NodeSettings,
-    RemoteSettings,
-    TLSSettings,
-    VerifySettings,
-)
+from backup_scp.node.settings.sections import Sections
 from backup_scp.ports import RemoteAE
 
 
-class Settings(Struct, frozen=True):
-    """All settings, checked.
+class Settings(Sections, frozen=True, kw_only=True):
+    """All settings, checked: the sections, and the folder of all data.
 
     Attributes
     ----------
@@ -38,15 +26,6 @@ class Settings(Struct, frozen=True):
 
     home: Path
     home_source: str = ""
-    node: NodeSettings = NodeSettings()
-    tls: TLSSettings = TLSSettings()
-    archive: ArchiveSettings = ArchiveSettings()
-    index: IndexSettings = IndexSettings()
-    commitment: CommitmentSettings = CommitmentSettings()
-    verify: VerifySettings = VerifySettings()
-    alerts: AlertsSettings = AlertsSettings()
-    log: LogSettings = LogSettings()
-    remote: tuple[RemoteSettings, ...] = ()
 
     @property
     def remotes(self) -> tuple[RemoteAE, ...]:
