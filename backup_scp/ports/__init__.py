@@ -23,29 +23,23 @@ from backup_scp.ports.destination import (
     Upcoming,
     do_nothing,
 )
-from backup_scp.ports.holdings import (
+from backup_scp.ports.holdings import ClockDoubt, DiskFault, Holdings, IntakeTotals, MassChange, Progress, Task
+from backup_scp.ports.index import Index, IndexReader, IndexRecords, IndexWriter
+from backup_scp.ports.rejections import Rejection, RejectionRecorder, ServiceKind
+from backup_scp.ports.versions import (
     AddResult,
-    ClockDoubt,
-    DiskFault,
     Flag,
     FlaggedVersion,
-    Holdings,
-    IntakeTotals,
     Lookup,
-    MassChange,
     Match,
-    Progress,
     ReadVersion,
     Selection,
     StoredVersion,
-    Task,
     VerificationResult,
     Version,
     VersionMatch,
     flags_of,
 )
-from backup_scp.ports.index import Index, IndexReader, IndexRecords, IndexWriter
-from backup_scp.ports.rejections import Rejection, RejectionRecorder, ServiceKind
 
 __all__ = [
     "IMPORT",

@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import IntEnum
 from typing import NamedTuple, Protocol
 
-from backup_scp.ports.holdings import StoredVersion
+from backup_scp.ports.versions import StoredVersion
 
 
 class FailureReason(IntEnum):

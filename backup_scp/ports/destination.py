@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol, Self
 
 from backup_scp.ports.archive import ArchivedFile
-from backup_scp.ports.holdings import StoredVersion
+from backup_scp.ports.versions import StoredVersion
 
 
 @dataclass(frozen=True, slots=True)

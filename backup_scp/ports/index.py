@@ -9,25 +9,20 @@ from typing import Protocol
 from backup_scp.dicom.query.information_model import Query
 from backup_scp.ports.archive import Arrival, InstanceKey
 from backup_scp.ports.commitments import Commitments
-from backup_scp.ports.holdings import (
+from backup_scp.ports.holdings import ClockDoubt, DiskFault, Holdings, IntakeTotals, MassChange, Task
+from backup_scp.ports.rejections import Rejection
+from backup_scp.ports.versions import (
     AddResult,
-    ClockDoubt,
-    DiskFault,
     FlaggedVersion,
-    Holdings,
-    IntakeTotals,
     Lookup,
-    MassChange,
     Match,
     ReadVersion,
     Selection,
     StoredVersion,
-    Task,
     VerificationResult,
     Version,
     VersionMatch,
 )
-from backup_scp.ports.rejections import Rejection
 
 
 class IndexReader(Protocol):
