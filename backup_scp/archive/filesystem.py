@@ -24,7 +24,7 @@ from backup_scp.archive.stored_stream import open_stored
 from backup_scp.archive.volume import Volume
 from backup_scp.errors import ArchiveUnavailable, Damaged, DigestMismatch, FileMissing
 from backup_scp.machine import clock
-from backup_scp.machine.digests import Digest, digest_like
+from backup_scp.machine.digests import digest_like, digest_rest, fill_and_digest
 from backup_scp.machine.folders import fsync, fsync_folder, uncache
 from backup_scp.machine.process_lock import exclusive_lock
 from backup_scp.ports import ArchivedFile, Arrival, Heading, InstanceKey, StagedFile
@@ -33,7 +33,6 @@ STAGING = ".staging"
 DAMAGED = ".damaged"
 
 _OF_ONE_FILE = UNREADABLE | {errno.ESTALE, errno.EACCES, errno.EPERM}  # where the archive's marker can be read
-_CHUNK_BYTES = 1 << 18  # what a core's own cache holds while it is digested
 Room = Callable[[int], memoryview | None]
 
 
@@ -156,7 +155,7 @@ class FilesystemArchive:
         xxh3 = file.xxh3_128 if quickly and file.sha256 == sha256 else ""  # made of what has this SHA-256
         expected = xxh3 or file.sha256
         content, digest = room(file.size_bytes) if room else None, digest_like(expected)
-        found = _digest_of_rest(digest, stream) if content is None else _digest_in(content, digest, stream)
+        found = digest_rest(stream, digest) if content is None else fill_and_digest(content, stream, digest)
         if found != expected:
             raise DigestMismatch(f"{location} is damaged: its Data Set does not match the digest in the file")
         if file.sha256 != sha256:
@@ -346,20 +345,3 @@ def _require_length(stream: BinaryIO, header: FileHeader, location: str) -> None
     found = os.fstat(stream.fileno()).st_size
     if found != expected:
         raise DigestMismatch(f"{location} is damaged: it has {found} bytes, {expected} were stored")
-
-
-def _digest_of_rest(digest: Digest, stream: BinaryIO) -> str:
-    """Digest what stands from the stream's position to its end."""
-    with memoryview(bytearray(_CHUNK_BYTES)) as chunk:
-        while count := stream.readinto(chunk):  # type: ignore[attr-defined]  # BinaryIO does not tell of it
-            digest.update(chunk[:count])
-    return digest.hexdigest()
-
-
-def _digest_in(content: memoryview, digest: Digest, stream: BinaryIO) -> str:
-    """Fill the memory from the stream, and digest what it holds then; each part while it is at hand."""
-    for position in range(0, len(content), _CHUNK_BYTES):
-        part = content[position : position + _CHUNK_BYTES]
-        stream.readinto(part)  # type: ignore[attr-defined]  # BinaryIO does not tell of it
-        digest.update(part)  # what was not read, of a file that was cut, cannot match
-    return digest.hexdigest()

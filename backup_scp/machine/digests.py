@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from hashlib import sha256
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from xxhash import xxh3_128
 
 _XXH3_DIGITS = 32
+_CHUNK_BYTES = 1 << 18  # what a core's own cache holds while it is digested
 
 
 class Digest(Protocol):
@@ -47,3 +48,20 @@ class Digests:
     def xxh3_128(self) -> str:
         """XXH3 of all bytes so far, 32 hex digits."""
         return self._xxh3_128.hexdigest()
+
+
+def digest_rest(stream: BinaryIO, digest: Digest) -> str:
+    """Read from the stream's position to its end, in little memory; give the hex digits."""
+    with memoryview(bytearray(_CHUNK_BYTES)) as chunk:
+        while count := stream.readinto(chunk):  # type: ignore[attr-defined]  # BinaryIO does not tell of it
+            digest.update(chunk[:count])
+    return digest.hexdigest()
+
+
+def fill_and_digest(memory: memoryview, stream: BinaryIO, digest: Digest) -> str:
+    """Fill the memory from the stream, and give the hex digits of what it holds then; each part while it is at hand."""
+    for position in range(0, len(memory), _CHUNK_BYTES):
+        part = memory[position : position + _CHUNK_BYTES]
+        stream.readinto(part)  # type: ignore[attr-defined]  # BinaryIO does not tell of it
+        digest.update(part)  # what was not read, of a file that was cut, cannot match
+    return digest.hexdigest()

@@ -41,6 +41,7 @@ CORE: dict[str, tuple[str, ...]] = {
     "index/writing/version_rule.py": (*_INDEX, "tests/services/test_life.py"),
     "index/reading/matching.py": (*_INDEX, "tests/index/test_matching.py", "tests/index/test_names.py"),
     "index/writing/group_commit.py": (*_INDEX, "tests/index/test_group_commit.py"),
+    "machine/digests.py": _ARCHIVE,
     "services/ingest.py": (
         "tests/services/test_ingest.py",
         "tests/services/test_damage.py",

@@ -16,6 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from backup_scp.archive import filesystem
+from backup_scp.machine import digests
 from backup_scp.ports import Arrival, Selection
 from backup_scp.services.rebuild import rebuild
 from backup_scp.services.verify import verify
@@ -119,14 +120,14 @@ def test_a_file_that_the_disk_cannot_read_is_damaged_and_one_look_is_not_enough(
     """EIO: a bad sector stays bad; a cable that was loose for a moment is no damage."""
     location = stored.put(SAMPLES[0]).location
     failures = iter([True])
-    real = filesystem._digest_of_rest
+    real = digests.digest_rest
 
-    def fails_once(digest, stream):
+    def fails_once(stream, digest):
         if next(failures, False):
             raise OSError(errno.EIO, os.strerror(errno.EIO))
-        return real(digest, stream)
+        return real(stream, digest)
 
-    monkeypatch.setattr(filesystem, "_digest_of_rest", fails_once)
+    monkeypatch.setattr(filesystem, "digest_rest", fails_once)
     assert verify(stored.archive, stored.index).intact == 1
     failures = iter(lambda: True, None)
     (finding,) = verify(stored.archive, stored.index).damaged
