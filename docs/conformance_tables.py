@@ -30,7 +30,7 @@ from backup_scp.dimse.association.negotiation import (
 from backup_scp.dimse.messages.commitment_data_sets import MOST_REFERENCES
 from backup_scp.dimse.messages.dimse_status import ANSWERS, is_warning
 from backup_scp.dimse.scu.event_report import TRANSFER_SYNTAXES
-from backup_scp.dimse.scu.storage_scu import propose
+from backup_scp.dimse.scu.storage_contexts import propose
 from backup_scp.machine import clock
 from backup_scp.node.settings import NodeSettings
 from backup_scp.ports import FailureReason, StoredVersion

@@ -77,7 +77,7 @@ def _refuse_our_own(settings: Settings, folder: Path) -> None:
 
 
 def _remote_destination(settings: Settings, remote: RemoteAE) -> RestoreDestination:
-    from backup_scp.dimse.scu.storage_scu import RemoteAEDestination
+    from backup_scp.dimse.scu.remote_ae_destination import RemoteAEDestination
 
     if not remote.destination:
         raise InvalidSelection(f"{remote.name} has destination = false in the settings: nothing is sent to it")

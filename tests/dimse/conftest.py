@@ -33,6 +33,7 @@ from backup_scp.index.sql_index import SQLIndex
 from backup_scp.ports import Arrival, RemoteAE
 from backup_scp.services.commitment import StorageCommitment
 from backup_scp.services.ingest import Ingest
+from tests.dimse.destination import Destination
 from tests.dimse.wire import ABORT, ASSOCIATE_RQ, TIMEOUT_S, Peer, item, items, pdu
 from tests.processes import wait_until
 from tests.pynetdicom_answers import keep_answers
@@ -134,6 +135,20 @@ def leaves_nothing() -> Iterator[None]:
         thread.join(TIMEOUT_S)
     assert threads() == []
     assert sockets() == before
+
+
+@pytest.fixture
+def destination(leaves_nothing) -> Iterator[Callable[..., Destination]]:
+    """Return ``destination(**behaviour)``: it runs, see ``Destination``."""
+    made: list[Destination] = []
+
+    def make(**behaviour: Any) -> Destination:
+        made.append(Destination(**behaviour))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
 
 
 @pytest.fixture

@@ -24,7 +24,6 @@ from backup_scp.ports import RemoteAE
 from tests import samples
 from tests.dicom.transcode.series import lossless_series
 from tests.dimse.conftest import PATIENT, associations_ended
-from tests.dimse.destination import Destination
 from tests.dimse.wire import (
     ABORT,
     C_GET_RQ,
@@ -60,19 +59,6 @@ PENDING = 0xFF00
 PERSONAL = [
     str(sample_value) for sample_value in (samples.ct_series(1)[0].PatientName, samples.ct_series(1)[0].PatientID)
 ]
-
-
-@pytest.fixture
-def destination(leaves_nothing):
-    made = []
-
-    def make(**behaviour):
-        made.append(Destination(**behaviour))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The Storage SCU: proposals, sending, and how it reads answers (PS3.4 B, C.4.2.3)."""
+"""The Storage SCU, and a remote AE as destination: how they send and read answers (PS3.4 B, C.4.2.3)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ import threading
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from backup_scp.dimse.association.association import LocalAE
-from backup_scp.dimse.scu.storage_scu import MoveOriginator, RemoteAEDestination, propose
+from backup_scp.dimse.scu.remote_ae_destination import RemoteAEDestination
+from backup_scp.dimse.scu.storage_scu import MoveOriginator
 from backup_scp.errors import (
     ArchiveUnavailable,
     DestinationSilent,
@@ -27,11 +26,7 @@ from backup_scp.errors import (
 from backup_scp.ports import ArchivedFile, Arrival, Heading, RemoteAE, StoredVersion
 from tests import samples
 from tests.dimse.conftest import PATIENT
-from tests.dimse.destination import Destination
-from tests.dimse.wire import BIG_ENDIAN, CT_IMAGE_STORAGE, EXPLICIT, IMPLICIT, TIMEOUT_S, number
-
-DX = "1.2.840.10008.5.1.4.1.1.1.1"
-JPEG = "1.2.840.10008.1.2.4.50"
+from tests.dimse.wire import CT_IMAGE_STORAGE, EXPLICIT, IMPLICIT, TIMEOUT_S, number
 
 
 def held(sop_class=CT_IMAGE_STORAGE, syntax=EXPLICIT, uid="1.2.3", data=b""):
@@ -39,19 +34,6 @@ def held(sop_class=CT_IMAGE_STORAGE, syntax=EXPLICIT, uid="1.2.3", data=b""):
 
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-@pytest.fixture
-def destination(leaves_nothing):
-    made = []
-
-    def make(**behaviour):
-        made.append(Destination(**behaviour))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
 
 
 @pytest.fixture
@@ -80,79 +62,6 @@ def remote(destination, timing=PATIENT):
 
 
 CT = [samples.encode(ds, EXPLICIT) for ds in samples.ct_series(3)]
-
-
-# ------------------------------------------------------------------------------------------------------ propose
-
-
-def flat(proposals):
-    return [[(abstract, *transfers) for abstract, transfers in proposal] for proposal in proposals]
-
-
-def test_each_stored_syntax_alone_and_the_native_ones():
-    assert flat(propose([held(), held(syntax=JPEG), held(DX, BIG_ENDIAN)])) == [
-        [
-            (CT_IMAGE_STORAGE, EXPLICIT),
-            (CT_IMAGE_STORAGE, JPEG),
-            (CT_IMAGE_STORAGE, IMPLICIT),
-            (DX, BIG_ENDIAN),
-            (DX, EXPLICIT),
-            (DX, IMPLICIT),
-        ]
-    ]
-
-
-def test_nothing_to_send_proposes_nothing():
-    assert propose([]) == [[]]
-
-
-def test_more_than_128_contexts_are_several_associations():
-    proposals = propose([held(f"1.2.{n}") for n in range(1, 101)])
-    assert [len(proposal) for proposal in proposals] == [128, 72]
-
-
-def test_one_sop_class_in_more_syntaxes_than_there_are_contexts():
-    (proposal,) = flat(propose([held(syntax=f"1.2.3.{n}") for n in range(1, 301)]))
-    assert len(proposal) == 128
-    assert proposal[-2:] == [(CT_IMAGE_STORAGE, EXPLICIT), (CT_IMAGE_STORAGE, IMPLICIT)]
-
-
-def test_odd_sop_classes_come_last_and_alone():
-    long = "1.2." + "3" * 90
-    proposals = flat(propose([held(long), held("1.2.abc"), held(), held(""), held("1.é")]))
-    assert [{abstract for abstract, _ in proposal} for proposal in proposals] == [
-        {CT_IMAGE_STORAGE},
-        {long},
-        {"1.2.abc"},
-    ]
-
-
-@pytest.mark.parametrize("syntax", ["", "1.2." + "3" * 80, "no uid", "é"])
-def test_an_odd_transfer_syntax_is_not_proposed(syntax):
-    assert flat(propose([held(syntax=syntax)])) == [[(CT_IMAGE_STORAGE, EXPLICIT), (CT_IMAGE_STORAGE, IMPLICIT)]]
-
-
-UIDS = st.one_of(
-    st.sampled_from([CT_IMAGE_STORAGE, DX, EXPLICIT, JPEG]),
-    st.from_regex(r"1\.[1-9]{1,4}", fullmatch=True),
-    st.text(max_size=70),
-)
-
-
-@given(st.lists(st.builds(held, UIDS, UIDS), max_size=300))
-def test_any_instances_can_be_proposed(instances):
-    proposals = propose(instances)
-    places: dict[str, set[int]] = {}
-    for number_of, proposal in enumerate(proposals):
-        assert len(proposal) <= 128
-        for abstract, transfers in proposal:
-            assert len(transfers) == 1
-            places.setdefault(abstract, set()).add(number_of)
-    assert all(len(numbers) == 1 for numbers in places.values())
-    assert set(places) == {one.sop_class_uid for one in instances if one.sop_class_uid and one.sop_class_uid.isascii()}
-
-
-# --------------------------------------------------------------------------------------------------------- send
 
 
 @pytest.mark.parametrize("maximum_length", [0, 100, 16384])

@@ -62,6 +62,8 @@ CORE: dict[str, tuple[str, ...]] = {
         "tests/dimse/test_association.py",
         "tests/dimse/test_upper_layer.py",
     ),
+    "dimse/scu/remote_ae_destination.py": _RETRIEVE,
+    "dimse/scu/storage_contexts.py": ("tests/dimse/test_storage_contexts.py", *_RETRIEVE),
     "dimse/scu/storage_scu.py": _RETRIEVE,
     "dimse/upper_layer/association_request.py": (
         "tests/dimse/test_acceptance.py",

@@ -17,8 +17,9 @@ from backup_scp.dimse.scp.retrieve_scp import RetrieveSCP
 from backup_scp.dimse.scp.storage_commitment_scp import StorageCommitmentSCP
 from backup_scp.dimse.scp.storage_scp import StorageSCP
 from backup_scp.dimse.scp.verification_scp import VerificationSCP
+from backup_scp.dimse.scu.remote_ae_destination import RemoteAEDestination
 from backup_scp.dimse.scu.storage_commitment_scu import EventReportSCU
-from backup_scp.dimse.scu.storage_scu import MoveOriginator, RemoteAEDestination
+from backup_scp.dimse.scu.storage_scu import MoveOriginator
 from backup_scp.ports import Archive, Index, RejectionRecorder, RemoteAE, ServiceKind
 from backup_scp.services.commitment import StorageCommitment
 from backup_scp.services.ingest import Ingest

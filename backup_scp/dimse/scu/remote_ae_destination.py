@@ -1,0 +1,237 @@
+"""Sends images to a remote AE: opens an Association, and a further one where it is rejected or lost."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Self
+
+from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+from backup_scp.dimse.association.association import (
+    Association,
+    AssociationEnded,
+    Interrupted,
+    InvalidResponse,
+    LocalAE,
+    PeerTimedOut,
+)
+from backup_scp.dimse.association.negotiation import NATIVE
+from backup_scp.dimse.scu.storage_contexts import ContextsToPropose, ProposedContexts
+from backup_scp.dimse.scu.storage_scu import MoveOriginator, StorageSCU
+from backup_scp.errors import (
+    DestinationBusy,
+    DestinationSilent,
+    DestinationUnavailable,
+    InstanceRefused,
+    InstanceUnconfirmed,
+    NoRoom,
+    NothingAccepted,
+)
+from backup_scp.ports import ArchivedFile, Meanwhile, RemoteAE, StoredVersion, do_nothing
+
+_MOST_SILENT = 3
+_ENOUGH = 2  # images that arrived in Implicit VR alone, before all are sent so
+_SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 2.0
+_IMPLICIT = NATIVE[1]
+_NOT_IMPLICIT = frozenset({NATIVE[0], *NATIVE[2:], str(DeflatedExplicitVRLittleEndian)})
+_ALONE = -1  # in place of the number of a proposal
+
+
+class RemoteAEDestination:
+    """A remote AE as ``ports.Destination``: one Association at a time, more than one when there are many contexts.
+
+    Parameters
+    ----------
+    local
+        Who we are.
+    remote
+        Where to.
+    move_originator
+        When this serves a C-MOVE.
+    watch
+        Called again and again while the remote AE keeps us waiting; what it raises ends the waiting.
+
+    Attributes
+    ----------
+    sent
+        See ``StorageSCU``.
+    """
+
+    def __init__(
+        self,
+        local: LocalAE,
+        remote: RemoteAE,
+        move_originator: MoveOriginator | None = None,
+        watch: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.name = remote.name
+        self.sent: Counter[tuple[str, str]] = Counter()
+        self.implementation = ""
+        self._local = local
+        self._remote = remote
+        self._move_originator = move_originator
+        self._watch = watch
+        self._interrupted = False
+        self._expected = ContextsToPropose()
+        self._proposals: list[ProposedContexts] = []
+        self._proposal_of: dict[str, int] = {}  # by SOP Class
+        self._open: tuple[int, Association, StorageSCU] | None = None
+        self._not_accepted: dict[int, str] = {}  # why, by number of the proposal
+        self._silent = 0  # in a row
+        self._helped = 0  # how often Implicit VR alone has
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._interrupted or isinstance(exc[1], KeyboardInterrupt):
+            self._abandon()  # perhaps in the middle of a message
+        self._release()
+
+    def expect(self, held: StoredVersion) -> None:
+        """See ``ports.RestoreDestination``."""
+        self._expected.add(held)
+
+    def prepare(self, instances: Sequence[StoredVersion]) -> Sequence[StoredVersion]:
+        """See ``ports.Destination``: instances of one Association stay together."""
+        for held in instances:
+            self._expected.add(held)
+        proposals = self._expected.proposals()
+        if proposals != self._proposals:
+            self._release()
+            self._not_accepted.clear()
+        self._proposals = proposals
+        self._proposal_of = {abstract: number for number, proposal in enumerate(proposals) for abstract, _ in proposal}
+        ordered = sorted(instances, key=self._number_of)
+        if ordered and self._proposals[0]:
+            with contextlib.suppress(InstanceRefused):  # another Association may be accepted
+                self._associate(self._number_of(ordered[0]))
+        return ordered
+
+    def send(self, file: ArchivedFile, held: StoredVersion, meanwhile: Meanwhile = do_nothing) -> str | None:
+        """See ``ports.Destination``."""
+        if held.sop_class_uid not in self._proposal_of:
+            raise InstanceRefused("Its SOP Class UID cannot be proposed to any destination")
+        scu = self._associate(self._number_of(held))
+        try:
+            warning = self._store(scu, file, held, meanwhile)
+        except PeerTimedOut:
+            raise self._silence() from None
+        except AssociationEnded:
+            warning = self._once_more(file, held)
+        self._silent = 0
+        return warning
+
+    def _store(
+        self, scu: StorageSCU, file: ArchivedFile, held: StoredVersion, meanwhile: Meanwhile = do_nothing
+    ) -> str | None:
+        try:
+            return scu.store(file, held, meanwhile)
+        except InvalidResponse as error:
+            self._abandon()
+            raise InstanceUnconfirmed(f"{self._remote.ae_title} did not confirm it: it sent {error}") from None
+        except AssociationEnded:
+            self._abandon()
+            raise
+        except Interrupted:
+            self._interrupted = True
+            raise
+
+    def _silence(self) -> DestinationSilent | InstanceUnconfirmed:
+        """Say that it did not answer: perhaps because of this instance, but not several times in a row."""
+        self._silent += 1
+        timeout_s = self._local.timing.network_s
+        sentence = f"{self._remote.ae_title} did not answer for {timeout_s:g} s while an image was sent"
+        return (InstanceUnconfirmed if self._silent < _MOST_SILENT else DestinationSilent)(sentence)
+
+    def _once_more(self, file: ArchivedFile, held: StoredVersion) -> str | None:
+        """Try Implicit VR alone, once: some lose the Association over Explicit VR, which they have accepted.
+
+        Whether it lives at all the next instance will show, on an Association of its own.
+        """
+        broke_off = InstanceUnconfirmed(f"{self._remote.ae_title} broke off the association while it was sent")
+        if held.transfer_syntax_uid == _IMPLICIT:
+            raise broke_off
+        try:
+            association = self._request([(held.sop_class_uid, (_IMPLICIT,))])
+            scu = StorageSCU(association, association.contexts.values(), self._move_originator, sent=self.sent)
+            self._open = (_ALONE, association, scu)
+            warning = self._store(scu, replace(file, content=None), held)  # another one is in memory by now
+        except (AssociationEnded, DestinationUnavailable):
+            raise broke_off from None
+        except NoRoom:
+            raise
+        except InstanceRefused as error:
+            raise broke_off from error
+        self._helped += 1
+        return warning
+
+    def _number_of(self, held: StoredVersion) -> int:
+        return self._proposal_of.get(held.sop_class_uid, 0)
+
+    def _associate(self, number: int) -> StorageSCU:
+        if self._open is not None and self._open[0] == number and self._open[1].is_established:
+            return self._open[2]
+        self._release()
+        if number in self._not_accepted:
+            raise InstanceRefused(self._not_accepted[number])
+        try:
+            association = self._request(self._proposed(number))
+        except NothingAccepted as error:
+            self._not_accepted[number] = str(error)
+            if len(self._proposals) == 1:
+                raise
+            raise InstanceRefused(str(error)) from None
+        scu = StorageSCU(association, association.contexts.values(), self._move_originator, sent=self.sent)
+        self._open = (number, association, scu)
+        self.implementation = association.implementation
+        return scu
+
+    def _proposed(self, number: int) -> ProposedContexts:
+        """Give the contexts of a proposal, without Explicit VR once that was seen to do harm."""
+        if self._helped < _ENOUGH:
+            return self._proposals[number]
+        return [context for context in self._proposals[number] if context[1][0] not in _NOT_IMPLICIT]
+
+    def _request(self, contexts: ProposedContexts) -> Association:
+        """Open an Association; one that is rejected for the moment is asked for again, for a while (PS3.8 9.3.4)."""
+        until, pause_s = time.monotonic() + self._local.timing.busy_s, _SHORTEST_PAUSE_S
+        while True:
+            try:
+                return Association.request_from(
+                    local=self._local,
+                    called=self._remote.ae_title,
+                    host=self._remote.host,
+                    port=self._remote.port,
+                    contexts=contexts,
+                    tls=self._remote.tls,
+                    watch=self._watch,
+                )
+            except DestinationBusy:
+                if time.monotonic() + pause_s > until:
+                    raise
+            self._pause(pause_s * random.uniform(0.5, 1))  # noqa: S311 - so that two of us do not ask in step for ever
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    def _pause(self, duration_s: float) -> None:
+        until = time.monotonic() + duration_s
+        while (left_s := until - time.monotonic()) > 0:
+            time.sleep(min(left_s, _SHORTEST_PAUSE_S))
+            self._watch()
+
+    def _release(self) -> None:
+        if self._open is not None:
+            self._open[2].close()
+            self._open[1].release()
+            self._open = None
+
+    def _abandon(self) -> None:
+        if self._open is not None:
+            self._open[2].close()
+            self._open[1].abort(block=False)
+            self._open = None
