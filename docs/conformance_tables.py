@@ -34,10 +34,10 @@ from backup_scp.dimse.scu.storage_contexts import propose
 from backup_scp.machine import clock
 from backup_scp.node.settings import NodeSettings
 from backup_scp.ports import FailureReason, StoredVersion
-from backup_scp.services.commitment import Worker
+from backup_scp.services.commitment_worker import CommitmentWorker
 
 CONF = Path(__file__).parents[1] / "conf" / "backup-scp.toml"
-_REPORTERS = inspect.signature(Worker).parameters["reporters"].default
+_REPORTERS = inspect.signature(CommitmentWorker).parameters["reporters"].default
 INFORMATION_MODELS = tuple(dict.fromkeys(MODELS.values()))
 NODE = NodeSettings()
 CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"

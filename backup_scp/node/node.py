@@ -17,7 +17,8 @@ from backup_scp.node.run_record import Maintenance
 from backup_scp.node.settings import Settings
 from backup_scp.ports import Heading, Index, IndexRecords, MassChange, Task
 from backup_scp.services import rebuild
-from backup_scp.services.commitment import CommitmentTimers, StorageCommitment, Worker
+from backup_scp.services.commitment import CommitmentTimers, StorageCommitment
+from backup_scp.services.commitment_worker import CommitmentWorker
 from backup_scp.services.ingest import Ingest
 from backup_scp.watch.maintenance import MaintenanceThread
 from backup_scp.watch.rejection_log import RejectionLog
@@ -69,7 +70,7 @@ class Node:
         self._keeps_up = keeps_up
         self._open = ExitStack()
         self._server: Server | None = None
-        self._worker: Worker | None = None
+        self._worker: CommitmentWorker | None = None
         self._maintenance: MaintenanceThread | None = None
         self._storage: OpenStores | None = None
         self._ingest: Ingest | None = None
@@ -125,7 +126,7 @@ class Node:
             )
             self._server = Server(listening(settings), policy, served, rejections, self._places)
             ports = self._server.start(self._listeners)
-            self._worker = Worker(commitment, reporter.report)
+            self._worker = CommitmentWorker(commitment, reporter.report)
             self._worker.start()
             if self._keeps_up:
                 upkeep = self._maintenance = MaintenanceThread(

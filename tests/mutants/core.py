@@ -19,6 +19,7 @@ _RETRIEVE = (
     "tests/dimse/test_retrieve_scp.py",
     "tests/services/test_restore.py",
 )
+_COMMITMENT = ("tests/services/test_commitment.py", "tests/dimse/test_storage_commitment.py")
 
 CORE: dict[str, tuple[str, ...]] = {
     "archive/filesystem.py": (*_ARCHIVE, "tests/system/test_failing_calls.py"),
@@ -26,7 +27,9 @@ CORE: dict[str, tuple[str, ...]] = {
     "archive/staging_folder.py": (*_ARCHIVE, "tests/system/test_failing_calls.py"),
     "archive/volume.py": (*_ARCHIVE, "tests/system/test_disk.py"),
     "dicom/character_set/decoding.py": ("tests/dicom/test_character_set.py",),
-    "services/commitment.py": ("tests/services/test_commitment.py", "tests/dimse/test_storage_commitment.py"),
+    "services/commitment.py": _COMMITMENT,
+    "services/commitment_worker.py": _COMMITMENT,
+    "services/commitment_verification.py": _COMMITMENT,
     "dicom/data_set/scanning.py": (
         "tests/dicom/test_data_set.py",
         "tests/dicom/test_data_set_end.py",

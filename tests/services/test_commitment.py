@@ -20,7 +20,8 @@ from backup_scp.errors import (
 from backup_scp.index.connection.migrate import upgrade
 from backup_scp.index.sql_index import SQLIndex
 from backup_scp.ports import Commitment, CommitmentRequest, FailureReason, Reference, Requester
-from backup_scp.services.commitment import CommitmentTimers, LeaseLost, StorageCommitment, Worker
+from backup_scp.services.commitment import CommitmentTimers, LeaseLost, StorageCommitment
+from backup_scp.services.commitment_worker import CommitmentWorker
 from tests.processes import wait_until
 from tests.samples import cr, ct_series, dx, encode
 from tests.stored import Stored
@@ -279,7 +280,7 @@ def looked_for(stored, monkeypatch):
 
 def test_only_what_is_missing_is_looked_for_again(stored, commitment, clock, ask, looked_for, monkeypatch):
     """Else a request of 10,000 unknown UIDs costs half a second each time, for ten minutes."""
-    monkeypatch.setattr("backup_scp.services.commitment._BATCH", 2)
+    monkeypatch.setattr("backup_scp.services.commitment_verification._BATCH", 2)
     samples = [encode(ds) for ds in ct_series(6)]
     for sample in samples[:3]:
         stored.put(sample)
@@ -294,23 +295,23 @@ def test_only_what_is_missing_is_looked_for_again(stored, commitment, clock, ask
 
 
 def test_what_a_request_waits_for_is_forgotten_when_there_are_many(stored, commitment, clock, ask, monkeypatch):
-    monkeypatch.setattr("backup_scp.services.commitment._MOST_BEGUN", 2)
+    monkeypatch.setattr("backup_scp.services.commitment_verification._MOST_BEGUN", 2)
     here, late = (encode(ds) for ds in ct_series(2))
     stored.put(here)
     for number in range(5):
         ask(here, late, transaction=str(number))
         assert commitment.judge_next()
-    assert len(commitment._begun) == 2
+    assert len(commitment._verifier._begun) == 2
     stored.put(late)
     clock.pass_(minutes=1)
     for _ in range(5):
         assert {reason for _, reason in reported(commitment).results} == {None}
-    assert len(commitment._begun) == 0
+    assert len(commitment._verifier._begun) == 0
 
 
 @pytest.fixture
 def short_turns(stored, clock, monkeypatch):
-    monkeypatch.setattr("backup_scp.services.commitment._READ_AT_ONCE", 1)
+    monkeypatch.setattr("backup_scp.services.commitment_verification._READ_AT_ONCE", 1)
     pace = replace(PACE, turn=timedelta(0))
     return StorageCommitment(stored.archive, stored.index, VERIFICATION.__ne__, pace, clock)
 
@@ -535,7 +536,7 @@ def test_a_worker_does_all_that_is_due_and_stops(stored):
     samples = [encode(ds) for ds in ct_series(5)]
     commitment = StorageCommitment(stored.archive, stored.index)
     ear = Ear(ValueError("of a console that makes us stumble"))
-    worker = Worker(commitment, ear)
+    worker = CommitmentWorker(commitment, ear)
     worker.start()
     for number, sample in enumerate(samples):
         stored.put(sample)
@@ -562,8 +563,8 @@ def test_a_node_that_stops_in_the_middle_reports_nothing_and_goes_on_later(store
 
 def test_what_it_waits_for_is_told_once(stored, monkeypatch, caplog):
     """A database that is away for a night must not fill the log."""
-    monkeypatch.setattr("backup_scp.services.commitment._TROUBLED_S", 0.001)
-    monkeypatch.setattr("backup_scp.services.commitment._IDLE_S", 0.001)
+    monkeypatch.setattr("backup_scp.services.commitment_worker._TROUBLED_S", 0.001)
+    monkeypatch.setattr("backup_scp.services.commitment_worker._IDLE_S", 0.001)
     tries = iter(range(1_000_000))
 
     def fails(*_):
@@ -571,7 +572,7 @@ def test_what_it_waits_for_is_told_once(stored, monkeypatch, caplog):
         raise IndexUnavailable("The index does not answer")
 
     monkeypatch.setattr(stored.index.commitments, "lease_request", fails)
-    worker = Worker(StorageCommitment(stored.archive, stored.index), Ear(), reporters=0)
+    worker = CommitmentWorker(StorageCommitment(stored.archive, stored.index), Ear(), reporters=0)
     worker.start()
     wait_until(lambda: next(tries) > 20)
     worker.stop(30)

@@ -1,0 +1,184 @@
+"""Reads the instances of a Storage Commitment request back from the disk, and says why one is not committed.
+
+A request may name thousands of instances: it is read in turns with others, and what has been read of it is remembered
+in this process alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from backup_scp.errors import ArchiveUnavailable, Damaged, FileMissing
+from backup_scp.ports import (
+    Archive,
+    Commitment,
+    CommitmentRequest,
+    FailureReason,
+    Index,
+    Reference,
+    StoredVersion,
+    VerificationResult,
+)
+
+log = logging.getLogger(__name__)
+
+_BATCH = 500  # references that are looked for at once
+_READ_AT_ONCE = 20  # instances that are read before a turn may end
+_MOST_BEGUN = 4  # of 10,000 references each takes some MB
+
+Results = dict[Reference, FailureReason | None]
+"""Of each reference why it is not committed; None is the proof that it is held as it was received."""
+
+
+@dataclass(slots=True)
+class ReadingProgress:
+    """How far the instances of one request were looked for and read in this process.
+
+    Attributes
+    ----------
+    missing
+        What was not there at the last look, or has not been looked for.
+    results
+        Of the first references, in order.
+    turn_is_over
+        Whether reading was interrupted for others.
+    """
+
+    request: CommitmentRequest
+    missing: list[Reference]
+    results: Results = field(default_factory=dict)
+    turn_is_over: bool = False
+
+
+class ReferenceVerifier:
+    """Looks for the instances of requests, and reads them back.
+
+    Parameters
+    ----------
+    archive, index
+        What is held; the index is told of what was verified.
+    is_storable
+        Whether a SOP Class is one that can be stored here.
+    turn
+        So long the instances of one request are read, then those of another one.
+    clock
+        The time, UTC.
+    stopping
+        Ends the reading.
+    """
+
+    def __init__(
+        self,
+        archive: Archive,
+        index: Index,
+        is_storable: Callable[[str], bool],
+        turn: timedelta,
+        clock: Callable[[], datetime],
+        stopping: threading.Event,
+    ) -> None:
+        self._archive = archive
+        self._index = index
+        self._records = index.commitments
+        self._is_storable = is_storable
+        self._turn = turn
+        self._clock = clock
+        self._stopping = stopping
+        self._begun: OrderedDict[int, ReadingProgress] = OrderedDict()  # by number; the last one looked at at the end
+
+    def progress_of(self, leased: Commitment) -> ReadingProgress:
+        """Return how far this process has come with a request; nothing is known of the work of other processes."""
+        request = leased.request
+        progress = self._begun.get(leased.number) or ReadingProgress(request, list(dict.fromkeys(request.references)))
+        self._begun[leased.number] = progress
+        self._begun.move_to_end(leased.number)
+        if len(self._begun) > _MOST_BEGUN:
+            self._begun.popitem(last=False)
+        return progress
+
+    def forget(self, leased: Commitment) -> None:
+        """Drop what is remembered of a request that has its results."""
+        self._begun.pop(leased.number, None)
+
+    def is_missing_some(self, progress: ReadingProgress) -> bool:
+        """Tell whether an instance that may still arrive is missing; do not look again for those that are here."""
+        while progress.missing:
+            some, rest = progress.missing[:_BATCH], progress.missing[_BATCH:]
+            found = self._find(some, progress.request)
+            missing = [one for one, held in found.items() if not held and self._is_storable(one.sop_class_uid)]
+            progress.missing = missing + rest
+            if missing:
+                return True
+        return False
+
+    def has_read_all(self, progress: ReadingProgress, *, is_late: bool) -> bool:
+        """Read the rest; False when the turn is over, or when nothing can be read now.
+
+        Parameters
+        ----------
+        is_late
+            Whether an instance fails that cannot be read now: nobody waits for the archive any longer.
+        """
+        until = time.monotonic() + self._turn.total_seconds()
+        progress.turn_is_over = False
+        references = list(dict.fromkeys(progress.request.references))
+        while len(progress.results) < len(references):
+            some = references[len(progress.results) :][:_READ_AT_ONCE]
+            results = self._read(self._find(some, progress.request), is_late=is_late)
+            if results is None:  # the node stops, or the archive cannot be read: it is no failure yet
+                progress.results.clear()  # a proof is as fresh as the report
+                return False
+            progress.results |= {reference: results[reference] for reference in some}
+            if time.monotonic() >= until and len(progress.results) < len(references):
+                progress.turn_is_over = True
+                return False
+        return True
+
+    def _find(self, references: list[Reference], request: CommitmentRequest) -> dict[Reference, list[StoredVersion]]:
+        return self._records.find(references, request.requester, own_only=request.own_only)
+
+    def _read(self, found: dict[Reference, list[StoredVersion]], *, is_late: bool) -> Results | None:
+        """Read what these references name; None where that cannot be done now."""
+        results: Results = {}
+        verified: list[VerificationResult] = []
+        try:
+            for reference, held in found.items():
+                if self._stopping.is_set():
+                    return None
+                results[reference] = self._read_one(reference, held, verified)
+        except ArchiveUnavailable as error:
+            log.error("Storage Commitment waits for the archive: %s", error)
+            if not is_late:
+                return None
+            unseen = found.keys() - results.keys()
+            results |= dict.fromkeys(unseen, FailureReason.PROCESSING_FAILURE)
+        finally:
+            self._index.record_verification(verified)
+        return results
+
+    def _read_one(
+        self, reference: Reference, held: list[StoredVersion], verified: list[VerificationResult]
+    ) -> FailureReason | None:
+        """Read what one reference names; ``None`` is the proof that its bytes are on the disk as they were received."""
+        if not held:
+            is_storable = self._is_storable(reference.sop_class_uid)
+            return FailureReason.NO_SUCH_OBJECT_INSTANCE if is_storable else FailureReason.SOP_CLASS_NOT_SUPPORTED
+        meant = [one for one in held if one.sop_class_uid == reference.sop_class_uid]
+        if not meant:
+            return FailureReason.CLASS_INSTANCE_CONFLICT
+        for one in meant:
+            began = self._clock()
+            try:
+                self._archive.verify(one.location, one.sha256)
+            except Damaged as error:
+                log.error("%s; not committed", error)
+                verified.append(VerificationResult(one.location, str(error), began))
+                is_gone = isinstance(error, FileMissing)
+                return FailureReason.NO_SUCH_OBJECT_INSTANCE if is_gone else FailureReason.PROCESSING_FAILURE
+            verified.append(VerificationResult(one.location, None, began))
+        return None
