@@ -25,6 +25,7 @@ from backup_scp.dimse.upper_layer.codecs import (
     A_ASSOCIATE_AC,
     A_ASSOCIATE_RQ,
     AsynchronousOperationsWindowNegotiation,
+    PresentationContext,
     SCP_SCU_RoleSelectionNegotiation,
     ServiceParameter,
     SOPClassExtendedNegotiation,
@@ -134,41 +135,57 @@ def accept(encoded: bytes, maximum_pdu_length: int) -> Acceptance:
     contexts = [answer_context(context) for context in request.presentation_context_definition_list]
     by_id = {context.context_id or 0: context for context in contexts if context.result == ACCEPTED}
     accepted = [context for _, context in sorted(by_id.items())]
+    rejected = [context for context in contexts if context.result != ACCEPTED]
     abstract_syntaxes = {str(context.abstract_syntax) for context in accepted}
     roles = _answered_roles(items, abstract_syntaxes)
     extended = _answered_extended(items, abstract_syntaxes)
-
-    answer = A_ASSOCIATE()
-    answer.application_context_name = UID(APPLICATION_CONTEXT)
-    answer.calling_ae_title, answer.called_ae_title = request.calling_ae_title, request.called_ae_title
-    answer.presentation_context_definition_results_list = [*accepted, *(c for c in contexts if c.result != ACCEPTED)]
-    answer.user_information = [
-        *of_ourselves(maximum_pdu_length),
-        *roles.values(),
-        *_answered_window(items),
-        *extended.values(),
-    ]
     return Acceptance(
         asked.calling,
         asked.called,
         asked.protocol_version,
         asked.oddities,
-        asked.answer(A_ASSOCIATE_AC(answer).encode()),
-        {
-            asked.context_ids[context_id]: Context(
-                asked.context_ids[context_id],
-                abstract := str(context.abstract_syntax),
-                str(context.transfer_syntax[0]),
-                peer_is_scp=abstract in roles and bool(roles[abstract].scp_role),
-            )
-            for context_id, context in by_id.items()
-        },
+        asked.answer(_encoded_answer(request, [*accepted, *rejected], roles, extended, maximum_pdu_length)),
+        _accepted_contexts(asked, by_id, roles),
         {
             sop_class: extended_negotiation.negotiated(sop_class, item.service_class_application_information or b"")
             for sop_class, item in extended.items()
         },
         request.maximum_length_received or 0,
     )
+
+
+def _encoded_answer(
+    request: A_ASSOCIATE,
+    contexts: list[PresentationContext],
+    roles: Mapping[str, SCP_SCU_RoleSelectionNegotiation],
+    extended: Mapping[str, SOPClassExtendedNegotiation],
+    maximum_pdu_length: int,
+) -> bytes:
+    answer = A_ASSOCIATE()
+    answer.application_context_name = UID(APPLICATION_CONTEXT)
+    answer.calling_ae_title, answer.called_ae_title = request.calling_ae_title, request.called_ae_title
+    answer.presentation_context_definition_results_list = contexts
+    answer.user_information = [
+        *of_ourselves(maximum_pdu_length),
+        *roles.values(),
+        *_answered_window(request.user_information),
+        *extended.values(),
+    ]
+    return A_ASSOCIATE_AC(answer).encode()
+
+
+def _accepted_contexts(
+    asked: AssociationRequest,
+    accepted: Mapping[int, PresentationContext],
+    roles: Mapping[str, SCP_SCU_RoleSelectionNegotiation],
+) -> dict[int, Context]:
+    """Make our values of the accepted contexts, by the IDs that the peer gave them."""
+    contexts = {}
+    for context_id, context in accepted.items():
+        abstract, own_id = str(context.abstract_syntax), asked.context_ids[context_id]
+        is_scp = abstract in roles and bool(roles[abstract].scp_role)
+        contexts[own_id] = Context(own_id, abstract, str(context.transfer_syntax[0]), peer_is_scp=is_scp)
+    return contexts
 
 
 def _decode(request: AssociationRequest) -> A_ASSOCIATE:
