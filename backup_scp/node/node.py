@@ -90,56 +90,70 @@ class Node:
         BackupSCPError
             The node cannot start; the text has a fix.  Nothing is left open.
         """
+        with ExitStack() as stack:
+            storage, ingest = self._open_storage(stack)
+            ports = self._serve(stack, storage, ingest)
+            if self._keeps_up:
+                self._start_maintenance(stack, storage)
+            self._open = stack.pop_all()
+        return ports
+
+    def _open_storage(self, stack: ExitStack) -> tuple[OpenStores, Ingest]:
+        """Open archive and index, take in what a crash left, and log what is wrong with them."""
+        settings = self._settings
+        reasons = list(set_aside_damaged_index(settings)) if self._keeps_up else []
+        storage = self._storage = stack.enter_context(OpenStores(settings, create=True))
+        ingest = self._ingest = Ingest(storage.archive, storage.index)
+        self.look_again()
+        self.remarks = list(_lost_index(storage, "".join(reasons))) if self._keeps_up else []
+        for remark in self.remarks:
+            log.error("%s", remark)
+        if self._keeps_up:
+            storage.index.sweep()
+            _tell_of_connections(storage.index, settings)
+        return storage, ingest
+
+    def _serve(self, stack: ExitStack, storage: OpenStores, ingest: Ingest) -> tuple[int, ...]:
+        """Answer whoever calls at the ports, and work on Storage Commitment; return the ports."""
         from backup_scp.dimse.association.negotiation import is_storage
         from backup_scp.dimse.association.server import Server
         from backup_scp.dimse.scp.service_table import services
         from backup_scp.dimse.scu.event_report import EventReporter
 
         settings = self._settings
-        with ExitStack() as stack:
-            reasons = list(set_aside_damaged_index(settings)) if self._keeps_up else []
-            storage = self._storage = stack.enter_context(OpenStores(settings, create=True))
-            ingest = self._ingest = Ingest(storage.archive, storage.index)
-            self.look_again()
-            self.remarks = list(_lost_index(storage, "".join(reasons))) if self._keeps_up else []
-            for remark in self.remarks:
-                log.error("%s", remark)
-            if self._keeps_up:
-                storage.index.sweep()
-                _tell_of_connections(storage.index, settings)
-            policy, local = access_policy(settings), local_ae(settings)
-            commitment = StorageCommitment(storage.archive, storage.index, is_storage, _pace(settings))
-            reporter = EventReporter(local, policy)
-            rejections = RejectionLog(storage.index)
-            rejections.start()
-            stack.callback(rejections.stop)
-            served = services(
-                storage.archive,
-                storage.index,
-                policy,
-                local,
-                commitment,
-                rejections,
-                ingest=ingest,
-                strict=settings.node.strict_hierarchy,
-                get_without_roles=settings.node.get_without_roles,
-            )
-            self._server = Server(listening(settings), policy, served, rejections, self._places)
-            ports = self._server.start(self._listeners)
-            self._worker = CommitmentWorker(commitment, reporter.report)
-            self._worker.start()
-            if self._keeps_up:
-                upkeep = self._maintenance = MaintenanceThread(
-                    storage.archive,
-                    storage.index,
-                    settings.verify.full_pass_days,
-                    renew=functools.partial(_renew_index, storage),
-                    storms=functools.partial(storms, settings, storage.index),
-                )
-                upkeep.start()
-                stack.callback(upkeep.stop)
-            self._open = stack.pop_all()
+        policy, local = access_policy(settings), local_ae(settings)
+        commitment = StorageCommitment(storage.archive, storage.index, is_storage, _pace(settings))
+        rejections = RejectionLog(storage.index)
+        rejections.start()
+        stack.callback(rejections.stop)
+        served = services(
+            storage.archive,
+            storage.index,
+            policy,
+            local,
+            commitment,
+            rejections,
+            ingest=ingest,
+            strict=settings.node.strict_hierarchy,
+            get_without_roles=settings.node.get_without_roles,
+        )
+        self._server = Server(listening(settings), policy, served, rejections, self._places)
+        ports = self._server.start(self._listeners)
+        self._worker = CommitmentWorker(commitment, EventReporter(local, policy).report)
+        self._worker.start()
         return ports
+
+    def _start_maintenance(self, stack: ExitStack, storage: OpenStores) -> None:
+        """Start what one process of the node does by itself."""
+        self._maintenance = MaintenanceThread(
+            storage.archive,
+            storage.index,
+            self._settings.verify.full_pass_days,
+            renew=functools.partial(_renew_index, storage),
+            storms=functools.partial(storms, self._settings, storage.index),
+        )
+        self._maintenance.start()
+        stack.callback(self._maintenance.stop)
 
     @property
     def is_listening(self) -> bool:
