@@ -104,10 +104,7 @@ def rebuild(
     ArchiveUnavailable, IndexUnavailable
         Each study has its old rows, or those of its files.
     """
-    task = index.tasks().get(NAME) or Task(NAME, clock.now(), note=reason)
-    if not task.position:
-        _require_something(archive, index)
-        index.record_task(task)
+    task = _begun(archive, index, reason)
     done = Rebuild() if done is None else done
     done.entered = task.done
     read = reader or (lambda folders: ((each, read_files(archive, each.locations)) for each in folders))
@@ -123,6 +120,15 @@ def rebuild(
             on_progress(Progress(done.entered, _estimated(done.entered, folders.last)))
     index.record_task(Task(NAME, task.began_at, clock.now(), "", done.entered, task.note))
     return done
+
+
+def _begun(archive: Archive, index: Index, reason: str) -> Task:
+    """Return the rebuild that was interrupted, or record a new one."""
+    task = index.tasks().get(NAME) or Task(NAME, clock.now(), note=reason)
+    if not task.position:
+        _require_something(archive, index)
+        index.record_task(task)
+    return task
 
 
 def read_files(archive: Archive, locations: Iterable[str]) -> list[Version | SkippedFile]:
