@@ -10,25 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from backup_scp.cli.options import AsOfOption, ConfigOption, JSONOption, Versions, settings_of
+from backup_scp.cli.options import AsOfOption, ConfigOption, JSONOption, Versions, settings_of, takes_groups
 from backup_scp.cli.output import complain, count, instant, print_json, say
-from backup_scp.cli.selecting import (
-    AccessionOption,
-    InstanceOption,
-    ModalityOption,
-    NameOption,
-    PatientIDOption,
-    SinceOption,
-    StudyDateOption,
-    StudyOption,
-    UntilOption,
-    conditions_of,
-)
+from backup_scp.cli.selecting import SelectionOptions
 from backup_scp.cli.table import print_table
 from backup_scp.errors import InvalidSelection
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
+    from datetime import datetime
 
     from backup_scp.dicom.query.information_model import Condition, Query
     from backup_scp.ports import Archive, IndexReader, Version
@@ -92,33 +82,30 @@ _UIDS = [title for title in _TITLES.values() if title.endswith(" UID")]
 _ORDER = ("PatientID", "StudyDate", "StudyInstanceUID", "SeriesNumber", "SeriesInstanceUID", "InstanceNumber")
 
 
-def find(  # noqa: PLR0913, PLR0917 - one for each option
+LevelOption = Annotated[
+    FindLevel | None,
+    typer.Option(
+        metavar="patient|study|series|image",
+        help="What one line of the answer is; a study by default.",
+        show_default=False,
+    ),
+]
+VersionsOption = Annotated[
+    Versions,
+    typer.Option(metavar="one|all", help="all: a line for each version of each image: arrival, sender and SHA-256."),
+]
+LimitOption = Annotated[int, typer.Option(min=0, metavar="N", help="Print at most N lines; 0 prints all.")]
+
+
+@takes_groups
+def find(
     context: typer.Context,
-    patient_id: PatientIDOption = None,
-    name: NameOption = None,
-    accession: AccessionOption = None,
-    study_date: StudyDateOption = None,
-    since: SinceOption = None,
-    until: UntilOption = None,
-    modality: ModalityOption = None,
-    study: StudyOption = None,
-    instance: InstanceOption = None,
-    level: Annotated[
-        FindLevel | None,
-        typer.Option(
-            metavar="patient|study|series|image",
-            help="What one line of the answer is; a study by default.",
-            show_default=False,
-        ),
-    ] = None,
-    versions: Annotated[
-        Versions,
-        typer.Option(
-            metavar="one|all", help="all: a line for each version of each image: arrival, sender and SHA-256."
-        ),
-    ] = Versions.ONE,
+    *,
+    selected: SelectionOptions,
+    level: LevelOption = None,
+    versions: VersionsOption = Versions.ONE,
     as_of: AsOfOption = None,
-    limit: Annotated[int, typer.Option(min=0, metavar="N", help="Print at most N lines; 0 prints all.")] = 100,
+    limit: LimitOption = 100,
     json: JSONOption = False,
     config: ConfigOption = None,
 ) -> None:
@@ -134,21 +121,9 @@ def find(  # noqa: PLR0913, PLR0917 - one for each option
     """
     settings = settings_of(context, config)
     every_version = versions is Versions.ALL
-    if every_version and level not in {None, FindLevel.IMAGE}:
-        raise InvalidSelection("--versions all lists images: leave out --level, or type --level image")
-    level = level or (FindLevel.IMAGE if every_version or instance else FindLevel.STUDY)
-    if as_of and (every_version or level is FindLevel.PATIENT):
-        raise InvalidSelection("--as-of searches studies, series and images: leave out --versions and --level patient")
-    wanted = {
-        "PatientID": patient_id,
-        "PatientName": name,
-        "AccessionNumber": accession,
-        "StudyDate": study_date,
-        "ModalitiesInStudy" if level in {FindLevel.PATIENT, FindLevel.STUDY} else "Modality": modality,
-        "StudyInstanceUID": study,
-        "SOPInstanceUID": instance,
-    }
-    query = _query(level, conditions_of(wanted, since, until))
+    level = _level(level, selected, as_of, every_version=every_version)
+    modality = "ModalitiesInStudy" if level in {FindLevel.PATIENT, FindLevel.STUDY} else "Modality"
+    query = _query(level, selected.conditions(modality))
     from backup_scp.node.opening import OpenStores
 
     with OpenStores(settings) as storage:
@@ -165,18 +140,33 @@ def find(  # noqa: PLR0913, PLR0917 - one for each option
     if json:
         for answer in found:
             print_json(answer)
-    elif not found:
-        say("No stored image matches")
     else:
-        columns = (*_IMAGE, *_VERSION) if every_version else KEYS[level]
-        rows = [_version_cells(row) if every_version else _cells(row, columns) for row in found]
-        print_table([_TITLES.get(column, column) for column in columns], rows, _UIDS)
+        _print(found, level, every_version=every_version)
         if len(some) > len(found):
             say(f"There are more: these are the first {limit} (--limit)")
-    if past.unreadable:
-        left_out = count(past.unreadable, "file")
-        complain(f"{left_out} of that time cannot be read and left out: backup-scp verify names them")
-        raise typer.Exit(1)
+    past.require_complete()
+
+
+def _level(
+    level: FindLevel | None, selected: SelectionOptions, as_of: datetime | None, *, every_version: bool
+) -> FindLevel:
+    """Choose the level, and refuse what does not go together with it."""
+    if every_version and level not in {None, FindLevel.IMAGE}:
+        raise InvalidSelection("--versions all lists images: leave out --level, or type --level image")
+    level = level or (FindLevel.IMAGE if every_version or selected.instance else FindLevel.STUDY)
+    if as_of and (every_version or level is FindLevel.PATIENT):
+        raise InvalidSelection("--as-of searches studies, series and images: leave out --versions and --level patient")
+    return level
+
+
+def _print(found: list[dict[str, Any]], level: FindLevel, *, every_version: bool) -> None:
+    """Print a table, for a person."""
+    if not found:
+        say("No stored image matches")
+        return
+    columns = (*_IMAGE, *_VERSION) if every_version else KEYS[level]
+    rows = [_version_cells(row) if every_version else _cells(row, columns) for row in found]
+    print_table([_TITLES.get(column, column) for column in columns], rows, _UIDS)
 
 
 class _Past:
@@ -184,7 +174,7 @@ class _Past:
 
     def __init__(self, archive: Archive) -> None:
         self._archive = archive
-        self.unreadable = 0
+        self._unreadable = 0
 
     def read(self, location: str) -> Version | None:
         from backup_scp.errors import Damaged
@@ -193,8 +183,15 @@ class _Past:
         try:
             return version_of(self._archive, location, verify=False)
         except Damaged:
-            self.unreadable += 1
+            self._unreadable += 1
             return None
+
+    def require_complete(self) -> None:
+        """Say how many files could not be read, and end with exit code 1; do nothing where all could."""
+        if self._unreadable:
+            left_out = count(self._unreadable, "file")
+            complain(f"{left_out} of that time cannot be read and left out: backup-scp verify names them")
+            raise typer.Exit(1)
 
 
 def _in_order(row: dict[str, Any]) -> tuple[tuple[int, str], ...]:

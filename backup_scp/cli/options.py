@@ -1,13 +1,17 @@
-"""Options that several commands share: --config before or after the command, --json, and a time."""
+"""Options that several commands share: --config before or after the command, --json, a time; and groups of options."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import functools
 import re
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from enum import StrEnum
+from inspect import Parameter, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 from typer.core import TyperArgument, TyperCommand
@@ -43,6 +47,36 @@ class PlainCommand(TyperCommand):
             if isinstance(argument, TyperArgument):
                 vars(argument)["display_type_rich"] = lambda **_: None  # older versions of typer show no type anyway
         return params
+
+
+def takes_groups(command: Callable[..., None]) -> Callable[..., None]:
+    """Let a command take groups of options: the fields of a parameter that is a dataclass are options of its own.
+
+    typer reads the options of a command from its signature, so the decorated one has that of all options.
+    """
+    hints = get_type_hints(command, include_extras=True)
+    groups: dict[str, Any] = {name: kind for name, kind in hints.items() if dataclasses.is_dataclass(kind)}
+    options = [option for one in signature(command).parameters.values() for option in _options(one, hints[one.name])]
+
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        for name, group in groups.items():
+            given[name] = group(**{field.name: given.pop(field.name) for field in dataclasses.fields(group)})
+        command(**given)
+
+    run.__signature__ = signature(command).replace(parameters=options)  # type: ignore[attr-defined]
+    run.__annotations__ = {option.name: option.annotation for option in options}
+    return run
+
+
+def _options(parameter: Parameter, kind: Any) -> Iterator[Parameter]:
+    """Give a parameter with its type, or the fields of the dataclass that this is."""
+    if not dataclasses.is_dataclass(kind):
+        yield parameter.replace(annotation=kind, kind=Parameter.KEYWORD_ONLY)
+        return
+    hints = get_type_hints(kind, include_extras=True)
+    for field in dataclasses.fields(kind):
+        yield Parameter(field.name, Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name])
 
 
 class Versions(StrEnum):

@@ -4,30 +4,24 @@ from __future__ import annotations
 
 import re
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from backup_scp.cli.options import AsOfOption, ConfigOption, JSONOption, Versions, settings_of
+from backup_scp.cli.options import AsOfOption, ConfigOption, JSONOption, Versions, settings_of, takes_groups
 from backup_scp.cli.output import complain, print_json, progress
 from backup_scp.cli.restore_report import missing, tell
 from backup_scp.cli.restore_summary import summary
-from backup_scp.cli.selecting import (
-    AccessionOption,
-    InstanceOption,
-    ModalityOption,
-    NameOption,
-    PatientIDOption,
-    SinceOption,
-    StudyDateOption,
-    StudyOption,
-    UntilOption,
-    conditions_of,
-)
+from backup_scp.cli.selecting import SelectionOptions
 from backup_scp.errors import InvalidSelection
 
 if TYPE_CHECKING:
-    from backup_scp.ports import Selection
+    from backup_scp.cli.restore_summary import Missing
+    from backup_scp.node.settings import Settings
+    from backup_scp.ports import RestoreDestination, Selection
+    from backup_scp.services.restore_journal import Dropped
+    from backup_scp.services.restore_result import Restore
 
 
 def _digits(text: str) -> str:
@@ -38,30 +32,14 @@ def _digits(text: str) -> str:
     return text.lower()
 
 
-def restore(  # noqa: PLR0913, PLR0917 - one for each option
-    context: typer.Context,
-    to: Annotated[
-        str,
-        typer.Option(
-            "--to",
-            metavar="AE|FOLDER",
-            help="A configured remote AE (name or AE title), AETITLE@HOST:PORT, or a folder.",
-        ),
-    ],
-    study: StudyOption = None,
-    patient_id: PatientIDOption = None,
-    name: NameOption = None,
-    accession: AccessionOption = None,
-    study_date: StudyDateOption = None,
-    since: SinceOption = None,
-    until: UntilOption = None,
-    modality: ModalityOption = None,
-    instance: InstanceOption = None,
-    everything: Annotated[bool, typer.Option("--all", help="All stored studies.")] = False,
+@dataclass(frozen=True, slots=True)
+class VersionOptions:
+    """Which versions of the selected images are sent."""
+
     versions: Annotated[
         Versions, typer.Option(help="One version of each image (the one that answers queries), or all.")
-    ] = Versions.ONE,
-    as_of: AsOfOption = None,
+    ] = Versions.ONE
+    as_of: AsOfOption = None
     digests: Annotated[
         list[str] | None,
         typer.Option(
@@ -70,10 +48,16 @@ def restore(  # noqa: PLR0913, PLR0917 - one for each option
             parser=_digits,
             help="Exactly this version, by the first 12 or more digits of its SHA-256. May be given several times.",
         ),
-    ] = None,
+    ] = None
+
+
+@dataclass(frozen=True, slots=True)
+class SendingOptions:
+    """How images are sent."""
+
     throttle: Annotated[
         float, typer.Option(min=0, metavar="MB/S", help="Send no more than this many MB a second; 0 is no limit.")
-    ] = 0,
+    ] = 0
     wait: Annotated[
         float,
         typer.Option(
@@ -82,13 +66,31 @@ def restore(  # noqa: PLR0913, PLR0917 - one for each option
             help="How long to wait for a remote AE that is off, restarts, hangs or is full, after the last confirmed "
             "image; 0 gives up at once.",
         ),
-    ] = 60,
+    ] = 60
     again: Annotated[
         bool, typer.Option("--again", help="Also send images that this remote AE confirmed in an earlier restore.")
-    ] = False,
+    ] = False
     commit: Annotated[
         bool, typer.Option("--commit", help="Ask the remote AE to commit the sent images (Storage Commitment).")
-    ] = False,
+    ] = False
+
+
+@takes_groups
+def restore(
+    context: typer.Context,
+    *,
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            metavar="AE|FOLDER",
+            help="A configured remote AE (name or AE title), AETITLE@HOST:PORT, or a folder.",
+        ),
+    ],
+    selected: SelectionOptions,
+    everything: Annotated[bool, typer.Option("--all", help="All stored studies.")] = False,
+    which: VersionOptions,
+    sending: SendingOptions,
     json: JSONOption = False,
     config: ConfigOption = None,
 ) -> None:
@@ -118,50 +120,11 @@ def restore(  # noqa: PLR0913, PLR0917 - one for each option
     """
     settings = settings_of(context, config)
     from backup_scp.node import remote_aes
-    from backup_scp.node.opening import OpenStores
-    from backup_scp.ports import Selection
-    from backup_scp.services import restore as service
-    from backup_scp.services.restore_journal import Dropped
-    from backup_scp.services.throttle import Patience, Throttle
 
-    wanted = {
-        "StudyInstanceUID": study,
-        "PatientID": patient_id,
-        "PatientName": name,
-        "AccessionNumber": accession,
-        "StudyDate": study_date,
-        "Modality": modality,
-        "SOPInstanceUID": instance,
-    }
-    all_versions = versions is Versions.ALL
-    selection = Selection(conditions_of(wanted, since, until), all_versions, as_of, tuple(digests or ()))
-    _require_selection(selection, everything)
+    selection = _selection(selected, which, everything=everything)
     destination = remote_aes.destination(settings, to)
-    with ExitStack() as stack:
-        storage = stack.enter_context(OpenStores(settings))
-        journal = remote_aes.journal(settings, to)
-        if journal is not None:
-            stack.enter_context(journal)
-        if again and journal is not None:
-            journal.start_over()
-        asking = stack.enter_context(remote_aes.committer(settings, to, storage.index)) if commit else None
-        inventory = stack.enter_context(remote_aes.inventory(settings, to, journal))
-        with progress(f"Restoring to {destination.name}") as show:
-            done = service.restore(
-                storage.archive,
-                storage.index,
-                selection,
-                destination,
-                show,
-                throttle=Throttle(throttle),
-                patience=Patience(60 * wait if journal is not None else 0, lambda words: _say(words, destination.name)),
-                journal=journal,
-                inventory=inventory,
-                commit=asking,
-            )
-        lacking = missing(done, storage.index, destination.name)
+    done, lacking, dropped = _send(settings, to, destination, selection, sending)
     there = getattr(destination, "already_there", 0)
-    dropped = Dropped(0, 0) if journal is None else journal.dropped
     if json:
         print_json(summary(done, lacking, destination.name, there, dropped))
     else:
@@ -172,11 +135,53 @@ def restore(  # noqa: PLR0913, PLR0917 - one for each option
         raise typer.Exit(1)
 
 
+def _send(
+    settings: Settings, to: str, destination: RestoreDestination, selection: Selection, sending: SendingOptions
+) -> tuple[Restore, list[Missing], Dropped]:
+    """Send what is selected; say what became of it, what is missing, and which earlier confirmations are void."""
+    from backup_scp.node import remote_aes
+    from backup_scp.node.opening import OpenStores
+    from backup_scp.services import restore as service
+    from backup_scp.services.restore_journal import Dropped
+    from backup_scp.services.throttle import Patience, Throttle
+
+    with ExitStack() as stack:
+        storage = stack.enter_context(OpenStores(settings))
+        journal = remote_aes.journal(settings, to)
+        if journal is not None:
+            stack.enter_context(journal)
+        if sending.again and journal is not None:
+            journal.start_over()
+        asking = stack.enter_context(remote_aes.committer(settings, to, storage.index)) if sending.commit else None
+        inventory = stack.enter_context(remote_aes.inventory(settings, to, journal))
+        patience_s = 60 * sending.wait if journal is not None else 0
+        with progress(f"Restoring to {destination.name}") as show:
+            done = service.restore(
+                storage.archive,
+                storage.index,
+                selection,
+                destination,
+                show,
+                throttle=Throttle(sending.throttle),
+                patience=Patience(patience_s, lambda words: _say(words, destination.name)),
+                journal=journal,
+                inventory=inventory,
+                commit=asking,
+            )
+        lacking = missing(done, storage.index, destination.name)
+    return done, lacking, Dropped(0, 0) if journal is None else journal.dropped
+
+
 def _say(words: str, name: str) -> None:
     complain(words.replace("The destination", name, 1))
 
 
-def _require_selection(selection: Selection, everything: bool) -> None:
+def _selection(selected: SelectionOptions, which: VersionOptions, *, everything: bool) -> Selection:
+    """Make what the options select; refuse what does not go together, and nothing at all."""
+    from backup_scp.ports import Selection
+
+    all_versions = which.versions is Versions.ALL
+    selection = Selection(selected.conditions(), all_versions, which.as_of, tuple(which.digests or ()))
     if selection.digests and (everything or selection.all_versions or selection.as_of):
         raise InvalidSelection("--version names what to send: leave out --all, --versions and --as-of")
     if everything and selection.conditions:
@@ -185,3 +190,4 @@ def _require_selection(selection: Selection, everything: bool) -> None:
         raise InvalidSelection(
             "Nothing is selected: use --study, --patient-id, --name, --since, --until, --version ..., or --all"
         )
+    return selection

@@ -6,7 +6,8 @@ When an option is given several times, one of its values must match.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Annotated
 
@@ -47,73 +48,86 @@ def days(text: str) -> str:
     return f"{first}-{last}" if found["range"] else first or last
 
 
-PatientIDOption = Annotated[
-    list[str] | None,
-    typer.Option("--patient-id", metavar="ID", help=f"Patient ID; * and ? are wild cards. {_SEVERAL}"),
-]
-NameOption = Annotated[
-    list[str] | None,
-    typer.Option("--name", metavar="NAME", help=f"Patient's name, FAMILY^GIVEN; * and ? are wild cards. {_SEVERAL}"),
-]
-AccessionOption = Annotated[
-    list[str] | None, typer.Option("--accession", metavar="NUMBER", help=f"Accession Number. {_SEVERAL}")
-]
-StudyDateOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--study-date",
-        metavar="DATES",
-        parser=days,
-        help=f"Study Date 2026-01-31 or 20260131, or 20260101-20260131, 20260101-, -20260131. {_SEVERAL}",
-    ),
-]
-SinceOption = Annotated[
-    str | None, typer.Option("--since", metavar="DATE", parser=day, help="Studies of this Study Date or later.")
-]
-UntilOption = Annotated[
-    str | None, typer.Option("--until", metavar="DATE", parser=day, help="Studies of this Study Date or earlier.")
-]
-ModalityOption = Annotated[
-    list[str] | None, typer.Option("--modality", metavar="CODE", help=f"Modality: DX, CR, CT ... {_SEVERAL}")
-]
-StudyOption = Annotated[
-    list[str] | None, typer.Option("--study", metavar="UID", help=f"Study Instance UID. {_SEVERAL}")
-]
-InstanceOption = Annotated[
-    list[str] | None, typer.Option("--instance", metavar="UID", help=f"One image, by its SOP Instance UID. {_SEVERAL}")
-]
+@dataclass(frozen=True, slots=True)
+class SelectionOptions:
+    """The options that select images.  Different ones narrow the selection; of several values of one, any matches."""
 
+    study: Annotated[
+        list[str] | None, typer.Option("--study", metavar="UID", help=f"Study Instance UID. {_SEVERAL}")
+    ] = None
+    patient_id: Annotated[
+        list[str] | None,
+        typer.Option("--patient-id", metavar="ID", help=f"Patient ID; * and ? are wild cards. {_SEVERAL}"),
+    ] = None
+    name: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--name", metavar="NAME", help=f"Patient's name, FAMILY^GIVEN; * and ? are wild cards. {_SEVERAL}"
+        ),
+    ] = None
+    accession: Annotated[
+        list[str] | None, typer.Option("--accession", metavar="NUMBER", help=f"Accession Number. {_SEVERAL}")
+    ] = None
+    study_date: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--study-date",
+            metavar="DATES",
+            parser=days,
+            help=f"Study Date 2026-01-31 or 20260131, or 20260101-20260131, 20260101-, -20260131. {_SEVERAL}",
+        ),
+    ] = None
+    since: Annotated[
+        str | None, typer.Option("--since", metavar="DATE", parser=day, help="Studies of this Study Date or later.")
+    ] = None
+    until: Annotated[
+        str | None, typer.Option("--until", metavar="DATE", parser=day, help="Studies of this Study Date or earlier.")
+    ] = None
+    modality: Annotated[
+        list[str] | None, typer.Option("--modality", metavar="CODE", help=f"Modality: DX, CR, CT ... {_SEVERAL}")
+    ] = None
+    instance: Annotated[
+        list[str] | None,
+        typer.Option("--instance", metavar="UID", help=f"One image, by its SOP Instance UID. {_SEVERAL}"),
+    ] = None
 
-def conditions_of(
-    wanted: Mapping[str, Sequence[str] | None], since: str | None = None, until: str | None = None
-) -> tuple[Condition, ...]:
-    """Convert options to conditions of a query.
+    def conditions(self, modality: str = "Modality") -> tuple[Condition, ...]:
+        """Convert the options to conditions of a query.
 
-    Parameters
-    ----------
-    wanted
-        Values by keyword; one of them must match.
-    since, until
-        Study Dates, YYYYMMDD, both included.
+        Parameters
+        ----------
+        modality
+            The keyword that is matched with ``--modality``.
 
-    Raises
-    ------
-    InvalidSelection
-        The range ends before it begins.
-    """
-    from backup_scp.dicom.attributes import BY_KEYWORD
-    from backup_scp.dicom.query.information_model import AnyOf, Condition, Range
+        Raises
+        ------
+        InvalidSelection
+            The range ends before it begins.
+        """
+        from backup_scp.dicom.attributes import BY_KEYWORD
+        from backup_scp.dicom.query.information_model import AnyOf, Condition, Range
 
-    if since and until and since > until:
-        raise InvalidSelection(f"No day is since {since} and until {until}: the earlier date belongs to --since")
-    made = []
-    for keyword, values in wanted.items():
-        if matchings := tuple(_matching(keyword, value) for value in _given(values)):
-            matching = matchings[0] if len(matchings) == 1 else AnyOf(matchings)
-            made.append(Condition(BY_KEYWORD[keyword], matching))
-    if since or until:
-        made.append(Condition(BY_KEYWORD["StudyDate"], Range(since, until)))
-    return tuple(made)
+        if self.since and self.until and self.since > self.until:
+            raise InvalidSelection(
+                f"No day is since {self.since} and until {self.until}: the earlier date belongs to --since"
+            )
+        wanted = {
+            "PatientID": self.patient_id,
+            "PatientName": self.name,
+            "AccessionNumber": self.accession,
+            "StudyDate": self.study_date,
+            modality: self.modality,
+            "StudyInstanceUID": self.study,
+            "SOPInstanceUID": self.instance,
+        }
+        made = []
+        for keyword, values in wanted.items():
+            if matchings := tuple(_matching(keyword, value) for value in _given(values)):
+                matching = matchings[0] if len(matchings) == 1 else AnyOf(matchings)
+                made.append(Condition(BY_KEYWORD[keyword], matching))
+        if self.since or self.until:
+            made.append(Condition(BY_KEYWORD["StudyDate"], Range(self.since, self.until)))
+        return tuple(made)
 
 
 def _given(values: Iterable[str] | None) -> list[str]:
