@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from backup_scp.dimse.association.access import AccessPolicy
     from backup_scp.dimse.association.association import LocalAE, Timing
     from backup_scp.dimse.association.listener import ListenSettings
-    from backup_scp.dimse.association.server import Service
+    from backup_scp.dimse.association.request_dispatch import Service
 
 _ADDRESS = re.compile(r"(?P<ae_title>[^@]{1,16})@(?P<host>.+):(?P<port>[0-9]{1,5})")
 _HIGHEST_PORT = 65535

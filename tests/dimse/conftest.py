@@ -22,7 +22,8 @@ from backup_scp.dimse.association.access import AccessPolicy
 from backup_scp.dimse.association.association import Association, Context, LocalAE, Timing
 from backup_scp.dimse.association.listener import ListenSettings
 from backup_scp.dimse.association.negotiation import VERIFICATION, is_storage
-from backup_scp.dimse.association.server import Server, Service
+from backup_scp.dimse.association.request_dispatch import Service
+from backup_scp.dimse.association.server import Server
 from backup_scp.dimse.messages.command_set import CommandSet, Element, Field, response
 from backup_scp.dimse.scp.service_table import services as real_services
 from backup_scp.dimse.scp.verification_scp import VerificationSCP

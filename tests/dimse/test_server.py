@@ -18,7 +18,7 @@ from backup_scp.dimse.association import listener as listener_module
 from backup_scp.dimse.association import server as server_module
 from backup_scp.dimse.association.association import Timing
 from backup_scp.dimse.association.pending import PendingConnections
-from backup_scp.dimse.association.server import Service
+from backup_scp.dimse.association.request_dispatch import Service
 from backup_scp.dimse.messages.command_set import Field, response
 from backup_scp.errors import InvalidSettings
 from backup_scp.ports import RemoteAE, ServiceKind

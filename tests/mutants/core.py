@@ -19,6 +19,11 @@ _RETRIEVE = (
     "tests/dimse/test_retrieve_scp.py",
     "tests/services/test_restore.py",
 )
+_SERVER = (
+    "tests/dimse/test_server.py",
+    "tests/dimse/test_association.py",
+    "tests/dimse/test_upper_layer.py",
+)
 _COMMITMENT = ("tests/services/test_commitment.py", "tests/dimse/test_storage_commitment.py")
 
 CORE: dict[str, tuple[str, ...]] = {
@@ -60,11 +65,8 @@ CORE: dict[str, tuple[str, ...]] = {
     "dimse/scu/query_scu.py": ("tests/dimse/test_query_scu.py",),
     "dimse/scp/retrieve_operation.py": (*_RETRIEVE, "tests/system/test_sub_operations.py"),
     "dimse/scp/retrieve_scp.py": (*_RETRIEVE, "tests/system/test_sub_operations.py"),
-    "dimse/association/server.py": (
-        "tests/dimse/test_server.py",
-        "tests/dimse/test_association.py",
-        "tests/dimse/test_upper_layer.py",
-    ),
+    "dimse/association/request_dispatch.py": _SERVER,
+    "dimse/association/server.py": _SERVER,
     "dimse/scu/remote_ae_destination.py": _RETRIEVE,
     "dimse/scu/storage_contexts.py": ("tests/dimse/test_storage_contexts.py", *_RETRIEVE),
     "dimse/scu/storage_scu.py": _RETRIEVE,

@@ -7,31 +7,21 @@ import socket
 import ssl
 import threading
 import time
-import traceback
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 from backup_scp.dimse.association import negotiation, pending
 from backup_scp.dimse.association.acceptance import Acceptance, InvalidRequest, NegotiationCache
 from backup_scp.dimse.association.access import AccessPolicy, Caller, peer_of, plain_address
-from backup_scp.dimse.association.association import Association, AssociationEnded, Context
+from backup_scp.dimse.association.association import Association, AssociationEnded
 from backup_scp.dimse.association.association_count import SharedCount
 from backup_scp.dimse.association.association_threads import ThreadPool
 from backup_scp.dimse.association.closing import ClosingConnections
 from backup_scp.dimse.association.listener import Listener, ListenSettings, open_ports, shut
 from backup_scp.dimse.association.negotiation import AssociateReject
 from backup_scp.dimse.association.pending import PendingConnections
-from backup_scp.dimse.messages.command_set import CommandSet, Field, response
-from backup_scp.dimse.messages.dimse_status import (
-    PROCESSING_FAILURE,
-    SOP_CLASS_NOT_SUPPORTED,
-    UNRECOGNISED_OPERATION,
-    fix_of,
-    status_of,
-)
+from backup_scp.dimse.association.request_dispatch import RequestDispatcher, Service, note_rejection, place_of
 from backup_scp.dimse.upper_layer import PeerTimedOut, Secured, SecuredSocket
 from backup_scp.dimse.upper_layer.tls import why_not_secured
-from backup_scp.errors import BackupSCPError
 from backup_scp.ports import RejectionRecorder, ServiceKind
 
 log = logging.getLogger(__name__)
@@ -39,31 +29,6 @@ log = logging.getLogger(__name__)
 _LAST_WAIT_S = 1.0
 _FIX_OF_VIOLATION = "compare its settings with host and port of this node; if they are right, report it to its maker"
 _NO_THREAD = ("no thread is left to serve it", "raise the limits on threads and memory that the system sets the node")
-
-Serve = Callable[[Association, Context, CommandSet], str | None]
-
-
-@dataclass(frozen=True, slots=True)
-class Service:
-    """What answers one kind of request.
-
-    Attributes
-    ----------
-    suits
-        Whether an Abstract Syntax is one of its own.
-    serve
-        Reads the rest of the request and answers it.  An error of ours that it raises is answered for it; what it
-        refused itself it returns, in a sentence.
-    for_everyone
-        Open to all who may associate, not only to those who may query.
-    kind
-        As what a refusal is recorded; None where it is not.
-    """
-
-    suits: Callable[[str], bool]
-    serve: Serve
-    for_everyone: bool = False
-    kind: ServiceKind | None = None
 
 
 class Server:
@@ -93,8 +58,8 @@ class Server:
     ) -> None:
         self._listening = listening
         self._policy = policy
-        self._services = services
         self._rejections = rejections
+        self._dispatcher = RequestDispatcher(services, policy, rejections)
         self._places = places or SharedCount()
         self._acceptances = NegotiationCache(listening.maximum_pdu_length)
         self._lock = threading.Lock()
@@ -174,7 +139,7 @@ class Server:
             self._forget(connection)
             connection.close()
             caller = Caller("", plain_address(address), None, is_this_machine=False)
-            level = self._note(ServiceKind.ASSOCIATION, caller, "", *_NO_THREAD)
+            level = note_rejection(self._rejections, ServiceKind.ASSOCIATION, caller, "", *_NO_THREAD)
             log.log(level, "A caller at %s was turned away: %s; %s", caller.address, *_NO_THREAD)
 
     def _converse(self, connection: socket.socket) -> None:
@@ -189,7 +154,7 @@ class Server:
         except OSError:
             log.debug("A connection was gone before it said anything")
         except Exception as error:  # noqa: BLE001 - the border of this thread: the node goes on
-            log.error("Association ended by an error in the node: %s", _where(error))
+            log.error("Association ended by an error in the node: %s", place_of(error))
             if association is not None:
                 association.abort()
         finally:
@@ -211,7 +176,7 @@ class Server:
             address = connection.getpeername()[0]
             reason, fix = why_not_secured(error)
             caller = Caller("", plain_address(address), None, is_this_machine=False)
-            level = self._note(ServiceKind.TLS, caller, "", reason, fix)
+            level = note_rejection(self._rejections, ServiceKind.TLS, caller, "", reason, fix)
             log.log(level, "TLS with %s failed: %s; %s", address, reason, fix)
             return False
         self._rejections.succeeded(ServiceKind.TLS, "", plain_address(connection.getpeername()[0]))
@@ -260,7 +225,9 @@ class Server:
             for oddity in acceptance.oddities:
                 log.info("%s proposes %s; it is served all the same", caller, oddity)
             return True
-        level = self._note(ServiceKind.ASSOCIATION, caller, acceptance.called, rejection.reason, rejection.fix)
+        level = note_rejection(
+            self._rejections, ServiceKind.ASSOCIATION, caller, acceptance.called, rejection.reason, rejection.fix
+        )
         log.log(level, "Association from %s rejected: %s; %s", caller, rejection.reason, rejection.fix)
         association.farewell = layer.part(rejection.result, rejection.source, rejection.diagnostic)
         return False
@@ -309,12 +276,9 @@ class Server:
         """Note of whom an Association was aborted for what it sent, and for what."""
         if violation := association.upper_layer.violation:
             called = association.called_ae_title
-            self._note(ServiceKind.ASSOCIATION, caller, called, f"it sent {violation}", _FIX_OF_VIOLATION)
-
-    def _note(self, kind: ServiceKind, caller: Caller, called: str, reason: str, fix: str) -> int:
-        """Count a rejection; give the level of its line in the log, where a repetition says nothing new."""
-        is_first = self._rejections.rejected(kind, caller.ae_title, called, caller.address, reason, fix)
-        return logging.WARNING if is_first else logging.DEBUG
+            note_rejection(
+                self._rejections, ServiceKind.ASSOCIATION, caller, called, f"it sent {violation}", _FIX_OF_VIOLATION
+            )
 
     def _serve(self, association: Association) -> None:
         """Answer requests until the peer ends the Association."""
@@ -322,7 +286,7 @@ class Server:
         try:
             while not association.ending:
                 context_id, command = association.read_command()
-                self._answer(association, association.contexts[context_id], command)
+                self._dispatcher.answer(association, association.contexts[context_id], command)
             association.abort()
             ending = "aborted here, the node stops"
         except PeerTimedOut:
@@ -340,59 +304,6 @@ class Server:
                 self._note_violation(association, caller)
         log.info("Association with %s %s: %s", association.caller, ending, association.tally.summary(began))
 
-    def _answer(self, association: Association, context: Context, command: CommandSet) -> None:
-        field = command.field
-        service = self._services.get(field)
-        is_suitable = service is not None and service.suits(context.abstract_syntax)
-        if field == Field.C_CANCEL_RQ or (command.is_response and not is_suitable):
-            association.skip_data_set()  # for an operation that has ended already
-            return
-        if service is None or not is_suitable:
-            self._reply_unsuitable(association, context, command, service)
-            return
-        try:
-            if not service.for_everyone:
-                self._policy.require_query(association.caller)
-            refused = service.serve(association, context, command)
-        except AssociationEnded:
-            raise
-        except BackupSCPError as error:
-            self._refuse(association, context, command, error)
-        except Exception as error:  # noqa: BLE001 - one request failed; the peer must hear of it, and others go on
-            log.error("A request of %s failed by an error in the node: %s", association.caller, _where(error))
-            association.skip_data_set()
-            association.send(context.context_id, response(command, PROCESSING_FAILURE, comment="Internal error"))
-            self._note_refusal(association, service, "Internal error", "look at the log of the node, and report it")
-        else:
-            if refused:
-                self._note_refusal(association, service, refused, "")
-            elif service.kind not in (None, ServiceKind.STORE):  # images: at the end, when none of all was refused
-                caller = association.caller
-                self._rejections.succeeded(service.kind, caller.ae_title, caller.address)
-
-    def _reply_unsuitable(
-        self, association: Association, context: Context, command: CommandSet, service: Service | None
-    ) -> None:
-        association.skip_data_set()
-        status = UNRECOGNISED_OPERATION if service is None else SOP_CLASS_NOT_SUPPORTED
-        association.send(context.context_id, response(command, status))
-        if service is not None:
-            self._note_refusal(association, service, "The request does not suit its Presentation Context", "")
-
-    def _refuse(self, association: Association, context: Context, command: CommandSet, error: BackupSCPError) -> None:
-        """Answer a request that ended with an error of ours."""
-        association.skip_data_set()
-        association.tally.refused += 1
-        association.send(context.context_id, response(command, status_of(error), comment=str(error)))
-        level = self._note_refusal(association, self._services[command.field], str(error), fix_of(error))
-        log.log(level, "%s of %s refused: %s", Field(command.field).name, association.caller, error)
-
-    def _note_refusal(self, association: Association, service: Service, reason: str, fix: str) -> int:
-        if service.kind is None:
-            return logging.WARNING
-        association.tally.refused_to_store |= service.kind is ServiceKind.STORE
-        return self._note(service.kind, association.caller, association.called_ae_title, reason, fix)
-
 
 def _counted_as(caller: Caller) -> str:
     """Say whose limit an Association counts for; those who are known have none of their own."""
@@ -402,9 +313,3 @@ def _counted_as(caller: Caller) -> str:
 def _most_threads(listening: ListenSettings) -> int:
     """Give the number of threads beyond which nobody is served: one for each who may be here, and some that end."""
     return listening.maximum_associations + listening.reserved_associations + 2 * pending.MOST
-
-
-def _where(error: Exception) -> str:
-    """Name an error and its place, without its text: that may hold patient data."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return f"{type(error).__name__} at " + " < ".join(f"{f.name}:{f.lineno}" for f in reversed(frames[-6:]))

@@ -10,7 +10,7 @@ from backup_scp.dimse.association.access import AccessPolicy
 from backup_scp.dimse.association.association import LocalAE
 from backup_scp.dimse.association.information_reader import InformationReader
 from backup_scp.dimse.association.negotiation import STORAGE_COMMITMENT, VERIFICATION, is_storage
-from backup_scp.dimse.association.server import Service
+from backup_scp.dimse.association.request_dispatch import Service
 from backup_scp.dimse.messages.command_set import Field
 from backup_scp.dimse.scp.query_scp import QuerySCP
 from backup_scp.dimse.scp.retrieve_scp import RetrieveSCP

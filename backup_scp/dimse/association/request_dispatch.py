@@ -1,0 +1,142 @@
+"""Passes each request of an Association to the service that answers it, and answers for those that raise an error."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from backup_scp.dimse.association.access import AccessPolicy, Caller
+from backup_scp.dimse.association.association import Association, AssociationEnded, Context
+from backup_scp.dimse.messages.command_set import CommandSet, Field, response
+from backup_scp.dimse.messages.dimse_status import (
+    PROCESSING_FAILURE,
+    SOP_CLASS_NOT_SUPPORTED,
+    UNRECOGNISED_OPERATION,
+    fix_of,
+    status_of,
+)
+from backup_scp.errors import BackupSCPError
+from backup_scp.ports import RejectionRecorder, ServiceKind
+
+log = logging.getLogger(__name__)
+
+Serve = Callable[[Association, Context, CommandSet], str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What answers one kind of request.
+
+    Attributes
+    ----------
+    suits
+        Whether an Abstract Syntax is one of its own.
+    serve
+        Reads the rest of the request and answers it.  An error of ours that it raises is answered for it; what it
+        refused itself it returns, in a sentence.
+    for_everyone
+        Open to all who may associate, not only to those who may query.
+    kind
+        As what a refusal is recorded; None where it is not.
+    """
+
+    suits: Callable[[str], bool]
+    serve: Serve
+    for_everyone: bool = False
+    kind: ServiceKind | None = None
+
+
+class RequestDispatcher:
+    """Answers requests.
+
+    Parameters
+    ----------
+    services
+        What answers the requests with a Command Field.
+    policy
+        Who may query.
+    rejections
+        Told of what was refused, and that a service has succeeded.
+    """
+
+    def __init__(self, services: Mapping[int, Service], policy: AccessPolicy, rejections: RejectionRecorder) -> None:
+        self._services = services
+        self._policy = policy
+        self._rejections = rejections
+
+    def answer(self, association: Association, context: Context, command: CommandSet) -> None:
+        """Answer one request, or pass over what none of ours has asked for; it has been read to its end then.
+
+        Raises
+        ------
+        AssociationEnded
+        """
+        field = command.field
+        service = self._services.get(field)
+        is_suitable = service is not None and service.suits(context.abstract_syntax)
+        if field == Field.C_CANCEL_RQ or (command.is_response and not is_suitable):
+            association.skip_data_set()  # for an operation that has ended already
+            return
+        if service is None or not is_suitable:
+            self._reply_unsuitable(association, context, command, service)
+            return
+        try:
+            if not service.for_everyone:
+                self._policy.require_query(association.caller)
+            refused = service.serve(association, context, command)
+        except AssociationEnded:
+            raise
+        except BackupSCPError as error:
+            self._refuse(association, context, command, error)
+        except Exception as error:  # noqa: BLE001 - one request failed; the peer must hear of it, and others go on
+            log.error("A request of %s failed by an error in the node: %s", association.caller, place_of(error))
+            association.skip_data_set()
+            association.send(context.context_id, response(command, PROCESSING_FAILURE, comment="Internal error"))
+            self._note_refusal(association, service, "Internal error", "look at the log of the node, and report it")
+        else:
+            if refused:
+                self._note_refusal(association, service, refused, "")
+            elif service.kind not in (None, ServiceKind.STORE):  # images: at the end, when none of all was refused
+                caller = association.caller
+                self._rejections.succeeded(service.kind, caller.ae_title, caller.address)
+
+    def _reply_unsuitable(
+        self, association: Association, context: Context, command: CommandSet, service: Service | None
+    ) -> None:
+        association.skip_data_set()
+        status = UNRECOGNISED_OPERATION if service is None else SOP_CLASS_NOT_SUPPORTED
+        association.send(context.context_id, response(command, status))
+        if service is not None:
+            self._note_refusal(association, service, "The request does not suit its Presentation Context", "")
+
+    def _refuse(self, association: Association, context: Context, command: CommandSet, error: BackupSCPError) -> None:
+        """Answer a request that ended with an error of ours."""
+        association.skip_data_set()
+        association.tally.refused += 1
+        association.send(context.context_id, response(command, status_of(error), comment=str(error)))
+        level = self._note_refusal(association, self._services[command.field], str(error), fix_of(error))
+        log.log(level, "%s of %s refused: %s", Field(command.field).name, association.caller, error)
+
+    def _note_refusal(self, association: Association, service: Service, reason: str, fix: str) -> int:
+        if service.kind is None:
+            return logging.WARNING
+        association.tally.refused_to_store |= service.kind is ServiceKind.STORE
+        return note_rejection(
+            self._rejections, service.kind, association.caller, association.called_ae_title, reason, fix
+        )
+
+
+def note_rejection(
+    rejections: RejectionRecorder, kind: ServiceKind, caller: Caller, called: str, reason: str, fix: str
+) -> int:
+    """Count a rejection; give the level of its line in the log, where a repetition says nothing new."""
+    is_first = rejections.rejected(kind, caller.ae_title, called, caller.address, reason, fix)
+    return logging.WARNING if is_first else logging.DEBUG
+
+
+def place_of(error: Exception) -> str:
+    """Name an error and its place, without its text: that may hold patient data."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{type(error).__name__} at " + " < ".join(f"{f.name}:{f.lineno}" for f in reversed(frames[-6:]))
