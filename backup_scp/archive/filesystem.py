@@ -1,4 +1,4 @@
-"""The archive as a folder: on a disk, or on a file system that several nodes share."""
+"""Implement the archive in a folder: on a disk, or on a file system that several nodes share."""
 
 from __future__ import annotations
 
@@ -32,21 +32,22 @@ from backup_scp.ports import ArchivedFile, Arrival, Heading, InstanceKey, Staged
 STAGING = ".staging"
 DAMAGED = ".damaged"
 
-_OF_ONE_FILE = UNREADABLE | {errno.ESTALE, errno.EACCES, errno.EPERM}  # where the archive's marker can be read
+# Errors that concern one file only, if the archive's marker is readable; otherwise the whole archive is away.
+_OF_ONE_FILE = UNREADABLE | {errno.ESTALE, errno.EACCES, errno.EPERM}
 Room = Callable[[int], memoryview | None]
 
 
 class FilesystemArchive:
-    """Fulfils ``ports.Archive``; threads and processes may share the folder.
+    """Implements ``ports.Archive``; threads and processes may share the folder.
 
-    Nothing is touched before the first use, so that a node starts on a full or read-only volume.
+    It does nothing before the first use, so that a node starts on a full or read-only volume.
 
     Parameters
     ----------
     root
-        The archive's folder; made by the first ``stage`` when missing, readable by its owner only.
+        The archive's folder; the first ``stage`` creates a missing one, readable by its owner only.
     reserve_bytes
-        No Data Set is taken while less is free; 0 takes them until the volume is full.
+        Refuse Data Sets while less is free; 0 accepts them until the volume is full.
     """
 
     def __init__(self, root: Path, reserve_bytes: int = 0) -> None:
@@ -137,7 +138,7 @@ class FilesystemArchive:
         with self._opened(location) as stream:
             try:
                 return self._compared(stream, location, sha256, room, quickly=not by_sha256)
-            except DigestMismatch:  # or it was just being replaced, or the system's memory errs: the medium decides
+            except DigestMismatch:  # perhaps a repair or an error in the page cache: read the disk itself
                 pass
         with self._opened(location) as stream:
             uncache(stream)
@@ -150,9 +151,9 @@ class FilesystemArchive:
     def _compared(
         self, stream: BinaryIO, location: str, sha256: str, room: Room | None = None, *, quickly: bool = False
     ) -> ArchivedFile:
-        """Read and digest the whole file, in memory if it fits."""
+        """Read and hash the whole file, in memory if it fits."""
         file = self._described(stream, location)
-        xxh3 = file.xxh3_128 if quickly and file.sha256 == sha256 else ""  # made of what has this SHA-256
+        xxh3 = file.xxh3_128 if quickly and file.sha256 == sha256 else ""  # computed from the bytes with this SHA-256
         expected = xxh3 or file.sha256
         content, digest = room(file.size_bytes) if room else None, digest_like(expected)
         found = digest_rest(stream, digest) if content is None else fill_and_digest(content, stream, digest)
@@ -165,7 +166,7 @@ class FilesystemArchive:
     def flush(self, location: str) -> None:
         final = self._root / location
         with self._opened(location) as stream, self._volume.keeping():
-            if sys.platform != "win32":  # which flushes no file that is open for reading only
+            if sys.platform != "win32":  # Windows cannot flush a file that is opened for reading only
                 fsync(stream.fileno())
             self._folders.make(final.parent)
             fsync_folder(final.parent)
@@ -199,12 +200,12 @@ class FilesystemArchive:
     def _show(self, file: FileInStaging, final: Path) -> None:
         try:
             file.publish(final)
-        except FileNotFoundError:  # somebody has removed its folder since
+        except FileNotFoundError:  # its folder was removed meanwhile
             self._folders.make(final.parent)
             file.publish(final)
 
     def _place(self, key: InstanceKey, sha256: str) -> str:
-        """Choose the location; with the whole digest when another Data Set has the same first digits."""
+        """Return the location; with the whole digest when another Data Set has the same first digits."""
         location = layout.location_of(key, sha256)
         if not (self._root / location).exists():
             return location
@@ -215,9 +216,9 @@ class FilesystemArchive:
         return location if held.sha256 == sha256 else layout.location_of(key, sha256, whole_digest=True)
 
     def _keep_or_replace(self, file: FileInStaging, location: str, key: InstanceKey) -> None:
-        """Keep the file at the location when it is intact; else move it to quarantine, and take its place."""
+        """Keep an intact file at the location; move a damaged one to quarantine, and replace it."""
         if self._is_intact(location, file.sha256):
-            self.flush(location)  # it may have been copied here a moment ago, by no process of ours
+            self.flush(location)  # another program may have copied it here a moment ago
             return
         with exclusive_lock(self._staging.lock_path()):
             if self._is_intact(location, file.sha256):
@@ -236,7 +237,7 @@ class FilesystemArchive:
         return True
 
     def _committed(self, staged: Path) -> str | None:
-        """Read where the file of a process that died was committed to; None when it was not."""
+        """Return the location to which a dead process committed its file; None when it did not."""
         try:
             with staged.open("rb") as stream:
                 location = read_header(stream, "A staged file").location
@@ -250,7 +251,7 @@ class FilesystemArchive:
         if not layout.is_location(location) or not final.is_file():
             return None
         self._folders.make(final.parent)
-        fsync_folder(final.parent)  # the dead process may not have come to it
+        fsync_folder(final.parent)  # perhaps the dead process had not done this
         return location
 
     @contextmanager
@@ -275,7 +276,7 @@ class FilesystemArchive:
             raise DigestMismatch(f"{location} cannot be read: {reason(error)}{whose(error)}") from error
 
     def _described(self, stream: BinaryIO, location: str) -> ArchivedFile:
-        """Read the header, and compare the file's place and length with it."""
+        """Read the header, and compare it with the file's location and length."""
         header = read_header(stream, location)
         if header.location != location:
             raise DigestMismatch(f"{location} is damaged: a file that was stored elsewhere is in its place")
@@ -293,7 +294,7 @@ class FilesystemArchive:
         )
 
     def _files(self, folder: str = "") -> Iterator[str]:
-        """Every file, relative to the root and with ``/``; staged and damaged ones are not among them."""
+        """Yield every file, relative to the root and with ``/``, without staged and damaged ones."""
         self._require_root()
         listing = Listing(self._root, _is_own)
         with translated("read"):
@@ -323,7 +324,7 @@ class FilesystemArchive:
 
 
 def _is_own(name: str) -> bool:
-    """Tell whether a name in the archive's folder is of what it keeps beside the committed files."""
+    """Tell whether a name in the archive's folder is one of the archive's own files and folders."""
     return name in (STAGING, DAMAGED) or name.startswith(MARKER)
 
 

@@ -8,7 +8,7 @@ from typing import BinaryIO, Protocol
 from xxhash import xxh3_128
 
 _XXH3_DIGITS = 32
-_CHUNK_BYTES = 1 << 18  # what a core's own cache holds while it is digested
+_CHUNK_BYTES = 1 << 18  # fits into a core's own cache while it is hashed
 
 
 class Digest(Protocol):
@@ -51,7 +51,7 @@ class Digests:
 
 
 def digest_rest(stream: BinaryIO, digest: Digest) -> str:
-    """Read from the stream's position to its end, in little memory; give the hex digits."""
+    """Hash a stream from its position to its end, with little memory; return the hex digits."""
     with memoryview(bytearray(_CHUNK_BYTES)) as chunk:
         while count := stream.readinto(chunk):  # type: ignore[attr-defined]  # BinaryIO does not tell of it
             digest.update(chunk[:count])
@@ -59,9 +59,9 @@ def digest_rest(stream: BinaryIO, digest: Digest) -> str:
 
 
 def fill_and_digest(memory: memoryview, stream: BinaryIO, digest: Digest) -> str:
-    """Fill the memory from the stream, and give the hex digits of what it holds then; each part while it is at hand."""
+    """Fill the memory from the stream; hash each part while it is in the CPU cache; return the hex digits."""
     for position in range(0, len(memory), _CHUNK_BYTES):
         part = memory[position : position + _CHUNK_BYTES]
         stream.readinto(part)  # type: ignore[attr-defined]  # BinaryIO does not tell of it
-        digest.update(part)  # what was not read, of a file that was cut, cannot match
+        digest.update(part)  # after a short read the digest cannot match
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""What `status` tells of an archive: counts, long work under way, and what a person has to look at."""
+"""The values of `status`: counts, running tasks, and what a person has to check."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Holdings:
 
 
 class IntakeTotals(NamedTuple):
-    """How much the studies hold that received something of late, and when the first version of all came."""
+    """Total size of the studies that received something since a moment, and the time of the first version of all."""
 
     size_bytes: int
     first_at: datetime | None
@@ -82,7 +82,7 @@ class Task:
 
 
 class Progress(NamedTuple):
-    """How far long work has come; a total of 0 is not known yet."""
+    """The progress of a long task; a total of 0 is not known yet."""
 
     done: int
     total: int
@@ -112,12 +112,12 @@ class MassChange:
 
     @property
     def sender(self) -> tuple[str, str]:
-        """Who it is."""
+        """Site and AE title of the sender."""
         return (self.site, self.calling_ae_title)
 
     @property
     def sentence(self) -> str:
-        """Say what happened, and what to do."""
+        """What happened, and what to do."""
         before = (self.began_at - timedelta(microseconds=1)).isoformat(timespec="microseconds")
         return (
             f"{self.calling_ae_title or 'An import'} has sent {self.instances} images of {self.studies} studies again "
@@ -128,18 +128,18 @@ class MassChange:
 
 @dataclass(frozen=True, slots=True)
 class ClockDoubt:
-    """What tells that the clock was wrong, or is.
+    """Evidence that the clock was wrong, or is wrong now.
 
     Attributes
     ----------
     images
         How many versions are dated later than now.
     newest_at
-        The latest date among them; None where there are none.
+        The latest date among them; None when there are none.
     behind_by
-        By how much the clock is behind it; 0 where there are none.
+        By how much the clock is behind that date; 0 when there are none.
     is_over
-        Whether the version that was entered last is not among them: the clock has been set right.
+        Whether the version that was added last is not among them, so that the clock is right again.
     """
 
     images: int = 0
@@ -149,7 +149,7 @@ class ClockDoubt:
 
     @property
     def sentence(self) -> str:
-        """Say what is wrong, and what to do; empty when nothing is."""
+        """What is wrong, and what to do; empty when nothing is."""
         if self.newest_at is None:
             return ""
         images = "1 image was" if self.images == 1 else f"{self.images} images were"

@@ -1,4 +1,4 @@
-"""The values of one stored Data Set, a version: how it is entered, looked up, selected, verified and flagged."""
+"""The values of a version, which is one stored Data Set: to add, look up, select, verify and flag it."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _UNPARSED = frozenset({Flag.UNPARSED})
 
 
 def flags_of(instance: SOPInstance) -> frozenset[Flag]:
-    """Tell what is odd about a Data Set, whatever else is held.
+    """Return the flags of the Data Set itself, independent of other versions.
 
-    Of one that could not be read, or was cut off, nobody knows what it would have said.
+    A Data Set that cannot be read, or is cut off, gets no flag for its identity, which is not known completely.
     """
     if not instance.parsed:
         return _UNPARSED
@@ -46,12 +46,12 @@ def flags_of(instance: SOPInstance) -> frozenset[Flag]:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One stored Data Set, as the index is told of it.
+    """One stored Data Set, with the values that the index stores.
 
     Attributes
     ----------
     flags
-        What is odd about it, whatever else is held.
+        What is unusual about the Data Set itself.
     """
 
     instance: SOPInstance
@@ -62,39 +62,39 @@ class Version:
     flags: frozenset[Flag] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "flags", flags_of(self.instance))  # once: whoever stores it asks twice
+        object.__setattr__(self, "flags", flags_of(self.instance))  # computed once, since an index reads it twice
 
     @property
     def key(self) -> InstanceKey:
-        """Its instance's three UIDs."""
+        """The three UIDs of its instance."""
         return InstanceKey(
             self.instance.study_instance_uid, self.instance.series_instance_uid, self.instance.sop_instance_uid
         )
 
 
 ReadVersion = Callable[[str], "Version | None"]
-"""Give the version at a location; None where there is none that is intact."""
+"""Returns the version at a location; None when there is no intact file."""
 
 
 class AddResult(StrEnum):
-    """What ``Index.add`` made of a version."""
+    """The result of ``Index.add``."""
 
-    NEW = "new"  # a SOP Instance not held before
-    VERSION = "version"  # a further version, from the same sender: if it is whole it answers queries from now on
-    CLASH = "clash"  # a further version, from another sender: kept and flagged, does not take over
-    REENCODED = "reencoded"  # a further version that says the same in another encoding: kept, changes nothing
-    HELD = "held"  # the very same bytes were there already; nothing was added
+    NEW = "new"  # a new SOP Instance
+    VERSION = "version"  # a further version from the same sender: a complete one answers queries from now on
+    CLASH = "clash"  # a further version from another sender: stored and flagged, does not answer
+    REENCODED = "reencoded"  # a further version with the same content in another encoding: stored, changes nothing
+    HELD = "held"  # the same bytes are stored already; nothing was added
 
 
 class Lookup(NamedTuple):
-    """What is known of a SOP Instance UID when a Data Set of it comes.
+    """What the index has for the UIDs of an incoming Data Set.
 
     Attributes
     ----------
     held
         Location and first arrival of the version with exactly these bytes, if there is one.
     latest
-        The last in the order of arrival of all that has the UID; None where nothing has.
+        The order of the latest version with the SOP Instance UID; None when there is none.
     """
 
     held: tuple[str, Arrival] | None = None
@@ -102,7 +102,7 @@ class Lookup(NamedTuple):
 
 
 class StoredVersion(NamedTuple):
-    """One version as retrieve, restore and verify need it."""
+    """The values of a version that retrieve, restore and verify need."""
 
     study_instance_uid: str
     series_instance_uid: str
@@ -117,17 +117,17 @@ class StoredVersion(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What a restore takes; everything that is said narrows it.
+    """The images that a restore sends; each value narrows the selection.
 
     Attributes
     ----------
     conditions
-        Those of a query; all hold.
+        Conditions of a query; all must match.
     all_versions
-        Also the versions that do not answer queries.
+        Whether to include versions that do not answer queries.
     as_of
-        What was received later does not exist: of each instance the version that answered at this moment, which is
-        included.  With ``all_versions`` all that had been received.  A Patient ID is the one of that time.
+        Select of each instance the version that answered at this moment, which is included, and nothing that was
+        received later.  With ``all_versions``, all versions received by then.  A Patient ID is the one of that time.
     digests
         Exactly the versions whose SHA-256 begins with one of these hex digits, whether they answer or not.
     """
@@ -168,14 +168,14 @@ class FlaggedVersion:
 
 
 class VerificationResult(NamedTuple):
-    """What reading a version against its digest has shown.
+    """The result of comparing a version with its digest.
 
     Attributes
     ----------
     damage
-        None if intact, else what is wrong.
+        The damage; None if intact.
     at
-        When its reading began; None is now.  A later result is never replaced by an earlier one.
+        When the read began; None is now.  An earlier result never replaces a later one.
     """
 
     location: str
@@ -184,7 +184,7 @@ class VerificationResult(NamedTuple):
 
 
 Match = dict[str, str]
-"""One answer: keyword to value; Unicode, several values joined by a backslash, empty where unknown."""
+"""One answer: values by keyword; Unicode, several values joined by a backslash, empty when unknown."""
 
 
 class VersionMatch(NamedTuple):
