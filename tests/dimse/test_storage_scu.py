@@ -11,7 +11,9 @@ from datetime import UTC, datetime
 
 import pytest
 
+import backup_scp.dicom.transcode
 from backup_scp.dimse.association.association import LocalAE
+from backup_scp.dimse.scu import transcoding
 from backup_scp.dimse.scu.remote_ae_destination import RemoteAEDestination
 from backup_scp.dimse.scu.storage_scu import MoveOriginator
 from backup_scp.errors import (
@@ -22,6 +24,7 @@ from backup_scp.errors import (
     InstanceRefused,
     InstanceUnconfirmed,
     NoRoom,
+    NothingAccepted,
 )
 from backup_scp.ports import ArchivedFile, Arrival, Heading, RemoteAE, StoredVersion
 from tests import samples
@@ -51,6 +54,26 @@ def stored(tmp_path):
         return file, row
 
     return make
+
+
+@pytest.fixture
+def transcoded(monkeypatch):
+    """Return ``transcoded()``: of each Data Set that was transcoded, whether it is closed by now."""
+    results = []
+
+    def transcode(*arguments):
+        results.append(real(*arguments))
+        return results[-1]
+
+    def closed():
+        for thread in threading.enumerate():
+            if thread.name == "transcode":
+                thread.join(TIMEOUT_S)
+        return [result.data_set.closed for result in results]
+
+    real = backup_scp.dicom.transcode.transcode
+    monkeypatch.setattr(transcoding, "transcode", transcode)
+    return closed
 
 
 def remote(destination, timing=PATIENT):
@@ -182,6 +205,18 @@ def test_a_sop_class_that_is_not_accepted(destination, stored):
         scu.send(*taken)
 
 
+def test_what_is_accepted_is_asked_again_with_other_contexts(destination, stored):
+    """A restore reads the index in batches: the next one may bring a SOP Class that the destination takes."""
+    there = destination(accepts=lambda abstract, _: abstract != CT_IMAGE_STORAGE)
+    refused, taken = stored(CT[0]), stored(samples.encode(samples.dx()))
+    with remote(there) as scu:
+        with pytest.raises(NothingAccepted):
+            scu.prepare([refused[1]])
+        scu.prepare([taken[1]])
+        assert scu.send(*taken) is None
+    assert [one.sop_instance_uid for one in there.stored] == [taken[1].sop_instance_uid]
+
+
 def test_a_sop_class_that_cannot_be_proposed(destination, stored):
     there = destination()
     file, row = stored(samples.Sample("", "", "1.2.3", EXPLICIT, b"ab"))
@@ -234,6 +269,18 @@ def test_a_destination_that_loses_the_association_on_explicit_vr_is_tried_with_i
     assert there.proposed[-1] == [(CT_IMAGE_STORAGE, [IMPLICIT])]  # twice is enough: nobody waits for a third time
 
 
+@pytest.mark.parametrize(("status", "error"), [(0xA700, NoRoom), (0xA900, InstanceUnconfirmed)])
+def test_no_room_is_told_from_a_refusal_of_the_second_try(destination, stored, status, error):
+    """A restore waits for a destination that is full, and goes on at once after a refusal."""
+    there = destination(dies_on=lambda one: one.transfer_syntax == EXPLICIT, status=lambda _: status)
+    file, row = stored(CT[0])
+    with remote(there) as scu:
+        scu.prepare([row])
+        with pytest.raises(InstanceRefused) as raised:
+            scu.send(file, row)
+    assert type(raised.value) is error
+
+
 def test_an_image_in_memory_is_read_again_for_the_second_try(destination, stored):
     """While its answer was awaited, the next one was read into the same memory."""
     there = destination(dies_at=1)
@@ -250,8 +297,19 @@ def test_an_image_in_memory_is_read_again_for_the_second_try(destination, stored
     assert CT[0].dataset().PixelData in there.stored[1].message.data_set
 
 
-def test_silence_is_told_and_three_times_in_a_row_are_too_many(destination, stored):
-    heard, silent = threading.Semaphore(0), {1, 2, 4, 5, 6}
+UNCONFIRMED, SILENT = InstanceUnconfirmed, DestinationSilent
+
+
+@pytest.mark.parametrize(
+    ("silent", "expected"),
+    [
+        ({1, 2, 3}, [UNCONFIRMED, UNCONFIRMED, SILENT]),
+        ({1, 2, 4, 5, 6}, [UNCONFIRMED, UNCONFIRMED, None, UNCONFIRMED, UNCONFIRMED, SILENT]),
+    ],
+    ids=["at once", "later"],
+)
+def test_silence_is_told_and_three_times_in_a_row_are_too_many(destination, stored, silent, expected):
+    heard = threading.Semaphore(0)
     there = destination()
     there.before_answer = lambda: heard.acquire(timeout=TIMEOUT_S) if len(there.stored) in silent else None
     file, row = stored(CT[0])
@@ -259,7 +317,7 @@ def test_silence_is_told_and_three_times_in_a_row_are_too_many(destination, stor
     sentences = set()
     with remote(there, dataclasses.replace(PATIENT, network_s=0.2)) as scu:
         scu.prepare([row])
-        while len(outcomes) < 6:
+        while len(outcomes) < len(expected):
             try:
                 scu.send(file, row)
                 outcomes.append(None)
@@ -268,8 +326,7 @@ def test_silence_is_told_and_three_times_in_a_row_are_too_many(destination, stor
                 sentences.add(str(error))
                 heard.release()
     assert sentences == {"THERE did not answer for 0.2 s while an image was sent"}
-    unconfirmed = InstanceUnconfirmed
-    assert outcomes == [unconfirmed, unconfirmed, None, unconfirmed, unconfirmed, DestinationSilent]
+    assert outcomes == expected
 
 
 @pytest.mark.parametrize("size", [1, 127, 16383])
@@ -374,6 +431,25 @@ def test_a_rejecting_destination_is_not_available(destination):
     there = destination(rejects=bytes((0, 1, 1, 3)))
     with remote(there) as scu, pytest.raises(DestinationUnavailable, match="Calling AE title not recognised"):
         scu.prepare([held()])
+
+
+def test_what_was_transcoded_ahead_is_closed_when_the_destination_is_left(destination, stored, transcoded):
+    there = destination(accepts=lambda _, transfer: transfer == IMPLICIT)
+    first, second = stored(CT[0]), stored(CT[1])
+    with remote(there) as scu:
+        scu.prepare([first[1], second[1]])
+        assert scu.send(*first, lambda: second) is None
+    assert transcoded() == [True, True]
+
+
+def test_what_was_transcoded_ahead_is_closed_when_the_association_is_aborted(destination, stored, transcoded):
+    there = destination(accepts=lambda _, transfer: transfer == IMPLICIT, meddles=lambda answer: answer.pop(0x0900))
+    first, second = stored(CT[0]), stored(CT[1])
+    with remote(there) as scu:
+        scu.prepare([first[1], second[1]])
+        with pytest.raises(InstanceUnconfirmed):
+            scu.send(*first, lambda: second)
+        assert transcoded() == [True, True]
 
 
 def test_leaving_after_an_error_releases(destination, stored):

@@ -115,6 +115,7 @@ CASES = [
     ("PatientName", NAMES, WildCard("smith?*"), ("SMITH_A", "SMITHXA")),
     ("PatientName", NAMES, WildCard("山*"), (NAMES[6],)),
     ("PatientName", NAMES, WildCard("*=山田*"), (NAMES[6],)),
+    ("PatientName", NAMES, WildCard("Y*=*太郎=やまだ*"), (NAMES[6],)),
     ("PatientName", NAMES, WildCard("김^??"), ("김^희중",)),
     ("ReferringPhysicianName", NAMES, SingleValue("doe^jane"), NAMES[:3]),
     ("ReferringPhysicianName", NAMES, SingleValue("山田^太郎"), (NAMES[6],)),
@@ -209,6 +210,7 @@ CASES = [
     ("PatientName", NAMES, FuzzyName("smith_"), ("SMITH_A",)),
     ("PatientName", NAMES, FuzzyName("太郎^山田"), (NAMES[6],)),
     ("PatientName", NAMES, FuzzyName("tarou yamada=太郎"), (NAMES[6],)),
+    ("PatientName", NAMES, FuzzyName("tarou=山田=やまだ"), (NAMES[6],)),
     ("PatientName", NAMES, FuzzyName("=tarou"), ()),
     ("PatientName", NAMES, FuzzyName("tarou 太郎"), ()),  # words of two groups
     ("PatientName", NAMES, FuzzyName("ñandu omega"), ()),

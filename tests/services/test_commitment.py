@@ -20,7 +20,7 @@ from backup_scp.errors import (
 from backup_scp.index.connection.migrate import upgrade
 from backup_scp.index.sql_index import SQLIndex
 from backup_scp.ports import Commitment, CommitmentRequest, FailureReason, Reference, Requester
-from backup_scp.services.commitment import CommitmentTimers, LeaseLost, StorageCommitment
+from backup_scp.services.commitment import CommitmentTimers, LeaseLost, StorageCommitment, WorkSignal
 from backup_scp.services.commitment_worker import CommitmentWorker
 from tests.processes import wait_until
 from tests.samples import cr, ct_series, dx, encode
@@ -309,6 +309,19 @@ def test_what_a_request_waits_for_is_forgotten_when_there_are_many(stored, commi
     assert len(commitment._verifier._begun) == 0
 
 
+def test_a_request_is_read_as_long_as_its_turn_lasts(stored, clock, monkeypatch):
+    monkeypatch.setattr("backup_scp.services.commitment._READ_AT_ONCE", 1)
+    pace = replace(PACE, turn=timedelta(hours=1))
+    commitment = StorageCommitment(stored.archive, stored.index, VERIFICATION.__ne__, pace, clock)
+    samples = [encode(ds) for ds in ct_series(4)]
+    for sample in samples:
+        stored.put(sample)
+    references = tuple(Reference(sample.sop_class_uid, sample.sop_instance_uid) for sample in samples)
+    commitment.request(CommitmentRequest("1", references, CONSOLE, clock()))
+    assert commitment.judge_next()
+    assert commitment.report_next(Ear())
+
+
 @pytest.fixture
 def short_turns(stored, clock, monkeypatch):
     monkeypatch.setattr("backup_scp.services.commitment_verification._READ_AT_ONCE", 1)
@@ -547,6 +560,24 @@ def test_a_worker_does_all_that_is_due_and_stops(stored):
     worker.stop(30)
     assert not [thread for thread in threading.enumerate() if thread.name == "commitment"]
     assert {commitment.results for commitment in ear.taken} == {(None,)}
+
+
+def test_a_worker_without_work_waits(stored):
+    """Else its threads would ask the index all the time."""
+    waits: list[float] = []
+
+    class Bell(WorkSignal):
+        def wait(self, heard, timeout_s):
+            waits.append(timeout_s)
+            super().wait(heard, timeout_s)
+
+    commitment = StorageCommitment(stored.archive, stored.index)
+    commitment.bell = Bell()
+    worker = CommitmentWorker(commitment, Ear())
+    worker.start()
+    wait_until(lambda: waits)
+    worker.stop(30)
+    assert min(waits) > 0
 
 
 def test_a_node_that_stops_in_the_middle_reports_nothing_and_goes_on_later(stored, clock, ask, commitment):
