@@ -150,7 +150,7 @@ def find(
 def _level(
     level: FindLevel | None, selected: SelectionOptions, as_of: datetime | None, *, every_version: bool
 ) -> FindLevel:
-    """Choose the level, and refuse what does not go together with it."""
+    """Return the level; raise for options that contradict it."""
     if every_version and level not in {None, FindLevel.IMAGE}:
         raise InvalidSelection("--versions all lists images: leave out --level, or type --level image")
     level = level or (FindLevel.IMAGE if every_version or selected.instance else FindLevel.STUDY)
@@ -187,7 +187,7 @@ class _Past:
             return None
 
     def require_complete(self) -> None:
-        """Say how many files could not be read, and end with exit code 1; do nothing where all could."""
+        """If files could not be read, print their number and exit with code 1."""
         if self._unreadable:
             left_out = count(self._unreadable, "file")
             complain(f"{left_out} of that time cannot be read and left out: backup-scp verify names them")

@@ -50,7 +50,7 @@ class PlainCommand(TyperCommand):
 
 
 def takes_groups(command: Callable[..., None]) -> Callable[..., None]:
-    """Let a command take groups of options: the fields of a parameter that is a dataclass are options of its own.
+    """Give a command groups of options: each field of a parameter that is a dataclass becomes an option.
 
     typer reads the options of a command from its signature, so the decorated one has that of all options.
     """
@@ -70,7 +70,7 @@ def takes_groups(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _options(parameter: Parameter, kind: Any) -> Iterator[Parameter]:
-    """Give a parameter with its type, or the fields of the dataclass that this is."""
+    """Return a parameter with its type, or the fields of its type when that is a dataclass."""
     if not dataclasses.is_dataclass(kind):
         yield parameter.replace(annotation=kind, kind=Parameter.KEYWORD_ONLY)
         return

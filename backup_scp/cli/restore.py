@@ -138,7 +138,7 @@ def restore(
 def _send(
     settings: Settings, to: str, destination: RestoreDestination, selection: Selection, sending: SendingOptions
 ) -> tuple[Restore, list[Missing], Dropped]:
-    """Send what is selected; say what became of it, what is missing, and which earlier confirmations are void."""
+    """Send the selected images; print the results, missing images, and invalid earlier confirmations."""
     from backup_scp.node import remote_aes
     from backup_scp.node.opening import OpenStores
     from backup_scp.services import restore as service
@@ -177,7 +177,7 @@ def _say(words: str, name: str) -> None:
 
 
 def _selection(selected: SelectionOptions, which: VersionOptions, *, everything: bool) -> Selection:
-    """Make what the options select; refuse what does not go together, and nothing at all."""
+    """Return the selection of the options; raise for contradicting options and for none."""
     from backup_scp.ports import Selection
 
     all_versions = which.versions is Versions.ALL

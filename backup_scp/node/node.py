@@ -99,7 +99,7 @@ class Node:
         return ports
 
     def _open_storage(self, stack: ExitStack) -> tuple[OpenStores, Ingest]:
-        """Open archive and index, take in what a crash left, and log what is wrong with them."""
+        """Open archive and index, add the files that a crash left, and log problems."""
         settings = self._settings
         reasons = list(set_aside_damaged_index(settings)) if self._keeps_up else []
         storage = self._storage = stack.enter_context(OpenStores(settings, create=True))
@@ -114,7 +114,7 @@ class Node:
         return storage, ingest
 
     def _serve(self, stack: ExitStack, storage: OpenStores, ingest: Ingest) -> tuple[int, ...]:
-        """Answer whoever calls at the ports, and work on Storage Commitment; return the ports."""
+        """Start the DIMSE server and the Storage Commitment threads; return the ports."""
         from backup_scp.dimse.association.negotiation import is_storage
         from backup_scp.dimse.association.server import Server
         from backup_scp.dimse.scp.service_table import services
@@ -144,7 +144,7 @@ class Node:
         return ports
 
     def _start_maintenance(self, stack: ExitStack, storage: OpenStores) -> None:
-        """Start what one process of the node does by itself."""
+        """Start the maintenance thread, which only one process of the node has."""
         self._maintenance = MaintenanceThread(
             storage.archive,
             storage.index,

@@ -1,8 +1,8 @@
 """Storage Commitment: read the requested instances back from the disk, and deliver the report, however long it takes.
 
-Three steps, each of its own: a request is kept (``request``), its instances are looked at (``judge_next``), and the
-report goes out (``report_next``).  What is due stands in the index, so a crash, a restart or a second node lose nothing
-and do nothing twice.
+There are three independent steps: store a request (``request``), verify its instances (``judge_next``), and deliver the
+report (``report_next``).  The index holds what is due, so a crash, a restart or a second node loses nothing and does
+nothing twice.
 """
 
 from __future__ import annotations
@@ -25,34 +25,34 @@ _LONGEST_PAUSE = timedelta(hours=1)
 _LONGEST_LOOK = timedelta(seconds=30)
 
 RenewLease = Callable[[], None]
-"""Raises ``LeaseLost`` where somebody else has a report by now."""
+"""Raises ``LeaseLost`` when another worker has the report by now."""
 
 DeliverReport = Callable[[Commitment, RenewLease], None]
-"""Delivers a report, after a last ``RenewLease``; raises what kept it from being delivered."""
+"""Delivers a report, after a last ``RenewLease``; raises the error that prevents the delivery."""
 
 
-class LeaseLost(Exception):  # noqa: N818 - no error: somebody else does it
+class LeaseLost(Exception):  # noqa: N818 - no error: another worker does it
     """Another worker has the lease by now."""
 
 
 @dataclass(frozen=True, slots=True)
 class CommitmentTimers:
-    """How long the steps of a commitment may take, and how long they wait.
+    """Time limits and intervals of the steps of a commitment.
 
     Attributes
     ----------
     images
-        For instances that come after the request.
+        How long to wait for instances that come after the request.
     look
-        Before what is missing is looked for again; longer as time passes.
+        First interval between two searches for missing instances; it grows with time.
     retry
-        After a report that was not taken; doubled each time, up to an hour.
+        First interval after a failed report; doubled each time, up to an hour.
     give_up
-        After the request, reports are no longer tried.
+        How long after the request to try reports.
     lease
-        What a node that died was working on is taken up by another one.
+        Duration of a lease; after it another worker continues the work of a dead one.
     turn
-        So long the instances of one request are read, then those of another requester.
+        How long to read the instances of one request before those of another requester.
     """
 
     images: timedelta = timedelta(minutes=10)
@@ -64,14 +64,14 @@ class CommitmentTimers:
 
 
 class WorkSignal:
-    """Wakes whoever waits for work."""
+    """Wakes threads that wait for work."""
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
         self.generation = 0
 
     def notify(self) -> None:
-        """Wake all who wait."""
+        """Wake all waiting threads."""
         with self._condition:
             self.generation += 1
             self._condition.notify_all()
@@ -88,11 +88,11 @@ class StorageCommitment:
     Parameters
     ----------
     archive, index
-        What is held, and what is due.
+        Hold the instances, and the requests.
     is_storable
-        Whether a SOP Class is one that can be stored here.
+        Tells whether a SOP Class can be stored here.
     pace
-        How long is waited for what.
+        Time limits and intervals.
     clock
         The time, UTC.
     """
@@ -108,16 +108,16 @@ class StorageCommitment:
         self._records = index.commitments
         self._pace = pace or CommitmentTimers()
         self._clock = clock
-        self._delivered: set[int] = set()  # but the index could not be told
+        self._delivered: set[int] = set()  # delivered reports that the index could not record
         self._had_a_turn: set[str] = set()  # addresses, in this round
         self.stopping = threading.Event()
         self._verifier = ReferenceVerifier(archive, index, is_storable, self._pace.turn, clock, self.stopping)
         self.bell = WorkSignal()
 
-    # -- asking --------------------------------------------------------------------------------------------------------
+    # -- requests ------------------------------------------------------------------------------------------------------
 
     def request(self, request: CommitmentRequest) -> int:
-        """Keep a request; when it returns it is durable, and will be reported on.
+        """Store a request; on return it is durable, and its report will follow.
 
         Returns
         -------
@@ -135,15 +135,15 @@ class StorageCommitment:
         self.bell.notify()
         return number
 
-    # -- judging -------------------------------------------------------------------------------------------------------
+    # -- verification --------------------------------------------------------------------------------------------------
 
     def judge_next(self) -> bool:
-        """Look at the instances of one request that is due; False when there is none.
+        """Verify the instances of one request that is due; False when there is none.
 
         Raises
         ------
         IndexUnavailable
-            It will be looked at again.
+            The request stays due.
         """
         now = self._clock()
         leased = self._records.lease_request(now, now + self._pace.lease, self._had_a_turn)
@@ -189,7 +189,7 @@ class StorageCommitment:
         Raises
         ------
         IndexUnavailable
-            It will be delivered later, or the index told that it was.
+            The report, or its record in the index, follows later.
         """
         now = self._clock()
         leased = self._records.lease_report(now, now + self._pace.lease)
@@ -210,23 +210,23 @@ class StorageCommitment:
         return True
 
     def lease_report_of(self, numbers: Sequence[int], attempts: int) -> Commitment | None:
-        """Take one of these reports, to deliver it in another way; ``delivered`` or ``not_delivered`` ends that."""
+        """Lease one of these reports, to deliver it in another way; call ``delivered`` or ``not_delivered`` then."""
         now = self._clock()
         return self._records.lease_report_of(numbers, attempts, now, now + self._pace.lease)
 
     def renew(self, leased: Commitment) -> bool:
-        """Keep a report that was taken; False when it is no longer ours to deliver."""
+        """Extend the lease of a report; False when another worker has it or it was delivered."""
         return leased.number not in self._delivered and self._records.renew(leased, self._clock() + self._pace.lease)
 
     def delivered(self, leased: Commitment) -> None:
-        """Note that a report was taken by its requester; it is never sent again."""
+        """Record that the requester accepted a report; it is never sent again."""
         self._delivered.add(leased.number)
         self._records.report_delivered(leased, self._clock())
         self._delivered.discard(leased.number)
         self.bell.notify()
 
     def not_delivered(self, leased: Commitment, error: BackupSCPError | str) -> None:
-        """Note why a report was not taken, and when it is tried again."""
+        """Record why a report was not delivered, and when to try it again."""
         now = self._clock()
         pause = min(self._pace.retry * 2 ** min(leased.attempts, 16), _LONGEST_PAUSE)
         give_up_before = now + pause - self._pace.give_up

@@ -1,7 +1,7 @@
-"""Reads the instances of a Storage Commitment request back from the disk, and says why one is not committed.
+"""Read the instances of a Storage Commitment request back from the disk, and give the reason for each failure.
 
-A request may name thousands of instances: it is read in turns with others, and what has been read of it is remembered
-in this process alone.
+A request may name thousands of instances: so it is read in turns with other requests, and only this process remembers
+how far it has read.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ from backup_scp.ports import (
 
 log = logging.getLogger(__name__)
 
-_BATCH = 500  # references that are looked for at once
-_READ_AT_ONCE = 20  # instances that are read before a turn may end
-_MOST_BEGUN = 4  # of 10,000 references each takes some MB
+_BATCH = 500  # references in one search
+_READ_AT_ONCE = 20  # instances to read before a turn may end
+_MOST_BEGUN = 4  # remembered requests; one with 10,000 references takes some MB
 
 Results = dict[Reference, FailureReason | None]
-"""Of each reference why it is not committed; None is the proof that it is held as it was received."""
+"""By reference, why it is not committed; None when its bytes were read back as they were received."""
 
 
 @dataclass(slots=True)
 class ReadingProgress:
-    """How far the instances of one request were looked for and read in this process.
+    """How far this process has searched and read the instances of one request.
 
     Attributes
     ----------
     missing
-        What was not there at the last look, or has not been looked for.
+        References not found by the last search, or not searched yet.
     results
-        Of the first references, in order.
+        Results of the first references, in order.
     turn_is_over
-        Whether reading was interrupted for others.
+        Whether reading was interrupted for other requests.
     """
 
     request: CommitmentRequest
@@ -57,16 +57,16 @@ class ReadingProgress:
 
 
 class ReferenceVerifier:
-    """Looks for the instances of requests, and reads them back.
+    """Searches the instances of requests, and reads them back.
 
     Parameters
     ----------
     archive, index
-        What is held; the index is told of what was verified.
+        Hold the instances; the index also records the results of verification.
     is_storable
-        Whether a SOP Class is one that can be stored here.
+        Tells whether a SOP Class can be stored here.
     turn
-        So long the instances of one request are read, then those of another one.
+        How long to read the instances of one request before those of another one.
     clock
         The time, UTC.
     stopping
@@ -89,10 +89,10 @@ class ReferenceVerifier:
         self._turn = turn
         self._clock = clock
         self._stopping = stopping
-        self._begun: OrderedDict[int, ReadingProgress] = OrderedDict()  # by number; the last one looked at at the end
+        self._begun: OrderedDict[int, ReadingProgress] = OrderedDict()  # by number, the last used one at the end
 
     def progress_of(self, leased: Commitment) -> ReadingProgress:
-        """Return how far this process has come with a request; nothing is known of the work of other processes."""
+        """Return how far this process has come with a request; the progress of other processes is unknown."""
         request = leased.request
         progress = self._begun.get(leased.number) or ReadingProgress(request, list(dict.fromkeys(request.references)))
         self._begun[leased.number] = progress
@@ -102,11 +102,11 @@ class ReferenceVerifier:
         return progress
 
     def forget(self, leased: Commitment) -> None:
-        """Drop what is remembered of a request that has its results."""
+        """Drop the progress of a request that has its results."""
         self._begun.pop(leased.number, None)
 
     def is_missing_some(self, progress: ReadingProgress) -> bool:
-        """Tell whether an instance that may still arrive is missing; do not look again for those that are here."""
+        """Tell whether an instance that may still arrive is missing; do not search again for those that were found."""
         while progress.missing:
             some, rest = progress.missing[:_BATCH], progress.missing[_BATCH:]
             found = self._find(some, progress.request)
@@ -122,7 +122,7 @@ class ReferenceVerifier:
         Parameters
         ----------
         is_late
-            Whether an instance fails that cannot be read now: nobody waits for the archive any longer.
+            Whether an instance that cannot be read now fails, because the time for waiting is over.
         """
         until = time.monotonic() + self._turn.total_seconds()
         progress.turn_is_over = False
@@ -130,8 +130,8 @@ class ReferenceVerifier:
         while len(progress.results) < len(references):
             some = references[len(progress.results) :][:_READ_AT_ONCE]
             results = self._read(self._find(some, progress.request), is_late=is_late)
-            if results is None:  # the node stops, or the archive cannot be read: it is no failure yet
-                progress.results.clear()  # a proof is as fresh as the report
+            if results is None:  # the node stops, or the archive is away: no result yet
+                progress.results.clear()  # read all again later, so that the proof is fresh
                 return False
             progress.results |= {reference: results[reference] for reference in some}
             if time.monotonic() >= until and len(progress.results) < len(references):
@@ -143,7 +143,7 @@ class ReferenceVerifier:
         return self._records.find(references, request.requester, own_only=request.own_only)
 
     def _read(self, found: dict[Reference, list[StoredVersion]], *, is_late: bool) -> Results | None:
-        """Read what these references name; None where that cannot be done now."""
+        """Read the instances of these references; None when that is impossible now."""
         results: Results = {}
         verified: list[VerificationResult] = []
         try:
@@ -164,7 +164,7 @@ class ReferenceVerifier:
     def _read_one(
         self, reference: Reference, held: list[StoredVersion], verified: list[VerificationResult]
     ) -> FailureReason | None:
-        """Read what one reference names; ``None`` is the proof that its bytes are on the disk as they were received."""
+        """Read the instance of one reference; None proves that its bytes on the disk are the received ones."""
         if not held:
             is_storable = self._is_storable(reference.sop_class_uid)
             return FailureReason.NO_SUCH_OBJECT_INSTANCE if is_storable else FailureReason.SOP_CLASS_NOT_SUPPORTED

@@ -1,4 +1,4 @@
-"""Runs the threads that read back what Storage Commitment requests name, and deliver the reports."""
+"""Run the threads that read back the instances of Storage Commitment requests, and deliver the reports."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _TROUBLED_S = 5.0
 
 
 class CommitmentWorker:
-    """The threads of a node that work on what is due.
+    """The threads of a node that work on due requests and reports.
 
     Parameters
     ----------
     commitment
-        What they work on.
+        Has the due requests and reports.
     report
         Delivers a report.
     reporters
-        How many reports may be under way at once, each to another AE.
+        How many reports to send at once, each to another AE.
     """
 
     def __init__(self, commitment: StorageCommitment, report: DeliverReport, reporters: int = 3) -> None:
@@ -37,7 +37,7 @@ class CommitmentWorker:
         ]
 
     def start(self) -> None:
-        """Begin."""
+        """Start the threads."""
         for thread in self._threads:
             thread.start()
 
@@ -60,11 +60,11 @@ class CommitmentWorker:
                 if did_something:
                     continue
             except BackupSCPError as error:
-                if str(error) != said:  # once, not at each try
+                if str(error) != said:  # log it once, not at each try
                     said = str(error)
                     log.error("Storage Commitment waits: %s", error)
                 stopping.wait(_TROUBLED_S)
-            except Exception as error:  # noqa: BLE001 - the border of this thread: the other requests go on
+            except Exception as error:  # noqa: BLE001 - the last function of this thread: other requests continue
                 log.error("Storage Commitment met an error in the node: %s", type(error).__name__)
                 stopping.wait(_TROUBLED_S)
             bell.wait(heard, _IDLE_S)

@@ -179,7 +179,7 @@ def _accepted_contexts(
     accepted: Mapping[int, PresentationContext],
     roles: Mapping[str, SCP_SCU_RoleSelectionNegotiation],
 ) -> dict[int, Context]:
-    """Make our values of the accepted contexts, by the IDs that the peer gave them."""
+    """Return the accepted contexts by the IDs that the peer chose."""
     contexts = {}
     for context_id, context in accepted.items():
         abstract, own_id = str(context.abstract_syntax), asked.context_ids[context_id]

@@ -1,4 +1,4 @@
-"""One Association, in either role: reads and writes its messages (PS3.7 8)."""
+"""Read and write the messages of one Association, in either role (PS3.7 8)."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _LOOK_S = 0.2
 
 
 class InvalidResponse(AssociationEnded):
-    """The peer answered a request of ours with what is no answer to it; the Association was aborted.
+    """The peer sent an invalid response to our request; the Association was aborted.
 
-    Its text ends a sentence that begins with "it sent".
+    The text ends a sentence that begins with "it sent".
     """
 
 
@@ -44,7 +44,7 @@ class Context:
 
 @dataclass(slots=True)
 class AssociationStats:
-    """What an Association has brought."""
+    """Counts of what an Association has stored."""
 
     stored: int = 0
     held: int = 0
@@ -53,7 +53,7 @@ class AssociationStats:
     size_bytes: int = 0
 
     def summary(self, began: float) -> str:
-        """One line for the log; ``began`` is of the monotonic clock."""
+        """Return a line for the log; ``began`` is a time of the monotonic clock."""
         return (
             f"{self.stored} stored, {self.held} already held, {self.refused} refused, "
             f"{self.size_bytes / 1e6:.1f} MB in {time.monotonic() - began:.1f} s"
@@ -64,14 +64,14 @@ class IdleTask(Protocol):
     """Work polled on an idle Association, between two requests."""
 
     def poll(self) -> None:
-        """Do what is due; asked for again and again between two requests, it may send a request of ours."""
+        """Do what is due; called repeatedly between two requests, it may send a request of ours."""
 
     def end(self) -> None:
-        """Give up what is not done: the Association has ended."""
+        """Give up unfinished work, because the Association has ended."""
 
 
 class Association:
-    """An Association with one thread: whoever calls its methods.  Another one may ``send`` between two messages.
+    """An Association, used by one thread; another thread may only ``send`` between two messages.
 
     Attributes
     ----------
@@ -80,25 +80,25 @@ class Association:
     contexts
         Accepted Presentation Contexts by ID.
     negotiated
-        What SOP Class Extended Negotiation has settled, by SOP Class UID.
+        Result of SOP Class Extended Negotiation, by SOP Class UID.
     we_are_scp
-        Of one that we requested: whether the peer lets us be the SCP, by SOP Class UID; nothing where it did not say.
+        As requestor: whether the peer accepts us as SCP, by SOP Class UID; no entry when it did not answer.
     implementation
-        Of one that we requested: the peer's Implementation Class UID and Version Name (PS3.7 D.3.3.2), in one text.
+        As requestor: the peer's Implementation Class UID and Version Name (PS3.7 D.3.3.2), in one text.
     caller, called_ae_title
-        Who calls, and whom.
+        The caller, and the AE title that it called.
     our_ae_title
-        As acceptor: who we are to the caller.
+        As acceptor: our AE title for this caller.
     guard
         Held while a message is read or written.
     tally
-        What it has brought so far.
+        Counts of what it has stored so far.
     ending
-        True when the node stops: no further request will be read.
+        True when the node stops, so that no further request is read.
     errand
-        What is done meanwhile, if anything.
+        The idle task, if there is one.
     farewell
-        The A-ASSOCIATE-RJ that is still to be sent, where it was rejected.
+        The A-ASSOCIATE-RJ that remains to be sent, if the Association was rejected.
     """
 
     caller: Caller
@@ -117,14 +117,14 @@ class Association:
         self.farewell = b""
         self._waiting = False
         self._ahead: tuple[int, CommandSet] | None = None
-        self._data_set_of: int | None = None  # context ID, while a Data Set is still to be read
+        self._data_set_of: int | None = None  # context ID of a Data Set that has not been read to its end
         self._cancelled: set[int] = set()
 
     # -- establishing ----------------------------------------------------------------------------------------------
 
     @classmethod
     def accept(cls, connection: socket.socket, timing: Timing) -> Association:
-        """Take up an incoming connection; ``Server`` goes on from here."""
+        """Wrap an incoming connection; ``Server`` establishes the Association."""
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return cls(UpperLayer(connection, timing, connection.getpeername()[0]))
 
@@ -147,9 +147,9 @@ class Association:
         Raises
         ------
         DestinationUnavailable
-            With the reason, and what to look at.
+            The text has the reason and what to check.
         Interrupted
-            By ``watch``.
+            Raised by ``watch``.
         """
         proposal = Proposal(local, called, host, port, contexts, as_scp, maximum_pdu_length, tls=tls)
         upper_layer, answer = request(proposal, watch)
@@ -181,7 +181,7 @@ class Association:
         Raises
         ------
         AssociationEnded
-            Released, aborted, or gone.
+            The Association was released, aborted or lost.
         """
         self._waiting = self._ahead is None
         try:
@@ -194,7 +194,7 @@ class Association:
             self._waiting = False
 
     def _wait_busily(self, errand: IdleTask) -> None:
-        """Wait for the peer's next word, and do something else meanwhile."""
+        """Wait for the peer's next message, and poll the idle task meanwhile."""
         deadline = time.monotonic() + self.upper_layer.idle_timeout_s
         while not self.upper_layer.has_input(_LOOK_S):
             if time.monotonic() > deadline:
@@ -202,7 +202,7 @@ class Association:
             errand.poll()
 
     def _next_command(self, *, is_due: bool = False) -> tuple[int, CommandSet]:
-        """Take the next message; one that ``is_due`` answers us, and its sender may not idle."""
+        """Read the next Command Set; with ``is_due`` the peer owes us an answer, so a shorter limit applies."""
         context_id, command = self._ahead or self._read_command(is_due=is_due)
         self._ahead = None
         self._data_set_of = context_id if command.has_data_set else None
@@ -232,12 +232,12 @@ class Association:
             self.upper_layer.reject_pdu("a Command Set that cannot be decoded")
 
     def data_set(self) -> Iterator[memoryview]:
-        """Read the Data Set that follows a Command Set, in parts that are valid until the next but one is asked for.
+        """Yield the Data Set that follows a Command Set, in parts, each valid until the second next one is requested.
 
         Raises
         ------
         AssociationEnded
-            It will not be completed.
+            The Data Set stays incomplete.
         """
         while self._data_set_of is not None:
             fragment = self.upper_layer.read_fragment()
@@ -253,7 +253,7 @@ class Association:
         Raises
         ------
         InvalidIdentifier
-            It is absurdly long; it has been read to its end.
+            It is much too long; it was read to its end.
         """
         encoded, size = bytearray(), 0
         for data in self.data_set():
@@ -265,7 +265,7 @@ class Association:
         return bytes(encoded)
 
     def skip_data_set(self) -> None:
-        """Read past what is still to come of a Data Set, so that the next message is found."""
+        """Skip the rest of a Data Set, up to the next message."""
         for _ in self.data_set():
             pass
 
@@ -278,21 +278,21 @@ class Association:
         waiting: Callable[[], None] | None = None,
         with_data_set: bool = False,
     ) -> CommandSet:
-        """Read the response to a request of ours; a C-CANCEL that comes before it is noted (PS3.7 9.3.2.3).
+        """Read the response to our request; record a C-CANCEL that comes before it (PS3.7 9.3.2.3).
 
         Parameters
         ----------
         field, message_id, sop_instance_uid
-            What the response must say, see ``CommandSet.require_answer``.
+            Values that the response must have, see ``CommandSet.require_answer``.
         waiting
-            Called again and again while there is none; it may ``send``.
+            Called repeatedly while there is no response; it may ``send``.
         with_data_set
-            Whether the caller reads what follows; else it is skipped.
+            Whether the caller reads the Data Set; otherwise it is skipped.
 
         Raises
         ------
         InvalidResponse
-            It is no answer to that request, or has no Status.
+            It is no response to that request, or has no Status.
         AssociationEnded
             The peer is gone.
         """
@@ -328,12 +328,12 @@ class Association:
             raise InvalidResponse(str(error)) from None
 
     def cancelled(self, message_id: int) -> bool:
-        """Whether the peer has cancelled the operation ``message_id``; does not wait for the rest of a PDU.
+        """Tell whether the peer has cancelled the operation ``message_id``, without waiting for the rest of a PDU.
 
         Raises
         ------
         AssociationEnded
-            The peer is gone, and nobody waits for the rest.
+            The peer is gone, so the operation is not needed.
         """
         with self.guard:
             while message_id not in self._cancelled and self._ahead is None and self.upper_layer.has_pdu():
@@ -341,29 +341,29 @@ class Association:
                 if command.field == Field.C_CANCEL_RQ:
                     self._cancelled.add(command.number(Element.MESSAGE_ID_BEING_RESPONDED_TO))
                 else:
-                    self._ahead = (context_id, command)  # early, but not lost
+                    self._ahead = (context_id, command)  # an early request: keep it for ``read_command``
             return message_id in self._cancelled
 
     def forget_cancelled(self) -> None:
-        """Start a new operation: Message IDs may be used again."""
+        """Forget cancelled operations, because a new one may use their Message IDs again."""
         self._cancelled.clear()
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
     def send(self, context_id: int, command: bytes, data: bytes | None = None) -> None:
-        """Send one message whose Data Set, if any, fits in memory."""
+        """Send one message whose Data Set, if any, is in memory."""
         with self.guard:
             self.upper_layer.send_message(context_id, command, data)
 
     def send_data_set(self, context_id: int, command: bytes, parts: Iterable[Piece]) -> None:
-        """Send one message whose Data Set comes in parts; memory is flat."""
+        """Send one message whose Data Set comes in parts, with constant memory."""
         with self.guard:
             self.upper_layer.send_data_set(context_id, command, parts)
 
     # -- ending ------------------------------------------------------------------------------------------------------
 
     def end_when_idle(self) -> None:
-        """From another thread: end as soon as the request under way has been answered."""
+        """From another thread: end after the current request is answered."""
         self.ending = True
         if self._waiting:
             self.upper_layer.shut(socket.SHUT_RD)
@@ -373,7 +373,7 @@ class Association:
         self.upper_layer.shut(socket.SHUT_RDWR)
 
     def finish(self) -> str:
-        """End what reading has found to be ending, and say how."""
+        """Complete the end of the Association that reading has found; return how it ended."""
         return self.upper_layer.finish()
 
     def release(self) -> None:
@@ -381,12 +381,12 @@ class Association:
         self.upper_layer.release()
 
     def abort(self, *, block: bool = True) -> None:
-        """Abort: the peer is told, and the connection closed; ``block`` lets the peer close first, for a moment."""
+        """Send an A-ABORT and close the connection; with ``block`` wait a moment for the peer to close first."""
         with self.guard:
             self.upper_layer.abort(block=block)
 
     def close(self) -> None:
-        """Let the peer close first, for a moment, then close."""
+        """Wait a moment for the peer to close, then close."""
         self.upper_layer.linger()
 
 

@@ -1,4 +1,4 @@
-"""Passes each request of an Association to the service that answers it, and answers for those that raise an error."""
+"""Pass each request of an Association to its service, and answer a request whose service raises an error."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ Serve = Callable[[Association, Context, CommandSet], str | None]
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What answers one kind of request.
+    """A service for one kind of request.
 
     Attributes
     ----------
     suits
-        Whether an Abstract Syntax is one of its own.
+        Tells whether an Abstract Syntax belongs to the service.
     serve
-        Reads the rest of the request and answers it.  An error of ours that it raises is answered for it; what it
-        refused itself it returns, in a sentence.
+        Reads the rest of the request and answers it.  When it raises an error of ours, the dispatcher sends the
+        answer.  When it has refused the request itself, it returns the reason in a sentence.
     for_everyone
-        Open to all who may associate, not only to those who may query.
+        Whether every caller may use it, not only callers that may query.
     kind
-        As what a refusal is recorded; None where it is not.
+        The kind under which a refusal is recorded; None when it is not recorded.
     """
 
     suits: Callable[[str], bool]
@@ -54,11 +54,11 @@ class RequestDispatcher:
     Parameters
     ----------
     services
-        What answers the requests with a Command Field.
+        The services by Command Field.
     policy
-        Who may query.
+        Tells who may query.
     rejections
-        Told of what was refused, and that a service has succeeded.
+        Records refusals and successes.
     """
 
     def __init__(self, services: Mapping[int, Service], policy: AccessPolicy, rejections: RejectionRecorder) -> None:
@@ -67,7 +67,7 @@ class RequestDispatcher:
         self._rejections = rejections
 
     def answer(self, association: Association, context: Context, command: CommandSet) -> None:
-        """Answer one request, or pass over what none of ours has asked for; it has been read to its end then.
+        """Answer one request, or ignore an unexpected response; on return the message is read to its end.
 
         Raises
         ------
@@ -77,7 +77,7 @@ class RequestDispatcher:
         service = self._services.get(field)
         is_suitable = service is not None and service.suits(context.abstract_syntax)
         if field == Field.C_CANCEL_RQ or (command.is_response and not is_suitable):
-            association.skip_data_set()  # for an operation that has ended already
+            association.skip_data_set()  # the operation has ended already
             return
         if service is None or not is_suitable:
             self._reply_unsuitable(association, context, command, service)
@@ -90,7 +90,7 @@ class RequestDispatcher:
             raise
         except BackupSCPError as error:
             self._refuse(association, context, command, error)
-        except Exception as error:  # noqa: BLE001 - one request failed; the peer must hear of it, and others go on
+        except Exception as error:  # noqa: BLE001 - one request failed: tell the peer, and continue
             log.error("A request of %s failed by an error in the node: %s", association.caller, place_of(error))
             association.skip_data_set()
             association.send(context.context_id, response(command, PROCESSING_FAILURE, comment="Internal error"))
@@ -98,7 +98,10 @@ class RequestDispatcher:
         else:
             if refused:
                 self._note_refusal(association, service, refused, "")
-            elif service.kind not in (None, ServiceKind.STORE):  # images: at the end, when none of all was refused
+            elif service.kind not in (
+                None,
+                ServiceKind.STORE,
+            ):  # for images at the end of the Association, if none was refused
                 caller = association.caller
                 self._rejections.succeeded(service.kind, caller.ae_title, caller.address)
 
@@ -131,12 +134,12 @@ class RequestDispatcher:
 def note_rejection(
     rejections: RejectionRecorder, kind: ServiceKind, caller: Caller, called: str, reason: str, fix: str
 ) -> int:
-    """Count a rejection; give the level of its line in the log, where a repetition says nothing new."""
+    """Count a rejection; return the level for its log line, which is lower for a repetition."""
     is_first = rejections.rejected(kind, caller.ae_title, called, caller.address, reason, fix)
     return logging.WARNING if is_first else logging.DEBUG
 
 
 def place_of(error: Exception) -> str:
-    """Name an error and its place, without its text: that may hold patient data."""
+    """Describe an error by type and place, without its text, which may contain patient data."""
     frames = traceback.extract_tb(error.__traceback__)
     return f"{type(error).__name__} at " + " < ".join(f"{f.name}:{f.lineno}" for f in reversed(frames[-6:]))

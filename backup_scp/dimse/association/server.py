@@ -1,4 +1,4 @@
-"""Establishes Associations, and answers their requests."""
+"""Accept connections, establish their Associations, and serve them."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ class Server:
     Parameters
     ----------
     listening
-        Where, as whom.
+        Address, AE title and limits.
     policy
-        Who may do what.
+        Identifies callers, and tells who may query.
     services
-        What answers the requests with a Command Field.
+        The services by Command Field.
     rejections
-        Told of everything that is turned away.
+        Records all rejections.
     places
-        Counted with those of the other processes of the node.
+        Counts Associations together with the node's other processes.
     """
 
     def __init__(
@@ -67,28 +67,28 @@ class Server:
         self._listeners: list[Listener] = []
         self._pending = PendingConnections()
         self._closing = ClosingConnections()
-        self._associations: dict[Association, str] = {}  # and whose limit each counts for
+        self._associations: dict[Association, str] = {}  # with the peer whose limit each counts for
         self._stopping = False
 
     # -- life ----------------------------------------------------------------------------------------------------
 
     def start(self, listeners: Sequence[Listener] = ()) -> tuple[int, ...]:
-        """Listen; connections are taken from now on.
+        """Start to accept connections.
 
         Parameters
         ----------
         listeners
-            Ports that are open already; by default they are opened now.
+            Open ports; by default this opens the configured ones.
 
         Returns
         -------
         tuple of int
-            The ports: the plain one, and that with TLS, as far as there are such.
+            The ports: the one without TLS and the one with TLS, those that exist.
 
         Raises
         ------
         InvalidSettings
-            One cannot be had; neither is listened at.
+            A port cannot be opened; no port accepts connections.
         """
         self._listeners = list(listeners or open_ports(self._listening))
         for listener in self._listeners:
@@ -97,16 +97,16 @@ class Server:
 
     @property
     def faults(self) -> int:
-        """How many callers were lost by an error in the node."""
+        """How many callers were lost through an error in the node."""
         return sum(listener.faults for listener in self._listeners)
 
     @property
     def is_listening(self) -> bool:
-        """Whether every port takes connections."""
+        """Whether every port accepts connections."""
         return all(listener.is_listening for listener in self._listeners)
 
     def stop(self, grace_s: float) -> None:
-        """Take no more connections, let what is under way end for ``grace_s`` seconds, then abort the rest."""
+        """Stop accepting connections, let current requests end within ``grace_s`` seconds, then abort the rest."""
         for listener in self._listeners:
             listener.stop()
         with self._lock:
@@ -128,14 +128,14 @@ class Server:
     # -- connections -----------------------------------------------------------------------------------------------
 
     def _take(self, connection: socket.socket, address: str) -> None:
-        """Have a connection served; it counts as one that has said nothing yet, and of too many one goes."""
+        """Give a connection to a thread; it counts as silent at first, and one of too many silent ones is closed."""
         with self._lock:
             has_to_go = self._pending.add(connection, peer_of(address))
         if has_to_go is not None:
             shut(has_to_go)
         try:
             self._crew.submit(connection)
-        except (RuntimeError, MemoryError):  # some will end
+        except (RuntimeError, MemoryError):  # no thread is free
             self._forget(connection)
             connection.close()
             caller = Caller("", plain_address(address), None, is_this_machine=False)
@@ -143,7 +143,7 @@ class Server:
             log.log(level, "A caller at %s was turned away: %s; %s", caller.address, *_NO_THREAD)
 
     def _converse(self, connection: socket.socket) -> None:
-        """Serve one connection from its first byte to its last; the border of this thread."""
+        """Serve one connection from its first byte to its last; no error leaves this function."""
         association = None
         try:
             if isinstance(connection, SecuredSocket) and not self._secure(connection):
@@ -153,7 +153,7 @@ class Server:
                 self._serve(association)
         except OSError:
             log.debug("A connection was gone before it said anything")
-        except Exception as error:  # noqa: BLE001 - the border of this thread: the node goes on
+        except Exception as error:  # noqa: BLE001 - the last function of this thread: the node continues
             log.error("Association ended by an error in the node: %s", place_of(error))
             if association is not None:
                 association.abort()
@@ -161,15 +161,15 @@ class Server:
             try:
                 if association is not None:
                     association.close()
-            finally:  # else its place would be taken for good
+            finally:  # otherwise the connection would count for ever
                 self._forget(connection, association)
-                if association is not None and association.farewell:  # last, for its peer may call again at once
+                if association is not None and association.farewell:  # last, because the peer may call again at once
                     self._closing.take(connection, association.farewell)
                 else:
                     connection.close()
 
     def _secure(self, connection: SecuredSocket) -> bool:
-        """Shake hands; what it failed of is noted, for the person who sets the peer up."""
+        """Do the TLS handshake; record why it failed, for the person who configures the peer."""
         try:
             Secured(connection).do_handshake(self._listening.timing.association_s)
         except ssl.SSLError as error:
@@ -183,7 +183,7 @@ class Server:
         return True
 
     def _note_fault(self, error: str) -> None:
-        """Let ``status`` know that a caller was lost."""
+        """Record for ``status`` that a caller was lost."""
         reason = f"it was lost by an error in the node ({error})"
         fix = "look at the log of the node, and at the memory that it has"
         self._rejections.rejected(ServiceKind.ASSOCIATION, "", "", "an unknown address", reason, fix)
@@ -233,7 +233,7 @@ class Server:
         return False
 
     def _our_ae_title(self, called: str) -> str:
-        """Say who we are to somebody who calls us so: another AE, where the settings let it be (PS3.4 C.4.2.3.2)."""
+        """Return our AE title for a caller: the called one, when the settings allow any (PS3.4 C.4.2.3.2)."""
         ours = self._listening
         if called == ours.ae_title or ours.check_called_ae_title:
             return ours.ae_title
@@ -241,7 +241,7 @@ class Server:
         return called if called and is_one else ours.ae_title
 
     def _read(self, association: Association, request: bytes) -> Acceptance | None:
-        """Work out what an Association request is given; one that says nothing is aborted."""
+        """Return the acceptance of an Association request; abort for an invalid request."""
         try:
             return self._acceptances.of(request)
         except InvalidRequest as error:
@@ -273,7 +273,7 @@ class Server:
         return None
 
     def _note_violation(self, association: Association, caller: Caller) -> None:
-        """Note of whom an Association was aborted for what it sent, and for what."""
+        """Record the caller and the violation for which an Association was aborted."""
         if violation := association.upper_layer.violation:
             called = association.called_ae_title
             note_rejection(
@@ -306,10 +306,10 @@ class Server:
 
 
 def _counted_as(caller: Caller) -> str:
-    """Say whose limit an Association counts for; those who are known have none of their own."""
+    """Return the peer whose limit an Association counts for; empty for a known caller, which has no such limit."""
     return "" if caller.is_known else peer_of(caller.address)
 
 
 def _most_threads(listening: ListenSettings) -> int:
-    """Give the number of threads beyond which nobody is served: one for each who may be here, and some that end."""
+    """Return the limit of threads: one for each allowed Association, and some for connections that begin or end."""
     return listening.maximum_associations + listening.reserved_associations + 2 * pending.MOST

@@ -1,4 +1,4 @@
-"""Sends images to a remote AE: opens an Association, and a further one where it is rejected or lost."""
+"""Send images to a remote AE: open an Association, and another one after a rejection or a loss."""
 
 from __future__ import annotations
 
@@ -35,26 +35,26 @@ from backup_scp.errors import (
 from backup_scp.ports import ArchivedFile, Meanwhile, RemoteAE, StoredVersion, do_nothing
 
 _MOST_SILENT = 3
-_ENOUGH = 2  # images that arrived in Implicit VR alone, before all are sent so
+_ENOUGH = 2  # successes with Implicit VR alone, after which it is used for all images
 _SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 2.0
 _IMPLICIT = NATIVE[1]
 _NOT_IMPLICIT = frozenset({NATIVE[0], *NATIVE[2:], str(DeflatedExplicitVRLittleEndian)})
-_ALONE = -1  # in place of the number of a proposal
+_ALONE = -1  # used instead of the number of a proposal
 
 
 class RemoteAEDestination:
-    """A remote AE as ``ports.Destination``: one Association at a time, more than one when there are many contexts.
+    """A remote AE as ``ports.Destination``: one Association at a time, a further one for more contexts.
 
     Parameters
     ----------
     local
-        Who we are.
+        Our AE title and TLS context.
     remote
-        Where to.
+        The AE to send to.
     move_originator
-        When this serves a C-MOVE.
+        The requestor of a C-MOVE, if this serves one.
     watch
-        Called again and again while the remote AE keeps us waiting; what it raises ends the waiting.
+        Called repeatedly while we wait for the remote AE; an exception from it ends the wait.
 
     Attributes
     ----------
@@ -79,18 +79,18 @@ class RemoteAEDestination:
         self._interrupted = False
         self._expected = ContextsToPropose()
         self._proposals: list[ProposedContexts] = []
-        self._proposal_of: dict[str, int] = {}  # by SOP Class
+        self._proposal_of: dict[str, int] = {}  # number of the proposal, by SOP Class
         self._open: tuple[int, Association, StorageSCU] | None = None
-        self._not_accepted: dict[int, str] = {}  # why, by number of the proposal
-        self._silent = 0  # in a row
-        self._helped = 0  # how often Implicit VR alone has
+        self._not_accepted: dict[int, str] = {}  # the reason, by number of the proposal
+        self._silent = 0  # instances in a row without an answer
+        self._helped = 0  # how often Implicit VR alone has helped
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
         if self._interrupted or isinstance(exc[1], KeyboardInterrupt):
-            self._abandon()  # perhaps in the middle of a message
+            self._abandon()  # a message may be incomplete, so it cannot be released
         self._release()
 
     def expect(self, held: StoredVersion) -> None:
@@ -109,7 +109,7 @@ class RemoteAEDestination:
         self._proposal_of = {abstract: number for number, proposal in enumerate(proposals) for abstract, _ in proposal}
         ordered = sorted(instances, key=self._number_of)
         if ordered and self._proposals[0]:
-            with contextlib.suppress(InstanceRefused):  # another Association may be accepted
+            with contextlib.suppress(InstanceRefused):  # another Association may still be accepted
                 self._associate(self._number_of(ordered[0]))
         return ordered
 
@@ -143,16 +143,16 @@ class RemoteAEDestination:
             raise
 
     def _silence(self) -> DestinationSilent | InstanceUnconfirmed:
-        """Say that it did not answer: perhaps because of this instance, but not several times in a row."""
+        """Return the error for a missing answer: of this instance, or after several in a row of the destination."""
         self._silent += 1
         timeout_s = self._local.timing.network_s
         sentence = f"{self._remote.ae_title} did not answer for {timeout_s:g} s while an image was sent"
         return (InstanceUnconfirmed if self._silent < _MOST_SILENT else DestinationSilent)(sentence)
 
     def _once_more(self, file: ArchivedFile, held: StoredVersion) -> str | None:
-        """Try Implicit VR alone, once: some lose the Association over Explicit VR, which they have accepted.
+        """Send the instance again with Implicit VR alone: some peers accept Explicit VR, and then drop the Association.
 
-        Whether it lives at all the next instance will show, on an Association of its own.
+        The next instance, on an Association of its own, shows whether the peer still works.
         """
         broke_off = InstanceUnconfirmed(f"{self._remote.ae_title} broke off the association while it was sent")
         if held.transfer_syntax_uid == _IMPLICIT:
@@ -161,7 +161,7 @@ class RemoteAEDestination:
             association = self._request([(held.sop_class_uid, (_IMPLICIT,))])
             scu = StorageSCU(association, association.contexts.values(), self._move_originator, sent=self.sent)
             self._open = (_ALONE, association, scu)
-            warning = self._store(scu, replace(file, content=None), held)  # another one is in memory by now
+            warning = self._store(scu, replace(file, content=None), held)  # the buffer has the next instance by now
         except (AssociationEnded, DestinationUnavailable):
             raise broke_off from None
         except NoRoom:
@@ -193,13 +193,13 @@ class RemoteAEDestination:
         return scu
 
     def _proposed(self, number: int) -> ProposedContexts:
-        """Give the contexts of a proposal, without Explicit VR once that was seen to do harm."""
+        """Return the contexts of a proposal, without Explicit VR after that has caused losses."""
         if self._helped < _ENOUGH:
             return self._proposals[number]
         return [context for context in self._proposals[number] if context[1][0] not in _NOT_IMPLICIT]
 
     def _request(self, contexts: ProposedContexts) -> Association:
-        """Open an Association; one that is rejected for the moment is asked for again, for a while (PS3.8 9.3.4)."""
+        """Open an Association; after a transient rejection request it again, for some time (PS3.8 9.3.4)."""
         until, pause_s = time.monotonic() + self._local.timing.busy_s, _SHORTEST_PAUSE_S
         while True:
             try:
@@ -215,7 +215,7 @@ class RemoteAEDestination:
             except DestinationBusy:
                 if time.monotonic() + pause_s > until:
                     raise
-            self._pause(pause_s * random.uniform(0.5, 1))  # noqa: S311 - so that two of us do not ask in step for ever
+            self._pause(pause_s * random.uniform(0.5, 1))  # noqa: S311 - so that two nodes do not retry in step
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
     def _pause(self, duration_s: float) -> None:

@@ -1,4 +1,4 @@
-"""Storage SCU: stored files go out over an Association as they are, or losslessly transcoded (PS3.4 B, C.4.2.3)."""
+"""Storage SCU: send stored files over an Association as they are, or losslessly transcoded (PS3.4 B, C.4.2.3)."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ MEDIUM_PRIORITY = 0
 
 @dataclass(frozen=True, slots=True)
 class MoveOriginator:
-    """Who asked for a C-MOVE, and in which message (PS3.7 9.3.1.1).
+    """The requestor of a C-MOVE, and its Message ID (PS3.7 9.3.1.1).
 
-    Its Priority is that of each sub-operation (PS3.4 C.4.2.1.2).
+    Each sub-operation has the Priority of the C-MOVE (PS3.4 C.4.2.1.2).
     """
 
     ae_title: str
@@ -32,22 +32,22 @@ class MoveOriginator:
 
 
 class StorageSCU:
-    """Sends stored files over an Association that was negotiated, in either role.
+    """Sends stored files over an established Association, in either role.
 
     Parameters
     ----------
     association
-        Where to.
+        The Association.
     contexts
         The Presentation Contexts on which the peer is Storage SCP.
     move_originator
-        When this is a sub-operation of a C-MOVE.
+        The requestor of the C-MOVE, for its sub-operations.
     priority
-        Of each C-STORE; that of the C-MOVE in its sub-operations.
+        Priority of each C-STORE; in a C-MOVE the one of its request.
     sent
-        Counts what the peer has stored, by Transfer Syntax: as stored, and as sent.
+        Counts what the peer has stored, by two Transfer Syntaxes: as stored, and as sent.
     waiting
-        Called again and again while a response is awaited, and not while a request is sent.
+        Called repeatedly while it waits for a response, but not while it sends a request.
     """
 
     def __init__(
@@ -72,25 +72,25 @@ class StorageSCU:
         self._transcoder = Transcoder(lambda held: list(self._contexts.get(held.sop_class_uid, ())))
 
     def close(self) -> None:
-        """Call it when nothing more is sent; the Association is not ended."""
+        """Release resources after the last instance; the Association stays open."""
         self._transcoder.close()
 
     def store(self, file: ArchivedFile, held: StoredVersion, meanwhile: Meanwhile = do_nothing) -> str | None:
-        """Send one instance and wait for its Status; ``meanwhile`` see ``ports.Destination``.
+        """Send one instance and wait for its Status; for ``meanwhile`` see ``ports.Destination``.
 
         Returns
         -------
         str or None
-            A warning in one sentence when the peer stored it with one (Status Bxxx).
+            The warning in one sentence, when the peer stored it with one (Status Bxxx).
 
         Raises
         ------
         InstanceRefused
-            No context, no lossless way to one, or a failure Status.
+            There is no context, no lossless way to one, or the Status is a failure.
         ArchiveUnavailable, DigestMismatch
-            It could not be read to its end, or changed before its last fragment went out: the Association was aborted.
+            The file could not be read, or changed before its last fragment was sent: the Association was aborted.
         InvalidResponse
-            The peer did not say what became of it; the Association was aborted.
+            The peer sent no valid Status; the Association was aborted.
         AssociationEnded
             The peer is gone.
         """
@@ -112,7 +112,7 @@ class StorageSCU:
         except Damaged:
             self._association.abort()
             raise
-        except OSError as error:  # in the middle of a message: no other can follow on this Association
+        except OSError as error:  # the message is incomplete, so no other can follow on this Association
             self._association.abort()
             raise ArchiveUnavailable(f"A stored file cannot be read ({error.strerror})") from None
         self._transcoder.begin(meanwhile())
@@ -137,7 +137,7 @@ class StorageSCU:
 
 
 def _even_parts(file: ArchivedFile, held: StoredVersion) -> Iterator[Piece]:
-    """Give the Data Set as it is stored; of odd length, with the byte that it lacks (PS3.8 E.1)."""
+    """Yield the stored Data Set; add the missing byte to one of odd length (PS3.8 E.1)."""
     if file.size_bytes % 2 == 0:
         return parts(file)
     with file.data_set() as stream:
@@ -146,7 +146,7 @@ def _even_parts(file: ArchivedFile, held: StoredVersion) -> Iterator[Piece]:
 
 
 def _judge(answer: CommandSet) -> str | None:
-    """Make a C-STORE Status a return, a warning or an error (PS3.4 B.2.3)."""
+    """Turn a C-STORE Status into None, a warning or an error (PS3.4 B.2.3)."""
     status, comment = answer.status, answer.text(Element.ERROR_COMMENT)
     if status == 0:
         return None

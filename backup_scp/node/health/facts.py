@@ -45,7 +45,7 @@ class Known:
     remarks
         Images that are flagged or damaged, the newest first; 1,000 at most.
     rejections
-        Who was turned away, the latest first; 1,000 at most.
+        Rejected callers, the latest first; 1,000 at most.
     commitments
         Storage Commitment reports that are pending, for each requester.
     tasks
