@@ -310,7 +310,7 @@ def test_what_a_request_waits_for_is_forgotten_when_there_are_many(stored, commi
 
 
 def test_a_request_is_read_as_long_as_its_turn_lasts(stored, clock, monkeypatch):
-    monkeypatch.setattr("backup_scp.services.commitment._READ_AT_ONCE", 1)
+    monkeypatch.setattr("backup_scp.services.commitment_verification._READ_AT_ONCE", 1)
     pace = replace(PACE, turn=timedelta(hours=1))
     commitment = StorageCommitment(stored.archive, stored.index, VERIFICATION.__ne__, pace, clock)
     samples = [encode(ds) for ds in ct_series(4)]
