@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable
 
 import pydicom
@@ -647,11 +648,15 @@ def test_the_log_says_how_it_went_without_a_patient(moving, destination, caplog)
     caplog.set_level(logging.DEBUG)
     there = destination()
     with moving(there.port) as peer:
+        began = time.monotonic()
         move(peer)
         peer.release()
+        took_s = time.monotonic() - began
     to, study = f"'THERE' at 127.0.0.1:{there.port}", repr(STUDY)
     line = f"C-MOVE of 'VIEWER' at 127.0.0.1 to {to}: study {study}, 4 images: 4 sent as stored, 0 with a warning, "
-    assert f"{line}0 failed, 0 not sent; " in caplog.text
+    _, found, rest = caplog.text.partition(f"{line}0 failed, 0 not sent; ")
+    assert found
+    assert float(rest.split(" s")[0]) <= took_s + 0.01  # it is rounded
     assert not [value for value in PERSONAL if value in caplog.text]
 
 
@@ -881,6 +886,27 @@ def test_the_requestor_of_a_get_is_told_while_it_keeps_us_waiting(getting, told_
         assert (final.status, counts(final)) == (0, (None, 4, 0, 0))
         peer.release()
     assert [message.data_set for message in stored] == [sample.data_set for sample in CTS]
+
+
+def test_the_requestor_of_a_get_is_not_told_before_it_is_due(getting, each_is_told, monkeypatch):
+    """The node looks up several times while it waits, and each time there is nothing to say yet."""
+    looked_up, tell = threading.Semaphore(0), retrieve_operation.RetrieveOperation.tell
+
+    def noted(operation):
+        tell(operation)
+        looked_up.release()
+
+    def answer_late(_message):
+        for _ in range(3):
+            assert looked_up.acquire(timeout=TIMEOUT_S)
+        return 0
+
+    monkeypatch.setattr(retrieve_operation.RetrieveOperation, "tell", noted)
+    with getting(CT, items=BOTH, some=CTS[:1]) as peer:
+        _, (*pending, final) = get(peer, answer_late)
+        assert [counts(answer) for answer in pending] == [(1, 0, 0, 0)]
+        assert (final.status, counts(final)) == (0, (None, 1, 0, 0))
+        peer.release()
 
 
 def test_a_get_without_roles_where_the_settings_let_it(start_server, storage, holding):

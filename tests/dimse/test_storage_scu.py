@@ -452,6 +452,18 @@ def test_what_was_transcoded_ahead_is_closed_when_the_association_is_aborted(des
         assert transcoded() == [True, True]
 
 
+def test_a_busy_destination_is_asked_at_growing_intervals(destination, stored, monkeypatch):
+    pauses: list[float] = []
+    monkeypatch.setattr(RemoteAEDestination, "_pause", lambda _, duration_s: pauses.append(duration_s))
+    there = destination(rejects=bytes((0, 2, 3, 2)), rejected=6)
+    file, row = stored(CT[0])
+    with remote(there, dataclasses.replace(PATIENT, busy_s=3600.0)) as scu:
+        scu.prepare([row])
+        assert scu.send(file, row) is None
+    for pause_s, longest_s in zip(pauses, [0.2, 0.4, 0.8, 1.6, 2.0, 2.0], strict=True):
+        assert longest_s / 2 <= pause_s <= longest_s
+
+
 def test_leaving_after_an_error_releases(destination, stored):
     there = destination()
     _, row = stored(CT[0])
