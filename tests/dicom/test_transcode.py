@@ -10,6 +10,7 @@ import struct
 import subprocess
 import tracemalloc
 import warnings
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -215,8 +216,19 @@ def swapped(ds):
 
 def test_explicit_and_deflated_differ_in_nothing_but_deflation():
     stored = encoded(samples.structured_report())
-    assert len(convert(stored, DEFLATED).data_set) % 2 == 0
     assert convert(convert(stored, DEFLATED), EXPLICIT).data_set == stored.data_set
+
+
+def test_what_is_deflated_is_padded_to_an_even_length():
+    """PS3.5 A.5."""
+    padded = []
+    for size in range(0, 40, 2):
+        stored = raw(header(0x00104000, "LT", size) + (b"ABCDEFG" * 6)[:size])
+        deflater = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+        deflated = deflater.compress(stored.data_set) + deflater.flush()
+        padded.append(len(deflated) % 2)
+        assert convert(stored, DEFLATED).data_set == deflated + bytes(padded[-1])
+    assert set(padded) == {0, 1}
 
 
 def test_values_are_swapped_by_the_width_of_their_vr():
