@@ -169,7 +169,7 @@ class Orthanc(Node):
                 "DicomTlsTrustedCertificates": str(certificates.ca),
             }
         (self._place.folder / "orthanc.json").write_text(json.dumps(settings))
-        return [_program("Orthanc"), str(self._place.folder / "orthanc.json")]
+        return [program("Orthanc"), str(self._place.folder / "orthanc.json")]
 
 
 class DcmQRSCP(Node):
@@ -191,7 +191,7 @@ class DcmQRSCP(Node):
         for table, rows in tables.items():
             lines += [f"{table}Table BEGIN", *rows, f"{table}Table END"]
         (self._place.folder / "dcmqrscp.cfg").write_text("\n".join([*lines, ""]))
-        return [_program("dcmqrscp"), "-c", str(self._place.folder / "dcmqrscp.cfg")]
+        return [program("dcmqrscp"), "-c", str(self._place.folder / "dcmqrscp.cfg")]
 
 
 class BackupSCP(Node):
@@ -275,7 +275,8 @@ def _memory_kib(pid: int, line: str) -> int:
         return 0
 
 
-def _program(name: str) -> str:
+def program(name: str) -> str:
+    """Find a program of the peers."""
     found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
     if found is None:
         raise SystemExit(f"{name} is not installed; `make peers` installs it")

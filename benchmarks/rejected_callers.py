@@ -6,10 +6,8 @@ that is not the node's, again and again, from a process of their own.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import multiprocessing
-import shutil
 import socket
 import statistics
 import struct
@@ -24,32 +22,23 @@ from pathlib import Path
 from benchmarks import images
 from benchmarks.dimse import item, pdu
 from benchmarks.images import CT
-from benchmarks.nodes import BackupSCP, Place
-from benchmarks.table import Table
+from benchmarks.nodes import BackupSCP, Place, program
+from benchmarks.two_versions import TwoVersions, parser
 
-_THIS, _OTHER = "this version", "the other"
 _LONGEST_S = 90.0
 _A_ASSOCIATE_RQ = 1
 
 
-class RejectedCallers:
-    """One run over both versions: its table."""
+class RejectedCallers(TwoVersions):
+    """Stores while nobody else calls, and beside callers that are rejected."""
 
     def __init__(self, folder: Path, beside: Path | None, callers: int, stores: int) -> None:
-        self._folder, self._callers, self._stores = folder, callers, stores
-        self._versions = {_THIS: None} if beside is None else {_THIS: None, _OTHER: beside}
-        self.table = Table(list(self._versions), None, "aim")
+        super().__init__(folder, beside)
+        self._callers, self._stores = callers, stores
         self.refused = 0
 
-    def run(self, repeat: int) -> None:
-        """Measure each version so many times, in turns."""
-        for turn in range(repeat):
-            versions = list(self._versions.items())
-            for column, checkout in reversed(versions) if turn % 2 else versions:
-                self._measure(turn, column, checkout)
-
-    def _measure(self, turn: int, column: str, checkout: Path | None) -> None:
-        folder = self._folder / f"{column.replace(' ', '-')}-{turn}"
+    def measure(self, column: str, folder: Path, checkout: Path | None) -> None:
+        """Measure one version."""
         node = BackupSCP(Place(folder / "node", checkout=checkout))
         try:
             node.start()
@@ -80,19 +69,12 @@ class RejectedCallers:
             file = folder / f"{number}.dcm"
             file.write_bytes(b"".join(instance.parts))
             began = time.perf_counter()
-            argv = [_storescu(), "-xe", "-aec", node.ae_title, "127.0.0.1", str(node.address.port), str(file)]
+            argv = [program("storescu"), "-xe", "-aec", node.ae_title, "127.0.0.1", str(node.address.port), str(file)]
             self.refused += subprocess.run(argv, check=False, capture_output=True).returncode != 0  # noqa: S603
             seconds.append(time.perf_counter() - began)
             if time.perf_counter() > until:
                 break
         return seconds
-
-
-def _storescu() -> str:
-    found = shutil.which("storescu")
-    if found is None:
-        raise SystemExit("storescu is not installed; Debian has it in dcmtk")
-    return found
 
 
 @contextlib.contextmanager
@@ -148,13 +130,10 @@ def _watched(node: BackupSCP) -> Iterator[list[int]]:
 
 def main() -> None:
     """Run from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--beside", type=Path, help="a checkout of another version")
-    parser.add_argument("--repeat", type=int, default=1)
-    parser.add_argument("--callers", type=int, default=8)
-    parser.add_argument("--stores", type=int, default=50)
-    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="on the disk to measure")
-    arguments = parser.parse_args()
+    options = parser(__doc__, repeat=1)
+    options.add_argument("--callers", type=int, default=8)
+    options.add_argument("--stores", type=int, default=50)
+    arguments = options.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         measuring = RejectedCallers(Path(folder), arguments.beside, arguments.callers, arguments.stores)
         measuring.run(arguments.repeat)

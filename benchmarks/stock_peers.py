@@ -6,10 +6,8 @@ its acknowledgement makes each image wait for 40 ms.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
-import shutil
 import subprocess
 import tempfile
 import time
@@ -18,31 +16,22 @@ from pathlib import Path
 
 from benchmarks import images, load, nodes, sink
 from benchmarks.images import CT, TINY, Instance, Kind
-from benchmarks.nodes import BackupSCP, Place
-from benchmarks.table import Table
+from benchmarks.nodes import BackupSCP, Place, program
+from benchmarks.two_versions import TwoVersions, parser
 
-_THIS, _OTHER = "this version", "the other"
 _IMAGES = 60
 _START_S = 30.0
 
 
-class StockPeers:
-    """One run over both versions: its table."""
+class StockPeers(TwoVersions):
+    """Stores and retrieves with dcmtk's tools, and without Nagle's algorithm for comparison."""
 
     def __init__(self, folder: Path, beside: Path | None, moved: int) -> None:
-        self._folder, self._moved = folder, moved
-        self._versions = {_THIS: None} if beside is None else {_THIS: None, _OTHER: beside}
-        self.table = Table(list(self._versions), (_THIS, _OTHER), "aim")
+        super().__init__(folder, beside, shows_ratio=True)
+        self._moved = moved
 
-    def run(self, repeat: int) -> None:
-        """Measure each version so many times, in turns."""
-        for turn in range(repeat):
-            versions = list(self._versions.items())
-            for column, checkout in reversed(versions) if turn % 2 else versions:
-                self._measure(turn, column, checkout)
-
-    def _measure(self, turn: int, column: str, checkout: Path | None) -> None:
-        folder = self._folder / f"{column.replace(' ', '-')}-{turn}"
+    def measure(self, column: str, folder: Path, checkout: Path | None) -> None:
+        """Measure one version."""
         with _storescp(folder / "received") as port:
             node = BackupSCP(Place(folder / "node", port, checkout=checkout))
             try:
@@ -97,17 +86,10 @@ def _called(node: BackupSCP) -> tuple[str, ...]:
     return ("-aet", "MODALITY", "-aec", node.ae_title, "127.0.0.1", str(node.address.port))
 
 
-def _timed(program: str, *arguments: str) -> float:
+def _timed(tool: str, *arguments: str) -> float:
     began = time.perf_counter()
-    subprocess.run([_program(program), *arguments], env=_as_installed(), check=True, capture_output=True)  # noqa: S603
+    subprocess.run([program(tool), *arguments], env=_as_installed(), check=True, capture_output=True)  # noqa: S603
     return time.perf_counter() - began
-
-
-def _program(name: str) -> str:
-    found = shutil.which(name)
-    if found is None:
-        raise SystemExit(f"{name} is not installed; Debian has it in dcmtk")
-    return found
 
 
 def _as_installed() -> dict[str, str]:
@@ -128,7 +110,7 @@ def _storescp(folder: Path) -> Iterator[int]:
     """Run dcmtk's Storage SCP; yield its port."""
     folder.mkdir(parents=True)
     port = nodes.free_port()
-    argv = [_program("storescp"), "-aet", sink.AE_TITLE, "+xa", "-od", str(folder), str(port)]
+    argv = [program("storescp"), "-aet", sink.AE_TITLE, "+xa", "-od", str(folder), str(port)]
     process = subprocess.Popen(argv, env=_as_installed())  # noqa: S603
     try:
         until = time.perf_counter() + _START_S
@@ -142,12 +124,9 @@ def _storescp(folder: Path) -> Iterator[int]:
 
 def main() -> None:
     """Run from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--beside", type=Path, help="a checkout of another version")
-    parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--moved", type=int, default=200, help="CT images of 0.5 MB")
-    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="on the disk to measure")
-    arguments = parser.parse_args()
+    options = parser(__doc__, repeat=3)
+    options.add_argument("--moved", type=int, default=200, help="CT images of 0.5 MB")
+    arguments = options.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         measuring = StockPeers(Path(folder), arguments.beside, arguments.moved)
         measuring.run(arguments.repeat)
