@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -19,6 +19,19 @@ def opened(url: str) -> Iterator[SQLIndex]:
     upgrade(url)
     with contextlib.closing(SQLIndex(url)) as index:
         yield index
+
+
+@pytest.fixture
+def transactions(index, monkeypatch) -> Callable[[], int]:
+    """Return ``transactions()``: how many of the usual way ``index`` has begun by then."""
+    begun, write_fast = [], index._database.write_fast
+
+    def noted():
+        begun.append(True)
+        return write_fast()
+
+    monkeypatch.setattr(index._database, "write_fast", noted)
+    return lambda: len(begun)
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from itertools import count
 
 import pytest
 
@@ -23,19 +22,6 @@ from tests.index.examples import version
 def index(tmp_path):
     with opened(f"sqlite:///{tmp_path}/index.db") as index:
         yield index
-
-
-@pytest.fixture
-def transactions(index, monkeypatch):
-    """Number the transactions that are begun."""
-    numbers, entering = count(), index._database.write_fast
-
-    def numbered():
-        next(numbers)
-        return entering()
-
-    monkeypatch.setattr(index._database, "write_fast", numbered)
-    return lambda: next(numbers)
 
 
 def add_at_once(index, versions):

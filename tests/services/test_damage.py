@@ -95,12 +95,6 @@ def test_exactly_what_was_sabotaged_is_found_and_a_resend_repairs_it(chosen, cha
         assert {h.location for h in stored.index.select(EVERYTHING)} == set(locations)
 
 
-@pytest.fixture
-def stored(tmp_path):
-    with stored_in(tmp_path) as stored:
-        yield stored
-
-
 def test_every_byte_of_a_file_counts(stored):
     location = stored.put(SAMPLES[1]).location
     path = stored.path(location)

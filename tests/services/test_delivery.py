@@ -19,15 +19,8 @@ from backup_scp.services.delivery import Delivery, others_of, retrieve
 from backup_scp.services.read_ahead import VerifiedReader
 from tests.samples import ct_series, dx, encode
 from tests.shelf import Shelf
-from tests.stored import stored_in
 
 EVERYTHING = Selection(all_versions=True)
-
-
-@pytest.fixture
-def stored(tmp_path):
-    with stored_in(tmp_path) as stored:
-        yield stored
 
 
 @pytest.fixture

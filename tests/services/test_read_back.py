@@ -8,13 +8,7 @@ from backup_scp.dicom.sop_instance import SOPInstance
 from backup_scp.errors import DigestMismatch, FileMissing
 from backup_scp.services.read_back import version_of
 from tests.samples import dx, encode, unparsable
-from tests.stored import arrival, stored_in
-
-
-@pytest.fixture
-def stored(tmp_path):
-    with stored_in(tmp_path) as stored:
-        yield stored
+from tests.stored import arrival
 
 
 @pytest.mark.parametrize("sample", [encode(dx()), unparsable()], ids=["image", "unparsable"])

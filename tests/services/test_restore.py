@@ -28,15 +28,8 @@ from backup_scp.services.restore_result import Gap
 from backup_scp.services.throttle import Patience, Throttle
 from tests.samples import ct_series, dx, encode
 from tests.shelf import Clock, Shelf
-from tests.stored import stored_in
 
 EVERYTHING = Selection(all_versions=True)
-
-
-@pytest.fixture
-def stored(tmp_path):
-    with stored_in(tmp_path) as stored:
-        yield stored
 
 
 @pytest.fixture

@@ -11,16 +11,9 @@ from backup_scp.services.same_content import find_same
 from tests import samples
 from tests.dicom.transcode.compression import coded_by_dcmtk, variants
 from tests.samples import Sample, dx, encode, replace
-from tests.stored import stored_in
 
 IMAGE = variants()["words above Bits Stored"]
 PLAIN = encode(IMAGE.data_set())
-
-
-@pytest.fixture
-def stored(tmp_path):
-    with stored_in(tmp_path) as stored:
-        yield stored
 
 
 def found(stored, *held: Sample, came: Sample) -> str:

@@ -24,12 +24,6 @@ from tests.stored import heading_of, key_of, put_into_archive, stored_in
 EVERYTHING = Selection(all_versions=True)
 
 
-@pytest.fixture
-def stored(tmp_path):
-    with stored_in(tmp_path) as stored:
-        yield stored
-
-
 class TestVerify:
     def test_all_is_well(self, stored):
         samples = [encode(ds) for ds in one_of_each()]

@@ -12,11 +12,19 @@ import pytest
 from tests.processes import Processes
 from tests.pynetdicom_answers import keep_answers
 from tests.pynetdicom_sockets import close_forgotten_sockets
+from tests.system.mounts import Mounts, private_mounts
 from tests.system.node import Node
 from tests.system.peers import Orthanc, StoreSCP
 
 close_forgotten_sockets()
 keep_answers()
+
+
+@pytest.fixture
+def mounts() -> Iterator[Mounts]:
+    """Yield the test's own mounts; needs root."""
+    with private_mounts() as mounts:
+        yield mounts
 
 
 @pytest.fixture

@@ -10,20 +10,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, Self
 
+from tests.dimse.wire import Elements, associate_rq
+from tests.dimse.wire import command as encode
 from tests.samples import Sample
 
 PENDING = (0xFF00, 0xFF01)
 VERIFICATION = "1.2.840.10008.1.1"
 IMPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2"
-APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
 
-A_ASSOCIATE_RQ, A_ASSOCIATE_AC, P_DATA_TF, A_RELEASE_RQ, A_RELEASE_RP, A_ABORT = 1, 2, 4, 5, 6, 7
+A_ASSOCIATE_AC, P_DATA_TF, A_RELEASE_RQ, A_RELEASE_RP, A_ABORT = 2, 4, 5, 6, 7
 C_STORE_RQ, C_FIND_RQ, C_ECHO_RQ, C_CANCEL_RQ, NO_DATA_SET = 0x0001, 0x0020, 0x0030, 0x0FFF, 0x0101
 AFFECTED_SOP_CLASS, COMMAND_FIELD, MESSAGE_ID, PRIORITY = 0x0002, 0x0100, 0x0110, 0x0700
 RESPONDED_TO, DATA_SET_TYPE, STATUS, ERROR_COMMENT, AFFECTED_SOP_INSTANCE = 0x0120, 0x0800, 0x0900, 0x0902, 0x1000
-
-
-Elements = dict[int, bytes | str | int]
 
 
 class Acceptor(Protocol):
@@ -52,24 +50,6 @@ class Answer:
     status: int
     error_comment: str = ""
     elements: dict[int, bytes] = field(default_factory=dict, repr=False)
-
-
-def _item(kind: int, body: bytes) -> bytes:
-    return struct.pack(">BxH", kind, len(body)) + body
-
-
-def _element(element: int, value: bytes | str | int) -> bytes:
-    if isinstance(value, int):
-        value = struct.pack("<H", value)
-    elif isinstance(value, str):
-        value = value.encode("latin-1")
-    value += b"\0" * (len(value) % 2)
-    return struct.pack("<HHI", 0, element, len(value)) + value
-
-
-def _command(elements: Elements) -> bytes:
-    body = b"".join(_element(element, value) for element, value in sorted(elements.items()))
-    return _element(0, struct.pack("<I", len(body))) + body
 
 
 def _fragment(context: int, control: int, part: bytes | memoryview) -> bytes:
@@ -106,7 +86,8 @@ class Association:
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if tls is not None:
                 self.socket = tls.wrap_socket(self.socket)
-            self.socket.sendall(self._request(acceptor.ae_title, calling))
+            called = acceptor.ae_title.encode()
+            self.socket.sendall(associate_rq(self.contexts, called=called, calling=calling.encode()))
             kind, body = self.pdu()
             if kind != A_ASSOCIATE_AC:
                 raise AssociationRefusedError(kind, *body[1:4])
@@ -124,7 +105,11 @@ class Association:
 
     def echo(self) -> int:
         """C-ECHO; return the Status."""
-        elements: Elements = {AFFECTED_SOP_CLASS: VERIFICATION, COMMAND_FIELD: C_ECHO_RQ, DATA_SET_TYPE: NO_DATA_SET}
+        elements: Elements = {
+            AFFECTED_SOP_CLASS: VERIFICATION,
+            COMMAND_FIELD: C_ECHO_RQ,
+            DATA_SET_TYPE: NO_DATA_SET,
+        }
         self._send_command(self._context(VERIFICATION), elements)
         return self.answer().status
 
@@ -163,13 +148,18 @@ class Association:
     def find(self, abstract: str, identifier: bytes, *, cancel: bool = False) -> list[Answer]:
         """C-FIND with an encoded Identifier; `cancel` sends the C-CANCEL in the same breath. Return all answers."""
         context = self._context(abstract)
-        elements: Elements = {AFFECTED_SOP_CLASS: abstract, COMMAND_FIELD: C_FIND_RQ, PRIORITY: 0, DATA_SET_TYPE: 1}
+        elements: Elements = {
+            AFFECTED_SOP_CLASS: abstract,
+            COMMAND_FIELD: C_FIND_RQ,
+            PRIORITY: 0,
+            DATA_SET_TYPE: 1,
+        }
         self._message_id += 1
-        request = _fragment(context, 3, _command({**elements, MESSAGE_ID: self._message_id}))
+        request = _fragment(context, 3, encode({**elements, MESSAGE_ID: self._message_id}))
         request += _fragment(context, 2, identifier)
         if cancel:
             elements = {COMMAND_FIELD: C_CANCEL_RQ, RESPONDED_TO: self._message_id, DATA_SET_TYPE: NO_DATA_SET}
-            request += _fragment(context, 3, _command(elements))
+            request += _fragment(context, 3, encode(elements))
         self.socket.sendall(request)
         answers = [self.answer()]
         while answers[-1].status in PENDING:
@@ -225,15 +215,6 @@ class Association:
             received += part
         return bytes(received)
 
-    def _request(self, called: str, calling: str) -> bytes:
-        body = struct.pack(">Hxx16s16s32x", 1, called.ljust(16).encode(), calling.ljust(16).encode())
-        body += _item(0x10, APPLICATION_CONTEXT.encode())
-        for number, (abstract, transfers) in enumerate(self.contexts):
-            syntaxes = _item(0x30, abstract.encode()) + b"".join(_item(0x40, uid.encode()) for uid in transfers)
-            body += _item(0x20, bytes((2 * number + 1, 0, 0, 0)) + syntaxes)
-        body += _item(0x50, _item(0x51, struct.pack(">I", 131072)) + _item(0x52, b"1.2.826.0.1.3680043.10.9999.1"))
-        return struct.pack(">BxI", A_ASSOCIATE_RQ, len(body)) + body
-
     def _read_acceptance(self, body: bytes) -> int:
         peer_max, position = 0, 68
         while position < len(body):
@@ -255,7 +236,7 @@ class Association:
 
     def _send_command(self, context: int, elements: Elements) -> None:
         self._message_id += 1
-        self._send_fragment(context, 3, _command({**elements, MESSAGE_ID: self._message_id}))
+        self._send_fragment(context, 3, encode({**elements, MESSAGE_ID: self._message_id}))
 
     def _send_fragment(self, context: int, control: int, part: bytes | memoryview) -> None:
         self.socket.sendall(_fragment(context, control, part))

@@ -12,7 +12,7 @@ import pytest
 from tests.processes import wait_until
 from tests.samples import Sample, dx, encode, replace
 from tests.system.contents import MARKER, digests, staged, stored_file, visible
-from tests.system.mounts import Mounts, fill, private_mounts
+from tests.system.mounts import fill
 from tests.system.node import Node
 from tests.system.pynetdicom_peers import Sink, find, move
 
@@ -48,12 +48,6 @@ class StoredVersion:
             final = move(self.node, "SINK", "IMAGE", keys)[-1]
             assert (final.status, final.completed) == (0, 1), final
             assert self._sink.stored[before].data_set == sample.data_set
-
-
-@pytest.fixture
-def mounts() -> Iterator[Mounts]:
-    with private_mounts() as mounts:
-        yield mounts
 
 
 @pytest.fixture

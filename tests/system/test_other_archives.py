@@ -19,7 +19,7 @@ from tests.processes import free_port, wait_until
 from tests.samples import Sample, ct_series, dx, encode, replace, uid
 from tests.system.archives import DCMQRSCP, NAMES, ORTHANC, OURS, QRSCP, Archive, Wanted, installed
 from tests.system.commitments import Console, pair
-from tests.system.mounts import Mounts, fill, private_mounts
+from tests.system.mounts import fill
 from tests.system.node import Remote
 from tests.system.pynetdicom_peers import Counts, Sink
 
@@ -74,12 +74,6 @@ def compare(table: list[Row]) -> Callable[..., None]:
         assert not passed, f"{numbers}, {scenario}: {passed} were seen to fail this, and now {outcomes}"
 
     return compare
-
-
-@pytest.fixture
-def mounts() -> Iterator[Mounts]:
-    with private_mounts() as mounts:
-        yield mounts
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from pydicom.uid import CTImageStorage
 from backup_scp.dimse.messages.commitment_data_sets import action_information
 from backup_scp.ports import Reference
 from tests.dimse import wire
-from tests.dimse.wire import ASSOCIATE_RJ, Peer, associate_rq, item, pdu
+from tests.dimse.wire import ASSOCIATE_RJ, Elements, Peer, associate_rq, item, pdu
 from tests.processes import ROOT, wait_until
 from tests.samples import ct_series, encode
 from tests.system import raw_sender
@@ -185,7 +185,7 @@ def commit(node: At, number: int, references: int) -> int:
     """Request a commitment of instances that are not stored; return the Status."""
     pairs = [Reference(CT, f"1.2.826.0.1.3680043.10.9999.{reference}") for reference in range(references)]
     data = action_information(f"1.2.{number}", pairs, IMPLICIT)
-    elements: raw_sender.Elements = {
+    elements: Elements = {
         0x0003: STORAGE_COMMITMENT,
         0x0100: N_ACTION_RQ,
         0x0800: 1,
@@ -249,6 +249,6 @@ def ask_for_every_image(reader: raw_sender.Association) -> None:
         setattr(identifier, keyword, "")
     for keyword in ("SOPInstanceUID", "SOPClassUID", "InstitutionName", "SeriesDescription", "ImageType"):
         setattr(identifier, keyword, "")
-    elements: raw_sender.Elements = {0x0002: STUDY_ROOT_FIND, 0x0100: raw_sender.C_FIND_RQ, 0x0700: 0, 0x0800: 1}
+    elements: Elements = {0x0002: STUDY_ROOT_FIND, 0x0100: raw_sender.C_FIND_RQ, 0x0700: 0, 0x0800: 1}
     reader._send_command(1, elements)
     reader._send_fragment(1, 2, wire.encoded(identifier, IMPLICIT))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from tests.processes import LOOPBACK, Process, connects, free_port
+from tests.system.archives import Server
 from tests.system.contents import digests
 from tests.system.peers import DcmQRSCP, Orthanc, require
 from tests.system.power_cut.volume import Volume, run
@@ -29,15 +30,9 @@ class OtherResult:
     lost: int = 0
 
 
-class Server(Protocol):
+class ServerOnVolume(Server, Protocol):
     """A server with its data on a volume, and everything else beside it."""
 
-    host: str
-    port: int
-    ae_title: str
-    process: Process
-
-    def start(self) -> None: ...
     def held(self) -> set[str]:
         """Return the SHA-256 of every Data Set that it has, after a restart where it needs one to say so."""
 
@@ -85,7 +80,7 @@ def _digests_below(storage: Path) -> set[str]:
     return set(digests(path for path in storage.rglob("*") if path.is_file() and path.name != "index.dat"))
 
 
-SERVERS: dict[str, Callable[[Path, Path], Server]] = {
+SERVERS: dict[str, Callable[[Path, Path], ServerOnVolume]] = {
     "Orthanc": OrthancOnVolume,
     "storescp": StoreSCPOnVolume,
     "dcmqrscp": DcmQRSCPOnVolume,
@@ -114,7 +109,7 @@ def cut_power_of(name: str, file_system: str, work: Path, cycles: int, seed: int
     return result
 
 
-def _work_until_cut(server: Server, volume: Volume, drawn_from: str) -> Ledger:
+def _work_until_cut(server: ServerOnVolume, volume: Volume, drawn_from: str) -> Ledger:
     ledger, moment = Ledger(), Moment.drawn(random.Random(drawn_from), 1)
     server.start()
     senders = Senders(server, [Console(drawn_from, only_new=True)], ledger, moment)
@@ -126,7 +121,7 @@ def _work_until_cut(server: Server, volume: Volume, drawn_from: str) -> Ledger:
     return ledger
 
 
-def _held(server: Server) -> set[str]:
+def _held(server: ServerOnVolume) -> set[str]:
     try:
         return server.held()
     except (AssertionError, OSError) as error:  # it does not start any more
