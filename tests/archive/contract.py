@@ -7,7 +7,7 @@ from typing import Protocol
 
 import pytest
 
-from backup_scp.errors import ArchiveUnavailable, DigestMismatch, FileMissing
+from backup_scp.errors import ArchiveUnavailable, Damaged, DigestMismatch, FileMissing
 from backup_scp.ports import Archive, ArchivedFile, Heading, InstanceKey
 from tests.archive.examples import ARRIVAL, DATA_SET, HEADING, KEY, digest, store
 
@@ -164,13 +164,7 @@ class ArchiveContract:
     def test_a_file_of_another_length_is_damaged(self, archive: Archive, harness: Harness, change: str):
         location = store(archive)
         getattr(harness, change)(location)
-        for look in (
-            lambda: archive.read(location),
-            lambda: archive.verify(location, digest(DATA_SET)),
-            lambda: archive.load(location, digest(DATA_SET), lambda _: None),
-        ):
-            with pytest.raises(DigestMismatch):
-                look()
+        require_unreadable(archive, location, DigestMismatch)
 
     def test_verify_compares_with_what_it_is_told(self, archive: Archive):
         location = store(archive)
@@ -182,26 +176,14 @@ class ArchiveContract:
     def test_a_file_that_is_gone_is_missing(self, archive: Archive, harness: Harness):
         location = store(archive)
         harness.remove(location)
-        for look in (
-            lambda: archive.read(location),
-            lambda: archive.verify(location, digest(DATA_SET)),
-            lambda: archive.load(location, digest(DATA_SET), lambda _: None),
-        ):
-            with pytest.raises(FileMissing):
-                look()
+        require_unreadable(archive, location, FileMissing)
 
     @pytest.mark.parametrize(
         "location", ["", "/etc/passwd", "../x", "ab/1/2/../../../../x", "ab/1/2/3.dcm", "C:\\x", "a\0"]
     )
     def test_what_is_no_location_is_missing(self, archive: Archive, location: str):
         store(archive)
-        for look in (
-            lambda: archive.read(location),
-            lambda: archive.verify(location, "0" * 64),
-            lambda: archive.load(location, "0" * 64, lambda _: None),
-        ):
-            with pytest.raises(FileMissing):
-                look()
+        require_unreadable(archive, location, FileMissing)
 
     @pytest.mark.parametrize("position", [0, 300, -1])
     def test_a_resend_repairs_a_damaged_file(self, archive: Archive, harness: Harness, position: int):
@@ -291,6 +273,16 @@ class ArchiveContract:
 
     def test_free_bytes(self, archive: Archive):
         assert archive.free_bytes() > 0
+
+
+def require_unreadable(archive: Archive, location: str, error: type[Damaged]) -> None:
+    """Try each way of reading a file, and expect this error."""
+    with pytest.raises(error):
+        archive.read(location)
+    with pytest.raises(error):
+        archive.verify(location, digest(DATA_SET))
+    with pytest.raises(error):
+        archive.load(location, digest(DATA_SET), lambda _: None)
 
 
 def bytes_of(file: ArchivedFile) -> bytes:

@@ -291,6 +291,11 @@ ENDS = {
 }
 
 
+def begin_store(peer):
+    """Send a C-STORE-RQ and a part of its Data Set."""
+    peer.send(p_data(pdv(1, COMMAND | LAST, store_rq(SAMPLE.sop_instance_uid)), pdv(1, DATA, SAMPLE.data_set[:500])))
+
+
 @pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
 def test_nothing_half_written_stays(node, storage, end, monkeypatch):
     monkeypatch.setattr("backup_scp.dimse.upper_layer.association_control._LINGER_S", 0.1)
@@ -298,9 +303,7 @@ def test_nothing_half_written_stays(node, storage, end, monkeypatch):
     stage = storage.archive.stage
     monkeypatch.setattr(storage.archive, "stage", _announcing(stage, started))
     with node.peer(CT) as peer:
-        peer.send(
-            p_data(pdv(1, COMMAND | LAST, store_rq(SAMPLE.sop_instance_uid)), pdv(1, DATA, SAMPLE.data_set[:500]))
-        )
+        begin_store(peer)
         assert started.wait(TIMEOUT_S)
         assert len(storage.staged()) == 1
         end(peer)
@@ -313,9 +316,7 @@ def test_nothing_half_written_stays(node, storage, end, monkeypatch):
 def test_nothing_half_written_stays_when_the_peer_stops(start_server, storage):
     node = start_server(storage.services(), timing=Timing(idle_s=TIMEOUT_S, network_s=0.2))
     with node.peer(CT) as peer:
-        peer.send(
-            p_data(pdv(1, COMMAND | LAST, store_rq(SAMPLE.sop_instance_uid)), pdv(1, DATA, SAMPLE.data_set[:500]))
-        )
+        begin_store(peer)
         assert peer.pdu()[0] == ABORT
     finish()
     assert storage.staged() == []
@@ -326,9 +327,7 @@ def test_nothing_half_written_stays_when_the_node_stops(node, storage, monkeypat
     stage = storage.archive.stage
     monkeypatch.setattr(storage.archive, "stage", _announcing(stage, started))
     with node.peer(CT) as peer:
-        peer.send(
-            p_data(pdv(1, COMMAND | LAST, store_rq(SAMPLE.sop_instance_uid)), pdv(1, DATA, SAMPLE.data_set[:500]))
-        )
+        begin_store(peer)
         assert started.wait(TIMEOUT_S)
         node.server.stop(0)
     finish()

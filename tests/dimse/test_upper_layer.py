@@ -724,16 +724,21 @@ def test_what_is_sent_comes_once_however_late_it_is_taken(secured_pair):
     assert received == message
 
 
-def test_an_abort_in_the_middle_of_what_is_sent(secured_pair):
-    layer, peer = secured_pair
-    establish(layer)
+def send_half_a_message(layer):
+    """Be interrupted by the one who watches, as a cancelled retrieve is."""
 
     def not_wanted():
         raise Interrupted
 
+    establish(layer)
     layer.watch = not_wanted
     with pytest.raises(Interrupted):
         layer.send_message(1, b"a command", bytes(3_000_001))
+
+
+def test_an_abort_in_the_middle_of_what_is_sent(secured_pair):
+    layer, peer = secured_pair
+    send_half_a_message(layer)
     with ThreadPoolExecutor(1) as other:
         aborted = other.submit(layer.abort, block=False)
         received = b"".join(iter(lambda: peer.recv(1 << 16), b""))
@@ -745,14 +750,7 @@ def test_an_abort_does_not_wait_for_a_peer_that_takes_nothing(plain_pair, monkey
     """Otherwise the requestor of a cancelled retrieve would wait a minute, as long as for an answer."""
     monkeypatch.setattr(buffered_socket, "_LAST_WORD_S", 0.2)
     layer, _ = plain_pair
-    establish(layer)
-
-    def not_wanted():
-        raise Interrupted
-
-    layer.watch = not_wanted
-    with pytest.raises(Interrupted):
-        layer.send_message(1, b"a command", bytes(3_000_001))
+    send_half_a_message(layer)
     began = time.monotonic()
     layer.abort(block=False)
     assert time.monotonic() - began < TIMEOUT_S

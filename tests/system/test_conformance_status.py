@@ -1,6 +1,6 @@
 """The tables of docs/conformance-statement.md on Status codes, provoked from a running node, row by row.
 
-Not provoked here but in ``tests/network``: 0110, an error in the node itself.
+Not provoked here but in ``tests/dimse``: 0110, an error in the node itself.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import dataclasses
 import itertools
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 import pytest
 from pydicom.uid import CTImageStorage, DigitalXRayImageStorageForPresentation
@@ -75,28 +76,30 @@ def node(tmp_path_factory, sink):
         node.close()
 
 
-@pytest.fixture(scope="module")
-def without_index(tmp_path_factory):
-    """Return a node whose index has lost a table while it ran."""
-    node = Node(tmp_path_factory.mktemp("without") / "node")
+@contextlib.contextmanager
+def running_without(tables: Iterable[str], folder: Path, *images: Sample) -> Iterator[Node]:
+    """Yield a node whose index has lost tables while it ran."""
+    node = Node(folder / "node")
     node.start()
-    assert {answer.status for answer in node.send(IMAGES)} == {0}
+    if images:
+        assert {answer.status for answer in node.send(images)} == {0}
     with contextlib.closing(sqlite3.connect(node.home / "index.sqlite", isolation_level=None)) as index:
-        index.execute("ALTER TABLE study RENAME TO lost")
+        for table in tables:
+            index.execute(f"ALTER TABLE {table} RENAME TO lost_{table}")
     yield node
     node.close()
+
+
+@pytest.fixture(scope="module")
+def without_index(tmp_path_factory):
+    with running_without(["study"], tmp_path_factory.mktemp("without"), *IMAGES) as node:
+        yield node
 
 
 @pytest.fixture(scope="module")
 def without_commitments(tmp_path_factory):
-    """Return a node whose index has lost the table of Storage Commitment while it ran."""
-    node = Node(tmp_path_factory.mktemp("commitments") / "node")
-    node.start()
-    with contextlib.closing(sqlite3.connect(node.home / "index.sqlite", isolation_level=None)) as index:
-        index.execute("ALTER TABLE commitment RENAME TO lost")
-        index.execute("ALTER TABLE commitment_asked RENAME TO lost_as_well")
-    yield node
-    node.close()
+    with running_without(["commitment", "commitment_asked"], tmp_path_factory.mktemp("commitments")) as node:
+        yield node
 
 
 @pytest.fixture
