@@ -246,7 +246,7 @@ def association_parameters() -> str:
         ("Associations accepted at once, from anyone", NODE.maximum_associations),
         ("Further ones kept for configured remote AEs and this machine", NODE.reserved_associations),
         ("Of them from one address that is neither", NODE.maximum_associations_per_address),
-        ("Associations opened at once", f"1 for each C-MOVE under way, {_REPORTERS} for Storage Commitment"),
+        ("Associations opened at once", f"1 for each running C-MOVE, {_REPORTERS} for Storage Commitment"),
         ("Outstanding asynchronous operations", 1),
         ("TCP connection time-out, at each address of a host, s", f"{NODE.connect_timeout_s:g}"),
         ("ARTIM time-out, and answer to our own Association request, s", f"{NODE.association_timeout_s:g}"),

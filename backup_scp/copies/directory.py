@@ -97,7 +97,7 @@ class DirectoryDestination:
             except OSError as error:
                 raise self._error(error, held) from error
             return None
-        raise InstanceRefused(f"SOP Instance {held.sop_instance_uid}: other bytes are at both of its names")
+        raise InstanceRefused(f"Image {held.sop_instance_uid}: both of its file names are taken by other bytes")
 
     def _candidates(self, held: StoredVersion) -> Iterator[Path]:
         folder = self._folder / path_component(held.study_instance_uid) / path_component(held.series_instance_uid)
@@ -125,11 +125,13 @@ class DirectoryDestination:
         fsync_folder(path.parent)
         if _read_back(path) != sha256:
             path.unlink()
-            raise DestinationUnavailable(f"{self._folder} does not give back what was written to it: try another drive")
+            raise DestinationUnavailable(
+                f"{self._folder} returns other bytes than were written to it: try another drive"
+            )
 
     def _error(self, error: OSError, held: StoredVersion) -> DestinationUnavailable | InstanceRefused:
         if error.errno in {errno.ENAMETOOLONG, errno.EINVAL}:
-            return InstanceRefused(f"{self._folder} cannot hold the name of SOP Instance {held.sop_instance_uid}")
+            return InstanceRefused(f"{self._folder} cannot hold the file name of image {held.sop_instance_uid}")
         return self._unavailable(error)
 
     def _unavailable(self, error: OSError) -> DestinationUnavailable:

@@ -82,7 +82,7 @@ def read_heading(stream: BinaryIO) -> Heading:
     meta = _file_meta(stream)
     offset = stream.tell()
     if meta.get(_MEDIA_STORAGE_SOP_CLASS_UID) == MediaStorageDirectoryStorage:
-        raise NotDICOM("A DICOMDIR: a list of files, not one of them")
+        raise NotDICOM("A DICOMDIR: a list of files, not an image")
     transfer_syntax_uid = meta.get(_TRANSFER_SYNTAX_UID) or _guess_transfer_syntax(stream)
     if not transfer_syntax_uid:
         raise NotDICOM("Not a DICOM file")

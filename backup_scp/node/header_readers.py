@@ -108,7 +108,9 @@ class _Readers:
         if pool is self._pool:
             self._pool = None
             self._deaths += 1
-            log.warning("A process that read the archive has ended (%s): its files are read anew", type(error).__name__)
+            log.warning(
+                "A process that read the archive has ended (%s): its files are read again", type(error).__name__
+            )
 
 
 def _read_files(settings: Settings, locations: list[str]) -> list[Version | rebuild.SkippedFile]:

@@ -216,7 +216,7 @@ def _recover(storage: OpenStores, ingest: Ingest) -> Iterator[str]:
 def _take_in(ingest: Ingest) -> None:
     recovered = ingest.recover()
     if recovered:
-        log.warning("%d files that had no row in the index were entered", recovered)
+        log.warning("%d stored images that were missing in the index were added", recovered)
 
 
 def _pace(settings: Settings) -> CommitmentTimers:
@@ -234,15 +234,16 @@ def _lost_index(storage: OpenStores, reason: str) -> Iterator[str]:
     The index stores new images meanwhile.  When the archive is empty too, it is the node's first start.
     """
     try:
-        is_lost = storage.expect_rebuild(reason or "It knew nothing of the files in the archive")
+        is_lost = storage.expect_rebuild(reason or "It was empty, and the archive was not")
         task = storage.index.tasks().get(rebuild.NAME)
         if task:
-            what = "was lost" if is_lost else "is not whole yet"
-            yield f"The index {what}. {task.note}. It is made from the files; what is found is not all until it is done"
+            what = "was lost" if is_lost else "is incomplete"
+            told = "It is being rebuilt from the files; searches are incomplete until then"
+            yield f"The index {what}. {task.note}. {told}"
         elif reason:
-            yield f"A new index was begun. {reason}"
+            yield f"A new index was created. {reason}"
     except Unavailable as error:
-        log.warning("Nobody knows whether the index is whole: %s", error)
+        log.warning("It is unknown whether the index is complete: %s", error)
 
 
 def _tell_of_connections(index: Index, settings: Settings) -> None:

@@ -92,7 +92,7 @@ def set_aside_damaged_index(settings: Settings, seen: str = "") -> Iterator[str]
 
     if damage := seen or damage_of(settings.index_url):
         aside = set_aside(settings.index_url)
-        yield f"Its file was damaged ({damage}) and set aside as {aside}"
+        yield f"Its file was damaged ({damage}) and renamed to {aside}"
 
 
 def back_up_index(settings: Settings, to: Path) -> int:
@@ -261,7 +261,7 @@ class OpenStores:
         if not self._any_archive:
             self._expect_the_archive()
         if was_upgraded:
-            self.expect_rebuild("It knew nothing of the files in the archive")
+            self.expect_rebuild("It was empty, and the archive was not")
         return self
 
     def _expect_the_archive(self) -> None:

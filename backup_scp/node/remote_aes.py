@@ -117,7 +117,7 @@ def committer(settings: Settings, to: str, index: Index) -> Iterator[RequestComm
 
     remote = find_remote(settings, to)
     if remote is None:
-        raise InvalidSelection("--commit is for a remote AE: a folder's files can be looked at")
+        raise InvalidSelection("--commit is for a remote AE: the files of a folder can be checked directly")
     scu = StorageCommitmentSCU(local_ae(settings), remote, index.commitments)
     services: dict[int, Service] = {Field.N_EVENT_REPORT_RQ: reports_service(index)}
     rejections = RejectionLog(index)

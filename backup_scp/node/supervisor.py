@@ -116,7 +116,7 @@ def _require_interpreter_lock() -> None:
     """Raise on a free-threaded Python: threads here rely on the interpreter lock (docs/architecture.md)."""
     if not getattr(sys, "_is_gil_enabled", lambda: True)():
         raise InvalidSettings(
-            "This Python is a free-threaded build, for which backup-scp is not made: use the usual build, or start it "
+            "This Python is a free-threaded build, which backup-scp does not support: use the usual build, or start it "
             "with PYTHON_GIL=1"
         )
 
@@ -182,7 +182,7 @@ def _serve(
             if run is not None:
                 run.write(_record(settings, node, ports, run))
             if settings.node.workers > 1 and os.getppid() != parent:
-                log.error("The process that this one came of is gone: it ends")
+                log.error("The parent process is gone: this process ends")
                 break
         if run is not None:
             teller.stopping()
@@ -260,7 +260,7 @@ class _Supervisor:
             number = self._numbers.pop(process)
             if self._stopping:
                 continue
-            log.error("Process %d of the node ended %s: another takes its place", number + 1, _how_it_ended(status))
+            log.error("Process %d of the node ended %s: a new one replaces it", number + 1, _how_it_ended(status))
             time.sleep(_WAKE_S)  # limits the rate when a process cannot start
             self._fork(number)
 

@@ -122,7 +122,7 @@ class MassChange:
         return (
             f"{self.calling_ae_title or 'An import'} has sent {self.instances} images of {self.studies} studies again "
             f"with other content since {self.began_at:%Y-%m-%d %H:%M:%S} UTC: if nobody corrected them, look for a "
-            f"virus there. Nothing is lost: backup-scp restore --as-of {before} gives back what was before"
+            f"virus there. Nothing is lost: backup-scp restore --as-of {before} restores what was before"
         )
 
 

@@ -61,9 +61,9 @@ class ArchiveGuard:
         if trouble != self._reported:
             self._reported = trouble
             if trouble:
-                log.error("%s: nothing is stored until a new file is kept; look at the drive", trouble)
+                log.error("%s: nothing is stored until a test file can be written; check the drive", trouble)
             else:
-                log.warning("The archive's disk keeps data again")
+                log.warning("The archive's disk works again")
         # One thread writes at a time, so that ``_recorded`` is what was written last.  The others try again later.
         if trouble != self._recorded and self._recording.acquire(blocking=False):
             try:

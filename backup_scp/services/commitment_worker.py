@@ -65,6 +65,6 @@ class CommitmentWorker:
                     log.error("Storage Commitment waits: %s", error)
                 stopping.wait(_TROUBLED_S)
             except Exception as error:  # noqa: BLE001 - the last function of this thread: other requests continue
-                log.error("Storage Commitment met an error in the node: %s", type(error).__name__)
+                log.error("Storage Commitment failed through an error in the node: %s", type(error).__name__)
                 stopping.wait(_TROUBLED_S)
             bell.wait(heard, _IDLE_S)

@@ -127,7 +127,7 @@ def _deliver_another(damaged: Outcome, outgoing: VerifiedReader, destination: De
     for other in others(damaged.held):
         loaded = outgoing.load(other)
         if loaded.file is not None:
-            log.info("SOP Instance %s goes out as it is held in another encoding", other.sop_instance_uid)
+            log.info("SOP Instance %s is sent as its stored version in another encoding", other.sop_instance_uid)
             return replace(_deliver(loaded, destination, outgoing.read_ahead), held=damaged.held)
     return damaged
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 LINK_TO_NOTHING = "A link to nothing"
 LINK_TO_ITSELF = "A link that leads back to itself"
 LINK_ABOVE = "A link to a folder above the imported one: not followed"
-READ_ALREADY = "A link to, or a second name of, what is imported from where it lies"
+READ_ALREADY = "A link to a file that is imported anyway, or a second name of it"
 NO_FILE = "Neither a file nor a folder: a device, a pipe or a socket"
 ZIP_IN_ZIP = "A zip file in a zip file: not opened; unpack the outer one to import it"
 
@@ -265,7 +265,7 @@ def members(path: Path) -> Generator[Member | NotRead, None, None]:
                 continue
             name = f"{printable(path)}: {info.filename}"
             room -= info.file_size
-            reason = _unreadable(info) if room >= 0 else f"Its zip file expands to too much: {_UNPACK}"
+            reason = _unreadable(info) if room >= 0 else f"Its zip file expands to too many bytes: {_UNPACK}"
             yield NotRead(name, reason, may_be_image=True) if reason else Member(file, info, name)
 
 

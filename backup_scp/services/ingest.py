@@ -141,7 +141,7 @@ class Ingest:
             self._index.record_verification([VerificationResult(location, str(error))])
             log.error("%s; send it again, from the console or another archive", error)
         else:
-            log.error("%s; its sender was not told that it is kept", error)
+            log.error("%s; its sender was not told that it is stored", error)
 
     def _again(self, staged: StagedFile, key: InstanceKey, location: str, arrival: Arrival) -> Accepted:
         """Answer a re-send of stored bytes: check the stored file, and repair a damaged one from the new bytes."""

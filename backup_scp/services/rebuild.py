@@ -180,6 +180,6 @@ def _require_something(archive: Archive, index: Index) -> None:
     """Raise when the index lists files and the archive has none: the drive is not connected."""
     if next(_listed(archive.locations(), Rebuild()), None) is None and (versions := index.holdings().versions):
         raise ArchiveUnavailable(
-            f"The archive shows no file, and the index knows {versions}: is the archive's drive connected? "
+            f"The archive has no files, but the index lists {versions}: is the archive's drive connected? "
             "The index was left as it is"
         )

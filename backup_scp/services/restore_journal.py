@@ -139,7 +139,7 @@ class RestoreJournal:
             self._give_up(error)
 
     def _give_up(self, error: Exception) -> None:
-        log.warning("%s cannot be used (%s): what it holds will be sent again", self._path, error)
+        log.warning("%s cannot be used (%s): the images that it lists will be sent again", self._path, error)
         self.close()
         self._is_useless = True
 
@@ -152,7 +152,7 @@ class RestoreJournal:
                 if isinstance(error, sqlite3.OperationalError):
                     raise
                 aside = self._path.with_suffix(".damaged")
-                log.warning("%s is damaged (%s), and now called %s: what it held will be sent again",
+                log.warning("%s is damaged (%s), and now called %s: the images that it listed will be sent again",
                             self._path, error, aside.name)  # fmt: skip
                 self._path.replace(aside)
                 self._connection = _open(self._path)

@@ -82,7 +82,7 @@ class Patience:
     def over(self) -> None:
         """Reset the waiting time, after a confirmed instance."""
         if self._since is not None:
-            self._say(f"It goes on, after {_duration(self._clock() - self._since)}")
+            self._say(f"It continues, after {_duration(self._clock() - self._since)}")
             self._since = None
 
     @property

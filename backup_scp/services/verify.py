@@ -153,7 +153,7 @@ def verify(
     for name in _listed(archive.foreign(), Verification()):
         found.add_foreign(name)
     done = task.done + found.intact + len(found.damaged) + len(found.missing)
-    before = f", and {task.done} looked at before it was interrupted" if task.done else ""
+    before = f", and {task.done} checked before it was interrupted" if task.done else ""
     index.record_task(Task(NAME, task.began_at, clock.now(), "", done, found.summary + before))
     return found
 
@@ -205,7 +205,7 @@ def _check(archive: Archive, held: StoredVersion, found: Verification, began: da
     if damage:
         finding = Discrepancy(held.location, held.sop_instance_uid, str(damage))
         (found.missing if isinstance(damage, FileMissing) else found.damaged).append(finding)
-        log.error("%s; send SOP Instance %s again", damage, held.sop_instance_uid)
+        log.error("%s; send the image again (SOP Instance UID %s)", damage, held.sop_instance_uid)
     else:
         found.intact += 1
     return VerificationResult(held.location, str(damage) if damage else None, began)

@@ -104,7 +104,7 @@ class MaintenanceThread:
         self._renew = renew
         self._list_storms = storms
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="maintenance", daemon=True)
         self.active_at: datetime | None = None
         self._works: dict[str, tuple[Callable[[], None], Work]] = {
             name: (work, Work(name))
@@ -175,12 +175,12 @@ class MaintenanceThread:
         except BackupSCPError as known:  # tried again at each interval: the drive may be back
             error = str(known)
             if error != before.error:  # once, not every minute
-                log.error("Upkeep waits (%s): %s", name, error)
+                log.error("Maintenance waits (%s): %s", name, error)
         except Exception as unforeseen:  # noqa: BLE001 - the other tasks continue
             error = f"{_place_of(unforeseen)}. This should not have happened; please report it"
             pause_s = min(LOOK_EVERY_S * 2**before.failures, _LONGEST_PAUSE_S)
             self._due_at[name] = time.monotonic() + pause_s
-            log.error("Upkeep (%s): %s. It is tried again in %s", name, error, timedelta(seconds=pause_s))
+            log.error("Maintenance (%s): %s. It is tried again in %s", name, error, timedelta(seconds=pause_s))
         after = Work(name, clock.now(), error, before.failures + 1 if error else 0)
         self._works[name] = (do, after)
 
@@ -194,14 +194,14 @@ class MaintenanceThread:
         task = self._index.tasks().get(rebuild.NAME)
         if task is None:
             return
-        log.warning("The index is being made from the files. %s", task.note)
+        log.warning("The index is being rebuilt from the files. %s", task.note)
         done = rebuild.rebuild(self._archive, self._index, self._go_on)
         for left_out in done.left_out:
             log.error("%s; it is left out of the index", left_out.reason)
         if done.left_out:
-            log.error("The index is made of %d versions; what could not be read is not in it", done.entered)
+            log.error("The index has %d versions from the files; unreadable files are missing in it", done.entered)
         else:
-            log.warning("The index is whole again: %d versions from the files", done.entered)
+            log.warning("The index is complete again: %d versions from the files", done.entered)
 
     def _verify(self) -> None:
         if not self._is_due(self._index.tasks()):
@@ -238,7 +238,7 @@ class MaintenanceThread:
         """
         doubt = self._index.clock_doubt()
         if doubt.behind_by > _LIKELY and not doubt.is_over and time.monotonic() - self._began < _WAIT_FOR_CLOCK_S:
-            raise Unavailable(f"No pass is begun for an hour. {doubt.sentence}")
+            raise Unavailable(f"The check of all files is delayed for an hour. {doubt.sentence}")
 
     def _watch(self) -> None:
         storms = self._list_storms()

@@ -113,7 +113,7 @@ class RejectionLog:
             self._keep(unwritten.values())
             said = str(error) if isinstance(error, BackupSCPError) else type(error).__name__
             if said != self._said:  # once, not every few seconds
-                log.warning("Who was turned away cannot be written to the index yet: %s", said)
+                log.warning("Rejections cannot be written to the index yet: %s", said)
             self._said = said
         else:
             self._said = ""

@@ -1,4 +1,4 @@
-"""backup-scp check beside a node, before its first start, and where something is in the way; it makes nothing."""
+"""backup-scp check, while a node runs, before its first start, and with problems; it creates nothing."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_an_index_that_is_lost_is_not_made(run, kept, home):
         path.unlink()
     found = findings(run("check", "--json"))
     assert found["index"]["severity"] == "note"
-    assert "makes it when it starts" in found["index"]["sentence"]
+    assert "creates it when it starts" in found["index"]["sentence"]
     assert not list(home.glob("index.sqlite*"))
 
 

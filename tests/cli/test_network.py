@@ -21,7 +21,7 @@ VERIFICATION = "1.2.840.10008.1.1"
 
 
 class Peer:
-    """A pynetdicom SCP that keeps what it is sent, until it is told to refuse."""
+    """A pynetdicom SCP that stores images, until it is set to refuse."""
 
     def __init__(self) -> None:
         self.received: list[str] = []
@@ -68,7 +68,7 @@ def configure(home, monkeypatch):
 
 @pytest.fixture
 def closed_port():
-    """Hold a port at which nobody listens."""
+    """Reserve a port without a listener."""
     with socket.socket() as held:
         held.bind((LOOPBACK, 0))
         yield held.getsockname()[1]
@@ -121,7 +121,7 @@ class TestCheck:
         configure(104, host="no-such-host.invalid")
         ran = run("check", "--json")
         assert ran.code == 1
-        assert "is not known" in self.remote(ran)["sentence"]
+        assert "is unknown" in self.remote(ran)["sentence"]
 
     def test_a_port_at_which_nobody_listens(self, run, configure, closed_port):
         configure(closed_port)

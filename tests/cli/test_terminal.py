@@ -133,7 +133,7 @@ def interrupt(home, tmp_path):
 
 
 class TestCtrlC:
-    """It says what was done until then, and the same command goes on."""
+    """It prints what was done, and the same command continues."""
 
     @pytest.fixture
     def drive(self, tmp_path):
@@ -164,7 +164,7 @@ class TestCtrlC:
         again = type_("verify", "--resume", columns=150)
         assert again.code == 0
         assert "6 images intact" in again.text
-        assert "6 intact, and 3 looked at before it was interrupted" in run("status").out
+        assert "6 intact, and 3 checked before it was interrupted" in run("status").out
 
     def test_rebuild(self, run, interrupt, type_, drive):
         assert run("import", drive).code == 0

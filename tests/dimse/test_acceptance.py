@@ -1,4 +1,4 @@
-"""What is written by hand is what pynetdicom writes, and what is remembered is what is worked out."""
+"""Hand-written PDUs equal pynetdicom's, and cached answers equal newly made ones."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ def test_what_was_settled_comes_with_the_answer():
 @pytest.mark.parametrize(
     ("request_pdu", "said"),
     [
-        (associate_rq([ECHO])[:-4], "a length that is not true"),
+        (associate_rq([ECHO])[:-4], "a wrong length"),
         (associate_rq([ECHO])[:60], "an A-ASSOCIATE-RQ of 60 bytes"),
         (associate_rq([], context_items=context_item(7, None, [IMPLICIT])), "Presentation Context 7 has no Abstract"),
         (associate_rq([], context_items=context_item(9, "\0", [IMPLICIT])), "Presentation Context 9 has no Abstract"),

@@ -170,7 +170,7 @@ def test_there_are_never_more_threads_than_there_may_be(start_server, recorder, 
         assert refused.until_closed() == []
     wait_until(lambda: recorder.rejections)
     ((kind, *_, address, reason, fix),) = recorder.rejections
-    assert (kind, address, reason) == ("association", "127.0.0.1", "no thread is left to serve it")
+    assert (kind, address, reason) == ("association", "127.0.0.1", "no thread is free to serve it")
     assert "limits" in fix
     for one in busy:
         assert one.echo() == 0
@@ -271,9 +271,9 @@ def test_an_error_of_any_kind_does_not_end_the_listener(server, monkeypatch, cap
         peer.release()
     assert server.server.faults == 2
     assert [facts[4] for facts in server.rejections] == [
-        f"it was lost by an error in the node ({name})" for name in ("MemoryError", "KeyError")
+        f"it was lost through an error in the node ({name})" for name in ("MemoryError", "KeyError")
     ]
-    assert caplog.text.count("was lost by an error in the node: MemoryError") == 1
+    assert caplog.text.count("was lost through an error in the node: MemoryError") == 1
 
 
 def test_out_of_memory_for_tls_the_listener_goes_on(start_server, secured, monkeypatch):

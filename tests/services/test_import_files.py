@@ -1,4 +1,4 @@
-"""Files below folders, links, zip files: what is read, once, and what is passed over with which reason."""
+"""Files below folders, links, zip files: each is read once, or skipped with a reason."""
 
 from __future__ import annotations
 
@@ -213,11 +213,11 @@ class TestZip:
         path = make(a=bytes(30_000), b=bytes(300_000), c=b"x")
         found = read(path)
         assert found["a"] == bytes(30_000)
-        assert "expands to too much" in found["b"]
-        assert "expands to too much" in found["c"]
+        assert "expands to too many bytes" in found["b"]
+        assert "expands to too many bytes" in found["c"]
 
     def test_more_than_it_says_is_not_read(self, make):
-        """A member that says that it is short, and is not: its checksum cannot be right."""
+        """A member with a wrong, short length: its checksum cannot be right."""
         path = make(a=bytes(100_000))
         content = bytearray(path.read_bytes())
         struct.pack_into("<I", content, content.index(b"PK\1\2") + 24, 10)

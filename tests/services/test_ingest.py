@@ -1,4 +1,4 @@
-"""The one way in: what is kept, what is refused, and what a failure leaves behind."""
+"""Ingest: what is stored, what is refused, and what a failure leaves."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def test_the_same_bytes_again_are_held(archive, index, sample):
 @pytest.mark.skipif(sys.platform != "linux", reason="looks up descriptors in /proc")
 @pytest.mark.parametrize("rebuilt", [True, False])
 def test_what_others_put_there_is_flushed_before_it_is_held(archive, index, sample, tmp_path, monkeypatch, rebuilt):
-    """Somebody copied an archive and rebuilt its index: bytes and names may still be in memory only."""
+    """After an archive was copied and its index rebuilt, bytes and names may still be in memory only."""
     ingest = Ingest(archive, index)
     location = ingest.accept(staged(ingest, sample), FIRST).location
     shutil.copytree(tmp_path / "archive", tmp_path / "copy", ignore=shutil.ignore_patterns(".staging"))
@@ -243,7 +243,7 @@ def test_a_row_that_fails_leaves_the_file_and_its_note(archive, index, sample, t
 
 
 def bytes_of_their_own(archive_root: Path) -> int:
-    """Count what staging takes on the disk; a hard link of what is visible takes nothing."""
+    """Return the disk space of staging; a hard link to a visible file takes none."""
     return sum(stat.st_size for path in in_staging(archive_root) if (stat := path.stat()).st_nlink == 1)
 
 
@@ -311,12 +311,12 @@ def test_a_damaged_leftover_is_told_of_as_what_it_is(archive, index, tmp_path, c
     assert index.is_damaged(location) is is_known
     (said,) = [record.message for record in caplog.records if location in record.message]
     assert ("send it again" in said) is is_known
-    assert ("not told that it is kept" in said) is not is_known
+    assert ("not told that it is stored" in said) is not is_known
     assert in_staging(tmp_path / "archive") == []
 
 
 def _show_again(archive, sample):
-    """Bring back the staged name of what is visible."""
+    """Create the staged name of a visible file again."""
     (location,) = archive.locations()
     folder = next(path for path in archive._root.glob(".staging/*") if path.is_dir())
     os.link(archive.read(location).path, folder / "came-back.dcm")
@@ -325,7 +325,7 @@ def _show_again(archive, sample):
 
 
 def test_a_mark_of_damage_goes_with_a_re_send_of_what_is_whole_again(archive, index, sample):
-    """Somebody has put the bytes back by hand."""
+    """A person has restored the bytes by hand."""
     ingest = Ingest(archive, index)
     location = ingest.accept(staged(ingest, sample), FIRST).location
     index.record_verification([VerificationResult(location, "its drive was loose")])
@@ -457,7 +457,7 @@ def test_the_same_image_in_another_encoding_is_no_clash_and_takes_nobodys_place(
 
 
 def test_what_cannot_be_compared_is_judged_as_it_was(archive, index, sample):
-    """Its held version is damaged: nobody knows what it says."""
+    """Its stored version is damaged, so its content is unknown."""
     ingest = Ingest(archive, index)
     first = ingest.accept(staged(ingest, sample), FIRST)
     path = archive.read(first.location).path

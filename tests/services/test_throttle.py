@@ -53,7 +53,7 @@ class TestPatience:
             patience.over()
             clock.now += 100
         assert clock.now == 5 * 103
-        assert said.count("It goes on, after 3 s") == 5
+        assert said.count("It continues, after 3 s") == 5
 
     def test_the_last_moment_is_waited_for_too(self):
         clock = Clock()

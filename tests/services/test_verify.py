@@ -174,10 +174,10 @@ class TestVerify:
         assert {progress.total_bytes for progress in seen} == {0}, "nobody knows how many bytes were read before"
         done = stored.index.tasks()["verified"]
         assert done.done == len(samples)
-        assert done.note == f"{len(samples) - 2} intact, and 2 looked at before it was interrupted"
+        assert done.note == f"{len(samples) - 2} intact, and 2 checked before it was interrupted"
 
     def test_what_was_read_in_the_future_is_among_all_that_is_known(self, stored, clock):
-        """Who asks whether any of the files that are known is there must not be told that none is known."""
+        """The check whether any listed file exists must not report that none is listed."""
         stored.put(encode(dx()))
         clock.jump(days=400)
         verify(stored.archive, stored.index)
@@ -377,7 +377,7 @@ class TestRebuild:
         stored.put(encode(dx()))
         (tmp_path / "empty").mkdir()
         archive, done = FilesystemArchive(tmp_path / "empty"), Rebuild()
-        with pytest.raises(ArchiveUnavailable, match="the index knows 1: is the archive's drive connected"):
+        with pytest.raises(ArchiveUnavailable, match="the index lists 1: is the archive's drive connected"):
             rebuild(archive, stored.index, done=done)
         assert (done.entered, done.new) == (0, 0)
         assert "rebuild" not in stored.index.tasks()

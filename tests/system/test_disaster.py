@@ -1,4 +1,4 @@
-"""The way back on the worst day: 2,016 images to a console that refuses, fills up, restarts, hangs and is replaced."""
+"""A disaster: restore 2,016 images to a console that refuses, fills up, restarts, hangs and is replaced."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_a_console_that_refuses_fills_up_restarts_hangs_and_is_replaced(filled, 
         said = process.output
         assert "status 0xA700" in said  # in words, while it waited
         assert "cannot be reached" in said
-        assert "It goes on" in said
+        assert "It continues" in said
         assert "2,012 of 2,016 images are on console. 4 are not" in said
         assert "console does not accept Ultrasound Image Storage" in said
         assert "DOE^JANE (US7), study of " in said

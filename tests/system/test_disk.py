@@ -1,4 +1,4 @@
-"""The archive's disk is full, has gone, is another, or can only be read: what is held is served, nothing is lost."""
+"""The archive's disk is full, missing, another one, or read-only: stored images are served, nothing is lost."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_an_index_that_is_full_costs_no_room_in_the_archive(mounts, held, tmp_pa
     filler.unlink()
     wait_until(lambda: staged(node) == [], what="the image to be entered")
     held.serves(first, second)
-    assert "1 files that had no row in the index were entered" in node.output
+    assert "1 stored images that were missing in the index were added" in node.output
     node.cli("verify")
 
 

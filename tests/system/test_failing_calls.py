@@ -1,4 +1,4 @@
-"""Every call to the operating system may fail: the n-th of each kind, for n = 1, 2, 3 ... until a run passes untouched.
+"""Every system call may fail: the n-th of each kind, for n = 1, 2, 3 ... until a run has no such call.
 
 The sender hears 0x0000 only of what can be found and given back; the node goes on, and takes the instance when it is
 sent again.  BACKUP_SCP_TEST_FAULTS=all meets every call with every error, else each call with one of them.
@@ -46,7 +46,7 @@ class Sending:
         return encode(dx(study="known", SeriesDescription=f"version {next(self._numbers)}"))
 
     def what_is_damaged(self) -> Sample:
-        """A re-send of it puts the damaged file aside and takes its place: the only renames of a C-STORE."""
+        """A re-send renames the damaged file and replaces it: the only renames of a C-STORE."""
         sample = self.a_new_study()
         assert self.send(sample)
         damage(stored_file(self.node, sample), "flip")
@@ -141,7 +141,7 @@ def meet_each(sending: Sending, sent: str, calls: str, errors: Sequence[str], st
 
 @pytest.mark.timeout(200)
 def test_the_nth_call_fails(sending):
-    """A short round: the errors take turns, and of the many writes of SQLite one in nine is met."""
+    """A short run: the errors take turns, and one in nine of SQLite's many writes fails."""
     for calls, errors in ERRORS.items():
         sent = "repair" if calls == "rename" else "new study"
         assert meet_each(sending, sent, calls, errors, step=9 if calls == "write of a row" else 1)
@@ -150,7 +150,7 @@ def test_the_nth_call_fails(sending):
 
 @pytest.mark.parametrize(("calls", "number"), [("fsync", 1), ("fsync", 2), ("fsync", 5), ("fsync of a row", 1)])
 def test_a_descriptor_whose_fsync_failed_is_never_asked_again(sending, tmp_path, calls, number):
-    """It would say yes, and lie: the file is written anew, by the sender."""
+    """A second fsync would succeed without the data: the sender must send the file again."""
     fault = Fault(calls, "EIO", number)
     with failing(sending.node, fault, tmp_path, also_trace="close,dup,dup2,dup3,fcntl") as traced:
         answer = sending.send(sending.a_new_study())
@@ -163,7 +163,7 @@ def test_a_descriptor_whose_fsync_failed_is_never_asked_again(sending, tmp_path,
 
 
 def test_a_disk_that_does_not_keep_data_is_not_trusted(sending, tmp_path):
-    """Until a new file is kept: and everybody is told."""
+    """Until a test file is synced; status, check and log say so."""
     node, held, sample = sending.node, sending.a_new_study(), sending.a_new_study()
     assert sending.send(held)
     with failing(node, EVERY_FSYNC, tmp_path):
@@ -177,12 +177,12 @@ def test_a_disk_that_does_not_keep_data_is_not_trusted(sending, tmp_path):
         assert said["refusing"] == said["trouble"]["sentence"] == answer.error_comment
         assert "NOTHING CAN BE STORED NOW" in node.cli("status", exit_code=1).stdout
         assert "did not keep data" in node.cli("check", exit_code=1).stdout
-        assert "look at the drive" in node.output
+        assert "check the drive" in node.output
 
     again = sending.send(sample)
     assert again is not None
     assert again.status == 0
-    assert "keeps data again" in node.output
+    assert "works again" in node.output
     said = node.json("status", exit_code=None)
     assert said["refusing"] == ""
     assert said["trouble"]["ended_at"]
@@ -205,7 +205,7 @@ def test_a_mark_outlives_the_node(sending, tmp_path):
 
 @pytest.mark.parametrize("call", ["openat", "read"])
 def test_a_file_that_cannot_be_read_fails_alone(sending, tmp_path, call):
-    """C-MOVE counts it as failed, by name, and sends the others; what the medium is told before may fail unseen."""
+    """C-MOVE counts it as failed, by its UID, and sends the others; a failed prefetch hint is not reported."""
     node = sending.node
     samples = [sending.a_further_instance() for _ in range(3)]
     assert all(sending.send(sample) for sample in samples)
@@ -230,7 +230,7 @@ def test_a_file_that_cannot_be_read_fails_alone(sending, tmp_path, call):
 
 
 def test_no_descriptor_is_left(sending):
-    """Whoever has an Association keeps it, whoever asks for one is rejected, and it passes."""
+    """Open Associations stay, new ones are rejected, until descriptors are free again."""
     node = sending.node
     prlimit = shutil.which("prlimit")
     if prlimit is None:

@@ -1,4 +1,4 @@
-"""One sector that cannot be read costs one file: every command, and the node, go on with the rest and name it.
+"""An unreadable sector costs one file: every command and the node name it, and continue with the rest.
 
 strace answers in the kernel's place when that file is read, from its second read on: its header is whole.
 """
@@ -135,7 +135,7 @@ def test_what_a_crash_left(node, locations):
     node.stop()
     assert held(node) == {*locations, left[1], earlier}
     assert f"{left[0]} is damaged" in node.output
-    assert "not told that it is kept" in node.output
+    assert "not told that it is stored" in node.output
     lines = node.cli("find", "--versions", "all", "--json").stdout.splitlines()
     answering = {row["location"]: row["answering"] for row in map(json.loads, lines)}
     assert (answering[locations[BAD]], answering[earlier]) == (True, False)
@@ -147,6 +147,6 @@ def test_the_node_rebuilds_and_goes_on(node, locations):
     spoil(node, locations[BAD])
     node.start()
     wait_until(lambda: "rebuilt" in node.json("status", exit_code=None)["tasks"])
-    assert "what could not be read is not in it" in node.output
+    assert "unreadable files are missing in it" in node.output
     assert f"{locations[BAD]} cannot be read: Input/output error; it is left out of the index" in node.output
     assert len(find(node, "IMAGE", {"SOPInstanceUID": ""}).matches) == len(SAMPLES) - 1

@@ -202,7 +202,7 @@ def write_plainly(
 def _target(stored: str, accepted: Sequence[str]) -> str:
     native = [uid for uid in accepted if uid in _NATIVE]
     if not native:
-        raise InstanceRefused(f"{_why(stored, accepted)}: nothing else would keep its pixels unchanged")
+        raise InstanceRefused(f"{_why(stored, accepted)}: no other Transfer Syntax keeps its pixels unchanged")
     if stored not in _NATIVE and stored not in DECODABLE:
         raise InstanceRefused(f"{_why(stored, accepted)}: there is no decoder for it here")
     return min(native, key=list(_NATIVE).index)

@@ -56,9 +56,9 @@ class _Status(IntEnum):
 
 _REASONS = {
     _Status.FAILED: "its pixels cannot be decoded: the compressed data is damaged",
-    _Status.OTHER_SHAPE: "its pixels cannot be decoded: they come out in another shape than the Data Set says",
-    _Status.NO_MEMORY: "its pixels cannot be decoded: that takes more memory than a decoder is given here",
-    _Status.BROKE_DOWN: "its pixels cannot be decoded: the decoder broke down over them",
+    _Status.OTHER_SHAPE: "its pixels cannot be decoded: their size differs from that in the Data Set",
+    _Status.NO_MEMORY: "its pixels cannot be decoded: a decoder may not use that much memory here",
+    _Status.BROKE_DOWN: "its pixels cannot be decoded: the decoder crashed",
     _Status.NOT_STARTED: "its decoder does not start; run: pip install --force-reinstall backup-scp[images]",
     _Status.GIVEN_UP: "its pixels are not decoded any more",
 }

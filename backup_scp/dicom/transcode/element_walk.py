@@ -214,7 +214,7 @@ class Walk:
             if tag == SEQUENCE_END:
                 return Token(Kind.ENCAPSULATED, level, PIXEL_DATA, vr, start, UNDEFINED, tuple(fragments))
             if tag != ITEM or length == UNDEFINED:
-                self._refuse("has fragments of Pixel Data that do not hold together")
+                self._refuse("has fragments of Pixel Data that do not fit together")
             fragments.append(Fragment(self._at, length))
             self._skip(level, length)
 

@@ -153,7 +153,7 @@ def _survey(
             encapsulated.append(token)
         _check_pixel_data(token, compression)
     if len({token.level.start for token in encapsulated}) < len(encapsulated):
-        raise InstanceRefused("it has Pixel Data twice, and its description cannot be of both")
+        raise InstanceRefused("it has Pixel Data twice, with only one description")
     return descriptions, encapsulated
 
 
@@ -309,7 +309,7 @@ def _read(source: BinaryIO, offset: int, length: int) -> bytes:
 def _check_words(bits_allocated: int) -> None:
     """Raise for wider pixels: dcmtk swaps OW as 16-bit words (PS3.5 6.2), pydicom and GDCM swap whole pixels."""
     if bits_allocated > _BITS_PER_WORD:
-        raise InstanceRefused(f"nobody agrees on the byte order of {bits_allocated}-bit pixels in big endian")
+        raise InstanceRefused(f"programs disagree about the byte order of {bits_allocated}-bit pixels in big endian")
 
 
 def _unit_bytes(vr: str) -> int:

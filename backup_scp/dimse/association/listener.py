@@ -113,7 +113,7 @@ class Listener:
         take
             Called with connection and address.
         note_fault
-            Called for each caller that was lost by an error in the node.
+            Called for each caller that was lost through an error in the node.
         """
         self._note_fault = note_fault
         self._waker, woken = socket.socketpair()
@@ -159,7 +159,7 @@ class Listener:
             self.faults += 1
             self.last_fault = type(error).__name__
             if self.faults % _SAID_EVERY == 1:
-                log.error("A caller at port %d was lost by an error in the node: %s", self.port, self.last_fault)
+                log.error("A caller at port %d was lost through an error in the node: %s", self.port, self.last_fault)
             with contextlib.suppress(Exception):  # there may be no memory for this either
                 self._note_fault(self.last_fault)
             time.sleep(_PAUSE_S)  # until there is memory again
@@ -255,7 +255,9 @@ class _Spare:
             return False
         self.close()
         if not self._is_short:
-            log.error("No descriptor is left: callers are rejected until one is; raise LimitNOFILE (ulimit -n)")
+            log.error(
+                "No file descriptor is left: callers are rejected until one is free; raise LimitNOFILE (ulimit -n)"
+            )
         self._is_short = True
         with contextlib.suppress(OSError):
             connection, _ = listener.accept()

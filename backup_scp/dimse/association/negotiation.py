@@ -60,7 +60,7 @@ def called_ae_title_not_recognised(called: str, ours: str) -> AssociateReject:
 
 def calling_ae_title_not_recognised(calling: str) -> AssociateReject:
     """Reject an Association whose calling AE title is blank (PS3.8 9.3.2) or has control characters (PS3.5 6.2)."""
-    reason = f"calling AE title {calling!a} is not one" if calling else "its calling AE title is blank"
+    reason = f"calling AE title {calling!a} is not valid" if calling else "its calling AE title is blank"
     return AssociateReject(1, 1, 3, reason, "set an AE title of letters and digits at the sender")
 
 
@@ -72,7 +72,7 @@ def tls_required(name: str, tls_port: int) -> AssociateReject:
 
 def protocol_version_not_supported(version: int) -> AssociateReject:
     """Reject an Association for an undefined version of the protocol (PS3.8 9.3.2, 9.3.4)."""
-    reason = f"protocol version 0x{version:04X} has not bit 0, which is DICOM's only version"
+    reason = f"protocol version 0x{version:04X} lacks bit 0, which is DICOM's only version"
     return AssociateReject(1, 2, 2, reason, "report it to the maker of the sender")
 
 

@@ -91,10 +91,10 @@ class RequestDispatcher:
         except BackupSCPError as error:
             self._refuse(association, context, command, error)
         except Exception as error:  # noqa: BLE001 - one request failed: tell the peer, and continue
-            log.error("A request of %s failed by an error in the node: %s", association.caller, place_of(error))
+            log.error("A request of %s failed through an error in the node: %s", association.caller, place_of(error))
             association.skip_data_set()
             association.send(context.context_id, response(command, PROCESSING_FAILURE, comment="Internal error"))
-            self._note_refusal(association, service, "Internal error", "look at the log of the node, and report it")
+            self._note_refusal(association, service, "Internal error", "check the log of the node, and report it")
         else:
             if refused:
                 self._note_refusal(association, service, refused, "")

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 _LAST_WAIT_S = 1.0
 _FIX_OF_VIOLATION = "compare its settings with host and port of this node; if they are right, report it to its maker"
-_NO_THREAD = ("no thread is left to serve it", "raise the limits on threads and memory that the system sets the node")
+_NO_THREAD = ("no thread is free to serve it", "raise the limits on threads and memory that the system sets the node")
 
 
 class Server:
@@ -140,7 +140,7 @@ class Server:
             connection.close()
             caller = Caller("", plain_address(address), None, is_this_machine=False)
             level = note_rejection(self._rejections, ServiceKind.ASSOCIATION, caller, "", *_NO_THREAD)
-            log.log(level, "A caller at %s was turned away: %s; %s", caller.address, *_NO_THREAD)
+            log.log(level, "A caller at %s was rejected: %s; %s", caller.address, *_NO_THREAD)
 
     def _converse(self, connection: socket.socket) -> None:
         """Serve one connection from its first byte to its last; no error leaves this function."""
@@ -152,9 +152,9 @@ class Server:
             if self._establish(connection, association):
                 self._serve(association)
         except OSError:
-            log.debug("A connection was gone before it said anything")
+            log.debug("A connection closed before it sent anything")
         except Exception as error:  # noqa: BLE001 - the last function of this thread: the node continues
-            log.error("Association ended by an error in the node: %s", place_of(error))
+            log.error("Association ended through an error in the node: %s", place_of(error))
             if association is not None:
                 association.abort()
         finally:
@@ -184,8 +184,8 @@ class Server:
 
     def _note_fault(self, error: str) -> None:
         """Record for ``status`` that a caller was lost."""
-        reason = f"it was lost by an error in the node ({error})"
-        fix = "look at the log of the node, and at the memory that it has"
+        reason = f"it was lost through an error in the node ({error})"
+        fix = "check the log of the node, and its memory"
         self._rejections.rejected(ServiceKind.ASSOCIATION, "", "", "an unknown address", reason, fix)
 
     def _forget(self, connection: socket.socket, association: Association | None = None) -> None:
@@ -223,7 +223,7 @@ class Server:
             log.debug("Association with %s established", caller)
             self._rejections.succeeded(ServiceKind.ASSOCIATION, caller.ae_title, caller.address)
             for oddity in acceptance.oddities:
-                log.info("%s proposes %s; it is served all the same", caller, oddity)
+                log.info("%s proposes %s; accepted nevertheless", caller, oddity)
             return True
         level = note_rejection(
             self._rejections, ServiceKind.ASSOCIATION, caller, acceptance.called, rejection.reason, rejection.fix

@@ -130,12 +130,12 @@ ANSWERS: dict[str, tuple[StatusMeaning, ...]] = {
     "C-ECHO": (StatusMeaning(SUCCESS, "Success", "always"),),
     "C-STORE": (
         StatusMeaning(
-            SUCCESS, "Success", "file, folder entry and index row are durable, now or since an earlier sending"
+            SUCCESS, "Success", "file, folder entry and index row are durable, from this or an earlier C-STORE"
         ),
         StatusMeaning(
             OUT_OF_RESOURCES,
             "Refused: Out of resources",
-            "archive or index cannot be written; nothing was kept: send it again",
+            "archive or index cannot be written; nothing was stored: send it again",
             _REASON,
         ),
         StatusMeaning(
@@ -147,11 +147,11 @@ ANSWERS: dict[str, tuple[StatusMeaning, ...]] = {
     ),
     "C-FIND": (
         StatusMeaning(SUCCESS, "Matching is complete", "after the last match, or when there is none"),
-        StatusMeaning(PENDING, "Matches are continuing", "with each match, where every key asked for is supported"),
+        StatusMeaning(PENDING, "Matches are continuing", "with each match, when every requested key is supported"),
         StatusMeaning(
             PENDING_WITH_UNSUPPORTED_KEYS,
             "Matches are continuing - one or more Optional Keys were not supported",
-            "with each match, where a key is not in the tables of section 5.2.7, or belongs to a lower level",
+            "with each match, when a key is not in the tables of section 5.2.7, or belongs to a lower level",
         ),
         StatusMeaning(CANCEL, "Matching terminated due to Cancel request", "C-CANCEL came before the last match"),
         StatusMeaning(OUT_OF_RESOURCES, "Refused: Out of resources", "the index does not answer", _REASON),
@@ -181,7 +181,7 @@ ANSWERS: dict[str, tuple[StatusMeaning, ...]] = {
         StatusMeaning(
             INVALID_ARGUMENT_VALUE,
             "Invalid argument value",
-            "there is no Data Set, or without Transaction UID or references, or it cannot be read",
+            "the Data Set is missing or unreadable, or lacks Transaction UID or references",
             _REASON,
         ),
         StatusMeaning(NO_SUCH_SOP_CLASS, "No such SOP Class", "another than that of the Presentation Context", _REASON),
@@ -200,11 +200,11 @@ ANSWERS: dict[str, tuple[StatusMeaning, ...]] = {
         ),
     ),
     "N-EVENT-REPORT": (
-        StatusMeaning(SUCCESS, "Success", "what it says is noted"),
+        StatusMeaning(SUCCESS, "Success", "the report is stored"),
         StatusMeaning(
             INVALID_ARGUMENT_VALUE,
             "Invalid argument value",
-            "it cannot be read, or its Transaction UID is not one of a request from here",
+            "it cannot be read, or its Transaction UID is not of a request of this node",
             _REASON,
         ),
         StatusMeaning(
@@ -224,7 +224,7 @@ _FIXES: tuple[tuple[type[BackupSCPError], str], ...] = (
     (ArchiveFull, "make room on the archive's disk, or move the archive to a larger one"),
     (ArchiveUnavailable, "backup-scp check says what is wrong with the archive"),
     (IndexUnavailable, "backup-scp check says what is wrong with the index"),
-    (InvalidDataSet, "the sender writes images that contradict themselves: tell whoever made it, with this sentence"),
+    (InvalidDataSet, "the sender's images contradict themselves: report this sentence to its manufacturer"),
 )
 
 
@@ -240,7 +240,7 @@ _MEANINGS = {  # PS3.7 Annex C, PS3.4 B.2.3
     0x0106: "invalid attribute value",
     0x0107: "attribute list error",
     PROCESSING_FAILURE: "processing failure",
-    0x0111: "duplicate SOP Instance: it says that it has it already",
+    0x0111: "duplicate SOP Instance: it says that it has the image already",
     NO_SUCH_SOP_INSTANCE: "no such SOP Instance",
     INVALID_ARGUMENT_VALUE: "invalid argument value",
     0x0117: "invalid SOP Instance",

@@ -80,7 +80,7 @@ def _associate(local: LocalAE, remote: RemoteAE) -> Association:
 def _send(association: Association, commitment: Commitment, ae_title: str) -> None:
     # Many peers do not answer the proposed role, and accept the report nevertheless.
     if not association.we_are_scp.get(STORAGE_COMMITMENT, True):
-        raise DestinationUnavailable(f"{association.called_ae_title} does not let us be SCP of its commitments")
+        raise DestinationUnavailable(f"{association.called_ae_title} does not accept us as SCP of Storage Commitment")
     (context,) = association.contexts.values()
     report = event_report(commitment, ae_title, context, _MESSAGE_ID)
     association.send(context.context_id, *report)

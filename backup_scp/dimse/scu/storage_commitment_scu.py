@@ -51,7 +51,7 @@ class EventReportSCU:
             except IndexUnavailable as error:
                 raise ResourceLimitation(str(error)) from None
         if not is_known:
-            raise InvalidActionInformation("The Transaction UID is not one of a request from here")
+            raise InvalidActionInformation("The Transaction UID is not of a request of this node")
         association.send(context.context_id, response(command, SUCCESS))
 
 

@@ -93,7 +93,7 @@ def read_request(encoded: bytes) -> AssociationRequest:
     except (ValueError, struct.error) as error:
         if isinstance(error, InvalidRequest):
             raise
-        raise InvalidRequest("an A-ASSOCIATE-RQ with a length that is not true") from None
+        raise InvalidRequest("an A-ASSOCIATE-RQ with a wrong length") from None
 
 
 class _Reader:

@@ -190,7 +190,7 @@ def _connected(proposal: Proposal, where: str) -> socket.socket:
         raise DestinationRefuses(sentence) from None
     except OSError as error:
         if error.errno in _NO_SOCKET:
-            sentence = f"{proposal.called}: no socket for it can be had here ({error.strerror})"
+            sentence = f"{proposal.called}: no socket can be opened here ({error.strerror})"
             raise DestinationUnavailable(sentence) from None
         raise _unreachable(where) from None
     connection = bare

@@ -178,7 +178,7 @@ _WHY = {
     "wrong version number": ("it does not speak TLS", "switch on TLS there, or let it call the port without"),
     "peer did not return a certificate": ("it shows no certificate", "give it one of the CA in [tls] ca"),
     "certificate verify failed": (
-        "its certificate is not of our CA, or has expired",
+        "its certificate is not from our CA, or has expired",
         "give it one of the CA in [tls] ca",
     ),
     "alert": ("it does not accept our certificate", "let it trust the CA of [tls] certificate"),

@@ -93,7 +93,7 @@ def _explain(url: sa.URL, error: DBAPIError) -> IndexUnavailable:
     code = getattr(error.orig, "sqlstate", None) or ""
     place = f"The index on {url.host or 'this machine'}"
     if code == SILENT:
-        return ServerSilent(f"{place}: the server takes questions and answers none; look at its disk and its log")
+        return ServerSilent(f"{place}: the server accepts statements and answers none; check its disk and its log")
     kind = ConnectionLost if error.connection_invalidated else IndexUnavailable
     if not code:
         return kind(f"{place}: {_NO_ANSWER}")

@@ -215,7 +215,7 @@ def is_at_its_place(connection: sa.Connection) -> bool:
 def require_at_its_place(writer: sa.Connection) -> None:
     """Raise when the file has lost its name; call it in a transaction, since nobody renames the file during one."""
     if not is_at_its_place(writer):
-        raise IndexUnavailable("The index was made anew this moment; try again")
+        raise IndexUnavailable("The index was replaced a moment ago; try again")
 
 
 def sqlite_path(url: sa.URL) -> Path:

@@ -41,7 +41,7 @@ def damage_of(url: str) -> str | None:
     try:
         if not path.is_file() or path.stat().st_size == 0:
             log = Path(f"{path}{_BESIDE[0]}")
-            return "its file is lost, but for its log" if log.is_file() and log.stat().st_size else None
+            return "its file is lost, only its log is left" if log.is_file() and log.stat().st_size else None
         return _header_damage(path) or _page_damage(path)
     except OSError as error:
         raise IndexUnavailable(f"The index {path} cannot be read ({error.strerror})") from None
@@ -152,7 +152,7 @@ def backup(url: str, to: Path) -> int:
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorname", "") or type(error).__name__
         if code.startswith(_DAMAGE):
-            raise IndexDamaged(f"The index {path} is damaged ({code}): backup-scp rebuild makes it anew") from None
+            raise IndexDamaged(f"The index {path} is damaged ({code}): backup-scp rebuild makes it again") from None
         raise IndexUnavailable(f"The index {path} could not be copied ({code})") from None
 
 

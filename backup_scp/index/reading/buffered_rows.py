@@ -84,7 +84,7 @@ class _Room:
     def take(self, size_bytes: int) -> None:
         with self._lock:
             if self.taken_bytes + size_bytes > _MOST_BYTES:
-                raise IndexUnavailable("Too many answers wait for those who take them slowly; ask for fewer")
+                raise IndexUnavailable("Too many answers are buffered for slow readers; ask for fewer")
             self.taken_bytes += size_bytes
 
     def give_back(self, size_bytes: int) -> None:
@@ -120,7 +120,7 @@ class _Waiting:
             self._file.seek(self._written_to - len(encoded))
             self._file.write(encoded)
         except OSError as error:
-            raise IndexUnavailable(f"There is no room for answers that are taken slowly ({error.strerror})") from None
+            raise IndexUnavailable(f"There is no room to buffer answers for a slow reader ({error.strerror})") from None
         self._sizes.append(len(encoded))
 
     def take(self) -> list[Values]:

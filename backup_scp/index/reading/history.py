@@ -54,7 +54,7 @@ def search(database: Database, query: Query, as_of: datetime, read: ReadVersion)
     keys = select.returned_keys(query)
     asked = {*keys, *(condition.attribute for condition in query.conditions)}
     if query.level is Level.PATIENT or any(a.computed and a.level is Level.PATIENT for a in asked):
-        raise InvalidSelection("A patient as of a time cannot be told: ask for the studies of that time")
+        raise InvalidSelection("Patients cannot be listed as of a time: ask for the studies of that time")
     received_since = _received_since(as_of)
     with database.reading(stream=True, snapshot=True) as connection, _tables(database) as past:
         locations = connection.execute(_changed(query, database.dialect, as_of)).scalars()

@@ -75,7 +75,7 @@ class GroupCommit:
             while not turn.is_over:
                 self._enter([self._waiting.popleft() for _ in range(min(len(self._waiting), _MOST))])
         if not turn.is_entered:
-            raise turn.error or IndexUnavailable("The index was left while it was written; try again") from None
+            raise turn.error or IndexUnavailable("Writing to the index was interrupted; try again") from None
         return turn.admission, turn.is_out_of_order
 
     def _enter(self, turns: list[_Queued]) -> None:

@@ -66,7 +66,7 @@ def _node(settings: Settings, state: NodeState) -> Finding:
         if port and (settings.tls.ca or not tls):  # without a CA we make no TLS connection
             remote_aes.echo(settings, record.ae_title, host, port, tls=tls)
     except BackupSCPError as error:
-        return _act("node", f"running since {moment(record.since)}, and does not answer: {error}", "restart it")
+        return _act("node", f"running since {moment(record.since)}, but does not answer: {error}", "restart it")
     return _ok("node", f"running since {moment(record.since)}. Consoles send to: {record.where}")
 
 
@@ -82,10 +82,10 @@ def _ports(settings: Settings, state: NodeState) -> Iterator[Finding]:
             yield _act(f"port {port}", trouble)
         elif running is not None:
             others = " and ".join(map(str, sorted(own)))
-            told = f"free, and not that of the running node ({others}): the settings have changed"
+            told = f"free, but the running node uses others ({others}): the settings have changed"
             yield Finding(f"port {port}", Severity.NOTE, told, "restart the node")
         else:
-            yield _ok(f"port {port}", "it can be had" if port else "the system chooses one")
+            yield _ok(f"port {port}", "it is free" if port else "the system chooses one")
 
 
 def _own_ports(running: RunRecord | None) -> set[int]:
@@ -103,7 +103,7 @@ def _storage(settings: Settings, state: NodeState) -> Iterator[Finding]:
             index = open_index(settings, migrate=False)
             holdings = index.holdings()
             archive.expect(identity) if (identity := index.archive_identity()) else None
-            about_index = _ok("index", f"knows {count(holdings.instances, 'image')} ({holdings.versions} versions)")
+            about_index = _ok("index", f"has {count(holdings.instances, 'image')} ({holdings.versions} versions)")
     except BackupSCPError as error:
         about_index = _act("index", str(error))
         _closed(index)
@@ -130,7 +130,7 @@ def _pending(settings: Settings) -> Finding | None:
     """Report an index that does not exist yet or needs an upgrade; None when it can be read."""
     file = surroundings.index_file(settings)
     if file is not None and not is_there(file):
-        return Finding("index", Severity.NOTE, f"{file} is not there yet: the node makes it when it starts")
+        return Finding("index", Severity.NOTE, f"{file}does not exist yet: the node creates it when it starts")
     try:
         reason = pending_upgrade(settings)
     except BackupSCPError as error:
@@ -155,10 +155,10 @@ def _archive(settings: Settings, archive: Archive, index: Index | None) -> Findi
         )
         return _act("archive", str(error), fix)
     if trouble is not None and trouble.ended_at is None:
-        fix = "the node tries again with the next image; look at the drive (smartctl, cables)"
+        fix = "the node tries again with the next image; check the drive (smartctl, cables)"
         return _act("archive", f"{trouble.sentence} at {moment(trouble.began_at)}", fix)
     if reason := surroundings.why_not_writable(settings):
-        return _act("archive", reason, "look at the disk: is it full, read only, or another user's?")
+        return _act("archive", reason, "check the disk: is it full, read-only, or another user's?")
     return _ok("archive", f"{folder} can be written")
 
 
@@ -202,7 +202,7 @@ def _remote(settings: Settings, remote: RemoteAE) -> Finding:
     try:
         socket.getaddrinfo(remote.host, remote.port, type=socket.SOCK_STREAM)
     except OSError:
-        return _act(what, f"the host {remote.host} is not known", "check its spelling, or write its IP address")
+        return _act(what, f"the host name {remote.host} is unknown", "check its spelling, or write its IP address")
     try:
         socket.create_connection((remote.host, remote.port), timeout=settings.node.connect_timeout_s).close()
     except OSError as error:
