@@ -107,16 +107,18 @@ def test_the_hook_checks_the_subject_that_is_being_written(tmp_path, capsys):
 def test_names_and_texts_are_searched(tmp_path):
     code = tmp_path / "backup_scp" / "crew"
     code.mkdir(parents=True)
-    (code / "__init__.py").write_text('"""The crew."""\n')
+    (code / "__init__.py").write_text('"""A ship\n\nand its Crew; ``of crew``."""\n')
     (code / "pool.py").write_text(
-        "class CrewOfThree:\n    def give(self): ...\n\n\nasync def hire_crew(): ...\nscrew = 1\n"
+        "class CrewOfThree:\n    def give(self): ...\n\n\nasync def hire_crew(): ...\nscrew = 'crew'  # the crew\n"
     )
     (tmp_path / "README.md").write_text("The Crew\nruns `crew`, [it](crew.md), screws.\n```\ncrew\n```\nA crew.\n")
-    words = [Word("crews?", "threads", ["names", "docs"]), Word("it", "that", ["names"])]
+    words = [Word("crews?", "threads", ["names", "docs", "code"]), Word("it", "that", ["names"])]
     assert list(uses(tmp_path, words)) == [
         Use("backup_scp/crew/__init__.py:1", "crew", "threads"),
         Use("backup_scp/crew/pool.py:1", "CrewOfThree", "threads"),
         Use("backup_scp/crew/pool.py:5", "hire_crew", "threads"),
+        Use("backup_scp/crew/__init__.py:3", "Crew", "threads"),
+        Use("backup_scp/crew/pool.py:6", "crew", "threads"),
         Use("README.md:1", "Crew", "threads"),
         Use("README.md:6", "crew", "threads"),
     ]
@@ -126,7 +128,7 @@ def test_no_replacement_is_a_word_to_avoid(tmp_path):
     for word in WORDS:
         (tmp_path / "README.md").write_text(word.use)
         assert list(uses(tmp_path, WORDS)) == [], word.use
-        assert set(word.where) <= {"names", "docs"}
+        assert set(word.where) <= {"names", "docs", "code"}
 
 
 def test_the_changelog_has_this_version():
