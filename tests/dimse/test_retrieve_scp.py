@@ -717,6 +717,22 @@ def test_a_requestor_is_told_while_a_large_file_is_read(moving, destination, sto
         peer.release()
 
 
+def test_a_requestor_is_told_nothing_after_the_final_response(moving, destination, monkeypatch):
+    """The other thread may come to it just then."""
+    conclude = retrieve_operation.RetrieveOperation.conclude
+
+    def tells_once_more(operation, *how):
+        conclude(operation, *how)
+        operation.tell()
+
+    monkeypatch.setattr(retrieve_operation.RetrieveOperation, "conclude", tells_once_more)
+    monkeypatch.setattr(retrieve_operation, "_LONGEST_PENDING_S", -1.0)  # it is always due
+    there = destination()
+    with moving(there.port) as peer:
+        assert move(peer)[-1].status == 0
+        peer.release()
+
+
 def test_a_requestor_that_leaves_meanwhile_is_not_told(moving, destination, told_often):
     done = threading.Event()
     there = destination(before_answer=lambda: done.wait(TIMEOUT_S))
