@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from backup_scp.archive import FilesystemArchive, layout, staging_folder
+from backup_scp.archive import FilesystemArchive, layout, staging, staging_folder
 from backup_scp.errors import ArchiveFull, ArchiveUnavailable, FileMissing
 from backup_scp.machine.process_lock import Lock
 from backup_scp.ports import Archive
@@ -501,3 +501,46 @@ def test_staging_gives_up_when_it_cannot_lock(archive, monkeypatch):
     monkeypatch.setattr(staging_folder, "Lock", held)
     with pytest.raises(ArchiveUnavailable, match="locked"):
         archive.stage(HEADING)
+
+
+def test_a_visible_file_that_was_discarded_is_swept_by_its_own_process(tmp_path):
+    """It has no row in the index: else nobody would look at it before the next start."""
+    archive = FilesystemArchive(tmp_path)
+    staged = archive.stage(HEADING)
+    staged.write(DATA_SET)
+    location, _ = archive.commit(staged, KEY, ARRIVAL)
+    staged.discard()
+    assert archive.has_leftovers
+    assert list(archive.sweep()) == [location]
+    assert not archive.has_leftovers
+
+
+def test_nothing_is_written_after_a_write_that_failed(tmp_path, monkeypatch):
+    """The file has a gap."""
+
+    def fails(*_):
+        raise OSError(errno.EIO, "no more")
+
+    staged = FilesystemArchive(tmp_path).stage(HEADING)
+    with monkeypatch.context() as patch:
+        patch.setattr(staging, "_write_all", fails)
+        with pytest.raises(ArchiveUnavailable):
+            staged.write(bytes(200_000))
+    with pytest.raises(ArchiveUnavailable, match="given up"):
+        staged.write(b"more")
+    staged.discard()
+
+
+@pytest.mark.parametrize("has_folder", [False, True])
+def test_only_files_of_the_dead_are_swept_and_their_folder_when_it_is_empty(tmp_path, has_folder):
+    dead = FilesystemArchive(tmp_path)
+    staged = dead.stage(HEADING)
+    staged.write(DATA_SET)
+    staged._close()
+    _, folder, lock = dead._staging._own_folder()
+    if has_folder:
+        (folder / "of somebody else").mkdir()
+    lock.close()
+    assert list(FilesystemArchive(tmp_path).sweep()) == []
+    assert folder.exists() == has_folder
+    assert list(folder.rglob("*.dcm")) == []

@@ -48,6 +48,12 @@ def test_those_who_wait_share_a_transaction(index, transactions, number):
     assert (held.studies, held.instances, held.versions) == (1, number, number)
 
 
+def test_the_rows_of_a_study_are_cached_for_its_next_instance(index):
+    facts = version("1.2.3.1")
+    assert index.add(facts) is AddResult.NEW
+    assert [key.study_instance_uid for key in index._entering._known._studies] == ["1.2.3"]
+
+
 def test_who_cannot_be_entered_fails_alone(index, monkeypatch):
     """And what the others were counted by is of the database, not of the transaction that failed."""
     index.add(version("1.2.3.99"))
