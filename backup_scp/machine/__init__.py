@@ -1,4 +1,4 @@
-"""The operating system's services: files that survive a power cut, locks, digests, the clock, owners, addresses.
+"""The operating system's services: durable files, locks, digests, the clock, memory, owners, addresses.
 
 It knows nothing of DICOM.  It imports ``errors`` only.
 """

@@ -24,6 +24,7 @@ from backup_scp.errors import InvalidSettings
 from backup_scp.machine import clock
 from backup_scp.machine.addresses import console_addresses
 from backup_scp.machine.folders import make_folders
+from backup_scp.machine.heaps import share_heaps
 from backup_scp.node.node import Node
 from backup_scp.node.opening import require_owner
 from backup_scp.node.remote_aes import listening
@@ -93,6 +94,7 @@ def serve(settings: Settings, teller: Teller) -> None:
         The node cannot start.
     """
     _require_interpreter_lock()
+    share_heaps()
     require_owner(settings)  # before the lock file is created, which would belong to another user
     with contextlib.suppress(OSError):  # the code that needs the folder reports this
         make_folders(settings.home, 0o700)  # private: the index names patients

@@ -247,7 +247,9 @@ def _done_with(state: str, now: datetime) -> dict[str, Any]:
 
 
 def _leased(row: sa.Row[Any]) -> Commitment:
-    references = tuple(Reference(*pair) for pair in json.loads(row.reference_list))
+    shared: dict[str, str] = {}  # of thousands of references few have another SOP Class
+    pairs = json.loads(row.reference_list)
+    references = tuple(Reference(shared.setdefault(sop_class, sop_class), uid) for sop_class, uid in pairs)
     results = tuple(FailureReason(code) if code else None for code in json.loads(row.results or "[]"))
     requester = Requester(row.site, row.ae_title, row.address)
     requested_at, own_only = moment(row.requested_at), bool(row.own_only)
