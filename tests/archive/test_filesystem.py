@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from backup_scp.archive import FilesystemArchive, layout, staging, staging_folder
-from backup_scp.errors import ArchiveFull, ArchiveUnavailable, FileMissing
+from backup_scp.errors import ArchiveFull, ArchiveUnavailable, DigestMismatch, FileMissing
 from backup_scp.machine.process_lock import Lock
 from backup_scp.ports import Archive
 from tests.archive.contract import ArchiveContract, Harness
@@ -529,6 +529,26 @@ def test_nothing_is_written_after_a_write_that_failed(tmp_path, monkeypatch):
     with pytest.raises(ArchiveUnavailable, match="given up"):
         staged.write(b"more")
     staged.discard()
+
+
+@pytest.mark.parametrize("is_away", [False, True])
+def test_no_file_is_called_damaged_while_the_drive_is_away(tmp_path, monkeypatch, is_away):
+    """A drive that is pulled out answers with errors of its files before its folder is gone."""
+    root = tmp_path / "drive"
+    archive = FilesystemArchive(root)
+    staged = archive.stage(HEADING)
+    staged.write(DATA_SET)
+    location, _ = archive.commit(staged, KEY, ARRIVAL)
+    archive.forget(staged)
+
+    def fails(*_):
+        if is_away:
+            root.rename(tmp_path / "away")
+        raise OSError(errno.EIO, "no more")
+
+    monkeypatch.setattr(Path, "open", fails)
+    with pytest.raises(ArchiveUnavailable if is_away else DigestMismatch):
+        archive.read(location)
 
 
 @pytest.mark.parametrize("has_folder", [False, True])
