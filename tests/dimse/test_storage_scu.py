@@ -217,6 +217,29 @@ def test_what_is_accepted_is_asked_again_with_other_contexts(destination, stored
     assert [one.sop_instance_uid for one in there.stored] == [taken[1].sop_instance_uid]
 
 
+def test_a_sop_class_of_a_later_batch_gets_an_association_that_has_it(destination, stored):
+    there = destination()
+    first, later = stored(CT[0]), stored(samples.encode(samples.dx()))
+    with remote(there) as scu:
+        for file, row in (first, later):
+            scu.prepare([row])
+            assert scu.send(file, row) is None
+    there.close()
+    assert [one.association for one in there.stored] == [1, 2]
+    assert there.ended == ["ReleasedError", "ReleasedError"]
+
+
+def test_ctrl_c_aborts_since_a_message_may_be_incomplete(destination, stored):
+    there = destination()
+    file, row = stored(CT[0])
+    scu = remote(there)
+    scu.prepare([row])
+    assert scu.send(file, row) is None
+    scu.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+    there.close()
+    assert there.ended == ["ConnectionAbortedError"]
+
+
 def test_a_sop_class_that_cannot_be_proposed(destination, stored):
     there = destination()
     file, row = stored(samples.Sample("", "", "1.2.3", EXPLICIT, b"ab"))
