@@ -9,13 +9,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from tests.processes import ROOT
 from tests.samples import ct_series, dx, encode, make_study
+from tests.system.mounts import private_mounts
 from tests.system.node import Node, assert_one_sentence
 
 NODE_USER, OTHER_USER = 54321, 54322
@@ -25,28 +26,51 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, re
 
 
 @pytest.fixture(scope="module")
-def python() -> list[str]:
+def python() -> Iterator[list[str]]:
     """An interpreter that other users can run, and its path to the installed packages."""
-    installed = str(Path(pytest.__file__).parents[1])
+    installed = Path(pytest.__file__).parents[1]
+    if found := runs_for_others(ROOT, installed):
+        yield found
+        return
+    with reachable_folder() as folder, private_mounts() as mounts:  # the checkout is in a folder that is closed to them
+        for source, name in ((ROOT, "checkout"), (installed, "installed")):
+            mounts.bind(source, folder / name)
+        if found := runs_for_others(folder / "checkout", folder / "installed"):
+            yield found
+            return
+    pytest.skip("no interpreter here can be run by another user than root")
+
+
+def runs_for_others(checkout: Path, installed: Path) -> list[str]:
+    """Return an interpreter that a user without rights can run, and the path to the packages; empty without one."""
     for candidate in (
         sys.executable,
         shutil.which(f"python3.{sys.version_info.minor}", path="/usr/local/bin:/usr/bin"),
     ):
-        argv, path = [str(candidate), "-c", "import backup_scp.node.node"], f"{ROOT}:{installed}"
+        argv, path = [str(candidate), "-c", "import backup_scp.node.node"], f"{checkout}:{installed}"
         with suppress(OSError):
-            done = subprocess.run(argv, env={"PYTHONPATH": path}, check=False, user=NODE_USER, extra_groups=[])
+            done = subprocess.run(argv, env={"PYTHONPATH": path}, cwd="/", check=False, user=NODE_USER, extra_groups=[])
             if done.returncode == 0:
                 return [str(candidate), path]
-    pytest.skip("no interpreter here can be run by another user than root")
+    return []
+
+
+@contextmanager
+def reachable_folder() -> Iterator[Path]:
+    """Make a folder that every user can reach."""
+    folder = Path(tempfile.mkdtemp(prefix="backup-scp-owners-"))
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
 
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
     """A folder that every user can reach."""
-    folder = Path(tempfile.mkdtemp(prefix="backup-scp-owners-"))
-    folder.chmod(0o755)
-    yield folder
-    shutil.rmtree(folder)
+    with reachable_folder() as folder:
+        yield folder
 
 
 @pytest.fixture
@@ -76,7 +100,7 @@ def type_as(user: int, node: Node, *arguments: str | Path) -> subprocess.Complet
         text=True,
         check=False,
         env=node.env,
-        cwd=ROOT,
+        cwd="/",
         user=user,
         group=user,
         extra_groups=[],
