@@ -12,10 +12,13 @@ import pytest
 
 from tests.clock import Clock
 from tests.postgres import postgres_database, postgres_server
-from tests.processes import Processes
+from tests.processes import Processes, outside_virtual_environments
 
 SYSTEM_TESTS = Path(__file__).parent / "system"
 PROCESSES = pytest.StashKey[Processes]()
+
+# pynetdicom installs programs that are called like those of dcmtk: an activated environment would offer them first.
+os.environ["PATH"] = outside_virtual_environments(os.environ.get("PATH", os.defpath))
 
 # What runs in the background of a shell inherits that Ctrl-C is ignored, and so would all that it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -34,6 +34,12 @@ def wait_until(predicate: Callable[[], T], timeout_s: float = 30.0, *, what: str
     return answer
 
 
+def outside_virtual_environments(path: str) -> str:
+    """Return a PATH without the folders of Python's virtual environments."""
+    folders = path.split(os.pathsep)
+    return os.pathsep.join(folder for folder in folders if not (Path(folder).parent / "pyvenv.cfg").is_file())
+
+
 def free_port() -> int:
     """Return a port that the operating system has just called free, never the same one twice."""
     while True:
