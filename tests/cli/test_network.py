@@ -7,6 +7,9 @@ import os
 import signal
 import socket
 import sqlite3
+import sys
+import threading
+import traceback
 
 import pytest
 from pynetdicom import AE, evt
@@ -14,6 +17,7 @@ from pynetdicom.presentation import AllStoragePresentationContexts
 
 from tests.dimse.destination import Destination
 from tests.dimse.wire import CT_IMAGE_STORAGE
+from tests.processes import wait_until
 from tests.samples import ct_series, encode
 
 LOOPBACK = "127.0.0.1"
@@ -72,6 +76,12 @@ def closed_port():
     with socket.socket() as held:
         held.bind((LOOPBACK, 0))
         yield held.getsockname()[1]
+
+
+def waits_for_an_answer() -> bool:
+    """Tell whether the command, in the main thread, has read the next image ahead and waits for its destination."""
+    main = sys._current_frames().get(threading.main_thread().ident or 0)
+    return any(frame.name == "read_response" for frame in traceback.extract_stack(main))
 
 
 class TestEcho:
@@ -217,7 +227,13 @@ class TestRestoreToAnAE:
 
     def test_ctrl_c_says_what_was_done_and_the_same_command_goes_on(self, run, configure, slices):
         there = Destination(accepts=lambda abstract, _: abstract == CT_IMAGE_STORAGE)
-        there.before_answer = lambda: os.kill(os.getpid(), signal.SIGINT) if len(there.stored) == 2 else None
+
+        def interrupt() -> None:
+            if len(there.stored) == 2:
+                wait_until(waits_for_an_answer)  # and opens no file, which Python would miss
+                os.kill(os.getpid(), signal.SIGINT)
+
+        there.before_answer = interrupt
         try:
             configure(there.port)
             ran = run("restore", "--to", "dr room", "--all")
