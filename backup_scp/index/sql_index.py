@@ -108,7 +108,7 @@ class SQLIndex:
     def search(self, query: Query) -> Generator[Match, None, None]:
         keywords = [attribute.keyword for attribute in select.returned_keys(query)]
         with contextlib.closing(
-            buffered_rows.rows(self._database, lambda: select.search(query, self._database.dialect))
+            buffered_rows.rows(self._database, lambda: select.prepare(query, self._database.dialect))
         ) as rows:
             for row in rows:
                 yield dict(zip(keywords, row, strict=True))
@@ -120,9 +120,10 @@ class SQLIndex:
         history.sweep(self._database)
 
     def search_versions(self, query: Query) -> Generator[VersionMatch, None, None]:
-        with contextlib.closing(
-            buffered_rows.rows(self._database, lambda: select.search_versions(query, self._database.dialect))
-        ) as rows:
+        def prepare() -> select.Search:
+            return select.Search(select.search_versions(query, self._database.dialect), None)
+
+        with contextlib.closing(buffered_rows.rows(self._database, prepare)) as rows:
             for row in rows:
                 yield select.version_match(query, row)
 

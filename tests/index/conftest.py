@@ -38,6 +38,7 @@ def transactions(index, monkeypatch) -> Callable[[], int]:
 def small_batches(monkeypatch) -> None:
     """Let few rows be many."""
     monkeypatch.setattr("backup_scp.index.connection.database.ROWS_AT_ONCE", 5)
+    monkeypatch.setattr("backup_scp.index.reading.buffered_rows.ROWS_AT_ONCE", 5)
     monkeypatch.setattr("backup_scp.index.records.statistics.BATCH", 10)
     monkeypatch.setattr("backup_scp.index.records.rejections.MOST", 20)
     monkeypatch.setattr("backup_scp.index.records.rejections.MOST_OF_ONE_ADDRESS", 8)

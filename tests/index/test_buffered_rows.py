@@ -64,6 +64,18 @@ def test_the_log_is_shortened_while_a_slow_reader_reads(index, slow):
     assert len(taken) == NUMBER
 
 
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("taken", [1, NUMBER])
+def test_the_log_is_shortened_after_a_search_that_was_broken_off(index, taken):
+    with contextlib.closing(index.search(STUDIES)) as found:
+        list(itertools.islice(found, taken))
+    index.add(version("9.1", "9.1", "9"))
+    with contextlib.closing(sqlite3.connect(index._database.url.database)) as other:
+        busy, in_log, _ = other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    assert (busy, in_log) == (0, 0)
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
 def test_no_transaction_stays_open_for_a_slow_reader(index, slow):
     pool = index._database._engine.pool
     before = pool.checkedout()

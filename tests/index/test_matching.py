@@ -17,7 +17,8 @@ from backup_scp.dicom.query.information_model import (
     UIDList,
     WildCard,
 )
-from tests.index.examples import answers, filling, version
+from backup_scp.index.reading import select
+from tests.index.examples import answers, filling, query, version
 
 ALL = object()
 
@@ -314,3 +315,47 @@ def test_a_date_and_its_time_are_one_moment(shared_index, pair, first, last, fou
     wanted: dict[str, Any] = {date: DateTimeRange(BY_KEYWORD[time], first, last)}
     answered = answers(shared_index, Level.IMAGE, date, time, **wanted)
     assert sorted((a[date], a[time]) for a in answered) == sorted(found)
+
+
+@pytest.mark.parametrize("level", [Level.PATIENT, Level.STUDY])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        lambda n: {"PatientName": WildCard(f"name{n}*")},
+        lambda n: {"PatientName": WildCard(f"*^{n}abc?^z*")},
+        lambda n: {"PatientName": SingleValue(f"NAME{n}^{n}abcd^z")},
+        lambda n: {"PatientID": SingleValue(f"P{n}"), "PatientBirthDate": Range(f"200{n}0101", f"200{n}1231")},
+        lambda n: {"NumberOfPatientRelatedStudies": SingleValue("1"), "PatientID": WildCard(f"?{n}")},
+    ],
+)
+def test_queries_that_differ_in_their_values_share_a_statement(shared_index, level, asked):
+    with filling(shared_index) as enter:
+        for n in range(4):
+            name = f"Name{n}^{n}abcd^z"
+            enter(version(f"{n}", f"{n}", f"{n}", PatientID=f"P{n}", PatientName=name, PatientBirthDate=f"200{n}0505"))
+    prepared = [select.prepare(query(level, "PatientID", **asked(n)), shared_index._database.dialect) for n in range(4)]
+    assert len({id(each.statement) for each in prepared}) == 1
+    for n in range(4):
+        assert [a["PatientID"] for a in answers(shared_index, level, "PatientID", **asked(n))] == [f"P{n}"]
+
+
+def test_a_query_with_other_keys_has_a_statement_of_its_own(shared_index):
+    by_study = {"StudyInstanceUID": SingleValue("1"), "PatientID": SingleValue("P")}
+    asked = [
+        query(Level.SERIES, **by_study),
+        query(Level.SERIES, PatientID=SingleValue("P")),
+        query(Level.SERIES, PatientID=WildCard("P*")),
+        query(Level.IMAGE, **by_study),
+        query(Level.SERIES, "Modality", **by_study),
+    ]
+    dialect = shared_index._database.dialect
+    statements = [select.prepare(each, dialect).statement for each in asked for _ in range(2)]
+    assert len(set(map(id, statements))) == len(asked)
+
+
+def test_statements_are_remembered_up_to_a_limit(shared_index, monkeypatch):
+    monkeypatch.setattr(select, "_MOST_STATEMENTS", 3)
+    monkeypatch.setattr(select, "_statements", {})
+    for keyword in ("PatientID", "StudyID", "AccessionNumber", "StudyDate", "StudyTime"):
+        select.prepare(query(Level.STUDY, **{keyword: SingleValue("1")}), shared_index._database.dialect)
+        assert len(select._statements) <= 3

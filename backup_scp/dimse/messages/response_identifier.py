@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
@@ -156,6 +157,7 @@ def encode_elements(elements: Iterable[Element], transfer_syntax: str) -> bytes:
     return b"".join(element_writer(tag, vr, transfer_syntax)(value) for tag, vr, value in sorted(elements))
 
 
+@lru_cache(maxsize=1024)
 def element_writer(tag: int, vr: str, transfer_syntax: str) -> ElementWriter:
     """Return a function that encodes the values of one element in a native Transfer Syntax (PS3.5 7.1.2, 7.1.3)."""
     order = ">" if transfer_syntax == ExplicitVRBigEndian else "<"

@@ -7,7 +7,7 @@ six statements (docs/adr/0018).  Statements, types and connections are still SQL
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -35,7 +35,7 @@ class _Plan:
     binds
         By name, functions that convert a value to the driver's type.
     columns
-        Names of the selected columns.
+        Names of the selected columns; empty for one without a name.
     types
         Types of the selected columns.
     results
@@ -103,24 +103,46 @@ class DriverCursor:
         ------
         sa.exc.DBAPIError
         """
-        row = row or {}
-        key = (self._dialect.name, statement, tuple(row))
-        plan = _plans.get(key) or self._plan(key)
-        values = {**plan.fixed, **row} if plan.fixed else row
-        if plan.binds:
-            values = {**values, **{name: process(values[name]) for name, process in plan.binds}}
+        plan, values = self._prepared(statement, row or {})
         cursor = self._cursor
         try:
-            cursor.execute(plan.text, [values[name] for name in plan.names] if plan.positional else values)
+            cursor.execute(plan.text, values)
             rows: list[Any] = list(cursor.fetchall()) if cursor.description else []
         except self._error as error:
             raise self.explained(plan.text, error) from None
         if self._is_sqlite and statement.is_insert:
             rows = [(cursor.lastrowid,)]
         if rows and plan.types:
-            results = plan.results if plan.results is not None else self._learn(plan)
+            results = plan.results if plan.results is not None else self._learn(plan, cursor)
             rows = [_processed(found, results) for found in rows] if results else rows
         return DriverResult(rows, plan.columns, cursor.rowcount)
+
+    def batches(self, statement: Any, row: Row, size: int) -> Generator[list[tuple[Any, ...]], None, None]:
+        """Yield the rows of a SELECT, up to ``size`` at a time, which are read when they are asked for.
+
+        Raises
+        ------
+        sa.exc.DBAPIError
+        """
+        plan, values = self._prepared(statement, row)
+        # A cursor of its own: SQLite ends the read transaction when it is closed, whatever is left unread.
+        with contextlib.closing(self.connection.connection.cursor()) as cursor:
+            try:
+                cursor.execute(plan.text, values)
+                while rows := list(cursor.fetchmany(size)):
+                    results = plan.results if plan.results is not None else self._learn(plan, cursor)
+                    yield [_processed(found, results) for found in rows] if results else rows
+            except self._error as error:
+                raise self.explained(plan.text, error) from None
+
+    def _prepared(self, statement: Any, row: Row) -> tuple[_Plan, Any]:
+        """Return the plan of a statement, and its values as the driver takes them."""
+        key = (self._dialect.name, statement, tuple(row))
+        plan = _plans.get(key) or self._plan(key)
+        values = {**plan.fixed, **row} if plan.fixed else row
+        if plan.binds:
+            values = {**values, **{name: process(values[name]) for name, process in plan.binds}}
+        return plan, [values[name] for name in plan.names] if plan.positional else values
 
     @contextlib.contextmanager
     def transaction(self, begin: str) -> Iterator[None]:
@@ -150,8 +172,8 @@ class DriverCursor:
         )
         return explained
 
-    def _learn(self, plan: _Plan) -> tuple[tuple[int, _Process], ...]:
-        codes = [described[1] for described in self._cursor.description]
+    def _learn(self, plan: _Plan, cursor: Any) -> tuple[tuple[int, _Process], ...]:
+        codes = [described[1] for described in cursor.description]
         processes = map(partial(_result, dialect=self._dialect), plan.types, codes)
         plan.results = tuple(_present(enumerate(processes)))
         return plan.results
@@ -169,7 +191,7 @@ class DriverCursor:
             names=tuple(compiled.positiontup) if positional else tuple(parameters),
             fixed={name: value for name, value in parameters.items() if name not in names},
             binds=tuple(_present((name, _bind(types[name], self._dialect)) for name in parameters)),
-            columns=tuple(column.name for column in columns),
+            columns=tuple(getattr(column, "name", "") for column in columns),
             types=tuple(column.type for column in columns),
         )
         if len(_plans) >= _MOST_PLANS:

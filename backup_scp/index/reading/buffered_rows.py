@@ -15,11 +15,11 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, Self
 
 import msgspec
-import sqlalchemy as sa
 
 from backup_scp.errors import IndexUnavailable
-from backup_scp.index.connection.database import Database
+from backup_scp.index.connection.database import ROWS_AT_ONCE, Database
 from backup_scp.index.connection.sqlite_engine import sqlite_path
+from backup_scp.index.reading.select import Search
 
 _PATIENCE_S = 5.0
 """Total time that a reader may take for its rows before the rest is buffered, in seconds."""
@@ -32,12 +32,12 @@ _MOST_BYTES = 1 << 30
 Values = Sequence[Any]
 
 
-def rows(database: Database, statement: Callable[[], sa.Select[Any]]) -> Generator[Values, None, None]:
-    """Yield the rows of a statement, in one transaction that does not wait for a slow caller.
+def rows(database: Database, prepare: Callable[[], Search]) -> Generator[Values, None, None]:
+    """Yield the rows of a search, in one transaction that does not wait for a slow caller.
 
     Parameters
     ----------
-    statement
+    prepare
         Returns the statement; called with an open connection, because the dialect then knows its database.
 
     Raises
@@ -45,8 +45,7 @@ def rows(database: Database, statement: Callable[[], sa.Select[Any]]) -> Generat
     IndexUnavailable
     """
     with contextlib.ExitStack() as transaction:
-        connection = transaction.enter_context(database.reading(stream=True))
-        batches = iter(transaction.enter_context(connection.execute(statement())).partitions())
+        batches = transaction.enter_context(_batches(database, prepare))
         taken_s = 0.0
         for batch in batches:
             given_at = time.monotonic()
@@ -64,7 +63,23 @@ def rows(database: Database, statement: Callable[[], sa.Select[Any]]) -> Generat
                 yield from left
 
 
-def _read_ahead(batches: Iterator[Sequence[sa.Row[Any]]], waiting: _Waiting) -> bool:
+@contextlib.contextmanager
+def _batches(database: Database, prepare: Callable[[], Search]) -> Iterator[Iterator[Sequence[Values]]]:
+    """Begin to read: SQLite through the driver's cursor; a SELECT that is alone sees one state without a BEGIN."""
+    if database.is_sqlite:
+        with database.autocommit() as cursor:
+            statement, values = prepare()
+            if values is not None:
+                with contextlib.closing(cursor.batches(statement, values, ROWS_AT_ONCE)) as batches:
+                    yield batches
+                return
+    with database.reading(stream=True) as connection:
+        statement, values = prepare()
+        with connection.execute(statement, values) as result:
+            yield iter(result.partitions())
+
+
+def _read_ahead(batches: Iterator[Sequence[Values]], waiting: _Waiting) -> bool:
     """Buffer rows for some time; False at the end of the answer."""
     until = time.monotonic() + _READ_AHEAD_S
     for batch in batches:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from backup_scp.dicom.attributes import ATTRIBUTES, BY_KEYWORD, UNIQUE_KEY, Attribute, Level
 from backup_scp.dicom.query.information_model import Condition, OneItem, Query
-from backup_scp.index.reading.matching import ROW, ColumnOf, Matcher
+from backup_scp.index.reading.deferred import Expression, column, given
+from backup_scp.index.reading.matching import ROW, ColumnOf, Matcher, as_text
 from backup_scp.index.schema.dialect import Clause, Dialect, Text
+from backup_scp.index.schema.rows import Row
 from backup_scp.index.schema.search_keys import key_columns
 from backup_scp.index.schema.stored_text import moment, timestamp
 from backup_scp.index.schema.tables import instance, named, order_of, series, study, version
@@ -40,14 +42,14 @@ _TABLE_OF = _tables_by_column()
 
 def columns_of(study_rows: sa.FromClause) -> ColumnOf:
     """Return a ``ColumnOf`` that takes study (and patient) columns from ``study_rows``."""
+    return lambda name: column((study_rows, name), _column(study_rows, name))
 
-    def column(name: str) -> Text:
-        if name in _PATIENT_SUMS:
-            return _patient_sum(study_rows, _PATIENT_SUMS[name])
-        table = _TABLE_OF[name]
-        return study_rows.c[name] if table is study else table.c[name]
 
-    return column
+def _column(study_rows: sa.FromClause, name: str) -> Text:
+    if name in _PATIENT_SUMS:
+        return _patient_sum(study_rows, _PATIENT_SUMS[name])
+    table = _TABLE_OF[name]
+    return study_rows.c[name] if table is study else table.c[name]
 
 
 def _patient_sum(study_rows: sa.FromClause, column: str) -> Text:
@@ -68,18 +70,71 @@ def returned_keys(query: Query) -> tuple[Attribute, ...]:
     return tuple(dict.fromkeys([*unique, *asked]))
 
 
+class Search(NamedTuple):
+    """A statement that selects answers, and its values by the names of its bind parameters.
+
+    ``values`` is None when they are part of the statement, which then serves one query only.
+    """
+
+    statement: sa.Select[Any]
+    values: Row | None
+
+
+_MOST_STATEMENTS = 256
+_statements: dict[Hashable, sa.Select[Any]] = {}
+
+
+def prepare(query: Query, dialect: Dialect) -> Search:
+    """Return what ``search`` selects; queries that differ in the values of their keys share one statement."""
+    matching, later = _expressions(query, dialect)
+    expressions = [*matching, *later]
+    if any(expression.shape is None for expression in expressions):
+        return Search(_search(query, dialect, matching, later), None)
+    shape = (
+        query.level,
+        *(key.column for key in returned_keys(query)),
+        *((c.attribute.column, e.shape) for c, e in zip(query.conditions, matching, strict=True)),
+        *(expression.shape for expression in later),
+    )
+    values = {f"v{n}": value for n, value in enumerate(v for expression in expressions for v in expression.values)}
+    statement = _statements.get(shape)
+    if statement is None:
+        if len(_statements) >= _MOST_STATEMENTS:
+            _statements.clear()
+        statement = _search(query, dialect, matching, later, map(sa.bindparam, values))
+        _statements[shape] = statement
+    return Search(statement, values)
+
+
 def search(query: Query, dialect: Dialect) -> sa.Select[Any]:
     """Select the answers of a query, one row for each entity: the values of ``returned_keys`` as text."""
-    column = columns_of(study)
-    matcher = Matcher(dialect, column)
+    return _search(query, dialect, *_expressions(query, dialect))
+
+
+def _expressions(query: Query, dialect: Dialect) -> tuple[list[Expression], list[Expression]]:
+    """Translate the conditions; at PATIENT level also for the patient's later studies."""
+    later = _translated(query.conditions, dialect, _LATER) if query.level is Level.PATIENT else []
+    return _translated(query.conditions, dialect, study), later
+
+
+def _search(
+    query: Query,
+    dialect: Dialect,
+    matching: Iterable[Expression],
+    later: Iterable[Expression],
+    binds: Iterator[Any] | None = None,
+) -> sa.Select[Any]:
+    """Build the statement, with bind parameters if given, otherwise with the values of the expressions."""
+    clauses, of_later = ([e.build(binds) if binds else e.with_values() for e in each] for each in (matching, later))
+    matcher = Matcher(dialect, columns_of(study))
     narrowed = {c.attribute: matcher.items_that_match(c) for c in query.conditions if isinstance(c.matching, OneItem)}
-    shown = [_as_text(narrowed.get(a, column(a.column))) for a in returned_keys(query)]
-    statement = _joined(sa.select(*shown), query.level).where(*clauses(query.conditions, dialect))
+    shown = [as_text(narrowed.get(a, _column(study, a.column))) for a in returned_keys(query)]
+    statement = _joined(sa.select(*shown), query.level).where(*clauses)
     # An entity without a Unique Key is not answered; its instances are.
     if query.level is Level.PATIENT:
-        return statement.where(_is_known(study), ~_later_study(query, dialect))
+        return statement.where(_is_known(study), ~_later_study(of_later))
     if query.level is not Level.IMAGE:
-        statement = statement.where(column(UNIQUE_KEY[query.level].column) != "")
+        statement = statement.where(_column(study, UNIQUE_KEY[query.level].column) != "")
     return statement.order_by(*_order(query))
 
 
@@ -115,10 +170,6 @@ def flags_of(flags: str, damage: str | None) -> tuple[str, ...]:
     return (*filter(None, flags.split(",")), *(["damaged"] if damage is not None else []))
 
 
-def _as_text(value: Text) -> Text:
-    return value if isinstance(value.type, sa.Text) else sa.cast(value, sa.Text)
-
-
 def _joined(statement: sa.Select[Any], level: Level) -> sa.Select[Any]:
     if level is Level.IMAGE:
         return statement.select_from(instance.join(series).join(study))
@@ -127,15 +178,19 @@ def _joined(statement: sa.Select[Any], level: Level) -> sa.Select[Any]:
 
 def clauses(conditions: Iterable[Condition], dialect: Dialect, study_rows: sa.FromClause = study) -> list[Clause]:
     """Translate conditions to SQL; study (and patient) columns come from ``study_rows``."""
+    return [expression.with_values() for expression in _translated(conditions, dialect, study_rows)]
+
+
+def _translated(conditions: Iterable[Condition], dialect: Dialect, study_rows: sa.FromClause) -> list[Expression]:
     matcher = Matcher(dialect, columns_of(study_rows))
     return [matcher.clause(condition) for condition in conditions]
 
 
-def _later_study(query: Query, dialect: Dialect) -> Clause:
+def _later_study(matching: Iterable[Clause]) -> Clause:
     """Match when the patient has a later study that matches too: the latest matching study answers for a patient."""
     after = sa.tuple_(_LATER.c.study_date_key, _LATER.c.id) > sa.tuple_(study.c.study_date_key, study.c.id)
     theirs = sa.select(sa.literal(1)).where(_LATER.c.patient_key == study.c.patient_key, after, _is_known(_LATER))
-    return sa.exists(theirs.where(*clauses(query.conditions, dialect, _LATER)))
+    return sa.exists(theirs.where(*matching))
 
 
 def _is_known(study_rows: sa.FromClause) -> Clause:
@@ -286,7 +341,7 @@ def _answered(one: sa.FromClause, as_of: datetime) -> Clause:
 def _of_patient(condition: Condition, dialect: Dialect, as_of: datetime) -> Clause:
     """Match instances whose answering version at a moment named such a patient."""
     then = sa.select(_THEN.c.instance_id).where(_answered(_THEN, as_of))
-    superseded = then.where(Matcher(dialect, lambda name: _THEN.c[name]).clause(condition))
+    superseded = then.where(Matcher(dialect, lambda name: given(_THEN.c[name])).clause(condition).with_values())
     # NULL for an answering version; also for one superseded before migration 0006, until a rebuild.
     still = then.join_from(_THEN, instance).join(series).join(study).where(_THEN.c.patient_id.is_(None))
     still = still.where(*clauses([condition], dialect)).correlate(None)

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 Clause = sa.ColumnElement[bool]
 Text = sa.ColumnElement[Any]
+Value = str | sa.BindParameter[str]
 ItemValue = Callable[[str], Text]
 """Returns an item's value for a keyword; empty when it has none."""
 
@@ -26,8 +27,14 @@ class Executes(Protocol):
 class Dialect(Protocol):
     """The SQL of one engine."""
 
-    def like(self, text: Text, pattern: str) -> Clause:
-        """Match a wild card pattern of PS3.4 C.2.2.2.4, case-sensitive."""
+    has_trigrams: bool
+    """Whether ``trigrams.named_like`` can narrow the rows of a search for a name."""
+
+    def pattern(self, pattern: str) -> str:
+        """Write a wild card pattern of PS3.4 C.2.2.2.4 as ``like`` takes it."""
+
+    def like(self, text: Text, pattern: Value) -> Clause:
+        """Match what ``pattern`` has written, case-sensitive."""
 
     def among(self, text: Text, values: Iterable[object]) -> Clause:
         """Match text that equals one of the values; they are one parameter."""
@@ -35,17 +42,14 @@ class Dialect(Protocol):
     def some_value(self, text: Text, holds: Callable[[Text], Clause]) -> Clause:
         r"""Match when ``holds`` is true for at least one of the values that backslashes separate."""
 
-    def one_value_is(self, text: Text, value: str) -> Clause:
-        """Match when one of the values equals ``value``; faster than ``some_value``."""
+    def one_value_is(self, text: Text, delimited: Value) -> Clause:
+        """Match when one of the values equals a value between two backslashes; faster than ``some_value``."""
 
     def some_item(self, sequence: Text, holds: Callable[[ItemValue], Clause]) -> Clause:
         """Match when ``holds`` is true for at least one item of a sequence, stored as ``items_text`` writes it."""
 
     def items_that(self, sequence: Text, holds: Callable[[ItemValue], Clause]) -> Text:
         """Return the items for which ``holds`` is true, as text of the same form."""
-
-    def narrow_by_name(self, study_id: Text, trigrams: list[str]) -> Clause | None:
-        """Match study rows whose names have all these trigrams; None when that would not help."""
 
     def insert(self, table: sa.Table) -> Any:
         """Return an INSERT with the methods ``on_conflict_do_nothing`` and ``on_conflict_do_update``."""

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
-from backup_scp.index.schema.dialect import VALUE, Clause, Executes, ItemValue, Text
+from backup_scp.index.schema.dialect import VALUE, Clause, Executes, ItemValue, Text, Value
 from backup_scp.index.schema.stored_text import lock_number
 from backup_scp.index.schema.tables import METADATA
 
@@ -25,10 +25,16 @@ for _table in METADATA.tables.values():
 class PostgreSQL:
     """PostgreSQL 12 or newer: LIKE with an escape character, lists as arrays."""
 
-    def like(self, text: Text, pattern: str) -> Clause:
+    has_trigrams = False
+    """Its trigram index serves LIKE directly."""
+
+    def pattern(self, pattern: str) -> str:
         for special in (_ESCAPE, "%", "_"):
             pattern = pattern.replace(special, _ESCAPE + special)
-        return text.like(pattern.replace("*", "%").replace("?", "_"), escape=_ESCAPE)
+        return pattern.replace("*", "%").replace("?", "_")
+
+    def like(self, text: Text, pattern: Value) -> Clause:
+        return text.like(pattern, escape=_ESCAPE)
 
     def among(self, text: Text, values: Iterable[object]) -> Clause:
         listed = sa.bindparam(None, list(values), type_=postgresql.ARRAY(text.type), unique=True)
@@ -38,8 +44,8 @@ class PostgreSQL:
         each = sa.func.unnest(sa.func.string_to_array(text, "\\")).table_valued(VALUE).render_derived()
         return sa.exists(sa.select(sa.literal(1)).select_from(each).where(holds(each.c.value)))
 
-    def one_value_is(self, text: Text, value: str) -> Clause:
-        return sa.func.strpos(sa.literal("\\").concat(text).concat("\\"), f"\\{value}\\") > 0
+    def one_value_is(self, text: Text, delimited: Value) -> Clause:
+        return sa.func.strpos(sa.literal("\\").concat(text).concat("\\"), sa.type_coerce(delimited, sa.Text())) > 0
 
     def some_item(self, sequence: Text, holds: Callable[[ItemValue], Clause]) -> Clause:
         item = self._items(sequence)
@@ -60,10 +66,6 @@ class PostgreSQL:
         # Text from JSON has lost its column's collation, which comparisons of ranges need.
         text = item.c.value.op("->>", return_type=sa.Text())
         return lambda keyword: sa.collate(sa.func.coalesce(text(keyword), ""), "C")
-
-    def narrow_by_name(self, study_id: Text, trigrams: list[str]) -> Clause | None:  # noqa: ARG002
-        """Return None: its trigram index serves LIKE directly."""
-        return None
 
     def insert(self, table: sa.Table) -> Any:
         return postgresql.insert(table)

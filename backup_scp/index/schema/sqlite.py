@@ -10,8 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 
-from backup_scp.index.schema.dialect import VALUE, Clause, Executes, ItemValue, Text
-from backup_scp.index.schema.trigrams import candidates
+from backup_scp.index.schema.dialect import VALUE, Clause, Executes, ItemValue, Text, Value
 
 
 class SQLite:
@@ -20,8 +19,11 @@ class SQLite:
     has_trigrams = False
     """Whether this index has the table of trigrams; read at each connection."""
 
-    def like(self, text: Text, pattern: str) -> Clause:
-        return text.op("GLOB", is_comparison=True)(pattern.replace("[", "[[]"))
+    def pattern(self, pattern: str) -> str:
+        return pattern.replace("[", "[[]")
+
+    def like(self, text: Text, pattern: Value) -> Clause:
+        return text.op("GLOB", is_comparison=True)(pattern)
 
     def among(self, text: Text, values: Iterable[object]) -> Clause:
         listed = sa.func.json_each(json.dumps(list(values))).table_valued("value")
@@ -34,8 +36,8 @@ class SQLite:
         each = sa.func.json_each(as_list).table_valued(VALUE)
         return sa.exists(sa.select(sa.literal(1)).select_from(each).where(holds(each.c.value)))
 
-    def one_value_is(self, text: Text, value: str) -> Clause:
-        return sa.func.instr(sa.literal("\\").concat(text).concat("\\"), f"\\{value}\\") > 0
+    def one_value_is(self, text: Text, delimited: Value) -> Clause:
+        return sa.func.instr(sa.literal("\\").concat(text).concat("\\"), delimited) > 0
 
     def some_item(self, sequence: Text, holds: Callable[[ItemValue], Clause]) -> Clause:
         item = self._items(sequence)
@@ -55,9 +57,6 @@ class SQLite:
         return lambda keyword: sa.func.coalesce(
             sa.func.json_extract(item.c.value, f"$.{keyword}", type_=sa.Text()), "", type_=sa.Text()
         )
-
-    def narrow_by_name(self, study_id: Text, trigrams: list[str]) -> Clause | None:
-        return study_id.in_(candidates(trigrams)) if trigrams and self.has_trigrams else None
 
     def insert(self, table: sa.Table) -> Any:
         return sqlite.insert(table)

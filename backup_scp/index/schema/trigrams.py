@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any
 
 import sqlalchemy as sa
 
+from backup_scp.index.schema.dialect import Clause, Text, Value
 from backup_scp.index.schema.search_keys import PATIENT_NAME_GROUPS
 from backup_scp.index.schema.tables import study
 
@@ -70,9 +70,13 @@ def trigrams(patterns: Iterable[str]) -> list[str]:
     return list(found)[:MOST_TRIGRAMS]
 
 
-def candidates(wanted: list[str]) -> sa.Select[Any]:
-    """Select the ids of study rows whose names have all these trigrams; SQLite only."""
-    every = " AND ".join('"' + trigram.replace('"', '""') + '"' for trigram in wanted)
+def match_of(wanted: list[str]) -> str:
+    """Write trigrams as ``named_like`` takes them."""
+    return " AND ".join('"' + trigram.replace('"', '""') + '"' for trigram in wanted)
+
+
+def named_like(study_id: Text, every: Value) -> Clause:
+    """Match study rows whose names have all trigrams of ``match_of``; SQLite only."""
     names: sa.ColumnClause[int] = sa.column("rowid", sa.Integer())
     matches = sa.literal_column(NAME_TABLE).op("MATCH", is_comparison=True)(every)
-    return sa.select(names).select_from(sa.table(NAME_TABLE)).where(matches)
+    return study_id.in_(sa.select(names).select_from(sa.table(NAME_TABLE)).where(matches))
