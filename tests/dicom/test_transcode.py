@@ -12,6 +12,7 @@ import tracemalloc
 import warnings
 import zlib
 from pathlib import Path
+from tempfile import SpooledTemporaryFile
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from pydicom.pixels.encoders.base import get_encoder
 from pydicom.sequence import Sequence
 
 import backup_scp.dicom.transcode
-from backup_scp.dicom.transcode import alternatives, decoders, transcode
+from backup_scp.dicom.transcode import alternatives, decoders, transcode, write_plainly
 from backup_scp.dicom.transcode.decoder_process import DecoderProcess
 from backup_scp.dicom.transcode.decoders import DECODABLE
 from backup_scp.errors import InstanceRefused
@@ -626,6 +627,25 @@ def test_a_deflate_bomb_and_damaged_deflation_are_refused(monkeypatch):
     assert "damaged" in refusal(raw(b"\xff" * 50, DEFLATED))
     monkeypatch.setattr(backup_scp.dicom.transcode, "_INFLATED_LIMIT_BYTES", 1000)
     assert "larger" in refusal(sample)
+
+
+@pytest.mark.parametrize("limit_bytes", [1 << 28, 1 << 32])
+@pytest.mark.parametrize("further_bytes", [0, 1])
+def test_so_much_may_be_inflated_to_compare_or_to_send_it(limit_bytes, further_bytes, monkeypatch, tmp_path):
+    """The temporary file says that it is as long as that, so that nothing of this length has to be written."""
+
+    class Long(SpooledTemporaryFile):
+        def tell(self):
+            return limit_bytes + further_bytes
+
+    monkeypatch.setattr(backup_scp.dicom.transcode, "SpooledTemporaryFile", Long)
+    sample = encoded(samples.dx(), DEFLATED)
+
+    def compare():
+        write_plainly(io.BytesIO(sample.data_set), DEFLATED, len(sample.data_set), tmp_path, io.BytesIO(), frozenset())
+
+    refused = told(compare if limit_bytes == 1 << 28 else lambda: convert(sample, IMPLICIT))
+    assert (f"inflated it is larger than {limit_bytes >> 20} MiB" in refused) == bool(further_bytes)
 
 
 @pytest.mark.parametrize("stored", [EXPLICIT, IMPLICIT, BIG_ENDIAN])

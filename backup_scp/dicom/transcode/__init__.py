@@ -258,19 +258,17 @@ def _reencode(
 
 def _inflate(source: BinaryIO, size_bytes: int, result: BinaryIO, limit_bytes: int | None = None) -> None:
     """Inflate (PS3.5 A.5, RFC 1951); the result is the Explicit VR Little Endian Data Set, bit for bit."""
+    limit_bytes = limit_bytes or _INFLATED_LIMIT_BYTES
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     left = size_bytes
     try:
-        while left and not inflater.eof:
-            data = source.read(min(_CHUNK_BYTES, left))
-            if not data:
-                break
+        while not inflater.eof and (data := source.read(min(_CHUNK_BYTES, left))):
             left -= len(data)
             while data:
                 result.write(inflater.decompress(data, _CHUNK_BYTES))
                 data = inflater.unconsumed_tail
-                if result.tell() > (limit_bytes or _INFLATED_LIMIT_BYTES):
-                    raise InstanceRefused(f"inflated it is larger than {(limit_bytes or 1 << 32) >> 20} MiB")
+                if result.tell() > limit_bytes:
+                    raise InstanceRefused(f"inflated it is larger than {limit_bytes >> 20} MiB")
     except zlib.error as error:
         raise InstanceRefused("its deflated bytes are damaged") from error
     result.write(inflater.flush())
@@ -282,7 +280,7 @@ def _deflate(source: BinaryIO, size_bytes: int, result: BinaryIO) -> None:
     """Deflate an Explicit VR Little Endian Data Set and pad it to even length (PS3.5 A.5)."""
     deflater = zlib.compressobj(wbits=-zlib.MAX_WBITS)
     left = size_bytes
-    while left and (data := source.read(min(_CHUNK_BYTES, left))):
+    while data := source.read(min(_CHUNK_BYTES, left)):
         left -= len(data)
         result.write(deflater.compress(data))
     result.write(deflater.flush())
