@@ -55,7 +55,7 @@ class Destination:
     ``accepts`` judges Abstract and Transfer Syntax, ``status`` answers a SOP Instance UID, ``dies_from`` which
     message on each resets the connection, ``dies_at`` which one alone, ``dies_on`` those that it names.
     ``before_answer`` is called before each answer, and ``meddles`` may change what it says; ``before_release`` is
-    called before it answers a release.
+    called before it answers a release, ``before_close`` before it closes the connection after an error.
     ``rejects`` is the A-ASSOCIATE-RJ to each association, or to the first ``rejected`` ones; ``reads_on`` is called
     when one is accepted.
     """
@@ -70,6 +70,7 @@ class Destination:
     reads_on: Callable[[], None] = lambda: None
     before_answer: Callable[[], None] = lambda: None
     before_release: Callable[[], None] = lambda: None
+    before_close: Callable[[socket.socket], None] = lambda _: None
     meddles: Callable[[Elements], None] = lambda _answer: None
     maximum_length: int = 16384
     stored: list[Stored] = field(default_factory=list)
@@ -104,6 +105,7 @@ class Destination:
                     self._serve(_Acceptor(connection, self.before_release))
                 except ConnectionError as error:
                     self.ended.append(type(error).__name__)
+                    self.before_close(connection)
 
     def _serve(self, peer: _Acceptor) -> None:
         kind, body = peer.pdu()

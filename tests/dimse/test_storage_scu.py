@@ -13,7 +13,7 @@ import pytest
 
 import backup_scp.dicom.transcode
 from backup_scp.dimse.association.association import LocalAE
-from backup_scp.dimse.scu import transcoding
+from backup_scp.dimse.scu import storage_scu, transcoding
 from backup_scp.dimse.scu.remote_ae_destination import RemoteAEDestination
 from backup_scp.dimse.scu.storage_scu import MoveOriginator
 from backup_scp.errors import (
@@ -238,6 +238,36 @@ def test_ctrl_c_aborts_since_a_message_may_be_incomplete(destination, stored):
     scu.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
     there.close()
     assert there.ended == ["ConnectionAbortedError"]
+
+
+def test_after_an_abort_it_does_not_wait_for_the_destination(destination, stored, monkeypatch):
+    """Which is silent or broken by then; this one closes the connection when it is closed at our end."""
+    monkeypatch.setattr("backup_scp.dimse.upper_layer.association_control._LINGER_S", 3600)
+
+    def read_to_the_end(connection):
+        while connection.recv(4096):
+            pass
+
+    there = destination(before_close=read_to_the_end)
+    file, row = stored(CT[0])
+    scu = remote(there)
+    scu.prepare([row])
+    assert scu.send(file, row) is None
+    scu.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+    there.close()
+    assert there.ended == ["ConnectionAbortedError"]
+
+
+@pytest.mark.parametrize("size", [0, 1])
+def test_what_is_of_even_length_is_sent_from_the_memory_that_was_compared(destination, stored, size, monkeypatch):
+    """Its Data Set is read a second time only to find the place of a missing byte."""
+    file, row = stored(samples.Sample("", CT_IMAGE_STORAGE, "1.2.3", EXPLICIT, CT[0].data_set + bytes(size)))
+    opened = []
+    monkeypatch.setattr(storage_scu, "padding", lambda *_: opened.append(True) or [])
+    with remote(destination()) as scu:
+        scu.prepare([row])
+        scu.send(file, row)
+    assert len(opened) == size
 
 
 def test_a_sop_class_that_cannot_be_proposed(destination, stored):
