@@ -33,7 +33,7 @@ CORE: dict[str, tuple[str, ...]] = {
     "archive/volume.py": (*_ARCHIVE, "tests/system/test_disk.py"),
     "dicom/character_set/decoding.py": ("tests/dicom/test_character_set.py",),
     "services/commitment.py": _COMMITMENT,
-    "services/commitment_worker.py": _COMMITMENT,
+    "services/commitment_worker.py": ("tests/services/test_commitment_worker.py", *_COMMITMENT),
     "services/commitment_verification.py": _COMMITMENT,
     "dicom/data_set/scanning.py": (
         "tests/dicom/test_data_set.py",
@@ -92,8 +92,16 @@ CORE: dict[str, tuple[str, ...]] = {
     ),
     "services/restore_result.py": ("tests/services/test_restore.py", "tests/cli/test_restore.py"),
     "services/import_files.py": ("tests/services/test_import_files.py", "tests/cli/test_import.py"),
-    "dicom/transcode/__init__.py": ("tests/dicom/test_transcode.py",),
-    "dicom/transcode/element_walk.py": ("tests/dicom/test_transcode.py",),
+    "dicom/transcode/__init__.py": (
+        "tests/dicom/test_padding.py",
+        "tests/dicom/test_transcode.py",
+        "tests/dicom/transcode/test_content.py",
+    ),
+    "dicom/transcode/element_walk.py": (
+        "tests/dicom/transcode/test_elements.py",
+        "tests/dicom/test_padding.py",
+        "tests/dicom/test_transcode.py",
+    ),
     "dicom/transcode/padding.py": ("tests/dicom/test_padding.py",),
     "services/verify.py": ("tests/services/test_verify.py", "tests/services/test_damage.py"),
 }

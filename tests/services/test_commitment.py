@@ -20,8 +20,7 @@ from backup_scp.errors import (
 from backup_scp.index.connection.migrate import upgrade
 from backup_scp.index.sql_index import SQLIndex
 from backup_scp.ports import Commitment, CommitmentRequest, FailureReason, Reference, Requester
-from backup_scp.services.commitment import CommitmentTimers, LeaseLost, StorageCommitment, WorkSignal
-from backup_scp.services.commitment_worker import CommitmentWorker
+from backup_scp.services.commitment import CommitmentTimers, LeaseLost, StorageCommitment
 from tests.processes import wait_until
 from tests.samples import cr, ct_series, dx, encode
 from tests.stored import Stored
@@ -225,6 +224,17 @@ def test_a_request_waits_for_its_images(stored, commitment, clock, ask):
     assert {reason for _, reason in reported(commitment).results} == {None}
 
 
+@pytest.mark.parametrize(("age_s", "pause_s"), [(0, 2), (4, 2), (20, 5), (120, 30), (400, 30)])
+def test_missing_images_are_searched_again_after_a_pause_that_grows(stored, commitment, clock, ask, age_s, pause_s):
+    ask(encode(dx()))
+    clock.pass_(seconds=age_s)
+    assert commitment.judge_next()
+    clock.pass_(seconds=pause_s - 0.001)
+    assert not commitment.judge_next()
+    clock.pass_(seconds=0.001)
+    assert commitment.judge_next()
+
+
 def test_it_waits_so_long_and_no_longer(stored, commitment, clock, ask):
     here, late = (encode(ds) for ds in ct_series(2))
     stored.put(here)
@@ -254,8 +264,9 @@ def test_an_archive_that_cannot_be_read_is_waited_for_and_proves_nothing(stored,
     with monkeypatch.context() as patch:
         patch.setattr(stored.archive, "verify", unmounted)
         assert commitment.judge_next()
+        assert not commitment.judge_next()  # later, not at once
     assert not commitment.report_next(Ear())
-    clock.pass_(seconds=5)
+    clock.pass_(seconds=2)
     assert reported(commitment).results == [(sample.sop_instance_uid, None)]
 
     ask(sample, transaction="2")
@@ -375,6 +386,7 @@ def test_what_was_read_before_the_archive_was_gone_is_read_again(stored, short_t
     with monkeypatch.context() as patch:
         patch.setattr(stored.archive, "verify", unmounted)
         assert short_turns.judge_next()
+        assert not short_turns.judge_next()  # later, not at once
     stored.flip(locations[0])
     clock.pass_(seconds=5)
     while short_turns.judge_next():
@@ -439,6 +451,107 @@ def test_a_judgement_that_takes_longer_than_its_lease_is_nobody_else_s(stored, m
     assert len(ear.taken) == 1
 
 
+@pytest.fixture
+def other(stored, clock):
+    """Another node of the same archive."""
+    return StorageCommitment(stored.archive, stored.index, pace=PACE, clock=clock)
+
+
+def test_what_one_node_works_on_no_other_takes_while_its_lease_lasts(
+    stored, commitment, other, clock, ask, monkeypatch
+):
+    sample, taken, verify = encode(dx()), [], stored.archive.verify
+    stored.put(sample)
+
+    def long(*facts):
+        (keeper,) = (thread for thread in threading.enumerate() if thread.name == "lease")
+        taken.append((other.judge_next(), keeper.daemon))  # a thread of its own must not keep a node from ending
+        return verify(*facts)
+
+    def report(commitment_, confirm):
+        taken.append((other.report_next(Ear()), True))
+        clock.pass_(seconds=20)
+        confirm()
+        clock.pass_(seconds=20)
+        taken.append((other.report_next(Ear()), True))
+
+    monkeypatch.setattr(stored.archive, "verify", long)
+    for transaction in ("1", "2"):  # the second is leased in a new round
+        ask(sample, transaction=transaction)
+        assert commitment.judge_next()
+        assert commitment.report_next(report)
+    assert taken == [(False, True)] * 6
+
+    number = ask(sample, transaction="3")
+    assert commitment.judge_next()
+    leased = commitment.lease_report_of([number], 0)
+    assert leased
+    assert not other.report_next(Ear())
+    clock.pass_(seconds=PACE.lease.total_seconds())
+    assert other.report_next(Ear())
+
+
+def test_a_lease_is_not_renewed_after_the_work(stored, ask, clock, monkeypatch):
+    """Else it would keep a request that was postponed."""
+    renewing, go_on = threading.Event(), threading.Event()
+
+    class Joined(threading.Thread):
+        def join(self, timeout=None):
+            go_on.set()
+            super().join(timeout)
+
+    def renew(_):
+        renewing.set()
+        go_on.wait()
+        return True
+
+    monkeypatch.setattr(threading, "Thread", Joined)
+    pace = replace(PACE, lease=timedelta(seconds=0.003))
+    commitment = StorageCommitment(stored.archive, stored.index, pace=pace, clock=clock)
+    monkeypatch.setattr(commitment, "renew", renew)
+    monkeypatch.setattr(stored.archive, "verify", lambda *_: renewing.wait())
+    sample = encode(dx())
+    stored.put(sample)
+    ask(sample)
+    try:
+        assert commitment.judge_next()
+        assert "lease" not in {thread.name for thread in threading.enumerate()}
+    finally:
+        go_on.set()
+
+
+def test_who_waits_for_work_is_woken_by_each_request_result_and_delivery(stored, commitment, ask):
+    heard = [commitment.bell.generation]
+    stored.put(encode(dx()))
+    for step in (lambda: ask(encode(dx())), commitment.judge_next, lambda: commitment.report_next(Ear())):
+        assert step()
+        heard.append(commitment.bell.generation)
+    assert len(set(heard)) == len(heard)
+
+
+def test_the_log_counts_what_was_committed_and_what_failed(stored, commitment, clock, ask, caplog):
+    caplog.set_level("INFO")
+    samples = [encode(ds) for ds in ct_series(3)]
+    for sample in samples[1:]:
+        stored.put(sample)
+    ask(*samples)
+    clock.pass_(minutes=10)
+    commitment.judge_next()
+    assert "'SENDER': 2 SOP Instances read back and committed, 1 failed" in caplog.text
+
+
+def test_a_node_that_stops_in_the_middle_reports_nothing_and_goes_on_later(stored, clock, ask, commitment):
+    sample = encode(dx())
+    stored.put(sample)
+    ask(sample)
+    commitment.stopping.set()
+    assert commitment.judge_next()
+    assert not commitment.report_next(Ear())
+    clock.pass_(seconds=2)
+    after = StorageCommitment(stored.archive, stored.index, pace=PACE, clock=clock)
+    assert reported(after).results == [(sample.sop_instance_uid, None)]
+
+
 # ----------------------------------------------------------------------------------------------------------- reporting
 
 
@@ -488,6 +601,18 @@ def test_it_is_given_up_after_some_days(stored, commitment, clock, ask):
     assert not commitment.report_next(Ear())
 
 
+@pytest.mark.parametrize("late_us", [0, 1])
+def test_the_log_says_when_the_next_try_would_be_too_late(stored, commitment, clock, ask, caplog, late_us):
+    stored.put(encode(dx()))
+    ask(encode(dx()))
+    commitment.judge_next()
+    clock.now = START + PACE.give_up - PACE.retry + timedelta(microseconds=late_us)
+    commitment.report_next(Ear(DestinationUnavailable("off")))
+    (owed,) = stored.index.commitments.owed()
+    assert owed.given_up == late_us
+    assert ("; it is given up" in caplog.text) == bool(late_us)
+
+
 def test_an_index_that_cannot_be_told_of_a_delivery_does_not_make_a_second_one(
     stored, commitment, clock, ask, monkeypatch
 ):
@@ -508,6 +633,7 @@ def test_an_index_that_cannot_be_told_of_a_delivery_does_not_make_a_second_one(
     clock.pass_(days=1)
     assert not commitment.report_next(ear)
     assert (ear.tried, len(ear.taken)) == (1, 1)
+    assert not commitment._delivered
 
 
 def test_a_report_that_another_node_has_taken_over_is_not_sent(stored, commitment, clock, ask):
@@ -540,71 +666,3 @@ def test_an_index_that_does_not_answer_is_a_resource_limitation(commitment, ask,
     monkeypatch.setattr(type(commitment._records), "enter", gone)
     with pytest.raises(ResourceLimitation, match="The index is gone"):
         ask(encode(dx()))
-
-
-# ------------------------------------------------------------------------------------------------------------- threads
-
-
-def test_a_worker_does_all_that_is_due_and_stops(stored):
-    samples = [encode(ds) for ds in ct_series(5)]
-    commitment = StorageCommitment(stored.archive, stored.index)
-    ear = Ear(ValueError("of a console that makes us stumble"))
-    worker = CommitmentWorker(commitment, ear)
-    worker.start()
-    for number, sample in enumerate(samples):
-        stored.put(sample)
-        reference = Reference(sample.sop_class_uid, sample.sop_instance_uid)
-        requester = Requester("", f"DR{number}", "192.0.2.7")
-        commitment.request(CommitmentRequest(str(number), (reference,), requester, datetime.now(UTC)))
-    wait_until(lambda: len(ear.taken) >= 4)
-    worker.stop(30)
-    assert not [thread for thread in threading.enumerate() if thread.name == "commitment"]
-    assert {commitment.results for commitment in ear.taken} == {(None,)}
-
-
-def test_a_worker_without_work_waits(stored):
-    """Else its threads would ask the index all the time."""
-    waits: list[float] = []
-
-    class Bell(WorkSignal):
-        def wait(self, heard, timeout_s):
-            waits.append(timeout_s)
-            super().wait(heard, timeout_s)
-
-    commitment = StorageCommitment(stored.archive, stored.index)
-    commitment.bell = Bell()
-    worker = CommitmentWorker(commitment, Ear())
-    worker.start()
-    wait_until(lambda: waits)
-    worker.stop(30)
-    assert min(waits) > 0
-
-
-def test_a_node_that_stops_in_the_middle_reports_nothing_and_goes_on_later(stored, clock, ask, commitment):
-    sample = encode(dx())
-    stored.put(sample)
-    ask(sample)
-    commitment.stopping.set()
-    assert commitment.judge_next()
-    assert not commitment.report_next(Ear())
-    clock.pass_(seconds=2)
-    after = StorageCommitment(stored.archive, stored.index, pace=PACE, clock=clock)
-    assert reported(after).results == [(sample.sop_instance_uid, None)]
-
-
-def test_what_it_waits_for_is_told_once(stored, monkeypatch, caplog):
-    """A database that is away for a night must not fill the log."""
-    monkeypatch.setattr("backup_scp.services.commitment_worker._TROUBLED_S", 0.001)
-    monkeypatch.setattr("backup_scp.services.commitment_worker._IDLE_S", 0.001)
-    tries = iter(range(1_000_000))
-
-    def fails(*_):
-        next(tries)
-        raise IndexUnavailable("The index does not answer")
-
-    monkeypatch.setattr(stored.index.commitments, "lease_request", fails)
-    worker = CommitmentWorker(StorageCommitment(stored.archive, stored.index), Ear(), reporters=0)
-    worker.start()
-    wait_until(lambda: next(tries) > 20)
-    worker.stop(30)
-    assert [record.getMessage() for record in caplog.records] == ["Storage Commitment waits: The index does not answer"]
