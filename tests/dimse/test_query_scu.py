@@ -136,7 +136,7 @@ def test_studies_that_were_not_asked_for_do_not_count(leaves_nothing):
 
 @pytest.mark.parametrize(
     ("count", "known"),
-    [(b"9" * 5000, None), (b"-1", None), (b"1e3 ", None), (b"0" * 10 + b"12", 12), (b"0" * 12 + b"12", None)],
+    [(b"9" * 5000, None), (b"-1", None), (b"1e3 ", None), (b"0" * 10 + b"12", 12), (b"0" * 11 + b"12 ", None)],
 )
 def test_a_count_is_known_where_it_is_an_integer_string(acceptor, count, known):
     """Of at most 12 characters; Python reads no number of 5,000 digits."""

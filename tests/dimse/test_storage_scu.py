@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 import pytest
 
 import backup_scp.dicom.transcode
+from backup_scp.dicom.transcode import padding
 from backup_scp.dimse.association.association import LocalAE
 from backup_scp.dimse.scu import storage_scu, transcoding
 from backup_scp.dimse.scu.remote_ae_destination import RemoteAEDestination
@@ -262,12 +263,29 @@ def test_after_an_abort_it_does_not_wait_for_the_destination(destination, stored
 def test_what_is_of_even_length_is_sent_from_the_memory_that_was_compared(destination, stored, size, monkeypatch):
     """Its Data Set is read a second time only to find the place of a missing byte."""
     file, row = stored(samples.Sample("", CT_IMAGE_STORAGE, "1.2.3", EXPLICIT, CT[0].data_set + bytes(size)))
-    opened = []
-    monkeypatch.setattr(storage_scu, "padding", lambda *_: opened.append(True) or [])
+    opened: list[int] = []
+
+    def noted(stream, transfer_syntax_uid, size_bytes):
+        opened.append(size_bytes)
+        return padding(stream, transfer_syntax_uid, size_bytes)
+
+    monkeypatch.setattr(storage_scu, "padding", noted)
     with remote(destination()) as scu:
         scu.prepare([row])
         scu.send(file, row)
     assert len(opened) == size
+
+
+def test_what_cannot_be_proposed_changes_nothing_for_the_others(destination, stored):
+    there = destination()
+    bad, row = stored(samples.Sample("", "", "1.2.3", EXPLICIT, b"ab"))[1], stored(CT[0])[1]
+    with remote(there) as scu:
+        scu.expect(row)
+        assert scu.prepare([bad]) == [bad]
+        assert scu.prepare([bad, row]) == [bad, row]
+        scu.send(*stored(CT[0]))
+    there.close()
+    assert len(there.proposed) == 1
 
 
 def test_a_sop_class_that_cannot_be_proposed(destination, stored):

@@ -216,6 +216,16 @@ class TestZip:
         assert "expands to too many bytes" in found["b"]
         assert "expands to too many bytes" in found["c"]
 
+    @pytest.mark.parametrize("further_bytes", [0, 1])
+    def test_it_may_expand_to_a_gigabyte_and_to_200_times_its_size(self, make, further_bytes):
+        """Only its list of members says so; nothing of this length is written or read."""
+        path = make(a=b"x", b=b"y")
+        content = bytearray(path.read_bytes())
+        allowed_bytes = 1_000_000_000 + 200 * len(content) - 1
+        struct.pack_into("<I", content, content.index(b"PK\1\2") + 24, allowed_bytes + further_bytes)
+        path.write_bytes(content)
+        assert [isinstance(member, Member) for member in members(path)] == [True, not further_bytes]
+
     def test_more_than_it_says_is_not_read(self, make):
         """A member with a wrong, short length: its checksum cannot be right."""
         path = make(a=bytes(100_000))

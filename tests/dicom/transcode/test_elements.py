@@ -97,6 +97,15 @@ def test_an_element_that_is_a_few_bytes_longer_than_what_holds_it_is_refused(too
         converted(data_set)
 
 
+@pytest.mark.parametrize("raw", [b"A1", b"1A", b"ab", b"aB", b"\2\0"])
+def test_what_is_no_vr_begins_a_length(raw):
+    """Some writers use implicit VR inside sequences of an explicit Data Set."""
+    length = int.from_bytes(raw, "little")
+    data_set = struct.pack("<HHL", 0x0008, 0x0060, length) + bytes(length)
+    (token,) = Walk(io.BytesIO(data_set), EXPLICIT, len(data_set))
+    assert (token.vr, token.length) == ("CS", length)
+
+
 def test_the_place_is_told_and_not_what_stands_there():
     stream = io.BytesIO(b"before" + MODALITY + part(ITEM))
     stream.seek(6)
