@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from io import SEEK_END
 from itertools import islice
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from backup_scp.dicom import character_set, data_set
 from backup_scp.dicom.attributes import BY_TAG, READ_FROM_DATA_SET, Attribute
@@ -87,8 +89,15 @@ class SOPInstance:
         sop_class_uid, sop_instance_uid
             From the Command Set; used when the Data Set has no such UID.
         """
-        elements, is_whole, encoded_as = _scanned(stream, transfer_syntax_uid)
-        attributes = _attributes(elements)
+        header = _Header.read(stream, transfer_syntax_uid)
+        attributes = _similar.attributes(header)
+        encoded_as, is_whole, is_parsed = transfer_syntax_uid, True, True
+        if attributes is None:
+            elements, is_whole, encoded_as = _scanned(stream, transfer_syntax_uid)
+            named = elements.pop(_SPECIFIC_CHARACTER_SET, ("CS", b""))[1]
+            attributes, is_parsed = _attributes(elements, named), bool(elements)
+            if is_whole and is_parsed and encoded_as == transfer_syntax_uid:
+                _similar.learn(header, elements, attributes, named)
         return cls(
             attributes.get("SOPClassUID", sop_class_uid),
             attributes.get("SOPInstanceUID", sop_instance_uid),
@@ -96,7 +105,7 @@ class SOPInstance:
             attributes.get("StudyInstanceUID", ""),
             attributes.get("SeriesInstanceUID", ""),
             attributes,
-            parsed=bool(elements),
+            parsed=is_parsed,
             is_whole=is_whole,
             is_mislabelled=encoded_as != transfer_syntax_uid,
         )
@@ -124,27 +133,103 @@ def _scanned(stream: BinaryIO, transfer_syntax_uid: str) -> data_set.Scanned:
         return data_set.Scanned({}, is_whole=True, transfer_syntax_uid=transfer_syntax_uid)
 
 
-def _attributes(elements: data_set.Elements) -> dict[str, str]:
-    named = elements.pop(_SPECIFIC_CHARACTER_SET, ("CS", b""))[1]
-    declared = character_set.parse(named)
+class _Header(NamedTuple):
+    """The beginning of a Data Set, and its length in bytes."""
+
+    buffer: bytes
+    size: int
+    transfer_syntax_uid: str
+
+    @classmethod
+    def read(cls, stream: BinaryIO, transfer_syntax_uid: str) -> _Header:
+        """Read it, and put the stream back."""
+        start = stream.tell()
+        buffer = stream.read(data_set.CHUNK_BYTES)
+        size = stream.seek(0, SEEK_END) - start
+        stream.seek(start)
+        return cls(buffer, size, transfer_syntax_uid)
+
+
+class _SimilarHeaders(threading.local):
+    """The headers that this thread has read last: the next one is mostly of the same series."""
+
+    def __init__(self) -> None:
+        self._transfer_syntax_uid = ""
+        self._parts: list[data_set.Part] | None = None
+        self._varying: set[int] = set()
+        self._pattern: data_set.Pattern | None = None
+        self._attributes: dict[str, str] = {}  # of the last Data Set
+        self._values: list[bytes] = []  # its values of the elements that vary
+        self._read: list[tuple[Attribute | None, str]] = []  # how they are read: attribute and VR
+        self._named = b""
+        self._useless = self._pause = 0
+
+    def attributes(self, header: _Header) -> dict[str, str] | None:
+        """Return the attributes of a Data Set, as a scan does; None when its header is not similar."""
+        if self._pattern is None or header.transfer_syntax_uid != self._transfer_syntax_uid:
+            return None
+        values = self._pattern.values(header.buffer, header.size)
+        if values is None:
+            return None
+        attributes = self._attributes.copy()
+        for (attribute, vr), data, before in zip(self._read, values, self._values, strict=True):
+            if data != before and attribute:
+                if value := _value(attribute, vr, data, self._named):
+                    attributes[attribute.keyword] = value
+                else:
+                    attributes.pop(attribute.keyword, None)
+        self._attributes, self._values = attributes, values
+        return attributes
+
+    def learn(self, header: _Header, elements: data_set.Elements, attributes: dict[str, str], named: bytes) -> None:
+        """Compare a Data Set that a scan has read with the one before; rarely, while that is of no use."""
+        if self._pause:
+            self._pause -= 1
+            return
+        before, self._parts = self._parts, data_set.parts_of(*header)
+        is_encoded_alike = header.transfer_syntax_uid == self._transfer_syntax_uid
+        differing = data_set.varying(before, self._parts) if before and self._parts and is_encoded_alike else None
+        self._useless = min(self._useless + 1, _MOST_USELESS) if differing is None else 0
+        self._pause = (1 << self._useless >> _TRIES) - 1 if self._useless > _TRIES else 0
+        self._transfer_syntax_uid = header.transfer_syntax_uid
+        self._varying = self._varying | differing if differing else set()
+        self._pattern = None
+        if self._parts and self._varying and _SPECIFIC_CHARACTER_SET not in self._varying:
+            self._pattern = data_set.Pattern(self._parts, self._varying, header.size)
+            self._read = [
+                (BY_TAG[tag] if tag in READ_FROM_DATA_SET else None, elements.get(tag, ("", b""))[0])
+                for tag in self._pattern.tags
+            ]
+            self._values = self._pattern.values(header.buffer, header.size) or []
+            self._attributes, self._named = attributes, named
+
+
+_similar = _SimilarHeaders()
+_TRIES = 4  # so many times in a row a comparison may be of no use; then there are pauses, up to 31 Data Sets long
+_MOST_USELESS = 9
+
+
+def _attributes(elements: data_set.Elements, named: bytes) -> dict[str, str]:
     values = {}
     for tag, (vr, data) in elements.items():
         attribute = BY_TAG[tag]
-        if attribute.items:
-            value = _items(attribute, data, declared)
-        elif len(data) <= _REMEMBERED_BYTES:
-            value = _remembered(tag, vr, data, named)
-        else:
-            value = _text(attribute, vr, data, declared)
-        if value:
+        if value := _value(attribute, vr, data, named):
             values[attribute.keyword] = value
     return values
 
 
+def _value(attribute: Attribute, vr: str, data: bytes, named: bytes) -> str:
+    if attribute.items:
+        return _items(attribute, data, character_set.parse(named))
+    if len(data) <= _REMEMBERED_BYTES:
+        return _remembered(attribute, vr, data, named)
+    return _text(attribute, vr, data, character_set.parse(named))
+
+
 @lru_cache(maxsize=4096)
-def _remembered(tag: int, vr: str, data: bytes, named: bytes) -> str:
+def _remembered(attribute: Attribute, vr: str, data: bytes, named: bytes) -> str:
     """Read a short value, with a cache, since the images of a series have mostly the same values."""
-    return _text(BY_TAG[tag], vr, data, character_set.parse(named))
+    return _text(attribute, vr, data, character_set.parse(named))
 
 
 def _text(attribute: Attribute, vr: str, data: bytes, declared: CharacterSet) -> str:

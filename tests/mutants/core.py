@@ -35,6 +35,7 @@ CORE: dict[str, tuple[str, ...]] = {
     "services/commitment.py": _COMMITMENT,
     "services/commitment_worker.py": ("tests/services/test_commitment_worker.py", *_COMMITMENT),
     "services/commitment_verification.py": _COMMITMENT,
+    "dicom/data_set/pattern.py": ("tests/dicom/test_similar_headers.py",),
     "dicom/data_set/scanning.py": (
         "tests/dicom/test_data_set.py",
         "tests/dicom/test_data_set_end.py",

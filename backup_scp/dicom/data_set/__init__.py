@@ -7,9 +7,23 @@ It tolerates elements out of order, File Meta Information inside the Data Set, u
 delimiters, and a Data Set that is not encoded as its Transfer Syntax says.
 """
 
-from backup_scp.dicom.data_set.byte_source import WORK_BYTES
+from backup_scp.dicom.data_set.byte_source import CHUNK_BYTES, WORK_BYTES
 from backup_scp.dicom.data_set.element_header import Elements
+from backup_scp.dicom.data_set.pattern import Part, Pattern, parts_of, varying
 from backup_scp.dicom.data_set.scanning import IDENTITY, Scanned, read, scan
 from backup_scp.dicom.data_set.sequences import items
 
-__all__ = ["IDENTITY", "WORK_BYTES", "Elements", "Scanned", "items", "read", "scan"]
+__all__ = [
+    "CHUNK_BYTES",
+    "IDENTITY",
+    "WORK_BYTES",
+    "Elements",
+    "Part",
+    "Pattern",
+    "Scanned",
+    "items",
+    "parts_of",
+    "read",
+    "scan",
+    "varying",
+]

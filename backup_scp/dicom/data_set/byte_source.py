@@ -12,6 +12,13 @@ WORK_BYTES = 16 << 20
 """Limit of bytes read or inflated of one Data Set: 16 MiB."""
 
 CHUNK_BYTES = 16 << 10
+DEFLATED = {
+    "1.2.840.10008.1.2.1.99": "1.2.840.10008.1.2.1",
+    "1.2.840.10008.1.2.4.95": "1.2.840.10008.1.2.4.94",
+    "1.2.840.10008.1.2.4.205": "1.2.840.10008.1.2.4.204",
+}
+"""Transfer Syntaxes with a deflated Data Set, and the same ones without deflation."""
+
 CUT_OFF = "the Data Set ends in the middle of an element"
 _TOO_LONG = "an element is longer than the rest of the Data Set"
 

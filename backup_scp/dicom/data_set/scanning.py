@@ -6,7 +6,7 @@ from collections.abc import Collection
 from io import SEEK_CUR, BytesIO
 from typing import BinaryIO, NamedTuple
 
-from backup_scp.dicom.data_set.byte_source import CUT_OFF, EndsEarly, Inflated, Source, Stored
+from backup_scp.dicom.data_set.byte_source import CUT_OFF, DEFLATED, EndsEarly, Inflated, Source, Stored
 from backup_scp.dicom.data_set.element_header import (
     EXPLICIT_BE,
     EXPLICIT_LE,
@@ -39,12 +39,6 @@ _PATIENT_ID = 0x00100020
 _MOST_BEHIND = 1000  # limit of elements that are read behind the Pixel Data
 _PADDING_VR = frozenset((b"\0\0", b"  "))
 _PADDING_LENGTH = 0x20202020  # padding with spaces, read as a length; zeros read as elements without value
-_DEFLATED = {
-    "1.2.840.10008.1.2.1.99": "1.2.840.10008.1.2.1",
-    "1.2.840.10008.1.2.4.95": "1.2.840.10008.1.2.4.94",
-    "1.2.840.10008.1.2.4.205": "1.2.840.10008.1.2.4.204",
-}
-"""Transfer Syntaxes with a deflated Data Set, and the same ones without deflation."""
 
 
 class Scanned(NamedTuple):
@@ -88,9 +82,9 @@ def scan(
     InvalidDataSet
         The bytes are no Data Set, or they are cut off before any wanted element.
     """
-    is_deflated = transfer_syntax_uid in _DEFLATED
+    is_deflated = transfer_syntax_uid in DEFLATED
     if is_deflated and _begins_plain(stream):
-        is_deflated, transfer_syntax_uid = False, _DEFLATED[transfer_syntax_uid]
+        is_deflated, transfer_syntax_uid = False, DEFLATED[transfer_syntax_uid]
     source = Inflated(stream) if is_deflated else Stored(stream)
     scan_ = _Scan(source, wanted, max(wanted), required, value_bytes=_VALUE_BYTES)
     try:
@@ -122,7 +116,7 @@ def read(data: bytes, transfer_syntax_uid: str, limit_bytes: int) -> Elements:
     InvalidDataSet
         The bytes are longer than the limit, or no Data Set.
     """
-    if transfer_syntax_uid in _DEFLATED:
+    if transfer_syntax_uid in DEFLATED:
         data = Inflated(BytesIO(data), limit_bytes + 1).load(0, limit_bytes + 1)
     if len(data) > limit_bytes:
         raise InvalidDataSet(f"the Data Set is longer than {limit_bytes} bytes")
