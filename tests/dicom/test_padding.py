@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backup_scp.dicom.transcode import Edit, applied, padding
+from backup_scp.dicom.transcode import Edit, applied, element_walk, padding
+from backup_scp.dicom.transcode.element_walk import Kind, OpenLevel, Token
+from backup_scp.dicom.transcode.padding import _edits, _Odd
 
 IMPLICIT, EXPLICIT, BIG_ENDIAN = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"
 DEFLATED, JPEG = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.50"
@@ -100,6 +102,23 @@ def test_a_deflated_stream_is_padded_behind_its_end():
 @pytest.mark.parametrize("data_set", [b"", b"\1", b"no Data Set", element(0x00100020, "LO", b"AB")[:-1]])
 def test_what_cannot_be_read_goes_as_it_is(syntax, data_set):
     assert padded(data_set, syntax) == data_set
+
+
+@pytest.mark.parametrize(("length", "there"), [(0xFFFD, 0xFFFE), (0xFFFF, 0xFFFF)])
+def test_a_value_that_is_as_long_as_its_length_can_say_goes_as_it_is(length, there):
+    assert padded(element(0x00104000, "LT", b"x" * length), EXPLICIT) == element(
+        0x00104000, "LT", (b"x" * length).ljust(there)
+    )
+
+
+@pytest.mark.parametrize(("length", "number_of_edits"), [(0xFFFFFFFD, 2), (0xFFFFFFFE, 0), (0xFFFFFFFF, 0)])
+def test_no_length_becomes_the_one_that_means_undefined(length, number_of_edits):
+    """Such a Data Set has 4 GiB; here only its first header is read."""
+    header = struct.pack("<HHL", 0x7FE0, 0x0010, length)
+    level = OpenLevel(0, None, 0, element_walk.IMPLICIT, None)
+    token = Token(Kind.ELEMENT, level, 0x7FE00010, "OW", len(header), length)
+    odd = _Odd(token, len(header) + length, b"\0", len(header))
+    assert len(_edits(io.BytesIO(header), 0, odd)) == number_of_edits
 
 
 def test_pydicom_reads_the_same_values():

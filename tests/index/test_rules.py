@@ -75,6 +75,21 @@ def test_what_comes_after_a_prefix_comes_after_all_that_begin_with_it(prefix):
         assert not after or prefix.encode(errors="replace") <= (prefix + rest).encode(errors="replace") < after.encode()
 
 
+@pytest.mark.parametrize(
+    ("prefix", "after"),
+    [
+        ("ab", "ac"),
+        ("a\ud7fe", "a\ud7ff"),
+        ("a\ud7ff", "a\ue000"),  # surrogates are no characters
+        ("a\U0010fffe", "a\U0010ffff"),
+        ("a\U0010ffff", "b"),
+        ("\U0010ffff", ""),
+    ],
+)
+def test_what_comes_after_a_prefix_is_the_next_character(prefix, after):
+    assert _after(prefix) == after
+
+
 @given(st.text("a*?", max_size=12))
 def test_a_shortened_pattern_means_the_same(pattern):
     short = _shortest(pattern)
