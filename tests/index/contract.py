@@ -958,6 +958,12 @@ class IndexContract:
         (answer,) = answers(index, S, *COUNTS)
         assert answer["NumberOfStudyRelatedInstances"] == "80"
 
+    def test_two_processes_that_take_turns_count_each_other_s_images(self, index, further_index):
+        for n in range(6):
+            (index, further_index)[n % 2].add(version(f"1.{n}", minute=n))
+        (answer,) = answers(index, S, *COUNTS)
+        assert answer["NumberOfStudyRelatedInstances"] == "6"
+
     def test_another_process_moved_what_this_one_remembers(self, index, further_index):
         index.add(version("1.1", PatientID="WRONG"))
         further_index.add(version("1.1", content="c", minute=1, PatientID="RIGHT"))
