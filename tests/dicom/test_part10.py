@@ -13,7 +13,7 @@ from pydicom.uid import (
     MediaStorageDirectoryStorage,
 )
 
-from backup_scp.dicom.part10 import open_part10
+from backup_scp.dicom.part10 import open_part10, relabelled
 from backup_scp.errors import NotDICOM, SourceUnavailable
 from tests.samples import Sample, dx, encode, pydicom_files, pydicom_samples, replace, uid, unparsable
 
@@ -158,3 +158,25 @@ def test_a_dicomdir_is_a_list_of_files(written):
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(SourceUnavailable, match="cannot be read"):
         open_part10(tmp_path / "Müller.dcm")
+
+
+@pytest.mark.parametrize(
+    ("from_uid", "to_uid", "value"),
+    [
+        (DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, b"1.2.840.10008.1.2.1\0\0\0"),
+        (ExplicitVRLittleEndian, ImplicitVRLittleEndian, b"1.2.840.10008.1.2\0\0\0"),
+        (ExplicitVRLittleEndian, "1.2.840.10008.1.2.34", b"1.2.840.10008.1.2.34"),  # as long as the padded value
+        (ExplicitVRLittleEndian, "1.2.840.10008.1.2.345", b"1.2.840.10008.1.2.1\0"),
+        (ImplicitVRLittleEndian, ExplicitVRLittleEndian, b"1.2.840.10008.1.2\0"),
+        (ExplicitVRLittleEndian, ExplicitVRLittleEndian, b"1.2.840.10008.1.2.1\0"),
+        (ExplicitVRLittleEndian, "no UID", b"1.2.840.10008.1.2.1\0"),
+    ],
+)
+def test_a_header_of_the_same_length_names_another_transfer_syntax(from_uid, to_uid, value):
+    """Where there is room for it; what looks the same behind the element stays."""
+
+    def header(value: bytes) -> bytes:
+        return b"\2\0\x10\0UI" + struct.pack("<H", len(value)) + value
+
+    before = header(from_uid.encode() + bytes(len(from_uid) % 2))
+    assert relabelled(b"before" + before + before, from_uid, to_uid) == b"before" + header(value) + before

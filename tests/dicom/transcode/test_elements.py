@@ -11,7 +11,7 @@ import pytest
 from pydicom import uid
 
 from backup_scp.dicom.transcode import transcode
-from backup_scp.dicom.transcode.element_walk import EXPLICIT, Walk
+from backup_scp.dicom.transcode.element_walk import EXPLICIT, Kind, Walk, vr_of
 from backup_scp.errors import InstanceRefused
 
 EXPLICIT_UID, IMPLICIT_UID = str(uid.ExplicitVRLittleEndian), str(uid.ImplicitVRLittleEndian)
@@ -106,11 +106,62 @@ def test_what_is_no_vr_begins_a_length(raw):
     assert (token.vr, token.length) == ("CS", length)
 
 
+@pytest.mark.parametrize(
+    ("tag", "vr"),
+    [
+        (0x00080060, "CS"),
+        (0x0040A010, "CS"),
+        (0x00080002, "UN"),  # in no dictionary
+        (0x0009000F, "UN"),
+        (0x00090010, "LO"),  # PS3.5 7.8.1: a private creator
+        (0x000900FF, "LO"),
+        (0x00090100, "UN"),
+        (0x00091010, "UN"),
+    ],
+)
+def test_the_vr_of_an_element_that_has_none(tag, vr):
+    assert vr_of(tag) == vr
+
+
 def test_the_place_is_told_and_not_what_stands_there():
-    stream = io.BytesIO(b"before" + MODALITY + part(ITEM))
-    stream.seek(6)
-    with pytest.raises(InstanceRefused, match="near byte 14 it has a delimiter"):
-        list(Walk(stream, EXPLICIT, len(MODALITY) + 8))
+    nested = sequence(part(ITEM, UNDEFINED, MODALITY + part(ITEM)))
+    for data_set, place in ((MODALITY + part(ITEM), 14), (nested, 12 + 8 + 14)):
+        stream = io.BytesIO(b"before" + data_set)
+        stream.seek(6)
+        with pytest.raises(InstanceRefused, match=f"near byte {place} it has a delimiter"):
+            list(Walk(stream, EXPLICIT, len(data_set)))
+
+
+def test_a_file_that_is_cut_before_or_while_it_is_read():
+    with pytest.raises(InstanceRefused, match="shorter than it was"):
+        Walk(io.BytesIO(MODALITY), EXPLICIT, len(MODALITY) + 1)
+    stream = io.BytesIO(MODALITY + MODALITY)
+    walk = iter(Walk(stream, EXPLICIT, 2 * len(MODALITY)))
+    next(walk)
+    stream.truncate(len(MODALITY) + 3)
+    with pytest.raises(InstanceRefused, match="ends too early"):
+        next(walk)
+
+
+@pytest.mark.parametrize("further", [0, 1])
+def test_so_deep_and_no_deeper(further):
+    """The 128 sequences and their items are 256 levels."""
+    innermost = sequence(part(SEQUENCE_END)) * further
+    data_set = sequence(part(ITEM, UNDEFINED)) * 128 + innermost + CLOSED * 128
+    tokens = Walk(io.BytesIO(data_set), EXPLICIT, len(data_set))
+    if further:
+        with pytest.raises(InstanceRefused, match="nests more than 256 levels"):
+            list(tokens)
+    else:
+        assert len(list(tokens)) == 4 * 128
+
+
+@pytest.mark.parametrize(("value", "is_sequence"), [(b"\xfe\xff\0", False), (b"\xfe\xff\0\xe0", True)])
+def test_an_unknown_value_is_a_sequence_when_it_begins_with_an_item(value, is_sequence):
+    """PS3.5 6.2.2."""
+    data_set = struct.pack("<HH2s2xL", 0x0009, 0x1001, b"UN", len(value)) + value
+    token = next(iter(Walk(io.BytesIO(data_set), EXPLICIT, len(data_set), into_unknown=True)))
+    assert (token.kind is Kind.SEQUENCE) == is_sequence
 
 
 def deflated_of(parity: int) -> bytes:
