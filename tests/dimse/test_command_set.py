@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backup_scp.dimse.messages import command_set
 from backup_scp.dimse.messages.command_set import NO_DATA_SET, CommandSet, Element, Field, encode, response
 from backup_scp.errors import InvalidDataSet
 
@@ -149,6 +150,18 @@ def test_padding_is_no_part_of_a_value(padded):
 def test_an_error_comment_is_an_lo_of_the_default_repertoire(comment, written):
     request = CommandSet.decode(encode({Element.COMMAND_FIELD: 1, Element.MESSAGE_ID: 7}))
     assert CommandSet.decode(response(request, 0xA700, comment=comment)).text(Element.ERROR_COMMENT) == written
+
+
+@given(
+    st.dictionaries(st.sampled_from([*sorted(command_set._OF_C_STORE), 0x9999]), st.binary(max_size=9)),
+    st.sampled_from([0, 0xB000, 0xA700]),
+)
+def test_a_response_is_the_same_however_it_is_made(elements, status):
+    request = CommandSet({int(element): value for element, value in elements.items()})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(command_set, "_OF_C_STORE", frozenset())
+        expected = response(request, status)
+    assert response(request, status) == expected
 
 
 def test_a_response_names_its_request():

@@ -227,6 +227,8 @@ def response(request: CommandSet, status: int, *, comment: str = "", data_set: b
     counts
         ``remaining``, ``completed``, ``failed``, ``warning`` sub-operations.
     """
+    if not (comment or data_set or counts) and request.elements.keys() <= _OF_C_STORE:
+        return _plain_response(request, status)
     values: dict[Element, str | int] = {
         Element.COMMAND_FIELD: request.field | 0x8000,
         Element.MESSAGE_ID_BEING_RESPONDED_TO: request.message_id,
@@ -243,3 +245,35 @@ def response(request: CommandSet, status: int, *, comment: str = "", data_set: b
     for name, count in counts.items():
         values[Element[name.upper()]] = min(count, 0xFFFF)
     return encode(values, data_set=data_set)
+
+
+_OF_C_STORE = frozenset(
+    {0, Element.AFFECTED_SOP_CLASS_UID, Element.COMMAND_FIELD, Element.MESSAGE_ID, Element.PRIORITY}
+    | {Element.COMMAND_DATA_SET_TYPE, Element.AFFECTED_SOP_INSTANCE_UID}
+    | {Element.MOVE_ORIGINATOR_AE_TITLE, Element.MOVE_ORIGINATOR_MESSAGE_ID}
+)
+
+
+def _plain_response(request: CommandSet, status: int) -> bytes:
+    """Encode a response like that to a C-STORE, of parts that the ones before had, too."""
+    elements = request.elements
+    uid = elements.get(Element.AFFECTED_SOP_INSTANCE_UID)
+    named = b"" if uid is None else _uid_element(Element.AFFECTED_SOP_INSTANCE_UID, uid)
+    begin, end = _around_message_id(elements.get(Element.AFFECTED_SOP_CLASS_UID), request.field | 0x8000, status)
+    body = begin + _encode_number(Element.MESSAGE_ID_BEING_RESPONDED_TO, request.message_id) + end + named
+    return _GROUP_LENGTH + len(body).to_bytes(4, "little") + body
+
+
+@lru_cache(maxsize=256)
+def _around_message_id(sop_class: bytes | None, field: int, status: int) -> tuple[bytes, bytes]:
+    begin = b"" if sop_class is None else _uid_element(Element.AFFECTED_SOP_CLASS_UID, sop_class)
+    data_set_type = _encode_number(Element.COMMAND_DATA_SET_TYPE, NO_DATA_SET)
+    return begin + _encode_number(Element.COMMAND_FIELD, field), data_set_type + _encode_number(Element.STATUS, status)
+
+
+def _uid_element(element: Element, uid: bytes) -> bytes:
+    """Encode a UID as received, even when it is invalid."""
+    return _HEADER.pack(0, element, len(uid) + len(uid) % 2) + uid + b"\0" * (len(uid) % 2)
+
+
+_GROUP_LENGTH = _HEADER.pack(0, 0, 4)

@@ -7,9 +7,10 @@ six statements (docs/adr/0018).  Statements, types and connections are still SQL
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from operator import itemgetter
 from typing import Any
 
 import sqlalchemy as sa
@@ -28,12 +29,12 @@ class _Plan:
 
     Attributes
     ----------
-    names
-        Names of its parameters, in the order of its question marks; all names for a driver with named parameters.
+    pick
+        Returns the values of a row, in the order of its question marks; None for a driver with named parameters.
     fixed
         Values that are part of the statement.
     binds
-        By name, functions that convert a value to the driver's type.
+        By name, or by position where ``pick`` gives one, functions that convert a value to the driver's type.
     columns
         Names of the selected columns; empty for one without a name.
     types
@@ -43,10 +44,9 @@ class _Plan:
     """
 
     text: str
-    positional: bool
-    names: tuple[str, ...]
+    pick: Callable[[Row], tuple[Any, ...]] | None
     fixed: dict[str, Any]
-    binds: tuple[tuple[str, _Process], ...]
+    binds: tuple[tuple[Any, _Process], ...]
     columns: tuple[str, ...]
     types: tuple[sa.types.TypeEngine[Any], ...]
     results: tuple[tuple[int, _Process], ...] | None = None
@@ -139,10 +139,13 @@ class DriverCursor:
         """Return the plan of a statement, and its values as the driver takes them."""
         key = (self._dialect.name, statement, tuple(row))
         plan = _plans.get(key) or self._plan(key)
-        values = {**plan.fixed, **row} if plan.fixed else row
-        if plan.binds:
-            values = {**values, **{name: process(values[name]) for name, process in plan.binds}}
-        return plan, [values[name] for name in plan.names] if plan.positional else values
+        given = {**plan.fixed, **row} if plan.fixed else row
+        if not plan.binds:
+            return plan, plan.pick(given) if plan.pick else given
+        values: Any = list(plan.pick(given)) if plan.pick else dict(given)
+        for place, process in plan.binds:
+            values[place] = process(values[place])
+        return plan, values
 
     @contextlib.contextmanager
     def transaction(self, begin: str) -> Iterator[None]:
@@ -183,14 +186,14 @@ class DriverCursor:
         compiled = statement.compile(dialect=self._dialect, column_keys=list(names))
         parameters = compiled.construct_params(dict.fromkeys(names))
         types = {name: bind.type for bind, name in compiled.bind_names.items()}
-        positional = bool(compiled.positional)
+        positions: list[str] | None = compiled.positiontup if compiled.positional else None
+        places: Iterable[tuple[Any, str]] = enumerate(positions) if positions else ((name, name) for name in parameters)
         columns = list(statement.exported_columns) if statement.is_select else []
         plan = _Plan(
             text=str(compiled),
-            positional=positional,
-            names=tuple(compiled.positiontup) if positional else tuple(parameters),
+            pick=None if positions is None else _pick(positions),
             fixed={name: value for name, value in parameters.items() if name not in names},
-            binds=tuple(_present((name, _bind(types[name], self._dialect)) for name in parameters)),
+            binds=tuple(_present((place, _bind(types[name], self._dialect)) for place, name in places)),
             columns=tuple(getattr(column, "name", "") for column in columns),
             types=tuple(column.type for column in columns),
         )
@@ -198,6 +201,13 @@ class DriverCursor:
             _plans.clear()
         _plans[key] = plan
         return plan
+
+
+def _pick(names: list[str]) -> Callable[[Row], tuple[Any, ...]]:
+    """Return a function that returns the values with these names."""
+    if len(names) > 1:
+        return itemgetter(*names)
+    return lambda row: tuple(row[name] for name in names)
 
 
 def _present(processes: Iterator[tuple[Any, _Process | None]]) -> Iterator[tuple[Any, _Process]]:

@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from functools import cache
+from collections.abc import Mapping
+from functools import cache, lru_cache
 
 from backup_scp.dicom.attributes import BY_KEYWORD, Attribute
 from backup_scp.dicom.value_representation import date_key, items_of, items_text, time_key
@@ -85,6 +86,7 @@ def names_key(text: str) -> str:
     return "\\".join(group for name in text.split("\\") for group in name_groups(name) if group)
 
 
+@lru_cache(maxsize=2048)  # the images of a series repeat most values
 def stored_value(attribute: Attribute, text: str) -> str:
     """Return an attribute's value as the index stores and compares it, without padding."""
     if attribute.items:
@@ -115,8 +117,9 @@ def key_of(attribute: Attribute, text: str) -> Key:
     return _BY_VR[attribute.vr](text)
 
 
-def key_values(attribute: Attribute, text: str) -> dict[str, Key]:
-    """Return the search key of a value, by column name."""
+@lru_cache(maxsize=2048)
+def key_values(attribute: Attribute, text: str) -> Mapping[str, Key]:
+    """Return the search key of a value, by column name; do not modify the result."""
     columns = key_columns(attribute)
     if attribute is PATIENT_NAME:
         return dict(zip(columns, name_groups(text), strict=True))

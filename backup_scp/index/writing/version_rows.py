@@ -38,16 +38,18 @@ class VersionRows:
     @classmethod
     def of(cls, version: Version) -> VersionRows:
         """Take the values of the tables from a version."""
-        key = stored_instance_key(version.key)
         values = {**version.instance.attributes, **_uids(version.instance)}
         study = _of_study(*map(values.get, _STUDY_KEYWORDS))
+        series = _of_series(*map(values.get, _SERIES_KEYWORDS))
+        instance = _own(INSTANCE_ATTRIBUTES, values)
         site = stored_key(version.arrival.site)
+        study_uid = study["study_instance_uid"]
         return cls(
-            key=key,
-            study_key=StudyKey(key.study_instance_uid, study["patient_id"], study["issuer_of_patient_id"], site),
+            key=InstanceKey(study_uid, series["series_instance_uid"], instance["sop_instance_uid"]),
+            study_key=StudyKey(study_uid, study["patient_id"], study["issuer_of_patient_id"], site),
             study=study,
-            series=_of_series(*map(values.get, _SERIES_KEYWORDS)),
-            instance=_own(INSTANCE_ATTRIBUTES, values),
+            series=series,
+            instance=instance,
             version=_version(version, site),
             flags=frozenset(map(str, version.flags)) if version.flags else _NO_FLAGS,
         )
@@ -105,6 +107,11 @@ def _of_sender(*values: str) -> dict[str, str]:
 
 
 @lru_cache(maxsize=64)
+def _of_kind(sop_class_uid: str, transfer_syntax_uid: str) -> dict[str, str]:
+    return {"sop_class_uid": stored_long(sop_class_uid), "transfer_syntax_uid": stored_long(transfer_syntax_uid)}
+
+
+@lru_cache(maxsize=64)
 def _of_series(*values: str | None) -> dict[str, str]:
     return _own(SERIES_ATTRIBUTES, dict(zip(_SERIES_KEYWORDS, values, strict=True)))
 
@@ -119,10 +126,9 @@ def _version(version: Version, site: str) -> Row:
         "sha256": version.sha256,
         "location": version.location,
         "size_bytes": version.size_bytes,
-        "sop_class_uid": stored_long(version.instance.sop_class_uid),
-        "transfer_syntax_uid": stored_long(version.instance.transfer_syntax_uid),
         "received_at": timestamp(arrival.received_at),
         **_of_sender(arrival.service, arrival.calling_ae_title, arrival.called_ae_title, arrival.address),
+        **_of_kind(version.instance.sop_class_uid, version.instance.transfer_syntax_uid),
         "site": site,
         "remote": stored_key(arrival.remote) if arrival.remote else "",
         "same_as": stored_long(arrival.same_as) if arrival.same_as else "",

@@ -25,6 +25,7 @@ from backup_scp.ports import AddResult, Flag
 Found = Mapping[str, Any]
 
 _WITH_KEYS = tuple(attribute for attribute in INSTANCE_ATTRIBUTES if key_columns(attribute))
+_NO_KEYS: Row = {column: key for attribute in _WITH_KEYS for column, key in key_values(attribute, "").items()}
 
 
 class VersionWriter:
@@ -222,9 +223,10 @@ class VersionWriter:
 
 def instance_row(facts: VersionRows, series_id: int) -> Row:
     """Return the instance row of a version."""
-    row: Row = {"series_id": series_id, **facts.instance}
+    row: Row = {"series_id": series_id, **facts.instance, **_NO_KEYS}
     for attribute in _WITH_KEYS:
-        row |= key_values(attribute, facts.instance[attribute.column])
+        if text := facts.instance[attribute.column]:
+            row |= key_values(attribute, text)
     return row
 
 
