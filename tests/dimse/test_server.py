@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import select
 import socket
 import threading
 
@@ -32,6 +33,7 @@ from tests.dimse.wire import (
     EXPLICIT,
     IMPLICIT,
     LAST,
+    RELEASE_RP,
     TIMEOUT_S,
     VERIFICATION,
     Peer,
@@ -708,6 +710,15 @@ def test_the_line_of_an_association_counts_what_was_refused(start_server, caplog
         peer.release()
     ended(running)
     assert "released: 0 stored, 0 already held, 3 refused, 0.0 MB" in caplog.text
+
+
+def test_the_line_of_an_association_does_not_wait_until_the_peer_closes(server, caplog):
+    caplog.set_level(logging.INFO)
+    with server.peer(ECHO) as peer:
+        assert peer.ask(release_rq())[0] == RELEASE_RP
+        wait_until(lambda: " released: " in caplog.text)
+        assert not select.select([peer.socket], [], [], 0)[0]
+    ended(server)
 
 
 def test_what_a_service_refuses_itself_is_noted_and_no_success(start_server, recorder):

@@ -373,7 +373,7 @@ class Association:
         self.upper_layer.shut(socket.SHUT_RDWR)
 
     def finish(self) -> str:
-        """Complete the end of the Association that reading has found; return how it ended."""
+        """Answer the end of the Association that reading has found, before ``close``; return how it ended."""
         return self.upper_layer.finish()
 
     def release(self) -> None:

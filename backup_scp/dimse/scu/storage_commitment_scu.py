@@ -169,4 +169,5 @@ class StorageCommitmentSCU:
                     self._next(association)
                 except AssociationEnded:  # the report may come on another Association
                     association.finish()
+                    association.close()
                     is_here = False

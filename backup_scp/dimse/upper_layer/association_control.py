@@ -149,14 +149,16 @@ class AssociationControl(BufferedSocket, StateMachine):
     # -- ending ------------------------------------------------------------------------------------------------------
 
     def finish(self) -> str:
-        """Complete the end of the Association that reading has found; return how it ended."""
+        """Answer the end of the Association that reading has found; return how it ended.
+
+        Afterwards ``linger`` waits until the peer closes: do what is left to do before that, while the peer is busy.
+        """
         how = self._aborted or "lost"
         if self.state == AWAITING_LOCAL_RELEASE:
             self.happen(RELEASE_RESPONSE)
             how = "released"
         elif self.is_over:
             how = "aborted here, the peer broke the protocol"
-        self.linger()
         return how
 
     def release(self) -> None:
