@@ -11,6 +11,8 @@ from queue import SimpleQueue
 _MOST_SPARE = 8
 _AT_WORK, _SPARE = "association", "spare"  # names of threads, for debuggers and ``top``
 
+_Due = SimpleQueue[socket.socket | None]
+
 
 class ThreadPool:
     """Gives each connection a thread; keeps a few spare ones, since starting one takes as long as a C-ECHO.
@@ -28,12 +30,11 @@ class ThreadPool:
         self._most = most
         self._lock = threading.Lock()
         self._threads: set[threading.Thread] = set()
-        self._spare = 0
-        self._due: SimpleQueue[socket.socket | None] = SimpleQueue()
+        self._spare: list[_Due] = []  # of each spare thread, the last one to become spare at the end
         self._is_stopped = False
 
     def submit(self, connection: socket.socket) -> None:
-        """Give a connection to a spare thread, or to a new one.
+        """Give a connection to the thread that became spare last (its memory is in the cache), or to a new one.
 
         Raises
         ------
@@ -42,8 +43,7 @@ class ThreadPool:
         """
         with self._lock:
             if self._spare:
-                self._spare -= 1
-                self._due.put(connection)
+                self._spare.pop().put(connection)
                 return
             if len(self._threads) >= self._most:
                 raise RuntimeError("too many threads")
@@ -55,9 +55,8 @@ class ThreadPool:
         """End the spare threads; the others end after their current connection."""
         with self._lock:
             self._is_stopped = True
-            for _ in range(self._spare):
-                self._due.put(None)
-            self._spare = 0
+            while self._spare:
+                self._spare.pop().put(None)
 
     def join(self, deadline: float) -> None:
         """Wait until all threads have ended, but not after ``deadline`` on the monotonic clock."""
@@ -67,20 +66,20 @@ class ThreadPool:
             thread.join(max(deadline - time.monotonic(), 0))
 
     def _run(self, connection: socket.socket) -> None:
-        thread = threading.current_thread()
-        due: socket.socket | None = connection
-        while due is not None:
+        thread, due = threading.current_thread(), _Due()
+        due.put(connection)
+        while (given := due.get()) is not None:
             thread.name = _AT_WORK
-            self._work(due)
+            self._work(given)
             thread.name = _SPARE
-            due = self._next()
+            self._note_spare(due)
         with self._lock:
             self._threads.discard(thread)
 
-    def _next(self) -> socket.socket | None:
-        """Wait for the next connection; None when this thread is no longer needed."""
+    def _note_spare(self, due: _Due) -> None:
+        """Let ``due`` get the next connection, or None when this thread is no longer needed."""
         with self._lock:
-            if self._is_stopped or self._spare >= _MOST_SPARE:
-                return None
-            self._spare += 1
-        return self._due.get()
+            if self._is_stopped or len(self._spare) >= _MOST_SPARE:
+                due.put(None)
+            else:
+                self._spare.append(due)
