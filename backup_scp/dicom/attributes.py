@@ -21,10 +21,10 @@ class Level(StrEnum):
     @property
     def depth(self) -> int:
         """0 at PATIENT to 3 at IMAGE."""
-        return _ORDER.index(self)
+        return _DEPTH[self]
 
 
-_ORDER = (Level.PATIENT, Level.STUDY, Level.SERIES, Level.IMAGE)
+_DEPTH = {level: depth for depth, level in enumerate(Level)}
 
 
 _SEVERAL_VALUES = frozenset(

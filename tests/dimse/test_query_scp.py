@@ -16,6 +16,7 @@ import pytest
 
 from backup_scp import errors
 from backup_scp.dimse.scp import query_scp
+from backup_scp.dimse.upper_layer import UpperLayer
 from tests.dimse.conftest import associations_ended
 from tests.dimse.wire import (
     BIG_ENDIAN,
@@ -185,7 +186,24 @@ def test_what_is_no_ae_title_is_not_ours(start_server, storage, monkeypatch, cal
     assert pydicom.filereader.read_dataset(io.BytesIO(found.data_set), True, True).RetrieveAETitle == "BACKUP_SCP"
 
 
-def test_cancel(finding, closed):
+def test_few_answers_and_the_final_response_are_one_write(finding, monkeypatch):
+    written = []
+    write = UpperLayer._write
+
+    def noting(self, pieces):
+        written.append(len(pieces))
+        write(self, pieces)
+
+    with finding() as peer:
+        monkeypatch.setattr(UpperLayer, "_write", noting)
+        peer.send(*ask())
+        assert len(answers(peer)) == STUDIES + 1
+        peer.release()
+    assert written == [1]
+
+
+def test_cancel(finding, closed, monkeypatch):
+    monkeypatch.setattr(query_scp, "_WRITE_BYTES", 1)
     with finding() as peer:
         peer.send(*ask(), p_data(pdv(1, COMMAND | LAST, cancel_rq(5))))
         *pending, final = answers(peer)

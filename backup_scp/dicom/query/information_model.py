@@ -120,7 +120,7 @@ class InformationModel:
 
     def supports(self, attribute: Attribute, level: Level) -> bool:
         """Tell whether a query at a level may match and return an attribute."""
-        return self.level_of(attribute).depth <= level.depth
+        return max(attribute.level.depth, self.levels[0].depth) <= level.depth
 
     def unique_keys(self, level: Level) -> tuple[Attribute, ...]:
         """List the unique keys from the root down to a level."""

@@ -42,10 +42,15 @@ class QuerySCP:
         """Answer one C-FIND-RQ: a Pending response for each match, then the final response."""
         association.forget_cancelled()
         identifier = Identifier.read(association.read_identifier(), context.transfer_syntax)
-        status = self._answer(association, context, command, identifier)
-        association.send(context.context_id, response(command, status))
+        status, last = self._answer(association, context, command, identifier)
+        layer = association.upper_layer
+        with association.guard:
+            layer.send_framed(last + layer.framed(context.context_id, response(command, status)))
 
-    def _answer(self, association: Association, context: Context, command: CommandSet, identifier: Identifier) -> int:
+    def _answer(
+        self, association: Association, context: Context, command: CommandSet, identifier: Identifier
+    ) -> tuple[int, bytearray]:
+        """Send the Pending responses; return the final Status, and responses that remain to be sent before it."""
         began = time.monotonic()
         model = MODELS[context.abstract_syntax]
         negotiated = association.negotiated.get(context.abstract_syntax, NOTHING)
@@ -57,7 +62,7 @@ class QuerySCP:
         with closing(self._index.search(adjusted.query if adjusted else query)) as found:
             matches: Iterable[Match | None] = adjusted.matches(found) if adjusted else found
             answers = (None if match is None else encoder.encode(match) for match in matches)
-            status, count = self._send_all(
+            status, count, last = self._send_all(
                 association, context, command, answers, PENDING_WITH_UNSUPPORTED_KEYS if unsupported else PENDING
             )
         log.info(
@@ -70,7 +75,7 @@ class QuerySCP:
             time.monotonic() - began,
             ", then cancelled" if status == CANCEL else "",
         )
-        return status
+        return status, last
 
     @staticmethod
     def _send_all(
@@ -79,13 +84,14 @@ class QuerySCP:
         command: CommandSet,
         answers: Iterable[bytes | None],
         status: int,
-    ) -> tuple[int, int]:
+    ) -> tuple[int, int, bytearray]:
         """Send Pending responses in few writes; check for C-CANCEL and A-ABORT after each write (PS3.4 C.4.1.2).
 
-        A None among the answers only triggers that check.  Return the final Status and the number of answers.
+        A None among the answers only triggers that check.  Return the final Status, the number of answers, and the
+        responses that were not sent, so that few answers and the final response are one write.
         """
         pending = response(command, status, data_set=True)
-        upper_layer, out, sent_at, count = association.upper_layer, bytearray(), 0.0, 0
+        upper_layer, out, sent_at, count = association.upper_layer, bytearray(), time.monotonic(), 0
         try:
             for answer in answers:
                 if answer is not None:
@@ -96,8 +102,9 @@ class QuerySCP:
                     if due:
                         upper_layer.send_framed(due)
                     if association.cancelled(command.message_id):
-                        return CANCEL, count
-        finally:
+                        return CANCEL, count, out
+        except BaseException:
             if out:  # also the answers found before the index failed
                 upper_layer.send_framed(out)
-        return SUCCESS, count
+            raise
+        return SUCCESS, count, out
