@@ -173,6 +173,7 @@ def test_there_are_never_more_threads_than_there_may_be(start_server, recorder, 
     wait_until(lambda: recorder.rejections)
     ((kind, *_, address, reason, fix),) = recorder.rejections
     assert (kind, address, reason) == ("association", "127.0.0.1", "no thread is free to serve it")
+    assert not list(running.server._pending)  # else it would displace others that are silent
     assert "limits" in fix
     for one in busy:
         assert one.echo() == 0

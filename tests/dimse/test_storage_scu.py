@@ -13,7 +13,7 @@ import pytest
 
 import backup_scp.dicom.transcode
 from backup_scp.dicom.transcode import padding
-from backup_scp.dimse.association.association import LocalAE
+from backup_scp.dimse.association.association import Interrupted, LocalAE
 from backup_scp.dimse.scu import storage_scu, transcoding
 from backup_scp.dimse.scu.remote_ae_destination import RemoteAEDestination
 from backup_scp.dimse.scu.storage_scu import MoveOriginator
@@ -239,6 +239,28 @@ def test_ctrl_c_aborts_since_a_message_may_be_incomplete(destination, stored):
     scu.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
     there.close()
     assert there.ended == ["ConnectionAbortedError"]
+
+
+def test_what_was_interrupted_is_not_released(destination, stored):
+    """A C-CANCEL came: the Association still waits for an answer, so it can only be aborted."""
+    go_on = threading.Event()
+    there = destination(before_answer=go_on.wait)
+
+    def watch():
+        if there.stored:
+            go_on.set()
+            raise Interrupted
+
+    file, row = stored(CT[0])
+    with RemoteAEDestination(
+        LocalAE("BACKUP_SCP", PATIENT), RemoteAE("there", "THERE", "127.0.0.1", there.port), watch=watch
+    ) as scu:
+        scu.prepare([row])
+        with pytest.raises(Interrupted):
+            scu.send(file, row)
+    there.close()
+    assert len(there.ended) == 1
+    assert there.ended != ["ReleasedError"]
 
 
 def test_after_an_abort_it_does_not_wait_for_the_destination(destination, stored, monkeypatch):
