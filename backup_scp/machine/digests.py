@@ -9,6 +9,7 @@ from xxhash import xxh3_128
 
 _XXH3_DIGITS = 32
 _CHUNK_BYTES = 1 << 18  # fits into a core's own cache while it is hashed
+_FILLED_BYTES = 1 << 20  # still fits, and a CT needs one part
 
 
 class Digest(Protocol):
@@ -60,8 +61,8 @@ def digest_rest(stream: BinaryIO, digest: Digest) -> str:
 
 def fill_and_digest(memory: memoryview, stream: BinaryIO, digest: Digest) -> str:
     """Fill the memory from the stream; hash each part while it is in the CPU cache; return the hex digits."""
-    for position in range(0, len(memory), _CHUNK_BYTES):
-        part = memory[position : position + _CHUNK_BYTES]
+    for position in range(0, len(memory), _FILLED_BYTES):
+        part = memory[position : position + _FILLED_BYTES]
         stream.readinto(part)  # type: ignore[attr-defined]  # BinaryIO does not tell of it
         digest.update(part)  # after a short read the digest cannot match
     return digest.hexdigest()
