@@ -128,7 +128,11 @@ class SQLIndex:
                 yield select.version_match(query, row)
 
     def retrieve(self, query: Query) -> list[StoredVersion]:
-        return self._held(lambda: select.retrieve(query, self._database.dialect))
+        def prepare() -> select.Search:
+            return select.retrieve(query, self._database.dialect)
+
+        with contextlib.closing(buffered_rows.rows(self._database, prepare)) as rows:
+            return [select.held_row(row) for row in rows]
 
     def select(self, selection: Selection) -> list[StoredVersion]:
         return self._held(lambda: select.select(selection, self._database.dialect))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from backup_scp.dicom.attributes import BY_KEYWORD, Level
+from backup_scp.dicom.attributes import BY_KEYWORD, UNIQUE_KEY, Level
 from backup_scp.dicom.query.information_model import (
     AllOf,
     DateTimeRange,
@@ -351,6 +351,19 @@ def test_a_query_with_other_keys_has_a_statement_of_its_own(shared_index):
     dialect = shared_index._database.dialect
     statements = [select.prepare(each, dialect).statement for each in asked for _ in range(2)]
     assert len(set(map(id, statements))) == len(asked)
+
+
+@pytest.mark.parametrize("level", [Level.PATIENT, Level.STUDY, Level.SERIES, Level.IMAGE])
+def test_retrieves_that_differ_in_their_values_share_a_statement(shared_index, level):
+    keys = [unique.keyword for at, unique in UNIQUE_KEY.items() if at.depth <= level.depth]
+    with filling(shared_index) as enter:
+        for n in range(4):
+            enter(version(f"{n}", f"{n}", f"{n}", PatientID=f"{n}"))
+    asked = [query(level, **dict.fromkeys(keys, SingleValue(f"{n}"))) for n in range(4)]
+    prepared = [select.retrieve(each, shared_index._database.dialect) for each in asked]
+    assert len({id(each.statement) for each in prepared}) == 1
+    for n, each in enumerate(asked):
+        assert [held.sop_instance_uid for held in shared_index.retrieve(each)] == [f"{n}"]
 
 
 def test_statements_are_remembered_up_to_a_limit(shared_index, monkeypatch):

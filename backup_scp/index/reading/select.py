@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -87,22 +87,33 @@ _statements: dict[Hashable, sa.Select[Any]] = {}
 def prepare(query: Query, dialect: Dialect) -> Search:
     """Return what ``search`` selects; queries that differ in the values of their keys share one statement."""
     matching, later = _expressions(query, dialect)
-    expressions = [*matching, *later]
-    if any(expression.shape is None for expression in expressions):
-        return Search(_search(query, dialect, matching, later), None)
     shape = (
         query.level,
         *(key.column for key in returned_keys(query)),
         *((c.attribute.column, e.shape) for c, e in zip(query.conditions, matching, strict=True)),
         *(expression.shape for expression in later),
     )
+    return _shared(shape, [*matching, *later], lambda binds: _search(query, dialect, matching, later, binds))
+
+
+def _shared(
+    shape: Hashable, expressions: Sequence[Expression], build: Callable[[Iterator[Any] | None], sa.Select[Any]]
+) -> Search:
+    """Return the statement that was built for this shape, with the values of these expressions.
+
+    Parameters
+    ----------
+    build
+        Builds it with bind parameters, or with the values when they are part of an expression.
+    """
+    if any(expression.shape is None for expression in expressions):
+        return Search(build(None), None)
     values = {f"v{n}": value for n, value in enumerate(v for expression in expressions for v in expression.values)}
     statement = _statements.get(shape)
     if statement is None:
         if len(_statements) >= _MOST_STATEMENTS:
             _statements.clear()
-        statement = _search(query, dialect, matching, later, map(sa.bindparam, values))
-        _statements[shape] = statement
+        statement = _statements[shape] = build(map(sa.bindparam, values))
     return Search(statement, values)
 
 
@@ -125,7 +136,7 @@ def _search(
     binds: Iterator[Any] | None = None,
 ) -> sa.Select[Any]:
     """Build the statement, with bind parameters if given, otherwise with the values of the expressions."""
-    clauses, of_later = ([e.build(binds) if binds else e.with_values() for e in each] for each in (matching, later))
+    clauses, of_later = (_built(each, binds) for each in (matching, later))
     matcher = Matcher(dialect, columns_of(study))
     narrowed = {c.attribute: matcher.items_that_match(c) for c in query.conditions if isinstance(c.matching, OneItem)}
     shown = [as_text(narrowed.get(a, _column(study, a.column))) for a in returned_keys(query)]
@@ -136,6 +147,10 @@ def _search(
     if query.level is not Level.IMAGE:
         statement = statement.where(_column(study, UNIQUE_KEY[query.level].column) != "")
     return statement.order_by(*_order(query))
+
+
+def _built(expressions: Iterable[Expression], binds: Iterator[Any] | None) -> list[Clause]:
+    return [expression.build(binds) if binds else expression.with_values() for expression in expressions]
 
 
 _FACTS = named(version, "sha256 size_bytes sop_class_uid transfer_syntax_uid location answering flags damage")
@@ -232,7 +247,7 @@ def held(*more: sa.ColumnElement[Any]) -> sa.Select[Any]:
     return sa.select(*_HELD, *more).select_from(_VERSIONS)
 
 
-def held_row(row: sa.Row[Any]) -> StoredVersion:
+def held_row(row: Iterable[Any]) -> StoredVersion:
     """Convert a row of ``held``."""
     values = list(row)[: len(_HELD)]
     return StoredVersion._make([*values[:-1], moment(values[-1])])
@@ -287,9 +302,14 @@ def versions_of(key: InstanceKey) -> sa.Select[Any]:
     return held().where(*is_it).order_by(version.c.answering.desc(), order_of(version).desc())
 
 
-def retrieve(query: Query, dialect: Dialect) -> sa.Select[Any]:
-    """Select the answering versions below all matching entities."""
-    matching = clauses(query.conditions, dialect)
+def retrieve(query: Query, dialect: Dialect) -> Search:
+    """Select the answering versions below all matching entities, for ``held_row``; see ``prepare``."""
+    matching = _translated(query.conditions, dialect, study)
+    shape = ("retrieve", *((c.attribute.column, e.shape) for c, e in zip(query.conditions, matching, strict=True)))
+    return _shared(shape, matching, lambda binds: _retrieve(_built(matching, binds)))
+
+
+def _retrieve(matching: Iterable[Clause]) -> sa.Select[Any]:
     return held().where(version.c.answering, *matching).order_by(study.c.id, *_IN_STUDY)
 
 
