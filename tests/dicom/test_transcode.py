@@ -28,7 +28,7 @@ from pydicom.pixels.encoders.base import get_encoder
 from pydicom.sequence import Sequence
 
 import backup_scp.dicom.transcode
-from backup_scp.dicom.transcode import alternatives, decoders, transcode, write_plainly
+from backup_scp.dicom.transcode import alternatives, begin, decoders, transcode, write_plainly
 from backup_scp.dicom.transcode.decoder_process import DecoderProcess
 from backup_scp.dicom.transcode.decoders import DECODABLE
 from backup_scp.errors import InstanceRefused
@@ -627,6 +627,19 @@ def test_a_deflate_bomb_and_damaged_deflation_are_refused(monkeypatch):
     assert "damaged" in refusal(raw(b"\xff" * 50, DEFLATED))
     monkeypatch.setattr(backup_scp.dicom.transcode, "_INFLATED_LIMIT_BYTES", 1000)
     assert "larger" in refusal(sample)
+
+
+@pytest.mark.parametrize("further_bytes", [0, 2])
+def test_an_image_that_needs_up_to_a_mebibyte_with_its_pixels_is_read_at_once(further_bytes):
+    ds, syntax, _ = rle()
+    pixel_bytes = ds.Rows * ds.Columns * ds.SamplesPerPixel * ds.BitsAllocated // 8
+    ds.add_new(0x00091001, "OB", b"")
+    ds[0x00091001].value = bytes((1 << 20) - pixel_bytes - len(encoded(ds, syntax).data_set) + further_bytes)
+    sample = encoded(ds, syntax)
+    size_bytes = len(sample.data_set)
+    transcoding = begin(io.BytesIO(sample.data_set), syntax, [EXPLICIT], size_bytes, Path("absent"))
+    assert transcoding.needs_source == bool(further_bytes)
+    transcoding.give_up()
 
 
 @pytest.mark.parametrize("limit_bytes", [1 << 28, 1 << 32])

@@ -108,6 +108,19 @@ def test_stored_bytes_arrive_as_they_are_with_their_originator(destination, stor
     assert there.ended == ["ReleasedError"]
 
 
+def test_message_ids_begin_again_before_they_are_too_long(destination, stored):
+    there = destination()
+    file, row = stored(CT[0])
+    with remote(there) as scu:
+        scu.prepare([row])
+        assert scu._open
+        scu._open[2]._message_id = 0xFFFD
+        for _ in range(4):
+            scu.send(file, row)
+    there.close()
+    assert [number(one.message.elements, 0x0110) for one in there.stored] == [0xFFFE, 0xFFFF, 1, 2]
+
+
 def test_an_empty_data_set(destination, stored):
     there = destination()
     file, row = stored(samples.Sample("", CT_IMAGE_STORAGE, "1.2.3", EXPLICIT, b""))

@@ -320,6 +320,20 @@ def test_what_a_request_waits_for_is_forgotten_when_there_are_many(stored, commi
     assert len(commitment._verifier._begun) == 0
 
 
+def test_the_request_that_was_not_looked_at_for_longest_is_forgotten_first(stored, commitment, ask, monkeypatch):
+    monkeypatch.setattr("backup_scp.services.commitment_verification._MOST_BEGUN", 2)
+    now, leased = datetime.now(UTC), []
+    for number in range(3):
+        ask(encode(dx()), transaction=str(number))
+        leased.append(stored.index.commitments.lease_request(now, now + PACE.lease))
+    progress_of = commitment._verifier.progress_of
+    first = progress_of(leased[0])
+    progress_of(leased[1])
+    assert progress_of(leased[0]) is first
+    progress_of(leased[2])
+    assert progress_of(leased[0]) is first
+
+
 def test_a_request_is_read_as_long_as_its_turn_lasts(stored, clock, monkeypatch):
     monkeypatch.setattr("backup_scp.services.commitment_verification._READ_AT_ONCE", 1)
     pace = replace(PACE, turn=timedelta(hours=1))

@@ -240,6 +240,15 @@ class TestZip:
         with pytest.raises(SourceUnavailable, match="damaged, or cut off"):
             read(make(**{str(number): b"" for number in range(10)}))
 
+    @pytest.mark.parametrize(("size", "count"), [(None, 100), (-1, 100), (-2, 100), (0, 0), (1, 1), (100, 100)])
+    def test_so_much_of_a_zip_file_is_read_at_once(self, tmp_path, monkeypatch, size, count):
+        monkeypatch.setattr(import_files, "_MOST_DIRECTORY_BYTES", 100)
+        (tmp_path / "file").write_bytes(bytes(1000))
+        with import_files._Bounded(tmp_path / "file") as stream:
+            assert len(stream.read(size)) == count
+            with pytest.raises(zipfile.BadZipFile):
+                stream.read(101)
+
     def test_what_is_no_zip_file(self, drive):
         assert not is_zip(drive / "a")
         assert not is_zip(drive / "nothing")
