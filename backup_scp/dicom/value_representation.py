@@ -64,6 +64,8 @@ def to_text(vr: str, expected: str, value: bytes, specific_character_set: Charac
         text = character_set.decode(value, specific_character_set, expected) if is_coded else value.decode("latin_1")
     if expected in _ONE_TEXT:
         return text.rstrip()
+    if "\\" not in text and expected != "US":
+        return text.partition("\0")[0].strip()
     values = [part.partition("\0")[0].strip() for part in text.split("\\")]
     if expected == "US" and not all(part.isdecimal() and int(part) < 1 << 16 for part in values):
         return ""

@@ -41,7 +41,7 @@ class VersionRows:
         values = {**version.instance.attributes, **_uids(version.instance)}
         study = _of_study(*map(values.get, _STUDY_KEYWORDS))
         series = _of_series(*map(values.get, _SERIES_KEYWORDS))
-        instance = _own(INSTANCE_ATTRIBUTES, values)
+        instance = _own(_OF_INSTANCE, values)
         site = stored_key(version.arrival.site)
         study_uid = study["study_instance_uid"]
         return cls(
@@ -98,7 +98,7 @@ _SERIES_KEYWORDS = tuple(attribute.keyword for attribute in SERIES_ATTRIBUTES)
 
 @lru_cache(maxsize=64)  # the images of a study or series repeat these values; callers do not modify the result
 def _of_study(*values: str | None) -> dict[str, str]:
-    return _own(STUDY_ATTRIBUTES, dict(zip(_STUDY_KEYWORDS, values, strict=True)))
+    return _own(_OF_STUDY, dict(zip(_STUDY_KEYWORDS, values, strict=True)))
 
 
 @lru_cache(maxsize=64)
@@ -113,11 +113,24 @@ def _of_kind(sop_class_uid: str, transfer_syntax_uid: str) -> dict[str, str]:
 
 @lru_cache(maxsize=64)
 def _of_series(*values: str | None) -> dict[str, str]:
-    return _own(SERIES_ATTRIBUTES, dict(zip(_SERIES_KEYWORDS, values, strict=True)))
+    return _own(_OF_SERIES, dict(zip(_SERIES_KEYWORDS, values, strict=True)))
 
 
-def _own(attributes: tuple[Attribute, ...], values: Mapping[str, str | None]) -> dict[str, str]:
-    return {a.column: stored_value(a, text) if (text := values.get(a.keyword)) else "" for a in attributes}
+_Named = tuple[tuple[str, str, Attribute], ...]
+
+
+def _named(attributes: tuple[Attribute, ...]) -> _Named:
+    return tuple((attribute.column, attribute.keyword, attribute) for attribute in attributes)
+
+
+_OF_STUDY, _OF_SERIES, _OF_INSTANCE = map(_named, (STUDY_ATTRIBUTES, SERIES_ATTRIBUTES, INSTANCE_ATTRIBUTES))
+
+
+def _own(attributes: _Named, values: Mapping[str, str | None]) -> dict[str, str]:
+    return {
+        column: stored_value(attribute, text) if (text := values.get(keyword)) else ""
+        for column, keyword, attribute in attributes
+    }
 
 
 def _version(version: Version, site: str) -> Row:
