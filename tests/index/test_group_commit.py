@@ -106,7 +106,7 @@ def test_a_commit_that_fails_is_everybodys(index, monkeypatch):
 
 def test_what_was_undone_is_not_remembered(index, tmp_path, monkeypatch):
     """Else the count of an undone instance would come back, once another process has raised the row's revision."""
-    control = DriverCursor._control
+    control = DriverCursor.control
 
     def fails(direct, statement):
         if statement == "COMMIT":
@@ -115,7 +115,7 @@ def test_what_was_undone_is_not_remembered(index, tmp_path, monkeypatch):
 
     index.add(version("1.2.3.1"))
     with monkeypatch.context() as patch:
-        patch.setattr(DriverCursor, "_control", fails)
+        patch.setattr(DriverCursor, "control", fails)
         with pytest.raises(IndexUnavailable):
             index.add(version("1.2.3.2", content="of another length"))
     with contextlib.closing(SQLIndex(f"sqlite:///{tmp_path}/index.db")) as other:

@@ -260,7 +260,8 @@ def _plain_response(request: CommandSet, status: int) -> bytes:
     uid = elements.get(Element.AFFECTED_SOP_INSTANCE_UID)
     named = b"" if uid is None else _uid_element(Element.AFFECTED_SOP_INSTANCE_UID, uid)
     begin, end = _around_message_id(elements.get(Element.AFFECTED_SOP_CLASS_UID), request.field | 0x8000, status)
-    body = begin + _encode_number(Element.MESSAGE_ID_BEING_RESPONDED_TO, request.message_id) + end + named
+    message_id = _US.pack(0, Element.MESSAGE_ID_BEING_RESPONDED_TO, 2, request.message_id)
+    body = begin + message_id + end + named
     return _GROUP_LENGTH + len(body).to_bytes(4, "little") + body
 
 
@@ -277,3 +278,4 @@ def _uid_element(element: Element, uid: bytes) -> bytes:
 
 
 _GROUP_LENGTH = _HEADER.pack(0, 0, 4)
+_US = struct.Struct("<HHIH")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
+from types import TracebackType
 from typing import Any
 
 import sqlalchemy as sa
@@ -53,6 +54,22 @@ def index_url(url: str) -> sa.URL:
     raise InvalidSettings("The index URL must begin with sqlite:/// and a path, or with postgresql://")
 
 
+class _Noticing:
+    """Turns errors of SQLAlchemy into ours, for a ``with`` block; has no state, so one serves all threads."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if isinstance(error, sa.exc.SQLAlchemyError):
+            raise self._database.noticed(explanation(self._database.url, error)) from None
+        if isinstance(error, IndexDamaged | ServerSilent):
+            raise self._database.noticed(error) from None
+
+
 class Database:
     """The connections to one index; safe to share between threads.
 
@@ -82,6 +99,7 @@ class Database:
         else:
             self.dialect, self._engine = _postgresql(self.url, connections)
             self._most_readers = connections // 4
+        self._notices = _Noticing(self)
         self._write_lock = FairLock()
         self._writer: sa.Connection | None = None
         self._readers: list[DriverCursor] = []  # idle, for ``fetch_one``; the pool counts them as in use
@@ -190,16 +208,10 @@ class Database:
                 reader.connection.close()
         return None
 
-    @contextlib.contextmanager
-    def _noticing(self) -> Iterator[None]:
-        try:
-            yield
-        except sa.exc.SQLAlchemyError as error:
-            raise self._noticed(explanation(self.url, error)) from None
-        except (IndexDamaged, ServerSilent) as error:
-            raise self._noticed(error) from None
+    def _noticing(self) -> _Noticing:
+        return self._notices
 
-    def _noticed(self, error: IndexUnavailable) -> IndexUnavailable:
+    def noticed(self, error: IndexUnavailable) -> IndexUnavailable:
         """Record an error that concerns the whole index; return the error to raise."""
         if isinstance(error, IndexDamaged):
             if self._frozen.is_set() and place(self.url):  # another process may have written to it

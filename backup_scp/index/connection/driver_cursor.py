@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from operator import itemgetter
+from types import TracebackType
 from typing import Any
 
 import sqlalchemy as sa
@@ -147,19 +148,17 @@ class DriverCursor:
             values[place] = process(values[place])
         return plan, values
 
-    @contextlib.contextmanager
-    def transaction(self, begin: str) -> Iterator[None]:
-        """Begin a transaction; commit when the block ends, roll back when it raises."""
-        self._control(begin)
-        try:
-            yield
-            self._control("COMMIT")
-        except BaseException:
-            with contextlib.suppress(sa.exc.DBAPIError):  # after some errors SQLite has rolled back already
-                self._control("ROLLBACK")
-            raise
+    def transaction(self, begin: str) -> _Transaction:
+        """Begin a transaction, for a ``with`` block: commit when it ends, roll back when it raises."""
+        return _Transaction(self, begin)
 
-    def _control(self, statement: str) -> None:
+    def control(self, statement: str) -> None:
+        """Begin or end a transaction.
+
+        Raises
+        ------
+        sa.exc.DBAPIError
+        """
         try:
             self._cursor.execute(statement)
         except self._error as error:
@@ -201,6 +200,31 @@ class DriverCursor:
             _plans.clear()
         _plans[key] = plan
         return plan
+
+
+class _Transaction:
+    __slots__ = ("_begin", "_cursor")
+
+    def __init__(self, cursor: DriverCursor, begin: str) -> None:
+        self._cursor = cursor
+        self._begin = begin
+
+    def __enter__(self) -> None:
+        self._cursor.control(self._begin)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if error is None:
+            try:
+                self._cursor.control("COMMIT")
+            except BaseException:
+                self._roll_back()
+                raise
+        else:
+            self._roll_back()
+
+    def _roll_back(self) -> None:
+        with contextlib.suppress(sa.exc.DBAPIError):  # after some errors SQLite has rolled back already
+            self._cursor.control("ROLLBACK")
 
 
 def _pick(names: list[str]) -> Callable[[Row], tuple[Any, ...]]:

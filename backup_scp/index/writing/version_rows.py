@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from backup_scp.dicom.attributes import Attribute
 from backup_scp.dicom.sop_instance import SOPInstance
@@ -23,8 +22,7 @@ def stored_instance_key(key: InstanceKey) -> InstanceKey:
     return InstanceKey(*(stored_key(uid) for uid in key))
 
 
-@dataclass(frozen=True, slots=True)
-class VersionRows:
+class VersionRows(NamedTuple):
     """One version, ready to be added."""
 
     key: InstanceKey
