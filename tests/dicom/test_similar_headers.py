@@ -108,6 +108,14 @@ def test_few_images_of_a_series_are_scanned(scans, syntax):
     assert not any("ModalitiesInStudy" in each.attributes for each in found)
 
 
+@pytest.mark.parametrize("syntax", [EXPLICIT, IMPLICIT])
+def test_a_header_with_empty_values_is_recognised_too(syntax, scans):
+    unknown = element(PATIENT_ID, "LO", b"", syntax)
+    found = [read(image(number, syntax, patient=unknown), syntax) for number in range(100, 120)]
+    assert len(scans) <= 4
+    assert not any(each.attributes.get("PatientID") for each in found)
+
+
 CHANGES: list[dict[str, Any]] = [
     {},
     {"sop_instance": b""},

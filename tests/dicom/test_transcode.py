@@ -661,6 +661,13 @@ def test_so_much_may_be_inflated_to_compare_or_to_send_it(limit_bytes, further_b
     assert (f"inflated it is larger than {limit_bytes >> 20} MiB" in refused) == bool(further_bytes)
 
 
+@pytest.mark.parametrize("target", [IMPLICIT, DEFLATED])
+def test_a_file_that_is_shorter_than_it_was_is_refused(target):
+    data_set = encoded(samples.dx()).data_set
+    with pytest.raises(InstanceRefused, match=r"too early|shorter than it was"):
+        transcode(io.BytesIO(data_set), EXPLICIT, [target], len(data_set) + 2, Path("absent"))
+
+
 @pytest.mark.parametrize("stored", [EXPLICIT, IMPLICIT, BIG_ENDIAN])
 def test_a_data_set_cut_anywhere_is_whole_elements_or_refused(stored):
     whole = encoded(samples.structured_report(), stored)

@@ -169,6 +169,14 @@ class TestZip:
             stream.seek(5)
             assert (stream.read(1), stream.tell()) == (b"\5", 6)
 
+    def test_a_member_that_is_closed_holds_nothing_open(self, make):
+        member = next(inside := members(make(a=b"x")))
+        assert isinstance(member, Member)
+        with closing(inside):
+            with member.open() as stream:
+                in_zip = stream.raw._stream  # type: ignore[attr-defined]  # a BufferedReader
+            assert in_zip.closed
+
     def test_names_are_shown_and_never_used(self, make, tmp_path):
         path = make(**{"../../outside": b"x", "/absolute": b"y", "folder/": b""})
         before = sorted(tmp_path.rglob("*"))
