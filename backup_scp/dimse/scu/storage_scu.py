@@ -147,9 +147,10 @@ def _even_parts(file: ArchivedFile, held: StoredVersion) -> Iterator[Piece]:
 
 def _judge(answer: CommandSet) -> str | None:
     """Turn a C-STORE Status into None, a warning or an error (PS3.4 B.2.3)."""
-    status, comment = answer.status, answer.text(Element.ERROR_COMMENT)
+    status = answer.status
     if status == 0:
         return None
+    comment = answer.text(Element.ERROR_COMMENT)
     sentence = f"The destination answered status 0x{status:04X}" + (f": {comment}" if comment else "")
     if is_warning(status):
         return sentence
