@@ -32,6 +32,8 @@ from tests import samples
 from tests.dimse.conftest import PATIENT
 from tests.dimse.wire import CT_IMAGE_STORAGE, EXPLICIT, IMPLICIT, TIMEOUT_S, number
 
+BIG_ENDIAN, DEFLATED = "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"
+
 
 def held(sop_class=CT_IMAGE_STORAGE, syntax=EXPLICIT, uid="1.2.3", data=b""):
     return StoredVersion("1", "2", uid, sop_class, syntax, "x.dcm", hashlib.sha256(data).hexdigest(), len(data), NOW)
@@ -274,6 +276,19 @@ def test_what_was_interrupted_is_not_released(destination, stored):
     there.close()
     assert len(there.ended) == 1
     assert there.ended != ["ReleasedError"]
+
+
+@pytest.mark.parametrize("syntax", [EXPLICIT, BIG_ENDIAN, DEFLATED])
+def test_a_destination_that_loses_explicit_vr_is_offered_none_of_its_kinds(destination, stored, syntax):
+    there = destination(dies_on=lambda one: one.transfer_syntax != IMPLICIT)
+    file, row = stored(samples.encode(samples.ct_series(1)[0], syntax))
+    with remote(there) as scu:
+        for _ in range(3):
+            scu.prepare([row])
+            scu.send(file, row)
+    there.close()
+    assert [one.transfer_syntax for one in there.stored] == [syntax, IMPLICIT, syntax, IMPLICIT, IMPLICIT]
+    assert there.proposed[-1] == [(CT_IMAGE_STORAGE, [IMPLICIT])]
 
 
 def test_after_an_abort_it_does_not_wait_for_the_destination(destination, stored, monkeypatch):

@@ -331,6 +331,7 @@ def test_the_request_that_was_not_looked_at_for_longest_is_forgotten_first(store
     progress_of(leased[1])
     assert progress_of(leased[0]) is first
     progress_of(leased[2])
+    assert list(commitment._verifier._begun) == [leased[0].number, leased[2].number]
     assert progress_of(leased[0]) is first
 
 
