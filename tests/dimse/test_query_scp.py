@@ -202,8 +202,7 @@ def test_few_answers_and_the_final_response_are_one_write(finding, monkeypatch):
     assert written == [1]
 
 
-def test_cancel(finding, closed, monkeypatch):
-    monkeypatch.setattr(query_scp, "_WRITE_BYTES", 1)
+def test_cancel(finding, closed):
     with finding() as peer:
         peer.send(*ask(), p_data(pdv(1, COMMAND | LAST, cancel_rq(5))))
         *pending, final = answers(peer)

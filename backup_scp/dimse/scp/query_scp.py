@@ -87,22 +87,24 @@ class QuerySCP:
     ) -> tuple[int, int, bytearray]:
         """Send Pending responses in few writes; check for C-CANCEL and A-ABORT after each write (PS3.4 C.4.1.2).
 
-        A None among the answers only triggers that check.  Return the final Status, the number of answers, and the
-        responses that were not sent, so that few answers and the final response are one write.
+        The first answer, or a None among the answers, only triggers that check.  Return the final Status, the number
+        of answers, and the responses that were not sent, so that few answers and the final response are one write.
         """
         pending = response(command, status, data_set=True)
         upper_layer, out, sent_at, count = association.upper_layer, bytearray(), time.monotonic(), 0
         try:
             for answer in answers:
+                is_to_look = False
                 if answer is not None:
                     count += 1
                     out += upper_layer.framed(context.context_id, pending, answer)
+                    is_to_look = count == 1  # a look, but no write
                 if len(out) >= _WRITE_BYTES or time.monotonic() - sent_at > _WRITE_S:
-                    due, out, sent_at = out, bytearray(), time.monotonic()
+                    due, out, sent_at, is_to_look = out, bytearray(), time.monotonic(), True
                     if due:
                         upper_layer.send_framed(due)
-                    if association.cancelled(command.message_id):
-                        return CANCEL, count, out
+                if is_to_look and association.cancelled(command.message_id):
+                    return CANCEL, count, out
         except BaseException:
             if out:  # also the answers found before the index failed
                 upper_layer.send_framed(out)
