@@ -621,6 +621,12 @@ def test_deep_nesting_is_written_or_refused_but_never_a_traceback(depth):
         assert convert(convert(sample, IMPLICIT), EXPLICIT).data_set == sample.data_set
 
 
+def test_a_refusal_names_what_is_stored_and_what_is_accepted():
+    sentence = refusal(raw(b"", MPEG), EXPLICIT)
+    names = "Stored as MPEG2 Main Profile / Main Level, and the destination accepts only Explicit VR Little Endian: "
+    assert sentence.startswith(names)
+
+
 def test_a_deflate_bomb_and_damaged_deflation_are_refused(monkeypatch):
     sample = encoded(samples.dx(), DEFLATED)
     assert "too early" in refusal(raw(sample.data_set[:-10], DEFLATED))

@@ -240,6 +240,19 @@ class TestRepair:
         assert not found.needs_a_person
         assert stored.index.select(EVERYTHING) == [held]
 
+    def test_a_folder_that_cannot_be_listed_needs_a_person(self, stored, monkeypatch):
+        """It may hold images that the index does not list."""
+        stored.put(encode(dx()))
+
+        def locations(folder=""):
+            raise DigestMismatch("a folder cannot be read")
+            yield
+
+        monkeypatch.setattr(stored.archive, "locations", locations)
+        found = verify(stored.archive, stored.index)
+        assert [finding.reason for finding in found.unindexed_damaged] == ["a folder cannot be read"]
+        assert found.needs_a_person
+
     def test_a_damaged_unindexed_file_is_left_out(self, stored):
         held = put_into_archive(stored.archive, encode(dx()))
         stored.flip(held.location)
