@@ -74,6 +74,14 @@ class TestVerify:
             assert verify(stored.archive, stored.index).intact == 1
             clock.jump(minutes=-1)
 
+    def test_every_file_is_read_again_though_no_time_has_passed(self, stored, clock, monkeypatch):
+        """A pass begins later than every earlier result, by a microsecond if by nothing else."""
+        stored.put(encode(dx()))
+        monkeypatch.setattr("backup_scp.machine.clock.time", SimpleNamespace(monotonic=lambda: 0.0))
+        for _ in range(3):
+            assert verify(stored.archive, stored.index).intact == 1
+            clock.jump(minutes=-1)
+
     def test_damage_is_recorded_at_once(self, stored):
         for ds in (dx(), cr()):
             stored.flip(stored.put(encode(ds)).location)
