@@ -56,6 +56,12 @@ class DurableFolders:
             self._known.clear()
         self._known.update(new)
 
+    def name(self, folder: Path) -> None:
+        """Create a folder below the root, and its missing parents; their entries are durable after ``make``."""
+        for way in (*reversed(folder.relative_to(self._root).parents), folder.relative_to(self._root)):
+            with suppress(FileExistsError):
+                (self._root / way).mkdir(0o700)
+
     def _is_new(self, folder: Path) -> bool:
         """Create a folder; False when it is there and its entry is durable."""
         try:

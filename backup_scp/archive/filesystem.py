@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 import functools
+import itertools
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
@@ -31,6 +32,8 @@ from backup_scp.ports import ArchivedFile, Arrival, Heading, InstanceKey, Staged
 
 STAGING = ".staging"
 DAMAGED = ".damaged"
+
+_SWEPT_AT_ONCE = 64
 
 # Errors that concern one file only, if the archive's marker is readable; otherwise the whole archive is away.
 _OF_ONE_FILE = UNREADABLE | {errno.ESTALE, errno.EACCES, errno.EPERM}
@@ -99,27 +102,33 @@ class FilesystemArchive:
             location = self._place(key, file.sha256)
             final = self._root / location
             file.finalize(arrival, location)
-            if not self._folders.knows(final.parent):
-                self._folders.make(final.parent)
             try:
                 self._show(file, final)
             except FileExistsError:
                 self._keep_or_replace(file, location, key)
                 arrival = self.read(location).arrival
-            fsync_folder(final.parent)
+            if file.has_moved:  # else its staged name lasts until ``flush_names``
+                self.flush_names([location])
         return location, arrival
+
+    def flush_names(self, locations: Iterable[str]) -> None:
+        with self._volume.keeping():
+            for folder in dict.fromkeys((self._root / location).parent for location in locations):
+                self._folders.make(folder)
+                fsync_folder(folder)
 
     def forget(self, staged: StagedFile) -> None:
         _own(staged).forget()
 
-    def sweep(self) -> Iterator[str]:
+    def sweep(self) -> Iterator[list[str]]:
         with self._volume.writing(), closing(self._staging.leftovers()) as leftovers:
             self._require_expected("swept")
-            for path in leftovers:
-                location = self._committed(path)
-                if location is not None:
-                    yield location
-                path.unlink(missing_ok=True)
+            for paths in _some_of(leftovers):
+                if found := [location for path in paths if (location := self._committed(path))]:
+                    self.flush_names(found)  # a dead process may not have come to it
+                    yield found
+                for path in paths:
+                    path.unlink(missing_ok=True)
 
     @property
     def has_leftovers(self) -> bool:
@@ -200,8 +209,8 @@ class FilesystemArchive:
     def _show(self, file: FileInStaging, final: Path) -> None:
         try:
             file.publish(final)
-        except FileNotFoundError:  # its folder was removed meanwhile
-            self._folders.make(final.parent)
+        except FileNotFoundError:  # the first of its series, or somebody has removed its folder since
+            self._folders.name(final.parent)
             file.publish(final)
 
     def _place(self, key: InstanceKey, sha256: str) -> str:
@@ -237,22 +246,27 @@ class FilesystemArchive:
         return True
 
     def _committed(self, staged: Path) -> str | None:
-        """Return the location to which a dead process committed its file; None when it did not."""
+        """Show the file of a process that died, if it is whole, and return its location; None when it is not.
+
+        Its sender may have been told that it is stored: then its bytes and its staged name were durable, no more.
+        """
         try:
             with staged.open("rb") as stream:
-                location = read_header(stream, "A staged file").location
+                header = read_header(stream, "A staged file")
+                final = self._root / header.location
+                is_committed = layout.is_location(header.location) and (final.is_file() or _is_whole(stream, header))
         except (DigestMismatch, FileNotFoundError):
             return None
         except OSError as error:
             if error.errno in UNREADABLE:
                 return None
             raise
-        final = self._root / location
-        if not layout.is_location(location) or not final.is_file():
+        if not is_committed:
             return None
         self._folders.make(final.parent)
-        fsync_folder(final.parent)  # perhaps the dead process had not done this
-        return location
+        with suppress(FileExistsError):
+            os.link(staged, final)
+        return header.location
 
     @contextmanager
     def _opened(self, location: str) -> Iterator[BinaryIO]:
@@ -339,6 +353,20 @@ def _without_length_limit(path: Path) -> Path:
     if sys.platform == "win32" and not str(path).startswith("\\\\"):
         return Path(f"\\\\?\\{path}")
     return path
+
+
+def _some_of(paths: Iterator[Path]) -> Iterator[list[Path]]:
+    """Yield them by the dozen, so that all of a dozen share what is waited for."""
+    while some := list(itertools.islice(paths, _SWEPT_AT_ONCE)):
+        yield some
+
+
+def _is_whole(stream: BinaryIO, header: FileHeader) -> bool:
+    """Compare a staged file, read up to its Data Set, with the digest in its header."""
+    digest = digest_like(header.sha256)
+    return os.fstat(stream.fileno()).st_size == header.length + header.size_bytes and (
+        digest_rest(stream, digest) == header.sha256
+    )
 
 
 def _require_length(stream: BinaryIO, header: FileHeader, location: str) -> None:

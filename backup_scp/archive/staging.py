@@ -41,7 +41,7 @@ class FileInStaging:
     Parameters
     ----------
     path
-        Its staged name; no file may have it yet.
+        Its staged name, of an empty file.
     heading
         Written into File Meta.
     lock
@@ -69,7 +69,12 @@ class FileInStaging:
         self._size_bytes = 0
         self._begun_bytes = 0  # bytes whose writeback has begun
         self._has_note = self._shown = False
-        self._file = _created(path)
+        self._file = _opened(path)
+
+    @property
+    def has_moved(self) -> bool:
+        """Whether its staged name became its final one, for want of hard links."""
+        return self._has_note
 
     @property
     def size_bytes(self) -> int:
@@ -270,6 +275,10 @@ class FileInStaging:
             self._finish_digest()
         with suppress(OSError):
             self._file.close()
+
+
+def _opened(path: Path) -> io.FileIO:
+    return io.FileIO(os.open(path, os.O_RDWR | _BINARY), "rb+")
 
 
 def _created(path: Path) -> io.FileIO:

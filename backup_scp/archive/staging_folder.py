@@ -15,8 +15,11 @@ from backup_scp.archive.durable_folders import DurableFolders
 from backup_scp.archive.staging import LOCK, FileInStaging
 from backup_scp.archive.volume import Volume
 from backup_scp.errors import ArchiveUnavailable
+from backup_scp.machine.folders import fsync_folder
 from backup_scp.machine.process_lock import Lock
 from backup_scp.ports import Heading
+
+_NAMES_AT_ONCE = 32
 
 
 class Staging:
@@ -39,6 +42,7 @@ class Staging:
         self._numbers = itertools.count()
         self._mutex = threading.Lock()
         self._own: tuple[int, Path, Lock] | None = None
+        self._names: deque[Path] = deque()  # of empty files in the own folder
         self._notes: deque[Path] = deque()
 
     @property
@@ -51,7 +55,18 @@ class Staging:
         self._volume.require_room()
         _, folder, lock = self._own_folder()
         self._volume.require_healthy(folder)
-        return FileInStaging(folder / f"{next(self._numbers):x}.dcm", heading, lock, self._volume, self._notes.append)
+        return FileInStaging(self._durable_name(folder), heading, lock, self._volume, self._notes.append)
+
+    def _durable_name(self, folder: Path) -> Path:
+        """Take an empty file whose name is durable; create many at once, so that few wait for the folder."""
+        with self._mutex:
+            if not self._names or self._names[0].parent != folder:
+                names = [folder / f"{next(self._numbers):x}.dcm" for _ in range(_NAMES_AT_ONCE)]
+                for name in names:
+                    os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+                fsync_folder(folder)
+                self._names = deque(names)
+            return self._names.popleft()
 
     def leftovers(self) -> Generator[Path, None, None]:
         """Yield the notes of files that this process discarded, and every file of dead processes."""

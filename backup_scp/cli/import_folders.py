@@ -139,8 +139,9 @@ def import_folders(
         interruptible(lambda: _tell(done, verbose, json)),
         OpenStores(settings, create=True) as storage,
         progress("Importing") as show,
+        Ingest(storage.archive, storage.index) as ingest,
     ):
-        done.stopped = import_files(Ingest(storage.archive, storage.index), folders, done, show)
+        done.stopped = import_files(ingest, folders, done, show)
     _tell(done, verbose, json)
     if done.failed or done.stopped:
         raise typer.Exit(1)
@@ -170,6 +171,8 @@ def import_files(
         else:
             try:
                 _import_file(ingest, found, done, show)
+                if ingest.due.many.is_set():
+                    ingest.checkpoint()
             except Unavailable as error:
                 return str(error)
         show()

@@ -84,6 +84,9 @@ class SQLIndex:
             _again_if_it_met_another(lambda: self._enter_anew([facts], read))
         return admission
 
+    def flush(self) -> None:
+        archive_state.flush(self._database)
+
     def _way_in(self) -> GroupCommit | OptimisticInsert:
         if self._database.is_sqlite:
             return GroupCommit(self._database, self._known)

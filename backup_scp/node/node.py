@@ -20,6 +20,7 @@ from backup_scp.services import rebuild
 from backup_scp.services.commitment import CommitmentTimers, StorageCommitment
 from backup_scp.services.commitment_worker import CommitmentWorker
 from backup_scp.services.ingest import Ingest
+from backup_scp.watch.checkpoints import CheckpointThread
 from backup_scp.watch.maintenance import MaintenanceThread
 from backup_scp.watch.rejection_log import RejectionLog
 
@@ -105,6 +106,9 @@ class Node:
         storage = self._storage = stack.enter_context(OpenStores(settings, create=True))
         ingest = self._ingest = Ingest(storage.archive, storage.index)
         self.look_again()
+        checkpoints = CheckpointThread(ingest)
+        checkpoints.start()
+        stack.callback(checkpoints.stop)
         self.remarks = list(_lost_index(storage, "".join(reasons))) if self._keeps_up else []
         for remark in self.remarks:
             log.error("%s", remark)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
@@ -172,7 +172,7 @@ class Archive(Protocol):
         """
 
     def commit(self, staged: StagedFile, key: InstanceKey, arrival: Arrival) -> tuple[str, Arrival]:
-        """Make a file durable and visible: fsync the file, its folder entry and new folders.
+        """Make a file durable under its staged name, and visible; the visible name is durable after ``flush_names``.
 
         Return its location, a pure function of key and digest, and the arrival that the stored file names.  An intact
         file that is there already stays, with its own arrival.  A damaged one is renamed (never deleted) and replaced.
@@ -184,13 +184,21 @@ class Archive(Protocol):
         """
 
     def forget(self, staged: StagedFile) -> None:
-        """Remove the note that ``commit`` left, because the index has the row now."""
+        """Remove the note that ``commit`` left, because visible name and row are durable now."""
 
-    def sweep(self) -> Iterator[str]:
+    def flush_names(self, locations: Iterable[str]) -> None:
+        """Make the visible names of files durable, and those of the folders above them.
+
+        Raises
+        ------
+        ArchiveUnavailable
+        """
+
+    def sweep(self) -> Iterator[list[str]]:
         """Remove files that a crash left incomplete; yield the locations of committed files without ``forget``.
 
-        It looks at the files of dead processes, and at those that this process discarded.  The note of a yielded
-        location is removed when the next one is requested.
+        It looks at the files of dead processes, and at those that this process discarded.  The notes of the yielded
+        locations are removed when further ones are requested: their rows must be durable by then.
         """
 
     @property

@@ -93,10 +93,18 @@ class IndexWriter(Protocol):
     """Adds versions to the index."""
 
     def add(self, version: Version, read: ReadVersion | None = None) -> AddResult:
-        """Add a version; on return the row is durable.  Idempotent.
+        """Add a version; its row is durable after ``flush``.  Idempotent.
 
         With ``read``, versions of an instance may be added in any order: when an earlier one comes late, its study is
         re-indexed from its files.
+
+        Raises
+        ------
+        IndexUnavailable
+        """
+
+    def flush(self) -> None:
+        """Make the rows of all versions durable that were added before.
 
         Raises
         ------

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 from backup_scp.dicom.sop_instance import SOPInstance
 from backup_scp.errors import ArchiveUnavailable, Damaged, InvalidDataSet
@@ -21,6 +23,7 @@ from backup_scp.ports import (
     flags_of,
 )
 from backup_scp.services.archive_guard import ArchiveGuard
+from backup_scp.services.due_for_checkpoint import DueForCheckpoint
 from backup_scp.services.read_back import intact_version, version_of
 from backup_scp.services.same_content import find_same
 
@@ -58,6 +61,14 @@ class Ingest:
         self._archive = archive
         self._index = index
         self._guard = ArchiveGuard(archive, index)
+        self.due = DueForCheckpoint()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Make durable in each place what was accepted."""
+        self.checkpoint()
 
     def begin(self, heading: Heading) -> StagedFile:
         """Open a staged file for a Data Set.  Write the bytes to it, then ``accept`` or ``discard`` it.
@@ -78,8 +89,9 @@ class Ingest:
     def accept(self, staged: StagedFile, arrival: Arrival) -> Accepted:
         """Store a Data Set whose last byte was written.
 
-        When it returns, the file's bytes, its folder entry and its index row are durable.  It closes ``staged``, also
-        when it raises.
+        When it returns, the file is durable under its staged name, visible, and in the index.  ``checkpoint`` makes its
+        visible name and its row durable; after a power cut before that, ``recover`` finds it.  It closes ``staged``,
+        also when it raises.
 
         Raises
         ------
@@ -107,8 +119,31 @@ class Ingest:
         except BaseException:
             staged.discard()  # a file that is visible already keeps its note, so that ``recover`` finds it
             raise
-        self._archive.forget(staged)
+        self.due.append(staged, location)
         return Accepted(admission, location, flags=version.flags)
+
+    def checkpoint(self) -> None:
+        """Make durable what was accepted before: the visible names of the files, and their rows.
+
+        Raises
+        ------
+        ArchiveUnavailable, IndexUnavailable
+            Their notes stay; the next call tries again.
+        """
+        with self.due.taken() as accepted:
+            locations = [location for _, location in accepted]
+            self._archive.flush_names(locations)
+            self._index.flush()
+            self._add_missing(locations)
+            for staged, _ in accepted:
+                self._archive.forget(staged)
+
+    def _add_missing(self, locations: Sequence[str]) -> None:
+        """Add the rows that a database server has lost when it stopped: nobody had waited until they were durable."""
+        if missing := list(self._index.unindexed(locations)):
+            for location in missing:
+                self._add(location)
+            self._index.flush()
 
     def _compared(self, staged: StagedFile, key: InstanceKey, arrival: Arrival) -> Arrival:
         """Note the stored version with the same content in another encoding, if there is one."""
@@ -126,14 +161,18 @@ class Ingest:
         self._guard.invalidate()  # the drive may have been replaced since the last call
         self._guard.check()
         count = 0
-        for location in self._archive.sweep():
-            try:
-                admission = self._index.add(version_of(self._archive, location, verify=True), self._read)
-            except Damaged as error:
-                self._record_damage(location, error)
-                continue
-            count += admission is not AddResult.HELD
+        for locations in self._archive.sweep():
+            count += sum(self._add(location) for location in locations)
+            self._index.flush()
         return count
+
+    def _add(self, location: str) -> bool:
+        """Add the row of a visible file; True when it had none."""
+        try:
+            return self._index.add(version_of(self._archive, location, verify=True), self._read) is not AddResult.HELD
+        except Damaged as error:
+            self._record_damage(location, error)
+            return False
 
     def _record_damage(self, location: str, error: Damaged) -> None:
         """Record and log the damage; the row tells whether the sender was told that the image is stored."""
@@ -150,6 +189,7 @@ class Ingest:
         except Damaged as error:
             log.warning("%s; repaired from a re-send", error)
             location, _ = self._archive.commit(staged, key, arrival)  # keeps its first arrival
+            self._archive.flush_names([location])
             self._index.record_verification([VerificationResult(location)])
             self._archive.forget(staged)
             return Accepted(AddResult.HELD, location, repaired=True)

@@ -243,6 +243,7 @@ def _look_at_unindexed(archive: Archive, index: Index, location: str, found: Ver
     found.unindexed.append(location)
     if repair:
         index.add(version, lambda known: intact_version(archive, known))
+        index.flush()
         found.repaired += 1
 
 

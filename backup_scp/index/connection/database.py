@@ -20,6 +20,7 @@ from backup_scp.index.connection.sqlite_engine import (
     is_at_its_place,
     place,
     require_at_its_place,
+    set_waiting,
     sqlite_engine,
 )
 from backup_scp.index.schema.dialect import Dialect
@@ -102,6 +103,7 @@ class Database:
         self._notices = _Noticing(self)
         self._write_lock = FairLock()
         self._writer: sa.Connection | None = None
+        self._writer_waits = True
         self._readers: list[DriverCursor] = []  # idle, for ``fetch_one``; the pool counts them as in use
 
     @contextlib.contextmanager
@@ -138,14 +140,14 @@ class Database:
 
     @contextlib.contextmanager
     def write_fast(self) -> Iterator[DriverCursor]:
-        """Write in one transaction like ``writing``, for the few statements that add a version."""
+        """Write in one transaction, for the few statements that add a version; it is durable after ``flush``."""
         with self._noticing():
             if not self.is_sqlite:
                 with self._engine.begin() as connection:
                     self.dialect.be_quick(connection)
                     yield DriverCursor(connection)
                 return
-            with self._one_writer("images", first=True) as writer:
+            with self._one_writer("images", first=True, waits=False) as writer:
                 direct = DriverCursor(writer)
                 with direct.transaction(BEGIN):
                     require_at_its_place(writer)
@@ -254,7 +256,8 @@ class Database:
         self._accepted = place(self.url)
 
     @contextlib.contextmanager
-    def _one_writer(self, what: str, *, first: bool) -> Iterator[sa.Connection]:
+    def _one_writer(self, what: str, *, first: bool, waits: bool = True) -> Iterator[sa.Connection]:
+        """Lend the one connection that writes; its commits wait for the disk, or do not."""
         with self._write_lock.turn(what, first=first, timeout_s=WAIT_S) as is_ours:
             if not is_ours:
                 holder, held_s = self._write_lock.holder
@@ -263,7 +266,11 @@ class Database:
             if self._writer is None or self._writer.invalidated or not is_at_its_place(self._writer):
                 self._drop_writer()
                 self._writer = self._engine.connect().execution_options(begin=BEGIN)
+                self._writer_waits = True
             try:
+                if waits != self._writer_waits:
+                    set_waiting(self._writer, waits=waits)
+                    self._writer_waits = waits
                 yield self._writer
             except sa.exc.OperationalError:
                 # After a failed fsync, the next fsync on the same descriptors would succeed without the data.

@@ -178,6 +178,12 @@ def sqlite_engine(url: sa.URL, dialect: SQLite, frozen: threading.Event) -> sa.E
     return engine
 
 
+def set_waiting(writer: sa.Connection, *, waits: bool) -> None:
+    """Let each commit wait until its rows are on the disk, or not: then the next one that does waits for them too."""
+    driver: Any = writer.connection.driver_connection
+    driver.execute(f"PRAGMA synchronous={'FULL' if waits else 'NORMAL'}")
+
+
 def _identity(url: sa.URL) -> tuple[int, int] | None:
     """Return the identity of the file with this name: a damaged index may be renamed while others have it open.
 

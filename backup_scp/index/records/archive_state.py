@@ -46,8 +46,14 @@ def record_trouble(database: Database, sentence: str) -> None:
 
 def _record(database: Database, values: dict[str, str]) -> None:
     insert = database.dialect.insert(archive).values(id=_ONLY, **(_BLANK | values))
+    changes: dict[str, str | int] = {"id": _ONLY, **values}  # the same row, written once more
     with database.writing("facts of the archive") as connection:
-        connection.execute(insert.on_conflict_do_update(index_elements=["id"], set_=values))
+        connection.execute(insert.on_conflict_do_update(index_elements=["id"], set_=changes))
+
+
+def flush(database: Database) -> None:
+    """See ``Index.flush``: the next durable commit makes all earlier ones durable, on SQLite and on PostgreSQL."""
+    _record(database, {})
 
 
 def received_since(connection: sa.Connection, since: datetime) -> IntakeTotals:

@@ -66,7 +66,7 @@ class Dialect(Protocol):
     def too_few_connections(self, connection: sa.Connection, processes: int, each: int) -> str:
         """Return a sentence when the server allows fewer connections than the processes may need; otherwise empty."""
 
-    def lock_name(self, connection: Executes, name: str) -> None:
+    def lock_name(self, connection: Executes, name: str, *, waits: bool = True) -> None:
         """Lock a name until the end of the transaction; wait for another transaction that has it."""
 
     def lock_entering(self, connection: Executes) -> None:

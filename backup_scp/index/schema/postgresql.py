@@ -91,8 +91,8 @@ class PostgreSQL:
             "max_connections of the server, or the limits of the user and of the database"
         )
 
-    def lock_name(self, connection: Executes, name: str) -> None:
-        connection.execute(_ADVISORY_LOCK, {"number": lock_number(name)})
+    def lock_name(self, connection: Executes, name: str, *, waits: bool = True) -> None:
+        connection.execute(_ADVISORY_LOCK if waits else _ADVISORY_LOCK_DEFERRED, {"number": lock_number(name)})
 
     def lock_entering(self, connection: Executes) -> None:
         connection.execute(_ENTERING)
@@ -116,7 +116,9 @@ _ENTERING = sa.text("LOCK TABLE study IN ROW EXCLUSIVE MODE")
 # In each writing transaction: behind a connection pooler it may run on another connection than the one set up.
 IS_DURABLE = "set_config('synchronous_commit', 'on', true)"
 _DURABLE = sa.text(f"SELECT {IS_DURABLE}")
+IS_DEFERRED = "set_config('synchronous_commit', 'off', true)"
 _ADVISORY_LOCK = sa.text(f"SELECT pg_advisory_xact_lock(:number), {IS_DURABLE}")
+_ADVISORY_LOCK_DEFERRED = sa.text(f"SELECT pg_advisory_xact_lock(:number), {IS_DEFERRED}")
 
 
 @cache

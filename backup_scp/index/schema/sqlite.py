@@ -73,7 +73,7 @@ class SQLite:
     def too_few_connections(self, connection: sa.Connection, processes: int, each: int) -> str:  # noqa: ARG002
         return ""
 
-    def lock_name(self, connection: Executes, name: str) -> None:
+    def lock_name(self, connection: Executes, name: str, *, waits: bool = True) -> None:
         """Do nothing: SQLite has one writer at a time."""
 
     def lock_entering(self, connection: Executes) -> None:

@@ -1,4 +1,4 @@
-"""Group commit: versions that several threads add together share one transaction and one flush of the log.
+"""Group commit: versions that several threads add together share one transaction.
 
 No artificial delay: the thread that gets the lock commits all versions queued by then in one transaction.
 """
@@ -63,7 +63,9 @@ class GroupCommit:
         return self._database.fetch_one(_FIND_UID, {"uid": key.sop_instance_uid}) is not None
 
     def enter(self, facts: VersionRows) -> tuple[AddResult, bool]:
-        """Add a version; on return its row is durable.  The second value is ``VersionWriter.is_out_of_order``.
+        """Add a version; its row is durable after ``SQLIndex.flush``.
+
+        The second value is ``VersionWriter.is_out_of_order``.
 
         Raises
         ------

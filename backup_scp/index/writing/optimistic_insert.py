@@ -20,7 +20,7 @@ from backup_scp.index.connection.db_errors import ConnectionLost, TransactionCon
 from backup_scp.index.connection.driver_cursor import DriverCursor
 from backup_scp.index.connection.sqlite_engine import WAIT_S
 from backup_scp.index.schema.dialect import Dialect
-from backup_scp.index.schema.postgresql import IS_DURABLE
+from backup_scp.index.schema.postgresql import IS_DEFERRED
 from backup_scp.index.schema.rows import Row
 from backup_scp.index.schema.stored_text import lock_number
 from backup_scp.index.schema.tables import instance, series, study, version
@@ -56,7 +56,9 @@ class OptimisticInsert:
         self._met = threading.local()  # the UID that this thread looked up last, if an instance has it
 
     def enter(self, facts: VersionRows) -> tuple[AddResult, bool]:
-        """Add a version; on return its row is durable.  The second value is ``VersionWriter.is_out_of_order``.
+        """Add a version; its row is durable after ``SQLIndex.flush``.
+
+        The second value is ``VersionWriter.is_out_of_order``.
 
         Raises
         ------
@@ -241,6 +243,6 @@ def _parameter(table: sa.Table, name: str) -> str:
 _DRAW_ID = sa.select(sa.func.nextval(sa.func.pg_get_serial_sequence(sa.bindparam("table"), "id")))
 _NUMBER = sa.bindparam("number", type_=sa.types.NullType())
 _LOCK = sa.func.pg_advisory_xact_lock(sa.cast(_NUMBER, sa.BigInteger()))
-_LOCK_NAME = Statement.of(sa.select(_LOCK, sa.literal_column(IS_DURABLE)))
+_LOCK_NAME = Statement.of(sa.select(_LOCK, sa.literal_column(IS_DEFERRED)))
 _HAS_UID = instance.c.sop_instance_uid == sa.bindparam("uid")
 _FIND_UID = Statement.of(sa.select(instance.c.id).where(_HAS_UID))

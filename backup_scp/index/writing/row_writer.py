@@ -146,7 +146,7 @@ class RowWriter:
 
     def lock(self, uid: str) -> None:
         """Lock a SOP Instance UID, and wait for a transaction that re-indexes studies."""
-        self._dialect.lock_name(self._connection, uid)
+        self._dialect.lock_name(self._connection, uid, waits=False)
         self._dialect.lock_entering(self._connection)
 
     # Instances and their versions
