@@ -7,8 +7,8 @@ import functools
 import itertools
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
@@ -16,6 +16,7 @@ from typing import BinaryIO
 from backup_scp.archive import layout
 from backup_scp.archive.durable_folders import DurableFolders, prefetch
 from backup_scp.archive.file_format import FileHeader, read_header
+from backup_scp.archive.leftovers import Leftovers
 from backup_scp.archive.listing import Listing
 from backup_scp.archive.marker import MARKER, Marker, new_identity
 from backup_scp.archive.os_errors import UNREADABLE, failure, reason, translated, whose
@@ -60,6 +61,7 @@ class FilesystemArchive:
         self._expected: str | None = None
         self._folders = DurableFolders(self._root)
         self._staging = Staging(self._root / STAGING, self._folders, self._volume)
+        self._leftovers = Leftovers(self._root, self._root / DAMAGED, self._folders, self.verify)
 
     @property
     def trouble(self) -> str:
@@ -107,15 +109,27 @@ class FilesystemArchive:
             except FileExistsError:
                 self._keep_or_replace(file, location, key)
                 arrival = self.read(location).arrival
-            if file.has_moved:  # else its staged name lasts until ``flush_names``
-                self.flush_names([location])
+            if file.has_moved:  # else its staged name lasts until ``settle``
+                self.settle([file])
         return location, arrival
 
-    def flush_names(self, locations: Iterable[str]) -> None:
+    def settle(self, staged: Sequence[StagedFile]) -> None:
+        files = [_own(file) for file in staged]
+        journals = {file.journal for file in files} - {None}
         with self._volume.keeping():
-            for folder in dict.fromkeys((self._root / location).parent for location in locations):
-                self._folders.make(folder)
-                fsync_folder(folder)
+            self._require_expected("written")
+            for file in files:
+                file.write_again()
+            for journal in filter(None, journals):
+                journal.flush_files()
+            if not journals:
+                self._flush_folders_of(filter(None, (file.final for file in files)))
+            self._staging.prepare_journal()
+
+    def _flush_folders_of(self, files: Iterable[Path]) -> None:
+        for folder in dict.fromkeys(file.parent for file in files):
+            self._folders.make(folder)
+            fsync_folder(folder)
 
     def forget(self, staged: StagedFile) -> None:
         _own(staged).forget()
@@ -124,11 +138,14 @@ class FilesystemArchive:
         with self._volume.writing(), closing(self._staging.leftovers()) as leftovers:
             self._require_expected("swept")
             for paths in _some_of(leftovers):
-                if found := [location for path in paths if (location := self._committed(path))]:
-                    self.flush_names(found)  # a dead process may not have come to it
+                if found := list(itertools.chain.from_iterable(map(self._leftovers.show, paths))):
+                    self._flush_folders_of(self._root / location for location in found)
                     yield found
                 for path in paths:
                     path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        self._staging.close()
 
     @property
     def has_leftovers(self) -> bool:
@@ -231,7 +248,8 @@ class FilesystemArchive:
             return
         with exclusive_lock(self._staging.lock_path()):
             if self._is_intact(location, file.sha256):
-                return  # another sender was faster
+                self.flush(location)  # another sender was faster
+                return
             if self._place(key, file.sha256) != location:
                 raise ArchiveUnavailable("Archive cannot be written: another Data Set took the location; send it again")
             aside = self._root / DAMAGED / layout.quarantine_name(location, clock.now())
@@ -244,29 +262,6 @@ class FilesystemArchive:
         except Damaged:
             return False
         return True
-
-    def _committed(self, staged: Path) -> str | None:
-        """Show the file of a process that died, if it is whole, and return its location; None when it is not.
-
-        Its sender may have been told that it is stored: then its bytes and its staged name were durable, no more.
-        """
-        try:
-            with staged.open("rb") as stream:
-                header = read_header(stream, "A staged file")
-                final = self._root / header.location
-                is_committed = layout.is_location(header.location) and (final.is_file() or _is_whole(stream, header))
-        except (DigestMismatch, FileNotFoundError):
-            return None
-        except OSError as error:
-            if error.errno in UNREADABLE:
-                return None
-            raise
-        if not is_committed:
-            return None
-        self._folders.make(final.parent)
-        with suppress(FileExistsError):
-            os.link(staged, final)
-        return header.location
 
     @contextmanager
     def _opened(self, location: str) -> Iterator[BinaryIO]:
@@ -359,14 +354,6 @@ def _some_of(paths: Iterator[Path]) -> Iterator[list[Path]]:
     """Yield them by the dozen, so that all of a dozen share what is waited for."""
     while some := list(itertools.islice(paths, _SWEPT_AT_ONCE)):
         yield some
-
-
-def _is_whole(stream: BinaryIO, header: FileHeader) -> bool:
-    """Compare a staged file, read up to its Data Set, with the digest in its header."""
-    digest = digest_like(header.sha256)
-    return os.fstat(stream.fileno()).st_size == header.length + header.size_bytes and (
-        digest_rest(stream, digest) == header.sha256
-    )
 
 
 def _require_length(stream: BinaryIO, header: FileHeader, location: str) -> None:

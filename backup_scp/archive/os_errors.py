@@ -18,6 +18,9 @@ _GONE = frozenset({errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errn
 UNREADABLE = frozenset({errno.EIO, errno.EBADMSG, errno.EISDIR, getattr(errno, "EUCLEAN", errno.EIO)})
 """Error numbers for bytes that the medium lost: the file is damaged, the archive is not away."""
 
+NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL})
+"""Error numbers for a file system without hard links."""
+
 
 def failure(error: OSError, action: str) -> ArchiveUnavailable:
     """Return our error for an error of the system; ``action`` is ``written`` or ``read``."""

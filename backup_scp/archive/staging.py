@@ -1,7 +1,7 @@
 """Write staged files and make them visible.
 
-A staged file is written, finalized (header filled in, fsync) and published: a hard link makes it visible at its
-location.  The staged name stays as a note that the index row is still missing.
+A staged file is written, finalized (header filled in, bytes durable) and published: a hard link makes it visible at its
+location.  The staged name stays as a note until visible name and index row are durable.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from typing import BinaryIO, cast
 
 from backup_scp.archive.background_digest import WORTH_BYTES, BackgroundDigest
 from backup_scp.archive.file_format import blank_header, private_information
-from backup_scp.archive.os_errors import failure, translated
+from backup_scp.archive.intake_journal import LARGEST_BYTES, IntakeJournal, Record
+from backup_scp.archive.os_errors import NO_LINKS, failure, translated
 from backup_scp.archive.staged_reader import StagedReader
 from backup_scp.archive.volume import CHECK_BYTES, Volume
 from backup_scp.errors import ArchiveFull, ArchiveUnavailable
@@ -29,10 +30,9 @@ from backup_scp.ports import Arrival, Heading
 LOCK = "lock"
 """Name of the lock file in each folder."""
 
-_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL})
 _BINARY = getattr(os, "O_BINARY", 0)
 _GIVEN_UP = "Archive cannot be written: this Data Set was given up; send it again"
-_BEGINNING_BYTES = 64 << 10  # of a Data Set, kept in memory: most are parsed from there, and small ones written
+_BEGINNING_BYTES = LARGEST_BYTES  # of a Data Set, kept in memory: most are parsed from there, and small ones written
 
 
 class FileInStaging:
@@ -48,18 +48,29 @@ class FileInStaging:
         Keeps ``sweep`` of other processes away; held as long as this object lives.
     volume
         The volume that it is written to.
+    journal
+        Takes a small Data Set, so that its file needs no flush of its own.
     keep_note
         Called with the note that stays, when the file is discarded after it was made visible.
     """
 
     def __init__(
-        self, path: Path, heading: Heading, lock: Lock, volume: Volume, keep_note: Callable[[Path], None]
+        self,
+        path: Path,
+        heading: Heading,
+        lock: Lock,
+        volume: Volume,
+        journal: IntakeJournal,
+        keep_note: Callable[[Path], None],
     ) -> None:
         self.heading = heading
         self._keep_note = keep_note
         self.path = path
         self._lock = lock
         self._volume = volume
+        self._journal = journal
+        self._record: Record | None = None
+        self._final: Path | None = None
         self._unchecked_bytes = 0
         self._header = blank_header(heading)
         self._beginning = bytearray()
@@ -68,13 +79,27 @@ class FileInStaging:
         self._is_digested = True
         self._size_bytes = 0
         self._begun_bytes = 0  # bytes whose writeback has begun
-        self._has_note = self._shown = False
+        self._has_note = False
         self._file = _opened(path)
 
     @property
     def has_moved(self) -> bool:
         """Whether its staged name became its final one, for want of hard links."""
         return self._has_note
+
+    @property
+    def final(self) -> Path | None:
+        """The visible file; None until ``publish`` or ``replace``."""
+        return self._final
+
+    @property
+    def journal(self) -> IntakeJournal | None:
+        """The journal that holds its bytes, which are durable nowhere else yet; None for a file that was flushed."""
+        return self._journal if self._record else None
+
+    @property
+    def journalled_bytes(self) -> int:
+        return self._record.size_bytes if self._record else 0
 
     @property
     def size_bytes(self) -> int:
@@ -151,22 +176,25 @@ class FileInStaging:
 
     def discard(self) -> None:
         self._close()
-        if self._shown:
-            self._keep_note(self._note if self._has_note else self.path)
-        else:
+        if self._final is None:
             self.forget()
+            return
+        with suppress(OSError):  # the record stays where it is, and is read again after a crash
+            self._flush_for_itself()
+        self._keep_note(self._note if self._has_note else self.path)
 
     def forget(self) -> None:
         """Remove the staged name, which is the note; the visible file stays."""
         self._close()
-        self._shown = False
+        self._final = None
+        self._release_record()
         with suppress(OSError):  # the next ``sweep`` removes it
             self.path.unlink(missing_ok=True)
             if self._has_note:
                 self._note.unlink(missing_ok=True)
 
     def finalize(self, arrival: Arrival, location: str) -> None:
-        """Fill in the header and fsync; no write is possible afterwards.
+        """Fill in the header, and make the bytes durable; no write is possible afterwards.
 
         Raises
         ------
@@ -185,10 +213,35 @@ class FileInStaging:
         with self._file:
             if self._size_bytes <= _BEGINNING_BYTES:
                 _write_all(self._file, self._header + self._beginning)
+                self._record = self._journal.append(self._header, self._beginning)
             else:
                 self._file.seek(len(self._header) - len(information))
                 _write_all(self._file, information)
-            fsync(self._file.fileno())
+            if self._record is None:
+                fsync(self._file.fileno())
+
+    def write_again(self) -> None:
+        """Replace the visible file by what the journal holds, if the system may have lost its bytes.
+
+        Raises
+        ------
+        OSError
+        """
+        if self._record is not None and self._final is not None and self._journal.is_doubtful(self._record):
+            install(self._record.content(), self._final, self.path.with_suffix(".new"))
+            self._release_record()
+
+    def _flush_for_itself(self) -> None:
+        """Make the bytes durable that only the journal holds."""
+        if self._record is not None:
+            with self.path.open("rb") as file:
+                fsync(file.fileno())
+            self._release_record()
+
+    def _release_record(self) -> None:
+        record, self._record = self._record, None
+        if record is not None:
+            self._journal.release(record)
 
     def publish(self, final: Path) -> None:
         """Make the file visible as ``final``; never overwrite a file that is there.
@@ -201,10 +254,10 @@ class FileInStaging:
         try:
             os.link(self.path, final)
         except OSError as error:
-            if error.errno not in _NO_LINKS:
+            if error.errno not in NO_LINKS:
                 raise
             self._show_without_link(final)
-        self._shown = True
+        self._final = final
 
     def replace(self, final: Path, aside: Path) -> None:
         """Replace the damaged ``final``, which is kept as ``aside``; ``final`` exists at every instant.
@@ -214,7 +267,7 @@ class FileInStaging:
         try:
             os.link(final, aside)
         except OSError as error:
-            if error.errno not in _NO_LINKS:
+            if error.errno not in NO_LINKS:
                 raise
             self._replace_without_link(final, aside)
         else:
@@ -222,7 +275,7 @@ class FileInStaging:
             fresh = self.path.with_suffix(".new")
             os.link(self.path, fresh)
             fresh.replace(final)
-        self._shown = True
+        self._final = final
 
     def _show_without_link(self, final: Path) -> None:
         """Rename it to ``final`` under a lock of the whole archive, since a rename overwrites (not on Windows)."""
@@ -275,6 +328,28 @@ class FileInStaging:
             self._finish_digest()
         with suppress(OSError):
             self._file.close()
+
+
+def install(content: bytes, final: Path, through: Path) -> None:
+    """Put a file in its place, whatever is there; its bytes are durable, its name after an fsync of the folder.
+
+    Parameters
+    ----------
+    content
+        The whole file.
+    final
+        Its place.
+    through
+        A free name on the same volume.
+
+    Raises
+    ------
+    OSError
+    """
+    with _created(through) as file:
+        _write_all(file, content)
+        fsync(file.fileno())
+    through.replace(final)
 
 
 def _opened(path: Path) -> io.FileIO:

@@ -10,16 +10,27 @@ from collections import deque
 from collections.abc import Generator
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from backup_scp.archive.durable_folders import DurableFolders
+from backup_scp.archive.intake_journal import JOURNAL_BYTES, IntakeJournal, is_journal
 from backup_scp.archive.staging import LOCK, FileInStaging
 from backup_scp.archive.volume import Volume
-from backup_scp.errors import ArchiveUnavailable
-from backup_scp.machine.folders import fsync_folder
+from backup_scp.errors import ArchiveFull, ArchiveUnavailable
+from backup_scp.machine.folders import FsyncFailed, fsync_folder
 from backup_scp.machine.process_lock import Lock
 from backup_scp.ports import Heading
 
-_NAMES_AT_ONCE = 32
+_NAMES_AT_ONCE = 64
+
+
+class _Own(NamedTuple):
+    """What belongs to this process."""
+
+    pid: int
+    folder: Path
+    lock: Lock
+    journal: IntakeJournal
 
 
 class Staging:
@@ -41,7 +52,7 @@ class Staging:
         self._volume = volume
         self._numbers = itertools.count()
         self._mutex = threading.Lock()
-        self._own: tuple[int, Path, Lock] | None = None
+        self._own: _Own | None = None
         self._names: deque[Path] = deque()  # of empty files in the own folder
         self._notes: deque[Path] = deque()
 
@@ -53,20 +64,63 @@ class Staging:
     def begin(self, heading: Heading) -> FileInStaging:
         """Create a staged file in this process's folder."""
         self._volume.require_room()
-        _, folder, lock = self._own_folder()
-        self._volume.require_healthy(folder)
-        return FileInStaging(self._durable_name(folder), heading, lock, self._volume, self._notes.append)
+        own = self._own_folder()
+        self._volume.require_healthy(own.folder)
+        name = self._durable_name(own.folder)
+        return FileInStaging(name, heading, own.lock, self._volume, own.journal, self._notes.append)
+
+    def prepare_journal(self) -> None:
+        """Make this process's journal, if an image was turned away because there was none, and if there is room.
+
+        Raises
+        ------
+        FsyncFailed
+        """
+        own = self._own
+        if own is not None and own.pid == os.getpid() and own.journal.must_be_prepared:
+            try:
+                self._volume.require_room(JOURNAL_BYTES)
+                own.journal.prepare(own.folder)
+            except FsyncFailed:
+                raise
+            except (ArchiveFull, OSError):
+                return  # each file is flushed for itself
+
+    def close(self) -> None:
+        """Remove what this process has made for images to come; leave what is still needed."""
+        with self._mutex:
+            own, self._own = self._own, None
+            if own is None or own.pid != os.getpid():
+                return
+            with suppress(OSError):  # the next ``sweep`` removes it
+                own.journal.remove()
+                while self._names:
+                    self._names.pop().unlink(missing_ok=True)
+            _remove(own.folder, own.lock)
 
     def _durable_name(self, folder: Path) -> Path:
         """Take an empty file whose name is durable; create many at once, so that few wait for the folder."""
         with self._mutex:
             if not self._names or self._names[0].parent != folder:
-                names = [folder / f"{next(self._numbers):x}.dcm" for _ in range(_NAMES_AT_ONCE)]
-                for name in names:
-                    os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+                names = self._create_names(folder)
                 fsync_folder(folder)
-                self._names = deque(names)
+                self._names = names
             return self._names.popleft()
+
+    def _create_names(self, folder: Path) -> deque[Path]:
+        """Create empty files: fewer on a full volume, but at least one."""
+        names: deque[Path] = deque()
+        with suppress(OSError):
+            while len(names) < _NAMES_AT_ONCE:
+                names.append(self._create_name(folder))
+        if not names:
+            names.append(self._create_name(folder))
+        return names
+
+    def _create_name(self, folder: Path) -> Path:
+        name = folder / f"{next(self._numbers):x}.dcm"
+        os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        return name
 
     def leftovers(self) -> Generator[Path, None, None]:
         """Yield the notes of files that this process discarded, and every file of dead processes."""
@@ -85,7 +139,9 @@ class Staging:
             except (BlockingIOError, PermissionError, FileNotFoundError):
                 continue  # its process lives, another ``sweep`` was faster, or the folder is another user's
             try:
-                yield from sorted(path for path in folder.iterdir() if path.name != LOCK and not path.is_dir())
+                found = [path for path in folder.iterdir() if path.name != LOCK and not path.is_dir()]
+                # A journal first: it makes whole what was torn.
+                yield from sorted(found, key=lambda path: (not is_journal(path), path.name))
             finally:
                 _remove(folder, lock)
 
@@ -93,21 +149,21 @@ class Staging:
         """Return the lock file for work on one location that excludes other such work."""
         return self._folder / LOCK
 
-    def _own_folder(self) -> tuple[int, Path, Lock]:
+    def _own_folder(self) -> _Own:
         with self._mutex:
-            if self._own is None or self._own[0] != os.getpid() or not self._own[2].is_held():
+            if self._own is None or self._own.pid != os.getpid() or not self._own.lock.is_held():
                 if self._own is not None:
-                    self._own[2].close()
+                    self._own.lock.close()
                 self._own = self._claim()
             return self._own
 
-    def _claim(self) -> tuple[int, Path, Lock]:
+    def _claim(self) -> _Own:
         """Create and lock a folder; create another when a ``sweep`` removed it before it was locked."""
         for _ in range(8):
             folder = self._folder / f"{os.getpid()}-{secrets.token_hex(8)}"
             self._folders.make(folder)
             with suppress(BlockingIOError, FileNotFoundError):
-                return os.getpid(), folder, Lock(folder / LOCK)
+                return _Own(os.getpid(), folder, Lock(folder / LOCK), IntakeJournal())
         raise ArchiveUnavailable("Archive cannot be written: its staging folder cannot be locked")
 
 

@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from mmap import mmap
 from pathlib import Path
@@ -39,8 +40,18 @@ def fsync(descriptor: int, unknown: frozenset[int] = frozenset()) -> None:
     ------
     FsyncFailed
     """
+    fsync_with(os.fsync, descriptor, unknown)
+
+
+def fsync_with(flush: Callable[[int], object], descriptor: int, unknown: frozenset[int] = frozenset()) -> None:
+    """Do what ``fsync`` does with another call of the system: ``os.fdatasync``, for instance.
+
+    Raises
+    ------
+    FsyncFailed
+    """
     try:
-        os.fsync(descriptor)
+        flush(descriptor)
     except OSError as error:
         if error.errno in unknown:
             return

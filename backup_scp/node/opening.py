@@ -255,6 +255,7 @@ class OpenStores:
         with contextlib.suppress(OSError):  # the code that needs the folder reports this
             make_folders(self.settings.home, 0o700)  # private: the index names patients
         self.archive = open_archive(self.settings)
+        self._open.callback(self.archive.close)
         was_upgraded = self.settings.index_is_embedded and upgrade_index(self.settings)
         self.index = open_index(self.settings, migrate=False)
         self._open.callback(self.index.close)

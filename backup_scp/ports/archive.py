@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
@@ -90,6 +90,10 @@ class StagedFile(Protocol):
     def sha256(self) -> str:
         """SHA-256 of the Data Set so far, 64 hex digits."""
 
+    @property
+    def journalled_bytes(self) -> int:
+        """How much room it takes in the intake journal until it is forgotten; 0 when its own file was flushed."""
+
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append to the Data Set.
 
@@ -172,7 +176,7 @@ class Archive(Protocol):
         """
 
     def commit(self, staged: StagedFile, key: InstanceKey, arrival: Arrival) -> tuple[str, Arrival]:
-        """Make a file durable under its staged name, and visible; the visible name is durable after ``flush_names``.
+        """Make the bytes of a file durable, and show it at its place; it is durable in its place after ``settle``.
 
         Return its location, a pure function of key and digest, and the arrival that the stored file names.  An intact
         file that is there already stays, with its own arrival.  A damaged one is renamed (never deleted) and replaced.
@@ -186,13 +190,16 @@ class Archive(Protocol):
     def forget(self, staged: StagedFile) -> None:
         """Remove the note that ``commit`` left, because visible name and row are durable now."""
 
-    def flush_names(self, locations: Iterable[str]) -> None:
-        """Make the visible names of files durable, and those of the folders above them.
+    def settle(self, staged: Sequence[StagedFile]) -> None:
+        """Make committed files durable in their places, with the names of the folders above them.
 
         Raises
         ------
         ArchiveUnavailable
         """
+
+    def close(self) -> None:
+        """Remove what was made for images to come: after ``settle`` and ``forget`` the visible files alone suffice."""
 
     def sweep(self) -> Iterator[list[str]]:
         """Remove files that a crash left incomplete; yield the locations of committed files without ``forget``.

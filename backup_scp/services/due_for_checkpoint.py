@@ -11,6 +11,9 @@ from backup_scp.ports import StagedFile
 MANY = 500
 """So many files wait at most before a checkpoint begins at once."""
 
+MANY_BYTES = 6 << 20
+"""So much of the intake journal, which then goes on in its second file."""
+
 Due = tuple[StagedFile, str]
 
 
@@ -21,6 +24,7 @@ class DueForCheckpoint:
         self._mutex = threading.Lock()
         self._one_at_a_time = threading.Lock()
         self._accepted: list[Due] = []
+        self._journalled_bytes = 0
         self.any = threading.Event()
         self.many = threading.Event()
 
@@ -29,7 +33,8 @@ class DueForCheckpoint:
         with self._mutex:
             self._accepted.append((staged, location))
             self.any.set()
-            if len(self._accepted) >= MANY:
+            self._journalled_bytes += staged.journalled_bytes
+            if len(self._accepted) >= MANY or self._journalled_bytes >= MANY_BYTES:
                 self.many.set()
 
     @contextlib.contextmanager
@@ -38,6 +43,7 @@ class DueForCheckpoint:
         with self._one_at_a_time:
             with self._mutex:
                 taken, self._accepted = self._accepted, []
+                self._journalled_bytes = 0
                 self.any.clear()
                 self.many.clear()
             try:

@@ -89,9 +89,9 @@ class Ingest:
     def accept(self, staged: StagedFile, arrival: Arrival) -> Accepted:
         """Store a Data Set whose last byte was written.
 
-        When it returns, the file is durable under its staged name, visible, and in the index.  ``checkpoint`` makes its
-        visible name and its row durable; after a power cut before that, ``recover`` finds it.  It closes ``staged``,
-        also when it raises.
+        When it returns, its bytes are durable in the staging folder, and it is visible and in the index.
+        ``checkpoint`` makes it durable in these places too; after a power cut before that, ``recover`` does.  It closes
+        ``staged``, also when it raises.
 
         Raises
         ------
@@ -131,10 +131,9 @@ class Ingest:
             Their notes stay; the next call tries again.
         """
         with self.due.taken() as accepted:
-            locations = [location for _, location in accepted]
-            self._archive.flush_names(locations)
+            self._archive.settle([staged for staged, _ in accepted])
             self._index.flush()
-            self._add_missing(locations)
+            self._add_missing([location for _, location in accepted])
             for staged, _ in accepted:
                 self._archive.forget(staged)
 
@@ -189,7 +188,7 @@ class Ingest:
         except Damaged as error:
             log.warning("%s; repaired from a re-send", error)
             location, _ = self._archive.commit(staged, key, arrival)  # keeps its first arrival
-            self._archive.flush_names([location])
+            self._archive.settle([staged])
             self._index.record_verification([VerificationResult(location)])
             self._archive.forget(staged)
             return Accepted(AddResult.HELD, location, repaired=True)

@@ -1,0 +1,242 @@
+"""Make small images durable with one flush for all that wait at the moment (group commit).
+
+A process writes each of them as a whole into a journal, and flushes that.  The file in the archive needs no flush of
+its own then: ``FilesystemArchive.settle`` flushes many at once, a moment later.  After a crash ``sweep`` of the archive
+takes from the journal what is missing or torn.
+
+A journal is two tar files (POSIX.1-1988 ustar) in the staging folder of the process; each member is a whole file of
+the archive.  While one is settled, the other takes images; then the first begins anew.  Both were written once when
+they were made, so that a flush has no other work for the file system.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import tarfile
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from backup_scp.machine.file_system import can_flush_all, fdatasync, flush_all, read_at, write_at
+from backup_scp.machine.folders import FsyncFailed, fsync, fsync_folder
+
+SEGMENT_BYTES = 8 << 20
+"""Length of each of the two files."""
+
+LARGEST_BYTES = 64 << 10
+"""A longer Data Set is flushed as a file: to write it twice would cost more than it saves."""
+
+_NAMES = ("journal-1.tar", "journal-2.tar")
+JOURNAL_BYTES = len(_NAMES) * SEGMENT_BYTES
+"""Room that both take on the volume."""
+
+_END = bytes(2 * tarfile.BLOCKSIZE)
+_BLANK = bytes(1 << 20)
+
+
+@dataclass(eq=False, slots=True)
+class _Segment:
+    path: Path
+    descriptor: int
+    end: int = 0
+    open_records: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Where the journal holds an image."""
+
+    segment: _Segment
+    offset: int
+    size_bytes: int
+    number: int
+
+    def content(self) -> bytes:
+        """Read it back."""
+        return read_at(self.segment.descriptor, self.size_bytes, self.offset)
+
+
+class IntakeJournal:
+    """The journal of one process; safe to share between threads.
+
+    Until ``prepare`` it takes nothing, so that no image waits for its making.
+    """
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._flushing = threading.Lock()
+        self._segments: list[_Segment] = []
+        self._unflushed: set[_Segment] = set()
+        self._written = self._flushed = self._doubtful = 0  # numbers of records
+        self._volume = -1  # a descriptor that is older than the first record
+        self._is_wanted = self._is_broken = False
+
+    @property
+    def must_be_prepared(self) -> bool:
+        """Whether an image was turned away because there is no journal yet."""
+        return self._is_wanted
+
+    def prepare(self, folder: Path) -> None:
+        """Make its files, where one call can flush the whole file system; else it stays without.
+
+        Raises
+        ------
+        OSError
+        """
+        self._is_wanted = False
+        if not can_flush_all(folder) or any(segment.open_records for segment in self._segments):
+            return
+        self.remove()
+        segments = [_blank_segment(folder / name) for name in _NAMES]
+        fsync_folder(folder)
+        self._volume = os.open(folder, os.O_RDONLY)
+        with self._mutex:
+            self._segments, self._is_broken = segments, False
+
+    def append(self, header: bytes, data_set: bytes | bytearray) -> Record | None:
+        """Write the bytes of a file, and return when they are durable; None when there is no room for them.
+
+        Raises
+        ------
+        FsyncFailed, OSError
+            Nobody knows whether they are durable.  The journal takes nothing more until it was made anew.
+        """
+        with self._mutex:
+            record = self._write(header, data_set)
+        if record is not None:
+            try:
+                self._flush(record.number)
+            except OSError:
+                self.release(record)
+                raise
+        return record
+
+    def release(self, record: Record) -> None:
+        """Let the room of a record be used again: its file is durable without it, or was given up."""
+        with self._mutex:
+            segment = record.segment
+            segment.open_records -= 1
+            if not segment.open_records:
+                segment.end = 0
+
+    def flush_files(self) -> None:
+        """Make the files durable whose bytes the journal holds, and their names.
+
+        Raises
+        ------
+        FsyncFailed
+            The bytes of all of them are in doubt: see ``is_doubtful``.
+        """
+        try:
+            flush_all(self._volume)
+        except FsyncFailed:
+            self._doubtful = self._written
+            raise
+
+    def is_doubtful(self, record: Record) -> bool:
+        """Tell whether a flush failed since: a second one would succeed without the file's bytes."""
+        return record.number <= self._doubtful
+
+    def remove(self) -> None:
+        """Remove its files when it holds nothing that is needed."""
+        with self._mutex:
+            if any(segment.open_records for segment in self._segments):
+                return
+            segments, self._segments = self._segments, []
+            for segment in segments:
+                os.close(segment.descriptor)
+                segment.path.unlink(missing_ok=True)
+            if self._volume != -1:
+                os.close(self._volume)
+                self._volume = -1
+
+    def _write(self, header: bytes, data_set: bytes | bytearray) -> Record | None:
+        """Append a member and the end of the archive; records are written in their order, so that a flush has all."""
+        size = len(header) + len(data_set)
+        padding = -size % tarfile.BLOCKSIZE
+        length = tarfile.BLOCKSIZE + size + padding
+        segment = self._segment_with(length + len(_END))
+        if segment is None:
+            return None
+        parts = (_member(self._written + 1, size), header, data_set, bytes(padding), _END)
+        try:
+            write_at(segment.descriptor, parts, segment.end)
+        except OSError:
+            self._is_broken = self._is_wanted = True
+            raise
+        self._written += 1
+        record = Record(segment, segment.end + tarfile.BLOCKSIZE, size, self._written)
+        segment.end += length
+        segment.open_records += 1
+        self._unflushed.add(segment)
+        return record
+
+    def _segment_with(self, length: int) -> _Segment | None:
+        """Return the file that is in use, or the other one when that is full."""
+        if self._is_broken or not self._segments:
+            self._is_wanted = True
+            return None
+        if self._segments[0].end + length > SEGMENT_BYTES:
+            self._segments.reverse()
+        segment = self._segments[0]
+        return segment if segment.end + length <= SEGMENT_BYTES else None
+
+    def _flush(self, number: int) -> None:
+        with self._flushing:
+            if self._flushed >= number:  # by another thread, while this one waited
+                return
+            with self._mutex:
+                newest, segments, self._unflushed = self._written, self._unflushed, set()
+                if self._is_broken:
+                    raise FsyncFailed(errno.EIO, os.strerror(errno.EIO))
+            try:
+                for segment in segments:
+                    fdatasync(segment.descriptor)
+            except FsyncFailed:
+                self._is_broken = self._is_wanted = True
+                raise
+            self._flushed = newest
+
+
+def is_journal(path: Path) -> bool:
+    """Tell by its name whether a file in staging is one of a journal."""
+    return path.name in _NAMES
+
+
+def read_journal(path: Path) -> Iterator[bytes]:
+    """Yield the files that a journal holds; the caller compares them with their digests.
+
+    Raises
+    ------
+    OSError
+    """
+    with path.open("rb") as stream:
+        try:
+            with tarfile.open(fileobj=stream, mode="r:") as journal:
+                for member in journal:
+                    if (content := journal.extractfile(member)) is not None:
+                        yield content.read()
+        except tarfile.TarError:  # a torn end
+            return
+
+
+def _member(number: int, size: int) -> bytes:
+    """Encode the header of a member."""
+    member = tarfile.TarInfo(f"{number}.dcm")
+    member.size, member.mode = size, 0o600
+    return member.tobuf(tarfile.USTAR_FORMAT)
+
+
+def _blank_segment(path: Path) -> _Segment:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        for offset in range(0, SEGMENT_BYTES, len(_BLANK)):
+            write_at(descriptor, (_BLANK,), offset)
+        fsync(descriptor)
+    except BaseException:
+        os.close(descriptor)
+        path.unlink(missing_ok=True)
+        raise
+    return _Segment(path, descriptor)

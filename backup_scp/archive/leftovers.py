@@ -1,0 +1,148 @@
+"""Make the images visible that a process left in staging when it died: their senders may have been told of success."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from backup_scp.archive import layout
+from backup_scp.archive.durable_folders import DurableFolders
+from backup_scp.archive.file_format import FileHeader, read_header
+from backup_scp.archive.intake_journal import is_journal, read_journal
+from backup_scp.archive.os_errors import NO_LINKS, UNREADABLE, reason
+from backup_scp.archive.staging import install
+from backup_scp.errors import Damaged, DigestMismatch
+from backup_scp.machine.digests import digest_like, digest_rest
+from backup_scp.ports import ArchivedFile
+
+log = logging.getLogger(__name__)
+
+
+class Leftovers:
+    """Knows where they belong.
+
+    Parameters
+    ----------
+    root
+        The archive's folder.
+    damaged
+        Its folder for damaged files.
+    folders
+        Creates missing folders.
+    verify
+        Reads the file at a location, and compares it with a SHA-256.
+    """
+
+    def __init__(
+        self, root: Path, damaged: Path, folders: DurableFolders, verify: Callable[[str, str], ArchivedFile]
+    ) -> None:
+        self._root = root
+        self._damaged = damaged
+        self._folders = folders
+        self._verify = verify
+
+    def show(self, path: Path) -> Iterator[str]:
+        """Make visible what a file in staging holds, and yield its locations; the names are not durable yet.
+
+        Raises
+        ------
+        OSError
+        """
+        try:
+            if is_journal(path):
+                for number, content in enumerate(read_journal(path)):
+                    yield from self._replay(content, path.with_suffix(f".{number}"))
+            else:
+                yield from self._show_staged(path)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            if error.errno not in UNREADABLE:
+                raise
+            self._set_aside(path, error)
+
+    def _replay(self, content: bytes, through: Path) -> Iterator[str]:
+        """Put a file of a journal in its place, unless an intact one is there."""
+        with io.BytesIO(content) as stream:
+            header = _whole(stream, len(content))
+        if header is None:
+            return
+        try:
+            self._verify(header.location, header.sha256)
+        except Damaged:  # its bytes or its name had not come to the disk
+            final = self._root / header.location
+            if self._holds_another(final, header):
+                return  # no sender was told of this one
+            self._folders.make(final.parent)
+            install(content, final, through)
+        yield header.location
+
+    def _show_staged(self, path: Path) -> Iterator[str]:
+        """Show a staged file that is whole, or whose place is taken already: then it is the note of that one."""
+        with path.open("rb") as stream:
+            header = _whole(stream, os.fstat(stream.fileno()).st_size, self._is_shown)
+        if header is None:
+            return
+        final = self._root / header.location
+        self._folders.make(final.parent)
+        try:
+            os.link(path, final)
+        except FileExistsError:
+            pass
+        except OSError as error:
+            if error.errno not in NO_LINKS:
+                raise
+            if not final.exists():  # then it was never acknowledged
+                return
+        yield header.location
+
+    def _is_shown(self, header: FileHeader) -> bool:
+        return (self._root / header.location).is_file()
+
+    def _holds_another(self, final: Path, header: FileHeader) -> bool:
+        """Tell whether another Data Set has the place: its digest begins with the same digits."""
+        try:
+            with final.open("rb") as stream:
+                there = _whole(stream, os.fstat(stream.fileno()).st_size)
+        except OSError:
+            return False
+        return there is not None and there.sha256 != header.sha256
+
+    def _set_aside(self, path: Path, error: OSError) -> None:
+        """Keep a file that cannot be read: perhaps it holds an image whose sender was told that it is stored."""
+        aside = self._damaged / f"{path.parent.name}-{path.name}"
+        self._folders.make(self._damaged)
+        with suppress(OSError):
+            path.rename(aside)
+            log.error("%s cannot be read (%s): images that came before the crash may be lost", aside, reason(error))
+
+
+def _whole(
+    stream: BinaryIO, length: int, is_enough: Callable[[FileHeader], bool] = lambda _: False
+) -> FileHeader | None:
+    """Read a whole file, and return its header; None when it is torn, or not ours.
+
+    Parameters
+    ----------
+    stream
+        At the file's first byte.
+    length
+        Of the file, in bytes.
+    is_enough
+        Whether the header is all that must be intact.
+    """
+    try:
+        header = read_header(stream, "A staged file")
+    except DigestMismatch:
+        return None
+    if not layout.is_location(header.location):
+        return None
+    if is_enough(header):
+        return header
+    is_complete = length == header.length + header.size_bytes
+    return header if is_complete and digest_rest(stream, digest_like(header.sha256)) == header.sha256 else None

@@ -1,0 +1,75 @@
+"""Flush a whole file system with one call, and write files at offsets (Linux)."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from backup_scp.machine.folders import fsync_with
+
+# f_type of statfs(2): ext2 to ext4, XFS, Btrfs.  Elsewhere syncfs may leave bytes in a server or a process.
+_FLUSHED_AS_A_WHOLE = frozenset({0xEF53, 0x58465342, 0x9123683E})
+_STATFS_BYTES = 256  # more than the system's struct has
+_libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+
+def can_flush_all(folder: Path) -> bool:
+    """Tell whether ``flush_all`` makes everything on the file system of ``folder`` durable."""
+    if _libc is None or not hasattr(_libc, "syncfs"):
+        return False
+    found = ctypes.create_string_buffer(_STATFS_BYTES)
+    if _libc.statfs(os.fsencode(folder), found):
+        return False
+    return ctypes.c_ulong.from_buffer(found).value & 0xFFFFFFFF in _FLUSHED_AS_A_WHOLE
+
+
+def flush_all(descriptor: int) -> None:
+    """Make everything durable that was written to the file system of an open file or folder.
+
+    Linux (from 5.8) reports every write that failed since the descriptor was opened.
+
+    Raises
+    ------
+    FsyncFailed
+    """
+    fsync_with(_syncfs, descriptor)
+
+
+def fdatasync(descriptor: int) -> None:
+    """Make the bytes written to a descriptor durable, but not its times.
+
+    Raises
+    ------
+    FsyncFailed
+    """
+    if sys.platform == "linux":
+        fsync_with(os.fdatasync, descriptor)
+
+
+def read_at(descriptor: int, size: int, offset: int) -> bytes:
+    """Read some bytes of a file."""
+    if sys.platform == "linux":
+        return os.pread(descriptor, size, offset)
+    return b""
+
+
+def write_at(descriptor: int, parts: Sequence[bytes | bytearray], offset: int) -> None:
+    """Write these one after another, and all of them.
+
+    Raises
+    ------
+    OSError
+    """
+    if sys.platform == "linux" and os.pwritev(descriptor, parts, offset) != sum(map(len, parts)):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _syncfs(descriptor: int) -> None:
+    assert _libc is not None, "see can_flush_all"  # noqa: S101 - for the type checker
+    if _libc.syncfs(descriptor):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
