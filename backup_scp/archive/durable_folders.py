@@ -58,9 +58,11 @@ class DurableFolders:
 
     def name(self, folder: Path) -> None:
         """Create a folder below the root, and its missing parents; their entries are durable after ``make``."""
-        for way in (*reversed(folder.relative_to(self._root).parents), folder.relative_to(self._root)):
+        within = folder.relative_to(self._root)
+        for way in (self._root / child for child in (*reversed(within.parents), within)):
             with suppress(FileExistsError):
-                (self._root / way).mkdir(0o700)
+                way.mkdir(0o700)
+                self._known.discard(way)  # somebody had removed it
 
     def _is_new(self, folder: Path) -> bool:
         """Create a folder; False when it is there and its entry is durable."""

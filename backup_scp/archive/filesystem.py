@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import functools
-import itertools
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -33,8 +32,6 @@ from backup_scp.ports import ArchivedFile, Arrival, Heading, InstanceKey, Staged
 
 STAGING = ".staging"
 DAMAGED = ".damaged"
-
-_SWEPT_AT_ONCE = 64
 
 # Errors that concern one file only, if the archive's marker is readable; otherwise the whole archive is away.
 _OF_ONE_FILE = UNREADABLE | {errno.ESTALE, errno.EACCES, errno.EPERM}
@@ -137,9 +134,9 @@ class FilesystemArchive:
     def sweep(self) -> Iterator[list[str]]:
         with self._volume.writing(), closing(self._staging.leftovers()) as leftovers:
             self._require_expected("swept")
-            for paths in _some_of(leftovers):
-                if found := list(itertools.chain.from_iterable(map(self._leftovers.show, paths))):
-                    self._flush_folders_of(self._root / location for location in found)
+            for paths in leftovers:
+                if found := [location for path in paths for location in self._leftovers.show(path)]:
+                    self._leftovers.flush(found)
                     yield found
                 for path in paths:
                     path.unlink(missing_ok=True)
@@ -348,12 +345,6 @@ def _without_length_limit(path: Path) -> Path:
     if sys.platform == "win32" and not str(path).startswith("\\\\"):
         return Path(f"\\\\?\\{path}")
     return path
-
-
-def _some_of(paths: Iterator[Path]) -> Iterator[list[Path]]:
-    """Yield them by the dozen, so that all of a dozen share what is waited for."""
-    while some := list(itertools.islice(paths, _SWEPT_AT_ONCE)):
-        yield some
 
 
 def _require_length(stream: BinaryIO, header: FileHeader, location: str) -> None:

@@ -15,7 +15,8 @@ import errno
 import os
 import tarfile
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,23 +26,39 @@ from backup_scp.machine.folders import FsyncFailed, fsync, fsync_folder
 SEGMENT_BYTES = 8 << 20
 """Length of each of the two files."""
 
-LARGEST_BYTES = 64 << 10
-"""A longer Data Set is flushed as a file: to write it twice would cost more than it saves."""
+SMALL_BYTES = 64 << 10
+"""Every file up to this length goes into the journal."""
 
 _NAMES = ("journal-1.tar", "journal-2.tar")
 JOURNAL_BYTES = len(_NAMES) * SEGMENT_BYTES
-"""Room that both take on the volume."""
+"""Room that both take on the volume; four times as much on a disk that is slow to flush."""
 
+_LARGEST_BYTES = 1 << 20
+_LONG_SEGMENT_BYTES = 4 * SEGMENT_BYTES
+_SLOW_DISK_BYTES_PER_S = 100_000_000  # what a disk with platters writes
 _END = bytes(2 * tarfile.BLOCKSIZE)
 _BLANK = bytes(1 << 20)
 
 
-@dataclass(eq=False, slots=True)
 class _Segment:
-    path: Path
-    descriptor: int
-    end: int = 0
-    open_records: int = 0
+    """One of the two files."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+        self.length = self.end = self.open_records = 0
+
+    def blank(self, length: int) -> None:
+        """Write all of it once, so that later writes change nothing but its bytes."""
+        for offset in range(self.length, length, len(_BLANK)):
+            write_at(self.descriptor, (_BLANK,), offset)
+        fsync(self.descriptor)
+        self.length = length
+
+    def remove(self) -> None:
+        """Close and remove it."""
+        os.close(self.descriptor)
+        self.path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,35 +84,56 @@ class IntakeJournal:
     def __init__(self) -> None:
         self._mutex = threading.Lock()
         self._flushing = threading.Lock()
+        self._preparing = threading.Lock()
         self._segments: list[_Segment] = []
         self._unflushed: set[_Segment] = set()
         self._written = self._flushed = self._doubtful = 0  # numbers of records
         self._volume = -1  # a descriptor that is older than the first record
-        self._is_wanted = self._is_broken = False
+        self._is_wanted, self._is_broken = True, False
+        self.largest_bytes = SMALL_BYTES
+        """A longer file is flushed for itself: to write it twice would cost more than the flush that it saves."""
 
     @property
     def must_be_prepared(self) -> bool:
-        """Whether an image was turned away because there is no journal yet."""
+        """Whether there is none yet, or the one that there was has failed."""
         return self._is_wanted
 
     def prepare(self, folder: Path) -> None:
-        """Make its files, where one call can flush the whole file system; else it stays without.
+        """Make its files if they are wanted, where one call can flush the whole file system; else it stays without.
 
         Raises
         ------
         OSError
         """
-        self._is_wanted = False
-        if not can_flush_all(folder) or any(segment.open_records for segment in self._segments):
-            return
-        self.remove()
-        segments = [_blank_segment(folder / name) for name in _NAMES]
-        fsync_folder(folder)
-        self._volume = os.open(folder, os.O_RDONLY)
-        with self._mutex:
-            self._segments, self._is_broken = segments, False
+        with self._preparing:
+            if not self._is_wanted or any(segment.open_records for segment in self._segments):
+                return  # of one that failed some records are needed still
+            self._is_wanted = False
+            self.remove()
+            if can_flush_all(folder):
+                self._prepare(folder)
 
-    def append(self, header: bytes, data_set: bytes | bytearray) -> Record | None:
+    def _prepare(self, folder: Path) -> None:
+        segments: list[_Segment] = []
+        try:
+            for name in _NAMES:
+                segments.append(_Segment(folder / name))
+                segments[-1].blank(SEGMENT_BYTES)
+            largest_bytes = worth_journalling(_flush_s(segments[0].descriptor))
+            if largest_bytes > SMALL_BYTES:
+                for segment in segments:
+                    segment.blank(_LONG_SEGMENT_BYTES)
+            fsync_folder(folder)
+            volume = os.open(folder, os.O_RDONLY)
+        except BaseException:
+            for segment in segments:
+                segment.remove()
+            raise
+        with self._mutex:
+            self._segments, self._volume, self.largest_bytes = segments, volume, largest_bytes
+            self._is_broken = False
+
+    def append(self, *parts: bytes | bytearray) -> Record | None:
         """Write the bytes of a file, and return when they are durable; None when there is no room for them.
 
         Raises
@@ -104,7 +142,7 @@ class IntakeJournal:
             Nobody knows whether they are durable.  The journal takes nothing more until it was made anew.
         """
         with self._mutex:
-            record = self._write(header, data_set)
+            record = self._write(parts)
         if record is not None:
             try:
                 self._flush(record.number)
@@ -146,23 +184,22 @@ class IntakeJournal:
                 return
             segments, self._segments = self._segments, []
             for segment in segments:
-                os.close(segment.descriptor)
-                segment.path.unlink(missing_ok=True)
+                segment.remove()
             if self._volume != -1:
                 os.close(self._volume)
                 self._volume = -1
 
-    def _write(self, header: bytes, data_set: bytes | bytearray) -> Record | None:
+    def _write(self, parts: Sequence[bytes | bytearray]) -> Record | None:
         """Append a member and the end of the archive; records are written in their order, so that a flush has all."""
-        size = len(header) + len(data_set)
+        size = sum(map(len, parts))
         padding = -size % tarfile.BLOCKSIZE
         length = tarfile.BLOCKSIZE + size + padding
         segment = self._segment_with(length + len(_END))
         if segment is None:
             return None
-        parts = (_member(self._written + 1, size), header, data_set, bytes(padding), _END)
+        member = (_member(self._written + 1, size), *parts, bytes(padding), _END)
         try:
-            write_at(segment.descriptor, parts, segment.end)
+            write_at(segment.descriptor, member, segment.end)
         except OSError:
             self._is_broken = self._is_wanted = True
             raise
@@ -175,13 +212,12 @@ class IntakeJournal:
 
     def _segment_with(self, length: int) -> _Segment | None:
         """Return the file that is in use, or the other one when that is full."""
-        if self._is_broken or not self._segments:
-            self._is_wanted = True
-            return None
-        if self._segments[0].end + length > SEGMENT_BYTES:
-            self._segments.reverse()
-        segment = self._segments[0]
-        return segment if segment.end + length <= SEGMENT_BYTES else None
+        for segment in () if self._is_broken else self._segments:
+            if segment.end + length <= segment.length:
+                if segment is not self._segments[0]:
+                    self._segments.reverse()
+                return segment
+        return None
 
     def _flush(self, number: int) -> None:
         with self._flushing:
@@ -229,14 +265,20 @@ def _member(number: int, size: int) -> bytes:
     return member.tobuf(tarfile.USTAR_FORMAT)
 
 
-def _blank_segment(path: Path) -> _Segment:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
-    try:
-        for offset in range(0, SEGMENT_BYTES, len(_BLANK)):
-            write_at(descriptor, (_BLANK,), offset)
-        fsync(descriptor)
-    except BaseException:
-        os.close(descriptor)
-        path.unlink(missing_ok=True)
-        raise
-    return _Segment(path, descriptor)
+def _flush_s(descriptor: int) -> float:
+    """Measure how long the disk takes to flush a few bytes, in seconds: the least of three."""
+    took = []
+    for _ in range(3):
+        begun = time.monotonic()
+        write_at(descriptor, (_END,), 0)
+        fdatasync(descriptor)
+        took.append(time.monotonic() - begun)
+    return min(took)
+
+
+def worth_journalling(flush_s: float) -> int:
+    """Return the length up to which it is quicker to write a file twice than to wait for one more flush, in bytes.
+
+    A file's own fsync waits for the log of the file system too: about one more flush of the disk.
+    """
+    return min(max(int(flush_s * _SLOW_DISK_BYTES_PER_S), SMALL_BYTES), _LARGEST_BYTES)

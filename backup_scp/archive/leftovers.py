@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -18,6 +18,8 @@ from backup_scp.archive.os_errors import NO_LINKS, UNREADABLE, reason
 from backup_scp.archive.staging import install
 from backup_scp.errors import Damaged, DigestMismatch
 from backup_scp.machine.digests import digest_like, digest_rest
+from backup_scp.machine.file_system import can_flush_all, flush_all
+from backup_scp.machine.folders import fsync, fsync_folder
 from backup_scp.ports import ArchivedFile
 
 log = logging.getLogger(__name__)
@@ -65,6 +67,29 @@ class Leftovers:
             if error.errno not in UNREADABLE:
                 raise
             self._set_aside(path, error)
+
+    def flush(self, locations: Sequence[str]) -> None:
+        """Make these files durable, which their process may not have come to, and their names.
+
+        Raises
+        ------
+        OSError
+        """
+        files = [self._root / location for location in locations]
+        for folder in dict.fromkeys(file.parent for file in files):
+            self._folders.make(folder)
+        if can_flush_all(self._root):
+            descriptor = os.open(self._root, os.O_RDONLY)
+            try:
+                flush_all(descriptor)
+            finally:
+                os.close(descriptor)
+            return
+        for file in files:
+            with file.open("rb+") as stream:
+                fsync(stream.fileno())
+        for folder in dict.fromkeys(file.parent for file in files):
+            fsync_folder(folder)
 
     def _replay(self, content: bytes, through: Path) -> Iterator[str]:
         """Put a file of a journal in its place, unless an intact one is there."""

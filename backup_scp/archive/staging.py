@@ -9,14 +9,13 @@ from __future__ import annotations
 import errno
 import io
 import os
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, Protocol, cast
 
 from backup_scp.archive.background_digest import WORTH_BYTES, BackgroundDigest
 from backup_scp.archive.file_format import blank_header, private_information
-from backup_scp.archive.intake_journal import LARGEST_BYTES, IntakeJournal, Record
+from backup_scp.archive.intake_journal import SMALL_BYTES, IntakeJournal, Record
 from backup_scp.archive.os_errors import NO_LINKS, failure, translated
 from backup_scp.archive.staged_reader import StagedReader
 from backup_scp.archive.volume import CHECK_BYTES, Volume
@@ -32,7 +31,17 @@ LOCK = "lock"
 
 _BINARY = getattr(os, "O_BINARY", 0)
 _GIVEN_UP = "Archive cannot be written: this Data Set was given up; send it again"
-_BEGINNING_BYTES = LARGEST_BYTES  # of a Data Set, kept in memory: most are parsed from there, and small ones written
+_BEGINNING_BYTES = SMALL_BYTES  # of a Data Set, kept in memory: most are parsed from there, and small ones written
+
+
+class StagedNames(Protocol):
+    """The names in a staging folder."""
+
+    def make_durable(self, name: Path) -> None:
+        """Make a name durable."""
+
+    def keep_note(self, note: Path) -> None:
+        """Keep a note for the next ``sweep``."""
 
 
 class FileInStaging:
@@ -50,8 +59,8 @@ class FileInStaging:
         The volume that it is written to.
     journal
         Takes a small Data Set, so that its file needs no flush of its own.
-    keep_note
-        Called with the note that stays, when the file is discarded after it was made visible.
+    names
+        Makes its staged name durable, and keeps the note of a file that is discarded after it was made visible.
     """
 
     def __init__(
@@ -61,10 +70,10 @@ class FileInStaging:
         lock: Lock,
         volume: Volume,
         journal: IntakeJournal,
-        keep_note: Callable[[Path], None],
+        names: StagedNames,
     ) -> None:
         self.heading = heading
-        self._keep_note = keep_note
+        self._names = names
         self.path = path
         self._lock = lock
         self._volume = volume
@@ -98,8 +107,8 @@ class FileInStaging:
         return self._journal if self._record else None
 
     @property
-    def journalled_bytes(self) -> int:
-        return self._record.size_bytes if self._record else 0
+    def journal_share(self) -> float:
+        return self._record.size_bytes / self._record.segment.length if self._record else 0
 
     @property
     def size_bytes(self) -> int:
@@ -181,7 +190,7 @@ class FileInStaging:
             return
         with suppress(OSError):  # the record stays where it is, and is read again after a crash
             self._flush_for_itself()
-        self._keep_note(self._note if self._has_note else self.path)
+        self._names.keep_note(self._note if self._has_note else self.path)
 
     def forget(self) -> None:
         """Remove the staged name, which is the note; the visible file stays."""
@@ -217,8 +226,12 @@ class FileInStaging:
             else:
                 self._file.seek(len(self._header) - len(information))
                 _write_all(self._file, information)
+                if self._size_bytes <= self._journal.largest_bytes:
+                    self._file.seek(0)
+                    self._record = self._journal.append(self._file.readall())
             if self._record is None:
                 fsync(self._file.fileno())
+                self._names.make_durable(self.path)
 
     def write_again(self) -> None:
         """Replace the visible file by what the journal holds, if the system may have lost its bytes.
@@ -346,6 +359,7 @@ def install(content: bytes, final: Path, through: Path) -> None:
     ------
     OSError
     """
+    through.unlink(missing_ok=True)  # a crash may have left it
     with _created(through) as file:
         _write_all(file, content)
         fsync(file.fileno())

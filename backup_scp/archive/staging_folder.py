@@ -7,7 +7,7 @@ import os
 import secrets
 import threading
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +22,7 @@ from backup_scp.machine.process_lock import Lock
 from backup_scp.ports import Heading
 
 _NAMES_AT_ONCE = 64
+_SWEPT_AT_ONCE = 64
 
 
 class _Own(NamedTuple):
@@ -54,6 +55,7 @@ class Staging:
         self._mutex = threading.Lock()
         self._own: _Own | None = None
         self._names: deque[Path] = deque()  # of empty files in the own folder
+        self._newest_name = self._newest_durable = -1  # numbers of names
         self._notes: deque[Path] = deque()
 
     @property
@@ -66,11 +68,34 @@ class Staging:
         self._volume.require_room()
         own = self._own_folder()
         self._volume.require_healthy(own.folder)
-        name = self._durable_name(own.folder)
-        return FileInStaging(name, heading, own.lock, self._volume, own.journal, self._notes.append)
+        name = self._empty_file(own.folder)
+        return FileInStaging(name, heading, own.lock, self._volume, own.journal, self)
+
+    def keep_note(self, note: Path) -> None:
+        """Keep the note of a file that was discarded after it was made visible."""
+        self._notes.append(note)
+
+    def make_durable(self, name: Path) -> None:
+        """Make a staged name durable, with all others that were created at once: most find it done.
+
+        Raises
+        ------
+        FsyncFailed
+        """
+        with self._mutex:
+            if _number(name) <= self._newest_durable:
+                return
+            newest = self._newest_name
+        try:
+            fsync_folder(name.parent)
+        except FsyncFailed:
+            with self._mutex:
+                self._names.clear()  # another fsync would succeed without them
+            raise
+        self._newest_durable = newest
 
     def prepare_journal(self) -> None:
-        """Make this process's journal, if an image was turned away because there was none, and if there is room.
+        """Make this process's journal, if there is none and if there is room.
 
         Raises
         ------
@@ -98,23 +123,23 @@ class Staging:
                     self._names.pop().unlink(missing_ok=True)
             _remove(own.folder, own.lock)
 
-    def _durable_name(self, folder: Path) -> Path:
-        """Take an empty file whose name is durable; create many at once, so that few wait for the folder."""
+    def _empty_file(self, folder: Path) -> Path:
+        """Take an empty file; many are created at once, so that few wait until their names are durable."""
         with self._mutex:
             if not self._names or self._names[0].parent != folder:
-                names = self._create_names(folder)
-                fsync_folder(folder)
-                self._names = names
+                self._names = self._create_names(folder)
+                self._newest_name = _number(self._names[-1])
             return self._names.popleft()
 
     def _create_names(self, folder: Path) -> deque[Path]:
-        """Create empty files: fewer on a full volume, but at least one."""
-        names: deque[Path] = deque()
-        with suppress(OSError):
+        """Create empty files; only one on a volume that has hardly room for more files."""
+        names = deque([self._create_name(folder)])
+        try:
             while len(names) < _NAMES_AT_ONCE:
                 names.append(self._create_name(folder))
-        if not names:
-            names.append(self._create_name(folder))
+        except OSError:
+            while len(names) > 1:
+                names.pop().unlink()
         return names
 
     def _create_name(self, folder: Path) -> Path:
@@ -122,15 +147,16 @@ class Staging:
         os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         return name
 
-    def leftovers(self) -> Generator[Path, None, None]:
-        """Yield the notes of files that this process discarded, and every file of dead processes."""
-        for _ in range(len(self._notes)):
-            yield self._notes[0]
-            self._notes.popleft()
+    def leftovers(self) -> Generator[list[Path], None, None]:
+        """Yield the notes of files that this process discarded, and every file of dead processes, some at a time."""
+        for some in _some_of(list(self._notes)):
+            yield some
+            for _ in some:
+                self._notes.popleft()
         yield from self._abandoned()
 
-    def _abandoned(self) -> Generator[Path, None, None]:
-        """Yield every file of dead processes; remove the folders that the caller has emptied."""
+    def _abandoned(self) -> Generator[list[Path], None, None]:
+        """Yield the files of each dead process; remove the folders that the caller has emptied."""
         if not self._folder.is_dir():
             return
         for folder in sorted(entry for entry in self._folder.iterdir() if entry.is_dir()):
@@ -141,7 +167,7 @@ class Staging:
             try:
                 found = [path for path in folder.iterdir() if path.name != LOCK and not path.is_dir()]
                 # A journal first: it makes whole what was torn.
-                yield from sorted(found, key=lambda path: (not is_journal(path), path.name))
+                yield from _some_of(sorted(found, key=lambda path: (not is_journal(path), path.name)))
             finally:
                 _remove(folder, lock)
 
@@ -165,6 +191,15 @@ class Staging:
             with suppress(BlockingIOError, FileNotFoundError):
                 return _Own(os.getpid(), folder, Lock(folder / LOCK), IntakeJournal())
         raise ArchiveUnavailable("Archive cannot be written: its staging folder cannot be locked")
+
+
+def _number(name: Path) -> int:
+    return int(name.stem, 16)
+
+
+def _some_of(paths: list[Path]) -> Iterator[list[Path]]:
+    """Yield them by the dozen, so that all of a dozen share what is waited for."""
+    return (paths[start : start + _SWEPT_AT_ONCE] for start in range(0, len(paths), _SWEPT_AT_ONCE))
 
 
 def _remove(folder: Path, lock: Lock) -> None:

@@ -74,6 +74,7 @@ class SQLIndex:
         self._connections = connections
         self._known = StudyCache()
         self._entering = self._way_in()
+        self._rows = archive_state.RowFlush(self._database)
         self._verifications = statistics.Verifications(self._database)
         self._commitments = SQLCommitments(self._database)
 
@@ -85,7 +86,7 @@ class SQLIndex:
         return admission
 
     def flush(self) -> None:
-        archive_state.flush(self._database)
+        self._rows.flush()
 
     def _way_in(self) -> GroupCommit | OptimisticInsert:
         if self._database.is_sqlite:

@@ -91,8 +91,8 @@ class StagedFile(Protocol):
         """SHA-256 of the Data Set so far, 64 hex digits."""
 
     @property
-    def journalled_bytes(self) -> int:
-        """How much room it takes in the intake journal until it is forgotten; 0 when its own file was flushed."""
+    def journal_share(self) -> float:
+        """How much of one file of the intake journal it takes until it is forgotten; 0 when it was flushed itself."""
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append to the Data Set.

@@ -11,8 +11,8 @@ from backup_scp.ports import StagedFile
 MANY = 500
 """So many files wait at most before a checkpoint begins at once."""
 
-MANY_BYTES = 6 << 20
-"""So much of the intake journal, which then goes on in its second file."""
+MUCH = 0.75
+"""So much of one file of the intake journal: it goes on in its second one then."""
 
 Due = tuple[StagedFile, str]
 
@@ -24,18 +24,21 @@ class DueForCheckpoint:
         self._mutex = threading.Lock()
         self._one_at_a_time = threading.Lock()
         self._accepted: list[Due] = []
-        self._journalled_bytes = 0
+        self._journal_share = 0.0
         self.any = threading.Event()
         self.many = threading.Event()
 
     def append(self, staged: StagedFile, location: str) -> None:
         """Note a file that was accepted."""
         with self._mutex:
-            self._accepted.append((staged, location))
-            self.any.set()
-            self._journalled_bytes += staged.journalled_bytes
-            if len(self._accepted) >= MANY or self._journalled_bytes >= MANY_BYTES:
-                self.many.set()
+            self._append((staged, location))
+
+    def _append(self, due: Due) -> None:
+        self._accepted.append(due)
+        self._journal_share += due[0].journal_share
+        self.any.set()
+        if len(self._accepted) >= MANY or self._journal_share >= MUCH:
+            self.many.set()
 
     @contextlib.contextmanager
     def taken(self) -> Iterator[list[Due]]:
@@ -43,13 +46,13 @@ class DueForCheckpoint:
         with self._one_at_a_time:
             with self._mutex:
                 taken, self._accepted = self._accepted, []
-                self._journalled_bytes = 0
+                self._journal_share = 0.0
                 self.any.clear()
                 self.many.clear()
             try:
                 yield taken
             except BaseException:
                 with self._mutex:
-                    self._accepted = taken + self._accepted
-                    self.any.set()
+                    for due in taken:
+                        self._append(due)
                 raise

@@ -17,6 +17,7 @@ from backup_scp.index.connection.sqlite_engine import (
     BEGIN,
     FROZEN,
     WAIT_S,
+    copy_log,
     is_at_its_place,
     place,
     require_at_its_place,
@@ -34,6 +35,7 @@ MOST_CONNECTIONS = 64
 ROWS_AT_ONCE = 500
 """How many rows of a long answer are in memory at once."""
 
+_MOST_COMMITS_IN_LOG = 128
 _MOST_SQLITE_READERS = 8  # idle connections for ``fetch_one``
 
 
@@ -104,6 +106,7 @@ class Database:
         self._write_lock = FairLock()
         self._writer: sa.Connection | None = None
         self._writer_waits = True
+        self._commits_in_log = 0  # those that did not wait
         self._readers: list[DriverCursor] = []  # idle, for ``fetch_one``; the pool counts them as in use
 
     @contextlib.contextmanager
@@ -152,6 +155,14 @@ class Database:
                 with direct.transaction(BEGIN):
                     require_at_its_place(writer)
                     yield direct
+                self._commits_in_log += 1
+
+    def tidy_log(self, *, whole: bool = False) -> None:
+        """Copy a long log of an SQLite index into its database, so that no image waits for that; ``whole`` always."""
+        if self.is_sqlite and (whole or self._commits_in_log >= _MOST_COMMITS_IN_LOG):
+            self._commits_in_log = 0
+            with self._noticing(), self._engine.connect() as connection:
+                copy_log(connection, whole=whole)
 
     def fetch_one(self, statement: sa.Executable, row: Row) -> Any:
         """Return the first row of a statement, outside of any transaction; None when there is no row."""

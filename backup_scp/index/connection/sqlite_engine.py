@@ -27,6 +27,7 @@ FROZEN = "frozen"
 BEGIN = "BEGIN IMMEDIATE"
 
 _PAUSE_S = 0.01
+_COPY_AFTER_PAGES = 1000  # of the log
 
 # The cache holds the inner b-tree pages of a million studies; a connection only uses memory for pages it has read.
 _PRAGMAS = (
@@ -179,9 +180,27 @@ def sqlite_engine(url: sa.URL, dialect: SQLite, frozen: threading.Event) -> sa.E
 
 
 def set_waiting(writer: sa.Connection, *, waits: bool) -> None:
-    """Let each commit wait until its rows are on the disk, or not: then the next one that does waits for them too."""
+    """Let each commit wait until its rows are on the disk, or not: then the next one that does waits for them too.
+
+    One that does not wait does not copy the log into the database either: ``copy_log`` does.
+    """
     driver: Any = writer.connection.driver_connection
     driver.execute(f"PRAGMA synchronous={'FULL' if waits else 'NORMAL'}")
+    driver.execute(f"PRAGMA wal_autocheckpoint={_COPY_AFTER_PAGES if waits else 0}")
+
+
+def copy_log(connection: sa.Connection, *, whole: bool = False) -> None:
+    """Copy what is in the log into the database, durably, while others write.
+
+    Parameters
+    ----------
+    connection
+        Any but the one that writes.
+    whole
+        Wait for others, copy all of it, and begin a new log.
+    """
+    driver: Any = connection.connection.driver_connection  # no transaction begins
+    driver.execute(f"PRAGMA wal_checkpoint({'TRUNCATE' if whole else 'PASSIVE'})").fetchall()
 
 
 def _identity(url: sa.URL) -> tuple[int, int] | None:

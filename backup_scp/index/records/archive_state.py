@@ -51,9 +51,23 @@ def _record(database: Database, values: dict[str, str]) -> None:
         connection.execute(insert.on_conflict_do_update(index_elements=["id"], set_=changes))
 
 
-def flush(database: Database) -> None:
-    """See ``Index.flush``: the next durable commit makes all earlier ones durable, on SQLite and on PostgreSQL."""
-    _record(database, {})
+class RowFlush:
+    """Makes the rows of versions durable; safe to share between threads.
+
+    The next durable commit makes all earlier ones durable, on SQLite and on PostgreSQL.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._has_failed = False
+
+    def flush(self) -> None:
+        """See ``Index.flush``."""
+        failed, self._has_failed = self._has_failed, True
+        # After a failed fsync another one would succeed without the log's bytes: copy them out of it.
+        self._database.tidy_log(whole=failed)
+        _record(self._database, {})
+        self._has_failed = False
 
 
 def received_since(connection: sa.Connection, since: datetime) -> IntakeTotals:
