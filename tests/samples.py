@@ -120,7 +120,11 @@ def uid(*names: object) -> str:
 
 def data_set_bytes(path: Path) -> bytes:
     """Return the exact bytes after the File Meta Information, or all where there is none."""
-    raw = path.read_bytes()
+    return data_set_of(path.read_bytes())
+
+
+def data_set_of(raw: bytes) -> bytes:
+    """Return the exact bytes after the File Meta Information of a file, or all where there is none."""
     position = 132 if raw[128:132] == b"DICM" else 0
     while raw[position : position + 2] == b"\2\0":
         vr = raw[position + 4 : position + 6]

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
+import struct
+import tarfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pydicom
 
-from tests.samples import Sample, data_set_bytes
+from tests.samples import Sample, data_set_bytes, data_set_of
 from tests.system.node import Node
 
 STAGING, DAMAGED, MARKER = ".staging", ".damaged", ".backup-scp-archive"
@@ -52,8 +56,59 @@ def damage(path: Path, kind: str) -> None:
 
 
 def staged(node: Node) -> list[Path]:
-    """Return the files on their way in."""
-    return [path for path in _files(node) if STAGING in path.parts and path.name != "lock"]
+    """Return the files on their way in: they have bytes, and no other name yet."""
+    return [path for path, found in _in_staging(node) if found.st_size and found.st_nlink == 1]
+
+
+def notes(node: Node) -> list[Path]:
+    """Return the second names of visible files that are not durable in their places yet, or have no row."""
+    return [path for path, found in _in_staging(node) if found.st_nlink > 1]
+
+
+def _in_staging(node: Node) -> Iterator[tuple[Path, os.stat_result]]:
+    for path in _files(node):
+        if STAGING in path.parts and path.name != "lock" and not is_journal(path):
+            with contextlib.suppress(FileNotFoundError):
+                yield path, path.stat()
+
+
+def is_journal(path: Path) -> bool:
+    """Tell whether a file in staging is a journal."""
+    return path.name.startswith("journal-")
+
+
+def left_by_a_crash(node: Node) -> set[str]:
+    """Return the SHA-256 of each whole Data Set in staging, in files and in journals."""
+    found = set()
+    for path in _files(node):
+        if STAGING in path.parts and is_journal(path):
+            found |= {digest_if_whole(raw) for raw in _members(path)}
+        elif STAGING in path.parts:
+            found.add(digest_if_whole(path.read_bytes()))
+    return found - {""}
+
+
+def _members(journal: Path) -> Iterator[bytes]:
+    """Read a journal as any program reads a tar file."""
+    with contextlib.suppress(tarfile.TarError), tarfile.open(journal, "r:") as members:
+        for member in members:
+            content = members.extractfile(member)
+            yield content.read() if content else b""
+
+
+def digest_if_whole(raw: bytes) -> str:
+    """Return the SHA-256 of a file's Data Set if it is the one that the file names; empty for a torn file."""
+    try:
+        said, _ = json.JSONDecoder().raw_decode(raw[raw.index(b'{"format":') :].decode("latin-1"))
+        found = hashlib.sha256(data_set_of(raw)).hexdigest()
+    except (ValueError, struct.error):
+        return ""
+    return found if found == said["sha256"] else ""
+
+
+def whole(files: Iterable[Path]) -> set[str]:
+    """Return the SHA-256 of the Data Sets of those files that are whole."""
+    return {digest_if_whole(path.read_bytes()) for path in files} - {""}
 
 
 def staged_bytes(node: Node) -> int:

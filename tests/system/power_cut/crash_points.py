@@ -21,7 +21,7 @@ from backup_scp.node.settings import load
 from backup_scp.services.ingest import Ingest
 from backup_scp.services.verify import verify
 from tests.processes import Process
-from tests.system.contents import digests, staged, visible
+from tests.system.contents import digests, left_by_a_crash, staged, visible, whole
 from tests.system.node import Node
 from tests.system.power_cut.block_log import MARKS, Replay, read_log
 from tests.system.power_cut.indexes import IndexUnderTest, PostgreSQLIndex, SQLiteIndex
@@ -48,6 +48,8 @@ class Points:
     lost: int = 0
     half_written: int = 0
     index_faults: int = 0
+    taken_in: int = 0
+    """Over all points: how many the node's start took from staging."""
     troubles: list[str] = field(default_factory=list)
 
     @property
@@ -170,6 +172,7 @@ class CrashPoints:
             for volume in mounted:
                 volume.unmount()
         self._points.lost += found.lost
+        self._points.taken_in += found.taken_in
         self._points.half_written += found.half_written
         self._points.index_faults += found.index_faults
         self._points.troubles += [f"{where}: {trouble}" for trouble in found.troubles]
@@ -180,6 +183,7 @@ class Found:
     """The errors at one crash point."""
 
     lost: int = 0
+    taken_in: int = 0
     half_written: int = 0
     index_faults: int = 0
     troubles: list[str] = field(default_factory=list)
@@ -199,31 +203,39 @@ def _look(node: Node, mount_points: list[Path], index: IndexUnderTest, acknowled
     found = Found()
     node.home = mount_points[0] / "data"
     node.write_settings()
-    held = digests(visible(node))
-    if lost := acknowledged - set(held):
+    shown = whole(visible(node))
+    found.taken_in = len(acknowledged - shown)
+    if lost := acknowledged - shown - left_by_a_crash(node):
         found.lost = len(lost)
         found.troubles.append(f"{len(lost)} of {len(acknowledged)} acknowledged instances have no file")
-    if half_written := sum(count for sha256, count in held.items() if sha256 not in sent):
-        found.half_written = half_written
-        found.troubles.append(f"{half_written} files hold what nobody sent")
     try:
-        without = acknowledged - index.rows()
+        index.rows()
     except ValueError as error:
         found.index_faults += 1
         found.troubles.append(f"the index is damaged: {error}")
-    else:
-        found.index_faults += bool(without)
-        found.troubles += [f"{len(without)} acknowledged instances have no row in the index"] if without else []
     with OpenStores(load(node.config, environment(mount_points, {})), create=True) as storage:
         found.troubles += [
             f"the start says: {trouble}" for trouble in _recover(storage, Ingest(storage.archive, storage.index))
         ]
         verified = verify(storage.archive, storage.index)
+    _look_again(found, node, index, acknowledged, sent)
     if verified.needs_a_person:
         found.troubles.append(f"verify finds: {verified}")
     if left := [path for path in staged(node) if path.suffix]:
         found.troubles.append(f"{len(left)} files are left in staging")
     return found
+
+
+def _look_again(found: Found, node: Node, index: IndexUnderTest, acknowledged: set[str], sent: set[str]) -> None:
+    """Compare visible files and rows with the acknowledged instances, after the node's start."""
+    held = digests(visible(node))
+    if half_written := sum(count for sha256, count in held.items() if sha256 not in sent):
+        found.half_written = half_written
+        found.troubles.append(f"{half_written} files hold what nobody sent")
+    for what, there in (("visible file", set(held)), ("row in the index", index.rows())):
+        if without := acknowledged - there:
+            found.index_faults += 1
+            found.troubles.append(f"{len(without)} acknowledged instances have no {what}")
 
 
 @contextlib.contextmanager

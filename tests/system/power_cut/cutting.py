@@ -12,7 +12,7 @@ from pathlib import Path
 from backup_scp.node.opening import OpenStores
 from backup_scp.node.settings import load
 from backup_scp.services.verify import verify
-from tests.system.contents import digests, staged, visible
+from tests.system.contents import digests, left_by_a_crash, staged, visible, whole
 from tests.system.finder import Finder, elements
 from tests.system.node import Node
 from tests.system.power_cut.indexes import IndexUnderTest, PostgreSQLIndex, SQLiteIndex
@@ -39,6 +39,8 @@ class Result:
     lost: int = 0
     half_written: int = 0
     index_faults: int = 0
+    taken_in: int = 0
+    """How many acknowledged ones the next start took from staging: they were not durable in their places yet."""
     interrupted: int = 0
     found_again: int = 0
     """Of those that were interrupted: there all the same, and whole."""
@@ -166,7 +168,7 @@ class Cutting:
         try:
             result.unsound += site.power_on()
             site.index.start()
-            for trouble in (*self._look_at_the_disk(site, result), *self._look_at_the_node(site)):
+            for trouble in (*self._look_at_the_disk(site, result), *self._look_at_the_node(site, result)):
                 yield f"{where}: {trouble}"
         except (AssertionError, OSError) as error:  # a program did not start, a peer gave up
             yield f"{where}: {type(error).__name__}: {error}"
@@ -179,35 +181,42 @@ class Cutting:
         senders.join()
 
     def _look_at_the_disk(self, site: Site, result: Result) -> Iterator[str]:
-        """Compare files and rows with the sent instances, before any recovery."""
-        held = digests(visible(site.node))
-        if lost := set(self._ledger.acknowledged) - set(held):
+        """Compare files and journals with the sent instances, before any recovery, as one without the node can."""
+        shown = whole(visible(site.node))
+        held = shown | left_by_a_crash(site.node)
+        if lost := set(self._ledger.acknowledged) - held:
             result.lost += len(lost)
             yield f"{len(lost)} of {len(self._ledger.acknowledged)} acknowledged instances have no file"
-        if half_written := sum(count for sha256, count in held.items() if sha256 not in self._ledger.sent):
-            result.half_written += half_written
-            yield f"{half_written} files hold what nobody sent"
+        result.taken_in += len(set(self._ledger.acknowledged) - shown)
         interrupted = set(self._ledger.interrupted)
         result.interrupted += len(interrupted)
-        result.found_again += len(interrupted & set(held))
+        result.found_again += len(interrupted & held)
         late, self._ledger.late = self._ledger.late, set()
         result.answered_late += len(late)
+        result.late_not_kept += len(late - held)
         try:
-            rows = site.index.rows()
+            site.index.rows()
         except ValueError as error:
             result.index_faults += 1
             yield f"the index is damaged: {error}"
-        else:
-            result.late_not_kept += len(late - (set(held) & rows))
-            without = set(self._ledger.acknowledged) - rows
-            result.index_faults += bool(without)
-            if without:
-                yield f"{len(without)} acknowledged instances have no row in the index"
         self._ledger.give_up(lost)
 
-    def _look_at_the_node(self, site: Site) -> Iterator[str]:
+    def _look_at_what_was_taken_in(self, site: Site, result: Result) -> Iterator[str]:
+        """Compare visible files and rows with the acknowledged instances, after the node's start."""
+        held = digests(visible(site.node))
+        if half_written := sum(count for sha256, count in held.items() if sha256 not in self._ledger.sent):
+            result.half_written += half_written
+            yield f"{half_written} files hold what nobody sent"
+        acknowledged = set(self._ledger.acknowledged)
+        for what, there in (("visible file", set(held)), ("row in the index", site.index.rows())):
+            if without := acknowledged - there:
+                result.index_faults += 1
+                yield f"{len(without)} acknowledged instances have no {what}"
+
+    def _look_at_the_node(self, site: Site, result: Result) -> Iterator[str]:
         """Start the node again: it finds all its instances, and accepts the interrupted ones."""
         site.node.start()
+        yield from self._look_at_what_was_taken_in(site, result)
         lacks = _uids(self._ledger.acknowledged) - (found := found_by_c_find(site.node))
         if lacks:
             yield f"{len(lacks)} acknowledged instances are not found by C-FIND"
