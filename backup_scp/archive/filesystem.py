@@ -106,12 +106,14 @@ class FilesystemArchive:
             except FileExistsError:
                 self._keep_or_replace(file, location, key)
                 arrival = self.read(location).arrival
-            if file.has_moved:  # else its staged name lasts until ``settle``
+            if file.has_moved or file.has_replaced:  # its staged name tells nothing, or what a power cut may undo
                 self.settle([file])
         return location, arrival
 
     def settle(self, staged: Sequence[StagedFile]) -> None:
-        files = [_own(file) for file in staged]
+        files = list(map(_own, staged))
+        ours = {lock for lock in {file.lock for file in files} if lock.is_held()}
+        files = [file for file in files if file.lock in ours]
         journals = {file.journal for file in files} - {None}
         with self._volume.keeping():
             self._require_expected("written")

@@ -98,8 +98,15 @@ class IntakeJournal:
         """Whether there is none yet, or the one that there was has failed."""
         return self._is_wanted
 
-    def prepare(self, folder: Path) -> None:
+    def prepare(self, folder: Path, *, may_be_long: bool = False) -> None:
         """Make its files if they are wanted, where one call can flush the whole file system; else it stays without.
+
+        Parameters
+        ----------
+        folder
+            The staging folder of this process.
+        may_be_long
+            Whether a slow disk may have longer ones, for longer images.
 
         Raises
         ------
@@ -111,15 +118,15 @@ class IntakeJournal:
             self._is_wanted = False
             self.remove()
             if can_flush_all(folder):
-                self._prepare(folder)
+                self._prepare(folder, may_be_long=may_be_long)
 
-    def _prepare(self, folder: Path) -> None:
+    def _prepare(self, folder: Path, *, may_be_long: bool) -> None:
         segments: list[_Segment] = []
         try:
             for name in _NAMES:
                 segments.append(_Segment(folder / name))
                 segments[-1].blank(SEGMENT_BYTES)
-            largest_bytes = worth_journalling(_flush_s(segments[0].descriptor))
+            largest_bytes = worth_journalling(_flush_s(segments[0].descriptor)) if may_be_long else SMALL_BYTES
             if largest_bytes > SMALL_BYTES:
                 for segment in segments:
                     segment.blank(_LONG_SEGMENT_BYTES)
@@ -182,12 +189,22 @@ class IntakeJournal:
         with self._mutex:
             if any(segment.open_records for segment in self._segments):
                 return
-            segments, self._segments = self._segments, []
-            for segment in segments:
-                segment.remove()
-            if self._volume != -1:
-                os.close(self._volume)
-                self._volume = -1
+            for segment in self._segments:
+                segment.path.unlink(missing_ok=True)
+            self._close()
+
+    def close(self) -> None:
+        """Close its files, and leave them for ``sweep``."""
+        with self._mutex:
+            self._close()
+
+    def _close(self) -> None:
+        segments, self._segments = self._segments, []
+        for segment in segments:
+            os.close(segment.descriptor)
+        if self._volume != -1:
+            os.close(self._volume)
+            self._volume = -1
 
     def _write(self, parts: Sequence[bytes | bytearray]) -> Record | None:
         """Append a member and the end of the archive; records are written in their order, so that a flush has all."""

@@ -6,7 +6,6 @@ import io
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,6 +16,7 @@ from backup_scp.archive.intake_journal import is_journal, read_journal
 from backup_scp.archive.os_errors import NO_LINKS, UNREADABLE, reason
 from backup_scp.archive.staging import install
 from backup_scp.errors import Damaged, DigestMismatch
+from backup_scp.machine import clock
 from backup_scp.machine.digests import digest_like, digest_rest
 from backup_scp.machine.file_system import can_flush_all, flush_all
 from backup_scp.machine.folders import fsync, fsync_folder
@@ -85,7 +85,7 @@ class Leftovers:
             finally:
                 os.close(descriptor)
             return
-        for file in files:
+        for file in filter(Path.is_file, files):
             with file.open("rb+") as stream:
                 fsync(stream.fileno())
         for folder in dict.fromkeys(file.parent for file in files):
@@ -104,6 +104,7 @@ class Leftovers:
             if self._holds_another(final, header):
                 return  # no sender was told of this one
             self._folders.make(final.parent)
+            self._keep_damaged(final, header.location)
             install(content, final, through)
         yield header.location
 
@@ -129,6 +130,14 @@ class Leftovers:
     def _is_shown(self, header: FileHeader) -> bool:
         return (self._root / header.location).is_file()
 
+    def _keep_damaged(self, final: Path, location: str) -> None:
+        """Keep what is in the place, unless it is empty: it was damaged before, or is a piece of the same."""
+        if final.is_file() and final.stat().st_size:
+            aside = self._damaged / layout.quarantine_name(location, clock.now())
+            self._folders.make(aside.parent)
+            os.link(final, aside)
+            fsync_folder(aside.parent)
+
     def _holds_another(self, final: Path, header: FileHeader) -> bool:
         """Tell whether another Data Set has the place: its digest begins with the same digits."""
         try:
@@ -142,9 +151,8 @@ class Leftovers:
         """Keep a file that cannot be read: perhaps it holds an image whose sender was told that it is stored."""
         aside = self._damaged / f"{path.parent.name}-{path.name}"
         self._folders.make(self._damaged)
-        with suppress(OSError):
-            path.rename(aside)
-            log.error("%s cannot be read (%s): images that came before the crash may be lost", aside, reason(error))
+        path.rename(aside)
+        log.error("%s cannot be read (%s): images that came before the crash may be lost", aside, reason(error))
 
 
 def _whole(

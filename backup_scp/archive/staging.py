@@ -75,7 +75,7 @@ class FileInStaging:
         self.heading = heading
         self._names = names
         self.path = path
-        self._lock = lock
+        self.lock = lock
         self._volume = volume
         self._journal = journal
         self._record: Record | None = None
@@ -88,13 +88,18 @@ class FileInStaging:
         self._is_digested = True
         self._size_bytes = 0
         self._begun_bytes = 0  # bytes whose writeback has begun
-        self._has_note = False
+        self._has_note = self._replaced = False
         self._file = _opened(path)
 
     @property
     def has_moved(self) -> bool:
         """Whether its staged name became its final one, for want of hard links."""
         return self._has_note
+
+    @property
+    def has_replaced(self) -> bool:
+        """Whether it took the place of a damaged file."""
+        return self._replaced
 
     @property
     def final(self) -> Path | None:
@@ -193,8 +198,13 @@ class FileInStaging:
         self._names.keep_note(self._note if self._has_note else self.path)
 
     def forget(self) -> None:
-        """Remove the staged name, which is the note; the visible file stays."""
+        """Remove the staged name, which is the note; the visible file stays.
+
+        A visible file whose staging folder this process has lost keeps its note: ``sweep`` looks after it.
+        """
         self._close()
+        if self._final is not None and not self.lock.is_held():
+            return
         self._final = None
         self._release_record()
         with suppress(OSError):  # the next ``sweep`` removes it
@@ -288,7 +298,7 @@ class FileInStaging:
             fresh = self.path.with_suffix(".new")
             os.link(self.path, fresh)
             fresh.replace(final)
-        self._final = final
+        self._final, self._replaced = final, True
 
     def _show_without_link(self, final: Path) -> None:
         """Rename it to ``final`` under a lock of the whole archive, since a rename overwrites (not on Windows)."""

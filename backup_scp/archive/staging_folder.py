@@ -23,6 +23,7 @@ from backup_scp.ports import Heading
 
 _NAMES_AT_ONCE = 64
 _SWEPT_AT_ONCE = 64
+_ROOMY_BYTES = 1 << 30
 
 
 class _Own(NamedTuple):
@@ -54,14 +55,15 @@ class Staging:
         self._numbers = itertools.count()
         self._mutex = threading.Lock()
         self._own: _Own | None = None
+        self._has_lost_one = False
         self._names: deque[Path] = deque()  # of empty files in the own folder
         self._newest_name = self._newest_durable = -1  # numbers of names
         self._notes: deque[Path] = deque()
 
     @property
     def has_notes(self) -> bool:
-        """Whether this process discarded files after they were visible, so that their notes remain."""
-        return bool(self._notes)
+        """Whether this process discarded files after they were visible, or lost its folder, so that notes remain."""
+        return bool(self._notes) or self._has_lost_one
 
     def begin(self, heading: Heading) -> FileInStaging:
         """Create a staged file in this process's folder."""
@@ -105,7 +107,8 @@ class Staging:
         if own is not None and own.pid == os.getpid() and own.journal.must_be_prepared:
             try:
                 self._volume.require_room(JOURNAL_BYTES)
-                own.journal.prepare(own.folder)
+                is_roomy = self._volume.free_bytes() > _ROOMY_BYTES
+                own.journal.prepare(own.folder, may_be_long=is_roomy)
             except FsyncFailed:
                 raise
             except (ArchiveFull, OSError):
@@ -149,6 +152,7 @@ class Staging:
 
     def leftovers(self) -> Generator[list[Path], None, None]:
         """Yield the notes of files that this process discarded, and every file of dead processes, some at a time."""
+        self._has_lost_one = False
         for some in _some_of(list(self._notes)):
             yield some
             for _ in some:
@@ -179,9 +183,15 @@ class Staging:
         with self._mutex:
             if self._own is None or self._own.pid != os.getpid() or not self._own.lock.is_held():
                 if self._own is not None:
-                    self._own.lock.close()
+                    self._lose(self._own)
                 self._own = self._claim()
             return self._own
+
+    def _lose(self, own: _Own) -> None:
+        """Give up a folder: after a fork it is the parent's, else its drive was away, and ``sweep`` looks after it."""
+        own.lock.close()
+        own.journal.close()
+        self._has_lost_one = own.pid == os.getpid()
 
     def _claim(self) -> _Own:
         """Create and lock a folder; create another when a ``sweep`` removed it before it was locked."""

@@ -73,7 +73,7 @@ class Lock:
     def is_held(self) -> bool:
         """Tell whether the file at the path is still the locked one; the drive may have been replaced."""
         with suppress(FileNotFoundError, NotADirectoryError):
-            return os.path.samestat(os.fstat(self._descriptor), self._path.stat())
+            return self._closed.alive and os.path.samestat(os.fstat(self._descriptor), self._path.stat())
         return False
 
     def close(self) -> None:

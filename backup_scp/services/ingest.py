@@ -130,15 +130,18 @@ class Ingest:
         ArchiveUnavailable, IndexUnavailable
             Their notes stay; the next call tries again.
         """
-        with self.due.taken() as accepted:
-            self._archive.settle([staged for staged, _ in accepted])
-            self._index.flush()
-            self._add_missing([location for _, location in accepted])
-            for staged, _ in accepted:
-                self._archive.forget(staged)
+        try:
+            with self.due.taken() as accepted:
+                self._archive.settle([staged for staged, _ in accepted])
+                self._flush_rows([location for _, location in accepted])
+                for staged, _ in accepted:
+                    self._archive.forget(staged)
+        finally:
+            self._guard.report_fault()
 
-    def _add_missing(self, locations: Sequence[str]) -> None:
-        """Add the rows that a database server has lost when it stopped: nobody had waited until they were durable."""
+    def _flush_rows(self, locations: Sequence[str]) -> None:
+        """Make rows durable; add those that a database server has lost when it stopped, since nobody had waited."""
+        self._index.flush()
         if missing := list(self._index.unindexed(locations)):
             for location in missing:
                 self._add(location)
@@ -162,7 +165,7 @@ class Ingest:
         count = 0
         for locations in self._archive.sweep():
             count += sum(self._add(location) for location in locations)
-            self._index.flush()
+            self._flush_rows(locations)
         return count
 
     def _add(self, location: str) -> bool:
