@@ -225,8 +225,9 @@ class OpenStores:
         )
 
     def staged(self) -> list[Path]:
-        """Return the staged files."""
-        return sorted((self.folder / ".staging").rglob("*.dcm"))
+        """Return the staged files that have bytes, and no visible name."""
+        found = {path: path.stat() for path in (self.folder / ".staging").rglob("*.dcm")}
+        return sorted(path for path, now in found.items() if now.st_size and now.st_nlink == 1)
 
     def kept(self) -> list[Path]:
         """Return the visible files."""

@@ -18,6 +18,7 @@ from tests.samples import Sample, data_set_bytes, data_set_of
 from tests.system.node import Node
 
 STAGING, DAMAGED, MARKER = ".staging", ".damaged", ".backup-scp-archive"
+_JOURNAL_BYTES = 8 << 20
 PRIVATE_INFORMATION = (0x0002, 0x0102)
 
 
@@ -72,19 +73,35 @@ def _in_staging(node: Node) -> Iterator[tuple[Path, os.stat_result]]:
                 yield path, path.stat()
 
 
+def under_way(node: Node) -> list[Path]:
+    """Return the staged files that the node has open."""
+    found = []
+    for descriptor in Path(f"/proc/{node.pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found.append(descriptor.readlink())
+    return [path for path in found if STAGING in path.parts and path.suffix == ".dcm"]
+
+
 def is_journal(path: Path) -> bool:
     """Tell whether a file in staging is a journal."""
     return path.name.startswith("journal-")
 
 
-def left_by_a_crash(node: Node) -> set[str]:
+def has_journal(node: Node) -> bool:
+    """Tell whether the running node has made its journal."""
+    found = [path for path in _files(node) if STAGING in path.parts and is_journal(path)]
+    return len(found) == 2 and all(path.stat().st_size >= _JOURNAL_BYTES for path in found)
+
+
+def left_by_a_crash(node: Node, *, journals_only: bool = False) -> set[str]:
     """Return the SHA-256 of each whole Data Set in staging, in files and in journals."""
     found = set()
     for path in _files(node):
-        if STAGING in path.parts and is_journal(path):
-            found |= {digest_if_whole(raw) for raw in _members(path)}
-        elif STAGING in path.parts:
-            found.add(digest_if_whole(path.read_bytes()))
+        with contextlib.suppress(FileNotFoundError):
+            if STAGING in path.parts and is_journal(path):
+                found |= {digest_if_whole(raw) for raw in _members(path)}
+            elif STAGING in path.parts and not journals_only:
+                found.add(digest_if_whole(path.read_bytes()))
     return found - {""}
 
 

@@ -19,7 +19,7 @@ from backup_scp.node.supervisor import Ready
 from tests.processes import LOOPBACK, connects, free_port, wait_until
 from tests.samples import Sample, ct_series, data_set_bytes, dx, encode, make_study, pydicom_files, uid
 from tests.system import raw_sender
-from tests.system.contents import damage, staged, stored_file, visible
+from tests.system.contents import damage, stored_file, under_way, visible
 from tests.system.node import TRACEBACK, Node, Remote, assert_one_sentence
 from tests.terminal import CTRL_C, terminal
 
@@ -99,7 +99,7 @@ def test_serve_lets_an_image_under_way_arrive(node):
     with association.socket:
         association.begin_store(sample)
         association.send_data(sample, sample.data_set[:1000])
-        wait_until(lambda: staged(node), what="the node having read that an image comes")
+        wait_until(lambda: under_way(node), what="the node having read that an image comes")
         node.process._ended_by_test = True
         node.process.signal(signal.SIGTERM)
         wait_until(lambda: not connects(node.port), what="the node taking no more connections")

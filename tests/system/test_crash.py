@@ -20,6 +20,7 @@ from tests.system.contents import (
     archive_of,
     assert_index_equals_files,
     digests,
+    notes,
     staged,
     staged_bytes,
     visible,
@@ -126,13 +127,13 @@ def store_until(node, samples, acknowledged: set[str], enough: int) -> None:
 # ----------------------------------------------------------------------------------------- the node, at any system call
 
 
-# What keeps a Data Set: its bytes and folders, its name, its row, and the end of its note; with how many of these calls
-# to pass over from one round to the next (SQLite writes some forty pages).
+# What keeps a Data Set: its bytes, its name, its row, and then the checkpoint with the end of its note; with how many
+# of these calls to pass over from one round to the next (SQLite writes some forty pages).
 KEEPING = {
-    "bytes": ("fsync", 1),
+    "bytes": ("fsync,fdatasync", 1),
     "name": ("link,linkat,rename,renameat,renameat2", 1),
     "row": ("pwrite64", 7),
-    "end of the row": ("fdatasync", 1),
+    "files in their places": ("syncfs", 1),
     "note": ("unlink,unlinkat", 1),
 }
 
@@ -171,14 +172,13 @@ def test_a_kill_at_any_call_that_keeps_an_instance(node, killed_at):
     acknowledged = [first.sha256]
     for calls, step in KEEPING.values():
         kills = itertools.count()
-        while not survives(node, sample := next(samples), killed_at(node, calls, 1 + step * next(kills))):
+        while not survives(node, sample := next(samples), killed_at(node, calls, 1 + step * next(kills)), acknowledged):
             node.start()
             assert staged(node) == []
             assert len(uids(node)) == len(visible(node))
             assert set(acknowledged) <= set(digests(visible(node)))
             assert is_acknowledged(node, sample)  # the sender, who heard nothing, sends it again
             acknowledged.append(sample.sha256)
-        acknowledged.append(sample.sha256)
         assert next(kills) > 1, f"nothing was kept by {calls}"
     node.stop()
 
@@ -186,11 +186,14 @@ def test_a_kill_at_any_call_that_keeps_an_instance(node, killed_at):
     assert_index_equals_files(node)
 
 
-def survives(node, sample, tracer: Process) -> bool:
-    """Send an instance to a node that is traced; return whether it was acknowledged, and the node lives."""
+def survives(node, sample, tracer: Process, acknowledged: list[str]) -> bool:
+    """Send an instance to a node that is traced; return whether the node lives after the checkpoint."""
     if is_acknowledged(node, sample):
-        tracer.kill()
-        return True
+        acknowledged.append(sample.sha256)
+        wait_until(lambda: not node.process.running or not notes(node), what="the checkpoint")
+        if node.process.running:
+            tracer.kill()
+            return True
     node.process.wait()
     tracer.wait()
     tracer.kill()  # both are dead; this says that the test meant it

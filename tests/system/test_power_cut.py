@@ -10,12 +10,14 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 
 from tests.processes import ROOT, clean_environment, wait_until
-from tests.samples import dx, encode
-from tests.system.contents import visible
+from tests.samples import ct_series, dx, encode, replace
+from tests.system.contents import is_journal, stored_file
+from tests.system.intake_journal import use_journal
 from tests.system.peers import require
 from tests.system.power_cut.call_order import STRACE, read_trace
 from tests.system.power_cut.volume import FILE_SYSTEMS
@@ -119,8 +121,12 @@ def test_what_was_flushed_before_a_shutdown_is_kept(power_cut):
     assert [row["lost"] for row in rows] == [0, 0]
 
 
-def test_every_name_is_flushed_before_the_answer(make_node, tmp_path):
-    """The strict reading of POSIX: bytes, each name and each folder's name, up to one that was there before."""
+@pytest.mark.parametrize("size", [10_000, 2_000_000])
+def test_what_the_answer_promises_is_flushed_before_it(make_node, tmp_path, size):
+    """The strict reading of POSIX: bytes, each name and each folder's name, up to one that was there before.
+
+    Of a small image in the journal, of a large one under its staged name; when the node has stopped, in their places.
+    """
     home = tmp_path / "made" / "by" / "the node"
     node = make_node(env={"BACKUP_SCP_HOME": str(home)})
     node.home = home
@@ -128,15 +134,45 @@ def test_every_name_is_flushed_before_the_answer(make_node, tmp_path):
     node.process.argv[:0] = [*STRACE, "-o", str(trace)]
     require("strace")
     node.start()
+    use_journal(node)
+    sample = encode(replace(dx(), PixelData=bytes(size)))
 
-    assert node.send([encode(dx())])[0].status == 0
+    assert node.send([sample])[0].status == 0
 
-    (file,) = visible(node)
+    file = stored_file(node, sample)
     node.stop()
     ended = re.compile(rf"^{node.pid} +\+\+\+ exited", re.MULTILINE)
     wait_until(lambda: ended.search(trace.read_text(errors="replace")), what="the end of the trace")
     calls = read_trace(trace)
-    needed = (file, home / "index.sqlite", home / "index.sqlite-wal")
-    assert set(needed) <= set(calls.made)
+    staged = calls.linked[file]
+    journals = [path for path in calls.written if path.parent == staged.parent and is_journal(path)]
+    holding = journals if size < 64 << 10 else [staged]
+    assert holding
+    assert list(calls.not_durable(*holding, home / "index.sqlite")) == []
     assert {*home.parents[:2], home, home / "archive"} <= set(calls.made)
-    assert list(calls.not_durable(*needed)) == []
+    at_the_end = read_trace(trace, to_its_end=True)
+    needed = (file, home / "index.sqlite", home / "index.sqlite-wal")
+    assert set(needed) <= {*at_the_end.made, *at_the_end.written}
+    assert list(at_the_end.not_durable(*needed)) == []
+
+
+@pytest.mark.parametrize(("size", "count", "more"), [(10_000, 100, 0), (2_000_000, 30, 1)])
+def test_each_image_waits_once_for_the_disk(make_node, tmp_path, size, count, more):
+    """Counted by strace in the thread of the association; the names of 64 staged files are flushed at once."""
+    node = make_node()
+    trace = tmp_path / "trace"
+    node.process.argv[:0] = [*STRACE, "-o", str(trace)]
+    require("strace")
+    node.start()
+    use_journal(node)
+    samples = [encode(replace(image, PixelData=bytes(size))) for image in ct_series(count)]
+
+    before = len(trace.read_text(errors="replace"))
+
+    assert [answer.status for answer in node.send(samples)] == [0] * count
+
+    text = trace.read_text(errors="replace")[before:]
+    answers = Counter(line.split()[0] for line in text.splitlines() if " sendto(" in line)
+    (thread, _), *_ = answers.most_common(1)
+    waits = re.findall(rf"^{thread} +(?:fsync|fdatasync|syncfs)\(", text, re.MULTILINE)
+    assert len(waits) == count + more

@@ -20,8 +20,8 @@ from backup_scp.node.opening import OpenStores
 from backup_scp.node.settings import load
 from backup_scp.services.ingest import Ingest
 from backup_scp.services.verify import verify
-from tests.processes import Process
-from tests.system.contents import digests, left_by_a_crash, staged, visible, whole
+from tests.processes import Process, wait_until
+from tests.system.contents import digests, has_journal, left_by_a_crash, staged, visible, whole
 from tests.system.node import Node
 from tests.system.power_cut.block_log import MARKS, Replay, read_log
 from tests.system.power_cut.indexes import IndexUnderTest, PostgreSQLIndex, SQLiteIndex
@@ -115,7 +115,9 @@ class Recording:
     def _send(self, instances: int, marks: Path, mount_points: list[Path], index: IndexUnderTest) -> None:
         env = environment(mount_points, self._env)
         node = Node(self._work / "node", settings=settings_on(index), env=env)
+        node.home = mount_points[0] / "data"
         node.start()
+        wait_until(lambda: has_journal(node), what="the journal")
         moment = Moment(acknowledgements=instances)
         with marks.open("wb", buffering=0) as stream:
             self.ledger.on_success = lambda sha256: stream.write(f"{sha256}\n".encode())
