@@ -146,6 +146,9 @@ class FilesystemArchive:
     def close(self) -> None:
         self._staging.close()
 
+    def left_by_the_dead(self) -> int:
+        return self._leftovers.count(self._staging.files_of_the_dead())
+
     @property
     def has_leftovers(self) -> bool:
         return self._staging.has_notes

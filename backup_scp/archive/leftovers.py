@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -57,8 +58,8 @@ class Leftovers:
         """
         try:
             if is_journal(path):
-                for number, content in enumerate(read_journal(path)):
-                    yield from self._replay(content, path.with_suffix(f".{number}"))
+                for header, content in whole_files(path):
+                    yield from self._replay(header, content, path.with_suffix(".new"))
             else:
                 yield from self._show_staged(path)
         except FileNotFoundError:
@@ -67,6 +68,19 @@ class Leftovers:
             if error.errno not in UNREADABLE:
                 raise
             self._set_aside(path, error)
+
+    def count(self, paths: Iterable[Path]) -> int:
+        """Count the whole images in files of staging; it changes nothing, and passes over what cannot be read."""
+        locations = set()
+        for path in paths:
+            with suppress(OSError):
+                if is_journal(path):
+                    locations |= {header.location for header, _ in whole_files(path)}
+                else:
+                    with path.open("rb") as stream:
+                        header = _whole(stream, os.fstat(stream.fileno()).st_size)
+                    locations |= {header.location} if header else set()
+        return len(locations)
 
     def flush(self, locations: Sequence[str]) -> None:
         """Make these files durable, which their process may not have come to, and their names.
@@ -91,12 +105,8 @@ class Leftovers:
         for folder in dict.fromkeys(file.parent for file in files):
             fsync_folder(folder)
 
-    def _replay(self, content: bytes, through: Path) -> Iterator[str]:
+    def _replay(self, header: FileHeader, content: bytes, through: Path) -> Iterator[str]:
         """Put a file of a journal in its place, unless an intact one is there."""
-        with io.BytesIO(content) as stream:
-            header = _whole(stream, len(content))
-        if header is None:
-            return
         try:
             self._verify(header.location, header.sha256)
         except Damaged:  # its bytes or its name had not come to the disk
@@ -153,6 +163,20 @@ class Leftovers:
         self._folders.make(self._damaged)
         path.rename(aside)
         log.error("%s cannot be read (%s): images that came before the crash may be lost", aside, reason(error))
+
+
+def whole_files(journal: Path) -> Iterator[tuple[FileHeader, bytes]]:
+    """Yield the files of a journal that are whole: a torn one was never acknowledged.
+
+    Raises
+    ------
+    OSError
+    """
+    for content in read_journal(journal):
+        with io.BytesIO(content) as stream:
+            header = _whole(stream, len(content))
+        if header is not None:
+            yield header, content
 
 
 def _whole(

@@ -175,6 +175,13 @@ class Staging:
             finally:
                 _remove(folder, lock)
 
+    def files_of_the_dead(self) -> Iterator[Path]:
+        """Yield every file of dead processes, and change nothing."""
+        for path in sorted(self._folder.glob(f"*/{LOCK}")):
+            with suppress(OSError):  # its process lives, or the folder is another user's
+                Lock(path).close()
+                yield from sorted(other for other in path.parent.iterdir() if other.name != LOCK)
+
     def lock_path(self) -> Path:
         """Return the lock file for work on one location that excludes other such work."""
         return self._folder / LOCK

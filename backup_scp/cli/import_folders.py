@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ _CHUNK_BYTES = 1 << 20
 _MOST_LISTED = 100_000
 _GO_ON = "Run the same command again: it skips images that are already stored"
 _NO_DICOM_IN_ZIP = "A zip file without DICOM files"
+_NOTHING_IN_JOURNAL = "An intake journal that holds nothing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,15 +193,19 @@ def _import_file(ingest: Ingest, path: Path, done: Imported, show: Callable[[], 
     ArchiveUnavailable, IndexUnavailable
     """
     from backup_scp.dicom.part10 import open_part10
+    from backup_scp.node.opening import files_in_journal
     from backup_scp.services.import_files import is_zip, printable
 
     with _noted(done, printable(path)):
         try:
             heading, stream = open_part10(path)
         except NotDICOM:
-            if not is_zip(path):
+            if is_zip(path):
+                _import_zip(ingest, path, done, show)
+            elif (files := files_in_journal(path)) is not None:
+                _import_journal(ingest, path, files, done)
+            else:
                 raise
-            _import_zip(ingest, path, done, show)
         else:
             with stream:
                 _import(ingest, heading, stream, done, printable(path))
@@ -225,6 +231,19 @@ def _import_zip(ingest: Ingest, path: Path, done: Imported, show: Callable[[], N
         done.add(inside)
     else:
         done.skip(printable(path), _NO_DICOM_IN_ZIP)
+
+
+def _import_journal(ingest: Ingest, path: Path, files: Sequence[bytes], done: Imported) -> None:
+    """Import what a node that died has left in its intake journal."""
+    from backup_scp.dicom.part10 import read_heading
+    from backup_scp.services.import_files import printable
+
+    if not files:
+        done.skip(printable(path), _NOTHING_IN_JOURNAL)
+    for number, content in enumerate(files, 1):
+        name = f"{printable(path)}: {number}"
+        with _noted(done, name), io.BytesIO(content) as stream:
+            _import(ingest, read_heading(stream), stream, done, name)
 
 
 def _heading_in_zip(member: Member) -> tuple[Heading, int]:

@@ -191,6 +191,19 @@ def foreign_owner(settings: Settings, *, of_home: bool = False) -> Owner | None:
     return home if home and belongs_to_another(home, MARKER) else None
 
 
+def files_in_journal(path: Path) -> list[bytes] | None:
+    """Read the DICOM files in the intake journal of a node that died; None for any other file.
+
+    Raises
+    ------
+    OSError
+    """
+    from backup_scp.archive.intake_journal import is_journal
+    from backup_scp.archive.leftovers import whole_files
+
+    return [content for _, content in whole_files(path)] if is_journal(path) else None
+
+
 def index_path(settings: Settings) -> Path:
     """Return the file of an SQLite index."""
     return Path(settings.index_url.removeprefix("sqlite:///").partition("?")[0])

@@ -208,6 +208,9 @@ class Archive(Protocol):
         locations are removed when further ones are requested: their rows must be durable by then.
         """
 
+    def left_by_the_dead(self) -> int:
+        """Count the images that processes have left in staging when they died: ``sweep`` looks after them."""
+
     @property
     def has_leftovers(self) -> bool:
         """Whether this process discarded a file that was visible already, so that ``sweep`` would yield it."""

@@ -92,6 +92,9 @@ def _storing(facts: NodeFacts) -> Iterator[Finding]:
         trouble = facts.known.trouble
         between = f"From {moment(trouble.began_at)} to {moment(trouble.ended_at)} nothing was stored"
         yield _note("storing", f"{between}. {trouble.sentence}", "check the drive (smartctl, cables)")
+    if facts.left_by_a_crash:
+        left = count(facts.left_by_a_crash, "image")
+        yield _note("staging", f"{left} came just before a node died: its next start adds them", START)
     if facts.closed_folders:
         yield closed_folders(facts.settings, facts.node, facts.closed_folders)
     if facts.certificate:

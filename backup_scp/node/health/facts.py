@@ -77,6 +77,8 @@ class NodeFacts:
         That moment, by this computer's clock.
     index_trouble
         Why the index cannot be asked; empty when it can.
+    left_by_a_crash
+        How many images a node left in staging when it died, and its next start adds.
     refusing
         Why a C-STORE would be refused now; empty when it would not.
     closed_folders
@@ -92,6 +94,7 @@ class NodeFacts:
     known: Known | None
     index_trouble: str
     free_bytes: int | None
+    left_by_a_crash: int
     refusing: str
     closed_folders: list[str]
     certificate: str
@@ -109,10 +112,11 @@ def gather(settings: Settings) -> NodeFacts:
     require_archive(settings)
     at = clock.now()
     state = look(settings.home)
-    known, index_trouble, free_bytes, refusing = None, "", None, ""
+    known, index_trouble, free_bytes, left, refusing = None, "", None, 0, ""
     try:
         with OpenStores(settings) as storage:
             free_bytes = _free_bytes(storage.archive)
+            left = storage.archive.left_by_the_dead()
             known = _ask(settings, storage.index, free_bytes, at)
             refusing = _refusing(settings, storage.archive, known.trouble)
     except BackupSCPError as error:
@@ -126,6 +130,7 @@ def gather(settings: Settings) -> NodeFacts:
         known=known,
         index_trouble=index_trouble,
         free_bytes=free_bytes,
+        left_by_a_crash=left,
         refusing=refusing,
         closed_folders=surroundings.closed_folders(settings, state),
         certificate=surroundings.certificate_trouble(settings, at),

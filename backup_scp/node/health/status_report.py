@@ -35,6 +35,9 @@ class Status:
         Counts of stored patients, studies and images.
     free_bytes
         Free bytes on the archive's disk; null when the disk is missing.
+    left_by_a_crash
+        How many images a node left in staging when it died. Their senders may have been told of success, and none of
+        them is lost: the node adds them when it starts.
     forecast
         When the archive's disk will be full.
     refusing
@@ -64,6 +67,7 @@ class Status:
     index_trouble: str
     holdings: Holdings | None
     free_bytes: int | None
+    left_by_a_crash: int
     forecast: Forecast | None
     refusing: str
     trouble: DiskFault | None
@@ -88,6 +92,7 @@ def status_of(found: NodeFacts, listed: list[Finding]) -> Status:
         index_trouble=found.index_trouble,
         holdings=known.holdings if known else None,
         free_bytes=found.free_bytes,
+        left_by_a_crash=found.left_by_a_crash,
         forecast=known.forecast if known else None,
         refusing=found.refusing,
         trouble=known.trouble if known else None,
