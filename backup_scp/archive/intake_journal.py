@@ -5,7 +5,7 @@ its own then: ``FilesystemArchive.settle`` flushes many at once, a moment later.
 takes from the journal what is missing or torn.
 
 A journal is two tar files (POSIX.1-1988 ustar) in the staging folder of the process; each member is a whole file of
-the archive.  While one is settled, the other takes images; then the first begins anew.  Both were written once when
+the archive.  While one is settled, the other takes images; then the first begins again.  Both were written once when
 they were made, so that a flush has no other work for the file system.
 """
 
@@ -146,7 +146,7 @@ class IntakeJournal:
         Raises
         ------
         FsyncFailed, OSError
-            Nobody knows whether they are durable.  The journal takes nothing more until it was made anew.
+            Nobody knows whether they are durable.  The journal takes nothing more until it was made again.
         """
         with self._mutex:
             record = self._write(parts)

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A stored Data Set: file, folder entry and index row are durable.
+    """A stored Data Set: it survives a power cut, and queries find it.
 
     Attributes
     ----------

@@ -130,7 +130,7 @@ ANSWERS: dict[str, tuple[StatusMeaning, ...]] = {
     "C-ECHO": (StatusMeaning(SUCCESS, "Success", "always"),),
     "C-STORE": (
         StatusMeaning(
-            SUCCESS, "Success", "file, folder entry and index row are durable, from this or an earlier C-STORE"
+            SUCCESS, "Success", "the image survives a power cut and is found, from this or an earlier C-STORE"
         ),
         StatusMeaning(
             OUT_OF_RESOURCES,

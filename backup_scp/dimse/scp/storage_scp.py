@@ -24,7 +24,7 @@ class StorageSCP:
         self._ingest = ingest
 
     def serve(self, association: Association, context: Context, command: CommandSet) -> None:
-        """Answer one C-STORE-RQ: success only when file, folder entry and index row are durable (PS3.4 B.2.2)."""
+        """Answer one C-STORE-RQ: success only when the image survives a power cut and queries find it (PS3.4 B.2.2)."""
         accepted = self._store(association, context, command)
         association.tally.stored += accepted.admission is not AddResult.HELD
         association.tally.held += accepted.admission is AddResult.HELD
