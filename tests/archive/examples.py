@@ -48,5 +48,6 @@ def store(
     staged = archive.stage(heading)
     staged.write(data)
     location, _ = archive.commit(staged, key, arrival)
+    archive.settle([staged])
     archive.forget(staged)
     return location

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
 import subprocess
 import sys
 import threading
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ from backup_scp.ports import Archive
 from tests.archive.contract import ArchiveContract, Harness
 from tests.archive.dying_process import no_links
 from tests.archive.examples import ARRIVAL, DATA_SET, HEADING, KEY, digest, store
+from tests.archive.intake import WAYS, Flushes, fail_at, files, prepared, run, staged_files, swept, take
 
 
 class Folder:
@@ -35,7 +38,7 @@ class Folder:
     def die(self, archive: Archive) -> None:
         assert isinstance(archive, FilesystemArchive)
         if archive._staging._own is not None:
-            archive._staging._own[2].close()
+            archive._staging._own.lock.close()
 
     def flip(self, location: str, position: int) -> None:
         data = bytearray((self.root / location).read_bytes())
@@ -56,25 +59,31 @@ class Folder:
 
 
 class TestFilesystemArchive(ArchiveContract):
-    @pytest.fixture
-    def harness(self, tmp_path: Path) -> Harness:
+    @pytest.fixture(params=WAYS)
+    def harness(self, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Harness:
+        take(request.param, monkeypatch.setattr)
         return Folder(tmp_path / "archive")
 
 
 class TestFilesystemArchiveWithoutHardLinks(ArchiveContract):
+    """Where a journal is made there are hard links."""
+
     @pytest.fixture
     def harness(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Harness:
+        take("own file", monkeypatch.setattr)
         monkeypatch.setattr(os, "link", no_links)
         return Folder(tmp_path / "archive")
+
+
+@pytest.fixture(params=WAYS)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    take(request.param, monkeypatch.setattr)
+    return request.param
 
 
 @pytest.fixture
 def archive(tmp_path: Path) -> FilesystemArchive:
     return FilesystemArchive(tmp_path / "archive")
-
-
-def files(root: Path, below: str = "") -> list[Path]:
-    return [path for path in (root / below).rglob("*") if path.is_file() and path.name != "lock"]
 
 
 def test_nothing_is_touched_before_the_first_use(tmp_path):
@@ -85,21 +94,41 @@ def test_nothing_is_touched_before_the_first_use(tmp_path):
     assert store(archive)
 
 
-def test_only_the_owner_can_read(tmp_path, archive):
+def test_only_the_owner_can_read(tmp_path, archive, way):
     before = os.umask(0)
     try:
         store(archive)
     finally:
         os.umask(before)
+    assert len(list((tmp_path / "archive").glob(".staging/*/*"))) > 1
     for path in (tmp_path / "archive", *(tmp_path / "archive").rglob("*")):
         assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600)
 
 
-def test_a_hundred_files_leave_no_staged_ones(tmp_path, archive):
+def test_a_hundred_files_leave_no_staged_ones(tmp_path, archive, way):
+    """Until it is closed there are empty ones for images to come, never more than are made at once, and the journal."""
     for number in range(100):
         store(archive, str(number).encode())
+        assert staged_files(tmp_path / "archive") == []
+        names = [path for path in files(tmp_path, "archive/.staging") if path.suffix == ".dcm"]
+        assert len(names) < staging_folder._NAMES_AT_ONCE
     assert len(list(archive.locations())) == 100
-    assert files(tmp_path, "archive/.staging") == []
+    assert (len(list(tmp_path.rglob("*.tar"))) == 2) == (way == "journal")
+    archive.close()
+    assert list((tmp_path / "archive/.staging").iterdir()) == []
+
+
+def test_names_are_made_many_at_once(archive, monkeypatch):
+    """One flush of the staging folder makes all of them durable."""
+    flushes, folders = Flushes(monkeypatch), set()
+    for _ in range(2 * staging_folder._NAMES_AT_ONCE):
+        staged = archive.stage(HEADING)
+        folders.add(staged.path.parent)
+        staged.write(DATA_SET)
+        archive.commit(staged, KEY, ARRIVAL)
+        archive.forget(staged)
+    (folder,) = folders
+    assert flushes.made.count(folder) == 2
 
 
 def test_a_damaged_file_is_kept_aside(tmp_path, archive):
@@ -177,37 +206,69 @@ def test_read_stays_inside(tmp_path, archive):
 
 
 @pytest.mark.parametrize("number", range(1, 12))
-def test_a_failed_fsync_is_not_tried_again(tmp_path, archive, monkeypatch, number):
-    """Each fsync of a commit fails once: nothing is promised, and a new attempt succeeds."""
-    FilesystemArchive(tmp_path / "archive").stage(HEADING).discard()  # its folders are there
+def test_a_failed_flush_of_a_commit_is_not_tried_again(tmp_path, archive, monkeypatch, way, number):
+    """Each flush of a commit fails once: nothing is promised, and a new attempt succeeds."""
+    prepared(archive)
     staged = archive.stage(HEADING)
     staged.write(DATA_SET)
     with monkeypatch.context() as patch:
-        calls = fail_at(patch, "fsync", number)
+        flushes = Flushes(patch, fails=number)
         try:
             location, _ = archive.commit(staged, KEY, ARRIVAL)
         except ArchiveUnavailable:
+            assert len(flushes.asked) == number, "no other flush is trusted after the one that failed"
             with pytest.raises(ArchiveUnavailable, match="given up"):
                 archive.commit(staged, KEY, ARRIVAL)
+            assert len(flushes.asked) == number
         else:
-            assert calls() < number
+            assert number > len(flushes.made) > 0
             archive.verify(location, digest(DATA_SET))
             return
     staged.discard()
     if number == 1:
         assert list(archive.locations()) == []
-        assert files(tmp_path, "archive") == []
+        assert staged_files(tmp_path / "archive") == []
     archive.verify(store(archive), digest(DATA_SET))
 
 
-@pytest.mark.parametrize("call", ["open", "write", "mkdir", "link", "fsync"])
-@pytest.mark.parametrize("number", range(1, 7))
+@pytest.mark.parametrize("number", range(1, 12))
+def test_after_a_failed_flush_of_settle_the_note_stays(tmp_path, archive, monkeypatch, way, number):
+    """Each flush of a settle fails once: the image is promised, so its note stays, and settle tries again."""
+    prepared(archive)
+    staged = archive.stage(HEADING)
+    staged.write(DATA_SET)
+    location, _ = archive.commit(staged, KEY, ARRIVAL)
+    with monkeypatch.context() as patch:
+        flushes = Flushes(patch, fails=number)
+        try:
+            archive.settle([staged])
+        except ArchiveUnavailable:
+            assert len(flushes.asked) == number
+            assert staged_files(tmp_path / "archive") == [staged.path]
+            assert archive.trouble
+        else:
+            assert number > len(flushes.made) > 0
+    archive.settle([staged])
+    archive.forget(staged)
+    archive.verify(location, digest(DATA_SET))
+    archive.verify(store(archive, b"it goes on"), digest(b"it goes on"))
+    assert staged_files(tmp_path / "archive") == []
+
+
+STEPS = [("own file", call, number) for call in ("open", "write", "mkdir", "link", "fsync") for number in range(1, 7)]
+STEPS += [("journal", call, number) for call in ("open", "write", "link", "pwritev", "fdatasync") for number in (1, 2)]
+
+
+@pytest.mark.parametrize(("way", "call", "number"), STEPS)
 @pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC, errno.EACCES])
-def test_any_failure_is_ours_and_names_no_path(tmp_path, archive, monkeypatch, call, number, code):
+def test_any_failure_is_ours_and_names_no_path(archive, monkeypatch, way, call, number, code):
+    take(way, monkeypatch.setattr)
+    if way == "journal":
+        prepared(archive)
     with monkeypatch.context() as patch:
         calls = fail_at(patch, call, number, code)
-        error = failure_of_a_store(archive)
-    assert (error is not None) == (calls() >= number)
+        error, called = failure_of_a_store(archive, calls)
+    assert (error is not None) == (called >= number)
     if error is not None:
         assert isinstance(error, ArchiveFull) == (code == errno.ENOSPC)
         assert str(error).startswith("Archive ")
@@ -215,36 +276,24 @@ def test_any_failure_is_ours_and_names_no_path(tmp_path, archive, monkeypatch, c
     assert archive.verify(store(archive), digest(DATA_SET)).arrival == ARRIVAL
 
 
-def failure_of_a_store(archive: Archive) -> ArchiveUnavailable | None:
+def failure_of_a_store(archive: Archive, calls: Callable[[], int]) -> tuple[ArchiveUnavailable | None, int]:
+    """Return it, and how many calls there were by then."""
     staged = None
     try:
         staged = archive.stage(HEADING)
         staged.write(DATA_SET)
         archive.commit(staged, KEY, ARRIVAL)
+        archive.settle([staged])
     except ArchiveUnavailable as error:
-        return error
+        return error, calls()
+    else:
+        return None, calls()
     finally:
         if staged is not None:
             staged.discard()
-    return None
 
 
-def fail_at(patch: pytest.MonkeyPatch, call: str, number: int, code: int = errno.EIO):
-    """Let the n-th call fail; return what tells the calls so far."""
-    real, calls = getattr(os, call), 0
-
-    def failing(*args, **kwargs):
-        nonlocal calls
-        calls += 1
-        if calls == number:
-            raise OSError(code, os.strerror(code), "/a/path")
-        return real(*args, **kwargs)
-
-    patch.setattr(os, call, failing)
-    return lambda: calls
-
-
-def test_a_system_that_takes_a_few_bytes_at_a_time(archive, monkeypatch):
+def test_a_system_that_takes_a_few_bytes_at_a_time(archive, monkeypatch, way):
     real = os.write
     monkeypatch.setattr(os, "write", lambda descriptor, data: real(descriptor, data[:5]))
     archive.verify(store(archive), digest(DATA_SET))
@@ -267,18 +316,12 @@ def test_memory_does_not_grow_with_the_object(archive):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks up descriptors in /proc")
 @pytest.mark.parametrize("links", [True, False])
-def test_what_is_durable_when(tmp_path, monkeypatch, links):
-    """Bytes before the name, the name and every folder that is new to this process before the answer."""
+def test_what_is_durable_when(tmp_path, monkeypatch, way, links):
+    """Bytes under a staged name before the name; the name, and each folder that is new to this process, after it."""
     root = tmp_path / "archive"
     FilesystemArchive(root).stage(HEADING).discard()
     archive, name = FilesystemArchive(root), "link" if links else "rename"
-    real_show, steps = getattr(os, name), list[object]()
-    staged = archive.stage(HEADING)
-    staged.write(DATA_SET)
-
-    def fsync(descriptor, real=os.fsync):
-        real(descriptor)
-        steps.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+    real_show = getattr(os, name)
 
     def show(source, target, **_):
         real_show(source, target)
@@ -286,20 +329,63 @@ def test_what_is_durable_when(tmp_path, monkeypatch, links):
 
     if not links:
         monkeypatch.setattr(os, "link", no_links)
-    monkeypatch.setattr(os, "fsync", fsync)
+    steps = Flushes(monkeypatch).made
     monkeypatch.setattr(os, name, show)
+    prepared(archive)
+    staged = archive.stage(HEADING)
+    staged.write(DATA_SET)
     final = root / archive.commit(staged, KEY, ARRIVAL)[0]
     at = steps.index(name)
-    assert staged.path in steps[:at]
-    assert {root, final.parents[2], final.parents[1]} <= set(steps)
-    assert final.parent in steps[at:]
+    folder = staged.path.parent
+    assert {root, folder.parent, folder} <= set(steps[:at])  # the way to the staged name
+    if way == "journal":
+        assert folder / "journal-1.tar" in steps[:at]
+        assert staged.path not in steps
+    else:
+        assert staged.path in steps[:at]
     if not links:
-        assert staged.path.with_suffix(".note") in steps[:at]
-        assert staged.path.parent in steps[:at]
+        note = staged.path.with_suffix(".note")
+        assert note in steps[:at]
+        assert folder in steps[steps.index(note) : at]
+    way_to_it = {root, final.parents[2], final.parents[1], final.parent}
+    if links:
+        assert not way_to_it - {root} & set(steps[at:])  # nobody has waited for it
+    archive.settle([staged])
+    assert way_to_it <= set(steps[at:]) or (way == "journal" and "syncfs" in steps[at:])
+    assert staged.path.exists() == links
     archive.forget(staged)
     steps.clear()
     store(archive, b"another")
-    assert [step for step in steps if step in (name, final.parent)] == [name, final.parent]
+    settled = "syncfs" if way == "journal" else final.parent
+    assert [step for step in steps if step in (name, settled)][:2] == [name, settled]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks up descriptors in /proc")
+def test_a_folder_that_somebody_removed_meanwhile_is_durable_anew(tmp_path, archive, monkeypatch):
+    take("own file", monkeypatch.setattr)
+    location = store(archive)
+    shutil.rmtree(tmp_path / "archive" / location[:2])
+    flushes = Flushes(monkeypatch)
+    assert store(archive) == location
+    assert {*(tmp_path / "archive" / location).parents[:4]} <= set(flushes.made)
+
+
+def test_many_that_are_settled_together_share_what_is_waited_for(archive, monkeypatch, way):
+    """One flush of each folder, or one of the whole file system."""
+    prepared(archive)
+    many = [archive.stage(HEADING) for _ in range(5)]
+    for number, staged in enumerate(many):
+        staged.write(b"%d" % number)
+        archive.commit(staged, KEY, ARRIVAL)
+    flushes = Flushes(monkeypatch)
+    archive.settle(many)
+    finals = {staged.final.parent for staged in many if staged.final}
+    if way == "journal":
+        assert flushes.made == ["syncfs"]
+    else:
+        assert [flushed for flushed in flushes.made if flushed in finals] == list(finals)
+    for staged in many:
+        archive.forget(staged)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks up descriptors in /proc")
@@ -337,19 +423,22 @@ def test_commit_does_not_read_the_data_set_again(archive, monkeypatch):
 
 @pytest.mark.parametrize("links", [True, False])
 @pytest.mark.parametrize("damaged", [True, False])
-def test_many_senders_of_one_instance_at_once(tmp_path, monkeypatch, links, damaged):
+def test_many_senders_of_one_instance_at_once(tmp_path, monkeypatch, way, links, damaged):
     if not links:
         monkeypatch.setattr(os, "link", no_links)
     root = tmp_path / "archive"
     if damaged:
-        location = store(FilesystemArchive(root))
-        (root / location).write_bytes(b"damaged")
+        before = FilesystemArchive(root)
+        (root / store(before)).write_bytes(b"damaged")
+        before.close()
     start, found = threading.Barrier(8), []
 
     def send():
         archive = FilesystemArchive(root)
+        prepared(archive)
         start.wait()
         found.append(store(archive))
+        archive.close()
 
     threads = [threading.Thread(target=send) for _ in range(8)]
     for thread in threads:
@@ -364,56 +453,6 @@ def test_many_senders_of_one_instance_at_once(tmp_path, monkeypatch, links, dama
 
 
 # ------------------------------------------------------------------------------------------------- other processes
-
-
-def run(module: str, *arguments: object, prefix: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-    command = [*prefix, sys.executable, "-m", f"tests.archive.{module}", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
-
-
-@pytest.mark.parametrize("options", [(), ("nolinks",)], ids=["links", "nolinks"])
-@pytest.mark.parametrize("before", ["nothing", "the same", "damaged"])
-def test_a_crash_at_every_step(tmp_path, before, options):
-    location = layout.location_of(KEY, digest(DATA_SET))
-    for number in range(1, 100):
-        root = tmp_path / str(number)
-        prepare(root, before)
-        crashed = run("dying_process", root, number, *options)
-        check_after_crash(root, location, before, crashed.stdout)
-        if crashed.returncode == 0:
-            assert "indexed" in crashed.stdout
-            break
-        assert crashed.returncode < 0, crashed.stderr
-    assert 10 < number < 99
-
-
-def prepare(root: Path, before: str) -> None:
-    if before == "nothing":
-        return
-    location = store(FilesystemArchive(root))
-    if before == "damaged":
-        (root / location).write_bytes(b"damaged")
-
-
-def check_after_crash(root: Path, location: str, before: str, said: str) -> None:
-    archive = FilesystemArchive(root)
-    root.mkdir(exist_ok=True)
-    visible = list(archive.locations())
-    assert set(visible) <= {location}
-    repaired = before == "damaged" and visible and (root / location).read_bytes() != b"damaged"
-    if visible and (before != "damaged" or repaired):
-        archive.verify(location, digest(DATA_SET))
-    swept = list(archive.sweep())
-    assert set(swept) <= set(visible)
-    if "indexed" not in said and ("committed" in said or (visible and before == "nothing") or repaired):
-        assert set(swept) == {location}
-    if before != "nothing":
-        assert visible == [location]
-    if before == "damaged":
-        assert b"damaged" in [path.read_bytes() for path in (*files(root, ".damaged"), *files(root))]
-    assert files(root, ".staging") == []
-    assert [path for path in root.glob(".staging/*") if path.is_dir()] == []
-    archive.verify(store(archive), digest(DATA_SET))
 
 
 def test_a_sweep_leaves_another_process_alone(tmp_path):
@@ -441,7 +480,7 @@ def test_a_sweep_leaves_another_process_alone(tmp_path):
         archive.verify(location, digest(DATA_SET))
         assert list(archive.sweep()) == []
         other.kill()
-    assert list(archive.sweep()) == [location]
+    assert swept(archive) == [location]
     assert files(tmp_path, ".staging") == []
 
 
@@ -452,8 +491,7 @@ def test_a_sweep_passes_over_a_folder_that_it_cannot_lock(archive, monkeypatch, 
     staged = [each.stage(HEADING) for each in dead]
     folders = sorted(one.path.parent for one in staged)
     for each in dead:
-        _, _, held = each._staging._own_folder()
-        held.close()
+        each._staging._own_folder().lock.close()
 
     def lock(path: Path) -> Lock:
         if path.parent == folders[1]:
@@ -511,7 +549,7 @@ def test_a_visible_file_that_was_discarded_is_swept_by_its_own_process(tmp_path)
     location, _ = archive.commit(staged, KEY, ARRIVAL)
     staged.discard()
     assert archive.has_leftovers
-    assert list(archive.sweep()) == [location]
+    assert swept(archive) == [location]
     assert not archive.has_leftovers
 
 
@@ -557,10 +595,11 @@ def test_only_files_of_the_dead_are_swept_and_their_folder_when_it_is_empty(tmp_
     staged = dead.stage(HEADING)
     staged.write(DATA_SET)
     staged._close()
-    _, folder, lock = dead._staging._own_folder()
+    own = dead._staging._own_folder()
+    folder = own.folder
     if has_folder:
         (folder / "of somebody else").mkdir()
-    lock.close()
+    own.lock.close()
     assert list(FilesystemArchive(tmp_path).sweep()) == []
     assert folder.exists() == has_folder
     assert list(folder.rglob("*.dcm")) == []

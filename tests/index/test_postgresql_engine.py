@@ -170,26 +170,34 @@ CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN INSERT INTO seen VALUES (current_setting('synchronous_commit')); RETURN NEW; END $$;
 CREATE TRIGGER sees BEFORE INSERT OR UPDATE ON version FOR EACH ROW EXECUTE FUNCTION see();
 CREATE TRIGGER sees BEFORE INSERT ON task FOR EACH ROW EXECUTE FUNCTION see();
+CREATE TRIGGER sees BEFORE INSERT OR UPDATE ON archive FOR EACH ROW EXECUTE FUNCTION see();
 """
 
 
-def test_every_transaction_is_durable_also_behind_what_pools_connections(postgres_url):
+def test_rows_of_images_do_not_wait_and_all_else_does_also_behind_what_pools_connections(postgres_url):
     """It gives each transaction another server connection, without the settings of the first one."""
     with opened(postgres_url) as index:
         with index._database.writing() as connection:
             connection.exec_driver_sql(RECORD)
         index.close()
+        others = ["off"]
 
         @sa.event.listens_for(index._database._engine, "checkout")
         def another_connection(connection, _record, _proxy):
-            connection.execute("SET SESSION synchronous_commit = off")
+            connection.execute(f"SET SESSION synchronous_commit = {others[0]}")
             connection.commit()
 
-        assert index.add(version("1.1")) is AddResult.NEW
-        assert index.add(version("1.1", minute=1, content="other")) is AddResult.VERSION
-        assert index.add(version("1.2", minute=2)) is AddResult.NEW
-        index.record_task(Task("verify", MORNING))
-        with index._database.reading() as connection:
-            seen = connection.exec_driver_sql("SELECT setting FROM seen").scalars().all()
-    assert len(seen) == 5
-    assert set(seen) == {"on"}
+        def seen() -> set[str]:
+            with index._database.writing() as connection:
+                return set(connection.exec_driver_sql("DELETE FROM seen RETURNING setting").scalars())
+
+        for others[0] in ("off", "on"):
+            study = f"2.{others[0]}"
+            assert index.add(version(f"1.1.{others[0]}", study=study)) is AddResult.NEW
+            assert index.add(version(f"1.1.{others[0]}", study=study, minute=1, content="x")) is AddResult.VERSION
+            assert index.add(version(f"1.2.{others[0]}", study=study, minute=2)) is AddResult.NEW
+            assert seen() == {"off"}
+            index.flush()
+            assert seen() == {"on"}
+            index.record_task(Task("verify", MORNING))
+            assert seen() == {"on"}

@@ -27,15 +27,19 @@ from backup_scp.services.archive_guard import ArchiveGuard, adopt
 from backup_scp.services.ingest import Ingest
 from backup_scp.services.rebuild import rebuild
 from tests.archive.dying_process import no_links
+from tests.archive.intake import WAYS, Flushes, prepared, staged_files, take
 from tests.samples import Sample, encode, one_of_each
 
 FIRST = Arrival(datetime(2026, 1, 2, 3, 4, 5, 678, UTC), "C-STORE", "CONSOLE", "BACKUP_SCP", "192.0.2.1", "north")
 LATER = replace(FIRST, received_at=FIRST.received_at + timedelta(minutes=1))
 
 
-@pytest.fixture
-def archive(tmp_path: Path) -> FilesystemArchive:
-    return FilesystemArchive(tmp_path / "archive")
+@pytest.fixture(params=WAYS)
+def archive(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FilesystemArchive:
+    """Open an archive that flushes each file, and one that has a journal already."""
+    take(request.param, monkeypatch.setattr)
+    archive = FilesystemArchive(tmp_path / "archive")
+    return prepared(archive) if request.param == "journal" else archive
 
 
 @pytest.fixture
@@ -68,10 +72,6 @@ def changed_copy(sample: Sample, **values: str) -> Sample:
     for keyword, value in values.items():
         setattr(changed, keyword, value)
     return encode(changed, sample.transfer_syntax_uid)
-
-
-def in_staging(archive_root: Path) -> list[Path]:
-    return [path for path in (archive_root / ".staging").rglob("*") if path.is_file() and path.name != "lock"]
 
 
 SETTINGS = AccessPolicy([RemoteAE("console", "CONSOLE", "192.0.2.1")])
@@ -131,7 +131,155 @@ def test_what_is_accepted_is_in_archive_and_index(archive, index, sample, tmp_pa
     assert (accepted.admission, held.location) == (AddResult.NEW, accepted.location)
     assert not accepted.repaired
     assert archive.verify(held.location, held.sha256).arrival == FIRST
-    assert in_staging(tmp_path / "archive") == []
+    assert len(staged_files(tmp_path / "archive")) == 1, "its note, until it is durable in each place"
+    ingest.checkpoint()
+    assert staged_files(tmp_path / "archive") == []
+
+
+class Noting:
+    """A port that notes in a list what it is asked for."""
+
+    def __init__(self, port, asked: list[tuple[str, int]], *methods: str) -> None:
+        self._port, self._asked, self._methods = port, asked, methods
+
+    def __getattr__(self, name: str):
+        real = getattr(self._port, name)
+        if name not in self._methods:
+            return real
+
+        def noted(*arguments):
+            self._asked.append((name, len(arguments[0]) if arguments and isinstance(arguments[0], list) else 0))
+            return real(*arguments)
+
+        return noted
+
+
+class TestCheckpoint:
+    def test_it_takes_all_at_once_and_forgets_them_last(self, archive, index, tmp_path):
+        asked: list[tuple[str, int]] = []
+        ingest = Ingest(Noting(archive, asked, "settle", "forget"), Noting(index, asked, "flush"))
+        for each in one_of_each()[:3]:
+            ingest.accept(staged(ingest, encode(each)), FIRST)
+        asked.clear()
+
+        ingest.checkpoint()
+
+        assert asked == [("settle", 3), ("flush", 0), *[("forget", 0)] * 3]
+        assert not ingest.due.any.is_set()
+        assert staged_files(tmp_path / "archive") == []
+
+    @pytest.mark.parametrize("port", ["archive", "index"])
+    @pytest.mark.parametrize("how_often", [1, 2])
+    def test_where_it_fails_all_are_due_again(self, archive, index, tmp_path, port, how_often):
+        error = ArchiveUnavailable("Gone") if port == "archive" else IndexUnavailable("Gone")
+        ports = {"archive": archive, "index": index}
+        ports[port] = broken = Broken(ports[port], {"archive": "settle", "index": "flush"}[port], error)
+        ingest = Ingest(**ports)
+        for each in one_of_each()[:2]:
+            ingest.accept(staged(ingest, encode(each)), FIRST)
+        for _ in range(how_often):
+            with pytest.raises(type(error)):
+                ingest.checkpoint()
+            assert len(staged_files(tmp_path / "archive")) == 2
+            assert ingest.due.any.is_set()
+        ingest.accept(staged(ingest, encode(one_of_each()[2])), FIRST)
+
+        broken._method = ""
+        ingest.checkpoint()
+
+        assert staged_files(tmp_path / "archive") == []
+        assert len(index.select(Selection())) == 3
+
+    def test_a_disk_that_fails_once(self, archive, index, sample, tmp_path, monkeypatch):
+        ingest = Ingest(archive, index)
+        location = ingest.accept(staged(ingest, sample), FIRST).location
+        with monkeypatch.context() as patch:
+            Flushes(patch, fails=1)
+            with pytest.raises(ArchiveUnavailable):
+                ingest.checkpoint()
+        assert len(staged_files(tmp_path / "archive")) == 1
+        ingest.checkpoint()
+        assert staged_files(tmp_path / "archive") == []
+        archive.verify(location, sample.sha256)
+
+    def test_a_disk_that_fails_is_known_to_other_processes_at_once(self, archive, index, sample, monkeypatch):
+        ingest = Ingest(archive, index)
+        ingest.accept(staged(ingest, sample), FIRST)
+        with monkeypatch.context() as patch:
+            Flushes(patch, fails=1)
+            with pytest.raises(ArchiveUnavailable):
+                ingest.checkpoint()
+        assert "disk did not keep data" in index.archive_trouble().sentence
+
+    def test_the_end_of_the_block_makes_one(self, archive, index, sample, tmp_path):
+        with Ingest(archive, index) as ingest:
+            ingest.accept(staged(ingest, sample), FIRST)
+            assert staged_files(tmp_path / "archive")
+        assert staged_files(tmp_path / "archive") == []
+
+    def test_nothing_due_is_no_failure(self, archive, index):
+        Ingest(archive, index).checkpoint()
+
+    def test_what_was_held_already_is_not_due(self, archive, index, sample, tmp_path):
+        ingest = Ingest(archive, index)
+        ingest.accept(staged(ingest, sample), FIRST)
+        ingest.checkpoint()
+        ingest.accept(staged(ingest, sample), LATER)
+        assert not ingest.due.any.is_set()
+        assert staged_files(tmp_path / "archive") == []
+
+    def test_a_power_cut_before_it_loses_neither_file_nor_row(self, archive, index, sample, tmp_path):
+        """Where its note is durable, or the journal: the visible name and the row are lost."""
+        location = Ingest(archive, index).accept(staged(Ingest(archive, index), sample), FIRST).location
+        archive._staging._own.lock.close()
+        (tmp_path / "archive" / location).unlink()
+        for folder in (tmp_path / "archive" / location).parents[:3]:
+            folder.rmdir()
+        later = FilesystemArchive(tmp_path / "archive")
+        with _an_empty_index(tmp_path) as empty:
+            empty.record_archive_identity(later.identity())
+            assert Ingest(later, empty).recover() == 1
+            (held,) = empty.select(Selection())
+        assert held.location == location
+        assert later.verify(location, sample.sha256).arrival == FIRST
+        assert staged_files(tmp_path / "archive") == []
+
+
+class Forgetful:
+    """An index on a server that stops after an ``add``, and has lost the row when it is back."""
+
+    def __init__(self, index, *, loses: int) -> None:
+        self._index, self._loses = index, loses
+
+    def __getattr__(self, name: str):
+        return getattr(self._index, name)
+
+    def add(self, *arguments):
+        if self._loses:
+            self._loses -= 1
+            return AddResult.NEW
+        return self._index.add(*arguments)
+
+
+def test_rows_that_the_server_lost_are_added_by_the_checkpoint(archive, index, tmp_path):
+    """Nobody had waited for them: the server may have stopped since, without being noticed."""
+    ingest = Ingest(archive, Forgetful(index, loses=1))
+    for each in one_of_each()[:2]:
+        ingest.accept(staged(ingest, encode(each)), FIRST)
+    assert len(index.select(Selection())) == 1
+    ingest.checkpoint()
+    assert len(index.select(Selection())) == 2
+    assert staged_files(tmp_path / "archive") == []
+
+
+def test_rows_that_the_server_lost_are_added_by_the_recovery(archive, index, tmp_path):
+    broken = Ingest(archive, Broken(index, "add", IndexUnavailable("Gone")))
+    for each in one_of_each()[:2]:
+        with pytest.raises(IndexUnavailable):
+            broken.accept(staged(broken, encode(each)), FIRST)
+    Ingest(archive, Forgetful(index, loses=1)).recover()
+    assert len(index.select(Selection())) == 2
+    assert staged_files(tmp_path / "archive") == []
 
 
 def test_the_same_bytes_again_are_held(archive, index, sample):
@@ -170,6 +318,7 @@ def test_what_others_put_there_is_flushed_before_it_is_held(archive, index, samp
 def test_a_resend_repairs_and_keeps_the_first_arrival(archive, index, sample, tmp_path, damage):
     ingest = Ingest(archive, index)
     location = ingest.accept(staged(ingest, sample), FIRST).location
+    ingest.checkpoint()
     damage(tmp_path / "archive" / location)
 
     again = ingest.accept(staged(ingest, sample), LATER)
@@ -177,12 +326,13 @@ def test_a_resend_repairs_and_keeps_the_first_arrival(archive, index, sample, tm
     (held,) = index.select(Selection())
     assert again.repaired
     assert archive.verify(location, held.sha256).arrival == FIRST
-    assert in_staging(tmp_path / "archive") == []
+    assert staged_files(tmp_path / "archive") == []
 
 
 def test_a_repair_that_the_index_is_not_told_of_is_told_by_the_next_recovery(archive, index, sample, tmp_path):
     ingest = Ingest(archive, index)
     location = ingest.accept(staged(ingest, sample), FIRST).location
+    ingest.checkpoint()
     (tmp_path / "archive" / location).unlink()
     broken = Ingest(archive, Broken(index, "record_verification", IndexUnavailable("Gone")))
 
@@ -191,7 +341,7 @@ def test_a_repair_that_the_index_is_not_told_of_is_told_by_the_next_recovery(arc
 
     assert archive.read(location).arrival == FIRST
     assert ingest.recover() == 0
-    assert in_staging(tmp_path / "archive") == []
+    assert staged_files(tmp_path / "archive") == []
 
 
 @pytest.mark.parametrize("other", [{"sop_instance_uid": "1.2.3"}, {"sop_class_uid": "1.2.3"}])
@@ -201,7 +351,7 @@ def test_uids_that_disagree_are_refused_with_both_named(archive, index, sample, 
     with pytest.raises(InvalidDataSet, match=r"1\.2\.3.*"):
         ingest.accept(staged(ingest, sample, **other), FIRST)
 
-    assert in_staging(tmp_path / "archive") == []
+    assert staged_files(tmp_path / "archive") == []
     assert index.select(Selection()) == []
 
 
@@ -223,14 +373,14 @@ def test_a_commit_that_fails_leaves_nothing(archive, index, sample, tmp_path):
     with pytest.raises(ArchiveFull):
         ingest.accept(staged(ingest, sample), FIRST)
 
-    assert in_staging(tmp_path / "archive") == []
+    assert staged_files(tmp_path / "archive") == []
 
 
 def test_a_row_that_fails_leaves_the_file_and_its_note(archive, index, sample, tmp_path):
     broken = Ingest(archive, Broken(index, "add", IndexUnavailable("Gone")))
     with pytest.raises(IndexUnavailable):
         broken.accept(staged(broken, sample), FIRST)
-    assert len(in_staging(tmp_path / "archive")) == 1
+    assert len(staged_files(tmp_path / "archive")) == 1
 
     ingest = Ingest(archive, index)
     again = ingest.accept(staged(ingest, sample), LATER)
@@ -244,7 +394,7 @@ def test_a_row_that_fails_leaves_the_file_and_its_note(archive, index, sample, t
 
 def bytes_of_their_own(archive_root: Path) -> int:
     """Return the disk space of staging; a hard link to a visible file takes none."""
-    return sum(stat.st_size for path in in_staging(archive_root) if (stat := path.stat()).st_nlink == 1)
+    return sum(stat.st_size for path in staged_files(archive_root) if (stat := path.stat()).st_nlink == 1)
 
 
 @pytest.mark.parametrize("links", [True, False])
@@ -256,7 +406,7 @@ def test_retries_while_the_index_cannot_be_written_take_no_room(archive, index, 
     for number in range(6):
         with pytest.raises(IndexUnavailable):
             broken.accept(staged(broken, sample), replace(FIRST, received_at=FIRST.received_at + timedelta(number)))
-        assert len(in_staging(tmp_path / "archive")) == 1
+        assert len(staged_files(tmp_path / "archive")) == 1
         assert bytes_of_their_own(tmp_path / "archive") < (1 if links else 4096)  # without links a copy of its header
         assert archive.has_leftovers
     with pytest.raises(IndexUnavailable):
@@ -268,7 +418,7 @@ def test_retries_while_the_index_cannot_be_written_take_no_room(archive, index, 
     (held,) = index.select(Selection())
     assert held.received_at == FIRST.received_at
     assert not archive.has_leftovers
-    assert in_staging(tmp_path / "archive") == []
+    assert staged_files(tmp_path / "archive") == []
 
 
 def test_every_image_that_the_index_was_not_told_of_is_recovered(archive, index, sample, tmp_path):
@@ -278,7 +428,7 @@ def test_every_image_that_the_index_was_not_told_of_is_recovered(archive, index,
             broken.accept(staged(broken, each), FIRST)
     assert Ingest(archive, index).recover() == 2
     assert len(index.select(Selection())) == 2
-    assert in_staging(tmp_path / "archive") == []
+    assert staged_files(tmp_path / "archive") == []
 
 
 def test_what_was_sent_again_meanwhile_is_not_counted_as_recovered(archive, index, sample, tmp_path):
@@ -286,8 +436,9 @@ def test_what_was_sent_again_meanwhile_is_not_counted_as_recovered(archive, inde
     with pytest.raises(IndexUnavailable):
         broken.accept(staged(broken, sample), FIRST)
     ingest.accept(staged(ingest, sample), LATER)
+    ingest.checkpoint()
     assert ingest.recover() == 0
-    assert in_staging(tmp_path / "archive") == []
+    assert staged_files(tmp_path / "archive") == []
 
 
 @pytest.mark.parametrize("is_known", [True, False])
@@ -297,6 +448,7 @@ def test_a_damaged_leftover_is_told_of_as_what_it_is(archive, index, tmp_path, c
     first, second = (encode(ds) for ds in one_of_each()[1:3])
     if is_known:
         known.accept(staged(known, first), FIRST)
+        known.checkpoint()
     broken = Ingest(archive, Broken(index, "add", IndexUnavailable("Full")))
     for each in (first, second):
         with pytest.raises(IndexUnavailable):
@@ -312,7 +464,7 @@ def test_a_damaged_leftover_is_told_of_as_what_it_is(archive, index, tmp_path, c
     (said,) = [record.message for record in caplog.records if location in record.message]
     assert ("send it again" in said) is is_known
     assert ("not told that it is stored" in said) is not is_known
-    assert in_staging(tmp_path / "archive") == []
+    assert staged_files(tmp_path / "archive") == []
 
 
 def _show_again(archive, sample):
@@ -386,7 +538,8 @@ def test_a_disk_that_does_not_keep_a_data_set_is_known_to_other_processes_at_onc
     def fails(_: int) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(os, "fsync", fails)
+    for flush in ("fsync", "fdatasync"):
+        monkeypatch.setattr(os, flush, fails, raising=False)
     with pytest.raises(ArchiveUnavailable):
         ingest.accept(file, FIRST)
     trouble = index.archive_trouble()
@@ -424,7 +577,7 @@ def test_what_nobody_names_is_refused(archive, index, tmp_path):
     file.write(encode(one_of_each()[0]).data_set[:20])
     with pytest.raises(InvalidDataSet, match="Neither the Command Set nor the Data Set names a SOP Instance UID"):
         ingest.accept(file, FIRST)
-    assert in_staging(tmp_path / "archive") == []
+    assert staged_files(tmp_path / "archive") == []
 
 
 def in_implicit_vr(sample: Sample) -> Sample:

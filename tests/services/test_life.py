@@ -15,7 +15,7 @@ from backup_scp.dicom.attributes import Level
 from backup_scp.dicom.query.information_model import Query
 from backup_scp.errors import ArchiveUnavailable
 from backup_scp.ports import Selection
-from backup_scp.services.archive_guard import adopt
+from backup_scp.services.archive_guard import ArchiveGuard, adopt
 from backup_scp.services.rebuild import rebuild
 from backup_scp.services.verify import verify
 from tests.samples import dx, encode
@@ -41,6 +41,7 @@ class Life(RuleBasedStateMachine):
         (self.folder / "archive").mkdir()
         self.opened = ExitStack()
         self.stored = self.opened.enter_context(stored_in(self.folder))
+        ArchiveGuard(self.stored.archive, self.stored.index).check()  # as a node does before it accepts anything
         self.clock = 0
         self.versions: dict[str, list[tuple[str, str]]] = {}
         self.locations: dict[str, str] = {}

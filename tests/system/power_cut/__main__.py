@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
+from tests.processes import ROOT
 from tests.system.power_cut.crash_points import CrashPoints, Points, Recording
 from tests.system.power_cut.cutting import INDEXES, Cutting, Result
 from tests.system.power_cut.others import SERVERS, OtherResult, cut_power_of
@@ -59,6 +60,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--shutdowns", type=int, default=0, help="shutdowns of each file system with no node on it")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6))
     parser.add_argument("--without-fsync", action="store_true", help="preload libeatmydata: losses are to be found")
+    parser.add_argument(
+        "--without-the-wait",
+        action="store_true",
+        help="leave out the node's own fsync and fdatasync",
+    )
     parser.add_argument("--json", action="store_true", help="a line for each row, for a program")
     return parser.parse_args()
 
@@ -67,6 +73,8 @@ def _run(options: argparse.Namespace, work: Path) -> int:
     print(f"seed {options.seed}", file=sys.stderr)
     sites = list(itertools.product(options.file_system, options.index))
     env = {"LD_PRELOAD": "libeatmydata.so"} if options.without_fsync else {}
+    if options.without_the_wait:
+        env["PYTHONPATH"] = os.pathsep.join(map(str, (Path(__file__).with_name("unflushed"), ROOT)))
     rows: list[Result] = []
     for number, (file_system, index) in enumerate(sites if options.cycles else []):
         cycles = options.cycles * (number + 1) // len(sites) - options.cycles * number // len(sites)
