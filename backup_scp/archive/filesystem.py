@@ -137,7 +137,8 @@ class FilesystemArchive:
         with self._volume.writing(), closing(self._staging.leftovers()) as leftovers:
             self._require_expected("swept")
             for paths in leftovers:
-                if found := [location for path in paths for location in self._leftovers.show(path)]:
+                # An image may have both, its place in a journal and a staged name.
+                if found := list(dict.fromkeys(location for path in paths for location in self._leftovers.show(path))):
                     self._leftovers.flush(found)
                     yield found
                 for path in paths:

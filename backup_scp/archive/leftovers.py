@@ -62,9 +62,9 @@ class Leftovers:
                     yield from self._replay(header, content, path.with_suffix(".new"))
             else:
                 yield from self._show_staged(path)
-        except FileNotFoundError:
-            return
         except OSError as error:
+            if isinstance(error, FileNotFoundError) and not path.exists():
+                return  # another sweep was faster
             if error.errno not in UNREADABLE:
                 raise
             self._set_aside(path, error)
@@ -145,7 +145,12 @@ class Leftovers:
         if final.is_file() and final.stat().st_size:
             aside = self._damaged / layout.quarantine_name(location, clock.now())
             self._folders.make(aside.parent)
-            os.link(final, aside)
+            try:
+                os.link(final, aside)
+            except OSError as error:
+                if error.errno not in NO_LINKS:
+                    raise
+                final.rename(aside)
             fsync_folder(aside.parent)
 
     def _holds_another(self, final: Path, header: FileHeader) -> bool:

@@ -6,6 +6,7 @@ import itertools
 import os
 import secrets
 import threading
+import time
 from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import suppress
@@ -18,12 +19,13 @@ from backup_scp.archive.staging import LOCK, FileInStaging
 from backup_scp.archive.volume import Volume
 from backup_scp.errors import ArchiveFull, ArchiveUnavailable
 from backup_scp.machine.folders import FsyncFailed, fsync_folder
-from backup_scp.machine.process_lock import Lock
+from backup_scp.machine.process_lock import Lock, is_locked
 from backup_scp.ports import Heading
 
 _NAMES_AT_ONCE = 64
 _SWEPT_AT_ONCE = 64
 _ROOMY_BYTES = 1 << 30
+_MOMENT_S = 0.01
 
 
 class _Own(NamedTuple):
@@ -165,7 +167,7 @@ class Staging:
             return
         for folder in sorted(entry for entry in self._folder.iterdir() if entry.is_dir()):
             try:
-                lock = Lock(folder / LOCK)
+                lock = _lock_of_the_dead(folder / LOCK)
             except (BlockingIOError, PermissionError, FileNotFoundError):
                 continue  # its process lives, another ``sweep`` was faster, or the folder is another user's
             try:
@@ -178,9 +180,9 @@ class Staging:
     def files_of_the_dead(self) -> Iterator[Path]:
         """Yield every file of dead processes, and change nothing."""
         for path in sorted(self._folder.glob(f"*/{LOCK}")):
-            with suppress(OSError):  # its process lives, or the folder is another user's
-                Lock(path).close()
-                yield from sorted(other for other in path.parent.iterdir() if other.name != LOCK)
+            with suppress(OSError):  # the folder is another user's, or gone
+                if not is_locked(path):
+                    yield from sorted(other for other in path.parent.iterdir() if other.name != LOCK)
 
     def lock_path(self) -> Path:
         """Return the lock file for work on one location that excludes other such work."""
@@ -208,6 +210,15 @@ class Staging:
             with suppress(BlockingIOError, FileNotFoundError):
                 return _Own(os.getpid(), folder, Lock(folder / LOCK), IntakeJournal())
         raise ArchiveUnavailable("Archive cannot be written: its staging folder cannot be locked")
+
+
+def _lock_of_the_dead(path: Path) -> Lock:
+    """Take the lock of a folder; try twice, because ``is_locked`` of another process holds it for a moment."""
+    try:
+        return Lock(path)
+    except BlockingIOError:
+        time.sleep(_MOMENT_S)
+        return Lock(path)
 
 
 def _number(name: Path) -> int:

@@ -178,6 +178,10 @@ def import_files(
             except Unavailable as error:
                 return str(error)
         show()
+    try:
+        ingest.checkpoint()
+    except Unavailable as error:
+        return str(error)
     return ""
 
 

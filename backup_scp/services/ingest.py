@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Self
 
 from backup_scp.dicom.sop_instance import SOPInstance
-from backup_scp.errors import ArchiveUnavailable, Damaged, InvalidDataSet
+from backup_scp.errors import ArchiveUnavailable, Damaged, InvalidDataSet, Unavailable
 from backup_scp.ports import (
     AddResult,
     Archive,
@@ -67,8 +68,13 @@ class Ingest:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Make durable in each place what was accepted."""
-        self.checkpoint()
+        """Make durable in each place what was accepted.
+
+        When that fails, the next start does it: nobody waits for this any more.
+        """
+        if self.due.any.is_set():
+            with suppress(Unavailable):
+                self.checkpoint()
 
     def begin(self, heading: Heading) -> StagedFile:
         """Open a staged file for a Data Set.  Write the bytes to it, then ``accept`` or ``discard`` it.
@@ -164,25 +170,24 @@ class Ingest:
         self._guard.check()
         count = 0
         for locations in self._archive.sweep():
-            count += sum(self._add(location) for location in locations)
-            self._flush_rows(locations)
+            added = {location: self._add(location) for location in locations}
+            count += sum(result not in {AddResult.HELD, None} for result in added.values())
+            self._flush_rows([location for location, result in added.items() if result])
         return count
 
-    def _add(self, location: str) -> bool:
-        """Add the row of a visible file; True when it had none."""
+    def _add(self, location: str) -> AddResult | None:
+        """Add the row of a visible file; None for a damaged one, which is told."""
         try:
-            return self._index.add(version_of(self._archive, location, verify=True), self._read) is not AddResult.HELD
+            return self._index.add(version_of(self._archive, location, verify=True), self._read)
         except Damaged as error:
             self._record_damage(location, error)
-            return False
+            return None
 
     def _record_damage(self, location: str, error: Damaged) -> None:
-        """Record and log the damage; the row tells whether the sender was told that the image is stored."""
+        """Record and log the damage; without a row nothing but the log tells of it."""
         if next(self._index.unindexed([location]), None) is None:
             self._index.record_verification([VerificationResult(location, str(error))])
-            log.error("%s; send it again, from the console or another archive", error)
-        else:
-            log.error("%s; its sender was not told that it is stored", error)
+        log.error("%s; send it again, from the console or another archive", error)
 
     def _again(self, staged: StagedFile, key: InstanceKey, location: str, arrival: Arrival) -> Accepted:
         """Answer a re-send of stored bytes: check the stored file, and repair a damaged one from the new bytes."""

@@ -51,9 +51,14 @@ class CheckpointThread:
         try:
             self._ingest.checkpoint()
         except Unavailable as error:
-            if str(error) != self._trouble:  # once, not every ten seconds
-                log.error("What was stored is not durable in each place yet: %s. It is tried again", error)
-            self._trouble = str(error)
-            return False
+            return self._failed(str(error))
+        except Exception as unforeseen:  # noqa: BLE001 - the thread must live: notes would pile up without it
+            return self._failed(f"{type(unforeseen).__name__}. This should not have happened; please report it")
         self._trouble = ""
         return True
+
+    def _failed(self, trouble: str) -> bool:
+        if trouble != self._trouble:  # once, not every ten seconds
+            log.error("What was stored is not durable in each place yet: %s. It is tried again", trouble)
+        self._trouble = trouble
+        return False

@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -108,7 +109,8 @@ class TestJournal:
 
     def test_folders_that_were_lost_are_made(self, root):
         (location,) = dies_after(root, image(0), journal=True)
-        (root / location).unlink()
+        for path in (root / location, *staged_files(root)):
+            path.unlink()
         for folder in (root / location).parents[:3]:
             folder.rmdir()
         archive = FilesystemArchive(root)
@@ -127,8 +129,9 @@ class TestJournal:
             "location_of",
             lambda key, sha256, whole_digest=False: short(key, sha256, whole_digest=True) if whole_digest else location,
         )
-        assert store(FilesystemArchive(root), image(1)) == location
         archive = FilesystemArchive(root)
+        assert store(archive, image(1)) == location
+        archive.close()
         assert swept(archive) == []
         archive.verify(location, digest(image(1)))
         require_nothing_left(root)
@@ -195,6 +198,22 @@ class TestJournal:
         for number, location in enumerate(locations):
             archive.verify(location, digest(image(number)))
         require_nothing_left(root)
+
+    def test_a_folder_that_goes_meanwhile_is_no_end(self, root, monkeypatch):
+        """A file or folder that is not found is no reason to give up those that follow."""
+        locations = dies_after(root, *map(image, range(3)), journal=True)
+        for path in (*(root / location for location in locations), *staged_files(root)):
+            path.unlink()
+
+        def fails(*_: object) -> None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+        with monkeypatch.context() as patch, suppress(ArchiveUnavailable):
+            patch.setattr(Path, "replace", fails)
+            swept(FilesystemArchive(root))
+        archive = FilesystemArchive(root)
+        swept(archive)
+        assert set(archive.locations()) == set(locations)
 
     def test_without_hard_links(self, root, monkeypatch):
         monkeypatch.setattr(os, "link", no_links)
@@ -364,6 +383,9 @@ class TestCount:
     def test_each_image_of_the_dead_counts_once(self, root, way):
         dies_after(root, image(0), image(1), journal=way == "journal")
         dies_after(root, image(1), image(2), journal=way == "journal")
+        if way == "journal":
+            for path in staged_files(root)[::2]:
+                path.unlink()
         before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
         archive = FilesystemArchive(root)
         assert archive.left_by_the_dead() == 3
