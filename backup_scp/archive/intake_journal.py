@@ -16,7 +16,8 @@ import os
 import tarfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +47,7 @@ class _Segment:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+        self.close = weakref.finalize(self, os.close, self.descriptor)
         self.length = self.end = self.open_records = 0
 
     def blank(self, length: int) -> None:
@@ -57,7 +59,7 @@ class _Segment:
 
     def remove(self) -> None:
         """Close and remove it."""
-        os.close(self.descriptor)
+        self.close()
         self.path.unlink(missing_ok=True)
 
 
@@ -89,6 +91,7 @@ class IntakeJournal:
         self._unflushed: set[_Segment] = set()
         self._written = self._flushed = self._doubtful = 0  # numbers of records
         self._volume = -1  # a descriptor that is older than the first record
+        self._close_volume: Callable[[], object] = lambda: None
         self._is_wanted, self._is_broken = True, False
         self.largest_bytes = SMALL_BYTES
         """A longer file is flushed for itself: to write it twice would cost more than the flush that it saves."""
@@ -138,6 +141,7 @@ class IntakeJournal:
             raise
         with self._mutex:
             self._segments, self._volume, self.largest_bytes = segments, volume, largest_bytes
+            self._close_volume = weakref.finalize(self, os.close, volume)
             self._is_broken = False
 
     def append(self, *parts: bytes | bytearray) -> Record | None:
@@ -201,10 +205,9 @@ class IntakeJournal:
     def _close(self) -> None:
         segments, self._segments = self._segments, []
         for segment in segments:
-            os.close(segment.descriptor)
-        if self._volume != -1:
-            os.close(self._volume)
-            self._volume = -1
+            segment.close()
+        self._close_volume()
+        self._volume = -1
 
     def _write(self, parts: Sequence[bytes | bytearray]) -> Record | None:
         """Append a member and the end of the archive; records are written in their order, so that a flush has all."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import stat
 import subprocess
@@ -123,6 +124,7 @@ class TestFsync:
     @pytest.mark.skipif(sys.platform != "linux", reason="Linux lists a process's descriptors in a folder")
     def test_what_was_written_to_try_the_disk_is_gone_again(self, archive, tmp_path):
         archive.stage(HEADING).discard()
+        gc.collect()  # what other tests have left open
         before = len(list(Path("/proc/self/fd").iterdir()))
         archive.mark_faulty("somebody said so")
         archive.stage(HEADING).discard()
