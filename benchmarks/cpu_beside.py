@@ -23,7 +23,9 @@ _KINDS = {kind.name: kind for kind in (DR, CT, TINY)}
 _COUNTS = {DR: 6, CT: 40, TINY: 120}
 _ECHOES, _FINDS = 60, 10
 _WARMING = 40
-_MEASURES = (*_KINDS, *(f"{name}, one each" for name in _KINDS), "get CT", "get DR", "echo", "find", "start")
+_TOGETHER = {", four": 4, ", eight": 8}
+_WAYS = ("", ", one each", *_TOGETHER)
+_MEASURES = (*(f"{name}{way}" for name in _KINDS for way in _WAYS), "get CT", "get DR", "echo", "find", "start")
 
 Nodes = dict[str, BackupSCP]
 
@@ -40,7 +42,7 @@ def wall_us(_: BackupSCP) -> float:
 
 def work(measure: str) -> tuple[int, Callable[[BackupSCP], object]]:
     """Give how often a measure does its work in a round, and the work."""
-    name, _, how = measure.partition(", ")
+    name, comma, how = measure.partition(", ")
     if measure == "echo":
         return _ECHOES, lambda node: load.associate(node.address, _ECHOES)
     if measure.startswith("get "):
@@ -49,7 +51,9 @@ def work(measure: str) -> tuple[int, Callable[[BackupSCP], object]]:
     if measure == "find":
         return _FINDS, lambda node: [load.find_all(node.address) for _ in range(_FINDS)]
     kind = _KINDS[name]
-    return _COUNTS[kind], lambda node: load.store(node.address, _one_study(kind), one_each=bool(how))
+    associations = _TOGETHER.get(f"{comma}{how}", 1)
+    sent = _COUNTS[kind] * associations
+    return sent, lambda node: load.store(node.address, images.new(kind, sent), associations, one_each=how == "one each")
 
 
 def _one_study(kind: Kind) -> list[images.Instance]:
