@@ -278,11 +278,24 @@ def read_journal(path: Path) -> Iterator[bytes]:
             return
 
 
-def _member(number: int, size: int) -> bytes:
-    """Encode the header of a member."""
-    member = tarfile.TarInfo(f"{number}.dcm")
-    member.size, member.mode = size, 0o600
+def _template() -> bytes:
+    member = tarfile.TarInfo("00000000.dcm")
+    member.mode = 0o600
     return member.tobuf(tarfile.USTAR_FORMAT)
+
+
+_TEMPLATE = _template()
+_SIZE, _CHECKSUM = slice(124, 135), slice(148, 156)
+
+
+def _member(number: int, size: int) -> bytes:
+    """Encode the header of a member: the library needs 40 us for what differs in three fields."""
+    header = bytearray(_TEMPLATE)
+    header[:8] = b"%08d" % (number % 10**8)
+    header[_SIZE] = b"%011o" % size
+    header[_CHECKSUM] = b" " * 8
+    header[_CHECKSUM] = b"%06o\0 " % sum(header)
+    return bytes(header)
 
 
 def _flush_s(descriptor: int) -> float:

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -184,7 +185,7 @@ class TestTaking:
             journal.append(image)
         first, second = journals(tmp_path)
         names = listed(first)
-        assert (names, listed(second)) == ([f"{number}.dcm" for number in range(1, 6)], [])
+        assert (names, listed(second)) == ([f"{number:08}.dcm" for number in range(1, 6)], [])
         out = tmp_path / "out"
         out.mkdir()
         subprocess.run(["tar", "-xf", first, "-C", out], check=True)
@@ -336,7 +337,7 @@ class TestFailure:
         journal.prepare(folder)
         assert journal.append(b"anew").content() == b"anew"
         assert in_files(folder) == [b"anew"]
-        assert listed(journals(folder)[0]) != ["1.dcm"]
+        assert listed(journals(folder)[0]) != ["00000001.dcm"]
 
     def test_after_a_failed_flush_of_all_files_those_before_are_in_doubt(self, journal, monkeypatch):
         before = journal.append(b"before")
@@ -407,7 +408,7 @@ class TestReading:
             journal.release(record)
         journal.append(b"new")
         assert in_files(tmp_path) == [b"new"]
-        assert listed(journals(tmp_path)[0]) == ["6.dcm"]
+        assert listed(journals(tmp_path)[0]) == ["00000006.dcm"]
 
     @staticmethod
     def overwrite(path: Path, offset: int, data: bytes) -> None:
@@ -423,3 +424,10 @@ class TestReading:
     def test_its_names(self, tmp_path):
         assert [is_journal(path) for path in journals(tmp_path)] == [True, True]
         assert not any(is_journal(tmp_path / name) for name in ("1.dcm", "journal-1.3", "journal-3.tar", "lock"))
+
+
+@pytest.mark.parametrize(("number", "size"), [(1, 0), (7, 12_345), (123_456_789, 1 << 25)])
+def test_the_header_of_a_member_is_the_librarys(number, size):
+    member = tarfile.TarInfo(f"{number % 10**8:08}.dcm")
+    member.size, member.mode = size, 0o600
+    assert intake_journal._member(number, size) == member.tobuf(tarfile.USTAR_FORMAT)
