@@ -280,7 +280,7 @@ class FileInStaging:
             if error.errno not in NO_LINKS:
                 raise
             self._show_without_link(final)
-        self._final = final
+        self._is_shown_at(final)
 
     def replace(self, final: Path, aside: Path) -> None:
         """Replace the damaged ``final``, which is kept as ``aside``; ``final`` exists at every instant.
@@ -298,7 +298,13 @@ class FileInStaging:
             fresh = self.path.with_suffix(".new")
             os.link(self.path, fresh)
             fresh.replace(final)
-        self._final, self._replaced = final, True
+        self._is_shown_at(final)
+        self._replaced = True
+
+    def _is_shown_at(self, final: Path) -> None:
+        """Note where it is, and free memory: the object lives until ``forget``."""
+        self._final = final
+        self._beginning = bytearray()
 
     def _show_without_link(self, final: Path) -> None:
         """Rename it to ``final`` under a lock of the whole archive, since a rename overwrites (not on Windows)."""

@@ -178,10 +178,13 @@ class Ingest:
     def _add(self, location: str) -> AddResult | None:
         """Add the row of a visible file; None for a damaged one, which is told."""
         try:
-            return self._index.add(version_of(self._archive, location, verify=True), self._read)
+            result = self._index.add(version_of(self._archive, location, verify=True), self._read)
         except Damaged as error:
             self._record_damage(location, error)
             return None
+        if self._index.is_damaged(location):  # somebody has looked before the journal made it whole
+            self._index.record_verification([VerificationResult(location)])
+        return result
 
     def _record_damage(self, location: str, error: Damaged) -> None:
         """Record and log the damage; without a row nothing but the log tells of it."""

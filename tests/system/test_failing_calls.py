@@ -15,8 +15,18 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import wait_until
 from tests.samples import Sample, ct_series, dx, encode, replace, uid
-from tests.system.contents import assert_index_equals_files, damage, digests, staged, stored_file, visible
+from tests.system.contents import (
+    assert_index_equals_files,
+    damage,
+    digests,
+    left_by_a_crash,
+    notes,
+    staged,
+    stored_file,
+    visible,
+)
 from tests.system.failing_calls import ERRORS, KILL, Fault, calls_of, failing, require_strace
 from tests.system.intake_journal import use_journal
 from tests.system.pynetdicom_peers import Sink, find, move
@@ -214,6 +224,27 @@ def test_a_mark_outlives_the_node(sending, tmp_path):
     answer = sending.send(sending.a_new_study())
     assert answer is not None
     assert answer.status == 0
+
+
+@pytest.mark.parametrize("calls", ["syncfs", "fdatasync"])
+def test_a_checkpoint_that_fails_is_made_again(sending, tmp_path, calls):
+    """The image was answered with success and stays in staging until it is durable in its place: files, then rows."""
+    sending.use_journal()
+    node = sending.node
+    wait_until(lambda: not notes(node), what="the checkpoint before")
+    with failing(
+        node, Fault(calls, "EIO", 0), tmp_path, path=None if calls == "syncfs" else node.home / "index.sqlite-wal"
+    ):
+        sample = sending.a_new_study()
+        answer = sending.send(sample)
+        assert answer is not None
+        assert answer.status == 0
+        wait_until(lambda: "not durable in each place yet" in node.output, what="the checkpoint failing")
+        assert sample.sha256 in left_by_a_crash(node, journals_only=True)
+        assert notes(node)
+        sending.assert_held(sample, "while it is in staging")
+    wait_until(lambda: not notes(node), what="the next checkpoint")
+    sending.assert_nothing_was_lost()
 
 
 @pytest.mark.parametrize("call", ["openat", "read"])
