@@ -87,11 +87,12 @@ def test_crash_points_of_a_block_log(power_cut, index, points):
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("left_out", ["--without-fsync", "--without-the-wait"])
+@pytest.mark.parametrize("left_out", [["--without-fsync"], ["--left-out", "wait"]], ids=" ".join)
 def test_without_a_flush_both_find_losses(power_cut, left_out):
     """The harness sees what it is there to see: a node that flushes nothing, or all but what an image waits for."""
     rows = power_cut(
-        *(left_out, "--file-system", "ext4", "--index", "sqlite", "--associations", 4), *("--cycles", 1, "--points", 12)
+        *(*left_out, "--file-system", "ext4", "--index", "sqlite", "--associations", 4),
+        *("--cycles", 1, "--points", 12),
     )
 
     assert len(rows) == 3

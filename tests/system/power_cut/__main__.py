@@ -23,6 +23,8 @@ from tests.system.power_cut.volume import FILE_SYSTEMS, run
 
 LOGGED = {"sqlite": ("sqlite", "sqlite apart"), "postgresql": ("postgresql",)}
 Row = TypeVar("Row", Result, Points)
+LEFT_OUT = ("wait", "files")
+"""The wait before the answer, or the files that a checkpoint flushes: see unflushed/sitecustomize.py."""
 PRIVATE = "BACKUP_SCP_POWER_CUT_PRIVATE"
 
 
@@ -60,11 +62,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--shutdowns", type=int, default=0, help="shutdowns of each file system with no node on it")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6))
     parser.add_argument("--without-fsync", action="store_true", help="preload libeatmydata: losses are to be found")
-    parser.add_argument(
-        "--without-the-wait",
-        action="store_true",
-        help="leave out the node's own fsync and fdatasync",
-    )
+    parser.add_argument("--left-out", choices=LEFT_OUT, help="leave out one flush: losses are to be found")
     parser.add_argument("--json", action="store_true", help="a line for each row, for a program")
     return parser.parse_args()
 
@@ -73,8 +71,9 @@ def _run(options: argparse.Namespace, work: Path) -> int:
     print(f"seed {options.seed}", file=sys.stderr)
     sites = list(itertools.product(options.file_system, options.index))
     env = {"LD_PRELOAD": "libeatmydata.so"} if options.without_fsync else {}
-    if options.without_the_wait:
+    if options.left_out:
         env["PYTHONPATH"] = os.pathsep.join(map(str, (Path(__file__).with_name("unflushed"), ROOT)))
+        env["BACKUP_SCP_TEST_LEFT_OUT"] = options.left_out
     rows: list[Result] = []
     for number, (file_system, index) in enumerate(sites if options.cycles else []):
         cycles = options.cycles * (number + 1) // len(sites) - options.cycles * number // len(sites)
