@@ -32,7 +32,7 @@ _CALL = re.compile(r"^ *[\d.]+ +([\d.]+) +[\d.]+ +(\d+) +(?:\d+ +)?(\w+)$", re.M
 
 # The first that fits names the place; what Python calls in C stands under its own name there.
 _PLACES = (
-    (r"posix\.fsync", "fsync of the file and of folders: waiting"),
+    (r"posix\.f(?:data)?sync|_syncfs", "fsync of the file or the journal: waiting"),
     (r"sqlite3\.", "SQLite: statements and commit, with its flush"),
     (r"psycopg", "PostgreSQL's driver"),
     (r"recv|select\.poll|_ssl.*read", "receiving, and waiting for the sender"),

@@ -179,10 +179,11 @@ class Staging:
 
     def files_of_the_dead(self) -> Iterator[Path]:
         """Yield every file of dead processes, and change nothing."""
-        for path in sorted(self._folder.glob(f"*/{LOCK}")):
-            with suppress(OSError):  # the folder is another user's, or gone
-                if not is_locked(path):
-                    yield from sorted(other for other in path.parent.iterdir() if other.name != LOCK)
+        with suppress(OSError):  # another user's, or gone
+            for folder in sorted(self._folder.iterdir()):
+                with suppress(OSError):
+                    if folder.is_dir() and not is_locked(folder / LOCK):
+                        yield from sorted(path for path in folder.iterdir() if path.name != LOCK)
 
     def lock_path(self) -> Path:
         """Return the lock file for work on one location that excludes other such work."""

@@ -25,6 +25,7 @@ def refused(node: Node):
 
 def assert_nothing_to_do(node: Node) -> None:
     wait_until(lambda: not findings(node, "refused"), what="the refusal being settled")
+    wait_until(lambda: not findings(node, "staging"), what="the node looking at what was left in staging")
     assert "Nothing to do" in node.cli("status", exit_code=0).stdout
 
 

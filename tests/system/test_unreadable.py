@@ -135,7 +135,7 @@ def test_what_a_crash_left(node, locations):
     node.stop()
     assert held(node) == {*locations, left[1], earlier}
     assert f"{left[0]} is damaged" in node.output
-    assert "not told that it is stored" in node.output
+    assert "send it again" in node.output
     lines = node.cli("find", "--versions", "all", "--json").stdout.splitlines()
     answering = {row["location"]: row["answering"] for row in map(json.loads, lines)}
     assert (answering[locations[BAD]], answering[earlier]) == (True, False)

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from backup_scp.errors import BackupSCPError
 from backup_scp.node.opening import OpenStores
 from backup_scp.node.settings import load
 from backup_scp.services.verify import verify
@@ -170,7 +171,7 @@ class Cutting:
             site.index.start()
             for trouble in (*self._look_at_the_disk(site, result), *self._look_at_the_node(site, result)):
                 yield f"{where}: {trouble}"
-        except (AssertionError, OSError) as error:  # a program did not start, a peer gave up
+        except (AssertionError, OSError, BackupSCPError) as error:  # a program did not start, a peer gave up
             yield f"{where}: {type(error).__name__}: {error}"
 
     def _work_until(self, site: Site, moment: Moment, consoles: list[Console], chance: random.Random) -> None:
