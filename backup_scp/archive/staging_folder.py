@@ -25,6 +25,7 @@ from backup_scp.ports import Heading
 _NAMES_AT_ONCE = 64
 _SWEPT_AT_ONCE = 64
 _ROOMY_BYTES = 1 << 30
+_MANY_TIMES = 10  # the journal must not be what fills a disk
 _MOMENT_S = 0.01
 
 
@@ -108,7 +109,7 @@ class Staging:
         own = self._own
         if own is not None and own.pid == os.getpid() and own.journal.must_be_prepared:
             try:
-                self._volume.require_room(JOURNAL_BYTES)
+                self._volume.require_room(_MANY_TIMES * JOURNAL_BYTES)
                 is_roomy = self._volume.free_bytes() > _ROOMY_BYTES
                 own.journal.prepare(own.folder, may_be_long=is_roomy)
             except FsyncFailed:

@@ -228,7 +228,7 @@ class TestWhichWay:
     def test_no_journal_is_made_of_the_reserve(self, tmp_path, monkeypatch, more):
         take("journal", monkeypatch.setattr)
         archive = FilesystemArchive(tmp_path / "archive", reserve_bytes=1 << 20)
-        free(monkeypatch, for_us=(1 << 20) + JOURNAL_BYTES + more)
+        free(monkeypatch, for_us=(1 << 20) + 10 * JOURNAL_BYTES + more)
         for number in range(2):
             staged, location = commit(archive, image(number))
             archive.settle([staged])

@@ -46,7 +46,7 @@ def test_images_that_are_refused_until_they_come(start_node):
         node = start_node(settings={"archive": {"reserve_mb": 4}})
         assert node.send([encode(dx(number=1))], calling="CONSOLE")[0].status == 0
         disk = node.home.parent / "disk"
-        mounts.disk(disk, "64m")
+        mounts.disk(disk, "256m")
         for path in sorted((node.home / "archive").rglob("*")):
             target = disk / path.relative_to(node.home / "archive")
             target.mkdir() if path.is_dir() else target.write_bytes(path.read_bytes())
