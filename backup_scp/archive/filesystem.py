@@ -106,6 +106,7 @@ class FilesystemArchive:
             except FileExistsError:
                 self._keep_or_replace(file, location, key)
                 arrival = self.read(location).arrival
+            file.free_memory()
             if file.has_moved or file.has_replaced:  # its staged name tells nothing, or what a power cut may undo
                 self.settle([file])
         return location, arrival

@@ -17,7 +17,7 @@ import tarfile
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,13 +41,20 @@ _END = bytes(2 * tarfile.BLOCKSIZE)
 _BLANK = bytes(1 << 20)
 
 
+class _Descriptor:
+    """A descriptor that is closed when nobody holds this object any more: its number must not be used again before."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        weakref.finalize(self, os.close, number)
+
+
 class _Segment:
     """One of the two files."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
-        self.close = weakref.finalize(self, os.close, self.descriptor)
+        self._held = _Descriptor(os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600))
         self.length = self.end = self.open_records = 0
 
     def blank(self, length: int) -> None:
@@ -57,9 +64,13 @@ class _Segment:
         fsync(self.descriptor)
         self.length = length
 
+    @property
+    def descriptor(self) -> int:
+        """Its descriptor, open as long as this object."""
+        return self._held.number
+
     def remove(self) -> None:
-        """Close and remove it."""
-        self.close()
+        """Remove it."""
         self.path.unlink(missing_ok=True)
 
 
@@ -90,8 +101,7 @@ class IntakeJournal:
         self._segments: list[_Segment] = []
         self._unflushed: set[_Segment] = set()
         self._written = self._flushed = self._doubtful = 0  # numbers of records
-        self._volume = -1  # a descriptor that is older than the first record
-        self._close_volume: Callable[[], object] = lambda: None
+        self._volume: _Descriptor | None = None  # older than the first record
         self._is_wanted, self._is_broken = True, False
         self.largest_bytes = SMALL_BYTES
         """A longer file is flushed for itself: to write it twice would cost more than the flush that it saves."""
@@ -118,10 +128,15 @@ class IntakeJournal:
         with self._preparing:
             if not self._is_wanted or any(segment.open_records for segment in self._segments):
                 return  # of one that failed some records are needed still
+            if not self.remove():
+                return
             self._is_wanted = False
-            self.remove()
             if can_flush_all(folder):
-                self._prepare(folder, may_be_long=may_be_long)
+                try:
+                    self._prepare(folder, may_be_long=may_be_long)
+                except BaseException:
+                    self._is_wanted = True
+                    raise
 
     def _prepare(self, folder: Path, *, may_be_long: bool) -> None:
         segments: list[_Segment] = []
@@ -134,14 +149,13 @@ class IntakeJournal:
                 for segment in segments:
                     segment.blank(_LONG_SEGMENT_BYTES)
             fsync_folder(folder)
-            volume = os.open(folder, os.O_RDONLY)
+            volume = _Descriptor(os.open(folder, os.O_RDONLY))
         except BaseException:
             for segment in segments:
                 segment.remove()
             raise
         with self._mutex:
             self._segments, self._volume, self.largest_bytes = segments, volume, largest_bytes
-            self._close_volume = weakref.finalize(self, os.close, volume)
             self._is_broken = False
 
     def append(self, *parts: bytes | bytearray) -> Record | None:
@@ -178,8 +192,9 @@ class IntakeJournal:
         FsyncFailed
             The bytes of all of them are in doubt: see ``is_doubtful``.
         """
+        volume = self._volume
         try:
-            flush_all(self._volume)
+            flush_all(volume.number if volume else -1)
         except FsyncFailed:
             self._doubtful = self._written
             raise
@@ -188,26 +203,20 @@ class IntakeJournal:
         """Tell whether a flush failed since: a second one would succeed without the file's bytes."""
         return record.number <= self._doubtful
 
-    def remove(self) -> None:
-        """Remove its files when it holds nothing that is needed."""
+    def remove(self) -> bool:
+        """Remove its files when it holds nothing that is needed; tell whether it did."""
         with self._mutex:
             if any(segment.open_records for segment in self._segments):
-                return
+                return False
             for segment in self._segments:
                 segment.path.unlink(missing_ok=True)
-            self._close()
+            self._segments, self._volume = [], None
+            return True
 
     def close(self) -> None:
-        """Close its files, and leave them for ``sweep``."""
+        """Leave its files to ``sweep``; each is closed with the last record of it."""
         with self._mutex:
-            self._close()
-
-    def _close(self) -> None:
-        segments, self._segments = self._segments, []
-        for segment in segments:
-            segment.close()
-        self._close_volume()
-        self._volume = -1
+            self._segments, self._volume = [], None
 
     def _write(self, parts: Sequence[bytes | bytearray]) -> Record | None:
         """Append a member and the end of the archive; records are written in their order, so that a flush has all."""

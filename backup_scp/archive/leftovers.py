@@ -56,17 +56,13 @@ class Leftovers:
         ------
         OSError
         """
-        try:
-            if is_journal(path):
-                for header, content in whole_files(path):
-                    yield from self._replay(header, content, path.with_suffix(".new"))
+        files, error = _read(path, self._is_shown)
+        for header, content in files:
+            if content is None:
+                yield from self._show_staged(path, header)
             else:
-                yield from self._show_staged(path)
-        except OSError as error:
-            if isinstance(error, FileNotFoundError) and not path.exists():
-                return  # another sweep was faster
-            if error.errno not in UNREADABLE:
-                raise
+                yield from self._replay(header, content, path.with_suffix(".new"))
+        if error is not None:
             self._set_aside(path, error)
 
     def count(self, paths: Iterable[Path]) -> int:
@@ -118,12 +114,8 @@ class Leftovers:
             install(content, final, through)
         yield header.location
 
-    def _show_staged(self, path: Path) -> Iterator[str]:
+    def _show_staged(self, path: Path, header: FileHeader) -> Iterator[str]:
         """Show a staged file that is whole, or whose place is taken already: then it is the note of that one."""
-        with path.open("rb") as stream:
-            header = _whole(stream, os.fstat(stream.fileno()).st_size, self._is_shown)
-        if header is None:
-            return
         final = self._root / header.location
         self._folders.make(final.parent)
         try:
@@ -168,6 +160,27 @@ class Leftovers:
         self._folders.make(self._damaged)
         path.rename(aside)
         log.error("%s cannot be read (%s): images that came before the crash may be lost", aside, reason(error))
+
+
+def _read(
+    path: Path, is_enough: Callable[[FileHeader], bool]
+) -> tuple[list[tuple[FileHeader, bytes | None]], OSError | None]:
+    """Read what a file in staging holds, and the error of its medium; a staged file has a header only."""
+    files: list[tuple[FileHeader, bytes | None]] = []
+    try:
+        if is_journal(path):
+            files.extend(whole_files(path))
+        else:
+            with path.open("rb") as stream:
+                header = _whole(stream, os.fstat(stream.fileno()).st_size, is_enough)
+            files += [(header, None)] if header else []
+    except FileNotFoundError:  # another sweep was faster
+        return files, None
+    except OSError as error:
+        if error.errno not in UNREADABLE:
+            raise
+        return files, error
+    return files, None
 
 
 def whole_files(journal: Path) -> Iterator[tuple[FileHeader, bytes]]:

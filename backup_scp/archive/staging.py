@@ -7,6 +7,7 @@ location.  The staged name stays as a note until visible name and index row are 
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import os
 from contextlib import suppress
@@ -21,7 +22,7 @@ from backup_scp.archive.staged_reader import StagedReader
 from backup_scp.archive.volume import CHECK_BYTES, Volume
 from backup_scp.errors import ArchiveFull, ArchiveUnavailable
 from backup_scp.machine.digests import Digests
-from backup_scp.machine.folders import FsyncFailed, fsync, fsync_folder
+from backup_scp.machine.folders import FsyncFailed, fsync, fsync_folder, last_failed_fsync
 from backup_scp.machine.process_lock import Lock, exclusive_lock
 from backup_scp.machine.writeback import WRITEBACK_BYTES, begin_writeback
 from backup_scp.ports import Arrival, Heading
@@ -89,6 +90,7 @@ class FileInStaging:
         self._size_bytes = 0
         self._begun_bytes = 0  # bytes whose writeback has begun
         self._has_note = self._replaced = False
+        self._sound_since = last_failed_fsync()
         self._file = _opened(path)
 
     @property
@@ -236,7 +238,8 @@ class FileInStaging:
             else:
                 self._file.seek(len(self._header) - len(information))
                 _write_all(self._file, information)
-                if self._size_bytes <= self._journal.largest_bytes:
+                # After a failed flush nobody knows whether the bytes that were written before it come to the disk.
+                if self._size_bytes <= self._journal.largest_bytes and last_failed_fsync() == self._sound_since:
                     self._file.seek(0)
                     self._record = self._journal.append(self._file.readall())
             if self._record is None:
@@ -251,7 +254,10 @@ class FileInStaging:
         OSError
         """
         if self._record is not None and self._final is not None and self._journal.is_doubtful(self._record):
-            install(self._record.content(), self._final, self.path.with_suffix(".new"))
+            content = self._record.content()
+            if hashlib.sha256(content[len(self._header) :]).hexdigest() != self._digests.sha256:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))  # not what was received
+            install(content, self._final, self.path.with_suffix(".new"))
             self._release_record()
 
     def _flush_for_itself(self) -> None:
@@ -302,8 +308,12 @@ class FileInStaging:
         self._replaced = True
 
     def _is_shown_at(self, final: Path) -> None:
-        """Note where it is, and free memory: the object lives until ``forget``."""
+        """Note where it is, and free memory."""
         self._final = final
+        self.free_memory()
+
+    def free_memory(self) -> None:
+        """Drop the beginning of the Data Set: the object lives until ``forget``."""
         self._beginning = bytearray()
 
     def _show_without_link(self, final: Path) -> None:

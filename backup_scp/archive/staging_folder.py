@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import secrets
@@ -60,7 +61,9 @@ class Staging:
         self._own: _Own | None = None
         self._has_lost_one = False
         self._names: deque[Path] = deque()  # of empty files in the own folder
-        self._newest_name = self._newest_durable = -1  # numbers of names
+        self._newest_name = -1  # numbers of names
+        self._newest_durable: dict[Path, int] = {}  # in each folder
+        self._newest_refused = -1
         self._notes: deque[Path] = deque()
 
     @property
@@ -88,16 +91,20 @@ class Staging:
         FsyncFailed
         """
         with self._mutex:
-            if _number(name) <= self._newest_durable:
+            number, newest = _number(name), self._newest_name
+            if number <= self._newest_durable.get(name.parent, -1):
                 return
-            newest = self._newest_name
+            if number <= self._newest_refused:  # another fsync would succeed without it
+                raise FsyncFailed(errno.EIO, os.strerror(errno.EIO))
         try:
             fsync_folder(name.parent)
         except FsyncFailed:
             with self._mutex:
-                self._names.clear()  # another fsync would succeed without them
+                self._newest_refused = newest
+                self._names.clear()
             raise
-        self._newest_durable = newest
+        with self._mutex:
+            self._newest_durable[name.parent] = max(newest, self._newest_durable.get(name.parent, -1))
 
     def prepare_journal(self) -> None:
         """Make this process's journal, if there is none and if there is room.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import platform
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,13 +15,14 @@ from backup_scp.machine.folders import fsync_with
 
 # f_type of statfs(2): ext2 to ext4, XFS, Btrfs.  Elsewhere syncfs may leave bytes in a server or a process.
 _FLUSHED_AS_A_WHOLE = frozenset({0xEF53, 0x58465342, 0x9123683E})
+_REPORTS_ERRORS = (5, 8)  # Linux from this on tells of writes that failed
 _STATFS_BYTES = 256  # more than the system's struct has
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 def can_flush_all(folder: Path) -> bool:
-    """Tell whether ``flush_all`` makes everything on the file system of ``folder`` durable."""
-    if _libc is None or not hasattr(_libc, "syncfs"):
+    """Tell whether ``flush_all`` makes everything on the file system of ``folder`` durable, or tells that it cannot."""
+    if _libc is None or not hasattr(_libc, "syncfs") or _kernel(platform.release()) < _REPORTS_ERRORS:
         return False
     found = ctypes.create_string_buffer(_STATFS_BYTES)
     if _libc.statfs(os.fsencode(folder), found):
@@ -27,10 +30,16 @@ def can_flush_all(folder: Path) -> bool:
     return ctypes.c_ulong.from_buffer(found).value & 0xFFFFFFFF in _FLUSHED_AS_A_WHOLE
 
 
+def _kernel(release: str) -> tuple[int, int]:
+    """Return the first two numbers of a release: ``6.1.0-18-amd64`` is 6.1."""
+    found = re.match(r"(\d+)\.(\d+)", release)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
 def flush_all(descriptor: int) -> None:
     """Make everything durable that was written to the file system of an open file or folder.
 
-    Linux (from 5.8) reports every write that failed since the descriptor was opened.
+    Linux reports every write that failed since the descriptor was opened.
 
     Raises
     ------

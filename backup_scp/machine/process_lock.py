@@ -72,7 +72,7 @@ class Lock:
 
     def is_held(self) -> bool:
         """Tell whether the file at the path is still the locked one; the drive may have been replaced."""
-        with suppress(FileNotFoundError, NotADirectoryError):
+        with suppress(OSError):  # the drive may have been pulled
             return self._closed.alive and os.path.samestat(os.fstat(self._descriptor), self._path.stat())
         return False
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 
@@ -39,8 +38,7 @@ class CheckpointThread:
         self._checkpoint()
 
     def _run(self) -> None:
-        with contextlib.suppress(Unavailable):  # told when the node looks at archive and index
-            self._ingest.checkpoint()  # which makes the journal
+        self._checkpoint()  # which makes the journal
         while not self._is_stopping.is_set():
             self._ingest.due.any.wait()
             self._ingest.due.many.wait(_AFTER_S)

@@ -35,7 +35,7 @@ MOST_CONNECTIONS = 64
 ROWS_AT_ONCE = 500
 """How many rows of a long answer are in memory at once."""
 
-_MOST_COMMITS_IN_LOG = 128
+_MOST_COMMITS_IN_LOG = 64  # about 800 pages: SQLite itself copies from 1,000 on, and images wait for that
 _MOST_SQLITE_READERS = 8  # idle connections for ``fetch_one``
 
 
@@ -106,6 +106,8 @@ class Database:
         self._write_lock = FairLock()
         self._writer: sa.Connection | None = None
         self._writer_waits = True
+        self.failed_writes = 0
+        """How many transactions failed: perhaps for a failed fsync, after which the log may lack earlier ones."""
         self._commits_in_log = 0  # those that did not wait
         self._readers: list[DriverCursor] = []  # idle, for ``fetch_one``; the pool counts them as in use
 
@@ -284,6 +286,7 @@ class Database:
                     self._writer_waits = waits
                 yield self._writer
             except sa.exc.OperationalError:
+                self.failed_writes += 1
                 # After a failed fsync, the next fsync on the same descriptors would succeed without the data.
                 self._writer.invalidate()
                 self._drop_writer()

@@ -164,6 +164,16 @@ class DriverCursor:
         except self._error as error:
             raise self.explained(statement, error) from None
 
+    def ask(self, statement: str) -> Any:
+        """Execute a statement of the driver's own, and return its first row.
+
+        Raises
+        ------
+        sa.exc.DBAPIError
+        """
+        self.control(statement)
+        return self._cursor.fetchone()
+
     def explained(self, text: str, error: Any) -> BaseException:
         """Return the error that SQLAlchemy would raise, and tell its pool about a lost connection."""
         lost = self._dialect.is_disconnect(error, self.connection.connection, self._cursor)

@@ -15,6 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from backup_scp.errors import IndexDamaged, IndexUnavailable
+from backup_scp.index.connection.driver_cursor import DriverCursor
 from backup_scp.index.schema.sqlite import SQLite
 from backup_scp.index.schema.trigrams import NAME_TABLE
 
@@ -28,6 +29,7 @@ BEGIN = "BEGIN IMMEDIATE"
 
 _PAUSE_S = 0.01
 _COPY_AFTER_PAGES = 1000  # of the log
+_MOMENT_MS = 1000
 
 # The cache holds the inner b-tree pages of a million studies; a connection only uses memory for pages it has read.
 _PRAGMAS = (
@@ -184,9 +186,9 @@ def set_waiting(writer: sa.Connection, *, waits: bool) -> None:
 
     One that does not wait does not copy the log into the database either: ``copy_log`` does.
     """
-    driver: Any = writer.connection.driver_connection
-    driver.execute(f"PRAGMA synchronous={'FULL' if waits else 'NORMAL'}")
-    driver.execute(f"PRAGMA wal_autocheckpoint={_COPY_AFTER_PAGES if waits else 0}")
+    cursor = DriverCursor(writer)
+    cursor.control(f"PRAGMA synchronous={'FULL' if waits else 'NORMAL'}")
+    cursor.ask(f"PRAGMA wal_autocheckpoint={_COPY_AFTER_PAGES if waits else 0}")
 
 
 def copy_log(connection: sa.Connection, *, whole: bool = False) -> None:
@@ -197,10 +199,21 @@ def copy_log(connection: sa.Connection, *, whole: bool = False) -> None:
     connection
         Any but the one that writes.
     whole
-        Wait for others, copy all of it, and begin a new log.
+        Wait a moment for others, copy all of it, and begin a new log.
+
+    Raises
+    ------
+    IndexUnavailable
+        Somebody reads in the log, so that not all of it could be copied.
     """
-    driver: Any = connection.connection.driver_connection  # no transaction begins
-    driver.execute(f"PRAGMA wal_checkpoint({'TRUNCATE' if whole else 'PASSIVE'})").fetchall()
+    cursor = DriverCursor(connection)  # no transaction begins
+    cursor.ask(f"PRAGMA busy_timeout={_MOMENT_MS}")  # images wait meanwhile
+    try:
+        is_busy, _, _ = cursor.ask(f"PRAGMA wal_checkpoint({'TRUNCATE' if whole else 'PASSIVE'})")
+    finally:
+        cursor.ask(f"PRAGMA busy_timeout={WAIT_S * 1000}")
+    if whole and is_busy:
+        raise IndexUnavailable("The log of the index cannot be copied, because it is read; it is tried again")
 
 
 def _identity(url: sa.URL) -> tuple[int, int] | None:

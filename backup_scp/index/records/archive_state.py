@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -59,15 +60,17 @@ class RowFlush:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._has_failed = False
+        self._lock = threading.Lock()
+        self._failed_writes = database.failed_writes
 
     def flush(self) -> None:
         """See ``Index.flush``."""
-        failed, self._has_failed = self._has_failed, True
-        # After a failed fsync another one would succeed without the log's bytes: copy them out of it.
-        self._database.tidy_log(whole=failed)
-        _record(self._database, {})
-        self._has_failed = False
+        with self._lock:
+            failed_writes = self._database.failed_writes
+            # After a failed fsync another one would succeed without the log's bytes: copy them out of it.
+            self._database.tidy_log(whole=failed_writes != self._failed_writes)
+            _record(self._database, {})
+            self._failed_writes = failed_writes
 
 
 def received_since(connection: sa.Connection, since: datetime) -> IntakeTotals:
