@@ -42,11 +42,11 @@ _BLANK = bytes(1 << 20)
 
 
 class _Descriptor:
-    """A descriptor that is closed when nobody holds this object any more: its number must not be used again before."""
+    """A descriptor that is closed at the latest with its last holder: its number must not be used again before."""
 
     def __init__(self, number: int) -> None:
         self.number = number
-        weakref.finalize(self, os.close, number)
+        self.close = weakref.finalize(self, os.close, number)
 
 
 class _Segment:
@@ -70,7 +70,8 @@ class _Segment:
         return self._held.number
 
     def remove(self) -> None:
-        """Remove it."""
+        """Close and remove it."""
+        self._held.close()
         self.path.unlink(missing_ok=True)
 
 
@@ -209,7 +210,9 @@ class IntakeJournal:
             if any(segment.open_records for segment in self._segments):
                 return False
             for segment in self._segments:
-                segment.path.unlink(missing_ok=True)
+                segment.remove()
+            if self._volume is not None:
+                self._volume.close()
             self._segments, self._volume = [], None
             return True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 
@@ -38,7 +39,8 @@ class CheckpointThread:
         self._checkpoint()
 
     def _run(self) -> None:
-        self._checkpoint()  # which makes the journal
+        with contextlib.suppress(Exception):  # told by others, if it matters: nothing is stored yet
+            self._ingest.checkpoint()  # which makes the journal
         while not self._is_stopping.is_set():
             self._ingest.due.any.wait()
             self._ingest.due.many.wait(_AFTER_S)

@@ -101,7 +101,7 @@ def test_without_fsync_both_find_losses(power_cut):
 
 @pytest.mark.timeout(600)
 def test_without_the_wait_before_the_answer_there_are_losses(power_cut):
-    """Nothing else makes an image durable in its first second; later the checkpoint does, so that some cuts find none."""
+    """Nothing else makes an image durable in its first second; later the checkpoint does."""
     rows = power_cut(
         *("--left-out", "wait", "--file-system", "ext4", "--index", "sqlite", "--associations", 4),
         *("--cycles", 4, "--points", 8),
