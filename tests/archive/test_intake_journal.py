@@ -11,6 +11,7 @@ import tarfile
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -431,3 +432,32 @@ def test_the_header_of_a_member_is_the_librarys(number, size):
     member = tarfile.TarInfo(f"{number % 10**8:08}.dcm")
     member.size, member.mode = size, 0o600
     assert intake_journal._member(number, size) == member.tobuf(tarfile.USTAR_FORMAT)
+
+
+def test_a_journal_that_is_given_up_keeps_what_its_records_say(tmp_path, monkeypatch):
+    """Its descriptors live as long as they: a number that is used again would name another file."""
+    take("journal", monkeypatch.setattr)
+    journal = IntakeJournal()
+    journal.prepare(tmp_path)
+    record = journal.append(b"an image")
+    assert record
+    journal.close()
+
+    with ExitStack() as stack:
+        for _ in range(8):
+            stack.enter_context(Path(os.devnull).open("rb"))
+        assert record.content() == b"an image"
+
+
+def test_one_that_holds_a_record_is_not_made_again(tmp_path, monkeypatch):
+    """A thread may have written into it while another thread's flush failed."""
+    take("journal", monkeypatch.setattr)
+    journal = IntakeJournal()
+    journal.prepare(tmp_path)
+    assert journal.append(b"an image")
+    journal._is_broken = journal._is_wanted = True
+
+    journal.prepare(tmp_path)
+
+    assert journal.must_be_prepared
+    assert b"an image" in [*read_journal(tmp_path / "journal-1.tar"), *read_journal(tmp_path / "journal-2.tar")]

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from backup_scp.archive import FilesystemArchive, layout
+from backup_scp.archive import FilesystemArchive, layout, leftovers
 from backup_scp.errors import ArchiveUnavailable
 from backup_scp.machine import file_system
+from backup_scp.machine.folders import FsyncFailed
 from tests.archive.dying_process import no_links
 from tests.archive.examples import ARRIVAL, DATA_SET, HEADING, KEY, digest, store
 from tests.archive.intake import Flushes, prepared, staged_files, swept, take
@@ -418,6 +419,10 @@ class TestCount:
         assert FilesystemArchive(root).left_by_the_dead() == 0
 
 
+def _no_flush(*_: object) -> None:
+    raise FsyncFailed(errno.EIO, os.strerror(errno.EIO))
+
+
 class TestUnreadable:
     """A sector of the disk is lost: a person is told, and what is left is kept."""
 
@@ -446,6 +451,19 @@ class TestUnreadable:
         assert "may be lost" in said
         assert list(archive.foreign()) == []
         require_nothing_left(root)
+
+    def test_an_error_of_its_place_sets_nothing_aside(self, root, monkeypatch, lost):
+        for location in self.locations:
+            (root / location).unlink()
+        with monkeypatch.context() as patch:
+            patch.setattr(leftovers, "install", _no_flush)
+            patch.setattr(os, "link", _no_flush)
+            with pytest.raises(ArchiveUnavailable):
+                swept(FilesystemArchive(root))
+        assert lost.exists()
+        assert not (root / ".damaged").exists()
+
+        assert set(swept(FilesystemArchive(root))) == set(self.locations)
 
     def test_it_is_not_removed_when_it_cannot_be_set_aside(self, root, monkeypatch, lost):
         unreadable(monkeypatch, lost, errno.EIO)

@@ -12,6 +12,7 @@ from backup_scp.archive import FilesystemArchive, intake_journal, staging_folder
 from backup_scp.archive.intake_journal import JOURNAL_BYTES
 from backup_scp.archive.staging import FileInStaging
 from backup_scp.errors import ArchiveUnavailable
+from backup_scp.machine.folders import FsyncFailed
 from tests.archive.dying_process import no_links
 from tests.archive.examples import ARRIVAL, HEADING, KEY, digest
 from tests.archive.intake import Flushes, prepared, staged_files, swept, take
@@ -178,6 +179,54 @@ class TestDiscard:
         assert open_records(archive) == 1
         staged.discard()
         assert (staged_files(tmp_path / "archive"), open_records(archive)) == ([], 0)
+
+
+class TestFailuresMeanwhile:
+    """A flush that fails tells of lost writes once: what was written before it is not trusted to the journal."""
+
+    def test_a_longer_image_that_was_coming_is_flushed_for_itself(self, tmp_path, archive, monkeypatch):
+        assert archive._staging._own
+        archive._staging._own.journal.largest_bytes = 1 << 20
+        settled, _ = commit(archive, image(0))
+        coming = archive.stage(HEADING)
+        coming.write(bytes(100_000))
+        fail_once(archive, [settled])
+        coming.write(bytes(100_000))
+
+        flushes = Flushes(monkeypatch)
+        location, _ = archive.commit(coming, KEY, ARRIVAL)
+
+        assert coming.journal is None
+        assert coming.path in flushes.made
+        assert archive.verify(location, digest(bytes(200_000)))
+
+    def test_a_record_that_is_not_what_came_is_not_put_in_its_place(self, tmp_path, archive, monkeypatch):
+        staged, location = commit(archive, image(0))
+        fail_once(archive, [staged])
+        monkeypatch.setattr(intake_journal, "read_at", lambda _descriptor, size, _offset: bytes(size))
+        with pytest.raises(ArchiveUnavailable):
+            archive.settle([staged])
+        assert archive.verify(location, digest(image(0)))
+
+    def test_a_name_whose_flush_failed_is_not_flushed_again(self, tmp_path, monkeypatch):
+        take("own file", monkeypatch.setattr)
+        archive = FilesystemArchive(tmp_path / "archive")
+        first, second = archive.stage(HEADING), archive.stage(HEADING)
+        first.write(image(1))
+        second.write(image(2))
+
+        def fail(folder: Path) -> None:
+            raise FsyncFailed(5, os.strerror(5))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(staging_folder, "fsync_folder", fail)
+            with pytest.raises(ArchiveUnavailable):
+                archive.commit(first, KEY, ARRIVAL)
+
+        with pytest.raises(ArchiveUnavailable):
+            archive.commit(second, KEY, ARRIVAL)
+        second.discard()
+        assert commit(archive, image(3))
 
 
 class TestWhichWay:
