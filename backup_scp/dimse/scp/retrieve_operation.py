@@ -32,7 +32,6 @@ log = logging.getLogger(__name__)
 
 _SHORTEST_PENDING_S = 0.1  # the standard leaves this to us, PS3.4 C.4.2.3.1
 _LONGEST_PENDING_S = 4.0  # requestors give up after about 30 s without a response
-_LOOK_S = 0.005  # between small images: asking the system after each takes longer than encoding its request
 _GRACE_S = 0.3  # lets a nearly finished sub-operation complete after a C-CANCEL
 
 
@@ -107,7 +106,6 @@ class RetrieveOperation:
         self._failed: list[str] = []
         self._first_reason = ""
         self._cancelled_at: float | None = None
-        self._look_at = -math.inf  # when it looks for a C-CANCEL next
         self._began = time.monotonic()
         self._answered_at = -math.inf
         self._is_concluded = not held  # nothing to send: only the final response
@@ -167,8 +165,7 @@ class RetrieveOperation:
             self._count(outcome)
             if self._remaining:
                 self._say_how_far(outcome)
-                if time.monotonic() >= self._look_at:
-                    self._see_whether_cancelled()
+                self._see_whether_cancelled()
             if self.is_cancelled:
                 return
 
@@ -179,7 +176,6 @@ class RetrieveOperation:
 
     def _see_whether_cancelled(self) -> None:
         self.is_cancelled = self.association.cancelled(self.command.message_id)
-        self._look_at = time.monotonic() + _LOOK_S
 
     def look_up(self) -> None:
         """Interrupt a long sub-operation when the requestor no longer waits for it.
