@@ -258,8 +258,11 @@ def test_a_file_that_cannot_be_read_fails_alone(sending, tmp_path, call):
     unseen = 0
     for number in itertools.count(1):
         fault = Fault(call, "EIO", number)
-        with failing(node, fault, tmp_path, path=lost) as traced:
-            final = move(node, "SINK", "STUDY", {"StudyInstanceUID": study})[-1]
+        for _ in range(3):  # the hint is left out when the node is not ahead
+            with failing(node, fault, tmp_path, path=lost) as traced:
+                final = move(node, "SINK", "STUDY", {"StudyInstanceUID": study})[-1]
+            if traced.was_met:
+                break
         if not traced.was_met:
             break
         unseen += final.status == 0
