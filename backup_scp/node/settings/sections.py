@@ -132,6 +132,47 @@ class RemoteSettings(Struct, frozen=True, forbid_unknown_fields=True):
         return RemoteAE(**facts, tls_required=self.tls == "required")
 
 
+_COPY_URL = re.compile(
+    r"file:///.+|s3://[^/]+(/.*)?|rclone:[^:/]+:.*|dicom://[^@/]+@[^/]+|dicomweb\+https?://[^/]+(/.*)?"
+)
+
+
+class CopySettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[[copy]]``: a further place that keeps every image."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=64)]
+    url: Annotated[str, Meta(min_length=1)]
+    off_site: Literal["", "yes", "no"] = ""
+    encrypt: tuple[str, ...] = ()
+    mb_per_s: Annotated[float, Meta(ge=0)] = 0
+    hours: str = ""
+    compare_days: Annotated[float, Meta(ge=0)] = 90
+    away_days: Annotated[float, Meta(ge=0)] = 8
+    lock_days: Annotated[int, Meta(ge=0)] = 0
+    endpoint: str = ""
+    region: str = ""
+    access_key: str = ""
+    secret_key_file: str = ""
+    ca: str = ""
+    rclone_config: str = ""
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[^\W_][\w. -]*", self.name):
+            raise ValueError("a name is letters, digits, blanks, dots, hyphens and underscores")
+        if not _COPY_URL.fullmatch(self.url):
+            raise ValueError(
+                "url: write file:///FOLDER, s3://BUCKET/PREFIX, rclone:REMOTE:PATH, dicom://AE_TITLE@HOST:PORT "
+                "or dicomweb+https://HOST/PATH"
+            )
+        if self.hours and not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d", self.hours):
+            raise ValueError('hours: write the begin and the end of a time of day, such as "20:00-06:30"')
+
+    @property
+    def is_off_site(self) -> bool:
+        """Whether a fire in the building leaves it: as it says, else all but a drive."""
+        return self.off_site == "yes" if self.off_site else not self.url.startswith("file:")
+
+
 class Sections(Struct, frozen=True, forbid_unknown_fields=True):
     """All sections of a settings file."""
 
@@ -144,9 +185,13 @@ class Sections(Struct, frozen=True, forbid_unknown_fields=True):
     alerts: AlertsSettings = AlertsSettings()
     log: LogSettings = LogSettings()
     remote: tuple[RemoteSettings, ...] = ()
+    copy: tuple[CopySettings, ...] = ()
 
     def __post_init__(self) -> None:
         _require_distinct(self.remote)
+        names = [copy.name for copy in self.copy]
+        if again := next((name for name in names if names.count(name) > 1), ""):
+            raise ValueError(f"two [[copy]] have the name {again}: give each its own")
 
 
 def _require_distinct(remotes: tuple[RemoteSettings, ...]) -> None:
