@@ -100,11 +100,14 @@ class CopyPlace(Protocol):
         Whether a fire in the building leaves it.
     medium
         The ID of the drive that is here; empty where there is only one.  Known after entering.
+    label
+        The drive's name for people; empty where there is only one.
     """
 
     name: str
     is_off_site: bool
     medium: str
+    label: str
 
     def __enter__(self) -> Self: ...
 
@@ -231,6 +234,18 @@ class CopyRecords(Protocol):
 
     def is_anything_due(self, copy: int, now: datetime) -> bool:
         """Tell whether ``lease`` would find something; quick with a million versions."""
+
+    def count_due(self, copy: int) -> int:
+        """Return how many versions are not there yet, also those that are to be tried again later."""
+
+    def count_held(self, copy: int) -> int:
+        """Return how many versions are there."""
+
+    def lost(self, copy: int, most: int) -> list[CopyItem]:
+        """Return versions whose original was found damaged or missing, and that a copy has."""
+
+    def sample(self, most: int) -> list[StoredVersion]:
+        """Return versions drawn at random, not more than these; quick with a million."""
 
     def note_complete(self, copy: int, now: datetime) -> None:
         """Note that nothing is due at a copy."""

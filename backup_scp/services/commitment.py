@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from backup_scp.errors import BackupSCPError, IndexUnavailable, ResourceLimitation, Unavailable
+from backup_scp.errors import BackupSCPError, IndexUnavailable, ResourceLimitation
 from backup_scp.machine import clock
 from backup_scp.ports import Archive, Commitment, CommitmentRequest, Index
 from backup_scp.services.commitment_verification import ReferenceVerifier
+from backup_scp.services.lease_keeper import kept
 
 log = logging.getLogger(__name__)
 
@@ -241,21 +242,10 @@ class StorageCommitment:
     @contextlib.contextmanager
     def _kept(self, leased: Commitment) -> Iterator[RenewLease]:
         """Renew a lease while the block runs."""
-        done = threading.Event()
-
-        def keep() -> None:
-            while not done.wait(self._pace.lease.total_seconds() / 3):
-                with contextlib.suppress(Unavailable):
-                    self.renew(leased)
 
         def confirm() -> None:
             if not self.renew(leased):
                 raise LeaseLost
 
-        thread = threading.Thread(target=keep, name="lease", daemon=True)
-        thread.start()
-        try:
+        with kept(lambda: self.renew(leased), self._pace.lease):
             yield confirm
-        finally:
-            done.set()
-            thread.join()
