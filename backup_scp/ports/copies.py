@@ -29,7 +29,7 @@ class StoredCopy(NamedTuple):
     size_bytes
         Their number.
     object_version
-        The version ID that the store gave, where it keeps versions; else empty.
+        The version ID that the store gave, where it keeps versions; the proof, at another PACS; else empty.
     """
 
     name: str
@@ -57,12 +57,16 @@ class CopyResult(NamedTuple):
         Why, in one sentence; empty with ``stored``.
     is_lost
         Whether the original in the archive is damaged or gone: the version is to be healed from another copy.
+    is_left_out
+        Whether the place cannot hold this version beside a later one of the same SOP Instance UID, as another PACS: it
+        is neither there nor due again, and ``error`` says so.
     """
 
     number: int
     stored: StoredCopy | None
     error: str = ""
     is_lost: bool = False
+    is_left_out: bool = False
 
 
 ReadOriginal = Callable[[StoredVersion], ArchivedFile]

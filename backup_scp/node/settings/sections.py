@@ -154,6 +154,9 @@ class CopySettings(Struct, frozen=True, forbid_unknown_fields=True):
     access_key: str = ""
     secret_key_file: str = ""
     ca: str = ""
+    user: str = ""
+    password_file: str = ""
+    token_file: str = ""
     rclone_config: str = ""
 
     def __post_init__(self) -> None:
