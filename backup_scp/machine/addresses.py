@@ -31,6 +31,13 @@ def console_addresses(host: str) -> list[str]:
     return [address for address in found if not _is_of_this_machine_alone(address)]
 
 
+def is_loopback(host: str) -> bool:
+    """Tell whether a host is this machine under its own loopback address, so that nothing leaves it."""
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    return host.lower() == "localhost"
+
+
 def is_container() -> bool:
     """Tell whether this process runs in a container, whose addresses no console can reach."""
     return any(path.exists() for path in _IN_CONTAINER)

@@ -43,6 +43,25 @@ def find_remote(settings: Settings, said: str) -> RemoteAE | None:
     return RemoteAE(said, found["ae_title"].strip(), found["host"].strip("[]"), int(found["port"]))
 
 
+def remote_at(settings: Settings, address: str) -> RemoteAE:
+    """Return the ``[[remote]]`` with AE title, host and port of ``AETITLE@HOST:PORT``; without one, one without TLS.
+
+    Raises
+    ------
+    InvalidSettings
+        It is no such address, or the settings do not allow sending to it.
+    """
+    found = _ADDRESS.fullmatch(address)
+    if not found or not 0 < int(found["port"]) <= _HIGHEST_PORT:
+        raise InvalidSettings(f"{address} is not AE_TITLE@HOST:PORT")
+    said = RemoteAE(address, found["ae_title"].strip(), found["host"].strip("[]"), int(found["port"]))
+    where = (said.ae_title, said.host.lower(), said.port)
+    remote = next((r for r in settings.remotes if (r.ae_title, r.host.lower(), r.port) == where), said)
+    if not remote.destination:
+        raise InvalidSettings(f"[[remote]] {remote.name} has destination = false: nothing is sent to it")
+    return remote
+
+
 def destination(settings: Settings, to: str) -> RestoreDestination:
     """Return the destination of ``restore --to``.
 
@@ -110,15 +129,23 @@ def committer(settings: Settings, to: str, index: Index) -> Iterator[RequestComm
     InvalidSelection
         ``to`` is a folder.
     """
-    from backup_scp.dimse.association.server import Server
-    from backup_scp.dimse.messages.command_set import Field
-    from backup_scp.dimse.scp.service_table import reports_service
     from backup_scp.dimse.scu.storage_commitment_scu import StorageCommitmentSCU
 
     remote = find_remote(settings, to)
     if remote is None:
         raise InvalidSelection("--commit is for a remote AE: the files of a folder can be checked directly")
     scu = StorageCommitmentSCU(local_ae(settings), remote, index.commitments)
+    with receives_reports(settings, index):
+        yield lambda references: scu.commit(references, settings.commitment.answer_s)
+
+
+@contextlib.contextmanager
+def receives_reports(settings: Settings, index: Index) -> Iterator[None]:
+    """Receive Storage Commitment reports in the block, when no node runs: a command needs them as much."""
+    from backup_scp.dimse.association.server import Server
+    from backup_scp.dimse.messages.command_set import Field
+    from backup_scp.dimse.scp.service_table import reports_service
+
     services: dict[int, Service] = {Field.N_EVENT_REPORT_RQ: reports_service(index)}
     rejections = RejectionLog(index)
     server = Server(listening(settings), access_policy(settings), services, rejections)
@@ -128,7 +155,7 @@ def committer(settings: Settings, to: str, index: Index) -> Iterator[RequestComm
         with contextlib.suppress(InvalidSettings):  # the running node has the port, and receives the reports
             server.start()
             stack.callback(server.stop, _WORKER_GRACE_S)
-        yield lambda references: scu.commit(references, settings.commitment.answer_s)
+        yield
 
 
 def journal(settings: Settings, to: str) -> RestoreJournal | None:

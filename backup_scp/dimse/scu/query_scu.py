@@ -1,13 +1,14 @@
-"""Query SCU: ask a remote AE how many images of a study it has (PS3.4 C.4.1, Study Root)."""
+"""Query SCU: ask a remote AE how many images of a study it has, or for one of them (PS3.4 C.4.1, Study Root)."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import Iterable, Iterator
 from typing import Self
 
 from backup_scp.dicom import data_set
-from backup_scp.dicom.attributes import BY_KEYWORD
+from backup_scp.dicom.attributes import BY_KEYWORD, Attribute
 from backup_scp.dicom.query.information_model import STUDY_ROOT
 from backup_scp.dicom.uids import is_well_formed
 from backup_scp.dimse.association.association import Association, AssociationEnded, Context, LocalAE
@@ -16,18 +17,19 @@ from backup_scp.dimse.messages.command_set import Element, Field, encode
 from backup_scp.dimse.messages.dimse_status import PENDING, PENDING_WITH_UNSUPPORTED_KEYS, SUCCESS
 from backup_scp.dimse.messages.response_identifier import QUERY_RETRIEVE_LEVEL, encode_elements
 from backup_scp.errors import DestinationUnavailable, InvalidDataSet, InvalidIdentifier
-from backup_scp.ports import RemoteAE
+from backup_scp.ports import RemoteAE, StoredVersion
 
 log = logging.getLogger(__name__)
 
 _LONGEST_ANSWER = 1 << 16
 _LONGEST_COUNT = 12  # characters of an IS, PS3.5 6.2
 _STUDY_UID = BY_KEYWORD["StudyInstanceUID"]
+_SERIES_UID, _INSTANCE_UID = BY_KEYWORD["SeriesInstanceUID"], BY_KEYWORD["SOPInstanceUID"]
 _COUNT = BY_KEYWORD["NumberOfStudyRelatedInstances"]
 
 
 class StudyCounter:
-    """Counts the images of a remote AE.  Most consoles do not answer C-FIND; then all counts are None.
+    """Counts the images of a remote AE.  Most consoles do not answer C-FIND; then all counts and answers are None.
 
     A context manager.
 
@@ -75,14 +77,40 @@ class StudyCounter:
         """Return how many images of a study the AE says it has; None when it does not say."""
         if self._association is None or self._context is None or not is_well_formed(study_instance_uid):
             return None  # an empty UID would match all studies
+        keys = [(_STUDY_UID, study_instance_uid), (_COUNT, "")]
+        answers = self._answers("STUDY", keys)
+        if answers is None:
+            return None
+        # Some AEs ignore the key and return all studies.
+        ours = [answer for answer in answers if _text(answer, _STUDY_UID) in ("", study_instance_uid)]
+        counts = [_number(_text(answer, _COUNT)) for answer in ours]
+        known = [count for count in counts if count is not None]
+        return sum(known) if len(known) == len(counts) else None
+
+    def holds(self, held: StoredVersion) -> bool | None:
+        """Tell whether the AE says that it has an image; None when it does not answer."""
+        if self._association is None or self._context is None or not is_well_formed(held.sop_instance_uid):
+            return None
+        uids = (held.study_instance_uid, held.series_instance_uid, held.sop_instance_uid)
+        answers = self._answers("IMAGE", zip((_STUDY_UID, _SERIES_UID, _INSTANCE_UID), uids, strict=True))
+        if answers is None:
+            return None
+        return any(_text(answer, _INSTANCE_UID) == held.sop_instance_uid for answer in answers)
+
+    def _answers(self, level: str, keys: Iterable[tuple[Attribute, str]]) -> list[data_set.Elements] | None:
+        """Return all answers; None when the AE does not answer, and then ask no more."""
+        if self._association is None or self._context is None:
+            return None
         try:
-            return self._ask(self._association, self._context, study_instance_uid)
+            return list(self._find(self._association, self._context, level, keys))
         except (AssociationEnded, InvalidDataSet, InvalidIdentifier) as error:
             log.info("%s does not answer C-FIND: %s", self._remote.name, str(error) or "it broke off")
             self._context = None
             return None
 
-    def _ask(self, association: Association, context: Context, study_instance_uid: str) -> int | None:
+    def _find(
+        self, association: Association, context: Context, level: str, keys: Iterable[tuple[Attribute, str]]
+    ) -> Iterator[data_set.Elements]:
         self._message_id = self._message_id % 0xFFFF + 1
         request: dict[Element, str | int] = {
             Element.AFFECTED_SOP_CLASS_UID: STUDY_ROOT.find_uid,
@@ -90,32 +118,26 @@ class StudyCounter:
             Element.MESSAGE_ID: self._message_id,
             Element.PRIORITY: 0,
         }
-        keys = [
-            (QUERY_RETRIEVE_LEVEL, "CS", b"STUDY"),
-            (_STUDY_UID.tag, _STUDY_UID.vr, study_instance_uid.encode("latin-1", "replace")),
-            (_COUNT.tag, _COUNT.vr, b""),
-        ]
+        elements = [(QUERY_RETRIEVE_LEVEL, "CS", level.encode())]
+        elements += [(key.tag, key.vr, value.encode("latin-1", "replace")) for key, value in keys]
         association.send(
-            context.context_id, encode(request, data_set=True), encode_elements(keys, context.transfer_syntax)
+            context.context_id, encode(request, data_set=True), encode_elements(elements, context.transfer_syntax)
         )
-        counts: list[int | None] = []
         while True:
             answer = association.read_response(Field.C_FIND_RSP, self._message_id, with_data_set=True)
             if answer.status not in {PENDING, PENDING_WITH_UNSUPPORTED_KEYS}:
                 association.skip_data_set()
                 break
-            study, count = _read(association.read_identifier(_LONGEST_ANSWER), context.transfer_syntax)
-            if study in ("", study_instance_uid):  # some AEs ignore the key and return all studies
-                counts.append(count)
+            identifier = association.read_identifier(_LONGEST_ANSWER)
+            yield data_set.read(identifier, context.transfer_syntax, _LONGEST_ANSWER)
         if answer.status != SUCCESS:
             raise InvalidDataSet(f"status 0x{answer.status:04X}")
-        known = [count for count in counts if count is not None]
-        return sum(known) if len(known) == len(counts) else None
 
 
-def _read(identifier: bytes, transfer_syntax: str) -> tuple[str, int | None]:
-    """Read study UID and number of images from an answer; None when that is no number."""
-    elements = data_set.read(identifier, transfer_syntax, _LONGEST_ANSWER)
-    study, count = (bytes(elements.get(one.tag, ("", b""))[1]).strip(b" \0") for one in (_STUDY_UID, _COUNT))
-    is_number = count.isdigit() and len(count) <= _LONGEST_COUNT
-    return study.decode("latin-1"), int(count) if is_number else None
+def _text(answer: data_set.Elements, key: Attribute) -> str:
+    return bytes(answer.get(key.tag, ("", b""))[1]).strip(b" \0").decode("latin-1")
+
+
+def _number(text: str) -> int | None:
+    """Read a number of images; None when it is none."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _LONGEST_COUNT else None

@@ -1,0 +1,163 @@
+"""Retrieve SCU: fetch single images from a remote AE by C-GET (PS3.4 C.4.3, Study Root)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Self
+
+from backup_scp.dicom.attributes import BY_KEYWORD
+from backup_scp.dicom.query.information_model import STUDY_ROOT
+from backup_scp.dimse.association.association import Association, AssociationEnded, Context, InvalidResponse, LocalAE
+from backup_scp.dimse.association.negotiation import NATIVE
+from backup_scp.dimse.messages.command_set import CommandSet, Element, Field, encode, response
+from backup_scp.dimse.messages.dimse_status import PENDING, SUCCESS
+from backup_scp.dimse.messages.response_identifier import QUERY_RETRIEVE_LEVEL, encode_elements
+from backup_scp.errors import DestinationUnavailable, FileMissing, InstanceRefused, NothingAccepted
+from backup_scp.ports import RemoteAE, StoredVersion
+
+_UNIQUE_KEYS = [BY_KEYWORD[name] for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")]
+_PLAIN = 0x00FF  # the low byte of a Pending Status says nothing more here
+
+Write = Callable[[memoryview], object]
+
+
+class RetrieveSCU:
+    """Fetches images one by one; a context manager.  One Association serves images of one SOP Class and encoding.
+
+    Parameters
+    ----------
+    local
+        Our AE title and TLS context.
+    remote
+        The AE to ask.
+    as_stored
+        Whether to accept the stored Transfer Syntax alone, and not its native alternatives too.
+    """
+
+    def __init__(self, local: LocalAE, remote: RemoteAE, *, as_stored: bool = False) -> None:
+        self._local = local
+        self._remote = remote
+        self._as_stored = as_stored
+        self._open: tuple[tuple[str, str], Association] | None = None
+        self._message_id = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._open is not None:
+            self._open[1].release()
+            self._open = None
+
+    def get(self, held: StoredVersion, write: Write) -> str:
+        """Fetch one image, and write its Data Set part by part; each part is valid during the call.
+
+        Returns
+        -------
+        str
+            The Transfer Syntax in which it came.
+
+        Raises
+        ------
+        FileMissing
+            The AE has no such image.
+        InstanceRefused
+            It did not give the image.
+        NothingAccepted
+            It does not let us fetch images of this SOP Class.
+        DestinationUnavailable
+        """
+        association = self._associate(held)
+        try:
+            return self._get(association, held, write)
+        except InvalidResponse as error:
+            self._drop()
+            raise DestinationUnavailable(f"{self._remote.ae_title} did not answer C-GET: it sent {error}") from None
+        except AssociationEnded:
+            self._drop()
+            raise DestinationUnavailable(f"{self._remote.ae_title} broke off while an image was fetched") from None
+        except (FileMissing, InstanceRefused):
+            raise
+        except BaseException:  # ``write`` failed: the rest of the message was not read
+            self._drop()
+            raise
+
+    def _associate(self, held: StoredVersion) -> Association:
+        wanted = (held.sop_class_uid, held.transfer_syntax_uid)
+        if self._open is not None and self._open[0] == wanted and self._open[1].is_established:
+            return self._open[1]
+        self.__exit__()
+        syntaxes = (held.transfer_syntax_uid,) if self._as_stored else (held.transfer_syntax_uid, *NATIVE[:2])
+        association = Association.request_from(
+            local=self._local,
+            called=self._remote.ae_title,
+            host=self._remote.host,
+            port=self._remote.port,
+            contexts=[
+                (STUDY_ROOT.get_uid, NATIVE[:2]),
+                *((held.sop_class_uid, (syntax,)) for syntax in dict.fromkeys(syntaxes)),
+            ],
+            tls=self._remote.tls,
+            as_scp=[held.sop_class_uid],
+        )
+        self._open = wanted, association
+        accepted = {context.abstract_syntax for context in association.contexts.values()}
+        may_store = association.we_are_scp.get(held.sop_class_uid, True)  # many peers do not answer the role
+        if not may_store or not {STUDY_ROOT.get_uid, held.sop_class_uid} <= accepted:
+            self.__exit__()
+            raise NothingAccepted(
+                f"{self._remote.ae_title} does not give this node images of SOP Class {held.sop_class_uid} by C-GET"
+            )
+        return association
+
+    def _get(self, association: Association, held: StoredVersion, write: Write) -> str:
+        contexts = association.contexts.values()
+        context = next(each for each in contexts if each.abstract_syntax == STUDY_ROOT.get_uid)
+        self._message_id = self._message_id % 0xFFFF + 1
+        request: dict[Element, str | int] = {
+            Element.AFFECTED_SOP_CLASS_UID: STUDY_ROOT.get_uid,
+            Element.COMMAND_FIELD: Field.C_GET_RQ,
+            Element.MESSAGE_ID: self._message_id,
+            Element.PRIORITY: 0,
+        }
+        association.send(context.context_id, encode(request, data_set=True), _identifier(held, context))
+        came = ""
+        while True:
+            context_id, command = association.read_command()
+            if command.field == Field.C_STORE_RQ:
+                came = self._receive(association, association.contexts[context_id], command, held, write) or came
+                continue
+            association.skip_data_set()
+            association.require_answer(command, self._message_id)
+            if command.status & ~_PLAIN != PENDING & ~_PLAIN:
+                break
+        if came:
+            return came
+        if command.status == SUCCESS:
+            raise FileMissing(f"{self._remote.ae_title} has no image {held.sop_instance_uid}")
+        raise InstanceRefused(
+            f"{self._remote.ae_title} answered C-GET with status 0x{command.status:04X}", command.status
+        )
+
+    @staticmethod
+    def _receive(
+        association: Association, context: Context, command: CommandSet, held: StoredVersion, write: Write
+    ) -> str:
+        """Receive one image, and answer it; return its Transfer Syntax when it is the one that was asked for."""
+        is_ours = command.text(Element.AFFECTED_SOP_INSTANCE_UID) == held.sop_instance_uid
+        for data in association.data_set():
+            if is_ours:
+                write(data)
+        association.send(context.context_id, response(command, SUCCESS))
+        return context.transfer_syntax if is_ours else ""
+
+    def _drop(self) -> None:
+        if self._open is not None:
+            self._open[1].abort(block=False)
+            self._open = None
+
+
+def _identifier(held: StoredVersion, context: Context) -> bytes:
+    uids = (held.study_instance_uid, held.series_instance_uid, held.sop_instance_uid)
+    keys = [(key.tag, key.vr, uid.encode("latin-1", "replace")) for key, uid in zip(_UNIQUE_KEYS, uids, strict=True)]
+    return encode_elements([(QUERY_RETRIEVE_LEVEL, "CS", b"IMAGE"), *keys], context.transfer_syntax)
