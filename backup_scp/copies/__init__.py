@@ -1,4 +1,4 @@
 """The places that keep copies of images: one file for each kind of place, each a ``ports.Destination``.
 
-It imports ``ports``, ``dicom``, ``machine`` and ``errors`` only.
+It imports ``services``, ``ports``, ``dicom``, ``machine`` and ``errors`` only.
 """

@@ -26,7 +26,7 @@ MAXIMUM_VALUE_BYTES = 1 << 16
 
 _MEDIA_STORAGE_SOP_CLASS_UID = 0x00020002
 _MEDIA_STORAGE_SOP_INSTANCE_UID = 0x00020003
-_TRANSFER_SYNTAX_UID = 0x00020010
+TRANSFER_SYNTAX_UID = 0x00020010
 _SOURCE_AE_TITLE = 0x00020016
 
 _LONG_VRS = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
@@ -79,11 +79,11 @@ def read_heading(stream: BinaryIO) -> Heading:
     OSError
     """
     _skip_preamble(stream)
-    meta = _file_meta(stream)
+    meta = read_file_meta(stream)
     offset = stream.tell()
     if meta.get(_MEDIA_STORAGE_SOP_CLASS_UID) == MediaStorageDirectoryStorage:
         raise NotDICOM("A DICOMDIR: a list of files, not an image")
-    transfer_syntax_uid = meta.get(_TRANSFER_SYNTAX_UID) or _guess_transfer_syntax(stream)
+    transfer_syntax_uid = meta.get(TRANSFER_SYNTAX_UID) or _guess_transfer_syntax(stream)
     if not transfer_syntax_uid:
         raise NotDICOM("Not a DICOM file")
     stream.seek(offset)
@@ -107,8 +107,14 @@ def _skip_preamble(stream: BinaryIO) -> None:
         stream.seek(4 if beginning.startswith(b"DICM") else 0)
 
 
-def _file_meta(stream: BinaryIO) -> dict[int, str]:
-    """Read group 0002 up to the Data Set; ignore its group length, which is often wrong."""
+def read_file_meta(stream: BinaryIO) -> dict[int, str]:
+    """Read group 0002 up to the Data Set; ignore its group length, which is often wrong.
+
+    Raises
+    ------
+    NotDICOM
+        It has no end.
+    """
     meta: dict[int, str] = {}
     end = stream.tell() + MAXIMUM_FILE_META_BYTES
     while stream.tell() < end:
@@ -166,7 +172,7 @@ def relabelled(header: bytes, from_uid: str, to_uid: str) -> bytes:
     if from_uid == to_uid or not is_well_formed(to_uid):
         return header
     length = len(from_uid) + len(from_uid) % 2
-    before = struct.pack("<HH2sH", 2, _TRANSFER_SYNTAX_UID & 0xFFFF, b"UI", length)
+    before = struct.pack("<HH2sH", 2, TRANSFER_SYNTAX_UID & 0xFFFF, b"UI", length)
     element = before + from_uid.encode("utf-8", "surrogatepass").ljust(length, b"\0")
     if len(to_uid) > length:
         return header

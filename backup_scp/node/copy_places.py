@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
 
 from backup_scp.errors import InvalidSettings
 from backup_scp.machine.addresses import is_loopback
@@ -36,7 +38,47 @@ def _pacs(settings: Settings, copy: CopySettings, index: Index) -> CopyPlace:
     )
 
 
-_PLACES: dict[str, Factory] = {"dicom": _pacs}
+def _dicomweb(settings: Settings, copy: CopySettings, index: Index) -> CopyPlace:
+    try:
+        from backup_scp.copies.dicomweb import DICOMwebCopy
+        from backup_scp.copies.dicomweb_session import Credentials
+    except ImportError:
+        raise InvalidSettings("the library requests is missing: run  pip install 'backup-scp[copies]'") from None
+
+    url = copy.url.removeprefix("dicomweb+")
+    parts = urlsplit(url)
+    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+        raise InvalidSettings(f"[[copy]] {copy.name}, url: http is for this computer alone; write dicomweb+https://")
+    if parts.username or parts.query or parts.fragment:
+        raise InvalidSettings(f"[[copy]] {copy.name}, url: write HOST and PATH alone; user and password_file log in")
+    secrets = Credentials(copy.user, _secret(settings, copy, "password_file"), _secret(settings, copy, "token_file"))
+    return DICOMwebCopy(
+        copy.name,
+        url,
+        index,
+        is_off_site=copy.is_off_site,
+        credentials=secrets,
+        ca=settings.home / Path(copy.ca).expanduser() if copy.ca else None,
+        timeouts_s=(settings.node.connect_timeout_s, settings.node.network_timeout_s),
+    )
+
+
+def _secret(settings: Settings, copy: CopySettings, key: str) -> str:
+    """Return the first line of the file that a setting names; empty without one."""
+    said = getattr(copy, key)
+    if not said:
+        return ""
+    try:
+        lines = (settings.home / Path(said).expanduser()).read_text("utf-8").splitlines()
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise InvalidSettings(f"[[copy]] {copy.name}, {key}: {said} cannot be read ({reason})") from None
+    if not lines or not lines[0].strip():
+        raise InvalidSettings(f"[[copy]] {copy.name}, {key}: {said} is empty")
+    return lines[0].strip()
+
+
+_PLACES: dict[str, Factory] = {"dicom": _pacs, "dicomweb": _dicomweb}
 """The places by the scheme of their URL; each factory imports its libraries when it is called."""
 
 

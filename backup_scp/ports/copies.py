@@ -25,7 +25,8 @@ class StoredCopy(NamedTuple):
     name
         Its name there: a path below the drive's folder, an object's key, a SOP Instance UID at another PACS.
     sha256
-        SHA-256 of all bytes under this name, 64 hex digits: of the sealed file, when the copy is sealed.
+        SHA-256 of all bytes under this name, 64 hex digits: of the sealed file, when the copy is sealed; at another
+        PACS of the Data Set, as it comes back.
     size_bytes
         Their number.
     object_version
