@@ -17,6 +17,7 @@ from backup_scp.index.connection.db_errors import TransactionConflict
 from backup_scp.index.reading import buffered_rows, history, select
 from backup_scp.index.records import archive_state, rejections, statistics, tasks
 from backup_scp.index.records.commitments import SQLCommitments
+from backup_scp.index.records.copies import SQLCopies
 from backup_scp.index.schema.tables import study
 from backup_scp.index.writing.group_commit import GroupCommit
 from backup_scp.index.writing.study_cache import StudyCache
@@ -77,6 +78,7 @@ class SQLIndex:
         self._rows = archive_state.RowFlush(self._database)
         self._verifications = statistics.Verifications(self._database)
         self._commitments = SQLCommitments(self._database)
+        self._copies = SQLCopies(self._database)
 
     def add(self, version: Version, read: ReadVersion | None = None) -> AddResult:
         facts = VersionRows.of(version)
@@ -221,6 +223,10 @@ class SQLIndex:
     @property
     def commitments(self) -> SQLCommitments:
         return self._commitments
+
+    @property
+    def copies(self) -> SQLCopies:
+        return self._copies
 
     def archive_identity(self) -> str | None:
         with self._database.reading() as connection:

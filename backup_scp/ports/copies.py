@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol, Self
 
 from backup_scp.ports.archive import ArchivedFile
 from backup_scp.ports.versions import StoredVersion
+
+LONGEST_PAUSE = timedelta(days=1)
+"""The longest time until a version is tried again; a later time was written while a clock was ahead."""
 
 
 class StoredCopy(NamedTuple):
@@ -126,7 +129,10 @@ class CopyPlace(Protocol):
         """
 
     def compare(self, items: Sequence[CopyItem]) -> Iterator[CopyResult]:
-        """Read what is there of each version, as the medium has it now, and compare; ``stored`` is never None here."""
+        """Read what is there of each version, as the medium has it now, and compare.
+
+        ``stored`` of an item is never None here; that of a result is None when the version is damaged or missing.
+        """
 
     def fetch(self, item: CopyItem, into: BinaryIO) -> None:
         """Write the whole DICOM file, File Meta included, as the archive had it.  The caller compares its digest.
@@ -222,7 +228,8 @@ class CopyRecords(Protocol):
         """Lease versions that are due at a copy; None when nothing is due now.
 
         First what arrived since the copy was made, then what failed and is to be tried again, then what the archive
-        had before, newest first.
+        had before, newest first.  A batch has at most ``most`` versions and about ``most_bytes`` bytes, at least one.
+        While others store images, what has arrived may be left to the next call (PostgreSQL).
         """
 
     def renew(self, batch: CopyBatch, until: datetime) -> bool:
@@ -231,14 +238,15 @@ class CopyRecords(Protocol):
     def conclude(self, batch: CopyBatch, results: Iterable[CopyResult], now: datetime, again_at: datetime) -> bool:
         """Record results and end the lease; what failed, or has no result, is due again at ``again_at``.
 
-        False when the lease was lost: what was written is recorded nevertheless.
+        ``again_at`` is at most ``LONGEST_PAUSE`` after ``now``.  False when the lease was lost: what was written is
+        recorded nevertheless.
         """
 
     def give_back(self, batch: CopyBatch, due_at: datetime, error: str = "") -> None:
         """End a lease without results: all of it is due at ``due_at``."""
 
     def is_anything_due(self, copy: int, now: datetime) -> bool:
-        """Tell whether ``lease`` would find something; quick with a million versions."""
+        """Tell whether ``lease`` would find something, now or in a moment; quick with a million versions."""
 
     def count_due(self, copy: int) -> int:
         """Return how many versions are not there yet, also those that are to be tried again later."""
@@ -256,22 +264,30 @@ class CopyRecords(Protocol):
         """Note that nothing is due at a copy."""
 
     def stored(self, copy: int, after: int, most: int) -> list[CopyItem]:
-        """Return what a copy has, by number, after a number: for comparing it again."""
+        """Return what a copy has, by number, after a number: for comparing it again; not what is due again."""
 
     def record_comparison(self, copy: int, results: Iterable[CopyResult], now: datetime, *, until: int | None) -> None:
-        """Record results; what is damaged or missing is due again.  ``until`` is the last number, None at the end."""
+        """Record results of ``CopyPlace.compare``; what is damaged or missing is due again.
+
+        Parameters
+        ----------
+        now
+            When the reading of these results began.
+        until
+            The last number; None at the end of the pass.
+        """
 
     def comparison(self, copy: int) -> tuple[int, datetime | None]:
         """Return where the running pass goes on (0 at the begin), and when the last one ended."""
 
     def where(self, held: StoredVersion) -> list[tuple[str, str, CopyItem]]:
-        """Return the copies that have a version: name, medium and item."""
+        """Return the copies that have a version, intact as far as is known: name, medium and item."""
 
     def copies_of(self, locations: Iterable[str]) -> dict[str, set[str]]:
         """Return for each location the names of the copies that have its version, intact as far as is known."""
 
     def states(self, now: datetime) -> list[CopyState]:
-        """Return the state of every copy and drive that was ever reached, by name."""
+        """Return the state of every copy and drive that was ever reached or had trouble, by name."""
 
     def forget(self, name: str) -> None:
-        """Forget a copy that is in the settings no more; nothing is deleted at the place."""
+        """Forget a copy that is in the settings no more; nothing is deleted at the place.  A further call continues."""

@@ -9,6 +9,7 @@ from typing import Protocol
 from backup_scp.dicom.query.information_model import Query
 from backup_scp.ports.archive import Arrival, InstanceKey
 from backup_scp.ports.commitments import Commitments
+from backup_scp.ports.copies import CopyRecords
 from backup_scp.ports.holdings import ClockDoubt, DiskFault, Holdings, IntakeTotals, MassChange, Task
 from backup_scp.ports.rejections import Rejection
 from backup_scp.ports.versions import (
@@ -187,6 +188,10 @@ class Index(IndexReader, IndexWriter, IndexRecords, Protocol):
     @property
     def commitments(self) -> Commitments:
         """The Storage Commitment requests.  They are not derived; ``rebuild`` keeps them."""
+
+    @property
+    def copies(self) -> CopyRecords:
+        """The records of further copies.  They are not derived; ``rebuild`` keeps them, unless the index is new."""
 
     def too_few_connections(self, processes: int) -> str:
         """Return a sentence when the database server allows too few connections for so many processes, else empty.

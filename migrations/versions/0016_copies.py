@@ -28,7 +28,7 @@ def upgrade() -> None:
         *numbers("first_version", "last_version", "held_count", "held_bytes"),
         *texts("seen_at", "complete_at", "trouble", "trouble_at"),
         *numbers("compared_version"),
-        *texts("comparison_began_at", "compared_at"),
+        *texts("comparison_began_at", "compared_until", "compared_at"),
         sa.UniqueConstraint("name", "medium", name="uq_copy_medium"),
     )
     op.create_table(
@@ -49,6 +49,7 @@ def upgrade() -> None:
         sa.Column("sha256", sa.LargeBinary(), nullable=False),
         *numbers("size_bytes"),
         *texts("object_version"),
+        *numbers("is_damaged"),
         sqlite_with_rowid=False,
     )
 

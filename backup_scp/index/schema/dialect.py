@@ -75,5 +75,11 @@ class Dialect(Protocol):
     def lock_table(self, connection: sa.Connection, table: sa.Table) -> None:
         """Lock a table against other writers until the end of the transaction; readers continue."""
 
-    def new_ids(self, connection: sa.Connection, table: sa.Table, number: int) -> Iterable[int]:
-        """Return ids for new rows; no other transaction writes to the table."""
+    def new_ids(self, connection: sa.Connection, table: sa.Table, number: int, above: int = 0) -> Iterable[int]:
+        """Return ids for new rows, greater than ``above``; no other transaction writes to the table."""
+
+    def last_id(self, connection: sa.Connection, table: sa.Table) -> int:
+        """Return the last id drawn for the table, perhaps of a row that is not visible yet, or a greater number."""
+
+    def writers_of(self, connection: sa.Connection, table: sa.Table) -> frozenset[str]:
+        """Return the other transactions that may have inserted rows which are not visible yet."""

@@ -100,8 +100,16 @@ class PostgreSQL:
     def lock_table(self, connection: sa.Connection, table: sa.Table) -> None:
         connection.execute(sa.text(f"LOCK TABLE {table.name} IN EXCLUSIVE MODE"))
 
-    def new_ids(self, connection: sa.Connection, table: sa.Table, number: int) -> Iterable[int]:
+    def new_ids(self, connection: sa.Connection, table: sa.Table, number: int, above: int = 0) -> Iterable[int]:  # noqa: ARG002
+        # As an INSERT does, which draws its id with this lock: see ``writers_of``.
+        connection.execute(sa.text(f"LOCK TABLE {table.name} IN ROW EXCLUSIVE MODE"))
         return connection.scalars(_NEXT_IDS, {"table": table.name, "number": number}).all()
+
+    def last_id(self, connection: sa.Connection, table: sa.Table) -> int:
+        return int(connection.scalar(_LAST_ID, {"table": table.name}) or 0)
+
+    def writers_of(self, connection: sa.Connection, table: sa.Table) -> frozenset[str]:
+        return frozenset(connection.scalars(_WRITERS, {"table": table.name}))
 
 
 _OF_COMMANDS = 4
@@ -112,6 +120,13 @@ _ALLOWED = sa.text(
     " (SELECT nullif(datconnlimit, -1) FROM pg_database WHERE datname = current_database()))"
 )
 _NEXT_IDS = sa.text("SELECT nextval(pg_get_serial_sequence(:table, 'id')) FROM generate_series(1, :number)")
+_LAST_ID = sa.text("SELECT pg_sequence_last_value(pg_get_serial_sequence(:table, 'id')::regclass)")
+# An INSERT locks the table before it draws an id, and holds the lock until its transaction ends.
+_WRITERS = sa.text(
+    "SELECT virtualtransaction FROM pg_locks WHERE relation = to_regclass(:table) AND granted"
+    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    " AND mode = 'RowExclusiveLock' AND pid IS DISTINCT FROM pg_backend_pid()"
+)
 _ENTERING = sa.text("LOCK TABLE study IN ROW EXCLUSIVE MODE")
 # In each writing transaction: behind a connection pooler it may run on another connection than the one set up.
 IS_DURABLE = "set_config('synchronous_commit', 'on', true)"

@@ -12,6 +12,8 @@ from sqlalchemy.dialects import sqlite
 
 from backup_scp.index.schema.dialect import VALUE, Clause, Executes, ItemValue, Text, Value
 
+_GREATEST = 2**63 - 1
+
 
 class SQLite:
     """SQLite 3.37 or newer: GLOB compares case-sensitively, lists as JSON."""
@@ -82,9 +84,15 @@ class SQLite:
     def lock_table(self, connection: sa.Connection, table: sa.Table) -> None:
         """Do nothing: SQLite has one writer at a time."""
 
-    def new_ids(self, connection: sa.Connection, table: sa.Table, number: int) -> Iterable[int]:
-        last = connection.scalar(sa.select(sa.func.max(table.c.id))) or 0
+    def new_ids(self, connection: sa.Connection, table: sa.Table, number: int, above: int = 0) -> Iterable[int]:
+        last = max(connection.scalar(sa.select(sa.func.max(table.c.id))) or 0, above)
         return range(last + 1, last + 1 + number)
+
+    def last_id(self, connection: sa.Connection, table: sa.Table) -> int:  # noqa: ARG002
+        return _GREATEST  # it has one writer at a time: no row becomes visible later
+
+    def writers_of(self, connection: sa.Connection, table: sa.Table) -> frozenset[str]:  # noqa: ARG002
+        return frozenset()
 
 
 @cache

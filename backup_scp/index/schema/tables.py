@@ -249,15 +249,16 @@ copy = sa.Table(  # a row for each drive, where several take turns
     # All versions with these numbers are there, but for those in copy_due; empty while first is above last.
     _number("first_version"),
     _number("last_version"),
-    _number("held_count"),  # sums over copy_object
+    _number("held_count"),  # sums over copy_object, without what is damaged
     _number("held_bytes"),
     _text("seen_at"),
     _text("complete_at"),
     _text("trouble"),
     _text("trouble_at"),
     _number("compared_version"),  # where the running comparison goes on
-    _text("comparison_began_at"),
-    _text("compared_at"),
+    _text("comparison_began_at"),  # of the running pass
+    _text("compared_until"),  # begin of the last pass that ended
+    _text("compared_at"),  # its end
     sa.UniqueConstraint("name", "medium", name="uq_copy_medium"),
 )
 
@@ -274,7 +275,7 @@ copy_due = sa.Table(  # work that is leased, or was tried and failed
     _text("lease"),
     _number("attempts"),
     _text("error"),
-    _number("is_damaged"),  # 1: it was there, and was found damaged or missing
+    _number("is_damaged"),  # 1: all of it was there, and was found damaged or missing
     sa.Index(None, "copy_id", "due_at"),
 )
 
@@ -288,6 +289,7 @@ copy_object = sa.Table(
     sa.Column("sha256", DigestType(), nullable=False),
     _number("size_bytes"),
     _text("object_version"),
+    _number("is_damaged"),  # 1: found damaged or missing, and not written again yet
     sqlite_with_rowid=False,
 )
 

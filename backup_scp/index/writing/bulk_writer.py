@@ -6,14 +6,14 @@ transaction writes, these statements can be collected: a fifth of them remain.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
 from backup_scp.index.schema.dialect import Dialect
 from backup_scp.index.schema.rows import Row
-from backup_scp.index.schema.tables import instance
+from backup_scp.index.schema.tables import instance, version
 from backup_scp.index.writing.row_writer import INSERT_INSTANCE, INSERT_VERSION, UPDATE_SERIES, UPDATE_STUDY, RowWriter
 
 _IDS_AT_ONCE = 500
@@ -34,6 +34,8 @@ class BulkWriter(RowWriter):
         super().__init__(connection, dialect)
         self._writer = connection
         self._ids: Iterator[int] = iter(())
+        self._version_ids: Iterator[int] = iter(())
+        self._kept: dict[str, int] = {}
         self._met: set[str] = set()
         self._instances: list[Row] = []
         self._versions: list[Row] = []
@@ -46,6 +48,15 @@ class BulkWriter(RowWriter):
         known = sa.select(instance.c.sop_instance_uid)
         here = known.where(self._dialect.among(instance.c.sop_instance_uid, uids))
         self._met.update(self._writer.scalars(here))
+
+    def keep(self, ids: Mapping[str, int]) -> None:
+        """Let the versions at these locations have their ids again; others get new ones, above all of these."""
+        self._kept = dict(ids)
+
+    @property
+    def left(self) -> list[int]:
+        """The ids of ``keep`` that no version has got."""
+        return list(self._kept.values())
 
     def flush(self) -> None:
         """Write the collected rows, in the order of the references between the tables."""
@@ -79,7 +90,8 @@ class BulkWriter(RowWriter):
         return number
 
     def insert_version(self, row: Row) -> None:
-        self._versions.append(row)
+        number = self._kept.pop(row["location"], None) or next(self._version_ids, None) or self._draw_version_ids()
+        self._versions.append({**row, "id": number})
 
     def update_series(self, series_id: int, row: Row) -> None:
         self._series.setdefault(series_id, {"of": series_id}).update(row)
@@ -93,6 +105,12 @@ class BulkWriter(RowWriter):
             return False
         self._revisions[study_id] = row["revision"]
         return True
+
+    def _draw_version_ids(self) -> int:
+        self.flush()
+        above = max(self._kept.values(), default=0)
+        self._version_ids = iter(self._dialect.new_ids(self._writer, version, _IDS_AT_ONCE, above))
+        return next(self._version_ids)
 
     def _draw_ids(self) -> int:
         self.flush()

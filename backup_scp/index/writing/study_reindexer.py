@@ -22,6 +22,7 @@ from backup_scp.index.schema.tables import (
     study,
     version,
 )
+from backup_scp.index.writing import copy_numbers
 from backup_scp.index.writing.bulk_writer import BulkWriter
 from backup_scp.index.writing.study_cache import StudyCache, StudyKey
 from backup_scp.index.writing.version_rows import VersionRows
@@ -31,7 +32,7 @@ from backup_scp.ports import AddResult, Flag, InstanceKey, ReadVersion
 _UID = study.c.study_instance_uid
 _OF = sa.bindparam("uid") == _UID
 _KNOWN = (
-    sa.select(version.c.location, version.c.verified_at, version.c.damage)
+    sa.select(version.c.location, version.c.id, version.c.verified_at, version.c.damage)
     .select_from(version.join(instance).join(series).join(study))
     .where(_OF)
 )
@@ -121,14 +122,20 @@ class StudyReindexer:
         return sum(self.study(uid, files) for uid, files in by_study.items())
 
     def study(self, uid: str, files: dict[str, VersionRows]) -> int:
-        """Re-index one Study Instance UID; ``files`` are the versions that were read, by location."""
+        """Re-index one Study Instance UID; ``files`` are the versions that were read, by location.
+
+        A version keeps its number, by which further copies know it.
+        """
         known = {row.location: row for row in self._connection.execute(_KNOWN, {"uid": uid})}
         if known:
             unread = {location: row for location, row in known.items() if row.damage or location not in files}
             files = files | {location: self._known(location, row) for location, row in unread.items()}
             for statement in _FORGET:
                 self._connection.execute(statement, {"uid": uid})
+        self._rows.keep({location: row.id for location, row in known.items()})
         entered = self._enter_all(list(files.values()))
+        if lost := self._rows.left:
+            copy_numbers.forget(self._connection, self._dialect, lost)
         self._remember_verifications(known.values())
         return entered - len(known)
 

@@ -1,0 +1,165 @@
+"""What the records of further copies tell: their states, which copy has a version, and what is to be compared."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable
+from datetime import datetime
+from itertools import islice
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from backup_scp.index.connection.database import Database
+from backup_scp.index.reading import select
+from backup_scp.index.records import copy_objects
+from backup_scp.index.schema.stored_text import moment
+from backup_scp.index.schema.tables import REMARKABLE, copy_due, copy_object, named, version
+from backup_scp.index.schema.tables import copy as copies
+from backup_scp.machine import clock
+from backup_scp.ports import CopyItem, CopyState, StoredVersion
+
+FORGOTTEN = ""
+"""Name of a copy whose records are being deleted."""
+
+_LOCATIONS = 500
+_INTACT = copy_object.c.is_damaged == 0
+_KNOWN = copies.c.name != FORGOTTEN
+# Exactly the text of the partial index; otherwise the database would not use that index.
+_IS_REMARKABLE = sa.text(f"({REMARKABLE.text})")
+
+
+class CopyQueries:
+    """The part of ``ports.CopyRecords`` that only reads."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def stored(self, copy: int, after: int, most: int) -> list[CopyItem]:
+        there = copy_objects.stored_items(copy).where(copy_object.c.version_id > after)
+        return self._items(there.order_by(copy_object.c.version_id).limit(most))
+
+    def lost(self, copy: int, most: int) -> list[CopyItem]:
+        is_lost = _IS_REMARKABLE, version.c.damage.is_not(None)
+        return self._items(copy_objects.stored_items(copy).where(*is_lost).order_by(version.c.id).limit(most))
+
+    def _items(self, rows: sa.Select[Any]) -> list[CopyItem]:
+        with self._database.reading() as connection:
+            return [copy_objects.item(row) for row in connection.execute(rows)]
+
+    def sample(self, most: int) -> list[StoredVersion]:
+        draw = secrets.SystemRandom()
+        ends = sa.select(sa.func.min(version.c.id), sa.func.max(version.c.id))
+        with self._database.reading() as connection:
+            first, last = connection.execute(ends).one()
+            if first is None:
+                return []
+            starts = [draw.randint(first, last) for _ in range(most)]
+            next_one = sa.select(version.c.id).order_by(version.c.id).limit(1)
+            numbers = {connection.scalar(next_one.where(version.c.id >= start)) for start in starts}
+            these = select.held().where(self._database.dialect.among(version.c.id, numbers))
+            return [select.held_row(row) for row in connection.execute(these)]
+
+    def where(self, held: StoredVersion) -> list[tuple[str, str, CopyItem]]:
+        found = select.held(version.c.id, *copy_objects.STORED, copies.c.name, copies.c.medium)
+        found = found.join(copies, sa.true()).join(copy_object, _is_there()).where(_KNOWN, _INTACT)
+        found = found.where(version.c.location == held.location).order_by(copies.c.name, copies.c.medium)
+        with self._database.reading() as connection:
+            rows = connection.execute(found).all()
+        return [(row[-2], row[-1], copy_objects.item(row)) for row in rows]
+
+    def copies_of(self, locations: Iterable[str]) -> dict[str, set[str]]:
+        rest = iter(locations)
+        found: dict[str, set[str]] = {}
+        while some := list(islice(rest, _LOCATIONS)):
+            found.update((location, set()) for location in some)
+            rows = sa.select(version.c.location, copies.c.name).select_from(version)
+            rows = rows.join(copies, sa.true()).join(copy_object, _is_there()).where(_KNOWN, _INTACT)
+            rows = rows.where(self._database.dialect.among(version.c.location, some))
+            with self._database.reading() as connection:
+                for location, name in connection.execute(rows):
+                    found[location].add(name)
+        return found
+
+    def count_due(self, copy: int) -> int:
+        with self._database.reading(snapshot=True) as connection:
+            row = connection.execute(sa.select(copies).where(copies.c.id == copy)).one_or_none()
+            return _due(connection, row).versions if row else 0
+
+    def count_held(self, copy: int) -> int:
+        with self._database.reading() as connection:
+            return int(connection.scalar(sa.select(copies.c.held_count).where(copies.c.id == copy)) or 0)
+
+    def states(self, now: datetime) -> list[CopyState]:
+        """See ``CopyRecords.states``: it counts only what is due, since the sums of the others are in the row."""
+        in_order = sa.select(copies).where(_KNOWN).order_by(copies.c.name, copies.c.medium)
+        with self._database.reading(snapshot=True) as connection:
+            return [_state(connection, row, now) for row in connection.execute(in_order).all()]
+
+
+def _is_there() -> sa.ColumnElement[bool]:
+    return sa.and_(copy_object.c.copy_id == copies.c.id, copy_object.c.version_id == version.c.id)
+
+
+def known_moment(text: str, now: datetime) -> datetime | None:
+    """Return a recorded time; None for none, or when a clock was ahead."""
+    found = moment(text) if text else None
+    return found if found is None or found <= now + clock.TOLERANCE else None
+
+
+def _state(connection: sa.Connection, row: sa.Row[Any], now: datetime) -> CopyState:
+    due = _due(connection, row)
+    failed = sa.select(copy_due.c.error).where(copy_due.c.copy_id == row.id, copy_due.c.error != "")
+    return CopyState(
+        name=row.name,
+        medium=row.medium,
+        label=row.label,
+        held=row.held_count,
+        held_bytes=row.held_bytes,
+        due=due.versions,
+        oldest_due=_oldest_due(connection, row, now),
+        failed=due.failed,
+        error=connection.scalar(failed.order_by(copy_due.c.id.desc()).limit(1)) or "",
+        damaged=due.damaged,
+        seen_at=known_moment(row.seen_at, now),
+        complete_at=known_moment(row.complete_at, now),
+        trouble=row.trouble,
+        trouble_since=known_moment(row.trouble_at, now),
+        compared_until=known_moment(row.compared_until, now),
+        compared_at=known_moment(row.compared_at, now),
+    )
+
+
+class _Due(NamedTuple):
+    versions: int
+    failed: int
+    damaged: int
+
+
+def _due(connection: sa.Connection, row: sa.Row[Any]) -> _Due:
+    """Count what is due at a copy, and how much of it failed, and was found damaged."""
+    work = sa.select(
+        sa.func.count(),
+        *(sa.func.coalesce(sa.func.sum(sa.case((column > 0, 1), else_=0)), 0) for column in _COUNTED),
+    )
+    work = work.select_from(copy_due.join(version, _IN_RANGE)).where(copy_due.c.copy_id == row.id)
+    drawn, failed, damaged = map(int, connection.execute(work).one())
+    number = sa.select(sa.func.count()).select_from(version)
+    beyond = (version.c.id < row.first_version, version.c.id > row.last_version)
+    return _Due(drawn + sum(connection.scalar(number.where(part)) or 0 for part in beyond), failed, damaged)
+
+
+def _oldest_due(connection: sa.Connection, row: sa.Row[Any], now: datetime) -> datetime | None:
+    """Return when the version with the lowest number was received, of each part of what is due."""
+    received = sa.select(version.c.received_at).select_from(version)
+    parts = (
+        received.where(version.c.id < row.first_version),
+        received.join(copy_due, _IN_RANGE).where(copy_due.c.copy_id == row.id),
+        received.where(version.c.id > row.last_version),
+    )
+    found = (connection.scalar(part.order_by(version.c.id).limit(1)) for part in parts)
+    return min((at for text in found if text and (at := known_moment(text, now))), default=None)
+
+
+_IN_RANGE = version.c.id.between(copy_due.c.first_version, copy_due.c.last_version)
+_COUNTED = named(copy_due, "attempts is_damaged")
