@@ -240,6 +240,17 @@ def test_what_has_no_result_is_due_and_was_not_tried(index, records, drive):
     assert (numbers(again), again.attempts) == ([two], 0)
 
 
+def test_what_a_copy_cannot_hold_is_neither_there_nor_due(index, records, drive):
+    one, two = add(index, "1", "2")
+    left_out = CopyResult(one, None, "A later version is there", is_left_out=True)
+    records.conclude(leased(records, drive), [left_out, there(two)], at(0), at(0))
+    assert (state(records).held, state(records).due, state(records).failed) == (1, 0, 0)
+    assert leased(records, drive, 1) is None
+    records.record_comparison(drive, [left_out._replace(number=two)], at(1), until=None)
+    assert (state(records).held, state(records).held_bytes, state(records).due) == (0, 0, 0)
+    assert records.stored(drive, 0, 9) == []
+
+
 def test_what_is_stored_again_is_counted_once_and_the_last_name_is_known(index, records, drive):
     (number,) = add(index, "1")
     late, batch = leased(records, drive), leased(records, drive, 1)

@@ -173,6 +173,7 @@ class SQLCopies(CopyQueries):
 
     def conclude(self, batch: CopyBatch, results: Iterable[CopyResult], now: datetime, again_at: datetime) -> bool:
         found = {result.number: result for result in results}
+        left_out = _left_out(found.values())
         due_at = timestamp(min(again_at, now + LONGEST_PAUSE))
         ours = sa.delete(copy_due).where(*self._leases.is_ours(batch.number, batch.lease))
         with self._database.writing(_WHAT) as connection:
@@ -180,10 +181,11 @@ class SQLCopies(CopyQueries):
                 return False
             stored = self._stored(connection, batch, found)
             copy_objects.record_stored(connection, self._database.dialect, batch.copy, stored)
+            copy_objects.remove(connection, self._database.dialect, batch.copy, left_out)
             ended = connection.execute(ours.returning(copy_due.c.error, copy_due.c.is_damaged)).one_or_none()
             if ended is None:
                 return False
-            rest = [item.number for item in batch.items if item.number not in stored]
+            rest = [item.number for item in batch.items if item.number not in stored.keys() | left_out]
             tried = {number: (batch.attempts + 1, found[number].error) for number in rest if number in found}
             rows = [
                 _due_row(batch.copy, first, last, due_at, attempts=attempts, error=error, is_damaged=ended.is_damaged)
@@ -222,11 +224,14 @@ class SQLCopies(CopyQueries):
     # -- comparing again -----------------------------------------------------------------------------------------------
 
     def record_comparison(self, copy: int, results: Iterable[CopyResult], now: datetime, *, until: int | None) -> None:
-        errors = {result.number: (0, result.error) for result in results if result.stored is None}
+        results = list(results)
+        left_out = _left_out(results)
+        errors = {each.number: (0, each.error) for each in results if not each.stored and each.number not in left_out}
         with self._database.writing(_WHAT) as connection:
             row = _locked(connection, copy)
             if row is None:
                 return
+            copy_objects.remove(connection, self._database.dialect, copy, left_out)
             lost = copy_objects.record_damage(connection, self._database.dialect, copy, errors)
             rows = [
                 _due_row(copy, first, last, timestamp(now), attempts=0, error=error, is_damaged=1)
@@ -311,6 +316,10 @@ def _that_fit(sizes: Iterable[tuple[int, int]], most_bytes: int) -> list[int]:
 def _due_row(copy_id: int, first: int, last: int, due_at: str, **values: Any) -> Row:
     row = {"copy_id": copy_id, "first_version": first, "last_version": last, "state": _DUE, "due_at": due_at}
     return row | FREE | {"attempts": 0, "error": "", "is_damaged": 0} | values
+
+
+def _left_out(results: Iterable[CopyResult]) -> set[int]:
+    return {result.number for result in results if result.is_left_out and result.stored is None}
 
 
 def _runs(

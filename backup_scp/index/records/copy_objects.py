@@ -51,13 +51,22 @@ def record_stored(connection: sa.Connection, dialect: Dialect, copy_id: int, sto
 
 
 def record_damage(connection: sa.Connection, dialect: Dialect, copy_id: int, numbers: Collection[int]) -> list[int]:
-    """Record that a copy has these versions no more; return those that it had, in order."""
+    """Record that these versions were found damaged or missing; return those that were not before, in order."""
     there = *_these(dialect, copy_id, numbers), _INTACT
     count, size_bytes = _sums(connection, there)
     lost = sa.update(copy_object).where(*there).values(is_damaged=1).returning(copy_object.c.version_id)
     found = sorted(connection.scalars(lost))
     _add_to_sums(connection, copy_id, -count, -size_bytes)
     return found
+
+
+def remove(connection: sa.Connection, dialect: Dialect, copy_id: int, numbers: Collection[int]) -> None:
+    """Record that a copy has these versions no more, and is not to have them."""
+    if numbers:
+        there = _these(dialect, copy_id, numbers)
+        count, size_bytes = _sums(connection, there)
+        connection.execute(sa.delete(copy_object).where(*there))
+        _add_to_sums(connection, copy_id, -count, -size_bytes)
 
 
 def _these(dialect: Dialect, copy_id: int, numbers: Iterable[int]) -> tuple[sa.ColumnElement[bool], ...]:
