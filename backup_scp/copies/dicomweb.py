@@ -8,8 +8,8 @@ from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import BinaryIO, NamedTuple, Self, cast
 
-from backup_scp.copies.dicomweb_session import CHUNK_BYTES, Credentials, DICOMwebSession, Stored
-from backup_scp.copies.multipart import Part
+from backup_scp.copies.dicomweb_session import CHUNK_BYTES, DICOMwebSession, Login, StowAnswer
+from backup_scp.copies.multipart import FilePart
 from backup_scp.copies.received import ReceivedFile
 from backup_scp.errors import (
     Damaged,
@@ -45,7 +45,7 @@ class _Loaded(NamedTuple):
 
     item: CopyItem
     file: ArchivedFile
-    part: Part
+    part: FilePart
 
     @property
     def uid(self) -> str:
@@ -74,7 +74,7 @@ class DICOMwebCopy:
         index: Index,
         *,
         is_off_site: bool,
-        credentials: Credentials,
+        credentials: Login,
         ca: Path | None,
         timeouts_s: tuple[float, float],
     ) -> None:
@@ -146,9 +146,9 @@ class DICOMwebCopy:
         try:
             answer = self._store(loaded)
         except InstanceUnconfirmed as error:
-            answer = Stored(frozenset(), {}, str(error))
+            answer = StowAnswer(frozenset(), {}, str(error))
         except Damaged as error:  # found while it was sent, so the request was not completed
-            answer = Stored(frozenset(), {}, str(error))
+            answer = StowAnswer(frozenset(), {}, str(error))
             if len(loaded) == 1:
                 yield CopyResult(loaded[0].item.number, None, str(error), is_lost=True)
                 return
@@ -162,7 +162,7 @@ class DICOMwebCopy:
                 why = f"Copy {self.name} did not take it: {reason}" if reason else answer.trouble
                 yield CopyResult(one.item.number, None, why)
 
-    def _store(self, loaded: Sequence[_Loaded]) -> Stored:
+    def _store(self, loaded: Sequence[_Loaded]) -> StowAnswer:
         try:
             answer = self._session.store([one.part for one in loaded])
         except InstanceUnconfirmed as error:
@@ -230,12 +230,12 @@ def _load(item: CopyItem, read: ReadOriginal) -> _Loaded:
         raise DigestMismatch(f"{held.location} holds another Data Set than was received under this name")
     size_bytes = file.data_set_offset + file.size_bytes
     if size_bytes > _SHARED_BYTES:
-        return _Loaded(item, file, Part(size_bytes, lambda: _chunks(file)))
+        return _Loaded(item, file, FilePart(size_bytes, lambda: _chunks(file)))
     with file.reopen() as stream:
         content = stream.read()
     if hashlib.sha256(memoryview(content)[file.data_set_offset :]).hexdigest() != held.sha256:
         raise DigestMismatch(f"{held.location} is damaged: its Data Set does not match its digest")
-    return _Loaded(item, file, Part(len(content), lambda: iter([content])))
+    return _Loaded(item, file, FilePart(len(content), lambda: iter([content])))
 
 
 def _chunks(file: ArchivedFile) -> Iterator[bytes | memoryview]:

@@ -14,7 +14,7 @@ from urllib.parse import quote, urlsplit
 
 import requests
 
-from backup_scp.copies.multipart import Message, Part, read_only_part
+from backup_scp.copies.multipart import FilePart, Message, read_only_part
 from backup_scp.errors import (
     DestinationBusy,
     DestinationRefuses,
@@ -36,7 +36,7 @@ _ANSWERS_WITH_BODY = frozenset({200, 202, 400, 409})
 
 
 @dataclass(frozen=True, slots=True)
-class Credentials:
+class Login:
     """How we log in: a user and a password, or a bearer token; all empty when the server asks for nothing."""
 
     user: str = ""
@@ -53,7 +53,7 @@ class Credentials:
         return request
 
 
-class Stored(NamedTuple):
+class StowAnswer(NamedTuple):
     """What a server says of a STOW-RS request.
 
     Attributes
@@ -86,9 +86,7 @@ class DICOMwebSession:
         For the connection, and for each wait for bytes.
     """
 
-    def __init__(
-        self, base_url: str, credentials: Credentials, ca: Path | None, timeouts_s: tuple[float, float]
-    ) -> None:
+    def __init__(self, base_url: str, credentials: Login, ca: Path | None, timeouts_s: tuple[float, float]) -> None:
         self._base_url = base_url
         self._host = urlsplit(base_url).netloc
         self._credentials = credentials
@@ -117,7 +115,7 @@ class DICOMwebSession:
             self._session.close()
             self._session = None
 
-    def store(self, parts: Sequence[Part]) -> Stored:
+    def store(self, parts: Sequence[FilePart]) -> StowAnswer:
         """Send files in one request (STOW-RS).
 
         Raises
@@ -130,7 +128,7 @@ class DICOMwebSession:
         headers = {"Content-Type": message.content_type, "Accept": "application/dicom+json"}
         with self._request("POST", "/studies", headers, message) as response:
             if response.status_code not in _ANSWERS_WITH_BODY:
-                return Stored(frozenset(), {}, f"{self._host} answered STOW-RS with status {response.status_code}")
+                return StowAnswer(frozenset(), {}, f"{self._host} answered STOW-RS with status {response.status_code}")
             content = self._content(response)
         trouble = f"{self._host} answered STOW-RS with status {response.status_code} and did not say that it has it"
         try:
@@ -138,8 +136,8 @@ class DICOMwebSession:
             failures = {_uid(item): _reason(item) for item in _items(answer, _FAILED_SOP_SEQUENCE)}
             referenced = {_uid(item) for item in _items(answer, _REFERENCED_SOP_SEQUENCE)}
         except (ValueError, TypeError, KeyError, IndexError, AttributeError):
-            return Stored(frozenset(), {}, trouble)
-        return Stored(frozenset(referenced - failures.keys()), failures, trouble)
+            return StowAnswer(frozenset(), {}, trouble)
+        return StowAnswer(frozenset(referenced - failures.keys()), failures, trouble)
 
     def retrieve(self, held: StoredVersion, write: Callable[[bytes], object]) -> None:
         """Fetch one file in the Transfer Syntax in which the server keeps it (WADO-RS); write its bytes.

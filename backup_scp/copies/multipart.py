@@ -14,7 +14,7 @@ _BOUNDARY = re.compile(
 )
 
 
-class Part(NamedTuple):
+class FilePart(NamedTuple):
     """One part that is sent: a DICOM file.
 
     Attributes
@@ -35,7 +35,7 @@ class Message:
     The header of a part has nothing but the media type: a server may overlook a part with anything else.
     """
 
-    def __init__(self, parts: Iterable[Part], boundary: str) -> None:
+    def __init__(self, parts: Iterable[FilePart], boundary: str) -> None:
         self._parts = tuple(parts)
         self._before = f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
         self._end = f"--{boundary}--\r\n".encode()

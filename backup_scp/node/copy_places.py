@@ -41,7 +41,7 @@ def _pacs(settings: Settings, copy: CopySettings, index: Index) -> CopyPlace:
 def _dicomweb(settings: Settings, copy: CopySettings, index: Index) -> CopyPlace:
     try:
         from backup_scp.copies.dicomweb import DICOMwebCopy
-        from backup_scp.copies.dicomweb_session import Credentials
+        from backup_scp.copies.dicomweb_session import Login
     except ImportError:
         raise InvalidSettings("the library requests is missing: run  pip install 'backup-scp[copies]'") from None
 
@@ -51,13 +51,13 @@ def _dicomweb(settings: Settings, copy: CopySettings, index: Index) -> CopyPlace
         raise InvalidSettings(f"[[copy]] {copy.name}, url: http is for this computer alone; write dicomweb+https://")
     if parts.username or parts.query or parts.fragment:
         raise InvalidSettings(f"[[copy]] {copy.name}, url: write HOST and PATH alone; user and password_file log in")
-    secrets = Credentials(copy.user, _secret(settings, copy, "password_file"), _secret(settings, copy, "token_file"))
+    login = Login(copy.user, _secret(settings, copy, "password_file"), _secret(settings, copy, "token_file"))
     return DICOMwebCopy(
         copy.name,
         url,
         index,
         is_off_site=copy.is_off_site,
-        credentials=secrets,
+        credentials=login,
         ca=settings.home / Path(copy.ca).expanduser() if copy.ca else None,
         timeouts_s=(settings.node.connect_timeout_s, settings.node.network_timeout_s),
     )
