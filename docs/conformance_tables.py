@@ -108,7 +108,7 @@ def other_sop_classes() -> str:
     rows = [
         (name_of(VERIFICATION), VERIFICATION, "Y", "Y"),
         (name_of(STORAGE_COMMITMENT), STORAGE_COMMITMENT, "Y", "Y"),
-        *((name_of(uid), uid, "Y" if uid == STUDY_ROOT.find_uid else "N", "Y") for uid in MODELS),
+        *((name_of(uid), uid, "Y" if uid in (STUDY_ROOT.find_uid, STUDY_ROOT.get_uid) else "N", "Y") for uid in MODELS),
     ]
     return table(("SOP Class", "SOP Class UID", "SCU", "SCP"), rows)
 
@@ -163,6 +163,10 @@ def proposed_contexts() -> str:
         ("Storage, after an Association was lost", "that of the instance", f"{name_of(NATIVE[1])}, alone", "SCU")
     )
     rows.append(("Query/Retrieve", name_of(STUDY_ROOT.find_uid), ", ".join(map(name_of, NATIVE[:2])), "SCU"))
+    rows.append(("Query/Retrieve", name_of(STUDY_ROOT.get_uid), ", ".join(map(name_of, NATIVE[:2])), "SCU"))
+    rows.append(
+        ("Storage, in C-GET", "that of the instance", "the stored one and those above, each alone", "SCP, proposed")
+    )
     rows.append(("Storage Commitment", name_of(STORAGE_COMMITMENT), ", ".join(map(name_of, NATIVE[:2])), "SCU"))
     rows.append(
         ("Storage Commitment", name_of(STORAGE_COMMITMENT), ", ".join(map(name_of, TRANSFER_SYNTAXES)), "SCP, proposed")
