@@ -78,7 +78,16 @@ def _secret(settings: Settings, copy: CopySettings, key: str) -> str:
     return lines[0].strip()
 
 
-_PLACES: dict[str, Factory] = {"dicom": _pacs, "dicomweb": _dicomweb}
+def _drive(settings: Settings, copy: CopySettings, _: Index) -> CopyPlace:
+    from backup_scp.archive.filesystem import FilesystemArchive
+    from backup_scp.copies.drive import DriveCopy, folder_of_url
+
+    archive = FilesystemArchive(settings.archive_path)
+    folder = folder_of_url(copy.url)
+    return DriveCopy(copy.name, folder, archive.identity, is_off_site=copy.is_off_site, recipients=copy.encrypt)
+
+
+_PLACES: dict[str, Factory] = {"dicom": _pacs, "dicomweb": _dicomweb, "file": _drive}
 """The places by the scheme of their URL; each factory imports its libraries when it is called."""
 
 

@@ -1,0 +1,227 @@
+"""Write what makes a drive understandable without us: lists, DICOMDIRs, README, index and settings."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
+from datetime import datetime, timedelta
+
+from backup_scp.copies.dicomdir import dicomdir
+from backup_scp.copies.drive_batch import NewFile
+from backup_scp.copies.drive_catalog import DICOMDIR, LIST, MANIFEST, Entry, decode, encode, sort_key
+from backup_scp.copies.drive_readme import README, list_text, readme
+from backup_scp.copies.drive_writer import NEW_LISTS, OWN, TemporaryFolder, month_of_new_list
+from backup_scp.errors import IndexUnavailable
+from backup_scp.machine import clock
+from backup_scp.machine.folders import fsync
+from backup_scp.machine.process_lock import Lock
+from backup_scp.machine.root_folder import READ, RootFolder
+from backup_scp.ports import Snapshot
+
+MOST_ENTRIES = 10_000
+"""How many images one list, and one DICOMDIR, has at most; a series has one DICOMDIR, however long it is."""
+
+INDEX = f"{OWN}/INDEX.SQLITE"
+SETTINGS = f"{OWN}/SETTINGS.TOML"
+_STATE = f"{OWN}/INDEX.TXT"
+_LOCK = f"{OWN}/LOCK"
+_INDEX_AGE = timedelta(days=1)
+_MOST_STATE_BYTES = 4096
+_DEEPEST = 5  # a series: year, month, patient, study, series
+
+log = logging.getLogger(__name__)
+
+
+def write_lists(root: RootFolder, snapshot: Snapshot, label: str, *, is_complete: bool) -> None:
+    """Bring lists and DICOMDIRs of all months up to date in which something is new; renew the index once a day.
+
+    Nothing happens while another process does it.
+
+    Raises
+    ------
+    OSError
+    """
+    root.forget_folders()
+    root.make_folders(NEW_LISTS)
+    try:
+        lock = Lock(root.path_of(_LOCK))
+    except BlockingIOError:
+        return
+    with closing(lock), closing(TemporaryFolder(root)) as temporary:
+        writer = _ListWriter(root, temporary)
+        if root.read(README, len(readme(label)) + 1) != readme(label):
+            writer.replace(README, [readme(label)])
+        months: dict[str, list[str]] = {}
+        for name in sorted(root.names(NEW_LISTS)):
+            months.setdefault(month_of_new_list(name), []).append(f"{NEW_LISTS}/{name}")
+        for month, new in sorted(months.items()):
+            writer.bring_up_to_date(month, new)
+        writer.keep_index(snapshot, is_complete=is_complete)
+
+
+class _ListWriter:
+    """Writes lists on a drive, each one beside the old one, flushed and renamed over it."""
+
+    def __init__(self, root: RootFolder, temporary: TemporaryFolder) -> None:
+        self._root, self._temporary = root, temporary
+
+    def replace(self, name: str, content: Iterable[bytes]) -> None:
+        """Write a file beside the one of this name, flush it, and rename it; a flush of the root keeps the name."""
+        temporary = self._temporary.new_name()
+        with NewFile(self._root, temporary, is_flushed=True) as target:
+            for part in content:
+                target.write(part)
+        self._root.replace(temporary, name)
+
+    def bring_up_to_date(self, month: str, new: list[str]) -> None:
+        """Move the entries of new lists into the lists of their month; write its DICOMDIRs and LIST.TXT."""
+        touched = self._fold(month, new)
+        self._root.flush()
+        counts = Counter(_levels(entry.path) for entry in self._entries(month))
+        self.replace(f"{month}/{LIST}", list_text(month, self._entries(month)))
+        self._write_dicomdirs(month, counts, touched)
+        self._root.flush()
+        for name in new:  # only now: after a crash all of this is done again
+            self._root.remove(name)
+
+    def _fold(self, month: str, new: list[str]) -> set[str]:
+        """Add entries to the month's lists; return the folders of series that have something new."""
+        touched: set[str] = set()
+        full = [name for name in self._lists(month) if name != f"{month}/{MANIFEST}"]
+        listed = {hash(entry.path) for name in full for entry in self._read(name)}
+        entries = self._latest(self._read(f"{month}/{MANIFEST}"), listed)
+        for name in new:
+            for entry in self._read(name):
+                touched.add(_series(entry.path))
+                if hash(entry.path) not in listed:
+                    entries[_version(entry)] = entry
+                if len(entries) == MOST_ENTRIES:
+                    full.append(f"{month}/{MANIFEST.replace('.', f'_{len(full) + 1}.')}")
+                    self.replace(full[-1], encode(sorted(entries.values(), key=sort_key)))
+                    listed.update(hash(entry.path) for entry in entries.values())
+                    entries.clear()
+        self.replace(f"{month}/{MANIFEST}", encode(sorted(entries.values(), key=sort_key)))
+        return touched
+
+    def _latest(self, entries: Iterable[Entry], listed: set[int]) -> dict[tuple[str, str], Entry]:
+        """Return one entry for each version, the last one: a damaged file may have been written again elsewhere."""
+        return {_version(entry): entry for entry in entries if hash(entry.path) not in listed}
+
+    def _lists(self, month: str) -> list[str]:
+        stem = MANIFEST.partition(".")[0]
+        names = [name for name in self._root.names(month) if name.startswith(stem) and name.endswith(".TXT")]
+        return [f"{month}/{name}" for name in sorted(names, reverse=True)]  # the one with the newest entries last
+
+    def _entries(self, month: str) -> Iterator[Entry]:
+        for name in self._lists(month):
+            yield from self._read(name)
+
+    def _read(self, name: str) -> Iterator[Entry]:
+        """Read a list; none when it is not there, and up to the damage when it is damaged."""
+        with suppress(FileNotFoundError), _open(self._root, name) as lines:
+            try:
+                yield from decode(lines)
+            except ValueError as error:
+                log.error("%s on the drive: %s", name, error)
+
+    def _write_dicomdirs(self, month: str, counts: Counter[tuple[str, ...]], touched: set[str]) -> None:
+        """Write the DICOMDIRs of all folders in which something is new.
+
+        A month has one, unless it has too many images: then each patient has one, or each study, or each series.
+        """
+        units = dict(_units(month, counts))
+        changed = touched | {above for series in touched for above in _above(series)}
+        outgrown = {above for unit in units for above in _above(unit) if self._root.size(f"{above}/{DICOMDIR}")}
+        due = [unit for unit in units if unit in changed or not outgrown.isdisjoint(_above(unit))]
+        while due:
+            portion = [due.pop()]
+            size = units[portion[0]]
+            while due and size + units[due[-1]] <= MOST_ENTRIES:
+                size += units[due[-1]]
+                portion.append(due.pop())
+            self._write_some(month, portion)
+        self._root.flush()
+        for folder in outgrown:
+            self._root.remove(f"{folder}/{DICOMDIR}")
+
+    def _write_some(self, month: str, units: list[str]) -> None:
+        of: dict[str, list[Entry]] = {unit: [] for unit in units}
+        for entry in self._entries(month):
+            unit = next((above for above in _above(entry.path) if above in of), None)
+            if unit is not None:
+                of[unit].append(entry)
+        for unit, entries in of.items():
+            name = unit.replace("/", "_")[-16:].lstrip("_")
+            self.replace(f"{unit}/{DICOMDIR}", [dicomdir(entries, unit, name)])
+
+    def keep_index(self, snapshot: Snapshot, *, is_complete: bool) -> None:
+        """Write the index and the settings, when the last ones are a day old, or were written in the middle."""
+        taken, was_complete = self._state()
+        age = clock.now() - taken if taken else _INDEX_AGE
+        if timedelta(0) <= age < _INDEX_AGE and (was_complete or not is_complete):
+            return
+        temporary = self._temporary.new_name()
+        now = clock.now()
+        try:
+            snapshot.index(self._root.path_of(temporary))
+        except IndexUnavailable as error:
+            log.warning("The drive keeps its older copy of the index: %s", error)
+            return
+        descriptor = self._root.open(temporary, READ)
+        with open(descriptor, "rb") as stream:  # noqa: PTH123 - a descriptor
+            fsync(stream.fileno())
+        self._root.replace(temporary, INDEX)
+        self.replace(SETTINGS, [snapshot.settings().encode()])
+        state = {"taken": now.isoformat(timespec="seconds"), "complete": is_complete}
+        self.replace(_STATE, [json.dumps(state).encode() + b"\n"])
+        self._root.flush()
+
+    def _state(self) -> tuple[datetime | None, bool]:
+        """Return when the index on the drive was written, and whether nothing was due then."""
+        with suppress(ValueError, KeyError, TypeError, AttributeError):
+            state = json.loads(self._root.read(_STATE, _MOST_STATE_BYTES) or b"")
+            return datetime.fromisoformat(state["taken"]), bool(state["complete"])
+        return None, False
+
+
+@contextmanager
+def _open(root: RootFolder, name: str) -> Iterator[Iterable[bytes]]:
+    with open(root.open(name, READ), "rb") as lines:  # noqa: PTH123 - a descriptor
+        yield lines
+
+
+def _version(entry: Entry) -> tuple[str, str]:
+    return entry.image.sop_instance_uid, entry.image.version
+
+
+def _series(path: str) -> str:
+    return path.rpartition("/")[0]
+
+
+def _levels(path: str) -> tuple[str, ...]:
+    """Return the folders of patient, study and series of an image."""
+    parts = path.split("/")
+    return tuple("/".join(parts[:depth]) for depth in range(3, _DEEPEST + 1))
+
+
+def _above(path: str) -> Iterator[str]:
+    """Yield the folders above a path, from the month on."""
+    parts = path.split("/")
+    for depth in range(2, len(parts)):
+        yield "/".join(parts[:depth])
+
+
+def _units(month: str, counts: Counter[tuple[str, ...]], level: int = -1) -> Iterator[tuple[str, int]]:
+    """Yield the folders that have a DICOMDIR of their own, and how many images each has."""
+    total = sum(counts.values())
+    if total <= MOST_ENTRIES or level == _DEEPEST - 3:
+        yield month, total
+        return
+    below: dict[str, Counter[tuple[str, ...]]] = {}
+    for levels, count in counts.items():
+        below.setdefault(levels[level + 1], Counter())[levels] = count
+    for folder, its in below.items():
+        yield from _units(folder, its, level + 1)

@@ -1,0 +1,278 @@
+"""Write images to a drive in batches: under temporary names, flushed, read back, renamed, listed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import BinaryIO, Self
+
+from xxhash import xxh3_128
+
+from backup_scp.copies.drive_batch import Copier, Digests, NewFile, digest_of, uncached
+from backup_scp.copies.drive_catalog import MANIFEST, Entry, Image, encode, entry_of, image_of
+from backup_scp.copies.drive_names import file_names, folder_of, month_of
+from backup_scp.dicom.sop_instance import SOPInstance
+from backup_scp.errors import Damaged, DestinationUnavailable
+from backup_scp.machine.process_lock import Lock
+from backup_scp.machine.root_folder import READ, RootFolder
+from backup_scp.ports import ArchivedFile, CopyItem, CopyResult, ReadOriginal, StoredCopy
+
+OWN = "BACKUPSC"
+"""The folder for what is not for people: new lists, the index, settings, temporary files."""
+
+NEW_LISTS = f"{OWN}/NEW"
+TEMPORARY = f"{OWN}/TEMP"
+
+_MOST_FILES = 512
+_MOST_BYTES = 256 << 20
+_TRIES = 5
+_LEAST_FREE_BYTES, _MOST_FREE_BYTES = 1 << 20, 256 << 20  # for lists, DICOMDIRs and the index
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """An image that waits for the flush; ``temporary`` is empty when the drive has it already, at ``path``."""
+
+    item: CopyItem
+    instance: SOPInstance
+    image: Image
+    folder: str
+    temporary: str
+    path: str
+    digests: Digests
+
+
+class TemporaryFolder:
+    """A folder on the drive for unfinished files, ours alone; those of dead processes are removed.
+
+    Raises
+    ------
+    OSError
+    """
+
+    def __init__(self, root: RootFolder) -> None:
+        self._root = root
+        root.make_folders(TEMPORARY)
+        for name in root.names(TEMPORARY):
+            with suppress(OSError):  # its owner lives
+                Lock(root.path_of(f"{TEMPORARY}/{name}/LOCK")).close()
+                self._remove(f"{TEMPORARY}/{name}")
+        for attempt in range(_TRIES):
+            self._name = f"{TEMPORARY}/{secrets.token_hex(4).upper()}"
+            root.make_folders(self._name)
+            try:
+                self._lock = Lock(root.path_of(f"{self._name}/LOCK"))
+                break
+            except OSError:  # somebody took our new folder for one of a dead process
+                if attempt == _TRIES - 1:
+                    raise
+        self._number = 0
+
+    def new_name(self) -> str:
+        """Return the name of a new temporary file."""
+        self._number += 1
+        return f"{self._name}/{self._number:08}"
+
+    def close(self) -> None:
+        """Remove it."""
+        self._lock.close()
+        with suppress(OSError):
+            self._remove(self._name)
+
+    def _remove(self, folder: str) -> None:
+        for name in self._root.names(folder):
+            self._root.remove(f"{folder}/{name}")
+        self._root.remove_folder(folder)
+
+
+class DriveWriter:
+    """Writes batches to a drive; a context manager.
+
+    Parameters
+    ----------
+    root
+        The drive's folder.
+    """
+
+    def __init__(self, root: RootFolder) -> None:
+        self._root = root
+        self._copier = Copier()
+        self._batch: list[_Written] = []
+        self._batch_bytes = 0
+
+    def __enter__(self) -> Self:
+        self._root.forget_folders()
+        self._root.make_folders(NEW_LISTS)
+        self._temporary = TemporaryFolder(self._root)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._copier.close()
+        self._temporary.close()
+
+    def put(self, item: CopyItem, read: ReadOriginal) -> Iterator[CopyResult]:
+        """Write an image; yield the results of a batch when it is complete, or that this one failed.
+
+        Raises
+        ------
+        OSError
+            The drive fails.
+        DestinationUnavailable
+            It is full.
+        """
+        try:
+            written = self._write(item, read)
+        except Damaged as error:
+            yield CopyResult(item.number, None, str(error), is_lost=True)
+            return
+        except OSError as error:
+            if error.errno != errno.EFBIG:
+                raise
+            reason = "is too large for the drive's file system (FAT32 holds files up to 4 GB): use exFAT, NTFS or ext4"
+            yield CopyResult(item.number, None, f"Image {item.held.sop_instance_uid} {reason}")
+            return
+        self._batch.append(written)
+        self._batch_bytes += written.digests.size_bytes
+        if len(self._batch) >= _MOST_FILES or self._batch_bytes >= _MOST_BYTES:
+            yield from self.finish()
+
+    def _write(self, item: CopyItem, read: ReadOriginal) -> _Written:
+        held = item.held
+        file = read(held)
+        if file.sha256 != held.sha256:
+            raise Damaged(f"{held.location} holds another Data Set than was received under this name")
+        with file.reopen() as source:
+            source.seek(file.data_set_offset)
+            heading = file.heading
+            uids = (heading.transfer_syntax_uid, heading.sop_class_uid, heading.sop_instance_uid)
+            instance = SOPInstance.read(source, *uids)
+            image = image_of(instance, file)
+            folder = folder_of(instance, file.arrival.received_at)
+            if found := self._there(source, file, instance, folder):
+                return _Written(item, instance, image, folder, "", *found)
+            self._require_room(file)
+            source.seek(0)
+            temporary = self._temporary.new_name()
+            with NewFile(self._root, temporary) as target:
+                digests = self._copier.copy_from(source, file, target.write)
+        return _Written(item, instance, image, folder, temporary, "", digests)
+
+    def _there(
+        self, source: BinaryIO, file: ArchivedFile, instance: SOPInstance, folder: str
+    ) -> tuple[str, Digests] | None:
+        """Return name and digests of the file when the drive has it already, byte for byte."""
+        for name in file_names(instance, file.sha256):
+            path = f"{folder}/{name}"
+            size = self._root.size(path)
+            if size is None:
+                return None
+            if size == file.data_set_offset + file.size_bytes and (digests := self._same(source, file, path)):
+                return path, digests
+        return None
+
+    def _same(self, source: BinaryIO, file: ArchivedFile, path: str) -> Digests | None:
+        descriptor = self._root.open(path, READ)
+        try:
+            uncached(descriptor)
+            source.seek(0)
+            with os.fdopen(descriptor, "rb", closefd=False) as there:
+                return self._copier.copy_from(source, file, lambda chunk: _require_same(there, chunk))
+        except (_Differs, OSError):
+            return None  # damaged, or another version's: it stays, and ours gets the next name
+        finally:
+            os.close(descriptor)
+
+    def _require_room(self, file: ArchivedFile) -> None:
+        free, total = self._root.free_bytes()
+        reserve = min(max(total // 100, _LEAST_FREE_BYTES), _MOST_FREE_BYTES)
+        if free < file.data_set_offset + file.size_bytes + reserve:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def finish(self) -> Iterator[CopyResult]:
+        """Make the batch durable, read it back, give it its names; yield the results."""
+        batch, self._batch, self._batch_bytes = self._batch, [], 0
+        if not batch:
+            return
+        self._require_here()
+        self._root.flush()
+        self._root.uncache_device()
+        self._require_here()
+        results: list[CopyResult] = []
+        entries: dict[str, list[Entry]] = {}
+        for written in batch:
+            if self._is_intact(written):
+                path = written.path or self._name(written)
+                entry = entry_of(path, written.digests.sha256, written.instance, written.image)
+                entries.setdefault(month_of(path), []).append(entry)
+                stored = StoredCopy(path, written.digests.sha256, written.digests.size_bytes)
+                results.append(CopyResult(written.item.number, stored))
+            else:
+                error = "The drive returns other bytes than were written to it: try another drive"
+                results.append(CopyResult(written.item.number, None, error))
+        self._list(entries)
+        yield from results
+
+    def _require_here(self) -> None:
+        if not self._root.is_here():
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+
+    def _is_intact(self, written: _Written) -> bool:
+        name = written.temporary or written.path
+        try:
+            intact = digest_of(self._root, name, xxh3_128()) == written.digests.xxh3_128
+        except OSError:
+            self._require_here()
+            intact = False
+        if not intact and written.temporary:
+            self._root.remove(written.temporary)
+        return intact
+
+    def _name(self, written: _Written) -> str:
+        """Give an image its name; a name that is taken stays its owner's."""
+        self._root.make_folders(written.folder)
+        for name in file_names(written.instance, written.image.version):
+            path = f"{written.folder}/{name}"
+            try:
+                self._root.rename_new(written.temporary, path)
+            except FileExistsError:
+                continue
+            return path
+        raise DestinationUnavailable("The drive has files under all names of an image: remove what is not from us")
+
+    def _list(self, entries: dict[str, list[Entry]]) -> None:
+        """Add lists of new images, one for each month; on return names and lists are durable."""
+        lists = []
+        for month, new in entries.items():
+            temporary = self._temporary.new_name()
+            with NewFile(self._root, temporary, is_flushed=True) as target:
+                for lines in encode(new):
+                    target.write(lines)
+            lists.append((temporary, new_list_name(month)))
+        if not self._root.flushes_all:
+            self._root.flush()  # a list must not name a file whose name a power cut takes away
+        for temporary, name in lists:
+            self._root.rename_new(temporary, name)
+        self._root.flush()
+
+
+def new_list_name(month: str) -> str:
+    """Return a new name for a list of images that the month's own list does not have yet."""
+    return f"{NEW_LISTS}/{MANIFEST.removesuffix('.TXT')}_{month.replace('/', '-')}_{secrets.token_hex(4).upper()}.TXT"
+
+
+def month_of_new_list(name: str) -> str:
+    """Return the month of such a name."""
+    return name.split("_", 1)[1].rpartition("_")[0].replace("-", "/")
+
+
+class _Differs(Exception):  # noqa: N818
+    """A file has other bytes."""
+
+
+def _require_same(there: BinaryIO, chunk: memoryview) -> None:
+    if there.read(len(chunk)) != chunk:
+        raise _Differs

@@ -1,0 +1,223 @@
+"""Reach files by the descriptor of their root folder, so that nothing is written where a pulled drive was mounted."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import stat
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from backup_scp.machine.file_system import can_flush_all, flush_all
+from backup_scp.machine.folders import fsync
+
+BINARY = getattr(os, "O_BINARY", 0)
+NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | BINARY
+READ = os.O_RDONLY | BINARY
+
+_NO_FOLDER_FSYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOSYS})
+_NO_SUCH_RENAME = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP})
+_RENAME_NOREPLACE = 1
+_MOST_FOLDERS = 8192
+_renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None) if sys.platform == "linux" else None
+
+
+class RootFolder:
+    """An open folder; all names are relative to it, with ``/``.
+
+    On POSIX systems each call works below the folder that was opened, wherever its path leads by then.  Windows has no
+    such calls: there the path is used.
+
+    Parameters
+    ----------
+    path
+        The folder.
+
+    Raises
+    ------
+    OSError
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor: int | None = None
+        if sys.platform != "win32":
+            self._descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        self._opened = self._status()
+        self._folders: set[str] = set()
+        self._changed: set[str] = set()
+        self.flushes_all = can_flush_all(path)
+
+    def _status(self) -> os.stat_result:
+        return self.path.stat() if self._descriptor is None else os.fstat(self._descriptor)
+
+    def close(self) -> None:
+        """Close it; harmless when called twice."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+    def is_here(self) -> bool:
+        """Tell whether the path still leads to the folder that was opened, and its device is still connected."""
+        with suppress(OSError):
+            return os.path.samestat(self.path.stat(), self._opened) and self._has_device()
+        return False
+
+    def _has_device(self) -> bool:
+        """Tell whether the system still knows the block device; True where that cannot be told."""
+        if sys.platform != "linux" or not os.major(self._opened.st_dev):
+            return True
+        name = f"{os.major(self._opened.st_dev)}:{os.minor(self._opened.st_dev)}"
+        return not Path("/sys/dev/block").is_dir() or Path("/sys/dev/block", name).exists()
+
+    def open(self, name: str, flags: int, mode: int = 0o644) -> int:
+        """Open a file; return its descriptor."""
+        return os.open(self._at(name), flags, mode, dir_fd=self._descriptor)
+
+    def size(self, name: str) -> int | None:
+        """Return the length of a file in bytes; None when it is not there."""
+        try:
+            found = os.stat(self._at(name), dir_fd=self._descriptor)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return found.st_size if stat.S_ISREG(found.st_mode) else None
+
+    def names(self, folder: str) -> list[str]:
+        """Return the names in a folder; none when it is not there."""
+        try:
+            if self._descriptor is None:
+                return os.listdir(self._at(folder))  # noqa: PTH208 - as below
+            descriptor = self.open(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        try:
+            return os.listdir(descriptor)  # noqa: PTH208 - a descriptor
+        finally:
+            os.close(descriptor)
+
+    def read(self, name: str, most_bytes: int) -> bytes | None:
+        """Return the beginning of a small file; None when it is not there."""
+        try:
+            descriptor = self.open(name, READ)
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return None
+        with os.fdopen(descriptor, "rb") as stream:
+            return stream.read(most_bytes)
+
+    def make_folders(self, folder: str) -> None:
+        """Create a folder and its missing parents below the root."""
+        if folder in self._folders or not folder:
+            return
+        parent = folder.rpartition("/")[0]
+        self.make_folders(parent)
+        with suppress(FileExistsError):
+            os.mkdir(self._at(folder), 0o755, dir_fd=self._descriptor)
+            self._changed.add(parent)
+        if len(self._folders) > _MOST_FOLDERS:
+            self._folders.clear()
+        self._folders.add(folder)
+
+    def rename_new(self, old: str, new: str) -> None:
+        """Rename a file, and replace nothing.
+
+        Where the system cannot do both at once it looks first: nobody else writes these names.
+
+        Raises
+        ------
+        FileExistsError
+        OSError
+        """
+        self._changed.add(new.rpartition("/")[0])
+        if self._descriptor is not None and _renameat2 is not None:
+            names = [os.fsencode(name) for name in (old, new)]
+            if not _renameat2(self._descriptor, names[0], self._descriptor, names[1], _RENAME_NOREPLACE):
+                return
+            number = ctypes.get_errno()
+            if number not in _NO_SUCH_RENAME:
+                raise OSError(number, os.strerror(number))
+        with suppress(FileNotFoundError):
+            os.stat(self._at(new), dir_fd=self._descriptor, follow_symlinks=False)
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        self._rename(os.rename, old, new)
+
+    def replace(self, old: str, new: str) -> None:
+        """Rename a file over another."""
+        self._changed.add(new.rpartition("/")[0])
+        self._rename(os.replace, old, new)
+
+    def _rename(self, rename: Callable[..., None], old: str, new: str) -> None:
+        at = self._descriptor
+        rename(self._at(old), self._at(new), src_dir_fd=at, dst_dir_fd=at)
+
+    def remove(self, name: str) -> None:
+        """Remove a file, if it is there."""
+        with suppress(FileNotFoundError):
+            os.unlink(self._at(name), dir_fd=self._descriptor)
+
+    def remove_folder(self, name: str) -> None:
+        """Remove a folder, if it is there and empty."""
+        with suppress(OSError):
+            os.rmdir(self._at(name), dir_fd=self._descriptor)
+        self._folders.discard(name)
+
+    def forget_folders(self) -> None:
+        """Look again which folders are there: somebody may have removed one."""
+        self._folders.clear()
+
+    def flush(self) -> None:
+        """Make all that was written and renamed durable.
+
+        Where a flush of the whole file system is no promise, the caller has flushed each file; here the folders follow.
+
+        Raises
+        ------
+        FsyncFailed
+        OSError
+        """
+        changed, self._changed = self._changed, set()
+        if self.flushes_all and self._descriptor is not None:
+            flush_all(self._descriptor)
+            return
+        if self._descriptor is None:
+            return  # Windows journals the entries of folders
+        for folder in sorted(changed):
+            descriptor = self.open(folder or ".", os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+            try:
+                fsync(descriptor, _NO_FOLDER_FSYNC)
+            finally:
+                os.close(descriptor)
+
+    def uncache_device(self) -> None:
+        """Drop the block device from the page cache, where we may open it.
+
+        A file system in user space (exFAT, NTFS) reads its device through that cache.
+        """
+        if sys.platform != "linux" or self.flushes_all:
+            return
+        number = self._opened.st_dev
+        with suppress(OSError):
+            descriptor = os.open(f"/dev/block/{os.major(number)}:{os.minor(number)}", os.O_RDONLY)
+            try:
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            finally:
+                os.close(descriptor)
+
+    def free_bytes(self) -> tuple[int, int]:
+        """Return the free bytes that we may use, and all bytes."""
+        if sys.platform == "win32":
+            import shutil
+
+            usage = shutil.disk_usage(self.path)
+            return usage.free, usage.total
+        found = os.fstatvfs(self._descriptor if self._descriptor is not None else -1)
+        return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
+
+    def path_of(self, name: str) -> Path:
+        """Return the path of a file, for a library that opens files by path; check ``is_here`` before."""
+        return self.path / name
+
+    def _at(self, name: str) -> str:
+        return name if self._descriptor is not None else str(self.path / name)

@@ -1,0 +1,254 @@
+"""What every place for further copies keeps, as tests (`backup_scp/ports/copies.py`), and a small archive for them.
+
+A kind of place has a class of its own: ``class TestDrive(CopyPlaceContract)`` with a fixture ``open_place``: it returns
+a function that returns a new, not yet entered place; all of them lead to the same store.  What only the kind knows is
+how to damage it from outside: ``flip`` and ``remove``.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+from backup_scp.archive.filesystem import FilesystemArchive
+from backup_scp.dicom.sop_instance import SOPInstance
+from backup_scp.errors import Damaged
+from backup_scp.ports import (
+    ArchivedFile,
+    Arrival,
+    CopyItem,
+    CopyPlace,
+    CopyResult,
+    InstanceKey,
+    StoredVersion,
+)
+from tests.samples import Sample, dx, encode, odd_identities, one_of_each
+from tests.stored import arrival, heading_of
+
+IDENTITY = "0123456789abcdef" * 2
+
+
+@dataclass
+class SmallArchive:
+    """A real archive with real DICOM files, and the items that a copy is given."""
+
+    archive: FilesystemArchive
+    items: list[CopyItem]
+    reads: int = 0
+
+    def add(self, *samples: Sample) -> list[CopyItem]:
+        """Store further images; return their items."""
+        first = len(self.items) + 1
+        new = []
+        for number, sample in enumerate(samples, first):
+            new.append(CopyItem(number, self._commit(sample, arrival(number))))
+        self.items += new
+        return new
+
+    def _commit(self, sample: Sample, came: Arrival) -> StoredVersion:
+        uids = (sample.transfer_syntax_uid, sample.sop_class_uid, sample.sop_instance_uid)
+        instance = SOPInstance.read(io.BytesIO(sample.data_set), *uids)
+        key = InstanceKey(instance.study_instance_uid, instance.series_instance_uid, instance.sop_instance_uid)
+        staged = self.archive.stage(heading_of(sample))
+        staged.write(sample.data_set)
+        location, _ = self.archive.commit(staged, key, came)
+        self.archive.forget(staged)
+        about = (instance.sop_class_uid, instance.transfer_syntax_uid, location, sample.sha256)
+        return StoredVersion(*key, *about, len(sample.data_set), came.received_at)
+
+    def read(self, held: StoredVersion) -> ArchivedFile:
+        """Open an original, as `ReadOriginal` does."""
+        self.reads += 1
+        return self.archive.read(held.location)
+
+    def bytes_of(self, item: CopyItem) -> bytes:
+        """Return the whole file."""
+        return self.path(item).read_bytes()
+
+    def path(self, item: CopyItem) -> Path:
+        return self.archive.read(item.held.location).path
+
+    def flip(self, item: CopyItem, position: int = -1) -> None:
+        """Damage an original."""
+        flip(self.path(item), position)
+
+
+def small_archive(folder: Path, samples: Iterable[Sample] | None = None) -> SmallArchive:
+    """Make an archive; by default with an instance of each kind, two versions of one, and odd Transfer Syntaxes."""
+    made = SmallArchive(FilesystemArchive(folder / "archive"), [])
+    if samples is None:
+        samples = [
+            *map(encode, one_of_each()),
+            encode(dx(StudyDescription="another version")),
+            encode(dx(study="7"), ImplicitVRLittleEndian),
+            encode(dx(study="8", PatientName="Müller^Jörg", SpecificCharacterSet="ISO_IR 100"), ImplicitVRLittleEndian),
+            encode(dx(study="9"), DeflatedExplicitVRLittleEndian),
+        ]
+    made.add(*samples)
+    return made
+
+
+def flip(path: Path, position: int = -1) -> None:
+    """Change one byte of a file."""
+    path.chmod(0o600)
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1
+    path.write_bytes(content)
+
+
+class Snapshots:
+    """What a place is given to stand alone; ``taken`` counts the copies of the index."""
+
+    content = b"SQLite format 3\0 of the test"
+
+    def __init__(self) -> None:
+        self.taken = 0
+
+    def index(self, path: Path) -> None:
+        assert not path.exists()
+        self.taken += 1
+        path.write_bytes(self.content)
+
+    def settings(self) -> str:
+        return '[node]\nae_title = "TEST"\n'
+
+
+def put(place: CopyPlace, made: SmallArchive, items: Sequence[CopyItem] | None = None) -> list:
+    """Bring items to a place; return them with what is there now.  All of them must succeed."""
+    items = made.items if items is None else items
+    results = {result.number: result for result in place.put(items, made.read)}
+    assert set(results) == {item.number for item in items}
+    assert not [result for result in results.values() if result.error or result.is_lost]
+    return [item._replace(stored=results[item.number].stored) for item in items]
+
+
+def fetched(place: CopyPlace, item: CopyItem) -> bytes:
+    into = io.BytesIO()
+    place.fetch(item, into)
+    return into.getvalue()
+
+
+OpenPlace = Callable[[], CopyPlace]
+
+
+class CopyPlaceContract:
+    """Tests that run on every kind of place."""
+
+    is_sealed = False
+    """Whether the place seals files: then it has other bytes than the archive, and fetches what it can open."""
+
+    @pytest.fixture
+    def open_place(self) -> OpenPlace:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def made(self, tmp_path: Path) -> SmallArchive:
+        return small_archive(tmp_path)
+
+    def flip(self, stored_name: str) -> None:
+        """Change one byte of what the place has under a name, behind its back."""
+        raise NotImplementedError
+
+    def remove(self, stored_name: str) -> None:
+        """Take a name away, behind its back."""
+        raise NotImplementedError
+
+    def test_each_version_is_there_and_comes_back_byte_for_byte(self, open_place, made):
+        with open_place() as place:
+            stored = put(place, made)
+            assert len({item.stored.name for item in stored}) == len(stored)
+        with open_place() as place:
+            for item in stored:
+                assert fetched(place, item) == made.bytes_of(item)
+                if not self.is_sealed:
+                    assert item.stored.size_bytes == len(made.bytes_of(item))
+
+    def test_the_same_version_is_written_once(self, open_place, made):
+        with open_place() as place:
+            first = put(place, made)
+        with open_place() as place:
+            again = put(place, made)
+            if not self.is_sealed:  # sealing is not deterministic; the key has the digest of what is sealed
+                assert [item.stored for item in again] == [item.stored for item in first]
+            assert {fetched(place, item) for item in again} == set(map(made.bytes_of, made.items))
+
+    def test_odd_identities_are_kept(self, open_place, tmp_path):
+        made = small_archive(tmp_path, odd_identities())
+        with open_place() as place:
+            for item in put(place, made):
+                assert fetched(place, item) == made.bytes_of(item)
+
+    def test_a_damaged_original_is_lost_and_the_others_are_copied(self, open_place, made):
+        damaged = made.items[0]
+        made.flip(damaged)
+        with open_place() as place:
+            results = {result.number: result for result in place.put(made.items, made.read)}
+            assert set(results) == {item.number for item in made.items}
+            lost = results.pop(damaged.number)
+            assert (lost.stored, lost.is_lost, bool(lost.error)) == (None, True, True)
+            assert all(result.stored for result in results.values())
+
+    def test_a_missing_original_is_lost(self, open_place, made):
+        path = made.path(made.items[0])
+        path.rename(path.with_suffix(".away"))
+        with open_place() as place:
+            (result,) = place.put(made.items[:1], made.read)
+        assert (result.stored, result.is_lost) == (None, True)
+
+    def test_what_is_there_compares_equal(self, open_place, made):
+        with open_place() as place:
+            stored = put(place, made)
+        with open_place() as place:
+            results = sorted(place.compare(stored))
+        assert results == sorted(CopyResult(item.number, item.stored) for item in stored)
+
+    def test_a_flipped_bit_and_a_missing_file_are_found_and_written_again(self, open_place, made):
+        with open_place() as place:
+            stored = put(place, made)
+        flipped, missing, *others = stored
+        self.flip(flipped.stored.name)
+        self.remove(missing.stored.name)
+        with open_place() as place:
+            results = {result.number: result for result in place.compare(stored)}
+            for item in (flipped, missing):
+                assert results[item.number].stored is None
+                assert item.held.sop_instance_uid in results[item.number].error
+                with pytest.raises(Damaged):
+                    fetched(place, item)
+            assert [results[item.number].stored for item in others] == [item.stored for item in others]
+            for item in put(place, made, [flipped, missing]):
+                assert fetched(place, item) == made.bytes_of(item)
+
+    def test_it_can_be_concluded_again_and_again(self, open_place, made):
+        snapshots = Snapshots()
+        with open_place() as place:
+            put(place, made, made.items[:3])
+            place.conclude(snapshots, is_complete=False)
+            stored = put(place, made)
+            place.conclude(snapshots, is_complete=True)
+        with open_place() as place:
+            place.conclude(snapshots, is_complete=True)
+            for item in stored:
+                assert fetched(place, item) == made.bytes_of(item)
+
+    def test_no_error_names_a_patient(self, open_place, made):
+        secret = made.add(encode(dx(study="77", PatientName="SECRET^NAME", PatientID="SECRETID")))
+        with open_place() as place:
+            stored = put(place, made, secret)
+            self.flip(stored[0].stored.name)
+            (result,) = place.compare(stored)
+            made.flip(secret[0])
+            (lost,) = place.put([secret[0]._replace(stored=None)], made.read)
+        assert "SECRET" not in f"{result.error}{lost.error}".upper().replace(stored[0].stored.name, "")
+
+    def test_a_version_named_by_another_digest_is_not_confirmed(self, open_place, made):
+        item = made.items[0]
+        wrong = item._replace(held=item.held._replace(sha256="0" * 64))
+        with open_place() as place:
+            (result,) = place.put([wrong], lambda held: replace(made.read(item.held)))
+        assert (result.stored, result.is_lost) == (None, True)

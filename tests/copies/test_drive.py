@@ -1,0 +1,264 @@
+"""Copies on a drive: a folder with a marker."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import subprocess
+import warnings
+from pathlib import Path
+
+import pydicom
+import pytest
+from pydicom.fileset import FileSet
+
+from backup_scp.copies.drive import DriveCopy, folder_of_url
+from backup_scp.copies.drive_marker import MARKER, prepare_drive, read_marker
+from backup_scp.errors import DestinationAway, DestinationUnavailable, InvalidSelection, InvalidSettings
+from backup_scp.machine.root_folder import RootFolder
+from tests.copies.contract import IDENTITY, CopyPlaceContract, Snapshots, flip, put, small_archive
+from tests.samples import dx, encode, odd_identities
+
+FILE_ID = re.compile(r"[A-Z0-9_]{1,8}")
+
+
+def prepare(folder: Path, label: str = "Drive 1", identity: str = IDENTITY):
+    return prepare_drive(folder, label, identity, folder.parent / "archive", may_share_disk=True)
+
+
+def open_drive(folder: Path, identity: str | None = IDENTITY) -> DriveCopy:
+    return DriveCopy("drive", folder, lambda: identity)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "drive"
+    prepare(folder)
+    return folder
+
+
+@pytest.fixture
+def made(tmp_path):
+    return small_archive(tmp_path)
+
+
+class TestContract(CopyPlaceContract):
+    @pytest.fixture
+    def open_place(self, folder):
+        self.folder = folder
+        return lambda: open_drive(folder)
+
+    def flip(self, stored_name):
+        flip(self.folder / stored_name)
+
+    def remove(self, stored_name):
+        (self.folder / stored_name).unlink()
+
+
+def checked(folder: Path) -> subprocess.CompletedProcess:
+    command = "cat */*/SHA256*.TXT | sha256sum --check --quiet --strict"
+    return subprocess.run(["sh", "-c", command], cwd=folder, capture_output=True, text=True, check=False)
+
+
+def listed(folder: Path) -> list[str]:
+    lines = [line for path in folder.glob("*/*/SHA256*.TXT") for line in path.read_text().splitlines()]
+    return [line.partition("  ")[2] for line in lines if not line.startswith("#")]
+
+
+class TestLayout:
+    def test_names_are_file_ids_and_files_are_the_archives_own(self, folder, made):
+        with open_drive(folder) as drive:
+            for item in put(drive, made):
+                parts = item.stored.name.split("/")
+                assert len(parts) == 6
+                assert all(map(FILE_ID.fullmatch, parts))
+                assert (folder / item.stored.name).read_bytes() == made.bytes_of(item)
+
+    def test_people_find_their_way(self, folder, tmp_path):
+        made = small_archive(tmp_path, [encode(dx(PatientName="Doe^John", StudyDate="20261115", InstanceNumber="12"))])
+        with open_drive(folder) as drive:
+            (item,) = put(drive, made)
+        assert re.fullmatch(r"2026/11/DOE_JOHN/15_\w{5}/DX_\w{5}/0012_\w{3}", item.stored.name)
+
+    def test_the_lists_are_checked_by_sha256sum_before_and_after_the_run_ends(self, folder, made):
+        with open_drive(folder) as drive:
+            stored = put(drive, made)
+            for _ in range(2):
+                assert (checked(folder).returncode, checked(folder).stdout) == (0, "")
+                assert sorted(listed(folder)) == sorted(item.stored.name for item in stored)
+                drive.conclude(Snapshots(), is_complete=True)
+        flip(folder / stored[0].stored.name)
+        found = checked(folder)
+        assert (found.returncode, f"{stored[0].stored.name}: FAILED" in found.stdout) == (1, True)
+
+    def test_odd_images_are_on_the_drive_and_in_the_list(self, folder, tmp_path):
+        made = small_archive(tmp_path, odd_identities())
+        with open_drive(folder) as drive:
+            stored = put(drive, made)
+            drive.conclude(Snapshots(), is_complete=True)
+        assert sorted(listed(folder)) == sorted(item.stored.name for item in stored)
+        texts = "".join(path.read_text() for path in folder.glob("*/*/LIST.TXT"))
+        assert sum(map(int, re.findall(r"(\d+) images", texts))) == len(stored)
+        assert "Somebody, Else" in texts
+
+
+def named_by_dicomdirs(folder: Path) -> list[Path]:
+    """Return the files that pydicom finds by the DICOMDIRs."""
+    named = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        for path in folder.rglob("DICOMDIR"):
+            fileset = FileSet(path)
+            for instance in fileset:
+                assert instance.SOPInstanceUID == pydicom.dcmread(instance.path).SOPInstanceUID
+                named.append(Path(instance.path).relative_to(folder))
+            fileset._stage["t"].cleanup()
+    return named
+
+
+class TestDicomdir:
+    def test_pydicom_finds_the_last_version_of_each_image(self, folder, made):
+        with open_drive(folder) as drive:
+            stored = put(drive, made)
+            drive.conclude(Snapshots(), is_complete=True)
+        latest = {item.held.sop_instance_uid: item.stored.name for item in stored}
+        assert sorted(map(str, named_by_dicomdirs(folder))) == sorted(latest.values())
+        assert len(latest) == len(stored) - 1
+
+    def test_a_run_that_ended_early_is_caught_up_with(self, folder, made):
+        with open_drive(folder) as drive:
+            put(drive, made)
+        with open_drive(folder) as drive:
+            drive.conclude(Snapshots(), is_complete=True)
+        assert len(named_by_dicomdirs(folder)) == len(made.items) - 1
+        assert not list((folder / "BACKUPSC/NEW").iterdir())
+
+
+class TestMarker:
+    def test_only_the_drive_with_our_marker_is_here(self, tmp_path):
+        for number in (1, 2, 3):
+            (tmp_path / f"media{number}").mkdir()
+        with pytest.raises(DestinationAway, match="copies init drive"):
+            open_drive(tmp_path / "media*" / "x-rays").__enter__()
+        prepare(tmp_path / "media1" / "x-rays", identity="f" * 32)
+        with pytest.raises(DestinationAway, match="another archive"):
+            open_drive(tmp_path / "media*" / "x-rays").__enter__()
+        marker = prepare(tmp_path / "media3" / "x-rays", "third")
+        with open_drive(tmp_path / "media*" / "x-rays") as drive:
+            assert (drive.medium, drive.label) == (marker.drive, "third")
+
+    @pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"\xff", b'{"drive": 1, "label": 2, "archive": 3}'])
+    def test_a_folder_with_a_damaged_marker_is_not_written(self, folder, made, content):
+        (folder / MARKER).write_bytes(content)
+        with pytest.raises(DestinationAway):
+            open_drive(folder).__enter__()
+        with pytest.raises(InvalidSelection):
+            prepare(folder)
+
+    def test_it_is_prepared_once(self, folder):
+        marker = read_marker(folder)
+        assert prepare(folder, "another label") == marker
+        with pytest.raises(InvalidSelection, match="another archive"):
+            prepare(folder, identity="f" * 32)
+
+    def test_the_archives_own_disk_is_refused(self, tmp_path):
+        (tmp_path / "archive").mkdir()
+        with pytest.raises(InvalidSelection, match="archive's own disk"):
+            prepare_drive(tmp_path / "drive", "label", IDENTITY, tmp_path / "archive")
+        assert not (tmp_path / "drive").exists()
+
+    def test_without_an_archive_nothing_is_reached(self, folder):
+        with pytest.raises(DestinationUnavailable, match="start the node"):
+            open_drive(folder, identity=None).__enter__()
+
+    def test_urls(self):
+        assert folder_of_url("file:///media/*/x%20rays") == Path("/media/*/x rays")
+        assert folder_of_url("file:///D:/x-rays") == Path("D:/x-rays")
+        for url in ("file://media/drive", "file:///a/*/*", "s3://bucket"):
+            with pytest.raises(InvalidSettings):
+                folder_of_url(url)
+
+
+class TestFaults:
+    def test_what_does_not_come_back_is_not_confirmed(self, folder, made, monkeypatch):
+        flush = RootFolder.flush
+
+        def flip_on_the_way(root):
+            flush(root)
+            for path in (folder / "BACKUPSC/TEMP").glob("*/0000000[12]"):
+                flip(path)
+
+        monkeypatch.setattr(RootFolder, "flush", flip_on_the_way)
+        with open_drive(folder) as drive:
+            results = list(drive.put(made.items, made.read))
+        assert [result.number for result in results if not result.stored] == [1, 2]
+        assert {result.error for result in results if not result.stored} == {
+            "The drive returns other bytes than were written to it: try another drive"
+        }
+        assert len(listed(folder)) == len(made.items) - 2
+        assert checked(folder).returncode == 0
+
+    def test_a_file_too_large_for_the_file_system_fails_alone(self, folder, made, monkeypatch):
+        write, large = os.write, made.add(encode(dx(study="99", PixelData=bytes(3 << 20))))
+
+        def limited(descriptor, chunk):
+            if os.fstat(descriptor).st_size + len(chunk) > 2 << 20:
+                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+            return write(descriptor, chunk)
+
+        monkeypatch.setattr(os, "write", limited)
+        with open_drive(folder) as drive:
+            results = {result.number: result for result in drive.put(made.items, made.read)}
+        assert "use exFAT, NTFS or ext4" in results.pop(large[0].number).error
+        assert all(result.stored for result in results.values())
+
+    def test_a_full_drive_keeps_what_found_room(self, folder, made, monkeypatch):
+        free = iter([(1 << 40, 1 << 40)] * 3)
+        monkeypatch.setattr(RootFolder, "free_bytes", lambda _: next(free, (0, 1 << 40)))
+        results: list = []
+        with open_drive(folder) as drive, pytest.raises(DestinationUnavailable, match="is full"):
+            results.extend(drive.put(made.items, made.read))
+        assert len(listed(folder)) == 3
+        assert checked(folder).returncode == 0
+
+    def test_a_name_that_is_taken_stays_its_owners(self, folder, made):
+        item = made.items[0]
+        with open_drive(folder) as drive:
+            (first,) = put(drive, made, [item])
+            (folder / first.stored.name).write_bytes(b"somebody else's")
+            (second,) = put(drive, made, [item])
+        assert (folder / first.stored.name).read_bytes() == b"somebody else's"
+        assert (folder / second.stored.name).read_bytes() == made.bytes_of(item)
+
+    def test_what_a_dead_process_left_is_removed(self, folder, made):
+        left = folder / "BACKUPSC/TEMP/DEAD"
+        left.mkdir(parents=True)
+        (left / "LOCK").touch()
+        (left / "00000001").write_bytes(b"half")
+        with open_drive(folder) as drive:
+            put(drive, made)
+        assert not list((folder / "BACKUPSC/TEMP").iterdir())
+
+    def test_two_writers_share_a_drive(self, folder, made):
+        with open_drive(folder) as one, open_drive(folder) as two:
+            first = one.put(made.items[:6], made.read)
+            stored = put(two, made, made.items[6:])
+            results: list = list(first)
+            one.conclude(Snapshots(), is_complete=True)
+        assert sorted(listed(folder)) == sorted([r.stored.name for r in results] + [i.stored.name for i in stored])
+
+
+class TestSnapshot:
+    def test_the_index_is_written_once_a_day_and_when_all_is_there(self, folder, made, clock):
+        snapshots = Snapshots()
+        with open_drive(folder) as drive:
+            taken = []
+            for is_complete, hours in ((False, 0), (False, 1), (True, 0), (True, 1), (False, 0), (False, 23)):
+                clock.jump(hours=hours)
+                drive.conclude(snapshots, is_complete=is_complete)
+                taken.append(snapshots.taken)
+        assert taken == [1, 1, 2, 2, 2, 3]
+        assert (folder / "BACKUPSC/INDEX.SQLITE").read_bytes() == snapshots.content
+        assert (folder / "BACKUPSC/SETTINGS.TOML").read_text() == snapshots.settings()
+        assert "DICOM viewer" in (folder / "README.TXT").read_text()
