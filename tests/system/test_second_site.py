@@ -1,0 +1,92 @@
+"""docs/second-site.md, as it is written: two nodes, two certificates, and each image in both places."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from backup_scp.errors import DestinationUnavailable
+from backup_scp.node.settings import load
+from tests.processes import LOOPBACK, ROOT, connects, free_port, wait_until
+from tests.samples import data_set_bytes, encode, one_of_each
+from tests.stored import stored_in
+from tests.system.contents import visible
+from tests.system.here import Here, proofs
+from tests.system.node import Node
+from tests.system.peers import require
+
+PAGE = (ROOT / "docs" / "second-site.md").read_text()
+COMMANDS = "\n".join(re.findall(r"^    ((?:umask|openssl|    -subj|cat) .*)$", PAGE, re.MULTILINE))
+THERE, HERE = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+
+
+class Site(Node):
+    """A node with the settings of the page; the two hosts are this machine, and the ports are free ones."""
+
+    def __init__(self, folder, name: str, page: str) -> None:
+        super().__init__(folder, ae_title=name.upper())
+        self.name, self.page, self.tls_port = name, page, free_port()
+        self.home.mkdir()
+        require("openssl")
+        commands = COMMANDS.replace("DNS:there.example", f"IP:{LOOPBACK}").replace("there", name)
+        subprocess.run(["sh", "-ec", commands], cwd=self.home, check=True, capture_output=True)
+
+    def trust(self, other: Site) -> None:
+        shutil.copyfile(other.home / "certificate.pem", self.home / "ca.pem")
+        page = re.sub(r"\b(here|there)\.example", LOOPBACK, self.page)
+        page = page.replace("2762", str(other.tls_port))
+        page = page.replace("[node]\n", f'[node]\nhost = "{LOOPBACK}"\nport = {self.port}\n')
+        self.config.write_text(page.replace("[tls]\n", f"[tls]\nport = {self.tls_port}\n"))
+
+    def write_settings(self) -> None:
+        """Leave them as the page has them."""
+
+
+@pytest.fixture
+def sites(tmp_path, processes):
+    here, there = (Site(tmp_path / name, name, page) for name, page in (("here", HERE), ("there", THERE)))
+    for site, other in ((here, there), (there, here)):
+        site.trust(other)
+        processes.add(site.process)
+    yield here, there
+    for site in (here, there):
+        site.close()
+
+
+def start(site: Site) -> None:
+    site.start()
+    wait_until(lambda: connects(site.tls_port), what="the port with TLS")
+
+
+def test_the_page_sets_up_both_ends(sites, tmp_path):
+    here, there = sites
+    start(there)
+    here.cli("echo", "there")
+    samples = [encode(ds) for ds in one_of_each()]
+    with stored_in(here.home) as stored:
+        ours = Here(here.home, stored)
+        ours.settings = load(here.config, {"BACKUP_SCP_HOME": str(here.home)})
+        copied = ours.copy(ours.put(*samples))
+        assert proofs(copied) == ["committed"] * len(samples)
+    shutil.rmtree(here.home / "archive")
+    (here.home / "index.sqlite").unlink()
+
+    start(here)  # a new computer
+    there.cli("restore", "--to", "here", "--all", "--commit")
+    back = here.restored(tmp_path / "back")
+    assert {data_set_bytes(path) for path in back} == {sample.data_set for sample in samples}
+
+
+def test_who_has_another_certificate_is_refused(sites, tmp_path):
+    here, there = sites
+    shutil.copyfile(there.home / "certificate.pem", there.home / "ca.pem")  # of itself: it does not trust us
+    start(there)
+    with stored_in(here.home) as stored:
+        ours = Here(here.home, stored)
+        ours.settings = load(here.config, {"BACKUP_SCP_HOME": str(here.home)})
+        with pytest.raises(DestinationUnavailable):
+            ours.copy(ours.put(encode(one_of_each()[0])))
+    assert visible(there) == []
