@@ -7,6 +7,7 @@ from array import array
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import sqlalchemy as sa
@@ -227,6 +228,11 @@ class SQLIndex:
     @property
     def copies(self) -> SQLCopies:
         return self._copies
+
+    def snapshot(self, path: Path) -> None:
+        from backup_scp.index.connection.index_copy import snapshot
+
+        snapshot(self._database, path)
 
     def archive_identity(self) -> str | None:
         with self._database.reading() as connection:

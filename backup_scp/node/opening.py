@@ -102,7 +102,7 @@ def back_up_index(settings: Settings, to: Path) -> int:
     ------
     IndexUnavailable
     """
-    from backup_scp.index.connection.sqlite_file import backup
+    from backup_scp.index.connection.index_copy import backup
 
     return backup(settings.index_url, to)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Protocol
 
 from backup_scp.dicom.query.information_model import Query
@@ -192,6 +193,17 @@ class Index(IndexReader, IndexWriter, IndexRecords, Protocol):
     @property
     def copies(self) -> CopyRecords:
         """The records of further copies.  They are not derived; ``rebuild`` keeps them, unless the index is new."""
+
+    def snapshot(self, path: Path) -> None:
+        """Write the index of this moment as one SQLite file, durable and not in WAL mode; ``path`` does not exist yet.
+
+        It leaves out what belongs to the node and not to its images: commitments, rejections, the fault of its disk,
+        leases.  A write that fails leaves no file.
+
+        Raises
+        ------
+        IndexUnavailable
+        """
 
     def too_few_connections(self, processes: int) -> str:
         """Return a sentence when the database server allows too few connections for so many processes, else empty.

@@ -14,8 +14,9 @@ import pytest
 from backup_scp.errors import IndexDamaged, IndexUnavailable, InvalidSettings
 from backup_scp.index import SQLIndex
 from backup_scp.index.connection import database, sqlite_engine
+from backup_scp.index.connection.index_copy import backup
 from backup_scp.index.connection.migrate import upgrade
-from backup_scp.index.connection.sqlite_file import backup, damage_of, set_aside
+from backup_scp.index.connection.sqlite_file import damage_of, set_aside
 from tests.index.conftest import opened
 from tests.index.contract import IndexContract
 from tests.index.examples import rejection, version

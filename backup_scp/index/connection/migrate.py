@@ -113,10 +113,15 @@ def _was_made_at_once(database: Database) -> bool:
     with database.writing("new tables") as connection:
         if sa.inspect(connection).get_table_names():
             return False
-        METADATA.create_all(connection)
-        connection.execute(sa.schema.CreateTable(_REVISION))
-        connection.execute(_REVISION.insert(), {"version_num": HEAD})
+        create_tables(connection)
     return True
+
+
+def create_tables(connection: sa.Connection) -> None:
+    """Create the tables of this release in an empty database."""
+    METADATA.create_all(connection)
+    connection.execute(sa.schema.CreateTable(_REVISION))
+    connection.execute(_REVISION.insert(), {"version_num": HEAD})
 
 
 def _newer_than_us(revision: str) -> str | None:

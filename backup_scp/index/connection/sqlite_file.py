@@ -1,14 +1,13 @@
-"""Check the file of an SQLite index for damage, rename it, and copy it while it is in use."""
+"""Check the file of an SQLite index for damage, and rename it."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from backup_scp.errors import IndexDamaged, IndexUnavailable
+from backup_scp.errors import IndexUnavailable
 from backup_scp.index.connection.database import Database
 from backup_scp.index.connection.sqlite_engine import sqlite_path
 from backup_scp.machine import clock
@@ -121,53 +120,3 @@ def _no_other_writer(path: Path) -> Iterator[None]:
             if not (getattr(error, "sqlite_errorname", "") or "").startswith((*_DAMAGE, "SQLITE_CANTOPEN")):
                 raise IndexUnavailable(f"The damaged index {path} is in use by another process") from None
         yield
-
-
-def backup(url: str, to: Path) -> int:
-    """Copy an index to a new file while it is in use; return the size in bytes.
-
-    The copy has the state of one moment; it is complete and durable when this returns.
-
-    Raises
-    ------
-    IndexUnavailable
-        The index is no SQLite index, the target exists already, or one of the files cannot be used.
-    """
-    with contextlib.closing(Database(url)) as database:
-        if not database.is_sqlite:
-            raise IndexUnavailable(f"A PostgreSQL index is copied by its own tool: pg_dump -Fc -f {to} DATABASE")
-        path = sqlite_path(database.url)
-    part = to.with_name(f"{to.name}.part")
-    try:
-        if to.exists():
-            raise IndexUnavailable(f"{to} is there already: name a new file")
-        part.unlink(missing_ok=True)
-        part.touch(0o600)
-        _copy(path, part)
-        _fsync(part)
-        part.rename(to)
-        return to.stat().st_size
-    except OSError as error:
-        raise IndexUnavailable(f"{to} cannot be written ({error.strerror})") from None
-    except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorname", "") or type(error).__name__
-        if code.startswith(_DAMAGE):
-            raise IndexDamaged(f"The index {path} is damaged ({code}): backup-scp rebuild makes it again") from None
-        raise IndexUnavailable(f"The index {path} could not be copied ({code})") from None
-
-
-def _copy(path: Path, part: Path) -> None:
-    """Copy in one read transaction: it sees one state, while writers continue."""
-    source = f"{path.absolute().as_uri()}?mode=rw"
-    with contextlib.closing(sqlite3.connect(source, uri=True, timeout=30)) as index:
-        index.execute("VACUUM INTO ?", (str(part),))
-    with contextlib.closing(sqlite3.connect(part)) as copied:
-        (found,) = copied.execute("PRAGMA quick_check(1)").fetchone()
-        if found != "ok":
-            raise IndexUnavailable("The copy is not whole; the disk may be failing")
-
-
-def _fsync(path: Path) -> None:
-    with path.open("rb+") as stream:
-        os.fsync(stream.fileno())
-    path.chmod(0o600)
