@@ -137,6 +137,7 @@ def test_other_threads_run_while_a_file_is_sealed():
         ("age1yubikey1qwt50d05nh5vutpdzmlg5wn80xq5negm4uj9ghv0snvdd3yysf5yw3rhl3t", "another kind"),
         (PAIR.recovery_key, "does not belong on this computer"),
     ],
+    ids=range(9),
 )
 def test_a_wrong_public_key_is_told_in_a_sentence(key, said):
     with pytest.raises(InvalidSettings, match=said) as told:
@@ -162,7 +163,7 @@ def test_a_key_that_was_typed_from_paper_is_read():
 
 
 @pytest.mark.parametrize(
-    "text", ["", "# only a comment", PAIR.recovery_key[:-1], PAIR.recovery_key[:-1] + "1", "hello"]
+    "text", ["", "# only a comment", PAIR.recovery_key[:-1], PAIR.recovery_key[:-1] + "1", "hello"], ids=range(5)
 )
 def test_a_wrong_recovery_key_is_told_and_not_repeated(text):
     with pytest.raises(InvalidSettings, match="ecovery key") as told:
