@@ -12,7 +12,7 @@ from hashlib import sha256
 from itertools import groupby
 
 from backup_scp.copies.directory_keys import KEYS, Key, Value
-from backup_scp.copies.drive_catalog import Entry, Patient, Series, Study, sort_key
+from backup_scp.copies.drive_catalog import Entry, patient_key, sort_key
 from backup_scp.copies.drive_names import study_date
 from backup_scp.dicom.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
@@ -74,16 +74,15 @@ def dicomdir(entries: Iterable[Entry], folder: str, file_set_id: str) -> bytes:
 
 def _tree(entries: Sequence[Entry], root_length: int) -> list[_Record]:
     patients: list[_Record] = []
-    for patient, of_patient in groupby(entries, lambda entry: entry.patient):
-        of_patient_entries = list(of_patient)
-        patients.append(_Record(_patient(patient, of_patient_entries[0])))
-        for study, of_study in groupby(of_patient_entries, lambda entry: entry.study):
-            of_study_entries = list(of_study)
-            studies = patients[-1].below
-            studies.append(_Record(_study(study, of_study_entries[0])))
-            for series, of_series in groupby(of_study_entries, lambda entry: entry.series):
-                images = [_Record(_image(entry, root_length)) for entry in of_series]
-                studies[-1].below.append(_Record(_series(series), images))
+    for _, of_patient in groupby(entries, patient_key):
+        studies: list[_Record] = []
+        for _, of_study in groupby(of_patient, lambda entry: entry.study.uid):
+            series: list[_Record] = []
+            for _, of_series in groupby(of_study, lambda entry: entry.series.uid):
+                images = list(of_series)
+                series.append(_Record(_series(images[0]), [_Record(_image(image, root_length)) for image in images]))
+            studies.append(_Record(_study(images[0]), series))
+        patients.append(_Record(_patient(images[0]), studies))
     return patients
 
 
@@ -107,14 +106,16 @@ def _write(records: Sequence[_Record], parts: list[bytes]) -> None:
         _write(record.below, parts)
 
 
-def _patient(patient: Patient, entry: Entry) -> bytes:
+def _patient(entry: Entry) -> bytes:
+    patient = entry.patient
     known = patient.patient_id or f"NO_ID_{sha256(repr((patient, entry.study.uid)).encode()).hexdigest()[:8].upper()}"
     values = {"00100010": patient.name, "00100020": known, "00100030": patient.birth_date, "00100040": patient.sex}
     keys = (Key(0x00100010, "PN"), Key(0x00100020, "LO"), Key(0x00100030, "DA"), Key(0x00100040, "CS"))
     return _body("PATIENT", keys, values)
 
 
-def _study(study: Study, entry: Entry) -> bytes:
+def _study(entry: Entry) -> bytes:
+    study = entry.study
     date = study_date(study.date)
     received = entry.image.received.partition("T")[0].replace("-", "")
     time = study.time if study.time[:2].isdecimal() else ""
@@ -137,7 +138,8 @@ def _study(study: Study, entry: Entry) -> bytes:
     return _body("STUDY", keys, values)
 
 
-def _series(series: Series) -> bytes:
+def _series(entry: Entry) -> bytes:
+    series = entry.series
     values = {
         "00080060": series.modality,
         "0008103E": series.description,

@@ -20,6 +20,8 @@ MANIFEST = "SHA256.TXT"
 LIST = "LIST.TXT"
 DICOMDIR = "DICOMDIR"
 
+_LONG = 20  # digits that no number of an image has
+
 _PATIENT = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex")
 _STUDY = ("StudyInstanceUID", "StudyDate", "StudyTime", "StudyID", "AccessionNumber", "StudyDescription")
 _SERIES = ("SeriesInstanceUID", "Modality", "SeriesNumber", "SeriesDescription", "BodyPartExamined")
@@ -146,12 +148,17 @@ def decode(lines: Iterable[bytes]) -> Iterator[Entry]:
             elif not mark.startswith("#") and image is not None:
                 yield Entry(rest.lstrip(" *"), mark, patient, study, series, image)
                 image = None
-    except (TypeError, AttributeError) as error:
-        raise ValueError(f"a list is damaged: {type(error).__name__}") from error
+    except (TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"the list is damaged ({type(error).__name__})") from error
 
 
 def sort_key(entry: Entry) -> tuple[object, ...]:
-    """Order entries by patient, study, series and number."""
+    """Order entries by patient, study, series and number; images of one series may differ in what they say of it."""
     number = entry.image.keys.get("00200013", "")
-    position = int(number) if isinstance(number, str) and number.isdecimal() else 0
-    return (entry.patient, entry.study, entry.series, position, entry.path)
+    position = int(number) if isinstance(number, str) and number.isdecimal() and len(number) < _LONG else 0
+    return (*patient_key(entry), entry.study.uid, entry.series.uid, position, entry.path)
+
+
+def patient_key(entry: Entry) -> tuple[str, str]:
+    """Return what tells patients apart: two may have one Patient ID by mistake."""
+    return entry.patient.name, entry.patient.patient_id

@@ -92,6 +92,9 @@ class _ListWriter:
         touched: set[str] = set()
         full = [name for name in self._lists(month) if name != f"{month}/{MANIFEST}"]
         listed = {hash(entry.path) for name in full for entry in self._read(name)}
+        if self._is_damaged(f"{month}/{MANIFEST}"):  # its checksums are good, and it is no longer written
+            full.append(self._next_full(month, full))
+            self._root.replace(f"{month}/{MANIFEST}", full[-1])
         entries = self._latest(self._read(f"{month}/{MANIFEST}"), listed)
         for name in new:
             for entry in self._read(name):
@@ -99,12 +102,28 @@ class _ListWriter:
                 if hash(entry.path) not in listed:
                     entries[_version(entry)] = entry
                 if len(entries) == MOST_ENTRIES:
-                    full.append(f"{month}/{MANIFEST.replace('.', f'_{len(full) + 1}.')}")
+                    full.append(self._next_full(month, full))
                     self.replace(full[-1], encode(sorted(entries.values(), key=sort_key)))
                     listed.update(hash(entry.path) for entry in entries.values())
                     entries.clear()
         self.replace(f"{month}/{MANIFEST}", encode(sorted(entries.values(), key=sort_key)))
         return touched
+
+    def _next_full(self, month: str, full: list[str]) -> str:
+        """Return the name of a further list that nothing is added to."""
+        number = len(full) + 1
+        while (name := f"{month}/{MANIFEST.replace('.', f'_{number}.')}") in full:
+            number += 1
+        return name
+
+    def _is_damaged(self, name: str) -> bool:
+        try:
+            with suppress(FileNotFoundError), _open(self._root, name) as lines:
+                for _ in decode(lines):
+                    pass
+        except ValueError:
+            return True
+        return False
 
     def _latest(self, entries: Iterable[Entry], listed: set[int]) -> dict[tuple[str, str], Entry]:
         """Return one entry for each version, the last one: a damaged file may have been written again elsewhere."""

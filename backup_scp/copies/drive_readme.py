@@ -57,6 +57,7 @@ def readme(label: str) -> bytes:
 class _StudyLine:
     """What a line of LIST.TXT says of one study in one folder."""
 
+    study: Study
     images: int = 0
     without_record: int = 0
     modalities: set[str] = field(default_factory=set)
@@ -64,22 +65,24 @@ class _StudyLine:
 
 def list_text(month: str, entries: Iterable[Entry]) -> Iterator[bytes]:
     """Yield LIST.TXT: patients and studies of a month, each with its folder."""
-    studies: dict[tuple[Patient, str, Study], _StudyLine] = {}
+    studies: dict[tuple[Patient, str, str, str], _StudyLine] = {}
     for entry in entries:
         folder = "/".join(entry.path.split("/")[2:4])
-        line = studies.setdefault((entry.patient, folder, entry.study), _StudyLine())
+        key = (entry.patient, folder, entry.study.uid, entry.study.date)
+        line = studies.setdefault(key, _StudyLine(study=entry.study))
         line.images += 1
         line.without_record += not entry.image.record
         line.modalities.add(entry.series.modality or "?")
     yield _line(f"{month}: patients and studies.  * marks studies with images that no DICOMDIR names.")
     yield _line("The first column is the folder below this one.")
     before: Patient | None = None
-    for (patient, folder, study), line in sorted(studies.items(), key=lambda item: item[0]):
+    for (patient, folder, *_), line in sorted(studies.items(), key=lambda item: item[0]):
         if patient != before:
             who = f"{_name(patient.name)}   Patient ID {patient.patient_id or '(none)'}"
             yield _line("")
             yield _line(f"{who}   born {patient.birth_date or '(unknown)'}   {patient.sex}".rstrip())
             before = patient
+        study = line.study
         what = f"{study.date or '(no date)':10} {'/'.join(sorted(line.modalities)):8} {line.images:6} images"
         mark = "*" if line.without_record else " "
         yield _line(f"  {folder:18}{mark} {what}  {study.description}  {study.accession_number}".rstrip())
