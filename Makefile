@@ -9,7 +9,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-PACKAGES := dcmtk orthanc orthanc-dicomweb postgresql strace iproute2 e2fsprogs xfsprogs fuse3 eatmydata openssl
+PACKAGES := dcmtk orthanc orthanc-dicomweb postgresql strace iproute2 e2fsprogs xfsprogs fuse3 eatmydata openssl \
+    ceph-mon ceph-osd radosgw openssh-server openssh-sftp-server
 # Two workers: a system test waits more than it computes, and 2 GB objects share the disk.
 WORKERS ?= 2
 
@@ -93,7 +94,8 @@ $(VENV)/.created:
 peers:
 	@PATH="$$PATH:/usr/sbin"; \
 	if command -v storescu && command -v Orthanc && ls /usr/share/orthanc/plugins/libOrthancDicomWeb.so && command -v strace && command -v ip && \
-	    command -v mkfs.ext4 && command -v mkfs.xfs && command -v fusermount3 && command -v eatmydata && command -v openssl && { command -v pg_ctl || ls /usr/lib/postgresql/*/bin/pg_ctl; }; \
+	    command -v mkfs.ext4 && command -v mkfs.xfs && command -v fusermount3 && command -v eatmydata && command -v openssl && \
+	    command -v ceph-mon && command -v ceph-osd && command -v radosgw && command -v sshd && { command -v pg_ctl || ls /usr/lib/postgresql/*/bin/pg_ctl; }; \
 	then :; else false; fi >/dev/null 2>&1 || $(MAKE) --no-print-directory apt-install APT_PACKAGES="$(PACKAGES)"
 
 .PHONY: apt-install

@@ -11,7 +11,7 @@ import re
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from backup_scp.errors import DigestMismatch, InvalidSettings
 
@@ -21,6 +21,23 @@ if TYPE_CHECKING:
 _PUBLIC_KEY = re.compile(r"age1[02-9ac-hj-np-z]{58}")
 _RECOVERY_KEY = re.compile(r"AGE-SECRET-KEY-1[02-9AC-HJ-NP-Z]{58}")
 _NO_LIBRARY = "the library pyrage is missing: run  pip install 'backup-scp[copies]'"
+
+
+class Readable(Protocol):
+    """A stream to read from."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return the next bytes; nothing at the end."""
+
+
+class Writable(Protocol):
+    """A stream to write to."""
+
+    def write(self, data: bytes | memoryview, /) -> int:
+        """Write some of the bytes; return how many."""
+
+    def flush(self) -> object:
+        """Pass on what is buffered."""
 
 
 class KeyPair(NamedTuple):
@@ -64,7 +81,7 @@ class Seal:
             raise InvalidSettings("encrypt: name at least one public key (age1...)")
         self._recipients = [_recipient(key) for key in public_keys]
 
-    def write(self, source: BinaryIO, target: BinaryIO) -> Sealed:
+    def write(self, source: Readable, target: Writable) -> Sealed:
         """Seal a stream up to its end; return the digest and the length of the sealed bytes.
 
         Other threads run meanwhile: pyrage holds Python's lock only while it reads and writes.
@@ -127,7 +144,7 @@ class RecoveryKeys:
         """The public key of each."""
         return [str(identity.to_public()) for identity in self._identities]
 
-    def open(self, source: BinaryIO, target: BinaryIO) -> None:
+    def open(self, source: Readable, target: Writable) -> None:
         """Open a sealed stream.
 
         ``target`` gets the beginning of a damaged file before the damage is noticed: write into a new file, and use it
@@ -281,7 +298,7 @@ def _identity(key: str, number: int) -> Identity:
 class _SealingReader:
     """Keeps the error that a read raised: pyrage makes a text of it."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: Readable) -> None:
         self.error: Exception | None = None
         self._stream = stream
 
@@ -296,7 +313,7 @@ class _SealingReader:
 class _SealingWriter:
     """Counts and hashes what is written, and keeps the error."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: Writable) -> None:
         self.error: Exception | None = None
         self.digest = hashlib.sha256()
         self.size_bytes = 0
@@ -322,7 +339,7 @@ class _SealingWriter:
             raise
 
 
-def _write_all(stream: BinaryIO, data: bytes) -> None:
+def _write_all(stream: Writable, data: bytes) -> None:
     """Write all of it, also into an unbuffered file, which may take a part."""
     rest: memoryview = memoryview(data)
     while rest:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from backup_scp.errors import InvalidSettings
@@ -13,9 +15,13 @@ from backup_scp.node.remote_aes import local_ae, remote_at
 from backup_scp.node.settings import CopySettings, Settings
 from backup_scp.ports import CopyPlace, Index
 
+if TYPE_CHECKING:
+    from backup_scp.copies.byte_store import ByteStore
+
 log = logging.getLogger(__name__)
 
 Factory = Callable[[Settings, CopySettings, Index], CopyPlace]
+_OWN_FOLDER = "backup-scp"  # in a bucket or remote whose url names none
 _told: set[str] = set()  # copies whose missing TLS is in the log
 
 
@@ -87,7 +93,52 @@ def _drive(settings: Settings, copy: CopySettings, _: Index) -> CopyPlace:
     return DriveCopy(copy.name, folder, archive.identity, is_off_site=copy.is_off_site, recipients=copy.encrypt)
 
 
-_PLACES: dict[str, Factory] = {"dicom": _pacs, "dicomweb": _dicomweb, "file": _drive}
+def _bucket(settings: Settings, copy: CopySettings, _: Index) -> CopyPlace:
+    from backup_scp.copies.object_store import BucketAccess, ObjectStore
+
+    bucket, _slash, prefix = copy.url.removeprefix("s3://").partition("/")
+    if bool(copy.access_key) != bool(copy.secret_key_file):
+        raise InvalidSettings(f"[[copy]] {copy.name}: access_key and secret_key_file belong together")
+    access = BucketAccess(
+        bucket,
+        _cloud_folder(copy, prefix),
+        endpoint=copy.endpoint.rstrip("/"),
+        region=copy.region,
+        access_key=copy.access_key,
+        secret_key=_secret(settings, copy, "secret_key_file"),
+        ca=str(settings.home / Path(copy.ca).expanduser()) if copy.ca else "",
+        checksum=copy.checksum,
+    )
+    return _cloud(settings, copy, ObjectStore(access))
+
+
+def _cloud_folder(copy: CopySettings, folder: str) -> str:
+    """Return the folder for all names of a copy: ours alone, in whole segments."""
+    segments = folder.strip("/").split("/") if folder.strip("/") else [_OWN_FOLDER]
+    if not all(re.fullmatch(r"[\w-][\w. -]*", segment) for segment in segments):
+        raise InvalidSettings(
+            f"[[copy]] {copy.name}, url: each folder in it is of letters, digits, blanks, dots, hyphens and underscores"
+        )
+    return "/".join(segments)
+
+
+def _cloud(settings: Settings, copy: CopySettings, store: ByteStore) -> CopyPlace:
+    from backup_scp.copies.cloud import CloudCopy
+
+    try:
+        return CloudCopy(
+            copy.name,
+            store,
+            settings.home / "copies",
+            encrypt=copy.encrypt,
+            is_off_site=copy.is_off_site,
+            lock_days=copy.lock_days,
+        )
+    except InvalidSettings as error:
+        raise InvalidSettings(f"[[copy]] {copy.name}, {error}") from None
+
+
+_PLACES: dict[str, Factory] = {"dicom": _pacs, "dicomweb": _dicomweb, "file": _drive, "s3": _bucket}
 """The places by the scheme of their URL; each factory imports its libraries when it is called."""
 
 

@@ -153,6 +153,7 @@ class CopySettings(Struct, frozen=True, forbid_unknown_fields=True):
     region: str = ""
     access_key: str = ""
     secret_key_file: str = ""
+    checksum: Literal["", "sha256", "none"] = ""
     ca: str = ""
     user: str = ""
     password_file: str = ""

@@ -1,0 +1,316 @@
+"""Cloud storage as a further copy: a bucket of S3, or any remote of rclone; see docs/adr/0040."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import BinaryIO, Self
+
+from backup_scp.copies import cloud_names
+from backup_scp.copies.byte_store import ByteStore, NameState
+from backup_scp.copies.cloud_extras import CloudExtras
+from backup_scp.copies.manifests import ListedImage, listed
+from backup_scp.copies.packing import pack_image
+from backup_scp.copies.sealing import RecoveryKeys, Seal
+from backup_scp.copies.spool import Spool
+from backup_scp.errors import ArchiveUnavailable, Damaged, DestinationUnavailable, DigestMismatch, FileMissing
+from backup_scp.machine import clock
+from backup_scp.ports import CopyItem, CopyResult, ReadOriginal, Snapshot, StoredCopy, StoredVersion
+
+_log = logging.getLogger(__name__)
+
+_AT_ONCE = 4
+_LOGGED_NAMES = 10
+_DAYS_KEPT = 8  # listings of days, of some hundred kilobytes each
+
+
+class CloudCopy:
+    """A place for copies in a store of bytes; see ``CopyPlace``.
+
+    Parameters
+    ----------
+    name
+        Of the copy.
+    store
+        Where the bytes go.
+    work
+        A folder of the node for temporary files: each image passes through it, and what a crash left is removed.
+    encrypt
+        Public keys that seal each file before it leaves; empty: the files leave as they are.
+    lock_days
+        Days for which each object must be locked; 0: it is not asked.
+    recovery_key
+        File with the key that opens what is sealed; only ``fetch`` and ``learn`` need it.
+
+    """
+
+    medium = label = ""
+
+    def __init__(
+        self,
+        name: str,
+        store: ByteStore,
+        work: Path,
+        *,
+        encrypt: Sequence[str] = (),
+        is_off_site: bool = True,
+        lock_days: int = 0,
+        recovery_key: Path | None = None,
+    ) -> None:
+        self.name = name
+        self.is_off_site = is_off_site
+        self._odd_names: Counter[str] = Counter()
+        self._store = store
+        self._spool = Spool(work)
+        self._seal = Seal(encrypt) if encrypt else None
+        self._lock_days = lock_days
+        self.recovery_key = recovery_key
+        self._extras = CloudExtras(store, self._spool, self._seal)
+        self._days: dict[str, dict[str, list[str]]] = {}
+        self._listing = threading.Lock()
+
+    def __enter__(self) -> Self:
+        self._spool.__enter__()
+        try:
+            self._store.__enter__()
+        except BaseException:
+            self._spool.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._days.clear()
+        try:
+            with suppress(DestinationUnavailable):  # names and files themselves say what is there
+                self._extras.write_manifest()
+            self._store.__exit__(*exc)
+        finally:
+            self._spool.__exit__(*exc)
+
+    @property
+    def alarms(self) -> list[str]:
+        """What a person must look at, though no image is lost: names that were deleted or overwritten."""
+        return [
+            f"{self._store.place}: {count} name{'s' if count > 1 else ''} {what} by somebody; the bytes are intact: "
+            "see docs/cloud.md"
+            for what, count in sorted(self._odd_names.items())
+        ]
+
+    def put(self, items: Sequence[CopyItem], read: ReadOriginal) -> Iterator[CopyResult]:
+        by_number = {item.number: item for item in items}
+        for result in _in_parallel(items, lambda item: self._put_one(item, read)):
+            if result.stored is not None:
+                self._extras.note(listed(by_number[result.number], result.stored))
+            yield result
+        self._extras.write_manifest()
+
+    def compare(self, items: Sequence[CopyItem]) -> Iterator[CopyResult]:
+        return _in_parallel(items, self._compare_one)
+
+    def fetch(self, item: CopyItem, into: BinaryIO) -> None:
+        stored = _require_stored(item)
+        if not stored.name.endswith(cloud_names.SEALED):
+            self._download(stored, into)
+            return
+        keys = self._keys()
+        with self._spool.file() as path:
+            try:
+                with path.open("xb") as target:
+                    self._download(stored, target)
+                source = path.open("rb")
+            except OSError as error:
+                raise self._spool.unavailable(error) from error
+            with source:
+                keys.open(source, into)
+
+    def conclude(self, snapshot: Snapshot, *, is_complete: bool) -> None:  # noqa: ARG002 - once a day is enough
+        self._extras.write_manifest()
+        self._extras.write_snapshot(snapshot)
+
+    def learn(self) -> Iterator[ListedImage]:
+        """Yield what the manifests list, so that the copy can be used without our index.
+
+        Raises
+        ------
+        DestinationUnavailable
+        DigestMismatch
+            A manifest is damaged, or is sealed and the recovery key is missing or another one.
+        """
+        return self._extras.read_manifests(self._keys)
+
+    def _put_one(self, item: CopyItem, read: ReadOriginal) -> CopyResult:
+        try:
+            there = self._find(item)
+            if there is not None:
+                return CopyResult(item.number, there)
+            return self._upload(item, read)
+        except ArchiveUnavailable as error:
+            return CopyResult(item.number, None, str(error))
+
+    def _find(self, item: CopyItem) -> StoredCopy | None:
+        """Return what the copy has of this version, read back and compared; None without an intact one."""
+        if item.stored is not None and self._damage(item.stored) is None:
+            return item.stored
+        for name in self._names(item.held):
+            digests = cloud_names.digests_of(name)
+            state = self._store.head(name)
+            if digests is None or state is None or not self._is_as_sealed(name) or not self._is_locked(state):
+                continue
+            stored = StoredCopy(name, digests[1], state.size_bytes, state.object_version)
+            if self._damage(stored) is None:
+                return stored
+        return None
+
+    def _names(self, held: StoredVersion) -> Sequence[str]:
+        """Return the names of objects of this Data Set; one request lists a whole day, once while we are connected."""
+        folder = cloud_names.day_folder(held)
+        with self._listing:
+            if folder not in self._days:
+                while len(self._days) >= _DAYS_KEPT:
+                    del self._days[next(iter(self._days))]
+                day: dict[str, list[str]] = {}
+                for name in self._store.list(folder):
+                    if digests := cloud_names.digests_of(name):
+                        day.setdefault(digests[0], []).append(name)
+                self._days[folder] = day
+            return list(self._days[folder].get(cloud_names.data_set_digits(held), ()))
+
+    def _add_name(self, held: StoredVersion, name: str) -> None:
+        with self._listing:
+            day = self._days.get(cloud_names.day_folder(held))
+            if day is not None:
+                day.setdefault(cloud_names.data_set_digits(held), []).append(name)
+
+    def _is_as_sealed(self, name: str) -> bool:
+        """Whether an object is sealed as new ones are: after ``encrypt`` was set, a plain one does not count."""
+        return name.endswith(cloud_names.SEALED) == (self._seal is not None)
+
+    def _upload(self, item: CopyItem, read: ReadOriginal) -> CopyResult:
+        with self._spool.file() as path:
+            try:
+                packed = pack_image(read(item.held), item.held, self._seal, path)
+            except Damaged as error:
+                return CopyResult(item.number, None, _of_image(item, str(error)), is_lost=True)
+            except OSError as error:
+                raise self._spool.unavailable(error) from error
+            taken = self._names(item.held)
+            name = cloud_names.image_name(item.held, packed.sha256, taken, is_sealed=self._seal is not None)
+            version = self._store.put(name, path)
+        self._add_name(item.held, name)
+        stored = StoredCopy(name, packed.sha256, packed.size_bytes, version)
+        if damage := self._damage(stored):
+            return CopyResult(item.number, None, _of_image(item, damage))
+        self._require_lock(stored)
+        return CopyResult(item.number, stored)
+
+    def _damage(self, stored: StoredCopy) -> str | None:
+        """Read an object back and compare it; None when it is intact."""
+        try:
+            found = self._store.digest(stored.name, stored.object_version)
+        except FileMissing as error:
+            return str(error)
+        if found == (stored.sha256, stored.size_bytes):
+            return None
+        return f"{stored.name} came back changed from {self._store.place}"
+
+    def _require_lock(self, stored: StoredCopy) -> None:
+        """Raise when an object that was just stored is not locked: the next ones would not be either.
+
+        Raises
+        ------
+        DestinationUnavailable
+        """
+        if not self._lock_days:
+            return
+        state = self._store.head(stored.name)
+        if state is None or state.object_version != stored.object_version:
+            raise DestinationUnavailable(
+                f"{self._store.place}: a name was deleted or overwritten right after it was stored: find out who "
+                "writes there (docs/cloud.md)"
+            )
+        if not self._is_locked(state):
+            raise DestinationUnavailable(
+                f"{self._store.place} does not lock objects for {self._lock_days} days: set the bucket's default "
+                "retention (docs/cloud.md), or lock_days"
+            )
+
+    def _is_locked(self, state: NameState) -> bool:
+        if not self._lock_days:
+            return True
+        if not state.lock or state.locked_until is None:
+            return False
+        since = state.stored_at or clock.now()
+        return state.locked_until - since >= timedelta(days=self._lock_days) - timedelta(minutes=1)
+
+    def _compare_one(self, item: CopyItem) -> CopyResult:
+        stored = _require_stored(item)
+        damage = self._damage(stored)
+        if damage is None and self._store.keeps_versions and stored.object_version:
+            self._look_at_name(stored)
+        return CopyResult(item.number, None if damage else stored, _of_image(item, damage) if damage else "")
+
+    def _look_at_name(self, stored: StoredCopy) -> None:
+        """Raise an alarm when a name leads to other bytes, or to nothing: the locked bytes are intact."""
+        state = self._store.head(stored.name)
+        if state is not None and state.object_version == stored.object_version:
+            return
+        what = "deleted" if state is None else "overwritten"
+        self._odd_names[what] += 1
+        if self._odd_names[what] <= _LOGGED_NAMES:
+            _log.error(
+                "Copy %s: the name %s was %s; its bytes are intact (docs/cloud.md)", self.name, stored.name, what
+            )
+
+    def _download(self, stored: StoredCopy, into: BinaryIO) -> None:
+        found = self._store.get(stored.name, stored.object_version, into)
+        if found != (stored.sha256, stored.size_bytes):
+            raise DigestMismatch(f"{stored.name} came back changed from {self._store.place}")
+
+    def _keys(self) -> RecoveryKeys:
+        if self.recovery_key is None:
+            raise DigestMismatch(
+                f"The copy {self.name} is sealed: name the file with the recovery key, which is in the envelope"
+            )
+        return RecoveryKeys.read(self.recovery_key)
+
+
+def _of_image(item: CopyItem, what: str) -> str:
+    return f"Image {item.held.sop_instance_uid}: {what}"
+
+
+def _require_stored(item: CopyItem) -> StoredCopy:
+    if item.stored is None:
+        raise FileMissing(f"Image {item.held.sop_instance_uid} is not in this copy")
+    return item.stored
+
+
+def _in_parallel(items: Sequence[CopyItem], work: Callable[[CopyItem], CopyResult]) -> Iterator[CopyResult]:
+    """Yield results as they come.  Only a few are begun at a time, and none while the caller does not ask.
+
+    After an error, those that were begun are finished and yielded before it is raised.
+    """
+    waiting: set[Future[CopyResult]] = set()
+    error: Exception | None = None
+    left = iter(items)
+    with ThreadPoolExecutor(_AT_ONCE, "copy") as pool:
+        while True:
+            while error is None and len(waiting) < _AT_ONCE and (item := next(left, None)) is not None:
+                waiting.add(pool.submit(work, item))
+            if not waiting:
+                break
+            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in done:
+                try:
+                    result = future.result()
+                except Exception as raised:  # noqa: BLE001 - raised again after the others
+                    error = error or raised
+                    continue
+                yield result
+    if error is not None:
+        raise error
