@@ -83,6 +83,8 @@ def commands() -> Iterator[tuple[str, Any]]:
         if below is None:
             yield name, command
         else:
+            if command.invoke_without_command:
+                yield name, command
             yield from ((f"{name} {each}", inner) for each, inner in below.items())
 
 

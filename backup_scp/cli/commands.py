@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from backup_scp.cli import check, db, echo, find, import_folders, index, rebuild, restore, serve, status, verify
+from backup_scp.cli import check, copies, db, echo, find, import_folders, index, rebuild, restore, serve, status, verify
 from backup_scp.cli.failure import usage_errors_told
 from backup_scp.cli.options import ConfigOption, JSONOption, MainConfigOption, PlainCommand, config_of
 
@@ -78,5 +78,6 @@ app.command("import", cls=PlainCommand)(import_folders.import_folders)
 app.command("restore", cls=PlainCommand)(restore.restore)
 app.command("verify", cls=PlainCommand)(verify.verify)
 app.command("rebuild", cls=PlainCommand)(rebuild.rebuild)
+app.add_typer(copies.app, name="copies")
 app.add_typer(index.app, name="index")
 app.add_typer(db.app, name="db")

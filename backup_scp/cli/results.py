@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from backup_scp.cli.copies import Forgotten
+from backup_scp.cli.copies_report import CopiesRun
 from backup_scp.cli.db import Upgraded
 from backup_scp.cli.echo import Echoed
 from backup_scp.cli.import_folders import Imported
 from backup_scp.cli.index import Copied
 from backup_scp.cli.restore_summary import RestoreSummary
+from backup_scp.node.copying import Prepared
 from backup_scp.node.health.finding import Finding
 from backup_scp.node.health.status_report import Status
 from backup_scp.node.supervisor import Ready
+from backup_scp.ports import CopyState
 from backup_scp.services.rebuild import Rebuild
 from backup_scp.services.verify import Verification
+from backup_scp.watch.cost import Cost
 
 
 class Result(NamedTuple):
@@ -42,6 +47,12 @@ RESULTS = {
     "restore": Result(RestoreSummary),
     "verify": Result(Verification),
     "rebuild": Result(Rebuild),
+    "copies": Result(list[CopyState]),
+    "copies sync": Result(CopiesRun),
+    "copies verify": Result(CopiesRun),
+    "copies init": Result(Prepared),
+    "copies forget": Result(Forgotten),
+    "copies cost": Result(Cost),
     "index backup": Result(Copied),
     "db upgrade": Result(Upgraded),
 }

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from backup_scp.cli.copies_report import tell_states
 from backup_scp.cli.options import ConfigOption, JSONOption, settings_of
 from backup_scp.cli.output import LIST_LIMIT, count, moment, print_json, say, size
 
@@ -55,6 +56,8 @@ def _tell(found: NodeFacts, listed: list[Finding]) -> None:
         _tell_maintenance(found, found.known.tasks)
         _tell_remarks(found.known.remarks)
         _tell_commitments(found.known.commitments)
+        if found.settings.copy:
+            tell_states(found.settings, found.known.copies)
     _tell_findings(listed)
 
 

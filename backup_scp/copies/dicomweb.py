@@ -67,6 +67,8 @@ class DICOMwebCopy:
         See ``DICOMwebSession``.
     """
 
+    is_removable = False
+
     def __init__(
         self,
         name: str,

@@ -63,6 +63,8 @@ class DriveCopy:
     InvalidSettings
     """
 
+    is_removable = True
+
     def __init__(
         self,
         name: str,

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING
 
 from backup_scp.errors import Unavailable
 from backup_scp.machine import clock
+from backup_scp.node.mass_changes import mass_changes
 from backup_scp.node.opening import OpenStores, set_aside_damaged_index, upgrade_index
 from backup_scp.node.remote_aes import access_policy, listening, local_ae
 from backup_scp.node.run_record import Maintenance
 from backup_scp.node.settings import Settings
-from backup_scp.ports import Heading, Index, IndexRecords, MassChange, Task
+from backup_scp.ports import Heading, Index, Task
 from backup_scp.services import rebuild
 from backup_scp.services.commitment import CommitmentTimers, StorageCommitment
+from backup_scp.services.commitment_verification import CopiesNeeded
 from backup_scp.services.commitment_worker import CommitmentWorker
 from backup_scp.services.ingest import Ingest
 from backup_scp.watch.checkpoints import CheckpointThread
@@ -96,6 +98,7 @@ class Node:
             ports = self._serve(stack, storage, ingest)
             if self._keeps_up:
                 self._start_maintenance(stack, storage)
+                self._start_copies(stack, storage, ingest)
             self._open = stack.pop_all()
         return ports
 
@@ -126,7 +129,9 @@ class Node:
 
         settings = self._settings
         policy, local = access_policy(settings), local_ae(settings)
-        commitment = StorageCommitment(storage.archive, storage.index, is_storage, _pace(settings))
+        commitment = StorageCommitment(
+            storage.archive, storage.index, is_storage, _pace(settings), needed=_copies_needed(settings)
+        )
         rejections = RejectionLog(storage.index)
         rejections.start()
         stack.callback(rejections.stop)
@@ -154,10 +159,20 @@ class Node:
             storage.index,
             self._settings.verify.full_pass_days,
             renew=functools.partial(_renew_index, storage),
-            storms=functools.partial(storms, self._settings, storage.index),
+            storms=functools.partial(mass_changes, self._settings, storage.index),
         )
         self._maintenance.start()
         stack.callback(self._maintenance.stop)
+
+    def _start_copies(self, stack: ExitStack, storage: OpenStores, ingest: Ingest) -> None:
+        """Start a thread for each further copy."""
+        if not self._settings.copy:
+            return
+        from backup_scp.node.copying import copy_threads
+
+        for thread in copy_threads(self._settings, storage, ingest):
+            thread.start()
+            stack.callback(thread.stop)
 
     @property
     def is_listening(self) -> bool:
@@ -232,6 +247,11 @@ def _pace(settings: Settings) -> CommitmentTimers:
     )
 
 
+def _copies_needed(settings: Settings) -> CopiesNeeded:
+    off_site = frozenset(copy.name for copy in settings.copy if copy.is_off_site)
+    return CopiesNeeded(settings.commitment.copies, settings.commitment.off_site_copies, off_site)
+
+
 def _lost_index(storage: OpenStores, reason: str) -> Iterator[str]:
     """Request a rebuild of an index that is empty while the archive is not; yield remarks about it.
 
@@ -270,10 +290,3 @@ def _renew_index(storage: OpenStores, damage: str) -> None:
         upgrade_index(settings)
         if rebuild.NAME not in storage.index.tasks():
             storage.index.record_task(Task(rebuild.NAME, clock.now(), note=reason))
-
-
-def storms(settings: Settings, index: IndexRecords) -> list[MassChange]:
-    """List the senders that changed more studies than the settings allow."""
-    alerts = settings.alerts
-    since = clock.now() - timedelta(days=alerts.changed_studies_days)
-    return index.storms(since, alerts.changed_studies) if alerts.changed_studies else []

@@ -106,6 +106,8 @@ class CopyPlace(Protocol):
         Of the ``[[copy]]`` in the settings.
     is_off_site
         Whether a fire in the building leaves it.
+    is_removable
+        Whether it comes and goes, as a drive; entering is then quick, and tells whether it is here.
     medium
         The ID of the drive that is here; empty where there is only one.  Known after entering.
     label
@@ -114,6 +116,7 @@ class CopyPlace(Protocol):
 
     name: str
     is_off_site: bool
+    is_removable: bool
     medium: str
     label: str
 

@@ -47,10 +47,12 @@ class Holdings:
 
 
 class IntakeTotals(NamedTuple):
-    """Total size of the studies that received something since a moment, and the time of the first version of all."""
+    """Size and number of the studies that received something since a moment, and the time of the very first version."""
 
     size_bytes: int
     first_at: datetime | None
+    studies: int = 0
+    instances: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,8 @@ from datetime import datetime, timedelta
 
 from backup_scp.errors import BackupSCPError, IndexUnavailable, ResourceLimitation
 from backup_scp.machine import clock
-from backup_scp.ports import Archive, Commitment, CommitmentRequest, Index
-from backup_scp.services.commitment_verification import ReferenceVerifier
+from backup_scp.ports import Archive, Commitment, CommitmentRequest, FailureReason, Index
+from backup_scp.services.commitment_verification import CopiesNeeded, ReferenceVerifier
 from backup_scp.services.lease_keeper import kept
 
 log = logging.getLogger(__name__)
@@ -96,6 +96,8 @@ class StorageCommitment:
         Time limits and intervals.
     clock
         The time, UTC.
+    needed
+        The further copies that must have an image before it is committed; it is waited for until ``give_up``.
     """
 
     def __init__(
@@ -105,6 +107,8 @@ class StorageCommitment:
         is_storable: Callable[[str], bool] = bool,
         pace: CommitmentTimers | None = None,
         clock: Callable[[], datetime] = clock.now,
+        *,
+        needed: CopiesNeeded | None = None,
     ) -> None:
         self._records = index.commitments
         self._pace = pace or CommitmentTimers()
@@ -112,7 +116,15 @@ class StorageCommitment:
         self._delivered: set[int] = set()  # delivered reports that the index could not record
         self._had_a_turn: set[str] = set()  # addresses, in this round
         self.stopping = threading.Event()
-        self._verifier = ReferenceVerifier(archive, index, is_storable, self._pace.turn, clock, self.stopping)
+        self._verifier = ReferenceVerifier(
+            archive,
+            index,
+            is_storable,
+            needed or CopiesNeeded(),
+            self._pace.turn,
+            clock=clock,
+            stopping=self.stopping,
+        )
         self.bell = WorkSignal()
 
     # -- requests ------------------------------------------------------------------------------------------------------
@@ -166,11 +178,16 @@ class StorageCommitment:
         if not is_late and self._verifier.is_missing_some(progress):
             self._records.postpone(leased, now + min(max(age / 4, self._pace.look), _LONGEST_LOOK))
             return
+        lacking = self._verifier.lack_copies(progress)
+        if lacking and age < self._pace.give_up:
+            self._records.postpone(leased, now + min(max(age / 4, self._pace.look), _LONGEST_LOOK))
+            return
         if not self._verifier.has_read_all(progress, is_late=is_late):
             has_more_to_read = progress.turn_is_over and not self.stopping.is_set()
             self._records.postpone(leased, now if has_more_to_read else now + self._pace.look)
             return
-        results = [progress.results[reference] for reference in request.references]
+        without = dict.fromkeys(lacking, FailureReason.PROCESSING_FAILURE)
+        results = [progress.results[reference] or without.get(reference) for reference in request.references]
         self._verifier.forget(leased)
         if self._records.conclude(leased, results, self._clock()):
             failed = sum(reason is not None for reason in results)

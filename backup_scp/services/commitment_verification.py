@@ -36,6 +36,30 @@ Results = dict[Reference, FailureReason | None]
 """By reference, why it is not committed; None when its bytes were read back as they were received."""
 
 
+@dataclass(frozen=True, slots=True)
+class CopiesNeeded:
+    """How many further copies must have an image before it is committed.
+
+    Attributes
+    ----------
+    copies, off_site
+        How many, and how many of them off-site.
+    off_site_names
+        Names of the copies that are off-site.
+    """
+
+    copies: int = 0
+    off_site: int = 0
+    off_site_names: frozenset[str] = frozenset()
+
+    def __bool__(self) -> bool:
+        return bool(self.copies or self.off_site)
+
+    def are_met(self, names: set[str]) -> bool:
+        """Tell whether the copies with these names are enough."""
+        return len(names) >= self.copies and len(names & self.off_site_names) >= self.off_site
+
+
 @dataclass(slots=True)
 class ReadingProgress:
     """How far this process has searched and read the instances of one request.
@@ -65,6 +89,8 @@ class ReferenceVerifier:
         Hold the instances; the index also records the results of verification.
     is_storable
         Tells whether a SOP Class can be stored here.
+    needed
+        The further copies that an image must have.
     turn
         How long to read the instances of one request before those of another one.
     clock
@@ -78,7 +104,9 @@ class ReferenceVerifier:
         archive: Archive,
         index: Index,
         is_storable: Callable[[str], bool],
+        needed: CopiesNeeded,
         turn: timedelta,
+        *,
         clock: Callable[[], datetime],
         stopping: threading.Event,
     ) -> None:
@@ -89,6 +117,7 @@ class ReferenceVerifier:
         self._turn = turn
         self._clock = clock
         self._stopping = stopping
+        self._needed = needed
         self._begun: OrderedDict[int, ReadingProgress] = OrderedDict()  # by number, the last used one at the end
 
     def progress_of(self, leased: Commitment) -> ReadingProgress:
@@ -115,6 +144,26 @@ class ReferenceVerifier:
             if missing:
                 return True
         return False
+
+    def lack_copies(self, progress: ReadingProgress) -> set[Reference]:
+        """Return the references that have an image here which is not at enough further copies."""
+        if not self._needed:
+            return set()
+        references, lacking = list(dict.fromkeys(progress.request.references)), set()
+        for start in range(0, len(references), _BATCH):
+            found = self._find(references[start : start + _BATCH], progress.request)
+            locations = {held.location for versions in found.values() for held in versions}
+            copies = self._index.copies.copies_of(locations)
+            lacking |= {
+                reference
+                for reference, versions in found.items()
+                if any(
+                    not self._needed.are_met(copies.get(held.location, set()))
+                    for held in versions
+                    if held.sop_class_uid == reference.sop_class_uid
+                )
+            }
+        return lacking
 
     def has_read_all(self, progress: ReadingProgress, *, is_late: bool) -> bool:
         """Read the rest; False when the turn is over, or when nothing can be read now.

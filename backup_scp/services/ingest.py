@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -63,6 +64,7 @@ class Ingest:
         self._index = index
         self._guard = ArchiveGuard(archive, index)
         self.due = DueForCheckpoint()
+        self.received_at = 0.0  # when the last image began to arrive, as time.monotonic
 
     def __enter__(self) -> Self:
         return self
@@ -83,6 +85,7 @@ class Ingest:
         ------
         ArchiveFull, ArchiveUnavailable, IndexUnavailable
         """
+        self.received_at = time.monotonic()
         try:
             self._guard.check()
             return self._archive.stage(heading)

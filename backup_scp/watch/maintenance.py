@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import sys
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 
 from backup_scp.errors import BackupSCPError, IndexDamaged, IndexUnavailable, Unavailable
 from backup_scp.machine import clock
+from backup_scp.machine.priority import lower_priority
 from backup_scp.ports import Archive, Index, MassChange, Progress, Task
 from backup_scp.services import rebuild, verify
 from backup_scp.services.throttle import Throttle
+from backup_scp.watch.unforeseen import place_of
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +26,6 @@ LOOK_EVERY_S = 60.0
 _NOTICE_EVERY_S = 1.0
 """Interval between two checks whether a thread has found the index damaged."""
 
-_NICENESS = 10
 _SHARE = 0.8
 """The pace is chosen so that a full pass takes this share of the days it may take."""
 
@@ -144,7 +142,7 @@ class MaintenanceThread:
         return [work for _, work in self._works.values()]
 
     def _run(self) -> None:
-        _lower_priority()
+        lower_priority()
         with contextlib.suppress(_Stopping):
             self._do("rebuild")
             while True:
@@ -177,7 +175,7 @@ class MaintenanceThread:
             if error != before.error:  # once, not every minute
                 log.error("Maintenance waits (%s): %s", name, error)
         except Exception as unforeseen:  # noqa: BLE001 - the other tasks continue
-            error = f"{_place_of(unforeseen)}. This should not have happened; please report it"
+            error = f"{place_of(unforeseen)}. This should not have happened; please report it"
             pause_s = min(LOOK_EVERY_S * 2**before.failures, _LONGEST_PAUSE_S)
             self._due_at[name] = time.monotonic() + pause_s
             log.error("Maintenance (%s): %s. It is tried again in %s", name, error, timedelta(seconds=pause_s))
@@ -260,20 +258,3 @@ class MaintenanceThread:
         self.active_at = clock.now()
         if self._stop.wait(seconds):
             raise _Stopping
-
-
-def _place_of(error: Exception) -> str:
-    """Name an error's type and where it was raised, without its text, which may hold a patient's data."""
-    place = error.__traceback__
-    while place is not None and place.tb_next is not None:
-        place = place.tb_next
-    if place is None:
-        return type(error).__name__
-    return f"{type(error).__name__} in {Path(place.tb_frame.f_code.co_filename).name}, line {place.tb_lineno}"
-
-
-def _lower_priority() -> None:
-    """Lower this thread's priority below those that serve peers (Linux: its niceness, which disk requests follow)."""
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)

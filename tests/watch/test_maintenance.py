@@ -34,7 +34,7 @@ def maintenance(stored, monkeypatch):
     """Run it beside a test, without waiting for anything to be due."""
     monkeypatch.setattr("backup_scp.watch.maintenance.LOOK_EVERY_S", 0.02)
     monkeypatch.setattr("backup_scp.watch.maintenance._NOTICE_EVERY_S", 0.01)
-    monkeypatch.setattr("backup_scp.watch.maintenance._NICENESS", 0)  # the test waits for it
+    monkeypatch.setattr("backup_scp.machine.priority._NICENESS", 0)  # the test waits for it
     with contextlib.ExitStack() as stack:
 
         def run(full_pass_days=30.0, renew=lambda _: None, storms=list):

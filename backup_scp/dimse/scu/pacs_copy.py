@@ -101,6 +101,8 @@ class PACSCopy:
         How long to wait for a Storage Commitment report, in seconds.
     """
 
+    is_removable = False
+
     def __init__(
         self, name: str, local: LocalAE, remote: RemoteAE, index: Index, *, is_off_site: bool, answer_s: float
     ) -> None:

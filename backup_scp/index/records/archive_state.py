@@ -80,7 +80,8 @@ def received_since(connection: sa.Connection, since: datetime) -> IntakeTotals:
     """
     latest = timestamp(clock.horizon())
     recent = sa.and_(study.c.last_received_at >= timestamp(since), study.c.last_received_at <= latest)
-    size_bytes = connection.scalar(sa.select(sa.func.coalesce(sa.func.sum(study.c.size_bytes), 0)).where(recent))
+    sums = [sa.func.sum(column) for column in (study.c.size_bytes, study.c.number_of_study_related_instances)]
+    size_bytes, images, studies = connection.execute(sa.select(sums[0], sums[1], sa.func.count()).where(recent)).one()
     dated = sa.select(version.c.received_at).where(version.c.received_at <= latest)
     first = connection.scalar(dated.order_by(version.c.id).limit(1))
-    return IntakeTotals(int(size_bytes or 0), moment(first) if first else None)
+    return IntakeTotals(int(size_bytes or 0), moment(first) if first else None, int(studies), int(images or 0))

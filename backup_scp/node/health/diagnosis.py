@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from backup_scp import __version__
 from backup_scp.machine.ownership import chown_words, user_name
 from backup_scp.machine.readable import count, moment, size
+from backup_scp.node.health.copies import copies
 from backup_scp.node.health.facts import Known, NodeFacts
 from backup_scp.node.health.finding import Finding, Severity
 from backup_scp.node.health.refused import refused
@@ -30,6 +31,7 @@ def findings(facts: NodeFacts) -> list[Finding]:
         known = facts.known
         found += [*_damage(known), *_changes(known), *_disk(facts, known)]
         found += refused(known.rejections, facts.settings, facts.at)
+        found += copies(facts.settings, known.copies, facts.at)
         found += [_owed(one, facts) for one in known.commitments if one.error or one.given_up]
     return sorted(found, key=lambda finding: finding.severity is not Severity.ACT)
 

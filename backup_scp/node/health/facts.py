@@ -8,14 +8,15 @@ from datetime import datetime
 from backup_scp.errors import ArchiveUnavailable, BackupSCPError
 from backup_scp.machine import clock
 from backup_scp.machine.addresses import console_addresses
-from backup_scp.node import node
 from backup_scp.node.health import surroundings
+from backup_scp.node.mass_changes import mass_changes
 from backup_scp.node.opening import OpenStores, require_archive, require_owner
 from backup_scp.node.run_record import NodeState, look
 from backup_scp.node.settings import Settings
 from backup_scp.ports import (
     Archive,
     ClockDoubt,
+    CopyState,
     DiskFault,
     FlaggedVersion,
     Holdings,
@@ -54,6 +55,8 @@ class Known:
         Senders that changed unusually many studies.
     clock_doubt
         What tells that the clock was wrong, or is.
+    copies
+        The state of each further copy, and of each drive of it.
     """
 
     holdings: Holdings
@@ -65,6 +68,7 @@ class Known:
     tasks: dict[str, Task] = field(default_factory=dict)
     storms: list[MassChange] = field(default_factory=list)
     clock_doubt: ClockDoubt = field(default_factory=ClockDoubt)
+    copies: list[CopyState] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +151,9 @@ def _ask(settings: Settings, index: Index, free_bytes: int | None, at: datetime)
         rejections=index.rejections(_MOST_LISTED),
         commitments=index.commitments.owed(),
         tasks=index.tasks(),
-        storms=node.storms(settings, index),
+        storms=mass_changes(settings, index),
         clock_doubt=index.clock_doubt(),
+        copies=index.copies.states(at) if settings.copy else [],
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from backup_scp.node.health.facts import NodeFacts
 from backup_scp.node.health.finding import Finding, needs_a_person
 from backup_scp.node.run_record import NodeState
-from backup_scp.ports import DiskFault, FlaggedVersion, Holdings, MassChange, OwedReports, Rejection, Task
+from backup_scp.ports import CopyState, DiskFault, FlaggedVersion, Holdings, MassChange, OwedReports, Rejection, Task
 from backup_scp.watch.forecast import Forecast
 
 
@@ -54,6 +54,8 @@ class Status:
         Long work: ``verify`` and ``rebuild`` while they run, ``verified`` and ``rebuilt`` after their end.
     storms
         Senders that changed unusually many studies.
+    copies
+        The state of each further copy that was ever reached, and of each drive of it.
     received_in_future
         How many images are dated in the future: the clock was wrong then, or is now.
     """
@@ -76,6 +78,7 @@ class Status:
     commitments: list[OwedReports]
     tasks: dict[str, Task]
     storms: list[MassChange]
+    copies: list[CopyState]
     received_in_future: int
 
 
@@ -101,5 +104,6 @@ def status_of(found: NodeFacts, listed: list[Finding]) -> Status:
         commitments=known.commitments if known else [],
         tasks=known.tasks if known else {},
         storms=known.storms if known else [],
+        copies=known.copies if known else [],
         received_in_future=known.clock_doubt.images if known else 0,
     )

@@ -84,6 +84,8 @@ class CommitmentSettings(Struct, frozen=True, forbid_unknown_fields=True):
     retry_s: Seconds = 60
     retry_days: Annotated[float, Meta(gt=0)] = 7
     answer_s: Seconds = 60
+    copies: Annotated[int, Meta(ge=0)] = 0
+    off_site_copies: Annotated[int, Meta(ge=0)] = 0
 
 
 class VerifySettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -97,6 +99,7 @@ class AlertsSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
     changed_studies: Annotated[int, Meta(ge=0)] = 30
     changed_studies_days: Annotated[float, Meta(gt=0)] = 7
+    lost_images: Annotated[int, Meta(ge=0)] = 10
 
 
 class LogSettings(Struct, frozen=True, forbid_unknown_fields=True):

@@ -106,6 +106,15 @@ def require_usable(settings: Settings) -> None:
         raise InvalidSettings("[node] plain = false leaves no port: set certificate and key in [tls] as well")
     if settings.node.workers > 1 and settings.log.file:
         raise InvalidSettings("[log] file: several workers cannot share one; leave it empty, systemd keeps it")
+    off_site = sum(copy.is_off_site for copy in settings.copy)
+    for key, wanted, there in (
+        ("copies", settings.commitment.copies, len(settings.copy)),
+        ("off_site_copies", settings.commitment.off_site_copies, off_site),
+    ):
+        if wanted > there:
+            raise InvalidSettings(
+                f"[commitment] {key} = {wanted}: there are only {there} such [[copy]] in the settings"
+            )
     settings.archive_path  # noqa: B018 - raises
     url = settings.index.url
     scheme, _, rest = url.partition("://")

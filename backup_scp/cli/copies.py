@@ -1,0 +1,275 @@
+"""backup-scp copies: further copies of all images, on drives, in cloud storage, at another PACS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from backup_scp.cli.copies_report import CopiesRun, CopyOutcome, tell_cost, tell_run, tell_states
+from backup_scp.cli.interruption import INTERRUPTED, interruptible
+from backup_scp.cli.options import ConfigOption, JSONOption, PlainCommand, settings_of, takes_groups
+from backup_scp.cli.output import print_json, progress, say
+from backup_scp.errors import DestinationAway, DestinationUnavailable
+
+if TYPE_CHECKING:
+    from backup_scp.node.opening import OpenStores
+    from backup_scp.node.settings import CopySettings, Settings
+    from backup_scp.ports import Progress
+    from backup_scp.services.copying import Copying
+    from backup_scp.services.ingest import Ingest
+
+app = typer.Typer(
+    invoke_without_command=True,
+    help="Further copies: on drives, in cloud storage, at another PACS.",
+    no_args_is_help=False,
+)
+
+NameArgument = Annotated[str | None, typer.Argument(metavar="NAME", help="The copy; without it all of them.")]
+OneArgument = Annotated[str, typer.Argument(metavar="NAME", help="The copy.")]
+
+
+Work = Callable[..., None]
+"""Works with a ``Copying`` and the number of its copy, and shows progress by ``show``."""
+
+_SYNC = "backup-scp copies sync"
+_GO_ON = "When you have looked: backup-scp copies sync --despite-alarm"
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """The copy that was forgotten.
+
+    Attributes
+    ----------
+    name
+        Its name.
+    """
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class PriceOptions:
+    """Prices, in dollars."""
+
+    drive: Annotated[float, typer.Option(metavar="$", help="One external drive.")] = 90
+    drive_tb: Annotated[float, typer.Option(metavar="TB", min=0.01, help="Its size.")] = 2
+    drive_years: Annotated[float, typer.Option(metavar="YEARS", min=0.1, help="How long it is used.")] = 4
+    drives: Annotated[int, typer.Option(metavar="NUMBER", min=1, help="How many drives take turns.")] = 2
+    bucket_tb_month: Annotated[float, typer.Option(metavar="$", help="A TB in the bucket for a month.")] = 6
+    bucket_thousand_puts: Annotated[float, typer.Option(metavar="$", help="A thousand objects written.")] = 0.005
+    bucket_tb_out: Annotated[float, typer.Option(metavar="$", help="A TB read from the bucket.")] = 10
+    cloud_pacs_study: Annotated[float, typer.Option(metavar="$", help="A study at a cloud PACS.")] = 1
+
+
+@app.callback()
+def copies(context: typer.Context, json: JSONOption = False, config: ConfigOption = None) -> None:
+    """List the further copies: what each has, what is due, and what is wrong with it."""
+    if context.invoked_subcommand is not None:
+        return
+    settings = settings_of(context, config)
+    from backup_scp.machine import clock
+    from backup_scp.node.copying import chosen
+    from backup_scp.node.opening import OpenStores
+
+    chosen(settings, None)
+    with OpenStores(settings) as storage:
+        found = storage.index.copies.states(clock.now())
+    if json:
+        print_json(found)
+    else:
+        tell_states(settings, found)
+
+
+@app.command("sync", cls=PlainCommand)
+def sync(
+    context: typer.Context,
+    name: NameArgument = None,
+    despite_alarm: Annotated[
+        bool,
+        typer.Option(
+            "--despite-alarm", help="A person has looked at the alarm: go on, until more images are changed or lost."
+        ),
+    ] = False,
+    json: JSONOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Bring copies up to date now: write what is due, read it back, and compare it.
+
+    The node does the same by itself while it runs; both may work at once. Ctrl-C ends the command, and the next run
+    goes on from there. Exit code 1 when something failed.
+    """
+
+    def work(copying: Copying, number: int, show: Callable[[Progress], None]) -> None:
+        copying.fill(number, show)
+        copying.heal(number)
+
+    _run(context, config, name, work, "Copying", json=json, despite_alarm=despite_alarm)
+
+
+@app.command("verify", cls=PlainCommand)
+def verify(
+    context: typer.Context, name: NameArgument = None, json: JSONOption = False, config: ConfigOption = None
+) -> None:
+    """Read back everything that copies have, and compare it.
+
+    The node does the same by itself, over many days (compare_days). What is damaged or missing is written again by the
+    next sync. Damaged images of the archive are restored from the copy. Exit code 1 when something is wrong.
+    """
+
+    def work(copying: Copying, number: int, show: Callable[[Progress], None]) -> None:
+        copying.compare(number, show)
+        copying.heal(number)
+
+    _run(context, config, name, work, "Comparing", json=json, despite_alarm=False)
+
+
+@dataclass(frozen=True, slots=True)
+class DriveOptions:
+    """How a drive is prepared."""
+
+    label: Annotated[
+        str, typer.Option(metavar="TEXT", help="A name for people, as on the drive's sticker; else the copy's name.")
+    ] = ""
+    same_disk: Annotated[
+        bool, typer.Option("--same-disk", help="Allow a folder on a disk of this computer: for a trial only.")
+    ] = False
+
+
+@app.command("init", cls=PlainCommand)
+@takes_groups
+def init(
+    context: typer.Context,
+    name: OneArgument,
+    options: DriveOptions,
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="FOLDER", help="The folder on the drive; needed where the url has a *.")
+    ] = None,
+    json: JSONOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Prepare a new drive for a copy: write the marker by which the node knows it again.
+
+    Connect the drive and type this once for each. A drive without the marker is never written to. What is on the drive
+    already stays there.
+    """
+    settings = settings_of(context, config)
+    from backup_scp.node.copying import prepare
+
+    prepared = prepare(settings, name, folder, options.label or name, may_share_disk=options.same_disk)
+    if json:
+        print_json(prepared)
+    else:
+        say(f"The drive {prepared.label} is ready. The node fills it while it runs; to fill it now: {_SYNC} {name}")
+
+
+@app.command("forget", cls=PlainCommand)
+def forget(context: typer.Context, name: OneArgument, json: JSONOption = False, config: ConfigOption = None) -> None:
+    """Forget a copy that was taken out of the settings; nothing is deleted at the place itself."""
+    settings = settings_of(context, config)
+    from backup_scp.node.copying import forget as forget_copy
+
+    forget_copy(settings, name)
+    if json:
+        print_json(Forgotten(name))
+    else:
+        say(f"{name} is forgotten")
+
+
+@app.command("cost", cls=PlainCommand)
+@takes_groups
+def cost(context: typer.Context, prices: PriceOptions, json: JSONOption = False, config: ConfigOption = None) -> None:
+    """Show what a year of each kind of copy costs, for the studies that this archive receives.
+
+    Give your own prices: those that are set are examples, in dollars. docs/cost.md has the formulas.
+    """
+    settings = settings_of(context, config)
+    from backup_scp.machine import clock
+    from backup_scp.node.opening import OpenStores
+    from backup_scp.watch.cost import Prices, volume_of
+    from backup_scp.watch.cost import cost as cost_of
+
+    with OpenStores(settings) as storage:
+        found = cost_of(volume_of(storage.index, clock.now()), Prices(**asdict(prices)))
+    if json:
+        print_json(found)
+    else:
+        tell_cost(found)
+
+
+def _run(
+    context: typer.Context,
+    config: Path | None,
+    name: str | None,
+    work: Work,
+    label: str,
+    *,
+    json: bool,
+    despite_alarm: bool,
+) -> None:
+    settings = settings_of(context, config)
+    from backup_scp.node.copying import chosen
+
+    run = CopiesRun(stopped=INTERRUPTED)
+    wanted = chosen(settings, name)
+    with interruptible(lambda: _tell(run, json)):
+        run.copies.extend(_each(settings, wanted, work, label, despite_alarm=despite_alarm))
+        run.stopped = ""
+    _tell(run, json)
+    if any(outcome.needs_a_person for outcome in run.copies):
+        raise typer.Exit(1)
+
+
+def _each(
+    settings: Settings,
+    wanted: Sequence[CopySettings],
+    work: Work,
+    label: str,
+    *,
+    despite_alarm: bool,
+) -> Iterator[CopyOutcome]:
+    from backup_scp.node.copying import alarm_of
+    from backup_scp.node.opening import OpenStores
+    from backup_scp.services.ingest import Ingest
+    from backup_scp.watch.alarm import go_on
+
+    with OpenStores(settings) as storage, Ingest(storage.archive, storage.index) as ingest:
+        if despite_alarm:
+            go_on(storage.index)
+        alarm = alarm_of(settings, storage)
+        for copy in wanted:
+            if why := alarm.sentence:
+                yield CopyOutcome(copy.name, trouble=f"Stopped by an alarm: {why}. {_GO_ON}")
+                continue
+            with progress(f"{label} {copy.name}") as show:
+                yield _one(settings, copy, storage, ingest, partial(work, show=show))
+
+
+def _one(
+    settings: Settings, copy: CopySettings, storage: OpenStores, ingest: Ingest, work: Callable[[Copying, int], None]
+) -> CopyOutcome:
+    """Do the work at one copy; what prevents it becomes part of the outcome, so that the others have their turn."""
+    from backup_scp.node.copy_places import open_place
+    from backup_scp.node.copying import copying, pace_of
+
+    place = open_place(settings, copy, storage.index)
+    worker = copying(settings, place, storage, ingest, pace_of(copy))
+    trouble, is_away = "", False
+    try:
+        with place:
+            work(worker, worker.register())
+    except DestinationUnavailable as error:
+        trouble, is_away = str(error), isinstance(error, DestinationAway)
+    return CopyOutcome(copy.name, place.medium, trouble, is_away, **asdict(worker.done))
+
+
+def _tell(run: CopiesRun, json: bool) -> None:
+    if json:
+        print_json(run)
+    else:
+        tell_run(run)

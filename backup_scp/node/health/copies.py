@@ -1,0 +1,77 @@
+"""Findings about further copies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+
+from backup_scp.machine.readable import count, moment
+from backup_scp.node.health.finding import Finding, Severity
+from backup_scp.node.settings import CopySettings, Settings
+from backup_scp.ports import CopyState
+
+_BEHIND = timedelta(days=2)
+
+
+def copies(settings: Settings, states: Sequence[CopyState], at: datetime) -> Iterator[Finding]:
+    """Report copies that are away too long, that fail, or that are behind; and images with too few copies."""
+    of_name = {copy.name: [state for state in states if state.name == copy.name] for copy in settings.copy}
+    for copy in settings.copy:
+        yield from _one(copy, of_name[copy.name], at)
+    yield from _too_few(settings, of_name)
+
+
+def _one(copy: CopySettings, states: Sequence[CopyState], at: datetime) -> Iterator[Finding]:
+    seen_at = max((state.seen_at for state in states if state.seen_at), default=None)
+    latest = max(states, key=lambda state: str(state.seen_at or ""), default=None)
+    trouble = next((state for state in states if state.trouble), None)
+    fix = f"backup-scp copies sync {copy.name}"
+    if seen_at is None:
+        why = f": {trouble.trouble}" if trouble else ""
+        yield _act(f"Copy {copy.name} was never reached{why}", fix)
+        return
+    is_gone = trouble is not None and trouble.trouble_since is not None and trouble.trouble_since >= seen_at
+    is_drive = copy.url.startswith("file:")
+    if copy.away_days and at - seen_at > timedelta(days=copy.away_days):
+        what = "No drive of it was here" if is_drive else "It was not reached"
+        why = f". {trouble.trouble}" if trouble else ""
+        yield _act(f"Copy {copy.name}: {what} since {moment(seen_at)}{why}", "connect it" if is_drive else fix)
+    elif trouble and not (is_drive and is_gone):
+        yield _act(f"Copy {copy.name}: {trouble.trouble}", fix)
+    if latest is None:
+        return
+    if latest.failed:
+        yield _act(f"Copy {copy.name}: {count(latest.failed, 'image')} failed and tried again: {latest.error}", fix)
+    elif latest.oldest_due and not is_gone and at - latest.oldest_due > _BEHIND:
+        images = count(latest.due, "image")
+        yield _note(f"Copy {copy.name} is behind: {images} due, the oldest received {moment(latest.oldest_due)}", fix)
+    if latest.damaged:
+        images = count(latest.damaged, "image")
+        yield _note(f"Copy {copy.name}: {images} found damaged or missing there; written again", fix)
+
+
+def _too_few(settings: Settings, of_name: dict[str, list[CopyState]]) -> Iterator[Finding]:
+    """Report images that fewer copies have than Storage Commitment asks for."""
+    due = {name: min((state.due for state in states), default=None) for name, states in of_name.items()}
+    off_site = {copy.name for copy in settings.copy if copy.is_off_site}
+    for wanted, names, kind in (
+        (settings.commitment.copies, list(due), ""),
+        (settings.commitment.off_site_copies, [name for name in due if name in off_site], " off-site"),
+    ):
+        if not wanted:
+            continue
+        lacking = sorted(due[name] is None for name in names)[wanted - 1 : wanted]
+        known = sorted(number for name in names if (number := due[name]) is not None)
+        if lacking == [True]:
+            yield _act(f"Not every image is at {count(wanted, f'copy{kind}')}: one was never reached", "see above")
+        elif known[wanted - 1]:
+            images = count(known[wanted - 1], "image")
+            yield _act(f"{images} at fewer than {wanted}{kind} further copies; Storage Commitment waits for them")
+
+
+def _act(sentence: str, fix: str = "") -> Finding:
+    return Finding("copies", Severity.ACT, sentence, fix)
+
+
+def _note(sentence: str, fix: str = "") -> Finding:
+    return Finding("copies", Severity.NOTE, sentence, fix)

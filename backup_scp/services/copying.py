@@ -1,0 +1,315 @@
+"""Fill a further copy, compare it again on a schedule, and heal damaged originals from it.
+
+The index knows what is due at a copy; a crash, a restart or a second node loses nothing and does nothing twice.  Each
+batch is written, read back and compared by the place before it is recorded.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+from backup_scp.errors import Damaged
+from backup_scp.machine import clock
+from backup_scp.ports import (
+    Archive,
+    ArchivedFile,
+    CopyBatch,
+    CopyItem,
+    CopyPlace,
+    CopyResult,
+    Index,
+    Progress,
+    Snapshot,
+    StoredVersion,
+    VerificationResult,
+)
+from backup_scp.services.healing import heal
+from backup_scp.services.ingest import Ingest
+from backup_scp.services.lease_keeper import kept
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+log = logging.getLogger(__name__)
+
+MOST_IN_A_BATCH = 500
+MOST_BYTES_IN_A_BATCH = 500_000_000
+_MOST_COMPARED = 100
+_MOST_HEALED = 100
+
+OnProgress = Callable[[Progress], None]
+Pace = Callable[[int], None]
+"""Called with a number of bytes that were read; limits the rate, and raises to end the work."""
+
+
+@dataclass(frozen=True, slots=True)
+class CopyTimers:
+    """Intervals of copying.
+
+    Attributes
+    ----------
+    lease
+        Duration of a lease; after it another worker continues the work of a dead one.
+    retry, longest
+        First pause before a version is tried again, and the longest one; it doubles each time.
+    """
+
+    lease: timedelta = timedelta(minutes=1)
+    retry: timedelta = timedelta(minutes=1)
+    longest: timedelta = timedelta(hours=1)
+
+
+@dataclass(slots=True)
+class CopyRun:
+    """What one run did at a copy.
+
+    Attributes
+    ----------
+    copied, copied_bytes
+        Versions that are there now, read back and compared, and the bytes of their Data Sets.
+    failed, error
+        Versions that failed and are tried again later, and why the last one did.
+    lost
+        Versions whose original is damaged or gone.
+    left_out
+        Versions that the place cannot hold beside a later one of the same image.
+    compared, damaged
+        Versions read back again, and those of them that are damaged or missing there.
+    healed
+        Damaged originals that were restored from this copy.
+    is_complete
+        Whether nothing is due there any more.
+    """
+
+    copied: int = 0
+    copied_bytes: int = 0
+    failed: int = 0
+    error: str = ""
+    lost: int = 0
+    left_out: int = 0
+    compared: int = 0
+    damaged: int = 0
+    healed: int = 0
+    is_complete: bool = False
+
+
+class Copying:
+    """Works for one copy; one thread uses it.
+
+    Parameters
+    ----------
+    place
+        The copy.
+    archive, index, ingest
+        Hold the originals, what is due, and the way in for what is healed.
+    snapshot
+        Gives what the copy needs to stand alone.
+    pace
+        Called with the bytes that were read, some million at a time.
+    timers
+        Intervals.
+    """
+
+    def __init__(
+        self,
+        place: CopyPlace,
+        archive: Archive,
+        index: Index,
+        ingest: Ingest,
+        snapshot: Snapshot,
+        *,
+        pace: Pace = lambda _: None,
+        timers: CopyTimers | None = None,
+    ) -> None:
+        self._place = place
+        self._archive = archive
+        self._index = index
+        self._records = index.copies
+        self._ingest = ingest
+        self._snapshot = snapshot
+        self._pace = pace
+        self._timers = timers or CopyTimers()
+        self._unhealed: set[int] = set()  # those that this place cannot heal: it is sealed, or damaged itself
+        self.done = CopyRun()
+
+    def register(self) -> int:
+        """Note that the place, which was entered, can be reached; return the number of the copy."""
+        return self._records.register(self._place.name, self._place.medium, clock.now(), self._place.label)
+
+    def fill(self, copy: int, on_progress: OnProgress = lambda _: None) -> None:
+        """Write all that is due now, then what lets the copy stand alone.
+
+        Raises
+        ------
+        DestinationUnavailable, ArchiveUnavailable, IndexUnavailable
+            What was written by then is recorded.
+        """
+        total = self._due(copy)
+        has_new = False
+        while batch := self._lease(copy):
+            has_new = True
+            self._write(batch, total, on_progress)
+        self.done.is_complete = not self._due(copy)
+        if has_new:
+            self._place.conclude(self._snapshot, is_complete=self.done.is_complete)
+        if self.done.is_complete:
+            self._records.note_complete(copy, clock.now())
+            if self._records.comparison(copy) == (0, None):  # all of it was read back when it was written
+                self._records.record_comparison(copy, (), clock.now(), until=None)
+
+    def _due(self, copy: int) -> int:
+        return self._records.count_due(copy)
+
+    def size_bytes(self) -> int:
+        """Return how many bytes the copy has, of this drive where several take turns."""
+        states = self._records.states(clock.now())
+        ours = (self._place.name, self._place.medium)
+        return next((state.held_bytes for state in states if (state.name, state.medium) == ours), 0)
+
+    def _lease(self, copy: int) -> CopyBatch | None:
+        self._pace(0)
+        now = clock.now()
+        return self._records.lease(copy, now, now + self._timers.lease, MOST_IN_A_BATCH, MOST_BYTES_IN_A_BATCH)
+
+    def _write(self, batch: CopyBatch, total: int, on_progress: OnProgress) -> None:
+        results: list[CopyResult] = []
+        sizes = {item.number: item.held.size_bytes for item in batch.items}
+        is_over = False
+        with kept(lambda: self._records.renew(batch, clock.now() + self._timers.lease), self._timers.lease):
+            try:
+                for result in self._place.put(batch.items, self._read):
+                    results.append(result)
+                    self._count(result, sizes[result.number])
+                    on_progress(Progress(self.done.copied + self.done.failed, total, self.done.copied_bytes))
+                is_over = True
+            finally:
+                self._record(batch, results, is_over=is_over)
+
+    def _record(self, batch: CopyBatch, results: list[CopyResult], *, is_over: bool) -> None:
+        """Record results; what has none because the place went away is due as it was before."""
+        now = clock.now()
+        if results or is_over:
+            pause = min(self._timers.retry * 2 ** min(batch.attempts, 16), self._timers.longest)
+            self._records.conclude(batch, results, now, now + pause if is_over else now)
+        else:
+            self._records.give_back(batch, now)
+        locations = {item.number: item.held.location for item in batch.items}
+        if lost := [VerificationResult(locations[each.number], each.error, now) for each in results if each.is_lost]:
+            self._index.record_verification(lost)
+
+    def _count(self, result: CopyResult, size_bytes: int) -> None:
+        if result.stored is not None:
+            self.done.copied += 1
+            self.done.copied_bytes += size_bytes
+            return
+        if result.is_left_out:
+            self.done.left_out += 1
+            return
+        self.done.failed += 1
+        self.done.lost += result.is_lost
+        if result.error != self.done.error:
+            log.warning("Copy %s: %s", self._place.name, result.error)
+        self.done.error = result.error
+
+    def _read(self, held: StoredVersion) -> ArchivedFile:
+        """Open an original; each read of it is paced."""
+        file = self._archive.read(held.location)
+        return replace(file, reopen=lambda: cast("BinaryIO", io.BufferedReader(_Paced(file.reopen(), self._pace), 1)))
+
+    # -- comparing again -----------------------------------------------------------------------------------------------
+
+    def compare(self, copy: int, on_progress: OnProgress = lambda _: None, *, all_of_it: bool = True) -> bool:
+        """Read back what the copy has, and compare; True when the pass is over.
+
+        Parameters
+        ----------
+        all_of_it
+            Go on to the end; else compare some, so that other work has its turn.
+
+        Raises
+        ------
+        DestinationUnavailable, IndexUnavailable
+        """
+        total = self._records.count_held(copy)
+        while True:
+            self._pace(0)
+            position, _ = self._records.comparison(copy)
+            items = self._records.stored(copy, position, _MOST_COMPARED)
+            results = list(self._paced(self._place.compare(items), items)) if items else []
+            until = items[-1].number if items else None
+            self._records.record_comparison(copy, results, clock.now(), until=until)
+            self.done.compared += len(results)
+            self._tell_damage(results)
+            on_progress(Progress(self.done.compared, total))
+            if not items or not all_of_it:
+                return not items
+
+    def _paced(self, results: Iterable[CopyResult], items: Sequence[CopyItem]) -> Iterator[CopyResult]:
+        sizes = {item.number: item.held.size_bytes for item in items}
+        for result in results:
+            self._pace(sizes[result.number])
+            yield result
+
+    def _tell_damage(self, results: Sequence[CopyResult]) -> None:
+        for result in results:
+            if result.stored is None:
+                self.done.damaged += 1
+                log.error("Copy %s: %s; it is written again", self._place.name, result.error)
+
+    # -- healing -------------------------------------------------------------------------------------------------------
+
+    def heal(self, copy: int) -> None:
+        """Restore damaged originals that this copy has.
+
+        Raises
+        ------
+        DestinationUnavailable, ArchiveUnavailable, IndexUnavailable
+        """
+        for item in self._records.lost(copy, _MOST_HEALED + len(self._unhealed)):
+            if item.number in self._unhealed:
+                continue
+            try:
+                heal(self._place, item, self._ingest)
+            except Damaged as error:
+                self._unhealed.add(item.number)
+                log.error("%s cannot be healed from copy %s: %s", item.held.location, self._place.name, error)
+            else:
+                self.done.healed += 1
+                log.warning("%s was damaged and is healed from copy %s", item.held.location, self._place.name)
+
+
+class _Paced(io.RawIOBase):
+    """Reads a stream at a pace."""
+
+    def __init__(self, stream: BinaryIO, pace: Pace) -> None:
+        self._stream = stream
+        self._pace = pace
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        count = cast("io.RawIOBase", self._stream).readinto(buffer) or 0
+        self._pace(count)
+        return count
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        return self._stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._stream.tell()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()

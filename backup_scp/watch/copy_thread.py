@@ -1,0 +1,230 @@
+"""Keep one further copy up to date while the node runs, at low priority."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from datetime import time as time_of_day
+
+from backup_scp.errors import BackupSCPError, DestinationAway, DestinationUnavailable, Unavailable
+from backup_scp.machine import clock
+from backup_scp.machine.priority import lower_priority
+from backup_scp.ports import CopyPlace, Index
+from backup_scp.services.copying import Copying
+from backup_scp.services.throttle import Throttle
+from backup_scp.watch.alarm import CopyAlarm
+from backup_scp.watch.unforeseen import place_of
+
+log = logging.getLogger(__name__)
+
+LOOK_EVERY_S = 2.0
+"""Interval between two looks for new images, or for a drive that was plugged in."""
+
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 2.0, 300.0
+_REACHED_EVERY_S = 600.0
+"""A copy that has everything is reached so often, so that one that is gone is noticed."""
+
+_COMPARING_SHARE = 8
+_LEAST_COMPARING_MB_PER_S = 1.0
+_POLITE_S_PER_MB = 0.05
+"""The pause for each million bytes while images are being received."""
+
+_RECEIVING_S = 1.0
+"""So long after an image another one may follow."""
+
+
+class _Stopping(Exception):  # noqa: N818 - no error
+    """The node is being stopped."""
+
+
+class _Waits(Exception):  # noqa: N818 - no error
+    """It is not the time of day for it, or there is an alarm."""
+
+
+@dataclass(frozen=True, slots=True)
+class CopySchedule:
+    """When and how fast a copy is written to.
+
+    Attributes
+    ----------
+    mb_per_s
+        The highest rate, in million bytes a second; 0 for none.
+    hours
+        Begin and end of the time of day; None for always.
+    compare_days
+        Days in which everything is read back again; 0 for never.
+    """
+
+    mb_per_s: float = 0
+    hours: tuple[time_of_day, time_of_day] | None = None
+    compare_days: float = 90
+
+    def is_open(self, now: datetime) -> bool:
+        """Tell whether a copy may be written to at this local time."""
+        if self.hours is None:
+            return True
+        begin, end = self.hours
+        at = now.time()
+        return begin <= at < end if begin <= end else at >= begin or at < end
+
+
+class CopyThread:
+    """One thread for one copy.
+
+    Parameters
+    ----------
+    place
+        The copy.
+    make
+        Makes its ``Copying`` with the given pace.
+    index
+        Has what is due.
+    schedule
+        When and how fast.
+    alarm
+        Stops it.
+    received_at
+        Tells when an image was last being received, as ``time.monotonic``.
+    """
+
+    def __init__(
+        self,
+        place: CopyPlace,
+        make: Callable[[Callable[[int], None]], Copying],
+        index: Index,
+        schedule: CopySchedule,
+        alarm: CopyAlarm,
+        received_at: Callable[[], float],
+    ) -> None:
+        self._place = place
+        self._copying = make(self._pace)
+        self._records = index.copies
+        self._schedule = schedule
+        self._alarm = alarm
+        self._received_at = received_at
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"copy {place.name}", daemon=True)
+        self._throttle = Throttle(schedule.mb_per_s, sleep=self._sleep)
+        self._copy: int | None = None  # as it was last reached
+        self._reached_at = 0.0
+        self._trouble = ""
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End within a moment; what is unfinished is due again at the next start."""
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        lower_priority()
+        pause_s = _FIRST_PAUSE_S
+        with contextlib.suppress(_Stopping):
+            while True:
+                trouble = self._turn()
+                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S) if trouble else _FIRST_PAUSE_S
+                self._sleep(pause_s if trouble else LOOK_EVERY_S)
+
+    def _turn(self) -> bool:
+        """Do what is due; tell whether trouble asks for a longer pause."""
+        try:
+            if self._is_worth_reaching():
+                self._work()
+            self._tell("")
+        except _Stopping:
+            raise
+        except _Waits as why:
+            self._tell(str(why))
+        except DestinationAway as error:
+            self._copy = None
+            self._tell(str(error), is_usual=True)
+        except DestinationUnavailable as error:
+            self._tell(str(error))
+            return True
+        except BackupSCPError as error:
+            self._tell(str(error))
+            return True
+        except Exception as unforeseen:  # noqa: BLE001 - the copy goes on when the cause is gone
+            self._tell(f"{place_of(unforeseen)}. This should not have happened; please report it")
+            return True
+        return False
+
+    def _is_worth_reaching(self) -> bool:
+        """Tell whether to connect: always for a drive, which says by this whether it is here."""
+        if not self._schedule.is_open(clock.now().astimezone()):
+            return False
+        if self._copy is None or self._place.is_removable or time.monotonic() - self._reached_at > _REACHED_EVERY_S:
+            return True
+        return self._records.is_anything_due(self._copy, clock.now()) or self._must_compare(self._copy)
+
+    def _work(self) -> None:
+        with self._place:
+            self._copy = copy = self._copying.register()
+            self._reached_at = time.monotonic()
+            self._require_calm()
+            if self._records.is_anything_due(copy, clock.now()):
+                before = self._copying.done.copied
+                self._copying.fill(copy)
+                if copied := self._copying.done.copied - before:
+                    log.info("Copy %s: %d images written, read back and compared", self._place.name, copied)
+            self._copying.heal(copy)
+            if self._must_compare(copy):
+                self._compare(copy)
+
+    def _must_compare(self, copy: int) -> bool:
+        """Tell whether a comparison runs or is due; the first one counts from the first time that all was there."""
+        if not self._schedule.compare_days:
+            return False
+        position, ended_at = self._records.comparison(copy)
+        if position or ended_at is None or clock.is_future(ended_at):
+            return position > 0
+        return ended_at + timedelta(days=self._schedule.compare_days) <= clock.now()
+
+    def _compare(self, copy: int) -> None:
+        """Compare some, slowly, until something else is due."""
+        size_mb = self._copying.size_bytes() / 1e6
+        pace = size_mb / (self._schedule.compare_days * 86400 / _COMPARING_SHARE)
+        slow, usual = Throttle(max(pace, _LEAST_COMPARING_MB_PER_S), sleep=self._sleep), self._throttle
+        self._throttle = slow
+        try:
+            while not self._copying.compare(copy, all_of_it=False):
+                if self._records.is_anything_due(copy, clock.now()):
+                    return
+        finally:
+            self._throttle = usual
+
+    def _pace(self, size_bytes: int) -> None:
+        if self._stop.is_set():
+            raise _Stopping
+        self._require_calm()
+        self._throttle.wait(size_bytes)
+        if time.monotonic() - self._received_at() < _RECEIVING_S:
+            self._sleep(size_bytes / 1e6 * _POLITE_S_PER_MB)
+
+    def _require_calm(self) -> None:
+        if not self._schedule.is_open(clock.now().astimezone()):
+            raise _Waits("It waits for its time of day")
+        if alarm := self._alarm.sentence:
+            raise _Waits(f"Stopped by an alarm: {alarm}")
+
+    def _sleep(self, seconds: float) -> None:
+        if self._stop.wait(seconds):
+            raise _Stopping
+
+    def _tell(self, trouble: str, *, is_usual: bool = False) -> None:
+        """Record and log why the copy cannot be used, once."""
+        if trouble and trouble != self._trouble and not is_usual:
+            log.error("Copy %s: %s", self._place.name, trouble)
+        elif self._trouble and not trouble:
+            log.warning("Copy %s can be used again", self._place.name)
+        if trouble != self._trouble:
+            with contextlib.suppress(Unavailable):
+                self._records.note_trouble(self._place.name, trouble, clock.now())
+                self._trouble = trouble

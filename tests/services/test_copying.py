@@ -1,0 +1,295 @@
+"""A copy fills, compares and heals, whatever its place does."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import timedelta
+
+import pytest
+
+from backup_scp.errors import DestinationUnavailable
+from backup_scp.machine import clock
+from backup_scp.services.copying import Copying, CopyTimers
+from backup_scp.services.ingest import Ingest
+from tests.samples import Sample, encode, secondary_capture
+from tests.services.faulty_place import FaultyPlace, one_in_five
+
+
+def tiny(number: int) -> Sample:
+    return encode(secondary_capture(study=f"copy.{number // 10}", series=str(100 + number)))
+
+
+class NoSnapshot:
+    def index(self, path):
+        path.write_bytes(b"index")
+
+    def settings(self):
+        return ""
+
+
+class At:
+    """The clock that a test moves."""
+
+    def __init__(self, monkeypatch):
+        self.ahead = timedelta()
+        real = clock.now
+        monkeypatch.setattr(clock, "now", lambda: real() + self.ahead)
+
+    def pass_by(self, **by):
+        self.ahead += timedelta(**by)
+
+
+@pytest.fixture
+def at(monkeypatch):
+    return At(monkeypatch)
+
+
+@pytest.fixture
+def place():
+    return FaultyPlace()
+
+
+@pytest.fixture
+def made(stored, place):
+    """Make what fills the place, and say what is wrong with it."""
+
+    def make(at=place, **how) -> Copying:
+        return Copying(at, stored.archive, stored.index, Ingest(stored.archive, stored.index), NoSnapshot(), **how)
+
+    return make
+
+
+def filled(copying, place):
+    with place:
+        number = copying.register()
+        copying.fill(number)
+    return number
+
+
+def files(stored):
+    return sorted(stored.path(location).read_bytes() for location in stored.archive.locations())
+
+
+def test_everything_is_there_once_and_nothing_is_written_again(stored, place, made):
+    for number in range(20):
+        stored.put(tiny(number), number)
+    copying = made()
+    copy = filled(copying, place)
+    assert sorted(place.objects.values()) == files(stored)
+    assert (copying.done.copied, copying.done.failed, copying.done.is_complete) == (20, 0, True)
+    assert place.concluded == [True]
+    filled(copying, place)
+    assert place.puts == 20
+    assert place.concluded == [True]
+    assert stored.index.copies.count_due(copy) == 0
+
+
+def test_what_arrives_later_goes_ahead_of_what_was_there(stored, place, made):
+    for number in range(6):
+        stored.put(tiny(number), number)
+    with place:
+        copy = made().register()
+    stored.put(tiny(77), 77)
+    first = stored.index.copies.lease(copy, clock.now(), clock.now() + timedelta(minutes=1), 1, 1)
+    assert [item.held.sop_instance_uid for item in first.items] == [tiny(77).sop_instance_uid]
+    second = stored.index.copies.lease(copy, clock.now(), clock.now() + timedelta(minutes=1), 1, 1)
+    assert [item.held.sop_instance_uid for item in second.items] == [tiny(5).sop_instance_uid]
+
+
+def test_what_fails_is_tried_again_with_growing_pauses(stored, place, made, at):
+    stored.put(tiny(1))
+    copying = made(timers=CopyTimers(retry=timedelta(minutes=1)))
+    place.fault = lambda content: content[:-1] + b"?"
+    copy = filled(copying, place)
+    tries = [place.puts]
+    for minutes in (0, 1.1, 1.1, 1.1):
+        at.pass_by(minutes=minutes)
+        filled(copying, place)
+        tries.append(place.puts)
+    assert tries == [1, 1, 2, 2, 3]
+    (state,) = stored.index.copies.states(clock.now())
+    assert (state.failed, state.due, state.error) == (1, 1, "It came back with other bytes")
+    place.fault = lambda content: None
+    at.pass_by(hours=1)
+    filled(copying, place)
+    assert stored.index.copies.count_due(copy) == 0
+
+
+def test_a_place_that_goes_away_in_the_middle_is_gone_on_with(stored, place, made):
+    for number in range(10):
+        stored.put(tiny(number), number)
+    written = []
+
+    def fault(content):
+        written.append(content)
+        if len(written) == 4:
+            place.away = "The network is down"
+
+    place.fault = fault
+    copying = made()
+    with pytest.raises(DestinationUnavailable):
+        filled(copying, place)
+    assert len(place.objects) == 4
+    place.away, place.fault = "", lambda content: None
+    filled(copying, place)
+    assert sorted(place.objects.values()) == files(stored)
+    assert place.puts == 10
+    assert stored.index.copies.states(clock.now())[0].failed == 0
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_a_place_with_every_fault_gets_everything_in_the_end(stored, place, made, at, at_once):
+    """One write in five fails, it is away for a day, names are taken away: nothing is lost, nothing is doubled."""
+    for number in range(300):
+        stored.put(tiny(number), number)
+    place.fault = one_in_five(7)
+    workers = [made(timers=CopyTimers(retry=timedelta(seconds=10))) for _ in range(at_once)]
+    copy = filled(workers[0], place)
+    place.away = "Gone for a day"
+    for _ in range(24):
+        at.pass_by(hours=1)
+        with pytest.raises(DestinationUnavailable):
+            filled(workers[-1], place)
+    place.away = ""
+    for name in list(place.objects)[:20]:
+        del place.objects[name]
+    turns = 0
+    while stored.index.copies.count_due(copy) or not turns:
+        at.pass_by(hours=1)
+        for worker in workers:
+            filled(worker, place)
+        with place:
+            worker.compare(copy)
+        turns += 1
+        assert turns < 40
+    assert stored.index.copies.count_due(copy) == 0
+    assert sorted(place.objects.values()) == files(stored)
+    assert stored.index.copies.count_held(copy) == 300
+
+
+def test_a_lost_original_is_told_and_healed_from_another_copy(stored, place, made):
+    sound, damaged = tiny(1), tiny(2)
+    stored.put(sound, 1)
+    location = stored.put(damaged, 2).location
+    first = filled(made(), place)
+    before = stored.path(location).read_bytes()
+    stored.flip(location)
+    second = FaultyPlace("drive")
+    copying = made(second)
+    filled(copying, second)
+    assert (copying.done.copied, copying.done.lost) == (1, 1)
+    assert stored.index.is_damaged(location)
+    healing = made()
+    with place:
+        healing.heal(first)
+    assert healing.done.healed == 1
+    assert stored.path(location).read_bytes() == before
+    assert not stored.index.is_damaged(location)
+
+
+def test_a_missing_original_is_healed(stored, place, made):
+    location = stored.put(tiny(2)).location
+    copy = filled(made(), place)
+    path = stored.path(location)
+    before = path.read_bytes()
+    path.unlink()
+    stored.index.record_verification([lost(location)])
+    with place:
+        made().heal(copy)
+    assert path.read_bytes() == before
+
+
+def lost(location):
+    from backup_scp.ports import VerificationResult
+
+    return VerificationResult(location, "gone")
+
+
+def test_a_damaged_copy_heals_nothing_and_is_asked_once(stored, place, made):
+    location = stored.put(tiny(2)).location
+    copying = made()
+    copy = filled(copying, place)
+    stored.flip(location)
+    stored.index.record_verification([lost(location)])
+    (name,) = place.objects
+    place.objects[name] += b"x"
+    asked = []
+    fetch = place.fetch
+
+    def counted(item, into):
+        asked.append(item)
+        fetch(item, into)
+
+    place.fetch = counted
+    for _ in range(3):
+        with place:
+            copying.heal(copy)
+    assert len(asked) == 1
+    assert stored.index.is_damaged(location)
+    assert stored.archive.read(location)
+
+
+def test_what_is_damaged_there_is_found_and_written_again(stored, place, made):
+    for number in range(5):
+        stored.put(tiny(number), number)
+    copying = made()
+    copy = filled(copying, place)
+    name = next(iter(place.objects))
+    place.objects[name] = b"encrypted"
+    with place:
+        copying.compare(copy)
+    assert copying.done.damaged == 1
+    assert stored.index.copies.states(clock.now())[0].damaged == 1
+    filled(copying, place)
+    assert sorted(place.objects.values()) == files(stored)
+
+
+def test_a_rebuilt_index_finds_that_the_copy_has_everything(stored, place, made, tmp_path):
+    from tests.stored import stored_in
+
+    for number in range(5):
+        stored.put(tiny(number), number)
+    filled(made(), place)
+    (tmp_path / "other").mkdir()
+    shutil.copytree(tmp_path / "archive", tmp_path / "other" / "archive")
+    with stored_in(tmp_path / "other") as again:
+        ingest = Ingest(again.archive, again.index)
+        for location in again.archive.locations():
+            ingest._add(location)
+        filled(Copying(place, again.archive, again.index, ingest, NoSnapshot()), place)
+    assert place.puts == 5
+
+
+def test_the_pace_sees_every_byte_and_may_end_the_work(stored, place, made):
+    stored.put(tiny(1))
+    seen: list[int] = []
+    filled(made(pace=seen.append), place)
+    assert sum(seen) >= len(tiny(1).data_set)
+
+    class StoppedError(Exception):
+        pass
+
+    def stop(size_bytes):
+        if size_bytes:
+            raise StoppedError
+
+    stored.put(tiny(2))
+    with pytest.raises(StoppedError):
+        filled(made(pace=stop), place)
+    assert len(place.objects) == 1
+    filled(made(), place)
+    assert len(place.objects) == 2
+
+
+def test_versions_that_a_place_cannot_hold_are_neither_there_nor_due(stored, place, made):
+    stored.put(tiny(1), 1)
+    put = place.put
+    place.put = lambda items, read: (replace_result(result) for result in put(items, read))
+
+    def replace_result(result):
+        return result._replace(stored=None, error="Another version is there", is_left_out=True)
+
+    copying = made()
+    copy = filled(copying, place)
+    assert (copying.done.left_out, copying.done.failed, copying.done.is_complete) == (1, 0, True)
+    assert stored.index.copies.count_held(copy) == 0
