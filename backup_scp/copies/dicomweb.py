@@ -124,7 +124,7 @@ class DICOMwebCopy:
             try:
                 result = self._compared(item, item.stored)
             except (InstanceRefused, Damaged) as error:
-                result = CopyResult(item.number, None, str(error))
+                result = _failed(item, error)
             is_gone = result.stored is None and item.number in superseded
             yield result._replace(is_left_out=True) if is_gone else result
 
@@ -161,8 +161,7 @@ class DICOMwebCopy:
                 yield from self._put([one], read)
             else:
                 reason = answer.failures.get(one.uid)
-                why = f"Copy {self.name} did not take it: {reason}" if reason else answer.trouble
-                yield CopyResult(one.item.number, None, why)
+                yield _failed(one.item, f"Copy {self.name} did not take it: {reason}" if reason else answer.trouble)
 
     def _store(self, loaded: Sequence[_Loaded]) -> StowAnswer:
         try:
@@ -177,16 +176,14 @@ class DICOMwebCopy:
 
     def _confirmed(self, one: _Loaded, read: ReadOriginal) -> CopyResult:
         """Read a file back, and compare its Data Set: byte for byte, or all that it says in another encoding."""
-        held, number = one.item.held, one.item.number
+        held = one.item.held
         try:
             received = self._retrieved(held)
             if received.sha256 != held.sha256 and not self._gives_same_content(held, read(held), received.sha256):
-                return CopyResult(
-                    number, None, f"Copy {self.name} gives back another content under this SOP Instance UID"
-                )
+                return _failed(one.item, f"Copy {self.name} gives back another content")
         except (Damaged, InstanceRefused) as error:
-            return CopyResult(number, None, str(error))
-        return CopyResult(number, _record(held, received))
+            return _failed(one.item, error)
+        return CopyResult(one.item.number, _record(held, received))
 
     def _retrieved(self, held: StoredVersion) -> ReceivedFile:
         """Fetch a file; once more when the connection breaks off."""
@@ -213,7 +210,11 @@ class DICOMwebCopy:
         received = self._retrieved(item.held)
         if received.sha256 in (stored.sha256, item.held.sha256):
             return CopyResult(item.number, _record(item.held, received))
-        return CopyResult(item.number, None, f"Copy {self.name} gives back another content under this SOP Instance UID")
+        return _failed(item, f"Copy {self.name} gives back another content")
+
+
+def _failed(item: CopyItem, error: object) -> CopyResult:
+    return CopyResult(item.number, None, f"Image {item.held.sop_instance_uid}: {error}")
 
 
 def _record(held: StoredVersion, received: ReceivedFile) -> StoredCopy:

@@ -155,7 +155,7 @@ class DICOMwebSession:
         DestinationUnavailable
         """
         uids = (held.study_instance_uid, held.series_instance_uid, held.sop_instance_uid)
-        study, series, instance = (quote(uid, safe="") for uid in uids)
+        study, series, instance = (quote(uid, safe="", errors="replace") for uid in uids)
         path = f"/studies/{study}/series/{series}/instances/{instance}"
         with self._request("GET", path, {"Accept": _ACCEPT_FILE}) as response:
             if response.status_code in {404, 410}:

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from typing import Any
+from urllib.parse import unquote
 
-import pydicom
+from backup_scp.dicom.part10 import read_heading
 
 REFERENCED, FAILED = "00081199", "00081198"
 Headers = dict[str, str]
@@ -113,7 +114,7 @@ class Server:
             handler.close_connection = True
 
     def _get(self, path: str) -> Answer:
-        uid = path.rpartition("/instances/")[2]
+        uid = unquote(path.rpartition("/instances/")[2])
         if path.startswith("/dicom-web/studies?limit=1"):
             return Answer(200, {"Content-Type": "application/dicom+json"}, b"[]")
         return wado(self.kept[uid]) if uid in self.kept else Answer(404)
@@ -127,7 +128,7 @@ class Server:
         for part in parts[1:-1]:
             header, _, file = part.removesuffix(b"\r\n").partition(b"\r\n\r\n")
             self.part_headers.add(header.strip())
-            uids.append(str(pydicom.dcmread(BytesIO(file), specific_tags=["SOPInstanceUID"]).SOPInstanceUID))
+            uids.append(read_heading(BytesIO(file)).sop_instance_uid)
             self.kept[uids[-1]] = file
         self.shared.append(len(uids))
         return stow(uids)

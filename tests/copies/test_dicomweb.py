@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import ssl
+from itertools import cycle
 
 import pytest
 import trustme
@@ -17,13 +18,16 @@ from backup_scp.errors import (
     InvalidSettings,
 )
 from backup_scp.node.copy_places import open_place
+from tests.copies.contract import CopyPlaceContract, fetched, small_archive
 from tests.copies.dicomweb_server import Answer, Server, stow, wado
 from tests.processes import free_port
-from tests.samples import ct_series, dx, encode, with_pixels
+from tests.samples import ct_series, data_set_of, dx, encode, one_of_each, with_pixels
 from tests.stored import stored_in
 from tests.system.here import Here, proofs
 
 CT = [encode(ds) for ds in ct_series(3)]
+EXPLICIT, IMPLICIT, DEFLATED = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2", "1.2.840.10008.1.2.1.99"
+BIG_OF_ANOTHER_STUDY = encode(with_pixels(dx(study="77"), 1200, 1000))
 BIG = encode(with_pixels(dx(), 1200, 1000))
 
 
@@ -44,6 +48,35 @@ def start():
     yield run
     for server in made:
         server.close()
+
+
+class TestContract(CopyPlaceContract):
+    """It keeps one version of an image, and File Meta is not compared."""
+
+    @pytest.fixture
+    def made(self, tmp_path):
+        samples = (encode(ds, syntax) for ds, syntax in zip(one_of_each(), cycle((EXPLICIT, IMPLICIT)), strict=False))
+        return small_archive(tmp_path / "made", [*samples, encode(dx(study="9"), DEFLATED), BIG_OF_ANOTHER_STUDY])
+
+    def archived(self, made, item):
+        return data_set_of(made.bytes_of(item))
+
+    def fetched(self, place, item):
+        return data_set_of(fetched(place, item))
+
+    @pytest.fixture
+    def open_place(self, here, start):
+        self.server = start()
+        here.configure(self.server.url)
+        return lambda: open_place(here.settings, here.settings.copy[0], here.stored.index)
+
+    def flip(self, stored_name):
+        content = bytearray(self.server.kept[stored_name])
+        content[-1] ^= 1
+        self.server.kept[stored_name] = bytes(content)
+
+    def remove(self, stored_name):
+        del self.server.kept[stored_name]
 
 
 def copied_to(here, server, *samples, **settings):
@@ -78,7 +111,7 @@ def test_one_failure_loses_no_other(here, start):
     server = start(meddles=meddle)
     copied = copied_to(here, server, *CT)
     assert [bool(copied[sample.sha256].stored) for sample in CT] == [True, False, True]
-    assert copied[CT[1].sha256].error == "Copy away did not take it: Failure Reason 0xA900"
+    assert copied[CT[1].sha256].error == f"Image {bad}: Copy away did not take it: Failure Reason 0xA900"
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -72,5 +73,8 @@ class Here:
 
 
 def proofs(results: dict[str, CopyResult]) -> list[str]:
-    """Return for each result the proof, or the error."""
-    return [result.stored.object_version if result.stored else result.error for result in results.values()]
+    """Return for each result the proof, or the error without the image's name."""
+    errors = re.compile(r"Image [0-9.]+: ")
+    return [
+        result.stored.object_version if result.stored else errors.sub("", result.error) for result in results.values()
+    ]

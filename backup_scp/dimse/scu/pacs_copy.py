@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from tempfile import SpooledTemporaryFile
 from typing import BinaryIO, Self, cast
@@ -81,7 +82,7 @@ class _Claim:
         return CopyResult(self.item.number, stored)
 
     def failed(self, error: object) -> CopyResult:
-        return CopyResult(self.item.number, None, str(error))
+        return CopyResult(self.item.number, None, f"Image {self.held.sop_instance_uid}: {error}")
 
 
 class PACSCopy:
@@ -264,11 +265,14 @@ class PACSCopy:
 
     def _look(self, claims: Iterable[_Claim], read: ReadOriginal | None) -> Iterator[CopyResult]:
         """Read back and compare, where the PACS allows it; else ask whether it has the image."""
-        with RetrieveSCU(self._local, self._remote) as retrieve, StudyCounter(self._local, self._remote) as finder:
+        finder: StudyCounter | None = None
+        with ExitStack() as stack:
+            retrieve = stack.enter_context(RetrieveSCU(self._local, self._remote))
             for claim in claims:
                 try:
                     result = self._read_back(retrieve, claim, read)
                 except NothingAccepted as error:
+                    finder = finder or stack.enter_context(StudyCounter(self._local, self._remote))
                     result = self._find(finder, claim, error, is_comparison=read is None)
                 except (InstanceRefused, Damaged) as error:
                     result = claim.failed(error)
@@ -289,7 +293,7 @@ class PACSCopy:
             return claim.proven(READ_BACK, digest.hexdigest(), size_bytes)
         if read is not None and self._gives_same_content(retrieve, claim.held, read, digest.hexdigest()):
             return claim.proven(READ_BACK, digest.hexdigest(), size_bytes)
-        return claim.failed(f"{self._remote.ae_title} gives back another content under this SOP Instance UID")
+        return claim.failed(f"{self._remote.ae_title} gives back another content")
 
     @staticmethod
     def _gives_same_content(retrieve: RetrieveSCU, held: StoredVersion, read: ReadOriginal, sha256: str) -> bool:
