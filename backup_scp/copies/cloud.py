@@ -51,6 +51,7 @@ class CloudCopy:
     """
 
     medium = label = ""
+    is_removable = False
 
     def __init__(
         self,
