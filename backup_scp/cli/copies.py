@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from backup_scp.cli.copies_report import CopiesRun, CopyOutcome, tell_cost, tell_run, tell_states
+from backup_scp.cli.copies_report import CopiesRun, CopyOutcome, tell_cost, tell_keys, tell_run, tell_states
 from backup_scp.cli.interruption import INTERRUPTED, interruptible
 from backup_scp.cli.options import ConfigOption, JSONOption, PlainCommand, settings_of, takes_groups
 from backup_scp.cli.output import print_json, progress, say
@@ -166,6 +166,38 @@ def init(
         print_json(prepared)
     else:
         say(f"The drive {prepared.label} is ready. The node fills it while it runs; to fill it now: {_SYNC} {name}")
+
+
+@app.command("keys", cls=PlainCommand)
+def keys(
+    context: typer.Context,
+    prove: Annotated[
+        Path | None,
+        typer.Option(
+            "--prove",
+            metavar="FILE",
+            help="Make no keys: prove that the recovery key in this file (- is the keyboard) opens what encrypt seals.",
+        ),
+    ] = None,
+    sheet: Annotated[
+        Path | None, typer.Option("--sheet", metavar="FILE", help="Write the sheet to a new file, to print it.")
+    ] = None,
+    json: JSONOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Make a key pair for sealed copies, and show the recovery key once, on a sheet to print.
+
+    The node gets the public key alone, in encrypt of a [[copy]]: it cannot open what it has sealed. Print the sheet,
+    put it into an envelope, and keep it in a safe outside of the building. Without it nobody can open the copies.
+    """
+    settings = settings_of(context, config)
+    from backup_scp.node import copy_keys
+
+    made = copy_keys.proved(settings, prove) if prove else copy_keys.made(settings, sheet)
+    if json:
+        print_json(made)
+    else:
+        tell_keys(made)
 
 
 @app.command("forget", cls=PlainCommand)

@@ -10,6 +10,7 @@ from backup_scp.cli.output import count, moment, say, size
 from backup_scp.cli.table import print_table
 
 if TYPE_CHECKING:
+    from backup_scp.node.copy_keys import CopyKeys
     from backup_scp.node.settings import Settings
     from backup_scp.ports import CopyState
     from backup_scp.watch.cost import Cost
@@ -149,3 +150,16 @@ def tell_cost(found: Cost) -> None:
         ("cloud PACS", found.cloud_pacs, found.cloud_pacs_study),
     ]
     print_table(("copy", "a year", "a study"), [(name, f"${year:,.0f}", f"${each:.3f}") for name, year, each in rows])
+
+
+def tell_keys(found: CopyKeys) -> None:
+    """Print a key pair, and what to do with it."""
+    if found.proved:
+        say(f"The recovery key opens what is sealed for: {', '.join(found.proved)}")
+        return
+    for line in found.sheet.splitlines():
+        say(line)
+    if found.file:
+        say(f"The sheet with the recovery key is in {found.file}: print it, then delete the file")
+    say("Write into each [[copy]] that is to be sealed:")
+    say(f'encrypt = ["{found.public_key}"]')

@@ -11,6 +11,7 @@ from backup_scp.cli.echo import Echoed
 from backup_scp.cli.import_folders import Imported
 from backup_scp.cli.index import Copied
 from backup_scp.cli.restore_summary import RestoreSummary
+from backup_scp.node.copy_keys import CopyKeys
 from backup_scp.node.copying import Prepared
 from backup_scp.node.health.finding import Finding
 from backup_scp.node.health.status_report import Status
@@ -50,6 +51,7 @@ RESULTS = {
     "copies": Result(list[CopyState]),
     "copies sync": Result(CopiesRun),
     "copies verify": Result(CopiesRun),
+    "copies keys": Result(CopyKeys),
     "copies init": Result(Prepared),
     "copies forget": Result(Forgotten),
     "copies cost": Result(Cost),

@@ -242,7 +242,7 @@ def envelope(pair: KeyPair, copies: str, made_on: str) -> str:
             "    Open only when the archive is lost.  Keep it in a safe, outside of the building.",
             "    A second one is at: ______________________________",
             "",
-            "To try it:  backup-scp copies keys --prove",
+            "To try it:  backup-scp copies keys --prove -",
             "",
         ]
     )
