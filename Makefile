@@ -10,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PACKAGES := dcmtk orthanc orthanc-dicomweb postgresql strace iproute2 e2fsprogs xfsprogs fuse3 eatmydata openssl \
-    ceph-mon ceph-osd radosgw openssh-server openssh-sftp-server
+    ceph-mon ceph-osd radosgw openssh-server openssh-sftp-server exfat-fuse exfatprogs ntfs-3g fusefat dosfstools
 # Two workers: a system test waits more than it computes, and 2 GB objects share the disk.
 WORKERS ?= 2
 
@@ -95,7 +95,8 @@ peers:
 	@PATH="$$PATH:/usr/sbin"; \
 	if command -v storescu && command -v Orthanc && ls /usr/share/orthanc/plugins/libOrthancDicomWeb.so && command -v strace && command -v ip && \
 	    command -v mkfs.ext4 && command -v mkfs.xfs && command -v fusermount3 && command -v eatmydata && command -v openssl && \
-	    command -v ceph-mon && command -v ceph-osd && command -v radosgw && command -v sshd && { command -v pg_ctl || ls /usr/lib/postgresql/*/bin/pg_ctl; }; \
+	    command -v ceph-mon && command -v ceph-osd && command -v radosgw && command -v sshd && \
+	    command -v mount.exfat-fuse && command -v mkfs.exfat && command -v ntfs-3g && command -v fusefat && command -v mkfs.vfat && { command -v pg_ctl || ls /usr/lib/postgresql/*/bin/pg_ctl; }; \
 	then :; else false; fi >/dev/null 2>&1 || $(MAKE) --no-print-directory apt-install APT_PACKAGES="$(PACKAGES)"
 
 .PHONY: apt-install

@@ -197,9 +197,11 @@ class RootFolder:
         """
         if sys.platform != "linux" or self.flushes_all:
             return
-        number = self._opened.st_dev
-        with suppress(OSError):
-            descriptor = os.open(f"/dev/block/{os.major(number)}:{os.minor(number)}", os.O_RDONLY)
+        number = f"{os.major(self._opened.st_dev)}:{os.minor(self._opened.st_dev)}"
+        with suppress(OSError, StopIteration):
+            facts = Path("/sys/dev/block", number, "uevent").read_text().splitlines()
+            name = next(fact for fact in facts if fact.startswith("DEVNAME=")).partition("=")[2]
+            descriptor = os.open(f"/dev/{name}", os.O_RDONLY)
             try:
                 os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
             finally:

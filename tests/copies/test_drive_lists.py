@@ -147,7 +147,7 @@ class TestDicomdir:
         assert (len(raw) < 3e6, peak < 20e6) == (True, True), (len(raw), peak)
 
     def test_type_1_keys_are_filled_in_the_record_alone(self, tmp_path):
-        lacking = dict.fromkeys(
+        lacking: dict = dict.fromkeys(
             ["StudyDate", "StudyTime", "StudyID", "Modality", "SeriesNumber", "InstanceNumber", "PatientID"]
         )
         made_of = [dx(**lacking), *ct_series(2, **lacking), secondary_capture(**lacking), encapsulated_pdf(**lacking)]
