@@ -117,7 +117,7 @@ def test_a_drive_that_is_pulled_in_the_middle_catches_up(drives, media, made, mo
             drive.pull()
         return made.read(held)
 
-    confirmed = []
+    confirmed: list = []
     with open_drive(media) as place, pytest.raises(DestinationAway, match="connect it again"):
         confirmed.extend(place.put(made.items, read))
     assert len(confirmed) == 4
@@ -175,7 +175,7 @@ def test_a_drive_that_dies_confirms_nothing_more(drives, media, tmp_path, monkey
             drive.shrink(1)
         return made.read(held)
 
-    confirmed = []
+    confirmed: list = []
     with open_drive(media) as place, pytest.raises(DestinationUnavailable, match=r"fails|write-protected|connect"):
         confirmed.extend(result for result in place.put(made.items, read) if result.stored)
     assert len(confirmed) == 4
@@ -187,7 +187,7 @@ def test_a_full_drive_says_so_and_stays_readable(drives, media, tmp_path, kind):
     drive = drives.make(kind, 16)
     drive.plug(media)
     prepare(media)
-    confirmed = []
+    confirmed: list = []
     with open_drive(media) as place:
         with pytest.raises(DestinationUnavailable, match="is full: prepare a larger one"):
             confirmed.extend(place.put(made.items, made.read))
