@@ -86,11 +86,20 @@ def _secret(settings: Settings, copy: CopySettings, key: str) -> str:
 
 def _drive(settings: Settings, copy: CopySettings, _: Index) -> CopyPlace:
     from backup_scp.archive.filesystem import FilesystemArchive
-    from backup_scp.copies.drive import DriveCopy, folder_of_url
+    from backup_scp.copies.drive_connection import folder_of_url
 
-    archive = FilesystemArchive(settings.archive_path)
-    folder = folder_of_url(copy.url)
-    return DriveCopy(copy.name, folder, archive.identity, is_off_site=copy.is_off_site, recipients=copy.encrypt)
+    identity, folder = FilesystemArchive(settings.archive_path).identity, folder_of_url(copy.url)
+    if not copy.encrypt:
+        from backup_scp.copies.drive import DriveCopy
+
+        return DriveCopy(copy.name, folder, identity, is_off_site=copy.is_off_site)
+    from backup_scp.copies.sealed_drive import SealedDriveCopy
+
+    work = settings.home / "copies"
+    try:
+        return SealedDriveCopy(copy.name, folder, identity, work, copy.encrypt, is_off_site=copy.is_off_site)
+    except InvalidSettings as error:
+        raise InvalidSettings(f"[[copy]] {copy.name}, {error}") from None
 
 
 def _bucket(settings: Settings, copy: CopySettings, _: Index) -> CopyPlace:

@@ -145,7 +145,7 @@ def prepare(settings: Settings, name: str, folder: Path | None, label: str, *, m
     DestinationUnavailable, ArchiveUnavailable
         The drive cannot be written to, or is another archive's.
     """
-    from backup_scp.copies.drive import folder_of_url
+    from backup_scp.copies.drive_connection import folder_of_url
     from backup_scp.copies.drive_marker import prepare_drive
 
     (copy,) = chosen(settings, name)

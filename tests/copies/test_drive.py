@@ -13,8 +13,11 @@ import pydicom
 import pytest
 from pydicom.fileset import FileSet
 
-from backup_scp.copies.drive import DriveCopy, folder_of_url
+from backup_scp.copies.drive import DriveCopy
+from backup_scp.copies.drive_connection import folder_of_url
 from backup_scp.copies.drive_marker import MARKER, prepare_drive, read_marker
+from backup_scp.copies.sealed_drive import SealedDriveCopy
+from backup_scp.copies.sealing import make_keys
 from backup_scp.errors import DestinationAway, DestinationUnavailable, InvalidSelection, InvalidSettings
 from backup_scp.machine.root_folder import RootFolder
 from tests.copies.contract import IDENTITY, CopyPlaceContract, Snapshots, flip, put, small_archive
@@ -54,6 +57,48 @@ class TestContract(CopyPlaceContract):
 
     def remove(self, stored_name):
         (self.folder / stored_name).unlink()
+
+
+class TestSealedContract(CopyPlaceContract):
+    is_sealed = True
+
+    @pytest.fixture
+    def open_place(self, folder, tmp_path):
+        self.folder, keys = folder, make_keys()
+        (tmp_path / "key").write_text(keys.recovery_key)
+        arguments = ("drive", folder, lambda: IDENTITY, tmp_path / "work", [keys.public_key])
+        return lambda: SealedDriveCopy(*arguments, recovery_key=tmp_path / "key")
+
+    def flip(self, stored_name):
+        flip(self.folder / stored_name)
+
+    def remove(self, stored_name):
+        (self.folder / stored_name).unlink()
+
+    def test_nothing_on_the_drive_names_a_patient(self, open_place, made):
+        with open_place() as place:
+            put(place, made)
+            place.conclude(Snapshots(), is_complete=True)
+            assert (place.label, len(place.medium)) == ("Drive 1", 32)
+        for path in self.folder.rglob("*"):
+            assert "FAMILY" not in path.name.upper()
+            assert path.is_dir() or b"FAMILY" not in path.read_bytes().upper()
+        assert not list(self.folder.rglob("DICOMDIR"))
+        assert list(self.folder.glob("index/*.age"))
+
+    def test_each_drive_stands_alone(self, open_place, made, tmp_path):
+        place = open_place()
+        for number in (1, 2):
+            if number == 2:
+                self.folder.rename(tmp_path / "away")
+                prepare(self.folder, "Drive 2")
+            with place:
+                assert place.label == f"Drive {number}"
+                put(place, made)
+                place.conclude(Snapshots(), is_complete=True)
+            for folder in ("images", "manifests", "index", "settings"):
+                assert list((self.folder / folder).rglob("*.age"))
+            assert list(self.folder.glob("README-*.txt"))
 
 
 def checked(folder: Path) -> subprocess.CompletedProcess:

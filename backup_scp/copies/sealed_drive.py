@@ -1,0 +1,160 @@
+"""Keep sealed copies on an external drive: files, names and lists are those of cloud storage (docs/adr/0039)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import BinaryIO, Self
+
+from backup_scp.copies.byte_store import Digested, NameState
+from backup_scp.copies.cloud import CloudCopy
+from backup_scp.copies.cloud_extras import CloudExtras
+from backup_scp.copies.drive_batch import CHUNK_BYTES, NewFile, read_back
+from backup_scp.copies.drive_connection import DriveConnection
+from backup_scp.copies.drive_writer import TemporaryFolder
+from backup_scp.errors import DestinationUnavailable
+
+
+class SealedDriveCopy(CloudCopy):
+    """A copy on drives that take turns, sealed by age: nobody can read a drive that was lost.
+
+    Parameters
+    ----------
+    name, is_off_site
+        Of the copy in the settings.
+    folder
+        On the drive; one component may have ``*``.
+    identity
+        Returns the identity of our archive; None while it has none.
+    work
+        A folder of the node for temporary files: they are on the drive only sealed.
+    encrypt
+        Public keys.
+    recovery_key
+        File with the key that opens them; only ``fetch`` needs it.
+
+    Raises
+    ------
+    InvalidSettings
+        A key cannot be used.
+    """
+
+    is_removable = True
+
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        identity: Callable[[], str | None],
+        work: Path,
+        encrypt: Sequence[str],
+        *,
+        is_off_site: bool = False,
+        recovery_key: Path | None = None,
+    ) -> None:
+        self._drive = DriveConnection(name, folder, identity)
+        store = _DriveStore(self._drive)
+        super().__init__(name, store, work, encrypt=encrypt, is_off_site=is_off_site, recovery_key=recovery_key)
+        self.medium = self.label = ""
+
+    def __enter__(self) -> Self:
+        self._drive.__enter__()  # before anything is made for it: most often no drive is here
+        try:
+            super().__enter__()
+        except BaseException:
+            self._drive.__exit__()
+            raise
+        if self.medium != self._drive.medium:  # what it knows is of another drive
+            self._extras = CloudExtras(self._store, self._spool, self._seal)
+        self.medium, self.label = self._drive.medium, self._drive.label
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        try:
+            super().__exit__(*exc)
+        finally:
+            self._drive.__exit__(*exc)
+
+
+class _DriveStore:
+    """Files below a drive's folder, as a store of bytes; several threads may use it."""
+
+    keeps_versions = False
+
+    def __init__(self, drive: DriveConnection) -> None:
+        self.place = f"the drive of copy {drive.name}"
+        self._drive = drive
+        self._temporary: TemporaryFolder | None = None
+        self._naming = threading.Lock()
+
+    def __enter__(self) -> Self:
+        with self._drive.explained():
+            self._drive.root.forget_folders()
+            self._temporary = TemporaryFolder(self._drive.root)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        temporary, self._temporary = self._temporary, None
+        if temporary is not None:
+            temporary.close()
+
+    def put(self, name: str, file: Path) -> str:
+        root = self._drive.root
+        if self._temporary is None:
+            raise DestinationUnavailable("The drive is not connected")
+        with self._drive.explained(), file.open("rb") as source:
+            self._drive.require_here()
+            with self._naming:
+                temporary = self._temporary.new_name()
+            with NewFile(root, temporary, is_flushed=True) as target:
+                while chunk := source.read(CHUNK_BYTES):
+                    target.write(chunk)
+            with self._naming:  # a flush covers the names that were given before it began
+                root.make_folders(name.rpartition("/")[0])
+                root.rename_new(temporary, name)
+                root.flush()
+                root.uncache_device()
+        return ""
+
+    def digest(self, name: str, object_version: str = "") -> Digested:  # noqa: ARG002 - a drive keeps one version
+        return self._read(name, lambda _: None)
+
+    def get(self, name: str, object_version: str, into: BinaryIO) -> Digested:  # noqa: ARG002
+        return self._read(name, into.write)
+
+    def _read(self, name: str, write: Callable[[memoryview], object]) -> Digested:
+        digest, size = sha256(), 0
+        self._drive.require_here()
+        chunks = read_back(self._drive.root, name)
+        while True:
+            with self._drive.explained_of_file(name):
+                chunk = next(chunks, None)
+            if chunk is None:
+                return Digested(digest.hexdigest(), size)
+            digest.update(chunk)
+            size += len(chunk)
+            write(chunk)
+
+    def head(self, name: str) -> NameState | None:
+        with self._drive.explained():
+            self._drive.require_here()
+            size = self._drive.root.size(name)
+        return None if size is None else NameState(size)
+
+    def list(self, folder: str) -> Iterator[str]:
+        with self._drive.explained():
+            self._drive.require_here()
+            for found in self._drive.root.names(folder):
+                name = f"{folder}/{found}"
+                if self._drive.root.size(name) is None:
+                    yield from self.list(name)
+                else:
+                    yield name
+
+    def try_to_delete(self, name: str) -> bool:
+        with self._drive.explained():
+            self._drive.require_here()
+            self._drive.root.remove(name)
+        return True
