@@ -209,6 +209,53 @@ def test_what_is_given_back_is_due_later(index, records, drive):
     assert (numbers(again), again.attempts) == (new, 0)
 
 
+@contextlib.contextmanager
+def failing_at(index, beginning):
+    """Let the first statement that begins so fail, as when the process is killed before it."""
+
+    def fail(_connection, _cursor, statement, *_):
+        if statement.startswith(beginning):
+            raise KeyboardInterrupt
+
+    engine = index._database._engine
+    sa.event.listen(engine, "before_cursor_execute", fail)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            yield
+    finally:
+        sa.event.remove(engine, "before_cursor_execute", fail)
+
+
+@pytest.mark.parametrize("beginning", ["UPDATE copy ", "INSERT INTO copy_due"])
+def test_a_crash_while_work_is_drawn_loses_none(index, records, beginning):
+    old = add(index, "1")
+    drive = records.register("drive", "", at(0))
+    new = add(index, "2")
+    with failing_at(index, beginning):
+        leased(records, drive)
+    assert stored_all(records, drive) == new + old
+
+
+@pytest.mark.parametrize("beginning", ["DELETE FROM copy_due", "INSERT INTO copy_due", "UPDATE copy "])
+def test_a_crash_while_results_are_recorded_loses_none(index, records, drive, beginning):
+    one, two = add(index, "1", "2")
+    batch = leased(records, drive)
+    with failing_at(index, beginning):
+        records.conclude(batch, [there(one), failed(two)], at(0), at(0))
+    assert (state(records).held, state(records).due) == (0, 2)
+    assert stored_all(records, drive, 1) == [one, two]
+    assert (state(records).held, state(records).held_bytes) == (2, 2000)
+
+
+@pytest.mark.parametrize("beginning", ["UPDATE copy_due", "INSERT INTO copy_due"])
+def test_a_crash_while_a_batch_is_divided_loses_none(index, records, drive, beginning):
+    new = add(index, "1", "2")
+    leased(records, drive)
+    with failing_at(index, beginning):
+        leased(records, drive, 1, most=1)
+    assert stored_all(records, drive, 2) == new
+
+
 # ------------------------------------------------------------------------------------------------------- results
 
 
@@ -523,6 +570,21 @@ def test_a_reindex_that_leaves_a_version_out_forgets_its_number(index, records, 
     assert stored_all(records, drive) == [new]
     assert numbers_of(records.stored(drive, 0, 9)) == [one, new]
     assert new >= two
+
+
+def test_a_number_that_another_version_has_got_is_not_recorded(index, records, drive):
+    """SQLite gives the number of the last version again, when a re-index has left that out."""
+    one, two = add(index, "1", "2")
+    batch = leased(records, drive)
+    twin = image("1")
+    object.__setattr__(twin, "location", image("2").location)
+    index.reindex_studies([image("1")], {image("1").location: image("1"), twin.location: twin}.get, TASK)
+    (new,) = add(index, "3")
+
+    assert records.conclude(batch, [there(one), there(two)], at(0), at(0))
+
+    assert records.copies_of([image("3").location]) == {image("3").location: set()}
+    assert stored_all(records, drive) == [new]
 
 
 def test_receiving_writes_nothing_for_copies(index, records, drive):

@@ -24,7 +24,7 @@ from backup_scp.index.schema.stored_text import stored_key, stored_long, timesta
 from backup_scp.index.schema.tables import copy as copies
 from backup_scp.index.schema.tables import copy_due, copy_object, named, version
 from backup_scp.machine import clock
-from backup_scp.ports import CopyBatch, CopyItem, CopyResult, StoredCopy
+from backup_scp.ports import CopyBatch, CopyItem, CopyResult
 from backup_scp.ports.copies import LONGEST_PAUSE
 
 _WHAT = "records of further copies"
@@ -173,19 +173,20 @@ class SQLCopies(CopyQueries):
 
     def conclude(self, batch: CopyBatch, results: Iterable[CopyResult], now: datetime, again_at: datetime) -> bool:
         found = {result.number: result for result in results}
-        left_out = _left_out(found.values())
         due_at = timestamp(min(again_at, now + LONGEST_PAUSE))
         ours = sa.delete(copy_due).where(*self._leases.is_ours(batch.number, batch.lease))
         with self._database.writing(_WHAT) as connection:
             if _locked(connection, batch.copy) is None:
                 return False
-            stored = self._stored(connection, batch, found)
+            numbers = self._unchanged(connection, batch)
+            stored = {number: each for number in numbers if number in found and (each := found[number].stored)}
+            left_out = {number for number in numbers if number in found and _is_left_out(found[number])}
             copy_objects.record_stored(connection, self._database.dialect, batch.copy, stored)
             copy_objects.remove(connection, self._database.dialect, batch.copy, left_out)
             ended = connection.execute(ours.returning(copy_due.c.error, copy_due.c.is_damaged)).one_or_none()
             if ended is None:
                 return False
-            rest = [item.number for item in batch.items if item.number not in stored.keys() | left_out]
+            rest = [number for number in numbers if number not in stored.keys() | left_out]
             tried = {number: (batch.attempts + 1, found[number].error) for number in rest if number in found}
             rows = [
                 _due_row(batch.copy, first, last, due_at, attempts=attempts, error=error, is_damaged=ended.is_damaged)
@@ -195,15 +196,12 @@ class SQLCopies(CopyQueries):
                 connection.execute(sa.insert(copy_due), rows)
         return True
 
-    def _stored(
-        self, connection: sa.Connection, batch: CopyBatch, found: Mapping[int, CopyResult]
-    ) -> dict[int, StoredCopy]:
-        """Return what is stored now of the batch; not of a number that another version has got meanwhile."""
-        items = {item.number: item for item in batch.items}
-        these = sa.select(version.c.id, version.c.location)
-        rows = connection.execute(these.where(self._database.dialect.among(version.c.id, items))).all()
-        still = [row.id for row in rows if row.location == items[row.id].held.location and row.id in found]
-        return {number: stored for number in still if (stored := found[number].stored)}
+    def _unchanged(self, connection: sa.Connection, batch: CopyBatch) -> list[int]:
+        """Return the numbers of a batch, without one that a re-index has left out, or given to another version."""
+        held = {item.number: item.held.location for item in batch.items}
+        these = self._database.dialect.among(version.c.id, held)
+        rows = connection.execute(sa.select(version.c.id, version.c.location).where(these)).all()
+        return [row.id for row in rows if row.location == held[row.id]]
 
     def give_back(self, batch: CopyBatch, due_at: datetime, error: str = "") -> None:
         self._leases.change(
@@ -224,9 +222,9 @@ class SQLCopies(CopyQueries):
     # -- comparing again -----------------------------------------------------------------------------------------------
 
     def record_comparison(self, copy: int, results: Iterable[CopyResult], now: datetime, *, until: int | None) -> None:
-        results = list(results)
-        left_out = _left_out(results)
-        errors = {each.number: (0, each.error) for each in results if not each.stored and each.number not in left_out}
+        missing = [result for result in results if not result.stored]
+        left_out = [result.number for result in missing if result.is_left_out]
+        errors = {result.number: (0, result.error) for result in missing if not result.is_left_out}
         with self._database.writing(_WHAT) as connection:
             row = _locked(connection, copy)
             if row is None:
@@ -318,8 +316,8 @@ def _due_row(copy_id: int, first: int, last: int, due_at: str, **values: Any) ->
     return row | FREE | {"attempts": 0, "error": "", "is_damaged": 0} | values
 
 
-def _left_out(results: Iterable[CopyResult]) -> set[int]:
-    return {result.number for result in results if result.is_left_out and result.stored is None}
+def _is_left_out(result: CopyResult) -> bool:
+    return result.is_left_out and result.stored is None
 
 
 def _runs(
