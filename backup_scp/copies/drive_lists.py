@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -18,7 +19,7 @@ from backup_scp.errors import IndexUnavailable
 from backup_scp.machine import clock
 from backup_scp.machine.folders import fsync
 from backup_scp.machine.process_lock import Lock
-from backup_scp.machine.root_folder import READ, RootFolder
+from backup_scp.machine.root_folder import BINARY, READ, RootFolder
 from backup_scp.ports import Snapshot
 
 MOST_ENTRIES = 10_000
@@ -56,7 +57,8 @@ def write_lists(root: RootFolder, snapshot: Snapshot, label: str, *, is_complete
             writer.replace(README, [readme(label)])
         months: dict[str, list[str]] = {}
         for name in sorted(root.names(NEW_LISTS)):
-            months.setdefault(month_of_new_list(name), []).append(f"{NEW_LISTS}/{name}")
+            if month := month_of_new_list(name):
+                months.setdefault(month, []).append(f"{NEW_LISTS}/{name}")
         for month, new in sorted(months.items()):
             writer.bring_up_to_date(month, new)
         writer.keep_index(snapshot, is_complete=is_complete)
@@ -67,23 +69,32 @@ class _ListWriter:
 
     def __init__(self, root: RootFolder, temporary: TemporaryFolder) -> None:
         self._root, self._temporary = root, temporary
+        self._written: list[tuple[str, str]] = []  # temporary names and names
 
     def replace(self, name: str, content: Iterable[bytes]) -> None:
-        """Write a file beside the one of this name, flush it, and rename it; a flush of the root keeps the name."""
+        """Write a file beside the one of this name; ``keep`` lets it take its place."""
         temporary = self._temporary.new_name()
-        with NewFile(self._root, temporary, is_flushed=True) as target:
+        with NewFile(self._root, temporary) as target:
             for part in content:
                 target.write(part)
-        self._root.replace(temporary, name)
+        self._written.append((temporary, name))
+
+    def keep(self) -> None:
+        """Flush all files that were written, and rename them in this order; the names are durable on return."""
+        if not self._written:
+            return
+        self._root.flush()
+        written, self._written = self._written, []
+        for temporary, name in written:
+            self._root.replace(temporary, name)
+        self._root.flush()
 
     def bring_up_to_date(self, month: str, new: list[str]) -> None:
         """Move the entries of new lists into the lists of their month; write its DICOMDIRs and LIST.TXT."""
         touched = self._fold(month, new)
-        self._root.flush()
         counts = Counter(_levels(entry.path) for entry in self._entries(month))
         self.replace(f"{month}/{LIST}", list_text(month, self._entries(month)))
         self._write_dicomdirs(month, counts, touched)
-        self._root.flush()
         for name in new:  # only now: after a crash all of this is done again
             self._root.remove(name)
 
@@ -92,9 +103,10 @@ class _ListWriter:
         touched: set[str] = set()
         full = [name for name in self._lists(month) if name != f"{month}/{MANIFEST}"]
         listed = {hash(entry.path) for name in full for entry in self._read(name)}
-        if self._is_damaged(f"{month}/{MANIFEST}"):  # its checksums are good, and it is no longer written
-            full.append(self._next_full(month, full))
-            self._root.replace(f"{month}/{MANIFEST}", full[-1])
+        for name in (f"{month}/{MANIFEST}", *new):
+            if self._is_damaged(name):  # its checksums are good, and nothing is added to it
+                full.append(self._next_full(month, full))
+                self._root.rename_new(name, full[-1])
         entries = self._latest(self._read(f"{month}/{MANIFEST}"), listed)
         for name in new:
             for entry in self._read(name):
@@ -107,6 +119,7 @@ class _ListWriter:
                     listed.update(hash(entry.path) for entry in entries.values())
                     entries.clear()
         self.replace(f"{month}/{MANIFEST}", encode(sorted(entries.values(), key=sort_key)))
+        self.keep()
         return touched
 
     def _next_full(self, month: str, full: list[str]) -> str:
@@ -162,7 +175,7 @@ class _ListWriter:
                 size += units[due[-1]]
                 portion.append(due.pop())
             self._write_some(month, portion)
-        self._root.flush()
+        self.keep()
         for folder in outgrown:
             self._root.remove(f"{folder}/{DICOMDIR}")
 
@@ -189,14 +202,15 @@ class _ListWriter:
         except IndexUnavailable as error:
             log.warning("The drive keeps its older copy of the index: %s", error)
             return
-        descriptor = self._root.open(temporary, READ)
-        with open(descriptor, "rb") as stream:  # noqa: PTH123 - a descriptor
+        with suppress(OSError):
+            self._root.path_of(temporary).chmod(0o644)  # as the images
+        with open(self._root.open(temporary, os.O_RDWR | BINARY), "rb+") as stream:  # noqa: PTH123 - a descriptor
             fsync(stream.fileno())
-        self._root.replace(temporary, INDEX)
+        self._written.append((temporary, INDEX))
         self.replace(SETTINGS, [snapshot.settings().encode()])
         state = {"taken": now.isoformat(timespec="seconds"), "complete": is_complete}
         self.replace(_STATE, [json.dumps(state).encode() + b"\n"])
-        self._root.flush()
+        self.keep()
 
     def _state(self) -> tuple[datetime | None, bool]:
         """Return when the index on the drive was written, and whether nothing was due then."""

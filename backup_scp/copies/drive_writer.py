@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import suppress
@@ -27,6 +28,7 @@ OWN = "BACKUPSC"
 NEW_LISTS = f"{OWN}/NEW"
 TEMPORARY = f"{OWN}/TEMP"
 
+_NEW_LIST = re.compile(r"SHA256_([0-9A-Z_]+-[0-9]+)_[0-9A-F]{8}\.TXT")
 _MOST_FILES = 512
 _MOST_BYTES = 256 << 20
 _TRIES = 5
@@ -264,9 +266,10 @@ def new_list_name(month: str) -> str:
     return f"{NEW_LISTS}/{MANIFEST.removesuffix('.TXT')}_{month.replace('/', '-')}_{secrets.token_hex(4).upper()}.TXT"
 
 
-def month_of_new_list(name: str) -> str:
-    """Return the month of such a name."""
-    return name.split("_", 1)[1].rpartition("_")[0].replace("-", "/")
+def month_of_new_list(name: str) -> str | None:
+    """Return the month of such a name; None for a file that another system has put there."""
+    found = _NEW_LIST.fullmatch(name)
+    return found[1].replace("-", "/") if found else None
 
 
 class _Differs(Exception):  # noqa: N818

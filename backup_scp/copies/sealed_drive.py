@@ -14,7 +14,6 @@ from backup_scp.copies.cloud_extras import CloudExtras
 from backup_scp.copies.drive_batch import CHUNK_BYTES, NewFile, read_back
 from backup_scp.copies.drive_connection import DriveConnection
 from backup_scp.copies.drive_writer import TemporaryFolder
-from backup_scp.errors import DestinationUnavailable
 
 
 class SealedDriveCopy(CloudCopy):
@@ -90,10 +89,8 @@ class _DriveStore:
         self._naming = threading.Lock()
 
     def __enter__(self) -> Self:
-        with self._drive.explained():
-            self._drive.root.forget_folders()
-            self._temporary = TemporaryFolder(self._drive.root)
-        return self
+        self._drive.root.forget_folders()
+        return self  # a look whether the drive is here writes nothing
 
     def __exit__(self, *exc: object) -> None:
         temporary, self._temporary = self._temporary, None
@@ -102,11 +99,10 @@ class _DriveStore:
 
     def put(self, name: str, file: Path) -> str:
         root = self._drive.root
-        if self._temporary is None:
-            raise DestinationUnavailable("The drive is not connected")
         with self._drive.explained(), file.open("rb") as source:
             self._drive.require_here()
             with self._naming:
+                self._temporary = self._temporary or TemporaryFolder(root)
                 temporary = self._temporary.new_name()
             with NewFile(root, temporary, is_flushed=True) as target:
                 while chunk := source.read(CHUNK_BYTES):

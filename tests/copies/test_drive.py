@@ -86,6 +86,11 @@ class TestSealedContract(CopyPlaceContract):
         assert not list(self.folder.rglob("DICOMDIR"))
         assert list(self.folder.glob("index/*.age"))
 
+    def test_a_look_whether_it_is_here_writes_nothing(self, open_place):
+        place, before = open_place(), sorted(self.folder.rglob("*"))
+        with place:
+            assert sorted(self.folder.rglob("*")) == before
+
     def test_each_drive_stands_alone(self, open_place, made, tmp_path):
         place = open_place()
         for number in (1, 2):

@@ -225,6 +225,25 @@ class TestGrowth:
         assert [str(path) for path in named_by_dicomdirs(folder)] == listed(folder)
         assert checked(folder).returncode == 0
 
+    def test_a_damaged_new_list_is_kept(self, folder, tmp_path):
+        made = small_archive(tmp_path, [encoded(dx())])
+        with open_drive(folder) as drive:
+            (item,) = put(drive, made)
+        (path,) = folder.glob("BACKUPSC/NEW/*")
+        path.write_bytes(path.read_bytes().replace(b'#P ["', b"#P ["))
+        with open_drive(folder) as drive:
+            drive.conclude(Snapshots(), is_complete=True)
+        assert (listed(folder), checked(folder).returncode) == ([item.stored.name], 0)
+
+    def test_files_that_other_systems_leave_stop_nothing(self, folder, tmp_path):
+        made = small_archive(tmp_path, [encoded(dx())])
+        self.bring(folder, made, made.items)
+        for place in ("", "2024", "2024/01", "BACKUPSC", "BACKUPSC/NEW", "BACKUPSC/TEMP"):
+            for name in (".DS_Store", "._SHA256.TXT", "desktop.ini", "SHA256_x.TXT"):
+                (folder / place / name).write_bytes(b"\0\1")
+        self.bring(folder, made, made.items)
+        assert len(named_by_dicomdirs(folder)) == 1
+
     def test_a_damaged_list_stops_nothing(self, folder, tmp_path, caplog):
         made = small_archive(tmp_path, [encoded(dx(study=str(number))) for number in range(3)])
         stored = self.bring(folder, made, made.items[:2])
