@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -288,12 +289,14 @@ def _one(
     """Do the work at one copy; what prevents it becomes part of the outcome, so that the others have their turn."""
     from backup_scp.node.copy_places import open_place
     from backup_scp.node.copying import copying, pace_of
+    from backup_scp.node.remote_aes import receives_reports
 
     place = open_place(settings, copy, storage.index)
+    reports = receives_reports(settings, storage.index) if copy.url.startswith("dicom:") else nullcontext()
     worker = copying(settings, place, storage, ingest, pace_of(copy))
     trouble, is_away = "", False
     try:
-        with place:
+        with reports, place:
             work(worker, worker.register())
     except DestinationUnavailable as error:
         trouble, is_away = str(error), isinstance(error, DestinationAway)

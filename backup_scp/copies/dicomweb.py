@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import BinaryIO, NamedTuple, Self, cast
@@ -28,6 +28,7 @@ from backup_scp.ports import (
     Snapshot,
     StoredCopy,
     StoredVersion,
+    do_nothing,
 )
 from backup_scp.services.pacs_versions import choose, folder_of, has_same_content, left_out
 from backup_scp.services.read_ahead import parts as data_set_of
@@ -86,6 +87,7 @@ class DICOMwebCopy:
         self._index = index
         self._session = DICOMwebSession(base_url.rstrip("/"), credentials, ca, timeouts_s)
         self._broken = 0  # requests in a row
+        self.watch: Callable[[], None] = do_nothing
 
     def __enter__(self) -> Self:
         self._session.__enter__()
@@ -187,12 +189,20 @@ class DICOMwebCopy:
 
     def _retrieved(self, held: StoredVersion) -> ReceivedFile:
         """Fetch a file; once more when the connection breaks off."""
-        received = ReceivedFile()
         try:
-            self._session.retrieve(held, received.write)
+            return self._retrieved_at_once(held)
         except InstanceUnconfirmed:
-            received = ReceivedFile()
-            self._session.retrieve(held, received.write)
+            return self._retrieved_at_once(held)
+
+    def _retrieved_at_once(self, held: StoredVersion) -> ReceivedFile:
+        received = ReceivedFile()
+
+        def write(data: bytes) -> None:
+            self.watch()
+            received.write(data)
+
+        self.watch()
+        self._session.retrieve(held, write)
         return received
 
     def _gives_same_content(self, held: StoredVersion, file: ArchivedFile, sha256: str) -> bool:

@@ -24,6 +24,7 @@ from backup_scp.ports.copies import (
     ReadOriginal,
     Snapshot,
     StoredCopy,
+    WaitingPlace,
 )
 from backup_scp.ports.destination import (
     Destination,
@@ -107,6 +108,7 @@ __all__ = [
     "VerificationResult",
     "Version",
     "VersionMatch",
+    "WaitingPlace",
     "do_nothing",
     "flags_of",
 ]

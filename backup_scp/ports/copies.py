@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, Protocol, Self
+from typing import BinaryIO, NamedTuple, Protocol, Self, runtime_checkable
 
 from backup_scp.ports.archive import ArchivedFile
 from backup_scp.ports.versions import StoredVersion
@@ -154,6 +154,19 @@ class CopyPlace(Protocol):
         is_complete
             Whether nothing is due at this copy any more.
         """
+
+
+@runtime_checkable
+class WaitingPlace(Protocol):
+    """A place that waits for another computer, and asks meanwhile whether to go on.
+
+    Attributes
+    ----------
+    watch
+        Called now and then while it waits.  What it raises ends the work.
+    """
+
+    watch: Callable[[], None]
 
 
 class CopyBatch(NamedTuple):

@@ -27,6 +27,7 @@ from backup_scp.ports import (
     Snapshot,
     StoredVersion,
     VerificationResult,
+    WaitingPlace,
 )
 from backup_scp.services.healing import heal
 from backup_scp.services.ingest import Ingest
@@ -136,6 +137,8 @@ class Copying:
         self._timers = timers or CopyTimers()
         self._unhealed: set[int] = set()  # those that this place cannot heal: it is sealed, or damaged itself
         self.done = CopyRun()
+        if isinstance(place, WaitingPlace):
+            place.watch = lambda: pace(0)
 
     def register(self) -> int:
         """Note that the place, which was entered, can be reached; return the number of the copy."""

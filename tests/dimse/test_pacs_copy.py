@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from dataclasses import dataclass, field
 from typing import Any
@@ -75,7 +76,8 @@ class PACS:
         found = self.kept.get(event.identifier.SOPInstanceUID)
         yield int(found is not None)
         if found is not None:
-            if self.breaks_off == "C-GET":
+            if self.breaks_off in {"C-GET", "first C-GET"}:
+                self.breaks_off = self.breaks_off.removeprefix("first C-GET")
                 event.assoc.abort()
             yield 0xFF00, self.given(found)
 
@@ -186,8 +188,48 @@ def test_a_pacs_that_is_gone_in_the_middle_of_sending_proves_nothing(here):
 
 
 def test_a_pacs_that_is_gone_in_the_middle_of_reading_back_is_away(here):
-    with PACS(breaks_off="C-GET") as pacs, pytest.raises(DestinationUnavailable, match="broke off while an image"):
+    with (
+        PACS(breaks_off="C-GET") as pacs,
+        pytest.raises(DestinationUnavailable, match="broke off"),
+    ):
         put(here, pacs)
+
+
+def test_a_pacs_that_breaks_off_once_is_asked_again(here):
+    with PACS(breaks_off="first C-GET") as pacs:
+        assert words(put(here, pacs)) == ["read back"] * 3
+
+
+class StoppingError(Exception):
+    """The node stops."""
+
+
+@pytest.mark.parametrize("services", [(STORAGE_COMMITMENT,), (GET,)])
+def test_a_wait_ends_when_the_node_stops(here, services):
+    with PACS(services=services) as pacs, place_at(here, pacs, answer_s=3600) as place:
+
+        def stop():
+            if len(pacs.kept) == len(CT):
+                raise StoppingError
+
+        place.watch = stop
+        with pytest.raises(StoppingError):
+            list(place.put(items_of(here), lambda one: here.archive.read(one.location)))
+
+
+def test_a_file_that_stops_in_the_middle_ends_the_association(here):
+    def read(held):
+        file = here.archive.read(held.location)
+
+        def stop():
+            raise StoppingError
+
+        return dataclasses.replace(file, reopen=stop)
+
+    with PACS() as pacs, place_at(here, pacs) as place:
+        with pytest.raises(StoppingError):
+            list(place.put(items_of(here), read))
+        assert pacs.stores == []
 
 
 def test_what_a_pacs_cannot_give_is_not_fetched(here):

@@ -13,8 +13,8 @@ from backup_scp.node.settings import load
 from tests.processes import LOOPBACK, ROOT, connects, free_port, wait_until
 from tests.samples import data_set_bytes, encode, one_of_each
 from tests.stored import stored_in
-from tests.system.contents import visible
-from tests.system.here import Here, proofs
+from tests.system.contents import digests, visible
+from tests.system.here import Here
 from tests.system.node import Node
 from tests.system.peers import require
 
@@ -64,16 +64,17 @@ def start(site: Site) -> None:
 def test_the_page_sets_up_both_ends(sites, tmp_path):
     here, there = sites
     start(there)
+    start(here)
     here.cli("echo", "there")
     samples = [encode(ds) for ds in one_of_each()]
-    with stored_in(here.home) as stored:
-        ours = Here(here.home, stored)
-        ours.settings = load(here.config, {"BACKUP_SCP_HOME": str(here.home)})
-        copied = ours.copy(ours.put(*samples))
-        assert proofs(copied) == ["committed"] * len(samples)
-    shutil.rmtree(here.home / "archive")
-    (here.home / "index.sqlite").unlink()
+    assert {answer.status for answer in here.send(samples)} == {0}
+    wait_until(lambda: [copy["held"] for copy in here.json("copies")] == [len(samples)], what="the copies")
+    assert digests(visible(there)) == digests(visible(here))
 
+    here.stop()
+    shutil.rmtree(here.home / "archive")
+    for file in here.home.glob("index*"):
+        file.unlink()
     start(here)  # a new computer
     there.cli("restore", "--to", "here", "--all", "--commit")
     back = here.restored(tmp_path / "back")

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import struct
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from tempfile import SpooledTemporaryFile
 from typing import BinaryIO, Self, cast
 
-from pydicom.uid import ExplicitVRLittleEndian
-
 from backup_scp.dicom.query.information_model import STUDY_ROOT
 from backup_scp.dicom.transcode import SMALL_BYTES
-from backup_scp.dicom.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, ROOT_UID
-from backup_scp.dimse.association.association import Association, LocalAE
+from backup_scp.dicom.uids import ROOT_UID
+from backup_scp.dimse.association.association import Association, Interrupted, LocalAE
 from backup_scp.dimse.association.negotiation import NATIVE, STORAGE_COMMITMENT, VERIFICATION
-from backup_scp.dimse.messages.response_identifier import encode_elements
+from backup_scp.dimse.messages.file_header import file_header
 from backup_scp.dimse.scu.query_scu import StudyCounter
 from backup_scp.dimse.scu.remote_ae_destination import RemoteAEDestination
 from backup_scp.dimse.scu.retrieve_scu import RetrieveSCU
@@ -25,10 +22,12 @@ from backup_scp.dimse.scu.storage_commitment_scu import StorageCommitmentSCU
 from backup_scp.errors import (
     ArchiveUnavailable,
     Damaged,
+    DestinationSilent,
     DestinationUnavailable,
     DigestMismatch,
     FileMissing,
     InstanceRefused,
+    InstanceUnconfirmed,
     NothingAccepted,
 )
 from backup_scp.ports import (
@@ -41,15 +40,15 @@ from backup_scp.ports import (
     Snapshot,
     StoredCopy,
     StoredVersion,
+    do_nothing,
 )
 from backup_scp.services.pacs_versions import choose, folder_of, has_same_content, left_out
 
 COMMITTED, READ_BACK, FOUND = "committed", "read back", "found"
 """The proofs, in ``StoredCopy.object_version``: by Storage Commitment, by C-GET and comparison, by C-FIND alone."""
 
+_MOST_BROKEN = 6  # each image is fetched twice
 _SERVICES = (VERIFICATION, STORAGE_COMMITMENT, STUDY_ROOT.get_uid, STUDY_ROOT.find_uid)
-_META_VERSION, _META_CLASS, _META_INSTANCE, _META_SYNTAX = 0x00020001, 0x00020002, 0x00020003, 0x00020010
-_META_IMPLEMENTATION, _META_IMPLEMENTATION_NAME = 0x00020012, 0x00020013
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +113,8 @@ class PACSCopy:
         self._remote = remote
         self._index = index
         self._answer_s = answer_s
+        self.watch: Callable[[], None] = do_nothing
+        self._broken = 0  # images in a row that could not be read back
         self._services: frozenset[str] = frozenset()
         self._is_ours = False  # another backup-scp, which keeps all versions and commits those that we sent
 
@@ -141,6 +142,10 @@ class PACSCopy:
 
     def put(self, items: Sequence[CopyItem], read: ReadOriginal) -> Iterator[CopyResult]:
         """See ``ports.CopyPlace``: the image is sent in any case; only what the PACS proves afterwards is stored."""
+        with self._interruptible():
+            yield from self._put(items, read)
+
+    def _put(self, items: Sequence[CopyItem], read: ReadOriginal) -> Iterator[CopyResult]:
         choice = choose(self._index, items)
         yield from map(left_out, choice.superseded)
         sent: list[_Claim] = []
@@ -163,24 +168,27 @@ class PACSCopy:
             for item in items
             if item.stored is not None
         ]
-        for result in self._prove(claims, None):
-            is_gone = result.stored is None and result.number in superseded
-            yield result._replace(is_left_out=True) if is_gone else result
+        with self._interruptible():
+            for result in self._prove(claims, None):
+                is_gone = result.stored is None and result.number in superseded
+                yield result._replace(is_left_out=True) if is_gone else result
 
     def fetch(self, item: CopyItem, into: BinaryIO) -> None:
         """See ``ports.CopyPlace``: the Data Set by C-GET; File Meta is made here, because a PACS keeps none."""
         held, digest = item.held, hashlib.sha256()
-        into.write(_file_meta(held))
+        into.write(file_header(held))
 
         def write(data: memoryview) -> None:
             digest.update(data)
             into.write(data)
 
-        with RetrieveSCU(self._local, self._remote, as_stored=True) as scu:
+        with self._interruptible(), self._retrieve(as_stored=True) as scu:
             try:
                 scu.get(held, write)
             except NothingAccepted as error:
                 raise NothingAccepted(f"{error} as it was sent: export the image there") from None
+            except InstanceUnconfirmed as error:
+                raise DestinationUnavailable(str(error)) from None
             except InstanceRefused as error:
                 raise FileMissing(str(error)) from None
         if digest.hexdigest() != held.sha256:
@@ -189,6 +197,23 @@ class PACSCopy:
     def conclude(self, snapshot: Snapshot, *, is_complete: bool) -> None:
         """Do nothing: a PACS has an index of its own."""
 
+    @contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """Raise what ``watch`` has raised in the middle of the work."""
+        try:
+            yield
+        except Interrupted as error:
+            raise error.__cause__ or error from None
+
+    def _watch(self) -> None:
+        try:
+            self.watch()
+        except BaseException as error:
+            raise Interrupted from error
+
+    def _retrieve(self, *, as_stored: bool = False) -> RetrieveSCU:
+        return RetrieveSCU(self._local, self._remote, as_stored=as_stored, watch=self._watch)
+
     # -- sending -----------------------------------------------------------------------------------------------------
 
     def _send(
@@ -196,7 +221,7 @@ class PACSCopy:
     ) -> Iterator[CopyResult]:
         """Send versions, yield those that failed, and append the others to ``sent``."""
         by_location = {item.held.location: item for item in items}
-        with RemoteAEDestination(self._local, self._remote) as destination:
+        with RemoteAEDestination(self._local, self._remote, watch=self._watch) as destination:
             try:
                 ordered = destination.prepare([item.held for item in items])
             except NothingAccepted as error:
@@ -243,7 +268,7 @@ class PACSCopy:
         self, claims: Sequence[_Claim], committed: list[_Claim], *, is_comparison: bool
     ) -> Iterator[CopyResult]:
         """Ask for commitment; yield what is not committed, and append the rest to ``committed``."""
-        scu = StorageCommitmentSCU(self._local, self._remote, self._index.commitments)
+        scu = StorageCommitmentSCU(self._local, self._remote, self._index.commitments, self._watch)
         references = {
             claim.item.number: Reference(claim.held.sop_class_uid, claim.held.sop_instance_uid) for claim in claims
         }
@@ -267,7 +292,7 @@ class PACSCopy:
         """Read back and compare, where the PACS allows it; else ask whether it has the image."""
         finder: StudyCounter | None = None
         with ExitStack() as stack:
-            retrieve = stack.enter_context(RetrieveSCU(self._local, self._remote))
+            retrieve = stack.enter_context(self._retrieve())
             for claim in claims:
                 try:
                     result = self._read_back(retrieve, claim, read)
@@ -281,19 +306,35 @@ class PACSCopy:
     def _read_back(self, retrieve: RetrieveSCU, claim: _Claim, read: ReadOriginal | None) -> CopyResult:
         if STUDY_ROOT.get_uid not in self._services:
             raise NothingAccepted(f"{self._remote.ae_title} offers no C-GET")
+        try:
+            sha256, size_bytes = self._digest_of(retrieve, claim.held)
+        except InstanceUnconfirmed:
+            sha256, size_bytes = self._digest_of(retrieve, claim.held)
+        if sha256 in (claim.held.sha256, claim.expected.sha256):
+            return claim.proven(READ_BACK, sha256, size_bytes)
+        if read is not None and self._gives_same_content(retrieve, claim.held, read, sha256):
+            return claim.proven(READ_BACK, sha256, size_bytes)
+        return claim.failed(f"{self._remote.ae_title} gives back another content")
+
+    def _digest_of(self, retrieve: RetrieveSCU, held: StoredVersion) -> tuple[str, int]:
+        """Fetch an image; return SHA-256 and length of its Data Set."""
         digest, size_bytes = hashlib.sha256(), 0
 
         def count(data: memoryview) -> None:
             nonlocal size_bytes
+            self._watch()
             size_bytes += len(data)
             digest.update(data)
 
-        retrieve.get(claim.held, count)
-        if digest.hexdigest() in (claim.held.sha256, claim.expected.sha256):
-            return claim.proven(READ_BACK, digest.hexdigest(), size_bytes)
-        if read is not None and self._gives_same_content(retrieve, claim.held, read, digest.hexdigest()):
-            return claim.proven(READ_BACK, digest.hexdigest(), size_bytes)
-        return claim.failed(f"{self._remote.ae_title} gives back another content")
+        try:
+            retrieve.get(held, count)
+        except InstanceUnconfirmed as error:
+            self._broken += 1
+            if self._broken >= _MOST_BROKEN:
+                raise DestinationSilent(str(error)) from None
+            raise
+        self._broken = 0
+        return digest.hexdigest(), size_bytes
 
     @staticmethod
     def _gives_same_content(retrieve: RetrieveSCU, held: StoredVersion, read: ReadOriginal, sha256: str) -> bool:
@@ -325,21 +366,3 @@ class PACSCopy:
                 raise DestinationUnavailable(sentence)
             return claim.failed(sentence)
         return claim.failed(f"{self._remote.ae_title} does not find it")
-
-
-def _file_meta(held: StoredVersion) -> bytes:
-    """Encode preamble and File Meta for a Data Set (PS3.10 7.1)."""
-    syntax = str(ExplicitVRLittleEndian)
-    uids = {
-        _META_CLASS: held.sop_class_uid,
-        _META_INSTANCE: held.sop_instance_uid,
-        _META_SYNTAX: held.transfer_syntax_uid,
-        _META_IMPLEMENTATION: IMPLEMENTATION_CLASS_UID,
-    }
-    elements = [(tag, "UI", uid.encode("latin-1", "replace")) for tag, uid in uids.items()]
-    elements += [
-        (_META_VERSION, "OB", b"\0\1"),
-        (_META_IMPLEMENTATION_NAME, "SH", IMPLEMENTATION_VERSION_NAME.encode()),
-    ]
-    body = encode_elements(elements, syntax)
-    return bytes(128) + b"DICM" + struct.pack("<HH2sHI", 2, 0, b"UL", 4, len(body)) + body

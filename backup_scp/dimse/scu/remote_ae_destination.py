@@ -15,7 +15,6 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 from backup_scp.dimse.association.association import (
     Association,
     AssociationEnded,
-    Interrupted,
     InvalidResponse,
     LocalAE,
     PeerTimedOut,
@@ -24,6 +23,7 @@ from backup_scp.dimse.association.negotiation import NATIVE
 from backup_scp.dimse.scu.storage_contexts import ContextsToPropose, ProposedContexts
 from backup_scp.dimse.scu.storage_scu import MoveOriginator, StorageSCU
 from backup_scp.errors import (
+    BackupSCPError,
     DestinationBusy,
     DestinationSilent,
     DestinationUnavailable,
@@ -138,7 +138,9 @@ class RemoteAEDestination:
         except AssociationEnded:
             self._abandon()
             raise
-        except Interrupted:
+        except BackupSCPError:
+            raise
+        except BaseException:  # from ``watch``, or from the file: the message may be incomplete
             self._interrupted = True
             raise
 

@@ -12,8 +12,8 @@ from backup_scp.dimse.association.negotiation import NATIVE
 from backup_scp.dimse.messages.command_set import CommandSet, Element, Field, encode, response
 from backup_scp.dimse.messages.dimse_status import PENDING, SUCCESS
 from backup_scp.dimse.messages.response_identifier import QUERY_RETRIEVE_LEVEL, encode_elements
-from backup_scp.errors import DestinationUnavailable, FileMissing, InstanceRefused, NothingAccepted
-from backup_scp.ports import RemoteAE, StoredVersion
+from backup_scp.errors import FileMissing, InstanceRefused, InstanceUnconfirmed, NothingAccepted
+from backup_scp.ports import RemoteAE, StoredVersion, do_nothing
 
 _UNIQUE_KEYS = [BY_KEYWORD[name] for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")]
 _PLAIN = 0x00FF  # the low byte of a Pending Status says nothing more here
@@ -32,12 +32,17 @@ class RetrieveSCU:
         The AE to ask.
     as_stored
         Whether to accept the stored Transfer Syntax alone, and not its native alternatives too.
+    watch
+        Called repeatedly while we wait; an exception from it ends the wait.
     """
 
-    def __init__(self, local: LocalAE, remote: RemoteAE, *, as_stored: bool = False) -> None:
+    def __init__(
+        self, local: LocalAE, remote: RemoteAE, *, as_stored: bool = False, watch: Callable[[], None] = do_nothing
+    ) -> None:
         self._local = local
         self._remote = remote
         self._as_stored = as_stored
+        self._watch = watch
         self._open: tuple[tuple[str, str], Association] | None = None
         self._message_id = 0
 
@@ -63,6 +68,8 @@ class RetrieveSCU:
             The AE has no such image.
         InstanceRefused
             It did not give the image.
+        InstanceUnconfirmed
+            It broke off.
         NothingAccepted
             It does not let us fetch images of this SOP Class.
         DestinationUnavailable
@@ -72,13 +79,13 @@ class RetrieveSCU:
             return self._get(association, held, write)
         except InvalidResponse as error:
             self._drop()
-            raise DestinationUnavailable(f"{self._remote.ae_title} did not answer C-GET: it sent {error}") from None
+            raise InstanceUnconfirmed(f"{self._remote.ae_title} did not answer C-GET: it sent {error}") from None
         except AssociationEnded:
             self._drop()
-            raise DestinationUnavailable(f"{self._remote.ae_title} broke off while an image was fetched") from None
+            raise InstanceUnconfirmed(f"{self._remote.ae_title} broke off while it was fetched") from None
         except (FileMissing, InstanceRefused):
             raise
-        except BaseException:  # ``write`` failed: the rest of the message was not read
+        except BaseException:  # from ``write`` or ``watch``: the rest of the message was not read
             self._drop()
             raise
 
@@ -99,6 +106,7 @@ class RetrieveSCU:
             ],
             tls=self._remote.tls,
             as_scp=[held.sop_class_uid],
+            watch=self._watch,
         )
         self._open = wanted, association
         accepted = {context.abstract_syntax for context in association.contexts.values()}

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from backup_scp.dimse.association.access import printable
-from backup_scp.dimse.association.association import Association, AssociationEnded, Context, InvalidResponse, LocalAE
+from backup_scp.dimse.association.association import (
+    Association,
+    AssociationEnded,
+    Context,
+    Interrupted,
+    InvalidResponse,
+    LocalAE,
+)
 from backup_scp.dimse.association.information_reader import InformationReader
 from backup_scp.dimse.association.negotiation import NATIVE, STORAGE_COMMITMENT
 from backup_scp.dimse.messages.command_set import CommandSet, Element, Field, encode, response
@@ -21,7 +28,7 @@ from backup_scp.errors import (
     ResourceLimitation,
 )
 from backup_scp.machine import clock
-from backup_scp.ports import Commitments, Reference, RemoteAE
+from backup_scp.ports import Commitments, Reference, RemoteAE, do_nothing
 
 _BATCH = 1000
 _LOOK_S = 0.5
@@ -66,13 +73,18 @@ class StorageCommitmentSCU:
         The AE to ask.
     records
         Stores reports that come on another Association.
+    watch
+        Called repeatedly while we wait; an exception from it ends the wait.
     """
 
-    def __init__(self, local: LocalAE, remote: RemoteAE, records: Commitments) -> None:
+    def __init__(
+        self, local: LocalAE, remote: RemoteAE, records: Commitments, watch: Callable[[], None] = do_nothing
+    ) -> None:
         self._local = local
         self._remote = remote
         self._records = records
         self._reports = EventReportSCU(records)
+        self._watch = watch
 
     def commit(self, references: Sequence[Reference], wait_s: float) -> dict[Reference, int]:
         """Send the requests, and wait for the reports.
@@ -94,6 +106,7 @@ class StorageCommitmentSCU:
             port=self._remote.port,
             contexts=[(STORAGE_COMMITMENT, NATIVE[:2])],
             tls=self._remote.tls,
+            watch=self._watch,
         )
         try:
             (context,) = association.contexts.values()
@@ -111,6 +124,9 @@ class StorageCommitmentSCU:
             raise DestinationUnavailable(
                 f"{self._remote.ae_title} broke off instead of answering the commitment request"
             ) from None
+        except Interrupted:
+            association.abort(block=False)
+            raise
         finally:
             association.release()
         return results
@@ -162,6 +178,7 @@ class StorageCommitmentSCU:
                     waiting.discard(transaction_uid)
             if not waiting or time.monotonic() > deadline:
                 return results
+            self._watch()
             if not is_here:
                 time.sleep(_LOOK_S)
             elif association.upper_layer.has_input(_LOOK_S):
