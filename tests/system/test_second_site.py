@@ -9,6 +9,7 @@ import subprocess
 import pytest
 
 from backup_scp.errors import DestinationUnavailable
+from backup_scp.node.copy_places import open_place
 from backup_scp.node.settings import load
 from tests.processes import LOOPBACK, ROOT, connects, free_port, wait_until
 from tests.samples import data_set_bytes, encode, one_of_each
@@ -20,7 +21,7 @@ from tests.system.peers import require
 
 PAGE = (ROOT / "docs" / "second-site.md").read_text()
 COMMANDS = "\n".join(re.findall(r"^    ((?:umask|openssl|    -subj|cat) .*)$", PAGE, re.MULTILINE))
-THERE, HERE = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+THERE, HERE, DICOMWEB = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
 
 
 class Site(Node):
@@ -91,3 +92,13 @@ def test_who_has_another_certificate_is_refused(sites, tmp_path):
         with pytest.raises(DestinationUnavailable):
             ours.copy(ours.put(encode(one_of_each()[0])))
     assert visible(there) == []
+
+
+def test_the_settings_for_dicomweb_are_ones(tmp_path):
+    file = tmp_path / "backup-scp.toml"
+    file.write_text(DICOMWEB)
+    (tmp_path / "pacs-password").write_text("secret\n")
+    with stored_in(tmp_path) as stored:
+        settings = load(file, {"BACKUP_SCP_HOME": str(tmp_path)})
+        place = open_place(settings, settings.copy[0], stored.index)
+    assert (place.name, place.is_off_site) == ("cloud pacs", True)
