@@ -8,13 +8,6 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol, Self
 
 
-class Digested(NamedTuple):
-    """The bytes that a store returned: SHA-256, 64 hex digits, and their number."""
-
-    sha256: str
-    size_bytes: int
-
-
 class NameState(NamedTuple):
     """What a name leads to now.
 
@@ -67,16 +60,16 @@ class ByteStore(Protocol):
         The caller reads it back: a store's own success proves little.
         """
 
-    def digest(self, name: str, object_version: str = "") -> Digested:
-        """Read the bytes back from the store, and hash them.
+    def digest(self, name: str, object_version: str = "") -> str:
+        """Read the bytes back from the store; return their SHA-256, 64 hex digits.
 
         Raises
         ------
         FileMissing
         """
 
-    def get(self, name: str, object_version: str, into: BinaryIO) -> Digested:
-        """Write the bytes into a stream; return what they were.
+    def get(self, name: str, object_version: str, into: BinaryIO) -> str:
+        """Write the bytes into a stream; return their SHA-256, 64 hex digits.
 
         Raises
         ------

@@ -188,6 +188,10 @@ class CloudCopy:
             if day is not None:
                 day.setdefault(cloud_names.data_set_digits(held), []).append(name)
 
+    def _forget_names(self, held: StoredVersion) -> None:
+        with self._listing:
+            self._days.pop(cloud_names.day_folder(held), None)
+
     def _is_as_sealed(self, name: str) -> bool:
         """Whether an object is sealed as new ones are: after ``encrypt`` was set, a plain one does not count."""
         return name.endswith(cloud_names.SEALED) == (self._seal is not None)
@@ -202,7 +206,11 @@ class CloudCopy:
                 raise self._spool.unavailable(error) from error
             taken = self._names(item.held)
             name = cloud_names.image_name(item.held, packed.sha256, taken, is_sealed=self._seal is not None)
-            version = self._store.put(name, path)
+            try:
+                version = self._store.put(name, path)
+            except DestinationUnavailable:
+                self._forget_names(item.held)  # a part of it may be there
+                raise
         self._add_name(item.held, name)
         stored = StoredCopy(name, packed.sha256, packed.size_bytes, version)
         if damage := self._damage(stored):
@@ -216,7 +224,7 @@ class CloudCopy:
             found = self._store.digest(stored.name, stored.object_version)
         except FileMissing as error:
             return str(error)
-        if found == (stored.sha256, stored.size_bytes):
+        if found == stored.sha256:
             return None
         return f"{stored.name} came back changed from {self._store.place}"
 
@@ -270,7 +278,7 @@ class CloudCopy:
 
     def _download(self, stored: StoredCopy, into: BinaryIO) -> None:
         found = self._store.get(stored.name, stored.object_version, into)
-        if found != (stored.sha256, stored.size_bytes):
+        if found != stored.sha256:
             raise DigestMismatch(f"{stored.name} came back changed from {self._store.place}")
 
     def _keys(self) -> RecoveryKeys:

@@ -153,5 +153,5 @@ class CloudExtras:
             suffix += cloud_names.SEALED if self._seal else ""
             name = cloud_names.stamped_name(kind, clock.now(), packed.sha256, suffix)
             version = self._store.put(name, path)
-        if self._store.digest(name, version) != tuple(packed):
+        if self._store.digest(name, version) != packed.sha256:
             raise DestinationUnavailable(f"{name} came back changed from {self._store.place}")

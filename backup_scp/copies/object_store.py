@@ -17,7 +17,7 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeVar
 
-from backup_scp.copies.byte_store import Digested, NameState
+from backup_scp.copies.byte_store import NameState
 from backup_scp.errors import DestinationRefuses, DestinationUnavailable, FileMissing, InvalidSettings
 
 if TYPE_CHECKING:
@@ -116,13 +116,13 @@ class ObjectStore:
                 )
         return result["version"] or ""
 
-    def digest(self, name: str, object_version: str = "") -> Digested:
+    def digest(self, name: str, object_version: str = "") -> str:
         return self._read(name, object_version, lambda _: None)
 
-    def get(self, name: str, object_version: str, into: BinaryIO) -> Digested:
+    def get(self, name: str, object_version: str, into: BinaryIO) -> str:
         return self._read(name, object_version, into.write)
 
-    def _read(self, name: str, object_version: str, write: Callable[[Any], object]) -> Digested:
+    def _read(self, name: str, object_version: str, write: Callable[[Any], object]) -> str:
         """Read an object in ranges, so that none takes longer than a request may, and little memory is needed."""
         digest, position, size_bytes = hashlib.sha256(), 0, 1
         while position < size_bytes:
@@ -132,7 +132,7 @@ class ObjectStore:
             position += len(part)
             if not part:
                 break
-        return Digested(digest.hexdigest(), position)
+        return digest.hexdigest()
 
     def _read_range(self, name: str, object_version: str, position: int) -> tuple[memoryview, int]:
         """Return the bytes from a position on, and the length of the whole object."""

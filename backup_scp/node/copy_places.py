@@ -147,7 +147,24 @@ def _cloud(settings: Settings, copy: CopySettings, store: ByteStore) -> CopyPlac
         raise InvalidSettings(f"[[copy]] {copy.name}, {error}") from None
 
 
-_PLACES: dict[str, Factory] = {"dicom": _pacs, "dicomweb": _dicomweb, "file": _drive, "s3": _bucket}
+def _rclone(settings: Settings, copy: CopySettings, _: Index) -> CopyPlace:
+    from backup_scp.copies.rclone_store import RcloneStore
+
+    if copy.lock_days:
+        raise InvalidSettings(f"[[copy]] {copy.name}, lock_days: only a bucket of S3 locks objects; use s3://")
+    remote, _colon, path = copy.url.removeprefix("rclone:").partition(":")
+    root = "/" if path.startswith("/") else ""
+    store = RcloneStore(
+        remote,
+        root + _cloud_folder(copy, path),
+        settings.home / "copies",
+        settings.home / Path(copy.rclone_config).expanduser() if copy.rclone_config else None,
+        str(settings.home / Path(copy.ca).expanduser()) if copy.ca else "",
+    )
+    return _cloud(settings, copy, store)
+
+
+_PLACES: dict[str, Factory] = {"dicom": _pacs, "dicomweb": _dicomweb, "file": _drive, "s3": _bucket, "rclone": _rclone}
 """The places by the scheme of their URL; each factory imports its libraries when it is called."""
 
 
