@@ -35,6 +35,7 @@ DAMAGED = ".damaged"
 
 # Errors that concern one file only, if the archive's marker is readable; otherwise the whole archive is away.
 _OF_ONE_FILE = UNREADABLE | {errno.ESTALE, errno.EACCES, errno.EPERM}
+_ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 Room = Callable[[int], memoryview | None]
 
 
@@ -99,10 +100,9 @@ class FilesystemArchive:
         with self._volume.keeping():
             self._require_expected("written")
             location = self._place(key, file.sha256)
-            final = self._root / location
             file.finalize(arrival, location)
             try:
-                self._show(file, final)
+                self._show(file, self._path_of(location))
             except FileExistsError:
                 self._keep_or_replace(file, location, key)
                 arrival = self.read(location).arrival
@@ -227,17 +227,25 @@ class FilesystemArchive:
             self._require_expected("read")
             return self._volume.free_bytes()
 
-    def _show(self, file: FileInStaging, final: Path) -> None:
+    def _show(self, file: FileInStaging, final: str) -> None:
         try:
             file.publish(final)
         except FileNotFoundError:  # the first of its series, or somebody has removed its folder since
-            self._folders.name(final.parent)
+            self._folders.name(Path(final).parent)
             file.publish(final)
+
+    def _path_of(self, location: str) -> str:
+        """Return a location's path as text: making a ``Path`` takes longer than the call of the system."""
+        return f"{self._root}{os.sep}{location.replace('/', os.sep)}"
 
     def _place(self, key: InstanceKey, sha256: str) -> str:
         """Return the location; with the whole digest when another Data Set has the same first digits."""
         location = layout.location_of(key, sha256)
-        if not (self._root / location).exists():
+        try:
+            os.stat(self._path_of(location))  # noqa: PTH116 - see ``_path_of``
+        except OSError as error:
+            if error.errno not in _ABSENT:
+                raise
             return location
         try:
             held = self.read(location)

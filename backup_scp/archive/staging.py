@@ -50,8 +50,8 @@ class FileInStaging:
 
     Parameters
     ----------
-    path
-        Its staged name, of an empty file.
+    name
+        Its staged name, the whole path of an empty file.
     heading
         Written into File Meta.
     lock
@@ -66,7 +66,7 @@ class FileInStaging:
 
     def __init__(
         self,
-        path: Path,
+        name: str,
         heading: Heading,
         lock: Lock,
         volume: Volume,
@@ -75,12 +75,12 @@ class FileInStaging:
     ) -> None:
         self.heading = heading
         self._names = names
-        self.path = path
+        self._name = name  # text, as ``_final``: a small image would spend a tenth of its time on making paths
         self.lock = lock
         self._volume = volume
         self._journal = journal
         self._record: Record | None = None
-        self._final: Path | None = None
+        self._final: str | None = None
         self._unchecked_bytes = 0
         self._header = blank_header(heading)
         self._beginning = bytearray()
@@ -91,7 +91,12 @@ class FileInStaging:
         self._begun_bytes = 0  # bytes whose writeback has begun
         self._has_note = self._replaced = False
         self._sound_since = last_failed_fsync()
-        self._file = _opened(path)
+        self._file = _opened(name)
+
+    @property
+    def path(self) -> Path:
+        """The staged file."""
+        return Path(self._name)
 
     @property
     def has_moved(self) -> bool:
@@ -106,7 +111,7 @@ class FileInStaging:
     @property
     def final(self) -> Path | None:
         """The visible file; None until ``publish`` or ``replace``."""
-        return self._final
+        return None if self._final is None else Path(self._final)
 
     @property
     def journal(self) -> IntakeJournal | None:
@@ -210,9 +215,9 @@ class FileInStaging:
         self._final = None
         self._release_record()
         with suppress(OSError):  # the next ``sweep`` removes it
-            self.path.unlink(missing_ok=True)
             if self._has_note:
                 self._note.unlink(missing_ok=True)
+            os.unlink(self._name)  # noqa: PTH108 - see ``_name``
 
     def finalize(self, arrival: Arrival, location: str) -> None:
         """Fill in the header, and make the bytes durable; no write is possible afterwards.
@@ -257,7 +262,7 @@ class FileInStaging:
             content = self._record.content()
             if hashlib.sha256(content[len(self._header) :]).hexdigest() != self._digests.sha256:
                 raise OSError(errno.EIO, os.strerror(errno.EIO))  # not what was received
-            install(content, self._final, self.path.with_suffix(".new"))
+            install(content, Path(self._final), self.path.with_suffix(".new"))
             self._release_record()
 
     def _flush_for_itself(self) -> None:
@@ -272,7 +277,7 @@ class FileInStaging:
         if record is not None:
             self._journal.release(record)
 
-    def publish(self, final: Path) -> None:
+    def publish(self, final: str) -> None:
         """Make the file visible as ``final``; never overwrite a file that is there.
 
         Raises
@@ -281,7 +286,7 @@ class FileInStaging:
         OSError
         """
         try:
-            os.link(self.path, final)
+            os.link(self._name, final)
         except OSError as error:
             if error.errno not in NO_LINKS:
                 raise
@@ -304,10 +309,10 @@ class FileInStaging:
             fresh = self.path.with_suffix(".new")
             os.link(self.path, fresh)
             fresh.replace(final)
-        self._is_shown_at(final)
+        self._is_shown_at(str(final))
         self._replaced = True
 
-    def _is_shown_at(self, final: Path) -> None:
+    def _is_shown_at(self, final: str) -> None:
         """Note where it is, and free memory."""
         self._final = final
         self.free_memory()
@@ -316,7 +321,7 @@ class FileInStaging:
         """Drop the beginning of the Data Set: the object lives until ``forget``."""
         self._beginning = bytearray()
 
-    def _show_without_link(self, final: Path) -> None:
+    def _show_without_link(self, final: str) -> None:
         """Rename it to ``final`` under a lock of the whole archive, since a rename overwrites (not on Windows)."""
         self._leave_note()
         with exclusive_lock(self.path.parent.parent / LOCK):
@@ -392,8 +397,8 @@ def install(content: bytes, final: Path, through: Path) -> None:
     through.replace(final)
 
 
-def _opened(path: Path) -> io.FileIO:
-    return io.FileIO(os.open(path, os.O_RDWR | _BINARY), "rb+")
+def _opened(name: str) -> io.FileIO:
+    return io.FileIO(os.open(name, os.O_RDWR | _BINARY), "rb+")
 
 
 def _created(path: Path) -> io.FileIO:

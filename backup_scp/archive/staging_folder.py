@@ -60,7 +60,8 @@ class Staging:
         self._mutex = threading.Lock()
         self._own: _Own | None = None
         self._has_lost_one = False
-        self._names: deque[Path] = deque()  # of empty files in the own folder
+        self._names: deque[str] = deque()  # of empty files
+        self._named_in = ""  # the folder of these
         self._newest_name = -1  # numbers of names
         self._newest_durable: dict[Path, int] = {}  # in each folder
         self._newest_refused = -1
@@ -133,18 +134,18 @@ class Staging:
             with suppress(OSError):  # the next ``sweep`` removes it
                 own.journal.remove()
                 while self._names:
-                    self._names.pop().unlink(missing_ok=True)
+                    Path(self._names.pop()).unlink(missing_ok=True)
             _remove(own.folder, own.lock)
 
-    def _empty_file(self, folder: Path) -> Path:
+    def _empty_file(self, folder: Path) -> str:
         """Take an empty file; many are created at once, so that few wait until their names are durable."""
         with self._mutex:
-            if not self._names or self._names[0].parent != folder:
-                self._names = self._create_names(folder)
-                self._newest_name = _number(self._names[-1])
+            if not self._names or self._named_in != str(folder):
+                self._names, self._named_in = self._create_names(str(folder)), str(folder)
+                self._newest_name = _number(Path(self._names[-1]))
             return self._names.popleft()
 
-    def _create_names(self, folder: Path) -> deque[Path]:
+    def _create_names(self, folder: str) -> deque[str]:
         """Create empty files; only one on a volume that has hardly room for more files."""
         names = deque([self._create_name(folder)])
         try:
@@ -152,11 +153,11 @@ class Staging:
                 names.append(self._create_name(folder))
         except OSError:
             while len(names) > 1:
-                names.pop().unlink()
+                Path(names.pop()).unlink()
         return names
 
-    def _create_name(self, folder: Path) -> Path:
-        name = folder / f"{next(self._numbers):x}.dcm"
+    def _create_name(self, folder: str) -> str:
+        name = f"{folder}{os.sep}{next(self._numbers):x}.dcm"
         os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         return name
 

@@ -72,9 +72,10 @@ class Lock:
 
     def is_held(self) -> bool:
         """Tell whether the file at the path is still the locked one; the drive may have been replaced."""
-        with suppress(OSError):  # the drive may have been pulled
-            return self._closed.alive and os.path.samestat(os.fstat(self._descriptor), self._path.stat())
-        return False
+        try:
+            return self._closed.alive and os.path.samestat(os.fstat(self._descriptor), os.stat(self._path))  # noqa: PTH116 - asked for each image
+        except OSError:  # the drive may have been pulled
+            return False
 
     def close(self) -> None:
         """Release the lock; harmless when called twice."""
