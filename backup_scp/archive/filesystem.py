@@ -27,7 +27,7 @@ from backup_scp.errors import ArchiveUnavailable, Damaged, DigestMismatch, FileM
 from backup_scp.machine import clock
 from backup_scp.machine.digests import digest_like, digest_rest, fill_and_digest
 from backup_scp.machine.folders import fsync, fsync_folder, uncache
-from backup_scp.machine.process_lock import exclusive_lock
+from backup_scp.machine.process_lock import Lock, exclusive_lock
 from backup_scp.ports import ArchivedFile, Arrival, Heading, InstanceKey, StagedFile
 
 STAGING = ".staging"
@@ -113,7 +113,7 @@ class FilesystemArchive:
 
     def settle(self, staged: Sequence[StagedFile]) -> None:
         files = list(map(_own, staged))
-        ours = {lock for lock in {file.lock for file in files} if lock.is_held()}
+        ours = _held(files)
         files = [file for file in files if file.lock in ours]
         journals = {file.journal for file in files} - {None}
         with self._volume.keeping():
@@ -131,8 +131,12 @@ class FilesystemArchive:
             self._folders.make(folder)
             fsync_folder(folder)
 
-    def forget(self, staged: StagedFile) -> None:
-        _own(staged).forget()
+    def forget(self, *staged: StagedFile) -> None:
+        files = list(map(_own, staged))
+        ours = _held(files)
+        for file in files:
+            if file.lock in ours:  # otherwise it keeps its note: ``sweep`` looks after it
+                file.forget()
 
     def sweep(self) -> Iterator[list[str]]:
         with self._volume.writing(), closing(self._staging.leftovers()) as leftovers:
@@ -342,6 +346,11 @@ class FilesystemArchive:
             raise ArchiveUnavailable(f"Archive cannot be {action}: is the archive's drive connected?")
         if found != self._expected:
             raise ArchiveUnavailable(f"Archive cannot be {action}: this drive holds another archive")
+
+
+def _held(files: Iterable[FileInStaging]) -> set[Lock]:
+    """Return the locks of the staging folders that this process still has, after a look at each."""
+    return {lock for lock in {file.lock for file in files} if lock.is_held()}
 
 
 def _is_own(name: str) -> bool:

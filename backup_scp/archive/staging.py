@@ -205,13 +205,8 @@ class FileInStaging:
         self._names.keep_note(self._note if self._has_note else self.path)
 
     def forget(self) -> None:
-        """Remove the staged name, which is the note; the visible file stays.
-
-        A visible file whose staging folder this process has lost keeps its note: ``sweep`` looks after it.
-        """
+        """Remove the staged name, which is the note; the visible file stays."""
         self._close()
-        if self._final is not None and not self.lock.is_held():
-            return
         self._final = None
         self._release_record()
         with suppress(OSError):  # the next ``sweep`` removes it

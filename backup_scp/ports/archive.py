@@ -187,8 +187,8 @@ class Archive(Protocol):
         ArchiveFull, ArchiveUnavailable
         """
 
-    def forget(self, staged: StagedFile) -> None:
-        """Remove the note that ``commit`` left, because visible name and row are durable now."""
+    def forget(self, *staged: StagedFile) -> None:
+        """Remove the notes that ``commit`` left, because visible names and rows are durable now."""
 
     def settle(self, staged: Sequence[StagedFile]) -> None:
         """Make committed files durable in their places, with the names of the folders above them.

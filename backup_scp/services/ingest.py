@@ -143,8 +143,7 @@ class Ingest:
             with self.due.taken() as accepted:
                 self._archive.settle([staged for staged, _ in accepted])
                 self._flush_rows([location for _, location in accepted])
-                for staged, _ in accepted:
-                    self._archive.forget(staged)
+                self._archive.forget(*(staged for staged, _ in accepted))
         finally:
             self._guard.report_fault()
 

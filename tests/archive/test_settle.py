@@ -10,7 +10,7 @@ import pytest
 
 from backup_scp.archive import FilesystemArchive, intake_journal, staging_folder
 from backup_scp.archive.intake_journal import JOURNAL_BYTES
-from backup_scp.archive.staging import FileInStaging
+from backup_scp.archive.staging import LOCK, FileInStaging
 from backup_scp.errors import ArchiveUnavailable
 from backup_scp.machine.folders import FsyncFailed
 from tests.archive.dying_process import no_links
@@ -284,6 +284,16 @@ class TestWhichWay:
             archive.forget(staged)
         assert (len(list(tmp_path.rglob("*.tar"))) == 2) == (more == 0)
         archive.verify(location, digest(image(1)))
+
+    def test_the_notes_in_a_lost_folder_stay(self, tmp_path, archive):
+        """Its drive was away, so that another process may have taken its lock: ``sweep`` looks after it."""
+        lost, _ = commit(archive, image(0))
+        (lost.path.parent / LOCK).unlink()
+        ours, _ = commit(archive, image(1))
+        assert ours.path.parent != lost.path.parent
+        archive.settle([lost, ours])
+        archive.forget(lost, ours)
+        assert (lost.path.exists(), ours.path.exists()) == (True, False)
 
     def test_a_journal_that_cannot_be_made_fails_nothing(self, tmp_path, monkeypatch):
         """The disk is full: each file is flushed for itself."""

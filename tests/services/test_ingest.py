@@ -148,7 +148,7 @@ class Noting:
             return real
 
         def noted(*arguments):
-            self._asked.append((name, len(arguments[0]) if arguments and isinstance(arguments[0], list) else 0))
+            self._asked.append((name, len(arguments[0] if arguments and isinstance(arguments[0], list) else arguments)))
             return real(*arguments)
 
         return noted
@@ -164,7 +164,7 @@ class TestCheckpoint:
 
         ingest.checkpoint()
 
-        assert asked == [("settle", 3), ("flush", 0), *[("forget", 0)] * 3]
+        assert asked == [("settle", 3), ("flush", 0), ("forget", 3)]
         assert not ingest.due.any.is_set()
         assert staged_files(tmp_path / "archive") == []
 
