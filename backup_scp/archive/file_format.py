@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import json
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import sha256 as _sha256
 from typing import Any, BinaryIO
+
+import msgspec
 
 from backup_scp.archive.layout import LOCATION_LIMIT
 from backup_scp.dicom.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, PRIVATE_INFORMATION_CREATOR_UID
@@ -105,10 +108,7 @@ def private_information(
         "xxh3_128": xxh3_128,
         "size": size_bytes,
         "received": _moment(arrival.received_at),
-        "service": _bounded(arrival.service, 16),
-        "calling_ae_title": _bounded(arrival.calling_ae_title, 16),
-        "called_ae_title": _bounded(arrival.called_ae_title, 16),
-        "address": _bounded(arrival.address, 64),
+        **_sender(arrival.service, arrival.calling_ae_title, arrival.called_ae_title, arrival.address),
         "site": _bounded(arrival.site, 64),
         "remote": _bounded(arrival.remote, 64, 192),
         "ordered": _moment(arrival.ordered_at) if arrival.ordered_at else "",
@@ -118,9 +118,28 @@ def private_information(
     for name in _LEFT_OUT_WHEN_EMPTY:
         if not record[name]:
             del record[name]
-    blank = json.dumps(record, separators=(",", ":")).encode("ascii").ljust(PRIVATE_INFORMATION_LENGTH)
+    blank = _json(record).ljust(PRIVATE_INFORMATION_LENGTH)
     digest = _sha256(header[:-PRIVATE_INFORMATION_LENGTH] + blank).hexdigest().encode("ascii")
     return blank[: _DIGEST.start] + digest + blank[_DIGEST.stop :]
+
+
+@lru_cache(maxsize=64)
+def _sender(service: str, calling_ae_title: str, called_ae_title: str, address: str) -> dict[str, str]:
+    return {
+        "service": _bounded(service, 16),
+        "calling_ae_title": _bounded(calling_ae_title, 16),
+        "called_ae_title": _bounded(called_ae_title, 16),
+        "address": _bounded(address, 64),
+    }
+
+
+def _json(record: dict[str, str | int]) -> bytes:
+    """Encode in ASCII: msgspec is ten times as fast as the library, but escapes no other characters."""
+    with suppress(UnicodeEncodeError):  # a lone surrogate
+        encoded = msgspec.json.encode(record)
+        if encoded.isascii():
+            return encoded
+    return json.dumps(record, separators=(",", ":")).encode("ascii")
 
 
 def read_header(stream: BinaryIO, name: str) -> FileHeader:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 from hashlib import sha256 as _sha256
 
 from backup_scp.dicom.uids import path_component
@@ -33,9 +34,15 @@ def location_of(key: InstanceKey, sha256: str, *, whole_digest: bool = False) ->
     whole_digest
         Put all 64 digits into the name, because another Data Set has the same first 12.
     """
-    study, series, instance = map(path_component, key)
+    study, series, instance = key
     digest = sha256 if whole_digest else sha256[:12]
-    return f"{_spread(study)}/{study}/{series}/{instance}.{digest}.dcm"
+    return f"{_folder(study, series)}/{path_component(instance)}.{digest}.dcm"
+
+
+@lru_cache(maxsize=64)  # the images of a series follow one another
+def _folder(study_uid: str, series_uid: str) -> str:
+    study = path_component(study_uid)
+    return f"{_spread(study)}/{study}/{path_component(series_uid)}"
 
 
 def is_location(text: str) -> bool:
