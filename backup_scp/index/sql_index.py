@@ -19,6 +19,7 @@ from backup_scp.index.reading import buffered_rows, history, select
 from backup_scp.index.records import archive_state, rejections, statistics, tasks
 from backup_scp.index.records.commitments import SQLCommitments
 from backup_scp.index.records.copies import SQLCopies
+from backup_scp.index.schema.stored_text import stored_key
 from backup_scp.index.schema.tables import study
 from backup_scp.index.writing.group_commit import GroupCommit
 from backup_scp.index.writing.study_cache import StudyCache
@@ -99,10 +100,9 @@ class SQLIndex:
         return OptimisticInsert(self._database, self._known)
 
     def look_up(self, key: InstanceKey, sha256: str) -> Lookup:
-        stored = stored_instance_key(key)
-        if not self._entering.may_be_held(stored):
+        if not self._entering.may_be_held(stored_key(key.sop_instance_uid)):
             return Lookup()
-        return select.met(self._database.fetch_one(select.MEET, select.to_meet(stored, sha256)))
+        return select.met(self._database.fetch_one(select.MEET, select.to_meet(stored_instance_key(key), sha256)))
 
     def held(self, key: InstanceKey, sha256: str) -> tuple[str, Arrival] | None:
         return self.look_up(key, sha256).held
@@ -284,6 +284,8 @@ def _batches(counts: Sequence[int]) -> Iterator[tuple[int, int]]:
 
 def _again_if_it_met_another(work: Callable[[], _Result]) -> _Result:
     for _ in range(_ATTEMPTS):
-        with contextlib.suppress(TransactionConflict):
+        try:
             return work()
+        except TransactionConflict:
+            continue
     return work()

@@ -105,6 +105,7 @@ class Database:
         self._notices = _Noticing(self)
         self._write_lock = FairLock()
         self._writer: sa.Connection | None = None
+        self._writer_cursor: DriverCursor | None = None
         self._writer_waits = True
         self.failed_writes = 0
         """How many transactions failed: perhaps for a failed fsync, after which the log may lack earlier ones."""
@@ -153,7 +154,7 @@ class Database:
                     yield DriverCursor(connection)
                 return
             with self._one_writer("images", first=True, waits=False) as writer:
-                direct = DriverCursor(writer)
+                direct = self._writer_cursor = self._writer_cursor or DriverCursor(writer)
                 with direct.transaction(BEGIN):
                     require_at_its_place(writer)
                     yield direct
@@ -295,7 +296,7 @@ class Database:
     def _drop_writer(self) -> None:
         if self._writer is not None:
             self._writer.close()
-            self._writer = None
+            self._writer = self._writer_cursor = None
 
     def close(self) -> None:
         """Close all connections."""

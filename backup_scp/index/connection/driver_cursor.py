@@ -241,7 +241,10 @@ def _pick(names: list[str]) -> Callable[[Row], tuple[Any, ...]]:
     """Return a function that returns the values with these names."""
     if len(names) > 1:
         return itemgetter(*names)
-    return lambda row: tuple(row[name] for name in names)
+    if not names:
+        return lambda _: ()
+    (only,) = names
+    return lambda row: (row[only],)
 
 
 def _present(processes: Iterator[tuple[Any, _Process | None]]) -> Iterator[tuple[Any, _Process]]:

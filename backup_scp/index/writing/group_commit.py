@@ -18,7 +18,7 @@ from backup_scp.index.writing.row_writer import RowWriter
 from backup_scp.index.writing.study_cache import StudyCache
 from backup_scp.index.writing.version_rows import VersionRows
 from backup_scp.index.writing.version_writer import VersionWriter
-from backup_scp.ports import AddResult, InstanceKey
+from backup_scp.ports import AddResult
 
 _MOST = 64
 _FIND_UID = sa.select(instance.c.id).where(instance.c.sop_instance_uid == sa.bindparam("uid"))
@@ -53,14 +53,14 @@ class GroupCommit:
         self._waiting: deque[_Queued] = deque()
         self._lock = threading.Lock()
 
-    def may_be_held(self, key: InstanceKey) -> bool:
+    def may_be_held(self, sop_instance_uid: str) -> bool:
         """Tell whether the SOP Instance UID exists; a search for the version would cost twice as much.
 
         Raises
         ------
         IndexUnavailable
         """
-        return self._database.fetch_one(_FIND_UID, {"uid": key.sop_instance_uid}) is not None
+        return self._database.fetch_one(_FIND_UID, {"uid": sop_instance_uid}) is not None
 
     def enter(self, facts: VersionRows) -> tuple[AddResult, bool]:
         """Add a version; its row is durable after ``SQLIndex.flush``.

@@ -29,7 +29,7 @@ from backup_scp.index.writing.row_writer import LOAD_SERIES, LOOK_AT_STUDY, RowW
 from backup_scp.index.writing.study_cache import StudyCache, StudyKey
 from backup_scp.index.writing.version_rows import VersionRows
 from backup_scp.index.writing.version_writer import VersionWriter
-from backup_scp.ports import AddResult, InstanceKey
+from backup_scp.ports import AddResult
 
 _QUEUES = 256
 _TABLES = (study, series, instance, version)
@@ -74,14 +74,14 @@ class OptimisticInsert:
         finally:
             queue.release()
 
-    def may_be_held(self, key: InstanceKey) -> bool:
+    def may_be_held(self, sop_instance_uid: str) -> bool:
         """Tell whether an instance has the SOP Instance UID; mostly none has, and the search for versions is saved."""
         try:
             with self._database.autocommit() as direct:
-                is_met = execute(direct, (_FIND_UID, {"uid": key.sop_instance_uid})) > 0
+                is_met = execute(direct, (_FIND_UID, {"uid": sop_instance_uid})) > 0
         except ConnectionLost:
             return True  # the search for versions then uses another connection
-        self._met.uid = key.sop_instance_uid if is_met else None
+        self._met.uid = sop_instance_uid if is_met else None
         return is_met
 
     def _insert_new(self, facts: VersionRows) -> bool:
