@@ -14,6 +14,7 @@ from typing import BinaryIO, Self
 
 from backup_scp.copies import cloud_names
 from backup_scp.copies.byte_store import ByteStore, NameState
+from backup_scp.copies.cloud_check import StorageFact, check_storage
 from backup_scp.copies.cloud_extras import CloudExtras
 from backup_scp.copies.manifests import ListedImage, listed
 from backup_scp.copies.packing import pack_image
@@ -133,6 +134,16 @@ class CloudCopy:
     def conclude(self, snapshot: Snapshot, *, is_complete: bool) -> None:  # noqa: ARG002 - once a day is enough
         self._extras.write_manifest()
         self._extras.write_snapshot(snapshot)
+
+    def check(self) -> list[StorageFact]:
+        """Try what the storage really gives, with a probe of our own.
+
+        Raises
+        ------
+        DestinationUnavailable
+        """
+        is_sealed = self._seal is not None
+        return check_storage(self._store, self._spool, is_sealed=is_sealed, lock_days=self._lock_days)
 
     def learn(self) -> Iterator[ListedImage]:
         """Yield what the manifests list, so that the copy can be used without our index.
