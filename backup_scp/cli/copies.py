@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -15,13 +15,13 @@ from backup_scp.cli.copies_report import CopiesRun, CopyOutcome, tell_cost, tell
 from backup_scp.cli.interruption import INTERRUPTED, interruptible
 from backup_scp.cli.options import ConfigOption, JSONOption, PlainCommand, settings_of, takes_groups
 from backup_scp.cli.output import print_json, progress, say
-from backup_scp.errors import DestinationAway, DestinationUnavailable
+from backup_scp.errors import DestinationAway, DestinationUnavailable, InvalidSettings
 
 if TYPE_CHECKING:
     from backup_scp.node.opening import OpenStores
     from backup_scp.node.settings import CopySettings, Settings
     from backup_scp.ports import Progress
-    from backup_scp.services.copying import Copying
+    from backup_scp.services.copying import Copying, Pace
     from backup_scp.services.ingest import Ingest
 
 app = typer.Typer(
@@ -38,7 +38,6 @@ Work = Callable[..., None]
 """Works with a ``Copying`` and the number of its copy, and shows progress by ``show``."""
 
 _SYNC = "backup-scp copies sync"
-_GO_ON = "When you have looked: backup-scp copies sync --despite-alarm"
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +250,7 @@ def _run(
     run = CopiesRun(stopped=INTERRUPTED)
     wanted = chosen(settings, name)
     with interruptible(lambda: _tell(run, json)):
-        run.copies.extend(_each(settings, wanted, work, label, despite_alarm=despite_alarm))
+        _each(settings, wanted, work, label, run.copies.append, despite_alarm=despite_alarm)
         run.stopped = ""
     _tell(run, json)
     if any(outcome.needs_a_person for outcome in run.copies):
@@ -263,10 +262,11 @@ def _each(
     wanted: Sequence[CopySettings],
     work: Work,
     label: str,
+    tell: Callable[[CopyOutcome], None],
     *,
     despite_alarm: bool,
-) -> Iterator[CopyOutcome]:
-    from backup_scp.node.copying import alarm_of
+) -> None:
+    from backup_scp.node.copying import alarm_of, pace_of
     from backup_scp.node.opening import OpenStores
     from backup_scp.services.ingest import Ingest
     from backup_scp.watch.alarm import go_on
@@ -276,31 +276,45 @@ def _each(
             go_on(storage.index)
         alarm = alarm_of(settings, storage)
         for copy in wanted:
-            if why := alarm.sentence:
-                yield CopyOutcome(copy.name, trouble=f"Stopped by an alarm: {why}. {_GO_ON}")
-                continue
+            pace = pace_of(copy, alarm)
             with progress(f"{label} {copy.name}") as show:
-                yield _one(settings, copy, storage, ingest, partial(work, show=show))
+                _one(settings, copy, storage, ingest, pace, partial(work, show=show), tell=tell)
 
 
 def _one(
-    settings: Settings, copy: CopySettings, storage: OpenStores, ingest: Ingest, work: Callable[[Copying, int], None]
-) -> CopyOutcome:
-    """Do the work at one copy; what prevents it becomes part of the outcome, so that the others have their turn."""
+    settings: Settings,
+    copy: CopySettings,
+    storage: OpenStores,
+    ingest: Ingest,
+    pace: Pace,
+    work: Callable[[Copying, int], None],
+    *,
+    tell: Callable[[CopyOutcome], None],
+) -> None:
+    """Do the work at one copy, and tell the outcome, also of a part.
+
+    What prevents it becomes part of the outcome, so that the others have their turn.
+    """
     from backup_scp.node.copy_places import open_place
-    from backup_scp.node.copying import copying, pace_of
+    from backup_scp.node.copying import copying
     from backup_scp.node.remote_aes import receives_reports
 
-    place = open_place(settings, copy, storage.index)
+    try:
+        place = open_place(settings, copy, storage.index)
+    except InvalidSettings as error:
+        tell(CopyOutcome(copy.name, trouble=str(error)))
+        return
     reports = receives_reports(settings, storage.index) if copy.url.startswith("dicom:") else nullcontext()
-    worker = copying(settings, place, storage, ingest, pace_of(copy))
+    worker = copying(settings, place, storage, ingest, pace)
     trouble, is_away = "", False
     try:
+        pace(0)  # before the place is touched
         with reports, place:
             work(worker, worker.register())
     except DestinationUnavailable as error:
         trouble, is_away = str(error), isinstance(error, DestinationAway)
-    return CopyOutcome(copy.name, place.medium, trouble, is_away, **asdict(worker.done))
+    finally:
+        tell(CopyOutcome(copy.name, place.medium, trouble, is_away, **asdict(worker.done)))
 
 
 def _tell(run: CopiesRun, json: bool) -> None:

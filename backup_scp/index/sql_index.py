@@ -206,6 +206,10 @@ class SQLIndex:
         with self._database.reading() as connection:
             return statistics.clock_doubt(connection)
 
+    def count_damaged(self) -> int:
+        with self._database.reading() as connection:
+            return statistics.count_damaged(connection)
+
     def remarks(self, limit: int) -> list[FlaggedVersion]:
         with self._database.reading() as connection:
             return statistics.remarks(connection, limit)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from backup_scp.errors import InvalidSelection, InvalidSettings, Unavailable
+from backup_scp.errors import DestinationUnavailable, InvalidSelection, InvalidSettings, Unavailable
 from backup_scp.machine import clock
 from backup_scp.node.copy_places import open_place
 from backup_scp.node.mass_changes import mass_changes
@@ -47,6 +47,7 @@ class CopySnapshot:
         return msgspec.toml.encode(sections).decode()
 
 
+_GO_ON = "When you have looked: backup-scp copies sync --despite-alarm"
 _SECTION_NAMES = [field.name for field in msgspec.structs.fields(Sections)]
 
 
@@ -79,9 +80,16 @@ def alarm_of(settings: Settings, storage: OpenStores) -> CopyAlarm:
     return CopyAlarm(storage.archive, storage.index, list_storms, settings.alerts.lost_images)
 
 
-def pace_of(copy: CopySettings) -> Pace:
-    """Return what keeps a command within the rate of the settings."""
-    return Throttle(copy.mb_per_s).wait
+def pace_of(copy: CopySettings, alarm: CopyAlarm) -> Pace:
+    """Return what keeps a command within the rate of the settings, and ends it when there is an alarm."""
+    throttle = Throttle(copy.mb_per_s)
+
+    def pace(size_bytes: int) -> None:
+        if why := alarm.sentence:
+            raise DestinationUnavailable(f"Stopped by an alarm: {why}. {_GO_ON}")
+        throttle.wait(size_bytes)
+
+    return pace
 
 
 def schedule_of(copy: CopySettings) -> CopySchedule:

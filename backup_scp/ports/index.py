@@ -148,6 +148,9 @@ class IndexRecords(Protocol):
     def clock_doubt(self) -> ClockDoubt:
         """Report versions dated in the future: the clock was wrong then, or it is wrong now."""
 
+    def count_damaged(self) -> int:
+        """Return how many versions were found damaged or missing; quick, unlike ``holdings``."""
+
     def remarks(self, limit: int) -> list[FlaggedVersion]:
         """List flagged and damaged versions, newest first."""
 

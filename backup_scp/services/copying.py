@@ -136,6 +136,7 @@ class Copying:
         self._pace = pace
         self._timers = timers or CopyTimers()
         self._unhealed: set[int] = set()  # those that this place cannot heal: it is sealed, or damaged itself
+        self._concluded = 0  # the number of the copy that stands alone, with all that we know of
         self.done = CopyRun()
         if isinstance(place, WaitingPlace):
             place.watch = lambda: pace(0)
@@ -145,7 +146,7 @@ class Copying:
         return self._records.register(self._place.name, self._place.medium, clock.now(), self._place.label)
 
     def fill(self, copy: int, on_progress: OnProgress = lambda _: None) -> None:
-        """Write all that is due now, then what lets the copy stand alone.
+        """Write all that is due now, then what lets the copy stand alone; also that alone, if a crash has left it out.
 
         Raises
         ------
@@ -153,17 +154,17 @@ class Copying:
             What was written by then is recorded.
         """
         total = self._due(copy)
-        has_new = False
         while batch := self._lease(copy):
-            has_new = True
+            self._concluded = 0
             self._write(batch, total, on_progress)
         self.done.is_complete = not self._due(copy)
-        if has_new:
+        if self._concluded != copy:
             self._place.conclude(self._snapshot, is_complete=self.done.is_complete)
+            self._concluded = copy
+        if self._records.comparison(copy) == (0, None):  # what is there was read back when it was written
+            self._records.record_comparison(copy, (), clock.now(), until=None)
         if self.done.is_complete:
             self._records.note_complete(copy, clock.now())
-            if self._records.comparison(copy) == (0, None):  # all of it was read back when it was written
-                self._records.record_comparison(copy, (), clock.now(), until=None)
 
     def _due(self, copy: int) -> int:
         return self._records.count_due(copy)

@@ -8,7 +8,7 @@ from typing import BinaryIO, cast
 from backup_scp.dicom.part10 import read_heading
 from backup_scp.errors import ArchiveUnavailable, DigestMismatch, NotDICOM
 from backup_scp.machine import clock
-from backup_scp.ports import IMPORT, Arrival, CopyItem, CopyPlace
+from backup_scp.ports import IMPORT, AddResult, Arrival, CopyItem, CopyPlace
 from backup_scp.services.ingest import Ingest
 
 _IN_MEMORY_BYTES = 16 << 20
@@ -48,5 +48,6 @@ def _take_in(stream: BinaryIO, item: CopyItem, ingest: Ingest) -> None:
     if not is_same:
         staged.discard()
         raise DigestMismatch(f"the copy of {held.location} holds other bytes")
-    if not ingest.accept(staged, Arrival(clock.now(), IMPORT)).repaired:
+    # HELD without a repair: another worker was quicker.
+    if ingest.accept(staged, Arrival(clock.now(), IMPORT)).admission is not AddResult.HELD:
         raise ArchiveUnavailable(f"{held.location} was not repaired; it is tried again")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 
 from backup_scp.errors import Damaged, Unavailable
@@ -17,7 +18,6 @@ SEEN = "alarm seen"
 
 _EVERY_S = 30.0
 _SAMPLE = 32
-_LISTED = 1000
 
 
 class CopyAlarm:
@@ -61,7 +61,10 @@ class CopyAlarm:
         if not self._lost_images:
             return ""
         self._sample()
-        lost = lost_images(self._index)
+        lost = self._index.count_damaged()
+        if seen and lost < seen.done:  # some are healed: others that are lost from now on count
+            seen = replace(seen, done=lost)
+            self._index.record_task(seen)
         if lost < self._lost_images + (seen.done if seen else 0):
             return ""
         return f"{lost} stored images were changed or are gone"
@@ -74,15 +77,10 @@ class CopyAlarm:
                 self._archive.read(held.location)
             except Damaged as error:
                 found.append(VerificationResult(held.location, str(error)))
-            except Unavailable:
-                return
+            except Unavailable:  # of the others the next look tells
+                break
         if found:
             self._index.record_verification(found)
-
-
-def lost_images(index: Index) -> int:
-    """Count the stored images that were found damaged or missing, up to a thousand."""
-    return sum("damaged" in remark.flags for remark in index.remarks(_LISTED))
 
 
 def go_on(index: Index) -> None:
@@ -92,4 +90,4 @@ def go_on(index: Index) -> None:
     ------
     IndexUnavailable
     """
-    index.record_task(Task(SEEN, clock.now(), done=lost_images(index)))
+    index.record_task(Task(SEEN, clock.now(), done=index.count_damaged()))

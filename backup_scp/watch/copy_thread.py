@@ -42,8 +42,12 @@ class _Stopping(Exception):  # noqa: N818 - no error
     """The node is being stopped."""
 
 
-class _Waits(Exception):  # noqa: N818 - no error
-    """It is not the time of day for it, or there is an alarm."""
+class _Closed(Exception):  # noqa: N818 - no error
+    """Its time of day is over."""
+
+
+class _Alarmed(Exception):  # noqa: N818 - no error of the copy
+    """A virus may be at work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +116,8 @@ class CopyThread:
         self._throttle = Throttle(schedule.mb_per_s, sleep=self._sleep)
         self._copy: int | None = None  # as it was last reached
         self._reached_at = 0.0
-        self._trouble = ""
+        self._trouble, self._trouble_since = "", clock.now()
+        self._noted = ""  # the trouble that the records have
 
     def start(self) -> None:
         """Begin."""
@@ -134,13 +139,18 @@ class CopyThread:
 
     def _turn(self) -> bool:
         """Do what is due; tell whether trouble asks for a longer pause."""
+        if not self._is_open:
+            return False
         try:
+            self._require_calm()
             if self._is_worth_reaching():
                 self._work()
             self._tell("")
         except _Stopping:
             raise
-        except _Waits as why:
+        except _Closed:
+            pass
+        except _Alarmed as why:
             self._tell(str(why))
         except DestinationAway as error:
             self._copy = None
@@ -158,25 +168,29 @@ class CopyThread:
 
     def _is_worth_reaching(self) -> bool:
         """Tell whether to connect: always for a drive, which says by this whether it is here."""
-        if not self._schedule.is_open(clock.now().astimezone()):
-            return False
-        if self._copy is None or self._place.is_removable or time.monotonic() - self._reached_at > _REACHED_EVERY_S:
+        if self._copy is None or self._trouble or self._place.is_removable:
+            return True
+        if time.monotonic() - self._reached_at > _REACHED_EVERY_S:
             return True
         return self._records.is_anything_due(self._copy, clock.now()) or self._must_compare(self._copy)
 
     def _work(self) -> None:
         with self._place:
-            self._copy = copy = self._copying.register()
+            before, self._copy = self._copy, self._copying.register()
+            copy, self._noted = self._copy, ""
             self._reached_at = time.monotonic()
-            self._require_calm()
-            if self._records.is_anything_due(copy, clock.now()):
-                before = self._copying.done.copied
-                self._copying.fill(copy)
-                if copied := self._copying.done.copied - before:
-                    log.info("Copy %s: %d images written, read back and compared", self._place.name, copied)
+            # At first also without anything due: a crash may have left out what concludes a copy.
+            if before != copy or self._records.is_anything_due(copy, clock.now()):
+                self._fill(copy)
             self._copying.heal(copy)
             if self._must_compare(copy):
                 self._compare(copy)
+
+    def _fill(self, copy: int) -> None:
+        before = self._copying.done.copied
+        self._copying.fill(copy)
+        if copied := self._copying.done.copied - before:
+            log.info("Copy %s: %d images written, read back and compared", self._place.name, copied)
 
     def _must_compare(self, copy: int) -> bool:
         """Tell whether a comparison runs or is due; the first one counts from the first time that all was there."""
@@ -203,28 +217,37 @@ class CopyThread:
     def _pace(self, size_bytes: int) -> None:
         if self._stop.is_set():
             raise _Stopping
+        if not self._is_open:
+            raise _Closed
         self._require_calm()
         self._throttle.wait(size_bytes)
         if time.monotonic() - self._received_at() < _RECEIVING_S:
             self._sleep(size_bytes / 1e6 * _POLITE_S_PER_MB)
 
+    @property
+    def _is_open(self) -> bool:
+        return self._schedule.is_open(clock.now().astimezone())
+
     def _require_calm(self) -> None:
-        if not self._schedule.is_open(clock.now().astimezone()):
-            raise _Waits("It waits for its time of day")
         if alarm := self._alarm.sentence:
-            raise _Waits(f"Stopped by an alarm: {alarm}")
+            raise _Alarmed(f"Stopped by an alarm: {alarm}")
 
     def _sleep(self, seconds: float) -> None:
         if self._stop.wait(seconds):
             raise _Stopping
 
     def _tell(self, trouble: str, *, is_usual: bool = False) -> None:
-        """Record and log why the copy cannot be used, once."""
-        if trouble and trouble != self._trouble and not is_usual:
-            log.error("Copy %s: %s", self._place.name, trouble)
-        elif self._trouble and not trouble:
-            log.warning("Copy %s can be used again", self._place.name)
+        """Log why the copy cannot be used, once; record it as often as reaching the copy has cleared it."""
         if trouble != self._trouble:
+            self._log(trouble, is_usual=is_usual)
+            self._trouble, self._trouble_since = trouble, clock.now()
+        if trouble != self._noted:
             with contextlib.suppress(Unavailable):
-                self._records.note_trouble(self._place.name, trouble, clock.now())
-                self._trouble = trouble
+                self._records.note_trouble(self._place.name, trouble, self._trouble_since)
+                self._noted = trouble
+
+    def _log(self, trouble: str, *, is_usual: bool) -> None:
+        if not trouble:
+            log.warning("Copy %s can be used again", self._place.name)
+        elif not is_usual:
+            log.error("Copy %s: %s", self._place.name, trouble)

@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from backup_scp.errors import Damaged, DestinationUnavailable, DigestMismatch, FileMissing
+from backup_scp.errors import Damaged, DestinationAway, DestinationUnavailable, DigestMismatch, FileMissing
 from backup_scp.ports import CopyResult, StoredCopy
 
 
@@ -40,7 +40,7 @@ class FaultyPlace:
 
     def _require_here(self):
         if self.away:
-            raise DestinationUnavailable(self.away)
+            raise (DestinationAway if self.is_removable else DestinationUnavailable)(self.away)
 
     def put(self, items, read):
         for item in items:

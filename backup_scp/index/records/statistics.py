@@ -156,11 +156,16 @@ def holdings(connection: sa.Connection) -> Holdings:
         versions=versions,
         size_bytes=size_bytes,
         flagged=_count(connection, _IS_REMARKABLE, version.c.flags != ""),
-        damaged=_count(connection, _IS_REMARKABLE, version.c.damage.is_not(None)),
+        damaged=count_damaged(connection),
         last_received_at=moment(last_received_at) if last_received_at else None,
         last_verified_at=moment(last_verified_at) if last_verified_at else None,
         never_verified=_count(connection, version.c.verified_at == ""),
     )
+
+
+def count_damaged(connection: sa.Connection) -> int:
+    """See ``Index.count_damaged``."""
+    return _count(connection, _IS_REMARKABLE, version.c.damage.is_not(None))
 
 
 def _count(connection: sa.Connection, *clauses: Any) -> int:
