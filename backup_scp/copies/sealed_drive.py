@@ -8,7 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from backup_scp.copies.byte_store import Digested, NameState
+from backup_scp.copies.byte_store import NameState
 from backup_scp.copies.cloud import CloudCopy
 from backup_scp.copies.cloud_extras import CloudExtras
 from backup_scp.copies.drive_batch import CHUNK_BYTES, NewFile, read_back
@@ -114,23 +114,22 @@ class _DriveStore:
                 root.uncache_device()
         return ""
 
-    def digest(self, name: str, object_version: str = "") -> Digested:  # noqa: ARG002 - a drive keeps one version
+    def digest(self, name: str, object_version: str = "") -> str:  # noqa: ARG002 - a drive keeps one version
         return self._read(name, lambda _: None)
 
-    def get(self, name: str, object_version: str, into: BinaryIO) -> Digested:  # noqa: ARG002
+    def get(self, name: str, object_version: str, into: BinaryIO) -> str:  # noqa: ARG002
         return self._read(name, into.write)
 
-    def _read(self, name: str, write: Callable[[memoryview], object]) -> Digested:
-        digest, size = sha256(), 0
+    def _read(self, name: str, write: Callable[[memoryview], object]) -> str:
+        digest = sha256()
         self._drive.require_here()
         chunks = read_back(self._drive.root, name)
         while True:
             with self._drive.explained_of_file(name):
                 chunk = next(chunks, None)
             if chunk is None:
-                return Digested(digest.hexdigest(), size)
+                return digest.hexdigest()
             digest.update(chunk)
-            size += len(chunk)
             write(chunk)
 
     def head(self, name: str) -> NameState | None:
