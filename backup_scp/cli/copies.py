@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from backup_scp.cli.copies_report import CopiesRun, CopyOutcome, tell_cost, tell_keys, tell_run, tell_states
+from backup_scp.cli.copies_report import CopiesRun, CopyOutcome, tell_check, tell_cost, tell_keys, tell_run, tell_states
 from backup_scp.cli.interruption import INTERRUPTED, interruptible
 from backup_scp.cli.options import ConfigOption, JSONOption, PlainCommand, settings_of, takes_groups
 from backup_scp.cli.output import print_json, progress, say
@@ -166,6 +166,24 @@ def init(
         print_json(prepared)
     else:
         say(f"The drive {prepared.label} is ready. The node fills it while it runs; to fill it now: {_SYNC} {name}")
+
+
+@app.command("check", cls=PlainCommand)
+def check(context: typer.Context, name: OneArgument, json: JSONOption = False, config: ConfigOption = None) -> None:
+    """Show in a table what the place of a copy really gives: locks, versions, who can delete.
+
+    It is tried with a small object of its own, not only asked. Exit code 1 when something should be otherwise.
+    """
+    settings = settings_of(context, config)
+    from backup_scp.node.place_check import check_place
+
+    found = check_place(settings, name)
+    if json:
+        print_json(found)
+    else:
+        tell_check(found)
+    if not all(answer.is_well for answer in found):
+        raise typer.Exit(1)
 
 
 @app.command("keys", cls=PlainCommand)

@@ -11,6 +11,7 @@ from backup_scp.cli.table import print_table
 
 if TYPE_CHECKING:
     from backup_scp.node.copy_keys import CopyKeys
+    from backup_scp.node.place_check import PlaceAnswer
     from backup_scp.node.settings import Settings
     from backup_scp.ports import CopyState
     from backup_scp.watch.cost import Cost
@@ -163,3 +164,13 @@ def tell_keys(found: CopyKeys) -> None:
         say(f"The sheet with the recovery key is in {found.file}: print it, then delete the file")
     say("Write into each [[copy]] that is to be sealed:")
     say(f'encrypt = ["{found.public_key}"]')
+
+
+def tell_check(found: Sequence[PlaceAnswer]) -> None:
+    """Print what a place really gives, and what to do about it."""
+    print_table(
+        ("", "question", "answer"), [("ok" if each.is_well else "TO DO", each.question, each.answer) for each in found]
+    )
+    for each in found:
+        if each.fix:
+            say(f"{each.question}: {each.fix}")

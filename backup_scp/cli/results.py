@@ -15,6 +15,7 @@ from backup_scp.node.copy_keys import CopyKeys
 from backup_scp.node.copying import Prepared
 from backup_scp.node.health.finding import Finding
 from backup_scp.node.health.status_report import Status
+from backup_scp.node.place_check import PlaceAnswer
 from backup_scp.node.supervisor import Ready
 from backup_scp.ports import CopyState
 from backup_scp.services.rebuild import Rebuild
@@ -51,6 +52,7 @@ RESULTS = {
     "copies": Result(list[CopyState]),
     "copies sync": Result(CopiesRun),
     "copies verify": Result(CopiesRun),
+    "copies check": Result(list[PlaceAnswer]),
     "copies keys": Result(CopyKeys),
     "copies init": Result(Prepared),
     "copies forget": Result(Forgotten),

@@ -1,0 +1,54 @@
+"""What the place of a copy really gives, for ``copies check``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from backup_scp.errors import DestinationUnavailable
+from backup_scp.node.copy_places import open_place
+from backup_scp.node.copying import chosen
+from backup_scp.node.opening import OpenStores
+from backup_scp.node.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceAnswer:
+    """What the place of a copy really gives.
+
+    Attributes
+    ----------
+    question, answer
+        What was tried, and what came of it.
+    is_well
+        Whether it is as it should be.
+    fix
+        What a person can do; empty when it is well.
+    """
+
+    question: str
+    answer: str
+    is_well: bool
+    fix: str = ""
+
+
+def check_place(settings: Settings, name: str) -> list[PlaceAnswer]:
+    """Reach the place of a copy, and try what it gives.
+
+    Raises
+    ------
+    InvalidSelection, InvalidSettings
+        There is no such copy, or it cannot be used as it is set.
+    """
+    from backup_scp.copies.cloud import CloudCopy
+
+    (copy,) = chosen(settings, name)
+    reached = "Can it be reached?"
+    with OpenStores(settings, create=True) as storage:
+        place = open_place(settings, copy, storage.index)
+        try:
+            with place:
+                found = place.check() if isinstance(place, CloudCopy) else []
+        except DestinationUnavailable as error:
+            return [PlaceAnswer(reached, str(error), is_well=False)]
+    label = f", the drive {place.label}" if place.label else ""
+    return [PlaceAnswer(reached, f"yes{label}", is_well=True), *(PlaceAnswer(*fact) for fact in found)]
