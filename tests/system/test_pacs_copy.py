@@ -106,6 +106,15 @@ def test_our_own_node_elsewhere_commits_what_it_has_read_back(here, start_node):
     assert here.fetch(held[0], copied) == CT[0].data_set
 
 
+def test_a_node_that_cannot_be_reached_from_there_gets_its_reports(here, start_node):
+    """It is behind a router: the report comes back on the association that it has opened."""
+    there = start_node(ae_title="THERE", remotes=[Remote("here", "HERE", free_port())])
+    here.configure(url(there))
+    held = here.put(*CT)
+    for _ in range(3):
+        assert proofs(here.copy(held)) == ["committed"] * 3
+
+
 def test_a_damaged_image_there_is_found_and_replaced(here, start_node):
     there = start_node(ae_title="THERE", remotes=[here.remote])
     here.configure(url(there))
