@@ -29,6 +29,8 @@ NEW_LISTS = f"{OWN}/NEW"
 TEMPORARY = f"{OWN}/TEMP"
 
 _NEW_LIST = re.compile(r"SHA256_([0-9A-Z_]+-[0-9]+)_[0-9A-F]{8}\.TXT")
+_TOO_LARGE = frozenset({errno.EOVERFLOW, errno.EINVAL})
+_LARGE_BYTES = 2 << 30
 _MOST_FILES = 512
 _MOST_BYTES = 256 << 20
 _TRIES = 5
@@ -132,7 +134,7 @@ class DriveWriter:
             yield CopyResult(item.number, None, str(error), is_lost=True)
             return
         except OSError as error:
-            if error.errno != errno.EFBIG:
+            if not _is_too_large(error, item.held.size_bytes):
                 raise
             reason = "is too large for the drive's file system (FAT32 holds files up to 4 GB): use exFAT, NTFS or ext4"
             yield CopyResult(item.number, None, f"Image {item.held.sop_instance_uid} {reason}")
@@ -259,6 +261,11 @@ class DriveWriter:
         for temporary, name in lists:
             self._root.rename_new(temporary, name)
         self._root.flush()
+
+
+def _is_too_large(error: OSError, size_bytes: int) -> bool:
+    """Tell whether a file system says that a file is longer than it can hold; drivers do so in several ways."""
+    return error.errno == errno.EFBIG or (error.errno in _TOO_LARGE and size_bytes >= _LARGE_BYTES)
 
 
 def new_list_name(month: str) -> str:

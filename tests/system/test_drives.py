@@ -16,6 +16,7 @@ from backup_scp.errors import DestinationAway, DestinationUnavailable
 from backup_scp.machine.root_folder import RootFolder
 from tests.copies.contract import IDENTITY, Snapshots, put, small_archive
 from tests.copies.test_drive import checked, listed, named_by_dicomdirs
+from tests.processes import wait_until
 from tests.samples import ct_series, dx, encode, one_of_each
 from tests.system.drives import FILE_SYSTEMS, Drives
 from tests.system.peers import dcmtk
@@ -195,6 +196,27 @@ def test_a_full_drive_says_so_and_stays_readable(drives, media, tmp_path, kind):
     assert 4 < len(confirmed) < 24
     assert len(named_by_dicomdirs(media / "x-rays")) == len(listed(media / "x-rays")) == len(confirmed)
     assert checked(media / "x-rays").returncode == 0
+
+
+def test_a_running_node_fills_drives_that_take_turns(drives, media, make_node):
+    media.mkdir()
+    node = make_node(settings={"[copy]": {"name": "drive", "url": f"file://{media}/x-rays"}})
+    node.start()
+    samples = [encode(dataset) for dataset in ct_series(6)]
+    turns = {"blue": drives.make("ext4"), "red": drives.make("exfat")}
+
+    for label, count in (("blue", 2), ("red", 4), ("blue", 6)):
+        node.send(samples[count - 2 : count])
+        turns[label].plug(media)
+        if count < 6:
+            node.cli("copies", "init", "drive", "--label", label)
+        wait_until(lambda count=count: len(named_by_dicomdirs(media / "x-rays")) == count)
+        wait_until((media / "x-rays/BACKUPSC/INDEX.TXT").exists)
+        assert checked(media / "x-rays").returncode == 0
+        turns[label].pull()
+    states = {state["label"]: state for state in node.json("copies", exit_code=None)}
+    assert {label: (state["held"], state["due"]) for label, state in states.items()} == {"blue": (6, 0), "red": (4, 2)}
+    assert "Traceback" not in node.output
 
 
 class TestReaders:
