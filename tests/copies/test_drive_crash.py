@@ -66,7 +66,8 @@ def test_any_moment(tmp_path, crash_at):
     samples = [encode(ds) for ds in (dx(study="1"), *ct_series(3, study="2"), *ct_series(2, study="3"))]
     made = small_archive(tmp_path, samples)
     for moment in itertools.count(1):
-        folder, confirmed = tmp_path / f"drive{moment}", {}
+        folder = tmp_path / f"drive{moment}"
+        confirmed: dict = {}
         prepare(folder)
         crash_at(moment)
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -198,6 +199,10 @@ def test_a_full_drive_says_so_and_stays_readable(drives, media, tmp_path, kind):
     assert checked(media / "x-rays").returncode == 0
 
 
+def _has(folder: Path, count: int) -> bool:
+    return len(named_by_dicomdirs(folder)) == count
+
+
 def test_a_running_node_fills_drives_that_take_turns(drives, media, make_node):
     media.mkdir()
     node = make_node(settings={"[copy]": {"name": "drive", "url": f"file://{media}/x-rays"}})
@@ -210,7 +215,7 @@ def test_a_running_node_fills_drives_that_take_turns(drives, media, make_node):
         turns[label].plug(media)
         if count < 6:
             node.cli("copies", "init", "drive", "--label", label)
-        wait_until(lambda count=count: len(named_by_dicomdirs(media / "x-rays")) == count)
+        wait_until(partial(_has, media / "x-rays", count))
         wait_until((media / "x-rays/BACKUPSC/INDEX.TXT").exists)
         assert checked(media / "x-rays").returncode == 0
         turns[label].pull()
