@@ -74,7 +74,7 @@ def copies(context: typer.Context, json: JSONOption = False, config: ConfigOptio
         return
     settings = settings_of(context, config)
     from backup_scp.machine import clock
-    from backup_scp.node.copying import chosen
+    from backup_scp.node.copy_setup import chosen
     from backup_scp.node.opening import OpenStores
 
     chosen(settings, None)
@@ -159,7 +159,7 @@ def init(
     already stays there.
     """
     settings = settings_of(context, config)
-    from backup_scp.node.copying import prepare
+    from backup_scp.node.copy_setup import prepare
 
     prepared = prepare(settings, name, folder, options.label or name, may_share_disk=options.same_disk)
     if json:
@@ -222,7 +222,7 @@ def keys(
 def forget(context: typer.Context, name: OneArgument, json: JSONOption = False, config: ConfigOption = None) -> None:
     """Forget a copy that was taken out of the settings; nothing is deleted at the place itself."""
     settings = settings_of(context, config)
-    from backup_scp.node.copying import forget as forget_copy
+    from backup_scp.node.copy_setup import forget as forget_copy
 
     forget_copy(settings, name)
     if json:
@@ -241,11 +241,11 @@ def cost(context: typer.Context, prices: PriceOptions, json: JSONOption = False,
     settings = settings_of(context, config)
     from backup_scp.machine import clock
     from backup_scp.node.opening import OpenStores
-    from backup_scp.watch.cost import Prices, volume_of
+    from backup_scp.watch.cost import Prices, yearly_volume
     from backup_scp.watch.cost import cost as cost_of
 
     with OpenStores(settings) as storage:
-        found = cost_of(volume_of(storage.index, clock.now()), Prices(**asdict(prices)))
+        found = cost_of(yearly_volume(storage.index, clock.now()), Prices(**asdict(prices)))
     if json:
         print_json(found)
     else:
@@ -263,7 +263,7 @@ def _run(
     despite_alarm: bool,
 ) -> None:
     settings = settings_of(context, config)
-    from backup_scp.node.copying import chosen
+    from backup_scp.node.copy_setup import chosen
 
     run = CopiesRun(stopped=INTERRUPTED)
     wanted = chosen(settings, name)
@@ -284,7 +284,7 @@ def _each(
     *,
     despite_alarm: bool,
 ) -> None:
-    from backup_scp.node.copying import alarm_of, pace_of
+    from backup_scp.node.copy_setup import alarm_of, pace_of
     from backup_scp.node.opening import OpenStores
     from backup_scp.services.ingest import Ingest
     from backup_scp.watch.alarm import go_on
@@ -314,7 +314,7 @@ def _one(
     What prevents it becomes part of the outcome, so that the others have their turn.
     """
     from backup_scp.node.copy_places import open_place
-    from backup_scp.node.copying import copying
+    from backup_scp.node.copy_setup import copying
     from backup_scp.node.remote_aes import receives_reports
 
     try:

@@ -12,7 +12,7 @@ from backup_scp.cli.import_folders import Imported
 from backup_scp.cli.index import Copied
 from backup_scp.cli.restore_summary import RestoreSummary
 from backup_scp.node.copy_keys import CopyKeys
-from backup_scp.node.copying import Prepared
+from backup_scp.node.copy_setup import Prepared
 from backup_scp.node.health.finding import Finding
 from backup_scp.node.health.status_report import Status
 from backup_scp.node.place_check import PlaceAnswer

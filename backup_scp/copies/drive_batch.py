@@ -25,7 +25,7 @@ _WRITEBACK_BYTES = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Digests:
+class FileDigests:
     """Of a whole file: SHA-256 for the lists, XXH3 for reading it back, and the number of bytes."""
 
     sha256: str
@@ -44,7 +44,7 @@ class Copier:
         """End the thread."""
         self._thread.shutdown()
 
-    def copy(self, file: ArchivedFile, write: Callable[[memoryview], object]) -> Digests:
+    def copy(self, file: ArchivedFile, write: Callable[[memoryview], object]) -> FileDigests:
         """Read a file of the archive, compare its Data Set with its digest, and write all of it.
 
         The Data Set is compared by XXH3, where the file has one.
@@ -58,7 +58,7 @@ class Copier:
         with file.reopen() as source:
             return self.copy_from(source, file, write)
 
-    def copy_from(self, source: BinaryIO, file: ArchivedFile, write: Callable[[memoryview], object]) -> Digests:
+    def copy_from(self, source: BinaryIO, file: ArchivedFile, write: Callable[[memoryview], object]) -> FileDigests:
         """Do what ``copy`` does, from an open file at its first byte."""
         whole, quick = sha256(), xxh3_128()
         expected = file.xxh3_128 or file.sha256
@@ -82,7 +82,7 @@ class Copier:
                 future.result()
         if data_set.hexdigest() != expected:
             raise DigestMismatch(f"{file.location} is damaged: its Data Set does not match the digest in the file")
-        return Digests(whole.hexdigest(), quick.hexdigest(), size)
+        return FileDigests(whole.hexdigest(), quick.hexdigest(), size)
 
 
 def _update(digest: Digest, chunk: memoryview) -> None:

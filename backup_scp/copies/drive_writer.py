@@ -13,7 +13,7 @@ from typing import BinaryIO, Self
 
 from xxhash import xxh3_128
 
-from backup_scp.copies.drive_batch import Copier, Digests, NewFile, digest_of, uncached
+from backup_scp.copies.drive_batch import Copier, FileDigests, NewFile, digest_of, uncached
 from backup_scp.copies.drive_catalog import MANIFEST, Entry, Image, encode, entry_of, image_of
 from backup_scp.copies.drive_names import file_names, folder_of, month_of
 from backup_scp.dicom.sop_instance import SOPInstance
@@ -47,7 +47,7 @@ class _Written:
     folder: str
     temporary: str
     path: str
-    digests: Digests
+    digests: FileDigests
 
 
 class TemporaryFolder:
@@ -167,7 +167,7 @@ class DriveWriter:
 
     def _there(
         self, source: BinaryIO, file: ArchivedFile, instance: SOPInstance, folder: str
-    ) -> tuple[str, Digests] | None:
+    ) -> tuple[str, FileDigests] | None:
         """Return name and digests of the file when the drive has it already, byte for byte."""
         for name in file_names(instance, file.sha256):
             path = f"{folder}/{name}"
@@ -178,7 +178,7 @@ class DriveWriter:
                 return path, digests
         return None
 
-    def _same(self, source: BinaryIO, file: ArchivedFile, path: str) -> Digests | None:
+    def _same(self, source: BinaryIO, file: ArchivedFile, path: str) -> FileDigests | None:
         descriptor = self._root.open(path, READ)
         try:
             uncached(descriptor)

@@ -168,7 +168,7 @@ class Node:
         """Start a thread for each further copy."""
         if not self._settings.copy:
             return
-        from backup_scp.node.copying import copy_threads
+        from backup_scp.node.copy_setup import copy_threads
 
         for thread in copy_threads(self._settings, storage, ingest):
             thread.start()

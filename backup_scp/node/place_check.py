@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from backup_scp.errors import DestinationUnavailable
 from backup_scp.node.copy_places import open_place
-from backup_scp.node.copying import chosen
+from backup_scp.node.copy_setup import chosen
 from backup_scp.node.opening import OpenStores
 from backup_scp.node.settings import Settings
 

@@ -38,7 +38,7 @@ _RECEIVING_S = 1.0
 """So long after an image another one may follow."""
 
 
-class _Stopping(Exception):  # noqa: N818 - no error
+class _Ended(Exception):  # noqa: N818 - no error
     """The node is being stopped."""
 
 
@@ -131,7 +131,7 @@ class CopyThread:
     def _run(self) -> None:
         lower_priority()
         pause_s = _FIRST_PAUSE_S
-        with contextlib.suppress(_Stopping):
+        with contextlib.suppress(_Ended):
             while True:
                 trouble = self._turn()
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S) if trouble else _FIRST_PAUSE_S
@@ -146,7 +146,7 @@ class CopyThread:
             if self._is_worth_reaching():
                 self._work()
             self._tell("")
-        except _Stopping:
+        except _Ended:
             raise
         except _Closed:
             pass
@@ -216,7 +216,7 @@ class CopyThread:
 
     def _pace(self, size_bytes: int) -> None:
         if self._stop.is_set():
-            raise _Stopping
+            raise _Ended
         if not self._is_open:
             raise _Closed
         self._require_calm()
@@ -234,7 +234,7 @@ class CopyThread:
 
     def _sleep(self, seconds: float) -> None:
         if self._stop.wait(seconds):
-            raise _Stopping
+            raise _Ended
 
     def _tell(self, trouble: str, *, is_usual: bool = False) -> None:
         """Log why the copy cannot be used, once; record it as often as reaching the copy has cleared it."""

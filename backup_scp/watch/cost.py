@@ -41,7 +41,7 @@ class Prices:
 
 
 @dataclass(frozen=True, slots=True)
-class Volume:
+class YearlyVolume:
     """How much a clinic receives and holds.
 
     Attributes
@@ -83,7 +83,7 @@ class Cost:
     cloud_pacs_study: float
 
 
-def volume_of(index: Index, now: datetime) -> Volume:
+def yearly_volume(index: Index, now: datetime) -> YearlyVolume:
     """Work out what a year brings from what the last three months brought.
 
     Raises
@@ -94,10 +94,12 @@ def volume_of(index: Index, now: datetime) -> Volume:
     since = max(recent.first_at or now, now - _LOOK_BACK)
     a_year = _YEAR / max(now - since, _SHORTEST)
     tb_a_year = recent.size_bytes * a_year / 1e12
-    return Volume(recent.studies * a_year, recent.instances * a_year, tb_a_year, held.size_bytes / 1e12 + tb_a_year / 2)
+    return YearlyVolume(
+        recent.studies * a_year, recent.instances * a_year, tb_a_year, held.size_bytes / 1e12 + tb_a_year / 2
+    )
 
 
-def cost(volume: Volume, prices: Prices) -> Cost:
+def cost(volume: YearlyVolume, prices: Prices) -> Cost:
     """Work out the costs of a year; docs/cost.md has the formulas."""
     drives = prices.drives * max(1, -(-volume.tb_held // prices.drive_tb))
     drive = drives * prices.drive / prices.drive_years

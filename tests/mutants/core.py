@@ -34,6 +34,7 @@ CORE: dict[str, tuple[str, ...]] = {
     "dicom/character_set/decoding.py": ("tests/dicom/test_character_set.py",),
     "services/commitment.py": _COMMITMENT,
     "services/commitment_worker.py": ("tests/services/test_commitment_worker.py", *_COMMITMENT),
+    "services/lease_keeper.py": _COMMITMENT,
     "services/commitment_verification.py": _COMMITMENT,
     "dicom/data_set/pattern.py": ("tests/dicom/test_similar_headers.py",),
     "dicom/data_set/scanning.py": (

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from backup_scp import __version__
 from backup_scp.machine.ownership import chown_words, user_name
 from backup_scp.machine.readable import count, moment, size
-from backup_scp.node.health.copies import copies
+from backup_scp.node.health.copy_findings import copies
 from backup_scp.node.health.facts import Known, NodeFacts
 from backup_scp.node.health.finding import Finding, Severity
 from backup_scp.node.health.refused import refused
