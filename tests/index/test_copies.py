@@ -146,7 +146,10 @@ def test_a_batch_that_is_leased_again_has_limits(index, records, drive):
 def test_each_copy_has_its_own_work(index, records, drive):
     cloud = records.register("cloud", "", at(0))
     new = add(index, "1")
-    assert numbers(leased(records, drive)) == numbers(leased(records, cloud)) == new
+    assert numbers(leased(records, drive)) == new
+    later = leased(records, cloud, 5)  # the other lease has run out
+    assert (numbers(later), later.copy) == (new, cloud)
+    assert leased(records, cloud, 5) is None
 
 
 def test_twelve_workers_of_three_processes_share_the_work(index, records, url):
@@ -457,14 +460,20 @@ def test_a_copy_that_is_forgotten_begins_anew(index, records, drive, monkeypatch
 def test_forgetting_that_was_interrupted_leaves_nothing_of_use(index, records, drive, monkeypatch):
     new = add(index, "1", "2")
     stored_all(records, drive)
+    failing = add(index, "3")
+    late = leased(records, drive)
+    more = add(index, "4")
     monkeypatch.setattr(records, "_delete_some", interrupt)
     with pytest.raises(KeyboardInterrupt):
         records.forget("drive")
     monkeypatch.undo()
     assert records.states(at(0)) == []
     assert records.copies_of([image("1").location]) == {image("1").location: set()}
+    assert records.where(index.copies.sample(1)[0]) == []
+    assert leased(records, drive) is None
+    assert not records.conclude(late, map(there, failing), at(0), at(0))
     again = records.register("drive", "", at(1))
-    assert sorted(stored_all(records, again)) == new
+    assert sorted(stored_all(records, again)) == new + failing + more
     records.forget("another")
     assert [row["id"] for row in rows(index, copy)] == [again]
     assert {row["copy_id"] for row in rows(index, copy_object)} == {again}

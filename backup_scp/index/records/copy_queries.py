@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from backup_scp.index.connection.database import Database
 from backup_scp.index.reading import select
 from backup_scp.index.records import copy_objects
+from backup_scp.index.schema.dialect import Dialect
 from backup_scp.index.schema.stored_text import moment
 from backup_scp.index.schema.tables import REMARKABLE, copy_due, copy_object, named, version
 from backup_scp.index.schema.tables import copy as copies
@@ -22,6 +23,7 @@ from backup_scp.ports import CopyItem, CopyState, StoredVersion
 FORGOTTEN = ""
 """Name of a copy whose records are being deleted."""
 
+_GREATEST = 2**63 - 1
 _LOCATIONS = 500
 _INTACT = copy_object.c.is_damaged == 0
 _KNOWN = copies.c.name != FORGOTTEN
@@ -40,8 +42,12 @@ class CopyQueries:
         return self._items(there.order_by(copy_object.c.version_id).limit(most))
 
     def lost(self, copy: int, most: int) -> list[CopyItem]:
-        is_lost = _IS_REMARKABLE, version.c.damage.is_not(None)
-        return self._items(copy_objects.stored_items(copy).where(*is_lost).order_by(version.c.id).limit(most))
+        there = sa.exists().where(copy_object.c.copy_id == copy, copy_object.c.version_id == version.c.id, _INTACT)
+        damaged = sa.select(version.c.id).where(_IS_REMARKABLE, version.c.damage.is_not(None), there).limit(most)
+        with self._database.reading() as connection:
+            numbers = connection.scalars(damaged).all()  # first: the plan of one statement would read all that is there
+        among = self._database.dialect.among(version.c.id, numbers)
+        return self._items(copy_objects.stored_items(copy).where(among).order_by(version.c.id))
 
     def _items(self, rows: sa.Select[Any]) -> list[CopyItem]:
         with self._database.reading() as connection:
@@ -71,20 +77,26 @@ class CopyQueries:
     def copies_of(self, locations: Iterable[str]) -> dict[str, set[str]]:
         rest = iter(locations)
         found: dict[str, set[str]] = {}
-        while some := list(islice(rest, _LOCATIONS)):
-            found.update((location, set()) for location in some)
-            rows = sa.select(version.c.location, copies.c.name).select_from(version)
-            rows = rows.join(copies, sa.true()).join(copy_object, _is_there()).where(_KNOWN, _INTACT)
-            rows = rows.where(self._database.dialect.among(version.c.location, some))
-            with self._database.reading() as connection:
-                for location, name in connection.execute(rows):
-                    found[location].add(name)
+        with self._database.reading() as connection:
+            known = connection.execute(sa.select(copies.c.id, copies.c.name).where(_KNOWN)).all()
+            while some := list(islice(rest, _LOCATIONS)):
+                found.update((location, set()) for location in some)
+                these = sa.select(version.c.id, version.c.location)
+                these = these.where(self._database.dialect.among(version.c.location, some))
+                location_of = {row.id: row.location for row in connection.execute(these)}
+                for copy_id, name in known:  # one after the other: the plan of a join would read all that is there
+                    for number in connection.scalars(self._intact(copy_id, location_of)):
+                        found[location_of[number]].add(name)
         return found
+
+    def _intact(self, copy_id: int, numbers: Iterable[int]) -> sa.Select[Any]:
+        there = copy_object.c.copy_id == copy_id, self._database.dialect.among(copy_object.c.version_id, numbers)
+        return sa.select(copy_object.c.version_id).where(*there, _INTACT)
 
     def count_due(self, copy: int) -> int:
         with self._database.reading(snapshot=True) as connection:
             row = connection.execute(sa.select(copies).where(copies.c.id == copy)).one_or_none()
-            return _due(connection, row).versions if row else 0
+            return _due(connection, self._database.dialect, row).versions if row else 0
 
     def count_held(self, copy: int) -> int:
         with self._database.reading() as connection:
@@ -94,7 +106,7 @@ class CopyQueries:
         """See ``CopyRecords.states``: it counts only what is due, since the sums of the others are in the row."""
         in_order = sa.select(copies).where(_KNOWN).order_by(copies.c.name, copies.c.medium)
         with self._database.reading(snapshot=True) as connection:
-            return [_state(connection, row, now) for row in connection.execute(in_order).all()]
+            return [_state(connection, self._database.dialect, row, now) for row in connection.execute(in_order).all()]
 
 
 def _is_there() -> sa.ColumnElement[bool]:
@@ -107,8 +119,8 @@ def known_moment(text: str, now: datetime) -> datetime | None:
     return found if found is None or found <= now + clock.TOLERANCE else None
 
 
-def _state(connection: sa.Connection, row: sa.Row[Any], now: datetime) -> CopyState:
-    due = _due(connection, row)
+def _state(connection: sa.Connection, dialect: Dialect, row: sa.Row[Any], now: datetime) -> CopyState:
+    due = _due(connection, dialect, row)
     failed = sa.select(copy_due.c.error).where(copy_due.c.copy_id == row.id, copy_due.c.error != "")
     return CopyState(
         name=row.name,
@@ -136,7 +148,7 @@ class _Due(NamedTuple):
     damaged: int
 
 
-def _due(connection: sa.Connection, row: sa.Row[Any]) -> _Due:
+def _due(connection: sa.Connection, dialect: Dialect, row: sa.Row[Any]) -> _Due:
     """Count what is due at a copy, and how much of it failed, and was found damaged."""
     work = sa.select(
         sa.func.count(),
@@ -144,9 +156,9 @@ def _due(connection: sa.Connection, row: sa.Row[Any]) -> _Due:
     )
     work = work.select_from(copy_due.join(version, _IN_RANGE)).where(copy_due.c.copy_id == row.id)
     drawn, failed, damaged = map(int, connection.execute(work).one())
-    number = sa.select(sa.func.count()).select_from(version)
-    beyond = (version.c.id < row.first_version, version.c.id > row.last_version)
-    return _Due(drawn + sum(connection.scalar(number.where(part)) or 0 for part in beyond), failed, damaged)
+    older = dialect.count_ids(connection, version, 0, row.first_version - 1)
+    newer = dialect.count_ids(connection, version, row.last_version + 1, _GREATEST)
+    return _Due(drawn + older + newer, failed, damaged)
 
 
 def _oldest_due(connection: sa.Connection, row: sa.Row[Any], now: datetime) -> datetime | None:

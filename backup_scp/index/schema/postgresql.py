@@ -105,6 +105,10 @@ class PostgreSQL:
         connection.execute(sa.text(f"LOCK TABLE {table.name} IN ROW EXCLUSIVE MODE"))
         return connection.scalars(_NEXT_IDS, {"table": table.name, "number": number}).all()
 
+    def count_ids(self, connection: sa.Connection, table: sa.Table, first: int, last: int) -> int:
+        number = sa.select(sa.func.count()).select_from(table).where(table.c.id.between(first, last))
+        return int(connection.scalar(number) or 0)
+
     def last_id(self, connection: sa.Connection, table: sa.Table) -> int:
         return int(connection.scalar(_LAST_ID, {"table": table.name}) or 0)
 
