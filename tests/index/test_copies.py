@@ -510,9 +510,12 @@ def test_which_copies_have_a_version_is_known(index, records, drive):
     records.record_comparison(drive, [failed(two)], at(1), until=None)
     records.record_comparison(other, [failed(two)], at(1), until=None)
     assert records.copies_of(places)[places[1]] == set()
+    assert [name for name, _, _ in records.where(index.versions_of(image("2").key)[0])] == []
 
 
 def test_lost_originals_that_a_copy_has_are_known(index, records, drive):
+    index.add(image("0", is_whole=False))  # flagged, and not damaged
+    stored_all(records, drive)
     one, _, three = add(index, "1", "2", "3")
     batch = leased(records, drive)
     records.conclude(batch, [there(one), there(two := numbers(batch)[1])], at(0), at(0))

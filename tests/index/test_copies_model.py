@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import hypothesis
+import pytest
 import sqlalchemy as sa
 from hypothesis import Phase
 from hypothesis import strategies as st
@@ -226,6 +227,7 @@ def stored(number) -> StoredCopy:
     return StoredCopy(f"{number}.dcm", f"{number:064x}", 100 + number)
 
 
+@pytest.mark.timeout(300)
 def test_nothing_is_lost_and_nothing_is_done_twice(shared_index):
     class Here(CopyLife):
         index = shared_index
@@ -234,7 +236,7 @@ def test_nothing_is_lost_and_nothing_is_done_twice(shared_index):
     run_state_machine_as_test(
         Here,
         settings=hypothesis.settings(
-            max_examples=20,
+            max_examples=15,
             stateful_step_count=30,
             deadline=None,
             suppress_health_check=list(hypothesis.HealthCheck),

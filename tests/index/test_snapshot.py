@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
+import sqlalchemy as sa
 
 from backup_scp.dicom.attributes import Level
 from backup_scp.errors import IndexUnavailable
@@ -145,6 +146,26 @@ def test_a_snapshot_has_one_moment_whatever_comes_in(index, tmp_path):
         counted = copy.holdings().versions
         assert 30 <= counted <= 130
         assert len(copy.select(Selection(all_versions=True))) == counted
+
+
+def test_a_snapshot_from_postgresql_has_one_moment(postgres_url, tmp_path):
+    """An image that comes when its study row was read already, and its version row was not."""
+    path = tmp_path / "snapshot.db"
+    with opened(postgres_url) as index:
+        index.add(version("1.1"))
+        engine = index._database._engine
+
+        def add_one(_connection, _cursor, statement, *_):
+            if statement.endswith('FROM "version" ORDER BY "id"'):
+                index.add(version("1.2"))
+
+        sa.event.listen(engine, "before_cursor_execute", add_one)
+        index.snapshot(path)
+        assert index.holdings().versions == 2
+    with opened(f"sqlite:///{path}") as copy:
+        assert copy.holdings().versions == len(copy.select(Selection(all_versions=True))) == 1
+        with copy._database.reading() as connection:
+            assert connection.execute(sa.text("SELECT count(*) FROM version")).scalar() == 1
 
 
 def test_a_snapshot_never_replaces_a_file(index, tmp_path):

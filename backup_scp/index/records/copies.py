@@ -166,7 +166,8 @@ class SQLCopies(CopyQueries):
 
     def _between(self, copy_id: int, first: int, last: int, most: int | None = None) -> list[CopyItem]:
         rows = copy_objects.items(copy_id).where(version.c.id.between(first, last))
-        return self._items(rows.order_by(version.c.id).limit(most))
+        with self._database.reading() as connection:
+            return [copy_objects.item(row) for row in connection.execute(rows.order_by(version.c.id).limit(most))]
 
     def renew(self, batch: CopyBatch, until: datetime) -> bool:
         return self._leases.renew(batch.number, batch.lease, until)
@@ -268,9 +269,10 @@ def _locked(connection: sa.Connection, copy_id: int) -> sa.Row[Any] | None:
 
 def _is_undrawn(connection: sa.Connection, copy_id: int, *, is_new: bool) -> bool:
     """Tell whether the archive has versions above the range of a copy, or below it."""
-    beyond = version.c.id > copies.c.last_version if is_new else version.c.id < copies.c.first_version
-    one = sa.select(version.c.id).where(beyond).limit(1).correlate(copies).scalar_subquery()
-    return connection.scalar(sa.select(one).select_from(copies).where(copies.c.id == copy_id)) is not None
+    # By the first and last number: with a comparison, PostgreSQL would read all versions when there is none.
+    end = sa.select((sa.func.max if is_new else sa.func.min)(version.c.id)).scalar_subquery()
+    is_beyond = end > copies.c.last_version if is_new else end < copies.c.first_version
+    return bool(connection.scalar(sa.select(is_beyond).where(copies.c.id == copy_id)))
 
 
 def _newer(connection: sa.Connection, row: sa.Row[Any], settled: int, most: _Limits) -> _Drawn | None:

@@ -38,19 +38,21 @@ class CopyQueries:
         self._database = database
 
     def stored(self, copy: int, after: int, most: int) -> list[CopyItem]:
-        there = copy_objects.stored_items(copy).where(copy_object.c.version_id > after)
-        return self._items(there.order_by(copy_object.c.version_id).limit(most))
+        there = copy_object.c.copy_id == copy, copy_object.c.version_id > after, _INTACT
+        numbers = sa.select(copy_object.c.version_id).where(*there).order_by(copy_object.c.version_id).limit(most)
+        return self._items(copy, numbers)
 
     def lost(self, copy: int, most: int) -> list[CopyItem]:
         there = sa.exists().where(copy_object.c.copy_id == copy, copy_object.c.version_id == version.c.id, _INTACT)
         damaged = sa.select(version.c.id).where(_IS_REMARKABLE, version.c.damage.is_not(None), there).limit(most)
-        with self._database.reading() as connection:
-            numbers = connection.scalars(damaged).all()  # first: the plan of one statement would read all that is there
-        among = self._database.dialect.among(version.c.id, numbers)
-        return self._items(copy_objects.stored_items(copy).where(among).order_by(version.c.id))
+        return self._items(copy, damaged)
 
-    def _items(self, rows: sa.Select[Any]) -> list[CopyItem]:
+    def _items(self, copy: int, select_numbers: sa.Select[tuple[int]]) -> list[CopyItem]:
+        """Return the selected items; in two statements, because the plan of one would read all that is there."""
         with self._database.reading() as connection:
+            numbers = connection.scalars(select_numbers).all()
+            among = self._database.dialect.among(version.c.id, numbers)
+            rows = copy_objects.stored_items(copy).where(among).order_by(version.c.id)
             return [copy_objects.item(row) for row in connection.execute(rows)]
 
     def sample(self, most: int) -> list[StoredVersion]:
@@ -163,12 +165,14 @@ def _due(connection: sa.Connection, dialect: Dialect, row: sa.Row[Any]) -> _Due:
 
 def _oldest_due(connection: sa.Connection, row: sa.Row[Any], now: datetime) -> datetime | None:
     """Return when the version with the lowest number was received, of each part of what is due."""
-    received = sa.select(version.c.received_at).select_from(version)
-    parts = (
+    lowest = sa.select(sa.func.min(copy_due.c.first_version)).where(copy_due.c.copy_id == row.id)
+    drawn = connection.scalar(lowest)
+    received = sa.select(version.c.received_at)
+    parts = [
         received.where(version.c.id < row.first_version),
-        received.join(copy_due, _IN_RANGE).where(copy_due.c.copy_id == row.id),
         received.where(version.c.id > row.last_version),
-    )
+        *([] if drawn is None else [received.where(version.c.id >= drawn)]),
+    ]
     found = (connection.scalar(part.order_by(version.c.id).limit(1)) for part in parts)
     return min((at for text in found if text and (at := known_moment(text, now))), default=None)
 
