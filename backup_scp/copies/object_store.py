@@ -29,9 +29,9 @@ T = TypeVar("T")
 
 _PART_BYTES = 5 << 20  # the least that S3 takes
 _PARTS = 9000  # S3 takes 10,000
-_PARTS_AT_ONCE = 3
+_PARTS_AT_ONCE = 1  # each takes its memory twice; a file beside it is sealed or read back meanwhile
 _WHOLE_BYTES = 2 << 20  # smaller files are sent in one request, several at once
-_READ_BYTES = 4 << 20
+_READ_BYTES = 2 << 20
 _REQUEST_TIMEOUT = timedelta(minutes=5)  # for one part on a slow line
 _CONNECT_S, _HEAD_S = 10, 60
 _SIGNED_FOR = timedelta(minutes=5)
