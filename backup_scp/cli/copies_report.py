@@ -140,6 +140,8 @@ def _sentences(outcome: CopyOutcome) -> Iterator[str]:
         yield outcome.trouble
     elif outcome.is_complete and not outcome.copied:
         yield "has everything"
+    elif not (outcome.is_complete or outcome.failed or outcome.compared):
+        yield "not everything is there yet: the node is copying, or what failed is tried again in a while"
 
 
 def tell_cost(found: Cost) -> None:

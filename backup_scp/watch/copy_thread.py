@@ -179,8 +179,8 @@ class CopyThread:
             before, self._copy = self._copy, self._copying.register()
             copy, self._noted = self._copy, ""
             self._reached_at = time.monotonic()
-            # At first also without anything due: a crash may have left out what concludes a copy.
-            if before != copy or self._records.is_anything_due(copy, clock.now()):
+            # At first, and after trouble, also without anything due: what concludes a copy may have been left out.
+            if before != copy or self._trouble or self._records.is_anything_due(copy, clock.now()):
                 self._fill(copy)
             self._copying.heal(copy)
             if self._must_compare(copy):

@@ -39,6 +39,7 @@ class Node:
         folder: Path,
         *,
         remotes: Iterable[Remote] = (),
+        copies: Iterable[Mapping[str, object]] = (),
         settings: Mapping[str, Mapping[str, object]] | None = None,
         ae_title: str = "BACKUP_SCP",
         env: Mapping[str, str] | None = None,
@@ -49,7 +50,7 @@ class Node:
         self.host, self.port, self.ae_title = LOOPBACK, free_port(), ae_title
         self.home = folder / "data"
         self.config = folder / "backup-scp.toml"
-        self.remotes = list(remotes)
+        self.remotes, self.copies = list(remotes), list(copies)
         self.settings = {section: dict(values) for section, values in (settings or {}).items()}
         self.env = clean_environment(BACKUP_SCP_HOME=str(self.home), PYTHONPATH=str(ROOT)) | dict(env or {})
         self.python = python
@@ -102,11 +103,12 @@ class Node:
         self.process.close()
 
     def write_settings(self) -> None:
-        """Write the settings file from `settings` and `remotes`, which a test may change between starts."""
+        """Write the settings file from `settings`, `remotes` and `copies`, which a test may change between starts."""
         node = {"ae_title": self.ae_title, "host": self.host, "port": self.port} | self.settings.get("node", {})
         tables = [_table("[node]", node)]
         tables += [_table(f"[{name}]", values) for name, values in self.settings.items() if name != "node"]
         tables += [_table("[[remote]]", vars(remote)) for remote in self.remotes]
+        tables += [_table("[[copy]]", copy) for copy in self.copies]
         self.config.write_text("\n".join(tables))
 
     def cli(self, *arguments: str | Path, exit_code: int | None = 0) -> subprocess.CompletedProcess[str]:

@@ -75,11 +75,12 @@ def test_drives_take_turns_and_each_gets_everything(stored, place, under_way):
 def test_what_a_crash_left_out_after_the_last_batch_is_done_at_the_next_start(stored, place, under_way):
     """The lists of a drive, else they would wait for the next image."""
     stored.put(tiny(1))
+    conclude = place.conclude
 
     def crash(snapshot, *, is_complete):
         raise DestinationUnavailable("The plug was pulled")
 
-    conclude, place.conclude = place.conclude, crash
+    place.conclude = crash
     first = under_way()
     wait_until(lambda: trouble(stored))
     first.stop()
@@ -88,6 +89,20 @@ def test_what_a_crash_left_out_after_the_last_batch_is_done_at_the_next_start(st
     under_way()
     wait_until(lambda: place.concluded == [True])
     wait_until(lambda: state(stored).complete_at)
+
+
+def test_what_concludes_a_copy_is_tried_again(stored, place, under_way):
+    """Also when nothing is due any more."""
+    stored.put(tiny(1))
+    conclude = place.conclude
+
+    def fail(snapshot, *, is_complete):
+        place.conclude = conclude
+        raise DestinationUnavailable("The drive is full")
+
+    place.conclude = fail
+    under_way()
+    wait_until(lambda: place.concluded == [True])
 
 
 # -- when and how fast -------------------------------------------------------------------------------------------------
