@@ -243,6 +243,34 @@ class TestWithoutVersions:
         assert objects(gateway, bucket)[key] == b"damaged"
 
 
+class Corrupting(ObjectStore):
+    """Changes the last byte of every second object on its way; the service confirms all of them."""
+
+    count = 0
+
+    def put(self, name, file):
+        self.count += 1
+        if self.count % 2:
+            content = file.read_bytes()
+            file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        return super().put(name, file)
+
+
+def test_what_was_changed_on_its_way_is_not_confirmed(gateway, bucket, originals, tmp_path, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr("tests.copies.clouds.ObjectStore", Corrupting)
+        copy = bucket_copy(gateway, bucket, tmp_path / "work", lock_days=DAYS)
+    with copy:
+        results = list(copy.put(originals.items, originals.read))
+    failed = [result for result in results if result.stored is None]
+    assert failed
+    assert len(failed) < len(results)
+    assert all("came back changed" in result.error and not result.is_lost for result in failed)
+    with bucket_copy(gateway, bucket, tmp_path / "work", lock_days=DAYS) as copy:
+        for item in put_all(copy, originals):
+            assert fetched(copy, item) == originals.file(item)
+
+
 class TestSealed:
     def test_age_itself_opens_an_object(self, gateway, bucket, originals, tmp_path):
         with bucket_copy(gateway, bucket, tmp_path / "work") as copy:
