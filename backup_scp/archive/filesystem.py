@@ -3,40 +3,32 @@
 from __future__ import annotations
 
 import errno
-import functools
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import BinaryIO
 
 from backup_scp.archive import layout
 from backup_scp.archive.durable_folders import DurableFolders, prefetch
-from backup_scp.archive.file_format import FileHeader, read_header
 from backup_scp.archive.leftovers import Leftovers
 from backup_scp.archive.listing import Listing
 from backup_scp.archive.marker import MARKER, Marker, new_identity
-from backup_scp.archive.os_errors import UNREADABLE, failure, reason, translated, whose
+from backup_scp.archive.os_errors import translated
 from backup_scp.archive.staging import FileInStaging
 from backup_scp.archive.staging_folder import Staging
-from backup_scp.archive.stored_stream import open_stored
+from backup_scp.archive.stored_files import Room, StoredFiles
 from backup_scp.archive.volume import Volume
-from backup_scp.errors import ArchiveUnavailable, Damaged, DigestMismatch, FileMissing
+from backup_scp.errors import ArchiveUnavailable, Damaged
 from backup_scp.machine import clock
-from backup_scp.machine.digests import digest_like, digest_rest, fill_and_digest
-from backup_scp.machine.folders import fsync, fsync_folder, uncache
+from backup_scp.machine.folders import fsync, fsync_folder
 from backup_scp.machine.process_lock import Lock, exclusive_lock
 from backup_scp.ports import ArchivedFile, Arrival, Heading, InstanceKey, StagedFile
 
 STAGING = ".staging"
 DAMAGED = ".damaged"
 
-# Errors that concern one file only, if the archive's marker is readable; otherwise the whole archive is away.
-_OF_ONE_FILE = UNREADABLE | {errno.ESTALE, errno.EACCES, errno.EPERM}
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
-Room = Callable[[int], memoryview | None]
 
 
 class FilesystemArchive:
@@ -57,6 +49,7 @@ class FilesystemArchive:
         self._volume = Volume(self._root, reserve_bytes)
         self._marker = Marker(self._root)
         self._expected: str | None = None
+        self._stored = StoredFiles(self._root, self._require_root)
         self._folders = DurableFolders(self._root)
         self._staging = Staging(self._root / STAGING, self._folders, self._volume)
         self._leftovers = Leftovers(self._root, self._root / DAMAGED, self._folders, self.verify)
@@ -160,46 +153,21 @@ class FilesystemArchive:
         return self._staging.has_notes
 
     def read(self, location: str) -> ArchivedFile:
-        with self._opened(location) as stream:
-            return self._described(stream, location)
+        return self._stored.read(location)
 
     def verify(self, location: str, sha256: str) -> ArchivedFile:
-        with self._opened(location) as stream:
-            uncache(stream)
-            return self._compared(stream, location, sha256)
+        return self._stored.verify(location, sha256)
 
     def load(self, location: str, sha256: str, room: Room, *, by_sha256: bool = False) -> ArchivedFile:
-        with self._opened(location) as stream:
-            try:
-                return self._compared(stream, location, sha256, room, quickly=not by_sha256)
-            except DigestMismatch:  # perhaps a repair or an error in the page cache: read the disk itself
-                pass
-        with self._opened(location) as stream:
-            uncache(stream)
-            return self._compared(stream, location, sha256, room)
+        return self._stored.load(location, sha256, room, by_sha256=by_sha256)
 
     def announce(self, location: str) -> None:
         if layout.is_location(location):
             prefetch(self._root / location)
 
-    def _compared(
-        self, stream: BinaryIO, location: str, sha256: str, room: Room | None = None, *, quickly: bool = False
-    ) -> ArchivedFile:
-        """Read and hash the whole file, in memory if it fits."""
-        file = self._described(stream, location)
-        xxh3 = file.xxh3_128 if quickly and file.sha256 == sha256 else ""  # computed from the bytes with this SHA-256
-        expected = xxh3 or file.sha256
-        content, digest = room(file.size_bytes) if room else None, digest_like(expected)
-        found = digest_rest(stream, digest) if content is None else fill_and_digest(content, stream, digest)
-        if found != expected:
-            raise DigestMismatch(f"{location} is damaged: its Data Set does not match the digest in the file")
-        if file.sha256 != sha256:
-            raise DigestMismatch(f"{location} holds another Data Set than was received under this name")
-        return replace(file, xxh3_128=xxh3, content=content)
-
     def flush(self, location: str) -> None:
         final = self._root / location
-        with self._opened(location) as stream, self._volume.keeping():
+        with self._stored.opened(location) as stream, self._volume.keeping():
             if sys.platform != "win32":  # Windows cannot flush a file that is opened for reading only
                 fsync(stream.fileno())
             self._folders.make(final.parent)
@@ -209,7 +177,7 @@ class FilesystemArchive:
         return filter(layout.is_location, self._files(folder))
 
     def has_note(self, location: str) -> bool:
-        with self._opened(location) as stream:
+        with self._stored.opened(location) as stream:
             return os.fstat(stream.fileno()).st_nlink > 1
 
     def is_place_of(self, location: str, key: InstanceKey, sha256: str) -> bool:
@@ -279,45 +247,6 @@ class FilesystemArchive:
             return False
         return True
 
-    @contextmanager
-    def _opened(self, location: str) -> Iterator[BinaryIO]:
-        if not layout.is_location(location):
-            raise FileMissing("The index names a file that cannot be in this archive")
-        with self._explained(location), (self._root / location).open("rb") as stream:
-            yield stream
-
-    @contextmanager
-    def _explained(self, location: str) -> Iterator[None]:
-        """Translate OS errors of the block: this file is damaged, or the archive is away."""
-        try:
-            yield
-        except (FileNotFoundError, NotADirectoryError) as error:
-            self._require_root()
-            raise FileMissing(f"{location} is gone from the archive") from error
-        except OSError as error:
-            if error.errno not in _OF_ONE_FILE:
-                raise failure(error, "read") from error
-            self._require_root()
-            raise DigestMismatch(f"{location} cannot be read: {reason(error)}{whose(error)}") from error
-
-    def _described(self, stream: BinaryIO, location: str) -> ArchivedFile:
-        """Read the header, and compare it with the file's location and length."""
-        header = read_header(stream, location)
-        if header.location != location:
-            raise DigestMismatch(f"{location} is damaged: a file that was stored elsewhere is in its place")
-        _require_length(stream, header, location)
-        return ArchivedFile(
-            location=location,
-            heading=header.heading,
-            arrival=header.arrival,
-            sha256=header.sha256,
-            size_bytes=header.size_bytes,
-            data_set_offset=header.length,
-            name=stream.name,
-            reopen=functools.partial(open_stored, stream.name, functools.partial(self._explained, location)),
-            xxh3_128=header.xxh3_128,
-        )
-
     def _files(self, folder: str = "") -> Iterator[str]:
         """Yield every file, relative to the root and with ``/``, without staged and damaged ones."""
         self._require_root()
@@ -369,10 +298,3 @@ def _without_length_limit(path: Path) -> Path:
     if sys.platform == "win32" and not str(path).startswith("\\\\"):
         return Path(f"\\\\?\\{path}")
     return path
-
-
-def _require_length(stream: BinaryIO, header: FileHeader, location: str) -> None:
-    expected = header.length + header.size_bytes
-    found = os.fstat(stream.fileno()).st_size
-    if found != expected:
-        raise DigestMismatch(f"{location} is damaged: it has {found} bytes, {expected} were stored")

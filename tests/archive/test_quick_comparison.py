@@ -79,7 +79,7 @@ def compared(monkeypatch):
         found.append(expected)
         return digest_like(expected)
 
-    monkeypatch.setattr("backup_scp.archive.filesystem.digest_like", noted)
+    monkeypatch.setattr("backup_scp.archive.stored_files.digest_like", noted)
     monkeypatch.setattr("backup_scp.services.read_ahead.digest_like", noted)
     return found
 

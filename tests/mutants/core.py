@@ -30,6 +30,7 @@ CORE: dict[str, tuple[str, ...]] = {
     "archive/filesystem.py": (*_ARCHIVE, "tests/system/test_failing_calls.py"),
     "archive/staging.py": (*_ARCHIVE, "tests/system/test_failing_calls.py"),
     "archive/staging_folder.py": (*_ARCHIVE, "tests/system/test_failing_calls.py"),
+    "archive/stored_files.py": _ARCHIVE,
     "archive/volume.py": (*_ARCHIVE, "tests/system/test_disk.py"),
     "dicom/character_set/decoding.py": ("tests/dicom/test_character_set.py",),
     "services/commitment.py": _COMMITMENT,

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from backup_scp.archive import filesystem
+from backup_scp.archive import stored_files
 from backup_scp.machine import digests
 from backup_scp.ports import Arrival, Selection
 from backup_scp.services.rebuild import rebuild
@@ -121,7 +121,7 @@ def test_a_file_that_the_disk_cannot_read_is_damaged_and_one_look_is_not_enough(
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return real(stream, digest)
 
-    monkeypatch.setattr(filesystem, "digest_rest", fails_once)
+    monkeypatch.setattr(stored_files, "digest_rest", fails_once)
     assert verify(stored.archive, stored.index).intact == 1
     failures = iter(lambda: True, None)
     (finding,) = verify(stored.archive, stored.index).damaged

@@ -129,7 +129,7 @@ def test_each_is_compared_by_the_quick_digest_unless_it_is_asked_otherwise(store
         compared.append(len(expected))
         return digest_like(expected)
 
-    monkeypatch.setattr("backup_scp.archive.filesystem.digest_like", noted)
+    monkeypatch.setattr("backup_scp.archive.stored_files.digest_like", noted)
     for by_sha256 in ({}, {"by_sha256": True}):
         with VerifiedReader(stored.archive, **by_sha256) as files:
             next(files.in_order(held_in(stored)))

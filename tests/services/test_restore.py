@@ -88,7 +88,7 @@ class TestRestore:
             compared.append(expected)
             return digest_like(expected)
 
-        monkeypatch.setattr("backup_scp.archive.filesystem.digest_like", noted)
+        monkeypatch.setattr("backup_scp.archive.stored_files.digest_like", noted)
         assert restore(stored.archive, stored.index, EVERYTHING, Shelf()).sent == 3
         assert compared == [sample.sha256 for sample in slices]
 
