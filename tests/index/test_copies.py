@@ -141,6 +141,7 @@ def test_a_batch_that_is_leased_again_has_limits(index, records, drive):
     assert numbers(leased(records, drive, 1, most_bytes=2 * version().size_bytes)) == new[1:3]
     assert numbers(leased(records, drive, 1)) == new[3:]
     assert leased(records, drive, 1) is None
+    assert sorted(stored_all(records, drive, 2)) == new
 
 
 def test_each_copy_has_its_own_work(index, records, drive):
@@ -282,6 +283,13 @@ def test_what_failed_is_tried_again_and_the_rest_is_there(index, records, drive)
     assert (found.held, found.held_bytes, found.due, found.failed, found.error) == (4, 4000, 0, 0, "")
 
 
+def test_what_is_there_between_two_that_failed_is_not_due(index, records, drive):
+    one, two, three = add(index, "1", "2", "3")
+    records.conclude(leased(records, drive), [failed(one), there(two), failed(three)], at(0), at(0))
+    assert state(records).due == 2
+    assert stored_all(records, drive) == [one, three]
+
+
 def test_what_has_no_result_is_due_and_was_not_tried(index, records, drive):
     one, two = add(index, "1", "2")
     records.conclude(leased(records, drive), [there(one)], at(0), at(1))
@@ -341,6 +349,7 @@ def test_what_is_found_damaged_is_due_again(index, records, drive):
     records.conclude(batch, [there(two, "new name"), failed(three, "no room")], at(5), at(6))
     found = state(records, 5)
     assert (found.held, found.held_bytes, found.due, found.damaged, found.failed) == (2, 2000, 1, 1, 1)
+    assert numbers_of(records.stored(drive, 0, 9)) == [one, two]
     assert stored_all(records, drive, 6) == [three]
     found = state(records, 6)
     assert (found.held, found.due, found.damaged, found.failed) == (3, 0, 0, 0)
@@ -597,6 +606,16 @@ def test_a_number_that_another_version_has_got_is_not_recorded(index, records, d
 
     assert records.copies_of([image("3").location]) == {image("3").location: set()}
     assert stored_all(records, drive) == [new]
+
+
+def test_work_of_a_crash_has_no_number_that_another_version_has_got(index, records, drive):
+    (one, _), batch = add(index, "1", "2"), leased(records, drive)
+    assert batch
+    twin = image("1")
+    object.__setattr__(twin, "location", image("2").location)
+    index.reindex_studies([image("1")], {image("1").location: image("1"), twin.location: twin}.get, TASK)
+    (new,) = add(index, "3")
+    assert sorted(stored_all(records, drive, 1)) == [one, new]
 
 
 def test_receiving_writes_nothing_for_copies(index, records, drive):
