@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from backup_scp.cli.output import count, moment, say, size
 from backup_scp.cli.table import print_table
+from backup_scp.machine import clock
+
+_HERE = timedelta(minutes=2)
 
 if TYPE_CHECKING:
     from backup_scp.node.copy_keys import CopyKeys
@@ -99,9 +103,17 @@ def _row(state: CopyState) -> tuple[str, ...]:
         f"{count(state.held, 'image')}, {size(state.held_bytes)}",
         str(state.due) if state.due else "nothing",
         moment(state.oldest_due) if state.oldest_due else "",
-        moment(state.seen_at) if state.seen_at else "never",
+        _reached(state),
         moment(state.compared_at) if state.compared_at else "after writing",
     )
+
+
+def _reached(state: CopyState) -> str:
+    """Return when it was last reached; a drive that was here a moment ago still is, since the node looks all the time."""
+    if state.seen_at is None:
+        return "never"
+    is_here = state.medium and clock.now() - state.seen_at < _HERE
+    return "is here" if is_here else moment(state.seen_at)
 
 
 def _troubles(states: Sequence[CopyState]) -> Iterator[str]:

@@ -29,6 +29,7 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 2.0, 300.0
 _REACHED_EVERY_S = 600.0
 """A copy that has everything is reached so often, so that one that is gone is noticed."""
 
+_NOTED_EVERY_S = 60.0
 _COMPARING_SHARE = 8
 _LEAST_COMPARING_MB_PER_S = 1.0
 _POLITE_S_PER_MB = 0.05
@@ -115,7 +116,8 @@ class CopyThread:
         self._thread = threading.Thread(target=self._run, name=f"copy {place.name}", daemon=True)
         self._throttle = Throttle(schedule.mb_per_s, sleep=self._sleep)
         self._copy: int | None = None  # as it was last reached
-        self._reached_at = 0.0
+        self._reached_at = self._registered_at = 0.0
+        self._medium = ""
         self._trouble, self._trouble_since = "", clock.now()
         self._noted = ""  # the trouble that the records have
 
@@ -176,8 +178,7 @@ class CopyThread:
 
     def _work(self) -> None:
         with self._place:
-            before, self._copy = self._copy, self._copying.register()
-            copy, self._noted = self._copy, ""
+            before, copy = self._copy, self._registered()
             self._reached_at = time.monotonic()
             # At first, and after trouble, also without anything due: what concludes a copy may have been left out.
             if before != copy or self._trouble or self._records.is_anything_due(copy, clock.now()):
@@ -185,6 +186,14 @@ class CopyThread:
             self._copying.heal(copy)
             if self._must_compare(copy):
                 self._compare(copy)
+
+    def _registered(self) -> int:
+        """Note that the place can be reached: once a minute, since a drive is looked at every two seconds."""
+        is_noted = self._medium == self._place.medium and not self._noted
+        if self._copy is None or not is_noted or time.monotonic() - self._registered_at > _NOTED_EVERY_S:
+            self._copy = self._copying.register()
+            self._medium, self._noted, self._registered_at = self._place.medium, "", time.monotonic()
+        return self._copy
 
     def _fill(self, copy: int) -> None:
         before = self._copying.done.copied
