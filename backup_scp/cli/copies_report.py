@@ -11,14 +11,14 @@ from backup_scp.cli.output import count, moment, say, size
 from backup_scp.cli.table import print_table
 from backup_scp.machine import clock
 
-_HERE = timedelta(minutes=2)
-
 if TYPE_CHECKING:
     from backup_scp.node.copy_keys import CopyKeys
     from backup_scp.node.place_check import PlaceAnswer
     from backup_scp.node.settings import Settings
     from backup_scp.ports import CopyState
     from backup_scp.watch.cost import Cost
+
+_HERE = timedelta(minutes=2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ def _row(state: CopyState) -> tuple[str, ...]:
 
 
 def _reached(state: CopyState) -> str:
-    """Return when it was last reached; a drive that was here a moment ago still is, since the node looks all the time."""
+    """Return when it was last reached; a drive that was here a moment ago is here: the node looks all the time."""
     if state.seen_at is None:
         return "never"
     is_here = state.medium and clock.now() - state.seen_at < _HERE
