@@ -1,4 +1,4 @@
-"""The places that keep copies of images: one file for each kind of place, each a ``ports.Destination``.
+"""The places that keep copies of images: a room for each kind of place, each a ``ports.CopyPlace`` or ``Destination``.
 
 It imports ``services``, ``ports``, ``dicom``, ``machine`` and ``errors`` only.
 """

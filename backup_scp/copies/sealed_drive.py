@@ -8,12 +8,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from backup_scp.copies.byte_store import NameState
-from backup_scp.copies.cloud import CloudCopy
-from backup_scp.copies.cloud_extras import CloudExtras
-from backup_scp.copies.drive_batch import CHUNK_BYTES, NewFile, read_back
-from backup_scp.copies.drive_connection import DriveConnection
-from backup_scp.copies.drive_writer import TemporaryFolder
+from backup_scp.copies.cloud.byte_store import NameState
+from backup_scp.copies.cloud.cloud_copy import CloudCopy
+from backup_scp.copies.cloud.cloud_extras import CloudExtras
+from backup_scp.copies.drive.drive_batch import CHUNK_BYTES, NewFile, read_back
+from backup_scp.copies.drive.drive_connection import DriveConnection
+from backup_scp.copies.drive.drive_writer import TemporaryFolder
 
 
 class SealedDriveCopy(CloudCopy):

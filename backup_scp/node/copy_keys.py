@@ -44,7 +44,7 @@ def made(settings: Settings, file: Path | None) -> CopyKeys:
     InvalidSelection
         The file exists, or cannot be written.
     """
-    from backup_scp.copies import sealing
+    from backup_scp.copies.cloud import sealing
 
     pair = sealing.make_keys()
     sealing.prove(sealing.RecoveryKeys(pair.recovery_key), [pair.public_key])
@@ -72,7 +72,7 @@ def proved(settings: Settings, file: Path) -> CopyKeys:
     InvalidSelection
         No copy is sealed.
     """
-    from backup_scp.copies import sealing
+    from backup_scp.copies.cloud import sealing
 
     sealed = [copy for copy in settings.copy if copy.encrypt]
     if not sealed:

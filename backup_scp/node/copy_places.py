@@ -16,7 +16,7 @@ from backup_scp.node.settings import CopySettings, Settings
 from backup_scp.ports import CopyPlace, Index
 
 if TYPE_CHECKING:
-    from backup_scp.copies.byte_store import ByteStore
+    from backup_scp.copies.cloud.byte_store import ByteStore
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +46,8 @@ def _pacs(settings: Settings, copy: CopySettings, index: Index) -> CopyPlace:
 
 def _dicomweb(settings: Settings, copy: CopySettings, index: Index) -> CopyPlace:
     try:
-        from backup_scp.copies.dicomweb import DICOMwebCopy
-        from backup_scp.copies.dicomweb_session import Login
+        from backup_scp.copies.dicomweb.dicomweb_copy import DICOMwebCopy
+        from backup_scp.copies.dicomweb.dicomweb_session import Login
     except ImportError:
         raise InvalidSettings("the library requests is missing: run  pip install 'backup-scp[copies]'") from None
 
@@ -86,11 +86,11 @@ def _secret(settings: Settings, copy: CopySettings, key: str) -> str:
 
 def _drive(settings: Settings, copy: CopySettings, _: Index) -> CopyPlace:
     from backup_scp.archive.filesystem import FilesystemArchive
-    from backup_scp.copies.drive_connection import folder_of_url
+    from backup_scp.copies.drive.drive_connection import folder_of_url
 
     identity, folder = FilesystemArchive(settings.archive_path).identity, folder_of_url(copy.url)
     if not copy.encrypt:
-        from backup_scp.copies.drive import DriveCopy
+        from backup_scp.copies.drive.drive_copy import DriveCopy
 
         return DriveCopy(copy.name, folder, identity, is_off_site=copy.is_off_site)
     from backup_scp.copies.sealed_drive import SealedDriveCopy
@@ -103,7 +103,7 @@ def _drive(settings: Settings, copy: CopySettings, _: Index) -> CopyPlace:
 
 
 def _bucket(settings: Settings, copy: CopySettings, _: Index) -> CopyPlace:
-    from backup_scp.copies.object_store import BucketAccess, ObjectStore
+    from backup_scp.copies.cloud.object_store import BucketAccess, ObjectStore
 
     bucket, _slash, prefix = copy.url.removeprefix("s3://").partition("/")
     if bool(copy.access_key) != bool(copy.secret_key_file):
@@ -132,7 +132,7 @@ def _cloud_folder(copy: CopySettings, folder: str) -> str:
 
 
 def _cloud(settings: Settings, copy: CopySettings, store: ByteStore) -> CopyPlace:
-    from backup_scp.copies.cloud import CloudCopy
+    from backup_scp.copies.cloud.cloud_copy import CloudCopy
 
     try:
         return CloudCopy(
@@ -148,7 +148,7 @@ def _cloud(settings: Settings, copy: CopySettings, store: ByteStore) -> CopyPlac
 
 
 def _rclone(settings: Settings, copy: CopySettings, _: Index) -> CopyPlace:
-    from backup_scp.copies.rclone_store import RcloneStore
+    from backup_scp.copies.cloud.rclone_store import RcloneStore
 
     if copy.lock_days:
         raise InvalidSettings(f"[[copy]] {copy.name}, lock_days: only a bucket of S3 locks objects; use s3://")

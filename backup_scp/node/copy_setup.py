@@ -153,8 +153,8 @@ def prepare(settings: Settings, name: str, folder: Path | None, label: str, *, m
     DestinationUnavailable, ArchiveUnavailable
         The drive cannot be written to, or is another archive's.
     """
-    from backup_scp.copies.drive_connection import folder_of_url
-    from backup_scp.copies.drive_marker import prepare_drive
+    from backup_scp.copies.drive.drive_connection import folder_of_url
+    from backup_scp.copies.drive.drive_marker import prepare_drive
 
     (copy,) = chosen(settings, name)
     if not copy.url.startswith("file:"):

@@ -39,7 +39,7 @@ def check_place(settings: Settings, name: str) -> list[PlaceAnswer]:
     InvalidSelection, InvalidSettings
         There is no such copy, or it cannot be used as it is set.
     """
-    from backup_scp.copies.cloud import CloudCopy
+    from backup_scp.copies.cloud.cloud_copy import CloudCopy
 
     (copy,) = chosen(settings, name)
     reached = "Can it be reached?"

@@ -166,7 +166,7 @@ def test_cost(run, prepared):
 
 
 def test_ctrl_c_tells_what_was_done(run, prepared, monkeypatch):
-    from backup_scp.copies.drive import DriveCopy
+    from backup_scp.copies.drive.drive_copy import DriveCopy
 
     def interrupted(self, snapshot, *, is_complete):
         raise KeyboardInterrupt

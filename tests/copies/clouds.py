@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from backup_scp.archive.filesystem import FilesystemArchive
-from backup_scp.copies.cloud import CloudCopy
-from backup_scp.copies.object_store import BucketAccess, ObjectStore
-from backup_scp.copies.sealing import make_keys
+from backup_scp.copies.cloud.cloud_copy import CloudCopy
+from backup_scp.copies.cloud.object_store import BucketAccess, ObjectStore
+from backup_scp.copies.cloud.sealing import make_keys
 from backup_scp.ports import CopyItem
 from tests.ceph import REGION, Gateway
 from tests.samples import dx, encode

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import requests
 
-from backup_scp.copies.rclone_process import find_rclone
+from backup_scp.copies.cloud.rclone_process import find_rclone
 from tests.processes import LOOPBACK, Process, clean_environment, connects, free_port, peer_missing, wait_until
 
 NAME = "place"

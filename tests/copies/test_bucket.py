@@ -10,9 +10,9 @@ import re
 
 import pytest
 
-from backup_scp.copies import cloud_names
-from backup_scp.copies.object_store import ObjectStore
-from backup_scp.copies.sealing import RecoveryKeys, make_keys
+from backup_scp.copies.cloud import cloud_names
+from backup_scp.copies.cloud.object_store import ObjectStore
+from backup_scp.copies.cloud.sealing import RecoveryKeys, make_keys
 from backup_scp.errors import DestinationRefuses, DestinationUnavailable, DigestMismatch, FileMissing
 from backup_scp.ports import StoredCopy
 from tests.copies.clouds import (

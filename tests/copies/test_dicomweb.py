@@ -9,7 +9,7 @@ from itertools import cycle
 import pytest
 import trustme
 
-from backup_scp.copies import dicomweb
+from backup_scp.copies.dicomweb import dicomweb_copy
 from backup_scp.errors import (
     DestinationBusy,
     DestinationRefuses,
@@ -93,7 +93,7 @@ def test_small_files_share_a_request_and_each_is_read_back(here, start):
 
 
 def test_a_request_takes_no_more_than_its_share(here, start, monkeypatch):
-    monkeypatch.setattr(dicomweb, "_MOST_FILES", 2)
+    monkeypatch.setattr(dicomweb_copy, "_MOST_FILES", 2)
     server = start()
     assert proofs(copied_to(here, server, *CT)) == ["read back"] * 3
     assert server.shared == [2, 1]

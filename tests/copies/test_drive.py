@@ -13,11 +13,11 @@ import pydicom
 import pytest
 from pydicom.fileset import FileSet
 
-from backup_scp.copies.drive import DriveCopy
-from backup_scp.copies.drive_connection import folder_of_url
-from backup_scp.copies.drive_marker import MARKER, prepare_drive, read_marker
+from backup_scp.copies.cloud.sealing import make_keys
+from backup_scp.copies.drive.drive_connection import folder_of_url
+from backup_scp.copies.drive.drive_copy import DriveCopy
+from backup_scp.copies.drive.drive_marker import MARKER, prepare_drive, read_marker
 from backup_scp.copies.sealed_drive import SealedDriveCopy
-from backup_scp.copies.sealing import make_keys
 from backup_scp.errors import DestinationAway, DestinationUnavailable, InvalidSelection, InvalidSettings
 from backup_scp.machine.root_folder import RootFolder
 from tests.copies.contract import IDENTITY, CopyPlaceContract, Snapshots, flip, put, small_archive

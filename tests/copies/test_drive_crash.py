@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from backup_scp.copies import drive_batch, drive_lists, drive_writer
+from backup_scp.copies.drive import drive_batch, drive_lists, drive_writer
 from backup_scp.machine import root_folder
 from backup_scp.machine.root_folder import RootFolder
 from tests.copies.contract import Snapshots, small_archive

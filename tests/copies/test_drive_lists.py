@@ -9,11 +9,11 @@ from pathlib import Path
 import pydicom
 import pytest
 
-from backup_scp.copies import drive_lists
-from backup_scp.copies.dicomdir import dicomdir
-from backup_scp.copies.directory_keys import record_type
-from backup_scp.copies.drive_catalog import Entry, Image, Patient, Series, Study, decode, encode
-from backup_scp.copies.drive_names import file_names, folder_of, patient_folder
+from backup_scp.copies.drive import drive_lists
+from backup_scp.copies.drive.dicomdir import dicomdir
+from backup_scp.copies.drive.directory_keys import record_type
+from backup_scp.copies.drive.drive_catalog import Entry, Image, Patient, Series, Study, decode, encode
+from backup_scp.copies.drive.drive_names import file_names, folder_of, patient_folder
 from backup_scp.dicom.sop_instance import SOPInstance
 from tests.copies.contract import Snapshots, put, small_archive
 from tests.copies.test_drive import FILE_ID, checked, listed, named_by_dicomdirs, open_drive, prepare

@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from botocore.exceptions import ClientError
 
-from backup_scp.copies.rclone_process import find_rclone
-from backup_scp.copies.sealing import RecoveryKeys
+from backup_scp.copies.cloud.rclone_process import find_rclone
+from backup_scp.copies.cloud.sealing import RecoveryKeys
 from tests.ceph import REGION
 from tests.copies.clouds import PAIR, Originals, bucket_copy, fetched, put_all
 from tests.processes import clean_environment, wait_until

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from backup_scp.copies.cloud import CloudCopy
-from backup_scp.copies.rclone_process import RcloneProcess, _short
-from backup_scp.copies.rclone_store import RcloneStore
+from backup_scp.copies.cloud.cloud_copy import CloudCopy
+from backup_scp.copies.cloud.rclone_process import RcloneProcess, _short
+from backup_scp.copies.cloud.rclone_store import RcloneStore
 from backup_scp.errors import DestinationRefuses, DestinationUnavailable, FileMissing, InvalidSettings
 from tests.copies.clouds import PAIR, Originals, SnapshotOfFile, empty_folder, fetched, put_all
 from tests.copies.contract import CopyPlaceContract, flip
@@ -110,7 +110,7 @@ def test_rclone_ends_when_the_node_is_killed(sftp, tmp_path):
     program = (
         "import sys, time\n"
         "from pathlib import Path\n"
-        "from backup_scp.copies.rclone_process import RcloneProcess\n"
+        "from backup_scp.copies.cloud.rclone_process import RcloneProcess\n"
         "process = RcloneProcess(Path(sys.argv[1]))\n"
         "process.start()\n"
         "print(process._password, flush=True)\n"

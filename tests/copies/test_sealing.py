@@ -10,8 +10,8 @@ import threading
 
 import pytest
 
-from backup_scp.copies import sealing
-from backup_scp.copies.sealing import RecoveryKeys, Seal, envelope, make_keys, prove
+from backup_scp.copies.cloud import sealing
+from backup_scp.copies.cloud.sealing import RecoveryKeys, Seal, envelope, make_keys, prove
 from backup_scp.errors import DigestMismatch, InvalidSettings
 
 PAIR, OTHER = make_keys(), make_keys()

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from backup_scp.copies import drive_writer
-from backup_scp.copies.drive import DriveCopy
-from backup_scp.copies.drive_marker import prepare_drive
+from backup_scp.copies.drive import drive_writer
+from backup_scp.copies.drive.drive_copy import DriveCopy
+from backup_scp.copies.drive.drive_marker import prepare_drive
 from backup_scp.errors import DestinationAway, DestinationUnavailable
 from backup_scp.machine.root_folder import RootFolder
 from tests.copies.contract import IDENTITY, Snapshots, put, small_archive

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import datetime, timedelta
 
-from backup_scp.copies.dicomdir import dicomdir
-from backup_scp.copies.drive_batch import NewFile
-from backup_scp.copies.drive_catalog import DICOMDIR, LIST, MANIFEST, Entry, decode, encode, sort_key
-from backup_scp.copies.drive_readme import README, list_text, readme
-from backup_scp.copies.drive_writer import NEW_LISTS, OWN, TemporaryFolder, month_of_new_list
+from backup_scp.copies.drive.dicomdir import dicomdir
+from backup_scp.copies.drive.drive_batch import NewFile
+from backup_scp.copies.drive.drive_catalog import DICOMDIR, LIST, MANIFEST, Entry, decode, encode, sort_key
+from backup_scp.copies.drive.drive_readme import README, list_text, readme
+from backup_scp.copies.drive.drive_writer import NEW_LISTS, OWN, TemporaryFolder, month_of_new_list
 from backup_scp.errors import IndexUnavailable
 from backup_scp.machine import clock
 from backup_scp.machine.folders import fsync

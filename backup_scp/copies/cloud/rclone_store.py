@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
-from backup_scp.copies.byte_store import NameState
-from backup_scp.copies.rclone_process import RcloneFailed, RcloneProcess, refusal
-from backup_scp.copies.spool import Spool
+from backup_scp.copies.cloud.byte_store import NameState
+from backup_scp.copies.cloud.rclone_process import RcloneFailed, RcloneProcess, refusal
+from backup_scp.copies.cloud.spool import Spool
 from backup_scp.errors import DestinationUnavailable, FileMissing
 
 _CHUNK_BYTES = 1 << 20

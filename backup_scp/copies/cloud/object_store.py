@@ -17,7 +17,7 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeVar
 
-from backup_scp.copies.byte_store import NameState
+from backup_scp.copies.cloud.byte_store import NameState
 from backup_scp.errors import DestinationRefuses, DestinationUnavailable, FileMissing, InvalidSettings
 
 if TYPE_CHECKING:

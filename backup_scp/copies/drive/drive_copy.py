@@ -8,10 +8,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from backup_scp.copies.drive_batch import digest_of, read_back
-from backup_scp.copies.drive_connection import DriveConnection
-from backup_scp.copies.drive_lists import write_lists
-from backup_scp.copies.drive_writer import DriveWriter
+from backup_scp.copies.drive.drive_batch import digest_of, read_back
+from backup_scp.copies.drive.drive_connection import DriveConnection
+from backup_scp.copies.drive.drive_lists import write_lists
+from backup_scp.copies.drive.drive_writer import DriveWriter
 from backup_scp.errors import Damaged, DigestMismatch, FileMissing
 from backup_scp.ports import CopyItem, CopyResult, ReadOriginal, Snapshot
 

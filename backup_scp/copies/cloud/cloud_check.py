@@ -6,9 +6,9 @@ import hashlib
 import secrets
 from typing import NamedTuple
 
-from backup_scp.copies import cloud_names
-from backup_scp.copies.byte_store import ByteStore, NameState
-from backup_scp.copies.spool import Spool
+from backup_scp.copies.cloud import cloud_names
+from backup_scp.copies.cloud.byte_store import ByteStore, NameState
+from backup_scp.copies.cloud.spool import Spool
 from backup_scp.errors import DestinationRefuses, FileMissing
 from backup_scp.machine import clock
 

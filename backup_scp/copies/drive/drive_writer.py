@@ -13,9 +13,9 @@ from typing import BinaryIO, Self
 
 from xxhash import xxh3_128
 
-from backup_scp.copies.drive_batch import Copier, FileDigests, NewFile, digest_of, uncached
-from backup_scp.copies.drive_catalog import MANIFEST, Entry, Image, encode, entry_of, image_of
-from backup_scp.copies.drive_names import file_names, folder_of, month_of
+from backup_scp.copies.drive.drive_batch import Copier, FileDigests, NewFile, digest_of, uncached
+from backup_scp.copies.drive.drive_catalog import MANIFEST, Entry, Image, encode, entry_of, image_of
+from backup_scp.copies.drive.drive_names import file_names, folder_of, month_of
 from backup_scp.dicom.sop_instance import SOPInstance
 from backup_scp.errors import Damaged, DestinationUnavailable
 from backup_scp.machine.process_lock import Lock

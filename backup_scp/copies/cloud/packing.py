@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from backup_scp.copies.sealing import Readable, Seal, Writable
+from backup_scp.copies.cloud.sealing import Readable, Seal, Writable
 from backup_scp.errors import DigestMismatch
 from backup_scp.ports import ArchivedFile, StoredVersion
 

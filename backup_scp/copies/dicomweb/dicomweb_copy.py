@@ -8,9 +8,9 @@ from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import BinaryIO, NamedTuple, Self, cast
 
-from backup_scp.copies.dicomweb_session import CHUNK_BYTES, DICOMwebSession, Login, StowAnswer
-from backup_scp.copies.multipart import FilePart
-from backup_scp.copies.received import ReceivedFile
+from backup_scp.copies.dicomweb.dicomweb_session import CHUNK_BYTES, DICOMwebSession, Login, StowAnswer
+from backup_scp.copies.dicomweb.multipart import FilePart
+from backup_scp.copies.dicomweb.received import ReceivedFile
 from backup_scp.errors import (
     Damaged,
     DestinationSilent,

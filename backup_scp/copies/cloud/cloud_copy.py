@@ -12,14 +12,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from backup_scp.copies import cloud_names
-from backup_scp.copies.byte_store import ByteStore, NameState
-from backup_scp.copies.cloud_check import StorageFact, check_storage
-from backup_scp.copies.cloud_extras import CloudExtras
-from backup_scp.copies.manifests import ListedImage, listed
-from backup_scp.copies.packing import pack_image
-from backup_scp.copies.sealing import RecoveryKeys, Seal
-from backup_scp.copies.spool import Spool
+from backup_scp.copies.cloud import cloud_names
+from backup_scp.copies.cloud.byte_store import ByteStore, NameState
+from backup_scp.copies.cloud.cloud_check import StorageFact, check_storage
+from backup_scp.copies.cloud.cloud_extras import CloudExtras
+from backup_scp.copies.cloud.manifests import ListedImage, listed
+from backup_scp.copies.cloud.packing import pack_image
+from backup_scp.copies.cloud.sealing import RecoveryKeys, Seal
+from backup_scp.copies.cloud.spool import Spool
 from backup_scp.errors import ArchiveUnavailable, Damaged, DestinationUnavailable, DigestMismatch, FileMissing
 from backup_scp.machine import clock
 from backup_scp.ports import CopyItem, CopyResult, ReadOriginal, Snapshot, StoredCopy, StoredVersion

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import unquote, urlsplit
 
-from backup_scp.copies.drive_marker import MARKER, find_drive, parse_marker
+from backup_scp.copies.drive.drive_marker import MARKER, find_drive, parse_marker
 from backup_scp.errors import DestinationAway, DestinationUnavailable, DigestMismatch, FileMissing, InvalidSettings
 from backup_scp.machine.root_folder import RootFolder
 

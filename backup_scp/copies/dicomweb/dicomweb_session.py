@@ -14,7 +14,7 @@ from urllib.parse import quote, urlsplit
 
 import requests
 
-from backup_scp.copies.multipart import FilePart, Message, read_only_part
+from backup_scp.copies.dicomweb.multipart import FilePart, Message, read_only_part
 from backup_scp.errors import (
     DestinationBusy,
     DestinationRefuses,

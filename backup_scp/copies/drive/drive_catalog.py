@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC
 from typing import NamedTuple
 
-from backup_scp.copies.directory_keys import Value, image_keys, keys_of, record_type
+from backup_scp.copies.drive.directory_keys import Value, image_keys, keys_of, record_type
 from backup_scp.dicom.sop_instance import SOPInstance
 from backup_scp.ports import ArchivedFile
 
