@@ -248,8 +248,9 @@ def _pace(settings: Settings) -> CommitmentTimers:
 
 
 def _copies_needed(settings: Settings) -> CopiesNeeded:
+    names = frozenset(copy.name for copy in settings.copy)
     off_site = frozenset(copy.name for copy in settings.copy if copy.is_off_site)
-    return CopiesNeeded(settings.commitment.copies, settings.commitment.off_site_copies, off_site)
+    return CopiesNeeded(settings.commitment.copies, settings.commitment.off_site_copies, names, off_site)
 
 
 def _lost_index(storage: OpenStores, reason: str) -> Iterator[str]:

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 _LONGEST_PAUSE = timedelta(hours=1)
 _LONGEST_LOOK = timedelta(seconds=30)
+_LONGEST_LOOK_FOR_COPIES = timedelta(minutes=5)  # a drive may be away for days, and hundreds of requests wait for it
 
 RenewLease = Callable[[], None]
 """Raises ``LeaseLost`` when another worker has the report by now."""
@@ -49,7 +50,8 @@ class CommitmentTimers:
     retry
         First interval after a failed report; doubled each time, up to an hour.
     give_up
-        How long after the request to try reports.
+        How long after the request to wait for further copies, and to try reports; the latter for as long again when
+        copies are waited for.
     lease
         Duration of a lease; after it another worker continues the work of a dead one.
     turn
@@ -111,7 +113,10 @@ class StorageCommitment:
         needed: CopiesNeeded | None = None,
     ) -> None:
         self._records = index.commitments
+        needed = needed or CopiesNeeded()
         self._pace = pace or CommitmentTimers()
+        # A result that waited for copies to the last moment must be reported too, to a console that is off just then.
+        self._give_up_reports = self._pace.give_up * (2 if needed else 1)
         self._clock = clock
         self._delivered: set[int] = set()  # delivered reports that the index could not record
         self._had_a_turn: set[str] = set()  # addresses, in this round
@@ -120,7 +125,7 @@ class StorageCommitment:
             archive,
             index,
             is_storable,
-            needed or CopiesNeeded(),
+            needed,
             self._pace.turn,
             clock=clock,
             stopping=self.stopping,
@@ -180,7 +185,7 @@ class StorageCommitment:
             return
         lacking = self._verifier.lack_copies(progress)
         if lacking and age < self._pace.give_up:
-            self._records.postpone(leased, now + min(max(age / 4, self._pace.look), _LONGEST_LOOK))
+            self._records.postpone(leased, now + min(max(age / 4, self._pace.look), _LONGEST_LOOK_FOR_COPIES))
             return
         if not self._verifier.has_read_all(progress, is_late=is_late):
             has_more_to_read = progress.turn_is_over and not self.stopping.is_set()
@@ -247,7 +252,7 @@ class StorageCommitment:
         """Record why a report was not delivered, and when to try it again."""
         now = self._clock()
         pause = min(self._pace.retry * 2 ** min(leased.attempts, 16), _LONGEST_PAUSE)
-        give_up_before = now + pause - self._pace.give_up
+        give_up_before = now + pause - self._give_up_reports
         self._records.report_failed(leased, str(error), now, now + pause, give_up_before)
         log.warning(
             "A Storage Commitment report to %r was not delivered: %s%s",

@@ -44,12 +44,14 @@ class CopiesNeeded:
     ----------
     copies, off_site
         How many, and how many of them off-site.
-    off_site_names
-        Names of the copies that are off-site.
+    names, off_site_names
+        Names of the copies in the settings, and of those that are off-site.  What the index records of another copy
+        counts no more: nobody compares it again.
     """
 
     copies: int = 0
     off_site: int = 0
+    names: frozenset[str] = frozenset()
     off_site_names: frozenset[str] = frozenset()
 
     def __bool__(self) -> bool:
@@ -57,7 +59,7 @@ class CopiesNeeded:
 
     def are_met(self, names: set[str]) -> bool:
         """Tell whether the copies with these names are enough."""
-        return len(names) >= self.copies and len(names & self.off_site_names) >= self.off_site
+        return len(names & self.names) >= self.copies and len(names & self.off_site_names) >= self.off_site
 
 
 @dataclass(slots=True)

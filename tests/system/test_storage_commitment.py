@@ -317,3 +317,35 @@ def test_a_folder_commits_nothing(start_node, tmp_path):
     node = start_node()
     done = node.cli("restore", "--to", tmp_path / "folder", "--all", "--commit", exit_code=1)
     assert "--commit is for a remote AE" in done.stderr
+
+
+# ----------------------------------------------------------------------------------------------------- further copies
+
+
+def test_nothing_is_committed_before_a_drive_has_it(make_node, tmp_path):
+    samples = [encode(ds) for ds in ct_series(3)]
+    drive = tmp_path / "media"
+    drive.mkdir()
+    with Console() as console:
+        node = make_node(
+            remotes=[console.remote],
+            settings={"commitment": {"wait_s": 0, "retry_s": 0.2, "copies": 1}},
+            copies=[{"name": "drive", "url": f"file://{drive}/x-rays"}],
+        )
+        node.start()
+        node.send(samples)
+        status, transaction_uid = console.ask(node, map(pair, samples))
+        assert status == 0
+        assert console.ask(node, [(CR, "1.2.3")])[0] == 0  # which nobody has: another request does not wait
+        wait_until(lambda: console.reports, what="the report on the other request")
+        assert not console.of(transaction_uid)
+        said = node.cli("status", exit_code=1).stdout
+        assert "3 images at fewer than 1" in said
+
+        node.cli("copies", "init", "drive", "--label", "blue", "--same-disk")
+        wait_until(lambda: console.of(transaction_uid), 60, what="the report")
+        (report,) = console.of(transaction_uid)
+        assert (report.committed, report.failed) == (tuple(map(pair, samples)), {})
+        (state,) = node.json("copies")
+        assert (state["held"], state["due"]) == (len(samples), 0)
+        assert not [one for one in node.json("status", exit_code=None)["findings"] if "Storage Commitment" in str(one)]
