@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol, Self, runtime_checkable
 
@@ -18,6 +19,18 @@ from backup_scp.ports.versions import StoredVersion
 
 LONGEST_PAUSE = timedelta(days=1)
 """The longest time until a version is tried again; a later time was written while a clock was ahead."""
+
+
+class CopyTrouble(StrEnum):
+    """What kind of trouble keeps a copy from being used."""
+
+    NONE = ""
+    AWAY = "away"
+    """It is not connected, as is usual for a drive."""
+    ALARM = "alarm"
+    """A virus may be at work: a person must look."""
+    FAULT = "fault"
+    """Anything else."""
 
 
 class StoredCopy(NamedTuple):
@@ -207,8 +220,8 @@ class CopyState:
         How many were found damaged or missing there and are due again.
     seen_at, complete_at
         When the place was last reached, and when nothing was due there last; None for never.
-    trouble, trouble_since
-        Why the place cannot be used, since when; empty and None when it can.
+    trouble, trouble_since, trouble_kind
+        Why the place cannot be used, since when, and what kind of trouble it is; empty and None when it can be used.
     compared_until, compared_at
         Everything written before the first moment was read back again; when the last pass ended.
     """
@@ -227,6 +240,7 @@ class CopyState:
     complete_at: datetime | None = None
     trouble: str = ""
     trouble_since: datetime | None = None
+    trouble_kind: CopyTrouble = CopyTrouble.NONE
     compared_until: datetime | None = None
     compared_at: datetime | None = None
 
@@ -237,8 +251,8 @@ class CopyRecords(Protocol):
     def register(self, name: str, medium: str, now: datetime, label: str = "") -> int:
         """Note that a copy can be reached; return the number of its row, which the first call makes."""
 
-    def note_trouble(self, name: str, trouble: str, now: datetime) -> None:
-        """Note why a copy cannot be used now."""
+    def note_trouble(self, name: str, trouble: str, now: datetime, kind: CopyTrouble = CopyTrouble.FAULT) -> None:
+        """Note why a copy cannot be used now; an empty text notes that it can, whatever the kind."""
 
     def lease(self, copy: int, now: datetime, until: datetime, most: int, most_bytes: int) -> CopyBatch | None:
         """Lease versions that are due at a copy; None when nothing is due now.

@@ -14,7 +14,7 @@ from datetime import time as time_of_day
 from backup_scp.errors import BackupSCPError, DestinationAway, DestinationUnavailable, Unavailable
 from backup_scp.machine import clock
 from backup_scp.machine.priority import lower_priority
-from backup_scp.ports import CopyPlace, Index
+from backup_scp.ports import CopyPlace, CopyTrouble, Index
 from backup_scp.services.copying import Copying
 from backup_scp.services.throttle import Throttle
 from backup_scp.watch.alarm import CopyAlarm
@@ -153,10 +153,10 @@ class CopyThread:
         except _Closed:
             pass
         except _Alarmed as why:
-            self._tell(str(why))
+            self._tell(str(why), CopyTrouble.ALARM)
         except DestinationAway as error:
             self._copy = None
-            self._tell(str(error), is_usual=True)
+            self._tell(str(error), CopyTrouble.AWAY)
         except DestinationUnavailable as error:
             self._tell(str(error))
             return True
@@ -245,14 +245,14 @@ class CopyThread:
         if self._stop.wait(seconds):
             raise _Ended
 
-    def _tell(self, trouble: str, *, is_usual: bool = False) -> None:
+    def _tell(self, trouble: str, kind: CopyTrouble = CopyTrouble.FAULT) -> None:
         """Log why the copy cannot be used, once; record it as often as reaching the copy has cleared it."""
         if trouble != self._trouble:
-            self._log(trouble, is_usual=is_usual)
+            self._log(trouble, is_usual=kind is CopyTrouble.AWAY)
             self._trouble, self._trouble_since = trouble, clock.now()
         if trouble != self._noted:
             with contextlib.suppress(Unavailable):
-                self._records.note_trouble(self._place.name, trouble, self._trouble_since)
+                self._records.note_trouble(self._place.name, trouble, self._trouble_since, kind)
                 self._noted = trouble
 
     def _log(self, trouble: str, *, is_usual: bool) -> None:

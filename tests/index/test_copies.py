@@ -17,7 +17,7 @@ from backup_scp.index.writing.row_writer import RowWriter
 from backup_scp.index.writing.study_cache import StudyCache
 from backup_scp.index.writing.version_rows import VersionRows
 from backup_scp.index.writing.version_writer import VersionWriter
-from backup_scp.ports import CopyResult, StoredCopy, Task, VerificationResult
+from backup_scp.ports import CopyResult, CopyTrouble, StoredCopy, Task, VerificationResult
 from tests.index.conftest import opened
 from tests.index.examples import MORNING, at, version
 
@@ -427,6 +427,18 @@ def test_since_when_the_same_trouble_lasts_is_kept(records):
     assert (state(records).trouble, state(records, 3).trouble_since) == ("It is not connected", at(3))
     records.register("drive", "", at(4))
     assert (state(records).trouble, state(records, 4).trouble_since) == ("", None)
+
+
+def test_trouble_has_a_kind_until_it_is_over(records, drive):
+    records.note_trouble("drive", "It is full", at(1))
+    assert state(records).trouble_kind is CopyTrouble.FAULT
+    records.note_trouble("drive", "It is full", at(2), CopyTrouble.AWAY)
+    assert state(records).trouble_kind is CopyTrouble.AWAY
+    records.note_trouble("drive", "", at(3), CopyTrouble.ALARM)
+    assert state(records).trouble_kind is CopyTrouble.NONE
+    records.note_trouble("drive", "Stopped", at(4), CopyTrouble.ALARM)
+    records.register("drive", "", at(5))
+    assert state(records).trouble_kind is CopyTrouble.NONE
 
 
 def test_trouble_of_a_clock_that_was_ahead_is_of_now(records, drive):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from backup_scp.ports import VerificationResult
+from backup_scp.ports import CopyTrouble, VerificationResult
 from backup_scp.watch.alarm import SEEN, go_on
 from tests.processes import wait_until
 from tests.samples import encode, replace, secondary_capture
@@ -44,6 +44,7 @@ def test_thirty_changed_studies_stop_it_until_a_person_has_looked(stored, place,
     wait_for_looks(stored, 5)
     assert (place.entered, len(place.objects)) == (before, MOST_CHANGED), "the copy was touched"
     assert "Stopped by an alarm" in trouble(stored)
+    assert state(stored).trouble_kind is CopyTrouble.ALARM
     assert len([line for line in lines(caplog) if "alarm" in line]) == 1
     go_on(stored.index)
     wait_until(lambda: has_everything(stored, place))

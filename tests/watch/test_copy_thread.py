@@ -14,6 +14,7 @@ from backup_scp.archive.filesystem import FilesystemArchive
 from backup_scp.errors import DestinationUnavailable
 from backup_scp.index import SQLIndex
 from backup_scp.index.connection.migrate import upgrade
+from backup_scp.ports import CopyTrouble
 from backup_scp.watch.copy_thread import CopySchedule, CopyThread
 from tests.processes import wait_until
 from tests.samples import dx, encode, replace
@@ -48,6 +49,7 @@ def test_a_drive_that_is_plugged_in_catches_up(stored, place, under_way, caplog)
     under_way()
     stored.put(tiny(1), 1)
     wait_until(lambda: trouble(stored) == "No drive of ours is there")
+    assert state(stored).trouble_kind is CopyTrouble.AWAY
     stored.put(tiny(2), 2)
     place.away = ""
     wait_until(lambda: has_everything(stored, place) and not trouble(stored))
@@ -217,6 +219,10 @@ def test_it_stops_in_the_middle_of_a_large_object(stored, place, under_way):
 # -- trouble -----------------------------------------------------------------------------------------------------------
 
 
+def trouble_of(found):
+    return found.trouble, found.trouble_since, found.trouble_kind
+
+
 def test_trouble_is_told_once_stays_known_and_ends(stored, place, under_way, caplog):
     """A drive that is full can be reached: that must not hide the trouble."""
 
@@ -226,12 +232,11 @@ def test_trouble_is_told_once_stays_known_and_ends(stored, place, under_way, cap
     place.fault = full
     stored.put(tiny(1))
     under_way()
-    wait_until(lambda: trouble(stored))
-    since = state(stored).trouble_since
+    since = wait_until(lambda: state(stored) and state(stored).trouble_since)
     some_turns(place, 4)
     assert [line for line in lines(caplog) if "full" in line] == ["Copy cloud: The drive is full"]
-    wait_until(lambda: trouble(stored) == "The drive is full")
-    assert state(stored).trouble_since == since
+    full_since = ("The drive is full", since, CopyTrouble.FAULT)
+    wait_until(lambda: trouble_of(state(stored)) == full_since)
     place.fault = lambda content: None
     wait_until(lambda: has_everything(stored, place) and not trouble(stored))
     wait_until(lambda: lines(caplog)[1:] == ["Copy cloud can be used again"])

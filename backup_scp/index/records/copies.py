@@ -24,12 +24,13 @@ from backup_scp.index.schema.stored_text import stored_key, stored_long, timesta
 from backup_scp.index.schema.tables import copy as copies
 from backup_scp.index.schema.tables import copy_due, copy_object, named, version
 from backup_scp.machine import clock
-from backup_scp.ports import CopyBatch, CopyItem, CopyResult
+from backup_scp.ports import CopyBatch, CopyItem, CopyResult, CopyTrouble
 from backup_scp.ports.copies import LONGEST_PAUSE
 
 _WHAT = "records of further copies"
 _DUE = "due"
 _BATCH = 1000
+_NO_TROUBLE = {"trouble": "", "trouble_at": "", "trouble_kind": ""}
 _TEXTS = {column.name for column in copies.c if isinstance(column.type, sa.Text)}
 _LEASED = named(copy_due, "id first_version last_version lease due_at attempts error is_damaged")
 
@@ -63,7 +64,7 @@ class SQLCopies(CopyQueries):
             if medium and connection.scalar(sa.select(copies.c.id).where(*of_it)) is None:
                 connection.execute(sa.update(copies).where(*unseen).values(medium=medium))
             self._add(connection, name, medium)
-            connection.execute(sa.update(copies).where(copies.c.name == name).values(trouble="", trouble_at=""))
+            connection.execute(sa.update(copies).where(copies.c.name == name).values(**_NO_TROUBLE))
             return int(connection.scalars(sa.update(copies).where(*of_it).values(**seen).returning(copies.c.id)).one())
 
     def _add(self, connection: sa.Connection, name: str, medium: str) -> None:
@@ -74,10 +75,12 @@ class SQLCopies(CopyQueries):
         insert = self._database.dialect.insert(copies).values(**row)
         connection.execute(insert.on_conflict_do_nothing(index_elements=["name", "medium"]))
 
-    def note_trouble(self, name: str, trouble: str, now: datetime) -> None:
+    def note_trouble(self, name: str, trouble: str, now: datetime, kind: CopyTrouble = CopyTrouble.FAULT) -> None:
         name, trouble = stored_key(name), stored_long(trouble)
-        changed = sa.or_(copies.c.trouble != trouble, copies.c.trouble_at > timestamp(now + clock.TOLERANCE))
-        values = {"trouble": trouble, "trouble_at": timestamp(now) if trouble else ""}
+        kind = kind if trouble else CopyTrouble.NONE
+        is_other = sa.or_(copies.c.trouble != trouble, copies.c.trouble_kind != kind.value)
+        changed = sa.or_(is_other, copies.c.trouble_at > timestamp(now + clock.TOLERANCE))
+        values = {"trouble": trouble, "trouble_at": timestamp(now) if trouble else "", "trouble_kind": kind.value}
         with self._database.writing(_WHAT) as connection:
             if connection.scalar(sa.select(copies.c.id).where(copies.c.name == name).limit(1)) is None:
                 self._add(connection, name, "")

@@ -18,7 +18,7 @@ from backup_scp.index.schema.stored_text import moment
 from backup_scp.index.schema.tables import REMARKABLE, copy_due, copy_object, named, version
 from backup_scp.index.schema.tables import copy as copies
 from backup_scp.machine import clock
-from backup_scp.ports import CopyItem, CopyState, StoredVersion
+from backup_scp.ports import CopyItem, CopyState, CopyTrouble, StoredVersion
 
 FORGOTTEN = ""
 """Name of a copy whose records are being deleted."""
@@ -139,6 +139,7 @@ def _state(connection: sa.Connection, dialect: Dialect, row: sa.Row[Any], now: d
         complete_at=known_moment(row.complete_at, now),
         trouble=row.trouble,
         trouble_since=known_moment(row.trouble_at, now),
+        trouble_kind=CopyTrouble(row.trouble_kind),
         compared_until=known_moment(row.compared_until, now),
         compared_at=known_moment(row.compared_at, now),
     )

@@ -255,6 +255,7 @@ copy = sa.Table(  # a row for each drive, where several take turns
     _text("complete_at"),
     _text("trouble"),
     _text("trouble_at"),
+    _late_text("trouble_kind"),  # a ports.CopyTrouble
     _number("compared_version"),  # where the running comparison goes on
     _text("comparison_began_at"),  # of the running pass
     _text("compared_until"),  # begin of the last pass that ended

@@ -8,9 +8,10 @@ from datetime import datetime, timedelta
 from backup_scp.machine.readable import count, moment
 from backup_scp.node.health.finding import Finding, Severity
 from backup_scp.node.settings import CopySettings, Settings
-from backup_scp.ports import CopyState
+from backup_scp.ports import CopyState, CopyTrouble
 
 _BEHIND = timedelta(days=2)
+_AFTER_A_LOOK = "look what has changed (docs/copies.md), then  backup-scp copies sync --despite-alarm"
 
 
 def copies(settings: Settings, states: Sequence[CopyState], at: datetime) -> Iterator[Finding]:
@@ -23,26 +24,36 @@ def copies(settings: Settings, states: Sequence[CopyState], at: datetime) -> Ite
 
 def _one(copy: CopySettings, states: Sequence[CopyState], at: datetime) -> Iterator[Finding]:
     seen_at = max((state.seen_at for state in states if state.seen_at), default=None)
-    latest = max(states, key=lambda state: str(state.seen_at or ""), default=None)
     trouble = next((state for state in states if state.trouble), None)
-    fix = f"backup-scp copies sync {copy.name}"
-    if seen_at is None:
-        why = f": {trouble.trouble}" if trouble else ""
-        yield _act(f"Copy {copy.name} was never reached{why}", fix)
-        return
-    is_gone = trouble is not None and trouble.trouble_since is not None and trouble.trouble_since >= seen_at
+    is_alarm = trouble is not None and trouble.trouble_kind is CopyTrouble.ALARM
     is_drive = copy.url.startswith("file:")
-    if copy.away_days and at - seen_at > timedelta(days=copy.away_days):
+    fix = f"backup-scp copies sync {copy.name}"
+    if trouble and is_alarm:
+        yield _act(f"Copy {copy.name}: {trouble.trouble}", _AFTER_A_LOOK)
+    if seen_at is None:
+        if not is_alarm:
+            why = f": {trouble.trouble}" if trouble else ""
+            yield _act(f"Copy {copy.name} was never reached{why}", fix)
+        return
+    if trouble and is_alarm:
+        pass  # so it is not reached, however long the drive is here
+    elif copy.away_days and at - seen_at > timedelta(days=copy.away_days):
         what = "No drive of it was here" if is_drive else "It was not reached"
         why = f". {trouble.trouble}" if trouble else ""
         yield _act(f"Copy {copy.name}: {what} since {moment(seen_at)}{why}", "connect it" if is_drive else fix)
-    elif trouble and not (is_drive and is_gone):
+    elif trouble and not (is_drive and trouble.trouble_kind is CopyTrouble.AWAY):
         yield _act(f"Copy {copy.name}: {trouble.trouble}", fix)
-    if latest is None:
-        return
+    yield from _work_of(copy, states, fix, at, is_usable=trouble is None)
+
+
+def _work_of(
+    copy: CopySettings, states: Sequence[CopyState], fix: str, at: datetime, *, is_usable: bool
+) -> Iterator[Finding]:
+    """Report what fails or waits at a copy; of several drives, at the one that was here last."""
+    latest = max(states, key=lambda state: str(state.seen_at or ""))
     if latest.failed:
         yield _act(f"Copy {copy.name}: {count(latest.failed, 'image')} failed and tried again: {latest.error}", fix)
-    elif latest.oldest_due and not is_gone and at - latest.oldest_due > _BEHIND:
+    elif latest.oldest_due and is_usable and at - latest.oldest_due > _BEHIND:
         images = count(latest.due, "image")
         yield _note(f"Copy {copy.name} is behind: {images} due, the oldest received {moment(latest.oldest_due)}", fix)
     if latest.damaged:
@@ -56,17 +67,17 @@ def _too_few(settings: Settings, of_name: dict[str, list[CopyState]]) -> Iterato
     off_site = {copy.name for copy in settings.copy if copy.is_off_site}
     for wanted, names, kind in (
         (settings.commitment.copies, list(due), ""),
-        (settings.commitment.off_site_copies, [name for name in due if name in off_site], " off-site"),
+        (settings.commitment.off_site_copies, [name for name in due if name in off_site], "off-site "),
     ):
         if not wanted:
             continue
         lacking = sorted(due[name] is None for name in names)[wanted - 1 : wanted]
         known = sorted(number for name in names if (number := due[name]) is not None)
         if lacking == [True]:
-            yield _act(f"Not every image is at {count(wanted, f'copy{kind}')}: one was never reached", "see above")
+            yield _act(f"Not every image is at {count(wanted, f'{kind}copy')}: one was never reached", "see above")
         elif known[wanted - 1]:
             images = count(known[wanted - 1], "image")
-            yield _act(f"{images} at fewer than {wanted}{kind} further copies; Storage Commitment waits for them")
+            yield _act(f"{images} at fewer than {count(wanted, f'{kind}copy')}; Storage Commitment waits for them")
 
 
 def _act(sentence: str, fix: str = "") -> Finding:
