@@ -27,6 +27,7 @@ EXPECTED = {
     errors.SourceUnavailable: 0xA700,
     errors.ResourceLimitation: 0x0213,
     errors.DestinationUnavailable: 0xA702,
+    errors.DestinationAway: 0xA702,
     errors.DestinationBusy: 0xA702,
     errors.DestinationRefuses: 0xA702,
     errors.DestinationSilent: 0xA702,
