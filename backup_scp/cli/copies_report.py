@@ -13,9 +13,8 @@ from backup_scp.machine import clock
 
 if TYPE_CHECKING:
     from backup_scp.node.copy_keys import CopyKeys
-    from backup_scp.node.place_check import PlaceAnswer
     from backup_scp.node.settings import Settings
-    from backup_scp.ports import CopyState
+    from backup_scp.ports import CopyState, PlaceAnswer
     from backup_scp.watch.cost import Cost
 
 _HERE = timedelta(minutes=2)

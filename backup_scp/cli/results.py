@@ -15,9 +15,8 @@ from backup_scp.node.copy_keys import CopyKeys
 from backup_scp.node.copy_setup import Prepared
 from backup_scp.node.health.finding import Finding
 from backup_scp.node.health.status_report import Status
-from backup_scp.node.place_check import PlaceAnswer
 from backup_scp.node.supervisor import Ready
-from backup_scp.ports import CopyState
+from backup_scp.ports import CopyState, PlaceAnswer
 from backup_scp.services.rebuild import Rebuild
 from backup_scp.services.verify import Verification
 from backup_scp.watch.cost import Cost

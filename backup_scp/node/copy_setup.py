@@ -56,7 +56,7 @@ def copying(
 ) -> Copying:
     """Put together what fills and compares one copy."""
     snapshot = CopySnapshot(settings, storage.index)
-    return Copying(place, storage.archive, storage.index, ingest, snapshot, pace=pace)
+    return Copying(place, storage.archive, storage.index, ingest, snapshot, spool=settings.home, pace=pace)
 
 
 def chosen(settings: Settings, name: str | None) -> Sequence[CopySettings]:

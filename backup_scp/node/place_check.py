@@ -2,33 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from backup_scp.errors import DestinationUnavailable
 from backup_scp.node.copy_places import open_place
 from backup_scp.node.copy_setup import chosen
 from backup_scp.node.opening import OpenStores
 from backup_scp.node.settings import Settings
-
-
-@dataclass(frozen=True, slots=True)
-class PlaceAnswer:
-    """What the place of a copy really gives.
-
-    Attributes
-    ----------
-    question, answer
-        What was tried, and what came of it.
-    is_well
-        Whether it is as it should be.
-    fix
-        What a person can do; empty when it is well.
-    """
-
-    question: str
-    answer: str
-    is_well: bool
-    fix: str = ""
+from backup_scp.ports import PlaceAnswer
 
 
 def check_place(settings: Settings, name: str) -> list[PlaceAnswer]:
@@ -51,4 +30,4 @@ def check_place(settings: Settings, name: str) -> list[PlaceAnswer]:
         except DestinationUnavailable as error:
             return [PlaceAnswer(reached, str(error), is_well=False)]
     label = f", the drive {place.label}" if place.label else ""
-    return [PlaceAnswer(reached, f"yes{label}", is_well=True), *(PlaceAnswer(*fact) for fact in found)]
+    return [PlaceAnswer(reached, f"yes{label}", is_well=True), *found]

@@ -182,6 +182,26 @@ class WaitingPlace(Protocol):
     watch: Callable[[], None]
 
 
+@dataclass(frozen=True, slots=True)
+class PlaceAnswer:
+    """What the place of a copy really gives.
+
+    Attributes
+    ----------
+    question, answer
+        What was tried, and what came of it.
+    is_well
+        Whether it is as it should be.
+    fix
+        What a person can do; empty when it is well.
+    """
+
+    question: str
+    answer: str
+    is_well: bool
+    fix: str = ""
+
+
 class CopyBatch(NamedTuple):
     """Versions that one worker holds a lease for.
 

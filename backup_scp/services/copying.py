@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from backup_scp.errors import Damaged
@@ -110,6 +111,8 @@ class Copying:
         Hold the originals, what is due, and the way in for what is healed.
     snapshot
         Gives what the copy needs to stand alone.
+    spool
+        A folder of ours, for what is fetched.
     pace
         Called with the bytes that were read, some million at a time.
     timers
@@ -124,6 +127,7 @@ class Copying:
         ingest: Ingest,
         snapshot: Snapshot,
         *,
+        spool: Path,
         pace: Pace = lambda _: None,
         timers: CopyTimers | None = None,
     ) -> None:
@@ -133,6 +137,7 @@ class Copying:
         self._records = index.copies
         self._ingest = ingest
         self._snapshot = snapshot
+        self._spool = spool
         self._pace = pace
         self._timers = timers or CopyTimers()
         self._unhealed: set[int] = set()  # those that this place cannot heal: it is sealed, or damaged itself
@@ -278,7 +283,7 @@ class Copying:
             if item.number in self._unhealed:
                 continue
             try:
-                heal(self._place, item, self._ingest)
+                heal(self._place, item, self._ingest, self._spool)
             except Damaged as error:
                 self._unhealed.add(item.number)
                 log.error("%s cannot be healed from copy %s: %s", item.held.location, self._place.name, error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from pathlib import Path
 from typing import BinaryIO, cast
 
 from backup_scp.dicom.part10 import read_heading
@@ -15,8 +16,13 @@ _IN_MEMORY_BYTES = 16 << 20
 _CHUNK_BYTES = 1 << 20
 
 
-def heal(place: CopyPlace, item: CopyItem, ingest: Ingest) -> None:
+def heal(place: CopyPlace, item: CopyItem, ingest: Ingest, spool: Path) -> None:
     """Fetch a version from a copy, and store it by the one way in, which repairs a damaged file from the same bytes.
+
+    Parameters
+    ----------
+    spool
+        A folder of ours: a large image is there for a moment, without a name, never in the folder that all users share.
 
     Raises
     ------
@@ -24,7 +30,7 @@ def heal(place: CopyPlace, item: CopyItem, ingest: Ingest) -> None:
         The copy does not have its bytes either.
     DestinationUnavailable, ArchiveUnavailable, IndexUnavailable
     """
-    with tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES) as fetched:
+    with tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES, dir=str(spool)) as fetched:
         stream = cast("BinaryIO", fetched)
         place.fetch(item, stream)
         stream.seek(0)

@@ -50,11 +50,12 @@ def place():
 
 
 @pytest.fixture
-def made(stored, place):
+def made(stored, place, tmp_path):
     """Make what fills the place, and say what is wrong with it."""
 
     def make(at=place, **how) -> Copying:
-        return Copying(at, stored.archive, stored.index, Ingest(stored.archive, stored.index), NoSnapshot(), **how)
+        ingest = Ingest(stored.archive, stored.index)
+        return Copying(at, stored.archive, stored.index, ingest, NoSnapshot(), spool=tmp_path, **how)
 
     return make
 
@@ -187,6 +188,18 @@ def test_a_lost_original_is_told_and_healed_from_another_copy(stored, place, mad
     assert not stored.index.is_damaged(location)
 
 
+def test_what_is_fetched_is_never_in_the_folder_that_all_users_share(stored, place, made, monkeypatch):
+    location = stored.put(tiny(2)).location
+    copy = filled(made(), place)
+    stored.flip(location)
+    stored.index.record_verification([lost(location)])
+    monkeypatch.setattr("backup_scp.services.healing._IN_MEMORY_BYTES", 10)
+    monkeypatch.setattr("tempfile.tempdir", "/there/is/no/such/folder")
+    with place:
+        made().heal(copy)
+    assert not stored.index.is_damaged(location)
+
+
 def test_a_missing_original_is_healed(stored, place, made):
     location = stored.put(tiny(2)).location
     copy = filled(made(), place)
@@ -256,7 +269,7 @@ def test_a_rebuilt_index_finds_that_the_copy_has_everything(stored, place, made,
         ingest = Ingest(again.archive, again.index)
         for location in again.archive.locations():
             ingest._add(location)
-        filled(Copying(place, again.archive, again.index, ingest, NoSnapshot()), place)
+        filled(Copying(place, again.archive, again.index, ingest, NoSnapshot(), spool=tmp_path), place)
     assert place.puts == 5
 
 

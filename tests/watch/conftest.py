@@ -33,15 +33,14 @@ def without_pauses(monkeypatch) -> None:
 
 
 @pytest.fixture
-def under_way(stored, place, without_pauses):
+def under_way(stored, place, without_pauses, tmp_path):
     """Let threads run beside a test."""
     with contextlib.ExitStack() as stack:
 
         def start(schedule=None, *, store=stored, at=place, received_at=lambda: LONG_AGO) -> CopyThread:
             def make(pace):
-                return Copying(
-                    at, store.archive, store.index, Ingest(store.archive, store.index), NoSnapshot(), pace=pace
-                )
+                ingest = Ingest(store.archive, store.index)
+                return Copying(at, store.archive, store.index, ingest, NoSnapshot(), spool=tmp_path, pace=pace)
 
             thread = CopyThread(at, make, store.index, schedule or CopySchedule(), alarm_of(store), received_at)
             thread.start()

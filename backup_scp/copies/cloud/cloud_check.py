@@ -4,33 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from typing import NamedTuple
 
 from backup_scp.copies.cloud import cloud_names
 from backup_scp.copies.cloud.byte_store import ByteStore, NameState
 from backup_scp.copies.cloud.spool import Spool
 from backup_scp.errors import DestinationRefuses, FileMissing
 from backup_scp.machine import clock
+from backup_scp.ports import PlaceAnswer
 
 
-class StorageFact(NamedTuple):
-    """A row of the table that ``copies check`` prints.
-
-    Attributes
-    ----------
-    is_well
-        Whether it is as it should be.
-    fix
-        What a person can do; empty when it is well.
-    """
-
-    question: str
-    answer: str
-    is_well: bool
-    fix: str = ""
-
-
-def check_storage(store: ByteStore, spool: Spool, *, is_sealed: bool, lock_days: int) -> list[StorageFact]:
+def check_storage(store: ByteStore, spool: Spool, *, is_sealed: bool, lock_days: int) -> list[PlaceAnswer]:
     """Store a probe of a hundred bytes, then try to overwrite and to delete it.  A locked probe stays until its end.
 
     Raises
@@ -42,7 +25,7 @@ def check_storage(store: ByteStore, spool: Spool, *, is_sealed: bool, lock_days:
     state = store.head(probe.name)
     came_back = probe.comes_back()
     facts = [
-        StorageFact(
+        PlaceAnswer(
             "Does a file come back as it was stored?",
             "yes, compared by SHA-256, as each image is" if came_back else "no",
             came_back,
@@ -58,7 +41,7 @@ def check_storage(store: ByteStore, spool: Spool, *, is_sealed: bool, lock_days:
     facts.append(_deleting(is_deleted=is_deleted, is_kept=is_kept))
     facts.append(_recovery(store, is_kept=is_kept))
     facts.append(
-        StorageFact(
+        PlaceAnswer(
             "Can the storage read the images?",
             "no: each file is sealed before it leaves" if is_sealed else "yes: files leave as they are",
             is_sealed,
@@ -101,54 +84,54 @@ class _Probe:
             return self._store.put(self.name, path)
 
 
-def _lock(store: ByteStore, state: NameState | None, lock_days: int) -> StorageFact:
+def _lock(store: ByteStore, state: NameState | None, lock_days: int) -> PlaceAnswer:
     question = "Is each object locked, and until when?"
     if not store.keeps_versions:
         answer = "no: this storage locks nothing that we could check"
-        return StorageFact(
+        return PlaceAnswer(
             question, answer, is_well=False, fix="keep one more copy: a bucket with Object Lock, or drives"
         )
     if state is None or not state.lock or state.locked_until is None:
         fix = "make a bucket with Object Lock, and give it a default retention (docs/cloud.md)"
-        return StorageFact(question, "no", is_well=False, fix=fix)
+        return PlaceAnswer(question, "no", is_well=False, fix=fix)
     days = (state.locked_until - (state.stored_at or clock.now())).days
     answer = f"{state.lock}, {days} days, the probe until {state.locked_until:%Y-%m-%d}"
     if days < lock_days - 1:
-        return StorageFact(question, answer, is_well=False, fix=f"lock_days is {lock_days}: set the same in the bucket")
+        return PlaceAnswer(question, answer, is_well=False, fix=f"lock_days is {lock_days}: set the same in the bucket")
     if not lock_days:
-        return StorageFact(
+        return PlaceAnswer(
             question, answer, is_well=False, fix=f"set lock_days = {days}, so that each object is checked"
         )
     if state.lock != "COMPLIANCE":
-        return StorageFact(question, answer, is_well=False, fix="choose the mode COMPLIANCE: nobody can lift that")
-    return StorageFact(question, answer, is_well=True)
+        return PlaceAnswer(question, answer, is_well=False, fix="choose the mode COMPLIANCE: nobody can lift that")
+    return PlaceAnswer(question, answer, is_well=True)
 
 
-def _overwriting(*, is_overwritten: bool, is_kept: bool) -> StorageFact:
+def _overwriting(*, is_overwritten: bool, is_kept: bool) -> PlaceAnswer:
     question = "Can this credential overwrite a file?"
     if not is_overwritten:
-        return StorageFact(question, "no, or not by our means", is_well=True)
+        return PlaceAnswer(question, "no, or not by our means", is_well=True)
     if is_kept:
-        return StorageFact(question, "the name, yes; the bytes are kept as an earlier version", is_well=True)
-    return StorageFact(question, "yes, and the bytes are gone", is_well=False, fix="turn on versions, or Object Lock")
+        return PlaceAnswer(question, "the name, yes; the bytes are kept as an earlier version", is_well=True)
+    return PlaceAnswer(question, "yes, and the bytes are gone", is_well=False, fix="turn on versions, or Object Lock")
 
 
-def _deleting(*, is_deleted: bool, is_kept: bool) -> StorageFact:
+def _deleting(*, is_deleted: bool, is_kept: bool) -> PlaceAnswer:
     question = "Can this credential delete a file?"
     if not is_deleted:
-        return StorageFact(question, "no", is_well=True)
+        return PlaceAnswer(question, "no", is_well=True)
     fix = "give the node a credential that may not delete (docs/cloud.md)"
     if is_kept:
-        return StorageFact(question, "the name, yes; the bytes are kept as an earlier version", is_well=False, fix=fix)
-    return StorageFact(question, "yes, and the bytes are gone", is_well=False, fix=fix)
+        return PlaceAnswer(question, "the name, yes; the bytes are kept as an earlier version", is_well=False, fix=fix)
+    return PlaceAnswer(question, "yes, and the bytes are gone", is_well=False, fix=fix)
 
 
-def _recovery(store: ByteStore, *, is_kept: bool) -> StorageFact:
+def _recovery(store: ByteStore, *, is_kept: bool) -> PlaceAnswer:
     question = "How does a deleted name come back?"
     if is_kept:
         answer = "by its version, which our records and the manifests have; or rclone copy --s3-version-at"
-        return StorageFact(question, answer, is_well=True)
+        return PlaceAnswer(question, answer, is_well=True)
     if store.keeps_versions:
-        return StorageFact(question, "not at all", is_well=False, fix="turn on versions, or Object Lock")
+        return PlaceAnswer(question, "not at all", is_well=False, fix="turn on versions, or Object Lock")
     answer = "only by the storage's own means: its recycle bin, its snapshots"
-    return StorageFact(question, answer, is_well=False, fix="keep one more copy: a bucket with Object Lock, or drives")
+    return PlaceAnswer(question, answer, is_well=False, fix="keep one more copy: a bucket with Object Lock, or drives")
