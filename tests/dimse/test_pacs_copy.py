@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import io
+import threading
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 from pydicom.dataset import Dataset
 from pynetdicom import AE, StoragePresentationContexts, evt
+from pynetdicom.association import Association
 
 from backup_scp.dimse.association.association import LocalAE
 from backup_scp.dimse.scu.pacs_copy import PACSCopy
@@ -17,7 +20,7 @@ from backup_scp.errors import DestinationUnavailable, FileMissing, NothingAccept
 from backup_scp.ports import CopyItem, RemoteAE
 from tests.dimse.conftest import PATIENT
 from tests.dimse.wire import VERIFICATION
-from tests.processes import LOOPBACK, free_port
+from tests.processes import LOOPBACK, free_port, wait_until
 from tests.samples import ct_series, encode
 from tests.stored import stored_in
 from tests.system.commitments import STORAGE_COMMITMENT
@@ -60,6 +63,8 @@ class PACS:
 
     def __exit__(self, *_):
         self._ae.shutdown()
+        wait_until(lambda: not [one for one in threading.enumerate() if isinstance(one, Association)])
+        gc.collect()  # pynetdicom leaves its sockets to it, where the other side closes first
 
     def _store(self, event):
         uid = event.request.AffectedSOPInstanceUID

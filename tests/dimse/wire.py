@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 import struct
@@ -301,6 +302,8 @@ class Peer:
     def reset(self) -> None:
         """End as a machine that lost its power does when it is back: a TCP reset."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RD)  # a thread that is reading would hold the connection open
         self.socket.close()
 
     def until_closed(self) -> list[tuple[int, bytes]]:

@@ -129,8 +129,12 @@ def whole(files: Iterable[Path]) -> set[str]:
 
 
 def staged_bytes(node: Node) -> int:
-    """Return the size of the staged files."""
-    return sum(path.stat().st_size for path in staged(node))
+    """Return the size of the staged files; those that go meanwhile do not count."""
+    size_bytes = 0
+    for path in staged(node):
+        with contextlib.suppress(FileNotFoundError):
+            size_bytes += path.stat().st_size
+    return size_bytes
 
 
 def archive_of(node: Node) -> Path:
