@@ -15,7 +15,7 @@ from backup_scp.cli.copies_report import CopiesRun, CopyOutcome, tell_check, tel
 from backup_scp.cli.interruption import INTERRUPTED, interruptible
 from backup_scp.cli.options import ConfigOption, JSONOption, PlainCommand, settings_of, takes_groups
 from backup_scp.cli.output import print_json, progress, say
-from backup_scp.errors import DestinationAway, DestinationUnavailable, InvalidSettings
+from backup_scp.errors import BackupSCPError, DestinationAway, InvalidSettings
 
 if TYPE_CHECKING:
     from backup_scp.node.opening import OpenStores
@@ -155,8 +155,8 @@ def init(
 ) -> None:
     """Prepare a new drive for a copy: write the marker by which the node knows it again.
 
-    Connect the drive and type this once for each. A drive without the marker is never written to. What is on the drive
-    already stays there.
+    Connect the drive and type this once for each. A drive without the marker is never written to. The folder must be
+    new or empty: what else is on the drive stays as it is.
     """
     settings = settings_of(context, config)
     from backup_scp.node.copy_setup import prepare
@@ -329,7 +329,7 @@ def _one(
         pace(0)  # before the place is touched
         with reports, place:
             work(worker, worker.register())
-    except DestinationUnavailable as error:
+    except BackupSCPError as error:
         trouble, is_away = str(error), isinstance(error, DestinationAway)
     finally:
         tell(CopyOutcome(copy.name, place.medium, trouble, is_away, **asdict(worker.done)))

@@ -113,12 +113,25 @@ class RootFolder:
             return
         parent = folder.rpartition("/")[0]
         self.make_folders(parent)
+        self._changed.add(parent)  # also of one that is there: who made it may have died before its flush
         with suppress(FileExistsError):
             os.mkdir(self._at(folder), 0o755, dir_fd=self._descriptor)
-            self._changed.add(parent)
         if len(self._folders) > _MOST_FOLDERS:
             self._folders.clear()
         self._folders.add(folder)
+
+    def keep(self, name: str) -> None:
+        """Make a file durable that somebody else has written, with the next ``flush``; its folders too."""
+        if self.flushes_all or self._descriptor is None:
+            return
+        descriptor = self.open(name, READ)
+        try:
+            fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        while name:
+            name = name.rpartition("/")[0]
+            self._changed.add(name)
 
     def rename_new(self, old: str, new: str) -> None:
         """Rename a file, and replace nothing.

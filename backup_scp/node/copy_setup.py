@@ -154,14 +154,17 @@ def prepare(settings: Settings, name: str, folder: Path | None, label: str, *, m
         The drive cannot be written to, or is another archive's.
     """
     from backup_scp.copies.drive.drive_connection import folder_of_url
-    from backup_scp.copies.drive.drive_marker import prepare_drive
+    from backup_scp.copies.drive.drive_marker import fits, prepare_drive
 
     (copy,) = chosen(settings, name)
     if not copy.url.startswith("file:"):
         raise InvalidSelection(f"Copy {name} is no drive: it needs no init")
-    folder = folder or folder_of_url(copy.url)
+    pattern = folder_of_url(copy.url)
+    folder = folder.absolute() if folder else pattern
     if "*" in str(folder):
         raise InvalidSelection(f"Say which folder: backup-scp copies init {name} FOLDER")
+    if not fits(folder, pattern):
+        raise InvalidSelection(f"The node looks for copy {name} at {pattern}, and {folder} is not there")
     with OpenStores(settings, create=True) as storage:
         identity = storage.archive.identity() or storage.archive.establish(storage.index.archive_identity())
     marker = prepare_drive(folder, label, identity, settings.archive_path, may_share_disk=may_share_disk)

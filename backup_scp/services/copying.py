@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import io
 import logging
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from backup_scp.errors import Damaged
+from backup_scp.errors import Damaged, DestinationUnavailable
 from backup_scp.machine import clock
 from backup_scp.ports import (
     Archive,
@@ -41,7 +42,8 @@ log = logging.getLogger(__name__)
 
 MOST_IN_A_BATCH = 500
 MOST_BYTES_IN_A_BATCH = 500_000_000
-_MOST_COMPARED = 100
+_MOST_COMPARED, _MOST_COMPARED_BYTES = 100, 64_000_000
+_SEEN_EVERY_S = 60.0
 _MOST_HEALED = 100
 
 OnProgress = Callable[[Progress], None]
@@ -140,14 +142,29 @@ class Copying:
         self._spool = spool
         self._pace = pace
         self._timers = timers or CopyTimers()
-        self._unhealed: set[int] = set()  # those that this place cannot heal: it is sealed, or damaged itself
+        self._unhealed: set[tuple[int, int]] = set()  # what a copy cannot heal: it is sealed, or damaged itself
+        self._registered_at = 0.0
         self._concluded = 0  # the number of the copy that stands alone, with all that we know of
         self.done = CopyRun()
         if isinstance(place, WaitingPlace):
             place.watch = lambda: pace(0)
 
     def register(self) -> int:
-        """Note that the place, which was entered, can be reached; return the number of the copy."""
+        """Note that the place, which was entered, can be reached; return the number of the copy.
+
+        Raises
+        ------
+        DestinationUnavailable
+            The drive is another copy's: one drive is one copy.
+        """
+        if self._place.medium:
+            for state in self._records.states(clock.now()):
+                if state.medium == self._place.medium and state.name != self._place.name:
+                    raise DestinationUnavailable(
+                        f"The drive that is here is one of copy {state.name}, and one drive is one copy: connect "
+                        f"another. If the settings name {state.name} no more: backup-scp copies forget {state.name}"
+                    )
+        self._registered_at = time.monotonic()
         return self._records.register(self._place.name, self._place.medium, clock.now(), self._place.label)
 
     def fill(self, copy: int, on_progress: OnProgress = lambda _: None) -> None:
@@ -182,6 +199,8 @@ class Copying:
 
     def _lease(self, copy: int) -> CopyBatch | None:
         self._pace(0)
+        if time.monotonic() - self._registered_at > _SEEN_EVERY_S:  # filling may take days
+            self.register()
         now = clock.now()
         return self._records.lease(copy, now, now + self._timers.lease, MOST_IN_A_BATCH, MOST_BYTES_IN_A_BATCH)
 
@@ -238,17 +257,17 @@ class Copying:
         Parameters
         ----------
         all_of_it
-            Go on to the end; else compare some, so that other work has its turn.
+            Begin at the first, and go on to the end; else compare some, where the slow pass of the node has come to.
 
         Raises
         ------
         DestinationUnavailable, IndexUnavailable
         """
         total = self._records.count_held(copy)
+        position = 0 if all_of_it else self._records.comparison(copy)[0]
         while True:
             self._pace(0)
-            position, _ = self._records.comparison(copy)
-            items = self._records.stored(copy, position, _MOST_COMPARED)
+            items = _some(self._records.stored(copy, position, _MOST_COMPARED))
             results = list(self._paced(self._place.compare(items), items)) if items else []
             until = items[-1].number if items else None
             self._records.record_comparison(copy, results, clock.now(), until=until)
@@ -257,6 +276,7 @@ class Copying:
             on_progress(Progress(self.done.compared, total))
             if not items or not all_of_it:
                 return not items
+            position = items[-1].number
 
     def _paced(self, results: Iterable[CopyResult], items: Sequence[CopyItem]) -> Iterator[CopyResult]:
         sizes = {item.number: item.held.size_bytes for item in items}
@@ -280,16 +300,26 @@ class Copying:
         DestinationUnavailable, ArchiveUnavailable, IndexUnavailable
         """
         for item in self._records.lost(copy, _MOST_HEALED + len(self._unhealed)):
-            if item.number in self._unhealed:
+            if (copy, item.number) in self._unhealed:
                 continue
             try:
                 heal(self._place, item, self._ingest, self._spool)
             except Damaged as error:
-                self._unhealed.add(item.number)
+                self._unhealed.add((copy, item.number))
                 log.error("%s cannot be healed from copy %s: %s", item.held.location, self._place.name, error)
             else:
                 self.done.healed += 1
                 log.warning("%s was damaged and is healed from copy %s", item.held.location, self._place.name)
+
+
+def _some(items: Sequence[CopyItem]) -> Sequence[CopyItem]:
+    """Return the first items that together have a limited size, at least one: other work waits for their end."""
+    size_bytes = 0
+    for position, item in enumerate(items):
+        size_bytes += item.held.size_bytes
+        if position and size_bytes > _MOST_COMPARED_BYTES:
+            return items[:position]
+    return items
 
 
 class _Paced(io.RawIOBase):

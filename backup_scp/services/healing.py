@@ -30,11 +30,15 @@ def heal(place: CopyPlace, item: CopyItem, ingest: Ingest, spool: Path) -> None:
         The copy does not have its bytes either.
     DestinationUnavailable, ArchiveUnavailable, IndexUnavailable
     """
-    with tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES, dir=str(spool)) as fetched:
-        stream = cast("BinaryIO", fetched)
-        place.fetch(item, stream)
-        stream.seek(0)
-        _take_in(stream, item, ingest)
+    try:
+        with tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES, dir=str(spool)) as fetched:
+            stream = cast("BinaryIO", fetched)
+            place.fetch(item, stream)
+            stream.seek(0)
+            _take_in(stream, item, ingest)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise ArchiveUnavailable(f"{spool} cannot hold what is fetched to heal an image ({reason})") from error
 
 
 def _take_in(stream: BinaryIO, item: CopyItem, ingest: Ingest) -> None:

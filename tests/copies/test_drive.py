@@ -16,7 +16,7 @@ from pydicom.fileset import FileSet
 from backup_scp.copies.cloud.sealing import make_keys
 from backup_scp.copies.drive.drive_connection import folder_of_url
 from backup_scp.copies.drive.drive_copy import DriveCopy
-from backup_scp.copies.drive.drive_marker import MARKER, prepare_drive, read_marker
+from backup_scp.copies.drive.drive_marker import MARKER, fits, prepare_drive, read_marker
 from backup_scp.copies.sealed_drive import SealedDriveCopy
 from backup_scp.errors import DestinationAway, DestinationUnavailable, InvalidSelection, InvalidSettings
 from backup_scp.machine.root_folder import RootFolder
@@ -203,8 +203,47 @@ class TestMarker:
         (folder / MARKER).write_bytes(content)
         with pytest.raises(DestinationAway):
             open_drive(folder).__enter__()
-        with pytest.raises(InvalidSelection):
+        with pytest.raises(InvalidSelection, match="is damaged: if the drive is ours, remove that file"):
             prepare(folder)
+
+    def test_a_drive_whose_marker_was_removed_is_prepared_again(self, folder, made):
+        with open_drive(folder) as drive:
+            put(drive, made)
+            drive.conclude(Snapshots(), is_complete=True)
+        (folder / MARKER).unlink()
+        assert prepare(folder).archive == IDENTITY
+
+    @pytest.mark.parametrize("name", ["README.TXT", "2026", "holiday.jpg"])
+    def test_a_folder_with_other_files_is_not_taken(self, tmp_path, name):
+        (tmp_path / "lost+found").mkdir()
+        (tmp_path / ".Trash").mkdir()
+        prepare(tmp_path / "empty")
+        (tmp_path / "used").mkdir()
+        (tmp_path / "used" / name).write_text("mine")
+        with pytest.raises(InvalidSelection, match="we replace none"):
+            prepare(tmp_path / "used")
+        assert [path.name for path in (tmp_path / "used").iterdir()] == [name]
+
+    def test_a_folder_of_another_user_hides_no_drive(self, tmp_path, monkeypatch):
+        for name in ("a", "b"):
+            (tmp_path / name / "x-rays").mkdir(parents=True)
+        prepare(tmp_path / "b" / "x-rays")
+        see = Path.is_dir
+
+        def is_dir(path):
+            if path.parent.name == "a":
+                raise PermissionError
+            return see(path)
+
+        monkeypatch.setattr(Path, "is_dir", is_dir)
+        with open_drive(tmp_path / "*" / "x-rays") as drive:
+            assert drive.label == "Drive 1"
+
+    def test_the_folder_is_one_where_the_node_looks(self):
+        pattern = Path("/media/*/x-rays")
+        assert fits(Path("/media/usb/x-rays"), pattern)
+        for other in ("/media/usb/xrays", "/media/x-rays", "/media/usb/x-rays/old"):
+            assert not fits(Path(other), pattern)
 
     def test_it_is_prepared_once(self, folder):
         marker = read_marker(folder)

@@ -601,7 +601,7 @@ def test_the_requestor_leaves_in_the_middle(moving, destination, each_is_told):
                 peer.message()
     there.close()
     assert len(there.stored) < 4
-    assert there.ended == ["ReleasedError"]
+    assert there.ended in (["ReleasedError"], ["ConnectionAbortedError"])  # between two images, or in one
 
 
 @pytest.mark.parametrize(

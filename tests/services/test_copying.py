@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from backup_scp.errors import DestinationUnavailable
+from backup_scp.errors import ArchiveUnavailable, DestinationUnavailable
 from backup_scp.machine import clock
 from backup_scp.services.copying import Copying, CopyTimers
 from backup_scp.services.ingest import Ingest
@@ -306,3 +306,83 @@ def test_versions_that_a_place_cannot_hold_are_neither_there_nor_due(stored, pla
     copy = filled(copying, place)
     assert (copying.done.left_out, copying.done.failed, copying.done.is_complete) == (1, 0, True)
     assert stored.index.copies.count_held(copy) == 0
+
+
+def test_what_one_drive_cannot_heal_another_one_can(stored, place, made):
+    """The same thread looks after drives that take turns."""
+    location = stored.put(tiny(1)).location
+    numbers, contents = {}, {}
+    copying = made()
+    for drive in ("a" * 32, "b" * 32):
+        place.medium, place.objects = drive, {}
+        numbers[drive], contents[drive] = filled(copying, place), place.objects
+    stored.flip(location)
+    stored.index.record_verification([lost(location)])
+    for name in contents["a" * 32]:
+        contents["a" * 32][name] += b"x"
+    for drive, number in numbers.items():
+        place.medium, place.objects = drive, contents[drive]
+        with place:
+            copying.heal(number)
+    assert copying.done.healed == 1
+    assert not stored.index.is_damaged(location)
+
+
+def test_one_drive_is_never_two_copies(stored, place, made):
+    stored.put(tiny(1))
+    place.medium = "a" * 32
+    filled(made(), place)
+    other = FaultyPlace("second", medium="a" * 32)
+    with pytest.raises(DestinationUnavailable, match="one drive is one copy"):
+        filled(made(other), other)
+    assert other.objects == {}
+
+
+def test_a_comparison_by_a_person_begins_at_the_first_one(stored, place, made, monkeypatch):
+    monkeypatch.setattr("backup_scp.services.copying._MOST_COMPARED", 2)
+    for number in range(5):
+        stored.put(tiny(number), number)
+    copying = made()
+    copy = filled(copying, place)
+    with place:
+        assert not copying.compare(copy, all_of_it=False)
+        before = copying.done.compared
+        copying.compare(copy)
+    assert copying.done.compared - before == 5
+
+
+def test_a_comparison_of_large_images_gives_other_work_its_turn(stored, place, made, monkeypatch):
+    monkeypatch.setattr("backup_scp.services.copying._MOST_COMPARED_BYTES", 1)
+    for number in range(3):
+        stored.put(tiny(number), number)
+    copying = made()
+    copy = filled(copying, place)
+    with place:
+        assert not copying.compare(copy, all_of_it=False)
+    assert copying.done.compared == 1
+
+
+def test_a_folder_that_cannot_hold_what_is_fetched_is_told_of(stored, place, made, monkeypatch, tmp_path):
+    location = stored.put(tiny(1)).location
+    copy = filled(made(), place)
+    stored.flip(location)
+    stored.index.record_verification([lost(location)])
+    monkeypatch.setattr("backup_scp.services.healing._IN_MEMORY_BYTES", 10)
+    copying = made()
+    copying._spool = tmp_path / "gone"
+    with place, pytest.raises(ArchiveUnavailable, match="cannot hold what is fetched"):
+        copying.heal(copy)
+
+
+def test_a_copy_that_is_filled_for_long_is_known_to_be_here(stored, place, made, at, monkeypatch):
+    monkeypatch.setattr("backup_scp.services.copying._SEEN_EVERY_S", -1.0)
+    monkeypatch.setattr("backup_scp.services.copying.MOST_IN_A_BATCH", 1)
+    for number in range(2):
+        stored.put(tiny(number), number)
+    copying = made()
+    with place:
+        copy = copying.register()
+        at.pass_by(hours=3)
+        copying.fill(copy)
+    (state,) = stored.index.copies.states(clock.now())
+    assert clock.now() - state.seen_at < timedelta(hours=1)

@@ -233,7 +233,7 @@ class CloudCopy:
         """Read an object back and compare it; None when it is intact."""
         try:
             found = self._store.digest(stored.name, stored.object_version)
-        except FileMissing as error:
+        except Damaged as error:
             return str(error)
         if found == stored.sha256:
             return None

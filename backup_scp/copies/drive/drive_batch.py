@@ -44,8 +44,8 @@ class Copier:
         """End the thread."""
         self._thread.shutdown()
 
-    def copy(self, file: ArchivedFile, write: Callable[[memoryview], object]) -> FileDigests:
-        """Read a file of the archive, compare its Data Set with its digest, and write all of it.
+    def copy_from(self, source: BinaryIO, file: ArchivedFile, write: Callable[[memoryview], object]) -> FileDigests:
+        """Read a file of the archive, open at its first byte; compare its Data Set with its digest; write all of it.
 
         The Data Set is compared by XXH3, where the file has one.
 
@@ -55,11 +55,6 @@ class Copier:
             The original is damaged; nothing that was written may be used.
         FileMissing, ArchiveUnavailable
         """
-        with file.reopen() as source:
-            return self.copy_from(source, file, write)
-
-    def copy_from(self, source: BinaryIO, file: ArchivedFile, write: Callable[[memoryview], object]) -> FileDigests:
-        """Do what ``copy`` does, from an open file at its first byte."""
         whole, quick = sha256(), xxh3_128()
         expected = file.xxh3_128 or file.sha256
         data_set = digest_like(expected)

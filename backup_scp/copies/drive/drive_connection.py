@@ -117,7 +117,7 @@ class DriveConnection:
     def _unavailable(self, error: OSError) -> DestinationUnavailable:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             return DestinationUnavailable(
-                f"The drive {self.label} is full: prepare a larger one by backup-scp copies init {self.name}"
+                f"The drive {self.label} is full: take it away, and prepare another: backup-scp copies init {self.name}"
             )
         if error.errno == errno.EROFS:
             return DestinationUnavailable(f"The drive {self.label} is write-protected, or its file system has errors")

@@ -9,6 +9,7 @@ import re
 import secrets
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import starmap
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +21,8 @@ MARKER = "BACKUP-SCP.json"
 
 _MOST_BYTES = 4096
 _LONGEST_LABEL = 64
+_OWN = "BACKUPSC"
+_NOT_OTHERS = {"lost+found", "System Volume Information", "$RECYCLE.BIN"}
 _ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -87,6 +90,8 @@ def find_drive(copy: str, pattern: Path, archive: str) -> tuple[Path, DriveMarke
     prepare = f"a new drive is prepared by: backup-scp copies init {copy}"
     if others:
         raise DestinationAway(f"The drive at {pattern} holds copies of another archive: connect ours; {prepare}")
+    if "*" not in str(pattern) and not os.access(pattern.parent, os.R_OK | os.X_OK) and pattern.parent.exists():
+        raise DestinationAway(f"{pattern} cannot be read by the node's user: change its rights, or mount it otherwise")
     if folders:
         raise DestinationAway(f"No drive of ours is at {pattern}: connect it, or mount it; {prepare}")
     raise DestinationAway(f"There is no folder {pattern}: connect the drive; {prepare}")
@@ -97,14 +102,30 @@ def _matching(pattern: Path) -> Iterator[Path]:
     parts = pattern.parts
     starred = next((position for position, part in enumerate(parts) if "*" in part), None)
     if starred is None:
-        if pattern.is_dir():
+        if _is_folder(pattern):
             yield pattern
         return
+    found: list[Path] = []
     with suppress(OSError):
-        for found in sorted(Path(*parts[:starred]).iterdir()):
-            folder = Path(found, *parts[starred + 1 :])
-            if fnmatch.fnmatchcase(found.name, parts[starred]) and folder.is_dir():
-                yield folder
+        found = sorted(Path(*parts[:starred]).iterdir())
+    for each in found:
+        folder = Path(each, *parts[starred + 1 :])
+        if fnmatch.fnmatchcase(each.name, parts[starred]) and _is_folder(folder):
+            yield folder
+
+
+def _is_folder(path: Path) -> bool:
+    """Tell whether it is a folder; False when that cannot be seen: another user's drive hides no other one."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def fits(folder: Path, pattern: Path) -> bool:
+    """Tell whether the node would find a folder by the pattern of the settings."""
+    pairs = zip(folder.parts, pattern.parts, strict=False)
+    return len(folder.parts) == len(pattern.parts) and all(starmap(fnmatch.fnmatchcase, pairs))
 
 
 def prepare_drive(folder: Path, label: str, identity: str, own: Path, *, may_share_disk: bool = False) -> DriveMarker:
@@ -132,13 +153,17 @@ def prepare_drive(folder: Path, label: str, identity: str, own: Path, *, may_sha
     """
     if not (label.isprintable() and 0 < len(label) <= _LONGEST_LABEL):
         raise InvalidSelection(f"The drive's label: 1 to {_LONGEST_LABEL} letters, digits and blanks")
-    if not folder.parent.is_dir():
-        raise InvalidSelection(f"There is no folder {folder.parent}: connect the drive, or mount it")
+    if not _is_folder(folder.parent):
+        raise InvalidSelection(f"There is no folder {folder.parent} that we can read: connect the drive, or mount it")
     found = read_marker(folder)
     if found is not None and found.archive == identity:
         return found
-    if (folder / MARKER).exists():
+    if found is not None:
         raise InvalidSelection(f"{folder} holds copies of another archive: use another folder or another drive")
+    if (folder / MARKER).exists():
+        raise InvalidSelection(f"{MARKER} in {folder} is damaged: if the drive is ours, remove that file and try again")
+    if _holds_something(folder):
+        raise InvalidSelection(f"{folder} holds other files, and we replace none: name a new folder on the drive")
     if not may_share_disk and (reason := _shared(folder, own)):
         raise InvalidSelection(
             f"{folder} is on {reason}: is the drive mounted there? A copy on it would be lost with it"
@@ -153,6 +178,16 @@ def prepare_drive(folder: Path, label: str, identity: str, own: Path, *, may_sha
             f"{folder} cannot be written ({reason}): check the drive and its rights"
         ) from error
     return marker
+
+
+def _holds_something(folder: Path) -> bool:
+    """Tell whether a folder has files or folders that are not ours."""
+    try:
+        names = [entry.name for entry in folder.iterdir()]
+    except OSError:
+        return False  # it does not exist yet, or writing the marker tells why not
+    was_ours = _OWN in names  # its marker is lost or damaged
+    return not was_ours and any(not name.startswith(".") and name not in _NOT_OTHERS for name in names)
 
 
 def _shared(folder: Path, own: Path) -> str:

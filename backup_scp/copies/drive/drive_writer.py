@@ -175,6 +175,7 @@ class DriveWriter:
             if size is None:
                 return None
             if size == file.data_set_offset + file.size_bytes and (digests := self._same(source, file, path)):
+                self._root.keep(path)
                 return path, digests
         return None
 

@@ -199,6 +199,9 @@ class Sections(Struct, frozen=True, forbid_unknown_fields=True):
         names = [copy.name for copy in self.copy]
         if again := next((name for name in names if names.count(name) > 1), ""):
             raise ValueError(f"two [[copy]] have the name {again}: give each its own")
+        urls = [copy.url.rstrip("/") for copy in self.copy]
+        if again := next((url for url in urls if urls.count(url) > 1), ""):
+            raise ValueError("two [[copy]] have one url: drives that take turns are one [[copy]]")
 
 
 def _require_distinct(remotes: tuple[RemoteSettings, ...]) -> None:
