@@ -191,7 +191,7 @@ def test_a_full_drive_says_so_and_stays_readable(drives, media, tmp_path, kind):
     prepare(media)
     confirmed: list = []
     with open_drive(media) as place:
-        with pytest.raises(DestinationUnavailable, match="is full: prepare a larger one"):
+        with pytest.raises(DestinationUnavailable, match="is full: take it away, and prepare another"):
             confirmed.extend(place.put(made.items, made.read))
         place.conclude(IndexSnapshot(), is_complete=False)
     assert 4 < len(confirmed) < 24
