@@ -217,11 +217,16 @@ def test_a_running_node_fills_drives_that_take_turns(drives, media, make_node):
             node.cli("copies", "init", "drive", "--label", label)
         wait_until(partial(_has, media / "x-rays", count))
         wait_until((media / "x-rays/BACKUPSC/INDEX.TXT").exists)
+        wait_until(lambda label=label, count=count: _held_and_due(node)[label] == (count, 0))
         assert checked(media / "x-rays").returncode == 0
         turns[label].pull()
-    states = {state["label"]: state for state in node.json("copies", exit_code=None)}
-    assert {label: (state["held"], state["due"]) for label, state in states.items()} == {"blue": (6, 0), "red": (4, 2)}
+    assert _held_and_due(node) == {"blue": (6, 0), "red": (4, 2)}
     assert "Traceback" not in node.output
+
+
+def _held_and_due(node) -> dict[str, tuple[int, int]]:
+    """Return what the node counts of each drive, by its label."""
+    return {state["label"]: (state["held"], state["due"]) for state in node.json("copies", exit_code=None)}
 
 
 class TestReaders:
