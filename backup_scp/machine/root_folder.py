@@ -9,6 +9,7 @@ import stat
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 from backup_scp.machine.file_system import can_flush_all, flush_all
@@ -84,6 +85,13 @@ class RootFolder:
         except (FileNotFoundError, NotADirectoryError):
             return None
         return found.st_size if stat.S_ISREG(found.st_mode) else None
+
+    def changed_at(self, name: str) -> datetime | None:
+        """Return when a file was last written to, as the drive says; None when it is not there."""
+        try:
+            return datetime.fromtimestamp(os.stat(self._at(name), dir_fd=self._descriptor).st_mtime, UTC)
+        except (FileNotFoundError, NotADirectoryError, ValueError, OverflowError):
+            return None
 
     def names(self, folder: str) -> list[str]:
         """Return the names in a folder; none when it is not there."""

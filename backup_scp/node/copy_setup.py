@@ -18,7 +18,7 @@ from backup_scp.node.copy_places import open_place
 from backup_scp.node.mass_changes import mass_changes
 from backup_scp.node.opening import OpenStores
 from backup_scp.node.settings import CopySettings, Sections, Settings
-from backup_scp.ports import CopyPlace, Index
+from backup_scp.ports import Contents, CopyPlace, Index
 from backup_scp.services.copying import Copying, Pace
 from backup_scp.services.ingest import Ingest
 from backup_scp.services.throttle import Throttle
@@ -35,8 +35,13 @@ class CopySnapshot:
         self._settings = settings
         self._index = index
 
-    def index(self, path: Path) -> None:
+    def index(self, path: Path) -> Contents:
+        taken_at = clock.now()
         self._index.snapshot(path)
+        held = self._index.holdings()
+        return Contents(
+            taken_at, held.patients, held.studies, held.versions, held.size_bytes, newest_at=held.last_received_at
+        )
 
     def settings(self) -> str:
         sections = msgspec.to_builtins(Sections(**{name: getattr(self._settings, name) for name in _SECTION_NAMES}))

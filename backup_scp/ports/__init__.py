@@ -15,6 +15,7 @@ from backup_scp.ports.commitments import (
     Requester,
 )
 from backup_scp.ports.copies import (
+    Contents,
     CopyBatch,
     CopyItem,
     CopyPlace,
@@ -39,6 +40,7 @@ from backup_scp.ports.destination import (
 )
 from backup_scp.ports.holdings import ClockDoubt, DiskFault, Holdings, IntakeTotals, MassChange, Progress, Task
 from backup_scp.ports.index import Index, IndexReader, IndexRecords, IndexWriter
+from backup_scp.ports.recovery import ListedImage, StandAloneCopy
 from backup_scp.ports.rejections import Rejection, RejectionRecorder, ServiceKind
 from backup_scp.ports.versions import (
     AddResult,
@@ -65,6 +67,7 @@ __all__ = [
     "Commitment",
     "CommitmentRequest",
     "Commitments",
+    "Contents",
     "CopyBatch",
     "CopyItem",
     "CopyPlace",
@@ -86,6 +89,7 @@ __all__ = [
     "InstanceKey",
     "IntakeTotals",
     "Inventory",
+    "ListedImage",
     "Lookup",
     "MassChange",
     "Match",
@@ -105,6 +109,7 @@ __all__ = [
     "ServiceKind",
     "Snapshot",
     "StagedFile",
+    "StandAloneCopy",
     "StoredCopy",
     "StoredVersion",
     "Task",

@@ -90,11 +90,35 @@ ReadOriginal = Callable[[StoredVersion], ArchivedFile]
 """Opens the archive's file of a version, without comparing its bytes; raises ``Damaged`` or ``ArchiveUnavailable``."""
 
 
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a copy says of itself.
+
+    Attributes
+    ----------
+    taken_at
+        When its index was written; images that came later are in its lists alone.  None without an index.
+    patients, studies, images, size_bytes
+        What the index lists; None when an older release wrote it.
+    newest_at
+        When the newest image of the index was received; None when it is not known.
+    """
+
+    taken_at: datetime | None = None
+    patients: int | None = None
+    studies: int | None = None
+    images: int | None = None
+    size_bytes: int | None = None
+    newest_at: datetime | None = None
+
+
 class Snapshot(Protocol):
     """What a copy needs besides the images, so that it can stand alone."""
 
-    def index(self, path: Path) -> None:
+    def index(self, path: Path) -> Contents:
         """Write the index of this moment as one SQLite file, not in WAL mode; ``path`` does not exist before.
+
+        Return what it lists.
 
         Raises
         ------

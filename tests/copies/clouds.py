@@ -10,7 +10,7 @@ from backup_scp.archive.filesystem import FilesystemArchive
 from backup_scp.copies.cloud.cloud_copy import CloudCopy
 from backup_scp.copies.cloud.object_store import BucketAccess, ObjectStore
 from backup_scp.copies.cloud.sealing import make_keys
-from backup_scp.ports import CopyItem
+from backup_scp.ports import Contents, CopyItem
 from tests.ceph import REGION, Gateway
 from tests.samples import dx, encode
 from tests.stored import put_into_archive
@@ -77,10 +77,11 @@ class SnapshotOfFile:
         self.content = index
         self.taken = 0
 
-    def index(self, path: Path) -> None:
+    def index(self, path: Path) -> Contents:
         assert not path.exists()
         path.write_bytes(self.content)
         self.taken += 1
+        return Contents()
 
     def settings(self) -> str:
         return '[node]\nae_title = "BACKUP_SCP"\n'

@@ -21,6 +21,7 @@ from backup_scp.errors import Damaged
 from backup_scp.ports import (
     ArchivedFile,
     Arrival,
+    Contents,
     CopyItem,
     CopyPlace,
     CopyResult,
@@ -109,10 +110,11 @@ class Snapshots:
     def __init__(self) -> None:
         self.taken = 0
 
-    def index(self, path: Path) -> None:
+    def index(self, path: Path) -> Contents:
         assert not path.exists()
         self.taken += 1
         path.write_bytes(self.content)
+        return Contents()
 
     def settings(self) -> str:
         return '[node]\nae_title = "TEST"\n'

@@ -9,6 +9,7 @@ import pytest
 
 from backup_scp.errors import ArchiveUnavailable, DestinationUnavailable
 from backup_scp.machine import clock
+from backup_scp.ports import Contents
 from backup_scp.services.copying import Copying, CopyTimers
 from backup_scp.services.ingest import Ingest
 from tests.samples import Sample, encode, secondary_capture
@@ -22,6 +23,7 @@ def tiny(number: int) -> Sample:
 class NoSnapshot:
     def index(self, path):
         path.write_bytes(b"index")
+        return Contents()
 
     def settings(self):
         return ""

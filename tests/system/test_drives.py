@@ -15,6 +15,7 @@ from backup_scp.copies.drive.drive_copy import DriveCopy
 from backup_scp.copies.drive.drive_marker import prepare_drive
 from backup_scp.errors import DestinationAway, DestinationUnavailable
 from backup_scp.machine.root_folder import RootFolder
+from backup_scp.ports import Contents
 from tests.copies.contract import IDENTITY, Snapshots, put, small_archive
 from tests.copies.test_drive import checked, listed, named_by_dicomdirs
 from tests.processes import wait_until
@@ -60,6 +61,7 @@ class IndexSnapshot(Snapshots):
             database.execute("INSERT INTO version VALUES (42)")
             database.commit()
             database.execute("VACUUM INTO ?", (str(path),))
+        return Contents()
 
 
 @pytest.mark.parametrize("kind", FILE_SYSTEMS)

@@ -16,13 +16,22 @@ from backup_scp.copies.cloud import cloud_names
 from backup_scp.copies.cloud.byte_store import ByteStore, NameState
 from backup_scp.copies.cloud.cloud_check import check_storage
 from backup_scp.copies.cloud.cloud_extras import CloudExtras
-from backup_scp.copies.cloud.manifests import ListedImage, listed
+from backup_scp.copies.cloud.manifests import listed
 from backup_scp.copies.cloud.packing import pack_image
 from backup_scp.copies.cloud.sealing import RecoveryKeys, Seal
 from backup_scp.copies.cloud.spool import Spool
 from backup_scp.errors import ArchiveUnavailable, Damaged, DestinationUnavailable, DigestMismatch, FileMissing
 from backup_scp.machine import clock
-from backup_scp.ports import CopyItem, CopyResult, PlaceAnswer, ReadOriginal, Snapshot, StoredCopy, StoredVersion
+from backup_scp.ports import (
+    CopyItem,
+    CopyResult,
+    ListedImage,
+    PlaceAnswer,
+    ReadOriginal,
+    Snapshot,
+    StoredCopy,
+    StoredVersion,
+)
 
 _log = logging.getLogger(__name__)
 

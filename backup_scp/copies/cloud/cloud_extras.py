@@ -12,13 +12,13 @@ from pathlib import Path
 
 from backup_scp.copies.cloud import cloud_names
 from backup_scp.copies.cloud.byte_store import ByteStore
-from backup_scp.copies.cloud.manifests import ListedImage, read_manifest, write_manifest
+from backup_scp.copies.cloud.manifests import read_manifest, write_manifest
 from backup_scp.copies.cloud.packing import pack
 from backup_scp.copies.cloud.sealing import RecoveryKeys, Seal
 from backup_scp.copies.cloud.spool import Spool
 from backup_scp.errors import DestinationUnavailable
 from backup_scp.machine import clock
-from backup_scp.ports import Snapshot
+from backup_scp.ports import ListedImage, Snapshot
 
 _SNAPSHOT_EVERY = timedelta(days=1)
 

@@ -8,29 +8,12 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Iterable, Iterator
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 from backup_scp.errors import DigestMismatch
-from backup_scp.ports import CopyItem, StoredCopy
+from backup_scp.ports import CopyItem, ListedImage, StoredCopy
 
 _KEYS = ("name", "object_sha256", "object_size_bytes", "object_version", "location", "sha256", "size_bytes")
-
-
-class ListedImage(NamedTuple):
-    """An image that a manifest lists.
-
-    Attributes
-    ----------
-    location, sha256, size_bytes
-        Of the version in the archive: its location, and digest and length of its Data Set.
-    stored
-        What the copy has of it.
-    """
-
-    location: str
-    sha256: str
-    size_bytes: int
-    stored: StoredCopy
 
 
 def listed(item: CopyItem, stored: StoredCopy) -> ListedImage:

@@ -45,13 +45,13 @@ class DriveConnection:
 
     Attributes
     ----------
-    medium, label
-        The drive's ID, and its name for people; known after entering.
+    medium, label, archive
+        The drive's ID, its name for people, and the identity of its archive; known after entering.
     """
 
     def __init__(self, name: str, pattern: Path, identity: Callable[[], str | None]) -> None:
         self.name, self.pattern = name, pattern
-        self.medium = self.label = ""
+        self.medium = self.label = self.archive = ""
         self._identity = identity
         self._root: RootFolder | None = None
 
@@ -69,7 +69,7 @@ class DriveConnection:
         if marker is None or marker.archive != archive:
             self.__exit__()
             raise DestinationAway(f"The drive at {folder} was disconnected: connect it again")
-        self.medium, self.label = marker.drive, marker.label
+        self.medium, self.label, self.archive = marker
         return self
 
     def __exit__(self, *exc: object) -> None:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import errno
+import shutil
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO, Self
 
 from backup_scp.copies.drive.drive_batch import digest_of, read_back
 from backup_scp.copies.drive.drive_connection import DriveConnection
+from backup_scp.copies.drive.drive_contents import INDEX, listed_images, read_settings, read_state
 from backup_scp.copies.drive.drive_lists import write_lists
 from backup_scp.copies.drive.drive_writer import DriveWriter
 from backup_scp.errors import Damaged, DigestMismatch, FileMissing
-from backup_scp.ports import CopyItem, CopyResult, ReadOriginal, Snapshot
+from backup_scp.machine.folders import fsync
+from backup_scp.ports import Contents, CopyItem, CopyResult, ListedImage, ReadOriginal, Snapshot
 
 
 class DriveCopy:
@@ -32,17 +36,18 @@ class DriveCopy:
     """
 
     is_removable = True
+    fetches_at_once = 2  # one reads while another hashes
 
     def __init__(
         self, name: str, folder: Path, identity: Callable[[], str | None], *, is_off_site: bool = False
     ) -> None:
         self.name, self.is_off_site = name, is_off_site
-        self.medium = self.label = ""
+        self.medium = self.label = self.archive = ""
         self._drive = DriveConnection(name, folder, identity)
 
     def __enter__(self) -> Self:
         self._drive.__enter__()
-        self.medium, self.label = self._drive.medium, self._drive.label
+        self.medium, self.label, self.archive = self._drive.medium, self._drive.label, self._drive.archive
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -104,6 +109,32 @@ class DriveCopy:
         with self._drive.explained():
             self._drive.require_here()
             write_lists(self._drive.root, snapshot, self.label, is_complete=is_complete)
+
+    def contents(self) -> Contents:
+        with self._drive.explained():
+            return read_state(self._drive.root)[0]
+
+    def saved_settings(self) -> str:
+        with self._drive.explained():
+            return read_settings(self._drive.root)
+
+    def index_in_place(self) -> Path | None:
+        with self._drive.explained():
+            return self._drive.root.path_of(INDEX) if self._drive.root.size(INDEX) else None
+
+    def fetch_index(self, path: Path) -> bool:
+        found = self.index_in_place()
+        if found is None:
+            return False
+        with path.open("xb") as target, found.open("rb") as source:
+            shutil.copyfileobj(source, target, 1 << 20)
+            fsync(target.fileno())
+        return True
+
+    def listed(self, since: datetime | None = None) -> Iterator[ListedImage]:
+        with self._drive.explained():
+            self._drive.require_here()
+            yield from listed_images(self._drive.root, since)
 
 
 def _named(item: CopyItem) -> str:

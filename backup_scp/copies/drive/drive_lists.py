@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from backup_scp.copies.drive.dicomdir import dicomdir
 from backup_scp.copies.drive.drive_batch import NewFile
 from backup_scp.copies.drive.drive_catalog import DICOMDIR, LIST, MANIFEST, Entry, decode, encode, sort_key
+from backup_scp.copies.drive.drive_contents import INDEX, SETTINGS, STATE, read_state, state_of
 from backup_scp.copies.drive.drive_readme import README, list_text, readme
 from backup_scp.copies.drive.drive_writer import NEW_LISTS, OWN, TemporaryFolder, month_of_new_list
 from backup_scp.errors import IndexUnavailable
@@ -25,12 +25,8 @@ from backup_scp.ports import Snapshot
 MOST_ENTRIES = 10_000
 """How many images one list, and one DICOMDIR, has at most; a series has one DICOMDIR, however long it is."""
 
-INDEX = f"{OWN}/INDEX.SQLITE"
-SETTINGS = f"{OWN}/SETTINGS.TOML"
-_STATE = f"{OWN}/INDEX.TXT"
 _LOCK = f"{OWN}/LOCK"
 _INDEX_AGE = timedelta(days=1)
-_MOST_STATE_BYTES = 4096
 _DEEPEST = 5  # a series: year, month, patient, study, series
 
 log = logging.getLogger(__name__)
@@ -191,14 +187,14 @@ class _ListWriter:
 
     def keep_index(self, snapshot: Snapshot, *, is_complete: bool) -> None:
         """Write the index and the settings, when the last ones are a day old, or were written in the middle."""
-        taken, was_complete = self._state()
-        age = clock.now() - taken if taken else _INDEX_AGE
+        last, was_complete = read_state(self._root)
+        age = clock.now() - last.taken_at if last.taken_at else _INDEX_AGE
         if timedelta(0) <= age < _INDEX_AGE and (was_complete or not is_complete):
             return
         temporary = self._temporary.new_name()
         now = clock.now()
         try:
-            snapshot.index(self._root.path_of(temporary))
+            contents = snapshot.index(self._root.path_of(temporary))
         except IndexUnavailable as error:
             log.warning("The drive keeps its older copy of the index: %s", error)
             return
@@ -208,16 +204,8 @@ class _ListWriter:
             fsync(stream.fileno())
         self._written.append((temporary, INDEX))
         self.replace(SETTINGS, [snapshot.settings().encode()])
-        state = {"taken": now.isoformat(timespec="seconds"), "complete": is_complete}
-        self.replace(_STATE, [json.dumps(state).encode() + b"\n"])
+        self.replace(STATE, [state_of(now, contents, is_complete=is_complete)])
         self.keep()
-
-    def _state(self) -> tuple[datetime | None, bool]:
-        """Return when the index on the drive was written, and whether nothing was due then."""
-        with suppress(ValueError, KeyError, TypeError, AttributeError):
-            state = json.loads(self._root.read(_STATE, _MOST_STATE_BYTES) or b"")
-            return datetime.fromisoformat(state["taken"]), bool(state["complete"])
-        return None, False
 
 
 @contextmanager

@@ -1,0 +1,128 @@
+"""Read what a drive says of itself, so that a node can be made again from it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from backup_scp.copies.drive.drive_catalog import MANIFEST, Entry, decode
+from backup_scp.copies.drive.drive_names import NO_DATE
+from backup_scp.copies.drive.drive_writer import NEW_LISTS, OWN, month_of_new_list
+from backup_scp.errors import DigestMismatch
+from backup_scp.machine.root_folder import READ, RootFolder
+from backup_scp.ports import Contents, InstanceKey, ListedImage, StoredCopy
+
+INDEX = f"{OWN}/INDEX.SQLITE"
+SETTINGS = f"{OWN}/SETTINGS.TOML"
+STATE = f"{OWN}/INDEX.TXT"
+
+_MOST_STATE_BYTES = 4096
+_MOST_SETTINGS_BYTES = 1 << 20
+_STEM = MANIFEST.partition(".")[0]
+_YEAR, _MONTH = re.compile(rf"\d{{4}}|{NO_DATE}"), re.compile(r"\d\d(\d{4})?")
+_CLOCKS_DIFFER_BY = timedelta(days=2)  # and FAT keeps local times
+
+
+def state_of(taken_at: datetime, contents: Contents, *, is_complete: bool) -> bytes:
+    """Encode what is said of the index on the drive."""
+    newest = contents.newest_at.isoformat(timespec="seconds") if contents.newest_at else None
+    state = {
+        "taken": taken_at.isoformat(timespec="seconds"),
+        "complete": is_complete,
+        "patients": contents.patients,
+        "studies": contents.studies,
+        "images": contents.images,
+        "bytes": contents.size_bytes,
+        "newest": newest,
+    }
+    return json.dumps(state).encode() + b"\n"
+
+
+def read_state(root: RootFolder) -> tuple[Contents, bool]:
+    """Return what is said of the index on the drive, and whether nothing was due when it was written.
+
+    Raises
+    ------
+    OSError
+    """
+    state: Any = None
+    with suppress(ValueError):
+        state = json.loads(root.read(STATE, _MOST_STATE_BYTES) or b"")
+    if not isinstance(state, dict):
+        return Contents(), False
+    counts = [
+        found if isinstance(found := state.get(name), int) else None for name in ("patients", "studies", "images")
+    ]
+    size = state.get("bytes")
+    contents = Contents(
+        _moment(state.get("taken")), *counts, size if isinstance(size, int) else None, _moment(state.get("newest"))
+    )
+    return contents, bool(state.get("complete"))
+
+
+def _moment(text: object) -> datetime | None:
+    with suppress(ValueError, TypeError):
+        found = datetime.fromisoformat(text)  # type: ignore[arg-type]
+        return found if found.tzinfo else None
+    return None
+
+
+def read_settings(root: RootFolder) -> str:
+    """Return the settings on the drive; empty when there are none.
+
+    Raises
+    ------
+    OSError
+    DigestMismatch
+    """
+    try:
+        return (root.read(SETTINGS, _MOST_SETTINGS_BYTES) or b"").decode()
+    except UnicodeDecodeError:
+        raise DigestMismatch(f"{SETTINGS} on the drive is damaged") from None
+
+
+def listed_images(root: RootFolder, since: datetime | None) -> Iterator[ListedImage]:
+    """Yield the images of all lists, newest months first; a damaged list up to its damage.
+
+    Raises
+    ------
+    OSError
+    """
+    earliest = (since - _CLOCKS_DIFFER_BY).astimezone(UTC) if since else None
+    for name in _lists(root):
+        if earliest and (changed_at := root.changed_at(name)) and changed_at < earliest:
+            continue
+        for entry in _entries(root, name):
+            if earliest is None or _is_after(entry, earliest):
+                yield _listed(entry)
+
+
+def _lists(root: RootFolder) -> Iterator[str]:
+    """Yield the lists of what is new, then those of the months, latest first."""
+    yield from (f"{NEW_LISTS}/{name}" for name in sorted(root.names(NEW_LISTS)) if month_of_new_list(name))
+    for year in sorted(filter(_YEAR.fullmatch, root.names("")), reverse=True):
+        for month in sorted(filter(_MONTH.fullmatch, root.names(year)), reverse=True):
+            folder = f"{year}/{month}"
+            names = sorted(root.names(folder))
+            yield from (f"{folder}/{name}" for name in names if name.startswith(_STEM) and name.endswith(".TXT"))
+
+
+def _entries(root: RootFolder, name: str) -> Iterator[Entry]:
+    with suppress(FileNotFoundError), open(root.open(name, READ), "rb") as lines:  # noqa: PTH123 - a descriptor
+        with suppress(ValueError):  # damaged: the files themselves are found by ``import``
+            yield from decode(lines)
+
+
+def _is_after(entry: Entry, moment: datetime) -> bool:
+    with suppress(ValueError):
+        return datetime.fromisoformat(entry.image.received).replace(tzinfo=UTC) >= moment
+    return True
+
+
+def _listed(entry: Entry) -> ListedImage:
+    key = InstanceKey(entry.study.uid, entry.series.uid, entry.image.sop_instance_uid)
+    return ListedImage("", entry.image.version, 0, StoredCopy(entry.path, entry.sha256, 0), key)
