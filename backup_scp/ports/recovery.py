@@ -1,4 +1,4 @@
-"""The interface of a copy that can stand alone: what it takes to make a node from it, without the node that was lost."""
+"""The interface of a copy that can stand alone: a node can be made from it, without the one that was lost."""
 
 from __future__ import annotations
 

@@ -219,11 +219,15 @@ def test_a_running_node_fills_drives_that_take_turns(drives, media, make_node):
             node.cli("copies", "init", "drive", "--label", label)
         wait_until(partial(_has, media / "x-rays", count))
         wait_until((media / "x-rays/BACKUPSC/INDEX.TXT").exists)
-        wait_until(lambda label=label, count=count: _held_and_due(node)[label] == (count, 0))
+        wait_until(partial(_is_up_to_date, node, label, count))
         assert checked(media / "x-rays").returncode == 0
         turns[label].pull()
     assert _held_and_due(node) == {"blue": (6, 0), "red": (4, 2)}
     assert "Traceback" not in node.output
+
+
+def _is_up_to_date(node, label: str, count: int) -> bool:
+    return _held_and_due(node)[label] == (count, 0)
 
 
 def _held_and_due(node) -> dict[str, tuple[int, int]]:

@@ -54,14 +54,19 @@ def read_state(root: RootFolder) -> tuple[Contents, bool]:
         state = json.loads(root.read(STATE, _MOST_STATE_BYTES) or b"")
     if not isinstance(state, dict):
         return Contents(), False
-    counts = [
-        found if isinstance(found := state.get(name), int) else None for name in ("patients", "studies", "images")
-    ]
-    size = state.get("bytes")
     contents = Contents(
-        _moment(state.get("taken")), *counts, size if isinstance(size, int) else None, _moment(state.get("newest"))
+        _moment(state.get("taken")),
+        _count(state.get("patients")),
+        _count(state.get("studies")),
+        _count(state.get("images")),
+        _count(state.get("bytes")),
+        _moment(state.get("newest")),
     )
     return contents, bool(state.get("complete"))
+
+
+def _count(value: object) -> int | None:
+    return value if isinstance(value, int) else None
 
 
 def _moment(text: object) -> datetime | None:
@@ -112,9 +117,12 @@ def _lists(root: RootFolder) -> Iterator[str]:
 
 
 def _entries(root: RootFolder, name: str) -> Iterator[Entry]:
-    with suppress(FileNotFoundError), open(root.open(name, READ), "rb") as lines:  # noqa: PTH123 - a descriptor
-        with suppress(ValueError):  # damaged: the files themselves are found by ``import``
-            yield from decode(lines)
+    """Yield the images of a list; of a damaged one those before its damage."""
+    with (
+        suppress(FileNotFoundError, ValueError),
+        open(root.open(name, READ), "rb") as lines,  # noqa: PTH123 - a descriptor
+    ):
+        yield from decode(lines)
 
 
 def _is_after(entry: Entry, moment: datetime) -> bool:
