@@ -94,11 +94,11 @@ class RootFolder:
             return None
 
     def names(self, folder: str) -> list[str]:
-        """Return the names in a folder; none when it is not there."""
+        """Return the names in a folder, with ``""`` in the root; none when it is not there."""
         try:
             if self._descriptor is None:
                 return os.listdir(self._at(folder))  # noqa: PTH208 - as below
-            descriptor = self.open(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+            descriptor = self.open(folder or ".", os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
         except (FileNotFoundError, NotADirectoryError):
             return []
         try:

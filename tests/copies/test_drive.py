@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import warnings
+from datetime import timedelta
 from pathlib import Path
 
 import pydicom
@@ -19,6 +20,7 @@ from backup_scp.copies.drive.drive_copy import DriveCopy
 from backup_scp.copies.drive.drive_marker import MARKER, fits, prepare_drive, read_marker
 from backup_scp.copies.sealed_drive import SealedDriveCopy
 from backup_scp.errors import DestinationAway, DestinationUnavailable, InvalidSelection, InvalidSettings
+from backup_scp.machine import clock
 from backup_scp.machine.root_folder import RootFolder
 from tests.copies.contract import IDENTITY, CopyPlaceContract, Snapshots, flip, put, small_archive
 from tests.samples import dx, encode, odd_identities
@@ -141,6 +143,17 @@ class TestLayout:
         flip(folder / stored[0].stored.name)
         found = checked(folder)
         assert (found.returncode, f"{stored[0].stored.name}: FAILED" in found.stdout) == (1, True)
+
+    @pytest.mark.parametrize("since", [None, clock.now() - timedelta(minutes=1)])
+    def test_the_drive_itself_lists_what_it_has(self, folder, made, since):
+        """Also images that were received long before they were copied."""
+        with open_drive(folder) as drive:
+            stored = {item.held.sha256: item.stored for item in put(drive, made)}
+            for _ in range(2):
+                assert {image.sha256: image.stored.name for image in drive.listed(since)} == {
+                    sha256: one.name for sha256, one in stored.items()
+                }
+                drive.conclude(Snapshots(), is_complete=True)
 
     def test_odd_images_are_on_the_drive_and_in_the_list(self, folder, tmp_path):
         made = small_archive(tmp_path, odd_identities())

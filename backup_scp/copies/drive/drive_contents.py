@@ -101,9 +101,8 @@ def listed_images(root: RootFolder, since: datetime | None) -> Iterator[ListedIm
     for name in _lists(root):
         if earliest and (changed_at := root.changed_at(name)) and changed_at < earliest:
             continue
-        for entry in _entries(root, name):
-            if earliest is None or _is_after(entry, earliest):
-                yield _listed(entry)
+        for entry in _entries(root, name):  # all of them: an image may be copied long after it was received
+            yield _listed(entry)
 
 
 def _lists(root: RootFolder) -> Iterator[str]:
@@ -123,12 +122,6 @@ def _entries(root: RootFolder, name: str) -> Iterator[Entry]:
         open(root.open(name, READ), "rb") as lines,  # noqa: PTH123 - a descriptor
     ):
         yield from decode(lines)
-
-
-def _is_after(entry: Entry, moment: datetime) -> bool:
-    with suppress(ValueError):
-        return datetime.fromisoformat(entry.image.received).replace(tzinfo=UTC) >= moment
-    return True
 
 
 def _listed(entry: Entry) -> ListedImage:
