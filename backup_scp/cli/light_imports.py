@@ -11,8 +11,8 @@ import sys
 
 _KEPT_OUT = frozenset({
     "PIL", "gdcm", "jpeg_ls", "libjpeg", "numpy", "openjpeg", "pylibjpeg", "rle",
-    "requests",  # downloads pydicom's test data
 })  # fmt: skip
+_DOWNLOAD = "pydicom.data.download"  # imports requests, for pydicom's test data; DICOMweb needs it as well
 
 
 class _Finder:
@@ -22,8 +22,13 @@ class _Finder:
     """
 
     def find_spec(self, name: str, _path: object = None, _target: object = None) -> None:
-        if name in _KEPT_OUT:
+        if name in _KEPT_OUT or (name == "requests" and _is_asked_for_by_pydicom()):
             raise ModuleNotFoundError(f"{name} is kept out", name=name)
+
+
+def _is_asked_for_by_pydicom() -> bool:
+    """Tell whether pydicom is just importing requests; it notes the result when it has."""
+    return _DOWNLOAD in sys.modules and not hasattr(sys.modules[_DOWNLOAD], "HAVE_REQUESTS")
 
 
 def keep_out() -> None:

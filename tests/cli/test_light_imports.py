@@ -34,6 +34,17 @@ def test_neither_pydicom_nor_our_own_transcoding_brings_them_in():
     assert run("-c", BEGIN + LOOK) == "[]\n"
 
 
+REQUESTS = """
+import pydicom.dataset
+print("requests" in sys.modules)
+import requests
+"""
+
+
+def test_what_pydicom_does_not_need_can_be_imported_by_others():
+    assert run("-c", BEGIN + REQUESTS) == "False\n"
+
+
 LATE = """
 import sys
 import pydicom
