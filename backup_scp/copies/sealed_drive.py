@@ -6,11 +6,12 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import Self
 
 from backup_scp.copies.cloud.byte_store import NameState
 from backup_scp.copies.cloud.cloud_copy import CloudCopy
-from backup_scp.copies.cloud.cloud_extras import CloudExtras
+from backup_scp.copies.cloud.sealing import RecoveryKeys
+from backup_scp.copies.cloud.streams import Writable
 from backup_scp.copies.drive.drive_batch import CHUNK_BYTES, NewFile, read_back
 from backup_scp.copies.drive.drive_connection import DriveConnection
 from backup_scp.copies.drive.drive_writer import TemporaryFolder
@@ -31,8 +32,8 @@ class SealedDriveCopy(CloudCopy):
         A folder of the node for temporary files: they are on the drive only sealed.
     encrypt
         Public keys.
-    recovery_key
-        File with the key that opens them; only ``fetch`` needs it.
+    recovery_keys
+        Open what is sealed; whoever fills the drive has none.
 
     Raises
     ------
@@ -41,6 +42,7 @@ class SealedDriveCopy(CloudCopy):
     """
 
     is_removable = True
+    fetches_at_once = 4
 
     def __init__(
         self,
@@ -51,11 +53,11 @@ class SealedDriveCopy(CloudCopy):
         encrypt: Sequence[str],
         *,
         is_off_site: bool = False,
-        recovery_key: Path | None = None,
+        recovery_keys: RecoveryKeys | None = None,
     ) -> None:
         self._drive = DriveConnection(name, folder, identity)
         store = _DriveStore(self._drive)
-        super().__init__(name, store, work, encrypt=encrypt, is_off_site=is_off_site, recovery_key=recovery_key)
+        super().__init__(name, store, work, encrypt=encrypt, is_off_site=is_off_site, recovery_keys=recovery_keys)
         self.medium = self.label = ""
 
     def __enter__(self) -> Self:
@@ -66,8 +68,8 @@ class SealedDriveCopy(CloudCopy):
             self._drive.__exit__()
             raise
         if self.medium != self._drive.medium:  # what it knows is of another drive
-            self._extras = CloudExtras(self._store, self._spool, self._seal)
-        self.medium, self.label = self._drive.medium, self._drive.label
+            self._begin()
+        self.medium, self.label, self.archive = self._drive.medium, self._drive.label, self._drive.archive
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -117,7 +119,7 @@ class _DriveStore:
     def digest(self, name: str, object_version: str = "") -> str:  # noqa: ARG002 - a drive keeps one version
         return self._read(name, lambda _: None)
 
-    def get(self, name: str, object_version: str, into: BinaryIO) -> str:  # noqa: ARG002
+    def get(self, name: str, object_version: str, into: Writable) -> str:  # noqa: ARG002
         return self._read(name, into.write)
 
     def _read(self, name: str, write: Callable[[memoryview], object]) -> str:

@@ -51,6 +51,8 @@ class StandAloneCopy(CopyPlace, Protocol):
     def contents(self) -> Contents:
         """Return what the copy says of itself; quick, whatever it holds.
 
+        Before ``fetch_index`` it tells of the newest index, and then of the one that was fetched.
+
         Raises
         ------
         DestinationUnavailable, DigestMismatch

@@ -9,7 +9,7 @@ from pathlib import Path
 from backup_scp.archive.filesystem import FilesystemArchive
 from backup_scp.copies.cloud.cloud_copy import CloudCopy
 from backup_scp.copies.cloud.object_store import BucketAccess, ObjectStore
-from backup_scp.copies.cloud.sealing import make_keys
+from backup_scp.copies.cloud.sealing import RecoveryKeys, make_keys
 from backup_scp.ports import Contents, CopyItem
 from tests.ceph import REGION, Gateway
 from tests.samples import dx, encode
@@ -44,15 +44,13 @@ def node_access(gateway: Gateway, bucket: str, **more) -> BucketAccess:
 
 
 def bucket_copy(gateway: Gateway, bucket: str, work: Path, *, is_sealed: bool = True, **more) -> CloudCopy:
-    """A copy in a bucket, with the rights of the node; the recovery key is beside ``work``."""
-    key = work.with_name("recovery-key")
-    key.write_text(PAIR.recovery_key)
+    """A copy in a bucket, with the rights of the node."""
     return CloudCopy(
         "cloud",
         ObjectStore(node_access(gateway, bucket)),
         work,
         encrypt=[PAIR.public_key] if is_sealed else (),
-        **{"recovery_key": key} | more,
+        **{"recovery_keys": RecoveryKeys(PAIR.recovery_key)} | more,
     )
 
 

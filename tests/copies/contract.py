@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian
 from backup_scp.archive.filesystem import FilesystemArchive
 from backup_scp.dicom.sop_instance import SOPInstance
 from backup_scp.errors import Damaged
+from backup_scp.machine import clock
 from backup_scp.ports import (
     ArchivedFile,
     Arrival,
@@ -26,6 +29,7 @@ from backup_scp.ports import (
     CopyPlace,
     CopyResult,
     InstanceKey,
+    StandAloneCopy,
     StoredVersion,
 )
 from tests.samples import Sample, dx, encode, odd_identities, one_of_each
@@ -109,12 +113,15 @@ class Snapshots:
 
     def __init__(self) -> None:
         self.taken = 0
+        self.contents = Contents()
 
     def index(self, path: Path) -> Contents:
         assert not path.exists()
         self.taken += 1
         path.write_bytes(self.content)
-        return Contents()
+        now = clock.now().replace(microsecond=0)
+        self.contents = Contents(now, 4, 5, 6, 7_000_000, newest_at=now - timedelta(hours=1))
+        return self.contents
 
     def settings(self) -> str:
         return '[node]\nae_title = "TEST"\n'
@@ -262,3 +269,79 @@ class CopyPlaceContract:
         with open_place() as place:
             (result,) = place.put([wrong], lambda held: replace(made.read(item.held)))
         assert (result.stored, result.is_lost) == (None, True)
+
+
+class StandAloneContract(CopyPlaceContract):
+    """Tests of the places from which a node can be made again (`backup_scp/ports/recovery.py`)."""
+
+    @pytest.fixture
+    def concluded(self, open_place, made):
+        """Return what was put, and the snapshot of the last conclusion."""
+        snapshots = Snapshots()
+        with open_place() as place:
+            stored = put(place, made)
+            place.conclude(snapshots, is_complete=True)
+        return stored, snapshots
+
+    def test_it_says_what_its_index_lists(self, open_place, concluded):
+        _, snapshots = concluded
+        with open_place() as place:
+            assert isinstance(place, StandAloneCopy)
+            assert place.contents() == snapshots.contents
+            assert place.saved_settings() == snapshots.settings()
+            assert place.archive in {"", IDENTITY}
+
+    def test_its_index_comes_back(self, open_place, concluded, tmp_path):
+        fetched_index = tmp_path / "fetched.sqlite"
+        with open_place() as place:
+            assert place.fetch_index(fetched_index)
+            in_place = place.index_in_place()
+            assert place.contents() == concluded[1].contents
+        assert fetched_index.read_bytes() == Snapshots.content
+        assert in_place is None or in_place.read_bytes() == Snapshots.content
+
+    def test_an_index_is_never_fetched_over_a_file(self, open_place, concluded, tmp_path):
+        (tmp_path / "mine").write_bytes(b"mine")
+        with open_place() as place, pytest.raises(FileExistsError):
+            place.fetch_index(tmp_path / "mine")
+        assert (tmp_path / "mine").read_bytes() == b"mine"
+
+    def test_a_new_copy_says_nothing(self, open_place, tmp_path):
+        with open_place() as place:
+            assert place.contents() == Contents()
+            assert place.saved_settings() == ""
+            assert not place.fetch_index(tmp_path / "fetched.sqlite")
+            assert place.index_in_place() is None
+            assert list(place.listed()) == []
+        assert not (tmp_path / "fetched.sqlite").exists()
+
+    def test_what_is_listed_can_be_fetched(self, open_place, concluded, made):
+        with open_place() as place:
+            listed = {image.sha256: image for image in place.listed()}
+            assert set(listed) == {item.held.sha256 for item in made.items}
+            for item in concluded[0]:
+                image = listed[item.held.sha256]
+                assert image.location in {"", item.held.location}
+                assert image.key is None or image.key.sop_instance_uid == item.held.sop_instance_uid
+                assert self.fetched(place, item._replace(stored=image.stored)) == self.archived(made, item)
+            assert list(place.listed(clock.now() + timedelta(days=5))) == []
+
+    def test_several_threads_fetch_at_once(self, open_place, concluded, made):
+        items = concluded[0] * 4
+        with open_place() as place, ThreadPoolExecutor(place.fetches_at_once) as pool:
+            assert 1 < place.fetches_at_once <= 8
+            found = list(pool.map(lambda item: self.fetched(place, item), items))
+        assert found == [self.archived(made, item) for item in items]
+
+    def test_reading_writes_nothing_there(self, open_place, concluded, made, tmp_path):
+        with open_place() as place:
+            before = self.names(place)
+            place.contents(), place.saved_settings(), list(place.listed())
+            place.fetch_index(tmp_path / "fetched.sqlite")
+            fetched(place, concluded[0][0])
+        with open_place() as place:
+            assert self.names(place) == before
+
+    def names(self, place: CopyPlace) -> list[str]:
+        """Return the names of all that is there."""
+        raise NotImplementedError

@@ -25,7 +25,7 @@ from tests.copies.clouds import (
     node_access,
     put_all,
 )
-from tests.copies.contract import CopyPlaceContract
+from tests.copies.contract import StandAloneContract
 
 pytestmark = pytest.mark.system
 
@@ -143,7 +143,7 @@ def test_an_empty_object_comes_back(gateway, locked, tmp_path):
         assert store.digest("images/empty", version) == hashlib.sha256().hexdigest()
 
 
-class TestContract(CopyPlaceContract):
+class TestContract(StandAloneContract):
     """In a bucket without versions: what keeps them cannot be damaged by name."""
 
     is_sealed = True
@@ -160,6 +160,9 @@ class TestContract(CopyPlaceContract):
 
     def remove(self, stored_name):
         self.gateway.owner().delete_object(Bucket=self.bucket, Key=f"backup-scp/{stored_name}")
+
+    def names(self, place):
+        return sorted(objects(self.gateway, self.bucket))
 
 
 class TestNames:
@@ -281,14 +284,14 @@ class TestSealed:
         assert opened.getvalue() == originals.file(stored[0])
 
     def test_without_a_key_the_envelope_is_named(self, gateway, bucket, originals, tmp_path):
-        with bucket_copy(gateway, bucket, tmp_path / "work", recovery_key=None) as copy:
+        with bucket_copy(gateway, bucket, tmp_path / "work", recovery_keys=None) as copy:
             (item, *_) = put_all(copy, originals)
             with pytest.raises(DigestMismatch, match="envelope"):
                 fetched(copy, item)
 
     def test_another_key_is_told(self, gateway, bucket, originals, tmp_path):
-        (tmp_path / "other").write_text(make_keys().recovery_key)
-        with bucket_copy(gateway, bucket, tmp_path / "work", recovery_key=tmp_path / "other") as copy:
+        other = RecoveryKeys(make_keys().recovery_key)
+        with bucket_copy(gateway, bucket, tmp_path / "work", recovery_keys=other) as copy:
             (item, *_) = put_all(copy, originals)
             with pytest.raises(DigestMismatch, match="another key"):
                 fetched(copy, item)
@@ -305,7 +308,7 @@ class TestStandsAlone:
         first = put_all(copy, originals, originals.items[:2])
         second = put_all(copy, originals, originals.items[2:])
         copy.conclude(SnapshotOfFile(), is_complete=True)
-        learnt = {image.location: image for image in copy.learn()}
+        learnt = {image.location: image for image in copy.listed()}
         assert len(learnt) == 3
         for item in first + second:
             image = learnt[item.held.location]

@@ -14,7 +14,7 @@ import pydicom
 import pytest
 from pydicom.fileset import FileSet
 
-from backup_scp.copies.cloud.sealing import make_keys
+from backup_scp.copies.cloud.sealing import RecoveryKeys, make_keys
 from backup_scp.copies.drive.drive_connection import folder_of_url
 from backup_scp.copies.drive.drive_copy import DriveCopy
 from backup_scp.copies.drive.drive_marker import MARKER, fits, prepare_drive, read_marker
@@ -22,7 +22,7 @@ from backup_scp.copies.sealed_drive import SealedDriveCopy
 from backup_scp.errors import DestinationAway, DestinationUnavailable, InvalidSelection, InvalidSettings
 from backup_scp.machine import clock
 from backup_scp.machine.root_folder import RootFolder
-from tests.copies.contract import IDENTITY, CopyPlaceContract, Snapshots, flip, put, small_archive
+from tests.copies.contract import IDENTITY, Snapshots, StandAloneContract, flip, put, small_archive
 from tests.samples import dx, encode, odd_identities
 
 FILE_ID = re.compile(r"[A-Z0-9_]{1,8}")
@@ -48,7 +48,7 @@ def made(tmp_path):
     return small_archive(tmp_path)
 
 
-class TestContract(CopyPlaceContract):
+class TestContract(StandAloneContract):
     @pytest.fixture
     def open_place(self, folder):
         self.folder = folder
@@ -60,22 +60,27 @@ class TestContract(CopyPlaceContract):
     def remove(self, stored_name):
         (self.folder / stored_name).unlink()
 
+    def names(self, place):
+        return sorted(map(str, self.folder.rglob("*")))
 
-class TestSealedContract(CopyPlaceContract):
+
+class TestSealedContract(StandAloneContract):
     is_sealed = True
 
     @pytest.fixture
     def open_place(self, folder, tmp_path):
         self.folder, keys = folder, make_keys()
-        (tmp_path / "key").write_text(keys.recovery_key)
         arguments = ("drive", folder, lambda: IDENTITY, tmp_path / "work", [keys.public_key])
-        return lambda: SealedDriveCopy(*arguments, recovery_key=tmp_path / "key")
+        return lambda: SealedDriveCopy(*arguments, recovery_keys=RecoveryKeys(keys.recovery_key))
 
     def flip(self, stored_name):
         flip(self.folder / stored_name)
 
     def remove(self, stored_name):
         (self.folder / stored_name).unlink()
+
+    def names(self, place):
+        return sorted(map(str, self.folder.rglob("*")))
 
     def test_nothing_on_the_drive_names_a_patient(self, open_place, made):
         with open_place() as place:

@@ -16,9 +16,10 @@ import pytest
 from backup_scp.copies.cloud.cloud_copy import CloudCopy
 from backup_scp.copies.cloud.rclone_process import RcloneProcess, _short
 from backup_scp.copies.cloud.rclone_store import RcloneStore
+from backup_scp.copies.cloud.sealing import RecoveryKeys
 from backup_scp.errors import DestinationRefuses, DestinationUnavailable, FileMissing, InvalidSettings
 from tests.copies.clouds import PAIR, Originals, SnapshotOfFile, empty_folder, fetched, put_all
-from tests.copies.contract import CopyPlaceContract, flip
+from tests.copies.contract import StandAloneContract, flip
 from tests.copies.remotes import NAME, Remote, sftp_remote, webdav_remote
 from tests.processes import ROOT, clean_environment, wait_until
 
@@ -33,10 +34,10 @@ def store_at(remote: Remote, work: Path) -> RcloneStore:
 
 
 def copy_at(remote: Remote, work: Path, *, is_sealed: bool):
-    key = work.with_name("recovery-key")
-    key.write_text(PAIR.recovery_key)
     encrypt = [PAIR.public_key] if is_sealed else ()
-    return CloudCopy("cloud", store_at(remote, work), work, encrypt=encrypt, recovery_key=key)
+    return CloudCopy(
+        "cloud", store_at(remote, work), work, encrypt=encrypt, recovery_keys=RecoveryKeys(PAIR.recovery_key)
+    )
 
 
 @pytest.fixture(params=list(REMOTES))
@@ -56,7 +57,7 @@ def originals(tmp_path):
     return Originals(tmp_path / "archive")
 
 
-class RcloneContract(CopyPlaceContract):
+class RcloneContract(StandAloneContract):
     @pytest.fixture
     def open_place(self, tmp_path):
         kind = webdav_remote if self.is_sealed else sftp_remote
@@ -69,6 +70,9 @@ class RcloneContract(CopyPlaceContract):
 
     def remove(self, stored_name):
         self.remote.remove(stored_name)
+
+    def names(self, place):
+        return sorted(map(str, self.remote.files.rglob("*")))
 
 
 class TestSFTP(RcloneContract):
@@ -98,7 +102,7 @@ def test_nothing_is_left_behind(remote, originals, tmp_path):
         item, *_ = put_all(copy, originals)
         copy.conclude(SnapshotOfFile(), is_complete=True)
         assert fetched(copy, item) == originals.file(item)
-        assert {image.location for image in copy.learn()} == {each.held.location for each in originals.items}
+        assert {image.location for image in copy.listed()} == {each.held.location for each in originals.items}
         for process in children_with(password):
             assert password.encode() not in Path(f"/proc/{process}/cmdline").read_bytes()
     assert not children_with(password)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, Protocol, Self
+from typing import NamedTuple, Protocol, Self
+
+from backup_scp.copies.cloud.streams import Writable
 
 
 class NameState(NamedTuple):
@@ -68,7 +70,7 @@ class ByteStore(Protocol):
         FileMissing
         """
 
-    def get(self, name: str, object_version: str, into: BinaryIO) -> str:
+    def get(self, name: str, object_version: str, into: Writable) -> str:
         """Write the bytes into a stream; return their SHA-256, 64 hex digits.
 
         Raises

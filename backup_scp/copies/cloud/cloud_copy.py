@@ -5,24 +5,27 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO, Self
 
 from backup_scp.copies.cloud import cloud_names
 from backup_scp.copies.cloud.byte_store import ByteStore, NameState
 from backup_scp.copies.cloud.cloud_check import check_storage
+from backup_scp.copies.cloud.cloud_contents import CloudContents
 from backup_scp.copies.cloud.cloud_extras import CloudExtras
+from backup_scp.copies.cloud.in_parallel import in_parallel
 from backup_scp.copies.cloud.manifests import listed
+from backup_scp.copies.cloud.object_reader import ObjectReader
 from backup_scp.copies.cloud.packing import pack_image
 from backup_scp.copies.cloud.sealing import RecoveryKeys, Seal
 from backup_scp.copies.cloud.spool import Spool
-from backup_scp.errors import ArchiveUnavailable, Damaged, DestinationUnavailable, DigestMismatch, FileMissing
+from backup_scp.errors import ArchiveUnavailable, Damaged, DestinationUnavailable, FileMissing
 from backup_scp.machine import clock
 from backup_scp.ports import (
+    Contents,
     CopyItem,
     CopyResult,
     ListedImage,
@@ -35,7 +38,6 @@ from backup_scp.ports import (
 
 _log = logging.getLogger(__name__)
 
-_AT_ONCE = 4
 _LOGGED_NAMES = 10
 _DAYS_KEPT = 8  # listings of days, of some hundred kilobytes each
 
@@ -55,13 +57,13 @@ class CloudCopy:
         Public keys that seal each file before it leaves; empty: the files leave as they are.
     lock_days
         Days for which each object must be locked; 0: it is not asked.
-    recovery_key
-        File with the key that opens what is sealed; only ``fetch`` and ``learn`` need it.
-
+    recovery_keys
+        Open what is sealed; whoever fills the copy has none.
     """
 
-    medium = label = ""
+    medium = label = archive = ""
     is_removable = False
+    fetches_at_once = 8
 
     def __init__(
         self,
@@ -72,7 +74,7 @@ class CloudCopy:
         encrypt: Sequence[str] = (),
         is_off_site: bool = True,
         lock_days: int = 0,
-        recovery_key: Path | None = None,
+        recovery_keys: RecoveryKeys | None = None,
     ) -> None:
         self.name = name
         self.is_off_site = is_off_site
@@ -81,10 +83,15 @@ class CloudCopy:
         self._spool = Spool(work)
         self._seal = Seal(encrypt) if encrypt else None
         self._lock_days = lock_days
-        self.recovery_key = recovery_key
-        self._extras = CloudExtras(store, self._spool, self._seal)
+        self._reader = ObjectReader(name, store, self._spool, recovery_keys)
+        self._begin()
         self._days: dict[str, dict[str, list[str]]] = {}
         self._listing = threading.Lock()
+
+    def _begin(self) -> None:
+        """Forget what was learnt of the copy."""
+        self._extras = CloudExtras(self._store, self._spool, self._seal)
+        self._contents = CloudContents(self._store, self._reader)
 
     def __enter__(self) -> Self:
         self._spool.__enter__()
@@ -106,43 +113,36 @@ class CloudCopy:
 
     @property
     def alarms(self) -> list[str]:
-        """What a person must look at, though no image is lost: names that were deleted or overwritten."""
-        return [
+        """What a person must look at: names that were deleted or overwritten, lists that cannot be read."""
+        found = [
             f"{self._store.place}: {count} name{'s' if count > 1 else ''} {what} by somebody; the bytes are intact: "
             "see docs/cloud.md"
             for what, count in sorted(self._odd_names.items())
         ]
+        if unread := len(self._contents.unread):
+            found.append(
+                f"{self._store.place}: {unread} list{'s' if unread > 1 else ''} of images cannot be read; images that "
+                "the index does not know may be missing: see docs/cloud.md"
+            )
+        return found
 
     def put(self, items: Sequence[CopyItem], read: ReadOriginal) -> Iterator[CopyResult]:
         by_number = {item.number: item for item in items}
-        for result in _in_parallel(items, lambda item: self._put_one(item, read)):
+        for result in in_parallel(items, lambda item: self._put_one(item, read)):
             if result.stored is not None:
                 self._extras.note(listed(by_number[result.number], result.stored))
             yield result
         self._extras.write_manifest()
 
     def compare(self, items: Sequence[CopyItem]) -> Iterator[CopyResult]:
-        return _in_parallel(items, self._compare_one)
+        return in_parallel(items, self._compare_one)
 
     def fetch(self, item: CopyItem, into: BinaryIO) -> None:
-        stored = _require_stored(item)
-        if not stored.name.endswith(cloud_names.SEALED):
-            self._download(stored, into)
-            return
-        keys = self._keys()
-        with self._spool.file() as path:
-            try:
-                with path.open("xb") as target:
-                    self._download(stored, target)
-                source = path.open("rb")
-            except OSError as error:
-                raise self._spool.unavailable(error) from error
-            with source:
-                keys.open(source, into)
+        self._reader.read(_require_stored(item), into)
 
-    def conclude(self, snapshot: Snapshot, *, is_complete: bool) -> None:  # noqa: ARG002 - once a day is enough
+    def conclude(self, snapshot: Snapshot, *, is_complete: bool) -> None:
         self._extras.write_manifest()
-        self._extras.write_snapshot(snapshot)
+        self._extras.write_snapshot(snapshot, is_complete=is_complete)
 
     def check(self) -> list[PlaceAnswer]:
         """Try what the storage really gives, with a probe of our own.
@@ -154,16 +154,49 @@ class CloudCopy:
         is_sealed = self._seal is not None
         return check_storage(self._store, self._spool, is_sealed=is_sealed, lock_days=self._lock_days)
 
-    def learn(self) -> Iterator[ListedImage]:
-        """Yield what the manifests list, so that the copy can be used without our index.
+    @property
+    def recovery_keys(self) -> RecoveryKeys | None:
+        """What opens the sealed objects; it may be given at any time."""
+        return self._reader.keys
+
+    @recovery_keys.setter
+    def recovery_keys(self, keys: RecoveryKeys | None) -> None:
+        self._reader.keys = keys
+
+    def is_sealed(self) -> bool:
+        """Tell whether what is there is sealed, so that the recovery key is needed.
+
+        Raises
+        ------
+        DestinationUnavailable
+        """
+        return self._contents.is_sealed()
+
+    def proves(self, keys: RecoveryKeys) -> bool:
+        """Tell whether these keys open what is there; quick, and True where nothing is sealed.
 
         Raises
         ------
         DestinationUnavailable
         DigestMismatch
-            A manifest is damaged, or is sealed and the recovery key is missing or another one.
+            Nothing whole is there to try them on.
         """
-        return self._extras.read_manifests(self._keys)
+        return self._contents.proves(keys)
+
+    def contents(self) -> Contents:
+        return self._contents.contents()
+
+    def saved_settings(self) -> str:
+        return self._contents.settings()
+
+    def index_in_place(self) -> Path | None:
+        return None
+
+    def fetch_index(self, path: Path) -> bool:
+        return self._contents.fetch_index(path)
+
+    def listed(self, since: datetime | None = None) -> Iterator[ListedImage]:
+        return self._contents.listed(since)
 
     def _put_one(self, item: CopyItem, read: ReadOriginal) -> CopyResult:
         try:
@@ -296,18 +329,6 @@ class CloudCopy:
                 "Copy %s: the name %s was %s; its bytes are intact (docs/cloud.md)", self.name, stored.name, what
             )
 
-    def _download(self, stored: StoredCopy, into: BinaryIO) -> None:
-        found = self._store.get(stored.name, stored.object_version, into)
-        if found != stored.sha256:
-            raise DigestMismatch(f"{stored.name} came back changed from {self._store.place}")
-
-    def _keys(self) -> RecoveryKeys:
-        if self.recovery_key is None:
-            raise DigestMismatch(
-                f"The copy {self.name} is sealed: name the file with the recovery key, which is in the envelope"
-            )
-        return RecoveryKeys.read(self.recovery_key)
-
 
 def _of_image(item: CopyItem, what: str) -> str:
     return f"Image {item.held.sop_instance_uid}: {what}"
@@ -317,29 +338,3 @@ def _require_stored(item: CopyItem) -> StoredCopy:
     if item.stored is None:
         raise FileMissing(f"Image {item.held.sop_instance_uid} is not in this copy")
     return item.stored
-
-
-def _in_parallel(items: Sequence[CopyItem], work: Callable[[CopyItem], CopyResult]) -> Iterator[CopyResult]:
-    """Yield results as they come.  Only a few are begun at a time, and none while the caller does not ask.
-
-    After an error, those that were begun are finished and yielded before it is raised.
-    """
-    waiting: set[Future[CopyResult]] = set()
-    error: Exception | None = None
-    left = iter(items)
-    with ThreadPoolExecutor(_AT_ONCE, "copy") as pool:
-        while True:
-            while error is None and len(waiting) < _AT_ONCE and (item := next(left, None)) is not None:
-                waiting.add(pool.submit(work, item))
-            if not waiting:
-                break
-            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-            for future in done:
-                try:
-                    result = future.result()
-                except Exception as raised:  # noqa: BLE001 - raised again after the others
-                    error = error or raised
-                    continue
-                yield result
-    if error is not None:
-        raise error

@@ -6,16 +6,16 @@ import gzip
 import hashlib
 import shutil
 import threading
-from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
 from backup_scp.copies.cloud import cloud_names
 from backup_scp.copies.cloud.byte_store import ByteStore
-from backup_scp.copies.cloud.manifests import read_manifest, write_manifest
+from backup_scp.copies.cloud.manifests import write_manifest
 from backup_scp.copies.cloud.packing import pack
-from backup_scp.copies.cloud.sealing import RecoveryKeys, Seal
+from backup_scp.copies.cloud.sealing import Seal
 from backup_scp.copies.cloud.spool import Spool
+from backup_scp.copies.contents_file import encode_contents
 from backup_scp.errors import DestinationUnavailable
 from backup_scp.machine import clock
 from backup_scp.ports import ListedImage, Snapshot
@@ -29,6 +29,7 @@ images/      one object for each image: a DICOM file (PS3.10), in a folder for t
              the SHA-256 of the object.
 manifests/   lists of the images: JSON Lines, compressed by gzip.
 index/       the database of the archive (SQLite, compressed by gzip), one a day.
+contents/    how much each of these lists (JSON).
 settings/    the settings of the program.
 
 Names that end in .age are sealed by age (https://age-encryption.org).  The recovery key opens them:
@@ -42,7 +43,7 @@ storage service for the whole bucket as of a time before, for instance by
 
 
 class CloudExtras:
-    """Writes and reads the objects besides the images.
+    """Writes the objects besides the images; ``CloudContents`` reads them.
 
     Parameters
     ----------
@@ -84,23 +85,8 @@ class CloudExtras:
         with self._mutex:
             del self._notes[: len(notes)]
 
-    def read_manifests(self, keys: Callable[[], RecoveryKeys]) -> Iterator[ListedImage]:
-        """Yield the images of all manifests, the oldest first; an image that was stored again comes twice."""
-        for name in sorted(self._store.list(cloud_names.MANIFESTS)):
-            if cloud_names.moment_of(name) is None:
-                continue
-            with self._spool.file() as path, self._spool.file() as opened:
-                with self._spool.writing(path) as file:
-                    self._store.get(name, "", file)
-                is_sealed = name.endswith(cloud_names.SEALED)
-                if is_sealed:
-                    with path.open("rb") as source, self._spool.writing(opened) as file:
-                        keys().open(source, file)
-                with (opened if is_sealed else path).open("rb") as manifest:
-                    yield from read_manifest(manifest)
-
-    def write_snapshot(self, snapshot: Snapshot) -> None:
-        """Write index and settings, when the last are a day old, and the README, when there is none.
+    def write_snapshot(self, snapshot: Snapshot, *, is_complete: bool) -> None:
+        """Write index, settings and contents, when the last are a day old, and the README, when there is none.
 
         Raises
         ------
@@ -110,17 +96,17 @@ class CloudExtras:
         if not self._is_snapshot_due():
             return
         with self._spool.file() as index, self._spool.file() as compressed:
-            snapshot.index(index)
+            contents = snapshot.index(index)
             try:
                 with index.open("rb") as source, gzip.open(compressed, "xb", compresslevel=1) as target:
                     shutil.copyfileobj(source, target, 1 << 20)
             except OSError as error:
                 raise self._spool.unavailable(error) from error
-            self._store_file(compressed, cloud_names.INDEX, ".sqlite.gz")
-        with self._spool.file() as settings:
-            with self._spool.writing(settings) as file:
-                file.write(snapshot.settings().encode())
-            self._store_file(settings, cloud_names.SETTINGS, ".toml")
+            name = self._store_file(compressed, cloud_names.INDEX, ".sqlite.gz")
+        self._store_bytes(snapshot.settings().encode(), cloud_names.SETTINGS, ".toml")
+        taken_at = contents.taken_at or clock.now()
+        said = encode_contents(taken_at, contents, is_complete=is_complete, index_name=name)
+        self._store_bytes(said, cloud_names.CONTENTS, ".json")  # the last: who finds it finds the others
         self._is_snapshot_old = False
 
     def _is_snapshot_due(self) -> bool:
@@ -145,8 +131,14 @@ class CloudExtras:
                 self._store.put(name, path)
         self._has_readme = True
 
-    def _store_file(self, file: Path, kind: str, suffix: str) -> None:
-        """Seal a file when the copy is sealed, store it, read it back and compare."""
+    def _store_bytes(self, content: bytes, kind: str, suffix: str) -> None:
+        with self._spool.file() as path:
+            with self._spool.writing(path) as file:
+                file.write(content)
+            self._store_file(path, kind, suffix)
+
+    def _store_file(self, file: Path, kind: str, suffix: str) -> str:
+        """Seal a file when the copy is sealed, store it, read it back and compare; return its name."""
         with self._spool.file() as path:
             with file.open("rb") as source, self._spool.writing(path) as target:
                 packed = pack(source, self._seal, target)
@@ -155,3 +147,4 @@ class CloudExtras:
             version = self._store.put(name, path)
         if self._store.digest(name, version) != packed.sha256:
             raise DestinationUnavailable(f"{name} came back changed from {self._store.place}")
+        return name

@@ -4,7 +4,8 @@
 
     images/2026/11/30/<32 digits of the Data Set's SHA-256>-<SHA-256 of the object>.dcm.age
     manifests/2026/11/30/<time>-<SHA-256 of the object>.jsonl.gz.age
-    index/<time>-<SHA-256>.sqlite.gz.age     settings/<time>-<SHA-256>.toml.age     README-<SHA-256>.txt
+    index/<time>-<SHA-256>.sqlite.gz.age     contents/<time>-<SHA-256>.json.age
+    settings/<time>-<SHA-256>.toml.age       README-<SHA-256>.txt
 
 The date is that of the image's arrival: a day has one folder, which one request lists.
 """
@@ -18,12 +19,12 @@ from datetime import UTC, datetime
 
 from backup_scp.ports import StoredVersion
 
-MANIFESTS, INDEX, SETTINGS, CHECK = "manifests", "index", "settings", "check"
+MANIFESTS, INDEX, CONTENTS, SETTINGS, CHECK = "manifests", "index", "contents", "settings", "check"
 SEALED = ".age"
 
 _TIME = "%Y-%m-%dT%H%M%SZ"
 _DIGESTS = re.compile(r".*/([0-9a-f]{32})-([0-9a-f]{64})\.[a-z0-9.]+")
-_STAMPED = re.compile(r"[a-z/0-9]+/(\d{4}-\d\d-\d\dT\d{6}Z)-[0-9a-f]{64}\.[a-z0-9.]+")
+_STAMPED = re.compile(r"[a-z/0-9]+/(\d{4}-\d\d-\d\dT\d{6}Z)-([0-9a-f]{64})\.[a-z0-9.]+")
 
 
 def day_folder(held: StoredVersion) -> str:
@@ -51,7 +52,7 @@ def digests_of(name: str) -> tuple[str, str] | None:
 
 
 def stamped_name(kind: str, moment: datetime, object_sha256: str, suffix: str) -> str:
-    """Return the name of a manifest, index or settings file of a moment."""
+    """Return the name of a manifest, of an index or of what belongs to it, of a moment."""
     folder = f"{kind}/{_day(moment)}" if kind == MANIFESTS else kind
     return f"{folder}/{moment.astimezone(UTC).strftime(_TIME)}-{object_sha256}{suffix}"
 
@@ -63,6 +64,12 @@ def moment_of(name: str) -> datetime | None:
         return datetime.strptime(found[1], _TIME).replace(tzinfo=UTC) if found else None
     except ValueError:
         return None
+
+
+def digest_of_stamped(name: str) -> str:
+    """Return the digest of the object that a name made by ``stamped_name`` holds; empty for another name."""
+    found = _STAMPED.fullmatch(name)
+    return found[2] if found else ""
 
 
 def _day(moment: datetime) -> str:

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from backup_scp.copies.cloud.byte_store import NameState
+from backup_scp.copies.cloud.streams import Writable
 from backup_scp.errors import DestinationRefuses, DestinationUnavailable, FileMissing, InvalidSettings
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ class ObjectStore:
     def digest(self, name: str, object_version: str = "") -> str:
         return self._read(name, object_version, lambda _: None)
 
-    def get(self, name: str, object_version: str, into: BinaryIO) -> str:
+    def get(self, name: str, object_version: str, into: Writable) -> str:
         return self._read(name, object_version, into.write)
 
     def _read(self, name: str, object_version: str, write: Callable[[Any], object]) -> str:

@@ -6,7 +6,8 @@ import hashlib
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from backup_scp.copies.cloud.sealing import Readable, Seal, Writable
+from backup_scp.copies.cloud.sealing import Seal
+from backup_scp.copies.cloud.streams import Readable, Writable
 from backup_scp.errors import DigestMismatch
 from backup_scp.ports import ArchivedFile, StoredVersion
 

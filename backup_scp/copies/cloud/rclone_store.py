@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
 from backup_scp.copies.cloud.byte_store import NameState
 from backup_scp.copies.cloud.rclone_process import RcloneFailed, RcloneProcess, refusal
 from backup_scp.copies.cloud.spool import Spool
+from backup_scp.copies.cloud.streams import Writable
 from backup_scp.errors import DestinationUnavailable, FileMissing
 
 _CHUNK_BYTES = 1 << 20
@@ -71,7 +72,7 @@ class RcloneStore:
             raise DestinationUnavailable(f"{self.place} returned no digest of {name}")
         return str(found["hash"])
 
-    def get(self, name: str, object_version: str, into: BinaryIO) -> str:  # noqa: ARG002 - there are no versions
+    def get(self, name: str, object_version: str, into: Writable) -> str:  # noqa: ARG002 - there are no versions
         with self._spool.file() as path:
             target = {"dstFs": str(path.parent), "dstRemote": path.name}
             try:

@@ -11,8 +11,9 @@ import re
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
+from backup_scp.copies.cloud.streams import Readable, Writable
 from backup_scp.errors import DigestMismatch, InvalidSettings
 
 if TYPE_CHECKING:
@@ -23,21 +24,8 @@ _RECOVERY_KEY = re.compile(r"AGE-SECRET-KEY-1[02-9AC-HJ-NP-Z]{58}")
 _NO_LIBRARY = "the library pyrage is missing: run  pip install 'backup-scp[copies]'"
 
 
-class Readable(Protocol):
-    """A stream to read from."""
-
-    def read(self, size: int = -1, /) -> bytes:
-        """Return the next bytes; nothing at the end."""
-
-
-class Writable(Protocol):
-    """A stream to write to."""
-
-    def write(self, data: bytes | memoryview, /) -> int:
-        """Write some of the bytes; return how many."""
-
-    def flush(self) -> object:
-        """Pass on what is buffered."""
+class OtherKey(DigestMismatch):
+    """A file is sealed for other keys than ours."""
 
 
 class KeyPair(NamedTuple):
@@ -152,8 +140,10 @@ class RecoveryKeys:
 
         Raises
         ------
+        OtherKey
+            It was sealed for other keys.
         DigestMismatch
-            It was sealed for other keys, is no sealed file, or is cut off or changed.
+            It is no sealed file, or is cut off or changed.
         Exception
             Whatever ``source`` or ``target`` raised.
         """
@@ -163,9 +153,10 @@ class RecoveryKeys:
         try:
             pyrage.decrypt_io(reading, writing, self._identities)
         except pyrage.DecryptError as error:
-            other = "No matching keys" in str(error)
-            wrong = "is sealed for another key: try the recovery key of its time" if other else "is no sealed file"
-            raise reading.error or writing.error or DigestMismatch(f"The file {wrong}") from None
+            wrong = DigestMismatch("The file is no sealed file")
+            if "No matching keys" in str(error):
+                wrong = OtherKey("The file is sealed for another key: try the recovery key of its time")
+            raise reading.error or writing.error or wrong from None
         except OSError:
             raise reading.error or writing.error or DigestMismatch("The sealed file is cut off or changed") from None
         if writing.error:

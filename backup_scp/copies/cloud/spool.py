@@ -5,15 +5,17 @@ from __future__ import annotations
 import itertools
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import BinaryIO, Self, cast
 
 from backup_scp.errors import DestinationUnavailable
 from backup_scp.machine.process_lock import Lock, exclusive_lock, is_locked
 
 _LOCK = "lock"
+_IN_MEMORY_BYTES = 2 << 20
 
 
 class Spool:
@@ -80,6 +82,20 @@ class Spool:
                 yield file
         except OSError as error:
             raise self.unavailable(error) from error
+
+    @contextmanager
+    def buffer(self) -> Iterator[BinaryIO]:
+        """Yield a new file to write and then to read, in memory as long as it is small.
+
+        Raises
+        ------
+        DestinationUnavailable
+            The copy is not open.
+        """
+        if self._own is None:
+            raise DestinationUnavailable("The copy is not open")
+        with tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES, dir=str(self._own)) as file:
+            yield cast("BinaryIO", file)
 
     def unavailable(self, error: OSError) -> DestinationUnavailable:
         """Return the error to raise when a temporary file cannot be written."""

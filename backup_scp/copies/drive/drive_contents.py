@@ -2,78 +2,37 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
+from backup_scp.copies.contents_file import MOST_BYTES, SaidOfIndex, decode_contents
 from backup_scp.copies.drive.drive_catalog import MANIFEST, Entry, decode
 from backup_scp.copies.drive.drive_names import NO_DATE
 from backup_scp.copies.drive.drive_writer import NEW_LISTS, OWN, month_of_new_list
 from backup_scp.errors import DigestMismatch
 from backup_scp.machine.root_folder import READ, RootFolder
-from backup_scp.ports import Contents, InstanceKey, ListedImage, StoredCopy
+from backup_scp.ports import InstanceKey, ListedImage, StoredCopy
 
 INDEX = f"{OWN}/INDEX.SQLITE"
 SETTINGS = f"{OWN}/SETTINGS.TOML"
 STATE = f"{OWN}/INDEX.TXT"
 
-_MOST_STATE_BYTES = 4096
 _MOST_SETTINGS_BYTES = 1 << 20
 _STEM = MANIFEST.partition(".")[0]
 _YEAR, _MONTH = re.compile(rf"\d{{4}}|{NO_DATE}"), re.compile(r"\d\d(\d{4})?")
 _CLOCKS_DIFFER_BY = timedelta(days=2)  # and FAT keeps local times
 
 
-def state_of(taken_at: datetime, contents: Contents, *, is_complete: bool) -> bytes:
-    """Encode what is said of the index on the drive."""
-    newest = contents.newest_at.isoformat(timespec="seconds") if contents.newest_at else None
-    state = {
-        "taken": taken_at.isoformat(timespec="seconds"),
-        "complete": is_complete,
-        "patients": contents.patients,
-        "studies": contents.studies,
-        "images": contents.images,
-        "bytes": contents.size_bytes,
-        "newest": newest,
-    }
-    return json.dumps(state).encode() + b"\n"
-
-
-def read_state(root: RootFolder) -> tuple[Contents, bool]:
-    """Return what is said of the index on the drive, and whether nothing was due when it was written.
+def read_state(root: RootFolder) -> SaidOfIndex:
+    """Return what is said of the index on the drive.
 
     Raises
     ------
     OSError
     """
-    state: Any = None
-    with suppress(ValueError):
-        state = json.loads(root.read(STATE, _MOST_STATE_BYTES) or b"")
-    if not isinstance(state, dict):
-        return Contents(), False
-    contents = Contents(
-        _moment(state.get("taken")),
-        _count(state.get("patients")),
-        _count(state.get("studies")),
-        _count(state.get("images")),
-        _count(state.get("bytes")),
-        _moment(state.get("newest")),
-    )
-    return contents, bool(state.get("complete"))
-
-
-def _count(value: object) -> int | None:
-    return value if isinstance(value, int) else None
-
-
-def _moment(text: object) -> datetime | None:
-    with suppress(ValueError, TypeError):
-        found = datetime.fromisoformat(text)  # type: ignore[arg-type]
-        return found if found.tzinfo else None
-    return None
+    return decode_contents(root.read(STATE, MOST_BYTES) or b"")
 
 
 def read_settings(root: RootFolder) -> str:

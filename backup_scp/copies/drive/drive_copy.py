@@ -112,7 +112,7 @@ class DriveCopy:
 
     def contents(self) -> Contents:
         with self._drive.explained():
-            return read_state(self._drive.root)[0]
+            return read_state(self._drive.root).contents
 
     def saved_settings(self) -> str:
         with self._drive.explained():

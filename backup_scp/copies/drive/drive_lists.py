@@ -9,10 +9,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import timedelta
 
+from backup_scp.copies.contents_file import encode_contents
 from backup_scp.copies.drive.dicomdir import dicomdir
 from backup_scp.copies.drive.drive_batch import NewFile
 from backup_scp.copies.drive.drive_catalog import DICOMDIR, LIST, MANIFEST, Entry, decode, encode, sort_key
-from backup_scp.copies.drive.drive_contents import INDEX, SETTINGS, STATE, read_state, state_of
+from backup_scp.copies.drive.drive_contents import INDEX, SETTINGS, STATE, read_state
 from backup_scp.copies.drive.drive_readme import README, list_text, readme
 from backup_scp.copies.drive.drive_writer import NEW_LISTS, OWN, TemporaryFolder, month_of_new_list
 from backup_scp.errors import IndexUnavailable
@@ -187,9 +188,10 @@ class _ListWriter:
 
     def keep_index(self, snapshot: Snapshot, *, is_complete: bool) -> None:
         """Write the index and the settings, when the last ones are a day old, or were written in the middle."""
-        last, was_complete = read_state(self._root)
-        age = clock.now() - last.taken_at if last.taken_at else _INDEX_AGE
-        if timedelta(0) <= age < _INDEX_AGE and (was_complete or not is_complete):
+        last = read_state(self._root)
+        taken_at = last.contents.taken_at
+        age = clock.now() - taken_at if taken_at else _INDEX_AGE
+        if timedelta(0) <= age < _INDEX_AGE and (last.is_complete or not is_complete):
             return
         temporary = self._temporary.new_name()
         now = clock.now()
@@ -204,7 +206,7 @@ class _ListWriter:
             fsync(stream.fileno())
         self._written.append((temporary, INDEX))
         self.replace(SETTINGS, [snapshot.settings().encode()])
-        self.replace(STATE, [state_of(now, contents, is_complete=is_complete)])
+        self.replace(STATE, [encode_contents(now, contents, is_complete=is_complete)])
         self.keep()
 
 
