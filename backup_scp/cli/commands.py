@@ -7,7 +7,21 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from backup_scp.cli import check, copies, db, echo, find, import_folders, index, rebuild, restore, serve, status, verify
+from backup_scp.cli import (
+    check,
+    copies,
+    db,
+    echo,
+    find,
+    import_folders,
+    index,
+    pull,
+    rebuild,
+    restore,
+    serve,
+    status,
+    verify,
+)
 from backup_scp.cli.failure import usage_errors_told
 from backup_scp.cli.options import ConfigOption, JSONOption, MainConfigOption, PlainCommand, config_of
 
@@ -75,6 +89,7 @@ app.command("check", cls=PlainCommand)(check.check)
 app.command("echo", cls=PlainCommand)(echo.echo)
 app.command("find", cls=PlainCommand)(find.find)
 app.command("import", cls=PlainCommand)(import_folders.import_folders)
+app.command("pull", cls=PlainCommand)(pull.pull)
 app.command("restore", cls=PlainCommand)(restore.restore)
 app.command("verify", cls=PlainCommand)(verify.verify)
 app.command("rebuild", cls=PlainCommand)(rebuild.rebuild)

@@ -17,6 +17,7 @@ from backup_scp.node.health.finding import Finding
 from backup_scp.node.health.status_report import Status
 from backup_scp.node.supervisor import Ready
 from backup_scp.ports import CopyState, PlaceAnswer
+from backup_scp.services.pulling import Pulled
 from backup_scp.services.rebuild import Rebuild
 from backup_scp.services.verify import Verification
 from backup_scp.watch.cost import Cost
@@ -45,6 +46,7 @@ RESULTS = {
     "check": Result(list[Finding]),
     "echo": Result(Echoed),
     "import": Result(Imported),
+    "pull": Result(Pulled),
     "restore": Result(RestoreSummary),
     "verify": Result(Verification),
     "rebuild": Result(Rebuild),

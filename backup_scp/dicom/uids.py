@@ -25,6 +25,11 @@ def is_well_formed(uid: str) -> bool:
     return _WELL_FORMED.fullmatch(uid) is not None
 
 
+def is_like_uid(uid: str) -> bool:
+    """Tell whether a text is digits and dots alone, as a UID is, with leading zeros or without (PS3.5 9.1)."""
+    return _UID.fullmatch(uid) is not None
+
+
 def path_component(uid: str) -> str:
     """Return a file or folder name for a UID: the UID itself if valid, else ``x`` and 40 hex digits of its SHA-256.
 

@@ -6,7 +6,7 @@ import logging
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from backup_scp.errors import InvalidSettings
@@ -17,6 +17,7 @@ from backup_scp.ports import CopyPlace, Index
 
 if TYPE_CHECKING:
     from backup_scp.copies.cloud.byte_store import ByteStore
+    from backup_scp.copies.dicomweb.dicomweb_session import Login
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +46,37 @@ def _pacs(settings: Settings, copy: CopySettings, index: Index) -> CopyPlace:
 
 
 def _dicomweb(settings: Settings, copy: CopySettings, index: Index) -> CopyPlace:
+    access = dicomweb_access(settings, copy, f"[[copy]] {copy.name}")
+    from backup_scp.copies.dicomweb.dicomweb_copy import DICOMwebCopy
+
+    return DICOMwebCopy(
+        copy.name,
+        access.base_url,
+        index,
+        is_off_site=copy.is_off_site,
+        credentials=access.login,
+        ca=access.ca,
+        timeouts_s=access.timeouts_s,
+    )
+
+
+class DICOMwebAccess(NamedTuple):
+    """How a DICOMweb server is reached; see ``DICOMwebSession``."""
+
+    base_url: str
+    login: Login
+    ca: Path | None
+    timeouts_s: tuple[float, float]
+
+
+def dicomweb_access(settings: Settings, copy: CopySettings, who: str) -> DICOMwebAccess:
+    """Return how a DICOMweb server is reached; ``who`` begins the sentences of errors.
+
+    Raises
+    ------
+    InvalidSettings
+    """
     try:
-        from backup_scp.copies.dicomweb.dicomweb_copy import DICOMwebCopy
         from backup_scp.copies.dicomweb.dicomweb_session import Login
     except ImportError:
         raise InvalidSettings("the library requests is missing: run  pip install 'backup-scp[copies]'") from None
@@ -54,33 +84,30 @@ def _dicomweb(settings: Settings, copy: CopySettings, index: Index) -> CopyPlace
     url = copy.url.removeprefix("dicomweb+")
     parts = urlsplit(url)
     if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
-        raise InvalidSettings(f"[[copy]] {copy.name}, url: http is for this computer alone; write dicomweb+https://")
+        raise InvalidSettings(f"{who}, url: http is for this computer alone; write dicomweb+https://")
     if parts.username or parts.query or parts.fragment:
-        raise InvalidSettings(f"[[copy]] {copy.name}, url: write HOST and PATH alone; user and password_file log in")
-    login = Login(copy.user, _secret(settings, copy, "password_file"), _secret(settings, copy, "token_file"))
-    return DICOMwebCopy(
-        copy.name,
+        raise InvalidSettings(f"{who}, url: write HOST and PATH alone; user and password_file log in")
+    password, token = (_secret(settings, copy, key, who) for key in ("password_file", "token_file"))
+    return DICOMwebAccess(
         url,
-        index,
-        is_off_site=copy.is_off_site,
-        credentials=login,
-        ca=settings.home / Path(copy.ca).expanduser() if copy.ca else None,
-        timeouts_s=(settings.node.connect_timeout_s, settings.node.network_timeout_s),
+        Login(copy.user, password, token),
+        settings.home / Path(copy.ca).expanduser() if copy.ca else None,
+        (settings.node.connect_timeout_s, settings.node.network_timeout_s),
     )
 
 
-def _secret(settings: Settings, copy: CopySettings, key: str) -> str:
+def _secret(settings: Settings, copy: CopySettings, key: str, who: str = "") -> str:
     """Return the first line of the file that a setting names; empty without one."""
-    said = getattr(copy, key)
+    said, who = getattr(copy, key), who or f"[[copy]] {copy.name}"
     if not said:
         return ""
     try:
         lines = (settings.home / Path(said).expanduser()).read_text("utf-8").splitlines()
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no text"
-        raise InvalidSettings(f"[[copy]] {copy.name}, {key}: {said} cannot be read ({reason})") from None
+        raise InvalidSettings(f"{who}, {key}: {said} cannot be read ({reason})") from None
     if not lines or not lines[0].strip():
-        raise InvalidSettings(f"[[copy]] {copy.name}, {key}: {said} is empty")
+        raise InvalidSettings(f"{who}, {key}: {said} is empty")
     return lines[0].strip()
 
 

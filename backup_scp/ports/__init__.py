@@ -40,6 +40,17 @@ from backup_scp.ports.destination import (
 )
 from backup_scp.ports.holdings import ClockDoubt, DiskFault, Holdings, IntakeTotals, MassChange, Progress, Task
 from backup_scp.ports.index import Index, IndexReader, IndexRecords, IndexWriter
+from backup_scp.ports.pulling import (
+    Answers,
+    Begin,
+    Incoming,
+    KeepStudy,
+    PullSource,
+    RemoteImage,
+    RemoteSeries,
+    RemoteStudy,
+    Span,
+)
 from backup_scp.ports.recovery import ListedImage, StandAloneCopy
 from backup_scp.ports.rejections import Rejection, RejectionRecorder, ServiceKind
 from backup_scp.ports.versions import (
@@ -60,9 +71,11 @@ from backup_scp.ports.versions import (
 __all__ = [
     "IMPORT",
     "AddResult",
+    "Answers",
     "Archive",
     "ArchivedFile",
     "Arrival",
+    "Begin",
     "ClockDoubt",
     "Commitment",
     "CommitmentRequest",
@@ -82,6 +95,7 @@ __all__ = [
     "FlaggedVersion",
     "Heading",
     "Holdings",
+    "Incoming",
     "Index",
     "IndexReader",
     "IndexRecords",
@@ -89,6 +103,7 @@ __all__ = [
     "InstanceKey",
     "IntakeTotals",
     "Inventory",
+    "KeepStudy",
     "ListedImage",
     "Lookup",
     "MassChange",
@@ -97,17 +112,22 @@ __all__ = [
     "OwedReports",
     "PlaceAnswer",
     "Progress",
+    "PullSource",
     "ReadOriginal",
     "ReadVersion",
     "Reference",
     "Rejection",
     "RejectionRecorder",
     "RemoteAE",
+    "RemoteImage",
+    "RemoteSeries",
+    "RemoteStudy",
     "Requester",
     "RestoreDestination",
     "Selection",
     "ServiceKind",
     "Snapshot",
+    "Span",
     "StagedFile",
     "StandAloneCopy",
     "StoredCopy",

@@ -40,11 +40,11 @@ class Arrival:
     received_at
         When its last byte arrived; UTC, microseconds.
     service
-        ``C-STORE`` or ``IMPORT``.
+        ``C-STORE`` or ``IMPORT``: of a file, or of what another PACS was asked for.
     calling_ae_title, called_ae_title
-        Of the Association; empty for an import.
+        Of the Association; empty for a file.  Of a PACS that was asked: its AE title, and empty.
     address
-        The sender's network address; empty for an import.
+        The sender's network address; empty for a file.
     site
         The clinic configured for the sender; empty without one.
     remote

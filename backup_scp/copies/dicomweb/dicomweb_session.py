@@ -1,4 +1,4 @@
-"""Talk HTTP to a DICOMweb server: store and retrieve instances, and say in a sentence why not (PS3.18 10.4, 10.5)."""
+"""Talk HTTP to a DICOMweb server: store, retrieve and search, and say in a sentence why not (PS3.18 10.4 to 10.6)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Self, cast
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 import requests
 
@@ -23,7 +23,7 @@ from backup_scp.errors import (
     InstanceRefused,
     InstanceUnconfirmed,
 )
-from backup_scp.ports import StoredVersion
+from backup_scp.ports import InstanceKey, StoredVersion
 
 CHUNK_BYTES = 1 << 18
 _LONGEST_ANSWER = 16 << 20
@@ -139,7 +139,30 @@ class DICOMwebSession:
             return StowAnswer(frozenset(), {}, trouble)
         return StowAnswer(frozenset(referenced - failures.keys()), failures, trouble)
 
-    def retrieve(self, held: StoredVersion, write: Callable[[bytes], object]) -> None:
+    def search(self, path: str, keys: Mapping[str, str]) -> list[dict[str, Any]] | str:
+        """Ask for studies, series or instances (QIDO-RS, PS3.18 10.6); return them, or why the server gives none.
+
+        Raises
+        ------
+        InstanceUnconfirmed
+            The connection broke off, or the answer is not what DICOMweb says.
+        DestinationUnavailable
+        """
+        with self._request("GET", f"{path}?{urlencode(keys)}", {"Accept": "application/dicom+json"}) as response:
+            if response.status_code == requests.codes.no_content:
+                return []
+            if response.status_code != requests.codes.ok:
+                return f"it answered QIDO-RS with status {response.status_code}"
+            content = self._content(response)
+        try:
+            found = json.loads(content)
+        except ValueError:
+            found = None
+        if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+            raise InstanceUnconfirmed(f"{self._host} answered QIDO-RS with something else than a list in JSON")
+        return found
+
+    def retrieve(self, held: StoredVersion | InstanceKey, write: Callable[[bytes], object]) -> None:
         """Fetch one file in the Transfer Syntax in which the server keeps it (WADO-RS); write its bytes.
 
         Raises

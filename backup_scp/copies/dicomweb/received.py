@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections.abc import Callable
 from io import BytesIO
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from backup_scp.dicom.part10 import MAXIMUM_FILE_META_BYTES, TRANSFER_SYNTAX_UID, read_file_meta
 from backup_scp.errors import DigestMismatch, NotDICOM
@@ -13,6 +14,13 @@ from backup_scp.errors import DigestMismatch, NotDICOM
 _PREFIX = 132  # preamble and DICM
 _BEFORE_META = _PREFIX + 12  # File Meta Information Group Length, PS3.10 7.1
 _GROUP_LENGTH = struct.pack("<HH2sH", 2, 0, b"UL", 4)
+
+
+class Writable(Protocol):
+    """Takes bytes."""
+
+    def write(self, data: bytes, /) -> object:
+        """Take the next bytes."""
 
 
 class ReceivedFile:
@@ -24,6 +32,8 @@ class ReceivedFile:
         Gets every byte, if given.
     data_set
         Gets the Data Set alone, if given.
+    begin
+        Called with the Transfer Syntax UID when File Meta has come; returns what gets the Data Set.
 
     Attributes
     ----------
@@ -33,11 +43,17 @@ class ReceivedFile:
         As File Meta says; empty before it has come.
     """
 
-    def __init__(self, whole: BinaryIO | None = None, data_set: BinaryIO | None = None) -> None:
+    def __init__(
+        self,
+        whole: BinaryIO | None = None,
+        data_set: Writable | None = None,
+        begin: Callable[[str], Writable] | None = None,
+    ) -> None:
         self.size_bytes = 0
         self.transfer_syntax_uid = ""
         self._whole = whole
         self._data_set = data_set
+        self._begin = begin
         self._digest = hashlib.sha256()
         self._header: bytearray | None = bytearray()
 
@@ -81,4 +97,6 @@ class ReceivedFile:
             meta = {}
         self.transfer_syntax_uid = meta.get(TRANSFER_SYNTAX_UID, "")
         self._header = None
+        if self._begin is not None:
+            self._data_set = self._begin(self.transfer_syntax_uid)
         return bytes(header[end:])

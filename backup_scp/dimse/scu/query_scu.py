@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import Self
 
 from backup_scp.dicom import data_set
@@ -82,8 +82,8 @@ class StudyCounter:
         if answers is None:
             return None
         # Some AEs ignore the key and return all studies.
-        ours = [answer for answer in answers if _text(answer, _STUDY_UID) in ("", study_instance_uid)]
-        counts = [_number(_text(answer, _COUNT)) for answer in ours]
+        ours = [answer for answer in answers if text_of(answer, _STUDY_UID) in ("", study_instance_uid)]
+        counts = [number_of(text_of(answer, _COUNT)) for answer in ours]
         known = [count for count in counts if count is not None]
         return sum(known) if len(known) == len(counts) else None
 
@@ -95,7 +95,7 @@ class StudyCounter:
         answers = self._answers("IMAGE", zip((_STUDY_UID, _SERIES_UID, _INSTANCE_UID), uids, strict=True))
         if answers is None:
             return None
-        return any(_text(answer, _INSTANCE_UID) == held.sop_instance_uid for answer in answers)
+        return any(text_of(answer, _INSTANCE_UID) == held.sop_instance_uid for answer in answers)
 
     def _answers(self, level: str, keys: Iterable[tuple[Attribute, str]]) -> list[data_set.Elements] | None:
         """Return all answers; None when the AE does not answer, and then ask no more."""
@@ -112,32 +112,48 @@ class StudyCounter:
         self, association: Association, context: Context, level: str, keys: Iterable[tuple[Attribute, str]]
     ) -> Iterator[data_set.Elements]:
         self._message_id = self._message_id % 0xFFFF + 1
-        request: dict[Element, str | int] = {
-            Element.AFFECTED_SOP_CLASS_UID: STUDY_ROOT.find_uid,
-            Element.COMMAND_FIELD: Field.C_FIND_RQ,
-            Element.MESSAGE_ID: self._message_id,
-            Element.PRIORITY: 0,
-        }
-        elements = [(QUERY_RETRIEVE_LEVEL, "CS", level.encode())]
-        elements += [(key.tag, key.vr, value.encode("latin-1", "replace")) for key, value in keys]
-        association.send(
-            context.context_id, encode(request, data_set=True), encode_elements(elements, context.transfer_syntax)
-        )
-        while True:
-            answer = association.read_response(Field.C_FIND_RSP, self._message_id, with_data_set=True)
-            if answer.status not in {PENDING, PENDING_WITH_UNSUPPORTED_KEYS}:
-                association.skip_data_set()
-                break
-            identifier = association.read_identifier(_LONGEST_ANSWER)
-            yield data_set.read(identifier, context.transfer_syntax, _LONGEST_ANSWER)
-        if answer.status != SUCCESS:
-            raise InvalidDataSet(f"status 0x{answer.status:04X}")
+        status = yield from find(association, context, self._message_id, level, keys)
+        if status != SUCCESS:
+            raise InvalidDataSet(f"status 0x{status:04X}")
 
 
-def _text(answer: data_set.Elements, key: Attribute) -> str:
+def find(
+    association: Association, context: Context, message_id: int, level: str, keys: Iterable[tuple[Attribute, str]]
+) -> Generator[data_set.Elements, None, int]:
+    """Send one C-FIND-RQ; yield the answers, and return the final Status (PS3.4 C.4.1).
+
+    Raises
+    ------
+    AssociationEnded
+        The peer is gone.
+    InvalidDataSet, InvalidIdentifier
+        An answer cannot be read: the Association is of no more use.
+    """
+    request: dict[Element, str | int] = {
+        Element.AFFECTED_SOP_CLASS_UID: STUDY_ROOT.find_uid,
+        Element.COMMAND_FIELD: Field.C_FIND_RQ,
+        Element.MESSAGE_ID: message_id,
+        Element.PRIORITY: 0,
+    }
+    elements = [(QUERY_RETRIEVE_LEVEL, "CS", level.encode())]
+    elements += [(key.tag, key.vr, value.encode("latin-1", "replace")) for key, value in keys]
+    association.send(
+        context.context_id, encode(request, data_set=True), encode_elements(elements, context.transfer_syntax)
+    )
+    while True:
+        answer = association.read_response(Field.C_FIND_RSP, message_id, with_data_set=True)
+        if answer.status not in {PENDING, PENDING_WITH_UNSUPPORTED_KEYS}:
+            association.skip_data_set()
+            return answer.status
+        identifier = association.read_identifier(_LONGEST_ANSWER)
+        yield data_set.read(identifier, context.transfer_syntax, _LONGEST_ANSWER)
+
+
+def text_of(answer: data_set.Elements, key: Attribute) -> str:
+    """Return the value of a key in an answer, without padding; empty when it has none."""
     return bytes(answer.get(key.tag, ("", b""))[1]).strip(b" \0").decode("latin-1")
 
 
-def _number(text: str) -> int | None:
+def number_of(text: str) -> int | None:
     """Read a number of images; None when it is none."""
     return int(text) if text.isascii() and text.isdigit() and len(text) <= _LONGEST_COUNT else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Self
 
 from backup_scp.dicom.attributes import BY_KEYWORD
@@ -16,9 +16,11 @@ from backup_scp.errors import FileMissing, InstanceRefused, InstanceUnconfirmed,
 from backup_scp.ports import RemoteAE, StoredVersion, do_nothing
 
 _UNIQUE_KEYS = [BY_KEYWORD[name] for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")]
-_PLAIN = 0x00FF  # the low byte of a Pending Status says nothing more here
+_LEVELS = (b"STUDY", b"SERIES", b"IMAGE")
+_PLAIN = 0x00FF
 
 Write = Callable[[memoryview], object]
+Store = Callable[[Context, CommandSet], object]
 
 
 class RetrieveSCU:
@@ -119,33 +121,20 @@ class RetrieveSCU:
         return association
 
     def _get(self, association: Association, held: StoredVersion, write: Write) -> str:
-        contexts = association.contexts.values()
-        context = next(each for each in contexts if each.abstract_syntax == STUDY_ROOT.get_uid)
-        self._message_id = self._message_id % 0xFFFF + 1
-        request: dict[Element, str | int] = {
-            Element.AFFECTED_SOP_CLASS_UID: STUDY_ROOT.get_uid,
-            Element.COMMAND_FIELD: Field.C_GET_RQ,
-            Element.MESSAGE_ID: self._message_id,
-            Element.PRIORITY: 0,
-        }
-        association.send(context.context_id, encode(request, data_set=True), _identifier(held, context))
         came = ""
-        while True:
-            context_id, command = association.read_command()
-            if command.field == Field.C_STORE_RQ:
-                came = self._receive(association, association.contexts[context_id], command, held, write) or came
-                continue
-            association.skip_data_set()
-            association.require_answer(command, self._message_id)
-            if command.status & ~_PLAIN != PENDING & ~_PLAIN:
-                break
+
+        def store(context: Context, command: CommandSet) -> None:
+            nonlocal came
+            came = self._receive(association, context, command, held, write) or came
+
+        self._message_id = self._message_id % 0xFFFF + 1
+        uids = (held.study_instance_uid, held.series_instance_uid, held.sop_instance_uid)
+        status = get(association, self._message_id, uids, store).status
         if came:
             return came
-        if command.status == SUCCESS:
+        if status == SUCCESS:
             raise FileMissing(f"{self._remote.ae_title} has no image {held.sop_instance_uid}")
-        raise InstanceRefused(
-            f"{self._remote.ae_title} answered C-GET with status 0x{command.status:04X}", command.status
-        )
+        raise InstanceRefused(f"{self._remote.ae_title} answered C-GET with status 0x{status:04X}", status)
 
     @staticmethod
     def _receive(
@@ -165,7 +154,50 @@ class RetrieveSCU:
             self._open = None
 
 
-def _identifier(held: StoredVersion, context: Context) -> bytes:
-    uids = (held.study_instance_uid, held.series_instance_uid, held.sop_instance_uid)
-    keys = [(key.tag, key.vr, uid.encode("latin-1", "replace")) for key, uid in zip(_UNIQUE_KEYS, uids, strict=True)]
-    return encode_elements([(QUERY_RETRIEVE_LEVEL, "CS", b"IMAGE"), *keys], context.transfer_syntax)
+def get(association: Association, message_id: int, uids: Sequence[str], store: Store) -> CommandSet:
+    """Send one C-GET-RQ; let ``store`` read and answer each C-STORE-RQ; return the final response (PS3.4 C.4.3).
+
+    Parameters
+    ----------
+    uids
+        Of the study; of a series in it; of an image in that.
+
+    Raises
+    ------
+    AssociationEnded
+        The peer is gone.
+    """
+    context = context_of(association, STUDY_ROOT.get_uid)
+    request: dict[Element, str | int] = {
+        Element.AFFECTED_SOP_CLASS_UID: STUDY_ROOT.get_uid,
+        Element.COMMAND_FIELD: Field.C_GET_RQ,
+        Element.MESSAGE_ID: message_id,
+        Element.PRIORITY: 0,
+    }
+    association.send(context.context_id, encode(request, data_set=True), retrieve_identifier(uids, context))
+    while True:
+        context_id, command = association.read_command()
+        if command.field == Field.C_STORE_RQ:
+            store(association.contexts[context_id], command)
+            continue
+        association.skip_data_set()
+        association.require_answer(command, message_id)
+        if not is_pending(command.status):
+            return command
+
+
+def context_of(association: Association, abstract_syntax: str) -> Context:
+    """Return an accepted Presentation Context of a SOP Class that is among the accepted ones."""
+    return next(each for each in association.contexts.values() if each.abstract_syntax == abstract_syntax)
+
+
+def is_pending(status: int) -> bool:
+    """Tell whether a further response follows; the low byte of a Pending Status says nothing more here."""
+    return status & ~_PLAIN == PENDING & ~_PLAIN
+
+
+def retrieve_identifier(uids: Sequence[str], context: Context) -> bytes:
+    """Encode the Identifier of a C-GET or C-MOVE at the level of the last UID (PS3.4 C.4.2.1.4)."""
+    keys = [(key.tag, key.vr, uid.encode("latin-1", "replace")) for key, uid in zip(_UNIQUE_KEYS, uids, strict=False)]
+    level = _LEVELS[len(keys) - 1]
+    return encode_elements([(QUERY_RETRIEVE_LEVEL, "CS", level), *keys], context.transfer_syntax)
