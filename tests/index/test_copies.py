@@ -500,6 +500,24 @@ def test_forgetting_that_was_interrupted_leaves_nothing_of_use(index, records, d
     assert {row["copy_id"] for row in rows(index, copy_object)} == {again}
 
 
+def test_a_worker_of_a_forgotten_copy_does_no_work_of_another(index, records, drive):
+    """SQLite gives the number of a deleted row again."""
+    new = add(index, "1", "2")
+    late = leased(records, drive)
+    records.forget("drive")
+    another = records.register("another", "", at(1))
+    assert another != drive
+    assert leased(records, drive, 1) is None
+    assert not records.is_anything_due(drive, at(1))
+    assert records.count_due(drive) == 0
+    assert not records.conclude(late, map(there, new), at(1), at(1))
+    assert (state(records, 1, "another").held, state(records, 1, "another").due) == (0, 2)
+    assert sorted(stored_all(records, another, 1)) == new
+    records.forget("another")
+    assert [found.name for found in records.states(at(1))] == []
+    assert records.register("drive", "", at(2)) not in {drive, another}
+
+
 def interrupt(*_):
     raise KeyboardInterrupt
 

@@ -32,6 +32,8 @@ _DUE = "due"
 _BATCH = 1000
 _NO_TROUBLE = {"trouble": "", "trouble_at": "", "trouble_kind": ""}
 _TEXTS = {column.name for column in copies.c if isinstance(column.type, sa.Text)}
+# SQLite gives the last number again, and a worker of the forgotten copy may still have it: that row stays, hidden.
+_IS_NOT_LAST = copies.c.id < sa.select(sa.func.max(copies.alias().c.id)).scalar_subquery()
 _LEASED = named(copy_due, "id first_version last_version lease due_at attempts error is_damaged")
 
 
@@ -106,7 +108,7 @@ class SQLCopies(CopyQueries):
                 while self._delete_some(table, number):
                     pass
             with self._database.writing(_WHAT) as connection:
-                connection.execute(sa.delete(copies).where(copies.c.id == number))
+                connection.execute(sa.delete(copies).where(copies.c.id == number, _IS_NOT_LAST))
 
     def _delete_some(self, table: sa.Table, copy_id: int) -> bool:
         """Delete some rows of a copy; False when it has no more."""
@@ -275,7 +277,7 @@ def _is_undrawn(connection: sa.Connection, copy_id: int, *, is_new: bool) -> boo
     # By the first and last number: with a comparison, PostgreSQL would read all versions when there is none.
     end = sa.select((sa.func.max if is_new else sa.func.min)(version.c.id)).scalar_subquery()
     is_beyond = end > copies.c.last_version if is_new else end < copies.c.first_version
-    return bool(connection.scalar(sa.select(is_beyond).where(copies.c.id == copy_id)))
+    return bool(connection.scalar(sa.select(is_beyond).where(copies.c.id == copy_id, copies.c.name != FORGOTTEN)))
 
 
 def _newer(connection: sa.Connection, row: sa.Row[Any], settled: int, most: _Limits) -> _Drawn | None:

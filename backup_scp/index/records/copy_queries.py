@@ -97,7 +97,7 @@ class CopyQueries:
 
     def count_due(self, copy: int) -> int:
         with self._database.reading(snapshot=True) as connection:
-            row = connection.execute(sa.select(copies).where(copies.c.id == copy)).one_or_none()
+            row = connection.execute(sa.select(copies).where(copies.c.id == copy, _KNOWN)).one_or_none()
             return _due(connection, self._database.dialect, row).versions if row else 0
 
     def count_held(self, copy: int) -> int:
