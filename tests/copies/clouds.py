@@ -43,11 +43,13 @@ def node_access(gateway: Gateway, bucket: str, **more) -> BucketAccess:
     return BucketAccess(bucket, "backup-scp", **given | keys | more)
 
 
-def bucket_copy(gateway: Gateway, bucket: str, work: Path, *, is_sealed: bool = True, **more) -> CloudCopy:
+def bucket_copy(
+    gateway: Gateway, bucket: str, work: Path, *, is_sealed: bool = True, store: ObjectStore | None = None, **more
+) -> CloudCopy:
     """A copy in a bucket, with the rights of the node."""
     return CloudCopy(
         "cloud",
-        ObjectStore(node_access(gateway, bucket)),
+        store or ObjectStore(node_access(gateway, bucket)),
         work,
         encrypt=[PAIR.public_key] if is_sealed else (),
         **{"recovery_keys": RecoveryKeys(PAIR.recovery_key)} | more,

@@ -65,9 +65,14 @@ def versions(gateway, bucket, folder="images/"):
     return [(each["Key"], each["VersionId"]) for each in listed.get("Versions", [])]
 
 
-def test_every_image_comes_back_byte_for_byte(copy, originals, tmp_path):
+def test_every_image_comes_back_byte_for_byte(copy, originals):
     for item in put_all(copy, originals):
         assert fetched(copy, item) == originals.file(item)
+
+
+def test_no_temporary_file_is_left_behind(gateway, bucket, originals, tmp_path):
+    with bucket_copy(gateway, bucket, tmp_path / "work") as copy:
+        assert [fetched(copy, item) for item in put_all(copy, originals)]
     assert empty_folder(tmp_path / "work")
 
 
@@ -215,10 +220,26 @@ class TestUnlocked:
         with pytest.raises(DestinationUnavailable, match="does not lock"):
             list(copy.put(originals.items, originals.read))
 
-    def test_objects_from_that_time_are_stored_again_with_a_lock(self, gateway, bucket, copy, originals):
+    def test_no_image_stays_there_unlocked_however_often_it_is_tried(self, gateway, bucket, originals, tmp_path):
         gateway.set_lock_rule(bucket, 0)
-        with pytest.raises(DestinationUnavailable):
-            list(copy.put(originals.items, originals.read))
+        copy = bucket_copy(gateway, bucket, tmp_path / "work", lock_days=DAYS)
+        for _ in range(3):
+            with copy, pytest.raises(DestinationUnavailable, match="does not lock"):
+                list(copy.put(originals.items, originals.read))
+        assert versions(gateway, bucket) == []
+        gateway.set_lock_rule(bucket, DAYS)
+        with copy:
+            put_all(copy, originals, originals.items[:1])
+        gateway.set_lock_rule(bucket, 0)
+        for _ in range(3):
+            with copy, pytest.raises(DestinationUnavailable, match="does not lock"):
+                list(copy.put(originals.items[1:], originals.read))
+        assert len(versions(gateway, bucket)) == len(originals.items)
+
+    def test_objects_from_that_time_are_stored_again_with_a_lock(self, gateway, bucket, copy, originals, tmp_path):
+        gateway.set_lock_rule(bucket, 0)
+        with bucket_copy(gateway, bucket, tmp_path / "unlocked") as unlocked:
+            put_all(unlocked, originals)
         gateway.set_lock_rule(bucket, DAYS)
         for item in put_all(copy, originals):
             head = gateway.owner().head_object(Bucket=bucket, Key=f"backup-scp/{item.stored.name}")
@@ -247,23 +268,21 @@ class TestWithoutVersions:
 
 
 class Corrupting(ObjectStore):
-    """Changes the last byte of every second object on its way; the service confirms all of them."""
+    """Changes the last byte of every second image on its way; the service confirms all of them."""
 
     count = 0
 
     def put(self, name, file):
-        self.count += 1
-        if self.count % 2:
+        self.count += name.startswith("images/")
+        if self.count % 2 and name.startswith("images/"):
             content = file.read_bytes()
             file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
         return super().put(name, file)
 
 
-def test_what_was_changed_on_its_way_is_not_confirmed(gateway, bucket, originals, tmp_path, monkeypatch):
-    with monkeypatch.context() as patched:
-        patched.setattr("tests.copies.clouds.ObjectStore", Corrupting)
-        copy = bucket_copy(gateway, bucket, tmp_path / "work", lock_days=DAYS)
-    with copy:
+def test_what_was_changed_on_its_way_is_not_confirmed(gateway, bucket, originals, tmp_path):
+    store = Corrupting(node_access(gateway, bucket))
+    with bucket_copy(gateway, bucket, tmp_path / "work", store=store, lock_days=DAYS) as copy:
         results = list(copy.put(originals.items, originals.read))
     failed = [result for result in results if result.stored is None]
     assert failed
@@ -359,8 +378,8 @@ class TestStandsAlone:
 
 class TestRefusals:
     def test_a_wrong_key_is_told(self, gateway, locked, originals, tmp_path):
-        copy = bucket_copy(gateway, locked, tmp_path / "work")
-        copy._store = ObjectStore(node_access(gateway, locked, secret_key="wrong-secret"))
+        store = ObjectStore(node_access(gateway, locked, secret_key="wrong-secret"))
+        copy = bucket_copy(gateway, locked, tmp_path / "work", store=store)
         with copy, pytest.raises(DestinationRefuses, match="credential") as told:
             list(copy.put(originals.items, originals.read))
         assert "wrong-secret" not in str(told.value)

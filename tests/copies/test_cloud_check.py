@@ -44,7 +44,7 @@ def test_a_bucket_without_anything_is_told(gateway, tmp_path):
     assert facts[DELETE].answer == "yes, and the bytes are gone"
 
 
-@pytest.mark.parametrize(("lock_days", "said"), [(0, "set lock_days = 30"), (40, "lock_days is 40")])
+@pytest.mark.parametrize(("lock_days", "said"), [(0, "set lock_days = 30"), (31, "lock_days is 31")])
 def test_a_lock_that_nobody_checks_or_that_is_too_short_is_told(gateway, tmp_path, lock_days, said):
     copy = bucket_copy(gateway, gateway.make_bucket(lock_days=30), tmp_path / "work", lock_days=lock_days)
     facts, wrong = checked(copy)

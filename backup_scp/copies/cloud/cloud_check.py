@@ -7,6 +7,7 @@ import secrets
 
 from backup_scp.copies.cloud import cloud_names
 from backup_scp.copies.cloud.byte_store import ByteStore, NameState
+from backup_scp.copies.cloud.object_lock import days_locked
 from backup_scp.copies.cloud.spool import Spool
 from backup_scp.errors import DestinationRefuses, FileMissing
 from backup_scp.machine import clock
@@ -94,9 +95,9 @@ def _lock(store: ByteStore, state: NameState | None, lock_days: int) -> PlaceAns
     if state is None or not state.lock or state.locked_until is None:
         fix = "make a bucket with Object Lock, and give it a default retention (docs/cloud.md)"
         return PlaceAnswer(question, "no", is_well=False, fix=fix)
-    days = (state.locked_until - (state.stored_at or clock.now())).days
+    days = days_locked(state)
     answer = f"{state.lock}, {days} days, the probe until {state.locked_until:%Y-%m-%d}"
-    if days < lock_days - 1:
+    if days < lock_days:
         return PlaceAnswer(question, answer, is_well=False, fix=f"lock_days is {lock_days}: set the same in the bucket")
     if not lock_days:
         return PlaceAnswer(

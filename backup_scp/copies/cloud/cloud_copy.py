@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, Self
 
 from backup_scp.copies.cloud import cloud_names
-from backup_scp.copies.cloud.byte_store import ByteStore, NameState
+from backup_scp.copies.cloud.byte_store import ByteStore
 from backup_scp.copies.cloud.cloud_check import check_storage
 from backup_scp.copies.cloud.cloud_contents import CloudContents
 from backup_scp.copies.cloud.cloud_extras import CloudExtras
 from backup_scp.copies.cloud.in_parallel import in_parallel
+from backup_scp.copies.cloud.listed_names import ListedNames
 from backup_scp.copies.cloud.manifests import listed
+from backup_scp.copies.cloud.object_lock import ObjectLock
 from backup_scp.copies.cloud.object_reader import ObjectReader
 from backup_scp.copies.cloud.packing import pack_image
 from backup_scp.copies.cloud.sealing import RecoveryKeys, Seal
 from backup_scp.copies.cloud.spool import Spool
 from backup_scp.errors import ArchiveUnavailable, Damaged, DestinationUnavailable, FileMissing
-from backup_scp.machine import clock
 from backup_scp.ports import (
     Contents,
     CopyItem,
@@ -33,13 +33,11 @@ from backup_scp.ports import (
     ReadOriginal,
     Snapshot,
     StoredCopy,
-    StoredVersion,
 )
 
 _log = logging.getLogger(__name__)
 
 _LOGGED_NAMES = 10
-_DAYS_KEPT = 8  # listings of days, of some hundred kilobytes each
 
 
 class CloudCopy:
@@ -85,8 +83,8 @@ class CloudCopy:
         self._lock_days = lock_days
         self._reader = ObjectReader(name, store, self._spool, recovery_keys)
         self._begin()
-        self._days: dict[str, dict[str, list[str]]] = {}
-        self._listing = threading.Lock()
+        self._lock = ObjectLock(store, self._spool, lock_days)
+        self._names = ListedNames(store, self._spool)
 
     def _begin(self) -> None:
         """Forget what was learnt of the copy."""
@@ -94,6 +92,7 @@ class CloudCopy:
         self._contents = CloudContents(self._store, self._reader)
 
     def __enter__(self) -> Self:
+        self._names.clear()
         self._spool.__enter__()
         try:
             self._store.__enter__()
@@ -103,7 +102,7 @@ class CloudCopy:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._days.clear()
+        self._names.clear()
         try:
             with suppress(DestinationUnavailable):  # names and files themselves say what is there
                 self._extras.write_manifest()
@@ -211,45 +210,22 @@ class CloudCopy:
         """Return what the copy has of this version, read back and compared; None without an intact one."""
         if item.stored is not None and self._damage(item.stored) is None:
             return item.stored
-        for name in self._names(item.held):
+        for name in self._names.of(item.held):
             digests = cloud_names.digests_of(name)
             state = self._store.head(name)
-            if digests is None or state is None or not self._is_as_sealed(name) or not self._is_locked(state):
+            if digests is None or state is None or not self._is_as_sealed(name) or not self._lock.is_locked(state):
                 continue
             stored = StoredCopy(name, digests[1], state.size_bytes, state.object_version)
             if self._damage(stored) is None:
                 return stored
         return None
 
-    def _names(self, held: StoredVersion) -> Sequence[str]:
-        """Return the names of objects of this Data Set; one request lists a whole day, once while we are connected."""
-        folder = cloud_names.day_folder(held)
-        with self._listing:
-            if folder not in self._days:
-                while len(self._days) >= _DAYS_KEPT:
-                    del self._days[next(iter(self._days))]
-                day: dict[str, list[str]] = {}
-                for name in self._store.list(folder):
-                    if digests := cloud_names.digests_of(name):
-                        day.setdefault(digests[0], []).append(name)
-                self._days[folder] = day
-            return list(self._days[folder].get(cloud_names.data_set_digits(held), ()))
-
-    def _add_name(self, held: StoredVersion, name: str) -> None:
-        with self._listing:
-            day = self._days.get(cloud_names.day_folder(held))
-            if day is not None:
-                day.setdefault(cloud_names.data_set_digits(held), []).append(name)
-
-    def _forget_names(self, held: StoredVersion) -> None:
-        with self._listing:
-            self._days.pop(cloud_names.day_folder(held), None)
-
     def _is_as_sealed(self, name: str) -> bool:
         """Whether an object is sealed as new ones are: after ``encrypt`` was set, a plain one does not count."""
         return name.endswith(cloud_names.SEALED) == (self._seal is not None)
 
     def _upload(self, item: CopyItem, read: ReadOriginal) -> CopyResult:
+        self._lock.prove()
         with self._spool.file() as path:
             try:
                 packed = pack_image(read(item.held), item.held, self._seal, path)
@@ -257,18 +233,18 @@ class CloudCopy:
                 return CopyResult(item.number, None, _of_image(item, str(error)), is_lost=True)
             except OSError as error:
                 raise self._spool.unavailable(error) from error
-            taken = self._names(item.held)
+            taken = self._names.of(item.held)
             name = cloud_names.image_name(item.held, packed.sha256, taken, is_sealed=self._seal is not None)
             try:
                 version = self._store.put(name, path)
             except DestinationUnavailable:
-                self._forget_names(item.held)  # a part of it may be there
+                self._names.forget(item.held)  # a part of it may be there
                 raise
-        self._add_name(item.held, name)
+        self._names.add(item.held, name)
         stored = StoredCopy(name, packed.sha256, packed.size_bytes, version)
         if damage := self._damage(stored):
             return CopyResult(item.number, None, _of_image(item, damage))
-        self._require_lock(stored)
+        self._lock.require(stored)
         return CopyResult(item.number, stored)
 
     def _damage(self, stored: StoredCopy) -> str | None:
@@ -280,35 +256,6 @@ class CloudCopy:
         if found == stored.sha256:
             return None
         return f"{stored.name} came back changed from {self._store.place}"
-
-    def _require_lock(self, stored: StoredCopy) -> None:
-        """Raise when an object that was just stored is not locked: the next ones would not be either.
-
-        Raises
-        ------
-        DestinationUnavailable
-        """
-        if not self._lock_days:
-            return
-        state = self._store.head(stored.name)
-        if state is None or state.object_version != stored.object_version:
-            raise DestinationUnavailable(
-                f"{self._store.place}: a name was deleted or overwritten right after it was stored: find out who "
-                "writes there (docs/cloud.md)"
-            )
-        if not self._is_locked(state):
-            raise DestinationUnavailable(
-                f"{self._store.place} does not lock objects for {self._lock_days} days: set the bucket's default "
-                "retention (docs/cloud.md), or lock_days"
-            )
-
-    def _is_locked(self, state: NameState) -> bool:
-        if not self._lock_days:
-            return True
-        if not state.lock or state.locked_until is None:
-            return False
-        since = state.stored_at or clock.now()
-        return state.locked_until - since >= timedelta(days=self._lock_days) - timedelta(minutes=1)
 
     def _compare_one(self, item: CopyItem) -> CopyResult:
         stored = _require_stored(item)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
@@ -46,5 +47,5 @@ def read_manifest(stream: BinaryIO) -> Iterator[ListedImage]:
                     entry["name"], entry["object_sha256"], entry["object_size_bytes"], entry["object_version"]
                 )
                 yield ListedImage(entry["location"], entry["sha256"], entry["size_bytes"], stored)
-    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError) as error:
         raise DigestMismatch(f"A manifest of the copy is damaged ({type(error).__name__})") from None

@@ -50,9 +50,10 @@ class Spool:
     def __exit__(self, *exc: object) -> None:
         own, self._own = self._own, None
         if own is not None and self._lock is not None:
-            for file in own.iterdir():
-                if file.name != _LOCK:
-                    file.unlink(missing_ok=True)
+            with suppress(OSError):  # what cannot be removed now is removed by the next spool
+                for file in own.iterdir():
+                    if file.name != _LOCK:
+                        file.unlink(missing_ok=True)
             self._lock.close()
             shutil.rmtree(own, ignore_errors=True)
 
