@@ -85,7 +85,7 @@ def dicomweb_access(settings: Settings, copy: CopySettings, who: str) -> DICOMwe
     parts = urlsplit(url)
     if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
         raise InvalidSettings(f"{who}, url: http is for this computer alone; write dicomweb+https://")
-    if parts.username or parts.query or parts.fragment:
+    if "@" in parts.netloc or parts.query or parts.fragment:
         raise InvalidSettings(f"{who}, url: write HOST and PATH alone; user and password_file log in")
     password, token = (_secret(settings, copy, key, who) for key in ("password_file", "token_file"))
     return DICOMwebAccess(
@@ -180,6 +180,11 @@ def _rclone(settings: Settings, copy: CopySettings, _: Index) -> CopyPlace:
     if copy.lock_days:
         raise InvalidSettings(f"[[copy]] {copy.name}, lock_days: only a bucket of S3 locks objects; use s3://")
     remote, _colon, path = copy.url.removeprefix("rclone:").partition(":")
+    if not re.fullmatch(r"[\w+.@][\w+.@ -]*", remote):
+        raise InvalidSettings(
+            f"[[copy]] {copy.name}, url: write rclone:REMOTE:PATH, with the name that REMOTE has in rclone's "
+            "configuration; logins and options of it stay there"
+        )
     root = "/" if path.startswith("/") else ""
     store = RcloneStore(
         remote,

@@ -201,6 +201,17 @@ def test_a_connection_that_breaks_once_is_tried_again(here, start):
     assert proofs(copied_to(here, start(meddles=instance(change)), BIG)) == ["read back"]
 
 
+def test_a_proxy_is_asked_for_what_the_server_has_now(here, start):
+    asked = []
+
+    def note(method, _path, headers, answer):
+        asked.append((method, headers["Cache-Control"]))
+        return answer
+
+    copied_to(here, start(meddles=note), CT[0])
+    assert set(asked) == {("GET", "no-cache"), ("POST", "no-cache")}
+
+
 @pytest.mark.parametrize("status", [401, 403])
 def test_who_is_not_let_in_is_told(here, start, status):
     server = start(meddles=lambda *_: Answer(status))
@@ -279,6 +290,7 @@ def test_tls_with_the_ca_of_the_settings(here, start):
     [
         ("dicomweb+http://pacs.example/x", {}, "http is for this computer alone"),
         ("dicomweb+https://me:secret@pacs.example/x", {}, "write HOST and PATH alone"),
+        ("dicomweb+https://:secret@pacs.example/x", {}, "write HOST and PATH alone"),
         ("dicomweb+https://pacs.example/x", {"password_file": "none"}, "password_file: none cannot be read"),
         ("dicomweb+https://pacs.example/x", {"token_file": "empty"}, "token_file: empty is empty"),
     ],

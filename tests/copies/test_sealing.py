@@ -136,13 +136,14 @@ def test_other_threads_run_while_a_file_is_sealed():
         ("age1tagpq1" + "q" * 100, "another kind"),
         ("age1yubikey1qwt50d05nh5vutpdzmlg5wn80xq5negm4uj9ghv0snvdd3yysf5yw3rhl3t", "another kind"),
         (PAIR.recovery_key, "does not belong on this computer"),
+        (PAIR.recovery_key[:-1], "does not belong on this computer"),
     ],
-    ids=range(9),
+    ids=range(10),
 )
 def test_a_wrong_public_key_is_told_in_a_sentence(key, said):
     with pytest.raises(InvalidSettings, match=said) as told:
         Seal([OTHER.public_key, key])
-    assert PAIR.recovery_key not in str(told.value)
+    assert PAIR.recovery_key[:17] not in str(told.value)
 
 
 def test_without_a_key_nothing_is_sealed():

@@ -67,6 +67,7 @@ def test_a_remote_of_rclone(opened, tmp_path, url, place):
         ("s3://bucket", {"access_key": "AK", "secret_key_file": "none"}, "secret_key_file: none cannot be read"),
         ("s3://bucket", {"encrypt": ("age1x",)}, "copy.. cloud, encrypt: age1x is no public key"),
         ("rclone:drive:x", {"lock_days": 1}, "only a bucket of S3"),
+        ("rclone:sftp,host=nas,pass=the-secret:x", {}, "logins and options of it stay there"),
     ],
 )
 def test_what_cannot_work_is_told(opened, url, more, said):

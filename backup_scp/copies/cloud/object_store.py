@@ -36,7 +36,9 @@ _READ_BYTES = 2 << 20
 _REQUEST_TIMEOUT = timedelta(minutes=5)  # for one part on a slow line
 _CONNECT_S, _HEAD_S = 10, 60
 _SIGNED_FOR = timedelta(minutes=5)
-_NO_BUCKET = "NoSuchBucket"
+_NO_BUCKET, _ARCHIVED = "NoSuchBucket", "InvalidObjectState"
+_NO_SUCH_VERSION = re.compile(r"<Code>(InvalidArgument|NoSuchVersion)</Code>")
+_NULL = "null"  # the version ID of what was stored while the bucket keeps no versions
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 _STATUS = re.compile(r"status code: (\d{3})")
 
@@ -115,7 +117,7 @@ class ObjectStore:
                 result = self._ask(
                     lambda: obstore.put(self._store, name, file, chunk_size=part_bytes, max_concurrency=_PARTS_AT_ONCE)
                 )
-        return result["version"] or ""
+        return _version_id(result["version"])
 
     def digest(self, name: str, object_version: str = "") -> str:
         return self._read(name, object_version, lambda _: None)
@@ -147,7 +149,10 @@ class ObjectStore:
             try:
                 result = obstore.get(self._store, name, options=options)
             except BaseError as error:
-                if position or "status code: 416" not in str(error):
+                text = str(error)
+                if object_version and _NO_SUCH_VERSION.search(text):  # an ID of another service is an invalid one
+                    raise FileNotFoundError(name) from None
+                if position or "status code: 416" not in text:
                     raise
                 return memoryview(b""), 0  # an empty object has no range
             return memoryview(result.bytes()), result.meta["size"]
@@ -223,6 +228,11 @@ class ObjectStore:
     def _refusal(self, status: str, code: str) -> DestinationUnavailable:
         if code == _NO_BUCKET:
             return DestinationRefuses(f"There is no bucket {self.place}: make it, or correct the url")
+        if code == _ARCHIVED:
+            return DestinationRefuses(
+                f"{self.place} has moved objects to an archive class, from which they must be restored before they can "
+                "be read: take that rule of the bucket away"
+            )
         said = f"status {status}" + (f", {code}" if code else "")
         if status in {"401", "403"}:
             return DestinationRefuses(
@@ -288,7 +298,13 @@ def _session() -> Session:
         raise InvalidSettings(
             "For cloud storage, the library requests is missing: run  pip install 'backup-scp[copies]'"
         ) from None
-    return requests.Session()
+    session = requests.Session()
+    session.auth = lambda request: request  # the URL is signed: add no login of the user's netrc file
+    return session
+
+
+def _version_id(said: str | None) -> str:
+    return "" if said in {None, _NULL} else str(said)
 
 
 def _name_state(headers: Any) -> NameState:
@@ -296,7 +312,7 @@ def _name_state(headers: Any) -> NameState:
     stored_at = headers.get("Last-Modified", "")
     return NameState(
         int(headers.get("Content-Length", 0)),
-        headers.get("x-amz-version-id", "").replace("null", ""),
+        _version_id(headers.get("x-amz-version-id", "")),
         headers.get("x-amz-object-lock-mode", ""),
         _moment(until) if until else None,
         parsedate_to_datetime(stored_at) if stored_at else None,

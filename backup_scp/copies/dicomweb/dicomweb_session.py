@@ -99,6 +99,7 @@ class DICOMwebSession:
         self._session = session = requests.Session()
         session.auth = self._credentials
         session.headers["Accept-Encoding"] = "identity"  # pixels do not become shorter
+        session.headers["Cache-Control"] = "no-cache"  # a proxy's memory proves nothing
         try:
             with self._request("GET", "/studies?limit=1", {"Accept": "application/dicom+json"}):
                 pass
