@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
 from typing import Self
 
+from backup_scp.copies.cloud import cloud_names
 from backup_scp.copies.cloud.byte_store import NameState
 from backup_scp.copies.cloud.cloud_copy import CloudCopy
 from backup_scp.copies.cloud.sealing import RecoveryKeys
 from backup_scp.copies.cloud.streams import Writable
 from backup_scp.copies.drive.drive_batch import CHUNK_BYTES, NewFile, read_back
 from backup_scp.copies.drive.drive_connection import DriveConnection
+from backup_scp.copies.drive.drive_contents import read_state
 from backup_scp.copies.drive.drive_writer import TemporaryFolder
+from backup_scp.machine import clock
+from backup_scp.machine.root_folder import RootFolder
 
 
 class SealedDriveCopy(CloudCopy):
@@ -155,3 +160,19 @@ class _DriveStore:
             self._drive.require_here()
             self._drive.root.remove(name)
         return True
+
+
+def is_sealed_drive(folder: Path) -> bool:
+    """Tell whether the copy on a drive is a sealed one; where a plain one is too, whether the sealed one is newer.
+
+    Raises
+    ------
+    OSError
+    """
+    with closing(RootFolder(folder)) as root:
+        indexes = [f"{cloud_names.INDEX}/{name}" for name in root.names(cloud_names.INDEX)]
+        moments = [moment for moment in map(cloud_names.moment_of, indexes) if moment and not clock.is_future(moment)]
+        plain_at = read_state(root).contents.taken_at
+        if not root.names(cloud_names.MANIFESTS) or (plain_at and not moments):
+            return False
+        return plain_at is None or max(moments) >= plain_at

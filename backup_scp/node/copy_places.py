@@ -17,6 +17,8 @@ from backup_scp.ports import CopyPlace, Index
 
 if TYPE_CHECKING:
     from backup_scp.copies.cloud.byte_store import ByteStore
+    from backup_scp.copies.cloud.cloud_copy import CloudCopy
+    from backup_scp.copies.cloud.object_store import BucketAccess
     from backup_scp.copies.dicomweb.dicomweb_session import Login
 
 log = logging.getLogger(__name__)
@@ -130,12 +132,24 @@ def _drive(settings: Settings, copy: CopySettings, _: Index) -> CopyPlace:
 
 
 def _bucket(settings: Settings, copy: CopySettings, _: Index) -> CopyPlace:
-    from backup_scp.copies.cloud.object_store import BucketAccess, ObjectStore
+    from backup_scp.copies.cloud.object_store import ObjectStore
+
+    return cloud_copy(settings, copy, ObjectStore(bucket_access(settings, copy)))
+
+
+def bucket_access(settings: Settings, copy: CopySettings) -> BucketAccess:
+    """Return where the bucket of a copy is, and who reads and writes there.
+
+    Raises
+    ------
+    InvalidSettings
+    """
+    from backup_scp.copies.cloud.object_store import BucketAccess
 
     bucket, _slash, prefix = copy.url.removeprefix("s3://").partition("/")
     if bool(copy.access_key) != bool(copy.secret_key_file):
         raise InvalidSettings(f"[[copy]] {copy.name}: access_key and secret_key_file belong together")
-    access = BucketAccess(
+    return BucketAccess(
         bucket,
         _cloud_folder(copy, prefix),
         endpoint=copy.endpoint.rstrip("/"),
@@ -145,7 +159,6 @@ def _bucket(settings: Settings, copy: CopySettings, _: Index) -> CopyPlace:
         ca=str(settings.home / Path(copy.ca).expanduser()) if copy.ca else "",
         checksum=copy.checksum,
     )
-    return _cloud(settings, copy, ObjectStore(access))
 
 
 def _cloud_folder(copy: CopySettings, folder: str) -> str:
@@ -158,7 +171,13 @@ def _cloud_folder(copy: CopySettings, folder: str) -> str:
     return "/".join(segments)
 
 
-def _cloud(settings: Settings, copy: CopySettings, store: ByteStore) -> CopyPlace:
+def cloud_copy(settings: Settings, copy: CopySettings, store: ByteStore) -> CloudCopy:
+    """Return a copy in a store.
+
+    Raises
+    ------
+    InvalidSettings
+    """
     from backup_scp.copies.cloud.cloud_copy import CloudCopy
 
     try:
@@ -175,6 +194,16 @@ def _cloud(settings: Settings, copy: CopySettings, store: ByteStore) -> CopyPlac
 
 
 def _rclone(settings: Settings, copy: CopySettings, _: Index) -> CopyPlace:
+    return rclone_copy(settings, copy)
+
+
+def rclone_copy(settings: Settings, copy: CopySettings) -> CloudCopy:
+    """Return a copy at a remote of rclone.
+
+    Raises
+    ------
+    InvalidSettings
+    """
     from backup_scp.copies.cloud.rclone_store import RcloneStore
 
     if copy.lock_days:
@@ -193,7 +222,7 @@ def _rclone(settings: Settings, copy: CopySettings, _: Index) -> CopyPlace:
         settings.home / Path(copy.rclone_config).expanduser() if copy.rclone_config else None,
         str(settings.home / Path(copy.ca).expanduser()) if copy.ca else "",
     )
-    return _cloud(settings, copy, store)
+    return cloud_copy(settings, copy, store)
 
 
 _PLACES: dict[str, Factory] = {"dicom": _pacs, "dicomweb": _dicomweb, "file": _drive, "s3": _bucket, "rclone": _rclone}
