@@ -22,6 +22,7 @@
     │   ├── ResourceLimitation          no further Storage Commitment request can be taken
     │   └── DestinationUnavailable      a remote AE or folder cannot be reached
     │       ├── DestinationAway           a drive that is not connected: no fault, it comes back
+    │       │   └── DestinationForeign      a drive is connected, and it is another archive's
     │       ├── DestinationBusy           it accepts no further Association for the moment
     │       ├── DestinationSilent         it does not answer any more
     │       ├── DestinationRefuses        it rejects us, or its name is unknown: a person must change something
@@ -35,6 +36,7 @@
     │       └── InstanceUnconfirmed       it did not confirm the instance: send it again
     └── Damaged                       stored bytes differ from the received ones
         ├── DigestMismatch              the bytes changed
+        │   └── OtherKey                  they are sealed for another recovery key
         └── FileMissing                 the file is gone
 
 ``str(error)`` is safe to log and to send: it names UIDs, AE titles, sizes and places, never a patient.
@@ -123,6 +125,10 @@ class DestinationAway(DestinationUnavailable):
     """A drive that takes copies is not connected: it may be at home, or in the safe."""
 
 
+class DestinationForeign(DestinationAway):
+    """The drive that is connected takes the copies of another archive."""
+
+
 class DestinationBusy(DestinationUnavailable):
     """A remote AE accepts no further Association for the moment."""
 
@@ -197,6 +203,10 @@ class Damaged(BackupSCPError):  # noqa: N818
 
 class DigestMismatch(Damaged):
     """The bytes of a stored file changed."""
+
+
+class OtherKey(DigestMismatch):
+    """A file is sealed for another recovery key than the given one."""
 
 
 class FileMissing(Damaged):

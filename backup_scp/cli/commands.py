@@ -11,6 +11,7 @@ from backup_scp.cli import (
     check,
     copies,
     db,
+    drill,
     echo,
     find,
     import_folders,
@@ -91,6 +92,7 @@ app.command("find", cls=PlainCommand)(find.find)
 app.command("import", cls=PlainCommand)(import_folders.import_folders)
 app.command("pull", cls=PlainCommand)(pull.pull)
 app.command("restore", cls=PlainCommand)(restore.restore)
+app.command("drill", cls=PlainCommand)(drill.drill)
 app.command("verify", cls=PlainCommand)(verify.verify)
 app.command("rebuild", cls=PlainCommand)(rebuild.rebuild)
 app.add_typer(copies.app, name="copies")

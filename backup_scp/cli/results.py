@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from backup_scp.cli.copies import Forgotten
 from backup_scp.cli.copies_report import CopiesRun
 from backup_scp.cli.db import Upgraded
+from backup_scp.cli.drill_report import DrillRun
 from backup_scp.cli.echo import Echoed
 from backup_scp.cli.import_folders import Imported
 from backup_scp.cli.index import Copied
@@ -48,6 +49,7 @@ RESULTS = {
     "import": Result(Imported),
     "pull": Result(Pulled),
     "restore": Result(RestoreSummary),
+    "drill": Result(DrillRun, "Exit code 1 when something is wrong, or when no copy could be reached."),
     "verify": Result(Verification),
     "rebuild": Result(Rebuild),
     "copies": Result(list[CopyState]),

@@ -19,6 +19,7 @@ from backup_scp.index.reading import buffered_rows, history, select
 from backup_scp.index.records import archive_state, rejections, statistics, tasks
 from backup_scp.index.records.commitments import SQLCommitments
 from backup_scp.index.records.copies import SQLCopies
+from backup_scp.index.records.drill_results import SQLDrills
 from backup_scp.index.schema.stored_text import stored_key
 from backup_scp.index.schema.tables import study
 from backup_scp.index.writing.group_commit import GroupCommit
@@ -81,6 +82,7 @@ class SQLIndex:
         self._verifications = statistics.Verifications(self._database)
         self._commitments = SQLCommitments(self._database)
         self._copies = SQLCopies(self._database)
+        self._drills = SQLDrills(self._database)
 
     def add(self, version: Version, read: ReadVersion | None = None) -> AddResult:
         facts = VersionRows.of(version)
@@ -232,6 +234,10 @@ class SQLIndex:
     @property
     def copies(self) -> SQLCopies:
         return self._copies
+
+    @property
+    def drills(self) -> SQLDrills:
+        return self._drills
 
     def snapshot(self, path: Path) -> None:
         from backup_scp.index.connection.index_copy import snapshot

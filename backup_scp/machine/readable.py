@@ -26,3 +26,11 @@ def count(number: int, noun: str) -> str:
 def moment(value: datetime | None) -> str:
     """Format a time in this computer's time zone, with its offset from UTC, since the log is in UTC."""
     return value.astimezone().isoformat(" ", "seconds") if value else "never"
+
+
+def duration(seconds: float) -> str:
+    """Format a time that something takes: ``45 s``, ``12 min``, ``2 h 10 min``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

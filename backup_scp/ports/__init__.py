@@ -38,6 +38,7 @@ from backup_scp.ports.destination import (
     Upcoming,
     do_nothing,
 )
+from backup_scp.ports.drills import DrillKind, DrillProblem, DrillRecords, DrillResult, NamingPlace
 from backup_scp.ports.holdings import ClockDoubt, DiskFault, Holdings, IntakeTotals, MassChange, Progress, Task
 from backup_scp.ports.index import Index, IndexReader, IndexRecords, IndexWriter
 from backup_scp.ports.pulling import (
@@ -90,6 +91,10 @@ __all__ = [
     "CopyTrouble",
     "Destination",
     "DiskFault",
+    "DrillKind",
+    "DrillProblem",
+    "DrillRecords",
+    "DrillResult",
     "FailureReason",
     "Flag",
     "FlaggedVersion",
@@ -109,6 +114,7 @@ __all__ = [
     "MassChange",
     "Match",
     "Meanwhile",
+    "NamingPlace",
     "OwedReports",
     "PlaceAnswer",
     "Progress",

@@ -11,6 +11,7 @@ from backup_scp.dicom.query.information_model import Query
 from backup_scp.ports.archive import Arrival, InstanceKey
 from backup_scp.ports.commitments import Commitments
 from backup_scp.ports.copies import CopyRecords
+from backup_scp.ports.drills import DrillRecords
 from backup_scp.ports.holdings import ClockDoubt, DiskFault, Holdings, IntakeTotals, MassChange, Task
 from backup_scp.ports.rejections import Rejection
 from backup_scp.ports.versions import (
@@ -196,6 +197,10 @@ class Index(IndexReader, IndexWriter, IndexRecords, Protocol):
     @property
     def copies(self) -> CopyRecords:
         """The records of further copies.  They are not derived; ``rebuild`` keeps them, unless the index is new."""
+
+    @property
+    def drills(self) -> DrillRecords:
+        """The results of drills.  They are not derived; ``rebuild`` keeps them, unless the index is new."""
 
     def snapshot(self, path: Path) -> None:
         """Write the index of this moment as one SQLite file, durable and not in WAL mode; ``path`` does not exist yet.

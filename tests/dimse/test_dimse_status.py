@@ -28,6 +28,7 @@ EXPECTED = {
     errors.ResourceLimitation: 0x0213,
     errors.DestinationUnavailable: 0xA702,
     errors.DestinationAway: 0xA702,
+    errors.DestinationForeign: 0xA702,
     errors.DestinationBusy: 0xA702,
     errors.DestinationRefuses: 0xA702,
     errors.DestinationSilent: 0xA702,
@@ -41,6 +42,7 @@ EXPECTED = {
     errors.InstanceUnconfirmed: 0x0110,
     errors.Damaged: 0x0110,
     errors.DigestMismatch: 0x0110,
+    errors.OtherKey: 0x0110,
     errors.FileMissing: 0x0110,
 }
 

@@ -18,9 +18,9 @@ from backup_scp.copies.cloud import cloud_names
 from backup_scp.copies.cloud.byte_store import ByteStore
 from backup_scp.copies.cloud.manifests import read_manifest
 from backup_scp.copies.cloud.object_reader import ObjectReader, by_its_name
-from backup_scp.copies.cloud.sealing import OtherKey, RecoveryKeys
+from backup_scp.copies.cloud.sealing import RecoveryKeys
 from backup_scp.copies.contents_file import decode_contents
-from backup_scp.errors import Damaged, DigestMismatch
+from backup_scp.errors import Damaged, DigestMismatch, OtherKey
 from backup_scp.machine import clock
 from backup_scp.machine.folders import fsync, fsync_folder
 from backup_scp.ports import Contents, ListedImage

@@ -260,21 +260,28 @@ class CloudCopy:
     def _compare_one(self, item: CopyItem) -> CopyResult:
         stored = _require_stored(item)
         damage = self._damage(stored)
-        if damage is None and self._store.keeps_versions and stored.object_version:
+        if damage is None:
             self._look_at_name(stored)
         return CopyResult(item.number, None if damage else stored, _of_image(item, damage) if damage else "")
 
     def _look_at_name(self, stored: StoredCopy) -> None:
         """Raise an alarm when a name leads to other bytes, or to nothing: the locked bytes are intact."""
-        state = self._store.head(stored.name)
-        if state is not None and state.object_version == stored.object_version:
+        what = self.name_trouble(stored)
+        if not what:
             return
-        what = "deleted" if state is None else "overwritten"
         self._odd_names[what] += 1
         if self._odd_names[what] <= _LOGGED_NAMES:
             _log.error(
                 "Copy %s: the name %s was %s; its bytes are intact (docs/cloud.md)", self.name, stored.name, what
             )
+
+    def name_trouble(self, stored: StoredCopy) -> str:
+        if not (self._store.keeps_versions and stored.object_version):
+            return ""
+        state = self._store.head(stored.name)
+        if state is not None and state.object_version == stored.object_version:
+            return ""
+        return "deleted" if state is None else "overwritten"
 
 
 def _of_image(item: CopyItem, what: str) -> str:

@@ -13,7 +13,7 @@ from itertools import starmap
 from pathlib import Path
 from typing import NamedTuple
 
-from backup_scp.errors import DestinationAway, DestinationUnavailable, InvalidSelection
+from backup_scp.errors import DestinationAway, DestinationForeign, DestinationUnavailable, InvalidSelection
 from backup_scp.machine.folders import fsync, fsync_folder
 from backup_scp.machine.root_folder import NEW
 
@@ -79,6 +79,8 @@ def find_drive(copy: str, pattern: Path, archive: str) -> tuple[Path, DriveMarke
     ------
     DestinationAway
         There is none; the text says what to do.
+    DestinationForeign
+        One is here, and it is another archive's.
     """
     others, folders = 0, 0
     for folder in _matching(pattern):
@@ -89,7 +91,7 @@ def find_drive(copy: str, pattern: Path, archive: str) -> tuple[Path, DriveMarke
         folders += 1
     prepare = f"a new drive is prepared by: backup-scp copies init {copy}"
     if others:
-        raise DestinationAway(f"The drive at {pattern} holds copies of another archive: connect ours; {prepare}")
+        raise DestinationForeign(f"The drive at {pattern} holds copies of another archive: connect ours; {prepare}")
     if "*" not in str(pattern) and not os.access(pattern.parent, os.R_OK | os.X_OK) and pattern.parent.exists():
         raise DestinationAway(f"{pattern} cannot be read by the node's user: change its rights, or mount it otherwise")
     if folders:

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from backup_scp.dimse.association.association import Association, Context
 from backup_scp.dimse.messages.command_set import CommandSet, Element, response
 from backup_scp.dimse.messages.dimse_status import SUCCESS
 from backup_scp.errors import InvalidDataSet
 from backup_scp.machine import clock
 from backup_scp.ports import AddResult, Arrival, Heading, StagedFile
-from backup_scp.services.ingest import Accepted, Ingest
+from backup_scp.services.ingest import Accepted
+
+
+class TakesDataSets(Protocol):
+    """What stores Data Sets; see ``services.ingest.Ingest``."""
+
+    def begin(self, heading: Heading) -> StagedFile: ...
+
+    def accept(self, staged: StagedFile, arrival: Arrival) -> Accepted: ...
 
 
 class StorageSCP:
@@ -20,7 +30,7 @@ class StorageSCP:
         Stores the Data Sets.
     """
 
-    def __init__(self, ingest: Ingest) -> None:
+    def __init__(self, ingest: TakesDataSets) -> None:
         self._ingest = ingest
 
     def serve(self, association: Association, context: Context, command: CommandSet) -> None:

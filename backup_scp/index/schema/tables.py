@@ -294,6 +294,18 @@ copy_object = sa.Table(
     sqlite_with_rowid=False,
 )
 
+drill = sa.Table(  # results, kept for years
+    "drill",
+    METADATA,
+    _id(),
+    _text("copy"),
+    _text("medium"),
+    _text("ended_at"),
+    _number("is_full"),
+    _text("result"),  # a ports.DrillResult in JSON
+    sa.Index(None, "copy", "medium"),
+)
+
 task = sa.Table(
     "task",
     METADATA,

@@ -63,6 +63,21 @@ def load(file: Path | None = None, environment: Mapping[str, str] = os.environ) 
     return settings
 
 
+def read_saved(text: str) -> Sections:
+    """Read settings that a copy has.
+
+    Raises
+    ------
+    InvalidSettings
+    """
+    import tomllib
+
+    try:
+        return _check(tomllib.loads(text), "")
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidSettings(f"They are no TOML ({error})") from None
+
+
 def _home(file: Path | None, sections: Sections, environment: Mapping[str, str]) -> tuple[Path, str]:
     """Find the folder of all data, and the setting that names it.
 

@@ -102,6 +102,14 @@ class AlertsSettings(Struct, frozen=True, forbid_unknown_fields=True):
     lost_images: Annotated[int, Meta(ge=0)] = 10
 
 
+class DrillSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[drill]``: how often the node proves by itself that copies come back."""
+
+    every_days: Annotated[float, Meta(ge=0)] = 30
+    sample: Annotated[int, Meta(ge=1)] = 50
+    full_every_days: Annotated[float, Meta(ge=0)] = 365
+
+
 class LogSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """``[log]``: level and place of the log."""
 
@@ -190,6 +198,7 @@ class Sections(Struct, frozen=True, forbid_unknown_fields=True):
     commitment: CommitmentSettings = CommitmentSettings()
     verify: VerifySettings = VerifySettings()
     alerts: AlertsSettings = AlertsSettings()
+    drill: DrillSettings = DrillSettings()
     log: LogSettings = LogSettings()
     remote: tuple[RemoteSettings, ...] = ()
     copy: tuple[CopySettings, ...] = ()

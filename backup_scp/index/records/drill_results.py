@@ -1,0 +1,46 @@
+"""Keep the results of drills."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+import sqlalchemy as sa
+
+from backup_scp.index.connection.database import Database
+from backup_scp.index.schema.stored_text import moment, stored_key, stored_long, timestamp
+from backup_scp.index.schema.tables import drill
+from backup_scp.ports import DrillResult
+
+_WHAT = "records of drills"
+
+
+class SQLDrills:
+    """Implements ``ports.DrillRecords``."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def record(self, result: DrillResult) -> None:
+        row = {
+            "copy": stored_key(result.copy),
+            "medium": stored_key(result.medium),
+            "ended_at": timestamp(result.ended_at),
+            "is_full": int(result.is_full),
+            "result": stored_long(msgspec.json.encode(result).decode()),
+        }
+        with self._database.writing(_WHAT) as connection:
+            connection.execute(sa.insert(drill).values(**row))
+
+    def latest(self) -> list[DrillResult]:
+        last = sa.select(sa.func.max(drill.c.id)).group_by(drill.c.copy, drill.c.medium)
+        rows = sa.select(drill.c.result).where(drill.c.id.in_(last)).order_by(drill.c.copy, drill.c.id)
+        with self._database.reading() as connection:
+            texts = connection.scalars(rows).all()
+        return [msgspec.json.decode(text, type=DrillResult) for text in texts]
+
+    def last_full(self, copy: str, medium: str) -> datetime | None:
+        of_it = drill.c.copy == stored_key(copy), drill.c.medium == stored_key(medium), drill.c.is_full == 1
+        with self._database.reading() as connection:
+            found = connection.scalar(sa.select(sa.func.max(drill.c.ended_at)).where(*of_it))
+        return moment(found) if found else None
