@@ -72,12 +72,16 @@ def proved(settings: Settings, file: Path) -> CopyKeys:
     InvalidSelection
         No copy is sealed.
     """
-    from backup_scp.copies.cloud import sealing
+    from backup_scp.copies.cloud import recovery_key, sealing
 
     sealed = [copy for copy in settings.copy if copy.encrypt]
     if not sealed:
         raise InvalidSelection("No [[copy]] has encrypt: nothing is sealed")
-    keys = sealing.RecoveryKeys(sys.stdin.readline()) if str(file) == "-" else sealing.RecoveryKeys.read(file)
+    keys = (
+        sealing.RecoveryKeys(recovery_key.read_typed(sys.stdin))
+        if str(file) == "-"
+        else sealing.RecoveryKeys.read(file)
+    )
     for copy in sealed:
         sealing.prove(keys, copy.encrypt)
     return CopyKeys(keys.public_keys[0], proved=tuple(copy.name for copy in sealed))

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from backup_scp.copies.cloud.recovery_key import GROUP, PREFIX, file_of, typed_keys
 from backup_scp.copies.cloud.streams import Readable, Writable
 from backup_scp.errors import DigestMismatch, InvalidSettings, OtherKey
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from pyrage.x25519 import Identity, Recipient
 
 _PUBLIC_KEY = re.compile(r"age1[02-9ac-hj-np-z]{58}")
-_RECOVERY_KEY = re.compile(r"AGE-SECRET-KEY-1[02-9AC-HJ-NP-Z]{58}")
 _NO_LIBRARY = "the library pyrage is missing: run  pip install 'backup-scp[copies]'"
 
 
@@ -93,8 +93,7 @@ class RecoveryKeys:
     Parameters
     ----------
     text
-        Recovery keys, as age's own key files have them: one a line, ``#`` begins a comment.  A key that was typed by
-        hand may have blanks and small letters.
+        Recovery keys: a key file of age, our printed sheet, or what a person typed from it.
 
     Raises
     ------
@@ -103,11 +102,18 @@ class RecoveryKeys:
     """
 
     def __init__(self, text: str) -> None:
-        lines = [line.partition("#")[0] for line in text.splitlines()]
-        keys = [key for line in lines if (key := re.sub(r"\s", "", line).upper())]
-        if not keys:
-            raise InvalidSettings("There is no recovery key: it begins with AGE-SECRET-KEY-1")
-        self._identities = [_identity(key, number) for number, key in enumerate(keys, 1)]
+        self._identities = [_identity(key) for key in typed_keys(text)]
+
+    @classmethod
+    def given(cls, text: str) -> RecoveryKeys:
+        """Take the keys of a text; of a file, when the text is the name of one.
+
+        Raises
+        ------
+        InvalidSettings
+        """
+        file = file_of(text)
+        return cls(text) if file is None else cls.read(file)
 
     @classmethod
     def read(cls, file: Path) -> RecoveryKeys:
@@ -206,7 +212,7 @@ def envelope(pair: KeyPair, copies: str, made_on: str) -> str:
         The date, as a person reads it.
     """
     key = pair.recovery_key
-    groups = [key[:16], *(key[start : start + 6] for start in range(16, len(key), 6))]
+    groups = [PREFIX, *(key[start : start + GROUP] for start in range(len(PREFIX), len(key), GROUP))]
     return "\n".join(
         [
             "RECOVERY KEY OF THE X-RAY BACKUP",
@@ -246,7 +252,7 @@ def _types() -> tuple[type[Identity], type[Recipient]]:
 def _recipient(key: str) -> Recipient:
     _, recipient_type = _types()
     key = key.strip()
-    if _RECOVERY_KEY.match(key.upper()):
+    if key.upper().startswith(PREFIX):
         raise InvalidSettings(
             "encrypt holds a recovery key (AGE-SECRET-KEY-1...): it does not belong on this computer. Write the public "
             "key (age1...) there, and make a new pair: backup-scp copies keys"
@@ -268,18 +274,12 @@ def _recipient(key: str) -> Recipient:
         raise wrong from None
 
 
-def _identity(key: str, number: int) -> Identity:
+def _identity(key: str) -> Identity:
     identity_type, _ = _types()
-    wrong = InvalidSettings(
-        f"Recovery key {number} is mistyped: it is AGE-SECRET-KEY-1 and 58 letters and digits, and its last six check "
-        "the others"
-    )
-    if not _RECOVERY_KEY.fullmatch(key):
-        raise wrong
     try:
         return identity_type.from_str(key)
-    except Exception:  # noqa: BLE001 - its checksum is wrong; pyrage has a type of its own
-        raise wrong from None
+    except Exception:  # noqa: BLE001 - pyrage has a type of its own
+        raise InvalidSettings("The recovery key is of a kind that cannot be used here") from None
 
 
 class _SealingReader:
