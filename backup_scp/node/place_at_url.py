@@ -106,7 +106,11 @@ def _bucket(settings: Settings, copy: CopySettings, options: PlaceOptions) -> Cl
     from backup_scp.copies.cloud.object_store import ObjectStore
 
     access = _with_secret(bucket_access(settings, copy), options)
-    return cloud_copy(settings, copy, ObjectStore(access))
+    if options.as_of is None:
+        return cloud_copy(settings, copy, ObjectStore(access))
+    from backup_scp.copies.cloud.bucket_as_of import BucketAsOf
+
+    return cloud_copy(settings, copy, BucketAsOf(access, options.as_of, settings.home / "copies"))
 
 
 def _with_secret(access: BucketAccess, options: PlaceOptions) -> BucketAccess:

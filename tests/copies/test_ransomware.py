@@ -5,14 +5,18 @@ from __future__ import annotations
 import contextlib
 import subprocess
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from botocore.exceptions import ClientError
 
 from backup_scp.copies.cloud.rclone_process import find_rclone
 from backup_scp.copies.cloud.sealing import RecoveryKeys
+from backup_scp.node.place_at_url import PlaceOptions, place_at
+from backup_scp.node.settings import Settings
+from backup_scp.ports import Contents
 from tests.ceph import REGION
-from tests.copies.clouds import PAIR, Originals, bucket_copy, fetched, put_all
+from tests.copies.clouds import PAIR, Originals, SnapshotOfFile, bucket_copy, fetched, put_all
 from tests.processes import clean_environment, wait_until
 
 pytestmark = pytest.mark.system
@@ -30,6 +34,7 @@ def attacked(gateway, bucket, tmp_path):
     before = {item.held: originals.file(item) for item in originals.items}
     with bucket_copy(gateway, bucket, tmp_path / "work", lock_days=30) as copy:
         stored = put_all(copy, originals)
+        copy.conclude(SnapshotOfFile(), is_complete=True)
     node = gateway.node()
     newest = max(each["LastModified"] for each in node.list_objects_v2(Bucket=bucket)["Contents"])
     wait_until(lambda: datetime.now(UTC) > newest + timedelta(seconds=2), what="a later second")
@@ -74,3 +79,38 @@ def test_every_image_comes_back_by_rclone_alone(gateway, bucket, attacked, tmp_p
             RecoveryKeys(PAIR.recovery_key).open(source, file)
         assert opened.read_bytes() == before[item.held]
     assert list((target / "backup-scp" / "manifests").rglob("*.age"))
+
+
+def test_a_node_can_be_made_from_the_bucket_as_of_the_moment_before(gateway, bucket, attacked, tmp_path):
+    before, stored, newest = attacked
+    secret = tmp_path / "secret"
+    secret.write_text(gateway.node_secret)
+
+    def opened(as_of: datetime):
+        options = PlaceOptions(
+            recovery_key=PAIR.recovery_key,
+            endpoint=gateway.endpoint,
+            region=REGION,
+            access_key=gateway.node_key,
+            secret_key_file=str(secret),
+            as_of=as_of,
+        )
+        return place_at(Settings(home=tmp_path / "new home"), f"s3://{bucket}/backup-scp", options)
+
+    with opened(newest + timedelta(seconds=1)) as place:
+        assert place.proves(RecoveryKeys(PAIR.recovery_key))
+        assert place.saved_settings() == SnapshotOfFile().settings()
+        assert place.fetch_index(tmp_path / "index")
+        assert (tmp_path / "index").read_bytes() == SnapshotOfFile().content
+        listed = {image.location: image.stored for image in place.listed()}
+        assert listed == {item.held.location: item.stored for item in stored}
+        for item in stored:
+            unknown = item.stored._replace(object_version="")
+            for each in (item, item._replace(stored=unknown)):  # by its version, and by its name of that time
+                assert fetched(place, each) == before[item.held]
+        assert place.alarms == []
+        commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline")]
+        assert any(b"rclone" in command for command in commands)
+        assert not any(gateway.node_secret.encode() in command for command in commands)
+    with opened(newest - timedelta(days=1)) as early:
+        assert early.contents() == Contents()

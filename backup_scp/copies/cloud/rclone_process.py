@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,11 +54,14 @@ class RcloneProcess:
         rclone's configuration file; None for that of this user.
     ca
         PEM file of a further CA; empty without one.
+    environment
+        Further variables for it: they may define a remote (``RCLONE_CONFIG_NAME_TYPE``), and hold its secrets.
     """
 
-    def __init__(self, config: Path | None, ca: str = "") -> None:
+    def __init__(self, config: Path | None, ca: str = "", environment: Mapping[str, str] | None = None) -> None:
         self._config = config
         self._ca = ca
+        self._environment = dict(environment or {})
         self._password = secrets.token_urlsafe(32)
         self._popen: subprocess.Popen[str] | None = None
         self._session: Session | None = None
@@ -142,6 +146,7 @@ class RcloneProcess:
         environment = os.environ | {"RCLONE_RC_USER": "backup-scp", "RCLONE_RC_PASS": self._password}
         if self._config is not None:
             environment["RCLONE_CONFIG"] = str(self._config)
+        environment |= self._environment
         if sys.platform != "win32":
             command = ["/bin/sh", "-c", _UNTIL_INPUT_ENDS, "rclone", *command]
         try:

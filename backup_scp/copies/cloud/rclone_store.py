@@ -7,7 +7,7 @@ by rclone itself, and an empty answer is no answer.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -36,14 +36,24 @@ class RcloneStore:
         rclone's configuration file; None for that of this user.
     ca
         PEM file of a further CA; empty without one.
+    environment
+        As for ``RcloneProcess``.
     """
 
     keeps_versions = False
 
-    def __init__(self, remote: str, folder: str, work: Path, config: Path | None = None, ca: str = "") -> None:
+    def __init__(
+        self,
+        remote: str,
+        folder: str,
+        work: Path,
+        config: Path | None = None,
+        ca: str = "",
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.place = f"{remote}:{folder}"
         self._spool = Spool(work)
-        self._process = RcloneProcess(config, ca)
+        self._process = RcloneProcess(config, ca, environment)
 
     def __enter__(self) -> Self:
         self._spool.__enter__()
