@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 from backup_scp.cli.output import count, moment, say, size
 from backup_scp.cli.table import print_table
 from backup_scp.machine import clock
+from backup_scp.machine.readable import duration
 
 if TYPE_CHECKING:
     from backup_scp.node.copy_keys import CopyKeys
     from backup_scp.node.settings import Settings
-    from backup_scp.ports import CopyState, PlaceAnswer
+    from backup_scp.ports import CopyState, DrillResult, PlaceAnswer
     from backup_scp.watch.cost import Cost
 
 _HERE = timedelta(minutes=2)
@@ -123,6 +124,19 @@ def _troubles(states: Sequence[CopyState]) -> Iterator[str]:
             yield f"{state.name}: {count(state.failed, 'image')} failed and tried again: {state.error}"
         if state.damaged:
             yield f"{state.name}: {count(state.damaged, 'image')} damaged or missing there, to be written again"
+
+
+def tell_drills(results: Sequence[DrillResult]) -> None:
+    """Print the last drill of each copy."""
+    for result in results:
+        who = f"{result.copy}: {result.label or result.medium}" if result.medium else result.copy
+        if result.compared:
+            proved = f"the sealed bytes of {result.compared} of {count(result.tried, 'image')} were intact"
+        else:
+            proved = f"{result.came_back} of {count(result.tried, 'image')} came back"
+        passed = "passed" if result.passed else f"FAILED, {count(result.problem_count, 'problem')}"
+        rto = f"; everything back in {duration(result.everything_s)}" if result.everything_s is not None else ""
+        say(f"Drill of {who}, {moment(result.ended_at)}: {passed}. {proved}{rto}")
 
 
 def tell_run(run: CopiesRun) -> None:

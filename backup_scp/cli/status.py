@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from backup_scp.cli.copies_report import tell_states
+from backup_scp.cli.copies_report import tell_drills, tell_states
 from backup_scp.cli.options import ConfigOption, JSONOption, settings_of
 from backup_scp.cli.output import LIST_LIMIT, count, moment, print_json, say, size
 
@@ -58,6 +58,7 @@ def _tell(found: NodeFacts, listed: list[Finding]) -> None:
         _tell_commitments(found.known.commitments)
         if found.settings.copy:
             tell_states(found.settings, found.known.copies)
+            tell_drills(found.known.drills)
     _tell_findings(listed)
 
 

@@ -15,14 +15,16 @@ import msgspec
 from backup_scp.errors import ArchiveUnavailable, IndexUnavailable, InvalidSelection
 from backup_scp.machine.process_lock import Lock, exclusive_lock, is_locked
 from backup_scp.node.copy_places import open_place
+from backup_scp.node.copy_setup import schedule_of
 from backup_scp.node.opening import OpenStores, open_index
 from backup_scp.node.remote_aes import destination, find_remote, receives_reports, timing
 from backup_scp.node.settings import CopySettings, Settings
 from backup_scp.node.settings.reading import read_saved
 from backup_scp.node.settings.sections import ArchiveSettings, IndexSettings
 from backup_scp.ports import CopyPlace, DrillKind, DrillResult, Index, RemoteAE, RestoreDestination
-from backup_scp.services.drill import Drill, DrillOptions, OnProgress, Pace
-from backup_scp.services.drill_images import ScratchHome
+from backup_scp.services.drill import Drill, DrillOptions, OnProgress
+from backup_scp.services.drill_images import Pace, ScratchHome
+from backup_scp.watch.drill_thread import DrillSchedule, DrillTarget, DrillThread
 
 _FOLDER = "drills"  # below the home
 _PREFIX = "backup-scp-drill-"
@@ -177,3 +179,19 @@ def _scratch_folder(parent: Path) -> Iterator[Path]:
 def _remove(folder: Path) -> None:
     """Remove a scratch folder with the files of its archive, which are read-only."""
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def drill_thread(settings: Settings, storage: OpenStores, received_at: Callable[[], float]) -> DrillThread | None:
+    """Return the thread that tries copies by itself; None when the settings want none."""
+    if not (settings.copy and settings.drill.every_days):
+        return None
+    schedule = DrillSchedule(settings.drill.every_days, settings.drill.sample, settings.drill.full_every_days)
+    targets = [_target(settings, storage, copy) for copy in settings.copy]
+    return DrillThread(targets, storage.index, schedule, received_at)
+
+
+def _target(settings: Settings, storage: OpenStores, copy: CopySettings) -> DrillTarget:
+    def run(sample: int | None, pace: Pace) -> DrillResult:
+        return run_drill(settings, storage, copy, DrillRequest(sample), pace=pace)
+
+    return DrillTarget(copy.name, schedule_of(copy), run)

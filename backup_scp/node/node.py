@@ -169,10 +169,15 @@ class Node:
         if not self._settings.copy:
             return
         from backup_scp.node.copy_setup import copy_threads
+        from backup_scp.node.drills import drill_thread
 
         for thread in copy_threads(self._settings, storage, ingest):
             thread.start()
             stack.callback(thread.stop)
+        drills = drill_thread(self._settings, storage, lambda: ingest.received_at)
+        if drills is not None:
+            drills.start()
+            stack.callback(drills.stop)
 
     @property
     def is_listening(self) -> bool:

@@ -135,8 +135,8 @@ class DrillRecords(Protocol):
     def latest(self) -> list[DrillResult]:
         """Return the last result of each copy and drive, by name."""
 
-    def last_full(self, copy: str, medium: str) -> datetime | None:
-        """Return when all images of a copy were last tried; None for never."""
+    def not_full_since(self, copy: str, medium: str) -> datetime | None:
+        """Return when all images of a copy were last tried; if never, when its first drill was; None without any."""
 
 
 @runtime_checkable

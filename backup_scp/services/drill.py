@@ -31,12 +31,10 @@ from backup_scp.ports import (
     StandAloneCopy,
 )
 from backup_scp.services.drill_copy_lists import check_lists
-from backup_scp.services.drill_images import DrillStage, ImageDrill, no_room
+from backup_scp.services.drill_images import DrillStage, ImageDrill, Pace, no_room
 from backup_scp.services.drill_sample import Sampler
 
 OnProgress = Callable[[Progress], None]
-Pace = Callable[[int], None]
-"""Called with a number of bytes that were read; limits the rate, and raises to end the work."""
 
 _MOST_IN_A_BATCH, _MOST_BYTES_IN_A_BATCH = 200, 500_000_000
 _LISTED_AT_ONCE = 1000
@@ -81,7 +79,7 @@ class Drill:
     stage
         Scratch homes, and where images are sent.
     pace
-        Called with the bytes that were read.
+        Called with the size of each image before it is fetched.
     """
 
     def __init__(
@@ -99,9 +97,8 @@ class Drill:
         self._index = index
         self._stage = stage
         self._options = options
-        self._pace = pace
         self._on_progress = on_progress
-        self._images = ImageDrill(place, archive, index, stage, is_sealed=options.is_sealed)
+        self._images = ImageDrill(place, archive, index, stage, is_sealed=options.is_sealed, pace=pace)
         self._sampler = None if options.sample is None else Sampler(options.sample)
         self._opens = not options.is_sealed
         self._problems: list[DrillProblem] = []
@@ -241,7 +238,6 @@ class Drill:
             while images.problems:
                 self._note(images.problems.pop(0))
             self._on_progress(Progress(images.tried, max(total, images.tried)))
-            self._pace(sum(item.held.size_bytes for item in batch))
         if images.undecoded:
             self._unproven.append(f"The pixels of {images.undecoded} images: nothing here decodes them")
 

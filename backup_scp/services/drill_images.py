@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -37,6 +37,9 @@ from backup_scp.ports import (
 from backup_scp.services.drill_diagnosis import diagnose
 from backup_scp.services.ingest import Ingest
 from backup_scp.services.restore import restore
+
+Pace = Callable[[int], None]
+"""Called with a number of bytes before they are read; limits the rate, and raises to end the work."""
 
 _IN_MEMORY_BYTES = 4 << 20
 _CHUNK_BYTES = 1 << 20
@@ -103,14 +106,23 @@ class ImageDrill:
         See ``DrillResult``; ``undecoded`` counts those whose pixels no decoder here reads.
     worked_s
         Seconds for fetching, storing and sending.
+
+    Parameters
+    ----------
+    pace
+        Called with the size of each image before it is fetched.
     """
 
-    def __init__(self, place: CopyPlace, archive: Archive, index: Index, stage: DrillStage, *, is_sealed: bool) -> None:
+    def __init__(
+        self, place: CopyPlace, archive: Archive, index: Index, stage: DrillStage, *, is_sealed: bool, pace: Pace
+    ) -> None:
         self._place = place
         self._archive = archive
         self._index = index
         self._stage = stage
         self._is_sealed = is_sealed
+        self._pace = pace
+        self._paused_s = 0.0
         self.problems: list[DrillProblem] = []
         self.tried = self.came_back = self.size_bytes = self.compared = self.decoded = self.undecoded = 0
         self.worked_s = 0.0
@@ -120,6 +132,7 @@ class ImageDrill:
         of_number = {item.number: item for item in items}
         for result in self._place.compare(items):
             item = of_number[result.number]
+            self._pace(item.held.size_bytes)
             self.tried += 1
             if result.stored is None:
                 uid = item.held.sop_instance_uid
@@ -140,11 +153,11 @@ class ImageDrill:
         """
         self._require_room(items)
         with self._stage.home() as home, Ingest(home.archive, home.index) as ingest:
-            began = time.monotonic()
+            began, self._paused_s = time.monotonic(), 0.0
             fetched = list(self._fetch(items, ingest))
             self._stage.arrived.clear()
             why = self._send(home)
-            self.worked_s += time.monotonic() - began
+            self.worked_s += max(time.monotonic() - began - self._paused_s, 0)
             arrived = [item for item in fetched if self._has_arrived(item.held, home, why)]
             self._decode(home, arrived)
 
@@ -153,8 +166,7 @@ class ImageDrill:
 
     def _fetch(self, items: Sequence[CopyItem], ingest: Ingest) -> Iterator[CopyItem]:
         """Yield the images that are in the scratch home now."""
-        at_once = self._place.fetches_at_once if isinstance(self._place, StandAloneCopy) else 1
-        with ThreadPoolExecutor(at_once, "drill") as pool:
+        with ThreadPoolExecutor(self._at_once, "drill") as pool:
             for item, problem in zip(items, pool.map(partial(self._fetch_one, ingest=ingest), items), strict=True):
                 self.tried += 1
                 if problem is not None:
@@ -163,8 +175,15 @@ class ImageDrill:
                     self._look_at_name(item)
                     yield item
 
+    @property
+    def _at_once(self) -> int:
+        return self._place.fetches_at_once if isinstance(self._place, StandAloneCopy) else 1
+
     def _fetch_one(self, item: CopyItem, ingest: Ingest) -> DrillProblem | None:
         """Bring one image into the scratch home; return what is wrong with it."""
+        began = time.monotonic()
+        self._pace(item.held.size_bytes)
+        self._paused_s += (time.monotonic() - began) / self._at_once
         error: Damaged | None = None
         try:
             with tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES, dir=str(self._stage.folder)) as spooled:

@@ -233,3 +233,19 @@ def test_compressed_images_and_odd_lengths_come_back(run, drive, stored):
     assert run("copies", "sync").code == 0
     (found,) = run("drill", "--all", "--json").json["drills"]
     assert (found["came_back"], found["decoded"], found["unproven"]) == (17, 17, [])
+
+
+def test_status_shows_the_last_drill_and_what_it_found(run, drive):
+    assert "Drill of" not in run("status").out
+    run("drill", "--all")
+    told = run("status")
+    assert (told.code, "passed. 15 of 15 images came back; everything back in" in told.out) == (0, True)
+    swap(drive)
+    run("drill", "--all")
+    told, found = run("status"), run("status", "--json").json
+    assert told.code == 1
+    assert "FAILED with 2 problems, such as swapped: image" in told.out
+    assert "backup-scp copies verify drive" in told.out
+    assert [(one["passed"], one["problem_count"]) for one in found["drills"]] == [(False, 2)]
+    run("rebuild")
+    assert run("status", "--json").json["drills"] == found["drills"]

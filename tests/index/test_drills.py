@@ -32,13 +32,13 @@ def test_the_last_result_of_each_drive_is_told(index):
     assert index.drills.latest() == [red, FAILED]
 
 
-def test_when_all_images_were_tried_last(index):
-    assert index.drills.last_full("drive", PASSED.medium) is None
-    later = replace(PASSED, ended_at=MORNING + timedelta(days=3))
-    for result in (replace(PASSED, is_full=True), later):
+def test_since_when_not_all_images_were_tried(index):
+    assert index.drills.not_full_since("drive", PASSED.medium) is None
+    days = [replace(PASSED, ended_at=MORNING + timedelta(days=day), is_full=day == 2) for day in range(4)]
+    for result, since in zip(days, (0, 0, 2, 2), strict=True):
         index.drills.record(result)
-    assert index.drills.last_full("drive", PASSED.medium) == PASSED.ended_at
-    assert index.drills.last_full("drive", "") is None
+        assert index.drills.not_full_since("drive", PASSED.medium) == days[since].ended_at
+    assert index.drills.not_full_since("drive", "") is None
 
 
 def test_a_snapshot_has_them(index, tmp_path):

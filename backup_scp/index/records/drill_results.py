@@ -39,8 +39,10 @@ class SQLDrills:
             texts = connection.scalars(rows).all()
         return [msgspec.json.decode(text, type=DrillResult) for text in texts]
 
-    def last_full(self, copy: str, medium: str) -> datetime | None:
-        of_it = drill.c.copy == stored_key(copy), drill.c.medium == stored_key(medium), drill.c.is_full == 1
+    def not_full_since(self, copy: str, medium: str) -> datetime | None:
+        of_it = drill.c.copy == stored_key(copy), drill.c.medium == stored_key(medium)
+        last_full = sa.func.max(sa.case((drill.c.is_full == 1, drill.c.ended_at)))
         with self._database.reading() as connection:
-            found = connection.scalar(sa.select(sa.func.max(drill.c.ended_at)).where(*of_it))
+            row = connection.execute(sa.select(last_full, sa.func.min(drill.c.ended_at)).where(*of_it)).one()
+        found = row[0] or row[1]
         return moment(found) if found else None

@@ -9,6 +9,7 @@ from backup_scp import __version__
 from backup_scp.machine.ownership import chown_words, user_name
 from backup_scp.machine.readable import count, moment, size
 from backup_scp.node.health.copy_findings import copies
+from backup_scp.node.health.drill_findings import drills
 from backup_scp.node.health.facts import Known, NodeFacts
 from backup_scp.node.health.finding import Finding, Severity
 from backup_scp.node.health.refused import refused
@@ -32,6 +33,7 @@ def findings(facts: NodeFacts) -> list[Finding]:
         found += [*_damage(known), *_changes(known), *_disk(facts, known)]
         found += refused(known.rejections, facts.settings, facts.at)
         found += copies(facts.settings, known.copies, facts.at)
+        found += drills(facts.settings, known.copies, known.drills, facts.at)
         found += [_owed(one, facts) for one in known.commitments if one.error or one.given_up]
     return sorted(found, key=lambda finding: finding.severity is not Severity.ACT)
 

@@ -18,6 +18,7 @@ from backup_scp.ports import (
     ClockDoubt,
     CopyState,
     DiskFault,
+    DrillResult,
     FlaggedVersion,
     Holdings,
     Index,
@@ -57,6 +58,8 @@ class Known:
         What tells that the clock was wrong, or is.
     copies
         The state of each further copy, and of each drive of it.
+    drills
+        The last drill of each of these.
     """
 
     holdings: Holdings
@@ -69,6 +72,7 @@ class Known:
     storms: list[MassChange] = field(default_factory=list)
     clock_doubt: ClockDoubt = field(default_factory=ClockDoubt)
     copies: list[CopyState] = field(default_factory=list)
+    drills: list[DrillResult] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +147,7 @@ def gather(settings: Settings) -> NodeFacts:
 
 def _ask(settings: Settings, index: Index, free_bytes: int | None, at: datetime) -> Known:
     reserve = settings.archive.reserve_bytes
+    copies = index.copies.states(at) if settings.copy else []
     return Known(
         holdings=index.holdings(),
         forecast=None if free_bytes is None else forecast(index, free_bytes, reserve, at),
@@ -153,8 +158,15 @@ def _ask(settings: Settings, index: Index, free_bytes: int | None, at: datetime)
         tasks=index.tasks(),
         storms=mass_changes(settings, index),
         clock_doubt=index.clock_doubt(),
-        copies=index.copies.states(at) if settings.copy else [],
+        copies=copies,
+        drills=_drills(index, copies),
     )
+
+
+def _drills(index: Index, copies: list[CopyState]) -> list[DrillResult]:
+    """Return the last drill of each copy that is in the settings."""
+    known = {(state.name, state.medium) for state in copies}
+    return [result for result in index.drills.latest() if (result.copy, result.medium) in known] if known else []
 
 
 def _free_bytes(archive: Archive) -> int | None:

@@ -7,7 +7,17 @@ from dataclasses import dataclass
 from backup_scp.node.health.facts import NodeFacts
 from backup_scp.node.health.finding import Finding, needs_a_person
 from backup_scp.node.run_record import NodeState
-from backup_scp.ports import CopyState, DiskFault, FlaggedVersion, Holdings, MassChange, OwedReports, Rejection, Task
+from backup_scp.ports import (
+    CopyState,
+    DiskFault,
+    DrillResult,
+    FlaggedVersion,
+    Holdings,
+    MassChange,
+    OwedReports,
+    Rejection,
+    Task,
+)
 from backup_scp.watch.forecast import Forecast
 
 
@@ -56,6 +66,8 @@ class Status:
         Senders that changed unusually many studies.
     copies
         The state of each further copy that was ever reached, and of each drive of it.
+    drills
+        The last drill of each of these, which proves that it comes back.
     received_in_future
         How many images are dated in the future: the clock was wrong then, or is now.
     """
@@ -79,6 +91,7 @@ class Status:
     tasks: dict[str, Task]
     storms: list[MassChange]
     copies: list[CopyState]
+    drills: list[DrillResult]
     received_in_future: int
 
 
@@ -105,5 +118,6 @@ def status_of(found: NodeFacts, listed: list[Finding]) -> Status:
         tasks=known.tasks if known else {},
         storms=known.storms if known else [],
         copies=known.copies if known else [],
+        drills=known.drills if known else [],
         received_in_future=known.clock_doubt.images if known else 0,
     )
