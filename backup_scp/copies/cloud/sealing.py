@@ -9,7 +9,7 @@ import hashlib
 import io
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pyrage.x25519 import Identity, Recipient
 
 _PUBLIC_KEY = re.compile(r"age1[02-9ac-hj-np-z]{58}")
+_COLLECTED_BYTES = 256 << 10
 _NO_LIBRARY = "the library pyrage is missing: run  pip install 'backup-scp[copies]'"
 
 
@@ -77,14 +78,14 @@ class Seal:
         """
         import pyrage
 
-        reading, writing = _SealingReader(source), _SealingWriter(target)
+        digest = hashlib.sha256()
+        reading, writing = _SealingReader(source), _SealingWriter(target, digest.update)
         try:
             pyrage.encrypt_io(reading, writing, self._recipients)
         except pyrage.EncryptError:
             raise reading.error or writing.error or DigestMismatch("A file cannot be sealed") from None
-        if writing.error:  # pyrage does not tell when its last write fails
-            raise writing.error
-        return Sealed(writing.digest.hexdigest(), writing.size_bytes)
+        writing.finish()
+        return Sealed(digest.hexdigest(), writing.size_bytes)
 
 
 class RecoveryKeys:
@@ -151,7 +152,7 @@ class RecoveryKeys:
         """
         import pyrage
 
-        reading, writing = _SealingReader(source), _SealingWriter(target)
+        reading, writing = _SealingReader(source), _SealingWriter(target, lambda _: None)
         try:
             pyrage.decrypt_io(reading, writing, self._identities)
         except pyrage.DecryptError as error:
@@ -161,8 +162,7 @@ class RecoveryKeys:
             raise reading.error or writing.error or wrong from None
         except OSError:
             raise reading.error or writing.error or DigestMismatch("The sealed file is cut off or changed") from None
-        if writing.error:
-            raise writing.error
+        writing.finish()
 
 
 def make_keys() -> KeyPair:
@@ -298,36 +298,52 @@ class _SealingReader:
 
 
 class _SealingWriter:
-    """Counts and hashes what is written, and keeps the error."""
+    """Collects the small parts that pyrage writes, counts them, and keeps the error.
 
-    def __init__(self, stream: Writable) -> None:
+    Parameters
+    ----------
+    passed
+        Called with each part that ``stream`` has taken.
+    """
+
+    def __init__(self, stream: Writable, passed: Callable[[bytearray], object]) -> None:
         self.error: Exception | None = None
-        self.digest = hashlib.sha256()
         self.size_bytes = 0
         self._stream = stream
+        self._passed = passed
+        self._collected = bytearray()
 
     def write(self, data: bytes) -> int:
         if self.error:
             raise self.error
-        try:
-            _write_all(self._stream, data)
-        except Exception as error:
-            self.error = error
-            raise
-        self.digest.update(data)
-        self.size_bytes += len(data)
+        self._collected += data
+        if len(self._collected) >= _COLLECTED_BYTES:
+            self._pass_on()
         return len(data)
 
     def flush(self) -> None:
+        """Nothing: ``finish`` does it."""
+
+    def finish(self) -> None:
+        """Pass on the rest; raise the error, also one that pyrage does not tell."""
+        if self.error:
+            raise self.error
+        self._pass_on()
+        self._stream.flush()
+
+    def _pass_on(self) -> None:
+        part, self._collected = self._collected, bytearray()
         try:
-            self._stream.flush()
+            _write_all(self._stream, part)
         except Exception as error:
             self.error = error
             raise
+        self._passed(part)
+        self.size_bytes += len(part)
 
 
-def _write_all(stream: Writable, data: bytes) -> None:
+def _write_all(stream: Writable, data: bytearray) -> None:
     """Write all of it, also into an unbuffered file, which may take a part."""
-    rest: memoryview = memoryview(data)
+    rest = memoryview(data)
     while rest:
         rest = rest[stream.write(rest) :]
