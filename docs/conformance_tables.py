@@ -31,6 +31,7 @@ from backup_scp.dimse.messages.commitment_data_sets import MOST_REFERENCES
 from backup_scp.dimse.messages.dimse_status import ANSWERS, is_warning
 from backup_scp.dimse.scu.event_report import TRANSFER_SYNTAXES
 from backup_scp.dimse.scu.storage_contexts import propose
+from backup_scp.dimse.scu.wanted_contexts import contexts_as_stored
 from backup_scp.machine import clock
 from backup_scp.node.settings import NodeSettings
 from backup_scp.ports import FailureReason, StoredVersion
@@ -108,10 +109,12 @@ def other_sop_classes() -> str:
     rows = [
         (name_of(VERIFICATION), VERIFICATION, "Y", "Y"),
         (name_of(STORAGE_COMMITMENT), STORAGE_COMMITMENT, "Y", "Y"),
-        *((name_of(uid), uid, "Y" if uid in (STUDY_ROOT.find_uid, STUDY_ROOT.get_uid) else "N", "Y") for uid in MODELS),
+        *((name_of(uid), uid, "Y" if uid in _QUERY_RETRIEVE_SCU else "N", "Y") for uid in MODELS),
     ]
     return table(("SOP Class", "SOP Class UID", "SCU", "SCP"), rows)
 
+
+_QUERY_RETRIEVE_SCU = (STUDY_ROOT.find_uid, STUDY_ROOT.get_uid, STUDY_ROOT.move_uid)
 
 _OFTEN_ASKED_FOR = (
     *("1.2.840.10008.1.20.2", "1.2.840.10008.5.1.4.31", "1.2.840.10008.3.1.2.3.3", "1.2.840.10008.5.1.4.33"),
@@ -162,12 +165,14 @@ def proposed_contexts() -> str:
     rows.append(
         ("Storage, after an Association was lost", "that of the instance", f"{name_of(NATIVE[1])}, alone", "SCU")
     )
-    rows.append(("Query/Retrieve", name_of(STUDY_ROOT.find_uid), ", ".join(map(name_of, NATIVE[:2])), "SCU"))
-    rows.append(("Query/Retrieve", name_of(STUDY_ROOT.get_uid), ", ".join(map(name_of, NATIVE[:2])), "SCU"))
+    native = ", ".join(map(name_of, NATIVE[:2]))
+    rows += [("Query/Retrieve", name_of(uid), native, "SCU") for uid in _QUERY_RETRIEVE_SCU]
     rows.append(
         ("Storage, in C-GET", "that of the instance", "the stored one and those above, each alone", "SCP, proposed")
     )
-    rows.append(("Storage Commitment", name_of(STORAGE_COMMITMENT), ", ".join(map(name_of, NATIVE[:2])), "SCU"))
+    syntaxes = len(contexts_as_stored([CT_IMAGE_STORAGE]))
+    rows.append(("Storage, in C-GET of `pull`", "at most 4", f"{syntaxes} of Table 7-4, each alone", "SCP, proposed"))
+    rows.append(("Storage Commitment", name_of(STORAGE_COMMITMENT), native, "SCU"))
     rows.append(
         ("Storage Commitment", name_of(STORAGE_COMMITMENT), ", ".join(map(name_of, TRANSFER_SYNTAXES)), "SCP, proposed")
     )

@@ -310,13 +310,16 @@ class _Run:
         self._show(study)
         if not lacking and (is_clear or (expected and len(before) >= expected)):
             return
-        if not lacking or (study.tried == 1 and not (is_clear and held)):
-            reason = self._source.fetch_series(series, answers.found, self._begin)
-        else:
-            reason = self._fetch_one_by_one(lacking)
-        after = self._here(series)
-        came = {key: held.size_bytes for key, held in after.items() if key not in before}
-        study.fetched |= came
+        by_series = not lacking or (study.tried == 1 and not (is_clear and held))
+        try:
+            if by_series:
+                reason = self._source.fetch_series(series, answers.found, self._begin)
+            else:
+                reason = self._fetch_one_by_one(lacking)
+        finally:  # also when it breaks off, or is interrupted
+            after = self._here(series)
+            came = {key: held.size_bytes for key, held in after.items() if key not in before}
+            study.fetched |= came
         missing = sum(image.key not in after for image in lacking)
         if not is_clear:
             missing = max(missing, expected - len(after), int(not after))

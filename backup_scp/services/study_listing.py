@@ -102,7 +102,7 @@ class StudyListing:
             span = Span(day, day, _time(first_s), _time(last_s))
             part = self._ask(span)
             if any(study.time and not span.from_time <= _six(study.time) <= span.to_time for study in part.found):
-                self._doubt(answers, f"studies of {day}, which cannot be asked for by Study Time")
+                self._doubt(answers, f"studies of {day}, which cannot be asked for by Study Time,")
                 return
             if not self._is_certain(part):
                 if last_s - first_s < _SHORTEST_S:
