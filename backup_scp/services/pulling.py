@@ -138,7 +138,7 @@ def pull(
     patience
         How long to wait for the PACS when it is away; None does not wait.
     """
-    run = _Run(source, index, ingest, throttle or Throttle(0), patience or Patience(0))
+    run = _PullRun(source, index, ingest, throttle or Throttle(0), patience or Patience(0))
     run.on_progress = on_progress
     try:
         run.run(since, until)
@@ -147,7 +147,7 @@ def pull(
     return run.done
 
 
-class _Stopped(Exception):  # noqa: N818 - no error: the end of pulling
+class _PullStopped(Exception):  # noqa: N818 - no error: the end of pulling
     """Pulling must end; the text says why."""
 
 
@@ -183,7 +183,7 @@ class _Study:
         self.reasons.append(reason)
 
 
-class _Run:
+class _PullRun:
     """One running pull."""
 
     on_progress: Callable[[Progress], None]
@@ -217,7 +217,7 @@ class _Run:
                     self._pull(study)
                 finally:
                     self._count(study)
-        except (_Stopped, Unavailable) as error:
+        except (_PullStopped, Unavailable) as error:
             self.done.stopped = str(error)
         finally:
             self._close()
@@ -225,7 +225,7 @@ class _Run:
     # -- the other side may be away ----------------------------------------------------------------------------------
 
     def _ask(self, question: Callable[[], T]) -> T:
-        """Ask until there is an answer; raise ``_Stopped`` when there is none in time."""
+        """Ask until there is an answer; raise ``_PullStopped`` when there is none in time."""
         while True:
             try:
                 self._open()
@@ -238,12 +238,12 @@ class _Run:
                 return answer
 
     def _reconnect(self, error: BackupSCPError) -> None:
-        """Wait until the PACS can be reached again; raise ``_Stopped`` when that takes too long or does not help."""
+        """Wait until the PACS can be reached again; raise ``_PullStopped`` when that does not help, or in time."""
         while True:
             self._close()
             is_mistake = isinstance(error, DestinationRefuses) and not self._has_answered
             if is_mistake or not self._patience.pause(str(error)):
-                raise _Stopped(str(error)) from error
+                raise _PullStopped(str(error)) from error
             try:
                 self._open()
             except DestinationUnavailable as another:
@@ -277,7 +277,7 @@ class _Run:
                 break
             except (DestinationUnavailable, InstanceUnconfirmed) as error:
                 if isinstance(error, DestinationRefuses) and not (self.done.fetched or study.fetched):
-                    raise _Stopped(str(error)) from error
+                    raise _PullStopped(str(error)) from error
                 if study.tried == _TRIES:
                     self._close()
                     study.lack(max(1, (listed.images or 0) - study.held - len(study.fetched)), str(error))

@@ -16,7 +16,7 @@ _BEFORE_META = _PREFIX + 12  # File Meta Information Group Length, PS3.10 7.1
 _GROUP_LENGTH = struct.pack("<HH2sH", 2, 0, b"UL", 4)
 
 
-class Writable(Protocol):
+class DataSetWriter(Protocol):
     """Takes bytes."""
 
     def write(self, data: bytes, /) -> object:
@@ -46,8 +46,8 @@ class ReceivedFile:
     def __init__(
         self,
         whole: BinaryIO | None = None,
-        data_set: Writable | None = None,
-        begin: Callable[[str], Writable] | None = None,
+        data_set: DataSetWriter | None = None,
+        begin: Callable[[str], DataSetWriter] | None = None,
     ) -> None:
         self.size_bytes = 0
         self.transfer_syntax_uid = ""
