@@ -85,7 +85,7 @@ class LoggedImages(mfusepy.Operations):
 
 
 @dataclass(frozen=True)
-class RecordVerification:
+class LogRecord:
     """One entry of the log."""
 
     kind: int
@@ -94,18 +94,18 @@ class RecordVerification:
     data: bytes
 
 
-def read_log(log: Path) -> list[RecordVerification]:
+def read_log(log: Path) -> list[LogRecord]:
     """Read all of it; a large write is one record."""
     raw = log.read_bytes()
     return list(_records(raw))
 
 
-def _records(raw: bytes) -> Iterator[RecordVerification]:
+def _records(raw: bytes) -> Iterator[LogRecord]:
     position = 0
     while position < len(raw):
         kind, image, offset, length = _RECORD.unpack_from(raw, position)
         position += _RECORD.size
-        yield RecordVerification(kind, image, offset, raw[position : position + length])
+        yield LogRecord(kind, image, offset, raw[position : position + length])
         position += length
 
 
@@ -115,17 +115,19 @@ class Replay:
     `images` are files with what they held at the log's beginning; they are brought forward.
     """
 
-    def __init__(self, records: Sequence[RecordVerification], images: Sequence[Path]) -> None:
+    def __init__(self, records: Sequence[LogRecord], images: Sequence[Path]) -> None:
         self._records, self._images = records, images
         self._done = 0
-        self._since_flush: list[list[RecordVerification]] = [[] for _ in images]
+        self._since_flush: list[list[LogRecord]] = [[] for _ in images]
         self.marks: set[str] = set()
+        self._begun_mark = ""  # the kernel cuts a write where a page ends
 
     def advance(self, point: int) -> None:
         """Apply the log up to `point`: flushed writes are in the images, the others are uncertain."""
         for record in self._records[self._done : point]:
             if record.kind == MARK:
-                self.marks.update(record.data.decode().split())
+                *marks, self._begun_mark = (self._begun_mark + record.data.decode()).split("\n")
+                self.marks.update(marks)
             elif record.kind == WRITE:
                 self._since_flush[record.image].append(record)
             else:
@@ -141,7 +143,7 @@ class Replay:
         return f"{how}, {sum(map(len, self._since_flush))} writes in doubt"
 
 
-def _surviving(records: Sequence[RecordVerification], how: str, chance: random.Random) -> Iterator[RecordVerification]:
+def _surviving(records: Sequence[LogRecord], how: str, chance: random.Random) -> Iterator[LogRecord]:
     if how == "dropped":
         return
     share = 1.0 if how == "all" else chance.random()
@@ -154,7 +156,7 @@ def _surviving(records: Sequence[RecordVerification], how: str, chance: random.R
             yield record
 
 
-def _torn(record: RecordVerification, chance: random.Random) -> Iterator[RecordVerification]:
+def _torn(record: LogRecord, chance: random.Random) -> Iterator[LogRecord]:
     """Keep a beginning of the write, or some of its sectors."""
     sector = chance.choice(_SECTORS)
     starts = range(0, len(record.data), sector)
@@ -162,10 +164,10 @@ def _torn(record: RecordVerification, chance: random.Random) -> Iterator[RecordV
         starts[: chance.randint(0, len(starts))] if chance.random() < 0.5 else chance.sample(starts, len(starts) // 2)
     )
     for start in kept:
-        yield RecordVerification(WRITE, record.image, record.offset + start, record.data[start : start + sector])
+        yield LogRecord(WRITE, record.image, record.offset + start, record.data[start : start + sector])
 
 
-def _write(image: Path, records: Sequence[RecordVerification] | Iterator[RecordVerification]) -> None:
+def _write(image: Path, records: Sequence[LogRecord] | Iterator[LogRecord]) -> None:
     with image.open("r+b") as file:
         for record in records:
             file.seek(record.offset)
