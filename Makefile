@@ -1,6 +1,7 @@
 # make run     the node, in the foreground, on its embedded defaults
 # make test    everything: lint, types, import contracts, unit and system tests
-# make test-power  power cuts at 300 random moments and 1,000 crash points, as root; CYCLES, POINTS and PEERS change that
+# make test-power  power cuts at 300 random moments and 1,000 crash points, then of a node that fills a drive, as root;
+#               CYCLES, POINTS, DRIVE_CYCLES, DRIVE_POINTS and PEERS change that
 # make test-fresh  make test on a fresh, minimal Debian of each of SUITES, as root; debootstrap makes them
 # make mutants  changes the core at MUTANTS places, and prints the changes that no test notices (an hour or more)
 # Also: lint, types, unit, system, format, peers, clean
@@ -16,6 +17,8 @@ WORKERS ?= 2
 
 CYCLES ?= 300
 POINTS ?= 1000
+DRIVE_CYCLES ?= 64
+DRIVE_POINTS ?= 240
 # Power cuts of Orthanc, storescp and dcmqrscp, for comparison.
 PEERS ?= 0
 # Mutants to draw.
@@ -27,7 +30,7 @@ SUITES ?= bookworm trixie
 .PHONY: help run test test-power test-fresh mutants lint types unit system peers format clean
 
 help:
-	@sed -n 's/^# \(make.*\|Also.*\)/\1/p' Makefile
+	@sed -n 's/^# \(make.*\|Also.*\|  .*\)/\1/p' Makefile
 
 run: $(VENV)/.installed
 	@exec $(BIN)/python -m backup_scp serve
@@ -37,7 +40,8 @@ test: peers lint types
 	$(BIN)/python -m pytest -n $(WORKERS)
 
 test-power: $(VENV)/.installed-test peers
-	@exec $(BIN)/python -m tests.system.power_cut --cycles $(CYCLES) --points $(POINTS) --peers $(PEERS)
+	@$(BIN)/python -m tests.system.power_cut --cycles $(CYCLES) --points $(POINTS) --peers $(PEERS)
+	@exec $(BIN)/python -m tests.system.power_cut --drive --cycles $(DRIVE_CYCLES) --points $(DRIVE_POINTS)
 
 # Outside of CI: it makes whole systems, and takes as long as `make test` on each.
 test-fresh: $(VENV)/.installed-test

@@ -87,6 +87,32 @@ def test_crash_points_of_a_block_log(power_cut, index, points):
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize(("file_system", "points"), [("ext4", 6), ("xfs", 0)])
+def test_a_drive_that_is_being_filled(power_cut, file_system, points):
+    """What the index calls copied is on the drive, whole; the next run brings the rest, once, and its lists."""
+    rows = power_cut(
+        *("--drive", "--cycles", 2, "--points", points, "--instances", 24),
+        *("--file-system", file_system, "--index", "sqlite", "--associations", 4),
+    )
+
+    assert_nothing_lost(rows)
+    for row in rows:
+        drive = row["drive"]
+        assert (drive["missing"], drive["not_caught_up"], drive["doubled"]) == (0, 0, 0), row
+
+
+@pytest.mark.timeout(600)
+def test_without_the_flush_of_a_drive_there_are_losses(power_cut):
+    rows = power_cut(
+        *("--drive", "--left-out", "drive", "--points", 6, "--instances", 24),
+        *("--file-system", "ext4", "--index", "sqlite", "--associations", 4),
+    )
+
+    assert [row["lost"] for row in rows] == [0, 0]
+    assert sum(row["drive"]["missing"] for row in rows)
+
+
+@pytest.mark.timeout(600)
 def test_without_fsync_both_find_losses(power_cut):
     """The harness sees what it is there to see: the same node, whose fsync does nothing."""
     rows = power_cut(

@@ -23,8 +23,8 @@ from tests.system.power_cut.volume import FILE_SYSTEMS, run
 
 LOGGED = {"sqlite": ("sqlite", "sqlite apart"), "postgresql": ("postgresql",)}
 Row = TypeVar("Row", Result, Points)
-LEFT_OUT = ("wait", "files")
-"""The wait before the answer, or the files that a checkpoint flushes: see unflushed/sitecustomize.py."""
+LEFT_OUT = ("wait", "files", "drive")
+"""The wait before the answer, the files of a checkpoint, or a further copy: see unflushed/sitecustomize.py."""
 PRIVATE = "BACKUP_SCP_POWER_CUT_PRIVATE"
 
 
@@ -58,6 +58,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--associations", nargs="+", type=int, default=[1, 4])
     parser.add_argument("--points", type=int, default=0, help="crash points of block logs, over all rows")
     parser.add_argument("--instances", type=int, default=40, help="C-STOREs in a block log")
+    parser.add_argument("--drive", action="store_true", help="fill a drive on a volume of its own meanwhile")
     parser.add_argument("--peers", type=int, default=0, help="power cuts of Orthanc, storescp and dcmqrscp, each")
     parser.add_argument("--shutdowns", type=int, default=0, help="shutdowns of each file system with no node on it")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6))
@@ -77,7 +78,8 @@ def _run(options: argparse.Namespace, work: Path) -> int:
     rows: list[Result] = []
     for number, (file_system, index) in enumerate(sites if options.cycles else []):
         cycles = options.cycles * (number + 1) // len(sites) - options.cycles * number // len(sites)
-        rows += _told(Cutting(work, file_system, index, options.associations, options.seed, env).run(cycles))
+        cutting = Cutting(work, file_system, index, options.associations, options.seed, env, has_drive=options.drive)
+        rows += _told(cutting.run(cycles))
     points = _crash_points(options, work, env) if options.points else []
     others = [
         cut_power_of(name, file_system, work, options.peers, options.seed)
@@ -87,7 +89,7 @@ def _run(options: argparse.Namespace, work: Path) -> int:
         shut_down(file_system, work, options.shutdowns, options.seed)
         for file_system in (options.file_system if options.shutdowns else [])
     ]
-    _print([*rows, *points, *others, *tool], options.json)
+    _print([*rows, *points, *others, *tool], as_json=options.json, has_drive=options.drive)
     judged: list[Result | Points | Shutdowns] = [*rows, *points, *tool]
     return 0 if all(row.is_clean for row in judged) else 1
 
@@ -98,7 +100,7 @@ def _crash_points(options: argparse.Namespace, work: Path, env: dict[str, str]) 
     rows = []
     for number, run_of in enumerate(runs):
         points = Points(*run_of)
-        recording = Recording(work, points, options.seed, env)
+        recording = Recording(work, points, options.seed, env, has_drive=options.drive)
         recording.run(options.instances)
         count = options.points * (number + 1) // len(runs) - options.points * number // len(runs)
         rows += _told([CrashPoints(recording, work, points, options.seed).run(count)])
@@ -112,7 +114,7 @@ def _told(rows: list[Row]) -> list[Row]:
     return rows
 
 
-def _print(rows: Sequence[Result | Points | OtherResult | Shutdowns], as_json: bool) -> None:
+def _print(rows: Sequence[Result | Points | OtherResult | Shutdowns], *, as_json: bool, has_drive: bool) -> None:
     tables = [dataclasses.asdict(row) for row in rows]
     if as_json:
         print(json.dumps(tables), flush=True)
@@ -120,6 +122,9 @@ def _print(rows: Sequence[Result | Points | OtherResult | Shutdowns], as_json: b
     columns: list[str] = []
     for row in tables:
         troubles = row.pop("troubles", [])
+        drive = row.pop("drive", {})
+        if has_drive:
+            row.update(drive)
         if columns != list(row):
             columns = list(row)
             print(f"\n| {' | '.join(columns).replace('_', ' ')} |", "|---" * len(columns) + "|", sep="\n")

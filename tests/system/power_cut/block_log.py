@@ -127,7 +127,7 @@ class Replay:
         for record in self._records[self._done : point]:
             if record.kind == MARK:
                 *marks, self._begun_mark = (self._begun_mark + record.data.decode()).split("\n")
-                self.marks.update(marks)
+                self.marks.update(filter(None, marks))
             elif record.kind == WRITE:
                 self._since_flush[record.image].append(record)
             else:

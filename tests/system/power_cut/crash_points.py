@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import random
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -23,15 +23,15 @@ from backup_scp.services.verify import verify
 from tests.processes import Process, wait_until
 from tests.system.contents import digests, has_journal, left_by_a_crash, staged, visible, whole
 from tests.system.node import Node
-from tests.system.power_cut.block_log import MARKS, Replay, read_log
+from tests.system.power_cut.block_log import MARK, MARKS, LogRecord, Replay, read_log
+from tests.system.power_cut.drive import DriveCounts, DriveUnderTest
 from tests.system.power_cut.indexes import IndexUnderTest, PostgreSQLIndex, SQLiteIndex
-from tests.system.power_cut.volume import ON_A_SMALL_DISK, Volume, make_image, run
+from tests.system.power_cut.volume import FOR_THE_WORKLOAD, Volume, make_image, run
 from tests.system.power_cut.workload import Console, Ledger, Moment, Senders
 
-_IMAGE_BYTES = {"ext4": 96 << 20, "xfs": 300 << 20}  # the least that mkfs.xfs makes
-_SERVER_BYTES = 300 << 20  # for a PostgreSQL server's data
+_IMAGE_BYTES = 300 << 20  # the least that mkfs.xfs makes
 _LARGEST = 400_000
-_NAMES = ("archive", "index")
+_AFTERWARDS = 5  # instances, for a drive whose copy of the index is written: that flushed all that was there
 
 
 @dataclass
@@ -51,24 +51,28 @@ class Points:
     taken_in: int = 0
     """Over all points: how many the node's start took from staging."""
     troubles: list[str] = field(default_factory=list)
+    drive: DriveCounts = field(default_factory=DriveCounts)
 
     @property
     def is_clean(self) -> bool:
-        return not (self.lost or self.half_written or self.index_faults or self.troubles)
+        return not (self.lost or self.half_written or self.index_faults or self.troubles) and self.drive.is_clean
 
 
 class Recording:
     """One run of the node on a disk that is logged: its start on an empty volume, and the images of its senders."""
 
-    def __init__(self, work: Path, points: Points, seed: int, env: Mapping[str, str]) -> None:
+    def __init__(
+        self, work: Path, points: Points, seed: int, env: Mapping[str, str], *, has_drive: bool = False
+    ) -> None:
+        self.has_drive = has_drive
         self._programs = work
         self._work = work / f"log-{points.file_system}-{points.index}-{points.associations}"
         self._work.mkdir()
         self._points, self._seed, self._env = points, seed, env
-        names = _NAMES[:1] if points.index == "sqlite" else _NAMES
+        names = ["archive", *(["index"] if points.index != "sqlite" else []), *(["drive"] if has_drive else [])]
         self.first = [self._work / f"{name}.first" for name in names]
         for image in self.first:
-            make_image(image, points.file_system, _IMAGE_BYTES[points.file_system])
+            make_image(image, points.file_system, _IMAGE_BYTES)
         if points.index == "postgresql":
             self._make_server()
         self.log = self._work / "log"
@@ -77,7 +81,7 @@ class Recording:
     def _make_server(self) -> None:
         """Replace the second image by one with a server's data and empty tables: `db upgrade` is not recorded."""
         self.first[1].unlink()
-        volume = Volume.new(self._work, "server", self._points.file_system, _SERVER_BYTES)
+        volume = Volume.new(self._work, "server", self._points.file_system, _IMAGE_BYTES)
         index = PostgreSQLIndex(volume.path, self._programs)
         index.start()
         node = Node(self._work / "upgrade", settings={"index": {"url": index.url}})
@@ -114,22 +118,38 @@ class Recording:
 
     def _send(self, instances: int, marks: Path, mount_points: list[Path], index: IndexUnderTest) -> None:
         env = environment(mount_points, self._env)
-        node = Node(self._work / "node", settings=settings_on(index), env=env)
+        drive = DriveUnderTest(mount_points[-1]) if self.has_drive else None
+        copies = drive.copies if drive else ()
+        node = Node(self._work / "node", settings=settings_on(index), copies=copies, env=env)
         node.home = mount_points[0] / "data"
         node.start()
         wait_until(lambda: has_journal(node), what="the journal")
-        moment = Moment(acknowledgements=instances)
+        if drive:
+            drive.prepare(node)
         with marks.open("wb", buffering=0) as stream:
             self.ledger.on_success = lambda sha256: stream.write(f"{sha256}\n".encode())
-            consoles = [
-                Console(f"{self._seed}/{self._points.file_system}", number, largest=_LARGEST)
-                for number in range(self._points.associations)
-            ]
-            senders = Senders(node, consoles, self.ledger, moment)
-            moment.wait()
-            moment.over.set()
-            senders.join()
+            self._send_some(node, instances, "", (lambda: drive.wait_for_lists(2)) if drive else lambda: None)
+            if drive:
+                listed = drive.wait_for_conclusion()
+                self._send_some(node, _AFTERWARDS, "/later")
+                drive.wait_for_conclusion(more_than=listed)
+                node.stop()  # what the index says of the drive is durable, whatever the drive has
             node.kill()
+            stream.write(b"\n")  # the end: what follows is the unmounting
+
+    def _send_some(
+        self, node: Node, instances: int, drawn_from: str, before_the_end: Callable[[], None] = lambda: None
+    ) -> None:
+        moment = Moment(acknowledgements=instances)
+        consoles = [
+            Console(f"{self._seed}/{self._points.file_system}{drawn_from}", number, largest=_LARGEST)
+            for number in range(self._points.associations)
+        ]
+        senders = Senders(node, consoles, self.ledger, moment)
+        moment.wait()
+        before_the_end()
+        moment.over.set()
+        senders.join()
 
 
 class CrashPoints:
@@ -148,12 +168,21 @@ class CrashPoints:
         self._points.writes = len(records)
         durable = [copied(image, self._work / image.stem) for image in self._recording.first]
         replay = Replay(records, durable)
-        for point in sorted(chance.choices(range(1, len(records) + 1), k=count)):
+        for point in sorted(self._drawn(records, chance, count)):
             replay.advance(point)
             copies = [copied(image, image.with_suffix(".crashed")) for image in durable]
             how = replay.crash(copies, chance)
             self._check(copies, replay.marks, f"seed {self._seed}, point {point} of {len(records)} ({how})")
         return self._points
+
+    def _drawn(self, records: Sequence[LogRecord], chance: random.Random, count: int) -> list[int]:
+        """Draw points; with a drive, those at which something is written to it, and the end."""
+        if not self._recording.has_drive:
+            return chance.choices(range(1, len(records) + 1), k=count)
+        drive = len(self._recording.first) - 1
+        end = max(point for point, record in enumerate(records, 1) if record.kind == MARK)
+        writes = [point for point, record in enumerate(records[:end], 1) if record.image == drive]
+        return [end, *chance.choices(writes, k=count - 1)]
 
     def _check(self, copies: list[Path], acknowledged: set[str], where: str) -> None:
         volumes = [Volume(copy, self._points.file_system, copy.with_suffix(".mounted")) for copy in copies]
@@ -167,7 +196,8 @@ class CrashPoints:
                 mounted.append(volume)
             paths = [volume.path for volume in volumes]
             sent = set(self._recording.ledger.sent)
-            found = _in_a_child(look, paths, self._points.index, self._programs, acknowledged, sent)
+            drive = DriveUnderTest(paths[-1]) if self._recording.has_drive else None
+            found = _in_a_child(look, paths, self._points.index, self._programs, acknowledged, sent, drive)
         except OSError as error:
             found = Found(troubles=[str(error)])
         finally:
@@ -177,6 +207,7 @@ class CrashPoints:
         self._points.taken_in += found.taken_in
         self._points.half_written += found.half_written
         self._points.index_faults += found.index_faults
+        self._points.drive.add(found.drive)
         self._points.troubles += [f"{where}: {trouble}" for trouble in found.troubles]
 
 
@@ -189,14 +220,29 @@ class Found:
     half_written: int = 0
     index_faults: int = 0
     troubles: list[str] = field(default_factory=list)
+    drive: DriveCounts = field(default_factory=DriveCounts)
 
 
-def look(mount_points: list[Path], kind: str, programs: Path, acknowledged: set[str], sent: set[str]) -> Found:
+def look(
+    mount_points: list[Path],
+    kind: str,
+    programs: Path,
+    acknowledged: set[str],
+    sent: set[str],
+    drive: DriveUnderTest | None,
+) -> Found:
     """Do what a node's start does, and compare the result with the acknowledged instances."""
     work = mount_points[0].parent
     try:
         with index_on(mount_points, kind, programs) as index:
-            return _look(Node(work / "node", settings=settings_on(index)), mount_points, index, acknowledged, sent)
+            node = Node(work / "node", settings=settings_on(index), copies=drive.copies if drive else ())
+            on_the_drive = DriveCounts()
+            troubles = list(drive.look_at(index, on_the_drive)) if drive else []
+            found = _look(node, mount_points, index, acknowledged, sent)
+            if drive:
+                troubles += drive.catch_up(node, on_the_drive, acknowledged)
+            found.drive, found.troubles = on_the_drive, found.troubles + troubles
+            return found
     except AssertionError as error:  # PostgreSQL does not start
         return Found(index_faults=1, troubles=[str(error)])
 
@@ -258,7 +304,7 @@ def index_on(mount_points: list[Path], kind: str, programs: Path) -> Iterator[In
 
 
 def settings_on(index: IndexUnderTest) -> dict[str, dict[str, object]]:
-    return {"index": {"url": index.url}, **ON_A_SMALL_DISK}
+    return {"index": {"url": index.url}, **FOR_THE_WORKLOAD}
 
 
 def environment(mount_points: list[Path], more: Mapping[str, str]) -> dict[str, str]:
@@ -281,7 +327,8 @@ def _in_a_child(function, *arguments: object) -> Found:
     try:
         found: Found = here.recv()
     except EOFError:
-        found = Found(troubles=["the check ended without a word"])
+        child.join()
+        found = Found(troubles=[f"the check ended with {child.exitcode} and without a word"])
     child.join()
     return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,8 +17,9 @@ from backup_scp.services.verify import verify
 from tests.system.contents import digests, left_by_a_crash, staged, visible, whole
 from tests.system.finder import Finder, elements
 from tests.system.node import Node
+from tests.system.power_cut.drive import DriveCounts, DriveUnderTest
 from tests.system.power_cut.indexes import IndexUnderTest, PostgreSQLIndex, SQLiteIndex
-from tests.system.power_cut.volume import ON_A_SMALL_DISK, Volume
+from tests.system.power_cut.volume import FOR_THE_WORKLOAD, Volume
 from tests.system.power_cut.workload import Console, Ledger, Moment, Senders
 
 STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
@@ -26,6 +28,7 @@ INDEXES = ("sqlite", "postgresql")
 
 _VOLUME_BYTES = 600 << 20
 _FULL_ENOUGH_BYTES = 150 << 20
+_IN_A_COPY = 0.8
 
 
 @dataclass
@@ -55,16 +58,19 @@ class Result:
     unsound: int = 0
     """How often the file system's own check was not content, after its log was replayed."""
     troubles: list[str] = field(default_factory=list)
+    drive: DriveCounts = field(default_factory=DriveCounts)
 
     @property
     def is_clean(self) -> bool:
-        return not (self.lost or self.half_written or self.index_faults or self.troubles)
+        return not (self.lost or self.half_written or self.index_faults or self.troubles) and self.drive.is_clean
 
 
 class Site:
-    """A node with its data on volumes of its own: the index of PostgreSQL lies on a second one."""
+    """A node with its data on volumes of its own: the index of PostgreSQL lies on a second one, a drive on the last."""
 
-    def __init__(self, folder: Path, work: Path, file_system: str, index: str, env: Mapping[str, str]) -> None:
+    def __init__(
+        self, folder: Path, work: Path, file_system: str, index: str, env: Mapping[str, str], *, has_drive: bool
+    ) -> None:
         folder.mkdir()
         self.volumes = [Volume.new(folder, "archive", file_system, _VOLUME_BYTES)]
         home = self.volumes[0].path / "data"
@@ -74,8 +80,13 @@ class Site:
             self.index = PostgreSQLIndex(self.volumes[1].path, work)
         else:
             self.index = SQLiteIndex(home / "index.sqlite")
-        settings = ON_A_SMALL_DISK | {"index": {"url": self.index.url}}
-        self.node = Node(folder / "node", settings=settings, env={"BACKUP_SCP_HOME": str(home), **env})
+        self.drive: DriveUnderTest | None = None
+        if has_drive:
+            self.volumes.append(Volume.new(folder, "drive", file_system, _VOLUME_BYTES))
+            self.drive = DriveUnderTest(self.volumes[-1].path)
+        settings = FOR_THE_WORKLOAD | {"index": {"url": self.index.url}}
+        copies = self.drive.copies if self.drive else ()
+        self.node = Node(folder / "node", settings=settings, copies=copies, env={"BACKUP_SCP_HOME": str(home), **env})
         self.node.home = home
 
     def begin(self) -> None:
@@ -83,10 +94,22 @@ class Site:
         if isinstance(self.index, PostgreSQLIndex):
             self.node.cli("db", "upgrade")
         self.node.start()
+        if self.drive:
+            self.drive.prepare(self.node)
+
+    def wait_for_copying(self, chance: random.Random) -> None:
+        """Wait until the drive is being written to, in most cases, and a little longer: see `Moment`."""
+        if self.drive and chance.random() < _IN_A_COPY:
+            self.drive.wait_for_work()
+            time.sleep(chance.uniform(0, chance.choice((0.1, 1.0))))
 
     def cut(self, chance: random.Random) -> None:
-        """Cut the power of all volumes at once, before any process can react."""
-        for volume in chance.sample(self.volumes, len(self.volumes)):
+        """Cut the power of all volumes at once, before any process can react.
+
+        The drive's last: what it confirms while it is being shut down (see `answered_late`) reaches no index any more.
+        """
+        others = self.volumes[:-1] if self.drive else self.volumes
+        for volume in (*chance.sample(others, len(others)), *self.volumes[len(others) :]):
             volume.cut()
         self.node.kill()
         self.index.kill()
@@ -120,7 +143,10 @@ class Cutting:
         associations: Sequence[int],
         seed: int,
         env: Mapping[str, str],
+        *,
+        has_drive: bool = False,
     ) -> None:
+        self._has_drive = has_drive
         self._work, self._file_system, self._index, self._seed, self._env = work, file_system, index, seed, env
         self.results = [Result(file_system, index, count) for count in associations]
         self._sites = 0
@@ -145,13 +171,15 @@ class Cutting:
         site.node.stop()
         done = site.node.cli("verify", exit_code=None)
         result.troubles += [f"`backup-scp verify` says: {done.stdout}{done.stderr}"] if done.returncode else []
+        if site.drive:
+            result.troubles += site.drive.catch_up(site.node, result.drive, self._ledger.acknowledged)
 
     @contextlib.contextmanager
     def _site(self) -> Iterator[Site]:
         self._sites += 1
         self._ledger = Ledger()
         folder = self._work / f"{self._file_system}-{self._index}-{self._sites}"
-        site = Site(folder, self._work, self._file_system, self._index, self._env)
+        site = Site(folder, self._work, self._file_system, self._index, self._env, has_drive=self._has_drive)
         try:
             yield site
         finally:
@@ -177,6 +205,7 @@ class Cutting:
     def _work_until(self, site: Site, moment: Moment, consoles: list[Console], chance: random.Random) -> None:
         senders = Senders(site.node, consoles, self._ledger, moment)
         moment.wait()
+        site.wait_for_copying(chance)
         moment.over.set()
         site.cut(chance)
         senders.join()
@@ -200,6 +229,9 @@ class Cutting:
         except ValueError as error:
             result.index_faults += 1
             yield f"the index is damaged: {error}"
+        else:
+            if site.drive:
+                yield from site.drive.look_at(site.index, result.drive)
         self._ledger.give_up(lost)
 
     def _look_at_what_was_taken_in(self, site: Site, result: Result) -> Iterator[str]:

@@ -22,6 +22,7 @@ from tests.system.power_cut.volume import run
 # One process, not two: the one that is killed is the server.
 _AS_POSTGRES = ("setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups", "--")
 _ROWS = "SELECT sha256 FROM version"
+_COPIED = "SELECT name, sha256 FROM copy_object WHERE is_damaged = 0"
 _INTACT = """
     SELECT count(bt_index_check(index => c.oid, heapallindexed => i.indisunique)) FROM pg_index i
     JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam
@@ -40,6 +41,9 @@ class IndexUnderTest(Protocol):
     def rows(self) -> set[str]:
         """Return the SHA-256 of every version that has a row; an index that is not intact raises ValueError."""
 
+    def copied(self) -> dict[str, str]:
+        """Return the names that a further copy has, and the SHA-256 of their files."""
+
 
 class SQLiteIndex:
     """The node's own, read without the node."""
@@ -53,12 +57,23 @@ class SQLiteIndex:
     kill = start
 
     def rows(self) -> set[str]:
+        with self._copied_file() as path:
+            return _rows_in(path)
+
+    def copied(self) -> dict[str, str]:
+        with self._copied_file() as path, contextlib.closing(sqlite3.connect(path)) as connection:
+            if not _has_tables(connection):
+                return {}
+            return {name: digest.hex() for name, digest in connection.execute(_COPIED)}
+
+    @contextlib.contextmanager
+    def _copied_file(self) -> Iterator[Path]:
+        """Yield a copy of it: the node is to find its own as the power cut left it."""
         with tempfile.TemporaryDirectory() as folder:
-            # A copy: the node is to find its own as the power cut left it.
             for path in self._path.parent.glob(f"{self._path.name}*"):
                 if not path.name.endswith("-shm"):
                     shutil.copy(path, folder)
-            return _rows_in(Path(folder) / self._path.name)
+            yield Path(folder) / self._path.name
 
 
 def _rows_in(path: Path) -> set[str]:
@@ -117,6 +132,10 @@ class PostgreSQLIndex:
                 return {digest.hex() for (digest,) in connection.execute(_ROWS)}
         except psycopg.Error as error:
             raise ValueError(f"{type(error).__name__}: {error}") from error
+
+    def copied(self) -> dict[str, str]:
+        with self._connect() as connection:
+            return {name: digest.hex() for name, digest in connection.execute(_COPIED)}
 
     def _connect(self) -> psycopg.Connection:
         return psycopg.connect(self.url, autocommit=True, connect_timeout=5)
