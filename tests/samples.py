@@ -233,8 +233,8 @@ def with_pixels(ds: Dataset, rows: int = 32, columns: int = 32, *, frames: int =
     ds.BitsStored = 12 if bits == 16 else 8
     ds.HighBit = ds.BitsStored - 1
     ds.PixelRepresentation = 0
-    pixels = (pixel % (1 << ds.BitsStored) for pixel in range(rows * columns * frames))
-    raw = b"".join(pixel.to_bytes(bits // 8, "little") for pixel in pixels)
+    values = 1 << int(ds.BitsStored)
+    raw = b"".join((pixel % values).to_bytes(bits // 8, "little") for pixel in range(rows * columns * frames))
     ds.add_new("PixelData", "OW" if bits == 16 else "OB", raw + b"\0" * (len(raw) % 2))
     return ds
 
