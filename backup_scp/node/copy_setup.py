@@ -6,7 +6,6 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import time
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import msgspec
 
 from backup_scp.errors import DestinationUnavailable, InvalidSelection, InvalidSettings, Unavailable
 from backup_scp.machine import clock
+from backup_scp.machine.hours import Hours
 from backup_scp.node.copy_places import open_place
 from backup_scp.node.mass_changes import mass_changes
 from backup_scp.node.opening import OpenStores
@@ -99,10 +99,7 @@ def pace_of(copy: CopySettings, alarm: CopyAlarm) -> Pace:
 
 def schedule_of(copy: CopySettings) -> CopySchedule:
     """Return when and how fast a copy is written to."""
-    hours = None
-    if copy.hours:
-        begin, end = map(time.fromisoformat, copy.hours.split("-"))
-        hours = begin, end
+    hours = Hours.parse(copy.hours) if copy.hours else None
     return CopySchedule(copy.mb_per_s, hours, copy.compare_days)
 
 

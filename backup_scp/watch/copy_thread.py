@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from datetime import time as time_of_day
 
 from backup_scp.errors import BackupSCPError, DestinationAway, DestinationUnavailable, Unavailable
 from backup_scp.machine import clock
+from backup_scp.machine.hours import Hours
 from backup_scp.machine.priority import lower_priority
 from backup_scp.ports import CopyPlace, CopyTrouble, Index
 from backup_scp.services.copying import Copying
@@ -60,22 +60,18 @@ class CopySchedule:
     mb_per_s
         The highest rate, in million bytes a second; 0 for none.
     hours
-        Begin and end of the time of day; None for always.
+        The time of day; None for always.
     compare_days
         Days in which everything is read back again; 0 for never.
     """
 
     mb_per_s: float = 0
-    hours: tuple[time_of_day, time_of_day] | None = None
+    hours: Hours | None = None
     compare_days: float = 90
 
     def is_open(self, now: datetime) -> bool:
         """Tell whether a copy may be written to at this local time."""
-        if self.hours is None:
-            return True
-        begin, end = self.hours
-        at = now.time()
-        return begin <= at < end if begin <= end else at >= begin or at < end
+        return self.hours is None or self.hours.include(now)
 
 
 class CopyThread:

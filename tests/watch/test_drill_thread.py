@@ -11,6 +11,7 @@ import pytest
 
 from backup_scp.errors import DestinationUnavailable
 from backup_scp.machine import clock
+from backup_scp.machine.hours import Hours
 from backup_scp.ports import CopyResult, DrillKind, DrillProblem, DrillResult, StoredCopy
 from backup_scp.watch.copy_thread import CopySchedule
 from backup_scp.watch.drill_thread import DrillSchedule, DrillTarget, DrillThread, due_sample
@@ -151,7 +152,7 @@ def test_a_node_that_stops_does_not_wait_for_the_drill(stored, filled):
 def test_it_keeps_to_the_hours_of_the_copy(stored, filled):
     filled("drive")
     now = clock.now().astimezone()
-    closed = (now + timedelta(hours=2)).time(), (now + timedelta(hours=3)).time()
+    closed = Hours((now + timedelta(hours=2)).time(), (now + timedelta(hours=3)).time())
     tried = []
 
     def run(sample, pace):

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from backup_scp.machine.hours import Hours
 from backup_scp.ports import RemoteAE
 
 Seconds = Annotated[float, Meta(gt=0)]
@@ -179,8 +180,11 @@ class CopySettings(Struct, frozen=True, forbid_unknown_fields=True):
                 "url: write file:///FOLDER, s3://BUCKET/PREFIX, rclone:REMOTE:PATH, dicom://AE_TITLE@HOST:PORT "
                 "or dicomweb+https://HOST/PATH"
             )
-        if self.hours and not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d", self.hours):
-            raise ValueError('hours: write the begin and the end of a time of day, such as "20:00-06:30"')
+        if self.hours:
+            try:
+                Hours.parse(self.hours)
+            except ValueError as error:
+                raise ValueError(f"hours: {error}") from None
 
     @property
     def is_off_site(self) -> bool:
