@@ -18,6 +18,7 @@ class Shelf:
         self.prepared: list = []
         self.expected: list = []
         self.is_open = False
+        self.disconnected = 0
 
     def __enter__(self):
         self.is_open = True
@@ -28,6 +29,9 @@ class Shelf:
 
     def expect(self, held):
         self.expected.append(held)
+
+    def disconnect(self):
+        self.disconnected += 1
 
     def prepare(self, instances):
         if isinstance(self.answers.get("prepare"), Exception):

@@ -63,6 +63,9 @@ class DirectoryDestination:
     def expect(self, held: StoredVersion) -> None:
         self._expected_bytes += 0 if self._seems_there(held) else held.size_bytes + HEADER_BYTES
 
+    def disconnect(self) -> None:
+        pass
+
     def prepare(self, instances: Sequence[StoredVersion]) -> Sequence[StoredVersion]:
         try:
             probe = self._folder / f".{os.getpid()}{_TEMPORARY}"

@@ -80,7 +80,7 @@ def destination(settings: Settings, to: str) -> RestoreDestination:
     if folder.is_dir() or "/" in to or "\\" in to:
         from backup_scp.copies.directory import DirectoryDestination
 
-        _refuse_our_own(settings, folder.resolve())
+        refuse_our_own(settings, folder.resolve())
         return DirectoryDestination(folder.absolute())
     known = ", ".join(r.name for r in settings.remotes) or "none is configured"
     raise InvalidSelection(
@@ -88,8 +88,13 @@ def destination(settings: Settings, to: str) -> RestoreDestination:
     )
 
 
-def _refuse_our_own(settings: Settings, folder: Path) -> None:
-    """Raise for a folder in the archive: files there would count as the archive's."""
+def refuse_our_own(settings: Settings, folder: Path) -> None:
+    """Raise for a folder of the node's own: files in the archive would count as the archive's.
+
+    Raises
+    ------
+    InvalidSelection
+    """
     for ours in (settings.home.resolve(), settings.archive_path.resolve()):
         if folder.is_relative_to(ours):
             raise InvalidSelection(f"{folder} is in {ours}, where the node keeps its own data: choose another folder")
@@ -105,19 +110,25 @@ def _remote_destination(settings: Settings, remote: RemoteAE) -> RestoreDestinat
 
 @contextlib.contextmanager
 def inventory(settings: Settings, to: str, journal: RestoreJournal | None) -> Iterator[Inventory | None]:
-    """Yield an inventory of a remote AE, when the journal has confirmations and the AE answers C-FIND; else None.
+    """Yield an inventory of a remote AE, None for a folder.
 
-    It first drops confirmations of another implementation and expired ones.
+    When the journal has confirmations, it is connected, and those of another implementation and expired ones are
+    dropped.
     """
     remote = find_remote(settings, to)
-    if remote is None or journal is None or journal.is_empty():
+    if remote is None or journal is None:
         yield None
         return
     from backup_scp.dimse.scu.query_scu import StudyCounter
 
-    with StudyCounter(local_ae(settings), remote) as counter:
-        journal.drop(counter.implementation)
+    counter = StudyCounter(local_ae(settings), remote)
+    try:
+        if not journal.is_empty():
+            counter.connect()
+            journal.drop(counter.implementation)
         yield counter
+    finally:
+        counter.disconnect()
 
 
 @contextlib.contextmanager

@@ -116,9 +116,18 @@ class RestoreDestination(Destination, Protocol):
     def expect(self, held: StoredVersion) -> None:
         """Announce one instance.  All instances are announced before the first batch is prepared."""
 
+    def disconnect(self) -> None:
+        """Release what is open, before a pause of hours; ``prepare`` connects again."""
+
 
 class Inventory(Protocol):
-    """Tells what a destination says that it has."""
+    """Tells what a destination says that it has.  While it is not connected, it does not say."""
+
+    def connect(self) -> None:
+        """Connect, unless it is connected."""
+
+    def disconnect(self) -> None:
+        """Release the connection, so that it does not keep a place while images are sent."""
 
     def count(self, study_instance_uid: str) -> int | None:
         """Return how many images of a study the destination has; None when it does not say."""

@@ -1,4 +1,4 @@
-"""Send verified images to a remote AE or a folder, newest study first, with an outcome for each instance.
+"""Send verified images to a remote AE or a folder, with an outcome for each instance and each study.
 
 One instance that fails does not stop a restore.  It waits for a destination that is away, silent or full, and tries
 unconfirmed instances once more at the end.  Memory use is constant: it reads the index in batches, and the journal is
@@ -7,7 +7,7 @@ a file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 
 from backup_scp.errors import (
@@ -26,8 +26,15 @@ from backup_scp.ports import Archive, Index, Inventory, Progress, RestoreDestina
 from backup_scp.services.delivery import Delivery, Outcome, others_of, retrieve
 from backup_scp.services.read_ahead import VerifiedReader
 from backup_scp.services.restore_journal import RestoreJournal
-from backup_scp.services.restore_result import RequestCommitment, Restore, settle_commitments
-from backup_scp.services.throttle import Patience, Throttle
+from backup_scp.services.restore_result import (
+    RequestCommitment,
+    Restore,
+    count_arrivals,
+    forget_what_is_lacking,
+    settle_commitments,
+)
+from backup_scp.services.throttle import Patience, SendingHours, Throttle
+from backup_scp.services.worklist import Worklist
 
 __all__ = ["RequestCommitment", "Restore", "restore"]
 
@@ -38,11 +45,12 @@ _FULL = 2  # refusals for lack of room in a row that mean a full destination; a 
 def restore(  # noqa: PLR0913 - each by its name
     archive: Archive,
     index: Index,
-    selection: Selection,
+    selection: Selection | Worklist,
     destination: RestoreDestination,
     on_progress: Callable[[Progress], None] = lambda _: None,
     *,
     throttle: Throttle | None = None,
+    hours: SendingHours | None = None,
     patience: Patience | None = None,
     journal: RestoreJournal | None = None,
     inventory: Inventory | None = None,
@@ -54,14 +62,19 @@ def restore(  # noqa: PLR0913 - each by its name
 
     Parameters
     ----------
+    selection
+        Sent newest study first; or a list, sent in its own order.
     destination
         Not yet entered.
+    hours
+        When images may be sent; None for always.
     patience
         How long to wait for the destination; None does not wait.
     journal
         What the destination confirmed before; it is not sent again.
     inventory
-        Asks the destination whether it still has that; what it lacks is sent again.
+        Asks the destination whether it still has that; what it lacks is sent again.  Asks it at the end how many
+        images it lists of each study that was sent now, unless it has committed the study.
     commit
         Asks the destination to commit what was sent now; what it says it lacks counts as failed.
 
@@ -72,16 +85,19 @@ def restore(  # noqa: PLR0913 - each by its name
     IndexUnavailable
         Nothing was sent.
     """
-    if selection.digests:
+    if isinstance(selection, Selection) and selection.digests:
         _require_one_each(selection.digests, index.select(selection))
     run = _Run(archive, index, selection, destination, journal)
     run.on_progress, run.throttle, run.patience = on_progress, throttle, patience or Patience(0)
+    run.hours = hours or SendingHours()
     try:
         run.survey(inventory)
         if run.due:
             run.send(commits=commit is not None)
         if commit is not None:
             settle_commitments(run.done, run.to_commit, commit, journal)
+        if inventory is not None:
+            count_arrivals(run.done, inventory)
     except KeyboardInterrupt:
         run.done.interrupted = True
     return run.done
@@ -108,12 +124,13 @@ class _Run:
     on_progress: Callable[[Progress], None]
     throttle: Throttle | None
     patience: Patience
+    hours: SendingHours
 
     def __init__(
         self,
         archive: Archive,
         index: Index,
-        selection: Selection,
+        selection: Selection | Worklist,
         destination: RestoreDestination,
         journal: RestoreJournal | None,
     ) -> None:
@@ -136,30 +153,25 @@ class _Run:
 
     def survey(self, inventory: Inventory | None) -> None:
         """Count the instances to send, and tell the destination their number and size."""
-        for batch in self._index.select_in_batches(self._selection):
-            self.done.selected += len(batch)
+        for batch in self._batches():
+            self.done.select(batch)
             if self._journal is not None and inventory is not None:
-                self._forget_what_is_lacking(batch, self._journal, inventory)
+                forget_what_is_lacking(self.done, batch, self._journal, inventory)
             for held in batch:
                 if self._is_confirmed(held):
                     continue
                 self.due += 1
                 self.due_bytes += held.size_bytes
                 self._destination.expect(held)
+        if isinstance(self._selection, Worklist):
+            self.done.unmatched = self._selection.unmatched
+        if inventory is not None:
+            inventory.disconnect()
 
-    def _forget_what_is_lacking(
-        self, batch: Sequence[StoredVersion], journal: RestoreJournal, inventory: Inventory
-    ) -> None:
-        """Ask the destination what it has, and drop the rest from the journal: a replaced console has no images."""
-        confirmed: dict[str, list[StoredVersion]] = {}
-        for held in batch:
-            if held in journal:
-                confirmed.setdefault(held.study_instance_uid, []).append(held)
-        for study, instances in confirmed.items():
-            there = inventory.count(study)
-            if there is not None and there < len({held.sop_instance_uid for held in instances}):
-                journal.forget(instances)
-                self.done.lacking += len(instances)
+    def _batches(self) -> Generator[list[StoredVersion], None, None]:
+        if isinstance(self._selection, Worklist):
+            return self._selection.batches(self._index)
+        return self._index.select_in_batches(self._selection)
 
     def _is_confirmed(self, held: StoredVersion) -> bool:
         at = None if self._journal is None else self._journal.confirmed_at(held)
@@ -168,6 +180,7 @@ class _Run:
         first, last = self.done.confirmed_at or (at, at)
         self.done.confirmed_at = min(first, at), max(last, at)
         self.done.confirmed_before += 1
+        self.done.study(held).before += 1
         return True
 
     # -- sending -----------------------------------------------------------------------------------------------------
@@ -189,7 +202,7 @@ class _Run:
 
     def _due_batches(self) -> Iterator[list[StoredVersion]]:
         journal, count = self._journal, 0
-        with closing(self._index.select_in_batches(self._selection)) as batches:
+        with closing(self._batches()) as batches:
             for batch in batches:
                 if due := [held for held in batch if journal is None or held not in journal]:
                     count += len(due)
@@ -204,10 +217,17 @@ class _Run:
 
     def _send(self, due: Sequence[StoredVersion]) -> None:
         while due:
+            self._wait_for_the_hours()
             due = self._send_until_trouble(due)
 
+    def _wait_for_the_hours(self) -> None:
+        if not self.hours.are_now:
+            self._destination.disconnect()
+            self.hours.wait()
+            self.patience.forget()
+
     def _send_until_trouble(self, due: Sequence[StoredVersion]) -> Sequence[StoredVersion]:
-        """Send; when the destination fails, wait, and return the images that are still to be sent."""
+        """Send until the hours end, or the destination fails: then wait; return what is still to be sent."""
         try:
             due = self._destination.prepare(due)
         except NothingAccepted as error:
@@ -220,7 +240,10 @@ class _Run:
         outcomes = retrieve(self._outgoing, due, self._destination, self._index.record_verification, self._others)
         with closing(outcomes):
             for number, outcome in enumerate(outcomes):
-                if (step := self._settle(outcome)) is not None:
+                step = self._settle(outcome)
+                if step is None and not self.hours.are_now:
+                    step = 1
+                if step is not None:
                     return due[number + step :]
         return []
 
@@ -243,11 +266,8 @@ class _Run:
         return step
 
     def _confirm(self, outcome: Outcome) -> None:
-        held, done = outcome.held, self.done
-        done.sent += 1
-        done.size_bytes += held.size_bytes
-        if outcome.status is Delivery.WARNING:
-            done.warnings.append(outcome)
+        held = outcome.held
+        self.done.confirm(outcome)
         if self._journal is not None and not self._commits:
             self._journal.confirm(held, self._destination.implementation)
         if self._commits:

@@ -1,11 +1,15 @@
-"""Limit how fast a restore sends, and how long it waits for a destination that is away, silent or full."""
+"""Limit how fast and when a restore sends, and how long it waits for a destination that is away, silent or full."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
+from backup_scp.machine import clock as wall_clock
+from backup_scp.machine.hours import Hours
+
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
+_LOOK_EVERY_S = 10.0  # at the clock, which may be set, and does not run while the computer sleeps
 
 
 class Throttle:
@@ -85,10 +89,50 @@ class Patience:
             self._say(f"It continues, after {_duration(self._clock() - self._since)}")
             self._since = None
 
+    def forget(self) -> None:
+        """Reset the waiting time after a pause that had another reason."""
+        self._since = None
+
     @property
     def limit(self) -> str:
         """Describe how long it waits at most."""
         return _duration(self._wait_s)
+
+
+class SendingHours:
+    """Waits for the time of day in which images may be sent.
+
+    Parameters
+    ----------
+    hours
+        The time of day; None for always.
+    say
+        Called with a sentence when it begins to wait, and when it ends.
+    """
+
+    def __init__(
+        self,
+        hours: Hours | None = None,
+        say: Callable[[str], None] = lambda _: None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._hours = hours
+        self._say = say
+        self._sleep = sleep
+
+    @property
+    def are_now(self) -> bool:
+        """Whether images may be sent now."""
+        return self._hours is None or self._hours.include(wall_clock.now().astimezone())
+
+    def wait(self) -> None:
+        """Wait until they begin."""
+        if self._hours is None or self.are_now:
+            return
+        self._say(f"It sends only at {self._hours}, and waits until {self._hours.begin:%H:%M}")
+        while not self.are_now:
+            self._sleep(_LOOK_EVERY_S)
+        self._say("It continues")
 
 
 def _duration(seconds: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tracemalloc
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import ClassVar
 
 import pytest
 
@@ -443,12 +444,20 @@ class FullAfter(Shelf):
 
 @dataclass
 class Counts:
-    """The inventory of a destination."""
+    """The inventory of a destination: what it has before, and then what a shelf has received."""
 
     has: dict[str, int | None]
+    shelf: Shelf
+
+    def connect(self) -> None:
+        pass
+
+    def disconnect(self) -> None:
+        pass
 
     def count(self, study_instance_uid: str) -> int | None:
-        return self.has[study_instance_uid]
+        before = self.has[study_instance_uid]
+        return None if before is None else max(before, len(self.shelf.received))
 
 
 class TestReplacedOnceMore:
@@ -458,15 +467,32 @@ class TestReplacedOnceMore:
     def test_a_study_that_is_not_there_whole_is_sent_again(self, stored, slices, journal, count, lacking):
         (study,) = {held.study_instance_uid for held in stored.index.select(EVERYTHING)}
         restore(stored.archive, stored.index, EVERYTHING, Shelf(), journal=journal)
-        inventory = Counts({study: count})
         shelf = Shelf()
+        inventory = Counts({study: count}, shelf)
         done = restore(stored.archive, stored.index, EVERYTHING, shelf, journal=journal, inventory=inventory)
         assert (done.lacking, done.sent, len(shelf.received)) == (lacking, lacking, lacking)
         assert done.is_complete
 
     def test_nobody_is_asked_of_what_was_never_sent(self, stored, slices, journal):
-        done = restore(stored.archive, stored.index, EVERYTHING, Shelf(), journal=journal, inventory=Counts({}))
+        asked_before: list[str] = []
+
+        class Asked(Shelf):
+            def __enter__(self):
+                asked_before.extend(counts.asked)
+                return super().__enter__()
+
+        class Noting(Counts):
+            def count(self, study_instance_uid):
+                self.asked.append(study_instance_uid)
+                return super().count(study_instance_uid)
+
+            asked: ClassVar[list[str]] = []
+
+        shelf = Asked()
+        counts = Noting(dict.fromkeys({sample.dataset().StudyInstanceUID for sample in slices}, 0), shelf)
+        done = restore(stored.archive, stored.index, EVERYTHING, shelf, journal=journal, inventory=counts)
         assert done.is_complete
+        assert (asked_before, len(counts.asked)) == ([], 1)
 
     def test_the_journal_knows_the_implementation(self, stored, slices, journal):
         restore(stored.archive, stored.index, EVERYTHING, Shelf(), journal=journal)

@@ -31,7 +31,7 @@ _COUNT = BY_KEYWORD["NumberOfStudyRelatedInstances"]
 class StudyCounter:
     """Counts the images of a remote AE.  Most consoles do not answer C-FIND; then all counts and answers are None.
 
-    A context manager.
+    A context manager, which connects.  See ``ports.Inventory``.
 
     Parameters
     ----------
@@ -55,6 +55,16 @@ class StudyCounter:
         self.implementation = ""
 
     def __enter__(self) -> Self:
+        self.connect()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.disconnect()
+
+    def connect(self) -> None:
+        """See ``ports.Inventory``; what cannot be reached does not say."""
+        if self._association is not None:
+            return
         with contextlib.suppress(DestinationUnavailable):  # the code that sends images reports this
             self._association = Association.request_from(
                 local=self._local,
@@ -67,11 +77,12 @@ class StudyCounter:
             self.implementation = self._association.implementation
             contexts = self._association.contexts.values()
             self._context = next((one for one in contexts if one.abstract_syntax == STUDY_ROOT.find_uid), None)
-        return self
 
-    def __exit__(self, *exc: object) -> None:
+    def disconnect(self) -> None:
+        """See ``ports.Inventory``."""
         if self._association is not None:
             self._association.release()
+        self._association = self._context = None
 
     def count(self, study_instance_uid: str) -> int | None:
         """Return how many images of a study the AE says it has; None when it does not say."""

@@ -97,6 +97,10 @@ class RemoteAEDestination:
         """See ``ports.RestoreDestination``."""
         self._expected.add(held)
 
+    def disconnect(self) -> None:
+        """See ``ports.RestoreDestination``."""
+        self._release()
+
     def prepare(self, instances: Sequence[StoredVersion]) -> Sequence[StoredVersion]:
         """See ``ports.Destination``: instances of one Association stay together."""
         for held in instances:
