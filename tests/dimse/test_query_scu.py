@@ -103,6 +103,45 @@ def test_a_study_without_a_count_is_not_known(leaves_nothing):
         assert there.count("1.2.9") == 0
 
 
+class Listing(Console):
+    """Returns no counts, as dcmqrscp, but lists series and images; ``careless`` ignores the keys."""
+
+    images = (("1.2.1", "1.2.1.1", "1.2.1.1.1"), ("1.2.1", "1.2.1.2", "1.2.1.2.1"), ("1.2.1", "1.2.1.2", "1.2.1.2.2"))
+    others = (("1.2.9", "1.2.9.1", "1.2.9.1.1"),)
+    careless = False
+
+    def _find(self, event):
+        wanted = event.identifier
+        depth = ["STUDY", "SERIES", "IMAGE"].index(wanted.QueryRetrieveLevel)
+        keywords = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")[: depth + 1]
+        asked = [getattr(wanted, keyword) for keyword in keywords[:-1]] or [wanted.StudyInstanceUID]
+        for uids in sorted({uids[: depth + 1] for uids in self.images + self.others}):
+            if self.careless or list(uids[: len(asked)]) == asked:
+                found = Dataset()
+                found.QueryRetrieveLevel = wanted.QueryRetrieveLevel
+                for keyword, uid in zip(keywords, uids, strict=True):
+                    setattr(found, keyword, uid)
+                yield 0xFF00, found
+
+
+@pytest.mark.parametrize("careless", [False, True])
+def test_images_without_a_count_are_counted_one_by_one(leaves_nothing, careless):
+    with Listing() as console, counter(console.remote) as there:
+        console.careless = careless
+        assert [there.count(study) for study in ("1.2.1", "1.2.9", "1.2.3")] == [3, 1, 0]
+
+
+def test_one_that_breaks_off_while_it_lists_is_not_known(leaves_nothing):
+    class Failing(Listing):
+        def _find(self, event):
+            yield from super()._find(event)
+            if event.identifier.QueryRetrieveLevel == "IMAGE":
+                yield 0xC000, None
+
+    with Failing() as console, counter(console.remote) as there:
+        assert there.count("1.2.1") is None
+
+
 @pytest.mark.parametrize("uid", ["", "*", "1.2\\1.3", "no UID"])
 def test_what_is_no_uid_is_not_asked_for(uid, leaves_nothing):
     """Without a value every study would match."""
@@ -199,3 +238,14 @@ def test_what_is_no_answer_is_none(acceptor, changes):
     with counter(RemoteAE("console", "CONSOLE", LOOPBACK, acceptor(behave))) as there:
         assert there.count("1.2.1") is None
         assert there.count("1.2.1") is None
+
+
+def test_it_connects_again_when_it_was_disconnected(leaves_nothing):
+    with Console({"1.2.1": 3}) as console, counter(console.remote) as there:
+        assert there.count("1.2.1") == 3
+        there.disconnect()
+        there.disconnect()
+        assert there.count("1.2.1") is None
+        there.connect()
+        there.connect()
+        assert there.count("1.2.1") == 3

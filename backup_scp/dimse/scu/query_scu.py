@@ -94,9 +94,28 @@ class StudyCounter:
             return None
         # Some AEs ignore the key and return all studies.
         ours = [answer for answer in answers if text_of(answer, _STUDY_UID) in ("", study_instance_uid)]
-        counts = [number_of(text_of(answer, _COUNT)) for answer in ours]
-        known = [count for count in counts if count is not None]
+        counts = [text_of(answer, _COUNT) for answer in ours]
+        if ours and not any(counts):
+            return self._count_one_by_one(study_instance_uid)
+        known = [number for count in counts if (number := number_of(count)) is not None]
         return sum(known) if len(known) == len(counts) else None
+
+    def _count_one_by_one(self, study_instance_uid: str) -> int | None:
+        """Count the images that the AE lists, series by series: some return no counts.  None when it lists none."""
+        images = 0
+        study = (_STUDY_UID, study_instance_uid)
+        for series in self._uids("SERIES", _SERIES_UID, study):
+            images += len(self._uids("IMAGE", _INSTANCE_UID, study, (_SERIES_UID, series)))
+        return None if self._context is None else images or None
+
+    def _uids(self, level: str, key: Attribute, *above: tuple[Attribute, str]) -> set[str]:
+        """Return the UIDs that the AE lists below an entity."""
+        listed = set()
+        for answer in self._answers(level, [*above, (key, "")]) or ():
+            is_below = all(text_of(answer, one) in ("", uid) for one, uid in above)
+            if is_below and is_well_formed(uid := text_of(answer, key)):
+                listed.add(uid)
+        return listed
 
     def holds(self, held: StoredVersion) -> bool | None:
         """Tell whether the AE says that it has an image; None when it does not answer."""
