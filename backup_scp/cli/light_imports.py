@@ -35,3 +35,10 @@ def keep_out() -> None:
     """Hide numpy and the decoders from pydicom; do nothing when pydicom is imported already."""
     if "pydicom" not in sys.modules and not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
+
+
+def let_in() -> None:
+    """End the hiding, for a library that needs one of the modules; pydicom is imported before, without them."""
+    import pydicom  # noqa: F401
+
+    sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _Finder)]

@@ -5,23 +5,31 @@ from __future__ import annotations
 import re
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from backup_scp.cli.options import AsOfOption, ConfigOption, JSONOption, Versions, settings_of, takes_groups
-from backup_scp.cli.output import complain, print_json, progress
+from backup_scp.cli.output import complain, print_json, progress, say
 from backup_scp.cli.restore_report import missing, tell
 from backup_scp.cli.restore_summary import summary
 from backup_scp.cli.selecting import SelectionOptions
-from backup_scp.errors import InvalidSelection
+from backup_scp.errors import BackupSCPError, InvalidSelection
+from backup_scp.machine import clock
+from backup_scp.machine.hours import Hours
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
+    from backup_scp.cli.restore_receipt import Ends
     from backup_scp.cli.restore_summary import Missing
     from backup_scp.node.settings import Settings
-    from backup_scp.ports import RestoreDestination, Selection
+    from backup_scp.ports import Index, RestoreDestination, Selection
+    from backup_scp.receipts.receipt_file import ReceiptFile
     from backup_scp.services.restore_journal import Dropped
     from backup_scp.services.restore_result import Restore
+    from backup_scp.services.worklist import Worklist
 
 
 def _digits(text: str) -> str:
@@ -30,6 +38,30 @@ def _digits(text: str) -> str:
             "write 12 to 64 hex digits of the SHA-256, as backup-scp find --versions all shows them"
         )
     return text.lower()
+
+
+def _hours(text: str) -> Hours:
+    try:
+        return Hours.parse(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+@dataclass(frozen=True, slots=True)
+class WholeOptions:
+    """What to send without conditions."""
+
+    everything: Annotated[bool, typer.Option("--all", help="All stored studies.")] = False
+    listed: Annotated[
+        Path | None,
+        typer.Option(
+            "--list",
+            metavar="FILE",
+            readable=False,
+            help="What a text file names, in its order: a Patient ID, Accession Number or Study Instance UID in each "
+            "line, or in the first column of a CSV file.",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +85,19 @@ class VersionOptions:
 
 @dataclass(frozen=True, slots=True)
 class SendingOptions:
-    """How images are sent."""
+    """How images are sent, and what is written about it."""
 
     throttle: Annotated[
         float, typer.Option(min=0, metavar="MB/S", help="Send no more than this many MB a second; 0 is no limit.")
     ] = 0
+    hours: Annotated[
+        Hours | None,
+        typer.Option(
+            metavar="BEGIN-END",
+            parser=_hours,
+            help="Send only at this time of day, such as 20:00-06:30, and wait until it begins.",
+        ),
+    ] = None
     wait: Annotated[
         float,
         typer.Option(
@@ -73,6 +113,14 @@ class SendingOptions:
     commit: Annotated[
         bool, typer.Option("--commit", help="Ask the remote AE to commit the sent images (Storage Commitment).")
     ] = False
+    receipt: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            readable=False,
+            help="Write a receipt to this file, which ends in .txt, .json or .pdf. It names patients.",
+        ),
+    ] = None
 
 
 @takes_groups
@@ -88,7 +136,7 @@ def restore(
         ),
     ],
     selected: SelectionOptions,
-    everything: Annotated[bool, typer.Option("--all", help="All stored studies.")] = False,
+    whole: WholeOptions,
     which: VersionOptions,
     sending: SendingOptions,
     json: JSONOption = False,
@@ -98,13 +146,13 @@ def restore(
 
     Select images as in find, with --study, --patient-id, --name, --accession, --study-date, --since, --until,
     --modality or --instance. Different options narrow the selection; of an option given several times, one value must
-    match. Or send everything with --all.
+    match. Or send everything with --all, or what a file names with --list; other options narrow the list.
 
-    The newest study goes first. Each file is checked before it is sent, and counts when the other side has confirmed
-    it. An image that is refused does not stop the others. The command waits for a remote AE that is off, restarts,
-    hangs or is full (--wait). After an interruption run the same command again: it sends only what is missing. A
-    confirmation is valid for 30 days and for the same equipment. If the remote AE answers C-FIND, the command asks
-    whether it still has the images.
+    The newest study goes first; of a list, what its first line names. Each file is checked before it is sent, and
+    counts when the other side has confirmed it. An image that is refused does not stop the others. The command waits
+    for a remote AE that is off, restarts, hangs or is full (--wait). After an interruption run the same command again:
+    it sends only what is missing. A confirmation is valid for 30 days and for the same equipment. If the remote AE
+    answers C-FIND, the command asks whether it still has the images, and at the end whether it lists all of each study.
 
     Which version: the one that answers queries now. With --as-of: the one that answered at that time, and nothing that
     arrived later. With --version: exactly the named ones, from find --versions all. With --as-of, --patient-id matches
@@ -116,34 +164,49 @@ def restore(
     --commit asks the remote AE whether it keeps the sent images, and those that it refused, because it may have them
     already. Images that it does not commit count as failed.
 
-    Exit code 0 when all images are there, 1 when an image is missing or nothing matches, 130 after Ctrl-C.
+    --receipt writes what was sent, how its arrival was confirmed, and what is missing and why; also after Ctrl-C.
+    docs/restore.md explains lists and receipts.
+
+    Exit code 0 when all images are there, 1 when an image is missing or a selection or line matches nothing, 130 after
+    Ctrl-C.
     """
     settings = settings_of(context, config)
     from backup_scp.node import remote_aes
 
-    selection = _selection(selected, which, everything=everything)
+    selection = _selection(selected, whole, which)
     destination = remote_aes.destination(settings, to)
-    done, lacking, dropped = _send(settings, to, destination, selection, sending)
+    done, lacking, dropped, written = _send(settings, to, destination, selection, sending)
     there = getattr(destination, "already_there", 0)
     if json:
-        print_json(summary(done, lacking, destination.name, there, dropped))
+        print_json(summary(done, lacking, destination.name, there, dropped, str(written or "")))
     else:
         tell(done, lacking, destination.name, there, dropped)
+        if written:
+            say(f"The receipt is {written}")
     if done.interrupted:
         raise typer.Exit(130)
-    if not done.is_complete:
+    if not done.is_complete or (sending.receipt and not written):
         raise typer.Exit(1)
 
 
 def _send(
-    settings: Settings, to: str, destination: RestoreDestination, selection: Selection, sending: SendingOptions
-) -> tuple[Restore, list[Missing], Dropped]:
-    """Send the selected images; print the results, missing images, and invalid earlier confirmations."""
+    settings: Settings,
+    to: str,
+    destination: RestoreDestination,
+    selection: Selection | Worklist,
+    sending: SendingOptions,
+) -> tuple[Restore, list[Missing], Dropped, Path | None]:
+    """Send the selected images; return the results, missing images, dropped confirmations, and the receipt's file."""
     from backup_scp.node import remote_aes
     from backup_scp.node.opening import OpenStores
     from backup_scp.services import restore as service
     from backup_scp.services.restore_journal import Dropped
-    from backup_scp.services.throttle import Patience, Throttle
+    from backup_scp.services.throttle import Patience, SendingHours, Throttle
+
+    file, began_at = _receipt_file(settings, sending.receipt), clock.now()
+
+    def tell_waiting(words: str) -> None:
+        complain(words.replace("The destination", destination.name, 1))
 
     with ExitStack() as stack:
         storage = stack.enter_context(OpenStores(settings))
@@ -154,7 +217,6 @@ def _send(
             journal.start_over()
         asking = stack.enter_context(remote_aes.committer(settings, to, storage.index)) if sending.commit else None
         inventory = stack.enter_context(remote_aes.inventory(settings, to, journal))
-        patience_s = 60 * sending.wait if journal is not None else 0
         with progress(f"Restoring to {destination.name}") as show:
             done = service.restore(
                 storage.archive,
@@ -163,31 +225,76 @@ def _send(
                 destination,
                 show,
                 throttle=Throttle(sending.throttle),
-                patience=Patience(patience_s, lambda words: _say(words, destination.name)),
+                hours=SendingHours(sending.hours, tell_waiting),
+                patience=Patience(60 * sending.wait if journal is not None else 0, tell_waiting),
                 journal=journal,
                 inventory=inventory,
                 commit=asking,
             )
         lacking = missing(done, storage.index, destination.name)
-    return done, lacking, Dropped(0, 0) if journal is None else journal.dropped
+        written = None
+        if file is not None:
+            ends = _ends(settings, to, destination, storage.index, began_at)
+            written = _write_receipt(file, done, lacking, ends, storage.index)
+    return done, lacking, Dropped(0, 0) if journal is None else journal.dropped, written
 
 
-def _say(words: str, name: str) -> None:
-    complain(words.replace("The destination", name, 1))
+def _receipt_file(settings: Settings, path: Path | None) -> ReceiptFile | None:
+    """Check that the receipt can be written, before hours of work."""
+    if path is None:
+        return None
+    from backup_scp.cli.light_imports import let_in
+    from backup_scp.node.remote_aes import refuse_our_own
+    from backup_scp.receipts.receipt_file import ReceiptFile
+
+    refuse_our_own(settings, path.absolute().parent.resolve())
+    if path.suffix.lower() == ".pdf":
+        let_in()
+    return ReceiptFile(path)
 
 
-def _selection(selected: SelectionOptions, which: VersionOptions, *, everything: bool) -> Selection:
+def _ends(settings: Settings, to: str, destination: RestoreDestination, index: Index, began_at: datetime) -> Ends:
+    from backup_scp.cli.restore_receipt import Ends
+    from backup_scp.node.remote_aes import find_remote
+
+    return Ends(
+        ours=settings.node.ae_title,
+        archive=index.archive_identity() or "",
+        name=destination.name,
+        remote=find_remote(settings, to),
+        implementation=destination.implementation,
+        began_at=began_at,
+        ended_at=clock.now(),
+    )
+
+
+def _write_receipt(file: ReceiptFile, done: Restore, lacking: list[Missing], ends: Ends, index: Index) -> Path | None:
+    """Write the receipt; when that fails, say so, and return None: the images are sent nevertheless."""
+    from backup_scp.cli.restore_receipt import receipt
+
+    try:
+        return file.write(receipt(done, lacking, ends, index))
+    except BackupSCPError as error:
+        complain(str(error))
+        return None
+
+
+def _selection(selected: SelectionOptions, whole: WholeOptions, which: VersionOptions) -> Selection | Worklist:
     """Return the selection of the options; raise for contradicting options and for none."""
     from backup_scp.ports import Selection
 
-    all_versions = which.versions is Versions.ALL
+    all_versions, everything, listed = which.versions is Versions.ALL, whole.everything, whole.listed
     selection = Selection(selected.conditions(), all_versions, which.as_of, tuple(which.digests or ()))
-    if selection.digests and (everything or selection.all_versions or selection.as_of):
-        raise InvalidSelection("--version names what to send: leave out --all, --versions and --as-of")
-    if everything and selection.conditions:
+    if selection.digests and (everything or listed or selection.all_versions or selection.as_of):
+        raise InvalidSelection("--version names what to send: leave out --all, --list, --versions and --as-of")
+    if everything and (selection.conditions or listed):
         raise InvalidSelection("--all selects everything: leave out --all, or the other options")
+    if listed:
+        from backup_scp.cli.restore_list import read
+
+        return read(listed, selection)
     if not everything and not selection.digests and not selection.conditions:
         raise InvalidSelection(
-            "Nothing is selected: use --study, --patient-id, --name, --since, --until, --version ..., or --all"
+            "Nothing is selected: use --study, --patient-id, --name, --since, --until, --version, --list ..., or --all"
         )
     return selection

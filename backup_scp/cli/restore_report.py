@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from backup_scp.cli.output import LIST_LIMIT, moment, say, size
+from backup_scp.cli.output import LIST_LIMIT, count, moment, say, say_list, size
 from backup_scp.cli.restore_summary import Missing
 from backup_scp.machine.ownership import why_denied
 
@@ -81,14 +81,18 @@ def _counted(one: Missing, images: int) -> Missing:
 
 def tell(done: Restore, lacking: list[Missing], name: str, already_there: int, dropped: Dropped) -> None:
     """Print the summary for a person."""
+    if done.unmatched:
+        say(f"{count(len(done.unmatched), 'line')} of the list {_match(len(done.unmatched))} no stored image:")
+        say_list(done.unmatched, len(done.unmatched))
     if not done.selected:
         say("No stored image matches: look with backup-scp find")
         return
     _tell_what_is_there(done, name, already_there)
     _tell_of_earlier_runs(done, name, dropped)
     _tell_of_commitment(done, name)
+    _tell_of_counting(done, name)
     if done.warnings:
-        say(f"{_images(len(done.warnings))} {_was(len(done.warnings))} accepted with a warning:")
+        say(f"{images_of(len(done.warnings))} {_was(len(done.warnings))} accepted with a warning:")
         _list(Counter(outcome.reason.replace("The destination", name, 1) for outcome in done.warnings))
     if done.missing:
         _tell_what_is_missing(done, lacking, name)
@@ -99,9 +103,9 @@ def _tell_what_is_there(done: Restore, name: str, already_there: int) -> None:
     there = done.selected - done.missing
     if done.missing:
         not_there = f"{done.missing:,} {_is(done.missing)} not"
-        say(f"{there:,} of {_images(done.selected)} {_is(there)} on {name}. {not_there}")
+        say(f"{there:,} of {images_of(done.selected)} {_is(there)} on {name}. {not_there}")
     else:
-        all_of_it = "The image" if done.selected == 1 else f"All {_images(done.selected)}"
+        all_of_it = "The image" if done.selected == 1 else f"All {images_of(done.selected)}"
         say(f"{all_of_it} that {_was(done.selected)} asked for {_is(done.selected)} on {name}")
     if already_there:
         say(f"  {already_there:,} of them {_was(already_there)} there before")
@@ -124,9 +128,22 @@ def _tell_of_earlier_runs(done: Restore, name: str, dropped: Dropped) -> None:
 
 def _tell_of_commitment(done: Restore, name: str) -> None:
     if done.committed:
-        say(f"{_images(done.committed)} committed by {name}")
+        say(f"{images_of(done.committed)} committed by {name}")
     if done.uncommitted:
-        say(f"{_images(len(done.uncommitted))} not confirmed committed: {done.no_commitment}")
+        say(f"{images_of(len(done.uncommitted))} not confirmed committed: {done.no_commitment}")
+
+
+def _tell_of_counting(done: Restore, name: str) -> None:
+    from backup_scp.services.restored_study import Confirmation
+
+    counts = Counter(study.confirmation for study in done.studies.values())
+    if counted := counts[Confirmation.COUNTED]:
+        say(f"  {name} lists all images of {count(counted, 'study')} (C-FIND)")
+    if done.short:
+        say(f"{name} confirmed all images of these studies, but lists fewer (C-FIND): look at it there.")
+        say("Run the same command again later: it sends those studies again, unless it lists all by then")
+        lines = (f"{uid}: {done.studies[uid].counted} of {done.studies[uid].arrived}" for uid in done.short)
+        say_list(lines, len(done.short))
 
 
 def _tell_what_is_missing(done: Restore, lacking: list[Missing], name: str) -> None:
@@ -136,13 +153,13 @@ def _tell_what_is_missing(done: Restore, lacking: list[Missing], name: str) -> N
     for (reason, meaning, status), images in reasons.most_common():
         of_it = [one for one in lacking if (one.reason, one.status) == (reason, status)]
         say()
-        say(f"{_images(images)} not sent: {reason}" + (f" ({meaning})" if meaning else ""))
+        say(f"{images_of(images)} not sent: {reason}" + (f" ({meaning})" if meaning else ""))
         if advice := _advice(of_it):
             say(f"  {advice}")
-        whose = Counter[str]()
+        places = Counter[str]()
         for one in of_it:
-            whose[_whose(one)] += one.images
-        _list(whose)
+            places[whose(one)] += one.images
+        _list(places)
     say()
     if done.interrupted:
         say("It was interrupted")
@@ -151,7 +168,7 @@ def _tell_what_is_missing(done: Restore, lacking: list[Missing], name: str) -> N
         if denied := why_denied([done.stopped]):
             say(f"  {denied}")
     if done.untried:
-        say(f"{_images(done.untried)} {_was(done.untried)} not tried" + (" before it ended" if done.stopped else ""))
+        say(f"{images_of(done.untried)} {_was(done.untried)} not tried" + (" before it ended" if done.stopped else ""))
 
 
 def _advice(of_it: list[Missing]) -> str:
@@ -162,7 +179,8 @@ def _advice(of_it: list[Missing]) -> str:
     return ""
 
 
-def _whose(one: Missing) -> str:
+def whose(one: Missing) -> str:
+    """Name the patient and the study of missing images."""
     patient = " ".join(filter(None, (one.patient_name, f"({one.patient_id})" if one.patient_id else "")))
     study = f"study of {one.study_date}" if one.study_date else f"study {one.study_instance_uid}"
     return ", ".join(filter(None, (patient, study, one.modality or one.sop_class)))
@@ -170,14 +188,19 @@ def _whose(one: Missing) -> str:
 
 def _list(lines: Counter[str]) -> None:
     for line, images in lines.most_common(LIST_LIMIT):
-        say(f"  {line}: {_images(images)}")
+        say(f"  {line}: {images_of(images)}")
     if len(lines) > LIST_LIMIT:
         rest = lines.total() - sum(images for _, images in lines.most_common(LIST_LIMIT))
-        say(f"  and {_images(rest)} more (--json lists them)")
+        say(f"  and {images_of(rest)} more (--json lists them)")
 
 
-def _images(number: int) -> str:
+def images_of(number: int) -> str:
+    """Format a number of images."""
     return "1 image" if number == 1 else f"{number:,} images"
+
+
+def _match(number: int) -> str:
+    return "matches" if number == 1 else "match"
 
 
 def _is(number: int) -> str:

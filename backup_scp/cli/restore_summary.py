@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -114,6 +115,16 @@ class RestoreSummary:
         SOP Instance UIDs of images without an answer to the Storage Commitment request.
     no_commitment
         Why there is no answer; empty if there is one.
+    confirmations
+        Number of studies by how their arrival was confirmed: `committed` (Storage Commitment), `counted` (C-STORE
+        answers, and as many images in C-FIND), `answered` (C-STORE answers, or files of a folder), `short` (C-STORE
+        answers, but fewer images in C-FIND), `none` (nothing arrived).
+    short_studies
+        Study Instance UIDs of the `short` ones.
+    unmatched
+        Lines of the list (--list) that match no stored image.
+    receipt
+        The file of the receipt; empty if there is none.
     """
 
     destination: str
@@ -138,9 +149,15 @@ class RestoreSummary:
     committed: int
     uncommitted: list[str]
     no_commitment: str
+    confirmations: dict[str, int]
+    short_studies: list[str]
+    unmatched: list[str]
+    receipt: str
 
 
-def summary(done: Restore, lacking: list[Missing], name: str, already_there: int, dropped: Dropped) -> RestoreSummary:
+def summary(
+    done: Restore, lacking: list[Missing], name: str, already_there: int, dropped: Dropped, receipt: str
+) -> RestoreSummary:
     """Build the summary of a restore."""
     first, last = done.confirmed_at or (None, None)
     return RestoreSummary(
@@ -166,6 +183,10 @@ def summary(done: Restore, lacking: list[Missing], name: str, already_there: int
         committed=done.committed,
         uncommitted=[held.sop_instance_uid for held in done.uncommitted],
         no_commitment=done.no_commitment,
+        confirmations=Counter(study.confirmation.value for study in done.studies.values()),
+        short_studies=done.short,
+        unmatched=done.unmatched,
+        receipt=receipt,
     )
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from backup_scp.errors import InvalidSelection
+from backup_scp.machine import clock
 
 if TYPE_CHECKING:
     from backup_scp.dicom.query.information_model import Condition, Matching
@@ -24,13 +25,15 @@ _SEVERAL = "May be given several times."
 
 
 def day(text: str) -> str:
-    """Parse a date, 2026-01-31 or 20260131; return YYYYMMDD."""
+    """Parse a date, 2026-01-31, 20260131 or today; return YYYYMMDD."""
+    if text == "today":
+        return clock.now().astimezone().strftime("%Y%m%d")
     if re.fullmatch(_DAY, text):
         try:
             return date.fromisoformat(text).strftime("%Y%m%d")
         except ValueError:
             raise typer.BadParameter(f"there is no day {text}") from None
-    raise typer.BadParameter("write the date as 2026-01-31 or 20260131")
+    raise typer.BadParameter("write the date as 2026-01-31, 20260131 or today")
 
 
 def days(text: str) -> str:
@@ -78,10 +81,16 @@ class SelectionOptions:
         ),
     ] = None
     since: Annotated[
-        str | None, typer.Option("--since", metavar="DATE", parser=day, help="Studies of this Study Date or later.")
+        str | None,
+        typer.Option(
+            "--since", metavar="DATE", parser=day, help="Studies of this Study Date or later: 2026-01-31, or today."
+        ),
     ] = None
     until: Annotated[
-        str | None, typer.Option("--until", metavar="DATE", parser=day, help="Studies of this Study Date or earlier.")
+        str | None,
+        typer.Option(
+            "--until", metavar="DATE", parser=day, help="Studies of this Study Date or earlier: 2026-01-31, or today."
+        ),
     ] = None
     modality: Annotated[
         list[str] | None, typer.Option("--modality", metavar="CODE", help=f"Modality: DX, CR, CT ... {_SEVERAL}")

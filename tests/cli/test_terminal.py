@@ -187,3 +187,18 @@ class TestCtrlC:
         again = type_(*arguments, columns=150)
         assert again.code == 0
         assert len([path for path in (tmp_path / "restored").rglob("*") if path.is_file()]) == 9
+
+    def test_the_receipt_of_a_restore(self, run, interrupt, drive, tmp_path):
+        assert run("import", drive).code == 0
+        receipt = tmp_path / "receipt.json"
+        arguments = ("restore", "--to", tmp_path / "restored", "--all", "--receipt", receipt)
+        ended = interrupt("backup_scp.copies.directory:DirectoryDestination.send", 5, *arguments)
+        assert ended.code == 130
+        assert "The receipt is " in ended.text
+        found = json.loads(receipt.read_text("utf-8"))
+        assert (found["complete"], found["facts"]["sent_now"], found["facts"]["not_there"]) == (False, 4, 5)
+        assert found["problems"] == [
+            "It was interrupted (Ctrl-C).",
+            "5 images not tried, because it ended before.",
+        ]
+        assert [row["there"] for row in found["rows"]] == [3, 1, 0]
