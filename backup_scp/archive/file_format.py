@@ -21,7 +21,7 @@ import msgspec
 
 from backup_scp.archive.layout import LOCATION_LIMIT
 from backup_scp.dicom.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, PRIVATE_INFORMATION_CREATOR_UID
-from backup_scp.errors import DigestMismatch
+from backup_scp.errors import DigestMismatch, NotOurFile
 from backup_scp.ports import Arrival, Heading
 
 FORMAT = 1
@@ -166,6 +166,22 @@ def read_header(stream: BinaryIO, name: str) -> FileHeader:
         return _file_header(elements, json.loads(information), len(header))
     except (ValueError, KeyError, TypeError, struct.error, RecursionError) as error:
         raise DigestMismatch(f"{name} is damaged before its Data Set: {error}") from error
+
+
+def header_length(beginning: bytes | bytearray) -> int | None:
+    """Return the number of bytes before the Data Set; None when the beginning is too short to say it.
+
+    Raises
+    ------
+    NotOurFile
+        It is not the beginning of a file of ours.
+    """
+    if len(beginning) < _FIXED:
+        return None
+    (length,) = struct.unpack_from("<I", beginning, len(_PREFIX))
+    if not beginning.startswith(_PREFIX) or not PRIVATE_INFORMATION_LENGTH < length <= HEADER_LIMIT_BYTES - _FIXED:
+        raise NotOurFile("It does not begin like a file of this archive")
+    return _FIXED + int(length)
 
 
 def _header_bytes(stream: BinaryIO) -> bytes:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import BinaryIO
 
 from backup_scp.archive import layout
 from backup_scp.archive.durable_folders import DurableFolders, prefetch
@@ -15,6 +16,7 @@ from backup_scp.archive.leftovers import Leftovers
 from backup_scp.archive.listing import Listing
 from backup_scp.archive.marker import MARKER, Marker, new_identity
 from backup_scp.archive.os_errors import translated
+from backup_scp.archive.returning import FileOnItsWay, Returning
 from backup_scp.archive.staging import FileInStaging
 from backup_scp.archive.staging_folder import Staging
 from backup_scp.archive.stored_files import Room, StoredFiles
@@ -23,7 +25,7 @@ from backup_scp.errors import ArchiveUnavailable, Damaged
 from backup_scp.machine import clock
 from backup_scp.machine.folders import fsync, fsync_folder
 from backup_scp.machine.process_lock import Lock, exclusive_lock
-from backup_scp.ports import ArchivedFile, Arrival, Heading, InstanceKey, StagedFile
+from backup_scp.ports import ArchivedFile, Arrival, Heading, InstanceKey, ReturnedFile, StagedFile
 
 STAGING = ".staging"
 DAMAGED = ".damaged"
@@ -53,6 +55,7 @@ class FilesystemArchive:
         self._folders = DurableFolders(self._root)
         self._staging = Staging(self._root / STAGING, self._folders, self._volume)
         self._leftovers = Leftovers(self._root, self._root / DAMAGED, self._folders, self.verify)
+        self._returning = Returning(self._root, self._root / DAMAGED, self._staging, self._folders, self._is_intact)
 
     @property
     def trouble(self) -> str:
@@ -141,6 +144,25 @@ class FilesystemArchive:
                     yield found
                 for path in paths:
                     path.unlink(missing_ok=True)
+
+    def take_back(self, location: str, sha256: str, fetch: Callable[[BinaryIO], object]) -> FileOnItsWay:
+        with self._volume.writing():
+            self._require_expected("written")
+            return self._returning.take(location, sha256, fetch)
+
+    def keep(self, returned: Sequence[ReturnedFile]) -> None:
+        files = [file for file in returned if isinstance(file, FileOnItsWay)]
+        if not all(lock.is_held() for lock in {file.lock for file in files}):
+            raise ArchiveUnavailable("Archive cannot be written: its drive was away; it is tried again")
+        with self._volume.keeping():
+            self._require_expected("written")
+            self._returning.keep(files)
+
+    def has(self, location: str) -> bool:
+        return layout.is_location(location) and os.path.lexists(self._path_of(location))
+
+    def location_of(self, key: InstanceKey, sha256: str) -> str:
+        return layout.location_of(key, sha256)
 
     def close(self) -> None:
         self._staging.close()

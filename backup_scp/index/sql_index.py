@@ -169,6 +169,9 @@ class SQLIndex:
     def record_verification(self, results: Iterable[VerificationResult]) -> None:
         self._verifications.record(results)
 
+    def record_return(self, locations: Sequence[str]) -> None:
+        self._verifications.record_return(locations)
+
     def is_damaged(self, location: str) -> bool:
         with self._database.reading() as connection:
             return statistics.is_damaged(connection, location)

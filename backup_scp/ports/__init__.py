@@ -4,7 +4,7 @@ Each Protocol is the contract; one contract suite in ``tests/`` runs on every im
 """
 
 from backup_scp.dicom.file_meta import Heading
-from backup_scp.ports.archive import IMPORT, Archive, ArchivedFile, Arrival, InstanceKey, StagedFile
+from backup_scp.ports.archive import IMPORT, Archive, ArchivedFile, Arrival, InstanceKey, ReturnedFile, StagedFile
 from backup_scp.ports.commitments import (
     Commitment,
     CommitmentRequest,
@@ -130,6 +130,7 @@ __all__ = [
     "RemoteStudy",
     "Requester",
     "RestoreDestination",
+    "ReturnedFile",
     "Selection",
     "ServiceKind",
     "Snapshot",

@@ -117,6 +117,21 @@ class StagedFile(Protocol):
         """
 
 
+class ReturnedFile(Protocol):
+    """A whole file of the archive that came back from a copy, and is not visible yet."""
+
+    @property
+    def location(self) -> str:
+        """Where it belongs."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Length of its Data Set."""
+
+    def discard(self) -> None:
+        """Delete it; harmless when called twice."""
+
+
 @dataclass(frozen=True, slots=True)
 class ArchivedFile:
     """A stored file: what its header says, and its Data Set.
@@ -197,6 +212,45 @@ class Archive(Protocol):
         ------
         ArchiveUnavailable
         """
+
+    def take_back(self, location: str, sha256: str, fetch: Callable[[BinaryIO], object]) -> ReturnedFile:
+        """Write a file of this archive that a copy has kept, compare it with what it says of itself; do not show it.
+
+        Threads may do this at the same time.  What a crash leaves is shown by ``sweep``, if it is whole.
+
+        Parameters
+        ----------
+        location
+            Empty when only the file says it.
+        sha256
+            Of the Data Set.
+        fetch
+            Writes the whole file; what it raises is raised.
+
+        Raises
+        ------
+        NotOurFile
+            The bytes are not a file that an archive of ours has written, as from another PACS.
+        DigestMismatch
+            They are damaged, or another file's.
+        ArchiveFull, ArchiveUnavailable
+        """
+
+    def keep(self, returned: Sequence[ReturnedFile]) -> None:
+        """Make files that came back durable, then show each at its place; the names are durable on return.
+
+        An intact file that is there already stays; a damaged one is renamed (never deleted) and replaced.
+
+        Raises
+        ------
+        ArchiveFull, ArchiveUnavailable
+        """
+
+    def has(self, location: str) -> bool:
+        """Tell whether there is a file at a location, intact or not; quick."""
+
+    def location_of(self, key: InstanceKey, sha256: str) -> str:
+        """Return the usual location of a Data Set, without a look at the disk."""
 
     def close(self) -> None:
         """Remove what was made for images to come: after ``settle`` and ``forget`` the visible files alone suffice."""

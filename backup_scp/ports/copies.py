@@ -7,7 +7,7 @@ that is configured later fills itself (docs/adr/0038).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -359,6 +359,12 @@ class CopyRecords(Protocol):
 
     def copies_of(self, locations: Iterable[str]) -> dict[str, set[str]]:
         """Return for each location the names of the copies that have its version, intact as far as is known."""
+
+    def holders(self, locations: Sequence[str]) -> dict[str, list[tuple[str, str, CopyItem]]]:
+        """Return the same for many locations, those that no copy has left out."""
+
+    def learn(self, copy: int, listed: Mapping[str, StoredCopy]) -> set[str]:
+        """Record what a copy's own lists say of it, by location, where nothing is known; return unknown locations."""
 
     def states(self, now: datetime) -> list[CopyState]:
         """Return the state of every copy and drive that was ever reached or had trouble, by name."""

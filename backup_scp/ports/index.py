@@ -137,6 +137,9 @@ class IndexRecords(Protocol):
     def record_verification(self, results: Iterable[VerificationResult]) -> None:
         """Record results of verification."""
 
+    def record_return(self, locations: Sequence[str]) -> None:
+        """Record that these files came back from a copy: not damaged, and not yet read again from this disk."""
+
     def is_damaged(self, location: str) -> bool:
         """Tell whether the last verification found the version at this location damaged."""
 

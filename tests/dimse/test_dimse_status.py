@@ -43,6 +43,7 @@ EXPECTED = {
     errors.Damaged: 0x0110,
     errors.DigestMismatch: 0x0110,
     errors.OtherKey: 0x0110,
+    errors.NotOurFile: 0x0110,
     errors.FileMissing: 0x0110,
 }
 

@@ -719,3 +719,36 @@ def test_work_is_drawn_while_others_always_write(postgres_index):
         assert [item.held.location for item in batch.items] == [elsewhere(name).location for name in "12"]
         assert leased(records, drive) is None
     assert len(stored_all(records, drive)) == 1
+
+
+def test_holders_tells_the_same_for_many(index, records, drive):
+    add(index, "1", "2", "3")
+    cloud = records.register("cloud", "", at(0))
+    stored_all(records, drive)
+    stored_all(records, cloud)
+    one, two, three = (image(uid).location for uid in "123")
+    lost = records.holders([two])[two][1][2].number
+    records.record_comparison(drive, [failed(lost)], at(1), until=lost)
+    held = records.holders([one, two, "elsewhere"])
+    assert {location: [name for name, _, _ in by] for location, by in held.items()} == {
+        one: ["cloud", "drive"],
+        two: ["cloud"],
+    }
+    assert held[one] == records.where(held[one][0][2].held)
+    assert three not in held
+
+
+def test_what_a_copy_lists_is_learned(index, records, drive):
+    numbers = add(index, "1", "2")
+    locations = [image(uid).location for uid in "12"]
+    listed = {location: StoredCopy(f"name of {location}", "a" * 64, 7) for location in [*locations, "elsewhere"]}
+    records.record_comparison(drive, [], at(0), until=None)
+    assert records.learn(drive, {location: listed[location] for location in locations[:1]}) == set()
+    before = records.stored(drive, 0, 9)
+    assert records.learn(drive, listed | {locations[0]: StoredCopy("other", "b" * 64, 9)}) == {"elsewhere"}
+    items = records.stored(drive, 0, 9)
+    assert items[:1] == before
+    assert [(item.number, item.stored) for item in items] == [
+        (number, listed[location]) for number, location in zip(numbers, locations, strict=True)
+    ]
+    assert (state(records, 1).held, state(records, 1).held_bytes) == (2, 14)

@@ -24,7 +24,7 @@ from backup_scp.index.schema.stored_text import stored_key, stored_long, timesta
 from backup_scp.index.schema.tables import copy as copies
 from backup_scp.index.schema.tables import copy_due, copy_object, named, version
 from backup_scp.machine import clock
-from backup_scp.ports import CopyBatch, CopyItem, CopyResult, CopyTrouble
+from backup_scp.ports import CopyBatch, CopyItem, CopyResult, CopyTrouble, StoredCopy
 from backup_scp.ports.copies import LONGEST_PAUSE
 
 _WHAT = "records of further copies"
@@ -245,6 +245,19 @@ class SQLCopies(CopyQueries):
                 connection.execute(sa.insert(copy_due), rows)
             values = _progress(row, timestamp(now), until)
             connection.execute(sa.update(copies).where(copies.c.id == copy).values(**values))
+
+    def learn(self, copy: int, listed: Mapping[str, StoredCopy]) -> set[str]:
+        these = sa.select(version.c.id, version.c.location)
+        these = these.where(self._database.dialect.among(version.c.location, listed))
+        known = sa.select(copy_object.c.version_id).where(copy_object.c.copy_id == copy, copy_object.c.is_damaged == 0)
+        with self._database.writing(_WHAT) as connection:
+            location_of = {row.id: row.location for row in connection.execute(these)}
+            there = known.where(self._database.dialect.among(copy_object.c.version_id, location_of))
+            new = location_of.keys() - set(connection.scalars(there))
+            if new and _locked(connection, copy) is not None:
+                stored = {number: listed[location_of[number]] for number in new}
+                copy_objects.record_stored(connection, self._database.dialect, copy, stored)
+        return listed.keys() - set(location_of.values())
 
     def comparison(self, copy: int) -> tuple[int, datetime | None]:
         columns = named(copies, "compared_version compared_at")

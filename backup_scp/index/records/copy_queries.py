@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ from backup_scp.index.schema.stored_text import moment
 from backup_scp.index.schema.tables import REMARKABLE, copy_due, copy_object, named, version
 from backup_scp.index.schema.tables import copy as copies
 from backup_scp.machine import clock
-from backup_scp.ports import CopyItem, CopyState, CopyTrouble, StoredVersion
+from backup_scp.ports import CopyItem, CopyState, CopyTrouble, StoredCopy, StoredVersion
 
 FORGOTTEN = ""
 """Name of a copy whose records are being deleted."""
@@ -69,12 +69,21 @@ class CopyQueries:
             return [select.held_row(row) for row in connection.execute(these)]
 
     def where(self, held: StoredVersion) -> list[tuple[str, str, CopyItem]]:
-        found = select.held(version.c.id, *copy_objects.STORED, copies.c.name, copies.c.medium)
-        found = found.join(copies, sa.true()).join(copy_object, _is_there()).where(_KNOWN, _INTACT)
-        found = found.where(version.c.location == held.location).order_by(copies.c.name, copies.c.medium)
+        return self.holders([held.location]).get(held.location, [])
+
+    def holders(self, locations: Sequence[str]) -> dict[str, list[tuple[str, str, CopyItem]]]:
+        these = select.held(version.c.id).where(self._database.dialect.among(version.c.location, locations))
+        held_by: dict[str, list[tuple[str, str, CopyItem]]] = {}
         with self._database.reading() as connection:
-            rows = connection.execute(found).all()
-        return [(row[-2], row[-1], copy_objects.item(row)) for row in rows]
+            found = {row.id: select.held_row(row) for row in connection.execute(these)}
+            known = sa.select(copies.c.id, copies.c.name, copies.c.medium).where(_KNOWN)
+            for copy_id, name, medium in connection.execute(known.order_by(copies.c.name, copies.c.medium)).all():
+                for number, *stored in connection.execute(
+                    self._intact(copy_id, found).add_columns(*copy_objects.STORED)
+                ):
+                    item = CopyItem(number, found[number], StoredCopy(*stored))
+                    held_by.setdefault(item.held.location, []).append((name, medium, item))
+        return held_by
 
     def copies_of(self, locations: Iterable[str]) -> dict[str, set[str]]:
         rest = iter(locations)
@@ -109,10 +118,6 @@ class CopyQueries:
         in_order = sa.select(copies).where(_KNOWN).order_by(copies.c.name, copies.c.medium)
         with self._database.reading(snapshot=True) as connection:
             return [_state(connection, self._database.dialect, row, now) for row in connection.execute(in_order).all()]
-
-
-def _is_there() -> sa.ColumnElement[bool]:
-    return sa.and_(copy_object.c.copy_id == copies.c.id, copy_object.c.version_id == version.c.id)
 
 
 def known_moment(text: str, now: datetime) -> datetime | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import Any
@@ -74,6 +74,13 @@ class Verifications:
             ]
             with self._database.writing("results of a verification") as connection:
                 connection.execute(update, rows)
+
+    def record_return(self, locations: Sequence[str]) -> None:
+        """See ``Index.record_return``."""
+        is_told = sa.or_(version.c.verified_at != "", version.c.damage.is_not(None))
+        these = self._database.dialect.among(version.c.location, locations)
+        with self._database.writing("files that came back") as connection:
+            connection.execute(sa.update(version).where(these, is_told).values(verified_at="", damage=None))
 
     def forget_future(self) -> None:
         """See ``Index.forget_future_verifications``: in batches, so that storing images need not wait."""

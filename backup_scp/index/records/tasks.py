@@ -9,7 +9,7 @@ from backup_scp.index.schema.stored_text import moment, stored_long, timestamp
 from backup_scp.index.schema.tables import task as table
 from backup_scp.ports import Task
 
-_ENDED = {"verify": "verified", "rebuild": "rebuilt"}
+_ENDED = {"verify": "verified", "rebuild": "rebuilt", "recovery": "recovered"}
 """Name of a task after its end, so that the last result stays stored while the next task runs."""
 
 
