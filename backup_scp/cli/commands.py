@@ -18,6 +18,7 @@ from backup_scp.cli import (
     index,
     pull,
     rebuild,
+    recover,
     restore,
     serve,
     status,
@@ -91,6 +92,7 @@ app.command("echo", cls=PlainCommand)(echo.echo)
 app.command("find", cls=PlainCommand)(find.find)
 app.command("import", cls=PlainCommand)(import_folders.import_folders)
 app.command("pull", cls=PlainCommand)(pull.pull)
+app.command("recover", cls=PlainCommand)(recover.recover)
 app.command("restore", cls=PlainCommand)(restore.restore)
 app.command("drill", cls=PlainCommand)(drill.drill)
 app.command("verify", cls=PlainCommand)(verify.verify)

@@ -30,7 +30,7 @@ def serve(config: Path | None, *, json: bool = False) -> None:
         settings = load(find_file(config))
         require_owner(settings)  # before the log file is created, which the node could not write
         configure(settings, daemon=True)
-        supervisor.serve(settings, _ToProgram() if json else _ToPerson())
+        supervisor.serve(settings, _ToProgram() if json else ToPerson())
     finally:
         gc.enable()  # enabled already, if the node has run
 
@@ -39,7 +39,7 @@ def _say(line: str) -> None:
     print(escape(line), flush=True)  # the reader may wait at a pipe
 
 
-class _ToPerson:
+class ToPerson:
     """Prints lines for a person."""
 
     def ready(self, ready: Ready) -> None:

@@ -13,10 +13,11 @@ from backup_scp.errors import Unavailable
 from backup_scp.machine import clock
 from backup_scp.node.mass_changes import mass_changes
 from backup_scp.node.opening import OpenStores, set_aside_damaged_index, upgrade_index
+from backup_scp.node.recovering import ReadingCopies
 from backup_scp.node.remote_aes import access_policy, listening, local_ae
 from backup_scp.node.run_record import Maintenance
 from backup_scp.node.settings import Settings
-from backup_scp.ports import Heading, Index, Task
+from backup_scp.ports import Heading, Index, ReadableArchive, Task
 from backup_scp.services import rebuild
 from backup_scp.services.commitment import CommitmentTimers, StorageCommitment
 from backup_scp.services.commitment_verification import CopiesNeeded
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from backup_scp.dimse.association.association_count import SharedCount
     from backup_scp.dimse.association.listener import Listener
     from backup_scp.dimse.association.server import Server
+    from backup_scp.services.recovery import Recovered
 
 log = logging.getLogger(__name__)
 
@@ -95,10 +97,11 @@ class Node:
         """
         with ExitStack() as stack:
             storage, ingest = self._open_storage(stack)
-            ports = self._serve(stack, storage, ingest)
+            reading = ReadingCopies(storage, ingest)
+            ports = self._serve(stack, storage, ingest, reading.archive)
             if self._keeps_up:
                 self._start_maintenance(stack, storage)
-                self._start_copies(stack, storage, ingest)
+                self._start_copies(stack, storage, ingest, reading)
             self._open = stack.pop_all()
         return ports
 
@@ -120,7 +123,9 @@ class Node:
             _tell_of_connections(storage.index, settings)
         return storage, ingest
 
-    def _serve(self, stack: ExitStack, storage: OpenStores, ingest: Ingest) -> tuple[int, ...]:
+    def _serve(
+        self, stack: ExitStack, storage: OpenStores, ingest: Ingest, outgoing: ReadableArchive
+    ) -> tuple[int, ...]:
         """Start the DIMSE server and the Storage Commitment threads; return the ports."""
         from backup_scp.dimse.association.negotiation import is_storage
         from backup_scp.dimse.association.server import Server
@@ -136,7 +141,7 @@ class Node:
         rejections.start()
         stack.callback(rejections.stop)
         served = services(
-            storage.archive,
+            outgoing,
             storage.index,
             policy,
             local,
@@ -178,6 +183,28 @@ class Node:
         if drills is not None:
             drills.start()
             stack.callback(drills.stop)
+    def _start_copies(self, stack: ExitStack, storage: OpenStores, ingest: Ingest, reading: ReadingCopies) -> None:
+        """Start a thread for each further copy; while the archive comes back from one, all of them wait."""
+        copies = ExitStack()
+        stack.callback(copies.close)
+
+        def start() -> None:
+            from backup_scp.node.copy_setup import copy_threads
+
+            for thread in copy_threads(self._settings, storage, ingest):
+                thread.start()
+                copies.callback(thread.stop)
+
+        def after_recovery(_: Recovered) -> None:
+            reading.end()
+            if self._settings.copy:
+                start()
+
+        if (recovery := reading.thread(after_recovery)) is not None:
+            recovery.start()
+            stack.callback(recovery.stop)
+        elif self._settings.copy:
+            start()
 
     @property
     def is_listening(self) -> bool:

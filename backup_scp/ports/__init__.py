@@ -4,7 +4,16 @@ Each Protocol is the contract; one contract suite in ``tests/`` runs on every im
 """
 
 from backup_scp.dicom.file_meta import Heading
-from backup_scp.ports.archive import IMPORT, Archive, ArchivedFile, Arrival, InstanceKey, ReturnedFile, StagedFile
+from backup_scp.ports.archive import (
+    IMPORT,
+    Archive,
+    ArchivedFile,
+    Arrival,
+    InstanceKey,
+    ReadableArchive,
+    ReturnedFile,
+    StagedFile,
+)
 from backup_scp.ports.commitments import (
     Commitment,
     CommitmentRequest,
@@ -40,6 +49,17 @@ from backup_scp.ports.destination import (
 )
 from backup_scp.ports.drills import DrillKind, DrillProblem, DrillRecords, DrillResult, NamingPlace
 from backup_scp.ports.holdings import ClockDoubt, DiskFault, Holdings, IntakeTotals, MassChange, Progress, Task
+from backup_scp.ports.holdings import (
+    RECOVERED,
+    RECOVERY,
+    ClockDoubt,
+    DiskFault,
+    Holdings,
+    IntakeTotals,
+    MassChange,
+    Progress,
+    Task,
+)
 from backup_scp.ports.index import Index, IndexReader, IndexRecords, IndexWriter
 from backup_scp.ports.pulling import (
     Answers,
@@ -71,6 +91,8 @@ from backup_scp.ports.versions import (
 
 __all__ = [
     "IMPORT",
+    "RECOVERED",
+    "RECOVERY",
     "AddResult",
     "Answers",
     "Archive",
@@ -121,6 +143,7 @@ __all__ = [
     "PullSource",
     "ReadOriginal",
     "ReadVersion",
+    "ReadableArchive",
     "Reference",
     "Rejection",
     "RejectionRecorder",

@@ -179,7 +179,44 @@ class ArchivedFile:
         return stream
 
 
-class Archive(Protocol):
+class ReadableArchive(Protocol):
+    """What sending needs of an archive."""
+
+    def read(self, location: str) -> ArchivedFile:
+        """Read the header of a file, without its Data Set.
+
+        Raises
+        ------
+        FileMissing, DigestMismatch
+            The file is gone, or its File Meta is damaged.
+        """
+
+    def load(
+        self, location: str, sha256: str, room: Callable[[int], memoryview | None], *, by_sha256: bool = False
+    ) -> ArchivedFile:
+        """Read every byte, compare it, and keep the compared Data Set in memory, as ``content``.
+
+        It compares the XXH3 that the file holds beside its SHA-256, which detects every accidental change
+        (docs/adr/0022).  When the file has no XXH3, or its SHA-256 is not ``sha256``, it compares SHA-256.  It may read
+        from the page cache, but reads from the disk before it calls a file damaged.
+
+        Parameters
+        ----------
+        room
+            Returns a buffer for a Data Set of that many bytes, or None; without a buffer the file is only compared.
+        by_sha256
+            Whether to compare SHA-256 in any case, as ``verify`` does.
+
+        Raises
+        ------
+        FileMissing, DigestMismatch
+        """
+
+    def announce(self, location: str) -> None:
+        """Start reading a file that will be loaded soon (readahead).  Raises nothing; ``load`` reports errors."""
+
+
+class Archive(ReadableArchive, Protocol):
     """Stores the files.  It never overwrites and never deletes a committed file."""
 
     def stage(self, heading: Heading) -> StagedFile:
@@ -269,15 +306,6 @@ class Archive(Protocol):
     def has_leftovers(self) -> bool:
         """Whether this process discarded a file that was visible already, so that ``sweep`` would yield it."""
 
-    def read(self, location: str) -> ArchivedFile:
-        """Read the header of a file, without its Data Set.
-
-        Raises
-        ------
-        FileMissing, DigestMismatch
-            The file is gone, or its File Meta is damaged.
-        """
-
     def verify(self, location: str, sha256: str) -> ArchivedFile:
         """Read every byte and compare with the file's own digests and with ``sha256``.
 
@@ -285,30 +313,6 @@ class Archive(Protocol):
         ------
         FileMissing, DigestMismatch
         """
-
-    def load(
-        self, location: str, sha256: str, room: Callable[[int], memoryview | None], *, by_sha256: bool = False
-    ) -> ArchivedFile:
-        """Read every byte, compare it, and keep the compared Data Set in memory, as ``content``.
-
-        It compares the XXH3 that the file holds beside its SHA-256, which detects every accidental change
-        (docs/adr/0022).  When the file has no XXH3, or its SHA-256 is not ``sha256``, it compares SHA-256.  It may read
-        from the page cache, but reads from the disk before it calls a file damaged.
-
-        Parameters
-        ----------
-        room
-            Returns a buffer for a Data Set of that many bytes, or None; without a buffer the file is only compared.
-        by_sha256
-            Whether to compare SHA-256 in any case, as ``verify`` does.
-
-        Raises
-        ------
-        FileMissing, DigestMismatch
-        """
-
-    def announce(self, location: str) -> None:
-        """Start reading a file that will be loaded soon (readahead).  Raises nothing; ``load`` reports errors."""
 
     def flush(self, location: str) -> None:
         """Make a committed file and all entries on its path durable, also when another program put it there.

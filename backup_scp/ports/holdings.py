@@ -83,6 +83,10 @@ class Task:
     note: str = ""
 
 
+RECOVERY, RECOVERED = "recovery", "recovered"
+"""Names of the task that brings the archive back from a copy, while most files are not here, and of its result."""
+
+
 class Progress(NamedTuple):
     """The progress of a long task; a total of 0 is not known yet."""
 

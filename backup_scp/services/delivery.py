@@ -16,11 +16,11 @@ from backup_scp.errors import (
     InstanceRefused,
 )
 from backup_scp.ports import (
-    Archive,
     Destination,
     IndexReader,
     InstanceKey,
     Meanwhile,
+    ReadableArchive,
     StoredVersion,
     VerificationResult,
 )
@@ -62,7 +62,7 @@ Others = Callable[[StoredVersion], Iterable[StoredVersion]]
 """Returns the versions that have the same content as one, in another encoding."""
 
 
-def others_of(archive: Archive, index: IndexReader) -> Others:
+def others_of(archive: ReadableArchive, index: IndexReader) -> Others:
     """Return a function that finds other versions with the same content, for a damaged one."""
 
     def others(held: StoredVersion) -> Iterator[StoredVersion]:
@@ -78,7 +78,7 @@ def others_of(archive: Archive, index: IndexReader) -> Others:
     return others
 
 
-def _says_the_same(archive: Archive, version: StoredVersion, held: StoredVersion) -> bool:
+def _says_the_same(archive: ReadableArchive, version: StoredVersion, held: StoredVersion) -> bool:
     try:
         return archive.read(version.location).arrival.same_as == held.sha256
     except (ArchiveUnavailable, Damaged):

@@ -172,10 +172,19 @@ class Ingest:
         self._guard.check()
         count = 0
         for locations in self._archive.sweep():
-            added = {location: self._add(location) for location in locations}
-            count += sum(result not in {AddResult.HELD, None} for result in added.values())
-            self._flush_rows([location for location, result in added.items() if result])
+            count += self.add_rows(locations)
         return count
+
+    def add_rows(self, locations: Sequence[str]) -> int:
+        """Add the rows of visible files, durably; return how many were not there.  A damaged file is told.
+
+        Raises
+        ------
+        ArchiveUnavailable, IndexUnavailable
+        """
+        added = {location: self._add(location) for location in locations}
+        self._flush_rows([location for location, result in added.items() if result])
+        return sum(result not in {AddResult.HELD, None} for result in added.values())
 
     def _add(self, location: str) -> AddResult | None:
         """Add the row of a visible file; None for a damaged one, which is told."""

@@ -15,7 +15,7 @@ from typing import Self
 from backup_scp.errors import DigestMismatch
 from backup_scp.machine import clock
 from backup_scp.machine.digests import digest_like
-from backup_scp.ports import Archive, ArchivedFile, StoredVersion, Upcoming
+from backup_scp.ports import ArchivedFile, ReadableArchive, StoredVersion, Upcoming
 
 MEMORY_BYTES = 32 << 20
 """The longest Data Set that is sent from memory, in bytes; a longer one is read twice."""
@@ -66,7 +66,7 @@ class VerifiedReader(AbstractContextManager["VerifiedReader"]):
         Whether to compare each one by SHA-256, see ``Archive.load``.
     """
 
-    def __init__(self, archive: Archive, *, by_sha256: bool = False) -> None:
+    def __init__(self, archive: ReadableArchive, *, by_sha256: bool = False) -> None:
         self._archive = archive
         self._by_sha256 = by_sha256
         self._room: _Buffer | None = None

@@ -22,7 +22,7 @@ from backup_scp.errors import (
     NoRoom,
     NothingAccepted,
 )
-from backup_scp.ports import Archive, Index, Inventory, Progress, RestoreDestination, Selection, StoredVersion
+from backup_scp.ports import Index, Inventory, Progress, ReadableArchive, RestoreDestination, Selection, StoredVersion
 from backup_scp.services.delivery import Delivery, Outcome, others_of, retrieve
 from backup_scp.services.read_ahead import VerifiedReader
 from backup_scp.services.restore_journal import RestoreJournal
@@ -43,7 +43,7 @@ _FULL = 2  # refusals for lack of room in a row that mean a full destination; a 
 
 
 def restore(  # noqa: PLR0913 - each by its name
-    archive: Archive,
+    archive: ReadableArchive,
     index: Index,
     selection: Selection | Worklist,
     destination: RestoreDestination,
@@ -128,7 +128,7 @@ class _Run:
 
     def __init__(
         self,
-        archive: Archive,
+        archive: ReadableArchive,
         index: Index,
         selection: Selection | Worklist,
         destination: RestoreDestination,

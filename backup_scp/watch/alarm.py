@@ -9,7 +9,7 @@ from datetime import datetime
 
 from backup_scp.errors import Damaged, Unavailable
 from backup_scp.machine import clock
-from backup_scp.ports import Archive, Index, MassChange, Task, VerificationResult
+from backup_scp.ports import RECOVERY, Archive, Index, MassChange, Task, VerificationResult
 
 Storms = Callable[[datetime | None], list[MassChange]]
 
@@ -55,7 +55,10 @@ class CopyAlarm:
         return self._sentence
 
     def _look(self) -> str:
-        seen = self._index.tasks().get(SEEN)
+        tasks = self._index.tasks()
+        if RECOVERY in tasks:
+            return "the archive is being recovered: copying begins when it is whole"
+        seen = tasks.get(SEEN)
         if storms := self._storms(seen.began_at if seen else None):
             return storms[0].sentence
         if not self._lost_images:

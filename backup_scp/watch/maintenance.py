@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from backup_scp.errors import BackupSCPError, IndexDamaged, IndexUnavailable, Unavailable
 from backup_scp.machine import clock
 from backup_scp.machine.priority import lower_priority
-from backup_scp.ports import Archive, Index, MassChange, Progress, Task
+from backup_scp.ports import RECOVERY, Archive, Index, MassChange, Progress, Task
 from backup_scp.services import rebuild, verify
 from backup_scp.services.throttle import Throttle
 from backup_scp.watch.unforeseen import place_of
@@ -220,7 +220,7 @@ class MaintenanceThread:
         (log.error if found.needs_a_person else log.info)("Every file was read: %s", found.summary)
 
     def _is_due(self, tasks: dict[str, Task]) -> bool:
-        if not self._full_pass_days:
+        if not self._full_pass_days or RECOVERY in tasks:
             return False
         last = tasks.get(verify.DONE)
         every = timedelta(days=self._full_pass_days)

@@ -24,7 +24,15 @@ from backup_scp.dimse.scp import transfers
 from backup_scp.dimse.scp.heartbeat import Heartbeat
 from backup_scp.dimse.scu.storage_scu import StorageSCU
 from backup_scp.errors import DestinationUnavailable, InstanceRefused
-from backup_scp.ports import Archive, ArchivedFile, Destination, Index, Meanwhile, StoredVersion, do_nothing
+from backup_scp.ports import (
+    ArchivedFile,
+    Destination,
+    Index,
+    Meanwhile,
+    ReadableArchive,
+    StoredVersion,
+    do_nothing,
+)
 from backup_scp.services.delivery import Delivery, Outcome, others_of, retrieve
 from backup_scp.services.read_ahead import VerifiedReader
 
@@ -139,7 +147,9 @@ class RetrieveOperation:
             return None
         return _LONGEST_PENDING_S
 
-    def run(self, archive: Archive, index: Index, held: Sequence[StoredVersion], destination: Destination) -> None:
+    def run(
+        self, archive: ReadableArchive, index: Index, held: Sequence[StoredVersion], destination: Destination
+    ) -> None:
         """Send all instances, with Pending responses, until done or cancelled."""
         with VerifiedReader(archive) as outgoing:
             try:

@@ -12,7 +12,7 @@ from backup_scp.dimse.messages.command_set import CommandSet, Element
 from backup_scp.dimse.scp.retrieve_operation import RetrieveOperation, Retriever, SameAssociation
 from backup_scp.dimse.scu.storage_scu import MEDIUM_PRIORITY, MoveOriginator
 from backup_scp.errors import IndexUnavailable, MatchesUncounted
-from backup_scp.ports import Archive, Index, RejectionRecorder, RemoteAE, ServiceKind, StoredVersion
+from backup_scp.ports import Index, ReadableArchive, RejectionRecorder, RemoteAE, ServiceKind, StoredVersion
 
 OpenDestination = Callable[[RemoteAE, MoveOriginator, Callable[[], None], str], Retriever]
 """Arguments: the Move Destination, the originator, a function to call while waiting, our AE title."""
@@ -41,7 +41,7 @@ class RetrieveSCP:
 
     def __init__(
         self,
-        archive: Archive,
+        archive: ReadableArchive,
         index: Index,
         policy: AccessPolicy,
         open_destination: OpenDestination,

@@ -20,7 +20,7 @@ from backup_scp.dimse.scp.verification_scp import VerificationSCP
 from backup_scp.dimse.scu.remote_ae_destination import RemoteAEDestination
 from backup_scp.dimse.scu.storage_commitment_scu import EventReportSCU
 from backup_scp.dimse.scu.storage_scu import MoveOriginator
-from backup_scp.ports import Archive, Index, RejectionRecorder, RemoteAE, ServiceKind
+from backup_scp.ports import Index, ReadableArchive, RejectionRecorder, RemoteAE, ServiceKind
 from backup_scp.services.commitment import StorageCommitment
 from backup_scp.services.ingest import Ingest
 
@@ -30,7 +30,7 @@ _GET = frozenset(model.get_uid for model in MODELS.values())
 
 
 def services(  # noqa: PLR0913 - each by its name
-    archive: Archive,
+    archive: ReadableArchive,
     index: Index,
     policy: AccessPolicy,
     local: LocalAE,

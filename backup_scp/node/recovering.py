@@ -1,0 +1,366 @@
+"""Make a node again from a further copy: on an empty machine first, then in the running node until all is back."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from contextlib import closing, suppress
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import msgspec
+
+from backup_scp.errors import (
+    DestinationAway,
+    DigestMismatch,
+    IndexUnavailable,
+    InvalidSelection,
+    InvalidSettings,
+    Unavailable,
+)
+from backup_scp.machine import clock
+from backup_scp.machine.folders import fsync, fsync_folder, make_folders
+from backup_scp.node.copy_places import open_place
+from backup_scp.node.opening import OpenStores, index_path, open_archive, open_index
+from backup_scp.node.settings import Sections, Settings
+from backup_scp.ports import RECOVERY, Contents, CopyPlace, Index, StandAloneCopy, Task
+from backup_scp.services.bringing_back import ArchiveWithCopies, BringingBack, Pace
+from backup_scp.services.ingest import Ingest
+from backup_scp.services.recovery import Recovered, Recovery
+
+if TYPE_CHECKING:
+    from backup_scp.ports import Progress
+    from backup_scp.watch.recovery_thread import RecoveryThread
+
+log = logging.getLogger(__name__)
+
+_UNNAMED = "recovered from"
+"""Name of the copy in the index when the settings name none like it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where an archive comes back from; recorded until all is back.
+
+    Attributes
+    ----------
+    url
+        A folder, or the URL of a copy.
+    copy
+        Name of the copy in the index; empty until it is known.
+    taken_at
+        When the copy's index was written, ISO 8601; empty without one.
+    mb_per_s
+        The highest rate; 0 for none.
+    key
+        File with the recovery key; empty for a copy that is not sealed.
+    """
+
+    url: str
+    copy: str = ""
+    taken_at: str = ""
+    mb_per_s: float = 0
+    key: str = ""
+
+    @property
+    def index_taken_at(self) -> datetime | None:
+        """When the copy's index was written."""
+        return datetime.fromisoformat(self.taken_at) if self.taken_at else None
+
+
+def source_of(task: Task) -> Source:
+    """Return where a recovery that was recorded comes from."""
+    return Source(**json.loads(task.position))
+
+
+def open_source(source: Source) -> StandAloneCopy:
+    """Return the copy that an archive comes back from, not entered.
+
+    Raises
+    ------
+    InvalidSelection
+        There is no copy of an archive.
+    InvalidSettings
+    """
+    from backup_scp.copies.drive.drive_copy import DriveCopy
+
+    folder = drive_folder(Path(source.url))
+    return DriveCopy(source.copy or _UNNAMED, folder, lambda: _archive_of(folder))
+
+
+def drive_folder(named: Path) -> Path:
+    """Return the folder of a drive that a person names: itself, or one folder in it.
+
+    Raises
+    ------
+    InvalidSelection
+    """
+    from backup_scp.copies.drive.drive_marker import read_marker
+
+    folders = [named]
+    with suppress(OSError):
+        folders += sorted(named.iterdir())
+    for folder in folders:
+        if read_marker(folder) is not None:
+            return folder.absolute()
+    raise InvalidSelection(f"There is no copy of an archive in {named}: name the folder that has BACKUP-SCP.json")
+
+
+def _archive_of(folder: Path) -> str | None:
+    from backup_scp.copies.drive.drive_marker import read_marker
+
+    marker = read_marker(folder)
+    return marker.archive if marker else None
+
+
+# -- on the empty machine ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Adapted:
+    """The settings of the node that was lost, for a new machine.
+
+    Attributes
+    ----------
+    sections
+        The settings.
+    notes
+        What a person must put back, one sentence each.
+    """
+
+    sections: Sections
+    notes: tuple[str, ...] = ()
+
+    def toml_of(self, file: Path, home: Path) -> str:
+        """Return the text of a settings file for a home, without what has its usual value."""
+        values, usual = msgspec.to_builtins(self.sections), msgspec.to_builtins(Sections())
+        changed = _changed(values, usual)
+        node = cast("dict[str, object]", changed.setdefault("node", {}))
+        node["home"] = "." if file.absolute().parent == home else str(home)
+        return msgspec.toml.encode(changed).decode()
+
+
+def _changed(values: dict[str, object], usual: dict[str, object]) -> dict[str, object]:
+    """Return the values that are not the usual ones."""
+    changed: dict[str, object] = {}
+    for name, value in values.items():
+        if isinstance(value, dict) and isinstance(usual.get(name), dict):
+            if inner := _changed(value, cast("dict[str, object]", usual[name])):
+                changed[name] = inner
+        elif value != usual.get(name):
+            changed[name] = value
+    return changed
+
+
+def adapt(saved: str, home: Path, *, ae_title: str = "") -> Adapted:
+    """Turn the saved settings into those of a new machine: its own folders, and no file that is not here.
+
+    Raises
+    ------
+    DigestMismatch
+        They cannot be read.
+    """
+    try:
+        sections = msgspec.toml.decode(saved, type=Sections)
+    except msgspec.MsgspecError as error:
+        raise DigestMismatch(f"The settings of the copy cannot be used ({error})") from None
+    notes: list[str] = []
+    sections = msgspec.structs.replace(
+        sections,
+        node=msgspec.structs.replace(sections.node, home="", ae_title=ae_title or sections.node.ae_title),
+        archive=msgspec.structs.replace(sections.archive, url=""),
+        index=msgspec.structs.replace(sections.index, url=""),
+        log=msgspec.structs.replace(sections.log, file=""),
+    )
+    if sections.tls.certificate and not _is_here(home, sections.tls.certificate):
+        notes.append("TLS is off: put certificate and key back, and set [tls] and tls of each [[remote]] again")
+        sections = msgspec.structs.replace(
+            sections,
+            tls=type(sections.tls)(),
+            node=msgspec.structs.replace(sections.node, plain=True),
+            remote=tuple(msgspec.structs.replace(remote, tls=False) for remote in sections.remote),
+        )
+    for copy in sections.copy:
+        for key in ("secret_key_file", "password_file", "token_file", "rclone_config", "ca"):
+            named = getattr(copy, key)
+            if named and not _is_here(home, named):
+                notes.append(f"Copy {copy.name} waits for its {key}: {named}")
+        if copy.url.startswith("s3:") and not copy.access_key:
+            notes.append(f"Copy {copy.name} waits for its access_key, which no copy holds")
+    return Adapted(sections, tuple(notes))
+
+
+def _is_here(home: Path, named: str) -> bool:
+    return (home / Path(named).expanduser()).is_file()
+
+
+def require_empty(settings: Settings) -> Task | None:
+    """Raise unless there is no archive yet; return the recovery that was begun here.
+
+    Raises
+    ------
+    InvalidSelection
+    """
+    if not settings.index_is_embedded:
+        raise InvalidSelection(
+            "recover makes an SQLite index: leave url of [index] empty for now; docs/way-back.md says how to go on"
+        )
+    if index_path(settings).exists():
+        with closing(open_index(settings)) as index:
+            task = index.tasks().get(RECOVERY)
+        if task is None:
+            raise InvalidSelection(
+                f"There is an archive in {settings.home}: recover needs an empty home (BACKUP_SCP_HOME=FOLDER). To "
+                "bring back single studies: backup-scp copies fetch"
+            )
+        return task
+    archive = open_archive(settings)
+    if settings.archive_path.exists() and next(archive.locations(), None) is not None:
+        raise InvalidSelection(
+            f"There are images in {settings.archive_path}: recover needs an empty home (BACKUP_SCP_HOME=FOLDER)"
+        )
+    return None
+
+
+def write_settings(path: Path, text: str) -> None:
+    """Write a settings file that is not there yet, durably.
+
+    Raises
+    ------
+    InvalidSettings
+    """
+    try:
+        make_folders(path.parent, 0o700)
+        part = path.with_name(f"{path.name}.part")
+        with part.open("wb") as stream:
+            stream.write(text.encode())
+            stream.flush()
+            fsync(stream.fileno())
+        part.rename(path)
+        fsync_folder(path.parent)
+    except OSError as error:
+        raise InvalidSettings(f"{path} cannot be written ({error.strerror})") from None
+
+
+def begin(settings: Settings, place: StandAloneCopy, source: Source) -> Contents:
+    """Make the home of a node from a copy that was entered: its index, and the note that the files are to come.
+
+    After a crash it begins anew: the index has its name only when it is whole.
+
+    Raises
+    ------
+    DestinationUnavailable, DigestMismatch, IndexUnavailable, ArchiveUnavailable
+    """
+    final = index_path(settings)
+    part = final.with_name(f"{final.name}.coming")
+    make_folders(settings.home, 0o700)
+    for suffix in ("", "-wal", "-shm"):
+        part.with_name(f"{part.name}{suffix}").unlink(missing_ok=True)
+    contents = place.contents()
+    try:
+        has_index = place.fetch_index(part)
+    except OSError as error:
+        raise IndexUnavailable(f"{final.parent} cannot take the index ({error.strerror})") from None
+    coming = msgspec.structs.replace(settings, index=type(settings.index)(f"sqlite:///{part.as_posix()}"))
+    with closing(open_index(coming, migrate=True)) as index:
+        identity = index.archive_identity() or place.archive or None
+        name = _name_of(settings, index, place, source)
+        identity = open_archive(settings).establish(identity)
+        index.record_archive_identity(identity)
+        taken = contents.taken_at.isoformat() if has_index and contents.taken_at else ""
+        note = replace(source, copy=name, taken_at=taken)
+        index.record_task(Task(RECOVERY, clock.now(), position=json.dumps(asdict(note))))
+    for suffix in ("-wal", "-shm"):
+        part.with_name(f"{part.name}{suffix}").unlink(missing_ok=True)
+    part.rename(final)
+    fsync_folder(final.parent)
+    return contents
+
+
+def _name_of(settings: Settings, index: Index, place: StandAloneCopy, source: Source) -> str:
+    """Return the name that the copy has in its index: by its drive, else by its URL."""
+    states = index.copies.states(clock.now())
+    if place.medium:
+        names = [state.name for state in states if state.medium == place.medium]
+    else:
+        names = [copy.name for copy in settings.copy if copy.url.rstrip("/") == source.url.rstrip("/")]
+    return names[0] if names else source.copy or _UNNAMED
+
+
+# -- in the running node -----------------------------------------------------------------------------------------------
+
+
+class ReadingCopies:
+    """What of the archive is damaged or missing is read through the further copies.
+
+    Attributes
+    ----------
+    archive
+        For sending: it brings back what is not here.
+    bring_back
+        Brings back.
+    task
+        The recovery that is not finished; None without one.
+    """
+
+    def __init__(self, storage: OpenStores, ingest: Ingest) -> None:
+        self._settings = storage.settings
+        self._storage = storage
+        self._ingest = ingest
+        self.task: Task | None = None
+        with suppress(Unavailable):
+            self.task = storage.index.tasks().get(RECOVERY)
+        self.bring_back = BringingBack(storage.archive, storage.index, ingest, self._place, storage.settings.home)
+        self.archive = ArchiveWithCopies(storage.archive, self.bring_back)
+
+    def _place(self, name: str, _medium: str) -> CopyPlace | None:
+        if self.task is not None and (source := source_of(self.task)).copy == name:
+            return open_source(source)
+        for copy in self._settings.copy:
+            if copy.name == name:
+                try:
+                    return open_place(self._settings, copy, self._storage.index)
+                except InvalidSettings as error:
+                    log.warning("Copy %s: %s", name, error)
+        return None
+
+    def end(self) -> None:
+        """Note that the recovery has ended."""
+        self.task = None
+
+    def thread(self, at_end: Callable[[Recovered], None]) -> RecoveryThread | None:
+        """Return the thread that goes on with the recovery; None when there is none."""
+        if self.task is None:
+            return None
+        from backup_scp.watch.recovery_thread import RecoveryThread
+
+        source = source_of(self.task)
+
+        def make(pace: Pace, on_progress: Callable[[Progress], None]) -> Recovery:
+            try:
+                place = open_source(source)
+            except InvalidSelection as error:
+                raise DestinationAway(str(error)) from error
+            return Recovery(
+                place,
+                source.copy,
+                self._storage.archive,
+                self._storage.index,
+                self._ingest,
+                self.bring_back,
+                taken_at=source.index_taken_at,
+                pace=pace,
+                on_progress=on_progress,
+            )
+
+        return RecoveryThread(
+            make,
+            self._storage.index,
+            self.task,
+            mb_per_s=source.mb_per_s,
+            is_asked=lambda: bool(self.bring_back.waiting),
+            at_end=at_end,
+        )

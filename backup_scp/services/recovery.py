@@ -1,0 +1,238 @@
+"""Bring a whole archive back from a further copy: the newest studies first, each file compared as it comes.
+
+The index came before: queries are answered already, and ``BringingBack`` fetches what somebody asks for.  What is here
+is not fetched again, so that a further run continues after any interruption.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Container, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import islice
+from typing import NamedTuple
+
+from backup_scp.machine import clock
+from backup_scp.ports import (
+    Archive,
+    CopyItem,
+    Index,
+    ListedImage,
+    Progress,
+    ReturnedFile,
+    Selection,
+    StandAloneCopy,
+    StoredVersion,
+    VerificationResult,
+)
+from backup_scp.services.bringing_back import BringingBack, Pace, fetch, in_batches, keep, size_of
+from backup_scp.services.ingest import Ingest
+
+log = logging.getLogger(__name__)
+
+_LISTED_AT_ONCE = 1000
+_MOST_TOLD = 1000
+
+
+class Missing(NamedTuple):
+    """An image that did not come back, and why."""
+
+    held: StoredVersion
+    reason: str
+
+
+@dataclass(slots=True)
+class Recovered:
+    """What came back.
+
+    Attributes
+    ----------
+    found, brought, brought_bytes
+        Images that were here already, images that came, and the bytes of their Data Sets.
+    from_lists
+        Those of them that only the copy's lists knew: they were stored after its index was written.
+    unlisted
+        Images of the lists that could not be read, so that nobody knows their patients.
+    missing_count, missing
+        Images that did not come; the first thousand of them.
+    """
+
+    found: int = 0
+    brought: int = 0
+    brought_bytes: int = 0
+    from_lists: int = 0
+    unlisted: int = 0
+    missing_count: int = 0
+    missing: list[Missing] = field(default_factory=list)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether everything is here."""
+        return not (self.missing_count or self.unlisted)
+
+
+class Recovery:
+    """One recovery; one thread runs it.
+
+    Parameters
+    ----------
+    place
+        The copy, not entered.
+    name
+        Of the copy in the index.
+    archive, index, ingest
+        Where everything goes.
+    bring_back
+        Tries other copies for what this one does not give, and tells when somebody waits.
+    taken_at
+        When the copy's index was written; None when there was none.
+    pace
+        Called with the size of each file before it is fetched.
+    on_progress
+        Called after each batch.
+    """
+
+    def __init__(  # noqa: PLR0913 - each by its name
+        self,
+        place: StandAloneCopy,
+        name: str,
+        archive: Archive,
+        index: Index,
+        ingest: Ingest,
+        bring_back: BringingBack,
+        *,
+        taken_at: datetime | None,
+        pace: Pace = lambda _: None,
+        on_progress: Callable[[Progress], None] = lambda _: None,
+    ) -> None:
+        self._place = place
+        self._name = name
+        self._archive = archive
+        self._index = index
+        self._ingest = ingest
+        self._bring_back = bring_back
+        self._taken_at = taken_at
+        self._pace = pace
+        self._on_progress = on_progress
+        self._passed = self._passed_bytes = 0
+        self._total = self._total_bytes = 0
+        self.done = Recovered()
+
+    def run(self) -> Recovered:
+        """Bring everything back, and compare it.
+
+        Raises
+        ------
+        DestinationUnavailable, ArchiveUnavailable, IndexUnavailable
+            Run it again: what is here stays.
+        """
+        self.done = Recovered()
+        with self._place as place:
+            copy = self._index.copies.register(self._name, place.medium, clock.now(), place.label)
+            self._learn(copy, self._taken_at)
+            if self._walk(is_last=self._taken_at is None) and self._taken_at is not None:
+                self._learn(copy, None)  # the lists may know where the others are
+                self._walk(is_last=True)
+        return self.done
+
+    # -- what the copy's lists know ------------------------------------------------------------------------------------
+
+    def _learn(self, copy: int, since: datetime | None) -> None:
+        """Learn what the copy's lists say, and take in the images that its index does not know."""
+        images = self._place.listed(since)
+        while some := list(islice(images, _LISTED_AT_ONCE)):
+            listed = {self._location(image): image for image in some}
+            stored = {location: image.stored for location, image in listed.items()}
+            if unknown := self._index.copies.learn(copy, stored):
+                self._take_in([_item(location, listed[location]) for location in sorted(unknown)])
+                self._index.copies.learn(copy, stored)
+
+    def _location(self, image: ListedImage) -> str:
+        if image.location or image.key is None:
+            return image.location
+        return self._archive.location_of(image.key, image.sha256)
+
+    def _take_in(self, items: Sequence[CopyItem]) -> None:
+        """Fetch images and add their rows, which their files say."""
+        for part in in_batches(items, lambda item: item.held.size_bytes):
+            fetched = fetch(self._place, part, self._archive, self._pace)
+            self._archive.keep(fetched.returned)
+            self._ingest.add_rows([each.location for each in fetched.returned])
+            self._count(fetched.returned)
+            self.done.from_lists += len(fetched.returned)
+            self.done.unlisted += len(fetched.errors)
+            for error in fetched.errors.values():
+                log.error("Recovery: %s", error)
+
+    # -- what the index knows ------------------------------------------------------------------------------------------
+
+    def _walk(self, *, is_last: bool) -> int:
+        """Bring what is not here, newest studies first; return how many images did not come."""
+        held = self._index.holdings()
+        self._total, self._total_bytes, self._passed, self._passed_bytes = held.versions, held.size_bytes, 0, 0
+        self.done.found, self.done.missing_count, self.done.missing = 0, 0, []
+        brought_before = self.done.brought
+        with ThreadPoolExecutor(1, "keep") as keeper:
+            keeping: Future[None] | None = None
+            for studies in self._index.select_in_batches(Selection(all_versions=True)):
+                for part in in_batches(studies, size_of):
+                    returned = self._fetch([each for each in part if not self._archive.has(each.location)], is_last)
+                    if keeping is not None:
+                        keeping.result()
+                    keeping = keeper.submit(self._keep, returned)
+                    self._pass(part)
+            if keeping is not None:
+                keeping.result()
+        self.done.found = self._passed - self.done.missing_count - (self.done.brought - brought_before)
+        return self.done.missing_count
+
+    def _fetch(self, versions: Sequence[StoredVersion], is_last: bool) -> list[ReturnedFile]:  # noqa: FBT001
+        """Fetch what the copy has of these; try other copies for the rest."""
+        if not versions:
+            self._pace(0)
+            return []
+        source = self._name, self._place.medium
+        holders = self._index.copies.holders([held.location for held in versions])
+        items = [item for each in holders.values() for *copy, item in each if tuple(copy) == source]
+        fetched = fetch(self._place, items, self._archive, self._pace)
+        come = {each.location for each in fetched.returned}
+        if rest := [held for held in versions if held.location not in come]:
+            errors = self._bring_back.bring_all(rest)
+            self._count_others(rest, errors)
+            self._miss([Missing(held, errors[held.location]) for held in rest if held.location in errors], is_last)
+        return fetched.returned
+
+    def _count_others(self, versions: Sequence[StoredVersion], errors: Container[str]) -> None:
+        for held in versions:
+            if held.location not in errors:
+                self.done.brought += 1
+                self.done.brought_bytes += held.size_bytes
+
+    def _miss(self, missing: Sequence[Missing], is_last: bool) -> None:  # noqa: FBT001
+        self.done.missing_count += len(missing)
+        self.done.missing += missing[: max(0, _MOST_TOLD - len(self.done.missing))]
+        if is_last:
+            for each in missing:
+                log.error("%s did not come back: %s", each.held.location, each.reason)
+            self._index.record_verification(VerificationResult(each.held.location, each.reason) for each in missing)
+
+    def _keep(self, returned: Sequence[ReturnedFile]) -> None:
+        keep(self._archive, self._index, returned)
+        self._count(returned)
+
+    def _count(self, returned: Sequence[ReturnedFile]) -> None:
+        self.done.brought += len(returned)
+        self.done.brought_bytes += sum(each.size_bytes for each in returned)
+
+    def _pass(self, versions: Sequence[StoredVersion]) -> None:
+        self._passed += len(versions)
+        self._passed_bytes += sum(held.size_bytes for held in versions)
+        self._on_progress(Progress(self._passed, self._total, self._passed_bytes, self._total_bytes))
+
+
+def _item(location: str, image: ListedImage) -> CopyItem:
+    uid = image.key.sop_instance_uid if image.key else ""
+    held = StoredVersion("", "", uid, "", "", location, image.sha256, image.size_bytes, clock.now())
+    return CopyItem(0, held, image.stored)
