@@ -199,6 +199,7 @@ def _send(
     """Send the selected images; return the results, missing images, dropped confirmations, and the receipt's file."""
     from backup_scp.node import remote_aes
     from backup_scp.node.opening import OpenStores
+    from backup_scp.node.recovering import readable_archive
     from backup_scp.services import restore as service
     from backup_scp.services.restore_journal import Dropped
     from backup_scp.services.throttle import Patience, SendingHours, Throttle
@@ -219,7 +220,7 @@ def _send(
         inventory = stack.enter_context(remote_aes.inventory(settings, to, journal))
         with progress(f"Restoring to {destination.name}") as show:
             done = service.restore(
-                storage.archive,
+                readable_archive(storage, stack),
                 storage.index,
                 selection,
                 destination,

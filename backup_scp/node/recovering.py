@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -25,8 +25,8 @@ from backup_scp.machine import clock
 from backup_scp.machine.folders import fsync, fsync_folder, make_folders
 from backup_scp.node.copy_places import open_place
 from backup_scp.node.opening import OpenStores, index_path, open_archive, open_index
-from backup_scp.node.settings import Sections, Settings
-from backup_scp.ports import RECOVERY, Contents, CopyPlace, Index, StandAloneCopy, Task
+from backup_scp.node.settings import CopySettings, RemoteSettings, Sections, Settings
+from backup_scp.ports import RECOVERY, Contents, CopyPlace, Index, ReadableArchive, StandAloneCopy, Task
 from backup_scp.services.bringing_back import ArchiveWithCopies, BringingBack, Pace
 from backup_scp.services.ingest import Ingest
 from backup_scp.services.recovery import Recovered, Recovery
@@ -138,21 +138,23 @@ class Adapted:
         """Return the text of a settings file for a home, without what has its usual value."""
         values, usual = msgspec.to_builtins(self.sections), msgspec.to_builtins(Sections())
         changed = _changed(values, usual)
-        node = cast("dict[str, object]", changed.setdefault("node", {}))
+        for tables, kind in ((changed.get("remote", ()), RemoteSettings), (changed.get("copy", ()), CopySettings)):
+            for table in tables:
+                for field in msgspec.structs.fields(kind):
+                    if not field.required and table[field.name] == msgspec.to_builtins(field.default):
+                        del table[field.name]
+        node = changed.setdefault("node", {})
         node["home"] = "." if file.absolute().parent == home else str(home)
         return msgspec.toml.encode(changed).decode()
 
 
-def _changed(values: dict[str, object], usual: dict[str, object]) -> dict[str, object]:
-    """Return the values that are not the usual ones."""
-    changed: dict[str, object] = {}
-    for name, value in values.items():
-        if isinstance(value, dict) and isinstance(usual.get(name), dict):
-            if inner := _changed(value, cast("dict[str, object]", usual[name])):
-                changed[name] = inner
-        elif value != usual.get(name):
-            changed[name] = value
-    return changed
+def _changed(value: Any, usual: Any) -> Any:
+    """Return the settings of a section, or of each table of a list, that do not have their usual value."""
+    return {
+        name: _changed(each, usual[name]) if isinstance(each, dict) else each
+        for name, each in value.items()
+        if each != usual.get(name) and not (isinstance(each, dict) and not _changed(each, usual[name]))
+    }
 
 
 def adapt(saved: str, home: Path, *, ae_title: str = "") -> Adapted:
@@ -235,6 +237,8 @@ def write_settings(path: Path, text: str) -> None:
     try:
         make_folders(path.parent, 0o700)
         part = path.with_name(f"{path.name}.part")
+        part.unlink(missing_ok=True)
+        part.touch(0o600)  # it names the clinic's computers
         with part.open("wb") as stream:
             stream.write(text.encode())
             stream.flush()
@@ -293,6 +297,12 @@ def _name_of(settings: Settings, index: Index, place: StandAloneCopy, source: So
 # -- in the running node -----------------------------------------------------------------------------------------------
 
 
+def readable_archive(storage: OpenStores, open_until: ExitStack) -> ReadableArchive:
+    """Return the archive for a command that sends: what is damaged or missing is brought back from a copy first."""
+    ingest = open_until.enter_context(Ingest(storage.archive, storage.index))
+    return ReadingCopies(storage, ingest).archive
+
+
 class ReadingCopies:
     """What of the archive is damaged or missing is read through the further copies.
 
@@ -327,6 +337,13 @@ class ReadingCopies:
                     log.warning("Copy %s: %s", name, error)
         return None
 
+    def _others(self, name: str) -> Iterator[tuple[str, StandAloneCopy]]:
+        """Yield the other copies of the settings whose lists can be read."""
+        for copy in self._settings.copy:
+            place = self._place(copy.name, "") if copy.name != name else None
+            if isinstance(place, StandAloneCopy):
+                yield copy.name, place
+
     def end(self) -> None:
         """Note that the recovery has ended."""
         self.task = None
@@ -354,6 +371,7 @@ class ReadingCopies:
                 taken_at=source.index_taken_at,
                 pace=pace,
                 on_progress=on_progress,
+                others=self._others(source.copy),
             )
 
         return RecoveryThread(

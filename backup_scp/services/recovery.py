@@ -7,13 +7,15 @@ is not fetched again, so that a further run continues after any interruption.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
 from typing import NamedTuple
 
+from backup_scp.errors import Damaged, Unavailable
 from backup_scp.machine import clock
 from backup_scp.ports import (
     Archive,
@@ -49,17 +51,19 @@ class Recovered:
 
     Attributes
     ----------
-    found, brought, brought_bytes
-        Images that were here already, images that came, and the bytes of their Data Sets.
+    here
+        Images of the index that are here now.
+    brought, brought_bytes
+        Images that came in this run, and the bytes of their Data Sets.
     from_lists
         Those of them that only the copy's lists knew: they were stored after its index was written.
     unlisted
-        Images of the lists that could not be read, so that nobody knows their patients.
+        Images that the lists alone know, and that did not come, so that nobody knows their patients.
     missing_count, missing
         Images that did not come; the first thousand of them.
     """
 
-    found: int = 0
+    here: int = 0
     brought: int = 0
     brought_bytes: int = 0
     from_lists: int = 0
@@ -92,6 +96,8 @@ class Recovery:
         Called with the size of each file before it is fetched.
     on_progress
         Called after each batch.
+    others
+        Further copies by their name, not entered: their lists may know where an image is that this one has damaged.
     """
 
     def __init__(  # noqa: PLR0913 - each by its name
@@ -106,6 +112,7 @@ class Recovery:
         taken_at: datetime | None,
         pace: Pace = lambda _: None,
         on_progress: Callable[[Progress], None] = lambda _: None,
+        others: Iterable[tuple[str, StandAloneCopy]] = (),
     ) -> None:
         self._place = place
         self._name = name
@@ -116,6 +123,8 @@ class Recovery:
         self._taken_at = taken_at
         self._pace = pace
         self._on_progress = on_progress
+        self._others = others
+        self._failed: dict[str, str] = {}  # images of the lists that this copy has damaged, and why
         self._passed = self._passed_bytes = 0
         self._total = self._total_bytes = 0
         self.done = Recovered()
@@ -130,41 +139,52 @@ class Recovery:
         """
         self.done = Recovered()
         with self._place as place:
-            copy = self._index.copies.register(self._name, place.medium, clock.now(), place.label)
-            self._learn(copy, self._taken_at)
-            if self._walk(is_last=self._taken_at is None) and self._taken_at is not None:
-                self._learn(copy, None)  # the lists may know where the others are
+            self._learn(self._name, place, self._taken_at)
+            lacks_some = self._walk(is_last=False) > 0
+            if lacks_some and self._taken_at is not None:
+                self._learn(self._name, place, None)  # the lists may know where the others are
+            if lacks_some or self._failed:
+                self._learn_from_others()
                 self._walk(is_last=True)
+        self.done.unlisted = len(self._failed)
+        for error in self._failed.values():
+            log.error("Recovery: %s", error)
         return self.done
 
     # -- what the copy's lists know ------------------------------------------------------------------------------------
 
-    def _learn(self, copy: int, since: datetime | None) -> None:
-        """Learn what the copy's lists say, and take in the images that its index does not know."""
-        images = self._place.listed(since)
+    def _learn(self, name: str, place: StandAloneCopy, since: datetime | None) -> None:
+        """Learn what a copy's lists say, and take in the images that the index does not know."""
+        copy = self._index.copies.register(name, place.medium, clock.now(), place.label)
+        images = place.listed(since)
         while some := list(islice(images, _LISTED_AT_ONCE)):
             listed = {self._location(image): image for image in some}
             stored = {location: image.stored for location, image in listed.items()}
             if unknown := self._index.copies.learn(copy, stored):
-                self._take_in([_item(location, listed[location]) for location in sorted(unknown)])
+                self._take_in(place, [_item(location, listed[location]) for location in sorted(unknown)])
                 self._index.copies.learn(copy, stored)
+
+    def _learn_from_others(self) -> None:
+        for name, place in self._others:
+            with suppress(Unavailable, Damaged), place:
+                self._learn(name, place, None)
 
     def _location(self, image: ListedImage) -> str:
         if image.location or image.key is None:
             return image.location
         return self._archive.location_of(image.key, image.sha256)
 
-    def _take_in(self, items: Sequence[CopyItem]) -> None:
+    def _take_in(self, place: StandAloneCopy, items: Sequence[CopyItem]) -> None:
         """Fetch images and add their rows, which their files say."""
         for part in in_batches(items, lambda item: item.held.size_bytes):
-            fetched = fetch(self._place, part, self._archive, self._pace)
+            fetched = fetch(place, part, self._archive, self._pace)
             self._archive.keep(fetched.returned)
             self._ingest.add_rows([each.location for each in fetched.returned])
             self._count(fetched.returned)
             self.done.from_lists += len(fetched.returned)
-            self.done.unlisted += len(fetched.errors)
-            for error in fetched.errors.values():
-                log.error("Recovery: %s", error)
+            self._failed |= fetched.errors
+            for each in fetched.returned:
+                self._failed.pop(each.location, None)
 
     # -- what the index knows ------------------------------------------------------------------------------------------
 
@@ -172,8 +192,7 @@ class Recovery:
         """Bring what is not here, newest studies first; return how many images did not come."""
         held = self._index.holdings()
         self._total, self._total_bytes, self._passed, self._passed_bytes = held.versions, held.size_bytes, 0, 0
-        self.done.found, self.done.missing_count, self.done.missing = 0, 0, []
-        brought_before = self.done.brought
+        self.done.missing_count, self.done.missing = 0, []
         with ThreadPoolExecutor(1, "keep") as keeper:
             keeping: Future[None] | None = None
             for studies in self._index.select_in_batches(Selection(all_versions=True)):
@@ -185,7 +204,7 @@ class Recovery:
                     self._pass(part)
             if keeping is not None:
                 keeping.result()
-        self.done.found = self._passed - self.done.missing_count - (self.done.brought - brought_before)
+        self.done.here = self._passed - self.done.missing_count
         return self.done.missing_count
 
     def _fetch(self, versions: Sequence[StoredVersion], is_last: bool) -> list[ReturnedFile]:  # noqa: FBT001

@@ -111,7 +111,7 @@ class RecoveryThread:
         self._index.record_task(
             replace(
                 self._task,
-                done=done.found + done.brought,
+                done=done.here,
                 ended_at=clock.now(),
                 position=str(done.missing_count + done.unlisted),
                 note=sentence,
@@ -168,9 +168,8 @@ class RecoveryThread:
 
 def sentence_of(done: Recovered) -> str:
     """Return in one sentence what came back."""
-    here = done.found + done.brought
     lists = f" ({done.from_lists} of them by the copy's lists)" if done.from_lists else ""
     if done.is_complete:
-        return f"The archive is whole again: {count(here, 'image')}, each compared with its digest{lists}"
-    missing = done.missing_count + done.unlisted
-    return f"{count(here, 'image')} came back{lists}; {count(missing, 'image')} MISSING: backup-scp status lists them"
+        return f"The archive is whole again: {count(done.here, 'image')}, each compared with its digest{lists}"
+    missing = count(done.missing_count + done.unlisted, "image")
+    return f"{count(done.here, 'image')} came back{lists}; {missing} MISSING: backup-scp status lists them"

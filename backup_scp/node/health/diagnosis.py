@@ -15,7 +15,7 @@ from backup_scp.node.health.finding import Finding, Severity
 from backup_scp.node.health.refused import refused
 from backup_scp.node.run_record import NodeState
 from backup_scp.node.settings import Settings
-from backup_scp.ports import OwedReports
+from backup_scp.ports import RECOVERY, OwedReports
 
 _LEAST_ROOM_BYTES = 100_000_000
 _OVERDUE = timedelta(days=1)
@@ -27,7 +27,7 @@ _RESTART = "restart the node, and read its log"
 
 def findings(facts: NodeFacts) -> list[Finding]:
     """List the problems, the most serious first; empty when there is nothing to do."""
-    found = [*_node(facts), *_storing(facts), *_clock(facts), *_index(facts)]
+    found = [*_node(facts), *_storing(facts), *_clock(facts), *_index(facts), *_recovery(facts)]
     if facts.known is not None:
         known = facts.known
         found += [*_damage(known), *_changes(known), *_disk(facts, known)]
@@ -143,6 +143,15 @@ def _index(facts: NodeFacts) -> Iterator[Finding]:
     else:
         sentence = f"The index is INCOMPLETE: its rebuild was interrupted, {so_far}{why}. {incomplete}"
         yield _act("index", sentence, "run  backup-scp rebuild")
+
+
+def _recovery(facts: NodeFacts) -> Iterator[Finding]:
+    task = facts.known.tasks.get(RECOVERY) if facts.known else None
+    if task is None:
+        return
+    sentence = f"The archive is being recovered from a copy since {moment(task.began_at)}: {task.note or 'it begins'}"
+    here = "What is not here yet is read through the copy: leave it connected"
+    yield _act("recovery", f"{sentence}. {here}", "wait" if facts.node.running else START)
 
 
 def _damage(known: Known) -> Iterator[Finding]:
