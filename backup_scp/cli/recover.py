@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import subprocess
 import sys
 import threading
 import time
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
 
-from backup_scp.cli.options import ConfigOption, config_of
+from backup_scp.cli.options import ConfigOption, config_of, takes_groups
+from backup_scp.cli.options import moment as parse_moment
 from backup_scp.cli.output import complain, count, moment, progress, say, size
 from backup_scp.cli.serve import ToPerson
-from backup_scp.errors import Unavailable
+from backup_scp.errors import DigestMismatch, Unavailable
 from backup_scp.machine.readable import duration
 
 if TYPE_CHECKING:
+    from backup_scp.node.place_at_url import PlaceOptions
+    from backup_scp.node.recovering import Source
     from backup_scp.node.settings import Settings
     from backup_scp.node.supervisor import Ready
     from backup_scp.ports import StandAloneCopy, Task
@@ -30,29 +36,72 @@ _FILE = "backup-scp.toml"
 _LOOK_EVERY_S = 0.5
 
 
+@dataclass(frozen=True, slots=True)
+class SourceOptions:
+    """How to reach the copy."""
+
+    key: Annotated[
+        str,
+        typer.Option(metavar="FILE|KEY", help="Recovery key of a sealed copy: its file, or as on paper."),
+    ] = ""
+    endpoint: Annotated[str, typer.Option(metavar="URL", help="Of the bucket's service, as in [[copy]].")] = ""
+    region: Annotated[str, typer.Option(metavar="NAME", help="Of the bucket.")] = ""
+    access_key: Annotated[str, typer.Option(metavar="ID", help="Of the bucket; without it AWS_ACCESS_KEY_ID.")] = ""
+    secret_key_file: Annotated[
+        str, typer.Option(metavar="FILE", help="With the secret key; without it AWS_SECRET_ACCESS_KEY.")
+    ] = ""
+    ca: Annotated[str, typer.Option(metavar="FILE", help="Certificate of the CA of an own service.")] = ""
+    rclone_config: Annotated[str, typer.Option(metavar="FILE", help="rclone.conf with the remote.")] = ""
+    as_of: Annotated[
+        datetime | None,
+        typer.Option(
+            metavar="TIME",
+            parser=parse_moment,
+            help="The bucket as it was at this time, before names were deleted or overwritten: 2026-01-31T14:30.",
+        ),
+    ] = None
+
+    def options(self) -> PlaceOptions:
+        """Return them for ``place_at``."""
+        from backup_scp.node.place_at_url import PlaceOptions
+
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        return PlaceOptions(recovery_key=given.pop("key"), **given)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeOptions:
+    """What the new node is like."""
+
+    home: Annotated[
+        Path | None, typer.Option("--home", metavar="FOLDER", help="The new home; without it BACKUP_SCP_HOME.")
+    ] = None
+    ae_title: Annotated[
+        str, typer.Option("--ae-title", metavar="AE", help="Another AE title than the lost node had.")
+    ] = ""
+    throttle: Annotated[
+        float, typer.Option(min=0, metavar="MB/S", help="Read no more than this many MB a second; 0 is no limit.")
+    ] = 0
+    stop_when_done: Annotated[
+        bool, typer.Option("--stop-when-done", help="End when all is back; exit code 1 when images are missing.")
+    ] = False
+    yes: Annotated[bool, typer.Option("--yes", help="Ask nothing.")] = False
+
+
+@takes_groups
 def recover(
     context: typer.Context,
+    *,
     source: Annotated[
         str,
         typer.Argument(
             metavar="FROM",
-            help="A drive's folder, s3://BUCKET/PREFIX, rclone:REMOTE:PATH, or a [[copy]] of the settings by its name.",
+            help="A drive's folder, s3://BUCKET/PREFIX, rclone:REMOTE:PATH, the name of a [[copy]]; or a folder of "
+            "DICOM files, AETITLE@HOST:PORT, dicomweb+https://HOST/PATH.",
         ),
     ],
-    *,
-    home: Annotated[
-        Path | None, typer.Option("--home", metavar="FOLDER", help="The new home; without it BACKUP_SCP_HOME.")
-    ] = None,
-    ae_title: Annotated[
-        str, typer.Option("--ae-title", metavar="AE", help="Another AE title than the lost node had.")
-    ] = "",
-    throttle: Annotated[
-        float, typer.Option(min=0, metavar="MB/S", help="Read no more than this many MB a second; 0 is no limit.")
-    ] = 0,
-    stop_when_done: Annotated[
-        bool, typer.Option("--stop-when-done", help="End the node when all is back; exit code 1 when images miss.")
-    ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Ask nothing.")] = False,
+    node: NodeOptions,
+    reaching: SourceOptions,
     config: ConfigOption = None,
 ) -> None:
     """Make a working node from a further copy, on an empty computer.
@@ -63,11 +112,32 @@ def recover(
 
     Settings come from the copy, unless --config names a file. After an interruption run the same command again, or
     start the node: it goes on where it was. The node runs until Ctrl-C.
+
+    From a folder of DICOM files, and from another PACS, images come as with import and pull, while the node runs.
     """
-    asks = not yes and sys.stdin.isatty()
-    settings = _prepare(_Wanted(source, home, config_of(context, config), ae_title, throttle, asks))
-    if not _serve(settings, stop_when_done=stop_when_done):
+    from backup_scp.node.recovering import write_settings
+
+    wanted = _Wanted(source, config_of(context, config), node, reaching)
+    file, settings = _first_settings(wanted)
+    if (command := _other_road(settings, source)) is not None:
+        if not file.exists():
+            write_settings(file, '[node]\nhome = "."\n')
+        is_well = _serve_and_run(settings, [command, source, "--config", str(file)], stop_when_done=node.stop_when_done)
+    else:
+        is_well = _serve(_prepare(wanted, file, settings), stop_when_done=node.stop_when_done)
+    if not is_well:
         raise typer.Exit(1)
+
+
+def _other_road(settings: Settings, source: str) -> str | None:
+    """Return the command for a source that is no copy of ours; None for a copy."""
+    from backup_scp.node.place_at_url import is_other_folder
+
+    if any(copy.name == source for copy in settings.copy):
+        return None
+    if re.fullmatch(r"(dicom://)?[^/@]+@[^/@]+:\d+/?|dicomweb\+https?://.+", source) or settings.find_remote(source):
+        return "pull"
+    return "import" if is_other_folder(source) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,27 +145,30 @@ class _Wanted:
     """What the command line says."""
 
     source: str
-    home: Path | None
     config: Path | None
-    ae_title: str
-    throttle: float
-    asks: bool
+    node: NodeOptions
+    reaching: SourceOptions
+
+    @property
+    def asks(self) -> bool:
+        """Whether a person is here to be asked."""
+        return not self.node.yes and sys.stdin.isatty()
 
 
-def _prepare(wanted: _Wanted) -> Settings:
+def _prepare(wanted: _Wanted, file: Path, settings: Settings) -> Settings:
     """Make the home, unless a recovery was begun in it; return the settings of the node."""
     from backup_scp.cli.log import configure
     from backup_scp.node.opening import require_owner
-    from backup_scp.node.recovering import Source, begin, open_source, require_empty
+    from backup_scp.node.recovering import begin, named_source, open_source, require_empty
 
-    file, settings = _first_settings(wanted)
     require_owner(settings)
     if (task := require_empty(settings)) is not None:
         say(f"The recovery into {settings.home} goes on. It began {moment(task.began_at)}")
         configure(settings, daemon=True)
         return settings
-    source = Source(wanted.source, mb_per_s=wanted.throttle)
-    with open_source(source) as place:
+    source = named_source(settings, wanted.source, wanted.reaching.options())
+    source = _with_key(settings, replace(source, mb_per_s=wanted.node.throttle), asks=wanted.asks)
+    with open_source(settings, source) as place:
         _tell(wanted.source, place)
         if not file.exists():
             settings = _saved_settings(wanted, file, settings.home, place)
@@ -110,6 +183,30 @@ def _prepare(wanted: _Wanted) -> Settings:
     return settings
 
 
+def _with_key(settings: Settings, source: Source, *, asks: bool) -> Source:
+    """Make sure that what is sealed can be opened; ask for the recovery key, when a person is here."""
+    from backup_scp.node.recovering import keep_key, open_source
+
+    while True:
+        try:
+            with open_source(settings, source) as place:
+                place.saved_settings()
+        except DigestMismatch as error:
+            if not asks:
+                raise
+            complain(str(error))
+            key = typer.prompt("The recovery key, as on the envelope", err=True)
+            source = replace(source, options=replace(source.options, recovery_key=key))
+            continue
+        key = source.options.recovery_key
+        if key and not Path(key).expanduser().is_file():  # the index must not hold it
+            source = replace(source, options=replace(source.options, recovery_key=str(keep_key(settings, key))))
+        elif key:
+            file = str(Path(key).expanduser().absolute())
+            source = replace(source, options=replace(source.options, recovery_key=file))
+        return source
+
+
 def _first_settings(wanted: _Wanted) -> tuple[Path, Settings]:
     """Return the settings file of the new node, which may not be there yet, and its settings so far."""
     from backup_scp.node.settings import find_file, load
@@ -117,7 +214,7 @@ def _first_settings(wanted: _Wanted) -> tuple[Path, Settings]:
     named = find_file(wanted.config)
     if named is not None and named.exists():
         return named, load(named)
-    home = (wanted.home or load(None).home).expanduser().absolute()
+    home = (wanted.node.home or load(None).home).expanduser().absolute()
     file = named or home / _FILE
     if file.exists():
         return file, load(file)
@@ -129,7 +226,7 @@ def _saved_settings(wanted: _Wanted, file: Path, home: Path, place: StandAloneCo
     from backup_scp.node.recovering import adapt, write_settings
     from backup_scp.node.settings import load
 
-    adapted = adapt(place.saved_settings(), home, ae_title=wanted.ae_title)
+    adapted = adapt(place.saved_settings(), home, ae_title=wanted.node.ae_title)
     write_settings(file, adapted.toml_of(file, home))
     say(f"The settings of the lost node are in {file}")
     for note in adapted.notes:
@@ -160,6 +257,40 @@ def _serve(settings: Settings, *, stop_when_done: bool) -> bool:
     watcher = _Watcher(settings, stop_when_done=stop_when_done)
     supervisor.serve(settings, watcher)
     return watcher.is_well
+
+
+def _serve_and_run(settings: Settings, command: list[str], *, stop_when_done: bool) -> bool:
+    """Run the node, and a command beside it that brings images in; False when it has failed."""
+    from backup_scp.node import supervisor
+
+    beside = _Beside(command, stop_when_done=stop_when_done)
+    supervisor.serve(settings, beside)
+    return beside.is_well
+
+
+class _Beside(ToPerson):
+    """Runs a command of ours while the node runs."""
+
+    def __init__(self, command: list[str], *, stop_when_done: bool) -> None:
+        self._command = command
+        self._stop_when_done = stop_when_done
+        self._process: subprocess.Popen[bytes] | None = None
+        self.is_well = True
+
+    def ready(self, ready: Ready) -> None:
+        super().ready(ready)
+        self._process = subprocess.Popen([sys.executable, "-m", "backup_scp", *self._command])  # noqa: S603 - ourselves
+        threading.Thread(target=self._wait, args=(self._process,), name="beside", daemon=True).start()
+
+    def stopping(self) -> None:
+        super().stopping()
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+
+    def _wait(self, process: subprocess.Popen[bytes]) -> None:
+        self.is_well = process.wait() == 0
+        if self._stop_when_done:
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 class _Watcher(ToPerson):

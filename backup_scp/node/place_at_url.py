@@ -82,6 +82,14 @@ def place_at(settings: Settings, url: str, options: PlaceOptions | None = None) 
     return _drive(settings, _folder(url), options)
 
 
+def is_other_folder(url: str) -> bool:
+    """Tell whether a URL names a folder that is here, and has no copy of an archive: perhaps plain DICOM files."""
+    if url.startswith(("s3:", "rclone:", "dicom")):
+        return False
+    folder = _folder(url)
+    return folder.is_dir() and not list(_copies_at(folder))
+
+
 def _cloud(settings: Settings, url: str, options: PlaceOptions) -> CloudCopy:
     keys = _keys(options)
     try:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +24,7 @@ from backup_scp.machine import clock
 from backup_scp.machine.folders import fsync, fsync_folder, make_folders
 from backup_scp.node.copy_places import open_place
 from backup_scp.node.opening import OpenStores, index_path, open_archive, open_index
+from backup_scp.node.place_at_url import PlaceOptions, place_at
 from backup_scp.node.settings import CopySettings, RemoteSettings, Sections, Settings
 from backup_scp.ports import RECOVERY, Contents, CopyPlace, Index, ReadableArchive, StandAloneCopy, Task
 from backup_scp.services.bringing_back import ArchiveWithCopies, BringingBack, Pace
@@ -37,8 +37,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_UNNAMED = "recovered from"
-"""Name of the copy in the index when the settings name none like it."""
+_KEY_FILE = "recovery.key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,71 +48,65 @@ class Source:
     ----------
     url
         A folder, or the URL of a copy.
+    options
+        What must be known besides.
     copy
         Name of the copy in the index; empty until it is known.
     taken_at
-        When the copy's index was written, ISO 8601; empty without one.
+        When the copy's index was written; None without one.
     mb_per_s
         The highest rate; 0 for none.
-    key
-        File with the recovery key; empty for a copy that is not sealed.
     """
 
     url: str
+    options: PlaceOptions = field(default_factory=PlaceOptions)
     copy: str = ""
-    taken_at: str = ""
+    taken_at: datetime | None = None
     mb_per_s: float = 0
-    key: str = ""
-
-    @property
-    def index_taken_at(self) -> datetime | None:
-        """When the copy's index was written."""
-        return datetime.fromisoformat(self.taken_at) if self.taken_at else None
 
 
 def source_of(task: Task) -> Source:
     """Return where a recovery that was recorded comes from."""
-    return Source(**json.loads(task.position))
+    return msgspec.json.decode(task.position, type=Source)
 
 
-def open_source(source: Source) -> StandAloneCopy:
+def named_source(settings: Settings, said: str, options: PlaceOptions) -> Source:
+    """Return the source that a person names: a place, or a copy of the settings by its name."""
+    for copy in settings.copy:
+        if copy.name == said:
+            from_settings = {
+                key: value
+                for key in ("endpoint", "region", "access_key")
+                if (value := getattr(copy, key)) and not getattr(options, key)
+            } | {
+                key: str(settings.home / Path(value).expanduser())
+                for key in ("secret_key_file", "ca", "rclone_config")
+                if (value := getattr(copy, key)) and not getattr(options, key)
+            }
+            return Source(copy.url, replace(options, **from_settings), copy.name)
+    return Source(said, options)
+
+
+def open_source(settings: Settings, source: Source) -> StandAloneCopy:
     """Return the copy that an archive comes back from, not entered.
 
     Raises
     ------
-    InvalidSelection
-        There is no copy of an archive.
-    InvalidSettings
+    InvalidSelection, InvalidSettings
     """
-    from backup_scp.copies.drive.drive_copy import DriveCopy
-
-    folder = drive_folder(Path(source.url))
-    return DriveCopy(source.copy or _UNNAMED, folder, lambda: _archive_of(folder))
+    return place_at(settings, source.url, replace(source.options, name=source.copy or source.options.name))
 
 
-def drive_folder(named: Path) -> Path:
-    """Return the folder of a drive that a person names: itself, or one folder in it.
+def keep_key(settings: Settings, key: str) -> Path:
+    """Write a recovery key that was typed to a file of ours, for as long as the recovery lasts.
 
     Raises
     ------
-    InvalidSelection
+    InvalidSettings
     """
-    from backup_scp.copies.drive.drive_marker import read_marker
-
-    folders = [named]
-    with suppress(OSError):
-        folders += sorted(named.iterdir())
-    for folder in folders:
-        if read_marker(folder) is not None:
-            return folder.absolute()
-    raise InvalidSelection(f"There is no copy of an archive in {named}: name the folder that has BACKUP-SCP.json")
-
-
-def _archive_of(folder: Path) -> str | None:
-    from backup_scp.copies.drive.drive_marker import read_marker
-
-    marker = read_marker(folder)
-    return marker.archive if marker else None
+    file = settings.home / _KEY_FILE
+    write_settings(file, f"{key}\n")
+    return file
 
 
 # -- on the empty machine ----------------------------------------------------------------------------------------------
@@ -140,12 +133,15 @@ class Adapted:
         changed = _changed(values, usual)
         for tables, kind in ((changed.get("remote", ()), RemoteSettings), (changed.get("copy", ()), CopySettings)):
             for table in tables:
-                for field in msgspec.structs.fields(kind):
-                    if not field.required and table[field.name] == msgspec.to_builtins(field.default):
-                        del table[field.name]
+                for each in msgspec.structs.fields(kind):
+                    if not each.required and table[each.name] == msgspec.to_builtins(each.default):
+                        del table[each.name]
         node = changed.setdefault("node", {})
         node["home"] = "." if file.absolute().parent == home else str(home)
-        return msgspec.toml.encode(changed).decode()
+        lists = {name: changed.pop(name, ()) for name in ("remote", "copy")}
+        text = msgspec.toml.encode(changed).decode()
+        tables = ((name, msgspec.toml.encode(table).decode()) for name, each in lists.items() for table in each)
+        return text + "".join(f"\n[[{name}]]\n{table}" for name, table in tables)
 
 
 def _changed(value: Any, usual: Any) -> Any:
@@ -274,9 +270,8 @@ def begin(settings: Settings, place: StandAloneCopy, source: Source) -> Contents
         name = _name_of(settings, index, place, source)
         identity = open_archive(settings).establish(identity)
         index.record_archive_identity(identity)
-        taken = contents.taken_at.isoformat() if has_index and contents.taken_at else ""
-        note = replace(source, copy=name, taken_at=taken)
-        index.record_task(Task(RECOVERY, clock.now(), position=json.dumps(asdict(note))))
+        note = replace(source, copy=name, taken_at=contents.taken_at if has_index else None)
+        index.record_task(Task(RECOVERY, clock.now(), position=msgspec.json.encode(note).decode()))
     for suffix in ("-wal", "-shm"):
         part.with_name(f"{part.name}{suffix}").unlink(missing_ok=True)
     part.rename(final)
@@ -291,7 +286,7 @@ def _name_of(settings: Settings, index: Index, place: StandAloneCopy, source: So
         names = [state.name for state in states if state.medium == place.medium]
     else:
         names = [copy.name for copy in settings.copy if copy.url.rstrip("/") == source.url.rstrip("/")]
-    return names[0] if names else source.copy or _UNNAMED
+    return names[0] if names else source.copy or source.options.name
 
 
 # -- in the running node -----------------------------------------------------------------------------------------------
@@ -328,7 +323,7 @@ class ReadingCopies:
 
     def _place(self, name: str, _medium: str) -> CopyPlace | None:
         if self.task is not None and (source := source_of(self.task)).copy == name:
-            return open_source(source)
+            return open_source(self._settings, source)
         for copy in self._settings.copy:
             if copy.name == name:
                 try:
@@ -347,6 +342,8 @@ class ReadingCopies:
     def end(self) -> None:
         """Note that the recovery has ended."""
         self.task = None
+        with suppress(OSError):
+            (self._settings.home / _KEY_FILE).unlink(missing_ok=True)
 
     def thread(self, at_end: Callable[[Recovered], None]) -> RecoveryThread | None:
         """Return the thread that goes on with the recovery; None when there is none."""
@@ -358,7 +355,7 @@ class ReadingCopies:
 
         def make(pace: Pace, on_progress: Callable[[Progress], None]) -> Recovery:
             try:
-                place = open_source(source)
+                place = open_source(self._settings, source)
             except InvalidSelection as error:
                 raise DestinationAway(str(error)) from error
             return Recovery(
@@ -368,7 +365,7 @@ class ReadingCopies:
                 self._storage.index,
                 self._ingest,
                 self.bring_back,
-                taken_at=source.index_taken_at,
+                taken_at=source.taken_at,
                 pace=pace,
                 on_progress=on_progress,
                 others=self._others(source.copy),
