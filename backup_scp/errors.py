@@ -207,6 +207,8 @@ class DigestMismatch(Damaged):
 
 class OtherKey(DigestMismatch):
     """A file is sealed for another recovery key than the given one."""
+
+
 class NotOurFile(DigestMismatch):
     """Bytes that came back are not a file that an archive of ours has written."""
 

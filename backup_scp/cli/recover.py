@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
-import subprocess
 import sys
-import threading
 import time
-from contextlib import closing, suppress
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
@@ -18,22 +14,20 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from backup_scp.cli.options import ConfigOption, config_of, takes_groups
+from backup_scp.cli.options import ConfigOption, JSONOption, config_of, takes_groups
 from backup_scp.cli.options import moment as parse_moment
-from backup_scp.cli.output import complain, count, moment, progress, say, size
-from backup_scp.cli.serve import ToPerson
-from backup_scp.errors import DigestMismatch, Unavailable
+from backup_scp.cli.output import complain, count, moment, say, size
+from backup_scp.cli.recovery_watch import RecoveryWatch, RunBeside
+from backup_scp.errors import DigestMismatch
 from backup_scp.machine.readable import duration
 
 if TYPE_CHECKING:
     from backup_scp.node.place_at_url import PlaceOptions
-    from backup_scp.node.recovering import Source
+    from backup_scp.node.recovering import RecoverySource
     from backup_scp.node.settings import Settings
-    from backup_scp.node.supervisor import Ready
-    from backup_scp.ports import StandAloneCopy, Task
+    from backup_scp.ports import StandAloneCopy
 
 _FILE = "backup-scp.toml"
-_LOOK_EVERY_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +96,7 @@ def recover(
     ],
     node: NodeOptions,
     reaching: SourceOptions,
+    json: JSONOption = False,
     config: ConfigOption = None,
 ) -> None:
     """Make a working node from a further copy, on an empty computer.
@@ -117,14 +112,14 @@ def recover(
     """
     from backup_scp.node.recovering import write_settings
 
-    wanted = _Wanted(source, config_of(context, config), node, reaching)
+    wanted = _Wanted(source, config_of(context, config), node, reaching, complain if json else say)
     file, settings = _first_settings(wanted)
     if (command := _other_road(settings, source)) is not None:
         if not file.exists():
             write_settings(file, '[node]\nhome = "."\n')
-        is_well = _serve_and_run(settings, [command, source, "--config", str(file)], stop_when_done=node.stop_when_done)
+        is_well = _serve_and_run(settings, [command, source, "--config", str(file)], node, json=json)
     else:
-        is_well = _serve(_prepare(wanted, file, settings), stop_when_done=node.stop_when_done)
+        is_well = _serve(_prepare(wanted, file, settings), node, json=json)
     if not is_well:
         raise typer.Exit(1)
 
@@ -148,6 +143,7 @@ class _Wanted:
     config: Path | None
     node: NodeOptions
     reaching: SourceOptions
+    say: Callable[[str], None]
 
     @property
     def asks(self) -> bool:
@@ -163,13 +159,13 @@ def _prepare(wanted: _Wanted, file: Path, settings: Settings) -> Settings:
 
     require_owner(settings)
     if (task := require_empty(settings)) is not None:
-        say(f"The recovery into {settings.home} goes on. It began {moment(task.began_at)}")
+        wanted.say(f"The recovery into {settings.home} goes on. It began {moment(task.began_at)}")
         configure(settings, daemon=True)
         return settings
     source = named_source(settings, wanted.source, wanted.reaching.options())
     source = _with_key(settings, replace(source, mb_per_s=wanted.node.throttle), asks=wanted.asks)
     with open_source(settings, source) as place:
-        _tell(wanted.source, place)
+        _tell(wanted, place)
         if not file.exists():
             settings = _saved_settings(wanted, file, settings.home, place)
         if wanted.asks and not typer.confirm(
@@ -179,11 +175,11 @@ def _prepare(wanted: _Wanted, file: Path, settings: Settings) -> Settings:
         configure(settings, daemon=True)
         began = time.monotonic()
         begin(settings, place, source)
-        say(f"The index is here, after {duration(time.monotonic() - began)}: from now on the node answers")
+        wanted.say(f"The index is here, after {duration(time.monotonic() - began)}: from now on the node answers")
     return settings
 
 
-def _with_key(settings: Settings, source: Source, *, asks: bool) -> Source:
+def _with_key(settings: Settings, source: RecoverySource, *, asks: bool) -> RecoverySource:
     """Make sure that what is sealed can be opened; ask for the recovery key, when a person is here."""
     from backup_scp.node.recovering import keep_key, open_source
 
@@ -228,112 +224,41 @@ def _saved_settings(wanted: _Wanted, file: Path, home: Path, place: StandAloneCo
 
     adapted = adapt(place.saved_settings(), home, ae_title=wanted.node.ae_title)
     write_settings(file, adapted.toml_of(file, home))
-    say(f"The settings of the lost node are in {file}")
+    wanted.say(f"The settings of the lost node are in {file}")
     for note in adapted.notes:
-        say(f"  {note}")
+        wanted.say(f"  {note}")
     return load(file)
 
 
-def _tell(source: str, place: StandAloneCopy) -> None:
+def _tell(wanted: _Wanted, place: StandAloneCopy) -> None:
     contents = place.contents()
-    what = f"The drive {place.label} at {source}" if place.label else source
+    what = f"The drive {place.label} at {wanted.source}" if place.label else wanted.source
     if contents.studies is None or contents.patients is None:
-        say(f"{what} is a copy of an archive")
+        wanted.say(f"{what} is a copy of an archive")
     else:
         newest = f", the newest received {contents.newest_at:%Y-%m-%d}" if contents.newest_at else ""
         studies, patients = count(contents.studies, "study"), count(contents.patients, "patient")
         images = f"{count(contents.images or 0, 'image')}, {size(contents.size_bytes or 0)}"
-        say(f"{what} has {studies} of {patients}{newest}: {images}")
+        wanted.say(f"{what} has {studies} of {patients}{newest}: {images}")
     if contents.taken_at:
-        say(f"Its index was written {moment(contents.taken_at)}; what came later is read from its lists")
+        wanted.say(f"Its index was written {moment(contents.taken_at)}; what came later is read from its lists")
     else:
-        say("It has no index: one is made from its files, and searches are incomplete until then")
+        wanted.say("It has no index: one is made from its files, and searches are incomplete until then")
 
 
-def _serve(settings: Settings, *, stop_when_done: bool) -> bool:
+def _serve(settings: Settings, node: NodeOptions, *, json: bool) -> bool:
     """Run the node until it is told to stop, or all is back; False when images are missing then."""
     from backup_scp.node import supervisor
 
-    watcher = _Watcher(settings, stop_when_done=stop_when_done)
-    supervisor.serve(settings, watcher)
-    return watcher.is_well
+    watch = RecoveryWatch(settings, stop_when_done=node.stop_when_done, json=json)
+    supervisor.serve(settings, watch)
+    return watch.is_well
 
 
-def _serve_and_run(settings: Settings, command: list[str], *, stop_when_done: bool) -> bool:
+def _serve_and_run(settings: Settings, command: list[str], node: NodeOptions, *, json: bool) -> bool:
     """Run the node, and a command beside it that brings images in; False when it has failed."""
     from backup_scp.node import supervisor
 
-    beside = _Beside(command, stop_when_done=stop_when_done)
+    beside = RunBeside(command, stop_when_done=node.stop_when_done, json=json)
     supervisor.serve(settings, beside)
     return beside.is_well
-
-
-class _Beside(ToPerson):
-    """Runs a command of ours while the node runs."""
-
-    def __init__(self, command: list[str], *, stop_when_done: bool) -> None:
-        self._command = command
-        self._stop_when_done = stop_when_done
-        self._process: subprocess.Popen[bytes] | None = None
-        self.is_well = True
-
-    def ready(self, ready: Ready) -> None:
-        super().ready(ready)
-        self._process = subprocess.Popen([sys.executable, "-m", "backup_scp", *self._command])  # noqa: S603 - ourselves
-        threading.Thread(target=self._wait, args=(self._process,), name="beside", daemon=True).start()
-
-    def stopping(self) -> None:
-        super().stopping()
-        if self._process is not None and self._process.poll() is None:
-            self._process.terminate()
-
-    def _wait(self, process: subprocess.Popen[bytes]) -> None:
-        self.is_well = process.wait() == 0
-        if self._stop_when_done:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-
-class _Watcher(ToPerson):
-    """Shows how far the recovery is, until it ends."""
-
-    def __init__(self, settings: Settings, *, stop_when_done: bool) -> None:
-        self._settings = settings
-        self._stop_when_done = stop_when_done
-        self._end = threading.Event()
-        self.is_well = True
-
-    def ready(self, ready: Ready) -> None:
-        super().ready(ready)
-        threading.Thread(target=self._watch, name="progress", daemon=True).start()
-
-    def stopping(self) -> None:
-        self._end.set()
-        super().stopping()
-
-    def _watch(self) -> None:
-        from backup_scp.node.opening import open_index
-        from backup_scp.ports import RECOVERED, RECOVERY, Progress
-
-        with closing(open_index(self._settings, migrate=False)) as index, progress("Recovery") as show:
-            total = index.holdings().versions
-            told = ""
-            while not self._end.wait(_LOOK_EVERY_S):
-                with suppress(Unavailable):
-                    tasks = index.tasks()
-                    if (running := tasks.get(RECOVERY)) is None:
-                        break
-                    show(Progress(running.done, total))
-                    if running.note.startswith("It waits") and running.note != told:
-                        told = running.note
-                        complain(told)
-            else:
-                return
-        self._finish(tasks.get(RECOVERED))
-
-    def _finish(self, done: Task | None) -> None:
-        if done is None:
-            return
-        say(done.note)
-        self.is_well = done.position == "0"
-        if self._stop_when_done:
-            os.kill(os.getpid(), signal.SIGTERM)

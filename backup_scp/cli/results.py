@@ -11,6 +11,7 @@ from backup_scp.cli.drill_report import DrillRun
 from backup_scp.cli.echo import Echoed
 from backup_scp.cli.import_folders import Imported
 from backup_scp.cli.index import Copied
+from backup_scp.cli.recovery_watch import RecoveryEnd
 from backup_scp.cli.restore_summary import RestoreSummary
 from backup_scp.node.copy_keys import CopyKeys
 from backup_scp.node.copy_setup import Prepared
@@ -48,6 +49,7 @@ RESULTS = {
     "echo": Result(Echoed),
     "import": Result(Imported),
     "pull": Result(Pulled),
+    "recover": Result(RecoveryEnd, "It is printed when all is back."),
     "restore": Result(RestoreSummary),
     "drill": Result(DrillRun, "Exit code 1 when something is wrong, or when no copy could be reached."),
     "verify": Result(Verification),

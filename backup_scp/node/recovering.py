@@ -41,7 +41,7 @@ _KEY_FILE = "recovery.key"
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class RecoverySource:
     """Where an archive comes back from; recorded until all is back.
 
     Attributes
@@ -65,12 +65,12 @@ class Source:
     mb_per_s: float = 0
 
 
-def source_of(task: Task) -> Source:
+def source_of(task: Task) -> RecoverySource:
     """Return where a recovery that was recorded comes from."""
-    return msgspec.json.decode(task.position, type=Source)
+    return msgspec.json.decode(task.position, type=RecoverySource)
 
 
-def named_source(settings: Settings, said: str, options: PlaceOptions) -> Source:
+def named_source(settings: Settings, said: str, options: PlaceOptions) -> RecoverySource:
     """Return the source that a person names: a place, or a copy of the settings by its name."""
     for copy in settings.copy:
         if copy.name == said:
@@ -83,11 +83,11 @@ def named_source(settings: Settings, said: str, options: PlaceOptions) -> Source
                 for key in ("secret_key_file", "ca", "rclone_config")
                 if (value := getattr(copy, key)) and not getattr(options, key)
             }
-            return Source(copy.url, replace(options, **from_settings), copy.name)
-    return Source(said, options)
+            return RecoverySource(copy.url, replace(options, **from_settings), copy.name)
+    return RecoverySource(said, options)
 
 
-def open_source(settings: Settings, source: Source) -> StandAloneCopy:
+def open_source(settings: Settings, source: RecoverySource) -> StandAloneCopy:
     """Return the copy that an archive comes back from, not entered.
 
     Raises
@@ -245,10 +245,10 @@ def write_settings(path: Path, text: str) -> None:
         raise InvalidSettings(f"{path} cannot be written ({error.strerror})") from None
 
 
-def begin(settings: Settings, place: StandAloneCopy, source: Source) -> Contents:
+def begin(settings: Settings, place: StandAloneCopy, source: RecoverySource) -> Contents:
     """Make the home of a node from a copy that was entered: its index, and the note that the files are to come.
 
-    After a crash it begins anew: the index has its name only when it is whole.
+    After a crash it begins again: the index has its name only when it is whole.
 
     Raises
     ------
@@ -279,7 +279,7 @@ def begin(settings: Settings, place: StandAloneCopy, source: Source) -> Contents
     return contents
 
 
-def _name_of(settings: Settings, index: Index, place: StandAloneCopy, source: Source) -> str:
+def _name_of(settings: Settings, index: Index, place: StandAloneCopy, source: RecoverySource) -> str:
     """Return the name that the copy has in its index: by its drive, else by its URL."""
     states = index.copies.states(clock.now())
     if place.medium:

@@ -48,7 +48,6 @@ from backup_scp.ports.destination import (
     do_nothing,
 )
 from backup_scp.ports.drills import DrillKind, DrillProblem, DrillRecords, DrillResult, NamingPlace
-from backup_scp.ports.holdings import ClockDoubt, DiskFault, Holdings, IntakeTotals, MassChange, Progress, Task
 from backup_scp.ports.holdings import (
     RECOVERED,
     RECOVERY,

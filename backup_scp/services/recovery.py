@@ -38,7 +38,7 @@ _LISTED_AT_ONCE = 1000
 _MOST_TOLD = 1000
 
 
-class Missing(NamedTuple):
+class MissingImage(NamedTuple):
     """An image that did not come back, and why."""
 
     held: StoredVersion
@@ -69,7 +69,7 @@ class Recovered:
     from_lists: int = 0
     unlisted: int = 0
     missing_count: int = 0
-    missing: list[Missing] = field(default_factory=list)
+    missing: list[MissingImage] = field(default_factory=list)
 
     @property
     def is_complete(self) -> bool:
@@ -220,7 +220,7 @@ class Recovery:
         if rest := [held for held in versions if held.location not in come]:
             errors = self._bring_back.bring_all(rest)
             self._count_others(rest, errors)
-            self._miss([Missing(held, errors[held.location]) for held in rest if held.location in errors], is_last)
+            self._miss([MissingImage(held, errors[held.location]) for held in rest if held.location in errors], is_last)
         return fetched.returned
 
     def _count_others(self, versions: Sequence[StoredVersion], errors: Container[str]) -> None:
@@ -229,7 +229,7 @@ class Recovery:
                 self.done.brought += 1
                 self.done.brought_bytes += held.size_bytes
 
-    def _miss(self, missing: Sequence[Missing], is_last: bool) -> None:  # noqa: FBT001
+    def _miss(self, missing: Sequence[MissingImage], is_last: bool) -> None:  # noqa: FBT001
         self.done.missing_count += len(missing)
         self.done.missing += missing[: max(0, _MOST_TOLD - len(self.done.missing))]
         if is_last:
