@@ -169,20 +169,6 @@ class Node:
         self._maintenance.start()
         stack.callback(self._maintenance.stop)
 
-    def _start_copies(self, stack: ExitStack, storage: OpenStores, ingest: Ingest) -> None:
-        """Start a thread for each further copy."""
-        if not self._settings.copy:
-            return
-        from backup_scp.node.copy_setup import copy_threads
-        from backup_scp.node.drills import drill_thread
-
-        for thread in copy_threads(self._settings, storage, ingest):
-            thread.start()
-            stack.callback(thread.stop)
-        drills = drill_thread(self._settings, storage, lambda: ingest.received_at)
-        if drills is not None:
-            drills.start()
-            stack.callback(drills.stop)
     def _start_copies(self, stack: ExitStack, storage: OpenStores, ingest: Ingest, reading: ReadingCopies) -> None:
         """Start a thread for each further copy; while the archive comes back from one, all of them wait."""
         copies = ExitStack()
@@ -190,10 +176,15 @@ class Node:
 
         def start() -> None:
             from backup_scp.node.copy_setup import copy_threads
+            from backup_scp.node.drills import drill_thread
 
             for thread in copy_threads(self._settings, storage, ingest):
                 thread.start()
                 copies.callback(thread.stop)
+            drills = drill_thread(self._settings, storage, lambda: ingest.received_at)
+            if drills is not None:
+                drills.start()
+                copies.callback(drills.stop)
 
         def after_recovery(_: Recovered) -> None:
             reading.end()

@@ -25,7 +25,7 @@ _STAND_BACK_S = 0.05
 _ESTIMATE_AFTER_S = 2.0
 
 
-class _NodeStops(Exception):  # noqa: N818 - no error
+class _RecoveryStops(Exception):  # noqa: N818 - no error
     """The node is being stopped."""
 
 
@@ -85,7 +85,7 @@ class RecoveryThread:
 
     def _run(self) -> None:
         pause_s = _FIRST_PAUSE_S
-        with suppress(_NodeStops):
+        with suppress(_RecoveryStops):
             while not self._try():
                 self._sleep(pause_s)
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
@@ -96,7 +96,7 @@ class RecoveryThread:
         try:
             done = self._make(self._pace, self._show).run()
             self._end(done)
-        except _NodeStops:
+        except _RecoveryStops:
             raise
         except BackupSCPError as error:
             self._wait_because(str(error))
@@ -130,7 +130,7 @@ class RecoveryThread:
 
     def _pace(self, size_bytes: int) -> None:
         if self._stop.is_set():
-            raise _NodeStops
+            raise _RecoveryStops
         while self._is_asked():
             self._sleep(_STAND_BACK_S)
         self._throttle.wait(size_bytes)
@@ -163,7 +163,7 @@ class RecoveryThread:
 
     def _sleep(self, seconds: float) -> None:
         if self._stop.wait(seconds):
-            raise _NodeStops
+            raise _RecoveryStops
 
 
 def sentence_of(done: Recovered) -> str:
