@@ -239,7 +239,6 @@ class _PullRun:
 
     def _reconnect(self, error: BackupSCPError) -> None:
         """Wait until the PACS can be reached again; raise ``_PullStopped`` when that does not help, or in time."""
-        """Wait until the PACS can be reached again; raise when that takes too long or does not help."""
         while True:
             self._close()
             is_mistake = isinstance(error, DestinationRefuses) and not self._has_answered

@@ -17,7 +17,6 @@ _GROUP_LENGTH = struct.pack("<HH2sH", 2, 0, b"UL", 4)
 
 
 class DataSetWriter(Protocol):
-class TakesBytes(Protocol):
     """Takes bytes."""
 
     def write(self, data: bytes, /) -> object:
@@ -49,8 +48,6 @@ class ReceivedFile:
         whole: BinaryIO | None = None,
         data_set: DataSetWriter | None = None,
         begin: Callable[[str], DataSetWriter] | None = None,
-        data_set: TakesBytes | None = None,
-        begin: Callable[[str], TakesBytes] | None = None,
     ) -> None:
         self.size_bytes = 0
         self.transfer_syntax_uid = ""
