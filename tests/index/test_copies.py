@@ -355,6 +355,25 @@ def test_what_is_found_damaged_is_due_again(index, records, drive):
     assert (found.held, found.due, found.damaged, found.failed) == (3, 0, 0, 0)
 
 
+def test_what_failed_is_tried_again_together_whatever_the_errors_are(index, records, drive):
+    """An error names its image; one batch is one wait for a PACS's report, and one manifest."""
+    new = add(index, "1", "2", "3", "4")
+    stored_all(records, drive)
+    records.record_comparison(drive, [failed(number, f"Image {number}: gone") for number in new], at(5), until=None)
+    assert state(records, 5).error == f"Image {new[-1]}: gone"
+    batch = leased(records, drive, 5)
+    assert numbers(batch) == new
+
+    records.conclude(batch, [failed(number, f"Image {number}: no room") for number in new], at(5), at(6))
+
+    assert state(records, 5).error == f"Image {new[-1]}: no room"
+    again = leased(records, drive, 6)
+    assert (numbers(again), again.attempts) == (new, 1)
+    assert records.conclude(again, [there(new[0]), failed(new[1]), there(new[2])], at(6), at(6))
+    rest = [leased(records, drive, 6) for _ in range(2)]
+    assert [(numbers(batch), batch.attempts) for batch in rest] == [([new[1]], 2), ([new[3]], 1)]
+
+
 def test_what_is_found_damaged_twice_is_due_once(index, records, drive):
     (one,) = add(index, "1")
     stored_all(records, drive)

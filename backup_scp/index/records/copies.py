@@ -343,9 +343,12 @@ def _is_left_out(result: CopyResult) -> bool:
 def _runs(
     numbers: Sequence[int], results: Mapping[int, _Result], other: _Result = (0, "")
 ) -> Iterator[tuple[int, int, _Result]]:
-    """Group consecutive numbers with the same result: they are tried again together."""
+    """Group consecutive numbers that were tried as often: they are tried again together, with the last error of them.
+
+    An error that names its image would otherwise make a batch of each: one wait for a PACS's report, one manifest.
+    """
     ordered = sorted(numbers)
-    runs = groupby(enumerate(ordered), key=lambda pair: (pair[1] - pair[0], results.get(pair[1], other)))
-    for (_, result), pairs in runs:
+    runs = groupby(enumerate(ordered), key=lambda pair: (pair[1] - pair[0], results.get(pair[1], other)[0]))
+    for _, pairs in runs:
         run = [number for _, number in pairs]
-        yield run[0], run[-1], result
+        yield run[0], run[-1], results.get(run[-1], other)
