@@ -310,7 +310,7 @@ class CopyRecords(Protocol):
         """Extend a lease; False when it was lost."""
 
     def conclude(self, batch: CopyBatch, results: Iterable[CopyResult], now: datetime, again_at: datetime) -> bool:
-        """Record results and end the lease; what failed, or has no result, is due again at ``again_at``.
+        """Record results and end the lease; what failed is due again at ``again_at``, what has no result now.
 
         ``again_at`` is at most ``LONGEST_PAUSE`` after ``now``.  False when the lease was lost: what was written is
         recorded nevertheless.

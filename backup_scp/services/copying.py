@@ -45,6 +45,7 @@ MOST_BYTES_IN_A_BATCH = 500_000_000
 _MOST_COMPARED, _MOST_COMPARED_BYTES = 100, 64_000_000
 _SEEN_EVERY_S = 60.0
 _MOST_HEALED = 100
+_UNSAID = "The place says nothing of it"
 
 OnProgress = Callable[[Progress], None]
 Pace = Callable[[int], None]
@@ -219,11 +220,20 @@ class Copying:
                 self._record(batch, results, is_over=is_over)
 
     def _record(self, batch: CopyBatch, results: list[CopyResult], *, is_over: bool) -> None:
-        """Record results; what has none because the place went away is due as it was before."""
+        """Record results; what has none because the place went away is due as it was before.
+
+        What failed waits also then: else one image that a place refuses would be the first of each turn, and all others
+        would wait for it.
+        """
         now = clock.now()
-        if results or is_over:
+        if is_over:
+            said = {result.number for result in results}
+            results += [CopyResult(item.number, None, _UNSAID) for item in batch.items if item.number not in said]
+        if results:
             pause = min(self._timers.retry * 2 ** min(batch.attempts, 16), self._timers.longest)
-            self._records.conclude(batch, results, now, now + pause if is_over else now)
+            self._records.conclude(batch, results, now, now + pause)
+        elif is_over:  # a re-index has left all of it out
+            self._records.conclude(batch, (), now, now)
         else:
             self._records.give_back(batch, now)
         locations = {item.number: item.held.location for item in batch.items}

@@ -19,7 +19,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from backup_scp.archive.filesystem import FilesystemArchive
 from backup_scp.dicom.sop_instance import SOPInstance
-from backup_scp.errors import Damaged
+from backup_scp.errors import Damaged, DestinationUnavailable
 from backup_scp.machine import clock
 from backup_scp.ports import (
     ArchivedFile,
@@ -134,6 +134,17 @@ def put(place: CopyPlace, made: SmallArchive, items: Sequence[CopyItem] | None =
     assert set(results) == {item.number for item in items}
     assert not [result for result in results.values() if result.error or result.is_lost]
     return [item._replace(stored=results[item.number].stored) for item in items]
+
+
+def until_away(results: Iterable[CopyResult]) -> list[CopyResult]:
+    """Return the results before ``DestinationUnavailable``."""
+    found = []
+    try:
+        for result in results:
+            found.append(result)  # noqa: PERF402 - what came before the error counts
+    except DestinationUnavailable:
+        return found
+    pytest.fail("It is not away")
 
 
 def fetched(place: CopyPlace, item: CopyItem) -> bytes:

@@ -293,6 +293,59 @@ def test_what_was_changed_on_its_way_is_not_confirmed(gateway, bucket, originals
             assert fetched(copy, item) == originals.file(item)
 
 
+class Refusing(ObjectStore):
+    """Refuses some images, as a proxy before the service does that limits the size of a request."""
+
+    refused = ""
+
+    def put(self, name, file):
+        if name.startswith("images/") and self.refused in name:
+            raise DestinationRefuses(f"{self.place} refuses the request (status 413)")
+        return super().put(name, file)
+
+
+class TestRefused:
+    """Others do not wait for an image that the service refuses; a service that refuses all is told of."""
+
+    @pytest.fixture
+    def many(self, tmp_path):
+        return Originals(tmp_path / "many", 20)
+
+    @pytest.fixture
+    def refusing(self, gateway, bucket, tmp_path):
+        self.store = Refusing(node_access(gateway, bucket))
+        return bucket_copy(gateway, bucket, tmp_path / "work", store=self.store, lock_days=DAYS)
+
+    def test_one_image_that_is_refused_stops_no_other(self, refusing, many):
+        self.store.refused = cloud_names.data_set_digits(many.items[0].held)
+        with refusing:
+            results = {result.number: result for result in refusing.put(many.items, many.read)}
+        assert "status 413" in results.pop(1).error
+        assert len(results) == 19
+        assert all(result.stored for result in results.values())
+
+    def test_a_service_that_refuses_all_is_told_and_each_try_reaches_others(self, refusing, many):
+        tried: list[int] = []
+
+        def put_rest():
+            left = [item for item in many.items if item.number not in tried]
+            tried.extend(result.number for result in refusing.put(left, many.read))
+
+        for _ in range(2):
+            with refusing, pytest.raises(DestinationRefuses, match="status 413"):
+                put_rest()
+        assert 6 <= len(tried) < 20
+
+    def test_nothing_counts_as_refused_when_the_service_is_away(self, gateway, refusing, many, monkeypatch):
+        def away(_folder):
+            raise DestinationUnavailable("It does not answer")
+
+        with refusing:
+            monkeypatch.setattr(self.store, "list", away)
+            with pytest.raises(DestinationUnavailable, match="does not answer"):
+                next(refusing.put(many.items[:1], many.read))
+
+
 class TestSealed:
     def test_age_itself_opens_an_object(self, gateway, bucket, originals, tmp_path):
         with bucket_copy(gateway, bucket, tmp_path / "work") as copy:

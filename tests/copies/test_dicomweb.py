@@ -18,7 +18,8 @@ from backup_scp.errors import (
     InvalidSettings,
 )
 from backup_scp.node.copy_places import open_place
-from tests.copies.contract import CopyPlaceContract, fetched, small_archive
+from backup_scp.ports import CopyItem
+from tests.copies.contract import CopyPlaceContract, fetched, small_archive, until_away
 from tests.copies.dicomweb_server import Answer, Server, stow, wado
 from tests.processes import free_port
 from tests.samples import ct_series, data_set_of, dx, encode, one_of_each, with_pixels
@@ -272,6 +273,10 @@ def test_a_server_that_breaks_off_each_time_is_away(here, start):
     server.meddles = meddle
     with pytest.raises(DestinationUnavailable, match="broke off"):
         copied_to(here, server, *CT)
+    items = [CopyItem(number, one) for number, one in enumerate(here.stored.index.versions())]
+    with here.place() as place:
+        results = until_away(place.put(items, lambda one: here.stored.archive.read(one.location)))
+    assert [result.stored for result in results] == [None, None]  # the next turn need not begin with them
 
 
 def test_tls_with_the_ca_of_the_settings(here, start):

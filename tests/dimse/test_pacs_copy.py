@@ -18,6 +18,7 @@ from backup_scp.dimse.association.association import LocalAE
 from backup_scp.dimse.scu.pacs_copy import PACSCopy
 from backup_scp.errors import DestinationUnavailable, FileMissing, NothingAccepted
 from backup_scp.ports import CopyItem, RemoteAE
+from tests.copies.contract import until_away
 from tests.dimse.conftest import PATIENT
 from tests.dimse.wire import VERIFICATION
 from tests.processes import LOOPBACK, free_port, wait_until
@@ -41,12 +42,14 @@ class PACS:
     status: dict[str, int] = field(default_factory=dict)
     given: Any = lambda ds: ds
     breaks_off: str = ""
+    is_silent: bool = False
     find_status: int = 0
     kept: dict[str, Dataset] = field(default_factory=dict)
     stores: list[str] = field(default_factory=list)
 
     def __enter__(self):
         self.port = free_port()
+        self._ended = threading.Event()
         self._ae = AE("PACS")
         for abstract in (VERIFICATION, *self.services):
             self._ae.add_supported_context(abstract)
@@ -62,6 +65,7 @@ class PACS:
         return self
 
     def __exit__(self, *_):
+        self._ended.set()
         self._ae.shutdown()
         wait_until(lambda: not [one for one in threading.enumerate() if isinstance(one, Association)])
         gc.collect()  # pynetdicom leaves its sockets to it, where the other side closes first
@@ -71,6 +75,8 @@ class PACS:
         self.stores.append(uid)
         if self.breaks_off == "C-STORE" and len(self.stores) > 1:
             event.assoc.abort()
+        if self.is_silent:
+            self._ended.wait(30)
         status = self.status.get(uid, 0)
         if status == 0 or status >> 12 == 0xB:
             self.kept[uid] = event.dataset
@@ -113,9 +119,9 @@ def items_of(here):
     return [CopyItem(number, held[sample.sha256]) for number, sample in enumerate(CT)]
 
 
-def place_at(here, pacs, answer_s=0.2):
+def place_at(here, pacs, answer_s=0.2, timing=PATIENT):
     remote = RemoteAE("pacs", "PACS", LOOPBACK, pacs.port)
-    return PACSCopy("away", LocalAE("HERE", PATIENT), remote, here.index, is_off_site=True, answer_s=answer_s)
+    return PACSCopy("away", LocalAE("HERE", timing), remote, here.index, is_off_site=True, answer_s=answer_s)
 
 
 def put(here, pacs):
@@ -198,6 +204,24 @@ def test_a_pacs_that_is_gone_in_the_middle_of_reading_back_is_away(here):
         pytest.raises(DestinationUnavailable, match="broke off"),
     ):
         put(here, pacs)
+
+
+@pytest.mark.parametrize("how", [{"breaks_off": "C-GET"}, {"is_silent": True}], ids=["C-GET", "C-STORE"])
+def test_the_image_at_which_a_pacs_counts_as_away_has_failed(here, how):
+    """Else it would be the first of the next turn, and the others would wait for it."""
+    timing = dataclasses.replace(PATIENT, network_s=0.5)
+    with PACS(**how) as pacs, place_at(here, pacs, timing=timing) as place:
+        results = until_away(place.put(items_of(here), lambda one: here.archive.read(one.location)))
+    assert [(one.number, one.stored) for one in results] == [(number, None) for number in range(3)]
+
+
+def test_a_pacs_that_broke_off_yesterday_has_its_tries_today(here):
+    with PACS(breaks_off="C-GET") as pacs, place_at(here, pacs) as place:
+        until_away(place.put(items_of(here), lambda one: here.archive.read(one.location)))
+        pacs.breaks_off = "first C-GET"
+        with place:
+            results = list(place.put(items_of(here), lambda one: here.archive.read(one.location)))
+    assert all(one.stored for one in results)
 
 
 def test_a_pacs_that_breaks_off_once_is_asked_again(here):

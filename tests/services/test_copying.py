@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from datetime import timedelta
 
@@ -138,6 +139,35 @@ def test_a_place_that_goes_away_in_the_middle_is_gone_on_with(stored, place, mad
     assert sorted(place.objects.values()) == files(stored)
     assert place.puts == 10
     assert stored.index.copies.states(clock.now())[0].failed == 0
+
+
+class Crashing(FaultyPlace):
+    """It is away after each image that it refuses, as a PACS that crashes on an image."""
+
+    def put(self, items, read):
+        for result in super().put(items, read):
+            yield result
+            if result.stored is None:
+                raise DestinationUnavailable("It has crashed")
+
+
+def test_one_at_which_the_place_goes_away_is_not_the_first_of_the_next_turn(stored, made):
+    bad = stored.archive.read(stored.put(tiny(0), 0).location).path.read_bytes()
+    for number in range(1, 4):
+        stored.put(tiny(number), number)
+    place = Crashing()
+
+    def fault(content):
+        if content == bad:
+            raise OSError("It broke off")
+
+    place.fault = fault
+    for _ in range(2):
+        with contextlib.suppress(DestinationUnavailable):
+            filled(made(place), place)
+    assert len(place.objects) == 3
+    (state,) = stored.index.copies.states(clock.now())
+    assert (state.due, state.failed) == (1, 1)
 
 
 @pytest.mark.parametrize("at_once", [1, 2])

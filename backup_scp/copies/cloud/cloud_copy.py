@@ -18,7 +18,7 @@ from backup_scp.copies.cloud.cloud_extras import CloudExtras
 from backup_scp.copies.cloud.in_parallel import in_parallel
 from backup_scp.copies.cloud.listed_names import ListedNames
 from backup_scp.copies.cloud.manifests import listed
-from backup_scp.copies.cloud.object_lock import ObjectLock
+from backup_scp.copies.cloud.object_lock import NotLocked, ObjectLock
 from backup_scp.copies.cloud.object_reader import ObjectReader
 from backup_scp.copies.cloud.packing import pack_image
 from backup_scp.copies.cloud.sealing import RecoveryKeys, Seal
@@ -38,6 +38,7 @@ from backup_scp.ports import (
 _log = logging.getLogger(__name__)
 
 _LOGGED_NAMES = 10
+_MOST_REFUSED = 3
 
 
 class CloudCopy:
@@ -85,6 +86,8 @@ class CloudCopy:
         self._begin()
         self._lock = ObjectLock(store, self._spool, lock_days)
         self._names = ListedNames(store, self._spool)
+        self._refused = 0  # images in a row
+        self._stopped: DestinationUnavailable | None = None
 
     def _begin(self) -> None:
         """Forget what was learnt of the copy."""
@@ -92,6 +95,7 @@ class CloudCopy:
         self._contents = CloudContents(self._store, self._reader)
 
     def __enter__(self) -> Self:
+        self._refused, self._stopped = 0, None
         self._names.clear()
         self._spool.__enter__()
         try:
@@ -198,13 +202,33 @@ class CloudCopy:
         return self._contents.listed(since)
 
     def _put_one(self, item: CopyItem, read: ReadOriginal) -> CopyResult:
+        if self._stopped is not None:
+            raise self._stopped
         try:
             there = self._find(item)
-            if there is not None:
-                return CopyResult(item.number, there)
-            return self._upload(item, read)
+            result = self._upload(item, read) if there is None else CopyResult(item.number, there)
         except ArchiveUnavailable as error:
             return CopyResult(item.number, None, str(error))
+        except NotLocked:
+            raise
+        except DestinationUnavailable as error:
+            return self._refusal(item, error)
+        self._refused = 0
+        return result
+
+    def _refusal(self, item: CopyItem, error: DestinationUnavailable) -> CopyResult:
+        """Return the failure of one image, as of one that is too large; others need not wait for it.
+
+        Raises
+        ------
+        DestinationUnavailable
+            The store is away.  After several images in a row the next one raises what the last one was told.
+        """
+        next(iter(self._store.list(cloud_names.CHECK)), None)
+        self._refused += 1
+        if self._refused >= _MOST_REFUSED:
+            self._stopped = error
+        return CopyResult(item.number, None, _of_image(item, str(error)))
 
     def _find(self, item: CopyItem) -> StoredCopy | None:
         """Return what the copy has of this version, read back and compared; None without an intact one."""

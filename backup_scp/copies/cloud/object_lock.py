@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 _ROUNDING = timedelta(minutes=1)
 
 
+class NotLocked(DestinationUnavailable):
+    """An object is not locked, or somebody takes names away."""
+
+
 class ObjectLock:
     """Asks for the lock of objects.
 
@@ -72,19 +76,19 @@ class ObjectLock:
         if self._days:
             try:
                 self._require(stored.name, stored.object_version)
-            except DestinationUnavailable:
+            except NotLocked:
                 self._is_proven = False
                 raise
 
     def _require(self, name: str, object_version: str) -> None:
         state = self._store.head(name)
         if state is None or state.object_version != object_version:
-            raise DestinationUnavailable(
+            raise NotLocked(
                 f"{self._store.place}: a name was deleted or overwritten right after it was stored: find out who "
                 "writes there (docs/cloud.md)"
             )
         if not self.is_locked(state):
-            raise DestinationUnavailable(
+            raise NotLocked(
                 f"{self._store.place} does not lock objects for {self._days} days: set the bucket's default "
                 "retention (docs/cloud.md), or lock_days"
             )

@@ -90,6 +90,7 @@ class DICOMwebCopy:
         self.watch: Callable[[], None] = do_nothing
 
     def __enter__(self) -> Self:
+        self._broken = 0
         self._session.__enter__()
         return self
 
@@ -151,6 +152,9 @@ class DICOMwebCopy:
             answer = self._store(loaded)
         except InstanceUnconfirmed as error:
             answer = StowAnswer(frozenset(), {}, str(error))
+        except DestinationSilent as error:
+            yield _failed(loaded[0].item, error)  # the others need not wait for this one
+            raise
         except Damaged as error:  # found while it was sent, so the request was not completed
             answer = StowAnswer(frozenset(), {}, str(error))
             if len(loaded) == 1:

@@ -18,6 +18,7 @@ from backup_scp.dimse.scu.retrieve_scu import RetrieveSCU
 from backup_scp.errors import (
     ArchiveUnavailable,
     Damaged,
+    DestinationSilent,
     DestinationUnavailable,
     DigestMismatch,
     FileMissing,
@@ -85,9 +86,10 @@ class PACSCopy:
                 tls=self._remote.tls,
             )
         except NothingAccepted:
-            self._proof.services, self._is_ours = frozenset(), False
+            self._proof.begin(frozenset())
+            self._is_ours = False
             return self
-        self._proof.services = frozenset(context.abstract_syntax for context in association.contexts.values())
+        self._proof.begin(frozenset(context.abstract_syntax for context in association.contexts.values()))
         self._is_ours = association.implementation.startswith(ROOT_UID)
         association.release()
         return self
@@ -185,6 +187,9 @@ class PACSCopy:
                     yield CopyResult(item.number, None, str(error), is_lost=True)
                 except InstanceRefused as error:
                     yield CopyResult(item.number, None, str(error))
+                except DestinationSilent as error:
+                    yield CopyResult(item.number, None, str(error))  # the others need not wait for this one
+                    raise
                 else:
                     expected = StoredCopy(held.sop_instance_uid, held.sha256, held.size_bytes)
                     sent.append(Claim(item, expected, warning or self._doubt(held, shared)))

@@ -101,6 +101,10 @@ class PACSProof:
         self._broken = 0  # images in a row that could not be read back
         self.services: frozenset[str] = frozenset()
 
+    def begin(self, services: frozenset[str]) -> None:
+        """Begin again with a PACS that offers these services."""
+        self.services, self._broken = services, 0
+
     def prove(self, claims: Sequence[Claim], read: ReadOriginal | None) -> Iterator[CopyResult]:
         """Yield what the PACS proves: by Storage Commitment, where it offers that, else by C-GET, else by C-FIND."""
         committed = list(claims)
@@ -147,6 +151,10 @@ class PACSProof:
                     result = self._find(finder, claim, error, is_comparison=read is None)
                 except (InstanceRefused, Damaged) as error:
                     result = claim.failed(error)
+                except DestinationSilent as error:
+                    if read is not None:
+                        yield claim.failed(error)  # the others need not wait for this one
+                    raise
                 yield result
 
     def _read_back(self, retrieve: RetrieveSCU, claim: Claim, read: ReadOriginal | None) -> CopyResult:

@@ -179,7 +179,7 @@ class SQLCopies(CopyQueries):
 
     def conclude(self, batch: CopyBatch, results: Iterable[CopyResult], now: datetime, again_at: datetime) -> bool:
         found = {result.number: result for result in results}
-        due_at = timestamp(min(again_at, now + LONGEST_PAUSE))
+        again_at = min(again_at, now + LONGEST_PAUSE)
         ours = sa.delete(copy_due).where(*self._leases.is_ours(batch.number, batch.lease))
         with self._database.writing(_WHAT) as connection:
             if _locked(connection, batch.copy) is None:
@@ -195,7 +195,15 @@ class SQLCopies(CopyQueries):
             rest = [number for number in numbers if number not in stored.keys() | left_out]
             tried = {number: (batch.attempts + 1, found[number].error) for number in rest if number in found}
             rows = [
-                _due_row(batch.copy, first, last, due_at, attempts=attempts, error=error, is_damaged=ended.is_damaged)
+                _due_row(
+                    batch.copy,
+                    first,
+                    last,
+                    timestamp(again_at if attempts > batch.attempts else now),
+                    attempts=attempts,
+                    error=error,
+                    is_damaged=ended.is_damaged,
+                )
                 for first, last, (attempts, error) in _runs(rest, tried, (batch.attempts, ended.error))
             ]
             if rows:
