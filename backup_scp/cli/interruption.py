@@ -1,7 +1,8 @@
-"""On Ctrl-C in a long command, print what was done and how to continue."""
+"""On Ctrl-C in a long command, and on signals that end it as well, print what was done and how to continue."""
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -25,3 +26,21 @@ def interruptible(tell: Callable[[], None]) -> Iterator[None]:
     except KeyboardInterrupt:
         tell()
         raise typer.Exit(EXIT_CODE) from None
+
+
+@contextmanager
+def signals_interrupt() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP (a service that is stopped, a terminal that is closed) end the block as Ctrl-C does.
+
+    A signal that is ignored stays ignored: ``nohup`` does that.
+    """
+    names = ("SIGTERM", "SIGHUP")  # Windows has no SIGHUP
+    numbers = [number for name in names if (number := getattr(signal, name, None)) is not None]
+    changed = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    for number in changed:
+        signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number in changed:
+            signal.signal(number, signal.SIG_DFL)

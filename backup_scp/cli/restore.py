@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from backup_scp.cli.interruption import signals_interrupt
 from backup_scp.cli.options import AsOfOption, ConfigOption, JSONOption, Versions, settings_of, takes_groups
 from backup_scp.cli.output import complain, print_json, progress, say
 from backup_scp.cli.restore_report import missing, tell
@@ -210,6 +211,7 @@ def _send(
         complain(words.replace("The destination", destination.name, 1))
 
     with ExitStack() as stack:
+        stack.enter_context(signals_interrupt())
         storage = stack.enter_context(OpenStores(settings))
         journal = remote_aes.journal(settings, to)
         if journal is not None:

@@ -159,7 +159,7 @@ def _known(uids: Sequence[str], index: IndexReader) -> dict[str, Match]:
 
 def _problems(done: Restore, lacking: Sequence[Missing], name: str) -> Iterator[str]:
     if done.interrupted:
-        yield "It was interrupted (Ctrl-C)."
+        yield "It was interrupted."
     if done.stopped:
         yield f"It stopped: {done.stopped.replace('The destination', name, 1)}"
     if done.untried:

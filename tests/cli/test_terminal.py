@@ -198,7 +198,7 @@ class TestCtrlC:
         found = json.loads(receipt.read_text("utf-8"))
         assert (found["complete"], found["facts"]["sent_now"], found["facts"]["not_there"]) == (False, 4, 5)
         assert found["problems"] == [
-            "It was interrupted (Ctrl-C).",
+            "It was interrupted.",
             "5 images not tried, because it ended before.",
         ]
         assert [row["there"] for row in found["rows"]] == [3, 1, 0]
