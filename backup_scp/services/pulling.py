@@ -238,7 +238,7 @@ class _PullRun:
                 return answer
 
     def _reconnect(self, error: BackupSCPError) -> None:
-        """Wait until the PACS can be reached again; raise ``_PullStopped`` when that does not help, or in time."""
+        """Wait until the PACS can be reached again; raise ``_PullStopped`` when it cannot, in time."""
         while True:
             self._close()
             is_mistake = isinstance(error, DestinationRefuses) and not self._has_answered

@@ -198,9 +198,40 @@ def test_a_pacs_that_counts_more_than_it_gives_is_incomplete(here):
     assert (study.images, study.study_date) == (1, CT[0].dataset().StudyDate)
 
 
-def test_an_image_at_which_it_breaks_off_does_not_stop_the_others(here):
+def test_a_series_that_counts_more_than_it_gives_is_incomplete_too(here):
+    class CountsSeriesAlone(Other):
+        def studies(self, span, keep):
+            found, total, _ = super().studies(span, keep)
+            return Answers([study._replace(images=None) for study in found], total)
+
+    done = pull(here, CountsSeriesAlone(CT, counts=lambda number: number + 1))
+    assert (done.complete, done.fetched, done.missing) == (0, 4, 1)
+
+
+def test_images_that_are_not_listed_are_fetched_though_all_listed_ones_are_here(here):
+    for sample in CT[:2]:
+        here.put(sample)
+    done = pull(here, Other(CT, lists=lambda images: images[:2]))
+    assert (done.complete, done.fetched, done.held, done.missing) == (1, 2, 2, 0)
+    assert stored(here) == {sample.sha256 for sample in CT}
+
+
+def test_a_study_that_it_never_answers_about_does_not_stop_the_others(here):
+    class Silent(Other):
+        def series(self, study_instance_uid):
+            if study_instance_uid == key_of(DX).study_instance_uid:
+                raise DestinationUnavailable("OTHER did not answer C-FIND: it broke off")
+            return super().series(study_instance_uid)
+
+    done = pull(here, Silent(ALL), patience=patience())
+    assert (done.studies, done.complete, done.fetched, done.missing, done.stopped) == (3, 2, 5, 1, "")
+    assert done.incomplete[0].reason == "OTHER did not answer C-FIND: it broke off"
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_an_image_at_which_it_breaks_off_does_not_stop_the_others(here, number):
     def gives(uid):
-        if uid == CT[1].sop_instance_uid:
+        if uid == CT[number].sop_instance_uid:
             raise InstanceUnconfirmed("OTHER broke off")
 
     done = pull(here, Other(ALL, gives=gives), patience=patience())
