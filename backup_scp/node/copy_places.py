@@ -218,7 +218,6 @@ def rclone_copy(settings: Settings, copy: CopySettings) -> CloudCopy:
     store = RcloneStore(
         remote,
         root + _cloud_folder(copy, path),
-        settings.home / "copies",
         settings.home / Path(copy.rclone_config).expanduser() if copy.rclone_config else None,
         str(settings.home / Path(copy.ca).expanduser()) if copy.ca else "",
     )

@@ -118,7 +118,7 @@ def _bucket(settings: Settings, copy: CopySettings, options: PlaceOptions) -> Cl
         return cloud_copy(settings, copy, ObjectStore(access))
     from backup_scp.copies.cloud.bucket_as_of import BucketAsOf
 
-    return cloud_copy(settings, copy, BucketAsOf(access, options.as_of, settings.home / "copies"))
+    return cloud_copy(settings, copy, BucketAsOf(access, options.as_of))
 
 
 def _with_secret(access: BucketAccess, options: PlaceOptions) -> BucketAccess:

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import io
 import json
+import tracemalloc
 from datetime import timedelta
 
 import pytest
@@ -14,13 +15,15 @@ from backup_scp.copies.cloud.sealing import RecoveryKeys, Seal, make_keys
 from backup_scp.copies.sealed_drive import SealedDriveCopy
 from backup_scp.errors import DigestMismatch
 from backup_scp.machine import clock
-from backup_scp.ports import Contents
+from backup_scp.ports import Contents, CopyItem, StoredCopy, StoredVersion
+from tests.copies.clouds import empty_folder
 from tests.copies.contract import IDENTITY, Snapshots, flip, put, small_archive
 from tests.copies.test_drive import prepare
 from tests.samples import dx, encode
 
 PAIR, OTHER = make_keys(), make_keys()
 KEYS = RecoveryKeys(PAIR.recovery_key)
+HELD = StoredVersion("1", "2", "3", "4", "5", "location", "0" * 64, 60 << 20, clock.now())
 
 
 @pytest.fixture
@@ -238,3 +241,31 @@ def test_what_is_said_of_an_index_is_json(open_place, folder, two):
     said = json.loads(opened.getvalue())
     assert (said["patients"], said["studies"], said["images"], said["complete"]) == (4, 5, 6, True)
     assert folder / said["index"] == files(folder, "index")[-1]
+
+
+def test_a_large_image_is_opened_with_little_memory(open_place, folder, tmp_path):
+    class Counting:
+        size_bytes = 0
+
+        def write(self, data):
+            self.size_bytes += len(data)
+            return len(data)
+
+        def flush(self):
+            pass
+
+    sealed = io.BytesIO()
+    found = Seal([PAIR.public_key]).write(io.BytesIO(bytes(60 << 20)), sealed)
+    (folder / "large.dcm.age").write_bytes(sealed.getvalue())
+    del sealed
+    item = CopyItem(1, HELD, StoredCopy("large.dcm.age", found.sha256, found.size_bytes))
+    into = Counting()
+    with open_place() as place:
+        tracemalloc.start()
+        try:
+            place.fetch(item, into)
+            assert tracemalloc.get_traced_memory()[1] < 12 << 20
+        finally:
+            tracemalloc.stop()
+    assert into.size_bytes == 60 << 20
+    assert empty_folder(tmp_path / "work")

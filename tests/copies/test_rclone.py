@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import requests
 
 from backup_scp.copies.cloud.cloud_copy import CloudCopy
 from backup_scp.copies.cloud.rclone_process import RcloneProcess, _short
@@ -28,16 +29,14 @@ pytestmark = pytest.mark.system
 REMOTES = {"sftp": sftp_remote, "webdav": webdav_remote}
 
 
-def store_at(remote: Remote, work: Path) -> RcloneStore:
+def store_at(remote: Remote) -> RcloneStore:
     folder = f"{remote.path}/backup-scp" if remote.path else "backup-scp"
-    return RcloneStore(NAME, folder, work, remote.config)
+    return RcloneStore(NAME, folder, remote.config)
 
 
 def copy_at(remote: Remote, work: Path, *, is_sealed: bool):
     encrypt = [PAIR.public_key] if is_sealed else ()
-    return CloudCopy(
-        "cloud", store_at(remote, work), work, encrypt=encrypt, recovery_keys=RecoveryKeys(PAIR.recovery_key)
-    )
+    return CloudCopy("cloud", store_at(remote), work, encrypt=encrypt, recovery_keys=RecoveryKeys(PAIR.recovery_key))
 
 
 @pytest.fixture(params=list(REMOTES))
@@ -154,15 +153,20 @@ def test_a_second_copy_leaves_the_files_of_the_first_alone(sftp, originals, tmp_
 
 def test_a_server_that_is_gone_is_told(originals, tmp_path):
     with webdav_remote(tmp_path) as remote, copy_at(remote, tmp_path / "work", is_sealed=False) as copy:
-        put_all(copy, originals, originals.items[:1])
+        (item,) = put_all(copy, originals, originals.items[:1])
         remote.server.terminate()
+        with pytest.raises(DestinationUnavailable, match="place:"):
+            fetched(copy, item)
         with pytest.raises(DestinationUnavailable, match="place:"):
             list(copy.put(originals.items[1:], originals.read))
 
 
 def test_an_rclone_that_dies_is_told(sftp, originals, tmp_path):
     with copy_at(sftp, tmp_path / "work", is_sealed=False) as copy:
+        (item,) = put_all(copy, originals, originals.items[:1])
         os.killpg(copy._store._process._popen.pid, signal.SIGKILL)
+        with pytest.raises(DestinationUnavailable, match="rclone ended"):
+            fetched(copy, item)
         with pytest.raises(DestinationUnavailable, match="rclone ended"):
             list(copy.put(originals.items, originals.read))
     with copy_at(sftp, tmp_path / "work", is_sealed=False) as copy:
@@ -170,12 +174,12 @@ def test_an_rclone_that_dies_is_told(sftp, originals, tmp_path):
 
 
 def test_an_unknown_remote_is_told(sftp, tmp_path):
-    with RcloneStore("nothing", "x", tmp_path / "work", sftp.config) as store, pytest.raises(DestinationRefuses):
+    with RcloneStore("nothing", "x", sftp.config) as store, pytest.raises(DestinationRefuses):
         store.head("a")
 
 
 def test_what_is_not_there(sftp, tmp_path):
-    with store_at(sftp, tmp_path / "work") as store:
+    with store_at(sftp) as store:
         assert store.head("images/a") is None
         assert list(store.list("images")) == []
         for ask in (lambda: store.digest("images/a"), lambda: store.get("images/a", "", io.BytesIO())):
@@ -186,7 +190,7 @@ def test_what_is_not_there(sftp, tmp_path):
 def test_a_name_is_never_overwritten(remote, tmp_path):
     for content in (b"one", b"another"):
         (tmp_path / content.decode()).write_bytes(content)
-    with store_at(remote, tmp_path / "work") as store:
+    with store_at(remote) as store:
         store.put("images/a", tmp_path / "one")
         store.put("images/a", tmp_path / "another")  # rclone calls it a success
         assert store.digest("images/a") == hashlib.sha256(b"one").hexdigest()
@@ -210,8 +214,19 @@ def test_a_missing_rclone_is_told(monkeypatch):
         RcloneProcess(None).start()
 
 
+def test_what_is_read_needs_our_password(sftp, tmp_path):
+    (sftp.files / "backup-scp").mkdir()
+    (sftp.files / "backup-scp" / "a").write_bytes(b"an image")
+    with store_at(sftp) as store:
+        into = io.BytesIO()
+        assert store.get("a", "", into) == hashlib.sha256(b"an image").hexdigest()
+        assert into.getvalue() == b"an image"
+        address = f"{store._process._url}/[{store.place}]/a"
+        assert requests.get(address, timeout=10).status_code == requests.codes.unauthorized
+
+
 def test_an_empty_digest_is_not_known(sftp, tmp_path, monkeypatch):
-    with store_at(sftp, tmp_path / "work") as store:
+    with store_at(sftp) as store:
         monkeypatch.setattr(store._process, "call", lambda *_, **__: {"hash": "", "hashType": "sha256"})
         with pytest.raises(DestinationUnavailable, match="no digest"):
             store.digest("images/a")

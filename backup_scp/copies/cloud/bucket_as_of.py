@@ -30,17 +30,15 @@ class BucketAsOf:
         The credential needs to list versions and to get them.
     moment
         What was stored later is not there.
-    work
-        A folder for temporary files.
     """
 
     keeps_versions = True
 
-    def __init__(self, access: BucketAccess, moment: datetime, work: Path) -> None:
+    def __init__(self, access: BucketAccess, moment: datetime) -> None:
         self.place = f"s3://{access.bucket} as of {moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
         self._objects = ObjectStore(access)
         folder = f"{access.bucket}/{access.prefix}"
-        self._names = RcloneStore(_REMOTE, folder, work, ca=access.ca, environment=_environment(access, moment))
+        self._names = RcloneStore(_REMOTE, folder, ca=access.ca, environment=_environment(access, moment))
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:

@@ -9,10 +9,11 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from backup_scp.errors import DestinationRefuses, DestinationUnavailable, InvalidSettings
 
@@ -23,8 +24,17 @@ if TYPE_CHECKING:
 _UNTIL_INPUT_ENDS = 'exec 3<&0 </dev/null; "$@" 3<&- & child=$!; read -r _ <&3; kill "$child" 2>&-; wait "$child"'
 _SERVING = re.compile(r"Serving remote control on (http://127\.0\.0\.1:\d+)/")
 _NEEDED = frozenset({"operations/copyfile", "operations/hashsumfile", "operations/list", "operations/stat"})
-_OPTIONS = ("--rc-addr=127.0.0.1:0", "--contimeout=15s", "--timeout=5m", "--low-level-retries=3", "--buffer-size=0")
+_OPTIONS = (
+    "--rc-addr=127.0.0.1:0",
+    "--rc-serve",
+    "--contimeout=15s",
+    "--timeout=5m",
+    "--low-level-retries=3",
+    "--buffer-size=0",
+)
 _START_S, _END_S, _CONNECT_S, _LONGEST_CALL_S = 30, 10, 10, 24 * 3600
+_SILENT_S, _READ_BYTES = 15 * 60, 1 << 20  # rclone itself tries again meanwhile
+_AS_IT_IS = {"Accept-Encoding": "identity"}
 _LONGEST_REASON = 200
 _INSTALL = "run  pip install 'backup-scp[rclone]'"
 
@@ -139,6 +149,34 @@ class RcloneProcess:
             reason = _short(str(found.get("error", f"status {answer.status_code}")))
             raise RcloneFailed(reason, is_missing=answer.status_code == requests.codes.not_found)
         return dict(found)
+
+    def read(self, folder: str, name: str) -> Iterator[bytes]:
+        """Yield the bytes of a file at a remote.
+
+        Raises
+        ------
+        RcloneFailed
+            It answered with an error.
+        DestinationUnavailable
+            It does not answer, or breaks off.
+        """
+        import requests
+        from urllib3.exceptions import HTTPError
+
+        if self._session is None:
+            raise DestinationUnavailable("rclone is not running")
+        url = f"{self._url}/{quote(f'[{folder}]/{name}')}"
+        timeout = _CONNECT_S, _SILENT_S
+        try:
+            with self._session.get(
+                url, stream=True, timeout=timeout, headers=_AS_IT_IS, allow_redirects=False
+            ) as answer:
+                if answer.status_code != requests.codes.ok:
+                    raise RcloneFailed(_short(answer.text), is_missing=answer.status_code == requests.codes.not_found)
+                while part := answer.raw.read(_READ_BYTES):
+                    yield part
+        except (requests.RequestException, HTTPError) as error:
+            raise DestinationUnavailable(f"rclone ended or broke off ({type(error).__name__})") from None
 
     def _launch(self) -> subprocess.Popen[str]:
         command = [find_rclone(), "rcd", *_OPTIONS, *([f"--ca-cert={self._ca}"] if self._ca else [])]

@@ -13,11 +13,9 @@ from typing import Any, Self
 
 from backup_scp.copies.cloud.byte_store import NameState
 from backup_scp.copies.cloud.rclone_process import RcloneFailed, RcloneProcess, refusal
-from backup_scp.copies.cloud.spool import Spool
 from backup_scp.copies.cloud.streams import Writable
 from backup_scp.errors import DestinationUnavailable, FileMissing
 
-_CHUNK_BYTES = 1 << 20
 _ENOUGH = {"recurse": True, "filesOnly": True, "noModTime": True, "noMimeType": True}
 
 
@@ -30,8 +28,6 @@ class RcloneStore:
         Name of the remote in rclone's configuration, without the colon.
     folder
         Path there, in whole segments.
-    work
-        A folder of the node for temporary files.
     config
         rclone's configuration file; None for that of this user.
     ca
@@ -46,29 +42,19 @@ class RcloneStore:
         self,
         remote: str,
         folder: str,
-        work: Path,
         config: Path | None = None,
         ca: str = "",
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.place = f"{remote}:{folder}"
-        self._spool = Spool(work)
         self._process = RcloneProcess(config, ca, environment)
 
     def __enter__(self) -> Self:
-        self._spool.__enter__()
-        try:
-            self._process.start()
-        except BaseException:
-            self._spool.__exit__()
-            raise
+        self._process.start()
         return self
 
     def __exit__(self, *exc: object) -> None:
-        try:
-            self._process.stop()
-        finally:
-            self._spool.__exit__(*exc)
+        self._process.stop()
 
     def put(self, name: str, file: Path) -> str:
         source = {"srcFs": str(file.parent), "srcRemote": file.name}
@@ -83,18 +69,15 @@ class RcloneStore:
         return str(found["hash"])
 
     def get(self, name: str, object_version: str, into: Writable) -> str:  # noqa: ARG002 - there are no versions
-        with self._spool.file() as path:
-            target = {"dstFs": str(path.parent), "dstRemote": path.name}
-            try:
-                self._call("operations/copyfile", srcFs=self.place, srcRemote=name, **target)
-                file = path.open("rb")
-            except (RcloneMissing, FileNotFoundError):
+        digest = hashlib.sha256()
+        try:
+            for part in self._process.read(self.place, name):
+                digest.update(part)
+                into.write(part)
+        except RcloneFailed as error:
+            if error.is_missing or self.head(name) is None:
                 raise FileMissing(f"{name} is not in {self.place}") from None
-            digest = hashlib.sha256()
-            with file:
-                while part := file.read(_CHUNK_BYTES):
-                    digest.update(part)
-                    into.write(part)
+            raise refusal(error, self.place) from None
         return digest.hexdigest()
 
     def head(self, name: str) -> NameState | None:
