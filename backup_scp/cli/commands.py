@@ -16,6 +16,7 @@ from backup_scp.cli import (
     find,
     import_folders,
     index,
+    plan,
     pull,
     rebuild,
     recover,
@@ -95,6 +96,7 @@ app.command("pull", cls=PlainCommand)(pull.pull)
 app.command("recover", cls=PlainCommand)(recover.recover)
 app.command("restore", cls=PlainCommand)(restore.restore)
 app.command("drill", cls=PlainCommand)(drill.drill)
+app.command("plan", cls=PlainCommand)(plan.plan)
 app.command("verify", cls=PlainCommand)(verify.verify)
 app.command("rebuild", cls=PlainCommand)(rebuild.rebuild)
 app.add_typer(copies.app, name="copies")

@@ -78,8 +78,8 @@ def _lines(result: DrillResult) -> Iterator[str]:
     else:
         pixels = f"{size(result.size_bytes)}; pixels of {result.decoded} compared"
         images = f"{result.came_back} of {count(result.tried, 'image')} came back, byte for byte ({pixels})"
-    if not result.held:
-        images = "has no images yet"
+    if not result.tried:
+        images = "No image was tried"
     yield f"{who}: {'passed' if result.passed else 'FAILED'}. {images}"
     if result.index_taken_at:
         lacks = (

@@ -17,6 +17,7 @@ from backup_scp.node.copy_keys import CopyKeys
 from backup_scp.node.copy_setup import Prepared
 from backup_scp.node.health.finding import Finding
 from backup_scp.node.health.status_report import Status
+from backup_scp.node.plan import DisasterPlan
 from backup_scp.node.supervisor import Ready
 from backup_scp.ports import CopyState, PlaceAnswer
 from backup_scp.services.pulling import Pulled
@@ -52,6 +53,7 @@ RESULTS = {
     "recover": Result(RecoveryEnd, "It is printed when all is back."),
     "restore": Result(RestoreSummary),
     "drill": Result(DrillRun, "Exit code 1 when something is wrong, or when no copy could be reached."),
+    "plan": Result(DisasterPlan),
     "verify": Result(Verification),
     "rebuild": Result(Rebuild),
     "copies": Result(list[CopyState]),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from backup_scp.errors import ArchiveUnavailable, IndexUnavailable, InvalidSelection
+from backup_scp.errors import ArchiveUnavailable, DestinationUnavailable, IndexUnavailable, InvalidSelection
 from backup_scp.machine.process_lock import Lock, exclusive_lock, is_locked
 from backup_scp.node.copy_places import open_place
 from backup_scp.node.copy_setup import schedule_of
@@ -77,6 +77,8 @@ def run_drill(
     with reports, _stage(settings, request) as stage:
         drill = Drill(place, storage.archive, storage.index, stage, options, pace=pace, on_progress=on_progress)
         result = drill.run()
+    if result.passed and not result.tried:
+        raise DestinationUnavailable(f"It has no images yet: backup-scp copies sync {copy.name}")
     if result.passed or any(problem.kind not in _NOT_OF_THE_COPY for problem in result.problems):
         storage.index.drills.record(result)
     return result

@@ -108,7 +108,7 @@ class Drill:
         self._unproven: list[str] = []
 
     def run(self) -> DrillResult:
-        """Do the drill.
+        """Do the drill; of a copy without images it tries nothing.
 
         Raises
         ------
@@ -143,6 +143,8 @@ class Drill:
     def _try_all(self, began: float) -> None:
         place, copies = self._place, self._index.copies
         copy = copies.register(place.name, place.medium, clock.now(), place.label)
+        if not copies.count_held(copy):
+            return
         if self._options.is_sealed and self._options.proves_key:
             self._try_key(self._options.proves_key)
         if not self._opens:

@@ -70,6 +70,14 @@ def test_a_sample_is_smaller_and_says_so_in_words(run, drive):
     assert re.search(r"back on a console: the first study in \d+ s, everything \(15 images, .*\) in \d+ s", told.out)
 
 
+def test_an_empty_copy_proves_nothing(run, drive, tmp_path):
+    (tmp_path / "backup-scp.toml").write_text(COPY.format(tmp_path / "media" / "empty"))
+    run("copies", "init", DRIVE, "--same-disk")
+    ran = run("drill")
+    assert (ran.code, "drive: NOT TRIED. It has no images yet: backup-scp copies sync drive" in ran.out) == (1, True)
+    assert run("status", "--json").json["drills"] == []
+
+
 def test_the_folder_for_temporary_files_can_be_named(run, drive, tmp_path):
     (tmp_path / "elsewhere").write_text("")
     ran = run("drill", "--scratch", tmp_path / "elsewhere")

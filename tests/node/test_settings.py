@@ -52,7 +52,7 @@ class TestConfFile:
 
     def test_every_setting_stands_there_with_its_default(self):
         documented = self.uncommented()
-        defaults = msgspec.to_builtins(Sections())
+        defaults = msgspec.json.decode(msgspec.json.encode(Sections()))  # with lists for tuples
         for name, kind in (("remote", RemoteSettings), ("copy", CopySettings)):
             del defaults[name]
             listed = documented.pop(name)[0]
@@ -105,6 +105,11 @@ class TestSources:
     def test_the_environment_replaces_the_remote_list(self, read):
         value = '[{"name": "pacs", "ae_title": "PACS", "host": "pacs.example", "port": 104}]'
         assert [r.name for r in read(TWO_REMOTES, BACKUP_SCP_REMOTE=value).remotes] == ["pacs"]
+
+    def test_a_list_of_texts_in_the_environment(self, read):
+        assert read(BACKUP_SCP_PLAN__CONTACTS='["Dr. Doe", "IT"]').plan.contacts == ("Dr. Doe", "IT")
+        with pytest.raises(InvalidSettings, match="BACKUP_SCP_PLAN__CONTACTS"):
+            read(BACKUP_SCP_PLAN__CONTACTS="Dr. Doe")
 
     def test_home_from_the_environment(self, read, tmp_path):
         settings = read(BACKUP_SCP_HOME=str(tmp_path / "elsewhere"))

@@ -167,8 +167,9 @@ def _scalar(variable: str, section: str, key: str, text: str) -> Any:
     sections = {field.name: field.type for field in msgspec.structs.fields(Sections)}
     wanted = {field.name: field.type for field in msgspec.structs.fields(sections[section])}
     try:
-        return msgspec.convert(text, wanted[key], strict=False)
-    except msgspec.ValidationError as error:
+        given = msgspec.json.decode(text) if wanted[key] == tuple[str, ...] else text
+        return msgspec.convert(given, wanted[key], strict=False)
+    except msgspec.DecodeError as error:
         raise InvalidSettings(f"{variable}: {_sentence(str(error))}") from error
 
 

@@ -111,6 +111,15 @@ class DrillSettings(Struct, frozen=True, forbid_unknown_fields=True):
     full_every_days: Annotated[float, Meta(ge=0)] = 365
 
 
+class PlanSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[plan]``: what the disaster plan says besides the other settings."""
+
+    clinic: str = ""
+    contacts: tuple[str, ...] = ()
+    key_holder: str = ""
+    spare_machine: str = ""
+
+
 class LogSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """``[log]``: level and place of the log."""
 
@@ -203,6 +212,7 @@ class Sections(Struct, frozen=True, forbid_unknown_fields=True):
     verify: VerifySettings = VerifySettings()
     alerts: AlertsSettings = AlertsSettings()
     drill: DrillSettings = DrillSettings()
+    plan: PlanSettings = PlanSettings()
     log: LogSettings = LogSettings()
     remote: tuple[RemoteSettings, ...] = ()
     copy: tuple[CopySettings, ...] = ()
