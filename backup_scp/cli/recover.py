@@ -154,6 +154,7 @@ class _Wanted:
 def _prepare(wanted: _Wanted, file: Path, settings: Settings) -> Settings:
     """Make the home, unless a recovery was begun in it; return the settings of the node."""
     from backup_scp.cli.log import configure
+    from backup_scp.node.answering_early import answering_early
     from backup_scp.node.opening import require_owner
     from backup_scp.node.recovering import begin, named_source, open_source, require_empty
 
@@ -174,8 +175,11 @@ def _prepare(wanted: _Wanted, file: Path, settings: Settings) -> Settings:
             raise typer.Exit(1)
         configure(settings, daemon=True)
         began = time.monotonic()
-        begin(settings, place, source)
-        wanted.say(f"The index is here, after {duration(time.monotonic() - began)}: from now on the node answers")
+        with answering_early(settings, place, source) as is_answering:
+            if is_answering:
+                wanted.say(f"The node answers by the index at {wanted.source}, while that comes; it receives then")
+            begin(settings, place, source)
+        wanted.say(f"The index is here, after {duration(time.monotonic() - began)}")
     return settings
 
 

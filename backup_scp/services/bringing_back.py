@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeVar
 
 from backup_scp.dicom.attributes import BY_KEYWORD
 from backup_scp.dicom.query.conditions import Condition, SingleValue
-from backup_scp.errors import BackupSCPError, Damaged, Unavailable
+from backup_scp.errors import BackupSCPError, Damaged, IndexUnavailable, Unavailable
 from backup_scp.ports import (
     Archive,
     ArchivedFile,
@@ -91,11 +91,12 @@ def keep(archive: Archive, index: Index, returned: Sequence[ReturnedFile]) -> No
 
     Raises
     ------
-    ArchiveUnavailable, IndexUnavailable
+    ArchiveUnavailable
     """
     if returned:
         archive.keep(returned)
-        index.record_return([each.location for each in returned])
+        with suppress(IndexUnavailable):  # the files are here, whatever can be noted now
+            index.record_return([each.location for each in returned])
 
 
 _Part = TypeVar("_Part")

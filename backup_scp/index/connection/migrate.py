@@ -71,6 +71,17 @@ def pending(url: str) -> str | None:
     return _newer_than_us(revision) or f"The index is older than this version of backup-scp; {NOT_READY}"
 
 
+def is_current(url: str) -> bool:
+    """Tell whether an SQLite file has the tables of this release; it creates nothing.
+
+    Raises
+    ------
+    IndexUnavailable
+    """
+    with contextlib.closing(Database(url)) as database:
+        return _revision(database) == HEAD
+
+
 def move_to(url: str, revision: str) -> None:
     """Run migrations up or down to a revision; ``base`` is the empty database."""
     with _made(url) as database:

@@ -52,6 +52,11 @@ def _connected(
 ) -> sqlite3.Connection:
     """Connect; read-only when the file cannot be written and no other process has it open."""
     path = sqlite_path(url)
+    only_to_read: sqlite3.Connection
+    if "immutable" in url.query:
+        info[FROZEN] = True
+        only_to_read = sqlite3.connect(*arguments, **options)
+        return only_to_read
     try:
         connection = _connected_to_write(*arguments, **options)
     except sqlite3.OperationalError as error:
@@ -63,7 +68,6 @@ def _connected(
         return connection
     frozen.set()
     info[FROZEN] = True
-    only_to_read: sqlite3.Connection
     only_to_read = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, **options)
     return only_to_read
 
