@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from backup_scp.cli import copies_fetch
 from backup_scp.cli.copies_report import CopiesRun, CopyOutcome, tell_check, tell_cost, tell_keys, tell_run, tell_states
 from backup_scp.cli.interruption import INTERRUPTED, interruptible
 from backup_scp.cli.options import ConfigOption, JSONOption, PlainCommand, settings_of, takes_groups
@@ -139,6 +140,9 @@ class DriveOptions:
     same_disk: Annotated[
         bool, typer.Option("--same-disk", help="Allow a folder on a disk of this computer: for a trial only.")
     ] = False
+
+
+app.command("fetch", cls=PlainCommand)(copies_fetch.fetch)
 
 
 @app.command("init", cls=PlainCommand)

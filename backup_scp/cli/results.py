@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from backup_scp.cli.copies import Forgotten
+from backup_scp.cli.copies_fetch import FetchedImages
 from backup_scp.cli.copies_report import CopiesRun
 from backup_scp.cli.db import Upgraded
 from backup_scp.cli.drill_report import DrillRun
@@ -59,6 +60,7 @@ RESULTS = {
     "copies": Result(list[CopyState]),
     "copies sync": Result(CopiesRun),
     "copies verify": Result(CopiesRun),
+    "copies fetch": Result(FetchedImages),
     "copies check": Result(list[PlaceAnswer]),
     "copies keys": Result(CopyKeys),
     "copies init": Result(Prepared),

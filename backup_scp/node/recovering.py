@@ -298,6 +298,12 @@ def readable_archive(storage: OpenStores, open_until: ExitStack) -> ReadableArch
     return ReadingCopies(storage, ingest).archive
 
 
+def bringing_back(storage: OpenStores, open_until: ExitStack) -> BringingBack:
+    """Return what brings back images from the further copies, for a command."""
+    ingest = open_until.enter_context(Ingest(storage.archive, storage.index))
+    return ReadingCopies(storage, ingest).bring_back
+
+
 class ReadingCopies:
     """What of the archive is damaged or missing is read through the further copies.
 

@@ -158,7 +158,7 @@ class BringingBack:
         self.waiting += 1
         try:
             with self._one_at_a_time:
-                if self._is_whole(location, sha256):  # another thread has brought it
+                if self.is_whole(location, sha256):  # another thread has brought it
                     return True
                 return self._bring(location)
         except BackupSCPError as error:
@@ -180,7 +180,8 @@ class BringingBack:
                 errors |= self._bring_batch(batch)
         return errors
 
-    def _is_whole(self, location: str, sha256: str) -> bool:
+    def is_whole(self, location: str, sha256: str) -> bool:
+        """Read a file, and tell whether it is here and intact."""
         try:
             self._archive.verify(location, sha256)
         except Damaged:

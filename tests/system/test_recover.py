@@ -248,3 +248,17 @@ def test_a_missing_file_is_brought_back_when_it_is_asked_for(clinic, start_store
     clinic.node.cli("restore", "--to", storescp.remote.name, "--all")
     assert len(storescp.files()) == 12
     assert digests(visible(clinic.node)) == {sample.sha256: 1 for sample in SAMPLES[:12]}
+
+
+def test_fetch_brings_back_what_is_damaged_or_missing(clinic):
+    clinic.copy(SAMPLES[:12])
+    damaged, gone, *_ = visible(clinic.node)
+    flip(damaged)
+    gone.unlink()
+    fetched = clinic.node.json("copies", "fetch", "--all")
+    assert fetched == {"intact": 10, "fetched": 2, "missing": {}}
+    assert digests(visible(clinic.node)) == {sample.sha256: 1 for sample in SAMPLES[:12]}
+    gone.unlink()
+    clinic.drive.rename(clinic.media / "away")
+    away = clinic.node.json("copies", "fetch", "--modality", "CT", exit_code=1)
+    assert list(away["missing"]) == [gone.relative_to(clinic.node.home / "archive").as_posix()]
