@@ -183,6 +183,16 @@ def test_sabotage_is_found_by_its_name(run, drive, kind):
     assert "drive (drive): FAILED" in ran.out
 
 
+def test_records_that_lead_to_another_image_are_no_proof(run, drive, home):
+    """Name and digest in the index fit the file, and it is another image's."""
+    with closing(sqlite3.connect(home / "index.sqlite")) as index, index:
+        rows = index.execute("SELECT version_id, name, sha256 FROM copy_object ORDER BY version_id LIMIT 2").fetchall()
+        (first, *_), (_, name, sha256) = rows
+        index.execute("UPDATE copy_object SET name = ?, sha256 = ? WHERE version_id = ?", (name, sha256, first))
+    (found,) = run("drill", "--all", "--json").json["drills"]
+    assert [problem["kind"] for problem in found["problems"]] == ["swapped"]
+
+
 def test_yesterdays_index_tells_what_it_lacks(run, drive):
     use_yesterdays_index(drive)
     ran = run("drill", "--all", "--json")
