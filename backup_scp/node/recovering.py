@@ -259,11 +259,11 @@ def begin(settings: Settings, place: StandAloneCopy, source: RecoverySource) -> 
     make_folders(settings.home, 0o700)
     for suffix in ("", "-wal", "-shm"):
         part.with_name(f"{part.name}{suffix}").unlink(missing_ok=True)
-    contents = place.contents()
     try:
         has_index = place.fetch_index(part)
     except OSError as error:
         raise IndexUnavailable(f"{final.parent} cannot take the index ({error.strerror})") from None
+    contents = place.contents()  # of the index that was fetched: it may be an older one
     coming = msgspec.structs.replace(settings, index=type(settings.index)(f"sqlite:///{part.as_posix()}"))
     with closing(open_index(coming, migrate=True)) as index:
         identity = index.archive_identity() or place.archive or None

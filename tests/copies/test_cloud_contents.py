@@ -13,7 +13,7 @@ import pytest
 
 from backup_scp.copies.cloud.sealing import RecoveryKeys, Seal, make_keys
 from backup_scp.copies.sealed_drive import SealedDriveCopy
-from backup_scp.errors import DigestMismatch
+from backup_scp.errors import DigestMismatch, OtherKey
 from backup_scp.machine import clock
 from backup_scp.ports import Contents, CopyItem, StoredCopy, StoredVersion
 from tests.copies.clouds import empty_folder
@@ -187,6 +187,14 @@ def test_without_a_key_names_tell_what_they_can(open_place, two, tmp_path):
         for ask in (place.saved_settings, lambda: place.fetch_index(tmp_path / "x"), lambda: list(place.listed())):
             with pytest.raises(DigestMismatch, match="envelope"):
                 ask()
+
+
+def test_another_key_is_told_from_a_typing_error(open_place, two, tmp_path):
+    with open_place(keys=RecoveryKeys(OTHER.recovery_key)) as place:
+        for ask in (place.saved_settings, lambda: place.fetch_index(tmp_path / "x")):
+            with pytest.raises(OtherKey, match="no typing error"):
+                ask()
+        assert place.contents() == Contents(two[1].contents.taken_at)
 
 
 def test_what_was_written_before_is_left_out(open_place, two, made):

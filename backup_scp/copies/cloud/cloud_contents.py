@@ -85,8 +85,10 @@ class CloudContents:
 
         Raises
         ------
+        OtherKey
+            They are sealed for another key.
         DigestMismatch
-            None is whole, or they are sealed and the key is missing or another one.
+            None is whole, or they are sealed and the key is missing.
         OSError
         """
         self._index = self._use_newest(cloud_names.INDEX, lambda name: self._unzip(name, path))
@@ -174,6 +176,8 @@ class CloudContents:
                 first = first or error
             else:
                 return name
+        if isinstance(first, OtherKey):
+            raise OtherKey("The recovery key has no typing error, but what is here is sealed for another one")
         if first is not None:
             raise DigestMismatch(f"Nothing in {kind} can be used ({first}): {_OVERWRITTEN}")
         return ""
