@@ -548,6 +548,20 @@ def test_two_associations_one_after_the_other(destination, stored):
     assert there.ended == ["ReleasedError"] * 2
 
 
+def test_it_is_released_for_a_pause_and_connects_again(destination, stored):
+    there = destination()
+    files = [stored(sample) for sample in CT]
+    with remote(there) as scu:
+        scu.disconnect()
+        for file, row in files:
+            assert list(scu.prepare([row])) == [row]
+            scu.send(file, row)
+            scu.disconnect()
+    there.close()
+    assert [one.association for one in there.stored] == [1, 2, 3]
+    assert there.ended == ["ReleasedError"] * 3
+
+
 def test_a_rejecting_destination_is_not_available(destination):
     there = destination(rejects=bytes((0, 1, 1, 3)))
     with remote(there) as scu, pytest.raises(DestinationUnavailable, match="Calling AE title not recognised"):
