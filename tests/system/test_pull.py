@@ -106,7 +106,7 @@ def test_by_c_move_the_running_node_receives_or_the_command(make_node, start_ort
 def test_what_came_is_noted_as_an_import_from_the_other_pacs(make_node, start_orthanc, files):
     there, here = start_orthanc(), make_node()
     there.upload(files[0])
-    here.cli("pull", at(there))
+    here.cli("pull", f"dicom://{at(there)}")
     (file,) = visible(here)
     noted = private_information(file)
     assert [noted[key] for key in ("service", "calling_ae_title", "address")] == ["IMPORT", "ORTHANC", there.host]
