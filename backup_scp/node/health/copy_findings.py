@@ -11,6 +11,9 @@ from backup_scp.node.settings import CopySettings, Settings
 from backup_scp.ports import CopyState, CopyTrouble
 
 _BEHIND = timedelta(days=2)
+_JUST_RECEIVED = timedelta(minutes=15)
+"""So long an image may lack the copies that Storage Commitment waits for."""
+
 _AFTER_A_LOOK = "look what has changed (docs/copies.md), then  backup-scp copies sync --despite-alarm"
 
 
@@ -19,7 +22,7 @@ def copies(settings: Settings, states: Sequence[CopyState], at: datetime) -> Ite
     of_name = {copy.name: [state for state in states if state.name == copy.name] for copy in settings.copy}
     for copy in settings.copy:
         yield from _one(copy, of_name[copy.name], at)
-    yield from _too_few(settings, of_name)
+    yield from _too_few(settings, of_name, at)
 
 
 def _one(copy: CopySettings, states: Sequence[CopyState], at: datetime) -> Iterator[Finding]:
@@ -30,6 +33,8 @@ def _one(copy: CopySettings, states: Sequence[CopyState], at: datetime) -> Itera
     fix = f"backup-scp copies sync {copy.name}"
     if trouble and is_alarm:
         yield _act(f"Copy {copy.name}: {trouble.trouble}", _AFTER_A_LOOK)
+    for alarm in sorted({state.alarm for state in states} - {""}):
+        yield _act(f"Copy {copy.name}: {alarm}", f"afterwards  backup-scp copies verify {copy.name}")
     if seen_at is None:
         if not is_alarm:
             why = f": {trouble.trouble}" if trouble else ""
@@ -61,9 +66,9 @@ def _work_of(
         yield _note(f"Copy {copy.name}: {images} found damaged or missing there; written again", fix)
 
 
-def _too_few(settings: Settings, of_name: dict[str, list[CopyState]]) -> Iterator[Finding]:
-    """Report images that fewer copies have than Storage Commitment asks for."""
-    due = {name: min((state.due for state in states), default=None) for name, states in of_name.items()}
+def _too_few(settings: Settings, of_name: dict[str, list[CopyState]], at: datetime) -> Iterator[Finding]:
+    """Report images that fewer copies have than Storage Commitment asks for, and not only since a moment ago."""
+    due = {name: min((_overdue(state, at) for state in states), default=None) for name, states in of_name.items()}
     off_site = {copy.name for copy in settings.copy if copy.is_off_site}
     for wanted, names, kind in (
         (settings.commitment.copies, list(due), ""),
@@ -78,6 +83,12 @@ def _too_few(settings: Settings, of_name: dict[str, list[CopyState]]) -> Iterato
         elif known[wanted - 1]:
             images = count(known[wanted - 1], "image")
             yield _act(f"{images} at fewer than {count(wanted, f'{kind}copy')}; Storage Commitment waits for them")
+
+
+def _overdue(state: CopyState, at: datetime) -> int:
+    """Return how many versions are due there; 0 while even the oldest of them has just been received."""
+    is_new = state.oldest_due is not None and at - state.oldest_due < _JUST_RECEIVED
+    return 0 if is_new else state.due
 
 
 def _act(sentence: str, fix: str = "") -> Finding:

@@ -151,6 +151,24 @@ def test_green_only_when_so_many_copies_have_everything(told, due, needed, said)
     assert sentences == [("act", sentence) for sentence in said]
 
 
+@pytest.mark.parametrize(("minutes", "is_told"), [(0, False), (14, False), (16, True), (None, True), (-9, False)])
+def test_an_image_that_has_just_been_received_may_lack_copies(told, minutes, is_told):
+    """None: a clock was ahead when it was received."""
+    oldest_due = None if minutes is None else NOW - timedelta(minutes=minutes)
+    assert bool(told(state(due=3, oldest_due=oldest_due), needed=(1, 0))) == is_told
+
+
+def test_one_drive_of_several_that_lacks_only_what_is_new_is_enough(told):
+    new = state(medium="B", due=7, oldest_due=NOW - timedelta(minutes=1))
+    assert told(state(medium="A", due=7, oldest_due=LONG_AGO, seen_at=LONG_AGO), new, needed=(1, 0)) == []
+
+
+def test_an_alarm_of_a_place_is_told_whatever_else_is_well(told):
+    sentence = "s3://bucket: names were deleted by somebody"
+    (one,) = told(state("cloud", alarm=sentence), copies=(CLOUD,))
+    assert one == ("act", f"Copy cloud: {sentence}", "afterwards  backup-scp copies verify cloud")
+
+
 def test_of_drives_that_take_turns_one_with_everything_is_enough(told):
     assert told(state(medium="A", due=7), state(medium="B"), needed=(1, 0)) == []
 
