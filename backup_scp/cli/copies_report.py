@@ -45,6 +45,8 @@ class CopyOutcome:
         Images that were read back again, and those of them that are damaged or missing there.
     healed
         Damaged images of the archive that were restored from this copy.
+    alarm
+        What reading it back has noticed that is no damage, but needs a person.
     is_complete
         Whether nothing is due there any more.
     """
@@ -62,12 +64,13 @@ class CopyOutcome:
     compared: int = 0
     damaged: int = 0
     healed: int = 0
+    alarm: str = ""
     is_complete: bool = False
 
     @property
     def needs_a_person(self) -> bool:
         """Whether something did not go as it should."""
-        return bool((self.trouble and not self.is_away) or self.failed or self.lost or self.damaged)
+        return bool((self.trouble and not self.is_away) or self.failed or self.lost or self.damaged or self.alarm)
 
 
 @dataclass(slots=True)
@@ -124,6 +127,8 @@ def _troubles(states: Sequence[CopyState]) -> Iterator[str]:
             yield f"{state.name}: {count(state.failed, 'image')} failed and tried again: {state.error}"
         if state.damaged:
             yield f"{state.name}: {count(state.damaged, 'image')} damaged or missing there, to be written again"
+        if state.alarm:
+            yield f"{state.name}: {state.alarm}"
 
 
 def tell_drills(results: Sequence[DrillResult]) -> None:
@@ -142,7 +147,7 @@ def tell_drills(results: Sequence[DrillResult]) -> None:
 def tell_run(run: CopiesRun) -> None:
     """Print what a command did at each copy."""
     for outcome in run.copies:
-        for sentence in _sentences(outcome):
+        for sentence in filter(None, (*_sentences(outcome), outcome.alarm)):
             say(f"{outcome.name}: {sentence}")
     if run.stopped:
         say(f"{run.stopped}. The same command goes on from here")

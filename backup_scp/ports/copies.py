@@ -206,6 +206,14 @@ class WaitingPlace(Protocol):
     watch: Callable[[], None]
 
 
+@runtime_checkable
+class NoticingPlace(Protocol):
+    """A place that notices what is no damage, but needs a person."""
+
+    def noticed(self) -> str:
+        """Return what ``compare`` has noticed since the last call, in one sentence; empty for nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class PlaceAnswer:
     """What the place of a copy really gives.
@@ -268,6 +276,9 @@ class CopyState:
         Why the place cannot be used, since when, and what kind of trouble it is; empty and None when it can be used.
     compared_until, compared_at
         Everything written before the first moment was read back again; when the last pass ended.
+    alarm
+        What the running pass or the one before noticed that is no damage, but needs a person: names that
+        somebody deleted or overwrote, whose bytes are intact.  A later pass without it clears it.
     """
 
     name: str
@@ -287,6 +298,7 @@ class CopyState:
     trouble_kind: CopyTrouble = CopyTrouble.NONE
     compared_until: datetime | None = None
     compared_at: datetime | None = None
+    alarm: str = ""
 
 
 class CopyRecords(Protocol):
@@ -340,7 +352,9 @@ class CopyRecords(Protocol):
     def stored(self, copy: int, after: int, most: int) -> list[CopyItem]:
         """Return what a copy has, by number, after a number: for comparing it again; not what is due again."""
 
-    def record_comparison(self, copy: int, results: Iterable[CopyResult], now: datetime, *, until: int | None) -> None:
+    def record_comparison(
+        self, copy: int, results: Iterable[CopyResult], now: datetime, *, until: int | None, alarm: str = ""
+    ) -> None:
         """Record results of ``CopyPlace.compare``; what is damaged or missing is due again.
 
         Parameters
@@ -349,6 +363,8 @@ class CopyRecords(Protocol):
             When the reading of these results began.
         until
             The last number; None at the end of the pass.
+        alarm
+            What was noticed besides; a pass that ends without any clears what an earlier one noticed.
         """
 
     def comparison(self, copy: int) -> tuple[int, datetime | None]:

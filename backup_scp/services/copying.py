@@ -25,6 +25,7 @@ from backup_scp.ports import (
     CopyPlace,
     CopyResult,
     Index,
+    NoticingPlace,
     Progress,
     Snapshot,
     StoredVersion,
@@ -87,6 +88,8 @@ class CopyRun:
         Versions read back again, and those of them that are damaged or missing there.
     healed
         Damaged originals that were restored from this copy.
+    alarm
+        What a comparison noticed that is no damage, but needs a person.
     is_complete
         Whether nothing is due there any more.
     """
@@ -100,6 +103,7 @@ class CopyRun:
     compared: int = 0
     damaged: int = 0
     healed: int = 0
+    alarm: str = ""
     is_complete: bool = False
 
 
@@ -280,7 +284,9 @@ class Copying:
             items = _some(self._records.stored(copy, position, _MOST_COMPARED))
             results = list(self._paced(self._place.compare(items), items)) if items else []
             until = items[-1].number if items else None
-            self._records.record_comparison(copy, results, clock.now(), until=until)
+            alarm = self._place.noticed() if isinstance(self._place, NoticingPlace) else ""
+            self._records.record_comparison(copy, results, clock.now(), until=until, alarm=alarm)
+            self.done.alarm = alarm or self.done.alarm
             self.done.compared += len(results)
             self._tell_damage(results)
             on_progress(Progress(self.done.compared, total))

@@ -180,6 +180,8 @@ class TestNames:
         assert all(result.stored for result in copy.compare(stored))
         assert len(copy.alarms) == 1
         assert "1 name overwritten" in copy.alarms[0]
+        assert "names were overwritten by somebody" in copy.noticed()
+        assert copy.noticed() == ""
         assert "overwritten" in caplog.text
         assert fetched(copy, stored[0]) == originals.file(stored[0])
 

@@ -460,6 +460,29 @@ def test_trouble_has_a_kind_until_it_is_over(records, drive):
     assert state(records).trouble_kind is CopyTrouble.NONE
 
 
+def test_an_alarm_stays_until_a_pass_ends_without_one(index, records, drive):
+    one, two = add(index, "1", "2")
+    stored_all(records, drive)
+    records.record_comparison(drive, [there(one)], at(5), until=one, alarm="A name was deleted")
+    records.record_comparison(drive, [there(two)], at(6), until=two)
+    records.record_comparison(drive, [], at(7), until=None)
+    assert state(records, 8).alarm == "A name was deleted"
+    records.record_comparison(drive, [there(one)], at(8), until=one)
+    records.register("drive", "", at(9))
+    assert state(records, 9).alarm == "A name was deleted"
+    records.record_comparison(drive, [], at(9), until=None)
+    assert state(records, 10).alarm == ""
+
+
+def test_an_alarm_of_a_clock_that_was_ahead_is_cleared_too(index, records, drive):
+    (one,) = add(index, "1")
+    stored_all(records, drive)
+    records.record_comparison(drive, [there(one)], at(10**8), until=None, alarm="A name was deleted")
+    records.record_comparison(drive, [there(one)], at(8), until=one)
+    records.record_comparison(drive, [], at(9), until=None)
+    assert state(records, 10).alarm == ""
+
+
 def test_trouble_of_a_clock_that_was_ahead_is_of_now(records, drive):
     records.note_trouble("drive", "It is full", at(10**8))
     assert (state(records).trouble, state(records).trouble_since) == ("It is full", None)

@@ -289,6 +289,25 @@ def test_what_is_damaged_there_is_found_and_written_again(stored, place, made):
     assert sorted(place.objects.values()) == files(stored)
 
 
+def test_what_is_noticed_while_comparing_is_recorded_until_a_pass_notices_nothing(stored, place, made, monkeypatch):
+    monkeypatch.setattr("backup_scp.services.copying._MOST_COMPARED", 2)
+    for number in range(5):
+        stored.put(tiny(number), number)
+    noticed = ["", "", "A name was deleted"]
+    place.noticed = lambda: noticed.pop() if noticed else ""
+    copy = filled(made(), place)
+
+    def alarm_after_a_pass():
+        """Each part by another process, as after a restart."""
+        with place:
+            while not made().compare(copy, all_of_it=False):
+                pass
+        return stored.index.copies.states(clock.now())[0].alarm
+
+    assert alarm_after_a_pass() == "A name was deleted"
+    assert alarm_after_a_pass() == ""
+
+
 def test_a_rebuilt_index_finds_that_the_copy_has_everything(stored, place, made, tmp_path):
     from tests.stored import stored_in
 

@@ -78,6 +78,7 @@ class CloudCopy:
         self.name = name
         self.is_off_site = is_off_site
         self._odd_names: Counter[str] = Counter()
+        self._has_noticed = False
         self._store = store
         self._spool = Spool(work)
         self._seal = Seal(encrypt) if encrypt else None
@@ -128,6 +129,13 @@ class CloudCopy:
                 "the index does not know may be missing: see docs/cloud.md"
             )
         return found
+
+    def noticed(self) -> str:
+        if not self._has_noticed:
+            return ""
+        self._has_noticed = False
+        what = " and ".join(sorted(self._odd_names))
+        return f"{self._store.place}: names were {what} by somebody; the bytes are intact: see docs/cloud.md, part 4"
 
     def put(self, items: Sequence[CopyItem], read: ReadOriginal) -> Iterator[CopyResult]:
         by_number = {item.number: item for item in items}
@@ -294,6 +302,7 @@ class CloudCopy:
         if not what:
             return
         self._odd_names[what] += 1
+        self._has_noticed = True
         if self._odd_names[what] <= _LOGGED_NAMES:
             _log.error(
                 "Copy %s: the name %s was %s; its bytes are intact (docs/cloud.md)", self.name, stored.name, what

@@ -20,7 +20,7 @@ from backup_scp.machine.folders import fsync_folder, make_folders
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0018"
+HEAD = "0019"
 """The newest migration; a test holds it equal to the folder."""
 
 _REVISION = sa.Table(  # alembic creates it

@@ -235,7 +235,9 @@ class SQLCopies(CopyQueries):
 
     # -- comparing again -----------------------------------------------------------------------------------------------
 
-    def record_comparison(self, copy: int, results: Iterable[CopyResult], now: datetime, *, until: int | None) -> None:
+    def record_comparison(
+        self, copy: int, results: Iterable[CopyResult], now: datetime, *, until: int | None, alarm: str = ""
+    ) -> None:
         missing = [result for result in results if not result.stored]
         left_out = [result.number for result in missing if result.is_left_out]
         errors = {result.number: (0, result.error) for result in missing if not result.is_left_out}
@@ -251,7 +253,7 @@ class SQLCopies(CopyQueries):
             ]
             if rows:
                 connection.execute(sa.insert(copy_due), rows)
-            values = _progress(row, timestamp(now), until)
+            values = _progress(row, timestamp(now), until) | _alarm(row, timestamp(now), until, stored_long(alarm))
             connection.execute(sa.update(copies).where(copies.c.id == copy).values(**values))
 
     def learn(self, copy: int, listed: Mapping[str, StoredCopy]) -> set[str]:
@@ -285,6 +287,14 @@ def _progress(row: sa.Row[Any], now: str, until: int | None) -> Row:
         "compared_until": began_at if began_at <= now else "",  # else a clock was ahead
         "compared_at": now,
     }
+
+
+def _alarm(row: sa.Row[Any], now: str, until: int | None, alarm: str) -> Row:
+    """Return the alarm of a copy's row after a part of a pass: a new one, or none if this pass ends without one."""
+    if alarm:
+        return {"alarm": alarm, "alarm_at": now}
+    is_over = until is None and not row.comparison_began_at <= row.alarm_at <= now
+    return {"alarm": "", "alarm_at": ""} if is_over else {}
 
 
 def _locked(connection: sa.Connection, copy_id: int) -> sa.Row[Any] | None:

@@ -147,6 +147,7 @@ def _state(connection: sa.Connection, dialect: Dialect, row: sa.Row[Any], now: d
         trouble_kind=CopyTrouble(row.trouble_kind),
         compared_until=known_moment(row.compared_until, now),
         compared_at=known_moment(row.compared_at, now),
+        alarm=row.alarm,
     )
 
 

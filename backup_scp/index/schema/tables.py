@@ -256,6 +256,8 @@ copy = sa.Table(  # a row for each drive, where several take turns
     _text("trouble"),
     _text("trouble_at"),
     _late_text("trouble_kind"),  # a ports.CopyTrouble
+    _late_text("alarm"),  # what a comparison noticed besides damage
+    _late_text("alarm_at"),  # by the begin of a part of a comparison, as comparison_began_at
     _number("compared_version"),  # where the running comparison goes on
     _text("comparison_began_at"),  # of the running pass
     _text("compared_until"),  # begin of the last pass that ended
