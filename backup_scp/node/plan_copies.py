@@ -124,9 +124,9 @@ def _drill(result: DrillResult) -> str:
 
 def _command(copy: CopySettings) -> str:
     kind = _kind(copy)
-    if kind in {"dicom", "dicomweb"}:
-        return f"backup-scp pull {shlex.quote(copy.url.removeprefix('dicom://'))}"
-    source = copy.url.removeprefix("file://").replace("*", "DRIVE") if kind == "file" else copy.url
+    source = copy.url.removeprefix("dicom://")
+    if kind == "file":
+        source = source.removeprefix("file://").replace("*", "DRIVE")
     words = ["backup-scp", "recover", shlex.quote(source)]
     if kind == "s3":
         words += ["--endpoint", copy.endpoint] if copy.endpoint else []

@@ -53,7 +53,7 @@ def test_it_says_what_to_type_for_each_copy_in_the_order_to_try_them(run, drive,
         "backup-scp recover '/media/DRIVE/x rays'",
         "backup-scp recover rclone:box:x-rays --rclone-config FILE",
         f"backup-scp recover s3://bucket/x-rays {access} --key FILE",
-        "backup-scp pull OTHER@pacs.example:104",
+        "backup-scp recover OTHER@pacs.example:104",
     ]
     assert "the recovery key, on paper in its envelope" in " ".join(told.split())
     assert "It was never reached" in told

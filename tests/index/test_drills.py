@@ -6,9 +6,11 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+import sqlalchemy as sa
 
 from backup_scp.index import SQLIndex
 from backup_scp.index.connection.migrate import upgrade
+from backup_scp.index.schema.tables import drill
 from backup_scp.ports import DrillKind, DrillProblem, DrillResult
 from tests.index.conftest import opened
 from tests.index.examples import MORNING
@@ -30,6 +32,13 @@ def test_the_last_result_of_each_drive_is_told(index):
     for result in (PASSED, red, FAILED):
         index.drills.record(result)
     assert index.drills.latest() == [red, FAILED]
+
+
+def test_a_result_of_a_later_release_is_left_out(index):
+    index.drills.record(FAILED)
+    with index._database.writing("a later release") as connection:
+        connection.execute(sa.update(drill).values(result=sa.func.replace(drill.c.result, "swapped", "melted")))
+    assert index.drills.latest() == []
 
 
 def test_since_when_not_all_images_were_tried(index):

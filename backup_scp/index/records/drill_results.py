@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import datetime
 
 import msgspec
@@ -37,7 +39,7 @@ class SQLDrills:
         rows = sa.select(drill.c.result).where(drill.c.id.in_(last)).order_by(drill.c.copy, drill.c.id)
         with self._database.reading() as connection:
             texts = connection.scalars(rows).all()
-        return [msgspec.json.decode(text, type=DrillResult) for text in texts]
+        return list(_decoded(texts))
 
     def not_full_since(self, copy: str, medium: str) -> datetime | None:
         of_it = drill.c.copy == stored_key(copy), drill.c.medium == stored_key(medium)
@@ -46,3 +48,10 @@ class SQLDrills:
             row = connection.execute(sa.select(last_full, sa.func.min(drill.c.ended_at)).where(*of_it)).one()
         found = row[0] or row[1]
         return moment(found) if found else None
+
+
+def _decoded(texts: Iterable[str]) -> Iterator[DrillResult]:
+    """Yield the results that this release understands; a later one may have had further kinds of problems."""
+    for text in texts:
+        with suppress(msgspec.DecodeError):
+            yield msgspec.json.decode(text, type=DrillResult)
