@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from backup_scp.dimse.association.association_count import SharedCount
     from backup_scp.dimse.association.listener import Listener
     from backup_scp.dimse.association.server import Server
-    from backup_scp.services.recovery import Recovered
 
 log = logging.getLogger(__name__)
 
@@ -175,6 +174,8 @@ class Node:
         stack.callback(copies.close)
 
         def start() -> None:
+            if not self._settings.copy:
+                return
             from backup_scp.node.copy_setup import copy_threads
             from backup_scp.node.drills import drill_thread
 
@@ -186,15 +187,10 @@ class Node:
                 drills.start()
                 copies.callback(drills.stop)
 
-        def after_recovery(_: Recovered) -> None:
-            reading.end()
-            if self._settings.copy:
-                start()
-
-        if (recovery := reading.thread(after_recovery)) is not None:
+        if (recovery := reading.thread(start)) is not None:
             recovery.start()
             stack.callback(recovery.stop)
-        elif self._settings.copy:
+        else:
             start()
 
     @property

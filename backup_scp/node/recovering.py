@@ -25,6 +25,7 @@ from backup_scp.machine.folders import fsync, fsync_folder, make_folders
 from backup_scp.node.copy_places import open_place
 from backup_scp.node.opening import OpenStores, index_path, open_archive, open_index
 from backup_scp.node.place_at_url import PlaceOptions, place_at
+from backup_scp.node.recovery_receipt import write_receipts
 from backup_scp.node.settings import CopySettings, RemoteSettings, Sections, Settings
 from backup_scp.ports import RECOVERY, Contents, CopyPlace, Index, ReadableArchive, StandAloneCopy, Task
 from backup_scp.services.bringing_back import ArchiveWithCopies, BringingBack, Pace
@@ -345,13 +346,17 @@ class ReadingCopies:
             if isinstance(place, StandAloneCopy):
                 yield copy.name, place
 
-    def end(self) -> None:
-        """Note that the recovery has ended."""
-        self.task = None
+    def _conclude(self, done: Recovered) -> None:
+        """Write the receipt, and forget where everything came from."""
+        task, self.task = self.task, None
+        if task is not None:
+            home, source = self._settings.home, source_of(task)
+            for path in write_receipts(home, self._storage.index, done, source.url, task.began_at):
+                log.info("The receipt of the recovery is %s", path)
         with suppress(OSError):
             (self._settings.home / _KEY_FILE).unlink(missing_ok=True)
 
-    def thread(self, at_end: Callable[[Recovered], None]) -> RecoveryThread | None:
+    def thread(self, at_end: Callable[[], None]) -> RecoveryThread | None:
         """Return the thread that goes on with the recovery; None when there is none."""
         if self.task is None:
             return None
@@ -383,5 +388,6 @@ class ReadingCopies:
             self.task,
             mb_per_s=source.mb_per_s,
             is_asked=lambda: bool(self.bring_back.waiting),
+            conclude=self._conclude,
             at_end=at_end,
         )

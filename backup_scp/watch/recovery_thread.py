@@ -48,8 +48,10 @@ class RecoveryThread:
         The highest rate, in million bytes a second; 0 for none.
     is_asked
         Tells whether somebody waits for an image: that goes first.
-    at_end
+    conclude
         Called with what came back, after the last image.
+    at_end
+        Called when the end is recorded.
     """
 
     def __init__(
@@ -60,12 +62,14 @@ class RecoveryThread:
         *,
         mb_per_s: float,
         is_asked: Callable[[], bool],
-        at_end: Callable[[Recovered], None],
+        conclude: Callable[[Recovered], None],
+        at_end: Callable[[], None],
     ) -> None:
         self._make = make
         self._index = index
         self._task = task
         self._is_asked = is_asked
+        self._conclude = conclude
         self._at_end = at_end
         self._stop = threading.Event()
         self._throttle = Throttle(mb_per_s, sleep=self._sleep)
@@ -108,17 +112,12 @@ class RecoveryThread:
 
     def _end(self, done: Recovered) -> None:
         sentence = sentence_of(done)
-        self._index.record_task(
-            replace(
-                self._task,
-                done=done.here,
-                ended_at=clock.now(),
-                position=str(done.missing_count + done.unlisted),
-                note=sentence,
-            )
-        )
+        missing = str(done.missing_count + done.unlisted)
+        self._conclude(done)  # before the record: a command that waits for the end finds all of it
+        ended = replace(self._task, done=done.here, ended_at=clock.now(), position=missing, note=sentence)
+        self._index.record_task(ended)
         (log.warning if done.is_complete else log.error)("%s", sentence)
-        self._at_end(done)
+        self._at_end()
 
     def _wait_because(self, trouble: str) -> None:
         """Tell once why it does not go on."""

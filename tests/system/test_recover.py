@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import shutil
@@ -215,6 +216,13 @@ def test_what_no_copy_has_is_told_by_name(clinic):
     assert f"{len(SAMPLES) - 1} images came back" in said
     assert "1 image MISSING" in said
     assert node.json("status", exit_code=1)["holdings"]["damaged"] == 1
+    receipt = json.loads((node.home / "recovery-receipt.json").read_text())
+    assert not receipt["complete"]
+    assert [row["missing"] for row in receipt["rows"]].count(1) == 1
+    assert "is damaged on the drive" in receipt["problems"][0]
+    text = node.home / "recovery-receipt.txt"
+    assert "NOT complete" in text.read_text()
+    assert text.stat().st_mode & 0o077 == 0
 
 
 def flip(path: Path) -> None:
