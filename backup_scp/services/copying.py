@@ -35,6 +35,7 @@ from backup_scp.ports import (
 from backup_scp.services.healing import heal
 from backup_scp.services.ingest import Ingest
 from backup_scp.services.lease_keeper import kept
+from backup_scp.services.place_recognition import is_another
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -149,6 +150,7 @@ class Copying:
         self._timers = timers or CopyTimers()
         self._unhealed: set[tuple[int, int]] = set()  # what a copy cannot heal: it is sealed, or damaged itself
         self._registered_at = 0.0
+        self._known = 0  # the number of the copy that was recognised
         self._concluded = 0  # the number of the copy that stands alone, with all that we know of
         self.done = CopyRun()
         if isinstance(place, WaitingPlace):
@@ -180,10 +182,15 @@ class Copying:
         DestinationUnavailable, ArchiveUnavailable, IndexUnavailable
             What was written by then is recorded.
         """
-        total = self._due(copy)
-        while batch := self._lease(copy):
-            self._concluded = 0
-            self._write(batch, total, on_progress)
+        is_other = self._known != copy and is_another(self._place, self._records, copy)
+        self._write_due(copy, on_progress)
+        if is_other:
+            log.error(
+                "Copy %s: nothing of it is at its place; was the url changed? It is written again", self._place.name
+            )
+            self.compare(copy)
+            self._write_due(copy, on_progress)
+        self._known = copy
         self.done.is_complete = not self._due(copy)
         if self._concluded != copy:
             self._place.conclude(self._snapshot, is_complete=self.done.is_complete)
@@ -192,6 +199,12 @@ class Copying:
             self._records.record_comparison(copy, (), clock.now(), until=None)
         if self.done.is_complete:
             self._records.note_complete(copy, clock.now())
+
+    def _write_due(self, copy: int, on_progress: OnProgress) -> None:
+        total = self._due(copy)
+        while batch := self._lease(copy):
+            self._concluded = 0
+            self._write(batch, total, on_progress)
 
     def _due(self, copy: int) -> int:
         return self._records.count_due(copy)
@@ -302,7 +315,7 @@ class Copying:
 
     def _tell_damage(self, results: Sequence[CopyResult]) -> None:
         for result in results:
-            if result.stored is None:
+            if result.stored is None and not result.is_left_out:
                 self.done.damaged += 1
                 log.error("Copy %s: %s; it is written again", self._place.name, result.error)
 

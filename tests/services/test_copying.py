@@ -141,6 +141,40 @@ def test_a_place_that_goes_away_in_the_middle_is_gone_on_with(stored, place, mad
     assert stored.index.copies.states(clock.now())[0].failed == 0
 
 
+def test_another_place_under_the_same_name_gets_everything(stored, place, made):
+    """The url was changed: the index still says that all is there, also to a console that asks for commitment."""
+    for number in range(5):
+        stored.put(tiny(number), number)
+    copy = filled(made(), place)
+    new = FaultyPlace()
+
+    filled(made(new), new)
+
+    assert sorted(new.objects.values()) == files(stored)
+    assert {item.stored.name for item in stored.index.copies.stored(copy, 0, 9)} == set(new.objects)
+    assert (new.puts, place.puts) == (5, 5)
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_a_place_that_is_known_is_not_compared_at_each_start(stored, place, made, monkeypatch, away):
+    for number in range(5):
+        stored.put(tiny(number), number)
+    filled(made(), place)
+    asked = []
+
+    def compare(items):
+        asked.append(len(items))
+        if away:
+            raise DestinationUnavailable("No answer")
+        return FaultyPlace.compare(place, items)
+
+    monkeypatch.setattr(place, "compare", compare)
+    copying = made()
+    filled(copying, place)
+    filled(copying, place)
+    assert (asked, place.puts) == ([3], 5)
+
+
 class Crashing(FaultyPlace):
     """It is away after each image that it refuses, as a PACS that crashes on an image."""
 
