@@ -49,6 +49,9 @@ def check_storage(store: ByteStore, spool: Spool, *, is_sealed: bool, lock_days:
             "" if is_sealed else "make keys by  backup-scp copies keys  and set encrypt",
         )
     )
+    if store.keeps_versions:  # nothing to find out: the credential need not list what is unfinished
+        leaves = "parts that no list shows, and that are billed: a lifecycle rule must remove them (docs/cloud.md, 2)"
+        facts.append(PlaceAnswer("What does an upload leave that was cut off?", leaves, is_well=True))
     return facts
 
 
