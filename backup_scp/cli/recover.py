@@ -18,7 +18,7 @@ from backup_scp.cli.options import ConfigOption, JSONOption, config_of, takes_gr
 from backup_scp.cli.options import moment as parse_moment
 from backup_scp.cli.output import complain, count, moment, say, size
 from backup_scp.cli.recovery_watch import RecoveryWatch, RunBeside
-from backup_scp.errors import DigestMismatch
+from backup_scp.errors import DigestMismatch, InvalidSettings
 from backup_scp.machine.readable import duration
 
 if TYPE_CHECKING:
@@ -185,26 +185,30 @@ def _prepare(wanted: _Wanted, file: Path, settings: Settings) -> Settings:
 
 def _with_key(settings: Settings, source: RecoverySource, *, asks: bool) -> RecoverySource:
     """Make sure that what is sealed can be opened; ask for the recovery key, when a person is here."""
+    from backup_scp.copies.cloud.recovery_key import file_of, read_typed
     from backup_scp.node.recovering import keep_key, open_source
 
     while True:
         try:
             with open_source(settings, source) as place:
                 place.saved_settings()
-        except DigestMismatch as error:
-            if not asks:
+        except (DigestMismatch, InvalidSettings) as error:
+            if not asks or (isinstance(error, InvalidSettings) and not source.options.recovery_key):
                 raise
             complain(str(error))
-            key = typer.prompt("The recovery key, as on the envelope", err=True)
-            source = replace(source, options=replace(source.options, recovery_key=key))
+            complain("Type the recovery key, as on the envelope, or the name of its file; then an empty line:")
+            if not (key := read_typed(sys.stdin).strip()):
+                raise
+            source = _with(source, key)
             continue
         key = source.options.recovery_key
-        if key and not Path(key).expanduser().is_file():  # the index must not hold it
-            source = replace(source, options=replace(source.options, recovery_key=str(keep_key(settings, key))))
-        elif key:
-            file = str(Path(key).expanduser().absolute())
-            source = replace(source, options=replace(source.options, recovery_key=file))
-        return source
+        if (file := file_of(key) if key else None) is not None:
+            return _with(source, str(file.absolute()))
+        return _with(source, str(keep_key(settings, key))) if key else source  # the index must not hold it
+
+
+def _with(source: RecoverySource, key: str) -> RecoverySource:
+    return replace(source, options=replace(source.options, recovery_key=key))
 
 
 def _first_settings(wanted: _Wanted) -> tuple[Path, Settings]:
