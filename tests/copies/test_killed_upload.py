@@ -49,6 +49,7 @@ def test_parts_stay_and_the_next_run_stores_the_whole(gateway, tmp_path):
     with ObjectStore(access) as store:
         assert list(store.list("images")) == []
         version = store.put(NAME, file)
-        assert store.head(NAME).size_bytes == 6 << 20
-        assert store.head(NAME).object_version == version
+        found = store.head(NAME)
+        assert found is not None
+        assert (found.size_bytes, found.object_version) == (6 << 20, version)
     assert parts_of(owner, bucket) == [left]
