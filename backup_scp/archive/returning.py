@@ -90,23 +90,23 @@ class Returning:
 
     def keep(self, files: Sequence[FileOnItsWay]) -> None:
         """See ``Archive.keep``: no name is given before the bytes are durable."""
-        self._flush(file.path for file in files)
+        flushes_all = can_flush_all(self._root)
+        self._flush((file.path for file in files), flushes_all=flushes_all)
+        folders = dict.fromkeys((self._root / file.location).parent for file in files)
+        for folder in folders:
+            self._folders.name(folder)
         for file in files:
             self._show(file)
-        for folder in dict.fromkeys((self._root / file.location).parent for file in files):
-            self._folders.make(folder)
-            if not self._flushes_all:
+        if not flushes_all:  # else one flush for all of them, not one for each study
+            for folder in folders:
+                self._folders.make(folder)
                 fsync_folder(folder)
-        self._flush(())
+        self._flush((), flushes_all=flushes_all)
         for file in files:
             file.discard()
 
-    @property
-    def _flushes_all(self) -> bool:
-        return can_flush_all(self._root)
-
-    def _flush(self, paths: Iterable[Path]) -> None:
-        if self._flushes_all:
+    def _flush(self, paths: Iterable[Path], *, flushes_all: bool) -> None:
+        if flushes_all:
             descriptor = os.open(self._root, os.O_RDONLY)
             try:
                 flush_all(descriptor)
@@ -119,7 +119,6 @@ class Returning:
 
     def _show(self, file: FileOnItsWay) -> None:
         final = self._root / file.location
-        self._folders.name(final.parent)
         try:
             os.link(file.path, final)
         except FileExistsError:
@@ -173,25 +172,19 @@ class _Incoming:
         """Do nothing: there is no buffer."""
 
     def _compare(self, view: memoryview) -> None:
-        if self._digest is not None:
-            self._digest.update(view)
-            self._size_bytes += len(view)
-            return
-        self._beginning += view
-        length = header_length(self._beginning)
-        if length is not None and len(self._beginning) >= length:
-            self._begin(length)
-        elif len(self._beginning) > HEADER_LIMIT_BYTES:
-            raise NotOurFile("It does not begin like a file of this archive")
-
-    def _begin(self, length: int) -> None:
-        with io.BytesIO(self._beginning) as stream:
-            header = self._header = read_header(stream, "The file that came back")
-        self._digest = digest_like(header.xxh3_128 or header.sha256)
-        rest = self._beginning[length:]
-        self._beginning = bytearray()
-        self._digest.update(rest)
-        self._size_bytes = len(rest)
+        if self._digest is None:
+            before = len(self._beginning)
+            self._beginning += view[:HEADER_LIMIT_BYTES]  # not all of a large part
+            length = header_length(self._beginning)
+            if length is None or len(self._beginning) < length:
+                return
+            with io.BytesIO(self._beginning) as stream:
+                header = self._header = read_header(stream, "The file that came back")
+            self._digest = digest_like(header.xxh3_128 or header.sha256)
+            self._beginning = bytearray()
+            view = view[length - before :]
+        self._digest.update(view)
+        self._size_bytes += len(view)
 
     def finish(self, location: str, sha256: str) -> FileHeader:
         """Return the header of the file, which is whole and the one that was asked for.

@@ -133,8 +133,13 @@ class NewFile:
             self._started = self._size
 
 
-def read_back(root: RootFolder, name: str) -> Iterator[memoryview]:
+def read_back(root: RootFolder, name: str, buffer: memoryview | None = None) -> Iterator[memoryview]:
     """Yield the bytes of a file as its medium has them, not the page cache.
+
+    Parameters
+    ----------
+    buffer
+        Memory to use for each part; None allocates some.
 
     Raises
     ------
@@ -144,7 +149,7 @@ def read_back(root: RootFolder, name: str) -> Iterator[memoryview]:
     try:
         uncached(descriptor)
         with os.fdopen(descriptor, "rb", buffering=0, closefd=False) as stream:
-            buffer = memoryview(bytearray(CHUNK_BYTES))
+            buffer = buffer or memoryview(bytearray(CHUNK_BYTES))
             while count := stream.readinto(buffer):
                 yield buffer[:count]
         uncached(descriptor)  # this memory is better used by others

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import shutil
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from backup_scp.copies.drive.drive_batch import digest_of, read_back
+from backup_scp.copies.drive.drive_batch import CHUNK_BYTES, digest_of, read_back
 from backup_scp.copies.drive.drive_connection import DriveConnection
 from backup_scp.copies.drive.drive_contents import INDEX, listed_images, read_settings, read_state
 from backup_scp.copies.drive.drive_lists import write_lists
@@ -44,6 +45,7 @@ class DriveCopy:
         self.name, self.is_off_site = name, is_off_site
         self.medium = self.label = self.archive = ""
         self._drive = DriveConnection(name, folder, identity)
+        self._buffers: deque[memoryview] = deque(maxlen=self.fetches_at_once)
 
     def __enter__(self) -> Self:
         self._drive.__enter__()
@@ -94,7 +96,8 @@ class DriveCopy:
             raise FileMissing(f"{what} is not on the drive")
         digest = sha256()
         self._drive.require_here()
-        chunks = read_back(self._drive.root, stored.name)
+        buffer = self._buffer()
+        chunks = read_back(self._drive.root, stored.name, buffer)
         while True:
             with self._drive.explained_of_file(what):
                 chunk = next(chunks, None)
@@ -102,8 +105,16 @@ class DriveCopy:
                 break
             digest.update(chunk)
             into.write(chunk)
+        self._buffers.append(buffer)
         if digest.hexdigest() != stored.sha256:
             raise DigestMismatch(f"{what} is damaged on the drive")
+
+    def _buffer(self) -> memoryview:
+        """Take memory that an earlier ``fetch`` has put back: new memory costs as much as reading a small image."""
+        try:
+            return self._buffers.pop()
+        except IndexError:
+            return memoryview(bytearray(CHUNK_BYTES))
 
     def conclude(self, snapshot: Snapshot, *, is_complete: bool) -> None:
         with self._drive.explained():
