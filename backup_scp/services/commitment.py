@@ -178,7 +178,7 @@ class StorageCommitment:
     def _judge(self, leased: Commitment, now: datetime) -> None:
         request = leased.request
         age = now - request.requested_at
-        is_late = age >= self._pace.images
+        is_late = age >= self._pace.images and not self._verifier.is_recovering()
         progress = self._verifier.progress_of(leased)
         if not is_late and self._verifier.is_missing_some(progress):
             self._records.postpone(leased, now + min(max(age / 4, self._pace.look), _LONGEST_LOOK))
@@ -189,7 +189,8 @@ class StorageCommitment:
             return
         if not self._verifier.has_read_all(progress, is_late=is_late):
             has_more_to_read = progress.turn_is_over and not self.stopping.is_set()
-            self._records.postpone(leased, now if has_more_to_read else now + self._pace.look)
+            look = _LONGEST_LOOK if self._verifier.is_recovering() else self._pace.look
+            self._records.postpone(leased, now if has_more_to_read else now + look)
             return
         without = dict.fromkeys(lacking, FailureReason.PROCESSING_FAILURE)
         results = [progress.results[reference] or without.get(reference) for reference in request.references]

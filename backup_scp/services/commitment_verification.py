@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 
 from backup_scp.errors import ArchiveUnavailable, Damaged, FileMissing
 from backup_scp.ports import (
+    RECOVERY,
     Archive,
     Commitment,
     CommitmentRequest,
@@ -82,6 +83,10 @@ class ReadingProgress:
     turn_is_over: bool = False
 
 
+class _NotBackYet(Exception):  # noqa: N818 - no error: it comes
+    """The file of an instance has not come back from a further copy yet."""
+
+
 class ReferenceVerifier:
     """Searches the instances of requests, and reads them back.
 
@@ -131,6 +136,10 @@ class ReferenceVerifier:
         if len(self._begun) > _MOST_BEGUN:
             self._begun.popitem(last=False)
         return progress
+
+    def is_recovering(self) -> bool:
+        """Tell whether the archive is coming back from a further copy: what is not here proves nothing yet."""
+        return RECOVERY in self._index.tasks()
 
     def forget(self, leased: Commitment) -> None:
         """Drop the progress of a request that has its results."""
@@ -202,6 +211,8 @@ class ReferenceVerifier:
                 if self._stopping.is_set():
                     return None
                 results[reference] = self._read_one(reference, held, verified)
+        except _NotBackYet:
+            return None
         except ArchiveUnavailable as error:
             log.error("Storage Commitment waits for the archive: %s", error)
             if not is_late:
@@ -227,9 +238,11 @@ class ReferenceVerifier:
             try:
                 self._archive.verify(one.location, one.sha256)
             except Damaged as error:
+                is_gone = isinstance(error, FileMissing)
+                if is_gone and self.is_recovering():
+                    raise _NotBackYet from error
                 log.error("%s; not committed", error)
                 verified.append(VerificationResult(one.location, str(error), began))
-                is_gone = isinstance(error, FileMissing)
                 return FailureReason.NO_SUCH_OBJECT_INSTANCE if is_gone else FailureReason.PROCESSING_FAILURE
             verified.append(VerificationResult(one.location, None, began))
         return None

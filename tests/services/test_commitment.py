@@ -19,7 +19,7 @@ from backup_scp.errors import (
 )
 from backup_scp.index.connection.migrate import upgrade
 from backup_scp.index.sql_index import SQLIndex
-from backup_scp.ports import Commitment, CommitmentRequest, FailureReason, Reference, Requester
+from backup_scp.ports import RECOVERY, Commitment, CommitmentRequest, FailureReason, Reference, Requester, Task
 from backup_scp.services.commitment import CommitmentTimers, LeaseLost, StorageCommitment
 from tests.processes import wait_until
 from tests.samples import cr, ct_series, dx, encode
@@ -244,6 +244,29 @@ def test_it_waits_so_long_and_no_longer(stored, commitment, clock, ask):
         assert not commitment.report_next(Ear())
         clock.pass_(seconds=10)
     assert [reason for _, reason in reported(commitment).results] == [None, MISSING]
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_what_has_not_come_back_from_a_copy_yet_is_waited_for(stored, commitment, clock, ask, is_known):
+    here, away = (encode(ds) for ds in ct_series(2))
+    stored.put(here)
+    if is_known:
+        path = stored.archive.read(stored.put(away).location).path
+        content = path.read_bytes()
+        path.unlink()
+    recovery = Task(RECOVERY, clock())
+    stored.index.record_task(recovery)
+    ask(here, away)
+    for _ in range(4):
+        clock.pass_(minutes=5)
+        assert commitment.judge_next()
+        assert not commitment.report_next(Ear())
+    assert stored.index.holdings().damaged == 0
+    if is_known:
+        path.write_bytes(content)
+    stored.index.record_task(replace(recovery, ended_at=clock()))
+    clock.pass_(minutes=1)
+    assert [reason for _, reason in reported(commitment).results] == [None, None if is_known else MISSING]
 
 
 def test_what_can_never_come_is_not_waited_for(stored, commitment, ask):
