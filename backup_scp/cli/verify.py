@@ -32,11 +32,15 @@ def verify(
     never touched. Exit code 1 when something is wrong.
     """
     settings = settings_of(context, config)
+    from backup_scp.errors import InvalidSelection
     from backup_scp.node.opening import OpenStores
+    from backup_scp.ports import RECOVERY
     from backup_scp.services import verify as service
 
     found = service.Verification(stopped=INTERRUPTED)
     with interruptible(lambda: _tell(found, json)), OpenStores(settings) as storage, progress("Verifying") as show:
+        if RECOVERY in storage.index.tasks():  # what is not here yet would look lost
+            raise InvalidSelection("The archive is being recovered from a copy: verify it when all is back")
         service.verify(storage.archive, storage.index, show, repair=repair, resume=resume, found=found)
         found.stopped = ""
     _tell(found, json)

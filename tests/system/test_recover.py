@@ -172,6 +172,8 @@ def test_the_node_answers_and_sends_what_has_not_come_yet(clinic, run, start_sto
     assert node.send(NEW)[0].status == 0  # it receives meanwhile
     assert len(files(node)) < 12 + len(SAMPLES)
     assert "being recovered" in node.cli("status", exit_code=None).stdout
+    assert "being recovered" in node.cli("verify", exit_code=1).stderr
+    assert node.json("status", exit_code=None)["holdings"]["damaged"] == 0
     process.terminate()
     assert process.running is False
 
