@@ -18,12 +18,12 @@ from backup_scp.cli.options import ConfigOption, JSONOption, config_of, takes_gr
 from backup_scp.cli.options import moment as parse_moment
 from backup_scp.cli.output import complain, count, moment, say, size
 from backup_scp.cli.recovery_watch import RecoveryWatch, RunBeside
-from backup_scp.errors import DigestMismatch, InvalidSettings
+from backup_scp.errors import DigestMismatch, InvalidSettings, OtherKey
 from backup_scp.machine.readable import duration
 
 if TYPE_CHECKING:
     from backup_scp.node.place_at_url import PlaceOptions
-    from backup_scp.node.recovering import RecoverySource
+    from backup_scp.node.recovering import Adapted, RecoverySource
     from backup_scp.node.settings import Settings
     from backup_scp.ports import StandAloneCopy
 
@@ -167,12 +167,13 @@ def _prepare(wanted: _Wanted, file: Path, settings: Settings) -> Settings:
     source = _with_key(settings, replace(source, mb_per_s=wanted.node.throttle), asks=wanted.asks)
     with open_source(settings, source) as place:
         _tell(wanted, place)
-        if not file.exists():
-            settings = _saved_settings(wanted, file, settings.home, place)
-        if wanted.asks and not typer.confirm(
-            f"Make the node {settings.node.ae_title} in {settings.home}?", default=True
-        ):
+        adapted = None if file.exists() else _saved_settings(wanted, settings.home, place)
+        ae_title = (adapted.sections if adapted else settings).node.ae_title
+        if wanted.asks and not typer.confirm(f"Make the node {ae_title} in {settings.home}?", default=True):
             raise typer.Exit(1)
+        if adapted is not None:
+            settings = _written(wanted, file, settings.home, adapted)
+        source = _kept_key(settings, source)
         configure(settings, daemon=True)
         began = time.monotonic()
         with answering_early(settings, place, source) as is_answering:
@@ -185,13 +186,13 @@ def _prepare(wanted: _Wanted, file: Path, settings: Settings) -> Settings:
 
 def _with_key(settings: Settings, source: RecoverySource, *, asks: bool) -> RecoverySource:
     """Make sure that what is sealed can be opened; ask for the recovery key, when a person is here."""
-    from backup_scp.copies.cloud.recovery_key import file_of, read_typed
-    from backup_scp.node.recovering import keep_key, open_source
+    from backup_scp.copies.cloud.recovery_key import read_typed
+    from backup_scp.node.recovering import open_source
 
     while True:
         try:
             with open_source(settings, source) as place:
-                place.saved_settings()
+                _try_key(place)
         except (DigestMismatch, InvalidSettings) as error:
             if not asks or (isinstance(error, InvalidSettings) and not source.options.recovery_key):
                 raise
@@ -201,10 +202,28 @@ def _with_key(settings: Settings, source: RecoverySource, *, asks: bool) -> Reco
                 raise
             source = _with(source, key)
             continue
-        key = source.options.recovery_key
-        if (file := file_of(key) if key else None) is not None:
-            return _with(source, str(file.absolute()))
-        return _with(source, str(keep_key(settings, key))) if key else source  # the index must not hold it
+        return source
+
+
+def _try_key(place: StandAloneCopy) -> None:
+    """Raise when what is sealed cannot be opened; damaged settings alone do not matter."""
+    try:
+        place.saved_settings()
+    except OtherKey:
+        raise
+    except DigestMismatch:
+        next(iter(place.listed()), None)  # sealed, and without a key, the lists cannot be read either
+
+
+def _kept_key(settings: Settings, source: RecoverySource) -> RecoverySource:
+    """Name the recovery key by its file, so that the index does not hold it; a typed one is written to a file."""
+    from backup_scp.copies.cloud.recovery_key import file_of
+    from backup_scp.node.recovering import keep_key
+
+    if not (key := source.options.recovery_key):
+        return source
+    file = file_of(key)
+    return _with(source, str(keep_key(settings, key) if file is None else file.absolute()))
 
 
 def _with(source: RecoverySource, key: str) -> RecoverySource:
@@ -225,14 +244,24 @@ def _first_settings(wanted: _Wanted) -> tuple[Path, Settings]:
     return file, msgspec.structs.replace(load(None), home=home, home_source="--home")
 
 
-def _saved_settings(wanted: _Wanted, file: Path, home: Path, place: StandAloneCopy) -> Settings:
-    """Write the settings of the lost node, as far as they hold here, to the new settings file."""
-    from backup_scp.node.recovering import adapt, write_settings
+def _saved_settings(wanted: _Wanted, home: Path, place: StandAloneCopy) -> Adapted:
+    """Return the settings of the lost node, as far as they hold here; the usual ones when they are damaged."""
+    from backup_scp.node.recovering import adapt
+
+    try:
+        return adapt(place.saved_settings(), home, ae_title=wanted.node.ae_title)
+    except DigestMismatch as error:
+        wanted.say(f"{error}. The images come back nevertheless; enter your settings again")
+        return adapt("", home, ae_title=wanted.node.ae_title)
+
+
+def _written(wanted: _Wanted, file: Path, home: Path, adapted: Adapted) -> Settings:
+    """Write the new settings file, and return its settings."""
+    from backup_scp.node.recovering import write_settings
     from backup_scp.node.settings import load
 
-    adapted = adapt(place.saved_settings(), home, ae_title=wanted.node.ae_title)
     write_settings(file, adapted.toml_of(file, home))
-    wanted.say(f"The settings of the lost node are in {file}")
+    wanted.say(f"The settings of the node are in {file}")
     for note in adapted.notes:
         wanted.say(f"  {note}")
     return load(file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
@@ -18,6 +19,7 @@ from backup_scp.errors import (
     IndexUnavailable,
     InvalidSelection,
     InvalidSettings,
+    OtherKey,
     Unavailable,
 )
 from backup_scp.machine import clock
@@ -28,6 +30,7 @@ from backup_scp.node.place_at_url import PlaceOptions, place_at
 from backup_scp.node.recovery_receipt import write_receipts
 from backup_scp.node.settings import CopySettings, RemoteSettings, Sections, Settings
 from backup_scp.ports import RECOVERY, Contents, CopyPlace, Index, ReadableArchive, StandAloneCopy, Task
+from backup_scp.services import rebuild
 from backup_scp.services.bringing_back import ArchiveWithCopies, BringingBack, Pace
 from backup_scp.services.ingest import Ingest
 from backup_scp.services.recovery import Recovered, Recovery
@@ -260,24 +263,45 @@ def begin(settings: Settings, place: StandAloneCopy, source: RecoverySource) -> 
     make_folders(settings.home, 0o700)
     for suffix in ("", "-wal", "-shm"):
         part.with_name(f"{part.name}{suffix}").unlink(missing_ok=True)
-    try:
-        has_index = place.fetch_index(part)
-    except OSError as error:
-        raise IndexUnavailable(f"{final.parent} cannot take the index ({error.strerror})") from None
-    contents = place.contents()  # of the index that was fetched: it may be an older one
     coming = msgspec.structs.replace(settings, index=type(settings.index)(f"sqlite:///{part.as_posix()}"))
+    has_index = _fetch_index(place, part, coming.index_url)
+    contents = place.contents()  # of the index that was fetched: it may be an older one
     with closing(open_index(coming, migrate=True)) as index:
         identity = index.archive_identity() or place.archive or None
         name = _name_of(settings, index, place, source)
         identity = open_archive(settings).establish(identity)
         index.record_archive_identity(identity)
-        note = replace(source, copy=name, taken_at=contents.taken_at if has_index else None)
+        is_complete = has_index and rebuild.NAME not in index.tasks()  # else the lists know more
+        note = replace(source, copy=name, taken_at=contents.taken_at if is_complete else None)
         index.record_task(Task(RECOVERY, clock.now(), position=msgspec.json.encode(note).decode()))
     for suffix in ("-wal", "-shm"):
         part.with_name(f"{part.name}{suffix}").unlink(missing_ok=True)
     part.rename(final)
     fsync_folder(final.parent)
     return contents
+
+
+def _fetch_index(place: StandAloneCopy, part: Path, url: str) -> bool:
+    """Fetch the copy's index; False when there is none, or a damaged one: one is made from the files then."""
+    from backup_scp.index.connection.sqlite_file import damage_of
+
+    try:
+        if not place.fetch_index(part):
+            return False
+        damage = damage_of(url)
+    except OtherKey:
+        raise
+    except DigestMismatch as error:
+        damage = str(error)
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise IndexUnavailable(f"{part.parent} cannot take the index ({error.strerror})") from None
+        place.contents()  # raises when the drive is away
+        damage = "it cannot be read"
+    if damage:
+        log.error("The index of the copy is damaged (%s): a new one is made from the files", damage)
+        part.unlink(missing_ok=True)
+    return not damage
 
 
 def _name_of(settings: Settings, index: Index, place: StandAloneCopy, source: RecoverySource) -> str:
@@ -353,12 +377,18 @@ class ReadingCopies:
             home, source = self._settings.home, source_of(task)
             for path in write_receipts(home, self._storage.index, done, source.url, task.began_at):
                 log.info("The receipt of the recovery is %s", path)
-        with suppress(OSError):
-            (self._settings.home / _KEY_FILE).unlink(missing_ok=True)
+        self._drop_key()
+
+    def _drop_key(self) -> None:
+        """Delete the recovery key that was typed, unless a recovery needs it; a crash may have left it."""
+        with suppress(OSError, Unavailable):
+            if RECOVERY not in self._storage.index.tasks():
+                (self._settings.home / _KEY_FILE).unlink(missing_ok=True)
 
     def thread(self, at_end: Callable[[], None]) -> RecoveryThread | None:
         """Return the thread that goes on with the recovery; None when there is none."""
         if self.task is None:
+            self._drop_key()
             return None
         from backup_scp.watch.recovery_thread import RecoveryThread
 
