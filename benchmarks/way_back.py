@@ -233,9 +233,19 @@ class WayBack:
             studies |= dict.fromkeys(image.study for image in some)
 
         def ours_sends() -> float:
+            inherited = {key: value for key, value in os.environ.items() if not key.startswith("BACKUP_SCP_")}
             began = time.perf_counter()
-            ours.run("restore", "--to", "sink", "--all", "--again")
-            return time.perf_counter() - began
+            done = subprocess.run(
+                [sys.executable, "-m", "backup_scp", "restore", "--to", "sink", "--all", "--again"],
+                env=inherited | ours.environment(),
+                capture_output=True,
+                text=True,
+                check=False,  # the sink takes all, and lists nothing: that is said, and is the exit code
+            )
+            seconds = time.perf_counter() - began
+            if f"All {count} images" not in done.stdout:
+                raise SystemExit(f"not all came: no figure\n{done.stdout}{done.stderr}")
+            return seconds
 
         def orthanc_sends() -> float:
             came, seconds = load.retrieve(orthanc.address, "C-MOVE", DR.sop_class, studies)
