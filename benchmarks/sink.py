@@ -35,7 +35,8 @@ from benchmarks.dimse import (
 )
 
 AE_TITLE = "SINK"
-_TRANSFER_SYNTAXES_NOT_SUPPORTED = 4
+_ABSTRACT_SYNTAX_NOT_SUPPORTED, _TRANSFER_SYNTAXES_NOT_SUPPORTED = 3, 4
+_QUERY_RETRIEVE = b"1.2.840.10008.5.1.4.1.2."  # it lists nothing, and a sender may wait until it does
 _COPIED = (AFFECTED_SOP_CLASS, AFFECTED_SOP_INSTANCE)
 
 
@@ -58,6 +59,8 @@ def _acceptance(request: bytes, taken: frozenset[bytes]) -> bytes:
                 inside += 4 + struct.unpack_from(">H", request, inside + 2)[0]
             syntax = request[inside : inside + 4 + struct.unpack_from(">H", request, inside + 2)[0]]
             result = _TRANSFER_SYNTAXES_NOT_SUPPORTED if taken and syntax[4:] not in taken else 0
+            if _QUERY_RETRIEVE in request[at:inside]:
+                result = _ABSTRACT_SYNTAX_NOT_SUPPORTED
             body += item(0x21, bytes((request[at + 4], 0, result, 0)) + syntax)
         at += 4 + size
     body += item(0x50, item(0x51, struct.pack(">I", OFFERED_PDU)) + item(0x52, b"1.2.826.0.1.3680043.10.1337.9"))
