@@ -22,8 +22,9 @@ from backup_scp.errors import DigestMismatch, InvalidSettings, OtherKey
 from backup_scp.machine.readable import duration
 
 if TYPE_CHECKING:
+    from backup_scp.node.new_home import Adapted
     from backup_scp.node.place_at_url import PlaceOptions
-    from backup_scp.node.recovering import Adapted, RecoverySource
+    from backup_scp.node.recovering import RecoverySource
     from backup_scp.node.settings import Settings
     from backup_scp.ports import StandAloneCopy
 
@@ -110,7 +111,7 @@ def recover(
 
     From a folder of DICOM files, and from another PACS, images come as with import and pull, while the node runs.
     """
-    from backup_scp.node.recovering import write_settings
+    from backup_scp.node.new_home import write_settings
 
     wanted = _Wanted(source, config_of(context, config), node, reaching, complain if json else say)
     file, settings = _first_settings(wanted)
@@ -155,8 +156,9 @@ def _prepare(wanted: _Wanted, file: Path, settings: Settings) -> Settings:
     """Make the home, unless a recovery was begun in it; return the settings of the node."""
     from backup_scp.cli.log import configure
     from backup_scp.node.answering_early import answering_early
+    from backup_scp.node.new_home import begin, require_empty
     from backup_scp.node.opening import require_owner
-    from backup_scp.node.recovering import begin, named_source, open_source, require_empty
+    from backup_scp.node.recovering import named_source, open_source
 
     require_owner(settings)
     if (task := require_empty(settings)) is not None:
@@ -218,7 +220,7 @@ def _try_key(place: StandAloneCopy) -> None:
 def _kept_key(settings: Settings, source: RecoverySource) -> RecoverySource:
     """Name the recovery key by its file, so that the index does not hold it; a typed one is written to a file."""
     from backup_scp.copies.cloud.recovery_key import file_of
-    from backup_scp.node.recovering import keep_key
+    from backup_scp.node.new_home import keep_key
 
     if not (key := source.options.recovery_key):
         return source
@@ -246,7 +248,7 @@ def _first_settings(wanted: _Wanted) -> tuple[Path, Settings]:
 
 def _saved_settings(wanted: _Wanted, home: Path, place: StandAloneCopy) -> Adapted:
     """Return the settings of the lost node, as far as they hold here; the usual ones when they are damaged."""
-    from backup_scp.node.recovering import adapt
+    from backup_scp.node.new_home import adapt
 
     try:
         return adapt(place.saved_settings(), home, ae_title=wanted.node.ae_title)
@@ -257,7 +259,7 @@ def _saved_settings(wanted: _Wanted, home: Path, place: StandAloneCopy) -> Adapt
 
 def _written(wanted: _Wanted, file: Path, home: Path, adapted: Adapted) -> Settings:
     """Write the new settings file, and return its settings."""
-    from backup_scp.node.recovering import write_settings
+    from backup_scp.node.new_home import write_settings
     from backup_scp.node.settings import load
 
     write_settings(file, adapted.toml_of(file, home))
