@@ -78,7 +78,9 @@ def document() -> str:
 def commands() -> Iterator[tuple[str, Any]]:
     """Give every command as typer has made it, in the order of the help."""
     group: Any = typer.main.get_command(app)
-    for name, command in group.commands.items():
+    context = group.context_class(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
         below = getattr(command, "commands", None)
         if below is None:
             yield name, command

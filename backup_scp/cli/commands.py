@@ -2,35 +2,51 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
+import typer.main
 from typer.core import TyperGroup
 
-from backup_scp.cli import (
-    check,
-    copies,
-    db,
-    drill,
-    echo,
-    find,
-    import_folders,
-    index,
-    plan,
-    pull,
-    rebuild,
-    recover,
-    restore,
-    serve,
-    status,
-    verify,
-)
+from backup_scp.cli import serve
 from backup_scp.cli.failure import usage_errors_told
 from backup_scp.cli.options import ConfigOption, JSONOption, MainConfigOption, PlainCommand, config_of
 
+_COMMANDS = {
+    "status": "status",
+    "check": "check",
+    "echo": "echo",
+    "find": "find",
+    "import": "import_folders",
+    "pull": "pull",
+    "recover": "recover",
+    "restore": "restore",
+    "drill": "drill",
+    "plan": "plan",
+    "verify": "verify",
+    "rebuild": "rebuild",
+    "copies": "copies",
+    "index": "index",
+    "db": "db",
+}
+"""The commands and their modules; a module has ``app``, a group of commands, or a function with its own name."""
+
 
 class _Commands(TyperGroup):
-    """The group of all commands; with --json, it also reports a wrong command line as JSON."""
+    """The group of all commands; with --json, it also reports a wrong command line as JSON.
+
+    A command is loaded when it is named: loading all of them would take longer than most of them run.
+    """
+
+    def list_commands(self, _: Any) -> list[str]:
+        return ["serve", *_COMMANDS]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        for name in [cmd_name] if cmd_name in self.list_commands(ctx) else _COMMANDS:  # all of them to suggest one
+            if name not in self.commands:
+                self.commands[name] = _loaded(name)
+        return super().get_command(ctx, cmd_name)
 
     def make_context(self, *arguments: Any, **more: Any) -> Any:
         with usage_errors_told():
@@ -39,6 +55,19 @@ class _Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         with usage_errors_told():
             return super().invoke(ctx)
+
+
+def _loaded(name: str) -> Any:
+    """Load one command, and make it as ``app`` would."""
+    module = import_module(f"backup_scp.cli.{_COMMANDS[name]}")
+    alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    if isinstance(group := getattr(module, "app", None), typer.Typer):
+        alone.add_typer(group, name=name)
+    else:
+        alone.command(name, cls=PlainCommand)(getattr(module, _COMMANDS[name]))
+        alone.callback()(lambda: None)  # so that it makes a group of one
+    made: Any = typer.main.get_command(alone)
+    return made.commands[name]
 
 
 app = typer.Typer(
@@ -85,20 +114,3 @@ def _serve(context: typer.Context, json: JSONOption = False, config: ConfigOptio
     stores everything in the folder backup-scp-data (BACKUP_SCP_HOME).
     """
     serve.serve(config_of(context, config), json=json)
-
-
-app.command("status", cls=PlainCommand)(status.status)
-app.command("check", cls=PlainCommand)(check.check)
-app.command("echo", cls=PlainCommand)(echo.echo)
-app.command("find", cls=PlainCommand)(find.find)
-app.command("import", cls=PlainCommand)(import_folders.import_folders)
-app.command("pull", cls=PlainCommand)(pull.pull)
-app.command("recover", cls=PlainCommand)(recover.recover)
-app.command("restore", cls=PlainCommand)(restore.restore)
-app.command("drill", cls=PlainCommand)(drill.drill)
-app.command("plan", cls=PlainCommand)(plan.plan)
-app.command("verify", cls=PlainCommand)(verify.verify)
-app.command("rebuild", cls=PlainCommand)(rebuild.rebuild)
-app.add_typer(copies.app, name="copies")
-app.add_typer(index.app, name="index")
-app.add_typer(db.app, name="db")

@@ -13,15 +13,14 @@ from typing import TYPE_CHECKING
 from backup_scp.errors import InvalidSelection, InvalidSettings
 from backup_scp.node.settings import Settings
 from backup_scp.ports import Index, Inventory, RemoteAE, RestoreDestination
-from backup_scp.services.restore import RequestCommitment
-from backup_scp.services.restore_journal import RestoreJournal
-from backup_scp.watch.rejection_log import RejectionLog
 
 if TYPE_CHECKING:
     from backup_scp.dimse.association.access import AccessPolicy
     from backup_scp.dimse.association.association import LocalAE, Timing
     from backup_scp.dimse.association.listener import ListenSettings
     from backup_scp.dimse.association.request_dispatch import Service
+    from backup_scp.services.restore_journal import RestoreJournal
+    from backup_scp.services.restore_result import RequestCommitment
 
 _ADDRESS = re.compile(r"(?P<ae_title>[^@]{1,16})@(?P<host>.+):(?P<port>[0-9]{1,5})")
 _HIGHEST_PORT = 65535
@@ -156,6 +155,7 @@ def receives_reports(settings: Settings, index: Index) -> Iterator[None]:
     from backup_scp.dimse.association.server import Server
     from backup_scp.dimse.messages.command_set import Field
     from backup_scp.dimse.scp.service_table import reports_service
+    from backup_scp.watch.rejection_log import RejectionLog
 
     services: dict[int, Service] = {Field.N_EVENT_REPORT_RQ: reports_service(index)}
     rejections = RejectionLog(index)
@@ -174,6 +174,8 @@ def journal(settings: Settings, to: str) -> RestoreJournal | None:
 
     A remote AE that moves to another host or port gets a new journal.
     """
+    from backup_scp.services.restore_journal import RestoreJournal
+
     remote = find_remote(settings, to)
     if remote is None:
         return None

@@ -6,7 +6,6 @@ import tempfile
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from backup_scp.dicom.part10 import read_heading
 from backup_scp.errors import ArchiveUnavailable, DigestMismatch, NotDICOM
 from backup_scp.machine import clock
 from backup_scp.ports import IMPORT, AddResult, Arrival, CopyItem, CopyPlace
@@ -42,6 +41,8 @@ def heal(place: CopyPlace, item: CopyItem, ingest: Ingest, spool: Path) -> None:
 
 
 def _take_in(stream: BinaryIO, item: CopyItem, ingest: Ingest) -> None:
+    from backup_scp.dicom.part10 import read_heading  # which loads pydicom
+
     held = item.held
     try:
         heading = read_heading(stream)

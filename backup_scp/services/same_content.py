@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import BinaryIO
 
-from backup_scp.dicom.transcode.content import digest_of_content, digest_of_elements
 from backup_scp.errors import ArchiveUnavailable, Damaged, InstanceRefused
 from backup_scp.ports import Archive, ArchivedFile, StagedFile, StoredVersion
 
@@ -64,6 +63,8 @@ class _Comparison:
 
     def is_same(self, held: StoredVersion) -> bool:
         """Tell whether both have the same content; decode pixels only when everything else is the same."""
+        from backup_scp.dicom.transcode.content import digest_of_content, digest_of_elements  # they load pydicom
+
         file = self._archive.read(held.location)
         folder = file.path.parent  # temporary files go there: it is on the archive's own volume
         self._elements = self._elements or self._of_staged(digest_of_elements, folder)
