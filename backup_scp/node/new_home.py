@@ -20,6 +20,7 @@ from backup_scp.errors import (
 )
 from backup_scp.machine import clock
 from backup_scp.machine.folders import fsync, fsync_folder, make_folders
+from backup_scp.machine.process_lock import Lock
 from backup_scp.node.opening import index_path, open_archive, open_index
 from backup_scp.node.recovering import KEY_FILE, NOTE_FILE, RecoverySource
 from backup_scp.node.settings import CopySettings, RemoteSettings, Sections, Settings
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     pass
 
 log = logging.getLogger(__name__)
+
+_LOCK = "recovery.lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,9 +189,18 @@ def begin(settings: Settings, place: StandAloneCopy, source: RecoverySource) -> 
     ------
     DestinationUnavailable, DigestMismatch, IndexUnavailable, ArchiveUnavailable
     """
+    make_folders(settings.home, 0o700)
+    try:
+        lock = Lock(settings.home / _LOCK)
+    except BlockingIOError:
+        raise IndexUnavailable(f"Another command recovers into {settings.home} now: wait until it is ready") from None
+    with closing(lock):
+        return _begin(settings, place, source)
+
+
+def _begin(settings: Settings, place: StandAloneCopy, source: RecoverySource) -> Contents:
     final = index_path(settings)
     part = final.with_name(f"{final.name}.coming")
-    make_folders(settings.home, 0o700)
     for suffix in ("", "-wal", "-shm"):
         part.with_name(f"{part.name}{suffix}").unlink(missing_ok=True)
     coming = msgspec.structs.replace(settings, index=type(settings.index)(f"sqlite:///{part.as_posix()}"))

@@ -8,10 +8,12 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from backup_scp.machine.process_lock import Lock
 from tests.processes import Process, wait_until
 from tests.samples import Sample, ct_series, dx, encode, replace, secondary_capture
 from tests.system.contents import digests, visible
@@ -273,3 +275,14 @@ def test_a_recovery_whose_index_is_lost_goes_on(clinic, run):
     assert files(node) == before
     node.cli("verify")
     assert not (node.home / "recovery.json").exists()
+
+
+def test_two_commands_do_not_recover_into_one_home(clinic):
+    clinic.copy(SAMPLES[:12])
+    clinic.lose()
+    node = clinic.empty()
+    node.home.mkdir(parents=True)
+    with closing(Lock(node.home / "recovery.lock")):
+        refused = node.cli("recover", clinic.drive, "--yes", "--stop-when-done", exit_code=1)
+    assert "Another command recovers into" in refused.stderr
+    recover(node, clinic.drive)
