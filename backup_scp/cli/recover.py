@@ -11,7 +11,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import msgspec
 import typer
 
 from backup_scp.cli.options import ConfigOption, JSONOption, config_of, takes_groups
@@ -234,6 +233,8 @@ def _with(source: RecoverySource, key: str) -> RecoverySource:
 
 def _first_settings(wanted: _Wanted) -> tuple[Path, Settings]:
     """Return the settings file of the new node, which may not be there yet, and its settings so far."""
+    from msgspec import structs
+
     from backup_scp.node.settings import find_file, load
 
     named = find_file(wanted.config)
@@ -243,7 +244,7 @@ def _first_settings(wanted: _Wanted) -> tuple[Path, Settings]:
     file = named or home / _FILE
     if file.exists():
         return file, load(file)
-    return file, msgspec.structs.replace(load(None), home=home, home_source="--home")
+    return file, structs.replace(load(None), home=home, home_source="--home")
 
 
 def _saved_settings(wanted: _Wanted, home: Path, place: StandAloneCopy) -> Adapted:

@@ -143,7 +143,10 @@ class ReadingCopies:
         with suppress(Unavailable):
             self.task = storage.index.tasks().get(RECOVERY) or _noted(storage)
         self.bring_back = BringingBack(storage.archive, storage.index, ingest, self._place, storage.settings.home)
-        self.archive = ArchiveWithCopies(storage.archive, self.bring_back)
+        has_copies = bool(storage.settings.copy) or self.task is not None
+        self.archive: ReadableArchive = storage.archive
+        if has_copies:  # else a damaged file would be read once more for nothing
+            self.archive = ArchiveWithCopies(storage.archive, self.bring_back)
 
     def _place(self, name: str, _medium: str) -> CopyPlace | None:
         if self.task is not None and (source := source_of(self.task)).copy == name:

@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -186,7 +187,8 @@ def test_kills_at_random_moments_lose_and_double_nothing(run, prepared, stored, 
         enough = len(files_on(prepared)) + chance.randint(0, 60)
         argv = [sys.executable, "-m", "backup_scp", "copies", "sync"]
         sync = Process(argv, tmp_path / f"sync{turn}.log", dict(os.environ))
-        sync.launch(lambda: len(files_on(prepared)) > enough)  # noqa: B023 - it returns before the next
+        with suppress(AssertionError):  # on a quick machine it may end before
+            sync.launch(lambda: len(files_on(prepared)) > enough)  # noqa: B023 - it returns before the next
         sync.kill()
         with stored.index._database.writing("the test") as connection:  # as if the dead one's lease were over
             connection.execute(sa.update(copy_due).values(**FREE))

@@ -124,7 +124,7 @@ def test_a_day_that_cannot_be_asked_for_by_the_hour_is_told(tells):
     found, doubts = listed(pacs, day(10))
     assert len(found) == 100
     assert any(
-        f"studies of {day(5)}, which cannot be asked for by Study Time may be missing" in doubt for doubt in doubts
+        f"studies of {day(5)}, which cannot be asked for by Study Time, may be missing" in doubt for doubt in doubts
     )
 
 

@@ -37,7 +37,7 @@ class DriveCopy:
     """
 
     is_removable = True
-    fetches_at_once = 2  # one reads while another hashes
+    fetches_at_once = 4  # some wait for the drive while others hash
 
     def __init__(
         self, name: str, folder: Path, identity: Callable[[], str | None], *, is_off_site: bool = False
