@@ -64,22 +64,20 @@ def fetch(place: CopyPlace, items: Sequence[CopyItem], archive: Archive, pace: P
     """
     batch = Batch([], {})
 
-    def take(item: CopyItem) -> ReturnedFile | str:
+    def take(item: CopyItem) -> None:
         pace(item.held.size_bytes)
+        location, sha256 = item.held.location, item.held.sha256
         try:
-            return archive.take_back(item.held.location, item.held.sha256, lambda into: place.fetch(item, into))
+            batch.returned.append(archive.take_back(location, sha256, lambda into: place.fetch(item, into)))
         except Damaged as error:
-            return str(error)
+            batch.errors[location] = str(error)
 
     threads = place.fetches_at_once if isinstance(place, StandAloneCopy) else 1
     try:
         with ThreadPoolExecutor(threads, "fetch") as pool:
-            for item, found in zip(items, pool.map(take, items), strict=True):
-                if isinstance(found, str):
-                    batch.errors[item.held.location] = found
-                else:
-                    batch.returned.append(found)
-    except BaseException:
+            for _ in pool.map(take, items):
+                pass
+    except BaseException:  # the threads have ended: also what came after the error is discarded
         for each in batch.returned:
             each.discard()
         raise
@@ -151,11 +149,12 @@ class BringingBack:
         self._spool = spool
         self._one_at_a_time = threading.Lock()
         self._not_before: dict[tuple[str, str], float] = {}
+        self._counting = threading.Lock()
         self.waiting = 0
 
     def __call__(self, location: str, sha256: str) -> bool:
         """Bring back one image, and what else of its series is not here; True when it is here now."""
-        self.waiting += 1
+        self._count(1)
         try:
             with self._one_at_a_time:
                 if self.is_whole(location, sha256):  # another thread has brought it
@@ -165,7 +164,11 @@ class BringingBack:
             log.warning("%s cannot be brought back: %s", location, error)
             return False
         finally:
-            self.waiting -= 1
+            self._count(-1)
+
+    def _count(self, more: int) -> None:
+        with self._counting:  # a count that is lost would hold other work back for ever
+            self.waiting += more
 
     def bring_all(self, versions: Sequence[StoredVersion]) -> dict[str, str]:
         """Bring back these versions; return why some did not come, by location.
