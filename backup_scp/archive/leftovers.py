@@ -13,9 +13,9 @@ from typing import BinaryIO
 from backup_scp.archive import layout
 from backup_scp.archive.durable_folders import DurableFolders
 from backup_scp.archive.file_format import FileHeader, read_header
+from backup_scp.archive.file_writing import install
 from backup_scp.archive.intake_journal import is_journal, read_journal
 from backup_scp.archive.os_errors import NO_LINKS, UNREADABLE, reason
-from backup_scp.archive.staging import install
 from backup_scp.errors import Damaged, DigestMismatch
 from backup_scp.machine import clock
 from backup_scp.machine.digests import digest_like, digest_rest

@@ -17,6 +17,7 @@ from typing import BinaryIO, cast
 from backup_scp.archive import layout
 from backup_scp.archive.durable_folders import DurableFolders
 from backup_scp.archive.file_format import HEADER_LIMIT_BYTES, FileHeader, header_length, read_header
+from backup_scp.archive.file_writing import write_all
 from backup_scp.archive.os_errors import NO_LINKS
 from backup_scp.archive.staging_folder import Staging
 from backup_scp.errors import DigestMismatch, NotOurFile
@@ -161,10 +162,8 @@ class _Incoming:
 
     def write(self, data: bytes | bytearray | memoryview, /) -> int:
         """Append some bytes."""
+        write_all(self._file, data)
         with memoryview(data) as whole, whole.cast("B") as view:
-            done = 0
-            while done < len(view):
-                done += os.write(self._file.fileno(), view[done:])
             self._compare(view)
             return len(view)
 

@@ -16,6 +16,7 @@ from typing import BinaryIO, Protocol, cast
 
 from backup_scp.archive.background_digest import WORTH_BYTES, BackgroundDigest
 from backup_scp.archive.file_format import blank_header, private_information
+from backup_scp.archive.file_writing import copy, created, install, opened, write_all
 from backup_scp.archive.intake_journal import SMALL_BYTES, IntakeJournal, Record
 from backup_scp.archive.os_errors import NO_LINKS, failure, translated
 from backup_scp.archive.staged_reader import StagedReader
@@ -30,7 +31,6 @@ from backup_scp.ports import Arrival, Heading
 LOCK = "lock"
 """Name of the lock file in each folder."""
 
-_BINARY = getattr(os, "O_BINARY", 0)
 _GIVEN_UP = "Archive cannot be written: this Data Set was given up; send it again"
 _BEGINNING_BYTES = SMALL_BYTES  # of a Data Set, kept in memory: most are parsed from there, and small ones written
 
@@ -91,7 +91,7 @@ class FileInStaging:
         self._begun_bytes = 0  # bytes whose writeback has begun
         self._has_note = self._replaced = False
         self._sound_since = last_failed_fsync()
-        self._file = _opened(name)
+        self._file = opened(name)
 
     @property
     def path(self) -> Path:
@@ -155,7 +155,7 @@ class FileInStaging:
             self._size_bytes = size
             return
         if self._size_bytes <= _BEGINNING_BYTES:
-            _write_all(self._file, self._header + self._beginning)
+            write_all(self._file, self._header + self._beginning)
         if self._beside is None and size - length < WORTH_BYTES <= size:
             self._beside = BackgroundDigest.begin(self._digests)
         view = memoryview(data).cast("B")
@@ -163,7 +163,7 @@ class FileInStaging:
             self._digests.update(view)
         else:
             self._beside.update(view)
-        _write_all(self._file, view)
+        write_all(self._file, view)
         self._beginning += view[: max(_BEGINNING_BYTES - len(self._beginning), 0)]
         self._size_bytes = size
         if size - self._begun_bytes >= WRITEBACK_BYTES:
@@ -233,11 +233,11 @@ class FileInStaging:
         # Close the file also when fsync fails: a second fsync of this descriptor would succeed without the data.
         with self._file:
             if self._size_bytes <= _BEGINNING_BYTES:
-                _write_all(self._file, self._header + self._beginning)
+                write_all(self._file, self._header + self._beginning)
                 self._record = self._journal.append(self._header, self._beginning)
             else:
                 self._file.seek(len(self._header) - len(information))
-                _write_all(self._file, information)
+                write_all(self._file, information)
                 # After a failed flush nobody knows whether the bytes that were written before it come to the disk.
                 if self._size_bytes <= self._journal.largest_bytes and last_failed_fsync() == self._sound_since:
                     self._file.seek(0)
@@ -327,7 +327,7 @@ class FileInStaging:
     def _replace_without_link(self, final: Path, aside: Path) -> None:
         self._leave_note()
         try:
-            _copy(final, aside)
+            copy(final, aside)
         except FsyncFailed:
             raise
         except OSError:  # the disk lost its bytes, or it is a folder
@@ -341,8 +341,8 @@ class FileInStaging:
         if self._has_note:
             return
         self._has_note = True
-        with _created(self._note) as note:
-            _write_all(note, self._header)
+        with created(self._note) as note:
+            write_all(note, self._header)
             fsync(note.fileno())
         fsync_folder(self._note.parent)
 
@@ -367,52 +367,3 @@ class FileInStaging:
             self._finish_digest()
         with suppress(OSError):
             self._file.close()
-
-
-def install(content: bytes, final: Path, through: Path) -> None:
-    """Put a file in its place, whatever is there; its bytes are durable, its name after an fsync of the folder.
-
-    Parameters
-    ----------
-    content
-        The whole file.
-    final
-        Its place.
-    through
-        A free name on the same volume.
-
-    Raises
-    ------
-    OSError
-    """
-    through.unlink(missing_ok=True)  # a crash may have left it
-    with _created(through) as file:
-        _write_all(file, content)
-        fsync(file.fileno())
-    through.replace(final)
-
-
-def _opened(name: str) -> io.FileIO:
-    return io.FileIO(os.open(name, os.O_RDWR | _BINARY), "rb+")
-
-
-def _created(path: Path) -> io.FileIO:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _BINARY, 0o600)
-    return io.FileIO(descriptor, "rb+")
-
-
-def _copy(source: Path, target: Path) -> None:
-    """Copy a file and fsync the copy."""
-    with source.open("rb") as read, _created(target) as written:
-        while part := read.read(WRITEBACK_BYTES):
-            _write_all(written, part)
-        fsync(written.fileno())
-
-
-def _write_all(file: io.FileIO, data: bytes | bytearray | memoryview) -> None:
-    """Write all bytes; one system call may write fewer."""
-    descriptor = file.fileno()
-    with memoryview(data) as whole, whole.cast("B") as view:
-        done = 0
-        while done < len(view):
-            done += os.write(descriptor, view[done:])

@@ -18,7 +18,7 @@ from backup_scp.machine.ownership import why_denied
 
 if TYPE_CHECKING:
     from backup_scp.node.pull_sources import Access
-    from backup_scp.services.pulling import Pulled
+    from backup_scp.services.pull_result import Pulled
 
 
 @dataclass(frozen=True, slots=True)

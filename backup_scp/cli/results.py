@@ -21,7 +21,7 @@ from backup_scp.node.health.status_report import Status
 from backup_scp.node.plan import DisasterPlan
 from backup_scp.node.supervisor import Ready
 from backup_scp.ports import CopyState, PlaceAnswer
-from backup_scp.services.pulling import Pulled
+from backup_scp.services.pull_result import Pulled
 from backup_scp.services.rebuild import Rebuild
 from backup_scp.services.verify import Verification
 from backup_scp.watch.cost import Cost

@@ -19,6 +19,7 @@ from backup_scp.errors import (
 from backup_scp.ports import Answers, RemoteImage, RemoteSeries, RemoteStudy, VerificationResult
 from backup_scp.services import pulling
 from backup_scp.services.ingest import Ingest
+from backup_scp.services.pull_result import Pulled
 from backup_scp.services.throttle import Patience
 from tests.samples import Sample, ct_series, dx, encode
 from tests.stored import heading_of, key_of, stored_in
@@ -122,7 +123,7 @@ def here(tmp_path):
         yield stored
 
 
-def pull(here, other, **more) -> pulling.Pulled:
+def pull(here, other, **more) -> Pulled:
     with Ingest(here.archive, here.index) as ingest:
         done = pulling.pull(other, here.index, ingest, **more)
     assert not other.is_open
