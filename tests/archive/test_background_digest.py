@@ -112,7 +112,7 @@ def test_the_digest_is_of_what_was_received_not_of_what_the_disk_has_kept(tmp_pa
     def forgetful(file, part):
         file.write(bytes(len(part)))
 
-    monkeypatch.setattr(staging, "_write_all", forgetful)
+    monkeypatch.setattr(staging, "write_all", forgetful)
     staged = stage(archive, data)
     assert staged.sha256 == digest(data)
     monkeypatch.undo()
@@ -166,7 +166,7 @@ def test_a_write_that_fails_leaves_no_core_taken(tmp_path, monkeypatch, data):
     def fails(*_):
         raise OSError(errno.EIO, "no more")
 
-    monkeypatch.setattr(staging, "_write_all", fails)
+    monkeypatch.setattr(staging, "write_all", fails)
     with pytest.raises(ArchiveUnavailable):
         staged.write(bytes(digesting.WORTH_BYTES))
     assert digesting._free_cores.acquire(blocking=False)

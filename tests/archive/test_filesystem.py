@@ -561,7 +561,7 @@ def test_nothing_is_written_after_a_write_that_failed(tmp_path, monkeypatch):
 
     staged = FilesystemArchive(tmp_path).stage(HEADING)
     with monkeypatch.context() as patch:
-        patch.setattr(staging, "_write_all", fails)
+        patch.setattr(staging, "write_all", fails)
         with pytest.raises(ArchiveUnavailable):
             staged.write(bytes(200_000))
     with pytest.raises(ArchiveUnavailable, match="given up"):

@@ -62,7 +62,7 @@ def test_it_is_made_of_every_byte(archive, monkeypatch, size, cores):
 @pytest.mark.parametrize("size", [300_000, _LONG])
 def test_it_is_of_what_was_received_not_of_what_the_disk_has_kept(archive, monkeypatch, size):
     data = os.urandom(size)
-    monkeypatch.setattr(staging, "_write_all", lambda file, part: file.write(bytes(len(part))))
+    monkeypatch.setattr(staging, "write_all", lambda file, part: file.write(bytes(len(part))))
     staged = archive.stage(HEADING)
     staged.write(data)
     staged.sha256  # noqa: B018 - the digest is complete

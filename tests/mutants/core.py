@@ -28,6 +28,7 @@ _COMMITMENT = ("tests/services/test_commitment.py", "tests/dimse/test_storage_co
 
 CORE: dict[str, tuple[str, ...]] = {
     "archive/filesystem.py": (*_ARCHIVE, "tests/system/test_failing_calls.py"),
+    "archive/file_writing.py": (*_ARCHIVE, "tests/system/test_failing_calls.py"),
     "archive/staging.py": (*_ARCHIVE, "tests/system/test_failing_calls.py"),
     "archive/staging_folder.py": (*_ARCHIVE, "tests/system/test_failing_calls.py"),
     "archive/stored_files.py": _ARCHIVE,
