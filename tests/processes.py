@@ -64,7 +64,8 @@ def clean_environment(**more: str) -> dict[str, str]:
     dcmtk leaves it on and writes an answer in two pieces: each would wait 40 ms for the peer's delayed ACK.
     """
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("BACKUP_SCP_")}
-    ours = {"BACKUP_SCP_CONFIG": ""}  # set and empty: not the settings file of this machine either
+    # Set and empty: not the settings file of this machine either.  DICOMweb only in the tests of it.
+    ours = {"BACKUP_SCP_CONFIG": "", "BACKUP_SCP_WEB__ENABLED": "false"}
     return inherited | ours | {"TCP_NODELAY": "1", "LC_ALL": "C.UTF-8", "PYTHONUNBUFFERED": "1"} | more
 
 

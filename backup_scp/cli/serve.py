@@ -50,8 +50,12 @@ class ToPerson:
         listens = " and ".join(filter(None, (plain, secured)))
         _say(f"backup-scp {record.version} is ready: AE title {record.ae_title}, {listens} on {where}")
         _say(f"Consoles send to: {record.where}")
+        if record.web_address:
+            _say(f"DICOMweb: {record.web_address}")
         _say(f"Images are stored in {ready.archive}, the index is {ready.index}")
         _say("Stop it with Ctrl-C; README.md says how to configure a DR console")
+        if record.web_trouble:
+            _say(f"Attention: {record.web_trouble}")
         for remark in ready.remarks:
             _say(f"Attention: {remark}")
         for trouble in ready.troubles:

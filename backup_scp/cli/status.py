@@ -50,6 +50,8 @@ def status(context: typer.Context, json: JSONOption = False, config: ConfigOptio
 
 def _tell(found: NodeFacts, listed: list[Finding]) -> None:
     say(_headline(found))
+    if found.node.running and found.node.record is not None and found.node.record.web_address:
+        say(f"DICOMweb       {found.node.record.web_address}")
     say(f"Data folder    {found.settings.home}")
     if found.known is not None:
         _tell_holdings(found, found.known)

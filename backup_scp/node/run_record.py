@@ -82,6 +82,10 @@ class RunRecord:
         Whether it accepts connections.
     maintenance
         State of its maintenance thread.
+    web_address
+        URL of its DICOMweb service; empty when there is none.
+    web_trouble
+        Why DICOMweb does not answer; empty when it does, or is not enabled.
     """
 
     version: str
@@ -96,6 +100,8 @@ class RunRecord:
     alive_at: datetime
     listening: bool = True
     maintenance: Maintenance = field(default_factory=Maintenance)
+    web_address: str = ""
+    web_trouble: str = ""
 
     @property
     def where(self) -> str:
@@ -221,7 +227,8 @@ def _lasting(record: RunRecord) -> tuple[object, ...]:
     """Return the fields that rarely change."""
     kept_up = record.maintenance
     ports = (record.port, record.tls_port)
-    return (record.process, ports, record.listening, kept_up.alive, kept_up.active_at is None, kept_up.trouble)
+    web = (record.web_address, record.web_trouble)
+    return (record.process, ports, record.listening, kept_up.alive, kept_up.active_at is None, kept_up.trouble, web)
 
 
 def _taken(home: Path) -> str:

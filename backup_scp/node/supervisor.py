@@ -30,6 +30,7 @@ from backup_scp.node.opening import require_owner
 from backup_scp.node.remote_aes import listening
 from backup_scp.node.run_record import Run, RunRecord
 from backup_scp.node.settings import Settings
+from backup_scp.node.web_process import WebProcess
 
 if TYPE_CHECKING:
     from backup_scp.dimse.association.association_count import SharedCount
@@ -161,9 +162,10 @@ def _serve(
 ) -> None:
     """Run one process of the node until it is told to stop, or until its parent has ended.
 
-    Only one process gets ``run``: it writes the record and reports to the user.
+    Only one process gets ``run``: see ``_Front``.
     """
     parent = os.getppid()
+    front = _Front(settings, node, teller, run) if run is not None else None
     with contextlib.closing(_StopSignal()) as stop:
         if sys.platform != "win32" and settings.node.workers > 1:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPED)
@@ -173,43 +175,74 @@ def _serve(
         on_start()
         if settings.node.workers > 1:
             log.info("Process %d is ready", os.getpid())
-        if run is not None:
-            run.write(record := _record(settings, node, ports, run))
-            teller.ready(_ready(settings, node, record))
+        if front is not None:
+            front.started(ports)
         look_again_at = time.monotonic() + _LOOK_AGAIN_S
         while not stop.wait(_WAKE_S):
             if node.must_look_again and time.monotonic() > look_again_at:
                 node.look_again()
                 look_again_at = time.monotonic() + _LOOK_AGAIN_S
-            if run is not None:
-                run.write(_record(settings, node, ports, run))
+            if front is not None:
+                front.poll()
             if settings.node.workers > 1 and os.getppid() != parent:
                 log.error("The parent process is gone: this process ends")
                 break
-        if run is not None:
-            teller.stopping()
+        if front is not None:
+            front.stopping()
         node.stop()
-        if run is not None:
+        if front is not None:
             teller.stopped()
 
 
-def _record(settings: Settings, node: Node, ports: tuple[int, ...], run: Run) -> RunRecord:
-    port, tls_port = _named(settings, ports)
-    several = settings.node.workers > 1
-    return RunRecord(
-        version=__version__,
-        process=os.getppid() if several else os.getpid(),
-        user=os.getuid() if hasattr(os, "getuid") else None,
-        since=run.since,
-        ae_title=settings.node.ae_title,
-        host=settings.node.host,
-        port=port,
-        tls_port=tls_port,
-        workers=settings.node.workers,
-        alive_at=clock.now(),
-        listening=node.is_listening,
-        maintenance=node.maintenance,
-    )
+class _Front:
+    """What one process does for the whole node: its record, its web process, and what the user is told."""
+
+    def __init__(self, settings: Settings, node: Node, teller: Teller, run: Run) -> None:
+        self._settings = settings
+        self._node = node
+        self._teller = teller
+        self._run = run
+        self._web = WebProcess(settings)
+        self._ports: tuple[int, ...] = ()
+
+    def started(self, ports: tuple[int, ...]) -> None:
+        """Report that the node is ready; then start the web process, for which nobody waits."""
+        self._ports = ports
+        self._web.listen()
+        self._run.write(record := self._record())
+        self._teller.ready(_ready(self._settings, self._node, record))
+        self._web.poll()
+
+    def poll(self) -> None:
+        """Look after the web process, and write the record if it has changed."""
+        self._web.poll()
+        self._run.write(self._record())
+
+    def stopping(self) -> None:
+        """Report it, and end the web process."""
+        self._teller.stopping()
+        self._web.stop()
+
+    def _record(self) -> RunRecord:
+        settings, node = self._settings, self._node
+        port, tls_port = _named(settings, self._ports)
+        several = settings.node.workers > 1
+        return RunRecord(
+            version=__version__,
+            process=os.getppid() if several else os.getpid(),
+            user=os.getuid() if hasattr(os, "getuid") else None,
+            since=self._run.since,
+            ae_title=settings.node.ae_title,
+            host=settings.node.host,
+            port=port,
+            tls_port=tls_port,
+            workers=settings.node.workers,
+            alive_at=clock.now(),
+            listening=node.is_listening,
+            maintenance=node.maintenance,
+            web_address=self._web.address,
+            web_trouble=self._web.trouble,
+        )
 
 
 def _named(settings: Settings, ports: tuple[int, ...]) -> tuple[int | None, int | None]:

@@ -81,6 +81,30 @@ class TestConfFile:
                 assert lines[0].startswith("# "), lines[-1]
 
 
+class TestWeb:
+    @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.0.0.5"])
+    def test_this_computer_needs_no_login(self, read, host):
+        assert read(f"[web]\nhost = '{host}'").web.host == host
+
+    @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "pacs.example"])
+    def test_other_computers_do(self, read, host):
+        with pytest.raises(InvalidSettings, match=r"\[web\] host.*token_file.*certificate"):
+            read(f"[web]\nhost = '{host}'")
+        assert read(f"[web]\nhost = '{host}'\nenabled = false").web.host == host
+        assert read(f"[web]\nhost = '{host}'\ntoken_file = 'tokens'").web_token_file is not None
+        assert read(f"[web]\nhost = '{host}'\ncertificate = 'both.pem'").web_tls_files is not None
+
+    @pytest.mark.parametrize("key", ["key", "ca"])
+    def test_no_key_without_a_certificate(self, read, key):
+        with pytest.raises(InvalidSettings, match=rf"\[web\] {key}: set certificate"):
+            read(f"[web]\n{key} = 'x.pem'")
+
+    @pytest.mark.parametrize("origin", ["*", "viewer.example", "https://viewer.example/", "https://*.example"])
+    def test_pages_are_named_one_by_one(self, read, origin):
+        with pytest.raises(InvalidSettings, match="cors: name each page"):
+            read(f"[web]\ncors = ['{origin}']")
+
+
 class TestSources:
     def test_defaults_need_no_file(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
@@ -245,7 +269,7 @@ def test_refused_in_one_sentence(read, text, words):
         ("BACKUP_SCP_NODE__PROT", "1", "[node] has no setting prot"),
         ("BACKUP_SCP_NODE__PROT", "1", "did you mean BACKUP_SCP_NODE__PORT?"),
         ("BACKUP_SCP_NODE_PORT", "1", "that is no setting; did you mean BACKUP_SCP_NODE__PORT?"),
-        ("BACKUP_SCP_PORT", "1", "did you mean BACKUP_SCP_NODE__PORT or BACKUP_SCP_TLS__PORT?"),
+        ("BACKUP_SCP_PORT", "1", "did you mean BACKUP_SCP_NODE__PORT or BACKUP_SCP_TLS__PORT or BACKUP_SCP_WEB__PORT?"),
         ("BACKUP_SCP_NODE_MAXIMUM_PDU_LENGTH", "9", "did you mean BACKUP_SCP_NODE__MAXIMUM_PDU_LENGTH?"),
         ("BACKUP_SCP_HOMES", "/x", "did you mean BACKUP_SCP_HOME?"),
         ("BACKUP_SCP_ELEPHANT", "", "BACKUP_SCP_ELEPHANT: that is no setting; conf/backup-scp.toml explains"),

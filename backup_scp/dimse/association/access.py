@@ -13,6 +13,7 @@ from functools import lru_cache
 
 from backup_scp.errors import MoveDestinationUnknown, NotAuthorised
 from backup_scp.ports import RemoteAE
+from backup_scp.services.permissions import CallerKind, Right, may
 
 ADD_REMOTE = "add a [[remote]] with its AE title and its host to the settings, and restart the node"
 """The fix for a refused caller that is not configured."""
@@ -49,6 +50,15 @@ class Caller:
     def site(self) -> str:
         """The clinic that it belongs to; empty when none is configured."""
         return self.remote.site if self.remote else ""
+
+    @property
+    def kind(self) -> CallerKind:
+        """How it is known, for the table of permissions."""
+        if self.is_this_machine:
+            return CallerKind.THIS_MACHINE
+        if self.remote is None:
+            return CallerKind.UNKNOWN_AE
+        return CallerKind.CONFIGURED_AE if self.remote.query else CallerKind.STORING_AE
 
     @property
     def is_known(self) -> bool:
@@ -95,7 +105,7 @@ class AccessPolicy:
         NotAuthorised
             PS3.7 C.5.7: 0124.
         """
-        if caller.is_this_machine or (caller.remote and caller.remote.query):
+        if may(caller.kind, Right.FIND) and may(caller.kind, Right.RETRIEVE):
             return
         if caller.remote:
             fix = f"set query = true for {caller.remote.name} in the settings, and restart the node"

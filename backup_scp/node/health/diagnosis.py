@@ -69,6 +69,8 @@ def _node(facts: NodeFacts) -> Iterator[Finding]:
     if record.version != __version__:
         versions = f"The running node is version {record.version}, installed is {__version__}"
         yield _note("node", versions, "restart the node")
+    if record.web_trouble:
+        yield _note("web", record.web_trouble)
     yield from _maintenance(facts)
 
 

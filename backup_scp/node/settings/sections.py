@@ -60,6 +60,27 @@ class TLSSettings(Struct, frozen=True, forbid_unknown_fields=True):
     ca: str = ""
 
 
+_ORIGIN = re.compile(r"https?://[^/?#@*\s]+")
+
+
+class WebSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """``[web]``: DICOMweb."""
+
+    enabled: bool = True
+    host: Annotated[str, Meta(min_length=1)] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535)] = 8042
+    certificate: str = ""
+    key: str = ""
+    ca: str = ""
+    token_file: str = ""
+    cors: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for origin in self.cors:
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError('cors: name each page by scheme and host, such as "https://viewer.example"')
+
+
 class ArchiveSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """``[archive]``: the folder of the files."""
 
@@ -206,6 +227,7 @@ class Sections(Struct, frozen=True, forbid_unknown_fields=True):
 
     node: NodeSettings = NodeSettings()
     tls: TLSSettings = TLSSettings()
+    web: WebSettings = WebSettings()
     archive: ArchiveSettings = ArchiveSettings()
     index: IndexSettings = IndexSettings()
     commitment: CommitmentSettings = CommitmentSettings()

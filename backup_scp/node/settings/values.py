@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import cast
 from urllib.parse import unquote, urlsplit
 
 from backup_scp.errors import InvalidSelection, InvalidSettings
+from backup_scp.machine.addresses import is_loopback
 from backup_scp.node.settings.sections import Sections
 from backup_scp.ports import RemoteAE
 
@@ -35,13 +35,21 @@ class Settings(Sections, frozen=True, kw_only=True):
     @property
     def tls_files(self) -> tuple[Path, Path, Path | None] | None:
         """Absolute paths of certificate, key and CA of ``[tls]``; None without a certificate."""
-        if not self.tls.certificate:
-            return None
-        certificate, key, ca = (
-            self.home / Path(text).expanduser() if text else None
-            for text in (self.tls.certificate, self.tls.key, self.tls.ca)
-        )
-        return cast("Path", certificate), cast("Path", key or certificate), ca
+        return self._credentials(self.tls.certificate, self.tls.key, self.tls.ca)
+
+    @property
+    def web_tls_files(self) -> tuple[Path, Path, Path | None] | None:
+        """Absolute paths of certificate, key and CA of ``[web]``; None without a certificate."""
+        return self._credentials(self.web.certificate, self.web.key, self.web.ca)
+
+    def _credentials(self, *texts: str) -> tuple[Path, Path, Path | None] | None:
+        certificate, key, ca = (self.home / Path(text).expanduser() if text else None for text in texts)
+        return None if certificate is None else (certificate, key or certificate, ca)
+
+    @property
+    def web_token_file(self) -> Path | None:
+        """The file with the tokens of ``[web]``, absolute; None without one."""
+        return self.home / Path(self.web.token_file).expanduser() if self.web.token_file else None
 
     def find_remote(self, name: str) -> RemoteAE | None:
         """Find a remote AE by its name, or by its AE title when only one has that.
@@ -104,6 +112,7 @@ def require_usable(settings: Settings) -> None:
         raise InvalidSettings(f"[[remote]] {secured}, tls: set certificate, key and ca in [tls] as well")
     if not settings.node.plain and not settings.tls.certificate:
         raise InvalidSettings("[node] plain = false leaves no port: set certificate and key in [tls] as well")
+    _require_usable_web(settings)
     if settings.node.workers > 1 and settings.log.file:
         raise InvalidSettings("[log] file: several workers cannot share one; leave it empty, systemd keeps it")
     off_site = sum(copy.is_off_site for copy in settings.copy)
@@ -122,6 +131,19 @@ def require_usable(settings: Settings) -> None:
         raise InvalidSettings("[index] url: it begins with sqlite:/// or postgresql://")
     if scheme == "sqlite" and (not rest.startswith("/") or rest in {"/", "/:memory:"}):
         raise InvalidSettings("[index] url: an SQLite index is a file: write sqlite:///PATH, or leave url empty")
+
+
+def _require_usable_web(settings: Settings) -> None:
+    web = settings.web
+    if (web.key or web.ca) and not web.certificate:
+        raise InvalidSettings(
+            f"[web] {'key' if web.key else 'ca'}: set certificate as well, without which there is no TLS"
+        )
+    if web.enabled and not is_loopback(web.host) and not web.certificate and not web.token_file:
+        raise InvalidSettings(
+            f"[web] host = {web.host!r}: other computers could read every image. Set token_file, or certificate and "
+            'key for TLS, or leave it at "127.0.0.1", which only this computer reaches'
+        )
 
 
 def require_path(text: str, setting: str) -> None:

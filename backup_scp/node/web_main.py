@@ -1,0 +1,144 @@
+"""The web process: told its settings and its socket by the node, it serves until the node ends."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+
+from backup_scp.errors import BackupSCPError, InvalidSettings, Unavailable
+from backup_scp.machine.priority import lower_priority
+from backup_scp.node.opening import OpenStores
+from backup_scp.node.recovering import ReadingCopies
+from backup_scp.node.settings import Settings
+from backup_scp.node.web_messages import Start, Told
+from backup_scp.services.ingest import Ingest
+from backup_scp.watch.checkpoints import CheckpointThread
+from backup_scp.watch.unforeseen import place_of
+from backup_scp.web.app import application
+from backup_scp.web.options import WebOptions
+from backup_scp.web.stores import Stores
+from backup_scp.web.web_server import WebServer
+
+_END_S = 15.0  # after the node's end, for a request that does not end
+_LEAST_TOKEN = 24
+
+
+class _ToTheNode(logging.Handler):
+    """Gives each record to the node, which has the log: two processes cannot share its file."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        super().__init__()
+        self._stream = stream
+
+    def tell(self, told: Told) -> None:
+        """Send one message; the node may be gone."""
+        with self.lock or contextlib.nullcontext(), contextlib.suppress(OSError, ValueError):
+            self._stream.write(msgspec.json.encode(told) + b"\n")
+            self._stream.flush()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send a record: its message without a traceback, which could hold a patient's data."""
+        self.tell(Told("log", record.getMessage(), record.name, record.levelno))
+
+
+def main() -> int:
+    """Serve as the node says at standard input, until that closes; return the exit code."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # Ctrl-C and systemd tell the node, and that tells this process
+    start = msgspec.json.decode(sys.stdin.buffer.readline(), type=Start, dec_hook=_typed)
+    messages = _ToTheNode(os.fdopen(os.dup(1), "wb"))
+    os.dup2(2, 1)  # whatever prints must not print among the messages
+    logging.basicConfig(handlers=[messages], level=start.settings.log.level)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    lower_priority()
+    try:
+        _serve(start, messages)
+    except BackupSCPError as error:
+        messages.tell(Told("trouble", str(error)))
+        return 1
+    except Exception as unforeseen:  # noqa: BLE001 - its text may hold a patient's data
+        messages.tell(Told("trouble", f"{place_of(unforeseen)}. This should not have happened; please report it"))
+        return 1
+    return 0
+
+
+def _serve(start: Start, messages: _ToTheNode) -> None:
+    settings = start.settings
+    options = web_options(settings)
+    with contextlib.ExitStack() as stack:
+        storage = stack.enter_context(OpenStores(settings, create=True))
+        ingest = Ingest(storage.archive, storage.index)
+        with contextlib.suppress(Unavailable):  # the node says so
+            ingest.recover()  # what an earlier web process left when it died
+        checkpoints = CheckpointThread(ingest)
+        checkpoints.start()
+        stack.callback(checkpoints.stop)
+        stores = Stores(storage.index, ReadingCopies(storage, ingest).archive, ingest)
+        server = WebServer(application(stores, options), options)
+        threading.Thread(target=_stop_with_the_node, args=[server], name="node", daemon=True).start()
+        server.run(_listener(start), lambda: messages.tell(Told("ready")))
+
+
+def _stop_with_the_node(server: WebServer) -> None:
+    """Stop when the node closes standard input, or dies; at last even when a request does not end."""
+    with contextlib.suppress(OSError):
+        sys.stdin.buffer.read()
+    server.stop()
+    threading.Event().wait(_END_S)
+    os._exit(0)  # success means durable: nothing that was told a caller is lost
+
+
+def _listener(start: Start) -> socket.socket:
+    if sys.platform == "win32":
+        return socket.fromshare(base64.b64decode(start.shared_socket))
+    return socket.socket(fileno=start.descriptor)
+
+
+def _typed(kind: type, value: Any) -> Any:
+    """Convert what JSON has no type for: a path."""
+    return kind(value) if kind is Path else value
+
+
+def web_options(settings: Settings) -> WebOptions:
+    """Return what the web room is told.
+
+    Raises
+    ------
+    InvalidSettings
+        The tokens cannot be used.
+    """
+    certificate, key, ca = settings.web_tls_files or (None, None, None)
+    file = settings.web_token_file
+    return WebOptions(
+        ae_title=settings.node.ae_title,
+        trust_this_machine=settings.node.trust_this_machine,
+        tokens=_tokens(file) if file is not None else frozenset(),
+        certificate=certificate,
+        key=key,
+        ca=ca,
+        cors=settings.web.cors,
+    )
+
+
+def _tokens(file: Path) -> frozenset[str]:
+    try:
+        tokens = frozenset(filter(None, (line.strip() for line in file.read_text("utf-8").splitlines())))
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise InvalidSettings(f"[web] token_file: {file} cannot be read ({reason})") from None
+    if not tokens or min(map(len, tokens)) < _LEAST_TOKEN:
+        raise InvalidSettings(
+            f"[web] token_file: each line is one token, of {_LEAST_TOKEN} characters or more; "
+            "openssl rand -hex 32 makes one"
+        )
+    return tokens

@@ -1,0 +1,79 @@
+"""The ASGI application: the gate that knows callers, the routes, and errors as problems."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import cast
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route as PathRoute
+from starlette.types import ASGIApp
+
+from backup_scp.services.permissions import Right
+from backup_scp.web.callers import AccessGate, WebAccess
+from backup_scp.web.dicomweb.capabilities import capabilities
+from backup_scp.web.dicomweb.table import ROUTES
+from backup_scp.web.options import BASE_PATH, WebOptions
+from backup_scp.web.problems import answer_error, problem_of, response_of
+from backup_scp.web.route import Route
+from backup_scp.web.stores import Stores
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def application(stores: Stores, options: WebOptions, routes: Sequence[Route] = ROUTES) -> ASGIApp:
+    """Return the application.
+
+    Parameters
+    ----------
+    stores
+        The open archive and index.
+    options
+        Who may call.
+    routes
+        The resources below ``/dicom-web``.
+    """
+    by_path: dict[str, list[Route]] = {"": [], "/": []}
+    for route in routes:
+        by_path.setdefault(route.path, []).append(route)
+    paths = [_path_route(path, own, routes, stores) for path, own in by_path.items()]
+    return AccessGate(Starlette(routes=paths, exception_handlers={HTTPException: answer_error}), WebAccess(options))
+
+
+def _path_route(path: str, own: Iterable[Route], every: Sequence[Route], stores: Stores) -> PathRoute:
+    """Return the resource at one path, with all its methods, so that a 405 lists them in Allow."""
+    handlers = {route.method: _guarded(route, stores) for route in own}
+    below = [route for route in every if route.path == path or route.path.startswith(f"{path.rstrip('/')}/")]
+
+    async def endpoint(request: Request) -> Response:
+        try:
+            if request.method == "OPTIONS":
+                request.scope["caller"].require(Right.FIND)
+                return capabilities(request, below)
+            return await handlers["GET" if request.method == "HEAD" else request.method](request)
+        except Exception as error:  # noqa: BLE001 - else Starlette would log a traceback, with values of a patient
+            return response_of(problem_of(error))
+
+    return PathRoute(f"{BASE_PATH}{path}", endpoint, methods=[*handlers, "OPTIONS"])
+
+
+def _guarded(route: Route, stores: Stores) -> Endpoint:
+    """Return the handler of a route for callers that may use it."""
+    if inspect.iscoroutinefunction(route.handler):
+
+        async def endpoint(request: Request) -> Response:
+            request.scope["caller"].require(route.right)
+            return await cast("Awaitable[Response]", route.handler(request, stores))
+
+    else:
+
+        async def endpoint(request: Request) -> Response:
+            request.scope["caller"].require(route.right)
+            return cast("Response", await run_in_threadpool(route.handler, request, stores))
+
+    return endpoint

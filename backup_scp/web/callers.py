@@ -1,0 +1,213 @@
+"""Who calls, and what this caller may do; what a page in a browser may do (docs/adr/0045)."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+from dataclasses import dataclass
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from backup_scp.machine.addresses import is_loopback
+from backup_scp.services.permissions import CallerKind, Right, may
+from backup_scp.web.options import WebOptions
+from backup_scp.web.problems import Problem, response_of
+
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_PROXIED = ("forwarded", "x-forwarded-for", "x-real-ip")  # whoever is behind them is not on this computer
+_ALLOWED_METHODS = "GET, HEAD, OPTIONS, POST"
+_EXPOSED = "Warning, Content-Location, ETag, Accept-Ranges, Content-Range"
+_PREFLIGHT_S = "600"
+
+
+@dataclass(frozen=True, slots=True)
+class WebCaller:
+    """Who sent a request.
+
+    Attributes
+    ----------
+    kind
+        How it is known.
+    address
+        Its network address.
+    """
+
+    kind: CallerKind
+    address: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} at {self.address}"
+
+    def require(self, right: Right) -> None:
+        """Raise for a caller that may not do this.
+
+        Raises
+        ------
+        Problem
+            401
+        """
+        if may(self.kind, right):
+            return
+        raise Problem(
+            401,
+            "Only programs on the node's own computer need no login. Send  Authorization: Bearer TOKEN  with a token "
+            "of [web] token_file, or call with a client certificate of [web] ca; docs/web.md says how",
+            {"WWW-Authenticate": 'Bearer realm="backup-scp"'},
+        )
+
+
+class WebAccess:
+    """Identifies callers.
+
+    Parameters
+    ----------
+    options
+        The tokens, and whom to trust.
+    """
+
+    def __init__(self, options: WebOptions) -> None:
+        self._options = options
+        self._digests = [hashlib.sha256(token.encode()).digest() for token in options.tokens]
+        self._allowed_origins = frozenset(origin.lower() for origin in options.cors)
+
+    def identify(self, scope: Scope, headers: Headers) -> WebCaller:
+        """Identify the caller of a request.
+
+        Raises
+        ------
+        Problem
+            401: a wrong token.  403: a page of another site, or a name that leads to this computer.
+        """
+        address = str((scope.get("client") or ("", 0))[0])
+        if self._options.ca is not None and scope["scheme"] == "https":
+            return WebCaller(CallerKind.CERTIFICATE, address)  # the TLS handshake fails without one
+        if authorization := headers.get("authorization"):
+            return WebCaller(self._by_token(authorization), address)
+        if not self._is_here(scope, address, headers):
+            return WebCaller(CallerKind.UNKNOWN_WEB, address)
+        _require_literal_host(headers.get("host", ""))
+        return WebCaller(CallerKind.THIS_MACHINE, address)
+
+    def _by_token(self, authorization: str) -> CallerKind:
+        scheme, _, token = authorization.partition(" ")
+        given = hashlib.sha256(token.strip().encode("latin-1")).digest()
+        known = [hmac.compare_digest(given, digest) for digest in self._digests]
+        if scheme.lower() == "bearer" and any(known):
+            return CallerKind.TOKEN
+        raise Problem(
+            401,
+            "This token is not in [web] token_file; the node reads that file at its start",
+            {"WWW-Authenticate": 'Bearer realm="backup-scp", error="invalid_token"'},
+        )
+
+    def _is_here(self, scope: Scope, address: str, headers: Headers) -> bool:
+        if not self._options.trust_this_machine or any(name in headers for name in _PROXIED):
+            return False
+        ours = str((scope.get("server") or ("", 0))[0])
+        return _is_loopback(address) or (bool(address) and address == ours)
+
+    def allows_origin(self, origin: str) -> bool:
+        """Tell whether pages of this origin may call from a browser."""
+        return origin.lower() in self._allowed_origins
+
+    def require_origin(self, scope: Scope, headers: Headers) -> None:
+        """Refuse what changes something when a page of another site sends it.
+
+        Raises
+        ------
+        Problem
+            403
+        """
+        origin = headers.get("origin")
+        if origin is None or scope["method"] in _SAFE or self.allows_origin(origin):
+            return
+        if origin.lower() != f"{scope['scheme']}://{headers.get('host', '')}".lower():
+            raise Problem(403, "Pages of this origin may not store here; [web] cors lists those that may")
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address.partition("%")[0].removeprefix("::ffff:")).is_loopback
+    except ValueError:
+        return False
+
+
+def _require_literal_host(host: str) -> None:
+    """Refuse a name that some site lets lead to this computer (DNS rebinding): its page could read every image."""
+    name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
+    name = name.strip("[]")
+    if is_loopback(name):
+        return
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        raise Problem(
+            403, "Without a token, call this computer by its IP address or as localhost, not by another name"
+        ) from None
+
+
+class AccessGate:
+    """Puts the caller into ``scope["caller"]``, and answers what a browser asks before it lets a page call (CORS).
+
+    Parameters
+    ----------
+    app
+        Gets the requests that may pass.
+    access
+        Identifies callers.
+    """
+
+    def __init__(self, app: ASGIApp, access: WebAccess) -> None:
+        self._app = app
+        self._access = access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            return
+        headers = Headers(scope=scope)
+        origin = headers.get("origin", "")
+        cors = self._cors(origin)
+        answer = _with_headers(send, cors) if cors else send
+        if cors and scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
+            await _preflight(answer, headers)
+            return
+        try:
+            scope["caller"] = self._access.identify(scope, headers)
+            self._access.require_origin(scope, headers)
+        except Problem as problem:
+            await response_of(problem)(scope, receive, answer)
+            return
+        await self._app(scope, receive, answer)
+
+    def _cors(self, origin: str) -> list[tuple[bytes, bytes]]:
+        if not origin or not self._access.allows_origin(origin):
+            return []
+        return [
+            (b"access-control-allow-origin", origin.encode("latin-1")),
+            (b"access-control-allow-credentials", b"true"),
+            (b"access-control-expose-headers", _EXPOSED.encode()),
+            (b"vary", b"Origin"),
+        ]
+
+
+def _with_headers(send: Send, more: list[tuple[bytes, bytes]]) -> Send:
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message.get("headers", ()), *more]}
+        await send(message)
+
+    return sending
+
+
+async def _preflight(send: Send, headers: Headers) -> None:
+    asked = headers.get("access-control-request-headers", "")
+    fields = [
+        (b"access-control-allow-methods", _ALLOWED_METHODS.encode()),
+        (b"access-control-allow-headers", asked.encode("latin-1")),
+        (b"access-control-max-age", _PREFLIGHT_S.encode()),
+    ]
+    await send({"type": "http.response.start", "status": 204, "headers": fields})
+    await send({"type": "http.response.body", "body": b""})

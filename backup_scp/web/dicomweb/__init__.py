@@ -1,0 +1,1 @@
+"""The services of PS3.18 below ``/dicom-web``."""

@@ -1,0 +1,7 @@
+"""All resources below ``/dicom-web``."""
+
+from __future__ import annotations
+
+from backup_scp.web.route import Route
+
+ROUTES: tuple[Route, ...] = ()

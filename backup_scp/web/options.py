@@ -1,0 +1,36 @@
+"""What the web room is told by the settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+BASE_PATH = "/dicom-web"
+"""Path of the DICOMweb services; everything else on the port is free for pages."""
+
+
+@dataclass(frozen=True, slots=True)
+class WebOptions:
+    """Who may call, and how.
+
+    Attributes
+    ----------
+    ae_title
+        The node's AE title, for Retrieve AE Title.
+    trust_this_machine
+        Whether callers on this computer need no token.
+    tokens
+        The bearer tokens that open it.
+    certificate, key, ca
+        Files for HTTPS; None for HTTP.  With ``ca`` each caller needs a certificate of it.
+    cors
+        Origins whose scripts may call from a browser.
+    """
+
+    ae_title: str = "BACKUP_SCP"
+    trust_this_machine: bool = True
+    tokens: frozenset[str] = frozenset()
+    certificate: Path | None = None
+    key: Path | None = None
+    ca: Path | None = None
+    cors: tuple[str, ...] = ()

@@ -1,0 +1,61 @@
+"""One resource and method of the web service: what the router, the Capabilities and the documents are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from backup_scp.services.permissions import Right
+from backup_scp.web.media_types import Offer
+from backup_scp.web.options import BASE_PATH
+from backup_scp.web.stores import Stores
+
+Handler = Callable[[Request, Stores], Response | Awaitable[Response]]
+"""Answers a request: a function, which runs in a thread, or a coroutine function, which must never block."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One resource and method.
+
+    Attributes
+    ----------
+    path
+        Below ``/dicom-web``, with ``{study}``, ``{series}`` and ``{instance}`` for UIDs.
+    method
+        Of HTTP.
+    transaction
+        Its name in PS3.18.
+    clause
+        Where PS3.18 describes it.
+    right
+        What the caller must be allowed.
+    handler
+        Answers it.
+    offers
+        The media types of its answers, the default first.
+    parameters
+        Its query parameters.
+    content_types
+        The media types of its request body.
+    """
+
+    path: str
+    method: str
+    transaction: str
+    clause: str
+    right: Right
+    handler: Handler
+    offers: tuple[Offer, ...]
+    parameters: tuple[str, ...] = ()
+    content_types: tuple[Offer, ...] = ()
+
+
+def base_of(request: Request) -> str:
+    """Return the base URI of the service, as the caller wrote it."""
+    scope = request.scope
+    host = request.headers.get("host") or "localhost"
+    return f"{scope['scheme']}://{host}{BASE_PATH}"

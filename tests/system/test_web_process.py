@@ -1,0 +1,105 @@
+"""The web process: beside the node, never in its way."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.processes import LOOPBACK, wait_until
+from tests.samples import dx, encode
+from tests.system.web import record, web_address, web_node
+
+# A child of the node, by the system's list of processes.
+
+
+def web_processes(node) -> list[int]:
+    listed = subprocess.run(
+        ["ps", "-o", "pid=,args=", "--ppid", str(node.pid)], capture_output=True, text=True, check=False
+    ).stdout
+    return [int(line.split()[0]) for line in listed.splitlines() if "backup_scp.cli.web_process" in line]
+
+
+def answers(address: str) -> bool:
+    return httpx2.options(address).status_code == 200
+
+
+@pytest.fixture
+def node(make_node):
+    node = web_node(make_node)
+    node.start()
+    return node
+
+
+def test_it_answers_and_ends_with_the_node(node):
+    address = web_address(node)
+    assert answers(address)
+    (process,) = web_processes(node)
+    assert f"DICOMweb: {address}\n" in node.output
+    assert f"DICOMweb       {address}\n" in node.cli("status", exit_code=None).stdout
+    assert node.json("status", exit_code=None)["node"]["record"]["web_address"] == address
+
+    node.stop()
+
+    assert not Path(f"/proc/{process}").exists()
+
+
+def test_another_replaces_one_that_died(node):
+    address = web_address(node)
+    assert answers(address)
+    (first,) = web_processes(node)
+
+    os.kill(first, signal.SIGKILL)
+
+    assert node.send([encode(dx())])[0].status == 0
+    wait_until(lambda: web_processes(node) not in ([], [first]), what="another process")
+    assert answers(address)  # whoever calls meanwhile waits
+    wait_until(lambda: record(node)["web_trouble"] == "", what="no trouble")
+
+
+def test_it_does_not_outlive_a_node_that_was_killed(node):
+    assert answers(web_address(node))
+    (process,) = web_processes(node)
+
+    node.kill()
+
+    wait_until(lambda: not Path(f"/proc/{process}").exists(), what="its end")
+
+
+def test_a_taken_port_does_not_stop_the_node(make_node):
+    with socket.create_server((LOOPBACK, 0)) as other:
+        port = other.getsockname()[1]
+        node = web_node(make_node, {"port": port})
+        node.start()
+        assert node.send([encode(dx())])[0].status == 0
+        assert f"port {port} at 127.0.0.1 cannot be used" in node.output
+        found = node.json("status")
+        assert [(each["what"], each["severity"]) for each in found["findings"]] == [("web", "note")]
+    wait_until(lambda: record(node)["web_trouble"] == "", what="its turn")
+    assert answers(f"http://127.0.0.1:{port}/dicom-web")
+
+
+def test_a_file_that_cannot_be_used_does_not_stop_the_node(make_node, tmp_path):
+    node = web_node(make_node, {"token_file": str(tmp_path / "none")})
+    node.start()
+    trouble = wait_until(lambda: record(node)["web_trouble"], what="trouble")
+    assert "token_file" in trouble
+    assert "No such file" in trouble
+    assert node.send([encode(dx())])[0].status == 0
+
+
+def test_several_processes_have_one_web_process(make_node):
+    node = web_node(make_node, settings={"node": {"workers": 2}})
+    node.start()
+    assert answers(web_address(node))
+
+
+def test_the_dicom_process_does_not_load_it(node):
+    assert answers(web_address(node))
+    mapped = Path(f"/proc/{node.pid}/maps").read_text()
+    assert "httptools" not in mapped
