@@ -26,7 +26,7 @@ def web_processes(node) -> list[int]:
 
 
 def answers(address: str) -> bool:
-    return httpx2.options(address).status_code == 200
+    return httpx2.options(address, timeout=60).status_code == 200
 
 
 @pytest.fixture
