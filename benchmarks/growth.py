@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backup_scp.archive import FilesystemArchive
-from backup_scp.index import SQLIndex
+from backup_scp.index.sql_index import SQLIndex
 from backup_scp.services.archive_guard import adopt
 from benchmarks import fill_index, images, limits, load, nodes, synthetic
 from benchmarks.images import CT, DR, TINY, Kind

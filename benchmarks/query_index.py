@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from backup_scp.dicom.attributes import BY_KEYWORD, Level
 from backup_scp.dicom.query.conditions import matching_of
 from backup_scp.dicom.query.information_model import Condition, Query
-from backup_scp.index import SQLIndex
 from backup_scp.index.connection.database import Database
 from backup_scp.index.reading import select
+from backup_scp.index.sql_index import SQLIndex
 from benchmarks import synthetic
 
 SHOWN = (

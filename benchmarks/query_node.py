@@ -26,7 +26,7 @@ from backup_scp.dimse.association.negotiation import NATIVE
 from backup_scp.dimse.messages.command_set import Element, Field, encode
 from backup_scp.dimse.messages.response_identifier import QUERY_RETRIEVE_LEVEL, encode_elements
 from backup_scp.errors import DestinationUnavailable
-from backup_scp.index import SQLIndex
+from backup_scp.index.sql_index import SQLIndex
 from benchmarks.query_index import CASES, ROUNDS, SECONDS, SHOWN, Case, held_studies
 
 _AE_TITLE = "BACKUP_SCP"

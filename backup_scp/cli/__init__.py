@@ -9,7 +9,7 @@ import sys
 import warnings
 from io import TextIOWrapper
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NamedTuple, NoReturn, Self
 
 from backup_scp.cli.light_imports import keep_out
 from backup_scp.cli.log import describe
@@ -47,21 +47,47 @@ def _fail(sentence: str, exit_code: int, fix: str = "") -> NoReturn:
 
 
 def _run(arguments: list[str]) -> None:
-    """Run a command; for ``serve`` as a service manager calls it, without loading typer."""
-    config: str | None = None
-    match arguments:
-        case ["serve"]:
-            pass
-        case ["serve", "--config", config] | ["--config", config, "serve"]:
-            pass
+    """Run a command; without loading typer for ``serve`` and ``copies sync``, as services and timers call them."""
+    plain = _Plain.read(arguments)
+    match plain.words:
+        case ["serve"] if not plain.json:
+            from backup_scp.cli.serve import serve
+
+            serve(plain.config)
+        case ["copies", "sync"] | ["copies", "sync", _]:
+            from backup_scp.cli.copies_work import sync
+
+            sync(plain.config, next(iter(plain.words[2:]), None), json=plain.json)
         case _:
             from backup_scp.cli.commands import app
 
             app(prog_name="backup-scp")
-            return
-    from backup_scp.cli.serve import serve
 
-    serve(None if config is None else Path(config))
+
+class _Plain(NamedTuple):
+    """A command line without any option but --config and --json; without words, when it has another."""
+
+    words: list[str]
+    config: Path | None = None
+    json: bool = False
+
+    @classmethod
+    def read(cls, arguments: list[str]) -> Self:
+        words: list[str] = []
+        options: dict[str, Any] = {}
+        rest = iter(arguments)
+        for argument in rest:
+            if not argument.startswith("-"):
+                words.append(argument)
+            elif words == ["copies"]:
+                return cls([])  # an option of `copies` itself
+            elif argument == "--json" and words:
+                options["json"] = True
+            elif argument == "--config" and (file := next(rest, "")):
+                options["config"] = Path(file)
+            else:
+                return cls([])
+        return cls(words, **options)
 
 
 def _print_anything() -> None:

@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from backup_scp.cli import copies_fetch
-from backup_scp.cli.copies_report import CopiesRun, CopyOutcome, tell_check, tell_cost, tell_keys, tell_run, tell_states
-from backup_scp.cli.interruption import INTERRUPTED, interruptible
-from backup_scp.cli.options import ConfigOption, JSONOption, PlainCommand, settings_of, takes_groups
-from backup_scp.cli.output import print_json, progress, say
-from backup_scp.errors import BackupSCPError, DestinationAway, InvalidSettings
-
-if TYPE_CHECKING:
-    from backup_scp.node.opening import OpenStores
-    from backup_scp.node.settings import CopySettings, Settings
-    from backup_scp.ports import Progress
-    from backup_scp.services.copying import Copying, Pace
-    from backup_scp.services.ingest import Ingest
+from backup_scp.cli import copies_fetch, copies_work
+from backup_scp.cli.copies_report import tell_check, tell_cost, tell_keys, tell_states
+from backup_scp.cli.options import ConfigOption, JSONOption, PlainCommand, config_of, settings_of, takes_groups
+from backup_scp.cli.output import print_json, say
 
 app = typer.Typer(
     invoke_without_command=True,
@@ -33,10 +21,6 @@ app = typer.Typer(
 
 NameArgument = Annotated[str | None, typer.Argument(metavar="NAME", help="The copy; without it all of them.")]
 OneArgument = Annotated[str, typer.Argument(metavar="NAME", help="The copy.")]
-
-
-Work = Callable[..., None]
-"""Works with a ``Copying`` and the number of its copy, and shows progress by ``show``."""
 
 _SYNC = "backup-scp copies sync"
 
@@ -105,12 +89,7 @@ def sync(
     The node does the same by itself while it runs; both may work at once. Ctrl-C ends the command, and the next run
     goes on from there. Exit code 1 when something failed.
     """
-
-    def work(copying: Copying, number: int, show: Callable[[Progress], None]) -> None:
-        copying.fill(number, show)
-        copying.heal(number)
-
-    _run(context, config, name, work, "Copying", json=json, despite_alarm=despite_alarm)
+    copies_work.sync(config_of(context, config), name, json=json, despite_alarm=despite_alarm)
 
 
 @app.command("verify", cls=PlainCommand)
@@ -122,12 +101,7 @@ def verify(
     The node does the same by itself, over many days (compare_days). What is damaged or missing is written again by the
     next sync. Damaged images of the archive are restored from the copy. Exit code 1 when something is wrong.
     """
-
-    def work(copying: Copying, number: int, show: Callable[[Progress], None]) -> None:
-        copying.compare(number, show)
-        copying.heal(number)
-
-    _run(context, config, name, work, "Comparing", json=json, despite_alarm=False)
+    copies_work.verify(config_of(context, config), name, json=json)
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,93 +228,3 @@ def cost(context: typer.Context, prices: PriceOptions, json: JSONOption = False,
         print_json(found)
     else:
         tell_cost(found)
-
-
-def _run(
-    context: typer.Context,
-    config: Path | None,
-    name: str | None,
-    work: Work,
-    label: str,
-    *,
-    json: bool,
-    despite_alarm: bool,
-) -> None:
-    settings = settings_of(context, config)
-    from backup_scp.node.copy_setup import chosen
-
-    run = CopiesRun(stopped=INTERRUPTED)
-    wanted = chosen(settings, name)
-    with interruptible(lambda: _tell(run, json)):
-        _each(settings, wanted, work, label, run.copies.append, despite_alarm=despite_alarm)
-        run.stopped = ""
-    _tell(run, json)
-    if any(outcome.needs_a_person for outcome in run.copies):
-        raise typer.Exit(1)
-
-
-def _each(
-    settings: Settings,
-    wanted: Sequence[CopySettings],
-    work: Work,
-    label: str,
-    tell: Callable[[CopyOutcome], None],
-    *,
-    despite_alarm: bool,
-) -> None:
-    from backup_scp.node.copy_setup import alarm_of, pace_of
-    from backup_scp.node.opening import OpenStores
-    from backup_scp.services.ingest import Ingest
-    from backup_scp.watch.alarm import go_on
-
-    with OpenStores(settings) as storage, Ingest(storage.archive, storage.index) as ingest:
-        if despite_alarm:
-            go_on(storage.index)
-        alarm = alarm_of(settings, storage)
-        for copy in wanted:
-            pace = pace_of(copy, alarm)
-            with progress(f"{label} {copy.name}") as show:
-                _one(settings, copy, storage, ingest, pace, partial(work, show=show), tell=tell)
-
-
-def _one(
-    settings: Settings,
-    copy: CopySettings,
-    storage: OpenStores,
-    ingest: Ingest,
-    pace: Pace,
-    work: Callable[[Copying, int], None],
-    *,
-    tell: Callable[[CopyOutcome], None],
-) -> None:
-    """Do the work at one copy, and tell the outcome, also of a part.
-
-    What prevents it becomes part of the outcome, so that the others have their turn.
-    """
-    from backup_scp.node.copy_places import open_place
-    from backup_scp.node.copy_setup import copying
-    from backup_scp.node.remote_aes import receives_reports
-
-    try:
-        place = open_place(settings, copy, storage.index)
-    except InvalidSettings as error:
-        tell(CopyOutcome(copy.name, trouble=str(error)))
-        return
-    reports = receives_reports(settings, storage.index) if copy.url.startswith("dicom:") else nullcontext()
-    worker = copying(settings, place, storage, ingest, pace)
-    trouble, is_away = "", False
-    try:
-        pace(0)  # before the place is touched
-        with reports, place:
-            work(worker, worker.register())
-    except BackupSCPError as error:
-        trouble, is_away = str(error), isinstance(error, DestinationAway)
-    finally:
-        tell(CopyOutcome(copy.name, place.medium, trouble, is_away, **asdict(worker.done)))
-
-
-def _tell(run: CopiesRun, json: bool) -> None:
-    if json:
-        print_json(run)
-    else:
-        tell_run(run)

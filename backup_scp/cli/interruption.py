@@ -6,8 +6,6 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import typer
-
 INTERRUPTED = "Interrupted"
 """The reason for the end of an interrupted command, in its summary."""
 
@@ -25,7 +23,7 @@ def interruptible(tell: Callable[[], None]) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         tell()
-        raise typer.Exit(EXIT_CODE) from None
+        raise SystemExit(EXIT_CODE) from None
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import logging.handlers
 import re
 import sys
 import traceback
@@ -15,6 +14,8 @@ from typing import TYPE_CHECKING
 from backup_scp.errors import InvalidSettings
 
 if TYPE_CHECKING:
+    from logging.handlers import RotatingFileHandler
+
     from backup_scp.node.settings import Settings
 
 _FILE_BYTES = 10_000_000
@@ -67,10 +68,6 @@ class _ToStream(_Quiet, logging.StreamHandler):  # type: ignore[type-arg]
     """Writes to standard error."""
 
 
-class _ToFile(_Quiet, logging.handlers.RotatingFileHandler):
-    """Writes to a file, and starts a new file when it is large."""
-
-
 def configure(settings: Settings, *, daemon: bool) -> None:
     """Start the log.
 
@@ -116,9 +113,19 @@ def _handler(settings: Settings, *, make: bool) -> logging.Handler:
             return logging.NullHandler()  # only the node creates the folder, so that a mistyped path creates nothing
         # As for standard error: escape bytes of folder names that are no valid text.
         errors = "backslashreplace"
-        return _ToFile(path, maxBytes=_FILE_BYTES, backupCount=_FILES, encoding="utf-8", errors=errors)
+        return _to_file()(path, maxBytes=_FILE_BYTES, backupCount=_FILES, encoding="utf-8", errors=errors)
     except OSError as error:
         raise InvalidSettings(f"[log] file: {path} cannot be written ({error.strerror}): choose another") from error
+
+
+def _to_file() -> type[RotatingFileHandler]:
+    """Return the handler for a file; its module is slow to load, and most commands log to none."""
+    from logging.handlers import RotatingFileHandler
+
+    class ToFile(_Quiet, RotatingFileHandler):
+        """Writes to a file, and starts a new file when it is large."""
+
+    return ToFile
 
 
 def _time(record: logging.LogRecord) -> str:

@@ -17,6 +17,7 @@ import typer
 from typer.core import TyperArgument, TyperCommand
 
 from backup_scp.cli import CONFIG_VARIABLE
+from backup_scp.cli.settings_file import open_settings
 from backup_scp.dicom.query.time_zone.local_offset import local_offset
 
 if TYPE_CHECKING:
@@ -132,42 +133,5 @@ def config_of(context: typer.Context, config: Path | None) -> Path | None:
 
 
 def settings_of(context: typer.Context, config: Path | None, *, creates: bool = False, logs: bool = True) -> Settings:
-    """Read the settings that the command line names, act as the archive's owner, and start the log.
-
-    Parameters
-    ----------
-    context, config
-        The command line.
-    creates
-        Whether the command may create an archive, which then belongs to the owner of the folder of all data.
-    logs
-        Whether the command may write to the log file.
-
-    Raises
-    ------
-    InvalidSettings
-    NotOwner
-        Archive and index belong to two users, or to a user that root cannot become.
-    """
-    from backup_scp.cli.log import configure
-    from backup_scp.node.settings import find_file, load
-
-    settings = load(find_file(config_of(context, config)))
-    _act_as_owner(settings, creates=creates)
-    if logs:
-        configure(settings, daemon=False)
-    return settings
-
-
-def _act_as_owner(settings: Settings, *, creates: bool) -> None:
-    """Change from root to the archive's owner (ADR 0026), so that the node can use files that this command creates."""
-    from backup_scp.machine.ownership import become, our_uid
-
-    if our_uid() != 0:
-        return
-    from backup_scp.node.opening import foreign_owner, is_there, not_owner
-
-    # When the archive's folder exists and is still empty, every command creates an index beside it.
-    owner = foreign_owner(settings, of_home=creates or is_there(settings.archive_path))
-    if owner is not None and not become(owner):
-        raise not_owner(owner)
+    """Read the settings that the command line names, and more: see ``open_settings``."""
+    return open_settings(config_of(context, config), creates=creates, logs=logs)

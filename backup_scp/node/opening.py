@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Self
+from typing import Self, cast
 
 from backup_scp.errors import Damaged, IndexUnavailable, NoArchive, NotOwner, Unavailable
 from backup_scp.machine import clock
@@ -23,7 +23,6 @@ from backup_scp.machine.ownership import (
 )
 from backup_scp.node.settings import SYSTEM_FILE, Settings
 from backup_scp.ports import Archive, Index, Task
-from backup_scp.services import rebuild
 
 _LEAST_CONNECTIONS = 8
 
@@ -60,6 +59,18 @@ def open_index(settings: Settings, *, migrate: bool | None = None) -> Index:
     if settings.index_is_embedded if migrate is None else migrate:
         upgrade_index(settings)
     return SQLIndex(settings.index_url, _connections(settings))
+
+
+def open_quiet_index(settings: Settings) -> Index:
+    """Open an SQLite index that answers only while nothing is due at a copy; see ``QuietIndex``.
+
+    Raises
+    ------
+    NotQuiet
+    """
+    from backup_scp.index.quiet_index import QuietIndex
+
+    return cast("Index", QuietIndex(index_path(settings)))
 
 
 def _connections(settings: Settings) -> int:
@@ -250,33 +261,43 @@ class OpenStores:
         Read the archive even when the index belongs to another one.
     create
         Create the archive when there is none.
+    quiet
+        Open the index by ``open_quiet_index``; ``NotQuiet`` may then come of each use.
     """
 
     archive: Archive
     index: Index
 
-    def __init__(self, settings: Settings, *, any_archive: bool = False, create: bool = False) -> None:
+    def __init__(
+        self, settings: Settings, *, any_archive: bool = False, create: bool = False, quiet: bool = False
+    ) -> None:
         self.settings = settings
         self._any_archive = any_archive
         self._create = create
+        self._quiet = quiet
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
+        with ExitStack() as opened:
+            self._enter(opened)
+            self._open = opened.pop_all()
+        return self
+
+    def _enter(self, opened: ExitStack) -> None:
         require_owner(self.settings)
         if not self._create:
             require_archive(self.settings)
         with contextlib.suppress(OSError):  # the code that needs the folder reports this
             make_folders(self.settings.home, 0o700)  # private: the index names patients
         self.archive = open_archive(self.settings)
-        self._open.callback(self.archive.close)
-        was_upgraded = self.settings.index_is_embedded and upgrade_index(self.settings)
-        self.index = open_index(self.settings, migrate=False)
-        self._open.callback(self.index.close)
+        opened.callback(self.archive.close)
+        was_upgraded = not self._quiet and self.settings.index_is_embedded and upgrade_index(self.settings)
+        self.index = open_quiet_index(self.settings) if self._quiet else open_index(self.settings, migrate=False)
+        opened.callback(self.index.close)
         if not self._any_archive:
             self._expect_the_archive()
         if was_upgraded:
             self.expect_rebuild("It was empty, and the archive was not")
-        return self
 
     def _expect_the_archive(self) -> None:
         with contextlib.suppress(IndexUnavailable):  # the code that needs the index reports this
@@ -288,6 +309,8 @@ class OpenStores:
         """Request a rebuild when the index is empty and the archive is not; tell whether it was requested."""
         if not self.index.is_empty() or not self._holds_something():
             return False
+        from backup_scp.services import rebuild
+
         self.index.record_task(Task(rebuild.NAME, clock.now(), note=reason))
         return True
 

@@ -343,8 +343,11 @@ class CopyRecords(Protocol):
     def lost(self, copy: int, most: int) -> list[CopyItem]:
         """Return versions whose original was found damaged or missing, and that a copy has."""
 
-    def sample(self, most: int) -> list[StoredVersion]:
-        """Return versions drawn at random, not more than these; quick with a million."""
+    def names_of(self, medium: str) -> set[str]:
+        """Return the names of the copies that have a drive with this ID."""
+
+    def sample(self, most: int) -> list[str]:
+        """Return locations of versions drawn at random, not more than these; quick with a million."""
 
     def note_complete(self, copy: int, now: datetime) -> None:
         """Note that nothing is due at a copy."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from backup_scp.dicom.query.information_model import Query
 from backup_scp.ports.archive import Arrival, InstanceKey
 from backup_scp.ports.commitments import Commitments
 from backup_scp.ports.copies import CopyRecords
@@ -26,6 +25,9 @@ from backup_scp.ports.versions import (
     Version,
     VersionMatch,
 )
+
+if TYPE_CHECKING:  # it loads what a command without a query does not need
+    from backup_scp.dicom.query.information_model import Query
 
 
 class IndexReader(Protocol):

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from backup_scp.dicom.query.conditions import Condition
-from backup_scp.dicom.sop_instance import SOPInstance
 from backup_scp.ports.archive import Arrival, InstanceKey
+
+if TYPE_CHECKING:  # they load what a command without a query does not need
+    from backup_scp.dicom.query.conditions import Condition
+    from backup_scp.dicom.sop_instance import SOPInstance
 
 
 class Flag(StrEnum):

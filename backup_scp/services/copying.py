@@ -165,12 +165,11 @@ class Copying:
             The drive is another copy's: one drive is one copy.
         """
         if self._place.medium:
-            for state in self._records.states(clock.now()):
-                if state.medium == self._place.medium and state.name != self._place.name:
-                    raise DestinationUnavailable(
-                        f"The drive that is here is one of copy {state.name}, and one drive is one copy: connect "
-                        f"another. If the settings name {state.name} no more: backup-scp copies forget {state.name}"
-                    )
+            for name in sorted(self._records.names_of(self._place.medium) - {self._place.name}):
+                raise DestinationUnavailable(
+                    f"The drive that is here is one of copy {name}, and one drive is one copy: connect another. If the "
+                    f"settings name {name} no more: backup-scp copies forget {name}"
+                )
         self._registered_at = time.monotonic()
         return self._records.register(self._place.name, self._place.medium, clock.now(), self._place.label)
 

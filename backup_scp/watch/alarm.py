@@ -75,11 +75,11 @@ class CopyAlarm:
     def _sample(self) -> None:
         """Read the headers of some images, so that a virus in the archive's folder is noticed soon."""
         found = []
-        for held in self._index.copies.sample(_SAMPLE):
+        for location in self._index.copies.sample(_SAMPLE):
             try:
-                self._archive.read(held.location)
+                self._archive.read(location)
             except Damaged as error:
-                found.append(VerificationResult(held.location, str(error)))
+                found.append(VerificationResult(location, str(error)))
             except Unavailable:  # of the others the next look tells
                 break
         if found:

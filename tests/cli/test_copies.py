@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
+import subprocess
 import sys
+from ast import literal_eval
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
+from backup_scp.index.quiet_index import QuietCopies
+from backup_scp.index.records.copies import SQLCopies
 from backup_scp.index.records.leases import FREE
 from backup_scp.index.schema.tables import copy_due
 from tests.processes import Process
@@ -65,6 +70,57 @@ def test_sync_copies_all_and_then_nothing(run, prepared):
     (state,) = run("copies", "--json").json
     assert (state["name"], state["held"], state["due"]) == (DISK, 3, 0)
     assert "3 images" in run("copies").out
+
+
+def test_a_sync_with_nothing_to_do_loads_neither_typer_nor_sqlalchemy(run, prepared):
+    run("copies", "sync")
+    (before,) = run("copies", "--json").json
+    ask = "import sys; from backup_scp.cli import main\ntry: main()\nfinally: print(sorted(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", ask, "copies", "sync", DISK, "--json"], check=True, capture_output=True, text=True
+    )
+    said, loaded = done.stdout.splitlines()
+    assert (
+        set(literal_eval(loaded)) & {"sqlalchemy", "typer", "pydantic", "rich", "pydicom", "asyncio", "obstore"}
+        == set()
+    )
+    assert said == json.dumps(run("copies", "sync", DISK, "--json").json, separators=(",", ":"))
+    (after,) = run("copies", "--json").json
+    assert (after["seen_at"] > before["seen_at"], after["complete_at"] > before["complete_at"]) == (True, True)
+
+
+def test_a_damaged_image_that_a_quiet_sync_sees_is_recorded(run, stored, prepared, monkeypatch):
+    run("copies", "sync")
+    damaged = next(stored.archive.locations())
+    stored.path(damaged).write_bytes(b"encrypted")
+    monkeypatch.setattr(QuietCopies, "sample", lambda *_: [damaged])
+    monkeypatch.setattr(SQLCopies, "sample", lambda *_: [])
+    assert "drive: 1 image of the archive healed from here" in run("copies", "sync").out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--json", "copies", "sync"],
+        ["copies", "sync", "--nothing"],
+        ["copies", "sync", "--config"],
+        ["copies", "sync", "a", "b"],
+    ],
+)
+def test_a_wrong_command_line_of_sync_is_told(run, prepared, arguments):
+    assert run(*arguments).code == 2
+
+
+def test_json_of_the_list_is_no_json_of_sync(run, prepared):
+    assert run("copies", "--json", "sync").out.startswith("drive: 3 images")
+
+
+def test_the_settings_before_or_after_sync_count(run, prepared, configure, monkeypatch):
+    file = configure(drive=f"file://{prepared}")
+    monkeypatch.setenv("BACKUP_SCP_CONFIG", "")
+    for arguments in (["--config", file, "copies", "sync"], ["copies", "sync", DISK, "--config", file]):
+        assert run(*arguments).code == 0
+    assert "name no further copy" in run("copies", "sync").err
 
 
 def test_verify_finds_damage_and_the_next_sync_writes_it_again(run, prepared):

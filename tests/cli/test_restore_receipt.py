@@ -9,7 +9,7 @@ import pytest
 
 from backup_scp import __version__
 from backup_scp.errors import IndexUnavailable
-from backup_scp.index import SQLIndex
+from backup_scp.index.sql_index import SQLIndex
 from tests.samples import ct_series, dx, encode
 from tests.selections import narrowed
 

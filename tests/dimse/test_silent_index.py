@@ -6,10 +6,10 @@ import contextlib
 from concurrent.futures import ThreadPoolExecutor
 
 from backup_scp.archive.filesystem import FilesystemArchive
-from backup_scp.index import SQLIndex
 from backup_scp.index.connection import postgresql_engine
 from backup_scp.index.connection.database import index_url
 from backup_scp.index.connection.migrate import upgrade
+from backup_scp.index.sql_index import SQLIndex
 from tests import samples
 from tests.dimse.conftest import OpenStores, associations_ended
 from tests.dimse.test_storage_scp import CT, SAMPLE, store

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from backup_scp.index import SQLIndex
 from backup_scp.index.connection.migrate import upgrade
+from backup_scp.index.sql_index import SQLIndex
 from tests.postgres import postgres_database
 
 pytest.register_assert_rewrite("tests.index.contract")

@@ -14,9 +14,9 @@ from backup_scp.dicom.attributes import BY_KEYWORD, Level
 from backup_scp.dicom.query.information_model import Condition, Matching, OneItem, Query, SingleValue
 from backup_scp.dicom.sop_instance import SOPInstance
 from backup_scp.dicom.value_representation import items_text
-from backup_scp.index import SQLIndex
 from backup_scp.index.connection.database import Database
 from backup_scp.index.schema.tables import METADATA
+from backup_scp.index.sql_index import SQLIndex
 from backup_scp.index.writing.row_writer import RowWriter
 from backup_scp.index.writing.study_cache import StudyCache
 from backup_scp.index.writing.version_rows import VersionRows

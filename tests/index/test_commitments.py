@@ -12,8 +12,8 @@ from datetime import timedelta
 import pytest
 
 from backup_scp.errors import DuplicateTransaction, ResourceLimitation
-from backup_scp.index import SQLIndex
 from backup_scp.index.records import commitments
+from backup_scp.index.sql_index import SQLIndex
 from backup_scp.ports import CommitmentRequest, FailureReason, Reference, Requester, Task
 from tests.index.conftest import opened
 from tests.index.examples import CR, DX, MORNING, at, version

@@ -20,9 +20,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from backup_scp.index import SQLIndex
 from backup_scp.index.schema.tables import copy, copy_due, copy_object
 from backup_scp.index.schema.tables import version as versions
+from backup_scp.index.sql_index import SQLIndex
 from backup_scp.index.writing.row_writer import RowWriter
 from backup_scp.index.writing.study_cache import StudyCache
 from backup_scp.index.writing.version_rows import VersionRows

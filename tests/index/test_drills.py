@@ -8,9 +8,9 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from backup_scp.index import SQLIndex
 from backup_scp.index.connection.migrate import upgrade
 from backup_scp.index.schema.tables import drill
+from backup_scp.index.sql_index import SQLIndex
 from backup_scp.ports import DrillKind, DrillProblem, DrillResult
 from tests.index.conftest import opened
 from tests.index.examples import MORNING

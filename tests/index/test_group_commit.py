@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from backup_scp.errors import IndexUnavailable
-from backup_scp.index import SQLIndex
 from backup_scp.index.connection import database
 from backup_scp.index.connection.driver_cursor import DriverCursor
+from backup_scp.index.sql_index import SQLIndex
 from backup_scp.index.writing.version_writer import VersionWriter
 from backup_scp.ports import AddResult
 from tests.index.conftest import opened

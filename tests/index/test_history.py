@@ -15,7 +15,7 @@ from tests.processes import clean_environment
 
 SEARCH = """
 import signal, sys
-from backup_scp.index import SQLIndex
+from backup_scp.index.sql_index import SQLIndex
 from backup_scp.index.reading import history
 from backup_scp.ports import Task
 from tests.index.examples import MORNING, Level, at, query, version

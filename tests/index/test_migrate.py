@@ -17,6 +17,7 @@ from backup_scp.dicom.attributes import Level
 from backup_scp.errors import IndexUnavailable
 from backup_scp.index.connection import migrate
 from backup_scp.index.connection.database import Database
+from backup_scp.index.schema.head import HEAD
 from backup_scp.index.schema.stored_text import timestamp
 from backup_scp.index.schema.tables import METADATA
 from tests.index.examples import answers, at, one_item, requests, rows, version
@@ -36,11 +37,11 @@ def tables(url) -> set[str]:
 
 def test_head_is_the_newest_migration():
     script = ScriptDirectory(str(migrate._folder()))
-    assert script.get_heads() == [migrate.HEAD]
+    assert script.get_heads() == [HEAD]
 
 
 def test_the_result_is_equal_to_the_metadata(url):
-    migrate.move_to(url, migrate.HEAD)
+    migrate.move_to(url, HEAD)
     with writing(url) as connection:
         options = {"compare_type": True, "compare_server_default": True, "include_name": _is_in_metadata}
         context = MigrationContext.configure(connection, opts=options)
@@ -82,7 +83,7 @@ def test_tables_that_are_made_at_once_can_be_migrated(url):
     migrate.move_to(url, "0008")
     migrate.move_to(url, "base")
     assert tables(url) == set()
-    migrate.move_to(url, migrate.HEAD)
+    migrate.move_to(url, HEAD)
     assert made == _everything(url)
 
 

@@ -10,9 +10,9 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from backup_scp.index import SQLIndex
 from backup_scp.index.connection.database import index_url
 from backup_scp.index.schema.tables import study
+from backup_scp.index.sql_index import SQLIndex
 from backup_scp.index.writing.optimistic_insert import OptimisticInsert
 from backup_scp.index.writing.pipeline import Statement, execute
 from backup_scp.index.writing.row_writer import RowWriter

@@ -6,9 +6,9 @@ import pytest
 import sqlalchemy as sa
 
 from backup_scp.errors import IndexUnavailable
-from backup_scp.index import SQLIndex
 from backup_scp.index.connection.database import index_url
 from backup_scp.index.schema.stored_text import lock_number
+from backup_scp.index.sql_index import SQLIndex
 from backup_scp.index.writing.row_writer import RowWriter
 from backup_scp.index.writing.study_cache import StudyCache
 from backup_scp.index.writing.version_rows import VersionRows

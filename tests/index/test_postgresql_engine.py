@@ -13,10 +13,10 @@ import sqlalchemy as sa
 
 from backup_scp.dicom.attributes import Level
 from backup_scp.errors import IndexUnavailable
-from backup_scp.index import SQLIndex
 from backup_scp.index.connection import postgresql_engine
 from backup_scp.index.connection.database import index_url
 from backup_scp.index.connection.migrate import upgrade
+from backup_scp.index.sql_index import SQLIndex
 from backup_scp.node.opening import open_index
 from backup_scp.node.settings import NodeSettings, Settings
 from backup_scp.node.settings.sections import IndexSettings

@@ -9,7 +9,7 @@ import pytest
 
 from backup_scp.dicom.attributes import Level
 from backup_scp.dicom.query.information_model import Range, SingleValue, UIDList, WildCard
-from backup_scp.index import SQLIndex
+from backup_scp.index.sql_index import SQLIndex
 from tests.index.conftest import opened
 from tests.index.examples import at, filling, query, rows, version
 from tests.selections import narrowed

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from backup_scp.errors import IndexDamaged, IndexUnavailable, InvalidSettings
-from backup_scp.index import SQLIndex
 from backup_scp.index.connection import database, sqlite_engine
 from backup_scp.index.connection.index_copy import backup
 from backup_scp.index.connection.migrate import upgrade
 from backup_scp.index.connection.sqlite_file import damage_of, set_aside
+from backup_scp.index.sql_index import SQLIndex
 from tests.index.conftest import opened
 from tests.index.contract import IndexContract
 from tests.index.examples import rejection, version
@@ -255,7 +255,7 @@ def test_who_waits_in_vain_is_told_what_for(index, monkeypatch):
 NO_DESCRIPTOR_LEFT = """
 import contextlib, os, resource, sys
 from backup_scp.errors import IndexUnavailable
-from backup_scp.index import SQLIndex
+from backup_scp.index.sql_index import SQLIndex
 index = SQLIndex(sys.argv[1])
 index.holdings()
 index.close()

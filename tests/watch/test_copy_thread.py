@@ -12,8 +12,8 @@ import pytest
 
 from backup_scp.archive.filesystem import FilesystemArchive
 from backup_scp.errors import DestinationUnavailable
-from backup_scp.index import SQLIndex
 from backup_scp.index.connection.migrate import upgrade
+from backup_scp.index.sql_index import SQLIndex
 from backup_scp.machine.hours import Hours
 from backup_scp.ports import CopyTrouble
 from backup_scp.watch.copy_thread import CopySchedule, CopyThread

@@ -13,15 +13,13 @@ from backup_scp.errors import IndexUnavailable
 from backup_scp.index.connection.database import Database
 from backup_scp.index.connection.db_errors import NOT_READY
 from backup_scp.index.connection.sqlite_engine import sqlite_path
+from backup_scp.index.schema.head import HEAD
 from backup_scp.index.schema.stored_text import lock_number
 from backup_scp.index.schema.tables import METADATA
 from backup_scp.machine.folders import fsync_folder, make_folders
 
 if TYPE_CHECKING:
     from alembic.config import Config
-
-HEAD = "0019"
-"""The newest migration; a test holds it equal to the folder."""
 
 _REVISION = sa.Table(  # alembic creates it
     "alembic_version",

@@ -14,7 +14,7 @@ from backup_scp.index.connection.database import Database
 from backup_scp.index.reading import select
 from backup_scp.index.records import copy_objects
 from backup_scp.index.schema.dialect import Dialect
-from backup_scp.index.schema.stored_text import moment
+from backup_scp.index.schema.stored_text import moment, stored_key
 from backup_scp.index.schema.tables import REMARKABLE, copy_due, copy_object, named, version
 from backup_scp.index.schema.tables import copy as copies
 from backup_scp.machine import clock
@@ -55,7 +55,12 @@ class CopyQueries:
             rows = copy_objects.stored_items(copy).where(among).order_by(version.c.id)
             return [copy_objects.item(row) for row in connection.execute(rows)]
 
-    def sample(self, most: int) -> list[StoredVersion]:
+    def names_of(self, medium: str) -> set[str]:
+        names = sa.select(copies.c.name).where(copies.c.medium == stored_key(medium), _KNOWN)
+        with self._database.reading() as connection:
+            return set(connection.scalars(names))
+
+    def sample(self, most: int) -> list[str]:
         draw = secrets.SystemRandom()
         ends = sa.select(sa.func.min(version.c.id), sa.func.max(version.c.id))
         with self._database.reading() as connection:
@@ -63,10 +68,9 @@ class CopyQueries:
             if first is None:
                 return []
             starts = [draw.randint(first, last) for _ in range(most)]
-            next_one = sa.select(version.c.id).order_by(version.c.id).limit(1)
-            numbers = {connection.scalar(next_one.where(version.c.id >= start)) for start in starts}
-            these = select.held().where(self._database.dialect.among(version.c.id, numbers))
-            return [select.held_row(row) for row in connection.execute(these)]
+            next_one = sa.select(version.c.location).order_by(version.c.id).limit(1)
+            found = {connection.scalar(next_one.where(version.c.id >= start)) for start in starts}
+            return [location for location in found if location]
 
     def where(self, held: StoredVersion) -> list[tuple[str, str, CopyItem]]:
         return self.holders([held.location]).get(held.location, [])
