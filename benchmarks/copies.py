@@ -2,7 +2,8 @@
 
 ``drive``: an archive of DR and CT is copied to a folder that stands for a drive, flushed, read back and compared; each
 program begins with nothing in the page cache.  ``new``: nothing has changed since.  ``receiving``: C-STORE alone, and
-while three copies are filled, with the memory of the node.  Needs Debian's rsync and restic, and root (page cache).
+while three copies are filled, with the memory of the node.  ``s3``: the same to a sealed bucket of Ceph on loopback,
+beside a crypt remote of rclone.  Needs Debian's rsync, restic and radosgw, and root (page cache).
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ from benchmarks import images, load
 from benchmarks.images import CT, DR, TINY, Kind
 from benchmarks.nodes import BackupSCP, Place
 from benchmarks.table import Table
+from benchmarks.way_back_bucket import SealedBucket, Used
 
-OURS, RSYNC, RESTIC = "backup-scp", "rsync", "restic"
+OURS, RSYNC, RESTIC, RCLONE = "backup-scp", "rsync", "restic", "rclone crypt"
 ALONE, COPYING = "alone", "three copies being filled"
 _COPIES = 3
 
@@ -157,6 +159,28 @@ class Copies:
                 table.add(row, RSYNC, _clocked(lambda: _run("rsync", "-a", f"{archive}/", str(to))))
         return table.markdown("nothing new")
 
+    def s3(self) -> str:
+        """Give the table of a sealed bucket, in MB of images a second, and of the memory of each program."""
+        table = Table([OURS, RCLONE], (OURS, RCLONE), "aim")
+        counts = {DR: self._chosen.s3_dr, CT: self._chosen.s3_ct}
+        megabytes = sum(kind.size_bytes * count for kind, count in counts.items()) / 1e6
+        row = f"{counts[DR]} DR and {counts[CT]:,} CT sealed, read back, compared"
+
+        def add(column: str, *used: Used) -> None:
+            table.add(f"{row}; MB/s", column, megabytes / sum(each.seconds for each in used), "1.0")
+            table.add("peak memory, MB", column, max(each.peak_mb for each in used), "0.25")
+
+        for repeat in range(self._chosen.repeat):
+            with self._filled(counts) as node, SealedBucket(self._new("keys") / "bucket") as bucket:
+                archive = node.drives[0].parent / "node" / "data" / "archive"
+                for name in (OURS, RCLONE) if repeat % 2 else (RCLONE, OURS):
+                    _drop_cache()
+                    if name == OURS:
+                        add(OURS, bucket.copy(node))
+                    else:
+                        add(RCLONE, bucket.rclone_copy(archive), bucket.rclone_check(archive))
+        return table.markdown("a bucket on loopback")
+
     def receiving(self) -> str:
         """Give the table of C-STORE alone and beside three copies that are being filled."""
         table = Table([ALONE, COPYING], (COPYING, ALONE))
@@ -207,10 +231,12 @@ def _terminate(node: CopyingNode) -> None:
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
-    parser.add_argument("--parts", nargs="+", default=["drive", "new", "receiving"])
+    parser.add_argument("--parts", nargs="+", default=["drive", "new", "receiving", "s3"])
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--dr", type=int, default=200, help="instances of 15 MB")
     parser.add_argument("--ct", type=int, default=2000, help="instances of 0.5 MB")
+    parser.add_argument("--s3-dr", type=int, default=20, help="instances of 15 MB, for the part s3; Ceph has 4 GB")
+    parser.add_argument("--s3-ct", type=int, default=600, help="instances of 0.5 MB, for the part s3")
     parser.add_argument("--held", type=int, default=100_000, help="small instances held, for the part new")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="on the disk to measure")
     chosen = parser.parse_args()

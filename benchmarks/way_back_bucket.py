@@ -7,9 +7,10 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 from backup_scp.copies.cloud.rclone_process import find_rclone
 from backup_scp.copies.cloud.sealing import make_keys
@@ -64,6 +65,12 @@ class SealedBucket:
 
     def fill(self, node: BackupSCP, archive: Path) -> None:
         """Fill the bucket by the node, and the crypt remote by rclone."""
+        self.copy(node)
+        self.rclone_copy(archive)
+        self._images = sum(1 for _ in archive.rglob("*.dcm"))
+
+    def copy(self, node: BackupSCP) -> Used:
+        """Fill the bucket by ``copies sync``: sealed, read back and compared."""
         gateway = self._gateway
         copy = {
             "name": "cloud",
@@ -75,14 +82,18 @@ class SealedBucket:
             "encrypt": [self._keys.public_key],
         }
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("BACKUP_SCP_")}
-        subprocess.run(
+        return _used(
             [sys.executable, "-m", "backup_scp", "copies", "sync", "cloud"],
-            env=inherited | node.environment() | {"BACKUP_SCP_COPY": json.dumps([copy])},
-            check=True,
-            stdout=subprocess.DEVNULL,
+            inherited | node.environment() | {"BACKUP_SCP_COPY": json.dumps([copy])},
         )
-        self._rclone("copy", str(archive), "sealed:", "--include", "*.dcm")
-        self._images = sum(1 for _ in archive.rglob("*.dcm"))
+
+    def rclone_copy(self, archive: Path) -> Used:
+        """Fill the crypt remote by rclone; it compares nothing that it can open."""
+        return self._rclone("copy", str(archive), "sealed:", "--include", "*.dcm")
+
+    def rclone_check(self, archive: Path) -> Used:
+        """Compare the crypt remote with the archive by rclone."""
+        return self._rclone("cryptcheck", str(archive), "sealed:", "--include", "*.dcm")
 
     def rclone_back(self, folder: Path) -> float:
         """Copy everything back by rclone; return the seconds."""
@@ -93,6 +104,23 @@ class SealedBucket:
             raise SystemExit("rclone did not bring back everything: no figure")
         return seconds
 
-    def _rclone(self, *arguments: str) -> None:
-        argv = [find_rclone(), "--config", str(self._folder / "rclone.conf"), *arguments]
-        subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)  # noqa: S603
+    def _rclone(self, *arguments: str) -> Used:
+        return _used([find_rclone(), "--config", str(self._folder / "rclone.conf"), "--quiet", *arguments], os.environ)
+
+
+class Used(NamedTuple):
+    """What a program has used: seconds, and megabytes of memory at most."""
+
+    seconds: float
+    peak_mb: float
+
+
+def _used(argv: list[str], environment: Mapping[str, str]) -> Used:
+    began = time.perf_counter()
+    process = subprocess.Popen(argv, env=environment, stdout=subprocess.DEVNULL)  # noqa: S603
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - began
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{argv[:6]} ended with {process.returncode}: no figure")
+    return Used(seconds, usage.ru_maxrss / 1024)
