@@ -178,6 +178,11 @@ ATTRIBUTES: tuple[Attribute, ...] = (
     Attribute("BitsAllocated", 0x00280100, "US", _I, "bits_allocated"),
 )
 
+AVAILABLE_TRANSFER_SYNTAX_UID = Attribute(
+    "AvailableTransferSyntaxUID", 0x00083002, "UI", _I, "available_transfer_syntax_uid", computed=True
+)
+"""Only returned, and only by QIDO-RS: the Transfer Syntax of the stored version, which is not in the Data Set."""
+
 BY_KEYWORD: dict[str, Attribute] = {attribute.keyword: attribute for attribute in ATTRIBUTES}
 BY_TAG: dict[int, Attribute] = {attribute.tag: attribute for attribute in ATTRIBUTES}
 READ_FROM_DATA_SET: frozenset[int] = frozenset(a.tag for a in ATTRIBUTES if not a.computed)

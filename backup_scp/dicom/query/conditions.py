@@ -142,11 +142,14 @@ class Query:
         All conditions must match.
     return_keys
         Requested attributes, in the order of the request, without unsupported ones.
+    in_order
+        Whether the order must be the same each time, so that an answer can be asked for in parts.
     """
 
     level: Level
     conditions: tuple[Condition, ...] = ()
     return_keys: tuple[Attribute, ...] = ()
+    in_order: bool = False
 
 
 def matching_of(value: str, vr: str, *, is_one: bool = False) -> Matching | None:

@@ -9,7 +9,14 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from backup_scp.dicom.attributes import ATTRIBUTES, BY_KEYWORD, UNIQUE_KEY, Attribute, Level
+from backup_scp.dicom.attributes import (
+    ATTRIBUTES,
+    AVAILABLE_TRANSFER_SYNTAX_UID,
+    BY_KEYWORD,
+    UNIQUE_KEY,
+    Attribute,
+    Level,
+)
 from backup_scp.dicom.query.information_model import Condition, OneItem, Query
 from backup_scp.index.reading.deferred import Expression, column, given
 from backup_scp.index.reading.matching import ROW, ColumnOf, Matcher, as_text
@@ -48,6 +55,8 @@ def columns_of(study_rows: sa.FromClause) -> ColumnOf:
 def _column(study_rows: sa.FromClause, name: str) -> Text:
     if name in _PATIENT_SUMS:
         return _patient_sum(study_rows, _PATIENT_SUMS[name])
+    if name == AVAILABLE_TRANSFER_SYNTAX_UID.column:
+        return _transfer_syntax()
     table = _TABLE_OF[name]
     return study_rows.c[name] if table is study else table.c[name]
 
@@ -70,6 +79,12 @@ def returned_keys(query: Query) -> tuple[Attribute, ...]:
     return tuple(dict.fromkeys([*unique, *asked]))
 
 
+def _transfer_syntax() -> Text:
+    """Return the Transfer Syntax of the version that answers for an instance."""
+    of_instance = (_THEN.c.instance_id == instance.c.id, _THEN.c.answering)
+    return sa.select(_THEN.c.transfer_syntax_uid).where(*of_instance).limit(1).scalar_subquery()
+
+
 class Search(NamedTuple):
     """A statement that selects answers, and its values by the names of its bind parameters.
 
@@ -89,6 +104,7 @@ def prepare(query: Query, dialect: Dialect) -> Search:
     matching, later = _expressions(query, dialect)
     shape = (
         query.level,
+        query.in_order,
         *(key.column for key in returned_keys(query)),
         *((c.attribute.column, e.shape) for c, e in zip(query.conditions, matching, strict=True)),
         *(expression.shape for expression in later),
@@ -218,7 +234,7 @@ def _order(query: Query) -> list[Any]:
         return [study.c.study_date_key.desc(), study.c.id.desc()]
     named = {condition.attribute.keyword for condition in query.conditions}
     if not named & {"StudyInstanceUID", "SeriesInstanceUID"}:
-        return []
+        return [_TABLES[query.level].c.id] if query.in_order else []
     by_series = [series.c.series_number_key.nulls_last(), series.c.series_instance_uid, series.c.id]
     by_instance = [instance.c.instance_number_key.nulls_last(), instance.c.sop_instance_uid]
     return by_series + (by_instance if query.level is Level.IMAGE else [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from backup_scp.web.dicomweb.qido import searching
 from backup_scp.web.route import Route
 
-ROUTES: tuple[Route, ...] = ()
+ROUTES: tuple[Route, ...] = (*searching.ROUTES,)

@@ -100,6 +100,7 @@ class InTimeZone:
             query.level,
             tuple(wide for c in query.conditions if (wide := _widened(c, adjusted=c.attribute in adjusted))),
             tuple(dict.fromkeys(asked_for)),
+            query.in_order,
         )
 
     def matches(self, found: Iterable[Answer]) -> Iterator[Answer | None]:

@@ -1,0 +1,167 @@
+"""Answer searches: the handlers of QIDO-RS and their routes (PS3.18 10.6)."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from itertools import chain, islice
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from backup_scp.dicom.attributes import ATTRIBUTES, BY_TAG, Attribute, Level
+from backup_scp.dicom.query.information_model import STUDY_ROOT, Query, read_query
+from backup_scp.dicom.query.time_zone import InTimeZone, requested_offset
+from backup_scp.ports import IndexReader, Match
+from backup_scp.services.permissions import Right
+from backup_scp.web import media_types
+from backup_scp.web.dicomweb.qido import result_tables
+from backup_scp.web.dicomweb.qido.parameters import NAMES, SearchRequest, read_search
+from backup_scp.web.dicomweb.qido.result_writer import ResultWriter, json_body, xml_body
+from backup_scp.web.media_types import DICOM_JSON, DICOM_XML, JSON, MULTIPART, Offer
+from backup_scp.web.multipart_writer import MultipartWriter
+from backup_scp.web.route import Handler, Route, base_of
+from backup_scp.web.stores import Stores
+
+log = logging.getLogger(__name__)
+
+OFFERS = (Offer(DICOM_JSON), Offer(MULTIPART, DICOM_XML), Offer(JSON))
+MOST_COUNTED = 1000
+"""How many results behind the last one are counted for the Warning header."""
+
+_MOST_HELD = 1000  # results
+_WRITE_BYTES = 1 << 16  # what is shorter is sent at once, with its length
+_KEYWORDS = {"study": "StudyInstanceUID", "series": "SeriesInstanceUID"}
+
+
+def _search(level: Level, above: tuple[Level, ...]) -> Handler:
+    """Return the handler of a resource; ``above`` are the levels that its path does not name."""
+
+    def handler(request: Request, stores: Stores) -> Response:
+        offer = media_types.require(request, OFFERS)
+        path = {_KEYWORDS[name]: uid for name, uid in request.path_params.items()}
+        asked = read_search(request.scope["query_string"], level, path)
+        return _answer(asked, above, offer, base_of(request), stores.index)
+
+    return handler
+
+
+def _answer(asked: SearchRequest, above: tuple[Level, ...], offer: Offer, base: str, index: IndexReader) -> Response:
+    began = time.monotonic()
+    identifier = asked.identifier
+    query = read_query(identifier, STUDY_ROOT, asked.negotiated)
+    wanted = [*query.return_keys, *asked.include, *result_tables.required(asked.level, above)]
+    is_paged = asked.limit is not None or asked.offset > 0
+    query = Query(query.level, query.conditions, tuple(dict.fromkeys(wanted)), is_paged)
+    shown = {*STUDY_ROOT.unique_keys(asked.level), *wanted}
+    writer = ResultWriter(asked.level, shown, _requested(asked), _item_keys(asked), base)
+
+    def search() -> Generator[Match, None, None]:
+        return _matches(index, query, requested_offset(identifier))
+
+    page, remaining = _page(search, asked)
+    headers = _warning(base, remaining)
+    first = next(page, None)
+    if first is None:
+        return Response(status_code=204, headers=headers)
+    results = chain([first], page)
+    if offer.name == MULTIPART:
+        multipart = MultipartWriter(DICOM_XML)
+        content_type, body = multipart.content_type, xml_body(writer.xml(results), multipart)
+    else:
+        content_type, body = offer.name, json_body(writer.json(results))
+    log.debug("QIDO-RS at %s level: the first result after %.3f s", asked.level, time.monotonic() - began)
+    return _response(body, content_type, headers)
+
+
+def _requested(asked: SearchRequest) -> frozenset[int]:
+    return frozenset(asked.keys) | {attribute.tag for attribute in asked.include}
+
+
+def _item_keys(asked: SearchRequest) -> dict[int, tuple[Attribute, ...]]:
+    """Return the item keys that results have of a sequence that the request names: those that it names, else all."""
+    found = {}
+    for tag, key in asked.keys.items():
+        wanted = {inside.tag for inside in key.items}
+        found[tag] = tuple(item for item in BY_TAG[tag].items if item.tag in wanted or not wanted)
+    return found
+
+
+def _matches(index: IndexReader, query: Query, offset: str) -> Generator[Match, None, None]:
+    """Search; with times in the zone that the request names."""
+    adjusted = InTimeZone(query, offset) if offset else None
+    with closing(index.search(adjusted.query if adjusted else query)) as found:
+        if adjusted is None:
+            yield from found
+        else:
+            yield from (match for match in adjusted.matches(found) if match is not None)
+
+
+def _page(search: Callable[[], Generator[Match, None, None]], asked: SearchRequest) -> tuple[Iterator[Match], int]:
+    """Return the results to send, and how many come behind them: counted up to ``MOST_COUNTED``."""
+    matches = search()
+    if asked.limit is None:
+        return islice(matches, asked.offset, None), 0
+    end = asked.offset + asked.limit
+    if asked.limit > _MOST_HELD:  # the header comes first, so it must be known before what it counts is sent
+        with closing(matches):
+            remaining = _length(islice(matches, end, end + MOST_COUNTED))
+        return islice(search(), asked.offset, end), remaining
+    with closing(matches):
+        held = list(islice(matches, asked.offset, end))
+        return iter(held), _length(islice(matches, MOST_COUNTED))
+
+
+def _length(results: Iterator[Match]) -> int:
+    return sum(1 for _ in results)
+
+
+def _warning(base: str, remaining: int) -> dict[str, str]:
+    """Return the header that says that results are missing (PS3.18 8.3.4.4.1)."""
+    if not remaining:
+        return {}
+    number = f"{remaining} or more" if remaining == MOST_COUNTED else str(remaining)
+    return {"Warning": f'299 {base} "There are {number} additional results that can be requested"'}
+
+
+def _response(body: Iterator[bytes], content_type: str, headers: dict[str, str]) -> Response:
+    """Return an answer: a short one with its length, a long one in pieces while it is being found."""
+    pieces = _pieces(body)
+    first = next(pieces)
+    second = next(pieces, None)
+    if second is None:
+        return Response(first, headers=headers, media_type=content_type)
+    return StreamingResponse(chain([first, second], pieces), headers=headers, media_type=content_type)
+
+
+def _pieces(body: Iterator[bytes]) -> Iterator[bytes]:
+    piece: list[bytes] = []
+    length = 0
+    for part in body:
+        piece.append(part)
+        length += len(part)
+        if length >= _WRITE_BYTES:
+            yield b"".join(piece)
+            piece, length = [], 0
+    yield b"".join(piece)
+
+
+_STUDY, _SERIES, _IMAGE = Level.STUDY, Level.SERIES, Level.IMAGE
+
+
+def _route(path: str, transaction: str, level: Level, *above: Level) -> Route:
+    keys = tuple(a.keyword for a in ATTRIBUTES if STUDY_ROOT.supports(a, level))
+    handler = _search(level, above)
+    return Route(path, "GET", transaction, "10.6", Right.FIND, handler, OFFERS, (*keys, *NAMES))
+
+
+ROUTES = (
+    _route("/studies", "Search for Studies", _STUDY),
+    _route("/studies/{study}/series", "Search for Study Series", _SERIES),
+    _route("/studies/{study}/instances", "Search for Study Instances", _IMAGE, _SERIES),
+    _route("/studies/{study}/series/{series}/instances", "Search for Study Series Instances", _IMAGE),
+    _route("/series", "Search for Series", _SERIES, _STUDY),
+    _route("/instances", "Search for Instances", _IMAGE, _STUDY, _SERIES),
+)
