@@ -5,6 +5,7 @@
     BackupSCPError
     ├── Invalid                       the sender or the user must change something
     │   ├── InvalidDataSet              Command Set and Data Set disagree, or neither names an instance
+    │   │   └── AnotherStudy              an image of another study than the one it is stored into
     │   ├── InvalidIdentifier           a query or retrieve Identifier that PS3.4 does not allow
     │   ├── InvalidActionInformation    a Storage Commitment request that PS3.4 does not allow
     │   ├── InvalidSettings             a setting that cannot work
@@ -55,6 +56,10 @@ class Invalid(BackupSCPError):  # noqa: N818 - the tree above reads as English
 
 class InvalidDataSet(Invalid):
     """Command Set and Data Set disagree, or neither names an instance."""
+
+
+class AnotherStudy(InvalidDataSet):
+    """An image that was sent to the resource of a study names another study (PS3.18 10.5.1)."""
 
 
 class InvalidIdentifier(Invalid):

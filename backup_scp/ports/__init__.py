@@ -6,6 +6,7 @@ Each Protocol is the contract; one contract suite in ``tests/`` runs on every im
 from backup_scp.dicom.file_meta import Heading
 from backup_scp.ports.archive import (
     IMPORT,
+    STOW,
     Archive,
     ArchivedFile,
     Arrival,
@@ -93,6 +94,7 @@ __all__ = [
     "IMPORT",
     "RECOVERED",
     "RECOVERY",
+    "STOW",
     "AddResult",
     "Answers",
     "Archive",

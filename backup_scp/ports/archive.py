@@ -18,6 +18,9 @@ _LAST = datetime.max.replace(tzinfo=UTC) - _NEXT
 IMPORT = "IMPORT"
 """The service of Data Sets that were imported from files, not sent."""
 
+STOW = "STOW-RS"
+"""The service of Data Sets that came over the web; all web clients count as one sender, without an AE title."""
+
 
 class InstanceKey(NamedTuple):
     """The identity of a SOP Instance: all three UIDs, as written, without padding.
@@ -40,9 +43,9 @@ class Arrival:
     received_at
         When its last byte arrived; UTC, microseconds.
     service
-        ``C-STORE`` or ``IMPORT``: of a file, or of what another PACS was asked for.
+        ``C-STORE``, ``STOW-RS``, or ``IMPORT``: of a file, or of what another PACS was asked for.
     calling_ae_title, called_ae_title
-        Of the Association; empty for a file.  Of a PACS that was asked: its AE title, and empty.
+        Of the Association; empty for a file and for a web client.  Of a PACS that was asked: its AE title, and empty.
     address
         The sender's network address; empty for a file.
     site

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from backup_scp.web.dicomweb.qido import searching
+from backup_scp.web.dicomweb.stow import store_instances
 from backup_scp.web.route import Route
 
-ROUTES: tuple[Route, ...] = (*searching.ROUTES,)
+ROUTES: tuple[Route, ...] = (*searching.ROUTES, *store_instances.ROUTES)

@@ -1,0 +1,145 @@
+"""Read ``multipart/related`` (RFC 2387; PS3.18 8.6.1.2.1) as it comes, with constant memory."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser
+
+from backup_scp.web.problems import Problem
+
+MOST_PARTS = 20_000
+_MOST_HEADERS = 32
+_LONGEST_HEADER = 8192
+_LONGEST_PREAMBLE = 65536
+
+logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # it tells of each malformed request
+
+
+class PartTaker(Protocol):
+    """What takes the parts, one after the other."""
+
+    def begin(self, headers: Mapping[str, str]) -> None:
+        """Begin a part; the names of its header fields are in small letters."""
+
+    def write(self, data: memoryview) -> None:
+        """Take some bytes of the part."""
+
+    def end(self) -> None:
+        """End the part: its last byte has come."""
+
+
+class MultipartReader:
+    """Splits a body into its parts.
+
+    Parameters
+    ----------
+    boundary
+        The parameter of the Content-Type.
+    taker
+        Gets the parts.
+
+    Raises
+    ------
+    Problem
+        400: this cannot be a boundary.
+    """
+
+    def __init__(self, boundary: str, taker: PartTaker) -> None:
+        self._taker = taker
+        self._count = 0
+        self._name = self._value = b""
+        self._headers: dict[str, str] = {}
+        self._is_finished = False
+        if not boundary or len(boundary) > 70 or not boundary.isascii() or not boundary.isprintable():
+            raise Problem(400, "The Content-Type needs a boundary parameter of 1 to 70 ASCII characters")
+        self._first = b"--" + boundary.encode("ascii")
+        self._before: bytearray | None = bytearray()  # what came before the first boundary
+        self._parser = MultipartParser(
+            boundary.encode("ascii"),
+            {
+                "on_part_begin": self._begin,
+                "on_header_field": self._field,
+                "on_header_value": self._add_value,
+                "on_header_end": self._end_header,
+                "on_headers_finished": self._begin_part,
+                "on_part_data": self._data,
+                "on_part_end": self._taker.end,
+                "on_end": self._finish,
+            },
+            max_header_count=_MOST_HEADERS,
+            max_header_size=_LONGEST_HEADER,
+        )
+
+    def feed(self, chunks: Iterable[bytes]) -> None:
+        """Read further bytes.
+
+        Raises
+        ------
+        Problem
+            400: they are malformed.  413: too many parts.
+        """
+        try:
+            for chunk in chunks:
+                if data := self._without_preamble(chunk):
+                    self._parser.write(data)
+        except FormParserError:
+            raise Problem(
+                400, "The body is no multipart/related: a part begins with --BOUNDARY, header fields and an empty line"
+            ) from None
+
+    def require_end(self) -> None:
+        """Raise unless the closing boundary has come: without it the last part may be incomplete.
+
+        Raises
+        ------
+        Problem
+            400
+        """
+        if not self._is_finished:
+            raise Problem(400, "The body ends without its closing boundary, so that its last part may be incomplete")
+
+    def _without_preamble(self, chunk: bytes) -> bytes:
+        """Drop what stands before the first boundary (RFC 2046 5.1.1)."""
+        if self._before is None:
+            return chunk
+        self._before += chunk
+        at = self._before.find(self._first)
+        if at < 0:
+            if len(self._before) > _LONGEST_PREAMBLE:
+                raise Problem(400, "The boundary of the Content-Type does not come in the body")
+            return b""
+        data, self._before = bytes(self._before[at:]), None
+        return data
+
+    def _begin(self) -> None:
+        self._count += 1
+        if self._count > MOST_PARTS:
+            raise Problem(
+                413,
+                f"A request may have {MOST_PARTS} parts. Those are stored; send the others in further requests",
+                {"Connection": "close"},
+            )
+        self._headers = {}
+
+    def _field(self, data: bytes, start: int, end: int) -> None:
+        self._name += data[start:end]
+
+    def _add_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _end_header(self) -> None:
+        self._headers.setdefault(self._name.decode("latin-1").lower(), self._value.decode("latin-1").strip())
+        self._name = self._value = b""
+
+    def _begin_part(self) -> None:
+        self._taker.begin(self._headers)
+
+    def _data(self, data: bytes, start: int, end: int) -> None:
+        self._taker.write(memoryview(data)[start:end])
+
+    def _finish(self) -> None:
+        self._is_finished = True

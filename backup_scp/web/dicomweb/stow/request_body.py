@@ -1,0 +1,78 @@
+"""Read the body of a request in batches; a caller that sends too slowly is told so."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from starlette.requests import ClientDisconnect, Request
+
+from backup_scp.web.problems import Problem
+
+_BATCH_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class BodyLimits:
+    """How slowly a body may come.
+
+    Attributes
+    ----------
+    silence_s
+        How long no byte may come.
+    grace_s
+        How long the rate does not count.
+    least_bytes_per_s
+        The lowest rate after that; the time in which we store does not count.
+    """
+
+    silence_s: float = 60.0
+    grace_s: float = 300.0
+    least_bytes_per_s: float = 1000.0
+
+
+LIMITS = BodyLimits()
+
+
+async def batches(request: Request, limits: BodyLimits) -> AsyncIterator[list[bytes]]:
+    """Yield the body, some chunks at a time, since each way into a thread takes as long as many of them.
+
+    Raises
+    ------
+    Problem
+        408: it comes too slowly.  400: the caller has gone.
+    """
+    loop = asyncio.get_running_loop()
+    stream = request.stream()
+    batch: list[bytes] = []
+    size = total = 0
+    waited_s = 0.0
+    while True:
+        began = loop.time()
+        try:
+            async with asyncio.timeout(limits.silence_s):
+                chunk = await anext(stream, None)
+        except TimeoutError:
+            raise _too_slow(f"no byte came for {limits.silence_s:g} s") from None
+        except ClientDisconnect:
+            raise Problem(400, "The connection ended before the request did") from None
+        waited_s += loop.time() - began
+        if chunk is None:
+            break
+        total += len(chunk)
+        size += len(chunk)
+        batch.append(chunk)
+        if waited_s > limits.grace_s and total < waited_s * limits.least_bytes_per_s:
+            raise _too_slow(f"less than {limits.least_bytes_per_s:g} bytes came in a second")
+        if size >= _BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _too_slow(what: str) -> Problem:
+    return Problem(
+        408, f"The request came too slowly: {what}. Images that came wholly are stored", {"Connection": "close"}
+    )

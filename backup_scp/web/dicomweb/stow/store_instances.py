@@ -1,0 +1,103 @@
+"""Store Instances: the resource that takes images (PS3.18 10.5)."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Protocol
+
+import anyio
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+
+from backup_scp.dicom.uids import is_like_uid
+from backup_scp.errors import InvalidDataSet
+from backup_scp.services.permissions import Right
+from backup_scp.web import media_types
+from backup_scp.web.dicomweb.response_module import OFFERS
+from backup_scp.web.dicomweb.stow.incoming_files import ImageKeeper, IncomingFiles
+from backup_scp.web.dicomweb.stow.incoming_metadata import IncomingMetadata
+from backup_scp.web.dicomweb.stow.multipart_reader import MultipartReader, PartTaker
+from backup_scp.web.dicomweb.stow.request_body import LIMITS, batches
+from backup_scp.web.dicomweb.stow.store_result import Image, StoreResult
+from backup_scp.web.media_types import DICOM, DICOM_JSON, MULTIPART, MediaType, Offer
+from backup_scp.web.problems import Problem
+from backup_scp.web.route import Route, base_of
+from backup_scp.web.stores import Stores
+
+CONTENT_TYPES = (Offer(MULTIPART, DICOM), Offer(MULTIPART, DICOM_JSON))
+
+
+class _Incoming(PartTaker, Protocol):
+    def finish(self) -> None: ...
+
+    def abandon(self) -> None: ...
+
+
+async def store_instances(request: Request, stores: Stores) -> Response:
+    """Store the images of a request as they come; the answer names each of them.
+
+    Raises
+    ------
+    Problem
+        400: malformed.  406, 408, 413, 415.
+    Unavailable
+        Nothing can be stored now.
+    """
+    offer = media_types.require(request, OFFERS)
+    study = request.path_params.get("study", "")
+    if study and not is_like_uid(study):
+        raise Problem(400, "The study of the URL is no UID")
+    content_type = _content_type(request)
+    result = StoreResult()
+    incoming = _taker(content_type, ImageKeeper(stores.ingest, request.scope["caller"].address, study, result))
+    reader = MultipartReader(content_type.parameters.get("boundary", ""), incoming)
+    try:
+        async for batch in batches(request, LIMITS):
+            await run_in_threadpool(reader.feed, batch)
+        reader.require_end()
+        await run_in_threadpool(incoming.finish)
+    except Problem as problem:
+        if not result.stored or problem.status == HTTPStatus.REQUEST_TIMEOUT:
+            raise
+        result.add_failure(Image(), InvalidDataSet(problem.detail))  # 202: the caller learns what is stored
+    finally:
+        with anyio.CancelScope(shield=True):
+            await run_in_threadpool(incoming.abandon)
+    result.raise_if_unavailable()
+    if not result.stored and not result.failed:
+        raise Problem(400, "The request has no part, so that there is nothing to store")
+    return result.response(base_of(request), offer)
+
+
+def _content_type(request: Request) -> MediaType:
+    """Return the media type of the body.
+
+    Raises
+    ------
+    Problem
+        400, 415
+    """
+    if request.headers.get("content-encoding", "identity").lower() not in ("", "identity"):
+        raise Problem(415, "Send the body without Content-Encoding", {"Accept-Encoding": "identity"})
+    if "content-type" not in request.headers:
+        raise _unsupported()
+    return media_types.parse_one(request.headers["content-type"])
+
+
+def _taker(content_type: MediaType, keeper: ImageKeeper) -> _Incoming:
+    if content_type.is_multipart and content_type.root == DICOM:
+        return IncomingFiles(keeper)
+    if content_type.is_multipart and content_type.root == DICOM_JSON:
+        return IncomingMetadata(keeper)
+    raise _unsupported()
+
+
+def _unsupported() -> Problem:
+    return Problem(415, f"Send images as {' or as '.join(map(str, CONTENT_TYPES))}")
+
+
+ROUTES = tuple(
+    Route(path, "POST", "Store Instances", "10.5", Right.STORE, store_instances, OFFERS, content_types=CONTENT_TYPES)
+    for path in ("/studies", "/studies/{study}")
+)

@@ -1,0 +1,118 @@
+"""What became of the images of a request, and the answer that tells it (PS3.18 10.5.3, Annex I)."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import NamedTuple
+
+from starlette.responses import Response
+
+from backup_scp.dicom.uids import is_like_uid
+from backup_scp.errors import AnotherStudy, BackupSCPError, Invalid, InvalidDataSet, Unavailable
+from backup_scp.web.dicomweb.response_module import (
+    Element,
+    encoded,
+    failure_reason,
+    reference,
+    retrieve_url,
+    sequence,
+)
+from backup_scp.web.media_types import Offer
+
+
+class StoreFailure(IntEnum):
+    """Why an image was not stored; Failure Reason (0008,1197), PS3.18 Table I.2-2."""
+
+    PROCESSING_FAILURE = 0x0110
+    OUT_OF_RESOURCES = 0xA700
+    DOES_NOT_MATCH = 0xA900
+    ANOTHER_STUDY = 0xA901
+    CANNOT_UNDERSTAND = 0xC000
+
+
+_REASONS: tuple[tuple[type[BackupSCPError], StoreFailure], ...] = (
+    (AnotherStudy, StoreFailure.ANOTHER_STUDY),
+    (InvalidDataSet, StoreFailure.DOES_NOT_MATCH),
+    (Invalid, StoreFailure.CANNOT_UNDERSTAND),
+    (Unavailable, StoreFailure.OUT_OF_RESOURCES),
+)
+
+
+class Image(NamedTuple):
+    """The identity of one image of a request; empty where it is unknown."""
+
+    sop_class_uid: str = ""
+    sop_instance_uid: str = ""
+    study_instance_uid: str = ""
+    series_instance_uid: str = ""
+
+
+class StoreResult:
+    """What became of the images of a request, in their order."""
+
+    def __init__(self) -> None:
+        self.stored: list[Image] = []
+        self.failed: list[tuple[Image, BackupSCPError]] = []
+
+    def add_failure(self, image: Image, error: BackupSCPError) -> None:
+        """Record why an image was not stored."""
+        self.failed.append((image, error))
+
+    def raise_if_unavailable(self) -> None:
+        """Raise the first error when nothing was stored because of the archive or the index: try again later.
+
+        Raises
+        ------
+        Unavailable
+        """
+        if not self.stored and self.failed and all(isinstance(error, Unavailable) for _, error in self.failed):
+            raise self.failed[0][1]
+
+    def response(self, base: str, offer: Offer) -> Response:
+        """Encode the answer; ``base`` is the base URI of the service."""
+        status = 200 if not self.failed else 202 if self.stored else 409
+        headers = {}
+        if self.failed:
+            reason = str(self.failed[0][1]).encode("ascii", "replace").decode().replace('"', "'")
+            headers["Warning"] = f'299 backup-scp "{reason}"'
+        return Response(encoded(self._module(base), offer), status, headers, offer.name)
+
+    def _module(self, base: str) -> list[Element]:
+        module = []
+        studies = {image.study_instance_uid for image in self.stored}
+        if len(studies) == 1 and (url := _study_url(base, studies.pop())):
+            module.append(retrieve_url(url))
+        named = [(image, error) for image, error in self.failed if image.sop_instance_uid]
+        if named:
+            module.append(
+                sequence("FailedSOPSequence", ([*_reference(image), _reason(error)] for image, error in named))
+            )
+        if self.stored:
+            items = ([*_reference(image), *_url(base, image)] for image in self.stored)
+            module.append(sequence("ReferencedSOPSequence", items))
+        if len(named) < len(self.failed):
+            others = ([_reason(error)] for image, error in self.failed if not image.sop_instance_uid)
+            module.append(sequence("OtherFailuresSequence", others))
+        return module
+
+
+def _reference(image: Image) -> list[Element]:
+    return reference(image.sop_class_uid, image.sop_instance_uid)
+
+
+def _reason(error: BackupSCPError) -> Element:
+    return failure_reason(
+        next((reason for kind, reason in _REASONS if isinstance(error, kind)), StoreFailure.PROCESSING_FAILURE)
+    )
+
+
+def _study_url(base: str, study: str) -> str:
+    return f"{base}/studies/{study}" if is_like_uid(study) else ""
+
+
+def _url(base: str, image: Image) -> list[Element]:
+    """Return the Retrieve URL; an image without all three UIDs has none."""
+    if not all(map(is_like_uid, image[1:])):
+        return []
+    study, series, instance = image.study_instance_uid, image.series_instance_uid, image.sop_instance_uid
+    return [retrieve_url(f"{base}/studies/{study}/series/{series}/instances/{instance}")]
