@@ -6,7 +6,8 @@ import io
 import os
 from pathlib import Path
 
-from backup_scp.machine.folders import fsync
+from backup_scp.archive.os_errors import NO_LINKS
+from backup_scp.machine.folders import fsync, fsync_folder
 from backup_scp.machine.writeback import WRITEBACK_BYTES
 
 _BINARY = getattr(os, "O_BINARY", 0)
@@ -52,6 +53,27 @@ def copy(source: Path, target: Path) -> None:
         while part := read.read(WRITEBACK_BYTES):
             write_all(written, part)
         fsync(written.fileno())
+
+
+def set_aside(final: Path, aside: Path) -> None:
+    """Keep a damaged file under a further name, durably; without hard links it loses its own.
+
+    Parameters
+    ----------
+    aside
+        A free name on the same volume, whose folder is there.
+
+    Raises
+    ------
+    OSError
+    """
+    try:
+        os.link(final, aside)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        final.rename(aside)
+    fsync_folder(aside.parent)
 
 
 def write_all(file: io.FileIO, data: bytes | bytearray | memoryview) -> None:

@@ -13,7 +13,7 @@ from typing import BinaryIO
 from backup_scp.archive import layout
 from backup_scp.archive.durable_folders import DurableFolders
 from backup_scp.archive.file_format import FileHeader, read_header
-from backup_scp.archive.file_writing import install
+from backup_scp.archive.file_writing import install, set_aside
 from backup_scp.archive.intake_journal import is_journal, read_journal
 from backup_scp.archive.os_errors import NO_LINKS, UNREADABLE, reason
 from backup_scp.errors import Damaged, DigestMismatch
@@ -137,13 +137,7 @@ class Leftovers:
         if final.is_file() and final.stat().st_size:
             aside = self._damaged / layout.quarantine_name(location, clock.now())
             self._folders.make(aside.parent)
-            try:
-                os.link(final, aside)
-            except OSError as error:
-                if error.errno not in NO_LINKS:
-                    raise
-                final.rename(aside)
-            fsync_folder(aside.parent)
+            set_aside(final, aside)
 
     def _holds_another(self, final: Path, header: FileHeader) -> bool:
         """Tell whether another Data Set has the place: its digest begins with the same digits."""

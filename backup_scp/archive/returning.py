@@ -17,7 +17,7 @@ from typing import BinaryIO, cast
 from backup_scp.archive import layout
 from backup_scp.archive.durable_folders import DurableFolders
 from backup_scp.archive.file_format import HEADER_LIMIT_BYTES, FileHeader, header_length, read_header
-from backup_scp.archive.file_writing import write_all
+from backup_scp.archive.file_writing import set_aside, write_all
 from backup_scp.archive.os_errors import NO_LINKS
 from backup_scp.archive.staging_folder import Staging
 from backup_scp.errors import DigestMismatch, NotOurFile
@@ -140,13 +140,7 @@ class Returning:
                 return
             aside = self._damaged / layout.quarantine_name(file.location, clock.now())
             self._folders.make(aside.parent)
-            try:
-                os.link(final, aside)
-            except OSError as error:
-                if error.errno not in NO_LINKS:
-                    raise
-                final.rename(aside)
-            fsync_folder(aside.parent)
+            set_aside(final, aside)
             file.path.replace(final)
 
 
