@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
@@ -15,8 +14,8 @@ import typer
 
 from backup_scp.cli.options import ConfigOption, JSONOption, config_of, takes_groups
 from backup_scp.cli.options import moment as parse_moment
-from backup_scp.cli.output import complain, count, moment, say, size
-from backup_scp.cli.recovery_watch import RecoveryWatch, RunBeside
+from backup_scp.cli.output import complain, count, moment, print_json, say, size
+from backup_scp.cli.recovery_watch import RecoveryWatch, RunBeside, end_of
 from backup_scp.errors import DigestMismatch, InvalidSettings, OtherKey
 from backup_scp.machine.readable import duration
 
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from backup_scp.node.place_at_url import PlaceOptions
     from backup_scp.node.recovering import RecoverySource
     from backup_scp.node.settings import Settings
-    from backup_scp.ports import StandAloneCopy
+    from backup_scp.ports import StandAloneCopy, Task
 
 _FILE = "backup-scp.toml"
 
@@ -112,7 +111,7 @@ def recover(
     """
     from backup_scp.node.new_home import write_settings
 
-    wanted = _Wanted(source, config_of(context, config), node, reaching, complain if json else say)
+    wanted = _Wanted(source, config_of(context, config), node, reaching, json)
     file, settings = _first_settings(wanted)
     if (command := _other_road(settings, source)) is not None:
         if not file.exists():
@@ -143,7 +142,11 @@ class _Wanted:
     config: Path | None
     node: NodeOptions
     reaching: SourceOptions
-    say: Callable[[str], None]
+    json: bool
+
+    def say(self, sentence: str) -> None:
+        """Tell a person, who reads standard error when a program reads the output."""
+        (complain if self.json else say)(sentence)
 
     @property
     def asks(self) -> bool:
@@ -160,11 +163,13 @@ def _prepare(wanted: _Wanted, file: Path, settings: Settings) -> Settings:
     from backup_scp.node.recovering import named_source, open_source
 
     require_owner(settings)
-    if (task := require_empty(settings)) is not None:
+    source = named_source(settings, wanted.source, wanted.reaching.options())
+    if (task := require_empty(settings, source.url)) is not None:
+        if task.ended_at:
+            raise _done_before(wanted, file, task)
         wanted.say(f"The recovery into {settings.home} goes on. It began {moment(task.began_at)}")
         configure(settings, daemon=True)
         return settings
-    source = named_source(settings, wanted.source, wanted.reaching.options())
     source = _with_key(settings, replace(source, mb_per_s=wanted.node.throttle), asks=wanted.asks)
     with open_source(settings, source) as place:
         _tell(wanted, place)
@@ -183,6 +188,17 @@ def _prepare(wanted: _Wanted, file: Path, settings: Settings) -> Settings:
             begin(settings, place, source)
         wanted.say(f"The index is here, after {duration(time.monotonic() - began)}")
     return settings
+
+
+def _done_before(wanted: _Wanted, file: Path, task: Task) -> typer.Exit:
+    """Say that all is back since an earlier run, and what to type; return the end of the command."""
+    end = end_of(task)
+    wanted.say(f"The recovery ended {moment(end.ended_at)}. Start the node: backup-scp serve --config {file}")
+    if wanted.json:
+        print_json(end)
+    else:
+        say(end.sentence)
+    return typer.Exit(1 if end.missing else 0)
 
 
 def _with_key(settings: Settings, source: RecoverySource, *, asks: bool) -> RecoverySource:

@@ -47,6 +47,11 @@ class RecoveryEnd:
     sentence: str
 
 
+def end_of(task: Task) -> RecoveryEnd:
+    """Return what the record of a recovery that has ended says."""
+    return RecoveryEnd(task.done, int(task.position), task.began_at, task.ended_at or task.began_at, task.note)
+
+
 class RunBeside(ToPerson):
     """Runs a command of ours while the node runs."""
 
@@ -126,7 +131,7 @@ class RecoveryWatch(ToPerson):
     def _finish(self, done: Task | None) -> None:
         if done is None or done.ended_at is None:
             return
-        end = RecoveryEnd(done.done, int(done.position), done.began_at, done.ended_at, done.note)
+        end = end_of(done)
         self.is_well = not end.missing
         if self._json:
             print_json(end)

@@ -16,6 +16,7 @@ from backup_scp.cli.output import moment
 from backup_scp.cli.restore_report import images_of, whose
 from backup_scp.errors import IndexUnavailable
 from backup_scp.receipts.receipt import Column, Receipt, Row
+from backup_scp.receipts.study_columns import STUDY_ATTRIBUTES, STUDY_COLUMNS, STUDY_UID, study_cells
 from backup_scp.services.restored_study import Confirmation, RestoredStudy
 
 if TYPE_CHECKING:
@@ -25,17 +26,12 @@ if TYPE_CHECKING:
 
 _MOST_PROBLEMS = 1000  # of one kind
 _AT_ONCE = 500  # studies that are looked up with one query
-_KEYWORDS = ("StudyDate", "PatientID", "PatientName", "AccessionNumber")
 _COLUMNS = (
-    Column("study_date", "Date", 11),
-    Column("patient_id", "Patient ID", 14),
-    Column("patient_name", "Patient's name", 30),
-    Column("accession_number", "Accession", 16),
-    Column("images", "Images", 7),
+    *STUDY_COLUMNS,
     Column("there", "There", 7),
     Column("confirmed", "Confirmed by", 20),
     Column("confirmation", "", 0),
-    Column("study_instance_uid", "", 0),
+    STUDY_UID,
 )
 _WORDS = {
     Confirmation.COMMITTED: "Storage Commitment",
@@ -126,18 +122,13 @@ def _rows(done: Restore, index: IndexReader, *, is_folder: bool) -> Iterator[Row
 
 
 def _row(uid: str, study: RestoredStudy, match: Match, *, is_folder: bool) -> Row:
-    date, *rest = (match.get(keyword, "") for keyword in _KEYWORDS)
     how = study.confirmation
     words = "read back" if is_folder and how is Confirmation.ANSWERED else _WORDS[how]
     if how is Confirmation.SHORT:
         words = f"{words} {study.counted}"
     if study.before:
         words += ", in part before" if study.sent else ", before"
-    return (_day(date), *rest, study.instances, study.arrived, words, how.value, uid)
-
-
-def _day(date: str) -> str:
-    return f"{date[:4]}-{date[4:6]}-{date[6:]}" if len(date) == len("20260131") and date.isdigit() else date
+    return (*study_cells(match, study.instances), study.arrived, words, how.value, uid)
 
 
 def _known(uids: Sequence[str], index: IndexReader) -> dict[str, Match]:
@@ -145,10 +136,9 @@ def _known(uids: Sequence[str], index: IndexReader) -> dict[str, Match]:
     from backup_scp.dicom.attributes import BY_KEYWORD
     from backup_scp.dicom.query.information_model import Condition, Level, Query, UIDList
 
-    shown = tuple(map(BY_KEYWORD.__getitem__, _KEYWORDS))
     wanted = Condition(BY_KEYWORD["StudyInstanceUID"], UIDList(tuple(uids)))
     try:
-        with closing(index.search(Query(Level.STUDY, (wanted,), shown))) as found:
+        with closing(index.search(Query(Level.STUDY, (wanted,), STUDY_ATTRIBUTES))) as found:
             return {match["StudyInstanceUID"]: match for match in found}
     except IndexUnavailable:
         return {}

@@ -23,8 +23,9 @@ from backup_scp.machine.folders import fsync, fsync_folder, make_folders
 from backup_scp.machine.process_lock import Lock
 from backup_scp.node.opening import index_path, open_archive, open_index
 from backup_scp.node.recovering import KEY_FILE, NOTE_FILE, RecoverySource
+from backup_scp.node.recovery_receipt import source_of_receipt
 from backup_scp.node.settings import CopySettings, RemoteSettings, Sections, Settings
-from backup_scp.ports import RECOVERY, Contents, Index, StandAloneCopy, Task
+from backup_scp.ports import RECOVERED, RECOVERY, Contents, Index, StandAloneCopy, Task
 from backup_scp.services import rebuild
 
 if TYPE_CHECKING:
@@ -130,8 +131,13 @@ def keep_key(settings: Settings, key: str) -> Path:
     return file
 
 
-def require_empty(settings: Settings) -> Task | None:
-    """Raise unless there is no archive yet; return the recovery that was begun here.
+def require_empty(settings: Settings, url: str) -> Task | None:
+    """Raise unless there is no archive yet; return the recovery that was begun here, or has ended here.
+
+    Parameters
+    ----------
+    url
+        From where is to be recovered: only a recovery from there is the one that has ended.
 
     Raises
     ------
@@ -143,8 +149,9 @@ def require_empty(settings: Settings) -> Task | None:
         )
     if index_path(settings).exists():
         with closing(open_index(settings)) as index:
-            task = index.tasks().get(RECOVERY)
-        if task is None:
+            tasks = index.tasks()
+        task = tasks.get(RECOVERY) or tasks.get(RECOVERED)
+        if task is None or (task.ended_at and source_of_receipt(settings.home) != url):
             raise InvalidSelection(
                 f"There is an archive in {settings.home}: recover needs an empty home (BACKUP_SCP_HOME=FOLDER). To "
                 "bring back single studies: backup-scp copies fetch"
@@ -188,6 +195,8 @@ def begin(settings: Settings, place: StandAloneCopy, source: RecoverySource) -> 
     Raises
     ------
     DestinationUnavailable, DigestMismatch, IndexUnavailable, ArchiveUnavailable
+    InvalidSelection
+        A newer version has made the index of the copy.
     """
     make_folders(settings.home, 0o700)
     try:
@@ -224,7 +233,14 @@ def _begin(settings: Settings, place: StandAloneCopy, source: RecoverySource) ->
 
 
 def _fetch_index(place: StandAloneCopy, part: Path, url: str) -> bool:
-    """Fetch the copy's index; False when there is none, or a damaged one: one is made from the files then."""
+    """Fetch the copy's index; False when there is none, or a damaged one: one is made from the files then.
+
+    Raises
+    ------
+    InvalidSelection
+        A newer version has made it.
+    """
+    from backup_scp.index.connection.migrate import newer_revision
     from backup_scp.index.connection.sqlite_file import damage_of
 
     try:
@@ -243,6 +259,12 @@ def _fetch_index(place: StandAloneCopy, part: Path, url: str) -> bool:
     if damage:
         log.error("The index of the copy is damaged (%s): a new one is made from the files", damage)
         part.unlink(missing_ok=True)
+    elif revision := newer_revision(url):
+        part.unlink()
+        raise InvalidSelection(
+            f"The index of the copy was made by a newer version of backup-scp ({revision}): "
+            "pip install --upgrade backup-scp, then type the same command again"
+        )
     return not damage
 
 

@@ -149,6 +149,9 @@ class ReadingCopies:
             self.archive = ArchiveWithCopies(storage.archive, self.bring_back)
 
     def _place(self, name: str, _medium: str) -> CopyPlace | None:
+        if self.task is not None:
+            with suppress(Unavailable):  # another process of the node may have ended it, and dropped its key
+                self.task = self._storage.index.tasks().get(RECOVERY)
         if self.task is not None and (source := source_of(self.task)).copy == name:
             return open_source(self._settings, source)
         for copy in self._settings.copy:

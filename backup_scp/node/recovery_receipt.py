@@ -10,6 +10,8 @@ from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 
+import msgspec
+
 from backup_scp import __version__
 from backup_scp.dicom.attributes import BY_KEYWORD, Level
 from backup_scp.dicom.query.conditions import Query
@@ -19,22 +21,15 @@ from backup_scp.machine.readable import moment, size
 from backup_scp.ports import IndexReader
 from backup_scp.receipts.receipt import Column, Receipt, Row
 from backup_scp.receipts.receipt_file import ReceiptFile
+from backup_scp.receipts.study_columns import STUDY_ATTRIBUTES, STUDY_COLUMNS, STUDY_UID, study_cells
 from backup_scp.services.recovery import Recovered
 
 log = logging.getLogger(__name__)
 
 _NAME = "recovery-receipt"
 _MOST_IN_PDF = 5000  # studies: nobody prints more
-_KEYWORDS = ("StudyDate", "PatientID", "PatientName", "AccessionNumber", "NumberOfStudyRelatedInstances")
-_COLUMNS = (
-    Column("study_date", "Date", 11),
-    Column("patient_id", "Patient ID", 14),
-    Column("patient_name", "Patient's name", 30),
-    Column("accession_number", "Accession", 16),
-    Column("images", "Images", 7),
-    Column("missing", "Missing", 8),
-    Column("study_instance_uid", "", 0),
-)
+_IMAGES = "NumberOfStudyRelatedInstances"
+_COLUMNS = (*STUDY_COLUMNS, Column("missing", "Missing", 8), STUDY_UID)
 
 
 def write_receipts(home: Path, index: IndexReader, done: Recovered, source: str, began_at: datetime) -> list[Path]:
@@ -71,6 +66,15 @@ def write_receipts(home: Path, index: IndexReader, done: Recovered, source: str,
     return written
 
 
+def source_of_receipt(home: Path) -> str:
+    """Return from where the archive in a home has come back, as its receipt says; empty without one."""
+    try:
+        receipt = msgspec.json.decode((home / f"{_NAME}.json").read_bytes())
+        return str(receipt["facts"]["from"])
+    except (OSError, msgspec.MsgspecError, KeyError, TypeError):
+        return ""
+
+
 def _receipt(index: IndexReader, done: Recovered, facts: dict[str, str | int]) -> Receipt:
     result = "Complete: every image is here." if done.is_complete else "NOT complete: images are missing. See Problems."
     missing = Counter(each.held.study_instance_uid for each in done.missing)
@@ -80,12 +84,11 @@ def _receipt(index: IndexReader, done: Recovered, facts: dict[str, str | int]) -
 
 
 def _rows(index: IndexReader, missing: Counter[str]) -> Iterator[Row]:
-    query = Query(Level.STUDY, (), tuple(map(BY_KEYWORD.__getitem__, _KEYWORDS)))
+    query = Query(Level.STUDY, (), (*STUDY_ATTRIBUTES, BY_KEYWORD[_IMAGES]))
     with closing(index.search(query)) as found:
         for match in found:
-            date, *rest, images = (match.get(keyword, "") for keyword in _KEYWORDS)
             uid = match["StudyInstanceUID"]
-            yield (date, *rest, images, missing[uid], uid)
+            yield (*study_cells(match, int(match.get(_IMAGES) or 0)), missing[uid], uid)
 
 
 def _problems(done: Recovered) -> tuple[str, ...]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import pty
+import sqlite3
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from backup_scp.index.connection.migrate import upgrade
+from backup_scp.index.connection.migrate import HEAD, move_to, upgrade
 from backup_scp.index.sql_index import SQLIndex
 from backup_scp.machine import clock
 from backup_scp.ports import Task
@@ -18,6 +19,7 @@ from tests.processes import wait_until
 from tests.system.test_recover import SAMPLES, Clinic, files, recover, rows
 
 FEW = SAMPLES[:12]
+PREVIOUS = f"{int(HEAD) - 1:04}"
 
 
 @pytest.fixture
@@ -83,6 +85,38 @@ def test_an_index_that_was_being_rebuilt_is_completed_by_all_lists(clinic):
     node = clinic.empty()
     recover(node, clinic.drive)
     assert files(node) == before
+
+
+def test_an_index_of_a_newer_version_is_told_before_anything_is_made(clinic):
+    clinic.lose()
+    with contextlib.closing(sqlite3.connect(on_the_drive(clinic, "INDEX.SQLITE"))) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = '9999_later'")
+    node = clinic.empty()
+    refused = node.cli("recover", clinic.drive, "--yes", exit_code=1)
+    assert "was made by a newer version of backup-scp (9999_later)" in refused.stderr
+    assert "pip install --upgrade backup-scp" in refused.stderr
+    assert not (node.home / "index.sqlite").exists()
+
+
+def test_an_index_of_an_older_version_is_upgraded(clinic):
+    told, before = rows(clinic.node), clinic.lose()
+    move_to(f"sqlite:///{on_the_drive(clinic, 'INDEX.SQLITE')}", PREVIOUS)
+    node = clinic.empty()
+    recover(node, clinic.drive)
+    assert files(node) == before
+    assert rows(node) == told
+
+
+def test_who_recovers_again_after_the_end_is_told_how_to_start_the_node(clinic):
+    clinic.lose()
+    node = clinic.empty()
+    recover(node, clinic.drive)
+    again = recover(node, clinic.drive)
+    assert f"Start the node: backup-scp serve --config {node.config}" in again
+    assert f"The archive is whole again: {len(FEW)} images" in again
+    assert node.json("recover", clinic.drive)["missing"] == 0
+    refused = node.cli("recover", clinic.media, "--yes", exit_code=1)  # another one
+    assert "There is an archive in" in refused.stderr
 
 
 @pytest.mark.parametrize("answer", [b"n\n", b"\x03"], ids=["no", "Ctrl-C"])

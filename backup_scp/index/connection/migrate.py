@@ -80,6 +80,18 @@ def is_current(url: str) -> bool:
         return _revision(database) == HEAD
 
 
+def newer_revision(url: str) -> str:
+    """Return the migration of an index that a newer version has made; empty when this one knows it.
+
+    Raises
+    ------
+    IndexUnavailable
+    """
+    with contextlib.closing(Database(url)) as database:
+        revision = _revision(database)
+    return revision if revision and _newer_than_us(revision) else ""
+
+
 def move_to(url: str, revision: str) -> None:
     """Run migrations up or down to a revision; ``base`` is the empty database."""
     with _made(url) as database:
