@@ -16,7 +16,7 @@ from backup_scp.cli.output import moment
 from backup_scp.cli.restore_report import images_of, whose
 from backup_scp.errors import IndexUnavailable
 from backup_scp.receipts.receipt import Column, Receipt, Row
-from backup_scp.receipts.study_columns import STUDY_ATTRIBUTES, STUDY_COLUMNS, STUDY_UID, study_cells
+from backup_scp.receipts.study_columns import STUDY_COLUMNS, STUDY_KEYWORDS, STUDY_UID, study_cells
 from backup_scp.services.restored_study import Confirmation, RestoredStudy
 
 if TYPE_CHECKING:
@@ -136,9 +136,10 @@ def _known(uids: Sequence[str], index: IndexReader) -> dict[str, Match]:
     from backup_scp.dicom.attributes import BY_KEYWORD
     from backup_scp.dicom.query.information_model import Condition, Level, Query, UIDList
 
+    shown = tuple(map(BY_KEYWORD.__getitem__, STUDY_KEYWORDS))
     wanted = Condition(BY_KEYWORD["StudyInstanceUID"], UIDList(tuple(uids)))
     try:
-        with closing(index.search(Query(Level.STUDY, (wanted,), STUDY_ATTRIBUTES))) as found:
+        with closing(index.search(Query(Level.STUDY, (wanted,), shown))) as found:
             return {match["StudyInstanceUID"]: match for match in found}
     except IndexUnavailable:
         return {}

@@ -21,7 +21,7 @@ from backup_scp.machine.readable import moment, size
 from backup_scp.ports import IndexReader
 from backup_scp.receipts.receipt import Column, Receipt, Row
 from backup_scp.receipts.receipt_file import ReceiptFile
-from backup_scp.receipts.study_columns import STUDY_ATTRIBUTES, STUDY_COLUMNS, STUDY_UID, study_cells
+from backup_scp.receipts.study_columns import STUDY_COLUMNS, STUDY_KEYWORDS, STUDY_UID, study_cells
 from backup_scp.services.recovery import Recovered
 
 log = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ def _receipt(index: IndexReader, done: Recovered, facts: dict[str, str | int]) -
 
 
 def _rows(index: IndexReader, missing: Counter[str]) -> Iterator[Row]:
-    query = Query(Level.STUDY, (), (*STUDY_ATTRIBUTES, BY_KEYWORD[_IMAGES]))
+    query = Query(Level.STUDY, (), tuple(map(BY_KEYWORD.__getitem__, (*STUDY_KEYWORDS, _IMAGES))))
     with closing(index.search(query)) as found:
         for match in found:
             uid = match["StudyInstanceUID"]

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from backup_scp.errors import DestinationUnavailable, InvalidSelection
-from backup_scp.machine.folders import fsync, fsync_folder, try_to_write
+from backup_scp.errors import InvalidSelection
 from backup_scp.receipts.json_receipt import write_json
+from backup_scp.receipts.new_file import NewFile
 from backup_scp.receipts.receipt import Receipt
 from backup_scp.receipts.text_receipt import write_text
 
@@ -34,51 +32,12 @@ class ReceiptFile:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path.absolute()
         self._write = _writer(path.suffix.lower())
-        try:
-            try_to_write(self._path.parent)
-        except OSError as error:
-            raise self._unavailable(error) from error
+        self._file = NewFile(path, "receipt")
 
     def write(self, receipt: Receipt) -> Path:
-        """Write the receipt, and return the name of the file: a number follows the name of one that exists already.
-
-        Raises
-        ------
-        DestinationUnavailable
-            It cannot be written; nothing is left of it.
-        """
-        try:
-            path, descriptor = self._new_file()
-        except OSError as error:
-            raise self._unavailable(error) from error
-        try:
-            with os.fdopen(descriptor, "wb") as stream:
-                self._write(receipt, stream)
-                stream.flush()
-                fsync(stream.fileno())
-            fsync_folder(path.parent)
-        except BaseException as error:
-            path.unlink(missing_ok=True)
-            if isinstance(error, Exception):  # also from the library, which need not end a restore with a traceback
-                raise self._unavailable(error) from error
-            raise
-        return path
-
-    def _new_file(self) -> tuple[Path, int]:
-        for number in itertools.count(1):
-            path = self._path if number == 1 else self._path.with_stem(f"{self._path.stem}-{number}")
-            try:
-                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-                return path, os.open(path, flags, 0o600)
-            except FileExistsError:
-                continue
-        raise AssertionError  # there is always a further number
-
-    def _unavailable(self, error: Exception) -> DestinationUnavailable:
-        reason = getattr(error, "strerror", "") or type(error).__name__
-        return DestinationUnavailable(f"The receipt {self._path} cannot be written ({reason}): name another file")
+        """Write the receipt, and return the name of the file; see ``NewFile.write``."""
+        return self._file.write(lambda stream: self._write(receipt, stream))
 
 
 def _writer(suffix: str) -> Callable[[Receipt, BinaryIO], None]:

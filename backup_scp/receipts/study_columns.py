@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from backup_scp.dicom.attributes import BY_KEYWORD
 from backup_scp.receipts.receipt import Column, Row
 
-_KEYWORDS = ("StudyDate", "PatientID", "PatientName", "AccessionNumber")
-STUDY_ATTRIBUTES = tuple(map(BY_KEYWORD.__getitem__, _KEYWORDS))
+STUDY_KEYWORDS = ("StudyDate", "PatientID", "PatientName", "AccessionNumber")
 STUDY_COLUMNS = (
     Column("study_date", "Date", 11),
     Column("patient_id", "Patient ID", 14),
@@ -21,7 +19,7 @@ STUDY_UID = Column("study_instance_uid", "", 0)
 
 def study_cells(match: Mapping[str, str], images: int) -> Row:
     """Return the first cells of a study's row; those that the index does not know are empty."""
-    date, *rest = (match.get(keyword, "") for keyword in _KEYWORDS)
+    date, *rest = (match.get(keyword, "") for keyword in STUDY_KEYWORDS)
     return (_day(date), *rest, images)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import sys
 
 import pytest
+from pypdf import PdfReader
 
 from backup_scp.copies.cloud.sealing import make_keys
 from tests.cli.test_copies import images
@@ -98,3 +100,33 @@ def test_switched_off_drills_are_told(run, drive, settings):
     assert "The node tries 50 images of each copy every 30 days" in duties(run)["D"]["fulfilled"][0]
     settings("\n[drill]\nevery_days = 0\n")
     assert "The node tries no copy by itself" in duties(run)["D"]["missing"][0]
+
+
+@pytest.mark.parametrize(("paper", "size"), [("a4", (595, 842)), ("letter", (612, 792))])
+def test_the_pdf_is_one_sheet_with_everything_that_is_printed(run, drive, settings, tmp_path, paper, size):
+    settings('\n[plan]\nclinic = "Клиника <Müller>"\n' + "".join(
+        f'[[copy]]\nname = "pacs {number}"\nurl = "dicom://OTHER{number}@pacs.example:104"\n' for number in range(4)
+    ))  # fmt: skip
+    file = tmp_path / "plan.pdf"
+    told = run("plan", "--pdf", str(file), "--paper", paper)
+    assert (told.code, told.out) == (0, f"The plan is {file}: print it, and hang it up\n")
+    (sheet,) = PdfReader(file).pages
+    assert (round(sheet.mediabox.width), round(sheet.mediabox.height)) == size
+    there = "".join(sheet.extract_text().split())
+    printed = [line for line in run("plan").out.splitlines() if not line.startswith(("-", "Made"))]
+    assert [word for word in " ".join(printed).split() if word not in there] == []
+
+
+def test_a_plan_that_is_there_is_not_replaced(run, drive, tmp_path):
+    for name in ("plan.pdf", "plan-2.pdf"):
+        run("plan", "--pdf", str(tmp_path / "plan.pdf"))
+        assert (tmp_path / name).read_bytes().startswith(b"%PDF-")
+    assert run("plan", "--pdf", str(tmp_path / "plan.pdf"), "--json").json["ae_title"]
+
+
+def test_without_the_library_for_pdf_it_says_what_to_install(run, drive, tmp_path, monkeypatch):
+    monkeypatch.delitem(sys.modules, "backup_scp.receipts.pdf_page", raising=False)
+    monkeypatch.setitem(sys.modules, "reportlab.lib", None)
+    told = run("plan", "--pdf", str(tmp_path / "plan.pdf"))
+    assert told.code == 1
+    assert "pip install 'backup-scp[receipts]'" in told.err
