@@ -1,7 +1,7 @@
 # make run     the node, in the foreground, on its embedded defaults
 # make test    everything: lint, types, import contracts, unit and system tests
-# make test-power  power cuts at 300 random moments and 1,000 crash points, then of a node that fills a drive, as root;
-#               CYCLES, POINTS, DRIVE_CYCLES, DRIVE_POINTS and PEERS change that
+# make test-power  power cuts at 300 random moments and 1,000 crash points, then of a node that fills a drive, and of a
+#               recovery, as root; CYCLES, POINTS, the same with DRIVE_ and RECOVERY_, and PEERS change that
 # make test-fresh  make test on a fresh, minimal Debian of each of SUITES, as root; debootstrap makes them
 # make mutants  changes the core at MUTANTS places, and prints the changes that no test notices (an hour or more)
 # Also: lint, types, unit, system, format, peers, clean
@@ -19,6 +19,8 @@ CYCLES ?= 300
 POINTS ?= 1000
 DRIVE_CYCLES ?= 64
 DRIVE_POINTS ?= 240
+RECOVERY_CYCLES ?= 60
+RECOVERY_POINTS ?= 200
 # Power cuts of Orthanc, storescp and dcmqrscp, for comparison.
 PEERS ?= 0
 # Mutants to draw.
@@ -41,7 +43,8 @@ test: peers lint types
 
 test-power: $(VENV)/.installed-test peers
 	@$(BIN)/python -m tests.system.power_cut --cycles $(CYCLES) --points $(POINTS) --peers $(PEERS)
-	@exec $(BIN)/python -m tests.system.power_cut --drive --cycles $(DRIVE_CYCLES) --points $(DRIVE_POINTS)
+	@$(BIN)/python -m tests.system.power_cut --drive --cycles $(DRIVE_CYCLES) --points $(DRIVE_POINTS)
+	@exec $(BIN)/python -m tests.system.power_cut --recovery --cycles $(RECOVERY_CYCLES) --points $(RECOVERY_POINTS)
 
 # Outside of CI: it makes whole systems, and takes as long as `make test` on each.
 test-fresh: $(VENV)/.installed-test

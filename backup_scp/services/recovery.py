@@ -200,8 +200,7 @@ class Recovery:
                     returned = self._fetch([each for each in part if not self._archive.has(each.location)], is_last)
                     if keeping is not None:
                         keeping.result()
-                    keeping = keeper.submit(self._keep, returned)
-                    self._pass(part)
+                    keeping = keeper.submit(self._keep, returned, part)
             if keeping is not None:
                 keeping.result()
         self.done.here = self._passed - self.done.missing_count
@@ -237,9 +236,10 @@ class Recovery:
                 log.error("%s did not come back: %s", each.held.location, each.reason)
             self._index.record_verification(VerificationResult(each.held.location, each.reason) for each in missing)
 
-    def _keep(self, returned: Sequence[ReturnedFile]) -> None:
+    def _keep(self, returned: Sequence[ReturnedFile], part: Sequence[StoredVersion]) -> None:
         keep(self._archive, self._index, returned)
         self._count(returned)
+        self._pass(part)  # only now: what is said to be here survives a power cut
 
     def _count(self, returned: Sequence[ReturnedFile]) -> None:
         self.done.brought += len(returned)

@@ -113,6 +113,22 @@ def test_without_the_flush_of_a_drive_there_are_losses(power_cut):
 
 
 @pytest.mark.timeout(600)
+def test_a_home_that_is_being_recovered(power_cut):
+    """What the home says is here is whole, and the same command goes on until everything is."""
+    rows = power_cut("--recovery", "--cycles", 3, "--points", 5, "--file-system", "ext4")
+
+    assert [row.get("cycles") or row["points"] for row in rows] == [3, 5]
+    assert_nothing_lost(rows)
+
+
+@pytest.mark.timeout(600)
+def test_without_the_flush_of_what_comes_back_there_are_losses(power_cut):
+    (row,) = power_cut("--recovery", "--left-out", "return", "--points", 4, "--file-system", "ext4")
+
+    assert row["half_written"] + row["lost"]
+
+
+@pytest.mark.timeout(600)
 def test_without_fsync_both_find_losses(power_cut):
     """The harness sees what it is there to see: the same node, whose fsync does nothing."""
     rows = power_cut(

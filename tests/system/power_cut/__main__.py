@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NoReturn, TypeVar
 
 from tests.processes import ROOT
+from tests.system.power_cut import recovery
 from tests.system.power_cut.crash_points import CrashPoints, Points, Recording
 from tests.system.power_cut.cutting import INDEXES, Cutting, Result
 from tests.system.power_cut.others import SERVERS, OtherResult, cut_power_of
@@ -22,9 +23,10 @@ from tests.system.power_cut.shutdowns import Shutdowns, shut_down
 from tests.system.power_cut.volume import FILE_SYSTEMS, run
 
 LOGGED = {"sqlite": ("sqlite", "sqlite apart"), "postgresql": ("postgresql",)}
-Row = TypeVar("Row", Result, Points)
-LEFT_OUT = ("wait", "files", "drive")
-"""The wait before the answer, the files of a checkpoint, or a further copy: see unflushed/sitecustomize.py."""
+Row = TypeVar("Row", bound=Result | Points)
+LEFT_OUT = ("wait", "files", "drive", "return")
+"""The wait before the answer, the files of a checkpoint, a further copy, or what comes back from one: see
+unflushed/sitecustomize.py."""
 PRIVATE = "BACKUP_SCP_POWER_CUT_PRIVATE"
 
 
@@ -59,6 +61,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--points", type=int, default=0, help="crash points of block logs, over all rows")
     parser.add_argument("--instances", type=int, default=40, help="C-STOREs in a block log")
     parser.add_argument("--drive", action="store_true", help="fill a drive on a volume of its own meanwhile")
+    parser.add_argument("--recovery", action="store_true", help="of a home that is being recovered from a drive")
     parser.add_argument("--peers", type=int, default=0, help="power cuts of Orthanc, storescp and dcmqrscp, each")
     parser.add_argument("--shutdowns", type=int, default=0, help="shutdowns of each file system with no node on it")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6))
@@ -75,6 +78,11 @@ def _run(options: argparse.Namespace, work: Path) -> int:
     if options.left_out:
         env["PYTHONPATH"] = os.pathsep.join(map(str, (Path(__file__).with_name("unflushed"), ROOT)))
         env["BACKUP_SCP_TEST_LEFT_OUT"] = options.left_out
+    if options.recovery:
+        recovered = recovery.run(work, options.file_system, options.cycles, options.points, options.seed, env)
+        rows_of_it = [each for row in recovered for each in _told([row])]
+        _print(rows_of_it, as_json=options.json, has_drive=False)
+        return 0 if all(row.is_clean for row in rows_of_it) else 1
     rows: list[Result] = []
     for number, (file_system, index) in enumerate(sites if options.cycles else []):
         cycles = options.cycles * (number + 1) // len(sites) - options.cycles * number // len(sites)

@@ -197,7 +197,7 @@ class CrashPoints:
             paths = [volume.path for volume in volumes]
             sent = set(self._recording.ledger.sent)
             drive = DriveUnderTest(paths[-1]) if self._recording.has_drive else None
-            found = _in_a_child(look, paths, self._points.index, self._programs, acknowledged, sent, drive)
+            found = in_a_child(look, paths, self._points.index, self._programs, acknowledged, sent, drive)
         except OSError as error:
             found = Found(troubles=[str(error)])
         finally:
@@ -215,6 +215,7 @@ class CrashPoints:
 class Found:
     """The errors at one crash point."""
 
+    acknowledged: int = 0
     lost: int = 0
     taken_in: int = 0
     half_written: int = 0
@@ -317,7 +318,7 @@ def copied(image: Path, to: Path) -> Path:
     return to
 
 
-def _in_a_child(function, *arguments: object) -> Found:
+def in_a_child(function, *arguments: object) -> Found:
     """Let a forked process do it: whatever it holds open on the volume is closed with its end."""
     here, there = multiprocessing.Pipe(duplex=False)
     child = multiprocessing.get_context("fork").Process(target=_answer, args=(there, function, arguments))

@@ -57,17 +57,17 @@ class SQLiteIndex:
     kill = start
 
     def rows(self) -> set[str]:
-        with self._copied_file() as path:
+        with self.copied_file() as path:
             return _rows_in(path)
 
     def copied(self) -> dict[str, str]:
-        with self._copied_file() as path, contextlib.closing(sqlite3.connect(path)) as connection:
+        with self.copied_file() as path, contextlib.closing(sqlite3.connect(path)) as connection:
             if not _has_tables(connection):
                 return {}
             return {name: digest.hex() for name, digest in connection.execute(_COPIED)}
 
     @contextlib.contextmanager
-    def _copied_file(self) -> Iterator[Path]:
+    def copied_file(self) -> Iterator[Path]:
         """Yield a copy of it: the node is to find its own as the power cut left it."""
         with tempfile.TemporaryDirectory() as folder:
             for path in self._path.parent.glob(f"{self._path.name}*"):

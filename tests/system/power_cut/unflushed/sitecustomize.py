@@ -1,11 +1,13 @@
 """Leave out one of the flushes of an image: Python imports this at the node's start, see `--left-out`.
 
-SQLite calls fdatasync for itself; it stays.
+SQLite calls fdatasync for itself; it stays.  A recovery also has small batches here, so that a few images give many
+moments, and records after each one how far it is.
 """
 
 import os
 
 LEFT_OUT = os.environ.get("BACKUP_SCP_TEST_LEFT_OUT", "")
+BATCH = int(os.environ.get("BACKUP_SCP_TEST_BATCH", "0"))
 
 
 def _nothing(*_: object) -> None:
@@ -25,3 +27,15 @@ elif LEFT_OUT == "drive":  # of a further copy
     vars(root_folder).update(flush_all=_nothing, fsync=_nothing)
     for module in (drive_batch, drive_lists):
         vars(module).update(fsync=_nothing)
+elif LEFT_OUT == "return":  # of what comes back from a further copy
+    from backup_scp.archive import returning
+
+    vars(returning).update(flush_all=_nothing, fsync=_nothing)
+
+if BATCH:
+    from backup_scp.services import bringing_back
+    from backup_scp.watch import recovery_thread
+
+    for module, name, value in ((bringing_back, "MOST_IN_A_BATCH", BATCH), (recovery_thread, "_RECORD_EVERY_S", 0)):
+        assert hasattr(module, name)
+        setattr(module, name, value)
