@@ -107,6 +107,35 @@ def test_an_index_of_an_older_version_is_upgraded(clinic):
     assert rows(node) == told
 
 
+def images_on(drive: Path) -> dict[Path, int]:
+    """Return the images on a drive, and the file of each."""
+    images = (path for path in drive.glob("[0-9]*/**/*") if path.is_file() and "." not in path.name)
+    return {path: path.stat().st_ino for path in images if path.name != "DICOMDIR"}
+
+
+def test_the_node_goes_back_to_postgresql_as_the_page_says(clinic, postgres_url):
+    before = clinic.lose()
+    node = clinic.empty()
+    node.settings["index"] = {"url": postgres_url}
+    refused = node.cli("recover", clinic.drive, "--yes", exit_code=1)
+    assert "docs/way-back.md says how to go on" in refused.stderr
+    node.settings.clear()
+    node.write_settings()
+    recover(node, clinic.drive)
+    assert len(on_it := images_on(clinic.drive)) == len(FEW)
+
+    node.settings["index"] = {"url": postgres_url}
+    node.write_settings()
+    node.cli("db", "upgrade")
+    node.cli("rebuild")
+    node.cli("copies", "sync")
+
+    assert files(node) == before
+    assert len(rows(node)) == len(FEW)
+    assert [(state["held"], state["due"]) for state in node.json("copies")] == [(len(FEW), 0)]
+    assert images_on(clinic.drive) == on_it  # nothing was written again
+
+
 def test_who_recovers_again_after_the_end_is_told_how_to_start_the_node(clinic):
     clinic.lose()
     node = clinic.empty()
