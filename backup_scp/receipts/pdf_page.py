@@ -26,6 +26,7 @@ _FRAME = 6  # points that reportlab leaves free on each side
 _TYPED = "Courier-Bold"
 _CELL = [
     ("VALIGN", (0, 0), (-1, -1), "TOP"),
+    ("LEADING", (0, 0), (-1, -1), 1),  # of the empty cell, which is not to make the others higher
     *((f"{side}PADDING", (0, 0), (-1, -1), 0) for side in ("LEFT", "RIGHT", "TOP", "BOTTOM")),
 ]
 

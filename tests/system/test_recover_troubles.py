@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from backup_scp.index.connection.migrate import HEAD, move_to, upgrade
+from backup_scp.index.connection.migrate import move_to, upgrade
+from backup_scp.index.schema.head import HEAD
 from backup_scp.index.sql_index import SQLIndex
 from backup_scp.machine import clock
 from backup_scp.ports import Task
