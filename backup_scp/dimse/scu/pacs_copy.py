@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import BinaryIO, Self
 
+from backup_scp.dicom.file_header import file_header
 from backup_scp.dicom.query.information_model import STUDY_ROOT
 from backup_scp.dicom.uids import ROOT_UID
 from backup_scp.dimse.association.association import Association, Interrupted, LocalAE
 from backup_scp.dimse.association.negotiation import NATIVE, STORAGE_COMMITMENT, VERIFICATION
-from backup_scp.dimse.messages.file_header import file_header
 from backup_scp.dimse.scu.pacs_proof import Claim, PACSProof
 from backup_scp.dimse.scu.remote_ae_destination import RemoteAEDestination
 from backup_scp.dimse.scu.retrieve_scu import RetrieveSCU
@@ -29,6 +29,7 @@ from backup_scp.errors import (
 from backup_scp.ports import (
     CopyItem,
     CopyResult,
+    Heading,
     Index,
     ReadOriginal,
     RemoteAE,
@@ -131,7 +132,7 @@ class PACSCopy:
     def fetch(self, item: CopyItem, into: BinaryIO) -> None:
         """See ``ports.CopyPlace``: the Data Set by C-GET; File Meta is made here, because a PACS keeps none."""
         held, digest = item.held, hashlib.sha256()
-        into.write(file_header(held))
+        into.write(file_header(Heading(held.sop_class_uid, held.sop_instance_uid, held.transfer_syntax_uid)))
 
         def write(data: memoryview) -> None:
             digest.update(data)
