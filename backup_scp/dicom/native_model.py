@@ -14,6 +14,7 @@ __all__ = ["document", "text_attribute", "xml_sequence"]
 
 _ONE_TEXT = frozenset({"LT", "ST", "UR", "UT"})
 _GROUPS = ("Alphabetic", "Ideographic", "Phonetic")
+_LINE_ENDS = {"\r": "&#13;"}  # a parser would turn CR LF into LF
 _COMPONENTS = ("FamilyName", "GivenName", "MiddleName", "NamePrefix", "NameSuffix")
 _NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # characters that XML 1.0 cannot have
 
@@ -27,7 +28,7 @@ def document(attributes: str) -> bytes:
 
 
 def _text(value: str) -> str:
-    return escape(_NOT_XML.sub("\ufffd", value))
+    return escape(_NOT_XML.sub("\ufffd", value), _LINE_ENDS)
 
 
 def _person(number: int, name: str) -> str:
