@@ -83,7 +83,9 @@ def _serve(start: Start, messages: _ToTheNode) -> None:
         checkpoints = CheckpointThread(ingest)
         checkpoints.start()
         stack.callback(checkpoints.stop)
-        stores = Stores(storage.index, ReadingCopies(storage, ingest).archive, ingest)
+        stores = Stores(
+            storage.index, ReadingCopies(storage, ingest).archive, ingest, storage.index.record_verification
+        )
         server = WebServer(application(stores, options), options)
         threading.Thread(target=_stop_with_the_node, args=[server], name="node", daemon=True).start()
         server.run(_listener(start), lambda: messages.tell(Told("ready")))

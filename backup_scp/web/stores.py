@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
-from backup_scp.ports import IndexReader, ReadableArchive
+from backup_scp.ports import IndexReader, ReadableArchive, VerificationResult
+from backup_scp.services.delivery import RecordVerification
 from backup_scp.services.ingest import Ingest
+from backup_scp.services.verified_files import VerifiedFiles
 
 
-@dataclass(frozen=True, slots=True)
+def _leave(_results: Iterable[VerificationResult]) -> None:
+    """Record nothing."""
+
+
+@dataclass(frozen=True)
 class Stores:
     """What handlers use.
 
@@ -20,8 +27,17 @@ class Stores:
         Reads stored files; what is damaged or missing comes from a copy, if there is one.
     ingest
         The only way in for an image.
+    record
+        Records which files were found damaged: ``Index.record_verification``.
+    files
+        Reads parts of stored files; every byte is compared.
     """
 
     index: IndexReader
     archive: ReadableArchive
     ingest: Ingest
+    record: RecordVerification = _leave
+    files: VerifiedFiles = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "files", VerifiedFiles(self.archive, self.index, self.record))

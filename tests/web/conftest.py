@@ -28,7 +28,9 @@ def client_of(
     stored: Stored, options: WebOptions | None = None, address: str = "127.0.0.1", base: str = BASE
 ) -> TestClient:
     """Return a client; its paths are below ``/dicom-web``."""
-    stores = Stores(stored.index, stored.archive, Ingest(stored.archive, stored.index))
+    stores = Stores(
+        stored.index, stored.archive, Ingest(stored.archive, stored.index), stored.index.record_verification
+    )
     app = application(stores, options or WebOptions())
     client = TestClient(app, base_url=base, client=(address, 50000), follow_redirects=False)
     client.headers["accept"] = "*/*"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from backup_scp.web.dicomweb import wado
 from backup_scp.web.dicomweb.qido import searching
 from backup_scp.web.dicomweb.stow import store_instances
 from backup_scp.web.route import Route
 
-ROUTES: tuple[Route, ...] = (*searching.ROUTES, *store_instances.ROUTES)
+ROUTES: tuple[Route, ...] = (*searching.ROUTES, *wado.ROUTES, *store_instances.ROUTES)

@@ -1,0 +1,5 @@
+"""WADO-RS and WADO-URI: retrieving over HTTP (PS3.18 9, 10.4)."""
+
+from backup_scp.web.dicomweb.wado import instances
+
+ROUTES = (*instances.ROUTES,)

@@ -1,0 +1,99 @@
+"""Send a body in parts, read the next part while one is sent, and break off the connection when a part fails."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Iterator, Mapping
+
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from backup_scp.errors import BackupSCPError
+from backup_scp.watch.unforeseen import place_of
+from backup_scp.web.problems import Problem
+
+log = logging.getLogger(__name__)
+
+
+class StreamedResponse(Response):
+    """A body in parts, with little memory.
+
+    Threads read the parts.  When one fails, what was sent has no end: neither its closing boundary nor its last chunk,
+    or fewer bytes than Content-Length says.  So no caller takes it for whole.
+
+    Parameters
+    ----------
+    parts
+        The body.  Its first part is requested at once, so that an error there can still be told.
+    content_type
+        Its media type.
+    size
+        Its length in bytes; None when it is not known.
+    headers, status
+        Of the answer.
+    """
+
+    def __init__(
+        self,
+        parts: Iterator[bytes],
+        content_type: str,
+        size: int | None = None,
+        headers: Mapping[str, str] | None = None,
+        status: int = 200,
+    ) -> None:
+        self._parts = parts
+        self._first = next(parts, b"")
+        self.status_code = status
+        self.background = None
+        self.body = b""
+        own = {"content-type": content_type, **(headers or {})}
+        if size is not None:
+            own["content-length"] = str(size)
+        self.raw_headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in own.items()]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it (ASGI)."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        try:
+            if scope["method"] == "HEAD":
+                await send({"type": "http.response.body", "body": b""})
+            else:
+                await self._send(receive, send)
+        finally:
+            await run_in_threadpool(self._close)
+
+    async def _send(self, receive: Receive, send: Send) -> None:
+        gone = asyncio.ensure_future(_gone(receive))
+        part: bytes | None = self._first
+        try:
+            while part is not None and not gone.done():
+                reading = asyncio.ensure_future(run_in_threadpool(next, self._parts, None))
+                try:
+                    await send({"type": "http.response.body", "body": part, "more_body": True})
+                finally:
+                    part = await reading
+        except (BackupSCPError, Problem) as error:
+            log.warning("An answer was broken off: %s", error)
+        except Exception as error:  # noqa: BLE001 - its text may hold a patient's data
+            log.error("An answer was broken off: %s. This should not have happened; please report it", place_of(error))
+        else:
+            if part is None:
+                await send({"type": "http.response.body", "body": b""})
+        finally:
+            gone.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await gone
+
+    def _close(self) -> None:
+        close = getattr(self._parts, "close", None)
+        if close is not None:
+            close()
+
+
+async def _gone(receive: Receive) -> None:
+    """Return when the caller has closed the connection."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
