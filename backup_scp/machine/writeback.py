@@ -1,4 +1,4 @@
-"""Start writeback to the disk while a Data Set is still received."""
+"""Start writeback to the disk while a Data Set is still received; start reading what is needed soon."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ctypes
 import errno
 import os
 import sys
+from contextlib import suppress
 
 WRITEBACK_BYTES = 2 << 20
 """How many bytes to write before writeback starts, so that the fsync at the end has little left to do."""
@@ -33,3 +34,10 @@ def begin_writeback(descriptor: int, start: int, length: int) -> None:
         number = ctypes.get_errno()
         if number not in _NOT_KNOWN:
             raise OSError(number, os.strerror(number))
+
+
+def begin_reading(descriptor: int, length: int) -> None:
+    """Let the system read the beginning of a file into the page cache, where it can; nobody waits for it here."""
+    if sys.platform == "linux":
+        with suppress(OSError):
+            os.posix_fadvise(descriptor, 0, length, os.POSIX_FADV_WILLNEED)

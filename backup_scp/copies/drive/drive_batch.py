@@ -17,11 +17,12 @@ from backup_scp.errors import DigestMismatch
 from backup_scp.machine.digests import Digest, digest_like
 from backup_scp.machine.folders import fsync
 from backup_scp.machine.root_folder import NEW, READ, RootFolder
-from backup_scp.machine.writeback import begin_writeback
+from backup_scp.machine.writeback import begin_reading, begin_writeback
 from backup_scp.ports import ArchivedFile
 
 CHUNK_BYTES = 1 << 20
 _WRITEBACK_BYTES = 8 << 20
+_AHEAD_BYTES = 32 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +149,7 @@ def read_back(root: RootFolder, name: str, buffer: memoryview | None = None) -> 
     descriptor = root.open(name, READ)
     try:
         uncached(descriptor)
+        begin_reading(descriptor, _AHEAD_BYTES)
         with os.fdopen(descriptor, "rb", buffering=0, closefd=False) as stream:
             buffer = buffer or memoryview(bytearray(CHUNK_BYTES))
             while count := stream.readinto(buffer):
@@ -164,8 +166,8 @@ def uncached(descriptor: int) -> None:
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def digest_of(root: RootFolder, name: str, digest: Digest) -> str:
-    """Return the digest of a file as its medium has it."""
-    for chunk in read_back(root, name):
+def digest_of(root: RootFolder, name: str, digest: Digest, buffer: memoryview | None = None) -> str:
+    """Return the digest of a file as its medium has it; ``buffer`` as in ``read_back``."""
+    for chunk in read_back(root, name, buffer):
         digest.update(chunk)
     return digest.hexdigest()

@@ -6,6 +6,7 @@ import errno
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
@@ -16,6 +17,7 @@ from backup_scp.copies.drive.drive_connection import DriveConnection
 from backup_scp.copies.drive.drive_contents import INDEX, listed_images, read_settings, read_state
 from backup_scp.copies.drive.drive_lists import write_lists
 from backup_scp.copies.drive.drive_writer import DriveWriter
+from backup_scp.copies.drive.originals_ahead import originals_ahead
 from backup_scp.errors import Damaged, DigestMismatch, FileMissing
 from backup_scp.machine.folders import fsync
 from backup_scp.ports import Contents, CopyItem, CopyResult, ListedImage, ReadOriginal, Snapshot
@@ -59,10 +61,10 @@ class DriveCopy:
         root = self._drive.root
         with self._drive.explained():
             self._drive.require_here()
-            with DriveWriter(root) as writer:
+            with DriveWriter(root) as writer, closing(originals_ahead(items, read)) as originals:
                 try:
-                    for item in items:
-                        yield from writer.put(item, read)
+                    for item, original in originals:
+                        yield from writer.put(item, original)
                 except OSError as error:
                     if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                         raise

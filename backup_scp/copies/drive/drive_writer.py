@@ -6,21 +6,22 @@ import errno
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import BinaryIO, Self
+from typing import BinaryIO, NamedTuple, Self
 
 from xxhash import xxh3_128
 
-from backup_scp.copies.drive.drive_batch import Copier, FileDigests, NewFile, digest_of, uncached
+from backup_scp.copies.drive.drive_batch import CHUNK_BYTES, Copier, FileDigests, NewFile, digest_of, uncached
 from backup_scp.copies.drive.drive_catalog import MANIFEST, Entry, Image, encode, entry_of, image_of
 from backup_scp.copies.drive.drive_names import file_names, folder_of, month_of
 from backup_scp.dicom.sop_instance import SOPInstance
 from backup_scp.errors import Damaged, DestinationUnavailable
 from backup_scp.machine.process_lock import Lock
 from backup_scp.machine.root_folder import READ, RootFolder
-from backup_scp.ports import ArchivedFile, CopyItem, CopyResult, ReadOriginal, StoredCopy
+from backup_scp.ports import ArchivedFile, CopyItem, CopyResult, StoredCopy
 
 OWN = "BACKUPSC"
 """The folder for what is not for people: new lists, the index, settings, temporary files."""
@@ -31,8 +32,8 @@ TEMPORARY = f"{OWN}/TEMP"
 _NEW_LIST = re.compile(r"SHA256_([0-9A-Z_]+-[0-9]+)_[0-9A-F]{8}\.TXT")
 _TOO_LARGE = frozenset({errno.EOVERFLOW, errno.EINVAL})
 _LARGE_BYTES = 2 << 30
-_MOST_FILES = 512
-_MOST_BYTES = 256 << 20
+_MOST_FILES = 256
+_MOST_BYTES = 64 << 20  # a batch is read back while the next one is written
 _TRIES = 5
 _LEAST_FREE_BYTES, _MOST_FREE_BYTES = 1 << 20, 256 << 20  # for lists, DICOMDIRs and the index
 
@@ -93,8 +94,15 @@ class TemporaryFolder:
         self._root.remove_folder(folder)
 
 
+class _ReadBack(NamedTuple):
+    """A flushed batch, and for each image whether the drive returns what was written."""
+
+    batch: list[_Written]
+    are_intact: Future[list[bool]]
+
+
 class DriveWriter:
-    """Writes batches to a drive; a context manager.
+    """Writes batches to a drive, and reads each one back while the next one is written; a context manager.
 
     Parameters
     ----------
@@ -105,6 +113,8 @@ class DriveWriter:
     def __init__(self, root: RootFolder) -> None:
         self._root = root
         self._copier = Copier()
+        self._reader = ThreadPoolExecutor(1, "drive read back")
+        self._read_back: _ReadBack | None = None
         self._batch: list[_Written] = []
         self._batch_bytes = 0
 
@@ -115,11 +125,12 @@ class DriveWriter:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self._reader.shutdown(cancel_futures=True)
         self._copier.close()
         self._temporary.close()
 
-    def put(self, item: CopyItem, read: ReadOriginal) -> Iterator[CopyResult]:
-        """Write an image; yield the results of a batch when it is complete, or that this one failed.
+    def put(self, item: CopyItem, original: Callable[[], ArchivedFile]) -> Iterator[CopyResult]:
+        """Write an image; yield the results of the batch before when this one is complete, or that this one failed.
 
         Raises
         ------
@@ -129,7 +140,7 @@ class DriveWriter:
             It is full.
         """
         try:
-            written = self._write(item, read)
+            written = self._write(item, original())
         except Damaged as error:
             yield CopyResult(item.number, None, str(error), is_lost=True)
             return
@@ -142,11 +153,10 @@ class DriveWriter:
         self._batch.append(written)
         self._batch_bytes += written.digests.size_bytes
         if len(self._batch) >= _MOST_FILES or self._batch_bytes >= _MOST_BYTES:
-            yield from self.finish()
+            yield from self._flush()
 
-    def _write(self, item: CopyItem, read: ReadOriginal) -> _Written:
+    def _write(self, item: CopyItem, file: ArchivedFile) -> _Written:
         held = item.held
-        file = read(held)
         if file.sha256 != held.sha256:
             raise Damaged(f"{held.location} holds another Data Set than was received under this name")
         with file.reopen() as source:
@@ -198,18 +208,29 @@ class DriveWriter:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def finish(self) -> Iterator[CopyResult]:
-        """Make the batch durable, read it back, give it its names; yield the results."""
+        """Make all batches durable, read them back, give them their names; yield the results."""
+        while self._batch or self._read_back:
+            yield from self._flush()
+
+    def _flush(self) -> Iterator[CopyResult]:
+        """Make a batch durable, and begin to read it back; name the one before, and yield its results."""
         batch, self._batch, self._batch_bytes = self._batch, [], 0
-        if not batch:
-            return
+        before, self._read_back = self._read_back, None
         self._require_here()
+        results = self._keep(before) if before else []
         self._root.flush()
         self._root.uncache_device()
         self._require_here()
+        if batch:
+            self._read_back = _ReadBack(batch, self._reader.submit(self._are_intact, batch))
+        yield from results
+
+    def _keep(self, before: _ReadBack) -> list[CopyResult]:
+        """Name and list what was read back intact; the next flush makes names and lists durable."""
         results: list[CopyResult] = []
         entries: dict[str, list[Entry]] = {}
-        for written in batch:
-            if self._is_intact(written):
+        for written, is_intact in zip(before.batch, before.are_intact.result(), strict=True):
+            if is_intact:
                 path = written.path or self._name(written)
                 entry = entry_of(path, written.digests.sha256, written.instance, written.image)
                 entries.setdefault(month_of(path), []).append(entry)
@@ -219,16 +240,20 @@ class DriveWriter:
                 error = "The drive returns other bytes than were written to it: try another drive"
                 results.append(CopyResult(written.item.number, None, error))
         self._list(entries)
-        yield from results
+        return results
 
     def _require_here(self) -> None:
         if not self._root.is_here():
             raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
 
-    def _is_intact(self, written: _Written) -> bool:
+    def _are_intact(self, batch: Sequence[_Written]) -> list[bool]:
+        buffer = memoryview(bytearray(CHUNK_BYTES))
+        return [self._is_intact(written, buffer) for written in batch]
+
+    def _is_intact(self, written: _Written, buffer: memoryview) -> bool:
         name = written.temporary or written.path
         try:
-            intact = digest_of(self._root, name, xxh3_128()) == written.digests.xxh3_128
+            intact = digest_of(self._root, name, xxh3_128(), buffer) == written.digests.xxh3_128
         except OSError:
             self._require_here()
             intact = False
@@ -249,7 +274,7 @@ class DriveWriter:
         raise DestinationUnavailable("The drive has files under all names of an image: remove what is not from us")
 
     def _list(self, entries: dict[str, list[Entry]]) -> None:
-        """Add lists of new images, one for each month; on return names and lists are durable."""
+        """Add lists of new images, one for each month; the next flush makes names and lists durable."""
         lists = []
         for month, new in entries.items():
             temporary = self._temporary.new_name()
@@ -261,7 +286,6 @@ class DriveWriter:
             self._root.flush()  # a list must not name a file whose name a power cut takes away
         for temporary, name in lists:
             self._root.rename_new(temporary, name)
-        self._root.flush()
 
 
 def _is_too_large(error: OSError, size_bytes: int) -> bool:
