@@ -84,7 +84,11 @@ def _serve(start: Start, messages: _ToTheNode) -> None:
         checkpoints.start()
         stack.callback(checkpoints.stop)
         stores = Stores(
-            storage.index, ReadingCopies(storage, ingest).archive, ingest, storage.index.record_verification
+            storage.index,
+            ReadingCopies(storage, ingest).archive,
+            ingest,
+            storage.index.record_verification,
+            index_is_embedded=settings.index_is_embedded,
         )
         server = WebServer(application(stores, options), options)
         threading.Thread(target=_stop_with_the_node, args=[server], name="node", daemon=True).start()

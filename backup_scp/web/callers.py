@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import ipaddress
 from dataclasses import dataclass
+from functools import lru_cache
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -127,6 +128,7 @@ class WebAccess:
             raise Problem(403, "Pages of this origin may not store here; [web] cors lists those that may")
 
 
+@lru_cache(maxsize=1024)
 def _is_loopback(address: str) -> bool:
     try:
         return ipaddress.ip_address(address.partition("%")[0].removeprefix("::ffff:")).is_loopback
@@ -134,18 +136,22 @@ def _is_loopback(address: str) -> bool:
         return False
 
 
-def _require_literal_host(host: str) -> None:
-    """Refuse a name that some site lets lead to this computer (DNS rebinding): its page could read every image."""
+@lru_cache(maxsize=1024)
+def _is_literal(host: str) -> bool:
+    """Tell whether a Host header has an IP address or localhost."""
     name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
     name = name.strip("[]")
-    if is_loopback(name):
-        return
     try:
         ipaddress.ip_address(name)
     except ValueError:
-        raise Problem(
-            403, "Without a token, call this computer by its IP address or as localhost, not by another name"
-        ) from None
+        return is_loopback(name)
+    return True
+
+
+def _require_literal_host(host: str) -> None:
+    """Refuse a name that some site lets lead to this computer (DNS rebinding): its page could read every image."""
+    if not _is_literal(host):
+        raise Problem(403, "Without a token, call this computer by its IP address or as localhost, not by another name")
 
 
 class AccessGate:

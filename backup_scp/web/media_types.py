@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from starlette.requests import Request
 
@@ -170,8 +171,18 @@ def accepted(request: Request) -> tuple[MediaType, ...]:
     Problem
         400
     """
-    asked = parse(",".join(request.query_params.getlist("accept")))
-    return in_order(asked or parse(",".join(request.headers.getlist("accept")))) or (MediaType("*/*"),)
+    return _accepted(*_accept_texts(request))
+
+
+def _accept_texts(request: Request) -> tuple[str, str]:
+    """Return what the query and the header say."""
+    query = request.query_params.getlist("accept") if b"accept=" in request.scope["query_string"] else ()
+    return ",".join(query), ",".join(request.headers.getlist("accept"))
+
+
+@lru_cache(maxsize=256)  # a client's are always the same
+def _accepted(query: str, header: str) -> tuple[MediaType, ...]:
+    return in_order(parse(query) or parse(header)) or (MediaType("*/*"),)
 
 
 def in_order(ranges: Iterable[MediaType]) -> tuple[MediaType, ...]:
@@ -191,7 +202,7 @@ def choose(ranges: Sequence[MediaType], offers: Sequence[Offer]) -> Offer | None
     return best
 
 
-def require(request: Request, offers: Sequence[Offer]) -> Offer:
+def require(request: Request, offers: tuple[Offer, ...]) -> Offer:
     """Return the best offer for a request.
 
     Raises
@@ -199,11 +210,15 @@ def require(request: Request, offers: Sequence[Offer]) -> Offer:
     Problem
         406: it accepts none of them; the text lists them.
     """
-    ranges = accepted(request)
-    offer = choose(ranges, offers)
+    offer = _chosen(*_accept_texts(request), offers)
     if offer is None:
         raise not_acceptable(map(str, offers))
     return offer
+
+
+@lru_cache(maxsize=256)
+def _chosen(query: str, header: str, offers: tuple[Offer, ...]) -> Offer | None:
+    return choose(_accepted(query, header), offers)
 
 
 def not_acceptable(offers: Iterable[str]) -> Problem:

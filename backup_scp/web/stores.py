@@ -29,6 +29,8 @@ class Stores:
         The only way in for an image.
     record
         Records which files were found damaged: ``Index.record_verification``.
+    index_is_embedded
+        Whether the index is a file: a lookup then waits for no other computer.
     files
         Reads parts of stored files; every byte is compared.
     """
@@ -37,6 +39,7 @@ class Stores:
     archive: ReadableArchive
     ingest: Ingest
     record: RecordVerification = _leave
+    index_is_embedded: bool = False
     files: VerifiedFiles = field(init=False)
 
     def __post_init__(self) -> None:

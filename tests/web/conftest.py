@@ -29,7 +29,11 @@ def client_of(
 ) -> TestClient:
     """Return a client; its paths are below ``/dicom-web``."""
     stores = Stores(
-        stored.index, stored.archive, Ingest(stored.archive, stored.index), stored.index.record_verification
+        stored.index,
+        stored.archive,
+        Ingest(stored.archive, stored.index),
+        stored.index.record_verification,
+        index_is_embedded=True,
     )
     app = application(stores, options or WebOptions())
     client = TestClient(app, base_url=base, client=(address, 50000), follow_redirects=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -63,11 +64,16 @@ def as_search(chance: random.Random, question: Asked) -> tuple[str, dict[str, st
     keys = {
         keyword: value
         for keyword, value in question.keys.items()
-        if STUDY_ROOT.supports(BY_KEYWORD[keyword], question.level) and "\0" not in value
+        if STUDY_ROOT.supports(BY_KEYWORD[keyword], question.level) and "\0" not in value and not _has_date_times(value)
     }
     parts = [f"{_name(chance, BY_KEYWORD[keyword])}={_value(chance, value)}" for keyword, value in keys.items()]
     parts += [f"{PARAMETERS[name]}=true" for name in question.negotiated & PARAMETERS.keys()]
     return f"/{PATHS[question.level]}?{'&'.join(parts)}", keys
+
+
+def _has_date_times(value: str) -> bool:
+    """Tell whether a range has a DT where a DA or TM belongs: the reference reads its offset as another range."""
+    return "-" in value and re.search(r"[0-9]{10}", value) is not None
 
 
 def _name(chance: random.Random, attribute: Attribute) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -74,8 +75,13 @@ def _patient_sum(study_rows: sa.FromClause, column: str) -> Text:
 
 def returned_keys(query: Query) -> tuple[Attribute, ...]:
     """Return the keys of an answer: the unique keys down to its level, and requested keys at its level or above."""
-    unique = [UNIQUE_KEY[level] for level in _LEVELS if level.depth <= query.level.depth]
-    asked = [attribute for attribute in query.return_keys if attribute.level.depth <= query.level.depth]
+    return _returned_keys(query.level, query.return_keys)
+
+
+@lru_cache(maxsize=256)  # a viewer's searches name the same keys again and again
+def _returned_keys(of: Level, requested: tuple[Attribute, ...]) -> tuple[Attribute, ...]:
+    unique = [UNIQUE_KEY[level] for level in _LEVELS if level.depth <= of.depth]
+    asked = [attribute for attribute in requested if attribute.level.depth <= of.depth]
     return tuple(dict.fromkeys([*unique, *asked]))
 
 
@@ -105,7 +111,7 @@ def prepare(query: Query, dialect: Dialect) -> Search:
     shape = (
         query.level,
         query.in_order,
-        *(key.column for key in returned_keys(query)),
+        returned_keys(query),
         *((c.attribute.column, e.shape) for c, e in zip(query.conditions, matching, strict=True)),
         *(expression.shape for expression in later),
     )

@@ -206,7 +206,9 @@ def _value(attribute: Attribute, value: str) -> str:
         raise Problem(400, f"{attribute.named} is a whole number")
     if attribute.keyword == "TimezoneOffsetFromUTC" and _OFFSET_WITHOUT_SIGN.fullmatch(value):
         return f"+{value.strip()}"
-    return value if attribute.vr in {"LT", "ST", "UT", "UR"} else value.strip()
+    if attribute.vr in {"LT", "ST", "UT", "UR"}:
+        return value.rstrip()
+    return "\\".join([each.strip() for each in value.split("\\")])
 
 
 def _add_path(keys: dict[int, RequestedKey], attribute: Attribute, uid: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -54,8 +55,6 @@ class ResultWriter:
         Tags that the request names: results have them also without a value.
     item_keys
         The item keys that were requested of a sequence, by its tag.
-    base
-        Base URI of the service, for Retrieve URL.
     """
 
     def __init__(
@@ -64,10 +63,8 @@ class ResultWriter:
         attributes: Iterable[Attribute],
         requested: frozenset[int],
         item_keys: Mapping[int, tuple[Attribute, ...]],
-        base: str,
     ) -> None:
         self._level = level
-        self._base = base
         self._attributes = sorted({*attributes, *OF_THE_NODE}, key=lambda attribute: attribute.tag)
         self._requested = requested
         self._items = {
@@ -76,40 +73,44 @@ class ResultWriter:
             if a.items
         }
 
-    def json(self, matches: Iterable[Match]) -> Iterator[str]:
-        """Yield one JSON object for each result."""
+    def json(self, matches: Iterable[Match], base: str) -> Iterator[str]:
+        """Yield one JSON object for each result; ``base`` is the service's base URI."""
+        for elements in self._elements(matches, self._json_columns, base):
+            yield f"{{{','.join(elements)}}}"
 
+    def xml(self, matches: Iterable[Match], base: str) -> Iterator[str]:
+        """Yield the attributes of one Native DICOM Model for each result."""
+        for elements in self._elements(matches, self._xml_columns, base):
+            yield "".join(elements)
+
+    @cached_property
+    def _json_columns(self) -> list[_Column]:
         def writer(attribute: Attribute) -> Callable[[str], str]:
             if attribute.items:
                 return json_model.sequence_text(attribute, self._items[attribute.tag])
             return json_model.text_element(attribute.tag, attribute.vr)
 
-        for elements in self._elements(matches, writer):
-            yield f"{{{','.join(elements)}}}"
+        return self._columns(writer)
 
-    def xml(self, matches: Iterable[Match]) -> Iterator[str]:
-        """Yield the attributes of one Native DICOM Model for each result."""
-
+    @cached_property
+    def _xml_columns(self) -> list[_Column]:
         def writer(attribute: Attribute) -> Callable[[str], str]:
             if attribute.items:
                 return native_model.xml_sequence(attribute, self._items[attribute.tag])
             return native_model.text_attribute(attribute.tag, attribute.vr, attribute.keyword)
 
-        for elements in self._elements(matches, writer):
-            yield "".join(elements)
+        return self._columns(writer)
 
-    def _elements(
-        self,
-        matches: Iterable[Match],
-        writer: Callable[[Attribute], Callable[[str], str]],
-    ) -> Iterator[list[str]]:
-        """Yield the elements of each result, in the order of their tags."""
-        columns = [
+    def _columns(self, writer: Callable[[Attribute], Callable[[str], str]]) -> list[_Column]:
+        return [
             _Column(a.keyword, writer(a), a.tag in IF_KNOWN and a.tag not in self._requested) for a in self._attributes
         ]
+
+    def _elements(self, matches: Iterable[Match], columns: Iterable[_Column], base: str) -> Iterator[list[str]]:
+        """Yield the elements of each result, in the order of their tags."""
         path = _PATHS[self._level]
         for match in matches:
-            url = self._base + "".join([part + quote(match[keyword], "") for part, keyword in path])
+            url = base + "".join([part + quote(match[keyword], "") for part, keyword in path])
             values = {**match, **_OF_THE_NODE, "RetrieveURL": url}
             elements = []
             for keyword, write, leaves_out in columns:

@@ -6,13 +6,16 @@ import logging
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
+from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain, islice
 
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from backup_scp.dicom.attributes import ATTRIBUTES, BY_TAG, Attribute, Level
-from backup_scp.dicom.query.information_model import STUDY_ROOT, Query, read_query
+from backup_scp.dicom.query.information_model import STUDY_ROOT, Query, SingleValue, read_query
 from backup_scp.dicom.query.time_zone import InTimeZone, requested_offset
 from backup_scp.ports import IndexReader, Match
 from backup_scp.services.permissions import Right
@@ -28,65 +31,95 @@ from backup_scp.web.stores import Stores
 log = logging.getLogger(__name__)
 
 OFFERS = (Offer(DICOM_JSON), Offer(MULTIPART, DICOM_XML), Offer(JSON))
-MOST_COUNTED = 1000
+MOST_COUNTED = 100
 """How many results behind the last one are counted for the Warning header."""
 
+_SELECTIVE = {
+    Level.STUDY: {"StudyInstanceUID", "PatientID", "AccessionNumber"},
+    Level.SERIES: {"StudyInstanceUID", "SeriesInstanceUID"},
+    Level.IMAGE: {"SOPInstanceUID"},
+}
 _MOST_HELD = 1000  # results
 _WRITE_BYTES = 1 << 16  # what is shorter is sent at once, with its length
 _KEYWORDS = {"study": "StudyInstanceUID", "series": "SeriesInstanceUID"}
 
 
-def _search(level: Level, above: tuple[Level, ...]) -> Handler:
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """One search, ready to be run; it does not touch the index yet."""
+
+    query: Query
+    offset: str
+    asked: SearchRequest
+    writer: ResultWriter
+    offer: Offer
+    base: str
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether one value leaves few results, so that the answer takes less time than passing it to a thread."""
+        selective = _SELECTIVE[self.query.level]
+        return self.asked.limit is None and any(
+            condition.attribute.keyword in selective and isinstance(condition.matching, SingleValue)
+            for condition in self.query.conditions
+        )
+
+
+def _handler(level: Level, above: tuple[Level, ...]) -> Handler:
     """Return the handler of a resource; ``above`` are the levels that its path does not name."""
 
-    def handler(request: Request, stores: Stores) -> Response:
+    async def handler(request: Request, stores: Stores) -> Response:
         offer = media_types.require(request, OFFERS)
         path = {_KEYWORDS[name]: uid for name, uid in request.path_params.items()}
         asked = read_search(request.scope["query_string"], level, path)
-        return _answer(asked, above, offer, base_of(request), stores.index)
+        search = _prepared(asked, above, offer, base_of(request))
+        if stores.index_is_embedded and search.is_quick:
+            return _answer(search, stores.index)
+        return await run_in_threadpool(_answer, search, stores.index)
 
     return handler
 
 
-def _answer(asked: SearchRequest, above: tuple[Level, ...], offer: Offer, base: str, index: IndexReader) -> Response:
-    began = time.monotonic()
+def _prepared(asked: SearchRequest, above: tuple[Level, ...], offer: Offer, base: str) -> _Search:
     identifier = asked.identifier
     query = read_query(identifier, STUDY_ROOT, asked.negotiated)
-    wanted = [*query.return_keys, *asked.include, *result_tables.required(asked.level, above)]
+    item_keys = tuple((tag, tuple(inside.tag for inside in key.items)) for tag, key in asked.keys.items() if key.items)
+    returned, writer = _form(asked.level, above, query.return_keys, tuple(asked.include), item_keys)
     is_paged = asked.limit is not None or asked.offset > 0
-    query = Query(query.level, query.conditions, tuple(dict.fromkeys(wanted)), is_paged)
-    shown = {*STUDY_ROOT.unique_keys(asked.level), *wanted}
-    writer = ResultWriter(asked.level, shown, _requested(asked), _item_keys(asked), base)
+    query = Query(query.level, query.conditions, returned, is_paged)
+    return _Search(query, requested_offset(identifier), asked, writer, offer, base)
 
-    def search() -> Generator[Match, None, None]:
-        return _matches(index, query, requested_offset(identifier))
 
-    page, remaining = _page(search, asked)
-    headers = _warning(base, remaining)
+@lru_cache(maxsize=256)  # a viewer's searches ask for the same attributes again and again
+def _form(
+    level: Level,
+    above: tuple[Level, ...],
+    keys: tuple[Attribute, ...],
+    included: tuple[Attribute, ...],
+    item_keys: tuple[tuple[int, tuple[int, ...]], ...],
+) -> tuple[tuple[Attribute, ...], ResultWriter]:
+    """Return the attributes to ask the index for, and what writes them."""
+    returned = tuple(dict.fromkeys([*keys, *included, *result_tables.required(level, above)]))
+    items = {tag: tuple(item for item in BY_TAG[tag].items if item.tag in wanted) for tag, wanted in item_keys}
+    requested = frozenset(attribute.tag for attribute in (*keys, *included))
+    return returned, ResultWriter(level, {*STUDY_ROOT.unique_keys(level), *returned}, requested, items)
+
+
+def _answer(search: _Search, index: IndexReader) -> Response:
+    began = time.monotonic()
+    page, remaining = _page(lambda: _matches(index, search.query, search.offset), search.asked)
+    headers = _warning(search.base, remaining)
     first = next(page, None)
     if first is None:
         return Response(status_code=204, headers=headers)
-    results = chain([first], page)
-    if offer.name == MULTIPART:
+    results, writer = chain([first], page), search.writer
+    if search.offer.name == MULTIPART:
         multipart = MultipartWriter(DICOM_XML)
-        content_type, body = multipart.content_type, xml_body(writer.xml(results), multipart)
+        content_type, body = multipart.content_type, xml_body(writer.xml(results, search.base), multipart)
     else:
-        content_type, body = offer.name, json_body(writer.json(results))
-    log.debug("QIDO-RS at %s level: the first result after %.3f s", asked.level, time.monotonic() - began)
+        content_type, body = search.offer.name, json_body(writer.json(results, search.base))
+    log.debug("QIDO-RS at %s level: the first result after %.3f s", search.query.level, time.monotonic() - began)
     return _response(body, content_type, headers)
-
-
-def _requested(asked: SearchRequest) -> frozenset[int]:
-    return frozenset(asked.keys) | {attribute.tag for attribute in asked.include}
-
-
-def _item_keys(asked: SearchRequest) -> dict[int, tuple[Attribute, ...]]:
-    """Return the item keys that results have of a sequence that the request names: those that it names, else all."""
-    found = {}
-    for tag, key in asked.keys.items():
-        wanted = {inside.tag for inside in key.items}
-        found[tag] = tuple(item for item in BY_TAG[tag].items if item.tag in wanted or not wanted)
-    return found
 
 
 def _matches(index: IndexReader, query: Query, offset: str) -> Generator[Match, None, None]:
@@ -153,7 +186,7 @@ _STUDY, _SERIES, _IMAGE = Level.STUDY, Level.SERIES, Level.IMAGE
 
 def _route(path: str, transaction: str, level: Level, *above: Level) -> Route:
     keys = tuple(a.keyword for a in ATTRIBUTES if STUDY_ROOT.supports(a, level))
-    handler = _search(level, above)
+    handler = _handler(level, above)
     return Route(path, "GET", transaction, "10.6", Right.FIND, handler, OFFERS, (*keys, *NAMES))
 
 
