@@ -130,7 +130,7 @@ def _tell_commitments(commitments: list[OwedReports]) -> None:
     if commitments:
         say("Storage Commitment:")
     for owed in commitments:
-        who = f"{owed.requester.ae_title or 'a caller without a name'} at {owed.requester.address}"
+        who = f"{owed.requester.ae_title or 'a web client'} at {owed.requester.address}"
         counts = [(owed.waiting, "being checked"), (owed.owed, "pending"), (owed.given_up, "given up")]
         parts = ", ".join(f"{count(number, 'report')} {what}" for number, what in counts if number)
         say(f"  {who}: {parts}, since {moment(owed.since)}")

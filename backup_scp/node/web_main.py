@@ -87,6 +87,7 @@ def _serve(start: Start, messages: _ToTheNode) -> None:
             storage.index,
             ReadingCopies(storage, ingest).archive,
             ingest,
+            storage.index.commitments,
             storage.index.record_verification,
             index_is_embedded=settings.index_is_embedded,
         )

@@ -36,7 +36,8 @@ class Requester:
     site
         The clinic configured for it; empty without one.
     ae_title, address
-        Its AE title, and the network address of its call.
+        Its AE title, and the network address of its call.  A web client has no AE title: it asks for the result itself,
+        and gets no report.
     """
 
     site: str
@@ -145,6 +146,9 @@ class Commitments(Protocol):
         With ``own_only``, find nothing for an instance of which the requester sent no version.
         """
 
+    def find_request(self, transaction_uid: str) -> Commitment | None:
+        """Return the request of a web client, without a lease; it has no results while they are not known."""
+
     def lease_request(self, now: datetime, until: datetime, not_at: Collection[str] = ()) -> Commitment | None:
         """Lease a request whose instances are due for verification, from an address not in ``not_at``."""
 
@@ -163,7 +167,10 @@ class Commitments(Protocol):
         """End the lease of a request, and verify its instances again at ``due_at``."""
 
     def conclude(self, commitment: Commitment, results: Sequence[FailureReason | None], now: datetime) -> bool:
-        """Store the result for each reference; the report is pending from now on.  False when the lease was lost."""
+        """Store the result for each reference; False when the lease was lost.
+
+        The report is pending from now on.  A web client gets none: ``find_request`` returns its results for some days.
+        """
 
     def report_failed(
         self, commitment: Commitment, error: str, now: datetime, again_at: datetime, give_up_before: datetime

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from backup_scp.ports import IndexReader, ReadableArchive, VerificationResult
+from backup_scp.ports import Commitments, IndexReader, ReadableArchive, VerificationResult
 from backup_scp.services.delivery import RecordVerification
 from backup_scp.services.ingest import Ingest
 from backup_scp.services.verified_files import VerifiedFiles
@@ -27,6 +27,8 @@ class Stores:
         Reads stored files; what is damaged or missing comes from a copy, if there is one.
     ingest
         The only way in for an image.
+    commitments
+        Stores requests of Storage Commitment; the node works on them.
     record
         Records which files were found damaged: ``Index.record_verification``.
     index_is_embedded
@@ -38,6 +40,7 @@ class Stores:
     index: IndexReader
     archive: ReadableArchive
     ingest: Ingest
+    commitments: Commitments
     record: RecordVerification = _leave
     index_is_embedded: bool = False
     files: VerifiedFiles = field(init=False)

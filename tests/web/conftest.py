@@ -32,6 +32,7 @@ def client_of(
         stored.index,
         stored.archive,
         Ingest(stored.archive, stored.index),
+        stored.index.commitments,
         stored.index.record_verification,
         index_is_embedded=True,
     )

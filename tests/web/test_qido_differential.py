@@ -47,7 +47,7 @@ def index(tmp_path_factory) -> Iterator[SQLIndex]:
 
 @pytest.fixture(scope="module")
 def client(index) -> TestClient:
-    stores = Stores(index, cast("Any", None), cast("Any", None))
+    stores = Stores(index, cast("Any", None), cast("Any", None), index.commitments)
     return TestClient(application(stores, WebOptions()), base_url=BASE, client=("127.0.0.1", 50000))
 
 

@@ -159,8 +159,16 @@ class SQLCommitments:
         self._change(commitment, {"due_at": timestamp(due_at), **FREE})
 
     def conclude(self, commitment: Commitment, results: Sequence[FailureReason | None], now: datetime) -> bool:
-        values = {"state": _OWED, "due_at": timestamp(now), "results": json.dumps([reason or 0 for reason in results])}
+        is_reported = bool(commitment.request.requester.ae_title)
+        state, due_at = (_OWED, now) if is_reported else (_DONE, now + _FORGOTTEN_AFTER)
+        values = {"state": state, "due_at": timestamp(due_at), "results": json.dumps([each or 0 for each in results])}
         return self._change(commitment, values | FREE)
+
+    def find_request(self, transaction_uid: str) -> Commitment | None:
+        key = {"site": "", "ae_title": "", "transaction_uid": stored_key(transaction_uid)}
+        with self._database.reading() as connection:
+            row = connection.execute(sa.select(*_LEASED).filter_by(**key)).one_or_none()
+        return None if row is None else _leased(row)
 
     def report_failed(
         self, commitment: Commitment, error: str, now: datetime, again_at: datetime, give_up_before: datetime

@@ -180,7 +180,7 @@ def _clock(facts: NodeFacts) -> Iterator[Finding]:
 
 def _owed(owed: OwedReports, facts: NodeFacts) -> Finding:
     """Report undelivered Storage Commitment reports; for an AE that is not configured only as a note."""
-    who = f"{owed.requester.ae_title or 'a caller without a name'} at {owed.requester.address}"
+    who = f"{owed.requester.ae_title or 'a web client'} at {owed.requester.address}"
     number = count(owed.owed + owed.given_up, "Storage Commitment report")
     is_known = any(remote.ae_title == owed.requester.ae_title for remote in facts.settings.remotes)
     is_late = bool(owed.given_up or (owed.owed and facts.at - owed.since > _OVERDUE))

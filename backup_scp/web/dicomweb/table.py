@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from backup_scp.web.dicomweb import wado
+from backup_scp.web.dicomweb import commitment_requests, wado
 from backup_scp.web.dicomweb.qido import searching
 from backup_scp.web.dicomweb.stow import store_instances
 from backup_scp.web.route import Route
 
-ROUTES: tuple[Route, ...] = (*searching.ROUTES, *wado.ROUTES, *store_instances.ROUTES)
+ROUTES: tuple[Route, ...] = (
+    *searching.ROUTES,
+    *wado.ROUTES,
+    *store_instances.ROUTES,
+    *commitment_requests.ROUTES,
+)

@@ -14,11 +14,11 @@ from backup_scp.dicom.uids import is_like_uid
 from backup_scp.errors import InvalidDataSet
 from backup_scp.services.permissions import Right
 from backup_scp.web import media_types
+from backup_scp.web.dicomweb.request_body import LIMITS, batches, require_plain
 from backup_scp.web.dicomweb.response_module import OFFERS
 from backup_scp.web.dicomweb.stow.incoming_files import ImageKeeper, IncomingFiles
 from backup_scp.web.dicomweb.stow.incoming_metadata import IncomingMetadata
 from backup_scp.web.dicomweb.stow.multipart_reader import MultipartReader, PartTaker
-from backup_scp.web.dicomweb.stow.request_body import LIMITS, batches
 from backup_scp.web.dicomweb.stow.store_result import Image, StoreResult
 from backup_scp.web.media_types import DICOM, DICOM_JSON, MULTIPART, MediaType, Offer
 from backup_scp.web.problems import Problem
@@ -78,8 +78,7 @@ def _content_type(request: Request) -> MediaType:
     Problem
         400, 415
     """
-    if request.headers.get("content-encoding", "identity").lower() not in ("", "identity"):
-        raise Problem(415, "Send the body without Content-Encoding", {"Accept-Encoding": "identity"})
+    require_plain(request)
     if "content-type" not in request.headers:
         raise _unsupported()
     return media_types.parse_one(request.headers["content-type"])

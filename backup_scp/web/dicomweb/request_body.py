@@ -76,3 +76,33 @@ def _too_slow(what: str) -> Problem:
     return Problem(
         408, f"The request came too slowly: {what}. Images that came wholly are stored", {"Connection": "close"}
     )
+
+
+async def whole_body(request: Request, limits: BodyLimits, most_bytes: int) -> bytes:
+    """Return a short body.
+
+    Raises
+    ------
+    Problem
+        408, 413
+    """
+    parts: list[bytes] = []
+    size = 0
+    async for batch in batches(request, limits):
+        size += sum(map(len, batch))
+        if size > most_bytes:
+            raise Problem(413, f"The body may have {most_bytes >> 20} MiB", {"Connection": "close"})
+        parts += batch
+    return b"".join(parts)
+
+
+def require_plain(request: Request) -> None:
+    """Refuse a compressed body: a small one may have no end.
+
+    Raises
+    ------
+    Problem
+        415
+    """
+    if request.headers.get("content-encoding", "identity").lower() not in ("", "identity"):
+        raise Problem(415, "Send the body without Content-Encoding", {"Accept-Encoding": "identity"})
