@@ -10,7 +10,7 @@ delimiters, and a Data Set that is not encoded as its Transfer Syntax says.
 from backup_scp.dicom.data_set.byte_source import CHUNK_BYTES, WORK_BYTES
 from backup_scp.dicom.data_set.element_header import Elements
 from backup_scp.dicom.data_set.pattern import Part, Pattern, parts_of, varying
-from backup_scp.dicom.data_set.scanning import IDENTITY, Scanned, read, scan
+from backup_scp.dicom.data_set.scanning import IDENTITY, FoundPixels, Scanned, find_pixels, read, scan
 from backup_scp.dicom.data_set.sequences import items
 
 __all__ = [
@@ -18,9 +18,11 @@ __all__ = [
     "IDENTITY",
     "WORK_BYTES",
     "Elements",
+    "FoundPixels",
     "Part",
     "Pattern",
     "Scanned",
+    "find_pixels",
     "items",
     "parts_of",
     "read",

@@ -35,6 +35,8 @@ IDENTITY = frozenset((0x00080016, 0x00080018, 0x0020000D, 0x0020000E))
 
 _VALUE_BYTES = 64 << 10
 _PIXEL_DATA = 0x7FE00008
+_PIXEL_TAGS = frozenset((0x7FE00008, 0x7FE00009, 0x7FE00010))
+_LONGEST_TABLE_BYTES = 8 << 20  # of offsets, for a million frames
 _PATIENT_ID = 0x00100020
 _MOST_BEHIND = 1000  # limit of elements that are read behind the Pixel Data
 _PADDING_VR = frozenset((b"\0\0", b"  "))
@@ -161,6 +163,18 @@ class _Scan:
         self._encoding = detect(buffer, transfer_syntax_uid)
         stopped = self._collect(position, buffer, self._encoding)
         return not to_the_end or stopped is None or self._ends_with_pixels or self._is_whole_from(stopped)
+
+    def find(self, transfer_syntax_uid: str) -> int | None:
+        """Collect the wanted elements before the Pixel Data; return its position, None without any."""
+        position = self._pass_file_meta()
+        buffer = self._source.load(position)
+        self._encoding = detect(buffer, transfer_syntax_uid)
+        return self._collect(position, buffer, self._encoding)
+
+    @property
+    def encoding(self) -> HeaderEncoding:
+        """How the element headers are encoded."""
+        return self._encoding
 
     @property
     def has_found(self) -> bool:
@@ -309,3 +323,44 @@ class _Scan:
         if wanted:
             self._found[tag] = (b"SQ", data[: end - start - 8] if end - start <= len(data) else b"")
         return end
+
+
+class FoundPixels(NamedTuple):
+    """Where the Pixel Data of a Data Set is.
+
+    Attributes
+    ----------
+    elements
+        The wanted elements before it.
+    tag
+        That of Pixel Data, Float Pixel Data or Double Float Pixel Data.
+    position
+        Of its value.
+    length
+        Of its value; None when it is encapsulated.
+    """
+
+    elements: Elements
+    tag: int
+    position: int
+    length: int | None
+
+
+def find_pixels(stream: BinaryIO, transfer_syntax_uid: str, wanted: frozenset[int]) -> FoundPixels | None:
+    """Find the Pixel Data of a Data Set that is not deflated, and the wanted elements before it; None without any.
+
+    Raises
+    ------
+    InvalidDataSet
+        The bytes are no Data Set.
+    """
+    source = Stored(stream)
+    scan_ = _Scan(source, wanted, _PIXEL_DATA, value_bytes=_LONGEST_TABLE_BYTES)
+    position = scan_.find(transfer_syntax_uid)
+    while position is not None and (buffer := load_header(source, position)):
+        group, element, _ = scan_.encoding.item.unpack_from(buffer)
+        _, start, length = read_header(scan_.encoding, buffer, 0)
+        if (tag := group << 16 | element) in _PIXEL_TAGS:
+            return FoundPixels(scan_.elements, tag, position + start, None if length == UNDEFINED else length)
+        position = None if tag > max(_PIXEL_TAGS) or length == UNDEFINED else position + start + length
+    return None

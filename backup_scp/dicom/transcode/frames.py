@@ -69,7 +69,7 @@ class DecodedPixelData:
         self._source = source
         self._transfer_syntax_uid = transfer_syntax_uid
         self._pixel = ImagePixel.of(description)
-        self._fragments_by_frame = _split(source, fragments, description, self._pixel.number_of_frames)
+        self._fragments_by_frame = split(source, fragments, description, self._pixel.number_of_frames)
         if transfer_syntax_uid == uid.RLELossless and any(len(frame) > 1 for frame in self._fragments_by_frame):
             raise InstanceRefused("it has an RLE frame in several fragments, which PS3.5 G.3 does not allow")
         self.bytes_per_sample = self._pixel.bytes_per_sample
@@ -134,10 +134,16 @@ class DecodedPixelData:
         return read_codestream(self._transfer_syntax_uid, content, self._pixel)
 
 
-def _split(
+def split(
     source: BinaryIO, fragments: Sequence[Fragment], description: Description, frames: int
 ) -> list[tuple[Fragment, ...]]:
-    """Group the fragments by frame (PS3.5 A.4)."""
+    """Group the fragments by frame (PS3.5 A.4).
+
+    Raises
+    ------
+    InstanceRefused
+        It is not certain which fragment belongs to which frame.
+    """
     if not fragments:
         raise InstanceRefused("its Pixel Data has no Basic Offset Table, which PS3.5 A.4 requires")
     pieces = [fragment for fragment in fragments[1:] if fragment.length]
