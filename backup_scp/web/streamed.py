@@ -17,6 +17,8 @@ from backup_scp.web.problems import Problem
 
 log = logging.getLogger(__name__)
 
+_GATHERED_BYTES = 1 << 16
+
 
 class StreamedResponse(Response):
     """A body in parts, with little memory.
@@ -97,3 +99,17 @@ async def _gone(receive: Receive) -> None:
     """Return when the caller has closed the connection."""
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+def gathered(parts: Iterator[bytes]) -> Iterator[bytes]:
+    """Join short parts, so that few are sent; the first is not held back."""
+    pieces: list[bytes] = []
+    size, least = 0, 0
+    for part in parts:
+        pieces.append(part)
+        size += len(part)
+        if size > least:
+            yield b"".join(pieces) if len(pieces) > 1 else part
+            pieces, size, least = [], 0, _GATHERED_BYTES
+    if pieces:
+        yield b"".join(pieces)

@@ -1,0 +1,134 @@
+"""Retrieve metadata: all but long binary values, which get a URI each (PS3.18 10.4.1.1.5)."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from backup_scp.dicom.model_text import JSON as IN_JSON
+from backup_scp.dicom.model_text import XML as IN_XML
+from backup_scp.dicom.model_text import ModelText, data_set_text
+from backup_scp.dicom.native_model import document
+from backup_scp.errors import InstanceRefused
+from backup_scp.ports import StoredVersion
+from backup_scp.services.permissions import Right
+from backup_scp.web import media_types
+from backup_scp.web.byte_ranges import not_modified
+from backup_scp.web.dicomweb.wado import resources
+from backup_scp.web.dicomweb.wado.plain_data_set import plain
+from backup_scp.web.media_types import DICOM_JSON, DICOM_XML, JSON, MULTIPART, Offer
+from backup_scp.web.multipart_writer import MultipartWriter
+from backup_scp.web.route import Route, base_of
+from backup_scp.web.stores import Stores
+from backup_scp.web.streamed import StreamedResponse, gathered
+
+OFFERS = (Offer(DICOM_JSON), Offer(JSON), Offer(MULTIPART, DICOM_XML))
+_AHEAD = 8  # images that are read while the ones before are sent
+_THREADS = 4  # of all requests
+
+_IDENTITY = ((0x00080016, "sop_class_uid"), (0x00080018, "sop_instance_uid"))
+_ABOVE = ((0x0020000D, "study_instance_uid"), (0x0020000E, "series_instance_uid"))
+
+
+def metadata(request: Request, stores: Stores) -> Response:
+    """Answer a request for the metadata of a study, series or instance."""
+    offer = media_types.require(request, OFFERS)
+    held = resources.versions(request, stores)
+    tag = resources.etag(held, f"metadata {offer} {base_of(request)}")
+    if unchanged := not_modified(request, tag):
+        return unchanged
+    if offer.root:
+        writer = MultipartWriter(DICOM_XML)
+        texts = _in_order(request, stores, held, IN_XML)
+        return StreamedResponse(gathered(_multipart(writer, texts)), writer.content_type, headers={"etag": f"W/{tag}"})
+    texts = _in_order(request, stores, held, IN_JSON)
+    return StreamedResponse(gathered(_array(texts)), offer.name, headers={"etag": tag})
+
+
+def _array(texts: Iterator[str]) -> Iterator[bytes]:
+    before = "["
+    for text in texts:
+        yield f"{before}{text}".encode("utf-8", "replace")
+        before = ","
+    yield b"]"
+
+
+def _multipart(writer: MultipartWriter, texts: Iterator[str]) -> Iterator[bytes]:
+    for text in texts:
+        yield writer.head(DICOM_XML) + document(text)
+    yield writer.end()
+
+
+class _Readers:
+    """Threads that read ahead for all requests; started with the first."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pool: ThreadPoolExecutor | None = None
+
+    @property
+    def pool(self) -> ThreadPoolExecutor:
+        with self._lock:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(_THREADS, "metadata")
+            return self._pool
+
+
+_readers = _Readers()
+
+
+def _in_order(request: Request, stores: Stores, held: Sequence[StoredVersion], model: ModelText) -> Iterator[str]:
+    """Yield the text of each instance; some are read ahead."""
+    uris = (f"{resources.uri_of(request, one)}/bulkdata/" for one in held)
+    if len(held) == 1:
+        yield _text(stores, held[0], model, next(uris))
+        return
+    waiting = zip(held, uris, strict=True)
+    begun: deque[Future[str]] = deque()
+    try:
+        while True:
+            for one, uri in waiting:
+                begun.append(_readers.pool.submit(_text, stores, one, model, uri))
+                if len(begun) >= _AHEAD:
+                    break
+            if not begun:
+                return
+            yield begun.popleft().result()
+    finally:
+        for each in begun:
+            each.cancel()
+
+
+def _text(stores: Stores, held: StoredVersion, model: ModelText, bulk_uri: str) -> str:
+    with resources.opened(stores, held) as file:
+        try:
+            with plain(file) as data_set:
+                text = data_set_text(
+                    data_set.read_at, data_set.size_bytes, data_set.transfer_syntax_uid, model, bulk_uri
+                )
+        except InstanceRefused:  # deflated, and cannot be inflated
+            return model.item(_identity(held, model))
+    if not text.is_whole and not any("00080018" in element[:40] for element in text.elements):
+        return model.item(_identity(held, model))  # bytes that are no Data Set
+    return model.item(text.elements)
+
+
+def _identity(held: StoredVersion, model: ModelText) -> Iterator[str]:
+    """Yield what is known of an instance whose Data Set cannot be read."""
+    for tag, name in (*_IDENTITY, *_ABOVE):
+        yield model.values(tag, "UI", getattr(held, name))
+
+
+ROUTES = tuple(
+    Route(f"{path}/metadata", "GET", f"Retrieve {name} Metadata", "10.4", Right.RETRIEVE, metadata, OFFERS)
+    for name, path in (
+        ("Study", "/studies/{study}"),
+        ("Series", "/studies/{study}/series/{series}"),
+        ("Instance", "/studies/{study}/series/{series}/instances/{instance}"),
+    )
+)
