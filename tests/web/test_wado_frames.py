@@ -172,6 +172,7 @@ def test_frames_are_found_by_tables_and_by_fragments(stored, web):
         assert decoded.content == multi_frame(4).PixelData[2 * size : 3 * size]
 
 
+@pytest.mark.filterwarnings("ignore:Expected explicit VR")
 def test_every_sample_with_pixels_has_the_frames_that_pydicom_finds(stored, web):
     count = 0
     for sample in pydicom_samples():
