@@ -195,7 +195,7 @@ def test_every_sample_with_pixels_has_the_frames_that_pydicom_finds(stored, web)
             (part,) = parts_of(answer)
             assert part.content.rstrip(b"\0") == expected[-1].rstrip(b"\0"), sample.name
             count += 1
-    assert count > 20
+    assert count > 10
 
 
 def test_a_frame_of_a_damaged_file_is_never_sent(stored, web):
