@@ -13,6 +13,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from backup_scp.errors import InvalidSettings
+from backup_scp.web.guarded_connection import GuardedConnection
 from backup_scp.web.options import WebOptions
 
 _GRACE_S = 5  # for answers that are being sent
@@ -53,6 +54,7 @@ class WebServer:
     def __init__(self, app: ASGIApp, options: WebOptions) -> None:
         config = uvicorn.Config(
             app,
+            http=GuardedConnection,
             lifespan="off",
             ws="none",
             log_config=None,

@@ -24,11 +24,9 @@ def stored(tmp_path) -> Iterator[Stored]:
         yield stored
 
 
-def client_of(
-    stored: Stored, options: WebOptions | None = None, address: str = "127.0.0.1", base: str = BASE
-) -> TestClient:
-    """Return a client; its paths are below ``/dicom-web``."""
-    stores = Stores(
+def stores_of(stored: Stored) -> Stores:
+    """Return what handlers use, on this archive and index."""
+    return Stores(
         stored.index,
         stored.archive,
         Ingest(stored.archive, stored.index),
@@ -36,7 +34,13 @@ def client_of(
         stored.index.record_verification,
         index_is_embedded=True,
     )
-    app = application(stores, options or WebOptions())
+
+
+def client_of(
+    stored: Stored, options: WebOptions | None = None, address: str = "127.0.0.1", base: str = BASE
+) -> TestClient:
+    """Return a client; its paths are below ``/dicom-web``."""
+    app = application(stores_of(stored), options or WebOptions())
     client = TestClient(app, base_url=base, client=(address, 50000), follow_redirects=False)
     client.headers["accept"] = "*/*"
     return client

@@ -12,7 +12,7 @@ from itertools import chain, islice
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from backup_scp.dicom.attributes import ATTRIBUTES, BY_TAG, Attribute, Level
 from backup_scp.dicom.query.information_model import STUDY_ROOT, Query, SingleValue, read_query
@@ -27,6 +27,7 @@ from backup_scp.web.media_types import DICOM_JSON, DICOM_XML, JSON, MULTIPART, O
 from backup_scp.web.multipart_writer import MultipartWriter
 from backup_scp.web.route import Handler, Route, base_of
 from backup_scp.web.stores import Stores
+from backup_scp.web.streamed import StreamedResponse
 
 log = logging.getLogger(__name__)
 
@@ -166,10 +167,17 @@ def _response(body: Iterator[bytes], content_type: str, headers: dict[str, str])
     second = next(pieces, None)
     if second is None:
         return Response(first, headers=headers, media_type=content_type)
-    return StreamingResponse(chain([first, second], pieces), headers=headers, media_type=content_type)
+    return StreamedResponse(_with_rest(first, second, pieces), content_type, headers=headers)
 
 
-def _pieces(body: Iterator[bytes]) -> Iterator[bytes]:
+def _with_rest(first: bytes, second: bytes, pieces: Generator[bytes, None, None]) -> Iterator[bytes]:
+    with closing(pieces):  # when the caller is gone, the search ends
+        yield first
+        yield second
+        yield from pieces
+
+
+def _pieces(body: Iterator[bytes]) -> Generator[bytes, None, None]:
     piece: list[bytes] = []
     length = 0
     for part in body:

@@ -1,0 +1,33 @@
+"""dicomweb-client, which others have written, searches a running node."""
+
+from __future__ import annotations
+
+import pytest
+from dicomweb_client.api import DICOMwebClient
+
+from tests.samples import dx, encode
+from tests.system.web import web_address, web_node
+
+
+@pytest.fixture
+def client(make_node) -> DICOMwebClient:
+    node = web_node(make_node)
+    node.start()
+    assert {answer.status for answer in node.send([encode(dx(number=number)) for number in range(3)])} == {0}
+    return DICOMwebClient(web_address(node))
+
+
+def test_it_searches(client):
+    ds = dx()
+    (study,) = client.search_for_studies(search_filters={"PatientID": ds.PatientID}, fields=["StudyDescription"])
+    uid = study["0020000D"]["Value"][0]
+    assert uid == ds.StudyInstanceUID
+    assert client.search_for_studies(search_filters={"PatientName": "nobody*"}) == []
+    assert client.search_for_studies(fuzzymatching=True, search_filters={"PatientName": "Fam"}) == [
+        client.search_for_studies()[0]
+    ]
+    (series,) = client.search_for_series(uid)
+    assert series["00201209"]["Value"] == [3]
+    assert len(client.search_for_instances(uid)) == 3
+    assert len(client.search_for_instances(limit=2)) == 2
+    assert len(client.search_for_instances(get_remaining=True, limit=2)) == 3
