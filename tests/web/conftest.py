@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
@@ -34,6 +35,12 @@ def stores_of(stored: Stored) -> Stores:
         stored.index.record_verification,
         index_is_embedded=True,
     )
+
+
+def stores_of_index(index: Any) -> Stores:
+    """Return what searches use: an index alone."""
+    nothing: Any = None
+    return Stores(index, nothing, nothing, nothing, index_is_embedded=True)
 
 
 def client_of(

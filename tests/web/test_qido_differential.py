@@ -21,11 +21,10 @@ from backup_scp.index.connection.migrate import upgrade
 from backup_scp.index.sql_index import SQLIndex
 from backup_scp.web.app import application
 from backup_scp.web.options import WebOptions
-from backup_scp.web.stores import Stores
 from tests.differential import Asked, archive, asked, versions
 from tests.index.examples import filling
 from tests.reference_archive import ReferenceArchive
-from tests.web.conftest import BASE
+from tests.web.conftest import BASE, stores_of_index
 
 SEARCHES = int(os.environ.get("BACKUP_SCP_TEST_SEARCHES", "200"))
 OF_ONE_ARCHIVE = 200
@@ -48,7 +47,7 @@ def index(tmp_path_factory) -> Iterator[SQLIndex]:
 @pytest.fixture(scope="module")
 def client(index) -> TestClient:
     stores = Stores(index, cast("Any", None), cast("Any", None), index.commitments)
-    return TestClient(application(stores, WebOptions()), base_url=BASE, client=("127.0.0.1", 50000))
+    return TestClient(application(stores_of_index(index), WebOptions()), base_url=BASE, client=("127.0.0.1", 50000))
 
 
 def with_words_of_a_name(chance: random.Random, name: str, question: Asked) -> Asked:

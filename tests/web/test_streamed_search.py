@@ -14,7 +14,7 @@ from backup_scp.index.reading.select import returned_keys
 from backup_scp.ports import Match
 from backup_scp.web.app import application
 from backup_scp.web.options import WebOptions
-from backup_scp.web.stores import Stores
+from tests.web.conftest import stores_of_index
 
 MANY = 1_000_000
 
@@ -42,7 +42,7 @@ class Endless:
 
 def messages(index: Endless, query: bytes, most: int) -> Iterator[dict[str, Any]]:
     """Search, and yield up to so many of the messages that the server gets; then the caller is gone."""
-    app = application(Stores(cast("Any", index), cast("Any", None), cast("Any", None)), WebOptions())
+    app = application(stores_of_index(index), WebOptions())
     sent: list[dict[str, Any]] = []
 
     async def receive() -> dict[str, Any]:
