@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -46,7 +46,6 @@ def index(tmp_path_factory) -> Iterator[SQLIndex]:
 
 @pytest.fixture(scope="module")
 def client(index) -> TestClient:
-    stores = Stores(index, cast("Any", None), cast("Any", None), index.commitments)
     return TestClient(application(stores_of_index(index), WebOptions()), base_url=BASE, client=("127.0.0.1", 50000))
 
 
