@@ -130,6 +130,10 @@ class DestinationAway(DestinationUnavailable):
     """A drive that takes copies is not connected: it may be at home, or in the safe."""
 
 
+class CopyingStopped(DestinationUnavailable):
+    """An alarm stops the work at all copies, until a person has looked."""
+
+
 class DestinationForeign(DestinationAway):
     """The drive that is connected takes the copies of another archive."""
 

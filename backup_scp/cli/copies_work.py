@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from backup_scp.node.opening import OpenStores
     from backup_scp.node.settings import CopySettings, Settings
     from backup_scp.ports import Progress, VerificationResult
-    from backup_scp.services.copying import Copying, Pace
+    from backup_scp.services.comparing import Pace
+    from backup_scp.services.copying import Copying
     from backup_scp.services.ingest import Ingest
 
 Work = Callable[..., None]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from backup_scp.errors import DestinationUnavailable, InvalidSelection, InvalidSettings, Unavailable
+from backup_scp.errors import CopyingStopped, InvalidSelection, InvalidSettings, Unavailable
 from backup_scp.machine import clock
 from backup_scp.machine.hours import Hours
 from backup_scp.node.copy_places import open_place
@@ -19,7 +19,8 @@ from backup_scp.node.mass_changes import mass_changes
 from backup_scp.node.opening import OpenStores
 from backup_scp.node.settings import CopySettings, Sections, Settings
 from backup_scp.ports import Contents, CopyPlace, Index
-from backup_scp.services.copying import Copying, Pace
+from backup_scp.services.comparing import Pace
+from backup_scp.services.copying import Copying
 from backup_scp.services.ingest import Ingest
 from backup_scp.services.throttle import Throttle
 from backup_scp.watch.alarm import CopyAlarm
@@ -91,7 +92,7 @@ def pace_of(copy: CopySettings, alarm: CopyAlarm) -> Pace:
 
     def pace(size_bytes: int) -> None:
         if why := alarm.sentence:
-            raise DestinationUnavailable(f"Stopped by an alarm: {why}. {_GO_ON}")
+            raise CopyingStopped(f"Stopped by an alarm: {why}. {_GO_ON}")
         throttle.wait(size_bytes)
 
     return pace

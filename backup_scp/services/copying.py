@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -21,7 +21,6 @@ from backup_scp.ports import (
     Archive,
     ArchivedFile,
     CopyBatch,
-    CopyItem,
     CopyPlace,
     CopyResult,
     Index,
@@ -32,6 +31,7 @@ from backup_scp.ports import (
     VerificationResult,
     WaitingPlace,
 )
+from backup_scp.services.comparing import Comparing, Pace, some
 from backup_scp.services.healing import heal
 from backup_scp.services.ingest import Ingest
 from backup_scp.services.lease_keeper import kept
@@ -44,14 +44,12 @@ log = logging.getLogger(__name__)
 
 MOST_IN_A_BATCH = 500
 MOST_BYTES_IN_A_BATCH = 500_000_000
-_MOST_COMPARED, _MOST_COMPARED_BYTES = 100, 64_000_000
+_MOST_COMPARED = 100
 _SEEN_EVERY_S = 60.0
 _MOST_HEALED = 100
 _UNSAID = "The place says nothing of it"
 
 OnProgress = Callable[[Progress], None]
-Pace = Callable[[int], None]
-"""Called with a number of bytes that were read; limits the rate, and raises to end the work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +150,7 @@ class Copying:
         self._registered_at = 0.0
         self._known = 0  # the number of the copy that was recognised
         self._concluded = 0  # the number of the copy that stands alone, with all that we know of
+        self._comparing = Comparing(place, pace)
         self.done = CopyRun()
         if isinstance(place, WaitingPlace):
             place.watch = lambda: pace(0)
@@ -280,6 +279,8 @@ class Copying:
     def compare(self, copy: int, on_progress: OnProgress = lambda _: None, *, all_of_it: bool = True) -> bool:
         """Read back what the copy has, and compare; True when the pass is over.
 
+        What cannot be read while the place answers otherwise is told as an alarm, and is for the next pass.
+
         Parameters
         ----------
         all_of_it
@@ -293,24 +294,21 @@ class Copying:
         position = 0 if all_of_it else self._records.comparison(copy)[0]
         while True:
             self._pace(0)
-            items = _some(self._records.stored(copy, position, _MOST_COMPARED))
-            results = list(self._paced(self._place.compare(items), items)) if items else []
+            items = some(self._records.stored(copy, position, _MOST_COMPARED))
+            results = self._comparing.compare(items)
             until = items[-1].number if items else None
             alarm = self._place.noticed() if isinstance(self._place, NoticingPlace) else ""
+            alarm = alarm or self._comparing.noticed()
             self._records.record_comparison(copy, results, clock.now(), until=until, alarm=alarm)
             self.done.alarm = alarm or self.done.alarm
             self.done.compared += len(results)
             self._tell_damage(results)
             on_progress(Progress(self.done.compared, total))
+            if not items:
+                self._comparing.unread = 0
             if not items or not all_of_it:
                 return not items
             position = items[-1].number
-
-    def _paced(self, results: Iterable[CopyResult], items: Sequence[CopyItem]) -> Iterator[CopyResult]:
-        sizes = {item.number: item.held.size_bytes for item in items}
-        for result in results:
-            self._pace(sizes[result.number])
-            yield result
 
     def _tell_damage(self, results: Sequence[CopyResult]) -> None:
         for result in results:
@@ -338,16 +336,6 @@ class Copying:
             else:
                 self.done.healed += 1
                 log.warning("%s was damaged and is healed from copy %s", item.held.location, self._place.name)
-
-
-def _some(items: Sequence[CopyItem]) -> Sequence[CopyItem]:
-    """Return the first items that together have a limited size, at least one: other work waits for their end."""
-    size_bytes = 0
-    for position, item in enumerate(items):
-        size_bytes += item.held.size_bytes
-        if position and size_bytes > _MOST_COMPARED_BYTES:
-            return items[:position]
-    return items
 
 
 class _Paced(io.RawIOBase):

@@ -12,7 +12,7 @@ from backup_scp.copies.cloud.byte_store import NameState
 from backup_scp.copies.cloud.cloud_names import digests_of
 from backup_scp.errors import DestinationRefuses, DestinationUnavailable, FileMissing
 
-_FAILING_READS = 0.001  # after the tries of a library
+_FAILING_READS = 0.05  # after the tries of a library
 
 
 class FaultyStore:

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from backup_scp.errors import ArchiveUnavailable, DestinationUnavailable
+from backup_scp.errors import ArchiveUnavailable, CopyingStopped, DestinationUnavailable
 from backup_scp.machine import clock
 from backup_scp.ports import Contents
 from backup_scp.services.copying import Copying, CopyTimers
@@ -323,6 +323,68 @@ def test_what_is_damaged_there_is_found_and_written_again(stored, place, made):
     assert sorted(place.objects.values()) == files(stored)
 
 
+@pytest.fixture
+def unreadable(place, monkeypatch):
+    """Let the reading of some names fail, each of them so many times; return how often each is still to fail."""
+    left: dict[str, int] = {}
+    compare = place.compare
+
+    def compares(items):
+        for item in items:
+            if left.get(item.stored.name):
+                left[item.stored.name] -= 1
+                raise DestinationUnavailable("The place does not answer (status 500)")
+            yield from compare([item])
+
+    monkeypatch.setattr(place, "compare", compares)
+    return left
+
+
+def test_a_pass_ends_and_says_what_it_could_not_read(stored, place, made, unreadable):
+    for number in range(9):
+        stored.put(tiny(number), number)
+    copying = made()
+    copy = filled(copying, place)
+    first, second, *_, last = place.objects
+    unreadable |= {first: 999, second: 2, last: 999}
+    with place:
+        assert copying.compare(copy)
+    assert (copying.done.compared, copying.done.damaged) == (7, 0)
+    (state,) = stored.index.copies.states(clock.now())
+    assert "2 images were not read back" in state.alarm == copying.done.alarm
+    assert (state.held, state.due) == (9, 0)
+    unreadable.clear()
+    with place:
+        copying.compare(copy)
+    assert stored.index.copies.states(clock.now())[0].alarm == ""
+
+
+def test_a_place_that_answers_nothing_is_away(stored, place, made, unreadable):
+    for number in range(9):
+        stored.put(tiny(number), number)
+    copying = made()
+    copy = filled(copying, place)
+    unreadable |= dict.fromkeys(place.objects, 999)
+    with place, pytest.raises(DestinationUnavailable, match="status 500"):
+        copying.compare(copy)
+    assert sum(unreadable.values()) >= 9 * 999 - 9
+
+
+def test_an_alarm_ends_a_comparison_at_once(stored, place, made):
+    stored.put(tiny(1))
+    copy = filled(made(), place)
+    paced: list[int] = []
+
+    def pace(size_bytes):
+        paced.append(size_bytes)
+        if size_bytes:
+            raise CopyingStopped("Look first")
+
+    with place, pytest.raises(CopyingStopped):
+        made(pace=pace).compare(copy)
+    assert [size_bytes > 0 for size_bytes in paced] == [False, True]
+
+
 def test_what_is_noticed_while_comparing_is_recorded_until_a_pass_notices_nothing(stored, place, made, monkeypatch):
     monkeypatch.setattr("backup_scp.services.copying._MOST_COMPARED", 2)
     for number in range(5):
@@ -437,7 +499,7 @@ def test_a_comparison_by_a_person_begins_at_the_first_one(stored, place, made, m
 
 
 def test_a_comparison_of_large_images_gives_other_work_its_turn(stored, place, made, monkeypatch):
-    monkeypatch.setattr("backup_scp.services.copying._MOST_COMPARED_BYTES", 1)
+    monkeypatch.setattr("backup_scp.services.comparing._MOST_COMPARED_BYTES", 1)
     for number in range(3):
         stored.put(tiny(number), number)
     copying = made()
