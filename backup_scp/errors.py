@@ -94,6 +94,10 @@ class Unavailable(BackupSCPError):  # noqa: N818
     """Try again later; nothing was lost."""
 
 
+class AlertNotSent(Unavailable):
+    """A channel took no alert."""
+
+
 class ArchiveUnavailable(Unavailable):
     """The archive cannot be written or read."""
 

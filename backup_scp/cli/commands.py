@@ -24,6 +24,7 @@ _COMMANDS = {
     "restore": "restore",
     "drill": "drill",
     "plan": "plan",
+    "alerts": "alerts",
     "verify": "verify",
     "rebuild": "rebuild",
     "copies": "copies",

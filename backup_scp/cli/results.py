@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from backup_scp.cli.alerts import AlertSent
 from backup_scp.cli.copies import Forgotten
 from backup_scp.cli.copies_fetch import FetchedImages
 from backup_scp.cli.copies_report import CopiesRun
@@ -55,6 +56,7 @@ RESULTS = {
     "restore": Result(RestoreSummary),
     "drill": Result(DrillRun, "Exit code 1 when something is wrong, or when no copy could be reached."),
     "plan": Result(DisasterPlan),
+    "alerts test": Result(list[AlertSent], "One for each channel; exit code 1 when one of them did not take it."),
     "verify": Result(Verification),
     "rebuild": Result(Rebuild),
     "copies": Result(list[CopyState]),

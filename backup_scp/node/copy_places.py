@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from backup_scp.errors import InvalidSettings
 from backup_scp.machine.addresses import is_loopback
 from backup_scp.node.remote_aes import local_ae, remote_at
-from backup_scp.node.settings import CopySettings, Settings
+from backup_scp.node.settings import CopySettings, Settings, first_line
 from backup_scp.ports import CopyPlace, Index
 
 if TYPE_CHECKING:
@@ -101,16 +101,7 @@ def dicomweb_access(settings: Settings, copy: CopySettings, who: str) -> DICOMwe
 def _secret(settings: Settings, copy: CopySettings, key: str, who: str = "") -> str:
     """Return the first line of the file that a setting names; empty without one."""
     said, who = getattr(copy, key), who or f"[[copy]] {copy.name}"
-    if not said:
-        return ""
-    try:
-        lines = (settings.home / Path(said).expanduser()).read_text("utf-8").splitlines()
-    except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text"
-        raise InvalidSettings(f"{who}, {key}: {said} cannot be read ({reason})") from None
-    if not lines or not lines[0].strip():
-        raise InvalidSettings(f"{who}, {key}: {said} is empty")
-    return lines[0].strip()
+    return first_line(settings, said, f"{who}, {key}") if said else ""
 
 
 def _drive(settings: Settings, copy: CopySettings, _: Index) -> CopyPlace:

@@ -50,6 +50,7 @@ class CopySnapshot:
             sections["index"]["url"] = ""  # it may hold a password
         for copy in sections["copy"]:
             copy["access_key"] = ""
+        sections["alerts"]["webhook"] = ""  # its URL often is a secret
         return msgspec.toml.encode(sections).decode()
 
 

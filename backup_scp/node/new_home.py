@@ -105,6 +105,8 @@ def adapt(saved: str, home: Path, *, ae_title: str = "") -> Adapted:
             node=msgspec.structs.replace(sections.node, plain=True),
             remote=tuple(msgspec.structs.replace(remote, tls=False) for remote in sections.remote),
         )
+    if (named := sections.alerts.smtp_password_file) and not _is_here(home, named):
+        notes.append(f"E-mail of [alerts] waits for its smtp_password_file: {named}")
     for copy in sections.copy:
         for key in ("secret_key_file", "password_file", "token_file", "rclone_config", "ca"):
             named = getattr(copy, key)

@@ -4,6 +4,7 @@ Each Protocol is the contract; one contract suite in ``tests/`` runs on every im
 """
 
 from backup_scp.dicom.file_meta import Heading
+from backup_scp.ports.alerts import ALERTS, Alert, AlertChannel
 from backup_scp.ports.archive import (
     IMPORT,
     STOW,
@@ -91,11 +92,14 @@ from backup_scp.ports.versions import (
 )
 
 __all__ = [
+    "ALERTS",
     "IMPORT",
     "RECOVERED",
     "RECOVERY",
     "STOW",
     "AddResult",
+    "Alert",
+    "AlertChannel",
     "Answers",
     "Archive",
     "ArchivedFile",

@@ -15,7 +15,7 @@ from backup_scp.node.health.finding import Finding, Severity
 from backup_scp.node.health.refused import refused
 from backup_scp.node.run_record import NodeState
 from backup_scp.node.settings import Settings
-from backup_scp.ports import RECOVERY, OwedReports
+from backup_scp.ports import ALERTS, RECOVERY, OwedReports
 
 _LEAST_ROOM_BYTES = 100_000_000
 _OVERDUE = timedelta(days=1)
@@ -34,6 +34,7 @@ def findings(facts: NodeFacts) -> list[Finding]:
         found += refused(known.rejections, facts.settings, facts.at)
         found += copies(facts.settings, known.copies, facts.at)
         found += drills(facts.settings, known.copies, known.drills, facts.at)
+        found += _alerts(facts, known)
         found += [_owed(one, facts) for one in known.commitments if one.error or one.given_up]
     return sorted(found, key=lambda finding: finding.severity is not Severity.ACT)
 
@@ -176,6 +177,16 @@ def _clock(facts: NodeFacts) -> Iterator[Finding]:
     if facts.known is not None and facts.known.clock_doubt.images:
         doubt = facts.known.clock_doubt
         yield (_note if doubt.is_over else _act)("clock", doubt.sentence)
+
+
+def _alerts(facts: NodeFacts, known: Known) -> Iterator[Finding]:
+    """Report a channel that takes no message; after a day a person must look."""
+    task = known.tasks.get(ALERTS)
+    if task is None or not task.note or not facts.settings.alerts.has_channel:
+        return
+    is_late = facts.at - task.began_at > _OVERDUE
+    told = f"Since {moment(task.began_at)} nobody can be told by every channel. {task.note}"
+    yield (_act if is_late else _note)("alerts", told, "backup-scp alerts test")
 
 
 def _owed(owed: OwedReports, facts: NodeFacts) -> Finding:

@@ -9,7 +9,7 @@ it.
 
 from backup_scp.node.settings.reading import DEFAULT_HOME, SYSTEM_FILE, find_file, load
 from backup_scp.node.settings.sections import CopySettings, NodeSettings, RemoteSettings, Sections
-from backup_scp.node.settings.values import Settings
+from backup_scp.node.settings.values import Settings, first_line
 
 __all__ = [
     "DEFAULT_HOME",
@@ -20,5 +20,6 @@ __all__ = [
     "Sections",
     "Settings",
     "find_file",
+    "first_line",
     "load",
 ]

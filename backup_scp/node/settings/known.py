@@ -15,6 +15,9 @@ PREFIX = "BACKUP_SCP_"
 HOME = "BACKUP_SCP_HOME"
 CONFIG = "BACKUP_SCP_CONFIG"
 
+SMTP_PASSWORD = "BACKUP_SCP_SMTP_PASSWORD"  # noqa: S105 - its name
+"""The variable with the password for e-mail; the settings name a file instead."""
+
 _TEST_PREFIX = "BACKUP_SCP_TEST_"
 EXPLAINED = "conf/backup-scp.toml explains every setting"
 
@@ -61,7 +64,7 @@ def require_known_variable(name: str, value: str) -> None:
     ------
     InvalidSettings
     """
-    if name in _VARIABLES | {HOME, CONFIG, *LISTS} or name.startswith(_TEST_PREFIX):
+    if name in _VARIABLES | {HOME, CONFIG, SMTP_PASSWORD, *LISTS} or name.startswith(_TEST_PREFIX):
         return
     if _OF_A_PLATFORM.fullmatch(name) or _ADDRESS_OF_A_PLATFORM.match(value):
         return

@@ -174,3 +174,21 @@ def _path_of(url: str, setting: str) -> Path:
             f"{setting}: {scheme} is not an archive that this version knows: a folder or file:///PATH"
         )
     return Path(url).expanduser()
+
+
+def first_line(settings: Settings, file: str, what: str) -> str:
+    """Return the first line of a file with a secret, which a setting names.
+
+    Raises
+    ------
+    InvalidSettings
+        The text begins with ``what``, the setting.
+    """
+    try:
+        lines = (settings.home / Path(file).expanduser()).read_text("utf-8").splitlines()
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise InvalidSettings(f"{what}: {file} cannot be read ({reason})") from None
+    if not lines or not lines[0].strip():
+        raise InvalidSettings(f"{what}: {file} is empty")
+    return lines[0].strip()

@@ -1,0 +1,1 @@
+"""Tests of the channels of alerts, with real servers on loopback."""
