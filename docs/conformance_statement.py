@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from backup_scp import __version__
-from docs import conformance_keys, conformance_tables
+from docs import conformance_keys, conformance_tables, conformance_web
 
 STATEMENT = Path(__file__).with_name("conformance-statement.md")
 TEMPLATE = Path(__file__).with_name("conformance-statement.template.md")
@@ -29,7 +29,8 @@ def _made(name: str, argument: str | None) -> str:
     """Make what stands at one place: ``{{function}}``, or ``{{function argument}}``."""
     if name == "version":
         return __version__
-    make: Callable[..., str] = getattr(conformance_keys, name, None) or getattr(conformance_tables, name)
+    modules = (conformance_keys, conformance_web, conformance_tables)
+    make: Callable[..., str] = next(getattr(module, name) for module in modules if hasattr(module, name))
     return make(argument) if argument else make()
 
 

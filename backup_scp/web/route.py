@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -52,6 +53,11 @@ class Route:
     offers: tuple[Offer, ...]
     parameters: tuple[str, ...] = ()
     content_types: tuple[Offer, ...] = ()
+
+    @property
+    def template(self) -> str:
+        """The path as documents write it."""
+        return re.sub(r":\w+}", "}", self.path)
 
 
 def base_of(request: Request) -> str:

@@ -32,9 +32,9 @@ def described(answer) -> dict[tuple[str, str], ET.Element]:
 @pytest.mark.parametrize("path", ["", "/"])
 def test_every_route_is_described(web, path):
     found = described(web.options(path))
-    assert set(found) == {(route.path, route.method) for route in ROUTES}
+    assert set(found) == {(route.template, route.method) for route in ROUTES}
     for route in ROUTES:
-        method = found[route.path, route.method]
+        method = found[route.template, route.method]
         assert method.get("id") == route.transaction.replace(" ", "")
         named = {param.get("name") for param in method.iter(f"{WADL}param")}
         assert {*route.parameters, *(["Accept"] if route.offers else [])} == named

@@ -33,7 +33,7 @@ def _document(base: str, routes: Iterable[Route]) -> Iterator[str]:
     yield f"<resources base={quoteattr(base)}>\n"
     by_path: dict[str, list[Route]] = {}
     for route in routes:
-        by_path.setdefault(route.path, []).append(route)
+        by_path.setdefault(route.template, []).append(route)
     for path, methods in by_path.items():
         yield f"<resource path={quoteattr(path.lstrip('/'))}>\n"
         for route in methods:

@@ -1,0 +1,65 @@
+"""Tables of DICOM Web services for the Conformance Statement, from the table of routes and from that of permissions."""
+
+from __future__ import annotations
+
+from pydicom.datadict import dictionary_description
+
+from backup_scp.dicom.attributes import Attribute, Level
+from backup_scp.services.permissions import CallerKind, Right, may
+from backup_scp.web.dicomweb.qido.parameters import NAMES
+from backup_scp.web.dicomweb.qido.result_tables import IF_KNOWN, ITEM_KEYS, REQUIRED
+from backup_scp.web.dicomweb.qido.result_writer import OF_THE_NODE
+from backup_scp.web.dicomweb.table import ROUTES
+from docs.conformance_tables import table
+
+_PARAMETERS = {
+    "fuzzymatching": "each word of the key, in any order, begins a word of the name (the matching FUZZY of Table 5-3)",
+    "emptyvaluematching": 'two quotation marks (`""`) match an attribute without a value',
+    "multiplevaluematching": "the entity has each of several values, which a backslash separates",
+    "includefield": "further attributes by keyword or tag, separated by commas, or `all`; may be repeated",
+    "limit": "a whole number; without it there is no limit",
+    "offset": "a whole number",
+    "accept": "a media type, for callers who cannot set a header",
+}
+
+
+def web_resources() -> str:
+    """Section 5.3: every resource and method below ``/dicom-web``."""
+    rows = (
+        (
+            f"`{route.method} {route.template}`",
+            route.transaction,
+            route.clause,
+            route.right,
+            ", ".join(f"`{offer}`" for offer in route.offers),
+        )
+        for route in ROUTES
+    )
+    return table(("Resource", "Transaction", "PS3.18", "Right", "Media types, the default first"), rows)
+
+
+def web_search_parameters() -> str:
+    """Section 5.3: the query parameters of a search besides the keys."""
+    return table(("Parameter", "Meaning"), ((f"`{name}`", _PARAMETERS[name]) for name in NAMES))
+
+
+def web_results() -> str:
+    """Section 5.3: what each result of a search has."""
+    rows = [("any", *_named(attribute)) for attribute in OF_THE_NODE]
+    for level in (Level.STUDY, Level.SERIES, Level.IMAGE):
+        for attribute in REQUIRED[level]:
+            rows.append((level.value, *_named(attribute)))
+            rows += [(level.value, *_named(key, "> ")) for key in ITEM_KEYS.get(attribute.tag, ())]
+    return table(("Level", "Attribute", "Tag", "When"), rows)
+
+
+def _named(attribute: Attribute, mark: str = "") -> tuple[str, str, str]:
+    tag = attribute.tag
+    when = "if known" if tag in IF_KNOWN else "always"
+    return mark + dictionary_description(tag), f"({tag >> 16:04X},{tag & 0xFFFF:04X})", when
+
+
+def permissions() -> str:
+    """Section 8.6: who may do what, over DIMSE and over the web."""
+    rows = ((kind.value, *("yes" if may(kind, right) else "no" for right in Right)) for kind in CallerKind)
+    return table(("Caller", *(right.value for right in Right)), rows)
