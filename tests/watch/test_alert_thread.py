@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -43,7 +44,13 @@ def _no_pause(monkeypatch):
 def result(copy: str = "drive", *, hours: int = 0, problems: int = 0) -> DrillResult:
     at = clock.now() + timedelta(hours=hours)
     found = tuple(DrillProblem(DrillKind.DAMAGED, UID, f"Image {UID} is damaged") for _ in range(problems))
-    more = {"tried": 50, "came_back": 50 - problems, "size_bytes": 412_000_000, "decoded": 20, "everything_s": 7200.0}
+    more: dict[str, Any] = {
+        "tried": 50,
+        "came_back": 50 - problems,
+        "size_bytes": 412_000_000,
+        "decoded": 20,
+        "everything_s": 7200.0,
+    }
     return DrillResult(copy, at, at, not problems, "id", "blue", problems=found, problem_count=problems, **more)
 
 
