@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import io
 import logging
-import threading
-from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, suppress
 from typing import BinaryIO, Self, cast
@@ -19,6 +17,7 @@ from xxhash import xxh3_128_digest
 from backup_scp.errors import Damaged, DigestMismatch, IndexUnavailable
 from backup_scp.machine import clock
 from backup_scp.machine.digests import digest_like
+from backup_scp.machine.recent import Recent
 from backup_scp.ports import ArchivedFile, IndexReader, ReadableArchive, StoredVersion, VerificationResult
 from backup_scp.services.delivery import RecordVerification, others_of
 
@@ -51,9 +50,7 @@ class VerifiedFiles:
         self._archive = archive
         self._others = others_of(archive, index)
         self._record = record
-        self._noted: OrderedDict[tuple[str, str], bytes] = OrderedDict()
-        self._noted_bytes = 0
-        self._lock = threading.Lock()
+        self._noted: Recent[bytes] = Recent(_NOTED_BYTES, len)
 
     def open(self, held: StoredVersion) -> VerifiedFile:
         """Open a version; the caller closes it.
@@ -89,11 +86,11 @@ class VerifiedFiles:
 
     def _opened(self, held: StoredVersion) -> VerifiedFile:
         file = self._archive.read(held.location)
-        blocks = self._noted_blocks(held)
+        blocks = self._noted.get((held.location, held.sha256))
         if blocks is not None and file.sha256 == held.sha256:
             return VerifiedFile(self, held, file, blocks)
         blocks, content = _compared(file, held)
-        self._note(held, blocks)
+        self._noted.keep((held.location, held.sha256), blocks)
         return VerifiedFile(self, held, file, blocks, content)
 
     def mend(self, held: StoredVersion) -> None:
@@ -109,21 +106,6 @@ class VerifiedFiles:
     def reopen(self, held: StoredVersion) -> ArchivedFile:
         """Return a file again after ``mend``."""
         return self._archive.read(held.location)
-
-    def _noted_blocks(self, held: StoredVersion) -> bytes | None:
-        key = (held.location, held.sha256)
-        with self._lock:
-            blocks = self._noted.get(key)
-            if blocks is not None:
-                self._noted.move_to_end(key)
-            return blocks
-
-    def _note(self, held: StoredVersion, blocks: bytes) -> None:
-        with self._lock:
-            self._noted_bytes += len(blocks) - len(self._noted.pop((held.location, held.sha256), b""))
-            self._noted[held.location, held.sha256] = blocks
-            while self._noted_bytes > _NOTED_BYTES and len(self._noted) > 1:
-                self._noted_bytes -= len(self._noted.popitem(last=False)[1])
 
 
 def _compared(file: ArchivedFile, held: StoredVersion) -> tuple[bytes, bytes | None]:
