@@ -117,6 +117,23 @@ def frame_layout(stream: BinaryIO, read_at: ReadAt, size_bytes: int, transfer_sy
     return FrameLayout(frames, 0, 0, 0, tuple(split(stream, fragments, description, frames)), description)
 
 
+def video_fragments(stream: BinaryIO, read_at: ReadAt, transfer_syntax_uid: str) -> Sequence[Fragment]:
+    """Return the fragments of a video, which together are one file whatever the number of its frames (PS3.5 8.2.5).
+
+    Raises
+    ------
+    InstanceRefused
+        It has no encapsulated Pixel Data.
+    """
+    try:
+        found = find_pixels(stream, transfer_syntax_uid, DESCRIPTION_TAGS)
+    except InvalidDataSet as error:
+        raise InstanceRefused(f"it cannot be read: {error}") from error
+    if found is None or found.length is not None:
+        raise InstanceRefused("it has no encapsulated Pixel Data")
+    return _fragments(read_at, found.position)[1:]
+
+
 def decoded_frame(
     layout: FrameLayout, number: int, read_at: ReadAt, transfer_syntax_uid: str
 ) -> tuple[memoryview, ImagePixel, Codestream]:

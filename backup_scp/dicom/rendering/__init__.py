@@ -1,0 +1,10 @@
+"""Render frames for people: modality and VOI transformation, colours, size, and encoding as JPEG, PNG or GIF.
+
+``display.py`` reads how a Data Set wants to be displayed.  ``render_process.py`` lets other processes do the work
+(``render_worker.py``), which alone import numpy and imagecodecs.
+"""
+
+from backup_scp.dicom.rendering.display import DISPLAY_TAGS, Pixels, Window, display_of
+from backup_scp.dicom.rendering.render_process import can_render, render
+
+__all__ = ["DISPLAY_TAGS", "Pixels", "Window", "can_render", "display_of", "render"]
