@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ from starlette.responses import Response
 
 from backup_scp.dicom.transcode.stored_frames import FrameLayout, decoded_frame, frame_layout
 from backup_scp.errors import InstanceRefused
+from backup_scp.machine.recent import Recent
 from backup_scp.services.permissions import Right
 from backup_scp.web import media_types
 from backup_scp.web.byte_ranges import not_modified
@@ -50,8 +49,7 @@ OFFERS = (
     Offer(OCTET_STREAM),
 )
 
-_layouts: OrderedDict[str, FrameLayout] = OrderedDict()
-_lock = threading.Lock()
+_layouts: Recent[FrameLayout] = Recent(_MOST_LAYOUTS)
 
 
 def media_type_of(transfer_syntax_uid: str) -> str:
@@ -70,15 +68,9 @@ def layout_of(data_set: PlainDataSet, sha256: str) -> FrameLayout:
     ------
     InstanceRefused
     """
-    with _lock:
-        if (known := _layouts.get(sha256)) is not None:
-            _layouts.move_to_end(sha256)
-            return known
-    layout = frame_layout(data_set.stream, data_set.read_at, data_set.size_bytes, data_set.transfer_syntax_uid)
-    with _lock:
-        _layouts[sha256] = layout
-        while len(_layouts) > _MOST_LAYOUTS:
-            _layouts.popitem(last=False)
+    if (layout := _layouts.get(sha256)) is None:
+        layout = frame_layout(data_set.stream, data_set.read_at, data_set.size_bytes, data_set.transfer_syntax_uid)
+        _layouts.keep(sha256, layout)
     return layout
 
 
