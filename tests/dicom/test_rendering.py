@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
+from typing import Any
 
 import imagecodecs
 import numpy as np
 import pytest
 from pydicom.dataset import Dataset
-from pydicom.pixels import apply_modality_lut, apply_voi_lut, apply_windowing
-from pydicom.pixels.processing import apply_color_lut
+from pydicom.pixels.processing import (
+    apply_color_lut,
+    apply_modality_lut,
+    apply_voi_lut,
+    apply_windowing,
+    convert_color_space,
+)
 from pydicom.sequence import Sequence
 
 from backup_scp.dicom.data_set import find_pixels
@@ -140,8 +146,6 @@ def test_a_palette_has_its_colours():
 
 
 def test_ybr_becomes_rgb():
-    from pydicom.pixels import convert_color_space
-
     ds = secondary_capture()
     values = CHANCE.integers(0, 255, (32, 32, 3), dtype="u1")
     replace(
@@ -187,7 +191,15 @@ def test_functional_groups_have_the_window_of_each_frame():
 
 def test_frames_become_an_animation():
     images = [bytes([number]) * 100 for number in (0, 100, 200)]
-    order = {"rows": 10, "columns": 10, "samples": 1, "allocated": 8, "stored": 8, "high": 7, "signed": False}
+    order: dict[str, Any] = {
+        "rows": 10,
+        "columns": 10,
+        "samples": 1,
+        "allocated": 8,
+        "stored": 8,
+        "high": 7,
+        "signed": False,
+    }
     order |= {"interpretation": "MONOCHROME2", "planar": False, "inverse": False, "slope": 1.0, "intercept": 0.0}
     gif = render(order | {"format": "gif", "quality": 90, "window": [128, 256, "LINEAR"]}, images)
     import io

@@ -172,27 +172,33 @@ def _displayed(values: Array, order: dict[str, Any], ends: tuple[float, float]) 
 def _modality(values: Array, order: dict[str, Any]) -> Array:
     if lut := order.get("modality_lut"):
         return _looked_up(values, lut)
-    return values * order["slope"] + order["intercept"]
+    slope, intercept = float(order["slope"]), float(order["intercept"])
+    scaled: Array = values * slope + intercept
+    return scaled
 
 
 def _looked_up(values: Array, lut: dict[str, Any]) -> Array:
     import numpy as np
 
     table: Array = np.array(lut["values"], "f8")
-    return np.take(table, np.clip(values - lut["first"], 0, len(table) - 1).astype("i4"))
+    found: Array = np.take(table, np.clip(values - int(lut["first"]), 0, len(table) - 1).astype("i4"))
+    return found
 
 
 def _windowed(values: Array, center: float, width: float, function: str) -> Array:
     """Apply a window, to 0 to 1 (PS3.3 C.11.2.1.2.1, C.11.2.1.3)."""
     import numpy as np
 
+    shown: Array
     if function == "SIGMOID":
-        return 1 / (1 + np.exp(-4 * (values - center) / width))
-    if function == "LINEAR_EXACT":
-        return (values - center) / width + 0.5
-    if width <= 1:
-        return (values > center - 0.5).astype("f8")
-    return (values - (center - 0.5)) / (width - 1) + 0.5
+        shown = 1 / (1 + np.exp(-4 * (values - center) / width))
+    elif function == "LINEAR_EXACT":
+        shown = (values - center) / width + 0.5
+    elif width <= 1:
+        shown = (values > center - 0.5).astype("f8")
+    else:
+        shown = (values - (center - 0.5)) / (width - 1) + 0.5
+    return shown
 
 
 def _palette(pixels: Array, order: dict[str, Any]) -> Array:
