@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from backup_scp.ports import Commitments, IndexReader, ReadableArchive, VerificationResult
 from backup_scp.services.delivery import RecordVerification
 from backup_scp.services.ingest import Ingest
+from backup_scp.services.inventory import Inventory
 from backup_scp.services.verified_files import VerifiedFiles
 
 
@@ -29,6 +30,8 @@ class Stores:
         The only way in for an image.
     commitments
         Stores requests of Storage Commitment; the node works on them.
+    inventory
+        Lists all that is held.
     record
         Records which files were found damaged: ``Index.record_verification``.
     index_is_embedded
@@ -41,6 +44,7 @@ class Stores:
     archive: ReadableArchive
     ingest: Ingest
     commitments: Commitments
+    inventory: Inventory
     record: RecordVerification = _leave
     index_is_embedded: bool = False
     files: VerifiedFiles = field(init=False)

@@ -9,6 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from backup_scp.services.ingest import Ingest
+from backup_scp.services.inventory import Inventory
 from backup_scp.web.app import application
 from backup_scp.web.options import BASE_PATH, WebOptions
 from backup_scp.web.stores import Stores
@@ -32,6 +33,7 @@ def stores_of(stored: Stored) -> Stores:
         stored.archive,
         Ingest(stored.archive, stored.index),
         stored.index.commitments,
+        Inventory(stored.archive, stored.index),
         stored.index.record_verification,
         index_is_embedded=True,
     )
@@ -40,7 +42,7 @@ def stores_of(stored: Stored) -> Stores:
 def stores_of_index(index: Any) -> Stores:
     """Return what searches use: an index alone."""
     nothing: Any = None
-    return Stores(index, nothing, nothing, nothing, index_is_embedded=True)
+    return Stores(index, nothing, nothing, nothing, nothing, index_is_embedded=True)
 
 
 def client_of(

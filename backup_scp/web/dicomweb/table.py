@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from backup_scp.web.dicomweb import commitment_requests, wado
+from backup_scp.web.dicomweb import commitment_requests, inventories, wado
 from backup_scp.web.dicomweb.qido import searching
 from backup_scp.web.dicomweb.stow import store_instances
 from backup_scp.web.route import Route
@@ -12,4 +12,5 @@ ROUTES: tuple[Route, ...] = (
     *wado.ROUTES,
     *store_instances.ROUTES,
     *commitment_requests.ROUTES,
+    *inventories.ROUTES,
 )
