@@ -149,7 +149,7 @@ def test_unknown_parameters(web):
 def test_a_uid_names_archive_and_moment():
     made = uid_of("abc", NOW)
     assert moment_of("abc", made) == NOW
-    assert moment_of("abd", made) is None
+    assert moment_of("another", made) is None
     assert len(made) <= 64
     named = uuid.UUID(int=int(made.removeprefix("2.25.")))
     assert (named.version, named.variant) == (8, uuid.RFC_4122)
