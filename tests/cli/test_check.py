@@ -69,6 +69,19 @@ def test_an_older_index_is_not_brought_up_to_date(run, kept, home):
     assert ran.code == 0
 
 
+def test_the_port_of_dicomweb(run, kept, monkeypatch):
+    monkeypatch.setenv("BACKUP_SCP_WEB__PORT", str(free_port()))
+    assert "is free" in findings(run("check", "--json"))["web"]["sentence"]
+    with socket.create_server((LOOPBACK, 0)) as other:
+        monkeypatch.setenv("BACKUP_SCP_WEB__PORT", str(other.getsockname()[1]))
+        ran = run("check", "--json")
+    found = findings(ran)["web"]
+    assert (ran.code, found["severity"]) == (0, "note")
+    assert "DICOMweb would be off" in found["sentence"]
+    monkeypatch.setenv("BACKUP_SCP_WEB__ENABLED", "false")
+    assert "web" not in findings(run("check", "--json"))
+
+
 def test_a_node_that_does_not_run_is_no_failure(run, kept):
     ran = run("check", "--json")
     assert ran.code == 0

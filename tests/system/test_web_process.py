@@ -99,6 +99,17 @@ def test_several_processes_have_one_web_process(make_node):
     assert answers(web_address(node))
 
 
+def test_it_is_small(node):
+    address = web_address(node)
+    assert {answer.status for answer in node.send([encode(dx(number=number)) for number in range(20)])} == {0}
+    for _ in range(20):
+        assert len(httpx2.get(f"{address}/instances?includefield=all", timeout=60).json()) == 20
+    (process,) = web_processes(node)
+    status = Path(f"/proc/{process}/status").read_text()
+    assert int(status.partition("VmHWM:")[2].split()[0]) < 150_000  # kB
+    assert "numpy" not in Path(f"/proc/{process}/maps").read_text()
+
+
 def test_the_dicom_process_does_not_load_it(node):
     assert answers(web_address(node))
     mapped = Path(f"/proc/{node.pid}/maps").read_text()

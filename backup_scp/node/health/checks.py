@@ -27,6 +27,8 @@ def checks(settings: Settings) -> Iterator[Finding]:
     yield _ok("settings", f"AE title {node.ae_title}, {port}, data in {settings.home}")
     yield _node(settings, state)
     yield from _ports(settings, state)
+    if settings.web.enabled:
+        yield _web(settings, state)
     if settings.tls_files is not None:
         trouble = surroundings.certificate_trouble(settings, clock.now())
         yield _act("certificate", trouble) if trouble else _ok("certificate", "certificate and key can be used")
@@ -86,6 +88,19 @@ def _ports(settings: Settings, state: NodeState) -> Iterator[Finding]:
             yield Finding(f"port {port}", Severity.NOTE, told, "restart the node")
         else:
             yield _ok(f"port {port}", "it is free" if port else "the system chooses one")
+
+
+def _web(settings: Settings, state: NodeState) -> Finding:
+    """Check DICOMweb; that it does not answer is no error, since the node stores without it."""
+    web, running = settings.web, state.record if state.running else None
+    if running is not None and running.web_address:
+        return _ok("web", f"DICOMweb answers at {running.web_address}")
+    trouble = running.web_trouble if running is not None else ""
+    if not trouble and (reason := surroundings.port_trouble(web.host, web.port) if web.port else ""):
+        trouble = f"DICOMweb would be off: {reason}"
+    if not trouble:
+        return _ok("web", f"DICOMweb: port {web.port} is free" if web.port else "DICOMweb: the system chooses a port")
+    return Finding("web", Severity.NOTE, trouble, "set another port in [web], or enabled = false")
 
 
 def _own_ports(running: RunRecord | None) -> set[int]:
