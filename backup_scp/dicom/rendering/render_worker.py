@@ -166,7 +166,8 @@ def _displayed(values: Array, order: dict[str, Any], ends: tuple[float, float]) 
         lowest, highest = min(ends), max(ends)
         shown = (values - lowest) / ((highest - lowest) or 1)
     shown = np.clip(np.nan_to_num(shown), 0, 1)
-    return np.rint((1 - shown if order["inverse"] else shown) * _WHITE).astype("u1")
+    image: Array = np.rint((1 - shown if order["inverse"] else shown) * _WHITE).astype("u1")
+    return image
 
 
 def _modality(values: Array, order: dict[str, Any]) -> Array:

@@ -54,7 +54,7 @@ class RenderingRequest:
         viewport, region = _viewport(query.get("viewport", ""))
         if is_thumbnail:
             return cls(viewport=viewport or _THUMBNAIL)
-        return cls(_window(query.get("window", "")), viewport, region, _quality(query.get("quality", "")))
+        return cls(_window(query.get("window", "")), viewport, region, quality_of(query.get("quality", "")))
 
     def order(self, rows: int, columns: int) -> Mapping[str, object]:
         """Return what the renderer is told, for an image of this size.
@@ -112,7 +112,14 @@ def _viewport(text: str) -> tuple[tuple[int, int] | None, tuple[int, int, int, i
     return (numbers[0], numbers[1]), region
 
 
-def _quality(text: str) -> int:
+def quality_of(text: str) -> int:
+    """Read the quality of JPEG.
+
+    Raises
+    ------
+    Problem
+        400
+    """
     if not text:
         return _QUALITY
     if not text.isdecimal() or not text.isascii() or not 1 <= int(text[:4]) <= 100:

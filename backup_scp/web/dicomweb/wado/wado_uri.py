@@ -1,0 +1,120 @@
+"""WADO-URI, for viewers of former times: one instance by query parameters (PS3.18 9)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from backup_scp.dicom.rendering import Window
+from backup_scp.errors import InstanceRefused
+from backup_scp.ports import StoredVersion
+from backup_scp.services.permissions import Right
+from backup_scp.web import media_types
+from backup_scp.web.byte_ranges import not_modified
+from backup_scp.web.dicomweb.wado import resources
+from backup_scp.web.dicomweb.wado.documents import DOCUMENT_CLASSES, document_response
+from backup_scp.web.dicomweb.wado.encodings import DEFAULT, Wanted
+from backup_scp.web.dicomweb.wado.instances import single_response
+from backup_scp.web.dicomweb.wado.pictures import GIF, JPEG, PNG, number_of_frames, picture
+from backup_scp.web.dicomweb.wado.rendering_request import RenderingRequest, quality_of
+from backup_scp.web.media_types import DICOM, MediaType, Offer
+from backup_scp.web.problems import Problem
+from backup_scp.web.route import Route
+from backup_scp.web.stores import Stores
+
+_UIDS = {"study": "studyUID", "series": "seriesUID", "instance": "objectUID"}
+_NOT_OFFERED = ("anonymize", "annotation", "presentationUID", "presentationSeriesUID", "charset")
+_OF_DICOM = ("transferSyntax",)
+_OF_IMAGES = ("frameNumber", "rows", "columns", "windowCenter", "windowWidth", "imageQuality")
+_MOST_PIXELS = 16_384
+_IMAGES = (JPEG, PNG, GIF)
+OFFERS = (*_IMAGES, Offer(DICOM), Offer("application/pdf"))
+PARAMETERS = ("requestType", *_UIDS.values(), "contentType", *_OF_DICOM, *_OF_IMAGES)
+
+
+def wado_uri(request: Request, stores: Stores) -> Response:
+    """Answer a request by query parameters.
+
+    An image is rendered as JPEG unless ``contentType`` says otherwise, any other instance comes as a DICOM file.
+    """
+    query = request.query_params
+    if query.get("requestType") != "WADO":
+        raise Problem(400, "requestType must be WADO")
+    uids = {name: query.get(parameter, "") for name, parameter in _UIDS.items()}
+    if not all(uids.values()):
+        raise Problem(400, "studyUID, seriesUID and objectUID must name the instance")
+    for name in _NOT_OFFERED:
+        if query.get(name):
+            raise Problem(400, f"{name} is not offered: leave it out")
+    (held, *_) = resources.versions_of(stores, uids)
+    ranges = media_types.in_order(media_types.parse(query.get("contentType", ""))) or _by_default(stores, held)
+    offer = media_types.choose(ranges, (*_IMAGES, Offer(DICOM), *_document(held)))
+    if offer is None:
+        raise media_types.not_acceptable(map(str, OFFERS))
+    if offer.name == DICOM:
+        wanted = Wanted((query.get("transferSyntax") or DEFAULT,))
+        tag = resources.etag([held], wanted.required(held.transfer_syntax_uid))
+        return not_modified(request, tag) or single_response(request, stores, held, wanted, tag)
+    if offer not in _IMAGES:
+        return document_response(request, stores, held)
+    return _image(request, stores, held, offer)
+
+
+def _document(held: StoredVersion) -> tuple[Offer, ...]:
+    offer = DOCUMENT_CLASSES.get(held.sop_class_uid)
+    return (offer,) if offer else ()
+
+
+def _by_default(stores: Stores, held: StoredVersion) -> tuple[MediaType, ...]:
+    """Return the media type of an instance when the caller names none (PS3.18 9.4.1.2.1)."""
+    try:
+        number_of_frames(stores, held)
+    except InstanceRefused:
+        return (MediaType(DICOM),)
+    return (MediaType(JPEG.name),)
+
+
+def _image(request: Request, stores: Stores, held: StoredVersion, offer: Offer) -> Response:
+    query = request.query_params
+    frame = _whole(query, "frameNumber")
+    width, height = _whole(query, "columns"), _whole(query, "rows")
+    viewport = (width or _MOST_PIXELS, height or _MOST_PIXELS) if width or height else None
+    wanted = RenderingRequest(_window(query), viewport, None, quality_of(query.get("imageQuality", "")))
+    tag = resources.etag([held], f"wado {frame} {offer} {wanted}")
+    if unchanged := not_modified(request, tag):
+        return unchanged
+    try:
+        content = picture(stores, held, [frame] if frame else None, offer, wanted)
+    except InstanceRefused as error:
+        raise Problem(406, f"SOP Instance {held.sop_instance_uid} has no image: {error}") from error
+    return Response(content, headers={"etag": tag}, media_type=offer.name)
+
+
+def _whole(query: Mapping[str, str], name: str) -> int:
+    """Return a number from 1; 0 when it is not there."""
+    text = query.get(name, "")
+    if not text:
+        return 0
+    if not (text.isascii() and text.isdecimal() and 0 < int(text[:9]) <= _MOST_PIXELS * 64):
+        raise Problem(400, f"{name} is a number from 1")
+    number = int(text[:9])
+    return number if name == "frameNumber" else min(number, _MOST_PIXELS)
+
+
+def _window(query: Mapping[str, str]) -> Window | None:
+    center, width = query.get("windowCenter", ""), query.get("windowWidth", "")
+    if not center and not width:
+        return None
+    try:
+        window = Window(float(center), float(width))
+    except ValueError:
+        window = Window(math.nan, 0)
+    if not math.isfinite(window.center) or not 0 < window.width < math.inf:
+        raise Problem(400, "windowCenter and windowWidth are two numbers")
+    return window
+
+
+ROUTES = (Route("/wado", "GET", "WADO-URI", "9", Right.RETRIEVE, wado_uri, OFFERS, PARAMETERS),)
