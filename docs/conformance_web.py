@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pydicom.datadict import dictionary_description
+from pydicom.uid import UID, RLELossless
 
 from backup_scp.dicom.attributes import Attribute, Level
 from backup_scp.services.permissions import CallerKind, Right, may
@@ -10,6 +11,8 @@ from backup_scp.web.dicomweb.qido.parameters import NAMES
 from backup_scp.web.dicomweb.qido.result_tables import IF_KNOWN, ITEM_KEYS, REQUIRED
 from backup_scp.web.dicomweb.qido.result_writer import OF_THE_NODE
 from backup_scp.web.dicomweb.table import ROUTES
+from backup_scp.web.dicomweb.wado.frames import MEDIA_TYPES, media_type_of
+from backup_scp.web.dicomweb.wado.rendering_request import PARAMETERS
 from docs.conformance_tables import table
 
 _PARAMETERS = {
@@ -21,6 +24,14 @@ _PARAMETERS = {
     "offset": "a whole number",
     "accept": "a media type, for callers who cannot set a header",
 }
+
+_RENDERING = {
+    "window": "`CENTER,WIDTH`, perhaps with `,linear`, `,linear-exact` or `,sigmoid`; in place of the image's own",
+    "viewport": "`WIDTH,HEIGHT` that it must fit into, perhaps with `,LEFT,TOP,WIDTH,HEIGHT` of the part to show",
+    "quality": "of JPEG, 1 to 100",
+    "accept": "a media type, for callers who cannot set a header",
+}
+_COMPRESSED = "1.2.840.10008.1.2.4."
 
 
 def web_resources() -> str:
@@ -57,6 +68,18 @@ def _named(attribute: Attribute, mark: str = "") -> tuple[str, str, str]:
     tag = attribute.tag
     when = "if known" if tag in IF_KNOWN else "always"
     return mark + dictionary_description(tag), f"({tag >> 16:04X},{tag & 0xFFFF:04X})", when
+
+
+def web_frame_types() -> str:
+    """Section 5.3: the media type of each compressed frame."""
+    syntaxes = (*(_COMPRESSED + end for end in MEDIA_TYPES), str(RLELossless))
+    rows = ((UID(uid).name, uid, f"`{media_type_of(uid)}`") for uid in syntaxes)
+    return table(("Transfer Syntax", "UID", "Media type"), rows)
+
+
+def web_rendering_parameters() -> str:
+    """Section 5.3: how a caller says how an image is to be rendered."""
+    return table(("Parameter", "Meaning"), ((f"`{name}`", _RENDERING[name]) for name in PARAMETERS))
 
 
 def permissions() -> str:
