@@ -78,7 +78,11 @@ def set_aside(final: Path, aside: Path) -> None:
 
 def write_all(file: io.FileIO, data: bytes | bytearray | memoryview) -> None:
     """Write all bytes; one system call may write fewer."""
-    descriptor = file.fileno()
+    write_to(file.fileno(), data)
+
+
+def write_to(descriptor: int, data: bytes | bytearray | memoryview) -> None:
+    """Write all bytes to an open file."""
     with memoryview(data) as whole, whole.cast("B") as view:
         done = 0
         while done < len(view):

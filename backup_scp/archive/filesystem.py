@@ -55,7 +55,14 @@ class FilesystemArchive:
         self._folders = DurableFolders(self._root)
         self._staging = Staging(self._root / STAGING, self._folders, self._volume)
         self._leftovers = Leftovers(self._root, self._root / DAMAGED, self._folders, self.verify)
-        self._returning = Returning(self._root, self._root / DAMAGED, self._staging, self._folders, self._is_intact)
+        self._returning = Returning(
+            self._root,
+            self._root / DAMAGED,
+            self._staging,
+            self._folders,
+            lambda: self._require_expected("written"),
+            self._is_intact,
+        )
 
     @property
     def trouble(self) -> str:
@@ -147,13 +154,10 @@ class FilesystemArchive:
 
     def take_back(self, location: str, sha256: str, fetch: Callable[[BinaryIO], object]) -> FileOnItsWay:
         with self._volume.writing():
-            self._require_expected("written")
             return self._returning.take(location, sha256, fetch)
 
     def keep(self, returned: Sequence[ReturnedFile]) -> None:
         files = [file for file in returned if isinstance(file, FileOnItsWay)]
-        if not all(lock.is_held() for lock in {file.lock for file in files}):
-            raise ArchiveUnavailable("Archive cannot be written: its drive was away; it is tried again")
         with self._volume.keeping():
             self._require_expected("written")
             self._returning.keep(files)

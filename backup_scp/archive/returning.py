@@ -7,43 +7,57 @@ durable together.
 from __future__ import annotations
 
 import io
+import itertools
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, NamedTuple, cast
 
 from backup_scp.archive import layout
 from backup_scp.archive.durable_folders import DurableFolders
 from backup_scp.archive.file_format import HEADER_LIMIT_BYTES, FileHeader, header_length, read_header
-from backup_scp.archive.file_writing import set_aside, write_all
+from backup_scp.archive.file_writing import set_aside, write_to
 from backup_scp.archive.os_errors import NO_LINKS
 from backup_scp.archive.staging_folder import Staging
-from backup_scp.errors import DigestMismatch, NotOurFile
+from backup_scp.archive.volume_flush import VolumeFlush
+from backup_scp.errors import ArchiveUnavailable, DigestMismatch, NotOurFile
 from backup_scp.machine import clock
 from backup_scp.machine.digests import Digest, digest_like
-from backup_scp.machine.file_system import can_flush_all, flush_all
-from backup_scp.machine.folders import fsync, fsync_folder
+from backup_scp.machine.file_system import rename_new
+from backup_scp.machine.folders import fsync_folder
 from backup_scp.machine.process_lock import Lock, exclusive_lock
+from backup_scp.machine.writeback import begin_writeback
 
 _BINARY = getattr(os, "O_BINARY", 0)
 
 
-@dataclass(frozen=True, slots=True)
+class _Batch(NamedTuple):
+    """Where files are written that are kept together: whoever begins one looks whether there is room."""
+
+    folder: Path
+    lock: Lock
+    """Keeps ``sweep`` of other processes away."""
+    flush: VolumeFlush
+    """Is older than the first byte."""
+
+
+@dataclass(slots=True)
 class FileOnItsWay:
     """Implements ``ports.ReturnedFile``."""
 
     location: str
     size_bytes: int
     sha256: str
-    path: Path
-    lock: Lock
-    """Keeps ``sweep`` of other processes away."""
+    path: str
+    batch: _Batch
+    has_moved: bool = False
 
     def discard(self) -> None:
-        with suppress(OSError):
-            self.path.unlink(missing_ok=True)
+        if not self.has_moved:
+            with suppress(OSError):
+                os.unlink(self.path)  # noqa: PTH108 - for each image
 
 
 class Returning:
@@ -57,6 +71,8 @@ class Returning:
         Has a folder for each process.
     folders
         Creates missing folders.
+    require_root
+        Raises ``ArchiveUnavailable`` when the folder is not the archive's.
     is_intact
         Tells whether the file at a location is whole, and has this SHA-256.
     """
@@ -67,6 +83,7 @@ class Returning:
         damaged: Path,
         staging: Staging,
         folders: DurableFolders,
+        require_root: Callable[[], None],
         is_intact: Callable[[str, str], bool],
     ) -> None:
         self._root = root
@@ -74,64 +91,82 @@ class Returning:
         self._staging = staging
         self._folders = folders
         self._is_intact = is_intact
+        self._require_root = require_root
+        self._batch: _Batch | None = None
+        self._numbers = itertools.count()
 
     def take(self, location: str, sha256: str, fetch: Callable[[BinaryIO], object]) -> FileOnItsWay:
         """See ``Archive.take_back``."""
-        path, lock = self._staging.new_path(".back")
+        batch = self._batch = self._batch or self._begin()
+        path = f"{batch.folder}{os.sep}{next(self._numbers):x}.back"
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o600)
-            with io.FileIO(descriptor, "wb") as file:
-                incoming = _Incoming(file)
+        except OSError:
+            self._batch = None  # its folder may be gone
+            raise
+        try:
+            try:
+                incoming = _Incoming(descriptor)
                 fetch(cast("BinaryIO", incoming))
                 header = incoming.finish(location, sha256)
+                begin_writeback(descriptor, 0, header.length + header.size_bytes)  # while others are read
+            finally:
+                os.close(descriptor)
         except BaseException:
-            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                os.unlink(path)  # noqa: PTH108 - a name, not a path
             raise
-        return FileOnItsWay(header.location, header.size_bytes, header.sha256, path, lock)
+        return FileOnItsWay(header.location, header.size_bytes, header.sha256, path, batch)
+
+    def _begin(self) -> _Batch:
+        self._require_root()
+        folder, lock = self._staging.own_folder()
+        return _Batch(folder, lock, VolumeFlush(self._root))
 
     def keep(self, files: Sequence[FileOnItsWay]) -> None:
         """See ``Archive.keep``: no name is given before the bytes are durable."""
-        flushes_all = can_flush_all(self._root)
-        self._flush((file.path for file in files), flushes_all=flushes_all)
-        folders = dict.fromkeys((self._root / file.location).parent for file in files)
+        self._batch = None  # what comes from now on is of another one
+        flushes: dict[VolumeFlush, list[FileOnItsWay]] = {}
+        for file in files:
+            flushes.setdefault(file.batch.flush, []).append(file)
+        if not all(lock.is_held() for lock in {file.batch.lock for file in files}):
+            raise ArchiveUnavailable("Archive cannot be written: its drive was away; it is tried again")
+        for flush, some in flushes.items():
+            flush(file.path for file in some)
+        folders = dict.fromkeys(file.location.rpartition("/")[0] for file in files)
         for folder in folders:
-            self._folders.name(folder)
+            self._folders.name(self._root / folder)
         for file in files:
             self._show(file)
-        if not flushes_all:  # else one flush for all of them, not one for each study
+        if not all(flush.is_of_all for flush in flushes):  # else one flush for all of them, not one for each study
             for folder in folders:
-                self._folders.make(folder)
-                fsync_folder(folder)
-        self._flush((), flushes_all=flushes_all)
+                self._folders.make(self._root / folder)
+                fsync_folder(self._root / folder)
+        for flush in flushes:
+            flush()
         for file in files:
             file.discard()
 
-    def _flush(self, paths: Iterable[Path], *, flushes_all: bool) -> None:
-        if flushes_all:
-            descriptor = os.open(self._root, os.O_RDONLY)
-            try:
-                flush_all(descriptor)
-            finally:
-                os.close(descriptor)
-            return
-        for path in paths:
-            with path.open("rb+") as file:
-                fsync(file.fileno())
-
     def _show(self, file: FileOnItsWay) -> None:
-        final = self._root / file.location
+        final = f"{self._root}{os.sep}{file.location.replace('/', os.sep)}"
+        try:
+            file.has_moved = rename_new(file.path, final)
+            if not file.has_moved:
+                self._link(file, final)
+        except FileExistsError:
+            self._replace_damaged(file, Path(final))
+
+    def _link(self, file: FileOnItsWay, final: str) -> None:
         try:
             os.link(file.path, final)
-        except FileExistsError:
-            self._replace_damaged(file, final)
         except OSError as error:
             if error.errno not in NO_LINKS:
                 raise
             with exclusive_lock(self._staging.lock_path()):  # a rename overwrites
-                if not os.path.lexists(final):
-                    file.path.rename(final)
-                    return
-            self._replace_damaged(file, final)
+                if os.path.lexists(final):
+                    raise FileExistsError from None
+                os.rename(file.path, final)  # noqa: PTH104 - names, not paths
+                file.has_moved = True
 
     def _replace_damaged(self, file: FileOnItsWay, final: Path) -> None:
         """Keep an intact file that is there; rename a damaged one, never delete it, and take its place."""
@@ -141,14 +176,15 @@ class Returning:
             aside = self._damaged / layout.quarantine_name(file.location, clock.now())
             self._folders.make(aside.parent)
             set_aside(final, aside)
-            file.path.replace(final)
+            os.replace(file.path, final)  # noqa: PTH105 - a name, not a path
+            file.has_moved = True
 
 
 class _Incoming:
     """Takes the bytes of a file as they come, and compares them with what its header says."""
 
-    def __init__(self, file: io.FileIO) -> None:
-        self._file = file
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
         self._beginning = bytearray()
         self._header: FileHeader | None = None
         self._digest: Digest | None = None
@@ -156,7 +192,7 @@ class _Incoming:
 
     def write(self, data: bytes | bytearray | memoryview, /) -> int:
         """Append some bytes."""
-        write_all(self._file, data)
+        write_to(self._descriptor, data)
         with memoryview(data) as whole, whole.cast("B") as view:
             self._compare(view)
             return len(view)

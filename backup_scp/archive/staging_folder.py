@@ -80,12 +80,17 @@ class Staging:
         name = self._empty_file(own.folder)
         return FileInStaging(name, heading, own.lock, self._volume, own.journal, self)
 
-    def new_path(self, suffix: str) -> tuple[Path, Lock]:
-        """Return a new name in this process's folder, and the lock that keeps others away from it."""
+    def own_folder(self) -> tuple[Path, Lock]:
+        """Return this process's folder, which may be written to now, and the lock that keeps others away from it.
+
+        Raises
+        ------
+        ArchiveFull, ArchiveUnavailable
+        """
         self._volume.require_room()
         own = self._own_folder()
         self._volume.require_healthy(own.folder)
-        return own.folder / f"{next(self._numbers):x}{suffix}", own.lock
+        return own.folder, own.lock
 
     def keep_note(self, note: Path) -> None:
         """Keep the note of a file that was discarded after it was made visible."""

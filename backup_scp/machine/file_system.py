@@ -1,4 +1,4 @@
-"""Flush a whole file system with one call, and write files at offsets (Linux)."""
+"""Flush a whole file system with one call, rename without overwriting, and write files at offsets (Linux)."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from backup_scp.machine.folders import fsync_with
 _FLUSHED_AS_A_WHOLE = frozenset({0xEF53, 0x58465342, 0x9123683E})
 _REPORTS_ERRORS = (5, 8)  # Linux from this on tells of writes that failed
 _STATFS_BYTES = 256  # more than the system's struct has
+_NO_SUCH_RENAME = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP})
+_RENAME_NOREPLACE, _HERE = 1, -100  # AT_FDCWD
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
@@ -46,6 +48,29 @@ def flush_all(descriptor: int) -> None:
     FsyncFailed
     """
     fsync_with(_syncfs, descriptor)
+
+
+def rename_new(old: str, new: str, folder: int = _HERE) -> bool:
+    """Rename a file, and replace nothing; False where the system cannot do both at once.
+
+    Parameters
+    ----------
+    folder
+        Open folder that both names are relative to; by default the current one.
+
+    Raises
+    ------
+    FileExistsError
+    OSError
+    """
+    if _libc is None or not hasattr(_libc, "renameat2"):
+        return False
+    if not _libc.renameat2(folder, os.fsencode(old), folder, os.fsencode(new), _RENAME_NOREPLACE):
+        return True
+    number = ctypes.get_errno()
+    if number in _NO_SUCH_RENAME:
+        return False
+    raise OSError(number, os.strerror(number), old, None, new)
 
 
 def fdatasync(descriptor: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import stat
@@ -12,7 +11,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from backup_scp.machine.file_system import can_flush_all, flush_all
+from backup_scp.machine.file_system import can_flush_all, flush_all, rename_new
 from backup_scp.machine.folders import fsync
 
 BINARY = getattr(os, "O_BINARY", 0)
@@ -20,10 +19,8 @@ NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | BINARY
 READ = os.O_RDONLY | BINARY
 
 _NO_FOLDER_FSYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOSYS})
-_NO_SUCH_RENAME = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP})
-_RENAME_NOREPLACE = 1
 _MOST_FOLDERS = 8192
-_renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None) if sys.platform == "linux" else None
+_DEVICES = "/sys/dev/block"
 
 
 class RootFolder:
@@ -48,6 +45,7 @@ class RootFolder:
         if sys.platform != "win32":
             self._descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         self._opened = self._status()
+        self._device = _device_of(self._opened)
         self._folders: set[str] = set()
         self._changed: set[str] = set()
         self.flushes_all = can_flush_all(path)
@@ -64,15 +62,9 @@ class RootFolder:
     def is_here(self) -> bool:
         """Tell whether the path still leads to the folder that was opened, and its device is still connected."""
         with suppress(OSError):
-            return os.path.samestat(self.path.stat(), self._opened) and self._has_device()
+            is_same = os.path.samestat(self.path.stat(), self._opened)
+            return is_same and (self._device is None or os.path.exists(self._device))  # noqa: PTH110 - for each image
         return False
-
-    def _has_device(self) -> bool:
-        """Tell whether the system still knows the block device; True where that cannot be told."""
-        if sys.platform != "linux" or not os.major(self._opened.st_dev):
-            return True
-        name = f"{os.major(self._opened.st_dev)}:{os.minor(self._opened.st_dev)}"
-        return not Path("/sys/dev/block").is_dir() or Path("/sys/dev/block", name).exists()
 
     def open(self, name: str, flags: int, mode: int = 0o644) -> int:
         """Open a file; return its descriptor."""
@@ -152,13 +144,8 @@ class RootFolder:
         OSError
         """
         self._changed.add(new.rpartition("/")[0])
-        if self._descriptor is not None and _renameat2 is not None:
-            names = [os.fsencode(name) for name in (old, new)]
-            if not _renameat2(self._descriptor, names[0], self._descriptor, names[1], _RENAME_NOREPLACE):
-                return
-            number = ctypes.get_errno()
-            if number not in _NO_SUCH_RENAME:
-                raise OSError(number, os.strerror(number))
+        if self._descriptor is not None and rename_new(old, new, self._descriptor):
+            return
         with suppress(FileNotFoundError):
             os.stat(self._at(new), dir_fd=self._descriptor, follow_symlinks=False)
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
@@ -244,3 +231,10 @@ class RootFolder:
 
     def _at(self, name: str) -> str:
         return name if self._descriptor is not None else str(self.path / name)
+
+
+def _device_of(opened: os.stat_result) -> str | None:
+    """Return the name by which the system knows a folder's block device; None where it has no such names."""
+    if sys.platform != "linux" or not os.major(opened.st_dev) or not Path(_DEVICES).is_dir():
+        return None
+    return f"{_DEVICES}/{os.major(opened.st_dev)}:{os.minor(opened.st_dev)}"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 import pytest
 
-from backup_scp.errors import DigestMismatch, FileMissing, NotOurFile
+from backup_scp.errors import ArchiveUnavailable, DigestMismatch, FileMissing, NotOurFile
+from backup_scp.machine.folders import FsyncFailed
 from backup_scp.ports import Archive, ReturnedFile
 from tests.archive.contract import Harness
 from tests.archive.dying_process import no_links
@@ -15,9 +17,15 @@ from tests.archive.intake import take
 from tests.archive.test_filesystem import Folder
 
 
-@pytest.fixture(params=["links", "no links"])
+def failing(*_):
+    raise FsyncFailed(errno.EIO, os.strerror(errno.EIO))
+
+
+@pytest.fixture(params=["rename", "links", "no links"])
 def harness(request, tmp_path, monkeypatch) -> Harness:
     take("own file", monkeypatch.setattr)
+    if request.param != "rename":
+        monkeypatch.setattr("backup_scp.archive.returning.rename_new", lambda *_: False)
     if request.param == "no links":
         monkeypatch.setattr(os, "link", no_links)
     return Folder(tmp_path / "archive")
@@ -132,3 +140,19 @@ def test_a_crash_before_keep_leaves_a_whole_file_that_is_shown(archive, harness,
     shown = [] if os.link is no_links else [[location]]  # without links it comes again
     assert list(later.sweep()) == shown
     assert later.has(location) == bool(shown)
+
+
+def test_what_was_written_before_a_flush_failed_is_never_kept(archive, harness, kept, monkeypatch):
+    """Also the file of a batch that was not flushed itself: the system tells of lost bytes once."""
+    location, content = kept
+    first, second = come(archive, location, content), come(archive, location, content)
+    with monkeypatch.context() as now:
+        for name in ("flush_all", "fsync"):
+            now.setattr(f"backup_scp.archive.volume_flush.{name}", failing)
+        with pytest.raises(ArchiveUnavailable):
+            archive.keep([first])
+    with pytest.raises(ArchiveUnavailable):
+        archive.keep([second])
+    assert not archive.has(location)
+    archive.keep([come(archive, location, content)])
+    assert archive.has(location)

@@ -28,9 +28,9 @@ elif LEFT_OUT == "drive":  # of a further copy
     for module in (drive_batch, drive_lists):
         vars(module).update(fsync=_nothing)
 elif LEFT_OUT == "return":  # of what comes back from a further copy
-    from backup_scp.archive import returning
+    from backup_scp.archive import volume_flush
 
-    vars(returning).update(flush_all=_nothing, fsync=_nothing)
+    vars(volume_flush).update(flush_all=_nothing, fsync=_nothing)
 
 if BATCH:
     from backup_scp.services import bringing_back
