@@ -12,7 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from backup_scp.copies.drive.drive_batch import CHUNK_BYTES, digest_of, read_back
+from backup_scp.copies.drive.drive_batch import digest_of
 from backup_scp.copies.drive.drive_connection import DriveConnection
 from backup_scp.copies.drive.drive_contents import INDEX, listed_images, read_settings, read_state
 from backup_scp.copies.drive.drive_lists import write_lists
@@ -20,7 +20,12 @@ from backup_scp.copies.drive.drive_writer import DriveWriter
 from backup_scp.copies.drive.originals_ahead import originals_ahead
 from backup_scp.errors import Damaged, DigestMismatch, FileMissing
 from backup_scp.machine.folders import fsync
+from backup_scp.machine.medium import aligned, read_medium
+from backup_scp.machine.root_folder import READ
 from backup_scp.ports import Contents, CopyItem, CopyResult, ListedImage, ReadOriginal, Snapshot
+
+_FETCHED_BYTES = 2 << 20  # at once: a disk with a moving head reads several files in turn
+_HEADER_BYTES = 4096  # most files of an archive have less before their Data Set
 
 
 class DriveCopy:
@@ -39,7 +44,7 @@ class DriveCopy:
     """
 
     is_removable = True
-    fetches_at_once = 4  # some wait for the drive while others hash
+    fetches_at_once = 8  # most wait for the drive while some hash
 
     def __init__(
         self, name: str, folder: Path, identity: Callable[[], str | None], *, is_off_site: bool = False
@@ -97,16 +102,16 @@ class DriveCopy:
         if stored is None:
             raise FileMissing(f"{what} is not on the drive")
         digest = sha256()
-        self._drive.require_here()
         buffer = self._buffer()
-        chunks = read_back(self._drive.root, stored.name, buffer)
-        while True:
-            with self._drive.explained_of_file(what):
-                chunk = next(chunks, None)
-            if chunk is None:
-                break
-            digest.update(chunk)
-            into.write(chunk)
+        root, expected = self._drive.root, item.held.size_bytes + _HEADER_BYTES if item.held.size_bytes else 0
+        with closing(read_medium(lambda flags: root.open(stored.name, READ | flags), buffer, expected)) as chunks:
+            while True:
+                with self._drive.explained_of_file(what):
+                    chunk = next(chunks, None)
+                if chunk is None:
+                    break
+                digest.update(chunk)
+                into.write(chunk)
         self._buffers.append(buffer)
         if digest.hexdigest() != stored.sha256:
             raise DigestMismatch(f"{what} is damaged on the drive")
@@ -116,7 +121,7 @@ class DriveCopy:
         try:
             return self._buffers.pop()
         except IndexError:
-            return memoryview(bytearray(CHUNK_BYTES))
+            return aligned(_FETCHED_BYTES)
 
     def conclude(self, snapshot: Snapshot, *, is_complete: bool) -> None:
         with self._drive.explained():
