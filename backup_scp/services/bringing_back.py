@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor, wait
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -54,34 +54,70 @@ class Batch(NamedTuple):
     errors: dict[str, str]
 
 
-def fetch(place: CopyPlace, items: Sequence[CopyItem], archive: Archive, pace: Pace = lambda _: None) -> Batch:
-    """Fetch files from a copy that has them as the archive had them, several at a time; compare each.
+class Fetching:
+    """A batch on its way: threads fetch its files, and compare each.
 
-    Raises
-    ------
-    DestinationUnavailable, ArchiveUnavailable
-        What was fetched by then is discarded.
+    Parameters
+    ----------
+    pool
+        Its threads; the next batch may begin while some of this one are still busy.
+    place, items
+        A copy that has the files as the archive had them.
+    archive
+        Where they go; nothing has its name before ``keep``.
+    pace
+        See ``Pace``.
     """
-    batch = Batch([], {})
 
-    def take(item: CopyItem) -> None:
-        pace(item.held.size_bytes)
+    def __init__(
+        self, pool: Executor, place: CopyPlace, items: Sequence[CopyItem], archive: Archive, pace: Pace = lambda _: None
+    ) -> None:
+        self._place, self._archive, self._pace = place, archive, pace
+        self._batch = Batch([], {})
+        self._futures = [pool.submit(self._take, item) for item in items]
+
+    def _take(self, item: CopyItem) -> None:
+        self._pace(item.held.size_bytes)
         location, sha256 = item.held.location, item.held.sha256
         try:
-            batch.returned.append(archive.take_back(location, sha256, lambda into: place.fetch(item, into)))
+            returned = self._archive.take_back(location, sha256, lambda into: self._place.fetch(item, into))
         except Damaged as error:
-            batch.errors[location] = str(error)
+            self._batch.errors[location] = str(error)
+        else:
+            self._batch.returned.append(returned)
 
-    threads = place.fetches_at_once if isinstance(place, StandAloneCopy) else 1
-    try:
-        with ThreadPoolExecutor(threads, "fetch") as pool:
-            for _ in pool.map(take, items):
-                pass
-    except BaseException:  # the threads have ended: also what came after the error is discarded
-        for each in batch.returned:
+    def result(self) -> Batch:
+        """Wait until all have come.
+
+        Raises
+        ------
+        DestinationUnavailable, ArchiveUnavailable
+            What has come is discarded.
+        """
+        try:
+            for future in self._futures:
+                future.result()
+        except BaseException:
+            self.discard()
+            raise
+        return self._batch
+
+    def discard(self) -> None:
+        """Fetch no more, and discard what has come."""
+        wait(future for future in self._futures if not future.cancel())
+        for each in self._batch.returned:
             each.discard()
-        raise
-    return batch
+
+
+def threads_for(place: CopyPlace) -> ThreadPoolExecutor:
+    """Return as many threads as may fetch from a copy at once."""
+    return ThreadPoolExecutor(place.fetches_at_once if isinstance(place, StandAloneCopy) else 1, "fetch")
+
+
+def fetch(place: CopyPlace, items: Sequence[CopyItem], archive: Archive, pace: Pace = lambda _: None) -> Batch:
+    """Fetch files from a copy, see ``Fetching``."""
+    with threads_for(place) as pool:
+        return Fetching(pool, place, items, archive, pace).result()
 
 
 def keep(archive: Archive, index: Index, returned: Sequence[ReturnedFile]) -> None:

@@ -7,8 +7,9 @@ is not fetched again, so that a further run continues after any interruption.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Container, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Container, Generator, Iterable, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -29,7 +30,16 @@ from backup_scp.ports import (
     StoredVersion,
     VerificationResult,
 )
-from backup_scp.services.bringing_back import BringingBack, Pace, fetch, in_batches, keep, size_of
+from backup_scp.services.bringing_back import (
+    BringingBack,
+    Fetching,
+    Pace,
+    fetch,
+    in_batches,
+    keep,
+    size_of,
+    threads_for,
+)
 from backup_scp.services.ingest import Ingest
 
 log = logging.getLogger(__name__)
@@ -43,6 +53,14 @@ class MissingImage(NamedTuple):
 
     held: StoredVersion
     reason: str
+
+
+class _Part(NamedTuple):
+    """A batch that is being fetched: all its versions, those that were not here, and what comes of them."""
+
+    versions: Sequence[StoredVersion]
+    wanted: Sequence[StoredVersion]
+    fetching: Fetching
 
 
 @dataclass(slots=True)
@@ -125,6 +143,7 @@ class Recovery:
         self._on_progress = on_progress
         self._others = others
         self._failed: dict[str, str] = {}  # images of the lists that this copy has damaged, and why
+        self._keeping: Future[None] | None = None
         self._passed = self._passed_bytes = 0
         self._total = self._total_bytes = 0
         self.done = Recovered()
@@ -193,34 +212,61 @@ class Recovery:
         held = self._index.holdings()
         self._total, self._total_bytes, self._passed, self._passed_bytes = held.versions, held.size_bytes, 0, 0
         self.done.missing_count, self.done.missing = 0, []
-        with ThreadPoolExecutor(1, "keep") as keeper:
-            keeping: Future[None] | None = None
-            for studies in self._index.select_in_batches(Selection(all_versions=True)):
-                for part in in_batches(studies, size_of):
-                    returned = self._fetch([each for each in part if not self._archive.has(each.location)], is_last)
-                    if keeping is not None:
-                        keeping.result()
-                    keeping = keeper.submit(self._keep, returned, part)
-            if keeping is not None:
-                keeping.result()
+        with threads_for(self._place) as pool, ThreadPoolExecutor(1, "keep") as keeper:
+            parts = self._parts(pool)
+            try:
+                for part in parts:
+                    self._finish(part, keeper, is_last=is_last)
+            finally:
+                parts.close()
+            self._wait_for_keeper()
         self.done.here = self._passed - self.done.missing_count
         return self.done.missing_count
 
-    def _fetch(self, versions: Sequence[StoredVersion], is_last: bool) -> list[ReturnedFile]:  # noqa: FBT001
-        """Fetch what the copy has of these; try other copies for the rest."""
-        if not versions:
-            self._pace(0)
-            return []
+    def _parts(self, pool: Executor) -> Generator[_Part, None, None]:
+        """Yield the batches in order; the threads go on with the next one while one is finished."""
+        begun: deque[_Part] = deque()
+        try:
+            for studies in self._index.select_in_batches(Selection(all_versions=True)):
+                for versions in in_batches(studies, size_of):
+                    begun.append(self._begin(versions, pool))
+                    if len(begun) > 1:
+                        yield begun.popleft()
+            while begun:
+                yield begun.popleft()
+        finally:
+            for part in begun:
+                part.fetching.discard()
+
+    def _begin(self, versions: Sequence[StoredVersion], pool: Executor) -> _Part:
+        """Begin to fetch what the copy has of these, as far as they are not here."""
+        wanted = [each for each in versions if not self._archive.has(each.location)]
+        self._pace(0)
         source = self._name, self._place.medium
-        holders = self._index.copies.holders([held.location for held in versions])
+        holders = self._index.copies.holders([held.location for held in wanted]) if wanted else {}
         items = [item for each in holders.values() for *copy, item in each if tuple(copy) == source]
-        fetched = fetch(self._place, items, self._archive, self._pace)
-        come = {each.location for each in fetched.returned}
-        if rest := [held for held in versions if held.location not in come]:
-            errors = self._bring_back.bring_all(rest)
-            self._count_others(rest, errors)
-            self._miss([MissingImage(held, errors[held.location]) for held in rest if held.location in errors], is_last)
-        return fetched.returned
+        return _Part(versions, wanted, Fetching(pool, self._place, items, self._archive, self._pace))
+
+    def _finish(self, part: _Part, keeper: Executor, *, is_last: bool) -> None:
+        """Try other copies for what did not come; let the rest be kept while the next batch comes."""
+        fetched = part.fetching.result()
+        try:
+            come = {each.location for each in fetched.returned}
+            if rest := [held for held in part.wanted if held.location not in come]:
+                errors = self._bring_back.bring_all(rest)
+                self._count_others(rest, errors)
+                missing = [MissingImage(held, errors[held.location]) for held in rest if held.location in errors]
+                self._miss(missing, is_last=is_last)
+            self._wait_for_keeper()
+        except BaseException:
+            part.fetching.discard()
+            raise
+        self._keeping = keeper.submit(self._keep, part)
+
+    def _wait_for_keeper(self) -> None:
+        keeping, self._keeping = self._keeping, None
+        if keeping is not None:
+            keeping.result()
 
     def _count_others(self, versions: Sequence[StoredVersion], errors: Container[str]) -> None:
         for held in versions:
@@ -228,7 +274,7 @@ class Recovery:
                 self.done.brought += 1
                 self.done.brought_bytes += held.size_bytes
 
-    def _miss(self, missing: Sequence[MissingImage], is_last: bool) -> None:  # noqa: FBT001
+    def _miss(self, missing: Sequence[MissingImage], *, is_last: bool) -> None:
         self.done.missing_count += len(missing)
         self.done.missing += missing[: max(0, _MOST_TOLD - len(self.done.missing))]
         if is_last:
@@ -236,10 +282,15 @@ class Recovery:
                 log.error("%s did not come back: %s", each.held.location, each.reason)
             self._index.record_verification(VerificationResult(each.held.location, each.reason) for each in missing)
 
-    def _keep(self, returned: Sequence[ReturnedFile], part: Sequence[StoredVersion]) -> None:
-        keep(self._archive, self._index, returned)
+    def _keep(self, part: _Part) -> None:
+        returned = part.fetching.result().returned
+        try:
+            keep(self._archive, self._index, returned)
+        except BaseException:
+            part.fetching.discard()
+            raise
         self._count(returned)
-        self._pass(part)  # only now: what is said to be here survives a power cut
+        self._pass(part.versions)  # only now: what is said to be here survives a power cut
 
     def _count(self, returned: Sequence[ReturnedFile]) -> None:
         self.done.brought += len(returned)
