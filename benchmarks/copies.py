@@ -22,7 +22,7 @@ from pathlib import Path
 
 from benchmarks import images, load
 from benchmarks.images import CT, DR, TINY, Kind
-from benchmarks.nodes import BackupSCP, Place
+from benchmarks.nodes import BackupSCP, Place, inherited
 from benchmarks.table import Table
 from benchmarks.way_back_bucket import SealedBucket, Used
 
@@ -46,10 +46,9 @@ class CopyingNode(BackupSCP):
 
     def run(self, *arguments: str) -> None:
         """Run a command on its archive."""
-        inherited = {key: value for key, value in os.environ.items() if not key.startswith("BACKUP_SCP_")}
         subprocess.run(  # noqa: S603
             [sys.executable, "-m", "backup_scp", *arguments],
-            env=inherited | self.environment(),
+            env=inherited() | self.environment(),
             check=True,
             stdout=subprocess.DEVNULL,
         )

@@ -69,7 +69,6 @@ class Node:
     def start(self) -> Self:
         """Start it, and note the seconds until it has answered a first C-ECHO."""
         argv, log = self.argv(), self._place.folder / "log"
-        inherited = {key: value for key, value in os.environ.items() if not key.startswith(_NOT_INHERITED)}
         with log.open("wb") as output:
             began = time.perf_counter()
             self._process = subprocess.Popen(  # noqa: S603
@@ -77,7 +76,7 @@ class Node:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env=inherited | self.environment(),
+                env=inherited() | self.environment(),
                 cwd=self._place.folder,
             )
         while not echoes(self.address):
@@ -250,6 +249,11 @@ def empty(folder: Path) -> None:
     for path in folder.rglob("*"):
         if path.is_file() and not path.is_symlink() and path.stat().st_size > _SMALL_BYTES:
             os.truncate(path, 0)
+
+
+def inherited() -> dict[str, str]:
+    """Return the environment that a node gets besides its own."""
+    return {key: value for key, value in os.environ.items() if not key.startswith(_NOT_INHERITED)}
 
 
 def free_port() -> int:

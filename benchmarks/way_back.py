@@ -25,7 +25,7 @@ from benchmarks import fill_index, images, load, nodes
 from benchmarks.copies import CopyingNode, _drop_cache, _run, _terminate
 from benchmarks.images import CT, DR, Kind
 from benchmarks.load import Association
-from benchmarks.nodes import BackupSCP, DcmQRSCP, Orthanc, Place, program
+from benchmarks.nodes import BackupSCP, DcmQRSCP, Orthanc, Place, inherited, program
 from benchmarks.table import Table
 
 OURS, ORTHANC, DCMQRSCP, RCLONE = "backup-scp", "Orthanc", "dcmqrscp", "rclone crypt"
@@ -48,14 +48,13 @@ class NewNode(BackupSCP):
 
     def recover(self) -> tuple[float, float]:
         """Bring everything back; return seconds, and the most memory that the process has had, in MB."""
-        inherited = {key: value for key, value in os.environ.items() if not key.startswith("BACKUP_SCP_")}
         with (self._place.folder / "log").open("wb") as log:
             began = time.perf_counter()
             process = subprocess.Popen(  # noqa: S603
                 [*self.argv(), "--stop-when-done"],
                 stdout=log,
                 stderr=log,
-                env=inherited | self.environment(),
+                env=inherited() | self.environment(),
                 cwd=self._place.folder,
             )
             _, status, usage = os.wait4(process.pid, 0)
@@ -66,11 +65,10 @@ class NewNode(BackupSCP):
 
     def first(self, study: str) -> tuple[float, float]:
         """Start; return the seconds to the first C-FIND answered, and to the first study sent by C-MOVE."""
-        inherited = {key: value for key, value in os.environ.items() if not key.startswith("BACKUP_SCP_")}
         with (self._place.folder / "log").open("wb") as log:
             began = time.perf_counter()
             self._process = subprocess.Popen(  # noqa: S603
-                self.argv(), stdout=log, stderr=log, env=inherited | self.environment(), cwd=self._place.folder
+                self.argv(), stdout=log, stderr=log, env=inherited() | self.environment(), cwd=self._place.folder
             )
         keys = load.study_keys(study)
         try:
@@ -233,11 +231,10 @@ class WayBack:
             studies |= dict.fromkeys(image.study for image in some)
 
         def ours_sends() -> float:
-            inherited = {key: value for key, value in os.environ.items() if not key.startswith("BACKUP_SCP_")}
             began = time.perf_counter()
             done = subprocess.run(
                 [sys.executable, "-m", "backup_scp", "restore", "--to", "sink", "--all", "--again"],
-                env=inherited | ours.environment(),
+                env=inherited() | ours.environment(),
                 capture_output=True,
                 text=True,
                 check=False,  # the sink takes all, and lists nothing: that is said, and is the exit code

@@ -14,7 +14,7 @@ from typing import NamedTuple, Self
 
 from backup_scp.copies.cloud.rclone_process import find_rclone
 from backup_scp.copies.cloud.sealing import make_keys
-from benchmarks.nodes import BackupSCP
+from benchmarks.nodes import BackupSCP, inherited
 from tests.ceph import REGION, ceph_gateway
 
 
@@ -81,10 +81,9 @@ class SealedBucket:
             "secret_key_file": str(self._secret_file),
             "encrypt": [self._keys.public_key],
         }
-        inherited = {key: value for key, value in os.environ.items() if not key.startswith("BACKUP_SCP_")}
         return _used(
             [sys.executable, "-m", "backup_scp", "copies", "sync", "cloud"],
-            inherited | node.environment() | {"BACKUP_SCP_COPY": json.dumps([copy])},
+            inherited() | node.environment() | {"BACKUP_SCP_COPY": json.dumps([copy])},
         )
 
     def rclone_copy(self, archive: Path) -> Used:
