@@ -124,7 +124,7 @@ def test_without_an_index_everything_comes_by_the_lists(clinic, lost):
 
 
 def test_the_settings_come_from_the_copy(clinic, tmp_path, make_node):
-    clinic.node.settings["alerts"] = {"lost_images": 7}
+    clinic.node.settings["alerts"] = {"lost_images": 7, "webhook": "https://chat.example/hooks/secret-token"}
     clinic.node.restart()
     clinic.copy(SAMPLES[:12])
     clinic.lose()
@@ -139,6 +139,9 @@ def test_the_settings_come_from_the_copy(clinic, tmp_path, make_node):
     assert "AE title CLINIC" in done.stdout
     written = (home / "backup-scp.toml").read_text()
     assert "lost_images = 7" in written
+    on_the_drive = [path.read_bytes() for path in clinic.drive.glob("BACKUPSC/*") if path.is_file()]
+    assert any(b"lost_images" in content for content in on_the_drive)
+    assert not any(b"secret-token" in content for content in on_the_drive)
     assert str(clinic.drive) in written
     assert (home / "backup-scp.toml").stat().st_mode & 0o077 == 0
 
