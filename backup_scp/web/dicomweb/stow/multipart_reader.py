@@ -14,7 +14,7 @@ from backup_scp.web.problems import Problem
 MOST_PARTS = 20_000
 _MOST_HEADERS = 32
 _LONGEST_HEADER = 8192
-_LONGEST_PREAMBLE = 65536
+_LONGEST_PREAMBLE = _LONGEST_EPILOGUE = 65536
 
 logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # it tells of each malformed request
 
@@ -54,6 +54,7 @@ class MultipartReader:
         self._name = self._value = b""
         self._headers: dict[str, str] = {}
         self._is_finished = False
+        self._epilogue_bytes = 0
         if not boundary or len(boundary) > 70 or not boundary.isascii() or not boundary.isprintable():
             raise Problem(400, "The Content-Type needs a boundary parameter of 1 to 70 ASCII characters")
         self._first = b"--" + boundary.encode("ascii")
@@ -84,6 +85,7 @@ class MultipartReader:
         """
         try:
             for chunk in chunks:
+                self._count_epilogue(chunk)
                 if data := self._without_preamble(chunk):
                     self._parser.write(data)
         except FormParserError:
@@ -114,6 +116,13 @@ class MultipartReader:
             return b""
         data, self._before = bytes(self._before[at:]), None
         return data
+
+    def _count_epilogue(self, chunk: bytes) -> None:
+        """Allow some bytes behind the closing boundary (RFC 2046 5.1.1), but not a body without end."""
+        if self._is_finished:
+            self._epilogue_bytes += len(chunk)
+            if self._epilogue_bytes > _LONGEST_EPILOGUE:
+                raise Problem(400, "The body goes on behind its closing boundary", {"Connection": "close"})
 
     def _begin(self) -> None:
         self._count += 1
