@@ -18,6 +18,7 @@ from backup_scp.watch.unforeseen import place_of
 log = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 30.0
+_GRACE_S = 5.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 60.0, 3600.0
 
 
@@ -52,6 +53,7 @@ class AlertThread:
         self._pauses: dict[str, tuple[float, float]] = {}  # of a channel: its pause, and when that ends
         self._troubles: dict[str, str] = {}
         self._stop = threading.Event()
+        self._is_left = False  # the index may be closed by now
         self._thread = threading.Thread(target=self._run, name="alerts", daemon=True)
 
     def start(self) -> None:
@@ -59,9 +61,10 @@ class AlertThread:
         self._thread.start()
 
     def stop(self) -> None:
-        """End after the current message; what was not told is told after the next start."""
+        """End after the current message, or leave it to a mail server that is slow; the next start tells the rest."""
         self._stop.set()
-        self._thread.join()
+        self._thread.join(_GRACE_S)
+        self._is_left = self._thread.is_alive()
 
     def _run(self) -> None:
         while not self._stop.wait(self._look_every_s):
@@ -91,12 +94,13 @@ class AlertThread:
         results = self._index.drills.latest()
         for channel in channels:
             self._tell(channel, results, told.setdefault(channel.name, {}))
-        self._record(before, told)
+        if not self._is_left:
+            self._record(before, told)
 
     def _tell(self, channel: AlertChannel, results: Sequence[DrillResult], told: dict[str, str]) -> None:
         for result in results:
             which, when = f"{result.copy}/{result.medium}", result.ended_at.isoformat()
-            if told.get(which) == when or self._waits(channel.name):
+            if told.get(which) == when or self._waits(channel.name) or self._is_left:
                 continue
             try:
                 channel.send(drill_alert(result, self._node))

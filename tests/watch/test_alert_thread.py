@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import timedelta
 from typing import Any
 
@@ -102,6 +103,28 @@ def test_a_channel_in_trouble_is_given_time(index, monkeypatch):
     thread.look()
     assert mail.taken == []
     assert index.tasks()[ALERTS].note == "off"
+
+
+def test_a_mail_server_that_is_slow_does_not_hold_up_the_end_of_the_node(index, monkeypatch):
+    monkeypatch.setattr(alert_thread, "_GRACE_S", 0.01)
+    begun, goes_on = threading.Event(), threading.Event()
+
+    class Slow(Channel):
+        def send(self, alert: Alert) -> None:
+            begun.set()
+            goes_on.wait()
+            super().send(alert)
+
+    slow = Slow("e-mail")
+    index.drills.record(result())
+    thread = AlertThread(index, lambda: [slow], "CLINIC", look_every_s=0)
+    thread.start()
+    assert begun.wait(60)
+    thread.stop()
+    goes_on.set()
+    thread._thread.join()
+    assert len(slow.taken) == 1
+    assert ALERTS not in index.tasks()  # the next start tells it again
 
 
 def test_settings_that_cannot_be_used_are_noted_until_they_can(index):
