@@ -134,6 +134,10 @@ class DestinationAway(DestinationUnavailable):
     """A drive that takes copies is not connected: it may be at home, or in the safe."""
 
 
+class AllowanceUsed(DestinationAway):
+    """What a copy may send and read in a month is used."""
+
+
 class CopyingStopped(DestinationUnavailable):
     """An alarm stops the work at all copies, until a person has looked."""
 

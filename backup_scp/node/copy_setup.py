@@ -19,6 +19,7 @@ from backup_scp.node.mass_changes import mass_changes
 from backup_scp.node.opening import OpenStores
 from backup_scp.node.settings import CopySettings, Sections, Settings
 from backup_scp.ports import Contents, CopyPlace, Index
+from backup_scp.services.allowance import Allowance
 from backup_scp.services.comparing import Pace
 from backup_scp.services.copying import Copying
 from backup_scp.services.ingest import Ingest
@@ -63,7 +64,10 @@ def copying(
 ) -> Copying:
     """Put together what fills and compares one copy."""
     snapshot = CopySnapshot(settings, storage.index)
-    return Copying(place, storage.archive, storage.index, ingest, snapshot, spool=settings.home, pace=pace)
+    gb_per_month = next((copy.gb_per_month for copy in settings.copy if copy.name == place.name), 0)
+    made = Copying(place, storage.archive, storage.index, ingest, snapshot, spool=settings.home, pace=pace)
+    made.allowance = Allowance(storage.index, place.name, gb_per_month)
+    return made
 
 
 def chosen(settings: Settings, name: str | None) -> Sequence[CopySettings]:

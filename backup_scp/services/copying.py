@@ -31,6 +31,7 @@ from backup_scp.ports import (
     VerificationResult,
     WaitingPlace,
 )
+from backup_scp.services.allowance import Allowance
 from backup_scp.services.comparing import Comparing, Pace, some
 from backup_scp.services.healing import heal
 from backup_scp.services.ingest import Ingest
@@ -123,6 +124,12 @@ class Copying:
         Called with the bytes that were read, some million at a time.
     timers
         Intervals.
+
+    Attributes
+    ----------
+    allowance
+        Limits the bytes of images that are compared, and of those that are written, twice, because each is read back.
+        A batch that has begun is finished.
     """
 
     def __init__(
@@ -146,6 +153,7 @@ class Copying:
         self._spool = spool
         self._pace = pace
         self._timers = timers or CopyTimers()
+        self.allowance = Allowance(index, place.name)
         self._unhealed: set[tuple[int, int]] = set()  # what a copy cannot heal: it is sealed, or damaged itself
         self._registered_at = 0.0
         self._known = 0  # the number of the copy that was recognised
@@ -215,6 +223,7 @@ class Copying:
 
     def _lease(self, copy: int) -> CopyBatch | None:
         self._pace(0)
+        self.allowance.require()
         if time.monotonic() - self._registered_at > _SEEN_EVERY_S:  # filling may take days
             self.register()
         now = clock.now()
@@ -256,6 +265,7 @@ class Copying:
             self._index.record_verification(lost)
 
     def _count(self, result: CopyResult, size_bytes: int) -> None:
+        self.allowance.count(2 * size_bytes)
         if result.stored is not None:
             self.done.copied += 1
             self.done.copied_bytes += size_bytes
@@ -294,8 +304,10 @@ class Copying:
         position = 0 if all_of_it else self._records.comparison(copy)[0]
         while True:
             self._pace(0)
+            self.allowance.require()
             items = some(self._records.stored(copy, position, _MOST_COMPARED))
             results = self._comparing.compare(items)
+            self.allowance.count(sum(item.held.size_bytes for item in items))
             until = items[-1].number if items else None
             alarm = self._place.noticed() if isinstance(self._place, NoticingPlace) else ""
             alarm = alarm or self._comparing.noticed()

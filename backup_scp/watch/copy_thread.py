@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from backup_scp.errors import BackupSCPError, DestinationAway, DestinationUnavailable, Unavailable
+from backup_scp.errors import AllowanceUsed, BackupSCPError, DestinationAway, DestinationUnavailable, Unavailable
 from backup_scp.machine import clock
 from backup_scp.machine.hours import Hours
 from backup_scp.machine.priority import lower_priority
@@ -32,7 +32,7 @@ _REACHED_EVERY_S = 600.0
 _NOTED_EVERY_S = 60.0
 _COMPARING_SHARE = 8
 _LEAST_COMPARING_MB_PER_S = 1.0
-_POLITE_S_PER_MB = 0.05
+_POLITE_S_PER_MB = 0.1
 """The pause for each million bytes while images are being received."""
 
 _RECEIVING_S = 1.0
@@ -153,6 +153,7 @@ class CopyThread:
         except DestinationAway as error:
             self._copy = None
             self._tell(str(error), CopyTrouble.AWAY)
+            return isinstance(error, AllowanceUsed)
         except DestinationUnavailable as error:
             self._tell(str(error))
             return True

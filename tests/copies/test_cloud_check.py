@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.copies.clouds import bucket_copy
+from tests.copies.clouds import Originals, bucket_copy, put_all
 from tests.copies.remotes import sftp_remote
 from tests.copies.test_rclone import copy_at
 
@@ -51,6 +51,16 @@ def test_a_lock_that_nobody_checks_or_that_is_too_short_is_told(gateway, tmp_pat
     facts, wrong = checked(copy)
     assert wrong == {LOCK}
     assert said in facts[LOCK].fix
+
+
+def test_objects_from_before_encrypt_was_set_are_told(gateway, tmp_path):
+    bucket = gateway.make_bucket(lock_days=30)
+    with bucket_copy(gateway, bucket, tmp_path / "before", is_sealed=False) as plain:
+        put_all(plain, Originals(tmp_path))
+    with bucket_copy(gateway, bucket, tmp_path / "work", lock_days=30) as copy:
+        (fact,) = [fact for fact in copy.check() if not fact.is_well]
+    assert fact.question == "Is each image there sealed?"
+    assert "under another url" in fact.fix
 
 
 def test_a_remote_of_rclone_is_told_as_it_is(tmp_path):

@@ -8,9 +8,10 @@ from datetime import timedelta
 
 import pytest
 
-from backup_scp.errors import ArchiveUnavailable, CopyingStopped, DestinationUnavailable
+from backup_scp.errors import AllowanceUsed, ArchiveUnavailable, CopyingStopped, DestinationUnavailable
 from backup_scp.machine import clock
 from backup_scp.ports import Contents
+from backup_scp.services.allowance import Allowance
 from backup_scp.services.copying import Copying, CopyTimers
 from backup_scp.services.ingest import Ingest
 from tests.samples import Sample, encode, secondary_capture
@@ -368,6 +369,32 @@ def test_a_place_that_answers_nothing_is_away(stored, place, made, unreadable):
     with place, pytest.raises(DestinationUnavailable, match="status 500"):
         copying.compare(copy)
     assert sum(unreadable.values()) >= 9 * 999 - 9
+
+
+def test_a_month_has_its_bytes_and_the_next_one_goes_on(stored, place, made, at, monkeypatch):
+    monkeypatch.setattr("backup_scp.services.copying.MOST_IN_A_BATCH", 1)
+    monkeypatch.setattr("backup_scp.services.copying._MOST_COMPARED", 1)
+    for number in range(5):
+        stored.put(tiny(number), number)
+    size_bytes = stored.index.holdings().size_bytes / 5
+
+    def limited():
+        copying = made()
+        copying.allowance = Allowance(stored.index, place.name, 2.9 * size_bytes / 1e9)  # a written one counts twice
+        return copying
+
+    with pytest.raises(AllowanceUsed, match=r"it goes on on \d{4}-\d\d-01"):
+        filled(limited(), place)
+    assert place.puts == 2
+    with pytest.raises(AllowanceUsed):  # also after a restart
+        filled(limited(), place)
+    assert place.puts == 2
+    copy = filled(made(), place)  # without a limit
+    at.pass_by(days=32)
+    copying = limited()
+    with place, pytest.raises(AllowanceUsed):
+        copying.compare(copy)
+    assert copying.done.compared == 3
 
 
 def test_an_alarm_ends_a_comparison_at_once(stored, place, made):

@@ -173,7 +173,7 @@ def test_receiving_goes_first(stored, place, under_way, slept):
     under_way(received_at=time.monotonic)
     wait_until(lambda: place.objects)
     stands_back = [seconds for seconds in slept if 0 < seconds < 0.02]
-    assert size / 1e6 * 0.05 <= sum(stands_back) < 2 * size / 1e6 * 0.05
+    assert size / 1e6 * 0.1 <= sum(stands_back) < 2 * size / 1e6 * 0.1
 
 
 def test_without_anything_received_it_does_not_stand_back(stored, place, under_way, slept):

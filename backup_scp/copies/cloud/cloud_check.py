@@ -49,10 +49,18 @@ def check_storage(store: ByteStore, spool: Spool, *, is_sealed: bool, lock_days:
             "" if is_sealed else "make keys by  backup-scp copies keys  and set encrypt",
         )
     )
+    if is_sealed and not _is_all_sealed(store):
+        older = "no: those from before encrypt was set are there as they were, and storage can read them"
+        fix = "to have all of them sealed, make a new copy under another url (docs/cloud.md, 2)"
+        facts.append(PlaceAnswer("Is each image there sealed?", older, is_well=False, fix=fix))
     if store.keeps_versions:  # nothing to find out: the credential need not list what is unfinished
         leaves = "parts that no list shows, and that are billed: a lifecycle rule must remove them (docs/cloud.md, 2)"
         facts.append(PlaceAnswer("What does an upload leave that was cut off?", leaves, is_well=True))
     return facts
+
+
+def _is_all_sealed(store: ByteStore) -> bool:
+    return all(name.endswith(cloud_names.SEALED) for name in store.list(cloud_names.IMAGES))
 
 
 class _Probe:

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 
 from backup_scp.ports import StoredVersion
 
-MANIFESTS, INDEX, CONTENTS, SETTINGS, CHECK = "manifests", "index", "contents", "settings", "check"
+IMAGES, MANIFESTS, INDEX, CONTENTS, SETTINGS, CHECK = "images", "manifests", "index", "contents", "settings", "check"
 SEALED = ".age"
 
 _TIME = "%Y-%m-%dT%H%M%SZ"
@@ -29,7 +29,7 @@ _STAMPED = re.compile(r"[a-z/0-9]+/(\d{4}-\d\d-\d\dT\d{6}Z)-([0-9a-f]{64})\.[a-z
 
 def day_folder(held: StoredVersion) -> str:
     """Return the folder of all images that arrived on the same day (UTC)."""
-    return f"images/{_day(held.received_at)}"
+    return f"{IMAGES}/{_day(held.received_at)}"
 
 
 def image_name(held: StoredVersion, object_sha256: str, taken: Collection[str], *, is_sealed: bool) -> str:

@@ -209,6 +209,7 @@ class CopySettings(Struct, frozen=True, forbid_unknown_fields=True):
     off_site: Literal["", "yes", "no"] = ""
     encrypt: tuple[str, ...] = ()
     mb_per_s: Annotated[float, Meta(ge=0)] = 0
+    gb_per_month: Annotated[float, Meta(ge=0)] = 0
     hours: str = ""
     compare_days: Annotated[float, Meta(ge=0)] = 90
     away_days: Annotated[float, Meta(ge=0)] = 8
