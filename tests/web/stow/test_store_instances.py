@@ -143,7 +143,7 @@ class TestWhatIsNoImage:
         ("multipart/related; boundary=b", 415),
         ('multipart/related; type="image/png"; boundary=b', 415),
         ('multipart/related; type="application/dicom"', 400),
-        (f'multipart/related; type="application/dicom"; boundary="{"x" * 71}"', 400),
+        (f'multipart/related; type="application/dicom"; boundary="{"x" * 201}"', 400),
         ("nonsense", 400),
         ("", 400),
     ],
@@ -159,6 +159,13 @@ def test_what_media_types_are_taken(web, content_type, status):
 def test_how_clients_write_the_media_type(web, written, root):
     content = body(encode(dx()).file_bytes())
     assert store(web, content, content_type=f"Multipart/Related; {root}; {written}").status_code == 200
+
+
+def test_the_boundary_of_orthanc_is_longer_than_the_70_characters_of_rfc_2046(web):
+    boundary = "-".join(["8a88511f-d6cb-4992-b258-a3e1b7d6eaac"] * 2)
+    content = body(encode(dx()).file_bytes()).replace(BOUNDARY.encode(), boundary.encode())
+    content_type = f'multipart/related; type="application/dicom"; boundary={boundary}'
+    assert store(web, content, content_type=content_type).status_code == 200
 
 
 def test_the_answer_as_xml(web):

@@ -15,6 +15,7 @@ MOST_PARTS = 20_000
 _MOST_HEADERS = 32
 _LONGEST_HEADER = 8192
 _LONGEST_PREAMBLE = _LONGEST_EPILOGUE = 65536
+_LONGEST_BOUNDARY = 200  # RFC 2046 5.1.1 says 70, but Orthanc's DICOMweb 1.7 sends two UUIDs: 73
 
 logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # it tells of each malformed request
 
@@ -55,8 +56,10 @@ class MultipartReader:
         self._headers: dict[str, str] = {}
         self._is_finished = False
         self._epilogue_bytes = 0
-        if not boundary or len(boundary) > 70 or not boundary.isascii() or not boundary.isprintable():
-            raise Problem(400, "The Content-Type needs a boundary parameter of 1 to 70 ASCII characters")
+        if not boundary or len(boundary) > _LONGEST_BOUNDARY or not boundary.isascii() or not boundary.isprintable():
+            raise Problem(
+                400, f"The Content-Type needs a boundary parameter of 1 to {_LONGEST_BOUNDARY} ASCII characters"
+            )
         self._first = b"--" + boundary.encode("ascii")
         self._before: bytearray | None = bytearray()  # what came before the first boundary
         self._parser = MultipartParser(
