@@ -7,6 +7,7 @@ import pytest
 from backup_scp.dicom.attributes import Level
 from backup_scp.web.dicomweb.qido.parameters import read_search
 from backup_scp.web.problems import Problem
+from tests.samples import dx, encode
 from tests.stored import stored_in
 from tests.web.conftest import BASE, client_of
 from tests.web.qido import found, put_studies, value
@@ -302,6 +303,10 @@ class TestResults:
         for result in web.get(f"/studies?{query}").json():
             assert set(result) == STUDY | {"00101010", "00104000", "00101020", "00080201"}
             assert result["00104000"] == {"vr": "LT"}
+
+    def test_ohif_shows_no_list_where_modalities_in_study_is_empty(self, stored, make_client):
+        stored.put(encode(dx(Modality="")))
+        assert set(make_client().get("/studies").json()[0]) == STUDY - {"00080061"}
 
     def test_all(self, web):
         result = web.get("/studies?includefield=all").json()[0]

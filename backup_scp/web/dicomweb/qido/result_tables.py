@@ -36,10 +36,13 @@ REQUIRED: dict[Level, tuple[Attribute, ...]] = {
 }  # fmt: skip
 """What each result of a resource has; the unique keys above it come with it."""
 
+# Modalities in Study would be there and empty by the standard; OHIF 3.13 then shows no study at all.
 IF_KNOWN = frozenset(
     BY_KEYWORD[keyword].tag
-    for keyword in ("TimezoneOffsetFromUTC", "Rows", "Columns", "BitsAllocated", "NumberOfFrames")
-) | {AVAILABLE_TRANSFER_SYNTAX_UID.tag}
+    for keyword in (
+        "ModalitiesInStudy", "TimezoneOffsetFromUTC", "Rows", "Columns", "BitsAllocated", "NumberOfFrames",
+    )
+) | {AVAILABLE_TRANSFER_SYNTAX_UID.tag}  # fmt: skip
 """Tags of attributes that a result without their value leaves out, unless they were requested."""
 
 ITEM_KEYS: dict[int, tuple[Attribute, ...]] = {
