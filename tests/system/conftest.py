@@ -13,6 +13,7 @@ from tests.processes import Processes
 from tests.pynetdicom_answers import keep_answers
 from tests.pynetdicom_sockets import close_forgotten_sockets
 from tests.system.mounts import Mounts, private_mounts
+from tests.system.network_namespace import OtherMachine
 from tests.system.node import Node
 from tests.system.peers import Orthanc, StoreSCP
 
@@ -25,6 +26,15 @@ def mounts() -> Iterator[Mounts]:
     """Yield the test's own mounts; needs root."""
     with private_mounts() as mounts:
         yield mounts
+
+
+@pytest.fixture
+def other_machine() -> Iterator[OtherMachine]:
+    """Yield another computer on the network; needs root.  Ask for it before the processes that are to run there."""
+    machine = OtherMachine()
+    machine.connect()
+    yield machine
+    machine.disconnect()
 
 
 @pytest.fixture

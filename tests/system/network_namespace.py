@@ -38,10 +38,12 @@ class OtherMachine:
         _ip("link", "set", self._here, "up")
         _ip("-n", self._name, "addr", "add", f"{self.address}/30", "dev", self._there)
         _ip("-n", self._name, "link", "set", self._there, "up")
+        _ip("-n", self._name, "link", "set", "lo", "up")
 
     def disconnect(self) -> None:
-        with contextlib.suppress(subprocess.CalledProcessError):
-            _ip("netns", "del", self._name)
+        for remove in (("link", "del", self._here), ("netns", "del", self._name)):  # a cable outlives its namespace
+            with contextlib.suppress(subprocess.CalledProcessError):
+                _ip(*remove)
 
     @contextlib.contextmanager
     def there(self) -> Iterator[None]:

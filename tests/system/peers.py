@@ -228,6 +228,9 @@ class DcmQRSCP:
         self.process.launch(lambda: connects(self.port))
 
 
+PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
+
+
 class Orthanc:
     """Orthanc, driven over HTTP."""
 

@@ -11,7 +11,6 @@ from tests.dimse import wire
 from tests.processes import LOOPBACK, connects, wait_until
 from tests.samples import dx, encode, uid
 from tests.system import raw_sender
-from tests.system.network_namespace import OtherMachine
 from tests.system.node import Node, Remote
 from tests.system.peers import echoscu, findscu, storescu
 from tests.system.pynetdicom_peers import NATIVE, Sink, find, get, move
@@ -30,14 +29,6 @@ class At:
     host: str
     port: int
     ae_title: str = "BACKUP_SCP"
-
-
-@pytest.fixture
-def other_machine():
-    machine = OtherMachine()
-    machine.connect()
-    yield machine
-    machine.disconnect()
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from backup_scp.errors import FileMissing
@@ -11,8 +9,8 @@ from tests.processes import peer_missing
 from tests.samples import ct_series, dx, encode, replace, with_pixels
 from tests.stored import stored_in
 from tests.system.here import Here, proofs
+from tests.system.peers import PLUGIN
 
-PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 CT = [encode(ds) for ds in ct_series(5)]
 
 
