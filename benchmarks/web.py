@@ -19,7 +19,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from benchmarks import images
@@ -31,6 +32,10 @@ SECONDS = 5.0
 ROUNDS = 3
 HEADER = images.Kind("header", "1.2.840.10008.5.1.4.1.1.7", "OT", 2, 2, bytes_a_pixel=1)
 """An image that is nearly only its header: a study each."""
+
+CT_STUDY = images.Kind("CT", images.CT.sop_class, "CT", 512, 512, in_study=1000)
+PAGE = images.Kind("CR", "1.2.840.10008.5.1.4.1.1.1", "CR", 1500, 1200)
+DICOM_JSON = "application/dicom+json"
 
 _CLONE_NEWNET = 0x40000000
 _PLUGIN = "libOrthancDicomWeb.so"
@@ -92,8 +97,15 @@ class Client:
         self._socket = socket.create_connection(("127.0.0.1", port))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._port = port
+        self._first_at = 0.0
 
-    def get(self, path: str, accept: str = "application/dicom+json") -> bytes:
+    def first_byte_s(self, path: str) -> float:
+        """Return how long the first byte of an answer's body takes, in seconds; receive the rest."""
+        began = time.perf_counter()
+        self.get(path)
+        return self._first_at - began
+
+    def get(self, path: str, accept: str = DICOM_JSON) -> bytes:
         """Return the body of an answer, which must be 200."""
         request = f"GET /dicom-web{path} HTTP/1.1\r\nHost: 127.0.0.1:{self._port}\r\nAccept: {accept}\r\n\r\n"
         self._socket.sendall(request.encode())
@@ -104,6 +116,8 @@ class Client:
         fields = head.lower().split(b"\r\n")
         if b" 200 " not in fields[0]:
             raise SystemExit(f"{path} is answered with {head[:60]!r}")
+        body = body or self._receive()
+        self._first_at = time.perf_counter()
         length = next((int(field.partition(b":")[2]) for field in fields if field.startswith(b"content-length:")), None)
         parts = [body]
         if length is not None:
@@ -127,15 +141,15 @@ class Client:
         self._socket.close()
 
 
-def rate(port: int, paths: Sequence[str], seconds: float = SECONDS) -> float:
+def rate(port: int, paths: Sequence[str], seconds: float = SECONDS, accept: str = DICOM_JSON) -> float:
     """Return requests a second of one client that asks one after the other."""
     client = Client(port)
     try:
         for path in paths[:10]:
-            client.get(path)
+            client.get(path, accept)
         done, began = 0, time.perf_counter()
         while (passed := time.perf_counter() - began) < seconds:
-            client.get(paths[done % len(paths)])
+            client.get(paths[done % len(paths)], accept)
             done += 1
         return done / passed
     finally:
@@ -155,6 +169,47 @@ def search(table: Table, nodes: Sequence[tuple[str, int]], studies: Sequence[str
                 table.add(work, name, rate(port, paths), aim)
 
 
+def _instance_path(instance: images.Instance) -> str:
+    return f"/studies/{instance.study}/series/{instance.study}.1/instances/{instance.sop_instance}"
+
+
+def metadata(table: Table, nodes: Sequence[tuple[str, int]], slices: Sequence[images.Instance]) -> None:
+    """WADO-RS: the metadata of a CT study, and how long its first byte takes."""
+    path = f"/studies/{slices[0].study}/metadata"
+    for _ in range(ROUNDS):
+        for name, port in nodes:
+            table.add(f"metadata of {len(slices):,} CT images, a second", name, rate(port, [path], 3), "10")
+            client = Client(port)
+            first_ms = min(client.first_byte_s(path) for _ in range(3)) * 1000
+            table.add("first byte of it, ms", name, first_ms, "< 50")
+            client.close()
+
+
+def frames(table: Table, nodes: Sequence[tuple[str, int]], shots: Sequence[images.Instance]) -> None:
+    """WADO-RS: frames as stored, four clients at once."""
+    accept = 'multipart/related; type="application/octet-stream"; transfer-syntax=*'
+    paths = [f"{_instance_path(shot)}/frames/1" for shot in shots]
+    for _ in range(ROUNDS):
+        for name, port in nodes:
+            with ThreadPoolExecutor(4) as pool:
+                rates = pool.map(lambda start, port=port: rate(port, paths[start:], SECONDS, accept), range(4))
+                table.add("DR frames as stored, 4 clients, frames/s", name, sum(rates), "3")
+
+
+def thumbnails(table: Table, nodes: Sequence[tuple[str, int]], shots: Sequence[images.Instance]) -> None:
+    """Thumbnails of a page of studies; Orthanc has none, and renders the image in that size."""
+    ours = [f"/studies/{shot.study}/thumbnail" for shot in shots]
+    theirs = [f"{_instance_path(shot)}/rendered?viewport=200,200" for shot in shots]
+    for turn in range(ROUNDS):
+        for (name, port), paths in zip(nodes, (ours, theirs), strict=True):
+            client, began = Client(port), time.perf_counter()
+            for path in paths:
+                client.get(path, "image/jpeg")
+            pages = 1 / (time.perf_counter() - began)
+            client.close()
+            table.add(f"thumbnails of {len(shots)} studies, {'again, ' if turn else ''}pages/s", name, pages, "5")
+
+
 @contextlib.contextmanager
 def own_network() -> Iterator[None]:
     """Leave the machine's networks, so that nobody else reaches what is started here (Linux, root)."""
@@ -165,7 +220,17 @@ def own_network() -> Iterator[None]:
     yield
 
 
-PARTS: dict[str, Callable[[Table, Sequence[tuple[str, int]], Sequence[str]], None]] = {"search": search}
+def retrieve(table: Table, nodes: Sequence[tuple[str, int]], retrieved: Sequence[images.Instance]) -> None:
+    """WADO-RS."""
+    by_class: dict[str, list[images.Instance]] = {}
+    for instance in retrieved:
+        by_class.setdefault(instance.sop_class, []).append(instance)
+    metadata(table, nodes, by_class[images.CT.sop_class])
+    frames(table, nodes, by_class[images.DR.sop_class])
+    thumbnails(table, nodes, by_class[PAGE.sop_class])
+
+
+PARTS = ("search", "retrieve")
 
 
 def fill(node: Node, instances: Sequence[images.Instance]) -> None:
@@ -188,8 +253,13 @@ def measure(folder: Path, studies: int, parts: Sequence[str]) -> str:
             running.append(node.start())
             fill(node, instances)
         addresses = [(ours.name, ours.web_port), (theirs.name, theirs.web_port)]
-        for part in parts:
-            PARTS[part](table, addresses, [instance.study for instance in instances])
+        if "search" in parts:
+            search(table, addresses, [instance.study for instance in instances])
+        if "retrieve" in parts:
+            retrieved = [*images.new(CT_STUDY, 1000), *images.new(images.DR, 24), *images.new(PAGE, 50)]
+            for node in nodes:
+                fill(node, retrieved)
+            retrieve(table, addresses, retrieved)
         table.add("memory of the web process, MB", ours.name, ours.web_peak_mb(), "< 150")
     finally:
         for node in running:
