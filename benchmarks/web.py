@@ -141,6 +141,17 @@ class Client:
         self._socket.close()
 
 
+Served = WebOrthanc | WebBackupSCP
+
+
+def measured(node: Served, paths: Sequence[str], seconds: float = SECONDS) -> tuple[float, float]:
+    """Return requests a second, and the milliseconds of processor time that the server takes for each."""
+    before, began = node.cpu_s(), time.perf_counter()
+    per_second = rate(node.web_port, paths, seconds)
+    done = per_second * (time.perf_counter() - began)
+    return per_second, (node.cpu_s() - before) / done * 1000
+
+
 def rate(port: int, paths: Sequence[str], seconds: float = SECONDS, accept: str = DICOM_JSON) -> float:
     """Return requests a second of one client that asks one after the other."""
     client = Client(port)
@@ -156,7 +167,7 @@ def rate(port: int, paths: Sequence[str], seconds: float = SECONDS, accept: str 
         client.close()
 
 
-def search(table: Table, nodes: Sequence[tuple[str, int]], studies: Sequence[str]) -> None:
+def search(table: Table, nodes: Sequence[Served], studies: Sequence[str]) -> None:
     """QIDO-RS: one hit, and a list of a thousand."""
     chosen = studies[:: max(1, len(studies) // 1000)]
     works: list[tuple[str, list[str], str]] = [
@@ -165,8 +176,10 @@ def search(table: Table, nodes: Sequence[tuple[str, int]], studies: Sequence[str
     ]
     for _ in range(ROUNDS):
         for work, paths, aim in works:
-            for name, port in nodes:
-                table.add(work, name, rate(port, paths), aim)
+            for node in nodes:
+                per_second, cpu_ms = measured(node, paths)
+                table.add(work, node.name, per_second, aim)
+                table.add(f"{work.partition(', ')[2].rpartition(', ')[0]}: CPU of the server, ms", node.name, cpu_ms)
 
 
 def _instance_path(instance: images.Instance) -> str:
@@ -254,7 +267,7 @@ def measure(folder: Path, studies: int, parts: Sequence[str]) -> str:
             fill(node, instances)
         addresses = [(ours.name, ours.web_port), (theirs.name, theirs.web_port)]
         if "search" in parts:
-            search(table, addresses, [instance.study for instance in instances])
+            search(table, (ours, theirs), [instance.study for instance in instances])
         if "retrieve" in parts:
             retrieved = [*images.new(CT_STUDY, 1000), *images.new(images.DR, 24), *images.new(PAGE, 50)]
             for node in nodes:

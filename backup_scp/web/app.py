@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route as PathRoute
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from backup_scp.services.permissions import Right
 from backup_scp.web.callers import AccessGate, WebAccess
@@ -42,7 +42,38 @@ def application(stores: Stores, options: WebOptions, routes: Sequence[Route] = R
     for route in routes:
         by_path.setdefault(route.path, []).append(route)
     paths = [_path_route(path, own, routes, stores) for path, own in by_path.items()]
-    return AccessGate(Starlette(routes=paths, exception_handlers={HTTPException: answer_error}), WebAccess(options))
+    others = Starlette(routes=paths, exception_handlers={HTTPException: answer_error})
+    return AccessGate(_FixedPaths(paths, others), WebAccess(options))
+
+
+class _FixedPaths:
+    """Serves resources without a UID in their path at once: finding their route takes as long as many a search.
+
+    Parameters
+    ----------
+    routes
+        All resources.
+    others
+        Serves the others, and whatever is 404 or 405.
+    """
+
+    def __init__(self, routes: Iterable[PathRoute], others: ASGIApp) -> None:
+        self._endpoints: dict[tuple[str, str], Endpoint] = {
+            (method, route.path): route.endpoint
+            for route in routes
+            if "{" not in route.path
+            for method in route.methods or ()
+        }
+        self._others = others
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        endpoint = self._endpoints.get((scope["method"], scope["path"]))
+        if endpoint is None:
+            await self._others(scope, receive, send)
+        else:
+            response = await endpoint(Request(scope, receive, send))
+            await response(scope, receive, send)
 
 
 def _path_route(path: str, own: Iterable[Route], every: Sequence[Route], stores: Stores) -> PathRoute:
