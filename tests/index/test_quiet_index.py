@@ -205,3 +205,27 @@ def test_a_lock_is_left_to_the_whole_one(monkeypatch, path, drive):
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(NotQuiet):
             quiet.copies.note_complete(drive, at(1))
+
+
+@pytest.mark.parametrize("sample", ["quiet", "whole"])
+def test_a_sample_of_a_large_archive_reads_few_rows(index, path, sample):
+    with closing(sqlite3.connect(path)) as writer, writer:
+        add(index, "1")
+        columns = ", ".join(name for _, name, *_ in writer.execute("PRAGMA table_info(version)"))
+        values = (
+            columns.replace("location", "location || n").replace("sha256", "randomblob(32)", 1).replace("id", "n", 1)
+        )
+        numbers = "WITH RECURSIVE more(n) AS (SELECT 2 UNION ALL SELECT n + 1 FROM more WHERE n < 20000)"
+        writer.execute(f"INSERT INTO version ({columns}) {numbers} SELECT {values} FROM version, more")
+    steps = [0]
+
+    def count() -> int:
+        steps[0] += 1
+        return 0
+
+    with index._database.reading() as connection:  # the next one that reads gets it again
+        connection.connection.driver_connection.set_progress_handler(count, 100)
+    with closing(QuietIndex(path)) as quiet:
+        quiet._connection.set_progress_handler(count, 100)
+        assert len((quiet if sample == "quiet" else index).copies.sample(9)) == 9
+    assert 0 < steps[0] < 50
