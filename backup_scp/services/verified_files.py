@@ -10,7 +10,7 @@ import io
 import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, suppress
-from typing import BinaryIO, Self, cast
+from typing import BinaryIO, NamedTuple, Self, cast
 
 from xxhash import xxh3_128_digest
 
@@ -28,8 +28,16 @@ PART_BYTES = 1 << 20
 """The longest part that ``VerifiedFile.parts`` yields."""
 
 _IN_MEMORY_BYTES = 2 << 20  # a shorter Data Set is kept in memory once it was compared, and not read again
-_NOTED_BYTES = 16 << 20  # of the digests of blocks: for 65,000 MiB of images
+_NOTED_BYTES = 16 << 20  # of the digests of blocks, and of headers
 _DIGEST_BYTES = 16
+_HEADER_BYTES = 2048  # of what else is noted of a file
+
+
+class _Noted(NamedTuple):
+    """A file that was compared, and the digests of its blocks."""
+
+    file: ArchivedFile
+    blocks: bytes
 
 
 class VerifiedFiles:
@@ -50,7 +58,7 @@ class VerifiedFiles:
         self._archive = archive
         self._others = others_of(archive, index)
         self._record = record
-        self._noted: Recent[bytes] = Recent(_NOTED_BYTES, len)
+        self._noted: Recent[_Noted] = Recent(_NOTED_BYTES, lambda noted: len(noted.blocks) + _HEADER_BYTES)
 
     def open(self, held: StoredVersion) -> VerifiedFile:
         """Open a version; the caller closes it.
@@ -85,12 +93,11 @@ class VerifiedFiles:
         return self._opened(held)
 
     def _opened(self, held: StoredVersion) -> VerifiedFile:
+        if (noted := self._noted.get((held.location, held.sha256))) is not None:
+            return VerifiedFile(self, held, noted.file, noted.blocks)
         file = self._archive.read(held.location)
-        blocks = self._noted.get((held.location, held.sha256))
-        if blocks is not None and file.sha256 == held.sha256:
-            return VerifiedFile(self, held, file, blocks)
         blocks, content = _compared(file, held)
-        self._noted.keep((held.location, held.sha256), blocks)
+        self._noted.keep((held.location, held.sha256), _Noted(file, blocks))
         return VerifiedFile(self, held, file, blocks, content)
 
     def mend(self, held: StoredVersion) -> None:
@@ -120,7 +127,8 @@ def _compared(file: ArchivedFile, held: StoredVersion) -> tuple[bytes, bytes | N
     with file.data_set() as stream:
         while part := stream.read(PART_BYTES):
             digest.update(part)
-            blocks += [xxh3_128_digest(part[at : at + BLOCK_BYTES]) for at in range(0, len(part), BLOCK_BYTES)]
+            view = memoryview(part)
+            blocks += [xxh3_128_digest(view[at : at + BLOCK_BYTES]) for at in range(0, len(part), BLOCK_BYTES)]
             if file.size_bytes <= _IN_MEMORY_BYTES:
                 kept.append(part)
     if digest.hexdigest() != expected or held.size_bytes != file.size_bytes:
@@ -220,10 +228,10 @@ class VerifiedFile(AbstractContextManager["VerifiedFile"]):
             data = self._stream.read(length)
         except Damaged:
             return None
-        first = start // BLOCK_BYTES
+        first, view = start // BLOCK_BYTES, memoryview(data)
         for number, at in enumerate(range(0, len(data), BLOCK_BYTES), first):
             known = self._blocks[number * _DIGEST_BYTES : (number + 1) * _DIGEST_BYTES]
-            if xxh3_128_digest(data[at : at + BLOCK_BYTES]) != known:
+            if xxh3_128_digest(view[at : at + BLOCK_BYTES]) != known:
                 return None
         return data if len(data) == min(length, self.size_bytes - start) else None
 

@@ -111,8 +111,8 @@ class _Walk:
         self.texts: list[str] = []
 
     def run(self, transfer_syntax_uid: str) -> None:
-        at = self._pass_file_meta()
-        self._load(at)
+        if at := self._pass_file_meta():
+            self._load(at)
         level = _Level(detect(self._buffer, transfer_syntax_uid), self._size, texts=self.texts)
         self._elements(at, level)
 
