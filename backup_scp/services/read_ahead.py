@@ -27,7 +27,7 @@ _CACHED_BYTES_PER_S = 1e9  # a file that is read faster than this was in the pag
 _OPENED_S = 1e-3  # without the time for opening it and reading its header
 
 _permits = threading.BoundedSemaphore(_MOST_ROOMS)
-_idle: deque[_Buffer] = deque(maxlen=_MOST_IDLE)
+_idle: deque[Buffer] = deque(maxlen=_MOST_IDLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class VerifiedReader(AbstractContextManager["VerifiedReader"]):
     def __init__(self, archive: ReadableArchive, *, by_sha256: bool = False) -> None:
         self._archive = archive
         self._by_sha256 = by_sha256
-        self._room: _Buffer | None = None
+        self._room: Buffer | None = None
         self._next: StoredVersion | None = None
         self._ahead: LoadedInstance | None = None
         self._is_slow = False  # whether the medium is slow, as measured so far
@@ -79,7 +79,7 @@ class VerifiedReader(AbstractContextManager["VerifiedReader"]):
             try:
                 self._room = _idle.pop()
             except IndexError:
-                self._room = _Buffer(MEMORY_BYTES)
+                self._room = Buffer(MEMORY_BYTES)
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -113,10 +113,10 @@ class VerifiedReader(AbstractContextManager["VerifiedReader"]):
         ahead, self._ahead = self._ahead, None
         return ahead if ahead is not None and ahead.held is held else None
 
-    def load(self, held: StoredVersion) -> LoadedInstance:
-        """Read an instance and compare it.  This reuses the buffer of the one before."""
+    def load(self, held: StoredVersion, buffer: Buffer | None = None) -> LoadedInstance:
+        """Read an instance and compare it.  Without a buffer this reuses the one of the instance before."""
         began_at, began = clock.now(), time.perf_counter()
-        room = _NO_ROOM if self._room is None else self._room
+        room = buffer or self._room or _NO_ROOM
         try:
             file = self._archive.load(held.location, held.sha256, room, by_sha256=self._by_sha256)
         except Exception as error:  # noqa: BLE001 - ``required`` raises it for the caller that needs the instance
@@ -130,7 +130,7 @@ def _was_slow(size_bytes: int, elapsed_s: float) -> bool:
     return elapsed_s > _OPENED_S + size_bytes / _CACHED_BYTES_PER_S
 
 
-class _Buffer:
+class Buffer:
     """Memory for one Data Set, used again for each next one."""
 
     def __init__(self, limit_bytes: int) -> None:
@@ -149,7 +149,7 @@ class _Buffer:
         return self._memory[:size_bytes]
 
 
-_NO_ROOM = _Buffer(0)
+_NO_ROOM = Buffer(0)
 
 
 def parts(file: ArchivedFile) -> Iterator[bytes | memoryview]:

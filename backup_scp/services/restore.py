@@ -24,7 +24,7 @@ from backup_scp.errors import (
 )
 from backup_scp.ports import Index, Inventory, Progress, ReadableArchive, RestoreDestination, Selection, StoredVersion
 from backup_scp.services.delivery import Delivery, Outcome, others_of, retrieve
-from backup_scp.services.read_ahead import VerifiedReader
+from backup_scp.services.parallel_reader import ParallelReader
 from backup_scp.services.restore_journal import RestoreJournal
 from backup_scp.services.restore_result import (
     RequestCommitment,
@@ -138,7 +138,7 @@ class _Run:
         self._selection = selection
         self._destination = destination
         self._journal = journal
-        self._outgoing = VerifiedReader(archive, by_sha256=True)  # the journal lists SHA-256 digests
+        self._outgoing = ParallelReader(archive, by_sha256=True)  # the journal lists SHA-256 digests
         self._others = others_of(archive, index)
         self._put_off: list[tuple[Outcome, int]] = []  # each with ``done.sent`` of that moment
         self._full = 0  # in a row

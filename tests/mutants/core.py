@@ -80,6 +80,7 @@ CORE: dict[str, tuple[str, ...]] = {
         "tests/dimse/test_upper_layer.py",
     ),
     "services/read_ahead.py": ("tests/services/test_read_ahead.py", "tests/services/test_restore.py"),
+    "services/parallel_reader.py": ("tests/services/test_parallel_reader.py",),
     "services/throttle.py": ("tests/services/test_throttle.py", "tests/services/test_restore.py"),
     "dicom/part10.py": ("tests/dicom/test_part10.py", "tests/cli/test_import.py"),
     "services/rebuild.py": (
