@@ -75,6 +75,18 @@ def test_every_command_keeps_them_out():
     assert run("-c", COMMAND).splitlines()[-1] == "False False"
 
 
+NODE = """
+import sys
+import backup_scp.cli.serve, backup_scp.node.supervisor, backup_scp.node.node
+import backup_scp.dimse.scp.service_table
+print([name for name in ("starlette", "uvicorn", "anyio", "httptools") if name in sys.modules])
+"""
+
+
+def test_the_node_does_not_load_the_web_libraries():
+    assert run("-c", NODE) == "[]\n"
+
+
 DECODE = """
 import hashlib
 from pathlib import Path

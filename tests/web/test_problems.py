@@ -47,6 +47,20 @@ def test_an_unforeseen_one_names_no_patient(caplog):
     assert "ValueError in test_problems.py" in caplog.text
 
 
+@pytest.mark.parametrize(
+    "path",
+    ["/studies/%2e%2e%2f%2e%2e%2fetc%2fpasswd/series", "/studies/..%5C..%5Cetc/series", "/studies/1%00/series",
+     "/..%2f..%2fetc/passwd", "/studies//series", "/studies/%FF/series", "/studies/" + "1" * 60_000 + "/nothing"],
+)  # fmt: skip
+def test_odd_paths_lead_nowhere(web, path):
+    assert web.get(path).status_code in {204, 400, 404}
+
+
+@pytest.mark.parametrize("query", ["&" * 50_000, "a=1&" * 10_000, "PatientID=1&" * 5_000, "=&" * 10_000, "%" * 60_000])
+def test_odd_queries_are_refused_or_empty(web, query):
+    assert web.get(f"/studies?{query}").status_code in {204, 400}
+
+
 def test_paths_and_methods(web):
     assert web.get("/nothing").json()["status"] == 404
     answer = web.delete("/")
