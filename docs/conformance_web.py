@@ -11,8 +11,8 @@ from backup_scp.web.dicomweb.qido.parameters import NAMES
 from backup_scp.web.dicomweb.qido.result_tables import IF_KNOWN, ITEM_KEYS, REQUIRED
 from backup_scp.web.dicomweb.qido.result_writer import OF_THE_NODE
 from backup_scp.web.dicomweb.table import ROUTES
-from backup_scp.web.dicomweb.wado.frames import MEDIA_TYPES, media_type_of
 from backup_scp.web.dicomweb.wado.rendering_request import PARAMETERS
+from backup_scp.web.dicomweb.wado.retrieve_frames import MEDIA_TYPES, media_type_of
 from docs.conformance_tables import table
 
 _PARAMETERS = {

@@ -18,7 +18,7 @@ from backup_scp.receipts.page import Line, Page, Section
 
 if TYPE_CHECKING:
     from backup_scp.node.plan import DisasterPlan
-    from backup_scp.receipts.new_file import NewFile
+    from backup_scp.receipts.new_file import NewDocument
 
 _WIDTH = 90
 _MARK_WIDTH = 11
@@ -67,21 +67,21 @@ def plan(
             say(line)
 
 
-def _pdf_file(path: Path) -> NewFile:
+def _pdf_file(path: Path) -> NewDocument:
     """Return the file to write; raise when that cannot be.
 
     Raises
     ------
     InvalidSelection, DestinationUnavailable
     """
-    from backup_scp.receipts.new_file import NewFile
+    from backup_scp.receipts.new_file import NewDocument
 
     try:
         import backup_scp.receipts.pdf_page  # noqa: F401 - only to know whether its library is here
     except ModuleNotFoundError as error:
         fix = "pip install 'backup-scp[receipts]'"
         raise InvalidSelection(f"A plan in PDF needs the library {error.name}: {fix}") from None
-    return NewFile(path, "plan")
+    return NewDocument(path, "plan")
 
 
 def _write_pdf(page: Page, stream: BinaryIO, *, paper: Paper) -> None:

@@ -52,7 +52,7 @@ class NotQuiet(Exception):  # noqa: N818 - no error
         self.damaged = tuple(damaged)
 
 
-class _Quiet:
+class _Answering:
     """Raises ``NotQuiet`` for all that it does not have."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -72,7 +72,7 @@ class _Quiet:
         return rows[0][0] if rows else None
 
 
-class QuietIndex(_Quiet):
+class QuietIndex(_Answering):
     """The part of ``ports.Index`` that a copy asks while nothing is due.
 
     Parameters
@@ -128,7 +128,7 @@ class QuietIndex(_Quiet):
         raise NotQuiet(results)
 
 
-class QuietCopies(_Quiet):
+class QuietCopies(_Answering):
     """The part of ``ports.CopyRecords`` that a copy asks while nothing is due."""
 
     def names_of(self, medium: str) -> set[str]:

@@ -22,7 +22,7 @@ from backup_scp.node.recovering import ReadingCopies
 from backup_scp.node.settings import Settings
 from backup_scp.node.web_messages import Start, Told
 from backup_scp.services.ingest import Ingest
-from backup_scp.services.inventory import Inventory
+from backup_scp.services.inventory_listing import InventoryOfAll
 from backup_scp.watch.checkpoints import CheckpointThread
 from backup_scp.watch.unforeseen import place_of
 from backup_scp.web.app import application
@@ -89,7 +89,7 @@ def _serve(start: Start, messages: _ToTheNode) -> None:
             ReadingCopies(storage, ingest).archive,
             ingest,
             storage.index.commitments,
-            Inventory(storage.archive, storage.index),
+            InventoryOfAll(storage.archive, storage.index),
             storage.index.record_verification,
             index_is_embedded=settings.index_is_embedded,
         )

@@ -12,7 +12,7 @@ from backup_scp.errors import DestinationUnavailable
 from backup_scp.machine.folders import fsync, fsync_folder, try_to_write
 
 
-class NewFile:
+class NewDocument:
     """A file for our user alone.
 
     Parameters

@@ -50,11 +50,11 @@ def _made(page: Page, fonts: Fonts, paper: str, size: float) -> tuple[bytes, int
     into = io.BytesIO()
     margins = dict.fromkeys(("leftMargin", "rightMargin", "topMargin", "bottomMargin"), _MARGIN)
     document = SimpleDocTemplate(into, pagesize=PAPERS[paper], title=page.title, creator="backup-scp", **margins)
-    document.build(list(_Content(fonts, size, document.width - 2 * _FRAME).of(page)))
+    document.build(list(_SheetContent(fonts, size, document.width - 2 * _FRAME).of(page)))
     return into.getvalue(), document.page
 
 
-class _Content:
+class _SheetContent:
     def __init__(self, fonts: Fonts, size: float, width: float) -> None:
         self._fonts = fonts
         self._width = width

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from backup_scp.errors import InvalidSelection
 from backup_scp.receipts.json_receipt import write_json
-from backup_scp.receipts.new_file import NewFile
+from backup_scp.receipts.new_file import NewDocument
 from backup_scp.receipts.receipt import Receipt
 from backup_scp.receipts.text_receipt import write_text
 
@@ -33,7 +33,7 @@ class ReceiptFile:
 
     def __init__(self, path: Path) -> None:
         self._write = _writer(path.suffix.lower())
-        self._file = NewFile(path, "receipt")
+        self._file = NewDocument(path, "receipt")
 
     def write(self, receipt: Receipt) -> Path:
         """Write the receipt, and return the name of the file; see ``NewFile.write``."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from backup_scp.ports import Commitments, IndexReader, ReadableArchive, VerificationResult
 from backup_scp.services.delivery import RecordVerification
 from backup_scp.services.ingest import Ingest
-from backup_scp.services.inventory import Inventory
+from backup_scp.services.inventory_listing import InventoryOfAll
 from backup_scp.services.verified_files import VerifiedFiles
 
 
@@ -44,7 +44,7 @@ class Stores:
     archive: ReadableArchive
     ingest: Ingest
     commitments: Commitments
-    inventory: Inventory
+    inventory: InventoryOfAll
     record: RecordVerification = _leave
     index_is_embedded: bool = False
     files: VerifiedFiles = field(init=False)

@@ -9,7 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from backup_scp.services.ingest import Ingest
-from backup_scp.services.inventory import Inventory
+from backup_scp.services.inventory_listing import InventoryOfAll
 from backup_scp.web.app import application
 from backup_scp.web.options import BASE_PATH, WebOptions
 from backup_scp.web.stores import Stores
@@ -33,7 +33,7 @@ def stores_of(stored: Stored) -> Stores:
         stored.archive,
         Ingest(stored.archive, stored.index),
         stored.index.commitments,
-        Inventory(stored.archive, stored.index),
+        InventoryOfAll(stored.archive, stored.index),
         stored.index.record_verification,
         index_is_embedded=True,
     )

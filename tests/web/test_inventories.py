@@ -10,7 +10,7 @@ import pydicom
 import pytest
 
 from backup_scp.machine import clock
-from backup_scp.services.inventory import moment_of, uid_of
+from backup_scp.services.inventory_listing import moment_of, uid_of
 from tests.samples import ct_series, dx, encode, odd_identities, one_of_each, uid
 from tests.stored import FIRST_ARRIVAL
 

@@ -74,7 +74,7 @@ def data_set_text(read_at: ReadAt, size: int, transfer_syntax_uid: str, model: M
         The beginning of the URIs of long values.  The path of each value follows: its tag, behind tag and item number
         (from 1) of each sequence around it.
     """
-    walk = _Walk(read_at, size, model, bulk_uri)
+    walk = _TextWalk(read_at, size, model, bulk_uri)
     try:
         walk.run(transfer_syntax_uid)
     except InvalidDataSet:
@@ -99,7 +99,7 @@ class _Level:
     texts: list[str] = field(default_factory=list)
 
 
-class _Walk:
+class _TextWalk:
     def __init__(self, read_at: ReadAt, size: int, model: ModelText, bulk_uri: str) -> None:
         self._read_at = read_at
         self._size = size

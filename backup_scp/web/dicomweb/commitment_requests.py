@@ -20,7 +20,7 @@ from backup_scp.ports import Commitment, CommitmentRequest, Reference, Requester
 from backup_scp.services.permissions import Right
 from backup_scp.web import media_types
 from backup_scp.web.dicomweb.request_body import LIMITS, require_plain, whole_body
-from backup_scp.web.dicomweb.response_module import OFFERS, Element, encoded, failure_reason, reference, sequence
+from backup_scp.web.dicomweb.response_module import OFFERS, ModelElement, encoded, failure_reason, reference, sequence
 from backup_scp.web.media_types import DICOM_JSON, JSON, Offer
 from backup_scp.web.problems import Problem
 from backup_scp.web.route import Route
@@ -121,7 +121,7 @@ def _malformed() -> Problem:
     )
 
 
-def _module(found: Commitment) -> Iterator[Element]:
+def _module(found: Commitment) -> Iterator[ModelElement]:
     """Yield the Storage Commitment Response Module (PS3.18 J.2)."""
     results = list(zip(found.request.references, found.results, strict=True))
     if committed := [reference(*each) for each, reason in results if reason is None]:

@@ -22,41 +22,44 @@ _ATTRIBUTES = {
 }
 
 
-class Element(NamedTuple):
+class ModelElement(NamedTuple):
     """One element: its text, or its items if it is a sequence."""
 
     keyword: str
     text: str = ""
-    items: tuple[tuple[Element, ...], ...] = ()
+    items: tuple[tuple[ModelElement, ...], ...] = ()
 
 
-def reference(sop_class_uid: str, sop_instance_uid: str) -> list[Element]:
+def reference(sop_class_uid: str, sop_instance_uid: str) -> list[ModelElement]:
     """Return a SOP Instance Reference (PS3.3 Table 10-11)."""
-    return [Element("ReferencedSOPClassUID", sop_class_uid), Element("ReferencedSOPInstanceUID", sop_instance_uid)]
+    return [
+        ModelElement("ReferencedSOPClassUID", sop_class_uid),
+        ModelElement("ReferencedSOPInstanceUID", sop_instance_uid),
+    ]
 
 
-def failure_reason(reason: int) -> Element:
+def failure_reason(reason: int) -> ModelElement:
     """Return a Failure Reason (0008,1197)."""
-    return Element("FailureReason", str(int(reason)))
+    return ModelElement("FailureReason", str(int(reason)))
 
 
-def retrieve_url(url: str) -> Element:
+def retrieve_url(url: str) -> ModelElement:
     """Return a Retrieve URL (0008,1190)."""
-    return Element("RetrieveURL", url)
+    return ModelElement("RetrieveURL", url)
 
 
-def sequence(keyword: str, items: Iterable[Iterable[Element]]) -> Element:
+def sequence(keyword: str, items: Iterable[Iterable[ModelElement]]) -> ModelElement:
     """Return a sequence."""
-    return Element(keyword, items=tuple(map(tuple, items)))
+    return ModelElement(keyword, items=tuple(map(tuple, items)))
 
 
-def encoded(module: Iterable[Element], offer: Offer) -> bytes:
+def encoded(module: Iterable[ModelElement], offer: Offer) -> bytes:
     """Encode a module in one of ``OFFERS``."""
     elements = list(module)
     return document(_xml(elements)) if offer.name == DICOM_XML else _json(elements).encode("utf-8", "replace")
 
 
-def _json(elements: Iterable[Element]) -> str:
+def _json(elements: Iterable[ModelElement]) -> str:
     written = []
     for keyword, text, items in sorted(elements, key=lambda element: _ATTRIBUTES[element.keyword]):
         tag, vr = _ATTRIBUTES[keyword]
@@ -67,7 +70,7 @@ def _json(elements: Iterable[Element]) -> str:
     return f"{{{','.join(written)}}}"
 
 
-def _xml(elements: Iterable[Element]) -> str:
+def _xml(elements: Iterable[ModelElement]) -> str:
     written = []
     for keyword, text, items in sorted(elements, key=lambda element: _ATTRIBUTES[element.keyword]):
         tag, vr = _ATTRIBUTES[keyword]

@@ -11,7 +11,7 @@ from backup_scp.errors import AnotherStudy, BackupSCPError, NotDICOM
 from backup_scp.machine import clock
 from backup_scp.ports import STOW, Arrival, Heading, StagedFile
 from backup_scp.services.ingest import Ingest
-from backup_scp.web.dicomweb.stow.store_result import Image, StoreResult
+from backup_scp.web.dicomweb.stow.store_result import RequestedImage, StoreResult
 from backup_scp.web.media_types import DICOM, parse_one
 from backup_scp.web.problems import Problem
 
@@ -46,7 +46,7 @@ class ImageKeeper:
     def keep(self, staged: StagedFile) -> None:
         """Store a Data Set whose last byte was written; success is durable (PS3.18 10.5.2)."""
         heading = staged.heading
-        image = Image(heading.sop_class_uid, heading.sop_instance_uid)
+        image = RequestedImage(heading.sop_class_uid, heading.sop_instance_uid)
         try:
             try:
                 image = _image(staged)
@@ -60,16 +60,16 @@ class ImageKeeper:
         else:
             self.result.stored.append(image)
 
-    def _require_study(self, image: Image) -> None:
+    def _require_study(self, image: RequestedImage) -> None:
         if self._study and image.study_instance_uid != self._study:
             raise AnotherStudy("An image belongs to another study than that of the URL: it was not stored")
 
 
-def _image(staged: StagedFile) -> Image:
+def _image(staged: StagedFile) -> RequestedImage:
     heading = staged.heading
     with staged.data_set() as stream:
         read = SOPInstance.read(stream, heading.transfer_syntax_uid, heading.sop_class_uid, heading.sop_instance_uid)
-    return Image(read.sop_class_uid, read.sop_instance_uid, read.study_instance_uid, read.series_instance_uid)
+    return RequestedImage(read.sop_class_uid, read.sop_instance_uid, read.study_instance_uid, read.series_instance_uid)
 
 
 class IncomingFiles:
@@ -85,14 +85,14 @@ class IncomingFiles:
         self._keeper = keeper
         self._head = bytearray()
         self._staged: StagedFile | None = None
-        self._image = Image()
+        self._image = RequestedImage()
         self._error: BackupSCPError | None = None
 
     def begin(self, headers: Mapping[str, str]) -> None:
         """Begin a file."""
         self._head.clear()
         self._staged = self._error = None
-        self._image = Image()
+        self._image = RequestedImage()
         try:
             if parse_one(headers.get("content-type", DICOM)).name != DICOM:
                 self._error = NotDICOM(f"A part is not {DICOM}, as its message says")
@@ -138,7 +138,7 @@ class IncomingFiles:
     def _stage(self) -> None:
         head = BytesIO(self._head)
         heading = read_heading(head)
-        self._image = Image(heading.sop_class_uid, heading.sop_instance_uid)
+        self._image = RequestedImage(heading.sop_class_uid, heading.sop_instance_uid)
         self._staged = self._keeper.begin(heading)
         self._staged.write(bytes(self._head[head.tell() :]))
         self._head.clear()

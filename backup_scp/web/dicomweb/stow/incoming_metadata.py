@@ -25,7 +25,7 @@ from backup_scp.errors import BackupSCPError, InvalidDataSet
 from backup_scp.ports import Heading, StagedFile
 from backup_scp.web.dicomweb.stow.data_set_encoder import Bulk, encode
 from backup_scp.web.dicomweb.stow.incoming_files import ImageKeeper
-from backup_scp.web.dicomweb.stow.store_result import Image
+from backup_scp.web.dicomweb.stow.store_result import RequestedImage
 from backup_scp.web.media_types import DICOM_JSON, JSON, OCTET_STREAM, parse_one
 from backup_scp.web.problems import Problem
 
@@ -47,7 +47,7 @@ _NATIVE = frozenset({"", ImplicitVRLittleEndian, ExplicitVRLittleEndian})
 
 
 @dataclass(slots=True)
-class _Part:
+class _BulkPart:
     """One bulk data part: where it is among all that came."""
 
     start: int
@@ -60,7 +60,7 @@ class _Spool:
     """All bulk data of a request, one after the other in one staged file, which never becomes an image."""
 
     file: StagedFile
-    parts: dict[str, list[_Part]] = field(default_factory=dict)  # by Content-Location
+    parts: dict[str, list[_BulkPart]] = field(default_factory=dict)  # by Content-Location
 
 
 class IncomingMetadata:
@@ -80,7 +80,7 @@ class IncomingMetadata:
         self._instances: list[Any] = []
         self._metadata_bytes = 0
         self._spool: _Spool | None = None
-        self._part: _Part | None = None
+        self._part: _BulkPart | None = None
 
     def begin(self, headers: Mapping[str, str]) -> None:
         """Begin a part.
@@ -101,7 +101,7 @@ class IncomingMetadata:
         if self._spool is None:
             self._spool = _Spool(self._keeper.begin(Heading("", "", "")))
         syntax = media_type.transfer_syntax or _DEFAULTS.get(media_type.name, "")
-        self._part = _Part(self._spool.file.size_bytes, syntax)
+        self._part = _BulkPart(self._spool.file.size_bytes, syntax)
         self._spool.parts.setdefault(location, []).append(self._part)
 
     def write(self, data: memoryview) -> None:
@@ -146,7 +146,7 @@ class IncomingMetadata:
     def finish(self) -> None:
         """Store the images."""
         for instance in self._instances:
-            image = Image(_text(instance, "00080016"), _text(instance, "00080018"))
+            image = RequestedImage(_text(instance, "00080016"), _text(instance, "00080018"))
             try:
                 staged = self._staged(instance, image)
             except BackupSCPError as error:
@@ -161,7 +161,7 @@ class IncomingMetadata:
             self._spool.file.discard()
             self._spool = None
 
-    def _staged(self, instance: Any, image: Image) -> StagedFile:
+    def _staged(self, instance: Any, image: RequestedImage) -> StagedFile:
         if not image.sop_class_uid or not image.sop_instance_uid:
             raise InvalidDataSet("Metadata without SOP Class UID or SOP Instance UID")
         syntax = self._transfer_syntax(instance)
@@ -188,7 +188,7 @@ class IncomingMetadata:
             raise InvalidDataSet("Bulk data in Big Endian cannot be stored: send it in Little Endian")
         return syntax
 
-    def _parts(self, uri: str) -> Sequence[_Part]:
+    def _parts(self, uri: str) -> Sequence[_BulkPart]:
         parts = self._spool.parts.get(uri) if self._spool is not None else None
         if not parts:
             raise InvalidDataSet("Bulk data that the metadata names is not in the request")
@@ -197,7 +197,7 @@ class IncomingMetadata:
     def _find(self, uri: str) -> Sequence[Bulk]:
         return [Bulk(part.size_bytes, partial(self._chunks, part)) for part in self._parts(uri)]
 
-    def _chunks(self, part: _Part) -> Iterator[bytes]:
+    def _chunks(self, part: _BulkPart) -> Iterator[bytes]:
         if self._spool is None:
             return
         with self._spool.file.data_set() as stream:

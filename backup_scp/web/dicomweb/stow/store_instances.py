@@ -19,7 +19,7 @@ from backup_scp.web.dicomweb.response_module import OFFERS
 from backup_scp.web.dicomweb.stow.incoming_files import ImageKeeper, IncomingFiles
 from backup_scp.web.dicomweb.stow.incoming_metadata import IncomingMetadata
 from backup_scp.web.dicomweb.stow.multipart_reader import MultipartReader, PartTaker
-from backup_scp.web.dicomweb.stow.store_result import Image, StoreResult
+from backup_scp.web.dicomweb.stow.store_result import RequestedImage, StoreResult
 from backup_scp.web.media_types import DICOM, DICOM_JSON, MULTIPART, MediaType, Offer
 from backup_scp.web.problems import Problem
 from backup_scp.web.route import Route, base_of
@@ -28,7 +28,7 @@ from backup_scp.web.stores import Stores
 CONTENT_TYPES = (Offer(MULTIPART, DICOM), Offer(MULTIPART, DICOM_JSON))
 
 
-class _Incoming(PartTaker, Protocol):
+class _IncomingBody(PartTaker, Protocol):
     def finish(self) -> None: ...
 
     def abandon(self) -> None: ...
@@ -60,7 +60,7 @@ async def store_instances(request: Request, stores: Stores) -> Response:
     except Problem as problem:
         if not result.stored or problem.status == HTTPStatus.REQUEST_TIMEOUT:
             raise
-        result.add_failure(Image(), InvalidDataSet(problem.detail))  # 202: the caller learns what is stored
+        result.add_failure(RequestedImage(), InvalidDataSet(problem.detail))  # 202: the caller learns what is stored
     finally:
         with anyio.CancelScope(shield=True):
             await run_in_threadpool(incoming.abandon)
@@ -84,7 +84,7 @@ def _content_type(request: Request) -> MediaType:
     return media_types.parse_one(request.headers["content-type"])
 
 
-def _taker(content_type: MediaType, keeper: ImageKeeper) -> _Incoming:
+def _taker(content_type: MediaType, keeper: ImageKeeper) -> _IncomingBody:
     if content_type.is_multipart and content_type.root == DICOM:
         return IncomingFiles(keeper)
     if content_type.is_multipart and content_type.root == DICOM_JSON:

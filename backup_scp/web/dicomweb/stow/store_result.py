@@ -10,7 +10,7 @@ from starlette.responses import Response
 from backup_scp.dicom.uids import is_like_uid
 from backup_scp.errors import AnotherStudy, BackupSCPError, Invalid, InvalidDataSet, Unavailable
 from backup_scp.web.dicomweb.response_module import (
-    Element,
+    ModelElement,
     encoded,
     failure_reason,
     reference,
@@ -38,7 +38,7 @@ _REASONS: tuple[tuple[type[BackupSCPError], StoreFailure], ...] = (
 )
 
 
-class Image(NamedTuple):
+class RequestedImage(NamedTuple):
     """The identity of one image of a request; empty where it is unknown."""
 
     sop_class_uid: str = ""
@@ -51,10 +51,10 @@ class StoreResult:
     """What became of the images of a request, in their order."""
 
     def __init__(self) -> None:
-        self.stored: list[Image] = []
-        self.failed: list[tuple[Image, BackupSCPError]] = []
+        self.stored: list[RequestedImage] = []
+        self.failed: list[tuple[RequestedImage, BackupSCPError]] = []
 
-    def add_failure(self, image: Image, error: BackupSCPError) -> None:
+    def add_failure(self, image: RequestedImage, error: BackupSCPError) -> None:
         """Record why an image was not stored."""
         self.failed.append((image, error))
 
@@ -77,7 +77,7 @@ class StoreResult:
             headers["Warning"] = f'299 backup-scp "{reason}"'
         return Response(encoded(self._module(base), offer), status, headers, offer.name)
 
-    def _module(self, base: str) -> list[Element]:
+    def _module(self, base: str) -> list[ModelElement]:
         module = []
         studies = {image.study_instance_uid for image in self.stored}
         if len(studies) == 1 and (url := _study_url(base, studies.pop())):
@@ -96,11 +96,11 @@ class StoreResult:
         return module
 
 
-def _reference(image: Image) -> list[Element]:
+def _reference(image: RequestedImage) -> list[ModelElement]:
     return reference(image.sop_class_uid, image.sop_instance_uid)
 
 
-def _reason(error: BackupSCPError) -> Element:
+def _reason(error: BackupSCPError) -> ModelElement:
     return failure_reason(
         next((reason for kind, reason in _REASONS if isinstance(error, kind)), StoreFailure.PROCESSING_FAILURE)
     )
@@ -110,7 +110,7 @@ def _study_url(base: str, study: str) -> str:
     return f"{base}/studies/{study}" if is_like_uid(study) else ""
 
 
-def _url(base: str, image: Image) -> list[Element]:
+def _url(base: str, image: RequestedImage) -> list[ModelElement]:
     """Return the Retrieve URL; an image without all three UIDs has none."""
     if not all(map(is_like_uid, image[1:])):
         return []

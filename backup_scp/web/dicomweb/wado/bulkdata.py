@@ -17,8 +17,8 @@ from backup_scp.web import media_types
 from backup_scp.web.byte_ranges import not_modified, ranged
 from backup_scp.web.dicomweb.wado import resources
 from backup_scp.web.dicomweb.wado.encodings import DEFAULT
-from backup_scp.web.dicomweb.wado.frames import frames_response
 from backup_scp.web.dicomweb.wado.plain_data_set import PlainDataSet, plain
+from backup_scp.web.dicomweb.wado.retrieve_frames import frames_response
 from backup_scp.web.media_types import MULTIPART, OCTET_STREAM, Offer
 from backup_scp.web.multipart_writer import MultipartWriter
 from backup_scp.web.problems import Problem

@@ -16,8 +16,8 @@ from backup_scp.web import media_types
 from backup_scp.web.byte_ranges import not_modified, ranged
 from backup_scp.web.dicomweb.wado import resources
 from backup_scp.web.dicomweb.wado.bulkdata import find_value
-from backup_scp.web.dicomweb.wado.frames import media_type_of
 from backup_scp.web.dicomweb.wado.plain_data_set import plain
+from backup_scp.web.dicomweb.wado.retrieve_frames import media_type_of
 from backup_scp.web.media_types import Offer
 from backup_scp.web.problems import Problem
 from backup_scp.web.stores import Stores

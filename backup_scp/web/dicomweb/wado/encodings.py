@@ -22,13 +22,13 @@ DEFAULT = str(ExplicitVRLittleEndian)
 
 
 @dataclass(frozen=True)
-class Wanted:
+class WantedEncoding:
     """The Transfer Syntaxes that a caller accepts, the best first; ``*`` is the stored one."""
 
     syntaxes: tuple[str, ...]
 
     @classmethod
-    def of(cls, ranges: Sequence[MediaType], offer: Offer, default: str = DEFAULT) -> Wanted:
+    def of(cls, ranges: Sequence[MediaType], offer: Offer, default: str = DEFAULT) -> WantedEncoding:
         """Collect them from the media types that include the one that is sent."""
         covering = [each for each in ranges if each.q > 0 and each.covers(offer.name, offer.root)]
         return cls(tuple(dict.fromkeys(each.transfer_syntax or default for each in covering)) or (default,))
@@ -82,7 +82,7 @@ class EncodedInstance:
 
 
 @contextmanager
-def encoded(file: VerifiedFile, wanted: Wanted) -> Iterator[EncodedInstance]:
+def encoded(file: VerifiedFile, wanted: WantedEncoding) -> Iterator[EncodedInstance]:
     """Give an instance in the best Transfer Syntax that the caller accepts, as a DICOM file.
 
     Raises

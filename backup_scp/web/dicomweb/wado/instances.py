@@ -13,7 +13,7 @@ from backup_scp.services.permissions import Right
 from backup_scp.web import media_types
 from backup_scp.web.byte_ranges import not_modified, ranged
 from backup_scp.web.dicomweb.wado import resources
-from backup_scp.web.dicomweb.wado.encodings import EncodedInstance, Wanted, encoded
+from backup_scp.web.dicomweb.wado.encodings import EncodedInstance, WantedEncoding, encoded
 from backup_scp.web.dicomweb.wado.zipped import ZIP, zip_of
 from backup_scp.web.media_types import DICOM, MULTIPART, Offer
 from backup_scp.web.multipart_writer import MultipartWriter
@@ -34,7 +34,7 @@ def retrieve_many(request: Request, stores: Stores) -> Response:
     """
     ranges = media_types.accepted(request)
     offer = media_types.require(request, OFFERS_OF_MANY)
-    wanted = Wanted.of(ranges, offer)
+    wanted = WantedEncoding.of(ranges, offer)
     held = resources.versions(request, stores)
     possible = [one for one in held if wanted.choice(one.transfer_syntax_uid) is not None]
     if not possible:
@@ -50,7 +50,7 @@ def retrieve_one(request: Request, stores: Stores) -> Response:
     """Answer a request for an instance."""
     ranges = media_types.accepted(request)
     offer = media_types.require(request, OFFERS_OF_ONE)
-    wanted = Wanted.of(ranges, offer)
+    wanted = WantedEncoding.of(ranges, offer)
     held = resources.one_version(request, stores)
     syntax = wanted.required(held.transfer_syntax_uid)
     if offer == ZIP:
@@ -62,7 +62,9 @@ def retrieve_one(request: Request, stores: Stores) -> Response:
     return StreamedResponse(_multipart(stores, [held], wanted, writer), writer.content_type)
 
 
-def single_response(request: Request, stores: Stores, held: StoredVersion, wanted: Wanted, tag: str) -> Response:
+def single_response(
+    request: Request, stores: Stores, held: StoredVersion, wanted: WantedEncoding, tag: str
+) -> Response:
     """Return one instance as a DICOM file, or a range of it."""
     with ExitStack() as stack:
         file = stack.enter_context(resources.opened(stores, held))
@@ -82,7 +84,7 @@ def single_response(request: Request, stores: Stores, held: StoredVersion, wante
 
 
 def _multipart(
-    stores: Stores, held: Sequence[StoredVersion], wanted: Wanted, writer: MultipartWriter
+    stores: Stores, held: Sequence[StoredVersion], wanted: WantedEncoding, writer: MultipartWriter
 ) -> Iterator[bytes]:
     for number, one in enumerate(held):
         with resources.opened(stores, one) as file, encoded(file, wanted) as instance:

@@ -64,7 +64,7 @@ def _multipart(writer: MultipartWriter, texts: Iterator[str]) -> Iterator[bytes]
     yield writer.end()
 
 
-class _Readers:
+class _HeaderPool:
     """Threads that read ahead for all requests; started with the first."""
 
     def __init__(self) -> None:
@@ -79,7 +79,7 @@ class _Readers:
             return self._pool
 
 
-_readers = _Readers()
+_readers = _HeaderPool()
 
 
 def _in_order(request: Request, stores: Stores, held: Sequence[StoredVersion], model: ModelText) -> Iterator[str]:

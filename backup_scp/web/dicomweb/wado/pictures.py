@@ -12,9 +12,9 @@ from backup_scp.dicom.transcode.stored_frames import FrameLayout, decoded_frame
 from backup_scp.errors import InstanceRefused, InvalidDataSet
 from backup_scp.ports import StoredVersion
 from backup_scp.web.dicomweb.wado import resources
-from backup_scp.web.dicomweb.wado.frames import frame_parts, layout_of
 from backup_scp.web.dicomweb.wado.plain_data_set import PlainDataSet, plain
 from backup_scp.web.dicomweb.wado.rendering_request import RenderingRequest
+from backup_scp.web.dicomweb.wado.retrieve_frames import frame_parts, layout_of
 from backup_scp.web.media_types import Offer
 from backup_scp.web.problems import Problem
 from backup_scp.web.stores import Stores

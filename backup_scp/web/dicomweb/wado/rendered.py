@@ -16,9 +16,9 @@ from backup_scp.web import media_types
 from backup_scp.web.byte_ranges import not_modified
 from backup_scp.web.dicomweb.wado import resources
 from backup_scp.web.dicomweb.wado.documents import DOCUMENT_CLASSES, document_response, is_video, video_response
-from backup_scp.web.dicomweb.wado.frames import numbers_of
 from backup_scp.web.dicomweb.wado.pictures import GIF, JPEG, PNG, number_of_frames, picture
 from backup_scp.web.dicomweb.wado.rendering_request import PARAMETERS, RenderingRequest
+from backup_scp.web.dicomweb.wado.retrieve_frames import numbers_of
 from backup_scp.web.media_types import MULTIPART, Offer
 from backup_scp.web.multipart_writer import MultipartWriter
 from backup_scp.web.problems import Problem

@@ -16,7 +16,7 @@ from backup_scp.web import media_types
 from backup_scp.web.byte_ranges import not_modified
 from backup_scp.web.dicomweb.wado import resources
 from backup_scp.web.dicomweb.wado.documents import DOCUMENT_CLASSES, document_response
-from backup_scp.web.dicomweb.wado.encodings import DEFAULT, Wanted
+from backup_scp.web.dicomweb.wado.encodings import DEFAULT, WantedEncoding
 from backup_scp.web.dicomweb.wado.instances import single_response
 from backup_scp.web.dicomweb.wado.pictures import GIF, JPEG, PNG, number_of_frames, picture
 from backup_scp.web.dicomweb.wado.rendering_request import RenderingRequest, quality_of
@@ -55,7 +55,7 @@ def wado_uri(request: Request, stores: Stores) -> Response:
     if offer is None:
         raise media_types.not_acceptable(map(str, OFFERS))
     if offer.name == DICOM:
-        wanted = Wanted((query.get("transferSyntax") or DEFAULT,))
+        wanted = WantedEncoding((query.get("transferSyntax") or DEFAULT,))
         tag = resources.etag([held], wanted.required(held.transfer_syntax_uid))
         return not_modified(request, tag) or single_response(request, stores, held, wanted, tag)
     if offer not in _IMAGES:

@@ -9,7 +9,7 @@ from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
 from backup_scp.ports import StoredVersion
 from backup_scp.web.dicomweb.wado import resources
-from backup_scp.web.dicomweb.wado.encodings import Wanted, encoded
+from backup_scp.web.dicomweb.wado.encodings import WantedEncoding, encoded
 from backup_scp.web.media_types import Offer
 from backup_scp.web.stores import Stores
 from backup_scp.web.streamed import StreamedResponse
@@ -43,13 +43,15 @@ class _Sink(io.RawIOBase):
         return taken
 
 
-def zip_of(stores: Stores, held: Sequence[StoredVersion], wanted: Wanted, status: int = 200) -> StreamedResponse:
+def zip_of(
+    stores: Stores, held: Sequence[StoredVersion], wanted: WantedEncoding, status: int = 200
+) -> StreamedResponse:
     """Return a ZIP archive: a folder a series, files by number; no name in it says whose they are."""
     headers = {"content-disposition": 'attachment; filename="images.zip"'}
     return StreamedResponse(_zip(stores, held, wanted), ZIP.name, headers=headers, status=status)
 
 
-def _zip(stores: Stores, held: Sequence[StoredVersion], wanted: Wanted) -> Iterator[bytes]:
+def _zip(stores: Stores, held: Sequence[StoredVersion], wanted: WantedEncoding) -> Iterator[bytes]:
     sink = _Sink()
     series = {uid: number for number, uid in enumerate(dict.fromkeys(one.series_instance_uid for one in held), 1)}
     with ZipFile(sink, "w", ZIP_STORED, allowZip64=True) as archive:

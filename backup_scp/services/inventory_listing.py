@@ -63,7 +63,7 @@ def moment_of(identity: str, uid: str) -> datetime | None:
     return at if uid_of(identity, at) == uid else None
 
 
-class Inventory:
+class InventoryOfAll:
     """Lists what an archive held at a moment that a UID names.
 
     Parameters

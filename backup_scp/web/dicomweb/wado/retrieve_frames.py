@@ -17,7 +17,7 @@ from backup_scp.services.permissions import Right
 from backup_scp.web import media_types
 from backup_scp.web.byte_ranges import not_modified
 from backup_scp.web.dicomweb.wado import resources
-from backup_scp.web.dicomweb.wado.encodings import AS_STORED, DEFAULT, Wanted
+from backup_scp.web.dicomweb.wado.encodings import AS_STORED, DEFAULT, WantedEncoding
 from backup_scp.web.dicomweb.wado.plain_data_set import PlainDataSet, plain
 from backup_scp.web.media_types import MULTIPART, OCTET_STREAM, MediaType, Offer
 from backup_scp.web.multipart_writer import MultipartWriter
@@ -133,7 +133,7 @@ def _as_bytes(asked: str, stored: str, *, is_encapsulated: bool) -> tuple[str, b
         return (DEFAULT, True) if asked in {AS_STORED, DEFAULT, ImplicitVRLittleEndian, stored} else None
     if asked in {AS_STORED, stored}:
         return stored, True
-    return (DEFAULT, False) if asked == DEFAULT and Wanted((DEFAULT,)).choice(stored) else None
+    return (DEFAULT, False) if asked == DEFAULT and WantedEncoding((DEFAULT,)).choice(stored) else None
 
 
 def numbers_of(text: str) -> list[int]:
