@@ -17,7 +17,7 @@ from backup_scp.web.options import WebOptions
 from backup_scp.web.problems import Problem, response_of
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
-_PROXIED = ("forwarded", "x-forwarded-for", "x-real-ip")  # whoever is behind them is not on this computer
+PROXIED = ("forwarded", "x-forwarded-for", "x-real-ip")  # whoever is behind them is not on this computer
 _ALLOWED_METHODS = "GET, HEAD, OPTIONS, POST"
 _EXPOSED = "Warning, Content-Location, ETag, Accept-Ranges, Content-Range"
 _PREFLIGHT_S = "600"
@@ -104,7 +104,7 @@ class WebAccess:
         )
 
     def _is_here(self, scope: Scope, address: str, headers: Headers) -> bool:
-        if not self._options.trust_this_machine or any(name in headers for name in _PROXIED):
+        if not self._options.trust_this_machine or any(name in headers for name in PROXIED):
             return False
         ours = str((scope.get("server") or ("", 0))[0])
         return _is_loopback(address) or (bool(address) and address == ours)
