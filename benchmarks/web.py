@@ -27,6 +27,7 @@ from benchmarks import images
 from benchmarks.load import store
 from benchmarks.nodes import BackupSCP, Node, Orthanc, Place, free_port
 from benchmarks.table import Table
+from benchmarks.web_store import stow_rate
 
 SECONDS = 5.0
 ROUNDS = 3
@@ -243,7 +244,14 @@ def retrieve(table: Table, nodes: Sequence[tuple[str, int]], retrieved: Sequence
     thumbnails(table, nodes, by_class[PAGE.sop_class])
 
 
-PARTS = ("search", "retrieve")
+def storing(table: Table, nodes: Sequence[Served]) -> None:
+    """STOW-RS: images of a DR console, each durable when it is answered."""
+    for _ in range(ROUNDS):
+        for node in nodes:
+            table.add("STOW-RS of DR, images/s", node.name, stow_rate(node.web_port), "2")
+
+
+PARTS = ("search", "retrieve", "store")
 
 
 def fill(node: Node, instances: Sequence[images.Instance]) -> None:
@@ -273,6 +281,8 @@ def measure(folder: Path, studies: int, parts: Sequence[str]) -> str:
             for node in nodes:
                 fill(node, retrieved)
             retrieve(table, addresses, retrieved)
+        if "store" in parts:
+            storing(table, (ours, theirs))
         table.add("memory of the web process, MB", ours.name, ours.web_peak_mb(), "< 150")
     finally:
         for node in running:

@@ -75,11 +75,11 @@ def file_meta(uid: str) -> bytes:
     meta = b"".join(
         (
             _element(0x00020001, "OB", b"\0\1"),
-            _text(0x00020002, "UI", INVENTORY_STORAGE),
-            _text(0x00020003, "UI", uid),
-            _text(0x00020010, "UI", ExplicitVRLittleEndian),
-            _text(0x00020012, "UI", IMPLEMENTATION_CLASS_UID),
-            _text(0x00020013, "SH", IMPLEMENTATION_VERSION_NAME),
+            text_element(0x00020002, "UI", INVENTORY_STORAGE),
+            text_element(0x00020003, "UI", uid),
+            text_element(0x00020010, "UI", ExplicitVRLittleEndian),
+            text_element(0x00020012, "UI", IMPLEMENTATION_CLASS_UID),
+            text_element(0x00020013, "SH", IMPLEMENTATION_VERSION_NAME),
         )
     )
     return bytes(128) + b"DICM" + _element(0x00020000, "UL", struct.pack("<I", len(meta))) + meta
@@ -102,16 +102,16 @@ def data_set(uid: str, at: datetime, studies: Iterable[StudyRecord], count: Coun
     moment = _date_time(at)
     yield b"".join(
         (
-            _text(0x00080005, "CS", "ISO_IR 192"),
-            _text(0x00080016, "UI", INVENTORY_STORAGE),
-            _text(0x00080018, "UI", uid),
-            _text(0x00080023, "DA", moment[:8]),
-            _text(0x00080033, "TM", moment[8:21]),
-            _text(0x00080070, "LO", "backup-scp"),
-            _text(0x00080201, "SH", "+0000"),
+            text_element(0x00080005, "CS", "ISO_IR 192"),
+            text_element(0x00080016, "UI", INVENTORY_STORAGE),
+            text_element(0x00080018, "UI", uid),
+            text_element(0x00080023, "DA", moment[:8]),
+            text_element(0x00080033, "TM", moment[8:21]),
+            text_element(0x00080070, "LO", "backup-scp"),
+            text_element(0x00080201, "SH", "+0000"),
             _element(0x00080400, "SQ", b""),  # Scope of Inventory: everything
-            _text(0x00080401, "LT", _PURPOSE),
-            _text(0x00080403, "CS", LEVEL),
+            text_element(0x00080401, "LT", _PURPOSE),
+            text_element(0x00080403, "CS", LEVEL),
             _element(0x00080420, "SQ", b""),  # Inventory Access End Points
             _element(0x00080422, "SQ", b""),  # Incorporated Inventory Instances
             _open(_STUDIES),
@@ -123,19 +123,19 @@ def data_set(uid: str, at: datetime, studies: Iterable[StudyRecord], count: Coun
     yield b"".join(
         (
             _END_OF_SEQUENCE,
-            _text(0x00080426, "CS", "COMPLETE" if count.is_complete else "PARTIAL"),
-            _text(0x00080427, "UL", str(count.studies)),
-            _text(0x00080428, "UV", str(count.studies)),
-            _text(0x00181020, "LO", IMPLEMENTATION_VERSION_NAME),
+            text_element(0x00080426, "CS", "COMPLETE" if count.is_complete else "PARTIAL"),
+            text_element(0x00080427, "UL", str(count.studies)),
+            text_element(0x00080428, "UV", str(count.studies)),
+            text_element(0x00181020, "LO", IMPLEMENTATION_VERSION_NAME),
         )
     )
 
 
 def _study(study: StudyRecord, moment: str) -> bytes:
     elements = _of(study.values)
-    elements[0x00080404] = _text(0x00080404, "DT", moment)
-    elements[0x00080405] = _text(0x00080405, "CS", "N")  # Removed from Operational Use
-    elements[0x0008041F] = _text(0x0008041F, "DT", _date_time(study.updated_at))
+    elements[0x00080404] = text_element(0x00080404, "DT", moment)
+    elements[0x00080405] = text_element(0x00080405, "CS", "N")  # Removed from Operational Use
+    elements[0x0008041F] = text_element(0x0008041F, "DT", _date_time(study.updated_at))
     elements[0x00080421] = _element(0x00080421, "SQ", b"")  # Study Access End Points
     elements[_SERIES] = _sequence(_SERIES, map(_series, study.series))
     return _item(elements)
@@ -152,11 +152,11 @@ def _instance(instance: InstanceRecord) -> bytes:
     return b"".join(
         (
             _ITEM,
-            _text(0x00080016, "UI", instance.sop_class_uid),
-            _text(0x00080018, "UI", instance.sop_instance_uid),
-            _text(0x00083002, "UI", instance.transfer_syntax_uid),
-            _text(0x04000010, "UI", instance.transfer_syntax_uid),
-            _text(0x04000015, "CS", "SHA256"),
+            text_element(0x00080016, "UI", instance.sop_class_uid),
+            text_element(0x00080018, "UI", instance.sop_instance_uid),
+            text_element(0x00083002, "UI", instance.transfer_syntax_uid),
+            text_element(0x04000010, "UI", instance.transfer_syntax_uid),
+            text_element(0x04000015, "CS", "SHA256"),
             _element(0x04000404, "OB", bytes.fromhex(instance.sha256)),
             _END_OF_ITEM,
         )
@@ -165,7 +165,7 @@ def _instance(instance: InstanceRecord) -> bytes:
 
 def _of(values: Values) -> dict[int, bytes]:
     attributes = ((BY_KEYWORD[keyword], text) for keyword, text in values.items())
-    return {attribute.tag: _text(attribute.tag, attribute.vr, text) for attribute, text in attributes}
+    return {attribute.tag: text_element(attribute.tag, attribute.vr, text) for attribute, text in attributes}
 
 
 def _item(elements: Mapping[int, bytes]) -> bytes:
@@ -181,7 +181,8 @@ def _open(tag: int) -> bytes:
 
 
 @lru_cache(maxsize=4096)
-def _text(tag: int, vr: str, text: str) -> bytes:
+def text_element(tag: int, vr: str, text: str) -> bytes:
+    """Encode an element whose value is text, or numbers as text, in Explicit VR Little Endian."""
     if vr in _PACKED:
         numbers = [int(each) for each in text.split("\\") if each.isdecimal()]
         return _element(tag, vr, b"".join(struct.pack(_PACKED[vr], number) for number in numbers))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from http import HTTPStatus
 from typing import Protocol
 
@@ -53,8 +54,7 @@ async def store_instances(request: Request, stores: Stores) -> Response:
     incoming = _taker(content_type, ImageKeeper(stores.ingest, request.scope["caller"].address, study, result))
     reader = MultipartReader(content_type.parameters.get("boundary", ""), incoming)
     try:
-        async for batch in batches(request, LIMITS):
-            await run_in_threadpool(reader.feed, batch)
+        await _feed(reader, request)
         reader.require_end()
         await run_in_threadpool(incoming.finish)
     except Problem as problem:
@@ -68,6 +68,19 @@ async def store_instances(request: Request, stores: Stores) -> Response:
     if not result.stored and not result.failed:
         raise Problem(400, "The request has no part, so that there is nothing to store")
     return result.response(base_of(request), offer)
+
+
+async def _feed(reader: MultipartReader, request: Request) -> None:
+    """Read the body; while a thread stores one batch, the next one is received."""
+    storing: asyncio.Future[None] | None = None
+    try:
+        async for batch in batches(request, LIMITS):
+            if storing is not None:
+                await storing
+            storing = asyncio.ensure_future(run_in_threadpool(reader.feed, batch))
+    finally:
+        if storing is not None:
+            await storing
 
 
 def _content_type(request: Request) -> MediaType:
