@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import shutil
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -25,6 +24,7 @@ from backup_scp.machine.root_folder import READ
 from backup_scp.ports import Contents, CopyItem, CopyResult, ListedImage, ReadOriginal, Snapshot
 
 _FETCHED_BYTES = 2 << 20  # at once: a disk with a moving head reads several files in turn
+_INDEX_PART_BYTES = 8 << 20
 _HEADER_BYTES = 4096  # most files of an archive have less before their Data Set
 
 
@@ -145,8 +145,10 @@ class DriveCopy:
         if found is None:
             return False
         with path.open("xb") as target, found.open("rb") as source:
-            shutil.copyfileobj(source, target, 1 << 20)
-            fsync(target.fileno())
+            while part := source.read(_INDEX_PART_BYTES):
+                target.write(part)
+                target.flush()
+                fsync(target.fileno())  # an image that somebody asks for meanwhile is flushed with what is written here
         return True
 
     def listed(self, since: datetime | None = None) -> Iterator[ListedImage]:
