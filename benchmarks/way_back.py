@@ -32,6 +32,7 @@ OURS, ORTHANC, DCMQRSCP, RCLONE = "backup-scp", "Orthanc", "dcmqrscp", "rclone c
 _FIRST_ID = 100_000  # of generated studies: below are those of the real one
 _INDEX = "BACKUPSC/INDEX.SQLITE"
 _GIVE_UP_S = 300.0
+_MOST_REGISTERED = 3_000  # the index of a dcmqrscp storage area ends at 32 MiB; with 10,000 images dcmqridx never ends
 _Way = TypeVar("_Way")
 
 
@@ -154,8 +155,9 @@ class WayBack:
         ways: list[tuple[str, Callable[[], float]]] = [
             (OURS, lambda: self._recovered(str(drive))),
             (ORTHANC, lambda: self._sent_to_orthanc(files)),
-            (DCMQRSCP, lambda: self._registered(files)),
         ]
+        if count <= _MOST_REGISTERED:
+            ways.append((DCMQRSCP, lambda: self._registered(files)))
         for repeat in range(self._chosen.repeat):
             for name, way in _turned(ways, repeat):
                 _drop_cache()
