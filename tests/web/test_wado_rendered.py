@@ -200,6 +200,7 @@ def test_samples_of_all_kinds_are_rendered_or_refused_in_words(stored, web):
 def test_without_the_extra_it_says_so(stored, web, monkeypatch):
     from backup_scp.dicom.rendering import render_process
 
+    render_process._pool.end()
     monkeypatch.setattr(render_process, "find_spec", lambda _name: None)
     ds = dx(StudyDescription="another")
     put_all(stored, [ds])

@@ -80,6 +80,11 @@ class _Pool:
         self._idle: list[_Worker] = []
         atexit.register(self.end)
 
+    @property
+    def is_running(self) -> bool:
+        """Whether a process was started, and waits."""
+        return bool(self._idle)
+
     def render(self, order: bytes, pixels: Sequence[bytes | memoryview]) -> bytes:
         with self._places:
             worker = self._idle.pop() if self._idle else _Worker()
@@ -105,7 +110,7 @@ _pool = _Pool(min(_MOST_PROCESSES, os.cpu_count() or 1))
 
 
 def can_render() -> bool:
-    """Tell whether the extra ``images`` is installed."""
+    """Tell whether the extra ``images`` is installed; this searches folders each time."""
     return find_spec("imagecodecs") is not None
 
 
@@ -124,6 +129,6 @@ def render(order: Mapping[str, Any], pixels: Sequence[bytes | memoryview]) -> by
     InstanceRefused
         They cannot be rendered.
     """
-    if not can_render():
+    if not _pool.is_running and not can_render():
         raise InstanceRefused("it cannot be rendered here: run pip install backup-scp[images]")
     return _pool.render(json.dumps({**order, "frames": len(pixels)}).encode(), pixels)
