@@ -10,6 +10,7 @@ from backup_scp.services.permissions import CallerKind, Right, may
 from backup_scp.web.dicomweb.qido.parameters import NAMES
 from backup_scp.web.dicomweb.qido.result_tables import IF_KNOWN, ITEM_KEYS, REQUIRED
 from backup_scp.web.dicomweb.qido.result_writer import OF_THE_NODE
+from backup_scp.web.dicomweb.stow.store_result import StoreFailure
 from backup_scp.web.dicomweb.table import ROUTES
 from backup_scp.web.dicomweb.wado.rendering_request import PARAMETERS
 from backup_scp.web.dicomweb.wado.retrieve_frames import MEDIA_TYPES, media_type_of
@@ -86,3 +87,18 @@ def permissions() -> str:
     """Section 8.6: who may do what, over DIMSE and over the web."""
     rows = ((kind.value, *("yes" if may(kind, right) else "no" for right in Right)) for kind in CallerKind)
     return table(("Caller", *(right.value for right in Right)), rows)
+
+
+_STORE_FAILURES = {
+    StoreFailure.PROCESSING_FAILURE: "an error in the node itself",
+    StoreFailure.OUT_OF_RESOURCES: "no room, or archive or index cannot be used now: send it again later",
+    StoreFailure.DOES_NOT_MATCH: "its parts name different instances, or metadata cannot be encoded",
+    StoreFailure.ANOTHER_STUDY: "it belongs to another study than that of the URL",
+    StoreFailure.CANNOT_UNDERSTAND: "the part is no DICOM file",
+}
+
+
+def web_store_failures() -> str:
+    """Section 5.3.1.3: why an image was not stored."""
+    rows = ((f"{reason:04X}", _STORE_FAILURES[reason]) for reason in StoreFailure)
+    return table(("Failure Reason (0008,1197)", "Condition"), rows)

@@ -1,4 +1,4 @@
-"""List all that is held at a moment, a study at a time, with constant memory (docs/adr/0047)."""
+"""List all that is held at a moment, a study at a time, with constant memory (docs/adr/0050)."""
 
 from __future__ import annotations
 
