@@ -125,10 +125,10 @@ def _batch(index: IndexReader, read: ReadVersion, at: datetime, held: list[Store
     uids = tuple(dict.fromkeys(each.study_instance_uid for each in held))
     condition = (Condition(_STUDY_UID, UIDList(uids)),)
     of_study: dict[str, Match] = {}
-    for match in _search(index, read, at, Query(Level.STUDY, condition, (*_OF_STUDY, *_OF_PATIENT))):
+    for match in _search(index, read, at, Query(Level.STUDY, condition, (*_OF_STUDY, *_OF_PATIENT)), held):
         of_study.setdefault(match["StudyInstanceUID"], match)  # of two patients with one UID, the first
     of_series: dict[tuple[str, str], Match] = {}
-    for match in _search(index, read, at, Query(Level.SERIES, condition, _OF_SERIES)):
+    for match in _search(index, read, at, Query(Level.SERIES, condition, _OF_SERIES), held):
         of_series.setdefault((match["StudyInstanceUID"], match["SeriesInstanceUID"]), match)
     by_study: dict[str, list[StoredVersion]] = {uid: [] for uid in uids}
     for each in held:
@@ -148,9 +148,17 @@ def _batch(index: IndexReader, read: ReadVersion, at: datetime, held: list[Store
         )
 
 
-def _search(index: IndexReader, read: ReadVersion, at: datetime, query: Query) -> Iterator[Match]:
+def _search(
+    index: IndexReader, read: ReadVersion, at: datetime, query: Query, held: list[StoredVersion]
+) -> list[Match]:
+    """Answer a query as of a moment; by the present answers where the same versions answer, which takes less time."""
+    with closing(index.search(query)) as answers:
+        found = list(answers)
+    now = {each.location for each in index.select(Selection(query.conditions))}
+    if now == {each.location for each in held}:
+        return found
     with closing(index.search_as_of(query, at, read)) as answers:
-        yield from answers
+        return list(answers)
 
 
 def _values(match: Match, attributes: Iterable[Attribute]) -> dict[str, str]:
