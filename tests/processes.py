@@ -69,9 +69,9 @@ def clean_environment(**more: str) -> dict[str, str]:
     return inherited | ours | {"TCP_NODELAY": "1", "LC_ALL": "C.UTF-8", "PYTHONUNBUFFERED": "1"} | more
 
 
-def peer_missing(name: str) -> None:
+def peer_missing(name: str, target: str = "peers") -> None:
     """Skip what needs this peer; in CI a missing peer is a failure."""
-    sentence = f"{name} is not installed; `make peers` installs it"
+    sentence = f"{name} is not installed; `make {target}` installs it"
     if os.environ.get("CI"):
         pytest.fail(sentence)
     pytest.skip(sentence)

@@ -1,0 +1,119 @@
+"""The viewer OHIF as its makers publish it: fetched once by npm, compared with its digest, served to a browser.
+
+``python -m tests.ohif`` fetches it.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import subprocess
+import tarfile
+import tempfile
+import threading
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from tests.processes import LOOPBACK, ROOT
+
+VERSION = "3.13.2"
+SHA512 = "WZdxmpmG7rqFgW9ZJLcbgr3XCtLi1KDNPoMaeY5PPe6j4G4fjEjjkycZM6C6Zk2F87BKxFfpq+jd5xXZB9E8EA=="
+FILES = ROOT / "build" / f"ohif-{VERSION}"
+
+_DOCUMENTED = "http://127.0.0.1:8042/dicom-web"
+_NO_DIALOG = 'window.config.investigationalUseDialog = { option: "never" };'
+_DIST = "package/dist/"
+_NOT_NEEDED = (_DIST + "ort/",)  # 136 MB for segmentation by a neural network
+
+
+def fetch() -> None:
+    """Download OHIF's static files; they are whole as soon as the folder is there."""
+    if FILES.is_dir():
+        return
+    FILES.parent.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=FILES.parent) as folder:
+        subprocess.run(
+            ["npm", "pack", "--silent", f"@ohif/app@{VERSION}"], cwd=folder, check=True, stdout=subprocess.DEVNULL
+        )
+        (packed,) = Path(folder).glob("*.tgz")
+        digest = base64.b64encode(hashlib.sha512(packed.read_bytes()).digest()).decode()
+        if digest != SHA512:
+            raise SystemExit(f"OHIF {VERSION} has another content than the tests were written for: {digest}")
+        with tarfile.open(packed) as archive:
+            archive.extractall(folder, filter=_without_what_is_not_needed)
+        (Path(folder) / _DIST).rename(FILES)
+
+
+def _without_what_is_not_needed(member: tarfile.TarInfo, path: str) -> tarfile.TarInfo | None:
+    if not member.name.startswith(_DIST) or member.name.startswith(_NOT_NEEDED) or member.name.endswith(".map"):
+        return None
+    return tarfile.data_filter(member, path)
+
+
+class _Files(SimpleHTTPRequestHandler):
+    """Serves OHIF's files, our settings of it, and its page for every address that is no file."""
+
+    protocol_version = "HTTP/1.1"
+    extensions_map = SimpleHTTPRequestHandler.extensions_map | {".wasm": "application/wasm"}
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        if path == "/app-config.js":
+            body = self.server.settings.encode()  # type: ignore[attr-defined]
+            self.send_response(200)
+            self.send_header("Content-Type", "text/javascript")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+            return
+        if not Path(self.translate_path(path)).is_file():
+            self.path = "/index.html"
+        super().do_GET()
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+class OhifServer(ThreadingHTTPServer):
+    """Serves OHIF at a port that the system chooses.
+
+    Attributes
+    ----------
+    origin
+        Where its page is, for `[web] cors`.
+    settings
+        Its `app-config.js`; `show` writes it.
+    """
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__((LOOPBACK, 0), lambda *arguments: _Files(*arguments, directory=str(FILES)))
+        self.origin = f"http://{LOOPBACK}:{self.server_port}"
+        self.settings = ""
+
+    def show(self, dicomweb: str) -> None:
+        """Let it show the studies of a DICOMweb server, with the settings that docs/web.md shows."""
+        self.settings = documented_settings().replace(_DOCUMENTED, dicomweb) + _NO_DIALOG
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[OhifServer]:
+        thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield self
+        finally:
+            self.shutdown()
+            self.server_close()
+            thread.join()
+
+
+def documented_settings() -> str:
+    """Return the `app-config.js` that docs/web.md shows."""
+    return (ROOT / "docs" / "web.md").read_text().partition("```js\n")[2].partition("```")[0]
+
+
+if __name__ == "__main__":
+    fetch()
