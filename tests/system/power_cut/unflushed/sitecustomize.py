@@ -28,9 +28,10 @@ elif LEFT_OUT == "drive":  # of a further copy
     for module in (drive_batch, drive_lists):
         vars(module).update(fsync=_nothing)
 elif LEFT_OUT == "return":  # of what comes back from a further copy
-    from backup_scp.archive import volume_flush
+    from backup_scp.archive import returning, volume_flush
 
     vars(volume_flush).update(flush_all=_nothing, fsync=_nothing)
+    vars(returning).update(begin_writeback=_nothing)  # else SQLite's own flush finds most bytes written
 
 if BATCH:
     from backup_scp.services import bringing_back
