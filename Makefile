@@ -13,8 +13,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PACKAGES := dcmtk orthanc orthanc-dicomweb postgresql strace iproute2 e2fsprogs xfsprogs fuse3 eatmydata openssl \
     ceph-mon ceph-osd radosgw openssh-server openssh-sftp-server exfat-fuse exfatprogs ntfs-3g fusefat dosfstools \
     chromium
-# Two workers: a system test waits more than it computes, and 2 GB objects share the disk.
-WORKERS ?= 2
+# Three workers on two cores: a system test waits more than it computes.
+WORKERS ?= 3
 
 CYCLES ?= 300
 POINTS ?= 1000

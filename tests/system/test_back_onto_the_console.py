@@ -152,8 +152,20 @@ def test_one_that_lists_fewer_than_it_has_confirmed(filled, tmp_path):
         assert (again["sent"], again["confirmed_before"], again["complete"]) == (0, 8, True)
 
 
+@pytest.fixture
+def heeded(number):
+    """Let commands heed a signal that these tests were started to ignore, as under nohup."""
+    before = signal.getsignal(number)
+    if before is signal.SIG_IGN:
+        signal.signal(number, signal.SIG_DFL)
+    yield
+    signal.signal(number, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_outside_of_its_hours_it_waits_and_a_signal_leaves_a_receipt(filled, storescp, processes, tmp_path, number):
+def test_outside_of_its_hours_it_waits_and_a_signal_leaves_a_receipt(
+    filled, storescp, processes, tmp_path, number, heeded
+):
     node, _ = filled
     know(node, storescp.remote)
     begin, end = (datetime.now().astimezone() + timedelta(hours=hours) for hours in (2, 3))
