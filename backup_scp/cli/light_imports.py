@@ -12,6 +12,7 @@ import sys
 _KEPT_OUT = frozenset({
     "PIL", "gdcm", "jpeg_ls", "libjpeg", "numpy", "openjpeg", "pylibjpeg", "rle",
 })  # fmt: skip
+_IS_FOR = "reportlab"  # makes PDF in any process, and needs PIL
 _DOWNLOAD = "pydicom.data.download"  # imports requests, for pydicom's test data; DICOMweb needs it as well
 
 
@@ -22,6 +23,8 @@ class _Finder:
     """
 
     def find_spec(self, name: str, _path: object = None, _target: object = None) -> None:
+        if name == "PIL" and _IS_FOR in sys.modules:
+            return
         if name in _KEPT_OUT or (name == "requests" and _is_asked_for_by_pydicom()):
             raise ModuleNotFoundError(f"{name} is kept out", name=name)
 
@@ -35,10 +38,3 @@ def keep_out() -> None:
     """Hide numpy and the decoders from pydicom; do nothing when pydicom is imported already."""
     if "pydicom" not in sys.modules and not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
-
-
-def let_in() -> None:
-    """End the hiding, for a library that needs one of the modules; pydicom is imported before, without them."""
-    import pydicom  # noqa: F401
-
-    sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _Finder)]

@@ -246,13 +246,10 @@ def _receipt_file(settings: Settings, path: Path | None) -> ReceiptFile | None:
     """Check that the receipt can be written, before hours of work."""
     if path is None:
         return None
-    from backup_scp.cli.light_imports import let_in
     from backup_scp.node.remote_aes import refuse_our_own
     from backup_scp.receipts.receipt_file import ReceiptFile
 
     refuse_our_own(settings, path.absolute().parent.resolve())
-    if path.suffix.lower() == ".pdf":
-        let_in()
     return ReceiptFile(path)
 
 

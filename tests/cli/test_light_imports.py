@@ -115,3 +115,14 @@ def test_pixels_are_decoded_all_the_same_and_in_another_process(name):
     arguments = (str(path), str(path.stat().st_size - len(sample.data_set)), sample.transfer_syntax_uid)
     expected, _ = run("-c", "import sys" + DECODE, *arguments).splitlines()
     assert run("-c", BEGIN + DECODE, *arguments).splitlines() == [expected, "False False"]
+
+
+def test_what_makes_pdf_is_let_in_and_pydicom_works_after_it():
+    code = """
+from backup_scp.cli.light_imports import keep_out
+keep_out()
+import backup_scp.receipts.pdf_page, backup_scp.receipts.pdf_receipt
+import sys, pydicom.pixels
+assert "numpy" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
