@@ -197,6 +197,7 @@ def test_what_no_copy_has_is_told_by_name(clinic):
     assert not receipt["complete"]
     assert [row["missing"] for row in receipt["rows"]].count(1) == 1
     assert "is damaged on the drive" in receipt["problems"][0]
+    assert (node.home / "recovery-receipt.pdf").read_bytes().startswith(b"%PDF-")
     text = node.home / "recovery-receipt.txt"
     assert "NOT complete" in text.read_text()
     assert text.stat().st_mode & 0o077 == 0
