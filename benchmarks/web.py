@@ -20,10 +20,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from benchmarks import images
+from benchmarks import images, web_frames
 from benchmarks.load import store
 from benchmarks.nodes import BackupSCP, Node, Orthanc, Place, free_port
 from benchmarks.table import Table
@@ -183,10 +182,6 @@ def search(table: Table, nodes: Sequence[Served], studies: Sequence[str]) -> Non
                 table.add(f"{work.partition(', ')[2].rpartition(', ')[0]}: CPU of the server, ms", node.name, cpu_ms)
 
 
-def _instance_path(instance: images.Instance) -> str:
-    return f"/studies/{instance.study}/series/{instance.study}.1/instances/{instance.sop_instance}"
-
-
 def metadata(table: Table, nodes: Sequence[tuple[str, int]], slices: Sequence[images.Instance]) -> None:
     """WADO-RS: the metadata of a CT study, and how long its first byte takes."""
     path = f"/studies/{slices[0].study}/metadata"
@@ -199,21 +194,10 @@ def metadata(table: Table, nodes: Sequence[tuple[str, int]], slices: Sequence[im
             client.close()
 
 
-def frames(table: Table, nodes: Sequence[tuple[str, int]], shots: Sequence[images.Instance]) -> None:
-    """WADO-RS: frames as stored, four clients at once."""
-    accept = 'multipart/related; type="application/octet-stream"; transfer-syntax=*'
-    paths = [f"{_instance_path(shot)}/frames/1" for shot in shots]
-    for _ in range(ROUNDS):
-        for name, port in nodes:
-            with ThreadPoolExecutor(4) as pool:
-                rates = pool.map(lambda start, port=port: rate(port, paths[start:], SECONDS, accept), range(4))
-                table.add("DR frames as stored, 4 clients, frames/s", name, sum(rates), "3")
-
-
 def thumbnails(table: Table, nodes: Sequence[tuple[str, int]], shots: Sequence[images.Instance]) -> None:
     """Thumbnails of a page of studies; Orthanc has none, and renders the image in that size."""
     ours = [f"/studies/{shot.study}/thumbnail" for shot in shots]
-    theirs = [f"{_instance_path(shot)}/rendered?viewport=200,200" for shot in shots]
+    theirs = [f"{web_frames.instance_path(shot)}/rendered?viewport=200,200" for shot in shots]
     for turn in range(ROUNDS):
         for (name, port), paths in zip(nodes, (ours, theirs), strict=True):
             client, began = Client(port), time.perf_counter()
@@ -234,13 +218,15 @@ def own_network() -> Iterator[None]:
     yield
 
 
-def retrieve(table: Table, nodes: Sequence[tuple[str, int]], retrieved: Sequence[images.Instance]) -> None:
+def retrieve(
+    table: Table, nodes: Sequence[tuple[str, int]], retrieved: Sequence[images.Instance], folder: Path
+) -> None:
     """WADO-RS."""
     by_class: dict[str, list[images.Instance]] = {}
     for instance in retrieved:
         by_class.setdefault(instance.sop_class, []).append(instance)
     metadata(table, nodes, by_class[images.CT.sop_class])
-    frames(table, nodes, by_class[images.DR.sop_class])
+    web_frames.large_frames(table, nodes, by_class[images.DR.sop_class], folder, ROUNDS)
     thumbnails(table, nodes, by_class[PAGE.sop_class])
 
 
@@ -251,7 +237,7 @@ def storing(table: Table, nodes: Sequence[Served]) -> None:
             table.add("STOW-RS of DR, images/s", node.name, stow_rate(node.web_port), "2")
 
 
-PARTS = ("search", "retrieve", "store")
+PARTS = ("search", "retrieve", "store", "viewers")
 
 
 def fill(node: Node, instances: Sequence[images.Instance]) -> None:
@@ -264,7 +250,7 @@ def fill(node: Node, instances: Sequence[images.Instance]) -> None:
 
 def measure(folder: Path, studies: int, parts: Sequence[str]) -> str:
     """Return the table."""
-    table = Table(["backup-scp", "Orthanc"], ("backup-scp", "Orthanc"), "at least")
+    table = Table(["backup-scp", "Orthanc", "nginx"], ("backup-scp", "Orthanc"), "at least")
     instances = images.new(HEADER, studies)
     ours, theirs = WebBackupSCP(Place(folder / "ours")), WebOrthanc(Place(folder / "theirs", sink_port=104))
     nodes: tuple[Node, ...] = (ours, theirs)
@@ -280,9 +266,14 @@ def measure(folder: Path, studies: int, parts: Sequence[str]) -> str:
             retrieved = [*images.new(CT_STUDY, 1000), *images.new(images.DR, 24), *images.new(PAGE, 50)]
             for node in nodes:
                 fill(node, retrieved)
-            retrieve(table, addresses, retrieved)
+            retrieve(table, addresses, retrieved, folder / "nginx")
         if "store" in parts:
             storing(table, (ours, theirs))
+        if "viewers" in parts:
+            slices = images.new(CT_STUDY, 250)
+            for node in (ours, theirs):
+                fill(node, slices)
+                web_frames.stored_while_viewed(table, node.name, node.web_port, node.address, slices, ROUNDS)
         table.add("memory of the web process, MB", ours.name, ours.web_peak_mb(), "< 150")
     finally:
         for node in running:

@@ -1,0 +1,190 @@
+"""Measure frames over the web: four clients fetch large ones, twenty viewers scroll; nginx serves the same bytes."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import multiprocessing
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Self
+
+from benchmarks import images
+from benchmarks.load import Address, store
+from benchmarks.nodes import free_port, program
+from benchmarks.table import Table
+
+AS_STORED = 'multipart/related; type="application/octet-stream"; transfer-syntax=*'
+SECONDS = 5.0
+CLIENTS = 4
+VIEWERS, PACE = 20, 10
+"""How many viewers scroll, and how many frames a second each of them asks for."""
+
+STORED = 24
+"""DR images that are sent by C-STORE while they scroll."""
+
+_START_S = 30.0
+_BUFFER_BYTES = 1 << 20
+
+
+class FrameClient:
+    """One connection that receives each body into the same memory: a client that costs as little as it can."""
+
+    def __init__(self, port: int) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port))
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._buffer = memoryview(bytearray(_BUFFER_BYTES))
+        self._port = port
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def fetch(self, path: str, file: Path | None = None) -> int:
+        """Fetch a frame as stored, perhaps into a file; return the length of its body, which must be whole."""
+        request = f"GET /dicom-web{path} HTTP/1.1\r\nHost: 127.0.0.1:{self._port}\r\nAccept: {AS_STORED}\r\n\r\n"
+        self._socket.sendall(request.encode())
+        received = self._receive()
+        head, _, begun = bytes(self._buffer[:received]).partition(b"\r\n\r\n")
+        fields = head.lower().split(b"\r\n")
+        size = next((int(field.partition(b":")[2]) for field in fields if field.startswith(b"content-length:")), None)
+        if b" 200 " not in fields[0]:
+            raise SystemExit(f"{path} is answered with {head[:60]!r}")
+        with open(file, "wb") if file else contextlib.nullcontext() as kept:  # noqa: PTH123 - two kinds of context
+            if kept:
+                kept.write(begun)
+            done, last = len(begun), begun[-5:]
+            while done < size if size is not None else last != b"0\r\n\r\n":
+                received = self._receive()
+                done += received
+                if kept:
+                    kept.write(self._buffer[:received])
+                last = (last + bytes(self._buffer[max(0, received - 5) : received]))[-5:]
+        return done
+
+    def _receive(self) -> int:
+        received = self._socket.recv_into(self._buffer)
+        if not received:
+            raise SystemExit("the server has closed the connection")
+        return received
+
+
+def instance_path(instance: images.Instance) -> str:
+    """Return the path of an instance."""
+    return f"/studies/{instance.study}/series/{instance.study}.1/instances/{instance.sop_instance}"
+
+
+@contextlib.contextmanager
+def nginx(folder: Path, port: int, paths: Sequence[str]) -> Iterator[int]:
+    """Serve the bodies that a node at ``port`` answers these paths with, as files; yield the port of nginx.
+
+    Its settings are Debian's, but for the address and the logs.
+    """
+    root, served = folder / "root", free_port()
+    with FrameClient(port) as client:
+        for path in paths:
+            file = root / f"dicom-web{path}"
+            file.parent.mkdir(parents=True)
+            client.fetch(path, file)
+    (folder / "nginx.conf").write_text(
+        f"{'user root;' if os.geteuid() == 0 else ''} daemon off; worker_processes auto; "
+        f"pid {folder}/pid; error_log {folder}/log; events {{ worker_connections 768; }} "
+        "http { sendfile on; tcp_nopush on; types_hash_max_size 2048; access_log off; "
+        f"client_body_temp_path {folder}/body; server {{ listen 127.0.0.1:{served}; root {root}; }} }}"
+    )
+    process = subprocess.Popen([program("nginx"), "-p", str(folder), "-c", str(folder / "nginx.conf")])  # noqa: S603
+    try:
+        until = time.perf_counter() + _START_S
+        while time.perf_counter() < until:
+            with contextlib.suppress(OSError), FrameClient(served):
+                break
+            time.sleep(0.01)
+        yield served
+    finally:
+        process.terminate()
+        process.wait()
+        shutil.rmtree(root)
+
+
+def rate(port: int, paths: Sequence[str], seconds: float = SECONDS) -> float:
+    """Return frames a second of four clients at once."""
+
+    def fetch(first: int) -> float:
+        with FrameClient(port) as client:
+            done, began = 0, time.perf_counter()
+            while (passed := time.perf_counter() - began) < seconds:
+                client.fetch(paths[(first + done) % len(paths)])
+                done += 1
+            return done / passed
+
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        return sum(pool.map(fetch, range(CLIENTS)))
+
+
+def large_frames(
+    table: Table, nodes: Sequence[tuple[str, int]], shots: Sequence[images.Instance], folder: Path, rounds: int
+) -> None:
+    """Fetch DR frames as stored from the nodes, and from nginx the same bytes as files; the first node is ours."""
+    paths = [f"{instance_path(shot)}/frames/1" for shot in shots]
+    with contextlib.ExitStack() as stack:
+        servers = list(nodes)
+        if shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin"):
+            servers.append(("nginx", stack.enter_context(nginx(folder, nodes[0][1], paths))))
+        for _ in range(rounds):
+            for name, port in servers:
+                table.add("DR frames as stored, 4 clients, frames/s", name, rate(port, paths), "3; nginx 0.8")
+
+
+def stored_while_viewed(
+    table: Table, name: str, port: int, address: Address, slices: Sequence[images.Instance], rounds: int
+) -> None:
+    """C-STORE of DR on one Association, alone and while viewers scroll through CT slices at their pace."""
+    paths = [f"{instance_path(one)}/frames/1" for one in slices]
+    for _ in range(rounds):
+        alone = store(address, images.new(images.DR, STORED), 1).rate
+        with _viewers(port, paths) as fetched:
+            began = time.perf_counter()
+            viewed = store(address, images.new(images.DR, STORED), 1).rate
+            frames = fetched() / (time.perf_counter() - began)
+        table.add("C-STORE of DR alone, images/s", name, alone)
+        table.add(f"C-STORE of DR while {VIEWERS} viewers scroll, images/s", name, viewed)
+        table.add("so much of alone", name, viewed / alone, "0.9")
+        table.add(f"CT frames for them meanwhile, of {VIEWERS * PACE} asked a second", name, frames)
+
+
+@contextlib.contextmanager
+def _viewers(port: int, paths: Sequence[str]) -> Iterator[Callable[[], int]]:
+    """Let viewers scroll in a process of their own; yield what tells how many frames they have fetched."""
+    fork = multiprocessing.get_context("fork")
+    fetched = fork.Array("q", VIEWERS)
+    process = fork.Process(target=_scroll, args=(port, paths, fetched))
+    process.start()
+    try:
+        yield lambda: sum(fetched[:])
+    finally:
+        process.kill()
+        process.join()
+
+
+def _scroll(port: int, paths: Sequence[str], fetched: Any) -> None:
+    """Each viewer asks for the next slice when its time has come and the last one is there."""
+
+    def scroll(number: int) -> None:
+        with FrameClient(port) as client:
+            next_at = time.perf_counter() + number / VIEWERS / PACE
+            for path in itertools.islice(itertools.cycle(paths), number * 37, None):
+                time.sleep(max(0.0, next_at - time.perf_counter()))
+                client.fetch(path)
+                fetched[number] += 1
+                next_at = max(next_at + 1 / PACE, time.perf_counter())
+
+    with ThreadPoolExecutor(VIEWERS) as pool:
+        list(pool.map(scroll, range(VIEWERS)))
