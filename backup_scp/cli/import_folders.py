@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO
 
@@ -17,104 +16,18 @@ from backup_scp.cli.output import count, print_json, progress, say, say_list, si
 from backup_scp.errors import BackupSCPError, NotDICOM, SourceUnavailable, Unavailable
 from backup_scp.machine import clock
 from backup_scp.machine.ownership import why_denied
+from backup_scp.services.import_result import Imported
 
 if TYPE_CHECKING:
     from backup_scp.ports import Heading, Progress
     from backup_scp.services.import_files import Member, NotRead
     from backup_scp.services.ingest import Ingest
+    from backup_scp.services.throttle import Throttle
 
 _CHUNK_BYTES = 1 << 20
-_MOST_LISTED = 100_000
 _GO_ON = "Run the same command again: it skips images that are already stored"
 _NO_DICOM_IN_ZIP = "A zip file without DICOM files"
 _NOTHING_IN_JOURNAL = "An intake journal that holds nothing"
-
-
-@dataclass(frozen=True, slots=True)
-class FileProblem:
-    """One file that was not imported, and why.
-
-    Attributes
-    ----------
-    path
-        The file.
-    reason
-        Why it was not imported.
-    """
-
-    path: str
-    reason: str
-
-
-@dataclass(slots=True)
-class Imported:
-    """What an import did.
-
-    Attributes
-    ----------
-    new
-        Files of new images.
-    version
-        Files of images that are stored with other content: both are kept.
-    clash
-        Files of images that another sender has stored with other content: both are kept, the new one is flagged.
-    reencoded
-        Files of images that are stored in another encoding, with the same elements and pixels: both are kept.
-    held
-        Files that are already stored, byte for byte.
-    repaired
-        How many of those held were damaged or missing in the archive, and are intact again.
-    truncated_count
-        How many of all imported files end too early.
-    truncated
-        The paths of these files; at most 100,000.
-    size_bytes
-        Total size of the imported Data Sets.
-    skipped
-        Skipped files: not DICOM, or links to files that are read anyway; at most 100,000.
-    failed
-        DICOM files that could not be imported, and unreadable files that may be images; at most 100,000.
-    skipped_by_reason, failed_by_reason
-        How many files, for each reason.
-    stopped
-        Why the import ended early; empty when every file was tried.
-    """
-
-    new: int = 0
-    version: int = 0
-    clash: int = 0
-    reencoded: int = 0
-    held: int = 0
-    repaired: int = 0
-    size_bytes: int = 0
-    truncated_count: int = 0
-    truncated: list[str] = field(default_factory=list)
-    skipped: list[FileProblem] = field(default_factory=list)
-    failed: list[FileProblem] = field(default_factory=list)
-    skipped_by_reason: dict[str, int] = field(default_factory=dict)
-    failed_by_reason: dict[str, int] = field(default_factory=dict)
-    stopped: str = ""
-
-    def skip(self, path: str, reason: str) -> None:
-        """Record a skipped file."""
-        _note(self.skipped, self.skipped_by_reason, FileProblem(path, reason))
-
-    def add(self, other: Imported) -> None:
-        """Add the skipped and failed files of another result."""
-        for trouble in other.skipped:
-            self.skip(trouble.path, trouble.reason)
-        for trouble in other.failed:
-            self.fail(trouble.path, trouble.reason)
-
-    def fail(self, path: str, reason: str) -> None:
-        """Record a failed file that may be an image."""
-        _note(self.failed, self.failed_by_reason, FileProblem(path, reason))
-
-
-def _note(troubles: list[FileProblem], by_reason: dict[str, int], trouble: FileProblem) -> None:
-    by_reason[trouble.reason] = by_reason.get(trouble.reason, 0) + 1
-    if len(troubles) < _MOST_LISTED:
-        troubles.append(trouble)
 
 
 def import_folders(
@@ -122,6 +35,9 @@ def import_folders(
     folders: Annotated[
         list[Path], typer.Argument(metavar="FOLDER...", exists=True, help="Folders, including subfolders, or files.")
     ],
+    throttle: Annotated[
+        float, typer.Option(min=0, metavar="MB/S", help="Read no more than this many MB a second; 0 is no limit.")
+    ] = 0,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="List the skipped files.")] = False,
     json: JSONOption = False,
     config: ConfigOption = None,
@@ -135,22 +51,27 @@ def import_folders(
     settings = settings_of(context, config, creates=True)
     from backup_scp.node.opening import OpenStores
     from backup_scp.services.ingest import Ingest
+    from backup_scp.services.throttle import Throttle
 
     done = Imported(stopped=INTERRUPTED)
     with (
-        interruptible(lambda: _tell(done, verbose, json)),
+        interruptible(lambda: tell(done, verbose=verbose, json=json)),
         OpenStores(settings, create=True) as storage,
         progress("Importing") as show,
         Ingest(storage.archive, storage.index) as ingest,
     ):
-        done.stopped = import_files(ingest, folders, done, show)
-    _tell(done, verbose, json)
+        done.stopped = import_files(ingest, folders, done, show, Throttle(throttle))
+    tell(done, verbose=verbose, json=json)
     if done.failed or done.stopped:
         raise typer.Exit(1)
 
 
 def import_files(
-    ingest: Ingest, folders: Sequence[Path], done: Imported, on_progress: Callable[[Progress], None]
+    ingest: Ingest,
+    folders: Sequence[Path],
+    done: Imported,
+    on_progress: Callable[[Progress], None],
+    throttle: Throttle,
 ) -> str:
     """Import each file; a bad file does not stop the rest, an unavailable archive does.
 
@@ -172,7 +93,9 @@ def import_files(
             _leave(done, found)
         else:
             try:
+                before = done.size_bytes
                 _import_file(ingest, found, done, show)
+                throttle.wait(done.size_bytes - before)
                 if ingest.due.many.is_set():
                     ingest.checkpoint()
             except Unavailable as error:
@@ -305,8 +228,7 @@ def _import(ingest: Ingest, heading: Heading, stream: BinaryIO, done: Imported, 
     setattr(done, accepted.admission, getattr(done, accepted.admission) + 1)
     done.repaired += accepted.repaired
     if Flag.TRUNCATED in accepted.flags:
-        done.truncated_count += 1
-        done.truncated += [path] * (len(done.truncated) < _MOST_LISTED)
+        done.truncate(path)
     done.size_bytes += size_bytes
 
 
@@ -317,7 +239,8 @@ def _read(stream: BinaryIO) -> bytes:
         raise SourceUnavailable(f"It cannot be read to its end ({error.strerror})") from error
 
 
-def _tell(done: Imported, verbose: bool, json: bool) -> None:
+def tell(done: Imported, *, verbose: bool = False, json: bool = False) -> None:
+    """Print what an import did."""
     if json:
         print_json(done)
         return

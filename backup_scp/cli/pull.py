@@ -133,14 +133,15 @@ def pull(
     if json:
         print_json(done)
     else:
-        _tell(done)
+        tell(done)
     if done.interrupted:
         raise typer.Exit(EXIT_CODE)
     if not done.is_complete:
         raise typer.Exit(1)
 
 
-def _tell(done: Pulled) -> None:
+def tell(done: Pulled) -> None:
+    """Print what a pull did."""
     if not done.studies and not done.stopped and not done.interrupted:
         say(f"{done.source} lists no study")
     elif done.studies:

@@ -15,7 +15,8 @@ import typer
 from backup_scp.cli.options import ConfigOption, JSONOption, config_of, takes_groups
 from backup_scp.cli.options import moment as parse_moment
 from backup_scp.cli.output import complain, count, moment, print_json, say, size
-from backup_scp.cli.recovery_watch import RecoveryWatch, RunBeside, end_of
+from backup_scp.cli.recovery_beside import OtherSource, RecoveryBeside
+from backup_scp.cli.recovery_watch import RecoveryWatch, end_of
 from backup_scp.errors import DigestMismatch, InvalidSettings, OtherKey
 from backup_scp.machine.readable import duration
 
@@ -113,25 +114,25 @@ def recover(
 
     wanted = _Wanted(source, config_of(context, config), node, reaching, json)
     file, settings = _first_settings(wanted)
-    if (command := _other_road(settings, source)) is not None:
+    if (other := _other_source(settings, source)) is not None:
         if not file.exists():
             write_settings(file, '[node]\nhome = "."\n')
-        is_well = _serve_and_run(settings, [command, source, "--config", str(file)], node, json=json)
+        is_well = _serve_beside(settings, other, file, node, json=json)
     else:
         is_well = _serve(_prepare(wanted, file, settings), node, json=json)
     if not is_well:
         raise typer.Exit(1)
 
 
-def _other_road(settings: Settings, source: str) -> str | None:
-    """Return the command for a source that is no copy of ours; None for a copy."""
+def _other_source(settings: Settings, source: str) -> OtherSource | None:
+    """Return a source that is no copy of ours; None for a copy."""
     from backup_scp.node.place_at_url import is_other_folder
 
     if any(copy.name == source for copy in settings.copy):
         return None
     if re.fullmatch(r"(dicom://)?[^/@]+@[^/@]+:\d+/?|dicomweb\+https?://.+", source) or settings.find_remote(source):
-        return "pull"
-    return "import" if is_other_folder(source) else None
+        return OtherSource(source, is_folder=False)
+    return OtherSource(source, is_folder=True) if is_other_folder(source) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,10 +312,11 @@ def _serve(settings: Settings, node: NodeOptions, *, json: bool) -> bool:
     return watch.is_well
 
 
-def _serve_and_run(settings: Settings, command: list[str], node: NodeOptions, *, json: bool) -> bool:
+def _serve_beside(settings: Settings, other: OtherSource, file: Path, node: NodeOptions, *, json: bool) -> bool:
     """Run the node, and a command beside it that brings images in; False when it has failed."""
     from backup_scp.node import supervisor
 
-    beside = RunBeside(command, stop_when_done=node.stop_when_done, json=json)
+    command = other.command(file, node.throttle)
+    beside = RecoveryBeside(settings, other, command, stop_when_done=node.stop_when_done, json=json)
     supervisor.serve(settings, beside)
     return beside.is_well

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -50,38 +48,6 @@ class RecoveryEnd:
 def end_of(task: Task) -> RecoveryEnd:
     """Return what the record of a recovery that has ended says."""
     return RecoveryEnd(task.done, int(task.position), task.began_at, task.ended_at or task.began_at, task.note)
-
-
-class RunBeside(ToPerson):
-    """Runs a command of ours while the node runs."""
-
-    def __init__(self, command: list[str], *, stop_when_done: bool, json: bool) -> None:
-        self._command = [*command, "--json"] if json else command
-        self._json = json
-        self._stop_when_done = stop_when_done
-        self._process: subprocess.Popen[bytes] | None = None
-        self.is_well = True
-
-    def ready(self, ready: Ready) -> None:
-        if not self._json:
-            super().ready(ready)
-        self._process = subprocess.Popen([sys.executable, "-m", "backup_scp", *self._command])  # noqa: S603 - ourselves
-        threading.Thread(target=self._wait, args=(self._process,), name="beside", daemon=True).start()
-
-    def stopping(self) -> None:
-        if not self._json:
-            super().stopping()
-        if self._process is not None and self._process.poll() is None:
-            self._process.terminate()
-
-    def stopped(self) -> None:
-        if not self._json:
-            super().stopped()
-
-    def _wait(self, process: subprocess.Popen[bytes]) -> None:
-        self.is_well = process.wait() == 0
-        if self._stop_when_done:
-            os.kill(os.getpid(), signal.SIGTERM)
 
 
 class RecoveryWatch(ToPerson):

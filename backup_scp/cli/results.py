@@ -11,7 +11,6 @@ from backup_scp.cli.copies_report import CopiesRun
 from backup_scp.cli.db import Upgraded
 from backup_scp.cli.drill_report import DrillRun
 from backup_scp.cli.echo import Echoed
-from backup_scp.cli.import_folders import Imported
 from backup_scp.cli.index import Copied
 from backup_scp.cli.recovery_watch import RecoveryEnd
 from backup_scp.cli.restore_summary import RestoreSummary
@@ -22,6 +21,7 @@ from backup_scp.node.health.status_report import Status
 from backup_scp.node.plan import DisasterPlan
 from backup_scp.node.supervisor import Ready
 from backup_scp.ports import CopyState, PlaceAnswer
+from backup_scp.services.import_result import Imported
 from backup_scp.services.pull_result import Pulled
 from backup_scp.services.rebuild import Rebuild
 from backup_scp.services.verify import Verification

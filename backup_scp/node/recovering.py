@@ -23,6 +23,7 @@ from backup_scp.node.copy_places import open_place
 from backup_scp.node.opening import OpenStores
 from backup_scp.node.place_at_url import PlaceOptions, place_at
 from backup_scp.node.recovery_receipt import write_receipts
+from backup_scp.node.recovery_report import report_of
 from backup_scp.node.settings import Settings
 from backup_scp.ports import RECOVERY, CopyPlace, ReadableArchive, StandAloneCopy, Task
 from backup_scp.services.bringing_back import ArchiveWithCopies, BringingBack, Pace
@@ -174,7 +175,7 @@ class ReadingCopies:
         task, self.task = self.task, None
         if task is not None:
             home, source = self._settings.home, source_of(task)
-            for path in write_receipts(home, self._storage.index, done, source.url, task.began_at):
+            for path in write_receipts(home, self._storage.index, report_of(done), source.url, task.began_at):
                 log.info("The receipt of the recovery is %s", path)
         with suppress(OSError):
             (self._settings.home / NOTE_FILE).unlink(missing_ok=True)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import platform
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
@@ -17,12 +16,12 @@ from backup_scp.dicom.attributes import BY_KEYWORD, Level
 from backup_scp.dicom.query.conditions import Query
 from backup_scp.errors import BackupSCPError, InvalidSelection
 from backup_scp.machine import clock
-from backup_scp.machine.readable import moment, size
+from backup_scp.machine.readable import moment
+from backup_scp.node.recovery_report import RecoveryReport
 from backup_scp.ports import IndexReader
 from backup_scp.receipts.receipt import Column, Receipt, Row
 from backup_scp.receipts.receipt_file import ReceiptFile
 from backup_scp.receipts.study_columns import STUDY_COLUMNS, STUDY_KEYWORDS, STUDY_UID, study_cells
-from backup_scp.services.recovery import Recovered
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +31,9 @@ _IMAGES = "NumberOfStudyRelatedInstances"
 _COLUMNS = (*STUDY_COLUMNS, Column("missing", "Missing", 8), STUDY_UID)
 
 
-def write_receipts(home: Path, index: IndexReader, done: Recovered, source: str, began_at: datetime) -> list[Path]:
+def write_receipts(
+    home: Path, index: IndexReader, report: RecoveryReport, source: str, began_at: datetime
+) -> list[Path]:
     """Write the receipt as text and JSON, and as PDF where its library is installed; return the files.
 
     An error is told in the log: everything that came back is here without a receipt too.
@@ -48,15 +49,10 @@ def write_receipts(home: Path, index: IndexReader, done: Recovered, source: str,
             "Ended": moment(clock.now()),
             "Patients": held.patients,
             "Studies": held.studies,
-            "Images here": done.here,
-            "Fetched in the last run": done.brought,
-            "Bytes of these": size(done.brought_bytes),
-            "Known by the copy's lists alone": done.from_lists,
-            "Not there": done.missing_count + done.unlisted,
-            "Compared": "each file with the digest in its header, which the index confirms, while it came",
+            **report.facts,
         }
         for suffix in (".txt", ".json", *([".pdf"] if held.studies <= _MOST_IN_PDF else [])):
-            receipt = _receipt(index, done, facts)
+            receipt = _receipt(index, report, facts)
             try:
                 written.append(ReceiptFile(home / f"{_NAME}{suffix}").write(receipt))
             except InvalidSelection:  # no library for PDF
@@ -75,26 +71,14 @@ def source_of_receipt(home: Path) -> str:
         return ""
 
 
-def _receipt(index: IndexReader, done: Recovered, facts: dict[str, str | int]) -> Receipt:
-    result = "Complete: every image is here." if done.is_complete else "NOT complete: images are missing. See Problems."
-    missing = Counter(each.held.study_instance_uid for each in done.missing)
-    return Receipt(
-        "Receipt of a recovery", done.is_complete, result, facts, _COLUMNS, _rows(index, missing), _problems(done)
-    )
+def _receipt(index: IndexReader, report: RecoveryReport, facts: dict[str, str | int]) -> Receipt:
+    rows, title = _rows(index, report.missing), "Receipt of a recovery"
+    return Receipt(title, report.is_complete, report.sentence, facts, _COLUMNS, rows, report.problems)
 
 
-def _rows(index: IndexReader, missing: Counter[str]) -> Iterator[Row]:
+def _rows(index: IndexReader, missing: Mapping[str, int]) -> Iterator[Row]:
     query = Query(Level.STUDY, (), tuple(map(BY_KEYWORD.__getitem__, (*STUDY_KEYWORDS, _IMAGES))))
     with closing(index.search(query)) as found:
         for match in found:
             uid = match["StudyInstanceUID"]
-            yield (*study_cells(match, int(match.get(_IMAGES) or 0)), missing[uid], uid)
-
-
-def _problems(done: Recovered) -> tuple[str, ...]:
-    told = [f"Image {each.held.sop_instance_uid}: {each.reason}" for each in done.missing]
-    if (more := done.missing_count - len(told)) > 0:
-        told.append(f"And {more:,} further images.")
-    if done.unlisted:
-        told.append(f"{done.unlisted:,} images that only the lists of the copy name did not come: see the log.")
-    return tuple(told)
+            yield (*study_cells(match, int(match.get(_IMAGES) or 0)), missing.get(uid, 0), uid)

@@ -11,6 +11,7 @@ from pydicom.uid import ExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
 from backup_scp.cli import import_folders
 from backup_scp.ports import Selection
+from backup_scp.services import import_result
 from backup_scp.services.import_files import ZIP_IN_ZIP
 from tests.samples import Sample, cr, ct_series, dx, encode, make_study, pydicom_files, pydicom_samples, unparsable
 
@@ -180,7 +181,7 @@ def test_what_was_passed_over_is_counted_by_reason(run, home, drive):
 
 
 def test_very_many_are_counted_and_not_all_listed(run, home, drive, monkeypatch):
-    monkeypatch.setattr(import_folders, "_MOST_LISTED", 2)
+    monkeypatch.setattr(import_result, "_MOST_LISTED", 2)
     for name in ("1", "2", "3"):
         (drive / name).write_text("x")
     found = run("import", "--json", drive).json

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -129,6 +131,16 @@ def fill_others(tmp_path, start_orthanc) -> Callable[[Node], list[Kind]]:
     return fill
 
 
+def receipt_of(node: Node, kind: Kind) -> dict[str, Any]:
+    """Return the receipt of a recovery, which names each study and how many images of it are here."""
+    receipt = json.loads((node.home / "recovery-receipt.json").read_text())
+    assert receipt["facts"]["from"] == kind.source
+    assert sum(row["images"] for row in receipt["rows"]) == len(SAMPLES)
+    assert (node.home / "recovery-receipt.pdf").read_bytes().startswith(b"%PDF-")
+    assert (node.home / "recovery-receipt.txt").stat().st_mode & 0o077 == 0
+    return receipt
+
+
 def verify_and_rebuild(node: Node) -> None:
     """Do what these commands do, without the start of a program."""
     with OpenStores(load(node.config, node.env)) as storage:
@@ -152,6 +164,7 @@ def test_everything_is_back_as_it_was(make_node, kinds, fill_others):
                 assert files(node) == before
                 assert there == told
             assert digests(visible(node)) == {sample.sha256: 1 for sample in SAMPLES}
+            assert receipt_of(node, kind)["complete"]
             verify_and_rebuild(node)
             assert rows(node) == there
         except AssertionError as error:
@@ -175,3 +188,21 @@ def test_everything_is_back_as_of_the_moment_before_a_virus(make_node, tmp_path,
     moment = (newest + timedelta(seconds=1)).astimezone()
     node = clinic.recovered(kind, "--as-of", f"{moment:%Y-%m-%dT%H:%M:%S}")
     assert files(node) == before
+
+
+def test_what_a_folder_lacks_is_in_the_receipt(make_node, tmp_path):
+    (old := tmp_path / "old files").mkdir()
+    whole, cut = (encode(dx(study=name, PixelData=bytes(2**16))) for name in ("whole", "cut"))
+    whole.write(old / "1.dcm")
+    cut.write(old / "2.dcm")
+    (old / "2.dcm").write_bytes((old / "2.dcm").read_bytes()[:-999])
+    (old / "3.zip").write_bytes(b"PK\x03\x04 cut off")
+    node = make_node()
+    said = recover(node, old, "--throttle", "900", "--json", exit_code=1)
+    assert json.loads(said)["missing"] == 1
+    receipt = json.loads((node.home / "recovery-receipt.json").read_text())
+    assert not receipt["complete"]
+    assert len(receipt["rows"]) == 2
+    (lost, short) = sorted(receipt["problems"], reverse=True)
+    assert "3.zip" in lost
+    assert "2.dcm: the file ends too early" in short

@@ -18,6 +18,8 @@ import pydicom
 import pytest
 from pydicom.uid import CTImageStorage
 
+from backup_scp.dimse.association import server as server_module
+from backup_scp.dimse.association.listener import ListenSettings
 from backup_scp.dimse.messages.commitment_data_sets import action_information
 from backup_scp.ports import Reference
 from tests.dimse import wire
@@ -38,6 +40,7 @@ CT = str(CTImageStorage)
 N_ACTION_RQ = 0x0130
 RESOURCE_LIMITATION, INVALID_ARGUMENT_VALUE = 0x0213, 0x0115
 CALLERS, CALLS = 8, 400
+MOST_THREADS = server_module._most_threads(ListenSettings("", "", 0)) + 16  # these are no callers'
 
 
 def thread_count(node: Node) -> int:
@@ -46,7 +49,10 @@ def thread_count(node: Node) -> int:
 
 @contextlib.contextmanager
 def growing_little(node: Node) -> Iterator[None]:
-    """In the block the node takes 64 MB more at most, and never has 100 threads."""
+    """In the block the node takes 64 MB more at most, and never has more threads than it may.
+
+    Threads of callers that are gone may wait for a slow machine; they once were thousands.
+    """
     assert raw_sender.echo(node)
     before, threads, done = node.peak_memory_bytes(), [], threading.Event()
 
@@ -62,7 +68,7 @@ def growing_little(node: Node) -> Iterator[None]:
     finally:
         done.set()
         watching.join()
-    assert max(threads) < 100
+    assert max(threads) < MOST_THREADS
     assert node.peak_memory_bytes() - before <= 64 * MB
 
 
