@@ -153,6 +153,14 @@ class TestWrong:
         monkeypatch.setattr(incoming_metadata, "LONGEST_METADATA_BYTES", 1000)
         assert store_json(web, [metadata(dx())]).status_code == 413
 
+    @pytest.mark.parametrize("content", [b"[" + b"0," * 1_000_001 + b"0]", b"{" * 1_000_001], ids=["values", "objects"])
+    def test_too_many_values(self, web, content):
+        answer = store(web, joined([part(content, "application/dicom+json")]), content_type=CONTENT_TYPE)
+        assert answer.status_code == 413
+
+    def test_too_many_images(self, web):
+        assert store_json(web, [{}] * (incoming_metadata.MOST_INSTANCES + 1)).status_code == 413
+
     def test_bulk_data_without_a_location(self, web, tmp_path):
         parts = [part(json.dumps([metadata(dx())]).encode(), "application/dicom+json"), part(b"x", "image/jpeg")]
         assert store(web, joined(parts), content_type=CONTENT_TYPE).status_code == 400

@@ -70,7 +70,7 @@ def encode(data_set: Element, find: FindBulk, *, is_encapsulated: bool) -> Itera
     Raises
     ------
     InvalidDataSet
-        It is no DICOM JSON, or has a value that cannot be encoded.
+        It has no such form, or has a value that cannot be encoded.
     """
     if not isinstance(data_set, dict):
         raise _wrong("an instance")
@@ -220,4 +220,4 @@ def _is_ascii(value: Any) -> bool:
 
 
 def _wrong(what: str) -> InvalidDataSet:
-    return InvalidDataSet(f"The metadata is not DICOM JSON (PS3.18 Annex F): {what} cannot be read")
+    return InvalidDataSet(f"The metadata cannot be encoded (PS3.18 Annex F, PS3.19 A.1): {what} cannot be read")

@@ -1,4 +1,4 @@
-"""Store images that come as metadata in DICOM JSON, with bulk data in parts of their own (PS3.18 8.6.1.2.2, 10.5.2)."""
+"""Store images that come as metadata in JSON or XML, with bulk data in parts of their own (PS3.18 8.6.1.2, 10.5.2)."""
 
 from __future__ import annotations
 
@@ -21,15 +21,18 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from backup_scp.dicom.native_model_reader import read_native_model
 from backup_scp.errors import BackupSCPError, InvalidDataSet
 from backup_scp.ports import Heading, StagedFile
 from backup_scp.web.dicomweb.stow.data_set_encoder import Bulk, encode
 from backup_scp.web.dicomweb.stow.incoming_files import ImageKeeper
 from backup_scp.web.dicomweb.stow.store_result import RequestedImage
-from backup_scp.web.media_types import DICOM_JSON, JSON, OCTET_STREAM, parse_one
+from backup_scp.web.media_types import DICOM_JSON, DICOM_XML, JSON, OCTET_STREAM, parse_one
 from backup_scp.web.problems import Problem
 
 LONGEST_METADATA_BYTES = 8 << 20
+MOST_INSTANCES = 10_000
+_MOST_VALUES = 1_000_000  # of a part with JSON: a list of short values takes twenty times as much memory as its text
 _CHUNK_BYTES = 1 << 20
 
 # The Transfer Syntax of a media type that does not name one (PS3.18 Table 8.7.3-5).
@@ -64,7 +67,7 @@ class _Spool:
 
 
 class IncomingMetadata:
-    """Takes the parts of ``multipart/related; type="application/dicom+json"``.
+    """Takes the parts of ``multipart/related`` whose type is ``application/dicom+json`` or ``application/dicom+xml``.
 
     Bulk data may come before or after what names it; so the images are stored when all has come.
 
@@ -77,6 +80,7 @@ class IncomingMetadata:
     def __init__(self, keeper: ImageKeeper) -> None:
         self._keeper = keeper
         self._metadata = bytearray()
+        self._is_xml = False
         self._instances: list[Any] = []
         self._metadata_bytes = 0
         self._spool: _Spool | None = None
@@ -92,8 +96,9 @@ class IncomingMetadata:
         """
         self._metadata.clear()
         media_type = parse_one(headers.get("content-type", OCTET_STREAM))
-        if media_type.name in (DICOM_JSON, JSON):
+        if media_type.name in (DICOM_JSON, DICOM_XML, JSON):
             self._part = None
+            self._is_xml = media_type.name == DICOM_XML
             return
         location = headers.get("content-location", "")
         if not location:
@@ -118,12 +123,7 @@ class IncomingMetadata:
             return
         self._metadata_bytes += len(data)
         if self._metadata_bytes > LONGEST_METADATA_BYTES:
-            raise Problem(
-                413,
-                f"The metadata of a request may have {LONGEST_METADATA_BYTES >> 20} MiB. Send the images in several "
-                "requests, or as application/dicom",
-                {"Connection": "close"},
-            )
+            raise _too_much(f"{LONGEST_METADATA_BYTES >> 20} MiB of metadata")
         self._metadata += data
 
     def end(self) -> None:
@@ -132,16 +132,15 @@ class IncomingMetadata:
         Raises
         ------
         Problem
-            400: its JSON is malformed.
+            400: its JSON or XML is malformed.  413: it has too many values or images.
         """
         if self._part is not None:
             return
-        try:
-            read = msgspec.json.decode(bytes(self._metadata))
-        except (msgspec.DecodeError, UnicodeError, RecursionError):
-            raise Problem(400, "A part with metadata is no JSON") from None
-        self._instances += read if isinstance(read, list) else [read]
+        read = _from_xml(bytes(self._metadata)) if self._is_xml else _from_json(self._metadata)
         self._metadata.clear()
+        self._instances += read if isinstance(read, list) else [read]
+        if len(self._instances) > MOST_INSTANCES:
+            raise _too_much(f"metadata of {MOST_INSTANCES:,} images")
 
     def finish(self) -> None:
         """Store the images."""
@@ -207,6 +206,30 @@ class IncomingMetadata:
                 chunk = stream.read(min(left, _CHUNK_BYTES))
                 left -= len(chunk)
                 yield chunk
+
+
+def _from_json(text: bytearray) -> Any:
+    if sum(map(text.count, (b"{", b"[", b","))) > _MOST_VALUES:
+        raise _too_much(f"{_MOST_VALUES:,} values in a part")
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        raise Problem(400, "A part with metadata is no JSON") from None
+
+
+def _from_xml(text: bytes) -> Any:
+    try:
+        return read_native_model(text)
+    except InvalidDataSet as error:
+        raise Problem(400, str(error)) from None
+
+
+def _too_much(most: str) -> Problem:
+    return Problem(
+        413,
+        f"A request may have {most}. Send the images in several requests, or as application/dicom",
+        {"Connection": "close"},
+    )
 
 
 def _text(instance: Any, tag: str) -> str:

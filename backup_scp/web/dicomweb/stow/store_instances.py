@@ -21,12 +21,12 @@ from backup_scp.web.dicomweb.stow.incoming_files import ImageKeeper, IncomingFil
 from backup_scp.web.dicomweb.stow.incoming_metadata import IncomingMetadata
 from backup_scp.web.dicomweb.stow.multipart_reader import MultipartReader, PartTaker
 from backup_scp.web.dicomweb.stow.store_result import RequestedImage, StoreResult
-from backup_scp.web.media_types import DICOM, DICOM_JSON, MULTIPART, MediaType, Offer
+from backup_scp.web.media_types import DICOM, DICOM_JSON, DICOM_XML, MULTIPART, MediaType, Offer
 from backup_scp.web.problems import Problem
 from backup_scp.web.route import Route, base_of
 from backup_scp.web.stores import Stores
 
-CONTENT_TYPES = (Offer(MULTIPART, DICOM), Offer(MULTIPART, DICOM_JSON))
+CONTENT_TYPES = (Offer(MULTIPART, DICOM), Offer(MULTIPART, DICOM_JSON), Offer(MULTIPART, DICOM_XML))
 
 
 class _IncomingBody(PartTaker, Protocol):
@@ -100,7 +100,7 @@ def _content_type(request: Request) -> MediaType:
 def _taker(content_type: MediaType, keeper: ImageKeeper) -> _IncomingBody:
     if content_type.is_multipart and content_type.root == DICOM:
         return IncomingFiles(keeper)
-    if content_type.is_multipart and content_type.root == DICOM_JSON:
+    if content_type.is_multipart and content_type.root in (DICOM_JSON, DICOM_XML):
         return IncomingMetadata(keeper)
     raise _unsupported()
 
