@@ -14,8 +14,12 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-_ROOT = f"1.2.826.0.1.3680043.10.1337.9.{int(time.time())}"
+_OF_BENCHMARKS = "1.2.826.0.1.3680043.10.1337.9"
+_ROOT = f"{_OF_BENCHMARKS}.{int(time.time())}"
 """New to a node that was measured before."""
+
+KEPT_ROOT = f"{_OF_BENCHMARKS}.16"
+"""Of what is filled once and measured often."""
 
 _BLOCK_BYTES = 15_000_000
 
@@ -61,11 +65,14 @@ class Instance:
     parts: Sequence[memoryview]
 
 
-def new(kind: Kind, count: int, codestream: bytes = b"") -> list[Instance]:
-    """Make instances with UIDs that this process has not given yet; with a codestream their pixels are compressed."""
-    run = next(_runs)
+def new(kind: Kind, count: int, codestream: bytes = b"", root: str = "") -> list[Instance]:
+    """Make instances with UIDs that this process has not given yet; with a codestream their pixels are compressed.
+
+    With a ``root`` their UIDs begin with it, and are the same at each run.
+    """
+    root = root or f"{_ROOT}.{next(_runs)}"
     content = encapsulated(codestream) if codestream else ()
-    return [_instance(kind, f"{_ROOT}.{run}.{number // kind.in_study + 1}", number, content) for number in range(count)]
+    return [_instance(kind, f"{root}.{number // kind.in_study + 1}", number, content) for number in range(count)]
 
 
 def encapsulated(codestream: bytes) -> Sequence[memoryview]:
@@ -134,7 +141,7 @@ def _header(kind: Kind, study: str, sop_instance: str, number: int) -> Iterator[
     yield _text(0x0008, 0x1030, "LO", "Measured study")
     yield _text(0x0008, 0x103E, "LO", "Series 1")
     yield _text(0x0010, 0x0010, "PN", f"Measured^Nobody{patient:02}")
-    yield _text(0x0010, 0x0020, "LO", f"M{study[len(_ROOT) :]}")
+    yield _text(0x0010, 0x0020, "LO", f"M{study.removeprefix(_OF_BENCHMARKS)}")
     yield _text(0x0010, 0x0030, "DA", f"19{patient:02}0101")
     yield _text(0x0010, 0x0040, "CS", "FM"[patient % 2])
     yield _text(0x0018, 0x0015, "CS", "CHEST")

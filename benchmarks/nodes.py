@@ -29,7 +29,8 @@ _TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 class Place:
     """What a node is told: its folder, the Move Destination's port, the certificates, the database.
 
-    ``checkout`` is the folder of another version of this node; None for the one that is installed.
+    ``checkout`` is the folder of another version of this node; None for the one that is installed.  ``is_kept`` leaves
+    the folder as it is for a later run.
     """
 
     folder: Path
@@ -37,6 +38,7 @@ class Place:
     certificates: Certificates | None = None
     index_url: str = ""
     checkout: Path | None = None
+    is_kept: bool = False
 
 
 class Node:
@@ -47,7 +49,7 @@ class Node:
 
     def __init__(self, place: Place) -> None:
         self._place = place
-        place.folder.mkdir(parents=True)
+        place.folder.mkdir(parents=True, exist_ok=place.is_kept)
         self._port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self.started_s = 0.0
@@ -87,7 +89,13 @@ class Node:
         return self
 
     def stop(self) -> None:
-        """End it as a service manager does, and give back the disk that it has taken."""
+        """End it, and give back the disk that it has taken."""
+        self.end()
+        if not self._place.is_kept:
+            empty(self._place.folder)
+
+    def end(self) -> None:
+        """End it as a service manager does; ``start`` starts it again."""
         if self._process is not None:
             self._process.terminate()
             try:
@@ -95,7 +103,15 @@ class Node:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
-        empty(self._place.folder)
+            self._process = None
+
+    def has(self, what: str) -> bool:
+        """Tell whether an earlier run has filled the kept folder with this."""
+        return (self._place.folder / f"has {what}").exists()
+
+    def remember(self, what: str) -> None:
+        """Note what the node has been filled with."""
+        (self._place.folder / f"has {what}").touch()
 
     @property
     def pid(self) -> int:

@@ -2,6 +2,9 @@
 
     python -m benchmarks.web --studies 50000
 
+With ``--keep FOLDER`` both are filled once, and asked again at each run.  The part ``cold`` restarts them and drops
+the system's caches before each request (root).
+
 Orthanc listens on all addresses, whatever its settings say: where this runs as root on Linux, it runs in a network
 namespace of its own.
 """
@@ -14,7 +17,6 @@ import ctypes
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -26,16 +28,15 @@ from benchmarks import images, web_frames
 from benchmarks.load import store
 from benchmarks.nodes import BackupSCP, Node, Orthanc, Place, free_port
 from benchmarks.table import Table
+from benchmarks.web_client import SECONDS, Client, rate
 from benchmarks.web_store import stow_rate
 
-SECONDS = 5.0
 ROUNDS = 3
 HEADER = images.Kind("header", "1.2.840.10008.5.1.4.1.1.7", "OT", 2, 2, bytes_a_pixel=1)
 """An image that is nearly only its header: a study each."""
 
 CT_STUDY = images.Kind("CT", images.CT.sop_class, "CT", 512, 512, in_study=1000)
 PAGE = images.Kind("CR", "1.2.840.10008.5.1.4.1.1.1", "CR", 1500, 1200)
-DICOM_JSON = "application/dicom+json"
 
 _CLONE_NEWNET = 0x40000000
 _PLUGIN = "libOrthancDicomWeb.so"
@@ -90,57 +91,6 @@ class WebBackupSCP(BackupSCP):
         return 0.0
 
 
-class Client:
-    """One connection that costs less than the servers that it asks."""
-
-    def __init__(self, port: int) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port))
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._port = port
-        self._first_at = 0.0
-
-    def first_byte_s(self, path: str) -> float:
-        """Return how long the first byte of an answer's body takes, in seconds; receive the rest."""
-        began = time.perf_counter()
-        self.get(path)
-        return self._first_at - began
-
-    def get(self, path: str, accept: str = DICOM_JSON) -> bytes:
-        """Return the body of an answer, which must be 200."""
-        request = f"GET /dicom-web{path} HTTP/1.1\r\nHost: 127.0.0.1:{self._port}\r\nAccept: {accept}\r\n\r\n"
-        self._socket.sendall(request.encode())
-        received = b""
-        while b"\r\n\r\n" not in received:
-            received += self._receive()
-        head, _, body = received.partition(b"\r\n\r\n")
-        fields = head.lower().split(b"\r\n")
-        if b" 200 " not in fields[0]:
-            raise SystemExit(f"{path} is answered with {head[:60]!r}")
-        body = body or self._receive()
-        self._first_at = time.perf_counter()
-        length = next((int(field.partition(b":")[2]) for field in fields if field.startswith(b"content-length:")), None)
-        parts = [body]
-        if length is not None:
-            missing = length - len(body)
-            while missing > 0:
-                parts.append(self._receive())
-                missing -= len(parts[-1])
-            return b"".join(parts)
-        while not parts[-1].endswith(b"0\r\n\r\n"):
-            parts.append(self._receive())
-        return b"".join(parts)
-
-    def _receive(self) -> bytes:
-        received = self._socket.recv(1 << 20)
-        if not received:
-            raise SystemExit("the server has closed the connection")
-        return received
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._socket.close()
-
-
 Served = WebOrthanc | WebBackupSCP
 
 
@@ -152,19 +102,28 @@ def measured(node: Served, paths: Sequence[str], seconds: float = SECONDS) -> tu
     return per_second, (node.cpu_s() - before) / done * 1000
 
 
-def rate(port: int, paths: Sequence[str], seconds: float = SECONDS, accept: str = DICOM_JSON) -> float:
-    """Return requests a second of one client that asks one after the other."""
-    client = Client(port)
-    try:
-        for path in paths[:10]:
-            client.get(path, accept)
-        done, began = 0, time.perf_counter()
-        while (passed := time.perf_counter() - began) < seconds:
-            client.get(paths[done % len(paths)], accept)
-            done += 1
-        return done / passed
-    finally:
-        client.close()
+def first_after_restart_ms(node: Served, path: str) -> float:
+    """Restart a node, drop the system's caches, and return how long a first answer takes, in milliseconds."""
+    node.end()
+    node.start()
+    Client.patiently(node.web_port, "/studies?StudyInstanceUID=1.2.3").close()  # its modules are loaded
+    os.sync()
+    Path("/proc/sys/vm/drop_caches").write_text("3", encoding="ascii")
+    client, began = Client(node.web_port), time.perf_counter()
+    client.get(path)
+    passed = time.perf_counter() - began
+    client.close()
+    return passed * 1000
+
+
+def cold(table: Table, nodes: Sequence[Served], studies: Sequence[str], slices: Sequence[images.Instance]) -> None:
+    """QIDO-RS and metadata when nothing is in memory."""
+    for turn in range(ROUNDS):
+        works = [("QIDO-RS, one hit", f"/studies?StudyInstanceUID={studies[turn]}")]
+        works += [(f"metadata of {len(slices):,} CT images", f"/studies/{slices[0].study}/metadata")] if slices else []
+        for work, path in works:
+            for node in nodes:
+                table.add(f"{work}, after a restart, from the disk, ms", node.name, first_after_restart_ms(node, path))
 
 
 def search(table: Table, nodes: Sequence[Served], studies: Sequence[str]) -> None:
@@ -182,15 +141,17 @@ def search(table: Table, nodes: Sequence[Served], studies: Sequence[str]) -> Non
                 table.add(f"{work.partition(', ')[2].rpartition(', ')[0]}: CPU of the server, ms", node.name, cpu_ms)
 
 
-def metadata(table: Table, nodes: Sequence[tuple[str, int]], slices: Sequence[images.Instance]) -> None:
+def metadata(table: Table, nodes: Sequence[Served], slices: Sequence[images.Instance]) -> None:
     """WADO-RS: the metadata of a CT study, and how long its first byte takes."""
     path = f"/studies/{slices[0].study}/metadata"
     for _ in range(ROUNDS):
-        for name, port in nodes:
-            table.add(f"metadata of {len(slices):,} CT images, a second", name, rate(port, [path], 3), "10")
-            client = Client(port)
+        for node in nodes:
+            per_second, cpu_ms = measured(node, [path], 3)
+            table.add(f"metadata of {len(slices):,} CT images, a second", node.name, per_second, "10")
+            table.add("metadata: CPU of the server, ms", node.name, cpu_ms)
+            client = Client(node.web_port)
             first_ms = min(client.first_byte_s(path) for _ in range(3)) * 1000
-            table.add("first byte of it, ms", name, first_ms, "< 50")
+            table.add("first byte of it, ms", node.name, first_ms, "< 50")
             client.close()
 
 
@@ -218,18 +179,6 @@ def own_network() -> Iterator[None]:
     yield
 
 
-def retrieve(
-    table: Table, nodes: Sequence[tuple[str, int]], retrieved: Sequence[images.Instance], folder: Path
-) -> None:
-    """WADO-RS."""
-    by_class: dict[str, list[images.Instance]] = {}
-    for instance in retrieved:
-        by_class.setdefault(instance.sop_class, []).append(instance)
-    metadata(table, nodes, by_class[images.CT.sop_class])
-    web_frames.large_frames(table, nodes, by_class[images.DR.sop_class], folder, ROUNDS)
-    thumbnails(table, nodes, by_class[PAGE.sop_class])
-
-
 def storing(table: Table, nodes: Sequence[Served]) -> None:
     """STOW-RS: images of a DR console, each durable when it is answered."""
     for _ in range(ROUNDS):
@@ -237,59 +186,92 @@ def storing(table: Table, nodes: Sequence[Served]) -> None:
             table.add("STOW-RS of DR, images/s", node.name, stow_rate(node.web_port), "2")
 
 
-PARTS = ("search", "retrieve", "store", "viewers")
+PARTS = ("search", "metadata", "frames", "thumbnails", "store", "viewers", "cold")
 
 
-def fill(node: Node, instances: Sequence[images.Instance]) -> None:
-    """C-STORE the images, four senders at once."""
+def fill(node: Node, what: str, instances: Sequence[images.Instance]) -> None:
+    """C-STORE the images, four senders at once; a kept folder that has them is left as it is."""
+    if node.has(what):
+        return
     sent = store(node.address, instances, 4)
     if sent.refused:
         raise SystemExit(f"{node.name} has refused {sent.refused} images")
+    node.remember(what)
     print(f"    {node.name}: {sent.instances} images in {sent.seconds:.0f} s", flush=True)
 
 
-def measure(folder: Path, studies: int, parts: Sequence[str]) -> str:
+class Filling:
+    """What both nodes are filled with; in a kept folder the UIDs are the same at each run."""
+
+    def __init__(self, nodes: Sequence[Served], nginx_folder: Path, *, is_kept: bool) -> None:
+        self._nodes = nodes
+        self.nginx_folder = nginx_folder / "nginx"
+        self._is_kept = is_kept
+
+    def new(self, number: int, kind: images.Kind, count: int) -> list[images.Instance]:
+        """Fill both with images of a kind, and return these."""
+        made = images.new(kind, count, root=f"{images.KEPT_ROOT}.{number}" if self._is_kept else "")
+        for node in self._nodes:
+            fill(node, f"{count} {kind.name}", made)
+        return made
+
+
+def measure(folder: Path, studies: int, parts: Sequence[str], *, is_kept: bool) -> str:
     """Return the table."""
     table = Table(["backup-scp", "Orthanc", "nginx"], ("backup-scp", "Orthanc"), "at least")
-    instances = images.new(HEADER, studies)
-    ours, theirs = WebBackupSCP(Place(folder / "ours")), WebOrthanc(Place(folder / "theirs", sink_port=104))
-    nodes: tuple[Node, ...] = (ours, theirs)
+    ours = WebBackupSCP(Place(folder / "ours", is_kept=is_kept))
+    theirs = WebOrthanc(Place(folder / "theirs", sink_port=104, is_kept=is_kept))
+    nodes = (ours, theirs)
     running: list[Node] = []
     try:
         for node in nodes:
-            running.append(node.start())
-            fill(node, instances)
-        addresses = [(ours.name, ours.web_port), (theirs.name, theirs.web_port)]
-        if "search" in parts:
-            search(table, (ours, theirs), [instance.study for instance in instances])
-        if "retrieve" in parts:
-            retrieved = [*images.new(CT_STUDY, 1000), *images.new(images.DR, 24), *images.new(PAGE, 50)]
-            for node in nodes:
-                fill(node, retrieved)
-            retrieve(table, addresses, retrieved, folder / "nginx")
-        if "store" in parts:
-            storing(table, (ours, theirs))
-        if "viewers" in parts:
-            slices = images.new(CT_STUDY, 250)
-            for node in (ours, theirs):
-                fill(node, slices)
-                web_frames.stored_while_viewed(table, node.name, node.web_port, node.address, slices, ROUNDS)
-        table.add("memory of the web process, MB", ours.name, ours.web_peak_mb(), "< 150")
+            node.start()
+            running.append(node)
+        with tempfile.TemporaryDirectory(dir=folder) as nginx_folder:
+            _measure(table, nodes, studies, parts, Filling(nodes, Path(nginx_folder), is_kept=is_kept))
     finally:
-        for node in running:
-            node.stop()
+        for each in running:
+            each.stop()
     return table.markdown("work")
+
+
+def _measure(
+    table: Table, nodes: tuple[WebBackupSCP, WebOrthanc], studies: int, parts: Sequence[str], filling: Filling
+) -> None:
+    addresses = [(node.name, node.web_port) for node in nodes]
+    listed = [instance.study for instance in filling.new(1, HEADER, studies)]
+    if "search" in parts:
+        search(table, nodes, listed)
+    slices = filling.new(2, CT_STUDY, 1000) if {"metadata", "cold"}.intersection(parts) else []
+    if "metadata" in parts:
+        metadata(table, nodes, slices)
+    if "frames" in parts:
+        shots = filling.new(3, images.DR, 24)
+        web_frames.large_frames(table, addresses, shots, filling.nginx_folder, ROUNDS)
+    if "thumbnails" in parts:
+        thumbnails(table, addresses, filling.new(4, PAGE, 50))
+    if "store" in parts:
+        storing(table, nodes)
+    if "viewers" in parts:
+        scrolled = filling.new(5, CT_STUDY, 250)
+        for node in nodes:
+            web_frames.stored_while_viewed(table, node.name, node.web_port, node.address, scrolled, ROUNDS)
+    table.add("memory of the web process, MB", nodes[0].name, nodes[0].web_peak_mb(), "< 150")
+    if "cold" in parts:
+        cold(table, nodes, listed, slices)
 
 
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--studies", type=int, default=50_000)
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=[part for part in PARTS if part != "cold"])
     parser.add_argument("--folder", type=Path, help="where both keep their data; by default a temporary folder")
+    parser.add_argument("--keep", type=Path, help="a folder that keeps what both are filled with for a later run")
     arguments = parser.parse_args()
-    with own_network(), tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
-        print(measure(Path(folder), arguments.studies, arguments.parts))
+    with own_network(), tempfile.TemporaryDirectory(dir=arguments.folder) as temporary:
+        folder = arguments.keep or Path(temporary)
+        print(measure(folder, arguments.studies, arguments.parts, is_kept=arguments.keep is not None))
 
 
 if __name__ == "__main__":
