@@ -110,13 +110,11 @@ def recover(
 
     From a folder of DICOM files, and from another PACS, images come as with import and pull, while the node runs.
     """
-    from backup_scp.node.new_home import write_settings
-
     wanted = _Wanted(source, config_of(context, config), node, reaching, json)
     file, settings = _first_settings(wanted)
     if (other := _other_source(settings, source)) is not None:
         if not file.exists():
-            write_settings(file, '[node]\nhome = "."\n')
+            settings = _new_settings(wanted, file, settings)
         is_well = _serve_beside(settings, other, file, node, json=json)
     else:
         is_well = _serve(_prepare(wanted, file, settings), node, json=json)
@@ -133,6 +131,17 @@ def _other_source(settings: Settings, source: str) -> OtherSource | None:
     if re.fullmatch(r"(dicom://)?[^/@]+@[^/@]+:\d+/?|dicomweb\+https?://.+", source) or settings.find_remote(source):
         return OtherSource(source, is_folder=False)
     return OtherSource(source, is_folder=True) if is_other_folder(source) else None
+
+
+def _new_settings(wanted: _Wanted, file: Path, settings: Settings) -> Settings:
+    """Write the settings of a node that is new: the source has none."""
+    from backup_scp.node.new_home import adapt
+
+    ae_title = wanted.node.ae_title
+    if not ae_title and wanted.asks:
+        complain("A PACS, and each console, must know the node by its AE title.")
+        ae_title = typer.prompt("AE title of the node", default=settings.node.ae_title).strip()
+    return _written(wanted, file, settings.home, adapt("", settings.home, ae_title=ae_title))
 
 
 @dataclass(frozen=True, slots=True)

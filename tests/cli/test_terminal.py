@@ -202,3 +202,18 @@ class TestCtrlC:
             "5 images not tried, because it ended before.",
         ]
         assert [row["there"] for row in found["rows"]] == [3, 1, 0]
+
+
+def test_a_recovery_from_old_files_asks_for_the_ae_title(tmp_path):
+    """The home is new: from such files come no settings."""
+    make_study(tmp_path / "old", instances=2)
+    home = tmp_path / "new"
+    command = (sys.executable, "-m", "backup_scp", "recover", tmp_path / "old", "--home", home, "--stop-when-done")
+    with terminal(*command, env={"BACKUP_SCP_NODE__PORT": "0"}, cwd=tmp_path, columns=150) as shown:
+        shown.wait_for("AE title of the node [BACKUP_SCP]:")
+        shown.press(b"CLINIC\r")
+        ended = shown.end()
+    assert ended.code == 0, ended.text
+    assert "is ready: AE title CLINIC" in ended.text
+    assert "2 new images" in ended.text
+    assert json.loads((home / "recovery-receipt.json").read_text())["complete"]
