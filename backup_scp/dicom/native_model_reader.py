@@ -41,7 +41,7 @@ def read_native_model(data: bytes) -> DataSetObject:
     """
     parser = expat.ParserCreate(namespace_separator=" ")
     parser.buffer_text = True
-    reader = _Reader()
+    reader = _ModelReader()
     parser.StartElementHandler = reader.start
     parser.EndElementHandler = reader.end
     parser.CharacterDataHandler = reader.text
@@ -109,7 +109,7 @@ class _OpenDataSet:
         return block
 
 
-class _Reader:
+class _ModelReader:
     """Takes what expat finds."""
 
     def __init__(self) -> None:
