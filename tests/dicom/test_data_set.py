@@ -329,7 +329,7 @@ def test_a_sequence_over_64_kib_is_passed_over():
     written = sequence(REQUESTS, item, item) + element(0x00400280, "ST", b"x")
     assert found_items(identity() + places() + written) == []
     assert REQUESTS not in scan(identity() + places() + defined(EXPLICIT, item, item))
-    assert data_set.read(identity() + written, EXPLICIT, 1 << 20)[REQUESTS] == ("SQ", b"")
+    assert len(data_set.read(identity() + written, EXPLICIT, 1 << 20)[REQUESTS][1]) > 120_000
 
 
 @pytest.mark.parametrize(("too_many", "kept"), [(0, True), (1, False)])

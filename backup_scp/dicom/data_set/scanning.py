@@ -111,8 +111,6 @@ def _begins_plain(stream: BinaryIO) -> bool:
 def read(data: bytes, transfer_syntax_uid: str, limit_bytes: int) -> Elements:
     """Collect every top-level element of a small Data Set, such as an Identifier; sequences with their items.
 
-    A sequence of undefined length over 64 KiB is collected without its value.
-
     Raises
     ------
     InvalidDataSet
@@ -317,11 +315,15 @@ class _Scan:
     def _sequence(self, tag: int, start: int, vr: bytes, encoding: HeaderEncoding) -> int:
         """Collect the items of a wanted sequence of undefined length; return the position after it."""
         wanted = tag in self._wanted and tag not in self._found
-        data = self._source.load(start, _VALUE_BYTES + 8) if wanted else b""  # load it now: positions never decrease
+        can_return = isinstance(self._source, Stored)
+        data = self._source.load(start, _VALUE_BYTES + 8) if wanted and not can_return else b""
         inside = IMPLICIT_LE if vr == b"UN" else encoding
         end = pass_items(self._source, start, inside, explicit=encoding.explicit)
         if wanted:
-            self._found[tag] = (b"SQ", data[: end - start - 8] if end - start <= len(data) else b"")
+            length = end - start - 8
+            if can_return and length <= self._value_bytes:
+                data = self._source.load(start, length)
+            self._found[tag] = (b"SQ", data[:length] if length <= len(data) else b"")
         return end
 
 
