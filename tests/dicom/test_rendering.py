@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import imagecodecs
 import numpy as np
 import pytest
+from PIL import Image, ImageSequence
 from pydicom.dataset import Dataset
 from pydicom.pixels.processing import (
     apply_color_lut,
@@ -27,15 +29,13 @@ from tests.samples import dx, encode, replace, secondary_capture
 CHANCE = np.random.default_rng(4)
 
 
-def rendered(ds: Dataset, window: Window | None = None, **order) -> np.ndarray:
+def rendered(ds: Dataset, window: Window | None = None, frame: int = 1, **order) -> np.ndarray:
     """Render as PNG, and decode that."""
-    import io
-
     sample = encode(ds)
     found = find_pixels(io.BytesIO(sample.data_set), sample.transfer_syntax_uid, DISPLAY_TAGS)
     assert found is not None
     pixels = sample.data_set[found.position : found.position + (found.length or 0)]
-    display = display_of(found.elements, 1, window) | {"format": "png", "quality": 90} | order
+    display = display_of(found.elements, [frame], window) | {"format": "png", "quality": 90} | order
     return imagecodecs.png_decode(render(display, [pixels]))
 
 
@@ -189,6 +189,70 @@ def test_functional_groups_have_the_window_of_each_frame():
     assert_close(rendered(ds), grey_window(ds, 1995, 1000))
 
 
+def test_functional_groups_of_many_frames_are_read_to_the_last():
+    ds, frames = grey(), []
+    for number in range(2000):  # more than 64 KiB, which is the limit for the index
+        own, window = Dataset(), Dataset()
+        window.WindowCenter, window.WindowWidth = str(1000 + number), "1000"
+        own.FrameVOILUTSequence = Sequence([window])
+        frames.append(own)
+    ds.PerFrameFunctionalGroupsSequence = Sequence(frames)
+    assert_close(rendered(ds, frame=1900), grey_window(ds, 1000 + 1899, 1000))
+    ds["PerFrameFunctionalGroupsSequence"].is_undefined_length = True
+    assert_close(rendered(ds, frame=1900), grey_window(ds, 1000 + 1899, 1000))
+
+
+def test_each_frame_of_an_animation_has_its_own_window():
+    ds, frames = grey(8, 8), []
+    for center in (50, 200):
+        own, window = Dataset(), Dataset()
+        window.WindowCenter, window.WindowWidth = str(center), "100"
+        own.FrameVOILUTSequence = Sequence([window])
+        frames.append(own)
+    ds.PerFrameFunctionalGroupsSequence = Sequence(frames)
+    order = order_of(ds, [1, 2])
+    shown = animated(render(order | {"format": "gif", "quality": 90}, [bytes([90]) * 1200] * 2))
+    assert [int(each[0, 0]) for each in shown] == [round(255 * (90 - 49.5) / 99 + 127.5), 0]
+
+
+def test_without_a_window_all_frames_of_an_animation_share_one_range():
+    order = order_of(grey(8, 8), [1, 2]) | {"format": "gif", "quality": 90}
+    shown = animated(render(order, [bytes([20, 40] * 600), bytes([60, 120] * 600)]))
+    assert [each[0, :2].tolist() for each in shown] == [[0, 51], [102, 255]]
+
+
+@pytest.mark.parametrize(
+    ("elements", "why"),
+    [
+        ({"PhotometricInterpretation": "CMYK"}, "CMYK"),
+        ({"PhotometricInterpretation": "YBR_PARTIAL_422", "SamplesPerPixel": 3}, "YBR_PARTIAL_422"),
+        ({"PhotometricInterpretation": "RGB"}, "'RGB' with 1 samples"),
+        ({"PhotometricInterpretation": "PALETTE COLOR"}, "no palette"),
+        ({"PhotometricInterpretation": "PALETTE COLOR", "SegmentedRedPaletteColorLookupTableData": b"00"}, "segmented"),
+        ({"PerFrameFunctionalGroupsSequence": b"\0" * 20}, "functional groups"),
+    ],
+)
+def test_what_nobody_can_say_how_to_show_is_refused(elements, why):
+    ds = grey(8, 8)
+    if isinstance(broken := elements.get("PerFrameFunctionalGroupsSequence"), bytes):
+        ds.add_new(0x52009230, "OB", broken)
+    else:
+        replace(ds, **elements)
+    with pytest.raises(InstanceRefused, match=why):
+        rendered(ds)
+
+
+def order_of(ds: Dataset, frames: list[int]) -> dict[str, Any]:
+    found = find_pixels(io.BytesIO(encode(ds).data_set), encode(ds).transfer_syntax_uid, DISPLAY_TAGS)
+    assert found is not None
+    return display_of(found.elements, frames)
+
+
+def animated(gif: bytes) -> list[np.ndarray]:
+    with Image.open(io.BytesIO(gif)) as opened:
+        return [np.array(each.convert("L")) for each in ImageSequence.Iterator(opened)]
+
+
 def test_frames_become_an_animation():
     images = [bytes([number]) * 100 for number in (0, 100, 200)]
     order: dict[str, Any] = {
@@ -200,12 +264,15 @@ def test_frames_become_an_animation():
         "high": 7,
         "signed": False,
     }
-    order |= {"interpretation": "MONOCHROME2", "planar": False, "inverse": False, "slope": 1.0, "intercept": 0.0}
+    order |= {
+        "numbers": [1, 2, 3],
+        "interpretation": "MONOCHROME2",
+        "planar": False,
+        "inverse": False,
+        "slope": 1.0,
+        "intercept": 0.0,
+    }
     gif = render(order | {"format": "gif", "quality": 90, "window": [128, 256, "LINEAR"]}, images)
-    import io
-
-    from PIL import Image, ImageSequence
-
     with Image.open(io.BytesIO(gif)) as opened:
         frames = [np.array(each.convert("L")) for each in ImageSequence.Iterator(opened)]
         assert opened.info["loop"] == 0

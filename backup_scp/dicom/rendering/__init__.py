@@ -1,6 +1,7 @@
 """Render frames for people: modality and VOI transformation, colours, size, and encoding as JPEG, PNG or GIF.
 
-``display.py`` reads how a Data Set wants to be displayed.  ``render_process.py`` lets other processes do the work
+``display.py`` reads how a Data Set wants to be displayed, ``planes.py`` what lies on its pixels, and
+``softcopy_state.py`` what a presentation state says instead.  ``render_process.py`` lets other processes do the work
 (``render_worker.py``), which alone import numpy and imagecodecs.
 """
 

@@ -5,6 +5,7 @@ It imports nothing of this package.  It ends at the end of its input, and when o
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -69,20 +70,94 @@ def _rendered(order: dict[str, Any], pixels: bytes) -> bytes:
     import numpy as np
 
     frame_bytes = len(pixels) // order["frames"]
+    contents = [pixels[number * frame_bytes : (number + 1) * frame_bytes] for number in range(order["frames"])]
+    if len(contents) > 1 and order["samples"] == 1 and not order.get("palette"):
+        ends = [_ends(_cropped(_samples(order, each), order), order) for each in contents]
+        order["ends"] = min(low for low, _ in ends), max(high for _, high in ends)
     images = []
-    for number in range(order["frames"]):
-        image = _image(order, pixels[number * frame_bytes : (number + 1) * frame_bytes])
-        images.append(_sized(image, order))
+    for each, content, number in zip(
+        order.get("each") or [{}] * len(contents), contents, order["numbers"], strict=True
+    ):
+        image = _sized(_image({**order, **each, "number": number}, content), order)
+        width, height = order.get("cut") or image.shape[1::-1]
+        images.append(np.ascontiguousarray(image[:height, :width]))
     return _encoded(np.stack(images) if order["format"] == "gif" else images[0], order)
 
 
 def _image(order: dict[str, Any], content: bytes) -> Array:
     """Return one frame as grey or RGB, 8 bits."""
     pixels = _cropped(_samples(order, content), order)
-    if order["samples"] == 1:
-        return _palette(pixels, order) if order.get("palette") else _grey(pixels, order)
-    shift = max(0, order["stored"] - 8)
-    return _rgb((pixels >> shift).astype("u1"), order["interpretation"])
+    if order["samples"] != 1:
+        shift = max(0, order["stored"] - 8)
+        image = _rgb((pixels >> shift).astype("u1"), order["interpretation"])
+    else:
+        image = _palette(pixels, order) if order.get("palette") else _grey(pixels, order)
+    for mask, level in _masks(order, content):
+        image[_cropped(mask, order)] = level
+    return _surrounded(image, order)
+
+
+def _masks(order: dict[str, Any], content: bytes) -> list[tuple[Array, int]]:
+    """Return which pixels overlays and shutters cover, and their grey level; shutters hide overlays."""
+    masks = [(_overlay(each, order, content), each["level"]) for each in order.get("overlays", ())]
+    if shutters := order.get("shutters"):
+        masks.append((_hidden(shutters, order["rows"], order["columns"]), shutters["level"]))
+    return masks
+
+
+def _overlay(overlay: dict[str, Any], order: dict[str, Any], content: bytes) -> Array:
+    import numpy as np
+
+    mask: Array = np.zeros((order["rows"], order["columns"]), "?")
+    if "bit" in overlay:
+        words = np.frombuffer(content, f"<u{order['allocated'] // 8}", mask.size)
+        mask[...] = words.reshape(mask.shape) >> overlay["bit"] & 1
+        return mask
+    rows, columns, top, left = (overlay[name] for name in ("rows", "columns", "top", "left"))
+    place = order["number"] - overlay["first"] if overlay["count"] else 0
+    if not 0 <= place < max(1, overlay["count"]):
+        return mask
+    first = place * rows * columns
+    packed = np.frombuffer(base64.b64decode(overlay["bits"]), "u1")[first // 8 : -(-(first + rows * columns) // 8)]
+    bits = np.unpackbits(packed, bitorder="little")[first % 8 :][: rows * columns].reshape(rows, columns)
+    target = mask[max(0, top) : max(0, top + rows), max(0, left) : max(0, left + columns)]
+    source = bits[max(0, -top) :, max(0, -left) :][: target.shape[0], : target.shape[1]]
+    target[...] = source
+    return mask
+
+
+def _hidden(shutters: dict[str, Any], rows: int, columns: int) -> Array:
+    """Return what shutters hide: all that is outside of one of them (PS3.3 C.7.6.11); the first pixel is 1, 1."""
+    import numpy as np
+
+    y, x = np.arange(1, rows + 1)[:, None], np.arange(1, columns + 1)[None, :]
+    shown: Array = np.ones((rows, columns), "?")
+    if rectangle := shutters.get("rectangle"):
+        left, right, upper, lower = rectangle
+        shown &= (x >= left) & (x <= right) & (y >= upper) & (y <= lower)
+    if circle := shutters.get("circle"):
+        shown &= (y - circle[0]) ** 2 + (x - circle[1]) ** 2 <= circle[2] ** 2
+    if polygon := shutters.get("polygon"):
+        corners = list(zip(polygon[::2], polygon[1::2], strict=True))
+        inside: Array = np.zeros((rows, columns), "?")
+        for (y0, x0), (y1, x1) in zip(corners, corners[1:] + corners[:1], strict=True):
+            if y0 != y1:
+                inside ^= ((y0 > y) != (y1 > y)) & (x < (x1 - x0) * (y - y0) / (y1 - y0) + x0)
+        shown &= inside
+    return ~shown
+
+
+def _surrounded(image: Array, order: dict[str, Any]) -> Array:
+    """Add black where the region is larger than the image."""
+    import numpy as np
+
+    if not order.get("is_whole") or "region" not in order:
+        return image
+    left, top, width, height = order["region"]
+    beside = (max(0, -left), max(0, left + width - order["columns"]))
+    above = (max(0, -top), max(0, top + height - order["rows"]))
+    padded: Array = np.pad(image, (above, beside, (0, 0))[: image.ndim])
+    return padded
 
 
 def _samples(order: dict[str, Any], content: bytes) -> Array:
@@ -127,8 +202,8 @@ def _cropped(pixels: Array, order: dict[str, Any]) -> Array:
     """Cut to the region, and leave out most pixels when the image is shown much smaller."""
     if region := order.get("region"):
         left, top, width, height = region
-        pixels = pixels[top : top + height, left : left + width]
-    if viewport := order.get("viewport"):
+        pixels = pixels[max(0, top) : max(0, top + height), max(0, left) : max(0, left + width)]
+    if (viewport := order.get("viewport")) and not (order.get("is_whole") or order.get("overlays")):
         skip = max(1, min(pixels.shape[0] // viewport[1], pixels.shape[1] // viewport[0]) // 3)
         pixels = pixels[::skip, ::skip]
     return pixels
@@ -137,10 +212,8 @@ def _cropped(pixels: Array, order: dict[str, Any]) -> Array:
 def _grey(pixels: Array, order: dict[str, Any]) -> Array:
     import numpy as np
 
-    padding = order.get("padding")
-    outside = (pixels >= padding[0]) & (pixels <= padding[1]) if padding else None
-    seen = pixels if outside is None or outside.all() else pixels[~outside]
-    ends = float(seen.min()), float(seen.max())
+    outside = _padding(pixels, order)
+    ends = order.get("ends") or _ends(pixels, order)
     if order.get("float") or order["stored"] > _TABLE_BITS:
         image = _displayed(pixels.astype("f8"), order, ends)
     else:
@@ -153,11 +226,28 @@ def _grey(pixels: Array, order: dict[str, Any]) -> Array:
     return image
 
 
+def _padding(pixels: Array, order: dict[str, Any]) -> Array | None:
+    padding = order.get("padding")
+    return (pixels >= padding[0]) & (pixels <= padding[1]) if padding else None
+
+
+def _ends(pixels: Array, order: dict[str, Any]) -> tuple[float, float]:
+    """Return the lowest and highest value: of those that can be stored, or of those that are."""
+    if order.get("is_full_range"):
+        bits, is_signed = order["stored"], order["signed"]
+        return (-float(1 << bits - 1), float((1 << bits - 1) - 1)) if is_signed else (0.0, float((1 << bits) - 1))
+    outside = _padding(pixels, order)
+    seen = pixels if outside is None or outside.all() else pixels[~outside]
+    return float(seen.min()), float(seen.max())
+
+
 def _displayed(values: Array, order: dict[str, Any], ends: tuple[float, float]) -> Array:
     """Transform stored values to what is displayed (PS3.4 N.2): modality, values of interest, presentation."""
     import numpy as np
 
     values, ends = _modality(values, order), tuple(_modality(np.array(ends), order))
+    if order.get("is_full_range") and (lut := order.get("modality_lut")):
+        ends = 0.0, float((1 << lut["bits"]) - 1)
     if window := order.get("window"):
         shown = _windowed(values, *window)
     elif lut := order.get("voi_lut"):
@@ -166,6 +256,9 @@ def _displayed(values: Array, order: dict[str, Any], ends: tuple[float, float]) 
         lowest, highest = min(ends), max(ends)
         shown = (values - lowest) / ((highest - lowest) or 1)
     shown = np.clip(np.nan_to_num(shown), 0, 1)
+    if lut := order.get("presentation_lut"):
+        table: Array = np.array(lut["values"], "f8") / ((1 << lut["bits"]) - 1)
+        shown = np.clip(table[np.rint(shown * (len(table) - 1)).astype("i4")], 0, 1)
     image: Array = np.rint((1 - shown if order["inverse"] else shown) * _WHITE).astype("u1")
     return image
 
@@ -229,6 +322,7 @@ def _sized(image: Array, order: dict[str, Any]) -> Array:
     import numpy as np
 
     flips = order.get("flips", (False, False))
+    image = np.rot90(image, -order.get("rotation", 0))
     image = image[:: -1 if flips[1] else 1, :: -1 if flips[0] else 1]
     if not order.get("viewport"):
         return np.ascontiguousarray(image)

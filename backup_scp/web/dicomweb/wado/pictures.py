@@ -8,6 +8,7 @@ from typing import Any
 from backup_scp.dicom.data_set import Elements, find_pixels
 from backup_scp.dicom.rendering import DISPLAY_TAGS, Pixels, display_of, render
 from backup_scp.dicom.rendering.display import representative_frame
+from backup_scp.dicom.rendering.softcopy_state import SoftcopyState
 from backup_scp.dicom.transcode.stored_frames import FrameLayout, decoded_frame
 from backup_scp.errors import InstanceRefused, InvalidDataSet
 from backup_scp.ports import StoredVersion
@@ -39,9 +40,19 @@ def number_of_frames(stores: Stores, held: StoredVersion) -> int:
 
 
 def picture(
-    stores: Stores, held: StoredVersion, numbers: Sequence[int] | None, offer: Offer, wanted: RenderingRequest
+    stores: Stores,
+    held: StoredVersion,
+    numbers: Sequence[int] | None,
+    offer: Offer,
+    wanted: RenderingRequest,
+    state: SoftcopyState | None = None,
 ) -> bytes:
     """Render frames: the one that stands for all without ``numbers``, all in motion for an empty list.
+
+    Parameters
+    ----------
+    state
+        Says how, in place of the image.
 
     Raises
     ------
@@ -59,8 +70,12 @@ def picture(
             raise Problem(404, f"There is no frame {max(listed)}: the last one is {last}")
         layout.require(max(listed))
         pixels = [_pixels(layout, number, data_set) for number in listed]
-    order: dict[str, Any] = display_of(elements, listed[0], wanted.window)
-    order |= wanted.order(order["rows"], order["columns"])
+    order: dict[str, Any] = display_of(elements, listed, wanted.window)
+    if state:
+        order = state.applied(order, elements, held.sop_instance_uid)
+        order |= wanted.order_of_area(order)
+    else:
+        order |= wanted.order(order["rows"], order["columns"])
     first = pixels[0]
     order["format"], order["float"] = FORMATS[offer.name], is_float
     if first.is_by_pixel:

@@ -17,6 +17,7 @@ from backup_scp.web.byte_ranges import not_modified
 from backup_scp.web.dicomweb.wado import resources
 from backup_scp.web.dicomweb.wado.documents import DOCUMENT_CLASSES, document_response, is_video, video_response
 from backup_scp.web.dicomweb.wado.pictures import GIF, JPEG, PNG, number_of_frames, picture
+from backup_scp.web.dicomweb.wado.presented import is_presentation_state, presented_response
 from backup_scp.web.dicomweb.wado.rendering_request import PARAMETERS, RenderingRequest
 from backup_scp.web.dicomweb.wado.retrieve_frames import numbers_of
 from backup_scp.web.media_types import MULTIPART, Offer
@@ -76,12 +77,17 @@ def _images(stores: Stores, held: Sequence[StoredVersion], offer: Offer, wanted:
 
 
 def rendered_instance(request: Request, stores: Stores) -> Response:
-    """Answer a request for an instance: one picture, all frames in motion as GIF, or its document or video."""
+    """Answer a request for an instance: one picture, all frames in motion as GIF, or its document or video.
+
+    A presentation state gives the images that it is for.
+    """
     held = resources.one_version(request, stores)
     if held.sop_class_uid in DOCUMENT_CLASSES:
         return document_response(request, stores, held)
     if is_video(held.transfer_syntax_uid):
         return video_response(request, stores, held)
+    if is_presentation_state(held.sop_class_uid):
+        return presented_response(request, stores, held)
     wanted = RenderingRequest.read(request.query_params)
     ranges = media_types.accepted(request)
     several = _has_frames(stores, held)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from starlette.datastructures import QueryParams
 
@@ -32,12 +33,15 @@ class RenderingRequest:
         Left, top, width and height of the part that is shown; a negative size mirrors it.
     quality
         Of JPEG, 1 to 100.
+    share
+        Left, top, right and bottom of the part that is shown, as shares of the image, in place of ``region``.
     """
 
     window: Window | None = None
     viewport: tuple[int, int] | None = None
     region: tuple[int, int, int, int] | None = None
     quality: int = _QUALITY
+    share: tuple[float, float, float, float] | None = None
 
     @classmethod
     def read(cls, query: QueryParams, *, is_thumbnail: bool = False) -> RenderingRequest:
@@ -74,11 +78,38 @@ class RenderingRequest:
                 raise Problem(400, f"viewport: the image has {columns} columns and {rows} rows")
             width, height = min(width, columns - left), min(height, rows - top)
             order["region"] = (left, top, width, height)
+        elif self.share:
+            left, right = (int(share * columns) for share in self.share[::2])
+            top, bottom = (int(share * rows) for share in self.share[1::2])
+            width, height = max(1, right - left), max(1, bottom - top)
+            order["region"] = (min(left, columns - 1), min(top, rows - 1), width, height)
         if self.viewport:
             scale = min(self.viewport[0] / width, self.viewport[1] / height)
             size = max(1, round(width * scale)), max(1, round(height * scale))
             order |= {"viewport": size, "size": size}
         return order
+
+    def order_of_area(self, order: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return what the renderer is told, for the area that a presentation state shows.
+
+        It is scaled to the viewport; one that the state magnifies keeps its scale, and is cut (PS3.18 9.5.2.3).
+
+        Raises
+        ------
+        Problem
+            400
+        """
+        if self.window or self.region or self.share:
+            raise Problem(400, "A presentation state says window and area itself: ask for viewport=WIDTH,HEIGHT alone")
+        width, height = order["area"]
+        found: dict[str, Any] = {"quality": self.quality, "viewport": order["area"], "size": order["area"]}
+        if not self.viewport:
+            return found
+        if not order["is_magnified"]:
+            scale = min(self.viewport[0] / width, self.viewport[1] / height)
+            size = max(1, round(width * scale)), max(1, round(height * scale))
+            return found | {"viewport": size, "size": size}
+        return found | {"cut": self.viewport}
 
 
 def _window(text: str) -> Window | None:

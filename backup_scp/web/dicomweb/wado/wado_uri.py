@@ -19,6 +19,7 @@ from backup_scp.web.dicomweb.wado.documents import DOCUMENT_CLASSES, document_re
 from backup_scp.web.dicomweb.wado.encodings import DEFAULT, WantedEncoding
 from backup_scp.web.dicomweb.wado.instances import single_response
 from backup_scp.web.dicomweb.wado.pictures import GIF, JPEG, PNG, number_of_frames, picture
+from backup_scp.web.dicomweb.wado.presented import state_of
 from backup_scp.web.dicomweb.wado.rendering_request import RenderingRequest, quality_of
 from backup_scp.web.media_types import DICOM, MediaType, Offer
 from backup_scp.web.problems import Problem
@@ -26,9 +27,10 @@ from backup_scp.web.route import Route
 from backup_scp.web.stores import Stores
 
 _UIDS = {"study": "studyUID", "series": "seriesUID", "instance": "objectUID"}
-_NOT_OFFERED = ("anonymize", "annotation", "presentationUID", "presentationSeriesUID", "charset")
+_NOT_OFFERED = ("anonymize", "annotation", "imageAnnotation", "charset")
+_STATE = ("presentationSeriesUID", "presentationUID")
 _OF_DICOM = ("transferSyntax",)
-_OF_IMAGES = ("frameNumber", "rows", "columns", "windowCenter", "windowWidth", "imageQuality")
+_OF_IMAGES = ("frameNumber", "rows", "columns", "region", "windowCenter", "windowWidth", "imageQuality", *_STATE)
 _MOST_PIXELS = 16_384
 _IMAGES = (JPEG, PNG, GIF)
 OFFERS = (*_IMAGES, Offer(DICOM), Offer("application/pdf"))
@@ -82,15 +84,47 @@ def _image(request: Request, stores: Stores, held: StoredVersion, offer: Offer) 
     frame = _whole(query, "frameNumber")
     width, height = _whole(query, "columns"), _whole(query, "rows")
     viewport = (width or _MOST_PIXELS, height or _MOST_PIXELS) if width or height else None
-    wanted = RenderingRequest(_window(query), viewport, None, quality_of(query.get("imageQuality", "")))
-    tag = resources.etag([held], f"wado {frame} {offer} {wanted}")
+    quality = quality_of(query.get("imageQuality", ""))
+    wanted = RenderingRequest(_window(query), viewport, None, quality, _region(query.get("region", "")))
+    presenting = _presentation_state(query, stores, held)
+    tag = resources.etag([held, *presenting], f"wado {frame} {offer} {wanted}")
     if unchanged := not_modified(request, tag):
         return unchanged
+    state = state_of(stores, presenting[0]) if presenting else None
+    if state and state.frames_of(held.sop_instance_uid) is None:
+        raise Problem(400, "The presentation state is for other images")
     try:
-        content = picture(stores, held, [frame] if frame else None, offer, wanted)
+        last = number_of_frames(stores, held)
+        if frame > last:
+            raise Problem(400, f"There is no frame {frame}: the last one is {last}")
+        content = picture(stores, held, [frame] if frame else None, offer, wanted, state)
     except InstanceRefused as error:
         raise Problem(406, f"SOP Instance {held.sop_instance_uid} has no image: {error}") from error
     return Response(content, headers={"etag": tag}, media_type=offer.name)
+
+
+def _presentation_state(query: Mapping[str, str], stores: Stores, held: StoredVersion) -> list[StoredVersion]:
+    """Return the presentation state that is to be applied, which is in the study of its images; none when it is not."""
+    series, instance = (query.get(name, "") for name in _STATE)
+    if not series and not instance:
+        return []
+    if not series or not instance:
+        raise Problem(400, f"{_STATE[0]} and {_STATE[1]} name a presentation state together")
+    uids = {"study": held.study_instance_uid, "series": series, "instance": instance}
+    return resources.versions_of(stores, uids)[:1]
+
+
+def _region(text: str) -> tuple[float, float, float, float] | None:
+    """Read a part of the image: left, top, right and bottom, each of 0 to 1 (PS3.18 9.5.1.2.5)."""
+    if not text:
+        return None
+    try:
+        left, top, right, bottom = (float(part) for part in text.split(","))
+    except ValueError:
+        left = top = right = bottom = 0.0
+    if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
+        raise Problem(400, "region is LEFT,TOP,RIGHT,BOTTOM, from 0 to 1 of the image")
+    return left, top, right, bottom
 
 
 def _whole(query: Mapping[str, str], name: str) -> int:
