@@ -136,6 +136,8 @@ def web_options(settings: Settings) -> WebOptions:
         key=key,
         ca=ca,
         cors=settings.web.cors,
+        public_url=settings.web.public_url,
+        proxies=settings.web.proxies,
     )
 
 

@@ -13,11 +13,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from backup_scp.machine.addresses import is_loopback
 from backup_scp.services.permissions import CallerKind, Right, may
+from backup_scp.web.forwarding import Forwarding
 from backup_scp.web.options import WebOptions
 from backup_scp.web.problems import Problem, response_of
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
-PROXIED = ("forwarded", "x-forwarded-for", "x-real-ip")  # whoever is behind them is not on this computer
 _ALLOWED_METHODS = "GET, HEAD, OPTIONS, POST"
 _EXPOSED = "Warning, Content-Location, ETag, Accept-Ranges, Content-Range"
 _PREFLIGHT_S = "600"
@@ -70,6 +70,7 @@ class WebAccess:
 
     def __init__(self, options: WebOptions) -> None:
         self._options = options
+        self.forwarding = Forwarding(options.public_url, options.proxies)
         self._digests = [hashlib.sha256(token.encode()).digest() for token in options.tokens]
         self._allowed_origins = frozenset(origin.lower() for origin in options.cors)
 
@@ -81,12 +82,12 @@ class WebAccess:
         Problem
             401: a wrong token.  403: a page of another site, or a name that leads to this computer.
         """
-        address = str((scope.get("client") or ("", 0))[0])
+        address = self.forwarding.address_of(scope, headers)
         if self._options.ca is not None and scope["scheme"] == "https":
             return WebCaller(CallerKind.CERTIFICATE, address)  # the TLS handshake fails without one
         if authorization := headers.get("authorization"):
             return WebCaller(self._by_token(authorization), address)
-        if not self._is_here(scope, address, headers):
+        if not self._is_here(scope):
             return WebCaller(CallerKind.UNKNOWN_WEB, address)
         _require_literal_host(headers.get("host", ""))
         return WebCaller(CallerKind.THIS_MACHINE, address)
@@ -103,9 +104,10 @@ class WebAccess:
             {"WWW-Authenticate": 'Bearer realm="backup-scp", error="invalid_token"'},
         )
 
-    def _is_here(self, scope: Scope, address: str, headers: Headers) -> bool:
-        if not self._options.trust_this_machine or any(name in headers for name in PROXIED):
+    def _is_here(self, scope: Scope) -> bool:
+        if not self._options.trust_this_machine or self.forwarding.is_proxied(scope):
             return False
+        address = str((scope.get("client") or ("", 0))[0])
         ours = str((scope.get("server") or ("", 0))[0])
         return _is_loopback(address) or (bool(address) and address == ours)
 
@@ -124,7 +126,7 @@ class WebAccess:
         origin = headers.get("origin")
         if origin is None or scope["method"] in _SAFE or self.allows_origin(origin):
             return
-        if origin.lower() != f"{scope['scheme']}://{headers.get('host', '')}".lower():
+        if origin.lower() != self.forwarding.origin(scope, headers):
             raise Problem(403, "Pages of this origin may not store here; [web] cors lists those that may")
 
 
@@ -180,6 +182,7 @@ class AccessGate:
         if cors and scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
             await _preflight(answer, headers)
             return
+        scope["forwarding"] = self._access.forwarding
         try:
             scope["caller"] = self._access.identify(scope, headers)
             self._access.require_origin(scope, headers)

@@ -25,6 +25,8 @@ class WebOptions:
         Files for HTTPS; None for HTTP.  With ``ca`` each caller needs a certificate of it.
     cors
         Origins whose scripts may call from a browser.
+    public_url, proxies
+        How callers reach the service through a reverse proxy, and whose word on a caller counts; see ``Forwarding``.
     """
 
     ae_title: str = "BACKUP_SCP"
@@ -34,3 +36,5 @@ class WebOptions:
     key: Path | None = None
     ca: Path | None = None
     cors: tuple[str, ...] = ()
+    public_url: str = ""
+    proxies: tuple[str, ...] = ()

@@ -10,13 +10,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from backup_scp.services.permissions import Right
-from backup_scp.web.callers import PROXIED
+from backup_scp.web.forwarding import Forwarding
 from backup_scp.web.media_types import Offer
-from backup_scp.web.options import BASE_PATH
 from backup_scp.web.stores import Stores
-
-_PORTS = {"http": 80, "https": 443}
-_HAS_PORT = re.compile(r":\d+$")
 
 Handler = Callable[[Request, Stores], Response | Awaitable[Response]]
 """Answers a request: a function, which runs in a thread, or a coroutine function, which must never block."""
@@ -65,16 +61,6 @@ class Route:
 
 
 def base_of(request: Request) -> str:
-    """Return the base URI of the service, as the caller reaches it.
-
-    A proxy says how by X-Forwarded-Proto and X-Forwarded-Host.  Without a proxy, a Host without a port gets ours: some
-    clients leave it out (RFC 9110 7.2 does not allow that).
-    """
-    headers, scope = request.headers, request.scope
-    scheme, host = scope["scheme"], headers.get("host") or "localhost"
-    if any(name in headers for name in PROXIED):
-        said = headers.get("x-forwarded-proto", scheme)
-        scheme, host = (said if said in _PORTS else scheme), headers.get("x-forwarded-host", host)
-    elif (server := scope.get("server")) and server[1] not in {None, _PORTS[scheme]} and not _HAS_PORT.search(host):
-        host = f"{host}:{server[1]}"
-    return f"{scheme}://{host}{BASE_PATH}"
+    """Return the base URI of the service, as the caller reaches it."""
+    forwarding: Forwarding = request.scope["forwarding"]
+    return forwarding.base(request.scope, request.headers)

@@ -104,6 +104,21 @@ class TestWeb:
         with pytest.raises(InvalidSettings, match="cors: name each page"):
             read(f"[web]\ncors = ['{origin}']")
 
+    @pytest.mark.parametrize("url", ["pacs.example", "ftp://pacs.example", "https://pacs.example?x", "https://a@b"])
+    def test_a_public_url(self, read, url):
+        with pytest.raises(InvalidSettings, match="public_url: name scheme"):
+            read(f"[web]\ntoken_file = 'tokens'\npublic_url = '{url}'")
+        assert read("[web]\ntoken_file = 'tokens'\npublic_url = 'https://pacs.example/backup'").web.public_url
+
+    def test_a_public_url_needs_tokens(self, read):
+        with pytest.raises(InvalidSettings, match=r"public_url: nobody could call.*token_file"):
+            read("[web]\npublic_url = 'https://pacs.example'")
+
+    def test_proxies_are_addresses(self, read):
+        assert read("[web]\nproxies = ['10.0.0.5', '10.1.0.0/16', '::1']").web.proxies
+        with pytest.raises(InvalidSettings, match="proxies: name each by address"):
+            read("[web]\nproxies = ['proxy.example']")
+
 
 class TestSources:
     def test_defaults_need_no_file(self, tmp_path, monkeypatch):

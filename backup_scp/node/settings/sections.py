@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from typing import Annotated, Literal
 
@@ -61,6 +62,7 @@ class TLSSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 _ORIGIN = re.compile(r"https?://[^/?#@*\s]+")
+_PUBLIC_URL = re.compile(r"https?://[^/?#@*\s]+(/[^?#\s]*)?")
 
 
 class WebSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -74,8 +76,17 @@ class WebSettings(Struct, frozen=True, forbid_unknown_fields=True):
     ca: str = ""
     token_file: str = ""
     cors: tuple[str, ...] = ()
+    public_url: str = ""
+    proxies: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.public_url and not _PUBLIC_URL.fullmatch(self.public_url):
+            raise ValueError('public_url: name scheme, host and path, such as "https://pacs.example/backup"')
+        for proxy in self.proxies:
+            try:
+                ipaddress.ip_network(proxy, strict=False)
+            except ValueError:
+                raise ValueError('proxies: name each by address or network, such as "10.0.0.0/24"') from None
         for origin in self.cors:
             if not _ORIGIN.fullmatch(origin):
                 raise ValueError('cors: name each page by scheme and host, such as "https://viewer.example"')

@@ -144,6 +144,10 @@ def _require_usable_web(settings: Settings) -> None:
             f"[web] host = {web.host!r}: other computers could read every image. Set token_file, or certificate and "
             'key for TLS, or leave it at "127.0.0.1", which only this computer reaches'
         )
+    if web.enabled and web.public_url and not web.token_file and not web.ca:
+        raise InvalidSettings(
+            "[web] public_url: nobody could call, since all calls of a proxy come from its computer. Set token_file"
+        )
 
 
 def require_path(text: str, setting: str) -> None:

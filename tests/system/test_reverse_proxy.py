@@ -1,0 +1,132 @@
+"""DICOMweb behind nginx, with the settings of docs/web.md: TLS, a name and a folder of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from benchmarks.certificates import Certificates, issue
+from tests.processes import LOOPBACK, Process, connects, free_port, peer_missing
+from tests.samples import ct_series, data_set_of, dx, encode, uid
+from tests.system.contents import damage, private_information, stored_file, visible
+from tests.system.node import Node
+from tests.system.web import web_address, web_node
+from tests.web.stow.bodies import CONTENT_TYPE, body
+
+TOKEN = "0123456789abcdef0123456789abcdef"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "web.md"
+SIMPLEST = "server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://127.0.0.1:8042/; }} }}"
+
+
+def documented(certificates: Certificates, port: int) -> str:
+    """Return the settings that docs/web.md has for nginx, with this test's port and certificate."""
+    (settings,) = re.findall(r"```nginx\n(.+?)```", DOCUMENT.read_text("utf-8"), re.DOTALL)
+    replaced = settings.replace("listen 443 ssl", f"listen {LOOPBACK}:{port} ssl")
+    replaced = replaced.replace("/etc/ssl/pacs.example.pem", str(certificates.certificate))
+    return replaced.replace("/etc/ssl/pacs.example.key", str(certificates.key))
+
+
+@pytest.fixture
+def start_nginx(tmp_path, processes):
+    program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+    if program is None:
+        peer_missing("nginx")
+
+    def start(server: str, port: int, node: Node) -> None:
+        folder = tmp_path / "nginx"
+        folder.mkdir()
+        inner = web_address(node).removesuffix("/dicom-web")
+        server = server.replace("http://127.0.0.1:8042", inner)
+        temporary = " ".join(
+            f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        )
+        file = folder / "nginx.conf"
+        file.write_text(
+            f"{'user root;' if os.geteuid() == 0 else ''} daemon off; pid {folder}/pid; error_log stderr; "
+            f"events {{}} http {{ access_log off; {temporary} {server} }}"
+        )
+        process = Process([str(program), "-e", "stderr", "-p", str(folder), "-c", str(file)], tmp_path / "nginx.log")
+        processes.add(process)
+        process.launch(lambda: connects(port))
+
+    return start
+
+
+@pytest.fixture
+def certificates(tmp_path) -> Certificates:
+    return issue(tmp_path / "certificates")
+
+
+@pytest.fixture
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture
+def node(make_node, port) -> Node:
+    web = {"token_file": "tokens", "public_url": f"https://{LOOPBACK}:{port}/backup"}
+    node = web_node(make_node, web)
+    node.home.mkdir(parents=True)
+    (node.home / "tokens").write_text(TOKEN)
+    node.start()
+    return node
+
+
+@pytest.fixture
+def caller(node, port, certificates, start_nginx) -> Iterator[httpx2.Client]:
+    start_nginx(documented(certificates, port), port, node)
+    context = ssl.create_default_context(cafile=str(certificates.ca))
+    context.check_hostname = False
+    headers = {"authorization": f"Bearer {TOKEN}"}
+    base = f"https://{LOOPBACK}:{port}/backup/dicom-web/"
+    with httpx2.Client(base_url=base, headers=headers, verify=context, timeout=60) as client:
+        yield client
+
+
+def store(client: httpx2.Client, *samples) -> httpx2.Response:
+    content = body(*(sample.file_bytes() for sample in samples))
+    return client.post("studies", content=content, headers={"content-type": CONTENT_TYPE})
+
+
+def test_the_addresses_in_answers_lead_through_the_proxy(caller, node, port):
+    sample = encode(dx())
+    stored = store(caller, sample)
+    assert stored.status_code == 200
+    (reference,) = stored.json()["00081199"]["Value"]
+    url = reference["00081190"]["Value"][0]
+    assert url.startswith(f"https://{LOOPBACK}:{port}/backup/dicom-web/studies/")
+    accept = {"accept": "application/dicom; transfer-syntax=*"}
+    assert data_set_of(caller.get(url, headers=accept).content) == sample.data_set
+    (metadata,) = caller.get(f"{url}/metadata").json()
+    pixels = caller.get(metadata["7FE00010"]["BulkDataURI"], headers={"accept": "application/octet-stream"})
+    assert pixels.content == sample.dataset().PixelData
+
+    assert private_information(stored_file(node, sample))["address"] == LOOPBACK
+    assert httpx2.get(f"{web_address(node)}/studies", timeout=60).status_code == 401, "on this computer as well"
+    del caller.headers["authorization"]
+    assert caller.get("studies").status_code == 401
+
+
+def test_an_answer_that_breaks_off_arrives_broken(caller, node):
+    samples = [encode(ds) for ds in ct_series(40, Rows=256, Columns=256, PixelData=bytes(131072))]
+    assert store(caller, *samples).status_code == 200
+    assert len(visible(node)) == len(samples)
+    damage(stored_file(node, samples[-1]), "flip")
+    accept = {"accept": 'multipart/related; type="application/dicom"; transfer-syntax=*'}
+    with pytest.raises(httpx2.RemoteProtocolError):
+        caller.get(f"studies/{uid('1')}", headers=accept)
+
+
+def test_a_proxy_without_settings_opens_nothing(make_node, port, start_nginx):
+    node = web_node(make_node)
+    node.start()
+    start_nginx(SIMPLEST.format(port=port), port, node)
+    assert httpx2.get(f"{web_address(node)}/studies", timeout=60).status_code == 204
+    assert httpx2.get(f"http://{LOOPBACK}:{port}/dicom-web/studies", timeout=60).status_code == 401
