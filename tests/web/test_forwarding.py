@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from starlette.requests import Request
 
@@ -49,7 +51,7 @@ def test_the_base_is_how_the_caller_reaches_it(asked, expected):
 
 
 def test_who_is_no_proxy_does_not_say_where_it_calls():
-    said = {"host": "pacs:8042", "x_forwarded_host": "evil.example", "x_forwarded_proto": "https"}
+    said: dict[str, Any] = {"host": "pacs:8042", "x_forwarded_host": "evil.example", "x_forwarded_proto": "https"}
     assert base(request(client=PROXY, **said)) == "http://pacs:8042/dicom-web"
     assert base(request(client=PROXY, **said), proxies=["192.0.2.0/24"]) == "https://evil.example/dicom-web"
 
