@@ -31,6 +31,7 @@ from backup_scp.ports import (
     Arrival,
     ClockDoubt,
     DiskFault,
+    FirstArrival,
     FlaggedVersion,
     Holdings,
     InstanceKey,
@@ -264,6 +265,10 @@ class SQLIndex:
     def received_since(self, since: datetime) -> IntakeTotals:
         with self._database.reading() as connection:
             return archive_state.received_since(connection, since)
+
+    def first_arrivals(self, since: datetime) -> Generator[FirstArrival, None, None]:
+        with self._database.reading(stream=True) as connection:
+            yield from statistics.first_arrivals(connection, since)
 
     def too_few_connections(self, processes: int) -> str:
         with self._database.reading() as connection:

@@ -27,6 +27,8 @@ from backup_scp.watch.checkpoints import CheckpointThread
 from backup_scp.watch.unforeseen import place_of
 from backup_scp.web.app import application
 from backup_scp.web.options import WebOptions
+from backup_scp.web.pages.backup_state import BackupState, state_of
+from backup_scp.web.pages.page_sources import PageSources
 from backup_scp.web.stores import Stores
 from backup_scp.web.web_server import WebServer
 
@@ -93,9 +95,19 @@ def _serve(start: Start, messages: _ToTheNode) -> None:
             storage.index.record_verification,
             index_is_embedded=settings.index_is_embedded,
         )
-        server = WebServer(application(stores, options), options)
+        pages = PageSources(stores, lambda: backup_state(settings, storage), storage.index, settings.remotes)
+        server = WebServer(application(stores, options, pages=pages), options)
         threading.Thread(target=_stop_with_the_node, args=[server], name="node", daemon=True).start()
         server.run(_listener(start), lambda: messages.tell(Told("ready")))
+
+
+def backup_state(settings: Settings, storage: OpenStores) -> BackupState:
+    """Return what ``status --json`` prints, as the pages read it."""
+    from backup_scp.node.health import diagnosis, facts
+    from backup_scp.node.health.status_report import status_of
+
+    found = facts.gather(settings, storage)
+    return state_of(status_of(found, diagnosis.findings(found)))
 
 
 def _stop_with_the_node(server: WebServer) -> None:

@@ -55,6 +55,13 @@ class IntakeTotals(NamedTuple):
     instances: int = 0
 
 
+class FirstArrival(NamedTuple):
+    """The first image of a study from one sender: the sender's name, and when it came."""
+
+    console: str
+    at: datetime
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """Long work on the whole archive (a verification, a rebuild), and its position for a restart.

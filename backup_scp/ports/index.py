@@ -11,7 +11,7 @@ from backup_scp.ports.archive import Arrival, InstanceKey
 from backup_scp.ports.commitments import Commitments
 from backup_scp.ports.copies import CopyRecords
 from backup_scp.ports.drills import DrillRecords
-from backup_scp.ports.holdings import ClockDoubt, DiskFault, Holdings, IntakeTotals, MassChange, Task
+from backup_scp.ports.holdings import ClockDoubt, DiskFault, FirstArrival, Holdings, IntakeTotals, MassChange, Task
 from backup_scp.ports.rejections import Rejection
 from backup_scp.ports.versions import (
     AddResult,
@@ -187,6 +187,12 @@ class IndexRecords(Protocol):
 
     def received_since(self, since: datetime) -> IntakeTotals:
         """Return the totals of the studies that received something since then."""
+
+    def first_arrivals(self, since: datetime) -> Generator[FirstArrival, None, None]:
+        """Yield for each study and sender over the network when the first image came, with constant memory.
+
+        It looks at images that came since a moment.  Close the iterator to stop early.
+        """
 
 
 class Index(IndexReader, IndexWriter, IndexRecords, Protocol):

@@ -11,6 +11,9 @@ class Right(StrEnum):
     FIND = "find"  # C-FIND; QIDO-RS
     RETRIEVE = "retrieve"  # C-GET, C-MOVE; WADO-RS, WADO-URI
     STORE = "store"  # C-STORE; STOW-RS
+    STATE = "see the state of the backup"  # the pages
+    RESTORE = "send studies back"  # the pages
+    SETTINGS = "change settings"  # the pages
 
 
 class CallerKind(StrEnum):

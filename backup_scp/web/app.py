@@ -19,14 +19,19 @@ from backup_scp.web.callers import AccessGate, WebAccess
 from backup_scp.web.dicomweb.capabilities import capabilities
 from backup_scp.web.dicomweb.table import ROUTES
 from backup_scp.web.options import BASE_PATH, WebOptions
-from backup_scp.web.problems import answer_error, problem_of, response_of
+from backup_scp.web.pages.page_frame import PageFrame
+from backup_scp.web.pages.page_sources import PageSources
+from backup_scp.web.pages.page_table import page_routes
+from backup_scp.web.problems import problem_of, response_of
 from backup_scp.web.route import Route
 from backup_scp.web.stores import Stores
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def application(stores: Stores, options: WebOptions, routes: Sequence[Route] = ROUTES) -> ASGIApp:
+def application(
+    stores: Stores, options: WebOptions, routes: Sequence[Route] = ROUTES, pages: PageSources | None = None
+) -> ASGIApp:
     """Return the application.
 
     Parameters
@@ -37,13 +42,29 @@ def application(stores: Stores, options: WebOptions, routes: Sequence[Route] = R
         Who may call.
     routes
         The resources below ``/dicom-web``.
+    pages
+        What the pages are made from; None for none.
     """
     by_path: dict[str, list[Route]] = {"": [], "/": []}
     for route in routes:
         by_path.setdefault(route.path, []).append(route)
     paths = [_path_route(path, own, routes, stores) for path, own in by_path.items()]
-    others = Starlette(routes=paths, exception_handlers={HTTPException: answer_error})
-    return AccessGate(_FixedPaths(paths, others), WebAccess(options))
+    frame = PageFrame(pages) if pages is not None else None
+    every = [*paths, *(page_routes(frame) if frame is not None else ())]
+
+    def answer(request: Request, error: Exception) -> Response:
+        problem = problem_of(error)
+        is_page = frame is not None and not request.url.path.startswith(BASE_PATH)
+        return frame.problem(request, problem) if frame is not None and is_page else response_of(problem)
+
+    async def answer_http(request: Request, error: Exception) -> Response:
+        return answer(request, error)
+
+    others = Starlette(routes=every, exception_handlers={HTTPException: answer_http})
+    others.router.redirect_slashes = False  # its address would be the Host header's
+    return AccessGate(
+        _FixedPaths(every, others), WebAccess(options), lambda scope, problem: answer(Request(scope), problem)
+    )
 
 
 class _FixedPaths:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -14,8 +15,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from backup_scp.machine.addresses import is_loopback
 from backup_scp.services.permissions import CallerKind, Right, may
 from backup_scp.web.forwarding import Forwarding
-from backup_scp.web.options import WebOptions
-from backup_scp.web.problems import Problem, response_of
+from backup_scp.web.options import BASE_PATH, WebOptions
+from backup_scp.web.problems import Problem
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _ALLOWED_METHODS = "GET, HEAD, OPTIONS, POST"
@@ -124,7 +125,9 @@ class WebAccess:
             403
         """
         origin = headers.get("origin")
-        if origin is None or scope["method"] in _SAFE or self.allows_origin(origin):
+        if origin is None or scope["method"] in _SAFE:
+            return
+        if scope["path"].startswith(BASE_PATH) and self.allows_origin(origin):
             return
         if origin.lower() != self.forwarding.origin(scope, headers):
             raise Problem(403, "Pages of this origin may not store here; [web] cors lists those that may")
@@ -156,6 +159,10 @@ def _require_literal_host(host: str) -> None:
         raise Problem(403, "Without a token, call this computer by its IP address or as localhost, not by another name")
 
 
+Refusal = Callable[[Scope, Problem], ASGIApp]
+"""Makes the answer to a request that is refused."""
+
+
 class AccessGate:
     """Puts the caller into ``scope["caller"]``, and answers what a browser asks before it lets a page call (CORS).
 
@@ -165,18 +172,22 @@ class AccessGate:
         Gets the requests that may pass.
     access
         Identifies callers.
+    refusal
+        Makes the answer for those that may not pass.
     """
 
-    def __init__(self, app: ASGIApp, access: WebAccess) -> None:
+    def __init__(self, app: ASGIApp, access: WebAccess, refusal: Refusal) -> None:
         self._app = app
         self._access = access
+        self._refusal = refusal
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] != "http":
             return
         headers = Headers(scope=scope)
-        origin = headers.get("origin", "")
+        # Viewers of other sites use DICOMweb; our pages are for nobody else's scripts.
+        origin = headers.get("origin", "") if scope["path"].startswith(BASE_PATH) else ""
         cors = self._cors(origin)
         answer = _with_headers(send, cors) if cors else send
         if cors and scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
@@ -187,7 +198,7 @@ class AccessGate:
             scope["caller"] = self._access.identify(scope, headers)
             self._access.require_origin(scope, headers)
         except Problem as problem:
-            await response_of(problem)(scope, receive, answer)
+            await self._refusal(scope, problem)(scope, receive, answer)
             return
         await self._app(scope, receive, answer)
 

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from http import HTTPStatus
 
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
 from starlette.responses import Response
 
 from backup_scp.errors import (
@@ -92,8 +91,3 @@ def response_of(problem: Problem) -> Response:
         "detail": problem.detail,
     }
     return Response(json.dumps(body), int(problem.status), problem.headers, MEDIA_TYPE)
-
-
-async def answer_error(_request: Request, error: Exception) -> Response:
-    """Answer a request that raised: an exception handler of Starlette."""
-    return response_of(problem_of(error))

@@ -29,6 +29,7 @@ from backup_scp.ports import (
     AddResult,
     Arrival,
     ClockDoubt,
+    FirstArrival,
     Index,
     InstanceKey,
     Rejection,
@@ -1062,6 +1063,21 @@ class IndexContract:
         assert index.storms(at(-60), 1) == []
         received = index.received_since(at(-60))
         assert (received.size_bytes, received.first_at) == (version("1.2").size_bytes, at(-1))
+
+    def test_the_first_arrival_of_each_study_from_each_console(self, index, clock):
+        clock.time = at(0)
+        index.add(version("1.1", study="a", minute=-90))
+        index.add(version("1.2", study="a", minute=-80))
+        index.add(version("1.3", study="b", minute=-70, remote="dx-room-1"))
+        index.add(version("1.4", study="a", minute=-60, sender="OTHER"))
+        index.add(version("1.5", study="c", minute=-5000))
+        index.add(version("1.6", study="d", minute=-50, sender=""))
+        index.add(version("1.7", study="e", minute=900))
+        assert sorted(index.first_arrivals(at(-1000)), key=lambda one: one.at) == [
+            FirstArrival("DR1", at(-90)),
+            FirstArrival("dx-room-1", at(-70)),
+            FirstArrival("OTHER", at(-60)),
+        ]
 
     def test_what_was_verified_in_the_future_was_never(self, index, clock, small_batches):
         clock.time = at(0)

@@ -14,7 +14,15 @@ from backup_scp.index.reading import select
 from backup_scp.index.schema.stored_text import moment, now, stored_long, timestamp
 from backup_scp.index.schema.tables import REMARKABLE, Text, instance, named, order_of, series, study, version
 from backup_scp.machine import clock
-from backup_scp.ports import ClockDoubt, FlaggedVersion, Holdings, MassChange, StoredVersion, VerificationResult
+from backup_scp.ports import (
+    ClockDoubt,
+    FirstArrival,
+    FlaggedVersion,
+    Holdings,
+    MassChange,
+    StoredVersion,
+    VerificationResult,
+)
 
 BATCH = 1000
 _AFTER = "~"  # appended to a timestamp, it sorts after every text that begins so
@@ -203,6 +211,24 @@ def remarks(connection: sa.Connection, limit: int) -> list[FlaggedVersion]:
         )
         for row in rows
     ]
+
+
+def first_arrivals(connection: sa.Connection, since: datetime) -> Iterator[FirstArrival]:
+    """See ``Index.first_arrivals``: the study rows tell which studies to search; times in the future are left out."""
+    began, latest = timestamp(since), _horizon()
+    rows = connection.execute(
+        sa.select(version.c.remote, version.c.calling_ae_title, sa.func.min(version.c.received_at))
+        .select_from(study.join(series).join(instance).join(version))
+        .where(
+            study.c.last_received_at >= began,
+            version.c.received_at >= began,
+            version.c.received_at <= latest,
+            version.c.calling_ae_title != "",
+        )
+        .group_by(series.c.study_id, version.c.remote, version.c.calling_ae_title)
+    )
+    for remote, calling_ae_title, received_at in rows:
+        yield FirstArrival(remote or calling_ae_title, moment(received_at))
 
 
 def storms(connection: sa.Connection, since: datetime, studies: int) -> list[MassChange]:

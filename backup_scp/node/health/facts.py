@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -108,8 +109,15 @@ class NodeFacts:
     certificate: str
 
 
-def gather(settings: Settings) -> NodeFacts:
+def gather(settings: Settings, opened: OpenStores | None = None) -> NodeFacts:
     """Collect all facts; that something cannot be read is a fact as well.
+
+    Parameters
+    ----------
+    settings
+        Of the node.
+    opened
+        Its archive and index, when they are open already; by default this opens them.
 
     Raises
     ------
@@ -122,7 +130,7 @@ def gather(settings: Settings) -> NodeFacts:
     state = look(settings.home)
     known, index_trouble, free_bytes, left, refusing = None, "", None, 0, ""
     try:
-        with OpenStores(settings) as storage:
+        with OpenStores(settings) if opened is None else nullcontext(opened) as storage:
             free_bytes = _free_bytes(storage.archive)
             left = storage.archive.left_by_the_dead()
             known = _ask(settings, storage.index, free_bytes, at)

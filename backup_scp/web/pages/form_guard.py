@@ -1,0 +1,49 @@
+"""Make sure that a form was sent from a page of ours (cross-site request forgery)."""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+
+from starlette.datastructures import FormData
+from starlette.requests import Request
+
+from backup_scp.web.problems import Problem
+
+MOST_BYTES = 1 << 18
+_FORM = "application/x-www-form-urlencoded"
+_MOST_FIELDS = 2000
+
+
+class FormGuard:
+    """Knows the token of this web process; every form has it.
+
+    A page of another site can send a form here, but cannot read ours: so it does not know the token.  ``AccessGate``
+    has refused other origins before.
+    """
+
+    def __init__(self) -> None:
+        self.token = secrets.token_urlsafe(32)
+
+    async def read(self, request: Request) -> FormData:
+        """Read the form.
+
+        Raises
+        ------
+        Problem
+            403: it has no token of ours.  411, 413, 415: it is no form of ours.
+        """
+        if request.headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
+            raise Problem(403, "This form was sent from a page of another site; open the page of the node")
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _FORM:
+            raise Problem(415, f"A form of the page is {_FORM}")
+        length = request.headers.get("content-length", "")
+        if not length.isdecimal():
+            raise Problem(411, "A form of the page has a Content-Length")
+        if int(length) > MOST_BYTES:
+            raise Problem(413, f"A form of the page has at most {MOST_BYTES} bytes")
+        form = await request.form(max_fields=_MOST_FIELDS)
+        token = form.get("token")
+        if not isinstance(token, str) or not hmac.compare_digest(token.encode(), self.token.encode()):
+            raise Problem(403, "The node was restarted since this page was loaded: load it again, and repeat")
+        return form

@@ -1,0 +1,109 @@
+"""What every page has in common: the layout, the words, and the headers that keep a browser safe."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+
+from backup_scp import __version__
+from backup_scp.machine import readable
+from backup_scp.services.permissions import CallerKind, Right, may
+from backup_scp.web.pages.form_guard import FormGuard
+from backup_scp.web.pages.page_sources import PageSources
+from backup_scp.web.pages.page_texts import PageTexts, chosen, texts_in
+from backup_scp.web.pages.state_feed import StateFeed
+from backup_scp.web.pages.static_files import address_of
+from backup_scp.web.problems import Problem
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_MENU = (("/", "page.state", Right.STATE),)
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; "
+    "img-src 'self' blob:; connect-src 'self'; font-src 'self'; worker-src 'self'; manifest-src 'self'; "
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+"""Headers of every page: nothing is loaded from elsewhere, and no page of another site shows ours in a frame."""
+
+
+class PageFrame:
+    """Makes pages.
+
+    Parameters
+    ----------
+    sources
+        What they are made from.
+
+    Attributes
+    ----------
+    sources
+        The same.
+    feed
+        The state of the backup, shared by all who look.
+    guard
+        Checks forms.
+    """
+
+    def __init__(self, sources: PageSources) -> None:
+        self.sources = sources
+        self.feed = StateFeed(sources.state, sources.records)
+        self.guard = FormGuard()
+
+    @cached_property
+    def _environment(self) -> jinja2.Environment:
+        environment = jinja2.Environment(
+            loader=jinja2.FileSystemLoader(_TEMPLATES),
+            autoescape=True,
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        environment.globals |= {"static": address_of, "version": __version__, "Right": Right}
+        environment.filters |= {"size": readable.size, "moment": day_and_time, "number": "{:,}".format}
+        environment.filters["duration"] = readable.duration
+        return environment
+
+    def page(self, request: Request, template: str, status: int = 200, **values: Any) -> Response:
+        """Return a page."""
+        return HTMLResponse(self.html(request, template, **values), status, HEADERS | {"Cache-Control": "no-store"})
+
+    def html(self, request: Request, template: str, **values: Any) -> str:
+        """Return the text of a page, or of a part of one."""
+        caller = request.scope.get("caller")
+        words = texts_of(request)
+        return self._environment.get_template(template).render(
+            t=words,
+            path=request.url.path,
+            menu=_MENU,
+            token=self.guard.token,
+            is_here=caller is not None and caller.kind is CallerKind.THIS_MACHINE,
+            allowed=lambda right: caller is not None and may(caller.kind, right),
+            **values,
+        )
+
+    def problem(self, request: Request, problem: Problem) -> Response:
+        """Return the page that says why a request is not answered."""
+        response = self.page(request, "problem.html", int(problem.status), problem=problem)
+        response.headers.update(problem.headers)
+        return response
+
+
+def texts_of(request: Request) -> PageTexts:
+    """Return the words in the language of the caller."""
+    return texts_in(chosen(request.headers.get("accept-language", "")))
+
+
+def day_and_time(value: datetime | None) -> str:
+    """Format a time as people read it, in this computer's time zone."""
+    return value.astimezone().strftime("%Y-%m-%d %H:%M") if value else "-"

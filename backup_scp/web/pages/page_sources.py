@@ -1,0 +1,32 @@
+"""What the pages are made from: given by the node, which stands above this room."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from backup_scp.ports import IndexRecords, RemoteAE
+from backup_scp.web.pages.backup_state import BackupState
+from backup_scp.web.stores import Stores
+
+
+@dataclass(frozen=True)
+class PageSources:
+    """What handlers of pages use.
+
+    Attributes
+    ----------
+    stores
+        Archive and index.
+    state
+        Asks for the state of the backup, as ``status --json`` prints it; takes up to some seconds.
+    records
+        The node's other records.
+    remotes
+        The devices of the settings.
+    """
+
+    stores: Stores
+    state: Callable[[], BackupState]
+    records: IndexRecords
+    remotes: Sequence[RemoteAE] = ()

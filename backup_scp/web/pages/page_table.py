@@ -1,0 +1,54 @@
+"""All pages, and the routes that serve them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import cast
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route as PathRoute
+
+from backup_scp.web.pages import state_page
+from backup_scp.web.pages.page_frame import PageFrame
+from backup_scp.web.pages.page_route import PageRoute
+from backup_scp.web.pages.static_files import static_file
+from backup_scp.web.problems import problem_of
+
+PAGES: tuple[PageRoute, ...] = (
+    *state_page.PAGES,
+    PageRoute("/static/{name}", "GET", None, static_file),
+)
+
+
+def page_routes(frame: PageFrame) -> list[PathRoute]:
+    """Return the routes of all pages."""
+    by_path: dict[str, dict[str, PageRoute]] = {}
+    for page in PAGES:
+        by_path.setdefault(page.path, {})[page.method] = page
+    return [_path_route(path, pages, frame) for path, pages in by_path.items()]
+
+
+def _path_route(path: str, pages: dict[str, PageRoute], frame: PageFrame) -> PathRoute:
+    """Return the route of one path, with all its methods, so that a 405 lists them in Allow."""
+
+    async def endpoint(request: Request) -> Response:
+        try:
+            return await _answer(pages["GET" if request.method == "HEAD" else request.method], request, frame)
+        except Exception as error:  # noqa: BLE001 - else Starlette would log a traceback, with values of a patient
+            return frame.problem(request, problem_of(error))
+
+    return PathRoute(path, endpoint, methods=list(pages))
+
+
+async def _answer(page: PageRoute, request: Request, frame: PageFrame) -> Response:
+    if page.right is not None:
+        request.scope["caller"].require(page.right)
+    if page.method == "POST":
+        request.scope["form"] = await frame.guard.read(request)
+    if inspect.iscoroutinefunction(page.handler):
+        handler = cast("Callable[[Request, PageFrame], Awaitable[Response]]", page.handler)
+        return await handler(request, frame)
+    return cast("Response", await run_in_threadpool(page.handler, request, frame))

@@ -1,0 +1,63 @@
+"""The words on the pages, one file for each language in ``texts/``."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+
+_FOLDER = Path(__file__).parent / "texts"
+DEFAULT = "en"
+
+
+class PageTexts:
+    """The words in one language.
+
+    Parameters
+    ----------
+    language
+        Name of its file, such as ``en``.
+    words
+        Sentences by ``section.name``; ``{name}`` is a place for a value.
+    """
+
+    def __init__(self, language: str, words: Mapping[str, str]) -> None:
+        self.language = language
+        self._words = words
+
+    def __call__(self, name: str, /, **values: object) -> str:
+        """Return a sentence with its values."""
+        return self._words[name].format_map(values)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._words
+
+
+@lru_cache
+def languages() -> tuple[str, ...]:
+    """Return the languages that have a file."""
+    return tuple(sorted(path.stem for path in _FOLDER.glob("*.toml")))
+
+
+@lru_cache
+def texts_in(language: str) -> PageTexts:
+    """Read the words of a language; what it lacks is in English."""
+    words = _read(DEFAULT)
+    return PageTexts(language, words if language == DEFAULT else words | _read(language))
+
+
+def chosen(accept_language: str) -> str:
+    """Choose among the languages that a browser wants (RFC 9110 12.5.4)."""
+    wanted = []
+    for number, part in enumerate(accept_language[:1000].split(",")):
+        name, _, weight = part.partition(";")
+        found = re.fullmatch(r"\s*q=([01](?:\.[0-9]{0,3})?)\s*", weight)
+        wanted.append((-(float(found[1]) if found else 1.0), number, name.strip().lower().partition("-")[0]))
+    return next((name for weight, _, name in sorted(wanted) if weight and name in languages()), DEFAULT)
+
+
+def _read(language: str) -> dict[str, str]:
+    sections = tomllib.loads((_FOLDER / f"{language}.toml").read_text("utf-8"))
+    return {f"{section}.{name}": text for section, texts in sections.items() for name, text in texts.items()}

@@ -1,0 +1,42 @@
+"""The pages in this process: real archive, index and settings, and a client without a network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from starlette.testclient import TestClient
+
+from backup_scp.node.settings import load
+from backup_scp.node.web_main import backup_state
+from backup_scp.web.app import application
+from backup_scp.web.options import WebOptions
+from backup_scp.web.pages.page_sources import PageSources
+from tests.web.conftest import HOST, stores_of
+
+TOKEN = "0123456789abcdef0123456789abcdef"
+ELSEWHERE = "192.0.2.1"
+
+
+@pytest.fixture
+def settings(tmp_path):
+    file = tmp_path / "settings.toml"
+    file.write_text('[[remote]]\nname = "dx-room-1"\nae_title = "DX"\nhost = "192.0.2.7"\n')
+    return load(file, {"BACKUP_SCP_HOME": str(tmp_path)})
+
+
+@pytest.fixture
+def make_pages(stored, settings) -> Callable[..., TestClient]:
+    """Return ``make_pages(options, address)``: a browser, as far as a client without a network is one."""
+
+    def make(options: WebOptions | None = None, address: str = "127.0.0.1") -> TestClient:
+        sources = PageSources(stores_of(stored), lambda: backup_state(settings, stored), stored.index, settings.remotes)
+        app = application(sources.stores, options or WebOptions(), pages=sources)
+        return TestClient(app, base_url=HOST, client=(address, 50000), follow_redirects=False)
+
+    return make
+
+
+@pytest.fixture
+def pages(make_pages) -> TestClient:
+    return make_pages()

@@ -1,0 +1,166 @@
+"""The state of the backup: the same as ``status --json``, as a picture, as events and for Prometheus."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+
+from backup_scp.machine import clock
+from backup_scp.node.health import diagnosis, facts
+from backup_scp.ports import CopyTrouble, FirstArrival, Rejection, ServiceKind
+from backup_scp.web.pages import intake_calendar, state_feed
+from backup_scp.web.pages.backup_state import BackupState, Sign, StateFinding, StateNode
+from backup_scp.web.pages.intake_calendar import DayKind, console_days
+from backup_scp.web.pages.prometheus_text import metrics_of
+from backup_scp.web.pages.state_feed import StateFeed, StateSnapshot
+from tests.samples import dx, encode
+
+NOW = datetime(2026, 1, 28, 12, tzinfo=UTC)
+
+
+def state(*findings: StateFinding, **facts) -> BackupState:
+    return BackupState(ae_title="A", node=StateNode(running=True), findings=list(findings), **facts)
+
+
+def act(what: str) -> StateFinding:
+    return StateFinding(what, "act", f"about {what}", "do it")
+
+
+class TestSign:
+    def test_it_is_the_most_urgent_of_all(self):
+        note = StateFinding("web", "note", "look")
+        assert state(note).sign is Sign.WELL
+        assert state(note, act("copies")).sign is Sign.SOON
+        assert state(act("copies"), note, act("damage")).sign is Sign.NOW
+        assert [one.what for one in state(act("copies"), note, act("damage")).to_do] == ["damage", "copies"]
+
+    def test_an_unknown_subject_that_needs_a_person_is_never_well(self):
+        assert state(act("something new")).sign is Sign.SOON
+
+    def test_the_page_shows_what_status_finds(self, pages, settings, stored):
+        """No node runs on this folder: that is the first finding."""
+        found = diagnosis.findings(facts.gather(settings))
+        text = pages.get("/").text
+        assert found
+        assert 'data-sign="now"' in text
+        assert "NOT RUNNING" in text
+        assert "backup-scp serve" in text
+
+    def test_markup_is_shown_as_text(self, pages, stored):
+        stored.index.record_rejections(
+            [
+                Rejection(
+                    ServiceKind.STORE, "<script>x", "A", "192.0.2.9", '<img src=x onerror="y">', "<b>", 1, clock.now()
+                )
+            ]
+        )
+        text = pages.get("/").text
+        assert "&lt;script&gt;x" in text
+        assert "<script>x" not in text
+        assert "<img" not in text
+
+    def test_what_is_kept(self, pages, stored):
+        stored.put(encode(dx()))
+        assert re.search(r"<dt>Images</dt><dd>1</dd>", pages.get("/").text)
+
+    def test_copies_show_where_they_are(self, pages, stored):
+        copies = stored.index.copies
+        copies.register("drive", "1", NOW, "<b>red</b>")
+        copies.note_trouble("drive", "it is not connected", NOW, CopyTrouble.AWAY)
+        text = pages.get("/").text
+        assert "There is no second copy" in text  # it is not in the settings
+
+
+class TestCalendar:
+    @pytest.fixture(autouse=True)
+    def days_begin_at_midnight_utc(self, monkeypatch):
+        monkeypatch.setenv("TZ", "UTC")
+        import time
+
+        time.tzset()
+
+    def test_a_day_is_compared_with_the_same_weekday_before(self):
+        """Eight weeks of four studies on Mondays; then a silent one, one with a single study, and a usual one."""
+        monday = datetime(2026, 1, 26, 9, tzinfo=UTC)
+        numbers = {0: 4, 1: 1, 2: 0} | dict.fromkeys(range(3, 12), 4)
+        arrivals = [FirstArrival("dx", monday - timedelta(weeks=week)) for week, n in numbers.items() for _ in range(n)]
+        (console,) = console_days(arrivals, date(2026, 1, 28))
+        kinds = {day.day: (day.kind, day.studies, day.habit) for day in console.days}
+        assert kinds[date(2026, 1, 26)] == (DayKind.USUAL, 4, 4)
+        assert kinds[date(2026, 1, 19)] == (DayKind.LOW, 1, 4)
+        assert kinds[date(2026, 1, 12)] == (DayKind.SILENT, 0, 4)
+        assert kinds[date(2026, 1, 27)][0] is DayKind.FREE
+        assert kinds[date(2026, 1, 28)][0] is DayKind.TODAY
+        assert len(console.days) == intake_calendar.SHOWN_DAYS
+
+    def test_a_new_console_has_no_habit(self):
+        (console,) = console_days([FirstArrival("dx", NOW)], NOW.date())
+        assert {day.habit for day in console.days} == {0.0}
+
+    def test_the_busiest_console_comes_first(self):
+        arrivals = [FirstArrival("b", NOW), FirstArrival("a", NOW), FirstArrival("b", NOW)]
+        assert [console.name for console in console_days(arrivals, NOW.date())] == ["b", "a"]
+
+
+class TestFeed:
+    @pytest.fixture
+    def asked(self):
+        return []
+
+    @pytest.fixture
+    def feed(self, stored, asked):
+        def ask() -> BackupState:
+            asked.append(1)
+            return state(act("copies")) if len(asked) > 1 else state()
+
+        return StateFeed(ask, stored.index)
+
+    def test_many_who_look_are_one_question(self, feed, asked):
+        assert {id(feed.now()) for _ in range(5)} == {id(feed.now())}
+        assert len(asked) == 1
+
+    def test_it_asks_again_when_it_is_time(self, feed, monkeypatch):
+        monkeypatch.setattr(state_feed, "LEAST_S", 0.0)
+        monkeypatch.setattr(state_feed, "_SHARE", 0)
+        assert feed.now().state.sign is Sign.WELL
+        assert feed.now().state.sign is Sign.SOON
+
+    def test_all_watchers_get_a_change_from_one_question(self, feed, asked, monkeypatch):
+        monkeypatch.setattr(state_feed, "LEAST_S", 0.01)
+        monkeypatch.setattr(state_feed, "_SHARE", 0)
+
+        async def watch() -> Sign:
+            changes = feed.changes()
+            async for snapshot in changes:
+                if snapshot is not None and snapshot.state.sign is Sign.SOON:
+                    await changes.aclose()
+                    return snapshot.state.sign
+            raise AssertionError
+
+        async def all_watch() -> list[Sign]:
+            return await asyncio.gather(*(watch() for _ in range(50)))
+
+        assert asyncio.run(all_watch()) == [Sign.SOON] * 50
+        assert len(asked) < 10
+
+
+class TestMetrics:
+    def test_each_line_can_be_read(self, pages, stored):
+        stored.put(encode(dx()), remote='a"b\\c\nd')
+        answer = pages.get("/metrics")
+        assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+        lines = answer.text.splitlines()
+        sample = re.compile(r'backup_scp_\w+(\{(\w+="([^"\\\n]|\\.)*",?)*\})? -?[\d.e+]+')
+        assert [line for line in lines if not line.startswith("#") and not sample.fullmatch(line)] == []
+        assert "backup_scp_sign 2" in lines
+        assert "backup_scp_instances 1" in lines
+
+    def test_the_same_labels_come_once(self):
+        one = Rejection(ServiceKind.STORE, "A", "B", "192.0.2.9", "first", "", 2, NOW)
+        other = Rejection(ServiceKind.STORE, "A", "B", "192.0.2.9", "second", "", 3, NOW)
+        text = metrics_of(StateSnapshot(NOW, state(rejections=[one, other])))
+        assert text.count("backup_scp_refused{") == 1
+        assert 'service="store"} 5' in text
