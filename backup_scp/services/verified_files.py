@@ -25,7 +25,9 @@ log = logging.getLogger(__name__)
 
 BLOCK_BYTES = 1 << 16
 PART_BYTES = 1 << 20
-"""The longest part that ``VerifiedFile.parts`` yields."""
+"""The longest part that is read at once."""
+
+_VIEW_BYTES = 1 << 18  # that ``VerifiedFile.parts`` yields: they are compared and sent while a core's cache has them
 
 _IN_MEMORY_BYTES = 2 << 20  # a shorter Data Set is kept in memory once it was compared, and not read again
 _NOTED_BYTES = 16 << 20  # of the digests of blocks, and of headers
@@ -191,16 +193,30 @@ class VerifiedFile(AbstractContextManager["VerifiedFile"]):
         start, window = self._window
         if not start <= position or end > start + len(window):
             start = position // BLOCK_BYTES * BLOCK_BYTES
-            window = self._compared_blocks(start, -(-end // BLOCK_BYTES) * BLOCK_BYTES - start)
+            read = bytearray(min(_up_to_block(end), self.size_bytes) - start)
+            self._fill(start, memoryview(read))
+            window = bytes(read)
             self._window = (start, window) if len(window) <= PART_BYTES else (0, b"")
         return window[position - start : end - start]
 
-    def parts(self, position: int = 0, length: int | None = None) -> Iterator[bytes]:
-        """Yield compared bytes in parts of up to 1 MiB; raises as ``read_at`` does."""
+    def parts(self, position: int = 0, length: int | None = None) -> Iterator[memoryview]:
+        """Yield compared bytes in parts of up to 256 KiB; raises as ``read_at`` does.
+
+        Each part is valid only until the next one is requested, which is read into the same memory.
+        """
         end = self.size_bytes if length is None else min(self.size_bytes, position + length)
+        if self._content is not None:
+            if position < end:
+                yield memoryview(self._content)[position:end]
+            return
+        buffer = memoryview(bytearray(min(_VIEW_BYTES, max(0, end - position) + 2 * BLOCK_BYTES)))
+        most = len(buffer) // BLOCK_BYTES * BLOCK_BYTES
         while position < end:
-            until = min(end, (position // PART_BYTES + 1) * PART_BYTES)
-            yield self.read_at(position, until - position)
+            start = position // BLOCK_BYTES * BLOCK_BYTES
+            until = min(start + most, end)
+            whole = buffer[: min(_up_to_block(until), self.size_bytes) - start]
+            self._fill(start, whole)
+            yield whole[position - start : until - start]
             position = until
 
     def stream(self) -> BinaryIO:
@@ -209,31 +225,42 @@ class VerifiedFile(AbstractContextManager["VerifiedFile"]):
             return io.BytesIO(self._content)
         return cast("BinaryIO", io.BufferedReader(_ComparedBytes(self), BLOCK_BYTES))
 
-    def _compared_blocks(self, start: int, length: int) -> bytes:
-        if (data := self._intact(start, length)) is None:
-            self.close()
-            self._files.mend(self.held)
-            self.file = self._files.reopen(self.held)
-            data = self._intact(start, length)
-        if data is None:
+    def _fill(self, start: int, buffer: memoryview) -> None:
+        """Read whole blocks and compare them."""
+        if self._is_intact(start, buffer):
+            return
+        self.close()
+        self._files.mend(self.held)
+        self.file = self._files.reopen(self.held)
+        if not self._is_intact(start, buffer):
             raise DigestMismatch(f"{self.held.location} is damaged: it has changed since it was compared")
-        return data
 
-    def _intact(self, start: int, length: int) -> bytes | None:
-        """Read whole blocks; None when they differ from the compared ones."""
+    def _is_intact(self, start: int, buffer: memoryview) -> bool:
+        """Read whole blocks; tell whether they are the compared ones."""
         try:
             if self._stream is None:
                 self._stream = self.file.reopen()
             self._stream.seek(self.file.data_set_offset + start)
-            data = self._stream.read(length)
+            if _read_into(self._stream, buffer) != len(buffer):
+                return False
         except Damaged:
-            return None
-        first, view = start // BLOCK_BYTES, memoryview(data)
-        for number, at in enumerate(range(0, len(data), BLOCK_BYTES), first):
+            return False
+        for number, at in enumerate(range(0, len(buffer), BLOCK_BYTES), start // BLOCK_BYTES):
             known = self._blocks[number * _DIGEST_BYTES : (number + 1) * _DIGEST_BYTES]
-            if xxh3_128_digest(view[at : at + BLOCK_BYTES]) != known:
-                return None
-        return data if len(data) == min(length, self.size_bytes - start) else None
+            if xxh3_128_digest(buffer[at : at + BLOCK_BYTES]) != known:
+                return False
+        return True
+
+
+def _up_to_block(position: int) -> int:
+    return -(-position // BLOCK_BYTES) * BLOCK_BYTES
+
+
+def _read_into(stream: BinaryIO, buffer: memoryview) -> int:
+    done = 0
+    while done < len(buffer) and (read := cast("io.BufferedReader", stream).readinto(buffer[done:])):
+        done += read
+    return done
 
 
 class _ComparedBytes(io.RawIOBase):

@@ -9,11 +9,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from backup_scp.web.problems import Problem
-from backup_scp.web.streamed import StreamedResponse
+from backup_scp.web.streamed import Part, StreamedResponse
 
 _RANGE = re.compile(r"bytes=\s*(\d{0,19})\s*-\s*(\d{0,19})\s*")
 
-Parts = Callable[[int, int], Iterator[bytes]]
+Parts = Callable[[int, int], Iterator[Part]]
 """Yields so many bytes from a position."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 from collections.abc import Iterator, Mapping
 
@@ -13,9 +14,13 @@ from starlette.types import Receive, Scope, Send
 
 from backup_scp.errors import BackupSCPError
 from backup_scp.watch.unforeseen import place_of
+from backup_scp.web.guarded_connection import BODY_SENDER, BodySender
 from backup_scp.web.problems import Problem
 
 log = logging.getLogger(__name__)
+
+Part = bytes | memoryview
+"""Some bytes of a body; memory may be used again for the next part once that is requested."""
 
 _GATHERED_BYTES = 1 << 16
 
@@ -23,8 +28,9 @@ _GATHERED_BYTES = 1 << 16
 class StreamedResponse(Response):
     """A body in parts, with little memory.
 
-    Threads read the parts.  When one fails, what was sent has no end: neither its closing boundary nor its last chunk,
-    or fewer bytes than Content-Length says.  So no caller takes it for whole.
+    Threads read the parts, and send a long body of a known length themselves (``direct_socket.py``).  When one fails,
+    what was sent has no end: neither its closing boundary nor its last chunk, or fewer bytes than Content-Length says.
+    So no caller takes it for whole.
 
     Parameters
     ----------
@@ -40,14 +46,15 @@ class StreamedResponse(Response):
 
     def __init__(
         self,
-        parts: Iterator[bytes],
+        parts: Iterator[Part],
         content_type: str,
         size: int | None = None,
         headers: Mapping[str, str] | None = None,
         status: int = 200,
     ) -> None:
         self._parts = parts
-        self._first = next(parts, b"")
+        self._size = size
+        self._first: Part = next(parts, b"")
         self.status_code = status
         self.background = None
         self.body = b""
@@ -63,31 +70,47 @@ class StreamedResponse(Response):
             if scope["method"] == "HEAD":
                 await send({"type": "http.response.body", "body": b""})
             else:
-                await self._send(receive, send)
+                await self._send(scope, receive, send)
         finally:
             await run_in_threadpool(self._close)
 
-    async def _send(self, receive: Receive, send: Send) -> None:
+    async def _send(self, scope: Scope, receive: Receive, send: Send) -> None:
         gone = asyncio.ensure_future(_gone(receive))
-        part: bytes | None = self._first
         try:
-            while part is not None and not gone.done():
-                reading = asyncio.ensure_future(run_in_threadpool(next, self._parts, None))
-                try:
-                    await send({"type": "http.response.body", "body": part, "more_body": True})
-                finally:
-                    part = await reading
+            is_whole = await self._send_parts(scope, send, gone)
         except (BackupSCPError, Problem) as error:
             log.warning("An answer was broken off: %s", error)
+        except OSError:
+            pass  # the caller has gone, or reads nothing
         except Exception as error:  # noqa: BLE001 - its text may hold a patient's data
             log.error("An answer was broken off: %s. This should not have happened; please report it", place_of(error))
         else:
-            if part is None:
+            if is_whole:
                 await send({"type": "http.response.body", "body": b""})
         finally:
             gone.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await gone
+
+    async def _send_parts(self, scope: Scope, send: Send, gone: asyncio.Future[None]) -> bool:
+        """Send the body; tell whether all of it was sent."""
+        sender: BodySender | None = scope.get(BODY_SENDER)
+        if sender is not None and sender.can_send(self._size):
+            await sender.send(itertools.chain([self._first], self._parts))
+            return True
+        part: bytes | None = bytes(self._first)
+        while part is not None and not gone.done():
+            reading = asyncio.ensure_future(run_in_threadpool(self._next))
+            try:
+                await send({"type": "http.response.body", "body": part, "more_body": True})
+            finally:
+                part = await reading
+        return part is None
+
+    def _next(self) -> bytes | None:
+        """Return the next part, in memory of its own: it is sent while the one after it is read."""
+        part = next(self._parts, None)
+        return None if part is None else bytes(part)
 
     def _close(self) -> None:
         close = getattr(self._parts, "close", None)
@@ -101,15 +124,16 @@ async def _gone(receive: Receive) -> None:
         pass
 
 
-def gathered(parts: Iterator[bytes]) -> Iterator[bytes]:
+def gathered(parts: Iterator[Part]) -> Iterator[Part]:
     """Join short parts, so that few are sent; the first is not held back."""
     pieces: list[bytes] = []
     size, least = 0, 0
     for part in parts:
-        pieces.append(part)
         size += len(part)
-        if size > least:
-            yield b"".join(pieces) if len(pieces) > 1 else part
-            pieces, size, least = [], 0, _GATHERED_BYTES
+        if size <= least:
+            pieces.append(bytes(part))
+            continue
+        yield b"".join([*pieces, part]) if pieces else part
+        pieces, size, least = [], 0, _GATHERED_BYTES
     if pieces:
         yield b"".join(pieces)

@@ -24,7 +24,7 @@ from backup_scp.web.multipart_writer import MultipartWriter
 from backup_scp.web.problems import Problem
 from backup_scp.web.route import Route
 from backup_scp.web.stores import Stores
-from backup_scp.web.streamed import StreamedResponse, gathered
+from backup_scp.web.streamed import Part, StreamedResponse, gathered
 
 OFFERS = (Offer(MULTIPART, OCTET_STREAM), Offer(OCTET_STREAM))
 _MOST_SEPARATORS = 200
@@ -72,7 +72,7 @@ def bulkdata(request: Request, stores: Stores) -> Response:
             return unchanged
         keep = stack.pop_all()
 
-    def parts(start: int, size: int) -> Iterator[bytes]:
+    def parts(start: int, size: int) -> Iterator[Part]:
         with keep:
             yield from data_set.parts(position + start, size)
 
@@ -87,7 +87,7 @@ def bulkdata(request: Request, stores: Stores) -> Response:
     return StreamedResponse(gathered(body), writer.content_type, headers={"etag": f"W/{tag}"})
 
 
-def _one_part(writer: MultipartWriter, parts: Iterator[bytes]) -> Iterator[bytes]:
+def _one_part(writer: MultipartWriter, parts: Iterator[Part]) -> Iterator[Part]:
     yield writer.head(_CONTENT_TYPE) + next(parts, b"")
     yield from parts
     yield writer.end()

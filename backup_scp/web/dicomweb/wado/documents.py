@@ -21,7 +21,7 @@ from backup_scp.web.dicomweb.wado.retrieve_frames import media_type_of
 from backup_scp.web.media_types import Offer
 from backup_scp.web.problems import Problem
 from backup_scp.web.stores import Stores
-from backup_scp.web.streamed import StreamedResponse
+from backup_scp.web.streamed import Part, StreamedResponse
 
 DOCUMENT_CLASSES = {
     str(EncapsulatedPDFStorage): Offer("application/pdf"),
@@ -59,7 +59,7 @@ def document_response(request: Request, stores: Stores, held: StoredVersion) -> 
             return unchanged
         keep = stack.pop_all()
 
-    def parts(start: int, size: int) -> Iterator[bytes]:
+    def parts(start: int, size: int) -> Iterator[Part]:
         with keep:
             yield from data_set.parts(position + start, size)
 
@@ -82,7 +82,7 @@ def video_response(request: Request, stores: Stores, held: StoredVersion) -> Res
             raise Problem(406, f"SOP Instance {held.sop_instance_uid} has no video: {error}") from error
         keep = stack.pop_all()
 
-    def parts() -> Iterator[bytes]:
+    def parts() -> Iterator[Part]:
         with keep:
             for fragment in fragments:
                 yield from data_set.parts(fragment.offset, fragment.length)

@@ -15,6 +15,7 @@ from backup_scp.errors import InstanceRefused
 from backup_scp.services.verified_files import PART_BYTES, VerifiedFile
 from backup_scp.web.media_types import MediaType, Offer
 from backup_scp.web.problems import Problem
+from backup_scp.web.streamed import Part
 
 AS_STORED = "*"
 DEFAULT = str(ExplicitVRLittleEndian)
@@ -78,7 +79,7 @@ class EncodedInstance:
 
     transfer_syntax_uid: str
     size: int
-    parts: Callable[[int, int], Iterator[bytes]]
+    parts: Callable[[int, int], Iterator[Part]]
 
 
 @contextmanager
@@ -105,7 +106,7 @@ def encoded(file: VerifiedFile, wanted: WantedEncoding) -> Iterator[EncodedInsta
         ) from error
     with result.data_set as data_set:
 
-        def parts(position: int, length: int) -> Iterator[bytes]:
+        def parts(position: int, length: int) -> Iterator[Part]:
             data_set.seek(position)
             while length > 0 and (part := data_set.read(min(PART_BYTES, length))):
                 length -= len(part)
@@ -114,8 +115,8 @@ def encoded(file: VerifiedFile, wanted: WantedEncoding) -> Iterator[EncodedInsta
         yield EncodedInstance(syntax, len(header) + result.size_bytes, _behind(header, parts))
 
 
-def _behind(header: bytes, parts: Callable[[int, int], Iterator[bytes]]) -> Callable[[int, int], Iterator[bytes]]:
-    def both(position: int, length: int) -> Iterator[bytes]:
+def _behind(header: bytes, parts: Callable[[int, int], Iterator[Part]]) -> Callable[[int, int], Iterator[Part]]:
+    def both(position: int, length: int) -> Iterator[Part]:
         if head := header[position : position + length]:
             yield head
         yield from parts(max(0, position - len(header)), length - len(head))

@@ -19,7 +19,7 @@ from backup_scp.web.media_types import DICOM, MULTIPART, Offer
 from backup_scp.web.multipart_writer import MultipartWriter
 from backup_scp.web.route import Route
 from backup_scp.web.stores import Stores
-from backup_scp.web.streamed import StreamedResponse
+from backup_scp.web.streamed import Part, StreamedResponse
 
 PARTS = Offer(MULTIPART, DICOM)
 SINGLE = Offer(DICOM)
@@ -72,7 +72,7 @@ def single_response(
         keep = stack.pop_all()
     content_type = f"{DICOM}; transfer-syntax={instance.transfer_syntax_uid}"
 
-    def parts(position: int, length: int) -> Iterator[bytes]:
+    def parts(position: int, length: int) -> Iterator[Part]:
         with keep:
             yield from instance.parts(position, length)
 
@@ -85,7 +85,7 @@ def single_response(
 
 def _multipart(
     stores: Stores, held: Sequence[StoredVersion], wanted: WantedEncoding, writer: MultipartWriter
-) -> Iterator[bytes]:
+) -> Iterator[Part]:
     for number, one in enumerate(held):
         with resources.opened(stores, one) as file, encoded(file, wanted) as instance:
             if number + 1 < len(held):
@@ -94,7 +94,7 @@ def _multipart(
     yield writer.end()
 
 
-def _part(writer: MultipartWriter, instance: EncodedInstance) -> Iterator[bytes]:
+def _part(writer: MultipartWriter, instance: EncodedInstance) -> Iterator[Part]:
     """Yield one part; its head together with its first bytes."""
     head = writer.head(f"{DICOM}; transfer-syntax={instance.transfer_syntax_uid}")
     for part in instance.parts(0, instance.size):

@@ -111,4 +111,4 @@ def _pixels(layout: FrameLayout, number: int, data_set: PlainDataSet) -> Pixels:
     if layout.is_encapsulated:
         pixels, image, codestream = decoded_frame(layout, number, data_set.read_at, data_set.transfer_syntax_uid)
         return Pixels(pixels, image.interpretation_of(codestream), is_by_pixel=True)
-    return Pixels(b"".join(frame_parts(layout, number, data_set, is_stored=True)))
+    return Pixels(b"".join(map(bytes, frame_parts(layout, number, data_set, is_stored=True))))

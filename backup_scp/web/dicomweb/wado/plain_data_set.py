@@ -11,6 +11,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, Exp
 
 from backup_scp.dicom import transcode
 from backup_scp.services.verified_files import PART_BYTES, VerifiedFile
+from backup_scp.web.streamed import Part
 
 _TO_CONVERT = frozenset((str(DeflatedExplicitVRLittleEndian), str(ExplicitVRBigEndian)))
 
@@ -27,6 +28,8 @@ class PlainDataSet:
         Its length.
     read_at
         Returns so many bytes from a position, fewer only at its end.
+    parts
+        Yields so many bytes from a position; each part is valid until the next one is requested.
     stream
         The same, at its first byte.
     """
@@ -34,15 +37,8 @@ class PlainDataSet:
     transfer_syntax_uid: str
     size_bytes: int
     read_at: Callable[[int, int], bytes]
+    parts: Callable[[int, int], Iterator[Part]]
     stream: BinaryIO
-
-    def parts(self, position: int, length: int) -> Iterator[bytes]:
-        """Yield bytes in parts of up to 1 MiB."""
-        end = min(self.size_bytes, position + length)
-        while position < end:
-            until = min(end, (position // PART_BYTES + 1) * PART_BYTES)
-            yield self.read_at(position, until - position)
-            position = until
 
 
 @contextmanager
@@ -55,7 +51,7 @@ def plain(file: VerifiedFile) -> Iterator[PlainDataSet]:
         It cannot be converted without loss.
     """
     if file.transfer_syntax_uid not in _TO_CONVERT:
-        yield PlainDataSet(file.transfer_syntax_uid, file.size_bytes, file.read_at, file.stream())
+        yield PlainDataSet(file.transfer_syntax_uid, file.size_bytes, file.read_at, file.parts, file.stream())
         return
     syntax = str(ExplicitVRLittleEndian)
     folder = file.file.path.parent
@@ -66,4 +62,9 @@ def plain(file: VerifiedFile) -> Iterator[PlainDataSet]:
             stream.seek(position)
             return stream.read(length)
 
-        yield PlainDataSet(syntax, result.size_bytes, read_at, stream)
+        def parts(position: int, length: int) -> Iterator[bytes]:
+            end = min(result.size_bytes, position + length)
+            for start in range(position, end, PART_BYTES):
+                yield read_at(start, min(PART_BYTES, end - start))
+
+        yield PlainDataSet(syntax, result.size_bytes, read_at, parts, stream)

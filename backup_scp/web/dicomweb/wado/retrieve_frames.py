@@ -24,7 +24,7 @@ from backup_scp.web.multipart_writer import MultipartWriter
 from backup_scp.web.problems import Problem
 from backup_scp.web.route import Route
 from backup_scp.web.stores import Stores
-from backup_scp.web.streamed import StreamedResponse, gathered
+from backup_scp.web.streamed import Part, StreamedResponse, gathered
 
 MEDIA_TYPES: dict[str, str] = {
     **dict.fromkeys(("50", "51", "53", "55", "57", "70"), "image/jpeg"),
@@ -183,7 +183,7 @@ def frames_response(request: Request, stores: Stores, numbers: Sequence[int] | N
         size = _size(layout, listed, form, MultipartWriter(form.media_type)) if form.is_stored else None
         keep = stack.pop_all()
 
-    def parts() -> Iterator[bytes]:
+    def parts() -> Iterator[Part]:
         with keep:
             yield from body
 
@@ -210,7 +210,7 @@ def _body(
     data_set: PlainDataSet,
     form: FrameForm,
     writer: MultipartWriter | None,
-) -> Iterator[bytes]:
+) -> Iterator[Part]:
     for number in numbers:
         head = writer.head(form.content_type) if writer else b""
         parts = frame_parts(layout, number, data_set, is_stored=form.is_stored)
@@ -220,7 +220,7 @@ def _body(
         yield writer.end()
 
 
-def frame_parts(layout: FrameLayout, number: int, data_set: PlainDataSet, *, is_stored: bool) -> Iterator[bytes]:
+def frame_parts(layout: FrameLayout, number: int, data_set: PlainDataSet, *, is_stored: bool) -> Iterator[Part]:
     """Yield the bytes of a frame, as stored or decoded."""
     if not is_stored:
         pixels, _, _ = decoded_frame(layout, number, data_set.read_at, data_set.transfer_syntax_uid)
