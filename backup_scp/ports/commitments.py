@@ -21,10 +21,20 @@ class FailureReason(IntEnum):
 
 
 class Reference(NamedTuple):
-    """One item of a Referenced SOP Sequence (0008,1199)."""
+    """One instance of a request.
+
+    Attributes
+    ----------
+    sop_class_uid, sop_instance_uid
+        Of an item of a Referenced SOP Sequence (0008,1199).
+    study_instance_uid, series_instance_uid
+        Where it must be, if the request lists it by study (0008,1110); else empty.
+    """
 
     sop_class_uid: str
     sop_instance_uid: str
+    study_instance_uid: str = ""
+    series_instance_uid: str = ""
 
 
 @dataclass(frozen=True, slots=True)

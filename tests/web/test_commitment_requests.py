@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 
 import pytest
 
+from backup_scp.machine import clock
 from backup_scp.services.commitment import StorageCommitment
-from tests.samples import dx, encode
+from tests.samples import dx, encode, uid
 from tests.web.stow.test_store_instances import xml_of
 
 DICOM_JSON = {"content-type": "application/dicom+json"}
@@ -63,6 +65,43 @@ def test_an_image_that_is_damaged_is_not_committed(web, stored, node):
     }  # fmt: skip
     found = xml_of(web.get("/commitment-requests/1.2.3", headers={"accept": "application/dicom+xml"}))
     assert found["FailureReason"] == ["272"]
+
+
+def by_study(sample, study: str, *failure: int) -> dict:
+    """Return the item of a study with one image."""
+    instance = {"00081155": {"vr": "UI", "Value": [sample.sop_instance_uid]}}
+    if failure:
+        instance["00081197"] = {"vr": "US", "Value": list(failure)}
+    group = {"00081150": reference(sample)["00081150"], "0008114A": {"vr": "SQ", "Value": [instance]}}
+    series = {"0020000E": {"vr": "UI", "Value": [uid(study, "1")]}, "00081112": {"vr": "SQ", "Value": [group]}}
+    return {"0020000D": {"vr": "UI", "Value": [uid(study)]}, "00081115": {"vr": "SQ", "Value": [series]}}
+
+
+def test_images_listed_by_study_are_answered_by_study(web, stored, node):
+    here, alone = encode(dx()), encode(dx(study="3"))
+    stored.put(here)
+    stored.put(alone)
+    elsewhere = by_study(encode(dx()), "2")
+    content = {
+        "00081110": {"vr": "SQ", "Value": [by_study(here, "1"), elsewhere]},
+        "00081199": {"vr": "SQ", "Value": [reference(alone)]},
+    }
+    assert request(web, json.dumps(content).encode()).status_code == 202
+    assert node.judge_next()
+    assert web.get("/commitment-requests/1.2.3").status_code == 202, "an image that may still come"
+    late = StorageCommitment(stored.archive, stored.index, clock=lambda: clock.now() + timedelta(hours=1))
+    assert late.judge_next()
+    assert web.get("/commitment-requests/1.2.3").json() == {
+        "00081110": {"vr": "SQ", "Value": [by_study(here, "1")]},
+        "0008119B": {"vr": "SQ", "Value": [by_study(here, "2", 0x0112)]},
+        "00081199": {"vr": "SQ", "Value": [reference(alone)]},
+    }
+
+
+def test_a_study_without_its_images_is_not_committed(web):
+    study = {"0020000D": {"vr": "UI", "Value": [uid("1")]}}
+    answer = request(web, json.dumps({"00081110": {"vr": "SQ", "Value": [study]}}).encode())
+    assert (answer.status_code, "list of its images" in answer.json()["detail"]) == (400, True)
 
 
 def test_no_report_is_sent(web, stored, node):

@@ -67,7 +67,7 @@ class SQLCommitments:
             "state": _OPEN,
             "called_ae_title": stored_key(request.called_ae_title),
             "reference_count": len(request.references),
-            "reference_list": json.dumps(request.references, separators=(",", ":")),
+            "reference_list": json.dumps([*map(_written, request.references)], separators=(",", ":")),
             "due_at": requested_at,
             "attempts": 0,
             "own_only": int(request.own_only),
@@ -103,7 +103,12 @@ class SQLCommitments:
         for start in range(0, len(wanted), _BATCH):
             for held in self._versions(wanted[start : start + _BATCH], requester, own_only=own_only):
                 found.setdefault(held.sop_instance_uid, []).append(held)
-        return {reference: found.get(stored_key(reference.sop_instance_uid), []) for reference in references}
+        return {
+            reference: [
+                held for held in found.get(stored_key(reference.sop_instance_uid), ()) if _is_where(held, reference)
+            ]
+            for reference in references
+        }
 
     def _versions(self, uids: list[str], requester: Requester, *, own_only: bool) -> Iterator[StoredVersion]:
         """Yield the answering version of each instance, and the requester's own latest one when that is another.
@@ -225,6 +230,16 @@ class SQLCommitments:
         return {Reference(*pair): reason for *pair, reason in json.loads(results)} if results else None
 
 
+def _written(reference: Reference) -> tuple[str, ...]:
+    return reference if reference.study_instance_uid else reference[:2]
+
+
+def _is_where(held: StoredVersion, reference: Reference) -> bool:
+    """Tell whether an instance is in the study and series that the reference names, if it names them."""
+    where = (held.study_instance_uid, held.series_instance_uid)
+    return not reference.study_instance_uid or where == reference[2:]
+
+
 def _that_count(versions: Iterable[sa.Row[Any]]) -> list[sa.Row[Any]]:
     """Choose among the versions of one instance, given oldest first."""
     rows = list(versions)
@@ -255,9 +270,9 @@ def _done_with(state: str, now: datetime) -> dict[str, Any]:
 
 
 def _leased(row: sa.Row[Any]) -> Commitment:
-    shared: dict[str, str] = {}  # of thousands of references few have another SOP Class
-    pairs = json.loads(row.reference_list)
-    references = tuple(Reference(shared.setdefault(sop_class, sop_class), uid) for sop_class, uid in pairs)
+    shared: dict[str, str] = {}  # thousands of references have few SOP Classes, studies and series
+    written = json.loads(row.reference_list)
+    references = tuple(Reference(*(shared.setdefault(uid, uid) for uid in uids)) for uids in written)
     results = tuple(FailureReason(code) if code else None for code in json.loads(row.results or "[]"))
     requester = Requester(row.site, row.ae_title, row.address)
     requested_at, own_only = moment(row.requested_at), bool(row.own_only)

@@ -6,9 +6,7 @@ The node reads the images back from the disk, as for an N-ACTION (docs/adr/0016)
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
-import msgspec
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
@@ -16,9 +14,10 @@ from starlette.responses import Response
 from backup_scp.dicom.uids import is_like_uid
 from backup_scp.errors import DuplicateTransaction
 from backup_scp.machine import clock
-from backup_scp.ports import Commitment, CommitmentRequest, Reference, Requester
+from backup_scp.ports import Commitment, CommitmentRequest, Requester
 from backup_scp.services.permissions import Right
 from backup_scp.web import media_types
+from backup_scp.web.dicomweb.referenced_instances import read_references, studies
 from backup_scp.web.dicomweb.request_body import LIMITS, require_plain, whole_body
 from backup_scp.web.dicomweb.response_module import OFFERS, ModelElement, encoded, failure_reason, reference, sequence
 from backup_scp.web.media_types import DICOM_JSON, JSON, Offer
@@ -51,7 +50,7 @@ async def request_commitment(request: Request, stores: Stores) -> Response:
         JSON,
     ):
         raise Problem(415, f"Send the request as {DICOM_JSON}")
-    references = _references(await whole_body(request, LIMITS, MOST_BYTES))
+    references = await run_in_threadpool(read_references, await whole_body(request, LIMITS, MOST_BYTES))
     requester = Requester("", "", request.scope["caller"].address)
     asked = CommitmentRequest(transaction_uid, references, requester, clock.now())
     try:
@@ -89,45 +88,19 @@ def _transaction(request: Request) -> str:
     return uid
 
 
-def _references(body: bytes) -> tuple[Reference, ...]:
-    """Read a Storage Commitment Request Module (PS3.18 J.1)."""
-    try:
-        read = msgspec.json.decode(body)
-        module = read[0] if isinstance(read, list) and len(read) == 1 else read
-        if "00081110" in module and "00081199" not in module:
-            raise Problem(400, "List the images in a Referenced SOP Sequence (0008,1199), not by study")
-        references = tuple(
-            Reference(_uid(item, "00081150"), _uid(item, "00081155")) for item in module["00081199"]["Value"]
-        )
-    except (msgspec.DecodeError, UnicodeError, RecursionError, LookupError, TypeError):
-        raise _malformed() from None
-    if not references:
-        raise _malformed()
-    return references
-
-
-def _uid(item: Any, tag: str) -> str:
-    uid = item[tag]["Value"][0]
-    if not isinstance(uid, str) or not is_like_uid(uid):
-        raise TypeError
-    return uid
-
-
-def _malformed() -> Problem:
-    return Problem(
-        400,
-        "The body is no Storage Commitment Request in DICOM JSON: it needs a Referenced SOP Sequence (0008,1199) whose "
-        "items have Referenced SOP Class UID (0008,1150) and Referenced SOP Instance UID (0008,1155)",
-    )
-
-
 def _module(found: Commitment) -> Iterator[ModelElement]:
-    """Yield the Storage Commitment Response Module (PS3.18 J.2)."""
+    """Yield the Storage Commitment Response Module (PS3.18 J.2): instances as the request listed them."""
     results = list(zip(found.request.references, found.results, strict=True))
-    if committed := [reference(*each) for each, reason in results if reason is None]:
+    alone = [each for each in results if not each[0].study_instance_uid]
+    if committed := [reference(*each[:2]) for each, reason in alone if reason is None]:
         yield sequence("ReferencedSOPSequence", committed)
-    if failed := [[*reference(*each), failure_reason(reason)] for each, reason in results if reason is not None]:
+    if failed := [[*reference(*each[:2]), failure_reason(reason)] for each, reason in alone if reason is not None]:
         yield sequence("FailedSOPSequence", failed)
+    by_study = [each for each in results if each[0].study_instance_uid]
+    if committed_by_study := [each for each in by_study if each[1] is None]:
+        yield studies("ReferencedStudySequence", committed_by_study)
+    if failed_by_study := [each for each in by_study if each[1] is not None]:
+        yield studies("FailedStudySequence", failed_by_study)
 
 
 ROUTES = (

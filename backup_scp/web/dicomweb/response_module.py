@@ -13,12 +13,19 @@ OFFERS = (Offer(DICOM_JSON), Offer(DICOM_XML), Offer(JSON))
 
 _ATTRIBUTES = {
     "FailedSOPSequence": (0x00081198, "SQ"),
+    "FailedStudySequence": (0x0008119B, "SQ"),
     "FailureReason": (0x00081197, "US"),
     "OtherFailuresSequence": (0x0008119A, "SQ"),
+    "ReferencedInstanceSequence": (0x0008114A, "SQ"),
+    "ReferencedInstancesBySOPClassSequence": (0x00081112, "SQ"),
     "ReferencedSOPClassUID": (0x00081150, "UI"),
     "ReferencedSOPInstanceUID": (0x00081155, "UI"),
     "ReferencedSOPSequence": (0x00081199, "SQ"),
+    "ReferencedSeriesSequence": (0x00081115, "SQ"),
+    "ReferencedStudySequence": (0x00081110, "SQ"),
     "RetrieveURL": (0x00081190, "UR"),
+    "SeriesInstanceUID": (0x0020000E, "UI"),
+    "StudyInstanceUID": (0x0020000D, "UI"),
 }
 
 
