@@ -306,6 +306,22 @@ class TestFaults:
         assert len(listed(folder)) == len(made.items) - 2
         assert checked(folder).returncode == 0
 
+    @pytest.mark.parametrize("position", [0, 140, -1])
+    def test_each_byte_that_comes_back_is_compared(self, folder, made, monkeypatch, position):
+        flush = RootFolder.flush
+
+        def change(root):
+            flush(root)
+            for path in (folder / "BACKUPSC/TEMP").glob("*/00000001"):
+                content = bytearray(path.read_bytes())
+                content[position] ^= 1
+                path.write_bytes(content)
+
+        monkeypatch.setattr(RootFolder, "flush", change)
+        with open_drive(folder) as drive:
+            results = list(drive.put(made.items, made.read))
+        assert [result.number for result in results if not result.stored] == [1]
+
     def test_a_file_too_large_for_the_file_system_fails_alone(self, folder, made, monkeypatch):
         write, large = os.write, made.add(encode(dx(study="99", PixelData=bytes(3 << 20))))
 

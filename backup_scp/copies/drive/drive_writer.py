@@ -8,17 +8,25 @@ import re
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import BinaryIO, NamedTuple, Self
 
-from xxhash import xxh3_128
-
-from backup_scp.copies.drive.drive_batch import CHUNK_BYTES, Copier, FileDigests, NewFile, digest_of, uncached
+from backup_scp.copies.drive.drive_batch import (
+    CHUNK_BYTES,
+    DigestOfFile,
+    FileDigests,
+    NewFile,
+    copy_from,
+    read_back,
+    uncached,
+)
 from backup_scp.copies.drive.drive_catalog import MANIFEST, Entry, Image, encode, entry_of, image_of
 from backup_scp.copies.drive.drive_names import file_names, folder_of, month_of
 from backup_scp.dicom.sop_instance import SOPInstance
 from backup_scp.errors import Damaged, DestinationUnavailable
+from backup_scp.machine.medium import aligned
 from backup_scp.machine.process_lock import Lock
 from backup_scp.machine.root_folder import READ, RootFolder
 from backup_scp.ports import ArchivedFile, CopyItem, CopyResult, StoredCopy
@@ -31,7 +39,8 @@ TEMPORARY = f"{OWN}/TEMP"
 
 _NEW_LIST = re.compile(r"SHA256_([0-9A-Z_]+-[0-9]+)_[0-9A-F]{8}\.TXT")
 _TOO_LARGE = frozenset({errno.EOVERFLOW, errno.EINVAL})
-_LARGE_BYTES = 2 << 30
+_LARGE_BYTES = 256 << 10  # of less, many are written by the flush together
+_TOO_LARGE_BYTES = 2 << 30
 _MOST_FILES = 256
 _MOST_BYTES = 64 << 20  # a batch is read back while the next one is written
 _TRIES = 5
@@ -48,6 +57,7 @@ class _Written:
     folder: str
     temporary: str
     path: str
+    data_set_offset: int
     digests: FileDigests
 
 
@@ -95,10 +105,10 @@ class TemporaryFolder:
 
 
 class _ReadBack(NamedTuple):
-    """A flushed batch, and for each image whether the drive returns what was written."""
+    """A flushed batch, and for each image the SHA-256 of its file; empty when the drive returns other bytes."""
 
     batch: list[_Written]
-    are_intact: Future[list[bool]]
+    sha256: Future[list[str]]
 
 
 class DriveWriter:
@@ -112,7 +122,7 @@ class DriveWriter:
 
     def __init__(self, root: RootFolder) -> None:
         self._root = root
-        self._copier = Copier()
+        self._buffer = aligned(CHUNK_BYTES)
         self._reader = ThreadPoolExecutor(1, "drive read back")
         self._read_back: _ReadBack | None = None
         self._batch: list[_Written] = []
@@ -126,7 +136,6 @@ class DriveWriter:
 
     def __exit__(self, *exc: object) -> None:
         self._reader.shutdown(cancel_futures=True)
-        self._copier.close()
         self._temporary.close()
 
     def put(self, item: CopyItem, original: Callable[[], ArchivedFile]) -> Iterator[CopyResult]:
@@ -167,13 +176,14 @@ class DriveWriter:
             image = image_of(instance, file)
             folder = folder_of(instance, file.arrival.received_at)
             if found := self._there(source, file, instance, folder):
-                return _Written(item, instance, image, folder, "", *found)
+                path, digests = found
+                return _Written(item, instance, image, folder, "", path, file.data_set_offset, digests)
             self._require_room(file)
             source.seek(0)
             temporary = self._temporary.new_name()
-            with NewFile(self._root, temporary) as target:
-                digests = self._copier.copy_from(source, file, target.write)
-        return _Written(item, instance, image, folder, temporary, "", digests)
+            with NewFile(self._root, temporary, is_large=file.size_bytes >= _LARGE_BYTES) as target:
+                digests = copy_from(source, file, target.write, self._buffer)
+        return _Written(item, instance, image, folder, temporary, "", file.data_set_offset, digests)
 
     def _there(
         self, source: BinaryIO, file: ArchivedFile, instance: SOPInstance, folder: str
@@ -195,7 +205,7 @@ class DriveWriter:
             uncached(descriptor)
             source.seek(0)
             with os.fdopen(descriptor, "rb", closefd=False) as there:
-                return self._copier.copy_from(source, file, lambda chunk: _require_same(there, chunk))
+                return copy_from(source, file, lambda chunk: _require_same(there, chunk), self._buffer)
         except (_Differs, OSError):
             return None  # damaged, or another version's: it stays, and ours gets the next name
         finally:
@@ -222,19 +232,19 @@ class DriveWriter:
         self._root.uncache_device()
         self._require_here()
         if batch:
-            self._read_back = _ReadBack(batch, self._reader.submit(self._are_intact, batch))
+            self._read_back = _ReadBack(batch, self._reader.submit(self._sha256_of, batch))
         yield from results
 
     def _keep(self, before: _ReadBack) -> list[CopyResult]:
         """Name and list what was read back intact; the next flush makes names and lists durable."""
         results: list[CopyResult] = []
         entries: dict[str, list[Entry]] = {}
-        for written, is_intact in zip(before.batch, before.are_intact.result(), strict=True):
-            if is_intact:
+        for written, file_sha256 in zip(before.batch, before.sha256.result(), strict=True):
+            if file_sha256:
                 path = written.path or self._name(written)
-                entry = entry_of(path, written.digests.sha256, written.instance, written.image)
+                entry = entry_of(path, file_sha256, written.instance, written.image)
                 entries.setdefault(month_of(path), []).append(entry)
-                stored = StoredCopy(path, written.digests.sha256, written.digests.size_bytes)
+                stored = StoredCopy(path, file_sha256, written.digests.size_bytes)
                 results.append(CopyResult(written.item.number, stored))
             else:
                 error = "The drive returns other bytes than were written to it: try another drive"
@@ -246,20 +256,26 @@ class DriveWriter:
         if not self._root.is_here():
             raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
 
-    def _are_intact(self, batch: Sequence[_Written]) -> list[bool]:
-        buffer = memoryview(bytearray(CHUNK_BYTES))
-        return [self._is_intact(written, buffer) for written in batch]
+    def _sha256_of(self, batch: Sequence[_Written]) -> list[str]:
+        """Read a batch back and compare it; see ``_ReadBack``."""
+        buffer = aligned(CHUNK_BYTES)
+        return [self._sha256_if_intact(written, buffer) for written in batch]
 
-    def _is_intact(self, written: _Written, buffer: memoryview) -> bool:
+    def _sha256_if_intact(self, written: _Written, buffer: memoryview) -> str:
         name = written.temporary or written.path
+        found, whole = DigestOfFile(written.data_set_offset, written.digests.data_set), sha256()
         try:
-            intact = digest_of(self._root, name, xxh3_128(), buffer) == written.digests.xxh3_128
+            with closing(read_back(self._root, name, buffer, written.digests.size_bytes)) as chunks:
+                for chunk in chunks:
+                    found.update(chunk)
+                    whole.update(chunk)
         except OSError:
             self._require_here()
-            intact = False
-        if not intact and written.temporary:
+        if found.digests == written.digests:
+            return whole.hexdigest()
+        if written.temporary:
             self._root.remove(written.temporary)
-        return intact
+        return ""
 
     def _name(self, written: _Written) -> str:
         """Give an image its name; a name that is taken stays its owner's."""
@@ -290,7 +306,7 @@ class DriveWriter:
 
 def _is_too_large(error: OSError, size_bytes: int) -> bool:
     """Tell whether a file system says that a file is longer than it can hold; drivers do so in several ways."""
-    return error.errno == errno.EFBIG or (error.errno in _TOO_LARGE and size_bytes >= _LARGE_BYTES)
+    return error.errno == errno.EFBIG or (error.errno in _TOO_LARGE and size_bytes >= _TOO_LARGE_BYTES)
 
 
 def new_list_name(month: str) -> str:
