@@ -16,6 +16,7 @@ from typing import IO, Any
 import msgspec
 
 from backup_scp.errors import BackupSCPError, InvalidSettings, Unavailable
+from backup_scp.machine.disk_cache import DiskCache
 from backup_scp.machine.priority import lower_priority
 from backup_scp.node.opening import OpenStores
 from backup_scp.node.recovering import ReadingCopies
@@ -34,6 +35,7 @@ from backup_scp.web.web_server import WebServer
 
 _END_S = 15.0  # after the node's end, for a request that does not end
 _LEAST_TOKEN = 24
+_CACHE_BYTES = 512_000_000
 
 
 class _ToTheNode(logging.Handler):
@@ -94,6 +96,7 @@ def _serve(start: Start, messages: _ToTheNode) -> None:
             InventoryOfAll(storage.archive, storage.index),
             storage.index.record_verification,
             index_is_embedded=settings.index_is_embedded,
+            cache=DiskCache(settings.home / "cache", _CACHE_BYTES, settings.archive.reserve_bytes + _CACHE_BYTES),
         )
         pages = PageSources(stores, lambda: backup_state(settings, storage), storage.index, settings.remotes)
         server = WebServer(application(stores, options, pages=pages), options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from backup_scp.machine.disk_cache import DiskCache
 from backup_scp.ports import Commitments, IndexReader, ReadableArchive, VerificationResult
 from backup_scp.services.delivery import RecordVerification
 from backup_scp.services.ingest import Ingest
@@ -36,6 +37,8 @@ class Stores:
         Records which files were found damaged: ``Index.record_verification``.
     index_is_embedded
         Whether the index is a file: a lookup then waits for no other computer.
+    cache
+        Keeps what can be made again; None without one.
     files
         Reads parts of stored files; every byte is compared.
     """
@@ -47,6 +50,7 @@ class Stores:
     inventory: InventoryOfAll
     record: RecordVerification = _leave
     index_is_embedded: bool = False
+    cache: DiskCache | None = None
     files: VerifiedFiles = field(init=False)
 
     def __post_init__(self) -> None:

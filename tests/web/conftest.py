@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from backup_scp.machine.disk_cache import DiskCache
 from backup_scp.services.ingest import Ingest
 from backup_scp.services.inventory_listing import InventoryOfAll
 from backup_scp.web.app import application
@@ -26,7 +27,7 @@ def stored(tmp_path) -> Iterator[Stored]:
         yield stored
 
 
-def stores_of(stored: Stored) -> Stores:
+def stores_of(stored: Stored, cache: DiskCache | None = None) -> Stores:
     """Return what handlers use, on this archive and index."""
     return Stores(
         stored.index,
@@ -36,6 +37,7 @@ def stores_of(stored: Stored) -> Stores:
         InventoryOfAll(stored.archive, stored.index),
         stored.index.record_verification,
         index_is_embedded=True,
+        cache=cache,
     )
 
 
@@ -46,10 +48,14 @@ def stores_of_index(index: Any) -> Stores:
 
 
 def client_of(
-    stored: Stored, options: WebOptions | None = None, address: str = "127.0.0.1", base: str = BASE
+    stored: Stored,
+    options: WebOptions | None = None,
+    address: str = "127.0.0.1",
+    base: str = BASE,
+    cache: DiskCache | None = None,
 ) -> TestClient:
     """Return a client; its paths are below ``/dicom-web``."""
-    app = application(stores_of(stored), options or WebOptions())
+    app = application(stores_of(stored, cache), options or WebOptions())
     client = TestClient(app, base_url=base, client=(address, 50000), follow_redirects=False)
     client.headers["accept"] = "*/*"
     return client

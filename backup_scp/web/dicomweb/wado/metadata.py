@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from starlette.requests import Request
@@ -20,6 +20,7 @@ from backup_scp.services.permissions import Right
 from backup_scp.web import media_types
 from backup_scp.web.byte_ranges import not_modified
 from backup_scp.web.dicomweb.wado import resources
+from backup_scp.web.dicomweb.wado.kept_metadata import InstanceText, json_array
 from backup_scp.web.dicomweb.wado.plain_data_set import plain
 from backup_scp.web.media_types import DICOM_JSON, DICOM_XML, JSON, MULTIPART, Offer
 from backup_scp.web.multipart_writer import MultipartWriter
@@ -44,23 +45,15 @@ def metadata(request: Request, stores: Stores) -> Response:
         return unchanged
     if offer.root:
         writer = MultipartWriter(DICOM_XML)
-        texts = _in_order(request, stores, held, IN_XML)
-        return StreamedResponse(gathered(_multipart(writer, texts)), writer.content_type, headers={"etag": f"W/{tag}"})
-    texts = _in_order(request, stores, held, IN_JSON)
-    return StreamedResponse(gathered(_array(texts)), offer.name, headers={"etag": tag})
+        parts = _multipart(writer, _in_order(stores, held, IN_XML, base_of(request)))
+        return StreamedResponse(gathered(parts), writer.content_type, headers={"etag": f"W/{tag}"})
+    parts = json_array(stores.cache, held, base_of(request), lambda base: _in_order(stores, held, IN_JSON, base))
+    return StreamedResponse(parts, offer.name, headers={"etag": tag})
 
 
-def _array(texts: Iterator[str]) -> Iterator[bytes]:
-    before = "["
-    for text in texts:
-        yield f"{before}{text}".encode("utf-8", "replace")
-        before = ","
-    yield b"]"
-
-
-def _multipart(writer: MultipartWriter, texts: Iterator[str]) -> Iterator[bytes]:
-    for text in texts:
-        yield writer.head(DICOM_XML) + document(text)
+def _multipart(writer: MultipartWriter, texts: Iterable[InstanceText]) -> Iterator[bytes]:
+    for one in texts:
+        yield writer.head(DICOM_XML) + document(one.text)
     yield writer.end()
 
 
@@ -82,14 +75,16 @@ class _HeaderPool:
 _readers = _HeaderPool()
 
 
-def _in_order(request: Request, stores: Stores, held: Sequence[StoredVersion], model: ModelText) -> Iterator[str]:
+def _in_order(
+    stores: Stores, held: Sequence[StoredVersion], model: ModelText, base: str
+) -> Generator[InstanceText, None, None]:
     """Yield the text of each instance; some are read ahead."""
-    uris = (f"{resources.uri_of(request, one)}/bulkdata/" for one in held)
+    uris = (f"{base}{resources.path_of(one)}/bulkdata/" for one in held)
     if len(held) == 1:
         yield _text(stores, held[0], model, next(uris))
         return
     waiting = zip(held, uris, strict=True)
-    begun: deque[Future[str]] = deque()
+    begun: deque[Future[InstanceText]] = deque()
     try:
         while True:
             for one, uri in waiting:
@@ -104,18 +99,19 @@ def _in_order(request: Request, stores: Stores, held: Sequence[StoredVersion], m
             each.cancel()
 
 
-def _text(stores: Stores, held: StoredVersion, model: ModelText, bulk_uri: str) -> str:
+def _text(stores: Stores, held: StoredVersion, model: ModelText, bulk_uri: str) -> InstanceText:
     with resources.opened(stores, held) as file:
+        is_of_version = file.held.sha256 == held.sha256
         try:
             with plain(file) as data_set:
                 text = data_set_text(
                     data_set.read_at, data_set.size_bytes, data_set.transfer_syntax_uid, model, bulk_uri
                 )
         except InstanceRefused:  # deflated, and cannot be inflated
-            return model.item(_identity(held, model))
+            return InstanceText(model.item(_identity(held, model)), is_of_version)
     if not text.is_whole and not any("00080018" in element[:40] for element in text.elements):
-        return model.item(_identity(held, model))  # bytes that are no Data Set
-    return model.item(text.elements)
+        return InstanceText(model.item(_identity(held, model)), is_of_version)  # bytes that are no Data Set
+    return InstanceText(model.item(text.elements), is_of_version)
 
 
 def _identity(held: StoredVersion, model: ModelText) -> Iterator[str]:

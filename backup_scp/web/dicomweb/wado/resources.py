@@ -79,8 +79,12 @@ def opened(stores: Stores, held: StoredVersion) -> VerifiedFile:
 
 def uri_of(request: Request, held: StoredVersion) -> str:
     """Return the URI of an instance."""
-    uids = held.study_instance_uid, held.series_instance_uid, held.sop_instance_uid
-    return "{}/studies/{}/series/{}/instances/{}".format(base_of(request), *uids)
+    return f"{base_of(request)}{path_of(held)}"
+
+
+def path_of(held: StoredVersion) -> str:
+    """Return the path of an instance below the base of the service."""
+    return f"/studies/{held.study_instance_uid}/series/{held.series_instance_uid}/instances/{held.sop_instance_uid}"
 
 
 def etag(held: Iterable[StoredVersion], representation: str) -> str:
