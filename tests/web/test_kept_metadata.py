@@ -36,10 +36,11 @@ def lose(stored) -> None:
 
 
 def test_kept_metadata_is_the_same_and_needs_no_file(stored, make_client, keeping, tmp_path):
-    samples = put_all(stored, one_of_each())
-    path = f"/studies/{samples[0].dataset().StudyInstanceUID}/metadata"
+    put_all(stored, [*ct_series(3), *ct_series(2, series="7")])
+    path = f"/studies/{ct_series(1)[0].StudyInstanceUID}/metadata"
     expected, first = make_client().get(path), keeping.get(path)
-    assert kept(tmp_path) == 1
+    assert len(first.json()) == 5
+    assert kept(tmp_path) == 2, "each series alone"
     lose(stored)
     again = keeping.get(path)
     assert expected.content == first.content == again.content
@@ -64,6 +65,22 @@ def test_a_study_that_has_grown_is_not_answered_by_what_was_kept(stored, keeping
     put_all(stored, ct_series(3))
     assert len(keeping.get(path).json()) == 3
     assert len(keeping.get(path).json()) == 3
+
+
+def test_a_series_and_its_study_share_what_is_kept(stored, keeping, tmp_path):
+    put_all(stored, [*ct_series(3), *ct_series(2, series="7")])
+    ds = ct_series(1)[0]
+    of_study = keeping.get(f"/studies/{ds.StudyInstanceUID}/metadata").json()
+    lose(stored)
+    of_series = keeping.get(f"/studies/{ds.StudyInstanceUID}/series/{ds.SeriesInstanceUID}/metadata").json()
+    assert of_series == [each for each in of_study if each["0020000E"]["Value"] == [ds.SeriesInstanceUID]]
+    assert kept(tmp_path) == 2
+
+
+def test_studies_of_many_series_are_the_same_with_a_cache(stored, make_client, keeping):
+    samples = put_all(stored, one_of_each())
+    path = f"/studies/{samples[0].dataset().StudyInstanceUID}/metadata"
+    assert keeping.get(path).json() == keeping.get(path).json() == make_client().get(path).json()
 
 
 def test_other_forms_come_from_the_files(stored, keeping, tmp_path):

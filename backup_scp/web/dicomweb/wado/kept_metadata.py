@@ -1,6 +1,6 @@
-"""Keep the metadata of a study or series as it was sent, and send it again without opening its files (docs/adr/0051).
+"""Keep the metadata of a series as it was sent, and send it again without opening its files (docs/adr/0051).
 
-The key has the digest of every Data Set, so that what is kept is true as long as the study holds these; a study that
+The key has the digest of every Data Set, so that what is kept is true as long as the series holds these; a series that
 grows gets another key.  The text has marks where the base URI of the service stands.
 """
 
@@ -10,6 +10,7 @@ import secrets
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import sha256
+from itertools import groupby
 from json.encoder import encode_basestring
 from typing import NamedTuple
 
@@ -41,74 +42,76 @@ class InstanceText(NamedTuple):
     is_of_version: bool
 
 
-Texts = Callable[[str], Iterable[InstanceText]]
-"""Writes the text of each instance, with this as base URI of the service."""
+Texts = Callable[[Sequence[StoredVersion], str], Iterable[InstanceText]]
+"""Writes the text of each of these versions, with this as base URI of the service."""
 
 
 def json_array(cache: DiskCache | None, held: Sequence[StoredVersion], base: str, texts: Texts) -> Iterator[bytes]:
     """Yield the JSON array of the metadata of these versions: as it is kept, or else as ``texts`` writes it."""
-    uri = encode_basestring(base)[1:-1].encode("utf-8", "replace")
-    if cache is None or not _is_worth_it(held):
-        token = _token()
-        yield from (part.replace(token, uri) for part in _gathered(_Array(texts(token.decode()))))
-        return
-    key = _key(held)
-    if (kept := cache.get(key)) is not None:
-        yield from _inflated(kept, uri)
-        return
-    token = _token()
-    array, deflated = _Array(texts(token.decode())), _Deflated()
-    for part in _gathered(array):
-        yield part.replace(token, uri)
-        deflated.add(part, token)
-    if array.is_of_versions and (content := deflated.content()):
-        cache.keep(key, content)
+    return map(bytes, gathered(_array(_KeptText(cache, base, texts), held)))
 
 
-def _token() -> bytes:
-    """Return what stands for the base URI while the text is made: nobody can have sent it in a Data Set."""
-    return secrets.token_hex(16).encode()
+def _array(text: _KeptText, held: Iterable[StoredVersion]) -> Iterator[bytes]:
+    before = b"["
+    for _, series in groupby(held, key=lambda one: one.series_instance_uid):
+        for part in text.of(list(series)):
+            yield before + part if before else part
+            before = b""
+        before = b","
+    yield b"]"
 
 
-class _Array:
-    """The parts of a JSON array; they end with a text."""
+class _KeptText:
+    """Writes the instances of one series after the other, separated by commas."""
 
-    def __init__(self, texts: Iterable[InstanceText]) -> None:
+    def __init__(self, cache: DiskCache | None, base: str, texts: Texts) -> None:
+        self._cache = cache
         self._texts = texts
-        self.is_of_versions = True
+        self._uri = encode_basestring(base)[1:-1].encode("utf-8", "replace")
+        self._token = secrets.token_hex(16)  # stands for the URI meanwhile: nobody can have sent it in a Data Set
 
-    def __iter__(self) -> Iterator[bytes]:
-        before = "["
-        for one in self._texts:
-            self.is_of_versions = self.is_of_versions and one.is_of_version
-            yield f"{before}{one.text}".encode("utf-8", "replace")
+    def of(self, series: Sequence[StoredVersion]) -> Iterator[bytes]:
+        """Yield the text of a series; never an empty part."""
+        token = self._token.encode()
+        if self._cache is None or not _is_worth_it(series):
+            yield from (part.replace(token, self._uri) for part, _ in self._made(series))
+            return
+        key = _key(series)
+        if (kept := self._cache.get(key)) is not None:
+            yield from _inflated(kept, self._uri)
+            return
+        deflated, is_true = _Deflated(), True
+        for part, is_of_version in self._made(series):
+            yield part.replace(token, self._uri)
+            deflated.add(part.replace(token, _MARK))
+            is_true = is_true and is_of_version
+        if is_true and (content := deflated.content()):
+            self._cache.keep(key, content)
+
+    def _made(self, series: Sequence[StoredVersion]) -> Iterator[tuple[bytes, bool]]:
+        before = ""
+        for one in self._texts(series, self._token):
+            yield f"{before}{one.text}".encode("utf-8", "replace"), one.is_of_version
             before = ","
-        yield b"]"
 
 
 class _Deflated:
-    """What is to be kept, compressed; None when it has become too long."""
+    """What is to be kept, compressed."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
         self._size = 0
         self._deflate = zlib.compressobj(_FASTEST)
-        self._can_be_kept = True
 
-    def add(self, part: bytes, token: bytes) -> None:
-        """Add a part, with marks in place of the token."""
-        self._can_be_kept = self._can_be_kept and self._size <= _MOST_BYTES
-        if self._can_be_kept:
-            self._parts.append(self._deflate.compress(part.replace(token, _MARK)))
+    def add(self, part: bytes) -> None:
+        """Add a part, unless it has become too long."""
+        if self._size <= _MOST_BYTES:
+            self._parts.append(self._deflate.compress(part))
             self._size += len(self._parts[-1])
 
     def content(self) -> bytes | None:
-        """Return all of it."""
-        return b"".join([*self._parts, self._deflate.flush()]) if self._can_be_kept else None
-
-
-def _gathered(array: _Array) -> Iterator[bytes]:
-    return map(bytes, gathered(iter(array)))
+        """Return all of it; None when it is too long."""
+        return b"".join([*self._parts, self._deflate.flush()]) if self._size <= _MOST_BYTES else None
 
 
 def _inflated(kept: bytes, uri: bytes) -> Iterator[bytes]:

@@ -47,7 +47,11 @@ def metadata(request: Request, stores: Stores) -> Response:
         writer = MultipartWriter(DICOM_XML)
         parts = _multipart(writer, _in_order(stores, held, IN_XML, base_of(request)))
         return StreamedResponse(gathered(parts), writer.content_type, headers={"etag": f"W/{tag}"})
-    parts = json_array(stores.cache, held, base_of(request), lambda base: _in_order(stores, held, IN_JSON, base))
+
+    def texts(series: Sequence[StoredVersion], base: str) -> Iterator[InstanceText]:
+        return _in_order(stores, series, IN_JSON, base)
+
+    parts = json_array(stores.cache, held, base_of(request), texts)
     return StreamedResponse(parts, offer.name, headers={"etag": tag})
 
 
