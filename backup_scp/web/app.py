@@ -25,6 +25,7 @@ from backup_scp.web.pages.page_table import page_routes
 from backup_scp.web.problems import problem_of, response_of
 from backup_scp.web.route import Route
 from backup_scp.web.stores import Stores
+from backup_scp.web.viewer.viewer_files import viewer_paths
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -50,7 +51,6 @@ def application(
         by_path.setdefault(route.path, []).append(route)
     paths = [_path_route(path, own, routes, stores) for path, own in by_path.items()]
     frame = PageFrame(pages) if pages is not None else None
-    every = [*paths, *(page_routes(frame) if frame is not None else ())]
 
     def answer(request: Request, error: Exception) -> Response:
         problem = problem_of(error)
@@ -60,6 +60,7 @@ def application(
     async def answer_http(request: Request, error: Exception) -> Response:
         return answer(request, error)
 
+    every = [*paths, *(page_routes(frame) if frame is not None else ()), *viewer_paths(answer)]
     others = Starlette(routes=every, exception_handlers={HTTPException: answer_http})
     others.router.redirect_slashes = False  # its address would be the Host header's
     return AccessGate(

@@ -1,0 +1,1 @@
+"""The viewer's page, built from ``viewer/`` (docs/adr/0054)."""

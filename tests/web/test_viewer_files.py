@@ -1,0 +1,103 @@
+"""The viewer's files: found, cached, compressed, guarded; and what is said when they were not built."""
+
+from __future__ import annotations
+
+import gzip
+
+import pytest
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+
+from backup_scp.web.callers import AccessGate, WebAccess
+from backup_scp.web.options import WebOptions
+from backup_scp.web.problems import problem_of, response_of
+from backup_scp.web.viewer.viewer_files import VIEWER_PATH, viewer_paths
+
+SCRIPT = b"export const answer = 42\n" * 9
+HOST = "http://127.0.0.1:8042"
+
+
+@pytest.fixture
+def built(tmp_path):
+    assets = tmp_path / "built" / "assets"
+    assets.mkdir(parents=True)
+    (tmp_path / "built" / "index.html").write_text("<!doctype html><title>Viewer</title>")
+    (assets / "page-AbC1.js").write_bytes(SCRIPT)
+    (assets / "page-AbC1.js.gz").write_bytes(gzip.compress(SCRIPT))
+    (assets / "codec-9.wasm").write_bytes(b"\0asm")
+    (tmp_path / "secret.js").write_text("not of the viewer")
+    return tmp_path / "built"
+
+
+def client_of(folder, address="127.0.0.1"):
+    routes = viewer_paths(lambda _, error: response_of(problem_of(error)), folder)
+    app = AccessGate(Starlette(routes=routes), WebAccess(WebOptions()), lambda _, problem: response_of(problem))
+    return TestClient(app, base_url=HOST, client=(address, 50000), follow_redirects=False)
+
+
+def test_the_page_may_talk_to_the_node_alone(built):
+    answer = client_of(built).get(VIEWER_PATH + "?StudyInstanceUIDs=1.2.3")
+
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/html")
+    policy = dict(part.strip().split(" ", 1) for part in answer.headers["content-security-policy"].split(";"))
+    assert policy["default-src"] == "'none'"
+    assert policy["script-src"] == "'self' 'wasm-unsafe-eval'"
+    assert policy["style-src"] == policy["connect-src"] == policy["worker-src"] == "'self'"
+    assert "no-cache" in answer.headers["cache-control"]
+
+
+def test_a_script_is_kept_by_the_browser_and_is_sent_compressed(built):
+    client = client_of(built)
+
+    answer = client.get(VIEWER_PATH + "assets/page-AbC1.js", headers={"accept-encoding": "gzip, br"})
+
+    assert answer.content == SCRIPT
+    assert answer.headers["content-encoding"] == "gzip"
+    assert answer.headers["content-type"].startswith("text/javascript")
+    assert "immutable" in answer.headers["cache-control"]
+    plain = client.get(VIEWER_PATH + "assets/page-AbC1.js", headers={"accept-encoding": "identity"})
+    assert plain.content == SCRIPT
+    assert "content-encoding" not in plain.headers
+    assert plain.headers["etag"] != answer.headers["etag"]
+    unchanged = client.get(
+        VIEWER_PATH + "assets/page-AbC1.js",
+        headers={"if-none-match": plain.headers["etag"], "accept-encoding": "identity"},
+    )
+    assert (unchanged.status_code, unchanged.content) == (304, b"")
+
+
+def test_webassembly_has_its_type(built):
+    assert client_of(built).get(VIEWER_PATH + "assets/codec-9.wasm").headers["content-type"] == "application/wasm"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../secret.js", "assets/../../secret.js", "assets/%2e%2e/%2e%2e/secret.js", "source.sha256", "assets/none.js"],
+)
+def test_nothing_else_is_served(built, name):
+    (built / "source.sha256").write_text("00")
+    answer = client_of(built).get(VIEWER_PATH + name)
+    assert answer.status_code == 404
+    assert b"not of the viewer" not in answer.content
+
+
+def test_without_its_slash_the_page_is_found(built):
+    answer = client_of(built).get("/viewer?StudyInstanceUIDs=1.2")
+    assert (answer.status_code, answer.headers["location"]) == (308, "viewer/?StudyInstanceUIDs=1.2")
+
+
+def test_from_elsewhere_nothing_is_shown(built):
+    for name in ("", "assets/page-AbC1.js"):
+        assert client_of(built, "192.0.2.7").get(VIEWER_PATH + name).status_code == 401
+
+
+def test_a_page_that_was_not_built_says_how_to_build_it(tmp_path):
+    answer = client_of(tmp_path / "missing").get(VIEWER_PATH)
+    assert answer.status_code == 503
+    assert "make viewer-page" in answer.json()["detail"]
+
+
+def test_the_application_serves_it(web):
+    web.base_url = HOST
+    assert web.get(VIEWER_PATH).status_code in {200, 503}

@@ -1,0 +1,1 @@
+"""The viewer's source, and what builds it."""

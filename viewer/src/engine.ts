@@ -1,0 +1,99 @@
+// cornerstone's engine and tools, set up once.
+
+import { RenderingEngine, cache, init as initCore, setUseCPURendering } from "@cornerstonejs/core";
+import { init as initLoader } from "@cornerstonejs/dicom-image-loader";
+import * as tools from "@cornerstonejs/tools";
+
+import { loadedImage, registerLoader } from "./loader";
+import { STRINGS } from "./strings";
+import { spacingOf } from "./study";
+
+const CACHE_BYTES = 1 << 30;
+const GROUP = "tools";
+const SOFTWARE = /swiftshader|llvmpipe|softpipe|software|basic render/i;
+
+export const ENGINE = "engine";
+
+const TOOLS = {
+  window: tools.WindowLevelTool,
+  region: tools.WindowLevelRegionTool,
+  zoom: tools.ZoomTool,
+  pan: tools.PanTool,
+  scroll: tools.StackScrollTool,
+  length: tools.LengthTool,
+  angle: tools.AngleTool,
+  magnify: tools.MagnifyTool,
+};
+export type Tool = keyof typeof TOOLS;
+export const TOOL_NAMES = Object.keys(TOOLS) as Tool[];
+
+/** Starts the engine: on the graphics card, or on the processor where there is none. */
+export function startEngine(): RenderingEngine {
+  initCore();
+  const wanted = new URLSearchParams(location.search).get("rendering");
+  const isSlow = SOFTWARE.test(graphicsCard());
+  if (wanted !== "gpu" && (isSlow || wanted === "cpu")) setUseCPURendering(true);
+  cache.setMaxCacheSize(CACHE_BYTES);
+  initLoader({ maxWebWorkers: Math.max(1, Math.min(4, (navigator.hardwareConcurrency || 2) - 1)) });
+  tools.init();
+  registerLoader();
+  const group = tools.ToolGroupManager.createToolGroup(GROUP)!;
+  for (const tool of Object.values(TOOLS)) tools.addTool(tool);
+  for (const [name, tool] of Object.entries(TOOLS)) group.addTool(tool.toolName, CONFIGURATIONS[name as Tool] ?? {});
+  return new RenderingEngine(ENGINE);
+}
+
+/** Returns the name of what WebGL draws with. */
+function graphicsCard(): string {
+  const context = document.createElement("canvas").getContext("webgl2");
+  const names = context?.getExtension("WEBGL_debug_renderer_info");
+  const name = names ? String(context!.getParameter(names.UNMASKED_RENDERER_WEBGL)) : "";
+  context?.getExtension("WEBGL_lose_context")?.loseContext();
+  return name;
+}
+
+interface Measured {
+  cachedStats: Record<string, { length?: number; angle?: number }>;
+}
+
+const CONFIGURATIONS: Partial<Record<Tool, object>> = {
+  magnify: { magnifySize: 3, magnifyWidth: 320, magnifyHeight: 320 },
+  length: { getTextLines: (data: Measured, target: string) => lengthText(data.cachedStats[target]?.length, target) },
+  angle: {
+    getTextLines: (data: Measured, target: string) => {
+      const angle = data.cachedStats[target]?.angle;
+      return angle === undefined || Number.isNaN(angle) ? undefined : [STRINGS.degrees(angle)];
+    },
+  },
+};
+
+/** Says a length with its unit, and that the detector's scale is not the patient's. */
+function lengthText(length: number | undefined, target: string): string[] | undefined {
+  if (length === undefined || Number.isNaN(length)) return undefined;
+  const source = loadedImage(target.slice(target.indexOf(":") + 1))?.source;
+  const kind = source ? spacingOf(source.dataSet, source.frame).kind : "none";
+  if (kind === "none") return [STRINGS.pixels(length)];
+  return [kind === "patient" ? STRINGS.millimetres(length) : STRINGS.millimetresAtDetector(length)];
+}
+
+/** Gives the first button or finger to a tool; the others keep theirs: middle pans, right zooms, the wheel scrolls. */
+export function activate(tool: Tool): void {
+  const group = tools.ToolGroupManager.getToolGroup(GROUP)!;
+  const { MouseBindings } = tools.Enums;
+  for (const name of TOOL_NAMES) group.setToolPassive(TOOLS[name].toolName, { removeAllBindings: true });
+  const bindings = new Map<Tool, object[]>([
+    ["pan", [{ mouseButton: MouseBindings.Auxiliary }, { numTouchPoints: 2 }]],
+    ["zoom", [{ mouseButton: MouseBindings.Secondary }]],
+    ["scroll", [{ mouseButton: MouseBindings.Wheel }]],
+  ]);
+  bindings.set(tool, [{ mouseButton: MouseBindings.Primary }, ...(bindings.get(tool) ?? [])]);
+  for (const [name, bound] of bindings) group.setToolActive(TOOLS[name].toolName, { bindings: bound as never });
+}
+
+export function addToTools(viewport: string): void {
+  tools.ToolGroupManager.getToolGroup(GROUP)!.addViewport(viewport, ENGINE);
+}
+
+export function clearMeasurements(): void {
+  tools.annotation.state.removeAllAnnotations();
+}

@@ -1,0 +1,306 @@
+// The viewer's page: the buttons, the list of series, one or two panes.
+
+import type { RenderingEngine } from "@cornerstonejs/core";
+
+import { seriesUrl } from "./dicomweb";
+import { type Tool, TOOL_NAMES, activate, clearMeasurements, startEngine } from "./engine";
+import { element } from "./html";
+import { KeyImages } from "./key_images";
+import { commandOf, keyName } from "./keys";
+import { imageId } from "./loader";
+import { Pane } from "./pane";
+import { PRESETS, contrastOptions } from "./contrast";
+import { print, saveDicom, savePicture } from "./save";
+import { type Command, STRINGS } from "./strings";
+import type { Series, Source, Study } from "./study";
+
+const GROUPS: [string, Command[]][] = [
+  [STRINGS.tools, TOOL_NAMES],
+  [STRINGS.view, ["fit", "actual", "invert", "rotateLeft", "rotateRight", "flipHorizontal", "flipVertical", "reset", "clear"]],
+  [STRINGS.images, ["previous", "next", "cine", "key", "layout"]],
+  [STRINGS.output, ["print", "jpeg", "png", "dicom", "help"]],
+];
+
+export class Page {
+  #engine: RenderingEngine;
+  #panes: Pane[] = [];
+  #active!: Pane;
+  #studies: Study[] = [];
+  #buttons = new Map<Command, HTMLButtonElement>();
+  #contrast = element("select");
+  #list = element("nav", "series");
+  #grid = element("main", "panes");
+  #status = element("p", "status");
+  #help = element("dialog");
+  #keyImages = new KeyImages();
+  #made = 0;
+
+  constructor(root: HTMLElement) {
+    this.#engine = startEngine();
+    this.#status.setAttribute("role", "status");
+    this.#status.textContent = STRINGS.notForDiagnosis;
+    this.#grid.setAttribute("aria-label", STRINGS.images);
+    this.#list.setAttribute("aria-label", STRINGS.series);
+    root.replaceChildren(this.#toolbar(), this.#list, this.#grid, this.#status, this.#helpDialog());
+    this.#active = this.#addPane();
+    this.#use("window");
+    document.addEventListener("keydown", (event) => this.#pressed(event));
+    new ResizeObserver(() => this.#resize()).observe(this.#grid);
+  }
+
+  /** Shows one study, or two side by side, the older one left. */
+  async show(studies: Study[]): Promise<void> {
+    this.#studies = studies.toSorted((one, other) => one.date.localeCompare(other.date));
+    const withImages = this.#studies.filter((study) => study.series.length);
+    document.title = [withImages[0]?.patient, STRINGS.title].filter(Boolean).join(" – ");
+    if (!withImages.length) {
+      this.#tell(STRINGS.noImages);
+      this.#listSeries();
+      return;
+    }
+    if (withImages.length > 1) this.#addPane();
+    this.#resize();
+    const shown = withImages.map((study, at) => this.#panes[at].show(study.series[0]));
+    this.#listSeries();
+    await Promise.all(shown);
+  }
+
+  #toolbar(): HTMLElement {
+    const bar = element("header", "toolbar");
+    bar.setAttribute("role", "toolbar");
+    bar.setAttribute("aria-label", STRINGS.tools);
+    for (const [name, commands] of GROUPS) {
+      const group = element("div", "group");
+      group.setAttribute("role", "group");
+      group.setAttribute("aria-label", name);
+      group.append(...commands.map((command) => this.#button(command)));
+      if (name === STRINGS.view) group.append(this.#contrastChoice());
+      bar.append(group);
+    }
+    return bar;
+  }
+
+  #button(command: Command): HTMLButtonElement {
+    const button = element("button", "", STRINGS.buttons[command]);
+    button.type = "button";
+    button.title = `${STRINGS.hints[command]} (${keyName(command)})`;
+    button.dataset.command = command;
+    button.onclick = () => this.#run(command);
+    this.#buttons.set(command, button);
+    return button;
+  }
+
+  #contrastChoice(): HTMLElement {
+    const label = element("label", "choice", STRINGS.contrast);
+    this.#contrast.onchange = () => {
+      const [kind, at] = this.#contrast.value.split(" ");
+      if (kind === "preset") this.#active.setWindow(PRESETS[Number(at)]);
+      else this.#try(this.#active.setLook(Number(at)));
+      this.#active.root.focus();
+    };
+    label.append(this.#contrast);
+    return label;
+  }
+
+  #addPane(): Pane {
+    const pane = new Pane(this.#engine, this.#grid, `pane${this.#made++}`);
+    pane.root.onpointerdown = pane.root.onfocus = () => this.#choose(pane);
+    pane.onChange = () => this.#changed(pane);
+    pane.afterSeries = () => this.#after(pane);
+    this.#panes.push(pane);
+    this.#grid.dataset.panes = String(this.#panes.length);
+    return pane;
+  }
+
+  #choose(pane: Pane): void {
+    if (pane === this.#active) return;
+    this.#active = pane;
+    this.#changed(pane);
+  }
+
+  #after(pane: Pane): string | undefined {
+    const all = this.#studies.flatMap((study) => study.series);
+    const next = all[all.indexOf(pane.series!) + 1];
+    return next && imageId(next.sources[0]);
+  }
+
+  /** Lets buttons and lists say what the active pane shows. */
+  #changed(pane: Pane): void {
+    if (pane !== this.#active) return;
+    for (const each of this.#panes) each.root.classList.toggle("active", each === pane && this.#panes.length > 1);
+    for (const button of this.#list.querySelectorAll<HTMLElement>("[data-series]")) {
+      button.setAttribute("aria-current", String(this.#panes.some((each) => each.series?.uid === button.dataset.series)));
+    }
+    this.#buttons.get("cine")!.setAttribute("aria-pressed", String(pane.isPlaying));
+    this.#buttons.get("layout")!.setAttribute("aria-pressed", String(this.#panes.length > 1));
+    this.#buttons.get("key")!.setAttribute("aria-pressed", String(!!pane.current && this.#keyImages.has(pane.current)));
+    this.#contrast.replaceChildren(...contrastOptions(pane.looks, pane.look, pane.series?.modality ?? ""));
+  }
+
+  #use(tool: Tool): void {
+    activate(tool);
+    for (const name of TOOL_NAMES) this.#buttons.get(name)!.setAttribute("aria-pressed", String(name === tool));
+  }
+
+  #run(command: Command): void {
+    const pane = this.#active;
+    if (TOOL_NAMES.includes(command as Tool)) {
+      this.#use(command as Tool);
+      return;
+    }
+    const actions: Partial<Record<Command, () => unknown>> = {
+      fit: () => pane.fit(),
+      actual: () => pane.actualSize(),
+      invert: () => pane.invert(),
+      rotateLeft: () => pane.rotate(-90),
+      rotateRight: () => pane.rotate(90),
+      flipHorizontal: () => pane.flip("flipHorizontal"),
+      flipVertical: () => pane.flip("flipVertical"),
+      reset: () => pane.reset(),
+      clear: () => {
+        clearMeasurements();
+        this.#engine.render();
+      },
+      cine: () => (pane.isPlaying ? pane.stop() : pane.play()),
+      next: () => pane.go(pane.index + 1),
+      previous: () => pane.go(pane.index - 1),
+      key: () => this.#mark(pane),
+      layout: () => this.#changeLayout(),
+      print: () => this.#output(pane, (canvas) => print(canvas, this.#caption(pane))),
+      jpeg: () => this.#output(pane, (canvas, name) => savePicture(canvas, "jpeg", name)),
+      png: () => this.#output(pane, (canvas, name) => savePicture(canvas, "png", name)),
+      dicom: () => pane.current && saveDicom(pane.current, fileName(pane.current)),
+      help: () => this.#help.showModal(),
+    };
+    this.#try(actions[command]?.());
+  }
+
+  #try(done: unknown): void {
+    Promise.resolve(done).catch((error) => this.#tell(STRINGS.failed(error?.message ?? String(error))));
+  }
+
+  #tell(words: string): void {
+    this.#status.textContent = words;
+  }
+
+  #mark(pane: Pane): void {
+    if (!pane.current) return;
+    this.#keyImages.toggle(pane.current);
+    this.#listSeries();
+    this.#changed(pane);
+  }
+
+  #output(pane: Pane, give: (canvas: HTMLCanvasElement, name: string) => Promise<void>): Promise<void> | undefined {
+    const canvas = pane.picture();
+    return canvas && pane.current ? give(canvas, fileName(pane.current)) : undefined;
+  }
+
+  #caption(pane: Pane): string {
+    const { patient, patientId, birthDate, date, description } = pane.current!.study;
+    return [patient, patientId, birthDate, date, description, STRINGS.notForDiagnosis].filter(Boolean).join(" · ");
+  }
+
+  #changeLayout(): void {
+    if (this.#panes.length > 1) {
+      const other = this.#panes.find((each) => each !== this.#active)!;
+      other.destroy();
+      this.#panes = [this.#active];
+      this.#grid.dataset.panes = "1";
+      this.#resize();
+      this.#changed(this.#active);
+      return;
+    }
+    const first = this.#active;
+    const second = this.#addPane();
+    this.#resize();
+    const all = this.#studies.flatMap((study) => study.series);
+    const next = all[all.indexOf(first.series!) + 1] ?? first.series;
+    if (next) this.#try(second.show(next));
+    this.#changed(first);
+  }
+
+  #listSeries(): void {
+    const keyImages = this.#studies.flatMap((study) => this.#keyImages.of(study));
+    this.#list.replaceChildren(
+      ...this.#studies.flatMap((study) => [
+        element("h2", "", [study.date, study.description].filter(Boolean).join(" ")),
+        ...study.series.map((series) => this.#seriesButton(study, series)),
+      ]),
+      ...this.#others(),
+      element("h2", "", STRINGS.keyImages),
+      ...(keyImages.length ? keyImages.map((each) => this.#keyButton(each)) : [element("p", "", STRINGS.keyImagesNone)]),
+    );
+    this.#changed(this.#active);
+  }
+
+  #others(): HTMLElement[] {
+    const others = this.#studies.flatMap((study) => study.others);
+    if (!others.length) return [];
+    const links = others.map(({ title, url }) => {
+      const link = element("a", "", title || STRINGS.others);
+      link.href = `${url}/rendered`;
+      link.target = "_blank";
+      return link;
+    });
+    return [element("h2", "", STRINGS.others), ...links];
+  }
+
+  #seriesButton(study: Study, series: Series): HTMLButtonElement {
+    const button = element("button");
+    button.type = "button";
+    button.dataset.series = series.uid;
+    const picture = element("img");
+    picture.loading = "lazy";
+    picture.alt = "";
+    picture.src = `${seriesUrl(study.uid, series.uid)}/thumbnail?viewport=96,96`;
+    const words = STRINGS.seriesOf(series.number, series.modality, series.description);
+    button.append(picture, element("span", "", words), element("small", "", String(series.sources.length)));
+    button.onclick = () => this.#try(this.#active.show(series));
+    return button;
+  }
+
+  #keyButton({ source, series, index }: { source: Source; series: Series; index: number }): HTMLButtonElement {
+    const button = element("button");
+    button.type = "button";
+    const words = STRINGS.seriesOf(series.number, series.modality, series.description);
+    const picture = element("img");
+    picture.loading = "lazy";
+    picture.alt = "";
+    picture.src = `${source.url}/frames/${source.frame}/thumbnail?viewport=96,96`;
+    button.append(picture, element("span", "", words), element("small", "", STRINGS.imageOf(index + 1, series.sources.length)));
+    button.onclick = () => this.#try(this.#active.series === series ? this.#active.go(index) : this.#active.show(series, index));
+    return button;
+  }
+
+  #helpDialog(): HTMLDialogElement {
+    const list = element("dl");
+    for (const command of GROUPS.flatMap(([, commands]) => commands)) {
+      list.append(element("dt", "", keyName(command)), element("dd", "", STRINGS.hints[command]));
+    }
+    const close = element("button", "", "OK");
+    close.onclick = () => this.#help.close();
+    this.#help.setAttribute("aria-label", STRINGS.hints.help);
+    this.#help.append(list, close);
+    return this.#help;
+  }
+
+  #pressed(event: KeyboardEvent): void {
+    if (this.#help.open) return;
+    const command = commandOf(event);
+    if (!command) return;
+    event.preventDefault();
+    this.#run(command);
+  }
+
+  #resize(): void {
+    const views = this.#panes.map((pane) => pane.view);
+    this.#engine.resize(true, false);
+    this.#panes.forEach((pane, at) => pane.resized(views[at]));
+  }
+}
+
+function fileName(source: Source): string {
+  return [source.study.date, source.dataSet["00200013"]?.Value?.[0], source.frames > 1 ? source.frame : ""]
+    .filter(Boolean)
+    .join("-") || "image";
+}
