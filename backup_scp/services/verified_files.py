@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import logging
+import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, suppress
 from typing import BinaryIO, NamedTuple, Self, cast
@@ -27,9 +28,11 @@ BLOCK_BYTES = 1 << 16
 PART_BYTES = 1 << 20
 """The longest part that is read at once."""
 
+_KEPT_BYTES = 1 << 20  # the longest piece that is kept in case that the next bytes are asked for
 _VIEW_BYTES = 1 << 18  # that ``VerifiedFile.parts`` yields: they are compared and sent while a core's cache has them
 
-_IN_MEMORY_BYTES = 2 << 20  # a shorter Data Set is kept in memory once it was compared, and not read again
+_IN_MEMORY_BYTES = 8 << 20  # a shorter Data Set is kept in memory once it was compared, and not read again
+_ALL_IN_MEMORY_BYTES = 32 << 20  # of all that are kept so at a time
 _NOTED_BYTES = 16 << 20  # of the digests of blocks, and of headers
 _DIGEST_BYTES = 16
 _HEADER_BYTES = 2048  # of what else is noted of a file
@@ -60,6 +63,7 @@ class VerifiedFiles:
         self._archive = archive
         self._others = others_of(archive, index)
         self._record = record
+        self._memory = _Memory(_ALL_IN_MEMORY_BYTES)
         self._noted: Recent[_Noted] = Recent(_NOTED_BYTES, lambda noted: len(noted.blocks) + _HEADER_BYTES)
 
     def open(self, held: StoredVersion) -> VerifiedFile:
@@ -98,9 +102,14 @@ class VerifiedFiles:
         if (noted := self._noted.get((held.location, held.sha256))) is not None:
             return VerifiedFile(self, held, noted.file, noted.blocks)
         file = self._archive.read(held.location)
-        blocks, content = _compared(file, held)
+        room = self._memory.take(file.size_bytes)
+        try:
+            blocks = _compared(file, held, room.content)
+        except BaseException:
+            room.give_back()
+            raise
         self._noted.keep((held.location, held.sha256), _Noted(file, blocks))
-        return VerifiedFile(self, held, file, blocks, content)
+        return VerifiedFile(self, held, file, blocks, room)
 
     def mend(self, held: StoredVersion) -> None:
         """Read a file again from the disk itself; when it is damaged, bring it back from a copy.
@@ -117,25 +126,63 @@ class VerifiedFiles:
         return self._archive.read(held.location)
 
 
-def _compared(file: ArchivedFile, held: StoredVersion) -> tuple[bytes, bytes | None]:
-    """Read a whole Data Set and compare it; return the digests of its blocks, and the bytes of a short one.
+class _Memory:
+    """Gives memory for whole Data Sets, up to a limit; threads share it."""
+
+    def __init__(self, limit: int) -> None:
+        self._left = limit
+        self._lock = threading.Lock()
+
+    def take(self, size: int) -> _Room:
+        """Return room for so many bytes; without content when there is none left, or they are too many."""
+        with self._lock:
+            if size > min(self._left, _IN_MEMORY_BYTES):
+                return _Room(self, None)
+            self._left -= size
+        return _Room(self, bytearray(size))
+
+    def give_back(self, size: int) -> None:
+        with self._lock:
+            self._left += size
+
+
+class _Room:
+    """Memory for one Data Set, if any."""
+
+    def __init__(self, memory: _Memory, content: bytearray | None) -> None:
+        self._memory = memory
+        self.content = content
+
+    def give_back(self) -> None:
+        content, self.content = self.content, None
+        if content is not None:
+            self._memory.give_back(len(content))
+
+
+def _compared(file: ArchivedFile, held: StoredVersion, content: bytearray | None) -> bytes:
+    """Read a whole Data Set and compare it; return the digests of its blocks, and fill its memory, if any.
 
     Raises
     ------
     DigestMismatch
     """
     expected = file.xxh3_128 if file.xxh3_128 and file.sha256 == held.sha256 else held.sha256
-    digest, blocks, kept = digest_like(expected), [], []
+    digest, blocks = digest_like(expected), []
+    memory = memoryview(content if content is not None else bytearray(_VIEW_BYTES))
+    done = 0
     with file.data_set() as stream:
-        while part := stream.read(PART_BYTES):
+        while done < file.size_bytes:
+            at = 0 if content is None else done
+            part = memory[at : at + min(_VIEW_BYTES, file.size_bytes - done)]
+            if _read_into(stream, part) != len(part):
+                break
             digest.update(part)
-            view = memoryview(part)
-            blocks += [xxh3_128_digest(view[at : at + BLOCK_BYTES]) for at in range(0, len(part), BLOCK_BYTES)]
-            if file.size_bytes <= _IN_MEMORY_BYTES:
-                kept.append(part)
-    if digest.hexdigest() != expected or held.size_bytes != file.size_bytes:
+            blocks += [xxh3_128_digest(part[at : at + BLOCK_BYTES]) for at in range(0, len(part), BLOCK_BYTES)]
+            done += len(part)
+        is_end = not stream.read(1)
+    if digest.hexdigest() != expected or held.size_bytes != file.size_bytes or not is_end:
         raise DigestMismatch(f"{file.location} is damaged: its Data Set does not match its digest")
-    return b"".join(blocks), b"".join(kept) if file.size_bytes <= _IN_MEMORY_BYTES else None
+    return b"".join(blocks)
 
 
 class VerifiedFile(AbstractContextManager["VerifiedFile"]):
@@ -152,7 +199,7 @@ class VerifiedFile(AbstractContextManager["VerifiedFile"]):
     """
 
     def __init__(
-        self, files: VerifiedFiles, held: StoredVersion, file: ArchivedFile, blocks: bytes, content: bytes | None = None
+        self, files: VerifiedFiles, held: StoredVersion, file: ArchivedFile, blocks: bytes, room: _Room | None = None
     ) -> None:
         self.held = held
         self.size_bytes = file.size_bytes
@@ -160,7 +207,7 @@ class VerifiedFile(AbstractContextManager["VerifiedFile"]):
         self.file = file
         self._files = files
         self._blocks = blocks
-        self._content = content
+        self._room = room
         self._stream: BinaryIO | None = None
         self._window: tuple[int, bytes] = (0, b"")
 
@@ -171,10 +218,20 @@ class VerifiedFile(AbstractContextManager["VerifiedFile"]):
         self.close()
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, and free its memory."""
+        room, self._room = self._room, None
+        if room is not None:
+            room.give_back()
+        self._close_stream()
+
+    def _close_stream(self) -> None:
         stream, self._stream = self._stream, None
         if stream is not None:
             stream.close()
+
+    @property
+    def _content(self) -> bytearray | None:
+        return None if self._room is None else self._room.content
 
     def read_at(self, position: int, length: int) -> bytes:
         """Return compared bytes, fewer only at the end of the Data Set.
@@ -185,19 +242,28 @@ class VerifiedFile(AbstractContextManager["VerifiedFile"]):
             They differ from the compared ones, and no copy has them.
         ArchiveUnavailable
         """
-        if self._content is not None:
-            return self._content[position : position + length]
         end = min(position + length, self.size_bytes)
-        if position >= end:
-            return b""
         start, window = self._window
         if not start <= position or end > start + len(window):
-            start = position // BLOCK_BYTES * BLOCK_BYTES
-            read = bytearray(min(_up_to_block(end), self.size_bytes) - start)
-            self._fill(start, memoryview(read))
-            window = bytes(read)
-            self._window = (start, window) if len(window) <= PART_BYTES else (0, b"")
+            view = self.view_at(position, length)
+            if self._content is not None or len(view) > _KEPT_BYTES:
+                return bytes(view)
+            start, window = self._window
         return window[position - start : end - start]
+
+    def view_at(self, position: int, length: int) -> memoryview:
+        """Return the same as memory that is not used again; raises as ``read_at`` does."""
+        end = min(position + length, self.size_bytes)
+        if position >= end:
+            return memoryview(b"")
+        if (content := self._content) is not None:
+            return memoryview(content)[position:end]
+        start = position // BLOCK_BYTES * BLOCK_BYTES
+        read = memoryview(bytearray(min(_up_to_block(end), self.size_bytes) - start))
+        self._fill(start, read)
+        if len(read) <= _KEPT_BYTES + 2 * BLOCK_BYTES:
+            self._window = (start, bytes(read))
+        return read[position - start : end - start]
 
     def parts(self, position: int = 0, length: int | None = None) -> Iterator[memoryview]:
         """Yield compared bytes in parts of up to 256 KiB; raises as ``read_at`` does.
@@ -205,9 +271,9 @@ class VerifiedFile(AbstractContextManager["VerifiedFile"]):
         Each part is valid only until the next one is requested, which is read into the same memory.
         """
         end = self.size_bytes if length is None else min(self.size_bytes, position + length)
-        if self._content is not None:
-            if position < end:
-                yield memoryview(self._content)[position:end]
+        if (content := self._content) is not None:
+            for start in range(position, end, PART_BYTES):
+                yield memoryview(content)[start : min(end, start + PART_BYTES)]
             return
         buffer = memoryview(bytearray(min(_VIEW_BYTES, max(0, end - position) + 2 * BLOCK_BYTES)))
         most = len(buffer) // BLOCK_BYTES * BLOCK_BYTES
@@ -221,15 +287,13 @@ class VerifiedFile(AbstractContextManager["VerifiedFile"]):
 
     def stream(self) -> BinaryIO:
         """Return a seekable stream of compared bytes; it is valid until ``close``."""
-        if self._content is not None:
-            return io.BytesIO(self._content)
         return cast("BinaryIO", io.BufferedReader(_ComparedBytes(self), BLOCK_BYTES))
 
     def _fill(self, start: int, buffer: memoryview) -> None:
         """Read whole blocks and compare them."""
         if self._is_intact(start, buffer):
             return
-        self.close()
+        self._close_stream()
         self._files.mend(self.held)
         self.file = self._files.reopen(self.held)
         if not self._is_intact(start, buffer):

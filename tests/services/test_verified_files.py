@@ -17,7 +17,7 @@ from tests.stored import stored_in
 
 def long_dx():
     ds = dx()
-    ds.PixelData = random.Random(1).randbytes(3 << 20)
+    ds.PixelData = random.Random(1).randbytes(9 << 20)  # more than is kept in memory
     return ds
 
 
@@ -136,3 +136,23 @@ def test_digests_of_few_files_are_noted(kept, monkeypatch):
         with files.open(held) as file:
             assert b"".join(map(bytes, file.parts())) == sample.data_set
     assert len(files._noted) == 1
+
+
+def test_without_room_in_memory_a_short_one_is_read_again(tmp_path):
+    with stored_in(tmp_path) as stored:
+        sample = encode(dx())
+        location = stored.put(sample).location
+        (held,) = stored.index.versions()
+        files = files_of(stored)
+        taken = [files._memory.take(8 << 20) for _ in range(4)]
+        with files.open(held) as file:
+            stored.flip(location)
+            with pytest.raises(Damaged):
+                file.read_at(0, held.size_bytes)
+        for room in taken:
+            room.give_back()
+        files = files_of(stored)
+        stored.flip(location)
+        with files.open(held) as file:
+            stored.flip(location)
+            assert file.read_at(0, held.size_bytes) == sample.data_set

@@ -167,6 +167,24 @@ def test_thumbnails_are_small(stored, web, level):
     assert web.get(f"{path}/thumbnail", headers={"If-None-Match": answer.headers["etag"]}).status_code == 304
 
 
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("samples", [1, 3])
+def test_a_thumbnail_of_a_large_image_has_few_of_its_pixels_and_looks_the_same(stored, web, samples, bits):
+    ds = with_pixels(secondary_capture(), 1000, 700)
+    ds.SamplesPerPixel, ds.PlanarConfiguration = samples, 0
+    ds.PhotometricInterpretation = "RGB" if samples == 3 else "MONOCHROME2"
+    ds.BitsAllocated = ds.BitsStored = bits
+    ds.HighBit = bits - 1
+    rows, columns = np.mgrid[0:1:1000j, 0:1:700j]
+    plane = ((rows + columns) / 2 * ((1 << bits) - 1)).astype(f"<u{bits // 8}")
+    ds.PixelData = (plane if samples == 1 else np.stack([plane] * 3, axis=-1)).tobytes()
+    put_all(stored, [ds])
+    small = image_of(get(web, f"{path_of(ds)}/thumbnail", "image/png")).astype(int)
+    whole = image_of(get(web, f"{path_of(ds)}/rendered?viewport=200,200", "image/png")).astype(int)
+    assert small.shape == whole.shape
+    assert abs(small - whole).max() <= 3
+
+
 def test_a_study_without_images_has_no_thumbnail(stored, web):
     ds = structured_report()
     put_all(stored, [ds])

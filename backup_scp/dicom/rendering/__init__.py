@@ -6,6 +6,7 @@
 """
 
 from backup_scp.dicom.rendering.display import DISPLAY_TAGS, Pixels, Window, display_of
-from backup_scp.dicom.rendering.render_process import can_render, render
+from backup_scp.dicom.rendering.render_process import can_render, prepare, render
+from backup_scp.dicom.rendering.thinning import thinned
 
-__all__ = ["DISPLAY_TAGS", "Pixels", "Window", "can_render", "display_of", "render"]
+__all__ = ["DISPLAY_TAGS", "Pixels", "Window", "can_render", "display_of", "prepare", "render", "thinned"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import json
 import os
 import struct
@@ -21,6 +22,10 @@ _PROGRAM = Path(__file__).with_name("render_worker.py")
 _HEAD = struct.Struct("<LQ")
 _REPLY = struct.Struct("<BQ")
 _MOST_PROCESSES = 2
+_PIPE_BYTES = 1 << 20  # an image takes fewer switches between the processes
+
+if sys.platform == "linux":
+    import fcntl
 
 
 class _Worker:
@@ -33,6 +38,9 @@ class _Worker:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )
+        if sys.platform == "linux":
+            with contextlib.suppress(OSError):
+                fcntl.fcntl(cast("IO[bytes]", self._process.stdin), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         if self._from_it.read(1) != b"R":
             self.end()
             raise InstanceRefused("it cannot be rendered: run pip install --force-reinstall backup-scp[images]")
@@ -101,6 +109,12 @@ class _Pool:
             raise InstanceRefused("it cannot be rendered: its pixels are not as its Data Set describes them")
         return image
 
+    def prepare(self) -> None:
+        """Start the first process."""
+        with self._places, contextlib.suppress(InstanceRefused, OSError):  # told when an image is to be rendered
+            if can_render() and not self._idle:
+                self._idle.append(_Worker())
+
     def end(self) -> None:
         while self._idle:
             self._idle.pop().end()
@@ -112,6 +126,12 @@ _pool = _Pool(min(_MOST_PROCESSES, os.cpu_count() or 1))
 def can_render() -> bool:
     """Tell whether the extra ``images`` is installed; this searches folders each time."""
     return find_spec("imagecodecs") is not None
+
+
+@functools.cache
+def prepare() -> None:
+    """Start a process in the background, once: a viewer is at work, and its first image need not wait for the start."""
+    threading.Thread(target=_pool.prepare, name="renderer", daemon=True).start()
 
 
 def render(order: Mapping[str, Any], pixels: Sequence[bytes | memoryview]) -> bytes:

@@ -69,8 +69,8 @@ def _limit(seconds: float) -> None:
 def _rendered(order: dict[str, Any], pixels: bytes) -> bytes:
     import numpy as np
 
-    frame_bytes = len(pixels) // order["frames"]
-    contents = [pixels[number * frame_bytes : (number + 1) * frame_bytes] for number in range(order["frames"])]
+    frame_bytes, view = len(pixels) // order["frames"], memoryview(pixels)
+    contents = [view[number * frame_bytes : (number + 1) * frame_bytes] for number in range(order["frames"])]
     if len(contents) > 1 and order["samples"] == 1 and not order.get("palette"):
         ends = [_ends(_cropped(_samples(order, each), order), order) for each in contents]
         order["ends"] = min(low for low, _ in ends), max(high for _, high in ends)
@@ -84,7 +84,7 @@ def _rendered(order: dict[str, Any], pixels: bytes) -> bytes:
     return _encoded(np.stack(images) if order["format"] == "gif" else images[0], order)
 
 
-def _image(order: dict[str, Any], content: bytes) -> Array:
+def _image(order: dict[str, Any], content: memoryview) -> Array:
     """Return one frame as grey or RGB, 8 bits."""
     pixels = _cropped(_samples(order, content), order)
     if order["samples"] != 1:
@@ -97,7 +97,7 @@ def _image(order: dict[str, Any], content: bytes) -> Array:
     return _surrounded(image, order)
 
 
-def _masks(order: dict[str, Any], content: bytes) -> list[tuple[Array, int]]:
+def _masks(order: dict[str, Any], content: memoryview) -> list[tuple[Array, int]]:
     """Return which pixels overlays and shutters cover, and their grey level; shutters hide overlays."""
     masks = [(_overlay(each, order, content), each["level"]) for each in order.get("overlays", ())]
     if shutters := order.get("shutters"):
@@ -105,7 +105,7 @@ def _masks(order: dict[str, Any], content: bytes) -> list[tuple[Array, int]]:
     return masks
 
 
-def _overlay(overlay: dict[str, Any], order: dict[str, Any], content: bytes) -> Array:
+def _overlay(overlay: dict[str, Any], order: dict[str, Any], content: memoryview) -> Array:
     import numpy as np
 
     mask: Array = np.zeros((order["rows"], order["columns"]), "?")
@@ -160,7 +160,7 @@ def _surrounded(image: Array, order: dict[str, Any]) -> Array:
     return padded
 
 
-def _samples(order: dict[str, Any], content: bytes) -> Array:
+def _samples(order: dict[str, Any], content: memoryview) -> Array:
     """Return the samples of a frame: rows, columns, and samples of a pixel if there are several."""
     import numpy as np
 
@@ -204,8 +204,9 @@ def _cropped(pixels: Array, order: dict[str, Any]) -> Array:
         left, top, width, height = region
         pixels = pixels[max(0, top) : max(0, top + height), max(0, left) : max(0, left + width)]
     if (viewport := order.get("viewport")) and not (order.get("is_whole") or order.get("overlays")):
-        skip = max(1, min(pixels.shape[0] // viewport[1], pixels.shape[1] // viewport[0]) // 3)
-        pixels = pixels[::skip, ::skip]
+        across = order.get("samples_across", 3)
+        down, right = (max(1, pixels.shape[axis] // viewport[1 - axis] // across) for axis in (0, 1))
+        pixels = pixels[::down, ::right]
     return pixels
 
 

@@ -17,6 +17,7 @@ from starlette.responses import Response
 from backup_scp.dicom.attributes import ATTRIBUTES, BY_TAG, Attribute, Level
 from backup_scp.dicom.query.information_model import STUDY_ROOT, Query, SingleValue, read_query
 from backup_scp.dicom.query.time_zone import InTimeZone, requested_offset
+from backup_scp.dicom.rendering import prepare
 from backup_scp.ports import IndexReader, Match
 from backup_scp.services.permissions import Right
 from backup_scp.web import media_types
@@ -76,6 +77,8 @@ def _handler(level: Level, above: tuple[Level, ...]) -> Handler:
         search = _prepared(asked, above, offer, base_of(request))
         if stores.index_is_embedded and search.is_quick:
             return _answer(search, stores.index)
+        if level is Level.STUDY and asked.limit is not None:
+            prepare()  # a viewer lists studies, and asks for their thumbnails then
         return await run_in_threadpool(_answer, search, stores.index)
 
     return handler

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from backup_scp.dicom.data_set import Elements, find_pixels
-from backup_scp.dicom.rendering import DISPLAY_TAGS, Pixels, display_of, render
+from backup_scp.dicom.rendering import DISPLAY_TAGS, Pixels, display_of, render, thinned
 from backup_scp.dicom.rendering.display import representative_frame
 from backup_scp.dicom.rendering.softcopy_state import SoftcopyState
 from backup_scp.dicom.transcode.stored_frames import FrameLayout, decoded_frame
@@ -15,7 +15,7 @@ from backup_scp.ports import StoredVersion
 from backup_scp.web.dicomweb.wado import resources
 from backup_scp.web.dicomweb.wado.plain_data_set import PlainDataSet, plain
 from backup_scp.web.dicomweb.wado.rendering_request import RenderingRequest
-from backup_scp.web.dicomweb.wado.retrieve_frames import frame_parts, layout_of
+from backup_scp.web.dicomweb.wado.retrieve_frames import layout_of
 from backup_scp.web.media_types import Offer
 from backup_scp.web.problems import Problem
 from backup_scp.web.stores import Stores
@@ -70,19 +70,22 @@ def picture(
             raise Problem(404, f"There is no frame {max(listed)}: the last one is {last}")
         layout.require(max(listed))
         pixels = [_pixels(layout, number, data_set) for number in listed]
-    order: dict[str, Any] = display_of(elements, listed, wanted.window)
-    if state:
-        order = state.applied(order, elements, held.sop_instance_uid)
-        order |= wanted.order_of_area(order)
-    else:
-        order |= wanted.order(order["rows"], order["columns"])
-    first = pixels[0]
-    order["format"], order["float"] = FORMATS[offer.name], is_float
-    if first.is_by_pixel:
-        order |= {"planar": False, "interpretation": first.interpretation}
-    elif order["interpretation"] == "YBR_FULL_422":
-        order["packed"] = True
-    return render(order, [each.content for each in pixels])
+        order: dict[str, Any] = display_of(elements, listed, wanted.window)
+        if state:
+            order = state.applied(order, elements, held.sop_instance_uid)
+            order |= wanted.order_of_area(order)
+        else:
+            order |= wanted.order(order["rows"], order["columns"])
+        first = pixels[0]
+        order["format"], order["float"] = FORMATS[offer.name], is_float
+        if first.is_by_pixel:
+            order |= {"planar": False, "interpretation": first.interpretation}
+        elif order["interpretation"] == "YBR_FULL_422":
+            order["packed"] = True
+        if not wanted.is_thumbnail:
+            return render(order, [each.content for each in pixels])
+        fewer, content = thinned(order, first.content)
+    return render(fewer, [content])
 
 
 def _listed(layout: FrameLayout, numbers: Sequence[int] | None, elements: Elements) -> Sequence[int]:
@@ -111,4 +114,6 @@ def _pixels(layout: FrameLayout, number: int, data_set: PlainDataSet) -> Pixels:
     if layout.is_encapsulated:
         pixels, image, codestream = decoded_frame(layout, number, data_set.read_at, data_set.transfer_syntax_uid)
         return Pixels(pixels, image.interpretation_of(codestream), is_by_pixel=True)
-    return Pixels(b"".join(map(bytes, frame_parts(layout, number, data_set, is_stored=True))))
+    if (position := layout.native_position(number)) is None:
+        return Pixels(layout.shifted(number, data_set.read_at))
+    return Pixels(data_set.view_at(position, layout.size_of(number)))

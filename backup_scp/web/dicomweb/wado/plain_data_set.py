@@ -28,6 +28,8 @@ class PlainDataSet:
         Its length.
     read_at
         Returns so many bytes from a position, fewer only at its end.
+    view_at
+        Returns the same as memory.
     parts
         Yields so many bytes from a position; each part is valid until the next one is requested.
     stream
@@ -37,6 +39,7 @@ class PlainDataSet:
     transfer_syntax_uid: str
     size_bytes: int
     read_at: Callable[[int, int], bytes]
+    view_at: Callable[[int, int], memoryview]
     parts: Callable[[int, int], Iterator[Part]]
     stream: BinaryIO
 
@@ -51,7 +54,9 @@ def plain(file: VerifiedFile) -> Iterator[PlainDataSet]:
         It cannot be converted without loss.
     """
     if file.transfer_syntax_uid not in _TO_CONVERT:
-        yield PlainDataSet(file.transfer_syntax_uid, file.size_bytes, file.read_at, file.parts, file.stream())
+        yield PlainDataSet(
+            file.transfer_syntax_uid, file.size_bytes, file.read_at, file.view_at, file.parts, file.stream()
+        )
         return
     syntax = str(ExplicitVRLittleEndian)
     folder = file.file.path.parent
@@ -62,9 +67,12 @@ def plain(file: VerifiedFile) -> Iterator[PlainDataSet]:
             stream.seek(position)
             return stream.read(length)
 
+        def view_at(position: int, length: int) -> memoryview:
+            return memoryview(read_at(position, length))
+
         def parts(position: int, length: int) -> Iterator[bytes]:
             end = min(result.size_bytes, position + length)
             for start in range(position, end, PART_BYTES):
                 yield read_at(start, min(PART_BYTES, end - start))
 
-        yield PlainDataSet(syntax, result.size_bytes, read_at, parts, stream)
+        yield PlainDataSet(syntax, result.size_bytes, read_at, view_at, parts, stream)

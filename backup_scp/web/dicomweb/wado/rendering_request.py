@@ -35,6 +35,8 @@ class RenderingRequest:
         Of JPEG, 1 to 100.
     share
         Left, top, right and bottom of the part that is shown, as shares of the image, in place of ``region``.
+    is_thumbnail
+        Whether few pixels stand for the image.
     """
 
     window: Window | None = None
@@ -42,6 +44,7 @@ class RenderingRequest:
     region: tuple[int, int, int, int] | None = None
     quality: int = _QUALITY
     share: tuple[float, float, float, float] | None = None
+    is_thumbnail: bool = False
 
     @classmethod
     def read(cls, query: QueryParams, *, is_thumbnail: bool = False) -> RenderingRequest:
@@ -57,7 +60,7 @@ class RenderingRequest:
                 raise Problem(400, f"{name} is not offered: leave it out")
         viewport, region = _viewport(query.get("viewport", ""))
         if is_thumbnail:
-            return cls(viewport=viewport or _THUMBNAIL)
+            return cls(viewport=viewport or _THUMBNAIL, is_thumbnail=True)
         return cls(_window(query.get("window", "")), viewport, region, quality_of(query.get("quality", "")))
 
     def order(self, rows: int, columns: int) -> Mapping[str, object]:
