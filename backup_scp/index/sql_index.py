@@ -266,6 +266,10 @@ class SQLIndex:
         with self._database.reading() as connection:
             return archive_state.received_since(connection, since)
 
+    def verified_at(self, locations: Sequence[str]) -> dict[str, datetime]:
+        with self._database.reading() as connection:
+            return statistics.verified_at(connection, self._database.dialect, locations)
+
     def first_arrivals(self, since: datetime) -> Generator[FirstArrival, None, None]:
         with self._database.reading(stream=True) as connection:
             yield from statistics.first_arrivals(connection, since)

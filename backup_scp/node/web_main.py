@@ -98,7 +98,13 @@ def _serve(start: Start, messages: _ToTheNode) -> None:
             index_is_embedded=settings.index_is_embedded,
             cache=DiskCache(settings.home / "cache", _CACHE_BYTES, settings.archive.reserve_bytes + _CACHE_BYTES),
         )
-        pages = PageSources(stores, lambda: backup_state(settings, storage), storage.index, settings.remotes)
+        pages = PageSources(
+            stores,
+            lambda: backup_state(settings, storage),
+            storage.index,
+            storage.index.copies.copies_of,
+            settings.remotes,
+        )
         server = WebServer(application(stores, options, pages=pages), options)
         threading.Thread(target=_stop_with_the_node, args=[server], name="node", daemon=True).start()
         server.run(_listener(start), lambda: messages.tell(Told("ready")))

@@ -188,6 +188,9 @@ class IndexRecords(Protocol):
     def received_since(self, since: datetime) -> IntakeTotals:
         """Return the totals of the studies that received something since then."""
 
+    def verified_at(self, locations: Sequence[str]) -> dict[str, datetime]:
+        """Return when the versions at these locations were last compared; those that never were are left out."""
+
     def first_arrivals(self, since: datetime) -> Generator[FirstArrival, None, None]:
         """Yield for each study and sender over the network when the first image came, with constant memory.
 

@@ -1064,6 +1064,15 @@ class IndexContract:
         received = index.received_since(at(-60))
         assert (received.size_bytes, received.first_at) == (version("1.2").size_bytes, at(-1))
 
+    def test_when_versions_were_verified(self, index, clock):
+        clock.time = at(60)
+        never, then = version("1.1"), version("1.2")
+        for each in (never, then):
+            index.add(each)
+        index.record_verification([VerificationResult(then.location, None, at(30))])
+        assert index.verified_at([never.location, then.location, "nowhere"]) == {then.location: at(30)}
+        assert index.verified_at([]) == {}
+
     def test_the_first_arrival_of_each_study_from_each_console(self, index, clock):
         clock.time = at(0)
         index.add(version("1.1", study="a", minute=-90))

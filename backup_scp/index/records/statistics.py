@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from backup_scp.index.connection.database import Database
 from backup_scp.index.reading import select
+from backup_scp.index.schema.dialect import Dialect
 from backup_scp.index.schema.stored_text import moment, now, stored_long, timestamp
 from backup_scp.index.schema.tables import REMARKABLE, Text, instance, named, order_of, series, study, version
 from backup_scp.machine import clock
@@ -211,6 +212,16 @@ def remarks(connection: sa.Connection, limit: int) -> list[FlaggedVersion]:
         )
         for row in rows
     ]
+
+
+def verified_at(connection: sa.Connection, dialect: Dialect, locations: Sequence[str]) -> dict[str, datetime]:
+    """See ``Index.verified_at``."""
+    found: dict[str, datetime] = {}
+    for first in range(0, len(locations), BATCH):
+        these = dialect.among(version.c.location, locations[first : first + BATCH])
+        rows = connection.execute(sa.select(version.c.location, version.c.verified_at).where(these))
+        found |= {location: moment(at) for location, at in rows if at}
+    return found
 
 
 def first_arrivals(connection: sa.Connection, since: datetime) -> Iterator[FirstArrival]:

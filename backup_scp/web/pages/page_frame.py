@@ -6,6 +6,7 @@ from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import jinja2
 from starlette.requests import Request
@@ -22,7 +23,7 @@ from backup_scp.web.pages.static_files import address_of
 from backup_scp.web.problems import Problem
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_MENU = (("/", "page.state", Right.STATE),)
+_MENU = (("/", "page.state", Right.STATE), ("/studies", "page.search", Right.FIND))
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; "
     "img-src 'self' blob:; connect-src 'self'; font-src 'self'; worker-src 'self'; manifest-src 'self'; "
@@ -72,6 +73,7 @@ class PageFrame:
         environment.globals |= {"static": address_of, "version": __version__, "Right": Right}
         environment.filters |= {"size": readable.size, "moment": day_and_time, "number": "{:,}".format}
         environment.filters["duration"] = readable.duration
+        environment.filters["address"] = lambda text: quote(text, safe="")
         return environment
 
     def page(self, request: Request, template: str, status: int = 200, **values: Any) -> Response:
@@ -86,6 +88,7 @@ class PageFrame:
             t=words,
             path=request.url.path,
             menu=_MENU,
+            has_restore=False,
             token=self.guard.token,
             is_here=caller is not None and caller.kind is CallerKind.THIS_MACHINE,
             allowed=lambda right: caller is not None and may(caller.kind, right),

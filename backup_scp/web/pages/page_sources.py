@@ -22,6 +22,8 @@ class PageSources:
         Asks for the state of the backup, as ``status --json`` prints it; takes up to some seconds.
     records
         The node's other records.
+    copies_of
+        Tells for each location which copies have its version.
     remotes
         The devices of the settings.
     """
@@ -29,4 +31,5 @@ class PageSources:
     stores: Stores
     state: Callable[[], BackupState]
     records: IndexRecords
+    copies_of: Callable[[Sequence[str]], dict[str, set[str]]]
     remotes: Sequence[RemoteAE] = ()

@@ -30,7 +30,13 @@ def make_pages(stored, settings) -> Callable[..., TestClient]:
     """Return ``make_pages(options, address)``: a browser, as far as a client without a network is one."""
 
     def make(options: WebOptions | None = None, address: str = "127.0.0.1") -> TestClient:
-        sources = PageSources(stores_of(stored), lambda: backup_state(settings, stored), stored.index, settings.remotes)
+        sources = PageSources(
+            stores_of(stored),
+            lambda: backup_state(settings, stored),
+            stored.index,
+            stored.index.copies.copies_of,
+            settings.remotes,
+        )
         app = application(sources.stores, options or WebOptions(), pages=sources)
         return TestClient(app, base_url=HOST, client=(address, 50000), follow_redirects=False)
 

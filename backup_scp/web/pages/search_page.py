@@ -1,0 +1,138 @@
+"""Search: studies by name, ID, birth date, accession, date and modality, as one types."""
+
+from __future__ import annotations
+
+import contextlib
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlencode
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from backup_scp.machine import clock
+from backup_scp.ports import Match
+from backup_scp.services.permissions import Right
+from backup_scp.web.pages import study_search
+from backup_scp.web.pages.page_frame import HEADERS, PageFrame
+from backup_scp.web.pages.page_route import PageRoute
+from backup_scp.web.pages.study_search import StudySearch, since_of
+
+_SEEN = "backup-scp-seen"
+_YEAR_S = 365 * 24 * 60 * 60
+_TIMES = ("today", "week", "unread")
+
+
+def search_page(request: Request, frame: PageFrame) -> Response:
+    """Show the form and one page of studies; with ``part=list`` the studies alone."""
+    given = dict(request.query_params)
+    when = given.get("when", "") if given.get("when") in _TIMES else ""
+    seen_at = _seen_at(request)
+    search = StudySearch.of(given, since_of(when, seen_at, clock.now()))
+    matches, has_more = study_search.found(frame.sources.stores.index, search)
+    values: dict[str, Any] = {
+        "search": search,
+        "when": when,
+        "recent_days": study_search.RECENT_DAYS,
+        "seen_at": seen_at,
+        "studies": [StudyRow(match) for match in matches],
+        "modalities": sorted(study_search.MODALITIES),
+        "next": _address(given, search.page + 1) if has_more and search.page < study_search.MOST_PAGES else "",
+        "previous": _address(given, search.page - 1) if search.page > 1 else "",
+        "everywhere": _address(given | {"years": "all"}, 1) if search.is_narrowed else "",
+        "is_cut": has_more and search.page == study_search.MOST_PAGES,
+    }
+    if given.get("part") == "list":
+        return frame.page(request, "study_list.html", **values)
+    return frame.page(request, "search.html", **values)
+
+
+def mark_seen(request: Request, _frame: PageFrame) -> Response:
+    """Note in the browser that all studies of today were seen."""
+    response = RedirectResponse("/studies?when=unread", 303, HEADERS)
+    is_secure = request.url.scheme == "https"
+    now = clock.now().isoformat(timespec="seconds")
+    response.set_cookie(_SEEN, now, _YEAR_S, path="/studies", secure=is_secure, httponly=True, samesite="strict")
+    return response
+
+
+def _seen_at(request: Request) -> datetime | None:
+    with contextlib.suppress(ValueError):
+        seen_at = datetime.fromisoformat(request.cookies.get(_SEEN, ""))
+        return seen_at if seen_at.tzinfo else None
+    return None
+
+
+def _address(given: dict[str, str], page: int) -> str:
+    kept = {name: text for name, text in given.items() if name in {"q", "when", "years", *study_search.FIELDS} and text}
+    return "/studies?" + urlencode(kept | {"page": str(page)})
+
+
+class StudyRow:
+    """A study as people read it.
+
+    Parameters
+    ----------
+    match
+        The answer of the index.
+    """
+
+    def __init__(self, match: Match) -> None:
+        self._match = match
+
+    @property
+    def uid(self) -> str:
+        """Its Study Instance UID."""
+        return self._match["StudyInstanceUID"]
+
+    @property
+    def name(self) -> str:
+        """The patient's name."""
+        return readable_name(self._match["PatientName"])
+
+    @property
+    def born(self) -> str:
+        """The birth date."""
+        return readable_date(self._match["PatientBirthDate"])
+
+    @property
+    def made(self) -> str:
+        """Date and time of the study."""
+        time = self._match["StudyTime"].replace(":", "")
+        clock_time = f" {time[:2]}:{time[2:4]}" if time[:4].isdecimal() and len(time) >= 4 else ""
+        return readable_date(self._match["StudyDate"]) + clock_time
+
+    @property
+    def modalities(self) -> str:
+        """Its modalities."""
+        return self._match["ModalitiesInStudy"].replace("\\", ", ")
+
+    @property
+    def images(self) -> int:
+        """How many images it has."""
+        number = self._match["NumberOfStudyRelatedInstances"]
+        return int(number) if number.isdecimal() else 0
+
+    def __getitem__(self, keyword: str) -> str:
+        return self._match[keyword]
+
+
+def readable_name(name: str) -> str:
+    """Write a name as people do: ``Family, Given`` and the same in another script (PS3.5 6.2.1)."""
+    groups = []
+    for group in name.split("=")[:2]:
+        family, *others = (part.strip() for part in group.split("^"))
+        given = " ".join(filter(None, others[:2]))
+        groups.append(", ".join(filter(None, (family, given))))
+    return " · ".join(dict.fromkeys(filter(None, groups)))
+
+
+def readable_date(date: str) -> str:
+    """Write a date with hyphens, when it is one."""
+    return f"{date[:4]}-{date[4:6]}-{date[6:]}" if len(date) == 8 and date.isdecimal() else date
+
+
+PAGES = (
+    PageRoute("/studies", "GET", Right.FIND, search_page),
+    PageRoute("/studies/seen", "POST", Right.FIND, mark_seen),
+)
