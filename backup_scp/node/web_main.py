@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -107,6 +108,8 @@ def _serve(start: Start, messages: _ToTheNode) -> None:
         )
         server = WebServer(application(stores, options, pages=pages), options)
         threading.Thread(target=_stop_with_the_node, args=[server], name="node", daemon=True).start()
+        gc.freeze()  # loaded modules are never garbage: no answer waits while they are searched
+        gc.enable()
         server.run(_listener(start), lambda: messages.tell(Told("ready")))
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import uvicorn
+from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp
 
 from backup_scp.errors import InvalidSettings
@@ -33,6 +34,7 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.on_start()
+        await run_in_threadpool(_do_nothing)  # loads what threads need: 30 ms, which the first request would wait
 
 
 class WebServer:
@@ -88,6 +90,10 @@ class WebServer:
     def stop(self) -> None:
         """End ``run``, from any thread: no new requests, and some seconds for the answers being sent."""
         self._server.should_exit = True
+
+
+def _do_nothing() -> None:
+    """Do nothing."""
 
 
 def _named(path: Path | None) -> str | None:
