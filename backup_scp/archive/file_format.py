@@ -163,7 +163,7 @@ def read_header(stream: BinaryIO, name: str) -> FileHeader:
         information = elements[0x0102]
         _require(information == header[-PRIVATE_INFORMATION_LENGTH:], "Private Information is not at its place")
         _require_digest(header, information)
-        return _file_header(elements, json.loads(information), len(header))
+        return _file_header(elements, _record(information), len(header))
     except (ValueError, KeyError, TypeError, struct.error, RecursionError) as error:
         raise DigestMismatch(f"{name} is damaged before its Data Set: {error}") from error
 
@@ -216,6 +216,14 @@ def _require_digest(header: bytes, information: bytes) -> None:
     blank = information[: _DIGEST.start] + _UNKNOWN + information[_DIGEST.stop :]
     digest = _sha256(header[:-PRIVATE_INFORMATION_LENGTH] + blank).hexdigest()
     _require(information[_DIGEST] == digest.encode("ascii"), "File Meta does not match its digest")
+
+
+def _record(information: bytes) -> dict[str, Any]:
+    """Decode Private Information: msgspec is three times as fast as the library, but takes no lone surrogates."""
+    with suppress(msgspec.DecodeError):
+        return msgspec.json.decode(information, type=dict[str, Any])
+    record: dict[str, Any] = json.loads(information)
+    return record
 
 
 def _file_header(elements: dict[int, bytes], record: dict[str, Any], length: int) -> FileHeader:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from backup_scp.archive import FilesystemArchive, layout, staging, staging_folder
+from backup_scp.archive import FilesystemArchive, layout, staging, staging_folder, stored_files
 from backup_scp.errors import ArchiveFull, ArchiveUnavailable, DigestMismatch, FileMissing
 from backup_scp.machine.process_lock import Lock
 from backup_scp.ports import Archive
@@ -418,6 +418,7 @@ def test_commit_does_not_read_the_data_set_again(archive, monkeypatch):
     staged = archive.stage(HEADING)
     staged.write(DATA_SET)
     monkeypatch.setattr(Path, "open", None)
+    monkeypatch.setattr(stored_files, "open", None, raising=False)
     assert archive.commit(staged, KEY, ARRIVAL)
 
 
@@ -584,7 +585,7 @@ def test_no_file_is_called_damaged_while_the_drive_is_away(tmp_path, monkeypatch
             root.rename(tmp_path / "away")
         raise OSError(errno.EIO, "no more")
 
-    monkeypatch.setattr(Path, "open", fails)
+    monkeypatch.setattr(stored_files, "open", fails, raising=False)
     with pytest.raises(ArchiveUnavailable if is_away else DigestMismatch):
         archive.read(location)
 
