@@ -12,7 +12,7 @@ import httpx2
 import pytest
 
 from tests.processes import LOOPBACK, wait_until
-from tests.samples import dx, encode
+from tests.samples import ct_series, dx, encode
 from tests.system.web import record, web_address, web_node
 
 # A child of the node, by the system's list of processes.
@@ -60,6 +60,23 @@ def test_another_replaces_one_that_died(node):
     wait_until(lambda: web_processes(node) not in ([], [first]), what="another process")
     assert answers(address)  # whoever calls meanwhile waits
     wait_until(lambda: record(node)["web_trouble"] == "", what="no trouble")
+
+
+def test_metadata_is_kept_for_the_next_process(node):
+    images = ct_series(2)
+    assert {answer.status for answer in node.send([encode(ds) for ds in images])} == {0}
+    path = f"{web_address(node)}/studies/{images[0].StudyInstanceUID}/metadata"
+    first = httpx2.get(path, timeout=60)
+    assert len(first.json()) == 2
+    (kept,) = (node.home / "cache").iterdir()
+    assert kept.stat().st_mode & 0o777 == 0o600
+    os.utime(kept, (1, 1))
+
+    (process,) = web_processes(node)
+    os.kill(process, signal.SIGKILL)
+
+    assert httpx2.get(path, timeout=60).content == first.content
+    assert kept.stat().st_mtime > 1, "it was used"
 
 
 def test_it_does_not_outlive_a_node_that_was_killed(node):
