@@ -16,6 +16,7 @@ from backup_scp.cli.interruption import INTERRUPTED, interruptible
 from backup_scp.cli.output import print_json, progress
 from backup_scp.cli.settings_file import open_settings
 from backup_scp.errors import BackupSCPError, DestinationAway, InvalidSettings
+from backup_scp.machine.heaps import share_heaps
 
 if TYPE_CHECKING:
     from backup_scp.node.opening import OpenStores
@@ -128,6 +129,8 @@ def _each(
     from backup_scp.services.ingest import Ingest
     from backup_scp.watch.alarm import go_on
 
+    if not quiet:
+        share_heaps()  # the threads that seal and send would have one each
     with OpenStores(settings, quiet=quiet) as storage, Ingest(storage.archive, storage.index) as ingest:
         if damaged:
             storage.index.record_verification(damaged)

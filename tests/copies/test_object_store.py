@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -112,6 +114,30 @@ def test_an_object_in_an_archive_class_is_told(service, store):
     service.refuse(403, "InvalidObjectState")
     with pytest.raises(DestinationRefuses, match="archive class"):
         store.digest("images/a")
+
+
+_ENTERS = """
+import sys
+from backup_scp.copies.cloud.object_store import BucketAccess, ObjectStore
+from obstore.store import S3Store
+sys.path = [] if {is_missing} else sys.path
+with ObjectStore(BucketAccess("bucket", "ours", endpoint="http://127.0.0.1:1", region="here")):
+    print("requests" in sys.modules)
+"""
+
+
+def entered(*, is_missing):
+    """Enter a store in a process of its own; return the process."""
+    code = _ENTERS.format(is_missing=is_missing)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+def test_an_upload_does_not_load_the_library_that_asks_for_locks():
+    assert entered(is_missing=False).stdout == "False\n"
+
+
+def test_a_missing_library_is_told_at_once():
+    assert "the library requests is missing" in entered(is_missing=True).stderr
 
 
 def test_a_login_in_the_netrc_file_goes_nowhere(service, store, tmp_path, monkeypatch):

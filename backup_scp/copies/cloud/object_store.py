@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -30,9 +31,10 @@ T = TypeVar("T")
 
 _PART_BYTES = 5 << 20  # the least that S3 takes
 _PARTS = 9000  # S3 takes 10,000
-_PARTS_AT_ONCE = 1  # each takes its memory twice; a file beside it is sealed or read back meanwhile
+_PARTS_AT_ONCE = 1  # each takes its memory; a file beside it is sealed or read back meanwhile
+_PIECE_BYTES = 256 << 10  # obstore collects them to parts; of a file it would read a whole part first
 _WHOLE_BYTES = 2 << 20  # smaller files are sent in one request, several at once
-_READ_BYTES = 2 << 20
+_READ_BYTES = 1 << 20
 _REQUEST_TIMEOUT = timedelta(minutes=5)  # for one part on a slow line
 _CONNECT_S, _HEAD_S = 10, 60
 _SIGNED_FOR = timedelta(minutes=5)
@@ -87,11 +89,12 @@ class ObjectStore:
         self._opened: S3Store | None = None
         self._session: Session | None = None
         self._verify = str(Path(access.ca).expanduser()) if access.ca else None
+        self._one_session = threading.Lock()
         self._one_large = threading.Lock()  # bounds the memory: only one object is sent in parts
 
     def __enter__(self) -> Self:
         self._opened = _open_bucket(self._access)
-        self._session = _session()
+        _require_requests()
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -115,7 +118,9 @@ class ObjectStore:
             part_bytes = max(_PART_BYTES, -(-size_bytes // _PARTS))
             with self._one_large:
                 result = self._ask(
-                    lambda: obstore.put(self._store, name, file, chunk_size=part_bytes, max_concurrency=_PARTS_AT_ONCE)
+                    lambda: obstore.put(
+                        self._store, name, _pieces(file), chunk_size=part_bytes, max_concurrency=_PARTS_AT_ONCE
+                    )
                 )
         return _version_id(result["version"])
 
@@ -167,11 +172,11 @@ class ObjectStore:
         import obstore
         import requests
 
-        if self._session is None:
-            raise DestinationUnavailable(f"{self.place} is not open")
         try:
             url = obstore.sign(self._store, "HEAD", name, _SIGNED_FOR)
-            answer = self._session.head(url, timeout=(_CONNECT_S, _HEAD_S), verify=self._verify)
+            with self._one_session:
+                session = self._session = self._session or _session()
+            answer = session.head(url, timeout=(_CONNECT_S, _HEAD_S), verify=self._verify)
         except requests.RequestException as error:
             raise DestinationUnavailable(f"{self.place} does not answer ({type(error).__name__})") from None
         if answer.status_code == requests.codes.not_found:
@@ -244,6 +249,12 @@ class ObjectStore:
         return DestinationUnavailable(f"{self.place} cannot do it now ({said})")
 
 
+def _pieces(path: Path) -> Iterator[bytes]:
+    with path.open("rb", buffering=0) as file:
+        while piece := file.read(_PIECE_BYTES):
+            yield piece
+
+
 def _open_bucket(access: BucketAccess) -> S3Store:
     try:
         from obstore.store import S3Store
@@ -291,13 +302,22 @@ def _read_ca(file: str) -> bytes:
         raise InvalidSettings(f"ca {file} cannot be read ({error.strerror})") from None
 
 
-def _session() -> Session:
-    try:
-        import requests
-    except ImportError:
+def _require_requests() -> None:
+    """Raise when the library is missing; it is loaded only when it is used: that takes 5 MB.
+
+    Raises
+    ------
+    InvalidSettings
+    """
+    if find_spec("requests") is None:
         raise InvalidSettings(
             "For cloud storage, the library requests is missing: run  pip install 'backup-scp[copies]'"
-        ) from None
+        )
+
+
+def _session() -> Session:
+    import requests
+
     session = requests.Session()
     session.auth = lambda request: request  # the URL is signed: add no login of the user's netrc file
     return session

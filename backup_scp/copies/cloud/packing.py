@@ -11,7 +11,7 @@ from backup_scp.copies.cloud.streams import Readable, Writable
 from backup_scp.errors import DigestMismatch
 from backup_scp.ports import ArchivedFile, StoredVersion
 
-_READ_BYTES = 1 << 20
+_READ_BYTES = 256 << 10
 
 
 class Packed(NamedTuple):
