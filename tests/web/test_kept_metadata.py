@@ -8,9 +8,10 @@ from pydicom.uid import ImplicitVRLittleEndian
 from backup_scp.machine.disk_cache import DiskCache
 from backup_scp.web.dicomweb.wado import kept_metadata
 from backup_scp.web.dicomweb.wado.resources import versions_of
-from tests.samples import ct_series, dx, encode, one_of_each
+from tests.samples import ct_series, dx, encode, instance, one_of_each
 from tests.web.conftest import stores_of
 from tests.web.test_wado_instances import get, path_of, put_all
+from tests.web.test_wado_metadata import bulk_uris, with_long_values
 
 
 @pytest.fixture
@@ -48,14 +49,17 @@ def test_kept_metadata_is_the_same_and_needs_no_file(stored, make_client, keepin
     assert make_client().get(path).status_code == 500
 
 
-def test_kept_metadata_has_the_addresses_that_the_caller_uses(stored, keeping):
-    put_all(stored, ct_series(2))
-    study = ct_series(1)[0].StudyInstanceUID
-    keeping.get(f"/studies/{study}/metadata")
-    lose(stored)
-    answer = keeping.get(f"/studies/{study}/metadata", headers={"Host": "localhost:80"})
-    uris = [each["7FE00010"]["BulkDataURI"] for each in answer.json()]
-    assert all(uri.startswith(f"http://localhost:80/dicom-web/studies/{study}/series/") for uri in uris)
+def test_kept_metadata_has_the_addresses_that_the_caller_uses(stored, keeping, tmp_path):
+    ds = with_long_values()
+    put_all(stored, [ds, instance(ds.SOPClassUID, number=9, SeriesInstanceUID=ds.SeriesInstanceUID)])
+    path = f"/studies/{ds.StudyInstanceUID}/metadata"
+    for host in ("127.0.0.1:8042", "localhost:80"):
+        answer = keeping.get(path, headers={"Host": host})
+        (found,) = [each for each in answer.json() if each["00080018"]["Value"] == [ds.SOPInstanceUID]]
+        uris = bulk_uris(found)
+        assert len(uris) == 3
+        assert all(uri.startswith(f"http://{host}/dicom-web{path_of(ds)}/bulkdata/") for uri in uris)
+    assert kept(tmp_path) == 1
 
 
 def test_a_study_that_has_grown_is_not_answered_by_what_was_kept(stored, keeping):
