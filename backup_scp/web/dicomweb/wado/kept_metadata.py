@@ -129,7 +129,15 @@ def _key(held: Iterable[StoredVersion]) -> str:
     """Return what the text depends on."""
     digest = sha256(f"metadata {_FORM} {__version__}".encode())
     for one in held:
-        digest.update(
-            f"\0{one.sha256}\0{one.study_instance_uid}\0{one.series_instance_uid}\0{one.sop_instance_uid}".encode()
-        )
+        digest.update("\0".join(("", one.sha256, *_uids(one))).encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
+
+
+def _uids(held: StoredVersion) -> tuple[str, ...]:
+    return (
+        held.study_instance_uid,
+        held.series_instance_uid,
+        held.sop_instance_uid,
+        held.sop_class_uid,
+        held.transfer_syntax_uid,
+    )
