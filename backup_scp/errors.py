@@ -123,7 +123,7 @@ class SourceUnavailable(Unavailable):
 
 
 class ResourceLimitation(Unavailable):
-    """No further Storage Commitment request can be taken for the moment."""
+    """No further request of this kind can be taken for the moment."""
 
 
 class DestinationUnavailable(Unavailable):

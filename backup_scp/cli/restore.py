@@ -21,12 +21,13 @@ from backup_scp.machine import clock
 from backup_scp.machine.hours import Hours
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
 
     from backup_scp.cli.restore_receipt import Ends
     from backup_scp.cli.restore_summary import Missing
     from backup_scp.node.settings import Settings
-    from backup_scp.ports import Index, RestoreDestination, Selection
+    from backup_scp.ports import Index, Progress, RestoreDestination, Selection
     from backup_scp.receipts.receipt_file import ReceiptFile
     from backup_scp.services.restore_journal import Dropped
     from backup_scp.services.restore_result import Restore
@@ -176,7 +177,12 @@ def restore(
 
     selection = _selection(selected, whole, which)
     destination = remote_aes.destination(settings, to)
-    done, lacking, dropped, written = _send(settings, to, destination, selection, sending)
+    if sending.receipt is not None:
+        from backup_scp.node.remote_aes import refuse_our_own
+
+        refuse_our_own(settings, sending.receipt.absolute().parent.resolve())
+    with progress(f"Restoring to {destination.name}") as show:
+        done, lacking, dropped, written = send(settings, to, destination, selection, sending, show=show)
     there = getattr(destination, "already_there", 0)
     if json:
         print_json(summary(done, lacking, destination.name, there, dropped, str(written or "")))
@@ -190,14 +196,20 @@ def restore(
         raise typer.Exit(1)
 
 
-def _send(
+def send(
     settings: Settings,
     to: str,
     destination: RestoreDestination,
     selection: Selection | Worklist,
     sending: SendingOptions,
+    *,
+    show: Callable[[Progress], None],
+    tell_waiting: Callable[[str], None] = complain,
 ) -> tuple[Restore, list[Missing], Dropped, Path | None]:
-    """Send the selected images; return the results, missing images, dropped confirmations, and the receipt's file."""
+    """Send the selected images; return the results, missing images, dropped confirmations, and the receipt's file.
+
+    ``show`` gets the progress, ``tell_waiting`` why it waits.
+    """
     from backup_scp.node import remote_aes
     from backup_scp.node.opening import OpenStores
     from backup_scp.node.recovering import readable_archive
@@ -205,10 +217,10 @@ def _send(
     from backup_scp.services.restore_journal import Dropped
     from backup_scp.services.throttle import Patience, SendingHours, Throttle
 
-    file, began_at = _receipt_file(settings, sending.receipt), clock.now()
+    file, began_at = _receipt_file(sending.receipt), clock.now()
 
-    def tell_waiting(words: str) -> None:
-        complain(words.replace("The destination", destination.name, 1))
+    def tell(words: str) -> None:
+        tell_waiting(words.replace("The destination", destination.name, 1))
 
     with ExitStack() as stack:
         stack.enter_context(signals_interrupt())
@@ -220,20 +232,19 @@ def _send(
             journal.start_over()
         asking = stack.enter_context(remote_aes.committer(settings, to, storage.index)) if sending.commit else None
         inventory = stack.enter_context(remote_aes.inventory(settings, to, journal))
-        with progress(f"Restoring to {destination.name}") as show:
-            done = service.restore(
-                readable_archive(storage, stack),
-                storage.index,
-                selection,
-                destination,
-                show,
-                throttle=Throttle(sending.throttle),
-                hours=SendingHours(sending.hours, tell_waiting),
-                patience=Patience(60 * sending.wait if journal is not None else 0, tell_waiting),
-                journal=journal,
-                inventory=inventory,
-                commit=asking,
-            )
+        done = service.restore(
+            readable_archive(storage, stack),
+            storage.index,
+            selection,
+            destination,
+            show,
+            throttle=Throttle(sending.throttle),
+            hours=SendingHours(sending.hours, tell),
+            patience=Patience(60 * sending.wait if journal is not None else 0, tell),
+            journal=journal,
+            inventory=inventory,
+            commit=asking,
+        )
         lacking = missing(done, storage.index, destination.name)
         written = None
         if file is not None:
@@ -242,14 +253,12 @@ def _send(
     return done, lacking, Dropped(0, 0) if journal is None else journal.dropped, written
 
 
-def _receipt_file(settings: Settings, path: Path | None) -> ReceiptFile | None:
+def _receipt_file(path: Path | None) -> ReceiptFile | None:
     """Check that the receipt can be written, before hours of work."""
     if path is None:
         return None
-    from backup_scp.node.remote_aes import refuse_our_own
     from backup_scp.receipts.receipt_file import ReceiptFile
 
-    refuse_our_own(settings, path.absolute().parent.resolve())
     return ReceiptFile(path)
 
 

@@ -16,6 +16,7 @@ from backup_scp.node.mass_changes import mass_changes
 from backup_scp.node.opening import OpenStores, set_aside_damaged_index, upgrade_index
 from backup_scp.node.recovering import ReadingCopies
 from backup_scp.node.remote_aes import access_policy, listening, local_ae
+from backup_scp.node.restore_runner import RestoreRunner
 from backup_scp.node.run_record import Maintenance
 from backup_scp.node.settings import Settings
 from backup_scp.ports import Heading, Index, ReadableArchive, Task
@@ -79,6 +80,7 @@ class Node:
         self._maintenance: MaintenanceThread | None = None
         self._storage: OpenStores | None = None
         self._ingest: Ingest | None = None
+        self._restores: RestoreRunner | None = None
         self.troubles: list[str] = []
         self.remarks: list[str] = []
 
@@ -102,6 +104,9 @@ class Node:
             if self._keeps_up:
                 self._start_maintenance(stack, storage)
                 self._start_copies(stack, storage, ingest, reading)
+                self._restores = RestoreRunner(self._settings, storage.index)
+                stack.callback(self._restores.stop)
+                self._restores.look()
             self._open = stack.pop_all()
         return ports
 
@@ -196,6 +201,11 @@ class Node:
             stack.callback(recovery.stop)
         else:
             start()
+
+    def look_for_restores(self) -> None:
+        """Begin with restores that were ordered on the page."""
+        if self._restores is not None:
+            self._restores.look()
 
     @property
     def is_listening(self) -> bool:

@@ -202,7 +202,7 @@ class _Front:
         self._node = node
         self._teller = teller
         self._run = run
-        self._web = WebProcess(settings)
+        self._web = WebProcess(settings, node.look_for_restores)
         self._ports: tuple[int, ...] = ()
 
     def started(self, ports: tuple[int, ...]) -> None:

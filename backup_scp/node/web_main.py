@@ -21,6 +21,7 @@ from backup_scp.machine.disk_cache import DiskCache
 from backup_scp.machine.priority import lower_priority
 from backup_scp.node.opening import OpenStores
 from backup_scp.node.recovering import ReadingCopies
+from backup_scp.node.restore_runner import node_name, receipts_folder
 from backup_scp.node.settings import Settings
 from backup_scp.node.web_messages import Start, Told
 from backup_scp.services.ingest import Ingest
@@ -105,6 +106,9 @@ def _serve(start: Start, messages: _ToTheNode) -> None:
             storage.index,
             storage.index.copies.copies_of,
             settings.remotes,
+            node_name(settings),
+            receipts_folder(settings),
+            lambda: messages.tell(Told("restore")),
         )
         server = WebServer(application(stores, options, pages=pages), options)
         threading.Thread(target=_stop_with_the_node, args=[server], name="node", daemon=True).start()

@@ -34,13 +34,14 @@ class Told(Struct, frozen=True):
     ----------
     kind
         ``ready``: it answers.  ``trouble``: why it cannot, and that it ends now.  ``log``: a record for the log.
+        ``restore``: somebody ordered a restore.
     text
         The sentence.
     logger, level
         Of a record.
     """
 
-    kind: Literal["ready", "trouble", "log"]
+    kind: Literal["ready", "trouble", "log", "restore"]
     text: str = ""
     logger: str = ""
     level: int = 0

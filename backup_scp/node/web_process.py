@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import IO
 
 import msgspec
@@ -38,6 +39,8 @@ class WebProcess:
     ----------
     settings
         All settings of the node.
+    on_restore
+        Called when somebody ordered a restore.
 
     Attributes
     ----------
@@ -47,8 +50,9 @@ class WebProcess:
         Why it does not answer; empty when it does.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, on_restore: Callable[[], object] = lambda: None) -> None:
         self._settings = settings
+        self._on_restore = on_restore
         self._listener: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None
@@ -172,6 +176,8 @@ class WebProcess:
                     logging.getLogger(told.logger).log(told.level, "%s", told.text)
                 elif told.kind == "trouble":
                     self._told_trouble = told.text
+                elif told.kind == "restore":
+                    self._on_restore()
                 else:
                     self._have_trouble("")
 

@@ -10,13 +10,13 @@ from backup_scp.index.schema.tables import task as table
 from backup_scp.ports import Task
 
 _ENDED = {"verify": "verified", "rebuild": "rebuilt", "recovery": "recovered"}
-"""Name of a task after its end, so that the last result stays stored while the next task runs."""
+"""Name of a task after its end, so that the last result stays stored while the next task runs; others keep theirs."""
 
 
 def record(connection: sa.Connection, dialect: Dialect, task: Task) -> None:
     """See ``Index.record_task``."""
     row = {
-        "name": _ENDED[task.name] if task.ended_at else task.name,
+        "name": _ENDED.get(task.name, task.name) if task.ended_at else task.name,
         "began_at": timestamp(task.began_at),
         "ended_at": timestamp(task.ended_at) if task.ended_at else "",
         "position": stored_long(task.position),

@@ -61,7 +61,8 @@ class Status:
     commitments
         Storage Commitment reports that are pending, for each requester.
     tasks
-        Long work: ``verify`` and ``rebuild`` while they run, ``verified`` and ``rebuilt`` after their end.
+        Long work: ``verify`` and ``rebuild`` while they run, ``verified`` and ``rebuilt`` after their end;
+        ``restore-N`` are restores that were ordered on the page.
     storms
         Senders that changed unusually many studies.
     copies

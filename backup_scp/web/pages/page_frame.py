@@ -23,7 +23,11 @@ from backup_scp.web.pages.static_files import address_of
 from backup_scp.web.problems import Problem
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_MENU = (("/", "page.state", Right.STATE), ("/studies", "page.search", Right.FIND))
+_MENU = (
+    ("/", "page.state", Right.STATE),
+    ("/studies", "page.search", Right.FIND),
+    ("/restore", "page.restore", Right.RESTORE),
+)
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; "
     "img-src 'self' blob:; connect-src 'self'; font-src 'self'; worker-src 'self'; manifest-src 'self'; "
@@ -88,7 +92,6 @@ class PageFrame:
             t=words,
             path=request.url.path,
             menu=_MENU,
-            has_restore=False,
             token=self.guard.token,
             is_here=caller is not None and caller.kind is CallerKind.THIS_MACHINE,
             allowed=lambda right: caller is not None and may(caller.kind, right),

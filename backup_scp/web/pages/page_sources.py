@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from backup_scp.ports import IndexRecords, RemoteAE
 from backup_scp.web.pages.backup_state import BackupState
@@ -26,6 +27,12 @@ class PageSources:
         Tells for each location which copies have its version.
     remotes
         The devices of the settings.
+    node
+        Names this node among those that share an index.
+    receipts
+        The folder of the receipts of restores.
+    order_restore
+        Tells the node that a restore was ordered.
     """
 
     stores: Stores
@@ -33,3 +40,6 @@ class PageSources:
     records: IndexRecords
     copies_of: Callable[[Sequence[str]], dict[str, set[str]]]
     remotes: Sequence[RemoteAE] = ()
+    node: str = ""
+    receipts: Path = Path()
+    order_restore: Callable[[], object] = lambda: None

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route as PathRoute
 
-from backup_scp.web.pages import search_page, state_page, study_page
+from backup_scp.web.pages import restore_pages, search_page, state_page, study_page
 from backup_scp.web.pages.page_frame import PageFrame
 from backup_scp.web.pages.page_route import PageRoute
 from backup_scp.web.pages.static_files import static_file
@@ -20,6 +20,7 @@ from backup_scp.web.problems import problem_of
 PAGES: tuple[PageRoute, ...] = (
     *state_page.PAGES,
     *search_page.PAGES,
+    *restore_pages.PAGES,
     *study_page.PAGES,
     PageRoute("/static/{name}", "GET", None, static_file),
 )

@@ -26,7 +26,13 @@ def settings(tmp_path):
 
 
 @pytest.fixture
-def make_pages(stored, settings) -> Callable[..., TestClient]:
+def orders() -> list[int]:
+    """What the node was told."""
+    return []
+
+
+@pytest.fixture
+def make_pages(stored, settings, orders, tmp_path) -> Callable[..., TestClient]:
     """Return ``make_pages(options, address)``: a browser, as far as a client without a network is one."""
 
     def make(options: WebOptions | None = None, address: str = "127.0.0.1") -> TestClient:
@@ -36,6 +42,9 @@ def make_pages(stored, settings) -> Callable[..., TestClient]:
             stored.index,
             stored.index.copies.copies_of,
             settings.remotes,
+            "this node",
+            tmp_path / "receipts",
+            lambda: orders.append(1),
         )
         app = application(sources.stores, options or WebOptions(), pages=sources)
         return TestClient(app, base_url=HOST, client=(address, 50000), follow_redirects=False)

@@ -48,7 +48,9 @@ def test_another_site_reads_nothing_even_one_that_may_use_dicomweb(make_pages):
     assert "access-control-allow-origin" in pages.get("/dicom-web/studies", headers=headers).headers
 
 
-@pytest.mark.parametrize("path", [*sorted(set(PATHS) - {"/events"}), "/nowhere", "/static/page.css/"])
+@pytest.mark.parametrize(
+    "path", [*sorted(set(PATHS) - {"/events", "/restore/events"}), "/nowhere", "/static/page.css/"]
+)
 def test_nothing_is_loaded_from_elsewhere_or_shown_in_a_frame(make_pages, path):
     answer = make_pages().get(path)
     policy = dict(part.strip().split(" ", 1) for part in answer.headers["content-security-policy"].split(";"))

@@ -16,12 +16,13 @@ function renewState(place) {
     source.onmessage = (event) => {
       const news = document.createElement("template");
       news.innerHTML = event.data;
-      const sign = (within) => within.querySelector("[data-sign]").dataset.sign;
+      const sign = (within) => within.querySelector("[data-sign]")?.dataset.sign;
       const isRead = place.contains(document.activeElement) || String(document.getSelection()) !== "";
       // Whoever copies a command is not disturbed; but another sign is always shown.
       if (!isRead || sign(news.content) !== sign(place)) {
         place.replaceChildren(news.content);
-        document.title = place.querySelector(".sign .word").textContent;
+        const word = place.querySelector(".sign .word");
+        if (word) document.title = word.textContent;
       }
       show(false);
     };
