@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
 from pydicom.dataset import Dataset
-from pydicom.uid import JPEG2000Lossless, JPEGLSLossless
+from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, XRayAngiographicImageStorage
+from reportlab.pdfgen.canvas import Canvas
 
 from tests.processes import wait_until
-from tests.samples import Sample, ct_series, dx, encode, replace, uid
+from tests.samples import Sample, ct_series, dx, encapsulated_pdf, encode, instance, replace, uid
+from tests.system.contents import damage, stored_file
 from tests.system.peers import dcmtk
 from tests.system.viewer import ohif_server, viewer_of
 from tests.system.web import web_address, web_node
@@ -115,3 +119,86 @@ def test_a_study_is_listed_found_and_shown_as_it_is(node, server, images):
             if ds is shown[0]:
                 viewer.keep_screenshot("image")
         assert viewer.errors == []
+
+
+def cine() -> tuple[Dataset, list[np.ndarray]]:
+    """Return an angiography of five frames, each with a pattern of its own."""
+    ds = instance(XRayAngiographicImageStorage, study="cine", Modality="XA", SeriesDescription="XA", **IDENTITY)
+    y, x = np.mgrid[0:200, 0:160]
+    frames = [((x + y) // 4 + 25 * n + 40 * ((x // 40 + y // 50 + n) % 2)).astype("u1") for n in range(5)]
+    replace(
+        ds, SamplesPerPixel=1, PhotometricInterpretation="MONOCHROME2", Rows=200, Columns=160, PixelRepresentation=0
+    )
+    replace(
+        ds,
+        BitsAllocated=8,
+        BitsStored=8,
+        HighBit=7,
+        PixelRepresentation=0,
+        NumberOfFrames="5",
+        FrameTime="100",
+        CineRate="10",
+    )
+    replace(ds, WindowCenter="128", WindowWidth="256", FrameIncrementPointer=0x00181063)
+    ds.add_new("PixelData", "OB", b"".join(frame.tobytes() for frame in frames))
+    return ds, frames
+
+
+@pytest.mark.timeout(300)
+def test_frames_are_shown_one_after_the_other(node, server):
+    ds, frames = cine()
+    node.send([encode(ds)])
+    with viewer_of(server) as viewer:
+        viewer.open_study(ds.StudyInstanceUID)
+        for number, frame in enumerate(frames):
+            if number:
+                viewer.next_image()
+            shows = frame.astype(float)
+            wait_until(lambda: viewer.difference(shows) <= MOST_DIFFERENCE, 60, what=f"frame {number}")  # noqa: B023
+        viewer.keep_screenshot("cine")
+        assert viewer.errors == []
+
+
+def report() -> bytes:
+    """Return a PDF of one page."""
+    written = io.BytesIO()
+    canvas = Canvas(written)
+    canvas.drawString(100, 700, "A report")
+    canvas.save()
+    return written.getvalue()
+
+
+@pytest.mark.timeout(300)
+def test_a_document_is_shown(node, server):
+    pdf = report()
+    ds = encapsulated_pdf(SeriesDescription="PDF", EncapsulatedDocument=pdf + b"\0" * (len(pdf) % 2), **IDENTITY)
+    node.send([encode(ds)])
+    with viewer_of(server) as viewer:
+        viewer.open_study(ds.StudyInstanceUID)
+        assert viewer.shown_document() == ds.EncapsulatedDocument
+        wait_until(lambda: viewer.is_white_on("document", (900, 600)), what="the page of paper")
+        assert viewer.errors == []
+
+
+@pytest.mark.timeout(300)
+def test_beside_damaged_images_the_others_are_shown(node, server):
+    slices = [replace(ramp(ds, 500, 500), SeriesDescription="CT", **CT, **IDENTITY) for ds in ct_series(3, series="1")]
+    whole, damaged = (ramp(dx(series=number, SeriesDescription="DX", **IDENTITY)) for number in "23")
+    lost = [encode(slices[1]), encode(damaged)]
+    node.send([encode(slices[0]), encode(slices[2]), encode(whole), *lost])
+    for sample in lost:
+        damage(stored_file(node, sample), "flip")
+    with viewer_of(server) as viewer:
+        viewer.open_study(whole.StudyInstanceUID)
+        viewer.page.locator("[data-cy=study-browser-thumbnail][data-series='3']").wait_for()
+        viewer.show_series(2)
+        wait_for_image(viewer, whole)
+        viewer.show_series(1)
+        viewer.page.get_by_text("(1/3)").wait_for()
+        viewer.next_image()
+        wait_for_image(viewer, slices[0])
+        viewer.keep_screenshot("beside damaged images")
+        assert "Multiple Patients" not in viewer.page.inner_text("body")
+        assert {line.rpartition("/instances/")[2] for line in viewer.errors} == {
+            f"{sample.sop_instance_uid}/frames/1: 500" for sample in lost
+        }

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 
 import numpy as np
+from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from tests.ohif import FILES, OhifServer
@@ -58,6 +59,20 @@ class Viewer:
         """Show a series of the study that is open in the first viewport."""
         self.page.locator(f"[data-cy=study-browser-thumbnail][data-series='{number}']").dblclick()
 
+    def open_study(self, study_instance_uid: str) -> None:
+        self.page.goto(f"{self._server.origin}/viewer?StudyInstanceUIDs={study_instance_uid}")
+
+    def next_image(self) -> None:
+        """Show the next frame or image of the first viewport."""
+        self.page.locator("canvas.cornerstone-canvas").first.click()
+        self.page.keyboard.press("ArrowDown")
+
+    def shown_document(self) -> bytes:
+        """Return the document that it shows, from where the page has it."""
+        shown = self.page.locator("object[type='application/pdf']")
+        content = shown.evaluate("async e => [...new Uint8Array(await (await fetch(e.data)).arrayBuffer())]")
+        return bytes(content)
+
     def difference(self, image: np.ndarray) -> float:
         """Return how far the first viewport is from an image, in grey levels, at nine of ten points of a grid."""
         rows, columns = image.shape
@@ -66,6 +81,12 @@ class Viewer:
         if seen is None:
             return float("inf")
         return float(np.percentile(np.abs(np.array(seen) - image[np.ix_(y, x)]), 90))
+
+    def is_white_on(self, name: str, place: tuple[int, int]) -> bool:
+        """Keep a screenshot, and tell whether it is white at a place, from left and top."""
+        self.keep_screenshot(name)
+        with Image.open(SCREENSHOTS / f"{name}.png") as image:
+            return image.convert("L").getpixel(place) == 255
 
     def keep_screenshot(self, name: str) -> None:
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)

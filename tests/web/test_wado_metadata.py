@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from urllib.parse import urlsplit
 from xml.etree import ElementTree as ET
 
@@ -94,21 +93,48 @@ def test_unchanged_metadata_is_not_sent_again(stored, web):
     assert web.get(path, headers={"If-None-Match": tag}).status_code == 200
 
 
-def test_damage_in_metadata_is_an_error_or_has_no_end(stored, web):
-    first, second = ct_series(2)
-    location = stored.put(encode(first)).location
-    stored.flip(location)
-    stored.put(encode(second))
-    answer = web.get(f"/studies/{first.StudyInstanceUID}/metadata")
+def test_metadata_of_a_damaged_image_are_an_error(stored, web):
+    ds = dx()
+    stored.flip(stored.put(encode(ds)).location)
+    answer = web.get(f"{path_of(ds)}/metadata")
     assert answer.status_code == 500
-    assert first.SOPInstanceUID in answer.json()["detail"]
-    third = ct_series(3)[2]
-    stored.flip(stored.put(encode(third)).location)
+    assert ds.SOPInstanceUID in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("form", ["json", "xml"])
+def test_beside_others_a_damaged_image_has_what_the_index_knows(stored, web, form):
+    series = ct_series(3)
+    locations = [stored.put(encode(ds)).location for ds in series]
+    stored.flip(locations[1])
+    path = f"/studies/{series[0].StudyInstanceUID}/series/{series[0].SeriesInstanceUID}/metadata"
+    if form == "json":
+        found = get(web, path, "application/dicom+json").json()
+        assert ["00280010" in each for each in found] == [True, False, True]
+        damaged = Dataset.from_json(found[1])
+        assert "Rows" not in damaged
+        assert "PixelData" not in damaged
+        assert "Modality" not in damaged
+        for keyword in ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "PatientID"):
+            assert damaged[keyword].value == series[1][keyword].value
+        assert (damaged.PatientName, damaged.SeriesNumber) == (series[1].PatientName, series[1].SeriesNumber)
+    else:
+        parts = parts_of(get(web, path, 'multipart/related; type="application/dicom+xml"'))
+        assert [b'tag="00280010"' in part.content for part in parts] == [True, False, True]
+        assert series[1].SOPInstanceUID.encode() in parts[1].content
+
+
+def test_an_answer_without_a_damaged_image_is_not_taken_for_a_whole_one(stored, web):
+    first, second = ct_series(2)
+    stored.put(encode(first))
+    location = stored.put(encode(second)).location
+    stored.flip(location)
+    path = f"/studies/{first.StudyInstanceUID}/metadata"
+    tag = web.get(path).headers["etag"]
     stored.path(location).unlink()
-    stored.put(encode(first), 3)
-    broken = web.get(f"/studies/{first.StudyInstanceUID}/metadata")
-    with pytest.raises(json.JSONDecodeError):
-        broken.json()
+    stored.put(encode(second), 3)
+    repaired = web.get(path, headers={"If-None-Match": tag})
+    assert repaired.status_code == 200
+    assert [each["00280010"]["Value"] for each in repaired.json()] == [[32], [32]]
 
 
 @pytest.mark.parametrize("accept", ["text/html", 'multipart/related; type="application/dicom"'])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import secrets
 import threading
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -15,16 +17,18 @@ from backup_scp.dicom.model_text import JSON as IN_JSON
 from backup_scp.dicom.model_text import XML as IN_XML
 from backup_scp.dicom.model_text import ModelText, data_set_text
 from backup_scp.dicom.native_model import document
-from backup_scp.errors import InstanceRefused
+from backup_scp.errors import Damaged, InstanceRefused
 from backup_scp.ports import StoredVersion
 from backup_scp.services.permissions import Right
 from backup_scp.web import media_types
 from backup_scp.web.byte_ranges import not_modified
 from backup_scp.web.dicomweb.wado import resources
+from backup_scp.web.dicomweb.wado.indexed_attributes import indexed_attributes
 from backup_scp.web.dicomweb.wado.kept_metadata import InstanceText, json_array
 from backup_scp.web.dicomweb.wado.plain_data_set import plain
 from backup_scp.web.media_types import DICOM_JSON, DICOM_XML, JSON, MULTIPART, Offer
 from backup_scp.web.multipart_writer import MultipartWriter
+from backup_scp.web.problems import Problem
 from backup_scp.web.route import Route, base_of
 from backup_scp.web.stores import Stores
 from backup_scp.web.streamed import StreamedResponse, gathered
@@ -43,18 +47,20 @@ def metadata(request: Request, stores: Stores) -> Response:
     """Answer a request for the metadata of a study, series or instance."""
     offer = media_types.require(request, OFFERS)
     held = resources.versions(request, stores)
-    tag = resources.etag(held, f"metadata {offer} {base_of(request)}")
+    texts = _one if "instance" in request.path_params else _in_order
+    generation = "" if texts is _one else _damage.generation
+    tag = resources.etag(held, f"metadata {offer} {base_of(request)} {generation}")
     if unchanged := not_modified(request, tag):
         return unchanged
     if offer.root:
         writer = MultipartWriter(DICOM_XML)
-        parts = _multipart(writer, _in_order(stores, held, IN_XML, base_of(request)))
+        parts = _multipart(writer, texts(stores, held, IN_XML, base_of(request)))
         return StreamedResponse(gathered(parts), writer.content_type, headers={"etag": f"W/{tag}"})
 
-    def texts(series: Sequence[StoredVersion], base: str) -> Iterator[InstanceText]:
-        return _in_order(stores, series, IN_JSON, base)
+    def listed(series: Sequence[StoredVersion], base: str) -> Iterator[InstanceText]:
+        return texts(stores, series, IN_JSON, base)
 
-    parts = json_array(stores.cache, held, base_of(request), texts)
+    parts = json_array(stores.cache, held, base_of(request), listed)
     return StreamedResponse(parts, offer.name, headers={"etag": tag})
 
 
@@ -82,17 +88,42 @@ class _HeaderPool:
 _readers = _HeaderPool()
 
 
+class _DamageMet:
+    """Counts the damaged images whose metadata were asked for.
+
+    Attributes
+    ----------
+    generation
+        Part of entity tags: no answer without them has the tag of a later one, which may be complete again.
+    """
+
+    def __init__(self) -> None:
+        self._process = secrets.token_hex(8)
+        self._count = itertools.count(1)
+        self.generation = self._process
+
+    def note(self) -> None:
+        self.generation = f"{self._process} {next(self._count)}"
+
+
+_damage = _DamageMet()
+
+
+def _one(
+    stores: Stores, held: Sequence[StoredVersion], model: ModelText, base: str
+) -> Generator[InstanceText, None, None]:
+    """Yield the text of a single instance."""
+    yield _text(stores, held[0], model, f"{base}{resources.path_of(held[0])}/bulkdata/")
+
+
 def _in_order(
     stores: Stores, held: Sequence[StoredVersion], model: ModelText, base: str
 ) -> Generator[InstanceText, None, None]:
     """Yield the text of each instance; some are read ahead."""
 
     def texts(batch: Sequence[StoredVersion]) -> list[InstanceText]:
-        return [_text(stores, one, model, f"{base}{resources.path_of(one)}/bulkdata/") for one in batch]
+        return [_text_or_identity(stores, one, model, f"{base}{resources.path_of(one)}/bulkdata/") for one in batch]
 
-    if len(held) == 1:
-        yield from texts(held)
-        return
     waiting = _batches(held)
     begun: deque[Future[list[InstanceText]]] = deque()
     try:
@@ -121,6 +152,17 @@ def _batches(held: Iterable[StoredVersion]) -> Iterator[list[StoredVersion]]:
             batch, size, most = [], 0, min(2 * most, _MOST_IN_BATCH)
     if batch:
         yield batch
+
+
+def _text_or_identity(stores: Stores, held: StoredVersion, model: ModelText, bulk_uri: str) -> InstanceText:
+    """Return the text of an instance of a study or series: of a damaged one, what the index knows (docs/adr/0055)."""
+    try:
+        return _text(stores, held, model, bulk_uri)
+    except (Problem, Damaged) as error:
+        if isinstance(error, Problem) and error.status != 500:
+            raise
+        _damage.note()
+        return InstanceText(model.item(indexed_attributes(stores.index, held, model)), is_of_version=False)
 
 
 def _text(stores: Stores, held: StoredVersion, model: ModelText, bulk_uri: str) -> InstanceText:
