@@ -11,6 +11,7 @@ from backup_scp.node.settings import load
 from backup_scp.node.web_main import backup_state
 from backup_scp.web.app import application
 from backup_scp.web.options import WebOptions
+from backup_scp.web.pages.backup_state import BackupState
 from backup_scp.web.pages.page_sources import PageSources
 from tests.web.conftest import HOST, stores_of
 
@@ -33,12 +34,16 @@ def orders() -> list[int]:
 
 @pytest.fixture
 def make_pages(stored, settings, orders, tmp_path) -> Callable[..., TestClient]:
-    """Return ``make_pages(options, address)``: a browser, as far as a client without a network is one."""
+    """Return ``make_pages(options, address, found)``: a browser, as far as a client without a network is one."""
 
-    def make(options: WebOptions | None = None, address: str = "127.0.0.1") -> TestClient:
+    def make(
+        options: WebOptions | None = None,
+        address: str = "127.0.0.1",
+        found: Callable[[], BackupState] = lambda: backup_state(settings, stored),
+    ) -> TestClient:
         sources = PageSources(
             stores_of(stored),
-            lambda: backup_state(settings, stored),
+            found,
             stored.index,
             stored.index.copies.copies_of,
             settings.remotes,

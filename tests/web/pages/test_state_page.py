@@ -10,7 +10,7 @@ import pytest
 
 from backup_scp.machine import clock
 from backup_scp.node.health import diagnosis, facts
-from backup_scp.ports import CopyTrouble, FirstArrival, Rejection, ServiceKind
+from backup_scp.ports import CopyState, CopyTrouble, FirstArrival, Rejection, ServiceKind
 from backup_scp.web.pages import intake_calendar, state_feed
 from backup_scp.web.pages.backup_state import BackupState, Sign, StateFinding, StateNode
 from backup_scp.web.pages.intake_calendar import DayKind, console_days
@@ -48,6 +48,14 @@ class TestSign:
         assert 'data-sign="now"' in text
         assert "NOT RUNNING" in text
         assert "backup-scp serve" in text
+
+    def test_a_node_without_a_second_copy_is_not_called_done(self, make_pages):
+        copy = CopyState("drive", "1", seen_at=NOW)
+        assert "nothing to do" in make_pages(found=lambda: state(copies=[copy])).get("/").text
+        alone = make_pages(found=state).get("/").text
+        assert "All is well" in alone
+        assert "A second copy is still missing" in alone
+        assert "nothing to do" not in alone
 
     def test_markup_is_shown_as_text(self, pages, stored):
         stored.index.record_rejections(
