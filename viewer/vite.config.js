@@ -19,9 +19,36 @@ function compressed() {
   };
 }
 
+/** Lets the browser load the large part of the program while the first picture is made. */
+function loadedAhead() {
+  return {
+    name: "loaded-ahead",
+    transformIndexHtml: {
+      order: "post",
+      handler: (_html, { bundle }) =>
+        Object.values(bundle ?? {})
+          .filter((chunk) => chunk.type === "chunk" && chunk.name === "engine")
+          .map((chunk) => ({ tag: "link", attrs: { rel: "modulepreload", href: `./${chunk.fileName}` }, injectTo: "head" })),
+    },
+  };
+}
+
+/** Lets cornerstone set styles in a way that the Content-Security-Policy allows. */
+function withoutInlineStyle() {
+  const before = "textElement.setAttribute('style', combinedStyle)";
+  return {
+    name: "without-inline-style",
+    transform(code, id) {
+      if (!id.endsWith("/drawingSvg/drawTextBox.js")) return null;
+      if (!code.includes(before)) throw new Error("drawTextBox.js of cornerstone has changed: does it set styles inline?");
+      return code.replace(before, "textElement.style.cssText = combinedStyle");
+    },
+  };
+}
+
 export default defineConfig({
   base: "./",
-  plugins: [compressed()],
+  plugins: [withoutInlineStyle(), loadedAhead(), compressed()],
   worker: { format: "es" },
   build: {
     outDir: OUT,

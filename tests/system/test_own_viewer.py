@@ -35,7 +35,7 @@ def wrong(viewer: OwnViewer, number: int, case: Case) -> str:
         viewer.page.locator("select").select_option(f"look {case.look}")
     viewer.run("actual")
     try:
-        wait_until(lambda: difference(viewer, case) <= case.most, 8, what=case.name)
+        wait_until(lambda: difference(viewer, case) <= case.most, 30, what=case.name)
     except AssertionError:
         viewer.keep_screenshot(f"wrong {case.name}")
         return f"{case.name}: {difference(viewer, case):.1f} of 255"

@@ -2,7 +2,7 @@
 
 import type { Window } from "./display";
 import { element } from "./html";
-import type { Look } from "./loader";
+import type { Look } from "./prepare";
 import { STRINGS } from "./strings";
 
 const CT: [keyof typeof STRINGS.presets, number, number][] = [

@@ -1,20 +1,23 @@
 // cornerstone's engine and tools, set up once.
 
-import { RenderingEngine, cache, init as initCore, setUseCPURendering } from "@cornerstonejs/core";
+import { RenderingEngine, cache, getWebWorkerManager, init as initCore, setUseCPURendering } from "@cornerstonejs/core";
 import { init as initLoader } from "@cornerstonejs/dicom-image-loader";
 import * as tools from "@cornerstonejs/tools";
 
-import { loadedImage, registerLoader } from "./loader";
-import { STRINGS } from "./strings";
-import { spacingOf } from "./study";
+import { imageId, loadedImage, registerLoader } from "./loader";
+import { Pane } from "./pane";
+import type { Stored } from "./pixels";
+import type { Codecs } from "./stored";
+import { STRINGS, TOOL_NAMES, type Tool } from "./strings";
+import { type Source, spacingOf } from "./study";
 
 const CACHE_BYTES = 1 << 30;
 const GROUP = "tools";
 const SOFTWARE = /swiftshader|llvmpipe|softpipe|software|basic render/i;
 
-export const ENGINE = "engine";
+const ENGINE = "engine";
 
-const TOOLS = {
+const TOOLS: Record<Tool, typeof tools.PanTool> = {
   window: tools.WindowLevelTool,
   region: tools.WindowLevelRegionTool,
   zoom: tools.ZoomTool,
@@ -23,9 +26,7 @@ const TOOLS = {
   length: tools.LengthTool,
   angle: tools.AngleTool,
   magnify: tools.MagnifyTool,
-};
-export type Tool = keyof typeof TOOLS;
-export const TOOL_NAMES = Object.keys(TOOLS) as Tool[];
+} as never;
 
 /** Starts the engine: on the graphics card, or on the processor where there is none. */
 export function startEngine(): RenderingEngine {
@@ -90,10 +91,26 @@ export function activate(tool: Tool): void {
   for (const [name, bound] of bindings) group.setToolActive(TOOLS[name].toolName, { bindings: bound as never });
 }
 
-export function addToTools(viewport: string): void {
-  tools.ToolGroupManager.getToolGroup(GROUP)!.addViewport(viewport, ENGINE);
-}
-
 export function clearMeasurements(): void {
   tools.annotation.state.removeAllAnnotations();
 }
+
+/** Lets cornerstone's codecs decode a frame, in a worker. */
+export const decode: Codecs = async (imageFrame, transferSyntax, pixelData) => {
+  const result: { pixelData: Stored } = await getWebWorkerManager().executeTask("dicomImageLoader", "decodeTask", {
+    imageFrame,
+    transferSyntax,
+    pixelData,
+    options: { preScale: { enabled: false } },
+    decodeConfig: {},
+  });
+  return result.pixelData;
+};
+
+export function makePane(engine: RenderingEngine, parent: HTMLElement, id: string): Pane {
+  const pane = new Pane(engine, parent, id);
+  tools.ToolGroupManager.getToolGroup(GROUP)!.addViewport(id, ENGINE);
+  return pane;
+}
+
+export const idOf: (source: Source) => string = imageId;

@@ -2,29 +2,12 @@
 
 import { type Types, imageLoader, metaData, utilities } from "@cornerstonejs/core";
 
-import { fetchFrame } from "./dicomweb";
-import { type Contrast, type Display, readDisplay } from "./display";
-import { type Overlay, readOverlays } from "./overlays";
-import { type Pixels, type Shown, shownPixels } from "./pixels";
-import { type Presentation, readPresentations } from "./presentation";
-import { decodeColour, decodeGrey, isColour } from "./stored";
-import { type Source, pixelTag, spacingOf } from "./study";
-
-/** How an image can be looked at: as it says itself, by another of its contrasts, by a Presentation State. */
-export interface Look {
-  name: string;
-  contrast?: Contrast;
-  presentation?: Presentation;
-}
-
-export interface Loaded {
-  source: Source;
-  display: Display;
-  looks: Look[];
-  look: Look;
-  shown: Shown;
-  overlays: Overlay[];
-}
+import type { Display } from "./display";
+import { colourCanvas } from "./paint";
+import type { Shown } from "./pixels";
+import { type Loaded, prepared } from "./prepare";
+import { isColour } from "./stored";
+import { type Source, spacingOf } from "./study";
 
 const MOST_LOOKS = 64;
 const sources = new Map<string, Source>();
@@ -52,33 +35,10 @@ function sourceOf(id: string): Source | undefined {
   return sources.get(id.slice(id.indexOf(":") + 1));
 }
 
-async function load(id: string, wanted: number): Promise<Types.IImage> {
-  const source = sourceOf(id)!;
-  const { dataSet, url, frame } = source;
-  const [stored, display, presentations] = await Promise.all([
-    fetchFrame(url, frame),
-    readDisplay(dataSet, frame),
-    readPresentations(source),
-  ]);
-  const looks: Look[] = [
-    { name: "", contrast: display.contrasts[0] },
-    ...display.contrasts.map((contrast) => ({ name: contrast.name, contrast })),
-    ...presentations.map((presentation) => ({ name: presentation.name, contrast: presentation.contrast, presentation })),
-  ];
-  const look = looks[wanted] ?? looks[0];
-  const presented = look.presentation ? { ...display, ...look.presentation.display } : display;
-  if (isColour(display)) {
-    const values = await decodeColour(stored, display);
-    const overlays = await readOverlays(dataSet, frame, undefined, display, look.presentation);
-    const shown = { values, min: 0, max: 255, slope: 1, intercept: 0, lower: 0, upper: 255, inverse: false, isBaked: true };
-    loaded.set(id, { source, display, looks, look, shown, overlays });
-    return image(id, source, display, shown, 3);
-  }
-  const { stored: pixels, words } = await decodeGrey(stored, display, pixelTag(dataSet) ?? "7FE00010");
-  const overlays = await readOverlays(dataSet, frame, words, display, look.presentation);
-  const shown = shownPixels(pixels, presented, look.contrast);
-  loaded.set(id, { source, display, looks, look, shown, overlays });
-  return image(id, source, display, shown, 1);
+async function load(id: string, look: number): Promise<Types.IImage> {
+  const ready = await prepared(sourceOf(id)!, look);
+  loaded.set(id, ready);
+  return image(id, ready.source, ready.display, ready.shown, isColour(ready.display) ? 3 : 1);
 }
 
 function image(id: string, source: Source, { rows, columns }: Display, shown: Shown, components: number): Types.IImage {
@@ -121,20 +81,6 @@ function image(id: string, source: Source, { rows, columns }: Display, shown: Sh
 function once<T>(make: () => T): () => T {
   let made: T | undefined;
   return () => (made ??= make());
-}
-
-export function colourCanvas(values: Pixels, rows: number, columns: number): HTMLCanvasElement {
-  const canvas = document.createElement("canvas");
-  [canvas.width, canvas.height] = [columns, rows];
-  const picture = new ImageData(columns, rows);
-  for (let from = 0, to = 0; from < values.length; from += 3, to += 4) {
-    picture.data[to] = values[from];
-    picture.data[to + 1] = values[from + 1];
-    picture.data[to + 2] = values[from + 2];
-    picture.data[to + 3] = 255;
-  }
-  canvas.getContext("2d")!.putImageData(picture, 0, 0);
-  return canvas;
 }
 
 /** Tells cornerstone what it asks of an image: a plane of its own, in millimetres where these are known. */

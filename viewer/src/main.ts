@@ -1,7 +1,6 @@
-// The page's start: what the node must send is asked for while the rest of the program loads.
+// The page's start: what the node must send is asked for first.
 
-import "events";
-
+import { Page } from "./page";
 import { STRINGS } from "./strings";
 import { readStudy } from "./study";
 
@@ -16,12 +15,9 @@ const uids = new URLSearchParams(location.search)
 const root = document.getElementById("viewer")!;
 document.title = STRINGS.title;
 if (uids.length) {
-  root.append(message(STRINGS.loading));
   const studies = uids.map(readStudy);
   try {
-    const { Page } = await import("./page");
-    const page = new Page(root);
-    await page.show(await Promise.all(studies));
+    await new Page(root).show(await Promise.all(studies));
   } catch (error) {
     root.replaceChildren(message(STRINGS.failed(error instanceof Error ? error.message : String(error))));
   }

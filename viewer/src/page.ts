@@ -2,29 +2,32 @@
 
 import type { RenderingEngine } from "@cornerstonejs/core";
 
+import { PRESETS, contrastOptions } from "./contrast";
 import { seriesUrl } from "./dicomweb";
-import { type Tool, TOOL_NAMES, activate, clearMeasurements, startEngine } from "./engine";
+import { previewOf, showFirst } from "./first_picture";
 import { element } from "./html";
 import { KeyImages } from "./key_images";
 import { commandOf, keyName } from "./keys";
-import { imageId } from "./loader";
-import { Pane } from "./pane";
-import { PRESETS, contrastOptions } from "./contrast";
+import type { Pane } from "./pane";
 import { print, saveDicom, savePicture } from "./save";
-import { type Command, STRINGS } from "./strings";
+import { setCodecs } from "./stored";
+import { type Command, STRINGS, TOOL_NAMES, type Tool } from "./strings";
 import type { Series, Source, Study } from "./study";
 
 const GROUPS: [string, Command[]][] = [
-  [STRINGS.tools, TOOL_NAMES],
-  [STRINGS.view, ["fit", "actual", "invert", "rotateLeft", "rotateRight", "flipHorizontal", "flipVertical", "reset", "clear"]],
+  [STRINGS.tools, [...TOOL_NAMES]],
   [STRINGS.images, ["previous", "next", "cine", "key", "layout"]],
   [STRINGS.output, ["print", "jpeg", "png", "dicom", "help"]],
+  [STRINGS.view, ["fit", "actual", "invert", "rotateLeft", "rotateRight", "flipHorizontal", "flipVertical", "reset", "clear"]],
 ];
 
+type Program = typeof import("./engine");
+
 export class Page {
-  #engine: RenderingEngine;
+  #program: Program | undefined;
+  #engine: RenderingEngine | undefined;
   #panes: Pane[] = [];
-  #active!: Pane;
+  #active: Pane | undefined;
   #studies: Study[] = [];
   #buttons = new Map<Command, HTMLButtonElement>();
   #contrast = element("select");
@@ -36,14 +39,12 @@ export class Page {
   #made = 0;
 
   constructor(root: HTMLElement) {
-    this.#engine = startEngine();
     this.#status.setAttribute("role", "status");
     this.#status.textContent = STRINGS.notForDiagnosis;
     this.#grid.setAttribute("aria-label", STRINGS.images);
     this.#list.setAttribute("aria-label", STRINGS.series);
     root.replaceChildren(this.#toolbar(), this.#list, this.#grid, this.#status, this.#helpDialog());
-    this.#active = this.#addPane();
-    this.#use("window");
+    setCodecs(async () => (await this.#start()).decode);
     document.addEventListener("keydown", (event) => this.#pressed(event));
     new ResizeObserver(() => this.#resize()).observe(this.#grid);
   }
@@ -58,11 +59,36 @@ export class Page {
       this.#listSeries();
       return;
     }
-    if (withImages.length > 1) this.#addPane();
+    this.#grid.dataset.panes = String(withImages.length);
+    const firsts = withImages.map((study) => this.#first(study.series[0].sources[0]));
+    await Promise.allSettled(firsts.map(({ isShown }) => isShown));
+    await this.#start();
+    this.#use("window");
+    const panes = withImages.map(() => this.#addPane());
+    panes.forEach((pane, at) => pane.showFirst(firsts[at].preview));
     this.#resize();
-    const shown = withImages.map((study, at) => this.#panes[at].show(study.series[0]));
+    const shown = panes.map((pane, at) => pane.show(withImages[at].series[0]));
+    for (const each of await Promise.allSettled(shown)) if (each.status === "rejected") this.#try(Promise.reject(each.reason));
     this.#listSeries();
-    await Promise.all(shown);
+  }
+
+  /** Shows an image before the rest of the program is there. */
+  #first(source: Source): { preview: HTMLElement; isShown: Promise<void> } {
+    const preview = previewOf(source);
+    const place = element("section", "pane");
+    place.append(preview);
+    this.#grid.append(place);
+    return { preview, isShown: showFirst(preview, source) };
+  }
+
+  /** Loads cornerstone, once. */
+  async #start(): Promise<Program> {
+    const program = await import("./engine");
+    if (!this.#program) {
+      this.#program = program;
+      this.#engine = program.startEngine();
+    }
+    return program;
   }
 
   #toolbar(): HTMLElement {
@@ -94,20 +120,22 @@ export class Page {
     const label = element("label", "choice", STRINGS.contrast);
     this.#contrast.onchange = () => {
       const [kind, at] = this.#contrast.value.split(" ");
-      if (kind === "preset") this.#active.setWindow(PRESETS[Number(at)]);
-      else this.#try(this.#active.setLook(Number(at)));
-      this.#active.root.focus();
+      if (kind === "preset") this.#active?.setWindow(PRESETS[Number(at)]);
+      else this.#try(this.#active?.setLook(Number(at)));
+      this.#active?.root.focus();
     };
     label.append(this.#contrast);
     return label;
   }
 
   #addPane(): Pane {
-    const pane = new Pane(this.#engine, this.#grid, `pane${this.#made++}`);
+    if (!this.#panes.length) this.#grid.replaceChildren();
+    const pane = this.#program!.makePane(this.#engine!, this.#grid, `pane${this.#made++}`);
     pane.root.onpointerdown = pane.root.onfocus = () => this.#choose(pane);
     pane.onChange = () => this.#changed(pane);
     pane.afterSeries = () => this.#after(pane);
     this.#panes.push(pane);
+    this.#active ??= pane;
     this.#grid.dataset.panes = String(this.#panes.length);
     return pane;
   }
@@ -121,7 +149,7 @@ export class Page {
   #after(pane: Pane): string | undefined {
     const all = this.#studies.flatMap((study) => study.series);
     const next = all[all.indexOf(pane.series!) + 1];
-    return next && imageId(next.sources[0]);
+    return next && this.#program!.idOf(next.sources[0]);
   }
 
   /** Lets buttons and lists say what the active pane shows. */
@@ -138,12 +166,13 @@ export class Page {
   }
 
   #use(tool: Tool): void {
-    activate(tool);
+    this.#program!.activate(tool);
     for (const name of TOOL_NAMES) this.#buttons.get(name)!.setAttribute("aria-pressed", String(name === tool));
   }
 
   #run(command: Command): void {
     const pane = this.#active;
+    if (!pane) return;
     if (TOOL_NAMES.includes(command as Tool)) {
       this.#use(command as Tool);
       return;
@@ -158,8 +187,8 @@ export class Page {
       flipVertical: () => pane.flip("flipVertical"),
       reset: () => pane.reset(),
       clear: () => {
-        clearMeasurements();
-        this.#engine.render();
+        this.#program!.clearMeasurements();
+        this.#engine!.render();
       },
       cine: () => (pane.isPlaying ? pane.stop() : pane.play()),
       next: () => pane.go(pane.index + 1),
@@ -204,13 +233,13 @@ export class Page {
     if (this.#panes.length > 1) {
       const other = this.#panes.find((each) => each !== this.#active)!;
       other.destroy();
-      this.#panes = [this.#active];
+      this.#panes = [this.#active!];
       this.#grid.dataset.panes = "1";
       this.#resize();
-      this.#changed(this.#active);
+      this.#changed(this.#active!);
       return;
     }
-    const first = this.#active;
+    const first = this.#active!;
     const second = this.#addPane();
     this.#resize();
     const all = this.#studies.flatMap((study) => study.series);
@@ -230,7 +259,7 @@ export class Page {
       element("h2", "", STRINGS.keyImages),
       ...(keyImages.length ? keyImages.map((each) => this.#keyButton(each)) : [element("p", "", STRINGS.keyImagesNone)]),
     );
-    this.#changed(this.#active);
+    if (this.#active) this.#changed(this.#active);
   }
 
   #others(): HTMLElement[] {
@@ -255,7 +284,7 @@ export class Page {
     picture.src = `${seriesUrl(study.uid, series.uid)}/thumbnail?viewport=96,96`;
     const words = STRINGS.seriesOf(series.number, series.modality, series.description);
     button.append(picture, element("span", "", words), element("small", "", String(series.sources.length)));
-    button.onclick = () => this.#try(this.#active.show(series));
+    button.onclick = () => this.#try(this.#active?.show(series));
     return button;
   }
 
@@ -268,7 +297,7 @@ export class Page {
     picture.alt = "";
     picture.src = `${source.url}/frames/${source.frame}/thumbnail?viewport=96,96`;
     button.append(picture, element("span", "", words), element("small", "", STRINGS.imageOf(index + 1, series.sources.length)));
-    button.onclick = () => this.#try(this.#active.series === series ? this.#active.go(index) : this.#active.show(series, index));
+    button.onclick = () => this.#try(this.#active?.series === series ? this.#active.go(index) : this.#active?.show(series, index));
     return button;
   }
 
@@ -293,8 +322,9 @@ export class Page {
   }
 
   #resize(): void {
+    if (!this.#panes.length) return;
     const views = this.#panes.map((pane) => pane.view);
-    this.#engine.resize(true, false);
+    this.#engine!.resize(true, false);
     this.#panes.forEach((pane, at) => pane.resized(views[at]));
   }
 }

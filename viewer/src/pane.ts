@@ -4,11 +4,12 @@ import { Enums, type RenderingEngine, type Types, imageLoader } from "@cornersto
 
 import { Camera, type View } from "./camera";
 import type { Window } from "./display";
-import { addToTools } from "./engine";
+import { previewOf } from "./first_picture";
 import { element } from "./html";
-import { type Loaded, imageId, loadedImage } from "./loader";
+import { imageId, loadedImage } from "./loader";
 import { type Turn, paint } from "./paint";
 import { windowEnds } from "./pixels";
+import type { Loaded } from "./prepare";
 import { STRINGS } from "./strings";
 import { type Series, type Source, spacingOf } from "./study";
 
@@ -30,7 +31,7 @@ export class Pane {
   /** Returns the image that is likely to be asked for behind the last of this series. */
   afterSeries: () => string | undefined = () => undefined;
   #screen = element("div", "screen");
-  #preview = element("img", "preview");
+  #preview: HTMLElement = element("div", "preview");
   #overlay = element("canvas", "overlay");
   #corners = ["top left", "top right", "bottom left", "bottom right"].map((place) => element("p", `corner ${place}`));
   #viewport: Types.IStackViewport;
@@ -46,8 +47,6 @@ export class Pane {
 
   constructor(engine: RenderingEngine, parent: HTMLElement, id: string) {
     this.#engine = engine;
-    this.#preview.alt = STRINGS.preview;
-    this.#preview.hidden = true;
     this.root.tabIndex = 0;
     this.root.append(this.#screen, this.#preview, this.#overlay, ...this.#corners);
     parent.append(this.root);
@@ -55,7 +54,6 @@ export class Pane {
     engine.enableElement({ viewportId: id, element: this.#screen as HTMLDivElement, type: Enums.ViewportType.STACK });
     this.#viewport = engine.getViewport(id) as Types.IStackViewport;
     this.#camera = new Camera(this.#viewport, this.#screen);
-    addToTools(id);
     this.#screen.addEventListener(IMAGE_RENDERED, () => this.#rendered());
     this.#screen.addEventListener(CAMERA_MODIFIED, () => {
       if (!this.#isMoving) this.#isWhole = false;
@@ -96,7 +94,8 @@ export class Pane {
     if (isOther) {
       this.#userWindow = undefined;
       this.#isInverted = false;
-      this.#showPreview(series.sources[index]);
+      this.root.classList.remove("painted");
+      if (this.#preview.hidden) this.showFirst(previewOf(series.sources[index]));
     }
     const before = isOther ? undefined : this.#camera.view;
     this.#isMoving = true;
@@ -119,11 +118,10 @@ export class Pane {
     this.#isMoving = false;
   }
 
-  #showPreview({ url, frame, frames }: Source): void {
-    const { clientWidth, clientHeight } = this.#screen;
-    this.root.classList.remove("painted");
-    this.#preview.hidden = false;
-    this.#preview.src = `${url}${frames > 1 ? `/frames/${frame}` : ""}/rendered?viewport=${clientWidth},${clientHeight}`;
+  /** Shows this until the image is there. */
+  showFirst(preview: HTMLElement): void {
+    this.#preview.replaceWith(preview);
+    this.#preview = preview;
   }
 
   /** Turns and enlarges the image as its Presentation State says. */

@@ -1,7 +1,5 @@
 // Decodes a frame to its stored pixel values, or to RGB.
 
-import { getWebWorkerManager } from "@cornerstonejs/core";
-
 import type { Display, Table } from "./display";
 import type { Frame } from "./dicomweb";
 import type { Stored } from "./pixels";
@@ -125,13 +123,29 @@ function throughPalette(stored: Stored, palette: [Table, Table, Table]): Uint8Ar
   return rgb;
 }
 
-interface DecodedFrame {
-  pixelData: Stored;
+/** What a codec must know of a frame. */
+export interface CodedFrame {
+  samplesPerPixel: number;
+  photometricInterpretation: string;
+  planarConfiguration: number;
+  rows: number;
+  columns: number;
+  bitsAllocated: number;
+  bitsStored: number;
+  pixelRepresentation: number;
+}
+export type Codecs = (frame: CodedFrame, transferSyntax: string, content: Uint8Array) => Promise<Stored>;
+
+let loadCodecs: () => Promise<Codecs> = () => Promise.reject(new Error("No codecs"));
+
+/** Says where codecs come from: they are loaded when an image needs one. */
+export function setCodecs(load: () => Promise<Codecs>): void {
+  loadCodecs = load;
 }
 
-/** Lets cornerstone's codecs decode a frame, in a worker. */
 async function decoded(frame: Frame, display: Display): Promise<Stored> {
-  const imageFrame = {
+  const decode = await loadCodecs();
+  const coded = {
     samplesPerPixel: display.samples,
     photometricInterpretation: display.interpretation,
     planarConfiguration: display.planar ? 1 : 0,
@@ -140,15 +154,6 @@ async function decoded(frame: Frame, display: Display): Promise<Stored> {
     bitsAllocated: display.bitsAllocated,
     bitsStored: display.bitsStored,
     pixelRepresentation: display.signed ? 1 : 0,
-    smallestPixelValue: undefined,
-    largestPixelValue: undefined,
   };
-  const result: DecodedFrame = await getWebWorkerManager().executeTask("dicomImageLoader", "decodeTask", {
-    imageFrame,
-    transferSyntax: frame.transferSyntax,
-    pixelData: frame.content.slice(),
-    options: { preScale: { enabled: false } },
-    decodeConfig: {},
-  });
-  return result.pixelData;
+  return decode(coded, frame.transferSyntax, frame.content.slice());
 }

@@ -107,3 +107,6 @@ export const STRINGS = {
 };
 
 export type Command = keyof typeof STRINGS.buttons;
+
+export const TOOL_NAMES = ["window", "region", "zoom", "pan", "scroll", "length", "angle", "magnify"] as const;
+export type Tool = (typeof TOOL_NAMES)[number];

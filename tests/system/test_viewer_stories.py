@@ -1,0 +1,209 @@
+"""What somebody does with our viewer, step by step, in a browser."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pydicom
+import pytest
+from PIL import Image
+
+from tests.processes import wait_until
+from tests.samples import ct_series, dx, encapsulated_pdf, encode, replace, uid, with_pixels
+from tests.system.own_viewer import OwnViewer, own_viewer
+from tests.system.test_viewer import expected, ramp
+from tests.system.web import web_address, web_node
+
+pytestmark = pytest.mark.timeout(300)
+MARKUP = "<img src=x onerror=alert(1)>"
+
+
+@pytest.fixture
+def node(make_node):
+    node = web_node(make_node)
+    node.start()
+    return node
+
+
+def store(node, *datasets):
+    assert {answer.status for answer in node.send(map(encode, datasets))} == {0}
+
+
+def corner(viewer: OwnViewer, place: str, pane: int = 0) -> str:
+    return viewer.page.locator(".pane").nth(pane).locator(f".corner.{place}").inner_text()
+
+
+def drag(viewer: OwnViewer, *points: tuple[float, float]) -> None:
+    """Press at a point of the first pane's middle, move through the others, let go."""
+    box = viewer.page.locator(".pane").first.bounding_box()
+    assert box is not None
+    middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    mouse = viewer.page.mouse
+    mouse.move(middle[0] + points[0][0], middle[1] + points[0][1])
+    mouse.down()
+    for x, y in points[1:]:
+        mouse.move(middle[0] + x, middle[1] + y, steps=5)
+    mouse.up()
+
+
+def shows(viewer: OwnViewer, image: np.ndarray, most: float = 1) -> bool:
+    seen = viewer.image(*image.shape)
+    return seen.shape[:2] == image.shape and np.abs(seen[..., 0] - image).max() <= most
+
+
+@pytest.mark.parametrize("rendering", ["cpu", "gpu"])
+def test_turning_and_inverting(node, rendering):
+    ds = ramp(dx(SeriesDescription="DX"), 300, 200)
+    store(node, ds)
+    image = expected(ds)
+    with own_viewer(web_address(node)) as viewer:
+        viewer.open(ds.StudyInstanceUID, rendering=rendering)
+        viewer.run("actual")
+        for key, change in (
+            ("i", lambda shown: 255 - shown),
+            ("]", lambda shown: np.rot90(shown, -1)),
+            ("h", lambda shown: shown[:, ::-1]),
+            ("[", np.rot90),
+            ("v", lambda shown: shown[::-1]),
+        ):
+            image = change(image)
+            viewer.page.keyboard.press(key)
+            viewer.page.keyboard.press("1")
+            wait_until(lambda image=image: shows(viewer, image), 30, what=f"{key} on {rendering}")
+        viewer.keep_screenshot(f"turned {rendering}")
+        viewer.run("reset")
+        viewer.run("actual")
+        wait_until(lambda: shows(viewer, expected(ds)), 30, what="as it came")
+        assert viewer.errors == []
+
+
+def test_lengths_say_what_they_are_measured_by(node):
+    spacing = {
+        "patient": {"PixelSpacing": ["0.5", "0.5"]},
+        "detector": {"ImagerPixelSpacing": ["0.2", "0.2"]},
+        "none": {},
+    }
+    for number, (name, elements) in enumerate(spacing.items()):
+        store(
+            node, ramp(dx(series=str(number), SeriesDescription=name, SeriesNumber=str(number), **elements), 600, 500)
+        )
+    study = dx().StudyInstanceUID
+    with own_viewer(web_address(node)) as viewer:
+        viewer.open(study)
+        for number, words in enumerate(("100.0 mm", "40.0 mm at the detector", "200 pixels")):
+            viewer.show_series(number)
+            viewer.run("actual")
+            viewer.run("length")
+            drag(viewer, (-100, 50), (0, 50), (100, 50))
+            wait_until(lambda words=words: words in viewer.page.locator(".pane svg").first.inner_html(), 30, what=words)
+            viewer.keep_screenshot(f"length {number}")
+            assert ("at the detector" in corner(viewer, "bottom.left")) == (number == 1)
+            assert ("in pixels" in corner(viewer, "bottom.left")) == (number == 2)
+        assert viewer.errors == []
+
+
+def test_scrolling_playing_and_marking(node):
+    slices = [replace(ramp(ds, 100, 100), InstanceNumber=str(at + 1)) for at, ds in enumerate(ct_series(5, series="7"))]
+    store(node, *slices)
+    with own_viewer(web_address(node)) as viewer:
+        viewer.open(slices[0].StudyInstanceUID)
+        assert "Image 1 of 5" in corner(viewer, "bottom.left")
+        viewer.page.keyboard.press("ArrowDown")
+        wait_until(lambda: "Image 2 of 5" in corner(viewer, "bottom.left"), what="the next image")
+        viewer.page.locator(".pane").hover()
+        viewer.page.mouse.wheel(0, 100)
+        wait_until(lambda: "Image 3 of 5" in corner(viewer, "bottom.left"), what="the one after it")
+        viewer.page.keyboard.press("k")
+        viewer.page.get_by_text("Image 3 of 5").nth(1).wait_for()
+        viewer.page.keyboard.press("c")
+        wait_until(lambda: "Image 1 of 5" in corner(viewer, "bottom.left"), what="a film, which begins again")
+        viewer.page.keyboard.press("c")
+        viewer.page.reload()
+        viewer.wait_painted()
+        viewer.page.locator(".series button", has_text="Image 3 of 5").click()
+        wait_until(lambda: "Image 3 of 5" in corner(viewer, "bottom.left"), what="the key image")
+        viewer.keep_screenshot("key images")
+        assert viewer.errors == []
+
+
+def test_frames_of_one_image(node):
+    ds = with_pixels(dx(), 64, 64, frames=4)
+    store(node, ds)
+    with own_viewer(web_address(node)) as viewer:
+        viewer.open(ds.StudyInstanceUID)
+        assert "Image 1 of 4" in corner(viewer, "bottom.left")
+        viewer.page.keyboard.press("ArrowDown")
+        wait_until(lambda: "Image 2 of 4" in corner(viewer, "bottom.left"), what="the next frame")
+        assert viewer.errors == []
+
+
+def test_contrast_by_hand_and_by_region(node):
+    ds = ramp(dx(), 600, 500)
+    store(node, ds)
+    with own_viewer(web_address(node)) as viewer:
+        viewer.open(ds.StudyInstanceUID)
+        assert "Window 2600 at 1800" in corner(viewer, "bottom.right")
+        drag(viewer, (0, 0), (60, 40))
+        wait_until(lambda: "Window 2600 at 1800" not in corner(viewer, "bottom.right"), what="another window")
+        by_hand = corner(viewer, "bottom.right")
+        viewer.run("region")
+        drag(viewer, (20, 100), (120, 180))
+        wait_until(lambda: corner(viewer, "bottom.right") != by_hand, what="the window of a region")
+        viewer.run("reset")
+        wait_until(lambda: "Window 2600 at 1800" in corner(viewer, "bottom.right"), what="the image's own window")
+        assert viewer.errors == []
+
+
+def test_two_studies_stand_side_by_side_in_time(node):
+    old, new = (ramp(dx(study=day, SeriesDescription=day, StudyDate=day), 300, 200) for day in ("20230101", "20240101"))
+    store(node, old, new)
+    with own_viewer(web_address(node)) as viewer:
+        viewer.open(new.StudyInstanceUID, old.StudyInstanceUID)
+        viewer.wait_painted(1)
+        assert "2023-01-01" in corner(viewer, "top.right", 0)
+        assert "2024-01-01" in corner(viewer, "top.right", 1)
+        viewer.keep_screenshot("two studies")
+        assert viewer.errors == []
+
+
+def test_pictures_and_files_leave_as_they_are(node, tmp_path):
+    ds = ramp(dx(), 300, 200)
+    store(node, ds)
+    with own_viewer(web_address(node)) as viewer:
+        viewer.open(ds.StudyInstanceUID)
+        saved = {}
+        for kind in ("png", "jpeg", "dicom"):
+            with viewer.page.expect_download() as download:
+                viewer.run(kind)
+            saved[kind] = download.value.path().read_bytes()
+        for kind, most in (("png", 1), ("jpeg", 24)):
+            picture = np.asarray(Image.open(io.BytesIO(saved[kind])).convert("L")).astype(int)
+            assert np.abs(picture - expected(ds)).max() <= most
+        assert pydicom.dcmread(io.BytesIO(saved["dicom"])).PixelData == ds.PixelData
+        assert viewer.errors == []
+
+
+def test_markup_is_text_and_other_documents_are_named(node):
+    names = {"PatientName": MARKUP, "StudyDescription": MARKUP, "SeriesDescription": MARKUP}
+    ds = ramp(dx(**names), 300, 200)
+    pdf = replace(encapsulated_pdf(), StudyInstanceUID=ds.StudyInstanceUID, DocumentTitle=MARKUP, PatientName=MARKUP)
+    store(node, ds, pdf)
+    with own_viewer(web_address(node), 390, 760) as viewer:
+        alerts = []
+        viewer.page.on("dialog", lambda dialog: alerts.append(dialog.message))
+        viewer.open(ds.StudyInstanceUID)
+        viewer.page.locator(".series a", has_text=MARKUP).wait_for()
+        assert MARKUP in corner(viewer, "top.left")
+        viewer.keep_screenshot("phone")
+        assert alerts == []
+        assert viewer.errors == []
+
+
+def test_what_cannot_be_shown_is_said(node):
+    with own_viewer(web_address(node)) as viewer:
+        page = web_address(node).removesuffix("/dicom-web") + "/viewer/"
+        viewer.page.goto(f"{page}?StudyInstanceUIDs={uid('no study')}")
+        viewer.page.get_by_text("could not be shown").wait_for()
+        viewer.page.goto(page)
+        viewer.page.get_by_text("No study is named").wait_for()
