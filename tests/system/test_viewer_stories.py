@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from functools import partial
 
 import numpy as np
 import pydicom
@@ -52,6 +53,10 @@ def shows(viewer: OwnViewer, image: np.ndarray, most: float = 1) -> bool:
     return seen.shape[:2] == image.shape and np.abs(seen[..., 0] - image).max() <= most
 
 
+def is_written(viewer: OwnViewer, words: str) -> bool:
+    return words in viewer.page.locator(".pane svg").first.inner_html()
+
+
 @pytest.mark.parametrize("rendering", ["cpu", "gpu"])
 def test_turning_and_inverting(node, rendering):
     ds = ramp(dx(SeriesDescription="DX"), 300, 200)
@@ -70,7 +75,7 @@ def test_turning_and_inverting(node, rendering):
             image = change(image)
             viewer.page.keyboard.press(key)
             viewer.page.keyboard.press("1")
-            wait_until(lambda image=image: shows(viewer, image), 30, what=f"{key} on {rendering}")
+            wait_until(partial(shows, viewer, image), 30, what=f"{key} on {rendering}")
         viewer.keep_screenshot(f"turned {rendering}")
         viewer.run("reset")
         viewer.run("actual")
@@ -96,7 +101,7 @@ def test_lengths_say_what_they_are_measured_by(node):
             viewer.run("actual")
             viewer.run("length")
             drag(viewer, (-100, 50), (0, 50), (100, 50))
-            wait_until(lambda words=words: words in viewer.page.locator(".pane svg").first.inner_html(), 30, what=words)
+            wait_until(partial(is_written, viewer, words), 30, what=words)
             viewer.keep_screenshot(f"length {number}")
             assert ("at the detector" in corner(viewer, "bottom.left")) == (number == 1)
             assert ("in pixels" in corner(viewer, "bottom.left")) == (number == 2)
@@ -185,16 +190,17 @@ def test_pictures_and_files_leave_as_they_are(node, tmp_path):
 
 
 def test_markup_is_text_and_other_documents_are_named(node):
-    names = {"PatientName": MARKUP, "StudyDescription": MARKUP, "SeriesDescription": MARKUP}
+    names = {"PatientName": "<b>Name</b>", "StudyDescription": MARKUP, "SeriesDescription": MARKUP}
     ds = ramp(dx(**names), 300, 200)
-    pdf = replace(encapsulated_pdf(), StudyInstanceUID=ds.StudyInstanceUID, DocumentTitle=MARKUP, PatientName=MARKUP)
+    pdf = replace(encapsulated_pdf(), StudyInstanceUID=ds.StudyInstanceUID, DocumentTitle=MARKUP)
     store(node, ds, pdf)
     with own_viewer(web_address(node), 390, 760) as viewer:
         alerts = []
         viewer.page.on("dialog", lambda dialog: alerts.append(dialog.message))
         viewer.open(ds.StudyInstanceUID)
         viewer.page.locator(".series a", has_text=MARKUP).wait_for()
-        assert MARKUP in corner(viewer, "top.left")
+        assert "<b>Name</b>" in corner(viewer, "top.left")
+        assert MARKUP in corner(viewer, "top.right")
         viewer.keep_screenshot("phone")
         assert alerts == []
         assert viewer.errors == []
