@@ -84,7 +84,10 @@ def test_requests_are_read_however_they_are_encoded(syntax, count, undefined):
     for item in information.ReferencedSOPSequence:
         item.is_undefined_length_sequence_item = undefined
     information.StorageMediaFileSetID = "A"
-    assert read_action_information(encoded(information, syntax), syntax) == ("1.2.3", tuple(pairs))
+    assert read_action_information(encoded(information, syntax), syntax) == (
+        "1.2.3",
+        tuple(Reference(*pair) for pair in pairs),
+    )
 
 
 WRONG: dict[str, bytes | Dataset] = {
@@ -288,7 +291,7 @@ def test_a_long_request_is_read_in_little_time(serve, storage):
         assert act(peer, information(*pairs)).status == 0
         peer.release()
     leased = storage.index.commitments.lease_request(datetime.now(UTC), datetime.now(UTC))
-    assert leased.request.references == tuple(pairs)
+    assert leased.request.references == tuple(Reference(*pair) for pair in pairs)
 
 
 def test_more_references_than_one_request_may_have_are_refused(serve, storage):

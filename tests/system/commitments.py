@@ -13,6 +13,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate
 from pynetdicom import AE, build_role, evt
 from pynetdicom.association import Association
 
+from backup_scp.ports import Reference
 from tests.processes import LOOPBACK, free_port
 from tests.samples import Sample
 from tests.system.node import Remote
@@ -65,14 +66,14 @@ def pair(sample: Sample) -> Pair:
     return sample.sop_class_uid, sample.sop_instance_uid
 
 
-def action_information(transaction_uid: str, references: Iterable[Pair]) -> Dataset:
+def action_information(transaction_uid: str, references: Iterable[Pair | Reference]) -> Dataset:
     """Make the Data Set of an N-ACTION-RQ."""
     made = Dataset()
     made.TransactionUID = transaction_uid
     made.ReferencedSOPSequence = []
-    for sop_class, sop_instance in references:
+    for reference in references:
         item = Dataset()
-        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = sop_class, sop_instance
+        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = reference[:2]
         made.ReferencedSOPSequence.append(item)
     return made
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,11 @@ from tests.system.peers import dcmtk
 from tests.system.viewer import ohif_server, viewer_of
 from tests.system.web import web_address, web_node
 
-IDENTITY = {"PatientName": "Müller^Jörg=山田^太郎", "AccessionNumber": "A1", "SpecificCharacterSet": "ISO_IR 192"}
+IDENTITY: dict[str, Any] = {
+    "PatientName": "Müller^Jörg=山田^太郎",
+    "AccessionNumber": "A1",
+    "SpecificCharacterSet": "ISO_IR 192",
+}
 CT = {"PixelSpacing": ["1", "1"], "FrameOfReferenceUID": uid("frame"), "RescaleSlope": "1", "RescaleIntercept": "-9"}
 MOST_DIFFERENCE = 4  # grey levels of 255: scaling and rounding
 
