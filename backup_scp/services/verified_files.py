@@ -133,20 +133,20 @@ class _Memory:
         self._left = limit
         self._lock = threading.Lock()
 
-    def take(self, size: int) -> _Room:
+    def take(self, size: int) -> _Kept:
         """Return room for so many bytes; without content when there is none left, or they are too many."""
         with self._lock:
             if size > min(self._left, _IN_MEMORY_BYTES):
-                return _Room(self, None)
+                return _Kept(self, None)
             self._left -= size
-        return _Room(self, bytearray(size))
+        return _Kept(self, bytearray(size))
 
     def give_back(self, size: int) -> None:
         with self._lock:
             self._left += size
 
 
-class _Room:
+class _Kept:
     """Memory for one Data Set, if any."""
 
     def __init__(self, memory: _Memory, content: bytearray | None) -> None:
@@ -199,7 +199,12 @@ class VerifiedFile(AbstractContextManager["VerifiedFile"]):
     """
 
     def __init__(
-        self, files: VerifiedFiles, held: StoredVersion, file: ArchivedFile, blocks: bytes, room: _Room | None = None
+        self,
+        files: VerifiedFiles,
+        held: StoredVersion,
+        file: ArchivedFile,
+        blocks: bytes,
+        room: _Kept | None = None,
     ) -> None:
         self.held = held
         self.size_bytes = file.size_bytes

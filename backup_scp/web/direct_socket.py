@@ -1,8 +1,8 @@
-"""Let a thread send a long body to the socket itself.
+"""Let a thread send a long body to the socket itself, or receive one.
 
-asyncio copies what a socket does not take at once, and uvicorn wakes the event loop for each part.  A thread that sends
-from the memory in which the bytes were compared does neither.  It never waits long: when the caller does not read, the
-event loop waits in its place, so that slow callers take no threads from others.
+asyncio and uvicorn copy each byte several times, and wake the event loop for each part.  A thread that sends from the
+memory in which the bytes were compared, or receives where they are stored from, does neither.  It never waits long: the
+event loop waits in its place for a caller that does not read or send, so that slow callers take no threads from others.
 """
 
 from __future__ import annotations
@@ -11,16 +11,41 @@ import asyncio
 import select
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from starlette.concurrency import run_in_threadpool
 
-LEAST_BYTES = 1 << 18
-"""The shortest body for which it pays."""
-
 _TURN_BYTES = 8 << 20  # then other bodies have the thread
-_PATIENCE_MS = 20  # of a thread, for a caller to read
+_PATIENCE_MS = 20  # of a thread, for a caller to read or send
+_PAUSE_S = 0.01  # before a thread receives what has begun to come again
+_FLOWING_BYTES = 1 << 16  # a thread waits only for a caller that has sent so much without a pause
+_PIECE_BYTES = 1 << 20  # that are stored at once
+_MOST_DROPPED_BYTES = 64 << 20  # of a body that cannot be stored: most callers read the answer only when they have sent
+
+
+@dataclass(frozen=True, slots=True)
+class BodyLimits:
+    """How slowly a body may come.
+
+    Attributes
+    ----------
+    silence_s
+        How long no byte may come.
+    grace_s
+        How long the rate does not count.
+    least_bytes_per_s
+        The lowest rate after that; the time in which we store does not count.
+    """
+
+    silence_s: float = 60.0
+    grace_s: float = 300.0
+    least_bytes_per_s: float = 1000.0
+
+    def are_passed(self, size: int, waited_s: float) -> bool:
+        """Tell whether so many bytes have taken too long."""
+        return waited_s > self.grace_s and size < waited_s * self.least_bytes_per_s
 
 
 class DirectSocket:
@@ -74,8 +99,59 @@ class DirectSocket:
                 return sent
             if self._transport.is_closing():
                 raise ConnectionError
-            if not turn.is_writable:
+            if not turn.is_ready:
                 await self._writable(stall_s)
+
+    async def receive(self, feed: Callable[[list[bytes]], None], size: int, limits: BodyLimits) -> None:
+        """Receive so many bytes.  What ``feed`` raises is raised, after some of the rest was received and dropped.
+
+        Raises
+        ------
+        TimeoutError
+            They come too slowly.
+        OSError
+            The caller has gone.
+        """
+        loop = asyncio.get_running_loop()
+        taker = _Taker(feed)
+        received, waited_s = 0, 0.0
+        while True:
+            turn = await run_in_threadpool(self._receive_some, taker, size - received)
+            received += turn.size
+            if turn.is_last or taker.has_enough:
+                break
+            if self._transport.is_closing():
+                raise ConnectionError
+            if not turn.is_ready:
+                began = loop.time()
+                await self._readable(limits.silence_s)
+                await asyncio.sleep(_PAUSE_S)
+                waited_s += loop.time() - began
+                if limits.are_passed(received, waited_s):
+                    raise TimeoutError
+        if taker.error is not None:
+            raise taker.error
+
+    def _receive_some(self, taker: _Taker, left: int) -> _Turn:
+        size, flowing, is_ready = 0, _FLOWING_BYTES, True
+        buffer = memoryview(bytearray(min(_PIECE_BYTES, left)))
+        while is_ready and size < min(left, _TURN_BYTES) and not taker.has_enough:
+            filled, wanted, is_end = 0, min(len(buffer), left - size), False
+            while filled < wanted and is_ready and not is_end:
+                try:
+                    came = self._socket.recv_into(buffer[filled:wanted])
+                except BlockingIOError:
+                    is_ready = flowing >= _FLOWING_BYTES and self._is_ready_soon(to_send=False)
+                    flowing = 0
+                else:
+                    is_end = not came
+                    filled += came
+                    flowing += came
+            taker.take(bytes(buffer[:filled]))
+            size += filled
+            if is_end:
+                raise ConnectionError
+        return _Turn(size, is_last=size == left, is_ready=is_ready)
 
     def _send_some(self, parts: Iterator[bytes | memoryview]) -> _Turn:
         size = 0
@@ -89,35 +165,64 @@ class DirectSocket:
             try:
                 sent = self._socket.send(self._unsent)
             except BlockingIOError:
-                if not self._is_writable_soon():
-                    return _Turn(size, is_writable=False)
+                if not self._is_ready_soon(to_send=True):
+                    return _Turn(size, is_ready=False)
             else:
                 size += sent
                 self._unsent = self._unsent[sent:]
         return _Turn(size)
 
-    def _is_writable_soon(self) -> bool:
+    def _is_ready_soon(self, *, to_send: bool) -> bool:
         if sys.platform == "win32":
             return False
         waiting = select.poll()
-        waiting.register(self._socket, select.POLLOUT)
+        waiting.register(self._socket, select.POLLOUT if to_send else select.POLLIN)
         return bool(waiting.poll(_PATIENCE_MS))
 
     async def _writable(self, stall_s: float) -> None:
         loop = asyncio.get_running_loop()
-        writable = loop.create_future()
-        loop.add_writer(self._socket, _resolve, writable)
+        await self._until(loop.add_writer, loop.remove_writer, stall_s)
+
+    async def _readable(self, stall_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        await self._until(loop.add_reader, loop.remove_reader, stall_s)
+
+    async def _until(self, add: Callable[..., object], remove: Callable[..., object], stall_s: float) -> None:
+        ready = asyncio.get_running_loop().create_future()
+        add(self._socket, _resolve, ready)
         try:
             async with asyncio.timeout(stall_s):
-                await writable
+                await ready
         finally:
-            loop.remove_writer(self._socket)
+            remove(self._socket)
+
+
+class _Taker:
+    """Takes what comes, and after an error drops some more."""
+
+    def __init__(self, feed: Callable[[list[bytes]], None]) -> None:
+        self._feed = feed
+        self._dropped_bytes = 0
+        self.error: Exception | None = None
+
+    @property
+    def has_enough(self) -> bool:
+        return self._dropped_bytes > _MOST_DROPPED_BYTES
+
+    def take(self, data: bytes) -> None:
+        if self.error is not None:
+            self._dropped_bytes += len(data)
+            return
+        try:
+            self._feed([data])
+        except Exception as error:  # noqa: BLE001 - raised when the caller has sent the rest
+            self.error = error
 
 
 class _Turn(NamedTuple):
     size: int
     is_last: bool = False
-    is_writable: bool = True
+    is_ready: bool = True
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

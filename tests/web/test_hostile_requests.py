@@ -15,9 +15,10 @@ from starlette.requests import Request
 from backup_scp.dicom.attributes import Level
 from backup_scp.errors import InvalidIdentifier
 from backup_scp.web.dicomweb.qido.parameters import read_search
-from backup_scp.web.dicomweb.request_body import BodyLimits, batches
+from backup_scp.web.dicomweb.request_body import batches
 from backup_scp.web.dicomweb.stow import multipart_reader
 from backup_scp.web.dicomweb.stow.multipart_reader import MultipartReader
+from backup_scp.web.direct_socket import BodyLimits
 from backup_scp.web.problems import Problem
 from tests.samples import dx, encode, uid
 from tests.web.stow.bodies import BOUNDARY, CONTENT_TYPE, body, joined, part

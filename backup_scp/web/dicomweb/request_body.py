@@ -4,32 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 
+from backup_scp.web.direct_body import DIRECT_BODY, DirectBody, Feed
+from backup_scp.web.direct_socket import BodyLimits
 from backup_scp.web.problems import Problem
 
 _BATCH_BYTES = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class BodyLimits:
-    """How slowly a body may come.
-
-    Attributes
-    ----------
-    silence_s
-        How long no byte may come.
-    grace_s
-        How long the rate does not count.
-    least_bytes_per_s
-        The lowest rate after that; the time in which we store does not count.
-    """
-
-    silence_s: float = 60.0
-    grace_s: float = 300.0
-    least_bytes_per_s: float = 1000.0
 
 
 LIMITS = BodyLimits()
@@ -56,20 +39,52 @@ async def batches(request: Request, limits: BodyLimits) -> AsyncIterator[list[by
         except TimeoutError:
             raise _too_slow(f"no byte came for {limits.silence_s:g} s") from None
         except ClientDisconnect:
-            raise Problem(400, "The connection ended before the request did") from None
+            raise _broken_off() from None
         waited_s += loop.time() - began
         if chunk is None:
             break
         total += len(chunk)
         size += len(chunk)
         batch.append(chunk)
-        if waited_s > limits.grace_s and total < waited_s * limits.least_bytes_per_s:
+        if limits.are_passed(total, waited_s):
             raise _too_slow(f"less than {limits.least_bytes_per_s:g} bytes came in a second")
         if size >= _BATCH_BYTES:
             yield batch
             batch, size = [], 0
     if batch:
         yield batch
+
+
+async def feed_body(request: Request, limits: BodyLimits, feed: Feed) -> None:
+    """Give the body to a function in a thread; while it stores one batch, the next one is received.
+
+    Raises
+    ------
+    Problem
+        408: it comes too slowly.  400: the caller has gone.
+    """
+    direct: DirectBody | None = request.scope.get(DIRECT_BODY)
+    if direct is not None and direct.can_receive():
+        try:
+            await direct.receive(feed, limits)
+        except TimeoutError:
+            raise _too_slow(f"no byte came for {limits.silence_s:g} s, or only few") from None
+        except OSError:
+            raise _broken_off() from None
+        return
+    storing: asyncio.Future[None] | None = None
+    try:
+        async for batch in batches(request, limits):
+            if storing is not None:
+                await storing
+            storing = asyncio.ensure_future(run_in_threadpool(feed, batch))
+    finally:
+        if storing is not None:
+            await storing
+
+
+def _broken_off() -> Problem:
+    return Problem(400, "The connection ended before the request did")
 
 
 def _too_slow(what: str) -> Problem:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from http import HTTPStatus
 from typing import Protocol
 
@@ -15,7 +14,7 @@ from backup_scp.dicom.uids import is_like_uid
 from backup_scp.errors import InvalidDataSet
 from backup_scp.services.permissions import Right
 from backup_scp.web import media_types
-from backup_scp.web.dicomweb.request_body import LIMITS, batches, require_plain
+from backup_scp.web.dicomweb.request_body import LIMITS, feed_body, require_plain
 from backup_scp.web.dicomweb.response_module import OFFERS
 from backup_scp.web.dicomweb.stow.incoming_files import ImageKeeper, IncomingFiles
 from backup_scp.web.dicomweb.stow.incoming_metadata import IncomingMetadata
@@ -54,7 +53,7 @@ async def store_instances(request: Request, stores: Stores) -> Response:
     incoming = _taker(content_type, ImageKeeper(stores.ingest, request.scope["caller"].address, study, result))
     reader = MultipartReader(content_type.parameters.get("boundary", ""), incoming)
     try:
-        await _feed(reader, request)
+        await feed_body(request, LIMITS, reader.feed)
         reader.require_end()
         await run_in_threadpool(incoming.finish)
     except Problem as problem:
@@ -68,19 +67,6 @@ async def store_instances(request: Request, stores: Stores) -> Response:
     if not result.stored and not result.failed:
         raise Problem(400, "The request has no part, so that there is nothing to store")
     return result.response(base_of(request), offer)
-
-
-async def _feed(reader: MultipartReader, request: Request) -> None:
-    """Read the body; while a thread stores one batch, the next one is received."""
-    storing: asyncio.Future[None] | None = None
-    try:
-        async for batch in batches(request, LIMITS):
-            if storing is not None:
-                await storing
-            storing = asyncio.ensure_future(run_in_threadpool(reader.feed, batch))
-    finally:
-        if storing is not None:
-            await storing
 
 
 def _content_type(request: Request) -> MediaType:
