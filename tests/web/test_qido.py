@@ -306,7 +306,10 @@ class TestResults:
 
     def test_ohif_shows_no_list_where_modalities_in_study_is_empty(self, stored, make_client):
         stored.put(encode(dx(Modality="")))
-        assert set(make_client().get("/studies").json()[0]) == STUDY - {"00080061"}
+        client = make_client()
+        assert set(client.get("/studies").json()[0]) == STUDY - {"00080061"}
+        for asked in ("ModalitiesInStudy=", "includefield=ModalitiesInStudy", "includefield=all"):
+            assert client.get(f"/studies?{asked}").json()[0]["00080061"] == {"vr": "CS"}
 
     def test_all(self, web):
         result = web.get("/studies?includefield=all").json()[0]

@@ -36,7 +36,7 @@ REQUIRED: dict[Level, tuple[Attribute, ...]] = {
 }  # fmt: skip
 """What each result of a resource has; the unique keys above it come with it."""
 
-# Modalities in Study would be there and empty by the standard; OHIF 3.13 then shows no study at all.
+# Modalities in Study would be there and empty by the standard; OHIF 3.13 then shows no study at all (docs/adr/0056).
 IF_KNOWN = frozenset(
     BY_KEYWORD[keyword].tag
     for keyword in (
