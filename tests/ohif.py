@@ -1,6 +1,6 @@
 """The viewer OHIF as its makers publish it: fetched once by npm, compared with its digest, served to a browser.
 
-``python -m tests.ohif`` fetches it.
+``python -m tests.ohif`` fetches it, and dicomweb-client for JavaScript, which a page can use alone.
 """
 
 from __future__ import annotations
@@ -21,35 +21,40 @@ from tests.processes import LOOPBACK, ROOT
 VERSION = "3.13.2"
 SHA512 = "WZdxmpmG7rqFgW9ZJLcbgr3XCtLi1KDNPoMaeY5PPe6j4G4fjEjjkycZM6C6Zk2F87BKxFfpq+jd5xXZB9E8EA=="
 FILES = ROOT / "build" / f"ohif-{VERSION}"
+CLIENT_VERSION = "0.11.3"
+CLIENT_SHA512 = "7t1Rc/01fyFnKlQeNPW9Pvxvmsx8R/BgB2n7BxTuWirRFwlTC5upEeLeS3vO72P+n6/SQZ3+5ij0bgaWDHQG/A=="
+CLIENT = ROOT / "build" / f"dicomweb-client-{CLIENT_VERSION}"
 
 _DOCUMENTED = "http://127.0.0.1:8042/dicom-web"
 _NO_DIALOG = 'window.config.investigationalUseDialog = { option: "never" };'
-_DIST = "package/dist/"
-_NOT_NEEDED = (_DIST + "ort/",)  # 136 MB for segmentation by a neural network
+_NOT_NEEDED = ("package/dist/ort/",)  # 136 MB for segmentation by a neural network
 
 
 def fetch() -> None:
-    """Download OHIF's static files; they are whole as soon as the folder is there."""
-    if FILES.is_dir():
+    """Download the static files; they are whole as soon as their folder is there."""
+    _fetch(f"@ohif/app@{VERSION}", SHA512, "package/dist/", FILES)
+    _fetch(f"dicomweb-client@{CLIENT_VERSION}", CLIENT_SHA512, "package/build/", CLIENT)
+
+
+def _fetch(package: str, sha512: str, below: str, files: Path) -> None:
+    if files.is_dir():
         return
-    FILES.parent.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=FILES.parent) as folder:
-        subprocess.run(
-            ["npm", "pack", "--silent", f"@ohif/app@{VERSION}"], cwd=folder, check=True, stdout=subprocess.DEVNULL
-        )
+    files.parent.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=files.parent) as folder:
+        subprocess.run(["npm", "pack", "--silent", package], cwd=folder, check=True, stdout=subprocess.DEVNULL)
         (packed,) = Path(folder).glob("*.tgz")
         digest = base64.b64encode(hashlib.sha512(packed.read_bytes()).digest()).decode()
-        if digest != SHA512:
-            raise SystemExit(f"OHIF {VERSION} has another content than the tests were written for: {digest}")
+        if digest != sha512:
+            raise SystemExit(f"{package} has another content than the tests were written for: {digest}")
+
+        def needed(member: tarfile.TarInfo, path: str) -> tarfile.TarInfo | None:
+            if not member.name.startswith(below) or member.name.startswith(_NOT_NEEDED) or member.name.endswith(".map"):
+                return None
+            return tarfile.data_filter(member, path)
+
         with tarfile.open(packed) as archive:
-            archive.extractall(folder, filter=_without_what_is_not_needed)
-        (Path(folder) / _DIST).rename(FILES)
-
-
-def _without_what_is_not_needed(member: tarfile.TarInfo, path: str) -> tarfile.TarInfo | None:
-    if not member.name.startswith(_DIST) or member.name.startswith(_NOT_NEEDED) or member.name.endswith(".map"):
-        return None
-    return tarfile.data_filter(member, path)
+            archive.extractall(folder, filter=needed)
+        (Path(folder) / below).rename(files)
 
 
 class _Files(SimpleHTTPRequestHandler):
