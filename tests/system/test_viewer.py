@@ -128,7 +128,8 @@ def test_a_study_is_listed_found_and_shown_as_it_is(node, server, images):
 
 def cine() -> tuple[Dataset, list[np.ndarray]]:
     """Return an angiography of five frames, each with a pattern of its own."""
-    ds = instance(XRayAngiographicImageStorage, study="cine", Modality="XA", SeriesDescription="XA", **IDENTITY)
+    ds = instance(XRayAngiographicImageStorage, study="cine", Modality="XA", SeriesDescription="XA")
+    replace(ds, **IDENTITY)
     y, x = np.mgrid[0:200, 0:160]
     frames = [((x + y) // 4 + 25 * n + 40 * ((x // 40 + y // 50 + n) % 2)).astype("u1") for n in range(5)]
     replace(
