@@ -111,7 +111,7 @@ def _serve(start: Start, messages: _ToTheNode) -> None:
             lambda: messages.tell(Told("restore")),
         )
         server = WebServer(application(stores, options, pages=pages), options)
-        threading.Thread(target=_stop_with_the_node, args=[server], name="node", daemon=True).start()
+        threading.Thread(target=_stop_with_the_node, args=[server, pages.is_ending], name="node", daemon=True).start()
         gc.freeze()  # loaded modules are never garbage: no answer waits while they are searched
         gc.enable()
         server.run(_listener(start), lambda: messages.tell(Told("ready")))
@@ -126,10 +126,11 @@ def backup_state(settings: Settings, storage: OpenStores) -> BackupState:
     return state_of(status_of(found, diagnosis.findings(found)))
 
 
-def _stop_with_the_node(server: WebServer) -> None:
+def _stop_with_the_node(server: WebServer, is_ending: threading.Event) -> None:
     """Stop when the node closes standard input, or dies; at last even when a request does not end."""
     with contextlib.suppress(OSError):
         sys.stdin.buffer.read()
+    is_ending.set()
     server.stop()
     threading.Event().wait(_END_S)
     os._exit(0)  # success means durable: nothing that was told a caller is lost

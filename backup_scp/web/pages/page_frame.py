@@ -62,7 +62,7 @@ class PageFrame:
 
     def __init__(self, sources: PageSources) -> None:
         self.sources = sources
-        self.feed = StateFeed(sources.state, sources.records)
+        self.feed = StateFeed(sources.state, sources.records, sources.is_ending)
         self.guard = FormGuard()
 
     @cached_property

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 
 from backup_scp.ports import IndexRecords, RemoteAE
 from backup_scp.web.pages.backup_state import BackupState
@@ -33,6 +34,8 @@ class PageSources:
         The folder of the receipts of restores.
     order_restore
         Tells the node that a restore was ordered.
+    is_ending
+        Set when the web process ends: answers that have no end of their own end then.
     """
 
     stores: Stores
@@ -43,3 +46,4 @@ class PageSources:
     node: str = ""
     receipts: Path = Path()
     order_restore: Callable[[], object] = lambda: None
+    is_ending: Event = field(default_factory=Event)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import closing
@@ -23,6 +22,7 @@ from backup_scp.services.restore_jobs import RestoreJob
 from backup_scp.web.pages.page_frame import HEADERS, PageFrame
 from backup_scp.web.pages.page_route import PageRoute
 from backup_scp.web.pages.search_page import StudyRow
+from backup_scp.web.pages.state_feed import pause
 from backup_scp.web.pages.study_page import uids_of
 from backup_scp.web.pages.study_search import SHOWN
 from backup_scp.web.problems import Problem
@@ -76,7 +76,7 @@ async def job_events(request: Request, frame: PageFrame) -> Response:
 
     async def lines() -> AsyncIterator[str]:
         sent, sent_at = "", time.monotonic()
-        while True:
+        while not frame.sources.is_ending.is_set():
             job = await run_in_threadpool(_job, request, frame)
             html = frame.html(request, "restore_now.html", job=job)
             if html != sent:
@@ -85,7 +85,7 @@ async def job_events(request: Request, frame: PageFrame) -> Response:
             elif time.monotonic() - sent_at > _SILENT_S:
                 sent_at = time.monotonic()
                 yield ": alive\n\n"
-            await asyncio.sleep(_EVERY_S)
+            await pause(_EVERY_S, frame.sources.is_ending)
 
     return StreamingResponse(lines(), headers=HEADERS | _NO_STORE, media_type="text/event-stream")
 

@@ -21,6 +21,7 @@ LEAST_S = 3.0
 """So many seconds an answer is used again."""
 
 _SHARE = 20  # asking takes at most one part in so many of one core
+_STEP_S = 0.5
 _SILENT_S = 20.0  # then a sign of life
 
 
@@ -52,10 +53,13 @@ class StateFeed:
         Asks.
     index
         Counts what came in.
+    is_ending
+        Set when the streams must end.
     """
 
-    def __init__(self, ask: Callable[[], BackupState], index: IndexRecords) -> None:
+    def __init__(self, ask: Callable[[], BackupState], index: IndexRecords, is_ending: threading.Event) -> None:
         self._ask = ask
+        self._is_ending = is_ending
         self._calendar = IntakeCalendar(index)
         self._lock = threading.Lock()
         self._last: StateSnapshot | None = None
@@ -101,7 +105,7 @@ class StateFeed:
     async def changes(self) -> AsyncIterator[StateSnapshot | None]:
         """Yield the state, and again whenever it was asked for; None is a sign of life."""
         before, silent_since = None, time.monotonic()
-        while True:
+        while not self._is_ending.is_set():
             snapshot = await self._awaited()
             if snapshot is not before:
                 before, silent_since = snapshot, time.monotonic()
@@ -109,4 +113,11 @@ class StateFeed:
             elif time.monotonic() - silent_since > _SILENT_S:
                 silent_since = time.monotonic()
                 yield None
-            await asyncio.sleep(max(self._next_at - time.monotonic(), LEAST_S))
+            await pause(max(self._next_at - time.monotonic(), LEAST_S), self._is_ending)
+
+
+async def pause(seconds: float, is_ending: threading.Event) -> None:
+    """Wait, but not when the process ends."""
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0 and not is_ending.is_set():  # noqa: ASYNC110 - a thread sets it
+        await asyncio.sleep(min(left, _STEP_S))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import threading
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
@@ -124,7 +125,7 @@ class TestFeed:
             asked.append(1)
             return state(act("copies")) if len(asked) > 1 else state()
 
-        return StateFeed(ask, stored.index)
+        return StateFeed(ask, stored.index, threading.Event())
 
     def test_many_who_look_are_one_question(self, feed, asked):
         assert {id(feed.now()) for _ in range(5)} == {id(feed.now())}
@@ -137,22 +138,34 @@ class TestFeed:
         assert feed.now().state.sign is Sign.SOON
 
     def test_all_watchers_get_a_change_from_one_question(self, feed, asked, monkeypatch):
-        monkeypatch.setattr(state_feed, "LEAST_S", 0.01)
-        monkeypatch.setattr(state_feed, "_SHARE", 0)
+        monkeypatch.setattr(state_feed, "LEAST_S", 3600.0)
 
-        async def watch() -> Sign:
-            changes = feed.changes()
-            async for snapshot in changes:
-                if snapshot is not None and snapshot.state.sign is Sign.SOON:
-                    await changes.aclose()
-                    return snapshot.state.sign
-            raise AssertionError
+        async def all_watch() -> set[Sign]:
+            snapshots = await asyncio.gather(*(anext(feed.changes()) for _ in range(50)))
+            return {snapshot.state.sign for snapshot in snapshots if snapshot is not None}
 
-        async def all_watch() -> list[Sign]:
-            return await asyncio.gather(*(watch() for _ in range(50)))
+        assert asyncio.run(all_watch()) == {Sign.WELL}
+        assert len(asked) == 1
+        feed._next_at = 0.0
+        assert asyncio.run(all_watch()) == {
+            Sign.WELL,
+            Sign.SOON,
+        }  # what is just being asked for reaches the others later
+        assert asyncio.run(all_watch()) == {Sign.SOON}
+        assert len(asked) == 2
 
-        assert asyncio.run(all_watch()) == [Sign.SOON] * 50
-        assert len(asked) < 10
+    def test_streams_end_with_the_process(self, stored):
+        is_ending = threading.Event()
+        feed = StateFeed(state, stored.index, is_ending)
+
+        async def watch() -> int:
+            number = 0
+            async for _ in feed.changes():
+                number += 1
+                is_ending.set()
+            return number
+
+        assert asyncio.run(watch()) == 1
 
 
 class TestMetrics:

@@ -26,10 +26,9 @@ function renewState(place) {
       }
       show(false);
     };
-    source.onopen = () => { clearTimeout(told); show(false); };
+    source.onopen = () => { clearTimeout(told); told = 0; show(false); };
     source.onerror = () => {
-      clearTimeout(told);
-      told = setTimeout(() => show(true), 5000);
+      told = told || setTimeout(() => show(true), 5000);  // it is told again at each attempt
       if (source.readyState === EventSource.CLOSED) { close(); setTimeout(open, 5000); }
     };
   }
