@@ -59,9 +59,13 @@ class OwnViewer:
         if response.status >= 400:
             self.errors.append(f"{response.url}: {response.status}")
 
-    def open(self, *studies: str, **parameters: str) -> None:
+    def visit(self, *studies: str, **parameters: str) -> None:
         more = "".join(f"&{name}={value}" for name, value in parameters.items())
         self.page.goto(f"{self._address}/viewer/?StudyInstanceUIDs={','.join(studies)}{more}")
+
+    def open(self, *studies: str, **parameters: str) -> None:
+        """Go to the page, and wait for the first image."""
+        self.visit(*studies, **parameters)
         self.wait_painted()
 
     def wait_painted(self, pane: int = 0) -> None:

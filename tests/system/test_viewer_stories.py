@@ -208,8 +208,16 @@ def test_markup_is_text_and_other_documents_are_named(node):
 
 def test_what_cannot_be_shown_is_said(node):
     with own_viewer(web_address(node)) as viewer:
-        page = web_address(node).removesuffix("/dicom-web") + "/viewer/"
-        viewer.page.goto(f"{page}?StudyInstanceUIDs={uid('no study')}")
+        viewer.visit(uid("no study"))
         viewer.page.get_by_text("could not be shown").wait_for()
-        viewer.page.goto(page)
+        viewer.visit()
         viewer.page.get_by_text("No study is named").wait_for()
+
+
+def test_an_image_that_is_cut_short_says_so(node):
+    ds = ramp(dx(), 300, 200)
+    store(node, replace(ds, PixelData=ds.PixelData[:6000]))
+    with own_viewer(web_address(node)) as viewer:
+        viewer.visit(ds.StudyInstanceUID)
+        viewer.page.locator(".status", has_text="could not be shown").wait_for()
+        viewer.keep_screenshot("cut short")

@@ -92,7 +92,9 @@ export class Page {
   }
 
   #toolbar(): HTMLElement {
-    const bar = element("header", "toolbar");
+    const header = element("header");
+    const bar = element("div", "toolbar");
+    header.append(element("h1", "unseen", STRINGS.title), bar);
     bar.setAttribute("role", "toolbar");
     bar.setAttribute("aria-label", STRINGS.tools);
     for (const [name, commands] of GROUPS) {
@@ -103,7 +105,7 @@ export class Page {
       if (name === STRINGS.view) group.append(this.#contrastChoice());
       bar.append(group);
     }
-    return bar;
+    return header;
   }
 
   #button(command: Command): HTMLButtonElement {
@@ -306,7 +308,7 @@ export class Page {
     for (const command of GROUPS.flatMap(([, commands]) => commands)) {
       list.append(element("dt", "", keyName(command)), element("dd", "", STRINGS.hints[command]));
     }
-    const close = element("button", "", "OK");
+    const close = element("button", "", STRINGS.close);
     close.onclick = () => this.#help.close();
     this.#help.setAttribute("aria-label", STRINGS.hints.help);
     this.#help.append(list, close);

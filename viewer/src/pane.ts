@@ -98,6 +98,7 @@ export class Pane {
       if (this.#preview.hidden) this.showFirst(previewOf(series.sources[index]));
     }
     const before = isOther ? undefined : this.#camera.view;
+    await imageLoader.loadAndCacheImage(imageId(series.sources[index], look)); // says why when it cannot be shown
     this.#isMoving = true;
     await this.#viewport.setStack(series.sources.map((source) => imageId(source, look)), index);
     this.#isMoving = false;
@@ -191,7 +192,11 @@ export class Pane {
   async go(index: number): Promise<void> {
     const last = (this.series?.sources.length ?? 1) - 1;
     const wanted = Math.min(last, Math.max(0, index));
-    if (wanted !== this.index) await this.#viewport.setImageIdIndex(wanted);
+    const source = this.series?.sources[wanted];
+    if (source && wanted !== this.index) {
+      await imageLoader.loadAndCacheImage(imageId(source, this.#look));
+      await this.#viewport.setImageIdIndex(wanted);
+    }
     this.onChange();
   }
 
@@ -201,7 +206,8 @@ export class Pane {
     if (!current || count < 2) return;
     const value = (tag: string) => Number(current.dataSet[tag]?.Value?.[0]) || 0;
     const perSecond = value("00082144") || value("00180040") || (value("00181063") && 1000 / value("00181063")) || 10;
-    this.#film = window.setInterval(() => void this.go((this.index + 1) % count), 1000 / Math.min(60, perSecond));
+    const step = () => this.go((this.index + 1) % count).catch(() => this.stop());
+    this.#film = window.setInterval(step, 1000 / Math.min(60, perSecond));
     this.onChange();
   }
 

@@ -39,7 +39,7 @@ export const STRINGS = {
   keyImage: "Key image",
   keyImages: "Key images",
   keyImagesNone: "No key image yet. Press K at an image to mark it; the list stays in this browser.",
-  format: "Save as",
+  close: "Close",
   buttons: {
     window: "Window",
     region: "Region",
