@@ -26,7 +26,7 @@ from backup_scp.web.route import Route
 from backup_scp.web.stores import Stores
 
 CONTENT_TYPES = (Offer(DICOM_JSON), Offer(JSON))
-MOST_BYTES = 16 << 20
+MOST_BYTES = 4 << 20
 RETRY_AFTER_S = 2
 
 _PATH = "/commitment-requests/{transaction}"

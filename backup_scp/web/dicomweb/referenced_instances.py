@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Annotated, Generic, TypeVar
 
 import msgspec
@@ -13,6 +13,8 @@ from backup_scp.dicom.uids import is_like_uid
 from backup_scp.ports import FailureReason, Reference
 from backup_scp.web.dicomweb.response_module import ModelElement, failure_reason, sequence
 from backup_scp.web.problems import Problem
+
+MOST_REFERENCES = 10_000
 
 T = TypeVar("T")
 
@@ -66,13 +68,16 @@ def read_references(body: bytes) -> tuple[Reference, ...]:
     Raises
     ------
     Problem
-        400
+        400, 413
     """
     try:
         read = _DECODER.decode(body)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         raise _malformed() from None
-    references = tuple(_references(read[0] if isinstance(read, list) else read))
+    found = _references(read[0] if isinstance(read, list) else read)
+    references = tuple(islice(found, MOST_REFERENCES + 1))
+    if len(references) > MOST_REFERENCES:
+        raise Problem(413, f"A request may list {MOST_REFERENCES:,} images: send several requests")
     if not references:
         raise _malformed()
     return references

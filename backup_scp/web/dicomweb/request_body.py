@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 
 from starlette.concurrency import run_in_threadpool
@@ -10,12 +11,53 @@ from starlette.requests import ClientDisconnect, Request
 
 from backup_scp.web.direct_body import DIRECT_BODY, DirectBody, Feed
 from backup_scp.web.direct_socket import BodyLimits
-from backup_scp.web.problems import Problem
+from backup_scp.web.problems import RETRY_AFTER_S, Problem
 
 _BATCH_BYTES = 1 << 20
 
 
 LIMITS = BodyLimits()
+
+
+class MemoryBudget:
+    """Limits what the bodies of all requests together hold in memory.
+
+    Parameters
+    ----------
+    most_bytes
+        The limit.
+    """
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most = most_bytes
+        self._taken = 0
+        self._lock = threading.Lock()
+
+    def take(self, size: int) -> None:
+        """Reserve some bytes.
+
+        Raises
+        ------
+        Problem
+            503: others hold them.
+        """
+        with self._lock:
+            if self._taken + size > self._most:
+                raise Problem(
+                    503,
+                    "The node works on other requests that need as much memory: try again later",
+                    {"Retry-After": str(RETRY_AFTER_S), "Connection": "close"},
+                )
+            self._taken += size
+
+    def give_back(self, size: int) -> None:
+        """End a reservation."""
+        with self._lock:
+            self._taken -= size
+
+
+IN_MEMORY = MemoryBudget(24 << 20)
+"""Of metadata, and of bodies that are read wholly."""
 
 
 async def batches(request: Request, limits: BodyLimits) -> AsyncIterator[list[bytes]]:
@@ -99,16 +141,21 @@ async def whole_body(request: Request, limits: BodyLimits, most_bytes: int) -> b
     Raises
     ------
     Problem
-        408, 413
+        408, 413, 503
     """
     parts: list[bytes] = []
     size = 0
-    async for batch in batches(request, limits):
-        size += sum(map(len, batch))
-        if size > most_bytes:
-            raise Problem(413, f"The body may have {most_bytes >> 20} MiB", {"Connection": "close"})
-        parts += batch
-    return b"".join(parts)
+    try:
+        async for batch in batches(request, limits):
+            length = sum(map(len, batch))
+            IN_MEMORY.take(length)
+            size += length
+            if size > most_bytes:
+                raise Problem(413, f"The body may have {most_bytes >> 20} MiB", {"Connection": "close"})
+            parts += batch
+        return b"".join(parts)
+    finally:
+        IN_MEMORY.give_back(size)
 
 
 def require_plain(request: Request) -> None:

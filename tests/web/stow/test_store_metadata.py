@@ -153,7 +153,7 @@ class TestWrong:
         monkeypatch.setattr(incoming_metadata, "LONGEST_METADATA_BYTES", 1000)
         assert store_json(web, [metadata(dx())]).status_code == 413
 
-    @pytest.mark.parametrize("content", [b"[" + b"0," * 1_000_001 + b"0]", b"{" * 1_000_001], ids=["values", "objects"])
+    @pytest.mark.parametrize("content", [b"[" + b"0," * 600_001 + b"0]", b"{" * 600_001], ids=["values", "objects"])
     def test_too_many_values(self, web, content):
         answer = store(web, joined([part(content, "application/dicom+json")]), content_type=CONTENT_TYPE)
         assert answer.status_code == 413

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from pydicom.uid import (
@@ -24,6 +24,7 @@ from pydicom.uid import (
 from backup_scp.dicom.native_model_reader import read_native_model
 from backup_scp.errors import BackupSCPError, InvalidDataSet
 from backup_scp.ports import Heading, StagedFile
+from backup_scp.web.dicomweb.request_body import IN_MEMORY
 from backup_scp.web.dicomweb.stow.data_set_encoder import Bulk, encode
 from backup_scp.web.dicomweb.stow.incoming_files import ImageKeeper
 from backup_scp.web.dicomweb.stow.store_result import RequestedImage
@@ -32,7 +33,7 @@ from backup_scp.web.problems import Problem
 
 LONGEST_METADATA_BYTES = 8 << 20
 MOST_INSTANCES = 10_000
-_MOST_VALUES = 1_000_000  # of a part with JSON: a list of short values takes twenty times as much memory as its text
+_MOST_VALUES = 600_000  # of a part with JSON: a list of short values takes twenty times as much memory as its text
 _CHUNK_BYTES = 1 << 20
 
 # The Transfer Syntax of a media type that does not name one (PS3.18 Table 8.7.3-5).
@@ -66,6 +67,17 @@ class _Spool:
     parts: dict[str, list[_BulkPart]] = field(default_factory=dict)  # by Content-Location
 
 
+class _Document(NamedTuple):
+    """One part with metadata, not read yet."""
+
+    text: bytearray
+    is_xml: bool
+
+    def instances(self) -> list[Any]:
+        read = _from_xml(bytes(self.text)) if self.is_xml else _from_json(self.text)
+        return read if isinstance(read, list) else [read]
+
+
 class IncomingMetadata:
     """Takes the parts of ``multipart/related`` whose type is ``application/dicom+json`` or ``application/dicom+xml``.
 
@@ -81,7 +93,7 @@ class IncomingMetadata:
         self._keeper = keeper
         self._metadata = bytearray()
         self._is_xml = False
-        self._instances: list[Any] = []
+        self._documents: list[_Document] = []
         self._metadata_bytes = 0
         self._spool: _Spool | None = None
         self._part: _BulkPart | None = None
@@ -115,7 +127,7 @@ class IncomingMetadata:
         Raises
         ------
         Problem
-            413
+            413, 503
         """
         if self._part is not None and self._spool is not None:
             self._spool.file.write(data)
@@ -123,42 +135,56 @@ class IncomingMetadata:
             return
         self._metadata_bytes += len(data)
         if self._metadata_bytes > LONGEST_METADATA_BYTES:
+            self._metadata_bytes -= len(data)
             raise _too_much(f"{LONGEST_METADATA_BYTES >> 20} MiB of metadata")
+        try:
+            IN_MEMORY.take(len(data))
+        except Problem:
+            self._metadata_bytes -= len(data)
+            raise
         self._metadata += data
 
     def end(self) -> None:
-        """End the part.
+        """End the part."""
+        if self._part is None:
+            self._documents.append(_Document(self._metadata, self._is_xml))
+            self._metadata = bytearray()
+
+    def finish(self) -> None:
+        """Store the images; what was read of one part is dropped before the next.
 
         Raises
         ------
         Problem
             400: its JSON or XML is malformed.  413: it has too many values or images.
         """
-        if self._part is not None:
-            return
-        read = _from_xml(bytes(self._metadata)) if self._is_xml else _from_json(self._metadata)
-        self._metadata.clear()
-        self._instances += read if isinstance(read, list) else [read]
-        if len(self._instances) > MOST_INSTANCES:
-            raise _too_much(f"metadata of {MOST_INSTANCES:,} images")
-
-    def finish(self) -> None:
-        """Store the images."""
-        for instance in self._instances:
-            image = RequestedImage(_text(instance, "00080016"), _text(instance, "00080018"))
-            try:
-                staged = self._staged(instance, image)
-            except BackupSCPError as error:
-                self._keeper.result.add_failure(image, error)
-            else:
-                self._keeper.keep(staged)
-        self._instances.clear()
+        count = 0
+        while self._documents:
+            instances = self._documents.pop(0).instances()
+            count += len(instances)
+            if count > MOST_INSTANCES:
+                raise _too_much(f"metadata of {MOST_INSTANCES:,} images")
+            for instance in instances:
+                self._store(instance)
 
     def abandon(self) -> None:
-        """Drop the bulk data."""
+        """Drop metadata and bulk data."""
+        self._documents.clear()
+        self._metadata.clear()
+        IN_MEMORY.give_back(self._metadata_bytes)
+        self._metadata_bytes = 0
         if self._spool is not None:
             self._spool.file.discard()
             self._spool = None
+
+    def _store(self, instance: Any) -> None:
+        image = RequestedImage(_text(instance, "00080016"), _text(instance, "00080018"))
+        try:
+            staged = self._staged(instance, image)
+        except BackupSCPError as error:
+            self._keeper.result.add_failure(image, error)
+        else:
+            self._keeper.keep(staged)
 
     def _staged(self, instance: Any, image: RequestedImage) -> StagedFile:
         if not image.sop_class_uid or not image.sop_instance_uid:

@@ -6,6 +6,8 @@ from http import HTTPStatus
 from typing import Protocol
 
 import anyio
+import anyio.to_thread
+from anyio.lowlevel import RunVar
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
@@ -26,6 +28,8 @@ from backup_scp.web.route import Route, base_of
 from backup_scp.web.stores import Stores
 
 CONTENT_TYPES = (Offer(MULTIPART, DICOM), Offer(MULTIPART, DICOM_JSON), Offer(MULTIPART, DICOM_XML))
+
+_ONE_AT_A_TIME: RunVar[anyio.CapacityLimiter] = RunVar("metadata")
 
 
 class _IncomingBody(PartTaker, Protocol):
@@ -55,7 +59,7 @@ async def store_instances(request: Request, stores: Stores) -> Response:
     try:
         await feed_body(request, LIMITS, reader.feed)
         reader.require_end()
-        await run_in_threadpool(incoming.finish)
+        await _finish(incoming)
     except Problem as problem:
         if not result.stored or problem.status == HTTPStatus.REQUEST_TIMEOUT:
             raise
@@ -67,6 +71,19 @@ async def store_instances(request: Request, stores: Stores) -> Response:
     if not result.stored and not result.failed:
         raise Problem(400, "The request has no part, so that there is nothing to store")
     return result.response(base_of(request), offer)
+
+
+async def _finish(incoming: _IncomingBody) -> None:
+    """Store what is left; of metadata one request at a time, since as objects they take much memory."""
+    if not isinstance(incoming, IncomingMetadata):
+        await run_in_threadpool(incoming.finish)
+        return
+    try:
+        one = _ONE_AT_A_TIME.get()
+    except LookupError:
+        one = anyio.CapacityLimiter(1)
+        _ONE_AT_A_TIME.set(one)
+    await anyio.to_thread.run_sync(incoming.finish, limiter=one)
 
 
 def _content_type(request: Request) -> MediaType:
