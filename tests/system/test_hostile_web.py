@@ -7,7 +7,7 @@ import gzip
 import json
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
@@ -15,6 +15,7 @@ import httpx2
 import pytest
 
 from backup_scp.web.dicomweb.table import ROUTES
+from backup_scp.web.media_types import parse_one
 from tests.samples import dx, encode, uid
 from tests.system.contents import staged, visible
 from tests.system.test_web_process import web_processes
@@ -29,6 +30,7 @@ XML_PARTS = CONTENT_TYPE.replace("application/dicom", "application/dicom+xml")
 MOST = 8 << 20  # of metadata in a request
 UIDS = {"study": uid("1"), "series": uid("1", "1"), "instance": SAMPLE.sop_instance_uid, "transaction": "1.2.3"}
 CONNECTIONS = 100
+_NAME = re.compile(r"{(\w+)(?::\w+)?}")
 
 
 @pytest.fixture
@@ -61,20 +63,28 @@ def assert_answered(answer: httpx2.Response) -> None:
         assert len(answer.json()["detail"]) > 10
 
 
+def filled_in(path: str, values: Mapping[str, str] = UIDS) -> str:
+    """Return the path of a route with values for its names; those of a stored image where none are given."""
+    return _NAME.sub(lambda found: values.get(found[1], "1"), path)
+
+
 def paths(name: str) -> Iterator[tuple[str, str]]:
-    """Yield each route with this in the place of each of its UIDs, and others that are right."""
+    """Yield each route with this in the place of each of its names."""
     for route in ROUTES:
-        for hole in re.findall(r"{(\w+)(?::\w+)?}", route.path):
-            values = UIDS | {hole: name}
-            path = re.sub(r"{(\w+)(?::\w+)?}", lambda found, values=values: values.get(found[1], "1"), route.path)
-            yield route.method, path
+        for hole in _NAME.findall(route.path):
+            yield route.method, filled_in(route.path, UIDS | {hole: name})
+
+
+def routes() -> set[tuple[str, str]]:
+    return {(route.method, filled_in(route.path)) for route in ROUTES}
 
 
 def test_what_is_no_uid_at_every_place_of_every_route(client):
-    for name in NO_UIDS:
+    for name in (name for name in NO_UIDS if name != ".."):  # a client resolves that itself
         for method, path in paths(name):
             answer = client.request(method, path, headers={"accept": "*/*"})
-            assert 400 <= answer.status_code < 500, (method, path, answer.status_code)
+            finds_nothing = answer.status_code == 204 and method == "GET"
+            assert finds_nothing or 400 <= answer.status_code < 500, (method, path, answer.status_code)
             assert "set-cookie" not in answer.headers
 
 
@@ -88,17 +98,13 @@ def test_what_is_no_uid_at_every_place_of_every_route(client):
     ids=lambda headers: str(headers)[:40],
 )  # fmt: skip
 def test_header_nonsense_at_every_route(client, headers):
-    for method, path in {(route.method, re.sub(r"{(\w+)(?::\w+)?}", _right, route.path)) for route in ROUTES}:
+    for method, path in routes():
         assert_answered(client.request(method, path, headers=headers))
-
-
-def _right(found: re.Match) -> str:
-    return UIDS.get(found[1], "1")
 
 
 def test_ranges_of_everything_that_has_bytes(client):
     for asked in RANGES:
-        for method, path in {(route.method, re.sub(r"{(\w+)(?::\w+)?}", _right, route.path)) for route in ROUTES}:
+        for method, path in routes():
             if method == "GET":
                 answer = client.get(path, headers={"range": asked, "accept": "*/*"})
                 assert_answered(answer)
@@ -145,7 +151,7 @@ METADATA = {
 
 @pytest.mark.parametrize(("content_type", "content"), METADATA.values(), ids=METADATA)
 def test_metadata_that_grow(client, content_type, content):
-    media_type = re.search('type="(.+?)"', content_type)[1]
+    media_type = parse_one(content_type).root
     answer = client.post("studies", content=joined([part(content, media_type)]), headers={"content-type": content_type})
     assert answer.status_code in {400, 409, 413}, answer.text[:200]
 
