@@ -10,7 +10,8 @@ import pydicom
 import pytest
 from PIL import Image
 
-from tests.processes import wait_until
+from tests.axe import FILE as AXE
+from tests.processes import peer_missing, wait_until
 from tests.samples import ct_series, dx, encapsulated_pdf, encode, replace, uid, with_pixels
 from tests.system.own_viewer import OwnViewer, own_viewer
 from tests.system.test_viewer import expected, ramp
@@ -112,8 +113,12 @@ def test_scrolling_playing_and_marking(node):
     slices = [replace(ramp(ds, 100, 100), InstanceNumber=str(at + 1)) for at, ds in enumerate(ct_series(5, series="7"))]
     store(node, *slices)
     with own_viewer(web_address(node)) as viewer:
+        asked: list[str] = []
+        viewer.page.on("request", lambda request: asked.append(request.url))
         viewer.open(slices[0].StudyInstanceUID)
         assert "Image 1 of 5" in corner(viewer, "bottom.left")
+        ahead = f"{slices[1].SOPInstanceUID}/frames/1"
+        wait_until(lambda: any(url.endswith(ahead) for url in asked), what="the next image, before it is asked for")
         viewer.page.keyboard.press("ArrowDown")
         wait_until(lambda: "Image 2 of 5" in corner(viewer, "bottom.left"), what="the next image")
         viewer.page.locator(".pane").hover()
@@ -221,3 +226,20 @@ def test_an_image_that_is_cut_short_says_so(node):
         viewer.visit(ds.StudyInstanceUID)
         viewer.page.locator(".status", has_text="could not be shown").wait_for()
         viewer.keep_screenshot("cut short")
+
+
+def test_axe_finds_nothing_serious(node):
+    if not AXE.is_file():
+        peer_missing("axe-core", "viewer")
+    ds = ramp(dx(), 300, 200)
+    store(node, ds)
+    with own_viewer(web_address(node)) as viewer:
+        viewer.open(ds.StudyInstanceUID)
+        viewer.page.evaluate(AXE.read_text())
+        for name, key in (("page", ""), ("keys", "?")):
+            if key:
+                viewer.page.keyboard.press(key)
+            viewer.keep_screenshot(name)
+            found = viewer.page.evaluate("axe.run().then(found => found.violations)")
+            serious = [one["id"] for one in found if one["impact"] in {"serious", "critical"}]
+            assert serious == [], name
