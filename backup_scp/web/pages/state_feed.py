@@ -7,11 +7,11 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from starlette.concurrency import run_in_threadpool
 
-from backup_scp.errors import Unavailable
+from backup_scp.errors import BackupSCPError, Unavailable
 from backup_scp.machine import clock
 from backup_scp.ports import IndexRecords
 from backup_scp.web.pages.backup_state import BackupState
@@ -20,6 +20,10 @@ from backup_scp.web.pages.intake_calendar import ConsoleDays, IntakeCalendar
 LEAST_S = 3.0
 """So many seconds an answer is used again."""
 
+SLOW_S = 1.0
+"""When asking takes longer, as with a million studies, nobody waits while there is an answer of the last minutes."""
+
+_OLDEST = timedelta(minutes=10)
 _SHARE = 20  # asking takes at most one part in so many of one core
 _STEP_S = 0.5
 _SILENT_S = 20.0  # then a sign of life
@@ -64,6 +68,7 @@ class StateFeed:
         self._lock = threading.Lock()
         self._last: StateSnapshot | None = None
         self._next_at = 0.0
+        self._took_s = 0.0
         self._is_asking = False
 
     def now(self) -> StateSnapshot:
@@ -74,14 +79,32 @@ class StateFeed:
         BackupSCPError
             The settings name no archive of this user.
         """
-        if not self._lock.acquire(blocking=self._last is None) and self._last is not None:
-            return self._last  # another thread asks just now
+        last = self._last
+        if last is not None and time.monotonic() < self._next_at:
+            return last
+        if not self._lock.acquire(blocking=last is None):
+            return last or self.now()  # another thread asks just now
+        if last is not None and self._took_s > SLOW_S and clock.now() - last.at < _OLDEST:
+            threading.Thread(target=self._renew, name="state", daemon=True).start()  # it releases the lock
+            return last
         try:
-            if self._last is None or time.monotonic() >= self._next_at:
-                began = time.monotonic()
-                self._last = self._look()
-                self._next_at = time.monotonic() + max(LEAST_S, _SHARE * (time.monotonic() - began))
-            return self._last
+            return self._last if self._last is not None and last is None else self._asked()
+        finally:
+            self._lock.release()
+
+    def _asked(self) -> StateSnapshot:
+        began = time.monotonic()
+        self._last = self._look()
+        self._took_s = time.monotonic() - began
+        self._next_at = time.monotonic() + max(LEAST_S, _SHARE * self._took_s)
+        return self._last
+
+    def _renew(self) -> None:
+        """Ask in a thread of its own; after an error the next caller asks, and is told."""
+        try:
+            self._asked()
+        except BackupSCPError:
+            self._last = None
         finally:
             self._lock.release()
 

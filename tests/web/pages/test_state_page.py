@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
+from backup_scp.errors import NoArchive
 from backup_scp.machine import clock
 from backup_scp.node.health import diagnosis, facts
 from backup_scp.ports import CopyState, CopyTrouble, FirstArrival, Rejection, ServiceKind
@@ -17,6 +18,7 @@ from backup_scp.web.pages.backup_state import BackupState, Sign, StateFinding, S
 from backup_scp.web.pages.intake_calendar import DayKind, console_days
 from backup_scp.web.pages.prometheus_text import metrics_of
 from backup_scp.web.pages.state_feed import StateFeed, StateSnapshot
+from tests.processes import wait_until
 from tests.samples import dx, encode
 
 NOW = datetime(2026, 1, 28, 12, tzinfo=UTC)
@@ -136,6 +138,38 @@ class TestFeed:
         monkeypatch.setattr(state_feed, "_SHARE", 0)
         assert feed.now().state.sign is Sign.WELL
         assert feed.now().state.sign is Sign.SOON
+
+    def test_nobody_waits_for_a_slow_answer_while_there_is_one(self, feed, asked, monkeypatch):
+        monkeypatch.setattr(state_feed, "SLOW_S", -1.0)
+        monkeypatch.setattr(state_feed, "LEAST_S", 3600.0)
+        first = feed.now()
+        feed._next_at = 0.0
+        assert feed.now() is first
+        wait_until(lambda: feed.now() is not first, what="the next answer")
+        assert len(asked) == 2
+
+    def test_an_error_of_a_slow_answer_is_told(self, stored, monkeypatch):
+        monkeypatch.setattr(state_feed, "SLOW_S", -1.0)
+        asked = []
+
+        def ask() -> BackupState:
+            asked.append(1)
+            if len(asked) > 1:
+                raise NoArchive("it is gone")
+            return state()
+
+        feed = StateFeed(ask, stored.index, threading.Event())
+        feed.now()
+        feed._next_at = 0.0
+
+        def is_told() -> bool:
+            try:
+                feed.now()
+            except NoArchive:
+                return True
+            return False
+
+        wait_until(is_told, what="the error")
 
     def test_all_watchers_get_a_change_from_one_question(self, feed, asked, monkeypatch):
         monkeypatch.setattr(state_feed, "LEAST_S", 3600.0)
