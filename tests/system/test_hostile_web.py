@@ -93,7 +93,7 @@ def test_what_is_no_uid_at_every_place_of_every_route(client):
     [
         {"accept": "x" * 9000}, {"accept": ",".join(["a/b"] * 1000)}, {"accept": "*/*;q=nan"}, {"accept": ";;;"},
         {"accept": "multipart/related;" * 200}, {"if-none-match": '"' * 9000}, {"range": "bytes=" + "0-1," * 5000},
-        {"if-range": "x" * 9000}, {"accept-charset": "x" * 9000}, {"content-type": "\t;;"}, {"x" * 9000: "y"},
+        {"if-range": "x" * 9000}, {"accept-charset": "x" * 9000}, {"content-type": ";;"}, {"x" * 9000: "y"},
     ],
     ids=lambda headers: str(headers)[:40],
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ import pytest
 from dicomweb_client.api import DICOMwebClient
 
 from tests.processes import wait_until
-from tests.samples import dx, encode, odd_identities, one_of_each, pydicom_samples, uid
+from tests.samples import data_set_of, dx, encode, odd_identities, one_of_each, pydicom_samples, uid
 from tests.system.contents import staged, visible
 from tests.system.peers import movescu
 from tests.system.test_web_process import web_processes
@@ -23,6 +24,8 @@ from tests.web.stow.bodies import BOUNDARY, CONTENT_TYPE, body, part
 MOST_MEMORY_BYTES = 150_000_000
 CHUNK = bytes(range(256)) * 4096
 CHUNKS = 300
+BEYOND_STORESCP = {"image_dfl.dcm", "private Transfer Syntax"}
+"""It packs what is deflated anew, and takes no private Transfer Syntax."""
 
 
 @pytest.fixture
@@ -55,7 +58,7 @@ def test_a_foreign_client_stores_a_study_and_movescu_brings_it_back(node, stores
     assert storescp.data_sets() == sorted(sample.data_set for sample in samples)
 
 
-def test_every_sample_is_held_byte_for_byte(node):
+def test_every_sample_comes_back_byte_for_byte(node, storescp):
     samples = {sample.sha256: sample for sample in (*pydicom_samples(), *odd_identities())}
     answer = store(node, body(*(sample.file_bytes() for sample in samples.values())))
     assert answer.status_code == 200
@@ -63,6 +66,22 @@ def test_every_sample_is_held_byte_for_byte(node):
               "--limit", "0", "--json").stdout.splitlines()}  # fmt: skip
     assert listed == set(samples)
     assert node.cli("verify").stdout
+
+    urls = [item["00081190"]["Value"][0] for item in answer.json()["00081199"]["Value"] if "00081190" in item]
+    accept = {"accept": "application/dicom; transfer-syntax=*"}
+    with httpx2.Client(headers=accept, timeout=120) as client:
+        files = [client.get(url).content for url in urls]
+    fetched = {hashlib.sha256(data_set_of(file)).hexdigest() for file in files}
+    answering = node.cli("find", "--level", "image", "--limit", "0", "--json").stdout.splitlines()
+    named = [image for image in map(json.loads, answering) if image["StudyInstanceUID"] and image["SeriesInstanceUID"]]
+    assert fetched <= set(samples)
+    assert len(fetched) == len(set(urls)) > len(named) - 10, "but for images whose UIDs are no UIDs"
+
+    studies = sorted({url.partition("/studies/")[2].partition("/")[0] for url in urls})
+    moved = movescu(node, "SINK", "STUDY", {"StudyInstanceUID": "\\".join(studies)})
+    arrived = {hashlib.sha256(data_set).hexdigest() for data_set in storescp.data_sets()}
+    elsewhere = {sha256 for sha256 in fetched - arrived if samples[sha256].name in BEYOND_STORESCP}
+    assert (fetched - arrived, moved.failed) == (elsewhere, 1)
 
 
 def large(count: int) -> Iterator[bytes]:
