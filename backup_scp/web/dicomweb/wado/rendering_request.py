@@ -133,8 +133,8 @@ def _viewport(text: str) -> tuple[tuple[int, int] | None, tuple[int, int, int, i
     if not text:
         return None, None
     try:
-        numbers = [int(part) if part else 0 for part in text.split(",")]
-    except ValueError:
+        numbers = [_whole_number(part) for part in text.split(",")]
+    except (ValueError, OverflowError):
         numbers = []
     is_size = len(numbers) in {2, 6} and all(0 < each <= _MOST_PIXELS for each in numbers[:2])
     if not is_size or min(numbers[2:4], default=0) < 0 or any(abs(each) > 1 << 16 for each in numbers):
@@ -144,6 +144,11 @@ def _viewport(text: str) -> tuple[tuple[int, int] | None, tuple[int, int, int, i
         )
     region = (numbers[2], numbers[3], numbers[4], numbers[5]) if len(numbers) == 6 else None
     return (numbers[0], numbers[1]), region
+
+
+def _whole_number(text: str) -> int:
+    """Return a whole number: decimals are those of a part of the image, and are rounded (PS3.18 8.3.5.1.3)."""
+    return round(float(text)) if text else 0
 
 
 def quality_of(text: str) -> int:
