@@ -15,6 +15,7 @@ from backup_scp.copies.drive.directory_keys import record_type
 from backup_scp.copies.drive.drive_catalog import Entry, Image, Patient, Series, Study, decode, encode
 from backup_scp.copies.drive.drive_names import file_names, folder_of, patient_folder
 from backup_scp.dicom.sop_instance import SOPInstance
+from backup_scp.machine.root_folder import RootFolder
 from tests.copies.contract import Snapshots, put, small_archive
 from tests.copies.test_drive import FILE_ID, checked, listed, named_by_dicomdirs, open_drive, prepare
 from tests.samples import Sample, ct_series, dx, encapsulated_pdf, one_of_each, secondary_capture, with_value
@@ -207,6 +208,27 @@ class TestGrowth:
         assert sorted(listed(folder)) == sorted(item.stored.name for item in stored)
         assert len(list(folder.glob("2024/01/SHA256*.TXT"))) == 2
         assert checked(folder).returncode == 0
+
+    @pytest.mark.parametrize("most_written", [1, drive_lists._MOST_WRITTEN_BYTES], ids=["little room", "as usual"])
+    def test_many_months_share_flushes(self, folder, tmp_path, monkeypatch, most_written):
+        dates = [f"2026{month:02}15" for month in range(1, 9)]
+        made = small_archive(tmp_path, [encoded(dx(study=date, StudyDate=date)) for date in dates])
+        flushes, flush = [0], RootFolder.flush
+
+        def counted(root):
+            flushes[0] += 1
+            flush(root)
+
+        monkeypatch.setattr(drive_lists, "_MOST_WRITTEN_BYTES", most_written)
+        with open_drive(folder) as drive:
+            stored = put(drive, made)
+            monkeypatch.setattr(RootFolder, "flush", counted)
+            drive.conclude(Snapshots(), is_complete=True)
+        assert (flushes[0] <= 6) is (most_written > 1)
+        assert len(list(folder.glob("2026/*/DICOMDIR"))) == len(dates)
+        assert sorted(map(str, named_by_dicomdirs(folder))) == sorted(item.stored.name for item in stored)
+        assert sorted(listed(folder)) == sorted(item.stored.name for item in stored)
+        assert not list(folder.glob("BACKUPSC/NEW/*"))
 
     def test_what_is_brought_again_is_listed_once(self, folder, tmp_path, monkeypatch):
         monkeypatch.setattr(drive_lists, "MOST_ENTRIES", 4)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from datetime import timedelta
+from itertools import chain
 
 from backup_scp.copies.contents_file import encode_contents
 from backup_scp.copies.drive.dicomdir import dicomdir
@@ -28,6 +29,7 @@ MOST_ENTRIES = 10_000
 
 _LOCK = f"{OWN}/LOCK"
 _INDEX_AGE = timedelta(days=1)
+_MOST_WRITTEN_BYTES = 16 << 20  # lists and DICOMDIRs that take room beside the old ones
 _DEEPEST = 5  # a series: year, month, patient, study, series
 
 log = logging.getLogger(__name__)
@@ -56,8 +58,7 @@ def write_lists(root: RootFolder, snapshot: Snapshot, label: str, *, is_complete
         for name in sorted(root.names(NEW_LISTS)):
             if month := month_of_new_list(name):
                 months.setdefault(month, []).append(f"{NEW_LISTS}/{name}")
-        for month, new in sorted(months.items()):
-            writer.bring_up_to_date(month, new)
+        writer.bring_up_to_date(months)
         writer.keep_index(snapshot, is_complete=is_complete)
 
 
@@ -67,6 +68,8 @@ class _ListWriter:
     def __init__(self, root: RootFolder, temporary: TemporaryFolder) -> None:
         self._root, self._temporary = root, temporary
         self._written: list[tuple[str, str]] = []  # temporary names and names
+        self._written_bytes = 0
+        self._outgrown: list[str] = []  # DICOMDIRs that those of folders below replace
 
     def replace(self, name: str, content: Iterable[bytes]) -> None:
         """Write a file beside the one of this name; ``keep`` lets it take its place."""
@@ -74,6 +77,7 @@ class _ListWriter:
         with NewFile(self._root, temporary) as target:
             for part in content:
                 target.write(part)
+                self._written_bytes += len(part)
         self._written.append((temporary, name))
 
     def keep(self) -> None:
@@ -81,18 +85,33 @@ class _ListWriter:
         if not self._written:
             return
         self._root.flush()
-        written, self._written = self._written, []
+        written, self._written, self._written_bytes = self._written, [], 0
         for temporary, name in written:
             self._root.replace(temporary, name)
         self._root.flush()
+        for name in self._outgrown:
+            self._root.remove(name)
+        self._outgrown.clear()
 
-    def bring_up_to_date(self, month: str, new: list[str]) -> None:
-        """Move the entries of new lists into the lists of their month; write its DICOMDIRs and LIST.TXT."""
-        touched = self._fold(month, new)
-        counts = Counter(_levels(entry.path) for entry in self._entries(month))
-        self.replace(f"{month}/{LIST}", list_text(month, self._entries(month)))
-        self._write_dicomdirs(month, counts, touched)
-        for name in new:  # only now: after a crash all of this is done again
+    def _keep_many(self) -> None:
+        """Flush when there is much to flush: on a disk with a moving head, a flush takes longer than a list."""
+        if self._written_bytes >= _MOST_WRITTEN_BYTES:
+            self.keep()
+
+    def bring_up_to_date(self, months: Mapping[str, list[str]]) -> None:
+        """Move the entries of new lists into the lists of their months; write the DICOMDIRs and LIST.TXT of these."""
+        touched: dict[str, set[str]] = {}
+        for month in sorted(months):
+            touched[month] = self._fold(month, months[month])
+            self._keep_many()
+        self.keep()
+        for month, series in touched.items():
+            counts = Counter(_levels(entry.path) for entry in self._entries(month))
+            self.replace(f"{month}/{LIST}", list_text(month, self._entries(month)))
+            self._write_dicomdirs(month, counts, series)
+            self._keep_many()
+        self.keep()
+        for name in chain.from_iterable(months.values()):  # only now: after a crash all of this is done again
             self._root.remove(name)
 
     def _fold(self, month: str, new: list[str]) -> set[str]:
@@ -116,7 +135,6 @@ class _ListWriter:
                     listed.update(hash(entry.path) for entry in entries.values())
                     entries.clear()
         self.replace(f"{month}/{MANIFEST}", encode(sorted(entries.values(), key=sort_key)))
-        self.keep()
         return touched
 
     def _next_full(self, month: str, full: list[str]) -> str:
@@ -172,9 +190,7 @@ class _ListWriter:
                 size += units[due[-1]]
                 portion.append(due.pop())
             self._write_some(month, portion)
-        self.keep()
-        for folder in outgrown:
-            self._root.remove(f"{folder}/{DICOMDIR}")
+        self._outgrown += [f"{folder}/{DICOMDIR}" for folder in outgrown]
 
     def _write_some(self, month: str, units: list[str]) -> None:
         of: dict[str, list[Entry]] = {unit: [] for unit in units}
