@@ -6,7 +6,8 @@ import errno
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -43,6 +44,7 @@ _LARGE_BYTES = 256 << 10  # of less, many are written by the flush together
 _TOO_LARGE_BYTES = 2 << 30
 _MOST_FILES = 256
 _MOST_BYTES = 64 << 20  # a batch is read back while the next one is written
+_READERS = 2  # one waits for the drive while the other hashes
 _TRIES = 5
 _LEAST_FREE_BYTES, _MOST_FREE_BYTES = 1 << 20, 256 << 20  # for lists, DICOMDIRs and the index
 
@@ -108,7 +110,7 @@ class _ReadBack(NamedTuple):
     """A flushed batch, and for each image the SHA-256 of its file; empty when the drive returns other bytes."""
 
     batch: list[_Written]
-    sha256: Future[list[str]]
+    sha256: list[Future[str]]
 
 
 class DriveWriter:
@@ -123,7 +125,8 @@ class DriveWriter:
     def __init__(self, root: RootFolder) -> None:
         self._root = root
         self._buffer = aligned(CHUNK_BYTES)
-        self._reader = ThreadPoolExecutor(1, "drive read back")
+        self._readers = ThreadPoolExecutor(_READERS, "drive read back")
+        self._free = deque(aligned(CHUNK_BYTES) for _ in range(_READERS))
         self._read_back: _ReadBack | None = None
         self._batch: list[_Written] = []
         self._batch_bytes = 0
@@ -135,7 +138,7 @@ class DriveWriter:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._reader.shutdown(cancel_futures=True)
+        self._readers.shutdown(cancel_futures=True)
         self._temporary.close()
 
     def put(self, item: CopyItem, original: Callable[[], ArchivedFile]) -> Iterator[CopyResult]:
@@ -232,15 +235,15 @@ class DriveWriter:
         self._root.uncache_device()
         self._require_here()
         if batch:
-            self._read_back = _ReadBack(batch, self._reader.submit(self._sha256_of, batch))
+            self._read_back = _ReadBack(batch, [self._readers.submit(self._sha256_of, each) for each in batch])
         yield from results
 
     def _keep(self, before: _ReadBack) -> list[CopyResult]:
         """Name and list what was read back intact; the next flush makes names and lists durable."""
         results: list[CopyResult] = []
         entries: dict[str, list[Entry]] = {}
-        for written, file_sha256 in zip(before.batch, before.sha256.result(), strict=True):
-            if file_sha256:
+        for written, future in zip(before.batch, before.sha256, strict=True):
+            if file_sha256 := future.result():
                 path = written.path or self._name(written)
                 entry = entry_of(path, file_sha256, written.instance, written.image)
                 entries.setdefault(month_of(path), []).append(entry)
@@ -256,10 +259,13 @@ class DriveWriter:
         if not self._root.is_here():
             raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
 
-    def _sha256_of(self, batch: Sequence[_Written]) -> list[str]:
-        """Read a batch back and compare it; see ``_ReadBack``."""
-        buffer = aligned(CHUNK_BYTES)
-        return [self._sha256_if_intact(written, buffer) for written in batch]
+    def _sha256_of(self, written: _Written) -> str:
+        """Read an image back and compare it; see ``_ReadBack``."""
+        buffer = self._free.pop()
+        try:
+            return self._sha256_if_intact(written, buffer)
+        finally:
+            self._free.append(buffer)
 
     def _sha256_if_intact(self, written: _Written, buffer: memoryview) -> str:
         name = written.temporary or written.path
