@@ -243,3 +243,25 @@ def test_axe_finds_nothing_serious(node):
             found = viewer.page.evaluate("axe.run().then(found => found.violations)")
             serious = [one["id"] for one in found if one["impact"] in {"serious", "critical"}]
             assert serious == [], name
+
+
+def test_the_magnifier_enlarges_what_is_below_it(node):
+    ds = ramp(dx(), 600, 500)
+    store(node, ds)
+    with own_viewer(web_address(node)) as viewer:
+        viewer.open(ds.StudyInstanceUID)
+        viewer.run("actual")
+        viewer.run("magnify")
+        viewer.page.locator(".pane").hover()
+        viewer.page.mouse.down()
+        viewer.page.locator(".lens").wait_for()
+        viewer.keep_screenshot("magnifier")
+        line = viewer.page.evaluate(
+            "Array.from(document.querySelector('.lens').getContext('2d').getImageData(0, 160, 320, 1).data)"
+        )
+        image = expected(ds)[300, 250 - 62 : 250 + 62]
+        assert abs(line[4 * 5] - image[0]) <= 4
+        assert abs(line[4 * 314] - image[-1]) <= 4
+        viewer.page.mouse.up()
+        viewer.page.locator(".lens").wait_for(state="detached")
+        assert viewer.errors == []

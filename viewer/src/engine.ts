@@ -8,7 +8,7 @@ import { imageId, loadedImage, registerLoader } from "./loader";
 import { Pane } from "./pane";
 import type { Stored } from "./pixels";
 import type { Codecs } from "./stored";
-import { STRINGS, TOOL_NAMES, type Tool } from "./strings";
+import { STRINGS, type Tool } from "./strings";
 import { type Source, spacingOf } from "./study";
 
 const CACHE_BYTES = 1 << 30;
@@ -17,7 +17,8 @@ const SOFTWARE = /swiftshader|llvmpipe|softpipe|software|basic render/i;
 
 const ENGINE = "engine";
 
-const TOOLS: Record<Tool, typeof tools.PanTool> = {
+/** Those of cornerstone; the magnifier is ours, since its own does not enlarge without a graphics card. */
+const TOOLS: Record<Exclude<Tool, "magnify">, typeof tools.PanTool> = {
   window: tools.WindowLevelTool,
   region: tools.WindowLevelRegionTool,
   zoom: tools.ZoomTool,
@@ -25,7 +26,6 @@ const TOOLS: Record<Tool, typeof tools.PanTool> = {
   scroll: tools.StackScrollTool,
   length: tools.LengthTool,
   angle: tools.AngleTool,
-  magnify: tools.MagnifyTool,
 } as never;
 
 /** Starts the engine: on the graphics card, or on the processor where there is none. */
@@ -58,7 +58,6 @@ interface Measured {
 }
 
 const CONFIGURATIONS: Partial<Record<Tool, object>> = {
-  magnify: { magnifySize: 3, magnifyWidth: 320, magnifyHeight: 320 },
   length: { getTextLines: (data: Measured, target: string) => lengthText(data.cachedStats[target]?.length, target) },
   angle: {
     getTextLines: (data: Measured, target: string) => {
@@ -81,13 +80,13 @@ function lengthText(length: number | undefined, target: string): string[] | unde
 export function activate(tool: Tool): void {
   const group = tools.ToolGroupManager.getToolGroup(GROUP)!;
   const { MouseBindings } = tools.Enums;
-  for (const name of TOOL_NAMES) group.setToolPassive(TOOLS[name].toolName, { removeAllBindings: true });
-  const bindings = new Map<Tool, object[]>([
+  for (const each of Object.values(TOOLS)) group.setToolPassive(each.toolName, { removeAllBindings: true });
+  const bindings = new Map<keyof typeof TOOLS, object[]>([
     ["pan", [{ mouseButton: MouseBindings.Auxiliary }, { numTouchPoints: 2 }]],
     ["zoom", [{ mouseButton: MouseBindings.Secondary }]],
     ["scroll", [{ mouseButton: MouseBindings.Wheel }]],
   ]);
-  bindings.set(tool, [{ mouseButton: MouseBindings.Primary }, ...(bindings.get(tool) ?? [])]);
+  if (tool !== "magnify") bindings.set(tool, [{ mouseButton: MouseBindings.Primary }, ...(bindings.get(tool) ?? [])]);
   for (const [name, bound] of bindings) group.setToolActive(TOOLS[name].toolName, { bindings: bound as never });
 }
 

@@ -169,6 +169,7 @@ export class Page {
 
   #use(tool: Tool): void {
     this.#program!.activate(tool);
+    this.#grid.dataset.tool = tool;
     for (const name of TOOL_NAMES) this.#buttons.get(name)!.setAttribute("aria-pressed", String(name === tool));
   }
 

@@ -6,6 +6,7 @@ import { Camera, type View } from "./camera";
 import type { Window } from "./display";
 import { previewOf } from "./first_picture";
 import { element } from "./html";
+import { addLens } from "./lens";
 import { imageId, loadedImage } from "./loader";
 import { type Turn, paint } from "./paint";
 import { windowEnds } from "./pixels";
@@ -54,6 +55,7 @@ export class Pane {
     engine.enableElement({ viewportId: id, element: this.#screen as HTMLDivElement, type: Enums.ViewportType.STACK });
     this.#viewport = engine.getViewport(id) as Types.IStackViewport;
     this.#camera = new Camera(this.#viewport, this.#screen);
+    addLens(this.#screen, this.#camera, () => this.#upright());
     this.#screen.addEventListener(IMAGE_RENDERED, () => this.#rendered());
     this.#screen.addEventListener(CAMERA_MODIFIED, () => {
       if (!this.#isMoving) this.#isWhole = false;
@@ -287,6 +289,12 @@ export class Pane {
     this.#move(() => (this.#camera.view = before));
     if (this.#isWhole) this.fit();
     this.#viewport.render();
+  }
+
+  #upright(): HTMLCanvasElement | undefined {
+    const { state } = this;
+    const turn = { rotation: 0, flipHorizontal: false, flipVertical: false };
+    return state && paint(state.image, { ...state.range, inverse: state.inverse }, turn);
   }
 
   /** Paints the image in its own size, as it is shown. */
