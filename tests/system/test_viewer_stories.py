@@ -265,3 +265,17 @@ def test_the_magnifier_enlarges_what_is_below_it(node):
         viewer.page.mouse.up()
         viewer.page.locator(".lens").wait_for(state="detached")
         assert viewer.errors == []
+
+
+def test_an_angle_is_a_line_and_a_click(node):
+    ds = ramp(dx(), 600, 500)
+    store(node, ds)
+    with own_viewer(web_address(node)) as viewer:
+        viewer.open(ds.StudyInstanceUID)
+        viewer.run("actual")
+        viewer.run("angle")
+        drag(viewer, (-100, 0), (0, 0))
+        drag(viewer, (0, 100), (0, 100))
+        viewer.keep_screenshot("angle")
+        wait_until(partial(is_written, viewer, "90.0°"), 15, what="a right angle")
+        assert viewer.errors == []

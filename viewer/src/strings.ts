@@ -76,7 +76,7 @@ export const STRINGS = {
     pan: "Drag to move the image",
     scroll: "Drag to go through the images",
     length: "Draw a line: its length is shown",
-    angle: "Draw two lines: the angle between them is shown",
+    angle: "Draw a line, then click where the second one ends: the angle is shown",
     magnify: "Hold the button down to see a part enlarged",
     fit: "Show the whole image",
     actual: "One pixel of the image is one of the screen",
