@@ -134,8 +134,10 @@ class DirectSocket:
 
     def _receive_some(self, taker: _Taker, left: int) -> _Turn:
         size, flowing, is_ready = 0, _FLOWING_BYTES, True
-        buffer = memoryview(bytearray(min(_PIECE_BYTES, left)))
+        buffer = memoryview(bytearray(min(_FLOWING_BYTES, left)))
         while is_ready and size < min(left, _TURN_BYTES) and not taker.has_enough:
+            if size >= 4 * _FLOWING_BYTES > len(buffer):  # a hundred callers that send a little take little memory
+                buffer = memoryview(bytearray(min(_PIECE_BYTES, left - size)))
             filled, wanted, is_end = 0, min(len(buffer), left - size), False
             while filled < wanted and is_ready and not is_end:
                 try:

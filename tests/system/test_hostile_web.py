@@ -18,6 +18,7 @@ from backup_scp.web.dicomweb.table import ROUTES
 from backup_scp.web.media_types import parse_one
 from tests.samples import dx, encode, uid
 from tests.system.contents import staged, visible
+from tests.system.node import Node
 from tests.system.test_web_process import web_processes
 from tests.system.test_web_store import MOST_MEMORY_BYTES, peak_memory_bytes
 from tests.system.web import web_address, web_node
@@ -33,16 +34,37 @@ CONNECTIONS = 100
 _NAME = re.compile(r"{(\w+)(?::\w+)?}")
 
 
-@pytest.fixture
-def node(make_node):
-    node = web_node(make_node)
+def start(node: Node) -> Node:
     node.start()
     node.send([SAMPLE])
     return node
 
 
+@pytest.fixture(scope="module")
+def old_node(tmp_path_factory) -> Iterator[Node]:
+    """Yield a node for all requests that need little memory: what one leaves behind, the next one meets."""
+    folder = tmp_path_factory.mktemp("hostile")
+    node = web_node(lambda **arguments: Node(folder / "node", **arguments))
+    yield start(node)
+    node.close()
+
+
 @pytest.fixture
-def client(node) -> Iterator[httpx2.Client]:
+def neighbour(old_node) -> Iterator[httpx2.Client]:
+    """A caller of that node."""
+    with calling(old_node) as client:
+        yield client
+
+
+@pytest.fixture
+def client(make_node) -> Iterator[httpx2.Client]:
+    """The only caller of a node."""
+    with calling(start(web_node(make_node))) as client:
+        yield client
+
+
+@contextlib.contextmanager
+def calling(node: Node) -> Iterator[httpx2.Client]:
     """A caller; afterwards an honest one is served, by the same process, with bounded memory."""
     address = web_address(node)
     (process,) = web_processes(node)
@@ -79,10 +101,10 @@ def routes() -> set[tuple[str, str]]:
     return {(route.method, filled_in(route.path)) for route in ROUTES}
 
 
-def test_what_is_no_uid_at_every_place_of_every_route(client):
-    for name in (name for name in NO_UIDS if name != ".."):  # a client resolves that itself
+def test_what_is_no_uid_at_every_place_of_every_route(neighbour):
+    for name in (name for name in NO_UIDS if name != ".."):  # a neighbour resolves that itself
         for method, path in paths(name):
-            answer = client.request(method, path, headers={"accept": "*/*"})
+            answer = neighbour.request(method, path, headers={"accept": "*/*"})
             finds_nothing = answer.status_code == 204 and method == "GET"
             assert finds_nothing or 400 <= answer.status_code < 500, (method, path, answer.status_code)
             assert "set-cookie" not in answer.headers
@@ -97,16 +119,16 @@ def test_what_is_no_uid_at_every_place_of_every_route(client):
     ],
     ids=lambda headers: str(headers)[:40],
 )  # fmt: skip
-def test_header_nonsense_at_every_route(client, headers):
+def test_header_nonsense_at_every_route(neighbour, headers):
     for method, path in routes():
-        assert_answered(client.request(method, path, headers=headers))
+        assert_answered(neighbour.request(method, path, headers=headers))
 
 
-def test_ranges_of_everything_that_has_bytes(client):
+def test_ranges_of_everything_that_has_bytes(neighbour):
     for asked in RANGES:
         for method, path in routes():
             if method == "GET":
-                answer = client.get(path, headers={"range": asked, "accept": "*/*"})
+                answer = neighbour.get(path, headers={"range": asked, "accept": "*/*"})
                 assert_answered(answer)
                 assert len(answer.content) < 4 * len(SAMPLE.data_set) + 20_000, (path, asked)
 
@@ -232,8 +254,8 @@ def test_a_hundred_thousand_keys(client):
     ],
     ids=lambda sent: sent[:50].decode("latin-1").replace("\0", "0"),
 )  # fmt: skip
-def test_http_nonsense(client, sent):
-    with connection(client) as caller:
+def test_http_nonsense(neighbour, sent):
+    with connection(neighbour) as caller:
         caller.settimeout(20)
         caller.sendall(sent)
         caller.shutdown(socket.SHUT_WR)
