@@ -40,6 +40,7 @@ from backup_scp.ports import (
     MassChange,
     Match,
     ReadVersion,
+    RecentStudy,
     Rejection,
     Selection,
     StoredVersion,
@@ -273,6 +274,10 @@ class SQLIndex:
     def first_arrivals(self, since: datetime) -> Generator[FirstArrival, None, None]:
         with self._database.reading(stream=True) as connection:
             yield from statistics.first_arrivals(connection, since)
+
+    def newest_studies(self, most: int) -> list[RecentStudy]:
+        with self._database.reading() as connection:
+            return statistics.newest_studies(connection, most)
 
     def too_few_connections(self, processes: int) -> str:
         with self._database.reading() as connection:

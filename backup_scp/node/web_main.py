@@ -30,6 +30,7 @@ from backup_scp.services.inventory_listing import InventoryOfAll
 from backup_scp.watch.checkpoints import CheckpointThread
 from backup_scp.watch.unforeseen import place_of
 from backup_scp.web.app import application
+from backup_scp.web.dicomweb.wado.thumbnails_ahead import ThumbnailsAhead
 from backup_scp.web.options import WebOptions
 from backup_scp.web.pages.backup_state import BackupState, state_of
 from backup_scp.web.pages.page_sources import PageSources
@@ -112,6 +113,9 @@ def _serve(start: Start, messages: _ToTheNode) -> None:
             receipts_folder(settings),
             lambda: messages.tell(Told("restore")),
         )
+        ahead = ThumbnailsAhead(stores)
+        ahead.start()
+        stack.callback(ahead.stop)
         server = WebServer(application(stores, options, pages=pages), options)
         threading.Thread(target=_stop_with_the_node, args=[server, pages.is_ending], name="node", daemon=True).start()
         gc.freeze()  # loaded modules are never garbage: no answer waits while they are searched

@@ -61,6 +61,7 @@ from backup_scp.ports.holdings import (
     IntakeTotals,
     MassChange,
     Progress,
+    RecentStudy,
     Task,
 )
 from backup_scp.ports.index import Index, IndexReader, IndexRecords, IndexWriter
@@ -153,6 +154,7 @@ __all__ = [
     "ReadOriginal",
     "ReadVersion",
     "ReadableArchive",
+    "RecentStudy",
     "Reference",
     "Rejection",
     "RejectionRecorder",

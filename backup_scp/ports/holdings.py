@@ -55,6 +55,14 @@ class IntakeTotals(NamedTuple):
     instances: int = 0
 
 
+class RecentStudy(NamedTuple):
+    """A study that is new in the index: its number, higher for a later one, and when its last image came."""
+
+    number: int
+    study_instance_uid: str
+    last_received_at: datetime
+
+
 class FirstArrival(NamedTuple):
     """The first image of a study from one sender: the sender's name, and when it came."""
 

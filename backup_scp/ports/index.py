@@ -11,7 +11,16 @@ from backup_scp.ports.archive import Arrival, InstanceKey
 from backup_scp.ports.commitments import Commitments
 from backup_scp.ports.copies import CopyRecords
 from backup_scp.ports.drills import DrillRecords
-from backup_scp.ports.holdings import ClockDoubt, DiskFault, FirstArrival, Holdings, IntakeTotals, MassChange, Task
+from backup_scp.ports.holdings import (
+    ClockDoubt,
+    DiskFault,
+    FirstArrival,
+    Holdings,
+    IntakeTotals,
+    MassChange,
+    RecentStudy,
+    Task,
+)
 from backup_scp.ports.rejections import Rejection
 from backup_scp.ports.versions import (
     AddResult,
@@ -92,6 +101,9 @@ class IndexReader(Protocol):
 
     def holdings(self) -> Holdings:
         """Count patients, studies, images and versions."""
+
+    def newest_studies(self, most: int) -> list[RecentStudy]:
+        """Return the studies that were entered last, the newest first; it costs no more with a million."""
 
 
 class IndexWriter(Protocol):

@@ -1088,6 +1088,13 @@ class IndexContract:
             FirstArrival("OTHER", at(-60)),
         ]
 
+    def test_the_newest_studies_with_the_time_of_their_last_image(self, index):
+        for number, study in enumerate(("b", "a", "c", "b")):
+            index.add(version(f"1.{number}", study=study, minute=number))
+        newest = index.newest_studies(2)
+        assert [(one.study_instance_uid, one.last_received_at) for one in newest] == [("c", at(2)), ("a", at(1))]
+        assert index.newest_studies(9)[2][1:] == ("b", at(3))
+
     def test_what_was_verified_in_the_future_was_never(self, index, clock, small_batches):
         clock.time = at(0)
         entered = [version(f"1.{n}", minute=n / 60) for n in range(25)]

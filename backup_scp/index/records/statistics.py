@@ -21,6 +21,7 @@ from backup_scp.ports import (
     FlaggedVersion,
     Holdings,
     MassChange,
+    RecentStudy,
     StoredVersion,
     VerificationResult,
 )
@@ -240,6 +241,13 @@ def first_arrivals(connection: sa.Connection, since: datetime) -> Iterator[First
     )
     for remote, calling_ae_title, received_at in rows:
         yield FirstArrival(remote or calling_ae_title, moment(received_at))
+
+
+def newest_studies(connection: sa.Connection, most: int) -> list[RecentStudy]:
+    """See ``Index.newest_studies``: by the primary key."""
+    columns = study.c.id, study.c.study_instance_uid, study.c.last_received_at
+    rows = connection.execute(sa.select(*columns).order_by(study.c.id.desc()).limit(most))
+    return [RecentStudy(number, uid, moment(received_at)) for number, uid, received_at in rows]
 
 
 def storms(connection: sa.Connection, since: datetime, studies: int) -> list[MassChange]:

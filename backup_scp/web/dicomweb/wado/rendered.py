@@ -8,6 +8,7 @@ from typing import NamedTuple
 from starlette.requests import Request
 from starlette.responses import Response
 
+from backup_scp import __version__
 from backup_scp.errors import InstanceRefused
 from backup_scp.machine.recent import Recent
 from backup_scp.ports import StoredVersion
@@ -121,30 +122,52 @@ def thumbnail(request: Request, stores: Stores) -> Response:
     wanted = RenderingRequest.read(request.query_params, is_thumbnail=True)
     held = resources.versions(request, stores)
     numbers = numbers_of(request.path_params["frames"])[:1] if "frames" in request.path_params else None
-    tag = resources.etag(held, f"thumbnail {numbers} {offer} {wanted}")
+    tag = resources.etag(held, f"{__version__} thumbnail {numbers} {offer} {wanted}")
     if unchanged := not_modified(request, tag):
         return unchanged
     if (content := _thumbnails.get(tag)) is None:
-        content = _thumbnail(stores, held, numbers, offer, wanted)
+        content = thumbnail_of(stores, held, numbers, offer, wanted)
         _thumbnails.keep(tag, content)
     return Response(content, headers={"etag": tag}, media_type=offer.name)
 
 
-def _thumbnail(
+def thumbnail_of(
     stores: Stores,
     held: Sequence[StoredVersion],
     numbers: Sequence[int] | None,
     offer: Offer,
     wanted: RenderingRequest,
 ) -> bytes:
+    """Return the picture that stands for these versions, which is kept.
+
+    Raises
+    ------
+    Problem
+        404: none has an image.
+    """
     first = [one for one in held if one.series_instance_uid == held[0].series_instance_uid]
     others = list(reversed(held[len(first) :]))
     for one in [first[len(first) // 2], first[0], *others][:_MOST_TRIED]:
         try:
-            return picture(stores, one, numbers, offer, wanted)
+            return _kept_picture(stores, one, numbers, offer, wanted)
         except InstanceRefused:
             continue
     raise Problem(404, "None of these instances has an image for a thumbnail")
+
+
+def _kept_picture(
+    stores: Stores, held: StoredVersion, numbers: Sequence[int] | None, offer: Offer, wanted: RenderingRequest
+) -> bytes:
+    """Render a picture, or return it as it is kept for the same Data Set, also by an earlier process."""
+    if stores.cache is None:
+        return picture(stores, held, numbers, offer, wanted)
+    key = f"picture {__version__} {held.sha256} {held.transfer_syntax_uid} {numbers} {offer} {wanted}"
+    if (content := stores.cache.get(key)) is None:
+        content = picture(stores, held, numbers, offer, wanted)
+        with resources.opened(stores, held) as file:
+            if file.held.sha256 == held.sha256:  # not another version, which stands for a damaged one
+                stores.cache.keep(key, content)
+    return content
 
 
 def _one(
@@ -155,7 +178,7 @@ def _one(
     offer: Offer,
     wanted: RenderingRequest,
 ) -> Response:
-    tag = resources.etag([held], f"rendered {numbers} {offer} {wanted}")
+    tag = resources.etag([held], f"{__version__} rendered {numbers} {offer} {wanted}")
     if unchanged := not_modified(request, tag):
         return unchanged
     content = _required(stores, held, numbers, offer, wanted)

@@ -1,0 +1,101 @@
+"""Thumbnails are made before somebody asks for them, when nothing comes in, and kept."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from pydicom.uid import ImplicitVRLittleEndian
+
+from backup_scp.machine.disk_cache import DiskCache
+from backup_scp.machine.recent import Recent
+from backup_scp.ports import StoredVersion
+from backup_scp.web.dicomweb.wado import pictures, rendered
+from backup_scp.web.dicomweb.wado.resources import versions_of
+from backup_scp.web.dicomweb.wado.thumbnails_ahead import ThumbnailsAhead
+from backup_scp.web.stores import Stores
+from tests.samples import dx, encode
+from tests.stored import FIRST_ARRIVAL
+from tests.web.conftest import client_of, stores_of
+from tests.web.test_wado_rendered import image_of
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return DiskCache(tmp_path / "cache", 10_000_000)
+
+
+@pytest.fixture
+def client(stored, cache):
+    return client_of(stored, cache=cache)
+
+
+@pytest.fixture
+def ahead(stored, cache):
+    return ThumbnailsAhead(stores_of(stored, cache))
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The pictures that are drawn, by image; what the process remembers is forgotten."""
+    drawn: list[str] = []
+    real = pictures.picture
+
+    def draw(stores: Stores, held: StoredVersion, *how: Any) -> bytes:
+        drawn.append(held.sop_instance_uid)
+        return real(stores, held, *how)
+
+    monkeypatch.setattr(rendered, "picture", draw)
+    monkeypatch.setattr(rendered, "_thumbnails", Recent(1_000_000, len))
+    return drawn
+
+
+def test_each_new_study_gets_one(stored, client, ahead, drawn):
+    studies = [dx(study=name) for name in ("a", "b", "c")]
+    for ds in studies:
+        stored.put(encode(ds))
+    assert ahead.work() == 3
+    assert ahead.work() == 0
+    assert sorted(drawn) == sorted(ds.SOPInstanceUID for ds in studies)
+    for ds in studies:
+        series = f"/studies/{ds.StudyInstanceUID}/series/{ds.SeriesInstanceUID}"
+        for path in (f"/studies/{ds.StudyInstanceUID}", series, f"{series}/instances/{ds.SOPInstanceUID}"):
+            assert image_of(client.get(f"{path}/thumbnail")).ndim == 2
+    assert len(drawn) == 3
+
+
+def test_nothing_is_made_while_images_come(stored, ahead, drawn, monkeypatch):
+    stored.put(encode(dx()))
+    at = "backup_scp.web.dicomweb.wado.thumbnails_ahead.clock.now"
+    monkeypatch.setattr(at, lambda: FIRST_ARRIVAL + timedelta(seconds=3))
+    assert ahead.work() == 0
+    assert drawn == []
+    monkeypatch.setattr(at, lambda: FIRST_ARRIVAL + timedelta(seconds=6))
+    assert ahead.work() == 1
+
+
+def test_a_study_without_an_image_is_tried_once(stored, ahead, drawn):
+    ds = dx()
+    del ds.PixelData
+    stored.put(encode(ds))
+    assert ahead.work() == 1
+    assert ahead.work() == 0
+
+
+def test_another_size_is_another_picture(stored, client, ahead, drawn):
+    stored.put(encode(ds := dx()))
+    ahead.work()
+    path = f"/studies/{ds.StudyInstanceUID}/thumbnail"
+    assert image_of(client.get(f"{path}?viewport=5,5")).shape != image_of(client.get(path)).shape
+    assert len(drawn) == 2
+
+
+def test_what_stands_for_a_damaged_image_is_not_kept(stored, client, tmp_path):
+    ds = dx()
+    stored.put(encode(ds))
+    stored.put(encode(ds, ImplicitVRLittleEndian), 1)
+    (answering,) = versions_of(stores_of(stored), {"study": ds.StudyInstanceUID})
+    stored.path(answering.location).unlink()
+    assert client.get(f"/studies/{ds.StudyInstanceUID}/thumbnail").status_code == 200
+    assert not (tmp_path / "cache").exists()
