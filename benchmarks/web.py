@@ -32,6 +32,7 @@ from benchmarks.web_client import SECONDS, Client, rate
 from benchmarks.web_store import stow_rate
 
 ROUNDS = 3
+QUIET_S = 20.0
 HEADER = images.Kind("header", "1.2.840.10008.5.1.4.1.1.7", "OT", 2, 2, bytes_a_pixel=1)
 """An image that is nearly only its header: a study each."""
 
@@ -172,7 +173,7 @@ def metadata(table: Table, nodes: Sequence[Served], slices: Sequence[images.Inst
             client.close()
 
 
-def thumbnails(table: Table, nodes: Sequence[tuple[str, int]], shots: Sequence[images.Instance]) -> None:
+def thumbnails(table: Table, nodes: Sequence[tuple[str, int]], shots: Sequence[images.Instance], first: str) -> None:
     """Thumbnails of a page of studies; Orthanc has none, and renders the image in that size."""
     ours = [f"/studies/{shot.study}/thumbnail" for shot in shots]
     theirs = [f"{web_frames.instance_path(shot)}/rendered?viewport=200,200" for shot in shots]
@@ -183,7 +184,7 @@ def thumbnails(table: Table, nodes: Sequence[tuple[str, int]], shots: Sequence[i
                 client.get(path, "image/jpeg")
             pages = 1 / (time.perf_counter() - began)
             client.close()
-            table.add(f"thumbnails of {len(shots)} studies, {'again, ' if turn else ''}pages/s", name, pages, "5")
+            table.add(f"thumbnails of {len(shots)} studies, {'again' if turn else first}, pages/s", name, pages, "5")
 
 
 @contextlib.contextmanager
@@ -266,7 +267,10 @@ def _measure(
         shots = filling.new(3, images.DR, 24)
         web_frames.large_frames(table, addresses, shots, filling.nginx_folder, ROUNDS)
     if "thumbnails" in parts:
-        thumbnails(table, addresses, filling.new(4, PAGE, 50))
+        thumbnails(table, addresses, filling.new(4, PAGE, 50), "just come")
+        shots = filling.new(6, PAGE, 51)[:50]
+        time.sleep(QUIET_S)
+        thumbnails(table, addresses, shots, "first asked for after a quiet while")
     if "store" in parts:
         storing(table, nodes)
     if "viewers" in parts:
