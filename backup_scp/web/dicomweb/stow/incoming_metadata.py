@@ -158,12 +158,12 @@ class IncomingMetadata:
         Problem
             400: its JSON or XML is malformed.  413: it has too many values or images.
         """
-        count = 0
+        count = len(self._documents)  # each is of one image, or of a list of them
+        _require_few(count)
         while self._documents:
             instances = self._documents.pop(0).instances()
-            count += len(instances)
-            if count > MOST_INSTANCES:
-                raise _too_much(f"metadata of {MOST_INSTANCES:,} images")
+            count += len(instances) - 1
+            _require_few(count)
             for instance in instances:
                 self._store(instance)
 
@@ -248,6 +248,11 @@ def _from_xml(text: bytes) -> Any:
         return read_native_model(text)
     except InvalidDataSet as error:
         raise Problem(400, str(error)) from None
+
+
+def _require_few(images: int) -> None:
+    if images > MOST_INSTANCES:
+        raise _too_much(f"metadata of {MOST_INSTANCES:,} images")
 
 
 def _too_much(most: str) -> Problem:
