@@ -18,7 +18,7 @@ import msgspec
 
 from backup_scp.errors import BackupSCPError, InvalidSettings, Unavailable
 from backup_scp.machine.disk_cache import DiskCache
-from backup_scp.machine.heaps import share_heaps
+from backup_scp.machine.heaps import give_large_pieces_back, share_heaps
 from backup_scp.machine.priority import lower_priority
 from backup_scp.node.opening import OpenStores
 from backup_scp.node.recovering import ReadingCopies
@@ -71,6 +71,7 @@ def main() -> int:
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     lower_priority()
     share_heaps()  # many threads answer requests
+    give_large_pieces_back()
     try:
         _serve(start, messages)
     except BackupSCPError as error:

@@ -56,7 +56,7 @@ class MemoryBudget:
             self._taken -= size
 
 
-IN_MEMORY = MemoryBudget(24 << 20)
+IN_MEMORY = MemoryBudget(16 << 20)
 """Of metadata, and of bodies that are read wholly."""
 
 
