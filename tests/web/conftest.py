@@ -9,9 +9,11 @@ import pytest
 from starlette.testclient import TestClient
 
 from backup_scp.machine.disk_cache import DiskCache
+from backup_scp.machine.recent import Recent
 from backup_scp.services.ingest import Ingest
 from backup_scp.services.inventory_listing import InventoryOfAll
 from backup_scp.web.app import application
+from backup_scp.web.dicomweb.wado import rendered
 from backup_scp.web.options import BASE_PATH, WebOptions
 from backup_scp.web.stores import Stores
 from tests.stored import Stored, stored_in
@@ -25,6 +27,12 @@ def stored(tmp_path) -> Iterator[Stored]:
     """An archive and an index, empty; ``stored.put(sample)`` brings an image in."""
     with stored_in(tmp_path) as stored:
         yield stored
+
+
+@pytest.fixture(autouse=True)
+def no_thumbnails(monkeypatch):
+    """Forget the pictures that the process remembers of other tests: their images may be the same."""
+    monkeypatch.setattr(rendered, "_thumbnails", Recent(1_000_000, len))
 
 
 def stores_of(stored: Stored, cache: DiskCache | None = None) -> Stores:

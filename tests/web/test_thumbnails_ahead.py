@@ -9,7 +9,6 @@ import pytest
 from pydicom.uid import ImplicitVRLittleEndian
 
 from backup_scp.machine.disk_cache import DiskCache
-from backup_scp.machine.recent import Recent
 from backup_scp.ports import StoredVersion
 from backup_scp.web.dicomweb.wado import pictures, rendered
 from backup_scp.web.dicomweb.wado.resources import versions_of
@@ -38,7 +37,7 @@ def ahead(stored, cache):
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """The pictures that are drawn, by image; what the process remembers is forgotten."""
+    """The pictures that are drawn, by image."""
     drawn: list[str] = []
     real = pictures.picture
 
@@ -47,7 +46,6 @@ def drawn(monkeypatch):
         return real(stores, held, *how)
 
     monkeypatch.setattr(rendered, "picture", draw)
-    monkeypatch.setattr(rendered, "_thumbnails", Recent(1_000_000, len))
     return drawn
 
 
