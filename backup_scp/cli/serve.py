@@ -51,6 +51,7 @@ class ToPerson:
         _say(f"backup-scp {record.version} is ready: AE title {record.ae_title}, {listens} on {where}")
         _say(f"Consoles send to: {record.where}")
         if record.web_address:
+            _say(f"In a browser: {record.web_address.removesuffix('dicom-web')} shows the state, and the images")
             _say(f"DICOMweb: {record.web_address}")
         _say(f"Images are stored in {ready.archive}, the index is {ready.index}")
         _say("Stop it with Ctrl-C; README.md says how to configure a DR console")

@@ -40,6 +40,7 @@ def test_it_answers_and_ends_with_the_node(node):
     address = web_address(node)
     assert answers(address)
     (process,) = web_processes(node)
+    assert f"In a browser: {address.removesuffix('dicom-web')} shows the state" in node.output
     assert f"DICOMweb: {address}\n" in node.output
     assert f"DICOMweb       {address}\n" in node.cli("status", exit_code=None).stdout
     assert node.json("status", exit_code=None)["node"]["record"]["web_address"] == address
