@@ -93,7 +93,11 @@ def report_of_pull(done: Pulled) -> RecoveryReport:
         "Compared": "the images here with the list of the other PACS, image by image; it gives no digests",
     }
     told = done.incomplete[:_MOST_TOLD]
-    problems = [f"{each.images:,} images of study {each.study_instance_uid}: {each.reason}" for each in told]
+    problems = [
+        f"{each.images:,} images of patient {each.patient_id or 'unknown'}, study {each.study_instance_uid}"
+        f" of {each.study_date or 'no date'}: {each.reason}"
+        for each in told
+    ]
     problems += [*_further(len(done.incomplete) - len(told), "studies"), *done.doubts]
     if done.stopped:
         problems.append(f"It stopped: {done.stopped}")

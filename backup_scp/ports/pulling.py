@@ -35,12 +35,15 @@ class RemoteStudy(NamedTuple):
         Its Study Date and Study Time, as they came.
     images
         How many images the PACS counts in it; None when it does not say.
+    patient_id
+        Its Patient ID; empty when the PACS does not say.
     """
 
     study_instance_uid: str
     date: str = ""
     time: str = ""
     images: int | None = None
+    patient_id: str = ""
 
 
 class RemoteSeries(NamedTuple):

@@ -19,12 +19,15 @@ class MissingStudy:
         How many of its images are missing here, as far as the other PACS says.
     reason
         Why, in a sentence.
+    patient_id
+        Its Patient ID, as the other PACS says it.
     """
 
     study_instance_uid: str
     study_date: str
     images: int
     reason: str
+    patient_id: str = ""
 
 
 @dataclass(slots=True)

@@ -302,7 +302,7 @@ class _PullRun:
         elif len(done.incomplete) < _MOST_LISTED:
             listed = study.listed
             done.incomplete.append(
-                MissingStudy(listed.study_instance_uid, listed.date, study.missing, study.reasons[0])
+                MissingStudy(listed.study_instance_uid, listed.date, study.missing, study.reasons[0], listed.patient_id)
             )
         self._seen += max(study.listed.images or 0, study.held + len(study.fetched))
 

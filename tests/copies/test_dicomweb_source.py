@@ -57,11 +57,11 @@ def test_studies_are_asked_for_by_date_and_time_page_by_page(start):
     def answers(path, keys):
         asked.append((path, keys))
         at = int(keys["offset"])
-        return listed(*({"0020000D": f"1.2.{number}", "00201208": 3} for number in range(at, min(at + 2, 5))))
+        return listed(*({"0020000D": f"1.2.{number}", "00201208": 3, "00100020": "P1"} for number in range(at, min(at + 2, 5))))
 
     with start(answers) as source:
         found = studies_of(source, Span("20260101", "20260101", "080000", "085959"))
-    assert found == ([RemoteStudy(f"1.2.{number}", "", "", 3) for number in range(5)], 5, "")
+    assert found == ([RemoteStudy(f"1.2.{number}", "", "", 3, "P1") for number in range(5)], 5, "")
     keys = {"StudyDate": "20260101", "StudyTime": "080000-085959", "includefield": "00201208", "limit": "500"}
     assert asked == [("/studies", keys | {"offset": at}) for at in ("0", "2", "4", "5")]
 

@@ -145,9 +145,10 @@ def answer(**elements: Any) -> Dataset:
 
 def test_what_it_is_asked(leaves_nothing):
     study = answer(StudyInstanceUID="1.2.1", StudyDate="20260102", StudyTime="101500", NumberOfStudyRelatedInstances=2)
+    study.PatientID = "P1"
     with PACS(answers=lambda _: [study]) as pacs, pacs.source() as source:
         listed = source.studies(Span("20260101", "20260102", "", ""), lambda _: True)
-        assert listed == ([RemoteStudy("1.2.1", "20260102", "101500", 2)], 1, "")
+        assert listed == ([RemoteStudy("1.2.1", "20260102", "101500", 2, "P1")], 1, "")
         assert source.studies(Span("20260101", "20260101", "080000", "085959"), lambda _: False) == ([], 1, "")
         source.studies(Span("", "18991231"), lambda _: True)
     assert [(one.QueryRetrieveLevel, one.StudyDate, one.StudyTime) for one in pacs.asked] == [

@@ -33,7 +33,7 @@ _STUDY, _DATE, _TIME, _SERIES, _IMAGE, _SOP_CLASS = (
     "00080018",
     "00080016",
 )
-_IN_STUDY, _IN_SERIES = "00201208", "00201209"
+_IN_STUDY, _IN_SERIES, _PATIENT = "00201208", "00201209", "00100020"
 
 T = TypeVar("T")
 Elements = dict[str, Any]
@@ -74,7 +74,11 @@ class DICOMwebSource:
 
         def listed(answer: Elements) -> RemoteStudy | None:
             study = RemoteStudy(
-                _text(answer, _STUDY), _text(answer, _DATE), _text(answer, _TIME), _number(answer, _IN_STUDY)
+                _text(answer, _STUDY),
+                _text(answer, _DATE),
+                _text(answer, _TIME),
+                _number(answer, _IN_STUDY),
+                _text(answer, _PATIENT),
             )
             return study if keep(study) else None
 

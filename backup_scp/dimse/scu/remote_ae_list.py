@@ -35,6 +35,7 @@ from backup_scp.ports import (
 _SERVICES = (STUDY_ROOT.find_uid, STUDY_ROOT.get_uid, STUDY_ROOT.move_uid, VERIFICATION)
 _STUDY, _DATE, _TIME = (BY_KEYWORD[name] for name in ("StudyInstanceUID", "StudyDate", "StudyTime"))
 _SERIES, _IMAGE, _SOP_CLASS = (BY_KEYWORD[name] for name in ("SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID"))
+_PATIENT = BY_KEYWORD["PatientID"]
 _IN_STUDY, _IN_SERIES = (BY_KEYWORD[f"NumberOf{level}RelatedInstances"] for level in ("Study", "Series"))
 
 T = TypeVar("T")
@@ -93,10 +94,10 @@ class RemoteAEList:
 
         def listed(answer: data_set.Elements) -> RemoteStudy | None:
             date, time, images = (text_of(answer, key) for key in (_DATE, _TIME, _IN_STUDY))
-            study = RemoteStudy(text_of(answer, _STUDY), date, time, number_of(images))
+            study = RemoteStudy(text_of(answer, _STUDY), date, time, number_of(images), text_of(answer, _PATIENT))
             return study if keep(study) else None
 
-        return self._find("STUDY", [*keys, (_IN_STUDY, "")], listed)
+        return self._find("STUDY", [*keys, (_PATIENT, ""), (_IN_STUDY, "")], listed)
 
     def series(self, study_instance_uid: str) -> Answers[RemoteSeries]:
         """See ``ports.PullSource``; answers about other studies, of a PACS that ignores the key, are left out."""
