@@ -57,7 +57,9 @@ def test_studies_are_asked_for_by_date_and_time_page_by_page(start):
     def answers(path, keys):
         asked.append((path, keys))
         at = int(keys["offset"])
-        return listed(*({"0020000D": f"1.2.{number}", "00201208": 3, "00100020": "P1"} for number in range(at, min(at + 2, 5))))
+        return listed(
+            *({"0020000D": f"1.2.{number}", "00201208": 3, "00100020": "P1"} for number in range(at, min(at + 2, 5)))
+        )
 
     with start(answers) as source:
         found = studies_of(source, Span("20260101", "20260101", "080000", "085959"))
