@@ -181,27 +181,39 @@ class Copies:
         return table.markdown("a bucket on loopback")
 
     def receiving(self) -> str:
-        """Give the table of C-STORE alone and beside three copies that are being filled."""
+        """Give the table of C-STORE alone and beside three copies that are being filled, in turns of some seconds.
+
+        A disk may be twice as fast in one minute as in the next: only short turns, many of them, can be compared.
+        """
         table = Table([ALONE, COPYING], (COPYING, ALONE))
         for _ in range(self._chosen.repeat):
             with self._filled({CT: self._chosen.ct, DR: self._chosen.dr}, _COPIES) as node:
-                drives, node.drives = node.drives, []
-                self._received(node, table, ALONE)
-                node.drives = drives
+                drives = node.drives
                 node.prepare()
-                self._received(node, table, COPYING)
+                for turn in range(self._chosen.turns):
+                    for column in (ALONE, COPYING) if turn % 2 else (COPYING, ALONE):
+                        node.drives = drives if column == COPYING else []
+                        self._received(node, table, column)
         return table.markdown("C-STORE")
 
     def _received(self, node: CopyingNode, table: Table, column: str) -> None:
+        os.sync()
+        before = sum(map(_size_bytes, node.drives))
         node.start()
         load.store(node.address, images.new(TINY, 20))
         node.forget_peak()
-        if node.drives:
-            time.sleep(5)  # the copies begin
-        for kind, count in ((DR, 40), (CT, 400)):
+        while node.drives and sum(map(_size_bytes, node.drives)) == before:
+            time.sleep(0.05)  # until the copies grow
+        for kind, count in ((DR, 15), (CT, 200)):
             table.add(f"{kind.name}, 1 association, /s", column, load.store(node.address, images.new(kind, count)).rate)
         table.add("peak memory, MB", column, node.peak_mb())
+        if node.drives and sum(map(_size_bytes, node.drives)) == before:
+            raise RuntimeError("Nothing was left to copy: give more --dr and --ct")
         _terminate(node)
+
+
+def _size_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _clocked(work: Callable[[], object]) -> float:
@@ -232,6 +244,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
     parser.add_argument("--parts", nargs="+", default=["drive", "new", "receiving", "s3"])
     parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--turns", type=int, default=6, help="for the part receiving")
     parser.add_argument("--dr", type=int, default=200, help="instances of 15 MB")
     parser.add_argument("--ct", type=int, default=2000, help="instances of 0.5 MB")
     parser.add_argument("--s3-dr", type=int, default=20, help="instances of 15 MB, for the part s3; Ceph has 4 GB")

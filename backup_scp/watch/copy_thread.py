@@ -32,7 +32,7 @@ _REACHED_EVERY_S = 600.0
 _NOTED_EVERY_S = 60.0
 _COMPARING_SHARE = 8
 _LEAST_COMPARING_MB_PER_S = 1.0
-_POLITE_S_PER_MB = 0.1
+_POLITE_S_PER_MB = 0.3
 """The pause for each million bytes while images are being received."""
 
 _RECEIVING_S = 1.0
