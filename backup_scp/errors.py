@@ -19,6 +19,7 @@
     │   ├── IndexUnavailable            the index does not answer
     │   │   ├── IndexDamaged              its file changed or is gone: a rebuild makes it again
     │   │   └── MatchesUncounted          so the images of a retrieve cannot be counted
+    │   ├── AccountsUnavailable         the database of users does not answer
     │   ├── SourceUnavailable           a file to be imported cannot be read
     │   ├── ResourceLimitation          no further Storage Commitment request can be taken
     │   └── DestinationUnavailable      a remote AE or folder cannot be reached
@@ -116,6 +117,10 @@ class IndexDamaged(IndexUnavailable):
 
 class MatchesUncounted(IndexUnavailable):
     """The images that a retrieve selects cannot be counted."""
+
+
+class AccountsUnavailable(Unavailable):
+    """The database of users does not answer: nobody can log in."""
 
 
 class SourceUnavailable(Unavailable):

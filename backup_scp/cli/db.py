@@ -32,16 +32,17 @@ class Upgraded:
 
 @app.command("upgrade", cls=PlainCommand)
 def upgrade(context: typer.Context, json: JSONOption = False, config: ConfigOption = None) -> None:
-    """Bring the index's tables up to date, after an update of backup-scp.
+    """Bring the tables of the index and of users up to date, after an update of backup-scp.
 
-    Only a PostgreSQL index needs this: the node upgrades an SQLite index itself.
+    Only a PostgreSQL index needs this: the node upgrades SQLite files itself.
     """
     settings = settings_of(context, config)
+    from backup_scp.node.accounts_setup import upgrade_accounts
     from backup_scp.node.opening import require_archive, require_owner, upgrade_index
 
     require_owner(settings)
     require_archive(settings)
-    upgraded = upgrade_index(settings)
+    upgraded = upgrade_index(settings) | upgrade_accounts(settings)
     if json:
         print_json(Upgraded(upgraded))
     else:

@@ -4,6 +4,21 @@ Each Protocol is the contract; one contract suite in ``tests/`` runs on every im
 """
 
 from backup_scp.dicom.file_meta import Heading
+from backup_scp.ports.accounts import (
+    EVERY_SITE,
+    Accounts,
+    AuditEvent,
+    AuditKind,
+    AuditRecords,
+    LinkKind,
+    OneTimeLink,
+    Role,
+    Session,
+    SessionRecords,
+    User,
+    UserCredentials,
+    UserRecords,
+)
 from backup_scp.ports.alerts import ALERTS, Alert, AlertChannel
 from backup_scp.ports.archive import (
     IMPORT,
@@ -95,10 +110,12 @@ from backup_scp.ports.versions import (
 
 __all__ = [
     "ALERTS",
+    "EVERY_SITE",
     "IMPORT",
     "RECOVERED",
     "RECOVERY",
     "STOW",
+    "Accounts",
     "AddResult",
     "Alert",
     "AlertChannel",
@@ -106,6 +123,9 @@ __all__ = [
     "Archive",
     "ArchivedFile",
     "Arrival",
+    "AuditEvent",
+    "AuditKind",
+    "AuditRecords",
     "Begin",
     "ClockDoubt",
     "Commitment",
@@ -140,6 +160,7 @@ __all__ = [
     "IntakeTotals",
     "Inventory",
     "KeepStudy",
+    "LinkKind",
     "ListedImage",
     "Lookup",
     "MassChange",
@@ -147,6 +168,7 @@ __all__ = [
     "Meanwhile",
     "NamingPlace",
     "NoticingPlace",
+    "OneTimeLink",
     "OwedReports",
     "PlaceAnswer",
     "Progress",
@@ -165,8 +187,11 @@ __all__ = [
     "Requester",
     "RestoreDestination",
     "ReturnedFile",
+    "Role",
     "Selection",
     "ServiceKind",
+    "Session",
+    "SessionRecords",
     "Snapshot",
     "Span",
     "StagedFile",
@@ -175,6 +200,9 @@ __all__ = [
     "StoredVersion",
     "Task",
     "Upcoming",
+    "User",
+    "UserCredentials",
+    "UserRecords",
     "VerificationResult",
     "Version",
     "VersionMatch",

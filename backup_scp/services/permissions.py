@@ -1,8 +1,11 @@
-"""The one table of permissions: which kind of caller may find, retrieve and store, over DIMSE and over the web."""
+"""The one table of permissions: which kind of caller, and which role of a user, may do what, over DIMSE and the web."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
+
+from backup_scp.ports import EVERY_SITE, Role
 
 
 class Right(StrEnum):
@@ -13,7 +16,9 @@ class Right(StrEnum):
     STORE = "store"  # C-STORE; STOW-RS
     STATE = "see the state of the backup"  # the pages
     RESTORE = "send studies back"  # the pages
+    SHARE = "share studies by a link"  # the pages
     SETTINGS = "change settings"  # the pages
+    USERS = "change users"  # the pages
 
 
 class CallerKind(StrEnum):
@@ -25,6 +30,7 @@ class CallerKind(StrEnum):
     UNKNOWN_AE = "any other AE"
     TOKEN = "a bearer token of [web] token_file"  # noqa: S105 - a description
     CERTIFICATE = "a client certificate of [web] ca"
+    USER = "a user who is logged in"  # what it may do is its role's
     UNKNOWN_WEB = "any other web client"
 
 
@@ -35,12 +41,44 @@ RIGHTS: dict[CallerKind, frozenset[Right]] = {
     CallerKind.CONFIGURED_AE: _ALL,
     CallerKind.STORING_AE: frozenset({Right.STORE}),
     CallerKind.UNKNOWN_AE: frozenset({Right.STORE}),  # a console must never lose an image for a missing setting
-    CallerKind.TOKEN: _ALL,
-    CallerKind.CERTIFICATE: _ALL,
+    CallerKind.TOKEN: _ALL - {Right.USERS},  # many programs and people may have one
+    CallerKind.CERTIFICATE: _ALL - {Right.USERS},
+    CallerKind.USER: frozenset(),
     CallerKind.UNKNOWN_WEB: frozenset(),  # a web page that a user opens could store here otherwise
 }
+
+_SEE = frozenset({Right.FIND, Right.RETRIEVE, Right.STATE})
+_RESTORE = _SEE | {Right.RESTORE}
+_SHARE = _RESTORE | {Right.SHARE}
+
+ROLE_RIGHTS: dict[Role, frozenset[Right]] = {
+    Role.SEE: _SEE,
+    Role.RESTORE: _RESTORE,
+    Role.SHARE: _SHARE,
+    Role.ADMINISTER: _ALL,
+}
+
+OF_THE_NODE = frozenset({Right.STORE, Right.STATE, Right.SETTINGS, Right.USERS})
+"""Rights that no site limits: only a role for all sites gives them.
+
+The state names every console.  An image that is stored over the web has no site.
+"""
 
 
 def may(kind: CallerKind, right: Right) -> bool:
     """Tell whether such a caller may do this."""
     return right in RIGHTS[kind]
+
+
+def sites_with(roles: Mapping[str, Role], right: Right) -> frozenset[str] | None:
+    """Return the sites at which a user may do this; None for every site."""
+    if EVERY_SITE in roles and right in ROLE_RIGHTS[roles[EVERY_SITE]]:
+        return None
+    if right in OF_THE_NODE:
+        return frozenset()
+    return frozenset(site for site, role in roles.items() if site != EVERY_SITE and right in ROLE_RIGHTS[role])
+
+
+def user_may(roles: Mapping[str, Role], right: Right) -> bool:
+    """Tell whether a user may do this at any site."""
+    return sites_with(roles, right) != frozenset()

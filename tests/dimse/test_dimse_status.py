@@ -26,6 +26,7 @@ EXPECTED = {
     errors.IndexUnavailable: 0xA700,
     errors.IndexDamaged: 0xA700,
     errors.MatchesUncounted: 0xA701,
+    errors.AccountsUnavailable: 0xA700,
     errors.SourceUnavailable: 0xA700,
     errors.ResourceLimitation: 0x0213,
     errors.DestinationUnavailable: 0xA702,

@@ -112,6 +112,11 @@ class Database:
         self._commits_in_log = 0  # those that did not wait
         self._readers: list[DriverCursor] = []  # idle, for ``fetch_one``; the pool counts them as in use
 
+    @property
+    def engine(self) -> sa.Engine:
+        """The engine, for further tables in the same database."""
+        return self._engine
+
     @contextlib.contextmanager
     def reading(self, *, stream: bool = False, snapshot: bool = False) -> Iterator[sa.Connection]:
         """Read in one transaction; ``stream`` fetches rows only as they are read.

@@ -17,6 +17,7 @@ from backup_scp.index.schema.head import HEAD
 from backup_scp.index.schema.stored_text import lock_number
 from backup_scp.index.schema.tables import METADATA
 from backup_scp.machine.folders import fsync_folder, make_folders
+from backup_scp.machine.program_folder import program_folder
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -191,7 +192,5 @@ def _config(connection: sa.Connection) -> Config:
 
 
 def _folder() -> Path:
-    """Return the folder of migrations: in the installed package, or beside it in a checkout."""
-    package = Path(__file__).resolve().parents[2]
-    installed = package / "migrations"
-    return installed if installed.is_dir() else package.parent / "migrations"
+    """Return the folder of migrations."""
+    return program_folder("migrations")

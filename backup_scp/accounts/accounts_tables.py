@@ -1,0 +1,98 @@
+"""The tables of users, sessions, links and the audit.  Their names do not clash with those of an index."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Dialect
+
+HEAD = "0001"
+"""The newest migration in ``migrations/accounts``; a test holds it equal to the folder."""
+
+VERSION_TABLE = "accounts_version"
+"""Where alembic notes the migration: an index in the same database has its own."""
+
+METADATA = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+Id = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class StoredMoment(sa.types.TypeDecorator[datetime]):
+    """A time: a datetime in Python, microseconds since 1970 in the database."""
+
+    impl = sa.BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:  # noqa: ARG002
+        return None if value is None else (value - _EPOCH) // timedelta(microseconds=1)
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        return None if value is None else _EPOCH + timedelta(microseconds=value)
+
+
+def _account_id(*, primary_key: bool = False, nullable: bool = False) -> sa.Column[int]:
+    key = sa.ForeignKey("account.id", ondelete="CASCADE")
+    return sa.Column("account_id", Id, key, primary_key=primary_key, nullable=nullable)
+
+
+account = sa.Table(
+    "account",
+    METADATA,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("name_key", sa.Text, nullable=False, unique=True),  # as names are compared
+    sa.Column("roles", sa.Text, nullable=False),  # JSON: site -> role; one row tells all that a request asks for
+    sa.Column("password_hash", sa.Text, nullable=False),
+    sa.Column("code_secret", sa.Text, nullable=False),
+    sa.Column("code_step", sa.BigInteger, nullable=False),  # the last one used
+    sa.Column("is_disabled", sa.Integer, nullable=False),
+    sa.Column("added_at", StoredMoment, nullable=False),
+)
+
+recovery_code = sa.Table(
+    "recovery_code",
+    METADATA,
+    _account_id(primary_key=True),
+    sa.Column("digest", sa.Text, primary_key=True),
+)
+
+session = sa.Table(
+    "session",
+    METADATA,
+    sa.Column("digest", sa.Text, primary_key=True),
+    _account_id(),
+    sa.Column("began_at", StoredMoment, nullable=False),
+    sa.Column("seen_at", StoredMoment, nullable=False),
+    sa.Column("address", sa.Text, nullable=False),
+    sa.Column("agent", sa.Text, nullable=False),
+    sa.Column("is_complete", sa.Integer, nullable=False),
+)
+sa.Index(None, session.c.account_id)
+
+one_time_link = sa.Table(
+    "one_time_link",
+    METADATA,
+    sa.Column("digest", sa.Text, primary_key=True),
+    sa.Column("kind", sa.Text, nullable=False),
+    _account_id(nullable=True),
+    sa.Column("until", StoredMoment, nullable=False),
+)
+
+audit = sa.Table(
+    "audit",
+    METADATA,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("at", StoredMoment, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("who", sa.Text, nullable=False),
+    sa.Column("about", sa.Text, nullable=False),
+    sa.Column("address", sa.Text, nullable=False),
+)
