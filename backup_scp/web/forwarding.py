@@ -80,6 +80,10 @@ class Forwarding:
             host = f"{host}:{server[1]}"
         return f"{scheme}://{host}{BASE_PATH}"
 
+    def root(self, scope: Scope, headers: Headers) -> str:
+        """Return the folder that our pages are in, as a browser sees it: empty, or ``/backup``."""
+        return urlsplit(self.base(scope, headers)).path.removesuffix(BASE_PATH)
+
     def origin(self, scope: Scope, headers: Headers) -> str:
         """Return the origin of our own pages, as a browser names it."""
         parts = urlsplit(self.base(scope, headers))

@@ -16,6 +16,7 @@ from tests.axe import FILE as AXE
 from tests.processes import peer_missing, wait_until
 from tests.samples import ct_series, dx, encode, replace, uid
 from tests.stored import stored_in
+from tests.system.node import Remote
 from tests.system.peers import dcmtk
 from tests.system.viewer import SCREENSHOTS
 from tests.system.web import web_address, web_node
@@ -138,12 +139,16 @@ def test_the_sign_says_all_is_well_renews_itself_and_says_when_the_node_is_gone(
 
 
 def test_it_says_what_to_do_when_a_console_is_refused(make_node, open_page):
-    node = web_node(make_node)
+    """A stranger makes it amber, a console of the settings red."""
+    node = web_node(make_node, remotes=[Remote("dr", "NEW_DR", 104, host="192.0.2.9")])
     node.start()
     page = open_page(node)
     expect(page.locator("#state .sign.well")).to_be_visible()
+    dcmtk("echoscu", "-aet", "SCANNER", "-aec", "WRONG", node.host, str(node.port), exit_code=None)
+    expect(page.locator("#state .sign.soon")).to_contain_text("SCANNER")  # without loading the page again
+    keep(page, "a stranger is refused")
     dcmtk("echoscu", "-aet", "NEW_DR", "-aec", "WRONG", node.host, str(node.port), exit_code=None)
-    expect(page.locator("#state .sign.now")).to_contain_text("NEW_DR")  # without loading the page again
+    expect(page.locator("#state .sign.now")).to_contain_text("NEW_DR")
     expect(page.locator("#state .sign pre")).to_contain_text("BACKUP_SCP")
     assert page.title() == "Act now"
     keep(page, "act now")

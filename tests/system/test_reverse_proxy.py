@@ -11,12 +11,16 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from playwright.sync_api import Page, expect, sync_playwright
 
+from backup_scp.machine import clock
+from backup_scp.web.viewer.viewer_files import BUILT
 from benchmarks.certificates import Certificates, issue
 from tests.processes import LOOPBACK, Process, connects, free_port, peer_missing
 from tests.samples import ct_series, data_set_of, dx, encode, uid
 from tests.system.contents import damage, private_information, stored_file, visible
 from tests.system.node import Node
+from tests.system.viewer import SCREENSHOTS
 from tests.system.web import web_address, web_node
 from tests.web.stow.bodies import CONTENT_TYPE, body
 
@@ -112,6 +116,64 @@ def test_the_addresses_in_answers_lead_through_the_proxy(caller, node, port):
     assert httpx2.get(f"{web_address(node)}/studies", timeout=60).status_code == 401, "on this computer as well"
     del caller.headers["authorization"]
     assert caller.get("studies").status_code == 401
+
+
+@pytest.fixture
+def page(node, port, certificates, start_nginx) -> Iterator[Page]:
+    """Yield a page of a browser that has the token, in the folder of the proxy; no request may leave that folder."""
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        peer_missing("chromium")
+    start_nginx(documented(certificates, port), port, node)
+    asked: list[str] = []
+    failed: list[str] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--disable-gpu"])
+        page = browser.new_page(
+            ignore_https_errors=True,
+            extra_http_headers={"Authorization": f"Bearer {TOKEN}"},
+            viewport={"width": 1200, "height": 850},
+        )
+        page.set_default_timeout(40_000)
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("response", lambda response: failed.append(response.url) if response.status >= 400 else None)
+        page.goto(f"https://{LOOPBACK}:{port}/backup/")
+        yield page
+        browser.close()
+    ours = f"https://{LOOPBACK}:{port}/backup/"
+    assert [url for url in asked if not url.startswith((ours, "blob:", "data:"))] == []
+    assert failed == []
+
+
+def test_the_pages_stay_in_the_folder(page, node):
+    """A person goes from the sign to a study, to the viewer, and marks all as seen."""
+    expect(page.locator("#state .sign .word")).to_be_visible()
+    sample = encode(dx(StudyDate=f"{clock.now().astimezone():%Y%m%d}", PatientName="Behind^Proxy"))
+    node.send([sample])
+    expect(page.locator("dt:text-is('Images') + dd")).to_have_text("1", timeout=40_000)  # by server-sent events
+    page.get_by_role("link", name="Search").click()
+    page.keyboard.type("behind")
+    rows = page.locator("#results li")
+    expect(rows).to_have_count(1, timeout=40_000)
+    rows.first.locator("a").click()
+    expect(page.locator("h1")).to_have_text("Behind, Proxy", timeout=40_000)
+    page.screenshot(path=SCREENSHOTS / "page behind nginx.png", full_page=True)
+    page.get_by_role("link", name="Search").click()
+    page.locator("label", has_text="New").click()
+    page.get_by_role("button", name="I have seen all").click()
+    expect(page.get_by_text("No study matches")).to_be_visible(timeout=40_000)
+    page.get_by_role("link", name="Send back").click()
+    expect(page.locator("h1")).to_have_text("Send back", timeout=40_000)
+
+
+def test_the_viewer_stays_in_the_folder(page, node, port):
+    if not (BUILT / "index.html").is_file():
+        peer_missing("the viewer's page", "viewer-page")
+    sample = encode(dx(PatientName="Behind^Proxy"))
+    node.send([sample])
+    page.goto(f"https://{LOOPBACK}:{port}/backup/study?uid={sample.dataset().StudyInstanceUID}")
+    page.get_by_role("link", name="View the images").click()
+    page.locator(".pane.painted").first.wait_for()
 
 
 def test_an_answer_that_breaks_off_arrives_broken(caller, node):

@@ -29,12 +29,15 @@ class Finding:
         The result, in a sentence.
     fix
         What to do; empty when there is nothing to do. It may have several lines to paste.
+    can_wait
+        Whether today is soon enough, where others with this subject cannot wait; it does not change the exit code.
     """
 
     what: str
     severity: Severity
     sentence: str
     fix: str = ""
+    can_wait: bool = False
 
 
 def needs_a_person(findings: list[Finding]) -> bool:

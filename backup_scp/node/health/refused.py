@@ -14,6 +14,8 @@ from backup_scp.node.settings import Settings
 from backup_scp.ports import Rejection, ServiceKind
 
 _RECENT = timedelta(days=1)
+_JUST_NOW = timedelta(hours=4)
+_BRINGS_IMAGES = frozenset({ServiceKind.STORE, ServiceKind.ASSOCIATION, ServiceKind.TLS})
 _WHAT = {
     ServiceKind.ASSOCIATION: "call refused",
     ServiceKind.TLS: "TLS call refused",
@@ -32,12 +34,16 @@ def refused(rejections: Sequence[Rejection], settings: Settings, now: datetime) 
     A person must act when images were refused.  Within a day, a person must also act when a configured remote AE was
     refused anything, or when a caller with an AE title was refused an Association: it may be a console that is not
     configured yet.  Everything else is only worth a look.
+
+    It cannot wait while images do not come in: they, or a call of a configured remote AE, were refused in the last
+    hours.  A stranger can call at any time, a scanner of the network too.
     """
     for rejection in rejections:
         severity = Severity.ACT if _is_urgent(rejection, settings, now) else Severity.NOTE
         times = f"{count(rejection.count, 'time')}, last {moment(rejection.last_at)}"
         sentence = f"{_who(rejection)}: {_WHAT[rejection.service]}{_to_whom(rejection)}, {times}: {rejection.reason}"
-        yield Finding("refused", severity, sentence, _fix(rejection, settings))
+        can_wait = not _keeps_images_out(rejection, settings, now)
+        yield Finding("refused", severity, sentence, _fix(rejection, settings), can_wait)
 
 
 def _is_urgent(rejection: Rejection, settings: Settings, now: datetime) -> bool:
@@ -47,6 +53,17 @@ def _is_urgent(rejection: Rejection, settings: Settings, now: datetime) -> bool:
         return False
     if rejection.service is ServiceKind.ASSOCIATION and rejection.calling_ae_title.strip():
         return True
+    return _is_configured(rejection, settings)
+
+
+def _keeps_images_out(rejection: Rejection, settings: Settings, now: datetime) -> bool:
+    """Tell whether images of a console did not come in just now; who may call, and was refused images, is one."""
+    if rejection.service not in _BRINGS_IMAGES or now - rejection.last_at > _JUST_NOW:
+        return False
+    return rejection.service is ServiceKind.STORE or _is_configured(rejection, settings)
+
+
+def _is_configured(rejection: Rejection, settings: Settings) -> bool:
     return any(
         remote.ae_title == rejection.calling_ae_title or remote.host == rejection.address for remote in settings.remotes
     )

@@ -31,13 +31,14 @@ class StateFinding(Struct, frozen=True):
     severity: str
     sentence: str
     fix: str = ""
+    can_wait: bool = False
 
     @property
     def sign(self) -> Sign:
         """How urgent it is."""
         if self.severity != "act":
             return Sign.WELL
-        return Sign.NOW if self.what in _AT_ONCE else Sign.SOON
+        return Sign.NOW if self.what in _AT_ONCE and not self.can_wait else Sign.SOON
 
 
 class StateRecord(Struct, frozen=True):

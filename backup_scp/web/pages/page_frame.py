@@ -15,6 +15,7 @@ from starlette.responses import HTMLResponse, Response
 from backup_scp import __version__
 from backup_scp.machine import readable
 from backup_scp.services.permissions import CallerKind, Right, may
+from backup_scp.web.forwarding import Forwarding
 from backup_scp.web.pages.form_guard import FormGuard
 from backup_scp.web.pages.page_sources import PageSources
 from backup_scp.web.pages.page_texts import PageTexts, chosen, texts_in
@@ -74,7 +75,7 @@ class PageFrame:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        environment.globals |= {"static": address_of, "version": __version__, "Right": Right}
+        environment.globals |= {"version": __version__, "Right": Right}
         environment.filters |= {"size": readable.size, "moment": day_and_time, "number": "{:,}".format}
         environment.filters["duration"] = readable.duration
         environment.filters["address"] = lambda text: quote(text, safe="")
@@ -87,10 +88,12 @@ class PageFrame:
     def html(self, request: Request, template: str, **values: Any) -> str:
         """Return the text of a page, or of a part of one."""
         caller = request.scope.get("caller")
-        words = texts_of(request)
+        words, root = texts_of(request), root_of(request)
         return self._environment.get_template(template).render(
             t=words,
             path=request.url.path,
+            root=root,
+            static=lambda name: f"{root}{address_of(name)}",
             menu=_MENU,
             token=self.guard.token,
             is_here=caller is not None and caller.kind is CallerKind.THIS_MACHINE,
@@ -103,6 +106,12 @@ class PageFrame:
         response = self.page(request, "problem.html", int(problem.status), problem=problem)
         response.headers.update(problem.headers)
         return response
+
+
+def root_of(request: Request) -> str:
+    """Return what stands before each of our paths: the folder of a reverse proxy, or nothing."""
+    forwarding: Forwarding = request.scope["forwarding"]
+    return forwarding.root(request.scope, request.headers)
 
 
 def texts_of(request: Request) -> PageTexts:

@@ -19,7 +19,7 @@ from backup_scp.machine import clock
 from backup_scp.services import restore_jobs
 from backup_scp.services.permissions import Right
 from backup_scp.services.restore_jobs import RestoreJob
-from backup_scp.web.pages.page_frame import HEADERS, PageFrame
+from backup_scp.web.pages.page_frame import HEADERS, PageFrame, root_of
 from backup_scp.web.pages.page_route import PageRoute
 from backup_scp.web.pages.search_page import StudyRow
 from backup_scp.web.pages.state_feed import pause
@@ -58,7 +58,7 @@ def order(request: Request, frame: PageFrame) -> Response:
     except InvalidSelection as error:
         raise Problem(400, str(error)) from None
     frame.sources.order_restore()
-    return RedirectResponse(_address(job), 303, HEADERS)
+    return RedirectResponse(f"{root_of(request)}/restore/job?place={job.place}", 303, HEADERS)
 
 
 def job_page(request: Request, frame: PageFrame) -> Response:
@@ -66,7 +66,11 @@ def job_page(request: Request, frame: PageFrame) -> Response:
     job = _job(request, frame)
     studies = _studies(frame, job.studies)
     return frame.page(
-        request, "restore_job.html", job=job, studies=studies, events=f"/restore/events?place={job.place}"
+        request,
+        "restore_job.html",
+        job=job,
+        studies=studies,
+        events=f"{root_of(request)}/restore/events?place={job.place}",
     )
 
 
@@ -105,10 +109,6 @@ def _job(request: Request, frame: PageFrame) -> RestoreJob:
         if job.place == place:
             return job
     raise Problem(404, "There is no such restore")
-
-
-def _address(job: RestoreJob) -> str:
-    return f"/restore/job?place={job.place}"
 
 
 def _studies(frame: PageFrame, uids: Sequence[str]) -> list[StudyRow]:

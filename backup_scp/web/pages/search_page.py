@@ -13,8 +13,9 @@ from starlette.responses import RedirectResponse, Response
 from backup_scp.machine import clock
 from backup_scp.ports import Match
 from backup_scp.services.permissions import Right
+from backup_scp.web.forwarding import Forwarding
 from backup_scp.web.pages import study_search
-from backup_scp.web.pages.page_frame import HEADERS, PageFrame
+from backup_scp.web.pages.page_frame import HEADERS, PageFrame, root_of
 from backup_scp.web.pages.page_route import PageRoute
 from backup_scp.web.pages.study_search import StudySearch, since_of
 
@@ -49,10 +50,12 @@ def search_page(request: Request, frame: PageFrame) -> Response:
 
 def mark_seen(request: Request, _frame: PageFrame) -> Response:
     """Note in the browser that all studies of today were seen."""
-    response = RedirectResponse("/studies?when=unread", 303, HEADERS)
-    is_secure = request.url.scheme == "https"
+    studies = f"{root_of(request)}/studies"
+    response = RedirectResponse(f"{studies}?when=unread", 303, HEADERS)
+    forwarding: Forwarding = request.scope["forwarding"]
+    is_secure = forwarding.base(request.scope, request.headers).startswith("https:")
     now = clock.now().isoformat(timespec="seconds")
-    response.set_cookie(_SEEN, now, _YEAR_S, path="/studies", secure=is_secure, httponly=True, samesite="strict")
+    response.set_cookie(_SEEN, now, _YEAR_S, path=studies, secure=is_secure, httponly=True, samesite="strict")
     return response
 
 

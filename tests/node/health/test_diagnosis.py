@@ -149,6 +149,28 @@ def test_who_was_refused(found, configured, service, days, remotes, severity):
     assert one.fix == "Mend it"
 
 
+@pytest.mark.parametrize(
+    ("service", "hours", "remotes", "can_wait"),
+    [
+        ("store", 0, STRANGER, False),  # it may call, so it is no stranger
+        ("store", 3, STRANGER, False),
+        ("store", 5, CONFIGURED, True),
+        ("association", 0, STRANGER, True),  # perhaps a scanner of the network
+        ("association", 0, CONFIGURED, False),
+        ("association", 5, CONFIGURED, True),
+        ("tls", 0, CONFIGURED, False),
+        ("tls", 0, STRANGER, True),
+        ("query", 0, CONFIGURED, True),  # images come in
+        ("retrieve", 0, CONFIGURED, True),
+        ("commitment", 0, CONFIGURED, True),
+    ],
+)
+def test_what_keeps_images_out_cannot_wait(found, configured, service, hours, remotes, can_wait):
+    rejection = refused(ServiceKind(service), last_at=NOW - timedelta(hours=hours))
+    (one,) = found(known={"rejections": [rejection]}, settings=configured(remotes))
+    assert one.can_wait is can_wait
+
+
 def test_a_caller_of_a_configured_address_that_does_not_name_itself(found, configured):
     rejection = refused(ServiceKind.TLS, calling="")
     (one,) = found(known={"rejections": [rejection]}, settings=configured(CONFIGURED))

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from backup_scp.machine import clock
+from backup_scp.services.restore_jobs import order
 from backup_scp.web.options import WebOptions
 from backup_scp.web.pages import page_texts
 from backup_scp.web.pages.page_table import PAGES
+from tests.samples import dx, encode
 from tests.web.pages.conftest import ELSEWHERE, TOKEN
 
 TEMPLATES = Path(page_texts.__file__).parent / "templates"
@@ -63,6 +66,35 @@ def test_nothing_is_loaded_from_elsewhere_or_shown_in_a_frame(make_pages, path):
     assert answer.headers["referrer-policy"] == "same-origin"  # with none, forms would have no Origin
     assert not re.findall(r'(?:src|href|action)="(?!/|#)', answer.text)
     assert not re.findall(r" style=| on[a-z]+=|<script>", answer.text)
+
+
+class TestFolderOfAProxy:
+    """``public_url`` has a folder, which the proxy takes away before it passes a request on."""
+
+    @pytest.fixture
+    def pages(self, make_pages):
+        pages = make_pages(WebOptions(tokens=frozenset({TOKEN}), public_url="https://clinic.example/pacs/"))
+        pages.headers["Authorization"] = f"Bearer {TOKEN}"
+        return pages
+
+    @pytest.mark.parametrize("path", sorted(set(PATHS) - {"/events", "/restore/events", "/metrics"}))
+    def test_every_address_has_it(self, pages, stored, path):
+        stored.put(encode(dx()))
+        order(stored.index, "this node", "dx-room-1", [dx().StudyInstanceUID], clock.now())
+        wanted = {"uid": dx().StudyInstanceUID, "study": dx().StudyInstanceUID, "place": "restore-0", "when": "unread"}
+        found = re.findall(r'(?:href|src|action|data-events)="([^"]*)"', pages.get(path, params=wanted).text)
+        assert len(found) > 5
+        assert [address for address in found if not address.startswith(("/pacs/", "#"))] == []
+
+    def test_a_redirect_and_a_cookie_have_it(self, pages, stored):
+        token = re.search(r'name="token" value="([^"]+)"', pages.get("/studies?when=unread").text).group(1)  # type: ignore[union-attr]
+        answer = pages.post("/studies/seen", data={"token": token}, headers={"Origin": "https://clinic.example"})
+        assert answer.headers["location"] == "/pacs/studies?when=unread"
+        assert "Path=/pacs/studies; " in answer.headers["set-cookie"]
+        assert "Secure" in answer.headers["set-cookie"]
+        stored.put(encode(dx()))
+        form = {"token": token, "study": dx().StudyInstanceUID, "to": "dx-room-1"}
+        assert pages.post("/restore", data=form).headers["location"] == "/pacs/restore/job?place=restore-0"
 
 
 def test_what_is_not_there_is_a_page_and_below_dicom_web_a_problem(pages):

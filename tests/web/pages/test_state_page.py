@@ -12,6 +12,7 @@ import pytest
 from backup_scp.errors import NoArchive
 from backup_scp.machine import clock
 from backup_scp.node.health import diagnosis, facts
+from backup_scp.node.web_main import backup_state
 from backup_scp.ports import CopyState, CopyTrouble, FirstArrival, Rejection, ServiceKind
 from backup_scp.web.pages import intake_calendar, state_feed
 from backup_scp.web.pages.backup_state import BackupState, Sign, StateFinding, StateNode
@@ -39,6 +40,19 @@ class TestSign:
         assert state(note, act("copies")).sign is Sign.SOON
         assert state(act("copies"), note, act("damage")).sign is Sign.NOW
         assert [one.what for one in state(act("copies"), note, act("damage")).to_do] == ["damage", "copies"]
+
+    def test_a_stranger_who_is_refused_does_not_make_it_red(self, pages, stored, settings):
+        def refuse(*who: str) -> None:
+            one = Rejection(ServiceKind.ASSOCIATION, who[0], "A", who[1], "Unknown", "add it", 1, clock.now())
+            stored.index.record_rejections([one])
+
+        def signs() -> list[Sign]:
+            return [one.sign for one in backup_state(settings, stored).refused]
+
+        refuse("SCANNER", "192.0.2.99")
+        assert signs() == [Sign.SOON]
+        refuse("DX", "192.0.2.7")  # a console of the settings
+        assert sorted(signs()) == [Sign.NOW, Sign.SOON]
 
     def test_an_unknown_subject_that_needs_a_person_is_never_well(self):
         assert state(act("something new")).sign is Sign.SOON
