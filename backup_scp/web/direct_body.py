@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import httptools
 from starlette.concurrency import run_in_threadpool
 
-from backup_scp.web.direct_socket import BodyLimits, DirectSocket
+from backup_scp.web.direct_socket import BodyLimits, DirectSocket, Feed
 
 if TYPE_CHECKING:
     from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -18,9 +18,6 @@ DIRECT_BODY = "backup_scp.direct_body"
 
 LEAST_BYTES = 1 << 18
 """The shortest body for which it pays."""
-
-Feed = Callable[[list[bytes]], None]
-"""Takes some bytes of a body, in a thread."""
 
 
 class DirectBody:

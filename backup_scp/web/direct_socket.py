@@ -8,10 +8,12 @@ event loop waits in its place for a caller that does not read or send, so that s
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import select
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -23,6 +25,15 @@ _PAUSE_S = 0.01  # before a thread receives what has begun to come again
 _FLOWING_BYTES = 1 << 16  # a thread waits only for a caller that has sent so much without a pause
 _PIECE_BYTES = 1 << 20  # that are stored at once
 _MOST_DROPPED_BYTES = 64 << 20  # of a body that cannot be stored: most callers read the answer only when they have sent
+_MOST_IDLE = 4  # pieces of memory kept for the next body: the system clears each page of new memory
+
+_idle: deque[bytearray] = deque(maxlen=_MOST_IDLE)
+
+Piece = bytes | bytearray
+"""Some bytes of a body."""
+
+Feed = Callable[[Sequence[Piece]], None]
+"""Takes some bytes of a body.  They are valid until the second next call, so that a thread can hash them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +113,7 @@ class DirectSocket:
             if not turn.is_ready:
                 await self._writable(stall_s)
 
-    async def receive(self, feed: Callable[[list[bytes]], None], size: int, limits: BodyLimits) -> None:
+    async def receive(self, feed: Feed, size: int, limits: BodyLimits) -> None:
         """Receive so many bytes.  What ``feed`` raises is raised, after some of the rest was received and dropped.
 
         Raises
@@ -131,28 +142,30 @@ class DirectSocket:
                     raise TimeoutError
         if taker.error is not None:
             raise taker.error
+        taker.end()
 
     def _receive_some(self, taker: _Taker, left: int) -> _Turn:
         size, flowing, is_ready = 0, _FLOWING_BYTES, True
-        buffer = memoryview(bytearray(min(_FLOWING_BYTES, left)))
         while is_ready and size < min(left, _TURN_BYTES) and not taker.has_enough:
-            if size >= 4 * _FLOWING_BYTES > len(buffer):  # a hundred callers that send a little take little memory
-                buffer = memoryview(bytearray(min(_PIECE_BYTES, left - size)))
-            filled, wanted, is_end = 0, min(len(buffer), left - size), False
-            while filled < wanted and is_ready and not is_end:
-                try:
-                    came = self._socket.recv_into(buffer[filled:wanted])
-                except BlockingIOError:
-                    is_ready = flowing >= _FLOWING_BYTES and self._is_ready_soon(to_send=False)
-                    flowing = 0
-                else:
-                    is_end = not came
-                    filled += came
-                    flowing += came
-            taker.take(bytes(buffer[:filled]))
+            memory = taker.memory()
+            filled, wanted, is_end = 0, min(len(memory), left - size), False
+            with memoryview(memory) as buffer:
+                while filled < wanted and is_ready and not is_end:
+                    try:
+                        came = self._socket.recv_into(buffer[filled:wanted])
+                    except BlockingIOError:
+                        is_ready = flowing >= _FLOWING_BYTES and self._is_ready_soon(to_send=False)
+                        flowing = 0
+                    else:
+                        is_end = not came
+                        filled += came
+                        flowing += came
+            taker.take(memory, filled)
             size += filled
             if is_end:
                 raise ConnectionError
+        if not is_ready:
+            taker.pause()
         return _Turn(size, is_last=size == left, is_ready=is_ready)
 
     def _send_some(self, parts: Iterator[bytes | memoryview]) -> _Turn:
@@ -200,25 +213,56 @@ class DirectSocket:
 
 
 class _Taker:
-    """Takes what comes, and after an error drops some more."""
+    """Takes what comes, into two pieces of memory by turns, and after an error drops some more."""
 
-    def __init__(self, feed: Callable[[list[bytes]], None]) -> None:
+    def __init__(self, feed: Feed) -> None:
         self._feed = feed
         self._dropped_bytes = 0
+        self._flowing_bytes = 0
+        self._next = self._last = bytearray()
         self.error: Exception | None = None
 
     @property
     def has_enough(self) -> bool:
         return self._dropped_bytes > _MOST_DROPPED_BYTES
 
-    def take(self, data: bytes) -> None:
+    def memory(self) -> bytearray:
+        """Return memory for the next piece: small at first, so that many callers that send a little take little."""
+        size = _FLOWING_BYTES if self._flowing_bytes < 4 * _FLOWING_BYTES else _PIECE_BYTES
+        memory = self._next if len(self._next) == size else _memory(size)
+        self._next, self._last = self._last, memory
+        return memory
+
+    def pause(self) -> None:
+        """Take no memory while the caller sends nothing."""
+        self._next = self._last = bytearray()
+        self._flowing_bytes = 0
+
+    def end(self) -> None:
+        """Keep the memory for another body, unless somebody still reads it."""
+        for memory in (self._next, self._last):
+            with contextlib.suppress(BufferError):
+                if len(memory) == _PIECE_BYTES:
+                    memory.append(memory.pop())  # cannot be while somebody reads it
+                    _idle.append(memory)
+
+    def take(self, memory: bytearray, length: int) -> None:
+        """Take so many bytes."""
+        self._flowing_bytes += length
         if self.error is not None:
-            self._dropped_bytes += len(data)
+            self._dropped_bytes += length
             return
         try:
-            self._feed([data])
+            self._feed([memory if length == len(memory) else bytes(memory[:length])])
         except Exception as error:  # noqa: BLE001 - raised when the caller has sent the rest
             self.error = error
+
+
+def _memory(size: int) -> bytearray:
+    with contextlib.suppress(IndexError):
+        if size == _PIECE_BYTES:
+            return _idle.pop()
+    return bytearray(size)
 
 
 class _Turn(NamedTuple):

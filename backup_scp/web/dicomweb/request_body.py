@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 
-from backup_scp.web.direct_body import DIRECT_BODY, DirectBody, Feed
-from backup_scp.web.direct_socket import BodyLimits
+from backup_scp.web.direct_body import DIRECT_BODY, DirectBody
+from backup_scp.web.direct_socket import BodyLimits, Feed
 from backup_scp.web.problems import RETRY_AFTER_S, Problem
 
 _BATCH_BYTES = 1 << 20

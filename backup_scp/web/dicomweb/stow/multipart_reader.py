@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from typing import Protocol
+from typing import Protocol, cast
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser
 
+from backup_scp.web.direct_socket import Piece
 from backup_scp.web.problems import Problem
 
 MOST_PARTS = 20_000
@@ -27,7 +28,7 @@ class PartTaker(Protocol):
         """Begin a part; the names of its header fields are in small letters."""
 
     def write(self, data: memoryview) -> None:
-        """Take some bytes of the part."""
+        """Take some bytes of the part; they are valid until the next call of ``write`` or ``end``."""
 
     def end(self) -> None:
         """End the part: its last byte has come."""
@@ -55,6 +56,7 @@ class MultipartReader:
         self._name = self._value = b""
         self._headers: dict[str, str] = {}
         self._is_finished = False
+        self._is_in_part = self._has_written = False
         self._epilogue_bytes = 0
         if not boundary or len(boundary) > _LONGEST_BOUNDARY or not boundary.isascii() or not boundary.isprintable():
             raise Problem(
@@ -71,15 +73,15 @@ class MultipartReader:
                 "on_header_end": self._end_header,
                 "on_headers_finished": self._begin_part,
                 "on_part_data": self._data,
-                "on_part_end": self._taker.end,
+                "on_part_end": self._end_part,
                 "on_end": self._finish,
             },
             max_header_count=_MOST_HEADERS,
             max_header_size=_LONGEST_HEADER,
         )
 
-    def feed(self, chunks: Iterable[bytes]) -> None:
-        """Read further bytes.
+    def feed(self, chunks: Iterable[Piece]) -> None:
+        """Read further bytes; those of the chunk before are not used any more.
 
         Raises
         ------
@@ -89,8 +91,11 @@ class MultipartReader:
         try:
             for chunk in chunks:
                 self._count_epilogue(chunk)
+                self._has_written = False
                 if data := self._without_preamble(chunk):
-                    self._parser.write(data)
+                    self._parser.write(cast("bytes", data))
+                if self._is_in_part and not self._has_written:
+                    self._taker.write(memoryview(b""))  # a thread may still hash the chunk before
         except FormParserError:
             raise Problem(
                 400, "The body is no multipart/related: a part begins with --BOUNDARY, header fields and an empty line"
@@ -107,7 +112,7 @@ class MultipartReader:
         if not self._is_finished:
             raise Problem(400, "The body ends without its closing boundary, so that its last part may be incomplete")
 
-    def _without_preamble(self, chunk: bytes) -> bytes:
+    def _without_preamble(self, chunk: Piece) -> Piece:
         """Drop what stands before the first boundary (RFC 2046 5.1.1)."""
         if self._before is None:
             return chunk
@@ -120,7 +125,7 @@ class MultipartReader:
         data, self._before = bytes(self._before[at:]), None
         return data
 
-    def _count_epilogue(self, chunk: bytes) -> None:
+    def _count_epilogue(self, chunk: Piece) -> None:
         """Allow some bytes behind the closing boundary (RFC 2046 5.1.1), but not a body without end."""
         if self._is_finished:
             self._epilogue_bytes += len(chunk)
@@ -148,10 +153,16 @@ class MultipartReader:
         self._name = self._value = b""
 
     def _begin_part(self) -> None:
+        self._is_in_part = True
         self._taker.begin(self._headers)
 
     def _data(self, data: bytes, start: int, end: int) -> None:
+        self._has_written = True
         self._taker.write(memoryview(data)[start:end])
+
+    def _end_part(self) -> None:
+        self._is_in_part = False
+        self._taker.end()
 
     def _finish(self) -> None:
         self._is_finished = True
