@@ -18,11 +18,12 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from tests.mutants.changing import Mutant, places_of
 from tests.mutants.core import CORE
@@ -30,27 +31,36 @@ from tests.mutants.core import CORE
 ROOT = Path(__file__).parents[2]
 EQUIVALENT = Path(__file__).with_name("equivalent.txt")
 _ALLOWED_SHARE = 0.05
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Known:
-    """What a run of a module's tests without a mutant has shown."""
+class Look:
+    """What a run of some tests without a mutant has shown."""
 
-    by_line: dict[int, set[str]]
+    by_line: dict[str, dict[int, set[str]]]  # by module: the tests that run each line
     seconds: dict[str, float]  # the quickest first
 
-    def split(self, lines: range) -> tuple[list[str], list[str]]:
-        """Return the tests that have run one of these lines, and the others."""
-        found = set().union(*(self.by_line.get(line, ()) for line in lines))
+    def split(self, mutant: Mutant) -> tuple[list[str], list[str]]:
+        """Return the tests that have run the changed function, and the others."""
+        by_line = self.by_line[mutant.module]
+        found = set().union(*(by_line.get(line, ()) for line in mutant.function))
         return [name for name in self.seconds if name in found], [name for name in self.seconds if name not in found]
 
 
 class Copy:
-    """A copy of the checkout in which one module after the other is changed."""
+    """A copy of the checkout in which one module after the other is changed.
 
-    def __init__(self, folder: Path) -> None:
+    Parameters
+    ----------
+    folder
+        Where it is made.
+    looks
+        What was seen of each file of tests, which is run without a mutant when it is needed first.
+    """
+
+    def __init__(self, folder: Path, looks: dict[str, Look]) -> None:
         self._folder = folder
+        self._looks = looks
         names = subprocess.run(
             ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
             cwd=ROOT,
@@ -75,36 +85,55 @@ class Copy:
         """End the process that runs the tests."""
         self._warm.communicate()
 
-    def look_at(self, module: str) -> Known:
-        """Run the module's tests as it is."""
-        found = self._run(paths=CORE[module], limit_s=1800, record=str(self._folder / "backup_scp" / module))
-        if found["code"] != 0:
-            sys.exit(f"The tests of {module} fail without a mutant, or none is in {' '.join(CORE[module])}")
-        by_line = {int(line): set(names) for line, names in found["lines"].items()}
-        return Known(by_line, dict(sorted(found["seconds"].items(), key=lambda one: one[1])))
+    def killer(self, mutant: Mutant) -> str | None:
+        """Return the test that fails; those that have run the changed function come first, the quickest first."""
+        others = []
+        for path in CORE[mutant.module]:
+            reaching, rest = self._look(path).split(mutant)
+            others.append((path, rest))
+            if failed := self._failed(mutant, path, reaching):
+                return failed
+        return next(filter(None, (self._failed(mutant, path, names) for path, names in others)), None)
 
-    def survives(self, mutant: Mutant, known: Known) -> bool:
-        """Tell whether the module's tests pass: first those that reach the changed function, the quickest first."""
+    def _look(self, path: str) -> Look:
+        if path not in self._looks:
+            modules = {str(self._folder / "backup_scp" / module): module for module in CORE if path in CORE[module]}
+            without = [] if path.startswith("tests/index/") else ["-k", "not postgresql"]  # it takes 5 s to start
+            found = self._run(arguments=[path, *without], limit_s=1800, record=list(modules))
+            if found["code"] != 0:
+                sys.exit(f"A test fails without a mutant, or none is in {path}: {found.get('failed')}")
+            by_line: dict[str, dict[int, set[str]]] = {}
+            for file, lines in found["lines"].items():
+                by_line[modules[file]] = {int(line): set(names) for line, names in lines.items()}
+            self._looks[path] = Look(by_line, dict(sorted(found["seconds"].items(), key=lambda one: one[1])))
+        return self._looks[path]
+
+    def _failed(self, mutant: Mutant, path: str, names: list[str]) -> str | None:
+        """Run tests of one file on the mutant; return the first that fails."""
+        if not names:
+            return None
+        seconds = [self._looks[path].seconds[name] for name in names]
+        with self._changed(mutant):
+            found = self._run(
+                arguments=[path],
+                limit_s=60 + 4 * sum(seconds),
+                test_limit_s=20 + 4 * max(seconds),  # else a test of a thread that hangs waits for two minutes
+                only=names,
+            )
+        return None if found["code"] == 0 else found.get("failed") or f"{path}, which gives no result"
+
+    @contextmanager
+    def _changed(self, mutant: Mutant) -> Iterator[None]:
         path = self._folder / "backup_scp" / mutant.module
         before = path.stat()
         path.write_text(mutant.changed, "utf-8")
         self._changes += 1  # a time of its own, lest the bytecode of the mutant before be taken
         os.utime(path, (self._changes, self._changes))
         try:
-            return all(self._pass(names, known) for names in known.split(mutant.function) if names)
+            yield
         finally:
             path.write_text(mutant.source, "utf-8")
             os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-
-    def _pass(self, names: list[str], known: Known) -> bool:
-        seconds = [known.seconds[name] for name in names]
-        found = self._run(
-            paths=list(dict.fromkeys(name.partition("::")[0] for name in names)),
-            limit_s=60 + 4 * sum(seconds),
-            test_limit_s=20 + 4 * max(seconds),  # else a test of a thread that hangs waits for two minutes
-            only=names,
-        )
-        return bool(found["code"] == 0)
 
     def _run(self, **run: Any) -> dict[str, Any]:
         assert self._warm.stdin
@@ -119,7 +148,7 @@ def draw(modules: list[str], most: int, seed: int) -> list[Mutant]:
     """Draw as many of each module, in turns, as there is time for; the equivalent ones are left out."""
     equivalent = set(EQUIVALENT.read_text("utf-8").splitlines()) if EQUIVALENT.exists() else set()
     chance = random.Random(seed)
-    piles = [_pile(module, equivalent, chance) for module in modules]
+    piles = [_pile(module, equivalent, chance) for module in chance.sample(modules, len(modules))]
     drawn: list[Mutant] = []
     while len(drawn) < most and piles:
         for pile in piles.copy():
@@ -155,27 +184,23 @@ def main() -> int:
     options = parser.parse_args()
     modules = options.module or sorted(CORE)
     print(f"Seed {options.seed}", flush=True)
+    drawn = draw(modules, options.most, options.seed)
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
+        looks: dict[str, Look] = {}
         copies: queue.SimpleQueue[Copy] = queue.SimpleQueue()
         for number in range(options.workers):
-            copies.put(Copy(Path(folder) / str(number)))
-        drawn = draw(modules, options.most, options.seed)
-
-        def with_copy(work: Callable[[Copy], T]) -> T:
-            copy = copies.get()
-            try:
-                return work(copy)
-            finally:
-                copies.put(copy)
+            copies.put(Copy(Path(folder) / str(number), looks))
 
         def survives(mutant: Mutant) -> bool:
-            found = with_copy(lambda copy: copy.survives(mutant, known[mutant.module]))
-            print(f"{'SURVIVED' if found else 'killed  '}  {mutant.name}", flush=True)
-            return found
+            copy = copies.get()
+            try:
+                killer = copy.killer(mutant)
+            finally:
+                copies.put(copy)
+            print(f"{'killed  ' if killer else 'SURVIVED'}  {mutant.name}  {killer or ''}", flush=True)
+            return killer is None
 
         with ThreadPoolExecutor(options.workers) as pool:
-            seen = pool.map(lambda module: with_copy(lambda copy: copy.look_at(module)), modules)
-            known = dict(zip(modules, seen, strict=True))
             outcomes = list(pool.map(survives, drawn))
         for _ in range(options.workers):
             copies.get().close()

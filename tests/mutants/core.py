@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 _INDEX = (
     "tests/index/test_sqlite.py",
     "tests/index/test_rules.py",
@@ -9,7 +11,7 @@ _INDEX = (
     "tests/index/test_kinds.py",
 )
 _ARCHIVE = (
-    "tests/archive",
+    *(f"tests/archive/{path.name}" for path in sorted((Path(__file__).parents[1] / "archive").glob("test_*.py"))),
     "tests/services/test_ingest.py",
     "tests/services/test_damage.py",
     "tests/services/test_life.py",
@@ -24,7 +26,11 @@ _SERVER = (
     "tests/dimse/test_association.py",
     "tests/dimse/test_upper_layer.py",
 )
-_COMMITMENT = ("tests/services/test_commitment.py", "tests/dimse/test_storage_commitment.py")
+_COMMITMENT = (
+    "tests/services/test_commitment.py",
+    "tests/services/test_commitment_copies.py",
+    "tests/dimse/test_storage_commitment.py",
+)
 
 CORE: dict[str, tuple[str, ...]] = {
     "archive/filesystem.py": (*_ARCHIVE, "tests/system/test_failing_calls.py"),
@@ -56,12 +62,15 @@ CORE: dict[str, tuple[str, ...]] = {
     "machine/digests.py": _ARCHIVE,
     "services/ingest.py": (
         "tests/services/test_ingest.py",
+        "tests/services/test_same_content.py",
+        "tests/services/test_due_for_checkpoint.py",
         "tests/services/test_damage.py",
         "tests/services/test_life.py",
     ),
     "dimse/association/acceptance.py": ("tests/dimse/test_acceptance.py", "tests/dimse/test_negotiation.py"),
     "services/restore_journal.py": (
         "tests/services/test_restore_journal.py",
+        "tests/services/test_restored_study.py",
         "tests/services/test_restore.py",
         "tests/cli/test_network.py",
     ),
@@ -81,7 +90,11 @@ CORE: dict[str, tuple[str, ...]] = {
     ),
     "services/read_ahead.py": ("tests/services/test_read_ahead.py", "tests/services/test_restore.py"),
     "services/parallel_reader.py": ("tests/services/test_parallel_reader.py",),
-    "services/throttle.py": ("tests/services/test_throttle.py", "tests/services/test_restore.py"),
+    "services/throttle.py": (
+        "tests/services/test_throttle.py",
+        "tests/services/test_restore_hours.py",
+        "tests/services/test_restore.py",
+    ),
     "dicom/part10.py": ("tests/dicom/test_part10.py", "tests/cli/test_import.py"),
     "services/rebuild.py": (
         "tests/services/test_verify.py",
@@ -92,10 +105,16 @@ CORE: dict[str, tuple[str, ...]] = {
     ),
     "services/restore.py": (
         "tests/services/test_restore.py",
+        "tests/services/test_restore_hours.py",
+        "tests/services/test_restored_study.py",
         "tests/cli/test_restore.py",
         "tests/dimse/test_storage_scu.py",
     ),
-    "services/restore_result.py": ("tests/services/test_restore.py", "tests/cli/test_restore.py"),
+    "services/restore_result.py": (
+        "tests/services/test_restore.py",
+        "tests/services/test_restored_study.py",
+        "tests/cli/test_restore.py",
+    ),
     "services/import_files.py": ("tests/services/test_import_files.py", "tests/cli/test_import.py"),
     "dicom/transcode/__init__.py": (
         "tests/dicom/test_padding.py",
@@ -108,6 +127,10 @@ CORE: dict[str, tuple[str, ...]] = {
         "tests/dicom/test_transcode.py",
     ),
     "dicom/transcode/padding.py": ("tests/dicom/test_padding.py",),
-    "services/verify.py": ("tests/services/test_verify.py", "tests/services/test_damage.py"),
+    "services/verify.py": (
+        "tests/services/test_verify.py",
+        "tests/services/test_damage.py",
+        "tests/services/test_life.py",
+    ),
 }
-"""By path below `backup_scp`: files and folders of tests, the quickest first."""
+"""By path below `backup_scp`: files of tests, the quickest first."""

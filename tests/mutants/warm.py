@@ -36,13 +36,13 @@ _OPTIONS = (
 
 @dataclass
 class Recorder:
-    """A pytest plugin which notes the tests that enter each line of one module, and their seconds."""
+    """A pytest plugin which notes the tests that run each line of these modules, and their seconds."""
 
-    path: str
+    paths: list[str]
     seconds: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._coverage = coverage.Coverage(data_file=None, include=[self.path], config_file=False)
+        self._coverage = coverage.Coverage(data_file=None, include=self.paths, config_file=False)
         self._coverage.start()
 
     @pytest.hookimpl(wrapper=True)
@@ -55,20 +55,27 @@ class Recorder:
             self.seconds[item.nodeid] = time.monotonic() - began
 
     def found(self) -> dict[str, Any]:
-        """Return the tests of each line and the seconds of each test."""
+        """Return the tests of each line, by path, and the seconds of each test."""
         self._coverage.stop()
-        return {"lines": self._coverage.get_data().contexts_by_lineno(self.path), "seconds": self.seconds}
+        data = self._coverage.get_data()
+        lines = {path: data.contexts_by_lineno(path) for path in self.paths}
+        return {"lines": lines, "seconds": self.seconds}
 
 
 @dataclass
 class Chosen:
-    """A pytest plugin which runs these tests, in this order."""
+    """A pytest plugin which runs these tests, in this order, and notes the one that fails."""
 
     names: list[str]
+    failed: str = ""
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         place = {name: number for number, name in enumerate(self.names)}
         items[:] = sorted((item for item in items if item.nodeid in place), key=lambda item: place[item.nodeid])
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            self.failed = report.nodeid
 
 
 def main() -> None:
@@ -85,17 +92,17 @@ def _time_is_up(*_: object) -> None:
 
 
 def _run(
-    paths: list[str],
+    arguments: list[str],
     limit_s: float,
     test_limit_s: float = 120,
     only: list[str] | None = None,
-    record: str | None = None,
+    record: list[str] | None = None,
 ) -> dict[str, Any]:
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
         os.close(reading)
-        _be_pytest([f"--timeout={test_limit_s:.0f}", *paths], only, record, writing)
+        _be_pytest([f"--timeout={test_limit_s:.0f}", *arguments], only, record, writing)
     os.close(writing)
     signal.setitimer(signal.ITIMER_REAL, limit_s)
     try:
@@ -110,17 +117,18 @@ def _run(
         os.waitpid(child, 0)
 
 
-def _be_pytest(arguments: list[str], only: list[str] | None, record: str | None, writing: int) -> None:
+def _be_pytest(arguments: list[str], only: list[str] | None, record: list[str] | None, writing: int) -> None:
     try:
         os.setsid()
         silence = os.open(os.devnull, os.O_RDWR)
         for standard in range(3):
             os.dup2(silence, standard)
         recorder = Recorder(record) if record else None
-        plugins = [recorder] if recorder else [] if only is None else [Chosen(only)]
+        chosen = Chosen(only) if only else None
+        plugins = [one for one in (recorder, chosen) if one]
         result: dict[str, Any] = {"code": int(pytest.main([*_OPTIONS, *arguments], plugins))}
-        if recorder:
-            result |= recorder.found()
+        result |= recorder.found() if recorder else {}
+        result |= {"failed": chosen.failed} if chosen else {}
         with os.fdopen(writing, "wb") as stream:
             stream.write(json.dumps(result).encode() + b"\n")
     finally:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import wait
+from typing import Any
 
 import pytest
 
 from backup_scp.errors import DigestMismatch
 from backup_scp.ports import Selection
+from backup_scp.services import read_ahead
 from backup_scp.services.parallel_reader import READERS, ParallelReader
 from backup_scp.services.read_ahead import parts
 from tests.processes import wait_until
@@ -119,6 +122,25 @@ def test_the_next_one_is_told_when_it_is_in_memory_and_intact(stored):
         assert files.read_ahead() is None  # it was the last
 
 
+def test_what_is_still_being_read_is_not_waited_for(stored, monkeypatch):
+    """The answer of the peer, or a C-CANCEL, would have to wait, also when a later one is in memory by now."""
+    gate, load, held = threading.Event(), stored.archive.load, held_in(stored)
+
+    def slow(location, *given, **by_name):
+        if location == held[1].location:
+            gate.wait(_GIVE_UP_S)
+        return load(location, *given, **by_name)
+
+    monkeypatch.setattr(stored.archive, "load", slow)
+    with ParallelReader(stored.archive) as files:
+        rest = files.in_order(held)
+        next(rest)
+        wait_until(files._coming[-1][2].done)
+        assert files.read_ahead() is None
+        gate.set()
+        assert [sent(one) for one in rest] == [sample.data_set for sample in SAMPLES[1:]]
+
+
 def test_whoever_begins_anew_gets_what_it_asks_for(stored):
     held = held_in(stored)
     with ParallelReader(stored.archive) as files:
@@ -132,3 +154,56 @@ def test_an_interruption_ends_the_threads(stored):
         with ParallelReader(stored.archive) as files:
             next(files.in_order(held_in(stored)))
             raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("given", "by_sha256"), [({}, False), ({"by_sha256": False}, False), ({"by_sha256": True}, True)]
+)
+def test_it_compares_by_the_requested_digest(stored, monkeypatch, given, by_sha256):
+    load, asked = stored.archive.load, []
+
+    def noted(*where, by_sha256):
+        asked.append(by_sha256)
+        return load(*where, by_sha256=by_sha256)
+
+    monkeypatch.setattr(stored.archive, "load", noted)
+    with ParallelReader(stored.archive, **given) as files:
+        for _ in files.in_order(held_in(stored)):
+            pass
+    assert asked == [by_sha256] * len(SAMPLES)
+
+
+def test_what_is_read_between_has_memory_which_is_given_back(stored):
+    """So it is read once, also after more commands than there is memory for."""
+    held = held_in(stored)
+    for _ in range(read_ahead._MOST_ROOMS + 1):
+        with ParallelReader(stored.archive) as files:
+            assert files.load(held[0]).required().content is not None
+
+
+def test_whoever_ends_early_waits_for_what_is_being_read(stored, monkeypatch):
+    """Otherwise two threads would write into the same memory."""
+    gate, begun, ended = threading.Event(), [], []
+    load, held = stored.archive.load, held_in(stored)
+
+    def slow(location, *given, **by_name):
+        begun.append(location)
+        if location != held[0].location:
+            gate.wait(_GIVE_UP_S)
+        ended.append(location)
+        return load(location, *given, **by_name)
+
+    def opening(futures):
+        gate.set()
+        return wait(futures)
+
+    monkeypatch.setattr(stored.archive, "load", slow)
+    monkeypatch.setattr("backup_scp.services.parallel_reader.wait", opening)
+    with ParallelReader(stored.archive) as files:
+        rest: Any = files.in_order(held)
+        next(rest)
+        wait_until(lambda: len(begun) == READERS + 1)
+        rest.close()
+        still_read = set(begun) - set(ended)
+        gate.set()
+    assert not still_read
