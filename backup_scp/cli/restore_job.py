@@ -50,7 +50,7 @@ def _restore(order: RestoreOrder, tell: Any, told: type[RestoreTold]) -> int:
     from backup_scp.errors import BackupSCPError
     from backup_scp.machine.folders import make_folders
     from backup_scp.node import remote_aes
-    from backup_scp.ports import Selection
+    from backup_scp.ports import Selection, SiteScope
 
     last = told("progress")
 
@@ -63,7 +63,8 @@ def _restore(order: RestoreOrder, tell: Any, told: type[RestoreTold]) -> int:
         tell(told("waits", last.done, last.total, words))
 
     wanted = AnyOf(tuple(map(SingleValue, order.studies)))
-    selection = Selection((Condition(BY_KEYWORD["StudyInstanceUID"], wanted),))
+    conditions = (Condition(BY_KEYWORD["StudyInstanceUID"], wanted),)
+    selection = Selection(conditions, scope=SiteScope.read(order.scope))
     sys.argv = ["backup-scp", "restore", "--to", order.to, *(f"--study={uid}" for uid in order.studies)]
     try:
         destination = remote_aes.destination(order.settings, order.to)

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-from array import array
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-import sqlalchemy as sa
-
-from backup_scp.dicom.query.information_model import Query
 from backup_scp.index.connection.database import MOST_CONNECTIONS, Database
 from backup_scp.index.connection.db_errors import TransactionConflict
-from backup_scp.index.reading import buffered_rows, history, select
+from backup_scp.index.reading import history, select
 from backup_scp.index.records import archive_state, rejections, statistics, tasks
 from backup_scp.index.records.commitments import SQLCommitments
 from backup_scp.index.records.copies import SQLCopies
 from backup_scp.index.records.drill_results import SQLDrills
 from backup_scp.index.schema.stored_text import stored_key
 from backup_scp.index.schema.tables import study
+from backup_scp.index.study_reader import SQLStudyReader
 from backup_scp.index.writing.group_commit import GroupCommit
 from backup_scp.index.writing.study_cache import StudyCache
 from backup_scp.index.writing.study_reindexer import StudyReindexer
@@ -33,21 +28,16 @@ from backup_scp.ports import (
     DiskFault,
     FirstArrival,
     FlaggedVersion,
-    Holdings,
     InstanceKey,
     IntakeTotals,
     Lookup,
     MassChange,
-    Match,
     ReadVersion,
-    RecentStudy,
     Rejection,
-    Selection,
     StoredVersion,
     Task,
     VerificationResult,
     Version,
-    VersionMatch,
 )
 
 if TYPE_CHECKING:
@@ -56,10 +46,9 @@ if TYPE_CHECKING:
 _Result = TypeVar("_Result")
 
 _ATTEMPTS = 10
-_BATCH_VERSIONS, _BATCH_STUDIES = 1000, 200
 
 
-class SQLIndex:
+class SQLIndex(SQLStudyReader):
     """Implements ``ports.Index``; one object serves all threads of a process.
 
     Parameters
@@ -76,7 +65,7 @@ class SQLIndex:
     """
 
     def __init__(self, url: str, connections: int = MOST_CONNECTIONS) -> None:
-        self._database = Database(url, connections)
+        super().__init__(Database(url, connections))
         self._connections = connections
         self._known = StudyCache()
         self._entering = self._way_in()
@@ -111,56 +100,8 @@ class SQLIndex:
     def held(self, key: InstanceKey, sha256: str) -> tuple[str, Arrival] | None:
         return self.look_up(key, sha256).held
 
-    def versions_of(self, key: InstanceKey) -> list[StoredVersion]:
-        with self._database.reading() as connection:
-            rows = connection.execute(select.versions_of(stored_instance_key(key)))
-            return [select.held_row(row) for row in rows]
-
-    def search(self, query: Query) -> Generator[Match, None, None]:
-        keywords = [attribute.keyword for attribute in select.returned_keys(query)]
-        with contextlib.closing(
-            buffered_rows.rows(self._database, lambda: select.prepare(query, self._database.dialect))
-        ) as rows:
-            for row in rows:
-                yield dict(zip(keywords, row, strict=True))
-
-    def search_as_of(self, query: Query, as_of: datetime, read: ReadVersion) -> Generator[Match, None, None]:
-        return history.search(self._database, query, as_of, read)
-
     def sweep(self) -> None:
         history.sweep(self._database)
-
-    def search_versions(self, query: Query) -> Generator[VersionMatch, None, None]:
-        def prepare() -> select.Search:
-            return select.Search(select.search_versions(query, self._database.dialect), None)
-
-        with contextlib.closing(buffered_rows.rows(self._database, prepare)) as rows:
-            for row in rows:
-                yield select.version_match(query, row)
-
-    def retrieve(self, query: Query) -> list[StoredVersion]:
-        def prepare() -> select.Search:
-            return select.retrieve(query, self._database.dialect)
-
-        with contextlib.closing(buffered_rows.rows(self._database, prepare)) as rows:
-            return [select.held_row(row) for row in rows]
-
-    def select(self, selection: Selection) -> list[StoredVersion]:
-        return self._held(lambda: select.select(selection, self._database.dialect))
-
-    def select_in_batches(self, selection: Selection) -> Generator[list[StoredVersion], None, None]:
-        dialect = self._database.dialect
-        studies, counts = array("q"), array("q")  # arrays, because there may be a million
-        with self._database.reading(stream=True) as connection:
-            for study_id, count in connection.execute(select.selected_studies(selection, dialect)):
-                studies.append(study_id)
-                counts.append(count)
-        for start, end in _batches(counts):
-            yield self._held(partial(select.select, selection, dialect, studies[start:end].tolist()))
-
-    def _held(self, statement: Callable[[], sa.Select[tuple[object, ...]]]) -> list[StoredVersion]:
-        with self._database.reading(stream=True) as connection, connection.execute(statement()) as rows:
-            return [select.held_row(row) for row in rows]
 
     def versions(self, before: datetime | None = None) -> Iterator[StoredVersion]:
         return self._verifications.versions(before)
@@ -204,10 +145,6 @@ class SQLIndex:
     def is_empty(self) -> bool:
         with self._database.reading() as connection:
             return statistics.is_empty(connection)
-
-    def holdings(self) -> Holdings:
-        with self._database.reading() as connection:
-            return statistics.holdings(connection)
 
     def clock_doubt(self) -> ClockDoubt:
         with self._database.reading() as connection:
@@ -275,10 +212,6 @@ class SQLIndex:
         with self._database.reading(stream=True) as connection:
             yield from statistics.first_arrivals(connection, since)
 
-    def newest_studies(self, most: int) -> list[RecentStudy]:
-        with self._database.reading() as connection:
-            return statistics.newest_studies(connection, most)
-
     def too_few_connections(self, processes: int) -> str:
         with self._database.reading() as connection:
             return self._database.dialect.too_few_connections(connection, processes, self._connections)
@@ -295,18 +228,6 @@ class SQLIndex:
 
     def close(self) -> None:
         self._database.close()
-
-
-def _batches(counts: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Divide studies into batches of limited numbers of versions and of studies."""
-    start = versions = 0
-    for end, count in enumerate(counts, 1):
-        versions += count
-        if versions >= _BATCH_VERSIONS or end - start >= _BATCH_STUDIES:
-            yield start, end
-            start, versions = end, 0
-    if start < len(counts):
-        yield start, len(counts)
 
 
 def _again_if_it_met_another(work: Callable[[], _Result]) -> _Result:

@@ -51,12 +51,15 @@ class RestoreOrder(Struct, frozen=True):
         Study Instance UIDs.
     receipt
         File of the receipt.
+    scope
+        The clinics whose images are sent, as ``str`` of a ``SiteScope``.
     """
 
     settings: Settings
     to: str
     studies: tuple[str, ...]
     receipt: Path
+    scope: str = ""
 
 
 class RestoreTold(Struct, frozen=True):
@@ -175,7 +178,7 @@ class RestoreRunner:
 
     @contextlib.contextmanager
     def _process(self, job: RestoreJob) -> Iterator[subprocess.Popen[bytes] | None]:
-        order = RestoreOrder(self._settings, job.to, job.studies, self._receipt(job))
+        order = RestoreOrder(self._settings, job.to, job.studies, self._receipt(job), str(job.scope))
         with self._lock:
             if self._is_stopping:
                 yield None

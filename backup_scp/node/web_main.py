@@ -25,6 +25,7 @@ from backup_scp.node.recovering import ReadingCopies
 from backup_scp.node.restore_runner import node_name, receipts_folder
 from backup_scp.node.settings import Settings
 from backup_scp.node.web_messages import Start, Told
+from backup_scp.ports import EVERY_SITE, site_fault
 from backup_scp.services.ingest import Ingest
 from backup_scp.services.inventory_listing import InventoryOfAll
 from backup_scp.watch.checkpoints import CheckpointThread
@@ -164,10 +165,12 @@ def web_options(settings: Settings) -> WebOptions:
     """
     certificate, key, ca = settings.web_tls_files or (None, None, None)
     file = settings.web_token_file
+    tokens = _tokens(file) if file is not None else {}
     return WebOptions(
         ae_title=settings.node.ae_title,
         trust_this_machine=settings.node.trust_this_machine,
-        tokens=_tokens(file) if file is not None else frozenset(),
+        tokens=frozenset(tokens),
+        token_sites=tokens,
         certificate=certificate,
         key=key,
         ca=ca,
@@ -177,15 +180,24 @@ def web_options(settings: Settings) -> WebOptions:
     )
 
 
-def _tokens(file: Path) -> frozenset[str]:
+def _tokens(file: Path) -> dict[str, tuple[str, ...]]:
+    """Read the tokens, each with the sites that follow it on its line, separated by commas."""
     try:
-        tokens = frozenset(filter(None, (line.strip() for line in file.read_text("utf-8").splitlines())))
+        lines = [line.split(maxsplit=1) for line in file.read_text("utf-8").splitlines()]
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise InvalidSettings(f"[web] token_file: {file} cannot be read ({reason})") from None
+    tokens = {token: _sites(*rest) for token, *rest in filter(None, lines)}
     if not tokens or min(map(len, tokens)) < _LEAST_TOKEN:
         raise InvalidSettings(
             f"[web] token_file: each line is one token, of {_LEAST_TOKEN} characters or more; "
             "openssl rand -hex 32 makes one"
         )
     return tokens
+
+
+def _sites(text: str = "") -> tuple[str, ...]:
+    sites = tuple(name for part in text.split(",") if (name := part.strip()))
+    if fault := next(filter(None, (site_fault(name) for name in sites if name != EVERY_SITE)), ""):
+        raise InvalidSettings(f"[web] token_file: {fault}")
+    return sites

@@ -5,7 +5,6 @@ Each Protocol is the contract; one contract suite in ``tests/`` runs on every im
 
 from backup_scp.dicom.file_meta import Heading
 from backup_scp.ports.accounts import (
-    EVERY_SITE,
     Accounts,
     AuditEvent,
     AuditKind,
@@ -79,7 +78,7 @@ from backup_scp.ports.holdings import (
     RecentStudy,
     Task,
 )
-from backup_scp.ports.index import Index, IndexReader, IndexRecords, IndexWriter
+from backup_scp.ports.index import Index, IndexReader, IndexRecords, IndexWriter, SeenBy, StudyReader
 from backup_scp.ports.pulling import (
     Answers,
     Begin,
@@ -93,6 +92,7 @@ from backup_scp.ports.pulling import (
 )
 from backup_scp.ports.recovery import ListedImage, StandAloneCopy
 from backup_scp.ports.rejections import Rejection, RejectionRecorder, ServiceKind
+from backup_scp.ports.sites import EVERY_SITE, SEES_ALL, SEES_NOTHING, SiteScope, site_fault
 from backup_scp.ports.versions import (
     AddResult,
     Flag,
@@ -114,6 +114,8 @@ __all__ = [
     "IMPORT",
     "RECOVERED",
     "RECOVERY",
+    "SEES_ALL",
+    "SEES_NOTHING",
     "STOW",
     "Accounts",
     "AddResult",
@@ -188,16 +190,19 @@ __all__ = [
     "RestoreDestination",
     "ReturnedFile",
     "Role",
+    "SeenBy",
     "Selection",
     "ServiceKind",
     "Session",
     "SessionRecords",
+    "SiteScope",
     "Snapshot",
     "Span",
     "StagedFile",
     "StandAloneCopy",
     "StoredCopy",
     "StoredVersion",
+    "StudyReader",
     "Task",
     "Upcoming",
     "User",
@@ -209,4 +214,5 @@ __all__ = [
     "WaitingPlace",
     "do_nothing",
     "flags_of",
+    "site_fault",
 ]

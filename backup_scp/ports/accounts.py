@@ -8,8 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
-EVERY_SITE = "*"
-"""Instead of a site's name: the role is for all sites, also later ones."""
+from backup_scp.ports.sites import EVERY_SITE
 
 
 class Role(StrEnum):

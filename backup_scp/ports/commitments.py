@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import IntEnum
 from typing import NamedTuple, Protocol
 
+from backup_scp.ports.sites import SiteScope
 from backup_scp.ports.versions import StoredVersion
 
 
@@ -156,8 +157,11 @@ class Commitments(Protocol):
         With ``own_only``, find nothing for an instance of which the requester sent no version.
         """
 
-    def find_request(self, transaction_uid: str) -> Commitment | None:
-        """Return the request of a web client, without a lease; it has no results while they are not known."""
+    def find_request(self, transaction_uid: str, scope: SiteScope) -> Commitment | None:
+        """Return the request of a web client who sees these sites, without a lease.
+
+        It has no results while they are not known.
+        """
 
     def lease_request(self, now: datetime, until: datetime, not_at: Collection[str] = ()) -> Commitment | None:
         """Lease a request whose instances are due for verification, from an address not in ``not_at``."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol, Self
 
 from backup_scp.ports.archive import ArchivedFile
+from backup_scp.ports.sites import SEES_ALL, SiteScope
 from backup_scp.ports.versions import StoredVersion
 
 
@@ -24,6 +25,8 @@ class RemoteAE:
         The address that it listens on.
     site
         The clinic whose Patient IDs it uses; empty when the settings name none.
+    sites
+        The clinics whose images it may find, fetch and be sent; empty for its own, or all when it has none.
     query
         Whether it may use C-FIND, C-GET and C-MOVE.
     destination
@@ -49,6 +52,14 @@ class RemoteAE:
     commitment_port: int = 0
     tls: bool = False
     tls_required: bool = False
+    sites: tuple[str, ...] = ()
+
+    @property
+    def scope(self) -> SiteScope:
+        """What it may see."""
+        if self.sites:
+            return SiteScope.of(self.sites)
+        return SiteScope.of([self.site]) if self.site else SEES_ALL
 
 
 Upcoming = tuple[ArchivedFile, StoredVersion]

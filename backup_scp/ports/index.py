@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -22,6 +22,7 @@ from backup_scp.ports.holdings import (
     Task,
 )
 from backup_scp.ports.rejections import Rejection
+from backup_scp.ports.sites import SiteScope
 from backup_scp.ports.versions import (
     AddResult,
     FlaggedVersion,
@@ -39,14 +40,11 @@ if TYPE_CHECKING:  # it loads what a command without a query does not need
     from backup_scp.dicom.query.information_model import Query
 
 
-class IndexReader(Protocol):
-    """Reads the index; changes nothing."""
+class StudyReader(Protocol):
+    """Answers what callers ask: only from the sites that it is for, as if the index had no others."""
 
-    def look_up(self, key: InstanceKey, sha256: str) -> Lookup:
-        """Find the version with exactly these bytes, and the latest of all versions with this SOP Instance UID."""
-
-    def held(self, key: InstanceKey, sha256: str) -> tuple[str, Arrival] | None:
-        """Return location and first arrival of the version with exactly these bytes, if there is one."""
+    def seen_by(self, scope: SiteScope) -> StudyReader:
+        """Return a reader of these sites alone, of those that this one is for."""
 
     def versions_of(self, key: InstanceKey) -> list[StoredVersion]:
         """Return the versions of an instance: the one that answers queries, then the others, latest first."""
@@ -90,6 +88,26 @@ class IndexReader(Protocol):
         Changes made meanwhile may be included or not.  A study that is re-indexed meanwhile is left out.
         """
 
+    def holdings(self) -> Holdings:
+        """Count patients, studies, images and versions."""
+
+    def newest_studies(self, most: int) -> list[RecentStudy]:
+        """Return the studies that were entered last, the newest first; it costs no more with a million."""
+
+
+SeenBy = Callable[[SiteScope], StudyReader]
+"""``StudyReader.seen_by``: who has this alone cannot forget whose question is answered."""
+
+
+class IndexReader(StudyReader, Protocol):
+    """Reads the index for the node itself, of all sites; changes nothing."""
+
+    def look_up(self, key: InstanceKey, sha256: str) -> Lookup:
+        """Find the version with exactly these bytes, and the latest of all versions with this SOP Instance UID."""
+
+    def held(self, key: InstanceKey, sha256: str) -> tuple[str, Arrival] | None:
+        """Return location and first arrival of the version with exactly these bytes, if there is one."""
+
     def versions(self, before: datetime | None = None) -> Iterator[StoredVersion]:
         """Yield every version not verified since a moment (None is now), the longest unverified first."""
 
@@ -98,12 +116,6 @@ class IndexReader(Protocol):
 
     def is_empty(self) -> bool:
         """Tell whether the index lists no file; fast for any number of files."""
-
-    def holdings(self) -> Holdings:
-        """Count patients, studies, images and versions."""
-
-    def newest_studies(self, most: int) -> list[RecentStudy]:
-        """Return the studies that were entered last, the newest first; it costs no more with a million."""
 
 
 class IndexWriter(Protocol):

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from backup_scp.ports.archive import Arrival, InstanceKey
+from backup_scp.ports.sites import SEES_ALL, SiteScope
 
 if TYPE_CHECKING:  # they load what a command without a query does not need
     from backup_scp.dicom.query.conditions import Condition
@@ -132,12 +133,15 @@ class Selection:
         received later.  With ``all_versions``, all versions received by then.  A Patient ID is the one of that time.
     digests
         Exactly the versions whose SHA-256 begins with one of these hex digits, whether they answer or not.
+    scope
+        Only images of these sites.
     """
 
     conditions: tuple[Condition, ...] = ()
     all_versions: bool = False
     as_of: datetime | None = None
     digests: tuple[str, ...] = ()
+    scope: SiteScope = SEES_ALL
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,11 +17,11 @@ from backup_scp.errors import (
 )
 from backup_scp.ports import (
     Destination,
-    IndexReader,
     InstanceKey,
     Meanwhile,
     ReadableArchive,
     StoredVersion,
+    StudyReader,
     VerificationResult,
 )
 from backup_scp.services.read_ahead import LoadedInstance, VerifiedReader
@@ -62,7 +62,7 @@ Others = Callable[[StoredVersion], Iterable[StoredVersion]]
 """Returns the versions that have the same content as one, in another encoding."""
 
 
-def others_of(archive: ReadableArchive, index: IndexReader) -> Others:
+def others_of(archive: ReadableArchive, index: StudyReader) -> Others:
     """Return a function that finds other versions with the same content, for a damaged one."""
 
     def others(held: StoredVersion) -> Iterator[StoredVersion]:

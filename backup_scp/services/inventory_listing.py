@@ -14,13 +14,15 @@ from backup_scp.dicom.inventory import Count, InstanceRecord, SeriesRecord, Stud
 from backup_scp.dicom.query.conditions import Condition, Query, UIDList
 from backup_scp.machine import clock
 from backup_scp.ports import (
+    SEES_ALL,
     Archive,
     Index,
-    IndexReader,
     Match,
     ReadVersion,
     Selection,
+    SiteScope,
     StoredVersion,
+    StudyReader,
     Version,
 )
 from backup_scp.services.read_back import intact_version
@@ -70,11 +72,19 @@ class InventoryOfAll:
     ----------
     archive, index
         Hold it.
+    scope
+        The sites that it lists.
     """
 
-    def __init__(self, archive: Archive, index: Index) -> None:
+    def __init__(self, archive: Archive, index: Index, scope: SiteScope = SEES_ALL) -> None:
         self._archive = archive
         self._index = index
+        self._scope = scope
+        self._seen = index.seen_by(scope)
+
+    def seen_by(self, scope: SiteScope) -> InventoryOfAll:
+        """Return what lists these sites alone; its Inventories have UIDs of their own."""
+        return InventoryOfAll(self._archive, self._index, self._scope & scope)
 
     def uid_now(self) -> str:
         """Return the UID of the Inventory of the present: it is some seconds old, so that it never changes."""
@@ -87,7 +97,7 @@ class InventoryOfAll:
 
     @property
     def _identity(self) -> str:
-        return self._index.archive_identity() or ""
+        return f"{self._index.archive_identity() or ''}{self._scope}"
 
     def studies(self, at: datetime, count: Count) -> Iterator[StudyRecord]:
         """Yield what was held at a moment, which is included, and answered queries then.
@@ -107,10 +117,10 @@ class InventoryOfAll:
             named = list(filter(_is_listed, batch))
             count.is_complete &= len(named) == len(batch)
             if named:
-                yield from _batch(self._index, self._read, at, named)
+                yield from _batch(self._seen, self._read, at, named)
 
     def _batches(self, at: datetime) -> Iterator[list[StoredVersion]]:
-        with closing(self._index.select_in_batches(Selection(as_of=at))) as batches:
+        with closing(self._seen.select_in_batches(Selection(as_of=at))) as batches:
             yield from batches
 
     def _read(self, location: str) -> Version | None:
@@ -121,7 +131,7 @@ def _is_listed(held: StoredVersion) -> bool:
     return bool(held.study_instance_uid and held.series_instance_uid)
 
 
-def _batch(index: IndexReader, read: ReadVersion, at: datetime, held: list[StoredVersion]) -> Iterator[StudyRecord]:
+def _batch(index: StudyReader, read: ReadVersion, at: datetime, held: list[StoredVersion]) -> Iterator[StudyRecord]:
     uids = tuple(dict.fromkeys(each.study_instance_uid for each in held))
     condition = (Condition(_STUDY_UID, UIDList(uids)),)
     of_study: dict[str, Match] = {}
@@ -149,7 +159,7 @@ def _batch(index: IndexReader, read: ReadVersion, at: datetime, held: list[Store
 
 
 def _search(
-    index: IndexReader, read: ReadVersion, at: datetime, query: Query, held: list[StoredVersion]
+    index: StudyReader, read: ReadVersion, at: datetime, query: Query, held: list[StoredVersion]
 ) -> list[Match]:
     """Answer a query as of a moment; by the present answers where the same versions answer, which takes less time."""
     with closing(index.search(query)) as answers:

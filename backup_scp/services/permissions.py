@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 
-from backup_scp.ports import EVERY_SITE, Role
+from backup_scp.ports import EVERY_SITE, SEES_ALL, Role, SiteScope
 
 
 class Right(StrEnum):
@@ -65,9 +65,9 @@ The state names every console.  An image that is stored over the web has no site
 """
 
 
-def may(kind: CallerKind, right: Right) -> bool:
-    """Tell whether such a caller may do this."""
-    return right in RIGHTS[kind]
+def may(kind: CallerKind, right: Right, scope: SiteScope = SEES_ALL) -> bool:
+    """Tell whether such a caller, who sees these sites, may do this; what it stores belongs to its first site."""
+    return right in RIGHTS[kind] and (scope.is_all or right not in OF_THE_NODE - {Right.STORE})
 
 
 def sites_with(roles: Mapping[str, Role], right: Right) -> frozenset[str] | None:

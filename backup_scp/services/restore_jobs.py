@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from backup_scp.errors import InvalidSelection, ResourceLimitation
-from backup_scp.ports import IndexRecords, Task
+from backup_scp.ports import SEES_ALL, IndexRecords, SiteScope, Task
 
 MOST = 20
 MOST_STUDIES = 100
@@ -45,6 +45,8 @@ class RestoreJob:
         Name of the file of its receipt; empty while there is none.
     is_complete
         Whether all images have arrived.
+    scope
+        The clinics that the person sees who ordered it: it sends nothing of others, and others do not see it.
     """
 
     place: str
@@ -58,6 +60,7 @@ class RestoreJob:
     note: str = ""
     receipt: str = ""
     is_complete: bool = False
+    scope: SiteScope = SEES_ALL
 
     @property
     def is_running(self) -> bool:
@@ -65,8 +68,8 @@ class RestoreJob:
         return self.ended_at is None
 
 
-def jobs(records: IndexRecords) -> list[RestoreJob]:
-    """List the orders, the latest first.
+def jobs(records: IndexRecords, scope: SiteScope = SEES_ALL) -> list[RestoreJob]:
+    """List the orders of those who see no more than these clinics, the latest first.
 
     Raises
     ------
@@ -74,10 +77,18 @@ def jobs(records: IndexRecords) -> list[RestoreJob]:
     """
     tasks = records.tasks()
     found = [_job(tasks[name]) for number in range(MOST) if (name := _NAME.format(number)) in tasks]
+    found = [job for job in found if scope.covers(job.scope)]
     return sorted(found, key=lambda job: job.began_at, reverse=True)
 
 
-def order(records: IndexRecords, node: str, to: str, studies: Iterable[str], now: datetime) -> RestoreJob:
+def order(
+    records: IndexRecords,
+    node: str,
+    to: str,
+    studies: Iterable[str],
+    now: datetime,
+    scope: SiteScope = SEES_ALL,
+) -> RestoreJob:
     """Record an order; the node carries it out.
 
     Raises
@@ -99,7 +110,7 @@ def order(records: IndexRecords, node: str, to: str, studies: Iterable[str], now
     if not free:
         raise ResourceLimitation(f"{MOST} restores are running: wait until one has ended")
     place = min(free, key=lambda name: (taken[name].ended_at or now).isoformat() if name in taken else "")
-    job = RestoreJob(place, node, to, wanted, now)
+    job = RestoreJob(place, node, to, wanted, now, scope=scope)
     record(records, job)
     return job
 
@@ -118,6 +129,7 @@ def record(records: IndexRecords, job: RestoreJob) -> None:
         "total": job.total,
         "receipt": job.receipt,
         "is_complete": job.is_complete,
+        "scope": str(job.scope),
     }
     records.record_task(Task(job.place, job.began_at, job.ended_at, json.dumps(known), job.done, job.note))
 
@@ -141,4 +153,5 @@ def _job(task: Task) -> RestoreJob:
         note=task.note,
         receipt=known["receipt"],
         is_complete=known["is_complete"],
+        scope=SiteScope.read(known.get("scope", "")),
     )

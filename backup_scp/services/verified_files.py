@@ -6,6 +6,7 @@ of 64 KiB is noted.  From then on a part is read alone, and its blocks are compa
 
 from __future__ import annotations
 
+import copy
 import io
 import logging
 import threading
@@ -19,7 +20,7 @@ from backup_scp.errors import Damaged, DigestMismatch, IndexUnavailable
 from backup_scp.machine import clock
 from backup_scp.machine.digests import digest_like
 from backup_scp.machine.recent import Recent
-from backup_scp.ports import ArchivedFile, IndexReader, ReadableArchive, StoredVersion, VerificationResult
+from backup_scp.ports import ArchivedFile, ReadableArchive, StoredVersion, StudyReader, VerificationResult
 from backup_scp.services.delivery import RecordVerification, others_of
 
 log = logging.getLogger(__name__)
@@ -57,14 +58,25 @@ class VerifiedFiles:
         Hold the images.
     record
         ``Index.record_verification``.
+
+    Attributes
+    ----------
+    others
+        Finds the versions that may stand for another one.
     """
 
-    def __init__(self, archive: ReadableArchive, index: IndexReader, record: RecordVerification) -> None:
+    def __init__(self, archive: ReadableArchive, index: StudyReader, record: RecordVerification) -> None:
         self._archive = archive
-        self._others = others_of(archive, index)
+        self.others = others_of(archive, index)
         self._record = record
         self._memory = _Memory(_ALL_IN_MEMORY_BYTES)
         self._noted: Recent[_Noted] = Recent(_NOTED_BYTES, lambda noted: len(noted.blocks) + _HEADER_BYTES)
+
+    def seen_by(self, index: StudyReader) -> Self:
+        """Return the same, with the same memory, where only versions that this index knows stand for another one."""
+        seen = copy.copy(self)
+        seen.others = others_of(self._archive, index)
+        return seen
 
     def open(self, held: StoredVersion) -> VerifiedFile:
         """Open a version; the caller closes it.
@@ -82,7 +94,7 @@ class VerifiedFiles:
             log.warning("SOP Instance %s cannot be read: %s", held.sop_instance_uid, error)
             with suppress(IndexUnavailable):
                 self._record([VerificationResult(held.location, str(error), began_at)])
-            for other in self._others(held):
+            for other in self.others(held):
                 with suppress(Damaged):
                     opened = self._open(other)
                     log.info(

@@ -15,7 +15,7 @@ from starlette.routing import Route as PathRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from backup_scp.services.permissions import Right
-from backup_scp.web.callers import AccessGate, WebAccess
+from backup_scp.web.callers import AccessGate, WebAccess, WebCaller
 from backup_scp.web.dicomweb.capabilities import capabilities
 from backup_scp.web.dicomweb.table import ROUTES
 from backup_scp.web.options import BASE_PATH, WebOptions
@@ -115,18 +115,25 @@ def _path_route(path: str, own: Iterable[Route], every: Sequence[Route], stores:
     return PathRoute(f"{BASE_PATH}{path}", endpoint, methods=[*handlers, "OPTIONS"])
 
 
+def _allowed(request: Request, route: Route, stores: Stores) -> Stores:
+    """Return what the handler of a route may use for this caller: all that it gets."""
+    caller: WebCaller = request.scope["caller"]
+    caller.require(route.right)
+    return stores.seen_by(caller.scope)
+
+
 def _guarded(route: Route, stores: Stores) -> Endpoint:
     """Return the handler of a route for callers that may use it."""
     if inspect.iscoroutinefunction(route.handler):
 
         async def endpoint(request: Request) -> Response:
-            request.scope["caller"].require(route.right)
-            return await cast("Awaitable[Response]", route.handler(request, stores))
+            seen = _allowed(request, route, stores)
+            return await cast("Awaitable[Response]", route.handler(request, seen))
 
     else:
 
         async def endpoint(request: Request) -> Response:
-            request.scope["caller"].require(route.right)
-            return cast("Response", await run_in_threadpool(route.handler, request, stores))
+            seen = _allowed(request, route, stores)
+            return cast("Response", await run_in_threadpool(route.handler, request, seen))
 
     return endpoint

@@ -13,6 +13,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from backup_scp.machine.addresses import is_loopback
+from backup_scp.ports import EVERY_SITE, SEES_ALL, SEES_NOTHING, SiteScope
 from backup_scp.services.permissions import CallerKind, Right, may
 from backup_scp.web.forwarding import Forwarding
 from backup_scp.web.options import BASE_PATH, WebOptions
@@ -34,13 +35,23 @@ class WebCaller:
         How it is known.
     address
         Its network address.
+    scope
+        The clinics whose images it may see.
+    site
+        The clinic that it stores for.
     """
 
     kind: CallerKind
     address: str
+    scope: SiteScope
+    site: str = ""
 
     def __str__(self) -> str:
         return f"{self.kind} at {self.address}"
+
+    def may(self, right: Right) -> bool:
+        """Tell whether it may do this."""
+        return may(self.kind, right, self.scope)
 
     def require(self, right: Right) -> None:
         """Raise for a caller that may not do this.
@@ -48,10 +59,12 @@ class WebCaller:
         Raises
         ------
         Problem
-            401
+            401; 403 for a known caller.
         """
-        if may(self.kind, right):
+        if self.may(right):
             return
+        if may(self.kind, right):
+            raise Problem(403, f"You may not {right}")
         raise Problem(
             401,
             "Only programs on the node's own computer need no login. Send  Authorization: Bearer TOKEN  with a token "
@@ -72,7 +85,7 @@ class WebAccess:
     def __init__(self, options: WebOptions) -> None:
         self._options = options
         self.forwarding = Forwarding(options.public_url, options.proxies)
-        self._digests = [hashlib.sha256(token.encode()).digest() for token in options.tokens]
+        self._tokens = [(_digest(token), options.token_sites.get(token, ())) for token in options.tokens]
         self._allowed_origins = frozenset(origin.lower() for origin in options.cors)
 
     def identify(self, scope: Scope, headers: Headers) -> WebCaller:
@@ -85,20 +98,23 @@ class WebAccess:
         """
         address = self.forwarding.address_of(scope, headers)
         if self._options.ca is not None and scope["scheme"] == "https":
-            return WebCaller(CallerKind.CERTIFICATE, address)  # the TLS handshake fails without one
+            return WebCaller(CallerKind.CERTIFICATE, address, SEES_ALL)  # the TLS handshake fails without one
         if authorization := headers.get("authorization"):
-            return WebCaller(self._by_token(authorization), address)
+            sites = self._sites_of_token(authorization)
+            seen = SiteScope.of(sites) if sites else SEES_ALL
+            return WebCaller(CallerKind.TOKEN, address, seen, next(iter(sites), "").replace(EVERY_SITE, ""))
         if not self._is_here(scope):
-            return WebCaller(CallerKind.UNKNOWN_WEB, address)
+            return WebCaller(CallerKind.UNKNOWN_WEB, address, SEES_NOTHING)
         _require_literal_host(headers.get("host", ""))
-        return WebCaller(CallerKind.THIS_MACHINE, address)
+        return WebCaller(CallerKind.THIS_MACHINE, address, SEES_ALL)
 
-    def _by_token(self, authorization: str) -> CallerKind:
+    def _sites_of_token(self, authorization: str) -> tuple[str, ...]:
+        """Return the sites that the line of a token names; none for all."""
         scheme, _, token = authorization.partition(" ")
         given = hashlib.sha256(token.strip().encode("latin-1")).digest()
-        known = [hmac.compare_digest(given, digest) for digest in self._digests]
-        if scheme.lower() == "bearer" and any(known):
-            return CallerKind.TOKEN
+        known = [sites for digest, sites in self._tokens if hmac.compare_digest(given, digest)]
+        if scheme.lower() == "bearer" and known:
+            return known[0]
         raise Problem(
             401,
             "This token is not in [web] token_file; the node reads that file at its start",
@@ -131,6 +147,10 @@ class WebAccess:
             return
         if origin.lower() != self.forwarding.origin(scope, headers):
             raise Problem(403, "Pages of this origin may not store here; [web] cors lists those that may")
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()
 
 
 @lru_cache(maxsize=1024)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 BASE_PATH = "/dicom-web"
@@ -21,6 +22,8 @@ class WebOptions:
         Whether callers on this computer need no token.
     tokens
         The bearer tokens that open it.
+    token_sites
+        The sites that a token is for, the one that it stores for first; of a token that is not here, all sites.
     certificate, key, ca
         Files for HTTPS; None for HTTP.  With ``ca`` each caller needs a certificate of it.
     cors
@@ -32,6 +35,7 @@ class WebOptions:
     ae_title: str = "BACKUP_SCP"
     trust_this_machine: bool = True
     tokens: frozenset[str] = frozenset()
+    token_sites: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     certificate: Path | None = None
     key: Path | None = None
     ca: Path | None = None

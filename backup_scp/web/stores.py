@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Self
 
 from backup_scp.machine.disk_cache import DiskCache
-from backup_scp.ports import Commitments, IndexReader, ReadableArchive, VerificationResult
+from backup_scp.ports import Commitments, ReadableArchive, SiteScope, StudyReader, VerificationResult
 from backup_scp.services.delivery import RecordVerification
 from backup_scp.services.ingest import Ingest
 from backup_scp.services.inventory_listing import InventoryOfAll
@@ -19,7 +21,7 @@ def _leave(_results: Iterable[VerificationResult]) -> None:
 
 @dataclass(frozen=True)
 class Stores:
-    """What handlers use.
+    """What handlers use; ``seen_by`` gives them that of their caller.
 
     Attributes
     ----------
@@ -43,7 +45,7 @@ class Stores:
         Reads parts of stored files; every byte is compared.
     """
 
-    index: IndexReader
+    index: StudyReader
     archive: ReadableArchive
     ingest: Ingest
     commitments: Commitments
@@ -55,3 +57,16 @@ class Stores:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "files", VerifiedFiles(self.archive, self.index, self.record))
+
+    def seen_by(self, scope: SiteScope) -> Self:
+        """Return what a handler uses for a caller: it finds nothing of other clinics than those of the caller.
+
+        What is kept in memory and in the cache is shared: handlers ask the index first.
+        """
+        if scope.is_all:
+            return self
+        seen, index = copy.copy(self), self.index.seen_by(scope)
+        object.__setattr__(seen, "index", index)
+        object.__setattr__(seen, "files", self.files.seen_by(index))
+        object.__setattr__(seen, "inventory", self.inventory.seen_by(scope))
+        return seen

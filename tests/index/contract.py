@@ -649,8 +649,8 @@ class IndexContract:
 
     @pytest.mark.parametrize(("versions", "studies"), [(1, 100), (5, 100), (1000, 2), (1000, 1000)])
     def test_batches_are_whole_studies_in_the_order_of_a_restore(self, index, monkeypatch, versions, studies):
-        monkeypatch.setattr("backup_scp.index.sql_index._BATCH_VERSIONS", versions)
-        monkeypatch.setattr("backup_scp.index.sql_index._BATCH_STUDIES", studies)
+        monkeypatch.setattr("backup_scp.index.study_reader._BATCH_VERSIONS", versions)
+        monkeypatch.setattr("backup_scp.index.study_reader._BATCH_STUDIES", studies)
         for study, sop in itertools.product(range(5), range(3)):
             index.add(version(f"1.{study}.{sop}", f"2.{study}", f"3.{study}", StudyDate=f"2024010{study + 1}"))
         batches = list(index.select_in_batches(Selection()))
@@ -661,7 +661,7 @@ class IndexContract:
 
     def test_no_transaction_is_open_between_two_batches(self, index, monkeypatch):
         """A restore lasts for hours, and a transaction as long keeps everything that is written meanwhile."""
-        monkeypatch.setattr("backup_scp.index.sql_index._BATCH_STUDIES", 1)
+        monkeypatch.setattr("backup_scp.index.study_reader._BATCH_STUDIES", 1)
         for study in "123":
             index.add(version(f"1.{study}", f"2.{study}", f"3.{study}"))
         batches = index.select_in_batches(Selection())

@@ -326,7 +326,7 @@ def test_the_latest_version_of_the_requester_itself_counts_too(records, index):
         index.add(one)
     assert found(records, "1.2.3.4.5") == [{first.sha256, again.sha256}]
     assert found(records, "1.2.3.4.5", requester=Requester("", "DR9", "192.0.2.9")) == [{first.sha256}]
-    assert found(records, "1.2.3.4.5", requester=Requester("other", "DR1", "192.0.2.9")) == [{first.sha256}]
+    assert found(records, "1.2.3.4.5", requester=Requester("other", "DR1", "192.0.2.9")) == [set()]
 
 
 def test_one_uid_in_two_studies_is_two_files(records, index):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from backup_scp.errors import MoveDestinationUnknown, NotAuthorised
-from backup_scp.ports import RemoteAE
+from backup_scp.ports import SEES_ALL, SEES_NOTHING, RemoteAE, SiteScope
 from backup_scp.services.permissions import CallerKind, Right, may
 
 ADD_REMOTE = "add a [[remote]] with its AE title and its host to the settings, and restart the node"
@@ -50,6 +50,13 @@ class Caller:
     def site(self) -> str:
         """The clinic that it belongs to; empty when none is configured."""
         return self.remote.site if self.remote else ""
+
+    @property
+    def scope(self) -> SiteScope:
+        """The clinics whose images it may see: those of its ``[[remote]]``, also when that is on this machine."""
+        if self.remote is not None:
+            return self.remote.scope
+        return SEES_ALL if self.is_this_machine else SEES_NOTHING
 
     @property
     def kind(self) -> CallerKind:
@@ -122,8 +129,8 @@ class AccessPolicy:
             )
         return ADD_REMOTE
 
-    def move_destination(self, ae_title: str) -> RemoteAE:
-        """Look up a Move Destination.
+    def move_destination(self, ae_title: str, scope: SiteScope = SEES_ALL) -> RemoteAE:
+        """Look up a Move Destination; one of other clinics alone than the caller's is answered as unknown.
 
         Raises
         ------
@@ -131,7 +138,7 @@ class AccessPolicy:
             PS3.4 C.4.2.1.5: A801.
         """
         for remote in self._remotes:
-            if remote.ae_title == ae_title and remote.destination:
+            if remote.ae_title == ae_title and remote.destination and remote.scope.meets(scope):
                 return remote
         raise MoveDestinationUnknown(
             f"Move Destination {printable(ae_title)} is not configured here",

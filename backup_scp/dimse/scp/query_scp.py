@@ -15,7 +15,7 @@ from backup_scp.dimse.messages.command_set import CommandSet, response
 from backup_scp.dimse.messages.dimse_status import CANCEL, PENDING, PENDING_WITH_UNSUPPORTED_KEYS, SUCCESS
 from backup_scp.dimse.messages.key_names import keys_in_words
 from backup_scp.dimse.messages.response_identifier import AnswerEncoder
-from backup_scp.ports import IndexReader, Match
+from backup_scp.ports import Match, SeenBy
 
 log = logging.getLogger(__name__)
 
@@ -28,14 +28,14 @@ class QuerySCP:
 
     Parameters
     ----------
-    index
-        Answers the queries.
+    seen_by
+        Returns what answers a caller: ``StudyReader.seen_by``.
     strict
         See ``read_query``.
     """
 
-    def __init__(self, index: IndexReader, *, strict: bool = False) -> None:
-        self._index = index
+    def __init__(self, seen_by: SeenBy, *, strict: bool = False) -> None:
+        self._seen_by = seen_by
         self._strict = strict
 
     def serve(self, association: Association, context: Context, command: CommandSet) -> None:
@@ -59,7 +59,8 @@ class QuerySCP:
         unsupported = unsupported_keys(identifier, model)
         offset = requested_offset(identifier) if negotiated.time_zone else ""
         adjusted = InTimeZone(query, offset) if offset else None
-        with closing(self._index.search(adjusted.query if adjusted else query)) as found:
+        index = self._seen_by(association.caller.scope)
+        with closing(index.search(adjusted.query if adjusted else query)) as found:
             matches: Iterable[Match | None] = adjusted.matches(found) if adjusted else found
             answers = (None if match is None else encoder.encode(match) for match in matches)
             status, count, last = self._send_all(

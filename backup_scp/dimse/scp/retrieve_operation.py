@@ -27,13 +27,12 @@ from backup_scp.errors import DestinationUnavailable, InstanceRefused
 from backup_scp.ports import (
     ArchivedFile,
     Destination,
-    Index,
     Meanwhile,
     ReadableArchive,
     StoredVersion,
     do_nothing,
 )
-from backup_scp.services.delivery import Delivery, Outcome, others_of, retrieve
+from backup_scp.services.delivery import Delivery, Others, Outcome, RecordVerification, retrieve
 from backup_scp.services.read_ahead import VerifiedReader
 
 log = logging.getLogger(__name__)
@@ -148,9 +147,14 @@ class RetrieveOperation:
         return _LONGEST_PENDING_S
 
     def run(
-        self, archive: ReadableArchive, index: Index, held: Sequence[StoredVersion], destination: Destination
+        self,
+        archive: ReadableArchive,
+        record: RecordVerification,
+        others: Others,
+        held: Sequence[StoredVersion],
+        destination: Destination,
     ) -> None:
-        """Send all instances, with Pending responses, until done or cancelled."""
+        """Send all instances, with Pending responses, until done or cancelled; see ``retrieve``."""
         with VerifiedReader(archive) as outgoing:
             try:
                 held = destination.prepare(held)
@@ -163,9 +167,7 @@ class RetrieveOperation:
                 self._see_whether_cancelled()
                 return
             try:
-                self._send_all(
-                    retrieve(outgoing, held, destination, index.record_verification, others_of(archive, index))
-                )
+                self._send_all(retrieve(outgoing, held, destination, record, others))
             except Interrupted:  # whether the instance was stored is unknown
                 self._count(Outcome(held[-self._remaining], Delivery.FAILED, "It was cancelled while it was sent"))
                 self._see_whether_cancelled()

@@ -5,14 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from backup_scp.dicom.query.identifier import Identifier
-from backup_scp.dicom.query.information_model import MODELS, NOTHING, read_retrieve
-from backup_scp.dimse.association.access import AccessPolicy, printable
+from backup_scp.dicom.query.information_model import MODELS, NOTHING, Query, read_retrieve
+from backup_scp.dimse.association.access import AccessPolicy, Caller, printable
 from backup_scp.dimse.association.association import Association, Context
 from backup_scp.dimse.messages.command_set import CommandSet, Element
 from backup_scp.dimse.scp.retrieve_operation import RetrieveOperation, Retriever, SameAssociation
 from backup_scp.dimse.scu.storage_scu import MEDIUM_PRIORITY, MoveOriginator
-from backup_scp.errors import IndexUnavailable, MatchesUncounted
-from backup_scp.ports import Index, ReadableArchive, RejectionRecorder, RemoteAE, ServiceKind, StoredVersion
+from backup_scp.errors import IndexUnavailable, MatchesUncounted, MoveDestinationUnknown
+from backup_scp.ports import (
+    ReadableArchive,
+    RejectionRecorder,
+    RemoteAE,
+    SeenBy,
+    ServiceKind,
+    SiteScope,
+    StoredVersion,
+)
+from backup_scp.services.delivery import RecordVerification, others_of
 
 OpenDestination = Callable[[RemoteAE, MoveOriginator, Callable[[], None], str], Retriever]
 """Arguments: the Move Destination, the originator, a function to call while waiting, our AE title."""
@@ -25,8 +34,12 @@ class RetrieveSCP:
 
     Parameters
     ----------
-    archive, index
-        Hold the images.
+    archive
+        Holds the images.
+    seen_by
+        Returns what answers a caller: ``StudyReader.seen_by``.
+    record
+        Records damage that was found: ``IndexRecords.record_verification``.
     policy
         Lists the Move Destinations.
     open_destination
@@ -42,7 +55,8 @@ class RetrieveSCP:
     def __init__(
         self,
         archive: ReadableArchive,
-        index: Index,
+        seen_by: SeenBy,
+        record: RecordVerification,
         policy: AccessPolicy,
         open_destination: OpenDestination,
         rejections: RejectionRecorder,
@@ -51,7 +65,8 @@ class RetrieveSCP:
         get_without_roles: bool = False,
     ) -> None:
         self._archive = archive
-        self._index = index
+        self._seen_by = seen_by
+        self._record_damage = record
         self._policy = policy
         self._open_destination = open_destination
         self._rejections = rejections
@@ -71,33 +86,57 @@ class RetrieveSCP:
         association: Association,
         context: Context,
         command: CommandSet,
-        operation: Callable[[RetrieveOperation, Sequence[StoredVersion]], None],
+        operation: Callable[[RetrieveOperation, Query, Sequence[StoredVersion]], None],
     ) -> None:
         association.forget_cancelled()
         identifier = Identifier.read(association.read_identifier(), context.transfer_syntax)
         negotiated = association.negotiated.get(context.abstract_syntax, NOTHING)
         model = MODELS[context.abstract_syntax]
         query = read_retrieve(identifier, model, negotiated, strict=self._strict)
+        held = self._retrieve(query, association.caller.scope)
+        operation(RetrieveOperation(association, context, command, held), query, held)
+
+    def _retrieve(self, query: Query, scope: SiteScope) -> list[StoredVersion]:
         try:
-            held = self._index.retrieve(query)
+            return self._seen_by(scope).retrieve(query)
         except IndexUnavailable as error:
             raise MatchesUncounted(str(error)) from error
-        operation(RetrieveOperation(association, context, command, held), held)
 
-    def _move(self, operation: RetrieveOperation, held: Sequence[StoredVersion]) -> None:
-        remote = self._policy.move_destination(operation.command.text(Element.MOVE_DESTINATION))
+    def _require_allowed(self, remote: RemoteAE, query: Query, held: Sequence[StoredVersion], caller: Caller) -> None:
+        """Refuse to move images to a destination that may not have them all.
+
+        Raises
+        ------
+        MoveDestinationUnknown
+        """
+        if remote.scope.covers(caller.scope):
+            return
+        allowed = {one.location for one in self._retrieve(query, remote.scope)}
+        if any(one.location not in allowed for one in held):
+            raise MoveDestinationUnknown(
+                f"Move Destination {printable(remote.ae_title)} may not have images of this clinic",
+                f"sites of [[remote]] {remote.name} names the clinics whose images it may have",
+            )
+
+    def _move(self, operation: RetrieveOperation, query: Query, held: Sequence[StoredVersion]) -> None:
         caller, command = operation.association.caller, operation.command
+        remote = self._policy.move_destination(command.text(Element.MOVE_DESTINATION), caller.scope)
+        self._require_allowed(remote, query, held, caller)
         originator = MoveOriginator(caller.ae_title, command.message_id, _priority(command))
         where = f"{printable(remote.ae_title)} at {remote.host}:{remote.port}"
         ae_title = operation.association.our_ae_title
         with operation.keeps_telling():
             with self._open_destination(remote, originator, operation.look_up, ae_title) as destination:
-                operation.run(self._archive, self._index, held, destination)
+                self._run(operation, held, destination)
                 self._record(operation, remote)
                 if operation.is_cancelled:  # do not wait for the release of the Association with the destination
                     operation.conclude(destination.sent, where)
                     return
             operation.conclude(destination.sent, where)
+
+    def _run(self, operation: RetrieveOperation, held: Sequence[StoredVersion], destination: Retriever) -> None:
+        others = others_of(self._archive, self._seen_by(operation.association.caller.scope))
+        operation.run(self._archive, self._record_damage, others, held, destination)
 
     def _record(self, operation: RetrieveOperation, remote: RemoteAE) -> None:
         """Record whether the destination took the images."""
@@ -110,7 +149,7 @@ class RetrieveSCP:
         elif operation.has_sent:
             self._rejections.succeeded(ServiceKind.DESTINATION, remote.ae_title, "")
 
-    def _get(self, operation: RetrieveOperation, held: Sequence[StoredVersion]) -> None:
+    def _get(self, operation: RetrieveOperation, _query: Query, held: Sequence[StoredVersion]) -> None:
         destination = SameAssociation(
             operation.association,
             _priority(operation.command),
@@ -118,7 +157,7 @@ class RetrieveSCP:
             without_roles=self._get_without_roles,
         )
         with operation.keeps_telling():
-            operation.run(self._archive, self._index, held, destination)
+            self._run(operation, held, destination)
             operation.conclude(destination.sent)
 
 

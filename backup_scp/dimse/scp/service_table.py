@@ -51,10 +51,17 @@ def services(  # noqa: PLR0913 - each by its name
     reader = InformationReader()
     commitments = StorageCommitmentSCP(commitment, reader)
     retrieve = RetrieveSCP(
-        archive, index, policy, open_destination, rejections, strict=strict, get_without_roles=get_without_roles
+        archive,
+        index.seen_by,
+        index.record_verification,
+        policy,
+        open_destination,
+        rejections,
+        strict=strict,
+        get_without_roles=get_without_roles,
     )
     store = StorageSCP(ingest)
-    find = QuerySCP(index, strict=strict)
+    find = QuerySCP(index.seen_by, strict=strict)
     return {
         Field.C_ECHO_RQ: Service(VERIFICATION.__eq__, VerificationSCP().serve, for_everyone=True),
         Field.C_STORE_RQ: Service(is_storage, store.serve, for_everyone=True, kind=ServiceKind.STORE),

@@ -56,7 +56,8 @@ class StorageCommitmentSCP:
     def _request(self, association: Association, context: Context) -> int:
         """Read and store a request; a requester that is not configured can commit only what it sent itself."""
         caller = association.caller
-        requester = Requester(caller.site, caller.ae_title, caller.address)
+        site = caller.site or (str(caller.scope) if caller.is_known else "")
+        requester = Requester(site, caller.ae_title, caller.address)
         with self._reader.reading(association, "request") as encoded:
             transaction_uid, references = read_action_information(encoded, context.transfer_syntax)
             return self._commitment.request(

@@ -35,7 +35,7 @@ from backup_scp.index.writing.row_writer import RowWriter
 from backup_scp.index.writing.study_cache import StudyCache
 from backup_scp.index.writing.version_rows import VersionRows
 from backup_scp.index.writing.version_writer import VersionWriter
-from backup_scp.ports import Match, ReadVersion, Version
+from backup_scp.ports import SEES_ALL, Match, ReadVersion, SiteScope, Version
 
 LEFTOVER = "as-of-"
 CACHE_KIB = 65_536
@@ -49,7 +49,9 @@ _PRAGMAS = (
 _NEWER = study.alias("newer")
 
 
-def search(database: Database, query: Query, as_of: datetime, read: ReadVersion) -> Generator[Match, None, None]:
+def search(
+    database: Database, query: Query, as_of: datetime, read: ReadVersion, scope: SiteScope = SEES_ALL
+) -> Generator[Match, None, None]:
     """See ``Index.search_as_of``; one transaction gives one state, while images arrive."""
     keys = select.returned_keys(query)
     asked = {*keys, *(condition.attribute for condition in query.conditions)}
@@ -57,19 +59,19 @@ def search(database: Database, query: Query, as_of: datetime, read: ReadVersion)
         raise InvalidSelection("Patients cannot be listed as of a time: ask for the studies of that time")
     received_since = _received_since(as_of)
     with database.reading(stream=True, snapshot=True) as connection, _tables(database) as past:
-        locations = connection.execute(_changed(query, database.dialect, as_of)).scalars()
+        locations = connection.execute(_changed(query, database.dialect, as_of, scope)).scalars()
         of_tables = SQLite()
         _enter(past, of_tables, filter(None, map(read, locations)))
-        former = past.execution_options(yield_per=ROWS_AT_ONCE).execute(_search(query, of_tables))
-        same = connection.execute(_search(query, database.dialect).where(~received_since))
+        former = past.execution_options(yield_per=ROWS_AT_ONCE).execute(_search(query, of_tables, scope))
+        same = connection.execute(_search(query, database.dialect, scope).where(~received_since))
         for row in heapq.merge(same, former, key=lambda row: row[-1], reverse=True):
             yield {key.keyword: value for key, value in zip(keys, row, strict=False)}
 
 
-def _search(query: Query, dialect: Dialect) -> sa.Select[Any]:
+def _search(query: Query, dialect: Dialect, scope: SiteScope) -> sa.Select[Any]:
     """Select the answers, with the sort key as last column."""
     order = study.c.study_date_key if query.level is Level.STUDY else sa.literal("")
-    return select.search(query, dialect).add_columns(order)
+    return select.search(query, dialect, scope).add_columns(order)
 
 
 def _received_since(as_of: datetime) -> Clause:
@@ -78,7 +80,7 @@ def _received_since(as_of: datetime) -> Clause:
     return sa.exists().where(of_the_same, _NEWER.c.last_received_at > timestamp(as_of))
 
 
-def _changed(query: Query, dialect: Dialect, as_of: datetime) -> sa.Select[Any]:
+def _changed(query: Query, dialect: Dialect, as_of: datetime, scope: SiteScope) -> sa.Select[Any]:
     """Select the locations of the versions that these studies had then, in the order of arrival.
 
     It can narrow by Study Instance UID only: every other value that a query may name can have changed since.
@@ -89,6 +91,7 @@ def _changed(query: Query, dialect: Dialect, as_of: datetime) -> sa.Select[Any]:
         sa.select(version.c.location)
         .select_from(version.join(instance).join(series))
         .where(series.c.study_id.in_(studies.correlate(None)), version.c.received_at <= timestamp(as_of))
+        .where(*select.within(scope, version))
         .order_by(order_of(version), version.c.location)
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import operator
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import lru_cache
@@ -19,14 +20,14 @@ from backup_scp.dicom.attributes import (
     Level,
 )
 from backup_scp.dicom.query.information_model import Condition, OneItem, Query
-from backup_scp.index.reading.deferred import Expression, column, given
+from backup_scp.index.reading.deferred import Expression, column, defer, given, value_of
 from backup_scp.index.reading.matching import ROW, ColumnOf, Matcher, as_text
 from backup_scp.index.schema.dialect import Clause, Dialect, Text
 from backup_scp.index.schema.rows import Row
 from backup_scp.index.schema.search_keys import key_columns
-from backup_scp.index.schema.stored_text import moment, timestamp
+from backup_scp.index.schema.stored_text import moment, stored_key, timestamp
 from backup_scp.index.schema.tables import instance, named, order_of, series, study, version
-from backup_scp.ports import Arrival, InstanceKey, Lookup, Selection, StoredVersion, VersionMatch
+from backup_scp.ports import SEES_ALL, Arrival, InstanceKey, Lookup, Selection, SiteScope, StoredVersion, VersionMatch
 
 _TABLES = {Level.PATIENT: study, Level.STUDY: study, Level.SERIES: series, Level.IMAGE: instance}
 _LEVELS = tuple(Level)
@@ -105,16 +106,18 @@ _MOST_STATEMENTS = 256
 _statements: dict[Hashable, sa.Select[Any]] = {}
 
 
-def prepare(query: Query, dialect: Dialect) -> Search:
+def prepare(query: Query, dialect: Dialect, scope: SiteScope = SEES_ALL) -> Search:
     """Return what ``search`` selects; queries that differ in the values of their keys share one statement."""
     matching, later = _expressions(query, dialect)
+    within = _within(scope, study)
     shape = (
         query.level,
         query.in_order,
         returned_keys(query),
         *((c.attribute.column, e.shape) for c, e in zip(query.conditions, matching, strict=True)),
-        *(expression.shape for expression in later),
+        *(expression.shape for expression in (*within, *later)),
     )
+    matching = [*matching, *within]
     return _shared(shape, [*matching, *later], lambda binds: _search(query, dialect, matching, later, binds))
 
 
@@ -139,9 +142,27 @@ def _shared(
     return Search(statement, values)
 
 
-def search(query: Query, dialect: Dialect) -> sa.Select[Any]:
+def search(query: Query, dialect: Dialect, scope: SiteScope = SEES_ALL) -> sa.Select[Any]:
     """Select the answers of a query, one row for each entity: the values of ``returned_keys`` as text."""
-    return _search(query, dialect, *_expressions(query, dialect))
+    matching, later = _expressions(query, dialect)
+    return _search(query, dialect, [*matching, *_within(scope, study)], later)
+
+
+def _within(scope: SiteScope, rows: sa.FromClause) -> list[Expression]:
+    """Match study or version rows of these sites; without a condition when all are seen.
+
+    Neither a patient's later studies nor the sums over a patient need it: ``patient_key`` has the site.
+    """
+    if scope.sites is None:
+        return []
+    site = column((rows, "site"), rows.c.site)
+    each = [value_of(operator.eq, site, stored_key(name)) for name in sorted(scope.sites)]
+    return [defer(sa.or_, *each) if each else defer(sa.false)]
+
+
+def within(scope: SiteScope, rows: sa.FromClause = study) -> list[Clause]:
+    """Return the condition that keeps study or version rows within these sites, if one is needed."""
+    return [expression.with_values() for expression in _within(scope, rows)]
 
 
 def _expressions(query: Query, dialect: Dialect) -> tuple[list[Expression], list[Expression]]:
@@ -179,10 +200,11 @@ _FACTS = named(version, "sha256 size_bytes sop_class_uid transfer_syntax_uid loc
 _CAME = named(version, "received_at service calling_ae_title called_ae_title address site remote ordered_at same_as")
 
 
-def search_versions(query: Query, dialect: Dialect) -> sa.Select[Any]:
+def search_versions(query: Query, dialect: Dialect, scope: SiteScope = SEES_ALL) -> sa.Select[Any]:
     """Select the answers of a query at IMAGE level, one row for each version, for ``version_match``."""
     in_order = (instance.c.id, order_of(version), version.c.location)
-    statement = search(query, dialect).join(version, version.c.instance_id == instance.c.id)
+    statement = search(query, dialect, scope).join(version, version.c.instance_id == instance.c.id)
+    statement = statement.where(*within(scope, version))
     return statement.add_columns(*_CAME, *_FACTS).order_by(*in_order)
 
 
@@ -314,20 +336,28 @@ def met(row: Any) -> Lookup:
     return Lookup((location, arrival(came)) if is_it else None, moment(max(latest, merged_at)))
 
 
-def versions_of(key: InstanceKey) -> sa.Select[Any]:
+def versions_of(key: InstanceKey, scope: SiteScope = SEES_ALL) -> sa.Select[Any]:
     """Select the versions of an instance: first the answering one, then the others, latest first."""
     is_it = (
         study.c.study_instance_uid == key.study_instance_uid,
         series.c.series_instance_uid == key.series_instance_uid,
         instance.c.sop_instance_uid == key.sop_instance_uid,
+        *within(scope),
+        *within(scope, version),
     )
     return held().where(*is_it).order_by(version.c.answering.desc(), order_of(version).desc())
 
 
-def retrieve(query: Query, dialect: Dialect) -> Search:
+def retrieve(query: Query, dialect: Dialect, scope: SiteScope = SEES_ALL) -> Search:
     """Select the answering versions below all matching entities, for ``held_row``; see ``prepare``."""
     matching = _translated(query.conditions, dialect, study)
-    shape = ("retrieve", *((c.attribute.column, e.shape) for c, e in zip(query.conditions, matching, strict=True)))
+    within = _within(scope, study)
+    shape = (
+        "retrieve",
+        *((c.attribute.column, e.shape) for c, e in zip(query.conditions, matching, strict=True)),
+        *(expression.shape for expression in within),
+    )
+    matching = [*matching, *within]
     return _shared(shape, matching, lambda binds: _retrieve(_built(matching, binds)))
 
 
@@ -338,27 +368,30 @@ def _retrieve(matching: Iterable[Clause]) -> sa.Select[Any]:
 _NEWEST = (study.c.study_date_key.desc(), study.c.study_time_key.desc(), study.c.id.desc())
 
 
-def select(selection: Selection, dialect: Dialect, studies: Sequence[int] | None = None) -> sa.Select[Any]:
+def select(
+    selection: Selection, dialect: Dialect, studies: Sequence[int] | None = None, scope: SiteScope = SEES_ALL
+) -> sa.Select[Any]:
     """Select the versions of a restore; with ``studies`` only below these study rows."""
-    statement = held().where(*_narrowed(selection, dialect))
+    statement = held().where(*_narrowed(selection, dialect, scope))
     if studies is not None:
         statement = statement.where(study.c.id.in_(studies))
     return statement.order_by(*_NEWEST, *_IN_STUDY)
 
 
-def selected_studies(selection: Selection, dialect: Dialect) -> sa.Select[Any]:
+def selected_studies(selection: Selection, dialect: Dialect, scope: SiteScope = SEES_ALL) -> sa.Select[Any]:
     """Select the study rows of a restore, newest first, with the number of selected versions of each."""
-    statement = sa.select(study.c.id, sa.func.count()).select_from(_VERSIONS).where(*_narrowed(selection, dialect))
+    statement = sa.select(study.c.id, sa.func.count()).select_from(_VERSIONS)
+    statement = statement.where(*_narrowed(selection, dialect, scope))
     return statement.group_by(study.c.id).order_by(*_NEWEST)
 
 
-def _narrowed(selection: Selection, dialect: Dialect) -> list[Clause]:
+def _narrowed(selection: Selection, dialect: Dialect, scope: SiteScope) -> list[Clause]:
     then: list[Condition] = []
     now: list[Condition] = []
     for condition in selection.conditions:
         is_of_then = selection.as_of is not None and condition.attribute is _PATIENT_ID
         (then if is_of_then else now).append(condition)
-    narrowed = _which_versions(selection) + clauses(now, dialect)
+    narrowed = [*within(scope), *within(scope, version), *_which_versions(selection), *clauses(now, dialect)]
     if selection.as_of is not None:
         narrowed += [_of_patient(condition, dialect, selection.as_of) for condition in then]
     return narrowed

@@ -30,6 +30,7 @@ from backup_scp.ports import (
     OwedReports,
     Reference,
     Requester,
+    SiteScope,
     StoredVersion,
 )
 
@@ -122,6 +123,7 @@ class SQLCommitments:
         statement = (
             select.held(version.c.instance_id, version.c.answering, version.c.remote, own.label("own"))
             .where(self._database.dialect.among(instance.c.sop_instance_uid, uids), sa.or_(version.c.answering, own))
+            .where(*select.within(SiteScope.read(requester.site), version))
             .order_by(version.c.instance_id, order_of(version), version.c.location)
         )
         with self._database.reading() as connection:
@@ -169,8 +171,8 @@ class SQLCommitments:
         values = {"state": state, "due_at": timestamp(due_at), "results": json.dumps([each or 0 for each in results])}
         return self._change(commitment, values | FREE)
 
-    def find_request(self, transaction_uid: str) -> Commitment | None:
-        key = {"site": "", "ae_title": "", "transaction_uid": stored_key(transaction_uid)}
+    def find_request(self, transaction_uid: str, scope: SiteScope) -> Commitment | None:
+        key = {"site": stored_key(str(scope)), "ae_title": "", "transaction_uid": stored_key(transaction_uid)}
         with self._database.reading() as connection:
             row = connection.execute(sa.select(*_LEASED).filter_by(**key)).one_or_none()
         return None if row is None else _leased(row)

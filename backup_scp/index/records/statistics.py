@@ -16,12 +16,14 @@ from backup_scp.index.schema.stored_text import moment, now, stored_long, timest
 from backup_scp.index.schema.tables import REMARKABLE, Text, instance, named, order_of, series, study, version
 from backup_scp.machine import clock
 from backup_scp.ports import (
+    SEES_ALL,
     ClockDoubt,
     FirstArrival,
     FlaggedVersion,
     Holdings,
     MassChange,
     RecentStudy,
+    SiteScope,
     StoredVersion,
     VerificationResult,
 )
@@ -144,7 +146,7 @@ def is_empty(connection: sa.Connection) -> bool:
     return connection.scalar(sa.select(version.c.id).limit(1)) is None
 
 
-def holdings(connection: sa.Connection) -> Holdings:
+def holdings(connection: sa.Connection, scope: SiteScope = SEES_ALL) -> Holdings:
     """See ``Index.holdings``: it adds the sums in the study rows."""
     sums = connection.execute(
         sa.select(
@@ -160,10 +162,11 @@ def holdings(connection: sa.Connection) -> Holdings:
                 )
             ),
             sa.func.max(study.c.last_received_at),
-        )
+        ).where(*select.within(scope))
     ).one()
     *numbers, last_received_at = sums
-    last_verified_at = connection.scalar(sa.select(sa.func.max(version.c.verified_at)))
+    these = select.within(scope, version)
+    last_verified_at = connection.scalar(sa.select(sa.func.max(version.c.verified_at)).where(*these))
     patients, studies, series, instances, versions, size_bytes = map(int, numbers)
     return Holdings(
         patients=patients,
@@ -172,11 +175,11 @@ def holdings(connection: sa.Connection) -> Holdings:
         instances=instances,
         versions=versions,
         size_bytes=size_bytes,
-        flagged=_count(connection, _IS_REMARKABLE, version.c.flags != ""),
-        damaged=count_damaged(connection),
+        flagged=_count(connection, _IS_REMARKABLE, version.c.flags != "", *these),
+        damaged=_count(connection, _IS_REMARKABLE, version.c.damage.is_not(None), *these),
         last_received_at=moment(last_received_at) if last_received_at else None,
         last_verified_at=moment(last_verified_at) if last_verified_at else None,
-        never_verified=_count(connection, version.c.verified_at == ""),
+        never_verified=_count(connection, version.c.verified_at == "", *these),
     )
 
 
@@ -243,10 +246,10 @@ def first_arrivals(connection: sa.Connection, since: datetime) -> Iterator[First
         yield FirstArrival(remote or calling_ae_title, moment(received_at))
 
 
-def newest_studies(connection: sa.Connection, most: int) -> list[RecentStudy]:
+def newest_studies(connection: sa.Connection, most: int, scope: SiteScope = SEES_ALL) -> list[RecentStudy]:
     """See ``Index.newest_studies``: by the primary key."""
     columns = study.c.id, study.c.study_instance_uid, study.c.last_received_at
-    rows = connection.execute(sa.select(*columns).order_by(study.c.id.desc()).limit(most))
+    rows = connection.execute(sa.select(*columns).where(*select.within(scope)).order_by(study.c.id.desc()).limit(most))
     return [RecentStudy(number, uid, moment(received_at)) for number, uid, received_at in rows]
 
 

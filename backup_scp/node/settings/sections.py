@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from backup_scp.machine.hours import Hours
-from backup_scp.ports import RemoteAE
+from backup_scp.ports import EVERY_SITE, RemoteAE, site_fault
 
 Seconds = Annotated[float, Meta(gt=0)]
 AETitle = Annotated[str, Meta(max_length=16)]
@@ -190,6 +190,7 @@ class RemoteSettings(Struct, frozen=True, forbid_unknown_fields=True):
     host: Annotated[str, Meta(min_length=1)]
     port: Annotated[int, Meta(ge=1, le=65535)] = 104
     site: Annotated[str, Meta(max_length=64)] = ""
+    sites: tuple[Annotated[str, Meta(max_length=64)], ...] = ()
     query: bool = True
     destination: bool = True
     check_address: bool = True
@@ -200,6 +201,8 @@ class RemoteSettings(Struct, frozen=True, forbid_unknown_fields=True):
         msgspec.structs.force_setattr(self, "ae_title", _ae_title(self.ae_title))
         if not re.fullmatch(r"[^\W_][\w. -]*", self.name):
             raise ValueError("a name is letters, digits, blanks, dots, hyphens and underscores")
+        if fault := next(filter(None, map(site_fault, (self.site, *(set(self.sites) - {EVERY_SITE})))), ""):
+            raise ValueError(f"site, sites: {fault}")
 
     def remote_ae(self) -> RemoteAE:
         """Convert it to the value that the services use."""

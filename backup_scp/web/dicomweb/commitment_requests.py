@@ -51,7 +51,8 @@ async def request_commitment(request: Request, stores: Stores) -> Response:
     ):
         raise Problem(415, f"Send the request as {DICOM_JSON}")
     references = await run_in_threadpool(read_references, await whole_body(request, LIMITS, MOST_BYTES))
-    requester = Requester("", "", request.scope["caller"].address)
+    caller = request.scope["caller"]
+    requester = Requester(str(caller.scope), "", caller.address)
     asked = CommitmentRequest(transaction_uid, references, requester, clock.now())
     try:
         await run_in_threadpool(stores.commitments.enter, asked)
@@ -69,7 +70,7 @@ def check_result(request: Request, stores: Stores) -> Response:
         400, 404, 406
     """
     offer = media_types.require(request, OFFERS)
-    found = stores.commitments.find_request(_transaction(request))
+    found = stores.commitments.find_request(_transaction(request), request.scope["caller"].scope)
     if found is None:
         raise Problem(404, "There is no request with this Transaction UID; results are kept for 30 days")
     if not found.results:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import quote
 
 import jinja2
@@ -14,7 +15,8 @@ from starlette.responses import HTMLResponse, Response
 
 from backup_scp import __version__
 from backup_scp.machine import readable
-from backup_scp.services.permissions import CallerKind, Right, may
+from backup_scp.ports import SiteScope
+from backup_scp.services.permissions import CallerKind, Right
 from backup_scp.web.forwarding import Forwarding
 from backup_scp.web.pages.form_guard import FormGuard
 from backup_scp.web.pages.page_sources import PageSources
@@ -66,6 +68,15 @@ class PageFrame:
         self.feed = StateFeed(sources.state, sources.records, sources.is_ending)
         self.guard = FormGuard()
 
+    def seen_by(self, scope: SiteScope) -> Self:
+        """Return what a handler uses for a caller: it has nothing of other clinics than those of the caller."""
+        if scope.is_all:
+            return self
+        _ = self._environment  # made once, for all
+        seen = copy.copy(self)
+        seen.sources = self.sources.seen_by(scope)
+        return seen
+
     @cached_property
     def _environment(self) -> jinja2.Environment:
         environment = jinja2.Environment(
@@ -97,7 +108,7 @@ class PageFrame:
             menu=_MENU,
             token=self.guard.token,
             is_here=caller is not None and caller.kind is CallerKind.THIS_MACHINE,
-            allowed=lambda right: caller is not None and may(caller.kind, right),
+            allowed=lambda right: caller is not None and caller.may(right),
             **values,
         )
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event
+from typing import Self
 
-from backup_scp.ports import IndexRecords, RemoteAE
+from backup_scp.ports import SEES_ALL, IndexRecords, RemoteAE, SiteScope
 from backup_scp.web.pages.backup_state import BackupState
 from backup_scp.web.stores import Stores
 
@@ -36,6 +37,8 @@ class PageSources:
         Tells the node that a restore was ordered.
     is_ending
         Set when the web process ends: answers that have no end of their own end then.
+    scope
+        The clinics whose images the caller may see.
     """
 
     stores: Stores
@@ -47,3 +50,9 @@ class PageSources:
     receipts: Path = Path()
     order_restore: Callable[[], object] = lambda: None
     is_ending: Event = field(default_factory=Event)
+    scope: SiteScope = SEES_ALL
+
+    def seen_by(self, scope: SiteScope) -> Self:
+        """Return the same without what belongs to other clinics."""
+        remotes = [remote for remote in self.remotes if remote.scope.meets(scope)]
+        return replace(self, stores=self.stores.seen_by(scope), remotes=remotes, scope=scope)

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route as PathRoute
 
+from backup_scp.web.callers import WebCaller
 from backup_scp.web.pages import restore_pages, search_page, state_page, study_page
 from backup_scp.web.pages.page_frame import PageFrame
 from backup_scp.web.pages.page_route import PageRoute
@@ -47,8 +48,10 @@ def _path_route(path: str, pages: dict[str, PageRoute], frame: PageFrame) -> Pat
 
 
 async def _answer(page: PageRoute, request: Request, frame: PageFrame) -> Response:
+    caller: WebCaller = request.scope["caller"]
+    frame = frame.seen_by(caller.scope)
     if page.right is not None:
-        request.scope["caller"].require(page.right)
+        caller.require(page.right)
     if page.method == "POST":
         request.scope["form"] = await frame.guard.read(request)
     if inspect.iscoroutinefunction(page.handler):

@@ -16,6 +16,7 @@ from backup_scp.dicom.attributes import BY_KEYWORD, Level
 from backup_scp.dicom.query.information_model import Condition, Query, UIDList
 from backup_scp.errors import InvalidSelection
 from backup_scp.machine import clock
+from backup_scp.ports import RemoteAE, Selection
 from backup_scp.services import restore_jobs
 from backup_scp.services.permissions import Right
 from backup_scp.services.restore_jobs import RestoreJob
@@ -27,6 +28,7 @@ from backup_scp.web.pages.study_page import uids_of
 from backup_scp.web.pages.study_search import SHOWN
 from backup_scp.web.problems import Problem
 
+_STUDY_UID = BY_KEYWORD["StudyInstanceUID"]
 _NO_STORE = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 _EVERY_S = 2.0
 _SILENT_S = 20.0
@@ -34,7 +36,7 @@ _SILENT_S = 20.0
 
 def restores_page(request: Request, frame: PageFrame) -> Response:
     """List the restores."""
-    return frame.page(request, "restores.html", jobs=restore_jobs.jobs(frame.sources.records))
+    return frame.page(request, "restores.html", jobs=_jobs(frame))
 
 
 def new_page(request: Request, frame: PageFrame) -> Response:
@@ -50,14 +52,16 @@ def order(request: Request, frame: PageFrame) -> Response:
     """Record an order, tell the node, and lead to its page."""
     form: FormData = request.scope["form"]
     uids, to = uids_of(str(uid) for uid in form.getlist("study")), str(form.get("to", ""))
-    known = [remote.name for remote in frame.sources.remotes if remote.destination]
-    if to not in known:
+    sources = frame.sources
+    remote = next((each for each in sources.remotes if each.destination and each.name == to), None)
+    if remote is None:
         raise Problem(400, "Choose a console of the list")
+    _require_allowed(frame, remote, uids)
     try:
-        job = restore_jobs.order(frame.sources.records, frame.sources.node, to, uids, clock.now())
+        job = restore_jobs.order(sources.records, sources.node, to, uids, clock.now(), sources.scope)
     except InvalidSelection as error:
         raise Problem(400, str(error)) from None
-    frame.sources.order_restore()
+    sources.order_restore()
     return RedirectResponse(f"{root_of(request)}/restore/job?place={job.place}", 303, HEADERS)
 
 
@@ -103,9 +107,22 @@ def receipt(request: Request, frame: PageFrame) -> Response:
     return FileResponse(path, filename=path.name, headers=HEADERS | {"Cache-Control": "no-store"})
 
 
+def _jobs(frame: PageFrame) -> list[RestoreJob]:
+    return restore_jobs.jobs(frame.sources.records, frame.sources.scope)
+
+
+def _require_allowed(frame: PageFrame, remote: RemoteAE, uids: Sequence[str]) -> None:
+    """Refuse to send a study, or a part of one, to a console that may not have images of its clinic."""
+    if remote.scope.covers(frame.sources.scope) or not uids:
+        return
+    index, wanted = frame.sources.stores.index, Selection((Condition(_STUDY_UID, UIDList(tuple(uids))),))
+    if index.select(wanted) != index.seen_by(remote.scope).select(wanted):
+        raise Problem(400, f"{remote.name} may not have images of this clinic; sites of its [[remote]] says which")
+
+
 def _job(request: Request, frame: PageFrame) -> RestoreJob:
     place = request.query_params.get("place", "")
-    for job in restore_jobs.jobs(frame.sources.records):
+    for job in _jobs(frame):
         if job.place == place:
             return job
     raise Problem(404, "There is no such restore")
@@ -116,7 +133,7 @@ def _studies(frame: PageFrame, uids: Sequence[str]) -> list[StudyRow]:
     if not uids:
         return []
     wanted: Any = UIDList(tuple(uids))
-    query = Query(Level.STUDY, (Condition(BY_KEYWORD["StudyInstanceUID"], wanted),), SHOWN)
+    query = Query(Level.STUDY, (Condition(_STUDY_UID, wanted),), SHOWN)
     with closing(frame.sources.stores.index.search(query)) as matches:
         return [StudyRow(match) for match in matches]
 

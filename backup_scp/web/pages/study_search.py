@@ -31,7 +31,7 @@ from backup_scp.dicom.query.information_model import (
     WildCard,
 )
 from backup_scp.machine import clock
-from backup_scp.ports import IndexReader, Match
+from backup_scp.ports import Match, StudyReader
 
 PAGE = 50
 """Studies on one page."""
@@ -156,7 +156,7 @@ FIELDS = ("patient_id", "accession", "born", "since", "until", "modality")
 """The further fields of the form."""
 
 
-def found(index: IndexReader, search: StudySearch) -> tuple[list[Match], bool]:
+def found(index: StudyReader, search: StudySearch) -> tuple[list[Match], bool]:
     """Return one page of studies, the newest first, and whether more follow.
 
     Raises

@@ -18,7 +18,7 @@ from backup_scp.dicom.attributes import ATTRIBUTES, BY_TAG, Attribute, Level
 from backup_scp.dicom.query.information_model import STUDY_ROOT, Query, SingleValue, read_query
 from backup_scp.dicom.query.time_zone import InTimeZone, requested_offset
 from backup_scp.dicom.rendering import prepare
-from backup_scp.ports import IndexReader, Match
+from backup_scp.ports import Match, StudyReader
 from backup_scp.services.permissions import Right
 from backup_scp.web import media_types
 from backup_scp.web.dicomweb.qido import result_tables
@@ -109,7 +109,7 @@ def _form(
     return returned, ResultWriter(level, {*STUDY_ROOT.unique_keys(level), *returned}, requested, items)
 
 
-def _answer(search: _Search, index: IndexReader) -> Response:
+def _answer(search: _Search, index: StudyReader) -> Response:
     began = time.monotonic()
     page, remaining = _page(lambda: _matches(index, search.query, search.offset), search.asked)
     headers = _warning(search.base, remaining)
@@ -126,7 +126,7 @@ def _answer(search: _Search, index: IndexReader) -> Response:
     return _response(body, content_type, headers)
 
 
-def _matches(index: IndexReader, query: Query, offset: str) -> Generator[Match, None, None]:
+def _matches(index: StudyReader, query: Query, offset: str) -> Generator[Match, None, None]:
     """Search; with times in the zone that the request names."""
     adjusted = InTimeZone(query, offset) if offset else None
     with closing(index.search(adjusted.query if adjusted else query)) as found:

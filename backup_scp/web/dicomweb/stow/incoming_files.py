@@ -31,12 +31,15 @@ class ImageKeeper:
         The study of the resource; empty for any.
     result
         Gets what became of each image.
+    site
+        The clinic of the caller.
     """
 
-    def __init__(self, ingest: Ingest, address: str, study: str, result: StoreResult) -> None:
+    def __init__(self, ingest: Ingest, address: str, study: str, result: StoreResult, site: str = "") -> None:
         self._ingest = ingest
         self._address = address
         self._study = study
+        self._site = site
         self.result = result
 
     def begin(self, heading: Heading) -> StagedFile:
@@ -54,7 +57,7 @@ class ImageKeeper:
             except BaseException:
                 staged.discard()
                 raise
-            self._ingest.accept(staged, Arrival(clock.now(), STOW, address=self._address))
+            self._ingest.accept(staged, Arrival(clock.now(), STOW, address=self._address, site=self._site))
         except BackupSCPError as error:
             self.result.add_failure(image, error)
         else:

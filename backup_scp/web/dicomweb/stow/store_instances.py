@@ -54,7 +54,8 @@ async def store_instances(request: Request, stores: Stores) -> Response:
         raise Problem(400, "The study of the URL is no UID")
     content_type = _content_type(request)
     result = StoreResult()
-    incoming = _taker(content_type, ImageKeeper(stores.ingest, request.scope["caller"].address, study, result))
+    caller = request.scope["caller"]
+    incoming = _taker(content_type, ImageKeeper(stores.ingest, caller.address, study, result, caller.site))
     reader = MultipartReader(content_type.parameters.get("boundary", ""), incoming)
     try:
         await feed_body(request, LIMITS, reader.feed)

@@ -8,7 +8,7 @@ from contextlib import closing
 from backup_scp.dicom.attributes import ATTRIBUTES, BY_KEYWORD, Level
 from backup_scp.dicom.model_text import ModelText
 from backup_scp.dicom.query.conditions import Condition, Query, SingleValue
-from backup_scp.ports import IndexReader, StoredVersion
+from backup_scp.ports import StoredVersion, StudyReader
 
 _CHARACTER_SET = 0x00080005
 _UTF_8 = "ISO_IR 192"
@@ -24,7 +24,7 @@ _OF_AN_IMAGE = tuple(
 )
 
 
-def indexed_attributes(index: IndexReader, held: StoredVersion, model: ModelText) -> Iterator[str]:
+def indexed_attributes(index: StudyReader, held: StoredVersion, model: ModelText) -> Iterator[str]:
     """Yield the attributes of an instance that the index knows, in the order of their tags."""
     uids = held.study_instance_uid, held.series_instance_uid, held.sop_instance_uid
     conditions = tuple(Condition(BY_KEYWORD[name], SingleValue(uid)) for name, uid in zip(_UIDS, uids, strict=True))
