@@ -60,7 +60,7 @@ def application(
     async def answer_http(request: Request, error: Exception) -> Response:
         return answer(request, error)
 
-    every = [*paths, *(page_routes(frame) if frame is not None else ()), *viewer_paths(answer)]
+    every = [*paths, *(page_routes(frame) if frame is not None else ()), *viewer_paths(answer, stores.index)]
     others = Starlette(routes=every, exception_handlers={HTTPException: answer_http})
     others.router.redirect_slashes = False  # its address would be the Host header's
     return AccessGate(

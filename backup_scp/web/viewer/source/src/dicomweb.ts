@@ -23,32 +23,28 @@ export async function fetchMetadata(study: string): Promise<DataSet[]> {
   return response.json();
 }
 
+const begun = new Map<string, Promise<Frame>>();
+
+/** Begins to fetch a frame that will be asked for; ``path`` is that of its instance below the service. */
+export function fetchAhead(path: string, frame: number): void {
+  const url = `${BASE}/${path}/frames/${frame}`;
+  const fetching = fetchUrl(url);
+  fetching.catch(() => {}); // told when it is asked for
+  begun.set(url, fetching);
+}
+
 /** Returns a frame as it is stored. */
-export async function fetchFrame(instance: string, frame: number): Promise<Frame> {
-  const response = await fetch(`${instance}/frames/${frame}`, {
-    headers: { Accept: 'multipart/related; type="application/octet-stream"; transfer-syntax=*' },
-  });
+export function fetchFrame(instance: string, frame: number): Promise<Frame> {
+  const url = `${instance}/frames/${frame}`;
+  const ahead = begun.get(url);
+  begun.delete(url);
+  return ahead ?? fetchUrl(url);
+}
+
+async function fetchUrl(url: string): Promise<Frame> {
+  const response = await fetch(url, { headers: { Accept: "application/octet-stream; transfer-syntax=*" } });
   if (!response.ok) throw new Error(await reason(response));
-  return onlyPart(new Uint8Array(await response.arrayBuffer()), response.headers.get("Content-Type") ?? "");
-}
-
-/** Returns the only part of a multipart body, without a copy. */
-function onlyPart(body: Uint8Array, contentType: string): Frame {
-  const boundary = /boundary="?([^";]+)"?/.exec(contentType)?.[1] ?? "";
-  const start = find(body, "\r\n\r\n", 0) + 4;
-  const closing = `\r\n--${boundary}--`;
-  const end = find(body, closing, Math.max(start, body.length - closing.length - 64));
-  if (start < 4 || end < 0) throw new Error("The answer of the node has no end");
-  const head = new TextDecoder().decode(body.subarray(0, start));
-  const transferSyntax = /transfer-syntax="?([0-9.]+)"?/.exec(head)?.[1] ?? "1.2.840.10008.1.2.1";
-  return { transferSyntax, content: body.subarray(start, end) };
-}
-
-function find(body: Uint8Array, wanted: string, from: number): number {
-  for (let at = from; at <= body.length - wanted.length; at++) {
-    let length = 0;
-    while (length < wanted.length && body[at + length] === wanted.charCodeAt(length)) length++;
-    if (length === wanted.length) return at;
-  }
-  return -1;
+  const transferSyntax = /transfer-syntax="?([0-9.]+)"?/.exec(response.headers.get("Content-Type") ?? "")?.[1];
+  if (!transferSyntax) throw new Error("The node does not say how the frame is encoded");
+  return { transferSyntax, content: new Uint8Array(await response.arrayBuffer()) };
 }

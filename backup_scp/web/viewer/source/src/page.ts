@@ -43,6 +43,7 @@ export class Page {
     this.#status.textContent = STRINGS.notForDiagnosis;
     this.#grid.setAttribute("aria-label", STRINGS.images);
     this.#list.setAttribute("aria-label", STRINGS.series);
+    this.#grid.append(...root.querySelectorAll(".pane")); // the small picture that is in the page
     root.replaceChildren(this.#toolbar(), this.#list, this.#grid, this.#status, this.#helpDialog());
     setCodecs(async () => (await this.#start()).decode);
     document.addEventListener("keydown", (event) => this.#pressed(event));
@@ -55,12 +56,14 @@ export class Page {
     const withImages = this.#studies.filter((study) => study.series.length);
     document.title = [withImages[0]?.patient, STRINGS.title].filter(Boolean).join(" – ");
     if (!withImages.length) {
+      this.#grid.replaceChildren();
       this.#tell(STRINGS.noImages);
       this.#listSeries();
       return;
     }
     this.#grid.dataset.panes = String(withImages.length);
     const firsts = withImages.map((study) => this.#first(study.series[0].sources[0]));
+    this.#grid.replaceChildren(...firsts.map(({ place }) => place));
     await Promise.allSettled(firsts.map(({ isShown }) => isShown));
     await this.#start();
     this.#use("window");
@@ -73,12 +76,11 @@ export class Page {
   }
 
   /** Shows an image before the rest of the program is there. */
-  #first(source: Source): { preview: HTMLElement; isShown: Promise<void> } {
+  #first(source: Source): { place: HTMLElement; preview: HTMLElement; isShown: Promise<void> } {
     const preview = previewOf(source);
     const place = element("section", "pane");
     place.append(preview);
-    this.#grid.append(place);
-    return { preview, isShown: showFirst(preview, source) };
+    return { place, preview, isShown: Promise.resolve().then(() => showFirst(preview, source)) };
   }
 
   /** Loads cornerstone, once. */

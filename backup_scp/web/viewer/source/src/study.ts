@@ -53,7 +53,7 @@ export async function readStudy(uid: string): Promise<Study> {
   };
   const bySeries = Map.groupBy(instances, (each) => text(each, "0020000E"));
   for (const [seriesUid, own] of bySeries) addSeries(study, seriesUid, own);
-  study.series.sort((one, other) => Number(one.number) - Number(other.number) || one.uid.localeCompare(other.uid));
+  study.series.sort((one, other) => place(one.number) - place(other.number) || one.uid.localeCompare(other.uid));
   return study;
 }
 
@@ -66,7 +66,8 @@ function addSeries(study: Study, uid: string, instances: DataSet[]): void {
     }
   }
   if (!images.length) return;
-  images.sort((one, other) => order(one) - order(other));
+  const order = (one: DataSet) => place(text(one, "00200013"));
+  images.sort((one, other) => order(one) - order(other) || text(one, "00080018").localeCompare(text(other, "00080018")));
   const sources = images.flatMap((dataSet) => {
     const frames = Math.max(1, number(dataSet, "00280008") ?? 1);
     return Array.from({ length: frames }, (_, at) => ({ dataSet, url: urlOf(dataSet), frame: at + 1, frames, study }));
@@ -85,8 +86,9 @@ export function pixelTag(dataSet: DataSet): string | undefined {
   return PIXELS.find((tag) => tag in dataSet);
 }
 
-function order(dataSet: DataSet): number {
-  return number(dataSet, "00200013") ?? 0;
+/** Puts what has no number last, as the node does, which has named the first image in the page. */
+function place(number: string): number {
+  return /^\d+$/.test(number) ? Number(number) : Infinity;
 }
 
 function date(value: string): string {
