@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from typing import Any
 
 import pytest
 from starlette.applications import Starlette
@@ -42,7 +43,8 @@ class NoIndex:
 
 
 def client_of(folder, address="127.0.0.1", index=None):
-    routes = viewer_paths(lambda _, error: response_of(problem_of(error)), index or NoIndex(), folder)
+    asked: Any = index or NoIndex()
+    routes = viewer_paths(lambda _, error: response_of(problem_of(error)), asked, folder)
     app = AccessGate(Starlette(routes=routes), WebAccess(WebOptions()), lambda _, problem: response_of(problem))
     return TestClient(app, base_url=HOST, client=(address, 50000), follow_redirects=False)
 

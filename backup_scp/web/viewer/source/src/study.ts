@@ -2,6 +2,7 @@
 
 import { type DataSet, items, number, numbers, text } from "./dicom_json";
 import { fetchMetadata, instanceUrl } from "./dicomweb";
+import { KEY_OBJECTS } from "./key_objects";
 
 /** One frame of an image. */
 export interface Source {
@@ -30,6 +31,8 @@ export interface Study {
   series: Series[];
   /** Grayscale Softcopy Presentation States, and where they are. */
   presentations: DataSet[];
+  /** Key Object Selection Documents. */
+  keyObjects: DataSet[];
   /** Instances that are no image: their SOP Class and where they are. */
   others: { title: string; url: string }[];
 }
@@ -49,6 +52,7 @@ export async function readStudy(uid: string): Promise<Study> {
     description: text(first, "00081030"),
     series: [],
     presentations: instances.filter((each) => text(each, "00080016") === GSPS),
+    keyObjects: instances.filter((each) => text(each, "00080016") === KEY_OBJECTS),
     others: [],
   };
   const bySeries = Map.groupBy(instances, (each) => text(each, "0020000E"));
@@ -61,7 +65,7 @@ function addSeries(study: Study, uid: string, instances: DataSet[]): void {
   const urlOf = (each: DataSet) => instanceUrl(study.uid, uid, text(each, "00080018"));
   const images = instances.filter((each) => pixelTag(each) !== undefined);
   for (const each of instances) {
-    if (!images.includes(each) && text(each, "00080016") !== GSPS) {
+    if (!images.includes(each) && ![GSPS, KEY_OBJECTS].includes(text(each, "00080016"))) {
       study.others.push({ title: text(each, "00420010") || text(each, "0008103E") || text(each, "00080060"), url: urlOf(each) });
     }
   }
