@@ -60,6 +60,7 @@ def test_a_print_is_the_image_on_one_page_with_the_patient_below(node):
     assert "Not for diagnosis" in words
     assert "Contrast" not in words
     (picture,) = sheet.images
+    assert picture.image is not None
     printed = np.asarray(picture.image.convert("L")).astype(int)
     assert np.abs(printed - expected(ds)).max() <= 1
     sizes = []
