@@ -9,6 +9,7 @@
     │   ├── InvalidIdentifier           a query or retrieve Identifier that PS3.4 does not allow
     │   ├── InvalidActionInformation    a Storage Commitment request that PS3.4 does not allow
     │   ├── InvalidSettings             a setting that cannot work
+    │   │   └── SettingsChanged           the settings file is no more what was shown
     │   ├── InvalidSelection            a command that selects nothing, or contradicts itself
     │   ├── NoArchive                   there is no archive where the settings look for it
     │   ├── NotOwner                    the archive belongs to another user of this system
@@ -73,6 +74,10 @@ class InvalidActionInformation(Invalid):
 
 class InvalidSettings(Invalid):
     """A setting that cannot work."""
+
+
+class SettingsChanged(InvalidSettings):
+    """The settings file is no more what was shown to the person who changes it."""
 
 
 class InvalidSelection(Invalid):

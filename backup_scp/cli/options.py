@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from backup_scp.node.settings import Settings
 
 _CONFIG_HELP = (
-    "Settings file (TOML). Without it: /etc/backup-scp/backup-scp.toml if that exists, else the defaults. "
+    "Settings file (TOML). Without it: /etc/backup-scp/backup-scp.toml if that exists, else backup-scp.toml in the "
+    "data folder, else the defaults. "
     "conf/backup-scp.toml explains every setting."
 )
 

@@ -19,8 +19,9 @@ from backup_scp.errors import (
     OtherKey,
 )
 from backup_scp.machine import clock
-from backup_scp.machine.folders import fsync, fsync_folder, make_folders
+from backup_scp.machine.folders import fsync_folder, make_folders
 from backup_scp.machine.process_lock import Lock
+from backup_scp.machine.whole_file import write_new
 from backup_scp.node.opening import index_path, open_archive, open_index
 from backup_scp.node.recovering import KEY_FILE, NOTE_FILE, RecoverySource
 from backup_scp.node.recovery_receipt import source_of_receipt
@@ -175,16 +176,7 @@ def write_settings(path: Path, text: str) -> None:
     InvalidSettings
     """
     try:
-        make_folders(path.parent, 0o700)
-        part = path.with_name(f"{path.name}.part")
-        part.unlink(missing_ok=True)
-        part.touch(0o600)  # it names the clinic's computers
-        with part.open("wb") as stream:
-            stream.write(text.encode())
-            stream.flush()
-            fsync(stream.fileno())
-        part.rename(path)
-        fsync_folder(path.parent)
+        write_new(path, text.encode())  # private: it names the clinic's computers
     except OSError as error:
         raise InvalidSettings(f"{path} cannot be written ({error.strerror})") from None
 

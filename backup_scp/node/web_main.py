@@ -24,6 +24,7 @@ from backup_scp.node.opening import OpenStores
 from backup_scp.node.recovering import ReadingCopies
 from backup_scp.node.restore_runner import node_name, receipts_folder
 from backup_scp.node.settings import Settings
+from backup_scp.node.settings_editor import SettingsEditor
 from backup_scp.node.web_messages import Start, Told
 from backup_scp.ports import EVERY_SITE, site_fault
 from backup_scp.services.ingest import Ingest
@@ -114,6 +115,7 @@ def _serve(start: Start, messages: _ToTheNode) -> None:
             node_name(settings),
             receipts_folder(settings),
             lambda: messages.tell(Told("restore")),
+            SettingsEditor(settings),
         )
         ahead = ThumbnailsAhead(stores)
         ahead.start()

@@ -92,6 +92,15 @@ from backup_scp.ports.pulling import (
 )
 from backup_scp.ports.recovery import ListedImage, StandAloneCopy
 from backup_scp.ports.rejections import Rejection, RejectionRecorder, ServiceKind
+from backup_scp.ports.settings_file import (
+    SettingsChange,
+    SettingsEntry,
+    SettingsFile,
+    SettingsKind,
+    SettingsPreview,
+    SettingsView,
+    SettingValue,
+)
 from backup_scp.ports.sites import EVERY_SITE, SEES_ALL, SEES_NOTHING, SiteScope, site_fault
 from backup_scp.ports.versions import (
     AddResult,
@@ -195,6 +204,13 @@ __all__ = [
     "ServiceKind",
     "Session",
     "SessionRecords",
+    "SettingValue",
+    "SettingsChange",
+    "SettingsEntry",
+    "SettingsFile",
+    "SettingsKind",
+    "SettingsPreview",
+    "SettingsView",
     "SiteScope",
     "Snapshot",
     "Span",

@@ -15,6 +15,7 @@ EXPECTED = {
     errors.InvalidIdentifier: 0xA900,
     errors.InvalidActionInformation: 0x0115,
     errors.InvalidSettings: 0xA900,
+    errors.SettingsChanged: 0xA900,
     errors.InvalidSelection: 0xA900,
     errors.NotDICOM: 0xA900,
     errors.NoArchive: 0xA900,

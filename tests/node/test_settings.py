@@ -65,7 +65,7 @@ class TestConfFile:
         assert documented == defaults
 
     def test_it_can_be_used_as_it_is(self):
-        assert load(CONF, {}) == load(None, {})
+        assert msgspec.structs.replace(load(CONF, {}), file=None) == load(None, {})
 
     def test_it_can_be_used_with_everything_uncommented(self, tmp_path):
         text = "\n".join(re.sub(r"^#(?=\[\[|\w+ = )", "", line) for line in CONF.read_text("utf-8").splitlines())
@@ -246,7 +246,7 @@ REFUSED = [
     ("[node]\nae_title = '12345678901234567'", "at most 16 characters"),
     ("[node]\nidle_timeout_s = 0", "a number above 0"),
     ("[node]\nhost = ''", "expected some text"),
-    ("[log]\nlevel = 'LOUD'", "[log] level: expected DEBUG, INFO, WARNING or ERROR"),
+    ("[log]\nlevel = 'LOUD'", '[log] level: expected "DEBUG", "INFO", "WARNING" or "ERROR"'),
     ("[remote]\nname = 'x'", "[[remote]] in double brackets"),
     ("[[remote]]\nname = 'x'\nae_title = 'X'", "[[remote]] number 1: host is missing"),
     ("[[remote]]\nname = 'x'\nae_title = 'X'\nhost = 'h'\nprot = 1", "[[remote]] number 1: there is no setting prot"),
@@ -364,3 +364,34 @@ class TestRemotes:
         settings = read("[node]\nae_title = ' A B '\n[[remote]]\nname='x'\nae_title='X '\nhost='h'")
         assert settings.node.ae_title == "A B"
         assert settings.find_remote("X") is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('[log]\nlevel = "LOUD"', '[log] level: expected "DEBUG", "INFO", "WARNING" or "ERROR"'),
+        (
+            '[[copy]]\nname = "a"\nurl = "file:///x"\noff_site = "maybe"',
+            'number 1, off_site: expected "", "yes" or "no"',
+        ),
+        ('[[remote]]\nname = "a"\nae_title = "A"\nhost = "h"\ntls = "x"', 'tls: expected true, false or "required"'),
+    ],
+)
+def test_a_value_that_is_none_of_the_few_is_told_with_those(read, text, words):
+    with pytest.raises(InvalidSettings, match=re.escape(words)):
+        read(text)
+
+
+def test_the_same_in_the_environment(read):
+    with pytest.raises(InvalidSettings, match='BACKUP_SCP_LOG__LEVEL: expected "DEBUG", "INFO"'):
+        read(BACKUP_SCP_LOG__LEVEL="LOUD")
+
+
+def test_the_file_in_the_data_folder_is_read_where_the_system_has_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(reading, "SYSTEM_FILE", tmp_path / "system" / "backup-scp.toml")
+    environment = {"BACKUP_SCP_HOME": str(tmp_path)}
+    assert find_file(None, environment) is None
+    (tmp_path / "backup-scp.toml").touch()
+    assert find_file(None, environment) == tmp_path / "backup-scp.toml"
+    monkeypatch.setattr(reading, "SYSTEM_FILE", tmp_path / "backup-scp.toml")
+    assert find_file(None, {}) == tmp_path / "backup-scp.toml"

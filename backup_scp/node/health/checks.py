@@ -43,7 +43,7 @@ def checks(settings: Settings) -> Iterator[Finding]:
     else:
         yield from _storage(settings, state)
     for remote in settings.remotes:
-        yield _remote(settings, remote)
+        yield check_remote(settings, remote)
 
 
 def _ok(what: str, sentence: str) -> Finding:
@@ -211,7 +211,7 @@ def _commitments(index: Index) -> Iterator[Finding]:
 # -- other Application Entities ----------------------------------------------------------------------------------------
 
 
-def _remote(settings: Settings, remote: RemoteAE) -> Finding:
+def check_remote(settings: Settings, remote: RemoteAE) -> Finding:
     """Look up the name, connect, C-ECHO; report the first step that fails."""
     what = f"remote {remote.name}"
     try:

@@ -7,7 +7,7 @@ in the working folder.  A variable with our prefix that is no setting is an erro
 it.
 """
 
-from backup_scp.node.settings.reading import DEFAULT_HOME, SYSTEM_FILE, find_file, load
+from backup_scp.node.settings.reading import DEFAULT_HOME, SYSTEM_FILE, file_in_home, find_file, load, load_text
 from backup_scp.node.settings.sections import CopySettings, NodeSettings, RemoteSettings, Sections
 from backup_scp.node.settings.values import Settings, first_line
 
@@ -19,7 +19,9 @@ __all__ = [
     "RemoteSettings",
     "Sections",
     "Settings",
+    "file_in_home",
     "find_file",
     "first_line",
     "load",
+    "load_text",
 ]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 
@@ -25,14 +26,15 @@ from backup_scp.node.settings.sections import Sections
 from backup_scp.node.settings.values import Settings, require_path, require_usable
 
 DEFAULT_HOME = "backup-scp-data"
+_HOMES = (HOME, f"{PREFIX}NODE__HOME")
 SYSTEM_FILE = Path("/etc/backup-scp/backup-scp.toml")
 """The settings file when none is named, so that a command finds the service's archive from any working folder."""
 
 
 def find_file(named: Path | None, environment: Mapping[str, str] = os.environ) -> Path | None:
-    """Return the settings file: the named one, else BACKUP_SCP_CONFIG, else the system's if it exists.
+    """Return the settings file: the named one, else BACKUP_SCP_CONFIG, else the system's, else that in the data folder.
 
-    An empty BACKUP_SCP_CONFIG means no file at all.
+    The last two count if they exist.  An empty BACKUP_SCP_CONFIG means no file at all.
     """
     if named is not None:
         return named
@@ -40,9 +42,20 @@ def find_file(named: Path | None, environment: Mapping[str, str] = os.environ) -
     if variable is not None:
         return Path(variable) if variable else None
     try:
-        return SYSTEM_FILE if SYSTEM_FILE.is_file() else None
+        if SYSTEM_FILE.is_file():
+            return SYSTEM_FILE
     except PermissionError:
         return SYSTEM_FILE  # reading it reports the error
+    file = file_in_home(environment)
+    with suppress(PermissionError):  # the data folder of another user: the code that needs it reports this
+        return file if file.is_file() else None
+    return None
+
+
+def file_in_home(environment: Mapping[str, str]) -> Path:
+    """Return the settings file in the folder of all data, which the environment or the default names."""
+    named = (environment.get(variable) for variable in _HOMES)
+    return Path(next(filter(None, named), DEFAULT_HOME)).expanduser().absolute() / SYSTEM_FILE.name
 
 
 def load(file: Path | None = None, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -53,12 +66,24 @@ def load(file: Path | None = None, environment: Mapping[str, str] = os.environ) 
     InvalidSettings
         The text has the place, the error, and what to do.
     """
-    raw = _read_toml(file) if file else {}
+    return load_text(_read_text(file) if file else "", file, environment)
+
+
+def load_text(text: str, file: Path | None, environment: Mapping[str, str] = os.environ) -> Settings:
+    """Read the settings as ``load`` does when this is the text of the file.
+
+    Raises
+    ------
+    InvalidSettings
+        The text has the place, the error, and what to do.
+    """
+    raw = _parse(text, file)
     _check(raw, f"{file}: ")
     _override(raw, environment)
     sections = _check(raw, "Environment: ")
     home, home_source = _home(file, sections, environment)
-    settings = Settings(home=home, home_source=home_source, **msgspec.structs.asdict(sections))
+    place = file.absolute() if file else None
+    settings = Settings(home=home, home_source=home_source, file=place, **msgspec.structs.asdict(sections))
     require_usable(settings)
     return settings
 
@@ -83,7 +108,7 @@ def _home(file: Path | None, sections: Sections, environment: Mapping[str, str])
 
     A relative path in the file is relative to the file's folder, so it does not depend on the working folder.
     """
-    for variable in (HOME, f"{PREFIX}NODE__HOME"):
+    for variable in _HOMES:
         if folder := environment.get(variable):
             return Path(folder).expanduser().absolute(), variable
     if sections.node.home and file is not None:
@@ -124,11 +149,9 @@ def _convert(raw: dict[str, Any], source: str) -> Sections:
         raise InvalidSettings(source + _sentence(str(error))) from error
 
 
-def _read_toml(file: Path) -> dict[str, Any]:
-    import tomllib
-
+def _read_text(file: Path) -> str:
     try:
-        return tomllib.loads(file.read_text("utf-8-sig"))  # editors on Windows write a byte order mark
+        return file.read_text("utf-8")
     except PermissionError:
         raise InvalidSettings(_closed(file)) from None
     except OSError as error:
@@ -136,6 +159,13 @@ def _read_toml(file: Path) -> dict[str, Any]:
         raise InvalidSettings(f"The settings file {file} cannot be read ({reason}): check --config") from error
     except UnicodeDecodeError as error:
         raise InvalidSettings(f"The settings file {file} is not UTF-8 text: save it as UTF-8") from error
+
+
+def _parse(text: str, file: Path | None) -> dict[str, Any]:
+    import tomllib
+
+    try:
+        return tomllib.loads(text.removeprefix("\ufeff"))  # editors on Windows write a byte order mark
     except tomllib.TOMLDecodeError as error:
         hint = "text stands in quotes, a Windows path in 'single quotes'"
         raise InvalidSettings(f"The settings file {file} is not TOML ({error}): {hint}") from error
@@ -170,7 +200,7 @@ def _scalar(variable: str, section: str, key: str, text: str) -> Any:
         given = msgspec.json.decode(text) if wanted[key] == tuple[str, ...] else text
         return msgspec.convert(given, wanted[key], strict=False)
     except msgspec.DecodeError as error:
-        raise InvalidSettings(f"{variable}: {_sentence(str(error))}") from error
+        raise InvalidSettings(f"{variable}: {_sentence(str(error), f'{section}.{key}')}") from error
 
 
 _EXAMPLES = {
@@ -191,7 +221,6 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _PLACE = re.compile(r" - at `\$\.?(?P<place>[^`]*)`$")
 _WORDS = (
     (r"Object missing required field `(.+)`", r"\1 is missing"),
-    (r"Invalid enum value .*", "expected DEBUG, INFO, WARNING or ERROR"),  # the only enum is [log] level
     (r", got `.*", ""),
     (r"`str` of length <= (\d+)", r"at most \1 characters"),
     (r"`str` of length >= 1", "some text"),
@@ -208,10 +237,18 @@ _WORDS = (
 )
 
 
-def _sentence(message: str) -> str:
-    """Turn msgspec's message into a plain sentence: the place first, no names of Python types."""
+def _sentence(message: str, setting: str = "") -> str:
+    """Turn msgspec's message into a plain sentence: the place first, no names of Python types.
+
+    Parameters
+    ----------
+    setting
+        Section and key, where the message names no place.
+    """
     found = _PLACE.search(message)
     what = _PLACE.sub("", message)
+    if what.startswith("Invalid enum value"):
+        what = f"expected {_choices(found['place'] if found else setting)}"
     for pattern, words in _WORDS:
         what = re.sub(pattern, words, what)
     what = what[:1].lower() + what[1:]
@@ -219,6 +256,26 @@ def _sentence(message: str) -> str:
         what += f": write [[{found['place']}]] in double brackets"
     place = _plain_place(found["place"]) if found else ""
     return f"{place + ': ' if place else ''}{what}; {EXPLAINED}"
+
+
+def _choices(place: str) -> str:
+    """Return the values that a setting can have, in words; the place is as msgspec writes it."""
+    section, key = re.split(r"\W", place, maxsplit=1)[0], place.rpartition(".")[2]
+    kind = next(field.type for field in msgspec.structs.fields(Sections) if field.name == section)
+    kind = next((part for part in get_args(kind) if part is not ...), kind)  # of a list
+    of_key = next(field.type for field in msgspec.structs.fields(kind) if field.name == key)
+    options = list(_options(of_key))
+    return " or ".join(filter(None, [", ".join(options[:-1]), options[-1]]))
+
+
+def _options(kind: Any) -> Iterator[str]:
+    if get_origin(kind) is Literal:
+        yield from (f'"{value}"' for value in get_args(kind))
+    elif kind is bool:
+        yield "true, false"
+    else:
+        for part in get_args(kind):
+            yield from _options(part)
 
 
 def _plain_place(place: str) -> str:

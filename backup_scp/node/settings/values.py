@@ -22,10 +22,13 @@ class Settings(Sections, frozen=True, kw_only=True):
         The folder of all data, absolute.
     home_source
         The variable or the place in a file that names it; empty for the default.
+    file
+        The settings file, absolute; None without one.
     """
 
     home: Path
     home_source: str = ""
+    file: Path | None = None
 
     @property
     def remotes(self) -> tuple[RemoteAE, ...]:

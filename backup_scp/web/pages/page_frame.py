@@ -30,6 +30,7 @@ _MENU = (
     ("/", "page.state", Right.STATE),
     ("/studies", "page.search", Right.FIND),
     ("/restore", "page.restore", Right.RESTORE),
+    ("/settings", "page.settings", Right.SETTINGS),
 )
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; "

@@ -8,7 +8,7 @@ from pathlib import Path
 from threading import Event
 from typing import Self
 
-from backup_scp.ports import SEES_ALL, IndexRecords, RemoteAE, SiteScope
+from backup_scp.ports import SEES_ALL, IndexRecords, RemoteAE, SettingsFile, SiteScope
 from backup_scp.web.pages.backup_state import BackupState
 from backup_scp.web.stores import Stores
 
@@ -35,6 +35,8 @@ class PageSources:
         The folder of the receipts of restores.
     order_restore
         Tells the node that a restore was ordered.
+    settings
+        The settings file; None where no page shows it.
     is_ending
         Set when the web process ends: answers that have no end of their own end then.
     scope
@@ -49,6 +51,7 @@ class PageSources:
     node: str = ""
     receipts: Path = Path()
     order_restore: Callable[[], object] = lambda: None
+    settings: SettingsFile | None = None
     is_ending: Event = field(default_factory=Event)
     scope: SiteScope = SEES_ALL
 

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route as PathRoute
 
 from backup_scp.web.callers import WebCaller
-from backup_scp.web.pages import restore_pages, search_page, state_page, study_page
+from backup_scp.web.pages import restore_pages, search_page, settings_pages, state_page, study_page
 from backup_scp.web.pages.page_frame import PageFrame
 from backup_scp.web.pages.page_route import PageRoute
 from backup_scp.web.pages.static_files import static_file
@@ -23,6 +23,7 @@ PAGES: tuple[PageRoute, ...] = (
     *search_page.PAGES,
     *restore_pages.PAGES,
     *study_page.PAGES,
+    *settings_pages.PAGES,
     PageRoute("/static/{name}", "GET", None, static_file),
 )
 

@@ -7,8 +7,11 @@ from collections.abc import Callable
 import pytest
 from starlette.testclient import TestClient
 
-from backup_scp.node.settings import load
+from backup_scp.node.attempts import Attempt, answered
+from backup_scp.node.settings import Settings, load
+from backup_scp.node.settings_editor import SettingsEditor
 from backup_scp.node.web_main import backup_state
+from backup_scp.ports import PlaceAnswer
 from backup_scp.web.app import application
 from backup_scp.web.options import WebOptions
 from backup_scp.web.pages.backup_state import BackupState
@@ -34,12 +37,16 @@ def orders() -> list[int]:
 
 @pytest.fixture
 def make_pages(stored, settings, orders, tmp_path) -> Callable[..., TestClient]:
-    """Return ``make_pages(options, address, found)``: a browser, as far as a client without a network is one."""
+    """Return ``make_pages(options, address, found, ...)``: a browser, as far as a client without a network is one."""
 
     def make(
         options: WebOptions | None = None,
         address: str = "127.0.0.1",
         found: Callable[[], BackupState] = lambda: backup_state(settings, stored),
+        *,
+        running: Settings | None = None,
+        environment: dict[str, str] | None = None,
+        attempted: Callable[[Attempt], list[PlaceAnswer]] = answered,
     ) -> TestClient:
         sources = PageSources(
             stores_of(stored),
@@ -50,6 +57,7 @@ def make_pages(stored, settings, orders, tmp_path) -> Callable[..., TestClient]:
             "this node",
             tmp_path / "receipts",
             lambda: orders.append(1),
+            SettingsEditor(running or settings, environment or {}, attempted),
         )
         app = application(sources.stores, options or WebOptions(), pages=sources)
         return TestClient(app, base_url=HOST, client=(address, 50000), follow_redirects=False)

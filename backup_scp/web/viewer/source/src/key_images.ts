@@ -1,7 +1,6 @@
-// The images that somebody has marked: a list that this browser keeps, by UIDs alone, until it is stored.
+// Key images: a list that this browser keeps, by UIDs alone.
 
-import type { KeyImage } from "./key_objects";
-import type { Source, Study } from "./study";
+import type { Series, Source, Study } from "./study";
 
 const PLACE = "backup-scp key images";
 
@@ -14,23 +13,13 @@ export class KeyImages {
 
   toggle(source: Source): void {
     if (!this.#marked.delete(nameOf(source))) this.#marked.add(nameOf(source));
-    this.#keep();
+    localStorage.setItem(PLACE, JSON.stringify([...this.#marked]));
   }
 
-  /** Takes the marks off. */
-  remove(images: KeyImage[]): void {
-    for (const { source } of images) this.#marked.delete(nameOf(source));
-    this.#keep();
-  }
-
-  of(study: Study): KeyImage[] {
+  of(study: Study): { source: Source; series: Series; index: number }[] {
     return study.series.flatMap((series) =>
       series.sources.flatMap((source, index) => (this.has(source) ? [{ source, series, index }] : [])),
     );
-  }
-
-  #keep(): void {
-    localStorage.setItem(PLACE, JSON.stringify([...this.#marked]));
   }
 }
 

@@ -1,6 +1,5 @@
 // The page's start: what the node must send is asked for first.
 
-import { fetchAhead } from "./dicomweb";
 import { Page } from "./page";
 import { STRINGS } from "./strings";
 import { readStudy } from "./study";
@@ -15,8 +14,6 @@ const uids = new URLSearchParams(location.search)
 
 const root = document.getElementById("viewer")!;
 document.title = STRINGS.title;
-const first = root.querySelector<HTMLImageElement>("[data-instance]");
-if (first) fetchAhead(first.dataset.instance!, 1); // the node has named the first image in the page
 if (uids.length) {
   const studies = uids.map(readStudy);
   try {
@@ -25,7 +22,7 @@ if (uids.length) {
     root.replaceChildren(message(STRINGS.failed(error instanceof Error ? error.message : String(error))));
   }
 } else {
-  root.replaceChildren(message(STRINGS.noStudy));
+  root.append(message(STRINGS.noStudy));
 }
 
 function message(words: string): HTMLElement {
