@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import io
 import logging
-import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, suppress
 from typing import BinaryIO, NamedTuple, Self, cast
@@ -18,6 +17,7 @@ from xxhash import xxh3_128_digest
 
 from backup_scp.errors import Damaged, DigestMismatch, IndexUnavailable
 from backup_scp.machine import clock
+from backup_scp.machine.buffers import Buffers, Memory, Room
 from backup_scp.machine.digests import digest_like
 from backup_scp.machine.recent import Recent
 from backup_scp.ports import ArchivedFile, ReadableArchive, StoredVersion, StudyReader, VerificationResult
@@ -27,13 +27,15 @@ log = logging.getLogger(__name__)
 
 BLOCK_BYTES = 1 << 16
 PART_BYTES = 1 << 20
-"""The longest part that is read at once."""
+"""The longest part that is read at once: each step costs, and threads wait for one another at each."""
 
 _KEPT_BYTES = 1 << 20  # the longest piece that is kept in case that the next bytes are asked for
-_VIEW_BYTES = 1 << 18  # that ``VerifiedFile.parts`` yields: they are compared and sent while a core's cache has them
+_VIEW_BYTES = 1 << 18  # that are read at once where many callers have the long buffers, and at first
 
 _IN_MEMORY_BYTES = 8 << 20  # a shorter Data Set is kept in memory once it was compared, and not read again
 _ALL_IN_MEMORY_BYTES = 32 << 20  # of all that are kept so at a time
+_FIRST_BLOCKS = 2  # of a first part: it is sent soon, and joined with what stands before it
+_LONG_BUFFERS = 8  # of a part each: callers that read slowly take little memory, however many they are
 _NOTED_BYTES = 16 << 20  # of the digests of blocks, and of headers
 _DIGEST_BYTES = 16
 _HEADER_BYTES = 2048  # of what else is noted of a file
@@ -69,7 +71,8 @@ class VerifiedFiles:
         self._archive = archive
         self.others = others_of(archive, index)
         self._record = record
-        self._memory = _Memory(_ALL_IN_MEMORY_BYTES)
+        self._memory = Memory(_ALL_IN_MEMORY_BYTES, _IN_MEMORY_BYTES)
+        self.buffers = Buffers(PART_BYTES, _LONG_BUFFERS, _VIEW_BYTES)
         self._noted: Recent[_Noted] = Recent(_NOTED_BYTES, lambda noted: len(noted.blocks) + _HEADER_BYTES)
 
     def seen_by(self, index: StudyReader) -> Self:
@@ -138,39 +141,6 @@ class VerifiedFiles:
         return self._archive.read(held.location)
 
 
-class _Memory:
-    """Gives memory for whole Data Sets, up to a limit; threads share it."""
-
-    def __init__(self, limit: int) -> None:
-        self._left = limit
-        self._lock = threading.Lock()
-
-    def take(self, size: int) -> _Kept:
-        """Return room for so many bytes; without content when there is none left, or they are too many."""
-        with self._lock:
-            if size > min(self._left, _IN_MEMORY_BYTES):
-                return _Kept(self, None)
-            self._left -= size
-        return _Kept(self, bytearray(size))
-
-    def give_back(self, size: int) -> None:
-        with self._lock:
-            self._left += size
-
-
-class _Kept:
-    """Memory for one Data Set, if any."""
-
-    def __init__(self, memory: _Memory, content: bytearray | None) -> None:
-        self._memory = memory
-        self.content = content
-
-    def give_back(self) -> None:
-        content, self.content = self.content, None
-        if content is not None:
-            self._memory.give_back(len(content))
-
-
 def _compared(file: ArchivedFile, held: StoredVersion, content: bytearray | None) -> bytes:
     """Read a whole Data Set and compare it; return the digests of its blocks, and fill its memory, if any.
 
@@ -216,7 +186,7 @@ class VerifiedFile(AbstractContextManager["VerifiedFile"]):
         held: StoredVersion,
         file: ArchivedFile,
         blocks: bytes,
-        room: _Kept | None = None,
+        room: Room | None = None,
     ) -> None:
         self.held = held
         self.size_bytes = file.size_bytes
@@ -226,6 +196,7 @@ class VerifiedFile(AbstractContextManager["VerifiedFile"]):
         self._blocks = blocks
         self._room = room
         self._stream: BinaryIO | None = None
+        self._stream_at = -1
         self._window: tuple[int, bytes] = (0, b"")
 
     def __enter__(self) -> Self:
@@ -242,7 +213,7 @@ class VerifiedFile(AbstractContextManager["VerifiedFile"]):
         self._close_stream()
 
     def _close_stream(self) -> None:
-        stream, self._stream = self._stream, None
+        stream, self._stream, self._stream_at = self._stream, None, -1
         if stream is not None:
             stream.close()
 
@@ -283,24 +254,25 @@ class VerifiedFile(AbstractContextManager["VerifiedFile"]):
         return read[position - start : end - start]
 
     def parts(self, position: int = 0, length: int | None = None) -> Iterator[memoryview]:
-        """Yield compared bytes in parts of up to 256 KiB; raises as ``read_at`` does.
+        """Yield compared bytes in parts of up to 1 MiB, the first one short; raises as ``read_at`` does.
 
-        Each part is valid only until the next one is requested, which is read into the same memory.
+        Each part is valid only until the next one is requested, which is read into the same memory, or the end.
         """
         end = self.size_bytes if length is None else min(self.size_bytes, position + length)
         if (content := self._content) is not None:
             for start in range(position, end, PART_BYTES):
                 yield memoryview(content)[start : min(end, start + PART_BYTES)]
             return
-        buffer = memoryview(bytearray(min(_VIEW_BYTES, max(0, end - position) + 2 * BLOCK_BYTES)))
-        most = len(buffer) // BLOCK_BYTES * BLOCK_BYTES
-        while position < end:
-            start = position // BLOCK_BYTES * BLOCK_BYTES
-            until = min(start + most, end)
-            whole = buffer[: min(_up_to_block(until), self.size_bytes) - start]
-            self._fill(start, whole)
-            yield whole[position - start : until - start]
-            position = until
+        with self._files.buffers.lent(max(0, end - position) + 2 * BLOCK_BYTES) as buffer:
+            most = _FIRST_BLOCKS * BLOCK_BYTES
+            while position < end:
+                start = position // BLOCK_BYTES * BLOCK_BYTES
+                until = min(start + most, end)
+                whole = buffer[: min(_up_to_block(until), self.size_bytes) - start]
+                self._fill(start, whole)
+                yield whole[position - start : until - start]
+                position = until
+                most = len(buffer) // BLOCK_BYTES * BLOCK_BYTES
 
     def stream(self) -> BinaryIO:
         """Return a seekable stream of compared bytes; it is valid until ``close``."""
@@ -321,9 +293,12 @@ class VerifiedFile(AbstractContextManager["VerifiedFile"]):
         try:
             if self._stream is None:
                 self._stream = self.file.reopen()
-            self._stream.seek(self.file.data_set_offset + start)
+            if self._stream_at != start:
+                self._stream.seek(self.file.data_set_offset + start)
+            self._stream_at = -1
             if _read_into(self._stream, buffer) != len(buffer):
                 return False
+            self._stream_at = start + len(buffer)
         except Damaged:
             return False
         for number, at in enumerate(range(0, len(buffer), BLOCK_BYTES), start // BLOCK_BYTES):

@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import cast
 
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -26,6 +25,7 @@ from backup_scp.web.problems import problem_of, response_of
 from backup_scp.web.route import Route
 from backup_scp.web.stores import Stores
 from backup_scp.web.viewer.viewer_files import viewer_paths
+from backup_scp.web.worker_threads import in_thread
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -60,7 +60,7 @@ def application(
     async def answer_http(request: Request, error: Exception) -> Response:
         return answer(request, error)
 
-    every = [*paths, *(page_routes(frame) if frame is not None else ()), *viewer_paths(answer)]
+    every = [*paths, *(page_routes(frame) if frame is not None else ()), *viewer_paths(answer, stores.index)]
     others = Starlette(routes=every, exception_handlers={HTTPException: answer_http})
     others.router.redirect_slashes = False  # its address would be the Host header's
     return AccessGate(
@@ -134,6 +134,6 @@ def _guarded(route: Route, stores: Stores) -> Endpoint:
 
         async def endpoint(request: Request) -> Response:
             seen = _allowed(request, route, stores)
-            return cast("Response", await run_in_threadpool(route.handler, request, seen))
+            return cast("Response", await in_thread(route.handler, request, seen))
 
     return endpoint

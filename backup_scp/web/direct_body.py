@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import httptools
-from starlette.concurrency import run_in_threadpool
 
 from backup_scp.web.direct_socket import BodyLimits, DirectSocket, Feed
+from backup_scp.web.worker_threads import in_thread
 
 if TYPE_CHECKING:
     from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -92,7 +92,7 @@ class DirectBody:
                 cycle.waiting_for_100_continue = False
                 cycle.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             begun, cycle.body = bytes(cycle.body), bytearray()
-            await run_in_threadpool(feed, [begun])
+            await in_thread(feed, [begun])
             await direct.receive(feed, missing, limits)
         except BaseException:
             cycle.keep_alive = False  # nobody knows where the next request would begin

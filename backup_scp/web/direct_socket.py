@@ -17,9 +17,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from starlette.concurrency import run_in_threadpool
+from backup_scp.web.worker_threads import in_thread
 
-_TURN_BYTES = 8 << 20  # then other bodies have the thread
+_SENT_BYTES = 32 << 20  # at most in one turn: then other bodies have the thread
+_STORED_BYTES = 8 << 20  # the same for what is received
 _PATIENCE_MS = 20  # of a thread, for a caller to read or send
 _PAUSE_S = 0.01  # before a thread receives what has begun to come again
 _FLOWING_BYTES = 1 << 16  # a thread waits only for a caller that has sent so much without a pause
@@ -104,7 +105,7 @@ class DirectSocket:
         """
         sent = 0
         while True:
-            turn = await run_in_threadpool(self._send_some, parts)
+            turn = await in_thread(self._send_some, parts)
             sent += turn.size
             if turn.is_last:
                 return sent
@@ -127,7 +128,7 @@ class DirectSocket:
         taker = _Taker(feed)
         received, waited_s = 0, 0.0
         while True:
-            turn = await run_in_threadpool(self._receive_some, taker, size - received)
+            turn = await in_thread(self._receive_some, taker, size - received)
             received += turn.size
             if turn.is_last or taker.has_enough:
                 break
@@ -146,7 +147,7 @@ class DirectSocket:
 
     def _receive_some(self, taker: _Taker, left: int) -> _Turn:
         size, flowing, is_ready = 0, _FLOWING_BYTES, True
-        while is_ready and size < min(left, _TURN_BYTES) and not taker.has_enough:
+        while is_ready and size < min(left, _STORED_BYTES) and not taker.has_enough:
             memory = taker.memory()
             filled, wanted, is_end = 0, min(len(memory), left - size), False
             with memoryview(memory) as buffer:
@@ -170,7 +171,7 @@ class DirectSocket:
 
     def _send_some(self, parts: Iterator[bytes | memoryview]) -> _Turn:
         size = 0
-        while size < _TURN_BYTES:
+        while size < _SENT_BYTES:
             if not self._unsent:
                 part = next(parts, None)
                 if part is None:

@@ -8,15 +8,15 @@ import itertools
 import logging
 from collections.abc import Iterator, Mapping
 
-from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from backup_scp.errors import BackupSCPError
 from backup_scp.watch.unforeseen import place_of
 from backup_scp.web import guarded_connection
-from backup_scp.web.direct_body import DIRECT_BODY, DirectBody
+from backup_scp.web.direct_body import DIRECT_BODY, LEAST_BYTES, DirectBody
 from backup_scp.web.problems import Problem
+from backup_scp.web.worker_threads import in_thread
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class StreamedResponse(Response):
     Parameters
     ----------
     parts
-        The body.  Its first part is requested at once, so that an error there can still be told.
+        The body.  Its first part is requested at once, so that an error there can still be told; a short body, all.
     content_type
         Its media type.
     size
@@ -56,6 +56,9 @@ class StreamedResponse(Response):
         self._parts = parts
         self._size = size
         self._first: Part = next(parts, b"")
+        self._is_read = size is not None and size < LEAST_BYTES
+        if self._is_read:  # each further thread would take as long as to read it
+            self._first = b"".join(map(bytes, itertools.chain([self._first], parts)))
         self.status_code = status
         self.background = None
         self.body = b""
@@ -73,12 +76,17 @@ class StreamedResponse(Response):
             else:
                 await self._send(scope, receive, send)
         finally:
-            await run_in_threadpool(self._close)
+            if not self._is_read:
+                await in_thread(self._close)
 
     async def _send(self, scope: Scope, receive: Receive, send: Send) -> None:
-        gone = asyncio.ensure_future(_gone(receive))
+        direct: DirectBody | None = scope.get(DIRECT_BODY)
         try:
-            is_whole = await self._send_parts(scope, send, gone)
+            if direct is not None and direct.can_send(self._size):
+                await direct.send(itertools.chain([self._first], self._parts), guarded_connection.STALL_S)
+                self._is_read, self._first = True, b""
+            elif not self._is_read:
+                await self._send_in_turn(receive, send)
         except (BackupSCPError, Problem) as error:
             log.warning("An answer was broken off: %s", error)
         except OSError:
@@ -86,27 +94,25 @@ class StreamedResponse(Response):
         except Exception as error:  # noqa: BLE001 - its text may hold a patient's data
             log.error("An answer was broken off: %s. This should not have happened; please report it", place_of(error))
         else:
-            if is_whole:
-                await send({"type": "http.response.body", "body": b""})
+            if self._is_read:
+                await send({"type": "http.response.body", "body": self._first})
+
+    async def _send_in_turn(self, receive: Receive, send: Send) -> None:
+        """Send one part while the next is read, until the caller has gone."""
+        gone = asyncio.ensure_future(_gone(receive))
+        try:
+            part: bytes | None = bytes(self._first)
+            while part is not None and not gone.done():
+                reading = asyncio.ensure_future(in_thread(self._next))
+                try:
+                    await send({"type": "http.response.body", "body": part, "more_body": True})
+                finally:
+                    part = await reading
+            self._is_read, self._first = part is None, b""
         finally:
             gone.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await gone
-
-    async def _send_parts(self, scope: Scope, send: Send, gone: asyncio.Future[None]) -> bool:
-        """Send the body; tell whether all of it was sent."""
-        direct: DirectBody | None = scope.get(DIRECT_BODY)
-        if direct is not None and direct.can_send(self._size):
-            await direct.send(itertools.chain([self._first], self._parts), guarded_connection.STALL_S)
-            return True
-        part: bytes | None = bytes(self._first)
-        while part is not None and not gone.done():
-            reading = asyncio.ensure_future(run_in_threadpool(self._next))
-            try:
-                await send({"type": "http.response.body", "body": part, "more_body": True})
-            finally:
-                part = await reading
-        return part is None
 
     def _next(self) -> bytes | None:
         """Return the next part, in memory of its own: it is sent while the one after it is read."""

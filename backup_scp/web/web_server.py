@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import uvicorn
-from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp
 
 from backup_scp.errors import InvalidSettings
 from backup_scp.web.guarded_connection import GuardedConnection
 from backup_scp.web.options import WebOptions
+from backup_scp.web.worker_threads import in_thread
 
 _GRACE_S = 5  # for answers that are being sent
 _KEEP_ALIVE_S = 75  # of an idle connection: longer than a viewer pauses
@@ -34,7 +34,7 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.on_start()
-        await run_in_threadpool(_do_nothing)  # loads what threads need: 30 ms, which the first request would wait
+        await in_thread(_do_nothing)  # loads what threads need: 30 ms, which the first request would wait
 
 
 class WebServer:

@@ -156,3 +156,24 @@ def test_without_room_in_memory_a_short_one_is_read_again(tmp_path):
         with files.open(held) as file:
             stored.flip(location)
             assert file.read_at(0, held.size_bytes) == sample.data_set
+
+
+def test_callers_that_stop_in_the_middle_keep_little_memory(tmp_path):
+    with stored_in(tmp_path) as stored:
+        sample = encode(long_dx())
+        stored.put(sample)
+        (held,) = stored.index.versions()
+        files = files_of(stored)
+        callers = [files.open(held) for _ in range(20)]
+        try:
+            reading = [(file.parts(), list[bytes]()) for file in callers]
+            for _ in range(2):
+                for parts, got in reading:
+                    got.append(bytes(next(parts)))
+            assert sum(len(got[1]) > 1 << 18 for _, got in reading) == verified_files._LONG_BUFFERS
+            for parts, got in reading:
+                assert b"".join([*got, *map(bytes, parts)]) == sample.data_set
+            assert max(map(len, callers[-1].parts())) == PART_BYTES  # they were given back
+        finally:
+            for file in callers:
+                file.close()

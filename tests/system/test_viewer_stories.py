@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from functools import partial
 
 import numpy as np
-import pydicom
 import pytest
-from PIL import Image
 
 from tests.axe import FILE as AXE
 from tests.processes import peer_missing, wait_until
@@ -177,23 +174,6 @@ def test_two_studies_stand_side_by_side_in_time(node):
         assert viewer.errors == []
 
 
-def test_pictures_and_files_leave_as_they_are(node, tmp_path):
-    ds = ramp(dx(), 300, 200)
-    store(node, ds)
-    with own_viewer(web_address(node)) as viewer:
-        viewer.open(ds.StudyInstanceUID)
-        saved = {}
-        for kind in ("png", "jpeg", "dicom"):
-            with viewer.page.expect_download() as download:
-                viewer.run(kind)
-            saved[kind] = download.value.path().read_bytes()
-        for kind, most in (("png", 1), ("jpeg", 24)):
-            picture = np.asarray(Image.open(io.BytesIO(saved[kind])).convert("L")).astype(int)
-            assert np.abs(picture - expected(ds)).max() <= most
-        assert pydicom.dcmread(io.BytesIO(saved["dicom"])).PixelData == ds.PixelData
-        assert viewer.errors == []
-
-
 def test_markup_is_text_and_other_documents_are_named(node):
     names = {"PatientName": "<b>Name</b>", "StudyDescription": MARKUP, "SeriesDescription": MARKUP}
     ds = ramp(dx(**names), 300, 200)
@@ -278,4 +258,46 @@ def test_an_angle_is_a_line_and_a_click(node):
         drag(viewer, (0, 100), (0, 100))
         viewer.keep_screenshot("angle")
         wait_until(partial(is_written, viewer, "90.0°"), 15, what="a right angle")
+        assert viewer.errors == []
+
+
+@pytest.mark.parametrize("rendering", ["cpu", "gpu"])
+def test_moving_and_enlarging(node, rendering):
+    ds = ramp(dx(), 300, 200)
+    store(node, ds)
+    image = expected(ds)
+    with own_viewer(web_address(node)) as viewer:
+        viewer.open(ds.StudyInstanceUID, rendering=rendering)
+        whole = corner(viewer, "bottom.right")
+        viewer.run("actual")
+        wait_until(lambda: shows(viewer, image), 30, what="1:1")
+        viewer.run("pan")
+        drag(viewer, (0, 0), (60, -40))
+
+        def is_moved() -> bool:
+            seen = viewer.pixels()[..., 0]
+            top, left = (seen.shape[0] - 300) // 2 - 40, (seen.shape[1] - 200) // 2 + 60
+            return bool(np.abs(seen[top : top + 300, left : left + 200] - image).max() <= 1)
+
+        wait_until(is_moved, 30, what="the image, moved")
+        viewer.run("zoom")
+        drag(viewer, (0, 0), (0, 60))
+        wait_until(lambda: "Zoom 100 %" not in corner(viewer, "bottom.right"), what="another size")
+        viewer.page.keyboard.press("f")
+        wait_until(lambda: corner(viewer, "bottom.right") == whole, what="the whole image")
+        assert viewer.errors == []
+
+
+def test_windows_for_ct(node):
+    ds = ramp(ct_series(1, series="7")[0], 300, 200)
+    replace(ds, RescaleSlope="1", RescaleIntercept="-1024")
+    store(node, ds)
+    with own_viewer(web_address(node)) as viewer:
+        viewer.open(ds.StudyInstanceUID)
+        viewer.run("actual")
+        for name, center, width in (("CT lung", -600, 1500), ("CT bone", 400, 1800)):
+            viewer.page.locator("select").select_option(label=name)
+            wanted = expected(replace(ds, WindowCenter=str(center), WindowWidth=str(width)))
+            wait_until(partial(shows, viewer, wanted), 30, what=name)
+            assert f"Window {width} at {center}" in corner(viewer, "bottom.right")
         assert viewer.errors == []

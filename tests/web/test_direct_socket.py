@@ -48,6 +48,13 @@ async def damaged(scope, receive, send):
     await StreamedResponse(parts(40), "image/x", len(BODY))(scope, receive, send)
 
 
+async def short(scope, receive, send):
+    pieces = iter([memoryview(b"one, "), memoryview(b"two")])
+    response = StreamedResponse(pieces, "image/x", 8)
+    assert next(pieces, None) is None
+    await response(scope, receive, send)
+
+
 @pytest.fixture
 def sent(monkeypatch) -> list[int]:
     """Count the bytes of each body that is sent past asyncio."""
@@ -88,6 +95,14 @@ def test_two_answers_on_one_connection_are_whole(start, sent):
             client.sendall(REQUEST)
             assert answer(client) == BODY
     assert sent == [len(BODY)] * 2
+
+
+def test_a_short_answer_is_read_at_once(start, sent):
+    with connect(start(short)) as client:
+        for _ in range(2):
+            client.sendall(REQUEST)
+            assert answer(client) == b"one, two"
+    assert sent == []
 
 
 def test_a_caller_that_reads_slowly_gets_all_and_takes_no_thread(start, monkeypatch):

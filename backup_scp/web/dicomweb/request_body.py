@@ -6,12 +6,12 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 
 from backup_scp.web.direct_body import DIRECT_BODY, DirectBody
 from backup_scp.web.direct_socket import BodyLimits, Feed
 from backup_scp.web.problems import RETRY_AFTER_S, Problem
+from backup_scp.web.worker_threads import in_thread
 
 _BATCH_BYTES = 1 << 20
 
@@ -119,7 +119,7 @@ async def feed_body(request: Request, limits: BodyLimits, feed: Feed) -> None:
         async for batch in batches(request, limits):
             if storing is not None:
                 await storing
-            storing = asyncio.ensure_future(run_in_threadpool(feed, batch))
+            storing = asyncio.ensure_future(in_thread(feed, batch))
     finally:
         if storing is not None:
             await storing

@@ -14,14 +14,18 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route as PathRoute
 
+from backup_scp.errors import BackupSCPError
+from backup_scp.ports import IndexReader
 from backup_scp.services.permissions import Right
 from backup_scp.web.byte_ranges import not_modified
 from backup_scp.web.problems import Problem
+from backup_scp.web.viewer.first_image import first_image
 
 VIEWER_PATH = "/viewer/"
 BUILT = Path(__file__).parent / "built"
 
 _PAGE = "index.html"
+_PLACE_OF_FIRST = b"<!--first image-->"
 _UNHASHED = frozenset((_PAGE, "LICENSES.txt"))
 _NAME = re.compile(r"assets/[A-Za-z0-9_.-]+\.(?:js|css|wasm)|LICENSES\.txt|" + re.escape(_PAGE))
 _YEAR = "private, max-age=31536000, immutable"
@@ -58,13 +62,17 @@ class _File(NamedTuple):
     tag: str
 
 
-def viewer_paths(answer: Callable[[Request, Exception], Response], folder: Path = BUILT) -> list[PathRoute]:
+def viewer_paths(
+    answer: Callable[[Request, Exception], Response], index: IndexReader, folder: Path = BUILT
+) -> list[PathRoute]:
     """Return the routes of the viewer.
 
     Parameters
     ----------
     answer
         Says in words what is wrong.
+    index
+        Knows which image is shown first.
     folder
         The built files; it may be missing.
     """
@@ -72,7 +80,7 @@ def viewer_paths(answer: Callable[[Request, Exception], Response], folder: Path 
     async def endpoint(request: Request) -> Response:
         try:
             request.scope["caller"].require(Right.RETRIEVE)
-            return await run_in_threadpool(_serve, request, folder)
+            return await run_in_threadpool(_serve, request, index, folder)
         except Exception as error:  # noqa: BLE001 - else Starlette would log a traceback
             return answer(request, error)
 
@@ -86,13 +94,15 @@ def viewer_paths(answer: Callable[[Request, Exception], Response], folder: Path 
     ]
 
 
-def _serve(request: Request, folder: Path) -> Response:
+def _serve(request: Request, index: IndexReader, folder: Path) -> Response:
     """Answer with a file, compressed as the browser takes it."""
     name = request.path_params["name"] or _PAGE
     if not _NAME.fullmatch(name):
         raise Problem(404, "The viewer has no such file")
     encodings = {each.partition(";")[0].strip() for each in request.headers.get("accept-encoding", "").split(",")}
     file, encoding = _read(folder, name, encodings)
+    if name == _PAGE:
+        file = _with_first_image(file, index, request.query_params.get("StudyInstanceUIDs", ""))
     headers = SECURITY_HEADERS | {
         "cache-control": _ASK_AGAIN if name in _UNHASHED else _YEAR,
         "etag": file.tag,
@@ -123,8 +133,20 @@ def _read(folder: Path, name: str, encodings: set[str]) -> tuple[_File, str]:
         raise Problem(503, MISSING) from None
 
 
+def _with_first_image(page: _File, index: IndexReader, studies: str) -> _File:
+    """Return the page with its first image; without it when the index does not answer, since the page will say so."""
+    try:
+        first = first_image(index, studies)
+    except BackupSCPError:
+        return page
+    return _file(page.content.replace(_PLACE_OF_FIRST, first.encode()))
+
+
 def _load(path: Path) -> _File:
-    content = path.read_bytes()
+    return _file(path.read_bytes())
+
+
+def _file(content: bytes) -> _File:
     return _File(content, f'"{hashlib.sha256(content).hexdigest()[:32]}"')
 
 

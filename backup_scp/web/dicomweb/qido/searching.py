@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain, islice
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -29,6 +28,7 @@ from backup_scp.web.multipart_writer import MultipartWriter
 from backup_scp.web.route import Handler, Route, base_of
 from backup_scp.web.stores import Stores
 from backup_scp.web.streamed import StreamedResponse
+from backup_scp.web.worker_threads import in_thread
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ def _handler(level: Level, above: tuple[Level, ...]) -> Handler:
             return _answer(search, stores.index)
         if level is Level.STUDY and asked.limit is not None:
             prepare()  # a viewer lists studies, and asks for their thumbnails then
-        return await run_in_threadpool(_answer, search, stores.index)
+        return await in_thread(_answer, search, stores.index)
 
     return handler
 

@@ -19,20 +19,6 @@ function compressed() {
   };
 }
 
-/** Lets the browser load the large part of the program while the first picture is made. */
-function loadedAhead() {
-  return {
-    name: "loaded-ahead",
-    transformIndexHtml: {
-      order: "post",
-      handler: (_html, { bundle }) =>
-        Object.values(bundle ?? {})
-          .filter((chunk) => chunk.type === "chunk" && chunk.name === "engine")
-          .map((chunk) => ({ tag: "link", attrs: { rel: "modulepreload", href: `./${chunk.fileName}` }, injectTo: "head" })),
-    },
-  };
-}
-
 /** Lets cornerstone set styles in a way that the Content-Security-Policy allows. */
 function withoutInlineStyle() {
   const before = "textElement.setAttribute('style', combinedStyle)";
@@ -48,7 +34,7 @@ function withoutInlineStyle() {
 
 export default defineConfig({
   base: "./",
-  plugins: [withoutInlineStyle(), loadedAhead(), compressed()],
+  plugins: [withoutInlineStyle(), compressed()],
   worker: { format: "es" },
   build: {
     outDir: OUT,

@@ -1,8 +1,9 @@
 // Fetches from this node's DICOMweb services, which are beside the viewer.
 
-import { type DataSet, reason } from "./dicom_json";
+import { type DataSet, reason, text } from "./dicom_json";
 
 const BASE = new URL("../dicom-web", location.href).href;
+const JSON_MODEL = "application/dicom+json";
 
 export interface Frame {
   transferSyntax: string;
@@ -17,38 +18,55 @@ export function seriesUrl(study: string, series: string): string {
   return `${BASE}/studies/${study}/series/${series}`;
 }
 
-export async function fetchMetadata(study: string): Promise<DataSet[]> {
-  const response = await fetch(`${BASE}/studies/${study}/metadata`, { headers: { Accept: "application/dicom+json" } });
+export function fetchMetadata(study: string): Promise<DataSet[]> {
+  return fetchJson(`${BASE}/studies/${study}/metadata`);
+}
+
+async function fetchJson(url: string): Promise<DataSet[]> {
+  const response = await fetch(url, { headers: { Accept: JSON_MODEL } });
   if (!response.ok) throw new Error(await reason(response));
   return response.json();
 }
 
-/** Returns a frame as it is stored. */
-export async function fetchFrame(instance: string, frame: number): Promise<Frame> {
-  const response = await fetch(`${instance}/frames/${frame}`, {
-    headers: { Accept: 'multipart/related; type="application/octet-stream"; transfer-syntax=*' },
+/** Stores an instance, by its metadata alone (PS3.18 10.5), and returns it as the node has it. */
+export async function storeInstance(dataSet: DataSet): Promise<DataSet> {
+  const [study, series, instance] = ["0020000D", "0020000E", "00080018"].map((tag) => text(dataSet, tag));
+  const boundary = "metadata"; // JSON has no line that begins with --
+  const response = await fetch(`${BASE}/studies/${study}`, {
+    method: "POST",
+    headers: { "Content-Type": `multipart/related; type="${JSON_MODEL}"; boundary=${boundary}`, Accept: JSON_MODEL },
+    body: `--${boundary}\r\nContent-Type: ${JSON_MODEL}\r\n\r\n${JSON.stringify([dataSet])}\r\n--${boundary}--\r\n`,
   });
-  if (!response.ok) throw new Error(await reason(response));
-  return onlyPart(new Uint8Array(await response.arrayBuffer()), response.headers.get("Content-Type") ?? "");
-}
-
-/** Returns the only part of a multipart body, without a copy. */
-function onlyPart(body: Uint8Array, contentType: string): Frame {
-  const boundary = /boundary="?([^";]+)"?/.exec(contentType)?.[1] ?? "";
-  const start = find(body, "\r\n\r\n", 0) + 4;
-  const closing = `\r\n--${boundary}--`;
-  const end = find(body, closing, Math.max(start, body.length - closing.length - 64));
-  if (start < 4 || end < 0) throw new Error("The answer of the node has no end");
-  const head = new TextDecoder().decode(body.subarray(0, start));
-  const transferSyntax = /transfer-syntax="?([0-9.]+)"?/.exec(head)?.[1] ?? "1.2.840.10008.1.2.1";
-  return { transferSyntax, content: body.subarray(start, end) };
-}
-
-function find(body: Uint8Array, wanted: string, from: number): number {
-  for (let at = from; at <= body.length - wanted.length; at++) {
-    let length = 0;
-    while (length < wanted.length && body[at + length] === wanted.charCodeAt(length)) length++;
-    if (length === wanted.length) return at;
+  if (response.status !== 200) {
+    const warning = /"(.*)"/.exec(response.headers.get("Warning") ?? "")?.[1];
+    throw new Error(warning ?? (await reason(response)));
   }
-  return -1;
+  const [stored] = await fetchJson(`${instanceUrl(study, series, instance)}/metadata`);
+  return stored;
+}
+
+const begun = new Map<string, Promise<Frame>>();
+
+/** Begins to fetch a frame that will be asked for; ``path`` is that of its instance below the service. */
+export function fetchAhead(path: string, frame: number): void {
+  const url = `${BASE}/${path}/frames/${frame}`;
+  const fetching = fetchUrl(url);
+  fetching.catch(() => {}); // told when it is asked for
+  begun.set(url, fetching);
+}
+
+/** Returns a frame as it is stored. */
+export function fetchFrame(instance: string, frame: number): Promise<Frame> {
+  const url = `${instance}/frames/${frame}`;
+  const ahead = begun.get(url);
+  begun.delete(url);
+  return ahead ?? fetchUrl(url);
+}
+
+async function fetchUrl(url: string): Promise<Frame> {
+  const response = await fetch(url, { headers: { Accept: "application/octet-stream; transfer-syntax=*" } });
+  if (!response.ok) throw new Error(await reason(response));
+  const transferSyntax = /transfer-syntax="?([0-9.]+)"?/.exec(response.headers.get("Content-Type") ?? "")?.[1];
+  if (!transferSyntax) throw new Error("The node does not say how the frame is encoded");
+  return { transferSyntax, content: new Uint8Array(await response.arrayBuffer()) };
 }

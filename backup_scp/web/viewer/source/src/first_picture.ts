@@ -6,15 +6,16 @@ import { prepareEarly } from "./prepare";
 import { STRINGS } from "./strings";
 import type { Source } from "./study";
 
-// A small picture takes the node a tenth of the time of one that fills the screen.
-const PREVIEW = 256;
-
+/** Returns the small picture that the node keeps of an image; the one that is in the page already, if there is one. */
 export function previewOf({ url, frame, frames }: Source): HTMLElement {
-  const made = element("div", "preview");
-  const picture = element("img");
+  const address = `${url}${frames > 1 ? `/frames/${frame}` : ""}/thumbnail`;
+  const there = Array.from(document.images).find((each) => each.src === address && each.parentElement?.matches(".preview"));
+  const picture = there ?? element("img");
   picture.alt = STRINGS.preview;
-  picture.src = `${url}${frames > 1 ? `/frames/${frame}` : ""}/rendered?viewport=${PREVIEW},${PREVIEW}`;
   picture.onerror = () => picture.remove();
+  if (there) return there.parentElement!;
+  picture.src = address;
+  const made = element("div", "preview");
   made.append(picture);
   return made;
 }

@@ -1,6 +1,7 @@
-// Key images: a list that this browser keeps, by UIDs alone.
+// The images that somebody has marked: a list that this browser keeps, by UIDs alone, until it is stored.
 
-import type { Series, Source, Study } from "./study";
+import type { KeyImage } from "./key_objects";
+import type { Source, Study } from "./study";
 
 const PLACE = "backup-scp key images";
 
@@ -13,13 +14,23 @@ export class KeyImages {
 
   toggle(source: Source): void {
     if (!this.#marked.delete(nameOf(source))) this.#marked.add(nameOf(source));
-    localStorage.setItem(PLACE, JSON.stringify([...this.#marked]));
+    this.#keep();
   }
 
-  of(study: Study): { source: Source; series: Series; index: number }[] {
+  /** Takes the marks off. */
+  remove(images: KeyImage[]): void {
+    for (const { source } of images) this.#marked.delete(nameOf(source));
+    this.#keep();
+  }
+
+  of(study: Study): KeyImage[] {
     return study.series.flatMap((series) =>
       series.sources.flatMap((source, index) => (this.has(source) ? [{ source, series, index }] : [])),
     );
+  }
+
+  #keep(): void {
+    localStorage.setItem(PLACE, JSON.stringify([...this.#marked]));
   }
 }
 

@@ -24,6 +24,7 @@ export const KEYS: Record<Command, string> = {
   next: "ArrowDown",
   previous: "ArrowUp",
   key: "k",
+  store: "t",
   layout: "2",
   print: "o",
   jpeg: "j",

@@ -1,5 +1,6 @@
 // The page's start: what the node must send is asked for first.
 
+import { fetchAhead } from "./dicomweb";
 import { Page } from "./page";
 import { STRINGS } from "./strings";
 import { readStudy } from "./study";
@@ -14,6 +15,8 @@ const uids = new URLSearchParams(location.search)
 
 const root = document.getElementById("viewer")!;
 document.title = STRINGS.title;
+const first = root.querySelector<HTMLImageElement>("[data-instance]");
+if (first) fetchAhead(first.dataset.instance!, 1); // the node has named the first image in the page
 if (uids.length) {
   const studies = uids.map(readStudy);
   try {
@@ -22,7 +25,7 @@ if (uids.length) {
     root.replaceChildren(message(STRINGS.failed(error instanceof Error ? error.message : String(error))));
   }
 } else {
-  root.append(message(STRINGS.noStudy));
+  root.replaceChildren(message(STRINGS.noStudy));
 }
 
 function message(words: string): HTMLElement {

@@ -3,20 +3,22 @@
 import type { RenderingEngine } from "@cornerstonejs/core";
 
 import { PRESETS, contrastOptions } from "./contrast";
-import { seriesUrl } from "./dicomweb";
+import { storeInstance } from "./dicomweb";
 import { previewOf, showFirst } from "./first_picture";
 import { element } from "./html";
 import { KeyImages } from "./key_images";
+import { keyObjects } from "./key_objects";
 import { commandOf, keyName } from "./keys";
 import type { Pane } from "./pane";
 import { print, saveDicom, savePicture } from "./save";
+import { seriesList } from "./series_list";
 import { setCodecs } from "./stored";
 import { type Command, STRINGS, TOOL_NAMES, type Tool } from "./strings";
 import type { Series, Source, Study } from "./study";
 
 const GROUPS: [string, Command[]][] = [
   [STRINGS.tools, [...TOOL_NAMES]],
-  [STRINGS.images, ["previous", "next", "cine", "key", "layout"]],
+  [STRINGS.images, ["previous", "next", "cine", "key", "store", "layout"]],
   [STRINGS.output, ["print", "jpeg", "png", "dicom", "help"]],
   [STRINGS.view, ["fit", "actual", "invert", "rotateLeft", "rotateRight", "flipHorizontal", "flipVertical", "reset", "clear"]],
 ];
@@ -43,6 +45,7 @@ export class Page {
     this.#status.textContent = STRINGS.notForDiagnosis;
     this.#grid.setAttribute("aria-label", STRINGS.images);
     this.#list.setAttribute("aria-label", STRINGS.series);
+    this.#grid.append(...root.querySelectorAll(".pane")); // the small picture that is in the page
     root.replaceChildren(this.#toolbar(), this.#list, this.#grid, this.#status, this.#helpDialog());
     setCodecs(async () => (await this.#start()).decode);
     document.addEventListener("keydown", (event) => this.#pressed(event));
@@ -55,12 +58,14 @@ export class Page {
     const withImages = this.#studies.filter((study) => study.series.length);
     document.title = [withImages[0]?.patient, STRINGS.title].filter(Boolean).join(" – ");
     if (!withImages.length) {
+      this.#grid.replaceChildren();
       this.#tell(STRINGS.noImages);
       this.#listSeries();
       return;
     }
     this.#grid.dataset.panes = String(withImages.length);
     const firsts = withImages.map((study) => this.#first(study.series[0].sources[0]));
+    this.#grid.replaceChildren(...firsts.map(({ place }) => place));
     await Promise.allSettled(firsts.map(({ isShown }) => isShown));
     await this.#start();
     this.#use("window");
@@ -73,12 +78,11 @@ export class Page {
   }
 
   /** Shows an image before the rest of the program is there. */
-  #first(source: Source): { preview: HTMLElement; isShown: Promise<void> } {
+  #first(source: Source): { place: HTMLElement; preview: HTMLElement; isShown: Promise<void> } {
     const preview = previewOf(source);
     const place = element("section", "pane");
     place.append(preview);
-    this.#grid.append(place);
-    return { preview, isShown: showFirst(preview, source) };
+    return { place, preview, isShown: Promise.resolve().then(() => showFirst(preview, source)) };
   }
 
   /** Loads cornerstone, once. */
@@ -197,6 +201,7 @@ export class Page {
       next: () => pane.go(pane.index + 1),
       previous: () => pane.go(pane.index - 1),
       key: () => this.#mark(pane),
+      store: () => this.#storeMarks().catch((error) => this.#tell(STRINGS.keyImagesNotStored(error?.message ?? String(error)))),
       layout: () => this.#changeLayout(),
       print: () => this.#output(pane, (canvas) => print(canvas, this.#caption(pane))),
       jpeg: () => this.#output(pane, (canvas, name) => savePicture(canvas, "jpeg", name)),
@@ -212,7 +217,7 @@ export class Page {
   }
 
   #tell(words: string): void {
-    this.#status.textContent = words;
+    this.#status.textContent = `${words} ${STRINGS.notForDiagnosis}`;
   }
 
   #mark(pane: Pane): void {
@@ -220,6 +225,20 @@ export class Page {
     this.#keyImages.toggle(pane.current);
     this.#listSeries();
     this.#changed(pane);
+  }
+
+  /** Stores the marks of each study as a document of its own; what is stored already stays as it is. */
+  async #storeMarks(): Promise<void> {
+    let count = 0;
+    for (const study of this.#studies) {
+      const marked = this.#keyImages.of(study);
+      if (!marked.length) continue;
+      study.keyObjects.push(await storeInstance(keyObjects(study, marked, new Date())));
+      this.#keyImages.remove(marked);
+      count += marked.length;
+    }
+    this.#listSeries();
+    this.#tell(count ? STRINGS.keyImagesStored(count) : STRINGS.keyImagesToStore);
   }
 
   #output(pane: Pane, give: (canvas: HTMLCanvasElement, name: string) => Promise<void>): Promise<void> | undefined {
@@ -252,56 +271,12 @@ export class Page {
   }
 
   #listSeries(): void {
-    const keyImages = this.#studies.flatMap((study) => this.#keyImages.of(study));
-    this.#list.replaceChildren(
-      ...this.#studies.flatMap((study) => [
-        element("h2", "", [study.date, study.description].filter(Boolean).join(" ")),
-        ...study.series.map((series) => this.#seriesButton(study, series)),
-      ]),
-      ...this.#others(),
-      element("h2", "", STRINGS.keyImages),
-      ...(keyImages.length ? keyImages.map((each) => this.#keyButton(each)) : [element("p", "", STRINGS.keyImagesNone)]),
-    );
+    const open = (series: Series, index?: number) => {
+      const pane = this.#active;
+      this.#try(index !== undefined && pane?.series === series ? pane.go(index) : pane?.show(series, index));
+    };
+    this.#list.replaceChildren(...seriesList(this.#studies, this.#keyImages, open));
     if (this.#active) this.#changed(this.#active);
-  }
-
-  #others(): HTMLElement[] {
-    const others = this.#studies.flatMap((study) => study.others);
-    if (!others.length) return [];
-    const links = others.map(({ title, url }) => {
-      const link = element("a", "", title || STRINGS.others);
-      link.href = `${url}/rendered`;
-      link.target = "_blank";
-      return link;
-    });
-    return [element("h2", "", STRINGS.others), ...links];
-  }
-
-  #seriesButton(study: Study, series: Series): HTMLButtonElement {
-    const button = element("button");
-    button.type = "button";
-    button.dataset.series = series.uid;
-    const picture = element("img");
-    picture.loading = "lazy";
-    picture.alt = "";
-    picture.src = `${seriesUrl(study.uid, series.uid)}/thumbnail?viewport=96,96`;
-    const words = STRINGS.seriesOf(series.number, series.modality, series.description);
-    button.append(picture, element("span", "", words), element("small", "", String(series.sources.length)));
-    button.onclick = () => this.#try(this.#active?.show(series));
-    return button;
-  }
-
-  #keyButton({ source, series, index }: { source: Source; series: Series; index: number }): HTMLButtonElement {
-    const button = element("button");
-    button.type = "button";
-    const words = STRINGS.seriesOf(series.number, series.modality, series.description);
-    const picture = element("img");
-    picture.loading = "lazy";
-    picture.alt = "";
-    picture.src = `${source.url}/frames/${source.frame}/thumbnail?viewport=96,96`;
-    button.append(picture, element("span", "", words), element("small", "", STRINGS.imageOf(index + 1, series.sources.length)));
-    button.onclick = () => this.#try(this.#active?.series === series ? this.#active.go(index) : this.#active?.show(series, index));
-    return button;
   }
 
   #helpDialog(): HTMLDialogElement {

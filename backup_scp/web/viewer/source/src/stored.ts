@@ -4,8 +4,7 @@ import type { Display, Table } from "./display";
 import type { Frame } from "./dicomweb";
 import type { Stored } from "./pixels";
 
-const NATIVE = new Set(["1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"]);
-const BIG_ENDIAN = "1.2.840.10008.1.2.2";
+const NATIVE = "1.2.840.10008.1.2.1"; // the node sends all that is not compressed in this one
 const CONVERTED_BY_CODEC = /^1\.2\.840\.10008\.1\.2\.4\.(50|51|57|70|9\d)$|^1\.2\.840\.10008\.1\.2\.4\.20\d$/;
 
 export interface Words {
@@ -20,7 +19,7 @@ export function isColour(display: Display): boolean {
 
 /** Returns the stored values of a frame with one sample for each pixel. */
 export async function decodeGrey(frame: Frame, display: Display, tag: string): Promise<Words> {
-  if (!NATIVE.has(frame.transferSyntax)) return { stored: (await decoded(frame, display)) as Stored };
+  if (frame.transferSyntax !== NATIVE) return { stored: (await decoded(frame, display)) as Stored };
   const words = native(frame, display, tag);
   if (words instanceof Float32Array || words instanceof Float64Array) return { stored: words };
   if (display.bitsAllocated === 1) return { stored: unpacked(frame.content, display.rows * display.columns) };
@@ -30,17 +29,13 @@ export async function decodeGrey(frame: Frame, display: Display, tag: string): P
 function native(frame: Frame, display: Display, tag: string): Stored {
   const count = display.rows * display.columns * display.samples;
   const size = display.bitsAllocated / 8;
-  const content = frame.content.slice(0, Math.ceil(count * size));
+  const content = frame.content.subarray(0, Math.ceil(count * size));
   if (content.length < count * size) throw new Error("The pixel data is shorter than the image");
-  if (frame.transferSyntax === BIG_ENDIAN) swap(content, size);
-  if (tag === "7FE00008") return new Float32Array(content.buffer);
-  if (tag === "7FE00009") return new Float64Array(content.buffer);
-  if (size === 4) return display.signed ? new Int32Array(content.buffer) : new Uint32Array(content.buffer);
-  return size === 2 ? new Uint16Array(content.buffer) : content;
-}
-
-function swap(content: Uint8Array, size: number): void {
-  for (let at = 0; size > 1 && at + size <= content.length; at += size) content.subarray(at, at + size).reverse();
+  const { buffer } = content; // the frame begins where it begins, so that nothing is copied
+  if (tag === "7FE00008") return new Float32Array(buffer, 0, count);
+  if (tag === "7FE00009") return new Float64Array(buffer, 0, count);
+  if (size === 4) return display.signed ? new Int32Array(buffer, 0, count) : new Uint32Array(buffer, 0, count);
+  return size === 2 ? new Uint16Array(buffer, 0, count) : content;
 }
 
 function unpacked(content: Uint8Array, count: number): Uint8Array {
@@ -56,7 +51,7 @@ function withoutOtherBits(words: Stored, display: Display): Stored {
   const shift = Math.max(0, highBit + 1 - bitsStored);
   if (bitsStored >= bitsAllocated && shift === 0) {
     if (!signed) return words;
-    return bitsAllocated === 16 ? new Int16Array(words.buffer) : new Int8Array(words.buffer);
+    return bitsAllocated === 16 ? new Int16Array(words.buffer, 0, words.length) : new Int8Array(words.buffer, 0, words.length);
   }
   const mask = 2 ** bitsStored - 1;
   const half = signed ? 2 ** (bitsStored - 1) : 0;
@@ -72,7 +67,7 @@ export async function decodeColour(frame: Frame, display: Display): Promise<Uint
     return throughPalette(stored, display.palette);
   }
   const pixels = display.rows * display.columns;
-  const isNative = NATIVE.has(frame.transferSyntax);
+  const isNative = frame.transferSyntax === NATIVE;
   if (isNative && display.interpretation === "YBR_FULL_422" && frame.content.length < 3 * pixels) {
     return toRgb(from422(frame.content, pixels));
   }
@@ -155,5 +150,5 @@ async function decoded(frame: Frame, display: Display): Promise<Stored> {
     bitsStored: display.bitsStored,
     pixelRepresentation: display.signed ? 1 : 0,
   };
-  return decode(coded, frame.transferSyntax, frame.content.slice());
+  return decode(coded, frame.transferSyntax, frame.content);
 }

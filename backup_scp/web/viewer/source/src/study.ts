@@ -2,6 +2,7 @@
 
 import { type DataSet, items, number, numbers, text } from "./dicom_json";
 import { fetchMetadata, instanceUrl } from "./dicomweb";
+import { KEY_OBJECTS } from "./key_objects";
 
 /** One frame of an image. */
 export interface Source {
@@ -30,6 +31,8 @@ export interface Study {
   series: Series[];
   /** Grayscale Softcopy Presentation States, and where they are. */
   presentations: DataSet[];
+  /** Key Object Selection Documents. */
+  keyObjects: DataSet[];
   /** Instances that are no image: their SOP Class and where they are. */
   others: { title: string; url: string }[];
 }
@@ -49,11 +52,12 @@ export async function readStudy(uid: string): Promise<Study> {
     description: text(first, "00081030"),
     series: [],
     presentations: instances.filter((each) => text(each, "00080016") === GSPS),
+    keyObjects: instances.filter((each) => text(each, "00080016") === KEY_OBJECTS),
     others: [],
   };
   const bySeries = Map.groupBy(instances, (each) => text(each, "0020000E"));
   for (const [seriesUid, own] of bySeries) addSeries(study, seriesUid, own);
-  study.series.sort((one, other) => Number(one.number) - Number(other.number) || one.uid.localeCompare(other.uid));
+  study.series.sort((one, other) => place(one.number) - place(other.number) || one.uid.localeCompare(other.uid));
   return study;
 }
 
@@ -61,12 +65,13 @@ function addSeries(study: Study, uid: string, instances: DataSet[]): void {
   const urlOf = (each: DataSet) => instanceUrl(study.uid, uid, text(each, "00080018"));
   const images = instances.filter((each) => pixelTag(each) !== undefined);
   for (const each of instances) {
-    if (!images.includes(each) && text(each, "00080016") !== GSPS) {
+    if (!images.includes(each) && ![GSPS, KEY_OBJECTS].includes(text(each, "00080016"))) {
       study.others.push({ title: text(each, "00420010") || text(each, "0008103E") || text(each, "00080060"), url: urlOf(each) });
     }
   }
   if (!images.length) return;
-  images.sort((one, other) => order(one) - order(other));
+  const order = (one: DataSet) => place(text(one, "00200013"));
+  images.sort((one, other) => order(one) - order(other) || text(one, "00080018").localeCompare(text(other, "00080018")));
   const sources = images.flatMap((dataSet) => {
     const frames = Math.max(1, number(dataSet, "00280008") ?? 1);
     return Array.from({ length: frames }, (_, at) => ({ dataSet, url: urlOf(dataSet), frame: at + 1, frames, study }));
@@ -85,8 +90,9 @@ export function pixelTag(dataSet: DataSet): string | undefined {
   return PIXELS.find((tag) => tag in dataSet);
 }
 
-function order(dataSet: DataSet): number {
-  return number(dataSet, "00200013") ?? 0;
+/** Puts what has no number last, as the node does, which has named the first image in the page. */
+function place(number: string): number {
+  return /^\d+$/.test(number) ? Number(number) : Infinity;
 }
 
 function date(value: string): string {
