@@ -38,14 +38,19 @@ def built(tmp_path):
 class NoIndex:
     """An index that does not answer."""
 
+    def seen_by(self, _scope):
+        return self
+
     def retrieve(self, _query):
         raise IndexUnavailable("PostgreSQL does not answer")
 
 
-def client_of(folder, address="127.0.0.1", index=None):
+def client_of(folder, address="127.0.0.1", index=None, options=None):
     asked: Any = index or NoIndex()
     routes = viewer_paths(lambda _, error: response_of(problem_of(error)), asked, folder)
-    app = AccessGate(Starlette(routes=routes), WebAccess(WebOptions()), lambda _, problem: response_of(problem))
+    app = AccessGate(
+        Starlette(routes=routes), WebAccess(options or WebOptions()), lambda _, problem: response_of(problem)
+    )
     return TestClient(app, base_url=HOST, client=(address, 50000), follow_redirects=False)
 
 
@@ -143,6 +148,16 @@ def test_without_one_known_study_the_page_names_no_image(built, stored, studies)
 def test_an_image_with_an_odd_uid_is_not_named(built, stored):
     stored.put(encode(replace(dx(), SeriesInstanceUID='1"2')))
     assert "<img" not in client_of(built, index=stored.index).get(VIEWER_PATH, params={"StudyInstanceUIDs": STUDY}).text
+
+
+def test_an_image_of_another_clinic_is_not_named(built, stored):
+    stored.put(encode(dx()))
+    options = WebOptions(tokens=frozenset({"south's", "all's"}), token_sites={"south's": ("south",)})
+    client = client_of(built, index=stored.index, options=options)
+    for token, is_named in (("south's", False), ("all's", True)):
+        headers = {"authorization": f"Bearer {token}"}
+        answer = client.get(VIEWER_PATH, params={"StudyInstanceUIDs": STUDY}, headers=headers)
+        assert (answer.status_code, "<img" in answer.text) == (200, is_named)
 
 
 def test_the_page_comes_when_the_index_does_not_answer(built):

@@ -7,7 +7,7 @@ import re
 
 from backup_scp.dicom.attributes import BY_KEYWORD, Level
 from backup_scp.dicom.query.conditions import Condition, Query, SingleValue
-from backup_scp.ports import IndexReader
+from backup_scp.ports import StudyReader
 
 _UID = re.compile(r"[0-9.]{1,64}")
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
@@ -15,13 +15,13 @@ _WITHOUT_PIXELS = tuple(_STORAGE + kind for kind in ("9.", "11.", "66", "67", "8
 """Waveforms, presentation states, raw data and segments, value mappings, reports and key objects, documents."""
 
 
-def first_image(index: IndexReader, studies: str) -> str:
+def first_image(index: StudyReader, studies: str) -> str:
     """Return a pane with the thumbnail of the first image of a study, as HTML; empty when none is known.
 
     Parameters
     ----------
     index
-        Knows the images.
+        Knows the images that the caller may see.
     studies
         What the page was asked for.  Of two studies the page itself finds the older one.
 

@@ -15,7 +15,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route as PathRoute
 
 from backup_scp.errors import BackupSCPError
-from backup_scp.ports import IndexReader
+from backup_scp.ports import StudyReader
 from backup_scp.services.permissions import Right
 from backup_scp.web.byte_ranges import not_modified
 from backup_scp.web.problems import Problem
@@ -63,7 +63,7 @@ class _File(NamedTuple):
 
 
 def viewer_paths(
-    answer: Callable[[Request, Exception], Response], index: IndexReader, folder: Path = BUILT
+    answer: Callable[[Request, Exception], Response], index: StudyReader, folder: Path = BUILT
 ) -> list[PathRoute]:
     """Return the routes of the viewer.
 
@@ -94,7 +94,7 @@ def viewer_paths(
     ]
 
 
-def _serve(request: Request, index: IndexReader, folder: Path) -> Response:
+def _serve(request: Request, index: StudyReader, folder: Path) -> Response:
     """Answer with a file, compressed as the browser takes it."""
     name = request.path_params["name"] or _PAGE
     if not _NAME.fullmatch(name):
@@ -102,7 +102,8 @@ def _serve(request: Request, index: IndexReader, folder: Path) -> Response:
     encodings = {each.partition(";")[0].strip() for each in request.headers.get("accept-encoding", "").split(",")}
     file, encoding = _read(folder, name, encodings)
     if name == _PAGE:
-        file = _with_first_image(file, index, request.query_params.get("StudyInstanceUIDs", ""))
+        seen = index.seen_by(request.scope["caller"].scope)
+        file = _with_first_image(file, seen, request.query_params.get("StudyInstanceUIDs", ""))
     headers = SECURITY_HEADERS | {
         "cache-control": _ASK_AGAIN if name in _UNHASHED else _YEAR,
         "etag": file.tag,
@@ -133,7 +134,7 @@ def _read(folder: Path, name: str, encodings: set[str]) -> tuple[_File, str]:
         raise Problem(503, MISSING) from None
 
 
-def _with_first_image(page: _File, index: IndexReader, studies: str) -> _File:
+def _with_first_image(page: _File, index: StudyReader, studies: str) -> _File:
     """Return the page with its first image; without it when the index does not answer, since the page will say so."""
     try:
         first = first_image(index, studies)
