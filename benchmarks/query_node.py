@@ -77,13 +77,14 @@ class RunningNode:
         with contextlib.closing(SQLIndex(url)) as index:
             self.studies = index.holdings().studies
         self.held = held_studies(self.studies)
-        self.port = _free_port()
+        self.port, self.web_port = _free_port(), _free_port()
         settings = {
             "CONFIG": "",  # no settings file of this machine
             "HOME": str(folder),
             "INDEX__URL": url,
             "NODE__PORT": str(self.port),
             "NODE__HOST": "127.0.0.1",
+            "WEB__PORT": str(self.web_port),
         }
         self._process = subprocess.Popen(
             [sys.executable, "-m", "backup_scp", "serve"],

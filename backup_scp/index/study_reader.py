@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from backup_scp.dicom.query.information_model import Query
 from backup_scp.index.connection.database import Database
 from backup_scp.index.reading import buffered_rows, history, select
+from backup_scp.index.reading.newest import newest
 from backup_scp.index.records import statistics
 from backup_scp.index.writing.version_rows import stored_instance_key
 from backup_scp.ports import (
@@ -20,6 +21,7 @@ from backup_scp.ports import (
     Holdings,
     InstanceKey,
     Match,
+    NewestStudies,
     ReadVersion,
     RecentStudy,
     Selection,
@@ -62,6 +64,17 @@ class SQLStudyReader:
         ) as rows:
             for row in rows:
                 yield dict(zip(keywords, row, strict=True))
+
+    def newest_matches(
+        self,
+        queries: Sequence[Query],
+        most: int,
+        *,
+        skip: int = 0,
+        arrived_since: datetime | None = None,
+        in_all: bool = False,
+    ) -> NewestStudies:
+        return newest(self._database, queries, most, skip, arrived_since, self._scope, in_all=in_all)
 
     def search_as_of(self, query: Query, as_of: datetime, read: ReadVersion) -> Generator[Match, None, None]:
         return history.search(self._database, query, as_of, read, self._scope)

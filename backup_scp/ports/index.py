@@ -28,6 +28,7 @@ from backup_scp.ports.versions import (
     FlaggedVersion,
     Lookup,
     Match,
+    NewestStudies,
     ReadVersion,
     Selection,
     StoredVersion,
@@ -54,6 +55,34 @@ class StudyReader(Protocol):
 
         Close the iterator to stop early.  Each match holds the keys in ``query.return_keys``, and the unique keys
         of its level and of those above.
+
+        Raises
+        ------
+        IndexUnavailable
+        """
+
+    def newest_matches(
+        self,
+        queries: Sequence[Query],
+        most: int,
+        *,
+        skip: int = 0,
+        arrived_since: datetime | None = None,
+        in_all: bool = False,
+    ) -> NewestStudies:
+        """Return the newest studies that match one of some queries, without the first of them; quick with a million.
+
+        Parameters
+        ----------
+        queries
+            At STUDY level, with the same return keys.
+        most, skip
+            How many to return, and how many newer ones to leave out.
+        arrived_since
+            Only studies that an image of came since then, what is newest in the index first; None for the newest by
+            date.
+        in_all
+            Test every study where no database index helps, however long that takes.
 
         Raises
         ------

@@ -193,6 +193,21 @@ Match = dict[str, str]
 """One answer: values by keyword; Unicode, several values joined by a backslash, empty when unknown."""
 
 
+class NewestStudies(NamedTuple):
+    """The newest studies that match.
+
+    Attributes
+    ----------
+    matches
+        The studies, the newest first.
+    is_cut
+        Whether older ones may match: they were not tested.
+    """
+
+    matches: list[Match]
+    is_cut: bool
+
+
 class VersionMatch(NamedTuple):
     """One version, for a person who chooses among those of an instance.
 

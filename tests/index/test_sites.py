@@ -81,6 +81,11 @@ def asked(reader, read):
         ],
         "select_in_batches": [list(reader.select_in_batches(Selection())), list(reader.select_in_batches(everything))],
         "holdings": held,
+        "newest_matches": [
+            reader.newest_matches([query(Level.STUDY, *STUDY_KEYS, PatientName=name)], 9, arrived_since=since)
+            for name in (WildCard("*O*"), WildCard("*"))
+            for since in (None, at(4))
+        ],
         "newest_studies": [each[1:] for each in reader.newest_studies(9)],
     }  # fmt: skip
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
+import sqlalchemy as sa
+
 
 class Expression:
     """An SQL expression before its values are known.
@@ -42,7 +44,16 @@ class Expression:
         """Return the SQLAlchemy expression with its own values."""
         return self.build(iter(self.values))
 
+    def unserved(self) -> Expression:
+        """Return the same value, for which SQLite uses no database index: that is what a unary plus says there."""
+        return defer(_plus, self)
 
+
+def _plus(made: Any) -> Any:
+    return sa.UnaryExpression(made, operator=_PLUS, type_=made.type)
+
+
+_PLUS: Any = sa.sql.operators.custom_op("+")
 _VALUE = Expression("?", iter)
 
 

@@ -77,10 +77,13 @@ class Matcher:
         The engine's dialect.
     column
         Returns the columns of an attribute, by ``Attribute.column`` and ``key_columns``.
+    narrows
+        Whether trigrams may narrow the rows of a search for a name.
     """
 
     dialect: Dialect
     column: ColumnOf
+    narrows: bool = True
 
     def clause(self, condition: Condition) -> Expression:
         """Translate one condition."""
@@ -221,7 +224,8 @@ class Matcher:
 
     def _narrowed(self, attribute: Attribute, patterns: Iterable[str], matches: Expression) -> Expression:
         """Narrow the rows by the trigrams of folded patterns, when no better database index applies."""
-        if attribute is not PATIENT_NAME or not self.dialect.has_trigrams or not (wanted := trigrams(patterns)):
+        can_narrow = self.narrows and attribute is PATIENT_NAME and self.dialect.has_trigrams
+        if not can_narrow or not (wanted := trigrams(patterns)):
             return matches
         return defer(sa.and_, value_of(named_like, self.column(ROW), match_of(wanted)), matches)
 

@@ -180,16 +180,20 @@ def _search(
 ) -> sa.Select[Any]:
     """Build the statement, with bind parameters if given, otherwise with the values of the expressions."""
     clauses, of_later = (_built(each, binds) for each in (matching, later))
-    matcher = Matcher(dialect, columns_of(study))
-    narrowed = {c.attribute: matcher.items_that_match(c) for c in query.conditions if isinstance(c.matching, OneItem)}
-    shown = [as_text(narrowed.get(a, _column(study, a.column))) for a in returned_keys(query)]
-    statement = _joined(sa.select(*shown), query.level).where(*clauses)
+    statement = _joined(sa.select(*shown(query, dialect)), query.level).where(*clauses)
     # An entity without a Unique Key is not answered; its instances are.
     if query.level is Level.PATIENT:
         return statement.where(_is_known(study), ~_later_study(of_later))
     if query.level is not Level.IMAGE:
         statement = statement.where(_column(study, UNIQUE_KEY[query.level].column) != "")
     return statement.order_by(*_order(query))
+
+
+def shown(query: Query, dialect: Dialect) -> list[Text]:
+    """Return what an answer shows: the values of ``returned_keys`` as text."""
+    matcher = Matcher(dialect, columns_of(study))
+    narrowed = {c.attribute: matcher.items_that_match(c) for c in query.conditions if isinstance(c.matching, OneItem)}
+    return [as_text(narrowed.get(a, _column(study, a.column))) for a in returned_keys(query)]
 
 
 def _built(expressions: Iterable[Expression], binds: Iterator[Any] | None) -> list[Clause]:

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
+from starlette.datastructures import FormData
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
@@ -17,7 +18,7 @@ from backup_scp.web.forwarding import Forwarding
 from backup_scp.web.pages import study_search
 from backup_scp.web.pages.page_frame import HEADERS, PageFrame, root_of
 from backup_scp.web.pages.page_route import PageRoute
-from backup_scp.web.pages.study_search import StudySearch, since_of
+from backup_scp.web.pages.study_search import StudySearch
 
 _SEEN = "backup-scp-seen"
 _YEAR_S = 365 * 24 * 60 * 60
@@ -29,19 +30,19 @@ def search_page(request: Request, frame: PageFrame) -> Response:
     given = dict(request.query_params)
     when = given.get("when", "") if given.get("when") in _TIMES else ""
     seen_at = _seen_at(request)
-    search = StudySearch.of(given, since_of(when, seen_at, clock.now()))
-    matches, has_more = study_search.found(frame.sources.stores.index, search)
+    search = StudySearch.of(given, seen_at, clock.now())
+    found = study_search.found(frame.sources.stores.index, search)
     values: dict[str, Any] = {
         "search": search,
         "when": when,
-        "recent_days": study_search.RECENT_DAYS,
         "seen_at": seen_at,
-        "studies": [StudyRow(match) for match in matches],
+        "now": clock.now().isoformat(timespec="seconds"),
+        "studies": [StudyRow(match) for match in found.studies],
         "modalities": sorted(study_search.MODALITIES),
-        "next": _address(given, search.page + 1) if has_more and search.page < study_search.MOST_PAGES else "",
+        "next": _address(given, search.page + 1) if found.has_more and search.page < study_search.MOST_PAGES else "",
         "previous": _address(given, search.page - 1) if search.page > 1 else "",
-        "everywhere": _address(given | {"years": "all"}, 1) if search.is_narrowed else "",
-        "is_cut": has_more and search.page == study_search.MOST_PAGES,
+        "everywhere": _address(given | {"years": "all"}, 1) if found.is_cut else "",
+        "is_cut": found.has_more and search.page == study_search.MOST_PAGES,
     }
     if given.get("part") == "list":
         return frame.page(request, "study_list.html", **values)
@@ -49,20 +50,25 @@ def search_page(request: Request, frame: PageFrame) -> Response:
 
 
 def mark_seen(request: Request, _frame: PageFrame) -> Response:
-    """Note in the browser that all studies of today were seen."""
+    """Note in the browser that all studies were seen that had come when the list was made."""
     studies = f"{root_of(request)}/studies"
     response = RedirectResponse(f"{studies}?when=unread", 303, HEADERS)
     forwarding: Forwarding = request.scope["forwarding"]
     is_secure = forwarding.base(request.scope, request.headers).startswith("https:")
-    now = clock.now().isoformat(timespec="seconds")
-    response.set_cookie(_SEEN, now, _YEAR_S, path=studies, secure=is_secure, httponly=True, samesite="strict")
+    form: FormData = request.scope["form"]
+    seen_at = min(_moment(str(form.get("at", ""))) or clock.now(), clock.now()).isoformat(timespec="seconds")
+    response.set_cookie(_SEEN, seen_at, _YEAR_S, path=studies, secure=is_secure, httponly=True, samesite="strict")
     return response
 
 
 def _seen_at(request: Request) -> datetime | None:
+    return _moment(request.cookies.get(_SEEN, ""))
+
+
+def _moment(text: str) -> datetime | None:
     with contextlib.suppress(ValueError):
-        seen_at = datetime.fromisoformat(request.cookies.get(_SEEN, ""))
-        return seen_at if seen_at.tzinfo else None
+        found = datetime.fromisoformat(text)
+        return found if found.tzinfo else None
     return None
 
 

@@ -6,12 +6,11 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from starlette.concurrency import run_in_threadpool
-
-from backup_scp.errors import BackupSCPError, Unavailable
+from backup_scp.errors import Unavailable
 from backup_scp.machine import clock
 from backup_scp.ports import IndexRecords
 from backup_scp.web.pages.backup_state import BackupState
@@ -20,8 +19,8 @@ from backup_scp.web.pages.intake_calendar import ConsoleDays, IntakeCalendar
 LEAST_S = 3.0
 """So many seconds an answer is used again."""
 
-SLOW_S = 1.0
-"""When asking takes longer, as with a million studies, nobody waits while there is an answer of the last minutes."""
+PATIENCE_S = 0.05
+"""So long a page waits for the state; with a million studies it takes seconds, and the page gets it afterwards."""
 
 _OLDEST = timedelta(minutes=10)
 _SHARE = 20  # asking takes at most one part in so many of one core
@@ -68,8 +67,7 @@ class StateFeed:
         self._lock = threading.Lock()
         self._last: StateSnapshot | None = None
         self._next_at = 0.0
-        self._took_s = 0.0
-        self._is_asking = False
+        self._asked: Future[StateSnapshot] | None = None  # None while nobody asks
 
     def now(self) -> StateSnapshot:
         """Return the state, at most some seconds old; may take seconds.
@@ -79,34 +77,49 @@ class StateFeed:
         BackupSCPError
             The settings name no archive of this user.
         """
-        last = self._last
-        if last is not None and time.monotonic() < self._next_at:
-            return last
-        if not self._lock.acquire(blocking=last is None):
-            return last or self.now()  # another thread asks just now
-        if last is not None and self._took_s > SLOW_S and clock.now() - last.at < _OLDEST:
-            threading.Thread(target=self._renew, name="state", daemon=True).start()  # it releases the lock
-            return last
-        try:
-            return self._last if self._last is not None and last is None else self._asked()
-        finally:
-            self._lock.release()
+        return self._begun().result()
 
-    def _asked(self) -> StateSnapshot:
-        began = time.monotonic()
-        self._last = self._look()
-        self._took_s = time.monotonic() - began
-        self._next_at = time.monotonic() + max(LEAST_S, _SHARE * self._took_s)
-        return self._last
+    def soon(self) -> StateSnapshot | None:
+        """Return the state, at most some minutes old, within a moment; None when that is not possible.
 
-    def _renew(self) -> None:
-        """Ask in a thread of its own; after an error the next caller asks, and is told."""
+        Raises
+        ------
+        BackupSCPError
+        """
         try:
-            self._asked()
-        except BackupSCPError:
-            self._last = None
-        finally:
-            self._lock.release()
+            return self._begun().result(PATIENCE_S)
+        except TimeoutError:
+            last = self._last
+            return last if last is not None and clock.now() - last.at < _OLDEST else None
+
+    def _begun(self) -> Future[StateSnapshot]:
+        """Return what becomes the state; however many wait, one thread asks."""
+        with self._lock:
+            if self._asked is not None:
+                return self._asked
+            future: Future[StateSnapshot] = Future()
+            if self._last is not None and time.monotonic() < self._next_at:
+                future.set_result(self._last)
+                return future
+            future.set_running_or_notify_cancel()  # one who waits and goes away does not cancel it for the others
+            self._asked = future
+            threading.Thread(target=self._renew, args=[future], name="state", daemon=True).start()
+            return future
+
+    def _renew(self, future: Future[StateSnapshot]) -> None:
+        try:
+            began = time.monotonic()
+            last = self._look()
+        except Exception as error:  # noqa: BLE001 - those who wait raise it
+            with self._lock:
+                self._asked = None
+            future.set_exception(error)
+        else:
+            took_s = time.monotonic() - began
+            with self._lock:
+                self._asked, self._last = None, last
+                self._next_at = time.monotonic() + max(LEAST_S, _SHARE * took_s)
+            future.set_result(last)
 
     def _look(self) -> StateSnapshot:
         state, at = self._ask(), clock.now()
@@ -115,21 +128,11 @@ class StateFeed:
         except Unavailable:  # the state says so
             return StateSnapshot(at, state)
 
-    async def _awaited(self) -> StateSnapshot:
-        """Return the state; however many wait, one thread asks."""
-        if self._last is not None and (self._is_asking or time.monotonic() < self._next_at):
-            return self._last
-        self._is_asking = True
-        try:
-            return await run_in_threadpool(self.now)
-        finally:
-            self._is_asking = False
-
     async def changes(self) -> AsyncIterator[StateSnapshot | None]:
         """Yield the state, and again whenever it was asked for; None is a sign of life."""
         before, silent_since = None, time.monotonic()
         while not self._is_ending.is_set():
-            snapshot = await self._awaited()
+            snapshot = await asyncio.wrap_future(self._begun())
             if snapshot is not before:
                 before, silent_since = snapshot, time.monotonic()
                 yield snapshot

@@ -19,8 +19,10 @@ _NO_STORE = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
 def state_page(request: Request, frame: PageFrame) -> Response:
-    """Show the state of the backup."""
-    return frame.page(request, "state.html", **_values(request, frame.feed.now()))
+    """Show the state of the backup; where it takes longer than a moment, the stream brings it."""
+    snapshot = frame.feed.soon()
+    values = {"state": None} if snapshot is None else _values(request, snapshot)
+    return frame.page(request, "state.html", **values)
 
 
 def metrics(_request: Request, frame: PageFrame) -> Response:

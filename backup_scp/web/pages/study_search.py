@@ -4,19 +4,18 @@ A word without a digit begins a word of the name (any order, without accents), o
 begins a Patient ID or an Accession Number (with one or two characters: is it), or is the date of the study or of the
 birth.
 
-No database index narrows one or two letters: they are looked for in the last months only, unless all years are asked
-for.  Scripts that write a name with two characters are excepted.
+No database index serves one or two letters: they are looked for among the newest studies only, unless all years are
+asked for (``StudyReader.newest_matches``).
 """
 
 from __future__ import annotations
 
-import heapq
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from backup_scp.dicom.attributes import BY_KEYWORD, Level
 from backup_scp.dicom.query.information_model import (
@@ -30,16 +29,14 @@ from backup_scp.dicom.query.information_model import (
     SingleValue,
     WildCard,
 )
-from backup_scp.machine import clock
 from backup_scp.ports import Match, StudyReader
 
 PAGE = 50
 """Studies on one page."""
 
 MOST_PAGES = 20
-RECENT_DAYS = 90
-_SELECTIVE = 3  # letters
-_IDEOGRAPHS = "\u2e80"  # the first of them, and of the scripts beside them
+_SELECTIVE = 3  # characters of a number
+_OVERLAP = timedelta(minutes=1)  # an image is received for some time before it can be found
 _MOST_WORDS, _MOST_QUERIES = 8, 8
 _LONGEST = 200
 SHOWN = tuple(
@@ -71,10 +68,12 @@ class StudySearch:
         Of the further fields; dates as YYYY-MM-DD.
     made_since
         Only studies that were made since then.
+    arrived_since
+        Only studies that an image of came since then; the last one comes first.
     page
         From 1.
     is_everywhere
-        Whether also one or two letters are looked for in all years.
+        Whether all years are looked at, however long that takes.
     """
 
     text: str = ""
@@ -85,45 +84,41 @@ class StudySearch:
     until: str = ""
     modality: str = ""
     made_since: datetime | None = None
+    arrived_since: datetime | None = None
     page: int = 1
     is_everywhere: bool = False
 
     @classmethod
-    def of(cls, given: Mapping[str, str], made_since: datetime | None) -> StudySearch:
-        """Read the fields of a form; what cannot be understood is left out."""
+    def of(cls, given: Mapping[str, str], seen_at: datetime | None, now: datetime) -> StudySearch:
+        """Read the fields of a form; what cannot be understood is left out.
+
+        Parameters
+        ----------
+        seen_at
+            When somebody last had seen all; None for never.
+        """
         fields = {name: given.get(name, "").strip()[:_LONGEST] for name in FIELDS}
         number = given.get("page", "")
         page = int(number) if re.fullmatch(r"[1-9][0-9]?", number) else 1
         return cls(
             given.get("q", "").strip()[:_LONGEST],
             **fields,
-            made_since=made_since,
+            made_since=_made_since(given.get("when", ""), now),
+            arrived_since=(seen_at or _midnight(now)) - _OVERLAP if given.get("when") == "unread" else None,
             page=min(page, MOST_PAGES),
             is_everywhere=given.get("years") == "all",
         )
 
     @property
     def queries(self) -> list[Query]:
-        """The queries whose answers together are the result; each answer comes newest study first."""
+        """The queries whose answers together are the result."""
         own = list(self._conditions())
-        found = [[*own, *self._narrowed(own, words)] for words in itertools.islice(_readings(self.text), _MOST_QUERIES)]
+        found = [[*own, *words] for words in itertools.islice(_readings(self.text), _MOST_QUERIES)]
         return [
-            Query(Level.STUDY, tuple(combined), SHOWN, in_order=True)
+            Query(Level.STUDY, tuple(combined), SHOWN)
             for conditions in found
             if (combined := _combined(conditions)) is not None
         ]
-
-    @property
-    def is_narrowed(self) -> bool:
-        """Whether something is looked for in the last months only."""
-        own = list(self._conditions())
-        return any(len(self._narrowed(own, words)) > len(words) for words in _readings(self.text))
-
-    def _narrowed(self, own: list[Condition], words: list[Condition]) -> list[Condition]:
-        if self.is_everywhere or not words or any(map(_is_selective, (*own, *words))):
-            return words
-        first = clock.now().astimezone() - timedelta(days=RECENT_DAYS)
-        return [*words, Condition(BY_KEYWORD["StudyDate"], Range(f"{first:%Y%m%d}", None))]
 
     def _conditions(self) -> Iterator[Condition]:
         if self.patient_id:
@@ -142,47 +137,46 @@ class StudySearch:
             yield Condition(BY_KEYWORD["StudyDate"], Range(_day(self.since) or None, _day(self.until) or None))
 
 
-def _is_selective(condition: Condition) -> bool:
-    """Tell whether a database index leaves few studies."""
-    matching = condition.matching
-    if condition.attribute.keyword == "ModalitiesInStudy":
-        return True  # there are many with it, so a page of them is found soon
-    if isinstance(matching, FuzzyName):
-        return any(len(word) >= _SELECTIVE or word > _IDEOGRAPHS for word in matching.name.split())
-    return True
-
-
 FIELDS = ("patient_id", "accession", "born", "since", "until", "modality")
 """The further fields of the form."""
 
 
-def found(index: StudyReader, search: StudySearch) -> tuple[list[Match], bool]:
-    """Return one page of studies, the newest first, and whether more follow.
+class FoundStudies(NamedTuple):
+    """One page of studies.
+
+    Attributes
+    ----------
+    studies
+        The studies, the newest first.
+    has_more
+        Whether more follow.
+    is_cut
+        Whether older studies may match too, and were not looked at.
+    """
+
+    studies: list[Match]
+    has_more: bool
+    is_cut: bool
+
+
+def found(index: StudyReader, search: StudySearch) -> FoundStudies:
+    """Return one page of studies.
 
     Raises
     ------
     IndexUnavailable
     """
-    first = (search.page - 1) * PAGE
-    with ExitStack() as open_answers:
-        answers = [open_answers.enter_context(closing(index.search(query))) for query in search.queries]
-        page = list(itertools.islice(_once(_merged(answers)), first, first + PAGE + 1))
-    return page[:PAGE], len(page) > PAGE
-
-
-def _merged(answers: Sequence[Iterator[Match]]) -> Iterator[Match]:
-    if len(answers) == 1:
-        return iter(answers[0])
-    return heapq.merge(*answers, key=lambda match: match["StudyDate"], reverse=True)
-
-
-def _once(matches: Iterable[Match]) -> Iterator[Match]:
-    seen = set()
-    for match in matches:
-        key = (match["StudyInstanceUID"], match["PatientID"])
-        if key not in seen:
-            seen.add(key)
-            yield match
+    queries = search.queries
+    if not queries:
+        return FoundStudies([], has_more=False, is_cut=False)
+    newest = index.newest_matches(
+        queries,
+        PAGE + 1,
+        skip=(search.page - 1) * PAGE,
+        arrived_since=search.arrived_since,
+        in_all=search.is_everywhere,
+    )
+    return FoundStudies(newest.matches[:PAGE], len(newest.matches) > PAGE, newest.is_cut)
 
 
 def _readings(text: str) -> Iterator[list[Condition]]:
@@ -262,13 +256,13 @@ def _day(text: str) -> str:
     return ""
 
 
-def since_of(when: str, seen_at: datetime | None, now: datetime) -> datetime | None:
-    """Return since when studies are shown: today, this week, or since the last time that somebody had seen all."""
-    midnight = now.astimezone().replace(hour=0, minute=0, second=0, microsecond=0)
+def _made_since(when: str, now: datetime) -> datetime | None:
     if when == "today":
-        return midnight
+        return _midnight(now)
     if when == "week":
-        return midnight - timedelta(days=midnight.weekday())
-    if when == "unread":
-        return seen_at or midnight
+        return _midnight(now) - timedelta(days=_midnight(now).weekday())
     return None
+
+
+def _midnight(now: datetime) -> datetime:
+    return now.astimezone().replace(hour=0, minute=0, second=0, microsecond=0)

@@ -14,6 +14,7 @@ from backup_scp.node.web_main import backup_state
 from backup_scp.ports import PlaceAnswer
 from backup_scp.web.app import application
 from backup_scp.web.options import WebOptions
+from backup_scp.web.pages import state_feed
 from backup_scp.web.pages.backup_state import BackupState
 from backup_scp.web.pages.page_sources import PageSources
 from tests.web.conftest import HOST, stores_of
@@ -27,6 +28,12 @@ def settings(tmp_path):
     file = tmp_path / "settings.toml"
     file.write_text('[[remote]]\nname = "dx-room-1"\nae_title = "DX"\nhost = "192.0.2.7"\n')
     return load(file, {"BACKUP_SCP_HOME": str(tmp_path)})
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch) -> None:
+    """Let a page wait for the state, however busy this machine is."""
+    monkeypatch.setattr(state_feed, "PATIENCE_S", 60.0)
 
 
 @pytest.fixture

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
-from backup_scp.dicom.attributes import BY_KEYWORD
-from backup_scp.dicom.query.information_model import Range
+from backup_scp.index.reading import newest
 from backup_scp.machine import clock
 from backup_scp.web.pages import study_search
 from backup_scp.web.pages.search_page import readable_date, readable_name
-from backup_scp.web.pages.study_search import StudySearch
 from tests.samples import dx, encode
+from tests.stored import FIRST_ARRIVAL
 
 TODAY = clock.now().astimezone()
 UTF8 = {"SpecificCharacterSet": "ISO_IR 192"}
@@ -74,7 +73,7 @@ def names(pages, studies):
         ("garcia ct", {"ct"}),
         ("garcia dx", set()),
         ("ct dx", set()),
-        ("ng", set()),  # two letters: only the last months
+        ("ng", {"old"}),
         ("li ng 19991231", {"old"}),
         ("*", {"jorg", "anna", "ct", "old"}),
         ("m*", {"jorg", "anna"}),
@@ -88,9 +87,12 @@ def test_one_field_finds_it(names, typed, expected):
     assert set(names(q=typed)) == expected
 
 
-def test_two_letters_in_all_years_when_asked_for(names, pages):
+def test_few_letters_in_all_years_when_asked_for(names, pages, monkeypatch):
+    monkeypatch.setattr(newest, "TESTED", 2)
     assert "years=all" in pages.get("/studies?q=ng").text
+    assert names(q="ng") == []
     assert names(q="ng", years="all") == ["old"]
+    assert "years=all" not in pages.get("/studies?q=smith").text
 
 
 @pytest.mark.parametrize(
@@ -118,24 +120,55 @@ def test_the_newest_come_first_also_from_several_queries(names):
     assert names()[2:] == ["ct", "old"]
 
 
-def test_new_is_what_was_made_since_somebody_had_seen_all(pages, names, stored):
-    assert set(names(when="unread")) == {"jorg", "anna"}
-    token = re.search(r'name="token" value="([^"]+)"', pages.get("/studies?when=unread").text).group(1)  # type: ignore[union-attr]
-    answer = pages.post("/studies/seen", data={"token": token})
-    assert (answer.status_code, answer.headers["location"]) == (303, "/studies?when=unread")
-    assert "HttpOnly" in answer.headers["set-cookie"]
-    assert "SameSite=strict" in answer.headers["set-cookie"]
-    assert names(when="unread") == []
-    tomorrow = TODAY + timedelta(days=1)
-    put(stored, 9, PatientName="New^One", StudyDate=f"{tomorrow:%Y%m%d}")
-    assert "New, One" in pages.get("/studies?when=unread").text
+class TestNew:
+    """What came since somebody pressed "I have seen all", whenever it was made."""
+
+    @pytest.fixture
+    def come(self, stored):
+        def come(image: int, ago: timedelta, **elements) -> None:
+            sample = encode(dx(study=str(image // 10), series=str(image), number=image, **UTF8, **elements))
+            stored.put(sample, int((clock.now() - ago - FIRST_ARRIVAL).total_seconds()))
+
+        come(10, timedelta(days=3), PatientName="Seen^A", StudyDate=f"{TODAY:%Y%m%d}")
+        come(20, timedelta(hours=1), PatientName="Old^B", StudyDate="19991231")
+        return come
+
+    @pytest.fixture
+    def new(self, pages):
+        def new(ago: timedelta) -> list[str]:
+            seen_at = {"Cookie": f"backup-scp-seen={(clock.now() - ago).isoformat()}"}
+            return re.findall(r"<strong>(Old|Seen), ", pages.get("/studies?when=unread", headers=seen_at).text)
+
+        return new
+
+    def test_an_old_study_that_came_today_is_new(self, new, come):
+        assert new(timedelta(hours=2)) == ["Old"]
+        assert new(timedelta(minutes=30)) == []
+        assert new(timedelta(hours=1)) == ["Old"], "an image is received for some time before it can be found"
+
+    def test_a_seen_study_that_gets_an_image_is_new(self, new, come):
+        come(11, timedelta(), PatientName="Seen^A")
+        assert new(timedelta(minutes=30)) == ["Seen"]
+
+    def test_the_button_notes_when_the_list_was_made(self, pages, come):
+        text = pages.get("/studies?when=unread").text
+        form = dict(re.findall(r'name="(token|at)" value="([^"]+)"', text))
+        answer = pages.post("/studies/seen", data=form)
+        assert (answer.status_code, answer.headers["location"]) == (303, "/studies?when=unread")
+        assert "HttpOnly" in answer.headers["set-cookie"]
+        assert "SameSite=strict" in answer.headers["set-cookie"]
+        assert form["at"] in answer.headers["set-cookie"]
+        for wrong in ("", "x", "2999-01-01T00:00:00+00:00", "2026-01-01"):
+            noted = pages.post("/studies/seen", data=form | {"at": wrong}).headers["set-cookie"]
+            noted_at = datetime.fromisoformat(re.search(r"seen=([^;]+)", noted).group(1).strip('"'))  # type: ignore[union-attr]
+            assert abs(clock.now() - noted_at) < timedelta(minutes=5)
 
 
 @pytest.mark.parametrize("cookie", ["x", "2026-01-01", "9" * 5000, '"<script>'])
 def test_a_wrong_cookie_is_none(pages, studies, cookie):
     answer = pages.get("/studies?when=unread", headers={"Cookie": f"backup-scp-seen={cookie}"})
     assert answer.status_code == 200
-    assert "Made today" in answer.text
+    assert "What came today" in answer.text
 
 
 class TestForms:
@@ -209,19 +242,6 @@ def test_only_the_list_for_the_script(pages, studies):
     text = pages.get("/studies?q=mul&part=list").text
     assert "<html" not in text
     assert "Müller, Jörg · 山田, 太郎" in text
-
-
-def test_a_search_for_few_letters_is_narrowed_and_for_more_is_not():
-    def dates(text: str) -> list[bool]:
-        queries = StudySearch(text).queries
-        return [
-            any(isinstance(c.matching, Range) and c.attribute is BY_KEYWORD["StudyDate"] for c in query.conditions)
-            for query in queries
-        ]
-
-    assert dates("xq") == [True]
-    assert dates("xqz") == dates("xq smith") == dates("山田") == [False]
-    assert dates("ct") == [False, True]
 
 
 @pytest.mark.parametrize(

@@ -153,37 +153,68 @@ class TestFeed:
         assert feed.now().state.sign is Sign.WELL
         assert feed.now().state.sign is Sign.SOON
 
-    def test_nobody_waits_for_a_slow_answer_while_there_is_one(self, feed, asked, monkeypatch):
-        monkeypatch.setattr(state_feed, "SLOW_S", -1.0)
-        monkeypatch.setattr(state_feed, "LEAST_S", 3600.0)
-        first = feed.now()
-        feed._next_at = 0.0
-        assert feed.now() is first
-        wait_until(lambda: feed.now() is not first, what="the next answer")
-        assert len(asked) == 2
+    @pytest.fixture
+    def slow(self, stored, monkeypatch):
+        """Return a feed whose answers come one for each ``may_answer.release()``."""
+        monkeypatch.setattr(state_feed, "LEAST_S", 0.0)
+        monkeypatch.setattr(state_feed, "_SHARE", 0)
+        may_answer = threading.Semaphore(0)
 
-    def test_an_error_of_a_slow_answer_is_told(self, stored, monkeypatch):
-        monkeypatch.setattr(state_feed, "SLOW_S", -1.0)
+        def ask() -> BackupState:
+            assert may_answer.acquire(timeout=60)
+            return state()
+
+        feed = StateFeed(ask, stored.index, threading.Event())
+        yield feed, may_answer
+        for _ in range(9):
+            may_answer.release()
+
+    def test_nobody_waits_for_a_slow_answer(self, slow, monkeypatch):
+        feed, may_answer = slow
+        monkeypatch.setattr(state_feed, "PATIENCE_S", 0.0)
+        assert feed.soon() is None
+        may_answer.release()
+        first = feed.now()
+        assert feed.soon() is first
+        monkeypatch.setattr(state_feed, "_OLDEST", timedelta())
+        assert feed.soon() is None, "it is too old to be shown"
+
+    def test_one_who_goes_away_takes_the_answer_from_nobody(self, slow):
+        feed, may_answer = slow
+
+        async def watch() -> None:
+            gone, stays = (asyncio.create_task(anext(feed.changes())) for _ in range(2))
+            await asyncio.sleep(0)
+            gone.cancel()
+            await asyncio.wait([gone])
+            may_answer.release()
+            assert await stays is not None
+
+        asyncio.run(watch())
+
+    def test_an_error_is_told_to_all_who_wait_and_forgotten(self, stored):
         asked = []
 
         def ask() -> BackupState:
             asked.append(1)
-            if len(asked) > 1:
+            if len(asked) == 1:
                 raise NoArchive("it is gone")
             return state()
 
         feed = StateFeed(ask, stored.index, threading.Event())
-        feed.now()
-        feed._next_at = 0.0
+        with pytest.raises(NoArchive):
+            feed.now()
+        assert feed.now().state.sign is Sign.WELL
 
-        def is_told() -> bool:
-            try:
-                feed.now()
-            except NoArchive:
-                return True
-            return False
-
-        wait_until(is_told, what="the error")
+    def test_the_page_comes_before_a_slow_answer(self, make_pages, monkeypatch):
+        monkeypatch.setattr(state_feed, "PATIENCE_S", 0.0)
+        may_answer = threading.Event()
+        pages = make_pages(found=lambda: (may_answer.wait(60), state())[1])
+        text = pages.get("/").text
+        assert 'data-sign="asking"' in text
+        assert 'content="3"' in text  # without JavaScript it asks again soon
+        may_answer.set()
+        wait_until(lambda: 'data-sign="well"' in pages.get("/").text, what="the answer")
 
     def test_all_watchers_get_a_change_from_one_question(self, feed, asked, monkeypatch):
         monkeypatch.setattr(state_feed, "LEAST_S", 3600.0)
@@ -195,10 +226,6 @@ class TestFeed:
         assert asyncio.run(all_watch()) == {Sign.WELL}
         assert len(asked) == 1
         feed._next_at = 0.0
-        assert asyncio.run(all_watch()) == {
-            Sign.WELL,
-            Sign.SOON,
-        }  # what is just being asked for reaches the others later
         assert asyncio.run(all_watch()) == {Sign.SOON}
         assert len(asked) == 2
 
