@@ -265,7 +265,8 @@ def _measure(
         metadata(table, nodes, slices)
     if "frames" in parts:
         shots = filling.new(3, images.DR, 24)
-        web_frames.large_frames(table, addresses, shots, filling.nginx_folder, ROUNDS)
+        servers = [web_frames.Server(node.name, node.web_port, node.processes) for node in nodes]
+        web_frames.large_frames(table, servers, shots, filling.nginx_folder)
     if "thumbnails" in parts:
         thumbnails(table, addresses, filling.new(4, PAGE, 50), "just come")
         shots = filling.new(6, PAGE, 51)[:50]

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from benchmarks import images
 from benchmarks.load import Address, store
@@ -21,7 +21,9 @@ from benchmarks.nodes import free_port, program
 from benchmarks.table import Table
 
 AS_STORED = 'multipart/related; type="application/octet-stream"; transfer-syntax=*'
-SECONDS = 5.0
+TURN_S, TURNS = 1.5, 9
+"""Servers take short turns: a busy or virtual machine has another speed half a minute later."""
+
 CLIENTS = 4
 VIEWERS, PACE = 20, 10
 """How many viewers scroll, and how many frames a second each of them asks for."""
@@ -82,9 +84,29 @@ def instance_path(instance: images.Instance) -> str:
     return f"/studies/{instance.study}/series/{instance.study}.1/instances/{instance.sop_instance}"
 
 
+class Server(NamedTuple):
+    """What is asked for frames, and what lists its processes."""
+
+    name: str
+    port: int
+    processes: Callable[[], list[int]]
+
+    def cpu_s(self) -> float:
+        """Return the processor seconds that it has taken, by the clock of each process: samples miss short steps."""
+        return sum(time.clock_gettime((~pid << 3) | 2) for pid in self.processes())  # as clock_getcpuclockid(3)
+
+
+class Fetched(NamedTuple):
+    """Frames a second, and milliseconds of processor time for each."""
+
+    rate: float
+    server_ms: float
+    client_ms: float
+
+
 @contextlib.contextmanager
-def nginx(folder: Path, port: int, paths: Sequence[str]) -> Iterator[int]:
-    """Serve the bodies that a node at ``port`` answers these paths with, as files; yield the port of nginx.
+def nginx(folder: Path, port: int, paths: Sequence[str]) -> Iterator[Server]:
+    """Serve the bodies that a node at ``port`` answers these paths with, as files.
 
     Its settings are Debian's, but for the address and the logs.
     """
@@ -107,40 +129,64 @@ def nginx(folder: Path, port: int, paths: Sequence[str]) -> Iterator[int]:
             with contextlib.suppress(OSError), FrameClient(served):
                 break
             time.sleep(0.01)
-        yield served
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text("ascii").split()
+        yield Server("nginx", served, lambda: [process.pid, *map(int, children)])
     finally:
         process.terminate()
         process.wait()
         shutil.rmtree(root)
 
 
-def rate(port: int, paths: Sequence[str], seconds: float = SECONDS) -> float:
-    """Return frames a second of four clients at once."""
+def fetched(server: Server, paths: Sequence[str], *, same: bool, seconds: float = TURN_S) -> Fetched:
+    """Fetch frames as four clients at once.
 
-    def fetch(first: int) -> float:
-        with FrameClient(port) as client:
-            done, began = 0, time.perf_counter()
-            while (passed := time.perf_counter() - began) < seconds:
+    Parameters
+    ----------
+    same
+        Whether all begin with the same frame; otherwise each is as far from the others as it can be.
+    """
+
+    def fetch(first: int) -> int:
+        with FrameClient(server.port) as client:
+            for done in itertools.count():
+                if time.perf_counter() - began >= seconds:
+                    return done
                 client.fetch(paths[(first + done) % len(paths)])
-                done += 1
-            return done / passed
+        raise AssertionError
 
+    firsts = [0 if same else client * len(paths) // CLIENTS for client in range(CLIENTS)]
+    before, own, began = server.cpu_s(), time.process_time(), time.perf_counter()
     with ThreadPoolExecutor(CLIENTS) as pool:
-        return sum(pool.map(fetch, range(CLIENTS)))
+        done = sum(pool.map(fetch, firsts))
+    passed = time.perf_counter() - began
+    return Fetched(done / passed, (server.cpu_s() - before) / done * 1000, (time.process_time() - own) / done * 1000)
 
 
-def large_frames(
-    table: Table, nodes: Sequence[tuple[str, int]], shots: Sequence[images.Instance], folder: Path, rounds: int
-) -> None:
+def large_frames(table: Table, nodes: Sequence[Server], shots: Sequence[images.Instance], folder: Path) -> None:
     """Fetch DR frames as stored from the nodes, and from nginx the same bytes as files; the first node is ours."""
     paths = [f"{instance_path(shot)}/frames/1" for shot in shots]
     with contextlib.ExitStack() as stack:
         servers = list(nodes)
         if shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin"):
-            servers.append(("nginx", stack.enter_context(nginx(folder, nodes[0][1], paths))))
-        for _ in range(rounds):
-            for name, port in servers:
-                table.add("DR frames as stored, 4 clients, frames/s", name, rate(port, paths), "3; nginx 0.8")
+            servers.append(stack.enter_context(nginx(folder, nodes[0].port, paths)))
+        for turn in range(TURNS):
+            for same, asked in ((False, "each its own"), (True, "all the same")):
+                work = f"DR frames as stored, 4 clients, {asked}"
+                found = {
+                    server.name: fetched(server, paths, same=same)
+                    for server in (servers if turn % 2 else reversed(servers))
+                }
+                _add(table, work, nodes[0].name, found)
+
+
+def _add(table: Table, work: str, ours: str, found: dict[str, Fetched]) -> None:
+    """Add one turn; what is compared with nginx is compared within it."""
+    for name, each in found.items():
+        table.add(f"{work}, frames/s", name, each.rate, "3")
+        table.add(f"{work}: CPU of the server, ms", name, each.server_ms)
+        table.add(f"{work}: CPU of server and client, ms", name, each.server_ms + each.client_ms)
+        if name == ours and "nginx" in found:
+            table.add(f"{work}: of nginx", name, each.rate / found["nginx"].rate, "0.8")
 
 
 def stored_while_viewed(
