@@ -530,6 +530,17 @@ def test_an_archive_that_rebuild_made_the_indexs_is_written_by_the_node_that_run
     ingest.begin(Heading("", "", "")).discard()
 
 
+def test_recover_knows_an_archive_that_rebuild_made_the_indexs(index, sample, tmp_path):
+    """At once: the node that runs may have had no image to store since."""
+    ingest = Ingest(FilesystemArchive(tmp_path / "archive"), index)
+    ingest.accept(staged(ingest, sample), FIRST)
+    (tmp_path / "archive").rename(tmp_path / "old drive")
+    another = FilesystemArchive(tmp_path / "archive")
+    another.establish()
+    adopt(another, index)
+    assert ingest.recover() == 0
+
+
 def test_a_disk_that_does_not_keep_a_data_set_is_known_to_other_processes_at_once(archive, index, sample, monkeypatch):
     ingest = Ingest(archive, index)
     file = staged(ingest, sample)
