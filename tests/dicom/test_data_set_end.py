@@ -201,6 +201,17 @@ def test_what_stands_behind_fragments_is_found(pixels):
     assert STUDY in found.elements
 
 
+@pytest.mark.parametrize("lacking", [None, PATIENT_ID, STUDY, SERIES, SOP_INSTANCE])
+def test_what_comes_out_of_order_behind_the_pixels_is_read_while_something_is_lacking(lacking):
+    """A Data Set that tells whose image it is has ended: the bytes behind it are another's, or none."""
+    values = {SOP_CLASS: b"1.2\0", SOP_INSTANCE: b"1.22", PATIENT_ID: b"P1", STUDY: b"1.23", SERIES: b"1.24"}
+    before = (element(tag, "LO" if tag == PATIENT_ID else "UI", values[tag]) for tag in values if tag != lacking)
+    behind = element(0xFFFCFFFC, "OB", b"\0\0") + patient()
+    found = scanned(b"".join(before) + element(PIXEL_DATA, "OW", b"ab") + behind)
+    assert found.is_whole
+    assert (PATIENT_NAME in found.elements) is (lacking is not None)
+
+
 def test_what_stands_before_the_pixels_counts():
     behind = patient(name=b"Other^") + places()
     data = START + element(PIXEL_DATA, "OW", b"ab") + behind
