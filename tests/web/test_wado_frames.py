@@ -16,7 +16,9 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from backup_scp.dicom.transcode.stored_frames import frame_layout
 from backup_scp.ports import InstanceKey
+from backup_scp.web.dicomweb.wado import retrieve_frames
 from tests.samples import (
     Sample,
     dx,
@@ -215,3 +217,19 @@ def test_an_unchanged_frame_is_not_sent_again(stored, web):
     path = f"{path_of(ds)}/frames/2"
     assert get(web, path, AS_STORED, **{"If-None-Match": tag}).status_code == 304
     assert get(web, f"{path_of(ds)}/frames/3", AS_STORED, **{"If-None-Match": tag}).status_code == 200
+
+
+def test_where_the_frames_are_is_remembered_of_each_slice_that_viewers_scroll_through(web, stored, monkeypatch):
+    slices = [dx(number=number, StudyDescription="Scrolled") for number in range(60)]
+    put_all(stored, slices)
+    searched = []
+
+    def counted(*arguments):
+        searched.append(arguments)
+        return frame_layout(*arguments)
+
+    monkeypatch.setattr(retrieve_frames, "frame_layout", counted)
+    for _ in range(2):
+        for one in slices:
+            assert get(web, f"{path_of(one)}/frames/1", AS_STORED).status_code == 200
+    assert len(searched) == len(slices)

@@ -41,7 +41,8 @@ MEDIA_TYPES: dict[str, str] = {
 
 _COMPRESSED = "1.2.840.10008.1.2.4."
 _RLE = "1.2.840.10008.1.2.5"
-_MOST_LAYOUTS = 32
+_LAYOUTS_BYTES = 8 << 20  # of all that are remembered: of the slices that several viewers scroll through
+_LAYOUT_BYTES, _FRAGMENT_BYTES = 2000, 250
 _MOST_LISTED = 10_000
 OFFERS = (
     Offer(MULTIPART, OCTET_STREAM),
@@ -49,7 +50,9 @@ OFFERS = (
     Offer(OCTET_STREAM),
 )
 
-_layouts: Recent[FrameLayout] = Recent(_MOST_LAYOUTS)
+_layouts: Recent[FrameLayout] = Recent(
+    _LAYOUTS_BYTES, lambda layout: _LAYOUT_BYTES + _FRAGMENT_BYTES * sum(map(len, layout.fragments))
+)
 
 
 def media_type_of(transfer_syntax_uid: str) -> str:
