@@ -276,8 +276,9 @@ def _measure(
         storing(table, nodes)
     if "viewers" in parts:
         scrolled = filling.new(5, CT_STUDY, 250)
-        for node in nodes:
-            web_frames.stored_while_viewed(table, node.name, node.web_port, node.address, scrolled, ROUNDS)
+        for _ in range(ROUNDS):
+            for node in nodes:
+                web_frames.stored_while_viewed(table, node, node.web_port, scrolled)
     table.add("memory of the web process, MB", nodes[0].name, nodes[0].web_peak_mb(), "< 150")
     if "cold" in parts:
         cold(table, nodes, listed, slices)

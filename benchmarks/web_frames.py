@@ -10,14 +10,14 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from benchmarks import images
-from benchmarks.load import Address, store
-from benchmarks.nodes import free_port, program
+from benchmarks.load import store
+from benchmarks.nodes import Node, cpu_s, free_port, program
 from benchmarks.table import Table
 
 AS_STORED = 'multipart/related; type="application/octet-stream"; transfer-syntax=*'
@@ -28,8 +28,8 @@ CLIENTS = 4
 VIEWERS, PACE = 20, 10
 """How many viewers scroll, and how many frames a second each of them asks for."""
 
-STORED = 24
-"""DR images that are sent by C-STORE while they scroll."""
+STORED = 30
+"""DR images that are sent by C-STORE in a turn, with them or without."""
 
 _START_S = 30.0
 _BUFFER_BYTES = 1 << 20
@@ -189,35 +189,75 @@ def _add(table: Table, work: str, ours: str, found: dict[str, Fetched]) -> None:
             table.add(f"{work}: of nginx", name, each.rate / found["nginx"].rate, "0.8")
 
 
-def stored_while_viewed(
-    table: Table, name: str, port: int, address: Address, slices: Sequence[images.Instance], rounds: int
-) -> None:
-    """C-STORE of DR on one Association, alone and while viewers scroll through CT slices at their pace."""
+class _Turn(NamedTuple):
+    """What C-STORE was in one turn: images and frames a second, and the cores that viewers and node have used."""
+
+    images: float
+    frames: float = 0.0
+    viewers_cores: float = 0.0
+    node_cores: float = 0.0
+
+
+def stored_while_viewed(table: Table, node: Node, port: int, slices: Sequence[images.Instance]) -> None:
+    """C-STORE of DR on one Association, alone and while viewers scroll through CT slices at their pace.
+
+    A machine may change its speed at any time: so each turn is short, and is compared with the one beside it.
+    """
     paths = [f"{instance_path(one)}/frames/1" for one in slices]
-    for _ in range(rounds):
-        alone = store(address, images.new(images.DR, STORED), 1).rate
-        with _viewers(port, paths) as fetched:
-            began = time.perf_counter()
-            viewed = store(address, images.new(images.DR, STORED), 1).rate
-            frames = fetched() / (time.perf_counter() - began)
-        table.add("C-STORE of DR alone, images/s", name, alone)
-        table.add(f"C-STORE of DR while {VIEWERS} viewers scroll, images/s", name, viewed)
-        table.add("so much of alone", name, viewed / alone, "0.9")
-        table.add(f"CT frames for them meanwhile, of {VIEWERS * PACE} asked a second", name, frames)
+    first, second, third, fourth = (_turn(node, port, paths if is_viewed else []) for is_viewed in (0, 1, 1, 0))
+    for alone, viewed in ((first, second), (fourth, third)):
+        table.add("C-STORE of DR alone, images/s", node.name, alone.images)
+        table.add(f"C-STORE of DR while {VIEWERS} viewers scroll, images/s", node.name, viewed.images)
+        table.add("so much of alone", node.name, viewed.images / alone.images, "0.9")
+        table.add(f"CT frames for them meanwhile, of {VIEWERS * PACE} asked a second", node.name, viewed.frames)
+        table.add("cores that the viewers themselves use", node.name, viewed.viewers_cores)
+        table.add("cores that the node uses for C-STORE and viewers", node.name, viewed.node_cores)
+        table.add("cores that it uses for C-STORE alone", node.name, alone.node_cores)
+
+
+def _turn(node: Node, port: int, paths: Sequence[str]) -> _Turn:
+    sent = images.new(images.DR, STORED)
+    with _viewers(port, paths) if paths else contextlib.nullcontext() as viewers:
+        before = (*viewers.so_far(), node.cpu_s()) if viewers else (0, 0.0, node.cpu_s())
+        began = time.perf_counter()
+        rate = store(node.address, sent, 1).rate
+        passed = time.perf_counter() - began
+        after = (*viewers.so_far(), node.cpu_s()) if viewers else (0, 0.0, node.cpu_s())
+    return _Turn(rate, *((late - early) / passed for early, late in zip(before, after, strict=True)))
+
+
+class _Viewers:
+    """Viewers that scroll in a process of their own."""
+
+    def __init__(self, port: int, paths: Sequence[str]) -> None:
+        fork = multiprocessing.get_context("fork")
+        self._fetched = fork.Array("q", VIEWERS)
+        self._process = fork.Process(target=_scroll, args=(port, paths, self._fetched))
+
+    def so_far(self) -> tuple[int, float]:
+        """Return the frames that they have fetched, and the CPU seconds that they have used."""
+        return sum(self._fetched[:]), cpu_s(self._process.pid or 0)
+
+    def start(self) -> None:
+        """Start them, and return when each has a frame."""
+        self._process.start()
+        while not all(self._fetched[:]) and self._process.is_alive():
+            time.sleep(0.01)
+
+    def end(self) -> None:
+        """End them."""
+        self._process.kill()
+        self._process.join()
 
 
 @contextlib.contextmanager
-def _viewers(port: int, paths: Sequence[str]) -> Iterator[Callable[[], int]]:
-    """Let viewers scroll in a process of their own; yield what tells how many frames they have fetched."""
-    fork = multiprocessing.get_context("fork")
-    fetched = fork.Array("q", VIEWERS)
-    process = fork.Process(target=_scroll, args=(port, paths, fetched))
-    process.start()
+def _viewers(port: int, paths: Sequence[str]) -> Iterator[_Viewers]:
+    viewers = _Viewers(port, paths)
+    viewers.start()
     try:
-        yield lambda: sum(fetched[:])
+        yield viewers
     finally:
-        process.kill()
-        process.join()
+        viewers.end()
 
 
 def _scroll(port: int, paths: Sequence[str], fetched: Any) -> None:
