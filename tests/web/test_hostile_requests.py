@@ -106,6 +106,25 @@ def test_what_is_no_uid_is_not_found(web, path):
         assert_refused(web.get(path.format(name)))
 
 
+STUDY = "/studies/{}"
+SERIES = "/studies/1.2/series/{}"
+IMAGE_OF = "/studies/1.2/series/1.3/instances/{}"
+
+
+@pytest.mark.parametrize("name", ["foo", "1.2.x", "1..2", "1.2.", "-1", "1" * 65, "%c3%bc"])
+@pytest.mark.parametrize(
+    "path",
+    [STUDY, f"{STUDY}/metadata", f"{STUDY}/rendered", f"{STUDY}/thumbnail", f"{STUDY}/series", f"{STUDY}/instances",
+     f"{STUDY}/series?limit=1", f"{STUDY}/series/1.3/instances", SERIES, f"{SERIES}/metadata", f"{SERIES}/instances",
+     IMAGE_OF, f"{IMAGE_OF}/frames/1", f"{IMAGE_OF}/rendered", f"{IMAGE_OF}/bulkdata/7fe00010",
+     "/wado?requestType=WADO&studyUID={}&seriesUID=1.3&objectUID=1.4", "/inventories/{}", "/commitment-requests/{}"],
+)  # fmt: skip
+def test_what_is_no_uid_is_400_and_not_empty(web, path, name):
+    answer = web.get(path.format(name))
+    assert answer.status_code == 400, answer.text
+    assert "UID" in answer.json()["detail"]
+
+
 @pytest.mark.parametrize("headers", HEADERS, ids=lambda headers: str(headers)[:60])
 def test_headers(web, stored, headers):
     sent = {name: value.encode("latin-1") for name, value in headers.items()}

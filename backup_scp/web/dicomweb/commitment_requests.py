@@ -11,7 +11,6 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from backup_scp.dicom.uids import is_like_uid
 from backup_scp.errors import DuplicateTransaction
 from backup_scp.machine import clock
 from backup_scp.ports import Commitment, CommitmentRequest, Requester
@@ -22,7 +21,7 @@ from backup_scp.web.dicomweb.request_body import LIMITS, require_plain, whole_bo
 from backup_scp.web.dicomweb.response_module import OFFERS, ModelElement, encoded, failure_reason, reference, sequence
 from backup_scp.web.media_types import DICOM_JSON, JSON, Offer
 from backup_scp.web.problems import Problem
-from backup_scp.web.route import Route
+from backup_scp.web.route import Route, require_uids
 from backup_scp.web.stores import Stores
 
 CONTENT_TYPES = (Offer(DICOM_JSON), Offer(JSON))
@@ -83,10 +82,8 @@ def _later() -> Response:
 
 
 def _transaction(request: Request) -> str:
-    uid = str(request.path_params["transaction"])
-    if not is_like_uid(uid):
-        raise Problem(400, "The Transaction UID of the URL is no UID")
-    return uid
+    require_uids(request.path_params)
+    return str(request.path_params["transaction"])
 
 
 def _module(found: Commitment) -> Iterator[ModelElement]:

@@ -15,7 +15,7 @@ from backup_scp.web import media_types
 from backup_scp.web.media_types import DICOM, DICOM_JSON, JSON, MULTIPART, Offer
 from backup_scp.web.multipart_writer import MultipartWriter
 from backup_scp.web.problems import Problem
-from backup_scp.web.route import Route, base_of
+from backup_scp.web.route import Route, base_of, require_uids
 from backup_scp.web.stores import Stores
 
 SEARCH_OFFERS = (Offer(DICOM_JSON), Offer(JSON))
@@ -65,12 +65,13 @@ def retrieve(request: Request, stores: Stores) -> Response:
     Raises
     ------
     Problem
-        404, 406
+        400, 404, 406
     """
     offer = media_types.require(request, OFFERS)
     uid = str(request.path_params["inventory"])
     at = stores.inventory.moment_of(uid)
     if at is None:
+        require_uids(request.path_params)
         raise Problem(404, f"There is no such Inventory: GET {base_of(request)}{_PATH} names that of the present")
     count = Count()
     content = data_set(uid, at, stores.inventory.studies(at, count), count)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
+from http import HTTPStatus
 from itertools import chain, islice
 
 from starlette.requests import Request
@@ -25,7 +26,7 @@ from backup_scp.web.dicomweb.qido.parameters import NAMES, SearchRequest, read_s
 from backup_scp.web.dicomweb.qido.result_writer import ResultWriter, json_body, xml_body
 from backup_scp.web.media_types import DICOM_JSON, DICOM_XML, JSON, MULTIPART, Offer
 from backup_scp.web.multipart_writer import MultipartWriter
-from backup_scp.web.route import Handler, Route, base_of
+from backup_scp.web.route import Handler, Route, base_of, require_uids
 from backup_scp.web.stores import Stores
 from backup_scp.web.streamed import StreamedResponse
 from backup_scp.web.worker_threads import in_thread
@@ -75,11 +76,15 @@ def _handler(level: Level, above: tuple[Level, ...]) -> Handler:
         path = {_KEYWORDS[name]: uid for name, uid in request.path_params.items()}
         asked = read_search(request.scope["query_string"], level, path)
         search = _prepared(asked, above, offer, base_of(request))
-        if stores.index_is_embedded and search.is_quick:
-            return _answer(search, stores.index)
         if level is Level.STUDY and asked.limit is not None:
             prepare()  # a viewer lists studies, and asks for their thumbnails then
-        return await in_thread(_answer, search, stores.index)
+        if stores.index_is_embedded and search.is_quick:
+            answer = _answer(search, stores.index)
+        else:
+            answer = await in_thread(_answer, search, stores.index)
+        if answer.status_code == HTTPStatus.NO_CONTENT:
+            require_uids(request.path_params)
+        return answer
 
     return handler
 

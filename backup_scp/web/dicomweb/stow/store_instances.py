@@ -12,7 +12,6 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from backup_scp.dicom.uids import is_like_uid
 from backup_scp.errors import InvalidDataSet
 from backup_scp.services.permissions import Right
 from backup_scp.web import media_types
@@ -24,7 +23,7 @@ from backup_scp.web.dicomweb.stow.multipart_reader import MultipartReader, PartT
 from backup_scp.web.dicomweb.stow.store_result import RequestedImage, StoreResult
 from backup_scp.web.media_types import DICOM, DICOM_JSON, DICOM_XML, MULTIPART, MediaType, Offer
 from backup_scp.web.problems import Problem
-from backup_scp.web.route import Route, base_of
+from backup_scp.web.route import Route, base_of, require_uids
 from backup_scp.web.stores import Stores
 
 CONTENT_TYPES = (Offer(MULTIPART, DICOM), Offer(MULTIPART, DICOM_JSON), Offer(MULTIPART, DICOM_XML))
@@ -49,9 +48,8 @@ async def store_instances(request: Request, stores: Stores) -> Response:
         Nothing can be stored now.
     """
     offer = media_types.require(request, OFFERS)
+    require_uids(request.path_params)
     study = request.path_params.get("study", "")
-    if study and not is_like_uid(study):
-        raise Problem(400, "The study of the URL is no UID")
     content_type = _content_type(request)
     result = StoreResult()
     caller = request.scope["caller"]

@@ -13,7 +13,7 @@ from backup_scp.errors import Damaged
 from backup_scp.ports import StoredVersion
 from backup_scp.services.verified_files import VerifiedFile
 from backup_scp.web.problems import Problem
-from backup_scp.web.route import base_of
+from backup_scp.web.route import base_of, require_uids
 from backup_scp.web.stores import Stores
 
 _KEYS = {
@@ -46,6 +46,7 @@ def versions_of(stores: Stores, uids: dict[str, str]) -> list[StoredVersion]:
     conditions = tuple(Condition(BY_KEYWORD[_KEYS[name][1]], SingleValue(uid)) for name, uid in uids.items())
     held = stores.index.retrieve(Query(level, conditions))
     if not held:
+        require_uids(uids)
         raise Problem(404, f"There is no such {list(uids)[-1]} here: a query says what there is")
     return held
 
