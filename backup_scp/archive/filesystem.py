@@ -98,17 +98,25 @@ class FilesystemArchive:
             self._require_expected("written")
             return self._staging.begin(heading)
 
-    def commit(self, staged: StagedFile, key: InstanceKey, arrival: Arrival) -> tuple[str, Arrival]:
+    def commit(
+        self,
+        staged: StagedFile,
+        key: InstanceKey,
+        arrival: Arrival,
+        location: str = "",
+        *,
+        is_known: Callable[[str], bool] = lambda _: False,
+    ) -> tuple[str, Arrival]:
         file = _own(staged)
         with self._volume.keeping():
             self._require_expected("written")
-            location = self._place(key, file.sha256)
+            location = location or self._place(key, file.sha256, arrival.site, is_known)
             file.finalize(arrival, location)
             try:
                 self._show(file, self._path_of(location))
             except FileExistsError:
-                self._keep_or_replace(file, location, key)
-                arrival = self.read(location).arrival
+                self._keep_or_replace(file, location)
+                arrival = self._arrived(location, arrival.site)
             file.free_memory()
             if file.has_moved or file.has_replaced:  # its staged name tells nothing, or what a power cut may undo
                 self.settle([file])
@@ -206,8 +214,9 @@ class FilesystemArchive:
         with self._stored.opened(location) as stream:
             return os.fstat(stream.fileno()).st_nlink > 1
 
-    def is_place_of(self, location: str, key: InstanceKey, sha256: str) -> bool:
-        return location in {layout.location_of(key, sha256, whole_digest=whole) for whole in (False, True)}
+    def is_place_of(self, location: str, key: InstanceKey, sha256: str, site: str = "") -> bool:
+        digests = sha256, layout.digest_for(sha256, site)
+        return location in {layout.location_of(key, d, whole_digest=whole) for d in digests for whole in (False, True)}
 
     def folders(self) -> Iterator[str]:
         self._require_root()
@@ -236,22 +245,55 @@ class FilesystemArchive:
         """Return a location's path as text: making a ``Path`` takes longer than the call of the system."""
         return f"{self._root}{os.sep}{location.replace('/', os.sep)}"
 
-    def _place(self, key: InstanceKey, sha256: str) -> str:
-        """Return the location; with the whole digest when another Data Set has the same first digits."""
+    def _place(self, key: InstanceKey, sha256: str, site: str, is_known: Callable[[str], bool]) -> str:
+        """Return the location of a site's Data Set.
+
+        It has the whole digest when another Data Set has the same first digits, and a digest of its own when another
+        site has sent the same one: each site's file says when it came from there.
+        """
         location = layout.location_of(key, sha256)
+        if not self._is_there(location):
+            return location
+        for digest in (sha256, layout.digest_for(sha256, site)):
+            for whole in (False, True):
+                location = layout.location_of(key, digest, whole_digest=whole)
+                if self._may_have(location, sha256, site, is_known):
+                    return location
+        raise ArchiveUnavailable("Archive cannot be written: other Data Sets have the locations of this one")
+
+    def _is_there(self, location: str) -> bool:
         try:
             os.stat(self._path_of(location))  # noqa: PTH116 - see ``_path_of``
         except OSError as error:
             if error.errno not in _ABSENT:
                 raise
-            return location
+            return False
+        return True
+
+    def _may_have(self, location: str, sha256: str, site: str, is_known: Callable[[str], bool]) -> bool:
+        """Tell whether a site's Data Set may have this location: nothing is there, or itself, or no known file."""
+        if not self._is_there(location):
+            return True
         try:
             held = self.read(location)
         except Damaged:
-            return location
-        return location if held.sha256 == sha256 else layout.location_of(key, sha256, whole_digest=True)
+            return not is_known(location)
+        return held.sha256 == sha256 and held.arrival.site == site
 
-    def _keep_or_replace(self, file: FileInStaging, location: str, key: InstanceKey) -> None:
+    def _arrived(self, location: str, site: str) -> Arrival:
+        """Return the arrival of the file that had the location first.
+
+        Raises
+        ------
+        ArchiveUnavailable
+            It is another site's, which sent the same bytes at the same moment.
+        """
+        arrival = self.read(location).arrival
+        if arrival.site != site:
+            raise ArchiveUnavailable("Archive cannot be written: another file took the location; send it again")
+        return arrival
+
+    def _keep_or_replace(self, file: FileInStaging, location: str) -> None:
         """Keep an intact file at the location; move a damaged one to quarantine, and replace it."""
         if self._is_intact(location, file.sha256):
             self.flush(location)  # another program may have copied it here a moment ago
@@ -260,11 +302,17 @@ class FilesystemArchive:
             if self._is_intact(location, file.sha256):
                 self.flush(location)  # another sender was faster
                 return
-            if self._place(key, file.sha256) != location:
+            if self._has_another(location, file.sha256):
                 raise ArchiveUnavailable("Archive cannot be written: another Data Set took the location; send it again")
             aside = self._root / DAMAGED / layout.quarantine_name(location, clock.now())
             self._folders.make(aside.parent)
             file.replace(self._root / location, aside)
+
+    def _has_another(self, location: str, sha256: str) -> bool:
+        try:
+            return self.read(location).sha256 != sha256
+        except Damaged:
+            return False
 
     def _is_intact(self, location: str, sha256: str) -> bool:
         try:

@@ -2,7 +2,9 @@
 
 A location is ``<2 hex>/<Study>/<Series>/<SOP Instance>.<12 hex of the Data Set's SHA-256>.dcm``, relative to the
 archive.  The first two hex digits are those of the SHA-256 of the Study Instance UID: they spread studies over 256
-folders.  An invalid UID (PS3.5 9.1) never becomes a name; ``x`` and 40 hex digits of its SHA-256 replace it.
+folders.  A Data Set that two sites have sent has a file for each: in the name of the later one stand the digits of the
+SHA-256 of digest and site.  An invalid UID (PS3.5 9.1) never becomes a name; ``x`` and 40 hex digits of its SHA-256
+replace it.
 """
 
 from __future__ import annotations
@@ -37,6 +39,11 @@ def location_of(key: InstanceKey, sha256: str, *, whole_digest: bool = False) ->
     study, series, instance = key
     digest = sha256 if whole_digest else sha256[:12]
     return f"{_folder(study, series)}/{path_component(instance)}.{digest}.dcm"
+
+
+def digest_for(sha256: str, site: str) -> str:
+    """Return the digest that names the file of a further site which has sent the same Data Set."""
+    return _sha256(f"{sha256}\0{site}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
 @lru_cache(maxsize=64)  # the images of a series follow one another

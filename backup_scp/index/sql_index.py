@@ -92,13 +92,14 @@ class SQLIndex(SQLStudyReader):
 
         return OptimisticInsert(self._database, self._known)
 
-    def look_up(self, key: InstanceKey, sha256: str) -> Lookup:
+    def look_up(self, key: InstanceKey, sha256: str, site: str) -> Lookup:
         if not self._entering.may_be_held(stored_key(key.sop_instance_uid)):
             return Lookup()
-        return select.met(self._database.fetch_one(select.MEET, select.to_meet(stored_instance_key(key), sha256)))
+        asked = select.to_meet(stored_instance_key(key), sha256, stored_key(site))
+        return select.met(self._database.fetch_one(select.MEET, asked))
 
-    def held(self, key: InstanceKey, sha256: str) -> tuple[str, Arrival] | None:
-        return self.look_up(key, sha256).held
+    def held(self, key: InstanceKey, sha256: str, site: str) -> tuple[str, Arrival] | None:
+        return self.look_up(key, sha256, site).held
 
     def sweep(self) -> None:
         history.sweep(self._database)

@@ -230,12 +230,28 @@ class Archive(ReadableArchive, Protocol):
         ArchiveFull, ArchiveUnavailable
         """
 
-    def commit(self, staged: StagedFile, key: InstanceKey, arrival: Arrival) -> tuple[str, Arrival]:
+    def commit(
+        self,
+        staged: StagedFile,
+        key: InstanceKey,
+        arrival: Arrival,
+        location: str = "",
+        *,
+        is_known: Callable[[str], bool] = lambda _: False,
+    ) -> tuple[str, Arrival]:
         """Make the bytes of a file durable, and show it at its place; it is durable in its place after ``settle``.
 
         Return its location, a pure function of key and digest, and the arrival that the stored file names.  An intact
         file that is there already stays, with its own arrival.  A damaged one is renamed (never deleted) and replaced.
+        When it came from another site, its location depends on the site as well: each site has a file of its own.
         ``staged`` stays as a note for ``sweep`` until ``forget``.
+
+        Parameters
+        ----------
+        location
+            Where this Data Set belongs, when the index knows it; empty for a new one.
+        is_known
+            Tells whether the index has another site's file at a location: when that is damaged, it is left there.
 
         Raises
         ------
@@ -338,8 +354,8 @@ class Archive(ReadableArchive, Protocol):
     def has_note(self, location: str) -> bool:
         """Tell whether a committed file still has its note in staging."""
 
-    def is_place_of(self, location: str, key: InstanceKey, sha256: str) -> bool:
-        """Tell whether ``commit`` would use this location for this Data Set."""
+    def is_place_of(self, location: str, key: InstanceKey, sha256: str, site: str = "") -> bool:
+        """Tell whether ``commit`` would use this location for this Data Set of a site."""
 
     def folders(self) -> Iterator[str]:
         """Yield every folder with committed files, in order; each Study Instance UID is in one folder only.

@@ -131,11 +131,11 @@ SeenBy = Callable[[SiteScope], StudyReader]
 class IndexReader(StudyReader, Protocol):
     """Reads the index for the node itself, of all sites; changes nothing."""
 
-    def look_up(self, key: InstanceKey, sha256: str) -> Lookup:
-        """Find the version with exactly these bytes, and the latest of all versions with this SOP Instance UID."""
+    def look_up(self, key: InstanceKey, sha256: str, site: str) -> Lookup:
+        """Find a site's version with exactly these bytes, and its latest of all with this SOP Instance UID."""
 
-    def held(self, key: InstanceKey, sha256: str) -> tuple[str, Arrival] | None:
-        """Return location and first arrival of the version with exactly these bytes, if there is one."""
+    def held(self, key: InstanceKey, sha256: str, site: str) -> tuple[str, Arrival] | None:
+        """Return location and first arrival of a site's version with exactly these bytes, if there is one."""
 
     def versions(self, before: datetime | None = None) -> Iterator[StoredVersion]:
         """Yield every version not verified since a moment (None is now), the longest unverified first."""

@@ -19,6 +19,7 @@ from backup_scp.ports import (
     Heading,
     Index,
     InstanceKey,
+    SiteScope,
     StagedFile,
     VerificationResult,
     Version,
@@ -112,12 +113,12 @@ class Ingest:
         try:
             instance = _parse(staged)
             key = InstanceKey(instance.study_instance_uid, instance.series_instance_uid, instance.sop_instance_uid)
-            met = self._index.look_up(key, staged.sha256)
+            met = self._index.look_up(key, staged.sha256, arrival.site)
             if met.held is not None:
                 return replace(self._again(staged, key, *met.held), flags=flags_of(instance))
             if met.latest is not None:
                 arrival = self._compared(staged, key, arrival.after(met.latest))
-            location, arrival = self._archive.commit(staged, key, arrival)
+            location, arrival = self._archive.commit(staged, key, arrival, is_known=self._is_known)
         except BaseException:
             staged.discard()
             self._guard.report_fault()
@@ -157,7 +158,8 @@ class Ingest:
 
     def _compared(self, staged: StagedFile, key: InstanceKey, arrival: Arrival) -> Arrival:
         """Note the stored version with the same content in another encoding, if there is one."""
-        return replace(arrival, same_as=find_same(self._archive, staged, self._index.versions_of(key)))
+        of_clinic = self._index.seen_by(SiteScope.of([arrival.site]))
+        return replace(arrival, same_as=find_same(self._archive, staged, of_clinic.versions_of(key)))
 
     def recover(self) -> int:
         """Add to the index the visible files that have no row; return their number.
@@ -209,7 +211,7 @@ class Ingest:
             self._archive.verify(location, staged.sha256)
         except Damaged as error:
             log.warning("%s; repaired from a re-send", error)
-            location, _ = self._archive.commit(staged, key, arrival)  # keeps its first arrival
+            location, _ = self._archive.commit(staged, key, arrival, location)  # keeps its first arrival
             self._archive.settle([staged])
             self._index.record_verification([VerificationResult(location)])
             self._archive.forget(staged)
@@ -220,6 +222,9 @@ class Ingest:
             self._index.record_verification([VerificationResult(location)])
         staged.discard()
         return Accepted(AddResult.HELD, location)
+
+    def _is_known(self, location: str) -> bool:
+        return next(self._index.unindexed([location]), None) is None
 
     def _read(self, location: str) -> Version | None:
         return intact_version(self._archive, location)

@@ -36,7 +36,7 @@ def version_of(archive: Archive, location: str, *, verify: bool) -> Version:
             stream, heading.transfer_syntax_uid, heading.sop_class_uid, heading.sop_instance_uid
         )
     version = Version(instance, file.arrival, location, file.sha256, file.size_bytes)
-    if not verify and not archive.is_place_of(location, version.key, file.sha256):
+    if not verify and not archive.is_place_of(location, version.key, file.sha256, file.arrival.site):
         archive.verify(location, file.sha256)  # damage to its UIDs; or an earlier release decoded them differently
     return version
 

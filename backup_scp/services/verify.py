@@ -238,7 +238,7 @@ def _look_at_unindexed(archive: Archive, index: Index, location: str, found: Ver
     except Damaged as error:
         found.unindexed_damaged.append(Discrepancy(location, "", str(error)))
         return
-    if index.held(version.key, version.sha256) is not None or is_on_its_way:
+    if index.held(version.key, version.sha256, version.arrival.site) is not None or is_on_its_way:
         return  # it arrived while this file was read
     found.unindexed.append(location)
     if repair:

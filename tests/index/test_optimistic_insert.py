@@ -36,7 +36,7 @@ def index(postgres_url):
 
 def store(index, of):
     """Do what a C-STORE does with an index."""
-    assert index.held(of.key, of.sha256) is None
+    assert index.held(of.key, of.sha256, "") is None
     return index.add(of)
 
 

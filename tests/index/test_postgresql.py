@@ -72,11 +72,11 @@ def test_a_connection_that_was_lost_is_made_again(postgres_url):
     with opened(postgres_url) as index:
         first = version("1.1")
         index.add(first)
-        assert index.held(first.key, first.sha256)
+        assert index.held(first.key, first.sha256, "")
         with contextlib.closing(SQLIndex(postgres_url)) as other, other._database.writing() as connection:
             connection.execute(
                 sa.text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
             )
-        assert index.held(first.key, first.sha256)
+        assert index.held(first.key, first.sha256, "")
         index.add(version("1.2"))
         assert index.holdings().instances == 2

@@ -72,7 +72,7 @@ def server(request, little_patience, own_server_url):
 WORKS = {
     "a usual instance": lambda index: index.add(version("1.9", minute=1)),
     "another version": lambda index: index.add(version("1.1", minute=1, content="other")),
-    "a look": lambda index: index.look_up(version("1.1").key, version("1.1").sha256),
+    "a look": lambda index: index.look_up(version("1.1").key, version("1.1").sha256, ""),
     "a query": lambda index: answers(index, Level.STUDY),
     "status": lambda index: index.holdings(),
     "a task": lambda index: index.record_task(Task("verify", MORNING)),

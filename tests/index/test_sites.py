@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+from dataclasses import replace
 from datetime import datetime
 
 import pytest
@@ -36,7 +37,10 @@ def of_north():
 
 
 def of_south():
-    """The same Patient ID, later; and one study without a Patient ID."""
+    """The same Patient ID, later; one study without a Patient ID; and what the other clinic has too, bytes and UIDs."""
+    same = version("1.1.1", "1.1", "1", site="south", PatientName="NORTH^A", StudyDate="20260101", minute=7)
+    yield replace(same, location="aa/brought-on-a-disc.dcm")
+    yield version("1.1.2", "1.1", "1", site="south", PatientName="NORTH^A", minute=8, content="edited")
     yield version("5.1.1", "5.1", "5", site="south", PatientName="SOUTH^B", StudyDate="20260105", minute=4)
     yield version("6.1.1", "6.1", "6", site="south", PatientName="SOUTH^C", PatientID="", minute=5)
 
@@ -140,7 +144,25 @@ def test_one_patient_id_in_two_clinics_is_two_people(shared_index):
     enter_all(shared_index, of_north(), of_south())
     people = list(shared_index.search(query(Level.PATIENT, *KEYS, PatientID="P1")))
     assert sorted(each["PatientName"] for each in people) == ["NORTH^A", "SOUTH^B"]
-    assert sorted(each["NumberOfPatientRelatedStudies"] for each in people) == ["1", "2"]
+    assert [each["NumberOfPatientRelatedStudies"] for each in people] == ["2", "2"]
+
+
+def test_the_same_bytes_of_two_clinics_are_held_by_each(shared_index):
+    enter_all(shared_index, of_north(), of_south())
+    north, south = next(of_north()), next(of_south())
+    assert shared_index.held(north.key, north.sha256, "north") == (north.location, north.arrival)
+    assert shared_index.held(south.key, south.sha256, "south") == (south.location, south.arrival)
+    assert shared_index.look_up(north.key, north.sha256, "west") == (None, None)
+
+
+def test_one_clinic_s_edit_is_no_clash_of_another(shared_index):
+    enter_all(shared_index, of_north(), of_south())
+    found = list(shared_index.search_versions(query(Level.IMAGE, SOPInstanceUID="1.1.2")))
+    assert sorted((each.arrival.site, each.answering, each.flags) for each in found) == [
+        ("north", False, ()),
+        ("north", True, ()),
+        ("south", True, ()),
+    ]
 
 
 def test_commitment_is_for_what_the_clinic_of_the_requester_has(shared_index):

@@ -29,6 +29,7 @@ class Remote:
     destination: bool = True
     check_address: bool = True
     tls: bool | str = False
+    sites: tuple[str, ...] = ()
 
 
 class Node:

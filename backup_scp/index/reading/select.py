@@ -307,6 +307,7 @@ _IS_IT = sa.case(
             study.c.study_instance_uid == sa.bindparam("study_uid"),
             series.c.series_instance_uid == sa.bindparam("series_uid"),
             version.c.sha256 == sa.bindparam("digest"),
+            version.c.site == sa.bindparam("site"),
         ),
         1,
     ),
@@ -315,20 +316,24 @@ _IS_IT = sa.case(
 MEET = (
     sa.select(_IS_IT.label("is_it"), version.c.location, order_of(version).label("latest"), study.c.merged_at, *_CAME)
     .select_from(_VERSIONS)
-    .where(instance.c.sop_instance_uid == sa.bindparam("sop_uid"))
+    .where(
+        instance.c.sop_instance_uid == sa.bindparam("sop_uid"),
+        sa.or_(study.c.site == sa.bindparam("site"), version.c.site == sa.bindparam("site")),
+    )
     .order_by(sa.desc("is_it"), sa.desc("latest"))
     .limit(1)
 )
-"""Selects, of all versions with a SOP Instance UID, the one with these bytes, else the latest."""
+"""Selects, of all versions of a site with a SOP Instance UID, the one with these bytes, else the latest."""
 
 
-def to_meet(key: InstanceKey, sha256: str) -> dict[str, str]:
+def to_meet(key: InstanceKey, sha256: str, site: str) -> dict[str, str]:
     """Return the parameters of ``MEET``."""
     return {
         "study_uid": key.study_instance_uid,
         "series_uid": key.series_instance_uid,
         "sop_uid": key.sop_instance_uid,
         "digest": sha256,
+        "site": site,
     }
 
 

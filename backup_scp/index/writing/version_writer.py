@@ -54,7 +54,8 @@ class VersionWriter:
         """Add a version and update all counts."""
         uid = facts.key.sop_instance_uid
         self._rows.lock(uid)
-        namesakes = self._rows.find_instances(uid)
+        # What another clinic has is neither a version nor a clash: it would tell of that clinic.
+        namesakes = [each for each in self._rows.find_instances(uid) if each["site"] == facts.study_key.site]
         for found in namesakes:
             if (found["study_instance_uid"], found["series_instance_uid"]) == facts.key[:2]:
                 return self._further_version(facts, found)
