@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def remote(port: int) -> str:
 def test_a_closed_port(settings):
     (answer,) = run(Attempt(settings(remote(free_port())), "remote", "ct"))
     assert not answer.is_well
-    assert "Connection refused" in answer.answer
+    assert "the port is closed: connection refused" in answer.answer
     assert "firewall" in answer.fix
 
 
@@ -59,3 +60,18 @@ def test_a_process_that_fails_is_told(settings, monkeypatch):
     monkeypatch.setattr(attempts, "MODULE", "backup_scp.no_such_module")
     with pytest.raises(DestinationUnavailable, match="exit code 1"):
         run(Attempt(settings(remote(free_port())), "remote", "ct"))
+
+
+def test_a_computer_that_does_not_answer(settings):
+    """A full queue: the system answers no further connection, as a computer that is off."""
+    with socket.socket() as full, contextlib.ExitStack() as callers:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(3):
+            caller = callers.enter_context(socket.socket())
+            caller.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                caller.connect(full.getsockname())
+        text = f"[node]\nconnect_timeout_s = 1\n{remote(full.getsockname()[1])}"
+        (answer,) = run(Attempt(settings(text), "remote", "ct"))
+    assert "no answer within 1 s" in answer.answer

@@ -84,7 +84,7 @@ def test_what_a_device_that_does_not_answer_says(make_node, open_page):
     node.start()
     page = open_page(node, "/settings")
     said = tried(page, "closed")
-    assert "Connection refused" in said
+    assert "the port is closed: connection refused" in said
     assert "does its firewall let this computer in?" in said
     assert "the host name no-such-host.invalid is unknown" in tried(page, "unknown")
     said = tried(page, "wrong")

@@ -221,15 +221,19 @@ def check_remote(settings: Settings, remote: RemoteAE) -> Finding:
     try:
         socket.create_connection((remote.host, remote.port), timeout=settings.node.connect_timeout_s).close()
     except OSError as error:
-        reason = error.strerror or "no answer"
-        return _act(
-            what,
-            f"no connection to {remote.host} port {remote.port} ({reason})",
-            "is it on, is this its own DICOM port, and does its firewall let this computer in?",
-        )
+        fix = "is it on, is this its own DICOM port, and does its firewall let this computer in?"
+        return _act(what, f"no connection to {remote.host} port {remote.port} ({_why_closed(error, settings)})", fix)
     try:
         remote_aes.echo(settings, remote.ae_title, remote.host, remote.port, tls=remote.tls)
     except BackupSCPError as error:
         fix = f"check that its AE title is {remote.ae_title} and that {settings.node.ae_title} is entered there"
         return _act(what, str(error), fix)
     return _ok(what, f"{remote.ae_title} at {remote.host}:{remote.port} answers C-ECHO")
+
+
+def _why_closed(error: OSError, settings: Settings) -> str:
+    if isinstance(error, ConnectionRefusedError):
+        return "the port is closed: connection refused"
+    if isinstance(error, TimeoutError):
+        return f"no answer within {settings.node.connect_timeout_s:g} s"
+    return error.strerror or "no answer"
