@@ -30,6 +30,7 @@ _COMMANDS = {
     "copies": "copies",
     "index": "index",
     "db": "db",
+    "users": "users",
 }
 """The commands and their modules; a module has ``app``, a group of commands, or a function with its own name."""
 

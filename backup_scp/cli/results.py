@@ -14,13 +14,14 @@ from backup_scp.cli.echo import Echoed
 from backup_scp.cli.index import Copied
 from backup_scp.cli.recovery_watch import RecoveryEnd
 from backup_scp.cli.restore_summary import RestoreSummary
+from backup_scp.cli.users import ChangedUser, ListedUser
 from backup_scp.node.copy_keys import CopyKeys
 from backup_scp.node.copy_setup import Prepared
 from backup_scp.node.health.finding import Finding
 from backup_scp.node.health.status_report import Status
 from backup_scp.node.plan import DisasterPlan
 from backup_scp.node.supervisor import Ready
-from backup_scp.ports import CopyState, PlaceAnswer
+from backup_scp.ports import AuditEvent, CopyState, PlaceAnswer
 from backup_scp.services.import_result import Imported
 from backup_scp.services.pull_result import Pulled
 from backup_scp.services.rebuild import Rebuild
@@ -70,4 +71,9 @@ RESULTS = {
     "copies cost": Result(Cost),
     "index backup": Result(Copied),
     "db upgrade": Result(Upgraded),
+    "users list": Result(list[ListedUser]),
+    **dict.fromkeys(
+        [f"users {name}" for name in ("add", "role", "reset", "disable", "enable", "remove")], Result(ChangedUser)
+    ),
+    "users log": Result(list[AuditEvent], "The newest first."),
 }

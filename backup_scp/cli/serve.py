@@ -53,6 +53,9 @@ class ToPerson:
         if record.web_address:
             _say(f"In a browser: {record.web_address.removesuffix('dicom-web')} shows the state, and the images")
             _say(f"DICOMweb: {record.web_address}")
+        if ready.first_link:
+            _say("There is no administrator yet. This link makes one, once, within an hour; give it to nobody:")
+            _say(ready.first_link)
         _say(f"Images are stored in {ready.archive}, the index is {ready.index}")
         _say("Stop it with Ctrl-C; README.md says how to configure a DR console")
         if record.web_trouble:

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+from urllib.parse import urlsplit
 
 from backup_scp import __version__
 from backup_scp.errors import InvalidSettings
@@ -25,6 +26,7 @@ from backup_scp.machine import clock
 from backup_scp.machine.addresses import console_addresses
 from backup_scp.machine.folders import make_folders
 from backup_scp.machine.heaps import share_heaps
+from backup_scp.node.accounts_setup import first_link
 from backup_scp.node.node import Node
 from backup_scp.node.opening import require_owner
 from backup_scp.node.remote_aes import listening
@@ -61,6 +63,9 @@ class Ready:
         Notes that need no action.
     troubles
         Why nothing can be stored now; empty when the node can store.
+    first_link
+        Where the first administrator is made, once, within an hour; empty when there is one, or only this computer
+        reaches the page.
     """
 
     record: RunRecord
@@ -69,6 +74,7 @@ class Ready:
     index: str
     remarks: list[str]
     troubles: list[str]
+    first_link: str = ""
 
 
 class Teller(Protocol):
@@ -260,6 +266,7 @@ def _ready(settings: Settings, node: Node, record: RunRecord) -> Ready:
         index="SQLite" if settings.index_is_embedded else "PostgreSQL",
         remarks=list(node.remarks),
         troubles=list(node.troubles),
+        first_link=first_link(settings, urlsplit(record.web_address).port or 0) if record.web_address else "",
     )
 
 

@@ -20,6 +20,7 @@ from backup_scp.errors import BackupSCPError, InvalidSettings, Unavailable
 from backup_scp.machine.disk_cache import DiskCache
 from backup_scp.machine.heaps import give_large_pieces_back, share_heaps
 from backup_scp.machine.priority import lower_priority
+from backup_scp.node.accounts_setup import open_accounts, session_times
 from backup_scp.node.opening import OpenStores
 from backup_scp.node.recovering import ReadingCopies
 from backup_scp.node.restore_runner import node_name, receipts_folder
@@ -29,6 +30,7 @@ from backup_scp.node.web_messages import Start, Told
 from backup_scp.ports import EVERY_SITE, site_fault
 from backup_scp.services.ingest import Ingest
 from backup_scp.services.inventory_listing import InventoryOfAll
+from backup_scp.services.logins import Logins, SessionTimes
 from backup_scp.watch.checkpoints import CheckpointThread
 from backup_scp.watch.unforeseen import place_of
 from backup_scp.web.app import application
@@ -106,6 +108,7 @@ def _serve(start: Start, messages: _ToTheNode) -> None:
             index_is_embedded=settings.index_is_embedded,
             cache=DiskCache(settings.home / "cache", _CACHE_BYTES, settings.archive.reserve_bytes + _CACHE_BYTES),
         )
+        accounts = stack.enter_context(contextlib.closing(open_accounts(settings)))
         pages = PageSources(
             stores,
             lambda: backup_state(settings, storage),
@@ -116,6 +119,7 @@ def _serve(start: Start, messages: _ToTheNode) -> None:
             receipts_folder(settings),
             lambda: messages.tell(Told("restore")),
             SettingsEditor(settings),
+            logins=Logins(accounts, SessionTimes(*session_times(settings))),
         )
         ahead = ThumbnailsAhead(stores)
         ahead.start()

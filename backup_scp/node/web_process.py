@@ -16,7 +16,8 @@ from typing import IO
 
 import msgspec
 
-from backup_scp.machine.addresses import EVERY_ADDRESS
+from backup_scp.machine.addresses import EVERY_ADDRESS, is_loopback
+from backup_scp.node.accounts_setup import has_users
 from backup_scp.node.settings import Settings
 from backup_scp.node.web_messages import Start, Told
 
@@ -77,6 +78,10 @@ class WebProcess:
         web = self._settings.web
         if not web.enabled or self._listener is not None:
             return
+        if sentence := self._closed_to_all():
+            self._have_trouble(sentence)
+            self._next_at = time.monotonic() + _BIND_AGAIN_S
+            return
         try:
             self._listener = _listener(web.host, web.port)
         except OSError as error:
@@ -88,6 +93,16 @@ class WebProcess:
         else:
             self._have_trouble("")
             self._next_at = 0.0
+
+    def _closed_to_all(self) -> str:
+        """Return why other computers must not reach the page yet; empty when they may."""
+        web = self._settings.web
+        if is_loopback(web.host) or web.certificate or web.token_file or has_users(self._settings):
+            return ""
+        return (
+            f"DICOMweb is off: [web] host = {web.host!r} needs users, or TLS. Add one (backup-scp users add NAME "
+            '--role administer), or set certificate and key in [web], or leave host at "127.0.0.1"'
+        )
 
     def poll(self) -> None:
         """Start the process, or replace one that has ended, when it is time."""

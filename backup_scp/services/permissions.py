@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 
-from backup_scp.ports import EVERY_SITE, SEES_ALL, Role, SiteScope
+from backup_scp.ports import EVERY_SITE, SEES_ALL, SEES_NOTHING, Role, SiteScope
 
 
 class Right(StrEnum):
@@ -70,15 +70,15 @@ def may(kind: CallerKind, right: Right, scope: SiteScope = SEES_ALL) -> bool:
     return right in RIGHTS[kind] and (scope.is_all or right not in OF_THE_NODE - {Right.STORE})
 
 
-def sites_with(roles: Mapping[str, Role], right: Right) -> frozenset[str] | None:
-    """Return the sites at which a user may do this; None for every site."""
+def scope_with(roles: Mapping[str, Role], right: Right) -> SiteScope:
+    """Return the sites at which a user may do this."""
     if EVERY_SITE in roles and right in ROLE_RIGHTS[roles[EVERY_SITE]]:
-        return None
+        return SEES_ALL
     if right in OF_THE_NODE:
-        return frozenset()
-    return frozenset(site for site, role in roles.items() if site != EVERY_SITE and right in ROLE_RIGHTS[role])
+        return SEES_NOTHING
+    return SiteScope(frozenset(site for site, role in roles.items() if right in ROLE_RIGHTS[role]) - {EVERY_SITE})
 
 
 def user_may(roles: Mapping[str, Role], right: Right) -> bool:
     """Tell whether a user may do this at any site."""
-    return sites_with(roles, right) != frozenset()
+    return scope_with(roles, right) != SEES_NOTHING

@@ -64,7 +64,9 @@ def application(
     others = Starlette(routes=every, exception_handlers={HTTPException: answer_http})
     others.router.redirect_slashes = False  # its address would be the Host header's
     return AccessGate(
-        _FixedPaths(every, others), WebAccess(options), lambda scope, problem: answer(Request(scope), problem)
+        _FixedPaths(every, others),
+        WebAccess(options, pages.logins if pages is not None else None),
+        lambda scope, problem: answer(Request(scope), problem),
     )
 
 
@@ -119,7 +121,7 @@ def _allowed(request: Request, route: Route, stores: Stores) -> Stores:
     """Return what the handler of a route may use for this caller: all that it gets."""
     caller: WebCaller = request.scope["caller"]
     caller.require(route.right)
-    return stores.seen_by(caller.scope)
+    return stores.seen_by(caller.scope_for(route.right))
 
 
 def _guarded(route: Route, stores: Stores) -> Endpoint:

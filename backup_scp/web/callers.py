@@ -9,12 +9,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from backup_scp.errors import Unavailable
 from backup_scp.machine.addresses import is_loopback
 from backup_scp.ports import EVERY_SITE, SEES_ALL, SEES_NOTHING, SiteScope
-from backup_scp.services.permissions import CallerKind, Right, may
+from backup_scp.services.logins import LoggedIn, Logins
+from backup_scp.services.permissions import CallerKind, Right, may, scope_with, user_may
+from backup_scp.web import session_cookie
 from backup_scp.web.forwarding import Forwarding
 from backup_scp.web.options import BASE_PATH, WebOptions
 from backup_scp.web.problems import Problem
@@ -23,6 +27,7 @@ _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _ALLOWED_METHODS = "GET, HEAD, OPTIONS, POST"
 _EXPOSED = "Warning, Content-Location, ETag, Accept-Ranges, Content-Range"
 _PREFLIGHT_S = "600"
+_EVENTS = "text/event-stream"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,19 +44,26 @@ class WebCaller:
         The clinics whose images it may see.
     site
         The clinic that it stores for.
+    logged_in
+        The user and its session; None for other kinds.
     """
 
     kind: CallerKind
     address: str
     scope: SiteScope
     site: str = ""
+    logged_in: LoggedIn | None = None
 
     def __str__(self) -> str:
         return f"{self.kind} at {self.address}"
 
     def may(self, right: Right) -> bool:
         """Tell whether it may do this."""
-        return may(self.kind, right, self.scope)
+        return user_may(self.logged_in.user.roles, right) if self.logged_in else may(self.kind, right, self.scope)
+
+    def scope_for(self, right: Right | None) -> SiteScope:
+        """Return the clinics whose images it may see on the way to do this: a user has a role at each."""
+        return scope_with(self.logged_in.user.roles, right or Right.FIND) if self.logged_in else self.scope
 
     def require(self, right: Right) -> None:
         """Raise for a caller that may not do this.
@@ -63,7 +75,7 @@ class WebCaller:
         """
         if self.may(right):
             return
-        if may(self.kind, right):
+        if self.kind is not CallerKind.UNKNOWN_WEB:
             raise Problem(403, f"You may not {right}")
         raise Problem(
             401,
@@ -80,15 +92,35 @@ class WebAccess:
     ----------
     options
         The tokens, and whom to trust.
+    logins
+        The users; None without any.
     """
 
-    def __init__(self, options: WebOptions) -> None:
+    def __init__(self, options: WebOptions, logins: Logins | None = None) -> None:
         self._options = options
+        self.logins = logins
         self.forwarding = Forwarding(options.public_url, options.proxies)
         self._tokens = [(_digest(token), options.token_sites.get(token, ())) for token in options.tokens]
         self._allowed_origins = frozenset(origin.lower() for origin in options.cors)
 
-    def identify(self, scope: Scope, headers: Headers) -> WebCaller:
+    async def logged_in(self, scope: Scope, headers: Headers) -> LoggedIn | None:
+        """Find the user whose session a request names."""
+        token = session_cookie.token_in(scope, headers, self.forwarding)
+        if self.logins is None or not token:
+            return None
+        try:
+            return await run_in_threadpool(self.logins.logged_in, token)
+        except Unavailable:  # the login page says so
+            return None
+
+    async def is_over(self, logged_in: LoggedIn) -> bool:
+        """Tell whether a session has ended meanwhile."""
+        try:
+            return self.logins is None or not await run_in_threadpool(self.logins.lasts, logged_in)
+        except Unavailable:
+            return False
+
+    def identify(self, scope: Scope, headers: Headers, logged_in: LoggedIn | None = None) -> WebCaller:
         """Identify the caller of a request.
 
         Raises
@@ -97,6 +129,10 @@ class WebAccess:
             401: a wrong token.  403: a page of another site, or a name that leads to this computer.
         """
         address = self.forwarding.address_of(scope, headers)
+        if logged_in is not None:
+            return WebCaller(
+                CallerKind.USER, address, scope_with(logged_in.user.roles, Right.FIND), logged_in=logged_in
+            )
         if self._options.ca is not None and scope["scheme"] == "https":
             return WebCaller(CallerKind.CERTIFICATE, address, SEES_ALL)  # the TLS handshake fails without one
         if authorization := headers.get("authorization"):
@@ -105,8 +141,15 @@ class WebAccess:
             return WebCaller(CallerKind.TOKEN, address, seen, next(iter(sites), "").replace(EVERY_SITE, ""))
         if not self._is_here(scope):
             return WebCaller(CallerKind.UNKNOWN_WEB, address, SEES_NOTHING)
-        _require_literal_host(headers.get("host", ""))
+        if not _is_literal(headers.get("host", "")):
+            return self._by_another_name(address)
         return WebCaller(CallerKind.THIS_MACHINE, address, SEES_ALL)
+
+    def _by_another_name(self, address: str) -> WebCaller:
+        """Trust nobody who reaches this computer by a name that any site may let lead here (DNS rebinding)."""
+        if self.logins is not None and self.logins.has_users():
+            return WebCaller(CallerKind.UNKNOWN_WEB, address, SEES_NOTHING)
+        raise Problem(403, "Without a token, call this computer by its IP address or as localhost, not by another name")
 
     def _sites_of_token(self, authorization: str) -> tuple[str, ...]:
         """Return the sites that the line of a token names; none for all."""
@@ -173,12 +216,6 @@ def _is_literal(host: str) -> bool:
     return True
 
 
-def _require_literal_host(host: str) -> None:
-    """Refuse a name that some site lets lead to this computer (DNS rebinding): its page could read every image."""
-    if not _is_literal(host):
-        raise Problem(403, "Without a token, call this computer by its IP address or as localhost, not by another name")
-
-
 Refusal = Callable[[Scope, Problem], ASGIApp]
 """Makes the answer to a request that is refused."""
 
@@ -214,13 +251,31 @@ class AccessGate:
             await _preflight(answer, headers)
             return
         scope["forwarding"] = self._access.forwarding
+        logged_in = await self._access.logged_in(scope, headers)
         try:
-            scope["caller"] = self._access.identify(scope, headers)
+            scope["caller"] = self._access.identify(scope, headers, logged_in)
             self._access.require_origin(scope, headers)
         except Problem as problem:
             await self._refusal(scope, problem)(scope, receive, answer)
             return
-        await self._app(scope, receive, answer)
+        await self._app(scope, receive, self._while_it_lasts(answer, logged_in) if logged_in else answer)
+
+    def _while_it_lasts(self, send: Send, logged_in: LoggedIn) -> Send:
+        """End an answer without end of its own (server-sent events) when its session ends."""
+        is_stream = is_over = False
+
+        async def sending(message: Message) -> None:
+            nonlocal is_stream, is_over
+            if is_over:
+                return
+            if message["type"] == "http.response.start":
+                is_stream = Headers(raw=message.get("headers", [])).get("content-type", "").startswith(_EVENTS)
+            elif is_stream and message.get("body") and await self._access.is_over(logged_in):
+                is_over = True
+                message = {"type": "http.response.body", "body": b""}
+            await send(message)
+
+        return sending
 
     def _cors(self, origin: str) -> list[tuple[bytes, bytes]]:
         if not origin or not self._access.allows_origin(origin):

@@ -8,7 +8,6 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from backup_scp.errors import InvalidSelection, InvalidSettings
-from backup_scp.machine.addresses import is_loopback
 from backup_scp.node.settings.sections import Sections
 from backup_scp.ports import RemoteAE
 
@@ -141,15 +140,6 @@ def _require_usable_web(settings: Settings) -> None:
     if (web.key or web.ca) and not web.certificate:
         raise InvalidSettings(
             f"[web] {'key' if web.key else 'ca'}: set certificate as well, without which there is no TLS"
-        )
-    if web.enabled and not is_loopback(web.host) and not web.certificate and not web.token_file:
-        raise InvalidSettings(
-            f"[web] host = {web.host!r}: other computers could read every image. Set token_file, or certificate and "
-            'key for TLS, or leave it at "127.0.0.1", which only this computer reaches'
-        )
-    if web.enabled and web.public_url and not web.token_file and not web.ca:
-        raise InvalidSettings(
-            "[web] public_url: nobody could call, since all calls of a proxy come from its computer. Set token_file"
         )
 
 

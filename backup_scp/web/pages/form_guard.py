@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import secrets
 
 from starlette.datastructures import FormData
 from starlette.requests import Request
 
+from backup_scp.web.callers import WebCaller
 from backup_scp.web.problems import Problem
 
 MOST_BYTES = 1 << 18
@@ -16,14 +18,20 @@ _MOST_FIELDS = 2000
 
 
 class FormGuard:
-    """Knows the token of this web process; every form has it.
+    """Makes a token for each session; every form has it.
 
     A page of another site can send a form here, but cannot read ours: so it does not know the token.  ``AccessGate``
     has refused other origins before.
     """
 
     def __init__(self) -> None:
-        self.token = secrets.token_urlsafe(32)
+        self._secret = secrets.token_bytes(32)
+
+    def token_of(self, request: Request) -> str:
+        """Return the token for the session of a request; callers without a session share one."""
+        caller: WebCaller | None = request.scope.get("caller")
+        session = caller.logged_in.session.digest if caller is not None and caller.logged_in else ""
+        return hmac.new(self._secret, session.encode(), hashlib.sha256).hexdigest()
 
     async def read(self, request: Request) -> FormData:
         """Read the form.
@@ -44,6 +52,10 @@ class FormGuard:
             raise Problem(413, f"A form of the page has at most {MOST_BYTES} bytes")
         form = await request.form(max_fields=_MOST_FIELDS)
         token = form.get("token")
-        if not isinstance(token, str) or not hmac.compare_digest(token.encode(), self.token.encode()):
-            raise Problem(403, "The node was restarted since this page was loaded: load it again, and repeat")
+        if not isinstance(token, str) or not hmac.compare_digest(
+            token.encode("utf-8", "replace"), self.token_of(request).encode()
+        ):
+            raise Problem(
+                403, "The node was restarted since this page was loaded, or you logged in: load it again, and repeat"
+            )
         return form

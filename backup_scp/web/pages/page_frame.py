@@ -7,16 +7,19 @@ from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import jinja2
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from backup_scp import __version__
+from backup_scp.errors import Unavailable
 from backup_scp.machine import readable
+from backup_scp.machine.addresses import is_loopback
 from backup_scp.ports import SiteScope
 from backup_scp.services.permissions import CallerKind, Right
+from backup_scp.web import session_cookie
 from backup_scp.web.forwarding import Forwarding
 from backup_scp.web.pages.form_guard import FormGuard
 from backup_scp.web.pages.page_sources import PageSources
@@ -31,6 +34,7 @@ _MENU = (
     ("/studies", "page.search", Right.FIND),
     ("/restore", "page.restore", Right.RESTORE),
     ("/settings", "page.settings", Right.SETTINGS),
+    ("/users", "page.users", Right.USERS),
 )
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; "
@@ -107,17 +111,47 @@ class PageFrame:
             root=root,
             static=lambda name: f"{root}{address_of(name)}",
             menu=_MENU,
-            token=self.guard.token,
+            token=self.guard.token_of(request),
             is_here=caller is not None and caller.kind is CallerKind.THIS_MACHINE,
             allowed=lambda right: caller is not None and caller.may(right),
+            user=caller.logged_in.user if caller is not None and caller.logged_in else None,
+            is_secure=_is_secure(request),
             **values,
         )
 
     def problem(self, request: Request, problem: Problem) -> Response:
-        """Return the page that says why a request is not answered."""
+        """Return the page that says why a request is not answered, or lead to the login."""
+        if to := self._way_out(request, problem):
+            return RedirectResponse(f"{root_of(request)}{to}", 303, HEADERS | {"Cache-Control": "no-store"})
         response = self.page(request, "problem.html", int(problem.status), problem=problem)
         response.headers.update(problem.headers)
         return response
+
+    def _way_out(self, request: Request, problem: Problem) -> str:
+        """Return where a page that is closed to a caller leads; empty when it says why."""
+        caller = request.scope.get("caller")
+        is_navigation = request.headers.get("sec-fetch-mode", "navigate") == "navigate" and request.method == "GET"
+        if caller is None or not is_navigation:
+            return ""
+        if problem.status == 403 and request.url.path == "/" and caller.may(Right.FIND):
+            return "/studies"  # the state is for those who see every site
+        logins = self.sources.logins
+        if problem.status != 401 or logins is None or request.url.path == "/login":
+            return ""
+        try:
+            if not logins.has_users():
+                return ""
+        except Unavailable:
+            return ""
+        path = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        return "/login" if path == "/" else f"/login?{urlencode({'next': path})}"
+
+
+def _is_secure(request: Request) -> bool:
+    """Tell whether nobody on the way can read what a browser sends."""
+    forwarding: Forwarding = request.scope["forwarding"]
+    is_https = session_cookie.is_https(request.scope, request.headers, forwarding)
+    return is_https or is_loopback(request.url.hostname or "")
 
 
 def root_of(request: Request) -> str:

@@ -9,6 +9,7 @@ from threading import Event
 from typing import Self
 
 from backup_scp.ports import SEES_ALL, IndexRecords, RemoteAE, SettingsFile, SiteScope
+from backup_scp.services.logins import Logins
 from backup_scp.web.pages.backup_state import BackupState
 from backup_scp.web.stores import Stores
 
@@ -41,6 +42,8 @@ class PageSources:
         Set when the web process ends: answers that have no end of their own end then.
     scope
         The clinics whose images the caller may see.
+    logins
+        The users; None without any.
     """
 
     stores: Stores
@@ -53,6 +56,7 @@ class PageSources:
     order_restore: Callable[[], object] = lambda: None
     settings: SettingsFile | None = None
     is_ending: Event = field(default_factory=Event)
+    logins: Logins | None = None
     scope: SiteScope = SEES_ALL
 
     def seen_by(self, scope: SiteScope) -> Self:

@@ -12,7 +12,16 @@ from starlette.responses import Response
 from starlette.routing import Route as PathRoute
 
 from backup_scp.web.callers import WebCaller
-from backup_scp.web.pages import restore_pages, search_page, settings_pages, state_page, study_page
+from backup_scp.web.pages import (
+    account_page,
+    login_pages,
+    restore_pages,
+    search_page,
+    settings_pages,
+    state_page,
+    study_page,
+    users_page,
+)
 from backup_scp.web.pages.page_frame import PageFrame
 from backup_scp.web.pages.page_route import PageRoute
 from backup_scp.web.pages.static_files import static_file
@@ -24,6 +33,9 @@ PAGES: tuple[PageRoute, ...] = (
     *restore_pages.PAGES,
     *study_page.PAGES,
     *settings_pages.PAGES,
+    *login_pages.PAGES,
+    *account_page.PAGES,
+    *users_page.PAGES,
     PageRoute("/static/{name}", "GET", None, static_file),
 )
 
@@ -50,7 +62,7 @@ def _path_route(path: str, pages: dict[str, PageRoute], frame: PageFrame) -> Pat
 
 async def _answer(page: PageRoute, request: Request, frame: PageFrame) -> Response:
     caller: WebCaller = request.scope["caller"]
-    frame = frame.seen_by(caller.scope)
+    frame = frame.seen_by(caller.scope_for(page.right))
     if page.right is not None:
         caller.require(page.right)
     if page.method == "POST":

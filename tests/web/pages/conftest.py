@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
 import pytest
 from starlette.testclient import TestClient
 
+from backup_scp.accounts.sql_accounts import SQLAccounts
 from backup_scp.node.attempts import Attempt, answered
 from backup_scp.node.settings import Settings, load
 from backup_scp.node.settings_editor import SettingsEditor
 from backup_scp.node.web_main import backup_state
 from backup_scp.ports import PlaceAnswer
+from backup_scp.services.logins import Logins
 from backup_scp.web.app import application
 from backup_scp.web.options import WebOptions
 from backup_scp.web.pages import state_feed
@@ -37,13 +40,19 @@ def patience(monkeypatch) -> None:
 
 
 @pytest.fixture
+def accounts(tmp_path) -> Iterator[SQLAccounts]:
+    with contextlib.closing(SQLAccounts.in_file(tmp_path / "accounts.sqlite")) as accounts:
+        yield accounts
+
+
+@pytest.fixture
 def orders() -> list[int]:
     """What the node was told."""
     return []
 
 
 @pytest.fixture
-def make_pages(stored, settings, orders, tmp_path) -> Callable[..., TestClient]:
+def make_pages(stored, settings, orders, tmp_path, accounts) -> Callable[..., TestClient]:
     """Return ``make_pages(options, address, found, ...)``: a browser, as far as a client without a network is one."""
 
     def make(
@@ -65,6 +74,7 @@ def make_pages(stored, settings, orders, tmp_path) -> Callable[..., TestClient]:
             tmp_path / "receipts",
             lambda: orders.append(1),
             SettingsEditor(running or settings, environment or {}, attempted),
+            logins=Logins(accounts),
         )
         app = application(sources.stores, options or WebOptions(), pages=sources)
         return TestClient(app, base_url=HOST, client=(address, 50000), follow_redirects=False)

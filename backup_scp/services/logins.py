@@ -1,0 +1,254 @@
+"""Log users in and out: password, code, session (docs/adr/0062)."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from backup_scp.errors import Refused
+from backup_scp.machine import clock
+from backup_scp.ports import Accounts, AuditEvent, AuditKind, Session, User, UserCredentials
+from backup_scp.services import one_time_codes, passwords
+from backup_scp.services.backoff import Backoff, network_of
+from backup_scp.services.secret_tokens import digest_of, new_token
+
+CODE_WITHIN = timedelta(minutes=5)
+"""How long the code may take after the password."""
+
+_TOUCH_EVERY = timedelta(minutes=1)
+_KNOWN_FOR = timedelta(days=90)  # an address from which a user has logged in
+_LONGEST_AGENT = 200
+
+
+class LoginRefused(Refused):
+    """Name, password or code is wrong; the text does not tell which."""
+
+
+class TooManyAttempts(Refused):
+    """Too many attempts have failed.
+
+    Parameters
+    ----------
+    wait_s
+        Seconds until the next one.
+    """
+
+    def __init__(self, wait_s: float) -> None:
+        self.wait_s = math.ceil(wait_s)
+        super().__init__(f"Too many attempts have failed: wait {self.wait_s} seconds, and try again")
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a login comes from: address and browser."""
+
+    address: str = ""
+    agent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedIn:
+    """A user with its session.
+
+    Attributes
+    ----------
+    user, session
+        Both.
+    token
+        The session's token; only after a login.
+    """
+
+    user: User
+    session: Session
+    token: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionTimes:
+    """How long a session lasts: without a request, and in all."""
+
+    idle: timedelta = timedelta(minutes=60)
+    longest: timedelta = timedelta(hours=12)
+
+
+class Logins:
+    """Logs users in.
+
+    Parameters
+    ----------
+    accounts
+        The users.
+    times
+        How long a session lasts.
+    seconds
+        The clock for waits after failures.
+    """
+
+    def __init__(
+        self, accounts: Accounts, times: SessionTimes | None = None, seconds: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.accounts = accounts
+        self._times = times or SessionTimes()
+        self._has_users = False
+        self._by_name = Backoff(longest_s=60, seconds=seconds)
+        self._by_network = Backoff(free=20, seconds=seconds)
+
+    def log_in(self, name: str, password: str, origin: Origin, *, instead_of: str = "") -> LoggedIn:
+        """Compare name and password, and begin a session; it is not complete when a code is needed.
+
+        The work is the same for a name that nobody has.
+
+        Parameters
+        ----------
+        name, password
+            As typed.
+        origin
+            Where the call comes from.
+        instead_of
+            The token of a session that ends.
+
+        Raises
+        ------
+        LoginRefused, TooManyAttempts, AccountsUnavailable
+        """
+        known = self.accounts.credentials(name)
+        keys = self._begin(known.user.name if known else name, origin)
+        if not passwords.is_right(known.password_hash if known else "", password) or known is None:
+            raise self._refused(name, origin)
+        if known.user.is_disabled:
+            raise self._refused(known.user.name, origin)
+        if passwords.is_outdated(known.password_hash):
+            self.accounts.set_password(known.user.id, passwords.hashed(password), ends_sessions=False)
+        if not known.code_secret:
+            self._succeeded(keys)
+        return self.begin_session(known, origin, instead_of=instead_of, is_complete=not known.code_secret)
+
+    def confirm(self, token: str, code: str, origin: Origin) -> LoggedIn:
+        """Compare the code of an app, or a recovery code, and begin the session.
+
+        Raises
+        ------
+        LoginRefused, TooManyAttempts, AccountsUnavailable
+        """
+        half = self._found(token)
+        known = self.accounts.credentials_of(half.user.id) if half else None
+        if half is None or known is None or half.session.is_complete or not known.code_secret:
+            raise LoginRefused("The login took too long: begin again")
+        keys = self._begin(half.user.name, origin)
+        if not self._is_right_code(known, code, origin):
+            raise self._refused(half.user.name, origin)
+        self._succeeded(keys)
+        return self.begin_session(known, origin, instead_of=token)
+
+    def _is_right_code(self, known: UserCredentials, code: str, origin: Origin) -> bool:
+        step = one_time_codes.step_of(known.code_secret, code, clock.now())
+        if step is not None:
+            return self.accounts.use_step(known.user.id, step)
+        if self.accounts.use_recovery_code(known.user.id, one_time_codes.recovery_digest(code)):
+            self.record(AuditKind.RECOVERY_CODE_USED, known.user.name, origin)
+            return True
+        return False
+
+    def begin_session(
+        self, known: UserCredentials, origin: Origin, *, instead_of: str = "", is_complete: bool = True
+    ) -> LoggedIn:
+        """Begin a session with a token that nobody has seen."""
+        token, now = new_token(), clock.now()
+        agent = origin.agent[:_LONGEST_AGENT]
+        session = Session(digest_of(token), known.user.id, now, now, origin.address, agent, is_complete=is_complete)
+        self.accounts.forget_sessions(now - self._times.longest, now - max(self._times.idle, CODE_WITHIN))
+        self.accounts.begin_session(session, instead_of=digest_of(instead_of) if instead_of else "")
+        if is_complete:
+            self.record(AuditKind.LOGIN, known.user.name, origin)
+        return LoggedIn(known.user, session, token)
+
+    def logged_in(self, token: str) -> LoggedIn | None:
+        """Find the user of a session that lasts; note that a request came."""
+        found = self._found(token)
+        if found is None or not found.session.is_complete:
+            return None
+        now = clock.now()
+        if abs(now - found.session.seen_at) > _TOUCH_EVERY:
+            self.accounts.touch_session(found.session.digest, now)
+        return found
+
+    def lasts(self, logged_in: LoggedIn) -> bool:
+        """Tell whether a session lasts, without prolonging it."""
+        found = self.accounts.session(logged_in.session.digest)
+        return found is not None and self._is_valid(found[0])
+
+    def waits_for_code(self, token: str) -> bool:
+        """Tell whether a login waits for its code."""
+        found = self._found(token)
+        return found is not None and not found.session.is_complete
+
+    def _found(self, token: str) -> LoggedIn | None:
+        found = self.accounts.session(digest_of(token)) if token else None
+        if found is None:
+            return None
+        session, user = found
+        return LoggedIn(user, session) if self._is_valid(session) else None
+
+    def _is_valid(self, session: Session) -> bool:
+        now = clock.now()
+        is_idle = now - session.seen_at > self._times.idle or clock.is_future(session.seen_at)
+        return not is_idle and now - session.began_at <= (self._times.longest if session.is_complete else CODE_WITHIN)
+
+    def has_users(self) -> bool:
+        """Tell whether there is any user; one that was there once counts."""
+        self._has_users = self._has_users or self.accounts.has_users()
+        return self._has_users
+
+    def require_password(self, logged_in: LoggedIn, password: str, origin: Origin) -> None:
+        """Raise when a user who is logged in does not know the own password: an open screen is not enough.
+
+        Raises
+        ------
+        LoginRefused, TooManyAttempts
+        """
+        name = logged_in.user.name
+        keys = self._begin(name, origin)
+        known = self.accounts.credentials_of(logged_in.user.id)
+        if known is None or not passwords.is_right(known.password_hash, password):
+            raise self._refused(name, origin)
+        self._succeeded(keys)
+
+    def log_out(self, logged_in: LoggedIn, origin: Origin) -> None:
+        """End a session."""
+        self.accounts.end_session(logged_in.session.digest)
+        self.record(AuditKind.LOGOUT, logged_in.user.name, origin)
+
+    def log_out_everywhere(self, logged_in: LoggedIn, origin: Origin) -> None:
+        """End all sessions of a user but this one."""
+        self.accounts.end_sessions(logged_in.user.id, but=logged_in.session.digest)
+        self.record(AuditKind.LOGOUT_EVERYWHERE, logged_in.user.name, origin)
+
+    def record(self, kind: AuditKind, who: str, origin: Origin, about: str = "") -> None:
+        """Add a line to the audit."""
+        self.accounts.record(AuditEvent(clock.now(), kind, who, about, origin.address))
+
+    def _begin(self, name: str, origin: Origin) -> tuple[str, str]:
+        """Begin an attempt, if it may be tried now.
+
+        Failures from elsewhere do not keep a user waiting who has logged in from this address before.
+        """
+        network = network_of(origin.address)
+        since = clock.now() - _KNOWN_FOR
+        is_known = bool(origin.address) and self.accounts.has_logged_in(name, origin.address, since)
+        by_name = f"{name.casefold()}\0{network}" if is_known else name.casefold()
+        wait_s = self._by_network.begin(network) or self._by_name.begin(by_name)
+        if wait_s:
+            raise TooManyAttempts(wait_s)
+        return by_name, network
+
+    def _succeeded(self, keys: tuple[str, str]) -> None:
+        by_name, network = keys
+        self._by_name.succeeded(by_name)
+        self._by_network.succeeded(network)
+
+    def _refused(self, name: str, origin: Origin) -> LoginRefused:
+        self.record(AuditKind.LOGIN_FAILED, name, origin)
+        return LoginRefused("Name, password or code is wrong")
