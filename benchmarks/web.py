@@ -173,6 +173,20 @@ def metadata(table: Table, nodes: Sequence[Served], slices: Sequence[images.Inst
             client.close()
 
 
+def metadata_ahead(table: Table, nodes: Sequence[Served], filling: Filling) -> None:
+    """WADO-RS: the metadata of CT studies that came some seconds ago, asked for the first time."""
+    for number in range(7, 7 + ROUNDS):
+        slices = filling.new(number, CT_STUDY, 1000 + number)[:1000]
+        time.sleep(QUIET_S)
+        for node in nodes:
+            client, began = Client(node.web_port), time.perf_counter()
+            client.get(f"/studies/{slices[0].study}/metadata")
+            passed_s = time.perf_counter() - began
+            client.close()
+            work = f"metadata of {len(slices):,} CT images, first asked for after a quiet while, ms"
+            table.add(work, node.name, passed_s * 1000)
+
+
 def thumbnails(table: Table, nodes: Sequence[tuple[str, int]], shots: Sequence[images.Instance], first: str) -> None:
     """Thumbnails of a page of studies; Orthanc has none, and renders the image in that size."""
     ours = [f"/studies/{shot.study}/thumbnail" for shot in shots]
@@ -263,6 +277,7 @@ def _measure(
     slices = filling.new(2, CT_STUDY, 1000) if {"metadata", "cold"}.intersection(parts) else []
     if "metadata" in parts:
         metadata(table, nodes, slices)
+        metadata_ahead(table, nodes, filling)
     if "frames" in parts:
         shots = filling.new(3, images.DR, 24)
         servers = [web_frames.Server(node.name, node.web_port, node.processes) for node in nodes]

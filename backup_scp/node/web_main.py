@@ -34,7 +34,7 @@ from backup_scp.services.logins import Logins, SessionTimes
 from backup_scp.watch.checkpoints import CheckpointThread
 from backup_scp.watch.unforeseen import place_of
 from backup_scp.web.app import application
-from backup_scp.web.dicomweb.wado.thumbnails_ahead import ThumbnailsAhead
+from backup_scp.web.dicomweb.wado.answers_ahead import AnswersAhead
 from backup_scp.web.options import WebOptions
 from backup_scp.web.pages.backup_state import BackupState, state_of
 from backup_scp.web.pages.page_sources import PageSources
@@ -121,7 +121,7 @@ def _serve(start: Start, messages: _ToTheNode) -> None:
             SettingsEditor(settings),
             logins=Logins(accounts, SessionTimes(*session_times(settings))),
         )
-        ahead = ThumbnailsAhead(stores)
+        ahead = AnswersAhead(stores)
         ahead.start()
         stack.callback(ahead.stop)
         server = WebServer(application(stores, options, pages=pages), options)

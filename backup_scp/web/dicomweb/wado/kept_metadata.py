@@ -51,10 +51,22 @@ def json_array(cache: DiskCache | None, held: Sequence[StoredVersion], base: str
     return map(bytes, gathered(_array(_KeptText(cache, base, texts), held)))
 
 
+def missing(cache: DiskCache, held: Iterable[StoredVersion], texts: Texts) -> Iterator[bytes]:
+    """Make and keep what is not kept of the metadata of these versions; yield its parts while it is made."""
+    text = _KeptText(cache, "", texts)
+    for series in _by_series(held):
+        if _is_worth_it(series) and cache.get(_key(series)) is None:
+            yield from text.of(series)
+
+
+def _by_series(held: Iterable[StoredVersion]) -> Iterator[list[StoredVersion]]:
+    return (list(series) for _, series in groupby(held, key=lambda one: one.series_instance_uid))
+
+
 def _array(text: _KeptText, held: Iterable[StoredVersion]) -> Iterator[bytes]:
     before = b"["
-    for _, series in groupby(held, key=lambda one: one.series_instance_uid):
-        for part in text.of(list(series)):
+    for series in _by_series(held):
+        for part in text.of(series):
             yield before + part if before else part
             before = b""
         before = b","

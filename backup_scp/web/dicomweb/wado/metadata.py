@@ -24,7 +24,7 @@ from backup_scp.web import media_types
 from backup_scp.web.byte_ranges import not_modified
 from backup_scp.web.dicomweb.wado import resources
 from backup_scp.web.dicomweb.wado.indexed_attributes import indexed_attributes
-from backup_scp.web.dicomweb.wado.kept_metadata import InstanceText, json_array
+from backup_scp.web.dicomweb.wado.kept_metadata import InstanceText, json_array, missing
 from backup_scp.web.dicomweb.wado.plain_data_set import plain
 from backup_scp.web.media_types import DICOM_JSON, DICOM_XML, JSON, MULTIPART, Offer
 from backup_scp.web.multipart_writer import MultipartWriter
@@ -62,6 +62,18 @@ def metadata(request: Request, stores: Stores) -> Response:
 
     parts = json_array(stores.cache, held, base_of(request), listed)
     return StreamedResponse(parts, offer.name, headers={"etag": tag})
+
+
+def made_ahead(stores: Stores, held: Sequence[StoredVersion]) -> Iterator[None]:
+    """Make the metadata of these versions, and keep them, in this thread; yield while they are made."""
+
+    def texts(series: Sequence[StoredVersion], base: str) -> Iterator[InstanceText]:
+        for one in series:
+            yield _text_or_identity(stores, one, IN_JSON, f"{base}{resources.path_of(one)}/bulkdata/")
+
+    if stores.cache is not None:
+        for _ in missing(stores.cache, held, texts):
+            yield
 
 
 def _multipart(writer: MultipartWriter, texts: Iterable[InstanceText]) -> Iterator[bytes]:
