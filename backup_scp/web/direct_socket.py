@@ -143,7 +143,7 @@ class DirectSocket:
                     raise TimeoutError
         if taker.error is not None:
             raise taker.error
-        taker.end()
+        taker.give_back()
 
     def _receive_some(self, taker: _Taker, left: int) -> _Turn:
         size, flowing, is_ready = 0, _FLOWING_BYTES, True
@@ -166,7 +166,7 @@ class DirectSocket:
             if is_end:
                 raise ConnectionError
         if not is_ready:
-            taker.pause()
+            taker.give_back()
         return _Turn(size, is_last=size == left, is_ready=is_ready)
 
     def _send_some(self, parts: Iterator[bytes | memoryview]) -> _Turn:
@@ -234,18 +234,15 @@ class _Taker:
         self._next, self._last = self._last, memory
         return memory
 
-    def pause(self) -> None:
-        """Take no memory while the caller sends nothing."""
-        self._next = self._last = bytearray()
-        self._flowing_bytes = 0
-
-    def end(self) -> None:
-        """Keep the memory for another body, unless somebody still reads it."""
+    def give_back(self) -> None:
+        """Leave the memory to other bodies, while the caller sends nothing and at the end."""
         for memory in (self._next, self._last):
             with contextlib.suppress(BufferError):
                 if len(memory) == _PIECE_BYTES:
-                    memory.append(memory.pop())  # cannot be while somebody reads it
+                    memory.append(memory.pop())  # cannot be while somebody reads it, who then keeps it
                     _idle.append(memory)
+        self._next = self._last = bytearray()
+        self._flowing_bytes = 0
 
     def take(self, memory: bytearray, length: int) -> None:
         """Take so many bytes."""
