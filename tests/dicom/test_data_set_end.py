@@ -212,6 +212,24 @@ def test_what_comes_out_of_order_behind_the_pixels_is_read_while_something_is_la
     assert (PATIENT_NAME in found.elements) is (lacking is not None)
 
 
+@pytest.mark.parametrize("syntax", [IMPLICIT, EXPLICIT, BIG_ENDIAN])
+@pytest.mark.parametrize(("tag", "vr"), [(0x7FE00008, "OF"), (0x7FE00009, "OD"), (PIXEL_DATA, "OW")])
+def test_pixels_of_each_kind_are_found_where_they_begin(tag, vr, syntax):
+    before, value = identity(syntax) + places(syntax), bytes(range(16))
+    data = before + element(tag, vr, value, syntax)
+    behind = element(0xFFFCFFFC, "OB", b"\1" * 6, syntax)
+    found = data_set.find_pixels(io.BytesIO(data + behind), syntax, WANTED)
+    assert found == (scanned(before, syntax).elements, tag, len(data) - len(value), len(value))
+
+
+def test_pixels_are_found_behind_what_is_between_and_not_where_there_are_none():
+    between, padding = element(0x7FE0000A, "OB", b"ab"), element(0xFFFCFFFC, "OB", b"\1" * 6)
+    found = data_set.find_pixels(io.BytesIO(START + between + fragments(40) + padding), JPEG, WANTED)
+    assert found == (scanned(START).elements, PIXEL_DATA, len(START + between) + 12, None)
+    for none in (START, START + padding, START + between + padding + element(PIXEL_DATA, "OW", b"ab")):
+        assert data_set.find_pixels(io.BytesIO(none), EXPLICIT, WANTED) is None
+
+
 def test_what_stands_before_the_pixels_counts():
     behind = patient(name=b"Other^") + places()
     data = START + element(PIXEL_DATA, "OW", b"ab") + behind

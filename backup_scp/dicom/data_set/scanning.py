@@ -357,7 +357,7 @@ def find_pixels(stream: BinaryIO, transfer_syntax_uid: str, wanted: frozenset[in
         The bytes are no Data Set.
     """
     source = Stored(stream)
-    scan_ = _Scan(source, wanted, _PIXEL_DATA, value_bytes=_LONGEST_TABLE_BYTES)
+    scan_ = _Scan(source, wanted, _PIXEL_DATA - 1, value_bytes=_LONGEST_TABLE_BYTES)
     position = scan_.find(transfer_syntax_uid)
     while position is not None and (buffer := load_header(source, position)):
         group, element, _ = scan_.encoding.item.unpack_from(buffer)
