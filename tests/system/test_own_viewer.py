@@ -26,7 +26,8 @@ def difference(viewer: OwnViewer, case: Case) -> float:
     """Return how far the farthest pixel is from what it should be, in grey levels."""
     seen = viewer.image(ROWS, COLUMNS)
     expected = case.expected if case.expected.ndim == 3 else case.expected[..., None]
-    return float(np.abs(seen - expected).max())
+    differences = np.abs(seen - expected)
+    return float((differences if case.clear is None else differences[case.clear]).max())
 
 
 def wrong(viewer: OwnViewer, number: int, case: Case) -> str:

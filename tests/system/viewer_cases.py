@@ -15,7 +15,7 @@ from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply
 from pydicom.sequence import Sequence
 from pydicom.uid import HTJ2KLossless, JPEG2000Lossless, JPEGLSLossless, RLELossless
 
-from tests.samples import Sample, dx, encode, presentation_state, replace
+from tests.samples import Sample, dx, encode, presentation_state, replace, uid
 from tests.system.peers import dcmtk
 
 ROWS, COLUMNS = 200, 160
@@ -40,6 +40,8 @@ class Case(NamedTuple):
         How far the screen may be from them.
     look
         Which entry of the list of contrasts to choose.
+    clear
+        Where pixels are compared; an edge that is not along pixels is drawn smoothly.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Case(NamedTuple):
     expected: np.ndarray
     most: float = 1.0
     look: int = 0
+    clear: np.ndarray | None = None
 
 
 class Cases:
@@ -132,11 +135,26 @@ class Cases:
         expected = np.zeros((ROWS, COLUMNS))
         expected[30:170, 20:120] = rendered(shutter)[30:170, 20:120]
         yield self._plain(shutter, expected)
+        yield from self._slanted_shutters()
+
+    def _slanted_shutters(self) -> Iterator[Case]:
+        y, x = np.mgrid[0:ROWS, 0:COLUMNS]
+        radius = np.hypot(x - 80, y - 90)
+        circle = self._image("circular shutter", ShutterShape="CIRCULAR", **WINDOW)
+        replace(circle, CenterOfCircularShutter=[91, 81], RadiusOfCircularShutter=60, ShutterPresentationValue=0x8000)
+        expected = np.where(radius <= 60, rendered(circle), 127.5)
+        yield self._plain(circle, expected, clear=np.abs(radius - 60) > 2)
+        corners = [21, 21, 181, 21, 181, 141]  # rows and columns of a triangle
+        triangle = self._image("polygonal shutter", ShutterShape="POLYGONAL", **WINDOW)
+        replace(triangle, VerticesOfThePolygonalShutter=corners)
+        distance = np.minimum(np.minimum(x - 20, 180 - y), (y - 20) * 0.75 - (x - 20))
+        expected = np.where(distance >= 0, rendered(triangle), 0)
+        yield self._plain(triangle, expected, clear=np.abs(distance) > 2)
 
     def _compressed(self) -> Iterator[Case]:
-        for name, uid in LOSSLESS.items():
+        for name, syntax in LOSSLESS.items():
             ds = self._image(name, **WINDOW)
-            yield Case(ds.SeriesDescription, [compressed(ds, uid)], rendered(ds))
+            yield Case(ds.SeriesDescription, [compressed(ds, syntax)], rendered(ds))
         ds = self._image("HTJ2K", **WINDOW)
         yield Case(ds.SeriesDescription, [self._htj2k(ds)], rendered(ds))
         for option in ("+e1", "+el"):
@@ -173,9 +191,9 @@ class Cases:
         pixels = np.frombuffer(planar.PixelData, "u1").reshape(ROWS, COLUMNS, 3)
         yield self._plain(replace(planar, PixelData=pixels.transpose(2, 0, 1).tobytes()), pixels)
         yield self._plain(self._colour("YBR_FULL", "YBR_FULL"))
-        for name, uid in LOSSLESS.items():
+        for name, syntax in LOSSLESS.items():
             ds = self._colour(f"RGB in {name}")
-            yield Case(ds.SeriesDescription, [compressed(ds, uid)], rendered(ds))
+            yield Case(ds.SeriesDescription, [compressed(ds, syntax)], rendered(ds))
         ds = self._colour("colour in JPEG baseline")
         sample = self._by_dcmtk("dcmcjpeg", "+eb", "+q", "95", ds=ds)
         yield Case(ds.SeriesDescription, [sample], rendered(sample.dataset()), 3.0)
@@ -201,6 +219,14 @@ class Cases:
         shown.update(ds)
         replace(shown, WindowCenter="1000", WindowWidth="1000", PresentationLUTShape="INVERSE")
         yield Case(ds.SeriesDescription, [encode(ds), encode(state)], rendered(shown)[::-1, ::-1], look=2)
+        ds = self._image("Presentation LUT", **WINDOW)
+        state = presentation_state(ds, series="states", StudyInstanceUID=ds.StudyInstanceUID)
+        voi = Dataset()
+        voi.WindowCenter, voi.WindowWidth = WINDOW["WindowCenter"], WINDOW["WindowWidth"]
+        table = lut(0, 4096, 12, lambda at: 4095 * (at / 4095) ** 1.5, "")
+        replace(state, SOPInstanceUID=uid("Presentation LUT"), ContentLabel="GAMMA")
+        replace(state, SoftcopyVOILUTSequence=Sequence([voi]), PresentationLUTSequence=Sequence([table]))
+        yield Case(ds.SeriesDescription, [encode(ds), encode(state)], 255 * (rendered(ds) / 255) ** 1.5, look=2)
 
     def _by_dcmtk(self, *command: str, ds: Dataset) -> Sample:
         name = f"{self._count}.dcm"

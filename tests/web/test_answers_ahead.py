@@ -90,6 +90,17 @@ def test_each_new_study_gets_one(stored, client, ahead, drawn):
     assert len(drawn) == 3
 
 
+def test_the_image_that_the_viewer_shows_first_gets_one_too(stored, client, ahead, drawn):
+    first, middle, last = (dx(number=number) for number in (1, 2, 3))
+    for ds in (last, middle, first):
+        stored.put(encode(ds))
+    assert ahead.work() == 1
+    assert sorted(drawn) == sorted([first.SOPInstanceUID, middle.SOPInstanceUID])
+    series = f"/studies/{first.StudyInstanceUID}/series/{first.SeriesInstanceUID}"
+    assert image_of(client.get(f"{series}/instances/{first.SOPInstanceUID}/thumbnail")).ndim == 2
+    assert len(drawn) == 2
+
+
 def test_nothing_is_made_while_images_come(stored, ahead, drawn, read, later):
     put_all(stored, ct_series(1))
     later(3)

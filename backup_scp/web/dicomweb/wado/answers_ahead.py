@@ -83,7 +83,8 @@ class AnswersAhead:
             held = resources.versions_of(self._stores, {"study": study_instance_uid})
             if self._can_render:
                 with suppress(Problem, BackupSCPError):  # told when somebody asks for it
-                    thumbnail_of(self._stores, held, None, JPEG, self._wanted)
+                    for shown in (held, held[:1]):  # in lists, and by the viewer, which begins with the first image
+                        thumbnail_of(self._stores, shown, None, JPEG, self._wanted)
             if just_came:
                 for _ in made_ahead(self._stores, held):
                     if self._is_stopping.is_set():
