@@ -65,7 +65,7 @@ def fetch(
         bring_back = bringing_back(storage, stack)
         show = stack.enter_context(progress("Fetching"))
         passed = 0
-        for studies in storage.index.select_in_batches(Selection(conditions, all_versions=True)):
+        for studies in storage.index.select_in_batches(Selection(conditions, all_versions=True, scope=selected.scope)):
             for start in range(0, len(studies), _AT_ONCE):
                 some = studies[start : start + _AT_ONCE]
                 lost = [held for held in some if not bring_back.is_whole(held.location, held.sha256)]

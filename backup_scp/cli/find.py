@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from backup_scp.dicom.query.information_model import Condition, Query
-    from backup_scp.ports import Archive, IndexReader, Version
+    from backup_scp.ports import Archive, StudyReader, Version
 
 
 class FindLevel(StrEnum):
@@ -127,11 +127,11 @@ def find(
     from backup_scp.node.opening import OpenStores
 
     with OpenStores(settings) as storage:
-        past = _Past(storage.archive)
+        past, index = _Past(storage.archive), storage.index.seen_by(selected.scope)
         if as_of:
-            answers = storage.index.search_as_of(query, as_of, past.read)
+            answers = index.search_as_of(query, as_of, past.read)
         else:
-            answers = _versions(storage.index, query) if every_version else storage.index.search(query)
+            answers = _versions(index, query) if every_version else index.search(query)
         with closing(answers):
             some = list(islice(answers, limit + 1 if limit else None))
     found = some[:limit] if limit else some
@@ -204,7 +204,7 @@ def _cells(row: dict[str, Any], columns: Iterable[str]) -> list[str]:
     return [row.get(column, "").replace("\\", ", ") for column in columns]
 
 
-def _versions(index: IndexReader, query: Query) -> Generator[dict[str, Any], None, None]:
+def _versions(index: StudyReader, query: Query) -> Generator[dict[str, Any], None, None]:
     with closing(index.search_versions(query)) as versions:
         for version in versions:
             facts = version._asdict()

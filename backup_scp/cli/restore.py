@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from backup_scp.cli.restore_receipt import Ends
     from backup_scp.cli.restore_summary import Missing
     from backup_scp.node.settings import Settings
-    from backup_scp.ports import Index, Progress, RestoreDestination, Selection
+    from backup_scp.ports import Index, Progress, RestoreDestination, Selection, SiteScope
     from backup_scp.receipts.receipt_file import ReceiptFile
     from backup_scp.services.restore_journal import Dropped
     from backup_scp.services.restore_result import Restore
@@ -173,10 +173,11 @@ def restore(
     Ctrl-C.
     """
     settings = settings_of(context, config)
+    from backup_scp.cli.restore_clinics import clinics_for
     from backup_scp.node import remote_aes
 
-    selection = _selection(selected, whole, which)
     destination = remote_aes.destination(settings, to)
+    selection = _selection(selected, whole, which, clinics_for(settings, selected, to))
     if sending.receipt is not None:
         from backup_scp.node.remote_aes import refuse_our_own
 
@@ -210,12 +211,14 @@ def send(
 
     ``show`` gets the progress, ``tell_waiting`` why it waits.
     """
+    from backup_scp.cli.restore_clinics import require_one_clinic
     from backup_scp.node import remote_aes
     from backup_scp.node.opening import OpenStores
     from backup_scp.node.recovering import readable_archive
     from backup_scp.services import restore as service
     from backup_scp.services.restore_journal import Dropped
     from backup_scp.services.throttle import Patience, SendingHours, Throttle
+    from backup_scp.services.worklist import Worklist
 
     file, began_at = _receipt_file(sending.receipt), clock.now()
 
@@ -225,6 +228,8 @@ def send(
     with ExitStack() as stack:
         stack.enter_context(signals_interrupt())
         storage = stack.enter_context(OpenStores(settings))
+        if not isinstance(selection, Worklist):
+            require_one_clinic(storage.index, selection)
         journal = remote_aes.journal(settings, to)
         if journal is not None:
             stack.enter_context(journal)
@@ -288,12 +293,14 @@ def _write_receipt(file: ReceiptFile, done: Restore, lacking: list[Missing], end
         return None
 
 
-def _selection(selected: SelectionOptions, whole: WholeOptions, which: VersionOptions) -> Selection | Worklist:
+def _selection(
+    selected: SelectionOptions, whole: WholeOptions, which: VersionOptions, scope: SiteScope
+) -> Selection | Worklist:
     """Return the selection of the options; raise for contradicting options and for none."""
     from backup_scp.ports import Selection
 
     all_versions, everything, listed = which.versions is Versions.ALL, whole.everything, whole.listed
-    selection = Selection(selected.conditions(), all_versions, which.as_of, tuple(which.digests or ()))
+    selection = Selection(selected.conditions(), all_versions, which.as_of, tuple(which.digests or ()), scope)
     if selection.digests and (everything or listed or selection.all_versions or selection.as_of):
         raise InvalidSelection("--version names what to send: leave out --all, --list, --versions and --as-of")
     if everything and (selection.conditions or listed):

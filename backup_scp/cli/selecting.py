@@ -18,6 +18,7 @@ from backup_scp.machine import clock
 
 if TYPE_CHECKING:
     from backup_scp.dicom.query.information_model import Condition, Matching
+    from backup_scp.ports import SiteScope
 
 _DAY = r"[0-9]{4}(?:-[0-9]{2}-[0-9]{2}|[0-9]{4})"
 _DAYS = re.compile(rf"(?P<first>{_DAY})?(?P<range> *- *)?(?P<last>{_DAY})?")
@@ -99,6 +100,17 @@ class SelectionOptions:
         list[str] | None,
         typer.Option("--instance", metavar="UID", help=f"One image, by its SOP Instance UID. {_SEVERAL}"),
     ] = None
+    site: Annotated[
+        list[str] | None,
+        typer.Option("--site", metavar="NAME", help=f"Images of this clinic; '' is those without one. {_SEVERAL}"),
+    ] = None
+
+    @property
+    def scope(self) -> SiteScope:
+        """The clinics that were named; all when none was."""
+        from backup_scp.ports import SEES_ALL, SiteScope
+
+        return SEES_ALL if self.site is None else SiteScope.of(self.site)
 
     def conditions(self, modality: str = "Modality") -> tuple[Condition, ...]:
         """Convert the options to conditions of a query.

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 from dicomweb_client.api import DICOMwebClient
 
-from tests.samples import dx, encode, uid
-from tests.system.node import Node, Remote
+from tests.samples import data_set_bytes, dx, encode, uid
+from tests.system.node import Node, Remote, assert_one_sentence
 from tests.system.peers import PATIENT_ROOT, findscu, getscu, movescu, storescu
 from tests.system.web import web_address, web_node
 
@@ -129,3 +129,30 @@ def test_dicomweb_client(clinics):
         assert len(client.retrieve_study(own)) == 1
         with pytest.raises(Exception, match="404"):
             client.retrieve_study(other)
+
+
+def test_restore_asks_whose_patient_it_is(clinics, tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    asked = ("restore", "--to", one, "--patient-id", "P1")
+    assert_one_sentence(clinics.cli(*asked, exit_code=None), "--site north or --site south")
+    clinics.cli(*asked, "--site", "south")
+    assert [data_set_bytes(path) for path in one.rglob("*.dcm")] == [SOUTH.data_set]
+    clinics.cli("restore", "--to", two, "--all")
+    assert len(list(two.rglob("*.dcm"))) == 4
+    assert len(clinics.cli("find", "--site", "north", "--json").stdout.splitlines()) == 2
+    assert len(clinics.cli("find", "--json").stdout.splitlines()) == 4
+
+
+def test_restore_sends_a_console_its_own_clinic_s_images(clinics, sinks):
+    done = clinics.cli("restore", "--to", "SOUTH_SINK", "--all")
+    assert "Only images of south are sent" in done.stderr
+    assert sinks["south"].data_sets() == sorted([SOUTH.data_set, BOTH.data_set])
+
+
+def test_a_device_that_sees_all_clinics_is_named(clinics):
+    assert "has no site" not in clinics.cli("status", exit_code=None).stdout
+    clinics.remotes.append(Remote("viewer", "VIEWER", 104))
+    clinics.write_settings()
+    note = "[[remote]] viewer has no site: it finds and fetches the images of all clinics"
+    for command in ("status", "check"):
+        assert note in clinics.cli(command, exit_code=None).stdout

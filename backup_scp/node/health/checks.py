@@ -11,6 +11,7 @@ from backup_scp.machine import clock
 from backup_scp.machine.readable import count, moment, size
 from backup_scp.node import remote_aes
 from backup_scp.node.health import surroundings
+from backup_scp.node.health.clinic_findings import clinics
 from backup_scp.node.health.diagnosis import START, closed_folders, is_low
 from backup_scp.node.health.finding import Finding, Severity
 from backup_scp.node.opening import is_there, open_archive, open_index, pending_upgrade, require_archive, require_owner
@@ -42,6 +43,7 @@ def checks(settings: Settings) -> Iterator[Finding]:
         yield _act("archive", str(error))
     else:
         yield from _storage(settings, state)
+    yield from clinics(settings)
     for remote in settings.remotes:
         yield check_remote(settings, remote)
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from backup_scp import __version__
 from backup_scp.machine.ownership import chown_words, user_name
 from backup_scp.machine.readable import count, moment, size
+from backup_scp.node.health.clinic_findings import clinics
 from backup_scp.node.health.copy_findings import copies
 from backup_scp.node.health.drill_findings import drills
 from backup_scp.node.health.facts import Known, NodeFacts
@@ -28,6 +29,7 @@ _RESTART = "restart the node, and read its log"
 def findings(facts: NodeFacts) -> list[Finding]:
     """List the problems, the most serious first; empty when there is nothing to do."""
     found = [*_node(facts), *_storing(facts), *_clock(facts), *_index(facts), *_recovery(facts)]
+    found += clinics(facts.settings)
     if facts.known is not None:
         known = facts.known
         found += [*_damage(known), *_changes(known), *_disk(facts, known)]

@@ -1,0 +1,20 @@
+"""Who sees more than one clinic, although nobody has said so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from backup_scp.node.health.finding import Finding, Severity
+from backup_scp.node.settings import Settings
+
+
+def clinics(settings: Settings) -> Iterator[Finding]:
+    """Name the devices without a site where two clinics share the node."""
+    sites = {remote.site for remote in settings.remotes if remote.site}
+    if len(sites) < 2:
+        return
+    for remote in settings.remotes:
+        if remote.query and not remote.site and not remote.sites:
+            sentence = f"[[remote]] {remote.name} has no site: it finds and fetches the images of all clinics"
+            fix = 'if that is right, say so: sites = ["*"]; else name its site or sites'
+            yield Finding("clinics", Severity.NOTE, sentence, fix)
