@@ -139,6 +139,10 @@ class SQLIndex(SQLStudyReader):
         with self._database.writing("progress of long work") as connection:
             tasks.record(connection, self._database.dialect, task)
 
+    def begin_task(self, task: Task) -> bool:
+        with self._database.writing("an order") as connection:
+            return tasks.begin(connection, self._database.dialect, task)
+
     def tasks(self) -> dict[str, Task]:
         with self._database.reading() as connection:
             return tasks.known(connection)

@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 MODULE = "backup_scp.cli.restore_job"
 _AT_ONCE = 4  # the others wait their turn
 _RECORD_EVERY_S = 1.0
+_LONGEST_PAUSE_S = 60.0
 _END_S = 20.0
 
 
@@ -115,18 +116,18 @@ class RestoreRunner:
         self._lock = threading.Lock()
         self._running: dict[str, threading.Thread] = {}
         self._processes: set[subprocess.Popen[bytes]] = set()
-        self._is_stopping = False
+        self._stopping = threading.Event()
 
     def look(self) -> None:
         """Begin with the orders that are new, or that were not finished when the node ended."""
-        try:
-            orders = restore_jobs.jobs(self._index)
-        except Unavailable as error:
-            log.warning("It is unknown whether somebody ordered a restore: %s", error)
-            return
-        with self._lock:
+        with self._lock:  # else a restore that ends just now would begin again
+            try:
+                orders = restore_jobs.jobs(self._index)
+            except Unavailable as error:
+                log.warning("It is unknown whether somebody ordered a restore: %s", error)
+                return
             for job in reversed(orders):
-                if not job.is_running or job.node != node_name(self._settings) or self._is_stopping:
+                if not job.is_running or job.node != node_name(self._settings) or self._stopping.is_set():
                     continue
                 if job.place not in self._running:
                     thread = threading.Thread(target=self._run, args=[job], name=job.place, daemon=True)
@@ -136,7 +137,7 @@ class RestoreRunner:
     def stop(self) -> None:
         """End after the current images; the next start continues."""
         with self._lock:
-            self._is_stopping = True
+            self._stopping.set()
             for process in self._processes:
                 _close(process)
         for thread in list(self._running.values()):
@@ -151,11 +152,11 @@ class RestoreRunner:
         except Exception as unforeseen:  # noqa: BLE001 - its text may hold a patient's data
             log.error("A restore ended: %s. This should not have happened; please report it", place_of(unforeseen))
             job = restore_jobs.ended(job, "It ended unexpectedly; the log of the node has the place", clock.now())
+        if not job.is_running:
+            self._record_end(job)
+            log.info("A restore to %s, ordered on the page, has ended: %d images", job.to, job.done)
         with self._lock:
             del self._running[job.place]
-        if not job.is_running:
-            self._record(job)
-            log.info("A restore to %s, ordered on the page, has ended: %d images", job.to, job.done)
 
     def _carry_out(self, job: RestoreJob) -> RestoreJob:
         """Run its process; return what came of it, which has not ended when the node is being stopped."""
@@ -172,15 +173,15 @@ class RestoreRunner:
                     recorded_at = time.monotonic()
                     self._record(job)
             code = process.wait()
-        if self._is_stopping:
+        if self._stopping.is_set():
             return job
-        return restore_jobs.ended(job, f"Its process ended with exit code {code}; send it again", clock.now())
+        return restore_jobs.ended(job, f"Its process was ended (exit code {code}): send it again", clock.now())
 
     @contextlib.contextmanager
     def _process(self, job: RestoreJob) -> Iterator[subprocess.Popen[bytes] | None]:
         order = RestoreOrder(self._settings, job.to, job.studies, self._receipt(job), str(job.scope))
         with self._lock:
-            if self._is_stopping:
+            if self._stopping.is_set():
                 yield None
                 return
             process = subprocess.Popen(  # noqa: S603 - our own program
@@ -209,11 +210,19 @@ class RestoreRunner:
         name = f"{job.began_at:%Y%m%dT%H%M%SZ}-{job.place}"
         return receipts_folder(self._settings) / f"{name}{'.pdf' if has_pdf else '.txt'}"
 
-    def _record(self, job: RestoreJob) -> None:
+    def _record(self, job: RestoreJob) -> bool:
         try:
             restore_jobs.record(self._index, job)
         except BackupSCPError as error:
             log.warning("The progress of a restore cannot be recorded: %s", error)
+            return False
+        return True
+
+    def _record_end(self, job: RestoreJob) -> None:
+        """Record the end, when the index is back: without it the restore would begin again."""
+        pause_s = _RECORD_EVERY_S
+        while not self._record(job) and not self._stopping.wait(pause_s):
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
 
 def _lines(process: subprocess.Popen[bytes]) -> Iterator[RestoreTold]:

@@ -201,6 +201,9 @@ class IndexRecords(Protocol):
     def record_task(self, task: Task) -> None:
         """Record the progress of a task; a finished task replaces the running one."""
 
+    def begin_task(self, task: Task) -> bool:
+        """Record a new task, unless one of this name has not ended; False then, whoever began it."""
+
     def tasks(self) -> dict[str, Task]:
         """Return the running tasks, and the last finished one of each kind, by name."""
 

@@ -107,12 +107,11 @@ def order(
     taken = {job.place: job for job in jobs(records)}
     places = [_NAME.format(number) for number in range(MOST)]
     free = [place for place in places if place not in taken or not taken[place].is_running]
-    if not free:
-        raise ResourceLimitation(f"{MOST} restores are running: wait until one has ended")
-    place = min(free, key=lambda name: (taken[name].ended_at or now).isoformat() if name in taken else "")
-    job = RestoreJob(place, node, to, wanted, now, scope=scope)
-    record(records, job)
-    return job
+    for place in sorted(free, key=lambda name: (taken[name].ended_at or now).isoformat() if name in taken else ""):
+        job = RestoreJob(place, node, to, wanted, now, scope=scope)
+        if records.begin_task(_task(job)):  # else another page took the place meanwhile
+            return job
+    raise ResourceLimitation(f"{MOST} restores are running: wait until one has ended")
 
 
 def record(records: IndexRecords, job: RestoreJob) -> None:
@@ -122,6 +121,10 @@ def record(records: IndexRecords, job: RestoreJob) -> None:
     ------
     IndexUnavailable
     """
+    records.record_task(_task(job))
+
+
+def _task(job: RestoreJob) -> Task:
     known = {
         "node": job.node,
         "to": job.to,
@@ -131,7 +134,7 @@ def record(records: IndexRecords, job: RestoreJob) -> None:
         "is_complete": job.is_complete,
         "scope": str(job.scope),
     }
-    records.record_task(Task(job.place, job.began_at, job.ended_at, json.dumps(known), job.done, job.note))
+    return Task(job.place, job.began_at, job.ended_at, json.dumps(known), job.done, job.note)
 
 
 def ended(job: RestoreJob, note: str, now: datetime, *, is_complete: bool = False) -> RestoreJob:

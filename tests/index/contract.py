@@ -1312,6 +1312,14 @@ class IndexContract:
             "verify": Task("verify", at(2)),
         }
 
+    def test_a_task_that_has_not_ended_keeps_its_name(self, index, further_index):
+        assert index.begin_task(Task("restore-0", MORNING, note="first"))
+        assert not further_index.begin_task(Task("restore-0", at(1), note="second"))
+        assert index.tasks()["restore-0"].note == "first"
+        index.record_task(Task("restore-0", MORNING, at(2), note="first"))
+        assert further_index.begin_task(Task("restore-0", at(3), note="third"))
+        assert index.tasks()["restore-0"] == Task("restore-0", at(3), note="third")
+
     def test_locations_that_no_version_has(self, index, small_batches):
         entered = [version(f"1.{n}") for n in range(25)]
         for each in entered[::2]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -59,3 +61,27 @@ def test_nothing_and_too_much_is_refused(index, studies):
 def test_the_longest_order_fits_into_its_row(index):
     studies = [f"{number:064}" for number in range(restore_jobs.MOST_STUDIES)]
     assert order(index, 0, *studies).studies == restore_jobs.jobs(index)[0].studies == tuple(studies)
+
+
+class _SeenAtOnce:
+    """Two pages look for a free place before either takes one."""
+
+    def __init__(self, index) -> None:
+        self._index = index
+        self._both = threading.Barrier(2)
+
+    def __getattr__(self, name: str):
+        return getattr(self._index, name)
+
+    def tasks(self):
+        found = self._index.tasks()
+        self._both.wait(60)
+        return found
+
+
+def test_two_orders_at_once_have_two_places(index):
+    both = _SeenAtOnce(index)
+    with ThreadPoolExecutor(2) as pool:
+        made = list(pool.map(lambda study: order(both, 0, study), ("1.2", "1.3")))
+    assert {job.place for job in made} == {"restore-0", "restore-1"}
+    assert sorted(job.studies for job in restore_jobs.jobs(index)) == [("1.2",), ("1.3",)]

@@ -155,6 +155,22 @@ def test_it_says_what_to_do_when_a_console_is_refused(make_node, open_page):
     assert serious(page) == []
 
 
+def test_a_bar_shows_how_far_a_copy_is(make_node, open_page, tmp_path):
+    drive = tmp_path / "drive"
+    drive.mkdir()
+    slow: dict[str, object] = {"name": "drive", "url": f"file://{drive}", "mb_per_s": 0.05}
+    node = web_node(make_node, copies=[slow])
+    node.start()
+    node.send([sample(number) for number in range(40)])
+    node.cli("copies", "init", "drive", "--same-disk")
+    page = open_page(node)
+    bar = page.locator("progress.work")
+    expect(bar).to_have_attribute("max", "40", timeout=120_000)
+    expect(page.get_by_text("0 of 40 images, 0 %")).to_be_visible()
+    keep(page, "a copy is filled")
+    assert serious(page) == []
+
+
 @pytest.mark.parametrize("scripts", [True, False], ids=["with JavaScript", "without JavaScript"])
 def test_a_study_is_found_and_looked_at(make_node, open_page, scripts):
     node = web_node(make_node)

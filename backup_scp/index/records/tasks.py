@@ -15,6 +15,18 @@ _ENDED = {"verify": "verified", "rebuild": "rebuilt", "recovery": "recovered"}
 
 def record(connection: sa.Connection, dialect: Dialect, task: Task) -> None:
     """See ``Index.record_task``."""
+    if task.ended_at:
+        connection.execute(sa.delete(table).where(table.c.name == task.name))
+    _enter(connection, dialect, task, None)
+
+
+def begin(connection: sa.Connection, dialect: Dialect, task: Task) -> bool:
+    """See ``Index.begin_task``."""
+    return _enter(connection, dialect, task, table.c.ended_at != "")
+
+
+def _enter(connection: sa.Connection, dialect: Dialect, task: Task, where: sa.ColumnElement[bool] | None) -> bool:
+    """Write a row, in place of one for which a condition holds; tell whether it was written."""
     row = {
         "name": _ENDED.get(task.name, task.name) if task.ended_at else task.name,
         "began_at": timestamp(task.began_at),
@@ -23,11 +35,10 @@ def record(connection: sa.Connection, dialect: Dialect, task: Task) -> None:
         "done": task.done,
         "note": stored_long(task.note),
     }
-    if task.ended_at:
-        connection.execute(sa.delete(table).where(table.c.name == task.name))
     insert = dialect.insert(table).values(**row)
     rest = {column: insert.excluded[column] for column in row if column != "name"}
-    connection.execute(insert.on_conflict_do_update(index_elements=["name"], set_=rest))
+    upsert = insert.on_conflict_do_update(index_elements=["name"], set_=rest, where=where)
+    return connection.execute(upsert.returning(table.c.name)).first() is not None
 
 
 def known(connection: sa.Connection) -> dict[str, Task]:

@@ -63,6 +63,7 @@ def _metrics(snapshot: StateSnapshot) -> Iterator[_Metric]:
         yield _Metric("disk_full_days", "Days until the archive's disk is full.", [_Sample(days)])
     yield _Metric("storing", "1 when an image would be accepted now.", [_Sample(0 if state.refusing else 1)])
     yield from _copies(state)
+    yield from _work(snapshot)
     today = [_Sample(console.days[-1].studies, {"console": console.name}) for console in snapshot.days]
     yield _Metric("studies_today", "Studies whose first image came today, by console.", today)
     refused = [
@@ -99,6 +100,14 @@ def _copies(state: BackupState) -> Iterator[_Metric]:
     yield _Metric("drill_timestamp_seconds", "Last drill.", [_at(one.ended_at, own) for one, own in drills])
     whole = [_Sample(one.everything_s, own) for one, own in drills if one.everything_s is not None]
     yield _Metric("recovery_seconds", "Seconds until everything would be back, by the last drill.", whole)
+
+
+def _work(snapshot: StateSnapshot) -> Iterator[_Metric]:
+    works = [(one, {"work": one.name}) for one in snapshot.work.values()]
+    yield _Metric("work_done", "Images done of long work that runs.", [_Sample(one.done, own) for one, own in works])
+    yield _Metric("work_total", "Images of it altogether.", [_Sample(one.total, own) for one, own in works])
+    ready = [_at(one.ready_at, own) for one, own in works if one.ready_at is not None]
+    yield _Metric("work_ready_timestamp_seconds", "When it will be ready at the rate of now.", ready)
 
 
 def _summed(samples: Iterable[_Sample]) -> Iterator[_Sample]:

@@ -15,6 +15,7 @@ from backup_scp.machine import clock
 from backup_scp.ports import IndexRecords
 from backup_scp.web.pages.backup_state import BackupState
 from backup_scp.web.pages.intake_calendar import ConsoleDays, IntakeCalendar
+from backup_scp.web.pages.work_progress import WorkPace, WorkProgress
 
 LEAST_S = 3.0
 """So many seconds an answer is used again."""
@@ -40,11 +41,14 @@ class StateSnapshot:
         The state.
     days
         What each console sent, day by day.
+    work
+        How far long work is, by name.
     """
 
     at: datetime
     state: BackupState
     days: list[ConsoleDays] = field(default_factory=list)
+    work: dict[str, WorkProgress] = field(default_factory=dict)
 
 
 class StateFeed:
@@ -64,6 +68,7 @@ class StateFeed:
         self._ask = ask
         self._is_ending = is_ending
         self._calendar = IntakeCalendar(index)
+        self._pace = WorkPace()
         self._lock = threading.Lock()
         self._last: StateSnapshot | None = None
         self._next_at = 0.0
@@ -123,10 +128,11 @@ class StateFeed:
 
     def _look(self) -> StateSnapshot:
         state, at = self._ask(), clock.now()
+        work = self._pace.progress(state, at)
         try:
-            return StateSnapshot(at, state, self._calendar.days(at))
+            return StateSnapshot(at, state, self._calendar.days(at), work)
         except Unavailable:  # the state says so
-            return StateSnapshot(at, state)
+            return StateSnapshot(at, state, work=work)
 
     async def changes(self) -> AsyncIterator[StateSnapshot | None]:
         """Yield the state, and again whenever it was asked for; None is a sign of life."""

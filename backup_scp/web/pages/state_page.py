@@ -14,6 +14,7 @@ from backup_scp.web.pages.page_frame import HEADERS, PageFrame, texts_of
 from backup_scp.web.pages.page_route import PageRoute
 from backup_scp.web.pages.prometheus_text import CONTENT_TYPE, metrics_of
 from backup_scp.web.pages.state_feed import StateSnapshot
+from backup_scp.web.pages.work_progress import copy_work
 
 _NO_STORE = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
@@ -49,7 +50,13 @@ async def events(request: Request, frame: PageFrame) -> Response:
 def _values(request: Request, snapshot: StateSnapshot) -> dict[str, Any]:
     words = texts_of(request)
     drawings = [drawing(console, words) for console in snapshot.days]
-    return {"at": snapshot.at, "state": snapshot.state, "drawings": drawings}
+    return {
+        "at": snapshot.at,
+        "state": snapshot.state,
+        "drawings": drawings,
+        "work": snapshot.work,
+        "copy_work": copy_work,
+    }
 
 
 PAGES = (

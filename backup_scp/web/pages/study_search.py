@@ -14,7 +14,7 @@ import itertools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import NamedTuple
 
 from backup_scp.dicom.attributes import BY_KEYWORD, Level
@@ -39,6 +39,7 @@ _SELECTIVE = 3  # characters of a number
 _OVERLAP = timedelta(minutes=1)  # an image is received for some time before it can be found
 _MOST_WORDS, _MOST_QUERIES = 8, 8
 _LONGEST = 200
+_FIRST_YEAR = 1800
 SHOWN = tuple(
     BY_KEYWORD[keyword]
     for keyword in (
@@ -250,9 +251,10 @@ def _day(text: str) -> str:
     for form in _DATES:
         if parts := form.fullmatch(text):
             try:
-                return datetime(int(parts["y"]), int(parts["m"]), int(parts["d"])).strftime("%Y%m%d")  # noqa: DTZ001
+                day = date(int(parts["y"]), int(parts["m"]), int(parts["d"]))
             except ValueError:
                 return ""
+            return f"{day:%Y%m%d}" if day.year >= _FIRST_YEAR else ""  # a Patient ID such as 00010203
     return ""
 
 

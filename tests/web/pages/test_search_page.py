@@ -69,6 +69,7 @@ def names(pages, studies):
         ("31/1/1970 smi", {"anna"}),
         ("20240229", {"ct"}),
         ("2024-02-30", set()),  # no day
+        ("00010203", set()),  # a Patient ID
         ("ct", {"ct"}),
         ("garcia ct", {"ct"}),
         ("garcia dx", set()),
