@@ -161,7 +161,7 @@ def test_the_pages_stay_in_the_folder(page, node):
     page.get_by_role("link", name="Search").click()
     page.locator("label", has_text="New").click()
     page.get_by_role("button", name="I have seen all").click()
-    expect(page.get_by_text("No study matches")).to_be_visible(timeout=40_000)
+    expect(page.get_by_text("What came since you had seen all")).to_be_visible(timeout=40_000)
     page.get_by_role("link", name="Send back").click()
     expect(page.locator("h1")).to_have_text("Send back", timeout=40_000)
 
