@@ -35,14 +35,15 @@ class CallerKind(StrEnum):
 
 
 _ALL = frozenset(Right)
+_FOR_PEOPLE = frozenset({Right.SETTINGS, Right.USERS})  # a further copy of all images is a setting
 
 RIGHTS: dict[CallerKind, frozenset[Right]] = {
     CallerKind.THIS_MACHINE: _ALL,
     CallerKind.CONFIGURED_AE: _ALL,
     CallerKind.STORING_AE: frozenset({Right.STORE}),
     CallerKind.UNKNOWN_AE: frozenset({Right.STORE}),  # a console must never lose an image for a missing setting
-    CallerKind.TOKEN: _ALL - {Right.USERS},  # many programs and people may have one
-    CallerKind.CERTIFICATE: _ALL - {Right.USERS},
+    CallerKind.TOKEN: _ALL - _FOR_PEOPLE,  # viewers and other programs have one
+    CallerKind.CERTIFICATE: _ALL - _FOR_PEOPLE,
     CallerKind.USER: frozenset(),
     CallerKind.UNKNOWN_WEB: frozenset(),  # a web page that a user opens could store here otherwise
 }

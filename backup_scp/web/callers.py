@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import ipaddress
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -147,8 +148,9 @@ class WebAccess:
 
     def _by_another_name(self, address: str) -> WebCaller:
         """Trust nobody who reaches this computer by a name that any site may let lead here (DNS rebinding)."""
-        if self.logins is not None and self.logins.has_users():
-            return WebCaller(CallerKind.UNKNOWN_WEB, address, SEES_NOTHING)
+        with suppress(Unavailable):
+            if self.logins is not None and self.logins.has_users():
+                return WebCaller(CallerKind.UNKNOWN_WEB, address, SEES_NOTHING)
         raise Problem(403, "Without a token, call this computer by its IP address or as localhost, not by another name")
 
     def _sites_of_token(self, authorization: str) -> tuple[str, ...]:

@@ -377,6 +377,7 @@ def test_a_damaged_database_stops_logins_and_nothing_else(make_pages, tmp_path):
     assert here.get("/studies").status_code == 200
     page = make_pages(address=ELSEWHERE).get("/login")
     assert (page.status_code, "docs/users.md" in page.text) == (503, True)
+    assert make_pages().get("/studies", headers={"Host": "pacs.example"}).status_code == 403
 
 
 ROLES = {
