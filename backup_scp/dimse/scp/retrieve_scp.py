@@ -61,8 +61,8 @@ class RetrieveSCP:
         open_destination: OpenDestination,
         rejections: RejectionRecorder,
         *,
-        strict: bool = False,
-        get_without_roles: bool = False,
+        strict: bool,
+        get_without_roles: bool,
     ) -> None:
         self._archive = archive
         self._seen_by = seen_by
