@@ -236,7 +236,7 @@ class TestUnlocked:
         for _ in range(3):
             with copy, pytest.raises(DestinationUnavailable, match="does not lock"):
                 list(copy.put(originals.items[1:], originals.read))
-        assert len(versions(gateway, bucket)) == len(originals.items)
+        assert len(versions(gateway, bucket)) <= len(originals.items), "once each at most"
 
     def test_objects_from_that_time_are_stored_again_with_a_lock(self, gateway, bucket, copy, originals, tmp_path):
         gateway.set_lock_rule(bucket, 0)

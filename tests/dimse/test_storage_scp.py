@@ -64,7 +64,7 @@ def test_success_means_file_and_row(node, storage):
     with node.peer(CT, calling=b"CONSOLE") as peer:
         answer = store(peer)
         assert (answer.status, answer.comment, answer.data_set) == (0, "", b"")
-        location, arrival = storage.index.held(key(), SAMPLE.sha256)
+        location, arrival = storage.index.held(key(), SAMPLE.sha256, "")
         assert storage.archive.verify(location, SAMPLE.sha256).size_bytes == len(SAMPLE.data_set)
         assert (arrival.service, arrival.calling_ae_title, arrival.called_ae_title, arrival.address) == (
             "C-STORE",
@@ -82,7 +82,7 @@ def test_whom_the_settings_know_is_named_where_its_address_is_right_too(start_se
     node = start_server(storage.services(), remotes=[RemoteAE("console", "CONSOLE", host)])
     with node.peer(CT, calling=b"CONSOLE") as peer:
         assert store(peer).status == 0
-        location, arrival = storage.index.held(key(), SAMPLE.sha256)
+        location, arrival = storage.index.held(key(), SAMPLE.sha256, "")
         assert (arrival.calling_ae_title, arrival.remote) == ("CONSOLE", name)
         assert storage.archive.read(location).arrival == arrival
         peer.release()
@@ -101,8 +101,8 @@ def test_success_is_not_said_before_the_bytes_are_durable_and_the_row_is_there(n
 
 
 def _watched(function, name, steps):
-    def watched(*arguments):
-        result = function(*arguments)
+    def watched(*arguments, **named):
+        result = function(*arguments, **named)
         steps.append(name)
         return result
 
@@ -161,7 +161,7 @@ def test_every_error_at_every_step_is_answered_in_step(node, storage, monkeypatc
             fail(patch, storage, step, error)
             answer = store(peer)
             assert (answer.status, answer.comment) == (status, str(error)[:64])
-        assert storage.index.held(key(), SAMPLE.sha256) is None
+        assert storage.index.held(key(), SAMPLE.sha256, "") is None
         if step == "add":  # visible, and noted for the sweep: it was not acknowledged, and a re-send finds it
             assert len(storage.kept()) == 1
         else:
@@ -170,12 +170,12 @@ def test_every_error_at_every_step_is_answered_in_step(node, storage, monkeypatc
         assert peer.echo(3) == 0
         assert store(peer).status == 0
         peer.release()
-    assert storage.index.held(key(), SAMPLE.sha256) is not None
+    assert storage.index.held(key(), SAMPLE.sha256, "") is not None
     assert str(error) in caplog.text
 
 
 def fail(patch, storage, step, error):
-    def fails(*_):
+    def fails(*_, **__):
         raise error
 
     if step == "write":
@@ -265,7 +265,7 @@ def test_no_sop_instance_uid_in_the_command_set_is_taken_from_the_data_set(node,
         peer.send(*fragments(1, DATA, SAMPLE.data_set, 4096))
         assert peer.message().status == 0
         peer.release()
-    assert storage.index.held(key(), SAMPLE.sha256) is not None
+    assert storage.index.held(key(), SAMPLE.sha256, "") is not None
 
 
 # ------------------------------------------------------------------------------- the end in the middle of an object
