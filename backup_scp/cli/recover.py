@@ -258,19 +258,29 @@ def _with(source: RecoverySource, key: str) -> RecoverySource:
 
 
 def _first_settings(wanted: _Wanted) -> tuple[Path, Settings]:
-    """Return the settings file of the new node, which may not be there yet, and its settings so far."""
+    """Return the settings file of the new node, which may not be there yet, and its settings so far.
+
+    Raises
+    ------
+    InvalidSettings
+        The file names another home than the command: the node would not find there later what comes back now.
+    """
     from msgspec import structs
 
     from backup_scp.node.settings import find_file, load
 
-    named = find_file(wanted.config)
-    if named is not None and named.exists():
-        return named, load(named)
-    home = (wanted.node.home or load(None).home).expanduser().absolute()
+    named, asked = find_file(wanted.config), wanted.node.home
+    home = (asked or load(None).home).expanduser().absolute()
     file = named or home / _FILE
-    if file.exists():
-        return file, load(file)
-    return file, structs.replace(load(None), home=home, home_source="--home")
+    if not file.exists():
+        return file, structs.replace(load(None), home=home, home_source="--home")
+    settings = load(file)
+    if asked and settings.home.resolve() != home.resolve():
+        raise InvalidSettings(
+            f'The home of {file} is {settings.home} ({settings.home_source or "the usual one"}): set  home = "{home}"  '
+            "there below [node], or leave --home out"
+        )
+    return file, settings
 
 
 def _saved_settings(wanted: _Wanted, home: Path, place: StandAloneCopy) -> Adapted:

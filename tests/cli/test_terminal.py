@@ -217,3 +217,17 @@ def test_a_recovery_from_old_files_asks_for_the_ae_title(tmp_path):
     assert "is ready: AE title CLINIC" in ended.text
     assert "2 new images" in ended.text
     assert json.loads((home / "recovery-receipt.json").read_text())["complete"]
+
+
+@pytest.mark.parametrize("text", ["", 'home = "elsewhere"\n'])
+def test_a_recovery_refuses_a_home_that_its_settings_file_does_not_name(tmp_path, text):
+    """The node would begin in another folder later, without what has come back."""
+    make_study(tmp_path / "old", instances=1)
+    (tmp_path / "settings.toml").write_text(f"[node]\n{text}")
+    files = ("--config", tmp_path / "settings.toml", "--home", tmp_path / "new")
+    command = (sys.executable, "-m", "backup_scp", "recover", tmp_path / "old", *files, "--yes")
+    with terminal(*command, cwd=tmp_path, columns=400) as shown:
+        ended = shown.end()
+    assert ended.code == 1, ended.text
+    assert f'set  home = "{tmp_path / "new"}"  there below [node]' in ended.text
+    assert not (tmp_path / "new").exists()

@@ -156,7 +156,9 @@ def _recovery(facts: NodeFacts) -> Iterator[Finding]:
         return
     sentence = f"The archive is being recovered from a copy since {moment(task.began_at)}: {task.note or 'it begins'}"
     here = "What is not here yet is read through the copy: leave it connected"
-    yield _act("recovery", f"{sentence}. {here}", "wait" if facts.node.running else START)
+    runs = facts.node.running
+    fix = "wait; backup-scp status shows its progress" if runs else START
+    yield Finding("recovery", Severity.ACT, f"{sentence}. {here}", fix, can_wait=runs)
 
 
 def _damage(known: Known) -> Iterator[Finding]:

@@ -91,6 +91,16 @@ def test_worth_a_look(found, facts, sentence, fix):
     assert fix in one.fix
 
 
+@pytest.mark.parametrize("runs", [True, False])
+def test_a_recovery_that_runs_can_wait(found, runs):
+    """An archive that comes back needs its copy connected; one that does not come back needs somebody now."""
+    known = {"tasks": {"recovery": Task("recovery", NOW, done=4)}}
+    findings = found(known=known) if runs else found(known=known, node=NodeState(False, None))
+    (one,) = [finding for finding in findings if finding.what == "recovery"]
+    assert (one.severity, one.can_wait) == ("act", runs)
+    assert ("wait" in one.fix) is runs
+
+
 @pytest.mark.parametrize(("user", "name"), [(4_000_000, "4000000"), (0, "root:")])
 def test_folders_that_are_closed_to_the_node(found, user, name):
     (one,) = found(closed_folders=["/nowhere/archive/00", "/nowhere/archive/ff"], record={"user": user})
