@@ -517,14 +517,20 @@ def test_recover_looks_again_whose_archive_it_is(index, sample, tmp_path):
         ingest.recover()
 
 
-def test_an_archive_that_rebuild_made_the_indexs_is_written_by_the_node_that_runs(index, sample, tmp_path):
-    """After one refusal, by which the node notices that the drive is another."""
+def on_a_drive_that_rebuild_took_over(index, sample, tmp_path) -> Ingest:
+    """Return the way in of a node that runs, whose drive was changed for one that is the index's own by now."""
     ingest = Ingest(FilesystemArchive(tmp_path / "archive"), index)
     ingest.accept(staged(ingest, sample), FIRST)
     (tmp_path / "archive").rename(tmp_path / "old drive")
     another = FilesystemArchive(tmp_path / "archive")
     another.establish()
     adopt(another, index)
+    return ingest
+
+
+def test_an_archive_that_rebuild_made_the_indexs_is_written_by_the_node_that_runs(index, sample, tmp_path):
+    """After one refusal, by which the node notices that the drive is another."""
+    ingest = on_a_drive_that_rebuild_took_over(index, sample, tmp_path)
     with pytest.raises(ArchiveUnavailable, match="another archive"):
         staged(ingest, sample)
     ingest.begin(Heading("", "", "")).discard()
@@ -532,12 +538,7 @@ def test_an_archive_that_rebuild_made_the_indexs_is_written_by_the_node_that_run
 
 def test_recover_knows_an_archive_that_rebuild_made_the_indexs(index, sample, tmp_path):
     """At once: the node that runs may have had no image to store since."""
-    ingest = Ingest(FilesystemArchive(tmp_path / "archive"), index)
-    ingest.accept(staged(ingest, sample), FIRST)
-    (tmp_path / "archive").rename(tmp_path / "old drive")
-    another = FilesystemArchive(tmp_path / "archive")
-    another.establish()
-    adopt(another, index)
+    ingest = on_a_drive_that_rebuild_took_over(index, sample, tmp_path)
     assert ingest.recover() == 0
 
 
