@@ -71,7 +71,7 @@ class UserChanges:
         """
         known = self._accounts.credentials(name)
         if known is None:
-            raise InvalidSelection("There is no user with this name")
+            raise InvalidSelection("There is no user with this name: backup-scp users list  shows all")
         return known.user
 
     def new_link(self, user: User) -> str:
@@ -189,7 +189,7 @@ class UserChanges:
         self.set_password(user, password, Actor(user.name, address))
         known = self._accounts.credentials_of(user.id)
         if known is None:
-            raise InvalidSelection("There is no user with this name")
+            raise InvalidSelection("There is no user with this name: backup-scp users list  shows all")
         return known
 
     def _require_another_administrator(self, user: User) -> None:
