@@ -46,12 +46,12 @@ class SmallArchive:
     items: list[CopyItem]
     reads: int = 0
 
-    def add(self, *samples: Sample) -> list[CopyItem]:
+    def add(self, *samples: Sample, site: str = "") -> list[CopyItem]:
         """Store further images; return their items."""
         first = len(self.items) + 1
         new = []
         for number, sample in enumerate(samples, first):
-            new.append(CopyItem(number, self._commit(sample, arrival(number))))
+            new.append(CopyItem(number, self._commit(sample, arrival(number, site=site))))
         self.items += new
         return new
 

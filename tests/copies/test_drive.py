@@ -15,15 +15,18 @@ import pytest
 from pydicom.fileset import FileSet
 
 from backup_scp.copies.cloud.sealing import RecoveryKeys, make_keys
+from backup_scp.copies.drive import drive_writer
 from backup_scp.copies.drive.drive_connection import folder_of_url
 from backup_scp.copies.drive.drive_copy import DriveCopy
 from backup_scp.copies.drive.drive_marker import MARKER, fits, prepare_drive, read_marker
+from backup_scp.copies.drive.drive_names import folder_of
 from backup_scp.copies.sealed_drive import SealedDriveCopy
 from backup_scp.errors import DestinationAway, DestinationUnavailable, InvalidSelection, InvalidSettings
 from backup_scp.machine import clock
 from backup_scp.machine.root_folder import RootFolder
 from tests.copies.contract import IDENTITY, Snapshots, StandAloneContract, flip, put, small_archive
 from tests.samples import dx, encode, odd_identities
+from tests.system.peers import dcmtk
 
 FILE_ID = re.compile(r"[A-Z0-9_]{1,8}")
 
@@ -285,6 +288,50 @@ class TestMarker:
         for url in ("file://media/drive", "file:///a/*/*", "s3://bucket"):
             with pytest.raises(InvalidSettings):
                 folder_of_url(url)
+
+
+class TestClinics:
+    """One name, one Patient ID, even the same bytes in two clinics are two people."""
+
+    @pytest.fixture
+    def shared(self, tmp_path):
+        made = small_archive(tmp_path, [])
+        for site in ("north", "south"):
+            made.add(encode(dx(PatientName="Doe^John", PatientID="P1")), site=site)
+            made.add(encode(dx(study=site, PatientName="Doe^John", PatientID="P1")), site=site)
+        return made
+
+    def test_each_has_folders_and_records_of_its_own(self, folder, shared):
+        with open_drive(folder) as drive:
+            items = put(drive, shared)
+            drive.conclude(Snapshots(), is_complete=True)
+            assert {each.location for each in drive.listed()} == {item.held.location for item in items}
+        assert len({item.stored.name for item in items}) == len(set(listed(folder))) == 4
+        assert checked(folder).returncode == 0
+        north, south = ({item.stored.name.split("/")[2] for item in some} for some in (items[:2], items[2:]))
+        assert len(north) == len(south) == 1
+        assert north.isdisjoint(south)
+        assert all(re.fullmatch(r"DOE_J_\w\w", name) for name in north | south)
+        month = (folder / items[0].stored.name).parents[3]
+        assert sorted(map(str, named_by_dicomdirs(folder))) == sorted(item.stored.name for item in items)
+        people = [one for one in pydicom.dcmread(month / "DICOMDIR").DirectoryRecordSequence if "PatientID" in one]
+        assert [(one.PatientID, one.IssuerOfPatientID) for one in people] == [("P1", "north"), ("P1", "south")]
+        said = dcmtk("dcmdump", "+P", "0010,0021", month / "DICOMDIR").stdout
+        assert ("[north]" in said, "[south]" in said) == (True, True)
+        text = (month / "LIST.TXT").read_text()
+        assert ("of clinic north" in text, "of clinic south" in text) == (True, True)
+
+    def test_what_an_earlier_version_wrote_stays_where_it_is(self, folder, shared, monkeypatch):
+        with monkeypatch.context() as before:
+            before.setattr(drive_writer, "folder_of", lambda instance, at, site="": folder_of(instance, at))
+            with open_drive(folder) as drive:
+                first = put(drive, shared, shared.items[:2])
+        with open_drive(folder) as drive:
+            items = put(drive, shared)
+            drive.conclude(Snapshots(), is_complete=True)
+        assert [item.stored.name for item in items[:2]] == [item.stored.name for item in first]
+        assert sorted(listed(folder)) == sorted(item.stored.name for item in items)
+        assert checked(folder).returncode == 0
 
 
 class TestFaults:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import tracemalloc
 from pathlib import Path
 
@@ -95,6 +96,17 @@ class TestCatalog:
         lines = b"".join(encode(entries)).splitlines(keepends=True)
         assert list(decode(lines)) == entries
         assert len([line for line in lines if line.startswith(b"#P")]) == 3
+
+    def test_without_sites_a_list_is_as_before_there_were_sites(self):
+        lines = b"".join(encode([entry(1)])).splitlines()
+        assert [len(json.loads(line[3:])) for line in lines if line.startswith((b"#P", b"#I"))] == [4, 7]
+
+    def test_the_site_of_a_patient_and_the_location_of_an_image(self):
+        plain = entry(1)
+        patient, image = plain.patient._replace(site="north"), plain.image._replace(location="a/b")
+        of_site = plain._replace(patient=patient, image=image)
+        lines = b"".join(encode([entry(0), of_site])).splitlines(keepends=True)
+        assert list(decode(lines)) == [entry(0), of_site]
 
     def test_a_damaged_list_is_told(self):
         lines = b"".join(encode([entry(1)])).replace(b'#P ["', b"#P [").splitlines(keepends=True)

@@ -1,6 +1,7 @@
 """Write a DICOMDIR (PS3.3 F, PS3.10 8) in time that grows with the number of its records, not with its square.
 
-A record has a Type 1 key also when the image lacks it: the record is filled, never the image.
+A record has a Type 1 key also when the image lacks it: the record is filled, never the image.  One Patient ID in two
+clinics is two people: Issuer of Patient ID names the clinic in the record (PS3.3 C.2.1).
 """
 
 from __future__ import annotations
@@ -47,9 +48,9 @@ def dicomdir(entries: Iterable[Entry], folder: str, file_set_id: str) -> bytes:
     file_set_id
         File-set ID (0004,1130): up to 16 capitals, digits and underscores.
     """
-    latest: dict[tuple[str, str, str], Entry] = {}
+    latest: dict[tuple[str, str, str, str], Entry] = {}
     for entry in entries:
-        key = (entry.study.uid, entry.series.uid, entry.image.sop_instance_uid)
+        key = (entry.patient.site, entry.study.uid, entry.series.uid, entry.image.sop_instance_uid)
         if entry.image.record and (key not in latest or latest[key].image.received <= entry.image.received):
             latest[key] = entry
     patients = _tree(sorted(latest.values(), key=sort_key), len(folder) + 1 if folder else 0)
@@ -110,7 +111,10 @@ def _patient(entry: Entry) -> bytes:
     patient = entry.patient
     known = patient.patient_id or f"NO_ID_{sha256(repr((patient, entry.study.uid)).encode()).hexdigest()[:8].upper()}"
     values = {"00100010": patient.name, "00100020": known, "00100030": patient.birth_date, "00100040": patient.sex}
-    keys = (Key(0x00100010, "PN"), Key(0x00100020, "LO"), Key(0x00100030, "DA"), Key(0x00100040, "CS"))
+    keys: tuple[Key, ...] = (Key(0x00100010, "PN"), Key(0x00100020, "LO"), Key(0x00100030, "DA"), Key(0x00100040, "CS"))
+    if patient.site:
+        keys += (Key(0x00100021, "LO"),)
+        values["00100021"] = patient.site
     return _body("PATIENT", keys, values)
 
 

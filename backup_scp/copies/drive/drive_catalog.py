@@ -28,12 +28,13 @@ _SERIES = ("SeriesInstanceUID", "Modality", "SeriesNumber", "SeriesDescription",
 
 
 class Patient(NamedTuple):
-    """Values of a PATIENT record, Unicode."""
+    """Values of a PATIENT record, Unicode; the site is a clinic: one name and Patient ID in two are two people."""
 
     name: str
     patient_id: str
     birth_date: str
     sex: str
+    site: str = ""
 
 
 class Study(NamedTuple):
@@ -58,7 +59,10 @@ class Series(NamedTuple):
 
 
 class Image(NamedTuple):
-    """What is said of one image besides patient, study and series; ``record`` is empty when no DICOMDIR names it."""
+    """What is said of one image besides patient, study and series.
+
+    ``record`` is empty when no DICOMDIR names it.  ``location`` is the archive's; empty when UIDs and digest tell it.
+    """
 
     sop_class_uid: str
     sop_instance_uid: str
@@ -67,6 +71,7 @@ class Image(NamedTuple):
     version: str
     record: str
     keys: dict[str, Value]
+    location: str = ""
 
 
 class Entry(NamedTuple):
@@ -99,26 +104,29 @@ def image_of(instance: SOPInstance, file: ArchivedFile) -> Image:
             keys = keys_of(kind, instance, stream)
     moment = file.arrival.received_at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds")
     uids = (instance.sop_class_uid, instance.sop_instance_uid, file.heading.transfer_syntax_uid)
-    return Image(*uids, moment, file.sha256, kind, keys)
+    location = file.location if file.arrival.site else ""  # two sites may have the same bytes, each a file of its own
+    return Image(*uids, moment, file.sha256, kind, keys, location)
 
 
-def entry_of(path: str, sha256: str, instance: SOPInstance, image: Image) -> Entry:
-    """Return the line of an image under its name on the drive."""
+def entry_of(path: str, sha256: str, instance: SOPInstance, image: Image, site: str = "") -> Entry:
+    """Return the line of a site's image under its name on the drive."""
     texts = instance.attributes
     patient, study, series = ([texts.get(keyword, "") for keyword in level] for level in (_PATIENT, _STUDY, _SERIES))
-    return Entry(path, sha256, Patient(*patient), Study(*study), Series(*series), image)
+    return Entry(path, sha256, Patient(*patient)._replace(site=site), Study(*study), Series(*series), image)
 
 
 def encode(entries: Iterable[Entry]) -> Iterator[bytes]:
     """Encode a list, some lines at a time."""
     before: tuple[object, ...] = ()
     for entry in entries:
-        levels = (entry.patient, entry.study, entry.series)
+        patient = entry.patient if entry.patient.site else entry.patient[:-1]  # as before there were sites
+        levels = (patient, entry.study, entry.series)
         changed = [
             f"#{mark} {_json(level)}\n" for mark, level in zip("PTS", levels, strict=True) if level not in before
         ]
         before = levels
-        yield f"{''.join(changed)}#I {_json(entry.image)}\n{entry.sha256}  {entry.path}\n".encode()
+        image = entry.image if entry.image.location else entry.image[:-1]
+        yield f"{''.join(changed)}#I {_json(image)}\n{entry.sha256}  {entry.path}\n".encode()
 
 
 def _json(values: object) -> str:
@@ -159,6 +167,6 @@ def sort_key(entry: Entry) -> tuple[object, ...]:
     return (*patient_key(entry), entry.study.uid, entry.series.uid, position, entry.path)
 
 
-def patient_key(entry: Entry) -> tuple[str, str]:
-    """Return what tells patients apart: two may have one Patient ID by mistake."""
-    return entry.patient.name, entry.patient.patient_id
+def patient_key(entry: Entry) -> tuple[str, str, str]:
+    """Return what tells patients apart: two may have one Patient ID by mistake, or because they are of two clinics."""
+    return entry.patient.name, entry.patient.patient_id, entry.patient.site

@@ -85,4 +85,4 @@ def _entries(root: RootFolder, name: str) -> Iterator[Entry]:
 
 def _listed(entry: Entry) -> ListedImage:
     key = InstanceKey(entry.study.uid, entry.series.uid, entry.image.sop_instance_uid)
-    return ListedImage("", entry.image.version, 0, StoredCopy(entry.path, entry.sha256, 0), key)
+    return ListedImage(entry.image.location, entry.image.version, 0, StoredCopy(entry.path, entry.sha256, 0), key)

@@ -30,6 +30,7 @@ MOST_ENTRIES = 10_000
 _LOCK = f"{OWN}/LOCK"
 _INDEX_AGE = timedelta(days=1)
 _MOST_WRITTEN_BYTES = 16 << 20  # lists and DICOMDIRs that take room beside the old ones
+_Version = tuple[str, str, str]
 _DEEPEST = 5  # a series: year, month, patient, study, series
 
 log = logging.getLogger(__name__)
@@ -128,7 +129,7 @@ class _ListWriter:
             for entry in self._read(name):
                 touched.add(_series(entry.path))
                 if hash(entry.path) not in listed:
-                    entries[_version(entry)] = entry
+                    _add(entries, entry)
                 if len(entries) == MOST_ENTRIES:
                     full.append(self._next_full(month, full))
                     self.replace(full[-1], encode(sorted(entries.values(), key=sort_key)))
@@ -153,7 +154,7 @@ class _ListWriter:
             return True
         return False
 
-    def _latest(self, entries: Iterable[Entry], listed: set[int]) -> dict[tuple[str, str], Entry]:
+    def _latest(self, entries: Iterable[Entry], listed: set[int]) -> dict[_Version, Entry]:
         """Return one entry for each version, the last one: a damaged file may have been written again elsewhere."""
         return {_version(entry): entry for entry in entries if hash(entry.path) not in listed}
 
@@ -232,8 +233,17 @@ def _open(root: RootFolder, name: str) -> Iterator[Iterable[bytes]]:
         yield lines
 
 
-def _version(entry: Entry) -> tuple[str, str]:
-    return entry.image.sop_instance_uid, entry.image.version
+def _version(entry: Entry) -> _Version:
+    return entry.image.sop_instance_uid, entry.image.version, entry.patient.site
+
+
+def _add(entries: dict[_Version, Entry], entry: Entry) -> None:
+    """Add an entry in place of an earlier one of its version; also of one that named this file without its site."""
+    key = uid, version, _ = _version(entry)
+    before = entries.get((uid, version, ""))
+    if before is not None and before.path == entry.path:
+        del entries[uid, version, ""]
+    entries[key] = entry
 
 
 def _series(path: str) -> str:

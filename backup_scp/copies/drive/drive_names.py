@@ -1,8 +1,9 @@
 """Name the folders and files of a drive: valid DICOM File IDs (PS3.10 8.2) that people understand.
 
 ``2026/11/DOE_JOHN/15_7KQ2M/CT_4F0ZA/0012_9XW``: year and month of the study, patient, day and study, modality and
-series, number of the image.  The digits behind the last underscores come from digests of UIDs, so that names need no
-index: the same version has the same name, on each drive and after each rebuild.
+series, number of the image.  Of a named clinic the patient's folder ends in two digits of it: ``DOE_J_9F``.  The digits
+behind the last underscores come from digests of UIDs, so that names need no index: the same version has the same name,
+on each drive and after each rebuild.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ NO_DATE = "NO_DATE"
 _DIGITS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # no I, L, O, U: nobody takes them for 1, 0 or V
 _LONGEST = 8
 _FAMILY = 6
+_OF_SITE = 2
 _DATE = re.compile(r"((?:19|20)[0-9]{2})[.]?(0[1-9]|1[0-2])[.]?(0[1-9]|[12][0-9]|3[01])")
 _TAKEN = frozenset(
     {"CON", "PRN", "AUX", "NUL", "DICOMDIR"}  # devices of Windows; the file that viewers open
@@ -42,14 +44,17 @@ def month_of(path: str) -> str:
     return "/".join(path.split("/", 2)[:2])
 
 
-def folder_of(instance: SOPInstance, received_at: datetime) -> str:
-    """Return the folder of an image, relative to the drive's folder."""
+def folder_of(instance: SOPInstance, received_at: datetime, site: str = "") -> str:
+    """Return the folder of an image of a site, relative to the drive's folder: two sites share no study's folder."""
     values = instance.attributes
     date = study_date(values.get("StudyDate", ""))
     year, month, day = date or (NO_DATE, f"{received_at.astimezone(UTC):%Y%m}", "00")
-    study = f"{day}_{_digest(instance.study_instance_uid, 5)}"
+    of_study = f"{instance.study_instance_uid}\n{site}" if site else instance.study_instance_uid
+    study = f"{day}_{_digest(of_study, 5)}"
     series = f"{_letters(values.get('Modality', ''))[:2] or 'OT'}_{_digest(instance.series_instance_uid, 5)}"
     patient = patient_folder(values.get("PatientName", ""), values.get("PatientID", ""))
+    if site:
+        patient = f"{patient[: _LONGEST - _OF_SITE - 1].rstrip('_')}_{_digest(site, _OF_SITE)}"
     return f"{year}/{month}/{patient}/{study}/{series}"
 
 

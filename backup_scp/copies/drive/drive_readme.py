@@ -22,6 +22,8 @@ A program named backup-scp keeps these copies.  Each image is a plain DICOM file
     2026/11/DOE_JOHN/15_7KQ2M/CT_4F0ZA/0012_9XW
     year/month of the study/patient/day and study/modality and series/number of the image
 
+Where several clinics share the program, the folder of a patient ends in two letters or digits of the clinic, as in
+DOE_J_9F: one name and Patient ID in two clinics may be two people.
 {no_date}/ has images without a valid date, by the month in which they were received.
 LIST.TXT in the folder of each month says in full which folder holds which patient and study.  To find a patient, search
 in these files for the name or the Patient ID.
@@ -79,6 +81,7 @@ def list_text(month: str, entries: Iterable[Entry]) -> Iterator[bytes]:
     for (patient, folder, *_), line in sorted(studies.items(), key=lambda item: item[0]):
         if patient != before:
             who = f"{_name(patient.name)}   Patient ID {patient.patient_id or '(none)'}"
+            who += f" of clinic {patient.site}" if patient.site else ""
             yield _line("")
             yield _line(f"{who}   born {patient.birth_date or '(unknown)'}   {patient.sex}".rstrip())
             before = patient

@@ -61,6 +61,7 @@ class _Written:
     path: str
     data_set_offset: int
     digests: FileDigests
+    site: str
 
 
 class TemporaryFolder:
@@ -177,16 +178,21 @@ class DriveWriter:
             uids = (heading.transfer_syntax_uid, heading.sop_class_uid, heading.sop_instance_uid)
             instance = SOPInstance.read(source, *uids)
             image = image_of(instance, file)
-            folder = folder_of(instance, file.arrival.received_at)
-            if found := self._there(source, file, instance, folder):
+            folder = folder_of(instance, file.arrival.received_at, file.arrival.site)
+            earlier = folder_of(instance, file.arrival.received_at)  # of a drive on which folders had no site
+            if found := self._there(source, file, instance, folder) or (
+                earlier != folder and self._there(source, file, instance, earlier)
+            ):
                 path, digests = found
-                return _Written(item, instance, image, folder, "", path, file.data_set_offset, digests)
+                return _Written(
+                    item, instance, image, folder, "", path, file.data_set_offset, digests, file.arrival.site
+                )
             self._require_room(file)
             source.seek(0)
             temporary = self._temporary.new_name()
             with NewFile(self._root, temporary, is_large=file.size_bytes >= _LARGE_BYTES) as target:
                 digests = copy_from(source, file, target.write, self._buffer)
-        return _Written(item, instance, image, folder, temporary, "", file.data_set_offset, digests)
+        return _Written(item, instance, image, folder, temporary, "", file.data_set_offset, digests, file.arrival.site)
 
     def _there(
         self, source: BinaryIO, file: ArchivedFile, instance: SOPInstance, folder: str
@@ -245,7 +251,7 @@ class DriveWriter:
         for written, future in zip(before.batch, before.sha256, strict=True):
             if file_sha256 := future.result():
                 path = written.path or self._name(written)
-                entry = entry_of(path, file_sha256, written.instance, written.image)
+                entry = entry_of(path, file_sha256, written.instance, written.image, written.site)
                 entries.setdefault(month_of(path), []).append(entry)
                 stored = StoredCopy(path, file_sha256, written.digests.size_bytes)
                 results.append(CopyResult(written.item.number, stored))
