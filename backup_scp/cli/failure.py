@@ -17,6 +17,8 @@ EXIT_CODES = {
 }
 """The exit codes of every command."""
 
+_OF_PYDANTIC = "Value error, "  # newer versions of typer let it stand before their own sentence
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -61,6 +63,7 @@ def usage_errors_told() -> Iterator[None]:
         print_failure("Interrupted", 130)
         raise
     except Exception as error:
-        if hasattr(error, "format_message"):
+        if hasattr(error, "format_message") and hasattr(error, "message"):
+            error.message = error.message.removeprefix(_OF_PYDANTIC)
             print_failure(error.format_message(), 2)
         raise

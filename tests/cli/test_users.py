@@ -50,6 +50,12 @@ def test_what_cannot_be_is_said(run, arguments, said):
     assert (told.code, said in told.err) == (1, True)
 
 
+def test_a_role_that_there_is_not_is_said_in_a_sentence(run, home):
+    told = run("users", "add", "anna", "--role", "chief", "--json")
+    assert (told.code, "'chief' is not one of 'see', 'restore', 'share', 'administer'" in told.err) == (2, True)
+    assert "Value error" not in told.err + told.out
+
+
 def test_changed_reset_disabled_removed(run, accounts):
     run("users", "add", "anna")
     user = UserChanges(accounts).found("anna")
