@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 
-HEAD = "0001"
+HEAD = "0005"
 """The newest migration in ``migrations/accounts``; a test holds it equal to the folder."""
 
 VERSION_TABLE = "accounts_version"
@@ -96,3 +96,13 @@ audit = sa.Table(
     sa.Column("about", sa.Text, nullable=False),
     sa.Column("address", sa.Text, nullable=False),
 )
+
+failure = sa.Table(
+    "failure",
+    METADATA,
+    sa.Column("key", sa.Text, primary_key=True),  # a digest: what a stranger typed may be a password
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("last_at", StoredMoment, nullable=False),
+)
+sa.Index(None, failure.c.kind, failure.c.last_at)

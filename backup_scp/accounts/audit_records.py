@@ -31,7 +31,8 @@ class SQLAuditRecords:
             "about": _plain(event.about),
             "address": _plain(event.address),
         }
-        with self._database.writing() as connection:
+        is_guess = event.kind == AuditKind.LOGIN_FAILED
+        with self._database.noting() if is_guess else self._database.writing() as connection:
             (number,) = connection.execute(sa.insert(audit).values(**row)).inserted_primary_key or (0,)
             connection.execute(sa.delete(audit).where(audit.c.id <= number - MOST))
 

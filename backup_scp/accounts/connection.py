@@ -78,12 +78,26 @@ class AccountsDatabase:
         """Write in one transaction: durable when the block ends, rolled back when it raises."""
         with self._explained():
             self._require_ready()
-            with self._to_write() as connection:
+            with self._to_write() as connection, connection.begin():
                 yield connection
 
     @contextlib.contextmanager
+    def noting(self) -> Iterator[sa.Connection]:
+        """Write in one transaction that waits for no disk: it outlives this process, a power cut may lose it."""
+        with self._explained():
+            self._require_ready()
+            with self._to_write() as connection:
+                if connection.dialect.name == "postgresql":
+                    with connection.begin():
+                        connection.exec_driver_sql("SET LOCAL synchronous_commit TO OFF")
+                        yield connection
+                    return
+                with _unflushed(connection), connection.begin():
+                    yield connection
+
+    @contextlib.contextmanager
     def _to_write(self) -> Iterator[sa.Connection]:
-        with self._engine.connect().execution_options(**{_BEGIN: "BEGIN IMMEDIATE"}) as connection, connection.begin():
+        with self._engine.connect().execution_options(**{_BEGIN: "BEGIN IMMEDIATE"}) as connection:
             yield connection
 
     def _require_ready(self) -> None:
@@ -118,7 +132,7 @@ class AccountsDatabase:
 
         config = Config()
         config.set_main_option("script_location", str(program_folder(MIGRATIONS) / "accounts").replace("%", "%%"))
-        with self._to_write() as connection:
+        with self._to_write() as connection, connection.begin():
             if connection.dialect.name == "postgresql":
                 connection.execute(sa.text("SELECT pg_advisory_xact_lock(:n)"), {"n": _LOCK})
             config.attributes["connection"] = connection
@@ -142,6 +156,20 @@ class AccountsDatabase:
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
+
+
+@contextlib.contextmanager
+def _unflushed(connection: sa.Connection) -> Iterator[None]:
+    """Let SQLite not wait for the disk at a commit; the file stays whole (synchronous = NORMAL with WAL)."""
+    driver = connection.connection.driver_connection
+    if driver is None:
+        yield
+        return
+    driver.execute("PRAGMA synchronous=NORMAL")
+    try:
+        yield
+    finally:
+        driver.execute("PRAGMA synchronous=FULL")
 
 
 def _sentence(error: SQLAlchemyError) -> str:

@@ -65,6 +65,7 @@ from backup_scp.ports.destination import (
     do_nothing,
 )
 from backup_scp.ports.drills import DrillKind, DrillProblem, DrillRecords, DrillResult, NamingPlace
+from backup_scp.ports.failures import FailureRecords, Failures
 from backup_scp.ports.holdings import (
     RECOVERED,
     RECOVERY,
@@ -158,6 +159,8 @@ __all__ = [
     "DrillRecords",
     "DrillResult",
     "FailureReason",
+    "FailureRecords",
+    "Failures",
     "FirstArrival",
     "Flag",
     "FlaggedVersion",

@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
+from backup_scp.ports.failures import FailureRecords
 from backup_scp.ports.sites import EVERY_SITE
 
 
@@ -268,7 +269,7 @@ class AuditRecords(Protocol):
     """The audit."""
 
     def record(self, event: AuditEvent) -> None:
-        """Add a line; the oldest lines go when there are very many."""
+        """Add a line; the oldest lines go when there are very many.  A failed login waits for no disk."""
 
     def events(self, most: int, kinds: Sequence[str] = (), who: str = "") -> list[AuditEvent]:
         """Return the last lines, the newest first: of some kinds and of one person, or all."""
@@ -277,10 +278,10 @@ class AuditRecords(Protocol):
         """Tell whether this user has logged in from this address since then."""
 
 
-class Accounts(UserRecords, SessionRecords, AuditRecords, Protocol):
+class Accounts(UserRecords, SessionRecords, AuditRecords, FailureRecords, Protocol):
     """What the node knows of users.
 
-    Every method may raise ``AccountsUnavailable``.  What a method changes is durable when it returns.
+    Every method may raise ``AccountsUnavailable``.  What a method changes is durable when it returns, but for failures.
     """
 
     def close(self) -> None:

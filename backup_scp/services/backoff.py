@@ -2,70 +2,63 @@
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
-import threading
-import time
-from collections import OrderedDict
-from collections.abc import Callable
+from datetime import timedelta
+
+from backup_scp.machine import clock
+from backup_scp.ports import FailureRecords, Failures
+
+_FORGET = timedelta(hours=1)
+"""After so long without a failure, all is forgotten."""
 
 
 class Backoff:
-    """Counts failures for each key, in memory; safe to share between threads.
+    """Counts failures for each key: in all processes together, and beyond their end.
 
     An attempt counts as failed from its beginning until ``succeeded``: many attempts at once are no way round.
 
     Parameters
     ----------
+    records
+        Keep the failures.
+    kind
+        What the keys are, such as names; another kind's keys are others.
     free
         How many failures cost nothing.
     first_s, longest_s
         The first wait; each further one is twice as long, up to the longest.
-    forget_s
-        After so many seconds without a failure, all is forgotten.
-    most
-        How many keys to remember; those that failed longest ago are forgotten.
-    seconds
-        The clock.
     """
 
     def __init__(
-        self,
-        free: int = 5,
-        first_s: float = 2.0,
-        longest_s: float = 300.0,
-        forget_s: float = 3600.0,
-        most: int = 20_000,
-        seconds: Callable[[], float] = time.monotonic,
+        self, records: FailureRecords, kind: str, free: int = 5, first_s: float = 2.0, longest_s: float = 300.0
     ) -> None:
+        self._records = records
+        self._kind = kind
         self._free = free
         self._first_s = first_s
         self._longest_s = longest_s
-        self._forget_s = forget_s
-        self._most = most
-        self._seconds = seconds
-        self._failures: OrderedDict[str, tuple[int, float]] = OrderedDict()
-        self._lock = threading.Lock()
 
     def begin(self, key: str) -> float:
         """Begin an attempt: return 0, or the seconds after which it may be tried."""
-        now = self._seconds()
-        with self._lock:
-            number, last = self._failures.get(key, (0, now))
-            if now - last > self._forget_s:
-                number = 0
-            wait_s = last + self._pause_s(number) - now
-            if wait_s > 0:
+        stored = self._stored(key)
+        while True:
+            now, before = clock.now(), self._records.failures(stored)
+            since = now - before.last_at if before else _FORGET
+            number = before.number if before and since <= _FORGET else 0
+            wait_s = self._pause_s(number) - since.total_seconds()
+            if 0 < wait_s <= 2 * self._longest_s:  # longer: a clock was ahead; that keeps nobody waiting
                 return wait_s
-            self._failures[key] = number + 1, now
-            self._failures.move_to_end(key)
-            while len(self._failures) > self._most:
-                self._failures.popitem(last=False)
-            return 0.0
+            if self._records.count_failure(self._kind, stored, before, Failures(number + 1, now)):
+                return 0.0
 
     def succeeded(self, key: str) -> None:
         """Forget the failures of a key."""
-        with self._lock:
-            self._failures.pop(key, None)
+        self._records.forget_failures(self._stored(key))
+
+    def _stored(self, key: str) -> str:
+        """Return the digest by which a key is stored: a name that somebody typed may be a password."""
+        return hashlib.sha256(f"{self._kind}\0{key}".encode("utf-8", "replace")).hexdigest()
 
     def _pause_s(self, failures: int) -> float:
         over = failures - self._free

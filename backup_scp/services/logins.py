@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -83,18 +81,14 @@ class Logins:
         The users.
     times
         How long a session lasts.
-    seconds
-        The clock for waits after failures.
     """
 
-    def __init__(
-        self, accounts: Accounts, times: SessionTimes | None = None, seconds: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, accounts: Accounts, times: SessionTimes | None = None) -> None:
         self.accounts = accounts
         self._times = times or SessionTimes()
         self._has_users = False
-        self._by_name = Backoff(longest_s=60, seconds=seconds)
-        self._by_network = Backoff(free=20, seconds=seconds)
+        self._by_name = Backoff(accounts, "name", longest_s=60)
+        self._by_network = Backoff(accounts, "address", free=20)
 
     def log_in(self, name: str, password: str, origin: Origin, *, instead_of: str = "") -> LoggedIn:
         """Compare name and password, and begin a session; it is not complete when a code is needed.

@@ -14,14 +14,14 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from backup_scp.accounts import audit_records
+from backup_scp.accounts import audit_records, failure_records
 from backup_scp.accounts.accounts_tables import HEAD, METADATA, VERSION_TABLE
 from backup_scp.accounts.sql_accounts import SQLAccounts
 from backup_scp.errors import AccountsUnavailable, InvalidSelection
 from backup_scp.index.connection import migrate
 from backup_scp.index.connection.database import Database
 from backup_scp.machine.program_folder import program_folder
-from backup_scp.ports import EVERY_SITE, AuditEvent, AuditKind, LinkKind, OneTimeLink, Role, Session
+from backup_scp.ports import EVERY_SITE, AuditEvent, AuditKind, Failures, LinkKind, OneTimeLink, Role, Session
 
 NOW = datetime(2026, 3, 1, 8, 30, 0, 123456, UTC)
 SEE = {"north": Role.SEE}
@@ -205,6 +205,31 @@ class TestAudit:
         assert [event.who for event in accounts.events(10)] == ["4", "3", "2"]
 
 
+class TestFailures:
+    def test_counted_once_however_many_count_at_once(self, accounts):
+        before = None
+        for number in (1, 2):
+            after = Failures(number, NOW + timedelta(seconds=number))
+
+            def count(_, before=before, after=after) -> bool:
+                return accounts.count_failure("name", "k", before, after)
+
+            with ThreadPoolExecutor(4) as threads:
+                assert sorted(threads.map(count, range(4))) == [False, False, False, True]
+            assert accounts.failures("k") == after
+            before = after
+        accounts.forget_failures("k")
+        assert accounts.failures("k") is None
+
+    def test_those_of_long_ago_are_forgotten(self, accounts, monkeypatch):
+        monkeypatch.setattr(failure_records, "MOST", 2)
+        accounts.count_failure("address", "other", None, Failures(1, NOW))
+        for number in range(4):
+            accounts.count_failure("name", str(number), None, Failures(1, NOW + timedelta(seconds=number)))
+        assert [number for number in range(4) if accounts.failures(str(number))] == [2, 3]
+        assert accounts.failures("other")
+
+
 class TestTheFile:
     @pytest.fixture
     def path(self, tmp_path):
@@ -216,6 +241,9 @@ class TestTheFile:
             with accounts._database.reading() as connection:
                 assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
                 assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+            accounts.count_failure("name", "k", None, Failures(1, NOW))  # waits for no disk; the next commit does
+            with accounts._database.reading() as connection:
+                assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
         if os.name != "nt":
             assert path.stat().st_mode & 0o077 == 0
 

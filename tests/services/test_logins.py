@@ -33,8 +33,8 @@ def accounts(tmp_path):
 
 
 @pytest.fixture
-def logins(accounts) -> Logins:
-    return Logins(accounts, SessionTimes(timedelta(minutes=60), timedelta(hours=12)), seconds=lambda: 0.0)
+def logins(accounts, clock) -> Logins:
+    return Logins(accounts, SessionTimes(timedelta(minutes=60), timedelta(hours=12)))
 
 
 @pytest.fixture
@@ -228,6 +228,22 @@ class TestGuessing:
         with pytest.raises(TooManyAttempts):
             logins.log_in("another", PASSWORD, HERE)
         assert len(compared) == 20  # who waits costs no work
+
+    def test_the_end_of_the_process_opens_no_door_anew(self, logins, accounts, anna, tmp_path, compared):
+        for number in range(5):
+            refused(logins, origin=Origin(f"192.0.2.{number + 20}"))
+        for number in range(20):
+            refused(logins, f"name {number}")
+        accounts.close()
+        with contextlib.closing(SQLAccounts.in_file(tmp_path / "accounts.sqlite")) as opened_again:
+            for name, origin in (("anna", Origin("192.0.2.99")), ("another", HERE)):
+                with pytest.raises(TooManyAttempts):
+                    Logins(opened_again).log_in(name, PASSWORD, origin)
+        assert len(compared) == 25
+
+    def test_a_guess_waits_for_no_disk(self, logins, accounts, anna, monkeypatch):
+        monkeypatch.setattr(accounts._database, "writing", None)
+        refused(logins)
 
     def test_many_at_once_are_no_way_round(self, logins, anna, compared):
         def attempt(number: int) -> str:
