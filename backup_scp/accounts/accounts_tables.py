@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 
-HEAD = "0005"
+HEAD = "0006"
 """The newest migration in ``migrations/accounts``; a test holds it equal to the folder."""
 
 VERSION_TABLE = "accounts_version"
@@ -106,3 +106,20 @@ failure = sa.Table(
     sa.Column("last_at", StoredMoment, nullable=False),
 )
 sa.Index(None, failure.c.kind, failure.c.last_at)
+
+patient_link = sa.Table(  # patient data: as private as the index
+    "patient_link",
+    METADATA,
+    sa.Column("id", Id, primary_key=True),
+    *(
+        sa.Column(f"{end}_{name}", sa.Text, nullable=False)
+        for end in ("one", "other")
+        for name in ("site", "issuer", "patient_id")
+    ),
+    sa.Column("linked_at", StoredMoment, nullable=False),
+    sa.Column("linked_by", sa.Text, nullable=False),
+    sa.Column("unlinked_at", StoredMoment),  # NULL while it counts
+    sa.Column("unlinked_by", sa.Text, nullable=False),
+)
+sa.Index(None, patient_link.c.one_patient_id)
+sa.Index(None, patient_link.c.other_patient_id)

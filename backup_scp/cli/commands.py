@@ -31,6 +31,7 @@ _COMMANDS = {
     "index": "index",
     "db": "db",
     "users": "users",
+    "patients": "patients",
 }
 """The commands and their modules; a module has ``app``, a group of commands, or a function with its own name."""
 

@@ -12,6 +12,7 @@ from backup_scp.cli.db import Upgraded
 from backup_scp.cli.drill_report import DrillRun
 from backup_scp.cli.echo import Echoed
 from backup_scp.cli.index import Copied
+from backup_scp.cli.patients import ChangedLink
 from backup_scp.cli.recovery_watch import RecoveryEnd
 from backup_scp.cli.restore_summary import RestoreSummary
 from backup_scp.cli.users import ChangedUser, ListedUser
@@ -21,7 +22,7 @@ from backup_scp.node.health.finding import Finding
 from backup_scp.node.health.status_report import Status
 from backup_scp.node.plan import DisasterPlan
 from backup_scp.node.supervisor import Ready
-from backup_scp.ports import AuditEvent, CopyState, PlaceAnswer
+from backup_scp.ports import AuditEvent, CopyState, PatientLink, PlaceAnswer
 from backup_scp.services.import_result import Imported
 from backup_scp.services.pull_result import Pulled
 from backup_scp.services.rebuild import Rebuild
@@ -76,4 +77,6 @@ RESULTS = {
         [f"users {name}" for name in ("add", "role", "reset", "disable", "enable", "remove")], Result(ChangedUser)
     ),
     "users log": Result(list[AuditEvent], "The newest first."),
+    "patients links": Result(list[PatientLink], "The newest first; with Patient IDs."),
+    **dict.fromkeys(["patients link", "patients unlink"], Result(ChangedLink)),
 }

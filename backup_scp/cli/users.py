@@ -87,16 +87,22 @@ class ChangedUser:
 def _users(settings: Settings) -> Iterator[tuple[Accounts, UserChanges, Actor]]:
     from contextlib import closing
 
-    from backup_scp.machine.ownership import our_uid, user_name
     from backup_scp.node.accounts_setup import open_accounts
     from backup_scp.node.opening import require_owner
-    from backup_scp.services.user_changes import Actor, UserChanges
+    from backup_scp.services.user_changes import UserChanges
 
     require_owner(settings)
     with closing(open_accounts(settings)) as accounts:
-        uid = our_uid()
-        by = Actor(f"command line ({user_name(uid)})" if uid is not None else "command line")
-        yield accounts, UserChanges(accounts), by
+        yield accounts, UserChanges(accounts), command_line()
+
+
+def command_line() -> Actor:
+    """Return who types a command, for the audit."""
+    from backup_scp.machine.ownership import our_uid, user_name
+    from backup_scp.services.user_changes import Actor
+
+    uid = our_uid()
+    return Actor(f"command line ({user_name(uid)})" if uid is not None else "command line")
 
 
 def _tell(changed: ChangedUser, *, json: bool) -> None:

@@ -80,6 +80,7 @@ from backup_scp.ports.holdings import (
     Task,
 )
 from backup_scp.ports.index import Index, IndexReader, IndexRecords, IndexWriter, SeenBy, StudyReader
+from backup_scp.ports.patient_links import ClinicPatient, PatientLink
 from backup_scp.ports.pulling import (
     Answers,
     Begin,
@@ -140,6 +141,7 @@ __all__ = [
     "AuditKind",
     "AuditRecords",
     "Begin",
+    "ClinicPatient",
     "ClockDoubt",
     "Commitment",
     "CommitmentRequest",
@@ -186,6 +188,7 @@ __all__ = [
     "NoticingPlace",
     "OneTimeLink",
     "OwedReports",
+    "PatientLink",
     "PlaceAnswer",
     "Progress",
     "PullSource",

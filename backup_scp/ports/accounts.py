@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from backup_scp.ports.failures import FailureRecords
+from backup_scp.ports.patient_links import PatientLinkRecords
 from backup_scp.ports.sites import EVERY_SITE
 
 
@@ -149,6 +150,8 @@ class AuditKind(StrEnum):
     USER_DISABLED = "user disabled"
     USER_ENABLED = "user enabled"
     USER_REMOVED = "user removed"
+    PATIENTS_LINKED = "patients linked"
+    PATIENTS_UNLINKED = "patients unlinked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,7 +281,7 @@ class AuditRecords(Protocol):
         """Tell whether this user has logged in from this address since then."""
 
 
-class Accounts(UserRecords, SessionRecords, AuditRecords, FailureRecords, Protocol):
+class Accounts(UserRecords, SessionRecords, AuditRecords, FailureRecords, PatientLinkRecords, Protocol):
     """What the node knows of users.
 
     Every method may raise ``AccountsUnavailable``.  What a method changes is durable when it returns, but for failures.

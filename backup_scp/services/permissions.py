@@ -17,6 +17,7 @@ class Right(StrEnum):
     STATE = "see the state of the backup"  # the pages
     RESTORE = "send studies back"  # the pages
     SHARE = "share studies by a link"  # the pages
+    LINK = "link patients of two clinics"  # the pages
     SETTINGS = "change settings"  # the pages
     USERS = "change users"  # the pages
 
@@ -35,7 +36,7 @@ class CallerKind(StrEnum):
 
 
 _ALL = frozenset(Right)
-_FOR_PEOPLE = frozenset({Right.SETTINGS, Right.USERS})  # a further copy of all images is a setting
+_FOR_PEOPLE = frozenset({Right.LINK, Right.SETTINGS, Right.USERS})  # a further copy of all images is a setting
 
 RIGHTS: dict[CallerKind, frozenset[Right]] = {
     CallerKind.THIS_MACHINE: _ALL,
@@ -50,7 +51,7 @@ RIGHTS: dict[CallerKind, frozenset[Right]] = {
 
 _SEE = frozenset({Right.FIND, Right.RETRIEVE, Right.STATE})
 _RESTORE = _SEE | {Right.RESTORE}
-_SHARE = _RESTORE | {Right.SHARE}
+_SHARE = _RESTORE | {Right.SHARE, Right.LINK}
 
 ROLE_RIGHTS: dict[Role, frozenset[Right]] = {
     Role.SEE: _SEE,
@@ -65,6 +66,8 @@ OF_THE_NODE = frozenset({Right.STORE, Right.STATE, Right.SETTINGS, Right.USERS})
 The state names every console.  An image that is stored over the web has no site.
 """
 
+_BOTH = 2  # whoever says that patients of two clinics are one person has the role at both
+
 
 def may(kind: CallerKind, right: Right, scope: SiteScope = SEES_ALL) -> bool:
     """Tell whether such a caller, who sees these sites, may do this; what it stores belongs to its first site."""
@@ -77,7 +80,8 @@ def scope_with(roles: Mapping[str, Role], right: Right) -> SiteScope:
         return SEES_ALL
     if right in OF_THE_NODE:
         return SEES_NOTHING
-    return SiteScope(frozenset(site for site, role in roles.items() if right in ROLE_RIGHTS[role]) - {EVERY_SITE})
+    sites = frozenset(site for site, role in roles.items() if right in ROLE_RIGHTS[role]) - {EVERY_SITE}
+    return SEES_NOTHING if right is Right.LINK and len(sites) < _BOTH else SiteScope(sites)
 
 
 def user_may(roles: Mapping[str, Role], right: Right) -> bool:

@@ -153,12 +153,15 @@ class TestRights:
         may = right in ROLE_RIGHTS[role]
         assert scope_with({EVERY_SITE: role}, right) == (SEES_ALL if may else SEES_NOTHING)
         at_one = scope_with({"north": role}, right)
-        assert at_one == (SiteScope.of(["north"]) if may and right not in OF_THE_NODE else SEES_NOTHING)
+        needs_more = right in OF_THE_NODE or right is Right.LINK
+        assert at_one == (SiteScope.of(["north"]) if may and not needs_more else SEES_NOTHING)
         assert user_may({"north": role}, right) == bool(at_one.sites)
 
     def test_another_role_at_another_site(self):
         roles = {"north": Role.SEE, "south": Role.SHARE}
         assert scope_with(roles, Right.FIND) == SiteScope.of({"north", "south"})
         assert scope_with(roles, Right.SHARE) == SiteScope.of({"south"})
+        assert scope_with(roles, Right.LINK) == SEES_NOTHING
+        assert scope_with(roles | {"north": Role.SHARE}, Right.LINK) == SiteScope.of({"north", "south"})
         assert scope_with({}, Right.FIND) == SEES_NOTHING
         assert scope_with(roles | {EVERY_SITE: Role.SEE}, Right.SHARE) == SiteScope.of({"south"})

@@ -11,7 +11,7 @@ from starlette.responses import RedirectResponse, Response
 from backup_scp.errors import InvalidSelection
 from backup_scp.services.logins import LoggedIn, LoginRefused, Logins, Origin, TooManyAttempts
 from backup_scp.services.passwords import LEAST
-from backup_scp.services.user_changes import UserChanges
+from backup_scp.services.user_changes import Actor, UserChanges
 from backup_scp.web import session_cookie
 from backup_scp.web.callers import WebCaller
 from backup_scp.web.pages.page_frame import HEADERS, PageFrame, root_of
@@ -168,6 +168,13 @@ def caller_of(request: Request) -> WebCaller:
     """Return who sent a request."""
     caller: WebCaller = request.scope["caller"]
     return caller
+
+
+def actor_of(request: Request) -> Actor:
+    """Return who does something, for the audit."""
+    caller = caller_of(request)
+    who = caller.logged_in.user.name if caller.logged_in else str(caller.kind)
+    return Actor(who, caller.address)
 
 
 def origin_of(request: Request) -> Origin:

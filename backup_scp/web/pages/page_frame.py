@@ -33,6 +33,7 @@ _MENU = (
     ("/", "page.state", Right.STATE),
     ("/studies", "page.search", Right.FIND),
     ("/restore", "page.restore", Right.RESTORE),
+    ("/patients", "page.patients", Right.LINK),
     ("/settings", "page.settings", Right.SETTINGS),
     ("/users", "page.users", Right.USERS),
 )
@@ -110,7 +111,7 @@ class PageFrame:
             path=request.url.path,
             root=root,
             static=lambda name: f"{root}{address_of(name)}",
-            menu=_MENU,
+            menu=[entry for entry in _MENU if entry[2] is not Right.LINK or len(self.sources.clinics) > 1],
             token=self.guard.token_of(request),
             is_here=caller is not None and caller.kind is CallerKind.THIS_MACHINE,
             allowed=lambda right: caller is not None and caller.may(right),

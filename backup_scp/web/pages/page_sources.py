@@ -59,6 +59,13 @@ class PageSources:
     logins: Logins | None = None
     scope: SiteScope = SEES_ALL
 
+    @property
+    def clinics(self) -> list[str]:
+        """The clinics that the caller may see, as far as the settings or its own scope name them."""
+        scopes = (*(remote.scope for remote in self.remotes), self.scope)
+        named = {remote.site for remote in self.remotes}.union(*(scope.sites or () for scope in scopes))
+        return sorted(site for site in named if self.scope.holds(site))
+
     def seen_by(self, scope: SiteScope) -> Self:
         """Return the same without what belongs to other clinics."""
         remotes = [remote for remote in self.remotes if remote.scope.meets(scope)]

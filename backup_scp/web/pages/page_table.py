@@ -15,6 +15,7 @@ from backup_scp.web.callers import WebCaller
 from backup_scp.web.pages import (
     account_page,
     login_pages,
+    patient_pages,
     restore_pages,
     search_page,
     settings_pages,
@@ -32,6 +33,7 @@ PAGES: tuple[PageRoute, ...] = (
     *search_page.PAGES,
     *restore_pages.PAGES,
     *study_page.PAGES,
+    *patient_pages.PAGES,
     *settings_pages.PAGES,
     *login_pages.PAGES,
     *account_page.PAGES,

@@ -13,8 +13,9 @@ from starlette.responses import Response
 
 from backup_scp.dicom.attributes import BY_KEYWORD, Level
 from backup_scp.dicom.query.information_model import Condition, Query, SingleValue
-from backup_scp.ports import Arrival, VersionMatch
+from backup_scp.ports import Arrival, ClinicPatient, VersionMatch
 from backup_scp.services.permissions import Right
+from backup_scp.web.pages.linked_studies import linked_studies
 from backup_scp.web.pages.page_frame import PageFrame
 from backup_scp.web.pages.page_route import PageRoute
 from backup_scp.web.pages.search_page import StudyRow
@@ -26,7 +27,7 @@ _MOST_EVENTS = 200
 _SERIES = tuple(
     BY_KEYWORD[keyword]
     for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SeriesNumber", "Modality",
-                    "SeriesDescription", "BodyPartExamined", "InstanceNumber")
+                    "SeriesDescription", "BodyPartExamined", "InstanceNumber", "IssuerOfPatientID")
 )  # fmt: skip
 
 
@@ -76,6 +77,8 @@ class StudyHistory:
         How many versions do not answer any more.
     size_bytes
         Of all versions.
+    patients
+        Whose it is: each clinic that has it has a patient of its own.
     """
 
     series: dict[str, SeriesRow] = field(default_factory=dict)
@@ -84,6 +87,7 @@ class StudyHistory:
     locations: list[str] = field(default_factory=list)
     older: int = 0
     size_bytes: int = 0
+    patients: dict[ClinicPatient, None] = field(default_factory=dict)
 
     def add(self, version: VersionMatch) -> None:
         """Count one version."""
@@ -95,6 +99,7 @@ class StudyHistory:
             self.older += 1
             return
         self.locations.append(version.location)
+        self.patients[ClinicPatient(arrival.site, match["IssuerOfPatientID"], match["PatientID"])] = None
         uid = match["SeriesInstanceUID"]
         description = match["SeriesDescription"] or match["BodyPartExamined"]
         row = self.series.setdefault(uid, SeriesRow(uid, match["SeriesNumber"], match["Modality"], description))
@@ -133,6 +138,7 @@ def study_page(request: Request, frame: PageFrame) -> Response:
         history=history,
         series=sorted(history.series.values(), key=lambda row: row.place),
         copies=list(_copies(frame.sources.copies_of(history.locations), len(history.locations))),
+        linked=linked_studies(request, frame.sources, history.patients),
         verified=len(verified),
         verified_at=min(verified.values(), default=None),
     )

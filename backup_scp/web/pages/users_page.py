@@ -10,7 +10,7 @@ from backup_scp.errors import InvalidSelection
 from backup_scp.ports import AuditEvent, Role, User
 from backup_scp.services.permissions import Right
 from backup_scp.services.user_changes import Actor, UserChanges, roles_of
-from backup_scp.web.pages.login_pages import caller_of, logins_of
+from backup_scp.web.pages.login_pages import actor_of, logins_of
 from backup_scp.web.pages.page_frame import PageFrame, root_of
 from backup_scp.web.pages.page_route import PageRoute
 from backup_scp.web.problems import Problem
@@ -26,7 +26,7 @@ def users_page(request: Request, frame: PageFrame) -> Response:
 def change(request: Request, frame: PageFrame) -> Response:
     """Do what a form asks for, and show the list again, with a link where one was made."""
     form: FormData = request.scope["form"]
-    changes, by = UserChanges(logins_of(frame).accounts), _actor(request)
+    changes, by = UserChanges(logins_of(frame).accounts), actor_of(request)
     try:
         user, token = _done(changes, form, by)
     except InvalidSelection as error:
@@ -83,12 +83,6 @@ def _page(request: Request, frame: PageFrame, error: str = "", done: str = "", l
 def _base(request: Request) -> str:
     forwarding = request.scope["forwarding"]
     return f"{forwarding.origin(request.scope, request.headers)}{root_of(request)}"
-
-
-def _actor(request: Request) -> Actor:
-    caller = caller_of(request)
-    who = caller.logged_in.user.name if caller.logged_in else str(caller.kind)
-    return Actor(who, caller.address)
 
 
 PAGES = (

@@ -392,7 +392,7 @@ EXPECTED = {  # what each role opens; everything else is denied
     "share at one site": {Right.FIND, Right.RETRIEVE, Right.RESTORE, Right.SHARE},
     "see everywhere": {Right.FIND, Right.RETRIEVE, Right.STATE},
     "restore everywhere": {Right.FIND, Right.RETRIEVE, Right.STATE, Right.RESTORE},
-    "share everywhere": {Right.FIND, Right.RETRIEVE, Right.STATE, Right.RESTORE, Right.SHARE},
+    "share everywhere": {Right.FIND, Right.RETRIEVE, Right.STATE, Right.RESTORE, Right.SHARE, Right.LINK},
     "administer everywhere": set(Right),
 }
 OPEN = {
