@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sys
@@ -18,20 +19,26 @@ def write_new(path: Path, content: bytes, mode: int = 0o600) -> None:
 
     Raises
     ------
+    FileExistsError
+        It is there, and stays as it is.
     OSError
     """
     make_folders(path.parent, 0o700)
-    _written(path, content, mode).rename(path)
+    part = _written(path, content, mode)
+    try:
+        _take_free_name(part, path)
+    finally:
+        part.unlink(missing_ok=True)
     fsync_folder(path.parent)
 
 
-def replace(path: Path, content: bytes, backup: Path) -> None:
+def replace(path: Path, content: bytes, backup: Path | None) -> None:
     """Replace a file by another with its owner, group, mode and extended attributes; the old one becomes ``backup``.
 
     Parameters
     ----------
     backup
-        In the same folder; not there yet.
+        In the same folder; not there yet.  None keeps no old one.
 
     Raises
     ------
@@ -47,7 +54,8 @@ def replace(path: Path, content: bytes, backup: Path) -> None:
                 os.chown(part, found.st_uid, found.st_gid)
         shutil.copystat(path, part)
         os.utime(part)
-        _link(path, backup)
+        if backup is not None:
+            _link(path, backup)
         os.replace(part, path)  # noqa: PTH105 - as os.link and os.chown
     except OSError:
         part.unlink(missing_ok=True)
@@ -68,6 +76,16 @@ def _written(path: Path, content: bytes, mode: int) -> Path:
         part.unlink(missing_ok=True)
         raise
     return part
+
+
+def _take_free_name(part: Path, path: Path) -> None:
+    """Give a file its name, if that is free."""
+    with suppress(OSError):
+        os.link(part, path)
+        return
+    if path.exists():
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+    part.rename(path)  # a file system without second names
 
 
 def _link(path: Path, backup: Path) -> None:

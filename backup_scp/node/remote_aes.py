@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import re
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backup_scp.errors import InvalidSelection, InvalidSettings
+from backup_scp.machine.renewed_context import RenewedContext
 from backup_scp.node.settings import Settings
 from backup_scp.ports import Index, Inventory, RemoteAE, RestoreDestination
 
@@ -219,7 +221,9 @@ def local_ae(settings: Settings) -> LocalAE:
     if (files := settings.tls_files) is not None:
         from backup_scp.dimse.upper_layer.tls import Credentials, requestor_context
 
-        secured = requestor_context(Credentials(*files))
+        credentials = Credentials(*files)
+        if credentials.ca is not None:
+            secured = RenewedContext(functools.partial(requestor_context, credentials), credentials.files)
     return LocalAE(settings.node.ae_title, timing(settings), secured)
 
 
@@ -250,7 +254,8 @@ def listening(settings: Settings) -> ListenSettings:
     if (files := settings.tls_files) is not None:
         from backup_scp.dimse.upper_layer.tls import Credentials, acceptor_context
 
-        secured = acceptor_context(Credentials(*files))
+        credentials = Credentials(*files)
+        secured = RenewedContext(functools.partial(acceptor_context, credentials), credentials.files)
     return ListenSettings(
         ae_title=node.ae_title,
         host=node.host,

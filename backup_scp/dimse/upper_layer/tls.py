@@ -32,11 +32,19 @@ class Credentials:
         Our certificate, followed by intermediate certificates in the same file, and its key.
     ca
         Certificates of the CAs that we trust; None when any caller may connect.
+    section
+        The section of the settings that names them, for messages.
     """
 
     certificate: Path
     key: Path
     ca: Path | None = None
+    section: str = "[tls]"
+
+    @property
+    def files(self) -> list[Path]:
+        """All files."""
+        return [self.certificate, self.key, *([self.ca] if self.ca else [])]
 
 
 def acceptor_context(credentials: Credentials) -> ssl.SSLContext:
@@ -52,16 +60,14 @@ def acceptor_context(credentials: Credentials) -> ssl.SSLContext:
     return context
 
 
-def requestor_context(credentials: Credentials) -> ssl.SSLContext | None:
-    """Create the TLS context of outgoing Associations; None without a CA.
+def requestor_context(credentials: Credentials) -> ssl.SSLContext:
+    """Create the TLS context of outgoing Associations, for peers with a certificate of a CA that we trust.
 
     Raises
     ------
     InvalidSettings
         A file cannot be used.
     """
-    if credentials.ca is None:
-        return None
     context = _context(ssl.PROTOCOL_TLS_CLIENT, credentials)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_REQUIRED
@@ -79,7 +85,7 @@ def _context(protocol: int, credentials: Credentials) -> ssl.SSLContext:
         context.load_cert_chain(credentials.certificate, credentials.key, password=_no_password)
     except (OSError, ValueError) as error:
         raise InvalidSettings(
-            f"[tls] certificate {credentials.certificate} with key {credentials.key} cannot be used "
+            f"{credentials.section} certificate {credentials.certificate} with key {credentials.key} cannot be used "
             f"({_mixed_up(credentials) or _reason(error)}): both are PEM files, the key without a password"
         ) from None
     if credentials.ca is not None:
@@ -87,13 +93,14 @@ def _context(protocol: int, credentials: Credentials) -> ssl.SSLContext:
             context.load_verify_locations(credentials.ca)
         except (OSError, ValueError) as error:
             raise InvalidSettings(
-                f"[tls] ca {credentials.ca} cannot be used ({_reason(error)}): it is a PEM file of certificates"
+                f"{credentials.section} ca {credentials.ca} cannot be used ({_reason(error)}): it is a PEM file of "
+                "certificates"
             ) from None
     return context
 
 
-def valid_until(credentials: Credentials) -> datetime:
-    """Return until when our certificate is valid, after a handshake with ourselves.
+def first_end(credentials: Credentials) -> tuple[datetime, str]:
+    """Return when the first of our certificate and the CAs ends, and which that is, after a handshake with ourselves.
 
     Raises
     ------
@@ -106,21 +113,27 @@ def valid_until(credentials: Credentials) -> datetime:
     client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # trust our own certificate, whoever signed it
     client.load_verify_locations(credentials.certificate)
     to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
-    ends = (
+    sides = (
         client.wrap_bio(to_client, to_server),
         acceptor_context(ours).wrap_bio(to_server, to_client, server_side=True),
     )
     try:
         for _ in range(_MOST_FLIGHTS):
-            for end in ends:
+            for side in sides:
                 with contextlib.suppress(ssl.SSLWantReadError):
-                    end.do_handshake()
+                    side.do_handshake()
     except ssl.SSLCertVerificationError as error:
-        sentence = f"[tls] certificate {credentials.certificate}: {error.verify_message}; renew it, or set the clock"
+        sentence = f"{_named(credentials)}: {error.verify_message}; renew it, or set the clock"
         raise InvalidSettings(sentence) from None
-    shown = ends[0].getpeercert()
+    shown = sides[0].getpeercert()
     assert shown is not None, "the handshake has ended"  # noqa: S101 - for the type checker
-    return min([_not_after(shown), *_ends_of_authorities(credentials)])
+    trusted = f"{credentials.section} ca {credentials.ca}"
+    ends = [(end, trusted) for end in _ends_of_authorities(credentials)]
+    return min([(_not_after(shown), _named(credentials)), *ends])
+
+
+def _named(credentials: Credentials) -> str:
+    return f"{credentials.section} certificate {credentials.certificate}"
 
 
 def _ends_of_authorities(credentials: Credentials) -> list[datetime]:
@@ -129,7 +142,7 @@ def _ends_of_authorities(credentials: Credentials) -> list[datetime]:
         return []
     ends = [_not_after(authority) for authority in acceptor_context(credentials).get_ca_certs()]
     if any(end < clock.now() for end in ends):
-        raise InvalidSettings(f"[tls] ca {credentials.ca}: a certificate in it has expired; renew it")
+        raise InvalidSettings(f"{credentials.section} ca {credentials.ca}: a certificate in it has expired; renew it")
     return ends
 
 

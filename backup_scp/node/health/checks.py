@@ -30,9 +30,11 @@ def checks(settings: Settings) -> Iterator[Finding]:
     yield from _ports(settings, state)
     if settings.web.enabled:
         yield _web(settings, state)
-    if settings.tls_files is not None:
-        trouble = surroundings.certificate_trouble(settings, clock.now())
-        yield _act("certificate", trouble) if trouble else _ok("certificate", "certificate and key can be used")
+    if settings.tls_files is not None or settings.web_tls_files is not None:
+        troubles = surroundings.certificate_troubles(settings, clock.now())
+        yield from (_act("certificate", trouble) for trouble in troubles)
+        if not troubles:
+            yield _ok("certificate", "certificate and key can be used")
     if settings.log_path is not None:
         trouble = surroundings.log_trouble(settings)
         yield _act("log", trouble) if trouble else _ok("log", f"{settings.log_path} can be written")

@@ -106,8 +106,7 @@ def _storing(facts: NodeFacts) -> Iterator[Finding]:
         yield _note("staging", f"{left} came just before a node died: its next start adds them", START)
     if facts.closed_folders:
         yield closed_folders(facts.settings, facts.node, facts.closed_folders)
-    if facts.certificate:
-        yield _act("certificate", facts.certificate)
+    yield from (_act("certificate", trouble) for trouble in facts.certificates)
 
 
 def closed_folders(settings: Settings, state: NodeState, closed: list[str]) -> Finding:

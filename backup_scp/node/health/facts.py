@@ -93,8 +93,8 @@ class NodeFacts:
         Why a C-STORE would be refused now; empty when it would not.
     closed_folders
         Folders of the archive that belong to another user than the node's.
-    certificate
-        What is wrong with the certificate of ``[tls]``; empty when nothing is, or there is none.
+    certificates
+        What is wrong with the certificates of ``[tls]`` and ``[web]``.
     """
 
     settings: Settings
@@ -107,7 +107,7 @@ class NodeFacts:
     left_by_a_crash: int
     refusing: str
     closed_folders: list[str]
-    certificate: str
+    certificates: list[str]
 
 
 def gather(settings: Settings, opened: OpenStores | None = None) -> NodeFacts:
@@ -150,7 +150,7 @@ def gather(settings: Settings, opened: OpenStores | None = None) -> NodeFacts:
         left_by_a_crash=left,
         refusing=refusing,
         closed_folders=surroundings.closed_folders(settings, state),
-        certificate=surroundings.certificate_trouble(settings, at),
+        certificates=surroundings.certificate_troubles(settings, at),
     )
 
 

@@ -109,20 +109,24 @@ def port_trouble(host: str, port: int) -> str:
     return ""
 
 
-def certificate_trouble(settings: Settings, now: datetime) -> str:
-    """Return what is wrong with the certificates of ``[tls]`` (files, key, dates); empty when nothing is."""
-    if settings.tls_files is None:
-        return ""
-    from backup_scp.dimse.upper_layer.tls import Credentials, acceptor_context, valid_until
+def certificate_troubles(settings: Settings, now: datetime) -> list[str]:
+    """Return what is wrong with the certificates of ``[tls]`` and ``[web]`` (files, key, dates)."""
+    sections = {"[tls]": settings.tls_files, "[web]": settings.web_tls_files if settings.web.enabled else None}
+    named = {files: section for section, files in reversed(sections.items()) if files}  # the same files once
+    return [trouble for files, section in reversed(named.items()) if (trouble := _trouble_of(section, files, now))]
 
-    credentials = Credentials(*settings.tls_files)
+
+def _trouble_of(section: str, files: tuple[Path, Path, Path | None], now: datetime) -> str:
+    from backup_scp.dimse.upper_layer.tls import Credentials, acceptor_context, first_end
+
+    credentials = Credentials(*files, section=section)
     try:
         acceptor_context(credentials)
-        until = valid_until(credentials)
+        until, which = first_end(credentials)
     except InvalidSettings as error:
         return str(error)
     if until - now < _EXPIRES_SOON:
-        return f"[tls] certificate {credentials.certificate} is valid until {until:%Y-%m-%d} only: renew it"
+        return f"{which} is valid until {until:%Y-%m-%d} only: renew it (backup-scp tls renew, if tls init made it)"
     return ""
 
 

@@ -34,7 +34,7 @@ RECORD = RunRecord(
 )
 HOLDINGS = Holdings(1, 1, 1, 1, 1, 1000, 0, 0, NOW - timedelta(hours=1), NOW - timedelta(hours=1), 0)
 KNOWN = Known(HOLDINGS, Forecast(30, 0, None), None)
-WELL = NodeFacts(Settings(home=Path("/nowhere")), NOW, NodeState(True, RECORD), [], KNOWN, "", 10**12, 0, "", [], "")
+WELL = NodeFacts(Settings(home=Path("/nowhere")), NOW, NodeState(True, RECORD), [], KNOWN, "", 10**12, 0, "", [], [])
 
 
 @pytest.fixture

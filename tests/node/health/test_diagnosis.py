@@ -31,7 +31,7 @@ ACT = {
     "stuck": ({"record": {"maintenance": Maintenance(True, NOW - timedelta(hours=2))}}, "makes no progress", "drive"),
     "maintenance waits": ({"record": {"maintenance": Maintenance(True, NOW, "The index is gone")}}, "is gone", "check"),
     "refusing": ({"refusing": "Archive full"}, "NOTHING CAN BE STORED NOW. Archive full", "check"),
-    "certificate": ({"certificate": "[tls] certificate has expired"}, "expired", ""),
+    "certificate": ({"certificates": ["[tls] certificate has expired"]}, "expired", ""),
     "index": ({"index_trouble": "The server does not answer", "known": None}, "does not answer", ""),
     "damage": ({"known": {"holdings": replace(HOLDINGS, damaged=2)}}, "DAMAGED: 2 images", "send them again"),
     "storm": ({"known": {"storms": [MassChange("", "DR1", 40, 50, LONG_AGO)]}}, "ALARM", ""),

@@ -13,10 +13,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import trustme
 
+from backup_scp.certificates.authority import new_authority, new_key, pem_of
 from backup_scp.machine.folders import try_to_write
 from backup_scp.node.health import surroundings
 from backup_scp.node.health.surroundings import (
-    certificate_trouble,
+    certificate_troubles,
     closed_folders,
     log_trouble,
     port_trouble,
@@ -151,7 +152,7 @@ class TestCertificates:
         return issued
 
     def said(self, settings) -> str:
-        return certificate_trouble(settings, datetime.now(UTC))
+        return "\n".join(certificate_troubles(settings, datetime.now(UTC)))
 
     def test_none(self, settings_of):
         assert self.said(settings_of()) == ""
@@ -167,6 +168,24 @@ class TestCertificates:
         today = datetime.now(UTC).replace(tzinfo=None)
         facts = {"not_before": today + timedelta(days=before), "not_after": today + timedelta(days=after)}
         assert words in self.said(issued(**facts))
+
+    def test_the_page_has_its_own_and_the_same_files_are_told_once(self, issued, settings_of):
+        issued()
+        web = {"WEB__CERTIFICATE": "cert.pem", "WEB__KEY": "missing.pem"}
+        assert self.said(settings_of(**web)).startswith("[web] certificate")
+        assert self.said(settings_of(WEB__ENABLED="false", **web)) == ""
+        same = {"WEB__CERTIFICATE": "no.pem", "WEB__KEY": "no.pem", "TLS__CERTIFICATE": "no.pem", "TLS__KEY": "no.pem"}
+        assert self.said(settings_of(**same)).startswith("[tls] certificate")
+        assert len(self.said(settings_of(**same)).splitlines()) == 1
+
+    def test_an_authority_that_ends_first_is_named(self, issued, settings_of, tmp_path):
+        issued()
+        today = datetime.now(UTC)
+        key = new_key()
+        ending = new_authority(key, "Ending", [], today - timedelta(days=3640), any_name=False)
+        (tmp_path / "ca.pem").write_bytes(pem_of(ending))
+        said = self.said(settings_of(TLS__CERTIFICATE="cert.pem", TLS__KEY="key.pem", TLS__CA="ca.pem"))
+        assert said.startswith(f"[tls] ca {tmp_path / 'ca.pem'} is valid until ")
 
     def test_files_that_are_not_there(self, settings_of):
         assert "No such file" in self.said(settings_of(TLS__CERTIFICATE="cert.pem", TLS__KEY="key.pem"))
