@@ -32,6 +32,7 @@ _COMMANDS = {
     "db": "db",
     "users": "users",
     "patients": "patients",
+    "tls": "tls",
 }
 """The commands and their modules; a module has ``app``, a group of commands, or a function with its own name."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from backup_scp.certificates.certified import Certified, ForClient
 from backup_scp.cli.alerts import AlertSent
 from backup_scp.cli.copies import Forgotten
 from backup_scp.cli.copies_fetch import FetchedImages
@@ -15,6 +16,7 @@ from backup_scp.cli.index import Copied
 from backup_scp.cli.patients import ChangedLink
 from backup_scp.cli.recovery_watch import RecoveryEnd
 from backup_scp.cli.restore_summary import RestoreSummary
+from backup_scp.cli.tls import InitResult
 from backup_scp.cli.users import ChangedUser, ListedUser
 from backup_scp.node.copy_keys import CopyKeys
 from backup_scp.node.copy_setup import Prepared
@@ -76,6 +78,9 @@ RESULTS = {
     **dict.fromkeys(
         [f"users {name}" for name in ("add", "role", "reset", "disable", "enable", "remove")], Result(ChangedUser)
     ),
+    "tls init": Result(InitResult, "With --write it does not ask."),
+    "tls renew": Result(Certified),
+    "tls client": Result(ForClient),
     "users log": Result(list[AuditEvent], "The newest first."),
     "patients links": Result(list[PatientLink], "The newest first; with Patient IDs."),
     **dict.fromkeys(["patients link", "patients unlink"], Result(ChangedLink)),

@@ -25,8 +25,6 @@ from backup_scp.node.settings import (
     RemoteSettings,
     Sections,
     Settings,
-    file_in_home,
-    find_file,
     load_text,
 )
 from backup_scp.node.settings.document import changed
@@ -149,12 +147,7 @@ class SettingsEditor:
     # -- reading -------------------------------------------------------------------------------------------------------
 
     def _path(self) -> Path | None:
-        """Return the settings file, or where one would be made; None when the environment wants none."""
-        if self._running.file is not None:
-            return self._running.file
-        if CONFIG in self._environment:
-            return Path(named).absolute() if (named := self._environment[CONFIG]) else None
-        return find_file(None, self._environment) or file_in_home(self._environment)
+        return on_disk.path_of(self._running, self._environment)
 
     def _required_path(self) -> Path:
         path = self._path()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +13,8 @@ from backup_scp.errors import InvalidSettings
 from backup_scp.machine import clock, whole_file
 from backup_scp.machine.ownership import our_uid, owner_of, user_name
 from backup_scp.node.health.surroundings import why_closed
+from backup_scp.node.settings import Settings, file_in_home, find_file
+from backup_scp.node.settings.known import CONFIG
 
 _HEADING = "# Settings of backup-scp; conf/backup-scp.toml explains each of them.\n"
 _LATEST = 5
@@ -35,6 +38,15 @@ class SettingsOnDisk(NamedTuple):
             return _HEADING if self.content is None else self.content.decode("utf-8")
         except UnicodeDecodeError:
             raise InvalidSettings(f"The settings file {self.path} is not UTF-8 text: save it as UTF-8") from None
+
+
+def path_of(running: Settings, environment: Mapping[str, str]) -> Path | None:
+    """Return the settings file, or where one would be made; None when the environment wants none."""
+    if running.file is not None:
+        return running.file
+    if CONFIG in environment:
+        return Path(named).absolute() if (named := environment[CONFIG]) else None
+    return find_file(None, environment) or file_in_home(environment)
 
 
 def read(path: Path) -> SettingsOnDisk:

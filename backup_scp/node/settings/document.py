@@ -1,4 +1,6 @@
-"""Change entries of ``[[remote]]`` and ``[[copy]]`` in the text of a settings file; comments and order stay.
+"""Change entries of ``[[remote]]`` and ``[[copy]]``, and single values, in the text of a settings file.
+
+Comments and order stay.
 
 What was asked for, and nothing else, has changed in the result: this is compared, so that an unusual file is refused
 instead of damaged (docs/adr/0060).
@@ -8,7 +10,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tomlkit
@@ -30,9 +32,29 @@ def changed(text: str, change: SettingsChange) -> str:
     InvalidSettings
         It is no TOML, it has no such entry, or it is written in a way that cannot be changed here.
     """
+    return _as_written(text, lambda plain: _changed(plain, change))
+
+
+def with_values(text: str, news: Mapping[str, Mapping[str, SettingValue]]) -> str:
+    """Return the text with values in some sections, which are added where they are missing.
+
+    Raises
+    ------
+    InvalidSettings
+        It is no TOML, or it is written in a way that cannot be changed here.
+    """
+    return _as_written(text, lambda plain: _with_values(plain, news))
+
+
+def _as_written(text: str, change: Callable[[str], str]) -> str:
+    """Change the text without its byte order mark and with plain ends of lines, and put both back."""
     mark, plain = (_MARK, text[1:]) if text.startswith(_MARK) else ("", text)
     is_dos = "\r\n" in plain and "\n" not in plain.replace("\r\n", "")
-    plain = plain.replace("\r\n", "\n") if is_dos else plain
+    after = change(plain.replace("\r\n", "\n") if is_dos else plain)
+    return mark + (after.replace("\n", "\r\n") if is_dos else after)
+
+
+def _changed(plain: str, change: SettingsChange) -> str:
     before = _parsed(plain)
     entries = before.get(change.kind, [])
     if not isinstance(entries, list):
@@ -47,7 +69,36 @@ def changed(text: str, change: SettingsChange) -> str:
         after = _with_changed(plain, change.kind, number, change.values)
     if _parsed(after) != _expected(before, change):
         raise InvalidSettings(_BY_HAND)
-    return mark + (after.replace("\n", "\r\n") if is_dos else after)
+    return after
+
+
+def _with_values(plain: str, news: Mapping[str, Mapping[str, SettingValue]]) -> str:
+    before, after = _parsed(plain), plain
+    expected = dict(before)
+    for section, values in news.items():
+        there = before.get(section, {})
+        if not isinstance(there, dict):
+            raise InvalidSettings(_BY_HAND)
+        expected[section] = there | _plain(values)
+        add = _with_section if section in before else _with_new_section
+        after = add(after, section, values)
+    if _parsed(after) != expected:
+        raise InvalidSettings(_BY_HAND)
+    return after
+
+
+def _with_new_section(text: str, section: str, values: Mapping[str, SettingValue]) -> str:
+    block = f"[{section}]\n{tomlkit.dumps(_plain(values))}"
+    return f"{text.rstrip()}\n\n{block}" if text.strip() else block
+
+
+def _with_section(text: str, section: str, values: Mapping[str, SettingValue]) -> str:
+    try:
+        document = tomlkit.parse(text)
+        table: Any = document[section]
+    except (TOMLKitError, KeyError):
+        raise InvalidSettings(_BY_HAND) from None
+    return _with_table(document, table, values, rf"\s*\[\s*{section}\s*\]", 0)
 
 
 def _parsed(text: str) -> dict[str, Any]:
@@ -94,7 +145,7 @@ def _with_new(text: str, change: SettingsChange, entries: Sequence[Any]) -> str:
 def _without(text: str, kind: str, number: int, entries: Sequence[Any]) -> str:
     """Take an entry out, with the empty lines below it; comments that stand apart from it stay."""
     lines = text.splitlines(keepends=True)
-    if len(_headers(lines, kind)) != len(entries):
+    if len(_headers(lines, _list_header(kind))) != len(entries):
         raise InvalidSettings(_BY_HAND)
     begin, end = _block(lines, kind, number)
     while end < len(lines) and not lines[end].strip():
@@ -109,8 +160,16 @@ def _without(text: str, kind: str, number: int, entries: Sequence[Any]) -> str:
 def _with_changed(text: str, kind: str, number: int, values: Mapping[str, SettingValue]) -> str:
     """Set values where they stand; new ones come below the last one of the entry."""
     try:
-        document = tomlkit.parse(text)
-        table: Any = document[kind][number]
+        document: Any = tomlkit.parse(text)
+        table = document[kind][number]
+    except (TOMLKitError, KeyError, IndexError, TypeError):
+        raise InvalidSettings(_BY_HAND) from None
+    return _with_table(document, table, values, _list_header(kind), number)
+
+
+def _with_table(document: Any, table: Any, values: Mapping[str, SettingValue], header: str, number: int) -> str:
+    """Set values of a table; ``header`` finds its first line."""
+    try:
         new = {name: value for name, value in _plain(values).items() if name not in table}
         for name, value in _plain(values).items():
             if name in table and table[name] != value:
@@ -120,16 +179,25 @@ def _with_changed(text: str, kind: str, number: int, values: Mapping[str, Settin
         raise InvalidSettings(_BY_HAND) from None
     if not new:
         return "".join(lines)
-    begin, _ = _block(lines, kind, number)
-    at = _last_value(lines, begin) + 1
+    at = _last_value(lines, _header(lines, header, number)) + 1
     if not lines[at - 1].endswith("\n"):
         lines[at - 1] += "\n"
     return "".join([*lines[:at], tomlkit.dumps(new), *lines[at:]])
 
 
-def _headers(lines: Sequence[str], kind: str) -> list[int]:
-    header = re.compile(rf"\s*\[\[\s*{kind}\s*\]\]")
-    return [number for number, line in enumerate(lines) if header.match(line)]
+def _list_header(kind: str) -> str:
+    return rf"\s*\[\[\s*{kind}\s*\]\]"
+
+
+def _headers(lines: Sequence[str], pattern: str) -> list[int]:
+    return [number for number, line in enumerate(lines) if re.match(pattern, line)]
+
+
+def _header(lines: Sequence[str], pattern: str, number: int) -> int:
+    try:
+        return _headers(lines, pattern)[number]
+    except IndexError:
+        raise InvalidSettings(_BY_HAND) from None
 
 
 def _block(lines: Sequence[str], kind: str, number: int) -> tuple[int, int]:
@@ -137,10 +205,7 @@ def _block(lines: Sequence[str], kind: str, number: int) -> tuple[int, int]:
 
     Unless they stand right above the next section: then they belong to that.
     """
-    try:
-        begin = _headers(lines, kind)[number]
-    except IndexError:
-        raise InvalidSettings(_BY_HAND) from None
+    begin = _header(lines, _list_header(kind), number)
     end = _last_value(lines, begin) + 1
     below = end
     while below < len(lines) and lines[below].lstrip().startswith("#"):
