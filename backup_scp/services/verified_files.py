@@ -126,6 +126,10 @@ class VerifiedFiles:
         self._noted.keep((held.location, held.sha256), _Noted(file, blocks))
         return VerifiedFile(self, held, file, blocks, room)
 
+    def announce(self, held: StoredVersion) -> None:
+        """Start reading a version that will be opened soon (readahead)."""
+        self._archive.announce(held.location)
+
     def mend(self, held: StoredVersion) -> None:
         """Read a file again from the disk itself; when it is damaged, bring it back from a copy.
 

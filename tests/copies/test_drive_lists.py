@@ -11,10 +11,9 @@ import pydicom
 import pytest
 
 from backup_scp.copies.drive import drive_lists
-from backup_scp.copies.drive.dicomdir import dicomdir
-from backup_scp.copies.drive.directory_keys import record_type
-from backup_scp.copies.drive.drive_catalog import Entry, Image, Patient, Series, Study, decode, encode
+from backup_scp.copies.drive.drive_catalog import decode, encode
 from backup_scp.copies.drive.drive_names import file_names, folder_of, patient_folder
+from backup_scp.dicom.file_set import Entry, Image, Patient, Series, Study, dicomdir, record_type
 from backup_scp.dicom.sop_instance import SOPInstance
 from backup_scp.machine.root_folder import RootFolder
 from tests.copies.contract import Snapshots, put, small_archive

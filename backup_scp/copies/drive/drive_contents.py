@@ -8,9 +8,10 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 from backup_scp.copies.contents_file import MOST_BYTES, SaidOfIndex, decode_contents
-from backup_scp.copies.drive.drive_catalog import MANIFEST, Entry, decode
+from backup_scp.copies.drive.drive_catalog import MANIFEST, decode
 from backup_scp.copies.drive.drive_names import NO_DATE
 from backup_scp.copies.drive.drive_writer import NEW_LISTS, OWN, month_of_new_list
+from backup_scp.dicom.file_set import Entry
 from backup_scp.errors import DigestMismatch
 from backup_scp.machine.root_folder import READ, RootFolder
 from backup_scp.ports import InstanceKey, ListedImage, StoredCopy

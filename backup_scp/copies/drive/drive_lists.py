@@ -11,12 +11,12 @@ from datetime import timedelta
 from itertools import chain
 
 from backup_scp.copies.contents_file import encode_contents
-from backup_scp.copies.drive.dicomdir import dicomdir
 from backup_scp.copies.drive.drive_batch import NewFile
-from backup_scp.copies.drive.drive_catalog import DICOMDIR, LIST, MANIFEST, Entry, decode, encode, sort_key
+from backup_scp.copies.drive.drive_catalog import LIST, MANIFEST, decode, encode
 from backup_scp.copies.drive.drive_contents import INDEX, SETTINGS, STATE, read_state
 from backup_scp.copies.drive.drive_readme import README, list_text, readme
 from backup_scp.copies.drive.drive_writer import NEW_LISTS, OWN, TemporaryFolder, month_of_new_list
+from backup_scp.dicom.file_set import DICOMDIR, Entry, dicomdir, sort_key
 from backup_scp.errors import IndexUnavailable
 from backup_scp.machine import clock
 from backup_scp.machine.folders import fsync

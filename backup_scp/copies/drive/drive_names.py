@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from hashlib import sha256
 
+from backup_scp.dicom.file_set import study_date
 from backup_scp.dicom.sop_instance import SOPInstance
 
 MOST_NAMES = 16
@@ -26,17 +27,10 @@ _DIGITS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # no I, L, O, U: nobody takes them
 _LONGEST = 8
 _FAMILY = 6
 _OF_SITE = 2
-_DATE = re.compile(r"((?:19|20)[0-9]{2})[.]?(0[1-9]|1[0-2])[.]?(0[1-9]|[12][0-9]|3[01])")
 _TAKEN = frozenset(
     {"CON", "PRN", "AUX", "NUL", "DICOMDIR"}  # devices of Windows; the file that viewers open
     | {f"{device}{number}" for device in ("COM", "LPT") for number in range(10)}
 )
-
-
-def study_date(text: str) -> tuple[str, str, str] | None:
-    """Return year, month and day of a Study Date (also of ACR-NEMA: 2020.01.31); None when it is no date."""
-    found = _DATE.fullmatch(text)
-    return (found[1], found[2], found[3]) if found else None
 
 
 def month_of(path: str) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from backup_scp.copies.drive.drive_catalog import Entry, Patient, Study
 from backup_scp.copies.drive.drive_names import NO_DATE
+from backup_scp.dicom.file_set import Entry, Patient, Study
 
 README = "README.TXT"
 

@@ -23,8 +23,9 @@ from backup_scp.copies.drive.drive_batch import (
     read_back,
     uncached,
 )
-from backup_scp.copies.drive.drive_catalog import MANIFEST, Entry, Image, encode, entry_of, image_of
+from backup_scp.copies.drive.drive_catalog import MANIFEST, encode, image_of
 from backup_scp.copies.drive.drive_names import file_names, folder_of, month_of
+from backup_scp.dicom.file_set import Entry, Image, entry_of
 from backup_scp.dicom.sop_instance import SOPInstance
 from backup_scp.errors import Damaged, DestinationUnavailable
 from backup_scp.machine.medium import aligned

@@ -10,6 +10,7 @@ from typing import Self
 
 from backup_scp.ports import SEES_ALL, IndexRecords, RemoteAE, SettingsFile, SiteScope
 from backup_scp.services.logins import Logins
+from backup_scp.services.parcels import StudyParcels
 from backup_scp.web.pages.backup_state import BackupState
 from backup_scp.web.stores import Stores
 
@@ -40,6 +41,8 @@ class PageSources:
         The settings file; None where no page shows it.
     is_ending
         Set when the web process ends: answers that have no end of their own end then.
+    parcels
+        Makes what people take along of a study.
     scope
         The clinics whose images the caller may see.
     logins
@@ -57,6 +60,7 @@ class PageSources:
     settings: SettingsFile | None = None
     is_ending: Event = field(default_factory=Event)
     logins: Logins | None = None
+    parcels: StudyParcels = field(default_factory=StudyParcels)
     scope: SiteScope = SEES_ALL
 
     @property

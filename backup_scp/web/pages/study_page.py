@@ -136,6 +136,7 @@ def study_page(request: Request, frame: PageFrame) -> Response:
         uid=uid,
         studies=studies,
         history=history,
+        kinds=frame.sources.parcels.kinds,
         series=sorted(history.series.values(), key=lambda row: row.place),
         copies=list(_copies(frame.sources.copies_of(history.locations), len(history.locations))),
         linked=linked_studies(request, frame.sources, history.patients),

@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import groupby
 
-from backup_scp.copies.drive.directory_keys import KEYS, Key, Value
-from backup_scp.copies.drive.drive_catalog import Entry, patient_key, sort_key
-from backup_scp.copies.drive.drive_names import study_date
+from backup_scp.dicom.file_set.directory_keys import KEYS, Key, Value
+from backup_scp.dicom.file_set.entries import Entry, patient_key, sort_key, study_date
 from backup_scp.dicom.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 _SOP_CLASS_UID = "1.2.840.10008.1.3.10"  # Media Storage Directory Storage

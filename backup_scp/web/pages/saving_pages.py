@@ -1,0 +1,43 @@
+"""Save a study: each kind of file that a person may take along has an address."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from backup_scp.services.parcels import ParcelKind, Seen
+from backup_scp.services.permissions import Right
+from backup_scp.web.pages.page_frame import HEADERS, PageFrame, texts_of
+from backup_scp.web.pages.page_route import PageRoute
+from backup_scp.web.problems import Problem
+from backup_scp.web.streamed import StreamedResponse
+
+_HEADERS = HEADERS | {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+
+def parcel_response(request: Request, frame: PageFrame, kind: ParcelKind, study_instance_uid: str) -> Response:
+    """Send what a person takes along of a study that the frame may show.
+
+    Raises
+    ------
+    Problem
+        404
+    """
+    stores = frame.sources.stores
+    seen = Seen(stores.index, stores.files)
+    parcel = frame.sources.parcels.make(kind, seen, study_instance_uid, texts_of(request))
+    if parcel is None:
+        raise Problem(404, "There is no such study")
+    headers = _HEADERS | {"Content-Disposition": f'attachment; filename="{parcel.name}"'}
+    return StreamedResponse(parcel.parts, parcel.media_type, headers=headers)
+
+
+def _saved(request: Request, frame: PageFrame, *, kind: ParcelKind) -> Response:
+    return parcel_response(request, frame, kind, request.query_params.get("uid", ""))
+
+
+PAGES = tuple(
+    PageRoute(f"/study/{kind.value}", "GET", Right.RETRIEVE, partial(_saved, kind=kind)) for kind in ParcelKind
+)
