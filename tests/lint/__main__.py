@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> int:
 def _subjects(rule: SubjectRule) -> list[str]:
     found, number = [], 0
     try:
-        for commit, subject in subjects(ROOT, rule.after, rule.mistaken):
+        for commit, subject in subjects(ROOT, rule.after):
             number += 1
             found += [f'commit {commit} "{subject}": {problem}' for problem in problems(subject, rule)]
     except UncheckedError as error:

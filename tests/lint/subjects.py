@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,8 +21,6 @@ class SubjectRule:
     ----------
     after
         Hash of the last commit that is not checked.
-    mistaken
-        Hashes of later ones that are not checked either, because a commit of main is not rewritten.
     longest
         Characters.
     areas
@@ -32,7 +30,6 @@ class SubjectRule:
     """
 
     after: str
-    mistaken: list[str]
     longest: int
     areas: list[str]
     imperatives: list[str]
@@ -62,8 +59,8 @@ def _is_other_form(verb: str, rule: SubjectRule) -> bool:
     return verb in no_verb or (verb.endswith(("ed", "ing", "s")) and verb not in rule.imperatives)
 
 
-def subjects(root: Path, after: str, mistaken: Container[str] = ()) -> Iterator[tuple[str, str]]:
-    """Yield hash and subject of each commit after ``after``, without merges and ``mistaken`` ones.
+def subjects(root: Path, after: str) -> Iterator[tuple[str, str]]:
+    """Yield hash and subject of each commit after ``after``, without merges.
 
     Raises
     ------
@@ -81,10 +78,9 @@ def subjects(root: Path, after: str, mistaken: Container[str] = ()) -> Iterator[
     except subprocess.CalledProcessError:
         reason = f"this clone does not contain {after[:12]}, after which commits are checked (a shallow clone?)"
         raise UncheckedError(reason) from None
-    for line in _git(root, "log", "--no-merges", "--format=%H %h %s", f"{after}..HEAD").splitlines():
-        full, commit, subject = line.split(" ", 2)
-        if full not in mistaken:
-            yield commit, subject
+    for line in _git(root, "log", "--no-merges", "--format=%h %s", f"{after}..HEAD").splitlines():
+        commit, _, subject = line.partition(" ")
+        yield commit, subject
 
 
 def _git(root: Path, *arguments: str) -> str:
