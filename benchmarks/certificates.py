@@ -24,14 +24,14 @@ class Certificates:
         return context
 
 
-def issue(folder: Path) -> Certificates:
-    """Make a CA and one certificate of it (needs trustme)."""
+def issue(folder: Path, *names: str) -> Certificates:
+    """Make a CA and one certificate of it, for some names and addresses (needs trustme)."""
     import trustme
 
     folder.mkdir(parents=True)
     made = Certificates(folder / "certificate.pem", folder / "key.pem", folder / "ca.pem")
     authority = trustme.CA()
-    leaf = authority.issue_cert("measured.clinic.example")
+    leaf = authority.issue_cert(*(names or ["measured.clinic.example"]))
     leaf.private_key_pem.write_to_path(made.key)
     for number, pem in enumerate(leaf.cert_chain_pems):
         pem.write_to_path(made.certificate, append=number > 0)

@@ -1,13 +1,10 @@
-"""DICOMweb behind nginx, with the settings of docs/web.md: TLS, a name and a folder of its own."""
+"""DICOMweb and the page behind nginx, with the settings of conf/: TLS, a name and a folder of its own."""
 
 from __future__ import annotations
 
-import os
-import re
 import shutil
 import ssl
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx2
 import pytest
@@ -16,51 +13,24 @@ from playwright.sync_api import Page, expect, sync_playwright
 from backup_scp.machine import clock
 from backup_scp.web.viewer.viewer_files import BUILT
 from benchmarks.certificates import Certificates, issue
-from tests.processes import LOOPBACK, Process, connects, free_port, peer_missing
+from tests.processes import LOOPBACK, free_port, peer_missing
 from tests.samples import ct_series, data_set_of, dx, encode, uid
 from tests.system.contents import damage, private_information, stored_file, visible
 from tests.system.node import Node
+from tests.system.proxies import Proxy
 from tests.system.viewer import SCREENSHOTS
 from tests.system.web import web_address, web_node
 from tests.web.stow.bodies import CONTENT_TYPE, body
 
 TOKEN = "0123456789abcdef0123456789abcdef"
-DOCUMENT = Path(__file__).parents[2] / "docs" / "web.md"
 SIMPLEST = "server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://127.0.0.1:8042/; }} }}"
 
 
-def documented(certificates: Certificates, port: int) -> str:
-    """Return the settings that docs/web.md has for nginx, with this test's port and certificate."""
-    (settings,) = re.findall(r"```nginx\n(.+?)```", DOCUMENT.read_text("utf-8"), re.DOTALL)
-    replaced = settings.replace("listen 443 ssl", f"listen {LOOPBACK}:{port} ssl")
-    replaced = replaced.replace("/etc/ssl/pacs.example.pem", str(certificates.certificate))
-    return replaced.replace("/etc/ssl/pacs.example.key", str(certificates.key))
-
-
 @pytest.fixture
-def start_nginx(tmp_path, processes):
-    program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
-    if program is None:
-        peer_missing("nginx")
-
-    def start(server: str, port: int, node: Node) -> None:
-        folder = tmp_path / "nginx"
-        folder.mkdir()
-        inner = web_address(node).removesuffix("/dicom-web")
-        server = server.replace("http://127.0.0.1:8042", inner)
-        temporary = " ".join(
-            f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-        )
-        file = folder / "nginx.conf"
-        file.write_text(
-            f"{'user root;' if os.geteuid() == 0 else ''} daemon off; pid {folder}/pid; error_log stderr; "
-            f"events {{}} http {{ access_log off; {temporary} {server} }}"
-        )
-        process = Process([str(program), "-e", "stderr", "-p", str(folder), "-c", str(file)], tmp_path / "nginx.log")
-        processes.add(process)
-        process.launch(lambda: connects(port))
-
-    return start
+def proxy(tmp_path, port, certificates, processes) -> Proxy:
+    folder = tmp_path / "proxy"
+    folder.mkdir()
+    return Proxy(folder, port, certificates, processes)
 
 
 @pytest.fixture
@@ -84,8 +54,8 @@ def node(make_node, port) -> Node:
 
 
 @pytest.fixture
-def caller(node, port, certificates, start_nginx) -> Iterator[httpx2.Client]:
-    start_nginx(documented(certificates, port), port, node)
+def caller(node, port, certificates, proxy) -> Iterator[httpx2.Client]:
+    proxy.serve_nginx(node, below="/backup/")
     context = ssl.create_default_context(cafile=str(certificates.ca))
     context.check_hostname = False
     headers = {"authorization": f"Bearer {TOKEN}"}
@@ -119,12 +89,12 @@ def test_the_addresses_in_answers_lead_through_the_proxy(caller, node, port):
 
 
 @pytest.fixture
-def page(node, port, certificates, start_nginx) -> Iterator[Page]:
+def page(node, port, proxy) -> Iterator[Page]:
     """Yield a page of a browser that has the token, in the folder of the proxy; no request may leave that folder."""
     chromium = shutil.which("chromium")
     if chromium is None:
         peer_missing("chromium")
-    start_nginx(documented(certificates, port), port, node)
+    proxy.serve_nginx(node, below="/backup/")
     asked: list[str] = []
     failed: list[str] = []
     with sync_playwright() as playwright:
@@ -186,9 +156,9 @@ def test_an_answer_that_breaks_off_arrives_broken(caller, node):
         caller.get(f"studies/{uid('1')}", headers=accept)
 
 
-def test_a_proxy_without_settings_opens_nothing(make_node, port, start_nginx):
+def test_a_proxy_without_settings_opens_nothing(make_node, port, proxy):
     node = web_node(make_node)
     node.start()
-    start_nginx(SIMPLEST.format(port=port), port, node)
+    proxy.serve_nginx(node, SIMPLEST.format(port=port))
     assert httpx2.get(f"{web_address(node)}/studies", timeout=60).status_code == 204
     assert httpx2.get(f"http://{LOOPBACK}:{port}/dicom-web/studies", timeout=60).status_code == 401
