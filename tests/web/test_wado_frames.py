@@ -18,7 +18,7 @@ from pydicom.uid import (
 
 from backup_scp.dicom.transcode.stored_frames import frame_layout
 from backup_scp.ports import InstanceKey
-from backup_scp.web.dicomweb.wado import retrieve_frames
+from backup_scp.services import frame_layouts
 from tests.samples import (
     Sample,
     dx,
@@ -228,7 +228,7 @@ def test_where_the_frames_are_is_remembered_of_each_slice_that_viewers_scroll_th
         searched.append(arguments)
         return frame_layout(*arguments)
 
-    monkeypatch.setattr(retrieve_frames, "frame_layout", counted)
+    monkeypatch.setattr(frame_layouts, "frame_layout", counted)
     for _ in range(2):
         for one in slices:
             assert get(web, f"{path_of(one)}/frames/1", AS_STORED).status_code == 200

@@ -13,11 +13,11 @@ from starlette.responses import Response
 from backup_scp.dicom.transcode.element_walk import EXPLICIT, IMPLICIT, PIXEL_DATA, Kind, Walk
 from backup_scp.errors import InstanceRefused
 from backup_scp.services.permissions import Right
+from backup_scp.services.plain_data_set import PlainDataSet, plain
 from backup_scp.web import media_types
 from backup_scp.web.byte_ranges import not_modified, ranged
 from backup_scp.web.dicomweb.wado import resources
 from backup_scp.web.dicomweb.wado.encodings import DEFAULT
-from backup_scp.web.dicomweb.wado.plain_data_set import PlainDataSet, plain
 from backup_scp.web.dicomweb.wado.retrieve_frames import frames_response
 from backup_scp.web.media_types import MULTIPART, OCTET_STREAM, Offer
 from backup_scp.web.multipart_writer import MultipartWriter

@@ -12,11 +12,11 @@ from starlette.responses import Response
 from backup_scp.dicom.transcode.stored_frames import video_fragments
 from backup_scp.errors import InstanceRefused
 from backup_scp.ports import StoredVersion
+from backup_scp.services.plain_data_set import plain
 from backup_scp.web import media_types
 from backup_scp.web.byte_ranges import not_modified, ranged
 from backup_scp.web.dicomweb.wado import resources
 from backup_scp.web.dicomweb.wado.bulkdata import find_value
-from backup_scp.web.dicomweb.wado.plain_data_set import plain
 from backup_scp.web.dicomweb.wado.retrieve_frames import media_type_of
 from backup_scp.web.media_types import Offer
 from backup_scp.web.problems import Problem

@@ -20,12 +20,12 @@ from backup_scp.dicom.native_model import document
 from backup_scp.errors import Damaged, InstanceRefused
 from backup_scp.ports import StoredVersion
 from backup_scp.services.permissions import Right
+from backup_scp.services.plain_data_set import plain
 from backup_scp.web import media_types
 from backup_scp.web.byte_ranges import not_modified
 from backup_scp.web.dicomweb.wado import resources
 from backup_scp.web.dicomweb.wado.indexed_attributes import indexed_attributes
 from backup_scp.web.dicomweb.wado.kept_metadata import InstanceText, json_array, missing
-from backup_scp.web.dicomweb.wado.plain_data_set import plain
 from backup_scp.web.media_types import DICOM_JSON, DICOM_XML, JSON, MULTIPART, Offer
 from backup_scp.web.multipart_writer import MultipartWriter
 from backup_scp.web.problems import Problem

@@ -12,11 +12,11 @@ from starlette.responses import Response
 from backup_scp.dicom.rendering.softcopy_state import SOP_CLASS, SoftcopyState
 from backup_scp.errors import InstanceRefused
 from backup_scp.ports import StoredVersion
+from backup_scp.services.plain_data_set import plain
 from backup_scp.web import media_types
 from backup_scp.web.byte_ranges import not_modified
 from backup_scp.web.dicomweb.wado import resources
 from backup_scp.web.dicomweb.wado.pictures import GIF, JPEG, PNG, picture
-from backup_scp.web.dicomweb.wado.plain_data_set import plain
 from backup_scp.web.dicomweb.wado.rendering_request import RenderingRequest
 from backup_scp.web.media_types import MULTIPART, Offer
 from backup_scp.web.multipart_writer import MultipartWriter

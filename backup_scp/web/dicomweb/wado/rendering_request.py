@@ -10,6 +10,7 @@ from typing import Any
 from starlette.datastructures import QueryParams
 
 from backup_scp.dicom.rendering import Window
+from backup_scp.services.renderable_frames import fitted
 from backup_scp.web.problems import Problem
 
 PARAMETERS = ("window", "viewport", "quality", "accept")
@@ -87,9 +88,7 @@ class RenderingRequest:
             width, height = max(1, right - left), max(1, bottom - top)
             order["region"] = (min(left, columns - 1), min(top, rows - 1), width, height)
         if self.viewport:
-            scale = min(self.viewport[0] / width, self.viewport[1] / height)
-            size = max(1, round(width * scale)), max(1, round(height * scale))
-            order |= {"viewport": size, "size": size}
+            order |= fitted(self.viewport, width, height)
         return order
 
     def order_of_area(self, order: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -109,9 +108,7 @@ class RenderingRequest:
         if not self.viewport:
             return found
         if not order["is_magnified"]:
-            scale = min(self.viewport[0] / width, self.viewport[1] / height)
-            size = max(1, round(width * scale)), max(1, round(height * scale))
-            return found | {"viewport": size, "size": size}
+            return found | fitted(self.viewport, width, height)
         return found | {"cut": self.viewport}
 
 

@@ -10,15 +10,15 @@ from pydicom.uid import ImplicitVRLittleEndian
 from starlette.requests import Request
 from starlette.responses import Response
 
-from backup_scp.dicom.transcode.stored_frames import FrameLayout, decoded_frame, frame_layout
+from backup_scp.dicom.transcode.stored_frames import FrameLayout, decoded_frame
 from backup_scp.errors import InstanceRefused
-from backup_scp.machine.recent import Recent
+from backup_scp.services.frame_layouts import layout_of
 from backup_scp.services.permissions import Right
+from backup_scp.services.plain_data_set import PlainDataSet, plain
 from backup_scp.web import media_types
 from backup_scp.web.byte_ranges import not_modified
 from backup_scp.web.dicomweb.wado import resources
 from backup_scp.web.dicomweb.wado.encodings import AS_STORED, DEFAULT, WantedEncoding
-from backup_scp.web.dicomweb.wado.plain_data_set import PlainDataSet, plain
 from backup_scp.web.media_types import MULTIPART, OCTET_STREAM, MediaType, Offer
 from backup_scp.web.multipart_writer import MultipartWriter
 from backup_scp.web.problems import Problem
@@ -41,17 +41,11 @@ MEDIA_TYPES: dict[str, str] = {
 
 _COMPRESSED = "1.2.840.10008.1.2.4."
 _RLE = "1.2.840.10008.1.2.5"
-_LAYOUTS_BYTES = 8 << 20  # of all that are remembered: of the slices that several viewers scroll through
-_LAYOUT_BYTES, _FRAGMENT_BYTES = 2000, 250
 _MOST_LISTED = 10_000
 OFFERS = (
     Offer(MULTIPART, OCTET_STREAM),
     *(Offer(MULTIPART, name) for name in dict.fromkeys((*MEDIA_TYPES.values(), "image/dicom-rle"))),
     Offer(OCTET_STREAM),
-)
-
-_layouts: Recent[FrameLayout] = Recent(
-    _LAYOUTS_BYTES, lambda layout: _LAYOUT_BYTES + _FRAGMENT_BYTES * sum(map(len, layout.fragments))
 )
 
 
@@ -62,19 +56,6 @@ def media_type_of(transfer_syntax_uid: str) -> str:
     if not transfer_syntax_uid.startswith(_COMPRESSED):
         return OCTET_STREAM
     return MEDIA_TYPES.get(transfer_syntax_uid.removeprefix(_COMPRESSED), OCTET_STREAM)
-
-
-def layout_of(data_set: PlainDataSet, sha256: str) -> FrameLayout:
-    """Find the frames of a Data Set; the layouts of the last ones are remembered, they depend on its bytes alone.
-
-    Raises
-    ------
-    InstanceRefused
-    """
-    if (layout := _layouts.get(sha256)) is None:
-        layout = frame_layout(data_set.stream, data_set.read_at, data_set.size_bytes, data_set.transfer_syntax_uid)
-        _layouts.keep(sha256, layout)
-    return layout
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, Exp
 
 from backup_scp.dicom import transcode
 from backup_scp.services.verified_files import PART_BYTES, VerifiedFile
-from backup_scp.web.streamed import Part
+
+Part = bytes | memoryview
 
 _TO_CONVERT = frozenset((str(DeflatedExplicitVRLittleEndian), str(ExplicitVRBigEndian)))
 
