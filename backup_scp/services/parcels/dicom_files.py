@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
 from hashlib import sha256
 from itertools import chain
 
@@ -20,9 +19,9 @@ from backup_scp.machine.digests import Digest
 from backup_scp.machine.zip_stream import ZipStream
 from backup_scp.ports import StoredVersion
 from backup_scp.services.parcels.parcel import Seen, Words
+from backup_scp.services.parcels.readme_file import readme_file
 from backup_scp.services.verified_files import VerifiedFile
 
-README = "README.TXT"
 DIGESTS = "SHA256.TXT"
 
 
@@ -36,7 +35,7 @@ def dicom_files(seen: Seen, held: Sequence[StoredVersion], words: Words) -> Iter
     """
     made_at, entries = max(one.received_at for one in held), list[Entry]()
     with ZipStream() as archive:
-        yield from _text(archive, README, made_at, words("parcel.readme"))
+        yield from readme_file(archive, made_at, words("parcel.readme"))
         for number, (name, one) in enumerate(_named(held)):
             with seen.files.open(one) as file:
                 if number + 1 < len(held):
@@ -48,7 +47,8 @@ def dicom_files(seen: Seen, held: Sequence[StoredVersion], words: Words) -> Iter
             entries.append(entry._replace(sha256=digest.hexdigest()))
         directory = dicomdir(_as_one_clinic(entries), "", _file_set_id(held[0].study_instance_uid))
         yield from archive.add(DICOMDIR, made_at, len(directory), [directory])
-        yield from _text(archive, DIGESTS, made_at, "".join(_digests(words, entries, directory)), "\n")
+        digests = "".join(_digests(words, entries, directory)).encode()
+        yield from archive.add(DIGESTS, made_at, len(digests), [digests])
         yield from archive.end()
 
 
@@ -98,8 +98,3 @@ def _digests(words: Words, entries: Iterable[Entry], directory: bytes) -> Iterat
     for entry in entries:
         yield f"# Data Set: {entry.image.version}\n{entry.sha256}  {entry.path}\n"
     yield f"{sha256(directory).hexdigest()}  {DICOMDIR}\n"
-
-
-def _text(archive: ZipStream, name: str, at: datetime, text: str, line_end: str = "\r\n") -> Iterator[bytes]:
-    content = text.replace("\n", line_end).encode()
-    return archive.add(name, at, len(content), [content])

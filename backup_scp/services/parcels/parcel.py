@@ -15,6 +15,7 @@ class ParcelKind(StrEnum):
     """A way to take a study along."""
 
     DICOM = "dicom"
+    PICTURES = "pictures"
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class Parcel:
         Of its content.
     parts
         Its content, made while it is sent.  When an image is damaged, ``Damaged`` is raised in the middle: the end must
-        never follow then, nor anything that makes the file look whole.
+        never follow then, nor anything that makes the file look whole.  A study without pictures raises
+        ``InstanceRefused`` at the first part.
     """
 
     name: str

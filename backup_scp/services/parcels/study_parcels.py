@@ -6,13 +6,16 @@ from collections.abc import Callable, Iterator, Sequence
 
 from backup_scp.dicom.attributes import BY_KEYWORD, Level
 from backup_scp.dicom.query.conditions import Condition, Query, SingleValue
+from backup_scp.dicom.rendering import can_render
 from backup_scp.ports import StoredVersion
 from backup_scp.services.parcels.dicom_files import dicom_files
 from backup_scp.services.parcels.parcel import Parcel, ParcelKind, Seen, Words
+from backup_scp.services.parcels.picture_files import picture_files
 
 _ZIP = "application/zip"
 _CONTENT: dict[ParcelKind, tuple[str, str, Callable[[Seen, Sequence[StoredVersion], Words], Iterator[bytes]]]] = {
     ParcelKind.DICOM: ("study.zip", _ZIP, dicom_files),
+    ParcelKind.PICTURES: ("pictures.zip", _ZIP, picture_files),
 }
 
 
@@ -21,8 +24,8 @@ class StudyParcels:
 
     @property
     def kinds(self) -> tuple[ParcelKind, ...]:
-        """Return what can be had here."""
-        return tuple(ParcelKind)
+        """Return what can be had here: without the extra ``images`` there are no pictures."""
+        return tuple(ParcelKind) if can_render() else (ParcelKind.DICOM,)
 
     def make(self, kind: ParcelKind, seen: Seen, study_instance_uid: str, words: Words) -> Parcel | None:
         """Return what a person takes along; None when this person sees no such study.

@@ -7,6 +7,7 @@ from functools import partial
 from starlette.requests import Request
 from starlette.responses import Response
 
+from backup_scp.errors import InstanceRefused
 from backup_scp.services.parcels import ParcelKind, Seen
 from backup_scp.services.permissions import Right
 from backup_scp.web.pages.page_frame import HEADERS, PageFrame, texts_of
@@ -23,7 +24,7 @@ def parcel_response(request: Request, frame: PageFrame, kind: ParcelKind, study_
     Raises
     ------
     Problem
-        404
+        404: there is no such study, or it has nothing of this kind.
     """
     stores = frame.sources.stores
     seen = Seen(stores.index, stores.files)
@@ -31,7 +32,10 @@ def parcel_response(request: Request, frame: PageFrame, kind: ParcelKind, study_
     if parcel is None:
         raise Problem(404, "There is no such study")
     headers = _HEADERS | {"Content-Disposition": f'attachment; filename="{parcel.name}"'}
-    return StreamedResponse(parcel.parts, parcel.media_type, headers=headers)
+    try:
+        return StreamedResponse(parcel.parts, parcel.media_type, headers=headers)
+    except InstanceRefused as error:
+        raise Problem(404, str(error)) from error
 
 
 def _saved(request: Request, frame: PageFrame, *, kind: ParcelKind) -> Response:
