@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 
-HEAD = "0006"
+HEAD = "0003"
 """The newest migration in ``migrations/accounts``; a test holds it equal to the folder."""
 
 VERSION_TABLE = "accounts_version"
@@ -123,3 +123,19 @@ patient_link = sa.Table(  # patient data: as private as the index
 )
 sa.Index(None, patient_link.c.one_patient_id)
 sa.Index(None, patient_link.c.other_patient_id)
+
+passkey = sa.Table(
+    "passkey",
+    METADATA,
+    sa.Column("id", Id, primary_key=True),
+    _account_id(),
+    sa.Column("credential_id", sa.Text, nullable=False, unique=True),
+    sa.Column("public_key", sa.Text, nullable=False),
+    sa.Column("rp_id", sa.Text, nullable=False),
+    sa.Column("handle", sa.Text, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("added_at", StoredMoment, nullable=False),
+    sa.Column("used_at", StoredMoment, nullable=True),
+    sa.Column("sign_count", sa.BigInteger, nullable=False),
+)
+sa.Index(None, passkey.c.account_id)

@@ -8,12 +8,12 @@ import sqlalchemy as sa
 
 from backup_scp.accounts.accounts_tables import account, one_time_link, session
 from backup_scp.accounts.connection import AccountsDatabase
-from backup_scp.accounts.user_records import user_of
+from backup_scp.accounts.user_records import USER, user_of
 from backup_scp.ports import LinkKind, OneTimeLink, Session, User
 
 _OF_SESSION = tuple(column for column in session.c if column is not session.c.account_id)
 _FOUND = (
-    sa.select(account, *_OF_SESSION)
+    sa.select(*USER, *_OF_SESSION)
     .join_from(session, account)
     .where(session.c.digest == sa.bindparam("wanted"), account.c.is_disabled == 0)
 )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 from backup_scp.accounts.audit_records import SQLAuditRecords
 from backup_scp.accounts.connection import AccountsDatabase, sqlite_engine
 from backup_scp.accounts.failure_records import SQLFailureRecords
+from backup_scp.accounts.passkey_records import SQLPasskeyRecords
 from backup_scp.accounts.patient_link_records import SQLPatientLinkRecords
 from backup_scp.accounts.session_records import SQLSessionRecords
 from backup_scp.accounts.user_records import SQLUserRecords
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
 
-class SQLAccounts(SQLUserRecords, SQLSessionRecords, SQLAuditRecords, SQLFailureRecords, SQLPatientLinkRecords):
+class SQLAccounts(
+    SQLUserRecords, SQLSessionRecords, SQLAuditRecords, SQLFailureRecords, SQLPasskeyRecords, SQLPatientLinkRecords
+):
     """Implements ``ports.Accounts``.
 
     Parameters

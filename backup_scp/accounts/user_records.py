@@ -10,10 +10,14 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from backup_scp.accounts.accounts_tables import account, one_time_link, recovery_code, session
+from backup_scp.accounts.accounts_tables import account, one_time_link, passkey, recovery_code, session
 from backup_scp.accounts.connection import AccountsDatabase
 from backup_scp.errors import InvalidSelection
 from backup_scp.ports import Role, User, UserCredentials
+
+_HAS_PASSKEYS = sa.exists().where(passkey.c.account_id == account.c.id)
+USER = (account, _HAS_PASSKEYS.label("has_passkeys"))
+"""What to select for ``user_of``."""
 
 
 class SQLUserRecords:
@@ -43,7 +47,7 @@ class SQLUserRecords:
 
     def users(self) -> list[User]:
         with self._database.reading() as connection:
-            rows = connection.execute(sa.select(account).order_by(account.c.name_key)).mappings().all()
+            rows = connection.execute(sa.select(*USER).order_by(account.c.name_key)).mappings().all()
         return [user_of(row) for row in rows]
 
     def has_users(self) -> bool:
@@ -61,7 +65,7 @@ class SQLUserRecords:
 
     def _credentials(self, condition: sa.ColumnElement[bool]) -> UserCredentials | None:
         with self._database.reading() as connection:
-            row = connection.execute(sa.select(account).where(condition)).mappings().one_or_none()
+            row = connection.execute(sa.select(*USER).where(condition)).mappings().one_or_none()
         return UserCredentials(user_of(row), row["password_hash"], row["code_secret"]) if row else None
 
     def set_password(self, user_id: int, password_hash: str, *, ends_sessions: bool = True) -> None:
@@ -83,16 +87,19 @@ class SQLUserRecords:
     def remove_user(self, user_id: int) -> None:
         with self._database.writing() as connection:
             _end(connection, user_id)
-            connection.execute(sa.delete(recovery_code).where(recovery_code.c.account_id == user_id))
+            for table in (recovery_code, passkey):
+                connection.execute(sa.delete(table).where(table.c.account_id == user_id))
             connection.execute(sa.delete(account).where(account.c.id == user_id))
 
-    def set_codes(self, user_id: int, secret: str, recovery_digests: Sequence[str], step: int = 0) -> None:
+    def set_codes(self, user_id: int, secret: str, recovery_digests: Sequence[str] | None, step: int = 0) -> None:
         with self._database.writing() as connection:
             _change(connection, user_id, code_secret=secret, code_step=step)
-            connection.execute(sa.delete(recovery_code).where(recovery_code.c.account_id == user_id))
-            if recovery_digests:
-                rows = [{"account_id": user_id, "digest": digest} for digest in recovery_digests]
-                connection.execute(sa.insert(recovery_code), rows)
+            if recovery_digests is not None:
+                _replace_recovery_codes(connection, user_id, recovery_digests)
+
+    def set_recovery_codes(self, user_id: int, recovery_digests: Sequence[str]) -> None:
+        with self._database.writing() as connection:
+            _replace_recovery_codes(connection, user_id, recovery_digests)
 
     def use_step(self, user_id: int, step: int) -> bool:
         later = sa.update(account).where(account.c.id == user_id, account.c.code_step < step).values(code_step=step)
@@ -125,6 +132,7 @@ def user_of(row: sa.RowMapping) -> User:
         is_disabled=bool(row["is_disabled"]),
         has_password=bool(row["password_hash"]),
         has_codes=bool(row["code_secret"]),
+        has_passkeys=bool(row["has_passkeys"]),
     )
 
 
@@ -143,6 +151,12 @@ def _read(text: str) -> dict[str, Role]:
 
 def _change(connection: sa.Connection, user_id: int, **values: object) -> None:
     connection.execute(sa.update(account).where(account.c.id == user_id).values(**values))
+
+
+def _replace_recovery_codes(connection: sa.Connection, user_id: int, digests: Sequence[str]) -> None:
+    connection.execute(sa.delete(recovery_code).where(recovery_code.c.account_id == user_id))
+    if digests:
+        connection.execute(sa.insert(recovery_code), [{"account_id": user_id, "digest": digest} for digest in digests])
 
 
 def _end(connection: sa.Connection, user_id: int) -> None:

@@ -52,7 +52,9 @@ class ListedUser:
     state
         ``active``, ``disabled``, or ``no password yet``.
     has_codes
-        Whether each login needs a code of an app.
+        Whether each login with the password needs a code of an app.
+    has_passkeys
+        Whether it has passkeys.
     added_at
         When it was added.
     """
@@ -61,6 +63,7 @@ class ListedUser:
     roles: dict[str, str]
     state: str
     has_codes: bool
+    has_passkeys: bool
     added_at: datetime
 
 
@@ -130,7 +133,7 @@ def list_users(context: typer.Context, json: JSONOption = False, config: ConfigO
                 user.name,
                 _in_words(user.roles),
                 user.state,
-                "with a code" if user.has_codes else "",
+                _second_factor(user),
                 moment(user.added_at),
             )
             for user in found
@@ -194,7 +197,7 @@ def reset(
     json: JSONOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """Take a user's password and codes away, end all sessions, and print a link for a new password."""
+    """Take a user's password, codes and passkeys away, end all sessions, and print a link for a new password."""
     settings = settings_of(context, config)
     from backup_scp.node.accounts_setup import link_address
 
@@ -269,7 +272,12 @@ def _asked(name: str) -> str:
 def _listed(user: User) -> ListedUser:
     state = "disabled" if user.is_disabled else "active" if user.has_password else "no password yet"
     roles = {site: str(role) for site, role in user.roles.items()}
-    return ListedUser(user.name, roles, state, user.has_codes, user.added_at)
+    return ListedUser(user.name, roles, state, user.has_codes, user.has_passkeys, user.added_at)
+
+
+def _second_factor(user: ListedUser) -> str:
+    kinds = [word for word, has in (("code", user.has_codes), ("passkey", user.has_passkeys)) if has]
+    return f"with a {' or a '.join(kinds)}" if kinds else ""
 
 
 def _in_words(roles: dict[str, str]) -> str:

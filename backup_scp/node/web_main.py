@@ -119,7 +119,11 @@ def _serve(start: Start, messages: _ToTheNode) -> None:
             receipts_folder(settings),
             lambda: messages.tell(Told("restore")),
             SettingsEditor(settings),
-            logins=Logins(accounts, SessionTimes(*session_times(settings))),
+            logins=Logins(
+                accounts,
+                SessionTimes(*session_times(settings)),
+                needs_second_factor=settings.web.second_factor == "required",
+            ),
         )
         ahead = AnswersAhead(stores)
         ahead.start()

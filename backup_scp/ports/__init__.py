@@ -80,6 +80,7 @@ from backup_scp.ports.holdings import (
     Task,
 )
 from backup_scp.ports.index import Index, IndexReader, IndexRecords, IndexWriter, SeenBy, StudyReader
+from backup_scp.ports.passkeys import Passkey, PasskeyRecords
 from backup_scp.ports.patient_links import ClinicPatient, PatientLink
 from backup_scp.ports.pulling import (
     Answers,
@@ -188,6 +189,8 @@ __all__ = [
     "NoticingPlace",
     "OneTimeLink",
     "OwedReports",
+    "Passkey",
+    "PasskeyRecords",
     "PatientLink",
     "PlaceAnswer",
     "Progress",

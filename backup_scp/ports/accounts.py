@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from backup_scp.ports.failures import FailureRecords
+from backup_scp.ports.passkeys import PasskeyRecords
 from backup_scp.ports.patient_links import PatientLinkRecords
 from backup_scp.ports.sites import EVERY_SITE
 
@@ -41,7 +42,9 @@ class User:
     has_password
         Whether it has chosen a password.
     has_codes
-        Whether each login needs a code of an app as well (TOTP).
+        Whether each login with the password needs a code of an app as well (TOTP).
+    has_passkeys
+        Whether it has passkeys; then the password alone opens nothing either.
     """
 
     id: int
@@ -51,6 +54,12 @@ class User:
     is_disabled: bool = False
     has_password: bool = False
     has_codes: bool = False
+    has_passkeys: bool = False
+
+    @property
+    def has_second_factor(self) -> bool:
+        """Whether the password alone opens nothing."""
+        return self.has_codes or self.has_passkeys
 
     @property
     def is_administrator(self) -> bool:
@@ -144,6 +153,10 @@ class AuditKind(StrEnum):
     CODES_ON = "codes turned on"
     CODES_OFF = "codes turned off"
     RECOVERY_CODE_USED = "recovery code used"
+    RECOVERY_CODES_MADE = "recovery codes made"
+    PASSKEY_ADDED = "passkey added"
+    PASSKEY_REMOVED = "passkey removed"
+    PASSKEY_COPIED = "passkey refused, it may have been copied"
     USER_ADDED = "user added"
     USER_CHANGED = "user changed"
     USER_RESET = "user reset"
@@ -218,8 +231,14 @@ class UserRecords(Protocol):
     def remove_user(self, user_id: int) -> None:
         """Remove a user, with its sessions and links; the audit keeps its name."""
 
-    def set_codes(self, user_id: int, secret: str, recovery_digests: Sequence[str], step: int = 0) -> None:
-        """Turn codes on with a secret, or off with an empty one; ``step`` is that of the code used meanwhile."""
+    def set_codes(self, user_id: int, secret: str, recovery_digests: Sequence[str] | None, step: int = 0) -> None:
+        """Turn codes on with a secret, or off with an empty one; ``step`` is that of the code used meanwhile.
+
+        The recovery codes are replaced, or kept with None.
+        """
+
+    def set_recovery_codes(self, user_id: int, recovery_digests: Sequence[str]) -> None:
+        """Replace the recovery codes."""
 
     def use_step(self, user_id: int, step: int) -> bool:
         """Note that the code of a step was used; False when this or a later one was used before."""
@@ -281,7 +300,7 @@ class AuditRecords(Protocol):
         """Tell whether this user has logged in from this address since then."""
 
 
-class Accounts(UserRecords, SessionRecords, AuditRecords, FailureRecords, PatientLinkRecords, Protocol):
+class Accounts(UserRecords, SessionRecords, AuditRecords, FailureRecords, PasskeyRecords, PatientLinkRecords, Protocol):
     """What the node knows of users.
 
     Every method may raise ``AccountsUnavailable``.  What a method changes is durable when it returns, but for failures.

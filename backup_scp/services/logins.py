@@ -1,16 +1,20 @@
-"""Log users in and out: password, code, session (docs/adr/0062)."""
+"""Log users in and out: password, code, passkey, session (docs/adr/0062, 0066)."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
 from backup_scp.errors import Refused
 from backup_scp.machine import clock
 from backup_scp.ports import Accounts, AuditEvent, AuditKind, Session, User, UserCredentials
 from backup_scp.services import one_time_codes, passwords
 from backup_scp.services.backoff import Backoff, network_of
+from backup_scp.services.passkey_signatures import PasskeyCopied, PasskeySignatures
+from backup_scp.services.passkeys import PasskeySite
 from backup_scp.services.secret_tokens import digest_of, new_token
 
 CODE_WITHIN = timedelta(minutes=5)
@@ -81,10 +85,23 @@ class Logins:
         The users.
     times
         How long a session lasts.
+    needs_second_factor
+        Whether everybody needs a code or a passkey beside the password.
+
+    Attributes
+    ----------
+    accounts
+        The same.
+    passkeys
+        Tells whose passkey has signed.
     """
 
-    def __init__(self, accounts: Accounts, times: SessionTimes | None = None) -> None:
+    def __init__(
+        self, accounts: Accounts, times: SessionTimes | None = None, *, needs_second_factor: bool = False
+    ) -> None:
         self.accounts = accounts
+        self.passkeys = PasskeySignatures(accounts)
+        self._needs_second_factor = needs_second_factor
         self._times = times or SessionTimes()
         self._has_users = False
         self._by_name = Backoff(accounts, "name", longest_s=60)
@@ -116,9 +133,10 @@ class Logins:
             raise self._refused(known.user.name, origin)
         if passwords.is_outdated(known.password_hash):
             self.accounts.set_password(known.user.id, passwords.hashed(password), ends_sessions=False)
-        if not known.code_secret:
+        is_enough = not known.user.has_second_factor
+        if is_enough:
             self._succeeded(keys)
-        return self.begin_session(known, origin, instead_of=instead_of, is_complete=not known.code_secret)
+        return self.begin_session(known, origin, instead_of=instead_of, is_complete=is_enough)
 
     def confirm(self, token: str, code: str, origin: Origin) -> LoggedIn:
         """Compare the code of an app, or a recovery code, and begin the session.
@@ -127,18 +145,84 @@ class Logins:
         ------
         LoginRefused, TooManyAttempts, AccountsUnavailable
         """
+        return self._confirm(token, origin, lambda known: self._is_right_code(known, code, origin))
+
+    def confirm_with_passkey(self, token: str, answer: str, site: PasskeySite, origin: Origin) -> LoggedIn:
+        """Compare what a passkey signed after the password, and begin the session.
+
+        Raises
+        ------
+        LoginRefused, TooManyAttempts, AccountsUnavailable
+        """
+
+        def is_right(known: UserCredentials) -> bool:
+            signer = self._signer(answer, site, digest_of(token), origin, is_verified=False)
+            return signer is not None and signer.user.id == known.user.id
+
+        return self._confirm(token, origin, is_right)
+
+    def _confirm(self, token: str, origin: Origin, is_right: Callable[[UserCredentials], bool]) -> LoggedIn:
         half = self._found(token)
         known = self.accounts.credentials_of(half.user.id) if half else None
-        if half is None or known is None or half.session.is_complete or not known.code_secret:
+        if half is None or known is None or half.session.is_complete or not known.user.has_second_factor:
             raise LoginRefused("The login took too long: begin again")
         keys = self._begin(half.user.name, origin)
-        if not self._is_right_code(known, code, origin):
+        if not is_right(known):
             raise self._refused(half.user.name, origin)
         self._succeeded(keys)
         return self.begin_session(known, origin, instead_of=token)
 
+    def second_step(self, token: str, site: PasskeySite | None) -> dict[str, Any] | None:
+        """Return what a browser needs to sign with a passkey after the password; None when the user has none here."""
+        half = self._found(token)
+        if half is None or half.session.is_complete or site is None:
+            return None
+        return self.passkeys.second_step(half.user.id, site, half.session.digest)
+
+    def log_in_with_passkey(
+        self, answer: str, site: PasskeySite, browser: str, origin: Origin, *, instead_of: str = ""
+    ) -> LoggedIn:
+        """Compare what a passkey signed without a password, and begin a session: the device must know its user.
+
+        Parameters
+        ----------
+        answer
+            Of the browser.
+        site, browser
+            Where the login was shown, and what it is bound to there.
+        origin, instead_of
+            As for ``log_in``.
+
+        Raises
+        ------
+        LoginRefused, TooManyAttempts, AccountsUnavailable
+        """
+        network = network_of(origin.address)
+        if wait_s := self._by_network.begin(network):
+            raise TooManyAttempts(wait_s)
+        known = self._signer(answer, site, browser, origin, is_verified=True)
+        if known is None or known.user.is_disabled:
+            raise self._refused(known.user.name if known else "a passkey", origin)
+        self._by_network.succeeded(network)
+        return self.begin_session(known, origin, instead_of=instead_of)
+
+    def _signer(
+        self, answer: str, site: PasskeySite, bound_to: str, origin: Origin, *, is_verified: bool
+    ) -> UserCredentials | None:
+        try:
+            user_id = self.passkeys.signer(answer, site, bound_to, is_verified=is_verified)
+        except PasskeyCopied as error:
+            known = self.accounts.credentials_of(error.user_id)
+            self.record(AuditKind.PASSKEY_COPIED, known.user.name if known else "", origin)
+            raise LoginRefused(str(error)) from None
+        return self.accounts.credentials_of(user_id) if user_id is not None else None
+
+    def lacks_second_factor(self, logged_in: LoggedIn) -> bool:
+        """Tell whether a user must set up a second factor before anything else."""
+        return self._needs_second_factor and not logged_in.user.has_second_factor
+
     def _is_right_code(self, known: UserCredentials, code: str, origin: Origin) -> bool:
-        step = one_time_codes.step_of(known.code_secret, code, clock.now())
+        step = one_time_codes.step_of(known.code_secret, code, clock.now()) if known.code_secret else None
         if step is not None:
             return self.accounts.use_step(known.user.id, step)
         if self.accounts.use_recovery_code(known.user.id, one_time_codes.recovery_digest(code)):

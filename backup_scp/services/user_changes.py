@@ -16,17 +16,20 @@ from backup_scp.ports import (
     AuditKind,
     LinkKind,
     OneTimeLink,
+    Passkey,
     Role,
     User,
     UserCredentials,
     site_fault,
 )
 from backup_scp.services import one_time_codes, passwords
+from backup_scp.services.passkeys import NewPasskey, new_handle
 from backup_scp.services.secret_tokens import digest_of, new_token
 
 PASSWORD_WITHIN = timedelta(days=3)
 FIRST_WITHIN = timedelta(hours=1)
 _LONGEST_NAME = 64
+_MOST_PASSKEYS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +85,10 @@ class UserChanges:
         return token
 
     def reset(self, user: User, by: Actor) -> str:
-        """Take password and codes away, end all sessions; return the token of a link for a new password."""
+        """Take password, codes and passkeys away, end all sessions; return the token of a link for a new password."""
         self._accounts.set_password(user.id, "")
         self._accounts.set_codes(user.id, "", [])
+        self._accounts.remove_passkeys(user.id)
         self._record(AuditKind.USER_RESET, by, user.name)
         return self.new_link(user)
 
@@ -142,9 +146,61 @@ class UserChanges:
         return codes
 
     def turn_codes_off(self, user: User, by: Actor) -> None:
-        """Turn codes off."""
-        self._accounts.set_codes(user.id, "", [])
+        """Turn codes off; the recovery codes stay for a user with passkeys."""
+        self._accounts.set_codes(user.id, "", None if user.has_passkeys else [])
         self._record(AuditKind.CODES_OFF, by, user.name)
+
+    def handle_of(self, user: User) -> str:
+        """Return what the user's devices call it; another one for a user without passkeys."""
+        return next((passkey.handle for passkey in self._accounts.passkeys(user.id)), "") or new_handle()
+
+    def add_passkey(self, user: User, made: NewPasskey, rp_id: str, handle: str, name: str, by: Actor) -> list[str]:
+        """Add a passkey; return the recovery codes, which are shown once, for a user who had none.
+
+        Raises
+        ------
+        InvalidSelection
+        """
+        if len(self._accounts.passkeys(user.id)) >= _MOST_PASSKEYS:
+            raise InvalidSelection(f"A user has at most {_MOST_PASSKEYS} passkeys: remove one")
+        name = " ".join(name.split())
+        if not 1 <= len(name) <= _LONGEST_NAME or not name.isprintable():
+            raise InvalidSelection(f"A passkey's name has 1 to {_LONGEST_NAME} letters, digits, signs and blanks")
+        has_codes = self._accounts.recovery_codes_left(user.id) > 0
+        codes = [] if has_codes else one_time_codes.new_recovery_codes()
+        passkey = Passkey(
+            0, user.id, made.credential_id, made.public_key, rp_id, handle, name, clock.now(), None, made.sign_count
+        )
+        self._accounts.add_passkey(passkey, [one_time_codes.recovery_digest(each) for each in codes])
+        self._record(AuditKind.PASSKEY_ADDED, by, user.name)
+        return codes
+
+    def remove_passkey(self, user: User, passkey_id: int, by: Actor) -> None:
+        """Remove a passkey; with the last one of a user without codes the recovery codes go.
+
+        Raises
+        ------
+        InvalidSelection
+        """
+        if not self._accounts.remove_passkey(user.id, passkey_id):
+            raise InvalidSelection("This passkey was removed already")
+        if not user.has_codes and not self._accounts.passkeys(user.id):
+            self._accounts.set_recovery_codes(user.id, [])
+        self._record(AuditKind.PASSKEY_REMOVED, by, user.name)
+
+    def new_recovery_codes(self, user: User, by: Actor) -> list[str]:
+        """Replace the recovery codes of a user with a second factor; return them, they are shown once.
+
+        Raises
+        ------
+        InvalidSelection
+        """
+        if not user.has_second_factor:
+            raise InvalidSelection("Recovery codes are for users with codes of an app, or passkeys")
+        codes = one_time_codes.new_recovery_codes()
+        self._accounts.set_recovery_codes(user.id, [one_time_codes.recovery_digest(each) for each in codes])
+        self._record(AuditKind.RECOVERY_CODES_MADE, by, user.name)
+        return codes
 
     def renew_first_link(self) -> str:
         """Make the link of the first administrator, and end older ones; empty when there is an administrator."""

@@ -47,6 +47,8 @@ class WebCaller:
         The clinic that it stores for.
     logged_in
         The user and its session; None for other kinds.
+    lacks_second_factor
+        Whether it may do nothing before it has set one up.
     """
 
     kind: CallerKind
@@ -54,12 +56,15 @@ class WebCaller:
     scope: SiteScope
     site: str = ""
     logged_in: LoggedIn | None = None
+    lacks_second_factor: bool = False
 
     def __str__(self) -> str:
         return f"{self.kind} at {self.address}"
 
     def may(self, right: Right) -> bool:
         """Tell whether it may do this."""
+        if self.lacks_second_factor:
+            return False
         return user_may(self.logged_in.user.roles, right) if self.logged_in else may(self.kind, right, self.scope)
 
     def scope_for(self, right: Right | None) -> SiteScope:
@@ -76,6 +81,8 @@ class WebCaller:
         """
         if self.may(right):
             return
+        if self.lacks_second_factor:
+            raise Problem(403, "Set up a second step of your login first: open My account")
         if self.kind is not CallerKind.UNKNOWN_WEB:
             raise Problem(403, f"You may not {right}")
         raise Problem(
@@ -131,9 +138,9 @@ class WebAccess:
         """
         address = self.forwarding.address_of(scope, headers)
         if logged_in is not None:
-            return WebCaller(
-                CallerKind.USER, address, scope_with(logged_in.user.roles, Right.FIND), logged_in=logged_in
-            )
+            lacks = self.logins is not None and self.logins.lacks_second_factor(logged_in)
+            seen = SEES_NOTHING if lacks else scope_with(logged_in.user.roles, Right.FIND)
+            return WebCaller(CallerKind.USER, address, seen, logged_in=logged_in, lacks_second_factor=lacks)
         if self._options.ca is not None and scope["scheme"] == "https":
             return WebCaller(CallerKind.CERTIFICATE, address, SEES_ALL)  # the TLS handshake fails without one
         if authorization := headers.get("authorization"):

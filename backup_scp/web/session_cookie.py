@@ -1,4 +1,4 @@
-"""The cookie that has the token of a session."""
+"""The cookie that has the token of a session, and one that names a browser which shows a login."""
 
 from __future__ import annotations
 
@@ -10,27 +10,49 @@ from starlette.types import Scope
 from backup_scp.web.forwarding import Forwarding
 
 _NAME = "backup-scp"
-_SECURE_NAME = f"__Host-{_NAME}"  # a browser takes it only over HTTPS, and from no other host of the same domain
+_BROWSER_NAME = f"{_NAME}-browser"
+_SECURE = "__Host-"  # a browser takes such a cookie only over HTTPS, and from no other host of the same domain
 
 
 def token_in(scope: Scope, headers: Headers, forwarding: Forwarding) -> str:
-    """Return the token of a request; empty without one."""
+    """Return the token of a request's session; empty without one."""
+    return _cookie(_NAME, scope, headers, forwarding)
+
+
+def browser_in(scope: Scope, headers: Headers, forwarding: Forwarding) -> str:
+    """Return what names the browser of a request: its forms and passkeys before a login are bound to it."""
+    return _cookie(_BROWSER_NAME, scope, headers, forwarding)
+
+
+def _cookie(name: str, scope: Scope, headers: Headers, forwarding: Forwarding) -> str:
     if "cookie" not in headers:
         return ""
     cookies = cookie_parser("; ".join(headers.getlist("cookie")))
-    return cookies.get(_SECURE_NAME if is_https(scope, headers, forwarding) else _NAME, "")
+    return cookies.get(_named(name, secure=is_https(scope, headers, forwarding)), "")
 
 
 def give(response: Response, token: str, *, secure: bool) -> None:
-    """Give a browser the token; it ends with the browser, or with the session."""
-    name = _SECURE_NAME if secure else _NAME
-    response.set_cookie(name, token, path="/", secure=secure, httponly=True, samesite="lax")
+    """Give a browser the token of a session; it ends with the browser, or with the session."""
+    _set(response, _NAME, token, secure=secure)
+
+
+def give_browser(response: Response, value: str, *, secure: bool) -> None:
+    """Give a browser its name."""
+    _set(response, _BROWSER_NAME, value, secure=secure)
 
 
 def take(response: Response, *, secure: bool) -> None:
     """Let a browser forget the token."""
-    name = _SECURE_NAME if secure else _NAME
+    name = _named(_NAME, secure=secure)
     response.delete_cookie(name, path="/", secure=secure, httponly=True, samesite="lax")
+
+
+def _set(response: Response, name: str, value: str, *, secure: bool) -> None:
+    response.set_cookie(_named(name, secure=secure), value, path="/", secure=secure, httponly=True, samesite="lax")
+
+
+def _named(name: str, *, secure: bool) -> str:
+    return f"{_SECURE}{name}" if secure else name
 
 
 def is_https(scope: Scope, headers: Headers, forwarding: Forwarding) -> bool:

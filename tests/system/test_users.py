@@ -40,7 +40,7 @@ def choose(page: Page, link: str, password: str, name: str = "") -> None:
 def log_in(page: Page, name: str, password: str) -> None:
     page.get_by_label("Name").fill(name)
     page.get_by_label("Password").fill(password)
-    page.get_by_role("button", name="Log in").click()
+    page.get_by_role("button", name="Log in", exact=True).click()
 
 
 def test_an_administrator_makes_a_user_and_ends_its_session_at_once(node, open_page):  # noqa: F811

@@ -24,7 +24,7 @@ from backup_scp.node.settings import load
 from backup_scp.node.web_main import backup_state
 from backup_scp.services import restore_jobs
 from backup_scp.services.inventory_listing import uid_of
-from backup_scp.services.permissions import Right
+from backup_scp.services.permissions import CallerKind, Right
 from backup_scp.web.app import application
 from backup_scp.web.dicomweb.table import ROUTES
 from backup_scp.web.options import BASE_PATH, WebOptions
@@ -34,7 +34,7 @@ from tests.samples import ct_series, dx, encode, with_pixels
 from tests.stored import stored_in
 from tests.web.conftest import HOST, stores_of
 
-TOKEN = hmac.new(bytes(32), b"", hashlib.sha256).hexdigest()
+TOKEN = hmac.new(bytes(32), f"{CallerKind.TOKEN} ".encode(), hashlib.sha256).hexdigest()
 NOW = datetime(2026, 5, 6, 7, 8, 9, 123456, UTC)
 NORTH, SOUTH, ALL = ("north" * 8, "south" * 8, "every" * 8)
 OPTIONS = WebOptions(

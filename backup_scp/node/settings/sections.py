@@ -80,6 +80,7 @@ class WebSettings(Struct, frozen=True, forbid_unknown_fields=True):
     proxies: tuple[str, ...] = ()
     session_minutes: Annotated[float, Meta(gt=0)] = 60
     session_hours: Annotated[float, Meta(gt=0)] = 12
+    second_factor: Literal["optional", "required"] = "optional"
 
     def __post_init__(self) -> None:
         if self.public_url and not _PUBLIC_URL.fullmatch(self.public_url):

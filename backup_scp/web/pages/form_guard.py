@@ -8,30 +8,38 @@ import secrets
 
 from starlette.datastructures import FormData
 from starlette.requests import Request
+from starlette.responses import Response
 
+from backup_scp.services.secret_tokens import new_token
+from backup_scp.web import session_cookie
 from backup_scp.web.callers import WebCaller
 from backup_scp.web.problems import Problem
 
 MOST_BYTES = 1 << 18
 _FORM = "application/x-www-form-urlencoded"
 _MOST_FIELDS = 2000
+_NEW = "new browser"
 
 
 class FormGuard:
     """Makes a token for each session; every form has it.
 
     A page of another site can send a form here, but cannot read ours: so it does not know the token.  ``AccessGate``
-    has refused other origins before.
+    has refused other origins before.  Before a login, the token is that of the browser, so that nobody logs in another
+    one under a name that is not its user's.
     """
 
     def __init__(self) -> None:
         self._secret = secrets.token_bytes(32)
 
     def token_of(self, request: Request) -> str:
-        """Return the token for the session of a request; callers without a session share one."""
+        """Return the token for the session of a request, or for its browser; programs without either share one."""
         caller: WebCaller | None = request.scope.get("caller")
-        session = caller.logged_in.session.digest if caller is not None and caller.logged_in else ""
-        return hmac.new(self._secret, session.encode(), hashlib.sha256).hexdigest()
+        if caller is not None and caller.logged_in:
+            whose = caller.logged_in.session.digest
+        else:
+            whose = f"{caller.kind if caller else ''} {browser_of(request)}"
+        return hmac.new(self._secret, whose.encode(), hashlib.sha256).hexdigest()
 
     async def read(self, request: Request) -> FormData:
         """Read the form.
@@ -59,3 +67,23 @@ class FormGuard:
                 403, "The node was restarted since this page was loaded, or you logged in: load it again, and repeat"
             )
         return form
+
+
+def browser_of(request: Request) -> str:
+    """Return what names the browser of a request: its cookie, or what ``named`` has drawn for it."""
+    drawn: str = request.scope.get(_NEW, "")
+    return drawn or session_cookie.browser_in(request.scope, request.headers, request.scope["forwarding"])
+
+
+def name_browser(request: Request) -> None:
+    """Draw a name for the browser of a request that has none; ``remember_browser`` gives it to the browser."""
+    if not browser_of(request):
+        request.scope[_NEW] = new_token()
+
+
+def remember_browser(request: Request, response: Response) -> Response:
+    """Give a browser the name that was drawn for it."""
+    if drawn := request.scope.get(_NEW, ""):
+        secure = session_cookie.is_https(request.scope, request.headers, request.scope["forwarding"])
+        session_cookie.give_browser(response, drawn, secure=secure)
+    return response

@@ -1,7 +1,8 @@
-"""Log in: name and password, then a code where the user has one; and choose a password by a link."""
+"""Log in: name and password, then a code or passkey where the user has one; and choose a password by a link."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from urllib.parse import urlencode
 
 from starlette.datastructures import FormData
@@ -10,10 +11,13 @@ from starlette.responses import RedirectResponse, Response
 
 from backup_scp.errors import InvalidSelection
 from backup_scp.services.logins import LoggedIn, LoginRefused, Logins, Origin, TooManyAttempts
+from backup_scp.services.passkeys import site_of
 from backup_scp.services.passwords import LEAST
 from backup_scp.services.user_changes import Actor, UserChanges
 from backup_scp.web import session_cookie
 from backup_scp.web.callers import WebCaller
+from backup_scp.web.forwarding import Forwarding
+from backup_scp.web.pages.form_guard import browser_of, name_browser, remember_browser
 from backup_scp.web.pages.page_frame import HEADERS, PageFrame, root_of
 from backup_scp.web.pages.page_route import PageRoute
 from backup_scp.web.problems import Problem
@@ -29,43 +33,64 @@ def login_page(request: Request, frame: PageFrame) -> Response:
         return _redirect(request, to)
     if not logins.accounts.has_users():
         raise Problem(401, "There are no users yet")
-    return frame.page(request, "login.html", to=to, error="", name="")
+    return login_form(request, frame, to)
+
+
+def login_form(request: Request, frame: PageFrame, to: str, error: Exception | None = None, name: str = "") -> Response:
+    """Show the form, with what became of the last attempt; the form is bound to this browser."""
+    name_browser(request)
+    response = frame.page(
+        request, "login.html", _status(error), to=to, error=error or "", name=name, site=site_of(our_origin(request))
+    )
+    return remember_browser(request, _with_wait(response, error))
+
+
+def code_form(request: Request, frame: PageFrame, to: str, error: Exception | None = None) -> Response:
+    """Ask for the second step, with what became of the last attempt."""
+    options = logins_of(frame).second_step(session_token(request), site_of(our_origin(request)))
+    response = frame.page(request, "login_code.html", _status(error), to=to, error=error or "", options=options)
+    return _with_wait(response, error)
 
 
 def log_in(request: Request, frame: PageFrame) -> Response:
     """Compare name and password."""
     form: FormData = request.scope["form"]
     name, to = _text(form, "name"), own_path(_text(form, "next"))
+    if not browser_of(request):
+        return to_login(request, to)
+    password = _text(form, "password")
     try:
-        begun = logins_of(frame).log_in(name, _text(form, "password"), origin_of(request), instead_of=_token(request))
+        begun = logins_of(frame).log_in(name, password, origin_of(request), instead_of=session_token(request))
     except (LoginRefused, TooManyAttempts) as error:
-        return _refused(request, frame, "login.html", error, to=to, name=name)
-    if begun.session.is_complete:
-        return _begun(request, begun, to)
-    response = _redirect(request, f"/login/code?{urlencode({'next': to})}")
-    session_cookie.give(response, begun.token, secure=is_secure(request))
-    return response
+        return login_form(request, frame, to, error, name)
+    return begin(request, begun, to if begun.session.is_complete else f"/login/code?{urlencode({'next': to})}")
 
 
 def code_page(request: Request, frame: PageFrame) -> Response:
     """Ask for the code."""
     to = own_path(request.query_params.get("next", ""))
-    if not logins_of(frame).waits_for_code(_token(request)):
-        return _redirect(request, f"/login?{urlencode({'next': to})}")
-    return frame.page(request, "login_code.html", to=to, error="")
+    if not logins_of(frame).waits_for_code(session_token(request)):
+        return to_login(request, to)
+    return code_form(request, frame, to)
 
 
 def confirm(request: Request, frame: PageFrame) -> Response:
     """Compare the code."""
-    form: FormData = request.scope["form"]
-    to, logins = own_path(_text(form, "next")), logins_of(frame)
+    code = _text(request.scope["form"], "code")
+    return second_step(
+        request, frame, lambda: logins_of(frame).confirm(session_token(request), code, origin_of(request))
+    )
+
+
+def second_step(request: Request, frame: PageFrame, confirmed: Callable[[], LoggedIn]) -> Response:
+    """Finish a login by its second step, or ask for it again."""
+    to = own_path(_text(request.scope["form"], "next"))
     try:
-        begun = logins.confirm(_token(request), _text(form, "code"), origin_of(request))
+        return begin(request, confirmed(), to)
     except (LoginRefused, TooManyAttempts) as error:
-        if not logins.waits_for_code(_token(request)):
-            return _redirect(request, f"/login?{urlencode({'next': to})}")
-        return _refused(request, frame, "login_code.html", error, to=to)
-    return _begun(request, begun, to)
+        if not logins_of(frame).waits_for_code(session_token(request)):
+            return to_login(request, to)
+        return code_form(request, frame, to, error)
 
 
 def log_out(request: Request, frame: PageFrame) -> Response:
@@ -88,11 +113,13 @@ def use_link(request: Request, frame: PageFrame) -> Response:
     """Choose the password, and log in."""
     form: FormData = request.scope["form"]
     token, name, logins = _text(form, "link"), _text(form, "name"), logins_of(frame)
+    if not browser_of(request):
+        return _redirect(request, f"/link?{urlencode({'token': token})}")
     try:
         known = UserChanges(logins.accounts).use_link(token, name, typed_twice(form), caller_of(request).address)
     except InvalidSelection as error:
         return _link_form(request, frame, token, str(error), name)
-    return _begun(request, logins.begin_session(known, origin_of(request), instead_of=_token(request)), "/")
+    return begin(request, logins.begin_session(known, origin_of(request), instead_of=session_token(request)), "/")
 
 
 def _link_form(request: Request, frame: PageFrame, token: str, error: str, name: str = "") -> Response:
@@ -101,30 +128,39 @@ def _link_form(request: Request, frame: PageFrame, token: str, error: str, name:
         raise Problem(404, "This link was used, or has ended: ask for a new one")
     _, user = found
     status = 400 if error else 200
-    return frame.page(request, "link.html", status, link=token, whose=user, error=error, name=name, least=LEAST)
+    name_browser(request)
+    response = frame.page(request, "link.html", status, link=token, whose=user, error=error, name=name, least=LEAST)
+    return remember_browser(request, response)
 
 
-def _refused(
-    request: Request, frame: PageFrame, template: str, error: LoginRefused | TooManyAttempts, **values: str
-) -> Response:
-    has_to_wait = isinstance(error, TooManyAttempts)
-    response = frame.page(request, template, 429 if has_to_wait else 403, error=error, **values)
+def _status(error: Exception | None) -> int:
+    return 200 if error is None else 429 if isinstance(error, TooManyAttempts) else 403
+
+
+def _with_wait(response: Response, error: Exception | None) -> Response:
     if isinstance(error, TooManyAttempts):
         response.headers["Retry-After"] = str(error.wait_s)
     return response
 
 
-def _begun(request: Request, begun: LoggedIn, to: str) -> Response:
+def begin(request: Request, begun: LoggedIn, to: str) -> Response:
+    """Give a browser the token of its session, and lead it on."""
     response = _redirect(request, to)
     session_cookie.give(response, begun.token, secure=is_secure(request))
     return response
+
+
+def to_login(request: Request, to: str) -> Response:
+    """Lead to the login, and from there back."""
+    return _redirect(request, f"/login?{urlencode({'next': to})}")
 
 
 def _redirect(request: Request, path: str) -> Response:
     return RedirectResponse(f"{root_of(request)}{path}", 303, HEADERS | {"Cache-Control": "no-store"})
 
 
-def _token(request: Request) -> str:
+def session_token(request: Request) -> str:
+    """Return the token of a request's session, complete or not; empty without one."""
     return session_cookie.token_in(request.scope, request.headers, request.scope["forwarding"])
 
 
@@ -180,6 +216,12 @@ def actor_of(request: Request) -> Actor:
 def origin_of(request: Request) -> Origin:
     """Return where a login comes from."""
     return Origin(caller_of(request).address, request.headers.get("user-agent", ""))
+
+
+def our_origin(request: Request) -> str:
+    """Return the origin of our pages, as the browser names it."""
+    forwarding: Forwarding = request.scope["forwarding"]
+    return forwarding.origin(request.scope, request.headers)
 
 
 def is_secure(request: Request) -> bool:

@@ -18,6 +18,7 @@ from backup_scp.errors import Unavailable
 from backup_scp.machine import readable
 from backup_scp.machine.addresses import is_loopback
 from backup_scp.ports import SiteScope
+from backup_scp.services.logins import Logins
 from backup_scp.services.permissions import CallerKind, Right
 from backup_scp.web import session_cookie
 from backup_scp.web.forwarding import Forwarding
@@ -37,6 +38,7 @@ _MENU = (
     ("/settings", "page.settings", Right.SETTINGS),
     ("/users", "page.users", Right.USERS),
 )
+_ACCOUNT = "/account"  # where a second factor is set up
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; "
     "img-src 'self' blob:; connect-src 'self'; font-src 'self'; worker-src 'self'; manifest-src 'self'; "
@@ -134,18 +136,22 @@ class PageFrame:
         is_navigation = request.headers.get("sec-fetch-mode", "navigate") == "navigate" and request.method == "GET"
         if caller is None or not is_navigation:
             return ""
+        if problem.status == 403 and caller.lacks_second_factor:
+            return _ACCOUNT
         if problem.status == 403 and request.url.path == "/" and caller.may(Right.FIND):
             return "/studies"  # the state is for those who see every site
         logins = self.sources.logins
-        if problem.status != 401 or logins is None or request.url.path == "/login":
-            return ""
-        try:
-            if not logins.has_users():
-                return ""
-        except Unavailable:
+        if problem.status != 401 or logins is None or request.url.path == "/login" or not _has_users(logins):
             return ""
         path = request.url.path + (f"?{request.url.query}" if request.url.query else "")
         return "/login" if path == "/" else f"/login?{urlencode({'next': path})}"
+
+
+def _has_users(logins: Logins) -> bool:
+    try:
+        return logins.has_users()
+    except Unavailable:
+        return False
 
 
 def _is_secure(request: Request) -> bool:

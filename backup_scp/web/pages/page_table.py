@@ -11,10 +11,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route as PathRoute
 
+from backup_scp.services.permissions import Right
 from backup_scp.web.callers import WebCaller
 from backup_scp.web.pages import (
     account_page,
     login_pages,
+    passkey_pages,
     patient_pages,
     restore_pages,
     saving_pages,
@@ -39,6 +41,7 @@ PAGES: tuple[PageRoute, ...] = (
     *settings_pages.PAGES,
     *login_pages.PAGES,
     *account_page.PAGES,
+    *passkey_pages.PAGES,
     *users_page.PAGES,
     PageRoute("/static/{name}", "GET", None, static_file),
 )
@@ -69,6 +72,8 @@ async def _answer(page: PageRoute, request: Request, frame: PageFrame) -> Respon
     frame = frame.seen_by(caller.scope_for(page.right))
     if page.right is not None:
         caller.require(page.right)
+    elif caller.lacks_second_factor and page.path in account_page.NOT_BEFORE:
+        caller.require(Right.FIND)
     if page.method == "POST":
         request.scope["form"] = await frame.guard.read(request)
     if inspect.iscoroutinefunction(page.handler):
