@@ -6,138 +6,44 @@ come from the tables of routes, with the UIDs of both clinics in each place: a r
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import itertools
-import shutil
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
-from backup_scp.machine import clock
-from backup_scp.machine.disk_cache import DiskCache
-from backup_scp.node.settings import load
-from backup_scp.node.web_main import backup_state
-from backup_scp.services import restore_jobs
 from backup_scp.services.inventory_listing import uid_of
-from backup_scp.services.permissions import CallerKind, Right
-from backup_scp.web.app import application
+from backup_scp.services.permissions import Right
 from backup_scp.web.dicomweb.table import ROUTES
-from backup_scp.web.options import BASE_PATH, WebOptions
-from backup_scp.web.pages.page_sources import PageSources
+from backup_scp.web.options import BASE_PATH
 from backup_scp.web.pages.page_table import PAGES
-from tests.samples import ct_series, dx, encode, with_pixels
-from tests.stored import stored_in
-from tests.web.conftest import HOST, stores_of
-
-TOKEN = hmac.new(bytes(32), f"{CallerKind.TOKEN} ".encode(), hashlib.sha256).hexdigest()
-NOW = datetime(2026, 5, 6, 7, 8, 9, 123456, UTC)
-NORTH, SOUTH, ALL = ("north" * 8, "south" * 8, "every" * 8)
-OPTIONS = WebOptions(
-    tokens=frozenset({NORTH, SOUTH, ALL}), token_sites={NORTH: ("north",), SOUTH: ("south",)}, trust_this_machine=False
+from tests.samples import dx, encode
+from tests.web.clinic_worlds import (
+    ACCEPTED,
+    ALL,
+    IDENTITY,
+    NORTH,
+    NOW,
+    NOWHERE,
+    OF_BOTH,
+    OF_NORTH,
+    OF_SOUTH,
+    SOUTH,
+    TOKEN,
+    ask,
+    paths,
+    two_worlds,
+    uids_of,
 )
-
-OF_NORTH = with_pixels(dx(PatientName="NORTH^A", PatientID="P1"))
-OF_SOUTH = with_pixels(dx(study="south", PatientName="SOUTH^B", PatientID="P1", AccessionNumber="S1"))
-OF_BOTH = with_pixels(dx(study="both", PatientName="BOTH^C", PatientID="P2"))
-NOWHERE = dx(study="nowhere")
-IDENTITY = "0123456789abcdef0123456789abcdef"
-SETTINGS = """
-[[remote]]
-name = "north-console"
-ae_title = "NORTH"
-host = "192.0.2.7"
-site = "north"
-"""
-OTHER_REMOTE = """
-[[remote]]
-name = "south-console"
-ae_title = "SOUTH"
-host = "192.0.2.8"
-site = "south"
-"""
-
-
-def fill_north(stored) -> None:
-    stored.archive.establish(IDENTITY)
-    stored.put(encode(OF_NORTH), 1, site="north")
-    stored.put(encode(OF_BOTH), 2, site="north")
-
-
-def fill_south(stored) -> None:
-    stored.put(encode(OF_SOUTH), 3, site="south")
-    for n, ds in enumerate(ct_series(3, study="south")):
-        stored.put(encode(ds), 4 + n, site="south")
-    stored.put(encode(OF_BOTH), 9, site="south")
-    stored.put(encode(with_pixels(dx(study="both", PatientName="BOTH^EDITED", PatientID="P2"))), 10, site="south")
-
-
-def world(stored, folder, settings: str) -> TestClient:
-    file = folder / "settings.toml"
-    file.write_text(settings)
-    known = load(file, {"BACKUP_SCP_HOME": str(folder)})
-    stores = stores_of(stored, DiskCache(folder / "cache", 1 << 24, 0))
-    sources = PageSources(
-        stores,
-        lambda: backup_state(known, stored),
-        stored.index,
-        stored.index.copies.copies_of,
-        known.remotes,
-        "this node",
-        folder / "receipts",
-    )
-    app = application(stores, OPTIONS, pages=sources)
-    return TestClient(app, base_url=HOST, client=("192.0.2.1", 50000), follow_redirects=False)
 
 
 @pytest.fixture
 def worlds(tmp_path, monkeypatch) -> Iterator[tuple[TestClient, TestClient]]:
     """Yield the node of both clinics, and that of one."""
-    monkeypatch.setattr("backup_scp.web.pages.form_guard.secrets", SimpleNamespace(token_bytes=bytes))
-    with stored_in(tmp_path / "one") as stored:
-        fill_north(stored)
-    shutil.copytree(tmp_path / "one", tmp_path / "both", dirs_exist_ok=True)
-    monkeypatch.setattr(clock, "now", lambda: NOW)
-    with stored_in(tmp_path / "both") as both, stored_in(tmp_path / "one") as one:
-        fill_south(both)
-        restore_jobs.order(both.index, "this node", "south-console", [OF_SOUTH.StudyInstanceUID], NOW)
-        yield (
-            world(both, tmp_path / "both", SETTINGS + OTHER_REMOTE),
-            world(one, tmp_path / "one", SETTINGS),
-        )
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path):
-    for name in ("one", "both"):
-        (tmp_path / name).mkdir(exist_ok=True)
-
-
-def uids_of(ds) -> dict[str, str]:
-    return {
-        "study": ds.StudyInstanceUID,
-        "series": ds.SeriesInstanceUID,
-        "instance": ds.SOPInstanceUID,
-        "frames": "1",
-        "transaction": "1.2.3.4",
-        "inventory": uid_of(f"{IDENTITY}north", NOW - timedelta(hours=1)),
-        "path": "7FE00010",
-        "name": "page.css",
-    }
-
-
-def paths(path: str) -> Iterator[str]:
-    """Yield a path with the UIDs of each image, and with those of two images mixed."""
-    names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
-    mixed = itertools.product((OF_NORTH, OF_SOUTH), repeat=min(len(names), 3))
-    whole = itertools.repeat(OF_BOTH, 3), itertools.repeat(NOWHERE, 3)
-    for each in (*mixed, *whole):
-        values = uids_of(OF_SOUTH) | {name: uids_of(ds)[name] for name, ds in zip(names, each, strict=False)}
-        yield path.replace(":path", "").format_map(values)
+    with two_worlds(tmp_path, monkeypatch) as (both, one):
+        yield both.client(), one.client()
 
 
 QUERIES = [
@@ -151,20 +57,6 @@ QUERIES = [
     {"AccessionNumber": "S1"},
     *({"SOPInstanceUID": uid_of(IDENTITY + site, NOW - timedelta(hours=1))} for site in ("", "north", "south")),
 ]
-ACCEPTED = ("*/*", "application/dicom+json", 'multipart/related; type="application/dicom"', "image/jpeg",
-            'multipart/related; type="image/jpeg"')  # fmt: skip
-
-
-def ask(client: TestClient, token: str, method: str, url: str, accept: str = "*/*", **more: Any):
-    """Return what a caller sees of an answer: all but the time, and the separator of its parts."""
-    headers = {"authorization": f"Bearer {token}", "accept": accept} | more.pop("headers", {})
-    answer = client.request(method, url, headers=headers, **more)
-    content_type = answer.headers.get("content-type", "")
-    boundary = content_type.partition("boundary=")[2].strip('"')
-    seen = {name: text for name, text in answer.headers.items() if name != "date"}
-    body = answer.content.replace(boundary.encode(), b"-") if boundary else answer.content
-    seen["content-type"] = content_type.replace(boundary, "-") if boundary else content_type
-    return answer.status_code, seen, body
 
 
 def searches() -> list[str]:

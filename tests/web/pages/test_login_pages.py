@@ -10,12 +10,9 @@ import pytest
 from backup_scp.machine import clock as machine_clock
 from backup_scp.ports import EVERY_SITE, AuditKind, Role
 from backup_scp.services import passwords
-from backup_scp.services.permissions import Right
 from backup_scp.services.user_changes import Actor, UserChanges, roles_of
-from backup_scp.web.dicomweb.table import ROUTES
 from backup_scp.web.options import BASE_PATH, WebOptions
 from backup_scp.web.pages.login_pages import own_path
-from backup_scp.web.pages.page_table import PAGES
 from tests.web.conftest import HOST
 from tests.web.pages.conftest import ELSEWHERE
 
@@ -381,56 +378,3 @@ def test_a_damaged_database_stops_logins_and_nothing_else(make_pages, tmp_path):
     page = make_pages(address=ELSEWHERE).get("/login")
     assert (page.status_code, "docs/users.md" in page.text) == (503, True)
     assert make_pages().get("/studies", headers={"Host": "pacs.example"}).status_code == 403
-
-
-ROLES = {
-    "none": {},
-    **{f"{role} at one site": {"north": role} for role in Role if role is not Role.ADMINISTER},
-    **{f"{role} everywhere": {EVERY_SITE: role} for role in Role},
-}
-EXPECTED = {  # what each role opens; everything else is denied
-    "none": set(),
-    "see at one site": {Right.FIND, Right.RETRIEVE},
-    "restore at one site": {Right.FIND, Right.RETRIEVE, Right.RESTORE},
-    "share at one site": {Right.FIND, Right.RETRIEVE, Right.RESTORE, Right.SHARE},
-    "see everywhere": {Right.FIND, Right.RETRIEVE, Right.STATE},
-    "restore everywhere": {Right.FIND, Right.RETRIEVE, Right.STATE, Right.RESTORE},
-    "share everywhere": {Right.FIND, Right.RETRIEVE, Right.STATE, Right.RESTORE, Right.SHARE, Right.LINK},
-    "administer everywhere": set(Right),
-}
-OPEN = {
-    "/static/{name}", "/login", "/login/code", "/logout", "/link",
-    "/login/passkey", "/login/code/passkey", "/account", "/account/password", "/account/codes", "/account/codes/off",
-    "/account/passkeys", "/account/passkeys/new", "/account/passkeys/remove", "/account/recovery-codes",
-    "/account/sessions",
-}  # fmt: skip
-NEEDS_SESSION = {path for path in OPEN if path.startswith("/account")}
-
-
-def filled(path: str) -> str:
-    return re.sub(r"{[^}]*}", "1.2.3", path)
-
-
-def test_pages_without_a_right_are_these():
-    assert {page.path for page in PAGES if page.right is None} == OPEN
-
-
-@pytest.mark.parametrize("role", ROLES)
-def test_each_route_for_each_role(make_pages, accounts, add, role):
-    """The matrix route x role, from the tables of routes: who may not gets 403, and 401 without a login."""
-    anna = add("anna")
-    accounts.set_roles(anna.id, ROLES[role])
-    browser = make_pages(address=ELSEWHERE)
-    stranger = make_pages(address=ELSEWHERE)
-    log_in(browser)
-    routes = [(page.method, page.path, page.right) for page in PAGES]
-    routes += [(route.method, f"{BASE_PATH}{route.path}", route.right) for route in ROUTES]
-    for method, path, right in routes:
-        if right is None or path == "/events":
-            continue
-        answer = browser.request(method, filled(path), headers={"Sec-Fetch-Mode": "cors"})
-        assert (answer.status_code == 403 and "You may not" in answer.text) is not (right in EXPECTED[role]), path
-        refused = stranger.request(method, filled(path), headers={"Sec-Fetch-Mode": "cors"})
-        assert refused.status_code == 401, path
-    for path in NEEDS_SESSION:
-        assert stranger.get(path).status_code in {303, 405}
