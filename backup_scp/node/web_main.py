@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import threading
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,10 +28,11 @@ from backup_scp.node.restore_runner import node_name, receipts_folder
 from backup_scp.node.settings import Settings
 from backup_scp.node.settings_editor import SettingsEditor
 from backup_scp.node.web_messages import Start, Told
-from backup_scp.ports import EVERY_SITE, site_fault
+from backup_scp.ports import EVERY_SITE, PictureDocument, WriteDocument, site_fault
 from backup_scp.services.ingest import Ingest
 from backup_scp.services.inventory_listing import InventoryOfAll
 from backup_scp.services.logins import Logins, SessionTimes
+from backup_scp.services.parcels import StudyParcels
 from backup_scp.watch.checkpoints import CheckpointThread
 from backup_scp.watch.unforeseen import place_of
 from backup_scp.web.app import application
@@ -119,6 +121,7 @@ def _serve(start: Start, messages: _ToTheNode) -> None:
             receipts_folder(settings),
             lambda: messages.tell(Told("restore")),
             SettingsEditor(settings),
+            parcels=StudyParcels(document_writer()),
             logins=Logins(
                 accounts,
                 SessionTimes(*session_times(settings)),
@@ -133,6 +136,19 @@ def _serve(start: Start, messages: _ToTheNode) -> None:
         gc.freeze()  # loaded modules are never garbage: no answer waits while they are searched
         gc.enable()
         server.run(_listener(start), lambda: messages.tell(Told("ready")))
+
+
+def document_writer() -> WriteDocument | None:
+    """Return what writes a PDF; None without the extra ``receipts``."""
+    if find_spec("reportlab") is None:
+        return None
+
+    def write(document: PictureDocument) -> bytes:
+        from backup_scp.receipts.pdf_pictures import write_pictures
+
+        return write_pictures(document)
+
+    return write
 
 
 def backup_state(settings: Settings, storage: OpenStores) -> BackupState:

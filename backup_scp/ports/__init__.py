@@ -82,6 +82,7 @@ from backup_scp.ports.holdings import (
 from backup_scp.ports.index import Index, IndexReader, IndexRecords, IndexWriter, SeenBy, StudyReader
 from backup_scp.ports.passkeys import Passkey, PasskeyRecords
 from backup_scp.ports.patient_links import ClinicPatient, PatientLink
+from backup_scp.ports.picture_document import PictureDocument, PicturePage, WriteDocument
 from backup_scp.ports.pulling import (
     Answers,
     Begin,
@@ -192,6 +193,8 @@ __all__ = [
     "Passkey",
     "PasskeyRecords",
     "PatientLink",
+    "PictureDocument",
+    "PicturePage",
     "PlaceAnswer",
     "Progress",
     "PullSource",
@@ -239,6 +242,7 @@ __all__ = [
     "Version",
     "VersionMatch",
     "WaitingPlace",
+    "WriteDocument",
     "do_nothing",
     "flags_of",
     "site_fault",

@@ -1,4 +1,5 @@
-"""Receipts: what a restore or a recovery did, as a file to keep or to sign; and the disaster plan, for the wall.
+"""Papers: what a restore or a recovery did, to keep or to sign; the disaster plan, for the wall; a study's pictures.
 
-It knows neither archive nor index: a command hands over a ``Receipt``.  It may import ``machine`` and ``errors`` only.
+It knows neither archive nor index: others hand over a ``Receipt``, a ``Page`` or a ``PictureDocument``.  It may import
+``ports``, ``machine`` and ``errors`` only.
 """

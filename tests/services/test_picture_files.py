@@ -32,9 +32,9 @@ def pictures(stored):
     return StudyParcels().make(ParcelKind.PICTURES, seen_in(stored), STUDY, texts_in("en"))
 
 
-def pixels_of(content: bytes) -> np.ndarray:
+def pixels_of(content: bytes, form: str = "JPEG") -> np.ndarray:
     with Image.open(io.BytesIO(content)) as image:
-        assert image.format == "JPEG"
+        assert image.format == form
         assert not image.getexif()
         return np.asarray(image).astype(int)
 
@@ -76,7 +76,7 @@ def test_what_has_no_picture_is_counted_and_what_cannot_be_shown_is_named(stored
     files = files_in(pictures(stored))
     assert len(files) == 5
     said = files["README.TXT"].decode()
-    assert "3 further objects" in said
+    assert "such as reports: 3" in said
     assert "cannot be shown as pictures here; the DICOM files have them: 004-0009" in said
     assert "not for diagnosis" in said
     assert said.count("\r\n") == said.count("\n") > 8

@@ -6,8 +6,10 @@ import subprocess
 import urllib.request
 from pathlib import Path
 
+import numpy as np
 import pydicom
 import pytest
+from pypdf import PdfReader
 
 from tests.samples import (
     ct_series,
@@ -23,6 +25,7 @@ from tests.samples import (
     with_pixels,
 )
 from tests.services.test_dicom_files import found_by_pydicom
+from tests.services.test_picture_files import ULTRASOUND_MULTI_FRAME, pixels_of
 from tests.system.peers import dcmsend, dcmtk, require, storescu
 from tests.system.web import web_address, web_node
 
@@ -30,7 +33,6 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 
 STUDY = dx().StudyInstanceUID
 NAMES = {"PatientName": "Yamada^Tarou=山田^太郎=やまだ^たろう", "SpecificCharacterSet": "ISO_IR 192"}
-ULTRASOUND_MULTI_FRAME = "1.2.840.10008.5.1.4.1.1.3.1"
 
 
 def saved(node, kind: str, folder: Path, study: str = STUDY) -> Path:
@@ -101,6 +103,33 @@ def test_dicom_files_are_whole_and_other_programs_find_them(study, tmp_path):
     assert not [line for line in said.splitlines() if line.startswith(("E:", "W:"))]
     read = dcmtk("dcmdump", "+sd", "+r", "+P", "0008,0018", folder / "DICOM").stdout
     assert {uid for uid in sent if uid in read} == set(sent)
+
+
+def test_pictures_are_what_a_browser_is_shown(study, tmp_path):
+    node, files = study
+    folder = unzipped(saved(node, "pictures", tmp_path), tmp_path / "out")
+    pictures = sorted(folder.glob("*.jpg"))
+    with_pixels = [ds for ds in map(pydicom.dcmread, files) if "Rows" in ds]
+    assert len(pictures) == sum(int(ds.get("NumberOfFrames", 1)) for ds in with_pixels)
+    (image,) = [ds for ds in with_pixels if ds.SOPInstanceUID == dx().SOPInstanceUID]
+    path = (
+        f"/studies/{STUDY}/series/{image.SeriesInstanceUID}/instances/{image.SOPInstanceUID}/rendered?accept=image/png"
+    )
+    with urllib.request.urlopen(web_address(node) + path, timeout=100) as answer:
+        rendered = pixels_of(answer.read(), "PNG")
+    shown = [pixels_of(path.read_bytes()) for path in pictures]
+    assert min(np.abs(each - rendered).max() for each in shown if each.shape == rendered.shape) < 12
+    assert "such as reports: 2" in (folder / "README.TXT").read_text()
+
+
+def test_the_document_has_a_page_for_each_image(study, tmp_path):
+    node, files = study
+    document = PdfReader(saved(node, "document", tmp_path))
+    with_pixels = [ds for ds in map(pydicom.dcmread, files) if "Rows" in ds]
+    assert len(document.pages) == len(with_pixels) + 1
+    texts = [page.extract_text() for page in document.pages]
+    assert ["山田" in text for text in texts] == [True] * len(texts)
+    assert [len(page.images) for page in document.pages[1:]] == [1] * len(with_pixels)
 
 
 def test_dcmtk_makes_the_same_records_of_the_files(study, tmp_path):

@@ -16,6 +16,7 @@ class ParcelKind(StrEnum):
 
     DICOM = "dicom"
     PICTURES = "pictures"
+    DOCUMENT = "document"
 
 
 @dataclass(frozen=True)

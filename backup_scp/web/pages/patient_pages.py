@@ -9,6 +9,7 @@ from starlette.datastructures import FormData
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from backup_scp.dicom.readable_values import readable_date, readable_name
 from backup_scp.errors import InvalidSelection
 from backup_scp.ports import ClinicPatient, PatientLink
 from backup_scp.services.patient_links import PatientFacts, PatientLinks
@@ -17,7 +18,6 @@ from backup_scp.web.pages.linked_studies import links_of
 from backup_scp.web.pages.login_pages import actor_of
 from backup_scp.web.pages.page_frame import HEADERS, PageFrame, root_of
 from backup_scp.web.pages.page_route import PageRoute
-from backup_scp.web.pages.search_page import readable_date, readable_name
 from backup_scp.web.problems import Problem
 
 _LISTED = 50

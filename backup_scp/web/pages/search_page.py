@@ -11,6 +11,7 @@ from starlette.datastructures import FormData
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from backup_scp.dicom.readable_values import readable_date, readable_name
 from backup_scp.machine import clock
 from backup_scp.ports import Match
 from backup_scp.services.permissions import Right
@@ -124,21 +125,6 @@ class StudyRow:
 
     def __getitem__(self, keyword: str) -> str:
         return self._match[keyword]
-
-
-def readable_name(name: str) -> str:
-    """Write a name as people do: ``Family, Given`` and the same in another script (PS3.5 6.2.1)."""
-    groups = []
-    for group in name.split("=")[:2]:
-        family, *others = (part.strip() for part in group.split("^"))
-        given = " ".join(filter(None, others[:2]))
-        groups.append(", ".join(filter(None, (family, given))))
-    return " · ".join(dict.fromkeys(filter(None, groups)))
-
-
-def readable_date(date: str) -> str:
-    """Write a date with hyphens, when it is one."""
-    return f"{date[:4]}-{date[4:6]}-{date[6:]}" if len(date) == 8 and date.isdecimal() else date
 
 
 PAGES = (

@@ -12,9 +12,10 @@ from backup_scp.accounts.sql_accounts import SQLAccounts
 from backup_scp.node.attempts import Attempt, answered
 from backup_scp.node.settings import Settings, load
 from backup_scp.node.settings_editor import SettingsEditor
-from backup_scp.node.web_main import backup_state
+from backup_scp.node.web_main import backup_state, document_writer
 from backup_scp.ports import PlaceAnswer
 from backup_scp.services.logins import Logins
+from backup_scp.services.parcels import StudyParcels
 from backup_scp.web.app import application
 from backup_scp.web.options import WebOptions
 from backup_scp.web.pages import state_feed
@@ -74,6 +75,7 @@ def make_pages(stored, settings, orders, tmp_path, accounts) -> Callable[..., Te
             tmp_path / "receipts",
             lambda: orders.append(1),
             SettingsEditor(running or settings, environment or {}, attempted),
+            parcels=StudyParcels(document_writer()),
             logins=Logins(accounts),
         )
         app = application(sources.stores, options or WebOptions(), pages=sources)

@@ -7,10 +7,10 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from backup_scp.dicom.readable_values import readable_date, readable_name
 from backup_scp.index.reading import newest
 from backup_scp.machine import clock
 from backup_scp.web.pages import study_search
-from backup_scp.web.pages.search_page import readable_date, readable_name
 from tests.samples import dx, encode
 from tests.stored import FIRST_ARRIVAL
 
