@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 
 import pytest
 
@@ -17,10 +16,9 @@ from tests.stored import stored_in
 from tests.system.contents import digests, visible
 from tests.system.here import Here
 from tests.system.node import Node
-from tests.system.peers import require
 
 PAGE = (ROOT / "docs" / "second-site.md").read_text()
-COMMANDS = "\n".join(re.findall(r"^    ((?:umask|openssl|    -subj|cat) .*)$", PAGE, re.MULTILINE))
+(COMMAND,) = re.findall(r"^    backup-scp (tls init .*)$", PAGE, re.MULTILINE)
 THERE, HERE, DICOMWEB = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
 
 
@@ -31,12 +29,11 @@ class Site(Node):
         super().__init__(folder, ae_title=name.upper())
         self.name, self.page, self.tls_port = name, page, free_port()
         self.home.mkdir()
-        require("openssl")
-        commands = COMMANDS.replace("DNS:there.example", f"IP:{LOOPBACK}").replace("there", name)
-        subprocess.run(["sh", "-ec", commands], cwd=self.home, check=True, capture_output=True)
+        super().write_settings()
+        self.cli(*COMMAND.replace("there.example", LOOPBACK).split())
 
     def trust(self, other: Site) -> None:
-        shutil.copyfile(other.home / "certificate.pem", self.home / "ca.pem")
+        shutil.copyfile(other.home / "tls" / "ca.pem", self.home / "other-ca.pem")
         page = re.sub(r"\b(here|there)\.example", LOOPBACK, self.page)
         page = page.replace("2762", str(other.tls_port))
         page = page.replace("[node]\n", f'[node]\nhost = "{LOOPBACK}"\nport = {self.port}\n')
@@ -84,7 +81,7 @@ def test_the_page_sets_up_both_ends(sites, tmp_path):
 
 def test_who_has_another_certificate_is_refused(sites, tmp_path):
     here, there = sites
-    shutil.copyfile(there.home / "certificate.pem", there.home / "ca.pem")  # of itself: it does not trust us
+    shutil.copyfile(there.home / "tls" / "ca.pem", there.home / "other-ca.pem")  # of itself: it does not trust us
     start(there)
     with stored_in(here.home) as stored:
         ours = Here(here.home, stored)
