@@ -168,6 +168,10 @@ class DestinationRefuses(DestinationUnavailable):
     """A remote AE rejects us permanently, or its name or certificate is wrong: waiting alone does not help."""
 
 
+class SiteNotTaken(DestinationRefuses):
+    """Another node does not take images of one clinic from this node; those of others it may take."""
+
+
 class NothingAccepted(DestinationUnavailable):
     """A remote AE accepts none of the Presentation Contexts of an Association."""
 

@@ -109,27 +109,35 @@ def pull(
             f"No day is since {options.since} and until {options.until}: the earlier date belongs to --since"
         )
     from backup_scp.node.opening import OpenStores
-    from backup_scp.node.pull_sources import pull_source
+    from backup_scp.node.pull_sources import brought_sites, pull_source
     from backup_scp.services import pulling
     from backup_scp.services.ingest import Ingest
+    from backup_scp.services.pull_result import Pulled
     from backup_scp.services.throttle import Patience, Throttle
 
     with (
         OpenStores(settings, create=True) as storage,
         Ingest(storage.archive, storage.index) as ingest,
-        pull_source(settings, source, storage.index, ingest, login.access()) as other,
-        progress(f"Fetching from {other.name}") as show,
     ):
-        done = pulling.pull(
-            other,
-            storage.index,
-            ingest,
-            show,
-            since=options.since or "",
-            until=options.until or "",
-            throttle=Throttle(options.throttle),
-            patience=Patience(60 * options.wait, complain),
-        )
+        done = Pulled(source)
+        for site in ("", *brought_sites(settings, source)):
+            with (
+                pull_source(settings, source, storage.index, ingest, login.access(), site) as other,
+                progress(f"Fetching from {other.name}" + (f" for clinic {site}" if site else "")) as show,
+            ):
+                of_site = pulling.pull(
+                    other,
+                    storage.index,
+                    ingest,
+                    show,
+                    since=options.since or "",
+                    until=options.until or "",
+                    throttle=Throttle(options.throttle),
+                    patience=Patience(60 * options.wait, complain),
+                )
+            done.add(of_site)
+            if done.interrupted or done.stopped:
+                break
     if json:
         print_json(done)
     else:

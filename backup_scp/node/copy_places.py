@@ -59,6 +59,7 @@ def _dicomweb(settings: Settings, copy: CopySettings, index: Index) -> CopyPlace
         credentials=access.login,
         ca=access.ca,
         timeouts_s=access.timeouts_s,
+        brings_sites=copy.brings_sites,
     )
 
 

@@ -13,7 +13,7 @@ from backup_scp.machine.addresses import console_addresses
 from backup_scp.node.copy_places import dicomweb_access
 from backup_scp.node.remote_aes import access_policy, find_remote, listening, local_ae
 from backup_scp.node.settings import CopySettings, Settings
-from backup_scp.ports import Index, PullSource, RemoteAE, ServiceKind
+from backup_scp.ports import Index, PullSource, RemoteAE, ServiceKind, SiteScope
 from backup_scp.services.ingest import Ingest
 from backup_scp.watch.rejection_log import RejectionLog
 
@@ -32,7 +32,7 @@ class Access(NamedTuple):
 
 @contextlib.contextmanager
 def pull_source(
-    settings: Settings, said: str, index: Index, ingest: Ingest, access: Access | None = None
+    settings: Settings, said: str, index: Index, ingest: Ingest, access: Access | None = None, site: str = ""
 ) -> Iterator[PullSource]:
     """Yield the PACS that a command line names, not yet entered.
 
@@ -43,6 +43,8 @@ def pull_source(
         before it, or ``dicomweb+https://HOST/PATH``.
     ingest
         Stores what a C-MOVE brings, when no node runs.
+    site
+        Of ``brought_sites``: fetch this clinic's images as its own.
 
     Raises
     ------
@@ -51,19 +53,47 @@ def pull_source(
     InvalidSettings
         It cannot be reached with these settings; the text has a fix.
     """
-    copy = next((one for one in settings.copy if said.rstrip("/") in (one.name, one.url.rstrip("/"))), None)
-    if copy is not None and copy.url.startswith((_DICOM, _DICOMWEB)) and find_remote(settings, said) is None:
-        said = copy.url
+    said, copy = _resolved(settings, said)
+    is_apart = bool(brought_sites(settings, said))
     if said.startswith(_DICOMWEB):
         if copy is None or any(access or ()):
             copy = _unnamed(said, access or Access())
-        yield _dicomweb(settings, copy)
+        yield _seeing_own(_dicomweb(settings, copy, site), is_apart=is_apart)
         return
     receiver = _Receiver(settings, index, ingest)
     try:
-        yield _remote_ae(settings, _remote(settings, said), receiver.start)
+        yield _seeing_own(_remote_ae(settings, _remote(settings, said), receiver.start, site), is_apart=is_apart)
     finally:
         receiver.stop()
+
+
+def _seeing_own(source: PullSource, *, is_apart: bool) -> PullSource:
+    """Let only what the source's own site has here count as here, where a PACS keeps clinics apart."""
+    if is_apart:
+        source.here = SiteScope.of([source.site])
+    return source
+
+
+def brought_sites(settings: Settings, said: str) -> tuple[str, ...]:
+    """Return the clinics that a PACS keeps apart for this node, another backup-scp: ``brings_sites`` of it.
+
+    Raises
+    ------
+    InvalidSelection
+        It is no PACS.
+    """
+    said, copy = _resolved(settings, said)
+    if said.startswith(_DICOMWEB):
+        return copy.brings_sites if copy is not None else ()
+    return _remote(settings, said).brings_sites
+
+
+def _resolved(settings: Settings, said: str) -> tuple[str, CopySettings | None]:
+    """Return what to open, and the ``[[copy]]`` that has this name or url."""
+    copy = next((one for one in settings.copy if said.rstrip("/") in (one.name, one.url.rstrip("/"))), None)
+    if copy is not None and copy.url.startswith((_DICOM, _DICOMWEB)) and find_remote(settings, said) is None:
+        said = copy.url
+    return said, copy
 
 
 def _unnamed(url: str, access: Access) -> CopySettings:
@@ -73,11 +103,11 @@ def _unnamed(url: str, access: Access) -> CopySettings:
         raise InvalidSelection(str(error)) from None
 
 
-def _dicomweb(settings: Settings, copy: CopySettings) -> PullSource:
+def _dicomweb(settings: Settings, copy: CopySettings, site: str) -> PullSource:
     access = dicomweb_access(settings, copy, copy.url)
     from backup_scp.copies.dicomweb.dicomweb_source import DICOMwebSource
 
-    return DICOMwebSource(access.base_url, access.login, access.ca, access.timeouts_s)
+    return DICOMwebSource(access.base_url, access.login, access.ca, access.timeouts_s, site)
 
 
 def _remote(settings: Settings, said: str) -> RemoteAE:
@@ -95,13 +125,15 @@ def _remote(settings: Settings, said: str) -> RemoteAE:
     return next(same, dataclasses.replace(found, name=found.ae_title))
 
 
-def _remote_ae(settings: Settings, remote: RemoteAE, listen: Callable[[], None]) -> PullSource:
+def _remote_ae(settings: Settings, remote: RemoteAE, listen: Callable[[], None], site: str) -> PullSource:
     from backup_scp.dimse.scu.remote_ae_source import RemoteAESource
 
     node = settings.node
     host = next(iter(console_addresses(node.host)), node.host)
     port = node.port if node.plain else settings.tls.port
-    return RemoteAESource(local_ae(settings), remote, f"AE title {node.ae_title}, host {host}, port {port}", listen)
+    local = dataclasses.replace(local_ae(settings), as_site=site)
+    remote = dataclasses.replace(remote, site=site or remote.site)
+    return RemoteAESource(local, remote, f"AE title {node.ae_title}, host {host}, port {port}", listen)
 
 
 class _Receiver:

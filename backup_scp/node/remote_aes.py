@@ -6,7 +6,7 @@ import contextlib
 import functools
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from backup_scp.errors import InvalidSelection, InvalidSettings
 from backup_scp.machine.renewed_context import RenewedContext
 from backup_scp.node.settings import Settings
-from backup_scp.ports import Index, Inventory, RemoteAE, RestoreDestination
+from backup_scp.ports import Index, Inventory, Reference, RemoteAE, RestoreDestination
 
 if TYPE_CHECKING:
     from backup_scp.dimse.association.access import AccessPolicy
@@ -120,9 +120,9 @@ def inventory(settings: Settings, to: str, journal: RestoreJournal | None) -> It
     if remote is None or journal is None:
         yield None
         return
-    from backup_scp.dimse.scu.query_scu import StudyCounter
+    from backup_scp.dimse.scu.sites_apart import CounterOfSites
 
-    counter = StudyCounter(local_ae(settings), remote)
+    counter = CounterOfSites(local_ae(settings), remote)
     try:
         if not journal.is_empty():
             counter.connect()
@@ -141,14 +141,19 @@ def committer(settings: Settings, to: str, index: Index) -> Iterator[RequestComm
     InvalidSelection
         ``to`` is a folder.
     """
+    from backup_scp.dimse.scu.sites_apart import ae_for
     from backup_scp.dimse.scu.storage_commitment_scu import StorageCommitmentSCU
 
     remote = find_remote(settings, to)
     if remote is None:
         raise InvalidSelection("--commit is for a remote AE: the files of a folder can be checked directly")
-    scu = StorageCommitmentSCU(local_ae(settings), remote, index.commitments)
+    local, wait_s = local_ae(settings), settings.commitment.answer_s
+
+    def commit(references: Sequence[Reference], site: str) -> Mapping[Reference, int]:
+        return StorageCommitmentSCU(ae_for(local, remote, site), remote, index.commitments).commit(references, wait_s)
+
     with receives_reports(settings, index):
-        yield lambda references: scu.commit(references, settings.commitment.answer_s)
+        yield commit
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ import contextlib
 import gc
 import logging
 import os
+import re
 import signal
 import socket
 import sys
@@ -45,6 +46,7 @@ from backup_scp.web.web_server import WebServer
 
 _END_S = 15.0  # after the node's end, for a request that does not end
 _LEAST_TOKEN = 24
+_BRINGS = re.compile(r"\s+brings\s*$")
 _CACHE_BYTES = 512_000_000
 
 
@@ -191,11 +193,12 @@ def web_options(settings: Settings) -> WebOptions:
     """
     certificate, key, ca = settings.web_tls_files or (None, None, None)
     file = settings.web_token_file
-    tokens = _tokens(file) if file is not None else {}
+    tokens, bringing = _tokens(file) if file is not None else ({}, frozenset[str]())
     return WebOptions(
         ae_title=settings.node.ae_title,
         trust_this_machine=settings.node.trust_this_machine,
         tokens=frozenset(tokens),
+        bringing=bringing,
         token_sites=tokens,
         certificate=certificate,
         key=key,
@@ -206,23 +209,27 @@ def web_options(settings: Settings) -> WebOptions:
     )
 
 
-def _tokens(file: Path) -> dict[str, tuple[str, ...]]:
-    """Read the tokens, each with the sites that follow it on its line, separated by commas."""
+def _tokens(file: Path) -> tuple[dict[str, tuple[str, ...]], frozenset[str]]:
+    """Read the tokens, each with the sites that its line has, separated by commas, and those that bring these sites."""
     try:
         lines = [line.split(maxsplit=1) for line in file.read_text("utf-8").splitlines()]
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise InvalidSettings(f"[web] token_file: {file} cannot be read ({reason})") from None
-    tokens = {token: _sites(*rest) for token, *rest in filter(None, lines)}
+    said = {token: "".join(rest) for token, *rest in filter(None, lines)}
+    bringing = frozenset(token for token, text in said.items() if _BRINGS.search(text))
+    tokens = {token: _sites(_BRINGS.sub("", text)) for token, text in said.items()}
     if not tokens or min(map(len, tokens)) < _LEAST_TOKEN:
         raise InvalidSettings(
             f"[web] token_file: each line is one token, of {_LEAST_TOKEN} characters or more; "
             "openssl rand -hex 32 makes one"
         )
-    return tokens
+    if any(not tokens[token] or EVERY_SITE in tokens[token] for token in bringing):
+        raise InvalidSettings("[web] token_file: a token that brings images of clinics names each of them")
+    return tokens, bringing
 
 
-def _sites(text: str = "") -> tuple[str, ...]:
+def _sites(text: str) -> tuple[str, ...]:
     sites = tuple(name for part in text.split(",") if (name := part.strip()))
     if fault := next(filter(None, (site_fault(name) for name in sites if name != EVERY_SITE)), ""):
         raise InvalidSettings(f"[web] token_file: {fault}")

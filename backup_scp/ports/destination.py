@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self
 
+from backup_scp.errors import InstanceRefused
 from backup_scp.ports.archive import ArchivedFile
 from backup_scp.ports.sites import SEES_ALL, SiteScope
 from backup_scp.ports.versions import StoredVersion
@@ -39,6 +40,8 @@ class RemoteAE:
         Whether we use TLS when we call it.
     tls_required
         Whether it must use TLS when it calls us.
+    brings_sites
+        The clinics whose images pass between this and the other backup-scp under their own name.
     """
 
     name: str
@@ -53,13 +56,31 @@ class RemoteAE:
     tls: bool = False
     tls_required: bool = False
     sites: tuple[str, ...] = ()
+    brings_sites: tuple[str, ...] = ()
 
     @property
     def scope(self) -> SiteScope:
-        """What it may see."""
-        if self.sites:
-            return SiteScope.of(self.sites)
+        """What it may see and be sent."""
+        if self.sites or self.brings_sites:
+            return SiteScope.of([*(self.sites or [self.site]), *self.brings_sites])
         return SiteScope.of([self.site]) if self.site else SEES_ALL
+
+    def carries(self, site: str) -> bool:
+        """Tell whether images of a site pass between it and this node under the site's name.
+
+        Raises
+        ------
+        InstanceRefused
+            Those of other sites do, and this one has no place there.
+        """
+        if self.brings_sites and site and site not in self.brings_sites:
+            raise InstanceRefused(f"Its clinic {site} is not in brings_sites of [[remote]] {self.name}")
+        return site in self.brings_sites
+
+    @property
+    def plain_scope(self) -> SiteScope:
+        """What it sees on an Association that names no site."""
+        return SiteScope.of([self.site]) if self.brings_sites and not self.sites else self.scope
 
 
 Upcoming = tuple[ArchivedFile, StoredVersion]

@@ -7,6 +7,7 @@ from typing import Generic, NamedTuple, Protocol, Self, TypeVar
 
 from backup_scp.dicom.file_meta import Heading
 from backup_scp.ports.archive import InstanceKey
+from backup_scp.ports.sites import SiteScope
 
 T = TypeVar("T")
 
@@ -122,6 +123,8 @@ class PullSource(Protocol):
         For sentences.
     ae_title, address, site
         What is noted of the images that it gives: its AE title, its host, and the clinic of its settings.
+    here
+        Whose images count as here: those of other clinics do not, where the PACS keeps clinics apart.
     if_lost
         Ends a sentence about an image that it says it has sent, and that did not arrive.
     """
@@ -130,6 +133,7 @@ class PullSource(Protocol):
     ae_title: str
     address: str
     site: str
+    here: SiteScope
 
     @property
     def if_lost(self) -> str: ...

@@ -116,6 +116,7 @@ class StoredVersion(NamedTuple):
     sha256: str
     size_bytes: int
     received_at: datetime
+    site: str = ""
 
 
 @dataclass(frozen=True, slots=True)

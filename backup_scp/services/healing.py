@@ -60,5 +60,5 @@ def _take_in(stream: BinaryIO, item: CopyItem, ingest: Ingest) -> None:
         staged.discard()
         raise DigestMismatch(f"the copy of {held.location} holds other bytes")
     # HELD without a repair: another worker was quicker.
-    if ingest.accept(staged, Arrival(clock.now(), IMPORT)).admission is not AddResult.HELD:
+    if ingest.accept(staged, Arrival(clock.now(), IMPORT, site=held.site)).admission is not AddResult.HELD:
         raise ArchiveUnavailable(f"{held.location} was not repaired; it is tried again")

@@ -72,6 +72,20 @@ class Pulled:
     stopped: str = ""
     interrupted: bool = False
 
+    def add(self, other: Pulled) -> None:
+        """Add what was pulled for another clinic of the same PACS."""
+        self.source = other.source
+        self.studies += other.studies
+        self.complete += other.complete
+        self.fetched += other.fetched
+        self.held += other.held
+        self.missing += other.missing
+        self.size_bytes += other.size_bytes
+        self.incomplete += other.incomplete
+        self.doubts += other.doubts
+        self.stopped = self.stopped or other.stopped
+        self.interrupted = self.interrupted or other.interrupted
+
     @property
     def is_complete(self) -> bool:
         """Whether everything that the other PACS has is here, as far as it can be known."""

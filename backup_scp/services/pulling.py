@@ -123,6 +123,7 @@ class _PullRun:
     ) -> None:
         self._source = source
         self._index = index
+        self._here_already = index.seen_by(source.here)
         self._ingest = ingest
         self._throttle = throttle
         self._patience = patience
@@ -280,7 +281,7 @@ class _PullRun:
         """Return the images of a series that are here and whose files are not known to be damaged."""
         uids = (("StudyInstanceUID", series.study_instance_uid), ("SeriesInstanceUID", series.series_instance_uid))
         conditions = tuple(Condition(BY_KEYWORD[keyword], SingleValue(uid)) for keyword, uid in uids)
-        held = self._index.retrieve(Query(Level.SERIES, conditions))
+        held = self._here_already.retrieve(Query(Level.SERIES, conditions))
         damaged = self._has_damaged and {one.location for one in held if self._index.is_damaged(one.location)}
         return {
             InstanceKey(one.study_instance_uid, one.series_instance_uid, one.sop_instance_uid): one

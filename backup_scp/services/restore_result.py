@@ -14,8 +14,8 @@ from backup_scp.services.delivery import Delivery, Outcome
 from backup_scp.services.restore_journal import RestoreJournal
 from backup_scp.services.restored_study import Confirmation, RestoredStudy, count
 
-RequestCommitment = Callable[[Sequence[Reference]], Mapping[Reference, int]]
-"""Asks the destination to commit; gives 0 for a committed instance, else a Failure Reason; some may be left out."""
+RequestCommitment = Callable[[Sequence[Reference], str], Mapping[Reference, int]]
+"""Asks the destination to commit instances of a site; gives 0 for a committed one, else a Failure Reason."""
 
 _MOST_LISTED = 10_000  # failures that are listed; all of them are counted
 
@@ -181,15 +181,19 @@ def settle_commitments(
     done: Restore, asked: Sequence[Outcome], commit: RequestCommitment, journal: RestoreJournal | None
 ) -> None:
     """Ask the destination to commit what it was sent and what it refused; the next restore sends what it lacks."""
-    references = [Reference(outcome.held.sop_class_uid, outcome.held.sop_instance_uid) for outcome in asked]
-    results: Mapping[Reference, int] = {}
-    try:
-        results = commit(list(dict.fromkeys(references))) if references else {}
-        done.no_commitment = "it has not reported in time"
-    except DestinationUnavailable as error:
-        done.no_commitment = str(error)
-    for outcome, reference in zip(asked, references, strict=True):
-        _judge(done, outcome, results.get(reference), journal)
+    done.no_commitment = "it has not reported in time"
+    by_site: dict[str, list[Outcome]] = {}
+    for outcome in asked:
+        by_site.setdefault(outcome.held.site, []).append(outcome)
+    for site, outcomes in by_site.items():
+        references = [Reference(outcome.held.sop_class_uid, outcome.held.sop_instance_uid) for outcome in outcomes]
+        results: Mapping[Reference, int] = {}
+        try:
+            results = commit(list(dict.fromkeys(references)), site)
+        except DestinationUnavailable as error:
+            done.no_commitment = str(error)
+        for outcome, reference in zip(outcomes, references, strict=True):
+            _judge(done, outcome, results.get(reference), journal)
     if not done.uncommitted:
         done.no_commitment = ""
 

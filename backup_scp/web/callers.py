@@ -7,7 +7,7 @@ import hmac
 import ipaddress
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from starlette.concurrency import run_in_threadpool
@@ -19,6 +19,7 @@ from backup_scp.machine.addresses import is_loopback
 from backup_scp.ports import EVERY_SITE, SEES_ALL, SEES_NOTHING, SiteScope
 from backup_scp.services.logins import LoggedIn, Logins
 from backup_scp.services.permissions import CallerKind, Right, may, scope_with, user_may
+from backup_scp.services.site_header import naming, site_in
 from backup_scp.web import session_cookie
 from backup_scp.web.forwarding import Forwarding
 from backup_scp.web.options import BASE_PATH, WebOptions
@@ -45,6 +46,8 @@ class WebCaller:
         The clinics whose images it may see.
     site
         The clinic that it stores for.
+    brings
+        The clinics one of which each request may be for.
     logged_in
         The user and its session; None for other kinds.
     lacks_second_factor
@@ -57,9 +60,22 @@ class WebCaller:
     site: str = ""
     logged_in: LoggedIn | None = None
     lacks_second_factor: bool = False
+    brings: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.kind} at {self.address}"
+
+    def for_site(self, site: str) -> WebCaller:
+        """Return the caller for the one clinic that a request names: it is another node, which brings images of it.
+
+        Raises
+        ------
+        Problem
+            403: it may not.
+        """
+        if site and site not in self.brings:
+            raise Problem(403, "You may not bring images of this clinic; a token does with the word brings")
+        return replace(self, site=site, scope=SiteScope.of([site])) if site else self
 
     def may(self, right: Right) -> bool:
         """Tell whether it may do this."""
@@ -108,7 +124,10 @@ class WebAccess:
         self._options = options
         self.logins = logins
         self.forwarding = Forwarding(options.public_url, options.proxies)
-        self._tokens = [(_digest(token), options.token_sites.get(token, ())) for token in options.tokens]
+        self._tokens = [
+            (_digest(token), (options.token_sites.get(token, ()), token in options.bringing))
+            for token in options.tokens
+        ]
         self._allowed_origins = frozenset(origin.lower() for origin in options.cors)
 
     async def logged_in(self, scope: Scope, headers: Headers) -> LoggedIn | None:
@@ -144,9 +163,10 @@ class WebAccess:
         if self._options.ca is not None and scope["scheme"] == "https":
             return WebCaller(CallerKind.CERTIFICATE, address, SEES_ALL)  # the TLS handshake fails without one
         if authorization := headers.get("authorization"):
-            sites = self._sites_of_token(authorization)
-            seen = SiteScope.of(sites) if sites else SEES_ALL
-            return WebCaller(CallerKind.TOKEN, address, seen, next(iter(sites), "").replace(EVERY_SITE, ""))
+            sites, brings = self._sites_of_token(authorization)
+            seen = SiteScope.of(sites[:1] if brings else sites) if sites else SEES_ALL
+            own = next(iter(sites), "").replace(EVERY_SITE, "")
+            return WebCaller(CallerKind.TOKEN, address, seen, own, brings=sites if brings else ())
         if not self._is_here(scope):
             return WebCaller(CallerKind.UNKNOWN_WEB, address, SEES_NOTHING)
         if not _is_literal(headers.get("host", "")):
@@ -160,11 +180,11 @@ class WebAccess:
                 return WebCaller(CallerKind.UNKNOWN_WEB, address, SEES_NOTHING)
         raise Problem(403, "Without a token, call this computer by its IP address or as localhost, not by another name")
 
-    def _sites_of_token(self, authorization: str) -> tuple[str, ...]:
-        """Return the sites that the line of a token names; none for all."""
+    def _sites_of_token(self, authorization: str) -> tuple[tuple[str, ...], bool]:
+        """Return the sites that the line of a token names, none for all, and whether it brings them."""
         scheme, _, token = authorization.partition(" ")
         given = hashlib.sha256(token.strip().encode("latin-1")).digest()
-        known = [sites for digest, sites in self._tokens if hmac.compare_digest(given, digest)]
+        known = [its for digest, its in self._tokens if hmac.compare_digest(given, digest)]
         if scheme.lower() == "bearer" and known:
             return known[0]
         raise Problem(
@@ -262,11 +282,15 @@ class AccessGate:
         scope["forwarding"] = self._access.forwarding
         logged_in = await self._access.logged_in(scope, headers)
         try:
-            scope["caller"] = self._access.identify(scope, headers, logged_in)
+            caller = self._access.identify(scope, headers, logged_in)
+            scope["caller"] = caller = caller.for_site(site_in(headers))
             self._access.require_origin(scope, headers)
         except Problem as problem:
             await self._refusal(scope, problem)(scope, receive, answer)
             return
+        if site_in(headers):
+            named = [(name.encode(), said.encode()) for name, said in naming(caller.site).items()]
+            answer = _with_headers(answer, named)
         await self._app(scope, receive, self._while_it_lasts(answer, logged_in) if logged_in else answer)
 
     def _while_it_lasts(self, send: Send, logged_in: LoggedIn) -> Send:

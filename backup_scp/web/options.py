@@ -22,6 +22,8 @@ class WebOptions:
         Whether callers on this computer need no token.
     tokens
         The bearer tokens that open it.
+    bringing
+        Tokens of other nodes: each may name a site of its line, and store and read for that one.
     token_sites
         The sites that a token is for, the one that it stores for first; of a token that is not here, all sites.
     certificate, key, ca
@@ -35,6 +37,7 @@ class WebOptions:
     ae_title: str = "BACKUP_SCP"
     trust_this_machine: bool = True
     tokens: frozenset[str] = frozenset()
+    bringing: frozenset[str] = frozenset()
     token_sites: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     certificate: Path | None = None
     key: Path | None = None

@@ -16,7 +16,7 @@ from backup_scp.errors import (
     InstanceUnconfirmed,
     InvalidDataSet,
 )
-from backup_scp.ports import Answers, RemoteImage, RemoteSeries, RemoteStudy, VerificationResult
+from backup_scp.ports import SEES_ALL, Answers, RemoteImage, RemoteSeries, RemoteStudy, VerificationResult
 from backup_scp.services import pulling
 from backup_scp.services.ingest import Ingest
 from backup_scp.services.pull_result import Pulled
@@ -47,6 +47,8 @@ class Other:
     gives
         Called before an image is given.
     """
+
+    here = SEES_ALL
 
     samples: list[Sample]
     counts: Callable[[int], int | None] = lambda number: number

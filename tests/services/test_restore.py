@@ -549,7 +549,7 @@ class TestCommit:
     def test_everything_is_committed(self, stored, slices, journal):
         asked = []
 
-        def commit(references):
+        def commit(references, _site):
             asked.extend(references)
             return dict.fromkeys(references, 0)
 
@@ -560,7 +560,7 @@ class TestCommit:
         assert (again.confirmed_before, again.sent) == (3, 0)
 
     def test_what_is_not_committed_counts_as_failed_and_is_sent_again(self, stored, slices, journal):
-        def commit(references):
+        def commit(references, _site):
             return dict(zip(references, (0, 0x0112, 0), strict=True))
 
         done = restore(stored.archive, stored.index, EVERYTHING, Shelf(), journal=journal, commit=commit)
@@ -574,7 +574,7 @@ class TestCommit:
         assert list(shelf.received) == [slices[1].sop_instance_uid]
 
     def test_ctrl_c_while_it_is_asked_is_no_commitment(self, stored, slices):
-        def commit(references):
+        def commit(references, _site):
             raise KeyboardInterrupt
 
         done = restore(stored.archive, stored.index, EVERYTHING, Shelf(), commit=commit)
@@ -582,7 +582,7 @@ class TestCommit:
 
     @pytest.mark.parametrize("silent", [True, False])
     def test_silence_is_no_commitment(self, stored, slices, silent):
-        def commit(references):
+        def commit(references, _site):
             if not silent:
                 raise DestinationUnavailable("It takes no commitment requests")
             return {references[0]: 0}
@@ -594,7 +594,7 @@ class TestCommit:
     def test_what_was_not_sent_is_not_asked_about(self, stored, slices):
         answers = {sample.sop_instance_uid: InstanceRefused("No room") for sample in slices}
 
-        def commit(references):
+        def commit(references, _site):
             pytest.fail("nothing was sent")
 
         done = restore(stored.archive, stored.index, EVERYTHING, Shelf(answers=answers), commit=commit)
@@ -608,7 +608,7 @@ class TestCommit:
         }
         asked = []
 
-        def commit(references):
+        def commit(references, _site):
             asked.extend(references)
             return {one: 0x0112 if one.sop_instance_uid == uids(slices)[1] else 0 for one in references}
 

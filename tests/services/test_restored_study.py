@@ -127,19 +127,19 @@ def test_nothing_arrived(run):
 
 
 def test_a_committed_study_is_not_counted_too(run):
-    done, study = run(lists=everything, commit=lambda references: dict.fromkeys(references, 0))
+    done, study = run(lists=everything, commit=lambda references, _site: dict.fromkeys(references, 0))
     assert (study.committed, study.counted, study.confirmation) == (3, None, Confirmation.COMMITTED)
     assert done.is_complete
 
 
 def test_a_study_without_a_commitment_is_counted(run):
-    done, study = run(lists=everything, commit=lambda references: {references[0]: 0})
+    done, study = run(lists=everything, commit=lambda references, _site: {references[0]: 0})
     assert (study.committed, study.counted, study.confirmation) == (1, 3, Confirmation.COUNTED)
     assert len(done.uncommitted) == 2
 
 
 def test_what_is_not_committed_has_not_arrived(run, slices):
-    def commit(references):
+    def commit(references, _site):
         return dict.fromkeys(references, 0) | {references[1]: 0x0112}
 
     _, study = run(commit=commit)
@@ -149,7 +149,7 @@ def test_what_is_not_committed_has_not_arrived(run, slices):
 
 def test_what_was_refused_and_is_committed_has_arrived(run, slices):
     shelf = Shelf(answers={slices[0].sop_instance_uid: InstanceRefused("Duplicate", 0x0111)})
-    done, study = run(shelf, commit=lambda references: dict.fromkeys(references, 0))
+    done, study = run(shelf, commit=lambda references, _site: dict.fromkeys(references, 0))
     assert (study.sent, study.failed, study.arrived, done.sent) == (3, 0, 3, 3)
     assert study.confirmation is Confirmation.COMMITTED
 

@@ -30,6 +30,7 @@ class Remote:
     check_address: bool = True
     tls: bool | str = False
     sites: tuple[str, ...] = ()
+    brings_sites: tuple[str, ...] = ()
 
 
 class Node:

@@ -11,6 +11,7 @@ from backup_scp.archive.filesystem import FilesystemArchive
 from backup_scp.errors import DestinationUnavailable, FileMissing, NothingAccepted
 from backup_scp.node.copy_places import open_place
 from backup_scp.node.remote_aes import receives_reports
+from backup_scp.ports import CopyItem
 from tests.copies.contract import CopyPlaceContract, fetched, small_archive
 from tests.dicom.transcode.compression import coded_by_dcmtk
 from tests.processes import free_port
@@ -225,6 +226,34 @@ def test_orthanc_keeps_the_first_version_and_the_copy_of_the_second_is_not_belie
     assert proofs(here.copy([held_second])) == ["read back"]
     (result,) = here.compare([held_first], copied).values()
     assert (result.stored, result.is_left_out) == (None, True)
+
+
+@pytest.mark.parametrize("order", [("north", "south"), ("south", "north")])
+def test_of_two_clinics_images_with_one_uid_the_second_stays_due(here, start_dcmqrscp, order):
+    """A PACS of another maker keeps one of them: the other one is never said to be there."""
+    there = start_dcmqrscp()
+    here.configure(url(there))
+    contents = [encode(dx(PatientName=f"OF^{site.upper()}")) for site in order]
+    for number, (site, sample) in enumerate(zip(order, contents, strict=True)):
+        here.stored.put(sample, number, site=site)
+    held = sorted(here.stored.index.versions(), key=lambda one: one.received_at, reverse=True)
+    copied = here.copy(held)
+    assert copied[contents[0].sha256].stored
+    refused = copied[contents[1].sha256]
+    assert (refused.stored, refused.is_left_out) == (None, False)
+    assert "another clinic has an image of this SOP Instance UID" in refused.error
+    assert here.fetch(held[1], copied) == contents[0].data_set
+
+
+def test_the_same_bytes_of_two_clinics_are_there_for_both(here, start_dcmqrscp):
+    there = start_dcmqrscp()
+    here.configure(url(there))
+    for number, site in enumerate(("north", "south")):
+        here.stored.put(CT[0], number, site=site)
+    items = [CopyItem(number, one) for number, one in enumerate(here.stored.index.versions(), 1)]
+    with here.place() as place:
+        results = list(place.put(items, lambda one: here.stored.archive.read(one.location)))
+    assert [bool(result.stored) for result in results] == [True, True]
 
 
 def test_a_damaged_original_is_not_sent(here, start_node):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import BinaryIO, NamedTuple, Self, cast
@@ -18,6 +20,7 @@ from backup_scp.errors import (
     FileMissing,
     InstanceRefused,
     InstanceUnconfirmed,
+    SiteNotTaken,
 )
 from backup_scp.ports import (
     ArchivedFile,
@@ -30,7 +33,7 @@ from backup_scp.ports import (
     StoredVersion,
     do_nothing,
 )
-from backup_scp.services.pacs_versions import choose, folder_of, has_same_content, left_out
+from backup_scp.services.pacs_versions import choose, collides, folder_of, has_same_content, left_out
 from backup_scp.services.read_ahead import parts as data_set_of
 
 READ_BACK = "read back"
@@ -66,6 +69,8 @@ class DICOMwebCopy:
         Tells which version answers queries.
     credentials, ca, timeouts_s
         See ``DICOMwebSession``.
+    brings_sites
+        The clinics that the server, another backup-scp, keeps apart.
     """
 
     is_removable = False
@@ -80,12 +85,14 @@ class DICOMwebCopy:
         credentials: Login,
         ca: Path | None,
         timeouts_s: tuple[float, float],
+        brings_sites: Sequence[str] = (),
     ) -> None:
         self.name = name
         self.is_off_site = is_off_site
         self.medium = self.label = ""
         self._index = index
         self._session = DICOMwebSession(base_url.rstrip("/"), credentials, ca, timeouts_s)
+        self._brings_sites = frozenset(brings_sites)
         self._broken = 0  # requests in a row
         self.watch: Callable[[], None] = do_nothing
 
@@ -99,10 +106,26 @@ class DICOMwebCopy:
 
     def put(self, items: Sequence[CopyItem], read: ReadOriginal) -> Iterator[CopyResult]:
         """See ``ports.CopyPlace``: small files share a request, and each is read back on its own."""
-        choice = choose(self._index, items)
+        choice = choose(self._index, items, self._keeps_apart)
         yield from map(left_out, choice.superseded)
+        yield from (collides(item, f"copy {self.name}") for item in choice.colliding)
+        for site, of_site in groupby(sorted(choice.answering, key=_site), _site):
+            if site and self._brings_sites and site not in self._brings_sites:
+                why = f"Its clinic {site} is not in brings_sites of copy {self.name}"
+                yield from (_failed(item, why) for item in of_site)
+                continue
+            some, said = list(of_site), set[int]()
+            try:
+                with self._for(some[0].held):
+                    for result in self._put_some(some, read):
+                        said.add(result.number)
+                        yield result
+            except SiteNotTaken as error:
+                yield from (_failed(item, error) for item in some if item.number not in said)
+
+    def _put_some(self, items: Iterable[CopyItem], read: ReadOriginal) -> Iterator[CopyResult]:
         shared: list[_Loaded] = []
-        for item in choice.answering:
+        for item in items:
             try:
                 loaded = _load(item, read)
             except Damaged as error:
@@ -118,14 +141,24 @@ class DICOMwebCopy:
         if shared:
             yield from self._put(shared, read)
 
+    @contextmanager
+    def _for(self, held: StoredVersion) -> Iterator[None]:
+        """Let requests be for the clinic of an image, where the server keeps it apart."""
+        self._session.site = held.site if held.site in self._brings_sites else ""
+        try:
+            yield
+        finally:
+            self._session.site = ""
+
     def compare(self, items: Sequence[CopyItem]) -> Iterator[CopyResult]:
         """See ``ports.CopyPlace``."""
-        superseded = {item.number for item in choose(self._index, items).superseded}
+        superseded = {item.number for item in choose(self._index, items, self._keeps_apart).superseded}
         for item in items:
             if item.stored is None:
                 continue
             try:
-                result = self._compared(item, item.stored)
+                with self._for(item.held):
+                    result = self._compared(item, item.stored)
             except (InstanceRefused, Damaged) as error:
                 result = _failed(item, error)
             is_gone = result.stored is None and item.number in superseded
@@ -135,7 +168,8 @@ class DICOMwebCopy:
         """See ``ports.CopyPlace``: File Meta is as the server has it."""
         received = ReceivedFile(whole=into)
         try:
-            self._session.retrieve(item.held, received.write)
+            with self._for(item.held):
+                self._session.retrieve(item.held, received.write)
         except InstanceRefused as error:
             raise FileMissing(str(error)) from None
         if received.sha256 != item.held.sha256:
@@ -143,6 +177,9 @@ class DICOMwebCopy:
 
     def conclude(self, snapshot: Snapshot, *, is_complete: bool) -> None:
         """Do nothing: a PACS has an index of its own."""
+
+    def _keeps_apart(self, site: str) -> bool:
+        return site in self._brings_sites
 
     # -- storing -----------------------------------------------------------------------------------------------------
 
@@ -225,6 +262,10 @@ class DICOMwebCopy:
         if received.sha256 in (stored.sha256, item.held.sha256):
             return CopyResult(item.number, _record(item.held, received))
         return _failed(item, f"Copy {self.name} gives back another content")
+
+
+def _site(item: CopyItem) -> str:
+    return item.held.site
 
 
 def _failed(item: CopyItem, error: object) -> CopyResult:

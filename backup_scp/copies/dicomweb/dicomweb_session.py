@@ -22,8 +22,10 @@ from backup_scp.errors import (
     FileMissing,
     InstanceRefused,
     InstanceUnconfirmed,
+    SiteNotTaken,
 )
 from backup_scp.ports import InstanceKey, StoredVersion
+from backup_scp.services.site_header import is_answered, naming
 
 CHUNK_BYTES = 1 << 18
 _LONGEST_ANSWER = 16 << 20
@@ -84,7 +86,14 @@ class DICOMwebSession:
         PEM file of the CA that has signed the server's certificate; None for those that this computer trusts.
     timeouts_s
         For the connection, and for each wait for bytes.
+
+    Attributes
+    ----------
+    site
+        The clinic that requests are for, at another backup-scp; empty for none.
     """
+
+    site = ""
 
     def __init__(self, base_url: str, credentials: Login, ca: Path | None, timeouts_s: tuple[float, float]) -> None:
         self._base_url = base_url
@@ -205,6 +214,12 @@ class DICOMwebSession:
                 time.sleep(wait_s)
                 response = self._send(method, path, headers, body)
         with response:
+            is_refused = response.status_code == requests.codes.forbidden
+            if self.site and (response.ok or is_refused) and not is_answered(response.headers, self.site):
+                raise SiteNotTaken(
+                    f"{self._host} does not take images of clinic {self.site} from this node: the line of its token "
+                    "there needs this clinic and the word brings"
+                )
             self._require_admission(response)
             yield response
 
@@ -215,7 +230,7 @@ class DICOMwebSession:
             return self._session.request(
                 method,
                 self._base_url + path,
-                headers=headers,
+                headers={**headers, **naming(self.site)},
                 data=cast("Iterable[bytes]", body),
                 stream=True,
                 timeout=self._timeouts_s,

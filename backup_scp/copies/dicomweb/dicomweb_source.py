@@ -12,6 +12,7 @@ from backup_scp.copies.dicomweb.received import ReceivedFile
 from backup_scp.dicom.uids import is_like_uid
 from backup_scp.errors import Damaged, DestinationUnavailable, InstanceRefused, InstanceUnconfirmed, InvalidDataSet
 from backup_scp.ports import (
+    SEES_ALL,
     Answers,
     Begin,
     Heading,
@@ -48,15 +49,22 @@ class DICOMwebSource:
         Of the service: ``https://HOST/PATH``.
     credentials, ca, timeouts_s
         See ``DICOMwebSession``.
+    site
+        The clinic whose images another backup-scp gives, and whose they are here; empty for none.
     """
 
-    ae_title = site = ""
+    ae_title = ""
+    here = SEES_ALL
     if_lost = ", and it is not here"
 
-    def __init__(self, base_url: str, credentials: Login, ca: Path | None, timeouts_s: tuple[float, float]) -> None:
+    def __init__(
+        self, base_url: str, credentials: Login, ca: Path | None, timeouts_s: tuple[float, float], site: str = ""
+    ) -> None:
+        self.site = site
         self.name = urlsplit(base_url).netloc
         self.address = urlsplit(base_url).hostname or ""
         self._session = DICOMwebSession(base_url.rstrip("/"), credentials, ca, timeouts_s)
+        self._session.site = site
 
     def __enter__(self) -> Self:
         self._session.__enter__()

@@ -30,6 +30,7 @@ from backup_scp.dimse.upper_layer.codecs import (
     ServiceParameter,
     SOPClassExtendedNegotiation,
 )
+from backup_scp.dimse.upper_layer.named_site import site_of, with_answer
 from backup_scp.dimse.upper_layer.user_information import APPLICATION_CONTEXT, of_ourselves
 from backup_scp.machine.fair_lock import FairLock
 
@@ -58,6 +59,8 @@ class Acceptance:
         Result of SOP Class Extended Negotiation, by SOP Class UID.
     peer_maximum_length
         Maximum bytes of a P-DATA-TF to the requestor, 0 for no limit (PS3.8 D.1).
+    site
+        The clinic that the request names, and whose naming ``answer`` accepts; empty for none.
     """
 
     calling: str
@@ -68,6 +71,7 @@ class Acceptance:
     contexts: Mapping[int, Context]
     negotiated: Mapping[str, Negotiated]
     peer_maximum_length: int
+    site: str = ""
 
 
 class NegotiationCache:
@@ -139,18 +143,21 @@ def accept(encoded: bytes, maximum_pdu_length: int) -> Acceptance:
     abstract_syntaxes = {str(context.abstract_syntax) for context in accepted}
     roles = _answered_roles(items, abstract_syntaxes)
     extended = _answered_extended(items, abstract_syntaxes)
+    answer = asked.answer(_encoded_answer(request, [*accepted, *rejected], roles, extended, maximum_pdu_length))
+    site = site_of(encoded)
     return Acceptance(
         asked.calling,
         asked.called,
         asked.protocol_version,
         asked.oddities,
-        asked.answer(_encoded_answer(request, [*accepted, *rejected], roles, extended, maximum_pdu_length)),
+        with_answer(answer) if site else answer,
         _accepted_contexts(asked, by_id, roles),
         {
             sop_class: extended_negotiation.negotiated(sop_class, item.service_class_application_information or b"")
             for sop_class, item in extended.items()
         },
         request.maximum_length_received or 0,
+        site,
     )
 
 

@@ -35,12 +35,15 @@ class Caller:
         The ``[[remote]]`` of the settings that it is, if any.
     is_this_machine
         Whether the connection comes from this machine, and the settings trust such callers.
+    as_site
+        The clinic that this Association is for, when it names one that its ``[[remote]]`` brings.
     """
 
     ae_title: str
     address: str
     remote: RemoteAE | None
     is_this_machine: bool
+    as_site: str = ""
 
     def __str__(self) -> str:
         """Format for log and messages, so that nothing a caller sends can forge a line."""
@@ -49,13 +52,15 @@ class Caller:
     @property
     def site(self) -> str:
         """The clinic that it belongs to; empty when none is configured."""
-        return self.remote.site if self.remote else ""
+        return self.as_site or (self.remote.site if self.remote else "")
 
     @property
     def scope(self) -> SiteScope:
         """The clinics whose images it may see: those of its ``[[remote]]``, also when that is on this machine."""
+        if self.as_site:
+            return SiteScope.of([self.as_site])
         if self.remote is not None:
-            return self.remote.scope
+            return self.remote.plain_scope
         return SEES_ALL if self.is_this_machine else SEES_NOTHING
 
     @property

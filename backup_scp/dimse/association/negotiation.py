@@ -70,6 +70,13 @@ def tls_required(name: str, tls_port: int) -> AssociateReject:
     return AssociateReject(1, 1, 1, f"remote AE {name} has tls = required, and it called without TLS", fix)
 
 
+def site_not_brought(site: str, name: str) -> AssociateReject:
+    """Reject an Association for a clinic whose images this caller may not bring."""
+    of_it = f"brings_sites of [[remote]] {name}" if name else "brings_sites of a [[remote]] of its own"
+    fix = f"if that node may bring images of this clinic, add it to {of_it}"
+    return AssociateReject(1, 1, 1, f"it may not bring images of clinic {site!a}", fix)
+
+
 def protocol_version_not_supported(version: int) -> AssociateReject:
     """Reject an Association for an undefined version of the protocol (PS3.8 9.3.2, 9.3.4)."""
     reason = f"protocol version 0x{version:04X} lacks bit 0, which is DICOM's only version"

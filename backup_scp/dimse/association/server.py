@@ -8,6 +8,7 @@ import ssl
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from backup_scp.dimse.association import negotiation, pending
 from backup_scp.dimse.association.acceptance import Acceptance, InvalidRequest, NegotiationCache
@@ -208,6 +209,8 @@ class Server:
             )
             return False
         caller = self._policy.identify(acceptance.calling, layer.peer_address, connection.getsockname()[0])
+        if acceptance.site and caller.remote is not None and acceptance.site in caller.remote.brings_sites:
+            caller = replace(caller, as_site=acceptance.site)
         association.caller, association.called_ae_title = caller, acceptance.called
         association.our_ae_title = self._our_ae_title(acceptance.called)
         is_secured = isinstance(connection, SecuredSocket)
@@ -258,9 +261,16 @@ class Server:
             return negotiation.calling_ae_title_not_recognised(caller.ae_title)
         if ours.check_called_ae_title and called != ours.ae_title:
             return negotiation.called_ae_title_not_recognised(called, ours.ae_title)
-        if caller.remote is not None and caller.remote.tls_required and not is_secured:
-            return negotiation.tls_required(caller.remote.name, ours.tls_port)
+        if rejection := self._not_as_configured(caller, asked, is_secured=is_secured):
+            return rejection
         return self._limit_exceeded(caller)
+
+    def _not_as_configured(self, caller: Caller, asked: Acceptance, *, is_secured: bool) -> AssociateReject | None:
+        if caller.remote is not None and caller.remote.tls_required and not is_secured:
+            return negotiation.tls_required(caller.remote.name, self._listening.tls_port)
+        if asked.site != caller.as_site:
+            return negotiation.site_not_brought(asked.site, caller.remote.name if caller.remote else "")
+        return None
 
     def _limit_exceeded(self, caller: Caller) -> AssociateReject | None:
         ours, is_known = self._listening, caller.is_known

@@ -15,6 +15,7 @@ from backup_scp.dimse.association.negotiation import NATIVE, STORAGE_COMMITMENT,
 from backup_scp.dimse.scu.pacs_proof import Claim, PACSProof
 from backup_scp.dimse.scu.remote_ae_destination import RemoteAEDestination
 from backup_scp.dimse.scu.retrieve_scu import RetrieveSCU
+from backup_scp.dimse.scu.sites_apart import ae_for
 from backup_scp.errors import (
     ArchiveUnavailable,
     Damaged,
@@ -38,7 +39,7 @@ from backup_scp.ports import (
     StoredVersion,
     do_nothing,
 )
-from backup_scp.services.pacs_versions import choose, left_out
+from backup_scp.services.pacs_versions import choose, collides, left_out
 
 _SERVICES = (VERIFICATION, STORAGE_COMMITMENT, STUDY_ROOT.get_uid, STUDY_ROOT.find_uid)
 
@@ -104,8 +105,9 @@ class PACSCopy:
             yield from self._put(items, read)
 
     def _put(self, items: Sequence[CopyItem], read: ReadOriginal) -> Iterator[CopyResult]:
-        choice = choose(self._index, items)
+        choice = choose(self._index, items, self._keeps_apart)
         yield from map(left_out, choice.superseded)
+        yield from (collides(item, self._remote.ae_title) for item in choice.colliding)
         sent: list[Claim] = []
         stopped: DestinationUnavailable | ArchiveUnavailable | None = None
         try:
@@ -119,7 +121,7 @@ class PACSCopy:
 
     def compare(self, items: Sequence[CopyItem]) -> Iterator[CopyResult]:
         """See ``ports.CopyPlace``: asks for the proof again.  It reads back what it can compare by digest alone."""
-        choice = choose(self._index, items)
+        choice = choose(self._index, items, self._keeps_apart)
         superseded = {item.number for item in choice.superseded}
         claims = [
             Claim(item, item.stored, self._doubt(item.held, choice.shared)) for item in items if item.stored is not None
@@ -138,7 +140,8 @@ class PACSCopy:
             digest.update(data)
             into.write(data)
 
-        with self._interruptible(), RetrieveSCU(self._local, self._remote, as_stored=True, watch=self._watch) as scu:
+        local = ae_for(self._local, self._remote, held.site)
+        with self._interruptible(), RetrieveSCU(local, self._remote, as_stored=True, watch=self._watch) as scu:
             try:
                 scu.get(held, write)
             except NothingAccepted as error:
@@ -201,6 +204,9 @@ class PACSCopy:
         if file.sha256 != held.sha256:
             raise DigestMismatch(f"{held.location} holds another Data Set than was received under this name")
         return destination.send(file, held)
+
+    def _keeps_apart(self, _site: str) -> bool:
+        return self._is_ours  # it keeps all versions
 
     def _doubt(self, held: StoredVersion, shared: frozenset[str]) -> str:
         if self._is_ours or held.sop_instance_uid not in shared:

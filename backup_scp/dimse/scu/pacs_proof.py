@@ -15,6 +15,7 @@ from backup_scp.dimse.association.association import LocalAE
 from backup_scp.dimse.association.negotiation import STORAGE_COMMITMENT
 from backup_scp.dimse.scu.query_scu import StudyCounter
 from backup_scp.dimse.scu.retrieve_scu import RetrieveSCU
+from backup_scp.dimse.scu.sites_apart import ae_for
 from backup_scp.dimse.scu.storage_commitment_scu import StorageCommitmentSCU
 from backup_scp.errors import (
     Damaged,
@@ -107,18 +108,27 @@ class PACSProof:
 
     def prove(self, claims: Sequence[Claim], read: ReadOriginal | None) -> Iterator[CopyResult]:
         """Yield what the PACS proves: by Storage Commitment, where it offers that, else by C-GET, else by C-FIND."""
+        by_site: dict[LocalAE, list[Claim]] = {}
+        for claim in claims:
+            by_site.setdefault(ae_for(self._local, self._remote, claim.held.site), []).append(claim)
+        for local, of_site in by_site.items():
+            yield from self._prove(of_site, read, local)
+
+    def _prove(self, claims: Sequence[Claim], read: ReadOriginal | None, local: LocalAE) -> Iterator[CopyResult]:
         committed = list(claims)
-        if STORAGE_COMMITMENT in self.services and claims:
+        if STORAGE_COMMITMENT in self.services:
             committed = []
-            yield from self._commit(claims, committed, is_comparison=read is None)
+            yield from self._commit(claims, committed, local, is_comparison=read is None)
             yield from (claim.proven(COMMITTED) for claim in committed if not claim.doubt)
             committed = [claim for claim in committed if claim.doubt]
         if committed:
-            yield from self._look(committed, read)
+            yield from self._look(committed, read, local)
 
-    def _commit(self, claims: Sequence[Claim], committed: list[Claim], *, is_comparison: bool) -> Iterator[CopyResult]:
+    def _commit(
+        self, claims: Sequence[Claim], committed: list[Claim], local: LocalAE, *, is_comparison: bool
+    ) -> Iterator[CopyResult]:
         """Ask for commitment; yield what is not committed, and append the rest to ``committed``."""
-        scu = StorageCommitmentSCU(self._local, self._remote, self._commitments, self._watch)
+        scu = StorageCommitmentSCU(local, self._remote, self._commitments, self._watch)
         references = {
             claim.item.number: Reference(claim.held.sop_class_uid, claim.held.sop_instance_uid) for claim in claims
         }
@@ -138,16 +148,16 @@ class PACSProof:
             raise DestinationUnavailable(sentence)
         yield from (claim.failed(sentence) for claim in silent)
 
-    def _look(self, claims: Iterable[Claim], read: ReadOriginal | None) -> Iterator[CopyResult]:
+    def _look(self, claims: Iterable[Claim], read: ReadOriginal | None, local: LocalAE) -> Iterator[CopyResult]:
         """Read back and compare, where the PACS allows it; else ask whether it has the image."""
         finder: StudyCounter | None = None
         with ExitStack() as stack:
-            retrieve = stack.enter_context(RetrieveSCU(self._local, self._remote, watch=self._watch))
+            retrieve = stack.enter_context(RetrieveSCU(local, self._remote, watch=self._watch))
             for claim in claims:
                 try:
                     result = self._read_back(retrieve, claim, read)
                 except NothingAccepted as error:
-                    finder = finder or stack.enter_context(StudyCounter(self._local, self._remote))
+                    finder = finder or stack.enter_context(StudyCounter(local, self._remote))
                     result = self._find(finder, claim, error, is_comparison=read is None)
                 except (InstanceRefused, Damaged) as error:
                     result = claim.failed(error)

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Self
+from typing import NamedTuple, Self
 
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
@@ -31,6 +31,7 @@ from backup_scp.errors import (
     InstanceUnconfirmed,
     NoRoom,
     NothingAccepted,
+    SiteNotTaken,
 )
 from backup_scp.ports import ArchivedFile, Meanwhile, RemoteAE, StoredVersion, do_nothing
 
@@ -40,6 +41,13 @@ _SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 2.0
 _IMPLICIT = NATIVE[1]
 _NOT_IMPLICIT = frozenset({NATIVE[0], *NATIVE[2:], str(DeflatedExplicitVRLittleEndian)})
 _ALONE = -1  # used instead of the number of a proposal
+
+
+class _Place(NamedTuple):
+    """What an Association is for: the images of a site that is named, and the number of a proposal."""
+
+    site: str
+    number: int
 
 
 class RemoteAEDestination:
@@ -80,8 +88,8 @@ class RemoteAEDestination:
         self._expected = ContextsToPropose()
         self._proposals: list[ProposedContexts] = []
         self._proposal_of: dict[str, int] = {}  # number of the proposal, by SOP Class
-        self._open: tuple[int, Association, StorageSCU] | None = None
-        self._not_accepted: dict[int, str] = {}  # the reason, by number of the proposal
+        self._open: tuple[_Place, Association, StorageSCU] | None = None
+        self._not_accepted: dict[_Place, str] = {}  # the reason
         self._silent = 0  # instances in a row without an answer
         self._helped = 0  # how often Implicit VR alone has helped
 
@@ -111,17 +119,17 @@ class RemoteAEDestination:
             self._not_accepted.clear()
         self._proposals = proposals
         self._proposal_of = {abstract: number for number, proposal in enumerate(proposals) for abstract, _ in proposal}
-        ordered = sorted(instances, key=self._number_of)
+        ordered = sorted(instances, key=lambda held: (held.site, self._number_of(held)))
         if ordered and self._proposals[0]:
             with contextlib.suppress(InstanceRefused):  # another Association may still be accepted
-                self._associate(self._number_of(ordered[0]))
+                self._associate(self._place_of(ordered[0]))
         return ordered
 
     def send(self, file: ArchivedFile, held: StoredVersion, meanwhile: Meanwhile = do_nothing) -> str | None:
         """See ``ports.Destination``."""
         if held.sop_class_uid not in self._proposal_of:
             raise InstanceRefused("Its SOP Class UID cannot be proposed to any destination")
-        scu = self._associate(self._number_of(held))
+        scu = self._associate(self._place_of(held))
         try:
             warning = self._store(scu, file, held, meanwhile)
         except PeerTimedOut:
@@ -164,9 +172,10 @@ class RemoteAEDestination:
         if held.transfer_syntax_uid == _IMPLICIT:
             raise broke_off
         try:
-            association = self._request([(held.sop_class_uid, (_IMPLICIT,))])
+            place = self._place_of(held)._replace(number=_ALONE)
+            association = self._request(place.site, [(held.sop_class_uid, (_IMPLICIT,))])
             scu = StorageSCU(association, association.contexts.values(), self._move_originator, sent=self.sent)
-            self._open = (_ALONE, association, scu)
+            self._open = (place, association, scu)
             warning = self._store(scu, replace(file, content=None), held)  # the buffer has the next instance by now
         except (AssociationEnded, DestinationUnavailable):
             raise broke_off from None
@@ -180,21 +189,24 @@ class RemoteAEDestination:
     def _number_of(self, held: StoredVersion) -> int:
         return self._proposal_of.get(held.sop_class_uid, 0)
 
-    def _associate(self, number: int) -> StorageSCU:
-        if self._open is not None and self._open[0] == number and self._open[1].is_established:
+    def _place_of(self, held: StoredVersion) -> _Place:
+        return _Place(held.site if self._remote.carries(held.site) else "", self._number_of(held))
+
+    def _associate(self, place: _Place) -> StorageSCU:
+        if self._open is not None and self._open[0] == place and self._open[1].is_established:
             return self._open[2]
         self._release()
-        if number in self._not_accepted:
-            raise InstanceRefused(self._not_accepted[number])
+        if place in self._not_accepted:
+            raise InstanceRefused(self._not_accepted[place])
         try:
-            association = self._request(self._proposed(number))
-        except NothingAccepted as error:
-            self._not_accepted[number] = str(error)
-            if len(self._proposals) == 1:
+            association = self._request(place.site, self._proposed(place.number))
+        except (NothingAccepted, SiteNotTaken) as error:
+            self._not_accepted[place] = str(error)
+            if len(self._proposals) == 1 and isinstance(error, NothingAccepted):
                 raise
             raise InstanceRefused(str(error)) from None
         scu = StorageSCU(association, association.contexts.values(), self._move_originator, sent=self.sent)
-        self._open = (number, association, scu)
+        self._open = (place, association, scu)
         self.implementation = association.implementation
         return scu
 
@@ -204,13 +216,13 @@ class RemoteAEDestination:
             return self._proposals[number]
         return [context for context in self._proposals[number] if context[1][0] not in _NOT_IMPLICIT]
 
-    def _request(self, contexts: ProposedContexts) -> Association:
+    def _request(self, site: str, contexts: ProposedContexts) -> Association:
         """Open an Association; after a transient rejection request it again, for some time (PS3.8 9.3.4)."""
         until, pause_s = time.monotonic() + self._local.timing.busy_s, _SHORTEST_PAUSE_S
         while True:
             try:
                 return Association.request_from(
-                    local=self._local,
+                    local=replace(self._local, as_site=site),
                     called=self._remote.ae_title,
                     host=self._remote.host,
                     port=self._remote.port,

@@ -22,6 +22,7 @@ from backup_scp.errors import (
     NothingAccepted,
 )
 from backup_scp.ports import (
+    SEES_ALL,
     Answers,
     InstanceKey,
     KeepStudy,
@@ -58,6 +59,7 @@ class RemoteAEList:
 
     def __init__(self, local: LocalAE, remote: RemoteAE) -> None:
         self.name, self.ae_title, self.address, self.site = remote.name, remote.ae_title, remote.host, remote.site
+        self.here = SEES_ALL
         self.gets = self.moves = False
         self._local = local
         self._remote = remote

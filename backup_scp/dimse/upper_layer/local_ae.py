@@ -16,8 +16,11 @@ class LocalAE:
     ----------
     tls
         TLS context for calls to remote AEs with TLS; None when the settings have no certificate.
+    as_site
+        The clinic that Associations are for, at another backup-scp; empty for none.
     """
 
     ae_title: str
     timing: Timing = field(default_factory=Timing)
     tls: ssl.SSLContext | None = None
+    as_site: str = ""

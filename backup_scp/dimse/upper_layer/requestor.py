@@ -32,16 +32,24 @@ from backup_scp.dimse.upper_layer.codecs import (
 )
 from backup_scp.dimse.upper_layer.data_transfer import UpperLayer
 from backup_scp.dimse.upper_layer.local_ae import LocalAE
+from backup_scp.dimse.upper_layer.named_site import is_answered, with_site
 from backup_scp.dimse.upper_layer.state_table import CONNECTION_OPENED, PDU_EVENTS
 from backup_scp.dimse.upper_layer.tls import tls_reason
 from backup_scp.dimse.upper_layer.tls_socket import Secured, SecuredSocket
 from backup_scp.dimse.upper_layer.user_information import APPLICATION_CONTEXT, of_ourselves
 from backup_scp.dimse.upper_layer.variable_items import without_unknown_items
-from backup_scp.errors import DestinationBusy, DestinationRefuses, DestinationUnavailable, NothingAccepted
+from backup_scp.errors import (
+    DestinationBusy,
+    DestinationRefuses,
+    DestinationUnavailable,
+    NothingAccepted,
+    SiteNotTaken,
+)
 
 _ACCEPTANCE, _REJECTION = 0x02, 0x03  # PDU types, PS3.8 9.3.3 and 9.3.4
 _REJECTED_TRANSIENT = 2  # PS3.8 9.3.4
 _NO_SOCKET = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_BRING = "this node brings for clinic {}: add it to brings_sites of this node's [[remote]] there"
 _REMEMBERED = 16  # requests and answers, of 256 KiB at most, since ``association_control`` reads no longer PDU
 
 
@@ -85,12 +93,15 @@ class AcceptedContexts:
         Maximum bytes of a P-DATA-TF to the peer, 0 for no limit (PS3.8 D.1).
     implementation
         Implementation Class UID and Implementation Version Name, if the peer names them (PS3.7 D.3.3.2).
+    takes_site
+        Whether the peer answers that the Association is for the site which the proposal names.
     """
 
     contexts: Sequence[PresentationContext]
     we_are_scp: Mapping[str, bool]
     peer_maximum_length: int
     implementation: str = ""
+    takes_site: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +113,7 @@ class _Asked:
     contexts: tuple[tuple[str, tuple[str, ...]], ...]
     as_scp: tuple[str, ...]
     maximum_pdu_length: int
+    as_site: str
 
 
 class RequestingLayer(UpperLayer):
@@ -149,6 +161,7 @@ def request(proposal: Proposal, watch: Callable[[], None] | None) -> tuple[Upper
         tuple((abstract, tuple(transfer)) for abstract, transfer in proposal.contexts),
         tuple(proposal.as_scp),
         proposal.maximum_pdu_length,
+        proposal.local.as_site,
     )
     encoded = _encoded(asked)
     layer = RequestingLayer(_connected(proposal, where), timing, proposal.host)
@@ -162,6 +175,9 @@ def request(proposal: Proposal, watch: Callable[[], None] | None) -> tuple[Upper
         answer = _acceptance(asked, pdu)
         if answer is not None:
             layer.accepted(answer.peer_maximum_length)
+            if asked.as_site and not answer.takes_site:
+                layer.abort()
+                raise SiteNotTaken(f"{where} does not know of clinics that {_BRING.format(asked.as_site)}")
             if answer.contexts:
                 return layer, answer
             layer.abort()
@@ -171,6 +187,8 @@ def request(proposal: Proposal, watch: Callable[[], None] | None) -> tuple[Upper
         rejection = _rejection(pdu, where)
         if rejection is not None:
             layer.rejected()
+            if asked.as_site and isinstance(rejection, DestinationRefuses):
+                raise SiteNotTaken(f"{where} takes no images that {_BRING.format(asked.as_site)}")
             raise rejection
         layer.refuse("an A-ASSOCIATE-RJ with values that PS3.8 does not allow")
     layer.abort()
@@ -222,7 +240,8 @@ def _encoded(asked: _Asked) -> bytes:
     primitive.presentation_context_definition_list = _contexts(asked)
     roles = [build_role(abstract, scu_role=False, scp_role=True) for abstract in asked.as_scp]
     primitive.user_information = [*of_ourselves(asked.maximum_pdu_length), *roles]
-    return A_ASSOCIATE_RQ(primitive).encode()
+    encoded = A_ASSOCIATE_RQ(primitive).encode()
+    return with_site(encoded, asked.as_site) if asked.as_site else encoded
 
 
 def _contexts(asked: _Asked) -> list[PresentationContext]:
@@ -260,6 +279,7 @@ def _decoded(asked: _Asked, acceptance: bytes) -> AcceptedContexts:
         },
         primitive.maximum_length_received or 0,
         " ".join(filter(None, map(_of_implementation, primitive.user_information))),
+        is_answered(acceptance),
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 FIXED_BYTES = 74  # fixed fields before the items, in both PDUs
 PRESENTATION_CONTEXT_RQ, PRESENTATION_CONTEXT_AC = 0x20, 0x21  # PS3.8 9.3.2.2, 9.3.3.2
 ABSTRACT_SYNTAX, USER_INFORMATION, ROLE_SELECTION = 0x30, 0x50, 0x54  # PS3.8 9.3.2.2.1, 9.3.2.3, PS3.7 D.3.3.4
+USER_IDENTITY, USER_IDENTITY_ANSWER = 0x58, 0x59  # PS3.7 D.3.3.7
 
 _PDU_HEADER_BYTES = 6
 _ITEM = struct.Struct(">BxH")  # type, reserved, length

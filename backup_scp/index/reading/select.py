@@ -277,7 +277,7 @@ _HELD = (
     study.c.study_instance_uid,
     series.c.series_instance_uid,
     instance.c.sop_instance_uid,
-    *named(version, "sop_class_uid transfer_syntax_uid location sha256 size_bytes received_at"),
+    *named(version, "sop_class_uid transfer_syntax_uid location sha256 size_bytes received_at site"),
 )
 _IN_STUDY = (
     series.c.series_number_key.nulls_last(),
@@ -297,8 +297,8 @@ def held(*more: sa.ColumnElement[Any]) -> sa.Select[Any]:
 
 def held_row(row: Iterable[Any]) -> StoredVersion:
     """Convert a row of ``held``."""
-    values = list(row)[: len(_HELD)]
-    return StoredVersion._make([*values[:-1], moment(values[-1])])
+    *values, received_at, site = list(row)[: len(_HELD)]
+    return StoredVersion._make([*values, moment(received_at), site])
 
 
 _IS_IT = sa.case(

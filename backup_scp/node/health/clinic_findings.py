@@ -10,11 +10,11 @@ from backup_scp.node.settings import Settings
 
 def clinics(settings: Settings) -> Iterator[Finding]:
     """Name the devices without a site where two clinics share the node."""
-    sites = {remote.site for remote in settings.remotes if remote.site}
+    sites = {site for remote in settings.remotes for site in (remote.site, *remote.brings_sites) if site}
     if len(sites) < 2:
         return
     for remote in settings.remotes:
-        if remote.query and not remote.site and not remote.sites:
+        if remote.query and remote.scope.is_all and not remote.sites:
             sentence = f"[[remote]] {remote.name} has no site: it finds and fetches the images of all clinics"
             fix = 'if that is right, say so: sites = ["*"]; else name its site or sites'
             yield Finding("clinics", Severity.NOTE, sentence, fix)

@@ -194,6 +194,7 @@ class RemoteSettings(Struct, frozen=True, forbid_unknown_fields=True):
     port: Annotated[int, Meta(ge=1, le=65535)] = 104
     site: Annotated[str, Meta(max_length=64)] = ""
     sites: tuple[Annotated[str, Meta(max_length=64)], ...] = ()
+    brings_sites: tuple[Annotated[str, Meta(min_length=1, max_length=64)], ...] = ()
     query: bool = True
     destination: bool = True
     check_address: bool = True
@@ -204,8 +205,9 @@ class RemoteSettings(Struct, frozen=True, forbid_unknown_fields=True):
         msgspec.structs.force_setattr(self, "ae_title", _ae_title(self.ae_title))
         if not re.fullmatch(r"[^\W_][\w. -]*", self.name):
             raise ValueError("a name is letters, digits, blanks, dots, hyphens and underscores")
-        if fault := next(filter(None, map(site_fault, (self.site, *(set(self.sites) - {EVERY_SITE})))), ""):
-            raise ValueError(f"site, sites: {fault}")
+        named = (self.site, *self.brings_sites, *(set(self.sites) - {EVERY_SITE}))
+        if fault := next(filter(None, map(site_fault, named)), ""):
+            raise ValueError(f"site, sites, brings_sites: {fault}")
 
     def remote_ae(self) -> RemoteAE:
         """Convert it to the value that the services use."""
@@ -241,6 +243,7 @@ class CopySettings(Struct, frozen=True, forbid_unknown_fields=True):
     password_file: str = ""
     token_file: str = ""
     rclone_config: str = ""
+    brings_sites: tuple[Annotated[str, Meta(min_length=1, max_length=64)], ...] = ()
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[^\W_][\w. -]*", self.name):
@@ -250,6 +253,10 @@ class CopySettings(Struct, frozen=True, forbid_unknown_fields=True):
                 "url: write file:///FOLDER, s3://BUCKET/PREFIX, rclone:REMOTE:PATH, dicom://AE_TITLE@HOST:PORT "
                 "or dicomweb+https://HOST/PATH"
             )
+        if fault := next(filter(None, map(site_fault, self.brings_sites)), ""):
+            raise ValueError(f"brings_sites: {fault}")
+        if self.brings_sites and not self.url.startswith("dicomweb"):
+            raise ValueError("brings_sites is for dicomweb+https:// alone; for dicom:// it stands in the [[remote]]")
         if self.hours:
             try:
                 Hours.parse(self.hours)

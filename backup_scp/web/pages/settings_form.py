@@ -50,6 +50,7 @@ FIELDS: dict[SettingsKind, tuple[FormField, ...]] = {
         FormField("tls", "choice", choices=(("no", False), ("yes", True), ("required", "required"))),
         FormField("site", group="more"),
         FormField("sites", "lines", group="more"),
+        FormField("brings_sites", "lines", group="more"),
         FormField("check_address", "flag", group="more"),
         FormField("commitment_port", "whole", group="more", is_required=True),
     ),
@@ -73,6 +74,7 @@ FIELDS: dict[SettingsKind, tuple[FormField, ...]] = {
         FormField("user", group="dicomweb"),
         FormField("password_file", group="dicomweb"),
         FormField("token_file", group="dicomweb"),
+        FormField("brings_sites", "lines", group="dicomweb"),
         FormField("rclone_config", group="rclone"),
     ),
 }
