@@ -1,4 +1,4 @@
-"""The tables of users, sessions, links and the audit.  Their names do not clash with those of an index."""
+"""The tables of users, sessions, links, share links and the audit.  Their names do not clash with those of an index."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 
-HEAD = "0003"
+HEAD = "0002"
 """The newest migration in ``migrations/accounts``; a test holds it equal to the folder."""
 
 VERSION_TABLE = "accounts_version"
@@ -139,3 +139,30 @@ passkey = sa.Table(
     sa.Column("sign_count", sa.BigInteger, nullable=False),
 )
 sa.Index(None, passkey.c.account_id)
+
+share_link = sa.Table(
+    "share_link",
+    METADATA,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("digest", sa.Text, nullable=False, unique=True),
+    sa.Column("pin_hash", sa.Text, nullable=False),
+    sa.Column("study_instance_uid", sa.Text, nullable=False, index=True),
+    sa.Column("site", sa.Text, nullable=False, index=True),
+    sa.Column("may_save", sa.Integer, nullable=False),
+    sa.Column("made_by", sa.Text, nullable=False),
+    sa.Column("made_for", sa.Text, nullable=False),
+    sa.Column("made_at", StoredMoment, nullable=False),
+    sa.Column("until", StoredMoment, nullable=False),
+    sa.Column("opened", sa.Integer, nullable=False),
+    sa.Column("opened_at", StoredMoment),
+    sa.Column("failures", sa.Integer, nullable=False),
+    sa.Column("revoked_at", StoredMoment),
+)
+
+share_session = sa.Table(
+    "share_session",
+    METADATA,
+    sa.Column("digest", sa.Text, primary_key=True),
+    sa.Column("share_link_id", Id, sa.ForeignKey("share_link.id", ondelete="CASCADE"), nullable=False, index=True),
+    sa.Column("until", StoredMoment, nullable=False, index=True),
+)

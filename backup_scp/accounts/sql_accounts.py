@@ -11,6 +11,7 @@ from backup_scp.accounts.failure_records import SQLFailureRecords
 from backup_scp.accounts.passkey_records import SQLPasskeyRecords
 from backup_scp.accounts.patient_link_records import SQLPatientLinkRecords
 from backup_scp.accounts.session_records import SQLSessionRecords
+from backup_scp.accounts.share_records import SQLShareRecords
 from backup_scp.accounts.user_records import SQLUserRecords
 
 if TYPE_CHECKING:
@@ -18,7 +19,13 @@ if TYPE_CHECKING:
 
 
 class SQLAccounts(
-    SQLUserRecords, SQLSessionRecords, SQLAuditRecords, SQLFailureRecords, SQLPasskeyRecords, SQLPatientLinkRecords
+    SQLUserRecords,
+    SQLSessionRecords,
+    SQLAuditRecords,
+    SQLFailureRecords,
+    SQLPasskeyRecords,
+    SQLPatientLinkRecords,
+    SQLShareRecords,
 ):
     """Implements ``ports.Accounts``.
 

@@ -76,13 +76,24 @@ def has_users(settings: Settings) -> bool:
 
 def link_address(settings: Settings, token: str, port: int = 0) -> str:
     """Return the address of a link that works once; ``port`` is the one of a node that runs."""
+    return f"{_address(settings, port)}/link?token={token}"
+
+
+def share_address(settings: Settings, port: int) -> str:
+    """Return what stands before the path of a share link; empty when nobody elsewhere can open one safely."""
     web = settings.web
-    base = web.public_url.rstrip("/")
-    if not base:
-        host = next(iter(console_addresses(web.host)), "127.0.0.1") if web.host in EVERY_ADDRESS else web.host
-        scheme = "https" if web.certificate else "http"
-        base = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port or web.port}"
-    return f"{base}/link?token={token}"
+    is_reached = web.public_url or (not is_loopback(web.host) and web.certificate)
+    return _address(settings, port) if is_reached and not web.ca else ""
+
+
+def _address(settings: Settings, port: int) -> str:
+    """Return where browsers reach the page."""
+    web = settings.web
+    if web.public_url:
+        return web.public_url.rstrip("/")
+    host = next(iter(console_addresses(web.host)), "127.0.0.1") if web.host in EVERY_ADDRESS else web.host
+    scheme = "https" if web.certificate else "http"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port or web.port}"
 
 
 def session_times(settings: Settings) -> tuple[timedelta, timedelta]:

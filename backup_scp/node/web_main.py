@@ -22,7 +22,7 @@ from backup_scp.errors import BackupSCPError, InvalidSettings, Unavailable
 from backup_scp.machine.disk_cache import DiskCache
 from backup_scp.machine.heaps import give_large_pieces_back, share_heaps
 from backup_scp.machine.priority import lower_priority
-from backup_scp.node.accounts_setup import open_accounts, session_times
+from backup_scp.node.accounts_setup import open_accounts, session_times, share_address
 from backup_scp.node.opening import OpenStores
 from backup_scp.node.recovering import ReadingCopies
 from backup_scp.node.restore_runner import node_name, receipts_folder
@@ -34,6 +34,7 @@ from backup_scp.services.ingest import Ingest
 from backup_scp.services.inventory_listing import InventoryOfAll
 from backup_scp.services.logins import Logins, SessionTimes
 from backup_scp.services.parcels import StudyParcels
+from backup_scp.services.share_links import ShareLinks
 from backup_scp.watch.checkpoints import CheckpointThread
 from backup_scp.watch.unforeseen import place_of
 from backup_scp.web.app import application
@@ -113,6 +114,7 @@ def _serve(start: Start, messages: _ToTheNode) -> None:
             cache=DiskCache(settings.home / "cache", _CACHE_BYTES, settings.archive.reserve_bytes + _CACHE_BYTES),
         )
         accounts = stack.enter_context(contextlib.closing(open_accounts(settings)))
+        listener = _listener(start)
         pages = PageSources(
             stores,
             lambda: backup_state(settings, storage),
@@ -129,6 +131,8 @@ def _serve(start: Start, messages: _ToTheNode) -> None:
                 SessionTimes(*session_times(settings)),
                 needs_second_factor=settings.web.second_factor == "required",
             ),
+            shares=ShareLinks(accounts, storage.index),
+            share_address=share_address(settings, listener.getsockname()[1]),
         )
         ahead = AnswersAhead(stores)
         ahead.start()
@@ -137,7 +141,7 @@ def _serve(start: Start, messages: _ToTheNode) -> None:
         threading.Thread(target=_stop_with_the_node, args=[server, pages.is_ending], name="node", daemon=True).start()
         gc.freeze()  # loaded modules are never garbage: no answer waits while they are searched
         gc.enable()
-        server.run(_listener(start), lambda: messages.tell(Told("ready")))
+        server.run(listener, lambda: messages.tell(Told("ready")))
 
 
 def document_writer() -> WriteDocument | None:

@@ -105,6 +105,7 @@ from backup_scp.ports.settings_file import (
     SettingsView,
     SettingValue,
 )
+from backup_scp.ports.share_links import ShareLink, ShareRecords, ShareSession
 from backup_scp.ports.sites import EVERY_SITE, SEES_ALL, SEES_NOTHING, SiteScope, site_fault
 from backup_scp.ports.versions import (
     AddResult,
@@ -225,6 +226,9 @@ __all__ = [
     "SettingsKind",
     "SettingsPreview",
     "SettingsView",
+    "ShareLink",
+    "ShareRecords",
+    "ShareSession",
     "SiteScope",
     "Snapshot",
     "Span",

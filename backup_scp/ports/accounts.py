@@ -11,6 +11,7 @@ from typing import Protocol
 from backup_scp.ports.failures import FailureRecords
 from backup_scp.ports.passkeys import PasskeyRecords
 from backup_scp.ports.patient_links import PatientLinkRecords
+from backup_scp.ports.share_links import ShareRecords
 from backup_scp.ports.sites import EVERY_SITE
 
 
@@ -165,6 +166,14 @@ class AuditKind(StrEnum):
     USER_REMOVED = "user removed"
     PATIENTS_LINKED = "patients linked"
     PATIENTS_UNLINKED = "patients unlinked"
+    SHARE_MADE = "share link made"
+    SHARE_REVOKED = "share link revoked"
+    SHARE_UNLOCKED = "share link unlocked"
+    SHARE_LOCKED = "share link locked"
+    SHARE_FAILED = "share link: wrong PIN"
+    SHARE_OPENED = "share link opened"
+    SHARE_LOOKED = "share link: pictures shown"
+    SHARE_SAVED = "share link: study saved"
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,7 +309,16 @@ class AuditRecords(Protocol):
         """Tell whether this user has logged in from this address since then."""
 
 
-class Accounts(UserRecords, SessionRecords, AuditRecords, FailureRecords, PasskeyRecords, PatientLinkRecords, Protocol):
+class Accounts(
+    UserRecords,
+    SessionRecords,
+    AuditRecords,
+    FailureRecords,
+    PasskeyRecords,
+    PatientLinkRecords,
+    ShareRecords,
+    Protocol,
+):
     """What the node knows of users.
 
     Every method may raise ``AccountsUnavailable``.  What a method changes is durable when it returns, but for failures.

@@ -20,6 +20,8 @@ class Right(StrEnum):
     LINK = "link patients of two clinics"  # the pages
     SETTINGS = "change settings"  # the pages
     USERS = "change users"  # the pages
+    LOOK_BY_LINK = "look at what a link shows"  # the pages of a share link
+    SAVE_BY_LINK = "save what a link shows"  # the same
 
 
 class CallerKind(StrEnum):
@@ -32,10 +34,12 @@ class CallerKind(StrEnum):
     TOKEN = "a bearer token of [web] token_file"  # noqa: S105 - a description
     CERTIFICATE = "a client certificate of [web] ca"
     USER = "a user who is logged in"  # what it may do is its role's
+    SHARE_LINK = "a browser that has opened a share link"  # what it may do is the link's
     UNKNOWN_WEB = "any other web client"
 
 
-_ALL = frozenset(Right)
+_BY_LINK = frozenset({Right.LOOK_BY_LINK, Right.SAVE_BY_LINK})
+_ALL = frozenset(Right) - _BY_LINK
 _FOR_PEOPLE = frozenset({Right.LINK, Right.SETTINGS, Right.USERS})  # a further copy of all images is a setting
 
 RIGHTS: dict[CallerKind, frozenset[Right]] = {
@@ -46,6 +50,7 @@ RIGHTS: dict[CallerKind, frozenset[Right]] = {
     CallerKind.TOKEN: _ALL - _FOR_PEOPLE,  # viewers and other programs have one
     CallerKind.CERTIFICATE: _ALL - _FOR_PEOPLE,
     CallerKind.USER: frozenset(),
+    CallerKind.SHARE_LINK: frozenset(),
     CallerKind.UNKNOWN_WEB: frozenset(),  # a web page that a user opens could store here otherwise
 }
 
@@ -59,6 +64,9 @@ ROLE_RIGHTS: dict[Role, frozenset[Right]] = {
     Role.SHARE: _SHARE,
     Role.ADMINISTER: _ALL,
 }
+
+LINK_RIGHTS: dict[bool, frozenset[Right]] = {False: _BY_LINK - {Right.SAVE_BY_LINK}, True: _BY_LINK}
+"""What a share link gives, by whether its study may be saved; nothing else gives that, and a link nothing else."""
 
 OF_THE_NODE = frozenset({Right.STORE, Right.STATE, Right.SETTINGS, Right.USERS})
 """Rights that no site limits: only a role for all sites gives them.

@@ -17,12 +17,14 @@ from backup_scp.services.permissions import Right
 from backup_scp.web.callers import AccessGate, WebAccess, WebCaller
 from backup_scp.web.dicomweb.capabilities import capabilities
 from backup_scp.web.dicomweb.table import ROUTES
-from backup_scp.web.options import BASE_PATH, WebOptions
+from backup_scp.web.options import BASE_PATH, SHARE_PATH, WebOptions
 from backup_scp.web.pages.page_frame import PageFrame
 from backup_scp.web.pages.page_sources import PageSources
 from backup_scp.web.pages.page_table import page_routes
 from backup_scp.web.problems import problem_of, response_of
 from backup_scp.web.route import Route
+from backup_scp.web.sharing.share_table import share_routes
+from backup_scp.web.sharing.shared_frame import problem_page
 from backup_scp.web.stores import Stores
 from backup_scp.web.viewer.viewer_files import viewer_paths
 from backup_scp.web.worker_threads import in_thread
@@ -54,18 +56,21 @@ def application(
 
     def answer(request: Request, error: Exception) -> Response:
         problem = problem_of(error)
+        if frame is not None and request.url.path.startswith(SHARE_PATH):
+            return problem_page(request, frame, problem)
         is_page = frame is not None and not request.url.path.startswith(BASE_PATH)
         return frame.problem(request, problem) if frame is not None and is_page else response_of(problem)
 
     async def answer_http(request: Request, error: Exception) -> Response:
         return answer(request, error)
 
-    every = [*paths, *(page_routes(frame) if frame is not None else ()), *viewer_paths(answer, stores.index)]
+    own_pages = [*page_routes(frame), *share_routes(frame)] if frame is not None else []
+    every = [*paths, *own_pages, *viewer_paths(answer, stores.index)]
     others = Starlette(routes=every, exception_handlers={HTTPException: answer_http})
     others.router.redirect_slashes = False  # its address would be the Host header's
     return AccessGate(
         _FixedPaths(every, others),
-        WebAccess(options, pages.logins if pages is not None else None),
+        WebAccess(options, pages.logins, pages.shares) if pages is not None else WebAccess(options),
         lambda scope, problem: answer(Request(scope), problem),
     )
 

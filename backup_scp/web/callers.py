@@ -18,11 +18,12 @@ from backup_scp.errors import Unavailable
 from backup_scp.machine.addresses import is_loopback
 from backup_scp.ports import EVERY_SITE, SEES_ALL, SEES_NOTHING, SiteScope
 from backup_scp.services.logins import LoggedIn, Logins
-from backup_scp.services.permissions import CallerKind, Right, may, scope_with, user_may
+from backup_scp.services.permissions import LINK_RIGHTS, CallerKind, Right, may, scope_with, user_may
+from backup_scp.services.share_links import OpenedShare, ShareLinks
 from backup_scp.services.site_header import naming, site_in
 from backup_scp.web import session_cookie
 from backup_scp.web.forwarding import Forwarding
-from backup_scp.web.options import BASE_PATH, WebOptions
+from backup_scp.web.options import BASE_PATH, SHARE_PATH, WebOptions
 from backup_scp.web.problems import Problem
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -52,6 +53,8 @@ class WebCaller:
         The user and its session; None for other kinds.
     lacks_second_factor
         Whether it may do nothing before it has set one up.
+    opened
+        The share link that it has opened; None for other kinds.
     """
 
     kind: CallerKind
@@ -61,6 +64,7 @@ class WebCaller:
     logged_in: LoggedIn | None = None
     lacks_second_factor: bool = False
     brings: tuple[str, ...] = ()
+    opened: OpenedShare | None = None
 
     def __str__(self) -> str:
         return f"{self.kind} at {self.address}"
@@ -79,6 +83,8 @@ class WebCaller:
 
     def may(self, right: Right) -> bool:
         """Tell whether it may do this."""
+        if self.opened is not None:
+            return right in LINK_RIGHTS[self.opened.link.may_save]
         if self.lacks_second_factor:
             return False
         return user_may(self.logged_in.user.roles, right) if self.logged_in else may(self.kind, right, self.scope)
@@ -118,11 +124,14 @@ class WebAccess:
         The tokens, and whom to trust.
     logins
         The users; None without any.
+    shares
+        The share links; None without any.
     """
 
-    def __init__(self, options: WebOptions, logins: Logins | None = None) -> None:
+    def __init__(self, options: WebOptions, logins: Logins | None = None, shares: ShareLinks | None = None) -> None:
         self._options = options
         self.logins = logins
+        self._shares = shares
         self.forwarding = Forwarding(options.public_url, options.proxies)
         self._tokens = [
             (_digest(token), (options.token_sites.get(token, ()), token in options.bringing))
@@ -139,6 +148,20 @@ class WebAccess:
             return await run_in_threadpool(self.logins.logged_in, token)
         except Unavailable:  # the login page says so
             return None
+
+    async def by_link(self, scope: Scope, headers: Headers) -> WebCaller:
+        """Identify the caller of a page of a share link: whether it has opened the link, and nothing else, counts."""
+        address = self.forwarding.address_of(scope, headers)
+        token, below, _ = scope["path"].removeprefix(SHARE_PATH).partition("/")
+        session = session_cookie.share_token_in(scope, headers, self.forwarding)
+        asks_for_pin = scope["method"] == "POST" and not below  # its form was made for who has not opened it
+        if self._shares is not None and session and not asks_for_pin:
+            with suppress(Unavailable):
+                opened = await run_in_threadpool(self._shares.opened, token, session)
+                if opened is not None:
+                    seen = SiteScope(frozenset({opened.link.site}))
+                    return WebCaller(CallerKind.SHARE_LINK, address, seen, opened=opened)
+        return WebCaller(CallerKind.UNKNOWN_WEB, address, SEES_NOTHING)
 
     async def is_over(self, logged_in: LoggedIn) -> bool:
         """Tell whether a session has ended meanwhile."""
@@ -217,6 +240,8 @@ class WebAccess:
             return
         if scope["path"].startswith(BASE_PATH) and self.allows_origin(origin):
             return
+        if scope["path"].startswith(SHARE_PATH) and origin == "null":
+            return  # of a page that gives no Referer; ``FormGuard`` asks for its token
         if origin.lower() != self.forwarding.origin(scope, headers):
             raise Problem(403, "Pages of this origin may not store here; [web] cors lists those that may")
 
@@ -280,10 +305,14 @@ class AccessGate:
             await _preflight(answer, headers)
             return
         scope["forwarding"] = self._access.forwarding
-        logged_in = await self._access.logged_in(scope, headers)
+        is_share = scope["path"].startswith(SHARE_PATH)
+        logged_in = None if is_share else await self._access.logged_in(scope, headers)
         try:
-            caller = self._access.identify(scope, headers, logged_in)
-            scope["caller"] = caller = caller.for_site(site_in(headers))
+            if is_share:
+                caller = await self._access.by_link(scope, headers)
+            else:
+                caller = self._access.identify(scope, headers, logged_in).for_site(site_in(headers))
+            scope["caller"] = caller
             self._access.require_origin(scope, headers)
         except Problem as problem:
             await self._refusal(scope, problem)(scope, receive, answer)

@@ -10,6 +10,10 @@ BASE_PATH = "/dicom-web"
 """Path of the DICOMweb services; everything else on the port is free for pages."""
 
 
+SHARE_PATH = "/share/"
+"""What is below it is for share links: it counts there who has opened one, and nothing else."""
+
+
 @dataclass(frozen=True, slots=True)
 class WebOptions:
     """Who may call, and how.

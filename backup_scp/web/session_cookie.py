@@ -1,4 +1,4 @@
-"""The cookie that has the token of a session, and one that names a browser which shows a login."""
+"""The cookies with the token of a session, of a user or share link, and one that names a browser before a login."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from backup_scp.web.forwarding import Forwarding
 _NAME = "backup-scp"
 _BROWSER_NAME = f"{_NAME}-browser"
 _SECURE = "__Host-"  # a browser takes such a cookie only over HTTPS, and from no other host of the same domain
+_SHARE_NAME = f"{_NAME}-share"
+_SECURE_WITH_PATH = "__Secure-"  # the same for one with a path of its own, which __Host- forbids
 
 
 def token_in(scope: Scope, headers: Headers, forwarding: Forwarding) -> str:
@@ -22,6 +24,11 @@ def token_in(scope: Scope, headers: Headers, forwarding: Forwarding) -> str:
 def browser_in(scope: Scope, headers: Headers, forwarding: Forwarding) -> str:
     """Return what names the browser of a request: its forms and passkeys before a login are bound to it."""
     return _cookie(_BROWSER_NAME, scope, headers, forwarding)
+
+
+def share_token_in(scope: Scope, headers: Headers, forwarding: Forwarding) -> str:
+    """Return the token of who has opened a share link; empty without one."""
+    return _cookie(_SHARE_NAME, scope, headers, forwarding)
 
 
 def _cookie(name: str, scope: Scope, headers: Headers, forwarding: Forwarding) -> str:
@@ -47,12 +54,25 @@ def take(response: Response, *, secure: bool) -> None:
     response.delete_cookie(name, path="/", secure=secure, httponly=True, samesite="lax")
 
 
+def give_share(response: Response, token: str, path: str, *, secure: bool) -> None:
+    """Give a browser the token for the pages of one share link; it ends with the browser, or with the session."""
+    name = _named(_SHARE_NAME, secure=secure)
+    response.set_cookie(name, token, path=path, secure=secure, httponly=True, samesite="strict")
+
+
+def take_share(response: Response, path: str, *, secure: bool) -> None:
+    """Let a browser forget it."""
+    name = _named(_SHARE_NAME, secure=secure)
+    response.delete_cookie(name, path=path, secure=secure, httponly=True, samesite="strict")
+
+
 def _set(response: Response, name: str, value: str, *, secure: bool) -> None:
     response.set_cookie(_named(name, secure=secure), value, path="/", secure=secure, httponly=True, samesite="lax")
 
 
 def _named(name: str, *, secure: bool) -> str:
-    return f"{_SECURE}{name}" if secure else name
+    prefix = _SECURE_WITH_PATH if name == _SHARE_NAME else _SECURE
+    return f"{prefix}{name}" if secure else name
 
 
 def is_https(scope: Scope, headers: Headers, forwarding: Forwarding) -> bool:

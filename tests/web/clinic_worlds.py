@@ -22,10 +22,14 @@ from backup_scp.machine import clock
 from backup_scp.machine.disk_cache import DiskCache
 from backup_scp.node.settings import load
 from backup_scp.node.web_main import backup_state
+from backup_scp.ports import ShareLink, ShareSession
 from backup_scp.services import restore_jobs
+from backup_scp.services.backoff import Backoff
 from backup_scp.services.inventory_listing import uid_of
 from backup_scp.services.logins import Logins
 from backup_scp.services.permissions import CallerKind
+from backup_scp.services.secret_tokens import digest_of
+from backup_scp.services.share_links import ShareLinks
 from backup_scp.web.app import application
 from backup_scp.web.options import WebOptions
 from backup_scp.web.pages.page_sources import PageSources
@@ -77,6 +81,7 @@ def fill_south(stored) -> None:
 
 
 ELSEWHERE = "192.0.2.1"
+LINK, LINK_SESSION = "link" * 10, "session" * 6
 
 
 @dataclass
@@ -112,8 +117,22 @@ def world(stored, folder: Path, settings: str) -> Iterator[World]:
             "this node",
             folder / "receipts",
             logins=Logins(accounts),
+            shares=shares_of(accounts, stored),
+            share_address=HOST,
         )
         yield World(stored, sources, accounts)
+
+
+def shares_of(accounts: SQLAccounts, stored: Stored) -> ShareLinks:
+    """Make the share link ``LINK``, to a study of north, and open it; it may be saved without end."""
+    digest, study, until = digest_of(LINK), OF_NORTH.StudyInstanceUID, NOW + timedelta(days=3)
+    made = accounts.add_share(
+        ShareLink(0, digest, "", study, "north", may_save=True, made_by="", made_for="", made_at=NOW, until=until)
+    )
+    accounts.open_share(made.number, ShareSession(digest_of(LINK_SESSION), NOW + timedelta(minutes=30)), NOW)
+    shares = ShareLinks(accounts, stored.index)
+    shares._saved = Backoff(accounts, "share link saved", free=1_000_000)
+    return shares
 
 
 @contextlib.contextmanager
@@ -147,6 +166,7 @@ def uids_of(ds) -> dict[str, str]:
         "inventory": uid_of(f"{IDENTITY}north", NOW - timedelta(hours=1)),
         "path": "7FE00010",
         "name": "page.css",
+        "link": LINK,
     }
 
 

@@ -24,15 +24,17 @@ from starlette.routing import Route as PathRoute
 from starlette.testclient import TestClient
 
 from backup_scp.ports import EVERY_SITE, SEES_ALL, SEES_NOTHING, Role, Session, SiteScope
-from backup_scp.services.permissions import CallerKind, Right, may, scope_with, user_may
+from backup_scp.services.permissions import LINK_RIGHTS, CallerKind, Right, may, scope_with, user_may
 from backup_scp.services.secret_tokens import digest_of
 from backup_scp.web.dicomweb.table import ROUTES
 from backup_scp.web.options import BASE_PATH, WebOptions
 from backup_scp.web.pages.page_table import PAGES
+from backup_scp.web.sharing.share_table import SHARE_PAGES
 from tests.samples import encode, replace
 from tests.web.clinic_worlds import (
     ACCEPTED,
     ALL,
+    LINK_SESSION,
     NORTH,
     NOW,
     NOWHERE,
@@ -67,14 +69,24 @@ _BY_RIGHT: dict[Right | str, dict[str, tuple[str, ...]]] = {
         "OPTIONS": (_D, f"{_D}/", *_SEARCHES, *_RETRIEVALS, *_STORES[1:], f"{_D}/inventories",
                     f"{_D}/inventories/{{inventory}}"),
     },
-    Right.RETRIEVE: {"GET": (*_RETRIEVALS, "/study/dicom", "/study/pictures", "/viewer/{name:path}")},
+    Right.RETRIEVE: {
+        "GET": (*_RETRIEVALS, "/study/dicom", "/study/pictures", "/study/document", "/viewer/{name:path}"),
+    },
     Right.STORE: {"GET": (_STORES[2],), "POST": _STORES},
     Right.STATE: {"GET": ("/", "/events", "/metrics")},
     Right.RESTORE: {
         "GET": ("/restore", "/restore/new", "/restore/job", "/restore/events", "/restore/receipt"),
         "POST": ("/restore",),
     },
-    Right.SHARE: {},
+    Right.SHARE: {"GET": ("/shares", "/shares/new"), "POST": ("/shares",)},
+    Right.LOOK_BY_LINK: {
+        "GET": ("/share/{link}/study", "/share/{link}/series/{series}", "/share/{link}/small/{instance}",
+                "/share/{link}/series/{series}/image/{instance}", "/share/{link}/whole/{instance}",
+                "/share/{link}/document/{instance}"),
+    },
+    Right.SAVE_BY_LINK: {
+        "GET": ("/share/{link}/save/dicom", "/share/{link}/save/pictures", "/share/{link}/save/document"),
+    },
     Right.LINK: {"GET": ("/patients", "/patients/compare"), "POST": ("/patients",)},
     Right.SETTINGS: {
         "GET": ("/settings", "/settings/entry"),
@@ -87,8 +99,9 @@ _BY_RIGHT: dict[Right | str, dict[str, tuple[str, ...]]] = {
                  "/account/recovery-codes", "/account/passkeys", "/account/passkeys/new", "/account/passkeys/remove"),
     },
     OPEN: {
-        "GET": ("/static/{name}", "/viewer", "/login", "/login/code", "/login/passkey", "/link"),
-        "POST": ("/login", "/login/code", "/login/passkey", "/login/code/passkey", "/logout", "/link"),
+        "GET": ("/static/{name}", "/viewer", "/login", "/login/code", "/login/passkey", "/link", "/share/{link}"),
+        "POST": ("/share/{link}", "/share/{link}/end",
+                 "/login", "/login/code", "/login/passkey", "/login/code/passkey", "/logout", "/link"),
     },
 }  # fmt: skip
 RIGHTS = {
@@ -112,6 +125,8 @@ class Who:
     roles: Mapping[str, Role] | None = None
 
     def may(self, right: Right) -> bool:
+        if self.kind is CallerKind.SHARE_LINK:
+            return right in LINK_RIGHTS[True]
         return user_may(self.roles, right) if self.roles is not None else may(self.kind, right, self.scope)
 
     def scope_for(self, right: Right) -> SiteScope:
@@ -123,6 +138,8 @@ class Who:
         if self.kind is CallerKind.CERTIFICATE:
             return world.client(TLS, "https://127.0.0.1:8042")
         client = world.client(OPTIONS)
+        if self.kind is CallerKind.SHARE_LINK:
+            client.cookies.set("backup-scp-share", LINK_SESSION)
         if self.token:
             client.headers["authorization"] = f"Bearer {self.token}"
         if self.roles is not None:
@@ -160,6 +177,7 @@ CALLERS = {
     "token": Who(CallerKind.TOKEN, token=ALL),
     "token of north": Who(CallerKind.TOKEN, SiteScope.of({"north"}), NORTH),
     "token of south": Who(CallerKind.TOKEN, SiteScope.of({"south"}), SOUTH),
+    "share link": Who(CallerKind.SHARE_LINK, SiteScope.of({"north"})),
     **dict(_users()),
 }
 SITES = {"north": OF_NORTH, "south": OF_SOUTH}
@@ -203,6 +221,7 @@ def query_of(path: str, ds) -> dict[str, str]:
         f"{_D}/wado": {"requestType": "WADO", "studyUID": study, "seriesUID": ds.SeriesInstanceUID,
                        "objectUID": ds.SOPInstanceUID},
         "/restore/new": {"study": study}, "/viewer/{name:path}": {"StudyInstanceUIDs": study},
+        "/shares/new": {"study": study},
         "/patients/compare": patient, "/restore/job": {"place": "restore-0"}, "/restore/events": {"place": "restore-0"},
         "/restore/receipt": {"place": "restore-0"},
     }.get(path, {"StudyInstanceUID": study} if path in _SEARCHES else {"uid": study})  # fmt: skip
@@ -262,7 +281,7 @@ def test_every_route_of_the_application_is_listed(worlds):
 
 def test_the_tables_of_routes_say_the_same():
     tables = {(route.method, f"{_D}{route.path}"): route.right for route in ROUTES}
-    pages = {(page.method, page.path): page.right for page in PAGES}
+    pages = {(page.method, page.path): page.right for page in (*PAGES, *SHARE_PAGES)}
     assert {key: RIGHTS[key] for key in tables} == tables
     assert {key: right if isinstance(right := RIGHTS[key], Right) else None for key in pages} == pages
 
@@ -282,7 +301,8 @@ EXPECTED = {  # what each role opens; everything else is denied
     "see everywhere": {Right.FIND, Right.RETRIEVE, Right.STATE},
     "restore everywhere": {Right.FIND, Right.RETRIEVE, Right.STATE, Right.RESTORE},
     "share everywhere": {Right.FIND, Right.RETRIEVE, Right.STATE, Right.RESTORE, Right.SHARE, Right.LINK},
-    "administer everywhere": set(Right),
+    "administer everywhere": set(Right) - LINK_RIGHTS[True],
+    "share link": LINK_RIGHTS[True],
 }
 
 
@@ -303,7 +323,8 @@ def test_who_may_not_is_told_so_whatever_it_asks_for(worlds, name):
         assert {answer.is_denied for answer in answers} == {not who.may(right)}, (method, path)
         if not who.may(right):
             assert answers[0] == answers[1] == answers[2], (method, path)
-            assert {answer.status for answer in answers} == {401 if name == "nobody" else 403}
+            is_stranger = who.kind in {CallerKind.UNKNOWN_WEB, CallerKind.SHARE_LINK} or right in LINK_RIGHTS[True]
+            assert {answer.status for answer in answers} == {401 if is_stranger else 403}
     for method, path, right in rows("GET"):
         if right == OWN_SESSION:
             assert (Answer.of(client, method, path, NOWHERE).status == 200) == (who.roles is not None), path
@@ -333,7 +354,9 @@ def test_what_one_may_not_see_is_answered_as_what_is_not_there(worlds, name):
 MEANS_NOTHING = {
     "/", "/metrics", "/studies", "/restore", "/restore/job", "/restore/receipt", "/patients", "/users", "/settings",
     "/settings/entry", f"{_D}/inventories", f"{_D}/inventories/{{inventory}}", _STORES[2],
-    f"{_OF_INSTANCE}/bulkdata/{{path:path}}", "/viewer/{name:path}",
+    f"{_OF_INSTANCE}/bulkdata/{{path:path}}", "/viewer/{name:path}", "/shares", "/share/{link}/study",
+    "/share/{link}/document/{instance}", "/share/{link}/save/dicom", "/share/{link}/save/pictures",
+    "/share/{link}/save/document",
 }  # fmt: skip
 """Routes whose answer does not depend on the study that is asked for; the viewer's page does where it is built."""
 
@@ -414,10 +437,11 @@ def test_what_one_may_not_see_is_as_much_work_as_what_is_not_there(worlds, name,
         if not isinstance(right, Right) or not who.may(right) or path in WITHOUT_END:
             continue
         needed = []
+        Answer.of(client, method, path, NOWHERE)  # the first look of a link is in the audit
         for ds in (OF_SOUTH, NOWHERE):
             work.clear()
             Answer.of(client, method, path, ds)
             needed.append(list(work))
         assert needed[0] == needed[1], path
         traced += len(needed[0])
-    assert traced > 2 * len(_RETRIEVALS)
+    assert traced > (10 if who.kind is CallerKind.SHARE_LINK else 2 * len(_RETRIEVALS))

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Callable
 
-import segno
-from markupsafe import Markup
 from starlette.datastructures import FormData
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -22,6 +19,7 @@ from backup_scp.web import session_cookie
 from backup_scp.web.pages.login_pages import caller_of, is_secure, logins_of, origin_of, our_origin, typed_twice
 from backup_scp.web.pages.page_frame import HEADERS, PageFrame, root_of
 from backup_scp.web.pages.page_route import PageRoute
+from backup_scp.web.pages.qr_drawing import qr_drawing
 from backup_scp.web.problems import Problem
 
 NOT_BEFORE = frozenset({"/account/password", "/account/recovery-codes", "/account/sessions"})
@@ -136,15 +134,6 @@ def _codes_form(request: Request, frame: PageFrame, secret: str, error: str) -> 
     return frame.page(
         request, "codes.html", status, error=error, secret=secret, spaced=spaced, drawing=qr_drawing(address)
     )
-
-
-def qr_drawing(text: str) -> Markup:
-    """Draw a QR code as SVG, black on white in dark mode as well."""
-    drawn = io.BytesIO()
-    segno.make(text, error="m").save(
-        drawn, kind="svg", scale=5, light="#fff", xmldecl=False, svgns=False, svgclass="qr", nl=False
-    )
-    return Markup(drawn.getvalue().decode())  # noqa: S704 - made of numbers
 
 
 def me(request: Request) -> LoggedIn:

@@ -34,6 +34,7 @@ _MENU = (
     ("/", "page.state", Right.STATE),
     ("/studies", "page.search", Right.FIND),
     ("/restore", "page.restore", Right.RESTORE),
+    ("/shares", "page.shares", Right.SHARE),
     ("/patients", "page.patients", Right.LINK),
     ("/settings", "page.settings", Right.SETTINGS),
     ("/users", "page.users", Right.USERS),
@@ -87,18 +88,7 @@ class PageFrame:
 
     @cached_property
     def _environment(self) -> jinja2.Environment:
-        environment = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(_TEMPLATES),
-            autoescape=True,
-            undefined=jinja2.StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        environment.globals |= {"version": __version__, "Right": Right}
-        environment.filters |= {"size": readable.size, "moment": day_and_time, "number": "{:,}".format}
-        environment.filters["duration"] = readable.duration
-        environment.filters["address"] = lambda text: quote(text, safe="")
-        return environment
+        return environment_of(_TEMPLATES)
 
     def page(self, request: Request, template: str, status: int = 200, **values: Any) -> Response:
         """Return a page."""
@@ -152,6 +142,22 @@ def _has_users(logins: Logins) -> bool:
         return logins.has_users()
     except Unavailable:
         return False
+
+
+def environment_of(folder: Path) -> jinja2.Environment:
+    """Return what makes pages from the templates of a folder."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals |= {"version": __version__, "Right": Right}
+    environment.filters |= {"size": readable.size, "moment": day_and_time, "number": "{:,}".format}
+    environment.filters["duration"] = readable.duration
+    environment.filters["address"] = lambda text: quote(text, safe="")
+    return environment
 
 
 def _is_secure(request: Request) -> bool:

@@ -11,6 +11,7 @@ from typing import Self
 from backup_scp.ports import SEES_ALL, IndexRecords, RemoteAE, SettingsFile, SiteScope
 from backup_scp.services.logins import Logins
 from backup_scp.services.parcels import StudyParcels
+from backup_scp.services.share_links import ShareLinks
 from backup_scp.web.pages.backup_state import BackupState
 from backup_scp.web.stores import Stores
 
@@ -47,6 +48,10 @@ class PageSources:
         The clinics whose images the caller may see.
     logins
         The users; None without any.
+    shares
+        The share links; None without any.
+    share_address
+        What stands before the path of a share link; empty when nobody elsewhere could open one.
     """
 
     stores: Stores
@@ -61,6 +66,8 @@ class PageSources:
     is_ending: Event = field(default_factory=Event)
     logins: Logins | None = None
     parcels: StudyParcels = field(default_factory=StudyParcels)
+    shares: ShareLinks | None = None
+    share_address: str = ""
     scope: SiteScope = SEES_ALL
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import cast
 
 from starlette.concurrency import run_in_threadpool
@@ -22,6 +22,7 @@ from backup_scp.web.pages import (
     saving_pages,
     search_page,
     settings_pages,
+    share_links_page,
     state_page,
     study_page,
     users_page,
@@ -29,7 +30,7 @@ from backup_scp.web.pages import (
 from backup_scp.web.pages.page_frame import PageFrame
 from backup_scp.web.pages.page_route import PageRoute
 from backup_scp.web.pages.static_files import static_file
-from backup_scp.web.problems import problem_of
+from backup_scp.web.problems import Problem, problem_of
 
 PAGES: tuple[PageRoute, ...] = (
     *state_page.PAGES,
@@ -38,6 +39,7 @@ PAGES: tuple[PageRoute, ...] = (
     *study_page.PAGES,
     *patient_pages.PAGES,
     *saving_pages.PAGES,
+    *share_links_page.PAGES,
     *settings_pages.PAGES,
     *login_pages.PAGES,
     *account_page.PAGES,
@@ -47,22 +49,26 @@ PAGES: tuple[PageRoute, ...] = (
 )
 
 
-def page_routes(frame: PageFrame) -> list[PathRoute]:
-    """Return the routes of all pages."""
+Answer = Callable[[Request, Problem], Response]
+"""Makes the page that says why a request is not answered."""
+
+
+def page_routes(frame: PageFrame, pages: Iterable[PageRoute] = PAGES, problem: Answer | None = None) -> list[PathRoute]:
+    """Return the routes of pages."""
     by_path: dict[str, dict[str, PageRoute]] = {}
-    for page in PAGES:
+    for page in pages:
         by_path.setdefault(page.path, {})[page.method] = page
-    return [_path_route(path, pages, frame) for path, pages in by_path.items()]
+    return [_path_route(path, own, frame, problem or frame.problem) for path, own in by_path.items()]
 
 
-def _path_route(path: str, pages: dict[str, PageRoute], frame: PageFrame) -> PathRoute:
+def _path_route(path: str, pages: dict[str, PageRoute], frame: PageFrame, problem: Answer) -> PathRoute:
     """Return the route of one path, with all its methods, so that a 405 lists them in Allow."""
 
     async def endpoint(request: Request) -> Response:
         try:
             return await _answer(pages["GET" if request.method == "HEAD" else request.method], request, frame)
         except Exception as error:  # noqa: BLE001 - else Starlette would log a traceback, with values of a patient
-            return frame.problem(request, problem_of(error))
+            return problem(request, problem_of(error))
 
     return PathRoute(path, endpoint, methods=list(pages))
 

@@ -1,4 +1,4 @@
-"""The words on the pages, one file for each language in ``texts/``."""
+"""The words on the pages, one file for each language in ``texts/``; those for patients in a folder of their own."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 _FOLDER = Path(__file__).parent / "texts"
+FOR_PATIENTS = _FOLDER / "patients"
 DEFAULT = "en"
 
 
@@ -36,28 +37,28 @@ class PageTexts:
 
 
 @lru_cache
-def languages() -> tuple[str, ...]:
+def languages(folder: Path = _FOLDER) -> tuple[str, ...]:
     """Return the languages that have a file."""
-    return tuple(sorted(path.stem for path in _FOLDER.glob("*.toml")))
+    return tuple(sorted(path.stem for path in folder.glob("*.toml")))
 
 
 @lru_cache
-def texts_in(language: str) -> PageTexts:
+def texts_in(language: str, folder: Path = _FOLDER) -> PageTexts:
     """Read the words of a language; what it lacks is in English."""
-    words = _read(DEFAULT)
-    return PageTexts(language, words if language == DEFAULT else words | _read(language))
+    words = _read(folder / f"{DEFAULT}.toml")
+    return PageTexts(language, words if language == DEFAULT else words | _read(folder / f"{language}.toml"))
 
 
-def chosen(accept_language: str) -> str:
+def chosen(accept_language: str, folder: Path = _FOLDER) -> str:
     """Choose among the languages that a browser wants (RFC 9110 12.5.4)."""
     wanted = []
     for number, part in enumerate(accept_language[:1000].split(",")):
         name, _, weight = part.partition(";")
         found = re.fullmatch(r"\s*q=([01](?:\.[0-9]{0,3})?)\s*", weight)
         wanted.append((-(float(found[1]) if found else 1.0), number, name.strip().lower().partition("-")[0]))
-    return next((name for weight, _, name in sorted(wanted) if weight and name in languages()), DEFAULT)
+    return next((name for weight, _, name in sorted(wanted) if weight and name in languages(folder)), DEFAULT)
 
 
-def _read(language: str) -> dict[str, str]:
-    sections = tomllib.loads((_FOLDER / f"{language}.toml").read_text("utf-8"))
+def _read(file: Path) -> dict[str, str]:
+    sections = tomllib.loads(file.read_text("utf-8"))
     return {f"{section}.{name}": text for section, texts in sections.items() for name, text in texts.items()}

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from backup_scp.errors import InstanceRefused
-from backup_scp.services.parcels import ParcelKind, Seen
+from backup_scp.services.parcels import ParcelKind, Seen, Words
 from backup_scp.services.permissions import Right
 from backup_scp.web.pages.page_frame import HEADERS, PageFrame, texts_of
 from backup_scp.web.pages.page_route import PageRoute
@@ -18,8 +18,8 @@ from backup_scp.web.streamed import StreamedResponse
 _HEADERS = HEADERS | {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
-def parcel_response(request: Request, frame: PageFrame, kind: ParcelKind, study_instance_uid: str) -> Response:
-    """Send what a person takes along of a study that the frame may show.
+def parcel_response(frame: PageFrame, kind: ParcelKind, study_instance_uid: str, words: Words) -> Response:
+    """Send what a person takes along of a study that the frame may show, with these words.
 
     Raises
     ------
@@ -28,7 +28,7 @@ def parcel_response(request: Request, frame: PageFrame, kind: ParcelKind, study_
     """
     stores = frame.sources.stores
     seen = Seen(stores.index, stores.files)
-    parcel = frame.sources.parcels.make(kind, seen, study_instance_uid, texts_of(request))
+    parcel = frame.sources.parcels.make(kind, seen, study_instance_uid, words)
     if parcel is None:
         raise Problem(404, "There is no such study")
     headers = _HEADERS | {"Content-Disposition": f'attachment; filename="{parcel.name}"'}
@@ -39,7 +39,7 @@ def parcel_response(request: Request, frame: PageFrame, kind: ParcelKind, study_
 
 
 def _saved(request: Request, frame: PageFrame, *, kind: ParcelKind) -> Response:
-    return parcel_response(request, frame, kind, request.query_params.get("uid", ""))
+    return parcel_response(frame, kind, request.query_params.get("uid", ""), texts_of(request))
 
 
 PAGES = tuple(
