@@ -1,6 +1,7 @@
 """Restores that a person ordered on the page: rows of the index, so that they survive the page, a crash and a restart.
 
-There are ``MOST`` places.  An order takes a free one, or that of the restore that ended first.
+There are ``MOST`` places for each scope.  An order takes a free one, or that of the restore that ended first.  So
+neither the number of a place nor a refusal tells a clinic that another one restores something.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from hashlib import sha256
 
 from backup_scp.errors import InvalidSelection, ResourceLimitation
 from backup_scp.ports import SEES_ALL, IndexRecords, SiteScope, Task
@@ -18,7 +20,7 @@ MOST_STUDIES = 100
 """Studies of one order."""
 
 _MOST_CHARACTERS = 7000  # of their UIDs: the index cuts longer texts
-_NAME = "restore-{}"
+_NAME = "restore-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ def jobs(records: IndexRecords, scope: SiteScope = SEES_ALL) -> list[RestoreJob]
     IndexUnavailable
     """
     tasks = records.tasks()
-    found = [_job(tasks[name]) for number in range(MOST) if (name := _NAME.format(number)) in tasks]
+    found = [_job(task) for name, task in tasks.items() if name.startswith(_NAME)]
     found = [job for job in found if scope.covers(job.scope)]
     return sorted(found, key=lambda job: job.began_at, reverse=True)
 
@@ -96,7 +98,7 @@ def order(
     InvalidSelection
         No study, or too many.
     ResourceLimitation
-        All places have a restore that has not ended.
+        All places of this scope have a restore that has not ended.
     IndexUnavailable
     """
     wanted = tuple(dict.fromkeys(studies))
@@ -105,13 +107,18 @@ def order(
     if len(wanted) > MOST_STUDIES or sum(map(len, wanted)) > _MOST_CHARACTERS:
         raise InvalidSelection(f"Pick at most {MOST_STUDIES} studies at once")
     taken = {job.place: job for job in jobs(records)}
-    places = [_NAME.format(number) for number in range(MOST)]
+    places = [f"{_NAME}{_of(scope)}{number}" for number in range(MOST)]
     free = [place for place in places if place not in taken or not taken[place].is_running]
     for place in sorted(free, key=lambda name: (taken[name].ended_at or now).isoformat() if name in taken else ""):
         job = RestoreJob(place, node, to, wanted, now, scope=scope)
         if records.begin_task(_task(job)):  # else another page took the place meanwhile
             return job
     raise ResourceLimitation(f"{MOST} restores are running: wait until one has ended")
+
+
+def _of(scope: SiteScope) -> str:
+    """Return what the names of a scope's places have; empty for all sites."""
+    return "" if scope.is_all else f"{sha256(str(scope).encode('utf-8', 'surrogatepass')).hexdigest()[:8]}-"
 
 
 def record(records: IndexRecords, job: RestoreJob) -> None:

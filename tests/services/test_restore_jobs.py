@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from backup_scp.errors import InvalidSelection, ResourceLimitation
+from backup_scp.ports import SEES_ALL, SiteScope
 from backup_scp.services import restore_jobs
 from tests.stored import stored_in
 
@@ -49,6 +50,23 @@ def test_a_new_order_takes_the_place_of_what_ended_first(index):
     assert order(index, 101).place == orders[7].place
     assert len(restore_jobs.jobs(index)) == restore_jobs.MOST
     assert restore_jobs.jobs(index)[0].began_at == NOW + timedelta(minutes=101)
+
+
+def test_a_clinic_cannot_tell_that_another_one_restores(index):
+    north, south = SiteScope.of(["north"]), SiteScope.of(["south"])
+
+    def place(scope: SiteScope) -> str:
+        return restore_jobs.order(index, "node", "dx", ["1.2"], NOW, scope).place
+
+    alone = place(north).rpartition("-")[2]
+    for _ in range(restore_jobs.MOST - 1):
+        place(north)
+    with pytest.raises(ResourceLimitation):
+        place(north)
+    assert place(south).rpartition("-")[2] == alone == "0"
+    assert place(SEES_ALL) == "restore-0"
+    assert {job.scope for job in restore_jobs.jobs(index, south)} == {south}
+    assert len(restore_jobs.jobs(index)) == restore_jobs.MOST + 2
 
 
 @pytest.mark.parametrize("studies", [(), [str(n) for n in range(restore_jobs.MOST_STUDIES + 1)], ["1" * 7001]])
