@@ -263,6 +263,8 @@ class TestSaved:
         assert len(paths) == len(ParcelKind)
         answer = phone.get(paths[0])
         assert (answer.headers["content-type"], answer.headers["cache-control"]) == ("application/zip", "no-store")
+        german = phone.get(f"{paths[0]}?lang=de").content
+        assert "RÖNTGENBILDER" in zipfile.ZipFile(io.BytesIO(german)).read("README.TXT").decode()
         assert not [secret for secret in SECRETS if secret in repr(answer.headers)]
         with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
             images = [archive.read(name) for name in archive.namelist()]
@@ -489,6 +491,8 @@ class TestWords:
             }
             for name, words in found.items()
         }
+        files = tomllib.loads((FOR_PATIENTS.parent / "en.toml").read_text("utf-8"))["parcel"]  # English as on the page
+        flat["en"] |= {("parcel", key): sorted(re.findall("{[a-z]+}", text)) for key, text in files.items()}
         assert flat["de"] == flat["en"] == flat["es"]
         used = {name for file in TEMPLATES.glob("*.html") for name in re.findall(r'\bt\("([\w.]+)"', file.read_text())}
         used = {name for name in used if not name.endswith("_")} | {f"study.save_{kind}" for kind in ParcelKind}
