@@ -300,7 +300,7 @@ class AccessGate:
         # Viewers of other sites use DICOMweb; our pages are for nobody else's scripts.
         origin = headers.get("origin", "") if scope["path"].startswith(BASE_PATH) else ""
         cors = self._cors(origin)
-        answer = _with_headers(send, cors) if cors else send
+        answer = _not_shared(_with_headers(send, cors) if cors else send)
         if cors and scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
             await _preflight(answer, headers)
             return
@@ -354,6 +354,19 @@ def _with_headers(send: Send, more: list[tuple[bytes, bytes]]) -> Send:
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
             message = {**message, "headers": [*message.get("headers", ()), *more]}
+        await send(message)
+
+    return sending
+
+
+def _not_shared(send: Send) -> Send:
+    """Keep answers out of the caches of proxies, which would give one caller's to another; files of a page say more."""
+
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            fields = list(message.get("headers", ()))
+            if all(name.lower() != b"cache-control" for name, _ in fields):
+                message = {**message, "headers": [*fields, (b"cache-control", b"private")]}
         await send(message)
 
     return sending

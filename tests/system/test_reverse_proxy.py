@@ -23,6 +23,20 @@ from tests.system.web import web_address, web_node
 from tests.web.stow.bodies import CONTENT_TYPE, body
 
 TOKEN = "0123456789abcdef0123456789abcdef"
+CACHING = """
+    proxy_cache_path {folder} keys_zone=all:1m;
+    server {{
+        listen 127.0.0.1:{port};
+        location / {{
+            proxy_pass http://127.0.0.1:8042;
+            proxy_set_header X-Forwarded-For $remote_addr;
+            proxy_cache all;
+            proxy_cache_valid any 1h;
+        }}
+    }}
+"""
+"""A proxy that keeps whatever it may, for everybody."""
+
 SIMPLEST = "server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://127.0.0.1:8042/; }} }}"
 
 
@@ -162,3 +176,18 @@ def test_a_proxy_without_settings_opens_nothing(make_node, port, proxy):
     proxy.serve_nginx(node, SIMPLEST.format(port=port))
     assert httpx2.get(f"{web_address(node)}/studies", timeout=60).status_code == 204
     assert httpx2.get(f"http://{LOOPBACK}:{port}/dicom-web/studies", timeout=60).status_code == 401
+
+
+def test_a_proxy_that_keeps_answers_gives_nobody_those_of_another(make_node, port, proxy):
+    node = web_node(make_node, {"token_file": "tokens"})
+    node.home.mkdir(parents=True)
+    (node.home / "tokens").write_text(TOKEN)
+    node.start()
+    sample = encode(dx())
+    node.send([sample])
+    proxy.serve_nginx(node, CACHING.format(folder=proxy.folder / "cache", port=port))
+    study = f"http://{LOOPBACK}:{port}/dicom-web/studies/{sample.dataset().StudyInstanceUID}"
+    known = {"authorization": f"Bearer {TOKEN}"}
+    for url in (f"{study}/metadata", f"{study}/thumbnail", f"{study}/instances", f"http://{LOOPBACK}:{port}/studies"):
+        assert httpx2.get(url, headers=known, timeout=60).status_code == 200
+        assert httpx2.get(url, timeout=60).status_code in {303, 401}, url
