@@ -83,6 +83,14 @@ def test_no_series_is_left_out_if_there_is_room(sizes, most):
         assert {one.series_instance_uid for one in found} == {f"{series}" for series in range(len(sizes))}
 
 
+def test_large_pictures_are_made_smaller_and_much_so_when_there_are_many(stored, monkeypatch):
+    for number in range(2):
+        stored.put(encode(with_pixels(instance(dx().SOPClassUID, number=number), 1500, 1300)), number)
+    assert [page.images[0].image.size for page in document(stored).pages] == [(1040, 1200)] * 2  # type: ignore[union-attr]
+    monkeypatch.setattr(picture_pages, "_MOST_PIXELS", 180_000)
+    assert [page.images[0].image.size for page in document(stored).pages] == [(260, 300)] * 2  # type: ignore[union-attr]
+
+
 def test_a_study_without_a_picture_has_no_document(stored):
     stored.put(encode(structured_report()))
     with pytest.raises(InstanceRefused, match="no pictures"):
@@ -99,7 +107,7 @@ def test_with_a_damaged_image_there_is_no_document(stored):
 def test_only_a_few_are_made_at_once(stored):
     stored.put(encode(dx()))
     parcels = StudyParcels(write_pictures)
-    running = [parts(stored, parcels) for _ in range(3)]
+    running = [parts(stored, parcels) for _ in range(2)]
     for each in running:
         next(each)
     with pytest.raises(ResourceLimitation, match="again in a minute"):

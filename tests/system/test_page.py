@@ -254,3 +254,22 @@ def test_a_page_of_another_site_can_neither_read_nor_order(make_node, open_page,
         page.wait_for_load_state()
     assert storescp.files() == []
     assert node.json("status", exit_code=None)["tasks"].get("restore-0") is None
+
+
+def test_a_study_is_saved_as_files_pictures_and_document(make_node, open_page):
+    node = web_node(make_node)
+    node.start()
+    node.send([sample(0)])
+    page = open_page(node, f"/study?uid={sample(0).dataset().StudyInstanceUID}")
+    page.get_by_text("Save", exact=True).click()
+    keep(page, "study, save")
+    assert serious(page) == []
+    for kind, name, magic in (
+        ("DICOM", "study.zip", b"PK"),
+        ("JPEG", "pictures.zip", b"PK"),
+        ("PDF", "pictures.pdf", b"%P"),
+    ):
+        with page.expect_download() as download:
+            page.get_by_role("link", name=kind).click()
+        assert download.value.suggested_filename == name
+        assert download.value.path().read_bytes()[:2] == magic

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from threading import Semaphore
@@ -14,10 +15,12 @@ from backup_scp.services.parcels.study_pictures import Picture, StudyPictures
 from backup_scp.services.renderable_frames import WholePicture
 
 MOST_PICTURES = 100
-"""So many are a document that people look through, and one that needs less than 100 MB to be written."""
+"""So many are a document that people look through."""
 
-_MOST_AT_ONCE = 3
-_WANTED = WholePicture((1200, 1200), quality=85)
+_MOST_AT_ONCE = 2
+_LARGEST = 1200  # pixels on a side: 170 to an inch
+_MOST_PIXELS = 60_000_000  # of all: while a document is written, five times its length is in memory
+_QUALITY = 85
 _PART_BYTES = 1 << 18
 
 
@@ -66,7 +69,8 @@ def chosen(held: Sequence[StoredVersion], most: int) -> list[StoredVersion]:
 def _document(seen: Seen, held: Sequence[StoredVersion], words: Words) -> PictureDocument:
     pictures, some = StudyPictures(seen, words), chosen(held, MOST_PICTURES)
     pages, facts = list[PicturePage](), list[tuple[str, str]]()
-    for picture in pictures.of(some, _WANTED, 1):
+    side = min(_LARGEST, math.isqrt(_MOST_PIXELS // len(some)))
+    for picture in pictures.of(some, WholePicture((side, side), _QUALITY), 1):
         facts = facts or list(_facts(picture.attributes, words))
         head = " · ".join(value for _, value in _facts(picture.attributes, words))
         pages.append(PicturePage(picture.content, head, _caption(picture, words)))
