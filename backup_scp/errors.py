@@ -21,6 +21,7 @@
     │   │   ├── IndexDamaged              its file changed or is gone: a rebuild makes it again
     │   │   └── MatchesUncounted          so the images of a retrieve cannot be counted
     │   ├── AccountsUnavailable         the database of users does not answer
+    │   ├── ProviderUnavailable         the provider of logins does not answer
     │   ├── SourceUnavailable           a file to be imported cannot be read
     │   ├── ResourceLimitation          no further Storage Commitment request can be taken
     │   └── DestinationUnavailable      a remote AE or folder cannot be reached
@@ -32,6 +33,7 @@
     │       └── NothingAccepted           it accepts no proposed Presentation Context
     ├── Refused                       do not retry: the answer stays the same until something is changed
     │   ├── NotAuthorised               this caller may not do this
+    │   ├── ProviderRefused             a login at the provider failed, or cannot be trusted
     │   ├── MoveDestinationUnknown      a Move Destination that is not configured
     │   ├── DuplicateTransaction        a Transaction UID that was used before
     │   └── InstanceRefused             a destination refused one SOP Instance, with its Status
@@ -128,6 +130,10 @@ class AccountsUnavailable(Unavailable):
     """The database of users does not answer: nobody can log in."""
 
 
+class ProviderUnavailable(Unavailable):
+    """The provider of logins does not answer, or not as OpenID Connect says."""
+
+
 class SourceUnavailable(Unavailable):
     """A file to be imported cannot be read: it may be an image."""
 
@@ -194,6 +200,10 @@ class Refused(BackupSCPError):  # noqa: N818
 
 class NotAuthorised(Refused):
     """A caller has no permission for its request."""
+
+
+class ProviderRefused(Refused):
+    """A login at the provider failed, or what it says cannot be trusted."""
 
 
 class MoveDestinationUnknown(Refused):

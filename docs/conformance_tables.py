@@ -324,7 +324,7 @@ def _kind(status: int) -> str:
 # ------------------------------------------------------------------------------------------------ settings
 
 _SETTING = re.compile(r"((?:# .*\n)+)#(\w+) = (.*)\n")
-_SECTION = re.compile(r"^#?(\[+\w+\]+)$", re.MULTILINE)
+_SECTION = re.compile(r"^#?(\[+[\w.]+\]+)$", re.MULTILINE)
 
 
 def settings(section: str) -> str:

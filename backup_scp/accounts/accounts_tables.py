@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
 
-HEAD = "0002"
+HEAD = "0004"
 """The newest migration in ``migrations/accounts``; a test holds it equal to the folder."""
 
 VERSION_TABLE = "accounts_version"
@@ -55,7 +55,10 @@ account = sa.Table(
     sa.Column("code_step", sa.BigInteger, nullable=False),  # the last one used
     sa.Column("is_disabled", sa.Integer, nullable=False),
     sa.Column("added_at", StoredMoment, nullable=False),
+    sa.Column("issuer", sa.Text, nullable=True),  # of a provider of logins; None for a user who is linked to none
+    sa.Column("subject", sa.Text, nullable=True),  # the user's identifier there
 )
+sa.Index("uq_account_issuer", account.c.issuer, account.c.subject, unique=True)
 
 recovery_code = sa.Table(
     "recovery_code",

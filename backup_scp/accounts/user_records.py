@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from backup_scp.accounts.accounts_tables import account, one_time_link, passkey, recovery_code, session
 from backup_scp.accounts.connection import AccountsDatabase
 from backup_scp.errors import InvalidSelection
-from backup_scp.ports import Role, User, UserCredentials
+from backup_scp.ports import FederatedIdentity, Role, User, UserCredentials
 
 _HAS_PASSKEYS = sa.exists().where(passkey.c.account_id == account.c.id)
 USER = (account, _HAS_PASSKEYS.label("has_passkeys"))
@@ -26,7 +26,9 @@ class SQLUserRecords:
     def __init__(self, database: AccountsDatabase) -> None:
         self._database = database
 
-    def add_user(self, name: str, roles: Mapping[str, Role], at: datetime) -> User:
+    def add_user(
+        self, name: str, roles: Mapping[str, Role], at: datetime, identity: FederatedIdentity | None = None
+    ) -> User:
         row = {
             "name": name,
             "name_key": name_key(name),
@@ -36,6 +38,7 @@ class SQLUserRecords:
             "code_step": 0,
             "is_disabled": 0,
             "added_at": at,
+            **_known_as(identity),
         }
         with self._database.writing() as connection:
             try:
@@ -43,7 +46,7 @@ class SQLUserRecords:
             except sa.exc.IntegrityError:
                 raise InvalidSelection(f"There is a user {name} already: choose another name") from None
             (number,) = made.inserted_primary_key or (0,)
-        return User(number, name, dict(roles), at)
+        return User(number, name, dict(roles), at, is_linked=identity is not None)
 
     def users(self) -> list[User]:
         with self._database.reading() as connection:
@@ -55,13 +58,16 @@ class SQLUserRecords:
             return connection.scalar(sa.select(account.c.id).limit(1)) is not None
 
     def has_administrator(self) -> bool:
-        return any(user.is_administrator and user.has_password and not user.is_disabled for user in self.users())
+        return any(user.is_administrator and user.may_log_in for user in self.users())
 
     def credentials(self, name: str) -> UserCredentials | None:
         return self._credentials(account.c.name_key == name_key(name))
 
     def credentials_of(self, user_id: int) -> UserCredentials | None:
         return self._credentials(account.c.id == user_id)
+
+    def credentials_at(self, identity: FederatedIdentity) -> UserCredentials | None:
+        return self._credentials(sa.and_(*(account.c[name] == value for name, value in _known_as(identity).items())))
 
     def _credentials(self, condition: sa.ColumnElement[bool]) -> UserCredentials | None:
         with self._database.reading() as connection:
@@ -77,6 +83,15 @@ class SQLUserRecords:
     def set_roles(self, user_id: int, roles: Mapping[str, Role]) -> None:
         with self._database.writing() as connection:
             _change(connection, user_id, roles=_written(roles))
+
+    def set_identity(self, user_id: int, identity: FederatedIdentity | None) -> None:
+        with self._database.writing() as connection:
+            try:
+                _change(connection, user_id, **_known_as(identity))
+            except sa.exc.IntegrityError:
+                raise InvalidSelection("This account of the provider is linked to another user") from None
+            if identity is None:
+                _end(connection, user_id)
 
     def set_disabled(self, user_id: int, *, is_disabled: bool) -> None:
         with self._database.writing() as connection:
@@ -133,7 +148,12 @@ def user_of(row: sa.RowMapping) -> User:
         has_password=bool(row["password_hash"]),
         has_codes=bool(row["code_secret"]),
         has_passkeys=bool(row["has_passkeys"]),
+        is_linked=bool(row["subject"]),
     )
+
+
+def _known_as(identity: FederatedIdentity | None) -> dict[str, str | None]:
+    return {"issuer": identity.issuer if identity else None, "subject": identity.subject if identity else None}
 
 
 def _written(roles: Mapping[str, Role]) -> str:

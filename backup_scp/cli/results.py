@@ -76,7 +76,8 @@ RESULTS = {
     "db upgrade": Result(Upgraded),
     "users list": Result(list[ListedUser]),
     **dict.fromkeys(
-        [f"users {name}" for name in ("add", "role", "reset", "disable", "enable", "remove")], Result(ChangedUser)
+        [f"users {name}" for name in ("add", "role", "reset", "link", "unlink", "disable", "enable", "remove")],
+        Result(ChangedUser),
     ),
     "tls init": Result(InitResult, "With --write it does not ask."),
     "tls renew": Result(Certified),

@@ -57,6 +57,8 @@ class ListedUser:
         Whether it has passkeys.
     added_at
         When it was added.
+    is_linked
+        Whether it logs in at a provider.
     """
 
     name: str
@@ -65,6 +67,7 @@ class ListedUser:
     has_codes: bool
     has_passkeys: bool
     added_at: datetime
+    is_linked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,7 @@ class ChangedUser:
     done
         What was done.
     link
-        Where the user chooses a password, once, within three days; empty without one.
+        Where the user chooses a password, or is linked, once, within three days; empty without one.
     """
 
     user: str
@@ -108,13 +111,13 @@ def command_line() -> Actor:
     return Actor(f"command line ({user_name(uid)})" if uid is not None else "command line")
 
 
-def _tell(changed: ChangedUser, *, json: bool) -> None:
+def _tell(changed: ChangedUser, *, json: bool, what: str = "choose a password") -> None:
     if json:
         print_json(changed)
         return
     say(f"{changed.user}: {changed.done}")
     if changed.link:
-        say(f"Give this link to {changed.user} alone. It works once, within three days, to choose a password:")
+        say(f"Give this link to {changed.user} alone. It works once, within three days, to {what}:")
         say(changed.link)
 
 
@@ -133,7 +136,7 @@ def list_users(context: typer.Context, json: JSONOption = False, config: ConfigO
                 user.name,
                 _in_words(user.roles),
                 user.state,
-                _second_factor(user),
+                _login_of(user),
                 moment(user.added_at),
             )
             for user in found
@@ -211,6 +214,30 @@ def reset(
     _tell(ChangedUser(user.name, "reset, all sessions have ended", link), json=json)
 
 
+@app.command("link", cls=PlainCommand)
+def link(context: typer.Context, name: NameArgument, json: JSONOption = False, config: ConfigOption = None) -> None:
+    """Print a link by which a user logs in at the provider of [web.openid_connect] from then on."""
+    settings = settings_of(context, config)
+    from backup_scp.node.accounts_setup import link_address
+    from backup_scp.node.openid_setup import LINK, require_provider
+    from backup_scp.ports import LinkKind
+
+    require_provider(settings)
+    with _users(settings) as (_, changes, _by):
+        user = changes.found(name)
+        address = link_address(settings, changes.new_link(user, LinkKind.IDENTITY), path=LINK)
+    _tell(ChangedUser(user.name, "may be linked", address), json=json, what="log in at the provider")
+
+
+@app.command("unlink", cls=PlainCommand)
+def unlink(context: typer.Context, name: NameArgument, json: JSONOption = False, config: ConfigOption = None) -> None:
+    """Let a user no longer log in at the provider, and end all its sessions at once."""
+    with _users(settings_of(context, config)) as (_, changes, by):
+        user = changes.found(name)
+        changes.unlink(user, by)
+    _tell(ChangedUser(user.name, "no longer linked, all sessions have ended"), json=json)
+
+
 @app.command("disable", cls=PlainCommand)
 def disable(context: typer.Context, name: NameArgument, json: JSONOption = False, config: ConfigOption = None) -> None:
     """Let a user not log in any more, and end all its sessions at once."""
@@ -270,14 +297,17 @@ def _asked(name: str) -> str:
 
 
 def _listed(user: User) -> ListedUser:
-    state = "disabled" if user.is_disabled else "active" if user.has_password else "no password yet"
+    state = "disabled" if user.is_disabled else "active" if user.may_log_in else "no password yet"
     roles = {site: str(role) for site, role in user.roles.items()}
-    return ListedUser(user.name, roles, state, user.has_codes, user.has_passkeys, user.added_at)
+    return ListedUser(
+        user.name, roles, state, user.has_codes, user.has_passkeys, user.added_at, is_linked=user.is_linked
+    )
 
 
-def _second_factor(user: ListedUser) -> str:
+def _login_of(user: ListedUser) -> str:
     kinds = [word for word, has in (("code", user.has_codes), ("passkey", user.has_passkeys)) if has]
-    return f"with a {' or a '.join(kinds)}" if kinds else ""
+    second = f"with a {' or a '.join(kinds)}" if kinds else ""
+    return ", ".join(filter(None, ["at the provider" * user.is_linked, second]))
 
 
 def _in_words(roles: dict[str, str]) -> str:

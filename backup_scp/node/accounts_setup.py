@@ -74,20 +74,20 @@ def has_users(settings: Settings) -> bool:
         return False
 
 
-def link_address(settings: Settings, token: str, port: int = 0) -> str:
+def link_address(settings: Settings, token: str, port: int = 0, path: str = "/link") -> str:
     """Return the address of a link that works once; ``port`` is the one of a node that runs."""
-    return f"{_address(settings, port)}/link?token={token}"
+    return f"{page_address(settings, port)}{path}?token={token}"
 
 
 def share_address(settings: Settings, port: int) -> str:
     """Return what stands before the path of a share link; empty when nobody elsewhere can open one safely."""
     web = settings.web
     is_reached = web.public_url or (not is_loopback(web.host) and web.certificate)
-    return _address(settings, port) if is_reached and not web.ca else ""
+    return page_address(settings, port) if is_reached and not web.ca else ""
 
 
-def _address(settings: Settings, port: int) -> str:
-    """Return where browsers reach the page."""
+def page_address(settings: Settings, port: int = 0) -> str:
+    """Return the address of the page, without a slash at its end; ``port`` is the one of a node that runs."""
     web = settings.web
     if web.public_url:
         return web.public_url.rstrip("/")

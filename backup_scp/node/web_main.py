@@ -23,6 +23,7 @@ from backup_scp.machine.disk_cache import DiskCache
 from backup_scp.machine.heaps import give_large_pieces_back, share_heaps
 from backup_scp.machine.priority import lower_priority
 from backup_scp.node.accounts_setup import open_accounts, session_times, share_address
+from backup_scp.node.openid_setup import provider_logins
 from backup_scp.node.opening import OpenStores
 from backup_scp.node.recovering import ReadingCopies
 from backup_scp.node.restore_runner import node_name, receipts_folder
@@ -115,6 +116,12 @@ def _serve(start: Start, messages: _ToTheNode) -> None:
         )
         accounts = stack.enter_context(contextlib.closing(open_accounts(settings)))
         listener = _listener(start)
+        logins = Logins(
+            accounts,
+            SessionTimes(*session_times(settings)),
+            needs_second_factor=settings.web.second_factor == "required",
+            takes_passwords=settings.web.openid_connect.passwords,
+        )
         pages = PageSources(
             stores,
             lambda: backup_state(settings, storage),
@@ -126,13 +133,10 @@ def _serve(start: Start, messages: _ToTheNode) -> None:
             lambda: messages.tell(Told("restore")),
             SettingsEditor(settings),
             parcels=StudyParcels(document_writer()),
-            logins=Logins(
-                accounts,
-                SessionTimes(*session_times(settings)),
-                needs_second_factor=settings.web.second_factor == "required",
-            ),
+            logins=logins,
             shares=ShareLinks(accounts, storage.index),
             share_address=share_address(settings, listener.getsockname()[1]),
+            provider=provider_logins(settings, logins),
         )
         ahead = AnswersAhead(stores)
         ahead.start()

@@ -79,6 +79,7 @@ from backup_scp.ports.holdings import (
     RecentStudy,
     Task,
 )
+from backup_scp.ports.identity import FederatedIdentity, IdentityProvider, Person, ProviderLogin
 from backup_scp.ports.index import Index, IndexReader, IndexRecords, IndexWriter, SeenBy, StudyReader
 from backup_scp.ports.passkeys import Passkey, PasskeyRecords
 from backup_scp.ports.patient_links import ClinicPatient, PatientLink
@@ -166,11 +167,13 @@ __all__ = [
     "FailureReason",
     "FailureRecords",
     "Failures",
+    "FederatedIdentity",
     "FirstArrival",
     "Flag",
     "FlaggedVersion",
     "Heading",
     "Holdings",
+    "IdentityProvider",
     "Incoming",
     "Index",
     "IndexReader",
@@ -194,10 +197,12 @@ __all__ = [
     "Passkey",
     "PasskeyRecords",
     "PatientLink",
+    "Person",
     "PictureDocument",
     "PicturePage",
     "PlaceAnswer",
     "Progress",
+    "ProviderLogin",
     "PullSource",
     "ReadOriginal",
     "ReadVersion",

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from backup_scp.ports.failures import FailureRecords
+from backup_scp.ports.identity import FederatedIdentity
 from backup_scp.ports.passkeys import PasskeyRecords
 from backup_scp.ports.patient_links import PatientLinkRecords
 from backup_scp.ports.share_links import ShareRecords
@@ -46,6 +47,8 @@ class User:
         Whether each login with the password needs a code of an app as well (TOTP).
     has_passkeys
         Whether it has passkeys; then the password alone opens nothing either.
+    is_linked
+        Whether it logs in at a provider elsewhere (OpenID Connect).
     """
 
     id: int
@@ -56,6 +59,12 @@ class User:
     has_password: bool = False
     has_codes: bool = False
     has_passkeys: bool = False
+    is_linked: bool = False
+
+    @property
+    def may_log_in(self) -> bool:
+        """Whether it has a way to log in, and is not disabled."""
+        return (self.has_password or self.is_linked) and not self.is_disabled
 
     @property
     def has_second_factor(self) -> bool:
@@ -119,6 +128,7 @@ class LinkKind(StrEnum):
 
     FIRST = "first administrator"
     PASSWORD = "choose a password"  # noqa: S105 - a description
+    IDENTITY = "link an account of the provider"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +144,7 @@ class OneTimeLink:
     until
         When it ends.
     user_id
-        Whose password is chosen; None for ``FIRST``.
+        Whose password is chosen, or who is linked; None for ``FIRST``.
     """
 
     digest: str
@@ -158,6 +168,9 @@ class AuditKind(StrEnum):
     PASSKEY_ADDED = "passkey added"
     PASSKEY_REMOVED = "passkey removed"
     PASSKEY_COPIED = "passkey refused, it may have been copied"
+    LINKED = "linked to an account of the provider"
+    UNLINKED = "no longer linked to an account of the provider"
+    ENDED_BY_PROVIDER = "sessions ended by the provider"
     USER_ADDED = "user added"
     USER_CHANGED = "user changed"
     USER_RESET = "user reset"
@@ -204,8 +217,10 @@ class AuditEvent:
 class UserRecords(Protocol):
     """Users, and what they log in with."""
 
-    def add_user(self, name: str, roles: Mapping[str, Role], at: datetime) -> User:
-        """Add a user without a password.
+    def add_user(
+        self, name: str, roles: Mapping[str, Role], at: datetime, identity: FederatedIdentity | None = None
+    ) -> User:
+        """Add a user without a password, perhaps one who logs in at a provider.
 
         Raises
         ------
@@ -227,6 +242,18 @@ class UserRecords(Protocol):
 
     def credentials_of(self, user_id: int) -> UserCredentials | None:
         """Find a user by its number."""
+
+    def credentials_at(self, identity: FederatedIdentity) -> UserCredentials | None:
+        """Find the user who is linked to an account of a provider."""
+
+    def set_identity(self, user_id: int, identity: FederatedIdentity | None) -> None:
+        """Link a user to an account of a provider; or to none, and end the user's sessions and links.
+
+        Raises
+        ------
+        InvalidSelection
+            Another user is linked to it.
+        """
 
     def set_password(self, user_id: int, password_hash: str, *, ends_sessions: bool = True) -> None:
         """Set the hash of a password; end the user's sessions and links, unless only the hash is a newer one."""

@@ -87,6 +87,8 @@ class Logins:
         How long a session lasts.
     needs_second_factor
         Whether everybody needs a code or a passkey beside the password.
+    takes_passwords
+        Whether a password or passkey opens a session; else only a link does, and a login at the provider.
 
     Attributes
     ----------
@@ -97,11 +99,17 @@ class Logins:
     """
 
     def __init__(
-        self, accounts: Accounts, times: SessionTimes | None = None, *, needs_second_factor: bool = False
+        self,
+        accounts: Accounts,
+        times: SessionTimes | None = None,
+        *,
+        needs_second_factor: bool = False,
+        takes_passwords: bool = True,
     ) -> None:
         self.accounts = accounts
         self.passkeys = PasskeySignatures(accounts)
-        self._needs_second_factor = needs_second_factor
+        self.needs_second_factor = needs_second_factor
+        self.takes_passwords = takes_passwords
         self._times = times or SessionTimes()
         self._has_users = False
         self._by_name = Backoff(accounts, "name", longest_s=60)
@@ -125,6 +133,7 @@ class Logins:
         ------
         LoginRefused, TooManyAttempts, AccountsUnavailable
         """
+        self._require_own_logins()
         known = self.accounts.credentials(name)
         keys = self._begin(known.user.name if known else name, origin)
         if not passwords.is_right(known.password_hash if known else "", password) or known is None:
@@ -197,6 +206,7 @@ class Logins:
         ------
         LoginRefused, TooManyAttempts, AccountsUnavailable
         """
+        self._require_own_logins()
         network = network_of(origin.address)
         if wait_s := self._by_network.begin(network):
             raise TooManyAttempts(wait_s)
@@ -205,6 +215,10 @@ class Logins:
             raise self._refused(known.user.name if known else "a passkey", origin)
         self._by_network.succeeded(network)
         return self.begin_session(known, origin, instead_of=instead_of)
+
+    def _require_own_logins(self) -> None:
+        if not self.takes_passwords:
+            raise LoginRefused("Passwords are switched off here: log in at the provider")
 
     def _signer(
         self, answer: str, site: PasskeySite, bound_to: str, origin: Origin, *, is_verified: bool
@@ -219,7 +233,7 @@ class Logins:
 
     def lacks_second_factor(self, logged_in: LoggedIn) -> bool:
         """Tell whether a user must set up a second factor before anything else."""
-        return self._needs_second_factor and not logged_in.user.has_second_factor
+        return self.needs_second_factor and not logged_in.user.has_second_factor
 
     def _is_right_code(self, known: UserCredentials, code: str, origin: Origin) -> bool:
         step = one_time_codes.step_of(known.code_secret, code, clock.now()) if known.code_secret else None

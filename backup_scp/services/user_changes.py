@@ -14,6 +14,7 @@ from backup_scp.ports import (
     Accounts,
     AuditEvent,
     AuditKind,
+    FederatedIdentity,
     LinkKind,
     OneTimeLink,
     Passkey,
@@ -52,16 +53,16 @@ class UserChanges:
     def __init__(self, accounts: Accounts) -> None:
         self._accounts = accounts
 
-    def add(self, name: str, roles: Mapping[str, Role], by: Actor) -> User:
-        """Add a user without a password.
+    def add(self, name: str, roles: Mapping[str, Role], by: Actor, identity: FederatedIdentity | None = None) -> User:
+        """Add a user without a password, perhaps one who logs in at a provider.
 
         Raises
         ------
         InvalidSelection
         """
-        name = _good_name(name)
-        _require_good_roles(roles)
-        user = self._accounts.add_user(name, roles, clock.now())
+        name = good_name(name)
+        require_good_roles(roles)
+        user = self._accounts.add_user(name, roles, clock.now(), identity)
         self._record(AuditKind.USER_ADDED, by, name)
         return user
 
@@ -77,12 +78,17 @@ class UserChanges:
             raise InvalidSelection("There is no user with this name: backup-scp users list  shows all")
         return known.user
 
-    def new_link(self, user: User) -> str:
-        """Make the link at which a user chooses a password; return its token."""
+    def new_link(self, user: User, kind: LinkKind = LinkKind.PASSWORD) -> str:
+        """Make the link at which a user chooses a password, or logs in at the provider; return its token."""
         token = new_token()
-        link = OneTimeLink(digest_of(token), LinkKind.PASSWORD, clock.now() + PASSWORD_WITHIN, user.id)
+        link = OneTimeLink(digest_of(token), kind, clock.now() + PASSWORD_WITHIN, user.id)
         self._accounts.add_link(link)
         return token
+
+    def unlink(self, user: User, by: Actor) -> None:
+        """Let a user no longer log in at the provider, and end all sessions."""
+        self._accounts.set_identity(user.id, None)
+        self._record(AuditKind.UNLINKED, by, user.name)
 
     def reset(self, user: User, by: Actor) -> str:
         """Take password, codes and passkeys away, end all sessions; return the token of a link for a new password."""
@@ -111,7 +117,7 @@ class UserChanges:
         ------
         InvalidSelection
         """
-        _require_good_roles(roles)
+        require_good_roles(roles)
         if roles.get(EVERY_SITE) is not Role.ADMINISTER:
             self._require_another_administrator(user)
         self._accounts.set_roles(user.id, roles)
@@ -211,10 +217,12 @@ class UserChanges:
         self._accounts.add_link(OneTimeLink(digest_of(token), LinkKind.FIRST, clock.now() + FIRST_WITHIN))
         return token
 
-    def link(self, token: str) -> tuple[OneTimeLink, User | None] | None:
-        """Find a link that still works, and whose password it is for."""
+    def link(self, token: str, *, of_provider: bool = False) -> tuple[OneTimeLink, User | None] | None:
+        """Find a link that still works, and whose password or account of the provider it is for."""
         found = self._accounts.link(digest_of(token)) if token else None
-        if found is None or found.until < clock.now() or found.until > clock.now() + PASSWORD_WITHIN:
+        if found is None or (found.kind is LinkKind.IDENTITY) != of_provider:
+            return None
+        if found.until < clock.now() or found.until > clock.now() + PASSWORD_WITHIN:
             return None
         if found.kind is LinkKind.FIRST and self._accounts.has_administrator():
             return None
@@ -234,7 +242,7 @@ class UserChanges:
             raise InvalidSelection("This link was used, or has ended: ask for a new one")
         link, user = found
         if user is None:
-            name = _good_name(name)
+            name = good_name(name)
             passwords.require_good(password, name)
         else:
             passwords.require_good(password, user.name)
@@ -262,7 +270,13 @@ def roles_of(role: Role, sites: Sequence[str]) -> dict[str, Role]:
     return dict.fromkeys(sites or (EVERY_SITE,), role)
 
 
-def _require_good_roles(roles: Mapping[str, Role]) -> None:
+def require_good_roles(roles: Mapping[str, Role]) -> None:
+    """Raise for roles that nobody can have.
+
+    Raises
+    ------
+    InvalidSelection
+    """
     if not roles:
         raise InvalidSelection("A user needs a role")
     if fault := next(filter(None, (site_fault(site) for site in roles if site != EVERY_SITE)), ""):
@@ -271,7 +285,14 @@ def _require_good_roles(roles: Mapping[str, Role]) -> None:
         raise InvalidSelection("Who administers sees every site: leave out the sites, or choose another role")
 
 
-def _good_name(name: str) -> str:
+def good_name(name: str) -> str:
+    """Return a user's name in its usual form.
+
+    Raises
+    ------
+    InvalidSelection
+        It cannot be one.
+    """
     name = " ".join(unicodedata.normalize("NFC", name).split())
     if not 2 <= len(name) <= _LONGEST_NAME or not name.isprintable():
         raise InvalidSelection(f"A user's name has 2 to {_LONGEST_NAME} letters, digits, signs and blanks")

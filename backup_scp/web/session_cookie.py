@@ -1,4 +1,4 @@
-"""The cookies with the token of a session, of a user or share link, and one that names a browser before a login."""
+"""The cookies with the token of a session, of a user or share link, and those of a browser before a login."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from backup_scp.web.forwarding import Forwarding
 
 _NAME = "backup-scp"
 _BROWSER_NAME = f"{_NAME}-browser"
+_LOGIN_NAME = f"{_NAME}-login"
 _SECURE = "__Host-"  # a browser takes such a cookie only over HTTPS, and from no other host of the same domain
 _SHARE_NAME = f"{_NAME}-share"
 _SECURE_WITH_PATH = "__Secure-"  # the same for one with a path of its own, which __Host- forbids
@@ -24,6 +25,11 @@ def token_in(scope: Scope, headers: Headers, forwarding: Forwarding) -> str:
 def browser_in(scope: Scope, headers: Headers, forwarding: Forwarding) -> str:
     """Return what names the browser of a request: its forms and passkeys before a login are bound to it."""
     return _cookie(_BROWSER_NAME, scope, headers, forwarding)
+
+
+def login_in(scope: Scope, headers: Headers, forwarding: Forwarding) -> str:
+    """Return the token of a login at a provider that this browser has begun; empty without one."""
+    return _cookie(_LOGIN_NAME, scope, headers, forwarding)
 
 
 def share_token_in(scope: Scope, headers: Headers, forwarding: Forwarding) -> str:
@@ -48,9 +54,23 @@ def give_browser(response: Response, value: str, *, secure: bool) -> None:
     _set(response, _BROWSER_NAME, value, secure=secure)
 
 
+def give_login(response: Response, token: str, *, secure: bool) -> None:
+    """Give a browser the token of a login at a provider."""
+    _set(response, _LOGIN_NAME, token, secure=secure)
+
+
 def take(response: Response, *, secure: bool) -> None:
-    """Let a browser forget the token."""
-    name = _named(_NAME, secure=secure)
+    """Let a browser forget the token of its session."""
+    _delete(response, _NAME, secure=secure)
+
+
+def take_login(response: Response, *, secure: bool) -> None:
+    """Let a browser forget the token of a login at a provider."""
+    _delete(response, _LOGIN_NAME, secure=secure)
+
+
+def _delete(response: Response, name: str, *, secure: bool) -> None:
+    name = _named(name, secure=secure)
     response.delete_cookie(name, path="/", secure=secure, httponly=True, samesite="lax")
 
 

@@ -97,12 +97,15 @@ _BY_RIGHT: dict[Right | str, dict[str, tuple[str, ...]]] = {
     OWN_SESSION: {
         "GET": ("/account", "/account/codes"),
         "POST": ("/account/password", "/account/codes", "/account/codes/off", "/account/sessions",
-                 "/account/recovery-codes", "/account/passkeys", "/account/passkeys/new", "/account/passkeys/remove"),
+                 "/account/recovery-codes", "/account/passkeys", "/account/passkeys/new", "/account/passkeys/remove",
+                 "/account/openid"),
     },
     OPEN: {
-        "GET": ("/static/{name}", "/viewer", "/login", "/login/code", "/login/passkey", "/link", "/share/{link}"),
+        "GET": ("/static/{name}", "/viewer", "/login", "/login/code", "/login/passkey", "/link", "/share/{link}",
+                "/login/openid", "/login/openid/callback", "/login/openid/link", "/login/openid/out"),
         "POST": ("/share/{link}", "/share/{link}/end",
-                 "/login", "/login/code", "/login/passkey", "/login/code/passkey", "/logout", "/link"),
+                 "/login", "/login/code", "/login/passkey", "/login/code/passkey", "/logout", "/link",
+                 "/login/openid/link", "/login/openid/ended"),
     },
 }  # fmt: skip
 RIGHTS = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 from backup_scp.errors import ArchiveFull, BackupSCPError, NoArchive, NotOwner
 from backup_scp.machine import clock
@@ -14,6 +15,7 @@ from backup_scp.node.health import surroundings
 from backup_scp.node.health.clinic_findings import clinics
 from backup_scp.node.health.diagnosis import START, closed_folders, is_low
 from backup_scp.node.health.finding import Finding, Severity
+from backup_scp.node.health.openid_findings import openid_connect
 from backup_scp.node.opening import is_there, open_archive, open_index, pending_upgrade, require_archive, require_owner
 from backup_scp.node.run_record import NodeState, RunRecord, look
 from backup_scp.node.settings import Settings
@@ -30,6 +32,7 @@ def checks(settings: Settings) -> Iterator[Finding]:
     yield from _ports(settings, state)
     if settings.web.enabled:
         yield _web(settings, state)
+        yield from openid_connect(settings, _web_port(state))
     if settings.tls_files is not None or settings.web_tls_files is not None:
         troubles = surroundings.certificate_troubles(settings, clock.now())
         yield from (_act("certificate", trouble) for trouble in troubles)
@@ -105,6 +108,12 @@ def _web(settings: Settings, state: NodeState) -> Finding:
     if not trouble:
         return _ok("web", f"DICOMweb: port {web.port} is free" if web.port else "DICOMweb: the system chooses a port")
     return Finding("web", Severity.NOTE, trouble, "set another port in [web], or enabled = false")
+
+
+def _web_port(state: NodeState) -> int:
+    """Return the port of the page of a node that runs; 0 without one."""
+    address = state.record.web_address if state.running and state.record is not None else ""
+    return urlsplit(address).port or 0 if address else 0
 
 
 def _own_ports(running: RunRecord | None) -> set[int]:

@@ -37,6 +37,15 @@ _SECTIONS = {
     for field in msgspec.structs.fields(Sections)
     if field.name not in _LISTS
 }
+TABLES = {
+    f"{field.name}.{key.name}": [each.name for each in msgspec.structs.fields(key.type)]
+    for field in msgspec.structs.fields(Sections)
+    if field.name not in _LISTS
+    for key in msgspec.structs.fields(field.type)
+    if isinstance(key.type, type) and issubclass(key.type, msgspec.Struct)
+}
+"""The settings of tables inside a section, by the table's name."""
+
 _VARIABLES = {f"{PREFIX}{section}__{key}".upper() for section, keys in _SECTIONS.items() for key in keys}
 
 
@@ -55,6 +64,9 @@ def require_known_keys(raw: Mapping[str, Any], source: str) -> None:
             raise InvalidSettings(f"{source}{_no_section(name, table)}; {EXPLAINED}")
         elif isinstance(table, dict):
             _require_known(table, _SECTIONS[name], f"{source}[{name}]")
+            for key, inner in table.items():
+                if isinstance(inner, dict) and (keys := TABLES.get(f"{name}.{key}")):
+                    _require_known(inner, keys, f"{source}[{name}.{key}]")
 
 
 def require_known_variable(name: str, value: str) -> None:

@@ -19,9 +19,11 @@ from backup_scp.node.settings.known import (
     HOME,
     LISTS,
     PREFIX,
+    TABLES,
     require_known_keys,
     require_known_variable,
 )
+from backup_scp.node.settings.openid_section import OpenIDSettings
 from backup_scp.node.settings.sections import Sections
 from backup_scp.node.settings.values import Settings, require_path, require_usable
 
@@ -197,7 +199,8 @@ def _scalar(variable: str, section: str, key: str, text: str) -> Any:
     sections = {field.name: field.type for field in msgspec.structs.fields(Sections)}
     wanted = {field.name: field.type for field in msgspec.structs.fields(sections[section])}
     try:
-        given = msgspec.json.decode(text) if wanted[key] == tuple[str, ...] else text
+        is_text = wanted[key] not in {tuple[str, ...], OpenIDSettings}
+        given = text if is_text else msgspec.json.decode(text)
         return msgspec.convert(given, wanted[key], strict=False)
     except msgspec.DecodeError as error:
         raise InvalidSettings(f"{variable}: {_sentence(str(error), f'{section}.{key}')}") from error
@@ -221,6 +224,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _PLACE = re.compile(r" - at `\$\.?(?P<place>[^`]*)`$")
 _WORDS = (
     (r"Object missing required field `(.+)`", r"\1 is missing"),
+    (r"Object contains unknown field `(.+)`", r"there is no setting \1"),
     (r", got `.*", ""),
     (r"`str` of length <= (\d+)", r"at most \1 characters"),
     (r"`str` of length >= 1", "some text"),
@@ -260,10 +264,10 @@ def _sentence(message: str, setting: str = "") -> str:
 
 def _choices(place: str) -> str:
     """Return the values that a setting can have, in words; the place is as msgspec writes it."""
-    section, key = re.split(r"\W", place, maxsplit=1)[0], place.rpartition(".")[2]
-    kind = next(field.type for field in msgspec.structs.fields(Sections) if field.name == section)
-    kind = next((part for part in get_args(kind) if part is not ...), kind)  # of a list
-    of_key = next(field.type for field in msgspec.structs.fields(kind) if field.name == key)
+    of_key: Any = Sections
+    for key in re.findall(r"[a-z_]\w*", place):
+        kind = next((part for part in get_args(of_key) if part is not ...), of_key)  # of a list
+        of_key = next(field.type for field in msgspec.structs.fields(kind) if field.name == key)
     options = list(_options(of_key))
     return " or ".join(filter(None, [", ".join(options[:-1]), options[-1]]))
 
@@ -283,4 +287,7 @@ def _plain_place(place: str) -> str:
     if found := re.fullmatch(r"(\w+)\[(\d+)\]\.?(.*)", place):
         return f"[[{found[1]}]] number {int(found[2]) + 1}" + (f", {found[3]}" if found[3] else "")
     section, _, key = place.partition(".")
+    if table := next((table for table in TABLES if f"{place}.".startswith(f"{table}.")), ""):
+        inner = re.sub(r"\[(\d+)\]\.?", lambda found: f" number {int(found[1]) + 1}, ", place.removeprefix(table))
+        section, key = table, inner.strip(".").removesuffix(", ")
     return f"[{section}] {key}".strip() if section else ""

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from backup_scp.machine.hours import Hours
+from backup_scp.node.settings.openid_section import OpenIDSettings
 from backup_scp.ports import EVERY_SITE, RemoteAE, site_fault
 
 Seconds = Annotated[float, Meta(gt=0)]
@@ -81,6 +82,7 @@ class WebSettings(Struct, frozen=True, forbid_unknown_fields=True):
     session_minutes: Annotated[float, Meta(gt=0)] = 60
     session_hours: Annotated[float, Meta(gt=0)] = 12
     second_factor: Literal["optional", "required"] = "optional"
+    openid_connect: OpenIDSettings = OpenIDSettings()
 
     def __post_init__(self) -> None:
         if self.public_url and not _PUBLIC_URL.fullmatch(self.public_url):

@@ -9,7 +9,7 @@ from starlette.datastructures import FormData
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from backup_scp.errors import InvalidSelection
+from backup_scp.errors import InvalidSelection, Unavailable
 from backup_scp.services.logins import LoggedIn, LoginRefused, Logins, Origin, TooManyAttempts
 from backup_scp.services.passkeys import site_of
 from backup_scp.services.passwords import LEAST
@@ -30,8 +30,8 @@ def login_page(request: Request, frame: PageFrame) -> Response:
     logins = logins_of(frame)
     to = own_path(request.query_params.get("next", ""))
     if caller_of(request).logged_in is not None:
-        return _redirect(request, to)
-    if not logins.accounts.has_users():
+        return redirect(request, to)
+    if not logins.accounts.has_users() and frame.sources.provider is None:
         raise Problem(401, "There are no users yet")
     return login_form(request, frame, to)
 
@@ -40,7 +40,14 @@ def login_form(request: Request, frame: PageFrame, to: str, error: Exception | N
     """Show the form, with what became of the last attempt; the form is bound to this browser."""
     name_browser(request)
     response = frame.page(
-        request, "login.html", _status(error), to=to, error=error or "", name=name, site=site_of(our_origin(request))
+        request,
+        "login.html",
+        _status(error),
+        to=to,
+        error=error or "",
+        name=name,
+        site=site_of(our_origin(request)),
+        takes_passwords=logins_of(frame).takes_passwords,
     )
     return remember_browser(request, _with_wait(response, error))
 
@@ -63,6 +70,11 @@ def log_in(request: Request, frame: PageFrame) -> Response:
         begun = logins_of(frame).log_in(name, password, origin_of(request), instead_of=session_token(request))
     except (LoginRefused, TooManyAttempts) as error:
         return login_form(request, frame, to, error, name)
+    return entered(request, begun, to)
+
+
+def entered(request: Request, begun: LoggedIn, to: str) -> Response:
+    """Return the way on after the first step, perhaps by the second one."""
     return begin(request, begun, to if begun.session.is_complete else f"/login/code?{urlencode({'next': to})}")
 
 
@@ -98,7 +110,8 @@ def log_out(request: Request, frame: PageFrame) -> Response:
     logged_in = caller_of(request).logged_in
     if logged_in is not None:
         logins_of(frame).log_out(logged_in, origin_of(request))
-    response = _redirect(request, "/login")
+    is_linked = logged_in is not None and logged_in.user.is_linked and frame.sources.provider is not None
+    response = redirect(request, "/login/openid/out" if is_linked else "/login")
     response.headers["Clear-Site-Data"] = '"cache"'
     session_cookie.take(response, secure=is_secure(request))
     return response
@@ -114,7 +127,7 @@ def use_link(request: Request, frame: PageFrame) -> Response:
     form: FormData = request.scope["form"]
     token, name, logins = _text(form, "link"), _text(form, "name"), logins_of(frame)
     if not browser_of(request):
-        return _redirect(request, f"/link?{urlencode({'token': token})}")
+        return redirect(request, f"/link?{urlencode({'token': token})}")
     try:
         known = UserChanges(logins.accounts).use_link(token, name, typed_twice(form), caller_of(request).address)
     except InvalidSelection as error:
@@ -134,7 +147,9 @@ def _link_form(request: Request, frame: PageFrame, token: str, error: str, name:
 
 
 def _status(error: Exception | None) -> int:
-    return 200 if error is None else 429 if isinstance(error, TooManyAttempts) else 403
+    if error is None:
+        return 200
+    return 429 if isinstance(error, TooManyAttempts) else 503 if isinstance(error, Unavailable) else 403
 
 
 def _with_wait(response: Response, error: Exception | None) -> Response:
@@ -145,18 +160,20 @@ def _with_wait(response: Response, error: Exception | None) -> Response:
 
 def begin(request: Request, begun: LoggedIn, to: str) -> Response:
     """Give a browser the token of its session, and lead it on."""
-    response = _redirect(request, to)
+    response = redirect(request, to)
     session_cookie.give(response, begun.token, secure=is_secure(request))
     return response
 
 
 def to_login(request: Request, to: str) -> Response:
     """Lead to the login, and from there back."""
-    return _redirect(request, f"/login?{urlencode({'next': to})}")
+    return redirect(request, f"/login?{urlencode({'next': to})}")
 
 
-def _redirect(request: Request, path: str) -> Response:
-    return RedirectResponse(f"{root_of(request)}{path}", 303, HEADERS | {"Cache-Control": "no-store"})
+def redirect(request: Request, to: str) -> Response:
+    """Lead a browser to a path of ours, or to an address."""
+    address = f"{root_of(request)}{to}" if to.startswith("/") else to
+    return RedirectResponse(address, 303, HEADERS | {"Cache-Control": "no-store"})
 
 
 def session_token(request: Request) -> str:

@@ -109,6 +109,7 @@ class PageFrame:
             allowed=lambda right: caller is not None and caller.may(right),
             user=caller.logged_in.user if caller is not None and caller.logged_in else None,
             is_secure=_is_secure(request),
+            provider=self.sources.provider_label,
             **values,
         )
 
@@ -131,7 +132,9 @@ class PageFrame:
         if problem.status == 403 and request.url.path == "/" and caller.may(Right.FIND):
             return "/studies"  # the state is for those who see every site
         logins = self.sources.logins
-        if problem.status != 401 or logins is None or request.url.path == "/login" or not _has_users(logins):
+        if problem.status != 401 or logins is None or request.url.path == "/login":
+            return ""
+        if self.sources.provider is None and not _has_users(logins):
             return ""
         path = request.url.path + (f"?{request.url.query}" if request.url.query else "")
         return "/login" if path == "/" else f"/login?{urlencode({'next': path})}"
@@ -171,6 +174,12 @@ def root_of(request: Request) -> str:
     """Return what stands before each of our paths: the folder of a reverse proxy, or nothing."""
     forwarding: Forwarding = request.scope["forwarding"]
     return forwarding.root(request.scope, request.headers)
+
+
+def base_of(request: Request) -> str:
+    """Return the address of our first page, as a browser reaches it, without a slash at its end."""
+    forwarding: Forwarding = request.scope["forwarding"]
+    return f"{forwarding.origin(request.scope, request.headers)}{root_of(request)}"
 
 
 def texts_of(request: Request) -> PageTexts:

@@ -29,9 +29,12 @@ class PageRoute:
         What the caller must be allowed; None for what shows nothing of the archive.
     handler
         Answers it.
+    is_of_program
+        Whether another program calls it: its POST has no form of ours.
     """
 
     path: str
     method: str
     right: Right | None
     handler: PageHandler
+    is_of_program: bool = False

@@ -11,6 +11,7 @@ from typing import Self
 from backup_scp.ports import SEES_ALL, IndexRecords, RemoteAE, SettingsFile, SiteScope
 from backup_scp.services.logins import Logins
 from backup_scp.services.parcels import StudyParcels
+from backup_scp.services.provider_logins import ProviderLogins
 from backup_scp.services.share_links import ShareLinks
 from backup_scp.web.pages.backup_state import BackupState
 from backup_scp.web.stores import Stores
@@ -52,6 +53,8 @@ class PageSources:
         The share links; None without any.
     share_address
         What stands before the path of a share link; empty when nobody elsewhere could open one.
+    provider
+        Logs users in who come from a provider elsewhere; None without one.
     """
 
     stores: Stores
@@ -68,6 +71,7 @@ class PageSources:
     parcels: StudyParcels = field(default_factory=StudyParcels)
     shares: ShareLinks | None = None
     share_address: str = ""
+    provider: ProviderLogins | None = None
     scope: SiteScope = SEES_ALL
 
     @property
@@ -76,6 +80,11 @@ class PageSources:
         scopes = (*(remote.scope for remote in self.remotes), self.scope)
         named = {remote.site for remote in self.remotes}.union(*(scope.sites or () for scope in scopes))
         return sorted(site for site in named if self.scope.holds(site))
+
+    @property
+    def provider_label(self) -> str:
+        """What people call the provider of logins; empty without one."""
+        return self.provider.provider.label if self.provider is not None else ""
 
     def seen_by(self, scope: SiteScope) -> Self:
         """Return the same without what belongs to other clinics."""

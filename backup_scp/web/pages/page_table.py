@@ -18,6 +18,7 @@ from backup_scp.web.pages import (
     login_pages,
     passkey_pages,
     patient_pages,
+    provider_pages,
     restore_pages,
     saving_pages,
     search_page,
@@ -44,6 +45,7 @@ PAGES: tuple[PageRoute, ...] = (
     *login_pages.PAGES,
     *account_page.PAGES,
     *passkey_pages.PAGES,
+    *provider_pages.PAGES,
     *users_page.PAGES,
     PageRoute("/static/{name}", "GET", None, static_file),
 )
@@ -80,7 +82,7 @@ async def _answer(page: PageRoute, request: Request, frame: PageFrame) -> Respon
         caller.require(page.right)
     elif caller.lacks_second_factor and page.path in account_page.NOT_BEFORE:
         caller.require(Right.FIND)
-    if page.method == "POST":
+    if page.method == "POST" and not page.is_of_program:
         request.scope["form"] = await frame.guard.read(request)
     if inspect.iscoroutinefunction(page.handler):
         handler = cast("Callable[[Request, PageFrame], Awaitable[Response]]", page.handler)

@@ -7,11 +7,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from backup_scp.errors import InvalidSelection
-from backup_scp.ports import AuditEvent, Role, User
+from backup_scp.ports import AuditEvent, LinkKind, Role, User
 from backup_scp.services.permissions import Right
 from backup_scp.services.user_changes import Actor, UserChanges, roles_of
 from backup_scp.web.pages.login_pages import actor_of, logins_of
-from backup_scp.web.pages.page_frame import PageFrame, root_of
+from backup_scp.web.pages.page_frame import PageFrame, base_of
 from backup_scp.web.pages.page_route import PageRoute
 from backup_scp.web.problems import Problem
 
@@ -28,24 +28,27 @@ def change(request: Request, frame: PageFrame) -> Response:
     form: FormData = request.scope["form"]
     changes, by = UserChanges(logins_of(frame).accounts), actor_of(request)
     try:
-        user, token = _done(changes, form, by)
+        user, link = _done(changes, form, by)
     except InvalidSelection as error:
         return _page(request, frame, error=str(error))
-    link = f"{_base(request)}/link?token={token}" if token else ""
-    return _page(request, frame, done=user.name, link=link)
+    return _page(request, frame, done=user.name, link=f"{base_of(request)}{link}" if link else "")
 
 
 def _done(changes: UserChanges, form: FormData, by: Actor) -> tuple[User, str]:
-    """Change one user; return it, and the token of its link if one was made."""
+    """Change one user; return it, and the path of its link if one was made."""
     what, name = str(form.get("do", "")), str(form.get("name", ""))
     if what == "add":
         user = changes.add(name, _roles(form), by)
-        return user, changes.new_link(user)
+        return user, f"/link?token={changes.new_link(user)}"
     user = changes.found(name)
     if what == "role":
         changes.set_roles(user, _roles(form), by)
     elif what == "reset":
-        return user, changes.reset(user, by)
+        return user, f"/link?token={changes.reset(user, by)}"
+    elif what == "link":
+        return user, f"/login/openid/link?token={changes.new_link(user, LinkKind.IDENTITY)}"
+    elif what == "unlink":
+        changes.unlink(user, by)
     elif what in {"disable", "enable"}:
         changes.set_disabled(user, by, is_disabled=what == "disable")
     elif what == "remove":
@@ -78,11 +81,6 @@ def _page(request: Request, frame: PageFrame, error: str = "", done: str = "", l
         done=done,
         link=link,
     )
-
-
-def _base(request: Request) -> str:
-    forwarding = request.scope["forwarding"]
-    return f"{forwarding.origin(request.scope, request.headers)}{root_of(request)}"
 
 
 PAGES = (

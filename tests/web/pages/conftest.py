@@ -16,6 +16,7 @@ from backup_scp.node.web_main import backup_state, document_writer
 from backup_scp.ports import PlaceAnswer
 from backup_scp.services.logins import Logins
 from backup_scp.services.parcels import StudyParcels
+from backup_scp.services.provider_logins import ProviderLogins
 from backup_scp.services.share_links import ShareLinks
 from backup_scp.web.app import application
 from backup_scp.web.options import WebOptions
@@ -66,6 +67,8 @@ def make_pages(stored, settings, orders, tmp_path, accounts) -> Callable[..., Te
         environment: dict[str, str] | None = None,
         attempted: Callable[[Attempt], list[PlaceAnswer]] = answered,
         share_address: str = HOST,
+        logins: Logins | None = None,
+        provider: ProviderLogins | None = None,
     ) -> TestClient:
         sources = PageSources(
             stores_of(stored),
@@ -78,9 +81,10 @@ def make_pages(stored, settings, orders, tmp_path, accounts) -> Callable[..., Te
             lambda: orders.append(1),
             SettingsEditor(running or settings, environment or {}, attempted),
             parcels=StudyParcels(document_writer()),
-            logins=Logins(accounts),
+            logins=logins or Logins(accounts),
             shares=ShareLinks(accounts, stored.index),
             share_address=share_address,
+            provider=provider,
         )
         app = application(sources.stores, options or WebOptions(), pages=sources)
         return TestClient(app, base_url=HOST, client=(address, 50000), follow_redirects=False)

@@ -1,0 +1,1 @@
+"""Tests of the login at a provider, with one that lies."""
