@@ -39,6 +39,7 @@ EXPECTED = {
     errors.DestinationBusy: 0xA702,
     errors.DestinationRefuses: 0xA702,
     errors.DestinationSilent: 0xA702,
+    errors.SiteNotTaken: 0xA702,
     errors.NothingAccepted: 0xA702,
     errors.Refused: 0x0110,
     errors.NotAuthorised: 0x0124,
