@@ -141,6 +141,14 @@ class TestAlone:
         with pytest.raises(LoginRefused, match="wrong"):
             alone(logins, key, answer)
 
+    def test_an_answer_that_comes_twice_at_once_works_once(self, logins, key, monkeypatch):
+        key.step = 0
+        answer = key.sign(logins.passkeys.first_step(SITE, BROWSER))
+        monkeypatch.setattr(Challenges, "is_open", lambda *_: True)  # both looked before one was used
+        alone(logins, key, answer)
+        with pytest.raises(LoginRefused):
+            alone(logins, key, answer)
+
     def test_an_answer_for_another_browser_or_too_late(self, logins, key, clock):
         answer = key.sign(logins.passkeys.first_step(SITE, BROWSER))
         with pytest.raises(LoginRefused):

@@ -24,7 +24,7 @@ from backup_scp.web import session_cookie
 from backup_scp.web.forwarding import Forwarding
 from backup_scp.web.pages.form_guard import FormGuard
 from backup_scp.web.pages.page_sources import PageSources
-from backup_scp.web.pages.page_texts import PageTexts, chosen, texts_in
+from backup_scp.web.pages.page_texts import FOR_USERS, PageTexts, chosen, texts_in, user_texts_in
 from backup_scp.web.pages.state_feed import StateFeed
 from backup_scp.web.pages.static_files import address_of
 from backup_scp.web.problems import Problem
@@ -39,6 +39,10 @@ _MENU = (
     ("/settings", "page.settings", Right.SETTINGS),
     ("/users", "page.users", Right.USERS),
 )
+_FOR_USERS = frozenset({
+    "login.html", "login_code.html", "link.html", "account.html", "codes.html", "recovery_codes.html", "problem.html",
+    "provider_leave.html", "provider_link.html", "provider_out.html",
+})  # fmt: skip
 _ACCOUNT = "/account"  # where a second factor is set up
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; "
@@ -97,7 +101,8 @@ class PageFrame:
     def html(self, request: Request, template: str, **values: Any) -> str:
         """Return the text of a page, or of a part of one."""
         caller = request.scope.get("caller")
-        words, root = texts_of(request), root_of(request)
+        words = user_texts_of(request) if template in _FOR_USERS else texts_of(request)
+        root = root_of(request)
         return self._environment.get_template(template).render(
             t=words,
             path=request.url.path,
@@ -185,6 +190,11 @@ def base_of(request: Request) -> str:
 def texts_of(request: Request) -> PageTexts:
     """Return the words in the language of the caller."""
     return texts_in(chosen(request.headers.get("accept-language", "")))
+
+
+def user_texts_of(request: Request) -> PageTexts:
+    """Return the words of login, account and refusals in the language of the caller."""
+    return user_texts_in(chosen(request.headers.get("accept-language", ""), FOR_USERS))
 
 
 def day_and_time(value: datetime | None) -> str:

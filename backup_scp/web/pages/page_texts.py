@@ -1,4 +1,4 @@
-"""The words on the pages, one file for each language in ``texts/``; those for patients in a folder of their own."""
+"""The words on the pages, one file for each language in ``texts/``; further folders are for patients and users."""
 
 from __future__ import annotations
 
@@ -9,8 +9,12 @@ from functools import lru_cache
 from pathlib import Path
 
 _FOLDER = Path(__file__).parent / "texts"
-FOR_PATIENTS = _FOLDER / "patients"
 DEFAULT = "en"
+FOR_PATIENTS = _FOLDER / "patients"
+FOR_USERS = _FOLDER / "users"
+"""Languages of login, account and refusals, which everybody sees; the other pages are for who runs the node."""
+
+_NUMBER = re.compile(r"[0-9]+")
 
 
 class PageTexts:
@@ -35,6 +39,19 @@ class PageTexts:
     def __contains__(self, name: str) -> bool:
         return name in self._words
 
+    def said(self, sentence: object) -> str:
+        """Return what the node says, in this language; in English when there is no translation of it."""
+        english = str(sentence)
+        translated = self._words.get(f"sentences.{_NUMBER.sub('#', english)}")
+        if translated is None:
+            return english
+        numbers = iter(_NUMBER.findall(english))
+        return re.sub("#", lambda _: next(numbers, ""), translated)
+
+    def over(self, other: PageTexts) -> PageTexts:
+        """Return these words, and those of another language where there are none."""
+        return PageTexts(self.language, {**other._words, **self._words})
+
 
 @lru_cache
 def languages(folder: Path = _FOLDER) -> tuple[str, ...]:
@@ -47,6 +64,12 @@ def texts_in(language: str, folder: Path = _FOLDER) -> PageTexts:
     """Read the words of a language; what it lacks is in English."""
     words = _read(folder / f"{DEFAULT}.toml")
     return PageTexts(language, words if language == DEFAULT else words | _read(folder / f"{language}.toml"))
+
+
+@lru_cache
+def user_texts_in(language: str) -> PageTexts:
+    """Read the words of login, account and refusals; what a language lacks is in English."""
+    return texts_in(language, FOR_USERS).over(texts_in(DEFAULT))
 
 
 def chosen(accept_language: str, folder: Path = _FOLDER) -> str:

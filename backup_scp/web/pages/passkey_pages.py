@@ -30,7 +30,7 @@ from backup_scp.web.pages.login_pages import (
     session_token,
     to_login,
 )
-from backup_scp.web.pages.page_frame import HEADERS, PageFrame
+from backup_scp.web.pages.page_frame import HEADERS, PageFrame, user_texts_of
 from backup_scp.web.pages.page_route import PageRoute
 from backup_scp.web.problems import Problem
 
@@ -76,7 +76,7 @@ def to_make(request: Request, frame: PageFrame) -> Response:
     try:
         require_password(request, frame)
     except (LoginRefused, TooManyAttempts) as error:
-        return JSONResponse({"error": str(error)}, 403, headers=_NO_STORE)
+        return JSONResponse({"error": user_texts_of(request).said(error)}, 403, headers=_NO_STORE)
     site, mine, passkeys = _site(request), me(request), logins_of(frame).passkeys
     handle = changes_of(frame).handle_of(mine.user)
     options = passkeys.exchange.to_make(
