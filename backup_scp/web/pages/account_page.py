@@ -22,7 +22,7 @@ from backup_scp.web.pages.page_route import PageRoute
 from backup_scp.web.pages.qr_drawing import qr_drawing
 from backup_scp.web.problems import Problem
 
-NOT_BEFORE = frozenset({"/account/password", "/account/recovery-codes", "/account/sessions"})
+NOT_BEFORE = frozenset({"/account/openid", "/account/password", "/account/recovery-codes", "/account/sessions"})
 """What has to wait until a user has a second factor, where everybody needs one."""
 
 _SECRET = re.compile("[A-Z2-7]{32}")
