@@ -232,8 +232,12 @@ class Logins:
         return self.accounts.credentials_of(user_id) if user_id is not None else None
 
     def lacks_second_factor(self, logged_in: LoggedIn) -> bool:
-        """Tell whether a user must set up a second factor before anything else."""
-        return self.needs_second_factor and not logged_in.user.has_second_factor
+        """Tell whether a user must set up a second factor before anything else.
+
+        Without a password it came through the provider, which was asked for that (``ProviderLogins``).
+        """
+        user = logged_in.user
+        return self.needs_second_factor and user.has_password and not user.has_second_factor
 
     def _is_right_code(self, known: UserCredentials, code: str, origin: Origin) -> bool:
         step = one_time_codes.step_of(known.code_secret, code, clock.now()) if known.code_secret else None

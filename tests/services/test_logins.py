@@ -119,6 +119,16 @@ def test_a_hash_with_older_parameters_is_replaced_and_sessions_stay(logins, anna
     assert logins.logged_in(again.token)
 
 
+def test_a_second_factor_is_for_who_has_a_password(accounts, anna, clock):
+    """Who comes through the provider alone has used one there, or was refused."""
+    logins = Logins(accounts, needs_second_factor=True)
+    begun = logins.log_in("anna", PASSWORD, HERE)
+    assert logins.lacks_second_factor(begun)
+    of_provider = UserChanges(accounts).add("ben", {EVERY_SITE: Role.SEE}, BY)
+    known = accounts.credentials_of(of_provider.id)
+    assert not logins.lacks_second_factor(logins.begin_session(known, HERE))
+
+
 class TestTimes:
     def test_idle(self, logins, anna, clock):
         begun = logins.log_in("anna", PASSWORD, HERE)
