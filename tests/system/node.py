@@ -186,4 +186,6 @@ def _table(header: str, values: Mapping[str, object]) -> str:
 def _toml(value: object) -> str:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return "[" + ", ".join(map(_toml, value)) + "]"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key} = {_toml(each)}" for key, each in value.items()) + "}"
     return json.dumps(str(value) if isinstance(value, Path) else value)
