@@ -14,7 +14,8 @@ from starlette.routing import Route as PathRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from backup_scp.services.permissions import Right
-from backup_scp.web.callers import AccessGate, WebAccess, WebCaller
+from backup_scp.web.access_gate import AccessGate
+from backup_scp.web.callers import WebAccess, WebCaller
 from backup_scp.web.dicomweb.capabilities import capabilities
 from backup_scp.web.dicomweb.table import ROUTES
 from backup_scp.web.options import BASE_PATH, SHARE_PATH, WebOptions

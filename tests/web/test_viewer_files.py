@@ -10,7 +10,8 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from backup_scp.errors import IndexUnavailable
-from backup_scp.web.callers import AccessGate, WebAccess
+from backup_scp.web.access_gate import AccessGate
+from backup_scp.web.callers import WebAccess
 from backup_scp.web.options import WebOptions
 from backup_scp.web.problems import problem_of, response_of
 from backup_scp.web.viewer.viewer_files import BUILT, VIEWER_PATH, viewer_paths
