@@ -172,7 +172,7 @@ def test_it_ends_at_once_for_who_looks_at_it(desk, browser, node):  # noqa: F811
     keep(phone, "share study es")
     study = phone.url
     desk.open("/shares")
-    expect(desk.page.get_by_role("row", name="Dr. Vega")).to_contain_text("1 times")
+    expect(desk.page.get_by_role("row", name="Dr. Vega")).to_contain_text("1 ×")
     keep(desk.page, "share links")
     assert serious(desk.page) == []
     desk.page.get_by_role("button", name="Revoke the link for Dr. Vega").click()

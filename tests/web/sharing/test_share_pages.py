@@ -410,7 +410,7 @@ class TestManaged:
         made = SimpleNamespace(token=address.rpartition("/")[2], pin=pin)
         assert open_link(phone, made).status_code == 303
         listed = desk.get("/shares").text
-        assert ("Dr. Who" in listed, "1 times" in listed, made.token in listed) == (True, True, False)
+        assert ("Dr. Who" in listed, "1 ×" in listed, made.token in listed) == (True, True, False)
         number = re.findall(r'name="link" value="(\d+)"', listed)[0]
         done = desk.post("/shares", data=form_of(desk, "/shares") | {"do": "revoke", "link": number})
         assert ("is revoked" in done.text, 'name="link"' in done.text) == (True, False)
