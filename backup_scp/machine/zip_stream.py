@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 _FIRST_YEAR = 1980  # of ZIP
 _LONG_BYTES = 1 << 30
 _CHUNK_BYTES = 1 << 18
+_LENGTHS = slice(18, 26)  # of a member's header
 
 
 class _Sink:
@@ -34,6 +35,14 @@ class _Sink:
     def take(self) -> bytes:
         taken, self._written, self.size = b"".join(self._written), [], 0
         return taken
+
+
+class _LongMember(ZipInfo):
+    """A member in the form of ZIP64: Debian 12's Python 3.11.2 leaves the short lengths 0, as if it were empty."""
+
+    def FileHeader(self, zip64: bool | None = None) -> bytes:  # noqa: FBT001, N802 - the library's
+        header = super().FileHeader(zip64)
+        return header[: _LENGTHS.start] + b"\xff" * 8 + header[_LENGTHS.stop :]
 
 
 class ZipStream:
@@ -66,10 +75,12 @@ class ZipStream:
         content
             A part is not used any more when the next one is requested.
         """
-        info = ZipInfo(name, at.timetuple()[:6] if at.year >= _FIRST_YEAR else (_FIRST_YEAR, 1, 1, 0, 0, 0))
+        is_long = size >= _LONG_BYTES
+        moment = at.timetuple()[:6] if at.year >= _FIRST_YEAR else (_FIRST_YEAR, 1, 1, 0, 0, 0)
+        info = (_LongMember if is_long else ZipInfo)(name, moment)
         info.external_attr = 0o600 << 16
         info.compress_type, info._compresslevel = ZIP_DEFLATED, 0  # type: ignore[attr-defined] # noqa: SLF001 - public from Python 3.13 on
-        with self._archive.open(info, "w", force_zip64=size >= _LONG_BYTES) as member:
+        with self._archive.open(info, "w", force_zip64=is_long) as member:
             for part in content:
                 member.write(part)
                 if self._sink.size >= _CHUNK_BYTES:

@@ -228,7 +228,7 @@ class IndexContract:
         assert index.held(entered.key, entered.sha256, "") == (entered.location, arrival)
         (held,) = index.versions()
         assert (*held,) == ("1.2.3", "1.2.3.4", "1.2.3.4.5", DX, "1.2.840.10008.1.2.1", entered.location,
-                            entered.sha256, entered.size_bytes, MORNING)  # fmt: skip
+                            entered.sha256, entered.size_bytes, MORNING, "")  # fmt: skip
 
     # Which version answers
 

@@ -181,7 +181,7 @@ def test_all_sites_cost_no_condition(shared_index, level):
     dialect = shared_index._database.dialect
     for build in (select.prepare, select.retrieve):
         statement = str(build(asked_for, dialect, SEES_ALL).statement)
-        assert ".site" not in statement
+        assert ".site" not in statement.partition("FROM")[2]
         assert ".site" in str(build(asked_for, dialect, NORTH).statement)
 
 
