@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from joserfc.jwk import RSAKey
 
-from tests.processes import LOOPBACK, ROOT, Process, clean_environment, connects, free_port, peer_missing
+from tests.processes import LOOPBACK, ROOT, Process, clean_environment, connects, free_port, peer_missing, wait_until
 
 SOURCE = Path(__file__).parent
 LOCK = SOURCE / "package-lock.json"
@@ -67,8 +68,13 @@ class RunningProvider:
         self.process.launch(lambda: connects(self._port))
 
     def stop(self) -> None:
-        """End it; its sessions and codes are lost."""
+        """End it; its sessions and codes are lost.
+
+        The whole group: Node of Python's packages runs below a program that passes no signal on.
+        """
+        os.killpg(self.process.pid, signal.SIGTERM)
         self.process.terminate()
+        wait_until(lambda: not connects(self._port), what="the end of the provider")
 
     def set_accounts(self, **groups: list[str]) -> None:
         """Set who can log in there, and the groups of each."""
