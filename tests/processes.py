@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -20,7 +21,9 @@ T = TypeVar("T")
 ROOT = Path(__file__).resolve().parents[1]
 LOOPBACK = "127.0.0.1"
 
+_FIRST_PORT = 15_000
 _given: set[int] = set()
+_any = random.SystemRandom()  # it draws nothing from the seeded numbers of a test
 
 
 def wait_until(predicate: Callable[[], T], timeout_s: float = 30.0, *, what: str = "") -> T:
@@ -41,14 +44,22 @@ def outside_virtual_environments(path: str) -> str:
 
 
 def free_port() -> int:
-    """Return a port that the operating system has just called free, never the same one twice."""
+    """Return a port that is free, never the same one twice.
+
+    It lies below those that the system gives to connections: one of these would take it while a node starts again.
+    Each worker of the tests has ports of its own.
+    """
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    known = Path("/proc/sys/net/ipv4/ip_local_port_range")
+    end = int(known.read_text().split()[0]) if known.exists() else 32768
     while True:
-        with socket.socket() as probe:
-            probe.bind((LOOPBACK, 0))
-            port: int = probe.getsockname()[1]
-        if port not in _given:
-            _given.add(port)
-            return port
+        port = _any.randrange(_FIRST_PORT + worker, end, workers)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((LOOPBACK, port))
+            if port not in _given:
+                _given.add(port)
+                return port
 
 
 def connects(port: int, host: str = LOOPBACK) -> bool:
