@@ -23,6 +23,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from http.cookies import SimpleCookie
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
@@ -88,7 +89,7 @@ class User:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_WAIT_S)
         self._draw = random.Random(seed)
         self._seen: set[str] = set()
-        self._cookie = ""
+        self._cookies = SimpleCookie()
         self._steps = itertools.islice(self._walk(studies), seed % 4, None)  # not all see the same at once
         self.waited: list[Waited] = []
 
@@ -97,11 +98,9 @@ class User:
         page = self._get("/login")
         (token,) = _TOKEN.findall(page.decode())
         form = urlencode({"token": token, "next": "/", "name": name, "password": password})
-        self._connection.request("POST", "/login", form, _FORM)
-        answer = self._connection.getresponse()
+        answer = self._answer("POST", "/login", form, **_FORM)
         answer.read()
-        self._cookie = (answer.headers["Set-Cookie"] or "").partition(";")[0]
-        if answer.status != 303 or not self._cookie:
+        if answer.status != 303:
             raise SystemExit(f"{name} cannot log in: {answer.status}")
 
     def work(self, ended: threading.Event) -> None:
@@ -140,12 +139,19 @@ class User:
         return body
 
     def _get(self, path: str, accept: str = "text/html") -> bytes:
-        self._connection.request("GET", path, headers={"Cookie": self._cookie, "Accept": accept})
-        answer = self._connection.getresponse()
+        answer = self._answer("GET", path, Accept=accept)
         body = answer.read()
         if answer.status != 200:
             raise SystemExit(f"{path} is answered with {answer.status}")
         return body
+
+    def _answer(self, method: str, path: str, body: str | None = None, **headers: str) -> http.client.HTTPResponse:
+        kept = "; ".join(f"{name}={cookie.value}" for name, cookie in self._cookies.items() if cookie.value)
+        self._connection.request(method, path, body, {"Cookie": kept, **headers})
+        answer = self._connection.getresponse()
+        for each in answer.headers.get_all("Set-Cookie", []):
+            self._cookies.load(each)
+        return answer
 
 
 def _users(port: int, logins: Sequence[tuple[str, str]], studies: Sequence[images.Instance], told: Connection) -> None:
