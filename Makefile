@@ -91,7 +91,7 @@ clean:
 	find backup_scp migrations tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt
-	$(PIP) install --constraint constraints.txt --editable '.[images,copies]'
+	$(PIP) install --constraint constraints.txt --editable '.[images,copies,receipts]'
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.created pyproject.toml constraints.txt

@@ -27,6 +27,8 @@ def parcel_response(frame: PageFrame, kind: ParcelKind, study_instance_uid: str,
         404: there is no such study, or it has nothing of this kind.
     """
     stores = frame.sources.stores
+    if kind not in frame.sources.parcels.kinds:
+        raise Problem(404, "This node cannot make such a file: docs/page.md says what to install")
     seen = Seen(stores.index, stores.files)
     parcel = frame.sources.parcels.make(kind, seen, study_instance_uid, words)
     if parcel is None:

@@ -69,6 +69,7 @@ def make_pages(stored, settings, orders, tmp_path, accounts) -> Callable[..., Te
         share_address: str = HOST,
         logins: Logins | None = None,
         provider: ProviderLogins | None = None,
+        parcels: StudyParcels | None = None,
     ) -> TestClient:
         sources = PageSources(
             stores_of(stored),
@@ -80,7 +81,7 @@ def make_pages(stored, settings, orders, tmp_path, accounts) -> Callable[..., Te
             tmp_path / "receipts",
             lambda: orders.append(1),
             SettingsEditor(running or settings, environment or {}, attempted),
-            parcels=StudyParcels(document_writer()),
+            parcels=parcels or StudyParcels(document_writer()),
             logins=logins or Logins(accounts),
             shares=ShareLinks(accounts, stored.index),
             share_address=share_address,

@@ -7,7 +7,7 @@ import zipfile
 
 import pytest
 
-from backup_scp.services.parcels import ParcelKind
+from backup_scp.services.parcels import ParcelKind, StudyParcels
 from tests.samples import ct_series, dx, encode
 from tests.web.pages.conftest import ELSEWHERE
 
@@ -34,6 +34,15 @@ def test_a_study_that_is_not_there_cannot_be_saved(pages, stored, kind, study):
     stored.put(encode(dx()))
     answer = pages.get(f"/study/{kind}", params={"uid": study})
     assert (answer.status_code, "There is no such study" in answer.text) == (404, True)
+
+
+def test_what_this_node_cannot_make_is_said_for_what_it_is(make_pages, stored):
+    stored.put(encode(dx()))
+    pages = make_pages(parcels=StudyParcels())  # without reportlab
+    uid = {"uid": dx().StudyInstanceUID}
+    assert "/study/document" not in pages.get("/study", params=uid).text
+    answer = pages.get("/study/document", params=uid)
+    assert (answer.status_code, "cannot make such a file" in answer.text) == (404, True)
 
 
 @pytest.mark.parametrize("kind", KINDS)
