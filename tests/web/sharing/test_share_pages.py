@@ -437,7 +437,8 @@ class TestManaged:
         assert accounts.share_numbered(made.link.number).revoked_at is None
 
     def test_a_study_of_two_clinics_is_shared_one_part_at_a_time(self, make_pages, add, stored, shares, phone):  # noqa: F811
-        stored.put(encode(with_pixels(dx(PatientName="SOUTH^SVEN", PatientID="P4711"))), 5, site="south")
+        south = {"PatientName": "SOUTH^SVEN", "PatientID": "P4711", "SOPInstanceUID": "1.2.3.4.5.6"}
+        stored.put(encode(with_pixels(dx(**south))), 5, site="south")
         add("maria", Role.SHARE)
         desk = make_pages(address=ELSEWHERE)
         log_in(desk, "maria")
@@ -449,6 +450,11 @@ class TestManaged:
         )
         study = phone.get(open_link(phone, made).headers["location"]).text
         assert ("SVEN" in study, "MUSTER" in study) == (True, False)
+        with zipfile.ZipFile(io.BytesIO(phone.get(f"/share/{made.token}/save/dicom").content)) as archive:
+            images = [archive.read(name) for name in archive.namelist() if name.startswith("DICOM/")]
+        assert [(b"SVEN" in image, b"MUSTER" in image) for image in images] == [(True, False)]
+        of_north = [filled(each.path, made.token) for each in EVERY if "{instance}" in each.path]
+        assert {path for path in of_north if phone.get(path).status_code != 404} == set()
 
     def test_where_nobody_could_open_it_none_is_made(self, make_pages, add, shares, accounts):  # noqa: F811
         add("maria", Role.SHARE)
