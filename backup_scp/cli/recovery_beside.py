@@ -23,7 +23,7 @@ from backup_scp.machine import clock
 if TYPE_CHECKING:
     from backup_scp.node.recovery_report import RecoveryReport
     from backup_scp.node.settings import Settings
-    from backup_scp.node.supervisor import Ready
+    from backup_scp.node.start_report import Ready
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from backup_scp.errors import Unavailable
 
 if TYPE_CHECKING:
     from backup_scp.node.settings import Settings
-    from backup_scp.node.supervisor import Ready
+    from backup_scp.node.start_report import Ready
     from backup_scp.ports import Task
 
 _LOOK_EVERY_S = 0.5

@@ -23,7 +23,7 @@ from backup_scp.node.copy_setup import Prepared
 from backup_scp.node.health.finding import Finding
 from backup_scp.node.health.status_report import Status
 from backup_scp.node.plan import DisasterPlan
-from backup_scp.node.supervisor import Ready
+from backup_scp.node.start_report import Ready
 from backup_scp.ports import AuditEvent, CopyState, PatientLink, PlaceAnswer
 from backup_scp.services.import_result import Imported
 from backup_scp.services.pull_result import Pulled

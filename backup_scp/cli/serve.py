@@ -10,7 +10,7 @@ from backup_scp.cli.log import configure, escape
 from backup_scp.machine.addresses import EVERY_ADDRESS
 
 if TYPE_CHECKING:
-    from backup_scp.node.supervisor import Ready
+    from backup_scp.node.start_report import Ready
 
 
 def serve(config: Path | None, *, json: bool = False) -> None:

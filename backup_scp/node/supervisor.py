@@ -17,21 +17,20 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING
 
 from backup_scp import __version__
 from backup_scp.errors import InvalidSettings
 from backup_scp.machine import clock
-from backup_scp.machine.addresses import console_addresses
 from backup_scp.machine.folders import make_folders
 from backup_scp.machine.heaps import share_heaps
-from backup_scp.node.accounts_setup import first_link
+from backup_scp.machine.service_manager import ALIVE, READY, STOPPING, tell
 from backup_scp.node.node import Node
 from backup_scp.node.opening import require_owner
 from backup_scp.node.remote_aes import listening
 from backup_scp.node.run_record import Run, RunRecord
 from backup_scp.node.settings import Settings
+from backup_scp.node.start_report import Teller, ready
 from backup_scp.node.web_process import WebProcess
 
 if TYPE_CHECKING:
@@ -43,51 +42,6 @@ log = logging.getLogger(__name__)
 _WAKE_S = 1.0
 _LOOK_AGAIN_S = 10.0  # interval of ``Node.look_again`` while archive or index has a problem
 _STOPPED = (signal.SIGINT, signal.SIGTERM)
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """What the started node reports.
-
-    Attributes
-    ----------
-    record
-        Start, addresses and AE title of this run.
-    addresses
-        Addresses of this computer at which consoles reach it; empty when no other computer can.
-    archive
-        The folder of the images.
-    index
-        ``SQLite`` or ``PostgreSQL``.
-    remarks
-        Notes that need no action.
-    troubles
-        Why nothing can be stored now; empty when the node can store.
-    first_link
-        Where the first administrator is made, once, within an hour; empty when there is one, or only this computer
-        reaches the page.
-    """
-
-    record: RunRecord
-    addresses: list[str]
-    archive: str
-    index: str
-    remarks: list[str]
-    troubles: list[str]
-    first_link: str = ""
-
-
-class Teller(Protocol):
-    """Reports to the user who started the node."""
-
-    def ready(self, ready: Ready) -> None:
-        """Report that the node serves from now on."""
-
-    def stopping(self) -> None:
-        """Report that the node was told to stop."""
-
-    def stopped(self) -> None:
-        """Report that the node has ended."""
 
 
 def serve(settings: Settings, teller: Teller) -> None:
@@ -216,16 +170,20 @@ class _Front:
         self._ports = ports
         self._web.listen()
         self._run.write(record := self._record())
-        self._teller.ready(_ready(self._settings, self._node, record))
+        self._teller.ready(ready(self._settings, self._node, record))
+        tell(READY, f"STATUS=Consoles send to: {record.where}")
         self._web.poll()
 
     def poll(self) -> None:
-        """Look after the web process, and write the record if it has changed."""
+        """Look after the web process, write the record if it has changed, and tell a watchdog that the node listens."""
         self._web.poll()
         self._run.write(self._record())
+        if self._node.is_listening:
+            tell(ALIVE)
 
     def stopping(self) -> None:
         """Report it, and end the web process."""
+        tell(STOPPING)
         self._teller.stopping()
         self._web.stop()
 
@@ -256,18 +214,6 @@ def _named(settings: Settings, ports: tuple[int, ...]) -> tuple[int | None, int 
     if not settings.node.plain:
         return None, ports[0]
     return ports[0], ports[1] if len(ports) > 1 else None
-
-
-def _ready(settings: Settings, node: Node, record: RunRecord) -> Ready:
-    return Ready(
-        record=record,
-        addresses=console_addresses(settings.node.host),
-        archive=str(settings.archive_path),
-        index="SQLite" if settings.index_is_embedded else "PostgreSQL",
-        remarks=list(node.remarks),
-        troubles=list(node.troubles),
-        first_link=first_link(settings, urlsplit(record.web_address).port or 0) if record.web_address else "",
-    )
 
 
 @dataclass

@@ -12,7 +12,8 @@ import pytest
 from backup_scp.errors import InvalidSettings
 from backup_scp.node import supervisor
 from backup_scp.node.settings import Settings
-from backup_scp.node.supervisor import Teller, _how_it_ended
+from backup_scp.node.start_report import Teller
+from backup_scp.node.supervisor import _how_it_ended
 from tests.processes import ROOT
 
 # The signal comes at each line that runs while a node waits, those of the standard library included.

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 from pydicom.uid import CTImageStorage, ImplicitVRLittleEndian
 
-from backup_scp.node.supervisor import Ready
+from backup_scp.node.start_report import Ready
 from tests.processes import LOOPBACK, connects, free_port, wait_until
 from tests.samples import Sample, ct_series, data_set_bytes, dx, encode, make_study, pydicom_files, uid
 from tests.system import raw_sender
