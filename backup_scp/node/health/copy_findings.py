@@ -32,22 +32,24 @@ def _one(copy: CopySettings, states: Sequence[CopyState], at: datetime) -> Itera
     is_drive = copy.url.startswith("file:")
     fix = f"backup-scp copies sync {copy.name}"
     if trouble and is_alarm:
-        yield _act(f"Copy {copy.name}: {trouble.trouble}", _AFTER_A_LOOK)
+        yield _act(copy.name, "alarm", f"Copy {copy.name}: {trouble.trouble}", _AFTER_A_LOOK)
     for alarm in sorted({state.alarm for state in states} - {""}):
-        yield _act(f"Copy {copy.name}: {alarm}", f"afterwards  backup-scp copies verify {copy.name}")
+        fix_it = f"afterwards  backup-scp copies verify {copy.name}"
+        yield _act(copy.name, "deleted there", f"Copy {copy.name}: {alarm}", fix_it)
     if seen_at is None:
         if not is_alarm:
             why = f": {trouble.trouble}" if trouble else ""
-            yield _act(f"Copy {copy.name} was never reached{why}", fix)
+            yield _act(copy.name, "never reached", f"Copy {copy.name} was never reached{why}", fix)
         return
     if trouble and is_alarm:
         pass  # so it is not reached, however long the drive is here
     elif copy.away_days and at - seen_at > timedelta(days=copy.away_days):
         what = "No drive of it was here" if is_drive else "It was not reached"
         why = f". {trouble.trouble}" if trouble else ""
-        yield _act(f"Copy {copy.name}: {what} since {moment(seen_at)}{why}", "connect it" if is_drive else fix)
+        sentence = f"Copy {copy.name}: {what} since {moment(seen_at)}{why}"
+        yield _act(copy.name, "away", sentence, "connect it" if is_drive else fix)
     elif trouble and not (is_drive and trouble.trouble_kind is CopyTrouble.AWAY):
-        yield _act(f"Copy {copy.name}: {trouble.trouble}", fix)
+        yield _act(copy.name, "trouble", f"Copy {copy.name}: {trouble.trouble}", fix)
     yield from _work_of(copy, states, fix, at, is_usable=trouble is None)
 
 
@@ -57,13 +59,16 @@ def _work_of(
     """Report what fails or waits at a copy; of several drives, at the one that was here last."""
     latest = max(states, key=lambda state: str(state.seen_at or ""))
     if latest.failed:
-        yield _act(f"Copy {copy.name}: {count(latest.failed, 'image')} failed and tried again: {latest.error}", fix)
+        failed = f"Copy {copy.name}: {count(latest.failed, 'image')} failed and tried again: {latest.error}"
+        yield _act(copy.name, "failed", failed, fix)
     elif latest.oldest_due and is_usable and at - latest.oldest_due > _BEHIND:
         images = count(latest.due, "image")
-        yield _note(f"Copy {copy.name} is behind: {images} due, the oldest received {moment(latest.oldest_due)}", fix)
+        behind = f"Copy {copy.name} is behind: {images} due, the oldest received {moment(latest.oldest_due)}"
+        yield _note(copy.name, "behind", behind, fix)
     if latest.damaged:
         images = count(latest.damaged, "image")
-        yield _note(f"Copy {copy.name}: {images} found damaged or missing there; written again", fix)
+        damaged = f"Copy {copy.name}: {images} found damaged or missing there; written again"
+        yield _note(copy.name, "damaged", damaged, fix)
 
 
 def _too_few(settings: Settings, of_name: dict[str, list[CopyState]], at: datetime) -> Iterator[Finding]:
@@ -79,10 +84,12 @@ def _too_few(settings: Settings, of_name: dict[str, list[CopyState]], at: dateti
         lacking = sorted(due[name] is None for name in names)[wanted - 1 : wanted]
         known = sorted(number for name in names if (number := due[name]) is not None)
         if lacking == [True]:
-            yield _act(f"Not every image is at {count(wanted, f'{kind}copy')}: one was never reached", "see above")
+            never = f"Not every image is at {count(wanted, f'{kind}copy')}: one was never reached"
+            yield _act(kind, "too few", never, "see above")
         elif known[wanted - 1]:
             images = count(known[wanted - 1], "image")
-            yield _act(f"{images} at fewer than {count(wanted, f'{kind}copy')}; Storage Commitment waits for them")
+            fewer = f"{images} at fewer than {count(wanted, f'{kind}copy')}; Storage Commitment waits for them"
+            yield _act(kind, "too few", fewer)
 
 
 def _overdue(state: CopyState, at: datetime) -> int:
@@ -91,9 +98,9 @@ def _overdue(state: CopyState, at: datetime) -> int:
     return 0 if is_new else state.due
 
 
-def _act(sentence: str, fix: str = "") -> Finding:
-    return Finding("copies", Severity.ACT, sentence, fix)
+def _act(subject: str, aspect: str, sentence: str, fix: str = "") -> Finding:
+    return Finding("copies", Severity.ACT, sentence, fix, aspect=aspect, subject=subject)
 
 
-def _note(sentence: str, fix: str = "") -> Finding:
-    return Finding("copies", Severity.NOTE, sentence, fix)
+def _note(subject: str, aspect: str, sentence: str, fix: str = "") -> Finding:
+    return Finding("copies", Severity.NOTE, sentence, fix, aspect=aspect, subject=subject)

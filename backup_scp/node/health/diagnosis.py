@@ -41,12 +41,12 @@ def findings(facts: NodeFacts) -> list[Finding]:
     return sorted(found, key=lambda finding: finding.severity is not Severity.ACT)
 
 
-def _act(what: str, sentence: str, fix: str = "") -> Finding:
-    return Finding(what, Severity.ACT, sentence, fix)
+def _act(what: str, sentence: str, fix: str = "", *, aspect: str = "", subject: str = "", number: int = 0) -> Finding:
+    return Finding(what, Severity.ACT, sentence, fix, aspect=aspect, subject=subject, number=number)
 
 
-def _note(what: str, sentence: str, fix: str = "") -> Finding:
-    return Finding(what, Severity.NOTE, sentence, fix)
+def _note(what: str, sentence: str, fix: str = "", *, aspect: str = "") -> Finding:
+    return Finding(what, Severity.NOTE, sentence, fix, aspect=aspect)
 
 
 def is_low(free_bytes: int, reserve_bytes: int) -> bool:
@@ -61,17 +61,19 @@ def _node(facts: NodeFacts) -> Iterator[Finding]:
     record = facts.node.record
     if not facts.node.running:
         crashed = f". It ended unexpectedly, after {moment(record.alive_at)}" if record else ""
-        yield _act("node", f"The node is NOT RUNNING: consoles cannot send{crashed}", START)
+        yield _act("node", f"The node is NOT RUNNING: consoles cannot send{crashed}", START, aspect="ended")
         return
     if record is None:
         return
     if not record.listening:
-        yield _act("node", "The node runs, but accepts no connections: consoles cannot send", _RESTART)
+        deaf = "The node runs, but accepts no connections: consoles cannot send"
+        yield _act("node", deaf, _RESTART, aspect="deaf")
     if record.is_silent(facts.at):
-        yield _act("node", f"The node has shown no activity since {moment(record.alive_at)}", _RESTART)
+        silent = f"The node has shown no activity since {moment(record.alive_at)}"
+        yield _act("node", silent, _RESTART, aspect="silent")
     if record.version != __version__:
         versions = f"The running node is version {record.version}, installed is {__version__}"
-        yield _note("node", versions, "restart the node")
+        yield _note("node", versions, "restart the node", aspect="version")
     if record.web_trouble:
         yield _note("web", record.web_trouble)
     yield from _maintenance(facts)
@@ -84,11 +86,14 @@ def _maintenance(facts: NodeFacts) -> Iterator[Finding]:
     state = record.maintenance
     last = f"since {moment(state.active_at)}" if state.active_at else "since it was started"
     if not state.alive:
-        yield _act("maintenance", f"The maintenance thread has ended: no file is checked {last}", _RESTART)
+        ended = f"The maintenance thread has ended: no file is checked {last}"
+        yield _act("maintenance", ended, _RESTART, aspect="ended")
     elif state.active_at is not None and record.alive_at - state.active_at > _STUCK:
-        yield _act("maintenance", f"The maintenance thread makes no progress {last}", f"check the drive; {_RESTART}")
+        stuck = f"The maintenance thread makes no progress {last}"
+        yield _act("maintenance", stuck, f"check the drive; {_RESTART}", aspect="stuck")
     elif state.trouble:
-        yield _act("maintenance", f"Maintenance is blocked: {state.trouble}", "backup-scp check says more")
+        blocked = f"Maintenance is blocked: {state.trouble}"
+        yield _act("maintenance", blocked, "backup-scp check says more", aspect="blocked")
 
 
 # -- what can be stored ------------------------------------------------------------------------------------------------
@@ -100,13 +105,15 @@ def _storing(facts: NodeFacts) -> Iterator[Finding]:
     elif facts.known is not None and facts.known.trouble is not None and facts.known.trouble.ended_at is not None:
         trouble = facts.known.trouble
         between = f"From {moment(trouble.began_at)} to {moment(trouble.ended_at)} nothing was stored"
-        yield _note("storing", f"{between}. {trouble.sentence}", "check the drive (smartctl, cables)")
+        drive = "check the drive (smartctl, cables)"
+        yield _note("storing", f"{between}. {trouble.sentence}", drive, aspect="was not")
     if facts.left_by_a_crash:
         left = count(facts.left_by_a_crash, "image")
         yield _note("staging", f"{left} came just before a node died: its next start adds them", START)
     if facts.closed_folders:
         yield closed_folders(facts.settings, facts.node, facts.closed_folders)
-    yield from (_act("certificate", trouble) for trouble in facts.certificates)
+    for sentence in facts.certificates:
+        yield _act("certificate", sentence, subject=sentence.partition(" ")[0])  # [tls] or [web]
 
 
 def closed_folders(settings: Settings, state: NodeState, closed: list[str]) -> Finding:
@@ -124,9 +131,11 @@ def _disk(facts: NodeFacts, known: Known) -> Iterator[Finding]:
         return
     make_room = "make room, or move the archive to a larger disk"
     if is_low(facts.free_bytes, facts.settings.archive.reserve_bytes):
-        yield _act("disk", f"Only {size(facts.free_bytes)} are left on the archive's disk", make_room)
+        yield _act("disk", f"Only {size(facts.free_bytes)} are left on the archive's disk", make_room, aspect="low")
     elif known.forecast is not None and known.forecast.is_near(facts.at.date()):
-        yield _act("disk", f"The archive's disk will be full about {known.forecast.full_on}", make_room)
+        yield _act(
+            "disk", f"The archive's disk will be full about {known.forecast.full_on}", make_room, aspect="filling"
+        )
 
 
 # -- what is held ------------------------------------------------------------------------------------------------------
@@ -143,10 +152,10 @@ def _index(facts: NodeFacts) -> Iterator[Finding]:
     incomplete = "Searches are incomplete until it is done. No images have been lost"
     if facts.node.running:
         sentence = f"The index is INCOMPLETE: the node rebuilds it from the files, {so_far}{why}. {incomplete}"
-        yield _act("index", sentence, "wait; backup-scp status shows its progress")
+        yield _act("index", sentence, "wait; backup-scp status shows its progress", aspect="rebuild")
     else:
         sentence = f"The index is INCOMPLETE: its rebuild was interrupted, {so_far}{why}. {incomplete}"
-        yield _act("index", sentence, "run  backup-scp rebuild")
+        yield _act("index", sentence, "run  backup-scp rebuild", aspect="rebuild")
 
 
 def _recovery(facts: NodeFacts) -> Iterator[Finding]:
@@ -164,22 +173,23 @@ def _damage(known: Known) -> Iterator[Finding]:
     held = known.holdings
     if held.damaged:
         fix = "send them again from the console or another archive, then run  backup-scp verify"
-        yield _act("damage", f"DAMAGED: {count(held.damaged, 'image')}", fix)
+        yield _act("damage", f"DAMAGED: {count(held.damaged, 'image')}", fix, number=held.damaged)
     if held.flagged:
         yield _note("flagged", f"Flagged: {count(held.flagged, 'image')}, listed above")
 
 
 def _changes(known: Known) -> Iterator[Finding]:
     for storm in known.storms:
-        yield _act("changes", f"ALARM: {storm.sentence}")
+        yield _act("changes", f"ALARM: {storm.sentence}", subject=" ".join(storm.sender), number=storm.studies)
 
 
 def _clock(facts: NodeFacts) -> Iterator[Finding]:
     if facts.at < _RELEASED:
-        yield _act("clock", f"This computer's clock says {moment(facts.at)}", "set it: images are dated by it")
+        said = f"This computer's clock says {moment(facts.at)}"
+        yield _act("clock", said, "set it: images are dated by it", aspect="unset")
     if facts.known is not None and facts.known.clock_doubt.images:
         doubt = facts.known.clock_doubt
-        yield (_note if doubt.is_over else _act)("clock", doubt.sentence)
+        yield (_note if doubt.is_over else _act)("clock", doubt.sentence, aspect="future")
 
 
 def _alerts(facts: NodeFacts, known: Known) -> Iterator[Finding]:
@@ -199,4 +209,5 @@ def _owed(owed: OwedReports, facts: NodeFacts) -> Finding:
     is_known = any(remote.ae_title == owed.requester.ae_title for remote in facts.settings.remotes)
     is_late = bool(owed.given_up or (owed.owed and facts.at - owed.since > _OVERDUE))
     severity = Severity.ACT if is_known and is_late else Severity.NOTE
-    return Finding("commitment", severity, f"{number} for {who} not delivered since {moment(owed.since)}", owed.error)
+    sentence = f"{number} for {who} not delivered since {moment(owed.since)}"
+    return Finding("commitment", severity, sentence, owed.error, subject=who, number=owed.owed + owed.given_up)

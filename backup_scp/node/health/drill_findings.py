@@ -28,7 +28,8 @@ def drills(
         )
         if at - since > timedelta(days=_OVERDUE * every_days):
             sentence = f"Copy {copy.name}: nobody has proved since {moment(since)} that it comes back"
-            yield Finding("drill", Severity.NOTE, sentence, f"backup-scp drill {copy.name}")
+            fix = f"backup-scp drill {copy.name}"
+            yield Finding("drill", Severity.NOTE, sentence, fix, aspect="overdue", subject=copy.name)
 
 
 def _failed(result: DrillResult) -> Finding:
@@ -39,4 +40,5 @@ def _failed(result: DrillResult) -> Finding:
     what = f"{first.kind}:{image} {first.sentence}"
     sentence = f"The drill of copy {who}, {moment(result.ended_at)}, FAILED with {problems}, such as {what}"
     commands = ("copies verify", "copies sync", "drill")
-    return Finding("drill", Severity.ACT, sentence, "\n".join(f"backup-scp {each} {result.copy}" for each in commands))
+    fix = "\n".join(f"backup-scp {each} {result.copy}" for each in commands)
+    return Finding("drill", Severity.ACT, sentence, fix, aspect="failed", subject=who)

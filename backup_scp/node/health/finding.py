@@ -31,6 +31,12 @@ class Finding:
         What to do; empty when there is nothing to do. It may have several lines to paste.
     can_wait
         Whether today is soon enough, where others with this subject cannot wait; it does not change the exit code.
+    aspect
+        Which of the possible findings with this ``what`` it is, in words that stay the same; empty for the only one.
+    subject
+        Whom or what it is about (a copy, a console); stays the same while the sentence changes. Empty for the node.
+    number
+        How many images or such it is about; 0 where nothing is counted.
     """
 
     what: str
@@ -38,6 +44,14 @@ class Finding:
     sentence: str
     fix: str = ""
     can_wait: bool = False
+    aspect: str = ""
+    subject: str = ""
+    number: int = 0
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What makes it the same finding at another time: its sentence may name another day or count."""
+        return (self.what, self.aspect, self.subject)
 
 
 def needs_a_person(findings: list[Finding]) -> bool:

@@ -43,7 +43,8 @@ def refused(rejections: Sequence[Rejection], settings: Settings, now: datetime) 
         times = f"{count(rejection.count, 'time')}, last {moment(rejection.last_at)}"
         sentence = f"{_who(rejection)}: {_WHAT[rejection.service]}{_to_whom(rejection)}, {times}: {rejection.reason}"
         can_wait = not _keeps_images_out(rejection, settings, now)
-        yield Finding("refused", severity, sentence, _fix(rejection, settings), can_wait)
+        aspect, subject = _aspect(rejection, settings), f"{rejection.calling_ae_title} at {rejection.address}"
+        yield Finding("refused", severity, sentence, _fix(rejection, settings), can_wait, aspect, subject)
 
 
 def _is_urgent(rejection: Rejection, settings: Settings, now: datetime) -> bool:
@@ -54,6 +55,12 @@ def _is_urgent(rejection: Rejection, settings: Settings, now: datetime) -> bool:
     if rejection.service is ServiceKind.ASSOCIATION and rejection.calling_ae_title.strip():
         return True
     return _is_configured(rejection, settings)
+
+
+def _aspect(rejection: Rejection, settings: Settings) -> str:
+    if rejection.service is ServiceKind.STORE:
+        return "images"
+    return "configured" if _is_configured(rejection, settings) else "stranger"
 
 
 def _keeps_images_out(rejection: Rejection, settings: Settings, now: datetime) -> bool:

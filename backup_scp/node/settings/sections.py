@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from backup_scp.machine.hours import Hours
+from backup_scp.node.settings.alerts_section import AlertsSettings
 from backup_scp.node.settings.openid_section import OpenIDSettings
 from backup_scp.ports import EVERY_SITE, RemoteAE, site_fault
 
@@ -130,36 +131,6 @@ class VerifySettings(Struct, frozen=True, forbid_unknown_fields=True):
     """``[verify]``: how often the node reads all files again."""
 
     full_pass_days: Annotated[float, Meta(ge=0)] = 30
-
-
-class AlertsSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """``[alerts]``: thresholds for messages to a person, and whom to tell."""
-
-    changed_studies: Annotated[int, Meta(ge=0)] = 30
-    changed_studies_days: Annotated[float, Meta(gt=0)] = 7
-    lost_images: Annotated[int, Meta(ge=0)] = 10
-    email: tuple[str, ...] = ()
-    email_from: str = ""
-    smtp: str = ""
-    smtp_security: Literal["", "starttls", "tls", "none"] = ""
-    smtp_user: str = ""
-    smtp_password_file: str = ""
-    webhook: str = ""
-    ca: str = ""
-
-    def __post_init__(self) -> None:
-        for address in (*self.email, *filter(None, [self.email_from])):
-            if not re.fullmatch(r"[!-~]+@[!-~]+", address):
-                raise ValueError(f"{address} is no e-mail address")
-        if self.email and not re.fullmatch(r"[^\s/]+:\d{1,5}", self.smtp):
-            raise ValueError('smtp: write "HOST:PORT" of the mail server that takes the e-mail')
-        if self.webhook and not re.match(r"https://[^/@]+|http://(localhost|127\.0\.0\.1|\[::1\])[:/]", self.webhook):
-            raise ValueError("webhook: write https://HOST/PATH (http only to this computer)")
-
-    @property
-    def has_channel(self) -> bool:
-        """Whether there is somebody to tell."""
-        return bool(self.email or self.webhook)
 
 
 class DrillSettings(Struct, frozen=True, forbid_unknown_fields=True):
