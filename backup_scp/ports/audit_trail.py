@@ -35,7 +35,7 @@ class TrailKind(StrEnum):
     DAMAGE_FOUND = "damage found"
 
 
-class Outcome(IntEnum):
+class EventOutcome(IntEnum):
     """How it ended: Event Outcome Indicator of PS3.15 A.5.1."""
 
     SUCCESS = 0
@@ -139,7 +139,7 @@ class TrailEvent:
 
     kind: TrailKind
     at: datetime
-    outcome: Outcome = Outcome.SUCCESS
+    outcome: EventOutcome = EventOutcome.SUCCESS
     participants: tuple[Participant, ...] = ()
     objects: tuple[AuditedObject, ...] = ()
     correlation_id: str = ""
