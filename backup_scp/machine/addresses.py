@@ -38,6 +38,14 @@ def is_loopback(host: str) -> bool:
     return host.lower() == "localhost"
 
 
+def is_address(host: str) -> bool:
+    """Tell whether a host is an IP address, not a name."""
+    with contextlib.suppress(ValueError):
+        ipaddress.ip_address(host)
+        return True
+    return False
+
+
 def is_container() -> bool:
     """Tell whether this process runs in a container, whose addresses no console can reach."""
     return any(path.exists() for path in _IN_CONTAINER)

@@ -11,7 +11,7 @@ from typing import Protocol
 
 
 class TrailKind(StrEnum):
-    """What happened; ``dicom.audit_message`` has the codes of the standard for each."""
+    """What happened; ``services.audit_message`` has the codes of the standard for each."""
 
     NODE_STARTED = "node started"
     NODE_STOPPED = "node stopped"
@@ -19,9 +19,12 @@ class TrailKind(StrEnum):
     ASSOCIATION_OPENED = "association opened"
     ASSOCIATION_ENDED = "association ended"
     CALLER_REFUSED = "caller refused"
-    TRANSFER_BEGAN = "transfer began"
-    TRANSFERRED = "instances transferred"
-    ACCESSED = "instances accessed"
+    REQUEST_REFUSED = "request refused"
+    SENDING = "sending began"
+    SENT = "images sent"
+    RECEIVED = "images received"
+    RECEIVED_AGAIN = "images received that were here already"
+    ACCESSED = "images shown"
     QUERIED = "query"
     EXPORTED = "export"
     IMPORTED = "import"
@@ -30,7 +33,6 @@ class TrailKind(StrEnum):
     USER_CHANGED = "user changed"
     ROLES_CHANGED = "roles changed"
     SETTINGS_CHANGED = "settings changed"
-    CLOCK_CHANGED = "clock changed"
     ACCESS_CHANGED = "access to images changed"
     DAMAGE_FOUND = "damage found"
 
