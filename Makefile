@@ -107,14 +107,16 @@ $(VENV)/.created:
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-# The peers of the system tests. The services that come with the packages are neither used nor stopped.
-peers:
+# The peers of the system tests. The services that come with the packages are neither used nor stopped; what must not be
+# installed is unpacked in build/packages.
+peers: $(VENV)/.installed-test
 	@PATH="$$PATH:/usr/sbin"; \
 	if command -v storescu && command -v Orthanc && ls /usr/share/orthanc/plugins/libOrthancDicomWeb.so && command -v strace && command -v ip && \
 	    command -v mkfs.ext4 && command -v mkfs.xfs && command -v fusermount3 && command -v eatmydata && command -v openssl && \
 	    command -v ceph-mon && command -v ceph-osd && command -v radosgw && command -v sshd && \
 	    command -v mount.exfat-fuse && command -v mkfs.exfat && command -v ntfs-3g && command -v fusefat && command -v mkfs.vfat && command -v chromium && command -v nginx && command -v caddy && command -v certutil && command -v curl && { command -v pg_ctl || ls /usr/lib/postgresql/*/bin/pg_ctl; }; \
 	then :; else false; fi >/dev/null 2>&1 || $(MAKE) --no-print-directory apt-install APT_PACKAGES="$(PACKAGES)"
+	@$(BIN)/python -m tests.unpacked_packages
 
 # OHIF, which the tests show in Chromium, axe-core, our own viewer, and a provider of logins.  npm fetches them, a Python
 # package where the system has none.
