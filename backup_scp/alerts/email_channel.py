@@ -106,7 +106,11 @@ class EmailChannel:
         message["To"] = ", ".join(self._recipients)
         message["Subject"] = " ".join(alert.subject.split())
         message["Date"] = format_datetime(alert.at)
-        message["Message-ID"] = make_msgid(domain=self._sender.rpartition("@")[2])
+        domain = self._sender.rpartition("@")[2]
+        message["Message-ID"] = f"<{alert.number}@{domain}>" if alert.number else make_msgid(domain=domain)
+        if before := [f"<{number}@{domain}>" for number in alert.answers]:  # in one thread, RFC 5322 3.6.4
+            message["In-Reply-To"] = before[0]
+            message["References"] = " ".join(before)
         message["Auto-Submitted"] = "auto-generated"  # no answer by a machine, RFC 3834
         message.set_content(alert.text)
         return message

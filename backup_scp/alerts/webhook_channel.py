@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from backup_scp.alerts.webhook_forms import posted
 from backup_scp.errors import AlertNotSent
 from backup_scp.machine.https_call import CallFailed, call
 from backup_scp.ports import Alert
@@ -16,22 +16,16 @@ class WebhookChannel:
 
     name = "webhook"
 
-    def __init__(self, url: str, ca: Path | None = None) -> None:
+    def __init__(self, url: str, ca: Path | None = None, form: str = "json") -> None:
         self._url = url
+        self._form = form
         self._ca = ca
 
     def send(self, alert: Alert) -> None:
         """Post it; a status of 2xx counts."""
-        body = {
-            "text": f"{alert.subject}\n{alert.text}",  # what chats show
-            "kind": alert.kind,
-            "node": alert.node,
-            "at": alert.at.isoformat(),
-            "is_alarm": alert.is_alarm,
-            "subject": alert.subject,
-        }
+        url, body = posted(self._form, self._url, alert)
         try:
-            answer = call(self._url, json.dumps(body).encode(), {"Content-Type": "application/json"}, ca=self._ca)
+            answer = call(url, body, {"Content-Type": "application/json"}, ca=self._ca)
         except CallFailed as error:
             raise self._not_sent(f"{error}") from None
         if not 200 <= answer.status < 300:

@@ -29,6 +29,7 @@ from backup_scp.services.import_result import Imported
 from backup_scp.services.pull_result import Pulled
 from backup_scp.services.rebuild import Rebuild
 from backup_scp.services.verify import Verification
+from backup_scp.watch.alert_list import AlertList
 from backup_scp.watch.cost import Cost
 
 
@@ -61,6 +62,7 @@ RESULTS = {
     "drill": Result(DrillRun, "Exit code 1 when something is wrong, or when no copy could be reached."),
     "plan": Result(DisasterPlan),
     "alerts test": Result(list[AlertSent], "One for each channel; exit code 1 when one of them did not take it."),
+    "alerts list": Result(AlertList),
     "verify": Result(Verification),
     "rebuild": Result(Rebuild),
     "copies": Result(list[CopyState]),

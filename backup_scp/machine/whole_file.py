@@ -63,6 +63,20 @@ def replace(path: Path, content: bytes, backup: Path | None) -> None:
     fsync_folder(path.parent)
 
 
+def put(path: Path, content: bytes) -> None:
+    """Write a file in place of the one that may be there; its folder is there.
+
+    Raises
+    ------
+    OSError
+        Nothing has changed.
+    """
+    try:
+        replace(path, content, None)
+    except FileNotFoundError:
+        write_new(path, content)
+
+
 def _written(path: Path, content: bytes, mode: int) -> Path:
     part = path.with_name(f"{path.name}{_PART}")
     part.unlink(missing_ok=True)

@@ -1,18 +1,17 @@
-"""Make the channels of alerts from the settings, and the thread that uses them."""
+"""Make the channels of alerts from the settings."""
 
 from __future__ import annotations
 
 import os
 import platform
-from functools import partial
 
 from backup_scp.alerts.email_channel import EmailChannel, MailSecurity, MailServer
+from backup_scp.alerts.heartbeat_call import HeartbeatCall
 from backup_scp.alerts.webhook_channel import WebhookChannel
 from backup_scp.machine import clock
 from backup_scp.node.settings import Settings, first_line
 from backup_scp.node.settings.known import SMTP_PASSWORD
-from backup_scp.ports import Alert, AlertChannel, Index
-from backup_scp.watch.alert_thread import AlertThread
+from backup_scp.ports import Alert, AlertChannel
 
 _TLS_PORT = 465  # RFC 8314
 
@@ -32,7 +31,7 @@ def alert_channels(settings: Settings) -> list[AlertChannel]:
         sender = said.email_from or f"backup-scp@{platform.node() or 'localhost'}"
         channels.append(EmailChannel(_server(settings), sender, said.email))
     if said.webhook:
-        channels.append(WebhookChannel(said.webhook, ca))
+        channels.append(WebhookChannel(said.webhook, ca, said.webhook_form))
     return channels
 
 
@@ -47,11 +46,12 @@ def _server(settings: Settings) -> MailServer:
     return MailServer(host.strip("[]"), int(port), security, ca, said.smtp_user, password)
 
 
-def alert_thread(settings: Settings, index: Index) -> AlertThread | None:
-    """Return the thread that sends alerts; None when the settings name no channel."""
-    if not settings.alerts.has_channel:
+def heartbeat_call(settings: Settings) -> HeartbeatCall | None:
+    """Return what calls the dead man's switch; None when the settings name none."""
+    said = settings.alerts
+    if not said.heartbeat:
         return None
-    return AlertThread(index, partial(alert_channels, settings), settings.node.ae_title)
+    return HeartbeatCall(said.heartbeat, settings.node.ae_title, settings.home / said.ca if said.ca else None)
 
 
 def sample_alert(settings: Settings) -> Alert:

@@ -51,7 +51,8 @@ class CopySnapshot:
             sections["index"]["url"] = ""  # it may hold a password
         for copy in sections["copy"]:
             copy["access_key"] = ""
-        sections["alerts"]["webhook"] = ""  # its URL often is a secret
+        for name in ("webhook", "heartbeat"):  # their URLs often are secrets
+            sections["alerts"][name] = ""
         return msgspec.toml.encode(sections).decode()
 
 

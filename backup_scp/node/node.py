@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from backup_scp.errors import Unavailable
 from backup_scp.machine import clock
-from backup_scp.node.alert_setup import alert_thread
 from backup_scp.node.mass_changes import mass_changes
 from backup_scp.node.opening import OpenStores, set_aside_damaged_index, upgrade_index
 from backup_scp.node.recovering import ReadingCopies
@@ -173,9 +172,6 @@ class Node:
         )
         self._maintenance.start()
         stack.callback(self._maintenance.stop)
-        if (alerts := alert_thread(self._settings, storage.index)) is not None:
-            alerts.start()
-            stack.callback(alerts.stop)
 
     def _start_copies(self, stack: ExitStack, storage: OpenStores, ingest: Ingest, reading: ReadingCopies) -> None:
         """Start a thread for each further copy; while the archive comes back from one, all of them wait."""
@@ -218,6 +214,12 @@ class Node:
         if self._maintenance is None:
             return Maintenance(alive=False)
         return Maintenance(self._maintenance.is_alive, self._maintenance.active_at, self._maintenance.trouble)
+
+    @property
+    def storage(self) -> OpenStores:
+        """Archive and index of the running node."""
+        assert self._storage is not None, "not started"  # noqa: S101 - for the type checker
+        return self._storage
 
     @property
     def must_look_again(self) -> bool:

@@ -24,11 +24,13 @@ from backup_scp.errors import InvalidSettings
 from backup_scp.machine import clock
 from backup_scp.machine.folders import make_folders
 from backup_scp.machine.heaps import share_heaps
+from backup_scp.machine.readable import moment
 from backup_scp.machine.service_manager import ALIVE, READY, STOPPING, tell
+from backup_scp.node.alarms import leave_event, start_alarms
 from backup_scp.node.node import Node
 from backup_scp.node.opening import require_owner
 from backup_scp.node.remote_aes import listening
-from backup_scp.node.run_record import Run, RunRecord
+from backup_scp.node.run_record import Run, RunRecord, look
 from backup_scp.node.settings import Settings
 from backup_scp.node.start_report import Teller, ready
 from backup_scp.node.web_process import WebProcess
@@ -59,7 +61,11 @@ def serve(settings: Settings, teller: Teller) -> None:
     require_owner(settings)  # before the lock file is created, which would belong to another user
     with contextlib.suppress(OSError):  # the code that needs the folder reports this
         make_folders(settings.home, 0o700)  # private: the index names patients
+    before = look(settings.home)
     with contextlib.closing(Run(settings.home)) as run:
+        if before.record is not None:  # its end would have removed it
+            ended = f"The node ended unexpectedly, after {moment(before.record.alive_at)}; it runs again"
+            leave_event(settings, ended)
         if settings.node.workers == 1:
             _serve(settings, Node(settings), teller, run)
         elif hasattr(os, "fork"):
@@ -163,6 +169,7 @@ class _Front:
         self._teller = teller
         self._run = run
         self._web = WebProcess(settings, node.look_for_restores)
+        self._alarms = contextlib.ExitStack()
         self._ports: tuple[int, ...] = ()
 
     def started(self, ports: tuple[int, ...]) -> None:
@@ -173,6 +180,7 @@ class _Front:
         self._teller.ready(ready(self._settings, self._node, record))
         tell(READY, f"STATUS=Consoles send to: {record.where}")
         self._web.poll()
+        self._alarms = start_alarms(self._settings, self._node.storage, lambda: self._node.is_listening)
 
     def poll(self) -> None:
         """Look after the web process, write the record if it has changed, and tell a watchdog that the node listens."""
@@ -185,6 +193,7 @@ class _Front:
         """Report it, and end the web process."""
         tell(STOPPING)
         self._teller.stopping()
+        self._alarms.close()
         self._web.stop()
 
     def _record(self) -> RunRecord:
@@ -248,7 +257,9 @@ class _Supervisor:
             number = self._numbers.pop(process)
             if self._stopping:
                 continue
-            log.error("Process %d of the node ended %s: a new one replaces it", number + 1, _how_it_ended(status))
+            ended = f"Process {number + 1} of the node ended {_how_it_ended(status)}: a new one replaces it"
+            log.error("%s", ended)
+            leave_event(self.settings, ended)
             time.sleep(_WAKE_S)  # limits the rate when a process cannot start
             self._fork(number)
 

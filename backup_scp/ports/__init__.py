@@ -18,7 +18,7 @@ from backup_scp.ports.accounts import (
     UserCredentials,
     UserRecords,
 )
-from backup_scp.ports.alerts import ALERTS, Alert, AlertChannel
+from backup_scp.ports.alerts import AlarmCondition, Alert, AlertChannel, SeenConditions
 from backup_scp.ports.archive import (
     IMPORT,
     STOW,
@@ -140,7 +140,6 @@ from backup_scp.ports.versions import (
 )
 
 __all__ = [
-    "ALERTS",
     "EVERY_SITE",
     "IMPORT",
     "RECOVERED",
@@ -150,6 +149,7 @@ __all__ = [
     "STOW",
     "Accounts",
     "AddResult",
+    "AlarmCondition",
     "Alert",
     "AlertChannel",
     "Answers",
@@ -245,6 +245,7 @@ __all__ = [
     "ReturnedFile",
     "Role",
     "SeenBy",
+    "SeenConditions",
     "Selection",
     "ServiceKind",
     "Session",

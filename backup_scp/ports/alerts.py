@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol
-
-ALERTS = "alerts"
-"""The task that notes what was told, and why a channel does not take it."""
 
 
 class Alert(NamedTuple):
@@ -15,7 +12,7 @@ class Alert(NamedTuple):
     Attributes
     ----------
     kind
-        What it is about: ``drill`` or ``test``.
+        What it is about: ``alarm``, ``drill`` or ``test``.
     node
         AE title of the node.
     at
@@ -26,6 +23,10 @@ class Alert(NamedTuple):
         In one line.
     text
         What happened, and what to do, in lines.
+    number
+        Of this message, for those that answer it later; empty for one that nobody answers.
+    answers
+        Numbers of the messages that told of the same before.
     """
 
     kind: str
@@ -34,6 +35,8 @@ class Alert(NamedTuple):
     is_alarm: bool
     subject: str
     text: str
+    number: str = ""
+    answers: tuple[str, ...] = ()
 
 
 class AlertChannel(Protocol):
@@ -55,3 +58,37 @@ class AlertChannel(Protocol):
         AlertNotSent
             Try again later.
         """
+
+
+class AlarmCondition(NamedTuple):
+    """What is so now, and is told when it begins and when it ends.
+
+    Attributes
+    ----------
+    key
+        Kind, aspect and subject; the same as long as it lasts.
+    sentence
+        What is so.
+    fix
+        What to do, in lines.
+    ended
+        What to say when it is over.
+    grace
+        So long it must last before it is told.
+    number
+        How many images or such; told again when it grows.
+    """
+
+    key: tuple[str, str, str]
+    sentence: str
+    fix: str
+    ended: str
+    grace: timedelta
+    number: int = 0
+
+
+class SeenConditions(NamedTuple):
+    """All conditions of one moment; those whose ``key`` begins with a kind of ``unknown`` could not be looked for."""
+
+    conditions: tuple[AlarmCondition, ...]
+    is_unknown: frozenset[str] = frozenset()

@@ -109,6 +109,7 @@ class Hook:
     location: str = ""
     bodies: list[dict] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
+    gets: list[str] = field(default_factory=list)
 
 
 @contextlib.contextmanager
@@ -118,10 +119,17 @@ def web_server(tls: ssl.SSLContext | None = None) -> Iterator[Hook]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             hook.paths.append(self.path)
-            hook.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            is_json = self.headers["Content-Type"] == "application/json"
+            hook.bodies.append(json.loads(body) if is_json else {"text": body.decode()})
             self.send_response(hook.status)
             if hook.location:
                 self.send_header("Location", hook.location)
+            self.end_headers()
+
+        def do_GET(self) -> None:
+            hook.gets.append(self.path)
+            self.send_response(200)
             self.end_headers()
 
         def log_message(self, *_: object) -> None:

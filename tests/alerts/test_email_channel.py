@@ -93,3 +93,16 @@ def test_when_every_recipient_is_refused_it_is_not_sent():
         box.refused = set(TO)
         with pytest.raises(AlertNotSent, match="refuses every recipient"):
             channel(box.port, PLAIN).send(ALERT)
+
+
+def test_the_end_stands_in_one_thread_with_the_beginning():
+    begin, end = ALERT._replace(number="a1"), ALERT._replace(number="b2", answers=("a1", "a0"))
+    with mail_server() as box:
+        channel(box.port, PLAIN).send(begin)
+        channel(box.port, PLAIN).send(end)
+    first, last = box.mail
+    assert first["Message-ID"] == "<a1@clinic.example>"
+    assert first["In-Reply-To"] is None
+    assert last["Message-ID"] == "<b2@clinic.example>"
+    assert last["In-Reply-To"] == first["Message-ID"]
+    assert last["References"].split() == ["<a1@clinic.example>", "<a0@clinic.example>"]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from backup_scp.machine.clock import now
-from backup_scp.node.alert_setup import alert_thread
+from backup_scp.node.alarms import alert_thread
+from backup_scp.node.opening import OpenStores
 from backup_scp.node.settings import load
-from backup_scp.ports import ALERTS, DrillResult, Task
+from backup_scp.ports import DrillResult
+from backup_scp.watch.alert_state import Alarm, AlertFile, ChannelTrouble, SentAlert, ToldAlarm
 from tests.alerts.servers import mail_server, web_server
 from tests.processes import LOOPBACK, free_port
 
@@ -83,20 +83,82 @@ def test_the_node_tells_the_result_of_a_drill(stored, settings):
     at = now()
     stored.index.drills.record(DrillResult("drive", at, at, passed=True, tried=3, came_back=3))
     with web_server() as hook:
-        thread = alert_thread(load(settings(f'webhook = "{hook.url}"')), stored.index)
-        assert thread is not None
-        thread.look()
+        read = load(settings(f'webhook = "{hook.url}"'))
+        with OpenStores(read) as storage:
+            thread = alert_thread(read, storage)
+            assert thread is not None
+            thread.look()
     assert [body["subject"] for body in hook.bodies] == ["BACKUP_SCP: drill of copy drive passed"]
 
 
 @pytest.mark.parametrize(("days", "severity"), [(0, "note"), (2, "act")])
 def test_status_tells_of_a_channel_that_takes_nothing(run, stored, settings, clock, days, severity):
-    task = Task(ALERTS, clock(), position="{}", note="The mail server is off")
-    stored.index.record_task(task)
+    file = AlertFile(settings("").parent)
+    file.state.troubles["e-mail"] = ChannelTrouble(clock(), "The mail server is off")
+    file.save()
     settings('webhook = "https://chat.example/x"')
     clock.jump(days=days)
     (found,) = (each for each in run("status", "--json").json["findings"] if each["what"] == "alerts")
     assert found["severity"] == severity
     assert "The mail server is off" in found["sentence"]
-    stored.index.record_task(replace(task, note=""))
+    file.state.troubles.clear()
+    file.save()
     assert not [each for each in run("status", "--json").json["findings"] if each["what"] == "alerts"]
+
+
+def test_the_heartbeat_is_called_too_and_one_channel_can_be_chosen(run, settings):
+    with web_server() as hook:
+        settings(f'webhook = "{hook.url}"', f'heartbeat = "{hook.url}/beat"')
+        assert run("alerts", "test").out == "webhook: sent\nheartbeat: sent\n"
+        assert run("alerts", "test", "--channel", "heartbeat").out == "heartbeat: sent\n"
+        told = run("alerts", "test", "--channel", "e-mail")
+    assert hook.paths == ["/hooks/secret-token", "/hooks/secret-token/beat", "/hooks/secret-token/beat"]
+    assert told.code == 1
+    assert "[alerts] has no channel e-mail; it has webhook, heartbeat" in told.err
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        (['heartbeat = "http://hc.example/x"'], "heartbeat: write https://HOST/PATH"),
+        (['webhook = "https://ntfy.example/"', 'webhook_form = "ntfy"'], "for ntfy write https://HOST/TOPIC"),
+        (['webhook_form = "icq"'], "webhook_form"),
+    ],
+)
+def test_a_heartbeat_or_form_that_cannot_work_is_told(run, settings, lines, words):
+    settings(*lines)
+    told = run("alerts", "test")
+    assert told.code == 1
+    assert words in told.err
+
+
+def test_the_list_says_what_was_told_and_what_waits(run, home, settings, clock):
+    settings('webhook = "https://chat.example/x"', *mail_at(25))
+    at = clock()
+    file = AlertFile(home)
+    told = {"webhook": ToldAlarm(at, "1")}
+    file.state.alarms = [
+        Alarm(("disk", "low", ""), "Only 1 GB are left", "make room", "room again", at, at, is_due=True, told=told),
+        Alarm(("index", "", ""), "It does not answer", "", "it answers", at, at, is_due=True, ended_at=at),
+        Alarm(("node", "deaf", ""), "It is deaf", "", "it hears", at, at),
+    ]
+    file.state.troubles["e-mail"] = ChannelTrouble(at, "The mail server is off")
+    file.state.add_sent(SentAlert(at, "webhook", "CLINIC: Only 1 GB", is_alarm=True))
+    file.save()
+
+    said = run("alerts", "list")
+
+    assert said.code == 0
+    assert "Only 1 GB are left (told by webhook; waits for e-mail)" in said.out
+    assert "It does not answer (not told yet)" in said.out
+    assert "It is deaf" not in said.out
+    assert "The mail server is off" in said.out
+    assert "webhook  CLINIC: Only 1 GB" in said.out
+    as_json = run("alerts", "list", "--json").json
+    assert [each["waits_for"] for each in as_json["alarms"]] == [["e-mail"], ["e-mail", "webhook"]]
+    assert as_json["sent"][0]["subject"] == "CLINIC: Only 1 GB"
+
+
+def test_the_list_of_a_node_that_tells_nobody(run, home):
+    said = run("alerts", "list")
+    assert (said.code, said.out.splitlines()[0]) == (0, "[alerts] names no channel: nobody is told")

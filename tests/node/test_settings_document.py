@@ -162,6 +162,7 @@ def test_urls_are_shown_without_secrets(url, shown):
         ('+access_key = "AKIA"', f"+access_key = {HIDDEN}"),
         ('-# access_key="AKIA"  # old', f"-# access_key={HIDDEN}"),
         (' webhook = "https://chat.example/abc"', f" webhook = {HIDDEN}"),
+        ('+heartbeat = "https://hc.example/abc"', f"+heartbeat = {HIDDEN}"),
         ('+secret_key_file = "s3-key"', '+secret_key_file = "s3-key"'),
         (' #url = "postgresql://us:pw@db/x"', f' #url = "postgresql://{HIDDEN}@db/x"'),
         ('+url = "dicom://PACS@192.0.2.1:104"', '+url = "dicom://PACS@192.0.2.1:104"'),

@@ -125,7 +125,9 @@ def test_without_an_index_everything_comes_by_the_lists(clinic, lost):
 
 
 def test_the_settings_come_from_the_copy(clinic, tmp_path, make_node):
-    clinic.node.settings["alerts"] = {"lost_images": 7, "webhook": "https://chat.example/hooks/secret-token"}
+    clinic.node.settings["alerts"] = {"lost_images": 7} | dict.fromkeys(
+        ("webhook", "heartbeat"), "https://chat.example/hooks/secret-token"
+    )
     clinic.node.restart()
     clinic.copy(SAMPLES[:12])
     clinic.lose()

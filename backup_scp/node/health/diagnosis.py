@@ -16,7 +16,7 @@ from backup_scp.node.health.finding import Finding, Severity
 from backup_scp.node.health.refused import refused
 from backup_scp.node.run_record import NodeState
 from backup_scp.node.settings import Settings
-from backup_scp.ports import ALERTS, RECOVERY, OwedReports
+from backup_scp.ports import RECOVERY, OwedReports
 
 _LEAST_ROOM_BYTES = 100_000_000
 _OVERDUE = timedelta(days=1)
@@ -29,14 +29,13 @@ _RESTART = "restart the node, and read its log"
 def findings(facts: NodeFacts) -> list[Finding]:
     """List the problems, the most serious first; empty when there is nothing to do."""
     found = [*_node(facts), *_storing(facts), *_clock(facts), *_index(facts), *_recovery(facts)]
-    found += clinics(facts.settings)
+    found += [*clinics(facts.settings), *_alerts(facts)]
     if facts.known is not None:
         known = facts.known
         found += [*_damage(known), *_changes(known), *_disk(facts, known)]
         found += refused(known.rejections, facts.settings, facts.at)
         found += copies(facts.settings, known.copies, facts.at)
         found += drills(facts.settings, known.copies, known.drills, facts.at)
-        found += _alerts(facts, known)
         found += [_owed(one, facts) for one in known.commitments if one.error or one.given_up]
     return sorted(found, key=lambda finding: finding.severity is not Severity.ACT)
 
@@ -192,14 +191,15 @@ def _clock(facts: NodeFacts) -> Iterator[Finding]:
         yield (_note if doubt.is_over else _act)("clock", doubt.sentence, aspect="future")
 
 
-def _alerts(facts: NodeFacts, known: Known) -> Iterator[Finding]:
+def _alerts(facts: NodeFacts) -> Iterator[Finding]:
     """Report a channel that takes no message; after a day a person must look."""
-    task = known.tasks.get(ALERTS)
-    if task is None or not task.note or not facts.settings.alerts.has_channel:
+    troubles = facts.alert_troubles.values()
+    if not troubles or not facts.settings.alerts.has_channel:
         return
-    is_late = facts.at - task.began_at > _OVERDUE
-    told = f"Since {moment(task.began_at)} nobody can be told by every channel. {task.note}"
-    yield (_act if is_late else _note)("alerts", told, "backup-scp alerts test")
+    since = min(trouble.since for trouble in troubles)
+    why = ". ".join(trouble.sentence for trouble in troubles)
+    told = f"Since {moment(since)} nobody can be told by every channel. {why}"
+    yield (_act if facts.at - since > _OVERDUE else _note)("alerts", told, "backup-scp alerts test")
 
 
 def _owed(owed: OwedReports, facts: NodeFacts) -> Finding:

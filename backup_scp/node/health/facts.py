@@ -28,6 +28,7 @@ from backup_scp.ports import (
     Rejection,
     Task,
 )
+from backup_scp.watch.alert_state import ChannelTrouble, read_alert_state
 from backup_scp.watch.forecast import Forecast, forecast
 
 _MOST_LISTED = 1000  # remarks and rejections
@@ -95,6 +96,8 @@ class NodeFacts:
         Folders of the archive that belong to another user than the node's.
     certificates
         What is wrong with the certificates of ``[tls]`` and ``[web]``.
+    alert_troubles
+        Why a channel takes no alert, by its name.
     """
 
     settings: Settings
@@ -108,9 +111,10 @@ class NodeFacts:
     refusing: str
     closed_folders: list[str]
     certificates: list[str]
+    alert_troubles: dict[str, ChannelTrouble] = field(default_factory=dict)
 
 
-def gather(settings: Settings, opened: OpenStores | None = None) -> NodeFacts:
+def gather(settings: Settings, opened: OpenStores | None = None, *, counts: bool = True) -> NodeFacts:
     """Collect all facts; that something cannot be read is a fact as well.
 
     Parameters
@@ -119,6 +123,8 @@ def gather(settings: Settings, opened: OpenStores | None = None) -> NodeFacts:
         Of the node.
     opened
         Its archive and index, when they are open already; by default this opens them.
+    counts
+        Count all that is stored, which takes seconds for millions of images; else only what is damaged.
 
     Raises
     ------
@@ -134,7 +140,7 @@ def gather(settings: Settings, opened: OpenStores | None = None) -> NodeFacts:
         with OpenStores(settings) if opened is None else nullcontext(opened) as storage:
             free_bytes = _free_bytes(storage.archive)
             left = storage.archive.left_by_the_dead()
-            known = _ask(settings, storage.index, free_bytes, at)
+            known = _ask(settings, storage.index, free_bytes, at, counts=counts)
             refusing = _refusing(settings, storage.archive, known.trouble)
     except BackupSCPError as error:
         index_trouble = str(error)
@@ -151,14 +157,24 @@ def gather(settings: Settings, opened: OpenStores | None = None) -> NodeFacts:
         refusing=refusing,
         closed_folders=surroundings.closed_folders(settings, state),
         certificates=surroundings.certificate_troubles(settings, at),
+        alert_troubles=read_alert_state(settings.home).troubles,
     )
 
 
-def _ask(settings: Settings, index: Index, free_bytes: int | None, at: datetime) -> Known:
+def why_refused(settings: Settings, storage: OpenStores) -> str:
+    """Return why an image would be refused now; empty when it would be stored."""
+    try:
+        require_archive(settings)
+        return _refusing(settings, storage.archive, storage.index.archive_trouble())
+    except BackupSCPError as error:
+        return str(error)
+
+
+def _ask(settings: Settings, index: Index, free_bytes: int | None, at: datetime, *, counts: bool) -> Known:
     reserve = settings.archive.reserve_bytes
     copies = index.copies.states(at) if settings.copy else []
     return Known(
-        holdings=index.holdings(),
+        holdings=index.holdings() if counts else _damaged_only(index),
         forecast=None if free_bytes is None else forecast(index, free_bytes, reserve, at),
         trouble=index.archive_trouble(),
         remarks=index.remarks(_MOST_LISTED),
@@ -170,6 +186,10 @@ def _ask(settings: Settings, index: Index, free_bytes: int | None, at: datetime)
         copies=copies,
         drills=_drills(index, copies),
     )
+
+
+def _damaged_only(index: Index) -> Holdings:
+    return Holdings(0, 0, 0, 0, 0, 0, 0, index.count_damaged(), None, None, 0)
 
 
 def _drills(index: Index, copies: list[CopyState]) -> list[DrillResult]:

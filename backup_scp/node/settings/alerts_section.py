@@ -1,4 +1,4 @@
-"""``[alerts]``: what counts as an alarm, and whom it is told."""
+"""``[alerts]``: what counts as an alarm, whom it is told, and who is called while all is well."""
 
 from __future__ import annotations
 
@@ -23,6 +23,9 @@ class AlertsSettings(Struct, frozen=True, forbid_unknown_fields=True):
     smtp_user: str = ""
     smtp_password_file: str = ""
     webhook: str = ""
+    webhook_form: Literal["json", "ntfy", "teams", "slack"] = "json"
+    heartbeat: str = ""
+    heartbeat_minutes: Annotated[float, Meta(gt=0, le=1440)] = 5
     ca: str = ""
 
     def __post_init__(self) -> None:
@@ -31,8 +34,11 @@ class AlertsSettings(Struct, frozen=True, forbid_unknown_fields=True):
                 raise ValueError(f"{address} is no e-mail address")
         if self.email and not re.fullmatch(r"[^\s/]+:\d{1,5}", self.smtp):
             raise ValueError('smtp: write "HOST:PORT" of the mail server that takes the e-mail')
-        if self.webhook and not _URL.fullmatch(self.webhook):
-            raise ValueError("webhook: write https://HOST/PATH (http only to this computer)")
+        for name, url in (("webhook", self.webhook), ("heartbeat", self.heartbeat)):
+            if url and not _URL.fullmatch(url):
+                raise ValueError(f"{name}: write https://HOST/PATH (http only to this computer)")
+        if self.webhook and self.webhook_form == "ntfy" and not re.fullmatch(r"[^?]+/[\w-]{1,64}(\?.*)?", self.webhook):
+            raise ValueError("webhook: for ntfy write https://HOST/TOPIC")
 
     @property
     def has_channel(self) -> bool:

@@ -15,7 +15,9 @@ SECRET_KEYS = frozenset({"access_key"})
 FILES = frozenset({"secret_key_file", "password_file", "token_file", "ca", "rclone_config"})
 """Settings of a copy that name a file."""
 
-_LINE = re.compile(r"^(?P<before>[ +-]?\s*#*\s*(?:access_key|webhook|[\w-]*(?:password|secret|token))\s*=\s*).*$")
+_LINE = re.compile(
+    r"^(?P<before>[ +-]?\s*#*\s*(?:access_key|webhook|heartbeat|[\w-]*(?:password|secret|token))\s*=\s*).*$"
+)
 _LOGIN = re.compile(r"(?P<scheme>[\w+.-]+://)(?P<login>[^/@\s\"']*:[^/@\s\"']*)@")
 _LEAST = 3  # characters: shorter values stand everywhere
 
@@ -63,8 +65,8 @@ def _secrets(raw: Mapping[str, Any]) -> Iterable[str]:
             yield from (str(copy[key]) for key in SECRET_KEYS if copy.get(key))
             if shown_url(str(copy.get("url", ""))) != copy.get("url", ""):
                 yield str(copy["url"])
-    for section, key in (("alerts", "webhook"), ("index", "url")):
+    for section, key in (("alerts", "webhook"), ("alerts", "heartbeat"), ("index", "url")):
         table = raw.get(section, {})
         url = str(table.get(key, "")) if isinstance(table, dict) else ""
-        if url and (key == "webhook" or urlsplit(url).password):
+        if url and (section == "alerts" or urlsplit(url).password):
             yield url

@@ -123,6 +123,7 @@ url = "postgresql://us:hunter2@db/x"
 
 [alerts]
 webhook = "https://chat.example/T0PS3CRET"
+heartbeat = "https://hc.example/T0PS3CRET"
 
 [[copy]]
 name = "cloud"
