@@ -4,7 +4,10 @@
 #               recovery, as root; CYCLES, POINTS, the same with DRIVE_ and RECOVERY_, and PEERS change that
 # make test-fresh  make test on a fresh, minimal Debian of each of SUITES, as root; debootstrap makes them
 # make mutants  changes the core at MUTANTS places, and prints the changes that no test notices (an hour or more)
-# make wheel   a wheel and a source archive in dist/, with the viewer's page
+# make wheel   a wheel and a source archive in dist/, with the viewer's page; the same bytes whoever makes them
+# make deb     a Debian package in dist/, with the Python packages inside, for the Debian release that it is made on
+# make sbom    a list of all that a node is made of, with versions and licences: dist/sbom.cdx.json (CycloneDX)
+# make audit   look for known weaknesses in the packages of constraints.txt; it asks PyPI
 # Also: lint, types, unit, system, format, peers, viewer, viewer-page, clean
 
 PYTHON ?= python3
@@ -13,7 +16,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PACKAGES := dcmtk orthanc orthanc-dicomweb postgresql strace iproute2 e2fsprogs xfsprogs fuse3 eatmydata openssl \
     ceph-mon ceph-osd radosgw openssh-server openssh-sftp-server exfat-fuse exfatprogs ntfs-3g fusefat dosfstools \
-    chromium nginx-light caddy libnss3-tools curl
+    chromium nginx-light caddy libnss3-tools curl \
+    debootstrap systemd-container buildah dpkg-dev debhelper
 # Three workers on two cores: a system test waits more than it computes.
 WORKERS ?= 3
 
@@ -31,7 +35,7 @@ MUTANTS ?= 200
 SUITES ?= bookworm trixie
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-power test-fresh mutants lint types unit system peers viewer viewer-page wheel format clean
+.PHONY: help run deb sbom audit test test-power test-fresh mutants lint types unit system peers viewer viewer-page wheel format clean
 
 help:
 	@sed -n 's/^# \(make.*\|Also.*\|  .*\)/\1/p' Makefile
@@ -44,8 +48,25 @@ run: $(VENV)/.installed
 viewer-page: $(VENV)/.installed
 	@$(BIN)/python -m backup_scp.web.viewer.build_viewer --or-fail
 
+# Of the last change, not of now: two who build the same source get the same bytes.
 wheel: viewer-page $(VENV)/.installed-test
-	@exec $(BIN)/python -m build
+	@SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)} $(BIN)/python -m build
+
+deb: wheel
+	@command -v dh >/dev/null && command -v dpkg-buildpackage >/dev/null || $(MAKE) --no-print-directory apt-install APT_PACKAGES="dpkg-dev debhelper python3-venv"
+	@rm -f dist/backup-scp_*.deb
+	@exec conf/debian/build.sh dist/backup_scp-*.whl dist
+
+sbom: $(VENV)/.installed
+	$(PIP) install --constraint constraints.txt --editable '.[release]'
+	@mkdir -p dist
+	@$(PYTHON) -m venv --clear build/sbom
+	@build/sbom/bin/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt '.[images,copies,rclone,receipts,postgres]'
+	@exec $(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --output-file dist/sbom.cdx.json build/sbom
+
+audit: $(VENV)/.installed
+	$(PIP) install --constraint constraints.txt --editable '.[release]'
+	@exec $(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict
 
 # One pytest at the end, so that its last line is the result: unit tests first, then the system tests.
 test: peers viewer lint types
@@ -114,7 +135,8 @@ peers: $(VENV)/.installed-test
 	if command -v storescu && command -v Orthanc && ls /usr/share/orthanc/plugins/libOrthancDicomWeb.so && command -v strace && command -v ip && \
 	    command -v mkfs.ext4 && command -v mkfs.xfs && command -v fusermount3 && command -v eatmydata && command -v openssl && \
 	    command -v ceph-mon && command -v ceph-osd && command -v radosgw && command -v sshd && \
-	    command -v mount.exfat-fuse && command -v mkfs.exfat && command -v ntfs-3g && command -v fusefat && command -v mkfs.vfat && command -v chromium && command -v nginx && command -v caddy && command -v certutil && command -v curl && { command -v pg_ctl || ls /usr/lib/postgresql/*/bin/pg_ctl; }; \
+	    command -v mount.exfat-fuse && command -v mkfs.exfat && command -v ntfs-3g && command -v fusefat && command -v mkfs.vfat && command -v chromium && command -v nginx && command -v caddy && command -v certutil && command -v curl && \
+    command -v debootstrap && command -v systemd-nspawn && command -v buildah && command -v dpkg-buildpackage && command -v dh && { command -v pg_ctl || ls /usr/lib/postgresql/*/bin/pg_ctl; }; \
 	then :; else false; fi >/dev/null 2>&1 || $(MAKE) --no-print-directory apt-install APT_PACKAGES="$(PACKAGES)"
 	@$(BIN)/python -m tests.unpacked_packages
 

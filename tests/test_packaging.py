@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -17,6 +19,10 @@ from tests.processes import ROOT, Processes, clean_environment, peer_missing
 from tests.system.node import Node
 
 pytestmark = pytest.mark.system
+
+_NOT_SOURCE = shutil.ignore_patterns(
+    ".git", ".venv", ".*_cache", "build", "dist", "__pycache__", "node_modules", "*-data"
+)
 
 
 def run(argv: Sequence[str | Path], cwd: Path) -> None:
@@ -69,6 +75,32 @@ def test_the_wheel_carries_the_viewer_as_it_was_built(wheel):
     for file in BUILT.rglob("*"):
         assert file.is_dir() or f"backup_scp/web/viewer/built/{file.relative_to(BUILT).as_posix()}" in names
     assert not [name for name in names if "viewer/source" in name or "node_modules" in name]
+
+
+@pytest.mark.parametrize("kind", ["--wheel", "--sdist"])
+def test_whoever_builds_the_same_source_gets_the_same_bytes(tmp_path, kind):
+    """Another folder, other times and other rights of the files change nothing."""
+    there = shutil.copytree(ROOT, tmp_path / "source", ignore=_NOT_SOURCE)
+    for path in there.rglob("*"):
+        os.utime(path, (1_000_000_000, 1_000_000_000))
+        path.chmod(path.stat().st_mode & ~0o077)
+    made = []
+    for source in (ROOT, there):
+        folder = tmp_path / f"made-{len(made)}"
+        run([sys.executable, "-m", "build", kind, "--no-isolation", "--outdir", folder, source], tmp_path)
+        (archive,) = folder.iterdir()
+        made.append(hashlib.sha256(archive.read_bytes()).hexdigest())
+
+    assert made[0] == made[1]
+
+
+def test_a_wheel_made_from_the_source_archive_is_the_same(wheel, tmp_path):
+    run(
+        [sys.executable, "-m", "build", "--no-isolation", "--outdir", tmp_path, ROOT], tmp_path
+    )  # the one from the other
+
+    (again,) = tmp_path.glob("*.whl")
+    assert again.read_bytes() == wheel.read_bytes()
 
 
 def test_the_installed_package_is_not_the_checkout(python, tmp_path):

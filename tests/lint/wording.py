@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _CODE_FOLDERS = ("backup_scp", "benchmarks", "docs")
-_DOCUMENTS = ("*.md", "docs/**/*.md", "conf/*", "findings/*.md")
+_DOCUMENTS = ("*.md", "docs/**/*.md", "conf/**/*", "findings/*.md")
 _FENCE = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
 _CODE = re.compile(r"`+[^`\n]+`+")
 _LINK_TARGET = re.compile(r"\]\([^)\n]*\)")
@@ -66,7 +66,7 @@ def uses(root: Path, words: Iterable[Word]) -> Iterator[Use]:
     for path in sorted((root / _PACKAGE).rglob("*.py")):
         yield from _in_code(root, path, [word for word in words if "code" in word.where])
     for pattern in _DOCUMENTS:
-        for path in sorted(root.glob(pattern)):
+        for path in sorted(filter(Path.is_file, root.glob(pattern))):
             yield from _in_document(root, path, [word for word in words if "docs" in word.where])
 
 
