@@ -8,7 +8,8 @@ it.
 """
 
 from backup_scp.node.settings.reading import DEFAULT_HOME, SYSTEM_FILE, file_in_home, find_file, load, load_text
-from backup_scp.node.settings.sections import CopySettings, NodeSettings, RemoteSettings, Sections
+from backup_scp.node.settings.remote_section import RemoteSettings
+from backup_scp.node.settings.sections import CopySettings, NodeSettings, Sections
 from backup_scp.node.settings.values import Settings, first_line
 
 __all__ = [

@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 
 from backup_scp.errors import InvalidSettings
-from backup_scp.node.settings.sections import CopySettings, RemoteSettings, Sections
+from backup_scp.node.settings.remote_section import RemoteSettings
+from backup_scp.node.settings.sections import CopySettings, Sections
 
 PREFIX = "BACKUP_SCP_"
 HOME = "BACKUP_SCP_HOME"

@@ -12,20 +12,10 @@ from msgspec import Meta, Struct
 from backup_scp.machine.hours import Hours
 from backup_scp.node.settings.alerts_section import AlertsSettings
 from backup_scp.node.settings.openid_section import OpenIDSettings
-from backup_scp.ports import EVERY_SITE, RemoteAE, site_fault
+from backup_scp.node.settings.remote_section import AETitle, RemoteSettings, ae_title, require_distinct
+from backup_scp.ports import site_fault
 
 Seconds = Annotated[float, Meta(gt=0)]
-AETitle = Annotated[str, Meta(max_length=16)]
-
-
-def _ae_title(text: str) -> str:
-    """Strip insignificant spaces; raise for an invalid AE title (PS3.5 6.2, AE)."""
-    title = text.strip(" ")
-    if not title:
-        raise ValueError("ae_title is empty: an AE title has 1 to 16 characters")
-    if not all(" " <= character <= "~" and character != "\\" for character in title):
-        raise ValueError("ae_title: only letters, digits, blanks and signs of ASCII, no backslash")
-    return title
 
 
 class NodeSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -51,7 +41,7 @@ class NodeSettings(Struct, frozen=True, forbid_unknown_fields=True):
     connect_timeout_s: Seconds = 10
 
     def __post_init__(self) -> None:
-        msgspec.structs.force_setattr(self, "ae_title", _ae_title(self.ae_title))
+        msgspec.structs.force_setattr(self, "ae_title", ae_title(self.ae_title))
 
 
 class TLSSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -158,36 +148,6 @@ class LogSettings(Struct, frozen=True, forbid_unknown_fields=True):
     file: str = ""
 
 
-class RemoteSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """``[[remote]]``: another Application Entity; see ``ports.RemoteAE``."""
-
-    name: Annotated[str, Meta(min_length=1, max_length=64)]
-    ae_title: AETitle
-    host: Annotated[str, Meta(min_length=1)]
-    port: Annotated[int, Meta(ge=1, le=65535)] = 104
-    site: Annotated[str, Meta(max_length=64)] = ""
-    sites: tuple[Annotated[str, Meta(max_length=64)], ...] = ()
-    brings_sites: tuple[Annotated[str, Meta(min_length=1, max_length=64)], ...] = ()
-    query: bool = True
-    destination: bool = True
-    check_address: bool = True
-    commitment_port: Annotated[int, Meta(ge=0, le=65535)] = 0
-    tls: bool | Literal["required"] = False
-
-    def __post_init__(self) -> None:
-        msgspec.structs.force_setattr(self, "ae_title", _ae_title(self.ae_title))
-        if not re.fullmatch(r"[^\W_][\w. -]*", self.name):
-            raise ValueError("a name is letters, digits, blanks, dots, hyphens and underscores")
-        named = (self.site, *self.brings_sites, *(set(self.sites) - {EVERY_SITE}))
-        if fault := next(filter(None, map(site_fault, named)), ""):
-            raise ValueError(f"site, sites, brings_sites: {fault}")
-
-    def remote_ae(self) -> RemoteAE:
-        """Convert it to the value that the services use."""
-        facts = msgspec.structs.asdict(self) | {"tls": bool(self.tls)}
-        return RemoteAE(**facts, tls_required=self.tls == "required")
-
-
 _COPY_URL = re.compile(
     r"file:///.+|s3://[^/]+(/.*)?|rclone:[^:/]+:.*|dicom://[^@/]+@[^/]+|dicomweb\+https?://[^/]+(/.*)?"
 )
@@ -260,24 +220,10 @@ class Sections(Struct, frozen=True, forbid_unknown_fields=True):
     copy: tuple[CopySettings, ...] = ()
 
     def __post_init__(self) -> None:
-        _require_distinct(self.remote)
+        require_distinct(self.remote)
         names = [copy.name for copy in self.copy]
         if again := next((name for name in names if names.count(name) > 1), ""):
             raise ValueError(f"two [[copy]] have the name {again}: give each its own")
         urls = [copy.url.rstrip("/") for copy in self.copy]
         if again := next((url for url in urls if urls.count(url) > 1), ""):
             raise ValueError("two [[copy]] have one url: drives that take turns are one [[copy]]")
-
-
-def _require_distinct(remotes: tuple[RemoteSettings, ...]) -> None:
-    names: set[str] = set()
-    places: set[tuple[str, str]] = set()
-    for remote in remotes:
-        if remote.name in names:
-            raise ValueError(f"two [[remote]] have the name {remote.name}: give each its own")
-        if (remote.ae_title, remote.host.lower()) in places:
-            raise ValueError(f"two [[remote]] have the AE title {remote.ae_title} at one host: keep one of them")
-        if any(remote.name == other.ae_title for other in remotes if other is not remote):
-            raise ValueError(f"the name {remote.name} is another [[remote]]'s AE title: choose another name")
-        names.add(remote.name)
-        places.add((remote.ae_title, remote.host.lower()))
