@@ -84,7 +84,7 @@ def test_whoever_builds_the_same_source_gets_the_same_bytes(tmp_path, kind):
     for path in there.rglob("*"):
         os.utime(path, (1_000_000_000, 1_000_000_000))
         path.chmod(path.stat().st_mode & ~0o077)
-    made = []
+    made: list[str] = []
     for source in (ROOT, there):
         folder = tmp_path / f"made-{len(made)}"
         run([sys.executable, "-m", "build", kind, "--no-isolation", "--outdir", folder, source], tmp_path)
