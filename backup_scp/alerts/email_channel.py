@@ -8,6 +8,7 @@ import smtplib
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
+from email import policy
 from email.message import EmailMessage
 from email.utils import format_datetime, make_msgid
 from enum import StrEnum
@@ -17,6 +18,8 @@ from backup_scp.errors import AlertNotSent
 from backup_scp.ports import Alert
 
 log = logging.getLogger(__name__)
+
+_WHOLE_SUBJECTS = policy.default.clone(max_line_length=200)  # else a long one begins on the second line of its header
 
 
 class MailSecurity(StrEnum):
@@ -101,7 +104,7 @@ class EmailChannel:
         return ssl.create_default_context(cafile=self._server.ca)
 
     def _message(self, alert: Alert) -> EmailMessage:
-        message = EmailMessage()
+        message = EmailMessage(_WHOLE_SUBJECTS)
         message["From"] = self._sender
         message["To"] = ", ".join(self._recipients)
         message["Subject"] = " ".join(alert.subject.split())

@@ -106,3 +106,10 @@ def test_the_end_stands_in_one_thread_with_the_beginning():
     assert last["Message-ID"] == "<b2@clinic.example>"
     assert last["In-Reply-To"] == first["Message-ID"]
     assert last["References"].split() == ["<a1@clinic.example>", "<a0@clinic.example>"]
+
+
+def test_a_long_subject_is_one_line():
+    subject = f"CLINIC: {'the archive has no room, ' * 5}".strip()
+    with mail_server() as box:
+        channel(box.port, PLAIN).send(ALERT._replace(subject=subject))
+    assert box.mail[0]["Subject"] == subject
