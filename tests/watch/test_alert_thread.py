@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from backup_scp.errors import AlertNotSent, InvalidSettings
+from backup_scp.errors import AlertNotSent, InvalidSettings, Unavailable
 from backup_scp.machine import clock
 from backup_scp.ports import AlarmCondition, Alert, DrillKind, DrillProblem, DrillResult, SeenConditions
 from backup_scp.watch import alert_thread
@@ -308,6 +308,9 @@ def test_what_cannot_be_looked_for_is_not_over(look, clock):
 
 def test_it_is_told_without_an_index(index, tmp_path):
     index.close()
+    (tmp_path / "index.sqlite").write_bytes(bytes(8192))
+    with pytest.raises(Unavailable):
+        index.drills.latest()
     mail = Channel("e-mail")
     thread_of(index, tmp_path, mail, seen=lasts(grace=timedelta())).look()
     assert len(mail.taken) == 1
