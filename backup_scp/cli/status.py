@@ -61,6 +61,8 @@ def _tell(found: NodeFacts, listed: list[Finding]) -> None:
         if found.settings.copy:
             tell_states(found.settings, found.known.copies)
             tell_drills(found.known.drills)
+    for one in found.told[:1]:
+        say(f"Last message   {moment(one.at)} by {one.channel}: {one.subject}")
     _tell_findings(listed)
 
 

@@ -132,7 +132,7 @@ def test_a_heartbeat_or_form_that_cannot_work_is_told(run, settings, lines, word
     assert words in told.err
 
 
-def test_the_list_says_what_was_told_and_what_waits(run, home, settings, clock):
+def test_the_list_says_what_was_told_and_what_waits(run, home, stored, settings, clock):
     settings('webhook = "https://chat.example/x"', *mail_at(25))
     at = clock()
     file = AlertFile(home)
@@ -154,6 +154,7 @@ def test_the_list_says_what_was_told_and_what_waits(run, home, settings, clock):
     assert "It is deaf" not in said.out
     assert "The mail server is off" in said.out
     assert "webhook  CLINIC: Only 1 GB" in said.out
+    assert "by webhook: CLINIC: Only 1 GB" in run("status").out
     as_json = run("alerts", "list", "--json").json
     assert [each["waits_for"] for each in as_json["alarms"]] == [["e-mail"], ["e-mail", "webhook"]]
     assert as_json["sent"][0]["subject"] == "CLINIC: Only 1 GB"

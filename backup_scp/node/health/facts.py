@@ -28,10 +28,11 @@ from backup_scp.ports import (
     Rejection,
     Task,
 )
-from backup_scp.watch.alert_state import ChannelTrouble, read_alert_state
+from backup_scp.watch.alert_state import ChannelTrouble, SentAlert, read_alert_state
 from backup_scp.watch.forecast import Forecast, forecast
 
 _MOST_LISTED = 1000  # remarks and rejections
+_LAST_TOLD = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,8 @@ class NodeFacts:
         What is wrong with the certificates of ``[tls]`` and ``[web]``.
     alert_troubles
         Why a channel takes no alert, by its name.
+    told
+        The last messages that were taken, the newest first; 5 at most.
     """
 
     settings: Settings
@@ -112,6 +115,7 @@ class NodeFacts:
     closed_folders: list[str]
     certificates: list[str]
     alert_troubles: dict[str, ChannelTrouble] = field(default_factory=dict)
+    told: list[SentAlert] = field(default_factory=list)
 
 
 def gather(settings: Settings, opened: OpenStores | None = None, *, counts: bool = True) -> NodeFacts:
@@ -144,6 +148,7 @@ def gather(settings: Settings, opened: OpenStores | None = None, *, counts: bool
             refusing = _refusing(settings, storage.archive, known.trouble)
     except BackupSCPError as error:
         index_trouble = str(error)
+    alerts = read_alert_state(settings.home)
     host = state.record.host if state.running and state.record else settings.node.host
     return NodeFacts(
         settings=settings,
@@ -157,7 +162,8 @@ def gather(settings: Settings, opened: OpenStores | None = None, *, counts: bool
         refusing=refusing,
         closed_folders=surroundings.closed_folders(settings, state),
         certificates=surroundings.certificate_troubles(settings, at),
-        alert_troubles=read_alert_state(settings.home).troubles,
+        alert_troubles=alerts.troubles,
+        told=alerts.sent[: -_LAST_TOLD - 1 : -1],
     )
 
 

@@ -18,6 +18,7 @@ from backup_scp.ports import (
     Rejection,
     Task,
 )
+from backup_scp.watch.alert_state import SentAlert
 from backup_scp.watch.forecast import Forecast
 
 
@@ -71,6 +72,8 @@ class Status:
         The last drill of each of these, which proves that it comes back.
     received_in_future
         How many images are dated in the future: the clock was wrong then, or is now.
+    told
+        The last messages of [alerts] that were taken, the newest first; 5 at most.
     """
 
     ae_title: str
@@ -94,6 +97,7 @@ class Status:
     copies: list[CopyState]
     drills: list[DrillResult]
     received_in_future: int
+    told: list[SentAlert]
 
 
 def status_of(found: NodeFacts, listed: list[Finding]) -> Status:
@@ -121,4 +125,5 @@ def status_of(found: NodeFacts, listed: list[Finding]) -> Status:
         copies=known.copies if known else [],
         drills=known.drills if known else [],
         received_in_future=known.clock_doubt.images if known else 0,
+        told=found.told,
     )

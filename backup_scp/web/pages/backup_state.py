@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from backup_scp.ports import CopyState, DrillResult, Holdings, Rejection, Task
+from backup_scp.watch.alert_state import SentAlert
 from backup_scp.watch.forecast import Forecast
 
 # They need a person as the others do; but here images are lost, or cannot come in.
@@ -72,6 +73,7 @@ class BackupState(Struct, frozen=True):
     tasks: dict[str, Task] = {}
     copies: list[CopyState] = []
     drills: list[DrillResult] = []
+    told: list[SentAlert] = []
 
     @property
     def sign(self) -> Sign:

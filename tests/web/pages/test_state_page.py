@@ -14,6 +14,7 @@ from backup_scp.machine import clock
 from backup_scp.node.health import diagnosis, facts
 from backup_scp.node.web_main import backup_state
 from backup_scp.ports import CopyState, CopyTrouble, FirstArrival, Rejection, ServiceKind
+from backup_scp.watch.alert_state import AlertFile, SentAlert
 from backup_scp.web.pages import intake_calendar, state_feed
 from backup_scp.web.pages.backup_state import BackupState, Sign, StateFinding, StateNode
 from backup_scp.web.pages.intake_calendar import DayKind, console_days
@@ -65,6 +66,16 @@ class TestSign:
         assert 'data-sign="now"' in text
         assert "NOT RUNNING" in text
         assert "backup-scp serve" in text
+
+    def test_the_page_shows_what_was_told_last(self, pages, settings, stored):
+        told = AlertFile(settings.home)
+        for number in range(7):
+            told.state.add_sent(SentAlert(NOW, "e-mail", f"A: <b>alarm {number}", is_alarm=True))
+        told.save()
+        text = pages.get("/").text
+        assert "Last messages" in text
+        assert text.index("A: &lt;b&gt;alarm 6") < text.index("alarm 2")
+        assert "alarm 1" not in text
 
     def test_a_node_without_a_second_copy_is_not_called_done(self, make_pages):
         copy = CopyState("drive", "1", seen_at=NOW)
