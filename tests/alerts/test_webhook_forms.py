@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
 from typing import get_args, get_type_hints
 
 import pytest
@@ -57,6 +61,21 @@ def test_teams_gets_an_adaptive_card_without_markdown(monkeypatch):
     runs = [run for block in card["body"] for run in block["inlines"]]
     assert [run["text"] for run in runs] == [ALERT.subject, f"Ü {MARKUP}", "Two"]
     assert runs[0]["color"] == "Attention"
+
+
+@pytest.mark.parametrize(("colour", "valid"), [("Attention", True), ("Red", False)])
+def test_the_card_of_teams_is_what_the_schema_of_adaptive_cards_asks_for(tmp_path, colour, valid):
+    body = json.loads(posted("teams", "https://chat.example/x", ALERT)[1])
+    card = body["attachments"][0]["content"]
+    card["body"][0]["inlines"][0]["color"] = colour
+    (tmp_path / "card.json").write_text(json.dumps(card))
+    package = find_spec("adaptive_cards")
+    assert package is not None
+    assert package.origin is not None
+    schema = Path(package.origin).with_name("schemas") / f"schema-{card['version']}.json"
+    command = [sys.executable, "-m", "check_jsonschema", "--schemafile", schema, tmp_path / "card.json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode == 0) is valid, done.stdout
 
 
 def test_slack_gets_text_that_calls_nobody(monkeypatch):

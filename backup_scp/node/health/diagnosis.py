@@ -179,7 +179,8 @@ def _damage(known: Known) -> Iterator[Finding]:
 
 def _changes(known: Known) -> Iterator[Finding]:
     for storm in known.storms:
-        yield _act("changes", f"ALARM: {storm.sentence}", subject=" ".join(storm.sender), number=storm.studies)
+        who = " ".join(filter(None, storm.sender)) or "an import"
+        yield _act("changes", f"ALARM: {storm.sentence}", subject=who, number=storm.studies)
 
 
 def _clock(facts: NodeFacts) -> Iterator[Finding]:

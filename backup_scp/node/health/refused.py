@@ -43,7 +43,7 @@ def refused(rejections: Sequence[Rejection], settings: Settings, now: datetime) 
         times = f"{count(rejection.count, 'time')}, last {moment(rejection.last_at)}"
         sentence = f"{_who(rejection)}: {_WHAT[rejection.service]}{_to_whom(rejection)}, {times}: {rejection.reason}"
         can_wait = not _keeps_images_out(rejection, settings, now)
-        aspect, subject = _aspect(rejection, settings), f"{rejection.calling_ae_title} at {rejection.address}"
+        aspect, subject = _aspect(rejection, settings), _who(rejection)
         yield Finding("refused", severity, sentence, _fix(rejection, settings), can_wait, aspect, subject)
 
 
