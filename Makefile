@@ -3,6 +3,7 @@
 # make test-power  power cuts at 300 random moments and 1,000 crash points, then of a node that fills a drive, and of a
 #               recovery, as root; CYCLES, POINTS, the same with DRIVE_ and RECOVERY_, and PEERS change that
 # make test-fresh  make test on a fresh, minimal Debian of each of SUITES, as root; debootstrap makes them
+# make fuzz    a million PDUs and two million Data Sets that nobody should send, from SEED
 # make mutants  changes the core at MUTANTS places, and prints the changes that no test notices (an hour or more)
 # make wheel   a wheel and a source archive in dist/, with the viewer's page; the same bytes whoever makes them
 # make deb     a Debian package in dist/, with the Python packages inside, for the Debian release that it is made on
@@ -31,11 +32,13 @@ RECOVERY_POINTS ?= 200
 PEERS ?= 0
 # Mutants to draw.
 MUTANTS ?= 200
+# Seed of `make fuzz`.
+SEED ?= 1
 # Releases of Debian.
 SUITES ?= bookworm trixie
 
 .DEFAULT_GOAL := help
-.PHONY: help run deb sbom audit test test-power test-fresh mutants lint types unit system peers viewer viewer-page wheel format clean
+.PHONY: help run deb sbom audit test test-power test-fresh fuzz mutants lint types unit system peers viewer viewer-page wheel format clean
 
 help:
 	@sed -n 's/^# \(make.*\|Also.*\|  .*\)/\1/p' Makefile
@@ -80,6 +83,10 @@ test-power: $(VENV)/.installed-test peers
 # Outside of CI: it makes whole systems, and takes as long as `make test` on each.
 test-fresh: $(VENV)/.installed-test
 	@exec $(BIN)/python -m tests.fresh --suites $(SUITES)
+
+# Outside of CI: half an hour.
+fuzz: $(VENV)/.installed-test
+	@exec $(BIN)/python -m tests.fuzz --seed $(SEED)
 
 mutants: $(VENV)/.installed-test peers
 	$(PIP) install --constraint constraints.txt --editable '.[images,copies,rclone,receipts,postgres,test,mutants]'

@@ -108,6 +108,17 @@ def test_specific_character_set_is_true_for_the_answer(syntax, asked, name, writ
 
 
 @pytest.mark.parametrize("syntax", SYNTAXES)
+def test_an_umlaut_where_only_ascii_may_stand_does_not_lose_the_answer(syntax):
+    """A sender wrote it nevertheless, into a code string; the other values keep their character set."""
+    identifier = request(syntax, "SERIES", BodyPartExamined="", PatientName="", SeriesInstanceUID="")
+    for name, character_set in (("Doe^John", ""), ("Müller^Jörg", "ISO_IR 192")):
+        found = answer(identifier, {"BodyPartExamined": "SCHÄDEL", "PatientName": name}, syntax)
+        assert found.BodyPartExamined == "SCH?DEL"
+        assert found.PatientName == name
+        assert found.get("SpecificCharacterSet", "") == character_set
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
 def test_several_values_and_odd_lengths(syntax):
     identifier = request(syntax, ModalitiesInStudy="", SOPClassesInStudy="", NumberOfStudyRelatedInstances="")
     match = {

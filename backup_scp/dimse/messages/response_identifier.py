@@ -107,12 +107,12 @@ class AnswerEncoder:
                 out.append(write(b"".join(self._item(item) for item in items)))
             elif vr in _BINARY:
                 out.append(write(self._numbers(vr, text)))
+            elif vr not in _ENCODED_IN_CHARACTER_SET:  # ASCII, by the standard; a sender may have written an umlaut
+                out.append(write(text.encode("ascii", "replace")))
             elif not character_set.value:
                 out.append(write(text.encode("ascii")))
-            elif vr in _ENCODED_IN_CHARACTER_SET:
-                out.append(write(encode(text, character_set)[0]))
             else:
-                out.append(write(text.encode("ascii", "replace")))
+                out.append(write(encode(text, character_set)[0]))
         return b"".join(out)
 
     def _item(self, elements: bytes) -> bytes:

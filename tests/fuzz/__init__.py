@@ -1,0 +1,1 @@
+"""Bytes that no sender should send: made along the grammar of DICOM, then changed, from a seed."""
