@@ -7,6 +7,7 @@ import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,6 +35,7 @@ from backup_scp.watch import alert_thread as telling
 from backup_scp.watch.forecast import Forecast
 from tests.alerts.servers import mail_server, web_server
 from tests.node.health.conftest import HOLDINGS, KNOWN, NOW, RECORD, WELL
+from tests.node.health.test_diagnosis import ACT
 from tests.processes import LOOPBACK, wait_until
 from tests.services.test_copying import tiny
 from tests.stored import stored_in
@@ -51,7 +53,9 @@ BEHIND = replace(REACHED, due=9, oldest_due=AGO)
 BROKEN = replace(REACHED, trouble="It refuses the key", trouble_kind=CopyTrouble.FAULT)
 GONE = replace(HERE, seen_at=AGO, trouble="No drive is here", trouble_kind=CopyTrouble.AWAY)
 OWED = OwedReports(Requester("", "DR1", "192.0.2.1"), 0, 3, 0, AGO, "Its port 11113 is closed", AGO, NOW)
-REFUSED = Rejection(ServiceKind.STORE, "DR1", "BACKUP_SCP", "192.0.2.1", "Not a SOP Class of storage", "", 3, NOW)
+REFUSED = Rejection(
+    ServiceKind.STORE, "DR1", "BACKUP_SCP", "192.0.2.1", "Not a SOP Class of storage", "send images", 3, NOW
+)
 TRIED = [DrillResult(name, NOW, NOW, passed=True) for name in ("nas", "usb")]
 
 KINDS = {
@@ -133,6 +137,18 @@ def test_each_kind_begins_once_and_ends_once(tmp_path, clock, monkeypatch, facts
     assert sentence in begin.get_content().replace("\n", " ")
     assert ended in end.get_content()
     assert end["In-Reply-To"] == begin["Message-ID"]
+
+
+SAYS_IT_IN_ITS_SENTENCE = {"certificate", "clock", "changes"}
+
+
+def test_each_says_what_to_do():
+    given: list[Any] = [facts for facts, *_ in KINDS.values()]
+    others: list[Any] = [facts for facts, *_ in ACT.values()]
+    given += [facts.get("known") or facts for facts in others]
+    for facts in given:
+        for told in conditions_of(facts).conditions:
+            assert told.fix or told.key[0] in SAYS_IT_IN_ITS_SENTENCE, told
 
 
 # -- the real facts ----------------------------------------------------------------------------------------------------

@@ -89,7 +89,7 @@ def _too_few(settings: Settings, of_name: dict[str, list[CopyState]], at: dateti
         elif known[wanted - 1]:
             images = count(known[wanted - 1], "image")
             fewer = f"{images} at fewer than {count(wanted, f'{kind}copy')}; Storage Commitment waits for them"
-            yield _act(kind, "too few", fewer)
+            yield _act(kind, "too few", fewer, "backup-scp copies  shows where they are due")
 
 
 def _overdue(state: CopyState, at: datetime) -> int:

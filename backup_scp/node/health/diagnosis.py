@@ -142,7 +142,7 @@ def _disk(facts: NodeFacts, known: Known) -> Iterator[Finding]:
 
 def _index(facts: NodeFacts) -> Iterator[Finding]:
     if facts.index_trouble:
-        yield _act("index", facts.index_trouble)
+        yield _act("index", facts.index_trouble, "backup-scp check says more")
     task = facts.known.tasks.get("rebuild") if facts.known else None
     if task is None:
         return
