@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from backup_scp.errors import Unavailable
 from backup_scp.machine import clock
+from backup_scp.node.audit_setup import audit_thread
 from backup_scp.node.mass_changes import mass_changes
 from backup_scp.node.opening import OpenStores, set_aside_damaged_index, upgrade_index
 from backup_scp.node.recovering import ReadingCopies
@@ -20,6 +21,7 @@ from backup_scp.node.run_record import Maintenance
 from backup_scp.node.settings import Settings
 from backup_scp.ports import Heading, Index, ReadableArchive, Task
 from backup_scp.services import rebuild
+from backup_scp.services.audit_reporter import AuditReporter
 from backup_scp.services.commitment import CommitmentTimers, StorageCommitment
 from backup_scp.services.commitment_verification import CopiesNeeded
 from backup_scp.services.commitment_worker import CommitmentWorker
@@ -80,6 +82,7 @@ class Node:
         self._storage: OpenStores | None = None
         self._ingest: Ingest | None = None
         self._restores: RestoreRunner | None = None
+        self._reporter = AuditReporter()
         self.troubles: list[str] = []
         self.remarks: list[str] = []
 
@@ -98,6 +101,7 @@ class Node:
         """
         with ExitStack() as stack:
             storage, ingest = self._open_storage(stack)
+            self._start_audit(stack, storage)
             reading = ReadingCopies(storage, ingest)
             ports = self._serve(stack, storage, ingest, reading.archive)
             if self._keeps_up:
@@ -107,7 +111,16 @@ class Node:
                 stack.callback(self._restores.stop)
                 self._restores.look()
             self._open = stack.pop_all()
+        self._reporter.node_started()
         return ports
+
+    def _start_audit(self, stack: ExitStack, storage: OpenStores) -> None:
+        """Start the thread of the audit trail, which outlasts what reports to it."""
+        self._audit = audit_thread(self._settings, storage.index)
+        self._reporter = AuditReporter(self._audit, self._settings.node.ae_title)
+        self._audit.start()
+        stack.callback(self._audit.stop)
+        stack.callback(self._reporter.node_stopped)
 
     def _open_storage(self, stack: ExitStack) -> tuple[OpenStores, Ingest]:
         """Open archive and index, add the files that a crash left, and log problems."""
@@ -155,7 +168,8 @@ class Node:
             strict=settings.node.strict_hierarchy,
             get_without_roles=settings.node.get_without_roles,
         )
-        self._server = Server(listening(settings), policy, served, rejections, self._places)
+        self._server = Server(listening(settings), policy, served, rejections, self._places, self._reporter)
+        self._audit.before = self._server.report_received
         ports = self._server.start(self._listeners)
         self._worker = CommitmentWorker(commitment, EventReporter(local, policy).report)
         self._worker.start()

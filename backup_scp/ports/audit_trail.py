@@ -35,6 +35,7 @@ class TrailKind(StrEnum):
     SETTINGS_CHANGED = "settings changed"
     ACCESS_CHANGED = "access to images changed"
     DAMAGE_FOUND = "damage found"
+    ENTRIES_LOST = "entries lost"
 
 
 class EventOutcome(IntEnum):

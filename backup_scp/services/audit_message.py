@@ -63,6 +63,7 @@ EVENTS = {
     TrailKind.ROLES_CHANGED: EventCodes(codes.SECURITY_ALERT, codes.ROLES_CHANGED, "E"),
     TrailKind.SETTINGS_CHANGED: EventCodes(codes.SECURITY_ALERT, codes.SOFTWARE_CONFIGURATION, "E"),
     TrailKind.ACCESS_CHANGED: EventCodes(codes.SECURITY_ALERT, codes.OBJECT_SECURITY_CHANGED, "E"),
+    TrailKind.ENTRIES_LOST: EventCodes(codes.SECURITY_ALERT, codes.RECORDING_STOPPED, "E"),
     TrailKind.DAMAGE_FOUND: EventCodes(codes.SECURITY_ALERT, codes.DAMAGE, "E"),
 }
 
@@ -105,9 +106,8 @@ def _parts(event: TrailEvent, source_id: str) -> Iterator[str]:
         yield from _participant(participant)
     yield f"<AuditSourceIdentification AuditSourceID={_quoted(source_id)}>"
     yield '<AuditSourceTypeCode csd-code="4"/></AuditSourceIdentification>'
-    is_alert = said.event_id is codes.SECURITY_ALERT
     for each in event.objects:
-        yield _object(each, event.reason or event.kind, is_alert=is_alert)
+        yield _object(each, event)
     if event.correlation_id:
         yield _identified("4", "20", codes.CORRELATION, event.correlation_id, name=event.kind)
     yield "</AuditMessage>"
@@ -131,8 +131,8 @@ def _participant(participant: Participant) -> Iterator[str]:
     yield "</ActiveParticipant>"
 
 
-def _object(about: AuditedObject, said: str, *, is_alert: bool) -> str:
-    """Write a Participant Object; ``said`` describes it when it is the subject of an alert (PS3.15 A.5.3.11)."""
+def _object(about: AuditedObject, event: TrailEvent) -> str:
+    """Write a Participant Object; the subject of an alert with its description (PS3.15 A.5.3.11)."""
     match about:
         case AuditedStudy(uid, instances):
             return _identified("2", "3", codes.STUDY_INSTANCE_UID, uid, name="study", more=_counts(instances))
@@ -142,11 +142,11 @@ def _object(about: AuditedObject, said: str, *, is_alert: bool) -> str:
             kind = codes.SOP_CLASS_UID if transfer_syntax_uid else codes.SEARCH_CRITERIA
             detail = _detail("TransferSyntax", transfer_syntax_uid) if transfer_syntax_uid else ""
             return _identified("2", "3", kind, sop_class_uid, query=identifier, more=detail)
-        case AuditedResource(name) if is_alert:
-            kind = codes.NODE_ID if is_address(name) else codes.URI
-            return _identified("2", "13", kind, name, name=name, more=_detail("Alert Description", said))
         case AuditedResource(name):
-            return _identified("2", "13", codes.URI, name, name="Security Audit Log")
+            kind = codes.NODE_ID if is_address(name) else codes.URI
+            is_log = event.kind is TrailKind.LOG_USED
+            more = "" if is_log else _detail("Alert Description", event.reason or event.kind)
+            return _identified("2", "13", kind, name, name="Security Audit Log" if is_log else name, more=more)
 
 
 def _identified(

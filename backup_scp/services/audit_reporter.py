@@ -68,6 +68,11 @@ class AuditReporter:
         self._ae_title = ae_title
         self._has_failed = False
 
+    @property
+    def is_on(self) -> bool:
+        """Whether anything is kept."""
+        return not isinstance(self._trail, NullTrail)
+
     def _us(self, role: ParticipantRole = ParticipantRole.USER, *, is_requestor: bool = False) -> Participant:
         """Describe this process, by the number that the log of the system has (PS3.15 A.5.2.1)."""
         return Participant(str(os.getpid()), role, is_requestor, "", f"AETITLES={self._ae_title}")
@@ -82,6 +87,8 @@ class AuditReporter:
         correlation_id: str = "",
         reason: str = "",
     ) -> None:
+        if not self.is_on:
+            return
         try:
             self._trail.record(
                 TrailEvent(kind, clock.now(), outcome, tuple(participants), tuple(objects), correlation_id, reason)
@@ -167,6 +174,17 @@ class AuditReporter:
         asking = caller.as_participant(ParticipantRole.SOURCE, is_requestor=True)
         self._record(
             TrailKind.QUERIED, (asking, self._us(ParticipantRole.DESTINATION)), [query], correlation_id=correlation_id
+        )
+
+    def commitment_requested(self, caller: Party, transaction_uid: str, images: int, correlation_id: str) -> None:
+        """Record a request for Storage Commitment, which names images and no study."""
+        asking = caller.as_participant(ParticipantRole.USER, is_requestor=True)
+        self._record(
+            TrailKind.ACCESSED,
+            (asking, self._us()),
+            (AuditedStudy(""), AuditedPatient(""), AuditedResource(f"urn:oid:{transaction_uid}")),
+            correlation_id=correlation_id,
+            reason=f"Storage Commitment of {images} images was requested",
         )
 
     # -- images --------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 from backup_scp.dicom.sop_instance import SOPInstance
@@ -41,12 +41,15 @@ class Accepted:
     ----------
     flags
         What is unusual about the Data Set itself.
+    instance
+        What was read of it; None where nothing was.
     """
 
     admission: AddResult
     location: str
     repaired: bool = False
     flags: frozenset[Flag] = frozenset()
+    instance: SOPInstance | None = field(default=None, compare=False)
 
 
 class Ingest:
@@ -115,7 +118,8 @@ class Ingest:
             key = InstanceKey(instance.study_instance_uid, instance.series_instance_uid, instance.sop_instance_uid)
             met = self._index.look_up(key, staged.sha256, arrival.site)
             if met.held is not None:
-                return replace(self._again(staged, key, *met.held), flags=flags_of(instance))
+                again = self._again(staged, key, *met.held)
+                return replace(again, flags=flags_of(instance), instance=instance)
             if met.latest is not None:
                 arrival = self._compared(staged, key, arrival.after(met.latest))
             location, arrival = self._archive.commit(staged, key, arrival, is_known=self._is_known)
@@ -130,7 +134,7 @@ class Ingest:
             staged.discard()  # a file that is visible already keeps its note, so that ``recover`` finds it
             raise
         self.due.append(staged, location)
-        return Accepted(admission, location, flags=version.flags)
+        return Accepted(admission, location, flags=version.flags, instance=instance)
 
     def checkpoint(self) -> None:
         """Make durable what was accepted before: the visible names of the files, and their rows.

@@ -167,7 +167,7 @@ def start_server(leaves_nothing, sink, recorder) -> Iterator[Callable[..., Runni
     """Yield ``start_server(services, remotes, **listening)``; by default with C-ECHO and a sink."""
     started: list[Running] = []
 
-    def start(services=None, remotes=(), **listening) -> Running:
+    def start(services=None, remotes=(), reporter=None, **listening) -> Running:
         listening = {"timing": PATIENT, **listening}
         served = {
             Field.C_ECHO_RQ: Service(VERIFICATION.__eq__, VerificationSCP().serve),
@@ -179,6 +179,7 @@ def start_server(leaves_nothing, sink, recorder) -> Iterator[Callable[..., Runni
             policy,
             served,
             recorder,
+            reporter=reporter,
         )
         ports = server.start()
         running = Running(server, ports[0], recorder.rejections, sink, ports[-1])

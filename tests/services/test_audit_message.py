@@ -15,6 +15,7 @@ from backup_scp.dicom import audit_codes
 from backup_scp.ports import (
     AuditedPatient,
     AuditedQuery,
+    AuditedResource,
     AuditedStudy,
     AuditEvent,
     AuditKind,
@@ -70,6 +71,7 @@ TABLES = {
     TrailKind.ROLES_CHANGED: Row("110113", "110136", "E", {"": 2}, SUBJECT),
     TrailKind.USER_CHANGED: Row("110113", "110137", "E", {"": 2}, SUBJECT),
     TrailKind.DAMAGE_FOUND: Row("110113", "damage", "E", {"": 1}, SUBJECT),
+    TrailKind.ENTRIES_LOST: Row("110113", "110133", "E", {"": 1}, SUBJECT),
     TrailKind.LOGGED_IN: Row("110114", "110122", "E", {"": 2}, {}),
     TrailKind.LOGGED_OUT: Row("110114", "110123", "E", {"": 2}, {}),
 }
@@ -107,6 +109,9 @@ SAID = {
     TrailKind.ACCESS_CHANGED: account(AuditKind.SHARE_MADE, about="link 3, study 0123456789"),
     TrailKind.ROLES_CHANGED: account(AuditKind.USER_CHANGED),
     TrailKind.USER_CHANGED: account(AuditKind.PASSWORD_CHOSEN),
+    TrailKind.ENTRIES_LOST: lambda reporter: reporter._trail.record(
+        TrailEvent(TrailKind.ENTRIES_LOST, NOON, participants=(Participant("1"),), objects=(AuditedResource("log"),))
+    ),
     TrailKind.DAMAGE_FOUND: lambda reporter: reporter.damage_found("ab/cd/file.dcm", "its SHA-256 differs"),
     TrailKind.LOGGED_IN: account(AuditKind.LOGIN, about=""),
     TrailKind.LOGGED_OUT: account(AuditKind.LOGOUT, about=""),

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from backup_scp.dicom.query.information_model import Negotiated
 from backup_scp.dimse.association.access import Caller
+from backup_scp.dimse.association.association_audit import SILENT, AssociationAudit
 from backup_scp.dimse.messages.command_set import CommandSet, Element, Field
 from backup_scp.dimse.upper_layer import AssociationEnded, Interrupted, LocalAE, PeerTimedOut, Timing, UpperLayer
 from backup_scp.dimse.upper_layer.p_data import Piece
@@ -97,6 +98,8 @@ class Association:
         True when the node stops, so that no further request is read.
     errand
         The idle task, if there is one.
+    audit
+        Reports what happens on it.
     farewell
         The A-ASSOCIATE-RJ that remains to be sent, if the Association was rejected.
     """
@@ -114,6 +117,7 @@ class Association:
         self.tally = AssociationStats()
         self.ending = False
         self.errand: IdleTask | None = None
+        self.audit: AssociationAudit = SILENT
         self.farewell = b""
         self._waiting = False
         self._ahead: tuple[int, CommandSet] | None = None

@@ -125,6 +125,10 @@ class RequestDispatcher:
     def _note_refusal(self, association: Association, service: Service, reason: str, fix: str) -> int:
         if service.kind is None:
             return logging.WARNING
+        if service.kind is ServiceKind.STORE:
+            association.audit.not_stored(reason)
+        else:
+            association.audit.refused(reason)
         association.tally.refused_to_store |= service.kind is ServiceKind.STORE
         return note_rejection(
             self._rejections, service.kind, association.caller, association.called_ae_title, reason, fix

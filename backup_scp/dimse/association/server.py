@@ -14,6 +14,7 @@ from backup_scp.dimse.association import negotiation, pending
 from backup_scp.dimse.association.acceptance import Acceptance, InvalidRequest, NegotiationCache
 from backup_scp.dimse.association.access import AccessPolicy, Caller, peer_of, plain_address
 from backup_scp.dimse.association.association import Association, AssociationEnded
+from backup_scp.dimse.association.association_audit import audit_of
 from backup_scp.dimse.association.association_count import SharedCount
 from backup_scp.dimse.association.association_threads import ThreadPool
 from backup_scp.dimse.association.closing import ClosingConnections
@@ -24,10 +25,12 @@ from backup_scp.dimse.association.request_dispatch import RequestDispatcher, Ser
 from backup_scp.dimse.upper_layer import PeerTimedOut, Secured, SecuredSocket
 from backup_scp.dimse.upper_layer.tls import why_not_secured
 from backup_scp.ports import RejectionRecorder, ServiceKind
+from backup_scp.services.audit_reporter import AuditReporter
 
 log = logging.getLogger(__name__)
 
 _LAST_WAIT_S = 1.0
+_TOLD_AFTER_S = 60.0
 _FIX_OF_VIOLATION = "compare its settings with host and port of this node; if they are right, report it to its maker"
 _NO_THREAD = ("no thread is free to serve it", "raise the limits on threads and memory that the system sets the node")
 
@@ -47,6 +50,8 @@ class Server:
         Records all rejections.
     places
         Counts Associations together with the node's other processes.
+    reporter
+        Reports what happens to the audit trail.
     """
 
     def __init__(
@@ -56,12 +61,14 @@ class Server:
         services: Mapping[int, Service],
         rejections: RejectionRecorder,
         places: SharedCount | None = None,
+        reporter: AuditReporter | None = None,
     ) -> None:
         self._listening = listening
         self._policy = policy
         self._rejections = rejections
         self._dispatcher = RequestDispatcher(services, policy, rejections)
         self._places = places or SharedCount()
+        self._reporter = reporter or AuditReporter()
         self._acceptances = NegotiationCache(listening.maximum_pdu_length)
         self._lock = threading.Lock()
         self._crew = ThreadPool(self._converse, _most_threads(listening))
@@ -105,6 +112,13 @@ class Server:
     def is_listening(self) -> bool:
         """Whether every port accepts connections."""
         return all(listener.is_listening for listener in self._listeners)
+
+    def report_received(self) -> None:
+        """Report what Associations have received and not told for a minute; they may last for days."""
+        with self._lock:
+            audits = [association.audit for association in self._associations]
+        for audit in audits:
+            audit.flush(_TOLD_AFTER_S)
 
     def stop(self, grace_s: float) -> None:
         """Stop accepting connections, let current requests end within ``grace_s`` seconds, then abort the rest."""
@@ -179,6 +193,8 @@ class Server:
             caller = Caller("", plain_address(address), None, is_this_machine=False)
             level = note_rejection(self._rejections, ServiceKind.TLS, caller, "", reason, fix)
             log.log(level, "TLS with %s failed: %s; %s", address, reason, fix)
+            if level > logging.DEBUG:
+                audit_of(self._reporter, caller).rejected(f"TLS failed: {reason}")
             return False
         self._rejections.succeeded(ServiceKind.TLS, "", plain_address(connection.getpeername()[0]))
         return True
@@ -204,15 +220,16 @@ class Server:
         request = layer.read_request()
         acceptance = self._read(association, request) if request is not None else None
         if acceptance is None:
-            self._note_violation(
-                association, Caller("", plain_address(layer.peer_address), None, is_this_machine=False)
-            )
+            nobody = Caller("", plain_address(layer.peer_address), None, is_this_machine=False)
+            association.audit = audit_of(self._reporter, nobody)
+            self._note_violation(association, nobody)
             return False
         caller = self._policy.identify(acceptance.calling, layer.peer_address, connection.getsockname()[0])
         if acceptance.site and caller.remote is not None and acceptance.site in caller.remote.brings_sites:
             caller = replace(caller, as_site=acceptance.site)
         association.caller, association.called_ae_title = caller, acceptance.called
         association.our_ae_title = self._our_ae_title(acceptance.called)
+        association.audit = audit_of(self._reporter, caller)
         is_secured = isinstance(connection, SecuredSocket)
         with self._lock:
             rejection = self._reason_to_reject(caller, acceptance, is_secured=is_secured)
@@ -224,6 +241,7 @@ class Server:
             association.contexts, association.negotiated = acceptance.contexts, acceptance.negotiated
             layer.accept(acceptance.answer, acceptance.peer_maximum_length)
             log.debug("Association with %s established", caller)
+            association.audit.opened()
             self._rejections.succeeded(ServiceKind.ASSOCIATION, caller.ae_title, caller.address)
             for oddity in acceptance.oddities:
                 log.info("%s proposes %s; accepted nevertheless", caller, oddity)
@@ -232,6 +250,8 @@ class Server:
             self._rejections, ServiceKind.ASSOCIATION, caller, acceptance.called, rejection.reason, rejection.fix
         )
         log.log(level, "Association from %s rejected: %s; %s", caller, rejection.reason, rejection.fix)
+        if level > logging.DEBUG:  # a flood of the same is counted for ``status``, and not written
+            association.audit.rejected(rejection.reason)
         association.farewell = layer.part(rejection.result, rejection.source, rejection.diagnostic)
         return False
 
@@ -285,14 +305,14 @@ class Server:
     def _note_violation(self, association: Association, caller: Caller) -> None:
         """Record the caller and the violation for which an Association was aborted."""
         if violation := association.upper_layer.violation:
-            called = association.called_ae_title
-            note_rejection(
-                self._rejections, ServiceKind.ASSOCIATION, caller, called, f"it sent {violation}", _FIX_OF_VIOLATION
-            )
+            called, reason = association.called_ae_title, f"it sent {violation}"
+            level = note_rejection(self._rejections, ServiceKind.ASSOCIATION, caller, called, reason, _FIX_OF_VIOLATION)
+            if level > logging.DEBUG:
+                association.audit.rejected(reason)
 
     def _serve(self, association: Association) -> None:
         """Answer requests until the peer ends the Association."""
-        began = time.monotonic()
+        began, ending = time.monotonic(), "ended by an error here"
         try:
             while not association.ending:
                 context_id, command = association.read_command()
@@ -312,6 +332,7 @@ class Server:
                 self._rejections.succeeded(ServiceKind.STORE, caller.ae_title, caller.address)
             if association.upper_layer.violation:
                 self._note_violation(association, caller)
+            association.audit.ended(ending)
         log.info("Association with %s %s: %s", association.caller, ending, association.tally.summary(began))
 
 

@@ -41,7 +41,9 @@ class QuerySCP:
     def serve(self, association: Association, context: Context, command: CommandSet) -> None:
         """Answer one C-FIND-RQ: a Pending response for each match, then the final response."""
         association.forget_cancelled()
-        identifier = Identifier.read(association.read_identifier(), context.transfer_syntax)
+        encoded = association.read_identifier()
+        association.audit.asked(context.abstract_syntax, encoded, context.transfer_syntax)
+        identifier = Identifier.read(encoded, context.transfer_syntax)
         status, last = self._answer(association, context, command, identifier)
         layer = association.upper_layer
         with association.guard:

@@ -32,6 +32,7 @@ from backup_scp.ports import (
     StoredVersion,
     do_nothing,
 )
+from backup_scp.services.audit_reporter import Party
 from backup_scp.services.delivery import Delivery, Others, Outcome, RecordVerification, retrieve
 from backup_scp.services.read_ahead import VerifiedReader
 
@@ -111,11 +112,13 @@ class RetrieveOperation:
         self._remaining = self._total = len(held)
         self._counts = dict.fromkeys(Delivery, 0)
         self._failed: list[str] = []
+        self._by_study: dict[bool, dict[str, Counter[str]]] = {True: {}, False: {}}
         self._first_reason = ""
         self._cancelled_at: float | None = None
         self._began = time.monotonic()
         self._answered_at = -math.inf
         self._is_concluded = not held  # nothing to send: only the final response
+        self._to: Party | None = None
         self.is_cancelled = False
         self.not_taken = ""
 
@@ -145,6 +148,14 @@ class RetrieveOperation:
         except AssociationEnded:  # the sending thread gets this error too
             return None
         return _LONGEST_PENDING_S
+
+    def report_beginning(self, held: Sequence[StoredVersion], to: Party | None = None) -> None:
+        """Report what is to be sent, to a Move Destination or to the requestor."""
+        self._to = to
+        studies: dict[str, Counter[str]] = {}
+        for one in held:
+            add_to(studies, one)
+        self.association.audit.sending(studies, to)
 
     def run(
         self,
@@ -212,6 +223,7 @@ class RetrieveOperation:
         with self.association.guard:
             self._is_concluded = True
             self._answer(self._final_status(), self._failed)
+        self._report_sent()
         log.info(
             "%s of %s%s: %s, %d images: %s%d with a warning, %d failed, %d not sent; %.2f s",
             Field(self.command.field).name.removesuffix("_RQ").replace("_", "-"),
@@ -226,6 +238,13 @@ class RetrieveOperation:
             time.monotonic() - self._began,
         )
 
+    def _report_sent(self) -> None:
+        """Report what was sent, and what was not, in entries of their own (PS3.15 A.5.2)."""
+        audit = self.association.audit
+        audit.sent(self._by_study[True], self._to)
+        reason = self._first_reason or "It was cancelled"
+        audit.sent(self._by_study[False], self._to, failed=reason)
+
     def _final_status(self) -> int:
         if self.is_cancelled:
             return CANCEL
@@ -235,6 +254,8 @@ class RetrieveOperation:
 
     def _count(self, outcome: Outcome) -> None:
         self._remaining -= 1
+        is_sent = outcome.status is not Delivery.FAILED
+        add_to(self._by_study[is_sent], outcome.held)
         self._counts[outcome.status] += 1
         self._first_reason = self._first_reason or outcome.reason
         if isinstance(outcome.cause, (DestinationUnavailable, InstanceRefused)):
@@ -258,6 +279,11 @@ class RetrieveOperation:
             identifier,
         )
         self._answered_at = time.monotonic()
+
+
+def add_to(studies: dict[str, Counter[str]], one: StoredVersion) -> None:
+    """Count an image for its study and SOP Class."""
+    studies.setdefault(one.study_instance_uid, Counter())[one.sop_class_uid] += 1
 
 
 def _named(studies: Sequence[str]) -> str:

@@ -21,6 +21,7 @@ from backup_scp.ports import (
     SiteScope,
     StoredVersion,
 )
+from backup_scp.services.audit_reporter import Party
 from backup_scp.services.delivery import RecordVerification, others_of
 
 OpenDestination = Callable[[RemoteAE, MoveOriginator, Callable[[], None], str], Retriever]
@@ -125,6 +126,7 @@ class RetrieveSCP:
         originator = MoveOriginator(caller.ae_title, command.message_id, _priority(command))
         where = f"{printable(remote.ae_title)} at {remote.host}:{remote.port}"
         ae_title = operation.association.our_ae_title
+        operation.report_beginning(held, Party(remote.ae_title, remote.host, is_ae=True))
         with operation.keeps_telling():
             with self._open_destination(remote, originator, operation.look_up, ae_title) as destination:
                 self._run(operation, held, destination)
@@ -156,6 +158,7 @@ class RetrieveSCP:
             operation.tell,
             without_roles=self._get_without_roles,
         )
+        operation.report_beginning(held)
         with operation.keeps_telling():
             self._run(operation, held, destination)
             operation.conclude(destination.sent)

@@ -60,6 +60,7 @@ class StorageCommitmentSCP:
         requester = Requester(site, caller.ae_title, caller.address)
         with self._reader.reading(association, "request") as encoded:
             transaction_uid, references = read_action_information(encoded, context.transfer_syntax)
+            association.audit.asked_for_commitment(transaction_uid, len(references))
             return self._commitment.request(
                 CommitmentRequest(
                     transaction_uid,

@@ -38,6 +38,8 @@ class StorageSCP:
         accepted = self._store(association, context, command)
         association.tally.stored += accepted.admission is not AddResult.HELD
         association.tally.held += accepted.admission is AddResult.HELD
+        if accepted.instance is not None:
+            association.audit.stored(accepted.instance, is_new=accepted.admission is not AddResult.HELD)
         association.send(context.context_id, response(command, SUCCESS))
 
     def _store(self, association: Association, context: Context, command: CommandSet) -> Accepted:
