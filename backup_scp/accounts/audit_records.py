@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -18,7 +18,15 @@ _LONGEST = 256  # characters of a value, which a stranger may have typed
 
 
 class SQLAuditRecords:
-    """Implements ``ports.AuditRecords``."""
+    """Implements ``ports.AuditRecords``.
+
+    Attributes
+    ----------
+    on_event
+        Called with each line: the node's audit trail has it too.
+    """
+
+    on_event: Callable[[AuditEvent], None] | None = None
 
     def __init__(self, database: AccountsDatabase) -> None:
         self._database = database
@@ -35,6 +43,8 @@ class SQLAuditRecords:
         with self._database.noting() if is_guess else self._database.writing() as connection:
             (number,) = connection.execute(sa.insert(audit).values(**row)).inserted_primary_key or (0,)
             connection.execute(sa.delete(audit).where(audit.c.id <= number - MOST))
+        if self.on_event is not None:
+            self.on_event(event)
 
     def events(self, most: int, kinds: Sequence[str] = (), who: str = "") -> list[AuditEvent]:
         wanted = sa.select(audit).order_by(audit.c.id.desc()).limit(most)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -55,12 +55,12 @@ class ChangedLink:
 
 @contextmanager
 def _links(settings: Settings) -> Iterator[PatientLinks]:
-    from backup_scp.node.accounts_setup import open_accounts
+    from backup_scp.node.audit_setup import audited_accounts
     from backup_scp.node.opening import OpenStores
     from backup_scp.ports import SEES_ALL
     from backup_scp.services.patient_links import PatientLinks
 
-    with OpenStores(settings) as storage, closing(open_accounts(settings)) as accounts:
+    with OpenStores(settings) as storage, audited_accounts(settings) as accounts:
         yield PatientLinks(accounts, storage.index.seen_by, SEES_ALL)
 
 

@@ -91,14 +91,12 @@ class ChangedUser:
 
 @contextmanager
 def _users(settings: Settings) -> Iterator[tuple[Accounts, UserChanges, Actor]]:
-    from contextlib import closing
-
-    from backup_scp.node.accounts_setup import open_accounts
+    from backup_scp.node.audit_setup import audited_accounts
     from backup_scp.node.opening import require_owner
     from backup_scp.services.user_changes import UserChanges
 
     require_owner(settings)
-    with closing(open_accounts(settings)) as accounts:
+    with audited_accounts(settings) as accounts:
         yield accounts, UserChanges(accounts), command_line()
 
 

@@ -7,16 +7,21 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from backup_scp.dicom.attributes import BY_KEYWORD, Level
 from backup_scp.dicom.query.conditions import Condition, Query, SingleValue
 from backup_scp.errors import Unavailable
 from backup_scp.machine import clock
 from backup_scp.machine.folders import make_folders
+from backup_scp.node.accounts_setup import open_accounts
 from backup_scp.node.settings import Settings
 from backup_scp.ports import StudyReader
 from backup_scp.services.audit_reporter import AuditReporter
 from backup_scp.watch.audit_thread import AuditThread
+
+if TYPE_CHECKING:
+    from backup_scp.accounts.sql_accounts import SQLAccounts
 
 _STUDY, _PATIENT_ID = BY_KEYWORD["StudyInstanceUID"], BY_KEYWORD["PatientID"]
 
@@ -64,6 +69,14 @@ def reporting(settings: Settings, index: StudyReader | None = None) -> Iterator[
         yield AuditReporter(thread, settings.node.ae_title)
     finally:
         thread.stop()
+
+
+@contextmanager
+def audited_accounts(settings: Settings) -> Iterator[SQLAccounts]:
+    """Open the database of users in the block; what its audit gets is reported to the trail."""
+    with reporting(settings) as reporter, closing(open_accounts(settings)) as accounts:
+        accounts.on_event = reporter.account_event
+        yield accounts
 
 
 def patients_in(index: StudyReader) -> Callable[[str], str]:

@@ -40,6 +40,7 @@ from backup_scp.ports import (
     SettingsView,
     SettingValue,
 )
+from backup_scp.services.audit_reporter import AuditReporter, Party
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +66,8 @@ class SettingsEditor:
         The variables that have priority over the file.
     attempt
         Tries a device or a copy.
+    reporter
+        Reports changes to the audit trail.
     """
 
     def __init__(
@@ -72,10 +75,12 @@ class SettingsEditor:
         running: Settings,
         environment: Mapping[str, str] = os.environ,
         attempt: Callable[[Attempt], list[PlaceAnswer]] = attempts.run,
+        reporter: AuditReporter | None = None,
     ) -> None:
         self._running = running
         self._environment = environment
         self._attempt = attempt
+        self._reporter = reporter or AuditReporter()
         self._lock = threading.Lock()
         self._previewed: dict[str, tuple[SettingsChange, str]] = {}
 
@@ -137,6 +142,7 @@ class SettingsEditor:
         name = change.name or str((change.values or {}).get("name", ""))
         done = "added" if not change.name else "removed" if change.values is None else "changed"
         log.info("Settings: [[%s]] %s was %s on the page, by %s", change.kind, name, done, who)
+        self._reporter.settings_changed(Party(who), [f"[[{change.kind}]] {name} was {done}"])
 
     def attempt(self, kind: SettingsKind, name: str) -> Sequence[PlaceAnswer]:
         settings = self._current()

@@ -23,6 +23,7 @@ from backup_scp.machine.disk_cache import DiskCache
 from backup_scp.machine.heaps import give_large_pieces_back, share_heaps
 from backup_scp.machine.priority import lower_priority
 from backup_scp.node.accounts_setup import open_accounts, session_times, share_address
+from backup_scp.node.audit_setup import reporting
 from backup_scp.node.openid_setup import provider_logins
 from backup_scp.node.opening import OpenStores
 from backup_scp.node.recovering import ReadingCopies
@@ -114,7 +115,9 @@ def _serve(start: Start, messages: _ToTheNode) -> None:
             index_is_embedded=settings.index_is_embedded,
             cache=DiskCache(settings.home / "cache", _CACHE_BYTES, settings.archive.reserve_bytes + _CACHE_BYTES),
         )
+        reporter = stack.enter_context(reporting(settings, storage.index))
         accounts = stack.enter_context(contextlib.closing(open_accounts(settings)))
+        accounts.on_event = reporter.account_event
         listener = _listener(start)
         logins = Logins(
             accounts,
@@ -131,7 +134,7 @@ def _serve(start: Start, messages: _ToTheNode) -> None:
             node_name(settings),
             receipts_folder(settings),
             lambda: messages.tell(Told("restore")),
-            SettingsEditor(settings),
+            SettingsEditor(settings, reporter=reporter),
             parcels=StudyParcels(document_writer()),
             logins=logins,
             shares=ShareLinks(accounts, storage.index),
@@ -141,7 +144,7 @@ def _serve(start: Start, messages: _ToTheNode) -> None:
         ahead = AnswersAhead(stores)
         ahead.start()
         stack.callback(ahead.stop)
-        server = WebServer(application(stores, options, pages=pages), options)
+        server = WebServer(application(stores, options, pages=pages, reporter=reporter), options)
         threading.Thread(target=_stop_with_the_node, args=[server, pages.is_ending], name="node", daemon=True).start()
         gc.freeze()  # loaded modules are never garbage: no answer waits while they are searched
         gc.enable()

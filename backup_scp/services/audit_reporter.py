@@ -190,14 +190,14 @@ class AuditReporter:
     # -- images --------------------------------------------------------------------------------------------------------
 
     def received(
-        self, sender: Party, study: AuditedStudy, patient_id: str, correlation_id: str, *, is_new: bool = True
+        self, sender: Party, study: AuditedStudy, patient_id: str | None, correlation_id: str, *, is_new: bool = True
     ) -> None:
-        """Record images of one study that somebody has sent."""
+        """Record images of one study that somebody has sent; with None the index knows the patient."""
         source = sender.as_participant(ParticipantRole.SOURCE, is_requestor=True)
         self._record(
             TrailKind.RECEIVED if is_new else TrailKind.RECEIVED_AGAIN,
             (source, self._us(ParticipantRole.DESTINATION)),
-            (study, AuditedPatient(patient_id)),
+            [study] if patient_id is None else [study, AuditedPatient(patient_id)],
             correlation_id=correlation_id,
         )
 

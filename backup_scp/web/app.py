@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route as PathRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from backup_scp.services.audit_reporter import AuditReporter
 from backup_scp.services.permissions import Right
 from backup_scp.web.access_gate import AccessGate
 from backup_scp.web.callers import WebAccess, WebCaller
@@ -23,6 +24,7 @@ from backup_scp.web.pages.page_frame import PageFrame
 from backup_scp.web.pages.page_sources import PageSources
 from backup_scp.web.pages.page_table import page_routes
 from backup_scp.web.problems import problem_of, response_of
+from backup_scp.web.request_audit import RequestAudit
 from backup_scp.web.route import Route
 from backup_scp.web.sharing.share_table import share_routes
 from backup_scp.web.sharing.shared_frame import problem_page
@@ -34,7 +36,11 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 def application(
-    stores: Stores, options: WebOptions, routes: Sequence[Route] = ROUTES, pages: PageSources | None = None
+    stores: Stores,
+    options: WebOptions,
+    routes: Sequence[Route] = ROUTES,
+    pages: PageSources | None = None,
+    reporter: AuditReporter | None = None,
 ) -> ASGIApp:
     """Return the application.
 
@@ -48,6 +54,8 @@ def application(
         The resources below ``/dicom-web``.
     pages
         What the pages are made from; None for none.
+    reporter
+        Reports requests to the audit trail.
     """
     by_path: dict[str, list[Route]] = {"": [], "/": []}
     for route in routes:
@@ -70,7 +78,7 @@ def application(
     others = Starlette(routes=every, exception_handlers={HTTPException: answer_http})
     others.router.redirect_slashes = False  # its address would be the Host header's
     return AccessGate(
-        _FixedPaths(every, others),
+        RequestAudit(_FixedPaths(every, others), reporter or AuditReporter()),
         WebAccess(options, pages.logins, pages.shares) if pages is not None else WebAccess(options),
         lambda scope, problem: answer(Request(scope), problem),
     )

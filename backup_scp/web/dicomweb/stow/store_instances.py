@@ -23,6 +23,7 @@ from backup_scp.web.dicomweb.stow.multipart_reader import MultipartReader, PartT
 from backup_scp.web.dicomweb.stow.store_result import RequestedImage, StoreResult
 from backup_scp.web.media_types import DICOM, DICOM_JSON, DICOM_XML, MULTIPART, MediaType, Offer
 from backup_scp.web.problems import Problem
+from backup_scp.web.request_audit import STORED
 from backup_scp.web.route import Route, base_of, require_uids
 from backup_scp.web.stores import Stores
 
@@ -66,6 +67,7 @@ async def store_instances(request: Request, stores: Stores) -> Response:
     finally:
         with anyio.CancelScope(shield=True):
             await run_in_threadpool(incoming.abandon)
+    request.scope[STORED] = result.for_audit()
     result.raise_if_unavailable()
     if not result.stored and not result.failed:
         raise Problem(400, "The request has no part, so that there is nothing to store")

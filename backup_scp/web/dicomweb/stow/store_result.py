@@ -58,6 +58,11 @@ class StoreResult:
         """Record why an image was not stored."""
         self.failed.append((image, error))
 
+    def for_audit(self) -> tuple[list[tuple[str, str]], int, str]:
+        """Return study and SOP Class of what is stored, the number of refused images, and why the first was."""
+        stored = [(image.study_instance_uid, image.sop_class_uid) for image in self.stored]
+        return stored, len(self.failed), str(self.failed[0][1]) if self.failed else ""
+
     def raise_if_unavailable(self) -> None:
         """Raise the first error when nothing was stored because of the archive or the index: try again later.
 
