@@ -273,8 +273,8 @@ def rows(*methods: str) -> list[tuple[str, str, Right | str]]:
 
 def test_every_route_of_the_application_is_listed(worlds):
     app: Any = worlds[0].client().app
-    routes = [route for route in app._app._others.routes if isinstance(route, PathRoute)]
-    assert len(routes) == len(app._app._others.routes)
+    routes = [route for route in app._app._app._others.routes if isinstance(route, PathRoute)]
+    assert len(routes) == len(app._app._app._others.routes)
     served = {(method, route.path) for route in routes for method in route.methods or ()}
     missing = {(method, path) for method, path in served if method != "HEAD"} ^ set(RIGHTS)
     missing -= {("OPTIONS", path) for path in (_STORES[0], _D)}

@@ -333,7 +333,8 @@ class Server:
             if association.upper_layer.violation:
                 self._note_violation(association, caller)
             association.audit.ended(ending)
-        log.info("Association with %s %s: %s", association.caller, ending, association.tally.summary(began))
+        stored, audit_id = association.tally.summary(began), association.audit.correlation_id
+        log.info("Association with %s %s: %s (ID %s)", association.caller, ending, stored, audit_id)
 
 
 def _counted_as(caller: Caller) -> str:
