@@ -213,6 +213,7 @@ def send(
     """
     from backup_scp.cli.restore_clinics import require_one_clinic
     from backup_scp.node import remote_aes
+    from backup_scp.node.audit_setup import report_restore, reporting
     from backup_scp.node.opening import OpenStores
     from backup_scp.node.recovering import readable_archive
     from backup_scp.services import restore as service
@@ -228,6 +229,7 @@ def send(
     with ExitStack() as stack:
         stack.enter_context(signals_interrupt())
         storage = stack.enter_context(OpenStores(settings))
+        reporter = stack.enter_context(reporting(settings, storage.index))
         if not isinstance(selection, Worklist):
             require_one_clinic(storage.index, selection)
         journal = remote_aes.journal(settings, to)
@@ -250,6 +252,7 @@ def send(
             inventory=inventory,
             commit=asking,
         )
+        report_restore(reporter, done, remote_aes.find_remote(settings, to), destination.name)
         lacking = missing(done, storage.index, destination.name)
         written = None
         if file is not None:

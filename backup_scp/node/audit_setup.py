@@ -16,8 +16,9 @@ from backup_scp.machine import clock
 from backup_scp.machine.folders import make_folders
 from backup_scp.node.accounts_setup import open_accounts
 from backup_scp.node.settings import Settings
-from backup_scp.ports import StudyReader
-from backup_scp.services.audit_reporter import AuditReporter
+from backup_scp.ports import RemoteAE, StudyReader, new_correlation_id
+from backup_scp.services.audit_reporter import AuditReporter, Party
+from backup_scp.services.restore_result import Restore
 from backup_scp.watch.audit_thread import AuditThread
 
 if TYPE_CHECKING:
@@ -69,6 +70,18 @@ def reporting(settings: Settings, index: StudyReader | None = None) -> Iterator[
         yield AuditReporter(thread, settings.node.ae_title)
     finally:
         thread.stop()
+
+
+def report_restore(reporter: AuditReporter, done: Restore, remote: RemoteAE | None, place: str) -> None:
+    """Report what a restore has sent of each study, and what not."""
+    run = new_correlation_id()
+    sent = {uid: {"": study.sent} for uid, study in done.studies.items() if study.sent}
+    failed = {uid: {"": study.failed} for uid, study in done.studies.items() if study.failed}
+    for studies, reason in ((sent, ""), (failed, "The destination did not confirm them")):
+        if remote is not None:
+            reporter.sent(studies, Party(remote.ae_title, remote.host, is_ae=True), run, failed=reason)
+        else:
+            reporter.exported(studies, place, run, failed=reason)
 
 
 @contextmanager

@@ -174,7 +174,8 @@ def _identified(
 def _counts(instances: Mapping[str, int]) -> str:
     if not instances:
         return ""
-    each = "".join(f'<SOPClass UID={_quoted(uid)} NumberOfInstances="{n}"/>' for uid, n in instances.items())
+    named = {f" UID={_quoted(uid)}" if uid else "": number for uid, number in instances.items()}
+    each = "".join(f'<SOPClass{uid} NumberOfInstances="{number}"/>' for uid, number in named.items())
     return f"<ParticipantObjectDescription>{each}</ParticipantObjectDescription>"
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from backup_scp.dicom.sop_instance import SOPInstance
 from backup_scp.machine import clock
 from backup_scp.ports import (
     AuditedObject,
@@ -27,6 +29,7 @@ from backup_scp.ports import (
 
 log = logging.getLogger(__name__)
 
+_MOST_STUDIES = 100  # counted at a time
 _FAILED = frozenset((AuditKind.LOGIN_FAILED, AuditKind.SHARE_FAILED, AuditKind.PASSKEY_COPIED, AuditKind.SHARE_LOCKED))
 _LOGINS = {
     AuditKind.LOGIN: TrailKind.LOGGED_IN,
@@ -304,6 +307,31 @@ class AuditReporter:
         else:
             kind = TrailKind.ROLES_CHANGED if event.kind in _OF_ROLES else TrailKind.USER_CHANGED
         self._alert(kind, Party(event.who, event.address), event.about or event.who, reason, outcome)
+
+
+class StudyCounts:
+    """Counts images by study and SOP Class, and reports them when there are many studies.
+
+    Parameters
+    ----------
+    say
+        Reports the counts.
+    """
+
+    def __init__(self, say: Callable[[Mapping[str, Mapping[str, int]]], None]) -> None:
+        self._say = say
+        self._counts: dict[str, Counter[str]] = {}
+
+    def add(self, instance: SOPInstance) -> None:
+        """Count an image."""
+        if instance.study_instance_uid not in self._counts and len(self._counts) >= _MOST_STUDIES:
+            self.report()
+        self._counts.setdefault(instance.study_instance_uid, Counter())[instance.sop_class_uid] += 1
+
+    def report(self) -> None:
+        """Report what was counted, and begin to count again."""
+        counts, self._counts = self._counts, {}
+        self._say(counts)
 
 
 def with_patients(event: TrailEvent, patient_of: Callable[[str], str]) -> TrailEvent:

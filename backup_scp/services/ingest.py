@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Self
@@ -68,6 +68,7 @@ class Ingest:
         self._index = index
         self._guard = ArchiveGuard(archive, index)
         self.due = DueForCheckpoint()
+        self.on_accepted: Callable[[SOPInstance], None] | None = None  # called for each image, also one held already
         self.received_at = 0.0  # when the last image began to arrive, as time.monotonic
 
     def __enter__(self) -> Self:
@@ -119,6 +120,8 @@ class Ingest:
             met = self._index.look_up(key, staged.sha256, arrival.site)
             if met.held is not None:
                 again = self._again(staged, key, *met.held)
+                if self.on_accepted is not None:
+                    self.on_accepted(instance)
                 return replace(again, flags=flags_of(instance), instance=instance)
             if met.latest is not None:
                 arrival = self._compared(staged, key, arrival.after(met.latest))
@@ -134,6 +137,8 @@ class Ingest:
             staged.discard()  # a file that is visible already keeps its note, so that ``recover`` finds it
             raise
         self.due.append(staged, location)
+        if self.on_accepted is not None:
+            self.on_accepted(instance)
         return Accepted(admission, location, flags=version.flags, instance=instance)
 
     def checkpoint(self) -> None:

@@ -204,6 +204,8 @@ def test_canaries_are_named_nowhere_else(node, tmp_path):
 
     messages = b"".join(path.read_bytes() for path in (node.home / "audit-messages").iterdir())
     assert messages.count(b"<AuditMessage>") > 100
+    for event in (b"110100", b"110102", b"110103", b"110104", b"110106", b"110107", b"110112", b"110113"):
+        assert b'<EventID csd-code="' + event in messages
     assert NAMES_ALONE.findall(messages) == []
     asked = b"".join(base64.b64decode(one) for one in re.findall(rb"<ParticipantObjectQuery>([^<]*)<", messages))
     assert NAMES_ALONE.search(asked), "a query is kept as it came (PS3.15 A.5.3.10)"
