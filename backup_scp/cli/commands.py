@@ -14,6 +14,7 @@ from backup_scp.cli.failure import usage_errors_told
 from backup_scp.cli.options import ConfigOption, JSONOption, MainConfigOption, PlainCommand, config_of
 
 _COMMANDS = {
+    "reload": "reload",
     "status": "status",
     "check": "check",
     "echo": "echo",

@@ -23,6 +23,7 @@ from backup_scp.node.copy_setup import Prepared
 from backup_scp.node.health.finding import Finding
 from backup_scp.node.health.status_report import Status
 from backup_scp.node.plan import DisasterPlan
+from backup_scp.node.reloading import Reloaded
 from backup_scp.node.start_report import Ready
 from backup_scp.ports import AuditEvent, CopyState, PatientLink, PlaceAnswer
 from backup_scp.services.import_result import Imported
@@ -52,6 +53,7 @@ RESULTS = {
     "serve": Result(
         Ready, "It is printed when the node is ready; the log goes elsewhere, see `[log]` in the settings."
     ),
+    "reload": Result(Reloaded, "Exit code 1 when the node keeps the settings that it has."),
     "status": Result(Status),
     "check": Result(list[Finding]),
     "echo": Result(Echoed),

@@ -24,13 +24,15 @@ def serve(config: Path | None, *, json: bool = False) -> None:
     gc.disable()  # loaded modules stay: searching them for garbage would take a quarter of the start
     try:
         from backup_scp.node import supervisor
+        from backup_scp.node.front import SettingsAgain
         from backup_scp.node.opening import require_owner
         from backup_scp.node.settings import find_file, load
 
         settings = load(find_file(config))
         require_owner(settings)  # before the log file is created, which the node could not write
         configure(settings, daemon=True)
-        supervisor.serve(settings, _ToProgram() if json else ToPerson())
+        again = SettingsAgain(lambda: load(find_file(config)), lambda other: configure(other, daemon=True))
+        supervisor.serve(settings, _ToProgram() if json else ToPerson(), again)
     finally:
         gc.enable()  # enabled already, if the node has run
 

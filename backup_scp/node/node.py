@@ -6,39 +6,31 @@ import functools
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from backup_scp.errors import Unavailable
 from backup_scp.machine import clock
 from backup_scp.node.audit_setup import audit_thread
+from backup_scp.node.dimse_serving import DIMSEServing
 from backup_scp.node.mass_changes import mass_changes
 from backup_scp.node.opening import OpenStores, set_aside_damaged_index, upgrade_index
 from backup_scp.node.recovering import ReadingCopies
-from backup_scp.node.remote_aes import access_policy, listening, local_ae
 from backup_scp.node.restore_runner import RestoreRunner
 from backup_scp.node.run_record import Maintenance
+from backup_scp.node.running_copies import RunningCopies
 from backup_scp.node.settings import Settings
-from backup_scp.ports import Heading, Index, ReadableArchive, Task
+from backup_scp.ports import Heading, Index, Task
 from backup_scp.services import rebuild
 from backup_scp.services.audit_reporter import AuditReporter
-from backup_scp.services.commitment import CommitmentTimers, StorageCommitment
-from backup_scp.services.commitment_verification import CopiesNeeded
-from backup_scp.services.commitment_worker import CommitmentWorker
 from backup_scp.services.ingest import Ingest
 from backup_scp.watch.checkpoints import CheckpointThread
 from backup_scp.watch.maintenance import MaintenanceThread
-from backup_scp.watch.rejection_log import RejectionLog
 
 if TYPE_CHECKING:
     from backup_scp.dimse.association.association_count import SharedCount
     from backup_scp.dimse.association.listener import Listener
-    from backup_scp.dimse.association.server import Server
 
 log = logging.getLogger(__name__)
-
-_WORKER_GRACE_S = 5.0  # unfinished work continues after the next start
-_GRACE_S = 30.0  # for images that are being received when the node stops
 
 
 class Node:
@@ -76,8 +68,8 @@ class Node:
         self._places = places
         self._keeps_up = keeps_up
         self._open = ExitStack()
-        self._server: Server | None = None
-        self._worker: CommitmentWorker | None = None
+        self._serving: DIMSEServing | None = None
+        self._copies: RunningCopies | None = None
         self._maintenance: MaintenanceThread | None = None
         self._storage: OpenStores | None = None
         self._ingest: Ingest | None = None
@@ -103,10 +95,15 @@ class Node:
             storage, ingest = self._open_storage(stack)
             self._start_audit(stack, storage)
             reading = ReadingCopies(storage, ingest)
-            ports = self._serve(stack, storage, ingest, reading.archive)
+            self._serving = DIMSEServing(storage, ingest, reading.archive, self._reporter)
+            ports = self._serving.start(stack, self._settings, self._listeners, self._places)
+            self._audit.before = self._serving.report_received
             if self._keeps_up:
-                self._start_maintenance(stack, storage)
-                self._start_copies(stack, storage, ingest, reading)
+                self._start_maintenance(storage)
+                stack.callback(self._stop_maintenance)
+                self._copies = RunningCopies(self._settings, storage, ingest)
+                stack.callback(self._copies.close)
+                self._copies.start(reading)
                 self._restores = RestoreRunner(self._settings, storage.index)
                 stack.callback(self._restores.stop)
                 self._restores.look()
@@ -140,42 +137,7 @@ class Node:
             _tell_of_connections(storage.index, settings)
         return storage, ingest
 
-    def _serve(
-        self, stack: ExitStack, storage: OpenStores, ingest: Ingest, outgoing: ReadableArchive
-    ) -> tuple[int, ...]:
-        """Start the DIMSE server and the Storage Commitment threads; return the ports."""
-        from backup_scp.dimse.association.negotiation import is_storage
-        from backup_scp.dimse.association.server import Server
-        from backup_scp.dimse.scp.service_table import services
-        from backup_scp.dimse.scu.event_report import EventReporter
-
-        settings = self._settings
-        policy, local = access_policy(settings), local_ae(settings)
-        commitment = StorageCommitment(
-            storage.archive, storage.index, is_storage, _pace(settings), needed=_copies_needed(settings)
-        )
-        rejections = RejectionLog(storage.index)
-        rejections.start()
-        stack.callback(rejections.stop)
-        served = services(
-            outgoing,
-            storage.index,
-            policy,
-            local,
-            commitment,
-            rejections,
-            ingest=ingest,
-            strict=settings.node.strict_hierarchy,
-            get_without_roles=settings.node.get_without_roles,
-        )
-        self._server = Server(listening(settings), policy, served, rejections, self._places, self._reporter)
-        self._audit.before = self._server.report_received
-        ports = self._server.start(self._listeners)
-        self._worker = CommitmentWorker(commitment, EventReporter(local, policy).report)
-        self._worker.start()
-        return ports
-
-    def _start_maintenance(self, stack: ExitStack, storage: OpenStores) -> None:
+    def _start_maintenance(self, storage: OpenStores) -> None:
         """Start the maintenance thread, which only one process of the node has."""
         self._maintenance = MaintenanceThread(
             storage.archive,
@@ -185,32 +147,38 @@ class Node:
             storms=functools.partial(mass_changes, self._settings, storage.index),
         )
         self._maintenance.start()
-        stack.callback(self._maintenance.stop)
 
-    def _start_copies(self, stack: ExitStack, storage: OpenStores, ingest: Ingest, reading: ReadingCopies) -> None:
-        """Start a thread for each further copy; while the archive comes back from one, all of them wait."""
-        copies = ExitStack()
-        stack.callback(copies.close)
+    def _stop_maintenance(self) -> None:
+        if self._maintenance is not None:
+            self._maintenance.stop()
 
-        def start() -> None:
-            if not self._settings.copy:
-                return
-            from backup_scp.node.copy_setup import copy_threads
-            from backup_scp.node.drills import drill_thread
+    def prepared(self, settings: Settings) -> Callable[[], tuple[int, ...]]:
+        """Return what goes on with other settings, and returns the ports; until it is called nothing changes.
 
-            for thread in copy_threads(self._settings, storage, ingest):
-                thread.start()
-                copies.callback(thread.stop)
-            drills = drill_thread(self._settings, storage, lambda: ingest.received_at)
-            if drills is not None:
-                drills.start()
-                copies.callback(drills.stop)
+        Associations that run stay.  Archive, index and number of processes stay as well: see ``reloading``.
 
-        if (recovery := reading.thread(start)) is not None:
-            recovery.start()
-            stack.callback(recovery.stop)
-        else:
-            start()
+        Raises
+        ------
+        InvalidSettings
+            The settings cannot be used; what is returned raises it when a port cannot be opened.
+        """
+        assert self._serving is not None, "started"  # noqa: S101 - for the type checker
+        serve = self._serving.prepared(settings)
+        copy = self._copies.prepared(settings) if self._copies is not None else lambda: None
+
+        def go_on() -> tuple[int, ...]:
+            ports = serve()  # first: it is what may fail
+            before, self._settings = self._settings, settings
+            self.storage.settings = settings
+            if self._restores is not None:
+                self._restores.use(settings)
+            if self._maintenance is not None and (before.verify, before.alerts) != (settings.verify, settings.alerts):
+                self._maintenance.stop()
+                self._start_maintenance(self.storage)
+            copy()
+            return ports
+
+        return go_on
 
     def look_for_restores(self) -> None:
         """Begin with restores that were ordered on the page."""
@@ -220,7 +188,7 @@ class Node:
     @property
     def is_listening(self) -> bool:
         """Whether every port accepts connections."""
-        return self._server is not None and self._server.is_listening
+        return self._serving is not None and self._serving.is_listening
 
     @property
     def maintenance(self) -> Maintenance:
@@ -253,10 +221,8 @@ class Node:
 
     def stop(self) -> None:
         """Let current requests finish, then close everything."""
-        if self._server is not None:
-            self._server.stop(_GRACE_S)
-        if self._worker is not None:
-            self._worker.stop(_WORKER_GRACE_S)
+        if self._serving is not None:
+            self._serving.stop()
         self._open.close()
 
 
@@ -285,21 +251,6 @@ def _take_in(ingest: Ingest) -> None:
     recovered = ingest.recover()
     if recovered:
         log.warning("%d stored images that were missing in the index were added", recovered)
-
-
-def _pace(settings: Settings) -> CommitmentTimers:
-    given = settings.commitment
-    return CommitmentTimers(
-        images=timedelta(seconds=given.wait_s),
-        retry=timedelta(seconds=given.retry_s),
-        give_up=timedelta(days=given.retry_days),
-    )
-
-
-def _copies_needed(settings: Settings) -> CopiesNeeded:
-    names = frozenset(copy.name for copy in settings.copy)
-    off_site = frozenset(copy.name for copy in settings.copy if copy.is_off_site)
-    return CopiesNeeded(settings.commitment.copies, settings.commitment.off_site_copies, names, off_site)
 
 
 def _lost_index(storage: OpenStores, reason: str) -> Iterator[str]:

@@ -101,7 +101,7 @@ def open_source(settings: Settings, source: RecoverySource) -> StandAloneCopy:
 def readable_archive(storage: OpenStores, open_until: ExitStack) -> ReadableArchive:
     """Return the archive for a command that sends: what is damaged or missing is brought back from a copy first."""
     ingest = open_until.enter_context(Ingest(storage.archive, storage.index))
-    return ReadingCopies(storage, ingest).archive
+    return ReadingCopies(storage, ingest).archive(storage.settings)
 
 
 def bringing_back(storage: OpenStores, open_until: ExitStack) -> BringingBack:
@@ -128,8 +128,6 @@ class ReadingCopies:
 
     Attributes
     ----------
-    archive
-        For sending: it brings back what is not here.
     bring_back
         Brings back.
     task
@@ -137,17 +135,22 @@ class ReadingCopies:
     """
 
     def __init__(self, storage: OpenStores, ingest: Ingest) -> None:
-        self._settings = storage.settings
         self._storage = storage
         self._ingest = ingest
         self.task: Task | None = None
         with suppress(Unavailable):
             self.task = storage.index.tasks().get(RECOVERY) or _noted(storage)
         self.bring_back = BringingBack(storage.archive, storage.index, ingest, self._place, storage.settings.home)
-        has_copies = bool(storage.settings.copy) or self.task is not None
-        self.archive: ReadableArchive = storage.archive
-        if has_copies:  # else a damaged file would be read once more for nothing
-            self.archive = ArchiveWithCopies(storage.archive, self.bring_back)
+
+    def archive(self, settings: Settings) -> ReadableArchive:
+        """Return the archive for sending: it brings back what is not here, if these settings have a copy."""
+        if settings.copy or self.task is not None:  # else a damaged file would be read once more for nothing
+            return ArchiveWithCopies(self._storage.archive, self.bring_back)
+        return self._storage.archive
+
+    @property
+    def _settings(self) -> Settings:
+        return self._storage.settings
 
     def _place(self, name: str, _medium: str) -> CopyPlace | None:
         if self.task is not None:

@@ -118,6 +118,10 @@ class RestoreRunner:
         self._processes: set[subprocess.Popen[bytes]] = set()
         self._stopping = threading.Event()
 
+    def use(self, settings: Settings) -> None:
+        """Begin later orders with other settings."""
+        self._settings = settings
+
     def look(self) -> None:
         """Begin with the orders that are new, or that were not finished when the node ended."""
         with self._lock:  # else a restore that ends just now would begin again

@@ -19,21 +19,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from backup_scp import __version__
 from backup_scp.errors import InvalidSettings
-from backup_scp.machine import clock
 from backup_scp.machine.folders import make_folders
 from backup_scp.machine.heaps import share_heaps
 from backup_scp.machine.readable import moment
-from backup_scp.machine.service_manager import ALIVE, READY, STOPPING, tell
-from backup_scp.node.alarms import leave_event, start_alarms
+from backup_scp.node.alarms import leave_event
+from backup_scp.node.front import Front, SettingsAgain
 from backup_scp.node.node import Node
 from backup_scp.node.opening import require_owner
 from backup_scp.node.remote_aes import listening
-from backup_scp.node.run_record import Run, RunRecord, look
+from backup_scp.node.run_record import Run, look
 from backup_scp.node.settings import Settings
-from backup_scp.node.start_report import Teller, ready
-from backup_scp.node.web_process import WebProcess
+from backup_scp.node.start_report import Teller
 
 if TYPE_CHECKING:
     from backup_scp.dimse.association.association_count import SharedCount
@@ -44,10 +41,11 @@ log = logging.getLogger(__name__)
 _WAKE_S = 1.0
 _LOOK_AGAIN_S = 10.0  # interval of ``Node.look_again`` while archive or index has a problem
 _STOPPED = (signal.SIGINT, signal.SIGTERM)
+_HANGUP: signal.Signals | None = getattr(signal, "SIGHUP", None)  # Windows has none
 
 
-def serve(settings: Settings, teller: Teller) -> None:
-    """Run the node until SIGINT or SIGTERM.
+def serve(settings: Settings, teller: Teller, again: SettingsAgain | None = None) -> None:
+    """Run the node until SIGINT or SIGTERM; on SIGHUP it goes on with the settings that ``again`` reads.
 
     It enables the garbage collector after everything is loaded, when the caller has disabled it.
 
@@ -57,6 +55,9 @@ def serve(settings: Settings, teller: Teller) -> None:
         The node cannot start.
     """
     _require_interpreter_lock()
+    again = again or SettingsAgain(lambda: settings)
+    if _HANGUP is not None:
+        signal.signal(_HANGUP, signal.SIG_IGN)  # until there is something that could read settings again
     share_heaps()
     require_owner(settings)  # before the lock file is created, which would belong to another user
     with contextlib.suppress(OSError):  # the code that needs the folder reports this
@@ -67,18 +68,18 @@ def serve(settings: Settings, teller: Teller) -> None:
             ended = f"The node ended unexpectedly, after {moment(before.record.alive_at)}; it runs again"
             leave_event(settings, ended)
         if settings.node.workers == 1:
-            _serve(settings, Node(settings), teller, run)
+            _serve(settings, Node(settings), Front(settings, teller, run, again))
         elif hasattr(os, "fork"):
-            _serve_with_workers(settings, teller, run)
+            _serve_with_workers(settings, teller, run, again)
         else:
             raise InvalidSettings("[node] workers: this system can have one process only; leave it at 1")
 
 
-def _serve_with_workers(settings: Settings, teller: Teller, run: Run) -> None:
+def _serve_with_workers(settings: Settings, teller: Teller, run: Run, again: SettingsAgain) -> None:
     from backup_scp.dimse.association.association_count import SharedCount
     from backup_scp.dimse.association.listener import open_ports
 
-    _Supervisor(settings, open_ports(listening(settings)), SharedCount(settings.node.workers), teller, run).run()
+    _Supervisor(settings, open_ports(listening(settings)), SharedCount(settings.node.workers), teller, run, again).run()
 
 
 def _require_interpreter_lock() -> None:
@@ -91,19 +92,22 @@ def _require_interpreter_lock() -> None:
 
 
 class _StopSignal:
-    """Waits for SIGINT or SIGTERM.
+    """Waits for SIGINT or SIGTERM, and notes SIGHUP.
 
     The handler acquires no lock: it runs in the waiting thread, which may hold that lock already.  The system writes
     the signal to a socket, so that the wait ends at once.
     """
 
     def __init__(self) -> None:
-        self.came = False
+        self.came = self._hung_up = False
+        self._has_terminal = _has_terminal()
         self._woken, self._waker = socket.socketpair()
         self._woken.settimeout(0)
         self._waker.settimeout(0)
         for number in _STOPPED:
             signal.signal(number, self._note)
+        if _HANGUP is not None:
+            signal.signal(_HANGUP, self._note_hangup)
         signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
 
     def wait(self, seconds: float) -> bool:
@@ -119,19 +123,31 @@ class _StopSignal:
         self._woken.close()
         self._waker.close()
 
+    def must_reload(self) -> bool:
+        """Tell whether SIGHUP came since the last call; several at once count as one."""
+        came, self._hung_up = self._hung_up, False
+        return came
+
     def _note(self, *_: object) -> None:
         self.came = True
 
+    def _note_hangup(self, *_: object) -> None:
+        if self._has_terminal and not _has_terminal():  # its window was closed: nobody could end the node by Ctrl-C
+            self.came = True
+        else:
+            self._hung_up = True
 
-def _serve(
-    settings: Settings, node: Node, teller: Teller, run: Run | None, on_start: Callable[[], object] = lambda: None
-) -> None:
+
+def _has_terminal() -> bool:
+    return sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty()
+
+
+def _serve(settings: Settings, node: Node, front: Front | None, on_start: Callable[[], object] = lambda: None) -> None:
     """Run one process of the node until it is told to stop, or until its parent has ended.
 
-    Only one process gets ``run``: see ``_Front``.
+    Only one process has a front.
     """
     parent = os.getppid()
-    front = _Front(settings, node, teller, run) if run is not None else None
     with contextlib.closing(_StopSignal()) as stop:
         if sys.platform != "win32" and settings.node.workers > 1:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPED)
@@ -142,14 +158,14 @@ def _serve(
         if settings.node.workers > 1:
             log.info("Process %d is ready", os.getpid())
         if front is not None:
-            front.started(ports)
+            front.started(node, ports)
         look_again_at = time.monotonic() + _LOOK_AGAIN_S
         while not stop.wait(_WAKE_S):
             if node.must_look_again and time.monotonic() > look_again_at:
                 node.look_again()
                 look_again_at = time.monotonic() + _LOOK_AGAIN_S
             if front is not None:
-                front.poll()
+                front.poll(must_reload=stop.must_reload())
             if settings.node.workers > 1 and os.getppid() != parent:
                 log.error("The parent process is gone: this process ends")
                 break
@@ -157,72 +173,7 @@ def _serve(
             front.stopping()
         node.stop()
         if front is not None:
-            teller.stopped()
-
-
-class _Front:
-    """What one process does for the whole node: its record, its web process, and what the user is told."""
-
-    def __init__(self, settings: Settings, node: Node, teller: Teller, run: Run) -> None:
-        self._settings = settings
-        self._node = node
-        self._teller = teller
-        self._run = run
-        self._web = WebProcess(settings, node.look_for_restores)
-        self._alarms = contextlib.ExitStack()
-        self._ports: tuple[int, ...] = ()
-
-    def started(self, ports: tuple[int, ...]) -> None:
-        """Report that the node is ready; then start the web process, for which nobody waits."""
-        self._ports = ports
-        self._web.listen()
-        self._run.write(record := self._record())
-        self._teller.ready(ready(self._settings, self._node, record))
-        tell(READY, f"STATUS=Consoles send to: {record.where}")
-        self._web.poll()
-        self._alarms = start_alarms(self._settings, self._node.storage, lambda: self._node.is_listening)
-
-    def poll(self) -> None:
-        """Look after the web process, write the record if it has changed, and tell a watchdog that the node listens."""
-        self._web.poll()
-        self._run.write(self._record())
-        if self._node.is_listening:
-            tell(ALIVE)
-
-    def stopping(self) -> None:
-        """Report it, and end the web process."""
-        tell(STOPPING)
-        self._teller.stopping()
-        self._alarms.close()
-        self._web.stop()
-
-    def _record(self) -> RunRecord:
-        settings, node = self._settings, self._node
-        port, tls_port = _named(settings, self._ports)
-        several = settings.node.workers > 1
-        return RunRecord(
-            version=__version__,
-            process=os.getppid() if several else os.getpid(),
-            user=os.getuid() if hasattr(os, "getuid") else None,
-            since=self._run.since,
-            ae_title=settings.node.ae_title,
-            host=settings.node.host,
-            port=port,
-            tls_port=tls_port,
-            workers=settings.node.workers,
-            alive_at=clock.now(),
-            listening=node.is_listening,
-            maintenance=node.maintenance,
-            web_address=self._web.address,
-            web_trouble=self._web.trouble,
-        )
-
-
-def _named(settings: Settings, ports: tuple[int, ...]) -> tuple[int | None, int | None]:
-    """Return the port without TLS and the port with TLS; None for one that does not exist."""
-    if not settings.node.plain:
-        return None, ports[0]
-    return ports[0], ports[1] if len(ports) > 1 else None
+            front.stopped()
 
 
 @dataclass
@@ -234,6 +185,7 @@ class _Supervisor:
     places: SharedCount
     teller: Teller
     record: Run
+    again: SettingsAgain
 
     def __post_init__(self) -> None:
         self._numbers: dict[int, int] = {}  # by process ID
@@ -288,7 +240,8 @@ class _Supervisor:
         self._numbers.clear()
         self.places.begin(number)
         node = Node(self.settings, self.listeners, self.places, keeps_up=number == 0)
-        _serve(self.settings, node, self.teller, self.record if number == 0 else None, on_start)
+        front = Front(self.settings, self.teller, self.record, self.again) if number == 0 else None
+        _serve(self.settings, node, front, on_start)
         sys.exit(0)
 
     def _stop(self, *_: object) -> None:

@@ -107,7 +107,7 @@ def _serve(start: Start, messages: _ToTheNode) -> None:
         stack.callback(checkpoints.stop)
         stores = Stores(
             storage.index,
-            ReadingCopies(storage, ingest).archive,
+            ReadingCopies(storage, ingest).archive(storage.settings),
             ingest,
             storage.index.commitments,
             InventoryOfAll(storage.archive, storage.index),

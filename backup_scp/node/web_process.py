@@ -11,12 +11,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import IO
 
 import msgspec
 
-from backup_scp.machine.addresses import EVERY_ADDRESS, is_loopback
+from backup_scp.errors import InvalidSettings
+from backup_scp.machine.addresses import is_loopback
+from backup_scp.machine.listening_socket import listen
 from backup_scp.node.accounts_setup import has_users
 from backup_scp.node.settings import Settings
 from backup_scp.node.web_messages import Start, Told
@@ -73,8 +75,11 @@ class WebProcess:
         scheme = "https" if self._settings.web.certificate else "http"
         return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}{PATH}"
 
-    def listen(self) -> None:
-        """Take the port; when it cannot be had, ``trouble`` says why and ``poll`` tries again."""
+    def listen(self, beside: Sequence[socket.socket] = ()) -> None:
+        """Take the port; when it cannot be had, ``trouble`` says why and ``poll`` tries again.
+
+        Beside are sockets of this process that go soon.
+        """
         web = self._settings.web
         if not web.enabled or self._listener is not None:
             return
@@ -83,7 +88,7 @@ class WebProcess:
             self._next_at = time.monotonic() + _BIND_AGAIN_S
             return
         try:
-            self._listener = _listener(web.host, web.port)
+            self._listener = listen(web.host, web.port, _BACKLOG, beside)
         except OSError as error:
             self._have_trouble(
                 f"DICOMweb is off: port {web.port} at {web.host} cannot be used ({_reason(error)}). Images "
@@ -93,6 +98,24 @@ class WebProcess:
         else:
             self._have_trouble("")
             self._next_at = 0.0
+
+    def take_over(self, before: WebProcess) -> None:
+        """Listen in place of another one, at its port if that is the same, so that no caller is refused.
+
+        Raises
+        ------
+        InvalidSettings
+            The port or the certificate cannot be used.
+        """
+        web, old = self._settings.web, before._settings.web
+        if web.enabled and before._listener is not None and (web.host, web.port) == (old.host, old.port):
+            if sentence := self._closed_to_all():
+                raise InvalidSettings(sentence)
+            self._listener = before._listener.dup()
+        else:
+            self.listen([before._listener] if before._listener is not None else [])
+        if self.trouble:
+            raise InvalidSettings(self.trouble)
 
     def _closed_to_all(self) -> str:
         """Return why other computers must not reach the page yet; empty when they may."""
@@ -210,10 +233,3 @@ def _send(process: subprocess.Popen[bytes], settings: Settings, listener: socket
 
 def _reason(error: OSError) -> str:
     return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
-
-
-def _listener(host: str, port: int) -> socket.socket:
-    """Listen, so that callers wait while the process starts or is replaced."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    both = host == EVERY_ADDRESS[1] and socket.has_dualstack_ipv6()
-    return socket.create_server((host, port), family=family, backlog=_BACKLOG, dualstack_ipv6=both)

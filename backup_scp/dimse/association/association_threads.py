@@ -33,6 +33,11 @@ class ThreadPool:
         self._spare: list[_Due] = []  # of each spare thread, the last one to become spare at the end
         self._is_stopped = False
 
+    def allow(self, most: int) -> None:
+        """Set the maximum number of threads; those there are stay."""
+        with self._lock:
+            self._most = most
+
     def submit(self, connection: socket.socket) -> None:
         """Give a connection to the thread that became spare last (its memory is in the cache), or to a new one.
 

@@ -12,11 +12,12 @@ import ssl
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from backup_scp.dimse.upper_layer import SecuredSocket, Selector, Timing
 from backup_scp.errors import InvalidSettings
+from backup_scp.machine.listening_socket import listen
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +78,8 @@ class Listener:
         The address; with port 0 the system chooses a port.
     tls
         TLS context of its connections; None for no TLS.
+    before
+        Listeners that go: with one at the same address it shares the socket, so that no caller is refused meanwhile.
 
     Raises
     ------
@@ -89,13 +92,12 @@ class Listener:
         How many callers were lost by an error in the node, and the type of the last error.
     """
 
-    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
-        dual = host == "::" and socket.has_dualstack_ipv6()
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        try:
-            self._socket = socket.create_server((host, port), family=family, backlog=_BACKLOG, dualstack_ipv6=dual)
-        except NOT_OPENED as error:
-            raise InvalidSettings(why_not_open(host, port, error)) from None
+    def __init__(
+        self, host: str, port: int, tls: ssl.SSLContext | None = None, before: Sequence[Listener] = ()
+    ) -> None:
+        self._asked = host, port, tls is not None
+        same = next((one for one in before if one._asked == self._asked), None)  # noqa: SLF001 - of this class
+        self._socket = same._socket.dup() if same else _opened(host, port, before)  # noqa: SLF001 - of this class
         self._socket.settimeout(0)  # do not block: another process may accept the connection first
         self._tls = tls
         self._thread: threading.Thread | None = None
@@ -127,10 +129,23 @@ class Listener:
 
     def stop(self) -> None:
         """Stop accepting in this process, without shutting the port, which other processes may share."""
+        self._end_thread()
+        self._socket.close()
+
+    def stop_after_the_last(self, take: Take) -> None:
+        """Stop as ``stop`` does, after callers that wait in the queue: closing the port would turn them away."""
+        self._end_thread()
+        with Selector() as selector, contextlib.suppress(ValueError, OSError):
+            selector.register(self._socket, selectors.EVENT_READ)
+            with contextlib.closing(_Spare()) as spare:
+                while selector.select(0) and self._accept_one(take, spare):
+                    pass
+        self._socket.close()
+
+    def _end_thread(self) -> None:
         if self._thread is not None and self._waker is not None:
             self._waker.close()
             self._thread.join(_LAST_WAIT_S)
-        self._socket.close()
 
     def close(self) -> None:
         """Close the port in this process; other processes continue."""
@@ -196,6 +211,13 @@ class Listener:
         return SecuredSocket(connection, self._tls)
 
 
+def _opened(host: str, port: int, before: Sequence[Listener]) -> socket.socket:
+    try:
+        return listen(host, port, _BACKLOG, [one._socket for one in before])  # noqa: SLF001 - of this module
+    except NOT_OPENED as error:
+        raise InvalidSettings(why_not_open(host, port, error)) from None
+
+
 def why_not_open(host: str, port: int, error: Exception) -> str:
     """Return why a port cannot be opened, and what to do."""
     number = error.errno if isinstance(error, OSError) else None
@@ -212,23 +234,33 @@ def why_not_open(host: str, port: int, error: Exception) -> str:
     return f"Port {port} on {host} cannot be opened ({reason}): choose another in [node] (with TLS: in [tls])"
 
 
-def open_ports(listening: ListenSettings) -> list[Listener]:
+def open_ports(listening: ListenSettings, before: Sequence[Listener] = ()) -> list[Listener]:
     """Open the configured ports: the one without TLS and the one with TLS.
+
+    Parameters
+    ----------
+    listening
+        Which ports.
+    before
+        Listeners that these replace.
 
     Raises
     ------
     InvalidSettings
         A port cannot be opened; neither is open.
     """
-    plain = [Listener(listening.host, listening.port)] if listening.plain else []
-    if listening.tls is None:
-        return plain
+    wanted: list[tuple[int, ssl.SSLContext | None]] = [(listening.port, None)] if listening.plain else []
+    if listening.tls is not None:
+        wanted.append((listening.tls_port, listening.tls))
+    opened: list[Listener] = []
     try:
-        return [*plain, Listener(listening.host, listening.tls_port, listening.tls)]
+        for port, tls in wanted:
+            opened.append(Listener(listening.host, port, tls, before))
     except InvalidSettings:
-        for listener in plain:
+        for listener in opened:
             listener.close()
         raise
+    return opened
 
 
 def shut(connection: socket.socket) -> None:

@@ -120,6 +120,30 @@ class Server:
         for audit in audits:
             audit.flush(_TOLD_AFTER_S)
 
+    def use(self, listening: ListenSettings, policy: AccessPolicy, services: Mapping[int, Service]) -> tuple[int, ...]:
+        """Go on with other settings: new Associations follow them; those that run stay, and stay who they are.
+
+        Returns
+        -------
+        tuple of int
+            The ports.
+
+        Raises
+        ------
+        InvalidSettings
+            A port cannot be opened; nothing has changed.
+        """
+        before, self._listeners = self._listeners, open_ports(listening, self._listeners)
+        self._dispatcher = RequestDispatcher(services, policy, self._rejections)
+        self._acceptances = NegotiationCache(listening.maximum_pdu_length)
+        self._listening, self._policy = listening, policy
+        self._crew.allow(_most_threads(listening))
+        for listener in self._listeners:
+            listener.start(self._take, self._note_fault)
+        for listener in before:
+            listener.stop_after_the_last(self._take)
+        return tuple(listener.port for listener in self._listeners)
+
     def stop(self, grace_s: float) -> None:
         """Stop accepting connections, let current requests end within ``grace_s`` seconds, then abort the rest."""
         for listener in self._listeners:

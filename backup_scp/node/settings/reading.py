@@ -24,6 +24,7 @@ from backup_scp.node.settings.known import (
     require_known_variable,
 )
 from backup_scp.node.settings.openid_section import OpenIDSettings
+from backup_scp.node.settings.place_in_file import with_line
 from backup_scp.node.settings.sections import Sections
 from backup_scp.node.settings.values import Settings, require_path, require_usable
 
@@ -68,7 +69,11 @@ def load(file: Path | None = None, environment: Mapping[str, str] = os.environ) 
     InvalidSettings
         The text has the place, the error, and what to do.
     """
-    return load_text(_read_text(file) if file else "", file, environment)
+    text = _read_text(file) if file else ""
+    try:
+        return load_text(text, file, environment)
+    except InvalidSettings as error:
+        raise InvalidSettings(with_line(str(error), file, text)) from None
 
 
 def load_text(text: str, file: Path | None, environment: Mapping[str, str] = os.environ) -> Settings:
