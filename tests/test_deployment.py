@@ -35,7 +35,7 @@ def unit(tmp_path):
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
     copy = tmp_path / UNIT.name
-    copy.write_text(re.sub(r"(?m)^ExecStart=\S+", f"ExecStart={program}", UNIT.read_text()))
+    copy.write_text(re.sub(r"(?m)^(ExecStart|ExecReload)=\S+", rf"\1={program}", UNIT.read_text()))
     return copy
 
 

@@ -200,9 +200,9 @@ def _tell(
     say(f"The keys beside them are secret. backup-scp tls renew needs {Path(authority.key_file).name}.")
     say()
     if written:
-        say(f"{wanted.path} has certificate and key now: restart the node.")
+        say(f"{wanted.path} has certificate and key now: type  backup-scp reload")
     elif wanted.values:
-        say(f"Put these lines into {wanted.path or 'the settings'} (--write does it), then restart the node:")
+        say(f"Put these lines into {wanted.path or 'the settings'} (--write does it), then type  backup-scp reload:")
         for line in ["", *wanted.lines]:
             say(f"    {line}".rstrip())
         if wanted.why_not:

@@ -192,7 +192,7 @@ class TestPlaces:
 
     @pytest.mark.parametrize("url", ["s3://bucket", "https://example/x", "file://host/share"])
     def test_archives_that_this_version_does_not_know(self, read, url):
-        with pytest.raises(InvalidSettings, match=r"^\[archive\] url: "):
+        with pytest.raises(InvalidSettings, match=r", line 2: \[archive\] url: "):
             read(f"[archive]\nurl = '{url}'")
 
     def test_sqlite_elsewhere(self, read, tmp_path):
@@ -207,7 +207,7 @@ class TestPlaces:
 
     @pytest.mark.parametrize("url", ["mysql://u:secret@h/d", "sqlite://", "sqlite:///:memory:", "nonsense-secret"])
     def test_other_databases_are_refused_and_passwords_not_repeated(self, read, url):
-        with pytest.raises(InvalidSettings, match=r"^\[index\] url: ") as caught:
+        with pytest.raises(InvalidSettings, match=r", line 2: \[index\] url: ") as caught:
             read(f"[index]\nurl = '{url}'")
         assert "secret" not in str(caught.value)
 
@@ -383,3 +383,22 @@ def test_the_file_in_the_data_folder_is_read_where_the_system_has_none(tmp_path,
     assert find_file(None, environment) == tmp_path / "backup-scp.toml"
     monkeypatch.setattr(reading, "SYSTEM_FILE", tmp_path / "backup-scp.toml")
     assert find_file(None, {}) == tmp_path / "backup-scp.toml"
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("[node]\n# port = 1\nport = 99999", 3),
+        ("[log]\nlevel = 'INFO'\n\n[node]\nport = 1\nprot = 2", 6),
+        (
+            "[[remote]]\nname = 'a'\nae_title = 'A'\nhost = 'h'\n[[remote]]\nname = 'b'\nae_title = 'B'\nport = 'x'\nhost = 'h'",
+            8,
+        ),
+        ("[[remote]]\nname = 'a'\nae_title = 'A'", 1),
+        ("[node]\nport = 1\n[nodes]\nport = 2", 3),
+        ("[node]\nport = \n", 2),
+    ],
+)
+def test_the_line_of_a_mistake_is_said(read, text, line):
+    with pytest.raises(InvalidSettings, match=rf"line {line}\b"):
+        read(text)

@@ -53,7 +53,7 @@ def test_a_device_is_added_tried_and_used_after_the_restart(make_node, open_page
         keep(page, "settings, preview")
         assert serious(page) == []
     page.get_by_role("button", name="Write the file").click()
-    expect(page.get_by_role("status")).to_contain_text("sudo systemctl restart backup-scp")
+    expect(page.get_by_role("status")).to_contain_text("sudo backup-scp reload")
     assert "answers C-ECHO" in tried(page, "sink")
     if scripts:
         keep(page, "settings, after a change")
@@ -70,7 +70,7 @@ def test_a_device_is_added_tried_and_used_after_the_restart(make_node, open_page
     node.remotes.append(Remote("sink", storescp.ae_title, storescp.port))
     node.start()
     page.goto(origin(node) + "/settings")
-    expect(page.get_by_text("after a restart")).to_have_count(0)
+    expect(page.get_by_text("not in use yet")).to_have_count(0)
 
 
 def test_what_a_device_that_does_not_answer_says(make_node, open_page):
@@ -172,4 +172,4 @@ def test_a_node_without_a_file_gets_one(make_node, open_page):
     node.restart()
     page.goto(origin(node) + "/settings")
     wait_until(lambda: "192.0.2.9" in page.locator("main").inner_text(), what="the device")
-    expect(page.get_by_text("after a restart")).to_have_count(0)
+    expect(page.get_by_text("not in use yet")).to_have_count(0)

@@ -94,7 +94,7 @@ def _fix(rejection: Rejection, settings: Settings) -> str:
         f"ae_title = {json.dumps(rejection.calling_ae_title)}",
         f"host = {json.dumps(rejection.address)}",
     ]
-    return "\n".join(["if it may, add this to the settings file and restart the node:", *block])
+    return "\n".join(["if it may, add this to the settings file and type  backup-scp reload:", *block])
 
 
 def _free_name(ae_title: str, settings: Settings) -> str:

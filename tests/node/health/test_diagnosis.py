@@ -203,7 +203,7 @@ def test_what_is_to_be_pasted_is_a_remote_of_the_settings(found, configured, tmp
     rejection = refused(ServiceKind.QUERY, calling=ae_title, address="2001:db8::7", fix=ADD_REMOTE)
     (one,) = found(known={"rejections": [rejection]}, settings=configured(CONFIGURED))
     sentence, block = one.fix.split("\n", 1)
-    assert "restart the node" in sentence
+    assert "backup-scp reload" in sentence
     (remote,) = tomllib.loads(block)["remote"]
     assert (remote["ae_title"], remote["host"]) == (ae_title, "2001:db8::7")
     settings = configured((*CONFIGURED, remote))

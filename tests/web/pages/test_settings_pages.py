@@ -161,8 +161,8 @@ def test_a_device_is_added_changed_and_removed(browse, file, caplog):
     assert "[[remote]] ct was added on the page, by this machine at 127.0.0.1" in caplog.text
     one = before.replace("# by cable\n", "# by cable\n\n" + "\n".join(added) + "\n")
     assert file.read_text() == one
-    assert "after a restart" in client.get("/settings").text
-    assert "sudo systemctl restart backup-scp" in client.get("/settings").text
+    assert "not in use yet" in client.get("/settings").text
+    assert "sudo backup-scp reload" in client.get("/settings").text
 
     page = send(client, "preview", REMOTE | {"which": "dx", "name": "dx", "ae_title": "DX", "host": "192.0.2.8"})
     assert lines_of(page).count(("removed", 'host = "192.0.2.7" # by cable')) == 1
@@ -179,10 +179,13 @@ def test_a_device_is_added_changed_and_removed(browse, file, caplog):
         assert backup.name in client.get("/settings").text
 
 
-def test_a_removed_device_is_used_until_the_restart(browse):
+def test_a_removed_device_is_used_until_the_file_is_read_again(browse):
     client = browse('[[remote]]\nname = "ct"\nae_title = "CT"\nhost = "192.0.2.9"\n')
     write(client, send(client, "preview", {"kind": "remote", "which": "ct", "remove": "on"}))
-    assert "ct is no more in the file; the node uses it until it is restarted" in client.get("/settings").text
+    assert (
+        "ct is no more in the file; the node uses it until you let it read the file again"
+        in client.get("/settings").text
+    )
 
 
 @pytest.mark.parametrize(
@@ -342,7 +345,7 @@ def test_without_a_file_the_first_change_makes_one(browse, tmp_path):
     assert made.read_text().startswith("# Settings of backup-scp")
     assert load(made, {}).find_remote("ct") is not None
     assert stat.S_IMODE(made.stat().st_mode) == 0o600
-    assert "after a restart" in client.get("/settings").text
+    assert "not in use yet" in client.get("/settings").text
 
 
 def test_where_the_environment_wants_no_file(browse):
