@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -110,6 +111,9 @@ class _Console:
         while not self._ended.is_set():
             self._note(raw_sender.send(self._acceptor, [images[self.sent % len(images)]])[0].status)
 
+    def has_sent_since(self, before: int) -> bool:
+        return self.sent > before or bool(self.failed)
+
     def _note(self, status: int) -> None:
         self.statuses.append(status)
         self.sent += 1
@@ -151,7 +155,7 @@ def test_every_setting_changes_while_a_console_sends(start_node, tmp_path):
             assert outcome.applied, outcome.sentence
             assert outcome.changed == [f"[{place.replace('.', '] ')}"], place
             before = console.sent
-            wait_until(lambda before=before: console.sent > before or console.failed, what="a further image")
+            wait_until(partial(console.has_sent_since, before), what="a further image")
         for key, value in _OF_A_COPY.items():
             node.copies = [node.copies[0] | {key: value}]
             assert reload(node).changed == ["[[copy]] drive"], key

@@ -97,7 +97,7 @@ class Listener:
     ) -> None:
         self._asked = host, port, tls is not None
         same = next((one for one in before if one._asked == self._asked), None)  # noqa: SLF001 - of this class
-        self._socket = same._socket.dup() if same else _opened(host, port, before)  # noqa: SLF001 - of this class
+        self._socket: socket.socket = same._socket.dup() if same else _opened(host, port, before)  # noqa: SLF001 - of this class
         self._socket.settimeout(0)  # do not block: another process may accept the connection first
         self._tls = tls
         self._thread: threading.Thread | None = None
