@@ -230,6 +230,7 @@ def rejections() -> str:
         ("calling AE title is blank or has control characters", negotiation.calling_ae_title_not_recognised("")),
         ("called AE title is another one", negotiation.called_ae_title_not_recognised("", NODE.ae_title)),
         ('called without TLS by a remote AE with `tls = "required"`', negotiation.tls_required("", 0)),
+        ('called by none of the remote AEs, with `strangers = "refuse"`', negotiation.stranger_refused("")),
         ("too many Associations", negotiation.local_limit_exceeded(NODE.maximum_associations)),
         (
             "too many Associations of an address that is not configured",

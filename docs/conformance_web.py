@@ -6,7 +6,8 @@ from pydicom.datadict import dictionary_description
 from pydicom.uid import UID, RLELossless
 
 from backup_scp.dicom.attributes import Attribute, Level
-from backup_scp.services.permissions import CallerKind, Right, may
+from backup_scp.ports import RemoteAE
+from backup_scp.services.permissions import RIGHT_TO_USE, CallerKind, Right, may, remote_may
 from backup_scp.web.dicomweb.qido.parameters import NAMES
 from backup_scp.web.dicomweb.qido.result_tables import IF_KNOWN, ITEM_KEYS, REQUIRED
 from backup_scp.web.dicomweb.qido.result_writer import OF_THE_NODE
@@ -83,10 +84,32 @@ def web_rendering_parameters() -> str:
     return table(("Parameter", "Meaning"), ((f"`{name}`", _RENDERING[name]) for name in PARAMETERS))
 
 
+_OF_DIMSE = (CallerKind.THIS_MACHINE, CallerKind.CONFIGURED_AE, CallerKind.UNKNOWN_AE, CallerKind.REFUSED_AE)
+_LIMITED = RemoteAE("", "", "", services=frozenset(), destination=False)
+
+
+def dimse_permissions() -> str:
+    """Section 8.7: who may do what over DIMSE."""
+
+    def allowed(kind: CallerKind, right: Right) -> str:
+        if kind is CallerKind.CONFIGURED_AE and may(kind, right) and not remote_may(_LIMITED, right):
+            return "unless its settings deny it"
+        return "yes" if may(kind, right) else "no"
+
+    rights = (*RIGHT_TO_USE.values(), Right.ECHO, Right.REPORT, Right.RECEIVE)
+    rows = ((kind.value, *(allowed(kind, right) for right in rights)) for kind in _OF_DIMSE)
+    return table(("Caller", *(right.value for right in rights)), rows)
+
+
 def permissions() -> str:
-    """Section 8.6: who may do what, over DIMSE and over the web."""
-    rows = ((kind.value, *("yes" if may(kind, right) else "no" for right in Right)) for kind in CallerKind)
-    return table(("Caller", *(right.value for right in Right)), rows)
+    """Section 8.6: who may do what over the web."""
+    kinds = [kind for kind in CallerKind if kind not in _OF_DIMSE[1:]]
+    rights = [right for right in Right if right not in _DIMSE_ALONE]
+    rows = ((kind.value, *("yes" if may(kind, right) else "no" for right in rights)) for kind in kinds)
+    return table(("Caller", *(right.value for right in rights)), rows)
+
+
+_DIMSE_ALONE = {Right.ECHO, Right.MOVE, Right.COMMIT, Right.REPORT, Right.RECEIVE}
 
 
 _STORE_FAILURES = {

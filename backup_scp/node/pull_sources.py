@@ -156,8 +156,9 @@ class _Receiver:
         from backup_scp.dimse.association.server import Server
         from backup_scp.dimse.messages.command_set import Field
         from backup_scp.dimse.scp.storage_scp import StorageSCP
+        from backup_scp.services.permissions import Right
 
-        store = Service(is_storage, StorageSCP(self._ingest).serve, for_everyone=True, kind=ServiceKind.STORE)
+        store = Service(is_storage, StorageSCP(self._ingest).serve, Right.STORE, kind=ServiceKind.STORE)
         rejections = RejectionLog(self._index)
         settings, services = self._settings, {int(Field.C_STORE_RQ): store}
         server = Server(listening(settings), access_policy(settings), services, rejections)

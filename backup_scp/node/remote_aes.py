@@ -15,6 +15,7 @@ from backup_scp.errors import InvalidSelection, InvalidSettings
 from backup_scp.machine.renewed_context import RenewedContext
 from backup_scp.node.settings import Settings
 from backup_scp.ports import Index, Inventory, Reference, RemoteAE, RestoreDestination
+from backup_scp.services.permissions import Right, remote_may
 
 if TYPE_CHECKING:
     from backup_scp.dimse.association.access import AccessPolicy
@@ -58,7 +59,7 @@ def remote_at(settings: Settings, address: str) -> RemoteAE:
     said = RemoteAE(address, found["ae_title"].strip(), found["host"].strip("[]"), int(found["port"]))
     where = (said.ae_title, said.host.lower(), said.port)
     remote = next((r for r in settings.remotes if (r.ae_title, r.host.lower(), r.port) == where), said)
-    if not remote.destination:
+    if not remote_may(remote, Right.RECEIVE):
         raise InvalidSettings(f"[[remote]] {remote.name} has destination = false: nothing is sent to it")
     return remote
 
@@ -104,7 +105,7 @@ def refuse_our_own(settings: Settings, folder: Path) -> None:
 def _remote_destination(settings: Settings, remote: RemoteAE) -> RestoreDestination:
     from backup_scp.dimse.scu.remote_ae_destination import RemoteAEDestination
 
-    if not remote.destination:
+    if not remote_may(remote, Right.RECEIVE):
         raise InvalidSelection(f"{remote.name} has destination = false in the settings: nothing is sent to it")
     return RemoteAEDestination(local_ae(settings), remote)
 
@@ -209,7 +210,11 @@ def access_policy(settings: Settings) -> AccessPolicy:
     """Return the access policy of the settings."""
     from backup_scp.dimse.association.access import AccessPolicy
 
-    return AccessPolicy(settings.remotes, trust_this_machine=settings.node.trust_this_machine)
+    return AccessPolicy(
+        settings.remotes,
+        trust_this_machine=settings.node.trust_this_machine,
+        refuses_strangers=settings.node.strangers == "refuse",
+    )
 
 
 def local_ae(settings: Settings) -> LocalAE:

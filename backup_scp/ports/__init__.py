@@ -71,10 +71,13 @@ from backup_scp.ports.copies import (
     WaitingPlace,
 )
 from backup_scp.ports.destination import (
+    EVERY_SERVICE,
+    STORING_SERVICES,
     Destination,
     Inventory,
     Meanwhile,
     RemoteAE,
+    RemoteService,
     RestoreDestination,
     Upcoming,
     do_nothing,
@@ -140,12 +143,14 @@ from backup_scp.ports.versions import (
 )
 
 __all__ = [
+    "EVERY_SERVICE",
     "EVERY_SITE",
     "IMPORT",
     "RECOVERED",
     "RECOVERY",
     "SEES_ALL",
     "SEES_NOTHING",
+    "STORING_SERVICES",
     "STOW",
     "Accounts",
     "AddResult",
@@ -239,6 +244,7 @@ __all__ = [
     "RemoteAE",
     "RemoteImage",
     "RemoteSeries",
+    "RemoteService",
     "RemoteStudy",
     "Requester",
     "RestoreDestination",

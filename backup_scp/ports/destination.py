@@ -4,12 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol, Self
 
 from backup_scp.errors import InstanceRefused
 from backup_scp.ports.archive import ArchivedFile
 from backup_scp.ports.sites import SEES_ALL, SiteScope
 from backup_scp.ports.versions import StoredVersion
+
+
+class RemoteService(StrEnum):
+    """What a ``[[remote]]`` may ask this node for."""
+
+    STORE = "store"  # C-STORE
+    COMMIT = "commit"  # Storage Commitment
+    FIND = "find"  # C-FIND
+    GET = "get"  # C-GET
+    MOVE = "move"  # C-MOVE
+
+
+EVERY_SERVICE = frozenset(RemoteService)
+STORING_SERVICES = frozenset({RemoteService.STORE, RemoteService.COMMIT})
+"""Services of a console that only sends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +44,12 @@ class RemoteAE:
         The clinic whose Patient IDs it uses; empty when the settings name none.
     sites
         The clinics whose images it may find, fetch and be sent; empty for its own, or all when it has none.
-    query
-        Whether it may use C-FIND, C-GET and C-MOVE.
+    services
+        What it may ask this node for.
     destination
         Whether C-MOVE and restore may send to it.
     check_address
-        Whether its AE title is accepted only from its host's address.
+        Whether its AE title is accepted only from its host's address and its networks.
     commitment_port
         The port for Storage Commitment reports, when it is another one; 0 for the same.
     tls
@@ -42,6 +58,10 @@ class RemoteAE:
         Whether it must use TLS when it calls us.
     brings_sites
         The clinics whose images pass between this and the other backup-scp under their own name.
+    networks
+        Further addresses and networks from which it may call.
+    certificate
+        Names, one of which its client certificate must have (``machine.certificate_names``); empty for no condition.
     """
 
     name: str
@@ -49,7 +69,7 @@ class RemoteAE:
     host: str
     port: int = 104
     site: str = ""
-    query: bool = True
+    services: frozenset[RemoteService] = EVERY_SERVICE
     destination: bool = True
     check_address: bool = True
     commitment_port: int = 0
@@ -57,6 +77,8 @@ class RemoteAE:
     tls_required: bool = False
     sites: tuple[str, ...] = ()
     brings_sites: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
+    certificate: frozenset[str] = frozenset()
 
     @property
     def scope(self) -> SiteScope:

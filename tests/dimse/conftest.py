@@ -34,6 +34,7 @@ from backup_scp.index.sql_index import SQLIndex
 from backup_scp.ports import Arrival, RemoteAE
 from backup_scp.services.commitment import StorageCommitment
 from backup_scp.services.ingest import Ingest
+from backup_scp.services.permissions import Right
 from tests.dimse.destination import Destination
 from tests.dimse.wire import ABORT, ASSOCIATE_RQ, TIMEOUT_S, Peer, item, items, pdu
 from tests.processes import wait_until
@@ -170,8 +171,8 @@ def start_server(leaves_nothing, sink, recorder) -> Iterator[Callable[..., Runni
     def start(services=None, remotes=(), reporter=None, **listening) -> Running:
         listening = {"timing": PATIENT, **listening}
         served = {
-            Field.C_ECHO_RQ: Service(VERIFICATION.__eq__, VerificationSCP().serve),
-            Field.C_STORE_RQ: Service(is_storage, sink.serve),
+            Field.C_ECHO_RQ: Service(VERIFICATION.__eq__, VerificationSCP().serve, Right.ECHO),
+            Field.C_STORE_RQ: Service(is_storage, sink.serve, Right.STORE),
         } | (services or {})
         policy = AccessPolicy(remotes, trust_this_machine=listening.pop("trust_this_machine", True))
         server = Server(

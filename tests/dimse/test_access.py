@@ -10,11 +10,12 @@ import pytest
 
 from backup_scp.dimse.association.access import AccessPolicy, peer_of, plain_address
 from backup_scp.errors import MoveDestinationUnknown, NotAuthorised
-from backup_scp.ports import RemoteAE
+from backup_scp.ports import STORING_SERVICES, RemoteAE
+from backup_scp.services.permissions import Right
 
 CONSOLE = RemoteAE("console", "CONSOLE", "192.0.2.7", site="north")
 VIEWER = RemoteAE("viewer", "VIEWER", "viewer.example", destination=False)
-ROVER = RemoteAE("rover", "ROVER", "192.0.2.9", query=False, check_address=False)
+ROVER = RemoteAE("rover", "ROVER", "192.0.2.9", services=STORING_SERVICES, check_address=False)
 OURS = "192.0.2.254"
 SIXTH = RemoteAE("six", "SIX", "2001:db8::6")
 
@@ -46,12 +47,12 @@ def test_this_machine_is_a_stranger_where_it_is_not_trusted(names, address):
     caller = anybody.identify("ANY", address, OURS)
     assert (caller.is_this_machine, caller.is_known) == (False, False)
     with pytest.raises(NotAuthorised, match="may not query here"):
-        anybody.require_query(caller)
+        anybody.require(caller, Right.FIND)
 
 
 def test_a_remote_ae_on_this_machine_is_known_where_that_is_not_trusted(names):
     policy = AccessPolicy([RemoteAE("viewer", "VIEWER", "127.0.0.1")], trust_this_machine=False)
-    policy.require_query(policy.identify("VIEWER", "127.0.0.1", OURS))
+    policy.require(policy.identify("VIEWER", "127.0.0.1", OURS), Right.FIND)
 
 
 @pytest.fixture
@@ -98,7 +99,7 @@ def test_this_machine(policy, address):
     caller = policy.identify("ANYONE", address, OURS)
     assert caller.is_this_machine
     assert caller.is_known
-    policy.require_query(caller)
+    policy.require(caller, Right.FIND)
 
 
 @pytest.mark.parametrize(
@@ -111,10 +112,10 @@ def test_this_machine_at_an_address_of_its_own(policy, address, called):
 
 
 def test_who_may_query(policy):
-    policy.require_query(policy.identify("CONSOLE", "192.0.2.7", OURS))
+    policy.require(policy.identify("CONSOLE", "192.0.2.7", OURS), Right.FIND)
     for title, address in (("CONSOLE", "192.0.2.8"), ("STRANGER", "192.0.2.7"), ("ROVER", "192.0.2.9")):
         with pytest.raises(NotAuthorised, match=f"'{title}' at {address} may not query here"):
-            policy.require_query(policy.identify(title, address, OURS))
+            policy.require(policy.identify(title, address, OURS), Right.FIND)
 
 
 def test_where_a_retrieve_may_go(policy):
@@ -130,12 +131,12 @@ def test_where_a_retrieve_may_go(policy):
     [
         ("CONSOLE", "192.0.2.8", "configured for another host"),
         ("STRANGER", "192.0.2.8", r"add a \[\[remote\]\]"),
-        ("ROVER", "192.0.2.9", "set query = true"),
+        ("ROVER", "192.0.2.9", 'add "find" to services'),
     ],
 )
 def test_a_refusal_says_what_would_change_it(policy, title, address, fix):
     with pytest.raises(NotAuthorised) as refusal:
-        policy.require_query(policy.identify(title, address, OURS))
+        policy.require(policy.identify(title, address, OURS), Right.FIND)
     assert re.search(fix, refusal.value.fix)
 
 

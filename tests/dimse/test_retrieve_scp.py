@@ -631,7 +631,7 @@ def test_the_index_does_not_answer(moving, storage, monkeypatch):
 
 
 def test_a_stranger_may_not(start_server, storage, holding, monkeypatch, caplog):
-    def as_stranger(_policy, title, address, _called_address):
+    def as_stranger(_policy, title, address, *_):
         return Caller(title, address, remote=None, is_this_machine=False)
 
     holding(*CTS)

@@ -23,6 +23,7 @@ from backup_scp.dimse.association.request_dispatch import Service
 from backup_scp.dimse.messages.command_set import Field, response
 from backup_scp.errors import InvalidSettings
 from backup_scp.ports import RemoteAE, ServiceKind
+from backup_scp.services.permissions import Right
 from tests.dimse.conftest import Recorder, associations_ended, threads
 from tests.dimse.wire import (
     ABORT,
@@ -341,7 +342,7 @@ def test_ipv6_and_ipv4_on_one_port(start_server):
         callers.append(association.caller)
         association.send(context.context_id, response(request, 0))
 
-    service = Service(VERIFICATION.__eq__, note)
+    service = Service(VERIFICATION.__eq__, note, Right.ECHO)
     running = start_server(host="::", remotes=[remote], services={Field.C_ECHO_RQ: service})
     for host in ("127.0.0.1", "::1"):
         with Peer(running.port, host) as peer:
@@ -490,7 +491,7 @@ def test_an_early_second_request_is_not_lost(start_server):
         assert not association.cancelled(request.message_id)
         association.send(context.context_id, response(request, 0))
 
-    running = start_server({Field.C_FIND_RQ: Service(lambda _: True, slow)})
+    running = start_server({Field.C_FIND_RQ: Service(lambda _: True, slow, Right.FIND)})
     find = command({0x0002: CT_IMAGE_STORAGE, 0x0100: 0x0020, 0x0110: 7, 0x0800: 0x0001})
     with running.peer(CT) as peer:
         peer.send(p_data(pdv(1, COMMAND | LAST, find), pdv(1, DATA | LAST, b"ab")))
@@ -538,7 +539,7 @@ def test_an_error_in_the_node_is_answered_in_step_and_says_nothing_of_a_patient(
             next(parts, None)  # what has come together is one part
         raise ValueError("Doe^John 19700501")
 
-    running = start_server({Field.C_STORE_RQ: Service(lambda _: True, fails)})
+    running = start_server({Field.C_STORE_RQ: Service(lambda _: True, fails, Right.STORE)})
     with running.peer(CT, ECHO) as peer:
         for _ in range(2):
             peer.send(p_data(pdv(1, COMMAND | LAST, store_rq())))
@@ -589,7 +590,7 @@ def test_an_errand_ends_with_its_association(start_server, end):
         association.errand = errand
         association.send(context.context_id, response(request, 0))
 
-    running = start_server({Field.C_ECHO_RQ: Service(VERIFICATION.__eq__, sent_on_an_errand)})
+    running = start_server({Field.C_ECHO_RQ: Service(VERIFICATION.__eq__, sent_on_an_errand, Right.ECHO)})
     with running.peer(ECHO) as peer:
         assert peer.echo() == 0
         if end:
@@ -617,7 +618,7 @@ def test_the_node_is_called_as_its_caller_calls_it(start_server, called, check, 
         names.append(association.our_ae_title)
         association.send(context.context_id, response(request, 0))
 
-    service = Service(VERIFICATION.__eq__, note)
+    service = Service(VERIFICATION.__eq__, note, Right.ECHO)
     running = start_server({Field.C_ECHO_RQ: service}, check_called_ae_title=check)
     with running.peer(ECHO, called=called) as peer:
         peer.echo()
@@ -625,12 +626,12 @@ def test_the_node_is_called_as_its_caller_calls_it(start_server, called, check, 
     assert names == [ours]
 
 
-@pytest.mark.parametrize(("for_whom", "status"), [({"for_everyone": True}, 0), ({}, 0x0124)])
-def test_a_stranger_is_served_what_is_for_everyone_alone(start_server, for_whom, status):
+@pytest.mark.parametrize(("right", "status"), [(Right.ECHO, 0), (Right.FIND, 0x0124)])
+def test_a_stranger_is_served_what_is_for_everyone_alone(start_server, right, status):
     def answers(association, context, request):
         association.send(context.context_id, response(request, 0))
 
-    service = Service(VERIFICATION.__eq__, answers, **for_whom)
+    service = Service(VERIFICATION.__eq__, answers, right)
     running = start_server({Field.C_ECHO_RQ: service}, trust_this_machine=False)
     with running.peer(ECHO) as peer:
         assert peer.echo() == status
@@ -642,7 +643,7 @@ def test_who_calls_is_judged_by_both_addresses_of_the_connection(server, monkeyp
     identify, asked = server.server._policy.identify, []
 
     def noted(*facts):
-        asked.append(facts)
+        asked.append(facts[:3])
         return identify(*facts)
 
     monkeypatch.setattr(server.server._policy, "identify", noted)
@@ -670,7 +671,7 @@ def test_each_refusal_is_noted_as_the_peer_is_told_with_what_to_do(start_server,
     def refuses(*_):
         raise error
 
-    running = start_server({Field.C_STORE_RQ: Service(lambda _: True, refuses, for_everyone=True, kind=kind)})
+    running = start_server({Field.C_STORE_RQ: Service(lambda _: True, refuses, Right.ECHO, kind=kind)})
     with running.peer(CT, calling=b"CONSOLE") as peer:
         for _ in range(2):
             peer.send(p_data(pdv(1, COMMAND | LAST, store_rq())), p_data(pdv(1, DATA | LAST, b"cd")))
@@ -686,7 +687,7 @@ def test_each_refusal_is_noted_as_the_peer_is_told_with_what_to_do(start_server,
 
 
 def test_a_request_that_does_not_suit_its_context_is_noted(start_server, sink):
-    service = Service(lambda _: False, sink.serve, kind=ServiceKind.STORE)
+    service = Service(lambda _: False, sink.serve, Right.STORE, kind=ServiceKind.STORE)
     running = start_server({Field.C_STORE_RQ: service})
     with running.peer(CT) as peer:
         peer.send(p_data(pdv(1, COMMAND | LAST, store_rq())), p_data(pdv(1, DATA | LAST, b"cd")))
@@ -703,7 +704,7 @@ def test_the_line_of_an_association_counts_what_was_refused(start_server, caplog
     def refuses(*_):
         raise errors.InvalidDataSet("It contradicts itself")
 
-    running = start_server({Field.C_STORE_RQ: Service(lambda _: True, refuses, for_everyone=True)})
+    running = start_server({Field.C_STORE_RQ: Service(lambda _: True, refuses, Right.ECHO)})
     with running.peer(CT) as peer:
         for _ in range(3):
             peer.send(p_data(pdv(1, COMMAND | LAST, store_rq())), p_data(pdv(1, DATA | LAST, b"cd")))
@@ -728,7 +729,7 @@ def test_what_a_service_refuses_itself_is_noted_and_no_success(start_server, rec
         association.send(context.context_id, response(request, 0x0123))
         return "No such Action Type"
 
-    service = Service(lambda _: True, refuses, for_everyone=True, kind=ServiceKind.COMMITMENT)
+    service = Service(lambda _: True, refuses, Right.ECHO, kind=ServiceKind.COMMITMENT)
     running = start_server({Field.C_STORE_RQ: service})
     with running.peer(CT) as peer:
         peer.send(p_data(pdv(1, COMMAND | LAST, store_rq())), p_data(pdv(1, DATA | LAST, b"cd")))
@@ -753,7 +754,7 @@ def test_images_succeed_when_none_of_an_association_was_refused(start_server, re
         association.tally.stored += 1
         association.send(context.context_id, response(request, 0))
 
-    service = Service(lambda _: True, stores, for_everyone=True, kind=ServiceKind.STORE)
+    service = Service(lambda _: True, stores, Right.ECHO, kind=ServiceKind.STORE)
     running = start_server({Field.C_STORE_RQ: service})
     with running.peer(CT, calling=b"CONSOLE") as peer:
         for _ in outcomes:
@@ -769,7 +770,7 @@ def test_each_answered_query_is_a_success(start_server, recorder):
         association.skip_data_set()
         association.send(context.context_id, response(request, 0))
 
-    running = start_server({Field.C_STORE_RQ: Service(lambda _: True, answers, kind=ServiceKind.QUERY)})
+    running = start_server({Field.C_STORE_RQ: Service(lambda _: True, answers, Right.FIND, kind=ServiceKind.QUERY)})
     with running.peer(CT, calling=b"VIEWER") as peer:
         peer.send(p_data(pdv(1, COMMAND | LAST, store_rq())), p_data(pdv(1, DATA | LAST, b"cd")))
         assert peer.message().status == 0

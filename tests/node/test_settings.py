@@ -13,7 +13,7 @@ import pytest
 
 from backup_scp.errors import InvalidSelection, InvalidSettings
 from backup_scp.node.settings import CopySettings, RemoteSettings, Sections, Settings, find_file, load, reading
-from backup_scp.ports import RemoteAE
+from backup_scp.ports import EVERY_SERVICE, RemoteAE
 
 CONF = Path(__file__).parents[2] / "conf" / "backup-scp.toml"
 
@@ -316,6 +316,9 @@ class TestRemotes:
         facts = {field.name: field.default for field in dataclasses.fields(RemoteAE)}
         settings = {field.name: field.default for field in msgspec.structs.fields(RemoteSettings)}
         assert facts.pop("tls_required") is False  # both are tls there
+        assert facts.pop("services") == EVERY_SERVICE
+        assert facts.pop("certificate") == frozenset()
+        assert (settings.pop("services"), settings.pop("query"), settings.pop("certificate")) == ((), True, ())
         missing = {dataclasses.MISSING: None, msgspec.NODEFAULT: None}
         assert {k: missing.get(v, v) for k, v in facts.items()} == {k: missing.get(v, v) for k, v in settings.items()}
 

@@ -31,6 +31,9 @@ class Remote:
     tls: bool | str = False
     sites: tuple[str, ...] = ()
     brings_sites: tuple[str, ...] = ()
+    services: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
+    certificate: tuple[str, ...] = ()
 
 
 class Node:

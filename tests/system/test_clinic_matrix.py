@@ -13,8 +13,8 @@ import pytest
 from pydicom.uid import DigitalXRayImageStorageForPresentation
 
 from backup_scp.dimse.messages.command_set import Field
-from backup_scp.ports import SEES_ALL, SEES_NOTHING, SiteScope
-from backup_scp.services.permissions import CallerKind, Right, may
+from backup_scp.ports import EVERY_SERVICE, SEES_ALL, SEES_NOTHING, STORING_SERVICES, RemoteAE, RemoteService, SiteScope
+from backup_scp.services.permissions import CallerKind, Right, may, remote_may
 from tests.dimse.conftest import OpenStores, Recorder
 from tests.processes import wait_until
 from tests.samples import Sample, dx, encode, uid
@@ -43,11 +43,17 @@ class Who(NamedTuple):
 
     kind: CallerKind
     scope: SiteScope
+    services: frozenset[RemoteService] = EVERY_SERVICE
+
+    def may(self, right: Right) -> bool:
+        if self.kind is CallerKind.CONFIGURED_AE:
+            return remote_may(RemoteAE("", "", "", services=self.services), right)
+        return may(self.kind, right, self.scope)
 
 
 CALLERS = {
     "NORTH": Who(CallerKind.CONFIGURED_AE, SiteScope.of(["north"])),
-    "NORTH_DX": Who(CallerKind.STORING_AE, SiteScope.of(["north"])),
+    "NORTH_DX": Who(CallerKind.CONFIGURED_AE, SiteScope.of(["north"]), STORING_SERVICES),
     "READER": Who(CallerKind.CONFIGURED_AE, SiteScope.of(["north", "south"])),
     "ANY_SITE": Who(CallerKind.CONFIGURED_AE, SEES_ALL),
     "STRANGER": Who(CallerKind.UNKNOWN_AE, SEES_NOTHING),
@@ -127,7 +133,7 @@ def test_find_get_and_move(place):
     node, known, sink = place
     for name, who in known.items():
         answers = {sample: ask(node, name, sample, sink) for sample in (NORTH, SOUTH, NOWHERE)}
-        may_ask = may(who.kind, Right.FIND, who.scope) and may(who.kind, Right.RETRIEVE, who.scope)
+        may_ask = who.may(Right.FIND) and who.may(Right.RETRIEVE)
         for site, sample in SITES.items():
             if not may_ask or not who.scope.holds(site):
                 assert answers[sample] == answers[NOWHERE], (name, site)
@@ -143,7 +149,7 @@ def test_find_get_and_move(place):
 def test_one_patient_id_and_one_study_in_two_clinics(place):
     node, known, _ = place
     for name, who in known.items():
-        if not may(who.kind, Right.FIND, who.scope):
+        if not who.may(Right.FIND):
             continue
         sites = [site for site in SITES if who.scope.holds(site)]
         asked = {"PatientID": "P1", "PatientName": "", "NumberOfPatientRelatedStudies": ""}
@@ -159,7 +165,7 @@ def test_one_patient_id_and_one_study_in_two_clinics(place):
 def test_the_console_of_another_clinic_is_unknown(place):
     node, known, _ = place
     for name, who in known.items():
-        if may(who.kind, Right.RETRIEVE, who.scope) and not who.scope.holds("south"):
+        if who.may(Right.RETRIEVE) and not who.scope.holds("south"):
             theirs, nobody = (move(node, to, "STUDY", keys("STUDY", NORTH), calling=name) for to in ("SOUTH", "NOBODY"))
             assert theirs[-1].status == nobody[-1].status == UNKNOWN_DESTINATION
             assert theirs[-1].error_comment.replace("SOUTH", "NOBODY") == nobody[-1].error_comment

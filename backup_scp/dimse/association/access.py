@@ -1,4 +1,4 @@
-"""Identify callers by AE title and network address, and check their permissions."""
+"""Identify callers by AE title, network address and client certificate, and check their permissions."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import ipaddress
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from backup_scp.errors import MoveDestinationUnknown, NotAuthorised
+from backup_scp.machine.networks import Network, address_of, network_of
 from backup_scp.ports import SEES_ALL, SEES_NOTHING, RemoteAE, SiteScope
-from backup_scp.services.permissions import CallerKind, Right, may
+from backup_scp.services.permissions import RIGHT_TO_USE, CallerKind, Right, may, remote_may
 
 ADD_REMOTE = "add a [[remote]] with its AE title and its host to the settings, and restart the node"
 """The fix for a refused caller that is not configured."""
@@ -37,6 +38,12 @@ class Caller:
         Whether the connection comes from this machine, and the settings trust such callers.
     as_site
         The clinic that this Association is for, when it names one that its ``[[remote]]`` brings.
+    mismatch
+        The ``[[remote]]`` that it would be with another client certificate.
+    certificate
+        The names in its certificate (``machine.certificate_names``), when a ``[[remote]]`` asks for one.
+    is_refused
+        Whether the settings refuse strangers, and it is one.
     """
 
     ae_title: str
@@ -44,6 +51,9 @@ class Caller:
     remote: RemoteAE | None
     is_this_machine: bool
     as_site: str = ""
+    mismatch: RemoteAE | None = None
+    certificate: frozenset[str] = frozenset()
+    is_refused: bool = False
 
     def __str__(self) -> str:
         """Format for log and messages, so that nothing a caller sends can forge a line."""
@@ -68,9 +78,15 @@ class Caller:
         """How it is known, for the table of permissions."""
         if self.is_this_machine:
             return CallerKind.THIS_MACHINE
-        if self.remote is None:
-            return CallerKind.UNKNOWN_AE
-        return CallerKind.CONFIGURED_AE if self.remote.query else CallerKind.STORING_AE
+        if self.remote is not None:
+            return CallerKind.CONFIGURED_AE
+        return CallerKind.REFUSED_AE if self.is_refused else CallerKind.UNKNOWN_AE
+
+    def may(self, right: Right) -> bool:
+        """Tell whether it may do this."""
+        if self.remote is not None and not self.is_this_machine:
+            return remote_may(self.remote, right)
+        return may(self.kind, right)
 
     @property
     def is_known(self) -> bool:
@@ -88,51 +104,85 @@ class AccessPolicy:
     trust_this_machine
         Whether callers from this machine get the rights of configured ones.  Do not use it behind a proxy or the port
         handler of a rootless container: there every caller seems to be on this machine.
+    refuses_strangers
+        Whether an Association of a caller that is neither configured nor on this machine is rejected.
     """
 
-    def __init__(self, remotes: Sequence[RemoteAE], *, trust_this_machine: bool = True) -> None:
+    def __init__(
+        self, remotes: Sequence[RemoteAE], *, trust_this_machine: bool = True, refuses_strangers: bool = False
+    ) -> None:
         self._remotes = tuple(remotes)
+        self._networks: dict[tuple[str, ...], tuple[Network, ...]] = {
+            remote.networks: tuple(map(network_of, remote.networks)) for remote in self._remotes
+        }
         self._trust_this_machine = trust_this_machine
+        self._refuses_strangers = refuses_strangers
         self._resolver = _Resolver()
 
-    def identify(self, ae_title: str, address: str, called_address: str) -> Caller:
-        """Identify a caller; one whose address is not that of its configured AE title counts as not configured.
+    def identify(
+        self, ae_title: str, address: str, called_address: str, certificate: Callable[[], frozenset[str]] = frozenset
+    ) -> Caller:
+        """Identify a caller; one whose address or certificate is not that of its AE title counts as not configured.
 
         A caller whose address is the called address is on this machine; the settings may trust such callers.
+
+        Parameters
+        ----------
+        ae_title, address
+            Of the caller.
+        called_address
+            Where it has reached us.
+        certificate
+            Returns the names in the client certificate that it has proved, if any.
         """
         address = plain_address(address)
-        remote = self.find(ae_title, address)
         is_here = _is_loopback(address) or address == plain_address(called_address)
-        return Caller(ae_title, address, remote, is_here and self._trust_this_machine)
+        is_trusted = is_here and self._trust_this_machine
+        mismatch, names = None, frozenset[str]()
+        for remote in self._at(ae_title, address):
+            if remote.certificate and not names:
+                names = certificate()
+            if not remote.certificate or not names.isdisjoint(remote.certificate):
+                return Caller(ae_title, address, remote, is_trusted, certificate=names)
+            mismatch = mismatch or remote
+        is_refused = self._refuses_strangers and not is_trusted
+        return Caller(ae_title, address, None, is_trusted, "", mismatch, names, is_refused)
 
     def find(self, ae_title: str, address: str) -> RemoteAE | None:
-        """Find the configured remote AE with this AE title, at this address."""
-        return next((r for r in self._remotes if r.ae_title == ae_title and self._is_at(r, address)), None)
+        """Find the configured remote AE with this AE title, at this address, whatever its certificate is."""
+        return next(self._at(ae_title, plain_address(address)), None) if address else None
 
-    def require_query(self, caller: Caller) -> None:
-        """Allow C-FIND, C-GET and C-MOVE to configured remote AEs and to this machine.
+    def require(self, caller: Caller, right: Right) -> None:
+        """Raise for a caller that may not do this.
 
         Raises
         ------
         NotAuthorised
             PS3.7 C.5.7: 0124.
         """
-        if may(caller.kind, Right.FIND) and may(caller.kind, Right.RETRIEVE):
-            return
-        if caller.remote:
-            fix = f"set query = true for {caller.remote.name} in the settings, and restart the node"
-        else:
-            fix = self.fix_for(caller.ae_title)
-        raise NotAuthorised(f"{caller} may not query here", fix)
+        if not caller.may(right):
+            raise NotAuthorised(f"{caller} may not {_IN_WORDS.get(right, right)} here", self._fix_of(caller, right))
 
     def fix_for(self, ae_title: str) -> str:
         """Return what to do so that the caller becomes a configured remote AE."""
         if any(remote.ae_title == ae_title for remote in self._remotes):
             return (
-                "its AE title is configured for another host: correct the host, or set check_address = false, "
+                "its AE title is configured for another host: correct the host, or add its address to networks, "
                 "and restart the node"
             )
         return ADD_REMOTE
+
+    def fix_of_stranger(self, caller: Caller) -> str:
+        """Return what to do so that this caller becomes a configured remote AE."""
+        if caller.mismatch is None:
+            return self.fix_for(caller.ae_title)
+        shown = next((name for name in caller.certificate if name.startswith("SHA256:")), "")
+        if not shown:
+            return f"it shows no client certificate, and [[remote]] {caller.mismatch.name} asks for one: give it one"
+        return (
+            f"its certificate is none of [[remote]] {caller.mismatch.name}: if it is the right one, add "
+            f'"{shown}" to certificate there, and restart the node'
+        )
 
     def move_destination(self, ae_title: str, scope: SiteScope = SEES_ALL) -> RemoteAE:
         """Look up a Move Destination; one of other clinics alone than the caller's is answered as unknown.
@@ -143,7 +193,7 @@ class AccessPolicy:
             PS3.4 C.4.2.1.5: A801.
         """
         for remote in self._remotes:
-            if remote.ae_title == ae_title and remote.destination and remote.scope.meets(scope):
+            if remote.ae_title == ae_title and remote_may(remote, Right.RECEIVE) and remote.scope.meets(scope):
                 return remote
         raise MoveDestinationUnknown(
             f"Move Destination {printable(ae_title)} is not configured here",
@@ -151,8 +201,24 @@ class AccessPolicy:
             "and restart the node",
         )
 
+    def _fix_of(self, caller: Caller, right: Right) -> str:
+        if caller.remote is None:
+            return self.fix_of_stranger(caller)
+        service = next((service for service, needed in RIGHT_TO_USE.items() if needed is right), "")
+        return f'add "{service}" to services of [[remote]] {caller.remote.name}, and restart the node'
+
+    def _at(self, ae_title: str, address: str) -> Iterator[RemoteAE]:
+        return (r for r in self._remotes if r.ae_title == ae_title and self._is_at(r, address))
+
     def _is_at(self, remote: RemoteAE, address: str) -> bool:
-        return not remote.check_address or address in self._resolver.addresses(remote.host)
+        if not remote.check_address:
+            return True
+        if remote.networks and any(address_of(address) in network for network in self._networks[remote.networks]):
+            return True
+        return address in self._resolver.addresses(remote.host)
+
+
+_IN_WORDS = {Right.FIND: "query", Right.RETRIEVE: "query", Right.MOVE: "query"}
 
 
 def printable(text: str) -> str:
@@ -163,8 +229,7 @@ def printable(text: str) -> str:
 @lru_cache(maxsize=1024)
 def plain_address(address: str) -> str:
     """Write an IPv4-mapped IPv6 address as IPv4, and drop a zone."""
-    parsed = ipaddress.ip_address(address.partition("%")[0])
-    return str(getattr(parsed, "ipv4_mapped", None) or parsed)
+    return str(address_of(address))
 
 
 @lru_cache(maxsize=1024)

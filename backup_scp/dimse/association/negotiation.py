@@ -70,6 +70,11 @@ def tls_required(name: str, tls_port: int) -> AssociateReject:
     return AssociateReject(1, 1, 1, f"remote AE {name} has tls = required, and it called without TLS", fix)
 
 
+def stranger_refused(fix: str) -> AssociateReject:
+    """Reject an Association of a caller that is not configured, where the settings refuse strangers."""
+    return AssociateReject(1, 1, 3, 'it is none of the [[remote]] entries, and strangers = "refuse"', fix)
+
+
 def site_not_brought(site: str, name: str) -> AssociateReject:
     """Reject an Association for a clinic whose images this caller may not bring."""
     of_it = f"brings_sites of [[remote]] {name}" if name else "brings_sites of a [[remote]] of its own"

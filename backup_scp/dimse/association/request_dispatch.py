@@ -19,6 +19,7 @@ from backup_scp.dimse.messages.dimse_status import (
 )
 from backup_scp.errors import BackupSCPError
 from backup_scp.ports import RejectionRecorder, ServiceKind
+from backup_scp.services.permissions import Right
 
 log = logging.getLogger(__name__)
 
@@ -36,15 +37,15 @@ class Service:
     serve
         Reads the rest of the request and answers it.  When it raises an error of ours, the dispatcher sends the
         answer.  When it has refused the request itself, it returns the reason in a sentence.
-    for_everyone
-        Whether every caller may use it, not only callers that may query.
+    right
+        What a caller must be allowed to use it.
     kind
         The kind under which a refusal is recorded; None when it is not recorded.
     """
 
     suits: Callable[[str], bool]
     serve: Serve
-    for_everyone: bool = False
+    right: Right
     kind: ServiceKind | None = None
 
 
@@ -56,7 +57,7 @@ class RequestDispatcher:
     services
         The services by Command Field.
     policy
-        Tells who may query.
+        Tells who may do what.
     rejections
         Records refusals and successes.
     """
@@ -83,8 +84,7 @@ class RequestDispatcher:
             self._reply_unsuitable(association, context, command, service)
             return
         try:
-            if not service.for_everyone:
-                self._policy.require_query(association.caller)
+            self._policy.require(association.caller, service.right)
             refused = service.serve(association, context, command)
         except AssociationEnded:
             raise

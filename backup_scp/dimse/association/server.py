@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from backup_scp.dimse.association import negotiation, pending
 from backup_scp.dimse.association.acceptance import Acceptance, InvalidRequest, NegotiationCache
@@ -24,6 +25,7 @@ from backup_scp.dimse.association.pending import PendingConnections
 from backup_scp.dimse.association.request_dispatch import RequestDispatcher, Service, note_rejection, place_of
 from backup_scp.dimse.upper_layer import PeerTimedOut, Secured, SecuredSocket
 from backup_scp.dimse.upper_layer.tls import why_not_secured
+from backup_scp.dimse.upper_layer.tls_socket import proved_names
 from backup_scp.ports import RejectionRecorder, ServiceKind
 from backup_scp.services.audit_reporter import AuditReporter
 
@@ -248,7 +250,8 @@ class Server:
             association.audit = audit_of(self._reporter, nobody)
             self._note_violation(association, nobody)
             return False
-        caller = self._policy.identify(acceptance.calling, layer.peer_address, connection.getsockname()[0])
+        called_address, proved = connection.getsockname()[0], partial(proved_names, connection)
+        caller = self._policy.identify(acceptance.calling, layer.peer_address, called_address, proved)
         if acceptance.site and caller.remote is not None and acceptance.site in caller.remote.brings_sites:
             caller = replace(caller, as_site=acceptance.site)
         association.caller, association.called_ae_title = caller, acceptance.called
@@ -310,8 +313,11 @@ class Server:
         return self._limit_exceeded(caller)
 
     def _not_as_configured(self, caller: Caller, asked: Acceptance, *, is_secured: bool) -> AssociateReject | None:
-        if caller.remote is not None and caller.remote.tls_required and not is_secured:
-            return negotiation.tls_required(caller.remote.name, self._listening.tls_port)
+        meant = caller.remote or caller.mismatch
+        if meant is not None and meant.tls_required and not is_secured:
+            return negotiation.tls_required(meant.name, self._listening.tls_port)
+        if caller.is_refused:
+            return negotiation.stranger_refused(self._policy.fix_of_stranger(caller))
         if asked.site != caller.as_site:
             return negotiation.site_not_brought(asked.site, caller.remote.name if caller.remote else "")
         return None

@@ -23,6 +23,7 @@ from backup_scp.dimse.scu.storage_scu import MoveOriginator
 from backup_scp.ports import Index, ReadableArchive, RejectionRecorder, RemoteAE, ServiceKind
 from backup_scp.services.commitment import StorageCommitment
 from backup_scp.services.ingest import Ingest
+from backup_scp.services.permissions import Right
 
 _FIND = frozenset(model.find_uid for model in MODELS.values())
 _MOVE = frozenset(model.move_uid for model in MODELS.values())
@@ -63,19 +64,19 @@ def services(  # noqa: PLR0913 - each by its name
     store = StorageSCP(ingest)
     find = QuerySCP(index.seen_by, strict=strict)
     return {
-        Field.C_ECHO_RQ: Service(VERIFICATION.__eq__, VerificationSCP().serve, for_everyone=True),
-        Field.C_STORE_RQ: Service(is_storage, store.serve, for_everyone=True, kind=ServiceKind.STORE),
-        Field.C_FIND_RQ: Service(_FIND.__contains__, find.serve, kind=ServiceKind.QUERY),
-        Field.C_MOVE_RQ: Service(_MOVE.__contains__, retrieve.serve_move, kind=ServiceKind.RETRIEVE),
-        Field.C_GET_RQ: Service(_GET.__contains__, retrieve.serve_get, kind=ServiceKind.RETRIEVE),
+        Field.C_ECHO_RQ: Service(VERIFICATION.__eq__, VerificationSCP().serve, Right.ECHO),
+        Field.C_STORE_RQ: Service(is_storage, store.serve, Right.STORE, kind=ServiceKind.STORE),
+        Field.C_FIND_RQ: Service(_FIND.__contains__, find.serve, Right.FIND, kind=ServiceKind.QUERY),
+        Field.C_MOVE_RQ: Service(_MOVE.__contains__, retrieve.serve_move, Right.MOVE, kind=ServiceKind.RETRIEVE),
+        Field.C_GET_RQ: Service(_GET.__contains__, retrieve.serve_get, Right.RETRIEVE, kind=ServiceKind.RETRIEVE),
         Field.N_ACTION_RQ: Service(
-            STORAGE_COMMITMENT.__eq__, commitments.serve, for_everyone=True, kind=ServiceKind.COMMITMENT
+            STORAGE_COMMITMENT.__eq__, commitments.serve, Right.COMMIT, kind=ServiceKind.COMMITMENT
         ),
         Field.N_EVENT_REPORT_RQ: reports_service(index, reader),
-        Field.N_EVENT_REPORT_RSP: Service(STORAGE_COMMITMENT.__eq__, commitments.serve_response, for_everyone=True),
+        Field.N_EVENT_REPORT_RSP: Service(STORAGE_COMMITMENT.__eq__, commitments.serve_response, Right.REPORT),
     }
 
 
 def reports_service(index: Index, reader: InformationReader | None = None) -> Service:
     """Return the service that receives Storage Commitment reports; ``restore --commit`` runs it when no node runs."""
-    return Service(STORAGE_COMMITMENT.__eq__, EventReportSCU(index.commitments, reader).serve, for_everyone=True)
+    return Service(STORAGE_COMMITMENT.__eq__, EventReportSCU(index.commitments, reader).serve, Right.REPORT)

@@ -17,6 +17,7 @@ from backup_scp.dimse.messages.command_set import Field
 from backup_scp.dimse.scp.storage_scp import StorageSCP
 from backup_scp.ports import AddResult, Arrival, Heading, RemoteAE, ServiceKind, StagedFile
 from backup_scp.services.ingest import Accepted
+from backup_scp.services.permissions import Right
 
 _AE_TITLE = "DRILL_CONSOLE"
 _LOOPBACK = "127.0.0.1"
@@ -108,7 +109,7 @@ def throw_away_scp(arrived: set[str]) -> Iterator[RemoteAE]:
     InvalidSettings
         No port can be opened.
     """
-    store = Service(is_storage, StorageSCP(HashingStore(arrived)).serve, for_everyone=True)
+    store = Service(is_storage, StorageSCP(HashingStore(arrived)).serve, Right.STORE)
     listening = ListenSettings(_AE_TITLE, _LOOPBACK, 0)
     server = Server(listening, AccessPolicy((), trust_this_machine=True), {Field.C_STORE_RQ: store}, _NoRecords())
     (port,) = server.start()

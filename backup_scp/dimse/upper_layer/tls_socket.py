@@ -14,6 +14,7 @@ from typing import cast
 
 from backup_scp.dimse.upper_layer.p_data import Piece
 from backup_scp.dimse.upper_layer.socket_io import Stream, bare_stream
+from backup_scp.machine.certificate_names import names_in
 
 _LONGEST_WRITE_BYTES = 1 << 18  # encrypted at once; limits memory
 _ROOM_BYTES = 16 << 10
@@ -178,6 +179,14 @@ class Secured:
 def stream_of(connection: socket.socket) -> Stream:
     """Return the stream for a socket, with or without TLS."""
     return Secured(connection) if isinstance(connection, SecuredSocket) else bare_stream(connection)
+
+
+def proved_names(connection: socket.socket) -> frozenset[str]:
+    """Return the names in the peer's certificate, which a CA of ours signed; empty without one."""
+    if not isinstance(connection, SecuredSocket) or connection.tls.context.verify_mode is not ssl.CERT_REQUIRED:
+        return frozenset()
+    der, decoded = connection.tls.getpeercert(binary_form=True), connection.tls.getpeercert()
+    return names_in(der, decoded) if der and decoded else frozenset()
 
 
 def _left(until: float) -> float:

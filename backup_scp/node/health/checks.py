@@ -12,6 +12,7 @@ from backup_scp.machine import clock
 from backup_scp.machine.readable import count, moment, size
 from backup_scp.node import remote_aes
 from backup_scp.node.health import surroundings
+from backup_scp.node.health.access_findings import access
 from backup_scp.node.health.clinic_findings import clinics
 from backup_scp.node.health.diagnosis import START, closed_folders, is_low
 from backup_scp.node.health.finding import Finding, Severity
@@ -49,6 +50,7 @@ def checks(settings: Settings) -> Iterator[Finding]:
     else:
         yield from _storage(settings, state)
     yield from clinics(settings)
+    yield from access(settings)
     for remote in settings.remotes:
         yield check_remote(settings, remote)
 
@@ -72,7 +74,8 @@ def _node(settings: Settings, state: NodeState) -> Finding:
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(record.host, record.host)  # noqa: S104 - only compared
     port, tls = (record.port, False) if record.port else (record.tls_port, True)
     try:
-        if port and (settings.tls.ca or not tls):  # without a CA we make no TLS connection
+        lets_us_in = settings.node.trust_this_machine or settings.node.strangers != "refuse"
+        if port and lets_us_in and (settings.tls.ca or not tls):  # without a CA we make no TLS connection
             remote_aes.echo(settings, record.ae_title, host, port, tls=tls)
     except BackupSCPError as error:
         return _act("node", f"running since {moment(record.since)}, but does not answer: {error}", "restart it")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from backup_scp.node.health.finding import Finding, Severity
 from backup_scp.node.settings import Settings
+from backup_scp.ports import STORING_SERVICES
 
 
 def clinics(settings: Settings) -> Iterator[Finding]:
@@ -14,7 +15,7 @@ def clinics(settings: Settings) -> Iterator[Finding]:
     if len(sites) < 2:
         return
     for remote in settings.remotes:
-        if remote.query and remote.scope.is_all and not remote.sites:
+        if remote.services - STORING_SERVICES and remote.scope.is_all and not remote.sites:
             sentence = f"[[remote]] {remote.name} has no site: it finds and fetches the images of all clinics"
             fix = 'if that is right, say so: sites = ["*"]; else name its site or sites'
             yield Finding("clinics", Severity.NOTE, sentence, fix)

@@ -8,7 +8,9 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from backup_scp.ports import EVERY_SITE, RemoteAE, site_fault
+from backup_scp.machine.certificate_names import normal_name
+from backup_scp.machine.networks import network_of
+from backup_scp.ports import EVERY_SERVICE, EVERY_SITE, STORING_SERVICES, RemoteAE, RemoteService, site_fault
 
 AETitle = Annotated[str, Meta(max_length=16)]
 
@@ -33,9 +35,12 @@ class RemoteSettings(Struct, frozen=True, forbid_unknown_fields=True):
     site: Annotated[str, Meta(max_length=64)] = ""
     sites: tuple[Annotated[str, Meta(max_length=64)], ...] = ()
     brings_sites: tuple[Annotated[str, Meta(min_length=1, max_length=64)], ...] = ()
+    services: tuple[RemoteService, ...] = ()
     query: bool = True
     destination: bool = True
     check_address: bool = True
+    networks: tuple[str, ...] = ()
+    certificate: tuple[str, ...] = ()
     commitment_port: Annotated[int, Meta(ge=0, le=65535)] = 0
     tls: bool | Literal["required"] = False
 
@@ -46,11 +51,39 @@ class RemoteSettings(Struct, frozen=True, forbid_unknown_fields=True):
         named = (self.site, *self.brings_sites, *(set(self.sites) - {EVERY_SITE}))
         if fault := next(filter(None, map(site_fault, named)), ""):
             raise ValueError(f"site, sites, brings_sites: {fault}")
+        if self.services and not self.query:
+            raise ValueError("services: it says alone what the remote AE may do; leave query out")
+        self._require_fitting_networks()
+        for name in self.certificate:
+            try:
+                normal_name(name)
+            except ValueError as error:
+                raise ValueError(f"certificate: {error}") from None
+
+    def _require_fitting_networks(self) -> None:
+        if self.networks and not self.check_address:
+            raise ValueError("networks: check_address = false accepts every address; leave one of them out")
+        for network in self.networks:
+            try:
+                network_of(network)
+            except ValueError:
+                raise ValueError('networks: name each by address or network, such as "192.168.1.0/24"') from None
+
+    @property
+    def may_use(self) -> frozenset[RemoteService]:
+        """What it may ask this node for: ``services`` alone, where it names any."""
+        return frozenset(self.services) or (EVERY_SERVICE if self.query else STORING_SERVICES)
 
     def remote_ae(self) -> RemoteAE:
         """Convert it to the value that the services use."""
-        facts = msgspec.structs.asdict(self) | {"tls": bool(self.tls)}
-        return RemoteAE(**facts, tls_required=self.tls == "required")
+        facts = msgspec.structs.asdict(self) | {
+            "services": self.may_use,
+            "certificate": frozenset(map(normal_name, self.certificate)),
+            "tls": bool(self.tls),
+            "tls_required": self.tls == "required" or bool(self.certificate),
+        }
+        del facts["query"]
+        return RemoteAE(**facts)
 
 
 def require_distinct(remotes: tuple[RemoteSettings, ...]) -> None:

@@ -29,6 +29,7 @@ class NodeSettings(Struct, frozen=True, forbid_unknown_fields=True):
     workers: Annotated[int, Meta(ge=1, le=64)] = 1
     check_called_ae_title: bool = True
     trust_this_machine: bool = True
+    strangers: Literal["store", "refuse"] = "store"
     maximum_associations: Annotated[int, Meta(ge=1)] = 64
     reserved_associations: Annotated[int, Meta(ge=0)] = 8
     maximum_associations_per_address: Annotated[int, Meta(ge=0)] = 16

@@ -112,6 +112,11 @@ def require_usable(settings: Settings) -> None:
     secured = next((remote.name for remote in settings.remote if remote.tls), None)
     if secured and not (settings.tls.certificate and settings.tls.ca):
         raise InvalidSettings(f"[[remote]] {secured}, tls: set certificate, key and ca in [tls] as well")
+    named = next((remote.name for remote in settings.remote if remote.certificate), None)
+    if named and not (settings.tls.certificate and settings.tls.ca):
+        raise InvalidSettings(
+            f"[[remote]] {named}, certificate: set certificate, key and ca in [tls] as well: only then is one checked"
+        )
     if not settings.node.plain and not settings.tls.certificate:
         raise InvalidSettings("[node] plain = false leaves no port: set certificate and key in [tls] as well")
     _require_usable_web(settings)

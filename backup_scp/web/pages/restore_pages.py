@@ -18,7 +18,7 @@ from backup_scp.errors import InvalidSelection
 from backup_scp.machine import clock
 from backup_scp.ports import RemoteAE, Selection
 from backup_scp.services import restore_jobs
-from backup_scp.services.permissions import Right
+from backup_scp.services.permissions import Right, remote_may
 from backup_scp.services.restore_jobs import RestoreJob
 from backup_scp.web.pages.page_frame import HEADERS, PageFrame, root_of
 from backup_scp.web.pages.page_route import PageRoute
@@ -44,7 +44,7 @@ def new_page(request: Request, frame: PageFrame) -> Response:
     uids = uids_of(request.query_params.getlist("study"))
     if len(uids) > restore_jobs.MOST_STUDIES:
         raise Problem(400, f"Pick at most {restore_jobs.MOST_STUDIES} studies at once")
-    remotes = [remote for remote in frame.sources.remotes if remote.destination]
+    remotes = [remote for remote in frame.sources.remotes if remote_may(remote, Right.RECEIVE)]
     return frame.page(request, "restore_new.html", studies=_studies(frame, uids), remotes=remotes)
 
 
@@ -53,7 +53,7 @@ def order(request: Request, frame: PageFrame) -> Response:
     form: FormData = request.scope["form"]
     uids, to = uids_of(str(uid) for uid in form.getlist("study")), str(form.get("to", ""))
     sources = frame.sources
-    remote = next((each for each in sources.remotes if each.destination and each.name == to), None)
+    remote = next((each for each in sources.remotes if remote_may(each, Right.RECEIVE) and each.name == to), None)
     if remote is None:
         raise Problem(400, "Choose a console of the list")
     _require_allowed(frame, remote, uids)

@@ -51,7 +51,10 @@ FIELDS: dict[SettingsKind, tuple[FormField, ...]] = {
         FormField("site", group="more"),
         FormField("sites", "lines", group="more"),
         FormField("brings_sites", "lines", group="more"),
+        FormField("services", "lines", group="more"),
         FormField("check_address", "flag", group="more"),
+        FormField("networks", "lines", group="more"),
+        FormField("certificate", "lines", group="more"),
         FormField("commitment_port", "whole", group="more", is_required=True),
     ),
     SettingsKind.COPY: (
