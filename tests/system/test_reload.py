@@ -36,6 +36,7 @@ _NEEDS_A_FILE = {
 # A value for each other setting; those that depend on each other come in this order.
 _OTHERS: dict[str, Any] = {
     "node.check_called_ae_title": False, "node.ae_title": "OTHER", "node.host": "0.0.0.0", "node.port": 0,
+    "node.strangers": "refuse",
     "node.trust_this_machine": False, "node.maximum_associations": 50, "node.reserved_associations": 5,
     "node.maximum_associations_per_address": 15, "node.strict_hierarchy": True, "node.get_without_roles": True,
     "node.maximum_pdu_length": 65536, "node.association_timeout_s": 29, "node.idle_timeout_s": 599,
@@ -55,11 +56,13 @@ _OTHERS: dict[str, Any] = {
 _UNCHANGED = {
     "commitment.off_site_copies",
     "node.port",
+    "node.strangers",
     "web.enabled",
 }  # by the environment, or by there being no such copy
 _OF_A_REMOTE: dict[str, Any] = {
     "ae_title": "VIEWER2", "host": "127.0.0.2", "port": 105, "site": "north", "sites": ["north"], "query": False,
-    "brings_sites": ["south"], "destination": False, "check_address": False, "commitment_port": 106,
+    "brings_sites": ["south"], "services": ["store"], "networks": ["10.0.0.0/8"],
+    "destination": False, "check_address": False, "commitment_port": 106,
 }  # fmt: skip
 _OF_A_COPY: dict[str, Any] = {
     "off_site": "yes", "mb_per_s": 5, "gb_per_month": 50, "hours": "20:00-06:30", "compare_days": 80, "away_days": 9,
@@ -75,7 +78,11 @@ def test_each_setting_is_in_a_table_here():
     sections = (field for field in msgspec.structs.fields(Sections) if field.name not in {"remote", "copy"})
     known = {f"{one.name}.{key.name}" for one in sections for key in msgspec.structs.fields(one.default)}
     assert known == _WITH_RESTART | _NEEDS_A_FILE | _OTHERS.keys()
-    assert {key.name for key in msgspec.structs.fields(RemoteSettings)} - {"name", "tls"} == _OF_A_REMOTE.keys()
+    assert {key.name for key in msgspec.structs.fields(RemoteSettings)} - {
+        "name",
+        "tls",
+        "certificate",
+    } == _OF_A_REMOTE.keys()
     assert {key.name for key in msgspec.structs.fields(CopySettings)} - {"name"} == _OF_A_COPY.keys() | _OF_OTHER_COPIES
 
 
@@ -189,6 +196,14 @@ def test_what_is_new_counts_for_new_associations(start_node):
     node.remotes = [Remote("viewer", "VIEWER", 104)]
     assert reload(node).applied
     assert finds(node) == 0
+
+    node.settings["node"]["strangers"] = "refuse"
+    assert reload(node).changed == ["[node] strangers"]
+    with pytest.raises(raw_sender.AssociationRefusedError):
+        raw_sender.Association(node)
+    assert finds(node) == 0
+    node.settings["node"]["strangers"] = "store"
+    assert reload(node).applied
 
     old, node.port = node.port, free_port()
     assert reload(node).changed == ["[node] port"]

@@ -16,7 +16,7 @@ from backup_scp.machine.networks import Network, address_of, network_of
 from backup_scp.ports import SEES_ALL, SEES_NOTHING, RemoteAE, SiteScope
 from backup_scp.services.permissions import RIGHT_TO_USE, CallerKind, Right, may, remote_may
 
-ADD_REMOTE = "add a [[remote]] with its AE title and its host to the settings, and restart the node"
+ADD_REMOTE = "add a [[remote]] with its AE title and its host to the settings, and type  backup-scp reload"
 """The fix for a refused caller that is not configured."""
 
 _RESOLVED_FOR_S = 60.0
@@ -168,7 +168,7 @@ class AccessPolicy:
         if any(remote.ae_title == ae_title for remote in self._remotes):
             return (
                 "its AE title is configured for another host: correct the host, or add its address to networks, "
-                "and restart the node"
+                "and type  backup-scp reload"
             )
         return ADD_REMOTE
 
@@ -181,7 +181,7 @@ class AccessPolicy:
             return f"it shows no client certificate, and [[remote]] {caller.mismatch.name} asks for one: give it one"
         return (
             f"its certificate is none of [[remote]] {caller.mismatch.name}: if it is the right one, add "
-            f'"{shown}" to certificate there, and restart the node'
+            f'"{shown}" to certificate there, and type  backup-scp reload'
         )
 
     def move_destination(self, ae_title: str, scope: SiteScope = SEES_ALL) -> RemoteAE:
@@ -198,14 +198,14 @@ class AccessPolicy:
         raise MoveDestinationUnknown(
             f"Move Destination {printable(ae_title)} is not configured here",
             "add a [[remote]] with this AE title and the host and port where it listens to the settings, "
-            "and restart the node",
+            "and type  backup-scp reload",
         )
 
     def _fix_of(self, caller: Caller, right: Right) -> str:
         if caller.remote is None:
             return self.fix_of_stranger(caller)
         service = next((service for service, needed in RIGHT_TO_USE.items() if needed is right), "")
-        return f'add "{service}" to services of [[remote]] {caller.remote.name}, and restart the node'
+        return f'add "{service}" to services of [[remote]] {caller.remote.name}, and type  backup-scp reload'
 
     def _at(self, ae_title: str, address: str) -> Iterator[RemoteAE]:
         return (r for r in self._remotes if r.ae_title == ae_title and self._is_at(r, address))
