@@ -192,7 +192,7 @@ def nodes(tmp_path_factory, shown) -> Iterator[Mapping[tuple[bool, str], tuple[S
     """Yield the node's parts, by what it does with this machine and with strangers."""
     folder = tmp_path_factory.mktemp("node")
     with stored_in(folder) as stored:
-        services = OpenStores(folder, stored.archive, stored.index, Recorder()).services()
+        services = OpenStores(folder, stored.archive, stored.index, Recorder()).services()  # type: ignore[arg-type]
         yield {
             (trusts, strangers): _node(services, shown, trusts=trusts, strangers=strangers)
             for trusts, strangers in itertools.product((True, False), ("store", "refuse"))
@@ -218,8 +218,9 @@ def _asked() -> Acceptance:
     return accept(wire.associate_rq([(wire.VERIFICATION, (wire.IMPLICIT,))]), 131072)
 
 
-def answers(server: Server, policy: AccessPolicy, case: Case, shown: Shown) -> dict[str, str]:
+def answers(node: tuple[Server, AccessPolicy], case: Case, shown: Shown) -> dict[str, str]:
     """Return what the node answers this caller, for each service."""
+    server, policy = node
     proved = shown.names[case.certificate]
     caller = policy.identify(case.peer, ADDRESSES[case.address], OURS, lambda: proved)
     if server._reason_to_reject(caller, _ASKED, is_secured=case.certificate != "plain") is not None:
@@ -246,7 +247,7 @@ def test_the_access_matrix(nodes, shown, peer):
     wrong = [
         (case, service, answer, expected(case, service))
         for case in cases
-        for service, answer in answers(*nodes[case.trusts_this_machine, case.strangers], case, shown).items()
+        for service, answer in answers(nodes[case.trusts_this_machine, case.strangers], case, shown).items()
         if answer != expected(case, service)
     ]
     assert wrong == []
