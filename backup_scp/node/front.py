@@ -137,6 +137,7 @@ class Front:
             maintenance=node.maintenance,
             web_address=self._web.address,
             web_trouble=self._web.trouble,
+            outages=self._run.outages,
         )
 
 

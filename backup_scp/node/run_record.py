@@ -12,7 +12,7 @@ import os
 import secrets
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -29,6 +29,9 @@ SIGN_OF_LIFE_EVERY = timedelta(minutes=10)
 
 _LOCK = "node.lock"
 _RECORD = "node.json"
+_ENDED = "node-ended.json"  # the record of the last run that ended as it should
+_KEPT = timedelta(weeks=12)  # outages
+_LEAST_OUTAGE = timedelta(minutes=15)
 _PATIENCE_S = 2.0  # ``status`` holds the lock for a moment when it tests it
 _PAUSE_S = 0.05
 
@@ -50,6 +53,22 @@ class Maintenance:
     alive: bool = True
     active_at: datetime | None = None
     trouble: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """A time in which no node ran on the data folder.
+
+    Attributes
+    ----------
+    began_at
+        When the node before was last known to run, which may be some minutes early after a crash.
+    ended_at
+        When the next one started.
+    """
+
+    began_at: datetime
+    ended_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +105,8 @@ class RunRecord:
         URL of its DICOMweb service; empty when there is none.
     web_trouble
         Why DICOMweb does not answer; empty when it does, or is not enabled.
+    outages
+        Times of the last twelve weeks in which no node ran, of 15 minutes or more, the oldest first.
     """
 
     version: str
@@ -102,6 +123,7 @@ class RunRecord:
     maintenance: Maintenance = field(default_factory=Maintenance)
     web_address: str = ""
     web_trouble: str = ""
+    outages: tuple[Outage, ...] = ()
 
     @property
     def where(self) -> str:
@@ -175,32 +197,41 @@ class Run:
         self._said = False
         self.since = clock.now()
         self._lock = self._take()
+        self.outages = _outages(_read(home / _RECORD) or _read(home / _ENDED), self.since)
 
     def write(self, record: RunRecord) -> None:
         """Write the record, when it has changed or was last written long ago."""
         before = self._written
         if before is not None and not _is_news(before, record):
             return
-        path = self._home / f"{_RECORD}.{secrets.token_hex(4)}"
         try:
-            path.write_bytes(msgspec.json.encode(record))
-            path.replace(self._home / _RECORD)
+            self._put(record, _RECORD)
             self._written = record
         except OSError as error:
-            with contextlib.suppress(OSError):
-                path.unlink(missing_ok=True)
             if not self._said:
                 log.warning("The record of this run cannot be written to the data folder: %s", error.strerror)
             self._said = True
 
     def close(self) -> None:
-        """Release the lock and remove the record; in a process forked from the holder, do neither."""
+        """Release the lock and put the record aside; in a process forked from the holder, do neither."""
         if os.getpid() != self._process:
             return
         with contextlib.suppress(OSError):
+            if (record := _read(self._home / _RECORD)) is not None:
+                self._put(replace(record, alive_at=clock.now()), _ENDED)
             (self._home / _RECORD).unlink(missing_ok=True)
         if self._lock is not None:
             self._lock.close()
+
+    def _put(self, record: RunRecord, name: str) -> None:
+        path = self._home / f"{name}.{secrets.token_hex(4)}"
+        try:
+            path.write_bytes(msgspec.json.encode(record))
+            path.replace(self._home / name)
+        except OSError:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+            raise
 
     def _take(self) -> Lock | None:
         until = time.monotonic() + _PATIENCE_S
@@ -215,6 +246,14 @@ class Run:
             except OSError as error:
                 log.warning("The data folder cannot be locked: %s", error.strerror)
                 return None
+
+
+def _outages(before: RunRecord | None, since: datetime) -> tuple[Outage, ...]:
+    """Return the outages that are worth keeping, with the one that this start ends."""
+    if before is None:
+        return ()
+    found = [*before.outages, Outage(before.alive_at, since)]
+    return tuple(one for one in found if one.ended_at - one.began_at >= _LEAST_OUTAGE and since - one.ended_at < _KEPT)
 
 
 def _is_news(before: RunRecord, now: RunRecord) -> bool:

@@ -64,10 +64,11 @@ class RecentStudy(NamedTuple):
 
 
 class FirstArrival(NamedTuple):
-    """The first image of a study from one sender: the sender's name, and when it came."""
+    """The first image of a study from one sender: the sender's name, when it came, and when the last one came."""
 
     console: str
     at: datetime
+    last_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -248,7 +248,7 @@ class IndexRecords(Protocol):
         """Return when the versions at these locations were last compared; those that never were are left out."""
 
     def first_arrivals(self, since: datetime) -> Generator[FirstArrival, None, None]:
-        """Yield for each study and sender over the network when the first image came, with constant memory.
+        """Yield for each study and sender over the network when its first and last image came, with constant memory.
 
         It looks at images that came since a moment.  Close the iterator to stop early.
         """

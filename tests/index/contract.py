@@ -1086,9 +1086,9 @@ class IndexContract:
         index.add(version("1.6", study="d", minute=-50, sender=""))
         index.add(version("1.7", study="e", minute=900))
         assert sorted(index.first_arrivals(at(-1000)), key=lambda one: one.at) == [
-            FirstArrival("DR1", at(-90)),
-            FirstArrival("dx-room-1", at(-70)),
-            FirstArrival("OTHER", at(-60)),
+            FirstArrival("DR1", at(-90), at(-80)),
+            FirstArrival("dx-room-1", at(-70), at(-70)),
+            FirstArrival("OTHER", at(-60), at(-60)),
         ]
 
     def test_the_newest_studies_with_the_time_of_their_last_image(self, index):

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from backup_scp.errors import InvalidSettings
-from backup_scp.node.run_record import SIGN_OF_LIFE_EVERY, Maintenance, Run, RunRecord, look
+from backup_scp.node.run_record import SIGN_OF_LIFE_EVERY, Maintenance, Outage, Run, RunRecord, look
 from tests.processes import ROOT
 from tests.system.mounts import private_mounts
 
@@ -123,6 +123,49 @@ def test_what_a_power_cut_left_is_no_record(tmp_path, run):
     (tmp_path / "node.json").write_bytes(b"")
     found = look(tmp_path)
     assert (found.running, found.record) == (True, None)
+
+
+class TestOutages:
+    """Times in which no node ran: a console could not send then."""
+
+    def started(self, home, record=None, *, crashes=False) -> tuple[Outage, ...]:
+        run = Run(home)
+        if record is not None:
+            run.write(replace(record, outages=run.outages))
+        if crashes:
+            (home / "node-ended.json").unlink(missing_ok=True)
+            run._lock.close()
+        else:
+            run.close()
+        return run.outages
+
+    @pytest.fixture
+    def at(self, monkeypatch):
+        def at(moment: datetime) -> datetime:
+            monkeypatch.setattr("backup_scp.machine.clock.now", lambda: moment)
+            return moment
+
+        return at
+
+    def test_the_first_start_ends_none(self, tmp_path):
+        assert self.started(tmp_path) == ()
+
+    @pytest.mark.parametrize("crashes", [False, True])
+    def test_the_next_start_ends_one(self, tmp_path, at, crashes):
+        at(NOW)
+        self.started(tmp_path, RECORD, crashes=crashes)
+        later = at(NOW + timedelta(hours=2))
+        assert self.started(tmp_path, replace(RECORD, alive_at=later)) == (Outage(NOW, later),)
+        at(later + timedelta(minutes=5))
+        assert self.started(tmp_path) == (Outage(NOW, later),), "a short one is not kept, and the others stay"
+
+    def test_old_ones_are_forgotten(self, tmp_path, at):
+        at(NOW)
+        self.started(tmp_path, RECORD)
+        later = at(NOW + timedelta(hours=2))
+        self.started(tmp_path, replace(RECORD, alive_at=later))
+        at(later + timedelta(weeks=13))
+        assert [one.began_at for one in self.started(tmp_path)] == [later]
 
 
 class TestSignsOfLife:

@@ -234,8 +234,9 @@ def verified_at(connection: sa.Connection, dialect: Dialect, locations: Sequence
 def first_arrivals(connection: sa.Connection, since: datetime) -> Iterator[FirstArrival]:
     """See ``Index.first_arrivals``: the study rows tell which studies to search; times in the future are left out."""
     began, latest = timestamp(since), _horizon()
+    span = sa.func.min(version.c.received_at), sa.func.max(version.c.received_at)
     rows = connection.execute(
-        sa.select(version.c.remote, version.c.calling_ae_title, sa.func.min(version.c.received_at))
+        sa.select(version.c.remote, version.c.calling_ae_title, *span)
         .select_from(study.join(series).join(instance).join(version))
         .where(
             study.c.last_received_at >= began,
@@ -245,8 +246,8 @@ def first_arrivals(connection: sa.Connection, since: datetime) -> Iterator[First
         )
         .group_by(series.c.study_id, version.c.remote, version.c.calling_ae_title)
     )
-    for remote, calling_ae_title, received_at in rows:
-        yield FirstArrival(remote or calling_ae_title, moment(received_at))
+    for remote, calling_ae_title, first_at, last_at in rows:
+        yield FirstArrival(remote or calling_ae_title, moment(first_at), moment(last_at))
 
 
 def newest_studies(connection: sa.Connection, most: int, scope: SiteScope = SEES_ALL) -> list[RecentStudy]:

@@ -57,6 +57,7 @@ _RULES = {
     ("copies", "behind"): _Rule(_HOURS, "copy {subject} has caught up"),
     ("copies", "too few"): _Rule(_HOURS, "every image has the {subject}copies that Storage Commitment waits for"),
     ("drill", "overdue"): _Rule(_HOURS, "copy {subject} was proved to come back"),
+    ("silent", ""): _Rule(_AT_ONCE, "{subject} sends again, or is not expected any more"),  # hours or days already
     ("recovery", ""): _Rule(_HOURS, "the archive has all images again"),
     ("alerts", ""): _Rule(_AT_ONCE, "every channel of [alerts] takes messages again"),  # a day already
 }

@@ -14,6 +14,7 @@ from backup_scp.node.health.drill_findings import drills
 from backup_scp.node.health.facts import Known, NodeFacts
 from backup_scp.node.health.finding import Finding, Severity
 from backup_scp.node.health.refused import refused
+from backup_scp.node.health.silence_findings import silences
 from backup_scp.node.run_record import NodeState
 from backup_scp.node.settings import Settings
 from backup_scp.ports import RECOVERY, OwedReports
@@ -36,6 +37,7 @@ def findings(facts: NodeFacts) -> list[Finding]:
         found += refused(known.rejections, facts.settings, facts.at)
         found += copies(facts.settings, known.copies, facts.at)
         found += drills(facts.settings, known.copies, known.drills, facts.at)
+        found += silences(facts.settings, known.silences)
         found += [_owed(one, facts) for one in known.commitments if one.error or one.given_up]
     return sorted(found, key=lambda finding: finding.severity is not Severity.ACT)
 

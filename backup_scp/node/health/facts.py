@@ -10,6 +10,7 @@ from backup_scp.errors import ArchiveUnavailable, BackupSCPError
 from backup_scp.machine import clock
 from backup_scp.machine.addresses import console_addresses
 from backup_scp.node.health import surroundings
+from backup_scp.node.health.silence_findings import look_for_silences
 from backup_scp.node.mass_changes import mass_changes
 from backup_scp.node.opening import OpenStores, require_archive, require_owner
 from backup_scp.node.run_record import NodeState, look
@@ -30,6 +31,7 @@ from backup_scp.ports import (
 )
 from backup_scp.watch.alert_state import ChannelTrouble, SentAlert, read_alert_state
 from backup_scp.watch.forecast import Forecast, forecast
+from backup_scp.watch.silence import Silence
 
 _MOST_LISTED = 1000  # remarks and rejections
 _LAST_TOLD = 5
@@ -64,6 +66,8 @@ class Known:
         The state of each further copy, and of each drive of it.
     drills
         The last drill of each of these.
+    silences
+        Consoles that have been silent for longer than their habit.
     """
 
     holdings: Holdings
@@ -77,6 +81,7 @@ class Known:
     clock_doubt: ClockDoubt = field(default_factory=ClockDoubt)
     copies: list[CopyState] = field(default_factory=list)
     drills: list[DrillResult] = field(default_factory=list)
+    silences: list[Silence] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +149,7 @@ def gather(settings: Settings, opened: OpenStores | None = None, *, counts: bool
         with OpenStores(settings) if opened is None else nullcontext(opened) as storage:
             free_bytes = _free_bytes(storage.archive)
             left = storage.archive.left_by_the_dead()
-            known = _ask(settings, storage.index, free_bytes, at, counts=counts)
+            known = _ask(settings, storage.index, free_bytes, at, state, counts=counts)
             refusing = _refusing(settings, storage.archive, known.trouble)
     except BackupSCPError as error:
         index_trouble = str(error)
@@ -176,7 +181,9 @@ def why_refused(settings: Settings, storage: OpenStores) -> str:
         return str(error)
 
 
-def _ask(settings: Settings, index: Index, free_bytes: int | None, at: datetime, *, counts: bool) -> Known:
+def _ask(
+    settings: Settings, index: Index, free_bytes: int | None, at: datetime, state: NodeState, *, counts: bool
+) -> Known:
     reserve = settings.archive.reserve_bytes
     copies = index.copies.states(at) if settings.copy else []
     return Known(
@@ -191,6 +198,7 @@ def _ask(settings: Settings, index: Index, free_bytes: int | None, at: datetime,
         clock_doubt=index.clock_doubt(),
         copies=copies,
         drills=_drills(index, copies),
+        silences=look_for_silences(index, at, state.record.outages if state.record else ()) if state.running else [],
     )
 
 

@@ -20,6 +20,7 @@ from backup_scp.ports import (
 )
 from backup_scp.watch.alert_state import SentAlert
 from backup_scp.watch.forecast import Forecast
+from backup_scp.watch.silence import Silence
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,8 @@ class Status:
         The state of each further copy that was ever reached, and of each drive of it.
     drills
         The last drill of each of these, which proves that it comes back.
+    silences
+        Consoles that have been silent for longer than their habit.
     received_in_future
         How many images are dated in the future: the clock was wrong then, or is now.
     told
@@ -96,6 +99,7 @@ class Status:
     storms: list[MassChange]
     copies: list[CopyState]
     drills: list[DrillResult]
+    silences: list[Silence]
     received_in_future: int
     told: list[SentAlert]
 
@@ -124,6 +128,7 @@ def status_of(found: NodeFacts, listed: list[Finding]) -> Status:
         storms=known.storms if known else [],
         copies=known.copies if known else [],
         drills=known.drills if known else [],
+        silences=known.silences if known else [],
         received_in_future=known.clock_doubt.images if known else 0,
         told=found.told,
     )

@@ -122,7 +122,8 @@ class TestCalendar:
         """Eight weeks of four studies on Mondays; then a silent one, one with a single study, and a usual one."""
         monday = datetime(2026, 1, 26, 9, tzinfo=UTC)
         numbers = {0: 4, 1: 1, 2: 0} | dict.fromkeys(range(3, 12), 4)
-        arrivals = [FirstArrival("dx", monday - timedelta(weeks=week)) for week, n in numbers.items() for _ in range(n)]
+        came = {week: monday - timedelta(weeks=week) for week in numbers}
+        arrivals = [FirstArrival("dx", came[week], came[week]) for week, n in numbers.items() for _ in range(n)]
         (console,) = console_days(arrivals, date(2026, 1, 28))
         kinds = {day.day: (day.kind, day.studies, day.habit) for day in console.days}
         assert kinds[date(2026, 1, 26)] == (DayKind.USUAL, 4, 4)
@@ -133,11 +134,11 @@ class TestCalendar:
         assert len(console.days) == intake_calendar.SHOWN_DAYS
 
     def test_a_new_console_has_no_habit(self):
-        (console,) = console_days([FirstArrival("dx", NOW)], NOW.date())
+        (console,) = console_days([FirstArrival("dx", NOW, NOW)], NOW.date())
         assert {day.habit for day in console.days} == {0.0}
 
     def test_the_busiest_console_comes_first(self):
-        arrivals = [FirstArrival("b", NOW), FirstArrival("a", NOW), FirstArrival("b", NOW)]
+        arrivals = [FirstArrival("b", NOW, NOW), FirstArrival("a", NOW, NOW), FirstArrival("b", NOW, NOW)]
         assert [console.name for console in console_days(arrivals, NOW.date())] == ["b", "a"]
 
 
