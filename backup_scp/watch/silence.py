@@ -28,7 +28,7 @@ _HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
 _BUSY = 30  # studies on a usual day
 _RARE = 3  # usual days in a week
 _BUSY_DAYS, _RARE_DAYS, _OTHER_DAYS = (0.4, 2.3), (2.2, 3.0), (1.5, 3.0)
-"""Usual days of silence, of a busy console, a rare one and another: while other consoles send, and while they do not."""
+"""Usual days of silence, of a busy console, a rare one and another: while others send, and while they do not."""
 
 _OVER_LONGEST = 1.5
 _LEAST_SILENCE = 11.0  # with fewer expected, a small room is silent by chance, above all in weeks with half the work

@@ -12,19 +12,19 @@ from backup_scp.machine.readable import duration
 from backup_scp.node.health.finding import Finding, Severity
 from backup_scp.node.run_record import Outage
 from backup_scp.node.settings import Settings
-from backup_scp.ports import FirstArrival, Index
+from backup_scp.ports import Index
 from backup_scp.watch.silence import FORGOTTEN, LEARNED, Silence, console_silences
 
 _AGAIN_S = 240.0
-_SHARE = 100  # listing arrivals takes at most one part in so many of the time
+_SHARE = 100  # looking takes at most one part in so many of the time
 
 
-class _Listed(NamedTuple):
-    arrivals: list[FirstArrival]
+class _Found(NamedTuple):
+    silences: list[Silence]
     until: float
 
 
-_LISTED: WeakKeyDictionary[Index, _Listed] = WeakKeyDictionary()
+_FOUND: WeakKeyDictionary[Index, _Found] = WeakKeyDictionary()
 
 
 def look_for_silences(index: Index, now: datetime, outages: Sequence[Outage]) -> list[Silence]:
@@ -34,13 +34,14 @@ def look_for_silences(index: Index, now: datetime, outages: Sequence[Outage]) ->
     ------
     IndexUnavailable
     """
-    listed = _LISTED.get(index)
-    if listed is None or time.monotonic() >= listed.until:
+    found = _FOUND.get(index)
+    if found is None or time.monotonic() >= found.until:
         began = time.monotonic()
-        arrivals = list(index.first_arrivals(now - LEARNED - FORGOTTEN))
+        arrivals = index.first_arrivals(now - LEARNED - FORGOTTEN)
+        silent = console_silences(arrivals, now, [(one.began_at, one.ended_at) for one in outages])
         took_s = time.monotonic() - began
-        listed = _LISTED[index] = _Listed(arrivals, time.monotonic() + max(_AGAIN_S, _SHARE * took_s))
-    return console_silences(listed.arrivals, now, [(one.began_at, one.ended_at) for one in outages])
+        found = _FOUND[index] = _Found(silent, time.monotonic() + max(_AGAIN_S, _SHARE * took_s))
+    return found.silences
 
 
 def silences(settings: Settings, silent: Sequence[Silence]) -> Iterator[Finding]:
