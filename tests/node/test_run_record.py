@@ -134,6 +134,7 @@ class TestOutages:
             run.write(replace(record, outages=run.outages))
         if crashes:
             (home / "node-ended.json").unlink(missing_ok=True)
+            assert run._lock is not None
             run._lock.close()
         else:
             run.close()
